@@ -1,0 +1,239 @@
+//! Algorithms that Natsuin knows, under the names and identifiers of the standards.
+//!
+//! Approved by 施行規則 art. 2 and the CRYPTREC list (`III-3-2-approved-algorithms`): RSA of 3072 bits and
+//! more, P-256 and P-384, SHA-2. SHA-1 and shorter keys have no value here, so they can't be asked for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A hash function of the SHA-2 family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HashAlg {
+    /// SHA-256, 32 bytes.
+    #[serde(rename = "sha256")]
+    Sha256,
+    /// SHA-384, 48 bytes.
+    #[serde(rename = "sha384")]
+    Sha384,
+    /// SHA-512, 64 bytes.
+    #[serde(rename = "sha512")]
+    Sha512,
+}
+
+impl HashAlg {
+    /// All of them, shortest first.
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// Output length in bytes.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// Dotted object identifier (RFC 5754 §2).
+    pub fn oid(self) -> &'static str {
+        match self {
+            Self::Sha256 => "2.16.840.1.101.3.4.2.1",
+            Self::Sha384 => "2.16.840.1.101.3.4.2.2",
+            Self::Sha512 => "2.16.840.1.101.3.4.2.3",
+        }
+    }
+
+    /// Finds the hash with this object identifier.
+    pub fn from_oid(oid: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|h| h.oid() == oid)
+    }
+
+    /// Computes the hash of `data`.
+    pub fn digest(self, data: &[u8]) -> Vec<u8> {
+        aws_lc_rs::digest::digest(self.aws(), data).as_ref().to_vec()
+    }
+
+    /// The same function in `aws-lc-rs`.
+    pub fn aws(self) -> &'static aws_lc_rs::digest::Algorithm {
+        match self {
+            Self::Sha256 => &aws_lc_rs::digest::SHA256,
+            Self::Sha384 => &aws_lc_rs::digest::SHA384,
+            Self::Sha512 => &aws_lc_rs::digest::SHA512,
+        }
+    }
+}
+
+/// Kind and size of a key pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum KeyAlg {
+    /// RSA, 3072 bits, e = 65537.
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
+    /// RSA, 4096 bits, e = 65537.
+    #[serde(rename = "rsa-4096")]
+    Rsa4096,
+    /// NIST P-256.
+    #[serde(rename = "p-256")]
+    P256,
+    /// NIST P-384.
+    #[serde(rename = "p-384")]
+    P384,
+}
+
+impl KeyAlg {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384];
+
+    /// Name as in JSON and on pages, such as `rsa-3072`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+            Self::P256 => "p-256",
+            Self::P384 => "p-384",
+        }
+    }
+
+    /// Key length in bits as CSC reports it.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Rsa3072 => 3072,
+            Self::Rsa4096 => 4096,
+            Self::P256 => 256,
+            Self::P384 => 384,
+        }
+    }
+
+    /// Object identifier of the curve, for elliptic keys.
+    pub fn curve_oid(self) -> Option<&'static str> {
+        match self {
+            Self::Rsa3072 | Self::Rsa4096 => None,
+            Self::P256 => Some("1.2.840.10045.3.1.7"),
+            Self::P384 => Some("1.3.132.0.34"),
+        }
+    }
+
+    /// Signature algorithms this key may be used with. The curve fixes the hash of ECDSA, because the
+    /// software module joins them.
+    pub fn sig_algs(self) -> Vec<SigAlg> {
+        match self {
+            Self::Rsa3072 | Self::Rsa4096 => {
+                let pkcs1 = HashAlg::ALL.into_iter().map(SigAlg::RsaPkcs1);
+                pkcs1.chain(HashAlg::ALL.into_iter().map(SigAlg::RsaPss)).collect()
+            }
+            Self::P256 => vec![SigAlg::Ecdsa(HashAlg::Sha256)],
+            Self::P384 => vec![SigAlg::Ecdsa(HashAlg::Sha384)],
+        }
+    }
+}
+
+impl fmt::Display for KeyAlg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A signature algorithm with all its parameters. Text form such as `rsa-pss-sha256`.
+///
+/// PSS always means MGF1 with the same hash, salt as long as the hash, trailer field 1 (RFC 4055 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SigAlg {
+    /// RSASSA-PKCS1-v1_5 (RFC 8017 §8.2).
+    RsaPkcs1(HashAlg),
+    /// RSASSA-PSS (RFC 8017 §8.1).
+    RsaPss(HashAlg),
+    /// ECDSA, DER-encoded value (RFC 3279 §2.2.3).
+    Ecdsa(HashAlg),
+}
+
+impl SigAlg {
+    /// The hash that is signed.
+    pub fn hash(self) -> HashAlg {
+        match self {
+            Self::RsaPkcs1(h) | Self::RsaPss(h) | Self::Ecdsa(h) => h,
+        }
+    }
+
+    /// Text form.
+    pub fn name(self) -> &'static str {
+        use HashAlg::{Sha256, Sha384, Sha512};
+        match self {
+            Self::RsaPkcs1(Sha256) => "rsa-pkcs1-sha256",
+            Self::RsaPkcs1(Sha384) => "rsa-pkcs1-sha384",
+            Self::RsaPkcs1(Sha512) => "rsa-pkcs1-sha512",
+            Self::RsaPss(Sha256) => "rsa-pss-sha256",
+            Self::RsaPss(Sha384) => "rsa-pss-sha384",
+            Self::RsaPss(Sha512) => "rsa-pss-sha512",
+            Self::Ecdsa(Sha256) => "ecdsa-sha256",
+            Self::Ecdsa(Sha384) => "ecdsa-sha384",
+            Self::Ecdsa(Sha512) => "ecdsa-sha512",
+        }
+    }
+
+    /// Object identifier of the combined algorithm, or id-RSASSA-PSS, whose parameters carry the hash.
+    pub fn oid(self) -> &'static str {
+        use HashAlg::{Sha256, Sha384, Sha512};
+        match self {
+            Self::RsaPkcs1(Sha256) => "1.2.840.113549.1.1.11",
+            Self::RsaPkcs1(Sha384) => "1.2.840.113549.1.1.12",
+            Self::RsaPkcs1(Sha512) => "1.2.840.113549.1.1.13",
+            Self::RsaPss(_) => "1.2.840.113549.1.1.10",
+            Self::Ecdsa(Sha256) => "1.2.840.10045.4.3.2",
+            Self::Ecdsa(Sha384) => "1.2.840.10045.4.3.3",
+            Self::Ecdsa(Sha512) => "1.2.840.10045.4.3.4",
+        }
+    }
+
+    /// Every combination that has a name.
+    pub fn all() -> impl Iterator<Item = Self> {
+        HashAlg::ALL.into_iter().flat_map(|h| [Self::RsaPkcs1(h), Self::RsaPss(h), Self::Ecdsa(h)])
+    }
+}
+
+impl fmt::Display for SigAlg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<SigAlg> for String {
+    fn from(alg: SigAlg) -> Self {
+        alg.name().to_owned()
+    }
+}
+
+/// A signature algorithm that Natsuin doesn't know or allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown or not approved signature algorithm {0:?}")]
+pub struct UnknownAlg(pub String);
+
+impl TryFrom<String> for SigAlg {
+    type Error = UnknownAlg;
+
+    fn try_from(name: String) -> Result<Self, UnknownAlg> {
+        Self::all().find(|a| a.name() == name).ok_or(UnknownAlg(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for alg in SigAlg::all() {
+            assert_eq!(SigAlg::try_from(alg.name().to_owned()).unwrap(), alg);
+        }
+        assert!(SigAlg::try_from("rsa-pkcs1-sha1".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_key_lists_only_algorithms_of_its_kind() {
+        for key in KeyAlg::ALL {
+            for alg in key.sig_algs() {
+                assert_eq!(matches!(alg, SigAlg::Ecdsa(_)), key.curve_oid().is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Words that every zone shares: identifiers, algorithms, levels, time, randomness and secret bytes.
+//!
+//! Knows no zone, does no I/O. Clock and randomness are traits so that decisions stay pure functions of
+//! their arguments; the system implementations are named only by composition roots.
+
+pub mod alg;
+pub mod bytes;
+pub mod clock;
+pub mod id;
+pub mod level;
+pub mod random;
+pub mod rpc;
+pub mod secret;
+
+pub use alg::{HashAlg, KeyAlg, SigAlg};
+pub use bytes::{B64, Digest32, sha256};
+pub use clock::{Clock, UnixTime};
+pub use id::{ClientId, FactorId, KeyId, PersonId, TenantId, VoucherId};
+pub use level::Level;
+pub use random::Random;
+pub use secret::SecretBytes;
