@@ -50,7 +50,9 @@ impl HashAlg {
 
     /// Computes the hash of `data`.
     pub fn digest(self, data: &[u8]) -> Vec<u8> {
-        aws_lc_rs::digest::digest(self.aws(), data).as_ref().to_vec()
+        aws_lc_rs::digest::digest(self.aws(), data)
+            .as_ref()
+            .to_vec()
     }
 
     /// The same function in `aws-lc-rs`.
@@ -119,7 +121,9 @@ impl KeyAlg {
         match self {
             Self::Rsa3072 | Self::Rsa4096 => {
                 let pkcs1 = HashAlg::ALL.into_iter().map(SigAlg::RsaPkcs1);
-                pkcs1.chain(HashAlg::ALL.into_iter().map(SigAlg::RsaPss)).collect()
+                pkcs1
+                    .chain(HashAlg::ALL.into_iter().map(SigAlg::RsaPss))
+                    .collect()
             }
             Self::P256 => vec![SigAlg::Ecdsa(HashAlg::Sha256)],
             Self::P384 => vec![SigAlg::Ecdsa(HashAlg::Sha384)],
@@ -187,7 +191,9 @@ impl SigAlg {
 
     /// Every combination that has a name.
     pub fn all() -> impl Iterator<Item = Self> {
-        HashAlg::ALL.into_iter().flat_map(|h| [Self::RsaPkcs1(h), Self::RsaPss(h), Self::Ecdsa(h)])
+        HashAlg::ALL
+            .into_iter()
+            .flat_map(|h| [Self::RsaPkcs1(h), Self::RsaPss(h), Self::Ecdsa(h)])
     }
 }
 
@@ -212,7 +218,9 @@ impl TryFrom<String> for SigAlg {
     type Error = UnknownAlg;
 
     fn try_from(name: String) -> Result<Self, UnknownAlg> {
-        Self::all().find(|a| a.name() == name).ok_or(UnknownAlg(name))
+        Self::all()
+            .find(|a| a.name() == name)
+            .ok_or(UnknownAlg(name))
     }
 }
 

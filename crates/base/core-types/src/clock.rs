@@ -19,7 +19,8 @@ impl UnixTime {
 
     /// RFC 3339 in UTC, such as `2026-11-22T05:05:12Z`.
     pub fn rfc3339(self) -> String {
-        let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+        let format =
+            time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
         time::OffsetDateTime::from_unix_timestamp(self.0)
             .ok()
             .and_then(|t| t.format(&format).ok())
@@ -44,7 +45,10 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
     fn now(&self) -> UnixTime {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         UnixTime(since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX)))

@@ -14,7 +14,11 @@ pub struct BadId;
 
 fn check(text: &str) -> Result<(), BadId> {
     let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=64).contains(&text.len()) && text.chars().all(ok) { Ok(()) } else { Err(BadId) }
+    if (1..=64).contains(&text.len()) && text.chars().all(ok) {
+        Ok(())
+    } else {
+        Err(BadId)
+    }
 }
 
 macro_rules! ids {

@@ -22,7 +22,10 @@ pub trait Random: Send + Sync {
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
-    #[expect(clippy::expect_used, reason = "without randomness nothing may go on: fail closed")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without randomness nothing may go on: fail closed"
+    )]
     fn fill(&self, out: &mut [u8]) {
         aws_lc_rs::rand::fill(out).expect("the system's random generator failed");
     }
@@ -38,7 +41,10 @@ pub struct SeededRandom {
 impl SeededRandom {
     /// A generator that yields the same bytes for the same seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, counter: AtomicU64::new(0) }
+        Self {
+            seed,
+            counter: AtomicU64::new(0),
+        }
     }
 }
 

@@ -14,4 +14,6 @@ pub trait Method: Send + Sync + 'static {
     type Request: Serialize + DeserializeOwned + Send + Sync + 'static;
     /// Body of a successful answer.
     type Response: Serialize + DeserializeOwned + Send + 'static;
+    /// Body of a refusal: why the other zone said no. A refusal is definite: nothing was done.
+    type Refusal: Serialize + DeserializeOwned + std::fmt::Debug + Send + 'static;
 }

@@ -69,7 +69,9 @@ impl Serialize for SecretBytes {
 impl<'de> Deserialize<'de> for SecretBytes {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(d)?);
-        from_b64u(&text).map(Self::new).map_err(serde::de::Error::custom)
+        from_b64u(&text)
+            .map(Self::new)
+            .map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,1 +1,15 @@
-//! To be written.
+//! What the SAM may ask of the cryptographic module (CM), and in which words.
+//!
+//! Every use of a signer's key is an [`Order`]: a JWS by the SAM's `K_act`, carried with the `sam-keys` statement
+//! that the CM's own `K_root` vouches for. An order is executed at most once, ever (`sap.md` §7). The CM never
+//! learns of clients, tokens or documents, and never calls outward.
+
+pub mod order;
+pub mod rpc;
+
+pub use order::{Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
+pub use rpc::{
+    CryptoModule, ExecuteRequest, Executed, Health, KeyCreated, ModuleError, PinMacAnswer,
+    PinMacRequest, Refusal, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
+    StatementRequest,
+};

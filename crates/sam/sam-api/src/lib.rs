@@ -1,1 +1,10 @@
-//! To be written.
+//! What the SSA and the SIC gateway may ask of the SAM.
+//!
+//! Two audiences, told apart by the certificate of the caller: the SSA creates powerless requests, binds tokens to
+//! approved acts and asks for signatures; the gateway forwards the signer's own messages (`sap::messages`) and may
+//! call nothing else. Nothing in here names a key of the CM or a secret of a signer.
+
+pub mod refusal;
+pub mod ssa;
+
+pub use refusal::Refusal;

@@ -1,0 +1,231 @@
+//! The CM's methods and the port through which the SAM calls them.
+
+use std::future::Future;
+
+use core_types::rpc::Method;
+use core_types::{B64, Digest32, FactorId, KeyId, Level, SecretBytes, UnixTime};
+use jose::Jwk;
+use serde::{Deserialize, Serialize};
+
+use crate::order::Order;
+
+/// Why the CM said no. A refusal is definite: no private-key operation took place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Order or statement isn't authentic, or from another SAM.
+    #[error("order or statement is not authentic")]
+    NotAuthentic,
+    /// Order or statement is past its time, or too far ahead.
+    #[error("order or statement is not valid now")]
+    NotNow,
+    /// This order was executed before.
+    #[error("the order was executed before")]
+    Duplicate,
+    /// No such key, or its record was tampered with, or version or public key differ.
+    #[error("no such key in this version")]
+    NoSuchKey,
+    /// The key may not be used for this purpose, algorithm or beyond its limits.
+    #[error("the key's attributes don't allow this: {0}")]
+    NotAllowed(Reason),
+    /// Members of the order are wrong.
+    #[error("the order is malformed")]
+    Malformed,
+    /// The module is in its error state, or can't write its audit log.
+    #[error("the module is not operational")]
+    NotOperational,
+}
+
+/// Which attribute refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Purpose, such as a second CSR.
+    #[error("purpose")]
+    Purpose,
+    /// Algorithm.
+    #[error("algorithm")]
+    Algorithm,
+    /// Number of uses.
+    #[error("number of uses")]
+    Uses,
+    /// Level of the back end.
+    #[error("level")]
+    Level,
+}
+
+/// Answer to [`Root`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootAnswer {
+    /// Public half of `K_root`.
+    pub root: Jwk,
+}
+
+/// Request of [`Statement`]; the CM adds nothing but its signature.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatementRequest {
+    /// Name of the SAM; fixed by the first statement.
+    pub sam: String,
+    /// Epoch of the SAM's store.
+    pub epoch: Digest32,
+    /// Public `K_act`.
+    pub act: Jwk,
+    /// Public `K_seal`.
+    pub seal: Jwk,
+    /// Valid from.
+    pub nbf: UnixTime,
+    /// Valid until, at most 48 h later.
+    pub exp: UnixTime,
+}
+
+/// Answer to [`Statement`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatementAnswer {
+    /// The `sam-keys` statement, compact JWS by `K_root`.
+    pub statement: String,
+}
+
+/// Request of [`RowKey`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowKeyRequest {
+    /// The wrapped key, or nothing to make a new one.
+    pub wrapped: Option<B64>,
+}
+
+/// Answer to [`RowKey`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowKeyAnswer {
+    /// `K_row`, 32 bytes, for the SAM's memory only.
+    pub key: SecretBytes,
+    /// The wrapped form, for the SAM's database.
+    pub wrapped: B64,
+}
+
+/// Request of [`PinMac`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinMacRequest {
+    /// Factor to which the PIN belongs; goes into the MAC.
+    pub factor: FactorId,
+    /// Argon2id output over the PIN, 32 bytes.
+    pub hash: SecretBytes,
+}
+
+/// Answer to [`PinMac`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinMacAnswer {
+    /// HMAC-SHA-256 with `K_pin`.
+    pub mac: SecretBytes,
+}
+
+/// Request of [`Execute`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecuteRequest {
+    /// Current `sam-keys` statement.
+    pub statement: String,
+    /// The order.
+    pub order: Order,
+}
+
+/// Answer to [`Execute`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Executed {
+    /// A key was made.
+    Created(KeyCreated),
+    /// Signature values in the order of the items: RSA as a block of modulus length, ECDSA as DER.
+    Signed(Vec<B64>),
+}
+
+/// A new key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCreated {
+    /// Id.
+    pub key: KeyId,
+    /// Version of its attributes, 1.
+    pub version: u32,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: B64,
+    /// Highest level this back end can hold keys of, with what it reports of itself.
+    pub origin: String,
+}
+
+/// Answer to [`Status`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Whether orders are executed.
+    pub operational: bool,
+    /// Back end, such as `software` or `pkcs11`.
+    pub backend: String,
+    /// Highest level of generation and retention.
+    pub ceiling: Level,
+}
+
+/// No members.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+
+        impl Method for $name {
+            const PATH: &'static str = $path;
+            type Request = $request;
+            type Response = $response;
+            type Refusal = Refusal;
+        }
+    )*};
+}
+
+calls! {
+    /// The public root key.
+    Root: "/cm/v1/root", Empty => RootAnswer;
+    /// Signs a `sam-keys` statement.
+    Statement: "/cm/v1/statement", StatementRequest => StatementAnswer;
+    /// Makes or unwraps the key that seals the SAM's rows.
+    RowKey: "/cm/v1/row-key", RowKeyRequest => RowKeyAnswer;
+    /// Keyed hash of a PIN.
+    PinMac: "/cm/v1/pin-mac", PinMacRequest => PinMacAnswer;
+    /// Executes an order once.
+    Execute: "/cm/v1/execute", ExecuteRequest => Executed;
+    /// State of the module.
+    Status: "/cm/v1/status", Empty => Health;
+}
+
+/// What can become of a call to the CM.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModuleError {
+    /// Definite: nothing was done.
+    #[error("the cryptographic module refused: {0}")]
+    Refused(#[from] Refusal),
+    /// Nobody knows whether it was done: no answer, or not a whole one.
+    #[error("the cryptographic module's answer is unknown")]
+    Unknown,
+}
+
+/// The SAM's port to the CM. Implemented over mutual TLS by the composition root, and in process by tests.
+pub trait CryptoModule: Send + Sync + 'static {
+    /// Calls one method.
+    ///
+    /// # Errors
+    /// [`ModuleError`]; only [`ModuleError::Refused`] means that nothing happened.
+    fn call<M>(
+        &self,
+        request: &M::Request,
+    ) -> impl Future<Output = Result<M::Response, ModuleError>> + Send
+    where
+        M: Method<Refusal = Refusal>;
+}

@@ -1,0 +1,358 @@
+//! Methods for the SSA: `POST /sam/v1/…`.
+
+use core_types::rpc::Method;
+use core_types::{
+    B64, ClientId, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SecretBytes, SigAlg,
+    UnixTime, VoucherId,
+};
+use sap::enrol::{Invite, Subject};
+use serde::{Deserialize, Serialize};
+
+use crate::Refusal;
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+
+        impl Method for $name {
+            const PATH: &'static str = $path;
+            type Request = $request;
+            type Response = $response;
+            type Refusal = Refusal;
+        }
+    )*};
+}
+
+calls! {
+    /// What this SAM is and can do.
+    About: "/sam/v1/about", Empty => AboutAnswer;
+    /// Stores a request to sign. It has no power.
+    Prepare: "/sam/v1/prepare", PrepareRequest => PrepareAnswer;
+    /// State of a request.
+    Status: "/sam/v1/status", StatusRequest => StatusAnswer;
+    /// Binds the one token that may use an approved act.
+    Bind: "/sam/v1/bind", BindRequest => BindAnswer;
+    /// Signs items of the approved act, once; with an idempotency key the stored values come again.
+    Sign: "/sam/v1/sign", SignRequest => SignAnswer;
+    /// Registers a voucher.
+    Voucher: "/sam/v1/voucher", VoucherRequest => VoucherAnswer;
+    /// State of an enrolment; makes the keys of the enrol act that are still missing.
+    Enrolment: "/sam/v1/enrolment", EnrolmentRequest => EnrolmentAnswer;
+    /// Hands over a certificate with the RA's approval.
+    Certificate: "/sam/v1/certificate", CertificateRequest => Empty;
+    /// Keys of a person.
+    Keys: "/sam/v1/keys", KeysRequest => KeysAnswer;
+}
+
+/// No members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// Answer of [`About`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AboutAnswer {
+    /// Name of the SAM.
+    pub sam: String,
+    /// Current `sam-keys` statement.
+    pub statement: String,
+    /// Highest level of the service.
+    pub ceiling: Level,
+    /// Most items in one act.
+    pub max_items: u32,
+}
+
+/// Request of [`Prepare`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareRequest {
+    /// Owner of the key, as logged in at the SSA.
+    pub person: PersonId,
+    /// Key.
+    pub key: KeyId,
+    /// Client that asks.
+    pub client: ClientId,
+    /// Name of the client as the SSA has it; shown as the SSA's word unless the SAM knows the client itself.
+    pub client_name: String,
+    /// What is to be signed, in order.
+    pub items: Vec<PrepareItem>,
+    /// Where the page goes afterwards; must be one of the URIs registered for the SSA (prefix match on origin and path).
+    #[serde(rename = "return")]
+    pub return_uri: String,
+    /// Life of the request in seconds, at most 24 h.
+    pub ttl: i64,
+}
+
+/// One item of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareItem {
+    /// Hash algorithm.
+    pub ha: HashAlg,
+    /// Hash to sign, or hash of the document when `doc` is there.
+    pub h: B64,
+    /// What the client calls it.
+    pub label: String,
+    /// Present: `h` is the document's hash, and the SAM checks or builds the signedAttrs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doc: Option<DocItem>,
+}
+
+/// How a document hash becomes what is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocItem {
+    /// DER of the signedAttrs (SET OF), or nothing: then the SAM builds the minimal set.
+    pub signed_attrs: Option<B64>,
+    /// ByteRange of the prepared file, a hint for the page.
+    pub ranges: Option<[u64; 4]>,
+}
+
+/// Answer of [`Prepare`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareAnswer {
+    /// Capability of the request; goes into the fragment of the SIC page's URL.
+    pub rid: Digest32,
+    /// Expires at.
+    pub exp: UnixTime,
+}
+
+/// Request of [`Status`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusRequest {
+    /// The request.
+    pub rid: Digest32,
+}
+
+/// Answer of [`Status`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusAnswer {
+    /// State.
+    pub state: RequestState,
+}
+
+/// State of a request as the SSA may know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestState {
+    /// Nobody decided.
+    Open,
+    /// The signer approved.
+    Approved,
+    /// The signer refused.
+    Refused,
+    /// Too late, or withdrawn.
+    Expired,
+}
+
+/// Request of [`Bind`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindRequest {
+    /// The request.
+    pub rid: Digest32,
+    /// SHA-256 of the token's text.
+    pub grant: Digest32,
+}
+
+/// Answer of [`Bind`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindAnswer {
+    /// The token's right ends here.
+    pub sign_until: UnixTime,
+    /// Key of the act.
+    pub key: KeyId,
+    /// Items of the act.
+    pub count: u32,
+}
+
+/// Request of [`Sign`]. The token itself travels: a copy of the SSA's database signs nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignRequest {
+    /// Text of the token.
+    pub token: SecretBytes,
+    /// Client that presented it.
+    pub client: ClientId,
+    /// Key.
+    pub key: KeyId,
+    /// Algorithm.
+    pub alg: SigAlg,
+    /// Hashes asked for, a sub-multiset of the act's.
+    pub hashes: Vec<B64>,
+    /// The client's `Idempotency-Key`, 1 to 128 visible ASCII characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Answer of [`Sign`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignAnswer {
+    /// Values in the order of the hashes.
+    pub signatures: Vec<B64>,
+}
+
+/// Request of [`Voucher`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VoucherRequest {
+    /// An RA's invitation, compact JWS (`natsuin-invite+jws`).
+    Ra {
+        /// The JWS.
+        invite: String,
+        /// Where the SIC page goes after enrolment.
+        #[serde(rename = "return")]
+        return_uri: String,
+    },
+    /// The SSA's own; capped at level 1 and marked so.
+    Ssa {
+        /// The invitation.
+        invite: Invite,
+        /// Where the SIC page goes after enrolment.
+        #[serde(rename = "return")]
+        return_uri: String,
+    },
+}
+
+/// Answer of [`Voucher`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VoucherAnswer {
+    /// The voucher.
+    pub voucher: VoucherId,
+    /// The person.
+    pub person: PersonId,
+    /// Expires at.
+    pub exp: UnixTime,
+}
+
+/// Request of [`Enrolment`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentRequest {
+    /// The voucher.
+    pub voucher: VoucherId,
+}
+
+/// Answer of [`Enrolment`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EnrolmentAnswer {
+    /// The person has not enrolled yet.
+    Open {},
+    /// The voucher expired or died.
+    Dead {},
+    /// Factors are enrolled; these keys wait for certificates or have them.
+    Enrolled {
+        /// The person.
+        person: PersonId,
+        /// The current `sam-keys` statement, for the RA.
+        statement: String,
+        /// Keys of this enrolment.
+        keys: Vec<EnrolledKey>,
+    },
+}
+
+/// A key of an enrolment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolledKey {
+    /// Key.
+    pub key: KeyId,
+    /// Whether it has its certificate.
+    pub certified: bool,
+    /// The SAM's record for the RA (`natsuin-enrolment+jws`).
+    pub enrolment: String,
+    /// PKCS#10 request, DER.
+    pub csr: B64,
+}
+
+/// Request of [`Certificate`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// Key.
+    pub key: KeyId,
+    /// The RA's approval (`natsuin-certify+jws`).
+    pub certify: String,
+    /// Certificates in DER, the signer's first.
+    pub chain: Vec<B64>,
+}
+
+/// Request of [`Keys`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysRequest {
+    /// The person.
+    pub person: PersonId,
+}
+
+/// Answer of [`Keys`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysAnswer {
+    /// Keys of the person, oldest first.
+    pub keys: Vec<KeyInfo>,
+}
+
+/// A key as the SSA may know it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyInfo {
+    /// Id; the CSC `credentialID`.
+    pub key: KeyId,
+    /// Kind.
+    pub alg: KeyAlg,
+    /// State.
+    pub state: KeyState,
+    /// Subject data.
+    pub subject: Subject,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: B64,
+    /// Certificates in DER, the signer's first; empty before certification.
+    pub chain: Vec<B64>,
+    /// Level as computed, lowest of generation, import, retention and authorization.
+    pub level: Level,
+    /// Which of the four holds it down.
+    pub level_because: LevelPart,
+    /// Origin statement of the CM.
+    pub origin: String,
+    /// Made at.
+    pub created: UnixTime,
+}
+
+/// A part of the level matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LevelPart {
+    /// `I-3.5.1-keygen-*`
+    Generation,
+    /// `I-3.5.1-import-*`
+    Import,
+    /// `I-3.5.1-retention-*`
+    Retention,
+    /// `I-3.5.1-keyauth-*`
+    Authorization,
+    /// The voucher's ceiling (identity proofing).
+    Enrolment,
+}
+
+/// State of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// Made, waits for its certificate.
+    Pending,
+    /// Can be used.
+    Active,
+    /// Stopped; can be resumed.
+    Suspended,
+}

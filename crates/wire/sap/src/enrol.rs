@@ -1,0 +1,204 @@
+//! Enrolment: who binds person, authenticator and key (`II-3.1.*`).
+
+use core_types::{
+    B64, Digest32, KeyAlg, KeyId, Level, PersonId, SecretBytes, TenantId, UnixTime, VoucherId,
+};
+use jose::Jwk;
+use serde::{Deserialize, Serialize};
+
+use crate::proof::secret_text;
+
+/// Who invited a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InvitedBy {
+    /// A registration authority, by its registered key.
+    Ra,
+    /// The SSA by mail; never above level 1.
+    Ssa,
+}
+
+/// Subject data for the certificate, as the RA proved them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// Common name, code points kept exactly; 1 to 64 characters.
+    pub common_name: String,
+    /// Country, ISO 3166-1 alpha-2.
+    pub country: String,
+    /// Organisation, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// Serial number that tells persons of one name apart.
+    pub serial_number: String,
+}
+
+/// An invitation: payload of the RA's JWS (`natsuin-invite+jws`), or the SSA's own words at level 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// Voucher id.
+    pub voucher: VoucherId,
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Id of the person at the SSA and the SAM.
+    pub person: PersonId,
+    /// Subject data.
+    pub subject: Subject,
+    /// How the identity was proved, such as `in-person` or `mail-only`; shown and put on record.
+    pub assurance: String,
+    /// Highest level of keys made with this voucher.
+    pub ceiling: Level,
+    /// Keys to make.
+    pub keys: Vec<KeyAlg>,
+    /// Expires at.
+    pub exp: UnixTime,
+    /// SHA-256 of the 16-byte secret that reaches the person on a channel of the RA's.
+    pub secret: Digest32,
+}
+
+/// A WebAuthn registration whose challenge is the digest of the enrol act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasskeyRegistration {
+    /// Credential id.
+    pub id: B64,
+    /// `clientDataJSON`.
+    #[serde(rename = "clientData")]
+    pub client_data: B64,
+    /// `attestationObject`.
+    pub attestation: B64,
+    /// Transports the browser reports, kept for later hints; at most 8 short words.
+    pub transports: Vec<String>,
+}
+
+/// What is inside `sealed` of an enrolment.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedEnrolment {
+    /// Digest of the enrol act.
+    pub act: Digest32,
+    /// The voucher's secret, base64url of 16 bytes.
+    #[serde(with = "secret_text")]
+    pub secret: SecretBytes,
+    /// New PIN, with method `pin-totp`.
+    #[serde(
+        default,
+        with = "optional_secret_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub pin: Option<SecretBytes>,
+    /// First one-time code of the new seed, with method `pin-totp`.
+    #[serde(
+        default,
+        with = "optional_secret_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub otp: Option<SecretBytes>,
+}
+
+mod optional_secret_text {
+    use core_types::SecretBytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Option<SecretBytes>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => super::secret_text::serialize(secret, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<SecretBytes>, D::Error> {
+        Ok(Option::<String>::deserialize(d)?.map(SecretBytes::from))
+    }
+}
+
+/// What is inside the answer with the TOTP seed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedSeed {
+    /// The seed, 20 bytes, base32 without padding as authenticator apps want it (RFC 6238).
+    #[serde(with = "secret_text")]
+    pub seed: SecretBytes,
+    /// `otpauth://` URI for a QR code.
+    #[serde(with = "secret_text")]
+    pub uri: SecretBytes,
+}
+
+/// The SAM's record of an enrolment for one key: what the RA approves. Payload of `natsuin-enrolment+jws`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentRecord {
+    /// Issuing SAM.
+    pub sam: String,
+    /// Voucher used.
+    pub voucher: VoucherId,
+    /// Who invited.
+    pub by: InvitedBy,
+    /// SHA-256 of the canonical invitation (its JSON as stored by the SAM).
+    pub invite: Digest32,
+    /// Person.
+    pub person: PersonId,
+    /// Subject data of the invitation.
+    pub subject: Subject,
+    /// Key.
+    pub key: KeyId,
+    /// Kind of key.
+    pub alg: KeyAlg,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki: Digest32,
+    /// SHA-256 of the CSR.
+    pub csr: Digest32,
+    /// Digest of the factor set.
+    pub factors: Digest32,
+    /// Level of the key.
+    pub level: Level,
+    /// Time of the enrolment.
+    pub at: UnixTime,
+}
+
+/// The RA's approval of a certificate. Payload of `natsuin-certify+jws`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certify {
+    /// SHA-256 of the SAM's enrolment JWS that is approved.
+    pub enrolment: Digest32,
+    /// Subject approved.
+    pub subject: Subject,
+    /// SHA-256 of the SubjectPublicKeyInfo approved.
+    pub spki: Digest32,
+    /// Digest of the factor set approved.
+    pub factors: Digest32,
+    /// Time of the approval.
+    pub at: UnixTime,
+}
+
+/// Asks the RA to approve and the CA to issue. `POST /ra/certify`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifyRequest {
+    /// The SAM's current `sam-keys` statement.
+    pub statement: String,
+    /// The SAM's enrolment JWS.
+    pub enrolment: String,
+    /// PKCS#10 request, DER.
+    pub csr: B64,
+}
+
+/// The RA's and CA's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifyResponse {
+    /// The RA's approval, JWS.
+    pub certify: String,
+    /// Certificates in DER, the signer's first, the root not included.
+    pub chain: Vec<B64>,
+}
+
+/// The public key of an RA that the SAM has registered.
+pub type RaKey = Jwk;

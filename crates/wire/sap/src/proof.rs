@@ -1,0 +1,99 @@
+//! The person's proof over an act.
+
+use core_types::{B64, Digest32, SecretBytes};
+use serde::{Deserialize, Serialize};
+
+/// A way to prove a signer's will. Which one counts at which level is decided by the SAM alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// WebAuthn assertion with user verification.
+    Passkey,
+    /// PIN and one-time code, sealed by the SIC.
+    PinTotp,
+}
+
+/// Longest proof in bytes of JSON.
+pub const MAX_PROOF: usize = 16 * 1024;
+
+/// A proof, told apart by `method`; `act` is the digest of the act it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Proof {
+    /// WebAuthn assertion whose challenge is the digest of the act.
+    Passkey {
+        /// Digest of the act.
+        act: Digest32,
+        /// Credential id.
+        id: B64,
+        /// `authenticatorData`.
+        #[serde(rename = "authData")]
+        auth_data: B64,
+        /// `clientDataJSON`, as the browser made it.
+        #[serde(rename = "clientData")]
+        client_data: B64,
+        /// Signature over `authData ‖ SHA-256(clientData)`.
+        sig: B64,
+    },
+    /// PIN and one-time code, sealed for the SAM.
+    PinTotp {
+        /// Digest of the act.
+        act: Digest32,
+        /// Compact JWE with a [`SealedProof`] inside.
+        sealed: String,
+    },
+}
+
+impl Proof {
+    /// Digest of the act the proof is for.
+    pub fn act(&self) -> Digest32 {
+        match self {
+            Self::Passkey { act, .. } | Self::PinTotp { act, .. } => *act,
+        }
+    }
+
+    /// The method used.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Passkey { .. } => Method::Passkey,
+            Self::PinTotp { .. } => Method::PinTotp,
+        }
+    }
+}
+
+/// What is inside `sealed` of a proof. Strings, so that a page can build it with `JSON.stringify`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedProof {
+    /// Digest of the act.
+    pub act: Digest32,
+    /// The PIN as typed.
+    #[serde(with = "secret_text")]
+    pub pin: SecretBytes,
+    /// The one-time code as typed.
+    #[serde(with = "secret_text")]
+    pub otp: SecretBytes,
+}
+
+/// Secret text that travels as a JSON string.
+pub mod secret_text {
+    use core_types::SecretBytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the text; bytes that aren't UTF-8 are an error.
+    ///
+    /// # Errors
+    /// When the secret isn't UTF-8.
+    pub fn serialize<S: Serializer>(secret: &SecretBytes, s: S) -> Result<S::Ok, S::Error> {
+        let text = std::str::from_utf8(secret.expose()).map_err(serde::ser::Error::custom)?;
+        s.serialize_str(text)
+    }
+
+    /// Reads the text.
+    ///
+    /// # Errors
+    /// When the value isn't a string.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SecretBytes, D::Error> {
+        String::deserialize(d).map(SecretBytes::from)
+    }
+}
