@@ -1,1 +1,36 @@
-//! To be written.
+//! Messages of the Cloud Signature Consortium API v2 (2.0.0.2 to 2.2.0.0) and of the OAuth 2.0 endpoints beside it.
+//!
+//! Requests are written by `Serialize` or `to_pairs` and read by `parse`, which answers with the error the
+//! specification prescribes. Answers implement both serde directions. Reading is tolerant where real clients
+//! need it: `null` and `""` mean absent for optional members, unknown members are ignored.
+//!
+//! Pure data: no I/O, no clock, no keys. Must never know the SAM, the signing protocol or any store.
+
+pub mod algorithm;
+mod body;
+pub mod credentials;
+pub mod details;
+pub mod error;
+pub mod info;
+mod lenient;
+pub mod oauth;
+pub mod secret;
+pub mod sign;
+
+pub use algorithm::{algo_list, decide, pss_params};
+pub use credentials::{
+    AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, ListRequest, ListResponse,
+};
+pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
+pub use error::{CscError, ErrorBody, OAuthError};
+pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
+pub use lenient::decode_base64;
+pub use oauth::{
+    AuthorizeRequest, ClientAuth, Grant, Params, Purpose, PushedResponse, ServerMetadata,
+    TokenRequest, TokenResponse,
+};
+pub use secret::SecretText;
+pub use sign::{SignHashRequest, SignHashResponse};
+
+/// The value of `info.specs` that this crate follows.
+pub const SPECS: &str = "2.2.0.0";

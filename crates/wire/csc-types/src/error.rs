@@ -1,0 +1,367 @@
+//! Every error of the API, with its status, code and description, in one place.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lenient;
+
+/// Error of a CSC method (`/csc/v2/*`). The description is the text of the specification where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {}", self.error(), self.description())]
+pub enum CscError {
+    /// The body is not a JSON object, or names a member twice.
+    Malformed,
+    /// No usable `Authorization: Bearer` header.
+    MalformedHeader,
+    /// A required string is missing or has another type.
+    MissingString(&'static str),
+    /// A required integer is missing or has another type.
+    MissingInteger(&'static str),
+    /// A required array is missing or has another type.
+    MissingArray(&'static str),
+    /// A parameter has a value that can't be used.
+    InvalidParameter(&'static str),
+    /// An integer is out of its range.
+    InvalidValue(&'static str),
+    /// `numSignatures` is more than the credential's `multisign`.
+    TooManySignatures,
+    /// `userID` was given although the token names the user.
+    UserIdMustBeNull,
+    /// The key is disabled.
+    CredentialDisabled,
+    /// The authentication data of `credentials/authorize` is wrong.
+    InvalidAuthData,
+    /// Too many wrong attempts.
+    CredentialLocked,
+    /// `hashes` is empty.
+    EmptyHashes,
+    /// A hash is not base64.
+    InvalidBase64Hash,
+    /// A hash has another length than its algorithm gives.
+    InvalidDigestLength,
+    /// A hash was not part of the authorization, or not any more.
+    HashNotAuthorized,
+    /// `hashAlgorithmOID` and `signAlgo` name different hashes.
+    HashContradiction,
+    /// RSASSA-PSS parameters that are not accepted, with the reason.
+    PssParams(PssRefusal),
+    /// The signature activation data ran out.
+    SadExpired,
+    /// The certificate ran out.
+    CertificateExpired,
+    /// The certificate is revoked or suspended.
+    CertificateStatus,
+    /// The bearer token is unknown.
+    InvalidToken,
+    /// The bearer token ran out or was revoked.
+    ExpiredToken,
+    /// The client may not use this method.
+    UnauthorizedClient,
+    /// Refused by the user or by policy.
+    AccessDenied,
+    /// The body is larger than the service accepts.
+    BodyTooLarge,
+    /// Too many requests.
+    RateLimited,
+    /// The method is not offered.
+    NotImplemented,
+    /// A fault of the service.
+    Internal,
+    /// Not able to serve now.
+    Unavailable,
+}
+
+/// Why RSASSA-PSS parameters were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PssRefusal {
+    /// Not DER of `RSASSA-PSS-params` (RFC 4055 §3.1).
+    Encoding,
+    /// The hash is not SHA-256, SHA-384 or SHA-512.
+    Hash,
+    /// The mask generation function is not MGF1.
+    MaskFunction,
+    /// MGF1 uses another hash than the signature.
+    MaskHash,
+    /// The salt is not as long as the digest.
+    SaltLength,
+    /// The trailer field is not 1.
+    Trailer,
+}
+
+impl PssRefusal {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Encoding => "Invalid parameter signAlgoParams: not DER of RSASSA-PSS-params",
+            Self::Hash => {
+                "Invalid parameter signAlgoParams: hash must be SHA-256, SHA-384 or SHA-512"
+            }
+            Self::MaskFunction => {
+                "Invalid parameter signAlgoParams: mask generation function must be MGF1"
+            }
+            Self::MaskHash => {
+                "Invalid parameter signAlgoParams: MGF1 must use the hash of the signature"
+            }
+            Self::SaltLength => {
+                "Invalid parameter signAlgoParams: salt length must equal the digest length"
+            }
+            Self::Trailer => "Invalid parameter signAlgoParams: trailer field must be 1",
+        }
+    }
+}
+
+impl CscError {
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::InvalidToken | Self::ExpiredToken => 401,
+            Self::UnauthorizedClient | Self::AccessDenied => 403,
+            Self::BodyTooLarge => 413,
+            Self::RateLimited => 429,
+            Self::Internal => 500,
+            Self::NotImplemented => 501,
+            Self::Unavailable => 503,
+            _ => 400,
+        }
+    }
+
+    /// The `error` member.
+    pub fn error(&self) -> &'static str {
+        match self {
+            Self::InvalidAuthData => "invalid_authentication_data",
+            Self::InvalidToken => "invalid_token",
+            Self::ExpiredToken => "expired_token",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::AccessDenied => "access_denied",
+            Self::NotImplemented => "not_implemented_method",
+            Self::Internal => "server_error",
+            Self::RateLimited | Self::Unavailable => "temporarily_unavailable",
+            _ => "invalid_request",
+        }
+    }
+
+    /// The `error_description` member.
+    pub fn description(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::MissingString(p) => {
+                return format!("Missing (or invalid type) string parameter {p}").into();
+            }
+            Self::MissingInteger(p) => {
+                return format!("Missing (or invalid type) integer parameter {p}").into();
+            }
+            Self::MissingArray(p) => {
+                return format!("Missing (or invalid type) array parameter {p}").into();
+            }
+            Self::InvalidParameter(p) => return format!("Invalid parameter {p}").into(),
+            Self::InvalidValue(p) => return format!("Invalid value for parameter {p}").into(),
+            Self::Malformed => "The request body must be one JSON object without repeated members",
+            Self::MalformedHeader => "Malformed authorization header",
+            Self::TooManySignatures => "Numbers of signatures is too high",
+            Self::UserIdMustBeNull => "userID parameter MUST be null",
+            Self::CredentialDisabled => "The credential identified by credentialID is disabled",
+            Self::InvalidAuthData => "The authentication data is invalid",
+            Self::CredentialLocked => "Credential locked",
+            Self::EmptyHashes => "Empty hash array",
+            Self::InvalidBase64Hash => "Invalid Base64 hash string parameter",
+            Self::InvalidDigestLength => "Invalid digest value length",
+            Self::HashNotAuthorized => "Hash is not authorized by the SAD",
+            Self::HashContradiction => {
+                "String parameter hashAlgorithmOID contradicts with signAlgo parameter"
+            }
+            Self::PssParams(why) => why.text(),
+            Self::SadExpired => "SAD expired",
+            Self::CertificateExpired => "Signing certificate is expired",
+            Self::CertificateStatus => "Invalid certificate status",
+            Self::InvalidToken => "The access token is not valid",
+            Self::ExpiredToken => "The access token is expired or revoked",
+            Self::UnauthorizedClient => "This client may not use this method",
+            Self::AccessDenied => "The user or the service denied the request",
+            Self::BodyTooLarge => "The request body is too large",
+            Self::RateLimited => "Too many requests; wait and try again",
+            Self::NotImplemented => "The method is not offered by this service",
+            Self::Internal => "Internal error",
+            Self::Unavailable => "The service can't answer now; try again later",
+        };
+        text.into()
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody::new(self.error(), &self.description())
+    }
+
+    /// Value of `WWW-Authenticate`, for the statuses that need it (RFC 6750 §3).
+    pub fn www_authenticate(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidToken | Self::ExpiredToken => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+}
+
+/// Error of an OAuth 2.0 endpoint: JSON at the token and PAR endpoints, query of the redirect at `authorize`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {}", self.error(), self.description())]
+pub enum OAuthError {
+    /// A required parameter is missing.
+    Missing(&'static str),
+    /// A parameter has a value that can't be used.
+    Invalid(&'static str),
+    /// A parameter was given twice (RFC 6749 §3.1).
+    Repeated(String),
+    /// PKCE with S256 is demanded (RFC 7636 §4.4.1).
+    PkceRequired,
+    /// `response_type` is not `code`.
+    UnsupportedResponseType,
+    /// `grant_type` is not one of the known ones.
+    UnsupportedGrantType,
+    /// The scope is unknown, or two were asked at once.
+    InvalidScope,
+    /// `authorization_details` is malformed or of an unknown type (RFC 9396 §5); with the reason.
+    InvalidDetails(&'static str),
+    /// The client did not authenticate.
+    ClientAuthRequired,
+    /// Client authentication failed (RFC 6749 §5.2).
+    InvalidClient,
+    /// The client may not use this grant.
+    UnauthorizedClient,
+    /// Code unknown, used, expired, of another client, or with a wrong `code_verifier`.
+    InvalidCode,
+    /// `redirect_uri` differs from the one of the authorization request.
+    RedirectMismatch,
+    /// Refresh token unknown, used or expired.
+    InvalidRefreshToken,
+    /// The user or the service refused.
+    AccessDenied,
+    /// A fault of the service.
+    ServerError,
+    /// Not able to serve now.
+    Unavailable,
+}
+
+impl OAuthError {
+    /// HTTP status at the token and PAR endpoints.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::InvalidClient => 401,
+            Self::ServerError => 500,
+            Self::Unavailable => 503,
+            _ => 400,
+        }
+    }
+
+    /// The `error` member or parameter.
+    pub fn error(&self) -> &'static str {
+        match self {
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidDetails(_) => "invalid_authorization_details",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::InvalidCode | Self::RedirectMismatch | Self::InvalidRefreshToken => {
+                "invalid_grant"
+            }
+            Self::AccessDenied => "access_denied",
+            Self::ServerError => "server_error",
+            Self::Unavailable => "temporarily_unavailable",
+            Self::Missing(_)
+            | Self::Invalid(_)
+            | Self::Repeated(_)
+            | Self::PkceRequired
+            | Self::ClientAuthRequired => "invalid_request",
+        }
+    }
+
+    /// The `error_description` member or parameter; printable ASCII (RFC 6749 §5.2).
+    pub fn description(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::Missing(p) => return format!("Missing parameter {p}").into(),
+            Self::Invalid(p) => return format!("Invalid parameter {p}").into(),
+            Self::Repeated(_) => "A parameter was given more than once",
+            Self::PkceRequired => {
+                "PKCE is required: send code_challenge with code_challenge_method S256"
+            }
+            Self::UnsupportedResponseType => "response_type must be code",
+            Self::UnsupportedGrantType => "Invalid parameter grant_type",
+            Self::InvalidScope => "Ask for exactly one of the scopes service and credential",
+            Self::InvalidDetails(why) => why,
+            Self::ClientAuthRequired => "Client authorization required",
+            Self::InvalidClient => "Client authentication failed",
+            Self::UnauthorizedClient => "This client may not use this grant",
+            Self::InvalidCode => "Authorization code is invalid or expired",
+            Self::RedirectMismatch => {
+                "redirect_uri differs from the one in the authorization request"
+            }
+            Self::InvalidRefreshToken => "Invalid parameter refresh_token",
+            Self::AccessDenied => "The user or the service denied the request",
+            Self::ServerError => "Internal error",
+            Self::Unavailable => "The service can't answer now; try again later",
+        };
+        text.into()
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody::new(self.error(), &self.description())
+    }
+}
+
+/// Error body of both kinds of endpoints (CSC 10.1, RFC 6749 §5.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Code.
+    pub error: String,
+    /// Text for the developer.
+    #[serde(
+        default,
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub error_description: Option<String>,
+}
+
+impl ErrorBody {
+    /// A body with code and text.
+    pub fn new(error: &str, description: &str) -> Self {
+        Self {
+            error: error.to_owned(),
+            error_description: Some(description.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_the_specification() {
+        let error = CscError::MissingString("credentialID");
+        assert_eq!(
+            serde_json::to_value(error.body()).unwrap(),
+            serde_json::json!({
+                "error": "invalid_request",
+                "error_description": "Missing (or invalid type) string parameter credentialID"
+            })
+        );
+        assert_eq!(CscError::ExpiredToken.status(), 401);
+        assert!(CscError::ExpiredToken.www_authenticate().is_some());
+        assert_eq!(OAuthError::Missing("code").body().error, "invalid_request");
+        assert_eq!(OAuthError::InvalidCode.error(), "invalid_grant");
+    }
+
+    #[test]
+    fn a_foreign_error_body_is_read_with_or_without_description() {
+        let body: ErrorBody =
+            serde_json::from_str(r#"{"error":"x","error_description":null,"message":"m"}"#)
+                .unwrap();
+        assert_eq!(
+            body,
+            ErrorBody {
+                error: "x".to_owned(),
+                error_description: None
+            }
+        );
+    }
+}

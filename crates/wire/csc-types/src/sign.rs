@@ -1,0 +1,200 @@
+//! `signatures/signHash` (CSC 11.13), synchronous mode.
+
+use core_types::bytes::b64;
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::body::Body;
+use crate::error::CscError;
+use crate::lenient::decode_base64;
+use crate::secret::SecretText;
+
+/// Request of `signatures/signHash`. Which algorithm it means is decided by [`crate::decide`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignHashRequest {
+    /// The credential.
+    pub credential_id: String,
+    /// Signature activation data; absent when the bearer token itself is the authorization.
+    pub sad: Option<SecretText>,
+    /// Raw digests; at least one.
+    pub hashes: Vec<Vec<u8>>,
+    /// Object identifier of the hash, needed when `sign_algo` is a key algorithm.
+    pub hash_algorithm_oid: Option<String>,
+    /// Object identifier of the signature algorithm.
+    pub sign_algo: String,
+    /// DER of the parameters, for RSASSA-PSS.
+    pub sign_algo_params: Option<Vec<u8>>,
+    /// Data of the client, may be logged.
+    pub client_data: Option<String>,
+}
+
+impl SignHashRequest {
+    /// Reads a request body. Whether `SAD` is needed depends on the token and is left to the caller.
+    ///
+    /// # Errors
+    /// The CSC error to answer with, in the order of checks of the specification.
+    pub fn parse(body: &[u8]) -> Result<Self, CscError> {
+        let body = Body::parse(body)?;
+        let sad = match body.get("SAD") {
+            None => None,
+            Some(Value::String(text)) => Some(SecretText::new(text.clone())),
+            Some(_) => return Err(CscError::MissingString("SAD")),
+        };
+        let credential_id = body.string("credentialID")?;
+        let texts = body.array("hashes").ok_or(CscError::MissingArray("hash"))?;
+        if texts.is_empty() {
+            return Err(CscError::EmptyHashes);
+        }
+        let decode = |v: &Value| {
+            v.as_str()
+                .and_then(decode_base64)
+                .ok_or(CscError::InvalidBase64Hash)
+        };
+        let hashes = texts.iter().map(decode).collect::<Result<_, _>>()?;
+        let sign_algo = body.string("signAlgo")?;
+        let sign_algo_params = match body.opt_string("signAlgoParams")? {
+            None => None,
+            Some(text) => {
+                Some(decode_base64(&text).ok_or(CscError::InvalidParameter("signAlgoParams"))?)
+            }
+        };
+        let hash_algorithm_oid = body.opt_string("hashAlgorithmOID")?;
+        match body.opt_string("operationMode")?.as_deref() {
+            None | Some("S") => {}
+            Some(_) => return Err(CscError::InvalidParameter("operationMode")),
+        }
+        let client_data = body.opt_string("clientData")?;
+        Ok(Self {
+            credential_id,
+            sad,
+            hashes,
+            hash_algorithm_oid,
+            sign_algo,
+            sign_algo_params,
+            client_data,
+        })
+    }
+}
+
+impl Serialize for SignHashRequest {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let hashes: Vec<String> = self.hashes.iter().map(b64).collect();
+        let mut out = s.serialize_struct("SignHashRequest", 7)?;
+        out.serialize_field("credentialID", &self.credential_id)?;
+        if let Some(sad) = &self.sad {
+            out.serialize_field("SAD", sad)?;
+        }
+        out.serialize_field("hashes", &hashes)?;
+        if let Some(oid) = &self.hash_algorithm_oid {
+            out.serialize_field("hashAlgorithmOID", oid)?;
+        }
+        out.serialize_field("signAlgo", &self.sign_algo)?;
+        if let Some(params) = &self.sign_algo_params {
+            out.serialize_field("signAlgoParams", &b64(params))?;
+        }
+        if let Some(data) = &self.client_data {
+            out.serialize_field("clientData", data)?;
+        }
+        out.end()
+    }
+}
+
+/// Answer of `signatures/signHash`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignHashResponse {
+    /// Base64 of the signature values in the order of the request; ECDSA as DER.
+    pub signatures: Vec<String>,
+}
+
+impl SignHashResponse {
+    /// Wraps raw signature values.
+    pub fn new(values: &[Vec<u8>]) -> Self {
+        Self {
+            signatures: values.iter().map(b64).collect(),
+        }
+    }
+
+    /// The raw values, or `None` when one is not base64.
+    pub fn values(&self) -> Option<Vec<Vec<u8>>> {
+        self.signatures
+            .iter()
+            .map(|text| decode_base64(text))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<SignHashRequest, CscError> {
+        SignHashRequest::parse(json.as_bytes())
+    }
+
+    #[test]
+    fn the_sample_of_real_clients_is_read() {
+        let request = parse(
+            r#"{"credentialID":"k","SAD":null,"hashes":["AQID+/8="],"hashAlgorithmOID":"2.16.840.1.101.3.4.2.1",
+                "signAlgo":"1.2.840.113549.1.1.1","signAlgoParams":"","operationMode":"S","clientData":null,
+                "validity_period":null}"#,
+        )
+        .unwrap();
+        assert_eq!(request.hashes, [vec![1, 2, 3, 0xfb, 0xff]]);
+        assert_eq!(
+            (request.sad.as_ref(), request.sign_algo_params.as_ref()),
+            (None, None)
+        );
+        let again = serde_json::to_vec(&request).unwrap();
+        assert_eq!(SignHashRequest::parse(&again).unwrap(), request);
+    }
+
+    #[test]
+    fn faults_have_the_names_of_the_specification() {
+        let cases = [
+            (r#"{}"#, CscError::MissingString("credentialID")),
+            (
+                r#"{"credentialID":"k","SAD":1}"#,
+                CscError::MissingString("SAD"),
+            ),
+            (r#"{"credentialID":"k"}"#, CscError::MissingArray("hash")),
+            (
+                r#"{"credentialID":"k","hashes":"AQID"}"#,
+                CscError::MissingArray("hash"),
+            ),
+            (r#"{"credentialID":"k","hashes":[]}"#, CscError::EmptyHashes),
+            (
+                r#"{"credentialID":"k","hashes":["*"]}"#,
+                CscError::InvalidBase64Hash,
+            ),
+            (
+                r#"{"credentialID":"k","hashes":[1]}"#,
+                CscError::InvalidBase64Hash,
+            ),
+            (
+                r#"{"credentialID":"k","hashes":["AQID"]}"#,
+                CscError::MissingString("signAlgo"),
+            ),
+            (
+                r#"{"credentialID":"k","hashes":["AQID"],"signAlgo":"1","operationMode":"A"}"#,
+                CscError::InvalidParameter("operationMode"),
+            ),
+        ];
+        for (json, error) in cases {
+            assert_eq!(parse(json), Err(error), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_sad_is_sent_but_never_printed() {
+        let request =
+            parse(r#"{"credentialID":"k","SAD":"s3cret","hashes":["AQID"],"signAlgo":"1"}"#)
+                .unwrap();
+        assert!(!format!("{request:?}").contains("s3cret"));
+        assert!(
+            serde_json::to_string(&request)
+                .unwrap()
+                .contains(r#""SAD":"s3cret""#)
+        );
+    }
+}
