@@ -1,1 +1,17 @@
-//! To be written.
+//! What every daemon of Natsuin needs around its own work: listeners, mutual TLS, calls between zones, trouble
+//! at start-up told in a pair of sentences.
+//!
+//! Knows no zone and no message. Which names may call what is decided by the zone that serves.
+
+pub mod http;
+pub mod listen;
+pub mod peer;
+pub mod rpc;
+pub mod tls;
+pub mod trouble;
+
+pub use listen::{Running, Shutdown, bind, serve};
+pub use peer::Peer;
+pub use rpc::{CallError, Client, Routes};
+pub use tls::Identity;
+pub use trouble::Trouble;

@@ -215,7 +215,7 @@ pub enum VoucherRequest {
     /// The SSA's own; capped at level 1 and marked so.
     Ssa {
         /// The invitation.
-        invite: Invite,
+        invite: Box<Invite>,
         /// Where the SIC page goes after enrolment.
         #[serde(rename = "return")]
         return_uri: String,

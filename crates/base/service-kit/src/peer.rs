@@ -1,0 +1,18 @@
+//! Who is calling: the name in the client certificate of a mutual TLS connection.
+
+use std::net::SocketAddr;
+
+/// Identity of the caller, put into each request's extensions by [`crate::serve`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// First DNS name of the verified client certificate; empty on listeners that ask for none.
+    pub name: String,
+    /// Address of the connection.
+    pub addr: SocketAddr,
+}
+
+/// First DNS name in a certificate that rustls has verified.
+pub(crate) fn name_of(cert: &rustls_pki_types::CertificateDer<'_>) -> Option<String> {
+    let cert = webpki::EndEntityCert::try_from(cert).ok()?;
+    cert.valid_dns_names().next().map(str::to_owned)
+}

@@ -1,0 +1,109 @@
+//! Calls between zones over real sockets: who gets through, and under which name.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use core_types::SecretBytes;
+use core_types::rpc::Method;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use service_kit::http::HttpOptions;
+use service_kit::{CallError, Client, Identity, Peer, Routes, Running, Shutdown, bind, serve, tls};
+
+struct WhoAmI;
+
+impl Method for WhoAmI {
+    const PATH: &'static str = "/test/v1/who";
+    type Request = bool;
+    type Response = String;
+    type Refusal = u8;
+}
+
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    fn issue(&self, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        Identity {
+            chain_pem: cert.pem(),
+            key_pem: SecretBytes::from(key.serialize_pem()),
+        }
+    }
+}
+
+async fn server(ca: &Ca, shutdown: Shutdown) -> Running {
+    tls::install_provider();
+    let config = tls::mutual_server(&ca.issue("sam.internal"), &ca.pem()).unwrap();
+    let router = Routes::new(Arc::new(()), 1024)
+        .method::<WhoAmI, _, _>(|_, peer: Peer, say: bool| async move {
+            if say { Ok(peer.name) } else { Err(7) }
+        })
+        .into_router();
+    let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .await
+        .unwrap();
+    serve(listener, router, Some(config), shutdown).unwrap()
+}
+
+fn client(at: &Running, ca: &Ca, identity: Option<Identity>) -> Client {
+    let options = HttpOptions {
+        ca_pem: Some(ca.pem()),
+        identity,
+        ..HttpOptions::default()
+    };
+    Client::new(format!("https://localhost:{}", at.addr.port()), &options).unwrap()
+}
+
+// shows: III-3-8-integrity-channel, III-3-7-confidential-channel
+#[tokio::test]
+async fn only_a_certificate_of_the_zone_ca_gets_through() {
+    let (ca, foreign) = (Ca::new(), Ca::new());
+    let (_stop, shutdown) = Shutdown::new();
+    let running = server(&ca, shutdown).await;
+
+    let good = client(&running, &ca, Some(ca.issue("ssa.internal")));
+    assert_eq!(good.call::<WhoAmI>(&true).await.unwrap(), "ssa.internal");
+    assert!(matches!(
+        good.call::<WhoAmI>(&false).await,
+        Err(CallError::Refused(7))
+    ));
+
+    for bad in [
+        client(&running, &ca, None),
+        client(&running, &ca, Some(foreign.issue("ssa.internal"))),
+        client(&running, &foreign, Some(ca.issue("ssa.internal"))),
+    ] {
+        let error = bad.call::<WhoAmI>(&true).await.unwrap_err();
+        assert!(
+            matches!(error, CallError::Unreachable | CallError::Unknown),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_server_is_unreachable_and_a_taken_port_is_named() {
+    let ca = Ca::new();
+    let (stop, shutdown) = Shutdown::new();
+    let running = server(&ca, shutdown).await;
+    let addr = running.addr;
+    assert_eq!(bind(addr).await.unwrap_err().code, "port-in-use");
+    let caller = client(&running, &ca, Some(ca.issue("ssa.internal")));
+    stop.send(true).unwrap();
+    running.stopped().await;
+    assert!(matches!(
+        caller.call::<WhoAmI>(&true).await,
+        Err(CallError::Unreachable)
+    ));
+}
