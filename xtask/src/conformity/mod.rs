@@ -1,0 +1,79 @@
+//! How far the project conforms to the guideline, told from what tests, documents and exceptions really say.
+//!
+//! | status | because |
+//! | --- | --- |
+//! | `shown` | a test bears its id in a `shows:` comment (see [`scan`]) |
+//! | `declared` | a document or a configuration item covers it (`docs/conformity/declarations.toml`) |
+//! | `excepted` | it doesn't apply, with a written reason (`docs/conformity/exceptions.toml`) |
+//! | `open` | none of these |
+//!
+//! Never states more than its sources: a wrong id, a document that isn't there or an exception beside a test fails.
+
+mod catalogue;
+mod report;
+mod scan;
+mod statements;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use catalogue::Catalogue;
+use report::Report;
+use statements::Statements;
+
+/// Prints the status of every requirement and threat, as tables or as one JSON object.
+///
+/// # Errors
+/// A source is missing, or something in it is wrong; all of it is printed first.
+pub fn run(root: &Path, json: bool) -> Result<()> {
+    let report = examine(root)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.text());
+    }
+    refuse_problems(&report)
+}
+
+/// As [`run`], but prints the counts only.
+pub fn check(root: &Path) -> Result<()> {
+    let report = examine(root)?;
+    print!("{}", report.summary());
+    refuse_problems(&report)
+}
+
+fn refuse_problems(report: &Report) -> Result<()> {
+    for problem in &report.problems {
+        eprintln!("{problem}");
+    }
+    if !report.problems.is_empty() {
+        bail!(
+            "{} wrong statements about conformity",
+            report.problems.len()
+        );
+    }
+    Ok(())
+}
+
+fn examine(root: &Path) -> Result<Report> {
+    let catalogue = Catalogue::read(root)?;
+    let statements = Statements::read(root)?;
+    let (claims, problems) = scan::scan(root)?;
+    let mut report = Report::new(&catalogue, &statements, &claims);
+    report.problems.extend(problems);
+    report.problems.extend(statements.check_documents(root));
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_project_says_nothing_wrong_about_itself() {
+        let report = examine(&crate::shell::root()).unwrap();
+        assert!(report.problems.is_empty(), "{}", report.problems.join("\n"));
+        assert!(report.requirements.len() > 300);
+    }
+}

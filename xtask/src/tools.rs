@@ -1,0 +1,172 @@
+//! Installs what the tests need and is missing: Debian packages, Node packages, a Python environment.
+//!
+//! Every step looks first and does nothing if there is nothing to do; a step that was interrupted starts again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::shell;
+
+/// What the tests start beside our own programs: SoftHSM2 as a token, PostgreSQL as a store, other people's
+/// validators for the signed files, a browser with the letters of our pages, and `venv` for pyHanko.
+const DEBIAN_PACKAGES: &[&str] = &[
+    "chromium",
+    "chromium-driver",
+    "fonts-noto-cjk",
+    "openssl",
+    "poppler-utils",
+    "postgresql",
+    "python3-venv",
+    "qpdf",
+    "softhsm2",
+];
+
+/// Written into an environment when it is complete; holds what it was made from.
+const STAMP: &str = ".natsuin-complete";
+
+/// Installs everything that is missing.
+///
+/// # Errors
+/// Something is missing that can't be installed from here; the message has the command to run.
+pub fn install(root: &Path) -> Result<()> {
+    debian(&missing_packages()?)?;
+    node(&root.join("tests/browser"))?;
+    python(root)?;
+    Ok(())
+}
+
+/// The interpreter with pyHanko, where [`install`] puts it; tests find it as `NATSUIN_PYTHON`.
+pub fn python_path() -> Result<PathBuf> {
+    Ok(venv()?.join("bin/python"))
+}
+
+fn missing_packages() -> Result<Vec<&'static str>> {
+    if shell::find_program("dpkg-query").is_none() {
+        bail!(
+            "this isn't a Debian system: install the equivalents of {} and Node 18 or later with npm, \
+             then run `cargo xtask test --offline-tools`",
+            DEBIAN_PACKAGES.join(", ")
+        );
+    }
+    let mut missing: Vec<&str> = DEBIAN_PACKAGES
+        .iter()
+        .copied()
+        .filter(|name| !is_installed(name))
+        .collect();
+    // Only the missing half: a Node from elsewhere brings its own npm and conflicts with Debian's.
+    for (program, package) in [("node", "nodejs"), ("npm", "npm")] {
+        if shell::find_program(program).is_none() {
+            missing.push(package);
+        }
+    }
+    Ok(missing)
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat", "${db:Status-Status}", package]);
+    shell::capture(&mut query).is_ok_and(|status| status == "installed")
+}
+
+fn debian(missing: &[&str]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    let by_hand =
+        format!("apt-get update && apt-get install --no-install-recommends -y {packages}");
+    let user = shell::capture(Command::new("id").arg("-u"))?;
+    if user.trim() != "0" {
+        bail!("missing Debian packages; run as root, then again this command:\n  {by_hand}");
+    }
+    println!("installing Debian packages: {packages}");
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        shell::run(&mut command)
+    };
+    apt(&["-qq", "update"])
+        .and_then(|()| {
+            let options = ["-qq", "-y", "--no-install-recommends", "install"];
+            apt(&[&options[..], missing].concat())
+        })
+        .with_context(|| format!("couldn't install the Debian packages; by hand: {by_hand}"))
+}
+
+fn node(folder: &Path) -> Result<()> {
+    let wanted = std::fs::read_to_string(folder.join("package-lock.json"))?;
+    let modules = folder.join("node_modules");
+    if is_complete(&modules, &wanted) {
+        return Ok(());
+    }
+    println!("installing Node packages into {}", modules.display());
+    let npm = shell::find_program("npm").context("npm isn't there although its package is")?;
+    shell::run(Command::new(npm).current_dir(folder).args([
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+    ]))
+    .context("couldn't install the Node packages; by hand: npm ci --prefix tests/browser")?;
+    complete(&modules, &wanted)
+}
+
+fn python(root: &Path) -> Result<()> {
+    let requirements = root.join("tests/python/requirements.txt");
+    let venv = venv()?;
+    // Debian's own interpreter has `venv` by the package above; another one in PATH may not.
+    let system = shell::find_program("python3").context("python3 isn't there")?;
+    let debian = PathBuf::from("/usr/bin/python3");
+    let python = if debian.is_file() { debian } else { system };
+    let version = shell::capture(Command::new(&python).arg("--version"))?;
+    let wanted = version + &std::fs::read_to_string(&requirements)?;
+    if is_complete(&venv, &wanted) {
+        return Ok(());
+    }
+    println!("installing pyHanko into {}", venv.display());
+    shell::run(
+        Command::new(&python)
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv),
+    )
+    .context("couldn't make a Python environment; Debian's package python3-venv has it")?;
+    shell::run(
+        Command::new(venv.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--require-hashes"])
+            .args(["--disable-pip-version-check", "--only-binary", ":all:"])
+            .arg("--requirement")
+            .arg(&requirements),
+    )
+    .context("couldn't install the Python packages of tests/python/requirements.txt")?;
+    complete(&venv, &wanted)
+}
+
+fn venv() -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let args = [
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+    ];
+    let text = shell::capture(shell::cargo().args(args))?;
+    let metadata: Metadata = serde_json::from_str(&text)?;
+    Ok(metadata.target_directory.join("test-tools/venv"))
+}
+
+fn is_complete(folder: &Path, wanted: &str) -> bool {
+    std::fs::read_to_string(folder.join(STAMP)).is_ok_and(|stamp| stamp == wanted)
+}
+
+fn complete(folder: &Path, wanted: &str) -> Result<()> {
+    let stamp = folder.join(STAMP);
+    std::fs::write(&stamp, wanted).with_context(|| format!("can't write {}", stamp.display()))
+}
