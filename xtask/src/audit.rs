@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
+use crate::workspace::Workspace;
 
 /// Where the database may be named beside `--db`.
 const DB_VARIABLE: &str = "NATSUIN_ADVISORY_DB";
@@ -23,6 +24,8 @@ pub fn run(root: &Path, db: Option<&str>, if_present: bool) -> Result<()> {
         }
         bail!("{hint}");
     };
+    // Where the sources of all dependencies are here already this does nothing, else cargo-deny needs them.
+    shell::run(shell::cargo().args(["fetch", "--quiet", "--locked"]))?;
     let db = db
         .map(PathBuf::from)
         .or_else(|| std::env::var_os(DB_VARIABLE).map(PathBuf::from));
@@ -69,7 +72,7 @@ impl Deny {
 ///
 /// cargo-deny finds a database by a name made from its address. Asked about an empty folder, it tells that name.
 fn stage(deny: &Path, root: &Path, db: &Path) -> Result<PathBuf> {
-    let folder = root.join("target/audit");
+    let folder = Workspace::read()?.target_directory.join("audit");
     let databases = folder.join("databases");
     if databases.exists() {
         std::fs::remove_dir_all(&databases)

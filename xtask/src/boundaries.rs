@@ -8,11 +8,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::shell;
+use crate::workspace::Workspace;
 
 /// Checks the workspace and prints what it found; an error if there is anything to object to.
 pub fn run(root: &Path) -> Result<()> {
-    let graph = Graph::of_workspace()?;
+    let graph = Graph::new(&Workspace::read()?)?;
     let problems = Boundaries::read(root)?.check(&graph);
     for problem in &problems {
         eprintln!("{problem}");
@@ -212,36 +212,24 @@ impl Boundaries {
 }
 
 impl Graph {
-    /// Reads the workspace as cargo sees it, without resolving (so without a network).
+    /// The edges of the workspace's manifests.
     ///
     /// # Errors
-    /// `cargo metadata` fails.
-    pub fn of_workspace() -> Result<Self> {
-        let text = shell::capture(shell::cargo().args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--no-deps",
-            "--offline",
-        ]))?;
-        Self::from_metadata(&text)
-    }
-
-    fn from_metadata(text: &str) -> Result<Self> {
-        let metadata: Metadata =
-            serde_json::from_str(text).context("cargo metadata said something unexpected")?;
+    /// A package lies nowhere.
+    pub fn new(workspace: &Workspace) -> Result<Self> {
         let mut graph = Self::default();
-        for package in &metadata.packages {
-            let (zone, folder) = place(&package.manifest_path)
-                .with_context(|| format!("{} lies nowhere", package.name))?;
+        for package in &workspace.packages {
+            let name = &package.name;
+            let (zone, folder) = package
+                .place()
+                .with_context(|| format!("{name} lies nowhere"))?;
             let mut node = Node {
-                zone,
+                zone: zone.to_owned(),
                 ..Node::default()
             };
-            if folder != package.name {
+            if folder != name {
                 node.complaint = Some(format!(
-                    "{}: its folder is called {folder:?}; folder and package have one name",
-                    package.name
+                    "{name}: its folder is called {folder:?}; folder and package have one name"
                 ));
             }
             for dependency in &package.dependencies {
@@ -253,7 +241,7 @@ impl Graph {
                     None => node.third.insert(dependency.name.clone()),
                 };
             }
-            graph.crates.insert(package.name.clone(), node);
+            graph.crates.insert(name.clone(), node);
         }
         Ok(graph)
     }
@@ -280,39 +268,10 @@ impl Graph {
     }
 }
 
-/// Zone and folder of a crate: `crates/<zone>/<folder>/Cargo.toml`; what lies elsewhere is a zone of its own.
-fn place(manifest_path: &str) -> Option<(String, String)> {
-    let folder = Path::new(manifest_path).parent()?;
-    let name = folder.file_name()?.to_str()?.to_owned();
-    let zone = folder
-        .parent()
-        .filter(|zone| zone.parent().is_some_and(|p| p.ends_with("crates")))
-        .and_then(|zone| zone.file_name()?.to_str());
-    Some((zone.unwrap_or(&name).to_owned(), name))
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    manifest_path: String,
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    name: String,
-    kind: Option<String>,
-    path: Option<String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell;
 
     const RULES: &str = r#"
         rule = [
@@ -374,28 +333,16 @@ mod tests {
 
     #[test]
     fn the_workspace_keeps_its_walls() {
-        let problems = Boundaries::read(&shell::root())
-            .unwrap()
-            .check(&Graph::of_workspace().unwrap());
+        let graph = Graph::new(&Workspace::read().unwrap()).unwrap();
+        let problems = Boundaries::read(&shell::root()).unwrap().check(&graph);
         assert!(problems.is_empty(), "{}", problems.join("\n"));
     }
 
     #[test]
     fn every_crate_takes_the_workspace_lints() {
-        let text = shell::capture(shell::cargo().args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--no-deps",
-            "--offline",
-        ]))
-        .unwrap();
-        let metadata: Metadata = serde_json::from_str(&text).unwrap();
-        for package in metadata.packages {
-            let manifest: toml::Table = std::fs::read_to_string(&package.manifest_path)
-                .unwrap()
-                .parse()
-                .unwrap();
+        for package in Workspace::read().unwrap().packages {
+            let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
+            let manifest: toml::Table = manifest.parse().unwrap();
             let lints = manifest.get("lints").and_then(|l| l.get("workspace"));
             assert_eq!(
                 lints.and_then(toml::Value::as_bool),
@@ -463,14 +410,14 @@ mod tests {
 
     #[test]
     fn metadata_is_read_with_kinds_folders_and_zones() {
-        let text = r#"{"packages":[
-            {"name":"a","manifest_path":"/w/crates/base/a/Cargo.toml","dependencies":[
+        let text = r#"{"target_directory":"/w/target","packages":[
+            {"name":"a","manifest_path":"/w/crates/base/a/Cargo.toml","targets":[],"dependencies":[
                 {"name":"b","kind":null,"path":"/w/crates/cm/b"},
                 {"name":"c","kind":"dev","path":"/w/crates/cm/c"},
                 {"name":"d","kind":"build","path":null}]},
-            {"name":"b","manifest_path":"/w/crates/cm/wrong/Cargo.toml","dependencies":[]},
-            {"name":"tool","manifest_path":"/w/tool/Cargo.toml","dependencies":[]}]}"#;
-        let graph = Graph::from_metadata(text).unwrap();
+            {"name":"b","manifest_path":"/w/crates/cm/wrong/Cargo.toml","targets":[],"dependencies":[]},
+            {"name":"tool","manifest_path":"/w/tool/Cargo.toml","targets":[],"dependencies":[]}]}"#;
+        let graph = Graph::new(&Workspace::parse(text).unwrap()).unwrap();
         let a = &graph.crates["a"];
         assert_eq!((a.zone.as_str(), a.ours.len()), ("base", 1));
         assert!(a.third.contains("d"));

@@ -14,6 +14,7 @@ mod conformity;
 mod shell;
 mod suite;
 mod tools;
+mod workspace;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,12 @@
 //! `cargo xtask test`: everything that has to hold before a change goes in, in the order of what fails fastest.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use serde::Deserialize;
 
+use crate::workspace::Workspace;
 use crate::{boundaries, conformity, shell, tools};
 
 /// Runs every step and stops at the first that fails.
@@ -79,37 +79,10 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// Libraries whose documentation holds code: linking an empty documentation test of each other crate costs seconds.
 fn crates_with_examples() -> Result<BTreeSet<String>> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<Package>,
-    }
-    #[derive(Deserialize)]
-    struct Package {
-        name: String,
-        targets: Vec<Target>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        kind: Vec<String>,
-        src_path: PathBuf,
-    }
-    let args = [
-        "metadata",
-        "--format-version",
-        "1",
-        "--no-deps",
-        "--offline",
-    ];
-    let text = shell::capture(shell::cargo().args(args))?;
-    let metadata: Metadata = serde_json::from_str(&text)?;
     let mut found = BTreeSet::new();
-    for package in metadata.packages {
-        let library = package
-            .targets
-            .iter()
-            .find(|t| t.kind.iter().any(|k| k == "lib"));
-        if let Some(source) = library.and_then(|t| t.src_path.parent())
-            && holds_examples(source)?
+    for package in Workspace::read()?.packages {
+        if let Some(sources) = package.library_sources()
+            && holds_examples(sources)?
         {
             found.insert(package.name);
         }
@@ -134,8 +107,15 @@ fn holds_examples(folder: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Is there a fenced block in a documentation comment that isn't plain text?
+/// Is there a fenced block in a documentation comment that is compiled?
 fn has_example(source: &str) -> bool {
+    let compiled = |words: &str| {
+        let mut words = words.split(',').map(str::trim);
+        words.all(|word| {
+            let known = ["", "rust", "should_panic", "no_run", "compile_fail"];
+            known.contains(&word) || word.starts_with("edition") || word.starts_with('E')
+        })
+    };
     let mut inside = false;
     for line in source.lines().map(str::trim_start) {
         let comment = line
@@ -144,13 +124,7 @@ fn has_example(source: &str) -> bool {
         let Some(fence) = comment.and_then(|c| c.trim_start().strip_prefix("```")) else {
             continue;
         };
-        if !inside
-            && (fence.is_empty()
-                || fence.starts_with("rust")
-                || fence.contains("should_panic")
-                || fence.contains("compile_fail")
-                || fence.contains("no_run"))
-        {
+        if !inside && compiled(fence) {
             return true;
         }
         inside = !inside;

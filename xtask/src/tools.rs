@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 
 use crate::shell;
+use crate::workspace::Workspace;
 
 /// What the tests start beside our own programs: SoftHSM2 as a token, PostgreSQL as a store, other people's
 /// validators for the signed files, a browser with the letters of our pages, and `venv` for pyHanko.
@@ -146,20 +146,8 @@ fn python(root: &Path) -> Result<()> {
 }
 
 fn venv() -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        target_directory: PathBuf,
-    }
-    let args = [
-        "metadata",
-        "--format-version",
-        "1",
-        "--no-deps",
-        "--offline",
-    ];
-    let text = shell::capture(shell::cargo().args(args))?;
-    let metadata: Metadata = serde_json::from_str(&text)?;
-    Ok(metadata.target_directory.join("test-tools/venv"))
+    let target = Workspace::read()?.target_directory;
+    Ok(target.join("test-tools/venv"))
 }
 
 fn is_complete(folder: &Path, wanted: &str) -> bool {
