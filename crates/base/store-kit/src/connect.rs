@@ -1,0 +1,263 @@
+//! Opening pools: files, locks, and the settings every connection gets.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Read as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use url::Url;
+
+use crate::error::StoreError;
+
+/// Connections per process to PostgreSQL; readers per process on SQLite.
+const CONNECTIONS: u32 = 16;
+const READERS: u32 = 4;
+/// How long a request waits for a connection before it is told that the store is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SQLITE_SETTINGS: &str = "
+PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;";
+
+/// What an open SQLite store consists of.
+pub(crate) struct Sqlite {
+    pub(crate) writer: AnyPool,
+    pub(crate) reader: AnyPool,
+    /// Held as long as the store: other processes are kept out.
+    pub(crate) lock: File,
+    pub(crate) inode: u64,
+}
+
+pub(crate) async fn sqlite(path: &Path) -> Result<Sqlite, StoreError> {
+    let inode = prepare_file(path)?;
+    let lock = lock_file(path)?;
+    check_header(path)?;
+    let url = sqlite_url(path)?;
+    // One writer: transactions queue for it in order instead of polling a lock.
+    let writer = sqlite_pool(&url, 1, false)
+        .await
+        .map_err(|e| name_damage(e, path))?;
+    let healthy = wal_and_health(&writer)
+        .await
+        .map_err(|e| name_damage(e, path))?;
+    if !healthy {
+        return Err(StoreError::Corrupt(path.to_owned()));
+    }
+    let reader = sqlite_pool(&url, READERS, true)
+        .await
+        .map_err(|e| name_damage(e, path))?;
+    Ok(Sqlite {
+        writer,
+        reader,
+        lock,
+        inode,
+    })
+}
+
+pub(crate) async fn postgres(url: &Url, schema: &'static str) -> Result<AnyPool, StoreError> {
+    let options = quiet(
+        AnyConnectOptions::from_url(url).map_err(|_| StoreError::BadUrl("it doesn't parse"))?,
+    );
+    // Asked once outside the pool, which would knock at a closed door until its patience ends.
+    let probe = sqlx::AnyConnection::connect_with(&options).await;
+    probe
+        .map_err(StoreError::Unreachable)?
+        .close()
+        .await
+        .map_err(StoreError::Unreachable)?;
+    let pool = AnyPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                // Nothing may cancel a commit that waits for a standby: no timeouts. The schema is [a-z0-9_].
+                let settings = format!(
+                    "SET search_path TO {schema}; SET statement_timeout TO 0; SET lock_timeout TO 0; \
+                     SELECT set_config('synchronous_commit', 'on', false) \
+                     WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
+                );
+                sqlx::raw_sql(AssertSqlSafe(settings)).execute(connection).await.map(drop)
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(StoreError::Unreachable)?;
+    refuse_unsafe(&pool).await?;
+    Ok(pool)
+}
+
+async fn refuse_unsafe(pool: &AnyPool) -> Result<(), StoreError> {
+    let query = "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages, \
+                 CAST(pg_is_in_recovery() AS text) AS standby, current_setting('server_encoding') AS encoding";
+    let row = sqlx::query(query).fetch_one(pool).await?;
+    let is = |column, value: &str| row.try_get::<String, _>(column).is_ok_and(|v| v == value);
+    if !is("fsync", "on") {
+        return Err(StoreError::Unsafe("fsync is off, so a crash loses commits"));
+    }
+    if !is("pages", "on") {
+        return Err(StoreError::Unsafe(
+            "full_page_writes is off, so a crash can tear pages",
+        ));
+    }
+    if !is("standby", "false") {
+        return Err(StoreError::Unsafe(
+            "it is a standby, which can't be written",
+        ));
+    }
+    if !is("encoding", "UTF8") {
+        return Err(StoreError::Unsafe("its encoding isn't UTF8"));
+    }
+    Ok(())
+}
+
+/// Creates directory and file with rights for this user only, and returns the file's inode.
+fn prepare_file(path: &Path) -> Result<u64, StoreError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::File { path, source }
+    };
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(at(parent))?;
+    }
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(at(path))?;
+    let meta = file.metadata().map_err(at(path))?;
+    if !meta.is_file() {
+        return Err(at(path)(std::io::Error::from(
+            std::io::ErrorKind::InvalidInput,
+        )));
+    }
+    Ok(meta.ino())
+}
+
+fn lock_file(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let fault = |source| StoreError::File {
+        path: name.clone(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(StoreError::File { path: name, source }),
+    }
+}
+
+/// A file that isn't empty must begin like an SQLite database; said before anything could be written to it.
+fn check_header(path: &Path) -> Result<(), StoreError> {
+    let fault = |source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut start = Vec::new();
+    File::open(path)
+        .map_err(fault)?
+        .take(16)
+        .read_to_end(&mut start)
+        .map_err(fault)?;
+    if start.is_empty() || start == b"SQLite format 3\0" {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(path.to_owned()))
+}
+
+async fn sqlite_pool(url: &Url, connections: u32, read_only: bool) -> Result<AnyPool, sqlx::Error> {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(SQLITE_SETTINGS)
+                    .execute(&mut *connection)
+                    .await?;
+                if read_only {
+                    sqlx::raw_sql("PRAGMA query_only = ON")
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                Ok(())
+            })
+        })
+        .connect_with(quiet(AnyConnectOptions::from_url(url)?))
+        .await
+}
+
+/// Turns the write-ahead log on and lets SQLite check the file's structure.
+async fn wal_and_health(writer: &AnyPool) -> Result<bool, sqlx::Error> {
+    let mode = sqlx::query("PRAGMA journal_mode = WAL")
+        .fetch_one(writer)
+        .await?;
+    let check = sqlx::query("PRAGMA quick_check(1)")
+        .fetch_one(writer)
+        .await?;
+    Ok(mode.try_get::<String, _>(0)? == "wal" && check.try_get::<String, _>(0)? == "ok")
+}
+
+/// SQLITE_CORRUPT and SQLITE_NOTADB, with their extensions, by name.
+fn name_damage(error: sqlx::Error, path: &Path) -> StoreError {
+    let code = match &error {
+        sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<u32>().ok()),
+        _ => None,
+    };
+    match code.map(|c| c & 0xff) {
+        Some(11 | 26) => StoreError::Corrupt(path.to_owned()),
+        Some(8 | 10 | 13 | 14) => StoreError::File {
+            path: path.to_owned(),
+            source: std::io::Error::other(error.to_string()),
+        },
+        _ => error.into(),
+    }
+}
+
+fn sqlite_url(path: &Path) -> Result<Url, StoreError> {
+    let path = std::path::absolute(path).map_err(|source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = path
+        .to_str()
+        .ok_or(StoreError::BadUrl("the path isn't UTF-8"))?;
+    let encoded: String = text
+        .bytes()
+        .map(|b| match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
+                char::from(b).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect();
+    Url::parse(&format!("sqlite://{encoded}?mode=rw"))
+        .map_err(|_| StoreError::BadUrl("the path can't be used"))
+}
+
+/// Statements are not logged: parameters never are, and the texts would flood the log.
+fn quiet(options: AnyConnectOptions) -> AnyConnectOptions {
+    options.disable_statement_logging()
+}

@@ -1,0 +1,157 @@
+//! What can go wrong with a store, and what to do about it.
+
+use std::path::PathBuf;
+
+/// A failure of the store. No text in it contains a password or a stored value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The URL has a form that isn't understood. The operator's fault.
+    #[error("the store's URL isn't usable: {0}. Use sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    BadUrl(&'static str),
+    /// The directory or file can't be created, read or written. The operator's fault.
+    #[error(
+        "cannot use the store file {path}: {source}. Check that the directory exists and belongs to this user"
+    )]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has the SQLite file open. The operator's fault.
+    #[error(
+        "the store {0} is in use by another process. Stop it first: one process owns an SQLite store"
+    )]
+    InUse(PathBuf),
+    /// The file is no SQLite database or is damaged.
+    #[error(
+        "the store {0} is damaged or no SQLite database. Put it aside and restore a backup; nothing was changed"
+    )]
+    Corrupt(PathBuf),
+    /// The store belongs to another zone. The operator's fault.
+    #[error(
+        "this store belongs to {found:?}, not to {expected:?}. Each zone needs a store of its own"
+    )]
+    OtherZone {
+        /// The zone that was about to open it.
+        expected: String,
+        /// The zone that made it.
+        found: String,
+    },
+    /// The schema was made by a newer program. The operator's fault.
+    #[error(
+        "the store has the unknown migration {component}/{name}: a newer version made it. Start that version, or restore a backup"
+    )]
+    Newer {
+        /// Component whose schema it is.
+        component: String,
+        /// The migration this program doesn't know.
+        name: String,
+    },
+    /// A migration that was applied has another text now. The developer's fault.
+    #[error(
+        "the migration {component}/{name} differs from the one that made this store. Start the version that made it"
+    )]
+    Edited {
+        /// Component whose schema it is.
+        component: String,
+        /// The migration.
+        name: String,
+    },
+    /// PostgreSQL can't be reached or refuses the login.
+    #[error(
+        "cannot connect to the database: {0}. Check that it runs, and its host, user and password"
+    )]
+    Unreachable(#[source] sqlx::Error),
+    /// PostgreSQL is set up so that a commit may be lost. The operator's fault.
+    #[error("the database isn't safe for signatures: {0}. Change its configuration")]
+    Unsafe(&'static str),
+    /// No connection became free in time, or the database stayed busy after several tries.
+    #[error("the database is too busy ({0}). Try again later")]
+    Busy(&'static str),
+    /// A compare-and-swap met a newer version and still did after several tries.
+    #[error("another request changed the same data ({0}). Try again")]
+    Conflict(&'static str),
+    /// The transaction was to be committed although a statement in it had failed. The developer's fault.
+    #[error("transaction {0} was not committed: a statement in it had failed")]
+    Doomed(&'static str),
+    /// A unique key exists already.
+    #[error("the key exists already")]
+    Duplicate(#[source] sqlx::Error),
+    /// A stored value has another type than expected, or is missing.
+    #[error("column {0} of the store has no usable value")]
+    Column(&'static str),
+    /// Any other failure of the database.
+    #[error("the database failed: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Stable code for messages and logs, such as `store-in-use`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadUrl(_) => "store-url",
+            Self::File { .. } => "store-file",
+            Self::InUse(_) => "store-in-use",
+            Self::Corrupt(_) => "store-corrupt",
+            Self::OtherZone { .. } => "store-other-zone",
+            Self::Newer { .. } => "store-newer",
+            Self::Edited { .. } => "store-edited",
+            Self::Unreachable(_) => "store-unreachable",
+            Self::Unsafe(_) => "store-unsafe",
+            Self::Busy(_) => "store-busy",
+            Self::Conflict(_) => "store-conflict",
+            Self::Doomed(_) => "store-doomed",
+            Self::Duplicate(_) => "store-duplicate",
+            Self::Column(_) => "store-column",
+            Self::Database(_) => "store-database",
+        }
+    }
+
+    /// Whether running the transaction again from its first read may succeed.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Conflict(_) => true,
+            Self::Database(sqlx::Error::Database(e)) => e.code().is_some_and(|c| is_transient(&c)),
+            _ => false,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(e) if e.is_unique_violation() => Self::Duplicate(error),
+            sqlx::Error::PoolTimedOut => Self::Busy("no free connection"),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// PostgreSQL: serialization failure, deadlock, lock not available. SQLite: BUSY, LOCKED and their extensions.
+fn is_transient(code: &str) -> bool {
+    if let Ok(sqlite) = code.parse::<u32>()
+        && code.len() < 5
+    {
+        return matches!(sqlite & 0xff, 5 | 6);
+    }
+    matches!(code, "40001" | "40P01" | "55P03")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passing_failures_are_retried() {
+        for code in ["5", "6", "261", "517", "262", "40001", "40P01", "55P03"] {
+            assert!(is_transient(code), "{code}");
+        }
+        for code in [
+            "1", "11", "19", "2067", "23505", "42601", "57014", "00005", "",
+        ] {
+            assert!(!is_transient(code), "{code}");
+        }
+    }
+}
