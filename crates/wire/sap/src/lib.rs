@@ -5,18 +5,15 @@
 
 pub mod act;
 pub mod enrol;
-pub mod keys;
 pub mod messages;
 pub mod proof;
 
 pub use act::{Act, ActHead, EnrolAct, Item, SignAct, act_digest};
-pub use keys::{SamKeys, StatementError};
 pub use proof::{Proof, SealedProof};
+pub use sam_keys::{SamKeys, StatementError, TYP_KEYS};
 
 /// `typ` of an act.
 pub const TYP_ACT: &str = "natsuin-act+jws";
-/// `typ` of a `sam-keys` statement.
-pub const TYP_KEYS: &str = "natsuin-keys+jws";
 /// `typ` of secrets sealed for the SAM.
 pub const TYP_SEALED: &str = "natsuin-sad+jwe";
 /// `typ` of a TOTP seed sealed for the page.

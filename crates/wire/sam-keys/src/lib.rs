@@ -1,10 +1,14 @@
-//! The `sam-keys` statement: which keys the SAM acts with now, signed by `K_root`.
+//! The `sam-keys` statement: which keys the SAM acts with now, signed by `K_root` (`sap.md` §3).
+//!
+//! A crate of its own because the CM signs it and every other zone checks it, and the CM must know no other message
+//! of the protocol.
 
 use core_types::{Digest32, UnixTime};
 use jose::{JoseError, Jwk};
 use serde::{Deserialize, Serialize};
 
-use crate::TYP_KEYS;
+/// `typ` of the statement.
+pub const TYP_KEYS: &str = "natsuin-keys+jws";
 
 /// Longest life of a statement in seconds.
 pub const MAX_STATEMENT_LIFE: i64 = 48 * 3600;
