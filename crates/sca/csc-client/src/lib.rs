@@ -1,1 +1,36 @@
-//! To be written.
+//! A client for the CSC API v2 of any provider: discovery, OAuth 2.0 (PKCE, PAR), credentials, `signHash`.
+//!
+//! ```text
+//! Client::new -> discover -> authorize(Service) … browser … -> exchange -> list / credential_info
+//!             -> authorize(Credential) … browser … -> exchange -> sign_hash
+//! ```
+//!
+//! Must never know documents, the SAM or which product the provider runs: whatever it needs to know about a
+//! service comes from `info` and the server's metadata. Plain HTTP is spoken to loopback addresses only.
+
+mod authorize;
+mod client;
+mod discover;
+mod dns;
+mod error;
+mod http;
+pub mod loopback;
+mod select;
+
+pub use authorize::{AuthorizeParams, Callback, Pending};
+pub use client::Client;
+pub use discover::{Endpoints, Provider};
+pub use error::ClientError;
+pub use http::HttpOptions;
+pub use select::{WireAlg, choose_alg, wire_alg};
+
+use csc_types::SecretText;
+
+/// Who the client is at the authorization server.
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    /// Registered identifier.
+    pub client_id: String,
+    /// Secret; `None` for a public client, which PKCE alone protects.
+    pub client_secret: Option<SecretText>,
+}

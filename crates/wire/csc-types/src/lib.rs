@@ -16,6 +16,7 @@ mod lenient;
 pub mod oauth;
 pub mod secret;
 pub mod sign;
+pub mod token;
 
 pub use algorithm::{algo_list, decide, pss_params};
 pub use credentials::{
@@ -25,12 +26,10 @@ pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization}
 pub use error::{CscError, ErrorBody, OAuthError};
 pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
 pub use lenient::decode_base64;
-pub use oauth::{
-    AuthorizeRequest, ClientAuth, Grant, Params, Purpose, PushedResponse, ServerMetadata,
-    TokenRequest, TokenResponse,
-};
+pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};
 pub use secret::SecretText;
 pub use sign::{SignHashRequest, SignHashResponse};
+pub use token::{ClientAuth, Grant, ServerMetadata, TokenRequest, TokenResponse};
 
 /// The value of `info.specs` that this crate follows.
 pub const SPECS: &str = "2.2.0.0";

@@ -1,0 +1,217 @@
+//! The HTTP client: loopback names, root certificates, limits and careful retries.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use csc_types::ErrorBody;
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use url::{Host, Url};
+
+use crate::dns::{Resolver, is_localhost};
+use crate::error::ClientError;
+
+/// How to reach a provider.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Addresses of names that the system doesn't know. Names under `localhost` need none.
+    pub resolve: BTreeMap<String, IpAddr>,
+    /// Root certificates (PEM, several in one) that are trusted besides those of the system.
+    pub extra_roots_pem: Option<Vec<u8>>,
+    /// Longest time for one call.
+    pub timeout: Duration,
+    /// Pauses before the second, third, … try of calls that may be repeated.
+    pub retry_pauses: Vec<Duration>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            resolve: BTreeMap::new(),
+            extra_roots_pem: None,
+            timeout: Duration::from_secs(60),
+            retry_pauses: vec![Duration::from_millis(200), Duration::from_secs(1)],
+        }
+    }
+}
+
+/// Largest answer that is read: a list of some thousand credentials with their chains.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+impl HttpOptions {
+    /// Builds the HTTP client; also for other calls of the same program, such as to a time-stamp authority.
+    ///
+    /// Redirects are not followed. Without any root certificate on this machine, every TLS connection is
+    /// refused and plain HTTP to loopback still works.
+    ///
+    /// # Errors
+    /// [`ClientError::BadRoots`] or [`ClientError::Setup`].
+    pub fn build(&self) -> Result<reqwest::Client, ClientError> {
+        // Fails only when one is installed already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let roots = match &self.extra_roots_pem {
+            None => Vec::new(),
+            Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|e| ClientError::BadRoots(e.to_string()))?,
+        };
+        let base = || {
+            reqwest::Client::builder()
+                .dns_resolver(Arc::new(Resolver {
+                    names: self.resolve.clone(),
+                }))
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(Duration::from_secs(10))
+                .timeout(self.timeout)
+                .user_agent(concat!("natsuin/", env!("CARGO_PKG_VERSION")))
+        };
+        let with_system = base().tls_certs_merge(roots.clone()).build();
+        // A machine without system roots makes the first attempt fail.
+        let client = with_system.or_else(|_| base().tls_certs_only(roots).build());
+        client.map_err(|e| ClientError::Setup(e.to_string()))
+    }
+}
+
+/// Parses a URL and refuses plain HTTP to anything but this machine.
+pub(crate) fn safe_url(text: &str) -> Result<Url, ClientError> {
+    let url = Url::parse(text).map_err(|_| ClientError::BadUrl(text.to_owned()))?;
+    let local = match url.host() {
+        Some(Host::Domain(name)) => is_localhost(name),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => return Err(ClientError::BadUrl(text.to_owned())),
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if local => Ok(url),
+        "http" => Err(ClientError::Insecure(text.to_owned())),
+        _ => Err(ClientError::BadUrl(text.to_owned())),
+    }
+}
+
+/// Sends once; any status is an answer.
+pub(crate) async fn send(endpoint: &str, request: RequestBuilder) -> Result<Response, ClientError> {
+    request.send().await.map_err(|e| transport(endpoint, &e))
+}
+
+/// Sends, and sends again after a lost connection or a gateway's complaint. Only for calls whose repetition
+/// has no second effect.
+pub(crate) async fn send_again(
+    endpoint: &str,
+    pauses: &[Duration],
+    request: impl Fn() -> RequestBuilder,
+) -> Result<Response, ClientError> {
+    let mut pauses = pauses.iter();
+    loop {
+        let outcome = send(endpoint, request()).await;
+        let again = match &outcome {
+            Err(_) => true,
+            Ok(response) => matches!(
+                response.status(),
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+        };
+        match pauses.next() {
+            Some(pause) if again => tokio::time::sleep(*pause).await,
+            _ => return outcome,
+        }
+    }
+}
+
+/// Reads a JSON answer of status 200 or 201; anything else is the provider's error.
+pub(crate) async fn json<T: DeserializeOwned>(
+    endpoint: &str,
+    response: Response,
+) -> Result<T, ClientError> {
+    let status = response.status();
+    let bytes = read(endpoint, response).await?;
+    if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
+        let none = ErrorBody {
+            error: String::new(),
+            error_description: None,
+        };
+        let body = serde_json::from_slice(&bytes).unwrap_or(none);
+        return Err(ClientError::Api {
+            endpoint: endpoint.to_owned(),
+            status: status.as_u16(),
+            body,
+        });
+    }
+    serde_json::from_slice(&bytes).map_err(|e| ClientError::Malformed {
+        endpoint: endpoint.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+async fn read(endpoint: &str, mut response: Response) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|e| transport(endpoint, &e))?
+    {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return Err(ClientError::TooLarge(endpoint.to_owned()));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn transport(endpoint: &str, error: &reqwest::Error) -> ClientError {
+    // The innermost cause says most; the outer texts repeat the URL with its query.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let reason = if error.is_timeout() {
+        "timed out".to_owned()
+    } else {
+        cause.to_string()
+    };
+    ClientError::Transport {
+        endpoint: endpoint.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for good in [
+            "https://x.example/a",
+            "http://localhost:1/",
+            "http://sic.localhost",
+            "http://127.0.0.1:8",
+            "http://[::1]/",
+        ] {
+            assert!(safe_url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://x.example/",
+            "http://localhost.example/",
+            "http://10.0.0.1/",
+            "ftp://localhost/",
+            "x",
+            "file:///etc/passwd",
+        ] {
+            assert!(safe_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_broken_root_certificate_is_refused() {
+        let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
+        let options = HttpOptions {
+            extra_roots_pem: Some(pem),
+            ..HttpOptions::default()
+        };
+        assert!(options.build().is_err());
+    }
+}

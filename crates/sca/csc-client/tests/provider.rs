@@ -1,0 +1,465 @@
+//! The client against a small provider in this process.
+
+#![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::{Form, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use core_types::random::SeededRandom;
+use core_types::{HashAlg, sha256};
+use csc_client::loopback::{Listener, PageLang};
+use csc_client::{
+    AuthorizeParams, Callback, Client, ClientCredentials, ClientError, HttpOptions, Pending,
+    Provider,
+};
+use csc_types::{
+    AuthorizeRequest, DocumentDigest, HashType, Params, Purpose, SignHashRequest, SignHashResponse,
+    SignatureAuthorization, TokenRequest,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// What the fake does and what it saw.
+#[derive(Default)]
+struct Fake {
+    par: bool,
+    metadata: bool,
+    foreign_issuer: bool,
+    rar: bool,
+    ids_only: bool,
+    /// Answers `signHash` with 503 this many times.
+    stumbles: AtomicUsize,
+    base: Mutex<String>,
+    pushed: Mutex<Vec<HashMap<String, String>>>,
+    tokens: Mutex<Vec<(HashMap<String, String>, HeaderMap)>>,
+    signs: Mutex<Vec<(HeaderMap, Value)>>,
+}
+
+type Shared = State<Arc<Fake>>;
+
+async fn info(State(fake): Shared) -> Json<Value> {
+    let base = fake.base.lock().unwrap().clone();
+    Json(
+        json!({ "specs": "2.2.0.0", "name": "fake", "oauth2": base, "authType": ["oauth2code"],
+        "supportsRar": fake.rar, "methods": ["info"], "logo": null }),
+    )
+}
+
+async fn metadata(State(fake): Shared) -> Response {
+    if !fake.metadata {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let base = fake.base.lock().unwrap().clone();
+    let issuer = if fake.foreign_issuer {
+        "https://evil.example".to_owned()
+    } else {
+        base.clone()
+    };
+    Json(
+        json!({ "issuer": issuer, "authorization_endpoint": format!("{base}/oauth2/authorize"),
+        "token_endpoint": format!("{base}/oauth2/token"),
+        "authorization_response_iss_parameter_supported": true,
+        "token_endpoint_auth_methods_supported": ["client_secret_post"] }),
+    )
+    .into_response()
+}
+
+async fn push(State(fake): Shared, Form(form): Form<HashMap<String, String>>) -> Response {
+    if !fake.par {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    fake.pushed.lock().unwrap().push(form);
+    (
+        StatusCode::CREATED,
+        Json(json!({ "request_uri": "urn:x:1", "expires_in": 90 })),
+    )
+        .into_response()
+}
+
+async fn token(
+    State(fake): Shared,
+    headers: HeaderMap,
+    Form(form): Form<HashMap<String, String>>,
+) -> Response {
+    let good = form.get("code").is_some_and(|c| c == "good");
+    fake.tokens.lock().unwrap().push((form, headers));
+    if good {
+        Json(json!({ "access_token": "tok", "token_type": "Bearer", "expires_in": 60 }))
+            .into_response()
+    } else {
+        (
+            StatusCode::BAD_REQUEST,
+            Json(json!({ "error": "invalid_grant" })),
+        )
+            .into_response()
+    }
+}
+
+fn credential() -> Value {
+    json!({ "key": { "status": "enabled", "algo": ["1.2.840.10045.4.3.2"], "len": 256 },
+        "cert": { "certificates": ["AQID"] }, "auth": { "mode": "oauth2code" }, "SCAL": "2", "multisign": 9 })
+}
+
+async fn list(State(fake): Shared) -> Json<Value> {
+    let mut one = credential();
+    one["credentialID"] = json!("k1");
+    let infos = if fake.ids_only {
+        Value::Null
+    } else {
+        json!([one])
+    };
+    Json(json!({ "credentialIDs": ["k1"], "credentialInfos": infos }))
+}
+
+async fn sign(State(fake): Shared, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    let request = SignHashRequest::parse(body.to_string().as_bytes()).unwrap();
+    fake.signs.lock().unwrap().push((headers, body));
+    let left = fake
+        .stumbles
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+    if left.is_ok() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    Json(SignHashResponse::new(&request.hashes)).into_response()
+}
+
+async fn start(fake: Fake) -> (Arc<Fake>, Client) {
+    let fake = Arc::new(fake);
+    let app = Router::new()
+        .route("/csc/v2/info", post(info))
+        .route("/csc/v2/credentials/list", post(list))
+        .route(
+            "/csc/v2/credentials/info",
+            post(|| async { Json(credential()) }),
+        )
+        .route("/csc/v2/signatures/signHash", post(sign))
+        .route("/oauth2/pushed_authorize", post(push))
+        .route("/oauth2/token", post(token))
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+        .with_state(fake.clone());
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A name that only our own resolver knows.
+    let base = format!(
+        "http://rssp.localhost:{}",
+        socket.local_addr().unwrap().port()
+    );
+    *fake.base.lock().unwrap() = base.clone();
+    tokio::spawn(async move { axum::serve(socket, app).await });
+    let credentials = ClientCredentials {
+        client_id: "app:1".to_owned(),
+        client_secret: Some("s3 cret".to_owned().into()),
+    };
+    let options = HttpOptions {
+        retry_pauses: vec![Duration::ZERO; 2],
+        ..HttpOptions::default()
+    };
+    (fake, Client::new(&base, credentials, &options).unwrap())
+}
+
+fn purpose() -> Purpose {
+    Purpose::Credential(SignatureAuthorization {
+        credential_id: Some("k1".to_owned()),
+        signature_qualifier: None,
+        num_signatures: 1,
+        digests: vec![DocumentDigest {
+            hash: sha256(&[b"x"]).0.to_vec(),
+            label: Some("契約書.pdf".to_owned()),
+            hash_type: HashType::Dtbsr,
+        }],
+        hash_algorithm: Some(HashAlg::Sha256),
+    })
+}
+
+async fn authorize(client: &Client, provider: &Provider, purpose: Purpose) -> Pending {
+    let params = AuthorizeParams {
+        purpose,
+        redirect_uri: "http://127.0.0.1:1/callback",
+        lang: Some("ja"),
+        description: None,
+    };
+    client
+        .authorize(provider, &params, &SeededRandom::new(7))
+        .await
+        .unwrap()
+}
+
+fn back(pending: &Pending, more: &str) -> Callback {
+    Callback::from_query(&format!("state={}{more}", pending.state)).unwrap()
+}
+
+fn parse(pairs: impl IntoIterator<Item = (String, String)>) -> AuthorizeRequest {
+    AuthorizeRequest::parse(&Params::from_pairs(pairs).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_without_par_gets_the_request_by_query() {
+    let (fake, client) = start(Fake::default()).await;
+    let provider = client.discover().await.unwrap();
+    let pending = authorize(&client, &provider, purpose()).await;
+    let request = parse(pending.url.query_pairs().into_owned());
+    assert_eq!(request.client_id, "app:1");
+    assert_eq!(
+        request.received_details, None,
+        "the server doesn't announce RAR"
+    );
+    let Purpose::Credential(asked) = request.purpose else {
+        panic!("credential scope")
+    };
+    assert_eq!(asked.digests[0].hash, sha256(&[b"x"]).0);
+    let token = client
+        .exchange(&provider, &pending, &back(&pending, "&code=good"))
+        .await
+        .unwrap();
+    assert_eq!(token.access_token.expose(), "tok");
+    let tokens = fake.tokens.lock().unwrap();
+    let (form, headers) = &tokens[0];
+    // Both halves are form-encoded before base64: "app%3A1:s3+cret".
+    assert_eq!(headers["authorization"], "Basic YXBwJTNBMTpzMytjcmV0");
+    let request = TokenRequest::parse(&Params::from_pairs(form.clone()).unwrap()).unwrap();
+    let csc_types::Grant::AuthorizationCode { code_verifier, .. } = request.grant else {
+        panic!("code grant")
+    };
+    let challenge = pending
+        .url
+        .query_pairs()
+        .find(|(n, _)| n == "code_challenge")
+        .unwrap()
+        .1
+        .into_owned();
+    assert_eq!(
+        core_types::bytes::b64u(sha256(&[code_verifier.expose().as_bytes()])),
+        challenge
+    );
+}
+
+#[tokio::test]
+async fn par_carries_details_and_the_browser_only_a_reference() {
+    let (fake, client) = start(Fake {
+        par: true,
+        rar: true,
+        ..Fake::default()
+    })
+    .await;
+    let provider = client.discover().await.unwrap();
+    let pending = authorize(&client, &provider, purpose()).await;
+    let query: HashMap<String, String> = pending.url.query_pairs().into_owned().collect();
+    assert_eq!(query.len(), 2);
+    assert_eq!(query["request_uri"], "urn:x:1");
+    let pushed = fake.pushed.lock().unwrap()[0].clone();
+    let request = parse(pushed);
+    assert_eq!(request.purpose, purpose(), "labels and hash types arrive");
+    client
+        .exchange(&provider, &pending, &back(&pending, "&code=good"))
+        .await
+        .unwrap();
+    let (form, _) = fake.tokens.lock().unwrap()[0].clone();
+    assert_eq!(
+        Some(&form["authorization_details"]),
+        request.received_details.as_ref()
+    );
+}
+
+#[tokio::test]
+async fn metadata_decides_about_secret_and_issuer() {
+    let (fake, client) = start(Fake {
+        metadata: true,
+        ..Fake::default()
+    })
+    .await;
+    let provider = client.discover().await.unwrap();
+    let base = fake.base.lock().unwrap().clone();
+    assert_eq!(provider.endpoints.issuer.as_deref(), Some(base.as_str()));
+    let pending = authorize(&client, &provider, Purpose::Service).await;
+    let without = client
+        .exchange(&provider, &pending, &back(&pending, "&code=good"))
+        .await;
+    assert!(
+        matches!(without, Err(ClientError::IssuerMismatch)),
+        "announced, so it must be there"
+    );
+    let evil = back(&pending, "&code=good&iss=https://evil.example");
+    assert!(matches!(
+        client.exchange(&provider, &pending, &evil).await,
+        Err(ClientError::IssuerMismatch)
+    ));
+    let good = back(&pending, &format!("&code=good&iss={base}"));
+    client.exchange(&provider, &pending, &good).await.unwrap();
+    let tokens = fake.tokens.lock().unwrap();
+    assert_eq!(tokens.len(), 1, "nothing was sent for the wrong ones");
+    assert_eq!(tokens[0].0["client_secret"], "s3 cret");
+    assert!(tokens[0].1.get("authorization").is_none());
+}
+
+#[tokio::test]
+async fn metadata_of_another_issuer_is_not_used() {
+    let (_, client) = start(Fake {
+        metadata: true,
+        foreign_issuer: true,
+        ..Fake::default()
+    })
+    .await;
+    assert_eq!(client.discover().await.unwrap().endpoints.issuer, None);
+}
+
+#[tokio::test]
+async fn wrong_state_refusal_and_bad_codes_are_told_apart() {
+    let (fake, client) = start(Fake::default()).await;
+    let provider = client.discover().await.unwrap();
+    let pending = authorize(&client, &provider, Purpose::Service).await;
+    let forged = Callback::from_query("state=other&code=good").unwrap();
+    assert!(matches!(
+        client.exchange(&provider, &pending, &forged).await,
+        Err(ClientError::StateMismatch)
+    ));
+    assert!(Callback::from_query("state=a&state=b&code=good").is_err());
+    let no = client
+        .exchange(&provider, &pending, &back(&pending, "&error=access_denied"))
+        .await
+        .unwrap_err();
+    assert!(no.is_refusal());
+    assert!(fake.tokens.lock().unwrap().is_empty());
+    let bad = client
+        .exchange(&provider, &pending, &back(&pending, "&code=bad"))
+        .await
+        .unwrap_err();
+    let ClientError::Api {
+        status: 400, body, ..
+    } = bad
+    else {
+        panic!("{bad}")
+    };
+    assert_eq!(body.error, "invalid_grant");
+}
+
+#[tokio::test]
+async fn credentials_come_from_short_and_long_lists() {
+    for ids_only in [false, true] {
+        let (_, client) = start(Fake {
+            ids_only,
+            ..Fake::default()
+        })
+        .await;
+        let all = client.credentials(&"tok".to_owned().into()).await.unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].credential_id.as_deref(), Some("k1"));
+        assert_eq!(all[0].cert.der(), Some(vec![vec![1, 2, 3]]));
+    }
+}
+
+fn request(hashes: Vec<Vec<u8>>) -> SignHashRequest {
+    SignHashRequest {
+        credential_id: "k1".to_owned(),
+        sad: None,
+        hashes,
+        hash_algorithm_oid: None,
+        sign_algo: "1.2.840.10045.4.3.2".to_owned(),
+        sign_algo_params: None,
+        client_data: None,
+    }
+}
+
+#[tokio::test]
+async fn signing_is_repeated_with_the_same_key_only() {
+    let (fake, client) = start(Fake {
+        stumbles: AtomicUsize::new(2),
+        ..Fake::default()
+    })
+    .await;
+    let hashes = vec![vec![1; 32], vec![2; 32]];
+    let values = client
+        .sign_hash(&"tok".to_owned().into(), &request(hashes.clone()), "key-1")
+        .await
+        .unwrap();
+    assert_eq!(values, hashes);
+    let signs = fake.signs.lock().unwrap();
+    assert_eq!(signs.len(), 3);
+    assert!(
+        signs
+            .iter()
+            .all(|(headers, _)| headers["idempotency-key"] == "key-1")
+    );
+    assert!(
+        signs
+            .iter()
+            .all(|(headers, _)| headers["authorization"] == "Bearer tok")
+    );
+}
+
+#[tokio::test]
+async fn retries_end() {
+    let (fake, client) = start(Fake {
+        stumbles: AtomicUsize::new(9),
+        ..Fake::default()
+    })
+    .await;
+    let error = client
+        .sign_hash(&"tok".to_owned().into(), &request(vec![vec![1; 32]]), "k")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ClientError::Api { status: 503, .. }),
+        "{error}"
+    );
+    assert_eq!(fake.signs.lock().unwrap().len(), 3);
+}
+
+async fn browse(uri: &str, query: &str) -> String {
+    let address = uri
+        .strip_prefix("http://")
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {query} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_loopback_listener_takes_only_the_right_answer() {
+    let (_, client) = start(Fake::default()).await;
+    let provider = client.discover().await.unwrap();
+    let pending = authorize(&client, &provider, Purpose::Service).await;
+    let listener = Listener::bind(PageLang::Ja).await.unwrap();
+    let uri = listener.redirect_uri();
+    // A connection that never speaks must not hold the others up.
+    let silent = tokio::net::TcpStream::connect(
+        uri.strip_prefix("http://")
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap(),
+    );
+    let _silent = silent.await.unwrap();
+    let state = pending.state.clone();
+    let browser = tokio::spawn(async move {
+        assert!(
+            browse(&uri, "/favicon.ico")
+                .await
+                .starts_with("HTTP/1.1 404")
+        );
+        assert!(
+            browse(&uri, "/callback?state=forged&code=evil")
+                .await
+                .starts_with("HTTP/1.1 404")
+        );
+        browse(&uri, &format!("/callback?code=good&state={state}")).await
+    });
+    let callback = listener.wait(&pending).await.unwrap();
+    assert_eq!(pending.accept(&callback).unwrap().expose(), "good");
+    let page = browser.await.unwrap();
+    assert!(
+        page.starts_with("HTTP/1.1 200") && page.contains("lang=\"ja\""),
+        "{page}"
+    );
+}
