@@ -331,6 +331,7 @@ mod tests {
         crates
     }
 
+    // shows: I-5.1.1-functional-model
     #[test]
     fn the_workspace_keeps_its_walls() {
         let graph = Graph::new(&Workspace::read().unwrap()).unwrap();

@@ -25,6 +25,9 @@ pub struct Requirement {
     pub kind: Kind,
     pub strength: String,
     pub levels: Vec<u8>,
+    /// Ids of the threats that it answers.
+    #[serde(default)]
+    pub threats: Vec<String>,
 }
 
 /// Who has to meet a requirement.
@@ -70,6 +73,19 @@ impl Catalogue {
         for id in catalogue.ids() {
             if !seen.insert(id) {
                 bail!("{} has {id} twice", path.display());
+            }
+        }
+        for requirement in &catalogue.requirements {
+            if let Some(id) = requirement
+                .threats
+                .iter()
+                .find(|id| !seen.contains(id.as_str()))
+            {
+                bail!(
+                    "{}: {} answers {id}, which is no threat",
+                    path.display(),
+                    requirement.id
+                );
             }
         }
         Ok(catalogue)

@@ -56,6 +56,8 @@ pub struct ThreatRow {
     pub id: String,
     pub status: Status,
     pub by: Vec<String>,
+    /// The requirements that answer it.
+    pub answered_by: Vec<String>,
     pub title: String,
 }
 
@@ -157,10 +159,13 @@ impl Report {
         for threat in &catalogue.threats {
             let (status, by) = by(&threat.id);
             counts.threats.add(status);
+            let answers = catalogue.requirements.iter();
+            let answers = answers.filter(|r| r.threats.contains(&threat.id));
             threats.push(ThreatRow {
                 id: threat.id.clone(),
                 status,
                 by,
+                answered_by: answers.map(|r| r.id.clone()).collect(),
                 title: threat.title.clone(),
             });
         }
@@ -274,7 +279,7 @@ mod tests {
     fn catalogue() -> Catalogue {
         let entry = |id: &str, kind: &str| {
             format!(
-                "[[requirement]]\nid = {id:?}\npart = \"I\"\nsection = \"1\"\ntitle = \"t\"\nkind = {kind:?}\nstrength = \"shall\"\nlevels = [1]\n"
+                "[[requirement]]\nid = {id:?}\npart = \"I\"\nsection = \"1\"\ntitle = \"t\"\nkind = {kind:?}\nstrength = \"shall\"\nlevels = [1]\nthreats = [\"T-X\"]\n"
             )
         };
         let text = ["A", "B", "C", "D"].map(|id| entry(id, "system")).concat()
@@ -326,6 +331,7 @@ mod tests {
         );
         assert_eq!(report.requirements[0].by, ["x", "y", "docs/a.md#a"]);
         assert_eq!(report.threats[0].status, Status::Shown);
+        assert_eq!(report.threats[0].answered_by, ["A", "B", "C", "D"]);
         assert_eq!(report.counts.part_and_kind["I system"], report.counts.total);
         assert_eq!(report.counts.total.all, 4);
     }
