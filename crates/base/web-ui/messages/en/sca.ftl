@@ -1,0 +1,1 @@
+# Texts of the sca surface. The other language has the same ids.

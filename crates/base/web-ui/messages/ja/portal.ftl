@@ -1,0 +1,1 @@
+# Texts of the portal surface. The other language has the same ids.
