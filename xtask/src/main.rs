@@ -11,6 +11,8 @@
 mod audit;
 mod boundaries;
 mod conformity;
+#[cfg(test)]
+mod glossary;
 mod shell;
 mod suite;
 mod tools;

@@ -1,0 +1,60 @@
+//! The glossary names types; this test keeps them real.
+
+use std::path::Path;
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+/// Every `crate::Type` in backquotes.
+fn types(text: &str) -> Vec<(String, String)> {
+    let words = text.split('`').skip(1).step_by(2);
+    let pairs = words.filter_map(|word| word.split_once("::"));
+    pairs
+        .map(|(c, t)| (c.replace('_', "-"), t.to_owned()))
+        .collect()
+}
+
+/// Is there a public type of this name, or a re-export (where a macro makes the type)?
+fn defines(folder: &Path, name: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return defines(&path, name);
+        }
+        path.extension().is_some_and(|e| e == "rs")
+            && std::fs::read_to_string(&path).unwrap().lines().any(|line| {
+                let mut words = line
+                    .trim()
+                    .split(|c: char| !c.is_alphanumeric() && c != '_');
+                let public = words.next() == Some("pub");
+                match words.next() {
+                    Some("use") => public && words.any(|word| word == name),
+                    Some("struct" | "enum" | "trait" | "type") => {
+                        public && words.next() == Some(name)
+                    }
+                    _ => false,
+                }
+            })
+    })
+}
+
+#[test]
+fn the_types_of_the_glossary_exist() {
+    let text = std::fs::read_to_string(shell::root().join("GLOSSARY.md")).unwrap();
+    let workspace = Workspace::read().unwrap();
+    let types = types(&text);
+    assert!(types.len() > 10);
+    let missing: Vec<String> = types
+        .iter()
+        .filter(|(owner, name)| {
+            let package = workspace.packages.iter().find(|p| p.name == *owner);
+            let sources = package.and_then(|p| p.library_sources());
+            owner != "crate" && !sources.is_some_and(|sources| defines(sources, name))
+        })
+        .map(|(owner, name)| format!("{owner}::{name}"))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "GLOSSARY.md names {missing:?}, which aren't there"
+    );
+}
