@@ -32,6 +32,7 @@ const STAMP: &str = ".natsuin-complete";
 /// # Errors
 /// Something is missing that can't be installed from here; the message has the command to run.
 pub fn install(root: &Path) -> Result<()> {
+    rust_components()?;
     debian(&missing_packages()?)?;
     node(&root.join("tests/browser"))?;
     python(root)?;
@@ -41,6 +42,28 @@ pub fn install(root: &Path) -> Result<()> {
 /// The interpreter with pyHanko, where [`install`] puts it; tests find it as `NATSUIN_PYTHON`.
 pub fn python_path() -> Result<PathBuf> {
     Ok(venv()?.join("bin/python"))
+}
+
+/// `rustfmt` and `clippy`, which a minimal installation of Rust lacks.
+fn rust_components() -> Result<()> {
+    let has = |name: &str| shell::capture(shell::cargo().args([name, "--version"])).is_ok();
+    let missing: Vec<&str> = [("fmt", "rustfmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter_map(|(command, component)| (!has(command)).then_some(component))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("rustup component add {}", missing.join(" "));
+    let rustup = shell::find_program("rustup")
+        .with_context(|| format!("Rust came without {}; `{by_hand}`", missing.join(" and ")))?;
+    println!("installing Rust components: {}", missing.join(" "));
+    shell::run(
+        Command::new(rustup)
+            .args(["component", "add"])
+            .args(&missing),
+    )
+    .with_context(|| format!("couldn't install them; by hand: {by_hand}"))
 }
 
 fn missing_packages() -> Result<Vec<&'static str>> {
