@@ -1,1 +1,26 @@
-//! To be written.
+//! The audit log: a closed vocabulary of events, written in the same transaction as their effect.
+//!
+//! Each node chains its entries with a keyed MAC; one sequencer gives them their place in the zone's single
+//! Merkle log (RFC 6962), signs checkpoints and hands them to a witness outside the database. An entry that
+//! can't be written aborts its transaction. Must never hold a secret or text from outside: entries consist of
+//! identifiers, digests, counts and fixed words. `audit-verify` checks what is exported here and shares no code.
+//!
+//! ```no_run
+//! # use audit_log::{AuditLog, Event}; use core_types::{PersonId, SecretBytes, UnixTime};
+//! # use store_kit::{Store, StoreError, transaction};
+//! # async fn example(store: &Store, key: SecretBytes, person: PersonId, now: UnixTime) -> Result<(), StoreError> {
+//! let audit = AuditLog::new("ssa", "node-1", key);
+//! transaction!(store, "login", |tx| {
+//!     // … the effect …
+//!     audit.append(tx, Event::LoginSucceeded { person: person.clone(), method: "totp".into() }, now).await?;
+//!     Ok::<_, StoreError>(())
+//! })
+//! # }
+//! ```
+
+mod event;
+mod log;
+mod tree;
+
+pub use event::{Code, Event, Outcome, Subject};
+pub use log::{AuditLog, EntryRef, TABLES};

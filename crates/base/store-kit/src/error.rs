@@ -79,6 +79,9 @@ pub enum StoreError {
     /// A unique key exists already.
     #[error("the key exists already")]
     Duplicate(#[source] sqlx::Error),
+    /// An audit entry can't be written, so the transaction must not be either.
+    #[error("the audit log can't be written: {0}. Nothing was done")]
+    Audit(&'static str),
     /// A stored value has another type than expected, or is missing.
     #[error("column {0} of the store has no usable value")]
     Column(&'static str),
@@ -104,6 +107,7 @@ impl StoreError {
             Self::Conflict(_) => "store-conflict",
             Self::Doomed(_) => "store-doomed",
             Self::Duplicate(_) => "store-duplicate",
+            Self::Audit(_) => "store-audit",
             Self::Column(_) => "store-column",
             Self::Database(_) => "store-database",
         }

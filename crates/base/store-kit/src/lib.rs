@@ -60,7 +60,7 @@ mod connect;
 mod error;
 mod migrate;
 mod store;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod testing;
 mod tx;
 mod url;

@@ -1,5 +1,4 @@
 //! What every zone relies on, on both stores.
-#![cfg(feature = "testing")]
 
 use std::sync::Arc;
 
@@ -42,8 +41,8 @@ async fn increment(store: &Store, id: &str) -> Result<i64, StoreError> {
 }
 
 async fn value(store: &Store, id: &str) -> i64 {
-    let mut tx = store.read("value").await.unwrap();
-    read(&mut tx, id).await.unwrap().0
+    let mut tx = store.read("value").await.expect("a snapshot");
+    read(&mut tx, id).await.expect("the counter").0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,0 +1,255 @@
+//! The writer: rows in the caller's transaction, chained for each node.
+
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use core_types::bytes::b64u;
+use core_types::{Digest32, SecretBytes, UnixTime};
+use serde::Serialize;
+use store_kit::{Migration, Migrations, StoreError, Tx, sql};
+
+use crate::event::{Event, Outcome, Subject};
+
+/// Tables of the log; give them to `Store::open` along with the zone's own.
+pub const TABLES: Migrations = Migrations {
+    component: "audit",
+    steps: &[Migration {
+        name: "0001-log",
+        sqlite: "
+            CREATE TABLE audit_head (node TEXT PRIMARY KEY, n BIGINT NOT NULL, mac BLOB NOT NULL);
+            CREATE TABLE audit_entry (
+                node TEXT NOT NULL, n BIGINT NOT NULL, at BIGINT NOT NULL, kind TEXT NOT NULL, person TEXT,
+                body TEXT NOT NULL, mac BLOB NOT NULL, seq BIGINT, PRIMARY KEY (node, n)) WITHOUT ROWID;
+            CREATE UNIQUE INDEX audit_entry_seq ON audit_entry (seq) WHERE seq IS NOT NULL;
+            CREATE INDEX audit_entry_new ON audit_entry (node, n) WHERE seq IS NULL;
+            CREATE INDEX audit_entry_at ON audit_entry (at);
+            CREATE INDEX audit_entry_person ON audit_entry (person, at) WHERE person IS NOT NULL;
+            CREATE TABLE audit_tree (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, state TEXT NOT NULL, mac BLOB NOT NULL);
+            CREATE TABLE audit_checkpoint (size BIGINT PRIMARY KEY, at BIGINT NOT NULL, note TEXT NOT NULL);",
+        postgres: "
+            CREATE TABLE audit_head (node TEXT PRIMARY KEY, n BIGINT NOT NULL, mac BYTEA NOT NULL) WITH (fillfactor = 50);
+            CREATE TABLE audit_entry (
+                node TEXT NOT NULL, n BIGINT NOT NULL, at BIGINT NOT NULL, kind TEXT NOT NULL, person TEXT,
+                body TEXT NOT NULL, mac BYTEA NOT NULL, seq BIGINT, PRIMARY KEY (node, n));
+            CREATE UNIQUE INDEX audit_entry_seq ON audit_entry (seq) WHERE seq IS NOT NULL;
+            CREATE INDEX audit_entry_new ON audit_entry (node, n) WHERE seq IS NULL;
+            CREATE INDEX audit_entry_at ON audit_entry (at);
+            CREATE INDEX audit_entry_person ON audit_entry (person, at) WHERE person IS NOT NULL;
+            CREATE TABLE audit_tree (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, state TEXT NOT NULL, mac BYTEA NOT NULL);
+            CREATE TABLE audit_checkpoint (size BIGINT PRIMARY KEY, at BIGINT NOT NULL, note TEXT NOT NULL);",
+    }],
+};
+
+/// Largest body of an entry in bytes; what is bigger lies beside the log, by its digest.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The audit log of one zone, as one node writes it. Cheap to clone.
+#[derive(Clone)]
+pub struct AuditLog(Arc<Inner>);
+
+struct Inner {
+    zone: &'static str,
+    node: String,
+    /// Key of the zone's log; every node's chain key is derived from it, so that one sequencer can check all.
+    key: SecretBytes,
+    chain: hmac::Key,
+}
+
+impl std::fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AuditLog({}, {})", self.0.zone, self.0.node)
+    }
+}
+
+/// Place of an entry in its node's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRef {
+    /// Node.
+    pub node: String,
+    /// Number, from 1 without gaps.
+    pub n: i64,
+    /// Leaf hash of the entry (RFC 6962 §2.1).
+    pub leaf: Digest32,
+}
+
+impl AuditLog {
+    /// The log of `zone` as `node` writes it. `key` is the zone's audit key (32 bytes, the same for all its nodes).
+    pub fn new(zone: &'static str, node: &str, key: SecretBytes) -> Self {
+        let chain = chain_key(&key, node);
+        Self(Arc::new(Inner {
+            zone,
+            node: node.to_owned(),
+            key,
+            chain,
+        }))
+    }
+
+    /// Records an event inside the caller's transaction: it becomes durable with the effect or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError`]; return it, so that nothing happens that isn't recorded.
+    pub async fn append(
+        &self,
+        tx: &mut Tx,
+        event: Event,
+        now: UnixTime,
+    ) -> Result<EntryRef, StoreError> {
+        let mut written = self.append_all(tx, &[event], now).await?;
+        written
+            .pop()
+            .ok_or(StoreError::Audit("nothing was written"))
+    }
+
+    /// Records several events in order, cheaper than one by one.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`].
+    pub async fn append_all(
+        &self,
+        tx: &mut Tx,
+        events: &[Event],
+        now: UnixTime,
+    ) -> Result<Vec<EntryRef>, StoreError> {
+        let inner = &*self.0;
+        let count = i64::try_from(events.len())
+            .map_err(|_| StoreError::Audit("too many events at once"))?;
+        let (last, mut mac) = self.take_numbers(tx, count).await?;
+        let mut written = Vec::with_capacity(events.len());
+        for (n, event) in (last + 1..).zip(events) {
+            let body = self.body(n, event, now)?;
+            mac = link(&inner.chain, &mac, &body);
+            let insert = "INSERT INTO audit_entry (node, n, at, kind, person, body, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+            let row = sql(insert)
+                .bind(&inner.node)
+                .bind(n)
+                .bind(now.0)
+                .bind(event.kind());
+            let row = row
+                .bind(event.person().map(|p| p.as_str()))
+                .bind(&body)
+                .bind(mac.as_slice());
+            tx.execute(row).await?;
+            written.push(EntryRef {
+                node: inner.node.clone(),
+                n,
+                leaf: crate::tree::leaf(body.as_bytes()),
+            });
+        }
+        let update = "UPDATE audit_head SET mac = $1 WHERE node = $2 AND n = $3";
+        tx.cas(
+            sql(update)
+                .bind(mac.as_slice())
+                .bind(&inner.node)
+                .bind(last + count),
+        )
+        .await?;
+        Ok(written)
+    }
+
+    /// Reserves the next numbers. The update comes before any read, so concurrent writers of one node queue on the
+    /// row's lock and each sees what the one before it left.
+    async fn take_numbers(&self, tx: &mut Tx, count: i64) -> Result<(i64, Vec<u8>), StoreError> {
+        let take = "UPDATE audit_head SET n = n + $1 WHERE node = $2 RETURNING n, mac";
+        for _ in 0..2 {
+            if let Some(row) = tx
+                .fetch_optional(sql(take).bind(count).bind(&self.0.node))
+                .await?
+            {
+                return Ok((row.int("n")? - count, row.blob("mac")?));
+            }
+            let first = "INSERT INTO audit_head (node, n, mac) VALUES ($1, 0, $2) ON CONFLICT (node) DO NOTHING";
+            let start = self.0.chain_start();
+            tx.execute(sql(first).bind(&self.0.node).bind(start.as_slice()))
+                .await?;
+        }
+        Err(StoreError::Audit("the head of the chain can't be made"))
+    }
+
+    fn body(&self, n: i64, event: &Event, now: UnixTime) -> Result<String, StoreError> {
+        let body = Body {
+            v: 1,
+            zone: self.0.zone,
+            node: &self.0.node,
+            n,
+            at: now,
+            subject: subject_text(event.subject(), self.0.zone),
+            outcome: event.outcome(),
+            event,
+        };
+        let text = serde_json::to_string(&body)
+            .map_err(|_| StoreError::Audit("the event has no text form"))?;
+        if text.len() > MAX_BODY {
+            Err(StoreError::Audit("the event is too large"))
+        } else {
+            Ok(text)
+        }
+    }
+
+    pub(crate) fn zone(&self) -> &'static str {
+        self.0.zone
+    }
+
+    pub(crate) fn key_of(&self, node: &str) -> hmac::Key {
+        chain_key(&self.0.key, node)
+    }
+
+    /// Key that authenticates the sequencer's own row.
+    pub(crate) fn tree_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, derive(&self.0.key, "tree", "").as_ref())
+    }
+}
+
+impl Inner {
+    fn chain_start(&self) -> Vec<u8> {
+        start_of(&self.chain)
+    }
+}
+
+/// What a chain starts from: a node's first entry can't be taken for another's.
+pub(crate) fn start_of(chain: &hmac::Key) -> Vec<u8> {
+    hmac::sign(chain, b"start").as_ref().to_vec()
+}
+
+/// MAC of the entry that follows the one with `previous`.
+pub(crate) fn link(chain: &hmac::Key, previous: &[u8], body: &str) -> Vec<u8> {
+    let mut context = hmac::Context::with_key(chain);
+    context.update(previous);
+    context.update(body.as_bytes());
+    context.sign().as_ref().to_vec()
+}
+
+fn chain_key(key: &SecretBytes, node: &str) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, derive(key, "node", node).as_ref())
+}
+
+fn derive(key: &SecretBytes, purpose: &str, name: &str) -> hmac::Tag {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    hmac::sign(
+        &key,
+        format!("natsuin-audit-v1\n{purpose}\n{name}").as_bytes(),
+    )
+}
+
+fn subject_text(subject: Subject<'_>, zone: &str) -> String {
+    match subject {
+        Subject::Person(id) => format!("person:{id}"),
+        Subject::Client(id) => format!("client:{id}"),
+        Subject::Authority(key) => format!("authority:{}", b64u(key)),
+        Subject::Service => format!("service:{zone}"),
+        Subject::Unknown => "unknown".to_owned(),
+    }
+}
+
+/// Text of an entry; its bytes are the leaf of the Merkle tree.
+#[derive(Serialize)]
+struct Body<'e> {
+    v: u8,
+    zone: &'e str,
+    node: &'e str,
+    n: i64,
+    at: UnixTime,
+    subject: String,
+    outcome: Outcome,
+    #[serde(flatten)]
+    event: &'e Event,
+}
