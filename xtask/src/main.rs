@@ -12,7 +12,8 @@ mod audit;
 mod boundaries;
 mod conformity;
 #[cfg(test)]
-mod glossary;
+mod documents;
+mod fuzz;
 mod shell;
 mod suite;
 mod tools;
@@ -20,7 +21,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const HELP: &str = "\
 cargo xtask <command>
@@ -32,6 +33,8 @@ cargo xtask <command>
   audit [--db DIR] [--if-present]
                               licences, sources and banned packages, and with DIR (a copy of the RustSec advisory
                               database) known vulnerabilities; --if-present: succeed where cargo-deny is missing
+  fuzz [--target NAME] [--seconds N]
+                              run the parsers against hostile input, 60 seconds each if not told otherwise
 ";
 
 fn main() -> ExitCode {
@@ -72,6 +75,14 @@ fn dispatch(args: &[String]) -> Result<()> {
             let if_present = options.flag("--if-present");
             options.done()?;
             audit::run(&shell::root(), db.as_deref(), if_present)
+        }
+        "fuzz" => {
+            let target = options.value("--target")?;
+            let seconds = options.value("--seconds")?;
+            options.done()?;
+            let seconds = seconds.as_deref().unwrap_or("60").parse();
+            let seconds = seconds.context("--seconds wants a number")?;
+            fuzz::run(&shell::root(), target.as_deref(), seconds)
         }
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -1,4 +1,4 @@
-//! The glossary names types; this test keeps them real.
+//! Documents that name things of the code: these tests keep the names real.
 
 use std::path::Path;
 
@@ -56,5 +56,25 @@ fn the_types_of_the_glossary_exist() {
     assert!(
         missing.is_empty(),
         "GLOSSARY.md names {missing:?}, which aren't there"
+    );
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let root = shell::root();
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let reasons = root.join("docs/design/0001-dependencies.md");
+    let reasons = std::fs::read_to_string(reasons).unwrap();
+    let dependencies = manifest["workspace"]["dependencies"].as_table().unwrap();
+    let missing: Vec<&String> = dependencies
+        .iter()
+        .filter(|(_, how)| how.get("path").is_none())
+        .map(|(name, _)| name)
+        .filter(|name| !reasons.contains(&format!("`{name}`")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/design/0001-dependencies.md says nothing of {missing:?}"
     );
 }
