@@ -18,9 +18,18 @@
 //! # }
 //! ```
 
+mod error;
 mod event;
+mod export;
 mod log;
+mod note;
+mod sequencer;
 mod tree;
+mod witness;
 
+pub use error::AuditError;
 pub use event::{Code, Event, Outcome, Subject};
+pub use export::{LoggedEntry, Query, export, search};
 pub use log::{AuditLog, EntryRef, TABLES};
+pub use note::LogKey;
+pub use sequencer::{Sequenced, Sequencer};

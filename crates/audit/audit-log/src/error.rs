@@ -1,0 +1,62 @@
+//! Why the log can't go on. Each of these stops the audit function, and with it the zone.
+
+use std::path::PathBuf;
+
+use store_kit::StoreError;
+
+/// A failure of sequencer, witness or export.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry was edited, removed or put in after it was written.
+    #[error(
+        "the audit log was tampered with at {node} #{n}: {why}. Stop the zone, keep the store as evidence, run `natsuin audit verify` on an export"
+    )]
+    Entry {
+        /// Node.
+        node: String,
+        /// Number of the entry in the node's chain.
+        n: i64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The sequencer's own row or a checkpoint doesn't fit the rest.
+    #[error(
+        "the audit log's tree was tampered with, or belongs to another log key: {0}. Keep the store as evidence"
+    )]
+    Tree(&'static str),
+    /// The database is older than the witness.
+    #[error(
+        "the audit log has {have} entries, but its witness has seen {seen}: the database was set back. Restore the current one"
+    )]
+    RolledBack {
+        /// Entries in the log.
+        have: u64,
+        /// Entries that the witness has seen.
+        seen: u64,
+    },
+    /// The witness has a checkpoint that the log doesn't contain.
+    #[error(
+        "the witness's checkpoint at {0} entries isn't this log's. It is the witness of another log, or the log was rewritten"
+    )]
+    Forked(u64),
+    /// The witness is gone.
+    #[error(
+        "the witness {0} is missing although the log has entries. Bring it back; if there never was one, create an empty file"
+    )]
+    WitnessMissing(PathBuf),
+    /// A file can't be read or written.
+    #[error("cannot use {path}: {source}. Check the directory, its owner and the free space")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The log key has another form.
+    #[error("the log key must be 32 bytes, its name 1 to 100 characters without spaces or '+'")]
+    BadKey,
+}

@@ -1,0 +1,161 @@
+//! Reading the log: export for auditors, and search.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use core_types::UnixTime;
+use serde::Serialize;
+use store_kit::{Row, Store, StoreError, sql};
+
+use crate::error::AuditError;
+
+const PAGE: i64 = 1000;
+
+/// An entry as it is exported and found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LoggedEntry {
+    /// Place in the zone's log, from 0.
+    pub seq: i64,
+    /// Node.
+    pub node: String,
+    /// Number in the node's chain, from 1.
+    pub n: i64,
+    /// Time of the event.
+    pub at: UnixTime,
+    /// Type of the event.
+    pub kind: String,
+    /// The entry's text (JSON), whose bytes are the leaf.
+    pub body: String,
+}
+
+/// What to look for; empty members match everything (`I-7.1.4.5-search`).
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'q> {
+    /// From this time on.
+    pub from: UnixTime,
+    /// Before this time.
+    pub until: UnixTime,
+    /// Type of event, or empty.
+    pub kind: &'q str,
+    /// Person it is about, or empty.
+    pub person: &'q str,
+    /// After this place, for the next page; −1 for the first.
+    pub after: i64,
+}
+
+/// Entries that match, in order, at most 1000.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn search(store: &Store, query: &Query<'_>) -> Result<Vec<LoggedEntry>, StoreError> {
+    let mut tx = store.read("audit-search").await?;
+    let select = "SELECT seq, node, n, at, kind, body FROM audit_entry WHERE at >= $1 AND at < $2 \
+                  AND ($3 = '' OR kind = $3) AND ($4 = '' OR person = $4) AND seq > $5 ORDER BY seq LIMIT $6";
+    let select = sql(select)
+        .bind(query.from.0)
+        .bind(query.until.0)
+        .bind(query.kind)
+        .bind(query.person);
+    tx.fetch_all(select.bind(query.after).bind(PAGE))
+        .await?
+        .iter()
+        .map(entry)
+        .collect()
+}
+
+/// Writes the whole log to a directory for `audit-verify`: `entries.jsonl` (one [`LoggedEntry`] a line),
+/// `checkpoints.txt` (signed notes, each followed by an empty line) and `log.pub` (the log's public key, which
+/// the auditor should compare with the one received before). Blocks on file writes: not for a serving task.
+///
+/// Returns the number of entries.
+///
+/// # Errors
+/// [`AuditError`].
+pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, AuditError> {
+    std::fs::create_dir_all(dir).map_err(|source| AuditError::File {
+        path: dir.to_owned(),
+        source,
+    })?;
+    let mut tx = store.read("audit-export").await?;
+    let mut entries = Out::create(dir, "entries.jsonl")?;
+    let mut count = 0;
+    let mut after = -1;
+    loop {
+        let select = "SELECT seq, node, n, at, kind, body FROM audit_entry WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.int("seq")?;
+        for row in &rows {
+            let line = serde_json::to_string(&entry(row)?)
+                .map_err(|_| StoreError::Audit("an entry has no text form"))?;
+            entries.line(&line)?;
+            count += 1;
+        }
+    }
+    entries.finish()?;
+    let mut notes = Out::create(dir, "checkpoints.txt")?;
+    let mut after = 0;
+    loop {
+        let select =
+            "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2";
+        let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.int("size")?;
+        for row in &rows {
+            notes.line(&row.text("note")?)?;
+        }
+    }
+    notes.finish()?;
+    let mut key = Out::create(dir, "log.pub")?;
+    key.line(public)?;
+    key.finish()?;
+    Ok(count)
+}
+
+fn entry(row: &Row) -> Result<LoggedEntry, StoreError> {
+    Ok(LoggedEntry {
+        seq: row.int("seq")?,
+        node: row.text("node")?,
+        n: row.int("n")?,
+        at: UnixTime(row.int("at")?),
+        kind: row.text("kind")?,
+        body: row.text("body")?,
+    })
+}
+
+struct Out {
+    path: std::path::PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Out {
+    fn create(dir: &Path, name: &str) -> Result<Self, AuditError> {
+        let path = dir.join(name);
+        match File::create(&path) {
+            Ok(file) => Ok(Self {
+                path,
+                file: BufWriter::new(file),
+            }),
+            Err(source) => Err(AuditError::File { path, source }),
+        }
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), AuditError> {
+        writeln!(self.file, "{text}").map_err(|source| AuditError::File {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn finish(mut self) -> Result<(), AuditError> {
+        let done = self
+            .file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all());
+        done.map_err(|source| AuditError::File {
+            path: self.path,
+            source,
+        })
+    }
+}

@@ -1,0 +1,322 @@
+//! Writing, sequencing and the attacks on both, on both stores.
+
+use audit_log::{AuditError, AuditLog, Event, LogKey, Query, Sequencer, TABLES, search};
+use core_types::{KeyId, PersonId, SecretBytes, UnixTime};
+use store_kit::testing::{self, TestStore};
+use store_kit::{Store, StoreError, sql, transaction};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn log(node: &str) -> AuditLog {
+    AuditLog::new("sam", node, SecretBytes::new(vec![1; 32]))
+}
+
+fn key() -> LogKey {
+    LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).expect("a key")
+}
+
+fn event(n: i64) -> Event {
+    let owner = PersonId::parse(format!("p{n}")).expect("an id");
+    Event::KeySuspended {
+        key: KeyId::parse("k1").expect("an id"),
+        owner,
+        reason: "test".into(),
+    }
+}
+
+async fn write(store: &Store, log: &AuditLog, n: i64) {
+    let done: Result<_, StoreError> = transaction!(store, "test", |tx| {
+        log.append(tx, event(n), NOW.plus(n)).await
+    });
+    done.expect("an entry");
+}
+
+async fn tamper(store: &Store, change: &'static str) {
+    let done: Result<_, StoreError> =
+        transaction!(store, "tamper", |tx| { tx.execute(sql(change)).await });
+    assert!(done.expect("a change") > 0, "{change}");
+}
+
+async fn open(store: &Store) -> Result<Sequencer, AuditError> {
+    Sequencer::open(log("a"), key(), None, store).await
+}
+
+// shows: I-7.1.4.5-search
+#[tokio::test]
+async fn entries_are_sequenced_and_found() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        for n in 0..30 {
+            write(&store, &log(if n % 3 == 0 { "b" } else { "a" }), n).await;
+        }
+        let done = sequencer.sequence(&store, NOW).await.unwrap();
+        assert_eq!((done.added, done.size), (30, 30));
+        assert_eq!(sequencer.sequence(&store, NOW).await.unwrap().added, 0);
+        let all = Query {
+            from: UnixTime(0),
+            until: UnixTime(i64::MAX),
+            kind: "",
+            person: "",
+            after: -1,
+        };
+        let found = search(&store, &all).await.unwrap();
+        assert_eq!(
+            found.iter().map(|e| e.seq).collect::<Vec<_>>(),
+            (0..30).collect::<Vec<_>>()
+        );
+        let some = Query {
+            from: NOW.plus(5),
+            until: NOW.plus(8),
+            kind: "key.suspended",
+            person: "p6",
+            after: -1,
+        };
+        let found = search(&store, &some).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].node.as_str(), found[0].at), ("b", NOW.plus(6)));
+        assert!(
+            search(
+                &store,
+                &Query {
+                    kind: "key.used",
+                    ..some
+                }
+            )
+            .await
+            .unwrap()
+            .is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failed_effect_leaves_no_entry_and_no_gap() {
+    for store in testing::both(&[TABLES]).await {
+        let (sequencer, log) = (open(&store).await.unwrap(), log("a"));
+        write(&store, &log, 1).await;
+        let failed: Result<(), StoreError> = transaction!(store, "fails", |tx| {
+            log.append(tx, event(2), NOW).await?;
+            Err(StoreError::Column("effect"))
+        });
+        assert!(failed.is_err());
+        write(&store, &log, 3).await;
+        assert_eq!(sequencer.sequence(&store, NOW).await.unwrap().size, 2);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_written_stops_the_effect() {
+    for store in testing::both(&[TABLES]).await {
+        write(&store, &log("a"), 1).await;
+        // The place of the next entry is taken.
+        tamper(&store, "UPDATE audit_head SET n = 0").await;
+        let log = log("a");
+        let done: Result<(), StoreError> = transaction!(store, "effect", |tx| {
+            tx.execute(sql(
+                "INSERT INTO audit_head (node, n, mac) SELECT 'effect', 1, mac FROM audit_head",
+            ))
+            .await?;
+            let _ignored = log.append(tx, event(2), NOW).await;
+            Ok(())
+        });
+        assert!(
+            matches!(done, Err(StoreError::Doomed("effect"))),
+            "{done:?}"
+        );
+        let mut tx = store.read("look").await.unwrap();
+        assert_eq!(
+            tx.fetch_all(sql("SELECT node FROM audit_head"))
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_writers_and_sequencers_leave_one_unbroken_log() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencers = [open(&store).await.unwrap(), open(&store).await.unwrap()];
+        let tasks: Vec<_> = (0..16)
+            .map(|task| {
+                let (store, log) = (
+                    store.store.clone(),
+                    log(if task % 4 == 0 { "b" } else { "a" }),
+                );
+                tokio::spawn(async move {
+                    for n in 0..10 {
+                        write(&store, &log, n).await;
+                    }
+                })
+            })
+            .collect();
+        for sequencer in sequencers {
+            let store = store.store.clone();
+            tokio::spawn(async move {
+                for _ in 0..5 {
+                    sequencer
+                        .sequence(&store, NOW)
+                        .await
+                        .expect("an intact log");
+                }
+            })
+            .await
+            .unwrap();
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(
+            open(&store)
+                .await
+                .unwrap()
+                .sequence(&store, NOW)
+                .await
+                .map(|_| ())
+                .map_err(|e| e.to_string()),
+            Ok(())
+        );
+        let mut tx = store.read("count").await.unwrap();
+        let row = tx
+            .fetch_one(sql(
+                "SELECT count(*) AS n, min(seq) AS a, max(seq) AS b FROM audit_entry",
+            ))
+            .await
+            .unwrap();
+        assert_eq!(
+            [row.int("n"), row.int("a"), row.int("b")].map(Result::unwrap),
+            [160, 0, 159]
+        );
+    }
+}
+
+// shows: I-7.1.4.8-audit-integrity, III-3-14-audit-protection
+#[tokio::test]
+async fn what_is_altered_before_sequencing_is_noticed_and_named() {
+    let changes = [
+        (
+            "UPDATE audit_entry SET body = replace(body, 'p2', 'p9') WHERE n = 2",
+            2,
+        ),
+        ("DELETE FROM audit_entry WHERE n = 2", 2),
+        ("DELETE FROM audit_entry WHERE n = 4", 4),
+        (
+            "UPDATE audit_entry SET mac = (SELECT mac FROM audit_head) WHERE n = 3",
+            3,
+        ),
+        ("UPDATE audit_entry SET node = 'b', n = 1 WHERE n = 4", 4),
+        ("UPDATE audit_entry SET n = n + 1 WHERE n = 4", 4),
+        (
+            "UPDATE audit_head SET mac = (SELECT mac FROM audit_entry WHERE n = 1)",
+            4,
+        ),
+        ("DELETE FROM audit_head", 0),
+    ];
+    for (change, first_bad) in changes {
+        for store in testing::both(&[TABLES]).await {
+            let sequencer = open(&store).await.unwrap();
+            let log = log("a");
+            if first_bad == 0 {
+                write(&store, &log, 0).await;
+                sequencer.sequence(&store, NOW).await.unwrap();
+            }
+            for n in 1..=4 {
+                write(&store, &log, n).await;
+            }
+            tamper(&store, change).await;
+            match sequencer.sequence(&store, NOW).await {
+                Err(AuditError::Entry { node, n, .. }) => {
+                    let expected = if first_bad == 0 { 1 } else { first_bad };
+                    assert!(
+                        (node == "a" && n == expected) || node == "b",
+                        "{change}: {node} #{n}"
+                    );
+                }
+                other => panic!("{change}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_altered_tree_or_another_key_is_refused_at_start() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        write(&store, &log("a"), 1).await;
+        sequencer.sequence(&store, NOW).await.unwrap();
+        open(&store).await.unwrap();
+        let other = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![3; 32])).unwrap();
+        let opened = Sequencer::open(log("a"), other, None, &store).await;
+        assert!(matches!(opened, Err(AuditError::Tree(_))));
+        let foreign = AuditLog::new("cm", "a", SecretBytes::new(vec![1; 32]));
+        assert!(matches!(
+            Sequencer::open(foreign, key(), None, &store).await,
+            Err(AuditError::Tree(_))
+        ));
+        tamper(&store, "UPDATE audit_tree SET version = version + 1").await;
+        assert!(matches!(open(&store).await, Err(AuditError::Tree(_))));
+        tamper(&store, "DELETE FROM audit_tree").await;
+        assert!(matches!(open(&store).await, Err(AuditError::Tree(_))));
+    }
+}
+
+#[tokio::test]
+async fn the_witness_notices_an_old_database_and_heals_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = dir.path().join("witness");
+    let with = async |store: &TestStore| {
+        Sequencer::open(log("a"), key(), Some(witness.clone()), store).await
+    };
+    let [store, other] = [
+        testing::sqlite(&[TABLES]).await,
+        testing::sqlite(&[TABLES]).await,
+    ];
+    let sequencer = with(&store).await.unwrap();
+    for n in 0..3 {
+        write(&store, &log("a"), n).await;
+        sequencer.sequence(&store, NOW).await.unwrap();
+    }
+    let whole = std::fs::read_to_string(&witness).unwrap();
+    assert_eq!(whole.matches("log.example/sam\n").count(), 3);
+    // A crash between commit and witness: the next start tells it.
+    std::fs::write(&witness, &whole[..whole.len() - 7]).unwrap();
+    with(&store).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&witness).unwrap(), whole);
+    // Another database, as after putting an old copy in place.
+    assert!(matches!(
+        with(&other).await,
+        Err(AuditError::RolledBack { have: 0, seen: 3 })
+    ));
+    let ours = Sequencer::open(log("a"), key(), None, &other)
+        .await
+        .unwrap();
+    for n in 5..9 {
+        write(&other, &log("a"), n).await;
+        ours.sequence(&other, NOW).await.unwrap();
+    }
+    assert!(matches!(with(&other).await, Err(AuditError::Forked(3))));
+    std::fs::remove_file(&witness).unwrap();
+    assert!(matches!(
+        with(&store).await,
+        Err(AuditError::WitnessMissing(_))
+    ));
+}
+
+// shows: I-A5-no-secrets-in-logs
+#[tokio::test]
+async fn an_entry_has_the_four_fields_and_fixed_words_only() {
+    let store = testing::sqlite(&[TABLES]).await;
+    write(&store, &log("a"), 1).await;
+    let mut tx = store.read("look").await.unwrap();
+    let body = tx
+        .fetch_one(sql("SELECT body FROM audit_entry"))
+        .await
+        .unwrap()
+        .text("body")
+        .unwrap();
+    assert_eq!(
+        body,
+        r#"{"v":1,"zone":"sam","node":"a","n":1,"at":1800000001,"subject":"service:sam","outcome":"success","kind":"key.suspended","detail":{"key":"k1","owner":"p1","reason":"test"}}"#
+    );
+}
