@@ -25,6 +25,9 @@ pub struct Requirement {
     pub kind: Kind,
     pub strength: String,
     pub levels: Vec<u8>,
+    /// How a test or a reviewer shows that it is met.
+    #[serde(default)]
+    pub check: String,
     /// Ids of the threats that it answers.
     #[serde(default)]
     pub threats: Vec<String>,

@@ -48,6 +48,8 @@ pub struct Row {
     pub strength: String,
     pub levels: Vec<u8>,
     pub title: String,
+    /// What the catalogue proposes as proof, to be held against `by`.
+    pub check: String,
 }
 
 /// A threat and the attack tests against it.
@@ -153,6 +155,7 @@ impl Report {
                 strength: requirement.strength.clone(),
                 levels: requirement.levels.clone(),
                 title: requirement.title.clone(),
+                check: requirement.check.clone(),
             });
         }
         let mut threats = Vec::new();
