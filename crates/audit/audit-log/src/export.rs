@@ -25,6 +25,8 @@ pub struct LoggedEntry {
     pub at: UnixTime,
     /// Type of the event.
     pub kind: String,
+    /// Leaf hash as it was written with the entry, base64url.
+    pub leaf: String,
     /// The entry's text (JSON), whose bytes are the leaf.
     pub body: String,
 }
@@ -50,7 +52,7 @@ pub struct Query<'q> {
 /// [`StoreError`].
 pub async fn search(store: &Store, query: &Query<'_>) -> Result<Vec<LoggedEntry>, StoreError> {
     let mut tx = store.read("audit-search").await?;
-    let select = "SELECT seq, node, n, at, kind, body FROM audit_entry WHERE at >= $1 AND at < $2 \
+    let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry WHERE at >= $1 AND at < $2 \
                   AND ($3 = '' OR kind = $3) AND ($4 = '' OR person = $4) AND seq > $5 ORDER BY seq LIMIT $6";
     let select = sql(select)
         .bind(query.from.0)
@@ -82,7 +84,7 @@ pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, Audi
     let mut count = 0;
     let mut after = -1;
     loop {
-        let select = "SELECT seq, node, n, at, kind, body FROM audit_entry WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry WHERE seq > $1 ORDER BY seq LIMIT $2";
         let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
         let Some(last) = rows.last() else { break };
         after = last.int("seq")?;
@@ -120,6 +122,7 @@ fn entry(row: &Row) -> Result<LoggedEntry, StoreError> {
         n: row.int("n")?,
         at: UnixTime(row.int("at")?),
         kind: row.text("kind")?,
+        leaf: row.text("leaf")?,
         body: row.text("body")?,
     })
 }

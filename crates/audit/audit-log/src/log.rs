@@ -19,7 +19,7 @@ pub const TABLES: Migrations = Migrations {
             CREATE TABLE audit_head (node TEXT PRIMARY KEY, n BIGINT NOT NULL, mac BLOB NOT NULL);
             CREATE TABLE audit_entry (
                 node TEXT NOT NULL, n BIGINT NOT NULL, at BIGINT NOT NULL, kind TEXT NOT NULL, person TEXT,
-                body TEXT NOT NULL, mac BLOB NOT NULL, seq BIGINT, PRIMARY KEY (node, n)) WITHOUT ROWID;
+                body TEXT NOT NULL, leaf TEXT NOT NULL, mac BLOB NOT NULL, seq BIGINT, PRIMARY KEY (node, n)) WITHOUT ROWID;
             CREATE UNIQUE INDEX audit_entry_seq ON audit_entry (seq) WHERE seq IS NOT NULL;
             CREATE INDEX audit_entry_new ON audit_entry (node, n) WHERE seq IS NULL;
             CREATE INDEX audit_entry_at ON audit_entry (at);
@@ -30,7 +30,7 @@ pub const TABLES: Migrations = Migrations {
             CREATE TABLE audit_head (node TEXT PRIMARY KEY, n BIGINT NOT NULL, mac BYTEA NOT NULL) WITH (fillfactor = 50);
             CREATE TABLE audit_entry (
                 node TEXT NOT NULL, n BIGINT NOT NULL, at BIGINT NOT NULL, kind TEXT NOT NULL, person TEXT,
-                body TEXT NOT NULL, mac BYTEA NOT NULL, seq BIGINT, PRIMARY KEY (node, n));
+                body TEXT NOT NULL, leaf TEXT NOT NULL, mac BYTEA NOT NULL, seq BIGINT, PRIMARY KEY (node, n));
             CREATE UNIQUE INDEX audit_entry_seq ON audit_entry (seq) WHERE seq IS NOT NULL;
             CREATE INDEX audit_entry_new ON audit_entry (node, n) WHERE seq IS NULL;
             CREATE INDEX audit_entry_at ON audit_entry (at);
@@ -118,7 +118,9 @@ impl AuditLog {
         for (n, event) in (last + 1..).zip(events) {
             let body = self.body(n, event, now)?;
             mac = link(&inner.chain, &mac, &body);
-            let insert = "INSERT INTO audit_entry (node, n, at, kind, person, body, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+            let leaf = crate::tree::leaf(body.as_bytes());
+            let insert = "INSERT INTO audit_entry (node, n, at, kind, person, body, leaf, mac) \
+                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
             let row = sql(insert)
                 .bind(&inner.node)
                 .bind(n)
@@ -127,12 +129,12 @@ impl AuditLog {
             let row = row
                 .bind(event.person().map(|p| p.as_str()))
                 .bind(&body)
-                .bind(mac.as_slice());
-            tx.execute(row).await?;
+                .bind(leaf.to_string());
+            tx.execute(row.bind(mac.as_slice())).await?;
             written.push(EntryRef {
                 node: inner.node.clone(),
                 n,
-                leaf: crate::tree::leaf(body.as_bytes()),
+                leaf,
             });
         }
         let update = "UPDATE audit_head SET mac = $1 WHERE node = $2 AND n = $3";

@@ -1,0 +1,140 @@
+//! What was found.
+
+use serde::Serialize;
+
+/// Result of a verification. Members are added within a schema number, never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// `natsuin.audit-verify/1`.
+    pub schema: &'static str,
+    /// Whether nothing is wrong.
+    pub ok: bool,
+    /// Entries in the export.
+    pub entries: u64,
+    /// Checkpoints in the export.
+    pub checkpoints: u64,
+    /// Size of the last checkpoint up to which everything was proven.
+    pub proven: u64,
+    /// Witnesses that were given, and that agree.
+    pub witnesses: Witnesses,
+    /// The first thing that is wrong, in the order of the log.
+    pub first_bad: Option<Bad>,
+    /// Worth knowing, but no fault. At most 100; [`Report::remarks_total`] counts all.
+    pub remarks: Vec<Remark>,
+    /// Number of remarks.
+    pub remarks_total: u64,
+}
+
+/// How many witnesses agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Witnesses {
+    /// Witnesses whose checkpoints are all in the log.
+    pub agreeing: u32,
+    /// Witnesses given.
+    pub given: u32,
+}
+
+/// What is wrong and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bad {
+    /// Which file.
+    pub place: Place,
+    /// Place in the log of the entry, from 0; for a checkpoint its size, when it is readable.
+    pub seq: Option<u64>,
+    /// The fault lies in the entries from `seq` up to here; only for [`Reason::RootDiffers`].
+    pub until: Option<u64>,
+    /// Node of the entry.
+    pub node: Option<String>,
+    /// Number of the entry in its node.
+    pub n: Option<u64>,
+    /// Time of the entry, seconds since 1970 UTC.
+    pub at: Option<i64>,
+    /// Type of the entry.
+    pub kind: Option<String>,
+    /// Why, as a code.
+    pub reason: Reason,
+    /// Why, in words.
+    pub what: &'static str,
+}
+
+/// Where something is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// `entries.jsonl`.
+    Entry,
+    /// `checkpoints.txt`.
+    Checkpoint,
+    /// The witness's file.
+    Witness,
+    /// `log.pub`.
+    Key,
+}
+
+/// Why something is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The line isn't in the one form of an entry.
+    Unreadable,
+    /// The entry stands at another place than it says.
+    OutOfPlace,
+    /// The node's numbers leave a gap or repeat.
+    NodeGap,
+    /// A member differs from the same one in the entry's text.
+    MemberDiffers,
+    /// The text isn't the one that was logged.
+    LeafDiffers,
+    /// An entry since the last good checkpoint isn't the one that was logged.
+    RootDiffers,
+    /// Entries that a checkpoint covers are missing at the end.
+    Truncated,
+    /// Entries that no checkpoint covers.
+    NotCovered,
+    /// A checkpoint isn't in the one form.
+    CheckpointUnreadable,
+    /// A checkpoint wasn't signed by the log's key.
+    CheckpointSignature,
+    /// A checkpoint is smaller than the one before it.
+    CheckpointOrder,
+    /// A checkpoint that the witness has is missing.
+    CheckpointMissing,
+    /// Witness and export have different trees of the same size.
+    Forked,
+    /// The export names another key than the one given.
+    KeyDiffers,
+}
+
+impl Reason {
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Unreadable => "the line isn't an entry in its one form",
+            Self::OutOfPlace => "the entry stands at another place than it says",
+            Self::NodeGap => "the node's numbering has a gap or repeats",
+            Self::MemberDiffers => "a member differs from the entry's text",
+            Self::LeafDiffers => "leaf hash differs",
+            Self::RootDiffers => {
+                "an entry since the last good checkpoint was changed, put in or removed"
+            }
+            Self::Truncated => {
+                "entries are missing at the end: cut off, or exported before this checkpoint was made"
+            }
+            Self::NotCovered => "no checkpoint covers this entry",
+            Self::CheckpointUnreadable => "not a checkpoint of this log in its one form",
+            Self::CheckpointSignature => "the checkpoint wasn't signed by the log's key",
+            Self::CheckpointOrder => "the checkpoint isn't larger than the one before it",
+            Self::CheckpointMissing => "the witness has seen a checkpoint that is missing here",
+            Self::Forked => "the witness has seen another tree of the same size",
+            Self::KeyDiffers => "the export names another key than the one given",
+        }
+    }
+}
+
+/// Worth knowing, but no fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// Place in the log.
+    pub seq: Option<u64>,
+    /// What, as a code: `time-went-back`, `no-witness`, `witness-torn`.
+    pub code: &'static str,
+}
