@@ -1,1 +1,58 @@
-//! To be written.
+//! The signer's page and the way from it to the SAM: static files, and a forwarder for `/sap/v1/*`.
+//!
+//! Belongs to the SAM's operators, host and DNS name, and stands behind no terminator of the SSA's. Keeps no state
+//! that matters: no database, no session, no secret of a person. Must never read, store or log a forwarded body, and
+//! never offers the SAM's other calls.
+
+mod config;
+mod files;
+mod forward;
+mod pages;
+mod rate;
+
+use std::sync::Arc;
+
+use axum::Router;
+use core_types::Clock;
+use web_ui::{Csp, secure, static_router};
+
+pub use config::{ConfigError, GatewayConfig};
+pub use forward::{Forward, ForwardError, MAX_ANSWER, MAX_REQUEST};
+pub use rate::{Rate, RateLimit};
+
+use files::Files;
+
+/// What the handlers share.
+pub(crate) struct Gateway<F> {
+    config: GatewayConfig,
+    files: Files,
+    forward: F,
+    limit: RateLimit,
+    clock: Arc<dyn Clock>,
+}
+
+/// The router of the signer's origin: pages `/a` and `/e`, their files under `/sic/` and `/static/`,
+/// `/digests.json`, and `POST /sap/v1/*`.
+///
+/// Served by `service_kit::serve`, which tells each request's peer; without it every request counts as one address.
+pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Clock>) -> Router {
+    let csp = Csp {
+        approval: true,
+        https: config.is_https(),
+        ..Csp::default()
+    };
+    let gateway = Arc::new(Gateway {
+        files: Files::new(&config),
+        limit: RateLimit::new(config.rate),
+        config,
+        forward,
+        clock,
+    });
+    let router = Router::new()
+        .merge(pages::routes())
+        .merge(files::routes())
+        .merge(forward::routes())
+        .with_state(gateway)
+        .merge(static_router());
+    secure(router, &csp)
+}

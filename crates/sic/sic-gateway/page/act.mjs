@@ -1,0 +1,92 @@
+// What the page believes: statements by a pinned root, acts by the key in such a statement, nothing else.
+
+import { b64u, exactly, fromB64u, kidOf, sha256, thumbprint, verifyJws } from './jose.mjs';
+
+/** Why something is not shown. `code` is the id of an error text. */
+export class Refused extends Error {
+  constructor(code, detail) {
+    super(detail ?? code);
+    this.code = code;
+  }
+}
+
+const notGenuine = (detail) => new Refused('error-act-not-genuine', detail);
+const MAX_LIFE = 300;
+const SKEW = 60;
+const HASH_LENGTH = { sha256: 32, sha384: 48, sha512: 64 };
+const COMMON = [
+  'v', 'kind', 'sam', 'tenant', 'nonce', 'iat', 'exp', 'epoch', 'policy', 'level', 'person', 'return',
+];
+const MEMBERS = {
+  sign: [...COMMON, 'key', 'client', 'algs', 'items', 'renew', 'since'],
+  enrol: [...COMMON, 'voucher', 'by', 'methods', 'keys', 'rp_id'],
+};
+
+/** The SAM's keys, if one of the pinned roots vouches for them at `now` (UTC seconds). */
+export async function verifyStatement(statement, roots, now) {
+  let keys;
+  try {
+    const kid = kidOf(statement);
+    const prints = await Promise.all(roots.map(async (r) => b64u(await thumbprint(r))));
+    const root = roots[prints.indexOf(kid)];
+    if (!root) throw new Error('no pinned root');
+    keys = JSON.parse(await verifyJws(statement, 'natsuin-keys+jws', root));
+  } catch (e) {
+    throw notGenuine(e.message);
+  }
+  const whole =
+    exactly(keys, ['sam', 'epoch', 'act', 'seal', 'nbf', 'exp']) && keys.exp > keys.nbf && keys.exp - keys.nbf <= 48 * 3600;
+  if (!whole) throw notGenuine('statement');
+  if (now < keys.nbf - SKEW || now >= keys.exp) throw new Refused('error-clock-skew', 'statement');
+  return keys;
+}
+
+/** A checked act with its digest: `{act, digest}`. */
+export async function verifyAct(jws, keys, kind, now) {
+  let act;
+  try {
+    act = JSON.parse(await verifyJws(jws, 'natsuin-act+jws', keys.act));
+  } catch (e) {
+    throw notGenuine(e.message);
+  }
+  if (act.kind !== kind || !exactly(act, MEMBERS[kind]) || act.v !== 1) throw notGenuine('kind or members');
+  if (act.sam !== keys.sam || act.epoch !== keys.epoch) throw notGenuine('issuer');
+  if (![act.iat, act.exp].every(Number.isSafeInteger) || act.exp <= act.iat || act.exp - act.iat > MAX_LIFE) {
+    throw notGenuine('life');
+  }
+  if (!exactly(act.person, ['id', 'name']) || !/^https?:\/\//.test(act.return)) throw notGenuine('members');
+  if (kind === 'sign') checkSign(act);
+  // Minted a moment ago: if it isn't valid now, the clock here is wrong.
+  if (now >= act.exp || act.iat > now + SKEW) throw new Refused('error-clock-skew', 'act');
+  return { act, digest: await sha256('natsuin-act-v1\n', jws) };
+}
+
+function checkSign(act) {
+  const whole =
+    exactly(act.key, ['id', 'version', 'spki', 'cert', 'subject']) &&
+    exactly(act.client, ['id', 'name', 'known', 'signed']) &&
+    exactly(act.since, ['act', 'factors']) &&
+    Array.isArray(act.items) &&
+    act.items.length >= 1 &&
+    act.items.length <= 10000 &&
+    act.items.every(checkItem);
+  if (!whole) throw notGenuine('members');
+}
+
+function checkItem(item) {
+  const length = HASH_LENGTH[item.ha];
+  const form =
+    item.form === 'hash'
+      ? exactly(item, ['form', 'ha', 'h', 'label'])
+      : item.form === 'doc' &&
+        (exactly(item, ['form', 'ha', 'h', 'label', 'd', 'm']) ||
+          exactly(item, ['form', 'ha', 'h', 'label', 'd', 'm', 'ranges'])) &&
+        fromB64u(item.d).length === length;
+  return form && typeof item.label === 'string' && fromB64u(item.h).length === length;
+}
+
+/** Whether two acts say the same in everything but the moment of minting (SAP step 5). */
+export function sameShown(a, b) {
+  const shown = (act) => JSON.stringify({ ...act, nonce: 0, iat: 0, exp: 0 });
+  return shown(a) === shown(b);
+}

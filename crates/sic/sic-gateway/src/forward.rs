@@ -1,0 +1,131 @@
+//! `POST /sap/v1/*`, passed on as it stands: a closed list of paths, sizes and rates limited, bodies not looked at.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use core_types::rpc::Method as _;
+use sap::messages as m;
+use service_kit::{CallError, Peer};
+
+use crate::Gateway;
+
+/// Longest request body in bytes.
+pub const MAX_REQUEST: usize = 64 * 1024;
+/// Longest answer in bytes: an act with 10,000 items is about 2 MB.
+pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// The calls of the signer's side. Nothing else of the SAM can be reached from here.
+const PATHS: [&str; 8] = [
+    m::Keys::PATH,
+    m::Open::PATH,
+    m::Approve::PATH,
+    m::Refuse::PATH,
+    m::Outcome::PATH,
+    m::EnrolOpen::PATH,
+    m::EnrolSeed::PATH,
+    m::EnrolRegister::PATH,
+];
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// It didn't get through: nothing was done.
+    #[error("the SAM can't be reached")]
+    Unreachable,
+    /// It may or may not have been done.
+    #[error("the SAM's answer is unknown")]
+    Unknown,
+}
+
+/// The way to the SAM, given by the composition root: mutual TLS with the gateway's own identity.
+pub trait Forward: Send + Sync + 'static {
+    /// Sends `body` to `path`; answers status and body as they stand.
+    fn forward(
+        &self,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> impl Future<Output = Result<(u16, Vec<u8>), ForwardError>> + Send;
+}
+
+impl Forward for service_kit::Client {
+    async fn forward(
+        &self,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Vec<u8>), ForwardError> {
+        Self::forward(self, path, body).await.map_err(|e| match e {
+            CallError::Unreachable => ForwardError::Unreachable,
+            CallError::Refused(()) | CallError::Unknown => ForwardError::Unknown,
+        })
+    }
+}
+
+pub(crate) fn routes<F: Forward>() -> Router<Arc<Gateway<F>>> {
+    PATHS
+        .into_iter()
+        .fold(Router::new(), |router, path| {
+            router.route(
+                path,
+                post(move |state, peer, headers, body| pass(path, state, peer, headers, body)),
+            )
+        })
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+}
+
+async fn pass<F: Forward>(
+    path: &'static str,
+    State(gateway): State<Arc<Gateway<F>>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
+        p.addr.ip()
+    });
+    if let Err(wait) = gateway.limit.take(addr, gateway.clock.now()) {
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            [(RETRY_AFTER, wait.to_string())],
+        )
+            .into_response();
+    }
+    // Another site's page can't send this content type without being asked first, and is refused by its name here.
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
+    if !is_json {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    if headers
+        .get(ORIGIN)
+        .is_some_and(|o| o.as_bytes() != gateway.config.origin().as_bytes())
+    {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let outcome = gateway.forward.forward(path, body.to_vec()).await;
+    // Path and outcome only: bodies hold proofs.
+    let status = match outcome {
+        Ok((_, ref answer)) if answer.len() > MAX_ANSWER => StatusCode::GATEWAY_TIMEOUT,
+        Ok((status @ (200 | 400 | 413 | 422), answer)) => {
+            tracing::debug!(path, status, "forwarded");
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::GATEWAY_TIMEOUT);
+            let plain = [
+                (CONTENT_TYPE, "application/json"),
+                (CACHE_CONTROL, "no-store"),
+            ];
+            return (status, plain, answer).into_response();
+        }
+        Ok(_) | Err(ForwardError::Unknown) => StatusCode::GATEWAY_TIMEOUT,
+        Err(ForwardError::Unreachable) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    tracing::warn!(path, status = status.as_u16(), "no answer from the SAM");
+    (status, [(CACHE_CONTROL, "no-store")]).into_response()
+}
