@@ -20,6 +20,8 @@ pub struct HttpOptions {
     pub resolve: BTreeMap<String, IpAddr>,
     /// Root certificates (PEM, several in one) that are trusted besides those of the system.
     pub extra_roots_pem: Option<Vec<u8>>,
+    /// Names that lead to this machine or a private network are refused; for addresses given by strangers.
+    pub public_only: bool,
     /// Longest time for one call.
     pub timeout: Duration,
     /// Pauses before the second, third, … try of calls that may be repeated.
@@ -31,6 +33,7 @@ impl Default for HttpOptions {
         Self {
             resolve: BTreeMap::new(),
             extra_roots_pem: None,
+            public_only: false,
             timeout: Duration::from_secs(60),
             retry_pauses: vec![Duration::from_millis(200), Duration::from_secs(1)],
         }
@@ -60,6 +63,7 @@ impl HttpOptions {
             reqwest::Client::builder()
                 .dns_resolver(Arc::new(Resolver {
                     names: self.resolve.clone(),
+                    public_only: self.public_only,
                 }))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(10))

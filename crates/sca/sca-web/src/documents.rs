@@ -1,0 +1,232 @@
+//! The documents that are being signed, and the states they go through.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use core_types::{SigAlg, UnixTime};
+use csc_client::Pending;
+use csc_types::{Credential, SecretText};
+use signing_job::{Outcome, Prepared};
+
+use crate::problem::Problem;
+use crate::sessions::SessionId;
+
+/// Most documents at once, of all browsers and of one.
+const MAX_DOCUMENTS: usize = 1_000;
+const MAX_PER_SESSION: usize = 50;
+
+/// An uploaded file and how far it got.
+pub(crate) struct Document {
+    pub(crate) owner: SessionId,
+    /// File name as the browser gave it, without folders.
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    /// SHA-256 of the file, hexadecimal.
+    pub(crate) sha256: String,
+    /// Signatures that were in the file already.
+    pub(crate) signatures: usize,
+    pub(crate) expires: UnixTime,
+    /// Directory of this document alone.
+    pub(crate) dir: PathBuf,
+    pub(crate) state: State,
+    /// What the last try ended with.
+    pub(crate) problem: Option<Problem>,
+    /// `state` values of authorizations that ended, so that a reload of the way back finds its page.
+    pub(crate) past: Vec<String>,
+}
+
+impl Document {
+    pub(crate) fn original(&self) -> PathBuf {
+        self.dir.join("original.pdf")
+    }
+
+    pub(crate) fn signed(&self) -> PathBuf {
+        self.dir.join("signed.pdf")
+    }
+
+    /// Name of the signed file, such as `契約書-signed.pdf`.
+    pub(crate) fn signed_name(&self) -> String {
+        let stem = self
+            .name
+            .strip_suffix(".pdf")
+            .or(self.name.strip_suffix(".PDF"))
+            .unwrap_or(&self.name);
+        format!("{stem}-signed.pdf")
+    }
+}
+
+/// Where a document stands.
+pub(crate) enum State {
+    /// Can be signed.
+    Ready,
+    /// The browser is to go to the provider, or is there.
+    Authorize(Box<Authorizing>),
+    /// The signer has several keys.
+    Choose(Vec<Credential>),
+    /// Something is being done here.
+    Working,
+    /// Approved, but an answer is missing: goes on without a new approval.
+    Resume(Box<Resume>),
+    /// Signed and checked.
+    Signed(Box<Outcome>),
+}
+
+/// A trip of the browser to the provider.
+pub(crate) struct Authorizing {
+    pub(crate) pending: Pending,
+    /// Whether the browser was sent there: the address is good for one use.
+    pub(crate) opened: bool,
+    /// What it is for.
+    pub(crate) purpose: Trip,
+}
+
+pub(crate) enum Trip {
+    /// To log in.
+    Login,
+    /// To approve this signature.
+    Approve(Box<Waiting>),
+}
+
+/// A prepared file that waits for its signature value.
+pub(crate) struct Waiting {
+    pub(crate) credential: Credential,
+    pub(crate) alg: SigAlg,
+    pub(crate) prepared: Prepared,
+    /// Same for every repetition of the call that signs.
+    pub(crate) idempotency_key: String,
+}
+
+/// An approved signature whose next step failed for reasons that may pass.
+pub(crate) struct Resume {
+    pub(crate) waiting: Waiting,
+    pub(crate) step: Step,
+}
+
+pub(crate) enum Step {
+    /// `signHash` with this token; repeated with the same key it never signs twice.
+    Sign(SecretText),
+    /// The value is here; time-stamp and embedding are missing.
+    Embed(Vec<u8>),
+}
+
+#[derive(Default)]
+pub(crate) struct Documents(HashMap<String, Document>);
+
+impl Documents {
+    /// Whether another document of this browser is allowed.
+    pub(crate) fn admits(&self, owner: &SessionId) -> bool {
+        self.0.len() < MAX_DOCUMENTS
+            && self.0.values().filter(|d| d.owner == *owner).count() < MAX_PER_SESSION
+    }
+
+    pub(crate) fn insert(&mut self, id: String, document: Document) {
+        self.0.insert(id, document);
+    }
+
+    /// A document of this browser; somebody else's looks like none.
+    pub(crate) fn get(&self, owner: &SessionId, id: &str) -> Result<&Document, Problem> {
+        self.0
+            .get(id)
+            .filter(|d| d.owner == *owner)
+            .ok_or(Problem::NOT_FOUND)
+    }
+
+    pub(crate) fn get_mut(
+        &mut self,
+        owner: &SessionId,
+        id: &str,
+    ) -> Result<&mut Document, Problem> {
+        self.0
+            .get_mut(id)
+            .filter(|d| d.owner == *owner)
+            .ok_or(Problem::NOT_FOUND)
+    }
+
+    /// The document of this browser that an authorization belongs to, pending or past.
+    pub(crate) fn by_state(&self, owner: &SessionId, state: &str) -> Option<String> {
+        let fits = |d: &Document| {
+            let pending = matches!(&d.state, State::Authorize(a) if a.pending.state == state);
+            d.owner == *owner && (pending || d.past.iter().any(|p| p == state))
+        };
+        self.0
+            .iter()
+            .find(|(_, d)| fits(d))
+            .map(|(id, _)| id.clone())
+    }
+
+    /// Documents of this browser.
+    pub(crate) fn of<'a>(
+        &'a self,
+        owner: &'a SessionId,
+    ) -> impl Iterator<Item = (&'a String, &'a Document)> {
+        self.0.iter().filter(|(_, d)| d.owner == *owner)
+    }
+
+    /// Takes out what ran out, except where work is going on; gives the directories to remove.
+    pub(crate) fn sweep(&mut self, now: UnixTime) -> Vec<PathBuf> {
+        let over: Vec<String> = self
+            .0
+            .iter()
+            .filter(|(_, d)| d.expires <= now && !matches!(d.state, State::Working))
+            .map(|(id, _)| id.clone())
+            .collect();
+        over.iter()
+            .filter_map(|id| self.0.remove(id))
+            .map(|d| d.dir)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core_types::Digest32;
+
+    fn document(owner: u8, name: &str) -> Document {
+        Document {
+            owner: Digest32([owner; 32]),
+            name: name.to_owned(),
+            size: 1,
+            sha256: String::new(),
+            signatures: 0,
+            expires: UnixTime(10),
+            dir: PathBuf::from("d"),
+            state: State::Ready,
+            problem: None,
+            past: vec![format!("s{owner}")],
+        }
+    }
+
+    #[test]
+    fn a_document_belongs_to_one_browser() {
+        let mut all = Documents::default();
+        all.insert("a".to_owned(), document(1, "x.pdf"));
+        let (mine, other) = (Digest32([1; 32]), Digest32([2; 32]));
+        assert!(all.get(&mine, "a").is_ok());
+        assert_eq!(all.get(&other, "a").err(), Some(Problem::NOT_FOUND));
+        assert_eq!(all.by_state(&mine, "s1").as_deref(), Some("a"));
+        assert_eq!(all.by_state(&other, "s1"), None);
+    }
+
+    #[test]
+    fn what_ran_out_goes_but_not_while_it_is_worked_on() {
+        let mut all = Documents::default();
+        all.insert("a".to_owned(), document(1, "x"));
+        all.insert(
+            "b".to_owned(),
+            Document {
+                state: State::Working,
+                ..document(1, "y")
+            },
+        );
+        assert!(all.sweep(UnixTime(9)).is_empty());
+        assert_eq!(all.sweep(UnixTime(10)).len(), 1);
+        assert!(all.get(&Digest32([1; 32]), "b").is_ok());
+    }
+
+    #[test]
+    fn the_signed_file_has_a_name_of_its_own() {
+        assert_eq!(document(1, "契約書.pdf").signed_name(), "契約書-signed.pdf");
+        assert_eq!(document(1, "契約書").signed_name(), "契約書-signed.pdf");
+    }
+}

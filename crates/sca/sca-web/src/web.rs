@@ -1,0 +1,514 @@
+//! The pages' requests.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::multipart::{Field, Multipart};
+use axum::extract::{DefaultBodyLimit, Form, OriginalUri, Path, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tokio_util::io::ReaderStream;
+use web_ui::Lang;
+
+use crate::app::App;
+use crate::files::{self, Incoming};
+use crate::guard;
+use crate::pages::{self, Frame};
+use crate::problem::Problem;
+use crate::sessions::SessionId;
+use crate::view::Stage;
+
+type Shared = State<Arc<App>>;
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(home))
+        .route(
+            "/documents",
+            post(upload).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/documents/{id}", get(document))
+        .route("/documents/{id}/sign", post(sign))
+        .route("/documents/{id}/choose", post(choose))
+        .route("/documents/{id}/resume", post(resume))
+        .route("/documents/{id}/go", get(go))
+        .route("/documents/{id}/original.pdf", get(original))
+        .route("/documents/{id}/signed.pdf", get(signed))
+        .route("/callback", get(callback))
+        .fallback(lost)
+}
+
+/// Parts of a request that every page needs.
+struct Ask<'a> {
+    app: &'a Arc<App>,
+    lang: Lang,
+    uri: &'a Uri,
+}
+
+impl Ask<'_> {
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            app: self.app,
+            lang: self.lang,
+            path: self.uri.path(),
+            query: self.uri.query(),
+        }
+    }
+
+    fn fail(&self, problem: &Problem) -> Response {
+        pages::problem(&self.frame(), problem)
+    }
+}
+
+async fn home(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    if let Err(problem) = guard::own_host(&headers, &app.host) {
+        return ask.fail(&problem);
+    }
+    app.sweep().await;
+    let (owner, cookie) = app.session(&headers);
+    let response = first_page(&ask, &owner, None);
+    with_cookies(response, cookie, lang, &uri)
+}
+
+fn first_page(ask: &Ask<'_>, owner: &SessionId, problem: Option<&Problem>) -> Response {
+    let (csrf, earlier) = {
+        let inner = ask.app.lock();
+        let csrf = inner
+            .sessions
+            .get(owner)
+            .map(|s| s.csrf.clone())
+            .unwrap_or_default();
+        let mut mine: Vec<_> = inner.documents.of(owner).collect();
+        mine.sort_by_key(|(_, d)| std::cmp::Reverse(d.expires));
+        let earlier: Vec<_> = mine
+            .into_iter()
+            .map(|(id, d)| (id.clone(), d.name.clone()))
+            .collect();
+        (csrf, earlier)
+    };
+    pages::upload(&ask.frame(), &csrf, &earlier, problem)
+}
+
+async fn upload(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    let owner = match app.known_session(&headers) {
+        Ok(owner) => owner,
+        Err(_) => return ask.fail(&Problem::FORM_STALE),
+    };
+    let taken = async {
+        guard::same_origin(&headers, &app.config.public_url)?;
+        receive(&app, owner, form.map_err(|_| Problem::UPLOAD_BROKEN)?).await
+    };
+    match taken.await {
+        Ok(id) => Redirect::to(&format!("/documents/{id}")).into_response(),
+        Err(problem) if problem == Problem::FORM_STALE => ask.fail(&problem),
+        // On the form again, with what was wrong above it.
+        Err(problem) => first_page(&ask, &owner, Some(&problem)),
+    }
+}
+
+/// Reads the form: the token first, then the file, straight to disk.
+async fn receive(app: &Arc<App>, owner: SessionId, mut form: Multipart) -> Result<String, Problem> {
+    let mut proven = false;
+    loop {
+        let field = form
+            .next_field()
+            .await
+            .map_err(|_| Problem::UPLOAD_BROKEN)?;
+        let Some(field) = field else {
+            return Err(Problem::NO_FILE);
+        };
+        match field.name() {
+            Some("csrf") => proven = is_token(app, &owner, &short_text(field).await?),
+            Some("file") if proven => {
+                let name = field.file_name().unwrap_or_default().to_owned();
+                if name.is_empty() {
+                    return Err(Problem::NO_FILE);
+                }
+                let id = app.admit(&owner)?;
+                let stored = store(app, &id, field).await?;
+                return app.accept(owner, id, &name, stored).await;
+            }
+            Some("file") => return Err(Problem::FORM_STALE),
+            _ => {}
+        }
+    }
+}
+
+async fn short_text(mut field: Field<'_>) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|_| Problem::UPLOAD_BROKEN)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > 1_000 {
+            return Err(Problem::FORM_STALE);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::FORM_STALE)
+}
+
+async fn store(app: &App, id: &str, mut field: Field<'_>) -> Result<files::Stored, Problem> {
+    let mut incoming = Incoming::create(&app.config.data_dir, id, app.config.max_upload).await?;
+    while let Some(chunk) = field.chunk().await.map_err(|_| Problem::UPLOAD_BROKEN)? {
+        incoming.write(&chunk).await?;
+    }
+    incoming.finish().await
+}
+
+fn is_token(app: &App, owner: &SessionId, given: &str) -> bool {
+    let inner = app.lock();
+    let given = csc_types::SecretText::new(given.to_owned());
+    inner
+        .sessions
+        .get(owner)
+        .is_some_and(|s| given.ct_eq(&s.csrf))
+}
+
+async fn document(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    let shown = app.known_session(&headers).and_then(|owner| {
+        let view = app.view(&owner, &id)?;
+        let csrf = app
+            .lock()
+            .sessions
+            .get(&owner)
+            .map(|s| s.csrf.clone())
+            .unwrap_or_default();
+        Ok((view, csrf))
+    });
+    let response = match shown {
+        Ok((view, csrf)) => {
+            let mut response = pages::document(&ask.frame(), &csrf, &view);
+            if matches!(view.stage, Stage::Working) {
+                response
+                    .headers_mut()
+                    .insert("refresh", HeaderValue::from_static("2"));
+            }
+            response
+        }
+        Err(problem) => ask.fail(&problem),
+    };
+    with_cookies(response, None, lang, &uri)
+}
+
+#[derive(Deserialize)]
+struct Proof {
+    csrf: String,
+    /// Log in anew.
+    #[serde(default)]
+    fresh: Option<String>,
+    /// The chosen key.
+    #[serde(default)]
+    key: Option<String>,
+}
+
+/// A changing request from our own page: its session, when token and origin are right.
+fn proven(app: &App, headers: &HeaderMap, proof: &Proof) -> Result<SessionId, Problem> {
+    let owner = app
+        .known_session(headers)
+        .map_err(|_| Problem::FORM_STALE)?;
+    guard::same_origin(headers, &app.config.public_url)?;
+    if is_token(app, &owner, &proof.csrf) {
+        Ok(owner)
+    } else {
+        Err(Problem::FORM_STALE)
+    }
+}
+
+async fn sign(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Form(proof): Form<Proof>,
+) -> Response {
+    let done = async {
+        let owner = proven(&app, &headers, &proof)?;
+        app.start(owner, id.clone(), lang.tag(), proof.fresh.is_some())
+            .await?;
+        Ok(owner)
+    };
+    onward(
+        &Ask {
+            app: &app,
+            lang,
+            uri: &uri,
+        },
+        &id,
+        done.await,
+    )
+}
+
+async fn choose(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Form(proof): Form<Proof>,
+) -> Response {
+    let done = async {
+        let owner = proven(&app, &headers, &proof)?;
+        let key = proof.key.as_deref().unwrap_or_default();
+        app.choose(owner, id.clone(), key, lang.tag()).await?;
+        Ok(owner)
+    };
+    onward(
+        &Ask {
+            app: &app,
+            lang,
+            uri: &uri,
+        },
+        &id,
+        done.await,
+    )
+}
+
+async fn resume(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Form(proof): Form<Proof>,
+) -> Response {
+    let done = async {
+        let owner = proven(&app, &headers, &proof)?;
+        app.resume(owner, id.clone()).await?;
+        Ok(owner)
+    };
+    onward(
+        &Ask {
+            app: &app,
+            lang,
+            uri: &uri,
+        },
+        &id,
+        done.await,
+    )
+}
+
+/// After a step: to the provider when the browser is needed there, else to the document's page.
+fn onward(ask: &Ask<'_>, id: &str, done: Result<SessionId, Problem>) -> Response {
+    match done {
+        Ok(owner) => Redirect::to(&next_page(ask.app, &owner, id)).into_response(),
+        // Somebody pressed twice: the page shows how it stands.
+        Err(problem) if problem == Problem::WRONG_STATE => {
+            Redirect::to(&format!("/documents/{id}")).into_response()
+        }
+        Err(problem) => ask.fail(&problem),
+    }
+}
+
+fn next_page(app: &App, owner: &SessionId, id: &str) -> String {
+    let leaves = app.view(owner, id).is_ok_and(|v| {
+        v.problem.is_none() && matches!(v.stage, Stage::Authorize { next: Some(_), .. })
+    });
+    format!("/documents/{id}{}", if leaves { "/go" } else { "" })
+}
+
+async fn go(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    match app
+        .known_session(&headers)
+        .and_then(|owner| app.depart(&owner, &id))
+    {
+        Ok(Some(next)) => pages::leave(&ask.frame(), &next),
+        // Back or reload: the address was good for one use.
+        Ok(None) => Redirect::to(&format!("/documents/{id}")).into_response(),
+        Err(problem) => ask.fail(&problem),
+    }
+}
+
+async fn callback(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    let returned = async {
+        let owner = app.known_session(&headers)?;
+        let returned = app
+            .callback(owner, uri.query().unwrap_or_default(), lang.tag())
+            .await?;
+        Ok::<_, Problem>((owner, returned))
+    };
+    match returned.await {
+        Ok((owner, returned)) => {
+            let response = Redirect::to(&next_page(&app, &owner, &returned.id)).into_response();
+            let life = app.config.job_life;
+            let cookie = returned
+                .cookie
+                .map(|c| guard::set_cookie(&c, app.https(), life));
+            with_cookies(response, cookie, lang, &uri)
+        }
+        Err(problem) => ask.fail(&problem),
+    }
+}
+
+async fn original(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    let found = app.known_session(&headers).and_then(|owner| {
+        let inner = app.lock();
+        let document = inner.documents.get(&owner, &id)?;
+        Ok((
+            document.original(),
+            files::disposition("inline", &document.name),
+        ))
+    });
+    match found {
+        Ok((path, disposition)) => file(&ask, &path, &disposition).await,
+        Err(problem) => ask.fail(&problem),
+    }
+}
+
+async fn signed(
+    State(app): Shared,
+    lang: Lang,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let ask = Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    };
+    let found = app.known_session(&headers).and_then(|owner| {
+        let inner = app.lock();
+        let document = inner.documents.get(&owner, &id)?;
+        match document.state {
+            crate::documents::State::Signed(_) => Ok((
+                document.signed(),
+                files::disposition("attachment", &document.signed_name()),
+            )),
+            _ => Err(Problem::NOT_FOUND),
+        }
+    });
+    match found {
+        Ok((path, disposition)) => file(&ask, &path, &disposition).await,
+        Err(problem) => ask.fail(&problem),
+    }
+}
+
+/// Streams a PDF.
+async fn file(ask: &Ask<'_>, path: &std::path::Path, disposition: &str) -> Response {
+    let opened = async {
+        let file = tokio::fs::File::open(path).await?;
+        let len = file.metadata().await?.len();
+        std::io::Result::Ok((file, len))
+    };
+    let (file, len) = match opened.await {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(%error, "a stored document could not be read");
+            return ask.fail(&Problem::STORAGE);
+        }
+    };
+    let headers = [
+        (CONTENT_TYPE, "application/pdf".to_owned()),
+        (CONTENT_LENGTH, len.to_string()),
+        (CONTENT_DISPOSITION, disposition.to_owned()),
+        (CACHE_CONTROL, "private, no-store".to_owned()),
+    ];
+    (
+        StatusCode::OK,
+        headers,
+        Body::from_stream(ReaderStream::with_capacity(file, 1 << 16)),
+    )
+        .into_response()
+}
+
+async fn lost(State(app): Shared, lang: Lang, OriginalUri(uri): OriginalUri) -> Response {
+    Ask {
+        app: &app,
+        lang,
+        uri: &uri,
+    }
+    .fail(&Problem::NOT_FOUND)
+}
+
+/// Adds the session's cookie, and the language when it was just chosen.
+fn with_cookies(
+    mut response: Response,
+    session: Option<String>,
+    lang: Lang,
+    uri: &Uri,
+) -> Response {
+    let chosen = uri
+        .query()
+        .is_some_and(|q| q.split('&').any(|p| p.starts_with("lang=")));
+    let language = chosen.then(|| {
+        format!(
+            "lang={}; Path=/; SameSite=Lax; Max-Age=31536000",
+            lang.tag()
+        )
+    });
+    for cookie in session.into_iter().chain(language) {
+        if let Ok(value) = HeaderValue::try_from(cookie) {
+            response.headers_mut().append(SET_COOKIE, value);
+        }
+    }
+    response
+}
