@@ -16,6 +16,23 @@ pub fn request_info(subject: &[u8], spki: &[u8]) -> Vec<u8> {
     ])
 }
 
+/// The DER SubjectPublicKeyInfo inside a DER CertificationRequestInfo, whose whole form is checked.
+///
+/// # Errors
+/// [`DerError`] for anything else.
+pub fn request_info_key(request_info: &[u8]) -> Result<&[u8], DerError> {
+    let what = "certification request info";
+    let mut fields = Tlv::single(request_info, what)?.open(SEQUENCE, what)?;
+    if fields.expect(INTEGER, what)?.as_u32(what)? != 0 {
+        return Err(DerError(what));
+    }
+    fields.expect(SEQUENCE, what)?;
+    let spki = fields.expect(SEQUENCE, what)?.raw;
+    fields.expect(context_constructed(0), what)?;
+    fields.finish(what)?;
+    Ok(spki)
+}
+
 /// Joins a [`request_info`] and its signature to a DER CertificationRequest.
 pub fn assemble(request_info: &[u8], alg: SigAlg, signature: &[u8]) -> Vec<u8> {
     asn1::sequence(&[

@@ -1,1 +1,23 @@
-//! To be written.
+//! The cryptographic module (CM): the one place where signers' private keys have a type.
+//!
+//! Executes each order of the SAM at most once, under attributes that were fixed when the key was made and are
+//! sealed together with it (`III-3-3-key-attribute-integrity`). Admits nobody but the SAM: by the certificate of the connection, by the
+//! `sam-keys` statement that its own root key signed, and by the SAM's signature on each order (`III-3-4-authenticate-application`).
+//! It must never know a client, a token, a document or a proof, and never calls outward.
+
+mod admit;
+mod attributes;
+pub mod backend;
+mod execute;
+mod http;
+mod module;
+mod store;
+mod vault;
+
+pub use attributes::{KeyAttributes, KeyUse, Purpose};
+pub use http::router;
+pub use module::{Module, ModuleConfig, StartError};
+pub use vault::RootSecret;
+
+/// Tables of the CM, for opening its store.
+pub const MIGRATIONS: &[store_kit::Migrations] = &[store::TABLES, audit_log::TABLES];

@@ -1,0 +1,45 @@
+//! Whether an order may be executed at all: pure decisions over statement, order and time.
+
+use cm_api::order::MAX_ORDER_LIFE;
+use cm_api::{ExecuteRequest, OrderBody, OrderKind, Refusal};
+use core_types::UnixTime;
+use jose::Jwk;
+use sam_keys::{SamKeys, StatementError};
+
+/// Most digests in one order; as many as items in an act.
+const MAX_ITEMS: usize = 10_000;
+
+/// Checks statement and order, from the outside in (`III-3-4-authenticate-application`).
+///
+/// # Errors
+/// [`Refusal`], saying the first check that failed.
+pub(crate) fn admit(
+    request: &ExecuteRequest,
+    root: &Jwk,
+    sam: &str,
+    now: UnixTime,
+) -> Result<OrderBody, Refusal> {
+    let keys = SamKeys::verify(&request.statement, std::slice::from_ref(root), now).map_err(
+        |e| match e {
+            StatementError::NotNow { .. } => Refusal::NotNow,
+            _ => Refusal::NotAuthentic,
+        },
+    )?;
+    let order = request
+        .order
+        .verify(&keys.act)
+        .map_err(|_| Refusal::NotAuthentic)?;
+    if keys.sam != sam || order.sam != sam || order.epoch != keys.epoch {
+        return Err(Refusal::NotAuthentic);
+    }
+    if now >= order.exp || order.exp.0 - now.0 > MAX_ORDER_LIFE {
+        return Err(Refusal::NotNow);
+    }
+    if let OrderKind::Sign { alg, items, .. } = &order.kind {
+        let whole = items.iter().all(|item| item.d.0.len() == alg.hash().len());
+        if items.is_empty() || items.len() > MAX_ITEMS || !whole {
+            return Err(Refusal::Malformed);
+        }
+    }
+    Ok(order)
+}

@@ -1,0 +1,102 @@
+//! Attributes of a key: fixed at birth, sealed together with it, checked before each use.
+
+use core_types::{Digest32, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use cm_api::rpc::{Reason, Refusal};
+
+/// What a key is for (`III-3-5-key-purpose-defined`). A key never has two purposes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Signing digests of documents by order of the signer; and one CSR for its own certificate.
+    Documents,
+}
+
+/// Attributes and use of a key. The JSON form is the associated data of the sealed key, so that a changed,
+/// swapped or exchanged attribute makes the key unusable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyAttributes {
+    /// Key.
+    pub key: KeyId,
+    /// Version of the attributes as orders name it; 1 for life.
+    pub version: u32,
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Owner; can't change.
+    pub owner: PersonId,
+    /// Kind.
+    pub alg: KeyAlg,
+    /// Purpose.
+    pub purpose: Purpose,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki: Digest32,
+    /// Level of generation and retention.
+    pub level: Level,
+    /// Never leaves the module.
+    pub exportable: bool,
+    /// Back end that made and holds it; `key_origin_case` follows from it.
+    pub origin: String,
+    /// Digest of the enrol act that led to it.
+    pub act: Digest32,
+    /// Made at.
+    pub created: UnixTime,
+    /// Most signatures in its life.
+    pub max_uses: u64,
+    /// What was done with it so far.
+    pub used: KeyUse,
+}
+
+/// The part of the attributes that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyUse {
+    /// The one CSR was signed.
+    pub csr: bool,
+    /// Document signatures made or ordered.
+    pub signatures: u64,
+}
+
+impl KeyAttributes {
+    /// The attributes after a CSR.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] the second time.
+    pub fn after_csr(&self) -> Result<Self, Refusal> {
+        if self.used.csr {
+            return Err(Refusal::NotAllowed(Reason::Purpose));
+        }
+        Ok(Self {
+            used: KeyUse {
+                csr: true,
+                ..self.used
+            },
+            ..self.clone()
+        })
+    }
+
+    /// The attributes after `n` document signatures with `alg`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it.
+    pub fn after_signing(&self, alg: SigAlg, n: u64) -> Result<Self, Refusal> {
+        let Purpose::Documents = self.purpose;
+        if !self.alg.sig_algs().contains(&alg) {
+            return Err(Refusal::NotAllowed(Reason::Algorithm));
+        }
+        let signatures = self
+            .used
+            .signatures
+            .checked_add(n)
+            .filter(|s| *s <= self.max_uses);
+        let signatures = signatures.ok_or(Refusal::NotAllowed(Reason::Uses))?;
+        Ok(Self {
+            used: KeyUse {
+                signatures,
+                ..self.used
+            },
+            ..self.clone()
+        })
+    }
+}

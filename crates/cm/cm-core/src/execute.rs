@@ -1,0 +1,310 @@
+//! Execution of admitted orders.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use audit_log::Event;
+use cm_api::rpc::Reason;
+use cm_api::{ExecuteRequest, Executed, KeyCreated, OrderBody, OrderKind, Refusal, SignItem};
+use core_types::{
+    B64, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, sha256,
+};
+use store_kit::transaction;
+
+use crate::attributes::{KeyAttributes, KeyUse, Purpose};
+use crate::backend::PrivateKey;
+use crate::module::Module;
+use crate::store::{self, Failed, KeyRow};
+use crate::{admit, backend::Fault};
+
+/// Most keys held ready for use; the one that came first goes first.
+const CACHE: usize = 512;
+
+/// Keys that were opened before, found by their material and not by name, so that an exchanged row is never served
+/// from memory.
+#[derive(Default)]
+pub(crate) struct KeyCache(Mutex<Cached>);
+
+#[derive(Default)]
+struct Cached {
+    keys: HashMap<Digest32, Arc<dyn PrivateKey>>,
+    order: std::collections::VecDeque<Digest32>,
+}
+
+impl KeyCache {
+    fn get(&self, name: &Digest32) -> Option<Arc<dyn PrivateKey>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys
+            .get(name)
+            .cloned()
+    }
+
+    fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>) {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cached.keys.insert(name, key).is_none() {
+            cached.order.push_back(name);
+        }
+        if cached.order.len() > CACHE
+            && let Some(first) = cached.order.pop_front()
+        {
+            cached.keys.remove(&first);
+        }
+    }
+}
+
+impl Module {
+    pub(crate) async fn try_execute(&self, request: &ExecuteRequest) -> Result<Executed, Refusal> {
+        self.operational()?;
+        let order = admit::admit(request, self.root(), &self.config.sam, self.clock.now())?;
+        match &order.kind {
+            OrderKind::Generate {
+                tenant,
+                owner,
+                alg,
+                level,
+                act,
+            } => {
+                self.generate(&order, tenant, owner, *alg, *level, *act)
+                    .await
+            }
+            OrderKind::SignCsr {
+                key,
+                version,
+                spki,
+                info,
+            } => self.sign_csr(&order, key, *version, *spki, info).await,
+            OrderKind::Sign {
+                key,
+                version,
+                spki,
+                alg,
+                items,
+                act,
+                ..
+            } => {
+                self.sign(&order, key, *version, *spki, *alg, items, *act)
+                    .await
+            }
+        }
+    }
+
+    async fn generate(
+        &self,
+        order: &OrderBody,
+        tenant: &TenantId,
+        owner: &PersonId,
+        alg: KeyAlg,
+        level: Level,
+        act: Digest32,
+    ) -> Result<Executed, Refusal> {
+        if level > self.backend.ceiling() {
+            return Err(Refusal::NotAllowed(Reason::Level));
+        }
+        let backend = self.backend.clone();
+        let made = on_thread(move || backend.generate(alg))
+            .await
+            .map_err(|_| Refusal::NotOperational)?;
+        let attributes = KeyAttributes {
+            key: KeyId::random(self.random.as_ref()),
+            version: 1,
+            tenant: tenant.clone(),
+            owner: owner.clone(),
+            alg,
+            purpose: Purpose::Documents,
+            spki: sha256(&[&made.spki]),
+            level,
+            exportable: false,
+            origin: self.backend.name().to_owned(),
+            act,
+            created: self.clock.now(),
+            max_uses: self.config.max_uses,
+            used: KeyUse::default(),
+        };
+        let now = self.clock.now();
+        let stored: Result<_, Failed> = transaction!(self.store, "cm-generate", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            store::insert_key(
+                tx,
+                &self.vault,
+                self.random.as_ref(),
+                &attributes,
+                &made.material,
+            )
+            .await?;
+            let event = Event::KeyGenerated {
+                key: attributes.key.clone(),
+                owner: attributes.owner.clone(),
+                alg,
+                spki: attributes.spki,
+                act,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(())
+        });
+        stored.map_err(|failed| self.fail(failed))?;
+        Ok(Executed::Created(KeyCreated {
+            key: attributes.key,
+            version: attributes.version,
+            spki: B64(made.spki),
+            origin: attributes.origin,
+        }))
+    }
+
+    async fn sign_csr(
+        &self,
+        order: &OrderBody,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+        info: &B64,
+    ) -> Result<Executed, Refusal> {
+        let own = pki::csr::request_info_key(&info.0).map_err(|_| Refusal::Malformed)?;
+        // The request must be for this very key, whoever built it (`T-REG-CSR-ALTER`).
+        if sha256(&[own]) != spki {
+            return Err(Refusal::Malformed);
+        }
+        let now = self.clock.now();
+        let digest = sha256(&[&info.0]);
+        let row: Result<_, Failed> = transaction!(self.store, "cm-csr", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            let row = self.key(tx, key, version, spki).await?;
+            let next = row.attributes.after_csr()?;
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeyCertificationRequested {
+                key: key.clone(),
+                owner: row.attributes.owner.clone(),
+                request: digest,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row)
+        });
+        let row = row.map_err(|failed| self.fail(failed))?;
+        let alg = csr_alg(row.attributes.alg);
+        let item = SignItem {
+            i: 0,
+            d: B64(alg.hash().digest(&info.0)),
+        };
+        self.values(&row, alg, std::slice::from_ref(&item))
+            .await
+            .map(Executed::Signed)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the members of one kind of order, in its order"
+    )]
+    async fn sign(
+        &self,
+        order: &OrderBody,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+        alg: SigAlg,
+        items: &[SignItem],
+        act: Digest32,
+    ) -> Result<Executed, Refusal> {
+        let now = self.clock.now();
+        let count = u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?;
+        let row: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            let row = self.key(tx, key, version, spki).await?;
+            let next = row.attributes.after_signing(alg, count.into())?;
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeyUsed {
+                key: key.clone(),
+                owner: row.attributes.owner.clone(),
+                alg,
+                count,
+                act,
+                order: order.order,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row)
+        });
+        let row = row.map_err(|failed| self.fail(failed))?;
+        self.values(&row, alg, items).await.map(Executed::Signed)
+    }
+
+    async fn key(
+        &self,
+        tx: &mut store_kit::Tx,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+    ) -> Result<KeyRow, Failed> {
+        let row = store::load_key(tx, &self.vault, key).await?;
+        if row.attributes.version != version || row.attributes.spki != spki {
+            return Err(Refusal::NoSuchKey.into());
+        }
+        Ok(row)
+    }
+
+    /// Signs all digests, spread over the machine's cores. The order is spent by now; a fault makes no value.
+    async fn values(
+        &self,
+        row: &KeyRow,
+        alg: SigAlg,
+        items: &[SignItem],
+    ) -> Result<Vec<B64>, Refusal> {
+        let key = self.open(row).await?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = items.len().div_ceil(cores).max(1);
+        let threads: Vec<_> = items
+            .chunks(share)
+            .map(|chunk| {
+                let (key, chunk) = (key.clone(), chunk.to_vec());
+                on_thread(move || {
+                    chunk
+                        .iter()
+                        .map(|item| key.sign(alg, &item.d.0).map(B64))
+                        .collect::<Result<Vec<_>, _>>()
+                })
+            })
+            .collect();
+        let mut values = Vec::with_capacity(items.len());
+        for thread in threads {
+            match thread.await {
+                Ok(part) => values.extend(part),
+                Err(fault) => {
+                    self.latch(fault.0);
+                    return Err(Refusal::NotOperational);
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, Refusal> {
+        let name = sha256(&[b"natsuin-cm-cache", row.material.expose()]);
+        if let Some(key) = self.cache.get(&name) {
+            return Ok(key);
+        }
+        let (backend, alg, material) = (
+            self.backend.clone(),
+            row.attributes.alg,
+            row.material.clone(),
+        );
+        let loaded = on_thread(move || backend.load(alg, &material)).await;
+        let key: Arc<dyn PrivateKey> = Arc::from(loaded.map_err(|_| Refusal::NotOperational)?);
+        self.cache.put(name, key.clone());
+        Ok(key)
+    }
+}
+
+/// A CSR is signed with the strongest plain algorithm of the key.
+fn csr_alg(alg: KeyAlg) -> SigAlg {
+    match alg {
+        KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => SigAlg::RsaPkcs1(HashAlg::Sha256),
+        KeyAlg::P256 => SigAlg::Ecdsa(HashAlg::Sha256),
+        KeyAlg::P384 => SigAlg::Ecdsa(HashAlg::Sha384),
+    }
+}
+
+fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> impl Future<Output = Result<T, Fault>> {
+    let thread = tokio::task::spawn_blocking(work);
+    async move { thread.await.unwrap_or(Err(Fault("a worker thread"))) }
+}

@@ -1,0 +1,177 @@
+//! Rows of the module: sealed keys, executed orders, its own secrets.
+
+use cm_api::Refusal;
+use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
+use store_kit::{Migration, Migrations, StoreError, Tx, sql};
+
+use crate::attributes::KeyAttributes;
+use crate::vault::Vault;
+
+pub(crate) const TABLES: Migrations = Migrations {
+    component: "cm",
+    steps: &[
+        Migration {
+            name: "0001-key",
+            sqlite: "CREATE TABLE cm_key (id TEXT PRIMARY KEY, version BIGINT NOT NULL, attributes TEXT NOT NULL, \
+                     sealed BLOB NOT NULL)",
+            postgres: "CREATE TABLE cm_key (id TEXT PRIMARY KEY, version BIGINT NOT NULL, attributes TEXT NOT NULL, \
+                       sealed BYTEA NOT NULL)",
+        },
+        Migration {
+            name: "0002-order",
+            sqlite: "CREATE TABLE cm_order (id TEXT PRIMARY KEY, at BIGINT NOT NULL)",
+            postgres: "CREATE TABLE cm_order (id TEXT PRIMARY KEY, at BIGINT NOT NULL)",
+        },
+        Migration {
+            name: "0003-secret",
+            sqlite: "CREATE TABLE cm_secret (id TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
+            postgres: "CREATE TABLE cm_secret (id TEXT PRIMARY KEY, sealed BYTEA NOT NULL)",
+        },
+    ],
+};
+
+/// Why a transaction of the module ended.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// A decision.
+    Refused(Refusal),
+    /// The store, or the audit log in it.
+    Store(StoreError),
+    /// A row that isn't what this module sealed.
+    Tampered,
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A key's row, opened.
+#[derive(Debug)]
+pub(crate) struct KeyRow {
+    pub(crate) row_version: i64,
+    pub(crate) attributes: KeyAttributes,
+    pub(crate) material: SecretBytes,
+}
+
+fn place(id: &str, row_version: i64, attributes: &str) -> Vec<u8> {
+    format!("natsuin-cm-key-v1\n{id}\n{row_version}\n{attributes}").into_bytes()
+}
+
+fn text(attributes: &KeyAttributes) -> Result<String, Failed> {
+    serde_json::to_string(attributes).map_err(|_| Failed::Tampered)
+}
+
+pub(crate) async fn insert_key(
+    tx: &mut Tx,
+    vault: &Vault,
+    random: &dyn Random,
+    attributes: &KeyAttributes,
+    material: &SecretBytes,
+) -> Result<(), Failed> {
+    let id = attributes.key.as_str();
+    let json = text(attributes)?;
+    let sealed = vault
+        .seal(material, &place(id, 1, &json), random)
+        .map_err(|_| Failed::Tampered)?;
+    tx.execute(
+        sql("INSERT INTO cm_key (id, version, attributes, sealed) VALUES ($1, 1, $2, $3)")
+            .bind(id)
+            .bind(json)
+            .bind(sealed),
+    )
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn load_key(tx: &mut Tx, vault: &Vault, key: &KeyId) -> Result<KeyRow, Failed> {
+    let query =
+        sql("SELECT version, attributes, sealed FROM cm_key WHERE id = $1").bind(key.as_str());
+    let row = tx.fetch_optional(query).await?.ok_or(Refusal::NoSuchKey)?;
+    let (row_version, json) = (row.int("version")?, row.text("attributes")?);
+    let material = vault
+        .open(
+            &row.blob("sealed")?,
+            &place(key.as_str(), row_version, &json),
+        )
+        .map_err(|_| Failed::Tampered)?;
+    let attributes: KeyAttributes = serde_json::from_str(&json).map_err(|_| Failed::Tampered)?;
+    if attributes.key != *key {
+        return Err(Failed::Tampered);
+    }
+    Ok(KeyRow {
+        row_version,
+        attributes,
+        material,
+    })
+}
+
+/// Writes the successor of a row: sealed anew with the next version, compare-and-swap (`sap.md` R6).
+pub(crate) async fn update_key(
+    tx: &mut Tx,
+    vault: &Vault,
+    random: &dyn Random,
+    old: &KeyRow,
+    attributes: &KeyAttributes,
+) -> Result<(), Failed> {
+    let (id, next) = (attributes.key.as_str(), old.row_version + 1);
+    let json = text(attributes)?;
+    let sealed = vault
+        .seal(&old.material, &place(id, next, &json), random)
+        .map_err(|_| Failed::Tampered)?;
+    tx.cas(
+        sql("UPDATE cm_key SET version = $1, attributes = $2, sealed = $3 WHERE id = $4 AND version = $5")
+            .bind(next)
+            .bind(json)
+            .bind(sealed)
+            .bind(id)
+            .bind(old.row_version),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes the name of an order for good. The second barrier against double signing (`sap.md` §7).
+pub(crate) async fn take_order(tx: &mut Tx, order: Digest32, now: UnixTime) -> Result<(), Failed> {
+    let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    match tx
+        .execute(query.bind(order.to_string()).bind(now.0))
+        .await?
+    {
+        1 => Ok(()),
+        _ => Err(Refusal::Duplicate.into()),
+    }
+}
+
+/// A secret of the module itself: read, or made once and kept.
+pub(crate) async fn secret(
+    tx: &mut Tx,
+    vault: &Vault,
+    random: &dyn Random,
+    id: &'static str,
+    fresh: &SecretBytes,
+) -> Result<SecretBytes, Failed> {
+    let place = format!("natsuin-cm-secret-v1\n{id}").into_bytes();
+    let sealed = vault
+        .seal(fresh, &place, random)
+        .map_err(|_| Failed::Tampered)?;
+    tx.execute(
+        sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .bind(sealed),
+    )
+    .await?;
+    let row = tx
+        .fetch_one(sql("SELECT sealed FROM cm_secret WHERE id = $1").bind(id))
+        .await?;
+    vault
+        .open(&row.blob("sealed")?, &place)
+        .map_err(|_| Failed::Tampered)
+}
