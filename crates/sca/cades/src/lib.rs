@@ -14,4 +14,4 @@ pub use create::{
     to_be_signed,
 };
 pub use report::{CertStatus, CmsReport, Reason, Revocation, TimeStampReport, Verdict};
-pub use verify::{Trust, gather, verify};
+pub use verify::{Trust, gather, verify, verify_timestamp};

@@ -303,8 +303,26 @@ fn judge_timestamp(
     at: UnixTime,
 ) -> TimeStampReport {
     let imprint = |hash: HashAlg| hash.digest(&signer.signature);
-    let extra = candidates(signed, trust);
-    let verified = match tsp::verify_token(token, &imprint, None, &extra, &trust.tsa_anchors) {
+    let trust = Trust {
+        intermediates: candidates(signed, trust),
+        ..trust.clone()
+    };
+    verify_timestamp(token, &imprint, &trust, evidence, at)
+}
+
+/// Verifies a time-stamp token (DER ContentInfo) as of `at`, such as that of a document time-stamp. `imprint`
+/// hashes the stamped data with the function asked for.
+///
+/// Never fails as a function: whatever is wrong is in the report.
+pub fn verify_timestamp(
+    token: &[u8],
+    imprint: &dyn Fn(HashAlg) -> Vec<u8>,
+    trust: &Trust,
+    evidence: &Evidence,
+    at: UnixTime,
+) -> TimeStampReport {
+    let extra = &trust.intermediates;
+    let verified = match tsp::verify_token(token, imprint, None, extra, &trust.tsa_anchors) {
         Ok(verified) => verified,
         Err(error) => {
             let (reason, detail) = timestamp_fault(&error);

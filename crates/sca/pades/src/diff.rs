@@ -6,12 +6,15 @@
 //! document security store; document information and metadata. Everything else is unexplained. Each later
 //! revision is compared with the signed one, so that a change which is undone again is seen too.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod graph;
+mod rules;
 
-use pdf_update::{Dict, Entry, ObjId, Object, Pdf};
+use std::collections::BTreeSet;
+
+use pdf_update::Pdf;
 
 use crate::Result;
-use crate::fields::{Field, Form};
+use crate::fields::Field;
 use crate::locks::Restrictions;
 
 /// Entries of the signed revision that are read at most to find out who points to a changed object.
@@ -95,12 +98,20 @@ impl Modifications {
     }
 
     pub(crate) fn not_evaluated() -> Self {
-        Self { evaluated: Evaluated::NotPossible, level: Level::Other, ..Self::none() }
+        Self {
+            evaluated: Evaluated::NotPossible,
+            level: Level::Other,
+            ..Self::none()
+        }
     }
 
     /// Whether a certification `/P` (or none) allows these changes; `None` when they were not evaluated.
     pub(crate) fn allowed_under(&self, doc_mdp: Option<u8>) -> Option<bool> {
-        let allowed = if doc_mdp == Some(1) { Level::LtaUpdates } else { Level::FormFilling };
+        let allowed = if doc_mdp == Some(1) {
+            Level::LtaUpdates
+        } else {
+            Level::FormFilling
+        };
         (self.evaluated == Evaluated::Full).then_some(self.level <= allowed)
     }
 
@@ -131,24 +142,31 @@ pub(crate) fn compare(
     fields: &[Field],
     locks: &Restrictions,
 ) -> Result<Modifications> {
-    let mut out = Modifications { later_revisions: later, ..Modifications::none() };
+    let mut out = Modifications {
+        later_revisions: later,
+        ..Modifications::none()
+    };
     if new.has_trailing_bytes() {
         out.unexplained("bytes after the end of the file".to_owned());
     }
     let count = new.entry_count().saturating_sub(old.entry_count());
     if count > MAX_LATER_ENTRIES || old.entry_count() > MAX_SIGNED_ENTRIES {
-        return Ok(Modifications { evaluated: Evaluated::BudgetExceeded, level: Level::Other, ..out });
+        return Ok(Modifications {
+            evaluated: Evaluated::BudgetExceeded,
+            level: Level::Other,
+            ..out
+        });
     }
     if new.is_hybrid() {
         out.unexplained("cross-reference data of two forms".to_owned());
     }
     let written: BTreeSet<u32> = (0..later).flat_map(|i| new.section_numbers(i)).collect();
-    let outcome = referrers(old, &written).and_then(|referrers| {
+    let outcome = graph::referrers(old, &written).and_then(|referrers| {
         let mut changed = BTreeSet::new();
         for i in (0..later).rev() {
             changed.extend(new.section_numbers(i));
             let revision = new.at_section(i)?;
-            Comparison {
+            rules::Comparison {
                 old,
                 new: &revision,
                 changed: &changed,
@@ -172,451 +190,4 @@ pub(crate) fn compare(
             Ok(out)
         }
     }
-}
-
-type Outcome<T> = std::result::Result<T, pdf_update::Error>;
-
-/// Who points to an object: the parent's number and the keys on the way, joined with `/`.
-type Referrers = BTreeMap<u32, Vec<(u32, String)>>;
-
-/// Reads every object of the signed revision once.
-fn referrers(old: &Pdf<'_>, wanted: &BTreeSet<u32>) -> Outcome<Referrers> {
-    let mut entries = Vec::new();
-    for num in 1..old.next_number() {
-        match old.entry(num)? {
-            Some(Entry::At { offset, generation }) => entries.push((0, offset, ObjId { num, generation })),
-            // By container, so that each is decoded once.
-            Some(Entry::In { container, index }) => entries.push((container, u64::from(index), ObjId::new(num))),
-            _ => {}
-        }
-    }
-    entries.sort_unstable();
-    let mut found = Referrers::new();
-    for (_, _, id) in entries {
-        let mut path = Vec::new();
-        collect(&old.get(id)?, id.num, &mut path, wanted, &mut found);
-    }
-    Ok(found)
-}
-
-fn collect<'o>(object: &'o Object, parent: u32, path: &mut Vec<&'o [u8]>, wanted: &BTreeSet<u32>, out: &mut Referrers) {
-    match object {
-        Object::Ref(id) if wanted.contains(&id.num) => {
-            let keys: Vec<_> = path.iter().map(|k| String::from_utf8_lossy(k)).collect();
-            out.entry(id.num).or_default().push((parent, keys.join("/")));
-        }
-        Object::Array(items) => items.iter().for_each(|item| collect(item, parent, path, wanted, out)),
-        Object::Dict(_) | Object::Stream(_) => {
-            for (key, value) in object.as_dict().into_iter().flat_map(Dict::iter) {
-                path.push(key);
-                collect(value, parent, path, wanted, out);
-                path.pop();
-            }
-        }
-        _ => {}
-    }
-}
-
-struct Comparison<'c, 'a, 'b> {
-    old: &'c Pdf<'a>,
-    new: &'c Pdf<'b>,
-    /// Numbers that revisions after the signed one write, up to the one compared.
-    changed: &'c BTreeSet<u32>,
-    referrers: &'c Referrers,
-    fields: &'c [Field],
-    locks: &'c Restrictions,
-    explained: BTreeSet<u32>,
-    /// Widgets of new signature fields.
-    widgets: BTreeSet<ObjId>,
-    out: &'c mut Modifications,
-}
-
-impl Comparison<'_, '_, '_> {
-    fn run(mut self) -> Outcome<()> {
-        if self.old.root() != self.new.root() {
-            self.out.unexplained("the catalog was exchanged".to_owned());
-            return Ok(());
-        }
-        self.info()?;
-        let (old, new) = (self.old.catalog()?, self.new.catalog()?);
-        self.form(&old, &new)?;
-        self.security_store(&old, &new)?;
-        self.catalog(&old, &new)?;
-        for &num in self.changed {
-            if num != 0 && !self.explained.contains(&num) && !self.object(num)? {
-                self.out.unexplained(format!("object {num} ({})", self.describe(num)));
-            }
-        }
-        Ok(())
-    }
-
-    /// In use nowhere in the signed revision, nor pointed to by it.
-    fn is_fresh(&self, num: u32) -> Outcome<bool> {
-        let unused = matches!(self.old.entry(num)?, None | Some(Entry::Free));
-        Ok(unused && !self.referrers.contains_key(&num))
-    }
-
-    fn is_fresh_ref(&self, value: &Object) -> Outcome<bool> {
-        match value {
-            Object::Ref(id) => self.is_fresh(id.num),
-            _ => Ok(false),
-        }
-    }
-
-    /// Whether all pointers to `num` come from one of `places`.
-    fn only_from(&self, num: u32, places: &[(u32, &str)]) -> bool {
-        let list = self.referrers.get(&num).map_or(&[][..], Vec::as_slice);
-        list.iter().all(|(parent, path)| places.iter().any(|(p, k)| p == parent && k == path))
-    }
-
-    fn info(&mut self) -> Outcome<()> {
-        let (old, new) = (self.old.trailer().get("Info"), self.new.trailer().get("Info"));
-        match (old, new) {
-            (old, Some(Object::Ref(id))) if old == new => {
-                if self.only_from(id.num, &[]) && matches!(self.new.get(*id)?, Object::Dict(_)) {
-                    self.accept(id.num, Level::LtaUpdates);
-                }
-            }
-            (_, Some(value @ Object::Ref(_))) if !self.is_fresh_ref(value)? => {
-                self.out.unexplained("the document information was exchanged".to_owned());
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Marks a changed object as explained.
-    fn accept(&mut self, num: u32, level: Level) {
-        if self.changed.contains(&num) && self.explained.insert(num) {
-            self.out.raise(level);
-        }
-    }
-
-    fn form(&mut self, old_catalog: &Dict, new_catalog: &Dict) -> Outcome<()> {
-        let old = Form::of(self.old, old_catalog)?;
-        let Some(new) = Form::of(self.new, new_catalog)? else {
-            if old.is_some() {
-                self.out.unexplained("the form was removed".to_owned());
-            }
-            return Ok(());
-        };
-        let old = old.unwrap_or(Form { id: None, dict: Dict::new() });
-        if let (Some(a), b) = (old.id, new.id) {
-            if b != Some(a) {
-                self.out.unexplained("the form was exchanged".to_owned());
-            }
-        } else if let Some(id) = new.id {
-            if !self.is_fresh(id.num)? {
-                self.out.unexplained("the form was exchanged".to_owned());
-            }
-        }
-        let root = self.old.root().num;
-        let mut sound = true;
-        for key in differing(&old.dict, &new.dict) {
-            if !matches!(key.as_str(), "Fields" | "SigFlags") {
-                sound = false;
-                self.out.unexplained(format!("/{key} of the form"));
-            }
-        }
-        let form = old.id.map_or(root, |id| id.num);
-        let (own_path, list_path) = ("AcroForm", if old.id.is_some() { "Fields" } else { "AcroForm/Fields" });
-        if let Some(id) = old.id {
-            if sound && self.only_from(id.num, &[(root, own_path)]) {
-                self.accept(id.num, Level::LtaUpdates);
-            }
-        }
-        let list = |pdf: &Pdf<'_>, form: &Dict| -> Outcome<Vec<Object>> {
-            Ok(pdf.lookup(form, "Fields")?.and_then(|l| l.as_array().map(<[Object]>::to_vec)).unwrap_or_default())
-        };
-        let added = additions(&list(self.old, &old.dict)?, &list(self.new, &new.dict)?);
-        let Some(added) = added else {
-            self.out.unexplained("fields were removed or moved".to_owned());
-            return Ok(());
-        };
-        for item in added {
-            if !self.new_field(&item)? {
-                self.out.unexplained("a field was added that is no new signature field".to_owned());
-            }
-        }
-        if let Some(Object::Ref(id)) = old.dict.get("Fields") {
-            if self.only_from(id.num, &[(form, list_path)]) && matches!(self.new.get(*id)?, Object::Array(_)) {
-                self.accept(id.num, Level::LtaUpdates);
-            }
-        }
-        Ok(())
-    }
-
-    fn new_field(&mut self, item: &Object) -> Outcome<bool> {
-        let Some(id) = item.as_ref() else { return Ok(false) };
-        let Object::Dict(field) = self.new.get(id)? else { return Ok(false) };
-        let Some(name) = self.new.lookup(&field, "T")?.and_then(|t| t.as_text()) else { return Ok(false) };
-        let is_signature = field.get("FT").and_then(Object::as_name) == Some(b"Sig");
-        let taken = self.fields.iter().any(|f| f.name == name || f.name.starts_with(&format!("{name}.")));
-        if !self.is_fresh(id.num)? || !is_signature || taken || name.contains('.') || self.locks.locks(&name) {
-            return Ok(false);
-        }
-        let mut widgets = vec![(id, field.clone())];
-        if let Some(kids) = self.new.lookup(&field, "Kids")? {
-            for kid in kids.as_array().unwrap_or(&[]) {
-                let (Some(kid_id), Object::Dict(kid)) = (kid.as_ref(), self.new.resolve(kid)?) else {
-                    return Ok(false);
-                };
-                if !self.is_fresh(kid_id.num)? || kid.get("T").is_some() {
-                    return Ok(false);
-                }
-                widgets.push((kid_id, kid));
-            }
-        }
-        let mut level = Level::LtaUpdates;
-        for (id, widget) in widgets {
-            if is_visible(self.new, &widget)? {
-                level = Level::FormFilling;
-            }
-            self.widgets.insert(id);
-        }
-        if let Some(value) = field.get("V") {
-            if !self.is_fresh_ref(value)? {
-                return Ok(false);
-            }
-            let time_stamp = self.new.resolve(value)?.as_dict().is_some_and(|d| d.is_type("DocTimeStamp"));
-            level = level.max(if time_stamp { Level::LtaUpdates } else { Level::FormFilling });
-        }
-        self.out.field(&name, level);
-        Ok(true)
-    }
-
-    fn security_store(&mut self, old_catalog: &Dict, new_catalog: &Dict) -> Outcome<()> {
-        let old = self.old.lookup(old_catalog, "DSS")?;
-        let old = old.as_ref().and_then(Object::as_dict).cloned();
-        let Some(Object::Dict(new)) = self.new.lookup(new_catalog, "DSS")? else {
-            if old.is_some() {
-                self.out.unexplained("the security store was removed".to_owned());
-            }
-            return Ok(());
-        };
-        let mut sound = true;
-        for (key, value) in new.iter() {
-            sound &= match key {
-                b"Type" | b"VRI" => true,
-                b"Certs" | b"OCSPs" | b"CRLs" => {
-                    let mut streams = true;
-                    for item in self.new.resolve(value)?.as_array().unwrap_or(&[]) {
-                        streams &= item.as_ref().is_some() && matches!(self.new.resolve(item)?, Object::Stream(_));
-                    }
-                    streams
-                }
-                _ => false,
-            };
-        }
-        let old = old.unwrap_or_default();
-        let old_vri = self.old.lookup(&old, "VRI")?;
-        let new_vri = self.new.lookup(&new, "VRI")?;
-        for (key, value) in old_vri.iter().filter_map(Object::as_dict).flat_map(Dict::iter) {
-            sound &= new_vri.as_ref().and_then(Object::as_dict).and_then(|d| d.get_bytes(key)) == Some(value);
-        }
-        if !sound {
-            self.out.unexplained("the security store holds something else".to_owned());
-            return Ok(());
-        }
-        let root = self.old.root().num;
-        let id = old_catalog.get("DSS").and_then(Object::as_ref);
-        if let Some(id) = id {
-            if self.only_from(id.num, &[(root, "DSS")]) {
-                self.accept(id.num, Level::LtaUpdates);
-            }
-        }
-        for key in ["Certs", "OCSPs", "CRLs", "VRI"] {
-            if let Some(part) = old.get(key).and_then(Object::as_ref) {
-                let path = format!("DSS/{key}");
-                let place = id.map_or((root, path.as_str()), |id| (id.num, key));
-                if self.only_from(part.num, &[place]) {
-                    self.accept(part.num, Level::LtaUpdates);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn catalog(&mut self, old: &Dict, new: &Dict) -> Outcome<()> {
-        let mut sound = true;
-        for key in differing(old, new) {
-            let value = new.get(&key);
-            sound &= match key.as_str() {
-                // Compared by rules of their own.
-                "AcroForm" | "Version" => true,
-                "DSS" | "Extensions" | "Metadata" => match value {
-                    None => false,
-                    Some(Object::Ref(id)) => self.is_fresh(id.num)?,
-                    Some(_) => key != "Metadata",
-                },
-                _ => false,
-            };
-            if !sound {
-                self.out.unexplained(format!("/{key} of the catalog"));
-                return Ok(());
-            }
-        }
-        let root = self.old.root().num;
-        if self.only_from(root, &[]) {
-            self.accept(root, Level::LtaUpdates);
-        }
-        if let Some(Object::Ref(id)) = old.get("Metadata") {
-            if self.only_from(id.num, &[(root, "Metadata")]) && matches!(self.new.get(*id)?, Object::Stream(_)) {
-                self.accept(id.num, Level::LtaUpdates);
-            }
-        }
-        Ok(())
-    }
-
-    /// Any other object that was written.
-    fn object(&mut self, num: u32) -> Outcome<bool> {
-        let (before, after) = (self.old.entry(num)?, self.new.entry(num)?);
-        if matches!(before, None | Some(Entry::Free)) {
-            // New, or as free as before.
-            if !self.referrers.contains_key(&num) {
-                self.out.raise(Level::LtaUpdates);
-                return Ok(true);
-            }
-            return Ok(self.new.get_number(num)? == Object::Null);
-        }
-        if matches!(after, None | Some(Entry::Free)) {
-            return Ok(false);
-        }
-        let (old, new) = (self.old.get_number(num)?, self.new.get_number(num)?);
-        match (&old, &new) {
-            (Object::Stream(a), Object::Stream(b)) => {
-                Ok(a.dict == b.dict && self.old.raw_stream(a)? == self.new.raw_stream(b)?)
-            }
-            _ if old == new => Ok(true),
-            (Object::Dict(a), Object::Dict(b)) if a.is_type("Page") => self.page(a, b),
-            (Object::Dict(a), Object::Dict(b)) => self.filled(num, a, b),
-            (Object::Array(a), Object::Array(b)) => Ok(self.is_annotation_list(num)? && self.annotations(a, b)),
-            _ => Ok(false),
-        }
-    }
-
-    fn page(&mut self, old: &Dict, new: &Dict) -> Outcome<bool> {
-        if differing(old, new).iter().any(|k| k != "Annots") {
-            return Ok(false);
-        }
-        let list = |pdf: &Pdf<'_>, page: &Dict| -> Outcome<Option<Vec<Object>>> {
-            match pdf.lookup(page, "Annots")? {
-                None => Ok(Some(Vec::new())),
-                Some(Object::Array(list)) => Ok(Some(list)),
-                Some(_) => Ok(None),
-            }
-        };
-        // A list that is an object of its own may only be replaced by a new one.
-        if let Some(value @ Object::Ref(_)) = new.get("Annots") {
-            if old.get("Annots") != Some(value) && !self.is_fresh_ref(value)? {
-                return Ok(false);
-            }
-        }
-        match (list(self.old, old)?, list(self.new, new)?) {
-            (Some(a), Some(b)) => Ok(self.annotations(&a, &b)),
-            _ => Ok(false),
-        }
-    }
-
-    fn annotations(&mut self, old: &[Object], new: &[Object]) -> bool {
-        let added = additions(old, new);
-        let known = added.is_some_and(|a| a.iter().all(|o| o.as_ref().is_some_and(|id| self.widgets.contains(&id))));
-        if known {
-            self.out.raise(Level::LtaUpdates);
-        }
-        known
-    }
-
-    /// Whether pages point to the array as their annotations, and nothing else does.
-    fn is_annotation_list(&self, num: u32) -> Outcome<bool> {
-        let list = self.referrers.get(&num).map_or(&[][..], Vec::as_slice);
-        for (parent, path) in list {
-            let page = self.old.get_number(*parent)?.as_dict().is_some_and(|d| d.is_type("Page"));
-            if !page || path != "Annots" {
-                return Ok(false);
-            }
-        }
-        Ok(!list.is_empty())
-    }
-
-    /// An empty signature field that was filled, or a filled one whose flags a viewer touched.
-    fn filled(&mut self, num: u32, old: &Dict, new: &Dict) -> Outcome<bool> {
-        let Some(field) = self.fields.iter().find(|f| f.id.num == num && f.is_signature) else { return Ok(false) };
-        let as_field = self.referrers.get(&num).into_iter().flatten().all(|(_, path)| {
-            matches!(path.rsplit('/').next(), Some("" | "Fields" | "Annots" | "Kids" | "Obj" | "Parent"))
-        });
-        let keys = differing(old, new);
-        if !as_field {
-            return Ok(false);
-        }
-        if field.value.is_some() {
-            return Ok(keys.iter().all(|k| k == "Ff" || (k == "Type" && new.is_type("Annot"))));
-        }
-        let allowed = ["AP", "AS", "V", "F", "DA", "Q", "Ff", "Type"];
-        let value = new.get("V");
-        let fresh = value.map_or(Ok(true), |v| self.is_fresh_ref(v))?;
-        if !fresh || keys.iter().any(|k| !allowed.contains(&k.as_str())) || self.locks.locks(&field.name) {
-            return Ok(false);
-        }
-        let time_stamp = match value {
-            Some(v) => self.new.resolve(v)?.as_dict().is_some_and(|d| d.is_type("DocTimeStamp")),
-            None => false,
-        };
-        let lta = time_stamp && !is_visible(self.new, new)?;
-        let name = field.name.clone();
-        self.out.field(&name, if lta { Level::LtaUpdates } else { Level::FormFilling });
-        Ok(true)
-    }
-
-    fn describe(&self, num: u32) -> String {
-        let kind = |pdf: &Pdf<'_>| -> Option<String> {
-            let object = pdf.get_number(num).ok()?;
-            let name = object.as_dict()?.get("Type").and_then(Object::as_name)?;
-            Some(String::from_utf8_lossy(name).chars().take(40).collect())
-        };
-        let kind = kind(self.old).or_else(|| kind(self.new)).unwrap_or_else(|| "untyped".to_owned());
-        match self.referrers.get(&num).and_then(|list| list.first()) {
-            Some((parent, path)) => format!("{kind}, at /{path} of object {parent}"),
-            None => kind,
-        }
-    }
-}
-
-/// Keys whose values differ.
-fn differing(old: &Dict, new: &Dict) -> BTreeSet<String> {
-    let keys = old.iter().chain(new.iter()).map(|(k, _)| k);
-    let differ = keys.filter(|k| old.get_bytes(k) != new.get_bytes(k));
-    differ.map(|k| String::from_utf8_lossy(k).into_owned()).collect()
-}
-
-/// What `new` has more than `old`, if all of `old` is still there in the same order.
-fn additions(old: &[Object], new: &[Object]) -> Option<Vec<Object>> {
-    let mut left = old.iter().peekable();
-    let mut added = Vec::new();
-    for item in new {
-        if left.peek() == Some(&item) {
-            left.next();
-        } else {
-            added.push(item.clone());
-        }
-    }
-    left.next().is_none().then_some(added)
-}
-
-/// Whether a widget has an area.
-fn is_visible(pdf: &Pdf<'_>, widget: &Dict) -> Outcome<bool> {
-    let Some(rect) = pdf.lookup(widget, "Rect")? else { return Ok(false) };
-    let mut sides = Vec::new();
-    for side in rect.as_array().unwrap_or(&[]) {
-        sides.push(match pdf.resolve(side)? {
-            Object::Int(n) => n.to_string(),
-            Object::Real(text) => String::from_utf8_lossy(&text).into_owned(),
-            _ => return Ok(true),
-        });
-    }
-    let numbers: Vec<f64> = sides.iter().filter_map(|s| s.parse().ok()).collect();
-    Ok(match numbers[..] {
-        [left, bottom, right, top] => (right - left).abs() > 0.0 && (top - bottom).abs() > 0.0,
-        _ => true,
-    })
 }

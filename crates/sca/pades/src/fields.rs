@@ -35,19 +35,31 @@ pub(crate) struct Form {
 
 impl Form {
     pub(crate) fn of(pdf: &Pdf<'_>, catalog: &Dict) -> Result<Option<Self>, Error> {
-        let Some(value) = catalog.get("AcroForm") else { return Ok(None) };
+        let Some(value) = catalog.get("AcroForm") else {
+            return Ok(None);
+        };
         match pdf.resolve(value)? {
             Object::Null => Ok(None),
-            Object::Dict(dict) => Ok(Some(Self { id: value.as_ref(), dict })),
+            Object::Dict(dict) => Ok(Some(Self {
+                id: value.as_ref(),
+                dict,
+            })),
             _ => Err(Error::Broken("the form is no dictionary")),
         }
     }
 
     /// All terminal fields in order.
     pub(crate) fn fields(&self, pdf: &Pdf<'_>) -> Result<Vec<Field>, Error> {
-        let mut walk = Walk { pdf, seen: HashSet::new(), out: Vec::new() };
+        let mut walk = Walk {
+            pdf,
+            seen: HashSet::new(),
+            out: Vec::new(),
+        };
         if let Some(list) = pdf.lookup(&self.dict, "Fields")? {
-            let list = list.as_array().ok_or(Error::Broken("the list of fields is no array"))?.to_vec();
+            let list = list
+                .as_array()
+                .ok_or(Error::Broken("the list of fields is no array"))?
+                .to_vec();
             for item in &list {
                 walk.node(item, &Inherited::default(), 0)?;
             }
@@ -75,7 +87,9 @@ impl Walk<'_, '_> {
             return Err(Error::Limit("too many form fields"));
         }
         // A field that is no object by itself can't be signed or referred to; real files don't have them.
-        let id = item.as_ref().ok_or(Error::Broken("a form field is not an object by itself"))?;
+        let id = item
+            .as_ref()
+            .ok_or(Error::Broken("a form field is not an object by itself"))?;
         if !self.seen.insert(id) {
             return Err(Error::Broken("the form's fields form a circle"));
         }
@@ -108,11 +122,11 @@ impl Walk<'_, '_> {
         // Children without a name are the widgets of this field, not fields.
         let mut named = false;
         for kid in &kids {
-            if let Object::Dict(child) = self.pdf.resolve(kid)? {
-                if child.get("T").is_some() {
-                    named = true;
-                    self.node(kid, &own, depth + 1)?;
-                }
+            if let Object::Dict(child) = self.pdf.resolve(kid)?
+                && child.get("T").is_some()
+            {
+                named = true;
+                self.node(kid, &own, depth + 1)?;
             }
         }
         if !named {
@@ -122,7 +136,13 @@ impl Walk<'_, '_> {
                 Some(v) if self.pdf.resolve(&v)? == Object::Null => None,
                 other => other,
             };
-            self.out.push(Field { id, name: own.name, dict, is_signature, value });
+            self.out.push(Field {
+                id,
+                name: own.name,
+                dict,
+                is_signature,
+                value,
+            });
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The signatures that a file holds, and what their bytes cover.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::digest;
 use core_types::HashAlg;
 use pdf_update::{Dict, Entry, Object, Pdf, Prefix, Source};
@@ -13,6 +15,8 @@ use crate::{PadesError, Result};
 const CHUNK: usize = 1 << 20;
 /// Signatures in one file.
 const MAX_SIGNATURES: usize = 1_000;
+/// Revisions that are searched for signatures, from the newest.
+const MAX_REVISIONS: usize = 200;
 
 /// What a signature field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +96,13 @@ impl FoundSignature {
         for (mut pos, mut left) in [(start, len), (second, second_len)] {
             while left > 0 {
                 let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-                let n = source.read_full(&mut chunk[..want], pos).map_err(pdf_update::Error::Io)?;
+                let n = source
+                    .read_full(&mut chunk[..want], pos)
+                    .map_err(pdf_update::Error::Io)?;
                 if n < want {
-                    return Err(pdf_update::Error::Broken("the file changed while it was read").into());
+                    return Err(
+                        pdf_update::Error::Broken("the file changed while it was read").into(),
+                    );
                 }
                 context.update(&chunk[..n]);
                 pos += n as u64;
@@ -116,27 +124,67 @@ impl FoundSignature {
     }
 }
 
-/// All filled signature fields of a file, in the order of their revisions.
+/// All filled signature fields of a file, in the order of their revisions. A signature that a later revision
+/// removed or replaced is found too; that change is one of its modifications.
 ///
 /// # Errors
 /// When the file can't be read as a PDF. A signature that is itself unsound is reported, not an error.
 pub fn signatures(source: &dyn Source) -> Result<Vec<FoundSignature>> {
     let pdf = Pdf::open(source)?;
-    let Some(form) = Form::of(&pdf, &pdf.catalog()?)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for field in form.fields(&pdf)? {
-        if field.is_signature && field.value.is_some() {
-            if found.len() == MAX_SIGNATURES {
-                return Err(pdf_update::Error::Limit("too many signatures").into());
+    let mut seen = BTreeSet::new();
+    for (field, place) in filled(&pdf)? {
+        seen.insert((field.id, place));
+        found.push(examine(&pdf, &pdf, &field)?);
+    }
+    let sections = pdf.section_offsets().len();
+    for index in 1..sections.min(MAX_REVISIONS) {
+        // The parts of a linearized file are no revisions, so not every section has a readable form.
+        let Ok(revision) = pdf.at_section(index) else {
+            continue;
+        };
+        let Ok(fields) = filled(&revision) else {
+            continue;
+        };
+        for (field, place) in fields {
+            if seen.insert((field.id, place)) {
+                found.push(examine(&pdf, &revision, &field)?);
             }
-            found.push(examine(&pdf, &field)?);
+        }
+        if found.len() > MAX_SIGNATURES {
+            return Err(pdf_update::Error::Limit("too many signatures").into());
         }
     }
     found.sort_by_key(FoundSignature::revision_len);
     Ok(found)
 }
 
-fn examine(pdf: &Pdf<'_>, field: &Field) -> Result<FoundSignature> {
+/// Filled signature fields of a revision, and where their values lie in the file.
+fn filled(pdf: &Pdf<'_>) -> Result<Vec<(Field, Option<u64>)>> {
+    let Some(form) = Form::of(pdf, &pdf.catalog()?)? else {
+        return Ok(Vec::new());
+    };
+    let mut out = Vec::new();
+    for field in form.fields(pdf)? {
+        if field.is_signature && field.value.is_some() {
+            let place = match field.value.as_ref().and_then(Object::as_ref) {
+                Some(id) => match pdf.entry(id.num)? {
+                    Some(Entry::At { offset, .. }) => Some(offset),
+                    _ => None,
+                },
+                None => None,
+            };
+            out.push((field, place));
+        }
+    }
+    if out.len() > MAX_SIGNATURES {
+        return Err(pdf_update::Error::Limit("too many signatures").into());
+    }
+    Ok(out)
+}
+
+/// `holder` is the revision in which the field holds the signature, `pdf` the newest one.
+fn examine(pdf: &Pdf<'_>, holder: &Pdf<'_>, field: &Field) -> Result<FoundSignature> {
     let mut out = FoundSignature {
         field_name: field.name.clone(),
         kind: SignatureKind::Signature,
@@ -151,20 +199,32 @@ fn examine(pdf: &Pdf<'_>, field: &Field) -> Result<FoundSignature> {
         doc_mdp: None,
         modifications: Modifications::not_evaluated(),
     };
-    let Some(id) = field.value.as_ref().and_then(Object::as_ref) else { return Ok(out) };
-    let Object::Dict(dict) = pdf.get(id)? else { return Ok(out) };
-    let text = |key: &str| -> Result<Option<String>> { Ok(pdf.lookup(&dict, key)?.and_then(|o| o.as_text())) };
+    let Some(id) = field.value.as_ref().and_then(Object::as_ref) else {
+        return Ok(out);
+    };
+    let Object::Dict(dict) = holder.get(id)? else {
+        return Ok(out);
+    };
+    let text = |key: &str| -> Result<Option<String>> {
+        Ok(holder.lookup(&dict, key)?.and_then(|o| o.as_text()))
+    };
     out.claimed_name = text("Name")?;
     out.claimed_time = text("M")?;
     out.reason = text("Reason")?;
     out.location = text("Location")?;
-    let sub_filter = pdf.lookup(&dict, "SubFilter")?;
-    out.sub_filter = String::from_utf8_lossy(sub_filter.as_ref().and_then(Object::as_name).unwrap_or_default()).into();
+    let sub_filter = holder.lookup(&dict, "SubFilter")?;
+    out.sub_filter = String::from_utf8_lossy(
+        sub_filter
+            .as_ref()
+            .and_then(Object::as_name)
+            .unwrap_or_default(),
+    )
+    .into();
     if dict.is_type("DocTimeStamp") || out.sub_filter == "ETSI.RFC3161" {
         out.kind = SignatureKind::DocumentTimeStamp;
     }
 
-    match ranges(pdf, id, &dict) {
+    match ranges(holder, id, &dict) {
         Err(PadesError::Pdf(pdf_update::Error::Broken(what))) => {
             out.coverage = Coverage::Broken(what);
             return Ok(out);
@@ -185,12 +245,15 @@ fn examine(pdf: &Pdf<'_>, field: &Field) -> Result<FoundSignature> {
         out.coverage = Coverage::Partial("the file does not build on the signed revision");
         return Ok(out);
     };
-    if !is_known(pdf, &revision, field, id)? {
+    if !is_known(holder, &revision, field, id)? {
         out.coverage = Coverage::Partial("the signed revision does not hold this signature");
         return Ok(out);
     }
-    out.coverage =
-        if signed_len == pdf.size() { Coverage::EntireFile } else { Coverage::EntireRevision };
+    out.coverage = if signed_len == pdf.size() {
+        Coverage::EntireFile
+    } else {
+        Coverage::EntireRevision
+    };
     let catalog = revision.catalog()?;
     let fields = match Form::of(&revision, &catalog)? {
         Some(form) => form.fields(&revision)?,
@@ -215,14 +278,24 @@ fn later_sections(pdf: &Pdf<'_>, revision: &Pdf<'_>, signed_len: u64) -> Option<
 }
 
 /// Whether the signed revision itself has the field with the very same signature.
-fn is_known(pdf: &Pdf<'_>, revision: &Pdf<'_>, field: &Field, id: pdf_update::ObjId) -> Result<bool> {
+fn is_known(
+    pdf: &Pdf<'_>,
+    revision: &Pdf<'_>,
+    field: &Field,
+    id: pdf_update::ObjId,
+) -> Result<bool> {
     let same_place = match (pdf.entry(id.num)?, revision.entry(id.num)?) {
         (Some(Entry::At { offset: a, .. }), Some(Entry::At { offset: b, .. })) => a == b,
         _ => false,
     };
-    let Some(form) = Form::of(revision, &revision.catalog()?)? else { return Ok(false) };
+    let Some(form) = Form::of(revision, &revision.catalog()?)? else {
+        return Ok(false);
+    };
     let listed = form.fields(revision)?.iter().any(|f| {
-        f.id == field.id && f.name == field.name && f.is_signature && f.value == Some(Object::Ref(id))
+        f.id == field.id
+            && f.name == field.name
+            && f.is_signature
+            && f.value == Some(Object::Ref(id))
     });
     Ok(same_place && listed)
 }
@@ -231,28 +304,42 @@ fn is_known(pdf: &Pdf<'_>, revision: &Pdf<'_>, field: &Field, id: pdf_update::Ob
 /// the value of this dictionary's `/Contents`, no byte more.
 fn ranges(pdf: &Pdf<'_>, id: pdf_update::ObjId, dict: &Dict) -> Result<([u64; 4], Vec<u8>)> {
     let broken = |what| PadesError::Pdf(pdf_update::Error::Broken(what));
-    let list = dict.get("ByteRange").and_then(Object::as_array).ok_or(broken("the signature has no ByteRange"))?;
+    let list = dict
+        .get("ByteRange")
+        .and_then(Object::as_array)
+        .ok_or(broken("the signature has no ByteRange"))?;
     let mut range = [0; 4];
     if list.len() != range.len() {
         return Err(broken("the ByteRange has not four numbers"));
     }
     for (out, value) in range.iter_mut().zip(list) {
-        *out = value.as_int().and_then(|n| u64::try_from(n).ok()).ok_or(broken("the ByteRange is not numeric"))?;
+        *out = value
+            .as_int()
+            .and_then(|n| u64::try_from(n).ok())
+            .ok_or(broken("the ByteRange is not numeric"))?;
     }
     let [start, first, second, second_len] = range;
-    let end = second.checked_add(second_len).ok_or(broken("the ByteRange leaves the file"))?;
+    let end = second
+        .checked_add(second_len)
+        .ok_or(broken("the ByteRange leaves the file"))?;
     if start != 0 || first == 0 || second < first || end > pdf.size() {
-        return Err(broken("the ByteRange leaves the file or does not begin with it"));
+        return Err(broken(
+            "the ByteRange leaves the file or does not begin with it",
+        ));
     }
     if pdf.value_span(id, "Contents")? != (first..second) {
-        return Err(broken("the unsigned gap is not exactly the signature value"));
+        return Err(broken(
+            "the unsigned gap is not exactly the signature value",
+        ));
     }
     pdf.value_span(id, "ByteRange")?;
     let Some(Object::Str { bytes, hex: true }) = dict.get("Contents") else {
         return Err(broken("the signature value is not hexadecimal"));
     };
     let len = der_len(bytes).ok_or(broken("the signature value is not DER"))?;
-    let (der, padding) = bytes.split_at_checked(len).ok_or(broken("the signature value is cut off"))?;
+    let (der, padding) = bytes
+        .split_at_checked(len)
+        .ok_or(broken("the signature value is cut off"))?;
     if padding.iter().any(|&b| b != 0) {
         return Err(broken("something hides behind the signature value"));
     }
@@ -261,7 +348,9 @@ fn ranges(pdf: &Pdf<'_>, id: pdf_update::ObjId, dict: &Dict) -> Result<([u64; 4]
 
 /// Total length of the DER SEQUENCE at the start of `bytes`.
 fn der_len(bytes: &[u8]) -> Option<usize> {
-    let (&[0x30, first], rest) = bytes.split_first_chunk::<2>()? else { return None };
+    let (&[0x30, first], rest) = bytes.split_first_chunk::<2>()? else {
+        return None;
+    };
     if first < 0x80 {
         return Some(2 + usize::from(first));
     }
@@ -269,6 +358,9 @@ fn der_len(bytes: &[u8]) -> Option<usize> {
     if count == 0 || count > 4 {
         return None;
     }
-    let len = rest.get(..count)?.iter().fold(0_usize, |n, &b| n << 8 | usize::from(b));
+    let len = rest
+        .get(..count)?
+        .iter()
+        .fold(0_usize, |n, &b| n << 8 | usize::from(b));
     len.checked_add(2 + count)
 }

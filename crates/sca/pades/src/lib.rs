@@ -10,11 +10,14 @@ mod diff;
 mod fields;
 mod found;
 mod locks;
+mod place;
 mod prepare;
+mod report;
 
 pub use diff::{Evaluated, Level, Modifications};
 pub use found::{Coverage, FoundSignature, SignatureKind, signatures};
-pub use prepare::{Prepared, PrepareOptions, Signed, prepare, reserve};
+pub use prepare::{PrepareOptions, Prepared, Signed, check, prepare, reserve};
+pub use report::{Report, ReportReason, SignatureReport, TimeSource, gather, verify, verify_file};
 
 /// Why a file can't be prepared, completed or examined.
 #[derive(Debug, thiserror::Error)]
@@ -23,19 +26,27 @@ pub enum PadesError {
     #[error(transparent)]
     Pdf(#[from] pdf_update::Error),
     /// An earlier signer certified the file with no changes allowed.
-    #[error("an earlier signer allowed no changes to this PDF; ask for a copy without that certification")]
+    #[error(
+        "an earlier signer allowed no changes to this PDF; ask for a copy without that certification"
+    )]
     NoChanges,
     /// An earlier signature locks the field.
     #[error("an earlier signature locks the field {0:?}; sign in another field or another copy")]
     FieldLocked(String),
     /// The form is an XFA form.
-    #[error("the PDF is an XFA form, whose look is made by a program; print it to a plain PDF first")]
+    #[error(
+        "the PDF is an XFA form, whose look is made by a program; print it to a plain PDF first"
+    )]
     Xfa,
     /// Two kinds of cross-reference data side by side.
-    #[error("the PDF has two cross-reference forms at once (hybrid); save it again with a PDF program")]
+    #[error(
+        "the PDF has two cross-reference forms at once (hybrid); save it again with a PDF program"
+    )]
     Hybrid,
     /// The named field is no empty signature field.
-    #[error("the field {0:?} can't be signed: it is filled, not a signature field, or its name is not usable")]
+    #[error(
+        "the field {0:?} can't be signed: it is filled, not a signature field, or its name is not usable"
+    )]
     FieldUnusable(String),
     /// Several empty signature fields and none named.
     #[error("the PDF has several empty signature fields; name one of: {}", .0.join(", "))]
@@ -44,7 +55,9 @@ pub enum PadesError {
     #[error("the signature field demands {0}, which can't be met")]
     SeedValue(&'static str),
     /// The CMS is larger than the space left for it.
-    #[error("the signature needs {needed} bytes but only {reserved} were reserved; prepare again with more")]
+    #[error(
+        "the signature needs {needed} bytes but only {reserved} were reserved; prepare again with more"
+    )]
     PlaceholderTooSmall {
         /// Size of the CMS in bytes.
         needed: usize,

@@ -23,12 +23,12 @@ impl Restrictions {
     /// Collects them from every filled signature field and from the catalog's `/Perms`.
     pub(crate) fn of(pdf: &Pdf<'_>, catalog: &Dict, fields: &[Field]) -> Result<Self, Error> {
         let mut all = Self::default();
-        if let Some(Object::Dict(perms)) = pdf.lookup(catalog, "Perms")? {
-            if let Some(Object::Dict(signature)) = pdf.lookup(&perms, "DocMDP")? {
-                // A certification without readable parameters means the default, 2.
-                all.add(pdf, &signature)?;
-                all.tighten(2);
-            }
+        if let Some(Object::Dict(perms)) = pdf.lookup(catalog, "Perms")?
+            && let Some(Object::Dict(signature)) = pdf.lookup(&perms, "DocMDP")?
+        {
+            // A certification without readable parameters means the default, 2.
+            all.add(pdf, &signature)?;
+            all.tighten(2);
         }
         for field in fields.iter().filter(|f| f.is_signature) {
             if let Some(signature) = signature_dict(pdf, field)? {
@@ -46,7 +46,12 @@ impl Restrictions {
     pub(crate) fn locks(&self, name: &str) -> bool {
         // A lock on a field covers the fields below it.
         let covers = |list: &[String]| {
-            list.iter().any(|l| name == l || name.strip_prefix(l.as_str()).is_some_and(|r| r.starts_with('.')))
+            list.iter().any(|l| {
+                name == l
+                    || name
+                        .strip_prefix(l.as_str())
+                        .is_some_and(|r| r.starts_with('.'))
+            })
         };
         self.locks.iter().any(|lock| match lock {
             Lock::All => true,
@@ -56,11 +61,19 @@ impl Restrictions {
     }
 
     fn add(&mut self, pdf: &Pdf<'_>, signature: &Dict) -> Result<(), Error> {
-        let Some(Object::Array(references)) = pdf.lookup(signature, "Reference")? else { return Ok(()) };
+        let Some(Object::Array(references)) = pdf.lookup(signature, "Reference")? else {
+            return Ok(());
+        };
         for reference in references.iter().take(100) {
-            let Object::Dict(reference) = pdf.resolve(reference)? else { continue };
+            let Object::Dict(reference) = pdf.resolve(reference)? else {
+                continue;
+            };
             let params = pdf.lookup(&reference, "TransformParams")?;
-            let params = params.as_ref().and_then(Object::as_dict).cloned().unwrap_or_default();
+            let params = params
+                .as_ref()
+                .and_then(Object::as_dict)
+                .cloned()
+                .unwrap_or_default();
             let method = pdf.lookup(&reference, "TransformMethod")?;
             match method.as_ref().and_then(Object::as_name) {
                 Some(b"DocMDP") => self.tighten(permission(pdf, &params)?.unwrap_or(2)),
@@ -86,12 +99,13 @@ impl Restrictions {
             _ => Vec::new(),
         };
         let action = pdf.lookup(lock, "Action")?;
-        self.locks.push(match action.as_ref().and_then(Object::as_name) {
-            Some(b"Include") => Lock::Include(list),
-            Some(b"Exclude") => Lock::Exclude(list),
-            // An unreadable lock is taken for the strictest.
-            _ => Lock::All,
-        });
+        self.locks
+            .push(match action.as_ref().and_then(Object::as_name) {
+                Some(b"Include") => Lock::Include(list),
+                Some(b"Exclude") => Lock::Exclude(list),
+                // An unreadable lock is taken for the strictest.
+                _ => Lock::All,
+            });
         Ok(())
     }
 

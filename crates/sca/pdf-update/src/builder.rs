@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::Result;
 use crate::object::{Dict, ObjId, Object};
 use crate::update::write_table;
-use crate::Result;
 use crate::xref::Entry;
 
 /// A new file. Objects are given as PDF text; numbers are handed out from 1.
@@ -17,7 +17,10 @@ pub struct Builder {
 impl Builder {
     /// An empty file of PDF version `version`, such as `1.7`.
     pub fn new(version: &'static str) -> Self {
-        Self { version, objects: Vec::new() }
+        Self {
+            version,
+            objects: Vec::new(),
+        }
     }
 
     /// Adds an object whose text is `text` and returns its number.
@@ -33,14 +36,20 @@ impl Builder {
 
     /// Replaces the text of an object.
     pub fn set_object(&mut self, id: ObjId, text: impl Into<Vec<u8>>) {
-        if let Some(object) = (id.num as usize).checked_sub(1).and_then(|i| self.objects.get_mut(i)) {
+        if let Some(object) = (id.num as usize)
+            .checked_sub(1)
+            .and_then(|i| self.objects.get_mut(i))
+        {
             *object = text.into();
         }
     }
 
     /// Adds a stream with `data` as it is; `/Length` is added to `dict`.
     pub fn add_stream(&mut self, dict: Dict, data: &[u8]) -> ObjId {
-        let dict = dict.with("Length", Object::Int(i64::try_from(data.len()).unwrap_or(i64::MAX)));
+        let dict = dict.with(
+            "Length",
+            Object::Int(i64::try_from(data.len()).unwrap_or(i64::MAX)),
+        );
         let mut text = Vec::new();
         Object::Dict(dict).write(&mut text);
         text.extend_from_slice(b"\nstream\n");
@@ -60,14 +69,26 @@ impl Builder {
         out.extend_from_slice(b"%\xe2\xe3\xcf\xd3\n");
         let mut entries = BTreeMap::from([(0, Entry::Free)]);
         for (num, text) in (1_u32..).zip(&self.objects) {
-            entries.insert(num, Entry::At { offset: out.len() as u64, generation: 0 });
+            entries.insert(
+                num,
+                Entry::At {
+                    offset: out.len() as u64,
+                    generation: 0,
+                },
+            );
             out.extend_from_slice(format!("{num} 0 obj\n").as_bytes());
             out.extend_from_slice(text);
             out.extend_from_slice(b"\nendobj\n");
         }
-        let id = Object::Str { bytes: file_id.as_slice().into(), hex: true };
+        let id = Object::Str {
+            bytes: file_id.as_slice().into(),
+            hex: true,
+        };
         let mut trailer = Dict::new()
-            .with("Size", Object::Int(i64::try_from(entries.len()).unwrap_or(i64::MAX)))
+            .with(
+                "Size",
+                Object::Int(i64::try_from(entries.len()).unwrap_or(i64::MAX)),
+            )
             .with("Root", Object::Ref(root))
             .with("ID", Object::Array(vec![id.clone(), id]));
         if let Some(info) = info {

@@ -8,7 +8,9 @@ use crate::{Error, Result};
 /// Decodes `raw` after the filters of `dict` into at most `cap` bytes.
 pub(crate) fn decode(dict: &Dict, raw: Vec<u8>, cap: usize) -> Result<Vec<u8>> {
     let filter = match dict.get("Filter") {
-        Some(Object::Array(list)) if list.len() > 1 => return Err(Error::Broken("an unusual filter")),
+        Some(Object::Array(list)) if list.len() > 1 => {
+            return Err(Error::Broken("an unusual filter"));
+        }
         Some(Object::Array(list)) => list.first(),
         other => other,
     };
@@ -21,7 +23,9 @@ pub(crate) fn decode(dict: &Dict, raw: Vec<u8>, cap: usize) -> Result<Vec<u8>> {
         Some(Object::Name(name)) if **name == *b"FlateDecode" || **name == *b"Fl" => {
             let predictor = Predictor::of(params.and_then(Object::as_dict))?;
             // Rows carry one tag byte each, so predicted data are larger before they are undone.
-            let room = predictor.as_ref().map_or(cap, |p| cap.saturating_add(cap / p.columns + 1));
+            let room = predictor
+                .as_ref()
+                .map_or(cap, |p| cap.saturating_add(cap / p.columns + 1));
             let data = inflate(&raw, room)?;
             match predictor {
                 None => Ok(data),
@@ -35,7 +39,9 @@ pub(crate) fn decode(dict: &Dict, raw: Vec<u8>, cap: usize) -> Result<Vec<u8>> {
 fn inflate(raw: &[u8], cap: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut reader = flate2::read::ZlibDecoder::new(raw).take(cap as u64 + 1);
-    reader.read_to_end(&mut out).map_err(|_| Error::Broken("compressed data are damaged"))?;
+    reader
+        .read_to_end(&mut out)
+        .map_err(|_| Error::Broken("compressed data are damaged"))?;
     if out.len() > cap {
         return Err(Error::Limit("compressed data expand too much"));
     }
@@ -76,7 +82,11 @@ impl Predictor {
                 let at = row * width + i;
                 let left = if i > 0 { data[at - 1] } else { 0 };
                 let up = if row > 0 { data[at - width] } else { 0 };
-                let corner = if i > 0 && row > 0 { data[at - width - 1] } else { 0 };
+                let corner = if i > 0 && row > 0 {
+                    data[at - width - 1]
+                } else {
+                    0
+                };
                 let predicted = match tag {
                     0 => 0,
                     1 => left,
@@ -121,7 +131,10 @@ mod tests {
             [4, 1, 1, 1],    // Paeth: 11 21 31
         ];
         let out = Predictor { columns: 3 }.undo(rows.concat()).unwrap();
-        assert_eq!(out, [10, 20, 30, 10, 20, 30, 11, 21, 31, 10, 20, 30, 11, 21, 31]);
+        assert_eq!(
+            out,
+            [10, 20, 30, 10, 20, 30, 11, 21, 31, 10, 20, 30, 11, 21, 31]
+        );
     }
 
     #[test]
@@ -132,7 +145,10 @@ mod tests {
         let bomb = encoder.finish().unwrap();
         assert!(bomb.len() < 2_000);
         let dict = Dict::new().with("Filter", Object::name("FlateDecode"));
-        assert!(matches!(decode(&dict, bomb.clone(), 999_999), Err(Error::Limit(_))));
+        assert!(matches!(
+            decode(&dict, bomb.clone(), 999_999),
+            Err(Error::Limit(_))
+        ));
         assert_eq!(decode(&dict, bomb, 1_000_000).unwrap().len(), 1_000_000);
     }
 }

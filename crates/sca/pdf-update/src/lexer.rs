@@ -38,11 +38,19 @@ pub(crate) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(data: &'a [u8], eof: bool) -> Self {
-        Self { data, pos: 0, eof, nodes: MAX_NODES }
+        Self {
+            data,
+            pos: 0,
+            eof,
+            nodes: MAX_NODES,
+        }
     }
 
     /// Parses what is complete in memory.
-    pub(crate) fn whole<T>(data: &'a [u8], parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Result<T> {
+    pub(crate) fn whole<T>(
+        data: &'a [u8],
+        parse: impl FnOnce(&mut Self) -> Parsed<T>,
+    ) -> Result<T> {
         match parse(&mut Self::new(data, true)) {
             Ok(value) => Ok(value),
             Err(Stop::More) => Err(crate::Error::Broken("an object ends too early")),
@@ -111,8 +119,9 @@ impl<'a> Lexer<'a> {
                 }
                 break;
             }
-            if self.pos - start > 18 {
-                return Err(Stop::Bad("a number is too long"));
+            if self.pos - start >= 18 {
+                self.pos = start;
+                return Ok(None);
             }
             value = value * 10 + u64::from(b - b'0');
             self.pos += 1;
@@ -165,7 +174,10 @@ impl<'a> Lexer<'a> {
         if depth > MAX_DEPTH {
             return Err(Stop::Limit("objects nested too deeply"));
         }
-        self.nodes = self.nodes.checked_sub(1).ok_or(Stop::Limit("an object with too many parts"))?;
+        self.nodes = self
+            .nodes
+            .checked_sub(1)
+            .ok_or(Stop::Limit("an object with too many parts"))?;
         self.skip_space()?;
         match self.peek()?.ok_or(Stop::Bad("an object ends too early"))? {
             b'/' => Ok(Object::Name(self.name()?)),
@@ -236,7 +248,11 @@ impl<'a> Lexer<'a> {
                 entries.iter().position(|(k, _)| *k == key)
             } else {
                 if index.is_empty() {
-                    index = entries.iter().enumerate().map(|(i, (k, _))| (k.clone(), i)).collect();
+                    index = entries
+                        .iter()
+                        .enumerate()
+                        .map(|(i, (k, _))| (k.clone(), i))
+                        .collect();
                 }
                 index.get(&key).copied()
             };
@@ -289,13 +305,16 @@ impl<'a> Lexer<'a> {
             self.pos += 1;
         }
         let text = &self.data[start..self.pos];
-        let Some(value) = std::str::from_utf8(text).ok().and_then(|t| t.parse::<i64>().ok()) else {
+        let Some(value) = std::str::from_utf8(text)
+            .ok()
+            .and_then(|t| t.parse::<i64>().ok())
+        else {
             return Ok(Object::Real(text.into()));
         };
-        if text[0].is_ascii_digit() {
-            if let Some(id) = self.rest_of_reference(value)? {
-                return Ok(Object::Ref(id));
-            }
+        if text[0].is_ascii_digit()
+            && let Some(id) = self.rest_of_reference(value)?
+        {
+            return Ok(Object::Ref(id));
         }
         Ok(Object::Int(value))
     }
@@ -308,7 +327,9 @@ impl<'a> Lexer<'a> {
             self.skip_space()?;
             if self.keyword(b"R")? {
                 return match (u32::try_from(num), u16::try_from(generation)) {
-                    (Ok(num), Ok(generation)) if num <= MAX_OBJECT_NUMBER => Ok(Some(ObjId { num, generation })),
+                    (Ok(num), Ok(generation)) if num <= MAX_OBJECT_NUMBER => {
+                        Ok(Some(ObjId { num, generation }))
+                    }
                     _ => Err(Stop::Bad("a reference out of range")),
                 };
             }
@@ -335,7 +356,10 @@ impl<'a> Lexer<'a> {
             }
         }
         bytes.extend(half);
-        Ok(Object::Str { bytes: bytes.into(), hex: true })
+        Ok(Object::Str {
+            bytes: bytes.into(),
+            hex: true,
+        })
     }
 
     fn literal(&mut self) -> Parsed<Object> {
@@ -349,7 +373,10 @@ impl<'a> Lexer<'a> {
                 b')' => {
                     open -= 1;
                     if open == 0 {
-                        return Ok(Object::Str { bytes: bytes.into(), hex: false });
+                        return Ok(Object::Str {
+                            bytes: bytes.into(),
+                            hex: false,
+                        });
                     }
                 }
                 b'\r' => {
@@ -413,7 +440,9 @@ fn is_regular(b: u8) -> bool {
 }
 
 fn hex_value(b: u8) -> Option<u8> {
-    char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok())
+    char::from(b)
+        .to_digit(16)
+        .and_then(|d| u8::try_from(d).ok())
 }
 
 #[cfg(test)]
@@ -455,16 +484,25 @@ mod tests {
                 text.extend_from_slice(format!("/X{i} 0").as_bytes());
             }
             text.extend_from_slice(b"/K 2>>");
-            assert_eq!(parse(&text).as_dict().unwrap().get("K"), Some(&Object::Int(2)));
+            assert_eq!(
+                parse(&text).as_dict().unwrap().get("K"),
+                Some(&Object::Int(2))
+            );
         }
     }
 
     #[test]
     fn depth_and_size_are_limited() {
         let deep = b"[".repeat(10_000);
-        assert!(matches!(Lexer::whole(&deep, Lexer::object), Err(crate::Error::Limit(_))));
+        assert!(matches!(
+            Lexer::whole(&deep, Lexer::object),
+            Err(crate::Error::Limit(_))
+        ));
         let wide = [b"[".as_slice(), &b"0 ".repeat(1_100_000)].concat();
-        assert!(matches!(Lexer::whole(&wide, Lexer::object), Err(crate::Error::Limit(_))));
+        assert!(matches!(
+            Lexer::whole(&wide, Lexer::object),
+            Err(crate::Error::Limit(_))
+        ));
     }
 
     #[test]

@@ -63,7 +63,10 @@ impl Object {
 
     /// A string in literal form.
     pub fn string(bytes: &[u8]) -> Self {
-        Self::Str { bytes: bytes.into(), hex: false }
+        Self::Str {
+            bytes: bytes.into(),
+            hex: false,
+        }
     }
 
     /// A text string (ISO 32000-2 §7.9.2.2): ASCII as it is, anything else as UTF-16BE with its mark.
@@ -75,22 +78,37 @@ impl Object {
         for unit in text.encode_utf16() {
             bytes.extend_from_slice(&unit.to_be_bytes());
         }
-        Self::Str { bytes: bytes.into(), hex: true }
+        Self::Str {
+            bytes: bytes.into(),
+            hex: true,
+        }
     }
 
     /// The whole number, if it is one.
     pub fn as_int(&self) -> Option<i64> {
-        if let Self::Int(n) = self { Some(*n) } else { None }
+        if let Self::Int(n) = self {
+            Some(*n)
+        } else {
+            None
+        }
     }
 
     /// The name, if it is one.
     pub fn as_name(&self) -> Option<&[u8]> {
-        if let Self::Name(n) = self { Some(n) } else { None }
+        if let Self::Name(n) = self {
+            Some(n)
+        } else {
+            None
+        }
     }
 
     /// The bytes of the string, if it is one.
     pub fn as_str(&self) -> Option<&[u8]> {
-        if let Self::Str { bytes, .. } = self { Some(bytes) } else { None }
+        if let Self::Str { bytes, .. } = self {
+            Some(bytes)
+        } else {
+            None
+        }
     }
 
     /// The text string as Unicode (UTF-16BE, UTF-8 with mark, else taken as Latin-1).
@@ -98,7 +116,10 @@ impl Object {
         let bytes = self.as_str()?;
         Some(match bytes {
             [0xfe, 0xff, rest @ ..] => {
-                let units: Vec<u16> = rest.chunks_exact(2).map(|c| u16::from_be_bytes([c[0], c[1]])).collect();
+                let units: Vec<u16> = rest
+                    .chunks_exact(2)
+                    .map(|c| u16::from_be_bytes([c[0], c[1]]))
+                    .collect();
                 String::from_utf16_lossy(&units)
             }
             [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
@@ -108,7 +129,11 @@ impl Object {
 
     /// The array, if it is one.
     pub fn as_array(&self) -> Option<&[Object]> {
-        if let Self::Array(a) = self { Some(a) } else { None }
+        if let Self::Array(a) = self {
+            Some(a)
+        } else {
+            None
+        }
     }
 
     /// The dictionary, also that of a stream.
@@ -122,7 +147,11 @@ impl Object {
 
     /// The reference, if it is one.
     pub fn as_ref(&self) -> Option<ObjId> {
-        if let Self::Ref(id) = self { Some(*id) } else { None }
+        if let Self::Ref(id) = self {
+            Some(*id)
+        } else {
+            None
+        }
     }
 
     /// Appends the PDF text of the object. A stream is written as its dictionary only.
@@ -146,7 +175,9 @@ impl Object {
                 out.push(b']');
             }
             Self::Dict(dict) | Self::Stream(Stream { dict, .. }) => dict.write(out),
-            Self::Ref(id) => out.extend_from_slice(format!("{} {} R", id.num, id.generation).as_bytes()),
+            Self::Ref(id) => {
+                out.extend_from_slice(format!("{} {} R", id.num, id.generation).as_bytes())
+            }
         }
     }
 }
@@ -169,7 +200,11 @@ impl Dict {
     /// [`Dict::get`] for a key that may be any bytes.
     pub fn get_bytes(&self, key: &[u8]) -> Option<&Object> {
         let found = self.0.iter().find(|(k, _)| **k == *key)?;
-        if found.1 == Object::Null { None } else { Some(&found.1) }
+        if found.1 == Object::Null {
+            None
+        } else {
+            Some(&found.1)
+        }
     }
 
     /// Sets `key`, in its old place if it was there.

@@ -33,10 +33,13 @@ pub struct Pdf<'a> {
     /// The newest section of the revision that is looked at.
     first: usize,
     root: ObjId,
-    containers: Rc<RefCell<Vec<(u64, Rc<Container>)>>>,
+    containers: Rc<RefCell<Cache>>,
     /// Bytes that may still be decoded from object streams.
     decode_budget: Rc<Cell<usize>>,
 }
+
+/// Decoded object streams by offset, the newest last.
+type Cache = Vec<(u64, Rc<Container>)>;
 
 /// A decoded object stream.
 struct Container {
@@ -82,8 +85,15 @@ impl<'a> Pdf<'a> {
     /// # Errors
     /// When there is no such section or its trailer names no catalog.
     pub fn at_section(&self, index: usize) -> Result<Self> {
-        let section = self.sections.get(index).ok_or(Error::Broken("no such revision"))?;
-        Ok(Self { first: index, root: root_of(section)?, ..self.clone() })
+        let section = self
+            .sections
+            .get(index)
+            .ok_or(Error::Broken("no such revision"))?;
+        Ok(Self {
+            first: index,
+            root: root_of(section)?,
+            ..self.clone()
+        })
     }
 
     /// Length of the file in bytes.
@@ -103,7 +113,10 @@ impl<'a> Pdf<'a> {
 
     /// Offsets of the cross-reference sections, newest first.
     pub fn section_offsets(&self) -> Vec<u64> {
-        self.sections[self.first..].iter().map(|s| s.offset).collect()
+        self.sections[self.first..]
+            .iter()
+            .map(|s| s.offset)
+            .collect()
     }
 
     /// Numbers that section `index` (0 is the newest) lists, and may list twice.
@@ -138,8 +151,12 @@ impl<'a> Pdf<'a> {
     pub fn next_number(&self) -> u32 {
         let sections = &self.sections[self.first..];
         let listed = sections.iter().map(Section::end).max().unwrap_or(1);
-        let claimed = sections.iter().filter_map(|s| s.trailer.get("Size")?.as_int());
-        let claimed = claimed.filter_map(|n| u32::try_from(n).ok()).filter(|&n| n <= crate::MAX_OBJECT_NUMBER);
+        let claimed = sections
+            .iter()
+            .filter_map(|s| s.trailer.get("Size")?.as_int());
+        let claimed = claimed
+            .filter_map(|n| u32::try_from(n).ok())
+            .filter(|&n| n <= crate::MAX_OBJECT_NUMBER);
         listed.max(claimed.max().unwrap_or(0)).max(1)
     }
 
@@ -181,15 +198,19 @@ impl<'a> Pdf<'a> {
             None | Some(Entry::Free) => Ok(Object::Null),
             Some(Entry::At { generation, .. }) if generation != id.generation => Ok(Object::Null),
             Some(Entry::At { offset, .. }) => {
-                let (found, object, data) = xref::parse_at(self.source, self.len, offset, xref::indirect)?;
+                let (found, object, data) =
+                    xref::parse_at(self.source, self.len, offset, xref::indirect)?;
                 if found != id {
-                    return Err(Error::Broken("no object where the cross-reference table says"));
+                    return Err(Error::Broken(
+                        "no object where the cross-reference table says",
+                    ));
                 }
                 match (object, data) {
                     (object, None) => Ok(object),
-                    (Object::Dict(dict), Some(at)) => {
-                        Ok(Object::Stream(Stream { dict, data_at: offset + at as u64 }))
-                    }
+                    (Object::Dict(dict), Some(at)) => Ok(Object::Stream(Stream {
+                        dict,
+                        data_at: offset + at as u64,
+                    })),
                     _ => Err(Error::Broken("a stream without a dictionary")),
                 }
             }
@@ -241,15 +262,31 @@ impl<'a> Pdf<'a> {
     /// # Errors
     /// When `/Length` is wrong or the stream is larger than 256 MiB.
     pub fn raw_stream(&self, stream: &Stream) -> Result<Vec<u8>> {
-        let length = self.lookup(&stream.dict, "Length")?.and_then(|o| o.as_int());
-        let length = length.and_then(|n| u64::try_from(n).ok()).ok_or(Error::Broken("a stream has no length"))?;
+        let length = self
+            .lookup(&stream.dict, "Length")?
+            .and_then(|o| o.as_int());
+        let length = length
+            .and_then(|n| u64::try_from(n).ok())
+            .ok_or(Error::Broken("a stream has no length"))?;
         let data = xref::read_range(self.source, self.len, stream.data_at, length)?;
         xref::parse_at(self.source, self.len, stream.data_at + length, |l| {
             l.skip_space()?;
             let ended = l.keyword(b"endstream")?;
-            if ended { Ok(()) } else { Err(crate::lexer::Stop::Bad("the length of a stream is wrong")) }
+            if ended {
+                Ok(())
+            } else {
+                Err(crate::lexer::Stop::Bad("the length of a stream is wrong"))
+            }
         })?;
         Ok(data)
+    }
+
+    /// The decoded bytes of a stream that is plain or Flate-encoded, at most `cap` of them.
+    ///
+    /// # Errors
+    /// As [`Pdf::raw_stream`], for other filters, and when there are more bytes.
+    pub fn decoded_stream(&self, stream: &Stream, cap: usize) -> Result<Vec<u8>> {
+        filter::decode(&stream.dict, self.raw_stream(stream)?, cap)
     }
 
     /// Where the value of `key` stands in the file, for a dictionary that is an object by itself.
@@ -258,7 +295,9 @@ impl<'a> Pdf<'a> {
     /// When the object lies in an object stream, has no such key, or repeats it.
     pub fn value_span(&self, id: ObjId, key: &str) -> Result<Range<u64>> {
         const NONE: Error = Error::Broken("a value is not where it must be");
-        let Some(Entry::At { offset, .. }) = self.entry(id.num)? else { return Err(NONE) };
+        let Some(Entry::At { offset, .. }) = self.entry(id.num)? else {
+            return Err(NONE);
+        };
         let spans = xref::parse_at(self.source, self.len, offset, |l| {
             l.object_header()?;
             Ok(l.dict_with_spans()?.1)
@@ -283,7 +322,9 @@ impl<'a> Pdf<'a> {
             if !seen.insert(id) || seen.len() > 10_000 {
                 return Err(Error::Broken("the page tree is circular or empty"));
             }
-            let Object::Dict(node) = self.get(id)? else { continue };
+            let Object::Dict(node) = self.get(id)? else {
+                continue;
+            };
             match self.lookup(&node, "Kids")? {
                 Some(Object::Array(kids)) if trail.len() < MAX_PENDING => {
                     trail.extend(kids.iter().rev().filter_map(Object::as_ref));
@@ -297,10 +338,15 @@ impl<'a> Pdf<'a> {
 
     fn contained(&self, num: u32, container: u32, index: u32) -> Result<Object> {
         let container = self.container(container)?;
-        let at = usize::try_from(index).ok().and_then(|i| container.index.get(i));
+        let at = usize::try_from(index)
+            .ok()
+            .and_then(|i| container.index.get(i));
         match at {
             Some(&(n, start)) if n == num => {
-                let data = container.data.get(start..).ok_or(Error::Broken("an object stream is damaged"))?;
+                let data = container
+                    .data
+                    .get(start..)
+                    .ok_or(Error::Broken("an object stream is damaged"))?;
                 Lexer::whole(data, Lexer::object)
             }
             _ => Err(Error::Broken("an object is not in its object stream")),
@@ -309,11 +355,24 @@ impl<'a> Pdf<'a> {
 
     fn container(&self, num: u32) -> Result<Rc<Container>> {
         const BAD: Error = Error::Broken("an object stream is damaged");
-        let Some(Entry::At { offset, generation: 0 }) = self.entry(num)? else { return Err(BAD) };
-        if let Some((_, hit)) = self.containers.borrow().iter().find(|(at, _)| *at == offset) {
+        let Some(Entry::At {
+            offset,
+            generation: 0,
+        }) = self.entry(num)?
+        else {
+            return Err(BAD);
+        };
+        if let Some((_, hit)) = self
+            .containers
+            .borrow()
+            .iter()
+            .find(|(at, _)| *at == offset)
+        {
             return Ok(Rc::clone(hit));
         }
-        let Object::Stream(mut stream) = self.get(ObjId::new(num))? else { return Err(BAD) };
+        let Object::Stream(mut stream) = self.get(ObjId::new(num))? else {
+            return Err(BAD);
+        };
         if !stream.dict.is_type("ObjStm") {
             return Err(BAD);
         }
@@ -328,10 +387,20 @@ impl<'a> Pdf<'a> {
             }
             stream.dict.set("Length", length);
         }
-        let int = |key: &str| stream.dict.get(key).and_then(Object::as_int).and_then(|n| usize::try_from(n).ok());
+        let int = |key: &str| {
+            stream
+                .dict
+                .get(key)
+                .and_then(Object::as_int)
+                .and_then(|n| usize::try_from(n).ok())
+        };
         let (count, first) = (int("N").ok_or(BAD)?, int("First").ok_or(BAD)?);
         let budget = self.decode_budget.get();
-        let data = filter::decode(&stream.dict, self.raw_stream(&stream)?, MAX_CONTAINER.min(budget))?;
+        let data = filter::decode(
+            &stream.dict,
+            self.raw_stream(&stream)?,
+            MAX_CONTAINER.min(budget),
+        )?;
         self.decode_budget.set(budget - data.len().min(budget));
         // Two numbers and two spaces for each object.
         if first > data.len() || count > first / 4 + 1 {
@@ -345,7 +414,10 @@ impl<'a> Pdf<'a> {
                 l.skip_space()?;
                 let start = l.unsigned()?;
                 let pair = number.zip(start).and_then(|(n, s)| {
-                    Some((u32::try_from(n).ok()?, usize::try_from(s).ok()?.checked_add(first)?))
+                    Some((
+                        u32::try_from(n).ok()?,
+                        usize::try_from(s).ok()?.checked_add(first)?,
+                    ))
                 });
                 index.push(pair.ok_or(crate::lexer::Stop::Bad("an object stream is damaged"))?);
             }
@@ -362,5 +434,9 @@ impl<'a> Pdf<'a> {
 }
 
 fn root_of(section: &Section) -> Result<ObjId> {
-    section.trailer.get("Root").and_then(Object::as_ref).ok_or(Error::Broken("the trailer names no catalog"))
+    section
+        .trailer
+        .get("Root")
+        .and_then(Object::as_ref)
+        .ok_or(Error::Broken("the trailer names no catalog"))
 }

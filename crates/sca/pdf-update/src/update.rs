@@ -34,7 +34,11 @@ impl Appendix {
 impl<'p, 'a> Update<'p, 'a> {
     /// An update of the newest revision.
     pub fn new(pdf: &'p Pdf<'a>) -> Self {
-        Self { pdf, next: pdf.next_number(), objects: BTreeMap::new() }
+        Self {
+            pdf,
+            next: pdf.next_number(),
+            objects: BTreeMap::new(),
+        }
     }
 
     /// A number that the file does not use.
@@ -69,8 +73,14 @@ impl<'p, 'a> Update<'p, 'a> {
     pub fn finish(mut self, file_id: [u8; 16]) -> Result<Appendix> {
         let start = self.pdf.size();
         let mut last = [0];
-        self.pdf.source().read_full(&mut last, start.saturating_sub(1))?;
-        let mut bytes = if matches!(last[0], b'\n' | b'\r') { Vec::new() } else { vec![b'\n'] };
+        self.pdf
+            .source()
+            .read_full(&mut last, start.saturating_sub(1))?;
+        let mut bytes = if matches!(last[0], b'\n' | b'\r') {
+            Vec::new()
+        } else {
+            vec![b'\n']
+        };
         let form = self.pdf.xref_form();
         let xref_id = match form {
             XrefForm::Stream => Some(self.allocate()?),
@@ -79,30 +89,53 @@ impl<'p, 'a> Update<'p, 'a> {
         let mut bodies = BTreeMap::new();
         let mut entries = BTreeMap::new();
         for (&num, (generation, text)) in &self.objects {
-            entries.insert(num, Entry::At { offset: start + bytes.len() as u64, generation: *generation });
+            entries.insert(
+                num,
+                Entry::At {
+                    offset: start + bytes.len() as u64,
+                    generation: *generation,
+                },
+            );
             bytes.extend_from_slice(format!("{num} {generation} obj\n").as_bytes());
             bodies.insert(num, bytes.len());
             bytes.extend_from_slice(text);
             bytes.extend_from_slice(b"\nendobj\n");
         }
         let xref_at = start + bytes.len() as u64;
-        let prev = *self.pdf.section_offsets().first().ok_or(Error::Broken("no cross-reference section"))?;
+        let prev = *self
+            .pdf
+            .section_offsets()
+            .first()
+            .ok_or(Error::Broken("no cross-reference section"))?;
         let prev = i64::try_from(prev).map_err(|_| Error::Limit("the file is too large"))?;
         let trailer = self.trailer(prev, file_id);
         match xref_id {
             None => write_table(&entries, &trailer, &mut bytes)?,
             Some(id) => {
-                entries.insert(id.num, Entry::At { offset: xref_at, generation: 0 });
+                entries.insert(
+                    id.num,
+                    Entry::At {
+                        offset: xref_at,
+                        generation: 0,
+                    },
+                );
                 write_stream(id, &entries, trailer, &mut bytes);
             }
         }
         bytes.extend_from_slice(format!("startxref\n{xref_at}\n%%EOF\n").as_bytes());
-        Ok(Appendix { start, bytes, bodies })
+        Ok(Appendix {
+            start,
+            bytes,
+            bodies,
+        })
     }
 
     fn trailer(&self, prev: i64, file_id: [u8; 16]) -> Dict {
         let old = self.pdf.trailer();
-        let fresh = Object::Str { bytes: file_id.as_slice().into(), hex: true };
+        let fresh = Object::Str {
+            bytes: file_id.as_slice().into(),
+            hex: true,
+        };
         let first = match old.get("ID") {
             Some(Object::Array(ids)) if ids.len() == 2 => ids[0].clone(),
             _ => fresh.clone(),
@@ -132,7 +165,11 @@ pub(crate) fn runs(numbers: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
 }
 
 /// A cross-reference table with its trailer; every entry is in use.
-pub(crate) fn write_table(entries: &BTreeMap<u32, Entry>, trailer: &Dict, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn write_table(
+    entries: &BTreeMap<u32, Entry>,
+    trailer: &Dict,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     out.extend_from_slice(b"xref\n");
     for (start, count) in runs(entries.keys().copied()) {
         out.extend_from_slice(format!("{start} {count}\n").as_bytes());
@@ -142,7 +179,11 @@ pub(crate) fn write_table(entries: &BTreeMap<u32, Entry>, trailer: &Dict, out: &
                     format!("{offset:010} {generation:05} n \n")
                 }
                 Entry::Free => "0000000000 65535 f \n".to_owned(),
-                _ => return Err(Error::Limit("the file is too large for its cross-reference table")),
+                _ => {
+                    return Err(Error::Limit(
+                        "the file is too large for its cross-reference table",
+                    ));
+                }
             };
             out.extend_from_slice(line.as_bytes());
         }
@@ -154,8 +195,21 @@ pub(crate) fn write_table(entries: &BTreeMap<u32, Entry>, trailer: &Dict, out: &
 }
 
 fn write_stream(id: ObjId, entries: &BTreeMap<u32, Entry>, trailer: Dict, out: &mut Vec<u8>) {
-    let largest = entries.values().map(|e| if let Entry::At { offset, .. } = e { *offset } else { 0 }).max();
-    let width = if largest.unwrap_or(0) >> 32 == 0 { 4 } else { 8 };
+    let largest = entries
+        .values()
+        .map(|e| {
+            if let Entry::At { offset, .. } = e {
+                *offset
+            } else {
+                0
+            }
+        })
+        .max();
+    let width = if largest.unwrap_or(0) >> 32 == 0 {
+        4
+    } else {
+        8
+    };
     let mut data = Vec::new();
     for entry in entries.values() {
         if let Entry::At { offset, generation } = entry {
@@ -166,7 +220,9 @@ fn write_stream(id: ObjId, entries: &BTreeMap<u32, Entry>, trailer: Dict, out: &
     }
     let int = |n: usize| Object::Int(i64::try_from(n).unwrap_or(i64::MAX));
     let index = runs(entries.keys().copied()).into_iter();
-    let index = index.flat_map(|(s, c)| [Object::Int(i64::from(s)), Object::Int(i64::from(c))]).collect();
+    let index = index
+        .flat_map(|(s, c)| [Object::Int(i64::from(s)), Object::Int(i64::from(c))])
+        .collect();
     let dict = trailer
         .with("Type", Object::name("XRef"))
         .with("W", Object::Array(vec![int(1), int(width), int(2)]))

@@ -60,8 +60,13 @@ struct Run {
 #[derive(Debug)]
 enum Body {
     /// Width of an entry in bytes: 20, or 19 from writers that forget the space.
-    Table { width: u64 },
-    Stream { widths: [usize; 3], data: Vec<u8> },
+    Table {
+        width: u64,
+    },
+    Stream {
+        widths: [usize; 3],
+        data: Vec<u8>,
+    },
 }
 
 /// One section and its trailer.
@@ -112,7 +117,11 @@ impl Section {
 
     pub(crate) fn lookup(&self, source: &dyn Source, num: u32) -> Result<Option<Entry>> {
         let after = self.runs.partition_point(|r| r.start <= num);
-        if let Some(run) = after.checked_sub(1).map(|i| self.runs[i]).filter(|r| num - r.start < r.count) {
+        if let Some(run) = after
+            .checked_sub(1)
+            .map(|i| self.runs[i])
+            .filter(|r| num - r.start < r.count)
+        {
             return self.entry(source, run, num).map(Some);
         }
         match &self.hybrid {
@@ -133,9 +142,14 @@ impl Section {
             }
             Body::Stream { widths, data } => {
                 let size: usize = widths.iter().sum();
-                let start = usize::try_from(run.at + index).unwrap_or(usize::MAX).saturating_mul(size);
+                let start = usize::try_from(run.at + index)
+                    .unwrap_or(usize::MAX)
+                    .saturating_mul(size);
                 let row = data.get(start..start.saturating_add(size));
-                stream_entry(row.ok_or(Error::Broken("the cross-reference stream is cut off"))?, *widths)
+                stream_entry(
+                    row.ok_or(Error::Broken("the cross-reference stream is cut off"))?,
+                    *widths,
+                )
             }
         }
     }
@@ -197,15 +211,22 @@ pub(crate) fn parse_at<T>(
             Ok(value) => return Ok(value),
             Err(Stop::Bad(what)) => return Err(Error::Broken(what)),
             Err(Stop::Limit(what)) => return Err(Error::Limit(what)),
-            Err(Stop::More) if size >= MAX_WINDOW => return Err(Error::Limit("an object is too large")),
-            Err(Stop::More) if n < size => return Err(Error::Broken("the file changed while it was read")),
+            Err(Stop::More) if size >= MAX_WINDOW => {
+                return Err(Error::Limit("an object is too large"));
+            }
+            Err(Stop::More) if n < size => {
+                return Err(Error::Broken("the file changed while it was read"));
+            }
             Err(Stop::More) => size *= 4,
         }
     }
 }
 
 fn offset_of(value: &Object) -> Result<u64> {
-    value.as_int().and_then(|n| u64::try_from(n).ok()).ok_or(Error::Broken("a cross-reference offset is no number"))
+    value
+        .as_int()
+        .and_then(|n| u64::try_from(n).ok())
+        .ok_or(Error::Broken("a cross-reference offset is no number"))
 }
 
 fn load_section(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) -> Result<Section> {
@@ -220,8 +241,14 @@ fn load_section(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) ->
     };
     section.runs.retain(|r| r.count > 0);
     section.runs.sort_by_key(|r| r.start);
-    if section.runs.windows(2).any(|w| w[1].start - w[0].start < w[0].count) {
-        return Err(Error::Broken("a cross-reference section names an object twice"));
+    if section
+        .runs
+        .windows(2)
+        .any(|w| w[1].start - w[0].start < w[0].count)
+    {
+        return Err(Error::Broken(
+            "a cross-reference section names an object twice",
+        ));
     }
     Ok(section)
 }
@@ -231,12 +258,24 @@ fn run(start: u64, count: u64, at: u64, runs: usize, budget: &mut u64) -> Result
     if start > limit || count > limit || start + count > limit || runs >= MAX_RUNS {
         return Err(Error::Limit("too many objects"));
     }
-    *budget = budget.checked_sub(count).ok_or(Error::Broken("more cross-reference entries than bytes"))?;
+    *budget = budget
+        .checked_sub(count)
+        .ok_or(Error::Broken("more cross-reference entries than bytes"))?;
     let narrow = |n: u64| u32::try_from(n).unwrap_or(MAX_OBJECT_NUMBER);
-    Ok(Run { start: narrow(start), count: narrow(count), at })
+    Ok(Run {
+        start: narrow(start),
+        count: narrow(count),
+        at,
+    })
 }
 
-fn load_table(source: &dyn Source, len: u64, offset: u64, mut pos: u64, budget: &mut u64) -> Result<Section> {
+fn load_table(
+    source: &dyn Source,
+    len: u64,
+    offset: u64,
+    mut pos: u64,
+    budget: &mut u64,
+) -> Result<Section> {
     let mut runs = Vec::new();
     let mut width = None;
     let trailer_at = loop {
@@ -246,14 +285,20 @@ fn load_table(source: &dyn Source, len: u64, offset: u64, mut pos: u64, budget: 
             if l.keyword(b"trailer")? {
                 return Ok((None, l.pos));
             }
-            let start = l.unsigned()?.ok_or(Stop::Bad("the cross-reference table is damaged"))?;
+            let start = l
+                .unsigned()?
+                .ok_or(Stop::Bad("the cross-reference table is damaged"))?;
             l.skip_space()?;
-            let count = l.unsigned()?.ok_or(Stop::Bad("the cross-reference table is damaged"))?;
+            let count = l
+                .unsigned()?
+                .ok_or(Stop::Bad("the cross-reference table is damaged"))?;
             l.skip_space()?;
             Ok((Some((start, count)), l.pos))
         })?;
         pos += used as u64;
-        let Some((start, count)) = header else { break pos };
+        let Some((start, count)) = header else {
+            break pos;
+        };
         let run = run(start, count, pos, runs.len(), budget)?;
         if run.count > 0 {
             let w = entry_width(source, pos)?;
@@ -265,7 +310,15 @@ fn load_table(source: &dyn Source, len: u64, offset: u64, mut pos: u64, budget: 
         }
     };
     let trailer = parse_at(source, len, trailer_at, |l| Ok(l.dict_with_spans()?.0))?;
-    Ok(Section { offset, trailer, body: Body::Table { width: width.unwrap_or(20) }, runs, hybrid: None })
+    Ok(Section {
+        offset,
+        trailer,
+        body: Body::Table {
+            width: width.unwrap_or(20),
+        },
+        runs,
+        hybrid: None,
+    })
 }
 
 fn entry_width(source: &dyn Source, at: u64) -> Result<u64> {
@@ -281,7 +334,11 @@ fn entry_width(source: &dyn Source, at: u64) -> Result<u64> {
 fn table_entry(line: [u8; 18]) -> Result<Entry> {
     const BAD: Error = Error::Broken("a cross-reference entry is damaged");
     let digits = |part: &[u8]| {
-        part.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0'))).ok_or(BAD)
+        part.iter()
+            .try_fold(0_u64, |n, b| {
+                b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0'))
+            })
+            .ok_or(BAD)
     };
     let offset = digits(&line[..10])?;
     let generation = digits(&line[11..16])?;
@@ -289,7 +346,10 @@ fn table_entry(line: [u8; 18]) -> Result<Entry> {
         (b' ', b' ', b'f') => Ok(Entry::Free),
         // Offset 0 is the header's place, so such an entry means a missing object.
         (b' ', b' ', b'n') if offset == 0 => Ok(Entry::Free),
-        (b' ', b' ', b'n') => Ok(Entry::At { offset, generation: u16::try_from(generation).map_err(|_| BAD)? }),
+        (b' ', b' ', b'n') => Ok(Entry::At {
+            offset,
+            generation: u16::try_from(generation).map_err(|_| BAD)?,
+        }),
         _ => Err(BAD),
     }
 }
@@ -298,25 +358,39 @@ fn load_stream(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) -> 
     const BAD: Error = Error::Broken("the cross-reference stream is damaged");
     let (_, object, data) = parse_at(source, len, offset, indirect)?;
     let (Object::Dict(dict), Some(data)) = (object, data) else {
-        return Err(Error::Broken("no cross-reference section where the file says"));
+        return Err(Error::Broken(
+            "no cross-reference section where the file says",
+        ));
     };
     if !dict.is_type("XRef") {
-        return Err(Error::Broken("no cross-reference section where the file says"));
+        return Err(Error::Broken(
+            "no cross-reference section where the file says",
+        ));
     }
     let int = |o: &Object| o.as_int().and_then(|n| u64::try_from(n).ok());
     let mut widths = [0; 3];
-    let w = dict.get("W").and_then(Object::as_array).filter(|w| w.len() == 3).ok_or(BAD)?;
+    let w = dict
+        .get("W")
+        .and_then(Object::as_array)
+        .filter(|w| w.len() == 3)
+        .ok_or(BAD)?;
     for (out, value) in widths.iter_mut().zip(w) {
-        *out = int(value).filter(|&n| n <= 8).and_then(|n| usize::try_from(n).ok()).ok_or(BAD)?;
+        *out = int(value)
+            .filter(|&n| n <= 8)
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or(BAD)?;
     }
     let size: usize = widths.iter().sum();
     let total = dict.get("Size").and_then(int).ok_or(BAD)?;
     let index: Vec<u64> = match dict.get("Index") {
         None => vec![0, total],
-        Some(Object::Array(list)) => list.iter().map(|o| int(o).ok_or(BAD)).collect::<Result<_>>()?,
+        Some(Object::Array(list)) => list
+            .iter()
+            .map(|o| int(o).ok_or(BAD))
+            .collect::<Result<_>>()?,
         Some(_) => return Err(BAD),
     };
-    if size == 0 || index.len() % 2 != 0 {
+    if size == 0 || !index.len().is_multiple_of(2) {
         return Err(BAD);
     }
     let mut runs = Vec::new();
@@ -329,14 +403,22 @@ fn load_stream(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) -> 
     let length = dict.get("Length").and_then(int).ok_or(BAD)?;
     let raw = read_range(source, len, offset + data as u64, length)?;
     // Writers may add rows that no subsection names; more than twice as many are no accident.
-    let wanted = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(size);
+    let wanted = usize::try_from(count)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(size);
     let mut data = filter::decode(&dict, raw, wanted.saturating_mul(2).saturating_add(4_096))?;
     if data.len() < wanted {
         return Err(BAD);
     }
     data.truncate(wanted);
     data.shrink_to_fit();
-    Ok(Section { offset, trailer: dict, body: Body::Stream { widths, data }, runs, hybrid: None })
+    Ok(Section {
+        offset,
+        trailer: dict,
+        body: Body::Stream { widths, data },
+        runs,
+        hybrid: None,
+    })
 }
 
 fn stream_entry(row: &[u8], widths: [usize; 3]) -> Result<Entry> {
@@ -353,7 +435,10 @@ fn stream_entry(row: &[u8], widths: [usize; 3]) -> Result<Entry> {
             generation: u16::try_from(number(third)).map_err(|_| BAD)?,
         }),
         2 => Ok(Entry::In {
-            container: u32::try_from(number(second)).ok().filter(|&n| n <= MAX_OBJECT_NUMBER).ok_or(BAD)?,
+            container: u32::try_from(number(second))
+                .ok()
+                .filter(|&n| n <= MAX_OBJECT_NUMBER)
+                .ok_or(BAD)?,
             index: u32::try_from(number(third)).map_err(|_| BAD)?,
         }),
         // Unknown types are references to null (ISO 32000-2 §7.5.8.3).
@@ -362,7 +447,9 @@ fn stream_entry(row: &[u8], widths: [usize; 3]) -> Result<Entry> {
 }
 
 /// An indirect object: its id, the object, and for a stream where its data begin in the window.
-pub(crate) fn indirect(l: &mut Lexer<'_>) -> std::result::Result<(ObjId, Object, Option<usize>), Stop> {
+pub(crate) fn indirect(
+    l: &mut Lexer<'_>,
+) -> std::result::Result<(ObjId, Object, Option<usize>), Stop> {
     let id = l.object_header()?;
     let object = l.object()?;
     let data = l.after_object()?;
@@ -370,11 +457,19 @@ pub(crate) fn indirect(l: &mut Lexer<'_>) -> std::result::Result<(ObjId, Object,
 }
 
 /// `length` bytes at `start`, all of which must be there.
-pub(crate) fn read_range(source: &dyn Source, len: u64, start: u64, length: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_range(
+    source: &dyn Source,
+    len: u64,
+    start: u64,
+    length: u64,
+) -> Result<Vec<u8>> {
     if start.checked_add(length).is_none_or(|end| end > len) {
         return Err(Error::Broken("a stream ends outside the file"));
     }
-    let size = usize::try_from(length).ok().filter(|&n| n <= 256 << 20).ok_or(Error::Limit("a stream is too large"))?;
+    let size = usize::try_from(length)
+        .ok()
+        .filter(|&n| n <= 256 << 20)
+        .ok_or(Error::Limit("a stream is too large"))?;
     let mut out = vec![0; size];
     if source.read_full(&mut out, start)? < size {
         return Err(Error::Broken("the file changed while it was read"));
@@ -388,7 +483,10 @@ pub(crate) fn find_start(source: &dyn Source, len: u64) -> Result<(u64, bool)> {
     let from = len.saturating_sub(TAIL);
     let tail = read_range(source, len, from, len - from)?;
     let word = b"startxref";
-    let at = tail.windows(word.len()).rposition(|w| w == word).ok_or(Error::Truncated)?;
+    let at = tail
+        .windows(word.len())
+        .rposition(|w| w == word)
+        .ok_or(Error::Truncated)?;
     let (offset, used) = Lexer::whole(&tail[at + word.len()..], |l| {
         l.skip_space()?;
         Ok((l.unsigned()?, l.pos))

@@ -1,5 +1,7 @@
 //! Files of every structure: read, updated, and looked at by `qpdf --check` where it is installed.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap like tests")]
+
 use std::process::Command;
 
 use pdf_update::{Builder, Dict, Error, Object, Pdf, Prefix, Source, Update, XrefForm};
@@ -14,7 +16,10 @@ fn document(pages: usize) -> Vec<u8> {
     let font = b.add_object(*b"<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>");
     let mut kids = Vec::new();
     for n in 0..pages {
-        let content = b.add_stream(Dict::new(), format!("BT /F1 24 Tf 72 700 Td (Page {n}) Tj ET").as_bytes());
+        let content = b.add_stream(
+            Dict::new(),
+            format!("BT /F1 24 Tf 72 700 Td (Page {n}) Tj ET").as_bytes(),
+        );
         kids.push(Object::Ref(b.add_object(format!(
             "<</Type /Page /Parent {} 0 R /MediaBox [0 0 595 842] /Contents {} 0 R /Resources <</Font <</F1 {} 0 R>>>>>>",
             tree.num, content.num, font.num
@@ -33,8 +38,17 @@ fn qpdf(args: &[&str], file: &[u8]) -> Option<Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("in.pdf"), dir.path().join("out.pdf"));
     std::fs::write(&from, file).unwrap();
-    let done = Command::new("qpdf").args(args).arg(&from).arg(&to).output().ok()?;
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("qpdf")
+        .args(args)
+        .arg(&from)
+        .arg(&to)
+        .output()
+        .ok()?;
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     Some(std::fs::read(to).unwrap())
 }
 
@@ -43,7 +57,8 @@ fn qpdf_check(file: &[u8]) {
     let path = dir.path().join("check.pdf");
     std::fs::write(&path, file).unwrap();
     if let Ok(done) = Command::new("qpdf").arg("--check").arg(&path).output() {
-        let text = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        let text = String::from_utf8_lossy(&done.stdout).into_owned()
+            + &String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{text}");
     }
 }
@@ -55,7 +70,10 @@ fn update(file: &[u8]) -> Vec<u8> {
     let mut update = Update::new(&pdf);
     let note = update.allocate().unwrap();
     update.put(note, &Object::text("覚え書き"));
-    let catalog = pdf.catalog().unwrap().with("NatsuinNote", Object::Ref(note));
+    let catalog = pdf
+        .catalog()
+        .unwrap()
+        .with("NatsuinNote", Object::Ref(note));
     update.put(pdf.root(), &Object::Dict(catalog));
     let appendix = update.finish(*b"another one, yes").unwrap();
     assert_eq!(appendix.start, file.len() as u64);
@@ -67,7 +85,10 @@ fn check_update(file: &[u8], form: XrefForm) {
     qpdf_check(&updated);
     let pdf = Pdf::open(&updated).unwrap();
     assert_eq!(pdf.xref_form(), form);
-    let note = pdf.lookup(&pdf.catalog().unwrap(), "NatsuinNote").unwrap().unwrap();
+    let note = pdf
+        .lookup(&pdf.catalog().unwrap(), "NatsuinNote")
+        .unwrap()
+        .unwrap();
     assert_eq!(note.as_text().unwrap(), "覚え書き");
     let (_, page) = pdf.first_page().unwrap();
     assert!(page.is_type("Page"));
@@ -100,9 +121,18 @@ fn stream_files_and_linearized_files_are_updated_in_kind() {
     let plain = document(40);
     for (args, form) in [
         (&["--object-streams=generate"][..], XrefForm::Stream),
-        (&["--linearize", "--object-streams=disable"][..], XrefForm::Table),
-        (&["--linearize", "--object-streams=generate"][..], XrefForm::Stream),
-        (&["--object-streams=generate", "--compress-streams=n"][..], XrefForm::Stream),
+        (
+            &["--linearize", "--object-streams=disable"][..],
+            XrefForm::Table,
+        ),
+        (
+            &["--linearize", "--object-streams=generate"][..],
+            XrefForm::Stream,
+        ),
+        (
+            &["--object-streams=generate", "--compress-streams=n"][..],
+            XrefForm::Stream,
+        ),
     ] {
         if let Some(file) = qpdf(args, &plain) {
             check_update(&file, form);
@@ -112,9 +142,15 @@ fn stream_files_and_linearized_files_are_updated_in_kind() {
 
 #[test]
 fn encrypted_files_are_refused_by_name() {
-    for args in [&["--encrypt", "", "owner", "256", "--"][..], &["--encrypt", "u", "o", "256", "--"][..]] {
+    for args in [
+        &["--encrypt", "", "owner", "256", "--"][..],
+        &["--encrypt", "u", "o", "256", "--"][..],
+    ] {
         if let Some(file) = qpdf(args, &document(1)) {
-            assert!(matches!(Pdf::open(&file).map(|_| ()), Err(Error::Encrypted)));
+            assert!(matches!(
+                Pdf::open(&file).map(|_| ()),
+                Err(Error::Encrypted)
+            ));
         }
     }
 }
@@ -123,23 +159,35 @@ fn encrypted_files_are_refused_by_name() {
 fn other_files_and_cut_files_are_refused_by_name() {
     let file = document(3);
     for other in [&b""[..], b"%PDF", b"PK\x03\x04 a zip file", b"\0\0\0\0\0\0"] {
-        assert!(matches!(Pdf::open(&other.to_vec()).map(|_| ()), Err(Error::NotAPdf)));
+        assert!(matches!(
+            Pdf::open(&other.to_vec()).map(|_| ()),
+            Err(Error::NotAPdf)
+        ));
     }
     for cut in [5, 100, file.len() / 2, file.len() - 8] {
-        assert!(matches!(Pdf::open(&file[..cut].to_vec()).map(|_| ()), Err(Error::Truncated)), "cut at {cut}");
+        assert!(
+            matches!(
+                Pdf::open(&file[..cut].to_vec()).map(|_| ()),
+                Err(Error::Truncated)
+            ),
+            "cut at {cut}"
+        );
     }
 }
 
 #[test]
 fn a_wrong_cross_reference_is_refused_not_repaired() {
     let file = document(2);
-    let text = String::from_utf8_lossy(&file).into_owned();
-    let start = text.rfind("startxref\n").unwrap() + 10;
+    let word = b"startxref\n";
+    let start = file.windows(10).rposition(|w| w == word).unwrap() + 10;
     let mut wrong = file.clone();
-    wrong[start] = b'9';
-    assert!(matches!(Pdf::open(&wrong).map(|_| ()), Err(Error::Broken(_))));
-    // Offsets of objects that are off by one: the catalog can't be found.
-    let shifted = [&file[..15], b" ", &file[15..]].concat();
+    wrong[start] = if wrong[start] == b'9' { b'8' } else { b'9' };
+    assert!(matches!(
+        Pdf::open(&wrong).map(|_| ()),
+        Err(Error::Broken(_))
+    ));
+    // Bytes put in near the start, so that all offsets are too small.
+    let shifted = [&file[..15], b"%ab\n", &file[15..]].concat();
     assert!(Pdf::open(&shifted).is_err());
 }
 
@@ -147,15 +195,23 @@ fn a_wrong_cross_reference_is_refused_not_repaired() {
 fn circles_of_sections_and_of_pages_end() {
     let file = document(1);
     let offset = Pdf::open(&file).unwrap().section_offsets()[0];
-    let looped = String::from_utf8_lossy(&file).replace("/Size 6", &format!("/Prev {offset}/Size 6"));
-    let bytes: Vec<u8> = file[..15].iter().copied().chain(looped.bytes().skip(looped.find("1 0 obj").unwrap())).collect();
+    let looped =
+        String::from_utf8_lossy(&file).replace("/Size 6", &format!("/Prev {offset}/Size 6"));
+    let bytes: Vec<u8> = file[..15]
+        .iter()
+        .copied()
+        .chain(looped.bytes().skip(looped.find("1 0 obj").unwrap()))
+        .collect();
     assert!(Pdf::open(&bytes).is_err());
 
     let mut b = Builder::new("1.7");
     let root = b.add_object(*b"<</Type /Catalog /Pages 2 0 R>>");
     b.add_object(*b"<</Type /Pages /Kids [2 0 R] /Count 1>>");
     let circle = b.finish(root, None, ID).unwrap();
-    assert!(matches!(Pdf::open(&circle).unwrap().first_page(), Err(Error::Broken(_))));
+    assert!(matches!(
+        Pdf::open(&circle).unwrap().first_page(),
+        Err(Error::Broken(_))
+    ));
 }
 
 #[test]
@@ -187,8 +243,14 @@ fn hybrid_files_are_read_through_both_forms() {
         file.extend_from_slice(text.as_bytes());
     }
     let stream_at = file.len();
-    let rows = [[2_u8, 0, 5, 0], [1, (offsets[3] >> 8) as u8, offsets[3] as u8, 0]].concat();
-    file.extend_from_slice(b"6 0 obj\n<</Type /XRef /Size 7 /W [1 2 1] /Index [4 2] /Length 8>>\nstream\n");
+    let rows = [
+        [2_u8, 0, 5, 0],
+        [1, (offsets[3] >> 8) as u8, offsets[3] as u8, 0],
+    ]
+    .concat();
+    file.extend_from_slice(
+        b"6 0 obj\n<</Type /XRef /Size 7 /W [1 2 1] /Index [4 2] /Length 8>>\nstream\n",
+    );
     file.extend_from_slice(&rows);
     file.extend_from_slice(b"\nendstream\nendobj\n");
     let table_at = file.len();
@@ -196,12 +258,17 @@ fn hybrid_files_are_read_through_both_forms() {
     for offset in &offsets[..3] {
         file.extend_from_slice(format!("{offset:010} 00000 n \n").as_bytes());
     }
-    let trailer = format!("trailer\n<</Size 7 /Root 1 0 R /XRefStm {stream_at}>>\nstartxref\n{table_at}\n%%EOF\n");
+    let trailer = format!(
+        "trailer\n<</Size 7 /Root 1 0 R /XRefStm {stream_at}>>\nstartxref\n{table_at}\n%%EOF\n"
+    );
     file.extend_from_slice(trailer.as_bytes());
 
     let pdf = Pdf::open(&file).unwrap();
     assert!(pdf.is_hybrid());
-    let extra = pdf.lookup(&pdf.catalog().unwrap(), "Extra").unwrap().unwrap();
+    let extra = pdf
+        .lookup(&pdf.catalog().unwrap(), "Extra")
+        .unwrap()
+        .unwrap();
     assert_eq!(extra.as_str().unwrap(), b"hidden");
 }
 
@@ -232,14 +299,20 @@ fn of_a_gigabyte_only_what_is_needed_is_read() {
          4 0 obj\n<</Length {HOLE}>>\nstream\n"
     );
     file.write_all(head.as_bytes()).unwrap();
-    file.seek(SeekFrom::Current(i64::try_from(HOLE).unwrap())).unwrap();
+    file.seek(SeekFrom::Current(i64::try_from(HOLE).unwrap()))
+        .unwrap();
     file.write_all(b"\nendstream\nendobj\n").unwrap();
     let xref_at = file.stream_position().unwrap();
     let mut tail = "xref\n0 5\n0000000000 65535 f \n".to_owned();
     for n in 1..5 {
-        tail.push_str(&format!("{:010} 00000 n \n", head.find(&format!("{n} 0 obj")).unwrap()));
+        tail.push_str(&format!(
+            "{:010} 00000 n \n",
+            head.find(&format!("{n} 0 obj")).unwrap()
+        ));
     }
-    tail.push_str(&format!("trailer\n<</Size 5 /Root 1 0 R>>\nstartxref\n{xref_at}\n%%EOF\n"));
+    tail.push_str(&format!(
+        "trailer\n<</Size 5 /Root 1 0 R>>\nstartxref\n{xref_at}\n%%EOF\n"
+    ));
     file.write_all(tail.as_bytes()).unwrap();
 
     let counting = Counting(&file, std::cell::Cell::new(0));
@@ -250,5 +323,9 @@ fn of_a_gigabyte_only_what_is_needed_is_read() {
     let appendix = update.finish(ID).unwrap();
     assert_eq!(appendix.start, file.size().unwrap());
     assert!(matches!(pdf.get_number(4).unwrap(), Object::Stream(_)));
-    assert!(counting.1.get() < 64 << 10, "{} bytes were read", counting.1.get());
+    assert!(
+        counting.1.get() < 64 << 10,
+        "{} bytes were read",
+        counting.1.get()
+    );
 }

@@ -1,5 +1,7 @@
 //! Nothing that a stranger sends makes the reader panic, hang or take memory out of proportion.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap like tests")]
+
 use pdf_update::{Builder, Error, Object, Pdf, Update};
 use proptest::prelude::*;
 
@@ -7,7 +9,8 @@ const ID: [u8; 16] = [7; 16];
 
 fn small() -> Vec<u8> {
     let mut b = Builder::new("1.7");
-    let root = b.add_object(*b"<</Type /Catalog /Pages 2 0 R /AcroForm <</Fields [] /SigFlags 3>>>>");
+    let root =
+        b.add_object(*b"<</Type /Catalog /Pages 2 0 R /AcroForm <</Fields [] /SigFlags 3>>>>");
     b.add_object(*b"<</Type /Pages /Kids [3 0 R] /Count 1>>");
     b.add_object(*b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /T (a\\(b) /H <0aF>>>");
     b.finish(root, None, ID).unwrap()
@@ -25,7 +28,13 @@ fn with_streams() -> Vec<u8> {
     );
     let start = file.len();
     file.extend_from_slice(b"5 0 obj\n<</Type /XRef /Size 6 /Root 1 0 R /W [1 2 1] /Index [1 5] /Length 20>>\nstream\n");
-    for row in [[2, 0, 4, 0], [2, 0, 4, 1], [2, 0, 4, 2], [1, 0, at as u8, 0], [1, (start >> 8) as u8, start as u8, 0]] {
+    for row in [
+        [2, 0, 4, 0],
+        [2, 0, 4, 1],
+        [2, 0, 4, 2],
+        [1, 0, at as u8, 0],
+        [1, (start >> 8) as u8, start as u8, 0],
+    ] {
         file.extend_from_slice(&row);
     }
     file.extend_from_slice(format!("\nendstream\nendobj\nstartxref\n{start}\n%%EOF\n").as_bytes());
@@ -33,8 +42,9 @@ fn with_streams() -> Vec<u8> {
 }
 
 /// Does everything that can be done with a file.
-fn exercise(file: &Vec<u8>) {
-    let Ok(pdf) = Pdf::open(file) else { return };
+fn exercise(file: &[u8]) {
+    let file = file.to_vec();
+    let Ok(pdf) = Pdf::open(&file) else { return };
     let _ = pdf.first_page();
     for num in 0..pdf.next_number().min(50) {
         if let Ok(Object::Stream(stream)) = pdf.get_number(num) {
@@ -94,11 +104,19 @@ fn claims_of_millions_of_entries_cost_nothing() {
     let start = file.len();
     file.extend_from_slice(b"5 0 obj\n<</Type /XRef /Size 8000000 /Root 1 0 R /W [1 8 8] /Length 4>>\nstream\nabcd\nendstream\nendobj\n");
     file.extend_from_slice(format!("startxref\n{start}\n%%EOF\n").as_bytes());
-    assert!(matches!(Pdf::open(&file).map(|_| ()), Err(Error::Broken(_))));
+    assert!(matches!(
+        Pdf::open(&file).map(|_| ()),
+        Err(Error::Broken(_))
+    ));
 
-    let mut file = b"%PDF-1.5\nxref\n0 8000000\n0000000000 65535 f \ntrailer\n<</Size 1 /Root 1 0 R>>\n".to_vec();
+    let mut file =
+        b"%PDF-1.5\nxref\n0 8000000\n0000000000 65535 f \ntrailer\n<</Size 1 /Root 1 0 R>>\n"
+            .to_vec();
     file.extend_from_slice(b"startxref\n9\n%%EOF\n");
-    assert!(matches!(Pdf::open(&file).map(|_| ()), Err(Error::Broken(_))));
+    assert!(matches!(
+        Pdf::open(&file).map(|_| ()),
+        Err(Error::Broken(_))
+    ));
 }
 
 #[test]
@@ -113,5 +131,8 @@ fn an_object_stream_that_needs_itself_is_refused() {
     file.extend_from_slice(b"5 0 obj\n<</Type /XRef /Size 7 /Root 1 0 R /W [1 1 1] /Index [1 1 4 1 6 1] /Length 9>>\nstream\n");
     file.extend_from_slice(&[2, 4, 0, 1, at as u8, 0, 1, link as u8, 0]);
     file.extend_from_slice(format!("\nendstream\nendobj\nstartxref\n{start}\n%%EOF\n").as_bytes());
-    assert!(matches!(Pdf::open(&file).map(|_| ()), Err(Error::Broken(_))));
+    assert!(matches!(
+        Pdf::open(&file).map(|_| ()),
+        Err(Error::Broken(_))
+    ));
 }

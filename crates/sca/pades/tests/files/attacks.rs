@@ -1,0 +1,233 @@
+//! Changes after signing that must be seen, and those that are part of signing.
+
+use crate::common::{append, document, document_with, options, sign};
+use pades::{Coverage, Evaluated, FoundSignature, Level, signatures};
+
+fn first(file: &[u8]) -> FoundSignature {
+    signatures(&file.to_vec()).unwrap().remove(0)
+}
+
+fn signed() -> Vec<u8> {
+    sign(&document(), &options()).unwrap()
+}
+
+#[test]
+fn changed_content_fonts_pages_and_catalog_are_seen() {
+    let file = signed();
+    for (num, text) in [
+        (4, "<</Length 3>>\nstream\nq Q\nendstream"),
+        (5, "<</Type /Font /Subtype /Type1 /BaseFont /Symbol>>"),
+        (
+            3,
+            "<</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100] /Contents 4 0 R>>",
+        ),
+        (2, "<</Type /Pages /Kids [3 0 R 3 0 R] /Count 2>>"),
+        (
+            1,
+            "<</Type /Catalog /Pages 2 0 R /AcroForm 8 0 R /OpenAction 3 0 R>>",
+        ),
+        (7, "null"),
+    ] {
+        let one = first(&append(&file, &[(num, text)]));
+        assert_eq!(one.coverage, Coverage::EntireRevision);
+        assert_eq!(one.modifications.evaluated, Evaluated::Full);
+        assert_eq!(one.modifications.level, Level::Other, "object {num}");
+        assert_eq!(one.changes_allowed(), Some(false));
+    }
+}
+
+#[test]
+fn a_change_that_is_undone_again_is_seen() {
+    let file = signed();
+    let original = "<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>";
+    let changed = append(
+        &file,
+        &[(5, "<</Type /Font /Subtype /Type1 /BaseFont /Symbol>>")],
+    );
+    let undone = append(&changed, &[(5, original)]);
+    assert_eq!(first(&undone).modifications.level, Level::Other);
+    assert_eq!(
+        first(&append(&file, &[(5, original)])).modifications.level,
+        Level::None
+    );
+}
+
+#[test]
+fn a_missing_object_that_is_supplied_later_is_seen() {
+    // The signed page shows a form that does not exist yet: the shadow of things to come.
+    let prepared = document_with("", "/Thumb 40 0 R", &[]);
+    let file = sign(&prepared, &options()).unwrap();
+    let one = first(&append(
+        &file,
+        &[(40, "<</Length 0>>\nstream\n\nendstream")],
+    ));
+    assert_eq!(one.modifications.level, Level::Other);
+    assert_eq!(
+        first(&append(&file, &[(41, "(nobody asks for this)")]))
+            .modifications
+            .level,
+        Level::LtaUpdates
+    );
+}
+
+#[test]
+fn new_annotations_and_other_fields_are_seen() {
+    let file = signed();
+    let source = file.clone();
+    let pdf = pdf_update::Pdf::open(&source).unwrap();
+    let (_, page) = pdf.first_page().unwrap();
+    let mut text = Vec::new();
+    let mut annots = page.get("Annots").unwrap().as_array().unwrap().to_vec();
+    annots.push(pdf_update::Object::Ref(pdf_update::ObjId::new(20)));
+    pdf_update::Object::Dict(
+        page.clone()
+            .with("Annots", pdf_update::Object::Array(annots)),
+    )
+    .write(&mut text);
+    let page_text = String::from_utf8(text).unwrap();
+    let note = "<</Type /Annot /Subtype /FreeText /Rect [0 0 500 500] /Contents (covers all)>>";
+    assert_eq!(
+        first(&append(&file, &[(3, &page_text), (20, note)]))
+            .modifications
+            .level,
+        Level::Other
+    );
+}
+
+#[test]
+fn the_security_store_is_no_change_of_content() {
+    let file = signed();
+    let store = "<</Type /DSS /Certs [21 0 R]>>";
+    let source = file.clone();
+    let pdf = pdf_update::Pdf::open(&source).unwrap();
+    let mut text = Vec::new();
+    let catalog = pdf
+        .catalog()
+        .unwrap()
+        .with("DSS", pdf_update::Object::Ref(pdf_update::ObjId::new(20)));
+    pdf_update::Object::Dict(catalog).write(&mut text);
+    let catalog = String::from_utf8(text).unwrap();
+    let stream = "<</Length 2>>\nstream\n0\x00\nendstream";
+    let one = first(&append(&file, &[(1, &catalog), (20, store), (21, stream)]));
+    assert_eq!(one.modifications.unexplained, Vec::<String>::new());
+    assert_eq!(one.modifications.level, Level::LtaUpdates);
+    let odd = "<</Type /DSS /Certs [21 0 R] /Extra (x)>>";
+    assert_eq!(
+        first(&append(&file, &[(1, &catalog), (20, odd), (21, stream)]))
+            .modifications
+            .level,
+        Level::Other
+    );
+}
+
+/// Replaces text of the same length everywhere.
+fn patch(file: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let at = file
+        .windows(from.len())
+        .position(|w| w == from.as_bytes())
+        .unwrap();
+    [&file[..at], to.as_bytes(), &file[at + to.len()..]].concat()
+}
+
+#[test]
+fn wrapped_and_malformed_ranges_are_broken() {
+    let file = signed();
+    let [_, a, b, c] = first(&file).byte_range;
+    let range = format!("[0 {a} {b} {c}");
+    for wrong in [
+        format!("[0 {} {b} {c}", a - 1),
+        format!("[0 {a} {} {}", b + 1, c - 1),
+        format!("[1 {a} {b} {c}"),
+        format!("[0 {a} {b} -{c}"),
+        format!("[0 {a} {b} {}", c + 1),
+        format!("[0 {a} {b} 99999999999999999999"),
+        "[".to_owned(),
+    ] {
+        let width = range.len().max(wrong.len());
+        let one = first(&patch_range(&file, &range, &wrong, width));
+        assert!(
+            matches!(one.coverage, Coverage::Broken(_)),
+            "{wrong}: {one:?}"
+        );
+        assert!(one.digest(&file, core_types::HashAlg::Sha256).is_err());
+    }
+    // Less than the revision.
+    let short = format!("[0 {a} {b} {}", c - 8);
+    let one = first(&patch_range(&file, &range, &short, range.len()));
+    assert!(matches!(one.coverage, Coverage::Partial(_)), "{one:?}");
+    assert_eq!(one.changes_allowed(), None);
+}
+
+/// Puts another range in place of `old`, using the spaces that follow it.
+fn patch_range(file: &[u8], old: &str, new: &str, width: usize) -> Vec<u8> {
+    patch(file, &format!("{old:<width$}"), &format!("{new:<width$}"))
+}
+
+#[test]
+fn something_behind_the_value_is_broken() {
+    let file = signed();
+    let end = usize::try_from(first(&file).byte_range[2]).unwrap();
+    for (at, byte) in [(end - 2, b'1'), (end - 2, b'x'), (end - 2, b'>')] {
+        let mut wrong = file.clone();
+        wrong[at] = byte;
+        assert!(signatures(&wrong).map_or(true, |s| matches!(s[0].coverage, Coverage::Broken(_))));
+    }
+}
+
+#[test]
+fn bytes_without_a_revision_are_seen() {
+    let file = signed();
+    let one = first(&[&file[..], b"4 0 obj (evil) endobj\n"].concat());
+    assert_eq!(one.modifications.level, Level::Other);
+    assert_eq!(
+        first(&[&file[..], b"\n"].concat()).modifications.level,
+        Level::None
+    );
+}
+
+#[test]
+fn a_file_that_does_not_build_on_the_signed_revision_is_partial() {
+    let file = signed();
+    // The update claims that nothing came before it: all objects are its own.
+    let longer = append(
+        &file,
+        &[(5, "<</Type /Font /Subtype /Type1 /BaseFont /Symbol>>")],
+    );
+    let text = longer.windows(6).rposition(|w| w == b"/Prev ").unwrap();
+    let mut wrong = longer.clone();
+    wrong[text..text + 6].copy_from_slice(b"/Nope ");
+    // Without the older sections the file has no catalog any more, so it isn't read at all.
+    assert!(signatures(&wrong).is_err());
+}
+
+#[test]
+fn a_certification_allows_no_more_than_it_says() {
+    let file = signed();
+    let mut one = first(&sign(&file, &options()).unwrap());
+    assert_eq!((one.doc_mdp, one.changes_allowed()), (None, Some(true)));
+    one.doc_mdp = Some(1);
+    assert_eq!(one.changes_allowed(), Some(false));
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn no_edit_of_signed_bytes_makes_it_panic(edits in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6)) {
+            thread_local!(static FILE: Vec<u8> = sign(&signed(), &options()).unwrap());
+            let mut file = FILE.with(Clone::clone);
+            for (at, byte) in edits {
+                let at = usize::from(at) % file.len();
+                file[at] = byte;
+            }
+            let _ = signatures(&file);
+            let _ = sign(&file, &options());
+        }
+    }
+}
