@@ -1,1 +1,190 @@
-//! To be written.
+//! The server signing application: the network's face of the service. OAuth 2 authorization server, CSC API v2, and
+//! the portal where people log in, sign up and see their keys.
+//!
+//! It creates powerless requests at the SAM and hands results on. It must never know a signer's PIN, passkey or
+//! signing seed, nor anything of the cryptographic module: the proof goes past it from the SIC page to the SAM
+//! (`sap.md` R4, R5). Tokens, codes and cookies are stored as digests, so its database alone signs nothing.
+
+mod admin;
+mod clients;
+mod config;
+mod crypt;
+mod csc;
+mod enrol;
+mod flow;
+mod keys;
+mod oauth;
+mod pages;
+mod password;
+mod port;
+mod schema;
+mod session;
+mod tokens;
+mod totp;
+mod users;
+
+use std::sync::Arc;
+
+use audit_log::AuditLog;
+use axum::Router;
+use core_types::{Clock, Random, UnixTime};
+use service_kit::Trouble;
+use store_kit::{Store, StoreError, transaction};
+use tokio::sync::{OnceCell, Semaphore};
+
+pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
+pub use clients::NewClient;
+pub use config::{Config, PasswordCost};
+pub use enrol::{EnrolError, Enrolled};
+pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
+pub use schema::TABLES;
+
+/// Passwords hashed at a time; more wait.
+const HASHERS: usize = 2;
+
+/// The service. Cheap to clone; all clones share everything.
+#[derive(Clone)]
+pub struct Ssa(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    store: Store,
+    ports: Ports,
+    sealer: crypt::Sealer,
+    hashers: Arc<Semaphore>,
+    max_items: OnceCell<u32>,
+}
+
+/// What the service reaches out to.
+#[derive(Clone)]
+pub struct Ports {
+    /// The SAM.
+    pub sam: Arc<dyn SamPort>,
+    /// RA and CA.
+    pub certifier: Arc<dyn CertifyPort>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The audit log of this zone, in the same store.
+    pub audit: AuditLog,
+}
+
+impl Ssa {
+    /// The service over a store that was opened with [`TABLES`] and [`audit_log::TABLES`].
+    ///
+    /// # Errors
+    /// [`Trouble`] when the configuration can't be used.
+    pub fn new(config: Config, store: Store, ports: Ports) -> Result<Self, Trouble> {
+        config.check()?;
+        let Some(sealer) = crypt::Sealer::new(&config.key) else {
+            return Err(Trouble::new(
+                "bad-config",
+                "the SSA's key can't be used",
+                "give it a file of 32 random bytes",
+            ));
+        };
+        Ok(Self(Arc::new(Inner {
+            config,
+            store,
+            ports,
+            sealer,
+            hashers: Arc::new(Semaphore::new(HASHERS)),
+            max_items: OnceCell::new(),
+        })))
+    }
+
+    /// Everything this service answers to.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .merge(oauth::router())
+            .nest("/csc/v2", csc::router())
+            .merge(pages::router())
+            .with_state(self.clone())
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn sam(&self) -> &dyn SamPort {
+        self.0.ports.sam.as_ref()
+    }
+
+    pub(crate) fn certifier(&self) -> &dyn CertifyPort {
+        self.0.ports.certifier.as_ref()
+    }
+
+    pub(crate) fn audit(&self) -> &AuditLog {
+        &self.0.ports.audit
+    }
+
+    pub(crate) fn now(&self) -> UnixTime {
+        self.0.ports.clock.now()
+    }
+
+    pub(crate) fn random(&self) -> &dyn Random {
+        self.0.ports.random.as_ref()
+    }
+
+    pub(crate) fn random_arc(&self) -> Arc<dyn Random> {
+        self.0.ports.random.clone()
+    }
+
+    pub(crate) fn sealer(&self) -> &crypt::Sealer {
+        &self.0.sealer
+    }
+
+    /// Runs password hashing apart from the threads that serve, a few at a time.
+    pub(crate) async fn hashing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let slot = self.0.hashers.clone().acquire_owned().await.ok()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(slot);
+            done
+        });
+        done.await.ok()
+    }
+
+    /// Most items of one act, asked of the SAM once.
+    pub(crate) async fn max_items(&self) -> Option<u32> {
+        let ask = || async {
+            let about = self.sam().about(&sam_api::ssa::Empty {}).await;
+            about.map(|about| about.max_items).map_err(drop)
+        };
+        self.0.max_items.get_or_try_init(ask).await.ok().copied()
+    }
+
+    /// The session of a browser, kept alive by asking.
+    pub(crate) async fn session(
+        &self,
+        browser: Option<&session::Browser>,
+    ) -> Result<Option<session::Session>, StoreError> {
+        let Some(browser) = browser else {
+            return Ok(None);
+        };
+        let now = self.now();
+        let mut tx = self.store().read("session").await?;
+        let found = session::find(&mut tx, browser, now).await?;
+        drop(tx);
+        if let Some(found) = found.as_ref().filter(|found| found.wants_touch(now)) {
+            transaction!(self.store(), "touch", |tx| {
+                session::touch(tx, &found.id, now).await
+            })?;
+        }
+        Ok(found)
+    }
+}
+
+impl std::fmt::Debug for Ssa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ssa({})", self.0.config.base_url)
+    }
+}

@@ -1,0 +1,107 @@
+//! What an operator sets.
+
+use core_types::{SecretBytes, TenantId};
+use service_kit::Trouble;
+use url::Url;
+
+/// Settings of the SSA. URLs are origins (scheme, host, port) without a final slash.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where this service is reached: issuer of OAuth 2, base of `/csc/v2`, and the portal.
+    pub base_url: String,
+    /// Origin of the SIC page, where signers approve and enrol.
+    pub sic_url: String,
+    /// Name of the service, as in `info.name` and on pages.
+    pub name: String,
+    /// ISO 3166-1 alpha-2 code for `info.region`.
+    pub region: String,
+    /// Tenant of the SAM that this service belongs to.
+    pub tenant: TenantId,
+    /// Development: a banner on every page and a sentence in `info.description`.
+    pub development: bool,
+    /// 32 bytes that seal login seeds and request handles in the store; from a file of their own.
+    pub key: SecretBytes,
+    /// Cost of password hashing.
+    pub password_cost: PasswordCost,
+}
+
+/// Cost of Argon2id (RFC 9106 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordCost {
+    /// Memory in KiB.
+    pub memory: u32,
+    /// Passes.
+    pub passes: u32,
+}
+
+impl Default for PasswordCost {
+    /// 46 MiB and one pass, one of the settings of OWASP's password storage advice.
+    fn default() -> Self {
+        Self {
+            memory: 47_104,
+            passes: 1,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what can be checked without a network.
+    ///
+    /// # Errors
+    /// [`Trouble`] `bad-config` that names the setting.
+    pub(crate) fn check(&self) -> Result<(), Trouble> {
+        for (name, text) in [("base_url", &self.base_url), ("sic_url", &self.sic_url)] {
+            if !is_origin(text) {
+                return Err(trouble(format!(
+                    "{name} is not the origin of a web site: {text}"
+                )));
+            }
+        }
+        if self.key.len() != 32 {
+            return Err(trouble("the SSA's key is not 32 bytes long".to_owned()));
+        }
+        if self.name.is_empty() || self.name.chars().count() > 255 {
+            return Err(trouble("the name must have 1 to 255 characters".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether cookies can be `Secure`.
+    pub(crate) fn https(&self) -> bool {
+        self.base_url.starts_with("https://")
+    }
+}
+
+fn trouble(what: String) -> Trouble {
+    let remedy = "correct the configuration of the SSA; URLs look like https://sign.example.jp";
+    Trouble::new("bad-config", what, remedy)
+}
+
+fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_origins_are_taken() {
+        for good in ["https://a.example", "http://127.0.0.1:8080"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "https://a.example/",
+            "https://a.example/x",
+            "https://u@a.example",
+            "ftp://a",
+            "a",
+            "HTTPS://a.example",
+            "https://a.example:443",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `credentials/list` and `credentials/info` (CSC 11.6, 11.7).
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use core_types::UnixTime;
+use core_types::bytes::b64;
+use csc_types::{
+    AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, ListRequest,
+    ListResponse, algo_list,
+};
+use sam_api::ssa::{self, KeyState};
+
+use super::refusals::{Fault, of_keys};
+use super::{answer, bearer, refused, whole};
+use crate::Ssa;
+use crate::keys::{CertFacts, read_certificate};
+use crate::tokens::Scope;
+
+pub(super) async fn list(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    answer(listed(&ssa, &headers, body).await)
+}
+
+pub(super) async fn info(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    answer(told(&ssa, &headers, body).await)
+}
+
+async fn listed(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<ListResponse, Fault> {
+    let bearer = bearer(ssa, headers).await?;
+    if bearer.token.scope != Scope::Service {
+        refused(ssa, "credentials/list", &bearer.token, "scope").await?;
+        return Err(CscError::AccessDenied.into());
+    }
+    let request = ListRequest::parse(&whole(body).await?)?;
+    if request.user_id.is_some() {
+        return Err(CscError::UserIdMustBeNull.into());
+    }
+    let keys = ssa.keys_of(&bearer.token.person).await.map_err(of_keys)?;
+    let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
+    let now = ssa.now();
+    let mut answer = ListResponse {
+        credential_infos: request.credential_info.then(Vec::new),
+        only_valid: request.only_valid.then_some(true),
+        ..ListResponse::default()
+    };
+    let shown = keys.iter().filter_map(|key| Some((key, certified(key)?)));
+    for (key, cert) in shown.filter(|(key, cert)| !request.only_valid || usable(key, cert, now)) {
+        answer.credential_ids.push(key.key.to_string());
+        if let Some(infos) = &mut answer.credential_infos {
+            let mut credential = describe(
+                key,
+                &cert,
+                request.certificates,
+                request.cert_info,
+                most,
+                now,
+            );
+            credential.credential_id = Some(key.key.to_string());
+            infos.push(credential);
+        }
+    }
+    Ok(answer)
+}
+
+async fn told(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<Credential, Fault> {
+    let bearer = bearer(ssa, headers).await?;
+    let request = InfoRequest::parse(&whole(body).await?)?;
+    let other = |facts: &crate::tokens::KeyFacts| facts.key.as_str() != request.credential_id;
+    if matches!(&bearer.token.scope, Scope::Credential(facts) if other(facts)) {
+        refused(ssa, "credentials/info", &bearer.token, "key").await?;
+        return Err(CscError::InvalidParameter("credentialID").into());
+    }
+    let keys = ssa.keys_of(&bearer.token.person).await.map_err(of_keys)?;
+    let found = keys
+        .iter()
+        .find(|key| key.key.as_str() == request.credential_id);
+    let found = found.and_then(|key| Some((key, certified(key)?)));
+    let (key, cert) = found.ok_or(CscError::InvalidParameter("credentialID"))?;
+    let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
+    Ok(describe(
+        key,
+        &cert,
+        request.certificates,
+        request.cert_info,
+        most,
+        ssa.now(),
+    ))
+}
+
+/// Facts of the certificate of a key that can be shown as a credential.
+fn certified(key: &ssa::KeyInfo) -> Option<CertFacts> {
+    (key.state != KeyState::Pending)
+        .then(|| read_certificate(&key.chain.first()?.0))
+        .flatten()
+}
+
+fn usable(key: &ssa::KeyInfo, cert: &CertFacts, now: UnixTime) -> bool {
+    key.state == KeyState::Active && cert.not_before <= now && now < cert.not_after
+}
+
+fn describe(
+    key: &ssa::KeyInfo,
+    cert: &CertFacts,
+    certificates: Certificates,
+    cert_info: bool,
+    most: u32,
+    now: UnixTime,
+) -> Credential {
+    let chain = key.chain.iter().map(|cert| b64(&cert.0));
+    let certificates = match certificates {
+        Certificates::None => None,
+        Certificates::Single => Some(chain.take(1).collect()),
+        Certificates::Chain => Some(chain.collect()),
+    };
+    let enabled = key.state == KeyState::Active;
+    let named = |text: &String| cert_info.then(|| text.clone());
+    let dated = |time: UnixTime| cert_info.then(|| compact(time));
+    Credential {
+        credential_id: None,
+        description: None,
+        signature_qualifier: None,
+        key: KeyInfo {
+            status: if enabled { "enabled" } else { "disabled" }.to_owned(),
+            algo: algo_list(key.alg),
+            len: key.alg.bits(),
+            curve: key.alg.curve_oid().map(str::to_owned),
+        },
+        cert: CertInfo {
+            // A revocation that the provider learns of stops the key, so an enabled key's certificate is valid as
+            // far as anybody here knows; that of a stopped one may or may not be.
+            status: match (now < cert.not_after, enabled) {
+                (false, _) => Some("expired".to_owned()),
+                (true, true) => Some("valid".to_owned()),
+                (true, false) => None,
+            },
+            certificates,
+            issuer_dn: named(&cert.issuer),
+            serial_number: named(&cert.serial),
+            subject_dn: named(&cert.subject),
+            valid_from: dated(cert.not_before),
+            valid_to: dated(cert.not_after),
+            ..CertInfo::default()
+        },
+        auth: AuthInfo {
+            mode: "oauth2code".to_owned(),
+            ..AuthInfo::default()
+        },
+        scal: "2".to_owned(),
+        multisign: most,
+        lang: None,
+    }
+}
+
+/// `YYYYMMDDHHMMSSZ`
+fn compact(time: UnixTime) -> String {
+    time.rfc3339()
+        .chars()
+        .filter(|c| !"-:T".contains(*c))
+        .collect()
+}

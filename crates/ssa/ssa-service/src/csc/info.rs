@@ -1,0 +1,90 @@
+//! `info` (CSC 11.1).
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use core_types::KeyAlg;
+use csc_types::{CscError, Info, InfoQuery, SignAlgorithms, SignatureFormats, algo_list};
+
+use super::refusals::Fault;
+use super::{answer, whole};
+use crate::Ssa;
+
+/// What `info.methods` names.
+const METHODS: [&str; 8] = [
+    "info",
+    "credentials/list",
+    "credentials/info",
+    "signatures/signHash",
+    "oauth2/authorize",
+    "oauth2/pushed_authorize",
+    "oauth2/token",
+    "oauth2/revoke",
+];
+
+/// Some drafts say `GET`, which does no harm.
+pub(super) async fn info_by_get(State(ssa): State<Ssa>) -> Response {
+    answer(Ok::<_, Fault>(describe(&ssa, None)))
+}
+
+pub(super) async fn info(State(ssa): State<Ssa>, body: Body) -> Response {
+    answer(
+        read(body)
+            .await
+            .map(|query| describe(&ssa, query.lang.as_deref()))
+            .map_err(Fault::from),
+    )
+}
+
+async fn read(body: Body) -> Result<InfoQuery, CscError> {
+    InfoQuery::parse(&whole(body).await?)
+}
+
+fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
+    let config = ssa.config();
+    let lang = lang
+        .and_then(web_ui::Lang::from_tag)
+        .unwrap_or(web_ui::Lang::En);
+    let words = web_ui::Messages::new(lang);
+    let description = match config.development {
+        true => format!("{} {}", words.t("info-description"), words.t("dev-bar")),
+        false => words.t("info-description"),
+    };
+    let mut algos: Vec<String> = Vec::new();
+    for oid in KeyAlg::ALL.into_iter().flat_map(algo_list) {
+        if !algos.contains(&oid) {
+            algos.push(oid);
+        }
+    }
+    Info {
+        specs: csc_types::SPECS.to_owned(),
+        name: config.name.clone(),
+        logo: Some(format!("{}/static/icon.svg", config.base_url)),
+        region: config.region.clone(),
+        lang: lang.tag().to_owned(),
+        description,
+        auth_type: vec!["oauth2code".to_owned()],
+        oauth2: Some(config.base_url.clone()),
+        oauth2_issuer: None,
+        oauth2_servers: Vec::new(),
+        supports_rar: Some(true),
+        supported_hash_types: vec!["dtbsr".to_owned()],
+        asynchronous_operation_mode: Some(false),
+        methods: METHODS.map(str::to_owned).to_vec(),
+        validation_info: Some(false),
+        sign_algorithms: SignAlgorithms {
+            algos,
+            algo_params: Vec::new(),
+        },
+        // signDoc isn't among the methods; clients insist on these members, so they name what applications can make
+        // with the values of signHash.
+        signature_formats: SignatureFormats {
+            formats: vec!["C".to_owned(), "P".to_owned()],
+            envelope_properties: vec![
+                vec!["Detached".to_owned(), "Attached".to_owned()],
+                vec!["Certification".to_owned(), "Revision".to_owned()],
+            ],
+        },
+        conformance_levels: vec!["AdES-B-B".to_owned(), "AdES-B-T".to_owned()],
+    }
+}

@@ -1,0 +1,183 @@
+//! What the SAM refuses, in the words of the CSC API. The one place where the two vocabularies meet.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use csc_types::{CscError, ErrorBody};
+use sam_api::Refusal;
+use service_kit::CallError;
+use store_kit::StoreError;
+
+/// An error answer.
+#[derive(Debug)]
+pub(super) struct Fault {
+    error: CscError,
+    /// Replaces the description where the specification has no word for it.
+    description: Option<&'static str>,
+}
+
+impl From<CscError> for Fault {
+    fn from(error: CscError) -> Self {
+        Self {
+            error,
+            description: None,
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed a CSC request");
+        CscError::Internal.into()
+    }
+}
+
+impl Fault {
+    fn explained(error: CscError, description: &'static str) -> Self {
+        Self {
+            error,
+            description: Some(description),
+        }
+    }
+
+    /// Fixed word for the audit log.
+    pub(super) fn reason(&self) -> &'static str {
+        self.error.error()
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = match self.description {
+            Some(text) => ErrorBody::new(self.error.error(), text),
+            None => self.error.body(),
+        };
+        let mut response = (status, Json(body)).into_response();
+        // A request without any credentials learns the scheme too (RFC 6750 §3).
+        let scheme = (self.error == CscError::MalformedHeader).then_some("Bearer");
+        if let Some(value) = self.error.www_authenticate().or(scheme) {
+            let value = HeaderValue::from_static(value);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, value);
+        }
+        response
+    }
+}
+
+/// How the signature activation data came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presented {
+    /// As the bearer token.
+    Bearer,
+    /// As the member `SAD`.
+    Sad,
+}
+
+impl Presented {
+    /// It stands for nothing, or for nothing any more.
+    pub(super) fn dead(self) -> CscError {
+        match self {
+            Self::Bearer => CscError::InvalidToken,
+            Self::Sad => CscError::InvalidParameter("SAD"),
+        }
+    }
+
+    /// Its time ran out.
+    pub(super) fn expired(self) -> CscError {
+        match self {
+            Self::Bearer => CscError::ExpiredToken,
+            Self::Sad => CscError::SadExpired,
+        }
+    }
+}
+
+/// A refusal to sign.
+pub(super) fn of_sign(error: CallError<Refusal>, presented: Presented) -> Fault {
+    let refusal = match error {
+        CallError::Refused(refusal) => refusal,
+        CallError::Unreachable => return CscError::Unavailable.into(),
+        CallError::Unknown => return Fault::explained(CscError::Internal, UNKNOWN),
+    };
+    match refusal {
+        Refusal::NotFound | Refusal::NotApproved | Refusal::Used => presented.dead().into(),
+        Refusal::Expired => presented.expired().into(),
+        Refusal::Mismatch => CscError::InvalidParameter("credentialID").into(),
+        Refusal::HashNotApproved => CscError::HashNotAuthorized.into(),
+        Refusal::AlgorithmNotApproved => CscError::InvalidParameter("signAlgo").into(),
+        Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
+        Refusal::Level { .. } => CscError::AccessDenied.into(),
+        Refusal::Lost => Fault::explained(CscError::Internal, LOST),
+        Refusal::NotNow => CscError::Unavailable.into(),
+        Refusal::Invalid { member } => {
+            let name = match member.as_str() {
+                "hashes" => "hashes",
+                "alg" => "signAlgo",
+                "key" => "credentialID",
+                "idempotency_key" => "Idempotency-Key",
+                _ => return inner(&member),
+            };
+            CscError::InvalidParameter(name).into()
+        }
+        Refusal::RegistrationRefused => inner("registration"),
+    }
+}
+
+/// A refusal to tell about keys.
+pub(super) fn of_keys(error: CallError<Refusal>) -> Fault {
+    match error {
+        CallError::Refused(Refusal::NotNow) | CallError::Unreachable => {
+            CscError::Unavailable.into()
+        }
+        CallError::Refused(refusal) => inner(&refusal.to_string()),
+        CallError::Unknown => CscError::Unavailable.into(),
+    }
+}
+
+fn inner(what: &str) -> Fault {
+    tracing::error!(what, "the SAM refused what the SSA should not have sent");
+    CscError::Internal.into()
+}
+
+const LOST: &str =
+    "The outcome is unknown and the authorization is used up: ask the signer to approve again";
+const UNKNOWN: &str = "No answer came from inside: repeat with the same Idempotency-Key, or ask the signer to approve again";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(refusal: Refusal, presented: Presented) -> (u16, String) {
+        let fault = of_sign(CallError::Refused(refusal), presented);
+        (fault.error.status(), fault.error.description().into_owned())
+    }
+
+    #[test]
+    fn every_refusal_has_its_words() {
+        use Presented::{Bearer, Sad};
+        assert_eq!(
+            told(Refusal::Used, Sad),
+            (400, "Invalid parameter SAD".to_owned())
+        );
+        assert_eq!(told(Refusal::Used, Bearer).0, 401);
+        assert_eq!(told(Refusal::Expired, Sad), (400, "SAD expired".to_owned()));
+        assert_eq!(told(Refusal::Expired, Bearer).0, 401);
+        assert_eq!(
+            told(Refusal::HashNotApproved, Bearer),
+            (400, "Hash is not authorized by the SAD".to_owned())
+        );
+        assert_eq!(told(Refusal::KeyNotActive, Bearer).0, 400);
+        assert_eq!(told(Refusal::NotNow, Bearer).0, 503);
+        assert_eq!(told(Refusal::Lost, Bearer).0, 500);
+        let member = |name: &str| Refusal::Invalid {
+            member: name.to_owned(),
+        };
+        assert_eq!(
+            told(member("alg"), Bearer),
+            (400, "Invalid parameter signAlgo".to_owned())
+        );
+        assert_eq!(told(member("other"), Bearer).0, 500);
+    }
+}

@@ -1,0 +1,113 @@
+//! `signatures/signHash` (CSC 11.13). The SSA checks form and rights it knows; whether these hashes may be signed is
+//! the SAM's decision alone.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use core_types::SecretBytes;
+use csc_types::algorithm::{check_digests, decide};
+use csc_types::{CscError, SecretText, SignHashRequest, SignHashResponse};
+use sam_api::ssa::SignRequest;
+
+use super::refusals::{Fault, Presented, of_sign};
+use super::{Bearer, answer, bearer, lookup, refused, whole};
+use crate::Ssa;
+use crate::tokens::{KeyFacts, Scope, Token};
+
+const METHOD: &str = "signatures/signHash";
+
+pub(super) async fn sign_hash(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    answer(signed(&ssa, &headers, body).await)
+}
+
+async fn signed(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<SignHashResponse, Fault> {
+    let bearer = bearer(ssa, headers).await?;
+    let person = bearer.token.clone();
+    let done = attempt(ssa, headers, bearer, body).await;
+    if let Err(fault) = &done {
+        refused(ssa, METHOD, &person, fault.reason()).await?;
+    }
+    done
+}
+
+async fn attempt(
+    ssa: &Ssa,
+    headers: &HeaderMap,
+    bearer: Bearer,
+    body: Body,
+) -> Result<SignHashResponse, Fault> {
+    let request = SignHashRequest::parse(&whole(body).await?)?;
+    let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
+    if request.credential_id != facts.key.as_str() {
+        return Err(CscError::InvalidParameter("credentialID").into());
+    }
+    let params = request.sign_algo_params.as_deref();
+    let alg = decide(
+        facts.alg,
+        &request.sign_algo,
+        request.hash_algorithm_oid.as_deref(),
+        params,
+    )?;
+    check_digests(alg, &request.hashes)?;
+    if ssa.now() >= facts.not_after {
+        return Err(CscError::CertificateExpired.into());
+    }
+    let asked = SignRequest {
+        token: SecretBytes::from(text.expose().to_owned()),
+        client: token.client,
+        key: facts.key,
+        alg,
+        hashes: request.hashes.into_iter().map(Into::into).collect(),
+        idempotency_key: idempotency_key(headers)?,
+    };
+    let answer = ssa
+        .sam()
+        .sign(&asked)
+        .await
+        .map_err(|error| of_sign(error, presented))?;
+    let values: Vec<Vec<u8>> = answer.signatures.into_iter().map(|value| value.0).collect();
+    Ok(SignHashResponse::new(&values))
+}
+
+/// The token that carries the right to sign: the bearer token itself, or a `SAD` of the same person and client.
+async fn authority(
+    ssa: &Ssa,
+    bearer: Bearer,
+    sad: Option<&SecretText>,
+) -> Result<(Token, SecretText, KeyFacts, Presented), Fault> {
+    if let Scope::Credential(facts) = bearer.token.scope.clone() {
+        // Some clients send the same token in both places; another one would be somebody else's right.
+        if sad.is_some_and(|sad| *sad != bearer.text) {
+            return Err(CscError::InvalidParameter("SAD").into());
+        }
+        return Ok((bearer.token, bearer.text, facts, Presented::Bearer));
+    }
+    let sad = sad.ok_or(CscError::MissingString("SAD"))?;
+    let token = lookup(ssa, sad).await?.ok_or(Presented::Sad.dead())?;
+    let same = token.client == bearer.token.client && token.person == bearer.token.person;
+    let Scope::Credential(facts) = token.scope.clone() else {
+        return Err(Presented::Sad.dead().into());
+    };
+    if !same {
+        return Err(Presented::Sad.dead().into());
+    }
+    if !token.live(ssa.now()) {
+        return Err(Presented::Sad.expired().into());
+    }
+    Ok((token, sad.clone(), facts, Presented::Sad))
+}
+
+/// 1 to 128 visible ASCII characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, CscError> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let visible = text.chars().all(|c| c.is_ascii_graphic());
+    if visible && (1..=128).contains(&text.len()) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(CscError::InvalidParameter("Idempotency-Key"))
+    }
+}

@@ -1,0 +1,382 @@
+//! From a kept authorization to its answer: login, consent or the SIC page, then a code or an error.
+//!
+//! The handle in the URL works only in the browser that began, and after login only in that session: what one
+//! person approved never becomes a code in another's browser.
+
+use audit_log::Event;
+use axum::extract::{Form, Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use core_types::{ClientId, Digest32, KeyId, PersonId, sha256};
+use csc_types::{AuthorizeRequest, OAuthError, Purpose, SignatureAuthorization};
+use sam_api::Refusal;
+use sam_api::ssa::{KeyState, PrepareItem, PrepareRequest, RequestState, StatusRequest};
+use serde::Deserialize;
+use service_kit::CallError;
+use store_kit::{StoreError, transaction};
+use url::Url;
+
+use super::authorize::{refusal, success};
+use super::{Refused, params};
+use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
+use crate::pages::{self, Visit, login};
+use crate::session::{self, Session};
+use crate::tokens::KeyFacts;
+use crate::{Ssa, clients, crypt};
+
+/// Life of a request at the SAM in seconds.
+const REQUEST_LIFE: i64 = 600;
+/// Longest label in characters, as the protocol has it.
+const LABEL: usize = 200;
+
+/// `GET /oauth2/continue/{handle}`
+pub(super) async fn proceed(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    Path(handle): Path<String>,
+) -> Response {
+    shown(&ssa, &visit, step(&ssa, &visit, &handle, false).await)
+}
+
+/// `GET /oauth2/resume/{handle}`: where the SIC page sends the browser back to.
+pub(super) async fn resume(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    Path(handle): Path<String>,
+) -> Response {
+    shown(&ssa, &visit, step(&ssa, &visit, &handle, true).await)
+}
+
+/// Answer to the consent page.
+#[derive(Deserialize)]
+pub(super) struct Agreement {
+    flow: String,
+    token: String,
+    answer: String,
+}
+
+/// `POST /oauth2/agree`
+pub(super) async fn agree(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<Agreement>,
+) -> Response {
+    let agreed = agreed(&ssa, &visit, &headers, form).await;
+    shown(&ssa, &visit, agreed)
+}
+
+fn shown(ssa: &Ssa, visit: &Visit, step: Result<Response, Refused>) -> Response {
+    step.unwrap_or_else(|refused| pages::sorry(ssa, visit, pages::Trouble::of(&refused.told())))
+}
+
+async fn agreed(
+    ssa: &Ssa,
+    visit: &Visit,
+    headers: &HeaderMap,
+    form: Agreement,
+) -> Result<Response, Refused> {
+    let browser = visit.browser.as_ref();
+    let (Some(browser), Some(session)) = (browser, ssa.session(browser).await?) else {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
+    };
+    if !pages::own_form(ssa, headers, browser, &form.token) {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::ForeignForm));
+    }
+    let Some(flow) = living(ssa, &form.flow, &session.id).await? else {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
+    };
+    if form.answer != "yes" {
+        return deny(ssa, flow, &OAuthError::AccessDenied, "declined").await;
+    }
+    let now = ssa.now();
+    transaction!(ssa.store(), "consent", |tx| {
+        session::consent(tx, &session.id, flow.client.as_str(), now).await
+    })?;
+    Ok(pages::go(&format!("/oauth2/continue/{}", form.flow)))
+}
+
+async fn living(ssa: &Ssa, handle: &str, browser: &str) -> Result<Option<Flow>, StoreError> {
+    let mut tx = ssa.store().read("flow").await?;
+    flow::find(&mut tx, handle, browser, ssa.now()).await
+}
+
+async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Response, Refused> {
+    let Some(browser) = &visit.browser else {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
+    };
+    let Some(flow) = living(ssa, handle, &browser.id()).await? else {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
+    };
+    if flow.state == FlowState::Done {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
+    }
+    let request = AuthorizeRequest::parse(&params(&flow.pairs)?)?;
+    let session = ssa.session(Some(browser)).await?.filter(|session| {
+        let fresh = request.prompt.as_deref() != Some("login") || session.created >= flow.created;
+        let same = flow
+            .person
+            .as_ref()
+            .is_none_or(|person| *person == session.person);
+        fresh && same
+    });
+    let Some(session) = session else {
+        return Ok(login::for_flow(ssa, visit, browser, handle, &flow).await?);
+    };
+    match (&request.purpose, flow.state) {
+        (Purpose::Credential(_), FlowState::Asked) => {
+            decided(ssa, visit, flow, &session, handle, back).await
+        }
+        (Purpose::Credential(asked), _) => ask(ssa, flow, &session, handle, &request, asked).await,
+        (Purpose::Service, _) => {
+            let mut tx = ssa.store().read("consent").await?;
+            let known = session::consented(&mut tx, &session.id, flow.client.as_str()).await?;
+            drop(tx);
+            if known {
+                finish(ssa, visit, flow, &session).await
+            } else {
+                Ok(login::consent(ssa, visit, browser, handle, &flow).await?)
+            }
+        }
+    }
+}
+
+/// Puts the request before the SAM and sends the browser to the SIC page.
+async fn ask(
+    ssa: &Ssa,
+    flow: Flow,
+    session: &Session,
+    handle: &str,
+    request: &AuthorizeRequest,
+    asked: &SignatureAuthorization,
+) -> Result<Response, Refused> {
+    let facts = match usable_key(ssa, session, asked).await {
+        Ok(facts) => facts,
+        Err(error) => return deny(ssa, flow, &error, "key").await,
+    };
+    let mut tx = ssa.store().read("client").await?;
+    let client = clients::find(&mut tx, flow.client.as_str()).await?;
+    drop(tx);
+    let client = client.ok_or(OAuthError::Invalid("client_id"))?;
+    let Some(items) = items(asked, request.description.as_deref()) else {
+        return Err(OAuthError::ServerError.into());
+    };
+    let count = asked.num_signatures;
+    let asked = PrepareRequest {
+        person: session.person.clone(),
+        key: facts.key.clone(),
+        client: flow.client.clone(),
+        client_name: client.name,
+        items,
+        return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
+        ttl: REQUEST_LIFE,
+    };
+    let prepared = match ssa.sam().prepare(&asked).await {
+        Ok(prepared) => prepared,
+        Err(error) => return deny(ssa, flow, &prepare_refused(&error), "prepare").await,
+    };
+    let place = rid_place(&session.person, &flow.client);
+    let sealed = ssa.sealer().seal(ssa.random(), &place, &prepared.rid.0);
+    let mut next = flow.clone();
+    next.state = FlowState::Asked;
+    next.person = Some(session.person.clone());
+    next.rid = Some(sealed.ok_or(OAuthError::ServerError)?);
+    next.facts = Some(facts.clone());
+    let stored = transaction!(ssa.store(), "request-prepared", |tx| {
+        if !flow::update(tx, &next).await? {
+            return Ok(false);
+        }
+        let event = Event::RequestPrepared {
+            request: sha256(&[&prepared.rid.0]),
+            client: next.client.clone(),
+            person: session.person.clone(),
+            key: facts.key.clone(),
+            items: count,
+        };
+        ssa.audit().append(tx, event, ssa.now()).await?;
+        Ok::<_, StoreError>(true)
+    })?;
+    if stored {
+        return Ok(to_sic(ssa, prepared.rid));
+    }
+    // The same page was loaded twice at once; the other request is the one that counts.
+    let other = living(ssa, handle, &flow.browser).await?;
+    let rid = other
+        .as_ref()
+        .and_then(|other| open_rid(ssa, other, &session.person));
+    Ok(to_sic(ssa, rid.ok_or(OAuthError::ServerError)?))
+}
+
+async fn usable_key(
+    ssa: &Ssa,
+    session: &Session,
+    asked: &SignatureAuthorization,
+) -> Result<KeyFacts, OAuthError> {
+    let id = asked.credential_id.clone().unwrap_or_default();
+    let key =
+        KeyId::parse(id).map_err(|_| OAuthError::InvalidDetails("credentialID is unknown"))?;
+    let found = ssa
+        .key_of(&session.person, &key)
+        .await
+        .map_err(|error| prepare_refused(&error))?;
+    // A key of somebody else and a key that doesn't exist look the same.
+    let (info, cert) = found.ok_or(OAuthError::AccessDenied)?;
+    if info.state != KeyState::Active || ssa.now() >= cert.not_after {
+        return Err(OAuthError::AccessDenied);
+    }
+    let most = ssa.max_items().await.ok_or(OAuthError::Unavailable)?;
+    if asked.num_signatures > most {
+        return Err(OAuthError::InvalidDetails(
+            "too many hashes for one authorization",
+        ));
+    }
+    Ok(KeyFacts {
+        key,
+        alg: info.alg,
+        not_after: cert.not_after,
+    })
+}
+
+fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Vec<PrepareItem>> {
+    let ha = asked.hash_algorithm?;
+    let item = |digest: &csc_types::DocumentDigest| PrepareItem {
+        ha,
+        h: digest.hash.clone().into(),
+        label: web_ui::clean(digest.label.as_deref().or(description).unwrap_or_default())
+            .chars()
+            .take(LABEL)
+            .collect(),
+        doc: None,
+    };
+    Some(asked.digests.iter().map(item).collect())
+}
+
+/// What became of the request on the SIC page. `back`: the browser comes from there.
+async fn decided(
+    ssa: &Ssa,
+    visit: &Visit,
+    flow: Flow,
+    session: &Session,
+    handle: &str,
+    back: bool,
+) -> Result<Response, Refused> {
+    let rid = open_rid(ssa, &flow, &session.person).ok_or(OAuthError::ServerError)?;
+    match ssa.sam().status(&StatusRequest { rid }).await {
+        Ok(answer) => match answer.state {
+            RequestState::Approved => finish(ssa, visit, flow, session).await,
+            RequestState::Refused => deny(ssa, flow, &OAuthError::AccessDenied, "refused").await,
+            RequestState::Expired => deny(ssa, flow, &OAuthError::AccessDenied, "expired").await,
+            RequestState::Open if back => Ok(login::undecided(ssa, visit, handle)),
+            RequestState::Open => Ok(to_sic(ssa, rid)),
+        },
+        Err(CallError::Refused(Refusal::NotFound | Refusal::Expired)) => {
+            deny(ssa, flow, &OAuthError::AccessDenied, "gone").await
+        }
+        // Nothing is lost: the page can be loaded again.
+        Err(_) => Err(OAuthError::Unavailable.into()),
+    }
+}
+
+/// Ends the authorization with a code.
+async fn finish(
+    ssa: &Ssa,
+    visit: &Visit,
+    mut flow: Flow,
+    session: &Session,
+) -> Result<Response, Refused> {
+    let request = AuthorizeRequest::parse(&params(&flow.pairs)?)?;
+    let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
+    let text = crypt::draw(ssa.random());
+    let now = ssa.now();
+    flow.state = FlowState::Done;
+    let code = Code {
+        id: crypt::digest(text.expose()),
+        live: true,
+        client: flow.client.clone(),
+        redirect: flow.redirect.clone(),
+        redirect_given: request.redirect_uri.is_some(),
+        challenge: request.code_challenge,
+        details: request.received_details,
+        person: session.person.clone(),
+        facts: flow.facts.clone(),
+        rid: flow.rid.clone(),
+        exp: now.plus(CODE_LIFE),
+    };
+    let first = transaction!(ssa.store(), "issue-code", |tx| {
+        let first = flow::update(tx, &flow).await?;
+        if first {
+            flow::insert_code(tx, &code, now).await?;
+        }
+        Ok::<_, StoreError>(first)
+    })?;
+    if !first {
+        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
+    }
+    let target = success(ssa, &redirect, request.state.as_deref(), text.expose());
+    Ok(pages::leave(&target))
+}
+
+/// Ends the authorization with an error.
+async fn deny(
+    ssa: &Ssa,
+    mut flow: Flow,
+    error: &OAuthError,
+    reason: &'static str,
+) -> Result<Response, Refused> {
+    let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
+    let now = ssa.now();
+    flow.state = FlowState::Done;
+    transaction!(ssa.store(), "deny", |tx| {
+        // If somebody ended it meanwhile, the client has its answer; this one says only no.
+        flow::update(tx, &flow).await?;
+        let event = Event::AccessDenied {
+            endpoint: "oauth2/authorize".into(),
+            client: Some(flow.client.clone()),
+            person: flow.person.clone(),
+            reason: reason.into(),
+        };
+        ssa.audit().append(tx, event, now).await.map(drop)
+    })?;
+    let given = params(&flow.pairs)?;
+    Ok(pages::leave(&refusal(
+        ssa,
+        &redirect,
+        given.get("state"),
+        error,
+    )))
+}
+
+fn to_sic(ssa: &Ssa, rid: Digest32) -> Response {
+    // The fragment never reaches a log or a Referer.
+    pages::found(&format!("{}/a#{rid}", ssa.config().sic_url))
+}
+
+/// What a sealed request handle is bound to.
+pub(super) fn rid_place(person: &PersonId, client: &ClientId) -> String {
+    format!("ssa/rid/{person}/{client}")
+}
+
+fn open_rid(ssa: &Ssa, flow: &Flow, person: &PersonId) -> Option<Digest32> {
+    let rid = ssa
+        .sealer()
+        .open(&rid_place(person, &flow.client), flow.rid.as_ref()?)?;
+    Some(Digest32(rid.expose().try_into().ok()?))
+}
+
+fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
+    match error {
+        CallError::Refused(
+            Refusal::NotFound | Refusal::Mismatch | Refusal::KeyNotActive | Refusal::Level { .. },
+        ) => OAuthError::AccessDenied,
+        CallError::Refused(Refusal::Invalid { member }) => {
+            tracing::warn!(%member, "the SAM refused a member of a request");
+            OAuthError::InvalidDetails("the request can't be put before the signer")
+        }
+        CallError::Refused(Refusal::NotNow) | CallError::Unreachable => OAuthError::Unavailable,
+        CallError::Refused(refusal) => {
+            tracing::error!(%refusal, "the SAM refused a request");
+            OAuthError::ServerError
+        }
+        CallError::Unknown => OAuthError::ServerError,
+    }
+}

@@ -1,0 +1,148 @@
+//! The authorization request: checked, then kept until its person has decided.
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use csc_types::{AuthorizeRequest, HashType, OAuthError, Params, Purpose};
+use store_kit::transaction;
+use url::Url;
+
+use super::pushed::REFERENCE;
+use super::{Refused, params};
+use crate::clients::{self, Client};
+use crate::flow::{self, Flow, Pairs};
+use crate::pages::{self, Visit};
+use crate::session::Browser;
+use crate::{Ssa, crypt};
+
+pub(super) async fn authorize(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let pairs: Pairs = url::form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .collect();
+    match begin(&ssa, &visit, pairs).await {
+        Ok(response) => response,
+        // Client or redirect URI are not known to be right: the person is told, nobody else (RFC 6749 §4.1.2.1).
+        Err(refused) => pages::sorry(&ssa, &visit, pages::Trouble::of(&refused.told())),
+    }
+}
+
+async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refused> {
+    let now = ssa.now();
+    let given = params(&pairs)?;
+    let client = known_client(ssa, &given).await?;
+    let pairs = match given.get("request_uri") {
+        None => pairs,
+        Some(uri) => {
+            let reference = uri.strip_prefix(REFERENCE).unwrap_or_default();
+            let taken = transaction!(ssa.store(), "take-pushed", |tx| {
+                flow::take_pushed(tx, reference, client.id.as_str(), now).await
+            })?;
+            taken.ok_or(OAuthError::Invalid("request_uri"))?
+        }
+    };
+    let given = params(&pairs)?;
+    let redirect = client
+        .redirect(given.get("redirect_uri"))
+        .ok_or(OAuthError::Invalid("redirect_uri"))?;
+    let request = match AuthorizeRequest::parse(&given).and_then(|r| check(&r).map(|()| r)) {
+        Ok(request) => request,
+        Err(error) => {
+            let target = refusal(ssa, &redirect, given.get("state"), &error);
+            return Ok(pages::leave(&target));
+        }
+    };
+    let (browser, fresh) = match &visit.browser {
+        Some(browser) => (browser.clone(), false),
+        None => (Browser::new(crypt::draw(ssa.random())), true),
+    };
+    let handle = crypt::draw(ssa.random());
+    let flow = Flow::new(
+        &handle,
+        browser.id(),
+        client.id,
+        pairs,
+        redirect.into(),
+        now,
+    );
+    transaction!(ssa.store(), "begin-flow", |tx| {
+        flow::insert(tx, &flow).await
+    })?;
+    let lang = request.lang.as_deref().and_then(web_ui::Lang::from_tag);
+    let lang = lang.map_or(String::new(), |lang| format!("?lang={}", lang.tag()));
+    let next = format!("/oauth2/continue/{}{lang}", handle.expose());
+    let next = pages::go(&next);
+    Ok(if fresh {
+        pages::with_cookie(ssa, next, &browser)
+    } else {
+        next
+    })
+}
+
+async fn known_client(ssa: &Ssa, given: &Params) -> Result<Client, Refused> {
+    let id = given
+        .get("client_id")
+        .ok_or(OAuthError::Missing("client_id"))?;
+    let mut tx = ssa.store().read("client").await?;
+    let client = clients::find(&mut tx, id).await?;
+    Ok(client.ok_or(OAuthError::Invalid("client_id"))?)
+}
+
+/// What this service doesn't offer, although the messages allow it.
+pub(super) fn check(request: &AuthorizeRequest) -> Result<(), OAuthError> {
+    if request.account_token.is_some() {
+        // Ignoring it would let in whom the client meant to keep out.
+        return Err(OAuthError::Invalid("account_token"));
+    }
+    let Purpose::Credential(asked) = &request.purpose else {
+        return Ok(());
+    };
+    if asked.credential_id.is_none() {
+        return Err(OAuthError::InvalidDetails(
+            "credentialID is needed: this service chooses none",
+        ));
+    }
+    if asked.digests.is_empty() {
+        return Err(OAuthError::InvalidDetails(
+            "hashes are needed: every credential here has SCAL 2",
+        ));
+    }
+    if asked
+        .digests
+        .iter()
+        .any(|digest| digest.hash_type != HashType::Dtbsr)
+    {
+        return Err(OAuthError::InvalidDetails("hashType must be dtbsr"));
+    }
+    Ok(())
+}
+
+/// The client's URI with a code in it (RFC 6749 §4.1.2, RFC 9207 §2).
+pub(super) fn success(ssa: &Ssa, redirect: &Url, state: Option<&str>, code: &str) -> Url {
+    let mut target = redirect.clone();
+    target.query_pairs_mut().append_pair("code", code);
+    finish(ssa, target, state)
+}
+
+/// The client's URI with an error in it.
+pub(super) fn refusal(ssa: &Ssa, redirect: &Url, state: Option<&str>, error: &OAuthError) -> Url {
+    let mut target = redirect.clone();
+    target
+        .query_pairs_mut()
+        .append_pair("error", error.error())
+        .append_pair("error_description", &error.description());
+    finish(ssa, target, state.filter(|state| state.len() <= 255))
+}
+
+fn finish(ssa: &Ssa, mut target: Url, state: Option<&str>) -> Url {
+    if let Some(state) = state {
+        target.query_pairs_mut().append_pair("state", state);
+    }
+    target
+        .query_pairs_mut()
+        .append_pair("iss", &ssa.config().base_url);
+    target
+}

@@ -1,0 +1,113 @@
+//! OAuth 2.0 authorization server: code flow with PKCE S256 only, pushed requests, scopes `service` and `credential`
+//! (RFC 6749, 7636, 8252, 8414, 9126, 9207, 9396).
+
+mod approve;
+mod authorize;
+mod client_auth;
+mod metadata;
+mod pushed;
+mod token;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use csc_types::{OAuthError, Params};
+use store_kit::StoreError;
+
+use crate::Ssa;
+
+/// Longest form at the token and revocation endpoints in bytes.
+const FORM_LIMIT: usize = 2 << 20;
+/// Longest pushed request in bytes: 10,000 digests with labels.
+const PUSHED_LIMIT: usize = 4 << 20;
+
+pub(crate) fn router() -> Router<Ssa> {
+    Router::new()
+        .route("/oauth2/authorize", get(authorize::authorize))
+        .route("/oauth2/continue/{handle}", get(approve::proceed))
+        .route("/oauth2/agree", post(approve::agree))
+        .route("/oauth2/resume/{handle}", get(approve::resume))
+        .route("/oauth2/pushed_authorize", post(pushed::push))
+        .route("/oauth2/token", post(token::token))
+        .route("/oauth2/revoke", post(token::revoke))
+        .route("/revoke", post(token::revoke))
+        .route("/oauth2/jwks", get(metadata::jwks))
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(metadata::metadata),
+        )
+        .route("/.well-known/openid-configuration", get(metadata::metadata))
+}
+
+/// Why an OAuth endpoint says no.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    OAuth(OAuthError),
+    Store(StoreError),
+}
+
+impl From<OAuthError> for Refused {
+    fn from(error: OAuthError) -> Self {
+        Self::OAuth(error)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Refused {
+    /// What the client is told; trouble with the store goes to the operator's log.
+    pub(crate) fn told(self) -> OAuthError {
+        match self {
+            Self::OAuth(error) => error,
+            Self::Store(error) => {
+                tracing::error!(%error, "the store failed an OAuth request");
+                OAuthError::ServerError
+            }
+        }
+    }
+
+    /// The JSON answer of token, revocation and PAR endpoint.
+    fn answer(self, basic: bool) -> Response {
+        let error = self.told();
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut response = (status, Json(error.body())).into_response();
+        if status == StatusCode::UNAUTHORIZED && basic {
+            let realm = HeaderValue::from_static("Basic realm=\"natsuin\"");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, realm);
+        }
+        never_cached(response)
+    }
+}
+
+/// Answers with tokens, codes or references are kept by nobody on the way (RFC 6749 §5.1).
+fn never_cached(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// Reads a form body; `None` when it is too long or broken off.
+async fn form(body: Body, limit: usize) -> Result<crate::flow::Pairs, OAuthError> {
+    let too_long = |_| OAuthError::Invalid("body");
+    let bytes = axum::body::to_bytes(body, limit).await.map_err(too_long)?;
+    Ok(url::form_urlencoded::parse(&bytes).into_owned().collect())
+}
+
+/// Parameters of a list of pairs, each at most once.
+fn params(pairs: &crate::flow::Pairs) -> Result<Params, OAuthError> {
+    Params::from_pairs(pairs.iter().cloned())
+}

@@ -1,0 +1,48 @@
+//! Pushed authorization requests (RFC 9126).
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use csc_types::{AuthorizeRequest, ClientAuth, OAuthError, PushedResponse};
+use store_kit::transaction;
+
+use super::{PUSHED_LIMIT, Refused, client_auth, form, never_cached, params};
+use crate::{Ssa, crypt, flow};
+
+/// What a reference starts with (RFC 9126 §2.2).
+pub(super) const REFERENCE: &str = "urn:ietf:params:oauth:request_uri:";
+
+pub(super) async fn push(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    match store(&ssa, &headers, body).await {
+        Ok(answer) => never_cached((StatusCode::CREATED, Json(answer)).into_response()),
+        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+    }
+}
+
+async fn store(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<PushedResponse, Refused> {
+    let mut pairs = form(body, PUSHED_LIMIT).await?;
+    let given = params(&pairs)?;
+    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    if given.get("request_uri").is_some() {
+        return Err(OAuthError::Invalid("request_uri").into());
+    }
+    // The secret has done its work and isn't stored; the client is the one that authenticated.
+    pairs.retain(|(name, _)| name != "client_secret" && name != "client_id");
+    pairs.push(("client_id".to_owned(), client.id.to_string()));
+    let request = AuthorizeRequest::parse(&params(&pairs)?)?;
+    super::authorize::check(&request)?;
+    if client.redirect(request.redirect_uri.as_deref()).is_none() {
+        return Err(OAuthError::Invalid("redirect_uri").into());
+    }
+    let reference = crypt::draw(ssa.random());
+    let now = ssa.now();
+    transaction!(ssa.store(), "push", |tx| {
+        flow::push(tx, &reference, &client.id, &pairs, now).await
+    })?;
+    Ok(PushedResponse {
+        request_uri: format!("{REFERENCE}{}", reference.expose()),
+        expires_in: flow::PUSHED_LIFE.unsigned_abs(),
+    })
+}

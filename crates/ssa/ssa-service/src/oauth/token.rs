@@ -1,0 +1,260 @@
+//! Codes become tokens; tokens are revoked.
+
+use audit_log::Event;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use core_types::bytes::b64u;
+use core_types::{ClientId, Digest32, UnixTime, sha256};
+use csc_types::{
+    ClientAuth, Grant, OAuthError, Params, SecretText, SignatureAuthorization, TokenRequest,
+    TokenResponse,
+};
+use sam_api::Refusal;
+use sam_api::ssa::BindRequest;
+use service_kit::CallError;
+use store_kit::{StoreError, transaction};
+
+use super::{FORM_LIMIT, Refused, client_auth, form, never_cached, params};
+use crate::flow::{self, Code};
+use crate::tokens::{self, KeyFacts, SERVICE_LIFE, Scope, Token};
+use crate::{Ssa, crypt};
+
+pub(super) async fn token(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    match exchange(&ssa, &headers, body).await {
+        Ok(answer) => never_cached(Json(answer).into_response()),
+        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+    }
+}
+
+async fn exchange(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<TokenResponse, Refused> {
+    let given = params(&form(body, FORM_LIMIT).await?)?;
+    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    let request = TokenRequest::parse(&given)?;
+    let Grant::AuthorizationCode {
+        code,
+        redirect_uri,
+        code_verifier,
+    } = request.grant
+    else {
+        return Err(OAuthError::UnsupportedGrantType.into());
+    };
+    let presented = Presented {
+        client: client.id,
+        redirect_uri,
+        verifier: code_verifier,
+        details: request.details,
+    };
+    let now = ssa.now();
+    let spent = transaction!(ssa.store(), "spend-code", |tx| {
+        let Some(spent) = flow::spend_code(tx, code.expose()).await? else {
+            return Ok::<_, StoreError>(Err(OAuthError::InvalidCode));
+        };
+        let judged = judge(&spent, &presented, now);
+        if judged.is_err() {
+            // A code that comes twice, or from somebody else, has leaked (RFC 6749 §4.1.2).
+            flow::code_leaked(tx, &spent.id).await?;
+            tokens::revoke_grant(tx, &spent.id).await?;
+            let event = Event::AccessDenied {
+                endpoint: "oauth2/token".into(),
+                client: Some(presented.client.clone()),
+                person: Some(spent.person.clone()),
+                reason: "code".into(),
+            };
+            ssa.audit().append(tx, event, now).await?;
+        }
+        Ok(judged.map(|()| spent))
+    });
+    let code = spent??;
+    match (&code.facts, &code.rid) {
+        (None, None) => service(ssa, &code).await,
+        (Some(facts), Some(rid)) => credential(ssa, &code, facts, rid).await,
+        _ => Err(OAuthError::ServerError.into()),
+    }
+}
+
+/// What the client shows beside the code.
+struct Presented {
+    client: ClientId,
+    redirect_uri: Option<String>,
+    verifier: SecretText,
+    details: Option<SignatureAuthorization>,
+}
+
+/// Whether this code may become a token. It is spent by now in any case.
+fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthError> {
+    if !code.live || code.client != presented.client || now >= code.exp {
+        return Err(OAuthError::InvalidCode);
+    }
+    let same = match &presented.redirect_uri {
+        Some(uri) => *uri == code.redirect,
+        None => !code.redirect_given,
+    };
+    if !same {
+        return Err(OAuthError::RedirectMismatch);
+    }
+    let verifier = b64u(sha256(&[presented.verifier.expose().as_bytes()]).0);
+    if verifier != code.challenge {
+        return Err(OAuthError::InvalidCode);
+    }
+    match (&presented.details, &code.details) {
+        (None, _) => Ok(()),
+        // Compared by meaning: some clients spell the same digests differently here.
+        (Some(again), Some(first))
+            if SignatureAuthorization::parse(first).as_ref() == Ok(again) =>
+        {
+            Ok(())
+        }
+        (Some(_), _) => Err(OAuthError::InvalidDetails(
+            "authorization_details differ from those of the authorization request",
+        )),
+    }
+}
+
+async fn service(ssa: &Ssa, code: &Code) -> Result<TokenResponse, Refused> {
+    let text = crypt::draw(ssa.random());
+    let exp = ssa.now().plus(SERVICE_LIFE);
+    issue(ssa, code, &text, Scope::Service, exp).await?;
+    Ok(TokenResponse {
+        access_token: text,
+        token_type: "Bearer".to_owned(),
+        expires_in: SERVICE_LIFE.unsigned_abs(),
+        refresh_token: None,
+        credential_id: None,
+        authorization_details: None,
+    })
+}
+
+async fn credential(
+    ssa: &Ssa,
+    code: &Code,
+    facts: &KeyFacts,
+    rid: &[u8],
+) -> Result<TokenResponse, Refused> {
+    let rid = open_rid(ssa, code, rid).ok_or(OAuthError::ServerError)?;
+    let text = crypt::draw(ssa.random());
+    let request = BindRequest {
+        rid,
+        grant: crypt::grant(text.expose()),
+    };
+    let bound = ssa.sam().bind(&request).await.map_err(bind_refused)?;
+    if bound.key != facts.key {
+        tracing::error!("the SAM bound a token to another key than the one prepared");
+        return Err(OAuthError::ServerError.into());
+    }
+    issue(
+        ssa,
+        code,
+        &text,
+        Scope::Credential(facts.clone()),
+        bound.sign_until,
+    )
+    .await?;
+    let key = facts.key.to_string();
+    let details = code
+        .details
+        .as_deref()
+        .map(|details| csc_types::details::granted(details, &key));
+    let left = bound.sign_until.0.saturating_sub(ssa.now().0).max(0);
+    Ok(TokenResponse {
+        access_token: text,
+        token_type: "Bearer".to_owned(),
+        expires_in: left.unsigned_abs(),
+        refresh_token: None,
+        authorization_details: details.transpose()?,
+        credential_id: Some(key),
+    })
+}
+
+async fn issue(
+    ssa: &Ssa,
+    code: &Code,
+    text: &SecretText,
+    scope: Scope,
+    exp: UnixTime,
+) -> Result<(), Refused> {
+    let now = ssa.now();
+    let token = Token {
+        scope,
+        client: code.client.clone(),
+        person: code.person.clone(),
+        exp,
+        revoked: false,
+    };
+    transaction!(ssa.store(), "issue-token", |tx| {
+        if !flow::code_is_spent(tx, &code.id).await? {
+            return Err(Refused::from(OAuthError::InvalidCode));
+        }
+        tokens::insert(tx, text, &code.id, &token, now).await?;
+        let event = Event::TokenIssued {
+            client: token.client.clone(),
+            person: token.person.clone(),
+            scope: token.scope.name().into(),
+            token: crypt::grant(text.expose()),
+        };
+        ssa.audit().append(tx, event, now).await?;
+        Ok(())
+    })
+}
+
+fn open_rid(ssa: &Ssa, code: &Code, sealed: &[u8]) -> Option<Digest32> {
+    let place = super::approve::rid_place(&code.person, &code.client);
+    let rid = ssa.sealer().open(&place, sealed)?;
+    Some(Digest32(rid.expose().try_into().ok()?))
+}
+
+fn bind_refused(error: CallError<Refusal>) -> OAuthError {
+    match error {
+        CallError::Refused(
+            Refusal::NotFound
+            | Refusal::NotApproved
+            | Refusal::Expired
+            | Refusal::Used
+            | Refusal::Mismatch,
+        ) => OAuthError::InvalidCode,
+        CallError::Refused(Refusal::NotNow) | CallError::Unreachable => OAuthError::Unavailable,
+        CallError::Refused(refusal) => {
+            tracing::error!(%refusal, "the SAM refused to bind a token");
+            OAuthError::ServerError
+        }
+        CallError::Unknown => OAuthError::ServerError,
+    }
+}
+
+pub(super) async fn revoke(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    match revoked(&ssa, &headers, body).await {
+        Ok(()) => never_cached(StatusCode::NO_CONTENT.into_response()),
+        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+    }
+}
+
+/// Unlike RFC 7009 §2.2, CSC calls an unknown token an error.
+async fn revoked(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<(), Refused> {
+    let given: Params = params(&form(body, FORM_LIMIT).await?)?;
+    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    let token = given.get("token").ok_or(OAuthError::Missing("token"))?;
+    match given.get("token_type_hint") {
+        None | Some("access_token" | "refresh_token") => {}
+        Some(_) => return Err(OAuthError::Invalid("token_type_hint").into()),
+    }
+    let token = SecretText::new(token.to_owned());
+    let now = ssa.now();
+    let done = transaction!(ssa.store(), "revoke-token", |tx| {
+        let done = tokens::revoke(tx, &token, &client.id).await?;
+        if done {
+            let event = Event::TokenRevoked {
+                client: client.id.clone(),
+                token: crypt::grant(token.expose()),
+            };
+            ssa.audit().append(tx, event, now).await?;
+        }
+        Ok::<_, StoreError>(done)
+    })?;
+    if done {
+        Ok(())
+    } else {
+        Err(OAuthError::Invalid("token").into())
+    }
+}

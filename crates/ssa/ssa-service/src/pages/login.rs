@@ -1,0 +1,379 @@
+//! Logging in and out, and the two pages inside an authorization that aren't the SIC's.
+
+use askama::Template;
+use axum::extract::{Form, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use core_types::SecretBytes;
+use serde::Deserialize;
+use store_kit::{StoreError, transaction};
+use web_ui::{Arg, Messages};
+
+use super::{Content, Trouble, Visit, go, own_form, show, sorry, source, with_cookie};
+use crate::flow::{self, Flow};
+use crate::session::{self, Browser};
+use crate::users::{Login, LoginOutcome};
+use crate::{Ssa, clients, crypt};
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginView {
+    m: Messages,
+    token: String,
+    /// Handle of the authorization that wants a login; empty without one.
+    flow: String,
+    /// Page to go to; empty for the keys.
+    next: String,
+    name: String,
+    /// What the login is for.
+    why: String,
+    /// What was wrong.
+    error: String,
+}
+
+#[derive(Template)]
+#[template(path = "consent.html")]
+struct ConsentView {
+    m: Messages,
+    token: String,
+    flow: String,
+    client: String,
+}
+
+#[derive(Template)]
+#[template(path = "undecided.html")]
+struct UndecidedView {
+    m: Messages,
+    link: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    next: String,
+}
+
+/// The login form. Unknown members are ignored; missing ones count as empty.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Submitted {
+    token: String,
+    flow: String,
+    next: String,
+    name: String,
+    password: String,
+    code: String,
+}
+
+/// `GET /login`
+pub(super) async fn page(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let (browser, fresh) = known_or_new(&ssa, &visit);
+    let view = LoginView {
+        m: visit.words(),
+        token: browser.form_token(),
+        flow: String::new(),
+        next: allowed(&wanted.next).to_owned(),
+        name: String::new(),
+        why: String::new(),
+        error: String::new(),
+    };
+    let page = show_login(&ssa, &visit, &view, Vec::new());
+    if fresh {
+        with_cookie(&ssa, page, &browser)
+    } else {
+        page
+    }
+}
+
+/// The browser's cookie, or a new one.
+pub(super) fn known_or_new(ssa: &Ssa, visit: &Visit) -> (Browser, bool) {
+    match &visit.browser {
+        Some(browser) => (browser.clone(), false),
+        None => (Browser::new(crypt::draw(ssa.random())), true),
+    }
+}
+
+/// Pages that a login may lead to: our own, by name.
+fn allowed(next: &str) -> &str {
+    let plain = next
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
+    let known = ["/keys", "/enrolled/", "/enrol/"]
+        .iter()
+        .any(|start| next.starts_with(start));
+    if plain && known { next } else { "" }
+}
+
+/// To the login page and back to `next`.
+pub(super) fn first(next: &str) -> Response {
+    go(&format!("/login?next={}", allowed(next)))
+}
+
+fn show_login(ssa: &Ssa, visit: &Visit, view: &LoginView, leads: Vec<String>) -> Response {
+    let body = view.render().unwrap_or_default();
+    let title = view.m.t("portal-login-title");
+    let status = if view.error.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::FORBIDDEN
+    };
+    let content = Content {
+        leads,
+        status,
+        switch: view.error.is_empty(),
+        ..Content::new(&title, &body)
+    };
+    show(ssa, visit, content)
+}
+
+/// The login page of an authorization.
+pub(crate) async fn for_flow(
+    ssa: &Ssa,
+    visit: &Visit,
+    browser: &Browser,
+    handle: &str,
+    flow: &Flow,
+) -> Result<Response, StoreError> {
+    let why = why(ssa, visit, flow).await?;
+    let view = LoginView {
+        m: visit.words(),
+        token: browser.form_token(),
+        flow: handle.to_owned(),
+        next: String::new(),
+        name: String::new(),
+        why,
+        error: String::new(),
+    };
+    Ok(show_login(ssa, visit, &view, leads(ssa, flow)))
+}
+
+async fn why(ssa: &Ssa, visit: &Visit, flow: &Flow) -> Result<String, StoreError> {
+    let client = client_name(ssa, flow).await?;
+    let id = if flow.signs() {
+        "portal-login-to-sign"
+    } else {
+        "portal-login-to-read"
+    };
+    Ok(visit.words().f(id, &[("app", Arg::Text(&client))]))
+}
+
+async fn client_name(ssa: &Ssa, flow: &Flow) -> Result<String, StoreError> {
+    let mut tx = ssa.store().read("client").await?;
+    let client = clients::find(&mut tx, flow.client.as_str()).await?;
+    Ok(client.map(|client| client.name).unwrap_or_default())
+}
+
+/// Browsers hold a form to its policy through all redirects that follow (Chromium).
+fn leads(ssa: &Ssa, flow: &Flow) -> Vec<String> {
+    let client = source(&flow.redirect);
+    client
+        .into_iter()
+        .chain([ssa.config().sic_url.clone()])
+        .collect()
+}
+
+/// Asks whether the client may see the list of keys.
+pub(crate) async fn consent(
+    ssa: &Ssa,
+    visit: &Visit,
+    browser: &Browser,
+    handle: &str,
+    flow: &Flow,
+) -> Result<Response, StoreError> {
+    let words = visit.words();
+    let client = client_name(ssa, flow).await?;
+    let title = words.f("portal-consent-title", &[("app", Arg::Text(&client))]);
+    let view = ConsentView {
+        m: words,
+        token: browser.form_token(),
+        flow: handle.to_owned(),
+        client: web_ui::clean(&client),
+    };
+    let body = view.render().unwrap_or_default();
+    let content = Content {
+        leads: leads(ssa, flow),
+        inside: true,
+        ..Content::new(&title, &body)
+    };
+    Ok(show(ssa, visit, content))
+}
+
+/// The signer came back from the SIC page without having decided.
+pub(crate) fn undecided(ssa: &Ssa, visit: &Visit, handle: &str) -> Response {
+    let view = UndecidedView {
+        m: visit.words(),
+        link: format!("/oauth2/continue/{handle}"),
+    };
+    let body = view.render().unwrap_or_default();
+    let title = view.m.t("portal-undecided-title");
+    show(ssa, visit, Content::new(&title, &body))
+}
+
+/// `POST /login`
+pub(super) async fn submit(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<Submitted>,
+) -> Response {
+    match submitted(&ssa, &visit, &headers, form).await {
+        Ok(response) => response,
+        Err(error) => sorry(&ssa, &visit, error.into()),
+    }
+}
+
+async fn submitted(
+    ssa: &Ssa,
+    visit: &Visit,
+    headers: &HeaderMap,
+    form: Submitted,
+) -> Result<Response, StoreError> {
+    let Some(browser) = &visit.browser else {
+        return Ok(sorry(ssa, visit, Trouble::ForeignForm));
+    };
+    if !own_form(ssa, headers, browser, &form.token) {
+        return Ok(sorry(ssa, visit, Trouble::ForeignForm));
+    }
+    let flow = match form.flow.is_empty() {
+        true => None,
+        false => {
+            let mut tx = ssa.store().read("flow").await?;
+            let found = flow::find(&mut tx, &form.flow, &browser.id(), ssa.now()).await?;
+            drop(tx);
+            let Some(found) = found else {
+                return Ok(sorry(ssa, visit, Trouble::LinkExpired));
+            };
+            Some(found)
+        }
+    };
+    // A new cookie for the session: one that was planted before the login is worth nothing after it.
+    let fresh = Browser::new(crypt::draw(ssa.random()));
+    let login = Login {
+        name: form.name.clone(),
+        password: SecretBytes::from(form.password),
+        code: form.code.chars().filter(|c| !c.is_whitespace()).collect(),
+    };
+    let words = visit.words();
+    let error = match ssa.log_in(login, &fresh).await? {
+        LoginOutcome::In => {
+            let next = entered(ssa, browser, &fresh, flow, &form.flow, &form.next).await?;
+            return Ok(with_cookie(ssa, go(&next), &fresh));
+        }
+        LoginOutcome::Wrong => words.t("portal-login-wrong"),
+        LoginOutcome::Wait { seconds } => {
+            let minutes = seconds.unsigned_abs().div_ceil(60);
+            words.n("portal-login-wait", minutes)
+        }
+    };
+    let why = match &flow {
+        Some(flow) => why(ssa, visit, flow).await?,
+        None => String::new(),
+    };
+    let view = LoginView {
+        m: words,
+        token: browser.form_token(),
+        flow: form.flow,
+        next: allowed(&form.next).to_owned(),
+        name: form.name,
+        why,
+        error,
+    };
+    let leads = flow
+        .as_ref()
+        .map(|flow| leads(ssa, flow))
+        .unwrap_or_default();
+    Ok(show_login(ssa, visit, &view, leads))
+}
+
+/// The authorization follows its browser to the new cookie. Answers where to go.
+async fn entered(
+    ssa: &Ssa,
+    old: &Browser,
+    fresh: &Browser,
+    flow: Option<Flow>,
+    handle: &str,
+    next: &str,
+) -> Result<String, StoreError> {
+    let now = ssa.now();
+    transaction!(ssa.store(), "entered", |tx| {
+        session::end(tx, old).await?;
+        if let Some(mut flow) = flow.clone() {
+            flow.browser = fresh.id();
+            flow::update(tx, &flow).await?;
+            if !flow.signs() {
+                // The page that was answered named the client and what it gets.
+                session::consent(tx, &fresh.id(), flow.client.as_str(), now).await?;
+            }
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(match (flow, allowed(next)) {
+        (Some(_), _) => format!("/oauth2/continue/{handle}"),
+        (None, "") => "/keys".to_owned(),
+        (None, next) => next.to_owned(),
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Leaving {
+    token: String,
+}
+
+/// `POST /logout`
+pub(super) async fn log_out(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<Leaving>,
+) -> Response {
+    let Some(browser) = &visit.browser else {
+        return go("/");
+    };
+    if !own_form(&ssa, &headers, browser, &form.token) {
+        return sorry(&ssa, &visit, Trouble::ForeignForm);
+    }
+    let ended = async {
+        let Some(session) = ssa.session(Some(browser)).await? else {
+            return Ok(());
+        };
+        transaction!(ssa.store(), "log-out", |tx| {
+            session::end(tx, browser).await?;
+            let event = audit_log::Event::LoggedOut {
+                person: session.person.clone(),
+                reason: "asked".into(),
+            };
+            ssa.audit().append(tx, event, ssa.now()).await.map(drop)
+        })
+    };
+    if let Err(error) = ended.await {
+        return sorry(&ssa, &visit, Trouble::from(error));
+    }
+    let mut response = go("/");
+    let cookie = session::forget_cookie(ssa.config().https());
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_leads_to_our_own_pages_only() {
+        assert_eq!(allowed("/enrolled/v1"), "/enrolled/v1");
+        for bad in [
+            "https://evil.example",
+            "//evil.example",
+            "/keys?x",
+            "/\\evil",
+            "/enrolled/%2f",
+            "/other",
+        ] {
+            assert_eq!(allowed(bad), "", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Pages that say what happened and what to do.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use csc_types::OAuthError;
+use store_kit::StoreError;
+use web_ui::Messages;
+
+use super::{Content, Visit, show};
+use crate::Ssa;
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The application sent a request that can't be answered to it.
+    BadRequest,
+    /// Unknown, another browser's, or too old: strangers are told the same.
+    LinkExpired,
+    LinkUsed,
+    /// The form wasn't one of our pages in this browser.
+    ForeignForm,
+    /// RA, CA or SAM gave no answer; loading again is right.
+    NotNow,
+    Refused,
+    Internal,
+    NotFound,
+}
+
+impl Trouble {
+    /// Trouble with an authorization request before its client could be told.
+    pub(crate) fn of(error: &OAuthError) -> Self {
+        match error {
+            OAuthError::ServerError => Self::Internal,
+            OAuthError::Unavailable => Self::NotNow,
+            _ => Self::BadRequest,
+        }
+    }
+
+    fn id(self) -> &'static str {
+        match self {
+            Self::BadRequest => "portal-trouble-request",
+            Self::LinkExpired => "portal-trouble-link",
+            Self::LinkUsed => "portal-trouble-used",
+            Self::ForeignForm => "portal-trouble-form",
+            Self::NotNow => "portal-trouble-not-now",
+            Self::Refused => "portal-trouble-refused",
+            Self::Internal => "portal-trouble-internal",
+            Self::NotFound => "not-found",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::LinkUsed => StatusCode::GONE,
+            Self::ForeignForm | Self::Refused => StatusCode::FORBIDDEN,
+            Self::NotNow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed a page");
+        Self::Internal
+    }
+}
+
+#[derive(Template)]
+#[template(path = "trouble.html")]
+struct View {
+    m: Messages,
+    id: &'static str,
+    remedy: String,
+}
+
+/// The page for it.
+pub(crate) fn sorry(ssa: &Ssa, visit: &Visit, trouble: Trouble) -> Response {
+    let words = visit.words();
+    let view = View {
+        m: words,
+        id: trouble.id(),
+        remedy: format!("{}-do", trouble.id()),
+    };
+    let body = view.render().unwrap_or_default();
+    let title = words.t(trouble.id());
+    let content = Content {
+        status: trouble.status(),
+        ..Content::new(&title, &body)
+    };
+    show(ssa, visit, content)
+}
+
+pub(super) async fn nothing_here(State(ssa): State<Ssa>, visit: Visit) -> Response {
+    sorry(&ssa, &visit, Trouble::NotFound)
+}

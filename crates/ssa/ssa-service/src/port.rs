@@ -1,0 +1,116 @@
+//! The two neighbours the SSA asks: the SAM, and the RA with its CA. Traits, so that tests stand in for them.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use core_types::rpc::Method;
+use sam_api::ssa;
+use sap::enrol::{CertifyRequest, CertifyResponse};
+use service_kit::http::HttpOptions;
+use service_kit::{CallError, Trouble};
+
+/// What comes of asking a neighbour.
+pub type Asked<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+/// What comes of calling a method of the SAM.
+pub type Called<'a, M> = Asked<'a, <M as Method>::Response, CallError<<M as Method>::Refusal>>;
+
+macro_rules! sam_port {
+    ($($(#[$doc:meta])* $name:ident: $method:ident;)*) => {
+        /// The SAM as the SSA may call it.
+        pub trait SamPort: Send + Sync {$(
+            $(#[$doc])*
+            fn $name<'a>(
+                &'a self,
+                request: &'a <ssa::$method as Method>::Request,
+            ) -> Called<'a, ssa::$method>;
+        )*}
+
+        impl SamPort for service_kit::Client {$(
+            fn $name<'a>(
+                &'a self,
+                request: &'a <ssa::$method as Method>::Request,
+            ) -> Called<'a, ssa::$method> {
+                Box::pin(self.call::<ssa::$method>(request))
+            }
+        )*}
+    };
+}
+
+sam_port! {
+    /// What this SAM is and can do.
+    about: About;
+    /// Stores a request to sign.
+    prepare: Prepare;
+    /// State of a request.
+    status: Status;
+    /// Binds a token to an approved act.
+    bind: Bind;
+    /// Signs.
+    sign: Sign;
+    /// Registers a voucher.
+    voucher: Voucher;
+    /// State of an enrolment.
+    enrolment: Enrolment;
+    /// Hands over a certificate.
+    certificate: Certificate;
+    /// Keys of a person.
+    keys: Keys;
+}
+
+/// The RA and CA that turn an enrolment into a certificate (`sap.md` §8, steps 5 and 6).
+pub trait CertifyPort: Send + Sync {
+    /// Asks for approval and certificate.
+    fn certify<'a>(
+        &'a self,
+        request: &'a CertifyRequest,
+    ) -> Asked<'a, CertifyResponse, CertifyError>;
+}
+
+/// Why there is no certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertifyError {
+    /// The RA or CA said no.
+    #[error("the registration authority refused (status {0})")]
+    Refused(u16),
+    /// No usable answer came; asking again later is right.
+    #[error("the registration authority gave no usable answer")]
+    Unreachable,
+}
+
+/// `POST /ra/certify` over HTTP.
+#[derive(Debug, Clone)]
+pub struct HttpCertifier {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl HttpCertifier {
+    /// A certifier behind `url`, the whole address of the method.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the TLS material can't be used.
+    pub fn new(url: impl Into<String>, options: &HttpOptions) -> Result<Self, Trouble> {
+        Ok(Self {
+            url: url.into(),
+            http: service_kit::http::client(options)?,
+        })
+    }
+}
+
+impl CertifyPort for HttpCertifier {
+    fn certify<'a>(
+        &'a self,
+        request: &'a CertifyRequest,
+    ) -> Asked<'a, CertifyResponse, CertifyError> {
+        Box::pin(async move {
+            let unreachable = |_| CertifyError::Unreachable;
+            let answer = self.http.post(&self.url).json(request).send().await;
+            let answer = answer.map_err(unreachable)?;
+            let status = answer.status();
+            if status.is_client_error() {
+                return Err(CertifyError::Refused(status.as_u16()));
+            }
+            answer.json().await.map_err(unreachable)
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Access tokens: opaque, stored as digests, bound to client, person, scope and, for signing, to one key.
+
+use core_types::{ClientId, KeyAlg, KeyId, PersonId, UnixTime};
+use csc_types::SecretText;
+use store_kit::{Row, StoreError, Tx, sql};
+
+use crate::crypt::digest;
+
+/// Life of a service token in seconds.
+pub(crate) const SERVICE_LIFE: i64 = 3600;
+
+/// What a token allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Read about the person's credentials.
+    Service,
+    /// Sign with one key, as the SAM decides.
+    Credential(KeyFacts),
+}
+
+impl Scope {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Credential(_) => "credential",
+        }
+    }
+}
+
+/// What is known about a key when its use is authorized, so that signing needs no further question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyFacts {
+    pub(crate) key: KeyId,
+    pub(crate) alg: KeyAlg,
+    /// End of the certificate.
+    pub(crate) not_after: UnixTime,
+}
+
+/// A token as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Token {
+    pub(crate) scope: Scope,
+    pub(crate) client: ClientId,
+    pub(crate) person: PersonId,
+    pub(crate) exp: UnixTime,
+    pub(crate) revoked: bool,
+}
+
+impl Token {
+    pub(crate) fn live(&self, now: UnixTime) -> bool {
+        !self.revoked && now < self.exp
+    }
+}
+
+/// Stores a token; `grant` is the id of the code it was issued for.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    text: &SecretText,
+    grant: &str,
+    token: &Token,
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    // Kept for a day, so that an old token is called expired and not unknown.
+    let old = now.plus(-24 * 60 * 60).0;
+    tx.execute(sql("DELETE FROM ssa_token WHERE exp < $1").bind(old))
+        .await?;
+    let insert = "INSERT INTO ssa_token (id, grant_id, scope, client, person, key, alg, not_after, exp, revoked) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)";
+    let facts = match &token.scope {
+        Scope::Service => None,
+        Scope::Credential(facts) => Some(facts),
+    };
+    let insert = sql(insert)
+        .bind(digest(text.expose()))
+        .bind(grant)
+        .bind(token.scope.name())
+        .bind(token.client.as_str())
+        .bind(token.person.as_str())
+        .bind(facts.map(|f| f.key.as_str()))
+        .bind(facts.map(|f| f.alg.name()))
+        .bind(facts.map(|f| f.not_after.0))
+        .bind(token.exp.0);
+    tx.execute(insert).await.map(drop)
+}
+
+/// Finds a token by its text.
+pub(crate) async fn find(tx: &mut Tx, text: &SecretText) -> Result<Option<Token>, StoreError> {
+    let query = "SELECT scope, client, person, key, alg, not_after, exp, revoked FROM ssa_token WHERE id = $1";
+    let row = tx
+        .fetch_optional(sql(query).bind(digest(text.expose())))
+        .await?;
+    row.map(|row| read(&row)).transpose()
+}
+
+/// Revokes a token of this client; `false` when it has none of this text.
+pub(crate) async fn revoke(
+    tx: &mut Tx,
+    text: &SecretText,
+    client: &ClientId,
+) -> Result<bool, StoreError> {
+    let update = "UPDATE ssa_token SET revoked = 1 WHERE id = $1 AND client = $2";
+    let update = sql(update)
+        .bind(digest(text.expose()))
+        .bind(client.as_str());
+    Ok(tx.execute(update).await? == 1)
+}
+
+/// Revokes everything that was issued for a code.
+pub(crate) async fn revoke_grant(tx: &mut Tx, grant: &str) -> Result<u64, StoreError> {
+    let update = "UPDATE ssa_token SET revoked = 1 WHERE grant_id = $1 AND revoked = 0";
+    tx.execute(sql(update).bind(grant)).await
+}
+
+fn read(row: &Row) -> Result<Token, StoreError> {
+    let scope = match row.text("scope")?.as_str() {
+        "service" => Scope::Service,
+        "credential" => Scope::Credential(read_facts(row)?.ok_or(StoreError::Column("key"))?),
+        _ => return Err(StoreError::Column("scope")),
+    };
+    Ok(Token {
+        scope,
+        client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
+        person: PersonId::parse(row.text("person")?).map_err(|_| StoreError::Column("person"))?,
+        exp: UnixTime(row.int("exp")?),
+        revoked: row.int("revoked")? != 0,
+    })
+}
+
+/// Reads the columns `key`, `alg` and `not_after`.
+pub(crate) fn read_facts(row: &Row) -> Result<Option<KeyFacts>, StoreError> {
+    let Some(key) = row.maybe_text("key")? else {
+        return Ok(None);
+    };
+    let name = row.text("alg")?;
+    let alg = KeyAlg::ALL.into_iter().find(|alg| alg.name() == name);
+    Ok(Some(KeyFacts {
+        key: KeyId::parse(key).map_err(|_| StoreError::Column("key"))?,
+        alg: alg.ok_or(StoreError::Column("alg"))?,
+        not_after: UnixTime(row.int("not_after")?),
+    }))
+}
