@@ -1,1 +1,26 @@
-//! To be written.
+//! What the SAM decides, as pure functions of state, request and time (`sap.md` §§4-8, 11).
+//!
+//! Levels and which proof counts where, verification of passkeys, PINs and one-time codes, minting of acts and
+//! their state machine, certification requests and the acceptance of certificates. Never knows a store, a server,
+//! a clock, a private key of a signer, the SSA or the SIC host.
+
+pub mod act;
+pub mod cbor;
+pub mod certificate;
+pub mod cose;
+pub mod csr;
+pub mod enrol;
+pub mod evidence;
+pub mod label;
+pub mod level;
+pub mod passkey;
+pub mod pin;
+pub mod reason;
+pub mod secrets;
+pub mod state;
+pub mod strict_json;
+pub mod totp;
+
+pub use level::{FactorKind, KeyFacts, Policy};
+pub use reason::Reason;
+pub use state::ActState;

@@ -1,1 +1,22 @@
-//! To be written.
+//! The SAM's shell: its store, its keys, the flows of `sap.md` §§5-8 around the decisions of `sam-core`, and its two
+//! listeners.
+//!
+//! The only caller of the CM, through the port of `cm-api`. Must never know an account, a session, a token other
+//! than by its digest, or an implementation of the CM.
+
+mod audit;
+mod config;
+mod failed;
+mod flows;
+mod http;
+mod records;
+mod ring;
+mod rows;
+mod sam;
+mod sealer;
+mod verify;
+
+pub use config::{KnownClient, SamConfig};
+pub use http::{gateway_router, ssa_router};
+pub use rows::MIGRATIONS;
+pub use sam::{Sam, StartError};

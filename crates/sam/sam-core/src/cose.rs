@@ -1,0 +1,92 @@
+//! Public keys of authenticators: COSE (RFC 9052, RFC 9053) with the three algorithms we register.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+    UnparsedPublicKey,
+};
+use core_types::{B64, Digest32};
+use serde::{Deserialize, Serialize};
+
+use crate::cbor::Cbor;
+
+/// An authenticator's public key; its algorithm is fixed by its form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "alg", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CoseKey {
+    /// ECDSA on P-256 with SHA-256 (COSE −7).
+    Es256 {
+        /// Coordinate.
+        x: Digest32,
+        /// Coordinate.
+        y: Digest32,
+    },
+    /// Ed25519 (COSE −8).
+    Eddsa {
+        /// Encoded point.
+        x: Digest32,
+    },
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (COSE −257), 2048 to 8192 bits.
+    Rs256 {
+        /// Modulus, big endian.
+        n: B64,
+        /// Exponent, big endian.
+        e: B64,
+    },
+}
+
+impl CoseKey {
+    /// Reads a COSE_Key that holds exactly the members of its kind.
+    pub fn from_cbor(cbor: &Cbor) -> Option<Self> {
+        let int = |label| match cbor.get_int(label) {
+            Some(Cbor::Int(n)) => Some(*n),
+            _ => None,
+        };
+        let bytes = |label| cbor.get_int(label)?.bytes();
+        let half = |label| bytes(label)?.try_into().ok().map(Digest32);
+        let members = cbor.map()?.len();
+        match (int(1)?, int(3)?) {
+            (2, -7) if int(-1)? == 1 && members == 5 => Some(Self::Es256 {
+                x: half(-2)?,
+                y: half(-3)?,
+            }),
+            (1, -8) if int(-1)? == 6 && members == 4 => Some(Self::Eddsa { x: half(-2)? }),
+            (3, -257) if members == 4 => {
+                let (n, e) = (bytes(-1)?, bytes(-2)?);
+                let sane = (256..=1024).contains(&n.len()) && (1..=8).contains(&e.len());
+                sane.then(|| Self::Rs256 {
+                    n: B64(n.to_vec()),
+                    e: B64(e.to_vec()),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// COSE algorithm number.
+    pub fn cose_alg(&self) -> i64 {
+        match self {
+            Self::Es256 { .. } => -7,
+            Self::Eddsa { .. } => -8,
+            Self::Rs256 { .. } => -257,
+        }
+    }
+
+    /// Whether `sig` is this key's signature over `message`.
+    pub fn verifies(&self, message: &[u8], sig: &[u8]) -> bool {
+        let done = match self {
+            Self::Es256 { x, y } => {
+                let mut point = vec![4];
+                point.extend_from_slice(&x.0);
+                point.extend_from_slice(&y.0);
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(message, sig)
+            }
+            Self::Eddsa { x } => UnparsedPublicKey::new(&ED25519, x.0).verify(message, sig),
+            Self::Rs256 { n, e } => RsaPublicKeyComponents { n: &n.0, e: &e.0 }.verify(
+                &RSA_PKCS1_2048_8192_SHA256,
+                message,
+                sig,
+            ),
+        };
+        done.is_ok()
+    }
+}

@@ -1,0 +1,391 @@
+//! Decisions of enrolment: vouchers, factors and what the RA approves (`sap.md` §8).
+
+use core_types::{
+    B64, Digest32, FactorId, KeyAlg, KeyId, Level, PersonId, SecretBytes, UnixTime, VoucherId,
+    sha256,
+};
+use jose::Jwk;
+use sap::enrol::{Certify, EnrolmentRecord, Invite, InvitedBy};
+use sap::{TYP_CERTIFY, TYP_INVITE};
+use serde::{Deserialize, Serialize};
+
+use crate::level::FactorKind;
+use crate::passkey::Passkey;
+use crate::{Reason, csr};
+
+/// Tries with the secret of a voucher.
+pub const MAX_VOUCHER_TRIES: u8 = 5;
+/// Failures after which PIN and one-time code are locked.
+pub const MAX_FAILS: u8 = 10;
+/// Longest life of a voucher in seconds.
+pub const MAX_VOUCHER_LIFE: i64 = 90 * 24 * 3600;
+/// Most keys of one voucher.
+pub const MAX_KEYS: usize = 8;
+
+/// Where a voucher stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VoucherPhase {
+    /// Waits for the person.
+    Open,
+    /// Factors were enrolled with it.
+    Used,
+    /// Too many wrong secrets.
+    Dead,
+}
+
+/// A voucher as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Voucher {
+    /// The invitation.
+    pub invite: Invite,
+    /// The RA's JWS, or the JSON of the SSA's invitation.
+    pub source: String,
+    /// Who invited.
+    pub by: InvitedBy,
+    /// Service identity that brought it.
+    pub service: String,
+    /// Where the page goes.
+    pub return_uri: String,
+    /// Where it stands.
+    pub phase: VoucherPhase,
+    /// Tries with the secret so far.
+    pub tries: u8,
+    /// The act minted last.
+    pub act: Option<Digest32>,
+    /// Seed handed out for this enrolment, base64url in the sealed row only.
+    pub seed: Option<Seed>,
+    /// What the enrolment made.
+    pub enrolled: Option<Enrolled>,
+}
+
+/// A seed that was handed out and isn't confirmed yet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seed {
+    /// Act for which it was handed out.
+    pub act: Digest32,
+    /// 20 bytes.
+    pub seed: SecretBytes,
+}
+
+impl PartialEq for Seed {
+    fn eq(&self, other: &Self) -> bool {
+        self.act == other.act && self.seed.ct_eq(other.seed.expose())
+    }
+}
+
+impl Eq for Seed {}
+
+/// What an enrolment made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolled {
+    /// The act.
+    pub act: Digest32,
+    /// Time.
+    pub at: UnixTime,
+    /// Digest of the factor set.
+    pub factors: Digest32,
+    /// Highest level one of the factors counts at.
+    pub authorization: Level,
+    /// Keys made so far, in the order of the invitation.
+    pub keys: Vec<KeyId>,
+}
+
+impl Voucher {
+    /// Ceiling of levels: what the SSA invites stays at level 1, whatever it says.
+    pub fn ceiling(&self) -> Level {
+        match self.by {
+            InvitedBy::Ra => self.invite.ceiling,
+            InvitedBy::Ssa => Level::One,
+        }
+    }
+
+    /// Digest of the invitation as it was brought.
+    pub fn invite_digest(&self) -> Digest32 {
+        sha256(&[self.source.as_bytes()])
+    }
+
+    /// Whether the voucher can be used.
+    ///
+    /// # Errors
+    /// [`Reason`] saying why not.
+    pub fn check_open(&self, now: UnixTime) -> Result<(), Reason> {
+        match self.phase {
+            VoucherPhase::Open if now < self.invite.exp => Ok(()),
+            VoucherPhase::Open => Err(Reason::Expired),
+            VoucherPhase::Used => Err(Reason::Used),
+            VoucherPhase::Dead => Err(Reason::TooManyTries),
+        }
+    }
+
+    /// Counts a try before the secret is compared. The fifth failure leaves the voucher dead.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn try_secret(&self, now: UnixTime) -> Result<Self, Reason> {
+        self.check_open(now)?;
+        let mut next = self.clone();
+        next.tries = next.tries.saturating_add(1);
+        if next.tries > MAX_VOUCHER_TRIES {
+            return Err(Reason::TooManyTries);
+        }
+        Ok(next)
+    }
+
+    /// Ends a voucher whose tries are used up after the last one failed.
+    pub fn after_failure(&self) -> Option<Self> {
+        let over = self.phase == VoucherPhase::Open && self.tries >= MAX_VOUCHER_TRIES;
+        over.then(|| Self {
+            phase: VoucherPhase::Dead,
+            ..self.clone()
+        })
+    }
+
+    /// Compares the secret: base64url of 16 bytes, whose digest stands in the invitation.
+    pub fn secret_matches(&self, text: &SecretBytes) -> bool {
+        let bytes = std::str::from_utf8(text.expose())
+            .ok()
+            .and_then(|t| core_types::bytes::from_b64u(t).ok())
+            .map(SecretBytes::new);
+        bytes.is_some_and(|b| b.len() == 16 && sha256(&[b.expose()]).ct_eq(&self.invite.secret))
+    }
+}
+
+/// Checks an RA's invitation.
+///
+/// # Errors
+/// [`Reason::Registration`] when no registered RA signed it, [`Reason::Invalid`] when members are wrong.
+pub fn check_ra_invite(jws: &str, ras: &[Jwk], now: UnixTime) -> Result<Invite, Reason> {
+    let payload = verify_by(jws, TYP_INVITE, ras)?;
+    let invite = serde_json::from_slice(&payload).map_err(|_| Reason::Invalid("invite"))?;
+    check_invite(&invite, now)?;
+    Ok(invite)
+}
+
+/// Checks the members of an invitation.
+///
+/// # Errors
+/// [`Reason::Invalid`] naming the member, [`Reason::Expired`].
+pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
+    csr::check_subject(&invite.subject)?;
+    if now >= invite.exp {
+        return Err(Reason::Expired);
+    }
+    if invite.exp > now.plus(MAX_VOUCHER_LIFE) {
+        return Err(Reason::Invalid("exp"));
+    }
+    if invite.keys.is_empty() || invite.keys.len() > MAX_KEYS {
+        return Err(Reason::Invalid("keys"));
+    }
+    let assurance = invite.assurance.chars();
+    if invite.assurance.is_empty()
+        || assurance.clone().count() > 64
+        || assurance.clone().any(char::is_control)
+    {
+        return Err(Reason::Invalid("assurance"));
+    }
+    Ok(())
+}
+
+/// A factor as stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Factor {
+    /// Id.
+    pub id: FactorId,
+    /// Owner.
+    pub person: PersonId,
+    /// Voucher it was enrolled with: it counts for the keys of that voucher only, so that a later, weaker
+    /// invitation can't reach older keys.
+    pub voucher: VoucherId,
+    /// Digest of the act that made it.
+    pub act: Digest32,
+    /// Made at.
+    pub created: UnixTime,
+    /// What it is.
+    pub body: FactorBody,
+}
+
+/// Kinds of factor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FactorBody {
+    /// A passkey.
+    Passkey(Passkey),
+    /// PIN and one-time code.
+    PinTotp(PinTotp),
+}
+
+/// PIN and one-time code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinTotp {
+    /// Salt of the PIN's hash.
+    pub salt: B64,
+    /// Keyed hash of the PIN.
+    pub mac: SecretBytes,
+    /// Seed of the codes.
+    pub seed: SecretBytes,
+    /// Step of the last code accepted.
+    pub last_step: i64,
+    /// Failures since the last success.
+    pub fails: u8,
+    /// Nothing is compared before this time.
+    pub wait_until: UnixTime,
+}
+
+impl PinTotp {
+    /// Counts a failure before anything is compared; a success takes it back.
+    ///
+    /// # Errors
+    /// [`Reason::Locked`] when waiting or locked.
+    pub fn try_secret(&self, now: UnixTime) -> Result<Self, Reason> {
+        if self.fails >= MAX_FAILS || now < self.wait_until {
+            return Err(Reason::Locked);
+        }
+        let fails = self.fails + 1;
+        // From the fifth failure on: one minute, doubled each time.
+        let wait = if fails < 5 { 0 } else { 60_i64 << (fails - 5) };
+        Ok(Self {
+            fails,
+            wait_until: now.plus(wait),
+            ..self.clone()
+        })
+    }
+
+    /// The factor after a success with the code of `step`.
+    ///
+    /// # Errors
+    /// [`Reason::SecretWrong`] when a later code was accepted meanwhile: a code counts once.
+    pub fn succeeded(&self, step: i64) -> Result<Self, Reason> {
+        if step <= self.last_step {
+            return Err(Reason::SecretWrong {
+                tries_left: MAX_FAILS.saturating_sub(self.fails),
+            });
+        }
+        Ok(Self {
+            fails: 0,
+            wait_until: UnixTime(0),
+            last_step: step,
+            ..self.clone()
+        })
+    }
+}
+
+impl Factor {
+    /// What of it matters for levels.
+    pub fn kind(&self) -> FactorKind {
+        match &self.body {
+            FactorBody::Passkey(passkey) => passkey.kind(),
+            FactorBody::PinTotp(_) => FactorKind::PinTotp,
+        }
+    }
+
+    /// The public part, for evidence and the RA: id, act, and of a passkey everything but its changing counter.
+    pub fn public(&self) -> PublicFactor {
+        PublicFactor {
+            id: self.id.clone(),
+            act: self.act,
+            created: self.created,
+            passkey: match &self.body {
+                FactorBody::Passkey(passkey) => Some(Passkey {
+                    counter: 0,
+                    ..passkey.clone()
+                }),
+                FactorBody::PinTotp(_) => None,
+            },
+        }
+    }
+}
+
+/// The public part of a factor. Without a passkey it is PIN and one-time code, of which nothing can be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicFactor {
+    /// Id.
+    pub id: FactorId,
+    /// Digest of the act that made it.
+    pub act: Digest32,
+    /// Made at.
+    pub created: UnixTime,
+    /// The passkey.
+    pub passkey: Option<Passkey>,
+}
+
+/// Digest of a set of factors: over the JSON of their public parts, ordered by id.
+///
+/// # Errors
+/// [`Reason::NotNow`] when they can't be written.
+pub fn factors_digest(factors: &[Factor]) -> Result<Digest32, Reason> {
+    let mut public: Vec<_> = factors.iter().map(Factor::public).collect();
+    public.sort_by(|a, b| a.id.cmp(&b.id));
+    let json = serde_json::to_vec(&public).map_err(|_| Reason::NotNow)?;
+    Ok(sha256(&[b"natsuin-factors-v1\n", &json]))
+}
+
+/// The record for one key, to be signed and approved by the RA.
+#[must_use]
+pub fn record(
+    sam: &str,
+    voucher: &Voucher,
+    enrolled: &Enrolled,
+    key: &KeyId,
+    alg: KeyAlg,
+    spki: &[u8],
+    csr: &[u8],
+    level: Level,
+) -> EnrolmentRecord {
+    EnrolmentRecord {
+        sam: sam.to_owned(),
+        voucher: voucher.invite.voucher.clone(),
+        by: voucher.by,
+        invite: voucher.invite_digest(),
+        person: voucher.invite.person.clone(),
+        subject: voucher.invite.subject.clone(),
+        key: key.clone(),
+        alg,
+        spki: sha256(&[spki]),
+        csr: sha256(&[csr]),
+        factors: enrolled.factors,
+        level,
+        at: enrolled.at,
+    }
+}
+
+/// Checks the RA's approval of one enrolment record.
+///
+/// # Errors
+/// [`Reason::Registration`] when no registered RA signed it, or it approves something else.
+pub fn check_certify(
+    jws: &str,
+    ras: &[Jwk],
+    enrolment_jws: &str,
+    record: &EnrolmentRecord,
+) -> Result<Certify, Reason> {
+    let payload = verify_by(jws, TYP_CERTIFY, ras)?;
+    let certify: Certify = serde_json::from_slice(&payload)
+        .map_err(|_| Reason::Registration("the approval is malformed"))?;
+    let same = certify.enrolment == sha256(&[enrolment_jws.as_bytes()])
+        && certify.spki == record.spki
+        && certify.factors == record.factors;
+    if same {
+        Ok(certify)
+    } else {
+        Err(Reason::Registration(
+            "the approval is for another key or factor set",
+        ))
+    }
+}
+
+fn verify_by(jws: &str, typ: &str, ras: &[Jwk]) -> Result<Vec<u8>, Reason> {
+    let unknown = Reason::Registration("not signed by a registered authority");
+    let kid = jose::kid_of(jws, typ).map_err(|_| unknown.clone())?;
+    let ra = ras
+        .iter()
+        .find(|ra| ra.kid() == kid)
+        .ok_or(unknown.clone())?;
+    jose::verify(jws, typ, ra).map_err(|_| unknown)
+}

@@ -1,0 +1,136 @@
+//! Evidence: what a checker needs to judge a signature without us (`sap.md` §7). Never holds a secret.
+
+use core_types::{B64, Digest32, FactorId, SigAlg, UnixTime};
+use sap::Proof;
+use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+use crate::enrol::PublicFactor;
+
+/// Evidence of an approval or an enrolment, stored by the digest of its JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "evidence", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Evidence {
+    /// A person approved an act.
+    Approval(Box<Approval>),
+    /// A person enrolled factors.
+    Enrolment(Box<Enrolment>),
+    /// Values were made.
+    Signature(Box<Signature>),
+}
+
+impl Evidence {
+    /// The bytes that are stored, and whose SHA-256 is their name.
+    ///
+    /// # Errors
+    /// [`Reason::NotNow`] when they can't be written.
+    pub fn bytes(&self) -> Result<Vec<u8>, Reason> {
+        serde_json::to_vec(self).map_err(|_| Reason::NotNow)
+    }
+}
+
+/// Evidence of an approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// The act, compact JWS.
+    pub act: String,
+    /// The `sam-keys` statement.
+    pub statement: String,
+    /// The proof without its secrets.
+    pub proof: PublicProof,
+    /// Public part of the factor.
+    pub factor: PublicFactor,
+    /// Time.
+    pub at: UnixTime,
+    /// Policy version.
+    pub policy: u32,
+    /// Version of this software.
+    pub software: String,
+}
+
+/// A proof without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PublicProof {
+    /// An assertion is public as a whole.
+    Passkey {
+        /// The proof.
+        proof: Proof,
+    },
+    /// PIN and one-time code: only the SAM's word remains.
+    PinTotp {
+        /// Digest of the act.
+        act: Digest32,
+        /// The factor.
+        factor: FactorId,
+    },
+}
+
+impl PublicProof {
+    /// The public part of a proof with this factor.
+    pub fn of(proof: &Proof, factor: &FactorId) -> Self {
+        match proof {
+            Proof::Passkey { .. } => Self::Passkey {
+                proof: proof.clone(),
+            },
+            Proof::PinTotp { act, .. } => Self::PinTotp {
+                act: *act,
+                factor: factor.clone(),
+            },
+        }
+    }
+
+    /// Its digest, which goes into the order to the module.
+    ///
+    /// # Errors
+    /// [`Reason::NotNow`] when it can't be written.
+    pub fn digest(&self) -> Result<Digest32, Reason> {
+        let json = serde_json::to_vec(self).map_err(|_| Reason::NotNow)?;
+        Ok(core_types::sha256(&[b"natsuin-proof-v1\n", &json]))
+    }
+}
+
+/// Evidence of an enrolment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// The enrol act, compact JWS.
+    pub act: String,
+    /// The `sam-keys` statement.
+    pub statement: String,
+    /// The invitation: the RA's JWS, or the SSA's JSON.
+    pub invite: String,
+    /// Public parts of the factors.
+    pub factors: Vec<PublicFactor>,
+    /// `clientDataJSON` and `attestationObject` of the passkey, if one was registered.
+    pub registration: Option<[B64; 2]>,
+    /// Time.
+    pub at: UnixTime,
+    /// Version of this software.
+    pub software: String,
+}
+
+/// Evidence of signature values. The values themselves aren't in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// Digest of the act.
+    pub act: Digest32,
+    /// Digest of the evidence of its approval.
+    pub approval: Digest32,
+    /// Name of the order to the module.
+    pub order: Digest32,
+    /// Algorithm used.
+    pub alg: SigAlg,
+    /// Items, in the order asked.
+    pub indices: Vec<u32>,
+    /// SHA-256 of each value.
+    pub values: Vec<Digest32>,
+    /// Epoch of the store.
+    pub epoch: Digest32,
+    /// Time.
+    pub at: UnixTime,
+    /// Version of this software.
+    pub software: String,
+}

@@ -1,0 +1,203 @@
+//! Why the SAM said no: precise for the audit log, coarse for everybody else.
+
+use sam_api::Refusal;
+use sap::messages::{SapRefusal, SapRefusalCode};
+
+use crate::passkey::PasskeyError;
+
+/// A refusal with its exact cause. The cause goes into the audit log only.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Not of the protocol's form.
+    #[error("malformed message")]
+    Malformed,
+    /// A member of an SSA's request is wrong.
+    #[error("member {0} is not acceptable")]
+    Invalid(&'static str),
+    /// No such request, act, voucher, person or key, or not of this caller.
+    #[error("unknown or foreign")]
+    NotFound,
+    /// Act, request or voucher is past its time.
+    #[error("expired")]
+    Expired,
+    /// The act was made in another epoch of the store.
+    #[error("from another epoch of the store")]
+    OtherEpoch,
+    /// The policy has changed since the act was made.
+    #[error("the policy has changed")]
+    PolicyChanged,
+    /// It was refused, superseded or killed.
+    #[error("withdrawn")]
+    Withdrawn,
+    /// The right was used before.
+    #[error("already used")]
+    Used,
+    /// Not approved yet.
+    #[error("not approved")]
+    NotApproved,
+    /// The act is for a different kind of thing.
+    #[error("act of another kind")]
+    OtherKind,
+    /// The level's policy doesn't admit the method.
+    #[error("the method doesn't count at this level")]
+    MethodNotAdmitted,
+    /// The factor is unknown or another person's.
+    #[error("unknown factor, or another person's")]
+    ForeignFactor,
+    /// The factor waits after failures, or is locked.
+    #[error("the method is locked")]
+    Locked,
+    /// The act has seen too many tries.
+    #[error("too many tries on this act")]
+    TooManyTries,
+    /// PIN or one-time code wrong; which one isn't recorded.
+    #[error("secret wrong, {tries_left} tries left")]
+    SecretWrong {
+        /// Tries left before the method locks.
+        tries_left: u8,
+    },
+    /// The sealed message doesn't open, or holds something else.
+    #[error("sealed secrets don't open")]
+    SealedWrong,
+    /// The passkey's answer is wrong.
+    #[error("passkey: {0}")]
+    Passkey(#[from] PasskeyError),
+    /// The new PIN is too short, too long or too common.
+    #[error("the new PIN is too weak")]
+    WeakPin,
+    /// The credential is registered already.
+    #[error("credential id is known already")]
+    CredentialKnown,
+    /// The key isn't active, or has another version.
+    #[error("the key is not active")]
+    KeyNotActive,
+    /// Client, key or person differ from the act's.
+    #[error("the approval is for something else")]
+    Mismatch,
+    /// The hash isn't among the free items.
+    #[error("hash is not among the approved items")]
+    HashNotApproved,
+    /// The algorithm isn't among the act's.
+    #[error("algorithm is not among the approved ones")]
+    AlgorithmNotApproved,
+    /// The level's rules forbid it; names the requirement.
+    #[error("not allowed at this level ({0})")]
+    Level(&'static str),
+    /// The RA's or CA's statement is wrong.
+    #[error("registration authority or certificate: {0}")]
+    Registration(&'static str),
+    /// The outcome of the order is unknown; the right is lost.
+    #[error("the outcome is unknown; the right is lost")]
+    Lost,
+    /// Log, clock or module can't vouch for it now.
+    #[error("not now")]
+    NotNow,
+}
+
+impl Reason {
+    /// What the signer's page may know.
+    pub fn to_sap(&self) -> SapRefusal {
+        use SapRefusalCode as Code;
+        let code = match self {
+            Self::Malformed | Self::Invalid(_) => Code::Malformed,
+            Self::NotFound => Code::NotFound,
+            Self::Expired | Self::OtherEpoch | Self::PolicyChanged => Code::Expired,
+            Self::Withdrawn => Code::Withdrawn,
+            Self::Used => Code::Used,
+            Self::Locked | Self::TooManyTries => Code::Locked,
+            Self::SecretWrong { tries_left } => {
+                return SapRefusal {
+                    code: Code::Refused,
+                    tries_left: Some(*tries_left),
+                };
+            }
+            Self::KeyNotActive => Code::KeyStopped,
+            Self::NotNow | Self::Lost => Code::NotNow,
+            Self::NotApproved
+            | Self::OtherKind
+            | Self::MethodNotAdmitted
+            | Self::ForeignFactor
+            | Self::SealedWrong
+            | Self::Passkey(_)
+            | Self::WeakPin
+            | Self::CredentialKnown
+            | Self::Mismatch
+            | Self::HashNotApproved
+            | Self::AlgorithmNotApproved
+            | Self::Level(_)
+            | Self::Registration(_) => Code::Refused,
+        };
+        SapRefusal::new(code)
+    }
+
+    /// What the SSA may know.
+    pub fn to_ssa(&self) -> Refusal {
+        match self {
+            Self::Malformed => Refusal::Invalid {
+                member: "body".to_owned(),
+            },
+            Self::Invalid(member) => Refusal::Invalid {
+                member: (*member).to_owned(),
+            },
+            Self::Expired | Self::OtherEpoch | Self::PolicyChanged | Self::Withdrawn => {
+                Refusal::Expired
+            }
+            Self::Used => Refusal::Used,
+            Self::NotApproved => Refusal::NotApproved,
+            Self::KeyNotActive => Refusal::KeyNotActive,
+            Self::HashNotApproved => Refusal::HashNotApproved,
+            Self::AlgorithmNotApproved => Refusal::AlgorithmNotApproved,
+            Self::Level(requirement) => Refusal::Level {
+                requirement: (*requirement).to_owned(),
+            },
+            Self::Registration(_) => Refusal::RegistrationRefused,
+            Self::Lost => Refusal::Lost,
+            Self::NotNow => Refusal::NotNow,
+            Self::NotFound => Refusal::NotFound,
+            Self::OtherKind
+            | Self::MethodNotAdmitted
+            | Self::ForeignFactor
+            | Self::Locked
+            | Self::TooManyTries
+            | Self::SecretWrong { .. }
+            | Self::SealedWrong
+            | Self::Passkey(_)
+            | Self::WeakPin
+            | Self::CredentialKnown
+            | Self::Mismatch => Refusal::Mismatch,
+        }
+    }
+
+    /// The fixed word for the audit log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Invalid(member) => member,
+            Self::NotFound => "not-found",
+            Self::Expired => "expired",
+            Self::OtherEpoch => "other-epoch",
+            Self::PolicyChanged => "policy-changed",
+            Self::Withdrawn => "withdrawn",
+            Self::Used => "used",
+            Self::NotApproved => "not-approved",
+            Self::OtherKind => "other-kind",
+            Self::MethodNotAdmitted => "method-not-admitted",
+            Self::ForeignFactor => "foreign-factor",
+            Self::Locked => "locked",
+            Self::TooManyTries => "too-many-tries",
+            Self::SecretWrong { .. } => "secret-wrong",
+            Self::SealedWrong => "sealed-wrong",
+            Self::Passkey(error) => error.code(),
+            Self::WeakPin => "weak-pin",
+            Self::CredentialKnown => "credential-known",
+            Self::KeyNotActive => "key-not-active",
+            Self::Mismatch => "mismatch",
+            Self::HashNotApproved => "hash-not-approved",
+            Self::AlgorithmNotApproved => "algorithm-not-approved",
+            Self::Level(requirement) => requirement,
+            Self::Registration(check) => check,
+            Self::Lost => "lost",
+            Self::NotNow => "not-now",
+        }
+    }
+}

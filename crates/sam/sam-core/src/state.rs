@@ -1,0 +1,315 @@
+//! The state of an act (`sap.md` §4): `open → approved → closed`, or `refused | expired | dead`.
+//!
+//! Every function takes the state as it was read and returns the successor to be stored by compare-and-swap.
+//! Whoever can't present such a row has no right (R1).
+
+use core_types::{ClientId, Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
+use sap::messages::ActOutcome;
+use sap::proof::Method;
+use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+
+mod items;
+mod signing;
+
+pub use items::{ItemState, Items};
+pub use signing::{Asked, Job, JobState, Plan};
+
+/// Seconds from approval until the right to sign ends.
+pub const SIGN_WINDOW: i64 = 300;
+/// Tries with guessable secrets on one act.
+pub const MAX_TRIES: u8 = 5;
+/// Failed sign requests after which an act is dead.
+pub const MAX_SPOILED: u8 = 10;
+
+/// Where an act stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waits for the person.
+    Open,
+    /// The proof was accepted.
+    Approved,
+    /// All items are used up, or the enrolment is done.
+    Closed,
+    /// The person refused.
+    Refused,
+    /// A later act of the same request took its place.
+    Superseded,
+    /// Too many failures.
+    Dead,
+}
+
+impl Phase {
+    /// Name for the index column; decisions don't read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Approved => "approved",
+            Self::Closed => "closed",
+            Self::Refused => "refused",
+            Self::Superseded => "superseded",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What the act is about, copied from its bytes when it was minted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Subject {
+    /// A signature.
+    Sign {
+        /// Hashed id of the request.
+        request: Digest32,
+        /// Key.
+        key: KeyId,
+        /// Version of the key's record.
+        key_version: u32,
+        /// Client.
+        client: ClientId,
+        /// Service identity that prepared the request; no other may use the act.
+        service: String,
+    },
+    /// An enrolment.
+    Enrol {
+        /// Voucher.
+        voucher: VoucherId,
+    },
+}
+
+/// The proof that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// Digest of the proof without its secrets.
+    pub proof: Digest32,
+    /// Digest of the evidence of the approval.
+    pub evidence: Digest32,
+    /// Method.
+    pub method: Method,
+    /// Factor.
+    pub factor: FactorId,
+    /// Time.
+    pub at: UnixTime,
+    /// The right to sign ends here.
+    pub sign_until: UnixTime,
+}
+
+/// State of an act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActState {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What it is about.
+    pub subject: Subject,
+    /// Person who has to approve.
+    pub person: PersonId,
+    /// Level in the act.
+    pub level: Level,
+    /// Expires at.
+    pub exp: UnixTime,
+    /// Epoch in the act.
+    pub epoch: Digest32,
+    /// Policy in the act.
+    pub policy: u32,
+    /// Where the page goes.
+    pub return_uri: String,
+    /// Tries with guessable secrets so far.
+    pub tries: u8,
+    /// Failed sign requests so far.
+    pub spoiled: u8,
+    /// The accepted proof.
+    pub approval: Option<Approval>,
+    /// SHA-256 of the one token that may act now.
+    pub grant: Option<Digest32>,
+    /// Number of the current grant; raised by renewal.
+    pub step: u32,
+    /// What became of each item.
+    pub items: Items,
+    /// The use of the current grant.
+    pub job: Option<Job>,
+}
+
+/// The world as an act meets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Time.
+    pub time: UnixTime,
+    /// Epoch of the store.
+    pub epoch: Digest32,
+    /// Policy version.
+    pub policy: u32,
+}
+
+impl ActState {
+    /// The state of a new act with `items` items.
+    pub fn minted(subject: Subject, head: sap::ActHead<'_>, items: usize) -> Self {
+        Self {
+            phase: Phase::Open,
+            subject,
+            person: head.person.id.clone(),
+            level: head.level,
+            exp: head.exp,
+            epoch: head.epoch,
+            policy: head.policy,
+            return_uri: head.return_uri.to_owned(),
+            tries: 0,
+            spoiled: 0,
+            approval: None,
+            grant: None,
+            step: 0,
+            items: Items::free(items),
+            job: None,
+        }
+    }
+
+    /// Whether a proof may still be given.
+    ///
+    /// # Errors
+    /// [`Reason`] saying why not.
+    pub fn check_open(&self, now: Now) -> Result<(), Reason> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Approved | Phase::Closed => return Err(Reason::Used),
+            Phase::Refused | Phase::Superseded => return Err(Reason::Withdrawn),
+            Phase::Dead => return Err(Reason::TooManyTries),
+        }
+        if self.epoch != now.epoch {
+            return Err(Reason::OtherEpoch);
+        }
+        if self.policy != now.policy {
+            return Err(Reason::PolicyChanged);
+        }
+        // A proof before the act was made can't be: the act's nonce was not known. So only the end is checked.
+        if now.time >= self.exp {
+            return Err(Reason::Expired);
+        }
+        Ok(())
+    }
+
+    /// Counts a try with a guessable secret, before anything is compared. `Err` with the successor kills the act.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`]; [`Reason::TooManyTries`] when the act has none left.
+    pub fn try_secret(&self, now: Now) -> Result<Self, Reason> {
+        self.check_open(now)?;
+        if self.tries >= MAX_TRIES {
+            return Err(Reason::TooManyTries);
+        }
+        Ok(Self {
+            tries: self.tries + 1,
+            ..self.clone()
+        })
+    }
+
+    /// Ends an act whose tries are used up after the last one failed.
+    pub fn after_failure(&self) -> Option<Self> {
+        (self.phase == Phase::Open && self.tries >= MAX_TRIES).then(|| self.ended(Phase::Dead))
+    }
+
+    /// Accepts a proof: `open → approved`.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn approve(
+        &self,
+        proof: Digest32,
+        evidence: Digest32,
+        method: Method,
+        factor: FactorId,
+        now: Now,
+    ) -> Result<Self, Reason> {
+        self.check_open(now)?;
+        Ok(Self {
+            phase: Phase::Approved,
+            approval: Some(Approval {
+                proof,
+                evidence,
+                method,
+                factor,
+                at: now.time,
+                sign_until: now.time.plus(SIGN_WINDOW),
+            }),
+            ..self.clone()
+        })
+    }
+
+    /// The person says no.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn refuse(&self, now: Now) -> Result<Self, Reason> {
+        self.check_open(now)?;
+        Ok(self.ended(Phase::Refused))
+    }
+
+    /// A later act takes the place of this one, if it is still open.
+    pub fn supersede(&self) -> Option<Self> {
+        (self.phase == Phase::Open).then(|| self.ended(Phase::Superseded))
+    }
+
+    /// An enrolment is done: `open → closed`, all in one step.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn enrolled(&self, now: Now) -> Result<Self, Reason> {
+        self.check_open(now)?;
+        Ok(self.ended(Phase::Closed))
+    }
+
+    /// Binds the one token: once, and the same again gets the same answer.
+    ///
+    /// # Errors
+    /// [`Reason`] when the act isn't approved, its time is over, or another token is bound.
+    pub fn bind(&self, grant: Digest32, now: Now) -> Result<Self, Reason> {
+        self.check_right(now)?;
+        match self.grant {
+            Some(bound) if bound.ct_eq(&grant) => Ok(self.clone()),
+            Some(_) => Err(Reason::Used),
+            None => Ok(Self {
+                grant: Some(grant),
+                ..self.clone()
+            }),
+        }
+    }
+
+    /// The accepted proof of an act that may be used now.
+    ///
+    /// # Errors
+    /// [`Reason`] saying why it may not.
+    pub fn check_right(&self, now: Now) -> Result<&Approval, Reason> {
+        let approval = match (self.phase, &self.approval) {
+            (Phase::Approved | Phase::Closed, Some(approval)) => approval,
+            (Phase::Open, _) => return Err(Reason::NotApproved),
+            (Phase::Refused | Phase::Superseded, _) => return Err(Reason::Withdrawn),
+            _ => return Err(Reason::Used),
+        };
+        if self.epoch != now.epoch {
+            return Err(Reason::OtherEpoch);
+        }
+        if now.time >= approval.sign_until {
+            return Err(Reason::Expired);
+        }
+        Ok(approval)
+    }
+
+    /// What the page may know.
+    pub fn outcome(&self, now: Now) -> ActOutcome {
+        match self.phase {
+            Phase::Approved | Phase::Closed => ActOutcome::Approved,
+            Phase::Refused => ActOutcome::Refused,
+            Phase::Open if self.check_open(now).is_ok() => ActOutcome::Open,
+            Phase::Open | Phase::Superseded | Phase::Dead => ActOutcome::Expired,
+        }
+    }
+
+    fn ended(&self, phase: Phase) -> Self {
+        Self {
+            phase,
+            ..self.clone()
+        }
+    }
+}

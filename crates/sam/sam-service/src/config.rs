@@ -1,0 +1,42 @@
+//! Settings of a SAM, fixed while it runs.
+
+use std::collections::BTreeMap;
+
+use core_types::{ClientId, TenantId};
+use jose::Jwk;
+use sam_core::Policy;
+use sam_core::passkey::RelyingParty;
+
+/// Settings of a SAM.
+#[derive(Debug, Clone)]
+pub struct SamConfig {
+    /// Name of the SAM, as in acts and statements.
+    pub sam: String,
+    /// Name of this node, unique among the nodes on one store; names its chain in the audit log.
+    pub node: String,
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Origin and RP ID of the SIC.
+    pub relying_party: RelyingParty,
+    /// Where the SIC page may go afterwards: prefixes of the SSA's URIs.
+    pub return_prefixes: Vec<String>,
+    /// Public keys of the registration authorities.
+    pub registration_authorities: Vec<Jwk>,
+    /// Pinned issuers of signers' certificates, DER.
+    pub issuers: Vec<Vec<u8>>,
+    /// Policy of levels.
+    pub policy: Policy,
+    /// Clients the SAM knows itself, by id.
+    pub clients: BTreeMap<ClientId, KnownClient>,
+    /// Names in the certificates of the SSA services that may call `/sam/v1/*`.
+    pub services: Vec<String>,
+    /// Names in the certificates of the gateways that may call `/sap/v1/*`.
+    pub gateways: Vec<String>,
+}
+
+/// A client in the SAM's own records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownClient {
+    /// Name as shown to signers.
+    pub name: String,
+}

@@ -1,0 +1,31 @@
+//! Why a flow ended without its effect.
+
+use sam_core::Reason;
+use store_kit::StoreError;
+
+/// Why a flow ended without its effect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// A decision.
+    #[error(transparent)]
+    No(#[from] Reason),
+    /// The store, its audit log included. Nothing happened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A sealed row doesn't open: edited, swapped or moved.
+    #[error("a row of {0} doesn't open: it was edited, moved or exchanged")]
+    Tampered(&'static str),
+    /// What was read for a slow computation has changed meanwhile; start again.
+    #[error("changed meanwhile")]
+    Changed,
+}
+
+impl Failed {
+    /// The reason to be told and recorded.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::No(reason) => reason.clone(),
+            Self::Store(_) | Self::Tampered(_) | Self::Changed => Reason::NotNow,
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! `approve` (`sap.md` §6): accepting a person's proof, in the order of checks given there.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use cm_api::rpc::{PinMac, PinMacRequest};
+use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, sha256};
+use sam_core::enrol::{Factor, FactorBody, MAX_FAILS, PinTotp};
+use sam_core::evidence::{Approval, Evidence, PublicProof};
+use sam_core::passkey::{Asserted, Assertion, verify_assertion};
+use sam_core::state::{MAX_TRIES, Now, Subject};
+use sam_core::{ActState, Reason, pin, secrets, totp};
+use sap::Proof;
+use sap::messages::{ApproveRequest, Done, SapRefusal};
+use store_kit::{Tx, transaction};
+
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::{KeyRecord, PersonRecord, RequestPhase, RequestRecord};
+use crate::rows::{self, Row};
+use crate::sam::{Sam, seal_keys};
+
+/// What the proof is checked against.
+struct Loaded {
+    act: Row<ActState>,
+    factor: Row<Factor>,
+    now: Now,
+}
+
+/// What a good proof changes in its factor.
+enum Success {
+    Passkey(Asserted),
+    PinTotp { step: i64 },
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Accepts a proof, once.
+    ///
+    /// # Errors
+    /// [`SapRefusal`]; which check failed stands in the audit log only.
+    pub async fn approve(&self, request: ApproveRequest) -> Result<Done, SapRefusal> {
+        let proof = request.proof;
+        let mut person = None;
+        let failed = match self.try_approve(&proof, &mut person).await {
+            Ok(done) => return Ok(done),
+            Err(failed) => failed,
+        };
+        let reason = self.explain(&failed).await;
+        let event = Event::SapRefused {
+            act: Some(proof.act()),
+            person,
+            method: Some(audit::method(proof.method())),
+            reason: audit::reason(&reason),
+        };
+        self.record(event).await;
+        Err(reason.to_sap())
+    }
+
+    async fn try_approve(
+        &self,
+        proof: &Proof,
+        person: &mut Option<core_types::PersonId>,
+    ) -> Result<Done, Failed> {
+        let digest = proof.act();
+        let (loaded, success) = match proof {
+            Proof::Passkey {
+                id,
+                auth_data,
+                client_data,
+                sig,
+                ..
+            } => {
+                let mut tx = self.store.read("approve-read").await?;
+                let epoch = sha256(&[&self.store.epoch_source().await?]);
+                let loaded = self.load(&mut tx, proof, Some(id), epoch).await?;
+                drop(tx);
+                *person = Some(loaded.act.body.person.clone());
+                let FactorBody::Passkey(passkey) = &loaded.factor.body.body else {
+                    return Err(Reason::ForeignFactor.into());
+                };
+                let assertion = Assertion {
+                    id: &id.0,
+                    auth_data: &auth_data.0,
+                    client_data: &client_data.0,
+                    sig: &sig.0,
+                };
+                let asserted =
+                    verify_assertion(&self.config.relying_party, digest, passkey, assertion);
+                let asserted = asserted.map_err(Reason::from)?;
+                (loaded, Success::Passkey(asserted))
+            }
+            Proof::PinTotp { sealed, .. } => {
+                let loaded = self.count_try(proof).await?;
+                *person = Some(loaded.act.body.person.clone());
+                match self.check_secrets(digest, sealed, &loaded).await {
+                    Ok(step) => (loaded, Success::PinTotp { step }),
+                    Err(failed) => {
+                        self.after_wrong_secret(digest, &loaded).await?;
+                        return Err(failed);
+                    }
+                }
+            }
+        };
+        self.accept(proof, &loaded, &success).await
+    }
+
+    /// Steps 2: act, factor and key, with all checks that need no secret.
+    async fn load(
+        &self,
+        tx: &mut Tx,
+        proof: &Proof,
+        credential: Option<&B64>,
+        epoch: Digest32,
+    ) -> Result<Loaded, Failed> {
+        let now = Now {
+            time: self.clock.now(),
+            epoch,
+            policy: self.config.policy.version,
+        };
+        let act = rows::get::<ActState>(tx, &self.sealer, &proof.act().to_string()).await?;
+        let act = act.ok_or(Reason::NotFound)?;
+        act.body.check_open(now)?;
+        let Subject::Sign {
+            key, key_version, ..
+        } = &act.body.subject
+        else {
+            return Err(Reason::OtherKind.into());
+        };
+        let key = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str())
+            .await?
+            .ok_or(Reason::KeyNotActive)?
+            .body;
+        if !key.is_active() || key.version != *key_version || key.owner != act.body.person {
+            return Err(Reason::KeyNotActive.into());
+        }
+        let factors = rows::by_owner::<Factor>(tx, &self.sealer, act.body.person.as_str()).await?;
+        let factor = factors.into_iter().find(|f| {
+            f.body.voucher == key.voucher
+                && match (&f.body.body, credential) {
+                    (FactorBody::Passkey(p), Some(id)) => p.id == *id,
+                    (FactorBody::PinTotp(_), None) => true,
+                    _ => false,
+                }
+        });
+        let factor = factor.ok_or(Reason::ForeignFactor)?;
+        if !self
+            .config
+            .policy
+            .admits(act.body.level, factor.body.kind())
+        {
+            return Err(Reason::MethodNotAdmitted.into());
+        }
+        Ok(Loaded { act, factor, now })
+    }
+
+    /// T0: the try is counted and committed before anything is compared (I3).
+    async fn count_try(&self, proof: &Proof) -> Result<Loaded, Failed> {
+        transaction!(self.store, "approve-try", |tx| {
+            let epoch = sha256(&[&tx.epoch_source().await?]);
+            let mut loaded = self.load(tx, proof, None, epoch).await?;
+            let FactorBody::PinTotp(secrets) = &loaded.factor.body.body else {
+                return Err(Reason::ForeignFactor.into());
+            };
+            let counted = secrets.try_secret(loaded.now.time)?;
+            let act = loaded.act.body.try_secret(loaded.now)?;
+            let person = act.person.clone();
+            let mut events = vec![Event::SapAttempt {
+                act: proof.act(),
+                person: person.clone(),
+                fails: u32::from(counted.fails),
+            }];
+            if counted.wait_until > loaded.now.time {
+                let (factor, until) = (loaded.factor.body.id.clone(), counted.wait_until);
+                events.push(Event::FactorLocked {
+                    person,
+                    factor,
+                    until,
+                });
+            }
+            let factor = Factor {
+                body: FactorBody::PinTotp(counted),
+                ..loaded.factor.body.clone()
+            };
+            rows::save(tx, &self.sealer, &loaded.act, &act).await?;
+            rows::save(tx, &self.sealer, &loaded.factor, &factor).await?;
+            self.audit.append_all(tx, &events, loaded.now.time).await?;
+            loaded.act = Row {
+                version: loaded.act.version + 1,
+                body: act,
+                ..loaded.act
+            };
+            loaded.factor = Row {
+                version: loaded.factor.version + 1,
+                body: factor,
+                ..loaded.factor
+            };
+            Ok::<_, Failed>(loaded)
+        })
+    }
+
+    /// PIN and code are checked together and answered together: which was wrong isn't told, not even by time.
+    async fn check_secrets(
+        &self,
+        digest: Digest32,
+        sealed: &str,
+        loaded: &Loaded,
+    ) -> Result<i64, Failed> {
+        let FactorBody::PinTotp(factor) = &loaded.factor.body.body else {
+            return Err(Reason::ForeignFactor.into());
+        };
+        let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
+        let given = secrets::open_proof(&seal_keys(&rings), sealed, digest)?;
+        let mac = self
+            .pin_mac(&loaded.factor.body.id, given.pin, &factor.salt)
+            .await?;
+        let pin_right = mac.ct_eq(factor.mac.expose());
+        let step = totp::verify(
+            &factor.seed,
+            given.otp.expose(),
+            loaded.now.time,
+            factor.last_step,
+        );
+        match (pin_right, step) {
+            (true, Some(step)) => Ok(step),
+            _ => Err(Reason::SecretWrong {
+                tries_left: tries_left(&loaded.act.body, factor),
+            }
+            .into()),
+        }
+    }
+
+    /// Argon2id on a thread, few at once, then the module's keyed hash.
+    pub(crate) async fn pin_mac(
+        &self,
+        id: &FactorId,
+        pin: SecretBytes,
+        salt: &B64,
+    ) -> Result<SecretBytes, Failed> {
+        let permit = self.hashing.acquire().await.map_err(|_| Reason::NotNow)?;
+        let salt = salt.clone();
+        let hash = self.blocking(move || pin::hash(&pin, &salt.0)).await?;
+        drop(permit);
+        let request = PinMacRequest {
+            factor: id.clone(),
+            hash,
+        };
+        let answer = self
+            .module
+            .call::<PinMac>(&request)
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "the module doesn't hash PINs");
+                Reason::NotNow
+            })?;
+        Ok(answer.mac)
+    }
+
+    async fn after_wrong_secret(&self, digest: Digest32, loaded: &Loaded) -> Result<(), Failed> {
+        transaction!(self.store, "approve-wrong", |tx| {
+            let row = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await?;
+            if let Some(row) = row
+                && let Some(next) = row.body.after_failure()
+            {
+                rows::save(tx, &self.sealer, &row, &next).await?;
+                let person = Some(next.person);
+                let event = Event::ActEnded {
+                    act: digest,
+                    person,
+                    reason: "too-many-tries".into(),
+                };
+                self.audit.append(tx, event, loaded.now.time).await?;
+            }
+            Ok::<_, Failed>(())
+        })
+    }
+
+    /// T_A: everything the approval means, in one transaction.
+    async fn accept(
+        &self,
+        proof: &Proof,
+        loaded: &Loaded,
+        success: &Success,
+    ) -> Result<Done, Failed> {
+        let digest = proof.act();
+        let statement = self
+            .ring(loaded.now.epoch, loaded.now.time)
+            .await?
+            .statement
+            .clone();
+        let public = PublicProof::of(proof, &loaded.factor.body.id);
+        let proof_digest = public.digest()?;
+        let mut text = self.store.read("approve-text").await?;
+        let evidence = Evidence::Approval(Box::new(Approval {
+            act: self.act_text(&mut text, digest).await?,
+            statement,
+            proof: public,
+            factor: loaded.factor.body.public(),
+            at: loaded.now.time,
+            policy: self.config.policy.version,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        }));
+        drop(text);
+        let evidence = evidence.bytes()?;
+        let evidence_digest = sha256(&[&evidence]);
+        let method = proof.method();
+        transaction!(self.store, "approve", |tx| {
+            let now = self.now(tx).await?;
+            let row = rows::get::<ActState>(tx, &self.sealer, &digest.to_string())
+                .await?
+                .ok_or(Reason::NotFound)?;
+            let factor =
+                rows::get::<Factor>(tx, &self.sealer, loaded.factor.body.id.as_str()).await?;
+            let factor = factor.ok_or(Reason::ForeignFactor)?;
+            let id = factor.body.id.clone();
+            let next = row
+                .body
+                .approve(proof_digest, evidence_digest, method, id.clone(), now)?;
+            let Subject::Sign {
+                key,
+                key_version,
+                request,
+                ..
+            } = &next.subject
+            else {
+                return Err(Reason::OtherKind.into());
+            };
+            let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+            if !key.is_some_and(|k| k.body.is_active() && k.body.version == *key_version) {
+                return Err(Reason::KeyNotActive.into());
+            }
+            let mut events = vec![
+                Event::SapAuthenticated {
+                    act: digest,
+                    person: next.person.clone(),
+                    factor: id,
+                    method: audit::method(method),
+                },
+                Event::ActApproved {
+                    act: digest,
+                    person: next.person.clone(),
+                    proof: proof_digest,
+                    sign_until: next.check_right(now)?.sign_until,
+                },
+            ];
+            self.approve_request(tx, *request, digest).await?;
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let body = succeeded(&factor.body.body, success, &mut events)?;
+            rows::save(
+                tx,
+                &self.sealer,
+                &factor,
+                &Factor {
+                    body,
+                    ..factor.body.clone()
+                },
+            )
+            .await?;
+            self.remember_act(tx, &next.person, now.time).await?;
+            self.put_evidence(tx, evidence_digest, &evidence).await?;
+            self.audit.append_all(tx, &events, now.time).await?;
+            Ok::<_, Failed>(Done {
+                return_uri: next.return_uri,
+            })
+        })
+    }
+
+    async fn approve_request(
+        &self,
+        tx: &mut Tx,
+        id: Digest32,
+        act: Digest32,
+    ) -> Result<(), Failed> {
+        let row = rows::get::<RequestRecord>(tx, &self.sealer, &id.to_string()).await?;
+        let row = row.ok_or(Reason::Withdrawn)?;
+        if row.body.phase != RequestPhase::Open || row.body.act != Some(act) {
+            return Err(Reason::Withdrawn.into());
+        }
+        let next = RequestRecord {
+            phase: RequestPhase::Approved,
+            ..row.body.clone()
+        };
+        rows::save(tx, &self.sealer, &row, &next).await
+    }
+
+    async fn remember_act(
+        &self,
+        tx: &mut Tx,
+        id: &core_types::PersonId,
+        at: UnixTime,
+    ) -> Result<(), Failed> {
+        let row = rows::get::<PersonRecord>(tx, &self.sealer, id.as_str())
+            .await?
+            .ok_or(Reason::NotFound)?;
+        let next = PersonRecord {
+            last_act: Some(at),
+            ..row.body.clone()
+        };
+        rows::save(tx, &self.sealer, &row, &next).await
+    }
+}
+
+fn tries_left(act: &ActState, factor: &PinTotp) -> u8 {
+    let act = MAX_TRIES.saturating_sub(act.tries);
+    act.min(MAX_FAILS.saturating_sub(factor.fails))
+}
+
+fn succeeded(
+    body: &FactorBody,
+    success: &Success,
+    events: &mut Vec<Event>,
+) -> Result<FactorBody, Reason> {
+    match (body, success) {
+        (FactorBody::Passkey(passkey), Success::Passkey(asserted)) => {
+            if asserted.counter_went_back {
+                events.push(Event::Alarm {
+                    what: "passkey-counter-went-back".into(),
+                });
+            }
+            let mut next = passkey.clone();
+            // Never back: a copied key is noticed at each use of the older copy.
+            next.counter = next.counter.max(asserted.counter);
+            Ok(FactorBody::Passkey(next))
+        }
+        (FactorBody::PinTotp(secrets), Success::PinTotp { step }) => {
+            secrets.succeeded(*step).map(FactorBody::PinTotp)
+        }
+        _ => Err(Reason::ForeignFactor),
+    }
+}

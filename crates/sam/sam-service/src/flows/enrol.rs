@@ -1,0 +1,551 @@
+//! `enrol/open`, `enrol/seed`, `enrol/register` (`sap.md` §8.2, §8.3): the invited person enrols factors.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, VoucherId, sha256};
+use jose::JweContext;
+use sam_core::act::mint_enrol;
+use sam_core::enrol::{
+    Enrolled, Factor, FactorBody, PinTotp, Seed, Voucher, VoucherPhase, factors_digest,
+};
+use sam_core::evidence::{Enrolment, Evidence};
+use sam_core::passkey::verify_registration;
+use sam_core::state::{Now, Subject};
+use sam_core::{ActState, Policy, Reason, pin, secrets, totp};
+use sap::enrol::{PasskeyRegistration, SealedEnrolment, SealedSeed};
+use sap::messages::{
+    Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
+    EnrolSeedRequest, SapRefusal,
+};
+use sap::proof::Method;
+use sap::{Act, TYP_ACT, TYP_SEED, act_digest};
+use store_kit::{Tx, transaction};
+
+use super::open::passkey_hints;
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::PersonRecord;
+use crate::rows::{self, Row};
+use crate::sam::{Sam, seal_keys};
+
+/// An enrol act and its voucher.
+struct Loaded {
+    act: Row<ActState>,
+    voucher: Row<Voucher>,
+    now: Now,
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Mints the enrol act of a voucher; an older open act of it dies. The secret doesn't travel yet.
+    ///
+    /// # Errors
+    /// [`SapRefusal`].
+    pub async fn enrol_open(
+        &self,
+        request: EnrolOpenRequest,
+    ) -> Result<EnrolOpenAnswer, SapRefusal> {
+        match self.try_enrol_open(&request.voucher).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => Err(self
+                .enrol_refused(Some(request.voucher), None, &failed)
+                .await),
+        }
+    }
+
+    /// Hands out a seed for one-time codes, once for each enrol act, to whoever knows the voucher's secret.
+    ///
+    /// # Errors
+    /// [`SapRefusal`].
+    pub async fn enrol_seed(
+        &self,
+        request: EnrolSeedRequest,
+    ) -> Result<EnrolSeedAnswer, SapRefusal> {
+        match self.try_enrol_seed(&request).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => Err(self.enrol_refused(None, Some(request.act), &failed).await),
+        }
+    }
+
+    /// Enrols the factors.
+    ///
+    /// # Errors
+    /// [`SapRefusal`].
+    pub async fn enrol_register(&self, request: EnrolRegisterRequest) -> Result<Done, SapRefusal> {
+        match self.try_enrol_register(&request).await {
+            Ok(done) => Ok(done),
+            Err(failed) => Err(self.enrol_refused(None, Some(request.act), &failed).await),
+        }
+    }
+
+    async fn enrol_refused(
+        &self,
+        voucher: Option<VoucherId>,
+        act: Option<Digest32>,
+        failed: &Failed,
+    ) -> SapRefusal {
+        let reason = self.explain(failed).await;
+        if act.is_some() {
+            let event = Event::SapRefused {
+                act,
+                person: None,
+                method: None,
+                reason: audit::reason(&reason),
+            };
+            self.record(event).await;
+        } else {
+            self.refused_voucher(voucher, &reason).await;
+        }
+        reason.to_sap()
+    }
+
+    async fn try_enrol_open(&self, id: &VoucherId) -> Result<EnrolOpenAnswer, Failed> {
+        let epoch = self.epoch().await?;
+        let ring = self.ring(epoch, self.clock.now()).await?;
+        transaction!(self.store, "enrol-open", |tx| {
+            let now = self.now(tx).await?;
+            if now.epoch != epoch {
+                return Err(Reason::NotNow.into());
+            }
+            let row = rows::get::<Voucher>(tx, &self.sealer, id.as_str())
+                .await?
+                .ok_or(Reason::NotFound)?;
+            row.body.check_open(now.time)?;
+            let ceiling = row.body.ceiling();
+            let act = mint_enrol(
+                self.issuer(epoch),
+                &row.body.invite,
+                row.body.by,
+                ceiling,
+                self.config.policy.enrolment_methods(ceiling),
+                &self.config.relying_party.rp_id,
+                &row.body.return_uri,
+                now.time,
+                self.random.as_ref(),
+            )?;
+            let act = Act::Enrol(act);
+            let payload = serde_json::to_vec(&act).map_err(|_| Reason::NotNow)?;
+            let jws = ring
+                .act
+                .sign(TYP_ACT, &payload)
+                .map_err(|_| Reason::NotNow)?;
+            let digest = act_digest(&jws);
+            let state = ActState::minted(
+                Subject::Enrol {
+                    voucher: id.clone(),
+                },
+                act.head(),
+                0,
+            );
+            self.end_act(tx, row.body.act, "superseded", now.time)
+                .await?;
+            let next = Voucher {
+                act: Some(digest),
+                seed: None,
+                ..row.body.clone()
+            };
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            self.put_act(tx, digest, &jws, &state).await?;
+            let event = Event::ActMinted {
+                act: digest,
+                what: "enrol".into(),
+                person: state.person.clone(),
+                key: None,
+                items: 0,
+                level: ceiling,
+            };
+            self.audit.append(tx, event, now.time).await?;
+            let known = rows::by_owner::<Factor>(tx, &self.sealer, state.person.as_str()).await?;
+            let exclude = passkey_hints(known.iter().map(|f| &f.body));
+            Ok::<_, Failed>(EnrolOpenAnswer { act: jws, exclude })
+        })
+    }
+
+    async fn try_enrol_seed(&self, request: &EnrolSeedRequest) -> Result<EnrolSeedAnswer, Failed> {
+        let loaded = self.count_voucher_try(request.act).await?;
+        self.open_secret(request.act, &request.sealed, &loaded)
+            .await?;
+        let ceiling = loaded.voucher.body.ceiling();
+        let admitted = self
+            .config
+            .policy
+            .enrolment_methods(ceiling)
+            .contains(&Method::PinTotp);
+        let mut bytes = vec![0; totp::SEED];
+        self.random.fill(&mut bytes);
+        let seed = SecretBytes::new(bytes);
+        let person = loaded.voucher.body.invite.person.clone();
+        let plain = SealedSeed {
+            seed: totp::base32(&seed),
+            uri: totp::uri(&seed, &self.config.sam, person.as_str()),
+        };
+        let plain = serde_json::to_vec(&plain)
+            .map(SecretBytes::new)
+            .map_err(|_| Reason::NotNow)?;
+        let context = JweContext {
+            typ: TYP_SEED,
+            apu: request.act,
+        };
+        let sealed = jose::seal(&plain, &request.key, context, self.random.as_ref())
+            .map_err(|_| Reason::Malformed)?;
+        transaction!(self.store, "enrol-seed", |tx| {
+            let now = self.now(tx).await?;
+            let current = self.load_enrolment(tx, request.act, now).await?;
+            // The secret was right, so the try is taken back whatever follows.
+            let mut next = Voucher {
+                tries: 0,
+                ..current.voucher.body.clone()
+            };
+            let fresh = admitted && next.seed.as_ref().is_none_or(|s| s.act != request.act);
+            if fresh {
+                next.seed = Some(Seed {
+                    act: request.act,
+                    seed: seed.clone(),
+                });
+            }
+            rows::save(tx, &self.sealer, &current.voucher, &next).await?;
+            Ok::<_, Failed>(fresh)
+        })
+        .and_then(|fresh| match (admitted, fresh) {
+            (false, _) => Err(Reason::MethodNotAdmitted.into()),
+            (true, false) => Err(Reason::Used.into()),
+            (true, true) => Ok(EnrolSeedAnswer { sealed }),
+        })
+    }
+
+    async fn try_enrol_register(&self, request: &EnrolRegisterRequest) -> Result<Done, Failed> {
+        let loaded = self.count_voucher_try(request.act).await?;
+        let secrets = self
+            .open_secret(request.act, &request.sealed, &loaded)
+            .await?;
+        let made = self.make_factors(request, secrets, &loaded).await;
+        let done = match made {
+            Ok(factors) => self.enrol(request, &loaded, factors).await,
+            Err(failed) => Err(failed),
+        };
+        if done.is_err() {
+            self.forget_voucher_try(request.act).await?;
+        }
+        done
+    }
+
+    async fn load_enrolment(
+        &self,
+        tx: &mut Tx,
+        digest: Digest32,
+        now: Now,
+    ) -> Result<Loaded, Failed> {
+        let act = rows::get::<ActState>(tx, &self.sealer, &digest.to_string())
+            .await?
+            .ok_or(Reason::NotFound)?;
+        let Subject::Enrol { voucher } = &act.body.subject else {
+            return Err(Reason::OtherKind.into());
+        };
+        let voucher = rows::get::<Voucher>(tx, &self.sealer, voucher.as_str())
+            .await?
+            .ok_or(Reason::NotFound)?;
+        act.body.check_open(now)?;
+        voucher.body.check_open(now.time)?;
+        Ok(Loaded { act, voucher, now })
+    }
+
+    /// T0 of an enrolment: the try with the secret is counted before it is compared (I3).
+    async fn count_voucher_try(&self, act: Digest32) -> Result<Loaded, Failed> {
+        transaction!(self.store, "enrol-try", |tx| {
+            let now = self.now(tx).await?;
+            let loaded = self.load_enrolment(tx, act, now).await?;
+            let next = loaded.voucher.body.try_secret(now.time)?;
+            rows::save(tx, &self.sealer, &loaded.voucher, &next).await?;
+            let person = next.invite.person.clone();
+            let event = Event::SapAttempt {
+                act,
+                person,
+                fails: u32::from(next.tries),
+            };
+            self.audit.append(tx, event, now.time).await?;
+            let voucher = Row {
+                version: loaded.voucher.version + 1,
+                body: next,
+                ..loaded.voucher
+            };
+            Ok::<_, Failed>(Loaded { voucher, ..loaded })
+        })
+    }
+
+    /// Opens what was sealed and compares the voucher's secret. A wrong one may be the voucher's last.
+    async fn open_secret(
+        &self,
+        act: Digest32,
+        sealed: &str,
+        loaded: &Loaded,
+    ) -> Result<SealedEnrolment, Failed> {
+        let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
+        let opened = secrets::open_enrolment(&seal_keys(&rings), sealed, act);
+        let matching = opened.and_then(|s| {
+            if loaded.voucher.body.secret_matches(&s.secret) {
+                return Ok(s);
+            }
+            let left = sam_core::enrol::MAX_VOUCHER_TRIES.saturating_sub(loaded.voucher.body.tries);
+            Err(Reason::SecretWrong { tries_left: left })
+        });
+        let reason = match matching {
+            Ok(secrets) => return Ok(secrets),
+            Err(reason) => reason,
+        };
+        transaction!(self.store, "enrol-wrong", |tx| {
+            let id = loaded.voucher.body.invite.voucher.as_str();
+            let row = rows::get::<Voucher>(tx, &self.sealer, id).await?;
+            if let Some(row) = row
+                && let Some(next) = row.body.after_failure()
+            {
+                rows::save(tx, &self.sealer, &row, &next).await?;
+                let voucher = Some(next.invite.voucher);
+                let event = Event::VoucherRefused {
+                    voucher,
+                    reason: "too-many-tries".into(),
+                };
+                self.audit.append(tx, event, loaded.now.time).await?;
+            }
+            Ok::<_, Failed>(())
+        })?;
+        Err(reason.into())
+    }
+
+    async fn forget_voucher_try(&self, act: Digest32) -> Result<(), Failed> {
+        transaction!(self.store, "enrol-forget", |tx| {
+            let now = self.now(tx).await?;
+            match self.load_enrolment(tx, act, now).await {
+                Ok(loaded) => {
+                    let next = Voucher {
+                        tries: 0,
+                        ..loaded.voucher.body.clone()
+                    };
+                    rows::save(tx, &self.sealer, &loaded.voucher, &next).await
+                }
+                Err(Failed::No(_)) => Ok(()),
+                Err(failed) => Err(failed),
+            }
+        })
+    }
+
+    /// Checks the new factors; the secret was right.
+    async fn make_factors(
+        &self,
+        request: &EnrolRegisterRequest,
+        secrets: SealedEnrolment,
+        loaded: &Loaded,
+    ) -> Result<Vec<Factor>, Failed> {
+        let now = loaded.now.time;
+        let mut bodies = Vec::new();
+        if let Some(registration) = &request.passkey {
+            let passkey =
+                verify_registration(&self.config.relying_party, request.act, registration);
+            bodies.push((
+                FactorId::random(self.random.as_ref()),
+                FactorBody::Passkey(passkey.map_err(Reason::from)?),
+            ));
+        }
+        match (secrets.pin, secrets.otp) {
+            (None, None) => {}
+            (Some(pin), Some(otp)) => {
+                let id = FactorId::random(self.random.as_ref());
+                let body = self.new_pin(&id, pin, &otp, request.act, loaded).await?;
+                bodies.push((id, FactorBody::PinTotp(body)));
+            }
+            _ => return Err(Reason::Malformed.into()),
+        }
+        let ceiling = loaded.voucher.body.ceiling();
+        let factors: Vec<Factor> = bodies
+            .into_iter()
+            .map(|(id, body)| Factor {
+                id,
+                person: loaded.act.body.person.clone(),
+                voucher: loaded.voucher.body.invite.voucher.clone(),
+                act: request.act,
+                created: now,
+                body,
+            })
+            .collect();
+        let policy: &Policy = &self.config.policy;
+        if factors.is_empty() {
+            return Err(Reason::Malformed.into());
+        }
+        if !factors.iter().any(|f| policy.admits(ceiling, f.kind()))
+            && ceiling > core_types::Level::Two
+        {
+            return Err(Reason::Level("I-3.5.1-keyauth-L3").into());
+        }
+        let methods = policy.enrolment_methods(ceiling);
+        let pin_refused = !methods.contains(&Method::PinTotp);
+        if pin_refused
+            && factors
+                .iter()
+                .any(|f| matches!(f.body, FactorBody::PinTotp(_)))
+        {
+            return Err(Reason::MethodNotAdmitted.into());
+        }
+        Ok(factors)
+    }
+
+    async fn new_pin(
+        &self,
+        id: &FactorId,
+        new: SecretBytes,
+        otp: &SecretBytes,
+        act: Digest32,
+        loaded: &Loaded,
+    ) -> Result<PinTotp, Failed> {
+        pin::check_new(&new)?;
+        let seed = loaded.voucher.body.seed.as_ref().filter(|s| s.act == act);
+        let seed = seed.ok_or(Reason::SealedWrong)?.seed.clone();
+        let step = totp::verify(&seed, otp.expose(), loaded.now.time, 0);
+        let last_step = step.ok_or(Reason::SecretWrong { tries_left: 1 })?;
+        let mut salt = vec![0; pin::SALT];
+        self.random.fill(&mut salt);
+        let salt = B64(salt);
+        let mac = self.pin_mac(id, new, &salt).await?;
+        Ok(PinTotp {
+            salt,
+            mac,
+            seed,
+            last_step,
+            fails: 0,
+            wait_until: UnixTime(0),
+        })
+    }
+
+    /// T_E: voucher used, person and factors there, act closed, evidence and audit, in one transaction.
+    async fn enrol(
+        &self,
+        request: &EnrolRegisterRequest,
+        loaded: &Loaded,
+        factors: Vec<Factor>,
+    ) -> Result<Done, Failed> {
+        let strengths = factors
+            .iter()
+            .map(|f| self.config.policy.strength(f.kind()));
+        let authorization = strengths.max().ok_or(Reason::Malformed)?;
+        let digest = factors_digest(&factors)?;
+        let evidence = self.enrolment_evidence(request, loaded, &factors).await?;
+        let evidence_digest = sha256(&[&evidence]);
+        transaction!(self.store, "enrol", |tx| {
+            let now = self.now(tx).await?;
+            let current = self.load_enrolment(tx, request.act, now).await?;
+            let act = current.act.body.enrolled(now)?;
+            let enrolled = Enrolled {
+                act: request.act,
+                at: now.time,
+                factors: digest,
+                authorization,
+                keys: Vec::new(),
+            };
+            let voucher = Voucher {
+                phase: VoucherPhase::Used,
+                seed: None,
+                enrolled: Some(enrolled),
+                ..current.voucher.body.clone()
+            };
+            rows::save(tx, &self.sealer, &current.act, &act).await?;
+            rows::save(tx, &self.sealer, &current.voucher, &voucher).await?;
+            for factor in &factors {
+                if !rows::insert(tx, &self.sealer, factor.id.as_str(), factor).await? {
+                    return Err(Reason::CredentialKnown.into());
+                }
+            }
+            let mut events = vec![Event::VoucherUsed {
+                voucher: voucher.invite.voucher.clone(),
+                person: act.person.clone(),
+            }];
+            let fresh = self.put_person(tx, &act.person, now.time).await?;
+            events.extend(
+                factors
+                    .iter()
+                    .enumerate()
+                    .map(|(n, f)| enrolled_event(f, fresh && n == 0)),
+            );
+            self.put_evidence(tx, evidence_digest, &evidence).await?;
+            self.audit.append_all(tx, &events, now.time).await?;
+            Ok::<_, Failed>(Done {
+                return_uri: act.return_uri,
+            })
+        })
+    }
+
+    async fn enrolment_evidence(
+        &self,
+        request: &EnrolRegisterRequest,
+        loaded: &Loaded,
+        factors: &[Factor],
+    ) -> Result<Vec<u8>, Failed> {
+        let statement = self
+            .ring(loaded.now.epoch, loaded.now.time)
+            .await?
+            .statement
+            .clone();
+        let mut tx = self.store.read("enrol-text").await?;
+        let registration = |r: &PasskeyRegistration| [r.client_data.clone(), r.attestation.clone()];
+        let evidence = Evidence::Enrolment(Box::new(Enrolment {
+            act: self.act_text(&mut tx, request.act).await?,
+            statement,
+            invite: loaded.voucher.body.source.clone(),
+            factors: factors.iter().map(Factor::public).collect(),
+            registration: request.passkey.as_ref().map(registration),
+            at: loaded.now.time,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        }));
+        Ok(evidence.bytes()?)
+    }
+
+    /// Makes the person, or notes that their factors changed. `true`: the person is new.
+    async fn put_person(
+        &self,
+        tx: &mut Tx,
+        id: &core_types::PersonId,
+        now: UnixTime,
+    ) -> Result<bool, Failed> {
+        match rows::get::<PersonRecord>(tx, &self.sealer, id.as_str()).await? {
+            Some(row) => {
+                let next = PersonRecord {
+                    factors_changed: Some(now),
+                    ..row.body.clone()
+                };
+                rows::save(tx, &self.sealer, &row, &next).await?;
+                Ok(false)
+            }
+            None => {
+                let person = PersonRecord {
+                    id: id.clone(),
+                    last_act: None,
+                    factors_changed: Some(now),
+                };
+                if rows::insert(tx, &self.sealer, id.as_str(), &person).await? {
+                    Ok(true)
+                } else {
+                    Err(Reason::NotNow.into())
+                }
+            }
+        }
+    }
+}
+
+fn enrolled_event(factor: &Factor, first: bool) -> Event {
+    let method = match factor.body {
+        FactorBody::Passkey(_) => audit::method(Method::Passkey),
+        FactorBody::PinTotp(_) => audit::method(Method::PinTotp),
+    };
+    let (person, id, act) = (factor.person.clone(), factor.id.clone(), factor.act);
+    if first {
+        Event::Enrolled {
+            person,
+            factor: id,
+            method,
+            act,
+        }
+    } else {
+        Event::FactorAdded {
+            person,
+            factor: id,
+            method,
+            act,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! `enrolment`, `keys` and `about` for the SSA; making keys and certification requests (`sap.md` §8.4).
+
+use cm_api::order::MAX_ORDER_LIFE;
+use cm_api::{CryptoModule, Executed, KeyCreated, OrderKind};
+use core_types::{B64, Digest32, KeyAlg, VoucherId, sha256};
+use pki::{Signed, verify_signature};
+use sam_api::Refusal;
+use sam_api::ssa::{
+    AboutAnswer, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeyState, KeysAnswer,
+    KeysRequest,
+};
+use sam_core::enrol::{Enrolled, Voucher, VoucherPhase, record};
+use sam_core::{KeyFacts, Reason, csr};
+use sap::TYP_ENROLMENT;
+use store_kit::transaction;
+
+use super::orders::Ordered;
+use crate::failed::Failed;
+use crate::records::KeyRecord;
+use crate::rows::{self, Row};
+use crate::sam::Sam;
+
+impl<C: CryptoModule> Sam<C> {
+    /// What this SAM is and can do.
+    ///
+    /// # Errors
+    /// [`Refusal::NotNow`] when the module can't vouch for new keys.
+    pub async fn about(&self) -> Result<AboutAnswer, Refusal> {
+        match self.current_statement().await {
+            Ok(statement) => Ok(AboutAnswer {
+                sam: self.config.sam.clone(),
+                statement,
+                ceiling: self.health.ceiling,
+                max_items: u32::try_from(sap::act::MAX_ITEMS).unwrap_or(u32::MAX),
+            }),
+            Err(failed) => Err(self.explain(&failed).await.to_ssa()),
+        }
+    }
+
+    /// State of an enrolment; makes the keys that are still missing.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn enrolment(
+        &self,
+        service: &str,
+        request: EnrolmentRequest,
+    ) -> Result<EnrolmentAnswer, Refusal> {
+        match self.try_enrolment(service, &request.voucher).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => Err(self.explain(&failed).await.to_ssa()),
+        }
+    }
+
+    /// Keys of a person.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn keys(&self, request: KeysRequest) -> Result<KeysAnswer, Refusal> {
+        match self.try_keys(&request).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => Err(self.explain(&failed).await.to_ssa()),
+        }
+    }
+
+    async fn try_enrolment(
+        &self,
+        service: &str,
+        id: &VoucherId,
+    ) -> Result<EnrolmentAnswer, Failed> {
+        loop {
+            let mut tx = self.store.read("enrolment").await?;
+            let row = rows::get::<Voucher>(&mut tx, &self.sealer, id.as_str()).await?;
+            let row = row
+                .filter(|r| r.body.service == service)
+                .ok_or(Reason::NotFound)?;
+            let voucher = &row.body;
+            let enrolled = match (&voucher.enrolled, voucher.phase) {
+                (Some(enrolled), VoucherPhase::Used) => enrolled.clone(),
+                (_, VoucherPhase::Open) if self.clock.now() < voucher.invite.exp => {
+                    return Ok(EnrolmentAnswer::Open {});
+                }
+                _ => return Ok(EnrolmentAnswer::Dead {}),
+            };
+            if let Some(alg) = voucher.invite.keys.get(enrolled.keys.len()) {
+                drop(tx);
+                self.make_key(&row, &enrolled, *alg).await?;
+                continue;
+            }
+            let mut keys = Vec::new();
+            for key in &enrolled.keys {
+                let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, key.as_str()).await?;
+                let key = key.ok_or(Reason::NotFound)?.body;
+                keys.push(EnrolledKey {
+                    certified: !key.chain.is_empty(),
+                    key: key.key,
+                    enrolment: key.enrolment,
+                    csr: key.csr,
+                });
+            }
+            drop(tx);
+            let person = voucher.invite.person.clone();
+            let statement = self.current_statement().await?;
+            return Ok(EnrolmentAnswer::Enrolled {
+                person,
+                statement,
+                keys,
+            });
+        }
+    }
+
+    /// Makes one key and its certification request. A crash in between leaves a key in the module that nobody
+    /// names, which can sign nothing.
+    async fn make_key(
+        &self,
+        row: &Row<Voucher>,
+        enrolled: &Enrolled,
+        alg: KeyAlg,
+    ) -> Result<(), Failed> {
+        let voucher = &row.body;
+        let facts = KeyFacts {
+            generation: self.health.ceiling,
+            retention: self.health.ceiling,
+            authorization: enrolled.authorization,
+            enrolment: voucher.ceiling(),
+        };
+        let (level, _) = facts.level();
+        let epoch = self.epoch().await?;
+        let created = self
+            .generate(epoch, voucher, enrolled.act, alg, level)
+            .await?;
+        if pki::key_alg(&created.spki.0) != Some(alg) {
+            tracing::error!("the module made a key of another kind than ordered");
+            return Err(Reason::NotNow.into());
+        }
+        let request = self
+            .certification_request(epoch, voucher, &created, alg)
+            .await?;
+        let body = record(
+            &self.config.sam,
+            voucher,
+            enrolled,
+            &created.key,
+            alg,
+            &created.spki.0,
+            &request.0,
+            level,
+        );
+        let payload = serde_json::to_vec(&body).map_err(|_| Reason::NotNow)?;
+        let ring = self.ring(epoch, self.clock.now()).await?;
+        let enrolment = ring
+            .act
+            .sign(TYP_ENROLMENT, &payload)
+            .map_err(|_| Reason::NotNow)?;
+        let key = KeyRecord {
+            key: created.key,
+            version: created.version,
+            owner: voucher.invite.person.clone(),
+            voucher: voucher.invite.voucher.clone(),
+            service: voucher.service.clone(),
+            alg,
+            spki: created.spki,
+            origin: created.origin,
+            state: KeyState::Pending,
+            facts,
+            record: body,
+            enrolment,
+            csr: request,
+            certify: None,
+            chain: Vec::new(),
+            subject_text: String::new(),
+            created: self.clock.now(),
+        };
+        self.keep_key(row, key).await
+    }
+
+    async fn generate(
+        &self,
+        epoch: Digest32,
+        voucher: &Voucher,
+        act: Digest32,
+        alg: KeyAlg,
+        level: core_types::Level,
+    ) -> Result<KeyCreated, Failed> {
+        let kind = OrderKind::Generate {
+            tenant: self.config.tenant.clone(),
+            owner: voucher.invite.person.clone(),
+            alg,
+            level,
+            act,
+        };
+        match self.command(epoch, kind).await? {
+            Executed::Created(created) => Ok(created),
+            Executed::Signed(_) => Err(Reason::NotNow.into()),
+        }
+    }
+
+    /// The certification request, whose signature is checked with the new key before anybody sees it.
+    async fn certification_request(
+        &self,
+        epoch: Digest32,
+        voucher: &Voucher,
+        created: &KeyCreated,
+        alg: KeyAlg,
+    ) -> Result<B64, Failed> {
+        let info = csr::request_info(&voucher.invite.subject, &created.spki.0)?;
+        let kind = OrderKind::SignCsr {
+            key: created.key.clone(),
+            version: created.version,
+            spki: sha256(&[&created.spki.0]),
+            info: B64(info.clone()),
+        };
+        let Executed::Signed(values) = self.command(epoch, kind).await? else {
+            return Err(Reason::NotNow.into());
+        };
+        let [value] = values.as_slice() else {
+            return Err(Reason::NotNow.into());
+        };
+        let signed = Signed::Message(&info);
+        if verify_signature(&created.spki.0, csr::algorithm(alg), signed, &value.0).is_err() {
+            tracing::error!("the module's signature on a certification request is wrong");
+            return Err(Reason::NotNow.into());
+        }
+        Ok(B64(csr::assemble(&info, alg, &value.0)))
+    }
+
+    async fn command(&self, epoch: Digest32, kind: OrderKind) -> Result<Executed, Failed> {
+        let name = self.random.digest32();
+        let exp = self.clock.now().plus(MAX_ORDER_LIFE);
+        match self.order(name, epoch, exp, kind).await? {
+            Ordered::Done(executed) => Ok(executed),
+            Ordered::Refused(refusal) => {
+                tracing::error!(%refusal, "the module refused an order of an enrolment");
+                Err(Reason::NotNow.into())
+            }
+            Ordered::Unknown => Err(Reason::NotNow.into()),
+        }
+    }
+
+    async fn keep_key(&self, seen: &Row<Voucher>, key: KeyRecord) -> Result<(), Failed> {
+        transaction!(self.store, "key-keep", |tx| {
+            let row = rows::get::<Voucher>(tx, &self.sealer, &seen.id)
+                .await?
+                .ok_or(Reason::NotFound)?;
+            if row.version != seen.version {
+                // Another call made this key meanwhile; ours is forgotten.
+                return Ok(());
+            }
+            let mut next = row.body.clone();
+            next.enrolled
+                .as_mut()
+                .ok_or(Reason::NotFound)?
+                .keys
+                .push(key.key.clone());
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            if !rows::insert(tx, &self.sealer, key.key.as_str(), &key).await? {
+                return Err(Reason::NotNow.into());
+            }
+            let event = audit_log::Event::KeyGenerated {
+                key: key.key.clone(),
+                owner: key.owner.clone(),
+                alg: key.alg,
+                spki: key.spki_digest(),
+                act: key_act(&next),
+            };
+            self.audit.append(tx, event, key.created).await?;
+            Ok::<_, Failed>(())
+        })
+    }
+
+    async fn try_keys(&self, request: &KeysRequest) -> Result<KeysAnswer, Failed> {
+        let mut tx = self.store.read("keys").await?;
+        let rows =
+            rows::by_owner::<KeyRecord>(&mut tx, &self.sealer, request.person.as_str()).await?;
+        let keys = rows.into_iter().map(|r| info(r.body)).collect();
+        Ok(KeysAnswer { keys })
+    }
+}
+
+fn key_act(voucher: &Voucher) -> Digest32 {
+    voucher
+        .enrolled
+        .as_ref()
+        .map_or(Digest32([0; 32]), |e| e.act)
+}
+
+fn info(key: KeyRecord) -> KeyInfo {
+    let (level, level_because) = key.facts.level();
+    KeyInfo {
+        key: key.key,
+        alg: key.alg,
+        state: key.state,
+        subject: key.record.subject,
+        spki: key.spki,
+        chain: key.chain,
+        level,
+        level_because,
+        origin: key.origin,
+        created: key.created,
+    }
+}

@@ -1,0 +1,260 @@
+//! `open` (`sap.md` §5, message 4): the signer opens a request, and the act is minted.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, Level};
+use sam_core::act::{SignContent, act_client, mint_sign};
+use sam_core::enrol::{Factor, FactorBody};
+use sam_core::state::Subject;
+use sam_core::{ActState, Reason};
+use sap::act::{ActKey, Person, Since};
+use sap::messages::{OpenAnswer, OpenRequest, PasskeyHint, SapRefusal};
+use sap::proof::Method;
+use sap::{Act, TYP_ACT, act_digest};
+use store_kit::{Tx, sql, transaction};
+
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::{KeyRecord, PersonRecord, RequestPhase, RequestRecord, request_id};
+use crate::rows::{self, Row};
+use crate::sam::Sam;
+
+/// How often a flow starts again when what it had read changed.
+const ROUNDS: usize = 4;
+
+struct Opened {
+    request: Row<RequestRecord>,
+    key: KeyRecord,
+    person: PersonRecord,
+    factors: Vec<Factor>,
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Mints the act of a request; an older open act of it dies.
+    ///
+    /// # Errors
+    /// [`SapRefusal`].
+    pub async fn open(&self, request: OpenRequest) -> Result<OpenAnswer, SapRefusal> {
+        let mut last = Failed::Changed;
+        for _ in 0..ROUNDS {
+            match self.try_open(request_id(request.rid)).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Changed) => {}
+                Err(failed) => {
+                    last = failed;
+                    break;
+                }
+            }
+        }
+        let reason = self.explain(&last).await;
+        let event = Event::SapRefused {
+            act: None,
+            person: None,
+            method: None,
+            reason: audit::reason(&reason),
+        };
+        self.record(event).await;
+        Err(reason.to_sap())
+    }
+
+    async fn try_open(&self, id: Digest32) -> Result<OpenAnswer, Failed> {
+        let time = self.clock.now();
+        let Opened {
+            request,
+            key,
+            person,
+            factors,
+        } = self.read_request(id).await?;
+        let epoch = self.epoch().await?;
+        let ring = self.ring(epoch, time).await?;
+        let (level, _) = key.facts.level();
+        let content = self.content(&request.body, &key, &person, level);
+        let (sam, random) = (self.clone(), self.random.clone());
+        let (seen, service) = (request.version, request.body.service);
+        // Up to 10,000 items are copied, written and hashed.
+        let (digest, jws, state) = self
+            .blocking(move || {
+                let act = mint_sign(sam.issuer(epoch), content, time, random.as_ref())?;
+                let subject = Subject::Sign {
+                    request: id,
+                    key: act.key.id.clone(),
+                    key_version: act.key.version,
+                    client: act.client.id.clone(),
+                    service,
+                };
+                let items = act.items.len();
+                let act = Act::Sign(act);
+                let payload = serde_json::to_vec(&act).map_err(|_| Reason::NotNow)?;
+                let jws = ring
+                    .act
+                    .sign(TYP_ACT, &payload)
+                    .map_err(|_| Reason::NotNow)?;
+                let state = ActState::minted(subject, act.head(), items);
+                Ok((act_digest(&jws), jws, state))
+            })
+            .await?;
+        transaction!(self.store, "open", |tx| {
+            let current = rows::get::<RequestRecord>(tx, &self.sealer, &id.to_string()).await?;
+            let current = current
+                .filter(|c| c.version == seen)
+                .ok_or(Failed::Changed)?;
+            self.end_act(tx, current.body.act, "superseded", time)
+                .await?;
+            let next = RequestRecord {
+                act: Some(digest),
+                ..current.body.clone()
+            };
+            rows::save(tx, &self.sealer, &current, &next).await?;
+            self.put_act(tx, digest, &jws, &state).await?;
+            let events = [
+                Event::RequestOpened {
+                    request: id,
+                    person: state.person.clone(),
+                    act: digest,
+                },
+                Event::ActMinted {
+                    act: digest,
+                    what: "sign".into(),
+                    person: state.person.clone(),
+                    key: Some(key.key.clone()),
+                    items: u32::try_from(state.items.len()).unwrap_or(u32::MAX),
+                    level,
+                },
+            ];
+            self.audit.append_all(tx, &events, time).await?;
+            Ok::<_, Failed>(())
+        })?;
+        Ok(self.open_answer(jws, level, &factors))
+    }
+
+    async fn read_request(&self, id: Digest32) -> Result<Opened, Failed> {
+        let mut tx = self.store.read("open-read").await?;
+        let request = rows::get::<RequestRecord>(&mut tx, &self.sealer, &id.to_string()).await?;
+        let request = request.ok_or(Reason::NotFound)?;
+        match request.body.phase {
+            RequestPhase::Open if self.clock.now() < request.body.exp => {}
+            RequestPhase::Open => return Err(Reason::Expired.into()),
+            RequestPhase::Approved => return Err(Reason::Used.into()),
+            RequestPhase::Refused | RequestPhase::Withdrawn => return Err(Reason::Withdrawn.into()),
+        }
+        let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, request.body.key.as_str()).await?;
+        let key = key.ok_or(Reason::NotFound)?.body;
+        if !key.is_active() || key.owner != request.body.person {
+            return Err(Reason::KeyNotActive.into());
+        }
+        let person = rows::get::<PersonRecord>(&mut tx, &self.sealer, key.owner.as_str()).await?;
+        let person = person.ok_or(Reason::NotFound)?.body;
+        let factors = self.factors_of_key(&mut tx, &key).await?;
+        Ok(Opened {
+            request,
+            key,
+            person,
+            factors,
+        })
+    }
+
+    /// Factors that were enrolled for this key, by the voucher that made it.
+    pub(crate) async fn factors_of_key(
+        &self,
+        tx: &mut Tx,
+        key: &KeyRecord,
+    ) -> Result<Vec<Factor>, Failed> {
+        let rows = rows::by_owner::<Factor>(tx, &self.sealer, key.owner.as_str()).await?;
+        Ok(rows
+            .into_iter()
+            .map(|r| r.body)
+            .filter(|f| f.voucher == key.voucher)
+            .collect())
+    }
+
+    /// Stores an act: its text once and for all, and its state.
+    pub(crate) async fn put_act(
+        &self,
+        tx: &mut Tx,
+        digest: Digest32,
+        jws: &str,
+        state: &ActState,
+    ) -> Result<(), Failed> {
+        let id = digest.to_string();
+        let insert = sql("INSERT INTO act_text (id, jws) VALUES ($1, $2)");
+        tx.execute(insert.bind(&id).bind(jws)).await?;
+        if rows::insert(tx, &self.sealer, &id, state).await? {
+            Ok(())
+        } else {
+            Err(Reason::NotNow.into())
+        }
+    }
+
+    fn content(
+        &self,
+        request: &RequestRecord,
+        key: &KeyRecord,
+        person: &PersonRecord,
+        level: Level,
+    ) -> SignContent {
+        let known = self
+            .config
+            .clients
+            .get(&request.client)
+            .map(|c| c.name.as_str());
+        SignContent {
+            level,
+            person: Person {
+                id: key.owner.clone(),
+                name: key.record.subject.common_name.clone(),
+            },
+            key: ActKey {
+                id: key.key.clone(),
+                version: key.version,
+                spki: key.spki_digest(),
+                cert: key.certificate(),
+                subject: key.subject_text.clone(),
+            },
+            alg: key.alg,
+            client: act_client(request.client.clone(), known, &request.client_name),
+            items: request.items.clone(),
+            since: Since {
+                act: person.last_act,
+                factors: person.factors_changed,
+            },
+            return_uri: request.return_uri.clone(),
+            until: request.exp,
+        }
+    }
+
+    fn open_answer(&self, act: String, level: Level, factors: &[Factor]) -> OpenAnswer {
+        let usable: Vec<_> = factors
+            .iter()
+            .filter(|f| self.config.policy.admits(level, f.kind()))
+            .collect();
+        let passkeys = passkey_hints(usable.iter().copied());
+        let mut methods = Vec::new();
+        if !passkeys.is_empty() {
+            methods.push(Method::Passkey);
+        }
+        if usable
+            .iter()
+            .any(|f| matches!(f.body, FactorBody::PinTotp(_)))
+        {
+            methods.push(Method::PinTotp);
+        }
+        OpenAnswer {
+            act,
+            methods,
+            passkeys,
+        }
+    }
+}
+
+/// Where the passkeys among these factors lie.
+pub(crate) fn passkey_hints<'a>(factors: impl Iterator<Item = &'a Factor>) -> Vec<PasskeyHint> {
+    factors
+        .filter_map(|f| match &f.body {
+            FactorBody::Passkey(p) => Some(PasskeyHint {
+                id: p.id.clone(),
+                transports: p.transports.clone(),
+            }),
+            FactorBody::PinTotp(_) => None,
+        })
+        .collect()
+}

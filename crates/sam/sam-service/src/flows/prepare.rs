@@ -1,0 +1,286 @@
+//! Requests: `prepare`, `status`, `bind` (`sap.md` §5, messages 1, 8, 9). A request has no power.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, UnixTime};
+use sam_api::Refusal;
+use sam_api::ssa::{
+    BindAnswer, BindRequest, PrepareAnswer, PrepareRequest, RequestState, StatusAnswer,
+    StatusRequest,
+};
+use sam_core::act::{MAX_REQUEST_LIFE, check_items, return_uri_allowed};
+use sam_core::state::Subject;
+use sam_core::{ActState, Reason, certificate};
+use store_kit::{Tx, sql, transaction};
+
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::{KeyRecord, RequestPhase, RequestRecord, request_id};
+use crate::rows::{self, Row};
+use crate::sam::Sam;
+
+/// Most unapproved requests of one person and client.
+const MAX_OPEN: i64 = 64;
+/// Above this number of items work moves to a thread of its own.
+const MANY: usize = 64;
+
+impl<C: CryptoModule> Sam<C> {
+    /// Stores a request of `service`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn prepare(
+        &self,
+        service: &str,
+        request: PrepareRequest,
+    ) -> Result<PrepareAnswer, Refusal> {
+        let (client, person) = (request.client.clone(), request.person.clone());
+        match self.try_prepare(service, request).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => {
+                let reason = self.explain(&failed).await;
+                let (client, person) = (Some(client), Some(person));
+                self.record(Event::RequestRefused {
+                    client,
+                    person,
+                    reason: audit::reason(&reason),
+                })
+                .await;
+                Err(reason.to_ssa())
+            }
+        }
+    }
+
+    /// State of a request of `service`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn status(
+        &self,
+        service: &str,
+        request: StatusRequest,
+    ) -> Result<StatusAnswer, Refusal> {
+        match self.try_status(service, request).await {
+            Ok(state) => Ok(StatusAnswer { state }),
+            Err(failed) => Err(self.explain(&failed).await.to_ssa()),
+        }
+    }
+
+    /// Binds the one token that may use the approved act of a request.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn bind(&self, service: &str, request: BindRequest) -> Result<BindAnswer, Refusal> {
+        let bound: Result<BindAnswer, Failed> = transaction!(self.store, "bind", |tx| {
+            let now = self.now(tx).await?;
+            let (owner, act) = self.own_request(tx, service, request.rid).await?;
+            let digest = owner.body.act.ok_or(Reason::NotApproved)?;
+            let row = act.ok_or(Reason::NotApproved)?;
+            let next = row.body.bind(request.grant, now)?;
+            let sign_until = next.check_right(now)?.sign_until;
+            let Subject::Sign { key, client, .. } = &next.subject else {
+                return Err(Reason::OtherKind.into());
+            };
+            let count = u32::try_from(next.items.len()).unwrap_or(u32::MAX);
+            let answer = BindAnswer {
+                sign_until,
+                key: key.clone(),
+                count,
+            };
+            if next != row.body {
+                let event = Event::SadBound {
+                    act: digest,
+                    client: client.clone(),
+                    person: next.person.clone(),
+                    grant: request.grant,
+                };
+                rows::save(tx, &self.sealer, &row, &next).await?;
+                self.audit.append(tx, event, now.time).await?;
+            }
+            Ok::<_, Failed>(answer)
+        });
+        match bound {
+            Ok(answer) => Ok(answer),
+            Err(failed) => {
+                let reason = self.explain(&failed).await;
+                let event = Event::SadRefused {
+                    act: None,
+                    client: None,
+                    person: None,
+                    reason: audit::reason(&reason),
+                };
+                self.record(event).await;
+                Err(reason.to_ssa())
+            }
+        }
+    }
+
+    async fn try_prepare(
+        &self,
+        service: &str,
+        request: PrepareRequest,
+    ) -> Result<PrepareAnswer, Failed> {
+        let now = self.clock.now();
+        if !(1..=MAX_REQUEST_LIFE).contains(&request.ttl) {
+            return Err(Reason::Invalid("ttl").into());
+        }
+        if !return_uri_allowed(&request.return_uri, &self.config.return_prefixes) {
+            return Err(Reason::Invalid("return").into());
+        }
+        let mut tx = self.store.read("prepare-read").await?;
+        let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, request.key.as_str()).await?;
+        drop(tx);
+        let key = key
+            .filter(|k| k.body.owner == request.person)
+            .ok_or(Reason::NotFound)?
+            .body;
+        if !key.is_active() {
+            return Err(Reason::KeyNotActive.into());
+        }
+        let certificate = key.chain.first().cloned().unwrap_or_default();
+        let asked = request.items;
+        let small = asked.len() <= MANY;
+        let work = move || {
+            check_items(asked, |item, given| {
+                certificate::signed_attrs(&item.h.0, given, &certificate.0, now)
+            })
+        };
+        let items = if small {
+            work()?
+        } else {
+            self.blocking(work).await?
+        };
+        if !items
+            .iter()
+            .all(|i| key.alg.sig_algs().iter().any(|a| a.hash() == i.hash_alg()))
+        {
+            return Err(Reason::AlgorithmNotApproved.into());
+        }
+        let rid = self.random.digest32();
+        let id = request_id(rid);
+        let exp = now.plus(request.ttl);
+        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let record = RequestRecord {
+            phase: RequestPhase::Open,
+            service: service.to_owned(),
+            person: request.person,
+            key: request.key,
+            client: request.client,
+            client_name: request.client_name,
+            items,
+            return_uri: request.return_uri,
+            created: now,
+            exp,
+            act: None,
+        };
+        transaction!(self.store, "prepare", |tx| {
+            self.make_room(tx, &record, now).await?;
+            rows::insert(tx, &self.sealer, &id.to_string(), &record).await?;
+            let event = Event::RequestPrepared {
+                request: id,
+                client: record.client.clone(),
+                person: record.person.clone(),
+                key: record.key.clone(),
+                items: count,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(PrepareAnswer { rid, exp })
+        })
+    }
+
+    /// The oldest unapproved requests give way (`sap.md` §5).
+    async fn make_room(
+        &self,
+        tx: &mut Tx,
+        record: &RequestRecord,
+        now: UnixTime,
+    ) -> Result<(), Failed> {
+        let select = sql(
+            "SELECT id FROM request WHERE owner = $1 AND link = $2 AND state = $3 \
+                          ORDER BY stamp DESC, id LIMIT 200",
+        );
+        let open = select
+            .bind(record.person.as_str())
+            .bind(record.client.as_str())
+            .bind("open");
+        let open = tx.fetch_all(open).await?;
+        for old in open.iter().skip(usize::try_from(MAX_OPEN - 1).unwrap_or(0)) {
+            let id = old.text("id")?;
+            let Some(row) = rows::get::<RequestRecord>(tx, &self.sealer, &id).await? else {
+                continue;
+            };
+            let next = RequestRecord {
+                phase: RequestPhase::Withdrawn,
+                ..row.body.clone()
+            };
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            self.end_act(tx, row.body.act, "request-gave-way", now)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Supersedes an act that is still open.
+    pub(crate) async fn end_act(
+        &self,
+        tx: &mut Tx,
+        act: Option<Digest32>,
+        reason: &'static str,
+        now: UnixTime,
+    ) -> Result<(), Failed> {
+        let Some(digest) = act else { return Ok(()) };
+        let Some(row) = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await? else {
+            return Ok(());
+        };
+        if let Some(next) = row.body.supersede() {
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let person = Some(next.person);
+            self.audit
+                .append(
+                    tx,
+                    Event::ActEnded {
+                        act: digest,
+                        person,
+                        reason: reason.into(),
+                    },
+                    now,
+                )
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn try_status(
+        &self,
+        service: &str,
+        request: StatusRequest,
+    ) -> Result<RequestState, Failed> {
+        let mut tx = self.store.read("status").await?;
+        let (row, _) = self.own_request(&mut tx, service, request.rid).await?;
+        Ok(match row.body.phase {
+            RequestPhase::Open if self.clock.now() < row.body.exp => RequestState::Open,
+            RequestPhase::Open | RequestPhase::Withdrawn => RequestState::Expired,
+            RequestPhase::Approved => RequestState::Approved,
+            RequestPhase::Refused => RequestState::Refused,
+        })
+    }
+
+    /// A request that this very service prepared, and its act.
+    async fn own_request(
+        &self,
+        tx: &mut Tx,
+        service: &str,
+        rid: Digest32,
+    ) -> Result<(Row<RequestRecord>, Option<Row<ActState>>), Failed> {
+        let id = request_id(rid).to_string();
+        let row = rows::get::<RequestRecord>(tx, &self.sealer, &id).await?;
+        let row = row
+            .filter(|r| r.body.service == service)
+            .ok_or(Reason::NotFound)?;
+        let act = match row.body.act {
+            Some(digest) => rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await?,
+            None => None,
+        };
+        Ok((row, act))
+    }
+}

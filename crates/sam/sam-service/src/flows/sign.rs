@@ -1,0 +1,471 @@
+//! `sign` (`sap.md` §7): spending an approved act, at most once per item.
+
+use std::sync::Arc;
+
+use audit_log::Event;
+use cm_api::order::MAX_ORDER_LIFE;
+use cm_api::{CryptoModule, Executed, Order, OrderKind, SignItem};
+use core_types::{B64, ClientId, Digest32, PersonId, sha256};
+use sam_api::Refusal;
+use sam_api::ssa::{KeyState, SignAnswer, SignRequest};
+use sam_core::evidence::{Evidence, Signature};
+use sam_core::state::{Asked, Job, Plan, Subject};
+use sam_core::{ActState, Reason};
+use sap::{Act, SignAct};
+use store_kit::transaction;
+
+use super::orders::Ordered;
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::{KeyRecord, ResultRecord};
+use crate::rows;
+use crate::sam::Sam;
+use crate::verify::all_verify;
+
+/// Longest idempotency key in characters.
+const MAX_IDEMPOTENCY_KEY: usize = 128;
+/// Orders for one call: a definite *no* allows a second.
+const ATTEMPTS: u32 = 2;
+
+/// An act found by its token.
+struct Found {
+    digest: Digest32,
+    act: Arc<SignAct>,
+    person: PersonId,
+    service: String,
+}
+
+/// A job whose items are taken (T1 is durable).
+struct Taken {
+    found: Found,
+    key: KeyRecord,
+    job: Job,
+    step: u32,
+    epoch: Digest32,
+    proof: Digest32,
+    approval: Digest32,
+    digests: Arc<Vec<B64>>,
+}
+
+enum Begun {
+    Taken(Box<Taken>),
+    Stored(Vec<B64>),
+    GivenUp,
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Signs items of the approved act that `request.token` is bound to.
+    ///
+    /// Run it in a task of its own: it must not be dropped half way because a connection closed.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn sign(&self, service: &str, request: SignRequest) -> Result<SignAnswer, Refusal> {
+        let mut act = None;
+        let failed = match self.try_sign(service, &request, &mut act).await {
+            Ok(signatures) => return Ok(SignAnswer { signatures }),
+            Err(failed) => failed,
+        };
+        let reason = self.explain(&failed).await;
+        let (act, person) = act.map_or((None, None), |(a, p)| (Some(a), Some(p)));
+        if let Some(act) = act {
+            self.count_failure(act, &reason).await;
+        }
+        let event = Event::SadRefused {
+            act,
+            client: Some(request.client),
+            person,
+            reason: audit::reason(&reason),
+        };
+        self.record(event).await;
+        Err(reason.to_ssa())
+    }
+
+    async fn try_sign(
+        &self,
+        service: &str,
+        request: &SignRequest,
+        seen: &mut Option<(Digest32, PersonId)>,
+    ) -> Result<Vec<B64>, Failed> {
+        let visible = |k: &String| {
+            (1..=MAX_IDEMPOTENCY_KEY).contains(&k.len()) && k.bytes().all(|b| b.is_ascii_graphic())
+        };
+        if !request.idempotency_key.as_ref().is_none_or(visible) {
+            return Err(Reason::Invalid("idempotency_key").into());
+        }
+        let grant = sha256(&[request.token.expose()]);
+        let found = self.find(grant).await?;
+        if found.service != service {
+            return Err(Reason::NotFound.into());
+        }
+        *seen = Some((found.digest, found.person.clone()));
+        let asked = Asked {
+            grant,
+            client: &request.client,
+            key: &request.key,
+            alg: request.alg,
+            hashes: &request.hashes,
+            idempotency_key: request.idempotency_key.as_deref(),
+        };
+        match self.begin(found, asked).await? {
+            Begun::Stored(values) => Ok(values),
+            Begun::GivenUp => Err(Reason::Lost.into()),
+            Begun::Taken(taken) => self.execute(*taken, &request.client).await,
+        }
+    }
+
+    /// The act this token is bound to, with its verified text.
+    async fn find(&self, grant: Digest32) -> Result<Found, Failed> {
+        let mut tx = self.store.read("sign-find").await?;
+        let rows = rows::by_link::<ActState>(&mut tx, &self.sealer, &grant.to_string()).await?;
+        let row = rows
+            .into_iter()
+            .find(|r| r.body.grant.is_some_and(|g| g.ct_eq(&grant)));
+        let row = row.ok_or(Reason::NotFound)?;
+        let digest = Digest32::parse(&row.id).map_err(|_| Failed::Tampered("act"))?;
+        let jws = self.act_text(&mut tx, digest).await?;
+        drop(tx);
+        let Subject::Sign { service, .. } = row.body.subject else {
+            return Err(Reason::OtherKind.into());
+        };
+        let act = self.blocking(move || payload(&jws)).await?;
+        let Act::Sign(act) = act else {
+            return Err(Reason::OtherKind.into());
+        };
+        Ok(Found {
+            digest,
+            act: Arc::new(act),
+            person: row.body.person,
+            service,
+        })
+    }
+
+    /// T1: the right is spent and its use recorded before the module is asked (I1, R3).
+    async fn begin(&self, found: Found, asked: Asked<'_>) -> Result<Begun, Failed> {
+        let id = found.digest.to_string();
+        let begun: Result<(Begun, Option<(KeyRecord, ActState, Digest32)>), Failed> =
+            transaction!(self.store, "sign-take", |tx| {
+                let now = self.now(tx).await?;
+                let row = rows::get::<ActState>(tx, &self.sealer, &id)
+                    .await?
+                    .ok_or(Reason::NotFound)?;
+                let person = row.body.person.clone();
+                match row.body.plan(&found.act, asked, now, MAX_ORDER_LIFE)? {
+                    Plan::Fetch => {
+                        let name = result_id(found.digest, row.body.step);
+                        let stored = rows::get::<ResultRecord>(tx, &self.sealer, &name).await?;
+                        let stored = stored
+                            .filter(|s| now.time < s.body.until)
+                            .ok_or(Reason::Expired)?;
+                        let event = Event::SignatureRepeated {
+                            act: found.digest,
+                            client: asked.client.clone(),
+                            person,
+                            call: asked.digest(),
+                        };
+                        self.audit.append(tx, event, now.time).await?;
+                        Ok((Begun::Stored(stored.body.values), None))
+                    }
+                    Plan::GiveUp(next) => {
+                        rows::save(tx, &self.sealer, &row, &next).await?;
+                        let event = Event::SadEnded {
+                            act: found.digest,
+                            person: Some(person),
+                            reason: "lost".into(),
+                        };
+                        self.audit.append(tx, event, now.time).await?;
+                        Ok((Begun::GivenUp, None))
+                    }
+                    Plan::Take(next) => {
+                        let Subject::Sign {
+                            key, key_version, ..
+                        } = &next.subject
+                        else {
+                            return Err(Reason::OtherKind.into());
+                        };
+                        let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+                        let key = key.ok_or(Reason::KeyNotActive)?.body;
+                        let same =
+                            key.version == *key_version && key.spki_digest() == found.act.key.spki;
+                        if !key.is_active() || !same {
+                            return Err(Reason::KeyNotActive.into());
+                        }
+                        let taken = next.job.as_ref().map_or(0, |j| j.indices.len());
+                        let event = Event::SadConsumed {
+                            act: found.digest,
+                            client: asked.client.clone(),
+                            person,
+                            key: key.key.clone(),
+                            step: next.step,
+                            items: u32::try_from(taken).unwrap_or(u32::MAX),
+                            call: asked.digest(),
+                        };
+                        rows::save(tx, &self.sealer, &row, &next).await?;
+                        self.audit.append(tx, event, now.time).await?;
+                        Ok((Begun::GivenUp, Some((key, *next, now.epoch))))
+                    }
+                }
+            });
+        match begun? {
+            (_, Some((key, state, epoch))) => {
+                Ok(Begun::Taken(Box::new(taken(found, key, &state, epoch)?)))
+            }
+            (begun, None) => Ok(begun),
+        }
+    }
+
+    /// Orders, checks every value, and stores the outcome. From here on the items are either signed or lost.
+    async fn execute(&self, mut taken: Taken, client: &ClientId) -> Result<Vec<B64>, Failed> {
+        loop {
+            let name = Order::name(taken.found.digest, taken.step, taken.job.attempt);
+            // A failure before the order was sent is like a definite *no* that can't be tried again.
+            let ordered = match self
+                .order(name, taken.epoch, taken.job.deadline, sign_order(&taken))
+                .await
+            {
+                Ok(ordered) => ordered,
+                Err(failed) => {
+                    self.lose(&taken, client, "not-sent").await?;
+                    return Err(failed);
+                }
+            };
+            match ordered {
+                Ordered::Done(Executed::Signed(values)) => {
+                    return self.finish(taken, name, values, client).await;
+                }
+                Ordered::Refused(refusal) => {
+                    tracing::warn!(%refusal, "the module refused an order to sign");
+                    let fresh = refusal != cm_api::Refusal::Duplicate;
+                    if fresh && taken.job.attempt + 1 < ATTEMPTS {
+                        self.again(&mut taken).await?;
+                        continue;
+                    }
+                    self.lose(&taken, client, "module-refused").await?;
+                    return Err(Reason::Lost.into());
+                }
+                Ordered::Done(Executed::Created(_)) | Ordered::Unknown => {
+                    self.lose(&taken, client, "lost").await?;
+                    return Err(Reason::Lost.into());
+                }
+            }
+        }
+    }
+
+    /// I4, then T2: the values are durable before they leave.
+    async fn finish(
+        &self,
+        taken: Taken,
+        order: Digest32,
+        values: Vec<B64>,
+        client: &ClientId,
+    ) -> Result<Vec<B64>, Failed> {
+        let values = Arc::new(values);
+        let good = all_verify(
+            &taken.key.spki,
+            taken.job.alg,
+            taken.digests.clone(),
+            values.clone(),
+        )
+        .await;
+        if !good {
+            // A wrong RSA value can betray the key: it is dropped here, and stands in no log.
+            drop(values);
+            self.lose(&taken, client, "wrong-value").await?;
+            self.suspend(&taken.key, taken.found.digest).await?;
+            return Err(Reason::Lost.into());
+        }
+        let act = taken.found.digest;
+        let hashes: Vec<Digest32> = values.iter().map(|v| sha256(&[&v.0])).collect();
+        let all = sha256(&hashes.iter().map(|h| h.0.as_slice()).collect::<Vec<_>>());
+        let evidence = Evidence::Signature(Box::new(Signature {
+            act,
+            approval: taken.approval,
+            order,
+            alg: taken.job.alg,
+            indices: taken.job.indices.clone(),
+            values: hashes,
+            epoch: taken.epoch,
+            at: self.clock.now(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        }));
+        let evidence = evidence.bytes()?;
+        let evidence_digest = sha256(&[&evidence]);
+        let stored: Result<(), Failed> = transaction!(self.store, "sign-done", |tx| {
+            let now = self.now(tx).await?;
+            let row = rows::get::<ActState>(tx, &self.sealer, &act.to_string())
+                .await?
+                .ok_or(Reason::Lost)?;
+            let next = row.body.done(taken.job.attempt)?;
+            let until = next.approval.as_ref().map_or(now.time, |a| a.sign_until);
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let result = ResultRecord {
+                values: values.to_vec(),
+                until,
+            };
+            if !rows::insert(tx, &self.sealer, &result_id(act, taken.step), &result).await? {
+                return Err(Reason::Lost.into());
+            }
+            self.put_evidence(tx, evidence_digest, &evidence).await?;
+            let event = Event::SignatureMade {
+                act,
+                client: client.clone(),
+                person: taken.found.person.clone(),
+                key: taken.key.key.clone(),
+                certificate: taken.key.certificate(),
+                alg: taken.job.alg,
+                step: taken.step,
+                count: u32::try_from(values.len()).unwrap_or(u32::MAX),
+                values: all,
+            };
+            self.audit.append(tx, event, now.time).await?;
+            Ok::<_, Failed>(())
+        });
+        if let Err(failed) = stored {
+            // What can't be recorded doesn't leave (I5). The items stay taken and become lost.
+            self.explain(&failed).await;
+            return Err(Reason::Lost.into());
+        }
+        Ok(Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()))
+    }
+
+    async fn again(&self, taken: &mut Taken) -> Result<(), Failed> {
+        let (id, attempt) = (taken.found.digest.to_string(), taken.job.attempt);
+        transaction!(self.store, "sign-again", |tx| {
+            let row = rows::get::<ActState>(tx, &self.sealer, &id)
+                .await?
+                .ok_or(Reason::Lost)?;
+            let next = row.body.again(attempt)?;
+            rows::save(tx, &self.sealer, &row, &next).await
+        })?;
+        taken.job.attempt += 1;
+        Ok(())
+    }
+
+    /// The items are given up for good, and the signer has to approve anew.
+    async fn lose(
+        &self,
+        taken: &Taken,
+        client: &ClientId,
+        reason: &'static str,
+    ) -> Result<(), Failed> {
+        let id = taken.found.digest.to_string();
+        transaction!(self.store, "sign-lost", |tx| {
+            let now = self.clock.now();
+            let row = rows::get::<ActState>(tx, &self.sealer, &id)
+                .await?
+                .ok_or(Reason::Lost)?;
+            let next = row.body.lost(taken.job.attempt)?;
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let event = Event::SignatureFailed {
+                act: taken.found.digest,
+                client: client.clone(),
+                person: taken.found.person.clone(),
+                key: taken.key.key.clone(),
+                certificate: taken.key.certificate(),
+                alg: taken.job.alg,
+                reason: reason.into(),
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(())
+        })
+    }
+
+    /// Stops a key whose value didn't verify, and alerts.
+    async fn suspend(&self, key: &KeyRecord, act: Digest32) -> Result<(), Failed> {
+        tracing::error!(key = %key.key, "a value of the module didn't verify; the key is stopped");
+        transaction!(self.store, "key-suspend", |tx| {
+            let row = rows::get::<KeyRecord>(tx, &self.sealer, key.key.as_str())
+                .await?
+                .ok_or(Reason::NotFound)?;
+            let next = KeyRecord {
+                state: KeyState::Suspended,
+                ..row.body.clone()
+            };
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let (key, person) = (next.key.clone(), next.owner.clone());
+            let events = [
+                Event::SignatureWrong {
+                    act,
+                    person: person.clone(),
+                    key: key.clone(),
+                },
+                Event::KeySuspended {
+                    key,
+                    owner: person,
+                    reason: "wrong-value".into(),
+                },
+            ];
+            self.audit.append_all(tx, &events, self.clock.now()).await?;
+            Ok::<_, Failed>(())
+        })
+    }
+
+    /// Ten refused calls kill an act. If the count can't be written, the refusal stands all the same.
+    async fn count_failure(&self, act: Digest32, reason: &Reason) {
+        let counted: Result<(), Failed> = transaction!(self.store, "sign-spoil", |tx| {
+            let row = rows::get::<ActState>(tx, &self.sealer, &act.to_string()).await?;
+            if let Some(row) = row
+                && let Some(next) = row.body.spoil(reason)
+            {
+                rows::save(tx, &self.sealer, &row, &next).await?;
+            }
+            Ok::<_, Failed>(())
+        });
+        if let Err(failed) = counted {
+            self.explain(&failed).await;
+        }
+    }
+}
+
+fn taken(found: Found, key: KeyRecord, state: &ActState, epoch: Digest32) -> Result<Taken, Failed> {
+    let job = state.job.clone().ok_or(Reason::Lost)?;
+    let approval = state.approval.as_ref().ok_or(Reason::NotApproved)?;
+    let item = |index: &u32| {
+        found
+            .act
+            .items
+            .get(usize::try_from(*index).ok()?)
+            .map(|i| i.digest().clone())
+    };
+    let digests: Option<Vec<B64>> = job.indices.iter().map(item).collect();
+    let (proof, evidence) = (approval.proof, approval.evidence);
+    Ok(Taken {
+        digests: Arc::new(digests.ok_or(Reason::HashNotApproved)?),
+        found,
+        key,
+        job,
+        step: state.step,
+        epoch,
+        proof,
+        approval: evidence,
+    })
+}
+
+fn sign_order(taken: &Taken) -> OrderKind {
+    let items = taken.job.indices.iter().zip(taken.digests.iter());
+    OrderKind::Sign {
+        key: taken.key.key.clone(),
+        version: taken.key.version,
+        spki: taken.key.spki_digest(),
+        alg: taken.job.alg,
+        items: items
+            .map(|(i, d)| SignItem {
+                i: *i,
+                d: d.clone(),
+            })
+            .collect(),
+        act: taken.found.digest,
+        proof: taken.proof,
+    }
+}
+
+fn result_id(act: Digest32, step: u32) -> String {
+    format!("{act}.{step}")
+}
+
+/// The payload of an act that the SAM made itself and found by its digest.
+pub(crate) fn payload(jws: &str) -> Result<Act, Reason> {
+    let part = jws.split('.').nth(1).ok_or(Reason::Malformed)?;
+    let bytes = core_types::bytes::from_b64u(part).map_err(|_| Reason::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| Reason::Malformed)
+}

@@ -1,0 +1,124 @@
+//! The SAM's two listeners. Which peer may call what is decided by the name in its certificate: the SSA's services
+//! reach `/sam/v1/*` only, the SIC gateways `/sap/v1/*` only.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use cm_api::CryptoModule;
+use sam_api::{Refusal, ssa};
+use sap::messages::{self as sic, SapRefusal, SapRefusalCode};
+use service_kit::{Peer, Routes};
+
+use crate::sam::Sam;
+
+/// Longest request of the SSA: 10,000 items with signedAttrs.
+const SSA_LIMIT: usize = 32 * 1024 * 1024;
+/// Longest message of the signer's side: a registration with certificates.
+const GATEWAY_LIMIT: usize = 64 * 1024;
+
+/// Routes for the listener of the SSA's services.
+pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
+    Routes::new(Arc::new(sam), SSA_LIMIT)
+        .method::<ssa::About, _, _>(|s, p, _| whole(async move { admit(&s, &p)?.about().await }))
+        .method::<ssa::Prepare, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.prepare(&p.name, r).await })
+        })
+        .method::<ssa::Status, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.status(&p.name, r).await })
+        })
+        .method::<ssa::Bind, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.bind(&p.name, r).await })
+        })
+        .method::<ssa::Sign, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.sign(&p.name, r).await })
+        })
+        .method::<ssa::Voucher, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.voucher(&p.name, r).await })
+        })
+        .method::<ssa::Enrolment, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.enrolment(&p.name, r).await })
+        })
+        .method::<ssa::Certificate, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.certificate(&p.name, r).await })
+        })
+        .method::<ssa::Keys, _, _>(|s, p, r| whole(async move { admit(&s, &p)?.keys(r).await }))
+        .into_router()
+}
+
+/// Routes for the listener of the SIC gateways.
+pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
+    Routes::new(Arc::new(sam), GATEWAY_LIMIT)
+        .method::<sic::Keys, _, _>(|s, p, _| {
+            whole(async move { admit_gateway(&s, &p)?.statement().await })
+        })
+        .method::<sic::Open, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.open(r).await })
+        })
+        .method::<sic::Approve, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.approve(r).await })
+        })
+        .method::<sic::Refuse, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.refuse(r).await })
+        })
+        .method::<sic::Outcome, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.outcome(r).await })
+        })
+        .method::<sic::EnrolOpen, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.enrol_open(r).await })
+        })
+        .method::<sic::EnrolSeed, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.enrol_seed(r).await })
+        })
+        .method::<sic::EnrolRegister, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.enrol_register(r).await })
+        })
+        .into_router()
+}
+
+/// Says *not now*, as everybody does who can't tell more.
+trait NotNow {
+    fn not_now() -> Self;
+}
+
+impl NotNow for Refusal {
+    fn not_now() -> Self {
+        Self::NotNow
+    }
+}
+
+impl NotNow for SapRefusal {
+    fn not_now() -> Self {
+        Self::new(SapRefusalCode::NotNow)
+    }
+}
+
+/// Runs a call in a task of its own, so that it isn't cut off half way when the connection closes.
+async fn whole<T, R>(call: impl Future<Output = Result<T, R>> + Send + 'static) -> Result<T, R>
+where
+    T: Send + 'static,
+    R: NotNow + Send + 'static,
+{
+    tokio::spawn(call)
+        .await
+        .unwrap_or_else(|_| Err(R::not_now()))
+}
+
+fn admit<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>, Refusal> {
+    if sam.config.services.contains(&peer.name) {
+        return Ok(sam);
+    }
+    tracing::warn!(peer = %peer.name, "a caller that is no service of the SSA was refused");
+    Err(Refusal::NotFound)
+}
+
+fn admit_gateway<'s, C: CryptoModule>(
+    sam: &'s Sam<C>,
+    peer: &Peer,
+) -> Result<&'s Sam<C>, SapRefusal> {
+    if sam.config.gateways.contains(&peer.name) {
+        return Ok(sam);
+    }
+    tracing::warn!(peer = %peer.name, "a caller that is no SIC gateway was refused");
+    Err(SapRefusal::new(SapRefusalCode::NotFound))
+}

@@ -1,0 +1,232 @@
+//! Tables and the one way to write them: read, check the seal, compute the successor, seal with `version + 1`,
+//! compare and swap (`sap.md` R6). Index columns are for finding; decisions read the sealed copy only.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store_kit::{Migration, Migrations, Row as SqlRow, StoreError, Tx, share_lock, sql};
+
+use crate::failed::Failed;
+use crate::sealer::Sealer;
+
+/// Tables of the SAM, with those of its audit log, for opening its store.
+pub const MIGRATIONS: &[Migrations] = &[TABLES, audit_log::TABLES];
+
+macro_rules! table {
+    ($name:literal, $bytes:literal) => {
+        concat!(
+            "CREATE TABLE ", $name, " (id TEXT PRIMARY KEY, version BIGINT NOT NULL, sealed ", $bytes,
+            " NOT NULL, owner TEXT NOT NULL, link TEXT NOT NULL, state TEXT NOT NULL, stamp BIGINT NOT NULL);",
+            "CREATE INDEX ", $name, "_owner ON ", $name, " (owner, link, state, stamp);",
+            "CREATE INDEX ", $name, "_link ON ", $name, " (link);",
+            "CREATE INDEX ", $name, "_stamp ON ", $name, " (state, stamp);",
+        )
+    };
+}
+
+macro_rules! tables {
+    ($bytes:literal) => {
+        concat!(
+            table!("keyring", $bytes),
+            table!("person", $bytes),
+            table!("factor", $bytes),
+            table!("signing_key", $bytes),
+            table!("voucher", $bytes),
+            table!("request", $bytes),
+            table!("act", $bytes),
+            table!("result", $bytes),
+            // A credential id belongs to one person, ever.
+            "CREATE UNIQUE INDEX factor_credential ON factor (link);",
+            "CREATE TABLE act_text (id TEXT PRIMARY KEY, jws TEXT NOT NULL);",
+            "CREATE TABLE evidence (id TEXT PRIMARY KEY, body ",
+            $bytes,
+            " NOT NULL);",
+            "CREATE TABLE row_key (id BIGINT PRIMARY KEY, wrapped ",
+            $bytes,
+            " NOT NULL);",
+        )
+    };
+}
+
+const TABLES: Migrations = Migrations {
+    component: "sam",
+    steps: &[Migration {
+        name: "0001-sam",
+        sqlite: tables!("BLOB"),
+        postgres: tables!("BYTEA"),
+    }],
+};
+
+/// Statements of one table, and what its index columns hold.
+pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
+    const TABLE: &'static str;
+    const SELECT: &'static str;
+    const BY_LINK: &'static str;
+    const BY_OWNER: &'static str;
+    const INSERT: &'static str;
+    const UPDATE: &'static str;
+
+    fn columns(&self) -> Columns;
+}
+
+/// Index columns of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Columns {
+    /// Person, or empty.
+    pub(crate) owner: String,
+    /// What else it is found by.
+    pub(crate) link: String,
+    /// State, for counting and pruning.
+    pub(crate) state: &'static str,
+    /// Time, for order and pruning.
+    pub(crate) stamp: i64,
+}
+
+macro_rules! noun {
+    ($type:ty, $table:literal, |$this:ident| $columns:expr) => {
+        impl $crate::rows::Noun for $type {
+            const TABLE: &'static str = $table;
+            const SELECT: &'static str =
+                concat!("SELECT id, version, sealed FROM ", $table, " WHERE id = $1");
+            const BY_LINK: &'static str = concat!(
+                "SELECT id, version, sealed FROM ",
+                $table,
+                " WHERE link = $1 ORDER BY stamp, id LIMIT 200"
+            );
+            const BY_OWNER: &'static str = concat!(
+                "SELECT id, version, sealed FROM ",
+                $table,
+                " WHERE owner = $1 ORDER BY stamp, id LIMIT 200"
+            );
+            const INSERT: &'static str = concat!(
+                "INSERT INTO ",
+                $table,
+                " (id, version, sealed, owner, link, state, stamp) ",
+                "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"
+            );
+            const UPDATE: &'static str = concat!(
+                "UPDATE ",
+                $table,
+                " SET sealed = $1, version = $2, owner = $3, link = $4, state = $5, stamp = $6 ",
+                "WHERE id = $7 AND version = $8"
+            );
+
+            fn columns(&self) -> $crate::rows::Columns {
+                let $this = self;
+                $columns
+            }
+        }
+    };
+}
+pub(crate) use noun;
+
+/// A row whose seal was checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Row<T> {
+    pub(crate) id: String,
+    pub(crate) version: i64,
+    pub(crate) body: T,
+}
+
+/// The row with this id.
+pub(crate) async fn get<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    id: &str,
+) -> Result<Option<Row<T>>, Failed> {
+    let row = tx.fetch_optional(sql(T::SELECT).bind(id)).await?;
+    row.map(|row| open(sealer, &row)).transpose()
+}
+
+/// Rows with this link, oldest first.
+pub(crate) async fn by_link<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    link: &str,
+) -> Result<Vec<Row<T>>, Failed> {
+    let rows = tx.fetch_all(sql(T::BY_LINK).bind(link)).await?;
+    rows.iter().map(|row| open(sealer, row)).collect()
+}
+
+/// Rows of this person, oldest first.
+pub(crate) async fn by_owner<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    owner: &str,
+) -> Result<Vec<Row<T>>, Failed> {
+    let rows = tx.fetch_all(sql(T::BY_OWNER).bind(owner)).await?;
+    rows.iter().map(|row| open(sealer, row)).collect()
+}
+
+/// Inserts the first version; `false` if the id, or something that must be unique, is there already.
+pub(crate) async fn insert<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    id: &str,
+    body: &T,
+) -> Result<bool, Failed> {
+    let columns = body.columns();
+    let sealed = seal(sealer, id, 1, body)?;
+    let statement = sql(T::INSERT)
+        .bind(id)
+        .bind(1_i64)
+        .bind(sealed)
+        .bind(columns.owner)
+        .bind(columns.link)
+        .bind(columns.state)
+        .bind(columns.stamp);
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// Replaces a row by its successor if it still has the version that was read.
+pub(crate) async fn save<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    read: &Row<T>,
+    next: &T,
+) -> Result<(), Failed> {
+    let columns = next.columns();
+    let version = read.version + 1;
+    let sealed = seal(sealer, &read.id, version, next)?;
+    let statement = sql(T::UPDATE)
+        .bind(sealed)
+        .bind(version)
+        .bind(columns.owner)
+        .bind(columns.link)
+        .bind(columns.state)
+        .bind(columns.stamp)
+        .bind(&read.id)
+        .bind(read.version);
+    Ok(tx.cas(statement).await?)
+}
+
+/// The key row, read so that it can't change before the transaction ends.
+pub(crate) async fn get_key_shared(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    id: &str,
+) -> Result<Option<Row<crate::records::KeyRecord>>, Failed> {
+    let statement = share_lock!(
+        tx,
+        "SELECT id, version, sealed FROM signing_key WHERE id = $1"
+    );
+    let row = tx.fetch_optional(statement.bind(id)).await?;
+    row.map(|row| open(sealer, &row)).transpose()
+}
+
+fn seal<T: Noun>(sealer: &Sealer, id: &str, version: i64, body: &T) -> Result<Vec<u8>, Failed> {
+    let cannot = || StoreError::Audit("a row can't be sealed");
+    let plain = serde_json::to_vec(body).map_err(|_| cannot())?;
+    Ok(sealer
+        .seal(T::TABLE, id, version, plain)
+        .map_err(|_| cannot())?)
+}
+
+fn open<T: Noun>(sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
+    let (id, version) = (row.text("id")?, row.int("version")?);
+    let sealed = row.blob("sealed")?;
+    let plain = sealer
+        .open(T::TABLE, &id, version, sealed)
+        .map_err(|_| Failed::Tampered(T::TABLE))?;
+    let body = serde_json::from_slice(&plain).map_err(|_| Failed::Tampered(T::TABLE))?;
+    Ok(Row { id, version, body })
+}

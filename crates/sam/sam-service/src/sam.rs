@@ -1,0 +1,385 @@
+//! The SAM itself: start, recovery, and what all flows share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use audit_log::{AuditLog, Event};
+use cm_api::CryptoModule;
+use cm_api::rpc::{Empty, Health, Root, RowKey, RowKeyRequest, Status};
+use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
+use jose::{Jwk, SealKey};
+use sam_core::act::Issuer;
+use sam_core::state::Now;
+use sam_core::{ActState, Reason};
+use store_kit::{Store, StoreError, Tx, sql, transaction};
+use tokio::sync::Semaphore;
+
+use crate::config::SamConfig;
+use crate::failed::Failed;
+use crate::records::RingRecord;
+use crate::ring::{Ring, Rings};
+use crate::rows;
+use crate::sealer::Sealer;
+
+/// How many PINs are hashed at once: each takes 19 MiB and a core.
+const HASHES_AT_ONCE: usize = 2;
+/// Rows handled by one step of recovery or pruning.
+const BATCH: i64 = 200;
+/// Acts and requests are kept this long after their end, for pages that ask what became of them.
+const KEEP: i64 = 24 * 3600;
+
+/// A running SAM. Cheap to clone; all clones share everything.
+pub struct Sam<C>(Arc<Inner<C>>);
+
+/// What a SAM consists of. Not exported; public only because `Deref` asks for it.
+pub struct Inner<C> {
+    pub(crate) config: SamConfig,
+    pub(crate) module: C,
+    pub(crate) store: Store,
+    pub(crate) audit: AuditLog,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) sealer: Sealer,
+    pub(crate) rings: Rings,
+    pub(crate) root: Jwk,
+    pub(crate) health: Health,
+    pub(crate) hashing: Semaphore,
+}
+
+impl<C> Clone for Sam<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C> Deref for Sam<C> {
+    type Target = Inner<C>;
+
+    fn deref(&self) -> &Inner<C> {
+        &self.0
+    }
+}
+
+/// Why the SAM didn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The CM can't be asked, or refuses.
+    #[error(
+        "the cryptographic module doesn't answer: {0}. Start it first, and check its certificate"
+    )]
+    Module(#[from] cm_api::ModuleError),
+    /// The module's root isn't the pinned one.
+    #[error(
+        "the module's root key is not the pinned one: this is another module, or it lost its store"
+    )]
+    OtherRoot,
+    /// The store.
+    #[error("the SAM's store: {0}")]
+    Store(#[from] StoreError),
+    /// The store's rows don't open with the module's key, or the settings can't be used.
+    #[error("the SAM can't start: {0}")]
+    Unusable(&'static str),
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Asks the module for the row key, records the start, and gives up what a crash left half done.
+    ///
+    /// `root`: pinned root key of the module, or nothing to trust the one that answers (first start).
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: SamConfig,
+        module: C,
+        store: Store,
+        root: Option<Jwk>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, StartError> {
+        let answered = module.call::<Root>(&Empty {}).await?.root;
+        if root.is_some_and(|pinned| pinned != answered) {
+            return Err(StartError::OtherRoot);
+        }
+        let health = module.call::<Status>(&Empty {}).await?;
+        let row_key = row_key(&module, &store).await?;
+        let sealer = Sealer::new(&row_key, config.tenant.as_str(), random.clone())
+            .map_err(|_| StartError::Unusable("the row key has another form"))?;
+        let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
+        let audit_key = SecretBytes::new(audit_key.0.to_vec());
+        let audit = AuditLog::new("sam", &config.node, audit_key);
+        let sam = Self(Arc::new(Inner {
+            config,
+            module,
+            store,
+            audit,
+            clock,
+            random,
+            sealer,
+            rings: Rings::default(),
+            root: answered,
+            health,
+            hashing: Semaphore::new(HASHES_AT_ONCE),
+        }));
+        sam.record_start().await?;
+        let now = sam.clock.now();
+        sam.recover(now).await?;
+        let epoch = sam.epoch().await?;
+        match sam.ring(epoch, now).await {
+            Ok(_) => Ok(sam),
+            Err(Failed::Store(error)) => Err(error.into()),
+            Err(_) => Err(StartError::Unusable(
+                "its keys don't open, or the module doesn't vouch for them",
+            )),
+        }
+    }
+
+    /// The public root key of the module; other zones pin its thumbprint.
+    pub fn root(&self) -> &Jwk {
+        &self.root
+    }
+
+    /// The audit log, for the sequencer of the composition root.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    /// Gives up orders whose outcome nobody can know any more, and deletes what has no power and no use left.
+    /// Safe at any time on any node; the composition root calls it now and then.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn maintain(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.recover(now).await?;
+        self.prune(now).await
+    }
+
+    pub(crate) async fn epoch(&self) -> Result<Digest32, StoreError> {
+        let source = self.store.epoch_source().await?;
+        Ok(sha256(&[&source]))
+    }
+
+    /// The world as of this transaction.
+    pub(crate) async fn now(&self, tx: &mut Tx) -> Result<Now, Failed> {
+        let epoch = sha256(&[&tx.epoch_source().await?]);
+        Ok(Now {
+            time: self.clock.now(),
+            epoch,
+            policy: self.config.policy.version,
+        })
+    }
+
+    pub(crate) fn issuer(&self, epoch: Digest32) -> Issuer<'_> {
+        Issuer {
+            sam: &self.config.sam,
+            tenant: &self.config.tenant,
+            epoch,
+            policy: self.config.policy.version,
+        }
+    }
+
+    /// Runs slow work on a thread for it.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Reason> + Send + 'static,
+    ) -> Result<T, Reason> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or(Err(Reason::NotNow))
+    }
+
+    /// The text of an act, checked against its name.
+    pub(crate) async fn act_text(&self, tx: &mut Tx, digest: Digest32) -> Result<String, Failed> {
+        let select = sql("SELECT jws FROM act_text WHERE id = $1");
+        let row = tx.fetch_optional(select.bind(digest.to_string())).await?;
+        let jws = row.ok_or(Reason::NotFound)?.text("jws")?;
+        if sap::act_digest(&jws) == digest {
+            Ok(jws)
+        } else {
+            Err(Failed::Tampered("act_text"))
+        }
+    }
+
+    /// Stores evidence under its digest.
+    pub(crate) async fn put_evidence(
+        &self,
+        tx: &mut Tx,
+        digest: Digest32,
+        bytes: &[u8],
+    ) -> Result<(), Failed> {
+        let insert = sql("INSERT INTO evidence (id, body) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+        tx.execute(insert.bind(digest.to_string()).bind(bytes))
+            .await?;
+        Ok(())
+    }
+
+    /// Evidence by its digest, for receipts and the auditor's export.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn evidence(&self, digest: Digest32) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut tx = self.store.read("evidence").await?;
+        let select = sql("SELECT body FROM evidence WHERE id = $1").bind(digest.to_string());
+        let row = tx.fetch_optional(select).await?;
+        let body = row.map(|r| r.blob("body")).transpose()?;
+        Ok(body.filter(|b| sha256(&[b]) == digest))
+    }
+
+    /// Records something that isn't joined to an effect, such as a refusal. Refusals stand even if this fails, so
+    /// that a full log can't turn a *no* into anything else.
+    pub(crate) async fn record(&self, event: Event) {
+        let now = self.clock.now();
+        let written: Result<(), StoreError> = transaction!(self.store, "sam-record", |tx| {
+            self.audit.append(tx, event.clone(), now).await?;
+            Ok::<_, StoreError>(())
+        });
+        if let Err(error) = written {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+    }
+
+    /// Turns the end of a flow into its reason, and tells operators what they must look at.
+    pub(crate) async fn explain(&self, failed: &Failed) -> Reason {
+        match failed {
+            Failed::Tampered(table) => {
+                tracing::error!(table, "a sealed row was edited, moved or exchanged");
+                self.record(Event::Alarm {
+                    what: "sealed-row-tampered".into(),
+                })
+                .await;
+            }
+            Failed::Store(error) => tracing::error!(%error, "the SAM's store or audit log failed"),
+            Failed::Changed | Failed::No(_) => {}
+        }
+        failed.reason()
+    }
+
+    async fn record_start(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let settings = sha256(&[format!("{:?}", self.config).as_bytes()]);
+        transaction!(self.store, "sam-start", |tx| {
+            let version = env!("CARGO_PKG_VERSION").into();
+            let events = [
+                Event::AuditStarted {},
+                Event::ServiceStarted { version, settings },
+            ];
+            self.audit.append_all(tx, &events, now).await?;
+            Ok::<_, StoreError>(())
+        })
+    }
+
+    /// Jobs whose orders have passed their time become lost.
+    async fn recover(&self, now: UnixTime) -> Result<(), StoreError> {
+        let mut tx = self.store.read("recover").await?;
+        let select = sql("SELECT id FROM act WHERE state = $1 ORDER BY stamp LIMIT $2");
+        let taken = tx.fetch_all(select.bind("taken").bind(BATCH)).await?;
+        drop(tx);
+        for row in taken {
+            let id = row.text("id")?;
+            let done: Result<(), Failed> = transaction!(self.store, "give-up", |tx| {
+                let Some(row) = rows::get::<ActState>(tx, &self.sealer, &id).await? else {
+                    return Ok(());
+                };
+                if let Some(next) = row.body.give_up(now) {
+                    rows::save(tx, &self.sealer, &row, &next).await?;
+                    let act = Digest32::parse(&id).map_err(|_| Failed::Tampered("act"))?;
+                    let person = Some(row.body.person.clone());
+                    let event = Event::SadEnded {
+                        act,
+                        person,
+                        reason: "lost".into(),
+                    };
+                    self.audit.append(tx, event, now).await?;
+                }
+                Ok::<_, Failed>(())
+            });
+            match done {
+                Err(Failed::Store(error)) => return Err(error),
+                Err(failed) => drop(self.explain(&failed).await),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Deleting is always safe: authority is a row that is there (R1).
+    async fn prune(&self, now: UnixTime) -> Result<(), StoreError> {
+        let old = now.plus(-KEEP).0;
+        let expired = now.0;
+        transaction!(self.store, "prune", |tx| {
+            let results =
+                "DELETE FROM result WHERE id IN (SELECT id FROM result WHERE stamp <= $1 LIMIT $2)";
+            tx.execute(sql(results).bind(expired).bind(BATCH)).await?;
+            let requests = "DELETE FROM request WHERE id IN (SELECT id FROM request WHERE stamp <= $1 LIMIT $2)";
+            tx.execute(
+                sql(requests)
+                    .bind(old - sam_core::act::MAX_REQUEST_LIFE)
+                    .bind(BATCH),
+            )
+            .await?;
+            let acts = "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE stamp <= $1 AND state <> $2 LIMIT $3)";
+            tx.execute(sql(acts).bind(old).bind("taken").bind(BATCH))
+                .await?;
+            let texts = "DELETE FROM act_text WHERE id IN (SELECT t.id FROM act_text t LEFT JOIN act a ON a.id = t.id \
+                         WHERE a.id IS NULL LIMIT $1)";
+            tx.execute(sql(texts).bind(BATCH)).await?;
+            Ok::<_, StoreError>(())
+        })?;
+        self.erase_old_keys(now).await
+    }
+
+    /// The private part of an expired `K_seal` is erased: what was sealed for it stays sealed.
+    async fn erase_old_keys(&self, now: UnixTime) -> Result<(), StoreError> {
+        let erased: Result<(), Failed> = transaction!(self.store, "erase-keys", |tx| {
+            for row in rows::by_link::<RingRecord>(tx, &self.sealer, "ring").await? {
+                if now >= row.body.exp && row.body.seal.is_some() {
+                    let next = RingRecord {
+                        seal: None,
+                        ..row.body.clone()
+                    };
+                    rows::save(tx, &self.sealer, &row, &next).await?;
+                }
+            }
+            Ok::<_, Failed>(())
+        });
+        match erased {
+            Err(Failed::Store(error)) => Err(error),
+            Err(failed) => {
+                self.explain(&failed).await;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// The keys of live rings that open sealed secrets.
+pub(crate) fn seal_keys(rings: &[Arc<Ring>]) -> Vec<&SealKey> {
+    rings.iter().filter_map(|r| r.seal()).collect()
+}
+
+async fn row_key<C: CryptoModule>(module: &C, store: &Store) -> Result<SecretBytes, StartError> {
+    let read = || async {
+        let mut tx = store.read("row-key").await?;
+        let row = tx
+            .fetch_optional(sql("SELECT wrapped FROM row_key WHERE id = $1").bind(1_i64))
+            .await?;
+        row.map(|r| r.blob("wrapped").map(B64)).transpose()
+    };
+    let mut wrapped = read().await?;
+    if wrapped.is_none() {
+        let made = module
+            .call::<RowKey>(&RowKeyRequest { wrapped: None })
+            .await?;
+        let stored: Result<u64, StoreError> = transaction!(store, "row-key-make", |tx| {
+            let insert =
+                sql("INSERT INTO row_key (id, wrapped) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+            tx.execute(insert.bind(1_i64).bind(made.wrapped.0.as_slice()))
+                .await
+        });
+        stored?;
+        // Another node may have been faster: what stands in the store counts.
+        wrapped = read().await?;
+    }
+    Ok(module.call::<RowKey>(&RowKeyRequest { wrapped }).await?.key)
+}

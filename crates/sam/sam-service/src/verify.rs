@@ -1,0 +1,42 @@
+//! Verify-after-sign (I4): no value leaves that the signer's public key doesn't accept.
+
+use std::sync::Arc;
+
+use core_types::{B64, SigAlg};
+use pki::{Signed, verify_signature};
+
+/// Below this number of values the work isn't worth spreading.
+const SPREAD: usize = 8;
+
+/// Whether every value is the key's signature over the digest in its place. Runs on threads for blocking work.
+pub(crate) async fn all_verify(
+    spki: &B64,
+    alg: SigAlg,
+    digests: Arc<Vec<B64>>,
+    values: Arc<Vec<B64>>,
+) -> bool {
+    if digests.len() != values.len() {
+        return false;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts = if values.len() < SPREAD { 1 } else { cores };
+    let share = values.len().div_ceil(parts).max(1);
+    let threads: Vec<_> = (0..values.len())
+        .step_by(share)
+        .map(|start| {
+            let (spki, digests, values) = (spki.clone(), digests.clone(), values.clone());
+            tokio::task::spawn_blocking(move || {
+                let end = (start + share).min(values.len());
+                let pairs = digests[start..end].iter().zip(&values[start..end]);
+                pairs.into_iter().all(|(digest, value)| {
+                    verify_signature(&spki.0, alg, Signed::Digest(&digest.0), &value.0).is_ok()
+                })
+            })
+        })
+        .collect();
+    let mut good = true;
+    for thread in threads {
+        good &= thread.await.unwrap_or(false);
+    }
+    good
+}
