@@ -19,12 +19,20 @@ fn small() -> Vec<u8> {
 /// The same with a cross-reference stream and an object stream, uncompressed so that mutations reach them.
 fn with_streams() -> Vec<u8> {
     let mut file = b"%PDF-1.5\n".to_vec();
-    let objects = "1 0 2 34 3 80 <</Type /Catalog /Pages 2 0 R>>   <</Type /Pages /Kids [3 0 R] /Count 1>>       \
-                   <</Type /Page /Parent 2 0 R /MediaBox [0 0 9 9]>>";
+    let parts = [
+        "<</Type /Catalog /Pages 2 0 R>>",
+        "<</Type /Pages /Kids [3 0 R] /Count 1>>",
+        "<</Type /Page /Parent 2 0 R /MediaBox [0 0 9 9]>>",
+    ];
+    let second = parts[0].len() + 1;
+    let third = second + parts[1].len() + 1;
+    let index = format!("1 0 2 {second} 3 {third} ");
+    let first = index.len();
+    let objects = index + &parts.join(" ");
     let at = file.len();
     let length = objects.len();
     file.extend_from_slice(
-        format!("4 0 obj\n<</Type /ObjStm /N 3 /First 16 /Length {length}>>\nstream\n{objects}\nendstream\nendobj\n").as_bytes(),
+        format!("4 0 obj\n<</Type /ObjStm /N 3 /First {first} /Length {length}>>\nstream\n{objects}\nendstream\nendobj\n").as_bytes(),
     );
     let start = file.len();
     file.extend_from_slice(b"5 0 obj\n<</Type /XRef /Size 6 /Root 1 0 R /W [1 2 1] /Index [1 5] /Length 20>>\nstream\n");
