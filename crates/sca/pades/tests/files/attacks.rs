@@ -188,17 +188,79 @@ fn bytes_without_a_revision_are_seen() {
 
 #[test]
 fn a_file_that_does_not_build_on_the_signed_revision_is_partial() {
+    // The same objects at the same places, but a table that starts anew.
     let file = signed();
-    // The update claims that nothing came before it: all objects are its own.
-    let longer = append(
-        &file,
-        &[(5, "<</Type /Font /Subtype /Type1 /BaseFont /Symbol>>")],
+    let pdf = pdf_update::Pdf::open(&file).unwrap();
+    let mut tail = format!("xref\n0 {}\n0000000000 65535 f \n", pdf.next_number());
+    for num in 1..pdf.next_number() {
+        match pdf.entry(num).unwrap() {
+            Some(pdf_update::Entry::At { offset, .. }) => {
+                tail.push_str(&format!("{offset:010} 00000 n \n"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (size, start) = (pdf.next_number(), file.len());
+    tail.push_str(&format!(
+        "trailer\n<</Size {size} /Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n"
+    ));
+    let one = first(&[&file[..], tail.as_bytes()].concat());
+    assert!(matches!(one.coverage, Coverage::Partial(_)), "{one:?}");
+}
+
+#[test]
+fn a_signature_that_its_own_revision_does_not_know_is_partial() {
+    // Revision 1 hides a signature dictionary that no field holds; revision 2 brings it out.
+    let base = document();
+    let pdf = pdf_update::Pdf::open(&base).unwrap();
+    let mut update = pdf_update::Update::new(&pdf);
+    let hidden = update.allocate().unwrap();
+    let head = "<</Type /Sig /Filter /Adobe.PPKLite /SubFilter /ETSI.CAdES.detached /ByteRange [0 ";
+    let blank = " ".repeat(40);
+    let text = format!("{head}{blank}] /Contents <3003020105>>>");
+    update.put_raw(hidden, text.clone().into_bytes());
+    let mut appendix = update.finish([3; 16]).unwrap();
+    let body = appendix.body_of(hidden.num).unwrap();
+    let gap = body + text.find("<3003").unwrap();
+    let (a, b) = (base.len() + gap, base.len() + gap + 12);
+    let range = format!("{a} {b} {}", base.len() + appendix.bytes.len() - b);
+    let at = body + head.len();
+    appendix.bytes[at..at + 40].copy_from_slice(format!("{range:<40}").as_bytes());
+    let signed = [&base[..], &appendix.bytes].concat();
+    let shown = append(
+        &signed,
+        &[
+            (
+                1,
+                "<</Type /Catalog /Pages 2 0 R /AcroForm <</Fields [7 0 R]>>>>",
+            ),
+            (7, "<</FT /Sig /T (Late) /V 6 0 R>>"),
+        ],
     );
-    let text = longer.windows(6).rposition(|w| w == b"/Prev ").unwrap();
-    let mut wrong = longer.clone();
-    wrong[text..text + 6].copy_from_slice(b"/Nope ");
-    // Without the older sections the file has no catalog any more, so it isn't read at all.
-    assert!(signatures(&wrong).is_err());
+    let one = first(&shown);
+    assert_eq!(one.contents, [0x30, 3, 2, 1, 5]);
+    assert_eq!(
+        one.coverage,
+        Coverage::Partial("the signed revision does not hold this signature")
+    );
+}
+
+#[test]
+fn a_removed_or_replaced_signature_is_still_found() {
+    let file = signed();
+    for change in [
+        (7, "<</FT /Sig /T (Signature1)>>"),
+        (6, "<</Type /Sig>>"),
+        (8, "<</Fields []>>"),
+    ] {
+        let all = signatures(&append(&file, &[change])).unwrap();
+        let whole = all.iter().find(|s| s.coverage == Coverage::EntireRevision);
+        assert_eq!(
+            whole.unwrap().modifications.level,
+            Level::Other,
+            "{change:?}"
+        );
+    }
 }
 
 #[test]
