@@ -142,10 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_write_no_html_keep_nothing_and_fit_their_budget() {
-        let mut size = 0;
+    fn scripts_write_no_html_and_keep_nothing() {
         for (name, text) in MODULES {
-            size += text.len();
             for never in [
                 "innerHTML",
                 "outerHTML",
@@ -164,8 +162,6 @@ mod tests {
                 assert!(!text.contains(never), "{name} uses {never}");
             }
         }
-        // 20 kB compressed; this text compresses to less than two fifths.
-        assert!(size < 50_000, "{size} bytes");
     }
 
     #[test]

@@ -1,0 +1,252 @@
+//! The gateway as the network sees it.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use core_types::clock::ManualClock;
+use core_types::rpc::Method as _;
+use core_types::{UnixTime, sha256};
+use jose::SigningKey;
+use sap::messages::{Approve, Keys};
+use sic_gateway::{Forward, ForwardError, GatewayConfig, MAX_ANSWER, MAX_REQUEST, Rate, router};
+use tower::ServiceExt as _;
+
+type Answer = Result<(u16, Vec<u8>), ForwardError>;
+
+/// Answers what it is told and remembers what reached it.
+#[derive(Clone)]
+struct Sam {
+    answer: Answer,
+    seen: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+}
+
+impl Forward for Sam {
+    async fn forward(&self, path: &'static str, body: Vec<u8>) -> Answer {
+        self.seen.lock().unwrap().push((path.to_owned(), body));
+        self.answer.clone()
+    }
+}
+
+fn gateway(answer: Answer) -> (Router, Sam) {
+    let root = SigningKey::generate().unwrap().0.public().clone();
+    let mut config = GatewayConfig::new(vec![root], "http://sic.localhost:8402").unwrap();
+    config.dev = true;
+    config.rate = Rate {
+        burst: 5,
+        per_minute: 60,
+    };
+    let sam = Sam {
+        answer,
+        seen: Arc::default(),
+    };
+    let clock = Arc::new(ManualClock::at(UnixTime(1000)));
+    (router(config, sam.clone(), clock), sam)
+}
+
+fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+    request.body(body.into()).unwrap()
+}
+
+async fn send(
+    router: &Router,
+    request: Request<Body>,
+) -> (StatusCode, axum::http::HeaderMap, Vec<u8>) {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    (
+        parts.status,
+        parts.headers,
+        to_bytes(body, usize::MAX).await.unwrap().to_vec(),
+    )
+}
+
+async fn get(router: &Router, path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
+    let (status, headers, body) =
+        send(router, Request::get(path).body(Body::empty()).unwrap()).await;
+    (status, headers, String::from_utf8(body).unwrap())
+}
+
+#[tokio::test]
+async fn messages_pass_as_they_stand() {
+    let (router, sam) = gateway(Ok((422, br#"{"code":"refused"}"#.to_vec())));
+    let (status, headers, body) = send(&router, post(Approve::PATH, r#"{"any": "thing"}"#)).await;
+    assert_eq!(
+        (status, body.as_slice()),
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            br#"{"code":"refused"}"#.as_slice()
+        )
+    );
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(
+        *sam.seen.lock().unwrap(),
+        [(Approve::PATH.to_owned(), br#"{"any": "thing"}"#.to_vec())]
+    );
+}
+
+// shows: T-USE-SAP-BYPASS, II-3.3.1-sap-endpoint
+#[tokio::test]
+async fn nothing_else_of_the_sam_can_be_reached() {
+    let (router, sam) = gateway(Ok((200, b"{}".to_vec())));
+    for path in [
+        "/sam/v1/prepare",
+        "/sam/v1/bind",
+        "/sam/v1/sign",
+        "/sap/v1/",
+        "/sap/v1/keys/..",
+        "/sap/v1/Keys",
+    ] {
+        assert_eq!(
+            send(&router, post(path, "{}")).await.0,
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    assert_eq!(
+        get(&router, Keys::PATH).await.0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    let mut foreign = post(Keys::PATH, "{}");
+    foreign
+        .headers_mut()
+        .insert(header::ORIGIN, "http://evil.test".parse().unwrap());
+    assert_eq!(send(&router, foreign).await.0, StatusCode::FORBIDDEN);
+    let mut form = post(Keys::PATH, "{}");
+    form.headers_mut()
+        .insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
+    assert_eq!(
+        send(&router, form).await.0,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
+    assert!(sam.seen.lock().unwrap().is_empty());
+    let mut own = post(Keys::PATH, "{}");
+    own.headers_mut()
+        .insert(header::ORIGIN, "http://sic.localhost:8402".parse().unwrap());
+    assert_eq!(send(&router, own).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn sizes_and_rates_are_limited() {
+    let (router, sam) = gateway(Ok((200, b"{}".to_vec())));
+    assert_eq!(
+        send(&router, post(Keys::PATH, "x".repeat(MAX_REQUEST + 1)))
+            .await
+            .0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert!(sam.seen.lock().unwrap().is_empty());
+    for _ in 0..5 {
+        assert_eq!(
+            send(&router, post(Keys::PATH, "x".repeat(MAX_REQUEST)))
+                .await
+                .0,
+            StatusCode::OK
+        );
+    }
+    let (status, headers, _) = send(&router, post(Keys::PATH, "{}")).await;
+    assert_eq!(
+        (status, &headers[header::RETRY_AFTER]),
+        (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
+    );
+    let (router, _) = gateway(Ok((200, vec![b' '; MAX_ANSWER + 1])));
+    assert_eq!(
+        send(&router, post(Keys::PATH, "{}")).await.0,
+        StatusCode::GATEWAY_TIMEOUT
+    );
+}
+
+#[tokio::test]
+async fn not_done_and_unknown_are_told_apart() {
+    for (answer, expected) in [
+        (
+            Err(ForwardError::Unreachable),
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+        (Err(ForwardError::Unknown), StatusCode::GATEWAY_TIMEOUT),
+        (
+            Ok((500, b"a stack trace".to_vec())),
+            StatusCode::GATEWAY_TIMEOUT,
+        ),
+        (Ok((302, vec![])), StatusCode::GATEWAY_TIMEOUT),
+    ] {
+        let (router, _) = gateway(answer);
+        let (status, _, body) = send(&router, post(Keys::PATH, "{}")).await;
+        assert_eq!(status, expected);
+        assert!(body.is_empty(), "nothing of the zone behind leaks");
+    }
+}
+
+// shows: T-USE-CAPTURE
+#[tokio::test]
+async fn pages_carry_the_strict_headers_and_no_cookie() {
+    let (router, _) = gateway(Ok((200, b"{}".to_vec())));
+    for path in [
+        "/a",
+        "/e",
+        "/nothing",
+        "/sic/approve.mjs",
+        "/digests.json",
+        "/static/ui.css",
+    ] {
+        let (_, headers, _) = get(&router, path).await;
+        let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        for part in [
+            "default-src 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+        ] {
+            assert!(policy.contains(part), "{path}: {part}");
+        }
+        assert_eq!(headers[header::REFERRER_POLICY], "no-referrer", "{path}");
+        assert_eq!(
+            headers["cross-origin-opener-policy"], "same-origin",
+            "{path}"
+        );
+        assert!(!headers.contains_key(header::SET_COOKIE), "{path}");
+    }
+    let (status, _, html) = get(&router, "/a?lang=en").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        html.contains("lang=\"en\"") && html.contains("Development."),
+        "{html}"
+    );
+    assert!(
+        !html.contains("style=") && !html.contains("onclick"),
+        "nothing inline"
+    );
+    assert_eq!(get(&router, "/nothing").await.0, StatusCode::NOT_FOUND);
+}
+
+// shows: T-KEY-DATA-ALTER
+#[tokio::test]
+async fn what_is_served_has_the_declared_digests() {
+    let (router, _) = gateway(Ok((200, b"{}".to_vec())));
+    let (_, _, text) = get(&router, "/digests.json").await;
+    let declared: std::collections::BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
+    for needed in [
+        "/a?lang=ja",
+        "/e?lang=en",
+        "/sic/approve.mjs",
+        "/sic/config.json",
+        "/sic/messages.ja.json",
+    ] {
+        assert!(declared.contains_key(needed), "{needed}");
+    }
+    for (path, digest) in &declared {
+        let (status, _, body) = get(&router, path).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert_eq!(sha256(&[body.as_bytes()]).to_string(), *digest, "{path}");
+    }
+    // Everything a page names is among them, except the icon, which can't do anything.
+    let (_, _, html) = get(&router, "/a").await;
+    for part in html
+        .split('"')
+        .filter(|p| p.starts_with('/') && !p.contains('?') && *p != "/static/icon.svg")
+    {
+        assert!(declared.contains_key(part), "{part}");
+    }
+}
