@@ -232,6 +232,11 @@ enum Change {
         checkpoints: bool,
         at: prop::sample::Index,
     },
+    AddByte {
+        checkpoints: bool,
+        at: prop::sample::Index,
+        byte: u8,
+    },
     Delete(prop::sample::Index),
     Repeat(prop::sample::Index),
     Swap(prop::sample::Index, prop::sample::Index),
@@ -249,6 +254,8 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (any::<bool>(), any::<Index>(), 0x20..0x7f_u8)
             .prop_map(|(checkpoints, at, to)| Change::EditByte { checkpoints, at, to }),
         2 => (any::<bool>(), any::<Index>()).prop_map(|(checkpoints, at)| Change::DropByte { checkpoints, at }),
+        3 => (any::<bool>(), any::<Index>(), prop_oneof![Just(b' '), Just(b'\n'), 0x20..0x7f_u8])
+            .prop_map(|(checkpoints, at, byte)| Change::AddByte { checkpoints, at, byte }),
         1 => any::<Index>().prop_map(Change::Delete),
         1 => any::<Index>().prop_map(Change::Repeat),
         1 => any::<(Index, Index)>().prop_map(|(a, b)| Change::Swap(a, b)),
@@ -269,8 +276,13 @@ impl Change {
                 checkpoints,
                 at,
                 to,
-            } => return edit(files, *checkpoints, *at, Some(*to)),
-            Self::DropByte { checkpoints, at } => return edit(files, *checkpoints, *at, None),
+            } => return edit(files, *checkpoints, *at, 1, &[*to]),
+            Self::DropByte { checkpoints, at } => return edit(files, *checkpoints, *at, 1, &[]),
+            Self::AddByte {
+                checkpoints,
+                at,
+                byte,
+            } => return edit(files, *checkpoints, *at, 0, &[*byte]),
             Self::Delete(at) => drop(lines.remove(at.index(ENTRIES))),
             Self::Repeat(at) => lines.insert(at.index(ENTRIES), lines[at.index(ENTRIES)].clone()),
             Self::Swap(a, b) => lines.swap(a.index(ENTRIES), b.index(ENTRIES)),
@@ -296,7 +308,13 @@ impl Change {
     }
 }
 
-fn edit(files: &Files, checkpoints: bool, at: prop::sample::Index, to: Option<u8>) -> Files {
+fn edit(
+    files: &Files,
+    checkpoints: bool,
+    at: prop::sample::Index,
+    cut: usize,
+    put: &[u8],
+) -> Files {
     let text = if checkpoints {
         &files.checkpoints
     } else {
@@ -304,10 +322,7 @@ fn edit(files: &Files, checkpoints: bool, at: prop::sample::Index, to: Option<u8
     };
     let mut bytes = text.clone().into_bytes();
     let at = at.index(bytes.len());
-    match to {
-        Some(to) => bytes[at] = to,
-        None => drop(bytes.remove(at)),
-    }
+    bytes.splice(at..at + cut, put.iter().copied());
     let text = String::from_utf8_lossy(&bytes).into_owned();
     if checkpoints {
         Files {
