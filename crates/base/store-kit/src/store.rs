@@ -147,6 +147,7 @@ impl Store {
     }
 
     /// Closes all connections and, on SQLite, folds the log into the file. Transactions in progress end first.
+    /// The file stays locked until the last clone of the store is dropped.
     pub async fn close(&self) {
         self.0.reader.close().await;
         self.0.writer.close().await;
