@@ -192,17 +192,29 @@ fn a_wrong_cross_reference_is_refused_not_repaired() {
 }
 
 #[test]
+fn an_object_that_is_another_than_the_table_says_is_refused() {
+    let file = document(1);
+    let at = file.windows(6).position(|w| w == b"5 0 ob").unwrap();
+    let mut wrong = file.clone();
+    wrong[at] = b'6';
+    let pdf = Pdf::open(&wrong).unwrap();
+    assert!(matches!(pdf.get_number(5), Err(Error::Broken(_))));
+    assert!(matches!(pdf.first_page(), Err(Error::Broken(_))));
+}
+
+#[test]
 fn circles_of_sections_and_of_pages_end() {
     let file = document(1);
     let offset = Pdf::open(&file).unwrap().section_offsets()[0];
-    let looped =
-        String::from_utf8_lossy(&file).replace("/Size 6", &format!("/Prev {offset}/Size 6"));
-    let bytes: Vec<u8> = file[..15]
-        .iter()
-        .copied()
-        .chain(looped.bytes().skip(looped.find("1 0 obj").unwrap()))
-        .collect();
-    assert!(Pdf::open(&bytes).is_err());
+    let at = file.windows(6).rposition(|w| w == b"/Size ").unwrap();
+    let looped = [
+        &file[..at],
+        format!("/Prev {offset}\n").as_bytes(),
+        &file[at..],
+    ]
+    .concat();
+    let circle = "the cross-reference sections form a circle";
+    assert!(matches!(Pdf::open(&looped).map(|_| ()), Err(Error::Broken(what)) if what == circle));
 
     let mut b = Builder::new("1.7");
     let root = b.add_object(*b"<</Type /Catalog /Pages 2 0 R>>");

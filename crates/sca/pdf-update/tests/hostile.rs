@@ -108,23 +108,18 @@ proptest! {
 
 #[test]
 fn claims_of_millions_of_entries_cost_nothing() {
+    let lie = "more cross-reference entries than bytes";
     let mut file = b"%PDF-1.5\n".to_vec();
     let start = file.len();
     file.extend_from_slice(b"5 0 obj\n<</Type /XRef /Size 8000000 /Root 1 0 R /W [1 8 8] /Length 4>>\nstream\nabcd\nendstream\nendobj\n");
     file.extend_from_slice(format!("startxref\n{start}\n%%EOF\n").as_bytes());
-    assert!(matches!(
-        Pdf::open(&file).map(|_| ()),
-        Err(Error::Broken(_))
-    ));
+    assert!(matches!(Pdf::open(&file).map(|_| ()), Err(Error::Broken(what)) if what == lie));
 
     let mut file =
         b"%PDF-1.5\nxref\n0 8000000\n0000000000 65535 f \ntrailer\n<</Size 1 /Root 1 0 R>>\n"
             .to_vec();
     file.extend_from_slice(b"startxref\n9\n%%EOF\n");
-    assert!(matches!(
-        Pdf::open(&file).map(|_| ()),
-        Err(Error::Broken(_))
-    ));
+    assert!(matches!(Pdf::open(&file).map(|_| ()), Err(Error::Broken(what)) if what == lie));
 }
 
 #[test]

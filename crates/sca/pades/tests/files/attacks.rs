@@ -16,10 +16,18 @@ fn changed_content_fonts_pages_and_catalog_are_seen() {
     let file = signed();
     for (num, text) in [
         (4, "<</Length 3>>\nstream\nq Q\nendstream"),
+        (
+            4,
+            "<</Length 39>>\nstream\nBT /F1 24 Tf 72 700 Td (contract) Tj ET\nendstream",
+        ),
         (5, "<</Type /Font /Subtype /Type1 /BaseFont /Symbol>>"),
         (
             3,
             "<</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100] /Contents 4 0 R>>",
+        ),
+        (
+            3,
+            "<</Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] /Contents 4 0 R /Annots [7 0 R]>>",
         ),
         (2, "<</Type /Pages /Kids [3 0 R 3 0 R] /Count 2>>"),
         (
@@ -204,14 +212,17 @@ fn a_file_that_does_not_build_on_the_signed_revision_is_partial() {
     tail.push_str(&format!(
         "trailer\n<</Size {size} /Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n"
     ));
-    let one = first(&[&file[..], tail.as_bytes()].concat());
-    assert!(matches!(one.coverage, Coverage::Partial(_)), "{one:?}");
+    let anew = [&file[..], tail.as_bytes()].concat();
+    for wrong in [append(&append(&anew, &[]), &[]), anew] {
+        let one = first(&wrong);
+        assert!(matches!(one.coverage, Coverage::Partial(_)), "{one:?}");
+    }
 }
 
 #[test]
 fn a_signature_that_its_own_revision_does_not_know_is_partial() {
     // Revision 1 hides a signature dictionary that no field holds; revision 2 brings it out.
-    let base = document();
+    let base = document_with("/AcroForm <</Fields []>>", "", &[]);
     let pdf = pdf_update::Pdf::open(&base).unwrap();
     let mut update = pdf_update::Update::new(&pdf);
     let hidden = update.allocate().unwrap();
