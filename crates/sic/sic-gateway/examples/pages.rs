@@ -6,7 +6,7 @@
 #![expect(clippy::print_stdout, reason = "an example tells its addresses")]
 #![expect(clippy::unwrap_used, reason = "an example may stop")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use core_types::bytes::b64u;
 use core_types::clock::SystemClock;
@@ -48,6 +48,8 @@ struct Talker {
     root: SigningKey,
     act: SigningKey,
     seal: SealKey,
+    /// Acts whose approval is answered by nothing.
+    lost: Mutex<Vec<Digest32>>,
 }
 
 type Answer = Result<serde_json::Value, m::SapRefusalCode>;
@@ -136,8 +138,12 @@ impl Talker {
             id: B64(vec![7; 16]),
             transports: vec!["internal".into()],
         }];
+        let act = self.mint(&Act::Sign(act));
+        if state == 9 {
+            self.lost.lock().unwrap().push(sap::act_digest(&act));
+        }
         json(m::OpenAnswer {
-            act: self.mint(&Act::Sign(act)),
+            act,
             methods,
             passkeys,
         })
@@ -264,6 +270,12 @@ impl Forward for Talker {
         path: &'static str,
         body: Vec<u8>,
     ) -> Result<(u16, Vec<u8>), ForwardError> {
+        if path == m::Approve::PATH {
+            let act = serde_json::from_slice::<m::ApproveRequest>(&body).map(|r| r.proof.act());
+            if act.is_ok_and(|act| self.lost.lock().unwrap().contains(&act)) {
+                return Err(ForwardError::Unknown);
+            }
+        }
         Ok(match self.answer(path, &body) {
             Ok(value) => (200, value.to_string().into_bytes()),
             Err(code) => {
@@ -328,6 +340,7 @@ async fn main() {
         root: SigningKey::generate().unwrap().0,
         act: SigningKey::generate().unwrap().0,
         seal: SealKey::generate().unwrap().0,
+        lost: Mutex::default(),
     };
     let origin = format!("http://sic.localhost:{port}");
     let mut config = GatewayConfig::new(vec![talker.root.public().clone()], &origin).unwrap();

@@ -50,11 +50,11 @@ function ready(notice) {
   const when = (seconds) => (seconds === null ? t('sic-never') : stamp(seconds));
   show(
     el('h1', {}, heading),
-    el('p', { class: 'lead' }, t('sic-from', { client: foreign(client.name) }), ' ',
-      el('span', { class: 'until' }, t('sic-until', { time: el('span', { class: 'num' }, clock(act.exp)) }))),
+    el('p', { class: 'lead row spread' }, el('span', {}, t('sic-from', { client: foreign(client.name) })),
+      el('span', { class: 'small' }, t('sic-until', { time: el('span', { class: 'num' }, clock(act.exp)) }))),
     !client.known && message('note', t('sic-client-unknown', { client: foreign(client.name) })),
-    listOf(act.items),
-    (!client.signed || !client.known) && el('p', { class: 'small quiet' }, t('sic-list-from-service')),
+    el('div', { class: 'stack' }, listOf(act.items),
+      (!client.signed || !client.known) && el('p', { class: 'small quiet' }, t('sic-list-from-service'))),
     el('section', { class: 'card' }, facts([
       [t('sic-person'), foreign(act.person.name)],
       [t('sic-key'), el('span', {}, t('sic-level', { n: act.level })), ' ', el('code', { class: 'quiet' }, clean(key.id))],
@@ -65,15 +65,23 @@ function ready(notice) {
       [t('sic-since-factors'), when(act.since.factors)],
     ]), changed && el('p', { class: 'hint' }, t('sic-since-hint'))),
     form?.node,
+    wayLine(),
     bar,
   );
   buttons(notice);
 }
 
+/** How the approval works, and the other way if there is one. */
+function wayLine() {
+  const other = ways().find((m) => m !== way);
+  return el('div', { class: 'small' },
+    way === 'passkey' && el('p', { class: 'quiet' }, t('sic-passkey-hint')),
+    other && el('button', { class: 'link small', type: 'button', onclick: () => { way = other; ready(); form?.focus(); } },
+      t(other === 'passkey' ? 'sic-use-passkey' : 'sic-use-pin')));
+}
+
 /** The bar with its buttons live, and what happened last above them. */
 function buttons(notice) {
-  const usable = ways();
-  const other = usable.find((m) => m !== way);
   const yes =
     way === 'passkey'
       ? passkeyButton()
@@ -82,13 +90,9 @@ function buttons(notice) {
     ...[
       notice ?? (!way && message('alarm', t('sic-no-method'), t('sic-no-method-do'), copyLink())),
       !notice && passkey.inApp() && way === 'passkey' && inAppNote(),
-      way === 'passkey' && el('p', { class: 'hint full' }, t('sic-passkey-hint')),
       yes,
       el('button', { class: 'plain', type: 'button', onclick: () => refuse(false) }, t('sic-refuse')),
-      el('div', { class: 'full row spread' },
-        other ? el('button', { class: 'link', type: 'button', onclick: () => { way = other; ready(); form?.focus(); } },
-          t(other === 'passkey' ? 'sic-use-passkey' : 'sic-use-pin')) : el('span'),
-        el('button', { class: 'link', type: 'button', onclick: askUnknown }, t('sic-unknown'))),
+      el('button', { class: 'link small', type: 'button', onclick: askUnknown }, t('sic-unknown')),
     ].filter(Boolean),
   );
   if (notice) notice.focus({ preventScroll: true });

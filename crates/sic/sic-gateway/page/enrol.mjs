@@ -34,6 +34,7 @@ const sealFor = (members) => {
 };
 
 const place = (node) => {
+  notice.hidden = !node;
   notice.replaceChildren(...(node ? [node] : []));
   if (node) node.focus();
 };
@@ -43,7 +44,7 @@ async function choose(said) {
   const { act, digest, exclude } = session;
   const ra = act.by === 'ra';
   title(s('sic-enrol-ask'));
-  notice = el('div');
+  notice = el('div', { hidden: true });
   const bytes = await sha256('natsuin-user-v1\n', act.person.id);
   const name = s('sic-passkey-user', { name: clean(act.person.name) });
   const user = { id: bytes, name, displayName: name };
@@ -121,7 +122,7 @@ function pinForm(seed) {
     return register({ pin: pin.input.value, otp: otp.input.value });
   };
   title(s('sic-enrol-pin'));
-  notice = el('div');
+  notice = el('div', { hidden: true });
   const code = qrSvg(seed.uri, s('sic-enrol-qr'));
   show(
     el('h1', {}, t('sic-enrol-pin')),
