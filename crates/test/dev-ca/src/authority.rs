@@ -242,14 +242,15 @@ impl DevCa {
         self.tls(name, Profile::Service(names), &issuer)
     }
 
-    /// A server certificate for `localhost`, every name directly below it, and 127.0.0.1, by the root.
+    /// A server certificate by the root for `localhost`, 127.0.0.1, and names below `localhost` such as
+    /// `sic.localhost`. They are listed one by one, because a wildcard directly below a top-level name is not
+    /// honoured by TLS clients.
     ///
     /// # Errors
     /// [`DevCaError`].
-    pub fn localhost_cert(&self) -> Result<Identity, DevCaError> {
-        let names = ["localhost", "*.localhost", "127.0.0.1"]
-            .map(str::to_owned)
-            .to_vec();
+    pub fn localhost_cert(&self, names: &[&str]) -> Result<Identity, DevCaError> {
+        let names = ["localhost", "127.0.0.1"].iter().chain(names);
+        let names = names.map(|n| (*n).to_owned()).collect();
         let issuer = Issuer::plain(Some(&self.root.cert), &self.root.key);
         self.tls("localhost", Profile::Server(names), &issuer)
     }

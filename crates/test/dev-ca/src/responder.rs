@@ -13,8 +13,8 @@ use crate::authority::{DevCa, Pair};
 use crate::key::SIG_ALG;
 
 const HOUR: i64 = 3600;
-/// Policy under which development time-stamps are made: an arc for examples (RFC 5612 gives none to us).
-const TSA_POLICY: &str = "2.999.1";
+/// Policy under which development time-stamps are made, below the enterprise number for examples (RFC 5612).
+const TSA_POLICY: &str = "1.3.6.1.4.1.32473.3161";
 /// PKIFailureInfo bits (RFC 3161 §2.4.2).
 const BAD_ALG: u8 = 0;
 const BAD_DATA_FORMAT: u8 = 5;

@@ -1,0 +1,225 @@
+//! Paths that must be refused, each for its own reason. Certificates are built here byte by byte, so that the
+//! builder of the development CA isn't the judge of its own work.
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use core_types::{HashAlg, SigAlg, UnixTime};
+use pki::asn1::{self, context_constructed};
+use pki::crl::{assemble, encode_extension};
+use pki::path::{PathError, Purpose, validate};
+use pki::{alg, name, oid};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
+
+struct Party {
+    key: EcdsaKeyPair,
+    name: Vec<u8>,
+}
+
+impl Party {
+    fn new(common_name: &str) -> Self {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        Self {
+            key,
+            name: name::encode(&[(oid::COMMON_NAME, common_name)]).unwrap(),
+        }
+    }
+
+    /// A certificate for `subject`, valid from an hour before [`NOW`] to an hour after.
+    fn issue(&self, subject: &Party, extensions: &[Vec<u8>]) -> Vec<u8> {
+        let parts: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
+        let tbs = asn1::sequence(&[
+            &asn1::tlv(context_constructed(0), &[&asn1::uint(&[2])]),
+            &asn1::uint(&[1]),
+            &alg::encode_sig_alg(ALG),
+            &self.name,
+            &asn1::sequence(&[&asn1::time(NOW.plus(-3600)), &asn1::time(NOW.plus(3600))]),
+            &subject.name,
+            subject.key.public_key().as_der().unwrap().as_ref(),
+            &asn1::tlv(context_constructed(3), &[&asn1::sequence(&parts)]),
+        ]);
+        let value = self.key.sign(&SystemRandom::new(), &tbs).unwrap();
+        assemble(&tbs, ALG, value.as_ref())
+    }
+}
+
+fn ca(path_len: Option<u8>) -> Vec<u8> {
+    let flag = asn1::tlv(asn1::BOOLEAN, &[&[0xff]]);
+    let len = path_len.map_or_else(Vec::new, |n| asn1::uint(&[n]));
+    encode_extension(
+        oid::BASIC_CONSTRAINTS,
+        true,
+        &asn1::sequence(&[&flag, &len]),
+    )
+}
+
+fn usage(bits: [u8; 2]) -> Vec<u8> {
+    encode_extension(oid::KEY_USAGE, true, &asn1::tlv(asn1::BIT_STRING, &[&bits]))
+}
+
+fn purpose(oids: &[&str], critical: bool) -> Vec<u8> {
+    let oids: Vec<Vec<u8>> = oids.iter().map(|o| asn1::try_oid(o).unwrap()).collect();
+    let parts: Vec<&[u8]> = oids.iter().map(Vec::as_slice).collect();
+    encode_extension(oid::EXT_KEY_USAGE, critical, &asn1::sequence(&parts))
+}
+
+/// root → middle → leaf with these extensions; validates the leaf.
+fn check(
+    root: &[Vec<u8>],
+    middle: &[Vec<u8>],
+    leaf: &[Vec<u8>],
+    at: UnixTime,
+    purpose: Purpose,
+) -> Result<usize, PathError> {
+    let [r, m, l] = ["root", "middle", "leaf"].map(Party::new);
+    let (anchor, between, end) = (r.issue(&r, root), r.issue(&m, middle), m.issue(&l, leaf));
+    validate(&end, &[between], &[anchor], at, purpose).map(|p| p.certificates.len())
+}
+
+#[test]
+fn a_plain_path_is_valid_in_its_time_only() {
+    let all = |at| check(&[ca(None)], &[ca(Some(0))], &[], at, Purpose::Signing);
+    assert_eq!(all(NOW), Ok(3));
+    assert_eq!(all(NOW.plus(3600)), Ok(3));
+    assert!(matches!(
+        all(NOW.plus(3601)),
+        Err(PathError::Expired { .. })
+    ));
+    assert!(matches!(
+        all(NOW.plus(-3601)),
+        Err(PathError::NotYetValid { .. })
+    ));
+}
+
+#[test]
+fn issuers_must_be_allowed_to_issue() {
+    let signing =
+        |root: &[Vec<u8>], middle: &[Vec<u8>]| check(root, middle, &[], NOW, Purpose::Signing);
+    assert!(matches!(
+        signing(&[ca(None)], &[]),
+        Err(PathError::NotCa { .. })
+    ));
+    assert!(matches!(
+        signing(&[], &[ca(None)]),
+        Err(PathError::NotCa { .. })
+    ));
+    let too_long = signing(&[ca(Some(0))], &[ca(None)]);
+    assert!(
+        matches!(
+            too_long,
+            Err(PathError::PathTooLong {
+                allowed: 0,
+                found: 1,
+                ..
+            })
+        ),
+        "{too_long:?}"
+    );
+    let no_cert_sign = [ca(None), usage([7, 0x80])];
+    assert!(matches!(
+        signing(&[ca(None)], &no_cert_sign),
+        Err(PathError::KeyUsage { .. })
+    ));
+    assert_eq!(signing(&[ca(None)], &[ca(None), usage([2, 0x04])]), Ok(3));
+}
+
+#[test]
+fn a_forged_signature_and_an_unknown_issuer_are_told_apart() {
+    let [root, other, leaf] = [Party::new("root"), Party::new("root"), Party::new("leaf")];
+    let anchor = root.issue(&root, &[ca(None)]);
+    let forged = other.issue(&leaf, &[]);
+    let error = validate(
+        &forged,
+        &[],
+        std::slice::from_ref(&anchor),
+        NOW,
+        Purpose::Any,
+    )
+    .unwrap_err();
+    assert!(matches!(error, PathError::BadSignature { .. }), "{error}");
+    let stranger = Party::new("stranger").issue(&leaf, &[]);
+    let error = validate(&stranger, &[], &[anchor], NOW, Purpose::Any).unwrap_err();
+    assert!(matches!(error, PathError::NoIssuer { .. }), "{error}");
+}
+
+#[test]
+fn a_renewed_ca_key_does_not_block_the_other() {
+    let [old, new, leaf] = [Party::new("root"), Party::new("root"), Party::new("leaf")];
+    let anchors = [old.issue(&old, &[ca(None)]), new.issue(&new, &[ca(None)])];
+    for issuer in [&old, &new] {
+        assert!(validate(&issuer.issue(&leaf, &[]), &[], &anchors, NOW, Purpose::Any).is_ok());
+    }
+}
+
+#[test]
+fn an_intermediate_is_not_an_anchor_and_a_loop_ends() {
+    let [a, b, leaf] = [Party::new("a"), Party::new("b"), Party::new("leaf")];
+    let loops = [
+        a.issue(&b, &[ca(None)]),
+        b.issue(&a, &[ca(None)]),
+        a.issue(&a, &[ca(None)]),
+    ];
+    let error = validate(&a.issue(&leaf, &[]), &loops, &[], NOW, Purpose::Any).unwrap_err();
+    assert!(matches!(error, PathError::NoIssuer { .. }), "{error}");
+}
+
+#[test]
+fn unknown_critical_extensions_are_refused() {
+    let unknown = encode_extension(oid::OCSP_NO_CHECK, true, &[5, 0]);
+    let harmless = encode_extension(oid::OCSP_NO_CHECK, false, &[5, 0]);
+    let with = |e: &[Vec<u8>]| check(&[ca(None)], &[ca(None)], e, NOW, Purpose::Signing);
+    assert!(matches!(
+        with(&[unknown.clone()]),
+        Err(PathError::UnknownCritical { .. })
+    ));
+    assert_eq!(with(std::slice::from_ref(&harmless)), Ok(3));
+    // Twice the same: the certificate itself is malformed.
+    assert!(matches!(
+        with(&[harmless.clone(), harmless]),
+        Err(PathError::Malformed(_))
+    ));
+    let in_ca = check(
+        &[ca(None)],
+        &[ca(None), unknown],
+        &[],
+        NOW,
+        Purpose::Signing,
+    );
+    assert!(matches!(in_ca, Err(PathError::UnknownCritical { .. })));
+}
+
+#[test]
+fn purposes_are_exact() {
+    let with =
+        |leaf: &[Vec<u8>], purpose| check(&[ca(None)], &[ca(None)], leaf, NOW, purpose).is_ok();
+    let stamps = oid::KP_TIME_STAMPING;
+    assert!(with(&[purpose(&[stamps], true)], Purpose::TimeStamping));
+    assert!(!with(&[purpose(&[stamps], false)], Purpose::TimeStamping));
+    assert!(!with(
+        &[purpose(&[stamps, oid::KP_CLIENT_AUTH], true)],
+        Purpose::TimeStamping
+    ));
+    assert!(!with(&[], Purpose::TimeStamping));
+    assert!(with(
+        &[purpose(&[oid::KP_OCSP_SIGNING], false)],
+        Purpose::OcspSigning
+    ));
+    assert!(!with(&[purpose(&[stamps], true)], Purpose::OcspSigning));
+    assert!(with(&[usage([6, 0x40])], Purpose::Signing));
+    assert!(with(&[usage([7, 0x80])], Purpose::Signing));
+    assert!(!with(&[usage([5, 0x20])], Purpose::Signing));
+}
+
+#[test]
+fn an_anchor_is_trusted_as_a_leaf_only_byte_by_byte() {
+    let root = Party::new("root");
+    let [one, two] = [root.issue(&root, &[]), root.issue(&root, &[])];
+    assert!(validate(&one, &[], std::slice::from_ref(&one), NOW, Purpose::Any).is_ok());
+    // Same name and key, another signature: it isn't a CA, so it vouches for nothing.
+    assert!(matches!(
+        validate(&two, &[], &[one], NOW, Purpose::Any),
+        Err(PathError::NotCa { .. })
+    ));
+}
