@@ -10,6 +10,7 @@ mod failed;
 mod flows;
 mod http;
 mod records;
+mod remote;
 mod ring;
 mod rows;
 mod sam;
@@ -18,5 +19,6 @@ mod verify;
 
 pub use config::{KnownClient, SamConfig};
 pub use http::{gateway_router, ssa_router};
+pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;
 pub use sam::{Sam, StartError};

@@ -85,7 +85,11 @@ impl SoftPasskey {
         let mut id = vec![0; 16];
         random.fill(&mut id);
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| Broken)?;
-        Ok(Self { id, behaviour, pair })
+        Ok(Self {
+            id,
+            behaviour,
+            pair,
+        })
     }
 
     /// Registers for the act with this digest; attestation `none`.
@@ -120,7 +124,10 @@ impl SoftPasskey {
         let auth_data = self.auth_data(None);
         let mut signed = auth_data.clone();
         signed.extend_from_slice(&sha256(&[&client_data]).0);
-        let sig = self.pair.sign(&SystemRandom::new(), &signed).map_err(|_| Broken)?;
+        let sig = self
+            .pair
+            .sign(&SystemRandom::new(), &signed)
+            .map_err(|_| Broken)?;
         self.count();
         Ok(Proof::Passkey {
             act,
@@ -141,9 +148,12 @@ impl SoftPasskey {
         let b = &self.behaviour;
         let kind = b.kind.as_deref().unwrap_or(kind);
         let origin = serde_json::Value::from(b.origin.as_str());
-        let cross = b.cross_origin.map_or_else(String::new, |c| format!(",\"crossOrigin\":{c}"));
+        let cross = b
+            .cross_origin
+            .map_or_else(String::new, |c| format!(",\"crossOrigin\":{c}"));
         let more = &b.more_members;
-        format!(r#"{{"type":"{kind}","challenge":"{challenge}","origin":{origin}{cross}{more}}}"#).into_bytes()
+        format!(r#"{{"type":"{kind}","challenge":"{challenge}","origin":{origin}{cross}{more}}}"#)
+            .into_bytes()
     }
 
     fn auth_data(&self, credential: Option<Vec<u8>>) -> Vec<u8> {
@@ -156,7 +166,9 @@ impl SoftPasskey {
             (credential.is_some(), 6),
             (b.extensions.is_some(), 7),
         ];
-        let flags = flags.into_iter().fold(0, |acc, (set, bit)| acc | (u8::from(set) << bit));
+        let flags = flags
+            .into_iter()
+            .fold(0, |acc, (set, bit)| acc | (u8::from(set) << bit));
         let mut out = sha256(&[b.rp_id.as_bytes()]).0.to_vec();
         out.push(flags);
         out.extend_from_slice(&b.counter.to_be_bytes());
@@ -172,7 +184,8 @@ impl SoftPasskey {
     }
 
     fn cose_key(&self) -> Result<Vec<u8>, Broken> {
-        let point: EcPublicKeyUncompressedBin<'_> = self.pair.public_key().as_be_bytes().map_err(|_| Broken)?;
+        let point: EcPublicKeyUncompressedBin<'_> =
+            self.pair.public_key().as_be_bytes().map_err(|_| Broken)?;
         let point = point.as_ref();
         // {1: 2, 3: -7, -1: 1, -2: x, -3: y}
         let mut key = vec![0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01, 0x21];

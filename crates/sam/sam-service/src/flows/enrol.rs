@@ -369,11 +369,6 @@ impl<C: CryptoModule> Sam<C> {
         if factors.is_empty() {
             return Err(Reason::Malformed.into());
         }
-        if !factors.iter().any(|f| policy.admits(ceiling, f.kind()))
-            && ceiling > core_types::Level::Two
-        {
-            return Err(Reason::Level("I-3.5.1-keyauth-L3").into());
-        }
         let methods = policy.enrolment_methods(ceiling);
         let pin_refused = !methods.contains(&Method::PinTotp);
         if pin_refused

@@ -1,0 +1,171 @@
+//! The real CM behind its router, in process, with faults that a network, a crash or a bad module could cause.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use cm_api::rpc::{Execute, PinMac};
+use cm_api::{CryptoModule, ExecuteRequest, Executed, ModuleError, OrderBody, OrderKind, Refusal};
+use core_types::B64;
+use core_types::rpc::Method;
+use service_kit::Peer;
+use tokio::sync::Notify;
+use tower::ServiceExt as _;
+
+/// What goes wrong with the next order to sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The module says no; nothing is done.
+    Refuse(Refused),
+    /// The order doesn't arrive, and nobody knows.
+    LostBefore,
+    /// The order is executed, and the answer is lost.
+    LostAfter,
+    /// Executed; the caller never hears of it and dies waiting.
+    NeverAnswers,
+    /// The order never arrives, and the caller dies waiting.
+    NeverArrives,
+    /// One bit of the first value is wrong.
+    BitFlip,
+    /// One value less.
+    TooFew,
+    /// The first two values are exchanged.
+    Swapped,
+    /// The same for the keyed hash of a PIN: the caller dies waiting.
+    PinHangs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    NotOperational,
+    Duplicate,
+}
+
+#[derive(Clone)]
+pub struct Cm {
+    router: Router,
+    peer: Peer,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    /// Orders to sign that reached the module.
+    pub orders: Arc<AtomicUsize>,
+    /// Keyed hashes of PINs made, that is, PINs compared.
+    pub pins: Arc<AtomicUsize>,
+    /// Every signature value that left the module: item digest, value.
+    pub values: Arc<Mutex<Vec<(B64, B64)>>>,
+    /// Told when a caller begins to wait for ever.
+    pub hanging: Arc<Notify>,
+}
+
+impl Cm {
+    pub fn new(router: Router) -> Self {
+        Self {
+            router,
+            peer: Peer {
+                name: "sam.test".into(),
+                addr: ([127, 0, 0, 1], 1).into(),
+            },
+            faults: Arc::default(),
+            orders: Arc::default(),
+            pins: Arc::default(),
+            values: Arc::default(),
+            hanging: Arc::default(),
+        }
+    }
+
+    pub fn next(&self, fault: Fault) {
+        self.faults.lock().unwrap().push_back(fault);
+    }
+
+    async fn pass<M: Method<Refusal = Refusal>>(
+        &self,
+        request: &M::Request,
+    ) -> Result<M::Response, ModuleError> {
+        let body = serde_json::to_vec(request).unwrap();
+        let mut http = Request::post(M::PATH).body(Body::from(body)).unwrap();
+        http.extensions_mut().insert(self.peer.clone());
+        let answer = self.router.clone().oneshot(http).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        match status {
+            200 => Ok(serde_json::from_slice(&body).unwrap()),
+            422 => Err(ModuleError::Refused(serde_json::from_slice(&body).unwrap())),
+            other => panic!("status {other}"),
+        }
+    }
+
+    async fn never<T>(&self) -> T {
+        self.hanging.notify_one();
+        std::future::pending().await
+    }
+
+    fn take(&self, wanted: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap();
+        faults.pop_front_if(|f| wanted(f))
+    }
+}
+
+impl CryptoModule for Cm {
+    async fn call<M>(&self, request: &M::Request) -> Result<M::Response, ModuleError>
+    where
+        M: Method<Refusal = Refusal>,
+    {
+        if M::PATH == PinMac::PATH {
+            if self.take(|f| *f == Fault::PinHangs).is_some() {
+                return self.never().await;
+            }
+            self.pins.fetch_add(1, Ordering::SeqCst);
+        }
+        let json = serde_json::to_value(request).unwrap();
+        let Some(digests) = sign_items::<M>(json) else {
+            return self.pass::<M>(request).await;
+        };
+        let fault = self.take(|f| *f != Fault::PinHangs);
+        match fault {
+            Some(Fault::Refuse(Refused::NotOperational)) => {
+                return Err(Refusal::NotOperational.into());
+            }
+            Some(Fault::Refuse(Refused::Duplicate)) => return Err(Refusal::Duplicate.into()),
+            Some(Fault::LostBefore) => return Err(ModuleError::Unknown),
+            Some(Fault::NeverArrives) => return self.never().await,
+            _ => {}
+        }
+        self.orders.fetch_add(1, Ordering::SeqCst);
+        let answer = self.pass::<M>(request).await?;
+        let answer = serde_json::to_value(&answer).unwrap();
+        let Executed::Signed(mut values) = serde_json::from_value(answer).unwrap() else {
+            panic!("signed")
+        };
+        self.values
+            .lock()
+            .unwrap()
+            .extend(digests.into_iter().zip(values.iter().cloned()));
+        match fault {
+            Some(Fault::LostAfter) => return Err(ModuleError::Unknown),
+            Some(Fault::NeverAnswers) => return self.never().await,
+            Some(Fault::BitFlip) => values[0].0[10] ^= 1,
+            Some(Fault::TooFew) => drop(values.pop()),
+            Some(Fault::Swapped) => values.swap(0, 1),
+            _ => {}
+        }
+        let answer = serde_json::to_value(Executed::Signed(values)).unwrap();
+        Ok(serde_json::from_value(answer).unwrap())
+    }
+}
+
+/// The digests of an order to sign; nothing for any other call.
+fn sign_items<M: Method>(json: serde_json::Value) -> Option<Vec<B64>> {
+    if M::PATH != Execute::PATH {
+        return None;
+    }
+    let request: ExecuteRequest = serde_json::from_value(json).unwrap();
+    let payload = request.order.0.split('.').nth(1).unwrap();
+    let payload = core_types::bytes::from_b64u(payload).unwrap();
+    let body: OrderBody = serde_json::from_slice(&payload).unwrap();
+    match body.kind {
+        OrderKind::Sign { items, .. } => Some(items.into_iter().map(|i| i.d).collect()),
+        _ => None,
+    }
+}

@@ -1,0 +1,493 @@
+//! A world to test in: a SAM on a given store, a CM, a development CA and RA, signers with software passkeys.
+
+use std::sync::Arc;
+
+use cm_core::{Module, ModuleConfig, RootSecret};
+use cm_soft::SoftBackend;
+use core_types::clock::ManualClock;
+use core_types::random::SystemRandom;
+use core_types::{
+    B64, ClientId, Clock as _, Digest32, HashAlg, KeyAlg, Level, PersonId, SecretBytes, SigAlg,
+    TenantId, UnixTime, VoucherId, sha256,
+};
+use dev_ca::ra::Invitation;
+use dev_ca::{DevCa, Ra, Urls};
+use jose::{JweContext, SealKey};
+use sam_api::Refusal;
+use sam_api::ssa::*;
+use sam_core::passkey::RelyingParty;
+use sam_core::{Policy, totp};
+use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig};
+use sap::enrol::{CertifyRequest, SealedEnrolment, SealedSeed, Subject};
+use sap::messages::*;
+use sap::{Proof, SamKeys, SealedProof, TYP_SEALED, TYP_SEED, act_digest};
+use soft_passkey::{Behaviour, SoftPasskey};
+use store_kit::testing::{self, TestStore};
+
+use crate::cm::Cm;
+
+pub const ORIGIN: &str = "http://sic.localhost:8443";
+pub const RP_ID: &str = "sic.localhost";
+pub const SSA: &str = "ssa.test";
+pub const GATEWAY: &str = "sic.test";
+pub const RETURN: &str = "http://ssa.localhost:1/return";
+pub const PIN: &str = "canary-pin-blue-heron";
+pub const START: UnixTime = UnixTime(1_800_000_000);
+
+pub struct World {
+    pub sam: Sam<Cm>,
+    pub cm: Cm,
+    pub ra: Ra,
+    pub ca: Arc<DevCa>,
+    pub clock: Arc<ManualClock>,
+    pub store: TestStore,
+    pub config: SamConfig,
+    _cm_store: TestStore,
+    _dir: tempfile::TempDir,
+}
+
+/// A person with their factors and keys.
+pub struct Signer {
+    pub person: PersonId,
+    pub passkey: SoftPasskey,
+    pub seed: Option<SecretBytes>,
+    pub keys: Vec<KeyInfo>,
+}
+
+/// Two worlds: one on SQLite, one on PostgreSQL.
+pub async fn worlds() -> [World; 2] {
+    let [sqlite, postgres] = testing::both(MIGRATIONS).await;
+    [World::on(sqlite).await, World::on(postgres).await]
+}
+
+pub fn passkey() -> SoftPasskey {
+    SoftPasskey::new(Behaviour::honest(ORIGIN, RP_ID), &SystemRandom).unwrap()
+}
+
+pub fn client() -> ClientId {
+    ClientId::parse("client-1").unwrap()
+}
+
+pub fn hash(n: u32) -> B64 {
+    B64(HashAlg::Sha256.digest(&n.to_be_bytes()))
+}
+
+pub fn hash_items(hashes: &[B64]) -> Vec<PrepareItem> {
+    let item = |h: &B64| PrepareItem {
+        ha: HashAlg::Sha256,
+        h: h.clone(),
+        label: "契約書.pdf".into(),
+        doc: None,
+    };
+    hashes.iter().map(item).collect()
+}
+
+pub fn subject(name: &str) -> Subject {
+    Subject {
+        common_name: name.into(),
+        country: "JP".into(),
+        organization: None,
+        serial_number: "s-1".into(),
+    }
+}
+
+impl World {
+    pub async fn on(store: TestStore) -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        let random = Arc::new(SystemRandom);
+        let dir = tempfile::tempdir().unwrap();
+        let urls = Urls::under("http://ca.localhost:1");
+        let ca = Arc::new(DevCa::open(dir.path(), urls, clock.clone(), random.clone()).unwrap());
+        let cm_store = testing::sqlite(cm_core::MIGRATIONS).await;
+        let root_secret = RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap();
+        let module = Module::start(
+            ModuleConfig {
+                sam: "sam.test".into(),
+                node: "cm-1".into(),
+                max_uses: 1_000_000,
+            },
+            Arc::new(SoftBackend),
+            cm_store.store.clone(),
+            &root_secret,
+            clock.clone(),
+            random.clone(),
+        );
+        let module = Arc::new(module.await.unwrap());
+        let root = module.root().clone();
+        let cm = Cm::new(cm_core::router(module, "sam.test"));
+        let ra = Ra::new(ca.clone(), "sam.test", vec![root.clone()]).unwrap();
+        let config = SamConfig {
+            sam: "sam.test".into(),
+            node: "sam-1".into(),
+            tenant: TenantId::parse("demo").unwrap(),
+            relying_party: RelyingParty {
+                origin: ORIGIN.into(),
+                rp_id: RP_ID.into(),
+            },
+            return_prefixes: vec![RETURN.into()],
+            registration_authorities: vec![ra.public_key().clone()],
+            issuers: vec![ca.root().der().to_vec()],
+            policy: Policy::default(),
+            clients: [(
+                client(),
+                KnownClient {
+                    name: "Known client".into(),
+                },
+            )]
+            .into(),
+            services: vec![SSA.into(), "other-ssa.test".into()],
+            gateways: vec![GATEWAY.into()],
+        };
+        let sam = Sam::start(
+            config.clone(),
+            cm.clone(),
+            store.store.clone(),
+            Some(root),
+            clock.clone(),
+            random,
+        );
+        let sam = sam.await.unwrap();
+        Self {
+            sam,
+            cm,
+            ra,
+            ca,
+            clock,
+            store,
+            config,
+            _cm_store: cm_store,
+            _dir: dir,
+        }
+    }
+
+    /// Another node on the same store, or the same one after a crash.
+    pub async fn node(&self, name: &str) -> Sam<Cm> {
+        let config = SamConfig {
+            node: name.into(),
+            ..self.config.clone()
+        };
+        self.node_with(config).await
+    }
+
+    pub async fn node_with(&self, config: SamConfig) -> Sam<Cm> {
+        let root = Some(self.sam.root().clone());
+        let random = Arc::new(SystemRandom);
+        Sam::start(
+            config,
+            self.cm.clone(),
+            self.store.store.clone(),
+            root,
+            self.clock.clone(),
+            random,
+        )
+        .await
+        .unwrap()
+    }
+
+    pub fn invitation(&self, person: &str, keys: &[KeyAlg]) -> Invitation {
+        Invitation {
+            tenant: self.config.tenant.clone(),
+            person: PersonId::parse(person).unwrap(),
+            subject: subject(person),
+            assurance: "in-person".into(),
+            ceiling: Level::Three,
+            keys: keys.to_vec(),
+            exp: self.clock.now().plus(3600),
+        }
+    }
+
+    pub async fn invite(&self, invitation: Invitation) -> (VoucherId, SecretBytes) {
+        let (invite, voucher, secret) = self.ra.invite(invitation).unwrap();
+        let request = VoucherRequest::Ra {
+            invite,
+            return_uri: RETURN.into(),
+        };
+        let answer = self.sam.voucher(SSA, request).await.unwrap();
+        assert_eq!(answer.voucher, voucher);
+        (voucher, secret)
+    }
+
+    /// Enrols a person with a passkey (and PIN and code), and has the keys certified.
+    pub async fn enrol(&self, name: &str, with_pin: bool, keys: &[KeyAlg]) -> Signer {
+        let mut invitation = self.invitation(name, keys);
+        if with_pin {
+            invitation.ceiling = Level::One;
+        }
+        let (voucher, secret) = self.invite(invitation).await;
+        let act = self
+            .sam
+            .enrol_open(EnrolOpenRequest {
+                voucher: voucher.clone(),
+            })
+            .await
+            .unwrap()
+            .act;
+        let act = act_digest(&act);
+        let mut passkey = passkey();
+        let registration = passkey.register(act).unwrap();
+        let mut seed = None;
+        let mut sealed = self.secrets(act, &secret);
+        if with_pin {
+            let plain = self.fetch_seed(act, &secret).await.unwrap();
+            sealed.pin = Some(SecretBytes::from(PIN.to_owned()));
+            sealed.otp = Some(self.otp(&plain, 0));
+            seed = Some(plain);
+        }
+        let request = EnrolRegisterRequest {
+            act,
+            sealed: self.seal(act, &sealed).await,
+            passkey: Some(registration),
+        };
+        self.sam.enrol_register(request).await.unwrap();
+        let keys = self.certify(&voucher).await;
+        Signer {
+            person: PersonId::parse(name).unwrap(),
+            passkey,
+            seed,
+            keys,
+        }
+    }
+
+    pub fn secrets(&self, act: Digest32, secret: &SecretBytes) -> SealedEnrolment {
+        let text = core_types::bytes::b64u(secret.expose());
+        SealedEnrolment {
+            act,
+            secret: SecretBytes::from(text),
+            pin: None,
+            otp: None,
+        }
+    }
+
+    pub async fn fetch_seed(
+        &self,
+        act: Digest32,
+        secret: &SecretBytes,
+    ) -> Result<SecretBytes, SapRefusal> {
+        let (page, _) = SealKey::generate().unwrap();
+        let sealed = self.seal(act, &self.secrets(act, secret)).await;
+        let answer = self
+            .sam
+            .enrol_seed(EnrolSeedRequest {
+                act,
+                sealed,
+                key: page.public().clone(),
+            })
+            .await?;
+        let plain = page
+            .open(
+                &answer.sealed,
+                JweContext {
+                    typ: TYP_SEED,
+                    apu: act,
+                },
+            )
+            .unwrap();
+        let plain: SealedSeed = serde_json::from_slice(plain.expose()).unwrap();
+        Ok(SecretBytes::new(from_base32(plain.seed.expose())))
+    }
+
+    /// Has the keys of a used voucher made and certified.
+    pub async fn certify(&self, voucher: &VoucherId) -> Vec<KeyInfo> {
+        let EnrolmentAnswer::Enrolled {
+            person,
+            statement,
+            keys,
+        } = self.enrolment(voucher).await
+        else {
+            panic!("not enrolled")
+        };
+        for key in keys {
+            let request = CertifyRequest {
+                statement: statement.clone(),
+                enrolment: key.enrolment,
+                csr: key.csr,
+            };
+            let answer = self.ra.certify(&request).unwrap();
+            let request = CertificateRequest {
+                key: key.key,
+                certify: answer.certify,
+                chain: answer.chain,
+            };
+            self.sam.certificate(SSA, request).await.unwrap();
+        }
+        self.sam.keys(KeysRequest { person }).await.unwrap().keys
+    }
+
+    pub async fn enrolment(&self, voucher: &VoucherId) -> EnrolmentAnswer {
+        self.sam
+            .enrolment(
+                SSA,
+                EnrolmentRequest {
+                    voucher: voucher.clone(),
+                },
+            )
+            .await
+            .unwrap()
+    }
+
+    pub fn otp(&self, seed: &SecretBytes, steps: i64) -> SecretBytes {
+        let step = self.clock.now().0.div_euclid(totp::STEP) + steps;
+        SecretBytes::from(totp::code(seed, step))
+    }
+
+    pub async fn seal_key(&self) -> jose::Jwk {
+        let statement = self.sam.statement().await.unwrap().statement;
+        let roots = [self.sam.root().clone()];
+        SamKeys::verify(&statement, &roots, self.clock.now())
+            .unwrap()
+            .seal
+    }
+
+    pub async fn seal(&self, act: Digest32, plain: &impl serde::Serialize) -> String {
+        let plain = SecretBytes::new(serde_json::to_vec(plain).unwrap());
+        let context = JweContext {
+            typ: TYP_SEALED,
+            apu: act,
+        };
+        jose::seal(&plain, &self.seal_key().await, context, &SystemRandom).unwrap()
+    }
+
+    pub async fn pin_proof(&self, act: Digest32, pin: &str, otp: SecretBytes) -> Proof {
+        let plain = SealedProof {
+            act,
+            pin: SecretBytes::from(pin.to_owned()),
+            otp,
+        };
+        Proof::PinTotp {
+            act,
+            sealed: self.seal(act, &plain).await,
+        }
+    }
+
+    pub fn prepare_request(&self, signer: &Signer, items: Vec<PrepareItem>) -> PrepareRequest {
+        PrepareRequest {
+            person: signer.person.clone(),
+            key: signer.keys[0].key.clone(),
+            client: client(),
+            client_name: "claimed".into(),
+            items,
+            return_uri: RETURN.into(),
+            ttl: 600,
+        }
+    }
+
+    pub async fn prepare(&self, signer: &Signer, hashes: &[B64]) -> Digest32 {
+        let request = self.prepare_request(signer, hash_items(hashes));
+        self.sam.prepare(SSA, request).await.unwrap().rid
+    }
+
+    pub async fn open(&self, rid: Digest32) -> Digest32 {
+        act_digest(&self.sam.open(OpenRequest { rid }).await.unwrap().act)
+    }
+
+    pub async fn approve(&self, proof: Proof) -> Result<Done, SapRefusal> {
+        self.sam.approve(ApproveRequest { proof }).await
+    }
+
+    pub async fn bind(&self, rid: Digest32, token: &str) -> Result<BindAnswer, Refusal> {
+        self.sam
+            .bind(
+                SSA,
+                BindRequest {
+                    rid,
+                    grant: sha256(&[token.as_bytes()]),
+                },
+            )
+            .await
+    }
+
+    /// Prepares, opens, approves with the passkey, and binds a token.
+    pub async fn approved(&self, signer: &mut Signer, hashes: &[B64]) -> String {
+        let rid = self.prepare(signer, hashes).await;
+        let act = self.open(rid).await;
+        let proof = signer.passkey.prove(act).unwrap();
+        self.approve(proof).await.unwrap();
+        let token = random_token();
+        self.bind(rid, &token).await.unwrap();
+        token
+    }
+
+    pub fn sign_request(&self, signer: &Signer, token: &str, hashes: &[B64]) -> SignRequest {
+        let key = &signer.keys[0];
+        SignRequest {
+            token: SecretBytes::from(token.to_owned()),
+            client: client(),
+            key: key.key.clone(),
+            alg: alg(key),
+            hashes: hashes.to_vec(),
+            idempotency_key: None,
+        }
+    }
+
+    pub async fn sign(
+        &self,
+        signer: &Signer,
+        token: &str,
+        hashes: &[B64],
+    ) -> Result<SignAnswer, Refusal> {
+        self.sam
+            .sign(SSA, self.sign_request(signer, token, hashes))
+            .await
+    }
+
+    /// The text of all audit entries, in order.
+    pub async fn audit_text(&self) -> Vec<String> {
+        let mut tx = self.store.read("audit").await.unwrap();
+        let rows = tx
+            .fetch_all(store_kit::sql(
+                "SELECT body FROM audit_entry ORDER BY node, n",
+            ))
+            .await
+            .unwrap();
+        rows.iter().map(|r| r.text("body").unwrap()).collect()
+    }
+
+    pub async fn audited(&self, kind: &str, with: &str) -> usize {
+        let kind = format!("\"{kind}\"");
+        self.audit_text()
+            .await
+            .iter()
+            .filter(|t| t.contains(&kind) && t.contains(with))
+            .count()
+    }
+}
+
+pub fn random_token() -> String {
+    use core_types::Random as _;
+    format!("canary-token-{}", SystemRandom.digest32())
+}
+
+pub fn alg(key: &KeyInfo) -> SigAlg {
+    key.alg.sig_algs()[0]
+}
+
+pub fn verifies(key: &KeyInfo, hash: &B64, value: &B64) -> bool {
+    pki::verify_signature(
+        &key.spki.0,
+        alg(key),
+        pki::Signed::Digest(&hash.0),
+        &value.0,
+    )
+    .is_ok()
+}
+
+fn from_base32(text: &[u8]) -> Vec<u8> {
+    let value = |c: &u8| {
+        u32::from(if c.is_ascii_uppercase() {
+            c - b'A'
+        } else {
+            c - b'2' + 26
+        })
+    };
+    let (mut out, mut window, mut bits) = (Vec::new(), 0_u32, 0);
+    for c in text {
+        window = window << 5 | value(c);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((window >> bits) as u8);
+            window &= (1 << bits) - 1;
+        }
+    }
+    out
+}
