@@ -1,6 +1,8 @@
 //! Paths that must be refused, each for its own reason. Certificates are built here byte by byte, so that the
 //! builder of the development CA isn't the judge of its own work.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -171,7 +173,7 @@ fn unknown_critical_extensions_are_refused() {
     let harmless = encode_extension(oid::OCSP_NO_CHECK, false, &[5, 0]);
     let with = |e: &[Vec<u8>]| check(&[ca(None)], &[ca(None)], e, NOW, Purpose::Signing);
     assert!(matches!(
-        with(&[unknown.clone()]),
+        with(std::slice::from_ref(&unknown)),
         Err(PathError::UnknownCritical { .. })
     ));
     assert_eq!(with(std::slice::from_ref(&harmless)), Ok(3));

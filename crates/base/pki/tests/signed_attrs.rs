@@ -1,5 +1,7 @@
 //! The strict reader of signed attributes against everything a client could slip in.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
