@@ -76,7 +76,7 @@ function wayLine() {
   const other = ways().find((m) => m !== way);
   return el('div', { class: 'small' },
     way === 'passkey' && el('p', { class: 'quiet' }, t('sic-passkey-hint')),
-    other && el('button', { class: 'link small', type: 'button', onclick: () => { way = other; ready(); form?.focus(); } },
+    other && el('button', { id: 'other-way', class: 'link small', type: 'button', onclick: () => { way = other; ready(); form?.focus(); } },
       t(other === 'passkey' ? 'sic-use-passkey' : 'sic-use-pin')));
 }
 
@@ -85,14 +85,14 @@ function buttons(notice) {
   const yes =
     way === 'passkey'
       ? passkeyButton()
-      : way === 'pin-totp' && el('button', { class: 'sign', type: 'submit', form: 'pin-form' }, byNumber('sic-approve'));
+      : way === 'pin-totp' && el('button', { id: 'approve', class: 'sign', type: 'submit', form: 'pin-form' }, byNumber('sic-approve'));
   bar.replaceChildren(
     ...[
       notice ?? (!way && message('alarm', t('sic-no-method'), t('sic-no-method-do'), copyLink())),
       !notice && passkey.inApp() && way === 'passkey' && inAppNote(),
       yes,
-      el('button', { class: 'plain', type: 'button', onclick: () => refuse(false) }, t('sic-refuse')),
-      el('button', { class: 'link small', type: 'button', onclick: askUnknown }, t('sic-unknown')),
+      el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: () => refuse(false) }, t('sic-refuse')),
+      el('button', { id: 'unknown', class: 'link small', type: 'button', onclick: askUnknown }, t('sic-unknown')),
     ].filter(Boolean),
   );
   if (notice) notice.focus({ preventScroll: true });
@@ -102,7 +102,7 @@ function passkeyButton() {
   // Made before the click: browsers refuse a prompt that comes after waiting.
   const options = passkey.getOptions(session.digest, config.rp_id, session.passkeys);
   return el('button', {
-    class: 'sign', type: 'button',
+    id: 'approve', class: 'sign', type: 'button',
     onclick: () => {
       const abort = new AbortController();
       const pending = passkey.get(options, abort);
@@ -114,9 +114,11 @@ function passkeyButton() {
 
 function notApproved(error) {
   declined += 1;
-  if (error.fast) return buttons(inAppNote());
-  const other = ways().length > 1 || declined < 2 ? null : message('note', t('error-no-passkey-here'), t('error-no-passkey-here-do'));
-  return buttons(other ?? message('note', t('error-cancelled'), t('error-cancelled-do')));
+  if (error.fast && passkey.inApp()) return buttons(inAppNote());
+  // Too fast for a prompt, or the second time: probably the passkey is elsewhere.
+  const elsewhere = error.fast || declined > 1;
+  if (elsewhere) return buttons(message('note', t('error-no-passkey-here'), t('error-no-passkey-here-do'), copyLink()));
+  return buttons(message('note', t('error-cancelled'), t('error-cancelled-do')));
 }
 
 const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-app-browser-do'), copyLink());
@@ -233,7 +235,7 @@ function expired() {
   form?.node.remove();
   bar.replaceChildren(
     message('note', t('error-act-expired'), t('error-act-expired-do')),
-    el('button', { type: 'button', onclick: again }, t('sic-prepare-again')),
+    el('button', { id: 'again', type: 'button', onclick: again }, t('sic-prepare-again')),
     el('button', { class: 'plain', type: 'button', onclick: () => refuse(false) }, t('sic-refuse')),
   );
   announce(s('error-act-expired'));
@@ -262,7 +264,7 @@ async function refuse(unknown) {
 function askUnknown() {
   bar.replaceChildren(
     message('note', t('sic-unknown-ask'), t('sic-unknown-what')),
-    el('button', { type: 'button', onclick: () => refuse(true) }, t('sic-unknown-send')),
+    el('button', { id: 'report', type: 'button', onclick: () => refuse(true) }, t('sic-unknown-send')),
     el('button', { class: 'plain', type: 'button', onclick: () => buttons() }, t('back')),
   );
   bar.firstChild.focus({ preventScroll: true });

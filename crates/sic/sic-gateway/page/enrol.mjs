@@ -137,7 +137,7 @@ function pinForm(seed) {
         otp.node),
       el('div', { class: 'actions' },
         notice,
-        el('button', { type: 'submit' }, t('sic-enrol-send')),
+        el('button', { id: 'enrol', type: 'submit' }, t('sic-enrol-send')),
         el('button', { class: 'plain', type: 'button', onclick: () => choose() }, t('sic-enrol-other')))),
   );
   notice.className = 'full';

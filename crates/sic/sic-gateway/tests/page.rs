@@ -100,12 +100,23 @@ fn with_header(jws: &str, header: &str) -> String {
     format!("{}.{rest}", b64u(header))
 }
 
-fn bad_acts(key: &SigningKey, act: &str) -> BTreeMap<&'static str, String> {
+/// The true act under another header, with a signature by the true key over just that.
+fn signed_with_header(pkcs8: &SecretBytes, act: &str, header: &str) -> String {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.expose()).unwrap();
+    let signed = format!("{}.{}", b64u(header), act.split('.').nth(1).unwrap());
+    let value = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    format!("{signed}.{}", b64u(value.as_ref()))
+}
+
+fn bad_acts(key: &SigningKey, pkcs8: &SecretBytes, act: &str) -> BTreeMap<&'static str, String> {
     let other = SigningKey::generate().unwrap().0;
     let kid = key.public().kid();
     let header = |alg: &str, more: &str| {
         format!(r#"{{"alg":"{alg}","typ":"{TYP_ACT}","kid":"{kid}"{more}}}"#)
     };
+    let resigned = |header: &str| signed_with_header(pkcs8, act, header);
     let set = |path: &'static str, value: Value| {
         changed(key, &move |act: &mut Value| {
             *act.pointer_mut(path).unwrap() = value.clone()
@@ -113,16 +124,31 @@ fn bad_acts(key: &SigningKey, act: &str) -> BTreeMap<&'static str, String> {
     };
     let mut bad = BTreeMap::from([
         ("another key", changed(&other, &|_| ())),
-        ("another type", key.sign("other+jws", b"{}").unwrap()),
-        ("alg none", with_header(act, &header("none", ""))),
-        ("alg HS256", with_header(act, &header("HS256", ""))),
+        (
+            "another type",
+            resigned(&header("ES256", "").replace(TYP_ACT, TYP_KEYS)),
+        ),
+        ("alg none", resigned(&header("none", ""))),
+        ("alg HS256", resigned(&header("HS256", ""))),
         (
             "jwk in the header",
-            with_header(act, &header("ES256", r#","jwk":{}"#)),
+            resigned(&header("ES256", r#","jwk":{}"#)),
         ),
         (
             "doubled member in the header",
-            with_header(act, &header("ES256", &format!(r#","kid":"{kid}""#))),
+            resigned(&header("ES256", &format!(r#","kid":"{kid}""#))),
+        ),
+        (
+            "no kid",
+            resigned(&format!(r#"{{"alg":"ES256","typ":"{TYP_ACT}"}}"#)),
+        ),
+        (
+            "a header with spaces",
+            resigned(&header("ES256", "").replace(',', ", ")),
+        ),
+        (
+            "a changed header",
+            with_header(act, &header("ES256", r#","crit":[]"#)),
         ),
         ("no signature", act.rsplit_once('.').unwrap().0.to_owned()),
         ("a fourth part", format!("{act}.AA")),
@@ -180,7 +206,7 @@ fn the_page_and_rust_agree_on_every_format() {
     let random = SeededRandom::new(7);
     let (root, _) = SigningKey::generate().unwrap();
     let (other_root, _) = SigningKey::generate().unwrap();
-    let (act_key, _) = SigningKey::generate().unwrap();
+    let (act_key, act_pkcs8) = SigningKey::generate().unwrap();
     let (seal_key, _) = SealKey::generate().unwrap();
     let (page_key, page_secret) = SealKey::generate().unwrap();
 
@@ -240,7 +266,7 @@ fn the_page_and_rust_agree_on_every_format() {
     let vectors = json!({
         "now": NOW, "roots": [root.public()], "root_kid": root.public().kid(),
         "other_roots": [other_root.public()], "statement": good, "bad_statements": bad_statements,
-        "act": act, "digest": digest, "bad_acts": bad_acts(&act_key, &act),
+        "act": act, "digest": digest, "bad_acts": bad_acts(&act_key, &act_pkcs8, &act),
         "enrol": act_key.sign(TYP_ACT, &serde_json::to_vec(&Act::Enrol(enrol_act())).unwrap()).unwrap(),
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,
     });
