@@ -1,5 +1,7 @@
 //! The gateway as the network sees it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic")]
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -13,13 +15,15 @@ use sap::messages::{Approve, Keys};
 use sic_gateway::{Forward, ForwardError, GatewayConfig, MAX_ANSWER, MAX_REQUEST, Rate, router};
 use tower::ServiceExt as _;
 
+/// Paths and bodies.
+type Seen = Vec<(String, Vec<u8>)>;
 type Answer = Result<(u16, Vec<u8>), ForwardError>;
 
 /// Answers what it is told and remembers what reached it.
 #[derive(Clone)]
 struct Sam {
     answer: Answer,
-    seen: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Forward for Sam {

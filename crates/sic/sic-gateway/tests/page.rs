@@ -1,5 +1,7 @@
 //! The page's modules against Rust's: the same formats, the same refusals. Needs Node.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
