@@ -88,6 +88,8 @@ struct DocumentPage<'a> {
     v: &'a View,
     size: String,
     problem: Option<(String, String)>,
+    /// The signer said no, which is no error.
+    quiet: bool,
     /// The browser was or is to be sent away.
     away: bool,
     /// It wasn't yet.
@@ -201,6 +203,7 @@ pub(crate) fn document(frame: &Frame<'_>, csrf: &str, v: &View) -> Response {
                 v,
                 size: size_text(v.size),
                 problem,
+                quiet: v.problem == Some(Problem::CANCELLED),
                 away: matches!(v.stage, Stage::Authorize { .. }),
                 can_go: matches!(v.stage, Stage::Authorize { next: Some(_), .. }),
                 resume: matches!(v.stage, Stage::Resume),

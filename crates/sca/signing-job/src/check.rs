@@ -73,6 +73,8 @@ pub struct Signer {
     pub certificate: CertInfo,
     /// `serialNumber` of the subject: the identifier a CA gives to a person (X.520 §6.2.9).
     pub id: Option<String>,
+    /// commonName of the issuer, else its whole name.
+    pub issuer: String,
 }
 
 /// Checks every signature of a file as of `at`: that nothing was changed, signature, chain, revocation (asked
@@ -135,7 +137,7 @@ impl Checked {
             },
             time_authority: own.tsa.clone().filter(|_| proved),
             signer_name: certificate.common_name.clone().unwrap_or_else(subject),
-            issuer_name: certificate.issuer.clone(),
+            issuer_name: signer.issuer.clone(),
             verification_result: verification(own),
             sha256: self.sha256.clone(),
             size: self.size,
@@ -158,9 +160,12 @@ fn signer(found: &FoundSignature) -> Option<Signer> {
     let signed = pki::cms::SignedData::parse(&found.contents).ok()?;
     let certificate = signed.signer_certificate(signed.signers.first()?, &[])?;
     let id = name::attribute(certificate.subject(), oid::SERIAL_NUMBER);
+    let info = certificate.info();
+    let issuer = name::attribute(certificate.issuer(), oid::COMMON_NAME);
     Some(Signer {
-        certificate: certificate.info(),
         id,
+        issuer: issuer.unwrap_or_else(|| info.issuer.clone()),
+        certificate: info,
     })
 }
 

@@ -69,6 +69,21 @@ pub enum JobError {
     TimeStamp(#[from] TspError),
 }
 
+impl JobError {
+    /// Stable code of the cause.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Pdf(error) => error.code(),
+            Self::File { .. } => "file",
+            Self::Certificate(_) => "certificate-unusable",
+            Self::WrongSignature => "wrong-signature",
+            Self::Cms(_) => "cms",
+            Self::Interrupted => "interrupted",
+            Self::TimeStamp(_) => "no-time-stamp",
+        }
+    }
+}
+
 /// What a file is before signing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {

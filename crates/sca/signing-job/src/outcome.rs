@@ -23,7 +23,7 @@ pub struct Outcome {
     pub time_authority: Option<String>,
     /// Subject of the certificate.
     pub signer_name: String,
-    /// Issuer of the certificate.
+    /// Name of the certificate's issuer.
     pub issuer_name: String,
     /// What the check after signing found.
     pub verification_result: Verification,

@@ -1,0 +1,309 @@
+//! Jobs with real files, certificates and time-stamps.
+
+#![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::Digest;
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{Clock as _, HashAlg, SigAlg};
+use csc_client::HttpOptions;
+use dev_ca::{DevCa, Urls};
+use pdf_update::Builder;
+use pki::fetch::Fetch as _;
+use signing_job::{
+    HttpFetch, JobError, Names, Request, TimeSource, TimeStamping, Trust, Verdict, check, look,
+    prepare,
+};
+
+const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha384);
+
+struct Bench {
+    dir: tempfile::TempDir,
+    ca: Arc<DevCa>,
+    key: EcdsaKeyPair,
+    chain: Vec<Vec<u8>>,
+    fetch: HttpFetch,
+    tsa: String,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://localhost:{}", socket.local_addr().unwrap().port());
+        let urls = Urls::under(&base);
+        let ca = DevCa::open(
+            &dir.path().join("ca"),
+            urls,
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        );
+        let ca = Arc::new(ca.unwrap());
+        let app = dev_ca::routes::public(ca.clone());
+        tokio::spawn(async move { axum::serve(socket, app).await });
+        let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
+        let subject = pki::name::encode(&[(pki::oid::COMMON_NAME, "髙橋 花子")]).unwrap();
+        let spki = key.public_key().as_der().unwrap();
+        let chain = ca.issue_for_key(spki.as_ref(), &subject, 30).unwrap();
+        let chain = chain.iter().map(|c| c.der().to_vec()).collect();
+        let fetch = HttpFetch::new(HttpOptions::default().build().unwrap(), true);
+        Self {
+            dir,
+            ca,
+            key,
+            chain,
+            fetch,
+            tsa: format!("{base}/tsa"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn request(&self, name: &str, time_stamp: bool) -> Request {
+        let input = self.path(&format!("{name}.pdf"));
+        std::fs::write(&input, pdf()).unwrap();
+        Request {
+            input,
+            output: self.path(&format!("{name}-signed.pdf")),
+            chain: self.chain.clone(),
+            alg: ALG,
+            signing_time: SystemClock.now(),
+            time_stamp,
+            reason: None,
+            location: None,
+            field_name: None,
+        }
+    }
+
+    fn sign(&self, hash: &[u8]) -> Vec<u8> {
+        let digest = Digest::import_less_safe(hash, ALG.hash().aws()).unwrap();
+        self.key.sign_digest(&digest).unwrap().as_ref().to_vec()
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::from_pem(&self.ca.root().pem()).unwrap()
+    }
+}
+
+fn pdf() -> Vec<u8> {
+    let mut file = Builder::new("1.7");
+    let pages = file.reserve();
+    let page = file.add_object(format!(
+        "<</Type /Page /Parent {} 0 R /MediaBox [0 0 595 842]>>",
+        pages.num
+    ));
+    file.set_object(
+        pages,
+        format!("<</Type /Pages /Kids [{} 0 R] /Count 1>>", page.num),
+    );
+    let root = file.add_object(format!("<</Type /Catalog /Pages {} 0 R>>", pages.num));
+    file.finish(root, None, [7; 16]).unwrap()
+}
+
+fn part(output: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.part", output.display()))
+}
+
+#[tokio::test]
+async fn several_files_are_signed_time_stamped_and_checked() {
+    let bench = Bench::new().await;
+    let trust = bench.trust();
+    let requests = ["a", "b"].map(|name| bench.request(name, true));
+    let prepared = requests.each_ref().map(|r| prepare(r).unwrap());
+    assert_ne!(
+        bench.sign(prepared[0].hash_to_sign()),
+        bench.sign(prepared[1].hash_to_sign())
+    );
+    for (request, job) in requests.iter().zip(prepared) {
+        assert!(
+            !request.output.exists(),
+            "no output under its name before it is finished"
+        );
+        let stamping = TimeStamping {
+            fetch: &bench.fetch,
+            url: &bench.tsa,
+            anchors: trust.tsa_anchors(),
+            random: &SystemRandom,
+        };
+        let signed = job
+            .finish(&bench.sign(job.hash_to_sign()), Some(&stamping))
+            .await
+            .unwrap();
+        drop(job);
+        assert!(!part(&request.output).exists());
+        assert!(std::fs::read(&signed.path).unwrap().starts_with(&pdf()));
+        let checked = check(&signed.path, &trust, &bench.fetch, SystemClock.now())
+            .await
+            .unwrap();
+        assert_eq!(
+            checked.report.verdict,
+            Verdict::Passed,
+            "{:?}",
+            checked.report
+        );
+        let names = Names {
+            object: "a.pdf".to_owned(),
+            document: "b.pdf".to_owned(),
+        };
+        let outcome = checked.outcome(&names, &signed, true).unwrap();
+        assert_eq!(
+            (outcome.signer_name.as_str(), outcome.signer_id),
+            ("髙橋 花子", None)
+        );
+        assert_eq!(outcome.time_source, TimeSource::Timestamp);
+        assert_eq!(look(&signed.path).unwrap().signatures, 1);
+    }
+}
+
+#[tokio::test]
+async fn without_revocation_data_the_check_says_so() {
+    let bench = Bench::new().await;
+    let job = prepare(&bench.request("a", false)).unwrap();
+    let signed = job
+        .finish(&bench.sign(job.hash_to_sign()), None)
+        .await
+        .unwrap();
+    // The development CA's services lie at names under localhost.
+    let options = HttpOptions {
+        public_only: true,
+        ..HttpOptions::default()
+    };
+    let blind = HttpFetch::new(options.build().unwrap(), false);
+    let trust = bench.trust();
+    let checked = check(&signed.path, &trust, &blind, SystemClock.now())
+        .await
+        .unwrap();
+    assert_eq!(checked.report.verdict, Verdict::Undetermined);
+    let own = &checked.report.signatures[0];
+    assert_eq!(
+        (own.certificate, own.revocation, own.unchanged),
+        ("good", "unknown", true)
+    );
+    let stranger = check(
+        &signed.path,
+        &Trust::default(),
+        &bench.fetch,
+        SystemClock.now(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(stranger.report.verdict, Verdict::Undetermined);
+    assert_eq!(stranger.report.signatures[0].certificate, "undetermined");
+}
+
+#[tokio::test]
+async fn a_wrong_value_leaves_nothing() {
+    let bench = Bench::new().await;
+    let request = bench.request("a", false);
+    let job = prepare(&request).unwrap();
+    for wrong in [bench.sign(&[1; 48]), vec![0; 64], Vec::new()] {
+        assert!(matches!(
+            job.finish(&wrong, None).await,
+            Err(JobError::WrongSignature)
+        ));
+    }
+    drop(job);
+    assert!(!request.output.exists() && !part(&request.output).exists());
+    assert_eq!(std::fs::read(&request.input).unwrap(), pdf());
+}
+
+#[tokio::test]
+async fn nothing_is_ever_written_over() {
+    let bench = Bench::new().await;
+    let request = bench.request("a", false);
+    std::fs::write(&request.output, b"mine").unwrap();
+    assert!(matches!(prepare(&request), Err(JobError::File { .. })));
+    assert_eq!(std::fs::read(&request.output).unwrap(), b"mine");
+    std::fs::remove_file(&request.output).unwrap();
+
+    let job = prepare(&request).unwrap();
+    assert!(
+        matches!(prepare(&request), Err(JobError::File { .. })),
+        "two jobs for one output"
+    );
+    std::fs::write(&request.output, b"meanwhile").unwrap();
+    let value = bench.sign(job.hash_to_sign());
+    assert!(matches!(
+        job.finish(&value, None).await,
+        Err(JobError::File { .. })
+    ));
+    assert_eq!(std::fs::read(&request.output).unwrap(), b"meanwhile");
+    std::fs::remove_file(&request.output).unwrap();
+    drop(job);
+
+    // A link that somebody laid where the unfinished file goes.
+    let victim = bench.path("victim");
+    std::fs::write(&victim, b"victim").unwrap();
+    std::os::unix::fs::symlink(&victim, part(&request.output)).unwrap();
+    assert!(prepare(&request).is_err());
+    assert_eq!(std::fs::read(&victim).unwrap(), b"victim");
+    std::fs::remove_file(part(&request.output)).unwrap();
+
+    // What a killed run left is no obstacle.
+    std::fs::write(
+        part(&request.output),
+        b"rest of an earlier run, longer than nothing",
+    )
+    .unwrap();
+    let job = prepare(&request).unwrap();
+    job.finish(&bench.sign(job.hash_to_sign()), None)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_file_leaves_nothing() {
+    let bench = Bench::new().await;
+    let request = bench.request("a", false);
+    std::fs::write(&request.input, b"%PDF-1.7 and no more").unwrap();
+    assert!(matches!(prepare(&request), Err(JobError::Pdf(_))));
+    assert!(!request.output.exists() && !part(&request.output).exists());
+}
+
+#[tokio::test]
+async fn addresses_of_strangers_do_not_lead_inside() {
+    let socket = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let options = HttpOptions {
+        public_only: true,
+        ..HttpOptions::default()
+    };
+    let fetch = HttpFetch::new(options.build().unwrap(), false);
+    let inside = [
+        "127.0.0.1",
+        "localhost",
+        "a.localhost",
+        "[::1]",
+        "[::ffff:7f00:1]",
+        "2130706433",
+        "0x7f.1",
+    ];
+    for host in inside {
+        let url = format!("http://{host}:{port}/crl");
+        let error = fetch.get(&url, 100).await.unwrap_err();
+        assert!(error.reason.contains("public"), "{host}: {}", error.reason);
+    }
+    assert!(fetch.get("file:///etc/passwd", 100).await.is_err());
+    // Nobody knocked.
+    let knock = std::pin::pin!(socket.accept());
+    assert!(futures_poll(knock).is_none());
+}
+
+/// The result of a future that is ready, without waiting for it.
+fn futures_poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
