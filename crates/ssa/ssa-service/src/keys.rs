@@ -43,10 +43,10 @@ pub(crate) fn read_certificate(der: &[u8]) -> Option<CertFacts> {
 
 impl Ssa {
     /// The person's keys, oldest first.
-    pub(crate) async fn keys_of(
-        &self,
-        person: &PersonId,
-    ) -> Result<Vec<KeyInfo>, CallError<Refusal>> {
+    ///
+    /// # Errors
+    /// [`CallError`] as the SAM gave it.
+    pub async fn keys_of(&self, person: &PersonId) -> Result<Vec<KeyInfo>, CallError<Refusal>> {
         let request = KeysRequest {
             person: person.clone(),
         };

@@ -39,6 +39,9 @@ pub use enrol::{EnrolError, Enrolled};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
 pub use schema::TABLES;
 
+/// Tables of the SSA, for opening its store.
+pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TABLES];
+
 /// Passwords hashed at a time; more wait.
 const HASHERS: usize = 2;
 

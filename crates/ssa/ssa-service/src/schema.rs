@@ -15,48 +15,48 @@ pub const TABLES: Migrations = Migrations {
 
 // `version` is there for compare-and-swap; `exp` and the like are UTC seconds.
 macro_rules! tables {
-    ($blob:literal, $end:literal) => {
+    ($int:literal, $blob:literal, $end:literal) => {
         concat!(
             "CREATE TABLE ssa_user (
                 person TEXT PRIMARY KEY, login TEXT NOT NULL UNIQUE, name TEXT NOT NULL, password TEXT NOT NULL,
-                seed ", $blob, " NOT NULL, last_step BIGINT NOT NULL, created BIGINT NOT NULL, version BIGINT NOT NULL)", $end, ";
+                seed ", $blob, " NOT NULL, last_step ", $int, " NOT NULL, created ", $int, " NOT NULL, version ", $int, " NOT NULL)", $end, ";
             CREATE TABLE ssa_guess (
-                name TEXT PRIMARY KEY, fails BIGINT NOT NULL, locked BIGINT NOT NULL, seen BIGINT NOT NULL,
-                version BIGINT NOT NULL)", $end, ";
+                name TEXT PRIMARY KEY, fails ", $int, " NOT NULL, locked ", $int, " NOT NULL, seen ", $int, " NOT NULL,
+                version ", $int, " NOT NULL)", $end, ";
             CREATE INDEX ssa_guess_seen ON ssa_guess (seen);
             CREATE TABLE ssa_session (
-                id TEXT PRIMARY KEY, person TEXT NOT NULL, created BIGINT NOT NULL, seen BIGINT NOT NULL)", $end, ";
+                id TEXT PRIMARY KEY, person TEXT NOT NULL, created ", $int, " NOT NULL, seen ", $int, " NOT NULL)", $end, ";
             CREATE INDEX ssa_session_created ON ssa_session (created);
             CREATE TABLE ssa_consent (
-                session TEXT NOT NULL, client TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (session, client))", $end, ";
+                session TEXT NOT NULL, client TEXT NOT NULL, at ", $int, " NOT NULL, PRIMARY KEY (session, client))", $end, ";
             CREATE TABLE ssa_client (
-                id TEXT PRIMARY KEY, name TEXT NOT NULL, secret TEXT, redirects TEXT NOT NULL, native BIGINT NOT NULL,
-                created BIGINT NOT NULL)", $end, ";
+                id TEXT PRIMARY KEY, name TEXT NOT NULL, secret TEXT, redirects TEXT NOT NULL, native ", $int, " NOT NULL,
+                created ", $int, " NOT NULL)", $end, ";
             CREATE TABLE ssa_pushed (
-                id TEXT PRIMARY KEY, client TEXT NOT NULL, params TEXT NOT NULL, exp BIGINT NOT NULL)", $end, ";
+                id TEXT PRIMARY KEY, client TEXT NOT NULL, params TEXT NOT NULL, exp ", $int, " NOT NULL)", $end, ";
             CREATE INDEX ssa_pushed_exp ON ssa_pushed (exp);
             CREATE TABLE ssa_flow (
                 id TEXT PRIMARY KEY, browser TEXT NOT NULL, client TEXT NOT NULL, params TEXT NOT NULL,
-                redirect TEXT NOT NULL, state TEXT NOT NULL, person TEXT, key TEXT, alg TEXT, not_after BIGINT,
-                rid ", $blob, ", created BIGINT NOT NULL, version BIGINT NOT NULL)", $end, ";
+                redirect TEXT NOT NULL, state TEXT NOT NULL, person TEXT, key TEXT, alg TEXT, not_after ", $int, ",
+                rid ", $blob, ", created ", $int, " NOT NULL, version ", $int, " NOT NULL)", $end, ";
             CREATE INDEX ssa_flow_created ON ssa_flow (created);
             CREATE TABLE ssa_code (
                 id TEXT PRIMARY KEY, state TEXT NOT NULL, client TEXT NOT NULL, redirect TEXT NOT NULL,
-                redirect_given BIGINT NOT NULL, challenge TEXT NOT NULL, details TEXT, person TEXT NOT NULL, key TEXT,
-                alg TEXT, not_after BIGINT, rid ", $blob, ", exp BIGINT NOT NULL, version BIGINT NOT NULL)", $end, ";
+                redirect_given ", $int, " NOT NULL, challenge TEXT NOT NULL, details TEXT, person TEXT NOT NULL, key TEXT,
+                alg TEXT, not_after ", $int, ", rid ", $blob, ", exp ", $int, " NOT NULL, version ", $int, " NOT NULL)", $end, ";
             CREATE INDEX ssa_code_exp ON ssa_code (exp);
             CREATE TABLE ssa_token (
                 id TEXT PRIMARY KEY, grant_id TEXT NOT NULL, scope TEXT NOT NULL, client TEXT NOT NULL, person TEXT NOT NULL,
-                key TEXT, alg TEXT, not_after BIGINT, exp BIGINT NOT NULL, revoked BIGINT NOT NULL)", $end, ";
+                key TEXT, alg TEXT, not_after ", $int, ", exp ", $int, " NOT NULL, revoked ", $int, " NOT NULL)", $end, ";
             CREATE INDEX ssa_token_exp ON ssa_token (exp);
             CREATE INDEX ssa_token_grant ON ssa_token (grant_id);
             CREATE TABLE ssa_invitation (
                 id TEXT PRIMARY KEY, voucher TEXT NOT NULL UNIQUE, person TEXT NOT NULL, name TEXT NOT NULL,
                 secret ", $blob, ", state TEXT NOT NULL, login TEXT, password TEXT, seed ", $blob, ",
-                browser TEXT, exp BIGINT NOT NULL, version BIGINT NOT NULL)", $end, ";"
+                browser TEXT, exp ", $int, " NOT NULL, version ", $int, " NOT NULL)", $end, ";"
         )
     };
 }
 
-const SQLITE: &str = tables!("BLOB", " STRICT");
-const POSTGRES: &str = tables!("BYTEA", "");
+const SQLITE: &str = tables!("INTEGER", "BLOB", " STRICT");
+const POSTGRES: &str = tables!("BIGINT", "BYTEA", "");

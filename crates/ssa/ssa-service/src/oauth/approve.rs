@@ -372,6 +372,9 @@ fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
             tracing::warn!(%member, "the SAM refused a member of a request");
             OAuthError::InvalidDetails("the request can't be put before the signer")
         }
+        CallError::Refused(Refusal::AlgorithmNotApproved) => {
+            OAuthError::InvalidDetails("this credential has no algorithm for hashAlgorithmOID")
+        }
         CallError::Refused(Refusal::NotNow) | CallError::Unreachable => OAuthError::Unavailable,
         CallError::Refused(refusal) => {
             tracing::error!(%refusal, "the SAM refused a request");

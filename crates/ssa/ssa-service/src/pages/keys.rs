@@ -139,7 +139,11 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
         level: words.n("level", level),
         because: words.f(because, &[("n", Arg::Num(level))]),
         higher,
-        origin: words.t("portal-key-origin-software"),
+        origin: match key.origin.as_str() {
+            "software" => words.t("portal-key-origin-software"),
+            "pkcs11" => words.t("portal-key-origin-hsm"),
+            _ => String::new(),
+        },
         made: words.date(key.created),
     }
 }

@@ -1,0 +1,371 @@
+//! The CSC API's errors, in the words of the specification.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use core_types::bytes::b64;
+use sam_api::Refusal;
+use sam_api::ssa::KeyState;
+use serde_json::{Value, json};
+use service_kit::CallError;
+
+use crate::web::{Answer, Stack, hash, stacks};
+
+const P256: &str = "1.2.840.10045.4.3.2";
+
+fn sign_body(change: impl FnOnce(&mut Value)) -> String {
+    let mut body =
+        json!({ "credentialID": "key-hanako", "hashes": [b64(hash(1))], "signAlgo": P256 });
+    change(&mut body);
+    body.to_string()
+}
+
+fn told(answer: &Answer) -> (u16, String, String) {
+    let body = answer.json();
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    (
+        answer.status.as_u16(),
+        text("error"),
+        text("error_description"),
+    )
+}
+
+fn bad(text: &str) -> (u16, String, String) {
+    (400, "invalid_request".to_owned(), text.to_owned())
+}
+
+// shows: I-6.1-no-unintended-document
+#[tokio::test]
+async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
+    for stack in stacks().await {
+        let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let cases: Vec<(String, &str)> = vec![
+            (
+                "{".to_owned(),
+                "The request body must be one JSON object without repeated members",
+            ),
+            (
+                "[]".to_owned(),
+                "The request body must be one JSON object without repeated members",
+            ),
+            (
+                r#"{"credentialID":"a","credentialID":"b"}"#.to_owned(),
+                "The request body must be one JSON object without repeated members",
+            ),
+            (
+                "{}".to_owned(),
+                "Missing (or invalid type) string parameter credentialID",
+            ),
+            (
+                sign_body(|b| b["credentialID"] = json!(7)),
+                "Missing (or invalid type) string parameter credentialID",
+            ),
+            (
+                sign_body(|b| b["credentialID"] = json!("key-taro")),
+                "Invalid parameter credentialID",
+            ),
+            (
+                sign_body(|b| b["SAD"] = json!(7)),
+                "Missing (or invalid type) string parameter SAD",
+            ),
+            (
+                sign_body(|b| b["hashes"] = Value::Null),
+                "Missing (or invalid type) array parameter hash",
+            ),
+            (sign_body(|b| b["hashes"] = json!([])), "Empty hash array"),
+            (
+                sign_body(|b| b["hashes"] = json!(["*"])),
+                "Invalid Base64 hash string parameter",
+            ),
+            (
+                sign_body(|b| b["hashes"] = json!([b64([1; 20])])),
+                "Invalid digest value length",
+            ),
+            (
+                sign_body(|b| b["hashes"] = json!([b64([1; 48])])),
+                "Invalid digest value length",
+            ),
+            (
+                sign_body(|b| b["signAlgo"] = Value::Null),
+                "Missing (or invalid type) string parameter signAlgo",
+            ),
+            (
+                sign_body(|b| b["signAlgo"] = json!("1.2.3")),
+                "Invalid parameter signAlgo",
+            ),
+            (
+                sign_body(|b| b["signAlgo"] = json!("1.2.840.113549.1.1.11")),
+                "Invalid parameter signAlgo",
+            ),
+            (
+                sign_body(|b| b["signAlgo"] = json!("1.2.840.10045.2.1")),
+                "Missing (or invalid type) string parameter hashAlgorithmOID",
+            ),
+            (
+                sign_body(|b| b["hashAlgorithmOID"] = json!("1.3.14.3.2.26")),
+                "Invalid parameter hashAlgorithmOID",
+            ),
+            (
+                sign_body(|b| b["operationMode"] = json!("A")),
+                "Invalid parameter operationMode",
+            ),
+        ];
+        for (body, text) in cases {
+            let answer = stack.csc("signatures/signHash", &token, &body).await;
+            assert_eq!(told(&answer), bad(text), "{body}");
+        }
+        assert!(stack.sam.with(|s| s.signed.is_empty()));
+        // A hash that isn't in the act is the SAM's to refuse.
+        let other = sign_body(|b| b["hashes"] = json!([b64(hash(2))]));
+        let answer = stack.csc("signatures/signHash", &token, &other).await;
+        assert_eq!(told(&answer), bad("Hash is not authorized by the SAD"));
+        // None of that used the token up.
+        let good = stack
+            .csc("signatures/signHash", &token, &sign_body(|_| ()))
+            .await;
+        assert_eq!(good.status, StatusCode::OK);
+        assert!(
+            stack
+                .audit_kinds()
+                .await
+                .iter()
+                .any(|k| k == "access.denied")
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_sam_refuses_becomes_a_csc_error() {
+    let stack = &stacks().await[0];
+    let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let cases = [
+        (CallError::Refused(Refusal::Used), 401, "invalid_token"),
+        (CallError::Refused(Refusal::Expired), 401, "expired_token"),
+        (
+            CallError::Refused(Refusal::KeyNotActive),
+            400,
+            "invalid_request",
+        ),
+        (
+            CallError::Refused(Refusal::AlgorithmNotApproved),
+            400,
+            "invalid_request",
+        ),
+        (CallError::Refused(Refusal::Lost), 500, "server_error"),
+        (
+            CallError::Refused(Refusal::NotNow),
+            503,
+            "temporarily_unavailable",
+        ),
+        (CallError::Unreachable, 503, "temporarily_unavailable"),
+        (CallError::Unknown, 500, "server_error"),
+    ];
+    for (refusal, status, error) in cases {
+        let name = format!("{refusal:?}");
+        stack.sam.with(|s| s.sign_refusals.push(refusal));
+        let answer = stack
+            .csc("signatures/signHash", &token, &sign_body(|_| ()))
+            .await;
+        let (got, code, _) = told(&answer);
+        assert_eq!((got, code.as_str()), (status, error), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_idempotency_key_is_passed_on_or_refused() {
+    let stack = &stacks().await[0];
+    let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let long = "k".repeat(129);
+    for (key, good) in [
+        ("k-1", true),
+        ("", false),
+        ("a b", false),
+        (long.as_str(), false),
+    ] {
+        let request = Request::post("/csc/v2/signatures/signHash")
+            .header(header::AUTHORIZATION, format!("bearer {token}"))
+            .header("Idempotency-Key", key);
+        let answer = stack
+            .send(request.body(Body::from(sign_body(|_| ()))).unwrap())
+            .await;
+        assert_eq!(
+            answer.status == StatusCode::OK,
+            good,
+            "{key:?} {}",
+            answer.body
+        );
+    }
+    let keys = stack.sam.with(|s| {
+        s.signed
+            .iter()
+            .map(|r| r.idempotency_key.clone())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(keys, [Some("k-1".to_owned())]);
+}
+
+async fn raw(stack: &Stack, authorization: Option<&str>, body: Body) -> Answer {
+    let mut request = Request::post("/csc/v2/credentials/list");
+    if let Some(value) = authorization {
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    stack.send(request.body(body).unwrap()).await
+}
+
+#[tokio::test]
+async fn bodies_and_headers_are_bounded_and_checked() {
+    let stack = &stacks().await[0];
+    let token = stack.service_token("app", "hanako").await;
+    for value in [
+        None,
+        Some("Bearer"),
+        Some("Bearer "),
+        Some("Basic YTpi"),
+        Some("Bearer a b"),
+    ] {
+        let answer = raw(stack, value, Body::empty()).await;
+        assert_eq!(
+            told(&answer),
+            bad("Malformed authorization header"),
+            "{value:?}"
+        );
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    let unknown = raw(stack, Some("Bearer unknown"), Body::empty()).await;
+    assert_eq!(
+        (unknown.status, &unknown.json()["error"]),
+        (StatusCode::UNAUTHORIZED, &json!("invalid_token"))
+    );
+    let bearer = format!("Bearer {token}");
+    let huge = raw(stack, Some(&bearer), Body::from(vec![b' '; (2 << 20) + 1])).await;
+    assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(huge.json()["error"], "invalid_request");
+    let deep = "[".repeat(100_000);
+    assert_eq!(
+        raw(stack, Some(&bearer), Body::from(deep)).await.status,
+        StatusCode::BAD_REQUEST
+    );
+    let user = stack
+        .csc("credentials/list", &token, r#"{"userID":"x"}"#)
+        .await;
+    assert_eq!(told(&user), bad("userID parameter MUST be null"));
+    let certificates = stack
+        .csc("credentials/list", &token, r#"{"certificates":"all"}"#)
+        .await;
+    assert_eq!(told(&certificates), bad("Invalid parameter certificates"));
+    let method = stack
+        .csc("credentials/extendTransaction", &token, "{}")
+        .await;
+    assert_eq!(
+        (method.status, &method.json()["error"]),
+        (
+            StatusCode::NOT_IMPLEMENTED,
+            &json!("not_implemented_method")
+        )
+    );
+    let missing = stack.csc("credentials/info", &token, "{}").await;
+    assert_eq!(
+        told(&missing),
+        bad("Missing (or invalid type) string parameter credentialID")
+    );
+}
+
+#[tokio::test]
+async fn ten_thousand_hashes_fit_into_one_call() {
+    let stack = &stacks().await[0];
+    let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let many: Vec<String> = vec![b64(hash(1)); 10_000];
+    let answer = stack
+        .csc(
+            "signatures/signHash",
+            &token,
+            &sign_body(|b| b["hashes"] = json!(many)),
+        )
+        .await;
+    assert_eq!(
+        answer.json()["signatures"].as_array().map(Vec::len),
+        Some(10_000)
+    );
+}
+
+#[tokio::test]
+async fn a_credential_has_every_member_that_clients_insist_on() {
+    let stack = &stacks().await[0];
+    let token = stack.service_token("app", "hanako").await;
+    let body = r#"{"credentialInfo":true,"certificates":"chain","certInfo":true,"authInfo":true,"onlyValid":true,"lang":null}"#;
+    let list = stack.csc("credentials/list", &token, body).await.json();
+    assert_eq!(list["onlyValid"], true);
+    let one = &list["credentialInfos"][0];
+    assert_eq!(one["credentialID"], "key-hanako");
+    assert_eq!(
+        one["key"],
+        json!({ "status": "enabled", "algo": [P256, "1.2.840.10045.2.1"], "len": 256, "curve": "1.2.840.10045.3.1.7" })
+    );
+    assert_eq!(one["auth"], json!({ "mode": "oauth2code", "objects": [] }));
+    assert_eq!(
+        (&one["SCAL"], &one["multisign"]),
+        (&json!("2"), &json!(10_000))
+    );
+    let cert = &one["cert"];
+    assert_eq!(cert["certificates"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&cert["status"], &cert["validFrom"], &cert["validTo"]),
+        (
+            &json!("valid"),
+            &json!("20000101000000Z"),
+            &json!("21000101000000Z")
+        )
+    );
+    assert_eq!(cert["subjectDN"], "CN=髙橋 花子,C=JP");
+    assert!(
+        cert["serialNumber"]
+            .as_str()
+            .unwrap()
+            .chars()
+            .all(|c| c.is_ascii_hexdigit())
+    );
+
+    let info = async |body: &str| stack.csc("credentials/info", &token, body).await.json();
+    let bare = info(r#"{"credentialID":"key-hanako","certificates":"none"}"#).await;
+    assert!(
+        bare["cert"].is_object()
+            && bare["cert"].get("certificates").is_none()
+            && bare.get("credentialID").is_none()
+    );
+    let single = info(r#"{"credentialID":"key-hanako"}"#).await;
+    assert_eq!(
+        single["cert"]["certificates"].as_array().map(Vec::len),
+        Some(1)
+    );
+    assert!(single["cert"].get("subjectDN").is_none());
+
+    // A stopped key is listed as such, and not among the valid ones; one without certificate isn't a credential.
+    stack.sam.with(|s| {
+        s.keys
+            .values_mut()
+            .flatten()
+            .for_each(|k| k.state = KeyState::Suspended)
+    });
+    let stopped = info(r#"{"credentialID":"key-hanako"}"#).await;
+    assert_eq!(stopped["key"]["status"], "disabled");
+    assert_eq!(
+        stack
+            .csc("credentials/list", &token, r#"{"onlyValid":true}"#)
+            .await
+            .json()["credentialIDs"],
+        json!([])
+    );
+    assert_eq!(
+        stack.csc("credentials/list", &token, "").await.json()["credentialIDs"],
+        json!(["key-hanako"])
+    );
+    stack.sam.with(|s| {
+        s.keys
+            .values_mut()
+            .flatten()
+            .for_each(|k| (k.state, k.chain) = (KeyState::Pending, Vec::new()))
+    });
+    assert_eq!(
+        stack.csc("credentials/list", &token, "").await.json()["credentialIDs"],
+        json!([])
+    );
+}

@@ -1,0 +1,270 @@
+//! A SAM and an RA with a CA that remember what they were asked. The SAM keeps the rules that the SSA relies on.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use core_types::{B64, ClientId, Digest32, KeyAlg, KeyId, Level, PersonId, UnixTime, sha256};
+use sam_api::Refusal;
+use sam_api::ssa::*;
+use sap::enrol::{CertifyRequest, CertifyResponse, Subject};
+use service_kit::CallError;
+use ssa_service::{Asked, Called, CertifyError, CertifyPort, SamPort};
+
+pub const SIGN_UNTIL: i64 = 300;
+pub const MAX_ITEMS: u32 = 10_000;
+
+#[derive(Clone)]
+pub struct Request {
+    pub asked: PrepareRequest,
+    pub state: RequestState,
+    pub grant: Option<Digest32>,
+    pub used: bool,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub keys: HashMap<PersonId, Vec<KeyInfo>>,
+    pub requests: HashMap<Digest32, Request>,
+    pub vouchers: Vec<VoucherRequest>,
+    pub enrolment: HashMap<String, EnrolmentAnswer>,
+    pub signed: Vec<SignRequest>,
+    /// Answers to the next calls of `sign`, instead of the rules.
+    pub sign_refusals: Vec<CallError<Refusal>>,
+    pub prepare_refusal: Option<Refusal>,
+    pub certified: Vec<KeyId>,
+}
+
+#[derive(Default)]
+pub struct FakeSam(pub Mutex<State>);
+
+impl FakeSam {
+    pub fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.0.lock().unwrap())
+    }
+
+    /// Gives a person a key with a certificate.
+    pub fn add_key(&self, person: &PersonId, key: &str, alg: KeyAlg) -> KeyId {
+        let id = KeyId::parse(key).unwrap();
+        let info = key_info(&id, alg, "髙橋 花子");
+        self.with(|s| s.keys.entry(person.clone()).or_default().push(info));
+        id
+    }
+
+    pub fn decide(&self, rid: Digest32, state: RequestState) {
+        self.with(|s| s.requests.get_mut(&rid).unwrap().state = state);
+    }
+
+    fn answer<T>(value: Result<T, Refusal>) -> Result<T, CallError<Refusal>> {
+        value.map_err(CallError::Refused)
+    }
+}
+
+pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
+    KeyInfo {
+        key: id.clone(),
+        alg,
+        state: KeyState::Active,
+        subject: Subject {
+            common_name: name.to_owned(),
+            country: "JP".to_owned(),
+            organization: None,
+            serial_number: "1".to_owned(),
+        },
+        spki: B64(vec![1]),
+        chain: vec![certificate(name), certificate("CA")],
+        level: Level::One,
+        level_because: LevelPart::Retention,
+        origin: "software".to_owned(),
+        created: UnixTime(1_800_000_000),
+    }
+}
+
+/// A certificate that is valid from 2000 to 2100.
+pub fn certificate(name: &str) -> B64 {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CountryName, "JP");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    B64(params.self_signed(&key).unwrap().der().to_vec())
+}
+
+impl SamPort for FakeSam {
+    fn about<'a>(&'a self, _: &'a Empty) -> Called<'a, About> {
+        Box::pin(async {
+            Ok(AboutAnswer {
+                sam: "sam".to_owned(),
+                statement: "s".to_owned(),
+                ceiling: Level::One,
+                max_items: MAX_ITEMS,
+            })
+        })
+    }
+
+    fn prepare<'a>(&'a self, request: &'a PrepareRequest) -> Called<'a, Prepare> {
+        let answer = self.with(|s| {
+            if let Some(refusal) = s.prepare_refusal.clone() {
+                return Err(refusal);
+            }
+            let own = s
+                .keys
+                .get(&request.person)
+                .is_some_and(|keys| keys.iter().any(|k| k.key == request.key));
+            if !own {
+                return Err(Refusal::NotFound);
+            }
+            let rid = sha256(&[b"rid", &s.requests.len().to_be_bytes()]);
+            let stored = Request {
+                asked: request.clone(),
+                state: RequestState::Open,
+                grant: None,
+                used: false,
+            };
+            s.requests.insert(rid, stored);
+            Ok(PrepareAnswer {
+                rid,
+                exp: UnixTime(i64::MAX),
+            })
+        });
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn status<'a>(&'a self, request: &'a StatusRequest) -> Called<'a, Status> {
+        let state = self.with(|s| s.requests.get(&request.rid).map(|r| r.state));
+        let answer = state
+            .map(|state| StatusAnswer { state })
+            .ok_or(Refusal::NotFound);
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn bind<'a>(&'a self, request: &'a BindRequest) -> Called<'a, Bind> {
+        let answer = self.with(|s| {
+            let found = s.requests.get_mut(&request.rid).ok_or(Refusal::NotFound)?;
+            if found.state != RequestState::Approved {
+                return Err(Refusal::NotApproved);
+            }
+            if found.grant.is_some_and(|grant| grant != request.grant) {
+                return Err(Refusal::Used);
+            }
+            found.grant = Some(request.grant);
+            Ok(BindAnswer {
+                sign_until: UnixTime(super::web::START + SIGN_UNTIL),
+                key: found.asked.key.clone(),
+                count: u32::try_from(found.asked.items.len()).unwrap(),
+            })
+        });
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn sign<'a>(&'a self, request: &'a SignRequest) -> Called<'a, Sign> {
+        let answer = self.with(|s| {
+            s.signed.push(request.clone());
+            if let Some(refusal) = s.sign_refusals.pop() {
+                return Err(refusal);
+            }
+            let grant = sha256(&[request.token.expose()]);
+            let found = s.requests.values_mut().find(|r| r.grant == Some(grant));
+            let found = found.ok_or(CallError::Refused(Refusal::NotFound))?;
+            if found.used {
+                return Err(CallError::Refused(Refusal::Used));
+            }
+            if found.asked.client != request.client || found.asked.key != request.key {
+                return Err(CallError::Refused(Refusal::Mismatch));
+            }
+            let known = |h: &B64| found.asked.items.iter().any(|item| item.h == *h);
+            if !request.hashes.iter().all(known) {
+                return Err(CallError::Refused(Refusal::HashNotApproved));
+            }
+            found.used = true;
+            let signatures = request
+                .hashes
+                .iter()
+                .map(|h| B64(sha256(&[b"signed", &h.0]).0.to_vec()));
+            Ok(SignAnswer {
+                signatures: signatures.collect(),
+            })
+        });
+        Box::pin(async { answer })
+    }
+
+    fn voucher<'a>(&'a self, request: &'a VoucherRequest) -> Called<'a, Voucher> {
+        let VoucherRequest::Ssa { invite, .. } = request else {
+            return Box::pin(async { Err(CallError::Refused(Refusal::RegistrationRefused)) });
+        };
+        let answer = VoucherAnswer {
+            voucher: invite.voucher.clone(),
+            person: invite.person.clone(),
+            exp: invite.exp,
+        };
+        self.with(|s| {
+            s.vouchers.push(request.clone());
+            s.enrolment
+                .insert(invite.voucher.to_string(), EnrolmentAnswer::Open {});
+        });
+        Box::pin(async { Ok(answer) })
+    }
+
+    fn enrolment<'a>(&'a self, request: &'a EnrolmentRequest) -> Called<'a, Enrolment> {
+        let answer = self.with(|s| s.enrolment.get(request.voucher.as_str()).cloned());
+        Box::pin(async { Self::answer(answer.ok_or(Refusal::NotFound)) })
+    }
+
+    fn certificate<'a>(&'a self, request: &'a CertificateRequest) -> Called<'a, Certificate> {
+        self.with(|s| {
+            s.certified.push(request.key.clone());
+            for info in s
+                .keys
+                .values_mut()
+                .flatten()
+                .filter(|info| info.key == request.key)
+            {
+                info.chain.clone_from(&request.chain);
+                info.state = KeyState::Active;
+            }
+            for answer in s.enrolment.values_mut() {
+                if let EnrolmentAnswer::Enrolled { keys, .. } = answer {
+                    keys.iter_mut()
+                        .filter(|k| k.key == request.key)
+                        .for_each(|k| k.certified = true);
+                }
+            }
+        });
+        Box::pin(async { Ok(Empty {}) })
+    }
+
+    fn keys<'a>(&'a self, request: &'a KeysRequest) -> Called<'a, Keys> {
+        let keys = self.with(|s| s.keys.get(&request.person).cloned());
+        let answer = keys
+            .map(|keys| KeysAnswer { keys })
+            .ok_or(Refusal::NotFound);
+        Box::pin(async { Self::answer(answer) })
+    }
+}
+
+/// An RA that approves everything, or nothing.
+pub struct FakeRa(pub Mutex<Option<CertifyError>>);
+
+impl CertifyPort for FakeRa {
+    fn certify<'a>(&'a self, _: &'a CertifyRequest) -> Asked<'a, CertifyResponse, CertifyError> {
+        let refusal = *self.0.lock().unwrap();
+        Box::pin(async move {
+            match refusal {
+                Some(refusal) => Err(refusal),
+                None => Ok(CertifyResponse {
+                    certify: "c".to_owned(),
+                    chain: vec![certificate("髙橋 花子")],
+                }),
+            }
+        })
+    }
+}
+
+pub fn client_id(id: &str) -> ClientId {
+    ClientId::parse(id).unwrap()
+}

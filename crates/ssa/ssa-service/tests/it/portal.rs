@@ -1,0 +1,270 @@
+//! The portal: from an invitation to keys, in both languages.
+
+use axum::http::StatusCode;
+use core_types::{B64, KeyAlg, Level, UnixTime, sha256};
+use sam_api::ssa::{EnrolledKey, EnrolmentAnswer, KeyState, VoucherRequest};
+use sap::enrol::Subject;
+use ssa_service::{CertifyError, Enrolled, Invited, NewInvitation};
+
+use crate::fake::key_info;
+use crate::web::{Answer, BASE, Browser, SIC, START, Stack, stacks, totp};
+
+async fn invite(stack: &Stack, name: &str) -> Invited {
+    let subject = Subject {
+        common_name: name.to_owned(),
+        country: "JP".to_owned(),
+        organization: None,
+        serial_number: "7".to_owned(),
+    };
+    let new = NewInvitation {
+        person: None,
+        subject,
+        keys: vec![KeyAlg::P256],
+        life: 3600,
+    };
+    stack.ssa.invite(new).await.unwrap()
+}
+
+/// The person has been on the SIC page: the SAM has keys for them.
+fn enrolled_at_sam(stack: &Stack, invited: &Invited) {
+    let key = core_types::KeyId::parse("key-new").unwrap();
+    let mut info = key_info(&key, KeyAlg::P256, "山田 太郎");
+    (info.state, info.chain) = (KeyState::Pending, Vec::new());
+    let enrolled = EnrolledKey {
+        key,
+        certified: false,
+        enrolment: "e".to_owned(),
+        csr: B64(vec![1]),
+    };
+    stack.sam.with(|s| {
+        s.keys.insert(invited.person.clone(), vec![info]);
+        let answer = EnrolmentAnswer::Enrolled {
+            person: invited.person.clone(),
+            statement: "s".to_owned(),
+            keys: vec![enrolled],
+        };
+        s.enrolment.insert(invited.voucher.to_string(), answer);
+    });
+}
+
+fn seed_of(page: &Answer) -> String {
+    let seed = page
+        .body
+        .split("id=\"seed\">")
+        .nth(1)
+        .unwrap()
+        .split('<')
+        .next()
+        .unwrap();
+    seed.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+async fn choose(
+    browser: &mut Browser<'_>,
+    code: &str,
+    name: &str,
+    password: &str,
+    again: &str,
+) -> Answer {
+    let page = browser.get(&format!("{code}/account")).await;
+    let token = page.field("token");
+    let form = [
+        ("token", token.as_str()),
+        ("name", name),
+        ("password", password),
+        ("again", again),
+    ];
+    browser.post(&format!("{code}/account"), &form).await
+}
+
+// shows: T-REG-IMPERSONATE
+#[tokio::test]
+async fn from_an_invitation_to_a_certified_key() {
+    for stack in stacks().await {
+        let invited = invite(&stack, "山田 <太郎>").await;
+        let VoucherRequest::Ssa { invite, return_uri } = stack.sam.with(|s| s.vouchers[0].clone())
+        else {
+            panic!("an invitation of the SSA's own");
+        };
+        assert_eq!(
+            (invite.ceiling, invite.exp),
+            (Level::One, UnixTime(START + 3600))
+        );
+        assert_eq!(
+            invite.secret,
+            sha256(&[invited.secret.as_ref().unwrap().expose()])
+        );
+        assert_eq!(return_uri, format!("{BASE}/enrolled/{}", invited.voucher));
+
+        let path = invited.link.expose().strip_prefix(BASE).unwrap().to_owned();
+        let mut browser = Browser::new(&stack);
+        let page = browser.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(
+            !page.body.contains("<太郎>") && page.body.contains("Mail address only"),
+            "{}",
+            page.body
+        );
+
+        for (name, password, again) in [
+            ("Ya mada", "long enough", "long enough"),
+            ("yamada", "short", "short"),
+            ("yamada12", "yamada12", "yamada12"),
+            ("yamada", "long enough", "different one"),
+            ("hanako", "long enough", "long enough"),
+        ] {
+            let answer = choose(&mut browser, &path, name, password, again).await;
+            assert_eq!(
+                answer.status,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "{name} {password}"
+            );
+            assert!(
+                !answer.body.contains(password) || name == password,
+                "a password came back"
+            );
+        }
+        let answer = choose(&mut browser, &path, "Yamada ", "long enough", "long enough").await;
+        let page = browser.follow(answer).await;
+        assert!(
+            page.body.contains("<svg") && page.body.contains("<path"),
+            "{}",
+            page.body
+        );
+        let seed = seed_of(&page);
+        let token = page.field("token");
+        let app = format!("{path}/app");
+        // Somebody else with the same link sees nothing of it.
+        let mut other = Browser::new(&stack);
+        other.get("/login").await;
+        assert_eq!(other.get(&app).await.location(), format!("{path}/account"));
+
+        let wrong = browser
+            .post(&app, &[("token", &token), ("code", "000000")])
+            .await;
+        assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let code = totp(&seed, START / 30);
+        let done = browser
+            .post(&app, &[("token", &token), ("code", &code)])
+            .await;
+        let link = stack.ssa.enrolment_link(&invited).unwrap();
+        assert_eq!(done.location(), link.expose());
+        assert!(
+            link.expose()
+                .starts_with(&format!("{SIC}/e#{}.", invited.voucher))
+        );
+        assert!(
+            page.headers["content-security-policy"]
+                .to_str()
+                .unwrap()
+                .contains(SIC)
+        );
+
+        // The link is used up; the person is logged in; nothing is enrolled yet.
+        assert_eq!(
+            browser.get(&format!("{path}/account")).await.status,
+            StatusCode::GONE
+        );
+        let back = format!("/enrolled/{}", invited.voucher);
+        let early = browser.get(&back).await;
+        assert_eq!(browser.follow(early).await.location(), link.expose());
+
+        enrolled_at_sam(&stack, &invited);
+        *stack.ra.0.lock().unwrap() = Some(CertifyError::Unreachable);
+        assert_eq!(
+            browser.get(&back).await.status,
+            StatusCode::SERVICE_UNAVAILABLE
+        );
+        let waiting = browser.get("/keys").await;
+        assert!(
+            waiting.body.contains("Waiting for its certificate") && waiting.body.contains(&back),
+            "{}",
+            waiting.body
+        );
+        *stack.ra.0.lock().unwrap() = Some(CertifyError::Refused(403));
+        assert_eq!(browser.get(&back).await.status, StatusCode::FORBIDDEN);
+        *stack.ra.0.lock().unwrap() = None;
+        assert_eq!(browser.get(&back).await.location(), "/keys");
+        let keys = browser.get("/keys").await;
+        assert!(
+            keys.body.contains("Ready to use")
+                && keys
+                    .body
+                    .contains("Level 1, because of how the key is kept"),
+            "{}",
+            keys.body
+        );
+        assert!(keys.body.contains("Level 2 needs:"));
+        // Coming again makes no second certificate.
+        browser.get(&back).await;
+        assert_eq!(stack.sam.with(|s| s.certified.len()), 1);
+        let again = stack
+            .ssa
+            .complete_enrolment(&invited.voucher)
+            .await
+            .unwrap();
+        assert!(matches!(again, Enrolled::Done { keys, .. } if keys.len() == 1));
+    }
+}
+
+// shows: T-REG-IMPERSONATE
+#[tokio::test]
+async fn invitations_are_their_persons_and_end() {
+    for stack in stacks().await {
+        let invited = invite(&stack, "A").await;
+        let path = invited.link.expose().strip_prefix(BASE).unwrap().to_owned();
+        let mut hanako = Browser::new(&stack);
+        hanako.log_in("hanako").await;
+        for path in [
+            format!("/enrol/{}", invited.voucher),
+            format!("/enrolled/{}", invited.voucher),
+        ] {
+            assert_eq!(hanako.get(&path).await.status, StatusCode::NOT_FOUND);
+            let anonymous = Browser::new(&stack).get(&path).await;
+            assert_eq!(anonymous.location(), format!("/login?next={path}"));
+        }
+        assert_eq!(hanako.get("/i/unknown").await.status, StatusCode::NOT_FOUND);
+        stack.clock.advance(3600);
+        assert_eq!(hanako.get(&path).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(
+            hanako.get(&format!("{path}/account")).await.status,
+            StatusCode::NOT_FOUND
+        );
+    }
+}
+
+#[tokio::test]
+async fn pages_speak_both_languages_and_carry_their_headers() {
+    let stack = &stacks().await[0];
+    let mut browser = Browser::new(stack);
+    browser.log_in("hanako").await;
+    for (lang, words) in [("ja", "鍵と証明書"), ("en", "Keys and certificates")] {
+        browser.lang = lang;
+        let page = browser.get("/keys").await;
+        assert!(
+            page.body.contains(words) && page.body.contains(&format!("<html lang=\"{lang}\">")),
+            "{}",
+            page.body
+        );
+        // No message id shows through.
+        assert!(!page.body.contains("portal-"), "{}", page.body);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+        assert!(!page.body.contains("style=") && !page.body.contains("<script"));
+        assert_eq!(page.headers["cache-control"], "no-store");
+        assert_eq!(page.headers["x-content-type-options"], "nosniff");
+        assert!(page.body.contains("devbar"));
+    }
+    let chosen = browser.get("/keys?lang=ja").await;
+    let cookies: Vec<_> = chosen.headers.get_all("set-cookie").iter().collect();
+    assert!(
+        cookies
+            .iter()
+            .any(|c| c.to_str().unwrap().starts_with("lang=ja"))
+    );
+    let missing = browser.get("/nothing").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert_eq!(Browser::new(stack).get("/").await.status, StatusCode::OK);
+    let css = browser.get("/static/ui.css").await;
+    assert_eq!(css.status, StatusCode::OK);
+}
