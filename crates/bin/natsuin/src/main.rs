@@ -1,2 +1,35 @@
-//! To be written.
-fn main() {}
+//! Natsuin: remote signatures that only their signers can make.
+
+mod agent;
+mod audit;
+mod cli;
+mod demo;
+mod dev;
+mod output;
+mod sample;
+mod stack;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let out = output::Out { json: cli.json };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    service_kit::tls::install_provider();
+    let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(cli.command, out)),
+        Err(error) => Err(anyhow::Error::from(error).into()),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            out.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A user agent for the demonstration and for load: keeps cookies, follows redirects, fills in the login form, and
+//! hands the SIC page's part to a signer's side of this process.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use core_types::{Digest32, SecretBytes};
+use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use sic_core::Totp;
+
+use crate::stack::{DevSigner, Factors, Stack};
+
+/// Most redirects in a row.
+const HOPS: usize = 20;
+
+/// A browser with a person in front of it.
+pub struct Agent<'a> {
+    stack: &'a Stack,
+    cookies: BTreeMap<(String, String), String>,
+}
+
+impl<'a> Agent<'a> {
+    /// A browser without cookies.
+    pub fn new(stack: &'a Stack) -> Self {
+        Self { stack, cookies: BTreeMap::new() }
+    }
+
+    /// One exchange, with cookies.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn send(&mut self, url: &Url, request: RequestBuilder) -> Result<Response> {
+        let site = site(url);
+        let ours = self.cookies.iter().filter(|((s, _), _)| *s == site);
+        let header: Vec<String> = ours.map(|((_, name), value)| format!("{name}={value}")).collect();
+        let request = if header.is_empty() { request } else { request.header(COOKIE, header.join("; ")) };
+        let answer = request.send().await.with_context(|| format!("{site} doesn't answer"))?;
+        for cookie in answer.headers().get_all(SET_COOKIE) {
+            let text = cookie.to_str().unwrap_or_default();
+            let pair = text.split(';').next().unwrap_or_default();
+            if let Some((name, value)) = pair.split_once('=') {
+                self.cookies.insert((site.clone(), name.to_owned()), value.to_owned());
+            }
+        }
+        Ok(answer)
+    }
+
+    /// A request of this browser.
+    pub fn request(&self, method: Method, url: &Url) -> RequestBuilder {
+        // Browsers say where a request comes from; the pages' defences against forged requests read it.
+        self.stack.http.request(method, url.clone()).header("sec-fetch-site", "same-origin").header("accept-language", "ja")
+    }
+
+    /// Visits `url` as the signer until a page of `home` comes, logging in and approving on the way.
+    ///
+    /// # Errors
+    /// When a page can't be dealt with or the approval isn't accepted.
+    pub async fn visit(&mut self, url: &str, home: &str, signer: &DevSigner, mut factors: Factors<'_>) -> Result<()> {
+        let mut next = Url::parse(url)?;
+        for _ in 0..HOPS {
+            if let Some(rid) = self.approval(&next) {
+                let rid = Digest32::parse(&rid).context("the approval page's address has no request")?;
+                let goes_on = self.stack.sic().approve(rid, factors.reborrow()).await?;
+                next = Url::parse(&goes_on)?;
+                continue;
+            }
+            let request = self.request(Method::GET, &next);
+            let answer = self.send(&next, request).await?;
+            next = match location(&next, &answer)? {
+                Some(to) => to,
+                None if next.as_str().starts_with(home) && answer.status().is_success() => return Ok(()),
+                None => self.fill_in(&next, answer, signer).await?,
+            };
+        }
+        bail!("too many redirects")
+    }
+
+    fn approval(&self, url: &Url) -> Option<String> {
+        (url.as_str().starts_with(&self.stack.sic_url) && url.path() == "/a").then(|| url.fragment().map(str::to_owned))?
+    }
+
+    /// Sends the login form or the consent form of the page.
+    async fn fill_in(&mut self, page: &Url, answer: Response, signer: &DevSigner) -> Result<Url> {
+        let status = answer.status();
+        let html = answer.text().await?;
+        let hidden = |name: &str| input(&html, name);
+        let token = hidden("token").with_context(|| format!("{} answered {status} without a form", page.path()))?;
+        let mut fields = vec![("token", token), ("flow", hidden("flow").unwrap_or_default())];
+        let action = if html.contains("name=\"password\"") {
+            let totp = Totp::from_base32(&SecretBytes::from(signer.login_totp_secret.clone()))
+                .map_err(|_| anyhow::anyhow!("the login seed can't be read"))?;
+            let code = totp.code(self.stack.clock().now());
+            fields.push(("next", hidden("next").unwrap_or_default()));
+            fields.push(("name", signer.user.clone()));
+            fields.push(("password", signer.password.clone()));
+            fields.push(("code", String::from_utf8_lossy(code.expose()).into_owned()));
+            "/login"
+        } else {
+            fields.push(("answer", "yes".to_owned()));
+            "/oauth2/agree"
+        };
+        let to = page.join(action)?;
+        let origin = page.origin().ascii_serialization();
+        let request = self.request(Method::POST, &to).header("origin", origin).form(&fields);
+        let answer = self.send(&to, request).await?;
+        let status = answer.status();
+        match location(&to, &answer)? {
+            Some(next) => Ok(next),
+            None => {
+                let html = answer.text().await?;
+                link(&html).map_or_else(|| bail!("{action} answered {status} and leads nowhere"), |l| Ok(to.join(&l)?))
+            }
+        }
+    }
+}
+
+fn site(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn location(from: &Url, answer: &Response) -> Result<Option<Url>> {
+    if !answer.status().is_redirection() {
+        return Ok(None);
+    }
+    let to = answer.headers().get(LOCATION).and_then(|l| l.to_str().ok()).context("a redirect leads nowhere")?;
+    Ok(Some(from.join(to)?))
+}
+
+/// Value of the input with this name.
+fn input(html: &str, name: &str) -> Option<String> {
+    let at = html.find(&format!("name=\"{name}\" value=\""))?;
+    let rest = &html[at..];
+    let value = rest.split("value=\"").nth(1)?.split('"').next()?;
+    Some(value.replace("&amp;", "&").replace("&#38;", "&"))
+}
+
+/// Where a page that goes on by itself goes on.
+fn link(html: &str) -> Option<String> {
+    let at = html.find("data-next=\"").map(|i| i + 11).or_else(|| html.find("url=").map(|i| i + 4))?;
+    Some(html[at..].split('"').next()?.replace("&amp;", "&").replace("&#38;", "&"))
+}

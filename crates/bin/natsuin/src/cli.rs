@@ -1,0 +1,122 @@
+//! Commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::{Exit, Failure, Out};
+use crate::stack::{Options, StoreChoice};
+use crate::{audit, demo, dev, verify};
+
+/// Remote signatures that only their signers can make.
+#[derive(Debug, Parser)]
+#[command(name = "natsuin", version, about, long_about = None)]
+pub struct Cli {
+    /// Answer with exactly one JSON object on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything, sign files with a demo signer's key, verify them and show the result.
+    Demo {
+        /// PDF files; without any, a Japanese sample contract is made and signed.
+        files: Vec<PathBuf>,
+        /// Where signed files go.
+        #[arg(long, default_value = "natsuin-out")]
+        out: PathBuf,
+    },
+    /// Keep the whole service running on this machine, for development.
+    Dev(DevArgs),
+    /// Verify signed PDF files: signature, chain, revocation, time-stamp, and what was changed after signing.
+    Verify {
+        /// PDF files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// CA certificates to trust, PEM; may be given more than once.
+        #[arg(long)]
+        trust: Vec<PathBuf>,
+    },
+    /// Export and check audit logs.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// Options of `natsuin dev`.
+#[derive(Debug, clap::Args)]
+pub struct DevArgs {
+    /// Write URLs, clients and signers to this file (JSON) when everything answers.
+    #[arg(long, value_name = "F")]
+    pub ready_file: Option<PathBuf>,
+    /// First of four ports; 0 takes free ones.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// Directory of the stack.
+    #[arg(long, default_value = "natsuin-dev")]
+    pub data: PathBuf,
+    /// `postgres://…` instead of embedded SQLite files.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Serve everything over HTTPS with the development CA.
+    #[arg(long)]
+    pub tls: bool,
+}
+
+/// Commands of `natsuin audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Write the logs of a stopped development stack to a directory, for checking elsewhere.
+    Export {
+        /// Directory of the stack.
+        #[arg(long, default_value = "natsuin-dev")]
+        data: PathBuf,
+        /// `postgres://…` if the stack keeps its rows there.
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
+        /// Where the export goes; one folder a zone.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Check an export offline: edits, deletions, reordering and truncation are found.
+    Verify {
+        /// Directory of the export.
+        dir: PathBuf,
+        /// Directory with the witness's files, `ZONE.txt`, kept by the auditor. Without it a cut tail isn't found.
+        #[arg(long)]
+        witness: Option<PathBuf>,
+        /// Directory with the logs' public keys, `ZONE.pub`, taken when the logs began. Default: those in the export.
+        #[arg(long)]
+        keys: Option<PathBuf>,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`]: what happened, what to do, and the exit code.
+pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
+    match command {
+        Command::Demo { files, out: out_dir } => demo::run(demo::Demo { files, out_dir }, out).await,
+        Command::Dev(args) => {
+            let store = store_choice(args.store);
+            let options = Options { data: args.data, port: args.port, store, tls: args.tls };
+            dev::run(&options, args.ready_file, out).await
+        }
+        Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
+        Command::Audit(AuditCommand::Export { data, store, out: dir }) => {
+            audit::export(&data, store_choice(store), &dir, out).await
+        }
+        Command::Audit(AuditCommand::Verify { dir, witness, keys }) => {
+            audit::verify(&dir, witness.as_deref(), keys.as_deref(), out)
+        }
+    }
+}
+
+fn store_choice(url: Option<String>) -> StoreChoice {
+    url.map_or(StoreChoice::Embedded, StoreChoice::Postgres)
+}

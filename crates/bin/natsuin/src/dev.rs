@@ -1,0 +1,120 @@
+//! `natsuin dev`: the whole service kept running, and a file that tells how to use it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::output::{Exit, Failure, Out};
+use crate::stack::{DevClient, DevSigner, Options, Stack, write_json};
+
+/// Contents of the ready file.
+#[derive(Serialize)]
+struct Ready<'a> {
+    schema: &'static str,
+    development: &'static str,
+    /// Not built yet.
+    csc_v1: Option<String>,
+    csc_v2: String,
+    oauth2: String,
+    portal: String,
+    sic: String,
+    sca: String,
+    /// Not built yet.
+    console: Option<String>,
+    tsa: String,
+    ocsp: String,
+    crl: String,
+    trust_anchors: PathBuf,
+    clients: &'a [DevClient],
+    signers: &'a [DevSigner],
+    /// Where names under `localhost` lie.
+    addresses: BTreeMap<String, String>,
+}
+
+/// Runs until interrupted.
+///
+/// # Errors
+/// [`Failure`] when a part doesn't start or can't go on.
+pub async fn run(options: &Options, ready_file: Option<PathBuf>, out: Out) -> Result<Exit, Failure> {
+    let begun = now();
+    // An old file must not tell of a stack that isn't there.
+    if let Some(file) = &ready_file {
+        let _ = std::fs::remove_file(file);
+    }
+    let mut stack = Stack::start(options, &|_| {}).await?;
+    stack.seed_signers().await?;
+    let ready = ready(&stack)?;
+    if let Some(file) = &ready_file {
+        write_json(file, &ready)?;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    out.note("Development. Signatures made here have no effect.");
+    let signers: Vec<&str> = stack.signers().iter().map(|s| s.user.as_str()).collect();
+    out.note(&format!("Ready in {seconds:.1} s. Ctrl-C stops it; data in {}", options.data.display()));
+    out.note(&format!("  portal {}   approve {}   app {}", stack.ssa_url, stack.sic_url, stack.sca_url));
+    let secrets = ready_file.as_ref().map_or_else(String::new, |f| format!("; secrets in {}", f.display()));
+    out.note(&format!("  CSC v2 {}   signers {}{secrets}", ready.csc_v2, signers.join(", ")));
+    out.object(&ready);
+    let ended = tokio::select! {
+        () = interrupted() => Ok(Exit::Good),
+        why = stack.failed() => Err(Failure::new(
+            Exit::Bug,
+            "zone-failed",
+            format!("a zone stopped because it can't vouch for its work: {why}"),
+            "keep the data directory as it is and run `natsuin audit verify` on it",
+        )),
+    };
+    if let Some(file) = &ready_file {
+        let _ = std::fs::remove_file(file);
+    }
+    stack.stop().await;
+    ended
+}
+
+fn ready(stack: &Stack) -> Result<Ready<'_>, Failure> {
+    let at = |name: &str| stack.ports.iter().find(|(n, _)| *n == name).map_or(0, |(_, port)| *port);
+    let addresses = [("localhost", at("ssa")), ("sic.localhost", at("sic"))];
+    let anchors = std::path::absolute(stack.ca.trust_anchors_file())
+        .map_err(|e| Failure::new(Exit::Unreachable, "data-dir", e.to_string(), "check --data"))?;
+    let urls = stack.ca.urls();
+    Ok(Ready {
+        schema: "natsuin.ready/1",
+        development: "Signatures made here have no effect.",
+        csc_v1: None,
+        csc_v2: format!("{}/csc/v2", stack.ssa_url),
+        oauth2: stack.ssa_url.clone(),
+        portal: stack.ssa_url.clone(),
+        sic: stack.sic_url.clone(),
+        sca: stack.sca_url.clone(),
+        console: None,
+        tsa: urls.tsa.clone(),
+        ocsp: urls.ocsp.clone(),
+        crl: urls.crl.clone(),
+        trust_anchors: anchors,
+        clients: stack.clients(),
+        signers: stack.signers(),
+        addresses: addresses.into_iter().map(|(n, p)| (n.to_owned(), format!("127.0.0.1:{p}"))).collect(),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures the start for the person who waits")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Ctrl-C, or the signal that service managers send.
+pub async fn interrupted() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminate {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}

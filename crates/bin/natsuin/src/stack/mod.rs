@@ -1,0 +1,17 @@
+//! The whole service on one machine: every zone in this process, each behind its own socket, with mutual TLS between
+//! SSA, gateway, SAM and CM. The same code paths as in production; what differs is the CA, the keys' protection and
+//! the file that remembers everybody's secrets.
+
+mod device;
+mod files;
+mod seed;
+mod sic;
+mod start;
+mod state;
+
+pub use device::Device;
+pub use files::write_json;
+pub use seed::NewSigner;
+pub use sic::{Factors, NewFactors, Sic};
+pub use start::{Options, Stack, StoreChoice, log_key};
+pub use state::{DevClient, DevCredential, DevSigner};

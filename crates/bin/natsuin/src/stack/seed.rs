@@ -1,0 +1,184 @@
+//! Clients and people of a development stack, registered and enrolled the way real ones are.
+
+use std::collections::BTreeMap;
+
+use core_types::{ClientId, KeyAlg, Level, PersonId, SecretBytes};
+use dev_ca::ra::Invitation;
+use sam_service::KnownClient;
+use sap::enrol::Subject;
+use service_kit::Trouble;
+use sic_core::Voucher;
+use ssa_service::{NewClient, NewUser};
+
+use super::sic::NewFactors;
+use super::start::Stack;
+use super::state::{DevClient, DevCredential, DevSigner};
+
+/// A person to enrol.
+pub struct NewSigner<'a> {
+    /// Login name.
+    pub login: &'a str,
+    /// Name on the certificate.
+    pub name: &'a str,
+    /// Keys to make.
+    pub keys: &'a [KeyAlg],
+}
+
+/// An enrolled person and how they log in.
+#[derive(Debug, Clone)]
+pub struct EnrolledSigner {
+    /// What the ready file shows.
+    pub shown: DevSigner,
+}
+
+const CLIENTS: [(&str, &str); 3] =
+    [("demo-app", "みなと商事「電子契約」"), ("test-client", "Test client"), ("natsuin-cli", "Natsuin command line")];
+
+/// The clients as the SAM itself knows them, so that pages can say whose name they show.
+pub(super) fn known_clients() -> BTreeMap<ClientId, KnownClient> {
+    let known = CLIENTS.iter().filter_map(|(id, name)| {
+        Some((ClientId::parse(*id).ok()?, KnownClient { name: (*name).to_owned() }))
+    });
+    known.collect()
+}
+
+impl Stack {
+    /// Registers the clients that are missing.
+    pub(super) async fn seed_clients(&mut self) -> Result<(), Trouble> {
+        for (id, name) in CLIENTS {
+            let native = id == "natsuin-cli";
+            let redirect_uris = match id {
+                "demo-app" => vec![format!("{}/callback", self.sca_url)],
+                "natsuin-cli" => vec!["http://127.0.0.1/callback".to_owned()],
+                _ => vec!["http://localhost/callback".to_owned(), "http://127.0.0.1:8080/callback".to_owned()],
+            };
+            match self.client(id) {
+                Some(known) if known.redirect_uris == redirect_uris => continue,
+                Some(_) => {
+                    return Err(Trouble::new(
+                        "ports-changed",
+                        "the ports of the last start are taken, and the clients are registered with them",
+                        "free the ports, or start with another --data directory",
+                    ));
+                }
+                None => {}
+            }
+            let client = NewClient {
+                id: ClientId::parse(id).map_err(|_| trouble("client id"))?,
+                name: name.to_owned(),
+                redirect_uris: redirect_uris.clone(),
+                native,
+                public: native,
+            };
+            let made = self.ssa.create_client(&client).await.map_err(|e| trouble(&e.to_string()))?;
+            self.state.clients.push(DevClient {
+                client_id: id.to_owned(),
+                client_secret: made.secret.map(|s| s.expose().to_owned()),
+                redirect_uris,
+            });
+            self.data.save("state.json", &self.state)?;
+        }
+        Ok(())
+    }
+
+    /// Enrols the two signers of `natsuin dev`, with PIN and one-time codes.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn seed_signers(&mut self) -> Result<(), Trouble> {
+        for (login, name) in [("hanako", "髙橋 花子"), ("taro", "山田 太郎")] {
+            if self.state.signers.iter().any(|s| s.user == login) {
+                continue;
+            }
+            let pin = SecretBytes::from(self.password("pin"));
+            let new = NewSigner { login, name, keys: &[KeyAlg::Rsa3072, KeyAlg::P256] };
+            let mut enrolled = self.enrol(&new, NewFactors::PinTotp(&pin)).await?;
+            enrolled.shown.pin = String::from_utf8_lossy(pin.expose()).into_owned();
+            self.state.signers.push(enrolled.shown);
+            self.data.save("state.json", &self.state)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an account, has the RA invite the person, enrols their factors at the gateway, gets the certificates.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn enrol(&self, new: &NewSigner<'_>, factors: NewFactors<'_>) -> Result<EnrolledSigner, Trouble> {
+        let failed = |e: &dyn std::fmt::Display| trouble(&format!("{} could not be enrolled: {e}", new.login));
+        let password = self.password("pw");
+        let user = self.ssa.create_user(NewUser {
+            login: new.login.to_owned(),
+            name: new.name.to_owned(),
+            password: SecretBytes::from(password.clone()),
+        });
+        let user = user.await.map_err(|e| failed(&e))?;
+        let (voucher, seed) = self.invite_and_enrol(new, &user.person, factors).await.map_err(|e| failed(&e))?;
+        let enrolled = self.ssa.complete_enrolment(&voucher).await.map_err(|e| failed(&e))?;
+        let credentials = self.credentials(&user.person).await?;
+        drop(enrolled);
+        Ok(EnrolledSigner {
+            shown: DevSigner {
+                user: new.login.to_owned(),
+                password,
+                login_totp_secret: user.totp_secret.expose().to_owned(),
+                pin: String::new(),
+                totp_secret: seed.map(|s| String::from_utf8_lossy(s.expose()).into_owned()).unwrap_or_default(),
+                credentials,
+            },
+        })
+    }
+
+    async fn invite_and_enrol(
+        &self,
+        new: &NewSigner<'_>,
+        person: &PersonId,
+        factors: NewFactors<'_>,
+    ) -> anyhow::Result<(core_types::VoucherId, Option<SecretBytes>)> {
+        let now = self.clock.now();
+        let (jws, voucher, secret) = self.ra.invite(Invitation {
+            tenant: self.tenant.clone(),
+            person: person.clone(),
+            subject: Subject {
+                common_name: new.name.to_owned(),
+                country: "JP".to_owned(),
+                organization: None,
+                serial_number: format!("DEV-{}", new.login),
+            },
+            assurance: "development".to_owned(),
+            ceiling: Level::One,
+            keys: new.keys.to_vec(),
+            exp: now.plus(3600),
+        })?;
+        self.ssa.register_ra_invite(&jws).await?;
+        // What an RA would hand over in person or by letter: `voucher.secret`.
+        let text = format!("{voucher}.{}", core_types::bytes::b64u(secret.expose()));
+        let ticket = Voucher::parse(&SecretBytes::from(text))?;
+        let seed = self.sic().enrol(ticket, factors).await?;
+        Ok((voucher, seed))
+    }
+
+    async fn credentials(&self, person: &PersonId) -> Result<Vec<DevCredential>, Trouble> {
+        let keys = self.ssa.keys_of(person).await.map_err(|e| trouble(&e.to_string()))?;
+        Ok(keys
+            .into_iter()
+            .map(|key| DevCredential {
+                credential_id: key.key.to_string(),
+                algo: key.alg.to_string(),
+                level: key.level.into(),
+                auth_mode: "oauth2code".to_owned(),
+            })
+            .collect())
+    }
+
+    /// A secret that nobody has to remember: 96 random bits behind a prefix.
+    fn password(&self, prefix: &str) -> String {
+        let mut bytes = [0; 12];
+        self.random.fill(&mut bytes);
+        format!("{prefix}-{}", core_types::bytes::b64u(bytes))
+    }
+}
+
+fn trouble(what: &str) -> Trouble {
+    Trouble::new("dev-seed", what.to_owned(), "start with an empty --data directory")
+}

@@ -1,0 +1,116 @@
+//! A signer's side over HTTP: calls to the SIC gateway, as the page makes them.
+
+use anyhow::{Context as _, Result, bail};
+use core_types::rpc::Method;
+use core_types::{Clock, Digest32, Random, SecretBytes};
+use sap::messages::{Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest, SapRefusal};
+use sic_core::{Authenticator, Totp, Trust, TrustedSam, Voucher};
+
+/// The signer's side at one gateway.
+pub struct Sic<'a> {
+    /// Origin of the gateway.
+    pub origin: &'a str,
+    /// Client that knows `*.localhost`.
+    pub http: &'a reqwest::Client,
+    /// Pinned roots.
+    pub trust: &'a Trust,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Randomness.
+    pub random: &'a dyn Random,
+}
+
+/// Factors of a signer that a program holds.
+pub enum Factors<'a> {
+    /// A passkey.
+    Passkey(&'a mut (dyn Authenticator + Send)),
+    /// PIN and one-time codes.
+    PinTotp {
+        /// PIN.
+        pin: &'a SecretBytes,
+        /// Generator.
+        totp: &'a Totp,
+    },
+}
+
+impl Factors<'_> {
+    /// The same factors for one more use.
+    pub fn reborrow(&mut self) -> Factors<'_> {
+        match self {
+            Self::Passkey(device) => Factors::Passkey(&mut **device),
+            Self::PinTotp { pin, totp } => Factors::PinTotp { pin, totp },
+        }
+    }
+}
+
+impl Sic<'_> {
+    async fn call<M: Method<Refusal = SapRefusal>>(&self, request: &M::Request) -> Result<M::Response> {
+        let answer = self.http.post(format!("{}{}", self.origin, M::PATH)).json(request).send().await?;
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await?;
+        match status {
+            200 => serde_json::from_slice(&body).context("the gateway's answer can't be read"),
+            422 => {
+                let refusal: SapRefusal = serde_json::from_slice(&body)?;
+                bail!("the SAM refused: {:?}", refusal.code)
+            }
+            other => bail!("the gateway answered with status {other}"),
+        }
+    }
+
+    async fn sam(&self) -> Result<TrustedSam> {
+        let keys = self.call::<Keys>(&Empty {}).await?;
+        Ok(self.trust.check(&keys, self.clock.now())?)
+    }
+
+    /// Opens a request, checks the act, approves it. Returns where the browser goes on.
+    ///
+    /// # Errors
+    /// When the act isn't genuine, or the SAM refuses.
+    pub async fn approve(&self, rid: Digest32, factors: Factors<'_>) -> Result<String> {
+        let opened = self.call::<Open>(&OpenRequest { rid }).await?;
+        let review = self.sam().await?.sign_act(opened, self.clock.now())?;
+        let confirmed = review.confirm();
+        let now = self.clock.now();
+        let request = match factors {
+            Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
+            Factors::PinTotp { pin, totp } => confirmed.pin_totp(pin, &totp.code(now), now, self.random)?,
+        };
+        Ok(self.call::<Approve>(&request).await?.return_uri)
+    }
+
+    /// Enrols with a voucher: a passkey, or PIN and one-time codes, whose seed is returned (base32).
+    ///
+    /// # Errors
+    /// When the act isn't genuine, or the SAM refuses.
+    pub async fn enrol(&self, voucher: Voucher, factors: NewFactors<'_>) -> Result<Option<SecretBytes>> {
+        let opened = self.call::<EnrolOpen>(&voucher.open()).await?;
+        let review = self.sam().await?.enrol_act(opened, self.clock.now())?;
+        let enrolling = review.confirm(voucher)?;
+        let now = self.clock.now();
+        match factors {
+            NewFactors::Passkey(authenticator) => {
+                let request = enrolling.passkey(authenticator, now, self.random)?;
+                self.call::<EnrolRegister>(&request).await?;
+                Ok(None)
+            }
+            NewFactors::PinTotp(pin) => {
+                let (request, key) = enrolling.seed_request(now, self.random)?;
+                let seed = key.open(&self.call::<EnrolSeed>(&request).await?)?;
+                // The code of the step before, so that the code on the screen right after is still unused.
+                let code = seed.totp.code(now.plus(-30));
+                let request = enrolling.pin_totp(pin, &code, now, self.random)?;
+                self.call::<EnrolRegister>(&request).await?;
+                Ok(Some(seed.base32))
+            }
+        }
+    }
+}
+
+/// Factors to enrol.
+pub enum NewFactors<'a> {
+    /// A passkey.
+    Passkey(&'a mut (dyn Authenticator + Send)),
+    /// A PIN; the SAM makes the seed.
+    PinTotp(&'a SecretBytes),
+}

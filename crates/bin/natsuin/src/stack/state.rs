@@ -1,0 +1,74 @@
+//! What a stack remembers between starts: ports, clients and the people it enrolled, secrets included.
+//!
+//! A file like this exists in development only. In production clients and signers keep their secrets themselves.
+
+use serde::{Deserialize, Serialize};
+
+/// Contents of `state.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    /// Ports of the last start, taken again where free: origins of passkeys and URLs in certificates hold them.
+    pub ports: Ports,
+    /// Root key of the module, pinned at the first start.
+    pub root: Option<jose::Jwk>,
+    /// Registered clients.
+    pub clients: Vec<DevClient>,
+    /// Enrolled signers.
+    pub signers: Vec<DevSigner>,
+}
+
+/// Ports of the public listeners; 0 = not chosen yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// Portal, OAuth 2 and CSC.
+    pub ssa: u16,
+    /// SIC page.
+    pub sic: u16,
+    /// E-contract application.
+    pub sca: u16,
+    /// CA, OCSP, CRL, TSA.
+    pub ca: u16,
+}
+
+/// A client, as the ready file shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DevClient {
+    /// Id.
+    pub client_id: String,
+    /// Secret; none for the command line.
+    pub client_secret: Option<String>,
+    /// Redirect URIs.
+    pub redirect_uris: Vec<String>,
+}
+
+/// A signer, as the ready file shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DevSigner {
+    /// Login name.
+    pub user: String,
+    /// Login password.
+    pub password: String,
+    /// Seed of the login's one-time codes, base32.
+    pub login_totp_secret: String,
+    /// Signing PIN.
+    pub pin: String,
+    /// Seed of the signing one-time codes, base32.
+    pub totp_secret: String,
+    /// Keys.
+    pub credentials: Vec<DevCredential>,
+}
+
+/// A key, as the ready file shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DevCredential {
+    /// Id.
+    #[serde(rename = "credentialID")]
+    pub credential_id: String,
+    /// Kind, such as `rsa-3072`.
+    pub algo: String,
+    /// Level.
+    pub level: u8,
+    /// How the client gets an authorization.
+    pub auth_mode: String,
+}
