@@ -53,9 +53,8 @@ impl App {
 
     /// A name for a new document, if one more is admitted.
     pub(crate) fn admit(&self, owner: &SessionId) -> Result<String, Problem> {
-        if !self.lock().documents.admits(owner) {
-            return Err(Problem::TOO_MANY);
-        }
+        let (largest, room) = (self.config.max_upload, self.config.max_stored);
+        self.lock().documents.admits(owner, largest, room)?;
         let Digest32(bytes) = self.config.random.digest32();
         Ok(core_types::bytes::b64u(&bytes[..16]))
     }

@@ -113,10 +113,19 @@ pub(crate) enum Step {
 pub(crate) struct Documents(HashMap<String, Document>);
 
 impl Documents {
-    /// Whether another document of this browser is allowed.
-    pub(crate) fn admits(&self, owner: &SessionId) -> bool {
-        self.0.len() < MAX_DOCUMENTS
-            && self.0.values().filter(|d| d.owner == *owner).count() < MAX_PER_SESSION
+    /// Whether another document of this browser is allowed. `room`: bytes that all files together may take, the
+    /// new one and the signed copies included.
+    pub(crate) fn admits(&self, owner: &SessionId, largest: u64, room: u64) -> Result<(), Problem> {
+        let own = self.0.values().filter(|d| d.owner == *owner).count();
+        if self.0.len() >= MAX_DOCUMENTS || own >= MAX_PER_SESSION {
+            return Err(Problem::TOO_MANY);
+        }
+        let taken: u64 = self.0.values().map(|d| d.size.saturating_mul(2)).sum();
+        if taken.saturating_add(largest) > room {
+            Err(Problem::TOO_MANY)
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn insert(&mut self, id: String, document: Document) {
@@ -228,5 +237,25 @@ mod tests {
     fn the_signed_file_has_a_name_of_its_own() {
         assert_eq!(document(1, "契約書.pdf").signed_name(), "契約書-signed.pdf");
         assert_eq!(document(1, "契約書").signed_name(), "契約書-signed.pdf");
+    }
+
+    #[test]
+    fn room_is_limited_by_number_and_by_bytes() {
+        let mut all = Documents::default();
+        let owner = Digest32([1; 32]);
+        all.insert(
+            "a".to_owned(),
+            Document {
+                size: 10,
+                ..document(1, "x")
+            },
+        );
+        assert_eq!(all.admits(&owner, 5, 25), Ok(()));
+        assert_eq!(all.admits(&owner, 6, 25), Err(Problem::TOO_MANY));
+        for n in 0..MAX_PER_SESSION {
+            all.insert(n.to_string(), document(1, "x"));
+        }
+        assert_eq!(all.admits(&owner, 1, u64::MAX), Err(Problem::TOO_MANY));
+        assert_eq!(all.admits(&Digest32([2; 32]), 1, u64::MAX), Ok(()));
     }
 }

@@ -46,6 +46,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Largest accepted file in bytes.
     pub max_upload: u64,
+    /// Bytes that all documents together may take on disk.
+    pub max_stored: u64,
     /// Life of a document and its session in seconds.
     pub job_life: i64,
     /// Whether pages show the signer's identifier (Table A-1 leaves it out when it is confidential).
@@ -78,6 +80,7 @@ impl Config {
             private_network: false,
             data_dir,
             max_upload: 1 << 30,
+            max_stored: 20 << 30,
             job_life: 24 * 3600,
             show_signer_id: true,
             dev: false,

@@ -59,7 +59,10 @@ impl From<&ClientError> for Problem {
                     .error_description
                     .clone()
                     .unwrap_or_else(|| body.error.clone());
-                Self::quoting("sca-service-refused", gateway, text)
+                match known_refusal(&body.error, &text) {
+                    Some(code) => Self::new(code, StatusCode::CONFLICT),
+                    None => Self::quoting("sca-service-refused", gateway, text),
+                }
             }
             ClientError::StateMismatch | ClientError::IssuerMismatch => {
                 Self::new("sca-foreign-answer", StatusCode::FORBIDDEN)
@@ -67,6 +70,21 @@ impl From<&ClientError> for Problem {
             ClientError::Transport { .. } => Self::new("sca-service-silent", gateway),
             _ => Self::new("sca-service-unusable", gateway),
         }
+    }
+}
+
+/// Refusals that the specification words, and that the signer can do something about.
+fn known_refusal(error: &str, description: &str) -> Option<&'static str> {
+    use csc_types::CscError as E;
+    let is = |e: &E| description == e.description();
+    if error == "expired_token" || is(&E::SadExpired) {
+        Some("act-expired")
+    } else if is(&E::CredentialDisabled) {
+        Some("key-stopped")
+    } else if is(&E::CertificateStatus) {
+        Some("cert-revoked")
+    } else {
+        None
     }
 }
 
@@ -90,6 +108,83 @@ impl From<&JobError> for Problem {
             JobError::WrongSignature => Self::new("sca-wrong-signature", StatusCode::BAD_GATEWAY),
             JobError::Certificate(_) => Self::new("sca-certificate", StatusCode::BAD_GATEWAY),
             JobError::File { .. } | JobError::Cms(_) | JobError::Interrupted => Self::INTERNAL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use csc_types::{CscError, ErrorBody};
+    use web_ui::{Lang, Messages};
+
+    fn api(body: ErrorBody) -> Problem {
+        let endpoint = "signatures/signHash".to_owned();
+        (&ClientError::Api {
+            endpoint,
+            status: 400,
+            body,
+        })
+            .into()
+    }
+
+    #[test]
+    fn refusals_of_the_service_get_words_that_help() {
+        assert_eq!(api(CscError::SadExpired.body()).code, "act-expired");
+        assert_eq!(api(CscError::CredentialDisabled.body()).code, "key-stopped");
+        let other = api(ErrorBody::new("x", "who knows"));
+        assert_eq!(
+            (other.code, other.quote.as_deref()),
+            ("sca-service-refused", Some("who knows"))
+        );
+        let refused = ClientError::Refused(ErrorBody::new("access_denied", ""));
+        assert_eq!(Problem::from(&refused), Problem::CANCELLED);
+    }
+
+    /// Every code of this crate has both halves in both languages.
+    #[test]
+    fn every_problem_has_its_words() {
+        let codes = [
+            "act-expired",
+            "key-stopped",
+            "cert-revoked",
+            "cancelled",
+            "unknown-outcome",
+            "pdf-encrypted",
+            "pdf-no-changes",
+            "pdf-broken",
+            "pdf-not-a-pdf",
+            "pdf-field-locked",
+            "pdf-xfa",
+            "pdf-hybrid",
+            "pdf-too-complex",
+            "pdf-seed-value",
+            "sca-not-found",
+            "sca-form-stale",
+            "sca-no-file",
+            "sca-too-large",
+            "sca-upload-broken",
+            "sca-too-many",
+            "sca-storage",
+            "sca-wrong-state",
+            "sca-no-key",
+            "sca-tsa",
+            "sca-internal",
+            "sca-service-refused",
+            "sca-service-silent",
+            "sca-service-unusable",
+            "sca-foreign-answer",
+            "sca-wrong-signature",
+            "sca-certificate",
+        ];
+        for lang in Lang::ALL {
+            let m = Messages::new(lang);
+            for code in codes {
+                assert!(
+                    m.has(&format!("error-{code}")) && m.has(&format!("error-{code}-do")),
+                    "{code}"
+                );
+            }
         }
     }
 }
