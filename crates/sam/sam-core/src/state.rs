@@ -4,6 +4,7 @@
 //! Whoever can't present such a row has no right (R1).
 
 use core_types::{ClientId, Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
+use sap::act::MAX_LIFE;
 use sap::messages::ActOutcome;
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub use signing::{Asked, Job, JobState, Plan};
 
 /// Seconds from approval until the right to sign ends.
 pub const SIGN_WINDOW: i64 = 300;
+/// Seconds by which the clocks of two nodes may differ.
+pub const CLOCKS_DIFFER: i64 = 5;
 /// Tries with guessable secrets on one act.
 pub const MAX_TRIES: u8 = 5;
 /// Failed sign requests after which an act is dead.
@@ -183,11 +186,7 @@ impl ActState {
         if self.policy != now.policy {
             return Err(Reason::PolicyChanged);
         }
-        // A proof before the act was made can't be: the act's nonce was not known. So only the end is checked.
-        if now.time >= self.exp {
-            return Err(Reason::Expired);
-        }
-        Ok(())
+        check_time(now.time, self.exp, MAX_LIFE)
     }
 
     /// Counts a try with a guessable secret, before anything is compared. `Err` with the successor kills the act.
@@ -290,9 +289,7 @@ impl ActState {
         if self.epoch != now.epoch {
             return Err(Reason::OtherEpoch);
         }
-        if now.time >= approval.sign_until {
-            return Err(Reason::Expired);
-        }
+        check_time(now.time, approval.sign_until, SIGN_WINDOW)?;
         Ok(approval)
     }
 
@@ -312,4 +309,15 @@ impl ActState {
             ..self.clone()
         }
     }
+}
+
+/// Whether `now` lies before `end`, and not so far before it that the clock must have been set back.
+fn check_time(now: UnixTime, end: UnixTime, life: i64) -> Result<(), Reason> {
+    if now >= end {
+        return Err(Reason::Expired);
+    }
+    if end.0 - now.0 > life + CLOCKS_DIFFER {
+        return Err(Reason::NotNow);
+    }
+    Ok(())
 }

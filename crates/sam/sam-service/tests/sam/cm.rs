@@ -55,6 +55,8 @@ pub struct Cm {
     pub pins: Arc<AtomicUsize>,
     /// Every signature value that left the module: item digest, value.
     pub values: Arc<Mutex<Vec<(B64, B64)>>>,
+    /// Holds back the next answer: tells the first, waits for the second.
+    gate: Arc<Mutex<Option<(Arc<Notify>, Arc<Notify>)>>>,
     /// Told when a caller begins to wait for ever.
     pub hanging: Arc<Notify>,
 }
@@ -71,12 +73,18 @@ impl Cm {
             orders: Arc::default(),
             pins: Arc::default(),
             values: Arc::default(),
+            gate: Arc::default(),
             hanging: Arc::default(),
         }
     }
 
     pub fn next(&self, fault: Fault) {
         self.faults.lock().unwrap().push_back(fault);
+    }
+
+    /// Holds back the next answer to an order to sign.
+    pub fn delay(&self, reached: Arc<Notify>, release: Arc<Notify>) {
+        *self.gate.lock().unwrap() = Some((reached, release));
     }
 
     async fn pass<M: Method<Refusal = Refusal>>(
@@ -142,6 +150,11 @@ impl CryptoModule for Cm {
             .lock()
             .unwrap()
             .extend(digests.into_iter().zip(values.iter().cloned()));
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((reached, release)) = gate {
+            reached.notify_one();
+            release.notified().await;
+        }
         match fault {
             Some(Fault::LostAfter) => return Err(ModuleError::Unknown),
             Some(Fault::NeverAnswers) => return self.never().await,

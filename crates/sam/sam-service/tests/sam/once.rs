@@ -1,1 +1,297 @@
+//! Once and never twice: double spending, replays, retries, crashes (`sap.md` §14, 5, 15-26).
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use core_types::{B64, KeyAlg};
+use futures_util::future::join_all;
+use sam_api::Refusal;
+use sam_api::ssa::*;
+
+use crate::cm::{Fault, Refused};
+use crate::kit::*;
+
+// shows: II-A1-sad-once, T-USE-SAP-REPLAY, II-3.3.1-sap-replay-bypass-forgery
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_double_spends_on_two_nodes_make_one_signature() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        let nodes = [world.sam.clone(), world.node("sam-2").await];
+        let request = world.sign_request(&signer, &token, &[hash(1)]);
+        let tries = (0..100).map(|n| {
+            let (sam, request) = (nodes[n % 2].clone(), request.clone());
+            tokio::spawn(async move { sam.sign(SSA, request).await })
+        });
+        let outcomes = join_all(tries).await;
+        let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
+        let no = |r: &Refusal| matches!(r, Refusal::Used | Refusal::NotNow);
+        assert!(
+            outcomes.iter().all(|o| o.as_ref().err().is_none_or(no)),
+            "{outcomes:?}"
+        );
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), 1);
+        assert_eq!(world.audited("signature.made", "").await, 1);
+    }
+}
+
+// shows: T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_proof_a_hundred_times_on_two_nodes_is_one_approval() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let rid = world.prepare(&signer, &[hash(1)]).await;
+        let act = world.open(rid).await;
+        let proof = signer.passkey.prove(act).unwrap();
+        let nodes = [world.sam.clone(), world.node("sam-2").await];
+        let tries = (0..100).map(|n| {
+            let (sam, proof) = (nodes[n % 2].clone(), proof.clone());
+            tokio::spawn(async move { sam.approve(sap::messages::ApproveRequest { proof }).await })
+        });
+        let approved = join_all(tries)
+            .await
+            .into_iter()
+            .filter(|o| o.as_ref().unwrap().is_ok())
+            .count();
+        assert_eq!(approved, 1);
+        assert_eq!(world.audited("act.approved", "").await, 1);
+    }
+}
+
+// shows: II-A1-sad-once, II-A1-multi-method-1
+#[tokio::test(flavor = "multi_thread")]
+async fn items_left_over_are_not_reachable_with_a_used_token() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1), hash(2)]).await;
+        world.sign(&signer, &token, &[hash(1)]).await.unwrap();
+        assert_eq!(
+            world.sign(&signer, &token, &[hash(2)]).await.unwrap_err(),
+            Refusal::Used
+        );
+        assert_eq!(
+            world.sign(&signer, &token, &[hash(1)]).await.unwrap_err(),
+            Refusal::Used
+        );
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), 1);
+    }
+}
+
+// shows: II-3.3.1-sap-replay-bypass-forgery
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_gives_the_stored_values_to_the_identical_call_only() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1), hash(2)]).await;
+        let mut request = world.sign_request(&signer, &token, &[hash(2), hash(1)]);
+        request.idempotency_key = Some("key-1".into());
+        let first = world
+            .sam
+            .sign(SSA, request.clone())
+            .await
+            .unwrap()
+            .signatures;
+        let again = world
+            .sam
+            .sign(SSA, request.clone())
+            .await
+            .unwrap()
+            .signatures;
+        assert_eq!(first, again);
+        assert_eq!(world.audited("signature.repeated", "").await, 1);
+        let mut other = request.clone();
+        other.hashes.swap(0, 1);
+        assert_eq!(world.sam.sign(SSA, other).await.unwrap_err(), Refusal::Used);
+        let mut other = request.clone();
+        other.client = core_types::ClientId::parse("client-2").unwrap();
+        assert_eq!(world.sam.sign(SSA, other).await.unwrap_err(), Refusal::Used);
+        let mut other = request.clone();
+        other.idempotency_key = Some("key-2".into());
+        assert_eq!(world.sam.sign(SSA, other).await.unwrap_err(), Refusal::Used);
+        world.clock.advance(300);
+        assert_eq!(
+            world.sam.sign(SSA, request).await.unwrap_err(),
+            Refusal::Expired
+        );
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), 1);
+    }
+}
+
+// shows: T-KEY-ABUSE, T-KEY-MALFUNCTION
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_loses_the_right_and_never_doubles_it() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        for fault in [
+            Fault::LostBefore,
+            Fault::LostAfter,
+            Fault::Refuse(Refused::Duplicate),
+        ] {
+            let token = world.approved(&mut signer, &[hash(1)]).await;
+            let before = world.cm.orders.load(Ordering::SeqCst);
+            world.cm.next(fault);
+            assert_eq!(
+                world.sign(&signer, &token, &[hash(1)]).await.unwrap_err(),
+                Refusal::Lost
+            );
+            let again = world.sign(&signer, &token, &[hash(1)]).await.unwrap_err();
+            assert!(matches!(again, Refusal::Used | Refusal::Lost), "{again:?}");
+            assert!(world.cm.orders.load(Ordering::SeqCst) - before <= 1);
+        }
+    }
+}
+
+// shows: T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definite_no_of_the_module_allows_one_more_order_in_the_same_call() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        let values = world
+            .sign(&signer, &token, &[hash(1)])
+            .await
+            .unwrap()
+            .signatures;
+        assert!(verifies(&signer.keys[0], &hash(1), &values[0]));
+        let token = world.approved(&mut signer, &[hash(2)]).await;
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        assert_eq!(
+            world.sign(&signer, &token, &[hash(2)]).await.unwrap_err(),
+            Refusal::Lost
+        );
+    }
+}
+
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_while_the_module_works_leaves_nothing_to_spend() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        for fault in [Fault::NeverArrives, Fault::NeverAnswers] {
+            let token = world.approved(&mut signer, &[hash(1)]).await;
+            let mut request = world.sign_request(&signer, &token, &[hash(1)]);
+            request.idempotency_key = Some("key".into());
+            let made = world.audited("signature.made", "").await;
+            world.cm.next(fault);
+            die_while(&world, world.sam.sign(SSA, request.clone())).await;
+            // Until the order has passed its time nobody can tell; then it is lost, on whichever node.
+            let node = world.node("sam-after-crash").await;
+            assert_eq!(
+                node.sign(SSA, request.clone()).await.unwrap_err(),
+                Refusal::NotNow
+            );
+            let mut bare = request.clone();
+            bare.idempotency_key = None;
+            assert_eq!(node.sign(SSA, bare).await.unwrap_err(), Refusal::Used);
+            world.clock.advance(31);
+            node.maintain().await.unwrap();
+            assert_eq!(
+                node.sign(SSA, request.clone()).await.unwrap_err(),
+                Refusal::Lost
+            );
+            assert_eq!(world.audited("signature.made", "").await, made);
+            assert!(world.audited("sad.ended", "lost").await >= 1);
+        }
+        // A value exists in the module only once for each hash asked there.
+        let values = world.cm.values.lock().unwrap().clone();
+        assert_eq!(values.len(), 1);
+    }
+}
+
+// shows: T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_after_the_right_was_given_up_is_not_used() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        let (late, release) = (
+            Arc::new(tokio::sync::Notify::new()),
+            Arc::new(tokio::sync::Notify::new()),
+        );
+        world.cm.delay(late.clone(), release.clone());
+        let (sam, request) = (
+            world.sam.clone(),
+            world.sign_request(&signer, &token, &[hash(1)]),
+        );
+        let call = tokio::spawn(async move { sam.sign(SSA, request).await });
+        late.notified().await;
+        world.clock.advance(31);
+        world.node("sam-2").await.maintain().await.unwrap();
+        release.notify_one();
+        assert_eq!(call.await.unwrap().unwrap_err(), Refusal::Lost);
+        assert_eq!(world.audited("signature.made", "").await, 0);
+    }
+}
+
+// shows: II-3.3.1-signature-unaltered-inside, T-KEY-MALFUNCTION, T-USE-SIG-MODIFY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_value_never_leaves_and_stops_the_key() {
+    for world in worlds().await {
+        for (n, fault) in [Fault::BitFlip, Fault::TooFew, Fault::Swapped]
+            .into_iter()
+            .enumerate()
+        {
+            for kind in [KeyAlg::P256, KeyAlg::Rsa3072] {
+                let mut signer = world.enrol(&format!("p-{n}-{kind}"), false, &[kind]).await;
+                let waiting = world.approved(&mut signer, &[hash(3)]).await;
+                let token = world.approved(&mut signer, &[hash(1), hash(2)]).await;
+                world.cm.values.lock().unwrap().clear();
+                world.cm.next(fault);
+                let refused = world
+                    .sign(&signer, &token, &[hash(1), hash(2)])
+                    .await
+                    .unwrap_err();
+                assert_eq!(refused, Refusal::Lost, "{fault:?}");
+                let keys = world
+                    .sam
+                    .keys(KeysRequest {
+                        person: signer.person.clone(),
+                    })
+                    .await
+                    .unwrap()
+                    .keys;
+                assert_eq!(keys[0].state, KeyState::Suspended);
+                // An approval from before doesn't help, and no log holds the value.
+                let refused = world.sign(&signer, &waiting, &[hash(3)]).await.unwrap_err();
+                assert_eq!(refused, Refusal::KeyNotActive);
+                let log = world.audit_text().await.concat();
+                for (_, value) in world.cm.values.lock().unwrap().iter() {
+                    assert!(!log.contains(&core_types::bytes::b64u(&value.0)));
+                }
+            }
+        }
+        assert_eq!(world.audited("signature.wrong", "").await, 6);
+    }
+}
+
+// shows: II-A1-multi-method-1
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_batch_is_signed_in_one_call() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let hashes: Vec<B64> = (0..1000).map(hash).collect();
+        let token = world.approved(&mut signer, &hashes).await;
+        let values = world
+            .sign(&signer, &token, &hashes)
+            .await
+            .unwrap()
+            .signatures;
+        assert!(
+            hashes
+                .iter()
+                .zip(&values)
+                .all(|(h, v)| verifies(&signer.keys[0], h, v))
+        );
+    }
+}
+
+/// Lets a call run until it waits for the module for ever, and drops it there.
+pub async fn die_while<T>(world: &World, call: impl Future<Output = T>) {
+    tokio::select! {
+        _ = call => panic!("the call was to die"),
+        () = world.cm.hanging.notified() => {}
+    }
+}
