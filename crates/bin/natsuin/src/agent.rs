@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use core_types::{Digest32, SecretBytes};
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::header::{COOKIE, LOCATION, REFRESH, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use sic_core::Totp;
 
@@ -107,10 +107,7 @@ impl<'a> Agent<'a> {
         let status = answer.status();
         match location(&to, &answer)? {
             Some(next) => Ok(next),
-            None => {
-                let html = answer.text().await?;
-                link(&html).map_or_else(|| bail!("{action} answered {status} and leads nowhere"), |l| Ok(to.join(&l)?))
-            }
+            None => bail!("{action} answered {status} and leads nowhere"),
         }
     }
 }
@@ -119,12 +116,14 @@ fn site(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
+/// Where an answer sends the browser: a redirect, or a page that goes on by itself.
 fn location(from: &Url, answer: &Response) -> Result<Option<Url>> {
-    if !answer.status().is_redirection() {
-        return Ok(None);
+    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    if answer.status().is_redirection() {
+        return Ok(Some(from.join(header(LOCATION).context("a redirect leads nowhere")?)?));
     }
-    let to = answer.headers().get(LOCATION).and_then(|l| l.to_str().ok()).context("a redirect leads nowhere")?;
-    Ok(Some(from.join(to)?))
+    let goes_on = header(REFRESH).and_then(|text| text.split_once("url="));
+    Ok(goes_on.map(|(_, to)| from.join(to)).transpose()?)
 }
 
 /// Value of the input with this name.
@@ -133,10 +132,4 @@ fn input(html: &str, name: &str) -> Option<String> {
     let rest = &html[at..];
     let value = rest.split("value=\"").nth(1)?.split('"').next()?;
     Some(value.replace("&amp;", "&").replace("&#38;", "&"))
-}
-
-/// Where a page that goes on by itself goes on.
-fn link(html: &str) -> Option<String> {
-    let at = html.find("data-next=\"").map(|i| i + 11).or_else(|| html.find("url=").map(|i| i + 4))?;
-    Some(html[at..].split('"').next()?.replace("&amp;", "&").replace("&#38;", "&"))
 }
