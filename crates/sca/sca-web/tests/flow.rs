@@ -62,7 +62,7 @@ async fn a_pdf_is_signed_through_the_pages() {
     );
 }
 
-// shows: I-A3-signed-document, I-A3-signing-time, I-A3-signing-time-tsa, I-A3-verification-result
+// shows: I-A3-signed-document, I-A3-signing-time, I-A3-signing-time-tsa, I-A3-verification-result, I-A3-verification-third-party
 #[tokio::test]
 async fn the_api_goes_the_same_way_and_hands_over_the_file() {
     let world = World::new().await;
