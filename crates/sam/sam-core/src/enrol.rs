@@ -369,6 +369,7 @@ pub fn check_certify(
     let certify: Certify = serde_json::from_slice(&payload)
         .map_err(|_| Reason::Registration("the approval is malformed"))?;
     let same = certify.enrolment == sha256(&[enrolment_jws.as_bytes()])
+        && certify.subject == record.subject
         && certify.spki == record.spki
         && certify.factors == record.factors;
     if same {

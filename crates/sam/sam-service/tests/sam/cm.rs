@@ -82,6 +82,11 @@ impl Cm {
         self.faults.lock().unwrap().push_back(fault);
     }
 
+    /// Forgets faults that didn't happen.
+    pub fn calm(&self) {
+        self.faults.lock().unwrap().clear();
+    }
+
     /// Holds back the next answer to an order to sign.
     pub fn delay(&self, reached: Arc<Notify>, release: Arc<Notify>) {
         *self.gate.lock().unwrap() = Some((reached, release));

@@ -4,6 +4,7 @@ mod cm;
 mod enrolment;
 mod flow;
 mod kit;
+mod model;
 mod once;
 mod proof;
 mod signing;
