@@ -14,7 +14,8 @@ use crate::stack::{DevSigner, Factors, Stack};
 /// Most redirects in a row.
 const HOPS: usize = 20;
 
-/// A browser with a person in front of it.
+/// A browser with a person in front of it. Clones share the cookies of the moment.
+#[derive(Clone)]
 pub struct Agent<'a> {
     stack: &'a Stack,
     cookies: BTreeMap<(String, String), String>,
@@ -56,9 +57,31 @@ impl<'a> Agent<'a> {
     ///
     /// # Errors
     /// When a page can't be dealt with or the approval isn't accepted.
-    pub async fn visit(&mut self, url: &str, home: &str, signer: &DevSigner, mut factors: Factors<'_>) -> Result<()> {
+    pub async fn visit(&mut self, url: &str, home: &str, signer: &DevSigner, factors: Factors<'_>) -> Result<()> {
+        self.go(url, signer, factors, |next, answered| answered && next.as_str().starts_with(home)).await.map(drop)
+    }
+
+    /// Goes on from `url` as the signer until sent to an address that starts with `target`, which isn't visited.
+    ///
+    /// # Errors
+    /// As [`Agent::visit`].
+    pub async fn until(&mut self, url: &str, target: &str, signer: &DevSigner, factors: Factors<'_>) -> Result<Url> {
+        self.go(url, signer, factors, |next, answered| !answered && next.as_str().starts_with(target)).await
+    }
+
+    /// `arrived` is asked before an address is visited, and again when it answered with a page.
+    async fn go(
+        &mut self,
+        url: &str,
+        signer: &DevSigner,
+        mut factors: Factors<'_>,
+        arrived: impl Fn(&Url, bool) -> bool,
+    ) -> Result<Url> {
         let mut next = Url::parse(url)?;
         for _ in 0..HOPS {
+            if arrived(&next, false) {
+                return Ok(next);
+            }
             if let Some(rid) = self.approval(&next) {
                 let rid = Digest32::parse(&rid).context("the approval page's address has no request")?;
                 let goes_on = self.stack.sic().approve(rid, factors.reborrow()).await?;
@@ -69,7 +92,7 @@ impl<'a> Agent<'a> {
             let answer = self.send(&next, request).await?;
             next = match location(&next, &answer)? {
                 Some(to) => to,
-                None if next.as_str().starts_with(home) && answer.status().is_success() => return Ok(()),
+                None if answer.status().is_success() && arrived(&next, true) => return Ok(next),
                 None => self.fill_in(&next, answer, signer).await?,
             };
         }

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, demo, dev, verify};
+use crate::{audit, bench, demo, dev, sign, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -33,6 +33,14 @@ pub enum Command {
     },
     /// Keep the whole service running on this machine, for development.
     Dev(DevArgs),
+    /// Sign PDF files with your key at a CSC service: hashed here, approved in your browser.
+    Sign(SignArgs),
+    /// Measure raw library signing, signing through the service, and PDF signing, in one run.
+    Bench {
+        /// Seconds for each measurement.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
     /// Verify signed PDF files: signature, chain, revocation, time-stamp, and what was changed after signing.
     Verify {
         /// PDF files.
@@ -65,6 +73,38 @@ pub struct DevArgs {
     /// Serve everything over HTTPS with the development CA.
     #[arg(long)]
     pub tls: bool,
+}
+
+/// Options of `natsuin sign`.
+#[derive(Debug, clap::Args)]
+pub struct SignArgs {
+    /// PDF files.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The service, such as `https://rssp.example.jp` or `https://rssp.example.jp/csc/v2`.
+    #[arg(long)]
+    pub url: String,
+    /// Registered client id.
+    #[arg(long, default_value = "natsuin-cli")]
+    pub client: String,
+    /// File with the client's secret, if it has one.
+    #[arg(long, value_name = "FILE")]
+    pub client_secret_file: Option<PathBuf>,
+    /// Key to sign with, when you have several.
+    #[arg(long, value_name = "ID")]
+    pub key: Option<String>,
+    /// Where signed files go; default: beside the originals.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// CA certificates to trust, PEM; may be given more than once.
+    #[arg(long)]
+    pub trust: Vec<PathBuf>,
+    /// RFC 3161 time-stamp authority.
+    #[arg(long, value_name = "URL")]
+    pub tsa: Option<String>,
+    /// Print the addresses instead of starting a browser.
+    #[arg(long)]
+    pub no_browser: bool,
 }
 
 /// Commands of `natsuin audit`.
@@ -104,9 +144,24 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::Demo { files, out: out_dir } => demo::run(demo::Demo { files, out_dir }, out).await,
         Command::Dev(args) => {
             let store = store_choice(args.store);
-            let options = Options { data: args.data, port: args.port, store, tls: args.tls };
+            let options = Options { data: args.data, port: args.port, store, tls: args.tls, load: false };
             dev::run(&options, args.ready_file, out).await
         }
+        Command::Sign(args) => {
+            let sign = sign::Sign {
+                files: args.files,
+                url: args.url,
+                client: args.client,
+                secret_file: args.client_secret_file,
+                key: args.key,
+                out_dir: args.out,
+                trust: args.trust,
+                tsa: args.tsa,
+                browser: !args.no_browser,
+            };
+            sign::run(sign, out).await
+        }
+        Command::Bench { seconds } => bench::run(seconds, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
         Command::Audit(AuditCommand::Export { data, store, out: dir }) => {
             audit::export(&data, store_choice(store), &dir, out).await

@@ -43,7 +43,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     let begun = now();
     let parts = Mutex::new(Vec::new());
     let options =
-        Options { data: data.path().to_owned(), port: 0, store: StoreChoice::Embedded, tls: false };
+        Options { data: data.path().to_owned(), port: 0, store: StoreChoice::Embedded, tls: false, load: false };
     let note = |part: &str| {
         if let Ok(mut parts) = parts.lock() {
             parts.push(part.to_owned());

@@ -1,18 +1,9 @@
 //! Natsuin: remote signatures that only their signers can make.
 
-mod agent;
-mod audit;
-mod cli;
-mod demo;
-mod dev;
-mod output;
-mod sample;
-mod stack;
-mod verify;
-
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use natsuin::{cli, output};
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();

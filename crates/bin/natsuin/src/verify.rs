@@ -15,15 +15,7 @@ use crate::output::{Exit, Failure, Out};
 /// # Errors
 /// [`Failure`] when the trust anchors can't be used; what is wrong with a file shows in its result.
 pub async fn run(files: &[PathBuf], trust: &[PathBuf], out: Out) -> Result<Exit, Failure> {
-    let mut pem = String::new();
-    for file in trust {
-        let text = std::fs::read_to_string(file).map_err(|e| {
-            let what = format!("{} can't be read: {e}", file.display());
-            Failure::new(Exit::Input, "trust-file", what, "name a file with CA certificates in PEM")
-        })?;
-        pem.push_str(&text);
-        pem.push('\n');
-    }
+    let pem = read_pem(trust)?;
     let trust = Trust::from_pem(&pem).map_err(|e| {
         Failure::new(Exit::Input, "trust-file", format!("the trust anchors can't be read: {e}"), "give PEM certificates")
     })?;
@@ -50,6 +42,23 @@ pub async fn run(files: &[PathBuf], trust: &[PathBuf], out: Out) -> Result<Exit,
         (0, _) => Exit::Undetermined,
         _ => Exit::Negative,
     })
+}
+
+/// PEM files, one after another.
+///
+/// # Errors
+/// [`Failure`] when one can't be read.
+pub fn read_pem(files: &[PathBuf]) -> Result<String, Failure> {
+    let mut pem = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).map_err(|e| {
+            let what = format!("{} can't be read: {e}", file.display());
+            Failure::new(Exit::Input, "trust-file", what, "name a file with CA certificates in PEM")
+        })?;
+        pem.push_str(&text);
+        pem.push('\n');
+    }
+    Ok(pem)
 }
 
 async fn one(file: &Path, trust: &Trust, fetch: &HttpFetch) -> (Option<Verdict>, Value, String) {

@@ -1,13 +1,16 @@
 //! A passkey in this process, for the demonstration and for load: it stands for the phone of a signer.
 
+use std::sync::{Arc, Mutex};
+
 use core_types::Random;
 use sap::Proof;
 use sap::enrol::PasskeyRegistration;
 use sic_core::{Assertion, Authenticator, AuthenticatorError, CreatePasskey, GetAssertion};
 use soft_passkey::{Behaviour, SoftPasskey};
 
-/// A device with one passkey.
-pub struct Device(SoftPasskey);
+/// A device with one passkey. Clones are the same device in several hands.
+#[derive(Clone)]
+pub struct Device(Arc<Mutex<SoftPasskey>>);
 
 impl Device {
     /// A device whose browser is at `origin`.
@@ -17,22 +20,25 @@ impl Device {
     pub fn new(origin: &str, random: &dyn Random) -> Result<Self, soft_passkey::Broken> {
         let host = origin.split("://").nth(1).unwrap_or_default();
         let rp_id = host.split(':').next().unwrap_or_default();
-        SoftPasskey::new(Behaviour::honest(origin, rp_id), random).map(Self)
+        let passkey = SoftPasskey::new(Behaviour::honest(origin, rp_id), random)?;
+        Ok(Self(Arc::new(Mutex::new(passkey))))
     }
 }
 
 impl Authenticator for Device {
     fn get(&mut self, request: &GetAssertion<'_>) -> Result<Assertion, AuthenticatorError> {
-        if !request.allow.iter().any(|hint| hint.id.0 == self.0.id) {
+        let mut passkey = self.0.lock().map_err(|_| AuthenticatorError::Refused)?;
+        if !request.allow.iter().any(|hint| hint.id.0 == passkey.id) {
             return Err(AuthenticatorError::NoCredential);
         }
-        match self.0.prove(request.challenge) {
+        match passkey.prove(request.challenge) {
             Ok(Proof::Passkey { id, auth_data, client_data, sig, .. }) => Ok(Assertion { id, auth_data, client_data, sig }),
             _ => Err(AuthenticatorError::Refused),
         }
     }
 
     fn create(&mut self, request: &CreatePasskey<'_>) -> Result<PasskeyRegistration, AuthenticatorError> {
-        self.0.register(request.challenge).map_err(|_| AuthenticatorError::Refused)
+        let mut passkey = self.0.lock().map_err(|_| AuthenticatorError::Refused)?;
+        passkey.register(request.challenge).map_err(|_| AuthenticatorError::Refused)
     }
 }

@@ -21,7 +21,7 @@ use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, bind, serve, tls};
 use sic_core::Trust;
-use sic_gateway::GatewayConfig;
+use sic_gateway::{GatewayConfig, Rate};
 use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Ssa};
 use store_kit::{Store, StoreUrl};
 use tokio::net::TcpListener;
@@ -63,6 +63,8 @@ pub struct Options {
     pub store: StoreChoice,
     /// Everything over HTTPS with the development CA.
     pub tls: bool,
+    /// For benchmarks: the gateway lets one address call as often as it can.
+    pub load: bool,
 }
 
 /// A running stack.
@@ -268,6 +270,9 @@ impl Stack {
             .map_err(|e| Trouble::new("bad-config", e.to_string(), "choose another --port"))?;
         gateway.dev = true;
         gateway.help = Some(ssa_url.clone());
+        if options.load {
+            gateway.rate = Rate { burst: u32::MAX, per_minute: u32::MAX };
+        }
         let forward = kit.client(&sam_for_sic, NAME_SIC)?;
         kit.running.push(public(listeners.sic, sic_gateway::router(gateway, forward, clock.clone()))?);
         progress("sic");

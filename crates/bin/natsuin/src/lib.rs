@@ -1,0 +1,14 @@
+//! The command line of Natsuin and its development stack. The only crate where all zones meet; each still behind its
+//! socket. Holds no decision of any zone: it reads options, connects parts and prints.
+
+pub mod agent;
+pub mod audit;
+pub mod bench;
+pub mod cli;
+pub mod demo;
+pub mod dev;
+pub mod output;
+pub mod sample;
+pub mod sign;
+pub mod stack;
+pub mod verify;
