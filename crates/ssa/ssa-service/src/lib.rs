@@ -37,7 +37,6 @@ pub use clients::NewClient;
 pub use config::{Config, PasswordCost};
 pub use enrol::{EnrolError, Enrolled};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
-pub use schema::TABLES;
 
 /// Tables of the SSA, for opening its store.
 pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TABLES];
@@ -74,7 +73,7 @@ pub struct Ports {
 }
 
 impl Ssa {
-    /// The service over a store that was opened with [`TABLES`] and [`audit_log::TABLES`].
+    /// The service over a store that was opened with [`MIGRATIONS`].
     ///
     /// # Errors
     /// [`Trouble`] when the configuration can't be used.

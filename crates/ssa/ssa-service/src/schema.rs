@@ -4,7 +4,7 @@
 use store_kit::{Migration, Migrations};
 
 /// Migrations of the SSA's own tables.
-pub const TABLES: Migrations = Migrations {
+pub(crate) const TABLES: Migrations = Migrations {
     component: "ssa",
     steps: &[Migration {
         name: "0001-accounts-and-grants",

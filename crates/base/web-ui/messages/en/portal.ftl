@@ -46,6 +46,7 @@ portal-key-left = { $n ->
     [one] one day left
    *[other] { $n } days left
 }
+portal-key-level = Level
 portal-key-origin = Origin
 portal-key-origin-software = Made by the provider's software and kept encrypted.
 portal-key-origin-hsm = Made in an HSM. No copy exists outside the provider's HSMs and their sealed backups.

@@ -40,6 +40,7 @@ portal-key-expired = 証明書の有効期限が切れています
 portal-key-issuer = 発行者
 portal-key-until = 有効期限
 portal-key-left = 残り{ $n }日
+portal-key-level = レベル
 portal-key-origin = 作られ方
 portal-key-origin-software = 提供者のソフトウェアで作られ、暗号化して保管しています。
 portal-key-origin-hsm = HSMの中で作られました。提供者のHSMと封をした控えのほかに写しはありません。

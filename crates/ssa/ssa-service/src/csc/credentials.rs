@@ -140,7 +140,6 @@ fn describe(
             subject_dn: named(&cert.subject),
             valid_from: dated(cert.not_before),
             valid_to: dated(cert.not_after),
-            ..CertInfo::default()
         },
         auth: AuthInfo {
             mode: "oauth2code".to_owned(),

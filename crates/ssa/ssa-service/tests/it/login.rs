@@ -13,7 +13,7 @@ async fn attempt(stack: &Stack, login: &str, password: &str, code: &str) -> (Sta
     let body = answer
         .body
         .replace(&page.field("token"), "TOKEN")
-        .replace(&format!("value=\"{login}\""), "NAME");
+        .replace(&format!("name=\"name\" value=\"{login}\""), "NAME");
     (answer.status, body)
 }
 

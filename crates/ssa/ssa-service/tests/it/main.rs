@@ -1,5 +1,7 @@
 //! The SSA from outside: HTTP requests to its router, a SAM that stands in, both stores.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod csc;
 mod fake;
 mod flows;

@@ -85,7 +85,7 @@ impl Answer {
 /// Both stores, each with two clients and two users with a key each.
 pub async fn stacks() -> Vec<Stack> {
     let mut all = Vec::new();
-    for store in store_kit::testing::both(&[ssa_service::TABLES, audit_log::TABLES]).await {
+    for store in store_kit::testing::both(ssa_service::MIGRATIONS).await {
         all.push(stack(store).await);
     }
     all
