@@ -98,21 +98,34 @@ pub fn mint_sign(
     })
 }
 
+/// Everything an enrol act says beside its issuer.
+#[derive(Debug, Clone, Copy)]
+pub struct EnrolContent<'a> {
+    /// The invitation.
+    pub invite: &'a Invite,
+    /// Who invited.
+    pub by: InvitedBy,
+    /// Ceiling of the voucher.
+    pub ceiling: Level,
+    /// Methods that may be enrolled.
+    pub methods: &'a [Method],
+    /// RP ID of the SIC.
+    pub rp_id: &'a str,
+    /// Where the page goes afterwards.
+    pub return_uri: &'a str,
+}
+
 /// Mints an enrol act at `now`.
 ///
 /// # Errors
 /// [`Reason::Expired`] when the voucher has ended.
 pub fn mint_enrol(
     issuer: Issuer<'_>,
-    invite: &Invite,
-    by: InvitedBy,
-    ceiling: Level,
-    methods: Vec<Method>,
-    rp_id: &str,
-    return_uri: &str,
+    content: EnrolContent<'_>,
     now: UnixTime,
     random: &dyn Random,
 ) -> Result<EnrolAct, Reason> {
+    let invite = content.invite;
     if now >= invite.exp {
         return Err(Reason::Expired);
     }
@@ -125,17 +138,17 @@ pub fn mint_enrol(
         exp: now.plus(MAX_LIFE).min(invite.exp),
         epoch: issuer.epoch,
         policy: issuer.policy,
-        level: ceiling,
+        level: content.ceiling,
         person: Person {
             id: invite.person.clone(),
             name: invite.subject.common_name.clone(),
         },
         voucher: invite.voucher.clone(),
-        by,
-        methods,
+        by: content.by,
+        methods: content.methods.to_vec(),
         keys: invite.keys.clone(),
-        rp_id: rp_id.to_owned(),
-        return_uri: return_uri.to_owned(),
+        rp_id: content.rp_id.to_owned(),
+        return_uri: content.return_uri.to_owned(),
     })
 }
 

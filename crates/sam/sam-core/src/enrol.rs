@@ -326,17 +326,28 @@ pub fn factors_digest(factors: &[Factor]) -> Result<Digest32, Reason> {
     Ok(sha256(&[b"natsuin-factors-v1\n", &json]))
 }
 
+/// A key that was made for an enrolment.
+#[derive(Debug, Clone, Copy)]
+pub struct MadeKey<'a> {
+    /// Key.
+    pub key: &'a KeyId,
+    /// Kind of key.
+    pub alg: KeyAlg,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: &'a [u8],
+    /// Certification request, DER.
+    pub csr: &'a [u8],
+    /// Level.
+    pub level: Level,
+}
+
 /// The record for one key, to be signed and approved by the RA.
 #[must_use]
 pub fn record(
     sam: &str,
     voucher: &Voucher,
     enrolled: &Enrolled,
-    key: &KeyId,
-    alg: KeyAlg,
-    spki: &[u8],
-    csr: &[u8],
-    level: Level,
+    made: MadeKey<'_>,
 ) -> EnrolmentRecord {
     EnrolmentRecord {
         sam: sam.to_owned(),
@@ -345,12 +356,12 @@ pub fn record(
         invite: voucher.invite_digest(),
         person: voucher.invite.person.clone(),
         subject: voucher.invite.subject.clone(),
-        key: key.clone(),
-        alg,
-        spki: sha256(&[spki]),
-        csr: sha256(&[csr]),
+        key: made.key.clone(),
+        alg: made.alg,
+        spki: sha256(&[made.spki]),
+        csr: sha256(&[made.csr]),
         factors: enrolled.factors,
-        level,
+        level: made.level,
         at: enrolled.at,
     }
 }

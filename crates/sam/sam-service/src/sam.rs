@@ -154,9 +154,10 @@ impl<C: CryptoModule> Sam<C> {
         self.prune(now).await
     }
 
+    /// The epoch as of now; what is written under it is checked against [`Self::now`] in its transaction.
     pub(crate) async fn epoch(&self) -> Result<Digest32, StoreError> {
-        let source = self.store.epoch_source().await?;
-        Ok(sha256(&[&source]))
+        let mut tx = self.store.read("epoch").await?;
+        Ok(sha256(&[&tx.epoch_source().await?]))
     }
 
     /// The world as of this transaction.
@@ -295,7 +296,9 @@ impl<C: CryptoModule> Sam<C> {
             });
             match done {
                 Err(Failed::Store(error)) => return Err(error),
-                Err(failed) => drop(self.explain(&failed).await),
+                Err(failed) => {
+                    self.explain(&failed).await;
+                }
                 Ok(()) => {}
             }
         }

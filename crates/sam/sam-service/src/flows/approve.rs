@@ -70,7 +70,7 @@ impl<C: CryptoModule> Sam<C> {
                 ..
             } => {
                 let mut tx = self.store.read("approve-read").await?;
-                let epoch = sha256(&[&self.store.epoch_source().await?]);
+                let epoch = sha256(&[&tx.epoch_source().await?]);
                 let loaded = self.load(&mut tx, proof, Some(id), epoch).await?;
                 drop(tx);
                 *person = Some(loaded.act.body.person.clone());

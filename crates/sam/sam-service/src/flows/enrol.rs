@@ -3,37 +3,30 @@
 use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, VoucherId, sha256};
-use jose::JweContext;
-use sam_core::act::mint_enrol;
+use sam_core::act::{EnrolContent, mint_enrol};
 use sam_core::enrol::{
-    Enrolled, Factor, FactorBody, PinTotp, Seed, Voucher, VoucherPhase, factors_digest,
+    Enrolled, Factor, FactorBody, PinTotp, Voucher, VoucherPhase, factors_digest,
 };
 use sam_core::evidence::{Enrolment, Evidence};
 use sam_core::passkey::verify_registration;
-use sam_core::state::{Now, Subject};
-use sam_core::{ActState, Policy, Reason, pin, secrets, totp};
-use sap::enrol::{PasskeyRegistration, SealedEnrolment, SealedSeed};
+use sam_core::state::Subject;
+use sam_core::{ActState, Policy, Reason, pin, totp};
+use sap::enrol::{PasskeyRegistration, SealedEnrolment};
 use sap::messages::{
     Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
     EnrolSeedRequest, SapRefusal,
 };
 use sap::proof::Method;
-use sap::{Act, TYP_ACT, TYP_SEED, act_digest};
+use sap::{Act, TYP_ACT, act_digest};
 use store_kit::{Tx, transaction};
 
 use super::open::passkey_hints;
+use super::voucher_secret::Loaded;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::PersonRecord;
-use crate::rows::{self, Row};
-use crate::sam::{Sam, seal_keys};
-
-/// An enrol act and its voucher.
-struct Loaded {
-    act: Row<ActState>,
-    voucher: Row<Voucher>,
-    now: Now,
-}
+use crate::rows;
+use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
     /// Mints the enrol act of a voucher; an older open act of it dies. The secret doesn't travel yet.
@@ -111,17 +104,15 @@ impl<C: CryptoModule> Sam<C> {
                 .ok_or(Reason::NotFound)?;
             row.body.check_open(now.time)?;
             let ceiling = row.body.ceiling();
-            let act = mint_enrol(
-                self.issuer(epoch),
-                &row.body.invite,
-                row.body.by,
+            let content = EnrolContent {
+                invite: &row.body.invite,
+                by: row.body.by,
                 ceiling,
-                self.config.policy.enrolment_methods(ceiling),
-                &self.config.relying_party.rp_id,
-                &row.body.return_uri,
-                now.time,
-                self.random.as_ref(),
-            )?;
+                methods: &self.config.policy.enrolment_methods(ceiling),
+                rp_id: &self.config.relying_party.rp_id,
+                return_uri: &row.body.return_uri,
+            };
+            let act = mint_enrol(self.issuer(epoch), content, now.time, self.random.as_ref())?;
             let act = Act::Enrol(act);
             let payload = serde_json::to_vec(&act).map_err(|_| Reason::NotNow)?;
             let jws = ring
@@ -160,58 +151,6 @@ impl<C: CryptoModule> Sam<C> {
         })
     }
 
-    async fn try_enrol_seed(&self, request: &EnrolSeedRequest) -> Result<EnrolSeedAnswer, Failed> {
-        let loaded = self.count_voucher_try(request.act).await?;
-        self.open_secret(request.act, &request.sealed, &loaded)
-            .await?;
-        let ceiling = loaded.voucher.body.ceiling();
-        let admitted = self
-            .config
-            .policy
-            .enrolment_methods(ceiling)
-            .contains(&Method::PinTotp);
-        let mut bytes = vec![0; totp::SEED];
-        self.random.fill(&mut bytes);
-        let seed = SecretBytes::new(bytes);
-        let person = loaded.voucher.body.invite.person.clone();
-        let plain = SealedSeed {
-            seed: totp::base32(&seed),
-            uri: totp::uri(&seed, &self.config.sam, person.as_str()),
-        };
-        let plain = serde_json::to_vec(&plain)
-            .map(SecretBytes::new)
-            .map_err(|_| Reason::NotNow)?;
-        let context = JweContext {
-            typ: TYP_SEED,
-            apu: request.act,
-        };
-        let sealed = jose::seal(&plain, &request.key, context, self.random.as_ref())
-            .map_err(|_| Reason::Malformed)?;
-        transaction!(self.store, "enrol-seed", |tx| {
-            let now = self.now(tx).await?;
-            let current = self.load_enrolment(tx, request.act, now).await?;
-            // The secret was right, so the try is taken back whatever follows.
-            let mut next = Voucher {
-                tries: 0,
-                ..current.voucher.body.clone()
-            };
-            let fresh = admitted && next.seed.as_ref().is_none_or(|s| s.act != request.act);
-            if fresh {
-                next.seed = Some(Seed {
-                    act: request.act,
-                    seed: seed.clone(),
-                });
-            }
-            rows::save(tx, &self.sealer, &current.voucher, &next).await?;
-            Ok::<_, Failed>(fresh)
-        })
-        .and_then(|fresh| match (admitted, fresh) {
-            (false, _) => Err(Reason::MethodNotAdmitted.into()),
-            (true, false) => Err(Reason::Used.into()),
-            (true, true) => Ok(EnrolSeedAnswer { sealed }),
-        })
-    }
-
     async fn try_enrol_register(&self, request: &EnrolRegisterRequest) -> Result<Done, Failed> {
         let loaded = self.count_voucher_try(request.act).await?;
         let secrets = self
@@ -226,105 +165,6 @@ impl<C: CryptoModule> Sam<C> {
             self.forget_voucher_try(request.act).await?;
         }
         done
-    }
-
-    async fn load_enrolment(
-        &self,
-        tx: &mut Tx,
-        digest: Digest32,
-        now: Now,
-    ) -> Result<Loaded, Failed> {
-        let act = rows::get::<ActState>(tx, &self.sealer, &digest.to_string())
-            .await?
-            .ok_or(Reason::NotFound)?;
-        let Subject::Enrol { voucher } = &act.body.subject else {
-            return Err(Reason::OtherKind.into());
-        };
-        let voucher = rows::get::<Voucher>(tx, &self.sealer, voucher.as_str())
-            .await?
-            .ok_or(Reason::NotFound)?;
-        act.body.check_open(now)?;
-        voucher.body.check_open(now.time)?;
-        Ok(Loaded { act, voucher, now })
-    }
-
-    /// T0 of an enrolment: the try with the secret is counted before it is compared (I3).
-    async fn count_voucher_try(&self, act: Digest32) -> Result<Loaded, Failed> {
-        transaction!(self.store, "enrol-try", |tx| {
-            let now = self.now(tx).await?;
-            let loaded = self.load_enrolment(tx, act, now).await?;
-            let next = loaded.voucher.body.try_secret(now.time)?;
-            rows::save(tx, &self.sealer, &loaded.voucher, &next).await?;
-            let person = next.invite.person.clone();
-            let event = Event::SapAttempt {
-                act,
-                person,
-                fails: u32::from(next.tries),
-            };
-            self.audit.append(tx, event, now.time).await?;
-            let voucher = Row {
-                version: loaded.voucher.version + 1,
-                body: next,
-                ..loaded.voucher
-            };
-            Ok::<_, Failed>(Loaded { voucher, ..loaded })
-        })
-    }
-
-    /// Opens what was sealed and compares the voucher's secret. A wrong one may be the voucher's last.
-    async fn open_secret(
-        &self,
-        act: Digest32,
-        sealed: &str,
-        loaded: &Loaded,
-    ) -> Result<SealedEnrolment, Failed> {
-        let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
-        let opened = secrets::open_enrolment(&seal_keys(&rings), sealed, act);
-        let matching = opened.and_then(|s| {
-            if loaded.voucher.body.secret_matches(&s.secret) {
-                return Ok(s);
-            }
-            let left = sam_core::enrol::MAX_VOUCHER_TRIES.saturating_sub(loaded.voucher.body.tries);
-            Err(Reason::SecretWrong { tries_left: left })
-        });
-        let reason = match matching {
-            Ok(secrets) => return Ok(secrets),
-            Err(reason) => reason,
-        };
-        transaction!(self.store, "enrol-wrong", |tx| {
-            let id = loaded.voucher.body.invite.voucher.as_str();
-            let row = rows::get::<Voucher>(tx, &self.sealer, id).await?;
-            if let Some(row) = row
-                && let Some(next) = row.body.after_failure()
-            {
-                rows::save(tx, &self.sealer, &row, &next).await?;
-                let voucher = Some(next.invite.voucher);
-                let event = Event::VoucherRefused {
-                    voucher,
-                    reason: "too-many-tries".into(),
-                };
-                self.audit.append(tx, event, loaded.now.time).await?;
-            }
-            Ok::<_, Failed>(())
-        })?;
-        Err(reason.into())
-    }
-
-    async fn forget_voucher_try(&self, act: Digest32) -> Result<(), Failed> {
-        transaction!(self.store, "enrol-forget", |tx| {
-            let now = self.now(tx).await?;
-            match self.load_enrolment(tx, act, now).await {
-                Ok(loaded) => {
-                    let next = Voucher {
-                        tries: 0,
-                        ..loaded.voucher.body.clone()
-                    };
-                    rows::save(tx, &self.sealer, &loaded.voucher, &next).await
-                }
-                Err(Failed::No(_)) => Ok(()),
-                Err(failed) => Err(failed),
-            }
-        })
     }
 
     /// Checks the new factors; the secret was right.

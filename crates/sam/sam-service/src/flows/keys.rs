@@ -9,7 +9,7 @@ use sam_api::ssa::{
     AboutAnswer, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeyState, KeysAnswer,
     KeysRequest,
 };
-use sam_core::enrol::{Enrolled, Voucher, VoucherPhase, record};
+use sam_core::enrol::{Enrolled, MadeKey, Voucher, VoucherPhase, record};
 use sam_core::{KeyFacts, Reason, csr};
 use sap::TYP_ENROLMENT;
 use store_kit::transaction;
@@ -136,16 +136,14 @@ impl<C: CryptoModule> Sam<C> {
         let request = self
             .certification_request(epoch, voucher, &created, alg)
             .await?;
-        let body = record(
-            &self.config.sam,
-            voucher,
-            enrolled,
-            &created.key,
+        let made = MadeKey {
+            key: &created.key,
             alg,
-            &created.spki.0,
-            &request.0,
+            spki: &created.spki.0,
+            csr: &request.0,
             level,
-        );
+        };
+        let body = record(&self.config.sam, voucher, enrolled, made);
         let payload = serde_json::to_vec(&body).map_err(|_| Reason::NotNow)?;
         let ring = self.ring(epoch, self.clock.now()).await?;
         let enrolment = ring

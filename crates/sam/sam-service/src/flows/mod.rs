@@ -11,3 +11,4 @@ mod outcome;
 mod prepare;
 mod sign;
 mod voucher;
+mod voucher_secret;

@@ -98,6 +98,9 @@ impl<C: CryptoModule> Sam<C> {
             let current = current
                 .filter(|c| c.version == seen)
                 .ok_or(Failed::Changed)?;
+            if self.now(tx).await?.epoch != epoch {
+                return Err(Failed::Changed);
+            }
             self.end_act(tx, current.body.act, "superseded", time)
                 .await?;
             let next = RequestRecord {

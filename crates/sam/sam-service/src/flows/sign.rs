@@ -28,6 +28,7 @@ const MAX_IDEMPOTENCY_KEY: usize = 128;
 const ATTEMPTS: u32 = 2;
 
 /// An act found by its token.
+#[derive(Clone)]
 struct Found {
     digest: Digest32,
     act: Arc<SignAct>,
@@ -143,75 +144,69 @@ impl<C: CryptoModule> Sam<C> {
     /// T1: the right is spent and its use recorded before the module is asked (I1, R3).
     async fn begin(&self, found: Found, asked: Asked<'_>) -> Result<Begun, Failed> {
         let id = found.digest.to_string();
-        let begun: Result<(Begun, Option<(KeyRecord, ActState, Digest32)>), Failed> =
-            transaction!(self.store, "sign-take", |tx| {
-                let now = self.now(tx).await?;
-                let row = rows::get::<ActState>(tx, &self.sealer, &id)
-                    .await?
-                    .ok_or(Reason::NotFound)?;
-                let person = row.body.person.clone();
-                match row.body.plan(&found.act, asked, now, MAX_ORDER_LIFE)? {
-                    Plan::Fetch => {
-                        let name = result_id(found.digest, row.body.step);
-                        let stored = rows::get::<ResultRecord>(tx, &self.sealer, &name).await?;
-                        let stored = stored
-                            .filter(|s| now.time < s.body.until)
-                            .ok_or(Reason::Expired)?;
-                        let event = Event::SignatureRepeated {
-                            act: found.digest,
-                            client: asked.client.clone(),
-                            person,
-                            call: asked.digest(),
-                        };
-                        self.audit.append(tx, event, now.time).await?;
-                        Ok((Begun::Stored(stored.body.values), None))
-                    }
-                    Plan::GiveUp(next) => {
-                        rows::save(tx, &self.sealer, &row, &next).await?;
-                        let event = Event::SadEnded {
-                            act: found.digest,
-                            person: Some(person),
-                            reason: "lost".into(),
-                        };
-                        self.audit.append(tx, event, now.time).await?;
-                        Ok((Begun::GivenUp, None))
-                    }
-                    Plan::Take(next) => {
-                        let Subject::Sign {
-                            key, key_version, ..
-                        } = &next.subject
-                        else {
-                            return Err(Reason::OtherKind.into());
-                        };
-                        let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
-                        let key = key.ok_or(Reason::KeyNotActive)?.body;
-                        let same =
-                            key.version == *key_version && key.spki_digest() == found.act.key.spki;
-                        if !key.is_active() || !same {
-                            return Err(Reason::KeyNotActive.into());
-                        }
-                        let taken = next.job.as_ref().map_or(0, |j| j.indices.len());
-                        let event = Event::SadConsumed {
-                            act: found.digest,
-                            client: asked.client.clone(),
-                            person,
-                            key: key.key.clone(),
-                            step: next.step,
-                            items: u32::try_from(taken).unwrap_or(u32::MAX),
-                            call: asked.digest(),
-                        };
-                        rows::save(tx, &self.sealer, &row, &next).await?;
-                        self.audit.append(tx, event, now.time).await?;
-                        Ok((Begun::GivenUp, Some((key, *next, now.epoch))))
-                    }
+        transaction!(self.store, "sign-take", |tx| {
+            let now = self.now(tx).await?;
+            let row = rows::get::<ActState>(tx, &self.sealer, &id)
+                .await?
+                .ok_or(Reason::NotFound)?;
+            let person = row.body.person.clone();
+            match row.body.plan(&found.act, asked, now, MAX_ORDER_LIFE)? {
+                Plan::Fetch => {
+                    let name = result_id(found.digest, row.body.step);
+                    let stored = rows::get::<ResultRecord>(tx, &self.sealer, &name).await?;
+                    let stored = stored
+                        .filter(|s| now.time < s.body.until)
+                        .ok_or(Reason::Expired)?;
+                    let event = Event::SignatureRepeated {
+                        act: found.digest,
+                        client: asked.client.clone(),
+                        person,
+                        call: asked.digest(),
+                    };
+                    self.audit.append(tx, event, now.time).await?;
+                    Ok(Begun::Stored(stored.body.values))
                 }
-            });
-        match begun? {
-            (_, Some((key, state, epoch))) => {
-                Ok(Begun::Taken(Box::new(taken(found, key, &state, epoch)?)))
+                Plan::GiveUp(next) => {
+                    rows::save(tx, &self.sealer, &row, &next).await?;
+                    let event = Event::SadEnded {
+                        act: found.digest,
+                        person: Some(person),
+                        reason: "lost".into(),
+                    };
+                    self.audit.append(tx, event, now.time).await?;
+                    Ok(Begun::GivenUp)
+                }
+                Plan::Take(next) => {
+                    let Subject::Sign {
+                        key, key_version, ..
+                    } = &next.subject
+                    else {
+                        return Err(Reason::OtherKind.into());
+                    };
+                    let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+                    let key = key.ok_or(Reason::KeyNotActive)?.body;
+                    let same =
+                        key.version == *key_version && key.spki_digest() == found.act.key.spki;
+                    if !key.is_active() || !same {
+                        return Err(Reason::KeyNotActive.into());
+                    }
+                    let count = next.job.as_ref().map_or(0, |j| j.indices.len());
+                    let event = Event::SadConsumed {
+                        act: found.digest,
+                        client: asked.client.clone(),
+                        person,
+                        key: key.key.clone(),
+                        step: next.step,
+                        items: u32::try_from(count).unwrap_or(u32::MAX),
+                        call: asked.digest(),
+                    };
+                    rows::save(tx, &self.sealer, &row, &next).await?;
+                    self.audit.append(tx, event, now.time).await?;
+                    let taken = taken(found.clone(), key, &next, now.epoch)?;
+                    Ok::<_, Failed>(Begun::Taken(Box::new(taken)))
+                }
             }
-            (begun, None) => Ok(begun),
-        }
+        })
     }
 
     /// Orders, checks every value, and stores the outcome. From here on the items are either signed or lost.

@@ -44,6 +44,8 @@ pub enum Refused {
     Duplicate,
 }
 
+type Gate = (Arc<Notify>, Arc<Notify>);
+
 #[derive(Clone)]
 pub struct Cm {
     router: Router,
@@ -56,7 +58,7 @@ pub struct Cm {
     /// Every signature value that left the module: item digest, value.
     pub values: Arc<Mutex<Vec<(B64, B64)>>>,
     /// Holds back the next answer: tells the first, waits for the second.
-    gate: Arc<Mutex<Option<(Arc<Notify>, Arc<Notify>)>>>,
+    gate: Arc<Mutex<Option<Gate>>>,
     /// Told when a caller begins to wait for ever.
     pub hanging: Arc<Notify>,
 }

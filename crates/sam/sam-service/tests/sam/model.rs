@@ -193,7 +193,8 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> usize {
                 for step in steps {
                     let before = model.messages.len();
                     make(world, &mut signer, &mut model, &node, case, &step).await;
-                    for message in model.messages[before..].to_vec() {
+                    let made: Vec<_> = model.messages[before..].to_vec();
+                    for message in made {
                         let outcome = deliver(node.clone(), message).await;
                         model.learn(outcome, ops);
                     }
