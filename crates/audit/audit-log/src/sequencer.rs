@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use core_types::{B64, Digest32, UnixTime};
+use core_types::{B64, Clock, Digest32, UnixTime};
 use serde::{Deserialize, Serialize};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Mutex;
@@ -77,6 +78,16 @@ impl Sequencer {
     /// The log's public key, for auditors.
     pub fn public(&self) -> String {
         self.key.public()
+    }
+
+    /// Sequences every `every` until that fails; gives the error with which the zone must stop acting (I5).
+    pub async fn keep(&self, store: &Store, clock: &dyn Clock, every: Duration) -> AuditError {
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = self.sequence(store, clock.now()).await {
+                return error;
+            }
+        }
     }
 
     /// Sequences everything written so far, in bounded steps, and tells the witness.

@@ -1,2 +1,226 @@
-//! To be written.
-fn main() {}
+//! The signature activation module as a daemon: one listener for the SSA, one for the SIC gateways, its own store and
+//! log; the only caller of the CM.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log::{LogKey, Sequencer};
+use clap::Parser;
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{ClientId, TenantId};
+use jose::Jwk;
+use sam_core::Policy;
+use sam_core::passkey::RelyingParty;
+use sam_service::{
+    KnownClient, MIGRATIONS, RemoteModule, Sam, SamConfig, gateway_router, ssa_router,
+};
+use serde::Deserialize;
+use service_kit::daemon::{self, TlsFiles};
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
+use store_kit::{Store, StoreUrl};
+
+#[derive(Parser)]
+#[command(version, about = "Natsuin's signature activation module")]
+struct Args {
+    /// Configuration file; see config/natsuin-sam.toml.
+    #[arg(long, default_value = "/etc/natsuin/sam.toml")]
+    config: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    listen_ssa: SocketAddr,
+    listen_gateway: SocketAddr,
+    node: String,
+    sam: String,
+    tenant: TenantId,
+    sic_origin: String,
+    return_prefixes: Vec<String>,
+    services: Vec<String>,
+    gateways: Vec<String>,
+    cm_url: String,
+    cm_root: PathBuf,
+    registration_authorities: PathBuf,
+    issuers: PathBuf,
+    store: String,
+    policy: Policy,
+    #[serde(default)]
+    clients: BTreeMap<ClientId, String>,
+    tls: TlsFiles,
+    audit: AuditFiles,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditFiles {
+    log: String,
+    key: PathBuf,
+    witness: PathBuf,
+    every_seconds: u64,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let args = Args::parse();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
+        .and_then(|runtime| runtime.block_on(run(&args)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => report(&trouble),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that prints")]
+fn report(trouble: &Trouble) -> ExitCode {
+    eprintln!(
+        "error: {}  (code {})\n  do:  {}",
+        trouble.what, trouble.code, trouble.remedy
+    );
+    ExitCode::from(4)
+}
+
+const CHECK: &str = "check the settings of this daemon";
+
+async fn run(args: &Args) -> Result<(), Trouble> {
+    let config: Config = daemon::load(&args.config)?;
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let (identity, ca) = (config.tls.identity()?, config.tls.ca_pem()?);
+    let url =
+        StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
+    let opened = Store::open(&url, "sam", MIGRATIONS, random.as_ref()).await;
+    let store = opened.map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
+    let options = HttpOptions {
+        ca_pem: Some(ca.clone()),
+        identity: Some(identity.clone()),
+        ..HttpOptions::default()
+    };
+    let module = RemoteModule::new(Client::new(config.cm_url.clone(), &options)?);
+    let root: Jwk = json(&config.cm_root)?;
+    let audit_files = (
+        config.audit.log.clone(),
+        config.audit.key.clone(),
+        config.audit.witness.clone(),
+    );
+    let every = Duration::from_secs(config.audit.every_seconds.max(1));
+    let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
+    let settings = settings(config)?;
+    let started = Sam::start(
+        settings,
+        module,
+        store.clone(),
+        Some(root),
+        clock.clone(),
+        random,
+    )
+    .await;
+    let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+    let audit = |e: audit_log::AuditError| {
+        Trouble::new(
+            "audit",
+            e.to_string(),
+            "check the log before starting again",
+        )
+    };
+    let (log, key, witness) = audit_files;
+    let key = LogKey::from_seed(&log, &daemon::secret32(&key)?).map_err(audit)?;
+    let sequencer = Sequencer::open(sam.audit().clone(), key, Some(witness), &store)
+        .await
+        .map_err(audit)?;
+    let mutual = tls::mutual_server(&identity, &ca)?;
+    let (stop, shutdown) = Shutdown::new();
+    let for_ssa = serve(
+        bind(listen_ssa).await?,
+        ssa_router(sam.clone()),
+        Some(mutual.clone()),
+        shutdown.clone(),
+    )?;
+    let for_sic = serve(
+        bind(listen_gateway).await?,
+        gateway_router(sam.clone()),
+        Some(mutual),
+        shutdown,
+    )?;
+    let tidy = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            if let Err(error) = sam.maintain().await {
+                break Trouble::new("store", error.to_string(), CHECK);
+            }
+        }
+    };
+    let ended = tokio::select! {
+        () = daemon::interrupted() => Ok(()),
+        error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit(error)),
+        trouble = tidy => Err(trouble),
+    };
+    drop(stop);
+    for_ssa.stopped().await;
+    for_sic.stopped().await;
+    ended
+}
+
+fn settings(config: Config) -> Result<SamConfig, Trouble> {
+    let host = config.sic_origin.split("://").nth(1).unwrap_or_default();
+    let rp_id = host.split(':').next().unwrap_or_default().to_owned();
+    let issuers = pki::Certificate::parse_pem(&daemon::text(&config.issuers)?).map_err(|e| {
+        Trouble::new(
+            "config-file",
+            format!("{}: {e}", config.issuers.display()),
+            CHECK,
+        )
+    })?;
+    let clients = config
+        .clients
+        .into_iter()
+        .map(|(id, name)| (id, KnownClient { name }));
+    Ok(SamConfig {
+        sam: config.sam,
+        node: config.node,
+        tenant: config.tenant,
+        relying_party: RelyingParty {
+            origin: config.sic_origin,
+            rp_id,
+        },
+        return_prefixes: config.return_prefixes,
+        registration_authorities: json(&config.registration_authorities)?,
+        issuers: issuers.iter().map(|c| c.der().to_vec()).collect(),
+        policy: config.policy,
+        clients: clients.collect(),
+        services: config.services,
+        gateways: config.gateways,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, Trouble> {
+    serde_json::from_str(&daemon::text(path)?)
+        .map_err(|e| Trouble::new("config-file", format!("{}: {e}", path.display()), CHECK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_configuration_is_read() {
+        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../config/natsuin-sam.toml");
+        let config: Config = daemon::load(&sample).unwrap();
+        assert!(
+            !config.policy.pin_totp_at_level_2,
+            "off unless an operator turns it on"
+        );
+        assert_eq!(config.clients.len(), 1);
+    }
+}

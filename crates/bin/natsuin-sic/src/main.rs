@@ -1,2 +1,112 @@
-//! To be written.
-fn main() {}
+//! The SIC gateway as a daemon: the signer's page, and the way from it to the SAM. No database, no secret but its keys.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use core_types::SecretBytes;
+use core_types::clock::SystemClock;
+use jose::Jwk;
+use serde::Deserialize;
+use service_kit::daemon::{self, TlsFiles};
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Identity, Shutdown, Trouble, bind, serve, tls};
+use sic_gateway::GatewayConfig;
+
+#[derive(Parser)]
+#[command(version, about = "Natsuin's gateway for the signer's side")]
+struct Args {
+    /// Configuration file; see config/natsuin-sic.toml.
+    #[arg(long, default_value = "/etc/natsuin/sic.toml")]
+    config: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    listen: SocketAddr,
+    origin: String,
+    roots: PathBuf,
+    help: Option<String>,
+    public_chain: PathBuf,
+    public_key: PathBuf,
+    sam_url: String,
+    tls: TlsFiles,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let args = Args::parse();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
+        .and_then(|runtime| runtime.block_on(run(&args)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => report(&trouble),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that prints")]
+fn report(trouble: &Trouble) -> ExitCode {
+    eprintln!(
+        "error: {}  (code {})\n  do:  {}",
+        trouble.what, trouble.code, trouble.remedy
+    );
+    ExitCode::from(4)
+}
+
+async fn run(args: &Args) -> Result<(), Trouble> {
+    let config: Config = daemon::load(&args.config)?;
+    let check = "check the settings of this daemon";
+    let roots: Vec<Jwk> = serde_json::from_str(&daemon::text(&config.roots)?).map_err(|e| {
+        Trouble::new(
+            "config-file",
+            format!("{}: {e}", config.roots.display()),
+            check,
+        )
+    })?;
+    let mut gateway = GatewayConfig::new(roots, config.origin)
+        .map_err(|e| Trouble::new("bad-config", e.to_string(), check))?;
+    gateway.help = config.help;
+    let options = HttpOptions {
+        ca_pem: Some(config.tls.ca_pem()?),
+        identity: Some(config.tls.identity()?),
+        ..HttpOptions::default()
+    };
+    let sam = Client::new(config.sam_url, &options)?;
+    let public = Identity {
+        chain_pem: daemon::text(&config.public_chain)?,
+        key_pem: SecretBytes::from(daemon::text(&config.public_key)?),
+    };
+    let router = sic_gateway::router(gateway, sam, Arc::new(SystemClock));
+    let (stop, shutdown) = Shutdown::new();
+    let running = serve(
+        bind(config.listen).await?,
+        router,
+        Some(tls::public_server(&public)?),
+        shutdown,
+    )?;
+    daemon::interrupted().await;
+    drop(stop);
+    running.stopped().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_configuration_is_read() {
+        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../config/natsuin-sic.toml");
+        let config: Config = daemon::load(&sample).unwrap();
+        assert!(config.origin.starts_with("https://"));
+    }
+}

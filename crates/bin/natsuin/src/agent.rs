@@ -24,7 +24,10 @@ pub struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// A browser without cookies.
     pub fn new(stack: &'a Stack) -> Self {
-        Self { stack, cookies: BTreeMap::new() }
+        Self {
+            stack,
+            cookies: BTreeMap::new(),
+        }
     }
 
     /// One exchange, with cookies.
@@ -34,14 +37,24 @@ impl<'a> Agent<'a> {
     pub async fn send(&mut self, url: &Url, request: RequestBuilder) -> Result<Response> {
         let site = site(url);
         let ours = self.cookies.iter().filter(|((s, _), _)| *s == site);
-        let header: Vec<String> = ours.map(|((_, name), value)| format!("{name}={value}")).collect();
-        let request = if header.is_empty() { request } else { request.header(COOKIE, header.join("; ")) };
-        let answer = request.send().await.with_context(|| format!("{site} doesn't answer"))?;
+        let header: Vec<String> = ours
+            .map(|((_, name), value)| format!("{name}={value}"))
+            .collect();
+        let request = if header.is_empty() {
+            request
+        } else {
+            request.header(COOKIE, header.join("; "))
+        };
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("{site} doesn't answer"))?;
         for cookie in answer.headers().get_all(SET_COOKIE) {
             let text = cookie.to_str().unwrap_or_default();
             let pair = text.split(';').next().unwrap_or_default();
             if let Some((name, value)) = pair.split_once('=') {
-                self.cookies.insert((site.clone(), name.to_owned()), value.to_owned());
+                self.cookies
+                    .insert((site.clone(), name.to_owned()), value.to_owned());
             }
         }
         Ok(answer)
@@ -50,23 +63,46 @@ impl<'a> Agent<'a> {
     /// A request of this browser.
     pub fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         // Browsers say where a request comes from; the pages' defences against forged requests read it.
-        self.stack.http.request(method, url.clone()).header("sec-fetch-site", "same-origin").header("accept-language", "ja")
+        self.stack
+            .http
+            .request(method, url.clone())
+            .header("sec-fetch-site", "same-origin")
+            .header("accept-language", "ja")
     }
 
     /// Visits `url` as the signer until a page of `home` comes, logging in and approving on the way.
     ///
     /// # Errors
     /// When a page can't be dealt with or the approval isn't accepted.
-    pub async fn visit(&mut self, url: &str, home: &str, signer: &DevSigner, factors: Factors<'_>) -> Result<()> {
-        self.go(url, signer, factors, |next, answered| answered && next.as_str().starts_with(home)).await.map(drop)
+    pub async fn visit(
+        &mut self,
+        url: &str,
+        home: &str,
+        signer: &DevSigner,
+        factors: Factors<'_>,
+    ) -> Result<()> {
+        self.go(url, signer, factors, |next, answered| {
+            answered && next.as_str().starts_with(home)
+        })
+        .await
+        .map(drop)
     }
 
     /// Goes on from `url` as the signer until sent to an address that starts with `target`, which isn't visited.
     ///
     /// # Errors
     /// As [`Agent::visit`].
-    pub async fn until(&mut self, url: &str, target: &str, signer: &DevSigner, factors: Factors<'_>) -> Result<Url> {
-        self.go(url, signer, factors, |next, answered| !answered && next.as_str().starts_with(target)).await
+    pub async fn until(
+        &mut self,
+        url: &str,
+        target: &str,
+        signer: &DevSigner,
+        factors: Factors<'_>,
+    ) -> Result<Url> {
+        self.go(url, signer, factors, |next, answered| {
+            !answered && next.as_str().starts_with(target)
+        })
+        .await
     }
 
     /// `arrived` is asked before an address is visited, and again when it answered with a page.
@@ -83,7 +119,8 @@ impl<'a> Agent<'a> {
                 return Ok(next);
             }
             if let Some(rid) = self.approval(&next) {
-                let rid = Digest32::parse(&rid).context("the approval page's address has no request")?;
+                let rid =
+                    Digest32::parse(&rid).context("the approval page's address has no request")?;
                 let goes_on = self.stack.sic().approve(rid, factors.reborrow()).await?;
                 next = Url::parse(&goes_on)?;
                 continue;
@@ -100,7 +137,8 @@ impl<'a> Agent<'a> {
     }
 
     fn approval(&self, url: &Url) -> Option<String> {
-        (url.as_str().starts_with(&self.stack.sic_url) && url.path() == "/a").then(|| url.fragment().map(str::to_owned))?
+        (url.as_str().starts_with(&self.stack.sic_url) && url.path() == "/a")
+            .then(|| url.fragment().map(str::to_owned))?
     }
 
     /// Sends the login form or the consent form of the page.
@@ -108,8 +146,12 @@ impl<'a> Agent<'a> {
         let status = answer.status();
         let html = answer.text().await?;
         let hidden = |name: &str| input(&html, name);
-        let token = hidden("token").with_context(|| format!("{} answered {status} without a form", page.path()))?;
-        let mut fields = vec![("token", token), ("flow", hidden("flow").unwrap_or_default())];
+        let token = hidden("token")
+            .with_context(|| format!("{} answered {status} without a form", page.path()))?;
+        let mut fields = vec![
+            ("token", token),
+            ("flow", hidden("flow").unwrap_or_default()),
+        ];
         let action = if html.contains("name=\"password\"") {
             let totp = Totp::from_base32(&SecretBytes::from(signer.login_totp_secret.clone()))
                 .map_err(|_| anyhow::anyhow!("the login seed can't be read"))?;
@@ -125,7 +167,10 @@ impl<'a> Agent<'a> {
         };
         let to = page.join(action)?;
         let origin = page.origin().ascii_serialization();
-        let request = self.request(Method::POST, &to).header("origin", origin).form(&fields);
+        let request = self
+            .request(Method::POST, &to)
+            .header("origin", origin)
+            .form(&fields);
         let answer = self.send(&to, request).await?;
         let status = answer.status();
         match location(&to, &answer)? {
@@ -141,9 +186,16 @@ fn site(url: &Url) -> String {
 
 /// Where an answer sends the browser: a redirect, or a page that goes on by itself.
 fn location(from: &Url, answer: &Response) -> Result<Option<Url>> {
-    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     if answer.status().is_redirection() {
-        return Ok(Some(from.join(header(LOCATION).context("a redirect leads nowhere")?)?));
+        return Ok(Some(
+            from.join(header(LOCATION).context("a redirect leads nowhere")?)?,
+        ));
     }
     let goes_on = header(REFRESH).and_then(|text| text.split_once("url="));
     Ok(goes_on.map(|(_, to)| from.join(to)).transpose()?)

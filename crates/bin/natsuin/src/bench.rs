@@ -14,13 +14,17 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, HashAlg, KeyAlg, Random as _, SigAlg};
 use csc_client::{AuthorizeParams, Callback, Client, ClientCredentials, HttpOptions, Provider};
-use csc_types::{DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization};
+use csc_types::{
+    DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization,
+};
 use pdf_update::{Builder, Dict};
 use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::output::{Exit, Failure, Out};
-use crate::stack::{DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice};
+use crate::stack::{
+    DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice,
+};
 
 const BATCHES: [usize; 4] = [1, 10, 100, 1000];
 const MEGABYTES: [usize; 3] = [1, 10, 100];
@@ -89,7 +93,9 @@ pub async fn run(seconds: u64, out: Out) -> Result<Exit, Failure> {
 }
 
 async fn measure(span: Duration, cores: usize, out: Out) -> Result<Results> {
-    let scratch = tempfile::Builder::new().prefix("natsuin-bench-").tempdir()?;
+    let scratch = tempfile::Builder::new()
+        .prefix("natsuin-bench-")
+        .tempdir()?;
     out.say(&format!("{cores} cores; raw: AWS-LC, all cores; service: this process over loopback, SQLite, durable commits"));
     // First, while the process is still small.
     let mut pdf = Vec::new();
@@ -110,12 +116,23 @@ async fn measure(span: Duration, cores: usize, out: Out) -> Result<Results> {
         ));
         raw.push(row);
     }
-    let options =
-        Options { data: scratch.path().join("stack"), port: 0, store: StoreChoice::Embedded, tls: false, load: true };
+    let options = Options {
+        data: scratch.path().join("stack"),
+        port: 0,
+        store: StoreChoice::Embedded,
+        tls: false,
+        load: true,
+    };
     let stack = Stack::start(&options, &|_| {}).await?;
     let service = service_rows(&stack, &raw, span, cores, out).await;
     stack.stop().await;
-    Ok(Results { schema: "natsuin.bench/1", cores, raw, service: service?, pdf })
+    Ok(Results {
+        schema: "natsuin.bench/1",
+        cores,
+        raw,
+        service: service?,
+        pdf,
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
@@ -134,9 +151,21 @@ fn raw_row(key: KeyAlg, alg: SigAlg, span: Duration, cores: usize) -> Result<Raw
                     let begun = now();
                     let mut count = 0_u64;
                     while begun.elapsed() < span {
-                        let digest = alg.hash().digest(&[thread.to_be_bytes(), (count as usize).to_be_bytes()].concat());
-                        let Ok(value) = private.sign(alg, &digest) else { return 0.0 };
-                        if verify && pki::verify_signature(&spki, alg, pki::Signed::Digest(&digest), &value).is_err() {
+                        let digest = alg.hash().digest(
+                            &[thread.to_be_bytes(), (count as usize).to_be_bytes()].concat(),
+                        );
+                        let Ok(value) = private.sign(alg, &digest) else {
+                            return 0.0;
+                        };
+                        if verify
+                            && pki::verify_signature(
+                                &spki,
+                                alg,
+                                pki::Signed::Digest(&digest),
+                                &value,
+                            )
+                            .is_err()
+                        {
                             return 0.0;
                         }
                         count += 1;
@@ -147,28 +176,67 @@ fn raw_row(key: KeyAlg, alg: SigAlg, span: Duration, cores: usize) -> Result<Raw
             .collect();
         threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
     };
-    Ok(Raw { key, sign_per_second: rate(false), sign_verify_per_second: rate(true) })
+    Ok(Raw {
+        key,
+        sign_per_second: rate(false),
+        sign_verify_per_second: rate(true),
+    })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a benchmark are small"
+)]
 fn per_second(count: usize, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64().max(1e-9)
 }
 
-async fn service_rows(stack: &Stack, raw: &[Raw], span: Duration, cores: usize, out: Out) -> Result<Vec<Service>> {
-    let mut device = Device::new(&stack.sic_url, &SystemRandom).map_err(|_| anyhow::anyhow!("no passkey"))?;
-    let new = NewSigner { login: "bench", name: "Bench", keys: &[KeyAlg::Rsa3072, KeyAlg::P256] };
-    let signer = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?.shown;
+async fn service_rows(
+    stack: &Stack,
+    raw: &[Raw],
+    span: Duration,
+    cores: usize,
+    out: Out,
+) -> Result<Vec<Service>> {
+    let mut device =
+        Device::new(&stack.sic_url, &SystemRandom).map_err(|_| anyhow::anyhow!("no passkey"))?;
+    let new = NewSigner {
+        login: "bench",
+        name: "Bench",
+        keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
+    };
+    let signer = stack
+        .enrol(&new, NewFactors::Passkey(&mut device))
+        .await?
+        .shown;
     let bench = Bench::new(stack, signer).await?;
     // One login; the browsers of all workers share its session.
     let mut agent = Agent::new(stack);
-    bench.round(&mut agent, &mut device, KEYS[1].1, &bench.credential(KEYS[1].0)?, 1).await?;
+    bench
+        .round(
+            &mut agent,
+            &mut device,
+            KEYS[1].1,
+            &bench.credential(KEYS[1].0)?,
+            1,
+        )
+        .await?;
     let mut rows = Vec::new();
     for ((key, alg), raw) in KEYS.into_iter().zip(raw) {
         let credential = bench.credential(key)?;
         for batch in BATCHES {
             let workers = if batch == 1 { cores * 2 } else { 1 };
-            let row = bench.row(&agent, &device, (key, alg, &credential), batch, workers, span, raw).await?;
+            let row = bench
+                .row(
+                    &agent,
+                    &device,
+                    (key, alg, &credential),
+                    batch,
+                    workers,
+                    span,
+                    raw,
+                )
+                .await?;
             out.say(&format!(
                 "service {key:<9} batch {batch:>4}   {:>7.0} sig/s   ratio {:>4.2}   round p50 {:>7.1} ms p99 {:>7.1} ms   \
                  signHash p50 {:>7.1} ms   CPU {:>6.2} ms/sig",
@@ -198,25 +266,57 @@ struct Round {
 
 impl<'a> Bench<'a> {
     async fn new(stack: &'a Stack, signer: DevSigner) -> Result<Self> {
-        let registered = stack.client("test-client").context("the stack has no test client")?;
+        let registered = stack
+            .client("test-client")
+            .context("the stack has no test client")?;
         let credentials = ClientCredentials {
             client_id: registered.client_id.clone(),
             client_secret: registered.client_secret.clone().map(SecretText::new),
         };
-        let redirect_uri = registered.redirect_uris.first().context("the client has no redirect URI")?.clone();
-        let client = Client::new(&format!("{}/csc/v2", stack.ssa_url), credentials, &HttpOptions::default())?;
+        let redirect_uri = registered
+            .redirect_uris
+            .first()
+            .context("the client has no redirect URI")?
+            .clone();
+        let client = Client::new(
+            &format!("{}/csc/v2", stack.ssa_url),
+            credentials,
+            &HttpOptions::default(),
+        )?;
         let provider = client.discover().await?;
-        Ok(Self { stack, signer, client, provider, redirect_uri })
+        Ok(Self {
+            stack,
+            signer,
+            client,
+            provider,
+            redirect_uri,
+        })
     }
 
     fn credential(&self, key: KeyAlg) -> Result<String> {
-        let found = self.signer.credentials.iter().find(|c| c.algo == key.name());
-        Ok(found.context("the signer lacks a key")?.credential_id.clone())
+        let found = self
+            .signer
+            .credentials
+            .iter()
+            .find(|c| c.algo == key.name());
+        Ok(found
+            .context("the signer lacks a key")?
+            .credential_id
+            .clone())
     }
 
     /// Authorizes `batch` fresh hashes and signs them.
-    async fn round(&self, agent: &mut Agent<'_>, device: &mut Device, alg: SigAlg, key: &str, batch: usize) -> Result<Round> {
-        let hashes: Vec<Vec<u8>> = (0..batch).map(|_| SystemRandom.digest32().0.to_vec()).collect();
+    async fn round(
+        &self,
+        agent: &mut Agent<'_>,
+        device: &mut Device,
+        alg: SigAlg,
+        key: &str,
+        batch: usize,
+    ) -> Result<Round> {
+        let hashes: Vec<Vec<u8>> = (0..batch)
+            .map(|_| SystemRandom.digest32().0.to_vec())
+            .collect();
         let digests = hashes.iter().enumerate().map(|(i, hash)| DocumentDigest {
             hash: hash.clone(),
             label: Some(format!("document-{i}.pdf")),
@@ -236,10 +336,24 @@ impl<'a> Bench<'a> {
             lang: None,
             description: None,
         };
-        let pending = self.client.authorize(&self.provider, &params, &SystemRandom).await?;
-        let back = agent.until(pending.url.as_str(), &self.redirect_uri, &self.signer, Factors::Passkey(device)).await?;
+        let pending = self
+            .client
+            .authorize(&self.provider, &params, &SystemRandom)
+            .await?;
+        let back = agent
+            .until(
+                pending.url.as_str(),
+                &self.redirect_uri,
+                &self.signer,
+                Factors::Passkey(device),
+            )
+            .await?;
         let callback = Callback::from_query(back.query().unwrap_or_default())?;
-        let token = self.client.exchange(&self.provider, &pending, &callback).await?.access_token;
+        let token = self
+            .client
+            .exchange(&self.provider, &pending, &callback)
+            .await?
+            .access_token;
         let signing = now();
         let request = SignHashRequest {
             credential_id: key.to_owned(),
@@ -255,7 +369,10 @@ impl<'a> Bench<'a> {
         if values.len() != batch {
             bail!("{} values came for {batch} hashes", values.len());
         }
-        Ok(Round { whole: begun.elapsed(), sign_hash: signing.elapsed() })
+        Ok(Round {
+            whole: begun.elapsed(),
+            sign_hash: signing.elapsed(),
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the axes of one measurement")]
@@ -275,7 +392,10 @@ impl<'a> Bench<'a> {
             let (mut agent, mut device) = (agent.clone(), device.clone());
             let mut rounds = Vec::new();
             while begun.elapsed() < span || rounds.is_empty() {
-                rounds.push(self.round(&mut agent, &mut device, alg, credential, batch).await?);
+                rounds.push(
+                    self.round(&mut agent, &mut device, alg, credential, batch)
+                        .await?,
+                );
             }
             Ok::<_, anyhow::Error>(rounds)
         });
@@ -307,9 +427,20 @@ fn percentile(mut all: Vec<Duration>, percent: usize) -> f64 {
 
 /// CPU time of this process so far, user and system (proc(5): fields 14 and 15, in hundredths of a second).
 fn cpu_time() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("CPU time can't be read on this system")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let stat = std::fs::read_to_string("/proc/self/stat")
+        .context("CPU time can't be read on this system")?;
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |i: usize| {
+        fields
+            .get(i)
+            .and_then(|f| f.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     Ok(Duration::from_millis((ticks(11) + ticks(12)) * 10))
 }
 
@@ -319,7 +450,12 @@ async fn pdf_row(dir: &Path, megabytes: usize) -> Result<Pdf> {
     let made = SoftBackend.generate(KeyAlg::P256)?;
     let private = SoftBackend.load(KeyAlg::P256, &made.material)?;
     let urls = dev_ca::Urls::under("http://localhost:1");
-    let ca = dev_ca::DevCa::open(&dir.join("ca"), urls, Arc::new(SystemClock), Arc::new(SystemRandom))?;
+    let ca = dev_ca::DevCa::open(
+        &dir.join("ca"),
+        urls,
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+    )?;
     let subject = dev_ca::ra::subject_name(&sap::enrol::Subject {
         common_name: "Bench".to_owned(),
         country: "JP".to_owned(),
@@ -351,7 +487,14 @@ async fn pdf_row(dir: &Path, megabytes: usize) -> Result<Pdf> {
     let peak_mib = mib(peak_kib()?.saturating_sub(before));
     std::fs::remove_file(&input)?;
     let (sign_ms, copy_and_hash_ms) = (elapsed.as_secs_f64() * 1000.0, copy.as_secs_f64() * 1000.0);
-    Ok(Pdf { megabytes, sign_ms, copy_and_hash_ms, ratio_to_copy: sign_ms / copy_and_hash_ms.max(1e-9), peak_mib, copy_peak_mib })
+    Ok(Pdf {
+        megabytes,
+        sign_ms,
+        copy_and_hash_ms,
+        ratio_to_copy: sign_ms / copy_and_hash_ms.max(1e-9),
+        peak_mib,
+        copy_peak_mib,
+    })
 }
 
 /// A one-page file with a stream of so many megabytes that no viewer has to look at.
@@ -361,10 +504,20 @@ fn big_pdf(megabytes: usize) -> Result<Vec<u8>> {
     SystemRandom.fill(&mut filler);
     let big = pdf.add_stream(Dict::new(), &filler);
     let pages = pdf.reserve();
-    let page = pdf.add_object(format!("<< /Type /Page /Parent {} 0 R /MediaBox [0 0 595 842] >>", pages.num));
-    pdf.set_object(pages, format!("<< /Type /Pages /Kids [{} 0 R] /Count 1 >>", page.num));
-    let root = pdf.add_object(format!("<< /Type /Catalog /Pages {} 0 R /Big {} 0 R >>", pages.num, big.num));
-    pdf.finish(root, None, [7; 16]).context("the file can't be made")
+    let page = pdf.add_object(format!(
+        "<< /Type /Page /Parent {} 0 R /MediaBox [0 0 595 842] >>",
+        pages.num
+    ));
+    pdf.set_object(
+        pages,
+        format!("<< /Type /Pages /Kids [{} 0 R] /Count 1 >>", page.num),
+    );
+    let root = pdf.add_object(format!(
+        "<< /Type /Catalog /Pages {} 0 R /Big {} 0 R >>",
+        pages.num, big.num
+    ));
+    pdf.finish(root, None, [7; 16])
+        .context("the file can't be made")
 }
 
 fn copy_and_hash(from: &Path, to: &Path) -> Result<()> {
@@ -396,16 +549,27 @@ fn with_peak(work: impl FnOnce() -> Result<()>) -> Result<(Duration, f64)> {
 
 /// Sets the high-water mark of this process's memory to what it uses now (proc(5), `clear_refs`).
 fn reset_peak() -> Result<()> {
-    std::fs::write("/proc/self/clear_refs", "5").context("the memory mark can't be reset on this system")
+    std::fs::write("/proc/self/clear_refs", "5")
+        .context("the memory mark can't be reset on this system")
 }
 
 fn peak_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).context("no VmHWM")?;
-    Ok(line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0))
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmHWM:"))
+        .context("no VmHWM")?;
+    Ok(line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "memory in KiB is far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "memory in KiB is far below 2^52"
+)]
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }

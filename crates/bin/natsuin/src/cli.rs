@@ -141,10 +141,19 @@ pub enum AuditCommand {
 /// [`Failure`]: what happened, what to do, and the exit code.
 pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
     match command {
-        Command::Demo { files, out: out_dir } => demo::run(demo::Demo { files, out_dir }, out).await,
+        Command::Demo {
+            files,
+            out: out_dir,
+        } => demo::run(demo::Demo { files, out_dir }, out).await,
         Command::Dev(args) => {
             let store = store_choice(args.store);
-            let options = Options { data: args.data, port: args.port, store, tls: args.tls, load: false };
+            let options = Options {
+                data: args.data,
+                port: args.port,
+                store,
+                tls: args.tls,
+                load: false,
+            };
             dev::run(&options, args.ready_file, out).await
         }
         Command::Sign(args) => {
@@ -163,9 +172,11 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         }
         Command::Bench { seconds } => bench::run(seconds, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
-        Command::Audit(AuditCommand::Export { data, store, out: dir }) => {
-            audit::export(&data, store_choice(store), &dir, out).await
-        }
+        Command::Audit(AuditCommand::Export {
+            data,
+            store,
+            out: dir,
+        }) => audit::export(&data, store_choice(store), &dir, out).await,
         Command::Audit(AuditCommand::Verify { dir, witness, keys }) => {
             audit::verify(&dir, witness.as_deref(), keys.as_deref(), out)
         }

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use crate::agent::Agent;
 use crate::output::{self, Exit, Failure, Out, table_a1};
 use crate::sample;
-use crate::stack::{DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice};
+use crate::stack::{
+    DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice,
+};
 use crate::verify;
 
 /// How the demonstration runs.
@@ -30,20 +32,45 @@ pub struct Demo {
 /// # Errors
 /// [`Failure`] when something can't start; what is wrong with a file shows in its result.
 pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
-    out.note(&format!("Natsuin {} demo — development keys, signatures have no effect", env!("CARGO_PKG_VERSION")));
+    out.note(&format!(
+        "Natsuin {} demo — development keys, signatures have no effect",
+        env!("CARGO_PKG_VERSION")
+    ));
     std::fs::create_dir_all(&demo.out_dir).map_err(|e| {
         let what = format!("{} can't be made: {e}", demo.out_dir.display());
-        Failure::new(Exit::Input, "out-dir", what, "name a directory that this program may write, with --out")
+        Failure::new(
+            Exit::Input,
+            "out-dir",
+            what,
+            "name a directory that this program may write, with --out",
+        )
     })?;
-    let data = tempfile::Builder::new().prefix("natsuin-demo-").tempdir().map_err(|e| {
-        Failure::new(Exit::Unreachable, "data-dir", format!("no directory can be made: {e}"), "check TMPDIR")
-    })?;
-    let files = if demo.files.is_empty() { vec![write_sample(&demo.out_dir)?] } else { demo.files };
+    let data = tempfile::Builder::new()
+        .prefix("natsuin-demo-")
+        .tempdir()
+        .map_err(|e| {
+            Failure::new(
+                Exit::Unreachable,
+                "data-dir",
+                format!("no directory can be made: {e}"),
+                "check TMPDIR",
+            )
+        })?;
+    let files = if demo.files.is_empty() {
+        vec![write_sample(&demo.out_dir)?]
+    } else {
+        demo.files
+    };
 
     let begun = now();
     let parts = Mutex::new(Vec::new());
-    let options =
-        Options { data: data.path().to_owned(), port: 0, store: StoreChoice::Embedded, tls: false, load: false };
+    let options = Options {
+        data: data.path().to_owned(),
+        port: 0,
+        store: StoreChoice::Embedded,
+        tls: false,
+        load: false,
+    };
     let note = |part: &str| {
         if let Ok(mut parts) = parts.lock() {
             parts.push(part.to_owned());
@@ -51,19 +78,33 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     };
     let stack = Stack::start(&options, &note).await?;
     let started = parts.lock().map(|p| p.join("  ")).unwrap_or_default();
-    out.note(&output::step("start", &started, begun.elapsed().as_secs_f64()));
+    out.note(&output::step(
+        "start",
+        &started,
+        begun.elapsed().as_secs_f64(),
+    ));
 
     let begun = now();
     let mut device = Device::new(&stack.sic_url, &SystemRandom).map_err(|_| {
-        Failure::new(Exit::Bug, "bug", "no passkey can be made", "please report this")
+        Failure::new(
+            Exit::Bug,
+            "bug",
+            "no passkey can be made",
+            "please report this",
+        )
     })?;
-    let new = NewSigner { login: "demo-signer", name: "髙橋 花子", keys: &[KeyAlg::P256] };
+    let new = NewSigner {
+        login: "demo-signer",
+        name: "髙橋 花子",
+        keys: &[KeyAlg::P256],
+    };
     let enrolled = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?;
     let level = enrolled.shown.credentials.first().map_or(1, |c| c.level);
     let level = format!("{level}, because the key is kept in software");
     out.note(&output::step(
         "enrol",
-        &format!("demo signer 「{}」, P-256, level {level}", new.name).replace(", because the key is kept in software", " (software)"),
+        &format!("demo signer 「{}」, P-256, level {level}", new.name)
+            .replace(", because the key is kept in software", " (software)"),
         begun.elapsed().as_secs_f64(),
     ));
 
@@ -72,7 +113,15 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     for file in &files {
         let begun = now();
         let target = demo.out_dir.join(signed_name(file));
-        let result = sign(&stack, &mut agent, &enrolled.shown, &mut device, file, &target).await;
+        let result = sign(
+            &stack,
+            &mut agent,
+            &enrolled.shown,
+            &mut device,
+            file,
+            &target,
+        )
+        .await;
         let seconds = begun.elapsed().as_secs_f64();
         match result {
             Ok(outcome) => {
@@ -106,8 +155,16 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
 
 fn report(answer: &Value, target: &Path, level: &str, out: Out) -> (bool, Value) {
     let good = answer["verification_result"]["verdict"] == "passed";
-    out.say(if good { "OK  signed and verified" } else { "NG  signed, but not verified" });
-    out.say(&table_a1(answer, &target.display().to_string(), Some(level)));
+    out.say(if good {
+        "OK  signed and verified"
+    } else {
+        "NG  signed, but not verified"
+    });
+    out.say(&table_a1(
+        answer,
+        &target.display().to_string(),
+        Some(level),
+    ));
     let mut value = answer.clone();
     value["signed_document"] = target.display().to_string().into();
     value["level"] = 1.into();
@@ -125,38 +182,74 @@ async fn sign(
     target: &Path,
 ) -> anyhow::Result<Value> {
     let name = display(file);
-    let body = tokio::fs::File::open(file).await.with_context(|| format!("{name} can't be read"))?;
+    let body = tokio::fs::File::open(file)
+        .await
+        .with_context(|| format!("{name} can't be read"))?;
     let url = |path: &str| Url::parse(&format!("{}{path}", stack.sca_url));
     let mut upload = url("/api/documents")?;
     upload.query_pairs_mut().append_pair("name", &name);
     let mut document = call(agent, Method::POST, &upload, Some(body), stack).await?;
-    let id = document["id"].as_str().context("the application gives no id")?.to_owned();
+    let id = document["id"]
+        .as_str()
+        .context("the application gives no id")?
+        .to_owned();
     let show = url(&format!("/api/documents/{id}"))?;
-    document = call(agent, Method::POST, &url(&format!("/api/documents/{id}/sign"))?, None, stack).await?;
+    document = call(
+        agent,
+        Method::POST,
+        &url(&format!("/api/documents/{id}/sign"))?,
+        None,
+        stack,
+    )
+    .await?;
     // Log in, then approve: two visits at most, whatever the application asks first.
     for _ in 0..4 {
         let state = document["state"].as_str().unwrap_or_default().to_owned();
         if let Some(what) = document["problem"]["what"].as_str() {
-            bail!("{what} {}", document["problem"]["do"].as_str().unwrap_or_default());
+            bail!(
+                "{what} {}",
+                document["problem"]["do"].as_str().unwrap_or_default()
+            );
         }
         match state.as_str() {
             "signed" => {
                 fetch(agent, &url(&format!("/documents/{id}/signed.pdf"))?, target).await?;
-                verify::same_file(target, document["result"]["sha256"].as_str().unwrap_or_default())?;
+                verify::same_file(
+                    target,
+                    document["result"]["sha256"].as_str().unwrap_or_default(),
+                )?;
                 return Ok(document["result"].clone());
             }
             "authorize" => {
-                let next = document["next"].as_str().context("the application doesn't say where to go")?.to_owned();
-                agent.visit(&next, &stack.sca_url, signer, Factors::Passkey(device)).await?;
+                let next = document["next"]
+                    .as_str()
+                    .context("the application doesn't say where to go")?
+                    .to_owned();
+                agent
+                    .visit(&next, &stack.sca_url, signer, Factors::Passkey(device))
+                    .await?;
                 document = call(agent, Method::GET, &show, None, stack).await?;
             }
             "choose" => {
-                let key = signer.credentials.first().map(|c| c.credential_id.as_str()).unwrap_or_default();
+                let key = signer
+                    .credentials
+                    .first()
+                    .map(|c| c.credential_id.as_str())
+                    .unwrap_or_default();
                 let mut choose = url(&format!("/api/documents/{id}/choose"))?;
                 choose.query_pairs_mut().append_pair("key", key);
                 document = call(agent, Method::POST, &choose, None, stack).await?;
             }
-            "resume" => document = call(agent, Method::POST, &url(&format!("/api/documents/{id}/resume"))?, None, stack).await?,
+            "resume" => {
+                document = call(
+                    agent,
+                    Method::POST,
+                    &url(&format!("/api/documents/{id}/resume"))?,
+                    None,
+                    stack,
+                )
+                .await?
+            }
             other => bail!("the application stands at {other:?}"),
         }
     }
@@ -175,9 +268,16 @@ async fn call(
         request = request.header("content-type", "application/pdf").body(file);
     }
     let answer = agent.send(url, request).await?;
-    let value: Value = answer.json().await.context("the application's answer can't be read")?;
+    let value: Value = answer
+        .json()
+        .await
+        .context("the application's answer can't be read")?;
     if value["schema"] == "natsuin.error/1" {
-        bail!("{} {}", value["what"].as_str().unwrap_or_default(), value["do"].as_str().unwrap_or_default());
+        bail!(
+            "{} {}",
+            value["what"].as_str().unwrap_or_default(),
+            value["do"].as_str().unwrap_or_default()
+        );
     }
     Ok(value)
 }
@@ -186,7 +286,9 @@ async fn fetch(agent: &mut Agent<'_>, url: &Url, target: &Path) -> anyhow::Resul
     use tokio::io::AsyncWriteExt as _;
     let request = agent.request(Method::GET, url);
     let mut answer = agent.send(url, request).await?.error_for_status()?;
-    let mut file = tokio::fs::File::create(target).await.with_context(|| format!("{} can't be written", target.display()))?;
+    let mut file = tokio::fs::File::create(target)
+        .await
+        .with_context(|| format!("{} can't be written", target.display()))?;
     while let Some(chunk) = answer.chunk().await? {
         file.write_all(&chunk).await?;
     }
@@ -198,7 +300,12 @@ fn write_sample(dir: &Path) -> Result<PathBuf, Failure> {
     let path = dir.join("契約書.pdf");
     let written = sample::contract().and_then(|pdf| Ok(std::fs::write(&path, pdf)?));
     written.map_err(|e| {
-        Failure::new(Exit::Input, "out-dir", format!("{} can't be written: {e}", path.display()), "choose another --out")
+        Failure::new(
+            Exit::Input,
+            "out-dir",
+            format!("{} can't be written: {e}", path.display()),
+            "choose another --out",
+        )
     })?;
     Ok(path)
 }
@@ -210,10 +317,16 @@ pub fn signed_name(file: &Path) -> String {
 }
 
 fn display(file: &Path) -> String {
-    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    file.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures steps for the person who waits")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "measures steps for the person who waits"
+)]
 fn now() -> Instant {
     Instant::now()
 }

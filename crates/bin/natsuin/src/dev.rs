@@ -37,7 +37,11 @@ struct Ready<'a> {
 ///
 /// # Errors
 /// [`Failure`] when a part doesn't start or can't go on.
-pub async fn run(options: &Options, ready_file: Option<PathBuf>, out: Out) -> Result<Exit, Failure> {
+pub async fn run(
+    options: &Options,
+    ready_file: Option<PathBuf>,
+    out: Out,
+) -> Result<Exit, Failure> {
     let begun = now();
     // An old file must not tell of a stack that isn't there.
     if let Some(file) = &ready_file {
@@ -52,13 +56,25 @@ pub async fn run(options: &Options, ready_file: Option<PathBuf>, out: Out) -> Re
     let seconds = begun.elapsed().as_secs_f64();
     out.note("Development. Signatures made here have no effect.");
     let signers: Vec<&str> = stack.signers().iter().map(|s| s.user.as_str()).collect();
-    out.note(&format!("Ready in {seconds:.1} s. Ctrl-C stops it; data in {}", options.data.display()));
-    out.note(&format!("  portal {}   approve {}   app {}", stack.ssa_url, stack.sic_url, stack.sca_url));
-    let secrets = ready_file.as_ref().map_or_else(String::new, |f| format!("; secrets in {}", f.display()));
-    out.note(&format!("  CSC v2 {}   signers {}{secrets}", ready.csc_v2, signers.join(", ")));
+    out.note(&format!(
+        "Ready in {seconds:.1} s. Ctrl-C stops it; data in {}",
+        options.data.display()
+    ));
+    out.note(&format!(
+        "  portal {}   approve {}   app {}",
+        stack.ssa_url, stack.sic_url, stack.sca_url
+    ));
+    let secrets = ready_file
+        .as_ref()
+        .map_or_else(String::new, |f| format!("; secrets in {}", f.display()));
+    out.note(&format!(
+        "  CSC v2 {}   signers {}{secrets}",
+        ready.csc_v2,
+        signers.join(", ")
+    ));
     out.object(&ready);
     let ended = tokio::select! {
-        () = interrupted() => Ok(Exit::Good),
+        () = service_kit::daemon::interrupted() => Ok(Exit::Good),
         why = stack.failed() => Err(Failure::new(
             Exit::Bug,
             "zone-failed",
@@ -74,7 +90,13 @@ pub async fn run(options: &Options, ready_file: Option<PathBuf>, out: Out) -> Re
 }
 
 fn ready(stack: &Stack) -> Result<Ready<'_>, Failure> {
-    let at = |name: &str| stack.ports.iter().find(|(n, _)| *n == name).map_or(0, |(_, port)| *port);
+    let at = |name: &str| {
+        stack
+            .ports
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(0, |(_, port)| *port)
+    };
     let addresses = [("localhost", at("ssa")), ("sic.localhost", at("sic"))];
     let anchors = std::path::absolute(stack.ca.trust_anchors_file())
         .map_err(|e| Failure::new(Exit::Unreachable, "data-dir", e.to_string(), "check --data"))?;
@@ -95,26 +117,17 @@ fn ready(stack: &Stack) -> Result<Ready<'_>, Failure> {
         trust_anchors: anchors,
         clients: stack.clients(),
         signers: stack.signers(),
-        addresses: addresses.into_iter().map(|(n, p)| (n.to_owned(), format!("127.0.0.1:{p}"))).collect(),
+        addresses: addresses
+            .into_iter()
+            .map(|(n, p)| (n.to_owned(), format!("127.0.0.1:{p}")))
+            .collect(),
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures the start for the person who waits")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "measures the start for the person who waits"
+)]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// Ctrl-C, or the signal that service managers send.
-pub async fn interrupted() {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-    let terminated = async {
-        match &mut terminate {
-            Some(signal) => signal.recv().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
-    }
 }

@@ -1,6 +1,10 @@
 //! What the command line prints: results on standard output, everything else on standard error.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one place that prints"
+)]
 
 use std::process::ExitCode;
 
@@ -48,20 +52,36 @@ pub struct Failure {
 
 impl Failure {
     /// An error with its exit code.
-    pub fn new(exit: Exit, code: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { trouble: Trouble::new(code, what, remedy), exit }
+    pub fn new(
+        exit: Exit,
+        code: &'static str,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            trouble: Trouble::new(code, what, remedy),
+            exit,
+        }
     }
 }
 
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
-        Self { trouble, exit: Exit::Unreachable }
+        Self {
+            trouble,
+            exit: Exit::Unreachable,
+        }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::new(Exit::Unreachable, "failed", format!("{error:#}"), "look at the lines above; try again")
+        Self::new(
+            Exit::Unreachable,
+            "failed",
+            format!("{error:#}"),
+            "look at the lines above; try again",
+        )
     }
 }
 
@@ -98,7 +118,10 @@ impl Out {
     pub fn failure(self, failure: &Failure) {
         let Trouble { code, what, remedy } = &failure.trouble;
         if self.json {
-            println!("{}", json!({"schema": "natsuin.error/1", "code": code, "what": what, "do": remedy}));
+            println!(
+                "{}",
+                json!({"schema": "natsuin.error/1", "code": code, "what": what, "do": remedy})
+            );
         } else {
             eprintln!("error: {what}  (code {code})\n  do:  {remedy}");
         }
@@ -116,19 +139,42 @@ pub fn table_a1(outcome: &Value, signed: &str, level: Option<&str>) -> String {
     let text = |name: &str| outcome[name].as_str().unwrap_or_default().to_owned();
     let check = &outcome["verification_result"];
     let found = |name: &str| check[name].as_str().unwrap_or("unknown").to_owned();
-    let unchanged = if check["unchanged"] == true { "unchanged" } else { "CHANGED after signing" };
-    let time_note = match (outcome["time_source"].as_str(), outcome["time_authority"].as_str()) {
+    let unchanged = if check["unchanged"] == true {
+        "unchanged"
+    } else {
+        "CHANGED after signing"
+    };
+    let time_note = match (
+        outcome["time_source"].as_str(),
+        outcome["time_authority"].as_str(),
+    ) {
         (Some("timestamp"), Some(authority)) => format!("time-stamp, {authority}"),
         (Some("timestamp"), None) => "time-stamp".to_owned(),
         _ => "the signing program's clock".to_owned(),
     };
     let mut rows = vec![
         ("Result", text("result")),
-        ("Signer ID", outcome["signer_id"].as_str().unwrap_or("not shown").to_owned()),
+        (
+            "Signer ID",
+            outcome["signer_id"]
+                .as_str()
+                .unwrap_or("not shown")
+                .to_owned(),
+        ),
         ("Object", text("signed_object")),
         ("Signed", signed.to_owned()),
-        ("Time", format!("{} ({time_note})", jst(&text("signing_time")))),
-        ("Signer", format!("{} (issued by {})", text("signer_name"), text("issuer_name"))),
+        (
+            "Time",
+            format!("{} ({time_note})", jst(&text("signing_time"))),
+        ),
+        (
+            "Signer",
+            format!(
+                "{} (issued by {})",
+                text("signer_name"),
+                text("issuer_name")
+            ),
+        ),
         (
             "Verification",
             format!(
@@ -142,14 +188,19 @@ pub fn table_a1(outcome: &Value, signed: &str, level: Option<&str>) -> String {
     if let Some(level) = level {
         rows.push(("Level", level.to_owned()));
     }
-    let lines = rows.iter().map(|(name, value)| format!("    {}{value}", padded(name, 14)));
+    let lines = rows
+        .iter()
+        .map(|(name, value)| format!("    {}{value}", padded(name, 14)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Japan Standard Time, such as `2026-11-22 14:05:12 JST`, from RFC 3339 in UTC.
 fn jst(utc: &str) -> String {
     let shown = UnixTime::from_rfc3339(utc).map(|t| t.plus(9 * 3600).rfc3339());
-    shown.map_or_else(|| utc.to_owned(), |t| format!("{} JST", t.trim_end_matches('Z').replace('T', " ")))
+    shown.map_or_else(
+        || utc.to_owned(),
+        |t| format!("{} JST", t.trim_end_matches('Z').replace('T', " ")),
+    )
 }
 
 /// A step with what it took, such as `  start   cm sam ssa   1.1 s`.

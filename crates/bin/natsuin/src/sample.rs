@@ -52,16 +52,23 @@ pub fn contract() -> Result<Vec<u8>> {
         reference(font),
         reference(content)
     ));
-    pdf.set_object(pages, format!("<< /Type /Pages /Kids [{}] /Count 1 >>", reference(page)));
+    pdf.set_object(
+        pages,
+        format!("<< /Type /Pages /Kids [{}] /Count 1 >>", reference(page)),
+    );
     let root = pdf.add_object(format!(
         "<< /Type /Catalog /Pages {} /Lang (ja) /ViewerPreferences << /DisplayDocTitle true >> >>",
         reference(pages)
     ));
     let title = TEXT.lines().next().unwrap_or_default();
-    let info = pdf.add_object(format!("<< /Title <{}> /Producer (Natsuin) >>", utf16(title)));
+    let info = pdf.add_object(format!(
+        "<< /Title <{}> /Producer (Natsuin) >>",
+        utf16(title)
+    ));
     let mut id = [0; 16];
     id.copy_from_slice(&sha256(&[TEXT.as_bytes()]).0[..16]);
-    pdf.finish(root, Some(info), id).context("the sample contract can't be written")
+    pdf.finish(root, Some(info), id)
+        .context("the sample contract can't be written")
 }
 
 fn reference(id: ObjId) -> String {
@@ -79,19 +86,33 @@ struct Face {
 
 impl Face {
     fn load() -> Result<Self> {
-        Ok(Self { font: FontRef::new(FONT).context("the embedded font can't be read")? })
+        Ok(Self {
+            font: FontRef::new(FONT).context("the embedded font can't be read")?,
+        })
     }
 
     fn glyph(&self, c: char) -> Result<u32> {
-        let glyph = self.font.charmap().map(c).with_context(|| format!("the embedded font lacks {c:?}"))?;
+        let glyph = self
+            .font
+            .charmap()
+            .map(c)
+            .with_context(|| format!("the embedded font lacks {c:?}"))?;
         Ok(glyph.to_u32())
     }
 
     /// Width in thousandths of the font size.
     fn width(&self, c: char) -> Result<f32> {
-        let metrics = self.font.glyph_metrics(Size::new(1000.0), LocationRef::default());
-        let glyph = self.font.charmap().map(c).with_context(|| format!("the embedded font lacks {c:?}"))?;
-        metrics.advance_width(glyph).with_context(|| format!("the embedded font has no width for {c:?}"))
+        let metrics = self
+            .font
+            .glyph_metrics(Size::new(1000.0), LocationRef::default());
+        let glyph = self
+            .font
+            .charmap()
+            .map(c)
+            .with_context(|| format!("the embedded font lacks {c:?}"))?;
+        metrics
+            .advance_width(glyph)
+            .with_context(|| format!("the embedded font has no width for {c:?}"))
     }
 
     fn characters() -> Vec<char> {
@@ -146,7 +167,10 @@ fn page_content(face: &Face) -> Result<String> {
         for c in line.text.chars() {
             glyphs.push_str(&format!("{:04X}", face.glyph(c)?));
         }
-        out.push_str(&format!("/F1 {} Tf 1 0 0 1 {:.2} {y:.2} Tm <{glyphs}> Tj\n", line.size, line.left));
+        out.push_str(&format!(
+            "/F1 {} Tf 1 0 0 1 {:.2} {y:.2} Tm <{glyphs}> Tj\n",
+            line.size, line.left
+        ));
     }
     out.push_str("ET\n");
     Ok(out)
@@ -164,14 +188,20 @@ fn layout(face: &Face) -> Result<Vec<Line>> {
         for (n, text) in wrap(face, text, size)?.into_iter().enumerate() {
             let centred = (PAGE.0 - measure(face, &text, size)?) / 2.0;
             let left = if i == 0 { centred } else { MARGIN };
-            lines.push(Line { text, size, left, above: if n == 0 { above } else { 0.0 } });
+            lines.push(Line {
+                text,
+                size,
+                left,
+                above: if n == 0 { above } else { 0.0 },
+            });
         }
     }
     Ok(lines)
 }
 
 fn measure(face: &Face, text: &str, size: f32) -> Result<f32> {
-    text.chars().try_fold(0.0, |sum, c| Ok(sum + face.width(c)? * size / 1000.0))
+    text.chars()
+        .try_fold(0.0, |sum, c| Ok(sum + face.width(c)? * size / 1000.0))
 }
 
 /// Breaks at the right margin; a full stop, comma or closing bracket never starts a line (行頭禁則).
@@ -201,7 +231,11 @@ mod tests {
     #[test]
     fn the_font_has_every_character_and_the_text_fits_one_page() {
         let face = Face::load().unwrap();
-        let height: f32 = layout(&face).unwrap().iter().map(|l| l.above + l.size * LEADING).sum();
+        let height: f32 = layout(&face)
+            .unwrap()
+            .iter()
+            .map(|l| l.above + l.size * LEADING)
+            .sum();
         assert!(height < PAGE.1 - 2.0 * MARGIN, "{height}");
         assert_eq!(contract().unwrap(), contract().unwrap());
     }

@@ -8,9 +8,13 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Random as _, SigAlg};
 use csc_client::loopback::{Listener, PageLang};
-use csc_client::{AuthorizeParams, Client, ClientCredentials, ClientError, HttpOptions, Provider, choose_alg, wire_alg};
+use csc_client::{
+    AuthorizeParams, Client, ClientCredentials, ClientError, HttpOptions, Provider, choose_alg,
+    wire_alg,
+};
 use csc_types::{
-    Credential, DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization,
+    Credential, DocumentDigest, HashType, Purpose, SecretText, SignHashRequest,
+    SignatureAuthorization,
 };
 use serde_json::{Value, json};
 use signing_job::{HttpFetch, Names, Prepared, Request, TimeStamping, Trust};
@@ -58,24 +62,51 @@ struct Session<'a> {
 /// [`Failure`]; nothing was signed then, or the message says so.
 pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     let pem = crate::verify::read_pem(&sign.trust)?;
-    let trust = Trust::from_pem(&pem)
-        .map_err(|e| input("trust-file", format!("the trust anchors can't be read: {e}"), "give PEM certificates"))?;
+    let trust = Trust::from_pem(&pem).map_err(|e| {
+        input(
+            "trust-file",
+            format!("the trust anchors can't be read: {e}"),
+            "give PEM certificates",
+        )
+    })?;
     for file in &sign.files {
-        signing_job::look(file).map_err(|e| input(e.code(), format!("{}: {e}", file.display()), "choose another file"))?;
+        signing_job::look(file).map_err(|e| {
+            input(
+                e.code(),
+                format!("{}: {e}", file.display()),
+                "choose another file",
+            )
+        })?;
     }
-    let http = HttpOptions { extra_roots_pem: Some(pem.into_bytes()), ..HttpOptions::default() };
-    let credentials = ClientCredentials { client_id: sign.client.clone(), client_secret: secret(&sign)? };
+    let http = HttpOptions {
+        extra_roots_pem: Some(pem.into_bytes()),
+        ..HttpOptions::default()
+    };
+    let credentials = ClientCredentials {
+        client_id: sign.client.clone(),
+        client_secret: secret(&sign)?,
+    };
     let client = Client::new(&base_url(&sign.url), credentials, &http).map_err(|e| service(&e))?;
     let provider = client.discover().await.map_err(|e| service(&e))?;
-    let listener = Listener::bind(PageLang::En).await.map_err(|e| Failure::from(anyhow::Error::from(e)))?;
-    let session = Session { client: &client, provider, listener, browser: sign.browser, out };
+    let listener = Listener::bind(PageLang::En)
+        .await
+        .map_err(|e| Failure::from(anyhow::Error::from(e)))?;
+    let session = Session {
+        client: &client,
+        provider,
+        listener,
+        browser: sign.browser,
+        out,
+    };
 
     let token = session.authorize(Purpose::Service, "log in").await?;
     let all = client.credentials(&token).await.map_err(|e| service(&e))?;
     let (credential, alg) = pick(all, sign.key.as_deref())?;
     let jobs = prepare(&sign, &credential, alg)?;
     let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
-    out.note(&format!("{count} file(s) hashed here; they don't leave this machine"));
+    out.note(&format!(
+        "{count} file(s) hashed here; they don't leave this machine"
+    ));
     let digests = jobs.iter().map(|job| DocumentDigest {
         hash: job.prepared.hash_to_sign().to_vec(),
         label: Some(job.names.object.clone()),
@@ -88,20 +119,33 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         digests: digests.collect(),
         hash_algorithm: Some(alg.hash()),
     };
-    let token = session.authorize(Purpose::Credential(asked), "approve").await?;
-    let wire = wire_alg(alg, &credential.key)
-        .ok_or_else(|| input("algorithm", "the key has no algorithm that this program knows", "choose another --key"))?;
+    let token = session
+        .authorize(Purpose::Credential(asked), "approve")
+        .await?;
+    let wire = wire_alg(alg, &credential.key).ok_or_else(|| {
+        input(
+            "algorithm",
+            "the key has no algorithm that this program knows",
+            "choose another --key",
+        )
+    })?;
     let request = SignHashRequest {
         credential_id: credential.credential_id.clone().unwrap_or_default(),
         sad: None,
-        hashes: jobs.iter().map(|job| job.prepared.hash_to_sign().to_vec()).collect(),
+        hashes: jobs
+            .iter()
+            .map(|job| job.prepared.hash_to_sign().to_vec())
+            .collect(),
         hash_algorithm_oid: Some(wire.hash_algorithm_oid),
         sign_algo: wire.sign_algo,
         sign_algo_params: wire.sign_algo_params,
         client_data: None,
     };
     let once = SystemRandom.digest32().to_string();
-    let values = client.sign_hash(&token, &request, &once).await.map_err(|e| service(&e))?;
+    let values = client
+        .sign_hash(&token, &request, &once)
+        .await
+        .map_err(|e| service(&e))?;
     let fetch = HttpFetch::new(http.build().map_err(|e| service(&e))?, true);
     finish(jobs, values, &trust, &fetch, sign.tsa.as_deref(), out).await
 }
@@ -115,12 +159,20 @@ struct Job {
 
 fn prepare(sign: &Sign, credential: &Credential, alg: SigAlg) -> Result<Vec<Job>, Failure> {
     let chain = credential.cert.der().ok_or_else(|| {
-        input("no-certificate", "the service gives no certificate for this key", "ask the service's operator")
+        input(
+            "no-certificate",
+            "the service gives no certificate for this key",
+            "ask the service's operator",
+        )
     })?;
     let mut jobs = Vec::new();
     for file in &sign.files {
         let beside = || file.parent().map(Path::to_path_buf).unwrap_or_default();
-        let target = sign.out_dir.clone().unwrap_or_else(beside).join(signed_name(file));
+        let target = sign
+            .out_dir
+            .clone()
+            .unwrap_or_else(beside)
+            .join(signed_name(file));
         let request = Request {
             input: file.clone(),
             output: target.clone(),
@@ -132,10 +184,27 @@ fn prepare(sign: &Sign, credential: &Credential, alg: SigAlg) -> Result<Vec<Job>
             location: None,
             field_name: None,
         };
-        let prepared = signing_job::prepare(&request)
-            .map_err(|e| input(e.code(), format!("{}: {e}", file.display()), "choose another file, or another --out"))?;
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        jobs.push(Job { names: Names { object: name(file), document: name(&target) }, target, prepared });
+        let prepared = signing_job::prepare(&request).map_err(|e| {
+            input(
+                e.code(),
+                format!("{}: {e}", file.display()),
+                "choose another file, or another --out",
+            )
+        })?;
+        let name = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        jobs.push(Job {
+            names: Names {
+                object: name(file),
+                document: name(&target),
+            },
+            target,
+            prepared,
+        });
     }
     Ok(jobs)
 }
@@ -148,15 +217,22 @@ async fn finish(
     tsa: Option<&str>,
     out: Out,
 ) -> Result<Exit, Failure> {
-    let stamping =
-        tsa.map(|url| TimeStamping { fetch, url, anchors: trust.tsa_anchors(), random: &SystemRandom });
+    let stamping = tsa.map(|url| TimeStamping {
+        fetch,
+        url,
+        anchors: trust.tsa_anchors(),
+        random: &SystemRandom,
+    });
     let total = jobs.len();
     let mut results: Vec<Value> = Vec::new();
     for (job, value) in jobs.into_iter().zip(values) {
         match job.prepared.finish(&value, stamping.as_ref()).await {
             Ok(signed) => {
-                let checked = signing_job::check(&signed.path, trust, fetch, SystemClock.now()).await;
-                let outcome = checked.ok().and_then(|checked| checked.outcome(&job.names, &signed, true));
+                let checked =
+                    signing_job::check(&signed.path, trust, fetch, SystemClock.now()).await;
+                let outcome = checked
+                    .ok()
+                    .and_then(|checked| checked.outcome(&job.names, &signed, true));
                 let mut value = serde_json::to_value(&outcome).unwrap_or_default();
                 value["signed_document"] = job.target.display().to_string().into();
                 out.say(&table_a1(&value, &job.target.display().to_string(), None));
@@ -169,7 +245,10 @@ async fn finish(
         }
     }
     let signed = results.iter().filter(|r| r["result"] == "signed").count();
-    out.say(&format!("{}  {signed} of {total} signed", if signed == total { "OK" } else { "NG" }));
+    out.say(&format!(
+        "{}  {signed} of {total} signed",
+        if signed == total { "OK" } else { "NG" }
+    ));
     out.object(&json!({"schema": "natsuin.sign/1", "ok": signed == total, "results": results}));
     Ok(match signed {
         n if n == total => Exit::Good,
@@ -182,17 +261,30 @@ impl Session<'_> {
     /// Sends the person's browser to the service and waits for it to come back.
     async fn authorize(&self, purpose: Purpose, what: &str) -> Result<SecretText, Failure> {
         let redirect_uri = self.listener.redirect_uri();
-        let params = AuthorizeParams { purpose, redirect_uri: &redirect_uri, lang: None, description: None };
-        let pending = self.client.authorize(&self.provider, &params, &SystemRandom).await.map_err(|e| service(&e))?;
+        let params = AuthorizeParams {
+            purpose,
+            redirect_uri: &redirect_uri,
+            lang: None,
+            description: None,
+        };
+        let pending = self
+            .client
+            .authorize(&self.provider, &params, &SystemRandom)
+            .await
+            .map_err(|e| service(&e))?;
         self.out.note(&format!("To {what}, open: {}", pending.url));
         if self.browser && !open(pending.url.as_str()) {
-            self.out.note("(no browser could be started; open the address yourself)");
+            self.out
+                .note("(no browser could be started; open the address yourself)");
         }
         let waited = tokio::time::timeout(PATIENCE, self.listener.wait(&pending)).await;
         let callback = waited
             .map_err(|_| declined("nobody came back from the browser within ten minutes"))?
             .map_err(|e| Failure::from(anyhow::Error::from(e)))?;
-        let token = self.client.exchange(&self.provider, &pending, &callback).await;
+        let token = self
+            .client
+            .exchange(&self.provider, &pending, &callback)
+            .await;
         token.map(|t| t.access_token).map_err(|error| match error {
             ClientError::Refused(_) => declined("it was not approved in the browser"),
             other => service(&other),
@@ -202,7 +294,10 @@ impl Session<'_> {
 
 /// Starts the person's browser.
 fn open(url: &str) -> bool {
-    let command = std::process::Command::new("xdg-open").arg(url).stderr(std::process::Stdio::null()).spawn();
+    let command = std::process::Command::new("xdg-open")
+        .arg(url)
+        .stderr(std::process::Stdio::null())
+        .spawn();
     command.is_ok()
 }
 
@@ -216,25 +311,47 @@ fn pick(all: Vec<Credential>, wanted: Option<&str>) -> Result<(Credential, SigAl
         .collect();
     match usable.len() {
         1 => Ok(usable.remove(0)),
-        0 => Err(input("no-key", "there is no key that can sign here", "see your keys in the service's portal")),
+        0 => Err(input(
+            "no-key",
+            "there is no key that can sign here",
+            "see your keys in the service's portal",
+        )),
         _ => {
-            let ids: Vec<_> = usable.iter().filter_map(|(c, _)| c.credential_id.as_deref()).collect();
-            Err(input("several-keys", format!("several keys can sign: {}", ids.join(", ")), "choose one with --key"))
+            let ids: Vec<_> = usable
+                .iter()
+                .filter_map(|(c, _)| c.credential_id.as_deref())
+                .collect();
+            Err(input(
+                "several-keys",
+                format!("several keys can sign: {}", ids.join(", ")),
+                "choose one with --key",
+            ))
         }
     }
 }
 
 fn secret(sign: &Sign) -> Result<Option<SecretText>, Failure> {
-    let Some(file) = &sign.secret_file else { return Ok(None) };
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| input("secret-file", format!("{} can't be read: {e}", file.display()), "name a readable file"))?;
+    let Some(file) = &sign.secret_file else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        input(
+            "secret-file",
+            format!("{} can't be read: {e}", file.display()),
+            "name a readable file",
+        )
+    })?;
     Ok(Some(SecretText::new(text.trim_end().to_owned())))
 }
 
 /// `https://host` is short for `https://host/csc/v2`.
 fn base_url(url: &str) -> String {
     let url = url.trim_end_matches('/');
-    if url.contains("/csc/") { url.to_owned() } else { format!("{url}/csc/v2") }
+    if url.contains("/csc/") {
+        url.to_owned()
+    } else {
+        format!("{url}/csc/v2")
+    }
 }
 
 fn input(code: &'static str, what: impl Into<String>, remedy: &str) -> Failure {
@@ -242,12 +359,26 @@ fn input(code: &'static str, what: impl Into<String>, remedy: &str) -> Failure {
 }
 
 fn declined(what: &str) -> Failure {
-    Failure::new(Exit::Declined, "declined", format!("{what}. Nothing was signed."), "run the command again to start anew")
+    Failure::new(
+        Exit::Declined,
+        "declined",
+        format!("{what}. Nothing was signed."),
+        "run the command again to start anew",
+    )
 }
 
 fn service(error: &ClientError) -> Failure {
-    let exit = if error.is_refusal() { Exit::Declined } else { Exit::Unreachable };
-    Failure::new(exit, "service", format!("{error}. Nothing was signed."), "check --url and --trust; look at your history at the service")
+    let exit = if error.is_refusal() {
+        Exit::Declined
+    } else {
+        Exit::Unreachable
+    };
+    Failure::new(
+        exit,
+        "service",
+        format!("{error}. Nothing was signed."),
+        "check --url and --trust; look at your history at the service",
+    )
 }
 
 #[cfg(test)]
@@ -257,6 +388,9 @@ mod tests {
     #[test]
     fn a_host_is_short_for_the_newest_api() {
         assert_eq!(base_url("https://a.example/"), "https://a.example/csc/v2");
-        assert_eq!(base_url("https://a.example/x/csc/v2"), "https://a.example/x/csc/v2");
+        assert_eq!(
+            base_url("https://a.example/x/csc/v2"),
+            "https://a.example/x/csc/v2"
+        );
     }
 }

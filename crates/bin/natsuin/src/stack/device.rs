@@ -32,13 +32,29 @@ impl Authenticator for Device {
             return Err(AuthenticatorError::NoCredential);
         }
         match passkey.prove(request.challenge) {
-            Ok(Proof::Passkey { id, auth_data, client_data, sig, .. }) => Ok(Assertion { id, auth_data, client_data, sig }),
+            Ok(Proof::Passkey {
+                id,
+                auth_data,
+                client_data,
+                sig,
+                ..
+            }) => Ok(Assertion {
+                id,
+                auth_data,
+                client_data,
+                sig,
+            }),
             _ => Err(AuthenticatorError::Refused),
         }
     }
 
-    fn create(&mut self, request: &CreatePasskey<'_>) -> Result<PasskeyRegistration, AuthenticatorError> {
+    fn create(
+        &mut self,
+        request: &CreatePasskey<'_>,
+    ) -> Result<PasskeyRegistration, AuthenticatorError> {
         let mut passkey = self.0.lock().map_err(|_| AuthenticatorError::Refused)?;
-        passkey.register(request.challenge).map_err(|_| AuthenticatorError::Refused)
+        passkey
+            .register(request.challenge)
+            .map_err(|_| AuthenticatorError::Refused)
     }
 }

@@ -23,7 +23,11 @@ impl DataDir {
         let this = Self(path.to_owned());
         for folder in ["", "ca", "cm", "sam", "ssa", "sca", "witness"] {
             let folder = path.join(folder);
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| unusable(&folder, &e))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(|e| unusable(&folder, &e))?;
         }
         let probe = path.join(".writable");
         fs::write(&probe, b"").map_err(|e| unusable(path, &e))?;
@@ -105,7 +109,12 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Trouble> {
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     let beside = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)

@@ -31,13 +31,21 @@ pub struct EnrolledSigner {
     pub shown: DevSigner,
 }
 
-const CLIENTS: [(&str, &str); 3] =
-    [("demo-app", "みなと商事「電子契約」"), ("test-client", "Test client"), ("natsuin-cli", "Natsuin command line")];
+const CLIENTS: [(&str, &str); 3] = [
+    ("demo-app", "みなと商事「電子契約」"),
+    ("test-client", "Test client"),
+    ("natsuin-cli", "Natsuin command line"),
+];
 
 /// The clients as the SAM itself knows them, so that pages can say whose name they show.
 pub(super) fn known_clients() -> BTreeMap<ClientId, KnownClient> {
     let known = CLIENTS.iter().filter_map(|(id, name)| {
-        Some((ClientId::parse(*id).ok()?, KnownClient { name: (*name).to_owned() }))
+        Some((
+            ClientId::parse(*id).ok()?,
+            KnownClient {
+                name: (*name).to_owned(),
+            },
+        ))
     });
     known.collect()
 }
@@ -50,7 +58,10 @@ impl Stack {
             let redirect_uris = match id {
                 "demo-app" => vec![format!("{}/callback", self.sca_url)],
                 "natsuin-cli" => vec!["http://127.0.0.1/callback".to_owned()],
-                _ => vec!["http://localhost/callback".to_owned(), "http://127.0.0.1:8080/callback".to_owned()],
+                _ => vec![
+                    "http://localhost/callback".to_owned(),
+                    "http://127.0.0.1:8080/callback".to_owned(),
+                ],
             };
             match self.client(id) {
                 Some(known) if known.redirect_uris == redirect_uris => continue,
@@ -70,7 +81,11 @@ impl Stack {
                 native,
                 public: native,
             };
-            let made = self.ssa.create_client(&client).await.map_err(|e| trouble(&e.to_string()))?;
+            let made = self
+                .ssa
+                .create_client(&client)
+                .await
+                .map_err(|e| trouble(&e.to_string()))?;
             self.state.clients.push(DevClient {
                 client_id: id.to_owned(),
                 client_secret: made.secret.map(|s| s.expose().to_owned()),
@@ -91,7 +106,11 @@ impl Stack {
                 continue;
             }
             let pin = SecretBytes::from(self.password("pin"));
-            let new = NewSigner { login, name, keys: &[KeyAlg::Rsa3072, KeyAlg::P256] };
+            let new = NewSigner {
+                login,
+                name,
+                keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
+            };
             let mut enrolled = self.enrol(&new, NewFactors::PinTotp(&pin)).await?;
             enrolled.shown.pin = String::from_utf8_lossy(pin.expose()).into_owned();
             self.state.signers.push(enrolled.shown);
@@ -104,8 +123,14 @@ impl Stack {
     ///
     /// # Errors
     /// [`Trouble`].
-    pub async fn enrol(&self, new: &NewSigner<'_>, factors: NewFactors<'_>) -> Result<EnrolledSigner, Trouble> {
-        let failed = |e: &dyn std::fmt::Display| trouble(&format!("{} could not be enrolled: {e}", new.login));
+    pub async fn enrol(
+        &self,
+        new: &NewSigner<'_>,
+        factors: NewFactors<'_>,
+    ) -> Result<EnrolledSigner, Trouble> {
+        let failed = |e: &dyn std::fmt::Display| {
+            trouble(&format!("{} could not be enrolled: {e}", new.login))
+        };
         let password = self.password("pw");
         let user = self.ssa.create_user(NewUser {
             login: new.login.to_owned(),
@@ -113,8 +138,15 @@ impl Stack {
             password: SecretBytes::from(password.clone()),
         });
         let user = user.await.map_err(|e| failed(&e))?;
-        let (voucher, seed) = self.invite_and_enrol(new, &user.person, factors).await.map_err(|e| failed(&e))?;
-        let enrolled = self.ssa.complete_enrolment(&voucher).await.map_err(|e| failed(&e))?;
+        let (voucher, seed) = self
+            .invite_and_enrol(new, &user.person, factors)
+            .await
+            .map_err(|e| failed(&e))?;
+        let enrolled = self
+            .ssa
+            .complete_enrolment(&voucher)
+            .await
+            .map_err(|e| failed(&e))?;
         let credentials = self.credentials(&user.person).await?;
         drop(enrolled);
         Ok(EnrolledSigner {
@@ -123,7 +155,9 @@ impl Stack {
                 password,
                 login_totp_secret: user.totp_secret.expose().to_owned(),
                 pin: String::new(),
-                totp_secret: seed.map(|s| String::from_utf8_lossy(s.expose()).into_owned()).unwrap_or_default(),
+                totp_secret: seed
+                    .map(|s| String::from_utf8_lossy(s.expose()).into_owned())
+                    .unwrap_or_default(),
                 credentials,
             },
         })
@@ -159,7 +193,11 @@ impl Stack {
     }
 
     async fn credentials(&self, person: &PersonId) -> Result<Vec<DevCredential>, Trouble> {
-        let keys = self.ssa.keys_of(person).await.map_err(|e| trouble(&e.to_string()))?;
+        let keys = self
+            .ssa
+            .keys_of(person)
+            .await
+            .map_err(|e| trouble(&e.to_string()))?;
         Ok(keys
             .into_iter()
             .map(|key| DevCredential {
@@ -180,5 +218,9 @@ impl Stack {
 }
 
 fn trouble(what: &str) -> Trouble {
-    Trouble::new("dev-seed", what.to_owned(), "start with an empty --data directory")
+    Trouble::new(
+        "dev-seed",
+        what.to_owned(),
+        "start with an empty --data directory",
+    )
 }

@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result, bail};
 use core_types::rpc::Method;
 use core_types::{Clock, Digest32, Random, SecretBytes};
-use sap::messages::{Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest, SapRefusal};
+use sap::messages::{
+    Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest, SapRefusal,
+};
 use sic_core::{Authenticator, Totp, Trust, TrustedSam, Voucher};
 
 /// The signer's side at one gateway.
@@ -44,8 +46,16 @@ impl Factors<'_> {
 }
 
 impl Sic<'_> {
-    async fn call<M: Method<Refusal = SapRefusal>>(&self, request: &M::Request) -> Result<M::Response> {
-        let answer = self.http.post(format!("{}{}", self.origin, M::PATH)).json(request).send().await?;
+    async fn call<M: Method<Refusal = SapRefusal>>(
+        &self,
+        request: &M::Request,
+    ) -> Result<M::Response> {
+        let answer = self
+            .http
+            .post(format!("{}{}", self.origin, M::PATH))
+            .json(request)
+            .send()
+            .await?;
         let status = answer.status().as_u16();
         let body = answer.bytes().await?;
         match status {
@@ -74,7 +84,9 @@ impl Sic<'_> {
         let now = self.clock.now();
         let request = match factors {
             Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
-            Factors::PinTotp { pin, totp } => confirmed.pin_totp(pin, &totp.code(now), now, self.random)?,
+            Factors::PinTotp { pin, totp } => {
+                confirmed.pin_totp(pin, &totp.code(now), now, self.random)?
+            }
         };
         Ok(self.call::<Approve>(&request).await?.return_uri)
     }
@@ -83,7 +95,11 @@ impl Sic<'_> {
     ///
     /// # Errors
     /// When the act isn't genuine, or the SAM refuses.
-    pub async fn enrol(&self, voucher: Voucher, factors: NewFactors<'_>) -> Result<Option<SecretBytes>> {
+    pub async fn enrol(
+        &self,
+        voucher: Voucher,
+        factors: NewFactors<'_>,
+    ) -> Result<Option<SecretBytes>> {
         let opened = self.call::<EnrolOpen>(&voucher.open()).await?;
         let review = self.sam().await?.enrol_act(opened, self.clock.now())?;
         let enrolling = review.confirm(voucher)?;

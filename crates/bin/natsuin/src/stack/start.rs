@@ -116,12 +116,23 @@ struct Listeners {
 
 impl Listeners {
     async fn bind(first: u16, last: Ports) -> Result<(Self, Ports), Trouble> {
-        let nth = |n: u16, before: u16| if first == 0 { before } else { first.saturating_add(n) };
+        let nth = |n: u16, before: u16| {
+            if first == 0 {
+                before
+            } else {
+                first.saturating_add(n)
+            }
+        };
         let ssa = listener(nth(0, last.ssa), first == 0).await?;
         let sic = listener(nth(1, last.sic), first == 0).await?;
         let sca = listener(nth(2, last.sca), first == 0).await?;
         let ca = listener(nth(3, last.ca), first == 0).await?;
-        let ports = Ports { ssa: port(&ssa)?, sic: port(&sic)?, sca: port(&sca)?, ca: port(&ca)? };
+        let ports = Ports {
+            ssa: port(&ssa)?,
+            sic: port(&sic)?,
+            sca: port(&sca)?,
+            ca: port(&ca)?,
+        };
         Ok((Self { ssa, sic, sca, ca }, ports))
     }
 }
@@ -137,7 +148,13 @@ async fn listener(port: u16, any: bool) -> Result<TcpListener, Trouble> {
 
 fn port(listener: &TcpListener) -> Result<u16, Trouble> {
     let addr = listener.local_addr();
-    addr.map(|a| a.port()).map_err(|e| Trouble::new("cannot-listen", format!("a socket has no address: {e}"), "start again"))
+    addr.map(|a| a.port()).map_err(|e| {
+        Trouble::new(
+            "cannot-listen",
+            format!("a socket has no address: {e}"),
+            "start again",
+        )
+    })
 }
 
 /// What the steps of a start share.
@@ -154,33 +171,59 @@ struct Kit {
 }
 
 impl Kit {
-    async fn open(&self, zone: &'static str, tables: &[store_kit::Migrations]) -> Result<Store, Trouble> {
+    async fn open(
+        &self,
+        zone: &'static str,
+        tables: &[store_kit::Migrations],
+    ) -> Result<Store, Trouble> {
         let url = match &self.store {
-            StoreChoice::Embedded => format!("sqlite:{}", self.data.join(&format!("{zone}/{zone}.db")).display()),
+            StoreChoice::Embedded => format!(
+                "sqlite:{}",
+                self.data.join(&format!("{zone}/{zone}.db")).display()
+            ),
             StoreChoice::Postgres(url) => url.clone(),
         };
         let url = StoreUrl::parse(&url).map_err(|e| store_trouble(zone, &e))?;
-        Store::open(&url, zone, tables, self.random.as_ref()).await.map_err(|e| store_trouble(zone, &e))
+        Store::open(&url, zone, tables, self.random.as_ref())
+            .await
+            .map_err(|e| store_trouble(zone, &e))
     }
 
-    async fn log(&mut self, zone: &'static str, log: AuditLog, store: &Store) -> Result<(), Trouble> {
+    async fn log(
+        &mut self,
+        zone: &'static str,
+        log: AuditLog,
+        store: &Store,
+    ) -> Result<(), Trouble> {
         let key = log_key_in(&self.data, zone, self.random.as_ref())?;
-        self.data.keep(&format!("witness/{zone}.pub"), &key.public())?;
+        self.data
+            .keep(&format!("witness/{zone}.pub"), &key.public())?;
         let witness = Some(self.data.join(&format!("witness/{zone}.txt")));
         let opened = Sequencer::open(log, key, witness, store).await;
         let sequencer = Arc::new(opened.map_err(|e| audit_trouble(zone, &e))?);
-        self.zones.push(Zone { name: zone, sequencer, store: store.clone() });
+        self.zones.push(Zone {
+            name: zone,
+            sequencer,
+            store: store.clone(),
+        });
         Ok(())
     }
 
     fn identity(&self, name: &str) -> Result<Identity, Trouble> {
-        self.ca.service_cert(name, &[name, "localhost"]).map_err(|e| ca_trouble(&e))
+        self.ca
+            .service_cert(name, &[name, "localhost"])
+            .map_err(|e| ca_trouble(&e))
     }
 
     /// A listener between zones; answers with its base URL.
     async fn mutual(&mut self, name: &str, router: Router) -> Result<String, Trouble> {
         let config = tls::mutual_server(&self.identity(name)?, &self.internal_ca)?;
-        let running = serve(listener(0, true).await?, router, Some(config), self.shutdown.clone())?;
+        let running = serve(
+            listener(0, true).await?,
+            router,
+            Some(config),
+            self.shutdown.clone(),
+        )?;
         let url = format!("https://localhost:{}", running.addr.port());
         self.running.push(running);
         Ok(url)
@@ -192,7 +235,11 @@ impl Kit {
 
     fn inside(&self, as_whom: &str) -> Result<HttpOptions, Trouble> {
         let identity = Some(self.identity(as_whom)?);
-        Ok(HttpOptions { ca_pem: Some(self.internal_ca.clone()), identity, ..HttpOptions::default() })
+        Ok(HttpOptions {
+            ca_pem: Some(self.internal_ca.clone()),
+            identity,
+            ..HttpOptions::default()
+        })
     }
 }
 
@@ -201,7 +248,10 @@ impl Stack {
     ///
     /// # Errors
     /// [`Trouble`]: what happened and what to do.
-    pub async fn start(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Self, Trouble> {
+    pub async fn start(
+        options: &Options,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, Trouble> {
         tls::install_provider();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -216,10 +266,18 @@ impl Stack {
         let sca_url = format!("{scheme}://localhost:{}", ports.sca);
         let ca_url = format!("{scheme}://localhost:{}", ports.ca);
 
-        let opened = DevCa::open(&data.join("ca"), Urls::under(&ca_url), clock.clone(), random.clone());
+        let opened = DevCa::open(
+            &data.join("ca"),
+            Urls::under(&ca_url),
+            clock.clone(),
+            random.clone(),
+        );
         let ca = Arc::new(opened.map_err(|e| ca_trouble(&e))?);
         let public_tls = if options.tls {
-            Some(tls::public_server(&ca.localhost_cert(&["localhost", "sic.localhost"]).map_err(|e| ca_trouble(&e))?)?)
+            Some(tls::public_server(
+                &ca.localhost_cert(&["localhost", "sic.localhost"])
+                    .map_err(|e| ca_trouble(&e))?,
+            )?)
         } else {
             None
         };
@@ -236,7 +294,8 @@ impl Stack {
             running: Vec::new(),
             zones: Vec::new(),
         };
-        let public = |listener, router| serve(listener, router, public_tls.clone(), shutdown.clone());
+        let public =
+            |listener, router| serve(listener, router, public_tls.clone(), shutdown.clone());
         let tenant = TenantId::parse("dev").map_err(|_| bug("tenant"))?;
         progress("ca");
         let running = public(listeners.ca, dev_ca::routes::public(ca.clone()))?;
@@ -250,7 +309,10 @@ impl Stack {
             sam: SAM.to_owned(),
             node: "sam-1".to_owned(),
             tenant: tenant.clone(),
-            relying_party: RelyingParty { origin: sic_url.clone(), rp_id: "sic.localhost".to_owned() },
+            relying_party: RelyingParty {
+                origin: sic_url.clone(),
+                rp_id: "sic.localhost".to_owned(),
+            },
             return_prefixes: vec![format!("{ssa_url}/")],
             registration_authorities: vec![ra_key],
             issuers: vec![ca.root().der().to_vec()],
@@ -259,7 +321,8 @@ impl Stack {
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
         };
-        let (sam_for_ssa, sam_for_sic, sam) = start_sam(&mut kit, config, &module_url, root_pin).await?;
+        let (sam_for_ssa, sam_for_sic, sam) =
+            start_sam(&mut kit, config, &module_url, root_pin).await?;
         let root = sam.root().clone();
         state.root = Some(root.clone());
         data.save("state.json", &state)?;
@@ -271,28 +334,51 @@ impl Stack {
         gateway.dev = true;
         gateway.help = Some(ssa_url.clone());
         if options.load {
-            gateway.rate = Rate { burst: u32::MAX, per_minute: u32::MAX };
+            gateway.rate = Rate {
+                burst: u32::MAX,
+                per_minute: u32::MAX,
+            };
         }
         let forward = kit.client(&sam_for_sic, NAME_SIC)?;
-        kit.running.push(public(listeners.sic, sic_gateway::router(gateway, forward, clock.clone()))?);
+        kit.running.push(public(
+            listeners.sic,
+            sic_gateway::router(gateway, forward, clock.clone()),
+        )?);
         progress("sic");
 
-        let ra = Arc::new(Ra::new(ca.clone(), SAM, vec![root]).map_err(|_| bug("registration authority"))?);
-        let ra_url = kit.mutual("ra.natsuin.internal", dev_ca::routes::ra(ra.clone())).await?;
+        let ra = Arc::new(
+            Ra::new(ca.clone(), SAM, vec![root]).map_err(|_| bug("registration authority"))?,
+        );
+        let ra_url = kit
+            .mutual("ra.natsuin.internal", dev_ca::routes::ra(ra.clone()))
+            .await?;
         let ssa = start_ssa(&mut kit, &ssa_url, &sic_url, &tenant, &sam_for_ssa, &ra_url).await?;
         kit.running.push(public(listeners.ssa, ssa.router())?);
         progress("ssa");
 
-        let anchors = std::fs::read_to_string(ca.trust_anchors_file())
-            .map_err(|e| Trouble::new("data-dir", format!("the trust anchors can't be read: {e}"), "check --data"))?;
-        let http_options = HttpOptions { ca_pem: Some(anchors.clone()), ..HttpOptions::default() };
+        let anchors = std::fs::read_to_string(ca.trust_anchors_file()).map_err(|e| {
+            Trouble::new(
+                "data-dir",
+                format!("the trust anchors can't be read: {e}"),
+                "check --data",
+            )
+        })?;
+        let http_options = HttpOptions {
+            ca_pem: Some(anchors.clone()),
+            ..HttpOptions::default()
+        };
         let http = service_kit::http::client(&http_options)?;
         let (failed_sender, failed) = watch::channel(None);
         let sequencers = kit.zones.clone();
         background(&kit, sam, failed_sender);
         let running = std::mem::take(&mut kit.running);
         let mut stack = Self {
-            ports: vec![("ssa", ports.ssa), ("sic", ports.sic), ("sca", ports.sca), ("ca", ports.ca)],
+            ports: vec![
+                ("ssa", ports.ssa),
+                ("sic", ports.sic),
+                ("sca", ports.sca),
+                ("ca", ports.ca),
+            ],
             ssa_url,
             sic_url,
             sca_url,
@@ -321,7 +407,9 @@ impl Stack {
     }
 
     fn sca_router(&self, anchors: &str) -> Result<Router, Trouble> {
-        let client = self.client("demo-app").ok_or_else(|| bug("the application's client"))?;
+        let client = self
+            .client("demo-app")
+            .ok_or_else(|| bug("the application's client"))?;
         let credentials = ClientCredentials {
             client_id: client.client_id.clone(),
             client_secret: client.client_secret.clone().map(SecretText::new),
@@ -337,7 +425,8 @@ impl Stack {
         config.anchors_pem = anchors.to_owned();
         config.private_network = true;
         config.dev = true;
-        sca_web::router(config).map_err(|e| Trouble::new("bad-config", e.to_string(), "check --data and --port"))
+        sca_web::router(config)
+            .map_err(|e| Trouble::new("bad-config", e.to_string(), "check --data and --port"))
     }
 
     /// A registered client by id.
@@ -406,18 +495,35 @@ pub fn log_key(data: &std::path::Path, zone: &'static str) -> Result<LogKey, Tro
 
 fn log_key_in(data: &DataDir, zone: &'static str, random: &dyn Random) -> Result<LogKey, Trouble> {
     let seed = data.secret(&format!("{zone}/log.key"), random)?;
-    LogKey::from_seed(&format!("natsuin.localhost/{zone}"), &seed).map_err(|e| audit_trouble(zone, &e))
+    LogKey::from_seed(&format!("natsuin.localhost/{zone}"), &seed)
+        .map_err(|e| audit_trouble(zone, &e))
 }
 
 async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
     let store = kit.open("cm", cm_core::MIGRATIONS).await?;
     let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
     let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
-    let config = ModuleConfig { sam: SAM.to_owned(), node: "cm-1".to_owned(), max_uses: MAX_USES };
+    let config = ModuleConfig {
+        sam: SAM.to_owned(),
+        node: "cm-1".to_owned(),
+        max_uses: MAX_USES,
+    };
     let backend = Arc::new(SoftBackend);
-    let started = Module::start(config, backend, store.clone(), &root, kit.clock.clone(), kit.random.clone()).await;
+    let started = Module::start(
+        config,
+        backend,
+        store.clone(),
+        &root,
+        kit.clock.clone(),
+        kit.random.clone(),
+    )
+    .await;
     let module = Arc::new(started.map_err(|e| {
-        Trouble::new("cm-start", e.to_string(), "check that data directory and store belong together")
+        Trouble::new(
+            "cm-start",
+            e.to_string(),
+            "check that data directory and store belong together",
+        )
     })?);
     kit.log("cm", module.audit().clone(), &store).await?;
     kit.mutual(NAME_CM, cm_core::router(module, NAME_SAM)).await
@@ -431,12 +537,29 @@ async fn start_sam(
 ) -> Result<(String, String, Sam<RemoteModule>), Trouble> {
     let store = kit.open("sam", sam_service::MIGRATIONS).await?;
     let module = RemoteModule::new(kit.client(module_url, NAME_SAM)?);
-    let started = Sam::start(config, module, store.clone(), root, kit.clock.clone(), kit.random.clone()).await;
-    let sam = started
-        .map_err(|e| Trouble::new("sam-start", e.to_string(), "check that data directory and store belong together"))?;
+    let started = Sam::start(
+        config,
+        module,
+        store.clone(),
+        root,
+        kit.clock.clone(),
+        kit.random.clone(),
+    )
+    .await;
+    let sam = started.map_err(|e| {
+        Trouble::new(
+            "sam-start",
+            e.to_string(),
+            "check that data directory and store belong together",
+        )
+    })?;
     kit.log("sam", sam.audit().clone(), &store).await?;
-    let for_ssa = kit.mutual(NAME_SAM, sam_service::ssa_router(sam.clone())).await?;
-    let for_sic = kit.mutual(NAME_SAM, sam_service::gateway_router(sam.clone())).await?;
+    let for_ssa = kit
+        .mutual(NAME_SAM, sam_service::ssa_router(sam.clone()))
+        .await?;
+    let for_sic = kit
+        .mutual(NAME_SAM, sam_service::gateway_router(sam.clone()))
+        .await?;
     Ok((for_ssa, for_sic, sam))
 }
 
@@ -450,7 +573,11 @@ async fn start_ssa(
 ) -> Result<Ssa, Trouble> {
     let store = kit.open("ssa", ssa_service::MIGRATIONS).await?;
     let key = kit.data.secret("ssa/ssa.key", kit.random.as_ref())?;
-    let audit = AuditLog::new("ssa", "ssa-1", kit.data.secret("ssa/chain.key", kit.random.as_ref())?);
+    let audit = AuditLog::new(
+        "ssa",
+        "ssa-1",
+        kit.data.secret("ssa/chain.key", kit.random.as_ref())?,
+    );
     kit.log("ssa", audit.clone(), &store).await?;
     let config = ssa_service::Config {
         base_url: ssa_url.to_owned(),
@@ -477,17 +604,14 @@ async fn start_ssa(
 fn background(kit: &Kit, sam: Sam<RemoteModule>, failed: watch::Sender<Option<String>>) {
     let failed = Arc::new(failed);
     for zone in kit.zones.clone() {
-        let (clock, failed, mut shutdown) = (kit.clock.clone(), failed.clone(), kit.shutdown.clone());
+        let (clock, failed, mut shutdown) =
+            (kit.clock.clone(), failed.clone(), kit.shutdown.clone());
         tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(SEQUENCE_EVERY) => {}
-                    () = shutdown.requested() => return,
-                }
-                if let Err(error) = zone.sequencer.sequence(&zone.store, clock.now()).await {
+            tokio::select! {
+                error = zone.sequencer.keep(&zone.store, clock.as_ref(), SEQUENCE_EVERY) => {
                     failed.send_replace(Some(format!("the audit log of {}: {error}", zone.name)));
-                    return;
                 }
+                () = shutdown.requested() => {}
             }
         });
     }
@@ -531,5 +655,9 @@ fn ca_trouble(error: &dev_ca::DevCaError) -> Trouble {
 }
 
 fn bug(what: &str) -> Trouble {
-    Trouble::new("bug", format!("{what} could not be set up"), "please report this with the output above")
+    Trouble::new(
+        "bug",
+        format!("{what} could not be set up"),
+        "please report this with the output above",
+    )
 }
