@@ -127,24 +127,24 @@ impl<C: CryptoModule> Sam<C> {
                 act.head(),
                 0,
             );
-            self.end_act(tx, row.body.act, "superseded", now.time)
-                .await?;
             let next = Voucher {
                 act: Some(digest),
                 seed: None,
                 ..row.body.clone()
             };
             rows::save(tx, &self.sealer, &row, &next).await?;
+            let ended = self.end_act(tx, row.body.act, "superseded").await?;
             self.put_act(tx, digest, &jws, &state).await?;
-            let event = Event::ActMinted {
+            let mut events = Vec::from_iter(ended);
+            events.push(Event::ActMinted {
                 act: digest,
                 what: "enrol".into(),
                 person: state.person.clone(),
                 key: None,
                 items: 0,
                 level: ceiling,
-            };
-            self.audit.append(tx, event, now.time).await?;
+            });
+            self.audit.append_all(tx, &events, now.time).await?;
             let known = rows::by_owner::<Factor>(tx, &self.sealer, state.person.as_str()).await?;
             let exclude = passkey_hints(known.iter().map(|f| &f.body));
             Ok::<_, Failed>(EnrolOpenAnswer { act: jws, exclude })

@@ -101,15 +101,15 @@ impl<C: CryptoModule> Sam<C> {
             if self.now(tx).await?.epoch != epoch {
                 return Err(Failed::Changed);
             }
-            self.end_act(tx, current.body.act, "superseded", time)
-                .await?;
             let next = RequestRecord {
                 act: Some(digest),
                 ..current.body.clone()
             };
             rows::save(tx, &self.sealer, &current, &next).await?;
+            let ended = self.end_act(tx, current.body.act, "superseded").await?;
             self.put_act(tx, digest, &jws, &state).await?;
-            let events = [
+            let mut events = Vec::from_iter(ended);
+            events.extend([
                 Event::RequestOpened {
                     request: id,
                     person: state.person.clone(),
@@ -123,7 +123,7 @@ impl<C: CryptoModule> Sam<C> {
                     items: u32::try_from(state.items.len()).unwrap_or(u32::MAX),
                     level,
                 },
-            ];
+            ]);
             self.audit.append_all(tx, &events, time).await?;
             Ok::<_, Failed>(())
         })?;

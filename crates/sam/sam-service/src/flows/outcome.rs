@@ -71,7 +71,7 @@ impl<C: CryptoModule> Sam<C> {
             let row = rows::get::<ActState>(tx, &self.sealer, &request.act.to_string()).await?;
             let row = row.ok_or(Reason::NotFound)?;
             let next = row.body.refuse(now)?;
-            rows::save(tx, &self.sealer, &row, &next).await?;
+            // Request before act, as everywhere: two flows must not lock them in opposite order.
             if let Some(id) = request_of(&next)
                 && let Some(owner) =
                     rows::get::<RequestRecord>(tx, &self.sealer, &id.to_string()).await?
@@ -82,6 +82,7 @@ impl<C: CryptoModule> Sam<C> {
                 };
                 rows::save(tx, &self.sealer, &owner, &refused).await?;
             }
+            rows::save(tx, &self.sealer, &row, &next).await?;
             let mut events = vec![Event::ActRefused {
                 act: request.act,
                 person: next.person.clone(),

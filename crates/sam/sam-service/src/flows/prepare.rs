@@ -2,7 +2,7 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, UnixTime};
+use core_types::Digest32;
 use sam_api::Refusal;
 use sam_api::ssa::{
     BindAnswer, BindRequest, PrepareAnswer, PrepareRequest, RequestState, StatusAnswer,
@@ -174,27 +174,23 @@ impl<C: CryptoModule> Sam<C> {
             act: None,
         };
         transaction!(self.store, "prepare", |tx| {
-            self.make_room(tx, &record, now).await?;
+            let mut events = self.make_room(tx, &record).await?;
             rows::insert(tx, &self.sealer, &id.to_string(), &record).await?;
-            let event = Event::RequestPrepared {
+            events.push(Event::RequestPrepared {
                 request: id,
                 client: record.client.clone(),
                 person: record.person.clone(),
                 key: record.key.clone(),
                 items: count,
-            };
-            self.audit.append(tx, event, now).await?;
+            });
+            self.audit.append_all(tx, &events, now).await?;
             Ok::<_, Failed>(PrepareAnswer { rid, exp })
         })
     }
 
     /// The oldest unapproved requests give way (`sap.md` §5).
-    async fn make_room(
-        &self,
-        tx: &mut Tx,
-        record: &RequestRecord,
-        now: UnixTime,
-    ) -> Result<(), Failed> {
+    async fn make_room(&self, tx: &mut Tx, record: &RequestRecord) -> Result<Vec<Event>, Failed> {
+        let mut events = Vec::new();
         let select = sql(
             "SELECT id FROM request WHERE owner = $1 AND link = $2 AND state = $3 \
                           ORDER BY stamp DESC, id LIMIT 200",
@@ -214,40 +210,31 @@ impl<C: CryptoModule> Sam<C> {
                 ..row.body.clone()
             };
             rows::save(tx, &self.sealer, &row, &next).await?;
-            self.end_act(tx, row.body.act, "request-gave-way", now)
-                .await?;
+            events.extend(self.end_act(tx, row.body.act, "request-gave-way").await?);
         }
-        Ok(())
+        Ok(events)
     }
 
-    /// Supersedes an act that is still open.
+    /// Supersedes an act that is still open. The event is recorded at the end of the transaction, because the
+    /// log's head is the row that all writers share and must be locked last.
     pub(crate) async fn end_act(
         &self,
         tx: &mut Tx,
         act: Option<Digest32>,
         reason: &'static str,
-        now: UnixTime,
-    ) -> Result<(), Failed> {
-        let Some(digest) = act else { return Ok(()) };
-        let Some(row) = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await? else {
-            return Ok(());
+    ) -> Result<Option<Event>, Failed> {
+        let Some(digest) = act else { return Ok(None) };
+        let row = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await?;
+        let Some(row) = row else { return Ok(None) };
+        let Some(next) = row.body.supersede() else {
+            return Ok(None);
         };
-        if let Some(next) = row.body.supersede() {
-            rows::save(tx, &self.sealer, &row, &next).await?;
-            let person = Some(next.person);
-            self.audit
-                .append(
-                    tx,
-                    Event::ActEnded {
-                        act: digest,
-                        person,
-                        reason: reason.into(),
-                    },
-                    now,
-                )
-                .await?;
-        }
-        Ok(())
+        rows::save(tx, &self.sealer, &row, &next).await?;
+        Ok(Some(Event::ActEnded {
+            act: digest,
+            person: Some(next.person),
+            reason: reason.into(),
+        }))
     }
 
     async fn try_status(
