@@ -20,7 +20,9 @@ impl UnixTime {
     /// Reads the form that [`UnixTime::rfc3339`] writes.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         let format = &time::format_description::well_known::Rfc3339;
-        time::OffsetDateTime::parse(text, format).ok().map(|t| Self(t.unix_timestamp()))
+        time::OffsetDateTime::parse(text, format)
+            .ok()
+            .map(|t| Self(t.unix_timestamp()))
     }
 
     /// RFC 3339 in UTC, such as `2026-11-22T05:05:12Z`.
