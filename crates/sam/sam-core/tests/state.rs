@@ -217,6 +217,32 @@ fn a_grant_is_used_once_and_its_outcome_is_final() {
     );
 }
 
+// shows: T-USE-DTBSR-FORGE
+#[test]
+fn a_document_is_signed_once_though_it_answers_to_two_hashes() {
+    let (mut act, state) = approved(&[1, 2]);
+    act.items[0] = Item::Doc {
+        ha: HashAlg::Sha256,
+        h: h(1),
+        label: String::new(),
+        d: h(9),
+        m: EPOCH,
+        ranges: None,
+    };
+    for one in [h(1), h(9)] {
+        let next = take(&act, &state, &[one, h(2)]).unwrap();
+        assert_eq!(next.job.unwrap().indices, [0, 1]);
+    }
+    assert_eq!(
+        take(&act, &state, &[h(1), h(9)]).unwrap_err(),
+        Reason::HashNotApproved
+    );
+    assert_eq!(
+        take(&act, &state, &[h(9), h(9)]).unwrap_err(),
+        Reason::HashNotApproved
+    );
+}
+
 #[test]
 fn a_state_survives_its_json() {
     let (act, state) = approved(&[1, 2, 2]);
