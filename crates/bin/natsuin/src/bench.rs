@@ -250,8 +250,7 @@ async fn service_rows(
 }
 
 /// What all rounds share.
-struct Bench<'a> {
-    stack: &'a Stack,
+struct Bench {
     signer: DevSigner,
     client: Client,
     provider: Provider,
@@ -264,8 +263,8 @@ struct Round {
     sign_hash: Duration,
 }
 
-impl<'a> Bench<'a> {
-    async fn new(stack: &'a Stack, signer: DevSigner) -> Result<Self> {
+impl Bench {
+    async fn new(stack: &Stack, signer: DevSigner) -> Result<Self> {
         let registered = stack
             .client("test-client")
             .context("the stack has no test client")?;
@@ -285,7 +284,6 @@ impl<'a> Bench<'a> {
         )?;
         let provider = client.discover().await?;
         Ok(Self {
-            stack,
             signer,
             client,
             provider,
