@@ -443,3 +443,49 @@ async fn client_secrets_work_in_header_and_body_and_nowhere_else() {
         StatusCode::UNAUTHORIZED
     );
 }
+
+#[tokio::test]
+async fn a_public_native_client_comes_back_to_any_loopback_port_and_is_asked_for_once() {
+    let stack = &stacks().await[0];
+    let new = ssa_service::NewClient {
+        id: crate::fake::client_id("cli"),
+        name: "Command line".to_owned(),
+        redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
+        native: true,
+        public: true,
+    };
+    assert!(
+        stack
+            .ssa
+            .create_client(&new)
+            .await
+            .unwrap()
+            .secret
+            .is_none()
+    );
+    assert!(stack.ssa.create_client(&new).await.is_err());
+    let back = "http://127.0.0.1:49152/callback";
+    let form = with(service_request("cli"), "redirect_uri", Some(back));
+    let mut browser = Browser::new(stack);
+    let page = browser.authorize(&form).await;
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(
+        policy.contains("form-action 'self' http://127.0.0.1:49152 "),
+        "{policy}"
+    );
+    let answer = browser.log_in_here(&page, "hanako").await;
+    assert!(answer.location().starts_with(&format!("{back}?code=")));
+    let code = answer.param("code").unwrap();
+    let grant = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "cli"),
+        ("code", code.as_str()),
+        ("redirect_uri", back),
+        ("code_verifier", crate::web::VERIFIER),
+    ];
+    let request = axum::http::Request::post("/oauth2/token");
+    let tokens = stack
+        .send(request.body(encode(&grant).into()).unwrap())
+        .await;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
+}

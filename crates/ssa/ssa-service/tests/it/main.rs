@@ -6,6 +6,7 @@ mod csc;
 mod fake;
 mod flows;
 mod grants;
+mod leaks;
 mod login;
 mod portal;
 mod web;
