@@ -1,4 +1,5 @@
 //! Stories of the module through its public door, on every back end and on both stores.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use std::sync::Arc;
 
