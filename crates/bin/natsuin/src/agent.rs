@@ -9,23 +9,23 @@ use reqwest::header::{COOKIE, LOCATION, REFRESH, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use sic_core::Totp;
 
-use crate::stack::{DevSigner, Factors, Stack};
+use crate::stack::{DevSigner, Factors, Sic, Stack};
 
 /// Most redirects in a row.
 const HOPS: usize = 20;
 
 /// A browser with a person in front of it. Clones share the cookies of the moment.
 #[derive(Clone)]
-pub struct Agent<'a> {
-    stack: &'a Stack,
+pub struct Agent {
+    sic: Sic,
     cookies: BTreeMap<(String, String), String>,
 }
 
-impl<'a> Agent<'a> {
+impl Agent {
     /// A browser without cookies.
-    pub fn new(stack: &'a Stack) -> Self {
+    pub fn new(stack: &Stack) -> Self {
         Self {
-            stack,
+            sic: stack.sic(),
             cookies: BTreeMap::new(),
         }
     }
@@ -63,7 +63,7 @@ impl<'a> Agent<'a> {
     /// A request of this browser.
     pub fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         // Browsers say where a request comes from; the pages' defences against forged requests read it.
-        self.stack
+        self.sic
             .http
             .request(method, url.clone())
             .header("sec-fetch-site", "same-origin")
@@ -121,7 +121,7 @@ impl<'a> Agent<'a> {
             if let Some(rid) = self.approval(&next) {
                 let rid =
                     Digest32::parse(&rid).context("the approval page's address has no request")?;
-                let goes_on = self.stack.sic().approve(rid, factors.reborrow()).await?;
+                let goes_on = self.sic.approve(rid, factors.reborrow()).await?;
                 next = Url::parse(&goes_on)?;
                 continue;
             }
@@ -137,7 +137,7 @@ impl<'a> Agent<'a> {
     }
 
     fn approval(&self, url: &Url) -> Option<String> {
-        (url.as_str().starts_with(&self.stack.sic_url) && url.path() == "/a")
+        (url.as_str().starts_with(&self.sic.origin) && url.path() == "/a")
             .then(|| url.fragment().map(str::to_owned))?
     }
 
@@ -155,7 +155,7 @@ impl<'a> Agent<'a> {
         let action = if html.contains("name=\"password\"") {
             let totp = Totp::from_base32(&SecretBytes::from(signer.login_totp_secret.clone()))
                 .map_err(|_| anyhow::anyhow!("the login seed can't be read"))?;
-            let code = totp.code(self.stack.clock().now());
+            let code = totp.code(self.sic.clock.now());
             fields.push(("next", hidden("next").unwrap_or_default()));
             fields.push(("name", signer.user.clone()));
             fields.push(("password", signer.password.clone()));

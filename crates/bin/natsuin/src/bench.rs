@@ -3,7 +3,7 @@
 //! Everything runs in this process: signer's side, client, SSA, gateway, SAM and CM, over loopback with mutual TLS and
 //! durable commits. CPU per signature is that of the whole process, the client's share included.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,19 +80,19 @@ struct Results {
     pdf: Vec<Pdf>,
 }
 
-/// Runs all measurements, `seconds` each.
+/// Runs all measurements, `seconds` each. `data`: where the stack keeps its rows, if they shall stay.
 ///
 /// # Errors
 /// [`Failure`] when something can't be measured.
-pub async fn run(seconds: u64, out: Out) -> Result<Exit, Failure> {
+pub async fn run(seconds: u64, data: Option<PathBuf>, out: Out) -> Result<Exit, Failure> {
     let span = Duration::from_secs(seconds.max(1));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let results = measure(span, cores, out).await?;
+    let results = measure(span, cores, data, out).await?;
     out.object(&results);
     Ok(Exit::Good)
 }
 
-async fn measure(span: Duration, cores: usize, out: Out) -> Result<Results> {
+async fn measure(span: Duration, cores: usize, data: Option<PathBuf>, out: Out) -> Result<Results> {
     let scratch = tempfile::Builder::new()
         .prefix("natsuin-bench-")
         .tempdir()?;
@@ -117,7 +117,7 @@ async fn measure(span: Duration, cores: usize, out: Out) -> Result<Results> {
         raw.push(row);
     }
     let options = Options {
-        data: scratch.path().join("stack"),
+        data: data.unwrap_or_else(|| scratch.path().join("stack")),
         port: 0,
         store: StoreChoice::Embedded,
         tls: false,
@@ -306,7 +306,7 @@ impl Bench {
     /// Authorizes `batch` fresh hashes and signs them.
     async fn round(
         &self,
-        agent: &mut Agent<'_>,
+        agent: &mut Agent,
         device: &mut Device,
         alg: SigAlg,
         key: &str,
@@ -376,7 +376,7 @@ impl Bench {
     #[expect(clippy::too_many_arguments, reason = "the axes of one measurement")]
     async fn row(
         &self,
-        agent: &Agent<'_>,
+        agent: &Agent,
         device: &Device,
         (key, alg, credential): (KeyAlg, SigAlg, &str),
         batch: usize,

@@ -40,6 +40,9 @@ pub enum Command {
         /// Seconds for each measurement.
         #[arg(long, default_value_t = 3)]
         seconds: u64,
+        /// Keep the stack's directory here instead of a temporary one.
+        #[arg(long)]
+        data: Option<PathBuf>,
     },
     /// Verify signed PDF files: signature, chain, revocation, time-stamp, and what was changed after signing.
     Verify {
@@ -170,7 +173,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             };
             sign::run(sign, out).await
         }
-        Command::Bench { seconds } => bench::run(seconds, out).await,
+        Command::Bench { seconds, data } => bench::run(seconds, data, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
         Command::Audit(AuditCommand::Export {
             data,

@@ -173,9 +173,13 @@ fn report(answer: &Value, target: &Path, level: &str, out: Out) -> (bool, Value)
 }
 
 /// Uploads a file to the e-contract application and does what its signer would do, until the signed file is there.
-async fn sign(
+/// Returns the application's result: an object with the stable names of `natsuin.sign/1`.
+///
+/// # Errors
+/// What the application says, or that it can't be reached.
+pub async fn sign(
     stack: &Stack,
-    agent: &mut Agent<'_>,
+    agent: &mut Agent,
     signer: &DevSigner,
     device: &mut Device,
     file: &Path,
@@ -257,7 +261,7 @@ async fn sign(
 }
 
 async fn call(
-    agent: &mut Agent<'_>,
+    agent: &mut Agent,
     method: Method,
     url: &Url,
     file: Option<tokio::fs::File>,
@@ -282,7 +286,7 @@ async fn call(
     Ok(value)
 }
 
-async fn fetch(agent: &mut Agent<'_>, url: &Url, target: &Path) -> anyhow::Result<()> {
+async fn fetch(agent: &mut Agent, url: &Url, target: &Path) -> anyhow::Result<()> {
     use tokio::io::AsyncWriteExt as _;
     let request = agent.request(Method::GET, url);
     let mut answer = agent.send(url, request).await?.error_for_status()?;

@@ -1,5 +1,7 @@
 //! A signer's side over HTTP: calls to the SIC gateway, as the page makes them.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, bail};
 use core_types::rpc::Method;
 use core_types::{Clock, Digest32, Random, SecretBytes};
@@ -8,18 +10,19 @@ use sap::messages::{
 };
 use sic_core::{Authenticator, Totp, Trust, TrustedSam, Voucher};
 
-/// The signer's side at one gateway.
-pub struct Sic<'a> {
+/// A gateway and how a program reaches it: all that a signer's side needs to know of a service.
+#[derive(Clone)]
+pub struct Sic {
     /// Origin of the gateway.
-    pub origin: &'a str,
+    pub origin: String,
     /// Client that knows `*.localhost`.
-    pub http: &'a reqwest::Client,
+    pub http: reqwest::Client,
     /// Pinned roots.
-    pub trust: &'a Trust,
+    pub trust: Trust,
     /// Time.
-    pub clock: &'a dyn Clock,
+    pub clock: Arc<dyn Clock>,
     /// Randomness.
-    pub random: &'a dyn Random,
+    pub random: Arc<dyn Random>,
 }
 
 /// Factors of a signer that a program holds.
@@ -45,7 +48,7 @@ impl Factors<'_> {
     }
 }
 
-impl Sic<'_> {
+impl Sic {
     async fn call<M: Method<Refusal = SapRefusal>>(
         &self,
         request: &M::Request,
@@ -85,7 +88,7 @@ impl Sic<'_> {
         let request = match factors {
             Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
             Factors::PinTotp { pin, totp } => {
-                confirmed.pin_totp(pin, &totp.code(now), now, self.random)?
+                confirmed.pin_totp(pin, &totp.code(now), now, self.random.as_ref())?
             }
         };
         Ok(self.call::<Approve>(&request).await?.return_uri)
@@ -106,16 +109,16 @@ impl Sic<'_> {
         let now = self.clock.now();
         match factors {
             NewFactors::Passkey(authenticator) => {
-                let request = enrolling.passkey(authenticator, now, self.random)?;
+                let request = enrolling.passkey(authenticator, now, self.random.as_ref())?;
                 self.call::<EnrolRegister>(&request).await?;
                 Ok(None)
             }
             NewFactors::PinTotp(pin) => {
-                let (request, key) = enrolling.seed_request(now, self.random)?;
+                let (request, key) = enrolling.seed_request(now, self.random.as_ref())?;
                 let seed = key.open(&self.call::<EnrolSeed>(&request).await?)?;
                 // The code of the step before, so that the code on the screen right after is still unused.
                 let code = seed.totp.code(now.plus(-30));
-                let request = enrolling.pin_totp(pin, &code, now, self.random)?;
+                let request = enrolling.pin_totp(pin, &code, now, self.random.as_ref())?;
                 self.call::<EnrolRegister>(&request).await?;
                 Ok(Some(seed.base32))
             }

@@ -450,13 +450,13 @@ impl Stack {
     }
 
     /// The signer's side at this stack's gateway.
-    pub fn sic(&self) -> super::Sic<'_> {
+    pub fn sic(&self) -> super::Sic {
         super::Sic {
-            origin: &self.sic_url,
-            http: &self.http,
-            trust: &self.trust,
-            clock: self.clock.as_ref(),
-            random: self.random.as_ref(),
+            origin: self.sic_url.clone(),
+            http: self.http.clone(),
+            trust: self.trust.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
         }
     }
 
