@@ -1,0 +1,186 @@
+//! The command line as its user meets it: results, exit codes, and errors in pairs.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use core_types::KeyAlg;
+use natsuin::agent::Agent;
+use natsuin::sample;
+use natsuin::stack::Factors;
+use serde_json::Value;
+
+use crate::kit::{Story, natsuin, run, text};
+
+fn json(command: &mut Command) -> (i32, Value) {
+    let output = run(command);
+    let value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("one JSON object: {}", text(&output)));
+    (output.status.code().unwrap(), value)
+}
+
+#[test]
+fn the_demonstration_signs_and_shows_table_a1() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let (code, shown) = json(natsuin().args(["demo", "--json", "--out"]).arg(&out));
+    assert_eq!((code, &shown["ok"]), (0, &Value::Bool(true)), "{shown}");
+    let result = &shown["results"][0];
+    for item in [
+        "result",
+        "signer_id",
+        "signed_object",
+        "signed_document",
+        "signing_time",
+        "signer_name",
+        "verification_result",
+    ] {
+        assert!(!result[item].is_null(), "{item} in {result}");
+    }
+    assert_eq!(result["time_source"], "timestamp");
+    let signed = out.join("契約書-signed.pdf");
+    assert!(signed.exists());
+
+    // Without the stack nobody answers for revocation: nothing failed, and not everything can be said.
+    let trust = out.join("trust-anchors.pem");
+    let (code, verdict) = json(
+        natsuin()
+            .args(["verify", "--json", "--trust"])
+            .arg(&trust)
+            .arg(&signed),
+    );
+    assert_eq!(
+        (code, verdict["results"][0]["verdict"].as_str()),
+        (7, Some("undetermined")),
+        "{verdict}"
+    );
+
+    let mut pdf = std::fs::read(&signed).unwrap();
+    let at = pdf.windows(9).position(|w| w == b"/MediaBox").unwrap();
+    pdf[at + 12] ^= 1;
+    let forged = out.join("forged.pdf");
+    std::fs::write(&forged, &pdf).unwrap();
+    let (code, verdict) = json(
+        natsuin()
+            .args(["verify", "--json", "--trust"])
+            .arg(&trust)
+            .arg(&forged),
+    );
+    assert_eq!(
+        (code, verdict["results"][0]["verdict"].as_str()),
+        (1, Some("failed")),
+        "{verdict}"
+    );
+
+    let other = dir.path().join("letter.txt");
+    std::fs::write(&other, "no PDF").unwrap();
+    let (code, shown) = json(
+        natsuin()
+            .args(["demo", "--json", "--out"])
+            .arg(&out)
+            .arg(&other),
+    );
+    assert_eq!(
+        (code, &shown["results"][0]["result"]),
+        (1, &Value::from("failed")),
+        "{shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_verified_and_signed_against_a_running_service() {
+    let mut story = Story::begin(KeyAlg::P256).await;
+    let file = story.dir.path().join("契約書.pdf");
+    std::fs::write(&file, sample::contract().unwrap()).unwrap();
+
+    let mut command = natsuin();
+    command
+        .args(["sign", "--no-browser", "--json", "--url"])
+        .arg(&story.stack.ssa_url)
+        .arg("--trust");
+    command
+        .arg(story.anchors())
+        .arg("--tsa")
+        .arg(&story.stack.ca.urls().tsa)
+        .arg(&file);
+    // Addresses are told to people, so not with --json: run it as a person would.
+    let mut command = {
+        let mut plain = natsuin();
+        plain.args(command.get_args().filter(|a| *a != "--json"));
+        plain
+    };
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut agent = Agent::new(&story.stack);
+    for _ in 0..2 {
+        let line = told
+            .by_ref()
+            .map(Result::unwrap)
+            .find(|l| l.contains("open: "))
+            .expect("an address to open");
+        let address = line.split("open: ").nth(1).unwrap().to_owned();
+        let factors = Factors::Passkey(&mut story.device);
+        let back = agent
+            .until(&address, "http://127.0.0.1:", &story.signer, factors)
+            .await
+            .unwrap();
+        let answer = story.stack.http.get(back).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let rest: Vec<String> = told.map(Result::unwrap).collect();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{} {rest:?}", text(&output));
+    let signed = story.dir.path().join("契約書-signed.pdf");
+    let mut verify = natsuin();
+    verify
+        .args(["verify", "--json", "--trust"])
+        .arg(story.anchors())
+        .arg(&signed);
+    let (code, verdict) = tokio::task::spawn_blocking(move || json(&mut verify))
+        .await
+        .unwrap();
+    assert_eq!(
+        (code, verdict["results"][0]["verdict"].as_str()),
+        (0, Some("passed")),
+        "{verdict}"
+    );
+    story.stack.stop().await;
+}
+
+#[test]
+fn a_stack_that_cannot_start_says_why_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |command: &mut Command, code: &str| {
+        let (exit, error) = json(command.arg("--json"));
+        assert_eq!((exit, error["code"].as_str()), (4, Some(code)), "{error}");
+        assert!(!error["do"].as_str().unwrap_or_default().is_empty());
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let data = dir.path().join("a");
+    refused(
+        natsuin()
+            .args(["dev", "--port", &port, "--data"])
+            .arg(&data),
+        "port-in-use",
+    );
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    refused(
+        natsuin().args(["dev", "--data"]).arg(file.join("below")),
+        "data-dir",
+    );
+
+    let damaged = dir.path().join("damaged");
+    std::fs::create_dir_all(damaged.join("cm")).unwrap();
+    std::fs::write(
+        damaged.join("cm/cm.db"),
+        "this is no database, whatever its name says",
+    )
+    .unwrap();
+    refused(natsuin().args(["dev", "--data"]).arg(&damaged), "store");
+}

@@ -1,0 +1,113 @@
+//! A stack with enrolled signers, and other people's programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use core_types::KeyAlg;
+use core_types::random::SystemRandom;
+use natsuin::agent::Agent;
+use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, Options, Stack, StoreChoice};
+use tempfile::TempDir;
+
+/// A running stack in a directory of its own, and a signer with one key and a passkey.
+pub struct Story {
+    pub dir: TempDir,
+    pub stack: Stack,
+    pub signer: DevSigner,
+    pub device: Device,
+    /// The signer's browser: one login for all files, since a one-time code counts once.
+    pub agent: Agent,
+}
+
+impl Story {
+    pub async fn begin(key: KeyAlg) -> Self {
+        Self::on(key, StoreChoice::Embedded, false).await
+    }
+
+    pub async fn on(key: KeyAlg, store: StoreChoice, tls: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let stack = start(&dir.path().join("data"), store, tls).await;
+        let mut device = Device::new(&stack.sic_url, &SystemRandom).unwrap();
+        let new = NewSigner {
+            login: "hanako",
+            name: "髙橋 花子",
+            keys: &[key],
+        };
+        let signer = stack
+            .enrol(&new, NewFactors::Passkey(&mut device))
+            .await
+            .unwrap()
+            .shown;
+        let agent = Agent::new(&stack);
+        Self {
+            dir,
+            stack,
+            signer,
+            device,
+            agent,
+        }
+    }
+
+    /// Signs a file through the e-contract application, as its signer would.
+    pub async fn sign(
+        &mut self,
+        file: &Path,
+        name: &str,
+    ) -> anyhow::Result<(PathBuf, serde_json::Value)> {
+        let target = self.dir.path().join(name);
+        let sign = natsuin::demo::sign(
+            &self.stack,
+            &mut self.agent,
+            &self.signer,
+            &mut self.device,
+            file,
+            &target,
+        );
+        let result = sign.await?;
+        Ok((target, result))
+    }
+
+    pub fn anchors(&self) -> PathBuf {
+        self.stack.ca.trust_anchors_file()
+    }
+}
+
+pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
+    let options = Options {
+        data: data.to_owned(),
+        port: 0,
+        store,
+        tls,
+        load: true,
+    };
+    Stack::start(&options, &|_| {}).await.unwrap()
+}
+
+pub fn natsuin() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_natsuin"))
+}
+
+/// Runs a program that the tests need; a missing one is a failure that says how to get it.
+pub fn run(command: &mut Command) -> Output {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.output().unwrap_or_else(|e| {
+        panic!("{name} can't be run ({e}); `cargo xtask tools` installs what tests need")
+    })
+}
+
+pub fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// The Python that has pyHanko.
+pub fn python() -> PathBuf {
+    if let Some(python) = std::env::var_os("NATSUIN_PYTHON") {
+        return python.into();
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    target.join("test-tools/venv/bin/python")
+}

@@ -1,0 +1,13 @@
+//! Stories of the whole service through its public doors, each zone behind its socket.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on fails"
+)]
+
+mod command_line;
+mod crash;
+mod kit;
+mod spend;
+mod validators;

@@ -1,0 +1,255 @@
+//! One approval, one signature: over HTTP, on both stores.
+
+use core_types::random::SystemRandom;
+use core_types::{HashAlg, KeyAlg, Random as _, SigAlg};
+use csc_client::{AuthorizeParams, Callback, Client, ClientCredentials, HttpOptions, Provider};
+use csc_types::{
+    DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization,
+};
+use natsuin::agent::Agent;
+use natsuin::stack::{Factors, StoreChoice};
+
+use crate::kit::{Story, start};
+
+const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
+
+struct Spender {
+    client: Client,
+    provider: Provider,
+    redirect_uri: String,
+    http: reqwest::Client,
+    sign_hash: String,
+}
+
+impl Spender {
+    async fn new(story: &Story) -> Self {
+        let registered = story.stack.client("test-client").unwrap();
+        let credentials = ClientCredentials {
+            client_id: registered.client_id.clone(),
+            client_secret: registered.client_secret.clone().map(SecretText::new),
+        };
+        let base = format!("{}/csc/v2", story.stack.ssa_url);
+        let pem = std::fs::read(story.anchors()).unwrap();
+        let http = HttpOptions {
+            extra_roots_pem: Some(pem),
+            ..HttpOptions::default()
+        };
+        let client = Client::new(&base, credentials, &http).unwrap();
+        let provider = client.discover().await.unwrap();
+        Self {
+            client,
+            provider,
+            redirect_uri: registered.redirect_uris[0].clone(),
+            http: story.stack.http.clone(),
+            sign_hash: format!("{base}/signatures/signHash"),
+        }
+    }
+
+    /// Has the signer log in and approve; returns the token.
+    async fn token(&self, story: &mut Story, agent: &mut Agent, purpose: Purpose) -> SecretText {
+        let params = AuthorizeParams {
+            purpose,
+            redirect_uri: &self.redirect_uri,
+            lang: None,
+            description: None,
+        };
+        let pending = self
+            .client
+            .authorize(&self.provider, &params, &SystemRandom)
+            .await
+            .unwrap();
+        let factors = Factors::Passkey(&mut story.device);
+        let back = agent
+            .until(
+                pending.url.as_str(),
+                &self.redirect_uri,
+                &story.signer,
+                factors,
+            )
+            .await
+            .unwrap();
+        let callback = Callback::from_query(back.query().unwrap()).unwrap();
+        self.client
+            .exchange(&self.provider, &pending, &callback)
+            .await
+            .unwrap()
+            .access_token
+    }
+
+    async fn post(
+        &self,
+        token: &SecretText,
+        body: String,
+        key: Option<&str>,
+    ) -> (u16, serde_json::Value) {
+        let mut request = self
+            .http
+            .post(&self.sign_hash)
+            .bearer_auth(token.expose())
+            .header("content-type", "application/json")
+            .body(body);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = request.send().await.unwrap();
+        (
+            answer.status().as_u16(),
+            answer.json().await.unwrap_or_default(),
+        )
+    }
+}
+
+fn credential(story: &Story) -> String {
+    story.signer.credentials[0].credential_id.clone()
+}
+
+fn hashes(n: usize) -> Vec<Vec<u8>> {
+    (0..n).map(|_| SystemRandom.digest32().0.to_vec()).collect()
+}
+
+fn approval(story: &Story, hashes: &[Vec<u8>]) -> Purpose {
+    let digest = |h: &Vec<u8>| DocumentDigest {
+        hash: h.clone(),
+        label: None,
+        hash_type: HashType::Dtbsr,
+    };
+    Purpose::Credential(SignatureAuthorization {
+        credential_id: Some(credential(story)),
+        signature_qualifier: None,
+        num_signatures: u32::try_from(hashes.len()).unwrap(),
+        digests: hashes.iter().map(digest).collect(),
+        hash_algorithm: Some(HashAlg::Sha256),
+    })
+}
+
+fn body(story: &Story, hashes: &[Vec<u8>]) -> String {
+    let request = SignHashRequest {
+        credential_id: credential(story),
+        sad: None,
+        hashes: hashes.to_vec(),
+        hash_algorithm_oid: Some(HashAlg::Sha256.oid().to_owned()),
+        sign_algo: ALG.oid().to_owned(),
+        sign_algo_params: None,
+        client_data: None,
+    };
+    serde_json::to_string(&request).unwrap()
+}
+
+async fn on_both<F: AsyncFn(Story)>(story: F) {
+    story(Story::begin(KeyAlg::P256).await).await;
+    let store_kit::StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
+        panic!("a PostgreSQL database was asked for");
+    };
+    story(Story::on(KeyAlg::P256, StoreChoice::Postgres(url.to_string()), false).await).await;
+}
+
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE, T-USE-DTBSR-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn one_approval_makes_one_signature_whatever_the_client_does() {
+    on_both(async |mut story| {
+        let spender = Spender::new(&story).await;
+        let mut agent = Agent::new(&story.stack);
+
+        let approved = hashes(1);
+        let asked = approval(&story, &approved);
+        let token = spender.token(&mut story, &mut agent, asked).await;
+        let other = body(&story, &hashes(1));
+        let (status, refused) = spender.post(&token, other, None).await;
+        assert_eq!(
+            (status, refused["error"].as_str()),
+            (400, Some("invalid_request")),
+            "{refused}"
+        );
+        let short = body(&story, &[vec![1; 20]]);
+        assert_eq!(spender.post(&token, short, None).await.0, 400);
+        assert_eq!(spender.post(&token, "{".to_owned(), None).await.0, 400);
+        let oversized = spender.post(&token, " ".repeat(3 << 20), None).await.0;
+        assert!((400..500).contains(&oversized), "{oversized}");
+
+        let request = body(&story, &approved);
+        let all = (0..100).map(|_| spender.post(&token, request.clone(), None));
+        let all = futures_util::future::join_all(all).await;
+        let good: Vec<_> = all.iter().filter(|(status, _)| *status == 200).collect();
+        assert_eq!(
+            good.len(),
+            1,
+            "exactly one signature out of 100 tries at once"
+        );
+        assert_eq!(
+            spender.post(&token, request, None).await.0,
+            401,
+            "and none later: the token is spent"
+        );
+
+        // A client that named its call may ask again for the same answer, and for nothing else.
+        let approved = hashes(3);
+        let asked = approval(&story, &approved);
+        let token = spender.token(&mut story, &mut agent, asked).await;
+        let request = body(&story, &approved);
+        let (status, first) = spender.post(&token, request.clone(), Some("call-1")).await;
+        assert_eq!(status, 200, "{first}");
+        let (status, again) = spender.post(&token, request.clone(), Some("call-1")).await;
+        assert_eq!((status, &again), (200, &first));
+        assert_ne!(spender.post(&token, request, Some("call-2")).await.0, 200);
+        assert_ne!(
+            spender
+                .post(&token, body(&story, &approved[..1]), Some("call-1"))
+                .await
+                .0,
+            200
+        );
+
+        // The login's token is no approval.
+        let service = spender
+            .token(&mut story, &mut agent, Purpose::Service)
+            .await;
+        assert_ne!(
+            spender
+                .post(&service, body(&story, &approved), None)
+                .await
+                .0,
+            200
+        );
+        story.stack.stop().await;
+    })
+    .await;
+}
+
+// shows: T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_spent_revives_with_a_restart() {
+    let mut story = Story::begin(KeyAlg::P256).await;
+    let spender = Spender::new(&story).await;
+    let mut agent = Agent::new(&story.stack);
+    let approved = hashes(1);
+    let asked = approval(&story, &approved);
+    let token = spender.token(&mut story, &mut agent, asked).await;
+    let request = body(&story, &approved);
+    assert_eq!(spender.post(&token, request.clone(), None).await.0, 200);
+    let url = story.stack.ssa_url.clone();
+    story.stack.stop().await;
+    let stack = start(&story.dir.path().join("data"), StoreChoice::Embedded, false).await;
+    assert_eq!(
+        stack.ssa_url, url,
+        "the ports of the last start are taken again"
+    );
+    assert_eq!(spender.post(&token, request, None).await.0, 401);
+    stack.stop().await;
+}
+
+// shows: III-3-7-confidential-channel
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_over_https_too() {
+    let mut story = Story::on(KeyAlg::P256, StoreChoice::Embedded, true).await;
+    assert!(story.stack.sic_url.starts_with("https://sic.localhost:"));
+    let spender = Spender::new(&story).await;
+    let mut agent = Agent::new(&story.stack);
+    let approved = hashes(1);
+    let asked = approval(&story, &approved);
+    let token = spender.token(&mut story, &mut agent, asked).await;
+    assert_eq!(
+        spender.post(&token, body(&story, &approved), None).await.0,
+        200
+    );
+    story.stack.stop().await;
+}

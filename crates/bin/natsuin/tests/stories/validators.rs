@@ -1,0 +1,167 @@
+//! What other people's validators say of our signatures.
+
+use std::path::Path;
+use std::process::Command;
+
+use core_types::KeyAlg;
+use natsuin::sample;
+
+use crate::kit::{Story, python, run, text};
+
+/// ByteRange and DER of the only signature.
+fn signature(pdf: &[u8]) -> ([usize; 4], Vec<u8>) {
+    let find = |what: &[u8]| pdf.windows(what.len()).rposition(|w| w == what).unwrap();
+    let at = find(b"/ByteRange");
+    let range = String::from_utf8_lossy(&pdf[at..at + 80]).into_owned();
+    let inside = range.split('[').nth(1).unwrap().split(']').next().unwrap();
+    let numbers: Vec<usize> = inside
+        .split_whitespace()
+        .map(|n| n.parse().unwrap())
+        .collect();
+    let range: [usize; 4] = numbers.try_into().unwrap();
+    let hex = &pdf[range[1] + 1..range[2] - 1];
+    let digit = |c: u8| (c as char).to_digit(16).unwrap() as u8;
+    let mut der: Vec<u8> = hex
+        .chunks(2)
+        .map(|c| digit(c[0]) << 4 | digit(c[1]))
+        .collect();
+    // The rest of the room is zeros; the length stands in the DER itself.
+    let length = usize::from(der[2]) << 8 | usize::from(der[3]);
+    assert_eq!(der[1], 0x82, "a CMS of 256 to 65535 bytes");
+    der.truncate(length + 4);
+    (range, der)
+}
+
+// shows: I-3.3-key-held-used-on-instruction, I-4.2.1-sca-assembles
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_files_are_accepted_by_poppler_pyhanko_openssl_and_qpdf() {
+    for key in [KeyAlg::P256, KeyAlg::Rsa3072] {
+        let mut story = Story::begin(key).await;
+        let original = sample::contract().unwrap();
+        let input = story.dir.path().join("契約書.pdf");
+        std::fs::write(&input, &original).unwrap();
+        let (signed, result) = story.sign(&input, "signed.pdf").await.unwrap();
+        assert_eq!(
+            result["verification_result"]["verdict"], "passed",
+            "{result}"
+        );
+        assert_eq!(
+            std::fs::read(&input).unwrap(),
+            original,
+            "the original is not touched"
+        );
+        let pdf = std::fs::read(&signed).unwrap();
+        assert_eq!(
+            &pdf[..original.len()],
+            original,
+            "the signature is an incremental update"
+        );
+
+        let poppler = text(&run(Command::new("pdfsig").arg(&signed)));
+        assert!(poppler.contains("Signature is Valid."), "{poppler}");
+        assert!(poppler.contains("Total document signed"), "{poppler}");
+
+        let checker =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/python/validate.py");
+        let mut pyhanko = Command::new(python());
+        pyhanko.arg(checker).arg(story.anchors()).arg(&signed);
+        let said = run(&mut pyhanko);
+        assert!(said.status.success(), "{}", text(&said));
+
+        let (range, der) = signature(&pdf);
+        let dir = story.dir.path();
+        std::fs::write(dir.join("cms.der"), der).unwrap();
+        let content = [
+            &pdf[range[0]..range[1]],
+            &pdf[range[2]..range[2] + range[3]],
+        ]
+        .concat();
+        assert_eq!(range[2] + range[3], pdf.len(), "the whole file is covered");
+        std::fs::write(dir.join("content"), content).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "cms",
+            "-verify",
+            "-binary",
+            "-inform",
+            "DER",
+            "-purpose",
+            "any",
+            "-out",
+            "/dev/null",
+            "-in",
+        ]);
+        openssl
+            .arg(dir.join("cms.der"))
+            .arg("-content")
+            .arg(dir.join("content"))
+            .arg("-CAfile")
+            .arg(story.anchors());
+        let said = run(&mut openssl);
+        assert!(said.status.success(), "{}", text(&said));
+
+        let said = run(Command::new("qpdf").arg("--check").arg(&signed));
+        assert!(said.status.success(), "{}", text(&said));
+        story.stack.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_form_are_signed_or_refused_by_name_and_never_changed() {
+    let mut story = Story::begin(KeyAlg::P256).await;
+    let dir = story.dir.path().to_owned();
+    let plain = dir.join("plain.pdf");
+    std::fs::write(&plain, sample::contract().unwrap()).unwrap();
+    let variant = |name: &str, options: &[&str]| {
+        let path = dir.join(name);
+        let said = run(Command::new("qpdf").args(options).arg(&plain).arg(&path));
+        assert!(said.status.success(), "{}", text(&said));
+        path
+    };
+    let good = [
+        variant("object-streams.pdf", &["--object-streams=generate"]),
+        variant("linearized.pdf", &["--linearize"]),
+        variant(
+            "linearized-streams.pdf",
+            &["--linearize", "--object-streams=generate"],
+        ),
+    ];
+    for file in &good {
+        let before = std::fs::read(file).unwrap();
+        let name = format!("signed-{}", file.file_name().unwrap().to_string_lossy());
+        let (once, _) = story.sign(file, &name).await.unwrap();
+        let (twice, result) = story.sign(&once, &format!("twice-{name}")).await.unwrap();
+        assert_eq!(
+            result["verification_result"]["verdict"], "passed",
+            "{result}"
+        );
+        let poppler = text(&run(Command::new("pdfsig").arg(&twice)));
+        assert_eq!(
+            poppler.matches("Signature is Valid.").count(),
+            2,
+            "{poppler}"
+        );
+        assert_eq!(std::fs::read(file).unwrap(), before);
+    }
+    let encrypted = variant(
+        "encrypted.pdf",
+        &["--encrypt", "secret", "owner", "256", "--"],
+    );
+    let truncated = dir.join("truncated.pdf");
+    let whole = std::fs::read(&plain).unwrap();
+    std::fs::write(&truncated, &whole[..whole.len() / 2]).unwrap();
+    let other = dir.join("other.pdf");
+    std::fs::write(&other, "not a PDF at all").unwrap();
+    for (file, why) in [
+        (&encrypted, "パスワード"),
+        (&truncated, "壊れて"),
+        (&other, "PDF"),
+    ] {
+        let before = std::fs::read(file).unwrap();
+        let error = story.sign(file, "never.pdf").await.unwrap_err().to_string();
+        assert!(error.contains(why), "{}: {error}", file.display());
+        assert!(!dir.join("never.pdf").exists());
+        assert_eq!(std::fs::read(file).unwrap(), before);
+    }
+    story.stack.stop().await;
+}
