@@ -29,6 +29,8 @@ struct Ready<'a> {
     trust_anchors: PathBuf,
     clients: &'a [DevClient],
     signers: &'a [DevSigner],
+    /// Links with which two people can sign up.
+    invitations: Vec<String>,
     /// Where names under `localhost` lie.
     addresses: BTreeMap<String, String>,
 }
@@ -49,7 +51,7 @@ pub async fn run(
     }
     let mut stack = Stack::start(options, &|_| {}).await?;
     stack.seed_signers().await?;
-    let ready = ready(&stack)?;
+    let ready = ready(&stack, stack.invitations().await?)?;
     if let Some(file) = &ready_file {
         write_json(file, &ready)?;
     }
@@ -89,7 +91,7 @@ pub async fn run(
     ended
 }
 
-fn ready(stack: &Stack) -> Result<Ready<'_>, Failure> {
+fn ready(stack: &Stack, invitations: Vec<String>) -> Result<Ready<'_>, Failure> {
     let at = |name: &str| {
         stack
             .ports
@@ -117,6 +119,7 @@ fn ready(stack: &Stack) -> Result<Ready<'_>, Failure> {
         trust_anchors: anchors,
         clients: stack.clients(),
         signers: stack.signers(),
+        invitations,
         addresses: addresses
             .into_iter()
             .map(|(n, p)| (n.to_owned(), format!("127.0.0.1:{p}")))

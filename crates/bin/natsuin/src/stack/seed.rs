@@ -8,7 +8,7 @@ use sam_service::KnownClient;
 use sap::enrol::Subject;
 use service_kit::Trouble;
 use sic_core::Voucher;
-use ssa_service::{NewClient, NewUser};
+use ssa_service::{NewClient, NewInvitation, NewUser};
 
 use super::sic::NewFactors;
 use super::start::Stack;
@@ -117,6 +117,36 @@ impl Stack {
             self.data.save("state.json", &self.state)?;
         }
         Ok(())
+    }
+
+    /// Two fresh invitations of the SSA's own, at level 1, for whoever wants to sign up.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn invitations(&self) -> Result<Vec<String>, Trouble> {
+        let mut links = Vec::new();
+        for (name, number) in [("佐藤 美智子", "1"), ("Robert Smith", "2")] {
+            let invited = self.ssa.invite(NewInvitation {
+                person: None,
+                subject: Subject {
+                    common_name: name.to_owned(),
+                    country: "JP".to_owned(),
+                    organization: None,
+                    serial_number: format!("DEV-INVITED-{number}"),
+                },
+                keys: vec![KeyAlg::P256],
+                life: 24 * 3600,
+            });
+            links.push(
+                invited
+                    .await
+                    .map_err(|e| trouble(&e.to_string()))?
+                    .link
+                    .expose()
+                    .to_owned(),
+            );
+        }
+        Ok(links)
     }
 
     /// Makes an account, has the RA invite the person, enrols their factors at the gateway, gets the certificates.

@@ -6,6 +6,7 @@
     reason = "a test that can't go on fails"
 )]
 
+mod browser;
 mod command_line;
 mod crash;
 mod kit;

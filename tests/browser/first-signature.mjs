@@ -1,0 +1,178 @@
+// From an invitation to a signed file, in a real browser: portal, SIC page, e-contract page.
+// Usage: node first-signature.mjs READY_FILE PDF OUT_DIR. Ends with exit code 0 only if everything went as it should.
+// Screenshots of every page go to OUT_DIR.
+
+import { createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import assert from 'node:assert/strict';
+import { chromium } from 'playwright-core';
+
+const [readyFile, pdf, outDir] = process.argv.slice(2);
+const ready = JSON.parse(readFileSync(readyFile, 'utf8'));
+const AXE = readFileSync(new URL('./node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+
+/** A one-time code (RFC 6238), `ahead` steps of 30 s from now. */
+function totp(base32, ahead = 0) {
+  const bits = [...base32.replace(/\s/g, '')].map((c) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(c).toString(2).padStart(5, '0')).join('');
+  const seed = Buffer.from(bits.match(/.{8}/g).map((b) => parseInt(b, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30000) + ahead));
+  const mac = createHmac('sha1', seed).update(counter).digest();
+  const at = mac[19] & 15;
+  return String((mac.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, '0');
+}
+
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.localhost 127.0.0.1'],
+});
+
+/** A person with a browser: what it complained of, and pictures of what it showed. */
+async function person(name, options) {
+  const context = await browser.newContext({ acceptDownloads: true, ...options });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()));
+  page.on('pageerror', (e) => complaints.push(String(e)));
+  const policies = new Map();
+  page.on('response', (r) => policies.set(r.url(), r.headers()['content-security-policy']));
+  const cdp = await context.newCDPSession(page);
+  await cdp.send('WebAuthn.enable');
+  const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
+    options: { protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
+  });
+  let n = 0;
+  const look = async (what) => {
+    n += 1;
+    await page.screenshot({ path: join(outDir, `${name}-${String(n).padStart(2, '0')}-${what}.png`), fullPage: true });
+    // The pages' own policy forbids foreign scripts; the debugger's evaluation isn't one.
+    const found = await page.evaluate(`${AXE}; axe.run(document, { runOnly: ['wcag2a', 'wcag2aa'] })`);
+    const bad = found.violations.filter((v) => ['serious', 'critical'].includes(v.impact));
+    assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes[0].html}`), [], `${name} ${what}: accessible`);
+  };
+  const passkeys = async () => (await cdp.send('WebAuthn.getCredentials', { authenticatorId })).credentials;
+  return { page, look, complaints, policies, passkeys };
+}
+
+const submit = (page) => page.locator('.actions button[type=submit]').first().click();
+
+/** Signs up at the portal with the login name `login`; ends on the SIC's enrolment page. Returns the login's seed. */
+async function signUp({ page, look }, invitation, login) {
+  await page.goto(invitation);
+  await look('invitation');
+  await page.locator('.actions a.button').click();
+  await page.fill('#name', login);
+  await page.fill('#password', 'correct horse battery');
+  await page.fill('#again', 'correct horse battery');
+  await look('account');
+  await submit(page);
+  const seed = (await page.locator('#seed').innerText()).replace(/\s/g, '');
+  await look('login-app');
+  await page.fill('#code', totp(seed));
+  await submit(page);
+  await page.waitForURL(`${ready.sic}/e**`);
+  return seed;
+}
+
+/** Uploads the file at the e-contract page and goes to the approval page. */
+async function toApproval({ page, look }) {
+  await page.goto(ready.sca);
+  await page.setInputFiles('#file', pdf);
+  await look('upload');
+  await submit(page);
+  await page.waitForURL('**/documents/*');
+  await look('document');
+  await submit(page);
+  await page.waitForURL((url) => url.href.startsWith(ready.portal) || url.href.startsWith(`${ready.sic}/a`));
+  if (page.url().startsWith(ready.portal)) {
+    await look('consent');
+    await page.locator('button[value=yes]').click();
+  }
+  await page.waitForURL(`${ready.sic}/a**`);
+  await page.locator('#approve').waitFor();
+  await look('approve');
+}
+
+async function result({ page, look }, file) {
+  await page.waitForURL(`${ready.sca}/documents/*`);
+  await page.locator('a[href$="/signed.pdf"]').first().waitFor();
+  await look('result');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('a[href$="/signed.pdf"]').first().click()]);
+  await download.saveAs(join(outDir, file));
+}
+
+// On a phone, in Japanese, with a passkey.
+{
+  const her = await person('ja-phone', { locale: 'ja-JP', viewport: { width: 390, height: 844 } });
+  const { page, look } = her;
+  await signUp(her, ready.invitations[0], 'michiko');
+  await page.locator('#make-passkey').waitFor();
+  await look('enrol');
+  await page.locator('#make-passkey').click();
+  await page.waitForURL(`${ready.portal}/**`);
+  await look('keys');
+  assert.equal((await her.passkeys())[0].rpId, 'sic.localhost');
+
+  // A look-alike of the SIC page on the portal's origin is not offered the signing passkey.
+  const offered = await page.evaluate(async () => {
+    const challenge = new Uint8Array(32);
+    try {
+      await navigator.credentials.get({ publicKey: { challenge, rpId: 'sic.localhost', userVerification: 'required', timeout: 2000 } });
+      return 'an assertion';
+    } catch (error) {
+      return error.name;
+    }
+  });
+  assert.equal(offered, 'SecurityError');
+
+  await toApproval(her);
+  const approval = page.url();
+  // The page that approves refuses to be framed.
+  assert.match(her.policies.get(approval.split('#')[0]), /frame-ancestors 'none'/);
+  await page.locator('#approve').click();
+  await result(her, 'signed-ja.pdf');
+
+  // What was approved can't be approved again.
+  await page.goto(approval);
+  await page.reload();
+  await page.locator('h1').waitFor();
+  await page.waitForFunction(() => !document.querySelector('.bone'));
+  await look('used');
+  assert.equal(await page.locator('#approve').count(), 0);
+
+  // And she can say no.
+  await toApproval(her);
+  await page.locator('#refuse').click();
+  await page.waitForURL(`${ready.sca}/documents/*`);
+  await look('refused');
+  assert.equal(await page.locator('a[href$="/signed.pdf"]').count(), 0);
+  assert.deepEqual(her.complaints.filter((c) => !c.includes('status of 4')), [], 'the browser has nothing to complain of');
+}
+
+// On a desktop, in English, with a PIN and an authenticator app.
+{
+  const him = await person('en-desktop', { locale: 'en-GB', viewport: { width: 1280, height: 900 } });
+  const { page, look } = him;
+  await signUp(him, ready.invitations[1], 'robert');
+  await page.locator('#use-pin').click();
+  const seed = (await page.locator('#seed').innerText()).replace(/\s/g, '');
+  await page.fill('#pin', 'a long signing pin');
+  await page.fill('#pin2', 'a long signing pin');
+  await page.fill('#otp', totp(seed, -1));
+  await look('enrol-pin');
+  await page.locator('#enrol').click();
+  await page.waitForURL(`${ready.portal}/**`);
+  await look('keys');
+  await toApproval(him);
+  await page.fill('#pin', 'a long signing pin');
+  await page.fill('#otp', totp(seed));
+  await look('approve-pin');
+  await page.locator('#approve').click();
+  await result(him, 'signed-en.pdf');
+  assert.deepEqual(him.complaints.filter((c) => !c.includes('status of 4')), [], 'the browser has nothing to complain of');
+}
+
+await browser.close();
+console.log('from invitation to signed file: passkey on a phone, PIN on a desktop');
