@@ -121,6 +121,7 @@ async fn measure(span: Duration, cores: usize, data: Option<PathBuf>, out: Out) 
         port: 0,
         store: StoreChoice::Embedded,
         tls: false,
+        pkcs11: None,
         load: true,
     };
     let stack = Stack::start(&options, &|_| {}).await?;

@@ -30,6 +30,9 @@ pub enum Command {
         /// Where signed files go.
         #[arg(long, default_value = "natsuin-out")]
         out: PathBuf,
+        /// PKCS#11 module (shared library) in which the key is made and kept.
+        #[arg(long, value_name = "MODULE")]
+        pkcs11: Option<PathBuf>,
     },
     /// Keep the whole service running on this machine, for development.
     Dev(DevArgs),
@@ -73,6 +76,9 @@ pub struct DevArgs {
     /// `postgres://…` instead of embedded SQLite files.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
+    /// PKCS#11 module (shared library) in which signers' keys are made and kept, such as SoftHSM2's.
+    #[arg(long, value_name = "MODULE")]
+    pub pkcs11: Option<PathBuf>,
     /// Serve everything over HTTPS with the development CA.
     #[arg(long)]
     pub tls: bool,
@@ -147,7 +153,18 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::Demo {
             files,
             out: out_dir,
-        } => demo::run(demo::Demo { files, out_dir }, out).await,
+            pkcs11,
+        } => {
+            demo::run(
+                demo::Demo {
+                    files,
+                    out_dir,
+                    pkcs11,
+                },
+                out,
+            )
+            .await
+        }
         Command::Dev(args) => {
             let store = store_choice(args.store);
             let options = Options {
@@ -155,6 +172,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
                 port: args.port,
                 store,
                 tls: args.tls,
+                pkcs11: args.pkcs11,
                 load: false,
             };
             dev::run(&options, args.ready_file, out).await

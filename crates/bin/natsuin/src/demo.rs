@@ -15,7 +15,7 @@ use crate::agent::Agent;
 use crate::output::{self, Exit, Failure, Out, table_a1};
 use crate::sample;
 use crate::stack::{
-    DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice,
+    DevCredential, DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice,
 };
 use crate::verify;
 
@@ -25,6 +25,8 @@ pub struct Demo {
     pub files: Vec<PathBuf>,
     /// Where signed files go.
     pub out_dir: PathBuf,
+    /// PKCS#11 module for the signer's key.
+    pub pkcs11: Option<PathBuf>,
 }
 
 /// Runs the demonstration.
@@ -69,6 +71,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         port: 0,
         store: StoreChoice::Embedded,
         tls: false,
+        pkcs11: demo.pkcs11,
         load: false,
     };
     let note = |part: &str| {
@@ -99,14 +102,19 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         keys: &[KeyAlg::P256],
     };
     let enrolled = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?;
-    let level = enrolled.shown.credentials.first().map_or(1, |c| c.level);
-    let level = format!("{level}, because the key is kept in software");
-    out.note(&output::step(
-        "enrol",
-        &format!("demo signer 「{}」, P-256, level {level}", new.name)
-            .replace(", because the key is kept in software", " (software)"),
-        begun.elapsed().as_secs_f64(),
-    ));
+    let Some(key) = enrolled.shown.credentials.first() else {
+        return Err(Failure::new(
+            Exit::Bug,
+            "bug",
+            "no key was made",
+            "please report this",
+        ));
+    };
+    let made = format!(
+        "demo signer 「{}」, P-256, level {} ({})",
+        new.name, key.level, key.origin
+    );
+    out.note(&output::step("enrol", &made, begun.elapsed().as_secs_f64()));
 
     let mut agent = Agent::new(&stack);
     let mut results = Vec::new();
@@ -126,7 +134,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         match result {
             Ok(outcome) => {
                 out.note(&output::step("sign", &display(file), seconds));
-                results.push(report(&outcome, &target, &level, out));
+                results.push(report(&outcome, &target, key, out));
             }
             Err(error) => {
                 out.say(&format!("NG  {}: {error:#}", display(file)));
@@ -153,7 +161,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     Ok(if good { Exit::Good } else { Exit::Negative })
 }
 
-fn report(answer: &Value, target: &Path, level: &str, out: Out) -> (bool, Value) {
+fn report(answer: &Value, target: &Path, key: &DevCredential, out: Out) -> (bool, Value) {
     let good = answer["verification_result"]["verdict"] == "passed";
     out.say(if good {
         "OK  signed and verified"
@@ -163,12 +171,12 @@ fn report(answer: &Value, target: &Path, level: &str, out: Out) -> (bool, Value)
     out.say(&table_a1(
         answer,
         &target.display().to_string(),
-        Some(level),
+        Some(&key.level_sentence()),
     ));
     let mut value = answer.clone();
     value["signed_document"] = target.display().to_string().into();
-    value["level"] = 1.into();
-    value["level_because"] = "retention".into();
+    value["level"] = key.level.into();
+    value["level_because"] = json!(key.level_because);
     (good, value)
 }
 

@@ -205,7 +205,7 @@ fn jst(utc: &str) -> String {
 
 /// A step with what it took, such as `  start   cm sam ssa   1.1 s`.
 pub fn step(name: &str, what: &str, seconds: f64) -> String {
-    format!("  {}{}{seconds:.1} s", padded(name, 8), padded(what, 50))
+    format!("  {}{}{seconds:.1} s", padded(name, 8), padded(what, 54))
 }
 
 #[cfg(test)]

@@ -234,6 +234,8 @@ impl Stack {
                 credential_id: key.key.to_string(),
                 algo: key.alg.to_string(),
                 level: key.level.into(),
+                level_because: key.level_because,
+                origin: key.origin,
                 auth_mode: "oauth2code".to_owned(),
             })
             .collect())

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use audit_log::{AuditLog, LogKey, Sequencer};
 use axum::Router;
+use cm_core::backend::Backend;
 use cm_core::{Module, ModuleConfig, RootSecret};
+use cm_pkcs11::Pkcs11Backend;
 use cm_soft::SoftBackend;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Clock, Random, TenantId};
+use core_types::{Clock, Level, Random, SecretBytes, TenantId};
 use csc_client::ClientCredentials;
 use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
@@ -63,6 +65,8 @@ pub struct Options {
     pub store: StoreChoice,
     /// Everything over HTTPS with the development CA.
     pub tls: bool,
+    /// PKCS#11 module in which keys are made and kept, instead of software.
+    pub pkcs11: Option<PathBuf>,
     /// For benchmarks: the gateway lets one address call as often as it can.
     pub load: bool,
 }
@@ -161,6 +165,7 @@ fn port(listener: &TcpListener) -> Result<u16, Trouble> {
 struct Kit {
     data: DataDir,
     store: StoreChoice,
+    pkcs11: Option<PathBuf>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     ca: Arc<DevCa>,
@@ -286,6 +291,7 @@ impl Stack {
         let mut kit = Kit {
             data: data.clone(),
             store: options.store.clone(),
+            pkcs11: options.pkcs11.clone(),
             clock: clock.clone(),
             random: random.clone(),
             ca: ca.clone(),
@@ -485,6 +491,30 @@ impl Stack {
     }
 }
 
+/// The module's back end. A PKCS#11 module gets a token of its own, made at the first start; its PIN lies with the stack's
+/// other secrets. Nobody declared anything for it, so its keys are level 1.
+fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
+    let Some(module) = &kit.pkcs11 else {
+        return Ok(Arc::new(SoftBackend));
+    };
+    let pin = kit.data.secret("cm/pkcs11.key", kit.random.as_ref())?;
+    let options = cm_pkcs11::Options {
+        module: module.clone(),
+        label: "natsuin-dev".to_owned(),
+        pin: SecretBytes::from(core_types::bytes::b64u(pin.expose())),
+        declared: Level::One,
+    };
+    let opened = Pkcs11Backend::initialise(&options).and_then(|()| Pkcs11Backend::open(&options));
+    let opened = opened.map_err(|e| {
+        Trouble::new(
+            "pkcs11",
+            e.to_string(),
+            "check --pkcs11 and the module's own configuration, such as SOFTHSM2_CONF",
+        )
+    })?;
+    Ok(Arc::new(opened))
+}
+
 /// The key that signs a zone's checkpoints, from the directory of a stack.
 ///
 /// # Errors
@@ -508,7 +538,7 @@ async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
         node: "cm-1".to_owned(),
         max_uses: MAX_USES,
     };
-    let backend = Arc::new(SoftBackend);
+    let backend = backend(kit)?;
     let started = Module::start(
         config,
         backend,

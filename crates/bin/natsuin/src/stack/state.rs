@@ -2,6 +2,7 @@
 //!
 //! A file like this exists in development only. In production clients and signers keep their secrets themselves.
 
+use sam_api::ssa::LevelPart;
 use serde::{Deserialize, Serialize};
 
 /// Contents of `state.json`.
@@ -59,6 +60,23 @@ pub struct DevSigner {
     pub credentials: Vec<DevCredential>,
 }
 
+impl DevCredential {
+    /// Level and why not higher, for a person.
+    pub fn level_sentence(&self) -> String {
+        let why = match self.level_because {
+            LevelPart::Generation => "made",
+            LevelPart::Import => "imported",
+            LevelPart::Retention => "kept",
+            LevelPart::Authorization => "authorized",
+            LevelPart::Enrolment => "enrolled",
+        };
+        format!(
+            "{}, because of how the key was {why} ({})",
+            self.level, self.origin
+        )
+    }
+}
+
 /// A key, as the ready file shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DevCredential {
@@ -69,6 +87,10 @@ pub struct DevCredential {
     pub algo: String,
     /// Level.
     pub level: u8,
+    /// Which part of the level matrix holds it down.
+    pub level_because: LevelPart,
+    /// Back end that made and keeps the key, such as `software`.
+    pub origin: String,
     /// How the client gets an authorization.
     pub auth_mode: String,
 }

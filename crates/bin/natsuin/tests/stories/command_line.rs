@@ -86,6 +86,38 @@ fn the_demonstration_signs_and_shows_table_a1() {
     );
 }
 
+#[test]
+fn a_key_in_a_pkcs11_token_signs_just_the_same() {
+    let places = [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    ];
+    let module = places.iter().find(|p| std::path::Path::new(p).exists());
+    let module =
+        module.expect("SoftHSM2 isn't installed; `cargo xtask tools` installs what tests need");
+    let dir = tempfile::tempdir().unwrap();
+    let (tokens, conf) = (dir.path().join("tokens"), dir.path().join("softhsm2.conf"));
+    std::fs::create_dir(&tokens).unwrap();
+    std::fs::write(
+        &conf,
+        format!("directories.tokendir = {}\n", tokens.display()),
+    )
+    .unwrap();
+    let mut demo = natsuin();
+    demo.env("SOFTHSM2_CONF", &conf)
+        .args(["demo", "--json", "--pkcs11", module, "--out"]);
+    let (code, shown) = json(demo.arg(dir.path().join("out")));
+    assert_eq!((code, &shown["ok"]), (0, &Value::Bool(true)), "{shown}");
+    assert_eq!(
+        shown["results"][0]["level"], 1,
+        "nobody declared more for this token"
+    );
+    assert!(
+        std::fs::read_dir(&tokens).unwrap().count() > 0,
+        "the key lies in the token"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_verified_and_signed_against_a_running_service() {
     let mut story = Story::begin(KeyAlg::P256).await;

@@ -78,6 +78,7 @@ pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
         port: 0,
         store,
         tls,
+        pkcs11: None,
         load: true,
     };
     Stack::start(&options, &|_| {}).await.unwrap()
