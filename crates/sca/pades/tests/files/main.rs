@@ -4,4 +4,5 @@
 
 mod attacks;
 mod common;
+mod report;
 mod signing;
