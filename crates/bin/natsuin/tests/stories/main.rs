@@ -1,10 +1,6 @@
 //! Stories of the whole service through its public doors, each zone behind its socket.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that can't go on fails"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod browser;
 mod command_line;
