@@ -12,7 +12,7 @@ use store_kit::{StoreError, transaction};
 
 use crate::clients::{self, NewClient};
 use crate::enrol::{self, Invitation, SignUp};
-use crate::{Ssa, crypt, totp, users};
+use crate::{Ssa, crypt, users};
 
 /// Why something could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +151,8 @@ impl Ssa {
         if !done {
             return Err(AdminError::Taken("the login name"));
         }
-        let totp_secret = SecretText::new(totp::base32(seed.expose()));
+        let totp_secret =
+            SecretText::new(String::from_utf8_lossy(otp::base32(&seed).expose()).into_owned());
         Ok(CreatedUser {
             person,
             totp_secret,

@@ -20,7 +20,6 @@ mod port;
 mod schema;
 mod session;
 mod tokens;
-mod totp;
 mod users;
 
 use std::sync::Arc;

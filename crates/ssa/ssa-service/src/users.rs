@@ -6,7 +6,7 @@ use store_kit::{StoreError, Tx, sql, transaction};
 
 use crate::crypt::digest;
 use crate::session::{self, Browser};
-use crate::{Ssa, password, totp};
+use crate::{Ssa, password};
 
 /// Wrong logins before the first wait.
 const FREE_TRIES: i64 = 5;
@@ -80,7 +80,7 @@ impl Ssa {
         let fits = self.password_fits(login.password, stored).await;
         let step = user.as_ref().and_then(|user| {
             let seed = self.open_seed(&user.person, &user.seed)?;
-            totp::accept(&seed, &login.code, now, user.last_step)
+            otp::verify(&seed, login.code.as_bytes(), now, user.last_step)
         });
         let known = user.as_ref().map(|user| user.person.clone());
         let (Some(user), Some(step), true) = (user, step, fits) else {
@@ -179,7 +179,7 @@ impl Ssa {
 
     /// Draws a login seed; the second part is what is stored.
     pub(crate) fn new_seed(&self, person: &PersonId) -> Option<(SecretBytes, Vec<u8>)> {
-        let mut seed = vec![0; totp::SEED];
+        let mut seed = vec![0; otp::SEED];
         self.random().fill(&mut seed);
         let sealed = self
             .sealer()
@@ -308,7 +308,8 @@ pub(crate) fn otpauth(service: &str, login: &str, seed: &SecretBytes) -> String 
             .collect::<String>()
             .replace('+', "%20")
     };
-    let secret = totp::base32(seed.expose());
+    let secret = otp::base32(seed);
+    let secret = String::from_utf8_lossy(secret.expose());
     let service = part(service);
     format!(
         "otpauth://totp/{service}:{}?secret={secret}&issuer={service}",

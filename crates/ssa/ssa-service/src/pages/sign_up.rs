@@ -15,7 +15,7 @@ use web_ui::{Messages, group4};
 use super::{Content, Trouble, Visit, found, go, login, own_form, show, sorry, with_cookie};
 use crate::enrol::{self, Invitation, SignUp};
 use crate::session::{self, Browser};
-use crate::{Ssa, crypt, totp, users};
+use crate::{Ssa, crypt, users};
 
 #[derive(Template)]
 #[template(path = "invitation.html")]
@@ -253,7 +253,7 @@ fn show_app(
         token: browser.form_token(),
         action: format!("/i/{code}/app"),
         qr: picture(&uri).ok_or(Trouble::Internal)?,
-        seed: group4(&totp::base32(seed.expose())),
+        seed: group4(&String::from_utf8_lossy(otp::base32(&seed).expose())),
         error: if error.is_empty() {
             String::new()
         } else {
@@ -323,7 +323,7 @@ async fn confirmed(
     let now = ssa.now();
     let seed = seed_of(ssa, &invitation).ok_or(Trouble::Internal)?;
     let typed: String = form.code.chars().filter(|c| !c.is_whitespace()).collect();
-    let Some(step) = totp::accept(&seed, &typed, now, 0) else {
+    let Some(step) = otp::verify(&seed, typed.as_bytes(), now, 0) else {
         return show_app(ssa, visit, browser, code, &invitation, "portal-app-wrong");
     };
     let fresh = Browser::new(crypt::draw(ssa.random()));
