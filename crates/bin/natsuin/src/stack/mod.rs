@@ -8,10 +8,12 @@ mod seed;
 mod sic;
 mod start;
 mod state;
+mod zones;
 
 pub use device::Device;
 pub use files::write_json;
 pub use seed::NewSigner;
 pub use sic::{Factors, NewFactors, Sic};
-pub use start::{Options, Stack, StoreChoice, log_key};
+pub use start::{Options, Stack, StoreChoice};
 pub use state::{DevClient, DevCredential, DevSigner};
+pub use zones::log_key;

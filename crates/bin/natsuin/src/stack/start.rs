@@ -3,47 +3,28 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use audit_log::{AuditLog, LogKey, Sequencer};
 use axum::Router;
-use cm_core::backend::Backend;
-use cm_core::{Module, ModuleConfig, RootSecret};
-use cm_pkcs11::Pkcs11Backend;
-use cm_soft::SoftBackend;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Clock, Level, Random, SecretBytes, TenantId};
+use core_types::{Clock, Random, TenantId};
 use csc_client::ClientCredentials;
 use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
 use sam_core::Policy;
 use sam_core::passkey::RelyingParty;
-use sam_service::{RemoteModule, Sam, SamConfig};
+use sam_service::SamConfig;
 use service_kit::http::HttpOptions;
-use service_kit::{Client, Identity, Running, Shutdown, Trouble, bind, serve, tls};
+use service_kit::{Running, Shutdown, Trouble, bind, serve, tls};
 use sic_core::Trust;
 use sic_gateway::{GatewayConfig, Rate};
-use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Ssa};
-use store_kit::{Store, StoreUrl};
+use ssa_service::Ssa;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::files::DataDir;
 use super::state::{Ports, State};
-
-/// Name of the one SAM, as in acts.
-const SAM: &str = "sam.natsuin.localhost";
-/// Names in the certificates of the zones.
-const NAME_CM: &str = "cm.natsuin.internal";
-const NAME_SAM: &str = "sam.natsuin.internal";
-const NAME_SSA: &str = "ssa.natsuin.internal";
-const NAME_SIC: &str = "sic.natsuin.internal";
-/// How often entries get their place in the log.
-const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
-/// How often what has ended is given up and pruned.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
-const MAX_USES: u64 = 100_000_000;
+use super::zones::*;
 
 /// Where the zones keep their rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,20 +83,12 @@ pub struct Stack {
     running: Vec<Running>,
 }
 
-/// A zone's log and the store it lies in.
-#[derive(Clone)]
-struct Zone {
-    name: &'static str,
-    sequencer: Arc<Sequencer>,
-    store: Store,
-}
-
 /// The public listeners, bound before anything starts, so that every URL is known.
-struct Listeners {
-    ssa: TcpListener,
-    sic: TcpListener,
-    sca: TcpListener,
-    ca: TcpListener,
+pub(super) struct Listeners {
+    pub(super) ssa: TcpListener,
+    pub(super) sic: TcpListener,
+    pub(super) sca: TcpListener,
+    pub(super) ca: TcpListener,
 }
 
 impl Listeners {
@@ -142,7 +115,7 @@ impl Listeners {
 }
 
 /// Binds a port of the loopback; `any`: another one will do if it is taken.
-async fn listener(port: u16, any: bool) -> Result<TcpListener, Trouble> {
+pub(super) async fn listener(port: u16, any: bool) -> Result<TcpListener, Trouble> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match bind(at(port)).await {
         Err(_) if any && port != 0 => bind(at(0)).await,
@@ -150,7 +123,7 @@ async fn listener(port: u16, any: bool) -> Result<TcpListener, Trouble> {
     }
 }
 
-fn port(listener: &TcpListener) -> Result<u16, Trouble> {
+pub(super) fn port(listener: &TcpListener) -> Result<u16, Trouble> {
     let addr = listener.local_addr();
     addr.map(|a| a.port()).map_err(|e| {
         Trouble::new(
@@ -159,93 +132,6 @@ fn port(listener: &TcpListener) -> Result<u16, Trouble> {
             "start again",
         )
     })
-}
-
-/// What the steps of a start share.
-struct Kit {
-    data: DataDir,
-    store: StoreChoice,
-    pkcs11: Option<PathBuf>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    ca: Arc<DevCa>,
-    internal_ca: String,
-    shutdown: Shutdown,
-    running: Vec<Running>,
-    zones: Vec<Zone>,
-}
-
-impl Kit {
-    async fn open(
-        &self,
-        zone: &'static str,
-        tables: &[store_kit::Migrations],
-    ) -> Result<Store, Trouble> {
-        let url = match &self.store {
-            StoreChoice::Embedded => format!(
-                "sqlite:{}",
-                self.data.join(&format!("{zone}/{zone}.db")).display()
-            ),
-            StoreChoice::Postgres(url) => url.clone(),
-        };
-        let url = StoreUrl::parse(&url).map_err(|e| store_trouble(zone, &e))?;
-        Store::open(&url, zone, tables, self.random.as_ref())
-            .await
-            .map_err(|e| store_trouble(zone, &e))
-    }
-
-    async fn log(
-        &mut self,
-        zone: &'static str,
-        log: AuditLog,
-        store: &Store,
-    ) -> Result<(), Trouble> {
-        let key = log_key_in(&self.data, zone, self.random.as_ref())?;
-        self.data
-            .keep(&format!("witness/{zone}.pub"), &key.public())?;
-        let witness = Some(self.data.join(&format!("witness/{zone}.txt")));
-        let opened = Sequencer::open(log, key, witness, store).await;
-        let sequencer = Arc::new(opened.map_err(|e| audit_trouble(zone, &e))?);
-        self.zones.push(Zone {
-            name: zone,
-            sequencer,
-            store: store.clone(),
-        });
-        Ok(())
-    }
-
-    fn identity(&self, name: &str) -> Result<Identity, Trouble> {
-        self.ca
-            .service_cert(name, &[name, "localhost"])
-            .map_err(|e| ca_trouble(&e))
-    }
-
-    /// A listener between zones; answers with its base URL.
-    async fn mutual(&mut self, name: &str, router: Router) -> Result<String, Trouble> {
-        let config = tls::mutual_server(&self.identity(name)?, &self.internal_ca)?;
-        let running = serve(
-            listener(0, true).await?,
-            router,
-            Some(config),
-            self.shutdown.clone(),
-        )?;
-        let url = format!("https://localhost:{}", running.addr.port());
-        self.running.push(running);
-        Ok(url)
-    }
-
-    fn client(&self, base: &str, as_whom: &str) -> Result<Client, Trouble> {
-        Client::new(base, &self.inside(as_whom)?)
-    }
-
-    fn inside(&self, as_whom: &str) -> Result<HttpOptions, Trouble> {
-        let identity = Some(self.identity(as_whom)?);
-        Ok(HttpOptions {
-            ca_pem: Some(self.internal_ca.clone()),
-            identity,
-            ..HttpOptions::default()
-        })
-    }
 }
 
 impl Stack {
@@ -489,205 +375,4 @@ impl Stack {
             zone.store.close().await;
         }
     }
-}
-
-/// The module's back end. A PKCS#11 module gets a token of its own, made at the first start; its PIN lies with the stack's
-/// other secrets. Nobody declared anything for it, so its keys are level 1.
-fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
-    let Some(module) = &kit.pkcs11 else {
-        return Ok(Arc::new(SoftBackend));
-    };
-    let pin = kit.data.secret("cm/pkcs11.key", kit.random.as_ref())?;
-    let options = cm_pkcs11::Options {
-        module: module.clone(),
-        label: "natsuin-dev".to_owned(),
-        pin: SecretBytes::from(core_types::bytes::b64u(pin.expose())),
-        declared: Level::One,
-    };
-    let opened = Pkcs11Backend::initialise(&options).and_then(|()| Pkcs11Backend::open(&options));
-    let opened = opened.map_err(|e| {
-        Trouble::new(
-            "pkcs11",
-            e.to_string(),
-            "check --pkcs11 and the module's own configuration, such as SOFTHSM2_CONF",
-        )
-    })?;
-    Ok(Arc::new(opened))
-}
-
-/// The key that signs a zone's checkpoints, from the directory of a stack.
-///
-/// # Errors
-/// [`Trouble`] when the directory can't be used.
-pub fn log_key(data: &std::path::Path, zone: &'static str) -> Result<LogKey, Trouble> {
-    log_key_in(&DataDir::open(data)?, zone, &SystemRandom)
-}
-
-fn log_key_in(data: &DataDir, zone: &'static str, random: &dyn Random) -> Result<LogKey, Trouble> {
-    let seed = data.secret(&format!("{zone}/log.key"), random)?;
-    LogKey::from_seed(&format!("natsuin.localhost/{zone}"), &seed)
-        .map_err(|e| audit_trouble(zone, &e))
-}
-
-async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
-    let store = kit.open("cm", cm_core::MIGRATIONS).await?;
-    let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
-    let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
-    let config = ModuleConfig {
-        sam: SAM.to_owned(),
-        node: "cm-1".to_owned(),
-        max_uses: MAX_USES,
-    };
-    let backend = backend(kit)?;
-    let started = Module::start(
-        config,
-        backend,
-        store.clone(),
-        &root,
-        kit.clock.clone(),
-        kit.random.clone(),
-    )
-    .await;
-    let module = Arc::new(started.map_err(|e| {
-        Trouble::new(
-            "cm-start",
-            e.to_string(),
-            "check that data directory and store belong together",
-        )
-    })?);
-    kit.log("cm", module.audit().clone(), &store).await?;
-    kit.mutual(NAME_CM, cm_core::router(module, NAME_SAM)).await
-}
-
-async fn start_sam(
-    kit: &mut Kit,
-    config: SamConfig,
-    module_url: &str,
-    root: Option<jose::Jwk>,
-) -> Result<(String, String, Sam<RemoteModule>), Trouble> {
-    let store = kit.open("sam", sam_service::MIGRATIONS).await?;
-    let module = RemoteModule::new(kit.client(module_url, NAME_SAM)?);
-    let started = Sam::start(
-        config,
-        module,
-        store.clone(),
-        root,
-        kit.clock.clone(),
-        kit.random.clone(),
-    )
-    .await;
-    let sam = started.map_err(|e| {
-        Trouble::new(
-            "sam-start",
-            e.to_string(),
-            "check that data directory and store belong together",
-        )
-    })?;
-    kit.log("sam", sam.audit().clone(), &store).await?;
-    let for_ssa = kit
-        .mutual(NAME_SAM, sam_service::ssa_router(sam.clone()))
-        .await?;
-    let for_sic = kit
-        .mutual(NAME_SAM, sam_service::gateway_router(sam.clone()))
-        .await?;
-    Ok((for_ssa, for_sic, sam))
-}
-
-async fn start_ssa(
-    kit: &mut Kit,
-    ssa_url: &str,
-    sic_url: &str,
-    tenant: &TenantId,
-    sam_url: &str,
-    ra_url: &str,
-) -> Result<Ssa, Trouble> {
-    let store = kit.open("ssa", ssa_service::MIGRATIONS).await?;
-    let key = kit.data.secret("ssa/ssa.key", kit.random.as_ref())?;
-    let audit = AuditLog::new(
-        "ssa",
-        "ssa-1",
-        kit.data.secret("ssa/chain.key", kit.random.as_ref())?,
-    );
-    kit.log("ssa", audit.clone(), &store).await?;
-    let config = ssa_service::Config {
-        base_url: ssa_url.to_owned(),
-        sic_url: sic_url.to_owned(),
-        name: "Natsuin (development)".to_owned(),
-        region: "JP".to_owned(),
-        tenant: tenant.clone(),
-        development: true,
-        key,
-        password_cost: PasswordCost::default(),
-    };
-    let certifier = HttpCertifier::new(format!("{ra_url}/ra/certify"), &kit.inside(NAME_SSA)?)?;
-    let ports = SsaPorts {
-        sam: Arc::new(kit.client(sam_url, NAME_SSA)?),
-        certifier: Arc::new(certifier),
-        clock: kit.clock.clone(),
-        random: kit.random.clone(),
-        audit,
-    };
-    Ssa::new(config, store, ports)
-}
-
-/// Gives entries their places, and ends what has run out. A log that can't be written stops the stack (I5).
-fn background(kit: &Kit, sam: Sam<RemoteModule>, failed: watch::Sender<Option<String>>) {
-    let failed = Arc::new(failed);
-    for zone in kit.zones.clone() {
-        let (clock, failed, mut shutdown) =
-            (kit.clock.clone(), failed.clone(), kit.shutdown.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                error = zone.sequencer.keep(&zone.store, clock.as_ref(), SEQUENCE_EVERY) => {
-                    failed.send_replace(Some(format!("the audit log of {}: {error}", zone.name)));
-                }
-                () = shutdown.requested() => {}
-            }
-        });
-    }
-    let mut shutdown = kit.shutdown.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(MAINTAIN_EVERY) => {}
-                () = shutdown.requested() => return,
-            }
-            if let Err(error) = sam.maintain().await {
-                tracing::warn!(%error, "the SAM could not tidy up; it tries again");
-            }
-        }
-    });
-}
-
-fn ca_ra_key(ca: &Arc<DevCa>) -> Result<jose::Jwk, Trouble> {
-    let ra = Ra::new(ca.clone(), SAM, Vec::new()).map_err(|_| bug("registration authority"))?;
-    Ok(ra.public_key().clone())
-}
-
-fn store_trouble(zone: &str, error: &store_kit::StoreError) -> Trouble {
-    Trouble::new(
-        "store",
-        format!("the store of {zone} can't be used: {error}"),
-        "check --data and --store; only one program may use an embedded store; a damaged one comes back from a backup",
-    )
-}
-
-fn audit_trouble(zone: &str, error: &audit_log::AuditError) -> Trouble {
-    Trouble::new(
-        "audit",
-        format!("the audit log of {zone} can't be continued: {error}"),
-        "run `natsuin audit verify` and compare with the witness before starting again",
-    )
-}
-
-fn ca_trouble(error: &dev_ca::DevCaError) -> Trouble {
-    Trouble::new("dev-ca", error.to_string(), "check --data")
-}
-
-fn bug(what: &str) -> Trouble {
-    Trouble::new(
-        "bug",
-        format!("{what} could not be set up"),
-        "please report this with the output above",
-    )
 }

@@ -1,0 +1,337 @@
+//! Starting each zone behind its socket, with its store, its log and its certificate.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log::{AuditLog, LogKey, Sequencer};
+use axum::Router;
+use cm_core::backend::Backend;
+use cm_core::{Module, ModuleConfig, RootSecret};
+use cm_pkcs11::Pkcs11Backend;
+use cm_soft::SoftBackend;
+use core_types::random::SystemRandom;
+use core_types::{Clock, Level, Random, SecretBytes, TenantId};
+use dev_ca::{DevCa, Ra};
+use sam_service::{RemoteModule, Sam, SamConfig};
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
+use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Ssa};
+use store_kit::{Store, StoreUrl};
+use tokio::sync::watch;
+
+use super::files::DataDir;
+use super::start::{StoreChoice, listener};
+
+/// Name of the one SAM, as in acts.
+pub(super) const SAM: &str = "sam.natsuin.localhost";
+/// Names in the certificates of the zones.
+pub(super) const NAME_CM: &str = "cm.natsuin.internal";
+pub(super) const NAME_SAM: &str = "sam.natsuin.internal";
+pub(super) const NAME_SSA: &str = "ssa.natsuin.internal";
+pub(super) const NAME_SIC: &str = "sic.natsuin.internal";
+/// How often entries get their place in the log.
+pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
+/// How often what has ended is given up and pruned.
+pub(super) const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
+pub(super) const MAX_USES: u64 = 100_000_000;
+
+/// A zone's log and the store it lies in.
+#[derive(Clone)]
+pub(super) struct Zone {
+    pub(super) name: &'static str,
+    pub(super) sequencer: Arc<Sequencer>,
+    pub(super) store: Store,
+}
+
+/// What the steps of a start share.
+pub(super) struct Kit {
+    pub(super) data: DataDir,
+    pub(super) store: StoreChoice,
+    pub(super) pkcs11: Option<PathBuf>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) ca: Arc<DevCa>,
+    pub(super) internal_ca: String,
+    pub(super) shutdown: Shutdown,
+    pub(super) running: Vec<Running>,
+    pub(super) zones: Vec<Zone>,
+}
+
+impl Kit {
+    pub(super) async fn open(
+        &self,
+        zone: &'static str,
+        tables: &[store_kit::Migrations],
+    ) -> Result<Store, Trouble> {
+        let url = match &self.store {
+            StoreChoice::Embedded => format!(
+                "sqlite:{}",
+                self.data.join(&format!("{zone}/{zone}.db")).display()
+            ),
+            StoreChoice::Postgres(url) => url.clone(),
+        };
+        let url = StoreUrl::parse(&url).map_err(|e| store_trouble(zone, &e))?;
+        Store::open(&url, zone, tables, self.random.as_ref())
+            .await
+            .map_err(|e| store_trouble(zone, &e))
+    }
+
+    pub(super) async fn log(
+        &mut self,
+        zone: &'static str,
+        log: AuditLog,
+        store: &Store,
+    ) -> Result<(), Trouble> {
+        let key = log_key_in(&self.data, zone, self.random.as_ref())?;
+        self.data
+            .keep(&format!("witness/{zone}.pub"), &key.public())?;
+        let witness = Some(self.data.join(&format!("witness/{zone}.txt")));
+        let opened = Sequencer::open(log, key, witness, store).await;
+        let sequencer = Arc::new(opened.map_err(|e| audit_trouble(zone, &e))?);
+        self.zones.push(Zone {
+            name: zone,
+            sequencer,
+            store: store.clone(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn identity(&self, name: &str) -> Result<Identity, Trouble> {
+        self.ca
+            .service_cert(name, &[name, "localhost"])
+            .map_err(|e| ca_trouble(&e))
+    }
+
+    /// A listener between zones; answers with its base URL.
+    pub(super) async fn mutual(&mut self, name: &str, router: Router) -> Result<String, Trouble> {
+        let config = tls::mutual_server(&self.identity(name)?, &self.internal_ca)?;
+        let running = serve(
+            listener(0, true).await?,
+            router,
+            Some(config),
+            self.shutdown.clone(),
+        )?;
+        let url = format!("https://localhost:{}", running.addr.port());
+        self.running.push(running);
+        Ok(url)
+    }
+
+    pub(super) fn client(&self, base: &str, as_whom: &str) -> Result<Client, Trouble> {
+        Client::new(base, &self.inside(as_whom)?)
+    }
+
+    pub(super) fn inside(&self, as_whom: &str) -> Result<HttpOptions, Trouble> {
+        let identity = Some(self.identity(as_whom)?);
+        Ok(HttpOptions {
+            ca_pem: Some(self.internal_ca.clone()),
+            identity,
+            ..HttpOptions::default()
+        })
+    }
+}
+
+/// The module's back end. A PKCS#11 module gets a token of its own, made at the first start; its PIN lies with the stack's
+/// other secrets. Nobody declared anything for it, so its keys are level 1.
+pub(super) fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
+    let Some(module) = &kit.pkcs11 else {
+        return Ok(Arc::new(SoftBackend));
+    };
+    let pin = kit.data.secret("cm/pkcs11.key", kit.random.as_ref())?;
+    let options = cm_pkcs11::Options {
+        module: module.clone(),
+        label: "natsuin-dev".to_owned(),
+        pin: SecretBytes::from(core_types::bytes::b64u(pin.expose())),
+        declared: Level::One,
+    };
+    let opened = Pkcs11Backend::initialise(&options).and_then(|()| Pkcs11Backend::open(&options));
+    let opened = opened.map_err(|e| {
+        Trouble::new(
+            "pkcs11",
+            e.to_string(),
+            "check --pkcs11 and the module's own configuration, such as SOFTHSM2_CONF",
+        )
+    })?;
+    Ok(Arc::new(opened))
+}
+
+/// The key that signs a zone's checkpoints, from the directory of a stack.
+///
+/// # Errors
+/// [`Trouble`] when the directory can't be used.
+pub fn log_key(data: &std::path::Path, zone: &'static str) -> Result<LogKey, Trouble> {
+    log_key_in(&DataDir::open(data)?, zone, &SystemRandom)
+}
+
+pub(super) fn log_key_in(
+    data: &DataDir,
+    zone: &'static str,
+    random: &dyn Random,
+) -> Result<LogKey, Trouble> {
+    let seed = data.secret(&format!("{zone}/log.key"), random)?;
+    LogKey::from_seed(&format!("natsuin.localhost/{zone}"), &seed)
+        .map_err(|e| audit_trouble(zone, &e))
+}
+
+pub(super) async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
+    let store = kit.open("cm", cm_core::MIGRATIONS).await?;
+    let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
+    let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
+    let config = ModuleConfig {
+        sam: SAM.to_owned(),
+        node: "cm-1".to_owned(),
+        max_uses: MAX_USES,
+    };
+    let backend = backend(kit)?;
+    let started = Module::start(
+        config,
+        backend,
+        store.clone(),
+        &root,
+        kit.clock.clone(),
+        kit.random.clone(),
+    )
+    .await;
+    let module = Arc::new(started.map_err(|e| {
+        Trouble::new(
+            "cm-start",
+            e.to_string(),
+            "check that data directory and store belong together",
+        )
+    })?);
+    kit.log("cm", module.audit().clone(), &store).await?;
+    kit.mutual(NAME_CM, cm_core::router(module, NAME_SAM)).await
+}
+
+pub(super) async fn start_sam(
+    kit: &mut Kit,
+    config: SamConfig,
+    module_url: &str,
+    root: Option<jose::Jwk>,
+) -> Result<(String, String, Sam<RemoteModule>), Trouble> {
+    let store = kit.open("sam", sam_service::MIGRATIONS).await?;
+    let module = RemoteModule::new(kit.client(module_url, NAME_SAM)?);
+    let started = Sam::start(
+        config,
+        module,
+        store.clone(),
+        root,
+        kit.clock.clone(),
+        kit.random.clone(),
+    )
+    .await;
+    let sam = started.map_err(|e| {
+        Trouble::new(
+            "sam-start",
+            e.to_string(),
+            "check that data directory and store belong together",
+        )
+    })?;
+    kit.log("sam", sam.audit().clone(), &store).await?;
+    let for_ssa = kit
+        .mutual(NAME_SAM, sam_service::ssa_router(sam.clone()))
+        .await?;
+    let for_sic = kit
+        .mutual(NAME_SAM, sam_service::gateway_router(sam.clone()))
+        .await?;
+    Ok((for_ssa, for_sic, sam))
+}
+
+pub(super) async fn start_ssa(
+    kit: &mut Kit,
+    ssa_url: &str,
+    sic_url: &str,
+    tenant: &TenantId,
+    sam_url: &str,
+    ra_url: &str,
+) -> Result<Ssa, Trouble> {
+    let store = kit.open("ssa", ssa_service::MIGRATIONS).await?;
+    let key = kit.data.secret("ssa/ssa.key", kit.random.as_ref())?;
+    let audit = AuditLog::new(
+        "ssa",
+        "ssa-1",
+        kit.data.secret("ssa/chain.key", kit.random.as_ref())?,
+    );
+    kit.log("ssa", audit.clone(), &store).await?;
+    let config = ssa_service::Config {
+        base_url: ssa_url.to_owned(),
+        sic_url: sic_url.to_owned(),
+        name: "Natsuin (development)".to_owned(),
+        region: "JP".to_owned(),
+        tenant: tenant.clone(),
+        development: true,
+        key,
+        password_cost: PasswordCost::default(),
+    };
+    let certifier = HttpCertifier::new(format!("{ra_url}/ra/certify"), &kit.inside(NAME_SSA)?)?;
+    let ports = SsaPorts {
+        sam: Arc::new(kit.client(sam_url, NAME_SSA)?),
+        certifier: Arc::new(certifier),
+        clock: kit.clock.clone(),
+        random: kit.random.clone(),
+        audit,
+    };
+    Ssa::new(config, store, ports)
+}
+
+/// Gives entries their places, and ends what has run out. A log that can't be written stops the stack (I5).
+pub(super) fn background(kit: &Kit, sam: Sam<RemoteModule>, failed: watch::Sender<Option<String>>) {
+    let failed = Arc::new(failed);
+    for zone in kit.zones.clone() {
+        let (clock, failed, mut shutdown) =
+            (kit.clock.clone(), failed.clone(), kit.shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                error = zone.sequencer.keep(&zone.store, clock.as_ref(), SEQUENCE_EVERY) => {
+                    failed.send_replace(Some(format!("the audit log of {}: {error}", zone.name)));
+                }
+                () = shutdown.requested() => {}
+            }
+        });
+    }
+    let mut shutdown = kit.shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(MAINTAIN_EVERY) => {}
+                () = shutdown.requested() => return,
+            }
+            if let Err(error) = sam.maintain().await {
+                tracing::warn!(%error, "the SAM could not tidy up; it tries again");
+            }
+        }
+    });
+}
+
+pub(super) fn ca_ra_key(ca: &Arc<DevCa>) -> Result<jose::Jwk, Trouble> {
+    let ra = Ra::new(ca.clone(), SAM, Vec::new()).map_err(|_| bug("registration authority"))?;
+    Ok(ra.public_key().clone())
+}
+
+pub(super) fn store_trouble(zone: &str, error: &store_kit::StoreError) -> Trouble {
+    Trouble::new(
+        "store",
+        format!("the store of {zone} can't be used: {error}"),
+        "check --data and --store; only one program may use an embedded store; a damaged one comes back from a backup",
+    )
+}
+
+pub(super) fn audit_trouble(zone: &str, error: &audit_log::AuditError) -> Trouble {
+    Trouble::new(
+        "audit",
+        format!("the audit log of {zone} can't be continued: {error}"),
+        "run `natsuin audit verify` and compare with the witness before starting again",
+    )
+}
+
+pub(super) fn ca_trouble(error: &dev_ca::DevCaError) -> Trouble {
+    Trouble::new("dev-ca", error.to_string(), "check --data")
+}
+
+pub(super) fn bug(what: &str) -> Trouble {
+    Trouble::new(
+        "bug",
+        format!("{what} could not be set up"),
+        "please report this with the output above",
+    )
+}
