@@ -284,7 +284,6 @@ async fn refuses_strange_schemas(url: &store_kit::StoreUrl, schema: &'static str
     );
 }
 
-// shows: II-3.4-replay
 #[tokio::test]
 async fn a_restored_or_copied_store_has_another_epoch() {
     for store in testing::both(TABLES).await {

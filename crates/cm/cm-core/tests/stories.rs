@@ -156,7 +156,7 @@ async fn on_both<F: AsyncFn(Story)>(story: F) {
 
 const P256: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
 
-// shows: III-3-2-approved-algorithms, I-7.1.4.1-log-environment-and-key-events
+// shows: III-3-2-approved-algorithms
 #[tokio::test]
 async fn keys_are_made_and_sign_what_is_ordered() {
     on_both(async |story| {

@@ -29,7 +29,6 @@ pub fn is_hidden(c: char) -> bool {
 mod tests {
     use super::*;
 
-    // shows: I-6.1-no-unintended-document
     #[test]
     fn labels_lose_what_cannot_be_seen() {
         let tricky = "a\u{202e}fdp.exe\u{2066}\u{0007}\n";

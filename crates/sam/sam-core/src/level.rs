@@ -114,7 +114,7 @@ mod tests {
         attested: true,
     };
 
-    // shows: II-3.2-keyauth-L1, II-3.2-keyauth-L2-mfa, I-3.5.1-keyauth-L3
+    // shows: II-3.2-keyauth-L1, II-3.2-keyauth-L2-mfa
     #[test]
     fn the_table_of_proofs() {
         let policy = Policy::default();
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(policy.enrolment_methods(Level::Two), [Method::Passkey]);
     }
 
-    // shows: I-3.5.1-keygen-L1, I-3.5.1-retention-L1
+    // shows: I-3.5.1-keygen-L1
     #[test]
     fn a_key_is_as_good_as_its_worst_part() {
         let best = KeyFacts {

@@ -162,7 +162,7 @@ async fn a_token_is_bound_once_after_approval_and_by_the_same_service() {
     }
 }
 
-// shows: T-USE-DTBSR-FORGE, I-6.1-no-unintended-document
+// shows: T-USE-DTBSR-FORGE
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_checked_before_anybody_sees_them() {
     for world in worlds().await {

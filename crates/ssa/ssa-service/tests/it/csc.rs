@@ -33,7 +33,6 @@ fn bad(text: &str) -> (u16, String, String) {
     (400, "invalid_request".to_owned(), text.to_owned())
 }
 
-// shows: I-6.1-no-unintended-document
 #[tokio::test]
 async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
     for stack in stacks().await {
