@@ -31,7 +31,7 @@ pub enum Refusal {
     /// Members of the order are wrong.
     #[error("the order is malformed")]
     Malformed,
-    /// The module is in its error state, or can't write its audit log.
+    /// The module is locked or in its error state, can't write its audit log, or its device is away. Definite too.
     #[error("the module is not operational")]
     NotOperational,
 }
@@ -164,10 +164,26 @@ pub struct KeyCreated {
 pub struct Health {
     /// Whether orders are executed.
     pub operational: bool,
+    /// State in words.
+    pub state: ModuleState,
     /// Back end, such as `software` or `pkcs11`.
     pub backend: String,
     /// Highest level of generation and retention.
     pub ceiling: Level,
+}
+
+/// State of the module (`III-3-13-secure-state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModuleState {
+    /// The device wants a person, such as after a refused PIN: nothing is executed, and nothing is tried again.
+    Locked,
+    /// Orders are executed.
+    Operational,
+    /// The device failed lately: orders are tried, and the first that succeeds ends this state.
+    Degraded,
+    /// A test failed or a value was wrong: no private-key operation any more until a restart passes the tests.
+    Error,
 }
 
 /// No members.
@@ -203,6 +219,8 @@ calls! {
     Execute: "/cm/v1/execute", ExecuteRequest => Executed;
     /// State of the module.
     Status: "/cm/v1/status", Empty => Health;
+    /// Runs the self-tests now; answers the state after them.
+    SelfTest: "/cm/v1/self-test", Empty => Health;
 }
 
 /// What can become of a call to the CM.

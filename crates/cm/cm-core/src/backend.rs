@@ -1,7 +1,7 @@
 //! The port to whatever really holds keys: software, or a PKCS#11 token.
 //!
 //! One suite of stories runs on every back end through [`crate::Module`]. A back end never sees an order, an owner or
-//! an attribute: it makes keys, and signs digests with them.
+//! an attribute: it makes keys, and signs digests with them. It answers every call within a time of its own.
 
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
@@ -13,16 +13,17 @@ pub trait Backend: Send + Sync + 'static {
     /// Highest level of key generation and retention (`level_matrix`).
     fn ceiling(&self) -> Level;
 
-    /// Known-answer and pairwise tests (`III-3-13-*`). Run at start; a failure latches the module's error state.
+    /// Known-answer and pairwise tests of every algorithm (`III-3-13-*`), at start and on demand. A
+    /// [`Fault::Broken`] latches the module's error state.
     ///
     /// # Errors
-    /// [`Fault`] when a test fails.
+    /// [`Fault`] when a test fails or can't be run.
     fn self_test(&self) -> Result<(), Fault>;
 
     /// Makes a key, tests the pair, and returns what is needed to find it again.
     ///
     /// # Errors
-    /// [`Fault`] when no key was made.
+    /// [`Fault`] when no key was made, or none that may be used.
     fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault>;
 
     /// Brings a key back for use.
@@ -43,14 +44,52 @@ pub struct NewKey {
 
 /// A private key ready for use.
 pub trait PrivateKey: Send + Sync {
+    /// SubjectPublicKeyInfo, DER, as the back end has it; the module compares it with the sealed attributes.
+    fn spki(&self) -> &[u8];
+
     /// Signs a digest. RSA: a block of modulus length; ECDSA: DER `SEQUENCE {r, s}`.
     ///
     /// # Errors
-    /// [`Fault`] when the algorithm isn't the key's, or the digest isn't as long as its hash.
+    /// [`Fault`]; whether a value may exist all the same, [`Fault::nothing_was_made`] tells.
     fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
-/// A back end failed. Says nothing of keys.
+/// A back end failed. Says nothing of keys; the words are for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the back end failed at {0}")]
-pub struct Fault(pub &'static str);
+pub enum Fault {
+    /// The caller's doing: algorithm, digest length, no such key. Nothing was made, and the back end is well.
+    #[error("the back end can't do this: {0}")]
+    Unfit(&'static str),
+    /// The device can't be used now. Nothing was made; it may work again by itself.
+    #[error("the back end isn't available: {0}")]
+    Unavailable(&'static str),
+    /// The device wants a person: its PIN is refused or blocked. Nothing was made, and nothing is tried again.
+    #[error("the back end is locked: {0}")]
+    Locked(&'static str),
+    /// No definite answer in time: a value may exist, in the device or on its way.
+    #[error("the back end gave no definite answer: {0}")]
+    Unknown(&'static str),
+    /// The back end isn't what it must be: a self-test failed, a value is wrong, a key weak.
+    #[error("the back end is faulty: {0}")]
+    Broken(&'static str),
+}
+
+impl Fault {
+    /// Whether it is certain that no key or value came into being.
+    pub fn nothing_was_made(&self) -> bool {
+        matches!(
+            self,
+            Self::Unfit(_) | Self::Unavailable(_) | Self::Locked(_)
+        )
+    }
+
+    /// The words for the operator.
+    pub fn what(&self) -> &'static str {
+        let (Self::Unfit(what)
+        | Self::Unavailable(what)
+        | Self::Locked(what)
+        | Self::Unknown(what)
+        | Self::Broken(what)) = self;
+        what
+    }
+}

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_log::Event;
 use cm_api::rpc::Reason;
-use cm_api::{ExecuteRequest, Executed, KeyCreated, OrderBody, OrderKind, Refusal, SignItem};
+use cm_api::{
+    ExecuteRequest, Executed, KeyCreated, ModuleError, OrderBody, OrderKind, Refusal, SignItem,
+};
 use core_types::{
     B64, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, sha256,
 };
 use store_kit::transaction;
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose};
-use crate::backend::PrivateKey;
+use crate::backend::{NewKey, PrivateKey};
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
-use crate::{admit, backend::Fault};
+use crate::{admit, backend::Fault, weak};
 
 /// Most keys held ready for use; the one that came first goes first.
 const CACHE: usize = 512;
@@ -55,7 +57,10 @@ impl KeyCache {
 }
 
 impl Module {
-    pub(crate) async fn try_execute(&self, request: &ExecuteRequest) -> Result<Executed, Refusal> {
+    pub(crate) async fn try_execute(
+        &self,
+        request: &ExecuteRequest,
+    ) -> Result<Executed, ModuleError> {
         self.operational()?;
         let order = admit::admit(request, self.root(), &self.config.sam, self.clock.now())?;
         match &order.kind {
@@ -98,14 +103,24 @@ impl Module {
         alg: KeyAlg,
         level: Level,
         act: Digest32,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<Executed, ModuleError> {
+        let now = self.clock.now();
         if level > self.backend.ceiling() {
-            return Err(Refusal::NotAllowed(Reason::Level));
+            return Err(Refusal::NotAllowed(Reason::Level).into());
         }
-        let backend = self.backend.clone();
-        let made = on_thread(move || backend.generate(alg))
-            .await
-            .map_err(|_| Refusal::NotOperational)?;
+        if !self.policy.may_generate(alg, now) {
+            return Err(Refusal::NotAllowed(Reason::Algorithm).into());
+        }
+        // The order is spent before the back end is asked: asked again, it makes no second key.
+        let taken: Result<_, Failed> = transaction!(self.store, "cm-generate", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            let (order, what) = (order.order, "generate".into());
+            let event = Event::OrderAdmitted { order, what };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(())
+        });
+        taken.map_err(|failed| self.fail(failed))?;
+        let made = self.new_key(alg).await?;
         let attributes = KeyAttributes {
             key: KeyId::random(self.random.as_ref()),
             version: 1,
@@ -118,13 +133,14 @@ impl Module {
             exportable: false,
             origin: self.backend.name().to_owned(),
             act,
-            created: self.clock.now(),
+            created: now,
             max_uses: self.config.max_uses,
             used: KeyUse::default(),
         };
-        let now = self.clock.now();
-        let stored: Result<_, Failed> = transaction!(self.store, "cm-generate", |tx| {
-            store::take_order(tx, order.order, now).await?;
+        let stored: Result<bool, Failed> = transaction!(self.store, "cm-generated", |tx| {
+            if !store::first_of_its_kind(tx, &attributes).await? {
+                return Ok::<_, Failed>(false);
+            }
             store::insert_key(
                 tx,
                 &self.vault,
@@ -141,15 +157,45 @@ impl Module {
                 act,
             };
             self.audit.append(tx, event, now).await?;
-            Ok::<_, Failed>(())
+            Ok(true)
         });
-        stored.map_err(|failed| self.fail(failed))?;
+        if !stored.map_err(|failed| self.fail(failed))? {
+            return Err(self
+                .no_key(Fault::Broken("a key that exists already"))
+                .await);
+        }
         Ok(Executed::Created(KeyCreated {
             key: attributes.key,
             version: attributes.version,
             spki: B64(made.spki),
             origin: attributes.origin,
         }))
+    }
+
+    /// Has a key made, and looks at it. What isn't fit for use is forgotten here: no key came into being.
+    async fn new_key(&self, alg: KeyAlg) -> Result<NewKey, ModuleError> {
+        let backend = self.backend.clone();
+        let made = on_thread(move || {
+            let made = backend.generate(alg)?;
+            weak::check(alg, &made.spki).map_err(|_| Fault::Broken("a weak key was made"))?;
+            Ok(made)
+        });
+        match made.await {
+            Ok(made) => {
+                self.well();
+                Ok(made)
+            }
+            Err(fault) => Err(self.no_key(fault).await),
+        }
+    }
+
+    /// A key that nobody was told of is no key, so that a fault here is a definite *no*.
+    async fn no_key(&self, fault: Fault) -> ModuleError {
+        self.note(&fault).await;
+        match fault {
+            Fault::Unfit(_) => Refusal::NotAllowed(Reason::Algorithm).into(),
+            _ => Refusal::NotOperational.into(),
+        }
     }
 
     async fn sign_csr(
@@ -159,17 +205,18 @@ impl Module {
         version: u32,
         spki: Digest32,
         info: &B64,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<Executed, ModuleError> {
         let own = pki::csr::request_info_key(&info.0).map_err(|_| Refusal::Malformed)?;
         // The request must be for this very key, whoever built it (`T-REG-CSR-ALTER`).
         if sha256(&[own]) != spki {
-            return Err(Refusal::Malformed);
+            return Err(Refusal::Malformed.into());
         }
         let now = self.clock.now();
         let digest = sha256(&[&info.0]);
         let row: Result<_, Failed> = transaction!(self.store, "cm-csr", |tx| {
             store::take_order(tx, order.order, now).await?;
             let row = self.key(tx, key, version, spki).await?;
+            self.approved(row.attributes.alg, csr_alg(row.attributes.alg))?;
             let next = row.attributes.after_csr()?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyCertificationRequested {
@@ -204,13 +251,14 @@ impl Module {
         alg: SigAlg,
         items: &[SignItem],
         act: Digest32,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
         let count = u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?;
         let row: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
             store::take_order(tx, order.order, now).await?;
             let row = self.key(tx, key, version, spki).await?;
             let next = row.attributes.after_signing(alg, count.into())?;
+            self.approved(row.attributes.alg, alg)?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyUsed {
                 key: key.clone(),
@@ -227,6 +275,15 @@ impl Module {
         self.values(&row, alg, items).await.map(Executed::Signed)
     }
 
+    /// The table of approved algorithms has the last word at every use.
+    fn approved(&self, key: KeyAlg, alg: SigAlg) -> Result<(), Refusal> {
+        if self.policy.may_sign(key, alg, self.clock.now()) {
+            Ok(())
+        } else {
+            Err(Refusal::NotAllowed(Reason::Algorithm))
+        }
+    }
+
     async fn key(
         &self,
         tx: &mut store_kit::Tx,
@@ -241,13 +298,14 @@ impl Module {
         Ok(row)
     }
 
-    /// Signs all digests, spread over the machine's cores. The order is spent by now; a fault makes no value.
+    /// Signs all digests, spread over the machine's cores. The order is spent by now. Only if not one value came into
+    /// being is a fault a definite *no*.
     async fn values(
         &self,
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
-    ) -> Result<Vec<B64>, Refusal> {
+    ) -> Result<Vec<B64>, ModuleError> {
         let key = self.open(row).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let share = items.len().div_ceil(cores).max(1);
@@ -256,27 +314,56 @@ impl Module {
             .map(|chunk| {
                 let (key, chunk) = (key.clone(), chunk.to_vec());
                 on_thread(move || {
-                    chunk
-                        .iter()
-                        .map(|item| key.sign(alg, &item.d.0).map(B64))
-                        .collect::<Result<Vec<_>, _>>()
+                    let mut values = Vec::with_capacity(chunk.len());
+                    for item in &chunk {
+                        match key.sign(alg, &item.d.0) {
+                            Ok(value) => values.push(B64(value)),
+                            Err(fault) => return Ok((values, Some(fault))),
+                        }
+                    }
+                    Ok((values, None))
                 })
             })
             .collect();
-        let mut values = Vec::with_capacity(items.len());
+        let (mut values, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
         for thread in threads {
             match thread.await {
-                Ok(part) => values.extend(part),
-                Err(fault) => {
-                    self.latch(fault.0);
-                    return Err(Refusal::NotOperational);
+                Ok((part, fault)) => {
+                    values.extend(part);
+                    faults.extend(fault);
                 }
+                Err(fault) => faults.push(fault),
             }
         }
-        Ok(values)
+        if faults.is_empty() {
+            self.well();
+            return Ok(values);
+        }
+        self.judge(values.is_empty(), &faults).await
     }
 
-    async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, Refusal> {
+    /// What faults at signing mean: for the caller, and for the module's state.
+    async fn judge(&self, no_value: bool, faults: &[Fault]) -> Result<Vec<B64>, ModuleError> {
+        for fault in faults {
+            if let Fault::Broken(what) = fault {
+                // A wrong value was destroyed. Whether it was an accident or the device is no longer what it was,
+                // its self-test decides.
+                tracing::error!(what, "the back end made a wrong value; testing it");
+                self.alarm("cm-wrong-value").await;
+                drop(self.self_test().await);
+            } else {
+                self.note(fault).await;
+            }
+        }
+        if no_value && faults.iter().all(Fault::nothing_was_made) {
+            Err(Refusal::NotOperational.into())
+        } else {
+            Err(ModuleError::Unknown)
+        }
+    }
+
+    /// The key ready for use. The back end must have the public key that the sealed attributes name.
+    async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, ModuleError> {
         let name = sha256(&[b"natsuin-cm-cache", row.material.expose()]);
         if let Some(key) = self.cache.get(&name) {
             return Ok(key);
@@ -286,8 +373,22 @@ impl Module {
             row.attributes.alg,
             row.material.clone(),
         );
-        let loaded = on_thread(move || backend.load(alg, &material)).await;
-        let key: Arc<dyn PrivateKey> = Arc::from(loaded.map_err(|_| Refusal::NotOperational)?);
+        let key: Arc<dyn PrivateKey> = match on_thread(move || backend.load(alg, &material)).await {
+            Ok(key) => Arc::from(key),
+            Err(Fault::Unfit(what)) => {
+                tracing::error!(what, "a key isn't in the back end");
+                self.alarm("cm-key-missing").await;
+                return Err(Refusal::NoSuchKey.into());
+            }
+            Err(fault) => {
+                self.note(&fault).await;
+                return Err(Refusal::NotOperational.into());
+            }
+        };
+        if sha256(&[key.spki()]) != row.attributes.spki {
+            self.alarm("cm-key-exchanged").await;
+            return Err(Refusal::NoSuchKey.into());
+        }
         self.cache.put(name, key.clone());
         Ok(key)
     }
@@ -302,9 +403,13 @@ fn csr_alg(alg: KeyAlg) -> SigAlg {
     }
 }
 
-fn on_thread<T: Send + 'static>(
+pub(crate) fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> impl Future<Output = Result<T, Fault>> {
     let thread = tokio::task::spawn_blocking(work);
-    async move { thread.await.unwrap_or(Err(Fault("a worker thread"))) }
+    async move {
+        thread
+            .await
+            .unwrap_or(Err(Fault::Unknown("a worker thread")))
+    }
 }

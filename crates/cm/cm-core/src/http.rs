@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use cm_api::Refusal;
-use cm_api::rpc::{Execute, PinMac, Root, RowKey, Statement, Status};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use cm_api::rpc::{Execute, PinMac, Root, RowKey, SelfTest, Statement, Status};
+use cm_api::{ModuleError, Refusal};
+use core_types::rpc::Method as _;
 use service_kit::{Peer, Routes};
 
 use crate::module::Module;
@@ -26,6 +32,27 @@ impl Door {
         tracing::warn!(peer = %peer.name, "a caller that isn't the SAM was refused");
         Err(Refusal::NotAuthentic)
     }
+
+    /// An order's outcome has a third form beside answer and refusal: 504, nobody knows. The caller's side takes
+    /// everything but 200 and 422 for that.
+    async fn execute(&self, peer: &Peer, body: &Bytes) -> Response {
+        let module = match self.admit(peer) {
+            Ok(module) => module,
+            Err(refusal) => return refused(refusal),
+        };
+        let Ok(request) = serde_json::from_slice(body) else {
+            return StatusCode::BAD_REQUEST.into_response();
+        };
+        match module.execute(&request).await {
+            Ok(executed) => Json(executed).into_response(),
+            Err(ModuleError::Refused(refusal)) => refused(refusal),
+            Err(ModuleError::Unknown) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
 }
 
 /// Routes of the module for a mutual TLS listener. `caller`: DNS name in the SAM's client certificate.
@@ -34,6 +61,11 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
         module,
         caller: caller.into(),
     });
+    let orders = door.clone();
+    let execute = move |Extension(peer): Extension<Peer>, body: Bytes| {
+        let door = orders.clone();
+        async move { door.execute(&peer, &body).await }
+    };
     Routes::new(door, LIMIT)
         .method::<Root, _, _>(|d, peer, _| async move { Ok(d.admit(&peer)?.root_answer()) })
         .method::<Status, _, _>(|d, peer, _| async move { Ok(d.admit(&peer)?.health()) })
@@ -42,8 +74,10 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
         })
         .method::<RowKey, _, _>(|d, peer, request| async move { d.admit(&peer)?.row_key(&request) })
         .method::<PinMac, _, _>(|d, peer, request| async move { d.admit(&peer)?.pin_mac(&request) })
-        .method::<Execute, _, _>(|d, peer, request| async move {
-            d.admit(&peer)?.execute(&request).await
-        })
+        .method::<SelfTest, _, _>(|d, peer, _| async move { d.admit(&peer)?.self_test().await })
         .into_router()
+        .route(
+            Execute::PATH,
+            post(execute).layer(DefaultBodyLimit::max(LIMIT)),
+        )
 }

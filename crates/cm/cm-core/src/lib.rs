@@ -11,12 +11,17 @@ pub mod backend;
 mod execute;
 mod http;
 mod module;
+pub mod policy;
+mod selftest;
+mod state;
 mod store;
 mod vault;
+pub mod weak;
 
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use http::router;
 pub use module::{Module, ModuleConfig, StartError};
+pub use policy::Policy;
 pub use vault::RootSecret;
 
 /// Tables of the CM, for opening its store.

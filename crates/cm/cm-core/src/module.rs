@@ -1,21 +1,23 @@
 //! The module: start, its own secrets, and the calls that are not orders.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_log::{AuditLog, Event};
 use cm_api::rpc::{
     Health, PinMacAnswer, PinMacRequest, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
     StatementRequest,
 };
-use cm_api::{ExecuteRequest, Executed, Refusal};
+use cm_api::{ExecuteRequest, Executed, ModuleError, ModuleState, Refusal};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
 use jose::{Jwk, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
 use store_kit::{Store, StoreError, transaction};
 
 use crate::backend::{Backend, Fault};
-use crate::execute::KeyCache;
+use crate::execute::{KeyCache, on_thread};
+use crate::policy::{Policy, PolicyError};
+use crate::selftest;
+use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};
 use crate::vault::{RootSecret, Vault};
 
@@ -41,8 +43,8 @@ impl ModuleConfig {
 /// Why the module didn't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The back end failed its self-test.
-    #[error("the back end failed its self-test: {0}")]
+    /// A self-test failed, of the module or of its back end.
+    #[error("the self-test failed: {0}")]
     SelfTest(#[from] Fault),
     /// The store.
     #[error("the module's store: {0}")]
@@ -50,6 +52,9 @@ pub enum StartError {
     /// The root secret isn't the one the store was made with, or the store was tampered with.
     #[error("the root secret doesn't open this store")]
     WrongRoot,
+    /// The table of approved algorithms.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The library can't make keys.
     #[error("the module can't make its own keys")]
     Keys,
@@ -65,15 +70,16 @@ pub struct Module {
     pub(crate) cache: KeyCache,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) policy: Policy,
     root: SigningKey,
-    error: AtomicBool,
+    state: StateCell,
 }
 
 impl Module {
-    /// Runs the self-tests, opens or makes the module's own keys, and records the start.
+    /// Starts with the table of approved algorithms that comes with the program; see [`Self::start_with`].
     ///
     /// # Errors
-    /// [`StartError`]; a module that can't vouch for itself doesn't start (`III-3-13-secure-state`).
+    /// [`StartError`].
     pub async fn start(
         config: ModuleConfig,
         backend: Arc<dyn Backend>,
@@ -82,14 +88,31 @@ impl Module {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StartError> {
-        backend.self_test()?;
+        let policy = Policy::built_in()?;
+        Self::start_with(config, policy, backend, store, root_secret, clock, random).await
+    }
+
+    /// Runs the self-tests, opens or makes the module's own keys, and records the start.
+    ///
+    /// # Errors
+    /// [`StartError`]; a module that can't vouch for itself doesn't start (`III-3-13-secure-state`).
+    pub async fn start_with(
+        config: ModuleConfig,
+        policy: Policy,
+        backend: Arc<dyn Backend>,
+        store: Store,
+        root_secret: &RootSecret,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, StartError> {
+        self_tests(backend.clone(), random.clone()).await?;
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
         let audit = AuditLog::new("cm", &config.node, vault.audit_key());
         let (_, fresh) = SigningKey::generate().map_err(|_| StartError::Keys)?;
         let now = clock.now();
         let started: Result<_, Failed> = transaction!(store, "cm-start", |tx| {
             let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
-            let settings = config.digest();
+            let settings = sha256(&[&config.digest().0, &policy.digest().0]);
             audit.append(tx, Event::AuditStarted {}, now).await?;
             audit
                 .append(
@@ -117,8 +140,9 @@ impl Module {
             cache: KeyCache::default(),
             clock,
             random,
+            policy,
             root,
-            error: AtomicBool::new(false),
+            state: StateCell::operational(),
         })
     }
 
@@ -132,19 +156,61 @@ impl Module {
         &self.audit
     }
 
-    /// Enters the error state: no order is executed any more until a restart passes the self-tests.
-    pub(crate) fn latch(&self, why: &'static str) {
-        self.error.store(true, Ordering::SeqCst);
-        tracing::error!(why, "the cryptographic module is in its error state");
+    /// Refuses in the states *locked* and *error* (`III-3-13-secure-state`).
+    pub(crate) fn operational(&self) -> Result<(), Refusal> {
+        match self.state.get() {
+            ModuleState::Operational | ModuleState::Degraded => Ok(()),
+            ModuleState::Locked | ModuleState::Error => Err(Refusal::NotOperational),
+        }
     }
 
-    /// Refuses in the error state (`III-3-13-secure-state`).
-    pub(crate) fn operational(&self) -> Result<(), Refusal> {
-        if self.error.load(Ordering::SeqCst) {
-            Err(Refusal::NotOperational)
-        } else {
-            Ok(())
+    /// Takes note that the back end did what was asked.
+    pub(crate) fn well(&self) {
+        if self.state.note(Report::Well).is_some() {
+            tracing::info!("the back end works again; the module is operational");
         }
+    }
+
+    /// Takes note of a fault: another state, an alarm in the audit log when it changes.
+    pub(crate) async fn note(&self, fault: &Fault) {
+        let Some(report) = Report::of(fault) else {
+            return;
+        };
+        tracing::error!(%fault, "the back end failed");
+        let Some(state) = self.state.note(report) else {
+            return;
+        };
+        tracing::error!(?state, "the cryptographic module is in another state");
+        self.alarm(match state {
+            ModuleState::Error => "cm-error",
+            ModuleState::Locked => "cm-locked",
+            ModuleState::Degraded | ModuleState::Operational => "cm-degraded",
+        })
+        .await;
+    }
+
+    /// Records an alarm. The state holds also when the record can't be written: then nothing else can be either.
+    pub(crate) async fn alarm(&self, what: &'static str) {
+        if self
+            .record(Event::Alarm { what: what.into() })
+            .await
+            .is_err()
+        {
+            tracing::error!(what, "an alarm couldn't be recorded");
+        }
+    }
+
+    /// Runs the self-tests now; their failure is noted like any other fault.
+    ///
+    /// # Errors
+    /// [`Refusal::NotOperational`] in the states *locked* and *error*, which no test ends.
+    pub async fn self_test(&self) -> Result<Health, Refusal> {
+        self.operational()?;
+        match self_tests(self.backend.clone(), self.random.clone()).await {
+            Ok(()) => self.well(),
+            Err(fault) => self.note(&fault).await,
+        }
+        Ok(self.health())
     }
 
     pub(crate) fn root_answer(&self) -> RootAnswer {
@@ -156,6 +222,7 @@ impl Module {
     pub(crate) fn health(&self) -> Health {
         Health {
             operational: self.operational().is_ok(),
+            state: self.state.get(),
             backend: self.backend.name().to_owned(),
             ceiling: self.backend.ceiling(),
         }
@@ -236,20 +303,22 @@ impl Module {
     /// Executes an order, once in its life.
     ///
     /// # Errors
-    /// [`Refusal`]: definite, no private-key operation took place.
-    pub async fn execute(&self, request: &ExecuteRequest) -> Result<Executed, Refusal> {
+    /// [`ModuleError::Refused`]: definite, no value came into being; [`ModuleError::Unknown`]: one may have, and the
+    /// order is spent.
+    pub async fn execute(&self, request: &ExecuteRequest) -> Result<Executed, ModuleError> {
         let outcome = self.try_execute(request).await;
-        if let Err(refusal) = &outcome {
-            // A refusal that can't be recorded is refused all the same.
-            if self
-                .record(Event::OrderRefused {
+        match &outcome {
+            Ok(_) => {}
+            Err(ModuleError::Unknown) => self.alarm("cm-outcome-unknown").await,
+            Err(ModuleError::Refused(refusal)) => {
+                // A refusal that can't be recorded is refused all the same.
+                let event = Event::OrderRefused {
                     order: None,
                     reason: refusal_code(refusal).into(),
-                })
-                .await
-                .is_err()
-            {
-                return Err(Refusal::NotOperational);
+                };
+                if self.record(event).await.is_err() {
+                    return Err(Refusal::NotOperational.into());
+                }
             }
         }
         outcome
@@ -264,7 +333,7 @@ impl Module {
         written.map_err(|failed| self.fail(failed))
     }
 
-    /// What a failed transaction means for the caller; tampering latches the error state.
+    /// What a failed transaction means for the caller.
     pub(crate) fn fail(&self, failed: Failed) -> Refusal {
         match failed {
             Failed::Refused(refusal) => refusal,
@@ -280,6 +349,14 @@ impl Module {
             }
         }
     }
+}
+
+async fn self_tests(backend: Arc<dyn Backend>, random: Arc<dyn Random>) -> Result<(), Fault> {
+    on_thread(move || {
+        selftest::run(random.as_ref())?;
+        backend.self_test()
+    })
+    .await
 }
 
 fn refusal_code(refusal: &Refusal) -> &'static str {

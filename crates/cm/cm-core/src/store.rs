@@ -27,6 +27,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: "CREATE TABLE cm_secret (id TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
             postgres: "CREATE TABLE cm_secret (id TEXT PRIMARY KEY, sealed BYTEA NOT NULL)",
         },
+        Migration {
+            name: "0004-public-key",
+            sqlite: "CREATE TABLE cm_public_key (spki TEXT PRIMARY KEY, key TEXT NOT NULL)",
+            postgres: "CREATE TABLE cm_public_key (spki TEXT PRIMARY KEY, key TEXT NOT NULL)",
+        },
     ],
 };
 
@@ -67,6 +72,18 @@ fn place(id: &str, row_version: i64, attributes: &str) -> Vec<u8> {
 
 fn text(attributes: &KeyAttributes) -> Result<String, Failed> {
     serde_json::to_string(attributes).map_err(|_| Failed::Tampered)
+}
+
+/// Remembers a public key for good; answers whether it was new. A generator that makes one key twice is broken.
+pub(crate) async fn first_of_its_kind(
+    tx: &mut Tx,
+    attributes: &KeyAttributes,
+) -> Result<bool, StoreError> {
+    let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    let query = query
+        .bind(attributes.spki.to_string())
+        .bind(attributes.key.as_str());
+    Ok(tx.execute(query).await? == 1)
 }
 
 pub(crate) async fn insert_key(

@@ -1,13 +1,19 @@
 //! PKCS#11 back end of the CM: keys are made in the token, stay there, and sign there.
 //!
 //! Speaks to any PKCS#11 module (`cryptoki`, whose only user this crate is). Keys are token objects, sensitive and not
-//! extractable, found again by a random `CKA_ID`; what the token says of a new key is read back and must be so. One
-//! session serves one call at a time; a session that died is replaced once. Knows no order, owner or attribute.
+//! extractable, found again by a random `CKA_ID`; what the token says of a new key is read back and must be so. A
+//! session serves one call at a time in a thread of its own; what dies is renewed, sessions first, then the slot, then
+//! the library, and what doesn't answer in time is given up with its outcome unknown. A refused PIN is never tried
+//! again. Knows no order, owner or attribute.
 //!
 //! The level a token may hold keys of can't be known by software: it is level 1 unless the operator declares more.
 
 mod encode;
+mod fault;
+mod pool;
 mod token;
+
+use std::sync::mpsc::sync_channel;
 
 use core_types::{HashAlg, KeyAlg, Level, SecretBytes, SigAlg};
 
@@ -15,26 +21,58 @@ use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
-use cryptoki::session::Session;
+use cryptoki::session::{Session, SessionState};
 
+use fault::{Cure, Failure};
+use pool::{Connection, Pool};
 use token::Token;
-pub use token::{OpenError, Options};
+pub use token::{Limits, OpenError, Options};
 
 /// The back end.
 pub struct Pkcs11Backend {
-    token: Token,
+    pool: Pool,
     level: Level,
+    /// Algorithms the token has mechanisms for.
+    algs: Vec<SigAlg>,
 }
 
 impl Pkcs11Backend {
-    /// Opens the token with this label and logs in.
+    /// Opens the token with this label and logs in, with the usual [`Limits`].
     ///
     /// # Errors
     /// [`OpenError`]: module, token or PIN can't be used.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, Limits::default())
+    }
+
+    /// Opens the token with this label and logs in, once: a refused PIN isn't tried again.
+    ///
+    /// # Errors
+    /// [`OpenError`]: module, token or PIN can't be used.
+    pub fn open_with(options: &Options, limits: Limits) -> Result<Self, OpenError> {
+        let (answer, answered) = sync_channel(1);
+        let (level, options) = (options.declared, options.clone());
+        // A thread of its own, since also the first call of a library may never return.
+        std::thread::spawn(move || {
+            let opened = Token::open(&options).and_then(|token| {
+                let mechanisms = token.mechanisms().map_err(|_| OpenError::NoMechanism)?;
+                Ok((token, mechanisms))
+            });
+            drop(answer.send(opened));
+        });
+        let (token, mechanisms) = answered
+            .recv_timeout(limits.patience * 6)
+            .map_err(|_| OpenError::Silent)??;
+        let algs: Vec<SigAlg> = SigAlg::all()
+            .filter(|alg| mechanisms.contains(&mechanism_of(*alg)))
+            .collect();
+        if algs.is_empty() {
+            return Err(OpenError::NoMechanism);
+        }
         Ok(Self {
-            token: Token::open(options)?,
-            level: options.declared,
+            pool: Pool::new(token, limits),
+            level,
+            algs,
         })
     }
 
@@ -45,6 +83,44 @@ impl Pkcs11Backend {
     /// [`OpenError`].
     pub fn initialise(options: &Options) -> Result<(), OpenError> {
         Token::initialise(options)
+    }
+
+    /// Algorithms of this kind of key that the token can do.
+    fn sig_algs(&self, alg: KeyAlg) -> Vec<SigAlg> {
+        let able = |a: &SigAlg| self.algs.contains(a);
+        alg.sig_algs().into_iter().filter(able).collect()
+    }
+
+    /// Signs and verifies with a key of the token's own that is made for tests and kept, one for each kind.
+    fn try_kind(&self, alg: KeyAlg) -> Result<(), Fault> {
+        let id = format!("natsuin-self-test-{alg}").into_bytes();
+        let name = SecretBytes::new(id.clone());
+        let key = match self.load(alg, &name) {
+            Err(Fault::Unfit(_)) => {
+                self.make(alg, id)?;
+                self.load(alg, &name)?
+            }
+            found => found?,
+        };
+        self.sign_and_verify(alg, key.as_ref())
+    }
+
+    /// Makes a pair with this id and reads back what the token says of it.
+    fn make(&self, alg: KeyAlg, id: Vec<u8>) -> Result<(), Fault> {
+        self.pool.slowly(move |c| {
+            let (_, private) = make(&c.session, alg, &id)?;
+            check(&c.session, private)
+        })
+    }
+
+    fn sign_and_verify(&self, alg: KeyAlg, key: &dyn PrivateKey) -> Result<(), Fault> {
+        for sig in self.sig_algs(alg) {
+            let digest = sig.hash().digest(b"pairwise test");
+            let value = key.sign(sig, &digest)?;
+            pki::verify_signature(key.spki(), sig, pki::Signed::Digest(&digest), &value)
+                .map_err(|_| Fault::Broken("pairwise test"))?;
+        }
+        Ok(())
     }
 }
 
@@ -58,84 +134,115 @@ impl Backend for Pkcs11Backend {
     }
 
     fn self_test(&self) -> Result<(), Fault> {
-        let (one, two) = self.token.with(|s| {
+        let (one, two) = self.pool.with(|c| {
             let draw = || {
-                s.generate_random_vec(32)
-                    .map_err(|e| token::fault("random generator", &e))
+                c.session
+                    .generate_random_vec(32)
+                    .map_err(|e| Failure::of("random generator", &e))
             };
             Ok((draw()?, draw()?))
         })?;
         if one == two || one.iter().all(|b| *b == 0) {
-            return Err(Fault("random generator"));
+            return Err(Fault::Broken("random generator"));
+        }
+        for alg in [KeyAlg::Rsa3072, KeyAlg::P256, KeyAlg::P384] {
+            if !self.sig_algs(alg).is_empty() {
+                self.try_kind(alg)?;
+            }
         }
         Ok(())
     }
 
     fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault> {
-        let (id, spki) = self.token.with(|session| {
-            let id = session
-                .generate_random_vec(16)
-                .map_err(|e| token::fault("random generator", &e))?;
-            let (public, private) = make(session, alg, &id)?;
-            check(session, private)?;
-            Ok((id, public_key(session, alg, public)?))
-        })?;
-        let made = NewKey {
-            material: SecretBytes::new(id),
-            spki,
-        };
-        // A new pair must sign and verify before anyone sees it (FIPS 186-5).
-        let key = self.load(alg, &made.material)?;
-        for sig in alg.sig_algs() {
-            let digest = sig.hash().digest(b"pairwise test");
-            let value = key.sign(sig, &digest)?;
-            pki::verify_signature(&made.spki, sig, pki::Signed::Digest(&digest), &value)
-                .map_err(|_| Fault("pairwise test"))?;
+        if self.sig_algs(alg).is_empty() {
+            return Err(Fault::Unfit("the token has no mechanism for this"));
         }
-        Ok(made)
+        let id = self.pool.with(|c| {
+            let drawn = c.session.generate_random_vec(16);
+            drawn.map_err(|e| Failure::of("random generator", &e))
+        })?;
+        self.make(alg, id.clone())?;
+        let material = SecretBytes::new(id);
+        let key = self.load(alg, &material)?;
+        // A new pair must sign and verify before anyone sees it (FIPS 186-5).
+        self.sign_and_verify(alg, key.as_ref())?;
+        Ok(NewKey {
+            spki: key.spki().to_vec(),
+            material,
+        })
     }
 
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
-        let key = Key {
-            token: self.token.clone(),
-            alg,
-            id: material.expose().to_vec(),
-        };
-        key.token.with(|session| find(session, &key.id).map(drop))?;
-        Ok(Box::new(key))
+        let id = material.expose().to_vec();
+        let name = id.clone();
+        let spki = self.pool.with(move |c| {
+            private_key(c, &name)?;
+            let public = find(&c.session, ObjectClass::PUBLIC_KEY, &name)?;
+            public_key(&c.session, alg, public)
+        })?;
+        Ok(Box::new(Key {
+            pool: self.pool.clone(),
+            algs: self.sig_algs(alg),
+            id,
+            spki,
+        }))
     }
 }
 
-/// A key in the token, found by its id whenever it is used: handles die with their session.
+/// A key in the token, found by its id in every new session: handles die with theirs.
 struct Key {
-    token: Token,
-    alg: KeyAlg,
+    pool: Pool,
+    algs: Vec<SigAlg>,
     id: Vec<u8>,
+    spki: Vec<u8>,
 }
 
 impl PrivateKey for Key {
+    fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
     fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault> {
-        if !self.alg.sig_algs().contains(&alg) {
-            return Err(Fault("algorithm"));
+        if !self.algs.contains(&alg) {
+            return Err(Fault::Unfit("algorithm"));
         }
         if digest.len() != alg.hash().len() {
-            return Err(Fault("digest length"));
+            return Err(Fault::Unfit("digest length"));
         }
-        let (mechanism, data) = match alg {
-            SigAlg::RsaPkcs1(hash) => (Mechanism::RsaPkcs, encode::digest_info(hash, digest)),
-            SigAlg::RsaPss(hash) => (Mechanism::RsaPkcsPss(pss(hash)), digest.to_vec()),
-            SigAlg::Ecdsa(_) => (Mechanism::Ecdsa, digest.to_vec()),
-        };
-        let value = self.token.with(|session| {
-            let key = find(session, &self.id)?;
-            session
-                .sign(&mechanism, key, &data)
-                .map_err(|e| token::fault("signing", &e))
+        let (id, data) = (self.id.clone(), digest.to_vec());
+        let value = self.pool.with(move |c| {
+            let key = private_key(c, &id)?;
+            let made = match alg {
+                SigAlg::RsaPkcs1(hash) => {
+                    let info = encode::digest_info(hash, &data);
+                    c.session.sign(&Mechanism::RsaPkcs, key, &info)
+                }
+                SigAlg::RsaPss(hash) => {
+                    c.session
+                        .sign(&Mechanism::RsaPkcsPss(pss(hash)), key, &data)
+                }
+                SigAlg::Ecdsa(_) => c.session.sign(&Mechanism::Ecdsa, key, &data),
+            };
+            made.map_err(|e| Failure::of("signing", &e))
         })?;
         match alg {
-            SigAlg::Ecdsa(_) => encode::ecdsa_value(&value).ok_or(Fault("signature encoding")),
-            _ => Ok(value),
+            SigAlg::Ecdsa(_) => {
+                encode::ecdsa_value(&value).ok_or(Fault::Broken("signature encoding"))
+            }
+            // Verifying RSA costs a thirtieth of signing; a faulty value would betray the key. ECDSA values are
+            // verified by the SAM, like these once more.
+            _ => pki::verify_signature(&self.spki, alg, pki::Signed::Digest(digest), &value)
+                .map(|()| value)
+                .map_err(|_| Fault::Broken("a value that doesn't verify")),
         }
+    }
+}
+
+fn mechanism_of(alg: SigAlg) -> MechanismType {
+    match alg {
+        SigAlg::RsaPkcs1(_) => MechanismType::RSA_PKCS,
+        SigAlg::RsaPss(_) => MechanismType::RSA_PKCS_PSS,
+        SigAlg::Ecdsa(_) => MechanismType::ECDSA,
     }
 }
 
@@ -157,7 +264,11 @@ fn pss(hash: HashAlg) -> PkcsPssParams {
     }
 }
 
-fn make(session: &Session, alg: KeyAlg, id: &[u8]) -> Result<(ObjectHandle, ObjectHandle), Fault> {
+fn make(
+    session: &Session,
+    alg: KeyAlg,
+    id: &[u8],
+) -> Result<(ObjectHandle, ObjectHandle), Failure> {
     let mut public = vec![
         Attribute::Token(true),
         Attribute::Private(false),
@@ -191,11 +302,11 @@ fn make(session: &Session, alg: KeyAlg, id: &[u8]) -> Result<(ObjectHandle, Obje
     };
     session
         .generate_key_pair(&mechanism, &public, &private)
-        .map_err(|e| token::fault("key generation", &e))
+        .map_err(|e| Failure::of("key generation", &e))
 }
 
 /// What the token says of the key must be what was asked; an attribute that doesn't come back counts as wrong.
-fn check(session: &Session, key: ObjectHandle) -> Result<(), Fault> {
+fn check(session: &Session, key: ObjectHandle) -> Result<(), Failure> {
     let wanted = [
         (AttributeType::Sensitive, Attribute::Sensitive(true)),
         (
@@ -212,18 +323,18 @@ fn check(session: &Session, key: ObjectHandle) -> Result<(), Fault> {
     let types: Vec<AttributeType> = wanted.iter().map(|(t, _)| *t).collect();
     let found = session
         .get_attributes(key, &types)
-        .map_err(|e| token::fault("key attributes", &e))?;
+        .map_err(|e| Failure::of("key attributes", &e))?;
     if wanted
         .iter()
         .all(|(_, attribute)| found.contains(attribute))
     {
         Ok(())
     } else {
-        Err(Fault("key attributes"))
+        Err(Failure::plain(Fault::Broken("key attributes")))
     }
 }
 
-fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u8>, Fault> {
+fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u8>, Failure> {
     let types = match alg {
         KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => {
             vec![AttributeType::Modulus, AttributeType::PublicExponent]
@@ -232,26 +343,59 @@ fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u
     };
     let found = session
         .get_attributes(key, &types)
-        .map_err(|e| token::fault("public key", &e))?;
+        .map_err(|e| Failure::of("public key", &e))?;
     let spki = match found.as_slice() {
-        [Attribute::Modulus(n), Attribute::PublicExponent(e)] => encode::rsa_spki(n, e),
-        [Attribute::EcPoint(point)] => encode::ec_spki(alg, point).ok_or(Fault("public key"))?,
-        _ => return Err(Fault("public key")),
+        [Attribute::Modulus(n), Attribute::PublicExponent(e)] => Some(encode::rsa_spki(n, e)),
+        [Attribute::EcPoint(point)] => encode::ec_spki(alg, point),
+        _ => None,
     };
-    Ok(spki)
+    spki.ok_or_else(|| Failure::plain(Fault::Unfit("public key of another kind")))
 }
 
-fn find(session: &Session, id: &[u8]) -> Result<ObjectHandle, Fault> {
+/// Most handles that a session remembers.
+const HANDLES: usize = 4096;
+
+fn logged_in(session: &Session) -> bool {
+    session
+        .get_session_info()
+        .is_ok_and(|info| matches!(info.session_state(), SessionState::RwUser))
+}
+
+/// The private key's handle in this session.
+fn private_key(connection: &mut Connection, id: &[u8]) -> Result<ObjectHandle, Failure> {
+    if let Some(known) = connection.keys.get(id) {
+        return Ok(*known);
+    }
+    match find(&connection.session, ObjectClass::PRIVATE_KEY, id) {
+        Ok(found) => {
+            if connection.keys.len() >= HANDLES {
+                connection.keys.clear();
+            }
+            connection.keys.insert(id.to_vec(), found);
+            Ok(found)
+        }
+        // Who isn't logged in sees no private key, and is told nothing else.
+        Err(failure) if !logged_in(&connection.session) => Err(Failure {
+            cure: Cure::Token,
+            fault: None,
+            ..failure
+        }),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn find(session: &Session, class: ObjectClass, id: &[u8]) -> Result<ObjectHandle, Failure> {
     let template = [
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::Class(class),
         Attribute::Id(id.to_vec()),
-        Attribute::Sign(true),
+        Attribute::Token(true),
     ];
     let found = session
         .find_objects(&template)
-        .map_err(|e| token::fault("finding the key", &e))?;
+        .map_err(|e| Failure::of("finding the key", &e))?;
     match found.as_slice() {
         [one] => Ok(*one),
-        _ => Err(Fault("finding the key")),
+        [] => Err(Failure::plain(Fault::Unfit("no such key in the token"))),
+        _ => Err(Failure::plain(Fault::Unfit("two keys of one name"))),
     }
 }

@@ -1,15 +1,19 @@
-//! The token and its sessions.
+//! The token: library, slot, login, and what renews each of them.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use cm_core::backend::Fault;
 use core_types::{Level, SecretBytes};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
-use cryptoki::slot::Slot;
+use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
+
+use crate::fault::{Cure, Failure};
 
 /// Which token, and how to log in.
 #[derive(Debug, Clone)]
@@ -24,6 +28,24 @@ pub struct Options {
     pub declared: Level,
 }
 
+/// Bounds of the pool.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most sessions, and so most calls at once.
+    pub sessions: usize,
+    /// How long one call of a key may take before its outcome counts as unknown. Key generation gets six times that.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 16,
+            patience: Duration::from_secs(8),
+        }
+    }
+}
+
 /// Why a token can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -33,44 +55,71 @@ pub enum OpenError {
     /// No token with this label.
     #[error("the PKCS#11 module has no token with the label {0:?}")]
     NoToken(String),
+    /// Two tokens with this label.
+    #[error("the PKCS#11 module has more than one token with the label {0:?}")]
+    TwoTokens(String),
     /// The PIN isn't text, or the token refuses it.
     #[error("the token refuses the login: {0}")]
     Login(String),
+    /// The token's PIN is blocked or has one try left, which is not spent here.
+    #[error(
+        "the token's user PIN has at most one try left: log in once with the token's own tool and the right PIN"
+    )]
+    LastTry,
+    /// The token has no mechanism for any kind of key.
+    #[error("the token can't sign with any of the approved algorithms")]
+    NoMechanism,
+    /// No answer in time.
+    #[error("the PKCS#11 module doesn't answer")]
+    Silent,
 }
 
-/// A token that is logged in. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Token(Arc<Inner>);
-
-struct Inner {
-    module: Pkcs11,
-    slot: Slot,
+/// A token. Sessions of it live in the threads of the pool.
+pub(crate) struct Token {
+    /// Loaded once and never unloaded. Held for reading during every call, for writing while it is initialised anew,
+    /// which is undefined beside calls.
+    library: RwLock<Pkcs11>,
+    label: String,
     pin: AuthPin,
-    /// Sessions nobody uses now. The first one was logged in, which counts for all of this process.
-    idle: Mutex<Vec<Session>>,
+    slot: Mutex<Slot>,
+    /// Sessions of an older generation aren't used any more.
+    generation: AtomicU64,
+    /// How often the library was initialised anew. Session handles of before may belong to others now.
+    restarts: AtomicU64,
+    /// The token refused the PIN: no other try by this process.
+    refused: AtomicBool,
+    /// Logging in happens one after the other, so that a wrong PIN is tried once.
+    login: Mutex<()>,
 }
 
 impl Token {
     pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
         let module = module(options)?;
-        let slot = slot(&module, &options.label)
-            .ok_or_else(|| OpenError::NoToken(options.label.clone()))?;
-        let token = Self(Arc::new(Inner {
-            module,
-            slot,
+        let slot = slot(&module, &options.label)?;
+        let info = info(&module, slot, options)?;
+        if info.user_pin_locked() || info.user_pin_final_try() {
+            return Err(OpenError::LastTry);
+        }
+        let token = Self {
+            library: RwLock::new(module),
+            label: options.label.clone(),
             pin: pin(options)?,
-            idle: Mutex::default(),
-        }));
+            slot: Mutex::new(slot),
+            generation: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            login: Mutex::default(),
+        };
         let session = token
             .connect()
-            .map_err(|e| OpenError::Login(e.to_string()))?;
-        token.put(session);
+            .map_err(|f| OpenError::Login(f.what.to_owned()))?;
+        token.disconnect(session, token.restarts());
         Ok(token)
     }
 
     pub(crate) fn initialise(options: &Options) -> Result<(), OpenError> {
         let module = module(options)?;
-        if slot(&module, &options.label).is_some() {
+        if slot(&module, &options.label).is_ok() {
             return Ok(());
         }
         let trouble = |e: Error| OpenError::Module(options.module.clone(), e.to_string());
@@ -94,62 +143,167 @@ impl Token {
         session.logout().map_err(trouble)
     }
 
-    /// Runs a call in a session of its own. If the session had died, a new one gets one more try: what died did
-    /// nothing.
-    pub(crate) fn with<T>(&self, call: impl Fn(&Session) -> Result<T, Fault>) -> Result<T, Fault> {
-        let session = match self.take() {
-            Some(session) if session.get_session_info().is_ok() => session,
-            _ => self.connect().map_err(|e| fault("session", &e))?,
-        };
-        let outcome = call(&session);
-        // A session in which something failed may be in any state; it is closed by dropping it.
-        if outcome.is_ok() {
-            self.put(session);
-        }
-        outcome
+    /// Mechanisms of the token.
+    pub(crate) fn mechanisms(&self) -> Result<Vec<MechanismType>, Failure> {
+        let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
+        library
+            .get_mechanism_list(self.slot())
+            .map_err(|e| Failure::of("mechanisms", &e))
     }
 
-    fn connect(&self) -> Result<Session, Error> {
-        let session = self.0.module.open_rw_session(self.0.slot)?;
-        match session.login(UserType::User, Some(&self.0.pin)) {
+    /// Generation of sessions opened now.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// How often the library was initialised anew.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::SeqCst)
+    }
+
+    /// Fails when the token has refused the PIN.
+    pub(crate) fn willing(&self) -> Result<(), Failure> {
+        if self.refused.load(Ordering::SeqCst) {
+            Err(refused())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Closes a session that was opened after so many restarts of the library.
+    pub(crate) fn disconnect(&self, session: Session, restarts: u64) {
+        let _reading = self.library.read().unwrap_or_else(PoisonError::into_inner);
+        if restarts == self.restarts()
+            && let Err(error) = session.close()
+        {
+            tracing::debug!(%error, "a session doesn't close");
+        }
+    }
+
+    /// Runs a call while nobody initialises the library.
+    pub(crate) fn guarded<T>(&self, call: impl FnOnce() -> T) -> T {
+        let _reading = self.library.read().unwrap_or_else(PoisonError::into_inner);
+        call()
+    }
+
+    /// A new session, logged in.
+    pub(crate) fn connect(&self) -> Result<Session, Failure> {
+        self.willing()?;
+        let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
+        let session = library
+            .open_rw_session_no_drop(self.slot())
+            .map_err(|e| Failure::of("opening a session", &e))?;
+        let _one = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        self.willing()?;
+        match session.login(UserType::User, Some(&self.pin)) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
-            Err(error) => Err(error),
+            Err(error) => {
+                drop(session.close());
+                let failure = Failure::of("the login", &error);
+                if failure.cure == Cure::Person {
+                    self.refused.store(true, Ordering::SeqCst);
+                }
+                Err(failure)
+            }
         }
     }
 
-    fn take(&self) -> Option<Session> {
-        self.0
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+    /// Renews what a failure calls for. Several threads may find the same failure: the generation they saw makes the
+    /// first of them do it and the others go on.
+    pub(crate) fn renew(&self, cure: Cure, seen: u64) {
+        if cure < Cure::Token || cure == Cure::Person {
+            return;
+        }
+        let next = seen + 1;
+        let mine = self
+            .generation
+            .compare_exchange(seen, next, Ordering::SeqCst, Ordering::SeqCst);
+        if mine.is_err() {
+            return;
+        }
+        let found = {
+            let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
+            slot(&library, &self.label)
+        };
+        match found {
+            Ok(slot) if cure == Cure::Token => self.set_slot(slot),
+            _ => self.restart_library(),
+        }
     }
 
-    fn put(&self, session: Session) {
-        self.0
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(session);
+    /// Some libraries notice a device that came back only when they are started again. Impossible beside a call,
+    /// also one that hangs; then it is left for later.
+    fn restart_library(&self) {
+        let Ok(library) = self.library.try_write() else {
+            return;
+        };
+        self.restarts.fetch_add(1, Ordering::SeqCst);
+        if let Err(error) = library.clone().finalize() {
+            tracing::warn!(%error, "the PKCS#11 library doesn't stop");
+        }
+        match initialize(&library) {
+            Ok(()) => tracing::warn!("the PKCS#11 library was initialised again"),
+            Err(error) => tracing::warn!(%error, "the PKCS#11 library doesn't start"),
+        }
+        if let Ok(slot) = slot(&library, &self.label) {
+            self.set_slot(slot);
+        }
+    }
+
+    fn slot(&self) -> Slot {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_slot(&self, slot: Slot) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
+    }
+}
+
+fn refused() -> Failure {
+    Failure {
+        cure: Cure::Person,
+        maybe_made: false,
+        what: "the token refused the PIN; it isn't tried again before a restart",
+        fault: None,
     }
 }
 
 fn module(options: &Options) -> Result<Pkcs11, OpenError> {
     let trouble = |e: Error| OpenError::Module(options.module.clone(), e.to_string());
     let module = Pkcs11::new(&options.module).map_err(trouble)?;
+    initialize(&module).map_err(trouble)?;
+    Ok(module)
+}
+
+fn initialize(module: &Pkcs11) -> Result<(), Error> {
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(module),
-        Err(error) => Err(trouble(error)),
+        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-fn slot(module: &Pkcs11, label: &str) -> Option<Slot> {
-    let slots = module.get_slots_with_initialized_token().ok()?;
-    slots.into_iter().find(|s| {
+/// The one token with this label. Two of them would make it a matter of chance where keys are.
+fn slot(module: &Pkcs11, label: &str) -> Result<Slot, OpenError> {
+    let none = || OpenError::NoToken(label.to_owned());
+    let slots = module
+        .get_slots_with_initialized_token()
+        .map_err(|_| none())?;
+    let named = slots.into_iter().filter(|s| {
         module
             .get_token_info(*s)
             .is_ok_and(|t| t.label().trim_end() == label)
-    })
+    });
+    match named.collect::<Vec<_>>().as_slice() {
+        [one] => Ok(*one),
+        [] => Err(none()),
+        _ => Err(OpenError::TwoTokens(label.to_owned())),
+    }
+}
+
+fn info(module: &Pkcs11, slot: Slot, options: &Options) -> Result<TokenInfo, OpenError> {
+    module
+        .get_token_info(slot)
+        .map_err(|e| OpenError::Module(options.module.clone(), e.to_string()))
 }
 
 fn pin(options: &Options) -> Result<AuthPin, OpenError> {
@@ -158,10 +312,4 @@ fn pin(options: &Options) -> Result<AuthPin, OpenError> {
         text.map_err(|_| OpenError::Login("the PIN isn't text".to_owned()))?
             .to_owned(),
     ))
-}
-
-/// A failed call as the module may know it; the token's words go to the operator only.
-pub(crate) fn fault(what: &'static str, error: &Error) -> Fault {
-    tracing::error!(what, %error, "the PKCS#11 token failed");
-    Fault(what)
 }

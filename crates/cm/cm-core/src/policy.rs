@@ -1,0 +1,181 @@
+//! Which algorithms may sign, and until when: a table that is data (`III-3-2-approved-algorithms`).
+//!
+//! The table that comes with the program holds dates that its authors think prudent for the strength of each algorithm
+//! (128 bits: sign to the end of 2040; 192 bits: 2050); the operator compares them with the current CRYPTREC list and
+//! gives the module a table of their own where they differ. An algorithm that isn't in the table is not approved.
+
+use core_types::{Digest32, KeyAlg, SigAlg, UnixTime, sha256};
+use serde::Deserialize;
+use time::Date;
+use time::macros::format_description;
+
+/// The table that comes with the program.
+const BUILT_IN: &str = include_str!("policy.json");
+
+/// A policy in force.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    version: String,
+    rows: Vec<Row>,
+    digest: Digest32,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    key: KeyAlg,
+    algs: Vec<SigAlg>,
+    sign_until: UnixTime,
+    verify_until: UnixTime,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: String,
+    approved: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    key: KeyAlg,
+    algs: Vec<SigAlg>,
+    sign_until: String,
+    verify_until: String,
+}
+
+/// The policy can't be used; the operator's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not JSON of the prescribed form.
+    #[error("the policy can't be read: {0}")]
+    Malformed(String),
+    /// A date that isn't one.
+    #[error("the policy has a date that isn't YYYY-MM-DD: {0:?}")]
+    Date(String),
+    /// Rows that contradict themselves or each other.
+    #[error("the policy contradicts itself about {0}")]
+    Contradiction(KeyAlg),
+}
+
+impl Policy {
+    /// Reads a table (JSON).
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let file: File =
+            serde_json::from_str(text).map_err(|e| PolicyError::Malformed(e.to_string()))?;
+        let mut rows: Vec<Row> = Vec::new();
+        for entry in file.approved {
+            let row = Row {
+                key: entry.key,
+                sign_until: end_of(&entry.sign_until)?,
+                verify_until: end_of(&entry.verify_until)?,
+                algs: entry.algs,
+            };
+            let possible = row.key.sig_algs();
+            if rows.iter().any(|r| r.key == row.key)
+                || row.verify_until < row.sign_until
+                || row.algs.is_empty()
+                || !row.algs.iter().all(|a| possible.contains(a))
+            {
+                return Err(PolicyError::Contradiction(row.key));
+            }
+            rows.push(row);
+        }
+        Ok(Self {
+            version: file.version,
+            rows,
+            digest: sha256(&[text.as_bytes()]),
+        })
+    }
+
+    /// The table that comes with the program.
+    ///
+    /// # Errors
+    /// [`PolicyError`] never, as long as its test passes.
+    pub fn built_in() -> Result<Self, PolicyError> {
+        Self::parse(BUILT_IN)
+    }
+
+    /// Whether keys of this kind may be made now.
+    pub fn may_generate(&self, key: KeyAlg, now: UnixTime) -> bool {
+        self.row(key).is_some_and(|row| now < row.sign_until)
+    }
+
+    /// Whether a key of this kind may sign with this algorithm now.
+    pub fn may_sign(&self, key: KeyAlg, alg: SigAlg, now: UnixTime) -> bool {
+        self.row(key)
+            .is_some_and(|row| row.algs.contains(&alg) && now < row.sign_until)
+    }
+
+    /// First second at which a signature of such a key is no longer to be trusted without other proof of its time.
+    pub fn verify_until(&self, key: KeyAlg) -> Option<UnixTime> {
+        self.row(key).map(|row| row.verify_until)
+    }
+
+    /// Version as its author named it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// SHA-256 of the table's text, as the audit log has it.
+    pub fn digest(&self) -> Digest32 {
+        self.digest
+    }
+
+    fn row(&self, key: KeyAlg) -> Option<&Row> {
+        self.rows.iter().find(|row| row.key == key)
+    }
+}
+
+/// The first second after this day, UTC.
+fn end_of(day: &str) -> Result<UnixTime, PolicyError> {
+    let parsed = Date::parse(day, format_description!("[year]-[month]-[day]")).ok();
+    let next = parsed.and_then(Date::next_day);
+    next.map(|d| UnixTime(d.midnight().assume_utc().unix_timestamp()))
+        .ok_or_else(|| PolicyError::Date(day.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::HashAlg;
+
+    use super::*;
+
+    // shows: III-3-2-approved-algorithms, III-3-16-keygen-L1
+    #[test]
+    fn approval_ends_with_its_last_day() {
+        let policy = Policy::built_in().unwrap();
+        let last = end_of("2040-12-31").unwrap();
+        assert_eq!(last, UnixTime(2_240_611_200));
+        let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+        assert!(policy.may_sign(KeyAlg::P256, p256, last.plus(-1)));
+        assert!(!policy.may_sign(KeyAlg::P256, p256, last));
+        assert!(!policy.may_generate(KeyAlg::P256, last));
+        assert!(policy.verify_until(KeyAlg::P256) > Some(last));
+        let now = UnixTime(1_780_000_000);
+        assert!(!policy.may_sign(KeyAlg::P384, p256, now), "not its hash");
+        assert!(KeyAlg::ALL.iter().all(|k| policy.may_generate(*k, now)));
+    }
+
+    #[test]
+    fn tables_that_make_no_sense_are_refused() {
+        let table = |key: &str, alg: &str, sign: &str, verify: &str| {
+            Policy::parse(&format!(
+                r#"{{"version":"1","approved":[{{"key":"{key}","algs":["{alg}"],"sign_until":"{sign}","verify_until":"{verify}"}}]}}"#
+            ))
+        };
+        let good = table("p-256", "ecdsa-sha256", "2030-12-31", "2031-12-31").unwrap();
+        assert!(
+            !good.may_generate(KeyAlg::Rsa3072, UnixTime(0)),
+            "absent is not approved"
+        );
+        assert!(table("rsa-1024", "rsa-pkcs1-sha256", "2030-12-31", "2031-12-31").is_err());
+        assert!(table("p-256", "rsa-pkcs1-sha256", "2030-12-31", "2031-12-31").is_err());
+        assert!(table("p-256", "ecdsa-sha256", "2030-12-31", "2029-12-31").is_err());
+        assert!(table("p-256", "ecdsa-sha256", "2030-02-30", "2031-12-31").is_err());
+        assert!(Policy::parse(r#"{"version":"1","approved":[],"extra":1}"#).is_err());
+    }
+}

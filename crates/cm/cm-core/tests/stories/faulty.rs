@@ -1,0 +1,283 @@
+//! The module over back ends that fail in every way: what the caller hears, what state follows, what is recorded.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use cm_api::rpc::{Execute, ModuleState};
+use cm_api::{ExecuteRequest, ModuleError, Refusal};
+use cm_core::MIGRATIONS;
+use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
+use cm_soft::SoftBackend;
+use core_types::rpc::Method as _;
+use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
+use service_kit::Peer;
+use tower::ServiceExt as _;
+
+use crate::kit::{P256, Story, digest, generate, refusal, sign};
+
+/// What goes wrong next.
+#[derive(Default)]
+struct Plan {
+    /// Given instead of the signature after so many good ones.
+    sign: Option<(u32, Fault)>,
+    generate: Option<Fault>,
+    self_test: Option<Fault>,
+    /// The pair that every generation yields.
+    same: Option<(Vec<u8>, SecretBytes)>,
+    /// Public key that the back end claims for every key.
+    spki: Option<Vec<u8>>,
+}
+
+/// Software keys, and a plan.
+#[derive(Clone, Default)]
+struct Faulty(Arc<Mutex<Plan>>, Arc<AtomicU32>);
+
+impl Faulty {
+    fn plan(&self, change: impl FnOnce(&mut Plan)) {
+        self.1.store(0, Ordering::SeqCst);
+        change(&mut self.0.lock().unwrap());
+    }
+
+    async fn story(&self) -> Story {
+        let store = store_kit::testing::sqlite(MIGRATIONS).await;
+        Story::begin(store, Arc::new(self.clone())).await
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn ceiling(&self) -> Level {
+        Level::One
+    }
+
+    fn self_test(&self) -> Result<(), Fault> {
+        self.0.lock().unwrap().self_test.clone().map_or(Ok(()), Err)
+    }
+
+    fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault> {
+        let plan = self.0.lock().unwrap();
+        if let Some(fault) = plan.generate.clone() {
+            return Err(fault);
+        }
+        match plan.same.clone() {
+            Some((spki, material)) => Ok(NewKey { material, spki }),
+            None => SoftBackend.generate(alg),
+        }
+    }
+
+    fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
+        let key = SoftBackend.load(alg, material)?;
+        let claimed = self.0.lock().unwrap().spki.clone();
+        let spki = claimed.unwrap_or_else(|| key.spki().to_vec());
+        Ok(Box::new(FaultyKey(self.clone(), key, spki)))
+    }
+}
+
+struct FaultyKey(Faulty, Box<dyn PrivateKey>, Vec<u8>);
+
+impl PrivateKey for FaultyKey {
+    fn spki(&self) -> &[u8] {
+        &self.2
+    }
+
+    fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault> {
+        let nth = self.0.1.fetch_add(1, Ordering::SeqCst);
+        let planned = self.0.0.lock().unwrap().sign.clone();
+        match planned {
+            Some((good, fault)) if nth >= good => Err(fault),
+            _ => self.1.sign(alg, digest),
+        }
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, T-USE-SAP-REPLAY
+#[tokio::test]
+async fn no_signature_was_made_is_said_only_when_none_was() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let digests: Vec<_> = (0..6).map(|i| digest(P256, &i.to_string())).collect();
+    let order = || story.order(sign(&key, P256, &digests));
+    for (good, fault, unknown) in [
+        (0, Fault::Unavailable("away"), false),
+        (1, Fault::Unavailable("away after one value"), true),
+        (5, Fault::Unavailable("away before the last value"), true),
+        (0, Fault::Unknown("no answer"), true),
+        (3, Fault::Unknown("no answer"), true),
+        (0, Fault::Broken("a wrong value"), true),
+    ] {
+        faulty.plan(|plan| plan.sign = Some((good, fault.clone())));
+        let request = order();
+        let answer = story.module.execute(&request).await.unwrap_err();
+        let expected = if unknown {
+            ModuleError::Unknown
+        } else {
+            ModuleError::Refused(Refusal::NotOperational)
+        };
+        assert_eq!(answer, expected, "{fault:?} after {good}");
+        // Whatever it was, this order is spent: no second value can come of it.
+        faulty.plan(|plan| plan.sign = None);
+        let again = refusal(story.module.execute(&request).await);
+        assert_eq!(again, Refusal::Duplicate);
+    }
+    assert_eq!(story.audited("cm-outcome-unknown").await, 5);
+}
+
+// shows: III-3-13-secure-state, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn an_absent_device_degrades_the_module_and_the_first_success_ends_it() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let kind = || sign(&key, P256, &[digest(P256, "a")]);
+    faulty.plan(|plan| plan.sign = Some((0, Fault::Unavailable("away"))));
+    assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+    assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+    assert_eq!(story.audited("cm-degraded").await, 1, "told once");
+    faulty.plan(|plan| plan.self_test = Some(Fault::Unavailable("away")));
+    let health = story.module.self_test().await.unwrap();
+    assert_eq!(health.state, ModuleState::Degraded);
+    faulty.plan(|plan| *plan = Plan::default());
+    story.module.execute(&story.order(kind())).await.unwrap();
+    let health = story.module.self_test().await.unwrap();
+    assert_eq!(health.state, ModuleState::Operational);
+}
+
+// shows: III-3-13-secure-state, III-3-13-detect-hardware, III-3-14-audit-records, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn a_failed_test_stops_every_private_key_until_a_restart_passes() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let kind = || sign(&key, P256, &[digest(P256, "a")]);
+    faulty.plan(|plan| plan.self_test = Some(Fault::Broken("known answer")));
+    let health = story.module.self_test().await.unwrap();
+    assert_eq!(
+        (health.operational, health.state),
+        (false, ModuleState::Error)
+    );
+    assert_eq!(story.audited("cm-error").await, 1);
+    let begun = faulty.1.load(Ordering::SeqCst);
+    assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+    let order = generate(KeyAlg::P256, Level::One);
+    assert_eq!(story.refused(order).await, Refusal::NotOperational);
+    assert_eq!(faulty.1.load(Ordering::SeqCst), begun, "no key was touched");
+    assert!(
+        story.again(7).await.is_err(),
+        "a restart that fails the test"
+    );
+    faulty.plan(|plan| plan.self_test = None);
+    assert!(story.module.self_test().await.is_err(), "no test ends it");
+    let again = story.again(7).await.unwrap();
+    again.execute(&story.order(kind())).await.unwrap();
+}
+
+// shows: III-3-13-secure-state, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn a_wrong_value_has_the_device_tested() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let kind = || sign(&key, P256, &[digest(P256, "a")]);
+    faulty.plan(|plan| plan.sign = Some((0, Fault::Broken("a wrong value"))));
+    let answer = story.module.execute(&story.order(kind())).await;
+    assert_eq!(answer.unwrap_err(), ModuleError::Unknown);
+    faulty.plan(|plan| plan.sign = None);
+    story.module.execute(&story.order(kind())).await.unwrap();
+    faulty.plan(|plan| {
+        plan.sign = Some((0, Fault::Broken("a wrong value")));
+        plan.self_test = Some(Fault::Broken("known answer"));
+    });
+    let answer = story.module.execute(&story.order(kind())).await;
+    assert_eq!(answer.unwrap_err(), ModuleError::Unknown);
+    faulty.plan(|plan| *plan = Plan::default());
+    assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+    assert_eq!(story.audited("cm-wrong-value").await, 2);
+}
+
+// shows: T-KEY-DERIVE, III-3-2-approved-algorithms, III-3-13-detect-hardware
+#[tokio::test]
+async fn a_weak_or_repeated_key_is_refused_and_its_maker_stopped() {
+    let other = SoftBackend.generate(KeyAlg::P384).unwrap();
+    let made = SoftBackend.generate(KeyAlg::P256).unwrap();
+    for (pair, good) in [
+        ((other.spki, other.material), 0),
+        ((made.spki, made.material), 1),
+    ] {
+        let faulty = Faulty::default();
+        let story = faulty.story().await;
+        faulty.plan(|plan| plan.same = Some(pair));
+        for _ in 0..good {
+            story.key(KeyAlg::P256).await;
+        }
+        let order = || generate(KeyAlg::P256, Level::One);
+        assert_eq!(story.refused(order()).await, Refusal::NotOperational);
+        assert_eq!(story.audited("cm-error").await, 1);
+        faulty.plan(|plan| *plan = Plan::default());
+        assert_eq!(story.refused(order()).await, Refusal::NotOperational);
+    }
+}
+
+// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
+#[tokio::test]
+async fn a_key_that_was_exchanged_in_the_device_is_not_used() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let other = SoftBackend.generate(KeyAlg::P256).unwrap();
+    faulty.plan(|plan| plan.spki = Some(other.spki));
+    let kind = || sign(&key, P256, &[digest(P256, "a")]);
+    assert_eq!(story.refused(kind()).await, Refusal::NoSuchKey);
+    assert_eq!(story.audited("cm-key-exchanged").await, 1);
+}
+
+#[tokio::test]
+async fn a_locked_device_is_left_alone() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    faulty.plan(|plan| plan.generate = Some(Fault::Locked("PIN")));
+    let order = || generate(KeyAlg::P256, Level::One);
+    assert_eq!(story.refused(order()).await, Refusal::NotOperational);
+    faulty.plan(|plan| plan.generate = None);
+    assert_eq!(story.refused(order()).await, Refusal::NotOperational);
+    assert_eq!(story.audited("cm-locked").await, 1);
+}
+
+// shows: III-3-4-authenticate-application, T-KEY-ABUSE
+#[tokio::test]
+async fn an_unknown_outcome_is_neither_an_answer_nor_a_refusal_on_the_wire() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let requests: Vec<_> = (0..4)
+        .map(|_| story.order(sign(&key, P256, &[digest(P256, "a")])))
+        .collect();
+    let router = cm_core::router(Arc::new(story.module), "sam.test");
+    let ask = async |request: &ExecuteRequest, peer: &str| {
+        let body = Body::from(serde_json::to_vec(request).unwrap());
+        let mut http = Request::post(Execute::PATH).body(body).unwrap();
+        http.extensions_mut().insert(Peer {
+            name: peer.into(),
+            addr: "127.0.0.1:1".parse().unwrap(),
+        });
+        router.clone().oneshot(http).await.unwrap().status()
+    };
+    assert_eq!(ask(&requests[0], "sam.test").await, StatusCode::OK);
+    let again = ask(&requests[0], "sam.test").await;
+    assert_eq!(again, StatusCode::UNPROCESSABLE_ENTITY);
+    let stranger = ask(&requests[1], "ssa.test").await;
+    assert_eq!(stranger, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        faulty.1.load(Ordering::SeqCst),
+        1,
+        "signed for the SAM only"
+    );
+    faulty.plan(|plan| plan.sign = Some((0, Fault::Unknown("no answer"))));
+    let unknown = ask(&requests[2], "sam.test").await;
+    assert_eq!(unknown, StatusCode::GATEWAY_TIMEOUT);
+}

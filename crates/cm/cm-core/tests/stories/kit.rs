@@ -1,0 +1,235 @@
+//! A module on a given store and back end, and the SAM that talks to it.
+
+use std::sync::Arc;
+
+use cm_api::rpc::StatementRequest;
+use cm_api::{
+    ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
+    SignItem,
+};
+use cm_core::backend::Backend;
+use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
+use cm_pkcs11::Pkcs11Backend;
+use cm_soft::SoftBackend;
+use core_types::clock::ManualClock;
+use core_types::random::SystemRandom;
+use core_types::{
+    B64, Clock as _, Digest32, HashAlg, KeyAlg, Level, PersonId, Random as _, SecretBytes, SigAlg,
+    TenantId, UnixTime, sha256,
+};
+use jose::SigningKey;
+use pkcs11_faults::softhsm::{self, SoftHsm};
+use store_kit::sql;
+use store_kit::testing::TestStore;
+
+const AUDIT: &str = "SELECT body AS t FROM audit_entry";
+
+pub const NOW: UnixTime = UnixTime(1_780_000_000);
+pub const SAM: &str = "sam.test";
+
+/// A module and the SAM that talks to it.
+pub struct Story {
+    pub module: Module,
+    pub test: TestStore,
+    pub clock: Arc<ManualClock>,
+    pub act: SigningKey,
+    pub statement: String,
+    pub backend: Arc<dyn Backend>,
+}
+
+impl Story {
+    pub async fn begin(test: TestStore, backend: Arc<dyn Backend>) -> Self {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let module = start(&test, &backend, clock.clone(), 7).await.unwrap();
+        let (act, _) = SigningKey::generate().unwrap();
+        let statement = statement(&module, &act, NOW).await.unwrap();
+        Self {
+            module,
+            test,
+            clock,
+            act,
+            statement,
+            backend,
+        }
+    }
+
+    /// The module started again on the same store, with this root secret.
+    pub async fn again(&self, root: u8) -> Result<Module, cm_core::StartError> {
+        start(&self.test, &self.backend, self.clock.clone(), root).await
+    }
+
+    /// What becomes of an order that has to be refused.
+    pub async fn refused(&self, kind: OrderKind) -> Refusal {
+        refusal(self.module.execute(&self.order(kind)).await)
+    }
+
+    /// A statement for the present time, after the clock was set.
+    pub async fn renew(&mut self) {
+        let now = self.clock.now();
+        self.statement = statement(&self.module, &self.act, now).await.unwrap();
+    }
+
+    /// How many entries of the audit log contain these words.
+    pub async fn audited(&self, words: &str) -> usize {
+        let mut tx = self.test.store.read("look").await.unwrap();
+        let rows = tx.fetch_all(sql(AUDIT)).await.unwrap();
+        let texts = rows.iter().map(|r| r.text("t").unwrap());
+        texts.filter(|t| t.contains(words)).count()
+    }
+
+    pub fn order(&self, kind: OrderKind) -> ExecuteRequest {
+        self.order_named(SystemRandom.digest32(), kind)
+    }
+
+    pub fn order_named(&self, order: Digest32, kind: OrderKind) -> ExecuteRequest {
+        let body = OrderBody {
+            sam: SAM.into(),
+            order,
+            epoch: EPOCH,
+            exp: self.clock.now().plus(30),
+            kind,
+        };
+        ExecuteRequest {
+            statement: self.statement.clone(),
+            order: Order::seal(&body, &self.act).unwrap(),
+        }
+    }
+
+    pub async fn key(&self, alg: KeyAlg) -> KeyCreated {
+        let request = self.order(generate(alg, Level::One));
+        match self.module.execute(&request).await.unwrap() {
+            Executed::Created(key) => key,
+            Executed::Signed(_) => panic!("a key was ordered"),
+        }
+    }
+}
+
+pub const EPOCH: Digest32 = Digest32([9; 32]);
+
+async fn start(
+    test: &TestStore,
+    backend: &Arc<dyn Backend>,
+    clock: Arc<ManualClock>,
+    root: u8,
+) -> Result<Module, cm_core::StartError> {
+    let config = ModuleConfig {
+        sam: SAM.into(),
+        node: "cm-1".into(),
+        max_uses: 1000,
+    };
+    let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();
+    Module::start(
+        config,
+        backend.clone(),
+        test.store.clone(),
+        &root,
+        clock,
+        Arc::new(SystemRandom),
+    )
+    .await
+}
+
+pub async fn statement(
+    module: &Module,
+    act: &SigningKey,
+    now: UnixTime,
+) -> Result<String, Refusal> {
+    let (seal, _) = jose::SealKey::generate().unwrap();
+    let request = StatementRequest {
+        sam: SAM.into(),
+        epoch: EPOCH,
+        act: act.public().clone(),
+        seal: seal.public().clone(),
+        nbf: now,
+        exp: now.plus(48 * 3600),
+    };
+    module
+        .statement(request)
+        .await
+        .map(|answer| answer.statement)
+}
+
+pub fn generate(alg: KeyAlg, level: Level) -> OrderKind {
+    OrderKind::Generate {
+        tenant: TenantId::parse("t").unwrap(),
+        owner: PersonId::parse("hanako").unwrap(),
+        alg,
+        level,
+        act: Digest32([1; 32]),
+    }
+}
+
+pub fn sign(key: &KeyCreated, alg: SigAlg, digests: &[Vec<u8>]) -> OrderKind {
+    let items = (0..)
+        .zip(digests)
+        .map(|(i, d)| SignItem {
+            i,
+            d: B64(d.clone()),
+        })
+        .collect();
+    OrderKind::Sign {
+        key: key.key.clone(),
+        version: key.version,
+        spki: sha256(&[&key.spki.0]),
+        alg,
+        items,
+        act: Digest32([2; 32]),
+        proof: Digest32([3; 32]),
+    }
+}
+
+pub fn digest(alg: SigAlg, text: &str) -> Vec<u8> {
+    alg.hash().digest(text.as_bytes())
+}
+
+/// The refusal in an answer.
+pub fn refusal<T: std::fmt::Debug>(answer: Result<T, ModuleError>) -> Refusal {
+    match answer {
+        Err(ModuleError::Refused(refusal)) => refusal,
+        other => panic!("it had to be refused: {other:?}"),
+    }
+}
+
+/// Runs a story on the software back end and both stores, then on SoftHSM2 in a process of its own. `name`: of the
+/// test.
+pub async fn everywhere<F: AsyncFn(Story)>(name: &str, story: F) {
+    if softhsm::in_child() {
+        let backend = Arc::new(token());
+        let store = store_kit::testing::sqlite(MIGRATIONS).await;
+        return story(Story::begin(store, backend).await).await;
+    }
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        story(Story::begin(test, Arc::new(SoftBackend)).await).await;
+    }
+    if softhsm::library().is_none() {
+        println!(
+            "{name}: SoftHSM2 isn't installed (`cargo xtask tools` does it); not run on PKCS#11"
+        );
+        return;
+    }
+    let said = SoftHsm::new()
+        .unwrap()
+        .child(name)
+        .unwrap()
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(
+        said.status.success() && text.contains("1 passed"),
+        "on SoftHSM2: {text}{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
+}
+
+fn token() -> Pkcs11Backend {
+    let options = cm_pkcs11::Options {
+        module: softhsm::library().unwrap(),
+        label: "natsuin-story".to_owned(),
+        pin: SecretBytes::from("12345678".to_owned()),
+        declared: Level::One,
+    };
+    Pkcs11Backend::initialise(&options).unwrap();
+    Pkcs11Backend::open(&options).unwrap()
+}
+
+pub const P256: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);

@@ -1,0 +1,171 @@
+//! What a failed PKCS#11 call means: for the value that was asked for, and for the way back.
+
+use cm_core::backend::Fault;
+use cryptoki::context::Function;
+use cryptoki::error::{Error, RvError};
+
+/// What has to be renewed before the call may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cure {
+    /// Nothing helps: the call itself is at fault.
+    None,
+    /// Fewer sessions at once: the token has no room for another one.
+    Fewer,
+    /// Another session.
+    Session,
+    /// Other sessions, and the slot searched anew.
+    Token,
+    /// The library initialised anew.
+    Library,
+    /// A person: the token refuses the PIN, and another try could block it.
+    Person,
+}
+
+/// A failed call: the cure, whether a value may exist, and the words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) cure: Cure,
+    pub(crate) maybe_made: bool,
+    pub(crate) what: &'static str,
+    /// What was found, if the call itself is at fault.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Failure {
+    /// Judges an error. The token's words go to the operator only.
+    pub(crate) fn of(what: &'static str, error: &Error) -> Self {
+        tracing::warn!(what, %error, "a call of the PKCS#11 token failed");
+        Self {
+            cure: cure(error),
+            maybe_made: maybe_made(error),
+            what,
+            fault: None,
+        }
+    }
+
+    /// A fault of the caller or of the token's answer; no cure.
+    pub(crate) fn plain(fault: Fault) -> Self {
+        Self {
+            cure: Cure::None,
+            maybe_made: !fault.nothing_was_made(),
+            what: fault.what(),
+            fault: Some(fault),
+        }
+    }
+
+    /// The fault that the module gets when no cure has helped.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self {
+                fault: Some(fault), ..
+            } => fault,
+            Self {
+                cure: Cure::Person,
+                what,
+                ..
+            } => Fault::Locked(what),
+            Self {
+                maybe_made: true,
+                what,
+                ..
+            } => Fault::Unknown(what),
+            Self { what, .. } => Fault::Unavailable(what),
+        }
+    }
+}
+
+fn cure(error: &Error) -> Cure {
+    let Error::Pkcs11(rv, _) = error else {
+        return Cure::None;
+    };
+    match rv {
+        RvError::PinIncorrect
+        | RvError::PinInvalid
+        | RvError::PinLenRange
+        | RvError::PinExpired
+        | RvError::PinLocked
+        | RvError::UserPinNotInitialized
+        | RvError::UserAnotherAlreadyLoggedIn => Cure::Person,
+        RvError::SessionCount => Cure::Fewer,
+        RvError::CryptokiNotInitialized => Cure::Library,
+        RvError::GeneralError
+        | RvError::FunctionFailed
+        | RvError::DeviceError
+        | RvError::DeviceMemory
+        | RvError::DeviceRemoved
+        | RvError::TokenNotPresent
+        | RvError::TokenNotRecognized
+        | RvError::SlotIdInvalid
+        | RvError::UserNotLoggedIn
+        | RvError::VendorDefined(_)
+        | RvError::UnknownErrorCode(_) => Cure::Token,
+        RvError::SessionClosed
+        | RvError::SessionHandleInvalid
+        | RvError::KeyHandleInvalid
+        | RvError::ObjectHandleInvalid
+        | RvError::OperationActive
+        | RvError::OperationNotInitialized
+        | RvError::HostMemory
+        | RvError::Cancel
+        | RvError::FunctionCanceled => Cure::Session,
+        _ => Cure::None,
+    }
+}
+
+/// Only a call that computes can have made something, and only if its error doesn't say that it never began
+/// (PKCS#11 §5.1: *at the time that the function was invoked*).
+fn maybe_made(error: &Error) -> bool {
+    match error {
+        Error::Pkcs11(rv, Function::Sign | Function::GenerateKeyPair) => !matches!(
+            rv,
+            RvError::SessionHandleInvalid
+                | RvError::OperationNotInitialized
+                | RvError::CryptokiNotInitialized
+                | RvError::UserNotLoggedIn
+                | RvError::TokenNotPresent
+                | RvError::ArgumentsBad
+                | RvError::DataInvalid
+                | RvError::DataLenRange
+                | RvError::MechanismInvalid
+                | RvError::MechanismParamInvalid
+                | RvError::TemplateInconsistent
+                | RvError::TemplateIncomplete
+                | RvError::AttributeValueInvalid
+        ),
+        Error::Pkcs11(..) => false,
+        // A binding that can't make sense of what came back: something did come back.
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: T-KEY-MALFUNCTION, T-KEY-ABUSE
+    #[test]
+    fn nothing_was_made_is_said_only_when_it_is_certain() {
+        let class = |rv, function| Failure::of("test", &Error::Pkcs11(rv, function)).into_fault();
+        for rv in [
+            RvError::DeviceError,
+            RvError::SessionClosed,
+            RvError::GeneralError,
+            RvError::FunctionFailed,
+            RvError::DeviceRemoved,
+            RvError::UnknownErrorCode(0x8000_0001),
+        ] {
+            assert!(!class(rv, Function::Sign).nothing_was_made(), "{rv:?}");
+            assert!(class(rv, Function::SignInit).nothing_was_made(), "{rv:?}");
+        }
+        assert!(class(RvError::SessionHandleInvalid, Function::Sign).nothing_was_made());
+        assert!(
+            !Failure::of("test", &Error::InvalidValue)
+                .into_fault()
+                .nothing_was_made()
+        );
+        assert!(matches!(
+            class(RvError::PinIncorrect, Function::Login),
+            Fault::Locked(_)
+        ));
+    }
+}

@@ -1,0 +1,396 @@
+//! The drill: a module over SoftHSM2 whose library misbehaves in every way that the field knows of. After each fault
+//! the service works again without a restart, and nothing was signed twice. Prints the time to recovery; asserts none.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test that can't go on fails; a drill measures and says what it measured"
+)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cm_api::rpc::{ModuleState, StatementRequest};
+use cm_api::{
+    ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
+    SignItem,
+};
+use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
+use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend};
+use core_types::clock::ManualClock;
+use core_types::random::SystemRandom;
+use core_types::{
+    B64, Digest32, HashAlg, KeyAlg, Level, PersonId, Random as _, SecretBytes, SigAlg, TenantId,
+    UnixTime, sha256,
+};
+use jose::SigningKey;
+use pkcs11_faults::control::{CONTROL, MODULE};
+use pkcs11_faults::softhsm::{self, CHILD, SoftHsm};
+use store_kit::testing::TestStore;
+
+const NOW: UnixTime = UnixTime(1_780_000_000);
+const ECDSA: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
+const RSA: SigAlg = SigAlg::RsaPkcs1(HashAlg::Sha256);
+const LIMITS: Limits = Limits {
+    sessions: 4,
+    patience: Duration::from_millis(1500),
+};
+
+/// The faulty module, which Cargo put beside this program.
+fn faulty_module() -> PathBuf {
+    let beside = std::env::current_exe().unwrap();
+    let module = beside.with_file_name("libpkcs11_faults.so");
+    assert!(module.exists(), "{} wasn't built", module.display());
+    module
+}
+
+/// Runs `test` again in a process with a token of its own; answers whether this is that process.
+fn with_token(test: &str) -> bool {
+    if softhsm::in_child() {
+        return true;
+    }
+    let Some(real) = softhsm::library() else {
+        println!("{test}: SoftHSM2 isn't installed (`cargo xtask tools` does it); not run");
+        return false;
+    };
+    let token = SoftHsm::new().unwrap();
+    let control = token.path().join("faults");
+    std::fs::write(&control, "").unwrap();
+    let mut child = token.child(test).unwrap();
+    let said = child
+        .env(MODULE, real)
+        .env(CONTROL, &control)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    let errors = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        said.status.success() && text.contains("1 passed"),
+        "{text}{errors}"
+    );
+    for line in text.lines().filter(|line| line.starts_with("drill")) {
+        println!("{line}");
+    }
+    false
+}
+
+fn options(pin: &str) -> Options {
+    Options {
+        module: faulty_module(),
+        label: "natsuin-drill".to_owned(),
+        pin: SecretBytes::from(pin.to_owned()),
+        declared: Level::One,
+    }
+}
+
+/// Writes the control file.
+fn faults(lines: &str) {
+    let path = PathBuf::from(std::env::var_os(CONTROL).unwrap());
+    // In one step, so that no call reads half of it.
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, lines).unwrap();
+    std::fs::rename(&fresh, &path).unwrap();
+}
+
+/// A module over the faulty token, and the SAM that talks to it.
+struct Drill {
+    module: Module,
+    act: SigningKey,
+    statement: String,
+    _store: TestStore,
+}
+
+impl Drill {
+    async fn begin() -> Self {
+        Pkcs11Backend::initialise(&options("12345678")).unwrap();
+        let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
+        let store = store_kit::testing::sqlite(MIGRATIONS).await;
+        let config = ModuleConfig {
+            sam: "sam.test".into(),
+            node: "cm-1".into(),
+            max_uses: 100_000,
+        };
+        let module = Module::start(
+            config,
+            Arc::new(backend),
+            store.store.clone(),
+            &RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap(),
+            Arc::new(ManualClock::at(NOW)),
+            Arc::new(SystemRandom),
+        )
+        .await
+        .unwrap();
+        let (act, _) = SigningKey::generate().unwrap();
+        let (seal, _) = jose::SealKey::generate().unwrap();
+        let asked = StatementRequest {
+            sam: "sam.test".into(),
+            epoch: Digest32([9; 32]),
+            act: act.public().clone(),
+            seal: seal.public().clone(),
+            nbf: NOW,
+            exp: NOW.plus(3600),
+        };
+        let statement = module.statement(asked).await.unwrap().statement;
+        Self {
+            module,
+            act,
+            statement,
+            _store: store,
+        }
+    }
+
+    async fn ask(&self, kind: OrderKind) -> Result<Executed, ModuleError> {
+        let body = OrderBody {
+            sam: "sam.test".into(),
+            order: SystemRandom.digest32(),
+            epoch: Digest32([9; 32]),
+            exp: NOW.plus(30),
+            kind,
+        };
+        let order = Order::seal(&body, &self.act).unwrap();
+        let statement = self.statement.clone();
+        let request = ExecuteRequest { statement, order };
+        let answer = self.module.execute(&request).await;
+        let again = self.module.execute(&request).await;
+        assert!(again.is_err(), "the same order gave a second answer");
+        answer
+    }
+
+    async fn key(&self, alg: KeyAlg) -> Result<KeyCreated, ModuleError> {
+        let kind = OrderKind::Generate {
+            tenant: TenantId::parse("t").unwrap(),
+            owner: PersonId::parse("hanako").unwrap(),
+            alg,
+            level: Level::One,
+            act: Digest32([1; 32]),
+        };
+        match self.ask(kind).await? {
+            Executed::Created(key) => Ok(key),
+            Executed::Signed(_) => panic!("a key was ordered"),
+        }
+    }
+
+    /// Signs two digests and verifies what comes.
+    async fn sign(&self, key: &KeyCreated, alg: SigAlg) -> Result<(), ModuleError> {
+        let digests = [b"one", b"two"].map(|text| alg.hash().digest(text));
+        let items = (0..)
+            .zip(&digests)
+            .map(|(i, d)| SignItem {
+                i,
+                d: B64(d.clone()),
+            })
+            .collect();
+        let kind = OrderKind::Sign {
+            key: key.key.clone(),
+            version: key.version,
+            spki: sha256(&[&key.spki.0]),
+            alg,
+            items,
+            act: Digest32([2; 32]),
+            proof: Digest32([3; 32]),
+        };
+        let Executed::Signed(values) = self.ask(kind).await? else {
+            panic!("signatures were ordered")
+        };
+        for (value, digest) in values.iter().zip(&digests) {
+            pki::verify_signature(&key.spki.0, alg, pki::Signed::Digest(digest), &value.0).unwrap();
+        }
+        Ok(())
+    }
+
+    async fn state(&self) -> ModuleState {
+        self.module.self_test().await.unwrap().state
+    }
+}
+
+/// What an order may come to while a fault lasts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Answer {
+    /// Signed all the same: the fault cost time only.
+    Signed,
+    /// Definite.
+    NothingMade,
+    /// Nobody knows.
+    Unknown,
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, III-3-13-secure-state, III-3-13-detect-hardware
+#[tokio::test(flavor = "multi_thread")]
+async fn after_every_fault_the_service_works_again_without_a_restart() {
+    use Answer::{NothingMade, Signed, Unknown};
+    if !with_token("after_every_fault_the_service_works_again_without_a_restart") {
+        return;
+    }
+    let drill = Drill::begin().await;
+    let ec = drill.key(KeyAlg::P256).await.unwrap();
+    let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
+    for (name, lines, answer) in [
+        ("session handle invalid", "C_SignInit rv:0xb3 1", Signed),
+        (
+            "session handle invalid at C_Sign",
+            "C_Sign rv:0xb3 1",
+            Signed,
+        ),
+        ("session closed", "C_SignInit rv:0xb0 1", Signed),
+        ("key handle invalid", "C_SignInit rv:0x60 1", Signed),
+        ("operation active", "C_SignInit rv:0x90 1", Signed),
+        ("device error", "C_SignInit rv:0x30 1", Signed),
+        ("device error at C_Sign", "C_Sign rv:0x30 1", Signed),
+        ("device error after the value", "C_Sign late:0x30 1", Signed),
+        ("device error for good", "C_Sign rv:0x30", Unknown),
+        ("general error", "C_SignInit rv:0x5 2", Signed),
+        ("token removed for a moment", "* rv:0xe0 1", Signed),
+        ("token removed", "* rv:0xe0", NothingMade),
+        ("device removed", "* rv:0x32", NothingMade),
+        ("not initialised", "* rv:0x190 1", Signed),
+        (
+            "library stopped by another",
+            "C_SignInit finalize 1",
+            Signed,
+        ),
+        ("logged out", "C_SignInit logout 1", Signed),
+        ("user not logged in", "C_SignInit rv:0x101 1", Signed),
+        ("all sessions closed", "C_SignInit closeall 1", Signed),
+        ("no room for sessions", "C_OpenSession rv:0xb1", Signed),
+        (
+            "no room, sessions lost",
+            "C_OpenSession rv:0xb1\nC_SignInit rv:0xb3",
+            NothingMade,
+        ),
+        ("vendor's error", "C_SignInit rv:0x80000042 1", Signed),
+        ("hang at C_SignInit", "C_SignInit hang", Unknown),
+        ("hang at C_Sign", "C_Sign hang", Unknown),
+        ("hang at all", "* hang", Unknown),
+    ] {
+        for (key, alg) in [(&ec, ECDSA), (&rsa, RSA)] {
+            faults(lines);
+            let begun = Instant::now();
+            let got = match drill.sign(key, alg).await {
+                Ok(()) => Signed,
+                Err(ModuleError::Refused(Refusal::NotOperational)) => NothingMade,
+                Err(ModuleError::Unknown) => Unknown,
+                Err(other) => panic!("{name}: {other}"),
+            };
+            let answered = begun.elapsed();
+            assert_eq!(got, answer, "{name} {alg}");
+            faults("");
+            let begun = Instant::now();
+            drill.sign(key, alg).await.unwrap();
+            println!(
+                "drill {name:<34} {alg:<17} {got:<12} answer {answered:>9.2?}, works again after {:>9.2?}",
+                begun.elapsed(),
+                got = format!("{got:?}"),
+            );
+        }
+    }
+    assert_eq!(drill.state().await, ModuleState::Operational);
+}
+
+// shows: T-KEY-MALFUNCTION
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_rsa_value_does_not_leave_the_module() {
+    if !with_token("a_wrong_rsa_value_does_not_leave_the_module") {
+        return;
+    }
+    let drill = Drill::begin().await;
+    let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
+    faults("C_Sign flip 1");
+    let answer = drill.sign(&rsa, RSA).await;
+    assert_eq!(answer, Err(ModuleError::Unknown));
+    faults("");
+    drill.sign(&rsa, RSA).await.unwrap();
+    // A token that goes on like this fails its test.
+    faults("C_Sign flip");
+    let answer = drill.sign(&rsa, RSA).await;
+    assert_eq!(answer, Err(ModuleError::Unknown));
+    faults("");
+    let refused = drill.sign(&rsa, RSA).await;
+    assert_eq!(
+        refused,
+        Err(ModuleError::Refused(Refusal::NotOperational)),
+        "the error state lasts"
+    );
+}
+
+// shows: T-KEY-MALFUNCTION
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_calls_are_bounded_and_others_go_on() {
+    if !with_token("hanging_calls_are_bounded_and_others_go_on") {
+        return;
+    }
+    let drill = Drill::begin().await;
+    let ec = drill.key(KeyAlg::P256).await.unwrap();
+    // One thread after the other is lost to the token, until as many hang as may work.
+    for _ in 0..LIMITS.sessions {
+        faults("C_Sign hang 1");
+        let answer = drill.sign(&ec, ECDSA).await;
+        assert!(answer.is_err() || answer == Ok(()));
+    }
+    faults("C_Sign hang");
+    for _ in 0..2 * LIMITS.sessions {
+        assert!(drill.sign(&ec, ECDSA).await.is_err());
+    }
+    let begun = Instant::now();
+    let answer = drill.sign(&ec, ECDSA).await;
+    assert_eq!(
+        answer,
+        Err(ModuleError::Refused(Refusal::NotOperational)),
+        "nothing more is given to a token that answers nothing"
+    );
+    println!(
+        "drill refused in {:.2?} while all calls hang",
+        begun.elapsed()
+    );
+    faults("");
+    let begun = Instant::now();
+    while drill.sign(&ec, ECDSA).await.is_err() {}
+    println!(
+        "drill works again {:.2?} after all calls hung",
+        begun.elapsed()
+    );
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-4-authenticate-application
+#[test]
+fn a_refused_pin_is_tried_once() {
+    if !with_token("a_refused_pin_is_tried_once") {
+        return;
+    }
+    Pkcs11Backend::initialise(&options("12345678")).unwrap();
+    let opened = Pkcs11Backend::open_with(&options("87654321"), LIMITS);
+    assert!(matches!(opened, Err(OpenError::Login(_))));
+    // What a token says whose PIN was changed under a running module.
+    let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
+    faults("C_GenerateRandom rv:0xb3 1\nC_Login rv:0xa0 1");
+    use cm_core::backend::{Backend as _, Fault};
+    assert!(matches!(
+        backend.generate(KeyAlg::P256),
+        Err(Fault::Locked(_))
+    ));
+    // The next login would succeed, and isn't tried.
+    assert!(matches!(
+        backend.generate(KeyAlg::P256),
+        Err(Fault::Locked(_))
+    ));
+    assert!(matches!(backend.self_test(), Err(Fault::Locked(_))));
+}
+
+// shows: III-3-13-secure-state
+#[test]
+fn a_module_that_hangs_at_start_is_told() {
+    if !with_token("a_module_that_hangs_at_start_is_told") {
+        return;
+    }
+    Pkcs11Backend::initialise(&options("12345678")).unwrap();
+    faults("C_OpenSession hang");
+    let limits = Limits {
+        patience: Duration::from_millis(50),
+        ..LIMITS
+    };
+    let opened = Pkcs11Backend::open_with(&options("12345678"), limits);
+    assert!(matches!(opened, Err(OpenError::Silent)));
+    faults("");
+    assert!(std::env::var_os(CHILD).is_some());
+}
