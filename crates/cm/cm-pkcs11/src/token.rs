@@ -46,6 +46,10 @@ impl Default for Limits {
     }
 }
 
+/// How long the library's calls are waited for before it is started again: so many looks, one in this time.
+const LOOKS: u32 = 40;
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Why a token can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -88,6 +92,8 @@ pub(crate) struct Token {
     restarts: AtomicU64,
     /// The token refused the PIN: no other try by this process.
     refused: AtomicBool,
+    /// Renewing happens once for all threads that found the same failure; the others wait for it.
+    renewing: Mutex<()>,
     /// Logging in happens one after the other, so that a wrong PIN is tried once.
     login: Mutex<()>,
 }
@@ -108,6 +114,7 @@ impl Token {
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            renewing: Mutex::default(),
             login: Mutex::default(),
         };
         let session = token
@@ -209,18 +216,16 @@ impl Token {
     }
 
     /// Renews what a failure calls for. Several threads may find the same failure: the generation they saw makes the
-    /// first of them do it and the others go on.
+    /// first of them do it, and the others go on when it is done.
     pub(crate) fn renew(&self, cure: Cure, seen: u64) {
         if cure < Cure::Token || cure == Cure::Person {
             return;
         }
-        let next = seen + 1;
-        let mine = self
-            .generation
-            .compare_exchange(seen, next, Ordering::SeqCst, Ordering::SeqCst);
-        if mine.is_err() {
+        let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.generation() != seen {
             return;
         }
+        self.generation.store(seen + 1, Ordering::SeqCst);
         let found = {
             let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
             slot(&library, &self.label)
@@ -231,10 +236,17 @@ impl Token {
         }
     }
 
-    /// Some libraries notice a device that came back only when they are started again. Impossible beside a call,
-    /// also one that hangs; then it is left for later.
+    /// Some libraries notice a device that came back only when they are started again. Impossible beside a call: short
+    /// ones are waited for, beside one that hangs it is left for later.
     fn restart_library(&self) {
-        let Ok(library) = self.library.try_write() else {
+        let library = (0..LOOKS).find_map(|_| {
+            let library = self.library.try_write().ok();
+            if library.is_none() {
+                std::thread::park_timeout(LOOK);
+            }
+            library
+        });
+        let Some(library) = library else {
             return;
         };
         self.restarts.fetch_add(1, Ordering::SeqCst);

@@ -91,12 +91,13 @@ pub(crate) fn now(function: &str) -> Option<Action> {
     control.get_or_insert_default().action(&text, function)
 }
 
-/// Whether the control file still makes this function hang.
-pub(crate) fn hangs(function: &str) -> bool {
-    Control::default().action(&text(), function) == Some(Action::Hang)
+/// Whether the control file is still the same.
+pub(crate) fn is(text_then: &str) -> bool {
+    text() == text_then
 }
 
-fn text() -> String {
+/// The control file as it is now.
+pub(crate) fn text() -> String {
     std::env::var_os(CONTROL)
         .and_then(|path| std::fs::read_to_string(path).ok())
         .unwrap_or_default()

@@ -8,7 +8,7 @@
 //! FUNCTION ACTION [TIMES]
 //! C_SignInit rv:0xb3 1      answer with this CK_RV instead of calling
 //! C_Sign     late:0x30 1    call, and answer with this CK_RV all the same
-//! C_Sign     hang           never answer while the control file holds this line
+//! C_Sign     hang           don't call before the control file changes
 //! C_Sign     flip 1         call, and change a bit of the value
 //! C_SignInit logout 1       log out first, then call
 //! C_SignInit closeall 1     close all sessions of the token first, then call
