@@ -1,15 +1,16 @@
 //! The cryptographic module as a daemon: one listener for the SAM, its own store and log, nothing else.
 
+mod backend;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::{LogKey, Sequencer};
 use clap::Parser;
-use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
-use cm_soft::SoftBackend;
+use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use serde::Deserialize;
@@ -35,6 +36,10 @@ struct Config {
     store: String,
     root_secret: PathBuf,
     max_uses: u64,
+    algorithms: Option<PathBuf>,
+    #[serde(default = "daily")]
+    self_test_seconds: u64,
+    backend: backend::BackendConfig,
     tls: TlsFiles,
     audit: AuditFiles,
 }
@@ -46,6 +51,10 @@ struct AuditFiles {
     key: PathBuf,
     witness: PathBuf,
     every_seconds: u64,
+}
+
+fn daily() -> u64 {
+    86_400
 }
 
 fn main() -> ExitCode {
@@ -77,6 +86,8 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let config: Config = daemon::load(&args.config)?;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let check = "check the settings of this daemon";
+    let policy = policy(config.algorithms.as_deref())?;
+    let backend = backend::open(&config.backend)?;
     let url =
         StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), check))?;
     let opened = Store::open(&url, "cm", MIGRATIONS, random.as_ref()).await;
@@ -88,9 +99,10 @@ async fn run(args: &Args) -> Result<(), Trouble> {
         node: config.node,
         max_uses: config.max_uses,
     };
-    let started = Module::start(
+    let started = Module::start_with(
         module,
-        Arc::new(SoftBackend),
+        policy,
+        backend,
         store.clone(),
         &root,
         clock.clone(),
@@ -115,7 +127,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let (stop, shutdown) = Shutdown::new();
     let running = serve(
         bind(config.listen).await?,
-        cm_core::router(module, config.caller),
+        cm_core::router(module.clone(), config.caller),
         Some(mutual),
         shutdown,
     )?;
@@ -123,10 +135,36 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let ended = tokio::select! {
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit(error)),
+        never = test_again(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
     drop(stop);
     running.stopped().await;
     ended
+}
+
+/// The self-tests, again and again. What they find is the module's affair: in its error state it goes on refusing.
+async fn test_again(module: &Module, every: Duration) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(every);
+    // The first tick is at once, and the tests have just been run.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match module.self_test().await {
+            Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
+            Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
+        }
+    }
+}
+
+fn policy(path: Option<&Path>) -> Result<Policy, Trouble> {
+    let policy = match path {
+        Some(path) => Policy::parse(&daemon::text(path)?),
+        None => Policy::built_in(),
+    };
+    policy.map_err(|e| {
+        let check = "check the table of approved algorithms";
+        Trouble::new("bad-config", e.to_string(), check)
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,209 @@
+//! Which back end holds the keys: a choice of the configuration, never of a caller, and no falling back to another.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cm_core::backend::Backend;
+use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend};
+use cm_soft::SoftBackend;
+use core_types::{Level, SecretBytes};
+use serde::Deserialize;
+use service_kit::Trouble;
+
+/// The table `[backend]`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum BackendConfig {
+    /// Keys sealed in the store; level 1.
+    Software {},
+    /// Keys in a token.
+    Pkcs11(Token),
+}
+
+/// A PKCS#11 token.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    module: PathBuf,
+    token: String,
+    pin_file: Option<PathBuf>,
+    pin_credential: Option<String>,
+    #[serde(default = "level_one")]
+    declared_level: Level,
+    declaration: Option<String>,
+    #[serde(default = "sessions")]
+    sessions: usize,
+    #[serde(default = "patience")]
+    patience_seconds: u64,
+}
+
+fn level_one() -> Level {
+    Level::One
+}
+
+fn sessions() -> usize {
+    Limits::default().sessions
+}
+
+fn patience() -> u64 {
+    Limits::default().patience.as_secs()
+}
+
+/// Makes the back end ready.
+///
+/// # Errors
+/// [`Trouble`] `pkcs11` when module, token or PIN can't be used, `bad-config` for settings that contradict each other.
+/// The PIN is tried at most once.
+pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, Trouble> {
+    let token = match config {
+        BackendConfig::Software {} => return Ok(Arc::new(SoftBackend)),
+        BackendConfig::Pkcs11(token) => token,
+    };
+    token.check()?;
+    let options = Options {
+        module: token.module.clone(),
+        label: token.token.clone(),
+        pin: token.pin()?,
+        declared: token.declared_level,
+    };
+    let limits = Limits {
+        sessions: token.sessions,
+        patience: Duration::from_secs(token.patience_seconds),
+    };
+    match Pkcs11Backend::open_with(&options, limits) {
+        Ok(backend) => Ok(Arc::new(backend)),
+        Err(error) => Err(Trouble::new("pkcs11", error.to_string(), remedy(&error))),
+    }
+}
+
+impl Token {
+    fn check(&self) -> Result<(), Trouble> {
+        let wrong = |what: &str| {
+            let remedy = "see the comments in the sample of this daemon";
+            Err(Trouble::new("bad-config", what.to_owned(), remedy))
+        };
+        let declared = self
+            .declaration
+            .as_deref()
+            .is_some_and(|d| !d.trim().is_empty());
+        if self.declared_level > Level::One && !declared {
+            return wrong("a declared_level above 1 needs a declaration that names the evaluation");
+        }
+        // The SAM waits 10 seconds beyond the end of an order: it must hear of a hanging call before it gives up.
+        if self.sessions == 0 || self.sessions > 1024 || !(1..=10).contains(&self.patience_seconds)
+        {
+            return wrong("sessions are 1 to 1024, patience_seconds 1 to 10");
+        }
+        if self.pin_file.is_some() == self.pin_credential.is_some() {
+            return wrong("the token needs either pin_file or pin_credential");
+        }
+        Ok(())
+    }
+
+    fn pin(&self) -> Result<SecretBytes, Trouble> {
+        match (&self.pin_file, &self.pin_credential) {
+            (Some(path), _) => read_pin(path, true),
+            (None, Some(name)) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+                match directory {
+                    Some(directory) if name.chars().all(plain) => {
+                        read_pin(&Path::new(&directory).join(name), false)
+                    }
+                    _ => Err(Trouble::new(
+                        "config-file",
+                        format!("there is no credential {name:?}"),
+                        "give it with LoadCredentialEncrypted= in the unit of this daemon",
+                    )),
+                }
+            }
+            (None, None) => Err(Trouble::new("bad-config", "no PIN", "set pin_file")),
+        }
+    }
+}
+
+/// One line. `private`: nobody but its owner may read the file; credentials have a directory that sees to it.
+fn read_pin(path: &Path, private: bool) -> Result<SecretBytes, Trouble> {
+    let trouble = |what: String| {
+        let remedy = "check the path, and that only this daemon's user may read it (chmod 600)";
+        Trouble::new("config-file", format!("{}: {what}", path.display()), remedy)
+    };
+    let mode = fs::metadata(path).map_err(|e| trouble(e.to_string()))?;
+    if private && mode.permissions().mode() & 0o077 != 0 {
+        return Err(trouble("others may read the PIN".to_owned()));
+    }
+    let bytes = SecretBytes::new(fs::read(path).map_err(|e| trouble(e.to_string()))?);
+    let line = bytes.expose().strip_suffix(b"\n").unwrap_or(bytes.expose());
+    if line.is_empty() || line.contains(&b'\n') {
+        return Err(trouble("a PIN is one line".to_owned()));
+    }
+    Ok(SecretBytes::new(line.to_vec()))
+}
+
+fn remedy(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Module(..) => "check backend.module and the library's own configuration",
+        OpenError::NoToken(_) | OpenError::TwoTokens(_) => {
+            "check backend.token against the token's label, and that the device is there"
+        }
+        OpenError::Login(_) | OpenError::LastTry => {
+            "correct the PIN before the next start: every start with a wrong one brings the token nearer to its lock"
+        }
+        OpenError::NoMechanism => "use a token with RSA or ECDSA on P-256 or P-384",
+        OpenError::Silent => "check the device and its connection; the library doesn't answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(lines: &str) -> Token {
+        toml(&format!("module = \"/m.so\"\ntoken = \"t\"\n{lines}")).unwrap()
+    }
+
+    fn toml(text: &str) -> Option<Token> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        service_kit::daemon::load(file.path()).ok()
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        assert!(token("pin_file = \"/p\"").check().is_ok());
+        for wrong in [
+            "",
+            "pin_file = \"/p\"\npin_credential = \"p\"",
+            "pin_file = \"/p\"\ndeclared_level = 2",
+            "pin_file = \"/p\"\ndeclared_level = 2\ndeclaration = \" \"",
+            "pin_file = \"/p\"\nsessions = 0",
+            "pin_file = \"/p\"\npatience_seconds = 11",
+        ] {
+            assert!(token(wrong).check().is_err(), "{wrong}");
+        }
+        let named = "pin_file = \"/p\"\ndeclared_level = 2\ndeclaration = \"certificate 1\"";
+        assert!(token(named).check().is_ok());
+        assert!(toml("module = \"/m.so\"\ntoken = \"t\"\npin = \"1234\"").is_none());
+    }
+
+    // shows: T-KEY-DISCLOSE
+    #[test]
+    fn a_pin_that_others_can_read_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "12345678\n").unwrap();
+        let mode =
+            |mode| fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o600);
+        assert!(read_pin(file.path(), true).unwrap().ct_eq(b"12345678"));
+        mode(0o640);
+        assert!(read_pin(file.path(), true).is_err());
+        mode(0o600);
+        for wrong in ["", "\n", "1234\n5678\n"] {
+            fs::write(file.path(), wrong).unwrap();
+            assert!(read_pin(file.path(), true).is_err());
+        }
+    }
+}
