@@ -1,10 +1,6 @@
 //! The daemon as operators start it: with each back end, and refusing to start with a token that can't be used.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that can't go on fails, and says what it leaves out"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use std::fs;
 use std::net::TcpListener;

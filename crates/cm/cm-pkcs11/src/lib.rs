@@ -21,7 +21,7 @@ use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, SessionState};
+use cryptoki::session::Session;
 
 use fault::{Cure, Failure};
 use pool::{Connection, Pool};
@@ -355,12 +355,6 @@ fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u
 /// Most handles that a session remembers.
 const HANDLES: usize = 4096;
 
-fn logged_in(session: &Session) -> bool {
-    session
-        .get_session_info()
-        .is_ok_and(|info| matches!(info.session_state(), SessionState::RwUser))
-}
-
 /// The private key's handle in this session.
 fn private_key(connection: &mut Connection, id: &[u8]) -> Result<ObjectHandle, Failure> {
     if let Some(known) = connection.keys.get(id) {
@@ -374,10 +368,9 @@ fn private_key(connection: &mut Connection, id: &[u8]) -> Result<ObjectHandle, F
             connection.keys.insert(id.to_vec(), found);
             Ok(found)
         }
-        // Who isn't logged in sees no private key, and is told nothing else.
-        Err(failure) if !logged_in(&connection.session) => Err(Failure {
-            cure: Cure::Token,
-            fault: None,
+        // Who isn't logged in any more sees no private key, and isn't told so: another session has to agree.
+        Err(failure) if failure.cure == Cure::None => Err(Failure {
+            cure: Cure::Session,
             ..failure
         }),
         Err(failure) => Err(failure),

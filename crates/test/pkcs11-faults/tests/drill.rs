@@ -51,27 +51,29 @@ fn with_token(test: &str) -> bool {
     if softhsm::in_child() {
         return true;
     }
-    let Some(real) = softhsm::library() else {
+    let libraries = softhsm::libraries();
+    if libraries.is_empty() {
         println!("{test}: SoftHSM2 isn't installed (`cargo xtask tools` does it); not run");
-        return false;
-    };
-    let token = SoftHsm::new().unwrap();
-    let control = token.path().join("faults");
-    std::fs::write(&control, "").unwrap();
-    let mut child = token.child(test).unwrap();
-    let said = child
-        .env(MODULE, real)
-        .env(CONTROL, &control)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&said.stdout);
-    let errors = String::from_utf8_lossy(&said.stderr);
-    assert!(
-        said.status.success() && text.contains("1 passed"),
-        "{text}{errors}"
-    );
-    for line in text.lines().filter(|line| line.starts_with("drill")) {
-        println!("{line}");
+    }
+    for (library, real) in libraries {
+        let token = SoftHsm::new().unwrap();
+        let control = token.path().join("faults");
+        std::fs::write(&control, "").unwrap();
+        let mut child = token.child(test, &real).unwrap();
+        let said = child
+            .env(MODULE, real)
+            .env(CONTROL, &control)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&said.stdout);
+        let errors = String::from_utf8_lossy(&said.stderr);
+        assert!(
+            said.status.success() && text.contains("1 passed"),
+            "on {library}: {text}{errors}"
+        );
+        for line in text.lines().filter(|line| line.starts_with("drill")) {
+            println!("{library} {line}");
+        }
     }
     false
 }
@@ -287,9 +289,11 @@ async fn after_every_fault_the_service_works_again_without_a_restart() {
         for (key, alg) in [(&ec, ECDSA), (&rsa, RSA)] {
             faults(lines);
             let begun = Instant::now();
-            // Stopping the library beside a call is undefined; then only one call is made.
+            // Stopping the library beside a call is undefined, and Kryoptic 1.5 locks itself up when somebody logs out
+            // beside one; then only one call is made.
             let texts = ["one", "two"];
-            let texts = &texts[usize::from(lines.contains("finalize"))..];
+            let alone = lines.contains("finalize") || lines.contains("logout");
+            let texts = &texts[usize::from(alone)..];
             let got = match drill.sign_texts(key, alg, texts).await {
                 Ok(()) => Signed,
                 Err(ModuleError::Refused(Refusal::NotOperational)) => NothingMade,

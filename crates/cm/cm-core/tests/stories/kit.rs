@@ -190,7 +190,8 @@ pub fn refusal<T: std::fmt::Debug>(answer: Result<T, ModuleError>) -> Refusal {
     }
 }
 
-/// Runs a story on the software back end and both stores, then on SoftHSM2 in a process of its own. `name`: of the
+/// Runs a story on the software back end and both stores, then on each PKCS#11 library there is, in a
+/// process of its own. `name`: of the
 /// test.
 pub async fn everywhere<F: AsyncFn(Story)>(name: &str, story: F) {
     if softhsm::in_child() {
@@ -202,28 +203,23 @@ pub async fn everywhere<F: AsyncFn(Story)>(name: &str, story: F) {
         story(Story::begin(test, Arc::new(SoftBackend)).await).await;
     }
     if softhsm::library().is_none() {
-        println!(
-            "{name}: SoftHSM2 isn't installed (`cargo xtask tools` does it); not run on PKCS#11"
-        );
-        return;
+        println!("{name}: SoftHSM2 isn't installed (`cargo xtask tools` does it); not run on it");
     }
-    let said = SoftHsm::new()
-        .unwrap()
-        .child(name)
-        .unwrap()
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&said.stdout);
-    assert!(
-        said.status.success() && text.contains("1 passed"),
-        "on SoftHSM2: {text}{}",
-        String::from_utf8_lossy(&said.stderr)
-    );
+    for (library, path) in softhsm::libraries() {
+        let token = SoftHsm::new().unwrap();
+        let said = token.child(name, &path).unwrap().output().unwrap();
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert!(
+            said.status.success() && text.contains("1 passed"),
+            "on {library}: {text}{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+    }
 }
 
 fn token() -> Pkcs11Backend {
     let options = cm_pkcs11::Options {
-        module: softhsm::library().unwrap(),
+        module: softhsm::childs_library().unwrap(),
         label: "natsuin-story".to_owned(),
         pin: SecretBytes::from("12345678".to_owned()),
         declared: Level::One,
