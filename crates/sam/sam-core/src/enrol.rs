@@ -279,7 +279,7 @@ impl Factor {
     /// What of it matters for levels.
     pub fn kind(&self) -> FactorKind {
         match &self.body {
-            FactorBody::Passkey(passkey) => passkey.kind(),
+            FactorBody::Passkey(passkey) => crate::passkey::kind(passkey),
             FactorBody::PinTotp(_) => FactorKind::PinTotp,
         }
     }

@@ -5,9 +5,7 @@
 //! a clock, a private key of a signer, the SSA or the SIC host.
 
 pub mod act;
-pub mod cbor;
 pub mod certificate;
-pub mod cose;
 pub mod csr;
 pub mod enrol;
 pub mod evidence;
@@ -18,7 +16,6 @@ pub mod pin;
 pub mod reason;
 pub mod secrets;
 pub mod state;
-pub mod strict_json;
 pub mod totp;
 
 pub use level::{FactorKind, KeyFacts, Policy};

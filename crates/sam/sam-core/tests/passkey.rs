@@ -8,14 +8,14 @@ use aws_lc_rs::signature::{
 };
 use core_types::random::SystemRandom;
 use core_types::{B64, Digest32, sha256};
-use sam_core::cbor::Cbor;
-use sam_core::cose::CoseKey;
 use sam_core::passkey::{
     Assertion, Attestation, PasskeyError, RelyingParty, verify_assertion, verify_registration,
 };
 use sap::Proof;
 use sap::enrol::PasskeyRegistration;
 use soft_passkey::{Behaviour, SoftPasskey};
+use webauthn::CoseKey;
+use webauthn::cbor::Cbor;
 
 const ACT: Digest32 = Digest32([7; 32]);
 
@@ -199,7 +199,7 @@ fn packed_attestation_is_by_the_credential_or_kept_as_evidence() {
     assert_eq!(passkey.attestation, Attestation::Certified);
     // Not on any list, so it lifts nothing.
     assert!(matches!(
-        passkey.kind(),
+        sam_core::passkey::kind(&passkey),
         sam_core::FactorKind::Passkey {
             attested: false,
             ..
