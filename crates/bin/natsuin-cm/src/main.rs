@@ -36,6 +36,7 @@ struct Config {
     store: String,
     root_secret: PathBuf,
     max_uses: u64,
+    copies_kept_days: u32,
     algorithms: Option<PathBuf>,
     #[serde(default = "daily")]
     self_test_seconds: u64,
@@ -52,6 +53,9 @@ struct AuditFiles {
     witness: PathBuf,
     every_seconds: u64,
 }
+
+/// How often it is looked whether the device can erase now what it couldn't before.
+const FINISH_EVERY: Duration = Duration::from_secs(60);
 
 fn daily() -> u64 {
     86_400
@@ -98,6 +102,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
         sam: config.sam,
         node: config.node,
         max_uses: config.max_uses,
+        copies_kept_days: config.copies_kept_days,
     };
     let started = Module::start_with(
         module,
@@ -135,6 +140,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let ended = tokio::select! {
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit(error)),
+        never = finish(&module) => match never {},
         never = test_again(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
     drop(stop);
@@ -152,6 +158,17 @@ async fn test_again(module: &Module, every: Duration) -> std::convert::Infallibl
         match module.self_test().await {
             Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
             Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
+        }
+    }
+}
+
+/// What a device that was away has left undone.
+async fn finish(module: &Module) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(FINISH_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(refusal) = module.finish_destructions().await {
+            tracing::warn!(%refusal, "destructions couldn't be finished");
         }
     }
 }

@@ -65,6 +65,7 @@ caller = "sam.localhost"
 store = "sqlite:{dir}/cm.db"
 root_secret = "{dir}/root.key"
 max_uses = 10
+copies_kept_days = 30
 [backend]
 {backend}
 [tls]

@@ -9,7 +9,7 @@ pub mod rpc;
 
 pub use order::{Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
 pub use rpc::{
-    CryptoModule, ExecuteRequest, Executed, Health, KeyCreated, ModuleError, ModuleState,
-    PinMacAnswer, PinMacRequest, Refusal, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
-    StatementRequest,
+    CryptoModule, ExecuteRequest, Executed, Health, KeyCreated, KeyDestroyed, ModuleError,
+    ModuleState, PinMacAnswer, PinMacRequest, Refusal, RootAnswer, RowKeyAnswer, RowKeyRequest,
+    StatementAnswer, StatementRequest,
 };

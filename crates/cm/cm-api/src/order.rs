@@ -1,7 +1,7 @@
 //! Orders of the SAM to the CM.
 
 use core_types::{
-    B64, Digest32, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, UnixTime, sha256,
+    B64, DestroyCause, Digest32, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, UnixTime, sha256,
 };
 use jose::{JoseError, Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,20 @@ pub enum OrderKind {
         act: Digest32,
         /// Digest of the proof that was accepted.
         proof: Digest32,
+    },
+    /// Destroy a key for good, in the store and in the device. Asked again with another order, the answer is the
+    /// latest certificate of the same destruction.
+    Destroy {
+        /// Key.
+        key: KeyId,
+        /// Version of the key's attributes.
+        version: u32,
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// Digest of the act that decided it.
+        act: Digest32,
+        /// Why.
+        cause: DestroyCause,
     },
 }
 

@@ -142,6 +142,8 @@ pub enum Executed {
     Created(KeyCreated),
     /// Signature values in the order of the items: RSA as a block of modulus length, ECDSA as DER.
     Signed(Vec<B64>),
+    /// A key was destroyed.
+    Destroyed(KeyDestroyed),
 }
 
 /// A new key.
@@ -156,6 +158,21 @@ pub struct KeyCreated {
     pub spki: B64,
     /// Highest level this back end can hold keys of, with what it reports of itself.
     pub origin: String,
+}
+
+/// The end of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyDestroyed {
+    /// Id.
+    pub key: KeyId,
+    /// *Unusable since*: the module has refused every use from then on.
+    pub unusable_since: UnixTime,
+    /// *Unrecoverable after*: no copy of the store, of the device or of a backup can bring it back any more. Nothing as
+    /// long as the device couldn't be reached for erasing its copy.
+    pub unrecoverable_after: Option<UnixTime>,
+    /// The certificate for the signer, a JWS by `K_root` (`sam_keys::Destruction`).
+    pub certificate: String,
 }
 
 /// Answer to [`Status`].

@@ -31,6 +31,17 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`Fault`] when the material isn't one of this back end's keys.
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault>;
+
+    /// What [`Self::erase`] needs to find a key outside the module's store; nothing when the material is the key and
+    /// there is no other copy.
+    fn elsewhere(&self, material: &SecretBytes) -> Option<SecretBytes>;
+
+    /// Erases a key outside the module's store for good, by the device's own means. A key that isn't there any more
+    /// counts as erased.
+    ///
+    /// # Errors
+    /// [`Fault`] when the device can't say that the key is gone; it is asked again later.
+    fn erase(&self, place: &SecretBytes) -> Result<(), Fault>;
 }
 
 /// A new key. `material` is sealed by the module: the private key itself, or its place in the token.

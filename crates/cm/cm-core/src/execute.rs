@@ -9,7 +9,7 @@ use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, OrderBody, OrderKind, Refusal, SignItem,
 };
 use core_types::{
-    B64, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, sha256,
+    B64, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SecretBytes, SigAlg, TenantId, sha256,
 };
 use store_kit::transaction;
 
@@ -41,6 +41,14 @@ impl KeyCache {
             .keys
             .get(name)
             .cloned()
+    }
+
+    /// Lets go of a key, as soon as nobody uses it any more.
+    pub(crate) fn forget(&self, material: &SecretBytes) {
+        let name = cache_name(material);
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.keys.remove(&name);
+        cached.order.retain(|n| *n != name);
     }
 
     fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>) {
@@ -90,6 +98,16 @@ impl Module {
                 ..
             } => {
                 self.sign(&order, key, *version, *spki, *alg, items, *act)
+                    .await
+            }
+            OrderKind::Destroy {
+                key,
+                version,
+                spki,
+                act,
+                cause,
+            } => {
+                self.destroy(&order, key, *version, *spki, *act, *cause)
                     .await
             }
         }
@@ -228,6 +246,7 @@ impl Module {
             Ok::<_, Failed>(row)
         });
         let row = row.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key, row.row_version + 1);
         let alg = csr_alg(row.attributes.alg);
         let item = SignItem {
             i: 0,
@@ -272,6 +291,7 @@ impl Module {
             Ok::<_, Failed>(row)
         });
         let row = row.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key, row.row_version + 1);
         self.values(&row, alg, items).await.map(Executed::Signed)
     }
 
@@ -284,7 +304,7 @@ impl Module {
         }
     }
 
-    async fn key(
+    pub(crate) async fn key(
         &self,
         tx: &mut store_kit::Tx,
         key: &KeyId,
@@ -292,6 +312,9 @@ impl Module {
         spki: Digest32,
     ) -> Result<KeyRow, Failed> {
         let row = store::load_key(tx, &self.vault, key).await?;
+        if !self.seen.allows(key, row.row_version) {
+            return Err(Failed::Tampered);
+        }
         if row.attributes.version != version || row.attributes.spki != spki {
             return Err(Refusal::NoSuchKey.into());
         }
@@ -364,7 +387,7 @@ impl Module {
 
     /// The key ready for use. The back end must have the public key that the sealed attributes name.
     async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, ModuleError> {
-        let name = sha256(&[b"natsuin-cm-cache", row.material.expose()]);
+        let name = cache_name(&row.material);
         if let Some(key) = self.cache.get(&name) {
             return Ok(key);
         }
@@ -392,6 +415,10 @@ impl Module {
         self.cache.put(name, key.clone());
         Ok(key)
     }
+}
+
+fn cache_name(material: &SecretBytes) -> Digest32 {
+    sha256(&[b"natsuin-cm-cache", material.expose()])
 }
 
 /// A CSR is signed with the strongest plain algorithm of the key.

@@ -8,10 +8,12 @@
 mod admit;
 mod attributes;
 pub mod backend;
+mod destroy;
 mod execute;
 mod http;
 mod module;
 pub mod policy;
+mod seen;
 mod selftest;
 mod state;
 mod store;

@@ -16,6 +16,7 @@ use store_kit::{Store, StoreError, transaction};
 use crate::backend::{Backend, Fault};
 use crate::execute::{KeyCache, on_thread};
 use crate::policy::{Policy, PolicyError};
+use crate::seen::Seen;
 use crate::selftest;
 use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};
@@ -30,11 +31,24 @@ pub struct ModuleConfig {
     pub node: String,
     /// Most signatures in the life of a key.
     pub max_uses: u64,
+    /// Days for which the operator keeps copies of the store and of the device, backups included: the certificate of a
+    /// destruction rests on it.
+    pub copies_kept_days: u32,
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl ModuleConfig {
+    /// The usual settings: copies are kept for 90 days.
+    pub fn new(sam: impl Into<String>, node: impl Into<String>, max_uses: u64) -> Self {
+        Self {
+            sam: sam.into(),
+            node: node.into(),
+            max_uses,
+            copies_kept_days: 90,
+        }
+    }
+
     fn digest(&self) -> Digest32 {
         sha256(&[format!("{self:?}").as_bytes()])
     }
@@ -68,10 +82,11 @@ pub struct Module {
     pub(crate) audit: AuditLog,
     pub(crate) vault: Vault,
     pub(crate) cache: KeyCache,
+    pub(crate) seen: Seen,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) policy: Policy,
-    root: SigningKey,
+    pub(crate) root: SigningKey,
     state: StateCell,
 }
 
@@ -138,6 +153,7 @@ impl Module {
             audit,
             vault,
             cache: KeyCache::default(),
+            seen: Seen::default(),
             clock,
             random,
             policy,

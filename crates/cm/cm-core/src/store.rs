@@ -32,6 +32,13 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: "CREATE TABLE cm_public_key (spki TEXT PRIMARY KEY, key TEXT NOT NULL)",
             postgres: "CREATE TABLE cm_public_key (spki TEXT PRIMARY KEY, key TEXT NOT NULL)",
         },
+        Migration {
+            name: "0005-tombstone",
+            sqlite: "CREATE TABLE cm_tombstone (id TEXT PRIMARY KEY, version BIGINT NOT NULL, pending BIGINT NOT NULL, \
+                     sealed BLOB NOT NULL)",
+            postgres: "CREATE TABLE cm_tombstone (id TEXT PRIMARY KEY, version BIGINT NOT NULL, pending BIGINT NOT NULL, \
+                       sealed BYTEA NOT NULL)",
+        },
     ],
 };
 
@@ -109,9 +116,16 @@ pub(crate) async fn insert_key(
 }
 
 pub(crate) async fn load_key(tx: &mut Tx, vault: &Vault, key: &KeyId) -> Result<KeyRow, Failed> {
-    let query =
-        sql("SELECT version, attributes, sealed FROM cm_key WHERE id = $1").bind(key.as_str());
-    let row = tx.fetch_optional(query).await?.ok_or(Refusal::NoSuchKey)?;
+    let query = sql(
+        "SELECT k.version, k.attributes, k.sealed, t.id AS gone FROM cm_key k \
+                     LEFT JOIN cm_tombstone t ON t.id = k.id WHERE k.id = $1",
+    );
+    let row = tx.fetch_optional(query.bind(key.as_str())).await?;
+    let row = row.ok_or(Refusal::NoSuchKey)?;
+    if row.maybe_text("gone")?.is_some() {
+        // Somebody put the row of a destroyed key back.
+        return Err(Failed::Tampered);
+    }
     let (row_version, json) = (row.int("version")?, row.text("attributes")?);
     let material = vault
         .open(
@@ -153,6 +167,15 @@ pub(crate) async fn update_key(
     )
     .await?;
     Ok(())
+}
+
+/// Deletes the row of a key that is destroyed, in the version that was read.
+pub(crate) async fn delete_key(tx: &mut Tx, row: &KeyRow) -> Result<(), Failed> {
+    let query = sql("DELETE FROM cm_key WHERE id = $1 AND version = $2");
+    let query = query
+        .bind(row.attributes.key.as_str())
+        .bind(row.row_version);
+    Ok(tx.cas(query).await?)
 }
 
 /// Takes the name of an order for good. The second barrier against double signing (`sap.md` §7).

@@ -21,7 +21,7 @@ use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
-use cryptoki::session::Session;
+use cryptoki::session::{Session, SessionState};
 
 use fault::{Cure, Failure};
 use pool::{Connection, Pool};
@@ -161,15 +161,23 @@ impl Backend for Pkcs11Backend {
             let drawn = c.session.generate_random_vec(16);
             drawn.map_err(|e| Failure::of("random generator", &e))
         })?;
-        self.make(alg, id.clone())?;
-        let material = SecretBytes::new(id);
-        let key = self.load(alg, &material)?;
+        let material = SecretBytes::new(id.clone());
         // A new pair must sign and verify before anyone sees it (FIPS 186-5).
-        self.sign_and_verify(alg, key.as_ref())?;
-        Ok(NewKey {
-            spki: key.spki().to_vec(),
-            material,
-        })
+        let made = self.make(alg, id).and_then(|()| {
+            let key = self.load(alg, &material)?;
+            self.sign_and_verify(alg, key.as_ref())?;
+            Ok(key.spki().to_vec())
+        });
+        match made {
+            Ok(spki) => Ok(NewKey { spki, material }),
+            Err(fault) => {
+                // A pair that nobody gets to know shall not stay either.
+                if let Err(left) = self.erase(&material) {
+                    tracing::warn!(%left, "a useless pair stays in the token");
+                }
+                Err(fault)
+            }
+        }
     }
 
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
@@ -186,6 +194,32 @@ impl Backend for Pkcs11Backend {
             id,
             spki,
         }))
+    }
+
+    fn elsewhere(&self, material: &SecretBytes) -> Option<SecretBytes> {
+        Some(material.clone())
+    }
+
+    fn erase(&self, place: &SecretBytes) -> Result<(), Fault> {
+        let id = place.expose().to_vec();
+        self.pool.with(move |c| {
+            c.keys.remove(&id);
+            logged_in(&c.session)?;
+            let named = [Attribute::Id(id.clone()), Attribute::Token(true)];
+            let find = |c: &Connection| {
+                let found = c.session.find_objects(&named);
+                found.map_err(|e| Failure::of("finding the key", &e))
+            };
+            for object in find(c)? {
+                let gone = c.session.destroy_object(object);
+                gone.map_err(|e| Failure::of("erasing the key", &e))?;
+            }
+            if find(c)?.is_empty() {
+                logged_in(&c.session)
+            } else {
+                Err(Failure::plain(Fault::Broken("a key that can't be erased")))
+            }
+        })
     }
 }
 
@@ -350,6 +384,21 @@ fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u
         _ => None,
     };
     spki.ok_or_else(|| Failure::plain(Fault::Unfit("public key of another kind")))
+}
+
+/// Who isn't logged in any more sees no private key: *not found* would mean nothing.
+fn logged_in(session: &Session) -> Result<(), Failure> {
+    let info = session.get_session_info();
+    let info = info.map_err(|e| Failure::of("session state", &e))?;
+    match info.session_state() {
+        SessionState::RwUser => Ok(()),
+        _ => Err(Failure {
+            cure: Cure::Token,
+            maybe_made: false,
+            what: "the session isn't logged in",
+            fault: None,
+        }),
+    }
 }
 
 /// Most handles that a session remembers.

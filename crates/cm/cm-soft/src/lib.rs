@@ -56,6 +56,14 @@ impl Backend for SoftBackend {
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
         Ok(Box::new(Key::load(alg, material)?))
     }
+
+    fn elsewhere(&self, _: &SecretBytes) -> Option<SecretBytes> {
+        None
+    }
+
+    fn erase(&self, _: &SecretBytes) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// A pair with its public half in X.509's encoding.

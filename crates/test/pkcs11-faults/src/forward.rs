@@ -167,6 +167,7 @@ wrappers! {
     session C_Login(session: ck::CK_SESSION_HANDLE, user: ck::CK_USER_TYPE, pin: *mut ck::CK_UTF8CHAR, length: ck::CK_ULONG);
     session C_GetAttributeValue(session: ck::CK_SESSION_HANDLE, object: ck::CK_OBJECT_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG);
     session C_FindObjectsInit(session: ck::CK_SESSION_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG);
+    session C_DestroyObject(session: ck::CK_SESSION_HANDLE, object: ck::CK_OBJECT_HANDLE);
     session C_SignInit(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, key: ck::CK_OBJECT_HANDLE);
     session C_GenerateKeyPair(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, public: *mut ck::CK_ATTRIBUTE, publics: ck::CK_ULONG, private: *mut ck::CK_ATTRIBUTE, privates: ck::CK_ULONG, public_key: *mut ck::CK_OBJECT_HANDLE, private_key: *mut ck::CK_OBJECT_HANDLE);
     session C_GenerateRandom(session: ck::CK_SESSION_HANDLE, data: *mut ck::CK_BYTE, length: ck::CK_ULONG);

@@ -109,11 +109,7 @@ impl Drill {
         Pkcs11Backend::initialise(&options("12345678")).unwrap();
         let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
-        let config = ModuleConfig {
-            sam: "sam.test".into(),
-            node: "cm-1".into(),
-            max_uses: 100_000,
-        };
+        let config = ModuleConfig::new("sam.test", "cm-1", 100_000);
         let module = Module::start(
             config,
             Arc::new(backend),
@@ -170,7 +166,7 @@ impl Drill {
         };
         match self.ask(kind).await? {
             Executed::Created(key) => Ok(key),
-            Executed::Signed(_) => panic!("a key was ordered"),
+            other => panic!("a key was ordered: {other:?}"),
         }
     }
 

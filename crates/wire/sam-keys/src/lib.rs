@@ -1,11 +1,17 @@
-//! The `sam-keys` statement: which keys the SAM acts with now, signed by `K_root` (`sap.md` §3).
+//! What `K_root` signs (`sap.md` §3): the `sam-keys` statement, which keys the SAM acts with now; and what the module
+//! says of a key of a signer, such as its destruction.
 //!
 //! A crate of its own because the CM signs it and every other zone checks it, and the CM must know no other message
 //! of the protocol.
 
+pub mod destruction;
+
 use core_types::{Digest32, UnixTime};
 use jose::{JoseError, Jwk};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+pub use destruction::{Destruction, TYP_DESTRUCTION};
 
 /// `typ` of the statement.
 pub const TYP_KEYS: &str = "natsuin-keys+jws";
@@ -61,13 +67,7 @@ impl SamKeys {
     /// # Errors
     /// [`StatementError`], saying which check failed.
     pub fn verify(jws: &str, roots: &[Jwk], now: UnixTime) -> Result<Self, StatementError> {
-        let kid = jose::kid_of(jws, TYP_KEYS)?;
-        let root = roots
-            .iter()
-            .find(|r| r.kid() == kid)
-            .ok_or(StatementError::NotPinned)?;
-        let payload = jose::verify(jws, TYP_KEYS, root)?;
-        let keys: Self = serde_json::from_slice(&payload).map_err(|_| StatementError::Malformed)?;
+        let keys: Self = signed_by(jws, TYP_KEYS, roots)?;
         if keys.exp <= keys.nbf || keys.exp.0 - keys.nbf.0 > MAX_STATEMENT_LIFE {
             return Err(StatementError::Malformed);
         }
@@ -80,4 +80,19 @@ impl SamKeys {
         }
         Ok(keys)
     }
+}
+
+/// The payload of a JWS of this type, if a pinned root signed it.
+fn signed_by<T: DeserializeOwned>(
+    jws: &str,
+    typ: &str,
+    roots: &[Jwk],
+) -> Result<T, StatementError> {
+    let kid = jose::kid_of(jws, typ)?;
+    let root = roots
+        .iter()
+        .find(|r| r.kid() == kid)
+        .ok_or(StatementError::NotPinned)?;
+    let payload = jose::verify(jws, typ, root)?;
+    serde_json::from_slice(&payload).map_err(|_| StatementError::Malformed)
 }

@@ -101,6 +101,13 @@ events! {
         /// Why.
         reason: Code,
     }
+    /// The device has erased its copy of a destroyed key.
+    KeyErased = "key.erased", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+    }
     /// A signing key was stopped.
     KeySuspended = "key.suspended", Success, by(service), about(one owner) {
         /// Key.

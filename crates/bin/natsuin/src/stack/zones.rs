@@ -177,11 +177,7 @@ pub(super) async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
     let store = kit.open("cm", cm_core::MIGRATIONS).await?;
     let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
     let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
-    let config = ModuleConfig {
-        sam: SAM.to_owned(),
-        node: "cm-1".to_owned(),
-        max_uses: MAX_USES,
-    };
+    let config = ModuleConfig::new(SAM, "cm-1", MAX_USES);
     let backend = backend(kit)?;
     let started = Module::start(
         config,

@@ -19,28 +19,32 @@ use crate::kit::{P256, Story, digest, generate, refusal, sign};
 
 /// What goes wrong next.
 #[derive(Default)]
-struct Plan {
+pub struct Plan {
     /// Given instead of the signature after so many good ones.
-    sign: Option<(u32, Fault)>,
-    generate: Option<Fault>,
-    self_test: Option<Fault>,
+    pub sign: Option<(u32, Fault)>,
+    pub generate: Option<Fault>,
+    pub self_test: Option<Fault>,
     /// The pair that every generation yields.
-    same: Option<(Vec<u8>, SecretBytes)>,
+    pub same: Option<(Vec<u8>, SecretBytes)>,
     /// Public key that the back end claims for every key.
-    spki: Option<Vec<u8>>,
+    pub spki: Option<Vec<u8>>,
+    /// The back end has a copy of each key outside the module's store.
+    pub device: bool,
+    pub erase: Option<Fault>,
+    pub erased: Vec<SecretBytes>,
 }
 
 /// Software keys, and a plan.
 #[derive(Clone, Default)]
-struct Faulty(Arc<Mutex<Plan>>, Arc<AtomicU32>);
+pub struct Faulty(Arc<Mutex<Plan>>, Arc<AtomicU32>);
 
 impl Faulty {
-    fn plan(&self, change: impl FnOnce(&mut Plan)) {
+    pub fn plan(&self, change: impl FnOnce(&mut Plan)) {
         self.1.store(0, Ordering::SeqCst);
         change(&mut self.0.lock().unwrap());
     }
 
-    async fn story(&self) -> Story {
+    pub async fn story(&self) -> Story {
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
         Story::begin(store, Arc::new(self.clone())).await
     }
@@ -75,6 +79,20 @@ impl Backend for Faulty {
         let claimed = self.0.lock().unwrap().spki.clone();
         let spki = claimed.unwrap_or_else(|| key.spki().to_vec());
         Ok(Box::new(FaultyKey(self.clone(), key, spki)))
+    }
+
+    fn elsewhere(&self, material: &SecretBytes) -> Option<SecretBytes> {
+        let kept = self.0.lock().unwrap().device;
+        kept.then(|| material.clone())
+    }
+
+    fn erase(&self, place: &SecretBytes) -> Result<(), Fault> {
+        let mut plan = self.0.lock().unwrap();
+        if let Some(fault) = plan.erase.clone() {
+            return Err(fault);
+        }
+        plan.erased.push(place.clone());
+        Ok(())
     }
 }
 

@@ -99,7 +99,7 @@ impl Story {
         let request = self.order(generate(alg, Level::One));
         match self.module.execute(&request).await.unwrap() {
             Executed::Created(key) => key,
-            Executed::Signed(_) => panic!("a key was ordered"),
+            other => panic!("a key was ordered: {other:?}"),
         }
     }
 }
@@ -112,11 +112,7 @@ async fn start(
     clock: Arc<ManualClock>,
     root: u8,
 ) -> Result<Module, cm_core::StartError> {
-    let config = ModuleConfig {
-        sam: SAM.into(),
-        node: "cm-1".into(),
-        max_uses: 1000,
-    };
+    let config = ModuleConfig::new(SAM, "cm-1", 1000);
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();
     Module::start(
         config,

@@ -5,6 +5,7 @@
     reason = "a test that can't go on fails, and says what it leaves out"
 )]
 
+mod destroy;
 mod faulty;
 mod kit;
 

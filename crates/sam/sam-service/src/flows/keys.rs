@@ -189,7 +189,7 @@ impl<C: CryptoModule> Sam<C> {
         };
         match self.command(epoch, kind).await? {
             Executed::Created(created) => Ok(created),
-            Executed::Signed(_) => Err(Reason::NotNow.into()),
+            Executed::Signed(_) | Executed::Destroyed(_) => Err(Reason::NotNow.into()),
         }
     }
 

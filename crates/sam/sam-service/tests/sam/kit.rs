@@ -101,11 +101,7 @@ impl World {
         let cm_store = testing::sqlite(cm_core::MIGRATIONS).await;
         let root_secret = RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap();
         let module = Module::start(
-            ModuleConfig {
-                sam: "sam.test".into(),
-                node: "cm-1".into(),
-                max_uses: 1_000_000,
-            },
+            ModuleConfig::new("sam.test", "cm-1", 1_000_000),
             Arc::new(SoftBackend),
             cm_store.store.clone(),
             &root_secret,

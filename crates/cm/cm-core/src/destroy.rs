@@ -1,0 +1,254 @@
+//! The end of a key: unusable with one commit, erased in the device, certified for its owner.
+//!
+//! What stays is a tombstone: sealed attributes and the certificate, and until the device has erased its copy the place
+//! of that copy. A device that is away doesn't hold up the end of a key, only the second date of the certificate.
+
+use audit_log::Event;
+use cm_api::{Executed, KeyDestroyed, ModuleError, OrderBody, Refusal};
+use core_types::{DestroyCause, Digest32, KeyId, SecretBytes, UnixTime};
+use sam_keys::{Destruction, TYP_DESTRUCTION};
+use serde::{Deserialize, Serialize};
+use store_kit::{Tx, sql, transaction};
+
+use crate::attributes::KeyAttributes;
+use crate::execute::on_thread;
+use crate::module::Module;
+use crate::seen::DESTROYED;
+use crate::store::{self, Failed};
+
+/// What stays of a key.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tombstone {
+    pub(crate) attributes: KeyAttributes,
+    told: Destruction,
+    certificate: String,
+    /// Where the device has a copy that isn't erased yet.
+    remains: Option<SecretBytes>,
+}
+
+/// A tombstone's row, opened.
+pub(crate) struct TombstoneRow {
+    version: i64,
+    body: Tombstone,
+}
+
+/// Tombstones that are looked at in one go.
+const AT_ONCE: i64 = 100;
+
+impl Module {
+    pub(crate) async fn destroy(
+        &self,
+        order: &OrderBody,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+        act: Digest32,
+        cause: DestroyCause,
+    ) -> Result<Executed, ModuleError> {
+        let now = self.clock.now();
+        let row: Result<_, Failed> = transaction!(self.store, "cm-destroy", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            if let Some(row) = self.tombstone(tx, key).await? {
+                let attributes = &row.body.attributes;
+                if attributes.version != version || attributes.spki != spki {
+                    return Err(Refusal::NoSuchKey.into());
+                }
+                return Ok((row, None));
+            }
+            let row = self.key(tx, key, version, spki).await?;
+            store::delete_key(tx, &row).await?;
+            let remains = self.backend.elsewhere(&row.material);
+            let told = self.told(&row.attributes, act, cause, now, remains.is_none());
+            let body = Tombstone {
+                certificate: self.certify(&told)?,
+                attributes: row.attributes,
+                told,
+                remains,
+            };
+            self.bury(tx, &body).await?;
+            let event = Event::KeyDestroyed {
+                key: key.clone(),
+                owner: body.attributes.owner.clone(),
+                reason: cause.as_str().into(),
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>((TombstoneRow { version: 1, body }, Some(row.material)))
+        });
+        let (row, material) = row.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key, DESTROYED);
+        if let Some(material) = material {
+            self.cache.forget(&material);
+        }
+        let body = self.erase(row).await;
+        Ok(Executed::Destroyed(KeyDestroyed {
+            key: body.told.key,
+            unusable_since: body.told.unusable_since,
+            unrecoverable_after: body.told.unrecoverable_after,
+            certificate: body.certificate,
+        }))
+    }
+
+    /// Erases in the device what couldn't be erased when its key was destroyed. To be called again and again.
+    ///
+    /// # Errors
+    /// [`Refusal::NotOperational`] when the store can't be read or the module is out of service.
+    pub async fn finish_destructions(&self) -> Result<(), Refusal> {
+        self.operational()?;
+        let rows = async {
+            let mut tx = self.store.read("cm-tombstones").await?;
+            let query = sql("SELECT id FROM cm_tombstone WHERE pending = 1 ORDER BY id LIMIT $1");
+            let mut rows = Vec::new();
+            for row in tx.fetch_all(query.bind(AT_ONCE)).await? {
+                let key = KeyId::parse(row.text("id")?).map_err(|_| Failed::Tampered)?;
+                rows.extend(self.tombstone(&mut tx, &key).await?);
+            }
+            Ok::<_, Failed>(rows)
+        };
+        for row in rows.await.map_err(|failed| self.fail(failed))? {
+            if self.erase(row).await.remains.is_some() {
+                // The device is still away: no use in asking for the others.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the device erase its copy, if it has one, and certifies that. Answers what is known in the end.
+    async fn erase(&self, row: TombstoneRow) -> Tombstone {
+        let Some(place) = row.body.remains.clone() else {
+            return row.body;
+        };
+        let backend = self.backend.clone();
+        match on_thread(move || backend.erase(&place)).await {
+            Ok(()) => self.well(),
+            Err(fault) => {
+                tracing::warn!(%fault, "the device couldn't erase a destroyed key; it is asked again");
+                self.note(&fault).await;
+                return row.body;
+            }
+        }
+        let now = self.clock.now();
+        let (attributes, told) = (&row.body.attributes, &row.body.told);
+        let told = Destruction {
+            erased: Some(now),
+            ..self.told(attributes, told.act, told.cause, told.unusable_since, false)
+        };
+        let told = Destruction {
+            unrecoverable_after: Some(self.copies_gone(now)),
+            ..told
+        };
+        let done: Result<_, Failed> = transaction!(self.store, "cm-erased", |tx| {
+            let body = Tombstone {
+                certificate: self.certify(&told)?,
+                told: told.clone(),
+                remains: None,
+                ..row.body.clone()
+            };
+            self.rebury(tx, row.version, &body).await?;
+            let event = Event::KeyErased {
+                key: body.told.key.clone(),
+                owner: body.told.owner.clone(),
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(body)
+        });
+        match done {
+            Ok(body) => body,
+            Err(failed) => {
+                tracing::warn!(?failed, "that a key was erased is recorded next time");
+                row.body
+            }
+        }
+    }
+
+    fn told(
+        &self,
+        attributes: &KeyAttributes,
+        act: Digest32,
+        cause: DestroyCause,
+        now: UnixTime,
+        only_here: bool,
+    ) -> Destruction {
+        Destruction {
+            sam: self.config.sam.clone(),
+            key: attributes.key.clone(),
+            spki: attributes.spki,
+            owner: attributes.owner.clone(),
+            act,
+            cause,
+            signatures: attributes.used.signatures,
+            unusable_since: now,
+            erased: None,
+            unrecoverable_after: only_here.then(|| self.copies_gone(now)),
+        }
+    }
+
+    /// When no copy made until `now` is kept any more, as the operator declares.
+    fn copies_gone(&self, now: UnixTime) -> UnixTime {
+        now.plus(i64::from(self.config.copies_kept_days) * 86_400)
+    }
+
+    fn certify(&self, told: &Destruction) -> Result<String, Failed> {
+        let payload = serde_json::to_vec(told).map_err(|_| Refusal::Malformed)?;
+        let signed = self.root.sign(TYP_DESTRUCTION, &payload);
+        Ok(signed.map_err(|_| Refusal::NotOperational)?)
+    }
+
+    /// The tombstone of a key, if it is destroyed.
+    pub(crate) async fn tombstone(
+        &self,
+        tx: &mut Tx,
+        key: &KeyId,
+    ) -> Result<Option<TombstoneRow>, Failed> {
+        let query = sql("SELECT version, sealed FROM cm_tombstone WHERE id = $1");
+        let Some(row) = tx.fetch_optional(query.bind(key.as_str())).await? else {
+            return Ok(None);
+        };
+        let version = row.int("version")?;
+        let opened = self.vault.open(&row.blob("sealed")?, &place(key, version));
+        let opened = opened.map_err(|_| Failed::Tampered)?;
+        let body = serde_json::from_slice(opened.expose()).map_err(|_| Failed::Tampered)?;
+        Ok(Some(TombstoneRow { version, body }))
+    }
+
+    async fn bury(&self, tx: &mut Tx, body: &Tombstone) -> Result<(), Failed> {
+        let query =
+            "INSERT INTO cm_tombstone (id, version, pending, sealed) VALUES ($1, 1, $2, $3)";
+        let query = sql(query)
+            .bind(body.told.key.as_str())
+            .bind(i64::from(body.remains.is_some()))
+            .bind(self.sealed(body, 1)?);
+        tx.execute(query).await?;
+        Ok(())
+    }
+
+    async fn rebury(&self, tx: &mut Tx, version: i64, body: &Tombstone) -> Result<(), Failed> {
+        let query = "UPDATE cm_tombstone SET version = $1, pending = $2, sealed = $3 WHERE id = $4 AND version = $5";
+        let query = sql(query)
+            .bind(version + 1)
+            .bind(i64::from(body.remains.is_some()))
+            .bind(self.sealed(body, version + 1)?)
+            .bind(body.told.key.as_str())
+            .bind(version);
+        // Otherwise another node has recorded it meanwhile.
+        if tx.execute(query).await? == 1 {
+            Ok(())
+        } else {
+            Err(Refusal::Duplicate.into())
+        }
+    }
+
+    fn sealed(&self, body: &Tombstone, version: i64) -> Result<Vec<u8>, Failed> {
+        let json = serde_json::to_vec(body).map_err(|_| Failed::Tampered)?;
+        let place = place(&body.told.key, version);
+        let sealed = self
+            .vault
+            .seal(&SecretBytes::new(json), &place, self.random.as_ref());
+        sealed.map_err(|_| Failed::Tampered)
+    }
+}
+
+fn place(key: &KeyId, version: i64) -> Vec<u8> {
+    format!("natsuin-cm-tombstone-v1\n{key}\n{version}").into_bytes()
+}
