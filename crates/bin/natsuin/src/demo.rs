@@ -10,6 +10,7 @@ use core_types::KeyAlg;
 use core_types::random::SystemRandom;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
+use tokio_util::io::ReaderStream;
 
 use crate::agent::Agent;
 use crate::output::{self, Exit, Failure, Out, table_a1};
@@ -18,6 +19,9 @@ use crate::stack::{
     DevCredential, DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice,
 };
 use crate::verify;
+
+/// What is read from or written to a file at once, in bytes.
+const PIECE: usize = 1 << 20;
 
 /// How the demonstration runs.
 pub struct Demo {
@@ -145,13 +149,12 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     let anchors = demo.out_dir.join("trust-anchors.pem");
     let kept = std::fs::copy(stack.ca.trust_anchors_file(), &anchors);
     stack.stop().await;
-    if kept.is_ok()
-        && let Some(file) = files.first()
-    {
-        let signed = demo.out_dir.join(signed_name(file));
+    let signed = results
+        .iter()
+        .find_map(|(_, value)| value["signed_document"].as_str());
+    if let (Ok(_), Some(signed)) = (kept, signed) {
         out.say(&format!(
-            "Next:  natsuin verify {} --trust {}      natsuin dev --ready-file ready.json",
-            signed.display(),
+            "Next:  natsuin verify {signed} --trust {}      natsuin dev --ready-file ready.json",
             anchors.display()
         ));
     }
@@ -277,7 +280,10 @@ async fn call(
 ) -> anyhow::Result<Value> {
     let mut request = agent.request(method, url).header("origin", &stack.sca_url);
     if let Some(file) = file {
-        request = request.header("content-type", "application/pdf").body(file);
+        let pieces = ReaderStream::with_capacity(file, PIECE);
+        request = request
+            .header("content-type", "application/pdf")
+            .body(reqwest::Body::wrap_stream(pieces));
     }
     let answer = agent.send(url, request).await?;
     let value: Value = answer
@@ -298,13 +304,15 @@ async fn fetch(agent: &mut Agent, url: &Url, target: &Path) -> anyhow::Result<()
     use tokio::io::AsyncWriteExt as _;
     let request = agent.request(Method::GET, url);
     let mut answer = agent.send(url, request).await?.error_for_status()?;
-    let mut file = tokio::fs::File::create(target)
+    let file = tokio::fs::File::create(target)
         .await
         .with_context(|| format!("{} can't be written", target.display()))?;
+    let mut file = tokio::io::BufWriter::with_capacity(PIECE, file);
     while let Some(chunk) = answer.chunk().await? {
         file.write_all(&chunk).await?;
     }
-    file.sync_all().await?;
+    file.flush().await?;
+    file.get_ref().sync_all().await?;
     Ok(())
 }
 

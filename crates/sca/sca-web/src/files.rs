@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use core_types::bytes::hex;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use crate::SetupError;
 use crate::problem::Problem;
@@ -29,10 +29,14 @@ pub(crate) fn start(data_dir: &Path) -> Result<(), SetupError> {
     })
 }
 
+/// What is read from or written to the disk at once, in bytes: the network's own pieces are small, and each access is a
+/// trip to another thread.
+pub(crate) const PIECE: usize = 1 << 20;
+
 /// A file that is being written, chunk by chunk. Its directory goes away unless it is finished.
 pub(crate) struct Incoming {
     dir: PathBuf,
-    file: tokio::fs::File,
+    file: BufWriter<tokio::fs::File>,
     context: aws_lc_rs::digest::Context,
     size: u64,
     limit: u64,
@@ -60,7 +64,7 @@ impl Incoming {
         let context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         Ok(Self {
             dir,
-            file,
+            file: BufWriter::with_capacity(PIECE, file),
             context,
             size: 0,
             limit,

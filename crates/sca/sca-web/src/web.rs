@@ -475,7 +475,7 @@ async fn file(ask: &Ask<'_>, path: &std::path::Path, disposition: &str) -> Respo
     (
         StatusCode::OK,
         headers,
-        Body::from_stream(ReaderStream::with_capacity(file, 1 << 16)),
+        Body::from_stream(ReaderStream::with_capacity(file, files::PIECE)),
     )
         .into_response()
 }

@@ -6,5 +6,6 @@ mod browser;
 mod command_line;
 mod crash;
 mod kit;
+mod large;
 mod spend;
 mod validators;

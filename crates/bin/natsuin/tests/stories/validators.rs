@@ -106,6 +106,45 @@ async fn signed_files_are_accepted_by_poppler_pyhanko_openssl_and_qpdf() {
     }
 }
 
+/// The file with a revision that has its cross-reference in both forms at once (ISO 32000-1, 7.5.8.4).
+fn in_two_forms(file: &[u8]) -> Vec<u8> {
+    let tail = String::from_utf8_lossy(&file[file.len() - 200..]).into_owned();
+    let before = tail.rsplit("startxref").next().unwrap();
+    let before = before.split_whitespace().next().unwrap();
+    let trailer = file.windows(7).rposition(|w| w == b"trailer").unwrap();
+    let trailer = String::from_utf8_lossy(&file[trailer..]).into_owned();
+    let entry = |name: &str| {
+        let rest = trailer.split(name).nth(1).unwrap();
+        rest.split(['/', '>']).next().unwrap().trim().to_owned()
+    };
+    let (size, root) = (entry("/Size"), entry("/Root"));
+    let next: u32 = size.parse().unwrap();
+    let mut out = [file, b"\n"].concat();
+    let hidden = out.len();
+    out.extend_from_slice(format!("{next} 0 obj\n(hidden)\nendobj\n").as_bytes());
+    let stream = out.len();
+    let row = [
+        1,
+        (hidden >> 16) as u8,
+        (hidden >> 8) as u8,
+        hidden as u8,
+        0,
+    ];
+    let head = format!(
+        "{} 0 obj\n<</Type /XRef /Size {} /W [1 3 1] /Index [{next} 1] /Length 5>>\nstream\n",
+        next + 1,
+        next + 2
+    );
+    out.extend_from_slice(&[head.as_bytes(), &row, b"\nendstream\nendobj\n"].concat());
+    let table = out.len();
+    let end = format!(
+        "xref\n0 1\n0000000000 65535 f \ntrailer\n<</Size {} /Root {root} /Prev {before} /XRefStm {stream}>>\nstartxref\n{table}\n%%EOF\n",
+        next + 2
+    );
+    out.extend_from_slice(end.as_bytes());
+    out
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_every_form_are_signed_or_refused_by_name_and_never_changed() {
     let mut story = Story::begin(KeyAlg::P256).await;
@@ -152,10 +191,21 @@ async fn files_of_every_form_are_signed_or_refused_by_name_and_never_changed() {
     std::fs::write(&truncated, &whole[..whole.len() / 2]).unwrap();
     let other = dir.join("other.pdf");
     std::fs::write(&other, "not a PDF at all").unwrap();
+    let hybrid = dir.join("hybrid.pdf");
+    std::fs::write(&hybrid, in_two_forms(&whole)).unwrap();
+    let certified = dir.join("certified.pdf");
+    let certify = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/python/certify.py");
+    let said = run(Command::new(python())
+        .arg(certify)
+        .arg(&plain)
+        .arg(&certified));
+    assert!(said.status.success(), "{}", text(&said));
     for (file, why) in [
         (&encrypted, "パスワード"),
         (&truncated, "壊れて"),
         (&other, "PDF"),
+        (&hybrid, "目次が二通り"),
+        (&certified, "以後の変更と署名を禁じて"),
     ] {
         let before = std::fs::read(file).unwrap();
         let error = story.sign(file, "never.pdf").await.unwrap_err().to_string();
