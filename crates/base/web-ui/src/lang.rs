@@ -45,6 +45,13 @@ impl Lang {
             .find(|l| primary.eq_ignore_ascii_case(l.tag()))
     }
 
+    /// The language of a terminal: the first of these POSIX locales that is set decides (`LC_ALL`, `LC_MESSAGES`,
+    /// `LANG`, in this order). English unless it is Japanese, since a plain `C` says nothing about its reader.
+    pub fn from_locales<'a>(locales: impl IntoIterator<Item = &'a str>) -> Self {
+        let set = locales.into_iter().find(|l| !l.is_empty());
+        set.and_then(Self::from_tag).unwrap_or(Self::En)
+    }
+
     /// Chooses by explicit choice first (`?lang=`), then the `lang` cookie, then `Accept-Language` with its
     /// weights (RFC 9110 §12.5.4). Japanese when nothing fits.
     pub fn negotiate(query: Option<&str>, cookies: Option<&str>, accept: Option<&str>) -> Self {
@@ -123,6 +130,15 @@ mod tests {
         assert_eq!(n(None, None, Some("ja-JP,ja;q=0.9,en;q=0.8")), Lang::Ja);
         assert_eq!(n(None, None, Some("en;q=0")), Lang::Ja);
         assert_eq!(n(Some("lang=xx"), None, None), Lang::Ja);
+    }
+
+    #[test]
+    fn a_terminal_reads_what_its_locale_says() {
+        let told = Lang::from_locales;
+        assert_eq!(told(["", "", "ja_JP.UTF-8"]), Lang::Ja);
+        assert_eq!(told(["C", "", "ja_JP.UTF-8"]), Lang::En);
+        assert_eq!(told(["", "en_GB.UTF-8", "ja_JP.UTF-8"]), Lang::En);
+        assert_eq!(told(["", "", ""]), Lang::En);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::Lang;
 use crate::show::{clean, isolate, jst_date, jst_time};
 
 /// Every file of messages: surface, Japanese, English.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 5] = [
     file(
         "common",
         include_str!("../messages/ja/common.ftl"),
@@ -30,6 +30,11 @@ const FILES: [(&str, &str, &str); 4] = [
         "sca",
         include_str!("../messages/ja/sca.ftl"),
         include_str!("../messages/en/sca.ftl"),
+    ),
+    file(
+        "cli",
+        include_str!("../messages/ja/cli.ftl"),
+        include_str!("../messages/en/cli.ftl"),
     ),
 ];
 

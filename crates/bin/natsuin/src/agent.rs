@@ -8,6 +8,7 @@ use core_types::{Digest32, SecretBytes};
 use reqwest::header::{COOKIE, LOCATION, REFRESH, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use sic_core::Totp;
+use web_ui::Lang;
 
 use crate::stack::{DevSigner, Factors, Sic, Stack};
 
@@ -18,16 +19,24 @@ const HOPS: usize = 20;
 #[derive(Clone)]
 pub struct Agent {
     sic: Sic,
+    lang: Lang,
     cookies: BTreeMap<(String, String), String>,
 }
 
 impl Agent {
-    /// A browser without cookies.
+    /// A browser without cookies, of somebody who reads Japanese.
     pub fn new(stack: &Stack) -> Self {
         Self {
             sic: stack.sic(),
+            lang: Lang::Ja,
             cookies: BTreeMap::new(),
         }
+    }
+
+    /// The same browser of somebody who reads `lang`.
+    #[must_use]
+    pub fn reading(self, lang: Lang) -> Self {
+        Self { lang, ..self }
     }
 
     /// One exchange, with cookies.
@@ -67,7 +76,7 @@ impl Agent {
             .http
             .request(method, url.clone())
             .header("sec-fetch-site", "same-origin")
-            .header("accept-language", "ja")
+            .header("accept-language", self.lang.tag())
     }
 
     /// Visits `url` as the signer until a page of `home` comes, logging in and approving on the way.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use web_ui::Lang;
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
@@ -15,9 +16,30 @@ pub struct Cli {
     /// Answer with exactly one JSON object on standard output.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Language of what is shown; default: the terminal's (LC_ALL, LC_MESSAGES, LANG).
+    #[arg(long, global = true, value_enum)]
+    pub lang: Option<CliLang>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// A language of the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum CliLang {
+    /// Japanese.
+    Ja,
+    /// English.
+    En,
+}
+
+impl From<CliLang> for Lang {
+    fn from(lang: CliLang) -> Self {
+        match lang {
+            CliLang::Ja => Self::Ja,
+            CliLang::En => Self::En,
+        }
+    }
 }
 
 /// Commands.

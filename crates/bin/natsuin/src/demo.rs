@@ -11,6 +11,7 @@ use core_types::random::SystemRandom;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
+use web_ui::Arg;
 
 use crate::agent::Agent;
 use crate::output::{self, Exit, Failure, Out, table_a1};
@@ -38,10 +39,9 @@ pub struct Demo {
 /// # Errors
 /// [`Failure`] when something can't start; what is wrong with a file shows in its result.
 pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
-    out.note(&format!(
-        "Natsuin {} demo — development keys, signatures have no effect",
-        env!("CARGO_PKG_VERSION")
-    ));
+    let m = out.m();
+    let version = Arg::Own(env!("CARGO_PKG_VERSION"));
+    out.note(&m.f("cli-demo-title", &[("version", version)]));
     std::fs::create_dir_all(&demo.out_dir).map_err(|e| {
         let what = format!("{} can't be made: {e}", demo.out_dir.display());
         Failure::new(
@@ -86,7 +86,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     let stack = Stack::start(&options, &note).await?;
     let started = parts.lock().map(|p| p.join("  ")).unwrap_or_default();
     out.note(&output::step(
-        "start",
+        &m.t("cli-step-start"),
         &started,
         begun.elapsed().as_secs_f64(),
     ));
@@ -114,13 +114,19 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
             "please report this",
         ));
     };
-    let made = format!(
-        "demo signer 「{}」, P-256, level {} ({})",
-        new.name, key.level, key.origin
+    let made = m.f(
+        "cli-demo-signer",
+        &[
+            ("name", Arg::Own(new.name)),
+            ("algo", Arg::Own("P-256")),
+            ("n", Arg::Num(key.level.into())),
+            ("origin", Arg::Own(&key.origin)),
+        ],
     );
-    out.note(&output::step("enrol", &made, begun.elapsed().as_secs_f64()));
+    let enrol = m.t("cli-step-enrol");
+    out.note(&output::step(&enrol, &made, begun.elapsed().as_secs_f64()));
 
-    let mut agent = Agent::new(&stack);
+    let mut agent = Agent::new(&stack).reading(out.lang);
     let mut results = Vec::new();
     for file in &files {
         let begun = now();
@@ -137,7 +143,8 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         let seconds = begun.elapsed().as_secs_f64();
         match result {
             Ok(outcome) => {
-                out.note(&output::step("sign", &display(file), seconds));
+                let sign = m.t("cli-step-sign");
+                out.note(&output::step(&sign, &display(file), seconds));
                 results.push(report(&outcome, &target, key, out));
             }
             Err(error) => {
@@ -154,7 +161,8 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         .find_map(|(_, value)| value["signed_document"].as_str());
     if let (Ok(_), Some(signed)) = (kept, signed) {
         out.say(&format!(
-            "Next:  natsuin verify {signed} --trust {}      natsuin dev --ready-file ready.json",
+            "{}  natsuin verify {signed} --trust {}      natsuin dev --ready-file ready.json",
+            m.t("cli-next"),
             anchors.display()
         ));
     }
@@ -166,15 +174,18 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
 
 fn report(answer: &Value, target: &Path, key: &DevCredential, out: Out) -> (bool, Value) {
     let good = answer["verification_result"]["verdict"] == "passed";
-    out.say(if good {
-        "OK  signed and verified"
+    let m = out.m();
+    let (word, what) = if good {
+        ("OK", "cli-signed-verified")
     } else {
-        "NG  signed, but not verified"
-    });
+        ("NG", "cli-signed-unverified")
+    };
+    out.say(&format!("{word}  {}", m.t(what)));
     out.say(&table_a1(
+        m,
         answer,
         &target.display().to_string(),
-        Some(&key.level_sentence()),
+        Some(&key.level_sentence(m)),
     ));
     let mut value = answer.clone();
     value["signed_document"] = target.display().to_string().into();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
+use web_ui::Arg;
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{DevClient, DevSigner, Options, Stack, write_json};
@@ -55,23 +56,33 @@ pub async fn run(
     if let Some(file) = &ready_file {
         write_json(file, &ready)?;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    out.note("Development. Signatures made here have no effect.");
+    let m = out.m();
+    let own = |id: &str, name: &str, value: &str| m.f(id, &[(name, Arg::Own(value))]);
+    let seconds = format!("{:.1}", begun.elapsed().as_secs_f64());
+    out.note(&m.t("cli-dev-bar"));
     let signers: Vec<&str> = stack.signers().iter().map(|s| s.user.as_str()).collect();
-    out.note(&format!(
-        "Ready in {seconds:.1} s. Ctrl-C stops it; data in {}",
-        options.data.display()
+    let data = options.data.display().to_string();
+    out.note(&m.f(
+        "cli-dev-ready",
+        &[("seconds", Arg::Own(&seconds)), ("path", Arg::Own(&data))],
     ));
     out.note(&format!(
-        "  portal {}   approve {}   app {}",
-        stack.ssa_url, stack.sic_url, stack.sca_url
+        "  {} {}   {} {}   {} {}",
+        m.t("cli-dev-portal"),
+        stack.ssa_url,
+        m.t("cli-dev-approve"),
+        stack.sic_url,
+        m.t("cli-dev-app"),
+        stack.sca_url
     ));
-    let secrets = ready_file
-        .as_ref()
-        .map_or_else(String::new, |f| format!("; secrets in {}", f.display()));
+    let secrets = ready_file.as_ref().map_or_else(String::new, |f| {
+        let path = f.display().to_string();
+        format!("; {}", own("cli-dev-secrets", "path", &path))
+    });
     out.note(&format!(
-        "  CSC v2 {}   signers {}{secrets}",
+        "  CSC v2 {}   {} {}{secrets}",
         ready.csc_v2,
+        m.t("cli-dev-signers"),
         signers.join(", ")
     ));
     out.object(&ready);

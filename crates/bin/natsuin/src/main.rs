@@ -4,10 +4,16 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use natsuin::{cli, output};
+use web_ui::Lang;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let out = output::Out { json: cli.json };
+    let locales = ["LC_ALL", "LC_MESSAGES", "LANG"].map(|v| std::env::var(v).unwrap_or_default());
+    let told = || Lang::from_locales(locales.iter().map(String::as_str));
+    let out = output::Out {
+        json: cli.json,
+        lang: cli.lang.map_or_else(told, Lang::from),
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use service_kit::Trouble;
 use unicode_width::UnicodeWidthStr as _;
+use web_ui::{Lang, Messages, clean};
 
 /// Exit codes of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +91,16 @@ impl From<anyhow::Error> for Failure {
 pub struct Out {
     /// Exactly one JSON object on standard output.
     pub json: bool,
+    /// Language of what a person reads.
+    pub lang: Lang,
 }
 
 impl Out {
+    /// The words.
+    pub fn m(self) -> Messages {
+        Messages::new(self.lang)
+    }
+
     /// Progress and notes for a person; nothing with `--json`.
     pub fn note(self, text: &str) {
         if !self.json {
@@ -135,72 +143,84 @@ fn padded(text: &str, width: usize) -> String {
 
 /// Table A-1 for a person, in the order in which pages and receipts show it. `outcome`: an object with the stable
 /// names of `natsuin.sign/1`; `signed`: where the signed file lies.
-pub fn table_a1(outcome: &Value, signed: &str, level: Option<&str>) -> String {
-    let text = |name: &str| outcome[name].as_str().unwrap_or_default().to_owned();
-    let check = &outcome["verification_result"];
-    let found = |name: &str| check[name].as_str().unwrap_or("unknown").to_owned();
-    let unchanged = if check["unchanged"] == true {
-        "unchanged"
-    } else {
-        "CHANGED after signing"
-    };
+pub fn table_a1(m: Messages, outcome: &Value, signed: &str, level: Option<&str>) -> String {
+    let text = |name: &str| clean(outcome[name].as_str().unwrap_or_default());
     let time_note = match (
         outcome["time_source"].as_str(),
         outcome["time_authority"].as_str(),
     ) {
-        (Some("timestamp"), Some(authority)) => format!("time-stamp, {authority}"),
-        (Some("timestamp"), None) => "time-stamp".to_owned(),
-        _ => "the signing program's clock".to_owned(),
+        (Some("timestamp"), Some(authority)) => {
+            format!("{}, {}", m.t("sca-time-tsa"), clean(authority))
+        }
+        (Some("timestamp"), None) => m.t("sca-time-tsa"),
+        _ => m.t("cli-time-own"),
     };
+    let result = match outcome["result"].as_str() {
+        Some("signed") => m.t("cli-result-signed"),
+        _ => text("result"),
+    };
+    let signer_id = outcome["signer_id"].as_str();
     let mut rows = vec![
-        ("Result", text("result")),
+        ("cli-result", result),
         (
-            "Signer ID",
-            outcome["signer_id"]
-                .as_str()
-                .unwrap_or("not shown")
-                .to_owned(),
+            "sca-signer-id",
+            signer_id.map_or_else(|| m.t("sca-not-shown"), clean),
         ),
-        ("Object", text("signed_object")),
-        ("Signed", signed.to_owned()),
+        ("sca-object", text("signed_object")),
+        ("sca-document", signed.to_owned()),
         (
-            "Time",
-            format!("{} ({time_note})", jst(&text("signing_time"))),
+            "sca-time-label",
+            format!("{} ({time_note})", shown_time(m, &text("signing_time"))),
         ),
         (
-            "Signer",
+            "sca-signer-name",
             format!(
-                "{} (issued by {})",
+                "{} ({} {})",
                 text("signer_name"),
+                m.t("sca-issuer"),
                 text("issuer_name")
             ),
         ),
         (
-            "Verification",
-            format!(
-                "{unchanged} · certificate {} · revocation {} · time-stamp {}",
-                found("certificate"),
-                found("revocation"),
-                found("time")
-            ),
+            "sca-verification",
+            findings(m, &outcome["verification_result"]),
         ),
     ];
     if let Some(level) = level {
-        rows.push(("Level", level.to_owned()));
+        rows.push(("portal-key-level", level.to_owned()));
     }
-    let lines = rows
+    let names: Vec<String> = rows.iter().map(|(id, _)| m.t(id)).collect();
+    let width = names.iter().map(|n| n.width()).max().unwrap_or_default() + 2;
+    let lines = names
         .iter()
-        .map(|(name, value)| format!("    {}{value}", padded(name, 14)));
+        .zip(&rows)
+        .map(|(name, (_, value))| format!("    {}{value}", padded(name, width)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Japan Standard Time, such as `2026-11-22 14:05:12 JST`, from RFC 3339 in UTC.
-fn jst(utc: &str) -> String {
-    let shown = UnixTime::from_rfc3339(utc).map(|t| t.plus(9 * 3600).rfc3339());
-    shown.map_or_else(
-        || utc.to_owned(),
-        |t| format!("{} JST", t.trim_end_matches('Z').replace('T', " ")),
-    )
+/// What a check found, from an object with `unchanged`, `certificate`, `revocation` and `time`.
+pub fn findings(m: Messages, check: &Value) -> String {
+    let found = |name: &str| {
+        let word = check[name].as_str().unwrap_or("unknown");
+        m.t(&format!("sca-{name}-{word}"))
+    };
+    let unchanged = if check["unchanged"] == true {
+        "sca-unchanged"
+    } else {
+        "sca-changed"
+    };
+    let parts = [
+        m.t(unchanged),
+        found("certificate"),
+        found("revocation"),
+        found("time"),
+    ];
+    parts.join(&m.t("sca-separator"))
+}
+
+/// A time in RFC 3339 as pages show it: in Japan, with the zone named.
+pub fn shown_time(m: Messages, utc: &str) -> String {
+    UnixTime::from_rfc3339(utc).map_or_else(|| utc.to_owned(), |at| m.time(at))
 }
 
 /// A step with what it took, such as `  start   cm sam ssa   1.1 s`.
@@ -214,7 +234,9 @@ mod tests {
 
     #[test]
     fn times_are_shown_in_japan_and_columns_line_up() {
-        assert_eq!(jst("2026-11-22T05:05:12Z"), "2026-11-22 14:05:12 JST");
+        let m = Messages::new(Lang::Ja);
+        let shown = shown_time(m, "2026-11-22T05:05:12Z");
+        assert_eq!(shown, "2026年11月22日(日) 14:05:12 日本時間");
         assert_eq!(padded("契約", 6), "契約  ");
     }
 }

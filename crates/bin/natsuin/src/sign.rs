@@ -18,6 +18,7 @@ use csc_types::{
 };
 use serde_json::{Value, json};
 use signing_job::{HttpFetch, Names, Prepared, Request, TimeStamping, Trust};
+use web_ui::{Arg, Lang};
 
 use crate::demo::signed_name;
 use crate::output::{Exit, Failure, Out, table_a1};
@@ -88,7 +89,11 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     };
     let client = Client::new(&base_url(&sign.url), credentials, &http).map_err(|e| service(&e))?;
     let provider = client.discover().await.map_err(|e| service(&e))?;
-    let listener = Listener::bind(PageLang::En)
+    let page = match out.lang {
+        Lang::Ja => PageLang::Ja,
+        Lang::En => PageLang::En,
+    };
+    let listener = Listener::bind(page)
         .await
         .map_err(|e| Failure::from(anyhow::Error::from(e)))?;
     let session = Session {
@@ -99,14 +104,14 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         out,
     };
 
-    let token = session.authorize(Purpose::Service, "log in").await?;
+    let token = session
+        .authorize(Purpose::Service, "cli-open-login")
+        .await?;
     let all = client.credentials(&token).await.map_err(|e| service(&e))?;
     let (credential, alg) = pick(all, sign.key.as_deref())?;
     let jobs = prepare(&sign, &credential, alg)?;
     let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
-    out.note(&format!(
-        "{count} file(s) hashed here; they don't leave this machine"
-    ));
+    out.note(&out.m().n("cli-hashed-here", count.into()));
     let digests = jobs.iter().map(|job| DocumentDigest {
         hash: job.prepared.hash_to_sign().to_vec(),
         label: Some(job.names.object.clone()),
@@ -120,7 +125,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         hash_algorithm: Some(alg.hash()),
     };
     let token = session
-        .authorize(Purpose::Credential(asked), "approve")
+        .authorize(Purpose::Credential(asked), "cli-open-approve")
         .await?;
     let wire = wire_alg(alg, &credential.key).ok_or_else(|| {
         input(
@@ -235,7 +240,8 @@ async fn finish(
                     .and_then(|checked| checked.outcome(&job.names, &signed, true));
                 let mut value = serde_json::to_value(&outcome).unwrap_or_default();
                 value["signed_document"] = job.target.display().to_string().into();
-                out.say(&table_a1(&value, &job.target.display().to_string(), None));
+                let target = job.target.display().to_string();
+                out.say(&table_a1(out.m(), &value, &target, None));
                 results.push(value);
             }
             Err(error) => {
@@ -245,9 +251,12 @@ async fn finish(
         }
     }
     let signed = results.iter().filter(|r| r["result"] == "signed").count();
+    let number = |n: usize| Arg::Num(u64::try_from(n).unwrap_or(u64::MAX));
+    let counted = [("n", number(signed)), ("total", number(total))];
     out.say(&format!(
-        "{}  {signed} of {total} signed",
-        if signed == total { "OK" } else { "NG" }
+        "{}  {}",
+        if signed == total { "OK" } else { "NG" },
+        out.m().f("cli-signed-of", &counted)
     ));
     out.object(&json!({"schema": "natsuin.sign/1", "ok": signed == total, "results": results}));
     Ok(match signed {
@@ -259,12 +268,12 @@ async fn finish(
 
 impl Session<'_> {
     /// Sends the person's browser to the service and waits for it to come back.
-    async fn authorize(&self, purpose: Purpose, what: &str) -> Result<SecretText, Failure> {
+    async fn authorize(&self, purpose: Purpose, told: &str) -> Result<SecretText, Failure> {
         let redirect_uri = self.listener.redirect_uri();
         let params = AuthorizeParams {
             purpose,
             redirect_uri: &redirect_uri,
-            lang: None,
+            lang: Some(self.out.lang.tag()),
             description: None,
         };
         let pending = self
@@ -272,10 +281,11 @@ impl Session<'_> {
             .authorize(&self.provider, &params, &SystemRandom)
             .await
             .map_err(|e| service(&e))?;
-        self.out.note(&format!("To {what}, open: {}", pending.url));
+        let m = self.out.m();
+        self.out
+            .note(&m.f(told, &[("url", Arg::Own(pending.url.as_str()))]));
         if self.browser && !open(pending.url.as_str()) {
-            self.out
-                .note("(no browser could be started; open the address yourself)");
+            self.out.note(&m.t("cli-no-browser"));
         }
         let waited = tokio::time::timeout(PATIENCE, self.listener.wait(&pending)).await;
         let callback = waited

@@ -7,8 +7,9 @@ use core_types::clock::SystemClock;
 use core_types::{Clock as _, HashAlg};
 use serde_json::{Value, json};
 use signing_job::{HttpFetch, Trust, Verdict};
+use web_ui::{Arg, Messages, clean};
 
-use crate::output::{Exit, Failure, Out};
+use crate::output::{Exit, Failure, Out, findings, shown_time};
 
 /// Verifies files.
 ///
@@ -30,10 +31,10 @@ pub async fn run(files: &[PathBuf], trust: &[PathBuf], out: Out) -> Result<Exit,
     };
     let http = options.build().map_err(|e| anyhow::anyhow!("{e}"))?;
     let fetch = HttpFetch::new(http, true);
-    let (mut passed, mut undetermined, mut failed) = (0, 0, 0);
+    let (mut passed, mut undetermined, mut failed) = (0_u64, 0_u64, 0_u64);
     let mut results = Vec::new();
     for file in files {
-        let (verdict, value, line) = one(file, &trust, &fetch).await;
+        let (verdict, value, line) = one(file, &trust, &fetch, out.m()).await;
         match verdict {
             Some(Verdict::Passed) => passed += 1,
             Some(Verdict::Undetermined) => undetermined += 1,
@@ -42,9 +43,12 @@ pub async fn run(files: &[PathBuf], trust: &[PathBuf], out: Out) -> Result<Exit,
         out.say(&line);
         results.push(value);
     }
-    out.say(&format!(
-        "{passed} confirmed, {undetermined} undetermined, {failed} failed"
-    ));
+    let counted = [
+        ("passed", Arg::Num(passed)),
+        ("undetermined", Arg::Num(undetermined)),
+        ("failed", Arg::Num(failed)),
+    ];
+    out.say(&out.m().f("cli-verified-count", &counted));
     let ok = undetermined == 0 && failed == 0;
     out.object(&json!({"schema": "natsuin.verify/1", "ok": ok, "results": results}));
     Ok(match (failed, undetermined) {
@@ -76,7 +80,12 @@ pub fn read_pem(files: &[PathBuf]) -> Result<String, Failure> {
     Ok(pem)
 }
 
-async fn one(file: &Path, trust: &Trust, fetch: &HttpFetch) -> (Option<Verdict>, Value, String) {
+async fn one(
+    file: &Path,
+    trust: &Trust,
+    fetch: &HttpFetch,
+    m: Messages,
+) -> (Option<Verdict>, Value, String) {
     let name = file.display().to_string();
     let checked = match signing_job::check(file, trust, fetch, SystemClock.now()).await {
         Ok(checked) => checked,
@@ -93,7 +102,7 @@ async fn one(file: &Path, trust: &Trust, fetch: &HttpFetch) -> (Option<Verdict>,
         return (
             None,
             value,
-            format!("NG  {name}   no signature in this file"),
+            format!("NG  {name}   {}", m.t("cli-no-signature")),
         );
     }
     let verdict = checked.report.verdict;
@@ -102,14 +111,13 @@ async fn one(file: &Path, trust: &Trust, fetch: &HttpFetch) -> (Option<Verdict>,
         Verdict::Undetermined => "??",
         Verdict::Failed => "NG",
     };
-    let count = if signatures.len() == 1 {
-        "1 signature".to_owned()
-    } else {
-        format!("{} signatures", signatures.len())
-    };
+    let count = m.n(
+        "cli-signatures",
+        u64::try_from(signatures.len()).unwrap_or(u64::MAX),
+    );
     let mut lines = vec![format!("{word}  {name}   {count}")];
     for signature in signatures {
-        lines.push(format!("    {}", sentence(signature)));
+        lines.push(format!("    {}", sentence(m, signature)));
         lines.extend(
             signature
                 .reasons
@@ -128,25 +136,19 @@ async fn one(file: &Path, trust: &Trust, fetch: &HttpFetch) -> (Option<Verdict>,
 }
 
 /// One signature in one line.
-fn sentence(s: &pades::SignatureReport) -> String {
-    let unchanged = if s.unchanged {
-        "unchanged"
-    } else {
-        "CHANGED after signing"
+fn sentence(m: Messages, s: &pades::SignatureReport) -> String {
+    let who = s.signer_subject.as_deref().or(s.signer.as_deref());
+    let when = s.signing_time.as_deref();
+    let by = match s.tsa.as_deref() {
+        Some(tsa) => format!("{}, {}", m.t("sca-time-tsa"), clean(tsa)),
+        None => m.t("cli-time-own"),
     };
-    let who = s
-        .signer_subject
-        .as_deref()
-        .or(s.signer.as_deref())
-        .unwrap_or("unknown signer");
-    let when = s.signing_time.as_deref().unwrap_or("no time");
-    let by = s.tsa.as_deref().map_or_else(
-        || "signer's clock".to_owned(),
-        |tsa| format!("time-stamp, {tsa}"),
-    );
+    let check = serde_json::to_value(s).unwrap_or_default();
     format!(
-        "{who}, {when} ({by}): {unchanged} · certificate {} · revocation {} · time-stamp {}",
-        s.certificate, s.revocation, s.time
+        "{}, {} ({by}): {}",
+        who.map_or_else(|| m.t("cli-unknown-signer"), clean),
+        when.map_or_else(|| m.t("cli-no-time"), |t| shown_time(m, t)),
+        findings(m, &check)
     )
 }
 

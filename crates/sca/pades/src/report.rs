@@ -75,7 +75,7 @@ pub struct SignatureReport {
     pub certificate: &'static str,
     /// `good`, `revoked` or `unknown`: the signer's certificate.
     pub revocation: &'static str,
-    /// `good` (a verified time-stamp), `none` or `bad`.
+    /// `good` (a verified time-stamp), `none`, `undetermined` or `bad`.
     pub time: &'static str,
     /// When it was signed, RFC 3339.
     pub signing_time: Option<String>,
@@ -267,6 +267,15 @@ fn judge(
     Ok(out)
 }
 
+/// A time-stamp of this verdict, in a word.
+fn stamp_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "good",
+        Verdict::Undetermined => "undetermined",
+        Verdict::Failed => "bad",
+    }
+}
+
 impl SignatureReport {
     fn fault(&mut self, verdict: Verdict, code: &'static str, what: String) {
         if rank(verdict) > rank(self.verdict) {
@@ -299,7 +308,7 @@ impl SignatureReport {
             self.tsa.clone_from(&stamp.tsa);
         } else {
             if let Some(stamp) = cms.timestamps.first() {
-                self.time = "bad";
+                self.time = stamp_name(stamp.verdict);
                 if let Some(reason) = stamp.reason {
                     // A broken time-stamp proves nothing, but does not make the signature false.
                     let what = stamp.detail.clone().unwrap_or_default();
@@ -331,11 +340,7 @@ impl SignatureReport {
         }
         self.signer.clone_from(&token.tsa);
         self.tsa.clone_from(&token.tsa);
-        self.time = if token.verdict == Verdict::Passed {
-            "good"
-        } else {
-            "bad"
-        };
+        self.time = stamp_name(token.verdict);
         if let Some(time) = token.time {
             self.certificate = "good";
             self.time_source = TimeSource::Timestamp;

@@ -65,6 +65,7 @@ sca-revocation-revoked = 証明書は失効しています
 sca-revocation-unknown = 失効の有無は照会できていません
 sca-time-good = 時刻も確認
 sca-time-bad = タイムスタンプに問題があります
+sca-time-undetermined = タイムスタンプは一部を確認できません
 sca-time-none = タイムスタンプなし
 sca-more = くわしく
 sca-hash-signed = 署名文書のハッシュ (SHA-256)

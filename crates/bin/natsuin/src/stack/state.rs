@@ -4,6 +4,7 @@
 
 use sam_api::ssa::LevelPart;
 use serde::{Deserialize, Serialize};
+use web_ui::Messages;
 
 /// Contents of `state.json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -61,19 +62,16 @@ pub struct DevSigner {
 }
 
 impl DevCredential {
-    /// Level and why not higher, for a person.
-    pub fn level_sentence(&self) -> String {
-        let why = match self.level_because {
-            LevelPart::Generation => "made",
-            LevelPart::Import => "imported",
-            LevelPart::Retention => "kept",
-            LevelPart::Authorization => "authorized",
-            LevelPart::Enrolment => "enrolled",
+    /// Level and why not higher, for a person, in the words of the portal.
+    pub fn level_sentence(&self, m: Messages) -> String {
+        let part = match self.level_because {
+            LevelPart::Generation => "portal-level-generation",
+            LevelPart::Import => "portal-level-import",
+            LevelPart::Retention => "portal-level-retention",
+            LevelPart::Authorization => "portal-level-authorization",
+            LevelPart::Enrolment => "portal-level-enrolment",
         };
-        format!(
-            "{}, because of how the key was {why} ({})",
-            self.level, self.origin
-        )
+        format!("{} ({})", m.n(part, self.level.into()), self.origin)
     }
 }
 

@@ -40,6 +40,35 @@ fn the_demonstration_signs_and_shows_table_a1() {
     let signed = out.join("契約書-signed.pdf");
     assert!(signed.exists());
 
+    // A person reads it in the language of the terminal, with the same words as the pages have.
+    for (locale, words) in [
+        (
+            "ja_JP.UTF-8",
+            [
+                "署名し、検証しました",
+                "署名者ID",
+                "改ざんなし・証明書は有効",
+            ],
+        ),
+        (
+            "C",
+            [
+                "signed and verified",
+                "Signer ID",
+                "unchanged · certificate good",
+            ],
+        ),
+    ] {
+        let said = run(natsuin()
+            .env("LC_ALL", locale)
+            .args(["demo", "--out"])
+            .arg(&out));
+        let said = String::from_utf8(said.stdout).unwrap();
+        for word in words {
+            assert!(said.contains(word), "{locale}: {word} in {said}");
+        }
+    }
+
     // Without the stack nobody answers for revocation: nothing failed, and not everything can be said.
     let trust = out.join("trust-anchors.pem");
     let (code, verdict) = json(

@@ -85,7 +85,9 @@ pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
 }
 
 pub fn natsuin() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_natsuin"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natsuin"));
+    command.env("LC_ALL", "C");
+    command
 }
 
 /// Runs a program that the tests need; a missing one is a failure that says how to get it.

@@ -180,6 +180,15 @@ fn unknown_issuers_and_revoked_certificates_are_undetermined() {
     );
     assert_eq!(report.signatures[0].certificate, "undetermined");
 
+    // A time-stamp about which nobody can be asked isn't a bad one, and proves no time.
+    let stamped = world.sign(&document(), true);
+    let report = verify_file(&stamped, &world.trust(), &Evidence::default(), NOW).unwrap();
+    let one = &report.signatures[0];
+    assert_eq!(
+        (report.verdict, one.time, one.time_source),
+        (Verdict::Undetermined, "undetermined", TimeSource::Claimed)
+    );
+
     world.ca.revoke(&world.chain[0].info().serial, 1).unwrap();
     world.clock.advance(60);
     let report = world.verify(&file);

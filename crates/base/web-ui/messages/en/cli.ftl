@@ -1,0 +1,35 @@
+# Texts of the command line. The other language has the same ids. Verdict words (OK, ??, NG), codes and JSON stay as they are.
+cli-demo-title = Natsuin { $version } demo — development keys, signatures have no effect
+cli-step-start = start
+cli-step-enrol = enrol
+cli-step-sign = sign
+cli-demo-signer = demo signer "{ $name }", { $algo }, level { $n } ({ $origin })
+cli-signed-verified = signed and verified
+cli-signed-unverified = signed, but not verified
+cli-next = Next:
+cli-result = Result
+cli-result-signed = signed
+cli-time-own = time by the signing program's clock
+cli-dev-bar = Development. Signatures made here have no effect.
+cli-dev-ready = Ready in { $seconds } s. Ctrl-C stops it; data in { $path }
+cli-dev-portal = portal
+cli-dev-approve = approve
+cli-dev-app = app
+cli-dev-signers = signers
+cli-dev-secrets = secrets in { $path }
+cli-open-login = To log in, open: { $url }
+cli-open-approve = To approve, open: { $url }
+cli-no-browser = (no browser could be started; open the address yourself)
+cli-hashed-here = { $n ->
+    [one] One file hashed here. It doesn't leave this machine.
+   *[other] { $n } files hashed here. They don't leave this machine.
+}
+cli-signed-of = { $n } of { $total } signed
+cli-no-signature = no signature in this file
+cli-signatures = { $n ->
+    [one] 1 signature
+   *[other] { $n } signatures
+}
+cli-unknown-signer = unknown signer
+cli-no-time = no time
+cli-verified-count = { $passed } confirmed, { $undetermined } undetermined, { $failed } failed
