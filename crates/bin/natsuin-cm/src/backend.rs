@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cm_core::backend::Backend;
-use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend};
+use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend};
 use cm_soft::SoftBackend;
 use core_types::{Level, SecretBytes};
 use serde::Deserialize;
@@ -34,6 +34,7 @@ pub(crate) struct Token {
     #[serde(default = "level_one")]
     declared_level: Level,
     declaration: Option<String>,
+    declared_device: Option<String>,
     #[serde(default = "sessions")]
     sessions: usize,
     #[serde(default = "patience")]
@@ -67,7 +68,11 @@ pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, Trouble> 
         module: token.module.clone(),
         label: token.token.clone(),
         pin: token.pin()?,
-        declared: token.declared_level,
+        declaration: token.declaration.clone().map(|reference| Declaration {
+            level: token.declared_level,
+            reference,
+            device: token.declared_device.clone(),
+        }),
     };
     let limits = Limits {
         sessions: token.sessions,
@@ -153,6 +158,9 @@ fn remedy(error: &OpenError) -> &'static str {
             "correct the PIN before the next start: every start with a wrong one brings the token nearer to its lock"
         }
         OpenError::NoMechanism => "use a token with RSA or ECDSA on P-256 or P-384",
+        OpenError::Contradiction { .. } => {
+            "declare what was evaluated: reference, and maker, model and firmware as the token reports them"
+        }
         OpenError::Silent => "check the device and its connection; the library doesn't answer",
     }
 }

@@ -205,7 +205,11 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let open = site.refused(&config(&module, "natsuin", ""));
     assert!(open.contains("others may read"), "{open}");
     fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
-    let declared = "declared_level = 2\ndeclaration = \"certificate of a test\"";
+    // A token of software can't be what a certificate names.
+    let certified = "declared_level = 2\ndeclaration = \"certificate of a test\"";
+    let contradicted = site.refused(&config(&module, "natsuin", certified));
+    assert!(contradicted.contains("I-3.5.1-keygen-L2"), "{contradicted}");
+    let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
     let right = config(&module, "natsuin", declared);
     site.works(&right, "pkcs11", Level::Two).await;
 }

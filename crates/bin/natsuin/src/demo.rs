@@ -191,6 +191,8 @@ fn report(answer: &Value, target: &Path, key: &DevCredential, out: Out) -> (bool
     value["signed_document"] = target.display().to_string().into();
     value["level"] = key.level.into();
     value["level_because"] = json!(key.level_because);
+    value["level_needs"] = json!(key.level_needs);
+    value["level_declared"] = json!(key.level_declared);
     (good, value)
 }
 

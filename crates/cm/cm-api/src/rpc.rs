@@ -187,6 +187,12 @@ pub struct Health {
     pub backend: String,
     /// Highest level of generation and retention.
     pub ceiling: Level,
+    /// What the device says of itself, when keys are made and stay inside one: maker, model and firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The evaluation that a ceiling above level 1 rests on, as the operator declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declaration: Option<String>,
 }
 
 /// State of the module (`III-3-13-secure-state`).

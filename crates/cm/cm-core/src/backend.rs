@@ -13,6 +13,16 @@ pub trait Backend: Send + Sync + 'static {
     /// Highest level of key generation and retention (`level_matrix`).
     fn ceiling(&self) -> Level;
 
+    /// What the device says of itself, if keys are made and stay inside one: maker, model and firmware.
+    fn device(&self) -> Option<String> {
+        None
+    }
+
+    /// The evaluation that a ceiling above level 1 rests on, as the operator declares it.
+    fn declaration(&self) -> Option<String> {
+        None
+    }
+
     /// Known-answer and pairwise tests of every algorithm (`III-3-13-*`), at start and on demand. A
     /// [`Fault::Broken`] latches the module's error state.
     ///

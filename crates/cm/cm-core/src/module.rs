@@ -241,6 +241,8 @@ impl Module {
             state: self.state.get(),
             backend: self.backend.name().to_owned(),
             ceiling: self.backend.ceiling(),
+            device: self.backend.device(),
+            declaration: self.backend.declaration(),
         }
     }
 

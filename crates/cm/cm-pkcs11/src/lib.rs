@@ -6,7 +6,8 @@
 //! the library, and what doesn't answer in time is given up with its outcome unknown. A refused PIN is never tried
 //! again. Knows no order, owner or attribute.
 //!
-//! The level a token may hold keys of can't be known by software: it is level 1 unless the operator declares more.
+//! The level a token may hold keys of can't be known by software: it is level 1 unless the operator declares more, and a
+//! declaration must fit what the token says of itself.
 
 mod encode;
 mod fault;
@@ -26,12 +27,13 @@ use cryptoki::session::{Session, SessionState};
 use fault::{Cure, Failure};
 use pool::{Connection, Pool};
 use token::Token;
-pub use token::{Limits, OpenError, Options};
+pub use token::{Declaration, Limits, OpenError, Options, TEST};
 
 /// The back end.
 pub struct Pkcs11Backend {
     pool: Pool,
-    level: Level,
+    declaration: Option<Declaration>,
+    device: String,
     /// Algorithms the token has mechanisms for.
     algs: Vec<SigAlg>,
 }
@@ -51,7 +53,7 @@ impl Pkcs11Backend {
     /// [`OpenError`]: module, token or PIN can't be used.
     pub fn open_with(options: &Options, limits: Limits) -> Result<Self, OpenError> {
         let (answer, answered) = sync_channel(1);
-        let (level, options) = (options.declared, options.clone());
+        let (declaration, options) = (options.declaration.clone(), options.clone());
         // A thread of its own, since also the first call of a library may never return.
         std::thread::spawn(move || {
             let opened = Token::open(&options).and_then(|token| {
@@ -70,8 +72,9 @@ impl Pkcs11Backend {
             return Err(OpenError::NoMechanism);
         }
         Ok(Self {
+            declaration,
+            device: token.device.clone(),
             pool: Pool::new(token, limits),
-            level,
             algs,
         })
     }
@@ -130,7 +133,15 @@ impl Backend for Pkcs11Backend {
     }
 
     fn ceiling(&self) -> Level {
-        self.level
+        self.declaration.as_ref().map_or(Level::One, |d| d.level)
+    }
+
+    fn device(&self) -> Option<String> {
+        Some(self.device.clone())
+    }
+
+    fn declaration(&self) -> Option<String> {
+        self.declaration.as_ref().map(|d| d.reference.clone())
     }
 
     fn self_test(&self) -> Result<(), Fault> {

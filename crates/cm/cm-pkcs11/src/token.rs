@@ -24,9 +24,23 @@ pub struct Options {
     pub label: String,
     /// User PIN, UTF-8.
     pub pin: SecretBytes,
-    /// Level that the operator declares the token to be good for; [`Level::One`] without a declaration.
-    pub declared: Level,
+    /// What the operator declares the token to be good for; level 1 without.
+    pub declaration: Option<Declaration>,
 }
+
+/// What only a certificate can prove, as the operator declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declaration {
+    /// Level.
+    pub level: Level,
+    /// The evaluation: scheme and number. [`TEST`] for tokens of tests and development.
+    pub reference: String,
+    /// Maker, model and firmware that were evaluated, as [`crate::Pkcs11Backend`] reports them.
+    pub device: Option<String>,
+}
+
+/// The reference of what nobody evaluated: the only one under which a token that isn't hardware is accepted.
+pub const TEST: &str = "test, not evaluated";
 
 /// Bounds of the pool.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +90,16 @@ pub enum OpenError {
     /// No answer in time.
     #[error("the PKCS#11 module doesn't answer")]
     Silent,
+    /// The token isn't what is declared.
+    #[error("level {level} is declared ({reference}), but {what} (I-3.5.1-keygen-L{level})")]
+    Contradiction {
+        /// Declared level.
+        level: Level,
+        /// Declared evaluation.
+        reference: String,
+        /// What the token says of itself.
+        what: String,
+    },
 }
 
 /// A token. Sessions of it live in the threads of the pool.
@@ -84,6 +108,8 @@ pub(crate) struct Token {
     /// which is undefined beside calls.
     library: RwLock<Pkcs11>,
     label: String,
+    /// Maker, model and firmware, as the token says.
+    pub(crate) device: String,
     pin: AuthPin,
     slot: Mutex<Slot>,
     /// Sessions of an older generation aren't used any more.
@@ -106,8 +132,14 @@ impl Token {
         if info.user_pin_locked() || info.user_pin_final_try() {
             return Err(OpenError::LastTry);
         }
+        let device = device(&info);
+        if let Some(declaration) = &options.declaration {
+            let hardware = module.get_slot_info(slot).is_ok_and(|s| s.hardware_slot());
+            declaration.check(&device, hardware)?;
+        }
         let token = Self {
             library: RwLock::new(module),
+            device,
             label: options.label.clone(),
             pin: pin(options)?,
             slot: Mutex::new(slot),
@@ -271,6 +303,41 @@ impl Token {
     }
 }
 
+impl Declaration {
+    /// Compares the declaration with what the token says of itself.
+    fn check(&self, device: &str, hardware: bool) -> Result<(), OpenError> {
+        let against = |what: String| OpenError::Contradiction {
+            level: self.level,
+            reference: self.reference.clone(),
+            what,
+        };
+        if self.level == Level::One || self.reference == TEST {
+            return Ok(());
+        }
+        if self.reference.trim().is_empty() {
+            return Err(against("no evaluation is named".to_owned()));
+        }
+        if !hardware {
+            return Err(against(format!(
+                "the token says that it isn't hardware: {device}"
+            )));
+        }
+        if self.device.as_deref() != Some(device) {
+            return Err(against(format!("the token is another device: {device}")));
+        }
+        Ok(())
+    }
+}
+
+fn device(info: &TokenInfo) -> String {
+    format!(
+        "{} {} {}",
+        info.manufacturer_id().trim(),
+        info.model().trim(),
+        info.firmware_version()
+    )
+}
+
 fn refused() -> Failure {
     Failure {
         cure: Cure::Person,
@@ -324,4 +391,30 @@ fn pin(options: &Options) -> Result<AuthPin, OpenError> {
         text.map_err(|_| OpenError::Login("the PIN isn't text".to_owned()))?
             .to_owned(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: I-3.5.1-keygen-L2
+    #[test]
+    fn a_declaration_must_fit_what_the_token_says() {
+        let declared = |reference: &str, device: Option<&str>| Declaration {
+            level: Level::Two,
+            reference: reference.into(),
+            device: device.map(Into::into),
+        };
+        let real = declared("certificate 1", Some("maker model 1.2"));
+        assert!(real.check("maker model 1.2", true).is_ok());
+        assert!(real.check("maker model 1.3", true).is_err());
+        assert!(real.check("maker model 1.2", false).is_err());
+        assert!(
+            declared("certificate 1", None)
+                .check("maker model 1.2", true)
+                .is_err()
+        );
+        assert!(declared(" ", Some("d")).check("d", true).is_err());
+        assert!(declared(TEST, None).check("any", false).is_ok());
+    }
 }

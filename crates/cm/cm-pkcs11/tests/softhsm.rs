@@ -10,7 +10,7 @@ use std::process::Command;
 
 use cm_core::backend::Backend as _;
 use cm_pkcs11::{Options, Pkcs11Backend};
-use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
+use core_types::{KeyAlg, SecretBytes, SigAlg};
 
 fn module() -> PathBuf {
     let places = [
@@ -65,7 +65,7 @@ fn story() {
         module: module(),
         label: "natsuin-test".to_owned(),
         pin,
-        declared: Level::One,
+        declaration: None,
     };
     Pkcs11Backend::initialise(&options).unwrap();
     Pkcs11Backend::initialise(&options).unwrap();

@@ -61,6 +61,8 @@ pub struct AboutAnswer {
     pub statement: String,
     /// Highest level of the service.
     pub ceiling: Level,
+    /// What of it rests on the operator's word.
+    pub declared: Vec<Declared>,
     /// Most items in one act.
     pub max_items: u32,
 }
@@ -319,14 +321,38 @@ pub struct KeyInfo {
     pub spki: B64,
     /// Certificates in DER, the signer's first; empty before certification.
     pub chain: Vec<B64>,
-    /// Level as computed, lowest of generation, import, retention and authorization.
-    pub level: Level,
-    /// Which of the four holds it down.
-    pub level_because: LevelPart,
+    /// Level as computed, and why it isn't higher.
+    pub level: KeyLevel,
     /// Origin statement of the CM.
     pub origin: String,
     /// Made at.
     pub created: UnixTime,
+}
+
+/// A key's level: the lowest of its parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLevel {
+    /// The level.
+    pub level: Level,
+    /// The first part that holds it down.
+    pub because: LevelPart,
+    /// Requirements that the next level would need met, one for each part that holds it down.
+    pub needs: Vec<String>,
+    /// What of it rests on the operator's word.
+    pub declared: Vec<Declared>,
+}
+
+/// What only a certificate can prove, as the operator declares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// Part of the matrix that rests on it.
+    pub part: LevelPart,
+    /// Level it is declared good for.
+    pub level: Level,
+    /// The evaluation, as the operator names it.
+    pub reference: String,
 }
 
 /// A part of the level matrix.
@@ -343,6 +369,8 @@ pub enum LevelPart {
     Authorization,
     /// The voucher's ceiling (identity proofing).
     Enrolment,
+    /// The ceiling of the service.
+    Service,
 }
 
 /// State of a key.

@@ -1,9 +1,17 @@
-//! The one table of levels: which proof counts where, and which level a key has (`sap.md` §11, `I-3.5.1-*`).
+//! Levels: which level a key has, what the service can be vouched for, and which proof counts where (`sap.md` §11,
+//! `I-3.5.1-*`). Decisions over the one table of [`table`].
 
+pub mod table;
+
+use cm_api::Health;
 use core_types::Level;
-use sam_api::ssa::LevelPart;
+use sam_api::ssa::{Declared, KeyLevel, LevelPart};
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+pub use table::FactorKind;
+use table::{WORTH, Worth, admits_pattern, requirement};
 
 /// What the operator decides. A new `version` makes open acts of the old one void.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +22,17 @@ pub struct Policy {
     /// PIN and one-time code through the SIC count at level 2. Off by default: a look-alike page defeats them.
     /// Named in the conformity report when on.
     pub pin_totp_at_level_2: bool,
+    /// Level of the service: no key is above it, and the SAM doesn't start when it can't be reached.
+    #[serde(default = "lowest")]
+    pub ceiling: Level,
+    /// Reference of the evaluation that this SAM and its tamper-resistant place were certified under; without it no
+    /// key is above level 2. The operator's word.
+    #[serde(default)]
+    pub sam_declaration: Option<String>,
+}
+
+fn lowest() -> Level {
+    Level::One
 }
 
 impl Default for Policy {
@@ -21,22 +40,10 @@ impl Default for Policy {
         Self {
             version: 1,
             pin_totp_at_level_2: false,
+            ceiling: lowest(),
+            sam_declaration: None,
         }
     }
-}
-
-/// What of a factor matters for levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FactorKind {
-    /// A passkey with user verification.
-    Passkey {
-        /// It may be copied to other devices (BE flag).
-        backup_eligible: bool,
-        /// Its attestation is on the operator's list.
-        attested: bool,
-    },
-    /// PIN and one-time code.
-    PinTotp,
 }
 
 impl Policy {
@@ -45,17 +52,33 @@ impl Policy {
         level <= self.strength(factor)
     }
 
+    /// As [`Self::admits`].
+    ///
+    /// # Errors
+    /// [`Reason::Level`] naming the requirement that the factor doesn't meet.
+    pub fn check(&self, level: Level, factor: FactorKind) -> Result<(), Reason> {
+        if self.admits(level, factor) {
+            return Ok(());
+        }
+        Err(Reason::Level(requirement(LevelPart::Authorization, level)))
+    }
+
     /// The highest level at which this kind of factor counts.
     pub fn strength(&self, factor: FactorKind) -> Level {
-        match factor {
-            FactorKind::Passkey {
-                backup_eligible: false,
-                attested: true,
-            } => Level::Three,
-            FactorKind::Passkey { .. } => Level::Two,
-            FactorKind::PinTotp if self.pin_totp_at_level_2 => Level::Two,
-            FactorKind::PinTotp => Level::One,
-        }
+        let Some(worth) = WORTH.iter().find(|w| w.kind == factor) else {
+            return Level::One;
+        };
+        let reached = |level: &Level| self.reaches(worth, *level);
+        let levels = [Level::Three, Level::Two];
+        levels.into_iter().find(reached).unwrap_or(Level::One)
+    }
+
+    fn reaches(&self, worth: &Worth, level: Level) -> bool {
+        let phished = worth.phishable && !(self.pin_totp_at_level_2 && level == Level::Two);
+        admits_pattern(level, worth.pattern)
+            && worth.is_multi_factor()
+            && !phished
+            && (level < Level::Three || worth.vouched)
     }
 
     /// Methods a person may enrol under a voucher with this ceiling.
@@ -68,94 +91,323 @@ impl Policy {
     }
 }
 
-/// What a key's level is computed from. Keys are never imported here, so nothing is lost by import.
+/// A configuration whose parts contradict each other, or what a device says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("level {level} is configured, but {what} ({requirement})")]
+pub struct Contradiction {
+    /// The level that isn't reached.
+    pub level: Level,
+    /// What stands against it.
+    pub what: &'static str,
+    /// The requirement.
+    pub requirement: &'static str,
+}
+
+/// What this service can be vouched for now: by facts where software can tell, by named declarations where it can't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Highest level the module makes and keeps keys for.
+    pub module: Level,
+    /// Highest level this SAM can authorize at.
+    pub sam: Level,
+    /// Ceiling of the operator.
+    pub ceiling: Level,
+    /// What rests on the operator's word.
+    pub declared: Vec<Declared>,
+}
+
+impl Service {
+    /// Judges the module's report and the operator's policy.
+    ///
+    /// # Errors
+    /// [`Contradiction`]: a software module above level 1, a level above 1 without a declaration, or a ceiling that
+    /// isn't reached. Such a service doesn't start.
+    pub fn judge(health: &Health, policy: &Policy) -> Result<Self, Contradiction> {
+        let against = |part, level, what| Contradiction {
+            level,
+            what,
+            requirement: requirement(part, level),
+        };
+        let mut declared = Vec::new();
+        if health.ceiling > Level::One {
+            let level = health.ceiling;
+            if health.device.is_none() {
+                let what = "the module keeps keys in software";
+                return Err(against(LevelPart::Generation, level, what));
+            }
+            let reference = named(health.declaration.as_deref());
+            let what = "nothing declares the device evaluated";
+            let reference = reference.ok_or(against(LevelPart::Generation, level, what))?;
+            for part in [LevelPart::Generation, LevelPart::Retention] {
+                declared.push(Declared {
+                    part,
+                    level,
+                    reference: reference.clone(),
+                });
+            }
+        }
+        let certified = named(policy.sam_declaration.as_deref());
+        if let Some(reference) = certified.clone() {
+            declared.push(Declared {
+                part: LevelPart::Authorization,
+                level: Level::Three,
+                reference,
+            });
+        }
+        let service = Self {
+            module: health.ceiling,
+            sam: certified.map_or(Level::Two, |_| Level::Three),
+            ceiling: policy.ceiling,
+            declared,
+        };
+        if service.ceiling > service.module {
+            let what = "the module isn't good for it";
+            return Err(against(LevelPart::Generation, service.ceiling, what));
+        }
+        if service.ceiling > service.sam {
+            let what = "nothing declares this SAM certified";
+            return Err(against(LevelPart::Authorization, service.ceiling, what));
+        }
+        Ok(service)
+    }
+
+    /// Whether a key made for `level` may be used by what this service is now.
+    ///
+    /// # Errors
+    /// [`Reason::Level`] naming the requirement that isn't met any more.
+    pub fn vouch(&self, level: Level) -> Result<(), Reason> {
+        let parts = [
+            (self.module, LevelPart::Generation),
+            (self.sam, LevelPart::Authorization),
+            (self.ceiling, LevelPart::Service),
+        ];
+        match parts.into_iter().find(|(reached, _)| level > *reached) {
+            Some((_, part)) => Err(Reason::Level(requirement(part, level))),
+            None => Ok(()),
+        }
+    }
+
+    /// Declarations that a key of `level` rests on.
+    pub fn declared_for(&self, level: Level) -> Vec<Declared> {
+        let rests = |d: &&Declared| {
+            let rule = table::rule_of(d.part, level);
+            rule.is_some_and(|r| r.declared)
+        };
+        self.declared.iter().filter(rests).cloned().collect()
+    }
+}
+
+fn named(reference: Option<&str>) -> Option<String> {
+    let text = reference.map(str::trim).filter(|t| !t.is_empty());
+    text.map(str::to_owned)
+}
+
+/// What a key's level is computed from, fixed when the key is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyFacts {
     /// Highest level the module generates keys for.
     pub generation: Level,
+    /// Highest level its import allows; nothing is lost by a key that was made here.
+    pub import: Level,
     /// Highest level the module keeps keys for.
     pub retention: Level,
-    /// Highest level one of the person's factors counts at.
+    /// Highest level one of the person's factors counts at, and this SAM.
     pub authorization: Level,
     /// Ceiling of the voucher.
     pub enrolment: Level,
+    /// Ceiling of the service.
+    pub service: Level,
 }
 
 impl KeyFacts {
+    /// Facts of a key that this service generates.
+    pub fn generated(service: &Service, authorization: Level, enrolment: Level) -> Self {
+        Self {
+            generation: service.module,
+            import: Level::Three,
+            retention: service.module,
+            authorization: authorization.min(service.sam),
+            enrolment,
+            service: service.ceiling,
+        }
+    }
+
+    /// The parts in the order in which they are named as the cause.
+    pub fn parts(&self) -> [(LevelPart, Level); 6] {
+        [
+            (LevelPart::Generation, self.generation),
+            (LevelPart::Import, self.import),
+            (LevelPart::Retention, self.retention),
+            (LevelPart::Authorization, self.authorization),
+            (LevelPart::Enrolment, self.enrolment),
+            (LevelPart::Service, self.service),
+        ]
+    }
+
     /// The key's level and the first part that holds it down.
     pub fn level(&self) -> (Level, LevelPart) {
-        let parts = [
-            (self.generation, LevelPart::Generation),
-            (self.retention, LevelPart::Retention),
-            (self.authorization, LevelPart::Authorization),
-            (self.enrolment, LevelPart::Enrolment),
-        ];
-        let mut lowest = parts[0];
-        for part in parts {
-            if part.0 < lowest.0 {
-                lowest = part;
+        let mut lowest = (self.generation, LevelPart::Generation);
+        for (part, level) in self.parts() {
+            if level < lowest.0 {
+                lowest = (level, part);
             }
         }
         lowest
+    }
+
+    /// The key's level with everything that people are told about it.
+    pub fn told(&self, service: &Service) -> KeyLevel {
+        let (level, because) = self.level();
+        let next = Level::try_from(u8::from(level) + 1).ok();
+        let holding = self.parts().into_iter().filter(|(_, l)| *l == level);
+        KeyLevel {
+            level,
+            because,
+            needs: next.map_or_else(Vec::new, |next| {
+                holding
+                    .map(|(part, _)| requirement(part, next).to_owned())
+                    .collect()
+            }),
+            declared: service.declared_for(level),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cm_api::ModuleState;
+
     use super::*;
 
-    const SYNCED: FactorKind = FactorKind::Passkey {
-        backup_eligible: true,
-        attested: false,
-    };
-    const BOUND: FactorKind = FactorKind::Passkey {
-        backup_eligible: false,
-        attested: true,
-    };
+    fn health(ceiling: Level, device: bool, declaration: Option<&str>) -> Health {
+        Health {
+            operational: true,
+            state: ModuleState::Operational,
+            backend: "any".into(),
+            ceiling,
+            device: device.then(|| "maker model 1.0".into()),
+            declaration: declaration.map(Into::into),
+        }
+    }
+
+    fn policy(ceiling: Level, sam: Option<&str>) -> Policy {
+        Policy {
+            ceiling,
+            sam_declaration: sam.map(Into::into),
+            ..Policy::default()
+        }
+    }
+
+    const CERTIFICATE: Option<&str> = Some("certificate 1");
 
     // shows: II-3.2-keyauth-L1, II-3.2-keyauth-L2-mfa
     #[test]
     fn the_table_of_proofs() {
-        let policy = Policy::default();
+        let off = Policy::default();
         let on = Policy {
             pin_totp_at_level_2: true,
             ..Policy::default()
         };
         let row = |p: &Policy, f| [Level::One, Level::Two, Level::Three].map(|l| p.admits(l, f));
-        assert_eq!(row(&policy, SYNCED), [true, true, false]);
-        assert_eq!(row(&policy, BOUND), [true, true, true]);
-        assert_eq!(row(&policy, FactorKind::PinTotp), [true, false, false]);
+        assert_eq!(row(&off, FactorKind::PasskeySynced), [true, true, false]);
+        assert_eq!(row(&off, FactorKind::PasskeyBound), [true, true, false]);
+        assert_eq!(row(&off, FactorKind::PasskeyAttested), [true, true, true]);
+        assert_eq!(row(&off, FactorKind::PinTotp), [true, false, false]);
         assert_eq!(row(&on, FactorKind::PinTotp), [true, true, false]);
-        let unattested = FactorKind::Passkey {
-            backup_eligible: false,
-            attested: false,
+        assert_eq!(off.enrolment_methods(Level::Two), [Method::Passkey]);
+        let refused = off.check(Level::Two, FactorKind::PinTotp);
+        assert_eq!(refused, Err(Reason::Level("I-3.5.1-keyauth-L2")));
+        let refused = off.check(Level::Three, FactorKind::PasskeySynced);
+        assert_eq!(refused, Err(Reason::Level("I-3.5.1-keyauth-L3")));
+    }
+
+    // shows: I-3.5.1-keygen-L2, I-3.5.1-keyauth-L3, I-3.5-level-definitions
+    #[test]
+    fn a_configuration_that_facts_contradict_is_refused() {
+        let named = |health: &Health, policy: &Policy| {
+            Service::judge(health, policy)
+                .err()
+                .map(|c| (c.level, c.requirement))
         };
-        assert_eq!(row(&policy, unattested), [true, true, false]);
-        assert_eq!(policy.enrolment_methods(Level::Two), [Method::Passkey]);
+        let (one, two, three) = (Level::One, Level::Two, Level::Three);
+        let keygen2 = Some((two, "I-3.5.1-keygen-L2"));
+        let keygen3 = Some((three, "I-3.5.1-keygen-L3"));
+        // A software module at level 2, whoever says so.
+        assert_eq!(
+            named(&health(two, false, CERTIFICATE), &policy(one, None)),
+            keygen2
+        );
+        assert_eq!(
+            named(&health(one, false, None), &policy(two, None)),
+            keygen2
+        );
+        // A device that nobody declares, or with an empty declaration.
+        assert_eq!(named(&health(two, true, None), &policy(two, None)), keygen2);
+        let empty = health(two, true, Some(" "));
+        assert_eq!(named(&empty, &policy(two, None)), keygen2);
+        // Level 3 with a device of level 2, and without a declared SAM.
+        let level2 = health(two, true, CERTIFICATE);
+        assert_eq!(named(&level2, &policy(three, CERTIFICATE)), keygen3);
+        let level3 = health(three, true, CERTIFICATE);
+        let refused = Some((three, "I-3.5.1-keyauth-L3"));
+        assert_eq!(named(&level3, &policy(three, None)), refused);
+        assert_eq!(named(&level3, &policy(three, CERTIFICATE)), None);
+        assert_eq!(named(&level2, &policy(two, None)), None);
+        assert_eq!(named(&health(one, false, None), &policy(one, None)), None);
     }
 
     // shows: I-3.5.1-keygen-L1
     #[test]
-    fn a_key_is_as_good_as_its_worst_part() {
-        let best = KeyFacts {
+    fn a_key_is_as_good_as_its_worst_part_and_says_what_the_next_level_needs() {
+        let all = KeyFacts {
             generation: Level::Three,
+            import: Level::Three,
             retention: Level::Three,
             authorization: Level::Three,
             enrolment: Level::Three,
+            service: Level::Three,
         };
-        assert_eq!(best.level().0, Level::Three);
-        let software = KeyFacts {
-            generation: Level::One,
-            retention: Level::One,
-            ..best
+        type Change = fn(&mut KeyFacts);
+        let worst: [(Change, LevelPart); 6] = [
+            (|f| f.generation = Level::One, LevelPart::Generation),
+            (|f| f.import = Level::One, LevelPart::Import),
+            (|f| f.retention = Level::One, LevelPart::Retention),
+            (|f| f.authorization = Level::One, LevelPart::Authorization),
+            (|f| f.enrolment = Level::One, LevelPart::Enrolment),
+            (|f| f.service = Level::One, LevelPart::Service),
+        ];
+        let level3 = health(Level::Three, true, CERTIFICATE);
+        let service = Service::judge(&level3, &policy(Level::Three, Some("sam 1"))).unwrap();
+        assert_eq!(all.level().0, Level::Three);
+        assert!(all.told(&service).needs.is_empty());
+        assert_eq!(all.told(&service).declared.len(), 3);
+        for (change, part) in worst {
+            let mut facts = all;
+            change(&mut facts);
+            assert_eq!(facts.level(), (Level::One, part));
+            let told = facts.told(&service);
+            assert_eq!(told.needs, [requirement(part, Level::Two)]);
+            assert!(told.declared.is_empty());
+        }
+        let two = KeyFacts {
+            service: Level::Two,
+            ..all
         };
-        assert_eq!(software.level(), (Level::One, LevelPart::Generation));
-        let invited = KeyFacts {
-            enrolment: Level::One,
-            authorization: Level::Two,
-            ..best
-        };
-        assert_eq!(invited.level(), (Level::One, LevelPart::Enrolment));
+        let declared = two.told(&service).declared;
+        assert!(declared.iter().all(|d| d.reference == "certificate 1"));
+        assert_eq!(declared.len(), 2);
+    }
+
+    // shows: I-3.5-level-definitions
+    #[test]
+    fn a_key_of_a_level_that_the_service_has_lost_is_not_used() {
+        let level2 = health(Level::Two, true, CERTIFICATE);
+        let now = |ceiling| Service::judge(&level2, &policy(ceiling, None)).unwrap();
+        assert_eq!(now(Level::Two).vouch(Level::Two), Ok(()));
+        let refused = now(Level::Two).vouch(Level::Three);
+        assert_eq!(refused, Err(Reason::Level("I-3.5.1-keygen-L3")));
+        let refused = now(Level::One).vouch(Level::Two);
+        assert_eq!(refused, Err(Reason::Level("I-3.5-level-definitions")));
     }
 }

@@ -18,6 +18,6 @@ pub mod secrets;
 pub mod state;
 pub mod totp;
 
-pub use level::{FactorKind, KeyFacts, Policy};
+pub use level::{Contradiction, FactorKind, KeyFacts, Policy, Service};
 pub use reason::Reason;
 pub use state::ActState;

@@ -12,9 +12,10 @@ use crate::level::FactorKind;
 
 /// What of a passkey matters for levels. No list of attested models is configured, so none counts as attested.
 pub fn kind(passkey: &Passkey) -> FactorKind {
-    FactorKind::Passkey {
-        backup_eligible: passkey.backup_eligible,
-        attested: false,
+    if passkey.backup_eligible {
+        FactorKind::PasskeySynced
+    } else {
+        FactorKind::PasskeyBound
     }
 }
 

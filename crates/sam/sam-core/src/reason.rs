@@ -38,9 +38,6 @@ pub enum Reason {
     /// The act is for a different kind of thing.
     #[error("act of another kind")]
     OtherKind,
-    /// The level's policy doesn't admit the method.
-    #[error("the method doesn't count at this level")]
-    MethodNotAdmitted,
     /// The factor is unknown or another person's.
     #[error("unknown factor, or another person's")]
     ForeignFactor,
@@ -115,7 +112,6 @@ impl Reason {
             Self::NotNow | Self::Lost => Code::NotNow,
             Self::NotApproved
             | Self::OtherKind
-            | Self::MethodNotAdmitted
             | Self::ForeignFactor
             | Self::SealedWrong
             | Self::Passkey(_)
@@ -155,7 +151,6 @@ impl Reason {
             Self::NotNow => Refusal::NotNow,
             Self::NotFound => Refusal::NotFound,
             Self::OtherKind
-            | Self::MethodNotAdmitted
             | Self::ForeignFactor
             | Self::Locked
             | Self::TooManyTries
@@ -181,7 +176,6 @@ impl Reason {
             Self::Used => "used",
             Self::NotApproved => "not-approved",
             Self::OtherKind => "other-kind",
-            Self::MethodNotAdmitted => "method-not-admitted",
             Self::ForeignFactor => "foreign-factor",
             Self::Locked => "locked",
             Self::TooManyTries => "too-many-tries",

@@ -198,13 +198,8 @@ fn packed_attestation_is_by_the_credential_or_kept_as_evidence() {
     let passkey = verify_registration(&rp(), ACT, &registration).unwrap();
     assert_eq!(passkey.attestation, Attestation::Certified);
     // Not on any list, so it lifts nothing.
-    assert!(matches!(
-        sam_core::passkey::kind(&passkey),
-        sam_core::FactorKind::Passkey {
-            attested: false,
-            ..
-        }
-    ));
+    let kind = sam_core::passkey::kind(&passkey);
+    assert_eq!(kind, sam_core::FactorKind::PasskeyBound);
 }
 
 #[test]

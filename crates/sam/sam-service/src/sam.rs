@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use audit_log::{AuditLog, Event};
 use cm_api::CryptoModule;
-use cm_api::rpc::{Empty, Health, Root, RowKey, RowKeyRequest, Status};
+use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
 use sam_core::state::Now;
-use sam_core::{ActState, Reason};
+use sam_core::{ActState, Contradiction, Reason, Service};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
 
@@ -42,7 +42,7 @@ pub struct Inner<C> {
     pub(crate) sealer: Sealer,
     pub(crate) rings: Rings,
     pub(crate) root: Jwk,
-    pub(crate) health: Health,
+    pub(crate) service: Service,
     pub(crate) hashing: Semaphore,
 }
 
@@ -73,6 +73,9 @@ pub enum StartError {
         "the module's root key is not the pinned one: this is another module, or it lost its store"
     )]
     OtherRoot,
+    /// The levels that are configured can't be true.
+    #[error("{0}: correct the declarations, or set policy.ceiling to what is so")]
+    Levels(#[from] Contradiction),
     /// The store.
     #[error("the SAM's store: {0}")]
     Store(#[from] StoreError),
@@ -101,6 +104,7 @@ impl<C: CryptoModule> Sam<C> {
             return Err(StartError::OtherRoot);
         }
         let health = module.call::<Status>(&Empty {}).await?;
+        let service = Service::judge(&health, &config.policy)?;
         let row_key = row_key(&module, &store).await?;
         let sealer = Sealer::new(&row_key, config.tenant.as_str(), random.clone())
             .map_err(|_| StartError::Unusable("the row key has another form"))?;
@@ -117,7 +121,7 @@ impl<C: CryptoModule> Sam<C> {
             sealer,
             rings: Rings::default(),
             root: answered,
-            health,
+            service,
             hashing: Semaphore::new(HASHES_AT_ONCE),
         }));
         sam.record_start().await?;

@@ -83,7 +83,7 @@ fn options(pin: &str) -> Options {
         module: faulty_module(),
         label: "natsuin-drill".to_owned(),
         pin: SecretBytes::from(pin.to_owned()),
-        declared: Level::One,
+        declaration: None,
     }
 }
 

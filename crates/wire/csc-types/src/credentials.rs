@@ -197,6 +197,27 @@ pub struct Credential {
         skip_serializing_if = "Option::is_none"
     )]
     pub lang: Option<String>,
+    /// Level of the key, a member of our own that other clients ignore.
+    #[serde(rename = "jt2aLevel", default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<LevelInfo>,
+}
+
+/// Level of a key under the JT2A Remote Signature Guideline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LevelInfo {
+    /// 1 to 3.
+    pub level: u8,
+    /// Where the key was made and lies, such as `software` or `pkcs11`.
+    pub origin: String,
+    /// The part of the level matrix that holds it down.
+    pub because: String,
+    /// Requirements that the next level would need met.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// Evaluations that the level rests on by the operator's word.
+    #[serde(default)]
+    pub declared: Vec<String>,
 }
 
 /// `key` of a credential.

@@ -200,6 +200,7 @@ impl Stack {
         factors: NewFactors<'_>,
     ) -> anyhow::Result<(core_types::VoucherId, Option<SecretBytes>)> {
         let now = self.clock.now();
+        let with_pin = matches!(factors, NewFactors::PinTotp(_));
         let (jws, voucher, secret) = self.ra.invite(Invitation {
             tenant: self.tenant.clone(),
             person: person.clone(),
@@ -210,7 +211,8 @@ impl Stack {
                 serial_number: format!("DEV-{}", new.login),
             },
             assurance: "development".to_owned(),
-            ceiling: Level::One,
+            // PIN and codes count at level 1 only, and nobody may enrol them above.
+            ceiling: if with_pin { Level::One } else { Level::Two },
             keys: new.keys.to_vec(),
             exp: now.plus(3600),
         })?;
@@ -233,8 +235,10 @@ impl Stack {
             .map(|key| DevCredential {
                 credential_id: key.key.to_string(),
                 algo: key.alg.to_string(),
-                level: key.level.into(),
-                level_because: key.level_because,
+                level: key.level.level.into(),
+                level_because: key.level.because,
+                level_needs: key.level.needs,
+                level_declared: key.level.declared,
                 origin: key.origin,
                 auth_mode: "oauth2code".to_owned(),
             })

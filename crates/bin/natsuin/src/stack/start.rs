@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Clock, Random, TenantId};
+use core_types::{Clock, Level, Random, TenantId};
 use csc_client::ClientCredentials;
 use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
@@ -208,7 +208,14 @@ impl Stack {
             return_prefixes: vec![format!("{ssa_url}/")],
             registration_authorities: vec![ra_key],
             issuers: vec![ca.root().der().to_vec()],
-            policy: Policy::default(),
+            policy: Policy {
+                ceiling: if options.pkcs11.is_some() {
+                    Level::Two
+                } else {
+                    Level::One
+                },
+                ..Policy::default()
+            },
             clients: super::seed::known_clients(),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],

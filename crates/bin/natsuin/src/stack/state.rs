@@ -2,7 +2,7 @@
 //!
 //! A file like this exists in development only. In production clients and signers keep their secrets themselves.
 
-use sam_api::ssa::LevelPart;
+use sam_api::ssa::{Declared, LevelPart};
 use serde::{Deserialize, Serialize};
 use web_ui::Messages;
 
@@ -70,8 +70,17 @@ impl DevCredential {
             LevelPart::Retention => "portal-level-retention",
             LevelPart::Authorization => "portal-level-authorization",
             LevelPart::Enrolment => "portal-level-enrolment",
+            LevelPart::Service => "portal-level-service",
         };
-        format!("{} ({})", m.n(part, self.level.into()), self.origin)
+        let mut references: Vec<_> = self.level_declared.iter().map(|d| &d.reference).collect();
+        references.dedup();
+        let declared = m.t("portal-level-declared");
+        let declared: String = references
+            .iter()
+            .map(|r| format!(" {declared} {r}"))
+            .collect();
+        let level = m.n(part, self.level.into());
+        format!("{level} ({}){declared}", self.origin)
     }
 }
 
@@ -87,6 +96,12 @@ pub struct DevCredential {
     pub level: u8,
     /// Which part of the level matrix holds it down.
     pub level_because: LevelPart,
+    /// Requirements that the next level would need met.
+    #[serde(default)]
+    pub level_needs: Vec<String>,
+    /// What of it rests on the operator's word.
+    #[serde(default)]
+    pub level_declared: Vec<Declared>,
     /// Back end that made and keeps the key, such as `software`.
     pub origin: String,
     /// How the client gets an authorization.

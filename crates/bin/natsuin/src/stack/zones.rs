@@ -132,7 +132,7 @@ impl Kit {
 }
 
 /// The module's back end. A PKCS#11 module gets a token of its own, made at the first start; its PIN lies with the stack's
-/// other secrets. Nobody declared anything for it, so its keys are level 1.
+/// other secrets. It is declared good for level 2 as what it is: a test.
 pub(super) fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
     let Some(module) = &kit.pkcs11 else {
         return Ok(Arc::new(SoftBackend));
@@ -142,7 +142,11 @@ pub(super) fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
         module: module.clone(),
         label: "natsuin-dev".to_owned(),
         pin: SecretBytes::from(core_types::bytes::b64u(pin.expose())),
-        declared: Level::One,
+        declaration: Some(cm_pkcs11::Declaration {
+            level: Level::Two,
+            reference: cm_pkcs11::TEST.to_owned(),
+            device: None,
+        }),
     };
     let opened = Pkcs11Backend::initialise(&options).and_then(|()| Pkcs11Backend::open(&options));
     let opened = opened.map_err(|e| {

@@ -115,6 +115,7 @@ fn the_demonstration_signs_and_shows_table_a1() {
     );
 }
 
+// shows: I-3.5.1-retention-L2
 #[test]
 fn a_key_in_a_pkcs11_token_signs_just_the_same() {
     let places = [
@@ -137,10 +138,13 @@ fn a_key_in_a_pkcs11_token_signs_just_the_same() {
         .args(["demo", "--json", "--pkcs11", module, "--out"]);
     let (code, shown) = json(demo.arg(dir.path().join("out")));
     assert_eq!((code, &shown["ok"]), (0, &Value::Bool(true)), "{shown}");
-    assert_eq!(
-        shown["results"][0]["level"], 1,
-        "nobody declared more for this token"
-    );
+    let result = &shown["results"][0];
+    assert_eq!(result["level"], 2, "{result}");
+    let declared = result["level_declared"].as_array().unwrap();
+    assert_eq!(declared.len(), 2, "making and keeping");
+    for declared in declared {
+        assert_eq!(declared["reference"], "test, not evaluated", "{result}");
+    }
     assert!(
         std::fs::read_dir(&tokens).unwrap().count() > 0,
         "the key lies in the token"

@@ -218,7 +218,7 @@ fn token() -> Pkcs11Backend {
         module: softhsm::childs_library().unwrap(),
         label: "natsuin-story".to_owned(),
         pin: SecretBytes::from("12345678".to_owned()),
-        declared: Level::One,
+        declaration: None,
     };
     Pkcs11Backend::initialise(&options).unwrap();
     Pkcs11Backend::open(&options).unwrap()

@@ -142,13 +142,9 @@ impl<C: CryptoModule> Sam<C> {
                 }
         });
         let factor = factor.ok_or(Reason::ForeignFactor)?;
-        if !self
-            .config
-            .policy
-            .admits(act.body.level, factor.body.kind())
-        {
-            return Err(Reason::MethodNotAdmitted.into());
-        }
+        let policy = &self.config.policy;
+        policy.check(act.body.level, factor.body.kind())?;
+        self.service.vouch(act.body.level)?;
         Ok(Loaded { act, factor, now })
     }
 

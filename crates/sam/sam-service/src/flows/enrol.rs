@@ -10,7 +10,7 @@ use sam_core::enrol::{
 use sam_core::evidence::{Enrolment, Evidence};
 use sam_core::passkey::verify_registration;
 use sam_core::state::Subject;
-use sam_core::{ActState, Policy, Reason, pin, totp};
+use sam_core::{ActState, FactorKind, Policy, Reason, pin, totp};
 use sap::enrol::{PasskeyRegistration, SealedEnrolment};
 use sap::messages::{
     Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
@@ -210,13 +210,9 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::Malformed.into());
         }
         let methods = policy.enrolment_methods(ceiling);
-        let pin_refused = !methods.contains(&Method::PinTotp);
-        if pin_refused
-            && factors
-                .iter()
-                .any(|f| matches!(f.body, FactorBody::PinTotp(_)))
-        {
-            return Err(Reason::MethodNotAdmitted.into());
+        let with_pin = |f: &Factor| matches!(f.body, FactorBody::PinTotp(_));
+        if !methods.contains(&Method::PinTotp) && factors.iter().any(with_pin) {
+            policy.check(ceiling, FactorKind::PinTotp)?;
         }
         Ok(factors)
     }

@@ -30,7 +30,8 @@ impl<C: CryptoModule> Sam<C> {
             Ok(statement) => Ok(AboutAnswer {
                 sam: self.config.sam.clone(),
                 statement,
-                ceiling: self.health.ceiling,
+                ceiling: self.service.ceiling,
+                declared: self.service.declared.clone(),
                 max_items: u32::try_from(sap::act::MAX_ITEMS).unwrap_or(u32::MAX),
             }),
             Err(failed) => Err(self.explain(&failed).await.to_ssa()),
@@ -118,12 +119,7 @@ impl<C: CryptoModule> Sam<C> {
         alg: KeyAlg,
     ) -> Result<(), Failed> {
         let voucher = &row.body;
-        let facts = KeyFacts {
-            generation: self.health.ceiling,
-            retention: self.health.ceiling,
-            authorization: enrolled.authorization,
-            enrolment: voucher.ceiling(),
-        };
+        let facts = KeyFacts::generated(&self.service, enrolled.authorization, voucher.ceiling());
         let (level, _) = facts.level();
         let epoch = self.epoch().await?;
         let created = self
@@ -270,8 +266,22 @@ impl<C: CryptoModule> Sam<C> {
         let mut tx = self.store.read("keys").await?;
         let rows =
             rows::by_owner::<KeyRecord>(&mut tx, &self.sealer, request.person.as_str()).await?;
-        let keys = rows.into_iter().map(|r| info(r.body)).collect();
+        let keys = rows.into_iter().map(|r| self.info(r.body)).collect();
         Ok(KeysAnswer { keys })
+    }
+
+    fn info(&self, key: KeyRecord) -> KeyInfo {
+        KeyInfo {
+            key: key.key,
+            alg: key.alg,
+            state: key.state,
+            subject: key.record.subject,
+            spki: key.spki,
+            chain: key.chain,
+            level: key.facts.told(&self.service),
+            origin: key.origin,
+            created: key.created,
+        }
     }
 }
 
@@ -280,20 +290,4 @@ fn key_act(voucher: &Voucher) -> Digest32 {
         .enrolled
         .as_ref()
         .map_or(Digest32([0; 32]), |e| e.act)
-}
-
-fn info(key: KeyRecord) -> KeyInfo {
-    let (level, level_because) = key.facts.level();
-    KeyInfo {
-        key: key.key,
-        alg: key.alg,
-        state: key.state,
-        subject: key.record.subject,
-        spki: key.spki,
-        chain: key.chain,
-        level,
-        level_because,
-        origin: key.origin,
-        created: key.created,
-    }
 }

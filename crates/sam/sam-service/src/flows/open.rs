@@ -68,6 +68,7 @@ impl<C: CryptoModule> Sam<C> {
         let epoch = self.epoch().await?;
         let ring = self.ring(epoch, time).await?;
         let (level, _) = key.facts.level();
+        self.service.vouch(level)?;
         let content = self.content(&request.body, &key, &person, level);
         let (sam, random) = (self.clone(), self.random.clone());
         let (seen, service) = (request.version, request.body.service);

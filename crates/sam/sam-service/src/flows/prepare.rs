@@ -137,6 +137,7 @@ impl<C: CryptoModule> Sam<C> {
         if !key.is_active() {
             return Err(Reason::KeyNotActive.into());
         }
+        self.service.vouch(key.facts.level().0)?;
         let certificate = key.chain.first().cloned().unwrap_or_default();
         let asked = request.items;
         let small = asked.len() <= MANY;

@@ -100,6 +100,7 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::NotFound.into());
         }
         *seen = Some((found.digest, found.person.clone()));
+        self.service.vouch(found.act.level)?;
         let asked = Asked {
             grant,
             client: &request.client,

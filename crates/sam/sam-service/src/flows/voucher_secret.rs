@@ -6,11 +6,10 @@ use core_types::{Digest32, SecretBytes};
 use jose::JweContext;
 use sam_core::enrol::{MAX_VOUCHER_TRIES, Seed, Voucher};
 use sam_core::state::{Now, Subject};
-use sam_core::{ActState, Reason, secrets, totp};
+use sam_core::{ActState, FactorKind, Reason, secrets, totp};
 use sap::TYP_SEED;
 use sap::enrol::{SealedEnrolment, SealedSeed};
 use sap::messages::{EnrolSeedAnswer, EnrolSeedRequest};
-use sap::proof::Method;
 use store_kit::{Tx, transaction};
 
 use crate::failed::Failed;
@@ -33,11 +32,8 @@ impl<C: CryptoModule> Sam<C> {
         self.open_secret(request.act, &request.sealed, &loaded)
             .await?;
         let ceiling = loaded.voucher.body.ceiling();
-        let admitted = self
-            .config
-            .policy
-            .enrolment_methods(ceiling)
-            .contains(&Method::PinTotp);
+        let policy = &self.config.policy;
+        let admitted = policy.check(ceiling, FactorKind::PinTotp);
         let mut bytes = vec![0; totp::SEED];
         self.random.fill(&mut bytes);
         let seed = SecretBytes::new(bytes);
@@ -63,7 +59,7 @@ impl<C: CryptoModule> Sam<C> {
                 tries: 0,
                 ..current.voucher.body.clone()
             };
-            let fresh = admitted && next.seed.as_ref().is_none_or(|s| s.act != request.act);
+            let fresh = admitted.is_ok() && next.seed.as_ref().is_none_or(|s| s.act != request.act);
             if fresh {
                 next.seed = Some(Seed {
                     act: request.act,
@@ -74,9 +70,9 @@ impl<C: CryptoModule> Sam<C> {
             Ok::<_, Failed>(fresh)
         })
         .and_then(|fresh| match (admitted, fresh) {
-            (false, _) => Err(Reason::MethodNotAdmitted.into()),
-            (true, false) => Err(Reason::Used.into()),
-            (true, true) => Ok(EnrolSeedAnswer { sealed }),
+            (Err(reason), _) => Err(reason.into()),
+            (Ok(()), false) => Err(Reason::Used.into()),
+            (Ok(()), true) => Ok(EnrolSeedAnswer { sealed }),
         })
     }
 

@@ -178,7 +178,7 @@ async fn invitations_come_from_a_registered_ra_or_stay_at_level_one() {
         assert_eq!(stolen.code, SapRefusalCode::Refused);
         let keys = world.certify(&invite.voucher).await;
         let made = keys.iter().find(|k| k.key != victim.keys[0].key).unwrap();
-        assert_eq!(made.level, Level::One);
+        assert_eq!(made.level.level, Level::One);
 
         // Used ids, wrong tenants, too long lives.
         let mut again = invite.clone();

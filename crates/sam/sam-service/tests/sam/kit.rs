@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cm_core::backend::Backend;
 use cm_core::{Module, ModuleConfig, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
@@ -93,6 +94,11 @@ pub fn subject(name: &str) -> Subject {
 
 impl World {
     pub async fn on(store: TestStore) -> Self {
+        Self::with(store, Arc::new(SoftBackend), Policy::default()).await
+    }
+
+    /// As [`Self::on`], with another module and policy.
+    pub async fn with(store: TestStore, backend: Arc<dyn Backend>, policy: Policy) -> Self {
         let clock = Arc::new(ManualClock::at(START));
         let random = Arc::new(SystemRandom);
         let dir = tempfile::tempdir().unwrap();
@@ -102,7 +108,7 @@ impl World {
         let root_secret = RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap();
         let module = Module::start(
             ModuleConfig::new("sam.test", "cm-1", 1_000_000),
-            Arc::new(SoftBackend),
+            backend,
             cm_store.store.clone(),
             &root_secret,
             clock.clone(),
@@ -123,7 +129,7 @@ impl World {
             return_prefixes: vec![RETURN.into()],
             registration_authorities: vec![ra.public_key().clone()],
             issuers: vec![ca.root().der().to_vec()],
-            policy: Policy::default(),
+            policy,
             clients: [(
                 client(),
                 KnownClient {

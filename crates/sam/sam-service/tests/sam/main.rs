@@ -5,6 +5,7 @@ mod cm;
 mod enrolment;
 mod flow;
 mod kit;
+mod levels;
 mod model;
 mod once;
 mod pins;

@@ -7,10 +7,10 @@ use axum::response::Response;
 use core_types::UnixTime;
 use core_types::bytes::b64;
 use csc_types::{
-    AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, ListRequest,
-    ListResponse, algo_list,
+    AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, LevelInfo,
+    ListRequest, ListResponse, algo_list,
 };
-use sam_api::ssa::{self, KeyState};
+use sam_api::ssa::{self, KeyState, LevelPart};
 
 use super::refusals::{Fault, of_keys};
 use super::{answer, bearer, refused, whole};
@@ -148,6 +148,28 @@ fn describe(
         scal: "2".to_owned(),
         multisign: most,
         lang: None,
+        level: Some(level(key)),
+    }
+}
+
+fn level(key: &ssa::KeyInfo) -> LevelInfo {
+    let because = match key.level.because {
+        LevelPart::Generation => "generation",
+        LevelPart::Import => "import",
+        LevelPart::Retention => "retention",
+        LevelPart::Authorization => "authorization",
+        LevelPart::Enrolment => "enrolment",
+        LevelPart::Service => "service",
+    };
+    let declared = key.level.declared.iter().map(|d| d.reference.clone());
+    let mut declared: Vec<_> = declared.collect();
+    declared.dedup();
+    LevelInfo {
+        level: key.level.level.into(),
+        origin: key.origin.clone(),
+        because: because.to_owned(),
+        needs: key.level.needs.clone(),
+        declared,
     }
 }
 

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use core_types::VoucherId;
-use sam_api::ssa::{KeyInfo, KeyState, LevelPart};
+use sam_api::ssa::{KeyInfo, KeyLevel, KeyState, LevelPart};
 use web_ui::{Arg, Messages};
 
 use super::{Content, Trouble, Visit, found, go, login, show, sorry};
@@ -41,6 +41,10 @@ struct Card {
     left: String,
     because: String,
     higher: String,
+    /// Requirements of the next level that aren't met, as the catalogue names them.
+    needs: String,
+    /// Evaluations that the level rests on by the operator's word.
+    declared: Vec<String>,
     origin: String,
     made: String,
 }
@@ -105,14 +109,15 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
     let left = days
         .filter(|days| (0..60).contains(days))
         .map(i64::unsigned_abs);
-    let because = match key.level_because {
+    let because = match key.level.because {
         LevelPart::Generation => "portal-level-generation",
         LevelPart::Import => "portal-level-import",
         LevelPart::Retention => "portal-level-retention",
         LevelPart::Authorization => "portal-level-authorization",
         LevelPart::Enrolment => "portal-level-enrolment",
+        LevelPart::Service => "portal-level-service",
     };
-    let level = u64::from(u8::from(key.level));
+    let level = u64::from(u8::from(key.level.level));
     let higher = match level {
         1 => words.t("level-2-needs"),
         2 => words.t("portal-level-3-needs"),
@@ -137,6 +142,8 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
             .unwrap_or_default(),
         because: words.f(because, &[("n", Arg::Num(level))]),
         higher,
+        needs: key.level.needs.join(", "),
+        declared: declared(&key.level),
         origin: match key.origin.as_str() {
             "software" => words.t("portal-key-origin-software"),
             "pkcs11" => words.t("portal-key-origin-hsm"),
@@ -144,6 +151,17 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
         },
         made: words.date(key.created),
     }
+}
+
+/// The references, each once.
+fn declared(level: &KeyLevel) -> Vec<String> {
+    let mut references: Vec<_> = level
+        .declared
+        .iter()
+        .map(|d| web_ui::clean(&d.reference))
+        .collect();
+    references.dedup();
+    references
 }
 
 /// `GET /enrol/{voucher}`: on to the SIC page, if the SSA can send there.

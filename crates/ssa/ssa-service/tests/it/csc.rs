@@ -304,6 +304,13 @@ async fn a_credential_has_every_member_that_clients_insist_on() {
         (&one["SCAL"], &one["multisign"]),
         (&json!("2"), &json!(10_000))
     );
+    assert_eq!(
+        one["jt2aLevel"],
+        json!({
+            "level": 1, "origin": "software", "because": "retention",
+            "needs": ["I-3.5.1-retention-L2"], "declared": []
+        })
+    );
     let cert = &one["cert"];
     assert_eq!(cert["certificates"].as_array().map(Vec::len), Some(2));
     assert_eq!(

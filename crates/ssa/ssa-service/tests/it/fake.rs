@@ -72,8 +72,12 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
         },
         spki: B64(vec![1]),
         chain: vec![certificate(name), certificate("CA")],
-        level: Level::One,
-        level_because: LevelPart::Retention,
+        level: KeyLevel {
+            level: Level::One,
+            because: LevelPart::Retention,
+            needs: vec!["I-3.5.1-retention-L2".to_owned()],
+            declared: Vec::new(),
+        },
         origin: "software".to_owned(),
         created: UnixTime(1_800_000_000),
     }
@@ -102,6 +106,7 @@ impl SamPort for FakeSam {
                 sam: "sam".to_owned(),
                 statement: "s".to_owned(),
                 ceiling: Level::One,
+                declared: Vec::new(),
                 max_items: MAX_ITEMS,
             })
         })
