@@ -58,8 +58,11 @@ async function person(name, options) {
 
 const submit = (page) => page.locator('.actions button[type=submit]').first().click();
 
-/** Signs up at the portal with the login name `login`; ends on the SIC's enrolment page. Returns the login's seed. */
-async function signUp({ page, look }, invitation, login) {
+/**
+ * Signs up at the portal with the login name `login`, with a login passkey or without; ends on the SIC's enrolment page.
+ * Returns the login's seed.
+ */
+async function signUp({ page, look }, invitation, login, passkey) {
   await page.goto(invitation);
   await look('invitation');
   await page.locator('.actions a.button').click();
@@ -72,12 +75,28 @@ async function signUp({ page, look }, invitation, login) {
   await look('login-app');
   await page.fill('#code', totp(seed));
   await submit(page);
+  await page.locator('#make-login-passkey').waitFor();
+  await look('login-passkey');
+  if (passkey) await pressWhenReady(page, '#make-login-passkey');
+  else await page.locator('#later').click();
   await page.waitForURL(`${ready.sic}/e**`);
   return seed;
 }
 
+/** Presses a passkey button after the challenge has come. */
+async function pressWhenReady(page, button) {
+  await page.locator('input[name=challenge]:not([value=""])').waitFor({ state: 'attached' });
+  await page.locator(button).click();
+}
+
+async function logOut({ page }) {
+  await page.goto(`${ready.portal}/security`);
+  await page.locator('form[action="/logout"] button').click();
+  await page.waitForURL(`${ready.portal}/`);
+}
+
 /** Uploads the file at the e-contract page and goes to the approval page. */
-async function toApproval({ page, look }) {
+async function toApproval({ page, look }, logIn) {
   await page.goto(ready.sca);
   await page.setInputFiles('#file', pdf);
   await look('upload');
@@ -86,7 +105,8 @@ async function toApproval({ page, look }) {
   await look('document');
   await submit(page);
   await page.waitForURL((url) => url.href.startsWith(ready.portal) || url.href.startsWith(`${ready.sic}/a`));
-  if (page.url().startsWith(ready.portal)) {
+  if (logIn) await logIn();
+  else if (page.url().startsWith(ready.portal)) {
     await look('consent');
     await page.locator('button[value=yes]').click();
   }
@@ -107,13 +127,15 @@ async function result({ page, look }, file) {
 {
   const her = await person('ja-phone', { locale: 'ja-JP', viewport: { width: 390, height: 844 } });
   const { page, look } = her;
-  await signUp(her, ready.invitations[0], 'michiko');
+  await signUp(her, ready.invitations[0], 'michiko', true);
+  assert.deepEqual((await her.passkeys()).map((p) => p.rpId), ['localhost']);
   await page.locator('#make-passkey').waitFor();
   await look('enrol');
   await page.locator('#make-passkey').click();
   await page.waitForURL(`${ready.portal}/**`);
   await look('keys');
-  assert.equal((await her.passkeys())[0].rpId, 'sic.localhost');
+  // Two passkeys on purpose: one for the portal, one for the approval page.
+  assert.deepEqual((await her.passkeys()).map((p) => p.rpId).sort(), ['localhost', 'sic.localhost']);
 
   // A look-alike of the SIC page on the portal's origin is not offered the signing passkey.
   const offered = await page.evaluate(async () => {
@@ -127,7 +149,13 @@ async function result({ page, look }, file) {
   });
   assert.equal(offered, 'SecurityError');
 
-  await toApproval(her);
+  // She logs out, and the application's request brings her back in with the login passkey.
+  await logOut(her);
+  await toApproval(her, async () => {
+    await page.locator('#passkey').waitFor();
+    await look('login');
+    await pressWhenReady(page, '#passkey');
+  });
   const approval = page.url();
   // The page that approves refuses to be framed.
   assert.match(her.policies.get(approval.split('#')[0]), /frame-ancestors 'none'/);
@@ -155,7 +183,7 @@ async function result({ page, look }, file) {
 {
   const him = await person('en-desktop', { locale: 'en-GB', viewport: { width: 1280, height: 900 } });
   const { page, look } = him;
-  await signUp(him, ready.invitations[1], 'robert');
+  const login = await signUp(him, ready.invitations[1], 'robert', false);
   await page.locator('#use-pin').click();
   const seed = (await page.locator('#seed').innerText()).replace(/\s/g, '');
   await page.fill('#pin', 'a long signing pin');
@@ -171,6 +199,33 @@ async function result({ page, look }, file) {
   await look('approve-pin');
   await page.locator('#approve').click();
   await result(him, 'signed-en.pdf');
+
+  // Without a login passkey he logs in with password and code, adds one, names it, logs in with it, and removes it.
+  await logOut(him);
+  await page.goto(`${ready.portal}/login?next=/security`);
+  await page.fill('#name', 'robert');
+  await page.fill('#password', 'correct horse battery');
+  await page.fill('#code', totp(login, 1));
+  await submit(page);
+  await page.waitForURL(`${ready.portal}/security`);
+  await page.fill('#new-name', 'Office PC');
+  await look('security-empty');
+  await pressWhenReady(page, '#make-login-passkey');
+  await page.locator('#passkey-1').waitFor();
+  assert.equal(await page.locator('#passkey-1').innerText(), 'Office PC');
+  await look('security');
+  await logOut(him);
+  await page.goto(`${ready.portal}/login`);
+  await pressWhenReady(page, '#passkey');
+  await page.waitForURL(`${ready.portal}/keys`);
+  await page.goto(`${ready.portal}/security`);
+  await page.locator('details', { hasText: 'Remove' }).last().locator('summary').click();
+  await look('security-remove');
+  await page.locator('form[action$="/remove"] button').click();
+  await page.locator('.empty').waitFor();
+  // The browser was told: it offers the passkey no more.
+  await page.waitForFunction(() => document.readyState === 'complete');
+  assert.deepEqual(await him.passkeys(), []);
   assert.deepEqual(him.complaints.filter((c) => !c.includes('status of 4')), [], 'the browser has nothing to complain of');
 }
 

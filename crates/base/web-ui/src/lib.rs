@@ -16,4 +16,4 @@ pub use lang::Lang;
 pub use messages::{Arg, Messages};
 pub use page::{NavLink, Page};
 pub use show::{clean, group4, isolate, middle};
-pub use statics::{css, css_path, static_router};
+pub use statics::{Script, css, css_path, static_router};

@@ -48,6 +48,31 @@ pub fn static_router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         )
 }
 
+/// A script module of a surface: its name without ending, and its text.
+#[derive(Debug, Clone, Copy)]
+pub struct Script {
+    /// Such as `passkey`.
+    pub name: &'static str,
+    /// The module.
+    pub text: &'static str,
+}
+
+impl Script {
+    /// Its address, with the beginning of its SHA-256 in the name.
+    pub fn path(&self) -> String {
+        format!("/static/{}.{}.mjs", self.name, tag(self.text))
+    }
+
+    /// Serves it there, immutable.
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let text = self.text;
+        let serve = get(move |headers: HeaderMap| async move {
+            file(&headers, text, "text/javascript", true)
+        });
+        Router::new().route(&self.path(), serve)
+    }
+}
+
 fn file(request: &HeaderMap, text: &'static str, kind: &'static str, immutable: bool) -> Response {
     let etag = format!("\"{}\"", tag(text));
     let cache = if immutable {

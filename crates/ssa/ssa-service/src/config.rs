@@ -57,6 +57,15 @@ impl Config {
                 )));
             }
         }
+        // Passkeys belong to a host and to what lies below it: on the approval page's host, or below it, the portal could
+        // ask for the passkeys that sign.
+        if let (Some(own), Some(sic)) = (host(&self.base_url), host(&self.sic_url))
+            && (own == sic || own.ends_with(&format!(".{sic}")))
+        {
+            return Err(trouble(format!(
+                "base_url lies on the host of sic_url or below it: {own}"
+            )));
+        }
         if self.key.len() != 32 {
             return Err(trouble("the SSA's key is not 32 bytes long".to_owned()));
         }
@@ -77,6 +86,10 @@ fn trouble(what: String) -> Trouble {
     Trouble::new("bad-config", what, remedy)
 }
 
+fn host(text: &str) -> Option<String> {
+    Some(Url::parse(text).ok()?.host_str()?.to_owned())
+}
+
 fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text
@@ -86,6 +99,31 @@ fn is_origin(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // shows: T-USE-SAP-BYPASS
+    #[test]
+    fn the_portal_never_shares_the_approval_pages_host() {
+        let config = |base: &str, sic: &str| Config {
+            base_url: base.to_owned(),
+            sic_url: sic.to_owned(),
+            name: "n".to_owned(),
+            region: "JP".to_owned(),
+            tenant: TenantId::parse("t").unwrap(),
+            development: false,
+            key: SecretBytes::new(vec![1; 32]),
+            password_cost: PasswordCost::default(),
+        };
+        let sic = "https://sign.example";
+        assert!(config("https://portal.example", sic).check().is_ok());
+        assert!(config("https://mysign.example", sic).check().is_ok());
+        for bad in [
+            sic,
+            "https://sign.example:8443",
+            "https://portal.sign.example",
+        ] {
+            assert!(config(bad, sic).check().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn only_origins_are_taken() {

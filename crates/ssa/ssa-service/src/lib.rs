@@ -15,6 +15,7 @@ mod flow;
 mod keys;
 mod oauth;
 mod pages;
+mod passkeys;
 mod password;
 mod port;
 mod schema;

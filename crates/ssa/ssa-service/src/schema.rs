@@ -6,11 +6,18 @@ use store_kit::{Migration, Migrations};
 /// Migrations of the SSA's own tables.
 pub(crate) const TABLES: Migrations = Migrations {
     component: "ssa",
-    steps: &[Migration {
-        name: "0001-accounts-and-grants",
-        sqlite: SQLITE,
-        postgres: POSTGRES,
-    }],
+    steps: &[
+        Migration {
+            name: "0001-accounts-and-grants",
+            sqlite: SQLITE,
+            postgres: POSTGRES,
+        },
+        Migration {
+            name: "0002-login-passkeys",
+            sqlite: PASSKEYS_SQLITE,
+            postgres: PASSKEYS_POSTGRES,
+        },
+    ],
 };
 
 // `version` is there for compare-and-swap; `exp` and the like are UTC seconds.
@@ -60,3 +67,36 @@ macro_rules! tables {
 
 const SQLITE: &str = tables!("INTEGER", "BLOB", " STRICT");
 const POSTGRES: &str = tables!("BIGINT", "BYTEA", "");
+
+// `record` is sealed for its row and its person: whoever can write here can't give somebody another passkey.
+macro_rules! passkeys {
+    ($int:literal, $blob:literal, $end:literal) => {
+        concat!(
+            "CREATE TABLE ssa_passkey (
+                id TEXT PRIMARY KEY, person TEXT NOT NULL, name TEXT NOT NULL, record ",
+            $blob,
+            " NOT NULL,
+                created ",
+            $int,
+            " NOT NULL, used ",
+            $int,
+            ", version ",
+            $int,
+            " NOT NULL)",
+            $end,
+            ";
+            CREATE INDEX ssa_passkey_person ON ssa_passkey (person);
+            CREATE TABLE ssa_challenge (
+                id TEXT PRIMARY KEY, browser TEXT NOT NULL, ceremony TEXT NOT NULL, exp ",
+            $int,
+            " NOT NULL)",
+            $end,
+            ";
+            CREATE INDEX ssa_challenge_exp ON ssa_challenge (exp);
+            CREATE INDEX ssa_session_person ON ssa_session (person);"
+        )
+    };
+}
+
+const PASSKEYS_SQLITE: &str = passkeys!("INTEGER", "BLOB", " STRICT");
+const PASSKEYS_POSTGRES: &str = passkeys!("BIGINT", "BYTEA", "");

@@ -12,6 +12,9 @@ pub(crate) const IDLE: i64 = 30 * 60;
 /// A session ends after this long in any case, in seconds.
 pub(crate) const LIFE: i64 = 8 * 60 * 60;
 
+/// A login counts as just now for this long, in seconds.
+const RECENT: i64 = 5 * 60;
+
 /// A browser, known by its cookie; who is logged in there is another question.
 #[derive(Debug, Clone)]
 pub(crate) struct Browser(SecretText);
@@ -88,6 +91,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether the person proved who they are just now; changing how they log in needs that.
+    pub(crate) fn is_recent(&self, now: UnixTime) -> bool {
+        now < self.created.plus(RECENT)
+    }
+
     /// Once a minute is often enough to know whether somebody is idle.
     pub(crate) fn wants_touch(&self, now: UnixTime) -> bool {
         now > self.seen.plus(60)
@@ -154,6 +162,32 @@ pub(crate) async fn end(tx: &mut Tx, browser: &Browser) -> Result<(), StoreError
     tx.execute(sql("DELETE FROM ssa_session WHERE id = $1").bind(&id))
         .await
         .map(drop)
+}
+
+/// Ends all sessions of a person but this one. Answers how many.
+pub(crate) async fn end_others(tx: &mut Tx, session: &Session) -> Result<u64, StoreError> {
+    let consents = "DELETE FROM ssa_consent WHERE session IN \
+                    (SELECT id FROM ssa_session WHERE person = $1 AND id <> $2)";
+    let person = session.person.as_str();
+    tx.execute(sql(consents).bind(person).bind(&session.id))
+        .await?;
+    let others = "DELETE FROM ssa_session WHERE person = $1 AND id <> $2";
+    tx.execute(sql(others).bind(person).bind(&session.id)).await
+}
+
+/// Live sessions of a person.
+pub(crate) async fn count(
+    tx: &mut Tx,
+    person: &PersonId,
+    now: UnixTime,
+) -> Result<i64, StoreError> {
+    let query =
+        "SELECT COUNT(*) AS n FROM ssa_session WHERE person = $1 AND created > $2 AND seen > $3";
+    let query = sql(query)
+        .bind(person.as_str())
+        .bind(now.plus(-LIFE).0)
+        .bind(now.plus(-IDLE).0);
+    tx.fetch_one(query).await?.int("n")
 }
 
 /// Remembers for this session that its person let the client see their keys.

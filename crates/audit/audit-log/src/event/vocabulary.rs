@@ -497,6 +497,24 @@ events! {
         /// Until when.
         until: UnixTime,
     }
+    /// A way to log in was added.
+    LoginMethodAdded = "login.method-added", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Method.
+        method: Code,
+        /// Digest of the credential's id.
+        id: Digest32,
+    }
+    /// A way to log in was removed.
+    LoginMethodRemoved = "login.method-removed", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Method.
+        method: Code,
+        /// Digest of the credential's id.
+        id: Digest32,
+    }
     /// Somebody logged out, or the session ended.
     LoggedOut = "login.ended", Success, by(person person), about(one person) {
         /// Person.

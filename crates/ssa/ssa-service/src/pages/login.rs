@@ -9,6 +9,7 @@ use serde::Deserialize;
 use store_kit::{StoreError, transaction};
 use web_ui::{Arg, Messages};
 
+use super::passkey::SCRIPT;
 use super::{Content, Trouble, Visit, go, own_form, show, sorry, source, with_cookie};
 use crate::flow::{self, Flow};
 use crate::session::{self, Browser};
@@ -29,6 +30,8 @@ struct LoginView {
     why: String,
     /// What was wrong.
     error: String,
+    /// This site offers passkeys.
+    passkeys: bool,
 }
 
 #[derive(Template)]
@@ -78,8 +81,9 @@ pub(super) async fn page(
         flow: String::new(),
         next: allowed(&wanted.next).to_owned(),
         name: String::new(),
-        why: String::new(),
+        why: why_page(&visit, &wanted.next),
         error: String::new(),
+        passkeys: ssa.relying_party().is_some(),
     };
     let page = show_login(&ssa, &visit, &view, Vec::new());
     if fresh {
@@ -98,11 +102,11 @@ pub(super) fn known_or_new(ssa: &Ssa, visit: &Visit) -> (Browser, bool) {
 }
 
 /// Pages that a login may lead to: our own, by name.
-fn allowed(next: &str) -> &str {
+pub(super) fn allowed(next: &str) -> &str {
     let plain = next
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
-    let known = ["/keys", "/enrolled/", "/enrol/"]
+    let known = ["/keys", "/security", "/enrolled/", "/enrol/"]
         .iter()
         .any(|start| next.starts_with(start));
     if plain && known { next } else { "" }
@@ -116,6 +120,8 @@ pub(super) fn first(next: &str) -> Response {
 fn show_login(ssa: &Ssa, visit: &Visit, view: &LoginView, leads: Vec<String>) -> Response {
     let body = view.render().unwrap_or_default();
     let title = view.m.t("portal-login-title");
+    let script = SCRIPT.path();
+    let scripts = [script.as_str()];
     let status = if view.error.is_empty() {
         StatusCode::OK
     } else {
@@ -125,9 +131,18 @@ fn show_login(ssa: &Ssa, visit: &Visit, view: &LoginView, leads: Vec<String>) ->
         leads,
         status,
         switch: view.error.is_empty(),
+        scripts: if view.passkeys { &scripts } else { &[] },
         ..Content::new(&title, &body)
     };
     show(ssa, visit, content)
+}
+
+/// Why somebody who may be logged in is asked again.
+fn why_page(visit: &Visit, next: &str) -> String {
+    match allowed(next) {
+        "/security" => visit.words().t("portal-login-again"),
+        _ => String::new(),
+    }
 }
 
 /// The login page of an authorization.
@@ -147,6 +162,7 @@ pub(crate) async fn for_flow(
         name: String::new(),
         why,
         error: String::new(),
+        passkeys: ssa.relying_party().is_some(),
     };
     Ok(show_login(ssa, visit, &view, leads(ssa, flow)))
 }
@@ -238,17 +254,8 @@ async fn submitted(
     if !own_form(ssa, headers, browser, &form.token) {
         return Ok(sorry(ssa, visit, Trouble::ForeignForm));
     }
-    let flow = match form.flow.is_empty() {
-        true => None,
-        false => {
-            let mut tx = ssa.store().read("flow").await?;
-            let found = flow::find(&mut tx, &form.flow, &browser.id(), ssa.now()).await?;
-            drop(tx);
-            let Some(found) = found else {
-                return Ok(sorry(ssa, visit, Trouble::LinkExpired));
-            };
-            Some(found)
-        }
+    let Some(to) = Destination::find(ssa, browser, form.flow, form.next).await? else {
+        return Ok(sorry(ssa, visit, Trouble::LinkExpired));
     };
     // A new cookie for the session: one that was planted before the login is worth nothing after it.
     let fresh = Browser::new(crypt::draw(ssa.random()));
@@ -260,7 +267,7 @@ async fn submitted(
     let words = visit.words();
     let error = match ssa.log_in(login, &fresh).await? {
         LoginOutcome::In => {
-            let next = entered(ssa, browser, &fresh, flow, &form.flow, &form.next).await?;
+            let next = arrive(ssa, browser, &fresh, to).await?;
             return Ok(with_cookie(ssa, go(&next), &fresh));
         }
         LoginOutcome::Wrong => words.t("portal-login-wrong"),
@@ -269,39 +276,75 @@ async fn submitted(
             words.n("portal-login-wait", minutes)
         }
     };
-    let why = match &flow {
+    back_to_login(ssa, visit, browser, to, form.name, error).await
+}
+
+/// What a login is for: an authorization, or a page of ours.
+pub(super) struct Destination {
+    flow: Option<Flow>,
+    handle: String,
+    next: String,
+}
+
+impl Destination {
+    /// `None` when the authorization isn't there, or not in this browser.
+    pub(super) async fn find(
+        ssa: &Ssa,
+        browser: &Browser,
+        handle: String,
+        next: String,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut flow = None;
+        if !handle.is_empty() {
+            let mut tx = ssa.store().read("flow").await?;
+            flow = flow::find(&mut tx, &handle, &browser.id(), ssa.now()).await?;
+            if flow.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Self { flow, handle, next }))
+    }
+}
+
+/// The login page again, with what was wrong.
+pub(super) async fn back_to_login(
+    ssa: &Ssa,
+    visit: &Visit,
+    browser: &Browser,
+    to: Destination,
+    name: String,
+    error: String,
+) -> Result<Response, StoreError> {
+    let next = allowed(&to.next).to_owned();
+    let why = match &to.flow {
         Some(flow) => why(ssa, visit, flow).await?,
-        None => String::new(),
+        None => why_page(visit, &next),
     };
+    let leads = to.flow.as_ref().map(|flow| leads(ssa, flow));
     let view = LoginView {
-        m: words,
+        m: visit.words(),
         token: browser.form_token(),
-        flow: form.flow,
-        next: allowed(&form.next).to_owned(),
-        name: form.name,
+        flow: to.handle,
+        next,
+        name,
         why,
         error,
+        passkeys: ssa.relying_party().is_some(),
     };
-    let leads = flow
-        .as_ref()
-        .map(|flow| leads(ssa, flow))
-        .unwrap_or_default();
-    Ok(show_login(ssa, visit, &view, leads))
+    Ok(show_login(ssa, visit, &view, leads.unwrap_or_default()))
 }
 
 /// The authorization follows its browser to the new cookie. Answers where to go.
-async fn entered(
+pub(super) async fn arrive(
     ssa: &Ssa,
     old: &Browser,
     fresh: &Browser,
-    flow: Option<Flow>,
-    handle: &str,
-    next: &str,
+    to: Destination,
 ) -> Result<String, StoreError> {
     let now = ssa.now();
     transaction!(ssa.store(), "entered", |tx| {
         session::end(tx, old).await?;
-        if let Some(mut flow) = flow.clone() {
+        if let Some(mut flow) = to.flow.clone() {
             flow.browser = fresh.id();
             flow::update(tx, &flow).await?;
             if !flow.signs() {
@@ -311,8 +354,8 @@ async fn entered(
         }
         Ok::<_, StoreError>(())
     })?;
-    Ok(match (flow, allowed(next)) {
-        (Some(_), _) => format!("/oauth2/continue/{handle}"),
+    Ok(match (to.flow, allowed(&to.next)) {
+        (Some(_), _) => format!("/oauth2/continue/{}", to.handle),
         (None, "") => "/keys".to_owned(),
         (None, next) => next.to_owned(),
     })

@@ -1,8 +1,10 @@
-//! What people see: the portal, and the pages around an authorization. Server-rendered, without scripts.
+//! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script.
 
 mod home;
 mod keys;
 pub(crate) mod login;
+mod passkey;
+mod security;
 mod sign_up;
 mod trouble;
 
@@ -26,7 +28,14 @@ pub(crate) fn router() -> Router<Ssa> {
     Router::new()
         .route("/", get(home::home))
         .route("/login", get(login::page).post(login::submit))
+        .route("/login/passkey", post(passkey::log_in))
         .route("/logout", post(login::log_out))
+        .route("/logout/others", post(security::log_out_others))
+        .route("/security", get(security::page))
+        .route("/passkeys", post(passkey::register))
+        .route("/passkeys/begin", post(passkey::begin))
+        .route("/passkeys/{id}/name", post(security::rename))
+        .route("/passkeys/{id}/remove", post(security::remove))
         .route("/keys", get(keys::list))
         .route("/enrol/{voucher}", get(keys::enrol))
         .route("/enrolled/{voucher}", get(keys::enrolled))
@@ -36,6 +45,8 @@ pub(crate) fn router() -> Router<Ssa> {
             get(sign_up::account).post(sign_up::choose),
         )
         .route("/i/{code}/app", get(sign_up::app).post(sign_up::confirm))
+        .route("/i/{code}/passkey", get(security::offer))
+        .merge(passkey::SCRIPT.router())
         .merge(web_ui::static_router())
         .fallback(trouble::nothing_here)
 }
@@ -85,6 +96,8 @@ pub(crate) struct Content<'a> {
     pub(crate) status: StatusCode,
     /// The page isn't there for another address in another language.
     pub(crate) switch: bool,
+    /// Script modules, by address on this origin.
+    pub(crate) scripts: &'a [&'a str],
 }
 
 impl<'a> Content<'a> {
@@ -96,6 +109,7 @@ impl<'a> Content<'a> {
             inside: false,
             status: StatusCode::OK,
             switch: true,
+            scripts: &[],
         }
     }
 }
@@ -103,12 +117,13 @@ impl<'a> Content<'a> {
 /// Renders a page with its security headers.
 pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
     let words = visit.words();
-    let keys = words.t("portal-nav-keys");
-    let nav = [NavLink {
-        href: "/keys",
-        label: &keys,
-        current: visit.path == "/keys",
-    }];
+    let labels = ["portal-nav-keys", "portal-nav-security"].map(|id| words.t(id));
+    let link = |href, label| NavLink {
+        href,
+        label,
+        current: visit.path == href,
+    };
+    let nav = [link("/keys", &labels[0]), link("/security", &labels[1])];
     let switch = match content.switch {
         true => visit.lang.switch_url(&visit.path, visit.query.as_deref()),
         false => String::new(),
@@ -119,6 +134,7 @@ pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
         switch: &switch,
         dev: ssa.config().development,
         contact: &ssa.config().name,
+        scripts: content.scripts,
         ..Page::new(visit.lang, content.title, content.body)
     };
     let mut response = (content.status, Html(page.to_html())).into_response();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use store_kit::{StoreError, transaction};
 use web_ui::{Messages, group4};
 
-use super::{Content, Trouble, Visit, found, go, login, own_form, show, sorry, with_cookie};
+use super::{Content, Trouble, Visit, go, login, own_form, show, sorry, with_cookie};
 use crate::enrol::{self, Invitation, SignUp};
 use crate::session::{self, Browser};
 use crate::{Ssa, crypt, users};
@@ -330,8 +330,8 @@ async fn confirmed(
     if !sign_up(ssa, &invitation, step, browser, &fresh).await? {
         return Err(Trouble::LinkUsed);
     }
-    let next = match ssa.sic_link(&invitation) {
-        Some(link) => found(&link),
+    let next = match ssa.relying_party() {
+        Some(_) => go(&format!("/i/{code}/passkey")),
         None => go(&format!("/enrol/{}", invitation.voucher)),
     };
     Ok(with_cookie(ssa, next, &fresh))

@@ -24,6 +24,8 @@ pub(crate) enum Trouble {
     /// RA, CA or SAM gave no answer; loading again is right.
     NotNow,
     Refused,
+    /// A new passkey that can't be accepted.
+    Passkey,
     Internal,
     NotFound,
 }
@@ -46,6 +48,7 @@ impl Trouble {
             Self::ForeignForm => "portal-trouble-form",
             Self::NotNow => "portal-trouble-not-now",
             Self::Refused => "portal-trouble-refused",
+            Self::Passkey => "portal-trouble-passkey",
             Self::Internal => "portal-trouble-internal",
             Self::NotFound => "not-found",
         }
@@ -53,7 +56,7 @@ impl Trouble {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::Passkey => StatusCode::BAD_REQUEST,
             Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
             Self::LinkUsed => StatusCode::GONE,
             Self::ForeignForm | Self::Refused => StatusCode::FORBIDDEN,

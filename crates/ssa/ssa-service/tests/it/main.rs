@@ -8,5 +8,6 @@ mod flows;
 mod grants;
 mod leaks;
 mod login;
+mod passkeys;
 mod portal;
 mod web;

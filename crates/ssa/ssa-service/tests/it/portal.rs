@@ -147,8 +147,24 @@ async fn from_an_invitation_to_a_certified_key() {
         let done = browser
             .post(&app, &[("token", &token), ("code", &code)])
             .await;
+        // A login passkey is offered; who goes on without it gets to the SIC page.
+        assert_eq!(done.location(), format!("{path}/passkey"));
+        let offer = browser.follow(done).await;
+        let later = format!("/enrol/{}", invited.voucher);
+        assert!(
+            offer.body.contains(&later) && offer.body.contains("data-passkey=\"register\""),
+            "{}",
+            offer.body
+        );
+        assert_eq!(
+            Browser::new(&stack)
+                .get(&format!("{path}/passkey"))
+                .await
+                .status,
+            StatusCode::NOT_FOUND
+        );
         let link = stack.ssa.enrolment_link(&invited).unwrap();
-        assert_eq!(done.location(), link.expose());
+        assert_eq!(browser.get(&later).await.location(), link.expose());
         assert!(
             link.expose()
                 .starts_with(&format!("{SIC}/e#{}.", invited.voucher))

@@ -19,7 +19,7 @@ use url::Url;
 use crate::fake::{FakeRa, FakeSam, client_id};
 
 pub const START: i64 = 1_800_000_000;
-pub const BASE: &str = "http://127.0.0.1:4000";
+pub const BASE: &str = "http://localhost:4000";
 pub const SIC: &str = "http://sic.localhost:4001";
 pub const REDIRECT: &str = "https://app.example/cb";
 pub const PASSWORD: &str = "correct horse";
