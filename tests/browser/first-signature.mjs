@@ -115,6 +115,33 @@ async function toApproval({ page, look }, logIn) {
   await look('approve');
 }
 
+/** A page of somebody else's can neither frame the approval page nor keep a hand on it in a window of its own. */
+async function hostilePage(context, approval) {
+  const evil = await context.newPage();
+  await evil.route('http://evil.localhost/**', (route) =>
+    route.fulfill({ contentType: 'text/html', body: '<!doctype html><title>evil</title><body>' }));
+  await evil.goto('http://evil.localhost/');
+  await evil.evaluate((url) => {
+    const frame = document.createElement('iframe');
+    frame.src = url;
+    return new Promise((done) => {
+      frame.onload = done;
+      document.body.append(frame);
+    });
+  }, approval);
+  const [, framed] = evil.frames();
+  assert.match(framed.url(), /^chrome-error:/, 'the approval page refuses the frame');
+  const [opened] = await Promise.all([
+    context.waitForEvent('page'),
+    evil.evaluate((url) => { globalThis.under = window.open(url); }, approval),
+  ]);
+  await opened.locator('h1').waitFor();
+  assert.equal(await opened.evaluate(() => window.opener), null);
+  assert.equal(await evil.evaluate(() => globalThis.under.closed), true, 'no hand on the opened window');
+  await opened.close();
+  await evil.close();
+}
+
 async function result({ page, look }, file) {
   await page.waitForURL(`${ready.sca}/documents/*`);
   await page.locator('a[href$="/signed.pdf"]').first().waitFor();
@@ -159,7 +186,13 @@ async function result({ page, look }, file) {
   const approval = page.url();
   // The page that approves refuses to be framed.
   assert.match(her.policies.get(approval.split('#')[0]), /frame-ancestors 'none'/);
-  await page.locator('#approve').click();
+  await hostilePage(page.context(), approval);
+  // A double click is one approval.
+  await page.evaluate(() => {
+    const button = document.querySelector('#approve');
+    button.click();
+    button.click();
+  });
   await result(her, 'signed-ja.pdf');
 
   // What was approved can't be approved again.

@@ -18,6 +18,7 @@ mod pages;
 mod passkeys;
 mod password;
 mod port;
+mod refusal;
 mod schema;
 mod session;
 mod tokens;
@@ -102,6 +103,7 @@ impl Ssa {
             .merge(oauth::router())
             .nest("/csc/v2", csc::router())
             .merge(pages::router())
+            .layer(axum::middleware::from_fn(refusal::log))
             .with_state(self.clone())
     }
 

@@ -143,8 +143,19 @@ impl Stack {
         options: &Options,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, Trouble> {
+        Self::start_at(options, Arc::new(SystemClock), progress).await
+    }
+
+    /// The same with another clock in every zone, so that a test needn't wait.
+    ///
+    /// # Errors
+    /// As [`Stack::start`].
+    pub async fn start_at(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, Trouble> {
         tls::install_provider();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let data = DataDir::open(&options.data)?;
         let mut state: State = data.load("state.json")?.unwrap_or_default();

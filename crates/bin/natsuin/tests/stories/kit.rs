@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use core_types::KeyAlg;
+use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
+use core_types::{Clock, KeyAlg};
 use natsuin::agent::Agent;
 use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, Options, Stack, StoreChoice};
 use tempfile::TempDir;
@@ -25,8 +27,13 @@ impl Story {
     }
 
     pub async fn on(key: KeyAlg, store: StoreChoice, tls: bool) -> Self {
+        Self::at(key, store, tls, Arc::new(SystemClock)).await
+    }
+
+    pub async fn at(key: KeyAlg, store: StoreChoice, tls: bool, clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let stack = start(&dir.path().join("data"), store, tls).await;
+        let options = options(&dir.path().join("data"), store, tls);
+        let stack = Stack::start_at(&options, clock, &|_| {}).await.unwrap();
         let mut device = Device::new(&stack.sic_url, &SystemRandom).unwrap();
         let new = NewSigner {
             login: "hanako",
@@ -73,15 +80,19 @@ impl Story {
 }
 
 pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
-    let options = Options {
+    let options = options(data, store, tls);
+    Stack::start(&options, &|_| {}).await.unwrap()
+}
+
+fn options(data: &Path, store: StoreChoice, tls: bool) -> Options {
+    Options {
         data: data.to_owned(),
         port: 0,
         store,
         tls,
         pkcs11: None,
         load: true,
-    };
-    Stack::start(&options, &|_| {}).await.unwrap()
+    }
 }
 
 pub fn natsuin() -> Command {

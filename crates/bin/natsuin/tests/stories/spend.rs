@@ -13,7 +13,7 @@ use crate::kit::{Story, start};
 
 const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
 
-struct Spender {
+pub struct Spender {
     client: Client,
     provider: Provider,
     redirect_uri: String,
@@ -22,8 +22,8 @@ struct Spender {
 }
 
 impl Spender {
-    async fn new(story: &Story) -> Self {
-        let registered = story.stack.client("test-client").unwrap();
+    pub async fn new(story: &Story, client: &str) -> Self {
+        let registered = story.stack.client(client).unwrap();
         let credentials = ClientCredentials {
             client_id: registered.client_id.clone(),
             client_secret: registered.client_secret.clone().map(SecretText::new),
@@ -46,7 +46,12 @@ impl Spender {
     }
 
     /// Has the signer log in and approve; returns the token.
-    async fn token(&self, story: &mut Story, agent: &mut Agent, purpose: Purpose) -> SecretText {
+    pub async fn token(
+        &self,
+        story: &mut Story,
+        agent: &mut Agent,
+        purpose: Purpose,
+    ) -> SecretText {
         let params = AuthorizeParams {
             purpose,
             redirect_uri: &self.redirect_uri,
@@ -76,7 +81,7 @@ impl Spender {
             .access_token
     }
 
-    async fn post(
+    pub async fn post(
         &self,
         token: &SecretText,
         body: String,
@@ -103,11 +108,11 @@ fn credential(story: &Story) -> String {
     story.signer.credentials[0].credential_id.clone()
 }
 
-fn hashes(n: usize) -> Vec<Vec<u8>> {
+pub fn hashes(n: usize) -> Vec<Vec<u8>> {
     (0..n).map(|_| SystemRandom.digest32().0.to_vec()).collect()
 }
 
-fn approval(story: &Story, hashes: &[Vec<u8>]) -> Purpose {
+pub fn approval(story: &Story, hashes: &[Vec<u8>]) -> Purpose {
     let digest = |h: &Vec<u8>| DocumentDigest {
         hash: h.clone(),
         label: None,
@@ -147,7 +152,7 @@ async fn on_both<F: AsyncFn(Story)>(story: F) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_approval_makes_one_signature_whatever_the_client_does() {
     on_both(async |mut story| {
-        let spender = Spender::new(&story).await;
+        let spender = Spender::new(&story, "test-client").await;
         let mut agent = Agent::new(&story.stack);
 
         let approved = hashes(1);
@@ -219,7 +224,7 @@ async fn one_approval_makes_one_signature_whatever_the_client_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_spent_revives_with_a_restart() {
     let mut story = Story::begin(KeyAlg::P256).await;
-    let spender = Spender::new(&story).await;
+    let spender = Spender::new(&story, "test-client").await;
     let mut agent = Agent::new(&story.stack);
     let approved = hashes(1);
     let asked = approval(&story, &approved);
@@ -242,7 +247,7 @@ async fn nothing_that_was_spent_revives_with_a_restart() {
 async fn everything_works_over_https_too() {
     let mut story = Story::on(KeyAlg::P256, StoreChoice::Embedded, true).await;
     assert!(story.stack.sic_url.starts_with("https://sic.localhost:"));
-    let spender = Spender::new(&story).await;
+    let spender = Spender::new(&story, "test-client").await;
     let mut agent = Agent::new(&story.stack);
     let approved = hashes(1);
     let asked = approval(&story, &approved);

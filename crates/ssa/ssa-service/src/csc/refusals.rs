@@ -8,6 +8,8 @@ use sam_api::Refusal;
 use service_kit::CallError;
 use store_kit::StoreError;
 
+use crate::refusal::Told;
+
 /// An error answer.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -55,6 +57,13 @@ impl IntoResponse for Fault {
             None => self.error.body(),
         };
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(Told {
+            error: self.error.error(),
+            description: match self.description {
+                Some(text) => text.into(),
+                None => self.error.description(),
+            },
+        });
         // A request without any credentials learns the scheme too (RFC 6750 §3).
         let scheme = (self.error == CscError::MalformedHeader).then_some("Bearer");
         if let Some(value) = self.error.www_authenticate().or(scheme) {

@@ -18,6 +18,7 @@ use csc_types::{OAuthError, Params};
 use store_kit::StoreError;
 
 use crate::Ssa;
+use crate::refusal::Told;
 
 /// Longest form at the token and revocation endpoints in bytes.
 const FORM_LIMIT: usize = 2 << 20;
@@ -78,6 +79,10 @@ impl Refused {
         let error = self.told();
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = (status, Json(error.body())).into_response();
+        response.extensions_mut().insert(Told {
+            error: error.error(),
+            description: error.description(),
+        });
         if status == StatusCode::UNAUTHORIZED && basic {
             let realm = HeaderValue::from_static("Basic realm=\"natsuin\"");
             response

@@ -8,7 +8,7 @@ use sam_api::ssa::KeyState;
 use serde_json::{Value, json};
 use service_kit::CallError;
 
-use crate::web::{Answer, Stack, hash, stacks};
+use crate::web::{Answer, LogLines, Stack, hash, stacks};
 
 const P256: &str = "1.2.840.10045.4.3.2";
 
@@ -108,9 +108,15 @@ async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
                 "Invalid parameter operationMode",
             ),
         ];
+        let (lines, _guard) = LogLines::begin();
         for (body, text) in cases {
             let answer = stack.csc("signatures/signHash", &token, &body).await;
             assert_eq!(told(&answer), bad(text), "{body}");
+            // The operator reads endpoint and error, and nothing that was sent.
+            let line = lines.take();
+            let wanted = ["a call was refused", "/csc/v2/signatures/signHash", text];
+            assert!(wanted.iter().all(|part| line.contains(part)), "{line}");
+            assert!(!line.contains(&token) && !line.contains("1.2.3"), "{line}");
         }
         assert!(stack.sam.with(|s| s.signed.is_empty()));
         // A hash that isn't in the act is the SAM's to refuse.

@@ -1,0 +1,239 @@
+//! What a client may get wrong, over the running service: each case has the CSC error that belongs to it, and nothing
+//! is signed. What the operator reads about it is tested with the SSA.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use core_types::bytes::b64;
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{Clock, HashAlg, KeyAlg, UnixTime};
+use csc_types::Purpose;
+use natsuin::agent::Agent;
+use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, StoreChoice};
+use serde_json::{Value, json};
+use store_kit::{Store, StoreUrl, sql};
+
+use crate::kit::Story;
+use crate::spend::{Spender, approval, hashes};
+
+const P256: &str = "1.2.840.10045.4.3.2";
+
+/// The machine's clock, some seconds ahead.
+#[derive(Default)]
+pub struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> UnixTime {
+        SystemClock.now().plus(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// How often the module's keys were used, from its own audit log.
+async fn keys_used(dir: &Path, store: &StoreChoice) -> i64 {
+    let url = match store {
+        StoreChoice::Postgres(url) => url.clone(),
+        StoreChoice::Embedded => format!("sqlite:{}", dir.join("data/cm/cm.db").display()),
+    };
+    let url = StoreUrl::parse(&url).unwrap();
+    let opened = Store::open(&url, "cm", cm_core::MIGRATIONS, &SystemRandom).await;
+    let store = opened.unwrap();
+    let mut tx = store.read("count").await.unwrap();
+    let query = "SELECT COUNT(*) AS n FROM audit_entry WHERE kind = 'key.used'";
+    let row = tx.fetch_one(sql(query)).await.unwrap();
+    let count = row.int("n").unwrap();
+    drop(tx);
+    store.close().await;
+    count
+}
+
+async fn enrol(story: &Story, login: &str, name: &str, key: KeyAlg) -> (DevSigner, Device) {
+    let mut device = Device::new(&story.stack.sic_url, &SystemRandom).unwrap();
+    let new = NewSigner {
+        login,
+        name,
+        keys: &[key],
+    };
+    let factors = NewFactors::Passkey(&mut device);
+    let signer = story.stack.enrol(&new, factors).await.unwrap().shown;
+    (signer, device)
+}
+
+// shows: T-USE-DTBSR-FORGE, T-KEY-MISUSE, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_calls_have_their_errors_and_sign_nothing() {
+    let StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
+        panic!("a PostgreSQL database was asked for");
+    };
+    for store in [
+        StoreChoice::Embedded,
+        StoreChoice::Postgres(url.to_string()),
+    ] {
+        let clock = Arc::new(Ahead::default());
+        let mut story = Story::at(KeyAlg::P256, store.clone(), false, clock.clone()).await;
+        let (other, mut his_device) = enrol(&story, "taro", "山田 太郎", KeyAlg::P256).await;
+        let spender = Spender::new(&story, "test-client").await;
+        let mut agent = Agent::new(&story.stack);
+        let approved = hashes(2);
+        let asked = approval(&story, &approved);
+        let token = spender.token(&mut story, &mut agent, asked).await;
+        let own = story.signer.credentials[0].credential_id.clone();
+        let good = json!({ "credentialID": own, "hashes": [b64(&approved[0])], "signAlgo": P256,
+            "hashAlgorithmOID": HashAlg::Sha256.oid() });
+        let with = |member: &str, value: Value| {
+            let mut body = good.clone();
+            body[member] = value;
+            body.to_string()
+        };
+        let theirs = &other.credentials[0].credential_id;
+        let cases = [
+            (
+                "unknown credential",
+                with("credentialID", json!("no-such-key")),
+                "Invalid parameter credentialID",
+            ),
+            (
+                "other signer's key",
+                with("credentialID", json!(theirs)),
+                "Invalid parameter credentialID",
+            ),
+            (
+                "no credential",
+                with("credentialID", Value::Null),
+                "Missing (or invalid type) string parameter credentialID",
+            ),
+            (
+                "short hash",
+                with("hashes", json!([b64([1; 20])])),
+                "Invalid digest value length",
+            ),
+            (
+                "long hash",
+                with("hashes", json!([b64([1; 64])])),
+                "Invalid digest value length",
+            ),
+            (
+                "hash not in the act",
+                with("hashes", json!([b64([1; 32])])),
+                "Hash is not authorized by the SAD",
+            ),
+            (
+                "one in the act, one not",
+                with("hashes", json!([b64(&approved[0]), b64([1; 32])])),
+                "Hash is not authorized by the SAD",
+            ),
+            (
+                "one hash twice",
+                with("hashes", json!([b64(&approved[0]), b64(&approved[0])])),
+                "Hash is not authorized by the SAD",
+            ),
+            ("no hash", with("hashes", json!([])), "Empty hash array"),
+            (
+                "not base64",
+                with("hashes", json!(["*"])),
+                "Invalid Base64 hash string parameter",
+            ),
+            (
+                "RSA with a P-256 key",
+                with("signAlgo", json!("1.2.840.113549.1.1.11")),
+                "Invalid parameter signAlgo",
+            ),
+            (
+                "unknown algorithm",
+                with("signAlgo", json!("1.2.3")),
+                "Invalid parameter signAlgo",
+            ),
+            (
+                "SHA-1",
+                with("hashAlgorithmOID", json!("1.3.14.3.2.26")),
+                "Invalid parameter hashAlgorithmOID",
+            ),
+            (
+                "malformed JSON",
+                "{\"credentialID\":".to_owned(),
+                "The request body must be one JSON object without repeated members",
+            ),
+            (
+                "member twice",
+                r#"{"credentialID":"a","credentialID":"b"}"#.to_owned(),
+                "The request body must be one JSON object without repeated members",
+            ),
+            (
+                "deep nesting",
+                "[".repeat(100_000),
+                "The request body must be one JSON object without repeated members",
+            ),
+        ];
+        for (case, body, text) in cases {
+            let (status, told) = spender.post(&token, body, None).await;
+            assert_eq!(
+                (
+                    status,
+                    told["error"].as_str(),
+                    told["error_description"].as_str()
+                ),
+                (400, Some("invalid_request"), Some(text)),
+                "{case}"
+            );
+        }
+        let (status, told) = spender.post(&token, " ".repeat(3 << 20), None).await;
+        assert_eq!(
+            (status, told["error"].as_str()),
+            (413, Some("invalid_request"))
+        );
+
+        // Another client, and another person's token, with a right that is not theirs.
+        let demo = Spender::new(&story, "demo-app").await;
+        let service = demo.token(&mut story, &mut agent, Purpose::Service).await;
+        let mut foreign = good.clone();
+        foreign["SAD"] = json!(token.expose());
+        let (status, told) = demo.post(&service, foreign.to_string(), None).await;
+        assert_eq!(
+            (status, told["error_description"].as_str()),
+            (400, Some("Invalid parameter SAD")),
+            "other client"
+        );
+        std::mem::swap(&mut story.device, &mut his_device);
+        let hers = std::mem::replace(&mut story.signer, other.clone());
+        let mut his_agent = Agent::new(&story.stack);
+        let service = spender
+            .token(&mut story, &mut his_agent, Purpose::Service)
+            .await;
+        let (status, told) = spender.post(&service, foreign.to_string(), None).await;
+        assert_eq!(
+            (status, told["error_description"].as_str()),
+            (400, Some("Invalid parameter SAD")),
+            "other signer"
+        );
+        std::mem::swap(&mut story.device, &mut his_device);
+        story.signer = hers;
+
+        // Used: none of the above took anything away, and this call uses the token up.
+        let (status, told) = spender.post(&token, good.to_string(), None).await;
+        assert_eq!(status, 200, "{told}");
+        let (status, told) = spender.post(&token, good.to_string(), None).await;
+        assert_eq!(
+            (status, told["error"].as_str()),
+            (401, Some("invalid_token"))
+        );
+
+        // Expired.
+        let asked = approval(&story, &approved);
+        let token = spender.token(&mut story, &mut agent, asked).await;
+        clock.0.fetch_add(301, Ordering::SeqCst);
+        let (status, told) = spender.post(&token, good.to_string(), None).await;
+        assert_eq!(
+            (status, told["error"].as_str()),
+            (401, Some("expired_token"))
+        );
+
+        let Story { stack, dir, .. } = story;
+        stack.stop().await;
+        assert_eq!(
+            keys_used(dir.path(), &store).await,
+            1,
+            "one good call, one use"
+        );
+    }
+}
