@@ -39,6 +39,11 @@ impl Agent {
         Self { lang, ..self }
     }
 
+    /// Values of the cookies of the moment, of all sites.
+    pub fn cookies(&self) -> Vec<String> {
+        self.cookies.values().cloned().collect()
+    }
+
     /// One exchange, with cookies.
     ///
     /// # Errors

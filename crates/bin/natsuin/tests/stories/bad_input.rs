@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use store_kit::{Store, StoreUrl, sql};
 
 use crate::kit::Story;
-use crate::spend::{Spender, approval, hashes};
+use crate::spend::{Spender, approval, credential, hashes};
 
 const P256: &str = "1.2.840.10045.4.3.2";
 
@@ -73,10 +73,10 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
         let clock = Arc::new(Ahead::default());
         let mut story = Story::at(KeyAlg::P256, store.clone(), false, clock.clone()).await;
         let (other, mut his_device) = enrol(&story, "taro", "山田 太郎", KeyAlg::P256).await;
-        let spender = Spender::new(&story, "test-client").await;
+        let spender = Spender::new(&story.stack, "test-client").await;
         let mut agent = Agent::new(&story.stack);
         let approved = hashes(2);
-        let asked = approval(&story, &approved);
+        let asked = approval(&credential(&story), &approved);
         let token = spender.token(&mut story, &mut agent, asked).await;
         let own = story.signer.credentials[0].credential_id.clone();
         let good = json!({ "credentialID": own, "hashes": [b64(&approved[0])], "signAlgo": P256,
@@ -184,7 +184,7 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
         );
 
         // Another client, and another person's token, with a right that is not theirs.
-        let demo = Spender::new(&story, "demo-app").await;
+        let demo = Spender::new(&story.stack, "demo-app").await;
         let service = demo.token(&mut story, &mut agent, Purpose::Service).await;
         let mut foreign = good.clone();
         foreign["SAD"] = json!(token.expose());
@@ -219,7 +219,7 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
         );
 
         // Expired.
-        let asked = approval(&story, &approved);
+        let asked = approval(&credential(&story), &approved);
         let token = spender.token(&mut story, &mut agent, asked).await;
         clock.0.fetch_add(301, Ordering::SeqCst);
         let (status, told) = spender.post(&token, good.to_string(), None).await;

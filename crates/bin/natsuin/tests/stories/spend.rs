@@ -7,7 +7,7 @@ use csc_types::{
     DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization,
 };
 use natsuin::agent::Agent;
-use natsuin::stack::{Factors, StoreChoice};
+use natsuin::stack::{DevSigner, Factors, Stack, StoreChoice};
 
 use crate::kit::{Story, start};
 
@@ -22,14 +22,14 @@ pub struct Spender {
 }
 
 impl Spender {
-    pub async fn new(story: &Story, client: &str) -> Self {
-        let registered = story.stack.client(client).unwrap();
+    pub async fn new(stack: &Stack, client: &str) -> Self {
+        let registered = stack.client(client).unwrap();
         let credentials = ClientCredentials {
             client_id: registered.client_id.clone(),
             client_secret: registered.client_secret.clone().map(SecretText::new),
         };
-        let base = format!("{}/csc/v2", story.stack.ssa_url);
-        let pem = std::fs::read(story.anchors()).unwrap();
+        let base = format!("{}/csc/v2", stack.ssa_url);
+        let pem = std::fs::read(stack.ca.trust_anchors_file()).unwrap();
         let http = HttpOptions {
             extra_roots_pem: Some(pem),
             ..HttpOptions::default()
@@ -40,7 +40,7 @@ impl Spender {
             client,
             provider,
             redirect_uri: registered.redirect_uris[0].clone(),
-            http: story.stack.http.clone(),
+            http: stack.http.clone(),
             sign_hash: format!("{base}/signatures/signHash"),
         }
     }
@@ -50,6 +50,18 @@ impl Spender {
         &self,
         story: &mut Story,
         agent: &mut Agent,
+        purpose: Purpose,
+    ) -> SecretText {
+        let factors = Factors::Passkey(&mut story.device);
+        self.token_of(&story.signer, agent, factors, purpose).await
+    }
+
+    /// The same for any signer and factors.
+    pub async fn token_of(
+        &self,
+        signer: &DevSigner,
+        agent: &mut Agent,
+        factors: Factors<'_>,
         purpose: Purpose,
     ) -> SecretText {
         let params = AuthorizeParams {
@@ -63,14 +75,8 @@ impl Spender {
             .authorize(&self.provider, &params, &SystemRandom)
             .await
             .unwrap();
-        let factors = Factors::Passkey(&mut story.device);
         let back = agent
-            .until(
-                pending.url.as_str(),
-                &self.redirect_uri,
-                &story.signer,
-                factors,
-            )
+            .until(pending.url.as_str(), &self.redirect_uri, signer, factors)
             .await
             .unwrap();
         let callback = Callback::from_query(back.query().unwrap()).unwrap();
@@ -104,7 +110,7 @@ impl Spender {
     }
 }
 
-fn credential(story: &Story) -> String {
+pub fn credential(story: &Story) -> String {
     story.signer.credentials[0].credential_id.clone()
 }
 
@@ -112,14 +118,14 @@ pub fn hashes(n: usize) -> Vec<Vec<u8>> {
     (0..n).map(|_| SystemRandom.digest32().0.to_vec()).collect()
 }
 
-pub fn approval(story: &Story, hashes: &[Vec<u8>]) -> Purpose {
+pub fn approval(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
     let digest = |h: &Vec<u8>| DocumentDigest {
         hash: h.clone(),
         label: None,
         hash_type: HashType::Dtbsr,
     };
     Purpose::Credential(SignatureAuthorization {
-        credential_id: Some(credential(story)),
+        credential_id: Some(credential_id.to_owned()),
         signature_qualifier: None,
         num_signatures: u32::try_from(hashes.len()).unwrap(),
         digests: hashes.iter().map(digest).collect(),
@@ -127,9 +133,9 @@ pub fn approval(story: &Story, hashes: &[Vec<u8>]) -> Purpose {
     })
 }
 
-fn body(story: &Story, hashes: &[Vec<u8>]) -> String {
+pub fn body(credential_id: &str, hashes: &[Vec<u8>]) -> String {
     let request = SignHashRequest {
-        credential_id: credential(story),
+        credential_id: credential_id.to_owned(),
         sad: None,
         hashes: hashes.to_vec(),
         hash_algorithm_oid: Some(HashAlg::Sha256.oid().to_owned()),
@@ -152,26 +158,26 @@ async fn on_both<F: AsyncFn(Story)>(story: F) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_approval_makes_one_signature_whatever_the_client_does() {
     on_both(async |mut story| {
-        let spender = Spender::new(&story, "test-client").await;
+        let spender = Spender::new(&story.stack, "test-client").await;
         let mut agent = Agent::new(&story.stack);
 
         let approved = hashes(1);
-        let asked = approval(&story, &approved);
+        let asked = approval(&credential(&story), &approved);
         let token = spender.token(&mut story, &mut agent, asked).await;
-        let other = body(&story, &hashes(1));
+        let other = body(&credential(&story), &hashes(1));
         let (status, refused) = spender.post(&token, other, None).await;
         assert_eq!(
             (status, refused["error"].as_str()),
             (400, Some("invalid_request")),
             "{refused}"
         );
-        let short = body(&story, &[vec![1; 20]]);
+        let short = body(&credential(&story), &[vec![1; 20]]);
         assert_eq!(spender.post(&token, short, None).await.0, 400);
         assert_eq!(spender.post(&token, "{".to_owned(), None).await.0, 400);
         let oversized = spender.post(&token, " ".repeat(3 << 20), None).await.0;
         assert!((400..500).contains(&oversized), "{oversized}");
 
-        let request = body(&story, &approved);
+        let request = body(&credential(&story), &approved);
         let all = (0..100).map(|_| spender.post(&token, request.clone(), None));
         let all = futures_util::future::join_all(all).await;
         let good: Vec<_> = all.iter().filter(|(status, _)| *status == 200).collect();
@@ -188,9 +194,9 @@ async fn one_approval_makes_one_signature_whatever_the_client_does() {
 
         // A client that named its call may ask again for the same answer, and for nothing else.
         let approved = hashes(3);
-        let asked = approval(&story, &approved);
+        let asked = approval(&credential(&story), &approved);
         let token = spender.token(&mut story, &mut agent, asked).await;
-        let request = body(&story, &approved);
+        let request = body(&credential(&story), &approved);
         let (status, first) = spender.post(&token, request.clone(), Some("call-1")).await;
         assert_eq!(status, 200, "{first}");
         let (status, again) = spender.post(&token, request.clone(), Some("call-1")).await;
@@ -198,7 +204,11 @@ async fn one_approval_makes_one_signature_whatever_the_client_does() {
         assert_ne!(spender.post(&token, request, Some("call-2")).await.0, 200);
         assert_ne!(
             spender
-                .post(&token, body(&story, &approved[..1]), Some("call-1"))
+                .post(
+                    &token,
+                    body(&credential(&story), &approved[..1]),
+                    Some("call-1")
+                )
                 .await
                 .0,
             200
@@ -210,7 +220,7 @@ async fn one_approval_makes_one_signature_whatever_the_client_does() {
             .await;
         assert_ne!(
             spender
-                .post(&service, body(&story, &approved), None)
+                .post(&service, body(&credential(&story), &approved), None)
                 .await
                 .0,
             200
@@ -224,12 +234,12 @@ async fn one_approval_makes_one_signature_whatever_the_client_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_spent_revives_with_a_restart() {
     let mut story = Story::begin(KeyAlg::P256).await;
-    let spender = Spender::new(&story, "test-client").await;
+    let spender = Spender::new(&story.stack, "test-client").await;
     let mut agent = Agent::new(&story.stack);
     let approved = hashes(1);
-    let asked = approval(&story, &approved);
+    let asked = approval(&credential(&story), &approved);
     let token = spender.token(&mut story, &mut agent, asked).await;
-    let request = body(&story, &approved);
+    let request = body(&credential(&story), &approved);
     assert_eq!(spender.post(&token, request.clone(), None).await.0, 200);
     let url = story.stack.ssa_url.clone();
     story.stack.stop().await;
@@ -247,13 +257,16 @@ async fn nothing_that_was_spent_revives_with_a_restart() {
 async fn everything_works_over_https_too() {
     let mut story = Story::on(KeyAlg::P256, StoreChoice::Embedded, true).await;
     assert!(story.stack.sic_url.starts_with("https://sic.localhost:"));
-    let spender = Spender::new(&story, "test-client").await;
+    let spender = Spender::new(&story.stack, "test-client").await;
     let mut agent = Agent::new(&story.stack);
     let approved = hashes(1);
-    let asked = approval(&story, &approved);
+    let asked = approval(&credential(&story), &approved);
     let token = spender.token(&mut story, &mut agent, asked).await;
     assert_eq!(
-        spender.post(&token, body(&story, &approved), None).await.0,
+        spender
+            .post(&token, body(&credential(&story), &approved), None)
+            .await
+            .0,
         200
     );
     story.stack.stop().await;

@@ -1,0 +1,227 @@
+//! Somebody who holds databases, files and logs of the service.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use core_types::{KeyAlg, SecretBytes};
+use csc_types::Purpose;
+use natsuin::agent::Agent;
+use natsuin::stack::{Factors, Options, Stack, StoreChoice};
+use sic_core::Totp;
+
+use crate::kit::{Story, natsuin, run, start, text};
+use crate::spend::{Spender, approval, body, credential, hashes};
+
+/// All files below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Gives folders and files of a stopped stack the contents they have in a copy. Files stay the same files: another inode
+/// would be another epoch, in which old acts are dead anyway.
+fn set_back(copy: &Path, data: &Path, names: &[&str]) {
+    for name in names {
+        let (from, to) = (copy.join(name), data.join(name));
+        if from.is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            let there = |file: &PathBuf| from.join(file.strip_prefix(&to).unwrap()).exists();
+            for file in files(&to).iter().filter(|f| !there(f)) {
+                std::fs::remove_file(file).unwrap();
+            }
+            for file in files(&from) {
+                std::fs::copy(&file, to.join(file.strip_prefix(&from).unwrap())).unwrap();
+            }
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_set_back_are_noticed_and_get_no_second_value() {
+    let mut story = Story::begin(KeyAlg::P256).await;
+    let (data, copy) = (story.dir.path().join("data"), story.dir.path().join("copy"));
+    let spender = Spender::new(&story.stack, "test-client").await;
+    let mut agent = Agent::new(&story.stack);
+    let key = credential(&story);
+    let approved = hashes(1);
+    let asked = approval(&key, &approved);
+    let token = spender.token(&mut story, &mut agent, asked).await;
+    let request = body(&key, &approved);
+    story.stack.stop().await;
+    for zone in ["sam", "ssa", "witness"] {
+        set_back(&data, &copy, &[zone]);
+    }
+
+    let stack = start(&data, StoreChoice::Embedded, false).await;
+    let (status, answer) = spender.post(&token, request.clone(), None).await;
+    assert_eq!(status, 200, "{answer}");
+    stack.stop().await;
+
+    // The witness saw the newer logs, so that the older databases don't even start.
+    set_back(&copy, &data, &["sam", "ssa"]);
+    let options = Options {
+        data: data.clone(),
+        port: 0,
+        store: StoreChoice::Embedded,
+        tls: false,
+        pkcs11: None,
+        load: false,
+    };
+    let refused = Stack::start(&options, &|_| {}).await.err().unwrap();
+    assert_eq!(refused.code, "audit", "{}", refused.what);
+
+    // With the witness set back too, the act is approved and unspent again; the module remembers its order.
+    set_back(
+        &copy,
+        &data,
+        &["sam", "ssa", "witness/sam.txt", "witness/ssa.txt"],
+    );
+    let stack = start(&data, StoreChoice::Embedded, false).await;
+    let (status, answer) = spender.post(&token, request.clone(), None).await;
+    assert_ne!(status, 200, "{answer}");
+    assert_ne!(spender.post(&token, request, None).await.0, 200);
+    stack.stop().await;
+    let export = story.dir.path().join("export");
+    let said = run(natsuin()
+        .args(["audit", "export", "--data"])
+        .arg(&data)
+        .arg("--out")
+        .arg(&export));
+    assert!(said.status.success(), "{}", text(&said));
+    let log = std::fs::read_to_string(export.join("cm/entries.jsonl")).unwrap();
+    let refusals = log
+        .lines()
+        .filter(|l| l.contains("cm.order-refused") && l.contains("duplicate"));
+    assert_eq!(
+        refusals.count(),
+        1,
+        "the module refused the order as one it knows"
+    );
+}
+
+/// What all zones log, at their most talkative.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// shows: T-USE-CAPTURE, T-KEY-DATA-DISCLOSE
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_database_or_export_holds_a_secret() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(
+            "trace,hyper=debug,h2=info,mio=info,sqlx=debug,rustls=debug",
+        ))
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut stack = start(&data, StoreChoice::Embedded, false).await;
+    stack.seed_signers().await.unwrap();
+    let signer = stack.signers()[0].clone();
+    let spender = Spender::new(&stack, "test-client").await;
+    let mut agent = Agent::new(&stack);
+    let seed = SecretBytes::from(signer.totp_secret.clone());
+    let (pin, totp) = (
+        SecretBytes::from(signer.pin.clone()),
+        Totp::from_base32(&seed).unwrap(),
+    );
+    let key = signer
+        .credentials
+        .iter()
+        .find(|c| c.algo == KeyAlg::P256.name())
+        .unwrap()
+        .credential_id
+        .clone();
+    let approved = hashes(1);
+    let factors = Factors::PinTotp {
+        pin: &pin,
+        totp: &totp,
+    };
+    let asked = approval(&key, &approved);
+    let token = spender.token_of(&signer, &mut agent, factors, asked).await;
+    let (status, answer) = spender.post(&token, body(&key, &approved), None).await;
+    assert_eq!(status, 200, "{answer}");
+    let factors = Factors::PinTotp {
+        pin: &pin,
+        totp: &totp,
+    };
+    let service = spender
+        .token_of(&signer, &mut agent, factors, Purpose::Service)
+        .await;
+    let client = stack.client("test-client").unwrap().clone();
+    let cookies = agent.cookies();
+    assert!(!cookies.is_empty(), "the browser has a session");
+    stack.stop().await;
+    let export = dir.path().join("export");
+    let said = run(natsuin()
+        .args(["audit", "export", "--data"])
+        .arg(&data)
+        .arg("--out")
+        .arg(&export));
+    assert!(said.status.success(), "{}", text(&said));
+
+    // Seeds as people type them and as bytes; everything else as text.
+    let raw = |seed: &str| {
+        let seed = SecretBytes::from(seed.to_owned());
+        otp::from_base32(&seed).unwrap().expose().to_vec()
+    };
+    let mut secrets: Vec<(&str, Vec<u8>)> = vec![
+        ("PIN", signer.pin.clone().into_bytes()),
+        ("password", signer.password.clone().into_bytes()),
+        ("signing seed", signer.totp_secret.clone().into_bytes()),
+        ("signing seed in bytes", raw(&signer.totp_secret)),
+        ("login seed", signer.login_totp_secret.clone().into_bytes()),
+        ("login seed in bytes", raw(&signer.login_totp_secret)),
+        ("token of the approval", token.expose().as_bytes().to_vec()),
+        ("token of the login", service.expose().as_bytes().to_vec()),
+        ("client secret", client.client_secret.unwrap().into_bytes()),
+    ];
+    secrets.extend(cookies.into_iter().map(|c| ("cookie", c.into_bytes())));
+    let mut places: Vec<(String, Vec<u8>)> = ["cm", "sam", "ssa", "sca", "witness"]
+        .iter()
+        .flat_map(|zone| files(&data.join(zone)))
+        .chain(files(&export))
+        .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
+        .collect();
+    places.push(("the log".to_owned(), lines.0.lock().unwrap().clone()));
+    // What isn't secret is found, so the search works.
+    let known = [
+        ("sam.db", key.as_bytes()),
+        ("the log", b"sic_gateway::forward" as &[u8]),
+    ];
+    for (place, bytes) in known {
+        let of = places.iter().filter(|(name, _)| name.ends_with(place));
+        let seen = of.flat_map(|(_, all)| all.windows(bytes.len()));
+        assert!(seen.into_iter().any(|w| w == bytes), "{place}");
+    }
+    for (place, bytes) in &places {
+        for (what, secret) in &secrets {
+            let found = bytes.windows(secret.len()).any(|w| w == &secret[..]);
+            assert!(!found, "{place} holds a {what}");
+        }
+    }
+}
