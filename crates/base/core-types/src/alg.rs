@@ -1,7 +1,8 @@
 //! Algorithms that Natsuin knows, under the names and identifiers of the standards.
 //!
-//! Approved by 施行規則 art. 2 and the CRYPTREC list (`III-3-2-approved-algorithms`): RSA of 3072 bits and
-//! more, P-256 and P-384, SHA-2. SHA-1 and shorter keys have no value here, so they can't be asked for.
+//! RSA of 2048 bits and more, P-256, P-384 and P-521, Ed25519, SHA-2; and ML-DSA, which is experimental. Whether one of them
+//! may be used and until when is the module's table of approved algorithms (`III-3-2-approved-algorithms`). SHA-1 and
+//! shorter keys have no value here, so they can't be asked for.
 
 use std::fmt;
 
@@ -72,6 +73,9 @@ impl HashAlg {
 /// Kind and size of a key pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KeyAlg {
+    /// RSA, 2048 bits, e = 65537.
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
     /// RSA, 3072 bits, e = 65537.
     #[serde(rename = "rsa-3072")]
     Rsa3072,
@@ -84,55 +88,132 @@ pub enum KeyAlg {
     /// NIST P-384.
     #[serde(rename = "p-384")]
     P384,
+    /// NIST P-521.
+    #[serde(rename = "p-521")]
+    P521,
+    /// Ed25519 (RFC 8032).
+    #[serde(rename = "ed25519")]
+    Ed25519,
+    /// ML-DSA-65 (FIPS 204); experimental.
+    #[serde(rename = "ml-dsa-65")]
+    MlDsa65,
+    /// ML-DSA-87 (FIPS 204); experimental.
+    #[serde(rename = "ml-dsa-87")]
+    MlDsa87,
 }
 
 impl KeyAlg {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384];
+    pub const ALL: [Self; 9] = [
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::P256,
+        Self::P384,
+        Self::P521,
+        Self::Ed25519,
+        Self::MlDsa65,
+        Self::MlDsa87,
+    ];
 
     /// Name as in JSON and on pages, such as `rsa-3072`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Rsa2048 => "rsa-2048",
             Self::Rsa3072 => "rsa-3072",
             Self::Rsa4096 => "rsa-4096",
             Self::P256 => "p-256",
             Self::P384 => "p-384",
+            Self::P521 => "p-521",
+            Self::Ed25519 => "ed25519",
+            Self::MlDsa65 => "ml-dsa-65",
+            Self::MlDsa87 => "ml-dsa-87",
         }
     }
 
-    /// Key length in bits as CSC reports it.
+    /// Key length in bits as CSC reports it; of ML-DSA that of the encoded public key.
     pub fn bits(self) -> u32 {
         match self {
+            Self::Rsa2048 => 2048,
             Self::Rsa3072 => 3072,
             Self::Rsa4096 => 4096,
-            Self::P256 => 256,
+            Self::P256 | Self::Ed25519 => 256,
             Self::P384 => 384,
+            Self::P521 => 521,
+            Self::MlDsa65 => 1952 * 8,
+            Self::MlDsa87 => 2592 * 8,
         }
     }
 
-    /// Object identifier of the curve, for elliptic keys.
+    /// Security strength in bits (SP 800-57 part 1, table 2; FIPS 204 §4).
+    pub fn strength(self) -> u32 {
+        match self {
+            Self::Rsa2048 => 112,
+            Self::Rsa3072 | Self::P256 | Self::Ed25519 => 128,
+            Self::Rsa4096 => 140,
+            Self::P384 | Self::MlDsa65 => 192,
+            Self::P521 | Self::MlDsa87 => 256,
+        }
+    }
+
+    /// Object identifier of the curve, for elliptic keys in Weierstrass form.
     pub fn curve_oid(self) -> Option<&'static str> {
         match self {
-            Self::Rsa3072 | Self::Rsa4096 => None,
             Self::P256 => Some("1.2.840.10045.3.1.7"),
             Self::P384 => Some("1.3.132.0.34"),
+            Self::P521 => Some("1.3.132.0.35"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is RSA.
+    pub fn is_rsa(self) -> bool {
+        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+    }
+
+    /// Whether such keys are made only with the module's experimental switch.
+    pub fn experimental(self) -> bool {
+        matches!(self, Self::MlDsa65 | Self::MlDsa87)
+    }
+
+    /// What such a key signs.
+    pub fn form(self) -> DtbsForm {
+        self.csr_alg().form()
+    }
+
+    /// The algorithm with which such a key signs a request for its own certificate.
+    pub fn csr_alg(self) -> SigAlg {
+        match self {
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => SigAlg::RsaPkcs1(HashAlg::Sha256),
+            Self::P256 => SigAlg::Ecdsa(HashAlg::Sha256),
+            Self::P384 => SigAlg::Ecdsa(HashAlg::Sha384),
+            Self::P521 => SigAlg::Ecdsa(HashAlg::Sha512),
+            Self::Ed25519 => SigAlg::Ed25519,
+            Self::MlDsa65 => SigAlg::MlDsa65,
+            Self::MlDsa87 => SigAlg::MlDsa87,
         }
     }
 
     /// Signature algorithms this key may be used with. The curve fixes the hash of ECDSA, because the
     /// software module joins them.
     pub fn sig_algs(self) -> Vec<SigAlg> {
-        match self {
-            Self::Rsa3072 | Self::Rsa4096 => {
-                let pkcs1 = HashAlg::ALL.into_iter().map(SigAlg::RsaPkcs1);
-                pkcs1
-                    .chain(HashAlg::ALL.into_iter().map(SigAlg::RsaPss))
-                    .collect()
-            }
-            Self::P256 => vec![SigAlg::Ecdsa(HashAlg::Sha256)],
-            Self::P384 => vec![SigAlg::Ecdsa(HashAlg::Sha384)],
+        if !self.is_rsa() {
+            return vec![self.csr_alg()];
         }
+        let pkcs1 = HashAlg::ALL.into_iter().map(SigAlg::RsaPkcs1);
+        pkcs1
+            .chain(HashAlg::ALL.into_iter().map(SigAlg::RsaPss))
+            .collect()
     }
+}
+
+/// What an algorithm signs (DTBS/R): there is exactly one form for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DtbsForm {
+    /// A digest made with [`SigAlg::hash`].
+    Digest,
+    /// The message itself.
+    Message,
 }
 
 impl fmt::Display for KeyAlg {
@@ -153,13 +234,37 @@ pub enum SigAlg {
     RsaPss(HashAlg),
     /// ECDSA, DER-encoded value (RFC 3279 §2.2.3).
     Ecdsa(HashAlg),
+    /// Pure Ed25519 (RFC 8032 §5.1), 64 bytes.
+    Ed25519,
+    /// Pure ML-DSA-65 with an empty context (FIPS 204).
+    MlDsa65,
+    /// Pure ML-DSA-87 with an empty context (FIPS 204).
+    MlDsa87,
 }
 
 impl SigAlg {
-    /// The hash that is signed.
+    /// The hash that is signed; for algorithms that sign messages the one that goes with them in CMS (RFC 8419 §2.3,
+    /// RFC 9882 §3.3).
     pub fn hash(self) -> HashAlg {
         match self {
             Self::RsaPkcs1(h) | Self::RsaPss(h) | Self::Ecdsa(h) => h,
+            Self::Ed25519 | Self::MlDsa65 | Self::MlDsa87 => HashAlg::Sha512,
+        }
+    }
+
+    /// What is signed.
+    pub fn form(self) -> DtbsForm {
+        match self {
+            Self::RsaPkcs1(_) | Self::RsaPss(_) | Self::Ecdsa(_) => DtbsForm::Digest,
+            Self::Ed25519 | Self::MlDsa65 | Self::MlDsa87 => DtbsForm::Message,
+        }
+    }
+
+    /// What a key needs for signing this message: its digest, or itself.
+    pub fn dtbs(self, message: &[u8]) -> Vec<u8> {
+        match self.form() {
+            DtbsForm::Digest => self.hash().digest(message),
+            DtbsForm::Message => message.to_vec(),
         }
     }
 
@@ -176,6 +281,9 @@ impl SigAlg {
             Self::Ecdsa(Sha256) => "ecdsa-sha256",
             Self::Ecdsa(Sha384) => "ecdsa-sha384",
             Self::Ecdsa(Sha512) => "ecdsa-sha512",
+            Self::Ed25519 => "ed25519",
+            Self::MlDsa65 => "ml-dsa-65",
+            Self::MlDsa87 => "ml-dsa-87",
         }
     }
 
@@ -190,6 +298,9 @@ impl SigAlg {
             Self::Ecdsa(Sha256) => "1.2.840.10045.4.3.2",
             Self::Ecdsa(Sha384) => "1.2.840.10045.4.3.3",
             Self::Ecdsa(Sha512) => "1.2.840.10045.4.3.4",
+            Self::Ed25519 => "1.3.101.112",
+            Self::MlDsa65 => "2.16.840.1.101.3.4.3.18",
+            Self::MlDsa87 => "2.16.840.1.101.3.4.3.19",
         }
     }
 
@@ -198,6 +309,7 @@ impl SigAlg {
         HashAlg::ALL
             .into_iter()
             .flat_map(|h| [Self::RsaPkcs1(h), Self::RsaPss(h), Self::Ecdsa(h)])
+            .chain([Self::Ed25519, Self::MlDsa65, Self::MlDsa87])
     }
 }
 
@@ -243,8 +355,10 @@ mod tests {
     #[test]
     fn a_key_lists_only_algorithms_of_its_kind() {
         for key in KeyAlg::ALL {
+            assert!(key.sig_algs().contains(&key.csr_alg()));
             for alg in key.sig_algs() {
                 assert_eq!(matches!(alg, SigAlg::Ecdsa(_)), key.curve_oid().is_some());
+                assert_eq!(alg.form(), key.form());
             }
         }
     }

@@ -13,7 +13,7 @@ pub mod random;
 pub mod rpc;
 pub mod secret;
 
-pub use alg::{HashAlg, KeyAlg, SigAlg};
+pub use alg::{DtbsForm, HashAlg, KeyAlg, SigAlg};
 pub use bytes::{B64, Digest32, sha256};
 pub use clock::{Clock, UnixTime};
 pub use id::{ClientId, FactorId, KeyId, PersonId, TenantId, VoucherId};

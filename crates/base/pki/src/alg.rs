@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::signature as aws;
 use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
-use core_types::{HashAlg, KeyAlg, SigAlg};
+use core_types::{DtbsForm, HashAlg, KeyAlg, SigAlg};
 
 use crate::asn1::{self, DerError, INTEGER, NULL, SEQUENCE, Tlv, Walker, context_constructed};
 use crate::oid;
@@ -20,7 +20,7 @@ pub enum Signed<'a> {
 /// A signature was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// The key isn't RSA of 2048 bits or more, P-256, P-384 or P-521.
+    /// The key isn't RSA of 2048 bits or more, P-256, P-384, P-521, Ed25519 or ML-DSA.
     #[error("the public key is of a kind that is not accepted")]
     UnsupportedKey,
     /// The algorithm doesn't belong to that kind of key.
@@ -42,6 +42,12 @@ pub enum PublicKeyKind {
     P384,
     /// NIST P-521.
     P521,
+    /// Ed25519.
+    Ed25519,
+    /// ML-DSA-65.
+    MlDsa65,
+    /// ML-DSA-87.
+    MlDsa87,
 }
 
 /// Verifies a signature by the key in a DER SubjectPublicKeyInfo.
@@ -59,6 +65,9 @@ pub fn verify_signature(
     let key = UnparsedPublicKey::new(algorithm, spki_der);
     match signed {
         Signed::Message(message) => key.verify(message, value),
+        Signed::Digest(_) if alg.form() == DtbsForm::Message => {
+            return Err(VerifyError::Mismatch(alg));
+        }
         Signed::Digest(digest) => {
             let digest = Digest::import_less_safe(digest, alg.hash().aws());
             digest.and_then(|d| key.verify_digest(&d, value))
@@ -72,7 +81,7 @@ fn verification(
     alg: SigAlg,
 ) -> Result<&'static dyn VerificationAlgorithm, VerifyError> {
     use HashAlg::{Sha256, Sha384, Sha512};
-    use PublicKeyKind::{P256, P384, P521, Rsa};
+    use PublicKeyKind::{Ed25519, MlDsa65, MlDsa87, P256, P384, P521, Rsa};
     Ok(match (kind, alg) {
         (Rsa(bits), _) if bits < 2048 => return Err(VerifyError::UnsupportedKey),
         (Rsa(_), SigAlg::RsaPkcs1(Sha256)) => &aws::RSA_PKCS1_2048_8192_SHA256,
@@ -90,6 +99,9 @@ fn verification(
         (P521, SigAlg::Ecdsa(Sha256)) => &aws::ECDSA_P521_SHA256_ASN1,
         (P521, SigAlg::Ecdsa(Sha384)) => &aws::ECDSA_P521_SHA384_ASN1,
         (P521, SigAlg::Ecdsa(Sha512)) => &aws::ECDSA_P521_SHA512_ASN1,
+        (Ed25519, SigAlg::Ed25519) => &aws::ED25519,
+        (MlDsa65, SigAlg::MlDsa65) => &aws::ML_DSA_65,
+        (MlDsa87, SigAlg::MlDsa87) => &aws::ML_DSA_87,
         _ => return Err(VerifyError::Mismatch(alg)),
     })
 }
@@ -122,23 +134,38 @@ pub fn public_key_kind(spki_der: &[u8]) -> Option<PublicKeyKind> {
             [
                 (KeyAlg::P256.curve_oid(), PublicKeyKind::P256),
                 (KeyAlg::P384.curve_oid(), PublicKeyKind::P384),
-                (Some(oid::P521), PublicKeyKind::P521),
+                (KeyAlg::P521.curve_oid(), PublicKeyKind::P521),
             ]
             .into_iter()
             .find_map(|(oid, kind)| (oid == Some(curve.as_str())).then_some(kind))
         }
-        _ => None,
+        // These are named by one identifier for key and signature, without parameters (RFC 8410 §3, RFC 9881 §4).
+        id => {
+            algorithm.finish(what).ok()?;
+            [
+                (SigAlg::Ed25519.oid(), PublicKeyKind::Ed25519),
+                (SigAlg::MlDsa65.oid(), PublicKeyKind::MlDsa65),
+                (SigAlg::MlDsa87.oid(), PublicKeyKind::MlDsa87),
+            ]
+            .into_iter()
+            .find_map(|(oid, kind)| (oid == id).then_some(kind))
+        }
     }
 }
 
 /// The signing key algorithm of a DER SubjectPublicKeyInfo, if it is one that Natsuin signs with.
 pub fn key_alg(spki_der: &[u8]) -> Option<KeyAlg> {
     match public_key_kind(spki_der)? {
+        PublicKeyKind::Rsa(2048) => Some(KeyAlg::Rsa2048),
         PublicKeyKind::Rsa(3072) => Some(KeyAlg::Rsa3072),
         PublicKeyKind::Rsa(4096) => Some(KeyAlg::Rsa4096),
+        PublicKeyKind::Rsa(_) => None,
         PublicKeyKind::P256 => Some(KeyAlg::P256),
         PublicKeyKind::P384 => Some(KeyAlg::P384),
-        _ => None,
+        PublicKeyKind::P521 => Some(KeyAlg::P521),
+        PublicKeyKind::Ed25519 => Some(KeyAlg::Ed25519),
+        PublicKeyKind::MlDsa65 => Some(KeyAlg::MlDsa65),
+        PublicKeyKind::MlDsa87 => Some(KeyAlg::MlDsa87),
     }
 }
 
@@ -147,7 +174,9 @@ pub fn encode_sig_alg(alg: SigAlg) -> Vec<u8> {
     let id = asn1::oid(alg.oid());
     match alg {
         SigAlg::RsaPkcs1(_) => asn1::sequence(&[&id, &[NULL, 0]]),
-        SigAlg::Ecdsa(_) => asn1::sequence(&[&id]),
+        SigAlg::Ecdsa(_) | SigAlg::Ed25519 | SigAlg::MlDsa65 | SigAlg::MlDsa87 => {
+            asn1::sequence(&[&id])
+        }
         SigAlg::RsaPss(hash) => {
             let hash_id = asn1::sequence(&[&asn1::oid(hash.oid()), &[NULL, 0]]);
             let mgf = asn1::sequence(&[&asn1::oid(oid::MGF1), &hash_id]);

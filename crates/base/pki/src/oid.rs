@@ -38,8 +38,6 @@ pub const RSA_PSS: &str = "1.2.840.113549.1.1.10";
 pub const MGF1: &str = "1.2.840.113549.1.1.8";
 /// id-ecPublicKey (RFC 5480 §2.1.1).
 pub const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
-/// secp521r1 (RFC 5480 §2.1.1.1), for other people's certificates.
-pub const P521: &str = "1.3.132.0.35";
 /// SHA-1, only inside OCSP's CertID and the old signingCertificate attribute, which prove nothing by it.
 pub const SHA1: &str = "1.3.14.3.2.26";
 

@@ -37,6 +37,10 @@ struct Config {
     root_secret: PathBuf,
     max_uses: u64,
     copies_kept_days: u32,
+    #[serde(default = "five_years")]
+    key_life_days: u32,
+    #[serde(default)]
+    experimental_algorithms: bool,
     algorithms: Option<PathBuf>,
     #[serde(default = "daily")]
     self_test_seconds: u64,
@@ -56,6 +60,10 @@ struct AuditFiles {
 
 /// How often it is looked whether the device can erase now what it couldn't before.
 const FINISH_EVERY: Duration = Duration::from_secs(60);
+
+fn five_years() -> u32 {
+    1826
+}
 
 fn daily() -> u64 {
     86_400
@@ -90,7 +98,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let config: Config = daemon::load(&args.config)?;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let check = "check the settings of this daemon";
-    let policy = policy(config.algorithms.as_deref())?;
+    let policy = policy(config.algorithms.as_deref())?.experiments(config.experimental_algorithms);
     let backend = backend::open(&config.backend)?;
     let url =
         StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), check))?;
@@ -99,10 +107,9 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let root = RootSecret::new(daemon::secret32(&config.root_secret)?)
         .ok_or_else(|| Trouble::new("config-file", "the root secret can't be used", check))?;
     let module = ModuleConfig {
-        sam: config.sam,
-        node: config.node,
-        max_uses: config.max_uses,
         copies_kept_days: config.copies_kept_days,
+        key_life_days: config.key_life_days,
+        ..ModuleConfig::new(config.sam, config.node, config.max_uses)
     };
     let started = Module::start_with(
         module,

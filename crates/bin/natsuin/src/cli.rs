@@ -7,7 +7,7 @@ use web_ui::Lang;
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, demo, dev, sign, verify};
+use crate::{audit, bench, demo, dev, sign, statement, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -77,6 +77,17 @@ pub enum Command {
         /// CA certificates to trust, PEM; may be given more than once.
         #[arg(long)]
         trust: Vec<PathBuf>,
+    },
+    /// Check what the cryptographic module signed about a key: its origin, or its destruction.
+    Statement {
+        /// File with the statement.
+        file: PathBuf,
+        /// The module's root key, a JWK in a file.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// Certificate (PEM) that the statement has to be about.
+        #[arg(long, value_name = "PEM")]
+        cert: Option<PathBuf>,
     },
     /// Export and check audit logs.
     #[command(subcommand)]
@@ -215,6 +226,9 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         }
         Command::Bench { seconds, data } => bench::run(seconds, data, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
+        Command::Statement { file, root, cert } => {
+            statement::run(&file, &root, cert.as_deref(), out)
+        }
         Command::Audit(AuditCommand::Export {
             data,
             store,

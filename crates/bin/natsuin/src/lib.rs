@@ -11,4 +11,5 @@ pub mod output;
 pub mod sample;
 pub mod sign;
 pub mod stack;
+pub mod statement;
 pub mod verify;

@@ -7,7 +7,7 @@
 pub mod order;
 pub mod rpc;
 
-pub use order::{Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
+pub use order::{Dtbs, Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
 pub use rpc::{
     CryptoModule, ExecuteRequest, Executed, Health, KeyCreated, KeyDestroyed, ModuleError,
     ModuleState, PinMacAnswer, PinMacRequest, Refusal, RootAnswer, RowKeyAnswer, RowKeyRequest,

@@ -1,7 +1,8 @@
 //! Orders of the SAM to the CM.
 
 use core_types::{
-    B64, DestroyCause, Digest32, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, UnixTime, sha256,
+    B64, DestroyCause, Digest32, DtbsForm, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId,
+    UnixTime, sha256,
 };
 use jose::{JoseError, Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub enum OrderKind {
         /// DER of the CertificationRequestInfo (RFC 2986 §4.1). Its public key must be the key's own.
         info: B64,
     },
-    /// Sign digests of documents.
+    /// Sign for documents.
     Sign {
         /// Key.
         key: KeyId,
@@ -88,14 +89,92 @@ pub enum OrderKind {
     },
 }
 
-/// One digest to sign.
+/// What is to be signed (DTBS/R). Each algorithm takes one of the two forms and refuses the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dtbs {
+    /// A digest, as long as the hash of the algorithm. Never a DigestInfo.
+    Digest(B64),
+    /// The message itself, at most [`MAX_MESSAGE`] bytes.
+    Message(B64),
+}
+
+/// Longest message of one item in bytes: signed attributes, not documents.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// One thing to sign. In JSON `{"i":0,"d":…}` for a digest and `{"i":0,"m":…}` for a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RawItem", into = "RawItem")]
 pub struct SignItem {
     /// Index of the item in the act.
     pub i: u32,
-    /// Digest, as long as the hash of the algorithm.
-    pub d: B64,
+    /// What is signed.
+    pub dtbs: Dtbs,
+}
+
+impl SignItem {
+    /// A digest.
+    pub fn digest(i: u32, digest: impl Into<Vec<u8>>) -> Self {
+        let dtbs = Dtbs::Digest(B64(digest.into()));
+        Self { i, dtbs }
+    }
+
+    /// What an algorithm needs for signing this message.
+    pub fn of_message(i: u32, alg: SigAlg, message: &[u8]) -> Self {
+        let bytes = B64(alg.dtbs(message));
+        let dtbs = match alg.form() {
+            DtbsForm::Digest => Dtbs::Digest(bytes),
+            DtbsForm::Message => Dtbs::Message(bytes),
+        };
+        Self { i, dtbs }
+    }
+
+    /// Whether this is what the algorithm signs: the right form, and the right length.
+    pub fn fits(&self, alg: SigAlg) -> bool {
+        match (&self.dtbs, alg.form()) {
+            (Dtbs::Digest(d), DtbsForm::Digest) => d.0.len() == alg.hash().len(),
+            (Dtbs::Message(m), DtbsForm::Message) => m.0.len() <= MAX_MESSAGE,
+            _ => false,
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        let (Dtbs::Digest(bytes) | Dtbs::Message(bytes)) = &self.dtbs;
+        &bytes.0
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawItem {
+    i: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d: Option<B64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    m: Option<B64>,
+}
+
+impl From<SignItem> for RawItem {
+    fn from(item: SignItem) -> Self {
+        let (d, m) = match item.dtbs {
+            Dtbs::Digest(d) => (Some(d), None),
+            Dtbs::Message(m) => (None, Some(m)),
+        };
+        Self { i: item.i, d, m }
+    }
+}
+
+impl TryFrom<RawItem> for SignItem {
+    type Error = &'static str;
+
+    fn try_from(raw: RawItem) -> Result<Self, &'static str> {
+        let dtbs = match (raw.d, raw.m) {
+            (Some(d), None) => Dtbs::Digest(d),
+            (None, Some(m)) => Dtbs::Message(m),
+            _ => return Err("an item is either a digest or a message"),
+        };
+        Ok(Self { i: raw.i, dtbs })
+    }
 }
 
 /// An order as it travels: compact JWS.

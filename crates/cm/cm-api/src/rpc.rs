@@ -52,6 +52,12 @@ pub enum Reason {
     /// Level of the back end.
     #[error("level")]
     Level,
+    /// The end of the key's own time.
+    #[error("time")]
+    Time,
+    /// This act's share of uses or time is used up: the signer has to approve anew (`III-3-6-reauthorization-limits`).
+    #[error("re-authorization")]
+    Reauthorization,
 }
 
 /// Answer to [`Root`].
@@ -156,8 +162,10 @@ pub struct KeyCreated {
     pub version: u32,
     /// SubjectPublicKeyInfo, DER.
     pub spki: B64,
-    /// Highest level this back end can hold keys of, with what it reports of itself.
+    /// Back end that holds it, such as `software`.
     pub origin: String,
+    /// The origin statement, a JWS by `K_root` (`sam_keys::Origin`).
+    pub statement: String,
 }
 
 /// The end of a key.

@@ -6,7 +6,7 @@ use core_types::UnixTime;
 use jose::Jwk;
 use sam_keys::{SamKeys, StatementError};
 
-/// Most digests in one order; as many as items in an act.
+/// Most items in one order; as many as items in an act.
 const MAX_ITEMS: usize = 10_000;
 
 /// Checks statement and order, from the outside in (`III-3-4-authenticate-application`).
@@ -36,7 +36,7 @@ pub(crate) fn admit(
         return Err(Refusal::NotNow);
     }
     if let OrderKind::Sign { alg, items, .. } = &order.kind {
-        let whole = items.iter().all(|item| item.d.0.len() == alg.hash().len());
+        let whole = items.iter().all(|item| item.fits(*alg));
         if items.is_empty() || items.len() > MAX_ITEMS || !whole {
             return Err(Refusal::Malformed);
         }

@@ -1,6 +1,8 @@
 //! Attributes of a key: fixed at birth, sealed together with it, checked before each use.
 
-use core_types::{Digest32, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, UnixTime};
+use core_types::{
+    Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg, TenantId, UnixTime,
+};
 use serde::{Deserialize, Serialize};
 
 use cm_api::rpc::{Reason, Refusal};
@@ -36,14 +38,22 @@ pub struct KeyAttributes {
     pub level: Level,
     /// Never leaves the module.
     pub exportable: bool,
-    /// Back end that made and holds it; `key_origin_case` follows from it.
+    /// Back end that holds it.
     pub origin: String,
+    /// Where it was made and how it got here.
+    pub case: OriginCase,
     /// Digest of the enrol act that led to it.
     pub act: Digest32,
     /// Made at.
     pub created: UnixTime,
+    /// Not used at or after this time, whatever its certificate says.
+    pub not_after: UnixTime,
     /// Most signatures in its life.
     pub max_uses: u64,
+    /// Most signatures by one act of its owner.
+    pub act_uses: u64,
+    /// How long one act of its owner lasts after its first signature, in seconds.
+    pub act_seconds: i64,
     /// What was done with it so far.
     pub used: KeyUse,
 }
@@ -55,6 +65,20 @@ pub struct KeyUse {
     /// The one CSR was signed.
     pub csr: bool,
     /// Document signatures made or ordered.
+    pub signatures: u64,
+    /// The act that the key was last used by.
+    pub act: Option<ActUse>,
+}
+
+/// What was done by one act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActUse {
+    /// Digest of the act.
+    pub act: Digest32,
+    /// First signature at.
+    pub since: UnixTime,
+    /// Signatures made or ordered.
     pub signatures: u64,
 }
 
@@ -76,24 +100,47 @@ impl KeyAttributes {
         })
     }
 
-    /// The attributes after `n` document signatures with `alg`.
+    /// The attributes after `n` document signatures with `alg` by this act.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it.
-    pub fn after_signing(&self, alg: SigAlg, n: u64) -> Result<Self, Refusal> {
+    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it (`III-3-6-reauthorization-limits`).
+    pub fn after_signing(
+        &self,
+        alg: SigAlg,
+        n: u64,
+        act: Digest32,
+        now: UnixTime,
+    ) -> Result<Self, Refusal> {
+        let no = Refusal::NotAllowed;
         let Purpose::Documents = self.purpose;
         if !self.alg.sig_algs().contains(&alg) {
-            return Err(Refusal::NotAllowed(Reason::Algorithm));
+            return Err(no(Reason::Algorithm));
         }
-        let signatures = self
-            .used
-            .signatures
-            .checked_add(n)
-            .filter(|s| *s <= self.max_uses);
-        let signatures = signatures.ok_or(Refusal::NotAllowed(Reason::Uses))?;
+        if now >= self.not_after {
+            return Err(no(Reason::Time));
+        }
+        let signatures = self.used.signatures.checked_add(n);
+        let signatures = signatures.filter(|s| *s <= self.max_uses);
+        let signatures = signatures.ok_or(no(Reason::Uses))?;
+        let before = match self.used.act {
+            Some(before) if before.act == act => before,
+            _ => ActUse {
+                act,
+                since: now,
+                signatures: 0,
+            },
+        };
+        let so_far = before.signatures.checked_add(n);
+        let so_far =
+            so_far.filter(|s| *s <= self.act_uses && now < before.since.plus(self.act_seconds));
+        let so_far = so_far.ok_or(no(Reason::Reauthorization))?;
         Ok(Self {
             used: KeyUse {
                 signatures,
+                act: Some(ActUse {
+                    signatures: so_far,
+                    ..before
+                }),
                 ..self.used
             },
             ..self.clone()

@@ -68,11 +68,12 @@ pub trait PrivateKey: Send + Sync {
     /// SubjectPublicKeyInfo, DER, as the back end has it; the module compares it with the sealed attributes.
     fn spki(&self) -> &[u8];
 
-    /// Signs a digest. RSA: a block of modulus length; ECDSA: DER `SEQUENCE {r, s}`.
+    /// Signs what the algorithm takes: a digest, or a message ([`SigAlg::form`]). RSA: a block of modulus length; ECDSA:
+    /// DER `SEQUENCE {r, s}`; Ed25519 and ML-DSA: as in their standards.
     ///
     /// # Errors
     /// [`Fault`]; whether a value may exist all the same, [`Fault::nothing_was_made`] tells.
-    fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault>;
+    fn sign(&self, alg: SigAlg, dtbs: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
 /// A back end failed. Says nothing of keys; the words are for the operator.

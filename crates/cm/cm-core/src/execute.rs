@@ -9,8 +9,10 @@ use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, OrderBody, OrderKind, Refusal, SignItem,
 };
 use core_types::{
-    B64, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SecretBytes, SigAlg, TenantId, sha256,
+    B64, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, SigAlg, TenantId,
+    UnixTime, sha256,
 };
+use sam_keys::{Origin, TYP_ORIGIN};
 use store_kit::transaction;
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose};
@@ -123,7 +125,7 @@ impl Module {
         act: Digest32,
     ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
-        if level > self.backend.ceiling() {
+        if level > self.backend.ceiling() || (alg.experimental() && level > Level::One) {
             return Err(Refusal::NotAllowed(Reason::Level).into());
         }
         if !self.policy.may_generate(alg, now) {
@@ -150,11 +152,21 @@ impl Module {
             level,
             exportable: false,
             origin: self.backend.name().to_owned(),
+            // A device counts as one only if its operator declares what it was evaluated for.
+            case: if self.backend.ceiling() > Level::One {
+                OriginCase::ProviderDevice
+            } else {
+                OriginCase::ProviderSoftware
+            },
             act,
             created: now,
+            not_after: self.not_after(now),
             max_uses: self.config.max_uses,
+            act_uses: self.config.act_uses,
+            act_seconds: self.config.act_seconds,
             used: KeyUse::default(),
         };
+        let statement = self.origin_statement(&attributes)?;
         let stored: Result<bool, Failed> = transaction!(self.store, "cm-generated", |tx| {
             if !store::first_of_its_kind(tx, &attributes).await? {
                 return Ok::<_, Failed>(false);
@@ -187,7 +199,34 @@ impl Module {
             version: attributes.version,
             spki: B64(made.spki),
             origin: attributes.origin,
+            statement,
         }))
+    }
+
+    pub(crate) fn not_after(&self, now: UnixTime) -> UnixTime {
+        now.plus(i64::from(self.config.key_life_days) * 86_400)
+    }
+
+    /// What the module says of a key's beginning, signed by its root key. It follows from the sealed attributes alone.
+    pub(crate) fn origin_statement(&self, of: &KeyAttributes) -> Result<String, Refusal> {
+        let told = Origin {
+            sam: self.config.sam.clone(),
+            key: of.key.clone(),
+            version: of.version,
+            spki: of.spki,
+            owner: of.owner.clone(),
+            alg: of.alg,
+            case: of.case,
+            backend: of.origin.clone(),
+            declaration: self.backend.declaration(),
+            level: of.level,
+            exportable: of.exportable,
+            act: of.act,
+            created: of.created,
+        };
+        let payload = serde_json::to_vec(&told).map_err(|_| Refusal::Malformed)?;
+        let signed = self.root.sign(TYP_ORIGIN, &payload);
+        signed.map_err(|_| Refusal::NotOperational)
     }
 
     /// Has a key made, and looks at it. What isn't fit for use is forgotten here: no key came into being.
@@ -234,7 +273,7 @@ impl Module {
         let row: Result<_, Failed> = transaction!(self.store, "cm-csr", |tx| {
             store::take_order(tx, order.order, now).await?;
             let row = self.key(tx, key, version, spki).await?;
-            self.approved(row.attributes.alg, csr_alg(row.attributes.alg))?;
+            self.approved(row.attributes.alg, row.attributes.alg.csr_alg())?;
             let next = row.attributes.after_csr()?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyCertificationRequested {
@@ -247,11 +286,8 @@ impl Module {
         });
         let row = row.map_err(|failed| self.fail(failed))?;
         self.seen.note(key, row.row_version + 1);
-        let alg = csr_alg(row.attributes.alg);
-        let item = SignItem {
-            i: 0,
-            d: B64(alg.hash().digest(&info.0)),
-        };
+        let alg = row.attributes.alg.csr_alg();
+        let item = SignItem::of_message(0, alg, &info.0);
         self.values(&row, alg, std::slice::from_ref(&item))
             .await
             .map(Executed::Signed)
@@ -276,8 +312,8 @@ impl Module {
         let row: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
             store::take_order(tx, order.order, now).await?;
             let row = self.key(tx, key, version, spki).await?;
-            let next = row.attributes.after_signing(alg, count.into())?;
             self.approved(row.attributes.alg, alg)?;
+            let next = row.attributes.after_signing(alg, count.into(), act, now)?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyUsed {
                 key: key.clone(),
@@ -339,7 +375,7 @@ impl Module {
                 on_thread(move || {
                     let mut values = Vec::with_capacity(chunk.len());
                     for item in &chunk {
-                        match key.sign(alg, &item.d.0) {
+                        match key.sign(alg, item.bytes()) {
                             Ok(value) => values.push(B64(value)),
                             Err(fault) => return Ok((values, Some(fault))),
                         }
@@ -419,15 +455,6 @@ impl Module {
 
 fn cache_name(material: &SecretBytes) -> Digest32 {
     sha256(&[b"natsuin-cm-cache", material.expose()])
-}
-
-/// A CSR is signed with the strongest plain algorithm of the key.
-fn csr_alg(alg: KeyAlg) -> SigAlg {
-    match alg {
-        KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => SigAlg::RsaPkcs1(HashAlg::Sha256),
-        KeyAlg::P256 => SigAlg::Ecdsa(HashAlg::Sha256),
-        KeyAlg::P384 => SigAlg::Ecdsa(HashAlg::Sha384),
-    }
 }
 
 pub(crate) fn on_thread<T: Send + 'static>(

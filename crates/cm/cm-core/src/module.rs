@@ -34,18 +34,30 @@ pub struct ModuleConfig {
     /// Days for which the operator keeps copies of the store and of the device, backups included: the certificate of a
     /// destruction rests on it.
     pub copies_kept_days: u32,
+    /// Days after which a key is no longer used.
+    pub key_life_days: u32,
+    /// Most signatures by one act of a signer.
+    pub act_uses: u64,
+    /// How long one act lasts after its first signature, in seconds.
+    pub act_seconds: i64,
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl ModuleConfig {
-    /// The usual settings: copies are kept for 90 days.
+    /// The usual settings: copies are kept for 90 days, keys live for five years, an act is good for what the protocol
+    /// lets it be.
     pub fn new(sam: impl Into<String>, node: impl Into<String>, max_uses: u64) -> Self {
         Self {
             sam: sam.into(),
             node: node.into(),
             max_uses,
             copies_kept_days: 90,
+            // As long as the longest certificates of persons live.
+            key_life_days: 1826,
+            // As the protocol has them: items of an act, and an hour of renewals and the life of its last token.
+            act_uses: 10_000,
+            act_seconds: 3_900,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which algorithms may sign, and until when: a table that is data (`III-3-2-approved-algorithms`).
 //!
 //! The table that comes with the program holds dates that its authors think prudent for the strength of each algorithm
-//! (128 bits: sign to the end of 2040; 192 bits: 2050); the operator compares them with the current CRYPTREC list and
+//! (112 bits: sign to the end of 2030; 128 bits: 2040; 192 bits: 2050); the operator compares them with the current CRYPTREC list and
 //! gives the module a table of their own where they differ. An algorithm that isn't in the table is not approved.
 
 use core_types::{Digest32, KeyAlg, SigAlg, UnixTime, sha256};
@@ -18,6 +18,7 @@ pub struct Policy {
     version: String,
     rows: Vec<Row>,
     digest: Digest32,
+    experiments: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ struct Row {
     algs: Vec<SigAlg>,
     sign_until: UnixTime,
     verify_until: UnixTime,
+    experimental: bool,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +44,9 @@ struct Entry {
     algs: Vec<SigAlg>,
     sign_until: String,
     verify_until: String,
+    /// Only with the experimental switch.
+    #[serde(default)]
+    experimental: bool,
 }
 
 /// The policy can't be used; the operator's fault.
@@ -73,11 +78,13 @@ impl Policy {
                 sign_until: end_of(&entry.sign_until)?,
                 verify_until: end_of(&entry.verify_until)?,
                 algs: entry.algs,
+                experimental: entry.experimental,
             };
             let possible = row.key.sig_algs();
             if rows.iter().any(|r| r.key == row.key)
                 || row.verify_until < row.sign_until
                 || row.algs.is_empty()
+                || (row.key.experimental() && !row.experimental)
                 || !row.algs.iter().all(|a| possible.contains(a))
             {
                 return Err(PolicyError::Contradiction(row.key));
@@ -88,7 +95,19 @@ impl Policy {
             version: file.version,
             rows,
             digest: sha256(&[text.as_bytes()]),
+            experiments: false,
         })
+    }
+
+    /// With the rows that are experimental, or without them.
+    #[must_use]
+    pub fn experiments(self, on: bool) -> Self {
+        let digest = sha256(&[&self.digest.0, &[u8::from(on)]]);
+        Self {
+            experiments: on,
+            digest,
+            ..self
+        }
     }
 
     /// The table that comes with the program.
@@ -126,7 +145,8 @@ impl Policy {
     }
 
     fn row(&self, key: KeyAlg) -> Option<&Row> {
-        self.rows.iter().find(|row| row.key == key)
+        let mut rows = self.rows.iter();
+        rows.find(|row| row.key == key && (self.experiments || !row.experimental))
     }
 }
 
@@ -157,7 +177,13 @@ mod tests {
         assert!(policy.verify_until(KeyAlg::P256) > Some(last));
         let now = UnixTime(1_780_000_000);
         assert!(!policy.may_sign(KeyAlg::P384, p256, now), "not its hash");
+        for key in KeyAlg::ALL {
+            assert_eq!(policy.may_generate(key, now), !key.experimental(), "{key}");
+        }
+        let policy = policy.experiments(true);
         assert!(KeyAlg::ALL.iter().all(|k| policy.may_generate(*k, now)));
+        let rsa = KeyAlg::Rsa2048;
+        assert!(!policy.may_generate(rsa, end_of("2030-12-31").unwrap()));
     }
 
     #[test]

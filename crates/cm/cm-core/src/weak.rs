@@ -32,16 +32,14 @@ pub fn check(alg: KeyAlg, spki: &[u8]) -> Result<(), Weak> {
     if pki::key_alg(spki) != Some(alg) {
         return Err(Weak::Kind);
     }
-    match alg {
-        KeyAlg::P256 | KeyAlg::P384 => Ok(()),
-        KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => {
-            let (modulus, exponent) = rsa_parts(spki).ok_or(Weak::Kind)?;
-            if exponent != [1, 0, 1] {
-                return Err(Weak::Exponent);
-            }
-            check_modulus(modulus)
-        }
+    if !alg.is_rsa() {
+        return Ok(());
     }
+    let (modulus, exponent) = rsa_parts(spki).ok_or(Weak::Kind)?;
+    if exponent != [1, 0, 1] {
+        return Err(Weak::Exponent);
+    }
+    check_modulus(modulus)
 }
 
 /// Modulus and exponent of an RSA SubjectPublicKeyInfo (RFC 8017 §A.1.1), without leading zeros.

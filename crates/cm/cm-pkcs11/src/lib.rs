@@ -16,9 +16,10 @@ mod token;
 
 use std::sync::mpsc::sync_channel;
 
-use core_types::{HashAlg, KeyAlg, Level, SecretBytes, SigAlg};
+use core_types::{DtbsForm, HashAlg, KeyAlg, Level, SecretBytes, SigAlg};
 
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
@@ -65,9 +66,8 @@ impl Pkcs11Backend {
         let (token, mechanisms) = answered
             .recv_timeout(limits.patience * 6)
             .map_err(|_| OpenError::Silent)??;
-        let algs: Vec<SigAlg> = SigAlg::all()
-            .filter(|alg| mechanisms.contains(&mechanism_of(*alg)))
-            .collect();
+        let able = |alg: &SigAlg| mechanism_of(*alg).is_some_and(|m| mechanisms.contains(&m));
+        let algs: Vec<SigAlg> = SigAlg::all().filter(able).collect();
         if algs.is_empty() {
             return Err(OpenError::NoMechanism);
         }
@@ -118,9 +118,9 @@ impl Pkcs11Backend {
 
     fn sign_and_verify(&self, alg: KeyAlg, key: &dyn PrivateKey) -> Result<(), Fault> {
         for sig in self.sig_algs(alg) {
-            let digest = sig.hash().digest(b"pairwise test");
-            let value = key.sign(sig, &digest)?;
-            pki::verify_signature(key.spki(), sig, pki::Signed::Digest(&digest), &value)
+            let message = b"pairwise test";
+            let value = key.sign(sig, &sig.dtbs(message))?;
+            pki::verify_signature(key.spki(), sig, pki::Signed::Message(message), &value)
                 .map_err(|_| Fault::Broken("pairwise test"))?;
         }
         Ok(())
@@ -156,7 +156,13 @@ impl Backend for Pkcs11Backend {
         if one == two || one.iter().all(|b| *b == 0) {
             return Err(Fault::Broken("random generator"));
         }
-        for alg in [KeyAlg::Rsa3072, KeyAlg::P256, KeyAlg::P384] {
+        for alg in [
+            KeyAlg::Rsa3072,
+            KeyAlg::P256,
+            KeyAlg::P384,
+            KeyAlg::P521,
+            KeyAlg::Ed25519,
+        ] {
             if !self.sig_algs(alg).is_empty() {
                 self.try_kind(alg)?;
             }
@@ -247,14 +253,14 @@ impl PrivateKey for Key {
         &self.spki
     }
 
-    fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault> {
+    fn sign(&self, alg: SigAlg, dtbs: &[u8]) -> Result<Vec<u8>, Fault> {
         if !self.algs.contains(&alg) {
             return Err(Fault::Unfit("algorithm"));
         }
-        if digest.len() != alg.hash().len() {
+        if alg.form() == DtbsForm::Digest && dtbs.len() != alg.hash().len() {
             return Err(Fault::Unfit("digest length"));
         }
-        let (id, data) = (self.id.clone(), digest.to_vec());
+        let (id, data) = (self.id.clone(), dtbs.to_vec());
         let value = self.pool.with(move |c| {
             let key = private_key(c, &id)?;
             let made = match alg {
@@ -267,6 +273,13 @@ impl PrivateKey for Key {
                         .sign(&Mechanism::RsaPkcsPss(pss(hash)), key, &data)
                 }
                 SigAlg::Ecdsa(_) => c.session.sign(&Mechanism::Ecdsa, key, &data),
+                SigAlg::Ed25519 => {
+                    let pure = EddsaParams::new(EddsaSignatureScheme::Ed25519);
+                    c.session.sign(&Mechanism::Eddsa(pure), key, &data)
+                }
+                SigAlg::MlDsa65 | SigAlg::MlDsa87 => {
+                    return Err(Failure::plain(Fault::Unfit("algorithm")));
+                }
             };
             made.map_err(|e| Failure::of("signing", &e))
         })?;
@@ -274,20 +287,29 @@ impl PrivateKey for Key {
             SigAlg::Ecdsa(_) => {
                 encode::ecdsa_value(&value).ok_or(Fault::Broken("signature encoding"))
             }
-            // Verifying RSA costs a thirtieth of signing; a faulty value would betray the key. ECDSA values are
-            // verified by the SAM, like these once more.
-            _ => pki::verify_signature(&self.spki, alg, pki::Signed::Digest(digest), &value)
-                .map(|()| value)
-                .map_err(|_| Fault::Broken("a value that doesn't verify")),
+            // Verifying RSA costs a thirtieth of signing; a faulty value would betray the key, and one of Ed25519 too,
+            // which is deterministic. ECDSA values are verified by the SAM, like these once more.
+            _ => {
+                let signed = match alg.form() {
+                    DtbsForm::Digest => pki::Signed::Digest(dtbs),
+                    DtbsForm::Message => pki::Signed::Message(dtbs),
+                };
+                pki::verify_signature(&self.spki, alg, signed, &value)
+                    .map(|()| value)
+                    .map_err(|_| Fault::Broken("a value that doesn't verify"))
+            }
         }
     }
 }
 
-fn mechanism_of(alg: SigAlg) -> MechanismType {
+/// Nothing for ML-DSA, whose mechanism (PKCS#11 3.2) no token at hand has.
+fn mechanism_of(alg: SigAlg) -> Option<MechanismType> {
     match alg {
-        SigAlg::RsaPkcs1(_) => MechanismType::RSA_PKCS,
-        SigAlg::RsaPss(_) => MechanismType::RSA_PKCS_PSS,
-        SigAlg::Ecdsa(_) => MechanismType::ECDSA,
+        SigAlg::RsaPkcs1(_) => Some(MechanismType::RSA_PKCS),
+        SigAlg::RsaPss(_) => Some(MechanismType::RSA_PKCS_PSS),
+        SigAlg::Ecdsa(_) => Some(MechanismType::ECDSA),
+        SigAlg::Ed25519 => Some(MechanismType::EDDSA),
+        SigAlg::MlDsa65 | SigAlg::MlDsa87 => None,
     }
 }
 
@@ -330,21 +352,22 @@ fn make(
         Attribute::Unwrap(false),
         Attribute::Id(id.to_vec()),
     ];
-    let mechanism = match alg {
-        KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => {
-            public.push(Attribute::ModulusBits(u64::from(alg.bits()).into()));
-            public.push(Attribute::PublicExponent(vec![1, 0, 1]));
-            Mechanism::RsaPkcsKeyPairGen
-        }
-        KeyAlg::P256 => {
-            public.push(Attribute::EcParams(encode::P256.to_vec()));
-            Mechanism::EccKeyPairGen
-        }
-        KeyAlg::P384 => {
-            public.push(Attribute::EcParams(encode::P384.to_vec()));
-            Mechanism::EccKeyPairGen
+    let (mechanism, curve): (_, &[u8]) = match alg {
+        KeyAlg::P256 => (Mechanism::EccKeyPairGen, &encode::P256),
+        KeyAlg::P384 => (Mechanism::EccKeyPairGen, &encode::P384),
+        KeyAlg::P521 => (Mechanism::EccKeyPairGen, &encode::P521),
+        KeyAlg::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, &encode::ED25519),
+        KeyAlg::Rsa2048 | KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => (Mechanism::RsaPkcsKeyPairGen, &[]),
+        KeyAlg::MlDsa65 | KeyAlg::MlDsa87 => {
+            return Err(Failure::plain(Fault::Unfit("algorithm")));
         }
     };
+    if alg.is_rsa() {
+        public.push(Attribute::ModulusBits(u64::from(alg.bits()).into()));
+        public.push(Attribute::PublicExponent(vec![1, 0, 1]));
+    } else {
+        public.push(Attribute::EcParams(curve.to_vec()));
+    }
     session
         .generate_key_pair(&mechanism, &public, &private)
         .map_err(|e| Failure::of("key generation", &e))
@@ -380,11 +403,10 @@ fn check(session: &Session, key: ObjectHandle) -> Result<(), Failure> {
 }
 
 fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u8>, Failure> {
-    let types = match alg {
-        KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => {
-            vec![AttributeType::Modulus, AttributeType::PublicExponent]
-        }
-        KeyAlg::P256 | KeyAlg::P384 => vec![AttributeType::EcPoint],
+    let types = if alg.is_rsa() {
+        vec![AttributeType::Modulus, AttributeType::PublicExponent]
+    } else {
+        vec![AttributeType::EcPoint]
     };
     let found = session
         .get_attributes(key, &types)

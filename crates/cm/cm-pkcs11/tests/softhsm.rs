@@ -10,7 +10,7 @@ use std::process::Command;
 
 use cm_core::backend::Backend as _;
 use cm_pkcs11::{Options, Pkcs11Backend};
-use core_types::{KeyAlg, SecretBytes, SigAlg};
+use core_types::{DtbsForm, KeyAlg, SecretBytes, SigAlg};
 
 fn module() -> PathBuf {
     let places = [
@@ -71,7 +71,14 @@ fn story() {
     Pkcs11Backend::initialise(&options).unwrap();
     let backend = Pkcs11Backend::open(&options).unwrap();
     backend.self_test().unwrap();
-    for alg in [KeyAlg::P256, KeyAlg::P384, KeyAlg::Rsa3072] {
+    for alg in [
+        KeyAlg::P256,
+        KeyAlg::P384,
+        KeyAlg::P521,
+        KeyAlg::Ed25519,
+        KeyAlg::Rsa2048,
+        KeyAlg::Rsa3072,
+    ] {
         let made = backend.generate(alg).unwrap();
         assert_eq!(
             made.material.len(),
@@ -80,19 +87,23 @@ fn story() {
         );
         let key = backend.load(alg, &made.material).unwrap();
         for sig in SigAlg::all() {
-            let digest = sig.hash().digest(b"document");
-            let value = key.sign(sig, &digest);
+            let value = key.sign(sig, &sig.dtbs(b"document"));
             assert_eq!(value.is_ok(), alg.sig_algs().contains(&sig), "{alg} {sig}");
             if let Ok(value) = value {
-                pki::verify_signature(&made.spki, sig, pki::Signed::Digest(&digest), &value)
-                    .unwrap();
-                assert!(key.sign(sig, &[0; 20]).is_err());
+                let signed = pki::Signed::Message(b"document");
+                pki::verify_signature(&made.spki, sig, signed, &value).unwrap();
+                let short = key.sign(sig, &[0; 20]);
+                assert_eq!(short.is_ok(), sig.form() == DtbsForm::Message);
             }
         }
         assert!(
             backend.load(alg, &SecretBytes::new(vec![7; 16])).is_err(),
             "an unknown name"
         );
+        backend.erase(&made.material).unwrap();
+        backend.erase(&made.material).unwrap();
+        assert!(backend.load(alg, &made.material).is_err(), "erased");
+        assert!(key.sign(alg.csr_alg(), &alg.csr_alg().dtbs(b"a")).is_err());
     }
     let wrong = Options {
         pin: SecretBytes::from("87654321".to_owned()),

@@ -2,8 +2,8 @@
 
 use core_types::rpc::Method;
 use core_types::{
-    B64, ClientId, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SecretBytes, SigAlg,
-    UnixTime, VoucherId,
+    B64, ClientId, Digest32, HashAlg, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes,
+    SigAlg, UnixTime, VoucherId,
 };
 use sap::enrol::{Invite, Subject};
 use serde::{Deserialize, Serialize};
@@ -323,8 +323,12 @@ pub struct KeyInfo {
     pub chain: Vec<B64>,
     /// Level as computed, and why it isn't higher.
     pub level: KeyLevel,
-    /// Origin statement of the CM.
+    /// Back end of the CM that holds it, such as `software`.
     pub origin: String,
+    /// Where it was made and how it got here (`III-A1.8-origin-cases`).
+    pub origin_case: OriginCase,
+    /// Statement of origin, a JWS by the CM's root key, for signers and verifiers.
+    pub origin_statement: String,
     /// Made at.
     pub created: UnixTime,
 }

@@ -1,7 +1,7 @@
 //! Certification requests (PKCS#10, RFC 2986) built from the SAM's own record of the key and the RA's subject data,
 //! never from outside bytes (`II-3.1.3-csr-person-content-checked`).
 
-use core_types::{HashAlg, KeyAlg, SigAlg};
+use core_types::KeyAlg;
 use sap::enrol::Subject;
 
 use crate::Reason;
@@ -58,18 +58,9 @@ pub fn request_info(subject: &Subject, spki: &[u8]) -> Result<Vec<u8>, Reason> {
     Ok(pki::csr::request_info(&subject_name(subject)?, spki))
 }
 
-/// The algorithm with which a key signs its certification request.
-pub fn algorithm(key: KeyAlg) -> SigAlg {
-    match key {
-        KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => SigAlg::RsaPkcs1(HashAlg::Sha256),
-        KeyAlg::P256 => SigAlg::Ecdsa(HashAlg::Sha256),
-        KeyAlg::P384 => SigAlg::Ecdsa(HashAlg::Sha384),
-    }
-}
-
 /// DER of the CertificationRequest from its info and signature value.
 pub fn assemble(info: &[u8], key: KeyAlg, signature: &[u8]) -> Vec<u8> {
-    pki::csr::assemble(info, algorithm(key), signature)
+    pki::csr::assemble(info, key.csr_alg(), signature)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Decisions of enrolment: vouchers, factors and what the RA approves (`sap.md` §8).
 
 use core_types::{
-    B64, Digest32, FactorId, KeyAlg, KeyId, Level, PersonId, SecretBytes, UnixTime, VoucherId,
-    sha256,
+    B64, Digest32, DtbsForm, FactorId, KeyAlg, KeyId, Level, PersonId, SecretBytes, UnixTime,
+    VoucherId, sha256,
 };
 use jose::Jwk;
 use sap::enrol::{Certify, EnrolmentRecord, Invite, InvitedBy};
@@ -178,6 +178,10 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
         return Err(Reason::Invalid("exp"));
     }
     if invite.keys.is_empty() || invite.keys.len() > MAX_KEYS {
+        return Err(Reason::Invalid("keys"));
+    }
+    // The items of an act are digests so far: a key that signs messages would have nothing to sign.
+    if invite.keys.iter().any(|k| k.form() != DtbsForm::Digest) {
         return Err(Reason::Invalid("keys"));
     }
     let assurance = invite.assurance.chars();

@@ -1,7 +1,8 @@
 //! What stands in the sealed rows that `sam-core` doesn't define.
 
 use core_types::{
-    B64, ClientId, Digest32, KeyAlg, KeyId, PersonId, SecretBytes, UnixTime, VoucherId, sha256,
+    B64, ClientId, Digest32, KeyAlg, KeyId, OriginCase, PersonId, SecretBytes, UnixTime, VoucherId,
+    sha256,
 };
 use sam_api::ssa::KeyState;
 use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
@@ -46,6 +47,8 @@ pub(crate) struct KeyRecord {
     pub(crate) alg: KeyAlg,
     pub(crate) spki: B64,
     pub(crate) origin: String,
+    pub(crate) case: OriginCase,
+    pub(crate) statement: String,
     pub(crate) state: KeyState,
     pub(crate) facts: KeyFacts,
     pub(crate) record: EnrolmentRecord,

@@ -51,7 +51,7 @@ pub fn choose_alg(key: &KeyInfo) -> Result<SigAlg, ClientError> {
 pub fn wire_alg(alg: SigAlg, key: &KeyInfo) -> Option<WireAlg> {
     let plain = match alg {
         SigAlg::RsaPkcs1(_) => Some(RSA_ENCRYPTION),
-        SigAlg::RsaPss(_) => None,
+        SigAlg::RsaPss(_) | SigAlg::Ed25519 | SigAlg::MlDsa65 | SigAlg::MlDsa87 => None,
         SigAlg::Ecdsa(_) => Some(EC_PUBLIC_KEY),
     };
     let lists = |oid: &str| key.algo.iter().any(|a| a == oid);
@@ -76,6 +76,7 @@ mod tests {
             algo: algo.iter().map(|a| (*a).to_owned()).collect(),
             len: 0,
             curve: curve.map(str::to_owned),
+            origin: None,
         }
     }
 

@@ -185,10 +185,7 @@ impl Drill {
         let digests: Vec<_> = digests.collect();
         let items = (0..)
             .zip(&digests)
-            .map(|(i, d)| SignItem {
-                i,
-                d: B64(d.clone()),
-            })
+            .map(|(i, d)| SignItem::digest(i, d.clone()))
             .collect();
         let kind = OrderKind::Sign {
             key: key.key.clone(),

@@ -31,12 +31,12 @@ pub fn decide(
             Some(HashAlg::from_oid(oid).ok_or(CscError::InvalidParameter("hashAlgorithmOID"))?)
         }
     };
-    let rsa = key.curve_oid().is_none();
+    let rsa = key.is_rsa();
     let alg = match sign_algo {
         RSA_ENCRYPTION if rsa => {
             SigAlg::RsaPkcs1(named.ok_or(CscError::MissingString("hashAlgorithmOID"))?)
         }
-        EC_PUBLIC_KEY if !rsa => {
+        EC_PUBLIC_KEY if key.curve_oid().is_some() => {
             SigAlg::Ecdsa(named.ok_or(CscError::MissingString("hashAlgorithmOID"))?)
         }
         RSASSA_PSS if rsa => {
@@ -83,11 +83,11 @@ pub fn algo_list(key: KeyAlg) -> Vec<String> {
             list.push(oid);
         }
     }
-    list.push(if key.curve_oid().is_some() {
-        EC_PUBLIC_KEY
-    } else {
-        RSA_ENCRYPTION
-    });
+    if key.curve_oid().is_some() {
+        list.push(EC_PUBLIC_KEY);
+    } else if key.is_rsa() {
+        list.push(RSA_ENCRYPTION);
+    }
     list.into_iter().map(str::to_owned).collect()
 }
 

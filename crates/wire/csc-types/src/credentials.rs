@@ -238,6 +238,23 @@ pub struct KeyInfo {
         skip_serializing_if = "Option::is_none"
     )]
     pub curve: Option<String>,
+    /// Natsuin's own addition: where the key was made and how it got to the provider, for whoever relies on it.
+    #[serde(
+        rename = "natsuinOrigin",
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub origin: Option<KeyOrigin>,
+}
+
+/// Origin of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyOrigin {
+    /// The guideline's case, such as `1-ii`.
+    pub case: String,
+    /// Statement by the provider's cryptographic module, a compact JWS; `natsuin statement` checks it.
+    pub statement: String,
 }
 
 /// `cert` of a credential.

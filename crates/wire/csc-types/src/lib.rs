@@ -20,8 +20,8 @@ pub mod token;
 
 pub use algorithm::{algo_list, decide, pss_params};
 pub use credentials::{
-    AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, LevelInfo, ListRequest,
-    ListResponse,
+    AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, KeyOrigin, LevelInfo,
+    ListRequest, ListResponse,
 };
 pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
 pub use error::{CscError, ErrorBody, OAuthError};

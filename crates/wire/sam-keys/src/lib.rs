@@ -5,6 +5,7 @@
 //! of the protocol.
 
 pub mod destruction;
+pub mod origin;
 
 use core_types::{Digest32, UnixTime};
 use jose::{JoseError, Jwk};
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use destruction::{Destruction, TYP_DESTRUCTION};
+pub use origin::{Origin, TYP_ORIGIN};
 
 /// `typ` of the statement.
 pub const TYP_KEYS: &str = "natsuin-keys+jws";

@@ -48,8 +48,10 @@ portal-key-left = { $n ->
 }
 portal-key-level = Level
 portal-key-origin = Origin
-portal-key-origin-software = Made by the provider's software and kept encrypted.
+portal-key-origin-software = Made by the provider without an evaluated device, and kept safely at the provider only.
 portal-key-origin-hsm = Made in an HSM. No copy exists outside the provider's HSMs and their sealed backups.
+portal-key-origin-ca = Made by a certification authority and sent to the provider only.
+portal-key-origin-copies = Made elsewhere and brought here: copies may exist outside the provider.
 portal-key-made = Made on
 portal-key-id = Key number
 portal-level-generation = Level { $n }, because of how the key was made.

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use cm_api::rpc::StatementRequest;
 use cm_api::{
-    ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
+    Dtbs, ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
     SignItem,
 };
 use cm_core::backend::Backend;
-use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
+use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
 use core_types::{
-    B64, Clock as _, Digest32, HashAlg, KeyAlg, Level, PersonId, Random as _, SecretBytes, SigAlg,
-    TenantId, UnixTime, sha256,
+    B64, Clock as _, Digest32, DtbsForm, HashAlg, KeyAlg, Level, PersonId, Random as _,
+    SecretBytes, SigAlg, TenantId, UnixTime, sha256,
 };
 use jose::SigningKey;
 use pkcs11_faults::softhsm::{self, SoftHsm};
@@ -56,6 +56,13 @@ impl Story {
     /// The module started again on the same store, with this root secret.
     pub async fn again(&self, root: u8) -> Result<Module, cm_core::StartError> {
         start(&self.test, &self.backend, self.clock.clone(), root).await
+    }
+
+    /// The module started again with another table of approved algorithms.
+    pub async fn again_with(&self, policy: Policy) -> Module {
+        let clock = self.clock.clone();
+        let started = start_with(&self.test, &self.backend, clock, 7, policy).await;
+        started.unwrap()
     }
 
     /// What becomes of an order that has to be refused.
@@ -112,10 +119,25 @@ async fn start(
     clock: Arc<ManualClock>,
     root: u8,
 ) -> Result<Module, cm_core::StartError> {
-    let config = ModuleConfig::new(SAM, "cm-1", 1000);
+    let policy = Policy::built_in().unwrap();
+    start_with(test, backend, clock, root, policy).await
+}
+
+async fn start_with(
+    test: &TestStore,
+    backend: &Arc<dyn Backend>,
+    clock: Arc<ManualClock>,
+    root: u8,
+    policy: Policy,
+) -> Result<Module, cm_core::StartError> {
+    let config = ModuleConfig {
+        act_uses: 600,
+        ..ModuleConfig::new(SAM, "cm-1", 1000)
+    };
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();
-    Module::start(
+    Module::start_with(
         config,
+        policy,
         backend.clone(),
         test.store.clone(),
         &root,
@@ -155,14 +177,15 @@ pub fn generate(alg: KeyAlg, level: Level) -> OrderKind {
     }
 }
 
-pub fn sign(key: &KeyCreated, alg: SigAlg, digests: &[Vec<u8>]) -> OrderKind {
-    let items = (0..)
-        .zip(digests)
-        .map(|(i, d)| SignItem {
-            i,
-            d: B64(d.clone()),
-        })
-        .collect();
+pub fn sign(key: &KeyCreated, alg: SigAlg, dtbs: &[Vec<u8>]) -> OrderKind {
+    let item = |(i, bytes): (u32, &Vec<u8>)| SignItem {
+        i,
+        dtbs: match alg.form() {
+            DtbsForm::Digest => Dtbs::Digest(B64(bytes.clone())),
+            DtbsForm::Message => Dtbs::Message(B64(bytes.clone())),
+        },
+    };
+    let items = (0..).zip(dtbs).map(item).collect();
     OrderKind::Sign {
         key: key.key.clone(),
         version: key.version,
@@ -175,7 +198,7 @@ pub fn sign(key: &KeyCreated, alg: SigAlg, digests: &[Vec<u8>]) -> OrderKind {
 }
 
 pub fn digest(alg: SigAlg, text: &str) -> Vec<u8> {
-    alg.hash().digest(text.as_bytes())
+    alg.dtbs(text.as_bytes())
 }
 
 /// The refusal in an answer.

@@ -9,42 +9,159 @@ mod destroy;
 mod faulty;
 mod kit;
 
+use std::sync::Arc;
+
 use cm_api::rpc::{ModuleState, Reason};
 use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
+    SignItem,
 };
-use core_types::{B64, Digest32, HashAlg, KeyAlg, Level, SigAlg, sha256};
+use cm_core::Policy;
+use cm_soft::SoftBackend;
+use core_types::{B64, Digest32, HashAlg, KeyAlg, Level, OriginCase, SigAlg, sha256};
 use jose::SigningKey;
+use sam_keys::Origin;
 use store_kit::{sql, transaction};
 
-use kit::{EPOCH, NOW, P256, SAM, digest, everywhere, generate, refusal, sign};
+use kit::{EPOCH, NOW, P256, SAM, Story, digest, everywhere, generate, refusal, sign};
 
-// shows: III-3-2-approved-algorithms
+// shows: III-3-2-approved-algorithms, III-A1.1-safe-algorithm, III-A1.4-approved-algorithms, III-A1-cm-logical
 #[tokio::test]
 async fn keys_are_made_and_sign_what_is_ordered() {
     everywhere("keys_are_made_and_sign_what_is_ordered", async |story| {
-        for alg in [KeyAlg::P256, KeyAlg::P384, KeyAlg::Rsa3072] {
+        for alg in [
+            KeyAlg::P256,
+            KeyAlg::P384,
+            KeyAlg::P521,
+            KeyAlg::Ed25519,
+            KeyAlg::Rsa2048,
+            KeyAlg::Rsa3072,
+        ] {
             let key = story.key(alg).await;
             for sig in alg.sig_algs() {
-                let digests: Vec<_> = (0..5)
-                    .map(|i| digest(sig, &format!("document {i}")))
-                    .collect();
-                let done = story
-                    .module
-                    .execute(&story.order(sign(&key, sig, &digests)))
-                    .await
-                    .unwrap();
+                let texts: Vec<_> = (0..5).map(|i| format!("document {i}")).collect();
+                let dtbs: Vec<_> = texts.iter().map(|t| digest(sig, t)).collect();
+                let order = story.order(sign(&key, sig, &dtbs));
+                let done = story.module.execute(&order).await.unwrap();
                 let Executed::Signed(values) = done else {
                     panic!("signatures were ordered")
                 };
-                assert_eq!(values.len(), digests.len());
-                for (value, digest) in values.iter().zip(&digests) {
-                    pki::verify_signature(&key.spki.0, sig, pki::Signed::Digest(digest), &value.0)
-                        .unwrap();
+                assert_eq!(values.len(), texts.len());
+                for (value, text) in values.iter().zip(&texts) {
+                    let signed = pki::Signed::Message(text.as_bytes());
+                    pki::verify_signature(&key.spki.0, sig, signed, &value.0).unwrap();
                 }
             }
         }
     })
+    .await;
+}
+
+// shows: III-3-2-approved-algorithms, III-3-16-keygen-L1
+#[tokio::test]
+async fn experimental_algorithms_want_their_switch_and_stay_at_level_one() {
+    let store = store_kit::testing::sqlite(cm_core::MIGRATIONS).await;
+    let mut story = Story::begin(store, Arc::new(SoftBackend)).await;
+    let algorithm = Refusal::NotAllowed(Reason::Algorithm);
+    for alg in [KeyAlg::MlDsa65, KeyAlg::MlDsa87] {
+        assert_eq!(story.refused(generate(alg, Level::One)).await, algorithm);
+    }
+    story.module = story
+        .again_with(Policy::built_in().unwrap().experiments(true))
+        .await;
+    for alg in [KeyAlg::MlDsa65, KeyAlg::MlDsa87] {
+        let key = story.key(alg).await;
+        let order = story.order(sign(&key, alg.csr_alg(), &[b"message".to_vec()]));
+        let Executed::Signed(values) = story.module.execute(&order).await.unwrap() else {
+            panic!("a signature was ordered")
+        };
+        let signed = pki::Signed::Message(b"message");
+        pki::verify_signature(&key.spki.0, alg.csr_alg(), signed, &values[0].0).unwrap();
+        let hashed = OrderKind::Sign {
+            key: key.key.clone(),
+            version: 1,
+            spki: sha256(&[&key.spki.0]),
+            alg: alg.csr_alg(),
+            items: vec![SignItem::digest(0, vec![0; 64])],
+            act: Digest32([2; 32]),
+            proof: Digest32([3; 32]),
+        };
+        assert_eq!(
+            story.refused(hashed).await,
+            Refusal::Malformed,
+            "no digest for a message"
+        );
+    }
+}
+
+// shows: III-3-6-reauthorization-limits, T-KEY-ABUSE
+#[tokio::test]
+async fn one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time() {
+    everywhere(
+        "one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time",
+        async |mut story| {
+            let key = story.key(KeyAlg::P256).await;
+            let by = |act: u8, n: usize| match sign(&key, P256, &vec![digest(P256, "a"); n]) {
+                OrderKind::Sign {
+                    key,
+                    version,
+                    spki,
+                    alg,
+                    items,
+                    proof,
+                    ..
+                } => OrderKind::Sign {
+                    act: Digest32([act; 32]),
+                    key,
+                    version,
+                    spki,
+                    alg,
+                    items,
+                    proof,
+                },
+                other => other,
+            };
+            let again = Refusal::NotAllowed(Reason::Reauthorization);
+            assert_eq!(story.refused(by(1, 601)).await, again);
+            story.module.execute(&story.order(by(1, 3))).await.unwrap();
+            assert_eq!(
+                story.refused(by(1, 598)).await,
+                again,
+                "counted over orders"
+            );
+            story.clock.advance(3_899);
+            story.module.execute(&story.order(by(1, 1))).await.unwrap();
+            story.clock.advance(1);
+            assert_eq!(story.refused(by(1, 1)).await, again, "its time is over");
+            story.module.execute(&story.order(by(2, 1))).await.unwrap();
+            story.clock.advance(1826 * 86_400);
+            story.renew().await;
+            let time = Refusal::NotAllowed(Reason::Time);
+            assert_eq!(story.refused(by(3, 1)).await, time);
+        },
+    )
+    .await;
+}
+
+// shows: III-A1.8-origin-distinguishable, III-A1.8-origin-immutable, III-A1.8-origin-matters, III-A1.1-attributes-at-generation
+#[tokio::test]
+async fn where_a_key_was_made_is_signed_when_it_is_made() {
+    everywhere(
+        "where_a_key_was_made_is_signed_when_it_is_made",
+        async |story| {
+            let key = story.key(KeyAlg::P256).await;
+            let roots = [story.module.root().clone()];
+            let told = Origin::verify(&key.statement, &roots).unwrap();
+            assert_eq!(told.spki, sha256(&[&key.spki.0]));
+            assert_eq!((&told.key, told.owner.as_str()), (&key.key, "hanako"));
+            // Nothing is declared of the device, so that it doesn't count as one.
+            assert_eq!(told.case, OriginCase::ProviderSoftware);
+            assert_eq!(told.backend, story.backend.name());
+            assert_eq!((told.level, told.created), (Level::One, NOW));
+            let (stranger, _) = SigningKey::generate().unwrap();
+            assert!(Origin::verify(&key.statement, &[stranger.public().clone()]).is_err());
+        },
+    )
     .await;
 }
 

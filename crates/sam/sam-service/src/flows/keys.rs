@@ -11,6 +11,7 @@ use sam_api::ssa::{
 };
 use sam_core::enrol::{Enrolled, MadeKey, Voucher, VoucherPhase, record};
 use sam_core::{KeyFacts, Reason, csr};
+use sam_keys::Origin;
 use sap::TYP_ENROLMENT;
 use store_kit::transaction;
 
@@ -129,6 +130,20 @@ impl<C: CryptoModule> Sam<C> {
             tracing::error!("the module made a key of another kind than ordered");
             return Err(Reason::NotNow.into());
         }
+        let owner = &voucher.invite.person;
+        let told = Origin::verify(&created.statement, std::slice::from_ref(&self.root));
+        let told = told.ok().filter(|told| {
+            told.key == created.key
+                && told.spki == sha256(&[&created.spki.0])
+                && told.owner == *owner
+                && told.level == level
+        });
+        let Some(told) = told else {
+            tracing::error!(
+                "the module's statement of origin isn't about the key that was ordered"
+            );
+            return Err(Reason::NotNow.into());
+        };
         let request = self
             .certification_request(epoch, voucher, &created, alg)
             .await?;
@@ -155,6 +170,8 @@ impl<C: CryptoModule> Sam<C> {
             alg,
             spki: created.spki,
             origin: created.origin,
+            case: told.case,
+            statement: created.statement,
             state: KeyState::Pending,
             facts,
             record: body,
@@ -211,7 +228,7 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::NotNow.into());
         };
         let signed = Signed::Message(&info);
-        if verify_signature(&created.spki.0, csr::algorithm(alg), signed, &value.0).is_err() {
+        if verify_signature(&created.spki.0, alg.csr_alg(), signed, &value.0).is_err() {
             tracing::error!("the module's signature on a certification request is wrong");
             return Err(Reason::NotNow.into());
         }
@@ -280,6 +297,8 @@ impl<C: CryptoModule> Sam<C> {
             chain: key.chain,
             level: key.facts.told(&self.service),
             origin: key.origin,
+            origin_case: key.case,
+            origin_statement: key.statement,
             created: key.created,
         }
     }

@@ -445,10 +445,7 @@ fn sign_order(taken: &Taken) -> OrderKind {
         spki: taken.key.spki_digest(),
         alg: taken.job.alg,
         items: items
-            .map(|(i, d)| SignItem {
-                i: *i,
-                d: d.clone(),
-            })
+            .map(|(i, d)| SignItem::digest(*i, d.0.clone()))
             .collect(),
         act: taken.found.digest,
         proof: taken.proof,

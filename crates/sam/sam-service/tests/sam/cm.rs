@@ -185,7 +185,10 @@ fn sign_items<M: Method>(json: serde_json::Value) -> Option<Vec<B64>> {
     let payload = core_types::bytes::from_b64u(payload).unwrap();
     let body: OrderBody = serde_json::from_slice(&payload).unwrap();
     match body.kind {
-        OrderKind::Sign { items, .. } => Some(items.into_iter().map(|i| i.d).collect()),
+        OrderKind::Sign { items, .. } => {
+            let bytes = items.iter().map(|i| B64(i.bytes().to_vec()));
+            Some(bytes.collect())
+        }
         _ => None,
     }
 }

@@ -7,8 +7,8 @@ use axum::response::Response;
 use core_types::UnixTime;
 use core_types::bytes::b64;
 use csc_types::{
-    AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, LevelInfo,
-    ListRequest, ListResponse, algo_list,
+    AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, KeyOrigin,
+    LevelInfo, ListRequest, ListResponse, algo_list,
 };
 use sam_api::ssa::{self, KeyState, LevelPart};
 
@@ -125,6 +125,10 @@ fn describe(
             algo: algo_list(key.alg),
             len: key.alg.bits(),
             curve: key.alg.curve_oid().map(str::to_owned),
+            origin: Some(KeyOrigin {
+                case: key.origin_case.to_string(),
+                statement: key.origin_statement.clone(),
+            }),
         },
         cert: CertInfo {
             // A revocation that the provider learns of stops the key, so an enabled key's certificate is valid as

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use core_types::KeyAlg;
+use core_types::{DtbsForm, KeyAlg};
 use csc_types::{CscError, Info, InfoQuery, SignAlgorithms, SignatureFormats, algo_list};
 
 use super::refusals::Fault;
@@ -51,7 +51,9 @@ fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
         false => words.t("info-description"),
     };
     let mut algos: Vec<String> = Vec::new();
-    for oid in KeyAlg::ALL.into_iter().flat_map(algo_list) {
+    // signHash takes digests, so that keys which sign messages can't be reached through it.
+    let digests = |key: &KeyAlg| key.form() == DtbsForm::Digest;
+    for oid in KeyAlg::ALL.into_iter().filter(digests).flat_map(algo_list) {
         if !algos.contains(&oid) {
             algos.push(oid);
         }

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use core_types::VoucherId;
+use core_types::{OriginCase, VoucherId};
 use sam_api::ssa::{KeyInfo, KeyLevel, KeyState, LevelPart};
 use web_ui::{Arg, Messages};
 
@@ -144,11 +144,12 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
         higher,
         needs: key.level.needs.join(", "),
         declared: declared(&key.level),
-        origin: match key.origin.as_str() {
-            "software" => words.t("portal-key-origin-software"),
-            "pkcs11" => words.t("portal-key-origin-hsm"),
-            _ => String::new(),
-        },
+        origin: words.t(match key.origin_case {
+            OriginCase::ProviderDevice => "portal-key-origin-hsm",
+            OriginCase::ProviderSoftware => "portal-key-origin-software",
+            OriginCase::CaDirect => "portal-key-origin-ca",
+            OriginCase::CaThroughSigner | OriginCase::Signer => "portal-key-origin-copies",
+        }),
         made: words.date(key.created),
     }
 }

@@ -79,6 +79,8 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
             declared: Vec::new(),
         },
         origin: "software".to_owned(),
+        origin_case: core_types::OriginCase::ProviderSoftware,
+        origin_statement: "statement".to_owned(),
         created: UnixTime(1_800_000_000),
     }
 }
