@@ -10,7 +10,7 @@ use crate::Lang;
 use crate::show::{clean, isolate, jst_date, jst_time};
 
 /// Every file of messages: surface, Japanese, English.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     file(
         "common",
         include_str!("../messages/ja/common.ftl"),
@@ -25,6 +25,11 @@ const FILES: [(&str, &str, &str); 5] = [
         "portal",
         include_str!("../messages/ja/portal.ftl"),
         include_str!("../messages/en/portal.ftl"),
+    ),
+    file(
+        "life",
+        include_str!("../messages/ja/life.ftl"),
+        include_str!("../messages/en/life.ftl"),
     ),
     file(
         "sca",

@@ -4,6 +4,7 @@
 //! approved acts and asks for signatures; the gateway forwards the signer's own messages (`sap::messages`) and may
 //! call nothing else. Nothing in here names a key of the CM or a secret of a signer.
 
+pub mod life;
 pub mod refusal;
 pub mod ssa;
 

@@ -9,6 +9,7 @@ use sap::enrol::{Invite, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
+pub use crate::life::*;
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
@@ -44,6 +45,16 @@ calls! {
     Certificate: "/sam/v1/certificate", CertificateRequest => Empty;
     /// Keys of a person.
     Keys: "/sam/v1/keys", KeysRequest => KeysAnswer;
+    /// Stores a request to change a key's state, factors or a registration. It has no power.
+    Ask: "/sam/v1/ask", AskRequest => PrepareAnswer;
+    /// Stops a key on the word of the SSA that its owner is logged in. Resuming takes a proof.
+    Stop: "/sam/v1/stop", StopRequest => Empty;
+    /// Hands over a registration authority's notice about a certificate.
+    Notice: "/sam/v1/notice", NoticeRequest => Empty;
+    /// Factors of a person.
+    Factors: "/sam/v1/factors", FactorsRequest => FactorsAnswer;
+    /// What happened to a person's keys and factors lately.
+    History: "/sam/v1/history", HistoryRequest => HistoryAnswer;
 }
 
 /// No members.
@@ -331,6 +342,14 @@ pub struct KeyInfo {
     pub origin_statement: String,
     /// Made at.
     pub created: UnixTime,
+    /// Registration it belongs to, by the voucher that began it.
+    pub registration: VoucherId,
+    /// End of the certificate; nothing before certification.
+    pub until: Option<UnixTime>,
+    /// How often its state changed; a call to stop it names this number, so that an old one changes nothing.
+    pub changes: u32,
+    /// Why it is stopped or gone.
+    pub stop: Option<StopInfo>,
 }
 
 /// A key's level: the lowest of its parts.
@@ -387,4 +406,6 @@ pub enum KeyState {
     Active,
     /// Stopped; can be resumed.
     Suspended,
+    /// Gone for good.
+    Destroyed,
 }

@@ -17,6 +17,8 @@ pub struct Accepted {
     pub digest: Digest32,
     /// Its subject as text (RFC 4514).
     pub subject: String,
+    /// It is valid before this time.
+    pub until: UnixTime,
 }
 
 /// Accepts a certificate for the key `spki` and `subject` only: same key, same name, and a path that ends at one of
@@ -51,6 +53,7 @@ pub fn accept(
     Ok(Accepted {
         digest: sha256(&[leaf]),
         subject: parsed.subject_text(),
+        until: parsed.not_after(),
     })
 }
 

@@ -6,6 +6,7 @@ use core_types::{
 };
 use jose::Jwk;
 use sap::enrol::{Certify, EnrolmentRecord, Invite, InvitedBy};
+use sap::proof::Method;
 use sap::{TYP_CERTIFY, TYP_INVITE};
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +160,7 @@ impl Voucher {
 /// # Errors
 /// [`Reason::Registration`] when no registered RA signed it, [`Reason::Invalid`] when members are wrong.
 pub fn check_ra_invite(jws: &str, ras: &[Jwk], now: UnixTime) -> Result<Invite, Reason> {
-    let payload = verify_by(jws, TYP_INVITE, ras)?;
+    let (payload, _) = verify_by(jws, TYP_INVITE, ras)?;
     let invite = serde_json::from_slice(&payload).map_err(|_| Reason::Invalid("invite"))?;
     check_invite(&invite, now)?;
     Ok(invite)
@@ -183,6 +184,9 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
     // The items of an act are digests so far: a key that signs messages would have nothing to sign.
     if invite.keys.iter().any(|k| k.form() != DtbsForm::Digest) {
         return Err(Reason::Invalid("keys"));
+    }
+    if invite.replaces.as_ref() == Some(&invite.voucher) {
+        return Err(Reason::Invalid("replaces"));
     }
     let assurance = invite.assurance.chars();
     if invite.assurance.is_empty()
@@ -211,6 +215,9 @@ pub struct Factor {
     pub created: UnixTime,
     /// What it is.
     pub body: FactorBody,
+    /// When it was removed. The row stays, so that a credential never comes back under another owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<UnixTime>,
 }
 
 /// Kinds of factor.
@@ -280,6 +287,32 @@ impl PinTotp {
 }
 
 impl Factor {
+    /// Its end: it proves nothing any more, and its secrets are forgotten.
+    #[must_use]
+    pub fn removed(&self, at: UnixTime) -> Self {
+        let body = match &self.body {
+            FactorBody::PinTotp(secrets) => FactorBody::PinTotp(PinTotp {
+                mac: SecretBytes::new(Vec::new()),
+                seed: SecretBytes::new(Vec::new()),
+                ..secrets.clone()
+            }),
+            body => body.clone(),
+        };
+        Self {
+            body,
+            removed: Some(at),
+            ..self.clone()
+        }
+    }
+
+    /// The method of proofs with it.
+    pub fn method(&self) -> Method {
+        match &self.body {
+            FactorBody::Passkey(_) => Method::Passkey,
+            FactorBody::PinTotp(_) => Method::PinTotp,
+        }
+    }
+
     /// What of it matters for levels.
     pub fn kind(&self) -> FactorKind {
         match &self.body {
@@ -380,7 +413,7 @@ pub fn check_certify(
     enrolment_jws: &str,
     record: &EnrolmentRecord,
 ) -> Result<Certify, Reason> {
-    let payload = verify_by(jws, TYP_CERTIFY, ras)?;
+    let (payload, _) = verify_by(jws, TYP_CERTIFY, ras)?;
     let certify: Certify = serde_json::from_slice(&payload)
         .map_err(|_| Reason::Registration("the approval is malformed"))?;
     let same = certify.enrolment == sha256(&[enrolment_jws.as_bytes()])
@@ -396,12 +429,18 @@ pub fn check_certify(
     }
 }
 
-fn verify_by(jws: &str, typ: &str, ras: &[Jwk]) -> Result<Vec<u8>, Reason> {
+/// The payload of a JWS by one of these authorities, and which.
+pub(crate) fn verify_by<'a>(
+    jws: &str,
+    typ: &str,
+    ras: &'a [Jwk],
+) -> Result<(Vec<u8>, &'a Jwk), Reason> {
     let unknown = Reason::Registration("not signed by a registered authority");
     let kid = jose::kid_of(jws, typ).map_err(|_| unknown.clone())?;
     let ra = ras
         .iter()
         .find(|ra| ra.kid() == kid)
         .ok_or(unknown.clone())?;
-    jose::verify(jws, typ, ra).map_err(|_| unknown)
+    let payload = jose::verify(jws, typ, ra).map_err(|_| unknown)?;
+    Ok((payload, ra))
 }

@@ -17,6 +17,8 @@ pub enum Evidence {
     Enrolment(Box<Enrolment>),
     /// Values were made.
     Signature(Box<Signature>),
+    /// An authority's notice was heeded.
+    Notice(Box<Notice>),
 }
 
 impl Evidence {
@@ -45,6 +47,33 @@ pub struct Approval {
     pub at: UnixTime,
     /// Policy version.
     pub policy: u32,
+    /// With a `factor` act: what was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeFactor>,
+    /// Version of this software.
+    pub software: String,
+}
+
+/// A factor that an approved act added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeFactor {
+    /// Its public part.
+    pub factor: PublicFactor,
+    /// `clientDataJSON` and `attestationObject` of a passkey.
+    pub registration: Option<[B64; 2]>,
+}
+
+/// Evidence of an authority's notice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notice {
+    /// The notice, compact JWS.
+    pub notice: String,
+    /// Key of the authority.
+    pub authority: jose::Jwk,
+    /// Time.
+    pub at: UnixTime,
     /// Version of this software.
     pub software: String,
 }

@@ -6,11 +6,14 @@
 
 pub mod act;
 pub mod certificate;
+pub mod change;
 pub mod csr;
 pub mod enrol;
 pub mod evidence;
 pub mod label;
 pub mod level;
+pub mod life;
+pub mod notice;
 pub mod passkey;
 pub mod pin;
 pub mod reason;

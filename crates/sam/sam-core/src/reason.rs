@@ -80,6 +80,9 @@ pub enum Reason {
     /// The level's rules forbid it; names the requirement.
     #[error("not allowed at this level ({0})")]
     Level(&'static str),
+    /// The rules of the kind of act forbid it; says which.
+    #[error("not allowed: {0}")]
+    NotAllowed(&'static str),
     /// The RA's or CA's statement is wrong.
     #[error("registration authority or certificate: {0}")]
     Registration(&'static str),
@@ -121,6 +124,7 @@ impl Reason {
             | Self::HashNotApproved
             | Self::AlgorithmNotApproved
             | Self::Level(_)
+            | Self::NotAllowed(_)
             | Self::Registration(_) => Code::Refused,
         };
         SapRefusal::new(code)
@@ -132,7 +136,7 @@ impl Reason {
             Self::Malformed => Refusal::Invalid {
                 member: "body".to_owned(),
             },
-            Self::Invalid(member) => Refusal::Invalid {
+            Self::Invalid(member) | Self::NotAllowed(member) => Refusal::Invalid {
                 member: (*member).to_owned(),
             },
             Self::Expired | Self::OtherEpoch | Self::PolicyChanged | Self::Withdrawn => {
@@ -189,6 +193,7 @@ impl Reason {
             Self::HashNotApproved => "hash-not-approved",
             Self::AlgorithmNotApproved => "algorithm-not-approved",
             Self::Level(requirement) => requirement,
+            Self::NotAllowed(rule) => rule,
             Self::Registration(check) => check,
             Self::Lost => "lost",
             Self::NotNow => "not-now",

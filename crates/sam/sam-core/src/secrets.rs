@@ -3,7 +3,7 @@
 use core_types::Digest32;
 use jose::{JweContext, SealKey};
 use sap::enrol::SealedEnrolment;
-use sap::{SealedProof, TYP_SEALED};
+use sap::{SealedFactor, SealedProof, TYP_SEALED};
 use serde::de::DeserializeOwned;
 
 use crate::Reason;
@@ -33,6 +33,19 @@ pub fn open_enrolment(
     let enrolment: SealedEnrolment = open(keys, jwe, act)?;
     if enrolment.act.ct_eq(&act) {
         Ok(enrolment)
+    } else {
+        Err(Reason::SealedWrong)
+    }
+}
+
+/// Opens the secrets of a new factor for the act with this digest.
+///
+/// # Errors
+/// [`Reason::SealedWrong`] as [`open_proof`].
+pub fn open_factor(keys: &[&SealKey], jwe: &str, act: Digest32) -> Result<SealedFactor, Reason> {
+    let factor: SealedFactor = open(keys, jwe, act)?;
+    if factor.act.ct_eq(&act) {
+        Ok(factor)
     } else {
         Err(Reason::SealedWrong)
     }

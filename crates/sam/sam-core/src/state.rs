@@ -5,11 +5,14 @@
 
 use core_types::{ClientId, Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
 use sap::act::MAX_LIFE;
+use sap::manage::FactorChange;
 use sap::messages::ActOutcome;
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
+use crate::change::Change;
+use crate::enrol::Seed;
 
 mod items;
 mod signing;
@@ -80,6 +83,25 @@ pub enum Subject {
         /// Voucher.
         voucher: VoucherId,
     },
+    /// A change of a key's state, of factors, or the end of a registration.
+    Change {
+        /// Hashed id of the request.
+        request: Digest32,
+        /// Registration, by the voucher that began it.
+        registration: VoucherId,
+        /// What changes.
+        change: Change,
+    },
+}
+
+impl Subject {
+    /// The request it was opened for.
+    pub fn request(&self) -> Option<Digest32> {
+        match self {
+            Self::Sign { request, .. } | Self::Change { request, .. } => Some(*request),
+            Self::Enrol { .. } => None,
+        }
+    }
 }
 
 /// The proof that was accepted.
@@ -134,6 +156,9 @@ pub struct ActState {
     pub items: Items,
     /// The use of the current grant.
     pub job: Option<Job>,
+    /// Seed handed out for a new factor and not confirmed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
 }
 
 /// The world as an act meets it.
@@ -166,6 +191,7 @@ impl ActState {
             step: 0,
             items: Items::free(items),
             job: None,
+            seed: None,
         }
     }
 
@@ -209,7 +235,8 @@ impl ActState {
         (self.phase == Phase::Open && self.tries >= MAX_TRIES).then(|| self.ended(Phase::Dead))
     }
 
-    /// Accepts a proof: `open → approved`.
+    /// Accepts a proof: `open → approved`. An act that isn't spent later is done by this: `open → closed`, with its
+    /// effect in the same transaction.
     ///
     /// # Errors
     /// As [`Self::check_open`].
@@ -222,15 +249,21 @@ impl ActState {
         now: Now,
     ) -> Result<Self, Reason> {
         self.check_open(now)?;
+        let (phase, window) = match self.subject {
+            Subject::Sign { .. } => (Phase::Approved, SIGN_WINDOW),
+            Subject::Change { .. } => (Phase::Closed, 0),
+            Subject::Enrol { .. } => return Err(Reason::OtherKind),
+        };
         Ok(Self {
-            phase: Phase::Approved,
+            phase,
+            seed: None,
             approval: Some(Approval {
                 proof,
                 evidence,
                 method,
                 factor,
                 at: now.time,
-                sign_until: now.time.plus(SIGN_WINDOW),
+                sign_until: now.time.plus(window),
             }),
             ..self.clone()
         })
@@ -250,11 +283,42 @@ impl ActState {
         (self.phase == Phase::Open).then(|| self.ended(Phase::Superseded))
     }
 
+    /// Hands out a seed for a new factor, once for each act.
+    ///
+    /// # Errors
+    /// [`Reason::Used`] the second time, [`Reason::OtherKind`] when no factor with one-time codes is added, and as
+    /// [`Self::check_open`].
+    pub fn with_seed(&self, seed: Seed, now: Now) -> Result<Self, Reason> {
+        self.check_open(now)?;
+        let wanted = matches!(
+            &self.subject,
+            Subject::Change {
+                change: Change::Factor {
+                    change: FactorChange::Add {
+                        method: Method::PinTotp
+                    }
+                },
+                ..
+            }
+        );
+        match (&self.seed, wanted) {
+            (_, false) => Err(Reason::OtherKind),
+            (Some(_), true) => Err(Reason::Used),
+            (None, true) => Ok(Self {
+                seed: Some(seed),
+                ..self.clone()
+            }),
+        }
+    }
+
     /// An enrolment is done: `open → closed`, all in one step.
     ///
     /// # Errors
     /// As [`Self::check_open`].
     pub fn enrolled(&self, now: Now) -> Result<Self, Reason> {
+        if !matches!(self.subject, Subject::Enrol { .. }) {
+            return Err(Reason::OtherKind);
+        }
         self.check_open(now)?;
         Ok(self.ended(Phase::Closed))
     }
@@ -264,6 +328,9 @@ impl ActState {
     /// # Errors
     /// [`Reason`] when the act isn't approved, its time is over, or another token is bound.
     pub fn bind(&self, grant: Digest32, now: Now) -> Result<Self, Reason> {
+        if !matches!(self.subject, Subject::Sign { .. }) {
+            return Err(Reason::OtherKind);
+        }
         self.check_right(now)?;
         match self.grant {
             Some(bound) if bound.ct_eq(&grant) => Ok(self.clone()),

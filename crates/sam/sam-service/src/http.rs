@@ -43,6 +43,21 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
             whole(async move { admit(&s, &p)?.certificate(&p.name, r).await })
         })
         .method::<ssa::Keys, _, _>(|s, p, r| whole(async move { admit(&s, &p)?.keys(r).await }))
+        .method::<ssa::Ask, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.ask(&p.name, r).await })
+        })
+        .method::<ssa::Stop, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.stop(&p.name, r).await })
+        })
+        .method::<ssa::Notice, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.notice(&p.name, r).await })
+        })
+        .method::<ssa::Factors, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.factors(r).await })
+        })
+        .method::<ssa::History, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.history(r).await })
+        })
         .into_router()
 }
 
@@ -63,6 +78,9 @@ pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         })
         .method::<sic::Outcome, _, _>(|s, p, r| {
             whole(async move { admit_gateway(&s, &p)?.outcome(r).await })
+        })
+        .method::<sic::FactorSeed, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.factor_seed(r).await })
         })
         .method::<sic::EnrolOpen, _, _>(|s, p, r| {
             whole(async move { admit_gateway(&s, &p)?.enrol_open(r).await })

@@ -1,18 +1,23 @@
 //! What stands in the sealed rows that `sam-core` doesn't define.
 
 use core_types::{
-    B64, ClientId, Digest32, KeyAlg, KeyId, OriginCase, PersonId, SecretBytes, UnixTime, VoucherId,
-    sha256,
+    B64, ClientId, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, UnixTime,
+    VoucherId, sha256,
 };
-use sam_api::ssa::KeyState;
+use sam_api::ssa::{Happened, HistoryEntry, KeyState, Wish};
 use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
-use sam_core::state::{JobState, Subject};
+use sam_core::life::Life;
+use sam_core::state::JobState;
 use sam_core::{ActState, KeyFacts};
 use sap::Item;
+use sap::act::{ActKey, Since};
 use sap::enrol::EnrolmentRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{Columns, noun};
+
+/// How many things a person's history holds.
+const HISTORY: usize = 100;
 
 /// A set of keys the SAM acts with for a day.
 #[derive(Clone, Serialize, Deserialize)]
@@ -33,6 +38,53 @@ pub(crate) struct PersonRecord {
     pub(crate) id: PersonId,
     pub(crate) last_act: Option<UnixTime>,
     pub(crate) factors_changed: Option<UnixTime>,
+    pub(crate) keys_changed: Option<UnixTime>,
+    /// What happened lately, oldest first.
+    pub(crate) history: Vec<HistoryEntry>,
+}
+
+impl PersonRecord {
+    /// A person of whom nothing is known yet.
+    pub(crate) fn new(id: PersonId) -> Self {
+        Self {
+            id,
+            last_act: None,
+            factors_changed: None,
+            keys_changed: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// Notes what happened, for the person to see.
+    pub(crate) fn note(&mut self, entry: HistoryEntry) {
+        match entry.what {
+            Happened::FactorLocked => {}
+            Happened::Suspended | Happened::Resumed | Happened::Destroyed => {
+                self.keys_changed = Some(entry.at);
+            }
+            Happened::Left => {
+                self.keys_changed = Some(entry.at);
+                self.factors_changed = Some(entry.at);
+            }
+            Happened::Enrolled
+            | Happened::FactorAdded
+            | Happened::FactorRemoved
+            | Happened::PinChanged
+            | Happened::FactorUnlocked => self.factors_changed = Some(entry.at),
+        }
+        self.history.push(entry);
+        if self.history.len() > HISTORY {
+            self.history.remove(0);
+        }
+    }
+
+    pub(crate) fn since(&self) -> Since {
+        Since {
+            act: self.last_act,
+            factors: self.factors_changed,
+            keys: self.keys_changed,
+        }
+    }
 }
 
 /// A signing key.
@@ -49,7 +101,7 @@ pub(crate) struct KeyRecord {
     pub(crate) origin: String,
     pub(crate) case: OriginCase,
     pub(crate) statement: String,
-    pub(crate) state: KeyState,
+    pub(crate) life: Life,
     pub(crate) facts: KeyFacts,
     pub(crate) record: EnrolmentRecord,
     pub(crate) enrolment: String,
@@ -72,8 +124,30 @@ impl KeyRecord {
             .map_or(Digest32([0; 32]), |c| sha256(&[&c.0]))
     }
 
-    pub(crate) fn is_active(&self) -> bool {
-        self.state == KeyState::Active && !self.chain.is_empty()
+    pub(crate) fn is_active(&self, now: UnixTime) -> bool {
+        self.life.is_active(now) && !self.chain.is_empty()
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.facts.level().0
+    }
+
+    /// As acts name it.
+    pub(crate) fn act_key(&self) -> ActKey {
+        ActKey {
+            id: self.key.clone(),
+            version: self.version,
+            spki: self.spki_digest(),
+            cert: self.certificate(),
+            subject: self.subject_text.clone(),
+        }
+    }
+
+    pub(crate) fn with_life(&self, life: Life) -> Self {
+        Self {
+            life,
+            ..self.clone()
+        }
     }
 }
 
@@ -94,14 +168,38 @@ pub(crate) struct RequestRecord {
     pub(crate) phase: RequestPhase,
     pub(crate) service: String,
     pub(crate) person: PersonId,
-    pub(crate) key: KeyId,
-    pub(crate) client: ClientId,
-    pub(crate) client_name: String,
-    pub(crate) items: Vec<Item>,
+    pub(crate) body: RequestBody,
     pub(crate) return_uri: String,
     pub(crate) created: UnixTime,
     pub(crate) exp: UnixTime,
     pub(crate) act: Option<Digest32>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub(crate) enum RequestBody {
+    /// To sign.
+    Sign(SignBody),
+    /// To change something about a registration.
+    Change(ChangeBody),
+}
+
+/// A request to sign.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignBody {
+    pub(crate) key: KeyId,
+    pub(crate) client: ClientId,
+    pub(crate) client_name: String,
+    pub(crate) items: Vec<Item>,
+}
+
+/// A request to change something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeBody {
+    pub(crate) wish: Wish,
 }
 
 /// Values that were made, kept for the identical call until the right ends.
@@ -136,12 +234,15 @@ noun!(Factor, "factor", |f| Columns {
 noun!(KeyRecord, "signing_key", |k| Columns {
     owner: k.owner.to_string(),
     link: k.voucher.to_string(),
-    state: match k.state {
+    state: match k.life.state {
         KeyState::Pending => "pending",
         KeyState::Active => "active",
         KeyState::Suspended => "suspended",
+        KeyState::Destroyed if k.life.awaits_module() => "doomed",
+        KeyState::Destroyed => "destroyed",
     },
-    stamp: k.created.0,
+    // A living key: when its certificate ends, so that those that are over are found.
+    stamp: k.life.until.unwrap_or(k.created).0,
 });
 noun!(Voucher, "voucher", |v| Columns {
     owner: v.invite.person.to_string(),
@@ -155,7 +256,11 @@ noun!(Voucher, "voucher", |v| Columns {
 });
 noun!(RequestRecord, "request", |r| Columns {
     owner: r.person.to_string(),
-    link: r.client.to_string(),
+    link: match &r.body {
+        RequestBody::Sign(sign) => sign.client.to_string(),
+        // No client has this name: it isn't in the alphabet of identifiers.
+        RequestBody::Change(_) => "/portal".to_owned(),
+    },
     state: match r.phase {
         RequestPhase::Open => "open",
         RequestPhase::Approved => "approved",
@@ -183,12 +288,4 @@ noun!(ResultRecord, "result", |r| Columns {
 /// The request's name in the store: its capability is kept as a digest only.
 pub(crate) fn request_id(rid: Digest32) -> Digest32 {
     sha256(&[b"natsuin-request-v1\n", &rid.0])
-}
-
-/// The request an act of kind `sign` belongs to.
-pub(crate) fn request_of(act: &ActState) -> Option<Digest32> {
-    match &act.subject {
-        Subject::Sign { request, .. } => Some(*request),
-        Subject::Enrol { .. } => None,
-    }
 }

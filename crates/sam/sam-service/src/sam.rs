@@ -147,7 +147,8 @@ impl<C: CryptoModule> Sam<C> {
         &self.audit
     }
 
-    /// Gives up orders whose outcome nobody can know any more, and deletes what has no power and no use left.
+    /// Gives up orders whose outcome nobody can know any more, ends keys whose certificates are over, has the module
+    /// destroy what is gone, and deletes what has no power and no use left.
     /// Safe at any time on any node; the composition root calls it now and then.
     ///
     /// # Errors
@@ -155,6 +156,8 @@ impl<C: CryptoModule> Sam<C> {
     pub async fn maintain(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         self.recover(now).await?;
+        self.end_expired(now).await?;
+        self.destroy_doomed().await?;
         self.prune(now).await
     }
 

@@ -12,8 +12,8 @@ use crate::{MAX_PIN, MIN_PIN};
 
 /// An authentic act that somebody has to look at. It can't be approved yet.
 #[derive(Debug, Clone)]
-pub struct Review {
-    act: SignAct,
+pub struct Review<A = SignAct> {
+    act: A,
     digest: Digest32,
     sam: TrustedSam,
     methods: Vec<Method>,
@@ -42,9 +42,48 @@ pub struct Summary<'a> {
     pub renew: i64,
 }
 
-impl Review {
+/// What reviewing needs to know of an act.
+pub trait Reviewed {
+    /// End of its life, exclusive.
+    fn exp(&self) -> UnixTime;
+    /// Where the flow goes on.
+    fn return_uri(&self) -> &str;
+    /// Whether both say the same in everything but the moment of minting.
+    fn says_the_same(&self, other: &Self) -> bool;
+}
+
+impl Reviewed for SignAct {
+    fn exp(&self) -> UnixTime {
+        self.exp
+    }
+
+    fn return_uri(&self) -> &str {
+        &self.return_uri
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        shown(self) == shown(other)
+    }
+}
+
+/// Everything that was shown or that limits what the approval is for. Nonce and times belong to the minting.
+fn shown(a: &SignAct) -> impl PartialEq + '_ {
+    (
+        (&a.sam, &a.tenant, &a.person, &a.key, &a.client, &a.algs),
+        (
+            &a.items,
+            a.renew,
+            &a.since,
+            a.level,
+            a.policy,
+            &a.return_uri,
+        ),
+    )
+}
+
+impl<A: Reviewed> Review<A> {
     pub(crate) fn new(
-        act: SignAct,
+        act: A,
         digest: Digest32,
         sam: TrustedSam,
         methods: Vec<Method>,
@@ -59,6 +98,40 @@ impl Review {
         }
     }
 
+    /// The act itself.
+    pub fn act(&self) -> &A {
+        &self.act
+    }
+
+    pub(crate) fn sam(&self) -> &TrustedSam {
+        &self.sam
+    }
+
+    /// Ways to approve that the SAM accepts for this act.
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    /// Until when it can be approved, exclusive.
+    pub fn expires(&self) -> UnixTime {
+        self.act.exp()
+    }
+
+    /// The person has looked at the summary and wants to approve it.
+    pub fn confirm(self) -> Confirmed<A> {
+        Confirmed(self)
+    }
+
+    /// The person does not want it. `unknown`: they know nothing of it.
+    pub fn refuse(&self, unknown: bool) -> RefuseRequest {
+        RefuseRequest {
+            act: self.digest,
+            unknown,
+        }
+    }
+}
+
+impl Review<SignAct> {
     /// What to show.
     pub fn summary(&self) -> Summary<'_> {
         Summary {
@@ -72,58 +145,19 @@ impl Review {
             renew: self.act.renew,
         }
     }
-
-    /// Ways to approve that the SAM accepts for this act.
-    pub fn methods(&self) -> &[Method] {
-        &self.methods
-    }
-
-    /// Until when it can be approved, exclusive.
-    pub fn expires(&self) -> UnixTime {
-        self.act.exp
-    }
-
-    /// The person has looked at the summary and wants to approve it.
-    pub fn confirm(self) -> Confirmed {
-        Confirmed(self)
-    }
-
-    /// The person does not want it. `unknown`: they know nothing of it.
-    pub fn refuse(&self, unknown: bool) -> RefuseRequest {
-        RefuseRequest {
-            act: self.digest,
-            unknown,
-        }
-    }
-
-    /// Everything that was shown or that limits what the approval is for. Nonce and times belong to the minting.
-    fn shown(&self) -> impl PartialEq + '_ {
-        let a = &self.act;
-        (
-            (&a.sam, &a.tenant, &a.person, &a.key, &a.client, &a.algs),
-            (
-                &a.items,
-                a.renew,
-                &a.since,
-                a.level,
-                a.policy,
-                &a.return_uri,
-            ),
-        )
-    }
 }
 
 /// An act that the person confirmed; the only thing proofs are made from.
 #[derive(Debug, Clone)]
-pub struct Confirmed(Review);
+pub struct Confirmed<A = SignAct>(Review<A>);
 
-impl Confirmed {
+impl<A: Reviewed> Confirmed<A> {
     /// Goes on with a freshly opened act after the first has expired (SAP step 5).
     ///
     /// # Errors
     /// The fresh [`Review`], when anything that was shown differs: the person has to be asked again.
-    pub fn reopened(self, fresh: Review) -> Result<Self, Box<Review>> {
-        if fresh.shown() == self.0.shown() {
+    pub fn reopened(self, fresh: Review<A>) -> Result<Self, Box<Review<A>>> {
+        if fresh.act.says_the_same(&self.0.act) {
             Ok(Self(fresh))
         } else {
             Err(Box::new(fresh))
@@ -132,12 +166,12 @@ impl Confirmed {
 
     /// Until when it can be approved, exclusive.
     pub fn expires(&self) -> UnixTime {
-        self.0.act.exp
+        self.0.act.exp()
     }
 
     /// Where the flow goes on, as the SAM signed it; answers that say otherwise are not followed.
     pub fn return_uri(&self) -> &str {
-        &self.0.act.return_uri
+        self.0.act.return_uri()
     }
 
     /// Asks what became of it, for a caller that lost the answer.
@@ -168,6 +202,7 @@ impl Confirmed {
         let sealed = self.0.sam.seal(&message, act, random)?;
         Ok(ApproveRequest {
             proof: Proof::PinTotp { act, sealed },
+            new: None,
         })
     }
 
@@ -196,14 +231,19 @@ impl Confirmed {
                 client_data: made.client_data,
                 sig: made.sig,
             },
+            new: None,
         })
+    }
+
+    pub(crate) fn review(&self) -> &Review<A> {
+        &self.0
     }
 
     fn ready(&self, method: Method, now: UnixTime) -> Result<(), SicError> {
         if !self.0.methods.contains(&method) {
             return Err(SicError::MethodNotOffered);
         }
-        if now >= self.0.act.exp {
+        if now >= self.0.act.exp() {
             return Err(SicError::Expired);
         }
         Ok(())

@@ -6,10 +6,12 @@
 //!
 //! ```text
 //! Trust ──check──▶ TrustedSam ──sign_act──▶ Review ──confirm──▶ Confirmed ──pin_totp / passkey──▶ ApproveRequest
+//!                       ├─────change_act──▶ ChangeReview ──confirm──▶ ConfirmedChange ──…──▶ ApproveRequest
 //!                       └─────enrol_act──▶ EnrolReview ──confirm──▶ Enrolling ──…──▶ EnrolRegisterRequest
 //! ```
 
 mod approve;
+mod change;
 mod enrol;
 mod passkey;
 #[cfg(test)]
@@ -17,7 +19,8 @@ mod testing;
 mod totp;
 mod trust;
 
-pub use approve::{Confirmed, Review, Summary};
+pub use approve::{Confirmed, Review, Reviewed, Summary};
+pub use change::{ChangeReview, ConfirmedChange, Consequence};
 pub use enrol::{EnrolReview, EnrolSummary, Enrolling, SeedKey, TotpSeed, Voucher};
 pub use passkey::{Assertion, Authenticator, AuthenticatorError, CreatePasskey, GetAssertion};
 pub use totp::{Totp, TotpError};

@@ -71,6 +71,7 @@ impl Sam {
             act: self.mint(&Act::Sign(act.clone())),
             methods: vec![Method::Passkey, Method::PinTotp],
             passkeys: vec![],
+            exclude: vec![],
         }
     }
 

@@ -7,6 +7,7 @@ use sap::messages::{EnrolOpenAnswer, KeysAnswer, OpenAnswer};
 use sap::{Act, Item, SamKeys, StatementError, TYP_ACT, TYP_SEALED, act_digest};
 
 use crate::approve::Review;
+use crate::change::ChangeReview;
 use crate::enrol::EnrolReview;
 use crate::passkey::AuthenticatorError;
 
@@ -169,6 +170,25 @@ impl TrustedSam {
         ))
     }
 
+    /// Checks the act of an opened request to change a key or factors.
+    ///
+    /// # Errors
+    /// As [`TrustedSam::sign_act`].
+    pub fn change_act(&self, answer: OpenAnswer, now: UnixTime) -> Result<ChangeReview, SicError> {
+        let act = self.act(&answer.act, now)?;
+        match &act {
+            Act::Sign(_) | Act::Enrol(_) => return Err(ActError::Kind.into()),
+            Act::Factor(factor) if factor.rp_id != self.trust.rp_id => {
+                return Err(ActError::RpId.into());
+            }
+            _ => {}
+        }
+        let digest = act_digest(&answer.act);
+        let (methods, passkeys) = (answer.methods, answer.passkeys);
+        let review = Review::new(act, digest, self.clone(), methods, passkeys);
+        Ok(ChangeReview::new(review, answer.exclude))
+    }
+
     /// Checks the act of an opened voucher.
     ///
     /// # Errors
@@ -240,6 +260,12 @@ pub(crate) trait Sealable {
 }
 
 impl Sealable for sap::SealedProof {
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(out, self)
+    }
+}
+
+impl Sealable for sap::SealedFactor {
     fn write(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         serde_json::to_writer(out, self)
     }
@@ -349,6 +375,7 @@ mod tests {
             act: enrol,
             methods: vec![],
             passkeys: vec![],
+            exclude: vec![],
         };
         assert_eq!(refused(answer), ActError::Kind);
     }

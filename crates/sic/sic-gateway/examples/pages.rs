@@ -100,6 +100,7 @@ impl Talker {
                     act: jws,
                     methods,
                     passkeys: vec![],
+                    exclude: vec![],
                 });
             }
             4 => return Err(m::SapRefusalCode::Used),
@@ -122,6 +123,7 @@ impl Talker {
                 act.since = Since {
                     act: Some(now.plus(-86_400)),
                     factors: Some(now.plus(-900_000)),
+                    keys: None,
                 };
             }
             11 => {
@@ -146,6 +148,7 @@ impl Talker {
             act,
             methods,
             passkeys,
+            exclude: vec![],
         })
     }
 
@@ -325,6 +328,7 @@ fn sign_act(now: UnixTime) -> SignAct {
         since: Since {
             act: Some(UnixTime(1_795_323_912)),
             factors: None,
+            keys: None,
         },
         return_uri: "http://localhost:8401/done".into(),
     }

@@ -5,7 +5,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import test from 'node:test';
 import { gzipSync } from 'node:zlib';
 
-import { Refused, sameShown, verifyAct, verifyStatement } from '../page/act.mjs';
+import { APPROVED_HERE, Refused, sameShown, verifyAct, verifyStatement } from '../page/act.mjs';
+import { makesNew, nameOf } from '../page/change.mjs';
 import { b64u, fromB64u, open, seal, sealPair, thumbprint } from '../page/jose.mjs';
 import { matrix } from '../page/qr.mjs';
 import { clean, group4, middle, time } from '../page/ui.mjs';
@@ -52,6 +53,25 @@ test('acts that are forged, altered, of another kind or out of form are refused'
     parts[i] = b64u(bytes);
     await assert.rejects(verifyAct(parts.join('.'), keys, 'sign', v.now), forged, `part ${i}`);
   }
+});
+
+test('acts about keys and factors are told apart by their own kind and form', async () => {
+  const keys = await keysNow();
+  for (const [name, jws] of v.changes) {
+    if (name.startsWith('bad')) {
+      await assert.rejects(verifyAct(jws, keys, APPROVED_HERE, v.now), forged, name);
+      continue;
+    }
+    const { act } = await verifyAct(jws, keys, APPROVED_HERE, v.now);
+    assert.equal(nameOf(act), name);
+    assert.equal(makesNew(act), ['add-passkey', 'add-pin-totp', 'pin'].includes(name));
+    await assert.rejects(verifyAct(jws, keys, 'sign', v.now), forged, name);
+    for (const lang of ['en', 'ja']) {
+      const texts = readFileSync(new URL(`../../../base/web-ui/messages/${lang}/sic.ftl`, import.meta.url), 'utf8');
+      for (const id of ['ask', 'means', 'do']) assert.ok(texts.includes(`\nsic-${id}-${name} = `), `${id} ${name}`);
+    }
+  }
+  await assert.rejects(verifyAct(v.enrol, keys, APPROVED_HERE, v.now), forged);
 });
 
 test('a fresh act is the same only if all that was shown is', async () => {

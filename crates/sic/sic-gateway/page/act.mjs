@@ -20,7 +20,15 @@ const COMMON = [
 const MEMBERS = {
   sign: [...COMMON, 'key', 'client', 'algs', 'items', 'renew', 'since'],
   enrol: [...COMMON, 'voucher', 'by', 'methods', 'keys', 'rp_id'],
+  suspend: [...COMMON, 'key', 'alg', 'since'],
+  resume: [...COMMON, 'key', 'alg', 'since'],
+  destroy: [...COMMON, 'key', 'alg', 'since'],
+  leave: [...COMMON, 'registration', 'keys', 'factors', 'since'],
+  factor: [...COMMON, 'registration', 'change', 'rp_id', 'since'],
 };
+/** Kinds that are approved on the page of a request. */
+export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor'];
+const CHANGES = { add: ['do', 'method'], remove: ['do', 'factor', 'method'], pin: ['do', 'factor'], unlock: ['do', 'factor'] };
 
 /** The SAM's keys, if one of the pinned roots vouches for them at `now` (UTC seconds). */
 export async function verifyStatement(statement, roots, now) {
@@ -41,31 +49,47 @@ export async function verifyStatement(statement, roots, now) {
   return keys;
 }
 
-/** A checked act with its digest: `{act, digest}`. */
-export async function verifyAct(jws, keys, kind, now) {
+/** A checked act of one of these kinds with its digest: `{act, digest}`. */
+export async function verifyAct(jws, keys, kinds, now) {
   let act;
   try {
     act = JSON.parse(await verifyJws(jws, 'natsuin-act+jws', keys.act));
   } catch (e) {
     throw notGenuine(e.message);
   }
-  if (act.kind !== kind || !exactly(act, MEMBERS[kind]) || act.v !== 1) throw notGenuine('kind or members');
+  const { kind } = act;
+  if (![kinds].flat().includes(kind) || !exactly(act, MEMBERS[kind]) || act.v !== 1) throw notGenuine('kind or members');
   if (act.sam !== keys.sam || act.epoch !== keys.epoch) throw notGenuine('issuer');
   if (![act.iat, act.exp].every(Number.isSafeInteger) || act.exp <= act.iat || act.exp - act.iat > MAX_LIFE) {
     throw notGenuine('life');
   }
   if (!exactly(act.person, ['id', 'name']) || !/^https?:\/\//.test(act.return)) throw notGenuine('members');
   if (kind === 'sign') checkSign(act);
+  else if (kind !== 'enrol') checkChange(act);
   // Minted a moment ago: if it isn't valid now, the clock here is wrong.
   if (now >= act.exp || act.iat > now + SKEW) throw new Refused('error-clock-skew', 'act');
   return { act, digest: await sha256('natsuin-act-v1\n', jws) };
 }
 
+const isKey = (key) => exactly(key, ['id', 'version', 'spki', 'cert', 'subject']);
+const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
+
+function checkChange(act) {
+  const whole =
+    isSince(act.since) &&
+    (act.kind === 'leave'
+      ? Array.isArray(act.keys) && act.keys.every(isKey) && Array.isArray(act.factors)
+      : act.kind === 'factor'
+        ? Object.hasOwn(CHANGES, act.change?.do) && exactly(act.change, CHANGES[act.change.do])
+        : isKey(act.key));
+  if (!whole) throw notGenuine('members');
+}
+
 function checkSign(act) {
   const whole =
-    exactly(act.key, ['id', 'version', 'spki', 'cert', 'subject']) &&
+    isKey(act.key) &&
     exactly(act.client, ['id', 'name', 'known', 'signed']) &&
-    exactly(act.since, ['act', 'factors']) &&
+    isSince(act.since) &&
     Array.isArray(act.items) &&
     act.items.length >= 1 &&
     act.items.length <= 10000 &&

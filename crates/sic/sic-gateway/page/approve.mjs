@@ -1,6 +1,7 @@
-// The approval page: the only place where a signature is approved.
+// The approval page: the only place where a signature, or a change of a key or of the ways to approve, is approved.
 
-import { Refused, sameShown, verifyAct } from './act.mjs';
+import { APPROVED_HERE, Refused, sameShown, verifyAct } from './act.mjs';
+import { changeBody, makeNew, makesNew, nameOf } from './change.mjs';
 import { b64u, fromB64u, seal, sha256 } from './jose.mjs';
 import { Lost, No, call, config, loadConfig, samKeys } from './net.mjs';
 import * as passkey from './passkey.mjs';
@@ -20,6 +21,10 @@ let bar;
 let form;
 
 const count = () => session.act.items.length;
+const signs = () => session.act.kind === 'sign';
+/** Text of a button or notice: of this number of documents, or of this kind of change. */
+const label = (id) => (signs() ? byNumber(id) : t(`sic-do-${nameOf(session.act)}`));
+const ofKind = (id) => (signs() ? id : `${id}-change`);
 const byNumber = (id) => (count() === 1 ? t(`${id}-one`) : t(`${id}-many`, { n: count() }));
 const ways = () => session.methods.filter((m) => (m === 'passkey' ? passkey.possible() && session.passkeys.length : m === 'pin-totp'));
 
@@ -27,8 +32,8 @@ async function openRequest(previous) {
   timers.forEach(clearTimeout);
   const keys = await samKeys();
   const answer = await call('open', { rid });
-  const { act, digest } = await verifyAct(answer.act, keys, 'sign', now());
-  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys };
+  const { act, digest } = await verifyAct(answer.act, keys, APPROVED_HERE, now());
+  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], fresh: null };
   const usable = ways();
   if (!usable.includes(way)) way = usable[0];
   const left = (seconds) => Math.max(0, (act.exp - seconds) * 1000 - Date.now());
@@ -40,13 +45,14 @@ async function openRequest(previous) {
 
 /** Shows everything that is approved, and the ways to say yes or no. */
 function ready(notice) {
+  if (!signs()) return readyChange(notice);
   const { act } = session;
   const { client, key } = act;
   const heading = byNumber('sic-ask');
   title(`${s(count() === 1 ? 'sic-ask-one' : 'sic-ask-many', { n: count() })}: ${clean(client.name)}`);
   bar = el('div', { class: 'actions' });
   form = way === 'pin-totp' ? pinForm() : null;
-  const changed = act.since.factors !== null || act.since.act !== null;
+  const changed = Object.values(act.since).some((time) => time !== null);
   const when = (seconds) => (seconds === null ? t('sic-never') : stamp(seconds));
   show(
     el('h1', {}, heading),
@@ -63,6 +69,7 @@ function ready(notice) {
       act.renew !== 0 && [t('sic-renew'), t('sic-renew-until', { time: stamp(act.renew) })],
       [t('sic-since-act'), when(act.since.act)],
       [t('sic-since-factors'), when(act.since.factors)],
+      [t('sic-since-keys'), when(act.since.keys)],
     ]), changed && el('p', { class: 'hint' }, t('sic-since-hint'))),
     form?.node,
     wayLine(),
@@ -70,6 +77,31 @@ function ready(notice) {
   );
   buttons(notice);
 }
+
+/** A change: what it means; what is new is made first, then the person says yes or no. */
+async function readyChange(notice) {
+  const { act } = session;
+  title(s(`sic-ask-${nameOf(act)}`));
+  bar = el('div', { class: 'actions' });
+  if (makesNew(act) && !session.fresh) {
+    form = null;
+    const made = (fresh) => {
+      session.fresh = fresh;
+      ready(message('note', t('sic-new-made'), t('sic-new-made-do')));
+    };
+    const step = await makeNew(session, made, failed);
+    if (!step) return undefined;
+    show(changeBody(act), step, bar);
+    bar.replaceChildren(...[notice, cancelButton()].filter(Boolean));
+    return undefined;
+  }
+  form = way === 'pin-totp' ? pinForm() : null;
+  show(changeBody(act), form?.node, wayLine(), bar);
+  return buttons(notice);
+}
+
+const cancelButton = () =>
+  el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: () => refuse(false) }, t(signs() ? 'sic-refuse' : 'sic-cancel'));
 
 /** How the approval works, and the other way if there is one. */
 function wayLine() {
@@ -85,13 +117,13 @@ function buttons(notice) {
   const yes =
     way === 'passkey'
       ? passkeyButton()
-      : way === 'pin-totp' && el('button', { id: 'approve', class: 'sign', type: 'submit', form: 'pin-form' }, byNumber('sic-approve'));
+      : way === 'pin-totp' && el('button', { id: 'approve', class: 'sign', type: 'submit', form: 'pin-form' }, label('sic-approve'));
   bar.replaceChildren(
     ...[
       notice ?? (!way && message('alarm', t('sic-no-method'), t('sic-no-method-do'), copyLink())),
       !notice && passkey.inApp() && way === 'passkey' && inAppNote(),
       yes,
-      el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: () => refuse(false) }, t('sic-refuse')),
+      cancelButton(),
       el('button', { id: 'unknown', class: 'link small', type: 'button', onclick: askUnknown }, t('sic-unknown')),
     ].filter(Boolean),
   );
@@ -109,7 +141,7 @@ function passkeyButton() {
       waiting(t('sic-wait-device'), () => abort.abort());
       pending.then((made) => approve({ method: 'passkey', act: b64u(session.digest), ...made }), notApproved);
     },
-  }, byNumber('sic-approve-passkey'));
+  }, label('sic-approve-passkey'));
 }
 
 function notApproved(error) {
@@ -160,7 +192,7 @@ function waiting(text, stop) {
 async function approve(proof) {
   waiting(t('sic-sending'));
   try {
-    await call('approve', { proof });
+    await call('approve', { proof, ...(session.fresh && { new: session.fresh }) });
     accepted();
   } catch (error) {
     await failed(error);
@@ -188,7 +220,7 @@ async function failed(error) {
   if (!(error instanceof No)) return end('error-act-not-genuine');
   switch (error.code) {
     case 'refused':
-      if (error.tries === undefined) return buttons(message('alarm', t('sic-refused'), t('sic-refused-do')));
+      if (error.tries === undefined) return buttons(message('alarm', t(ofKind('sic-refused')), t('sic-refused-do')));
       return buttons(message('alarm', t('error-pin-or-code-wrong', { n: error.tries }), t('error-pin-or-code-wrong-do')));
     case 'locked':
       session.methods = session.methods.filter((m) => m !== 'pin-totp');
@@ -223,10 +255,10 @@ async function findOut() {
       continue;
     }
     if (state === 'approved') return accepted();
-    if (state === 'refused') return leave('sic-refused-done');
+    if (state === 'refused') return leave(signs() ? 'sic-refused-done' : 'sic-cancelled-done');
     if (state === 'expired') return expired();
     // A request on its way may still arrive; after two looks it won't.
-    if (++open > 1) return buttons(message('note', t('sic-not-arrived'), t('sic-not-arrived-do')));
+    if (++open > 1) return buttons(message('note', t(ofKind('sic-not-arrived')), t('sic-not-arrived-do')));
   }
 }
 
@@ -258,7 +290,7 @@ async function refuse(unknown) {
     // An act that is over can't be refused any more, and nothing is signed either.
     if (!(error instanceof No)) return failed(error);
   }
-  return unknown ? reported() : leave('sic-refused-done');
+  return unknown ? reported() : leave(signs() ? 'sic-refused-done' : 'sic-cancelled-done');
 }
 
 function askUnknown() {

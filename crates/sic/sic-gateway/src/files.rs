@@ -15,9 +15,10 @@ use web_ui::{Lang, Messages, css, css_path};
 use crate::Gateway;
 use crate::config::GatewayConfig;
 
-const MODULES: [(&str, &str); 9] = [
+const MODULES: [(&str, &str); 10] = [
     ("act.mjs", include_str!("../page/act.mjs")),
     ("approve.mjs", include_str!("../page/approve.mjs")),
+    ("change.mjs", include_str!("../page/change.mjs")),
     ("enrol.mjs", include_str!("../page/enrol.mjs")),
     ("jose.mjs", include_str!("../page/jose.mjs")),
     ("list.mjs", include_str!("../page/list.mjs")),

@@ -97,6 +97,77 @@ fn changed(key: &SigningKey, change: &dyn Fn(&mut Value)) -> String {
     key.sign(TYP_ACT, value.to_string().as_bytes()).unwrap()
 }
 
+/// Acts about keys and factors, by the name of their texts; those with `bad` in the name aren't of the form.
+fn changes(key: &SigningKey) -> Value {
+    let common = |kind: &str| {
+        let mut act = serde_json::to_value(Act::Sign(sign_act())).unwrap();
+        let members = act.as_object_mut().unwrap();
+        for member in ["client", "algs", "items", "renew"] {
+            members.remove(member);
+        }
+        members.insert("kind".into(), json!(kind));
+        act
+    };
+    let on_key = |kind: &str| {
+        let mut act = common(kind);
+        act["alg"] = json!("p-256");
+        act
+    };
+    let factor = |change: Value| {
+        let mut act = common("factor");
+        act.as_object_mut().unwrap().remove("key");
+        act["registration"] = json!("v-1");
+        act["rp_id"] = json!("sic.localhost");
+        act["change"] = change;
+        act
+    };
+    let mut leave = common("leave");
+    let own = leave.as_object_mut().unwrap().remove("key").unwrap();
+    leave["registration"] = json!("v-1");
+    leave["keys"] = json!([own]);
+    leave["factors"] = json!(["f-1"]);
+    let mut acts = vec![
+        ("suspend", on_key("suspend")),
+        ("resume", on_key("resume")),
+        ("destroy", on_key("destroy")),
+        ("leave", leave),
+        (
+            "add-passkey",
+            factor(json!({"do": "add", "method": "passkey"})),
+        ),
+        (
+            "add-pin-totp",
+            factor(json!({"do": "add", "method": "pin-totp"})),
+        ),
+        (
+            "remove",
+            factor(json!({"do": "remove", "factor": "f-1", "method": "passkey"})),
+        ),
+        ("pin", factor(json!({"do": "pin", "factor": "f-1"}))),
+        ("unlock", factor(json!({"do": "unlock", "factor": "f-1"}))),
+    ];
+    for (name, act) in &acts {
+        let read = serde_json::from_value::<Act>(act.clone());
+        assert!(read.is_ok(), "Rust reads {name}: {read:?}");
+    }
+    let mut more = on_key("destroy");
+    more["items"] = json!([]);
+    acts.extend([
+        ("bad-more", more),
+        ("bad-kind", on_key("enrol")),
+        ("bad-less", common("destroy")),
+        ("bad-change", factor(json!({"do": "toString"}))),
+        (
+            "bad-member",
+            factor(json!({"do": "pin", "factor": "f-1", "method": "passkey"})),
+        ),
+    ]);
+    let sign = |act: &Value| key.sign(TYP_ACT, act.to_string().as_bytes()).unwrap();
+    acts.iter()
+        .map(|(name, act)| json!([name, sign(act)]))
+        .collect()
+}
+
 fn with_header(jws: &str, header: &str) -> String {
     let (_, rest) = jws.split_once('.').unwrap();
     format!("{}.{rest}", b64u(header))
@@ -270,6 +341,7 @@ fn the_page_and_rust_agree_on_every_format() {
         "other_roots": [other_root.public()], "statement": good, "bad_statements": bad_statements,
         "act": act, "digest": digest, "bad_acts": bad_acts(&act_key, &act_pkcs8, &act),
         "enrol": act_key.sign(TYP_ACT, &serde_json::to_vec(&Act::Enrol(enrol_act())).unwrap()).unwrap(),
+        "changes": changes(&act_key),
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,
     });
 

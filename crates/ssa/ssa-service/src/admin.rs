@@ -183,6 +183,7 @@ impl Ssa {
                 keys: new.keys,
                 exp: self.now().plus(new.life),
                 secret: sha256(&[secret.expose()]),
+                replaces: None,
             }),
         };
         let answer = self.sam().voucher(&request).await?;

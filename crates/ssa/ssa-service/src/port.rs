@@ -55,6 +55,16 @@ sam_port! {
     certificate: Certificate;
     /// Keys of a person.
     keys: Keys;
+    /// Stores a request to change something.
+    ask: Ask;
+    /// Stops a key for a person who is logged in.
+    stop: Stop;
+    /// Hands over an authority's notice.
+    notice: Notice;
+    /// Factors of a person.
+    factors: Factors;
+    /// What happened to a person's keys and factors.
+    history: History;
 }
 
 /// The RA and CA that turn an enrolment into a certificate (`sap.md` §8, steps 5 and 6).

@@ -10,7 +10,7 @@ use jose::{JoseError, Jwk, SigningKey};
 use pki::csr::{Csr, CsrError};
 use pki::{name, oid};
 use sap::enrol::{Certify, CertifyRequest, CertifyResponse, EnrolmentRecord, Invite, Subject};
-use sap::{SamKeys, StatementError};
+use sap::{RevocationNotice, SamKeys, StatementError};
 
 use crate::{DevCa, DevCaError};
 
@@ -31,6 +31,8 @@ pub struct Invitation {
     pub keys: Vec<KeyAlg>,
     /// Expires at.
     pub exp: UnixTime,
+    /// Earlier registration whose factors are all lost, and which ends with this one.
+    pub replaces: Option<VoucherId>,
 }
 
 /// The registration authority.
@@ -83,6 +85,7 @@ impl Ra {
             keys: invitation.keys,
             exp: invitation.exp,
             secret: sha256(&[secret.expose()]),
+            replaces: invitation.replaces,
         };
         let payload = serde_json::to_vec(&invite).map_err(|_| RaError::Malformed)?;
         Ok((
@@ -90,6 +93,15 @@ impl Ra {
             invite.voucher,
             secret,
         ))
+    }
+
+    /// Tells the SAM what became of a certificate (`natsuin-notice+jws`).
+    ///
+    /// # Errors
+    /// [`RaError::Jose`] when it can't be signed.
+    pub fn notice(&self, notice: &RevocationNotice) -> Result<String, RaError> {
+        let payload = serde_json::to_vec(notice).map_err(|_| RaError::Malformed)?;
+        Ok(self.key.sign(sap::TYP_NOTICE, &payload)?)
     }
 
     /// Approves a certificate and has it issued: the statement must be by a pinned root and current, the record by

@@ -7,6 +7,7 @@ use core_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::enrol::InvitedBy;
+use crate::manage::{FactorAct, KeyAct, LeaveAct, OfficerAct};
 use crate::proof::Method;
 
 /// Longest life of an act in seconds.
@@ -29,6 +30,18 @@ pub enum Act {
     Sign(SignAct),
     /// Enrol these factors and make these keys.
     Enrol(EnrolAct),
+    /// Stop this key for a while.
+    Suspend(KeyAct),
+    /// Let a stopped key be used again.
+    Resume(KeyAct),
+    /// Destroy this key for good.
+    Destroy(KeyAct),
+    /// End a registration with all its keys and factors.
+    Leave(LeaveAct),
+    /// Change the factors of a registration.
+    Factor(FactorAct),
+    /// Approve as an officer.
+    Officer(OfficerAct),
 }
 
 impl Act {
@@ -59,6 +72,24 @@ impl Act {
                 person: &a.person,
                 return_uri: &a.return_uri,
             },
+            Self::Suspend(a) | Self::Resume(a) | Self::Destroy(a) => a.head(),
+            Self::Leave(a) => a.head(),
+            Self::Factor(a) => a.head(),
+            Self::Officer(a) => a.head(),
+        }
+    }
+
+    /// The kind, as in the member `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sign(_) => "sign",
+            Self::Enrol(_) => "enrol",
+            Self::Suspend(_) => "suspend",
+            Self::Resume(_) => "resume",
+            Self::Destroy(_) => "destroy",
+            Self::Leave(_) => "leave",
+            Self::Factor(_) => "factor",
+            Self::Officer(_) => "officer",
         }
     }
 }
@@ -239,6 +270,8 @@ pub struct Since {
     pub act: Option<UnixTime>,
     /// Time of the last change of the person's factors.
     pub factors: Option<UnixTime>,
+    /// Time at which a key of the person was last stopped, resumed or destroyed.
+    pub keys: Option<UnixTime>,
 }
 
 /// One thing to sign.

@@ -6,7 +6,7 @@ use core_types::{
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
-use crate::proof::secret_text;
+use crate::proof::{optional_secret_text, secret_text};
 
 /// Who invited a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,10 @@ pub struct Invite {
     pub exp: UnixTime,
     /// SHA-256 of the 16-byte secret that reaches the person on a channel of the RA's.
     pub secret: Digest32,
+    /// All factors of this earlier registration are lost: it ends when the person enrols anew, and its keys are
+    /// destroyed. An RA's to say; the SSA can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<VoucherId>,
 }
 
 /// A WebAuthn registration whose challenge is the digest of the enrol act.
@@ -95,27 +99,6 @@ pub struct SealedEnrolment {
         skip_serializing_if = "Option::is_none"
     )]
     pub otp: Option<SecretBytes>,
-}
-
-mod optional_secret_text {
-    use core_types::SecretBytes;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        secret: &Option<SecretBytes>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        match secret {
-            Some(secret) => super::secret_text::serialize(secret, s),
-            None => s.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<SecretBytes>, D::Error> {
-        Ok(Option::<String>::deserialize(d)?.map(SecretBytes::from))
-    }
 }
 
 /// What is inside the answer with the TOTP seed.

@@ -5,10 +5,12 @@
 
 pub mod act;
 pub mod enrol;
+pub mod manage;
 pub mod messages;
 pub mod proof;
 
 pub use act::{Act, ActHead, EnrolAct, Item, SignAct, act_digest};
+pub use manage::{FactorChange, NewFactor, RevocationNotice, SealedFactor};
 pub use proof::{Proof, SealedProof};
 pub use sam_keys::{SamKeys, StatementError, TYP_KEYS};
 
@@ -22,5 +24,7 @@ pub const TYP_SEED: &str = "natsuin-seed+jwe";
 pub const TYP_INVITE: &str = "natsuin-invite+jws";
 /// `typ` of the SAM's record of an enrolment.
 pub const TYP_ENROLMENT: &str = "natsuin-enrolment+jws";
+/// `typ` of an RA's or CA's notice about a certificate.
+pub const TYP_NOTICE: &str = "natsuin-notice+jws";
 /// `typ` of an RA's approval of a certificate.
 pub const TYP_CERTIFY: &str = "natsuin-certify+jws";

@@ -6,6 +6,7 @@ use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
 use crate::enrol::PasskeyRegistration;
+use crate::manage::NewFactor;
 use crate::proof::{Method, Proof};
 
 /// Why the SAM said no to the signer's side. Coarse on purpose: which check failed stands in the audit log only.
@@ -79,6 +80,8 @@ calls! {
     Refuse: "/sap/v1/refuse", RefuseRequest => Done;
     /// What became of an act, for a page that lost the answer.
     Outcome: "/sap/v1/outcome", OutcomeRequest => OutcomeAnswer;
+    /// Asks for a TOTP seed for a `factor` act; it is returned once.
+    FactorSeed: "/sap/v1/factor/seed", FactorSeedRequest => EnrolSeedAnswer;
     /// The invited person opens the voucher: mints the enrol act.
     EnrolOpen: "/sap/v1/enrol/open", EnrolOpenRequest => EnrolOpenAnswer;
     /// Asks for a TOTP seed for this enrolment; it is returned once.
@@ -118,6 +121,9 @@ pub struct OpenAnswer {
     pub methods: Vec<Method>,
     /// Signing passkeys of the person, for `allowCredentials`.
     pub passkeys: Vec<PasskeyHint>,
+    /// With a new passkey: those the person has already, for `excludeCredentials`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<PasskeyHint>,
 }
 
 /// Where a passkey lies, as far as known.
@@ -136,6 +142,9 @@ pub struct PasskeyHint {
 pub struct ApproveRequest {
     /// The proof.
     pub proof: Proof,
+    /// With a `factor` act: the new factor, or the new PIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<NewFactor>,
 }
 
 /// It is done; go here.
@@ -216,6 +225,16 @@ pub struct EnrolSeedRequest {
     pub act: Digest32,
     /// Compact JWE with a [`crate::enrol::SealedEnrolment`] that holds the secret only.
     pub sealed: String,
+    /// Key of the page to which the seed is sealed.
+    pub key: Jwk,
+}
+
+/// Request of [`FactorSeed`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorSeedRequest {
+    /// Digest of the `factor` act.
+    pub act: Digest32,
     /// Key of the page to which the seed is sealed.
     pub key: Jwk,
 }

@@ -97,3 +97,28 @@ pub mod secret_text {
         String::deserialize(d).map(SecretBytes::from)
     }
 }
+
+/// Secret text that may be missing.
+pub mod optional_secret_text {
+    use core_types::SecretBytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the text, or nothing.
+    ///
+    /// # Errors
+    /// When the secret isn't UTF-8.
+    pub fn serialize<S: Serializer>(secret: &Option<SecretBytes>, s: S) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => super::secret_text::serialize(secret, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    /// Reads the text, if it is there.
+    ///
+    /// # Errors
+    /// When the value isn't a string.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SecretBytes>, D::Error> {
+        Ok(Option::<String>::deserialize(d)?.map(SecretBytes::from))
+    }
+}

@@ -126,6 +126,39 @@ events! {
         /// Digest of the act.
         act: Digest32,
     }
+    /// A key can't be used any more, for good; the module is ordered to destroy it.
+    KeyEnded = "key.ended", Intent, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Why.
+        reason: Code,
+        /// Digest of the act or notice that says so.
+        by: Option<Digest32>,
+    }
+    /// A registered authority's notice about a certificate was heeded.
+    NoticeHeeded = "notice.heeded", Success, by(authority authority), about(one owner) {
+        /// Digest of the notice.
+        notice: Digest32,
+        /// Digest of the authority's key.
+        authority: Digest32,
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// What it means for the key.
+        effect: Code,
+        /// Digest of the evidence.
+        evidence: Digest32,
+    }
+    /// A notice about a certificate was refused.
+    NoticeRefused = "notice.refused", Failure, by(unknown), about() {
+        /// Digest of what was brought.
+        notice: Digest32,
+        /// Why.
+        reason: Code,
+    }
     /// The module vouched for the SAM's keys.
     StatementSigned = "cm.statement-signed", Success, by(service), about() {
         /// Thumbprint of the act key.
@@ -247,6 +280,8 @@ events! {
         person: PersonId,
         /// Digest of the proof without its secrets.
         proof: Digest32,
+        /// Digest of the evidence.
+        evidence: Digest32,
         /// The right ends then.
         sign_until: UnixTime,
     }
@@ -350,6 +385,8 @@ events! {
         count: u32,
         /// SHA-256 over the values in order.
         values: Digest32,
+        /// Digest of the evidence.
+        evidence: Digest32,
     }
     /// No signature came out.
     SignatureFailed = "signature.failed", Failure, by(person person), about(one person) {
@@ -444,6 +481,44 @@ events! {
         factor: FactorId,
         /// Digest of the act.
         act: Digest32,
+    }
+    /// The PIN of a factor was changed.
+    FactorChanged = "factor.changed", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Factor.
+        factor: FactorId,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A locked factor counts again.
+    FactorUnlocked = "factor.unlocked", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Factor.
+        factor: FactorId,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A registration ended: its keys are destroyed, its factors removed.
+    RegistrationEnded = "registration.ended", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// The voucher that began it.
+        voucher: VoucherId,
+        /// Why.
+        reason: Code,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A request to change a key's state, factors or a registration was accepted.
+    ChangeAsked = "change.asked", Success, by(service), about(one person) {
+        /// Digest that names the request.
+        request: Digest32,
+        /// Person asked to approve.
+        person: PersonId,
+        /// What is asked for.
+        what: Code,
     }
     /// A certificate was bound to its key, which is active from here on.
     CertificateAccepted = "certificate.accepted", Success, by(service), about(one person) {

@@ -215,6 +215,7 @@ impl Stack {
             ceiling: if with_pin { Level::One } else { Level::Two },
             keys: new.keys.to_vec(),
             exp: now.plus(3600),
+            replaces: None,
         })?;
         self.ssa.register_ra_invite(&jws).await?;
         // What an RA would hand over in person or by letter: `voucher.secret`.

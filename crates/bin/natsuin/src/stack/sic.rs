@@ -8,7 +8,7 @@ use core_types::{Clock, Digest32, Random, SecretBytes};
 use sap::messages::{
     Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest, SapRefusal,
 };
-use sic_core::{Authenticator, Totp, Trust, TrustedSam, Voucher};
+use sic_core::{ActError, Authenticator, SicError, Totp, Trust, TrustedSam, Voucher};
 
 /// A gateway and how a program reaches it: all that a signer's side needs to know of a service.
 #[derive(Clone)]
@@ -76,20 +76,33 @@ impl Sic {
         Ok(self.trust.check(&keys, self.clock.now())?)
     }
 
-    /// Opens a request, checks the act, approves it. Returns where the browser goes on.
+    /// Opens a request to sign or to change something, checks the act, approves it. Returns where the browser goes on.
     ///
     /// # Errors
     /// When the act isn't genuine, or the SAM refuses.
     pub async fn approve(&self, rid: Digest32, factors: Factors<'_>) -> Result<String> {
         let opened = self.call::<Open>(&OpenRequest { rid }).await?;
-        let review = self.sam().await?.sign_act(opened, self.clock.now())?;
-        let confirmed = review.confirm();
-        let now = self.clock.now();
-        let request = match factors {
-            Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
-            Factors::PinTotp { pin, totp } => {
-                confirmed.pin_totp(pin, &totp.code(now), now, self.random.as_ref())?
+        let (sam, now) = (self.sam().await?, self.clock.now());
+        let request = match sam.change_act(opened.clone(), now) {
+            Ok(review) => {
+                let confirmed = review.confirm();
+                match factors {
+                    Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
+                    Factors::PinTotp { pin, totp } => {
+                        confirmed.pin_totp(pin, &totp.code(now), now, self.random.as_ref())?
+                    }
+                }
             }
+            Err(SicError::Act(ActError::Kind)) => {
+                let confirmed = sam.sign_act(opened, now)?.confirm();
+                match factors {
+                    Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
+                    Factors::PinTotp { pin, totp } => {
+                        confirmed.pin_totp(pin, &totp.code(now), now, self.random.as_ref())?
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
         };
         Ok(self.call::<Approve>(&request).await?.return_uri)
     }

@@ -4,15 +4,18 @@ use audit_log::Event;
 use cm_api::CryptoModule;
 use cm_api::rpc::{PinMac, PinMacRequest};
 use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, sha256};
+use sam_api::ssa::HistoryEntry;
 use sam_core::enrol::{Factor, FactorBody, MAX_FAILS, PinTotp};
 use sam_core::evidence::{Approval, Evidence, PublicProof};
 use sam_core::passkey::{Asserted, Assertion, verify_assertion};
 use sam_core::state::{MAX_TRIES, Now, Subject};
 use sam_core::{ActState, Reason, pin, secrets, totp};
-use sap::Proof;
 use sap::messages::{ApproveRequest, Done, SapRefusal};
+use sap::{NewFactor, Proof};
 use store_kit::{Tx, transaction};
 
+use super::change::{Applied, after};
+use super::new_factor::Made;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::{KeyRecord, PersonRecord, RequestPhase, RequestRecord};
@@ -38,9 +41,9 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`SapRefusal`]; which check failed stands in the audit log only.
     pub async fn approve(&self, request: ApproveRequest) -> Result<Done, SapRefusal> {
-        let proof = request.proof;
+        let ApproveRequest { proof, new } = request;
         let mut person = None;
-        let failed = match self.try_approve(&proof, &mut person).await {
+        let failed = match self.try_approve(&proof, new, &mut person).await {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
@@ -58,9 +61,11 @@ impl<C: CryptoModule> Sam<C> {
     async fn try_approve(
         &self,
         proof: &Proof,
+        new: Option<NewFactor>,
         person: &mut Option<core_types::PersonId>,
     ) -> Result<Done, Failed> {
         let digest = proof.act();
+        let brought;
         let (loaded, success) = match proof {
             Proof::Passkey {
                 id,
@@ -74,6 +79,7 @@ impl<C: CryptoModule> Sam<C> {
                 let loaded = self.load(&mut tx, proof, Some(id), epoch).await?;
                 drop(tx);
                 *person = Some(loaded.act.body.person.clone());
+                brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
                 let FactorBody::Passkey(passkey) = &loaded.factor.body.body else {
                     return Err(Reason::ForeignFactor.into());
                 };
@@ -91,6 +97,8 @@ impl<C: CryptoModule> Sam<C> {
             Proof::PinTotp { sealed, .. } => {
                 let loaded = self.count_try(proof).await?;
                 *person = Some(loaded.act.body.person.clone());
+                let epoch = loaded.now.epoch;
+                brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
                 match self.check_secrets(digest, sealed, &loaded).await {
                     Ok(step) => (loaded, Success::PinTotp { step }),
                     Err(failed) => {
@@ -100,7 +108,8 @@ impl<C: CryptoModule> Sam<C> {
                 }
             }
         };
-        self.accept(proof, &loaded, &success).await
+        let made = self.make(&loaded.act.body, digest, brought).await?;
+        self.accept(proof, &loaded, &success, made.as_ref()).await
     }
 
     /// Steps 2: act, factor and key, with all checks that need no secret.
@@ -119,32 +128,55 @@ impl<C: CryptoModule> Sam<C> {
         let act = rows::get::<ActState>(tx, &self.sealer, &proof.act().to_string()).await?;
         let act = act.ok_or(Reason::NotFound)?;
         act.body.check_open(now)?;
-        let Subject::Sign {
-            key, key_version, ..
-        } = &act.body.subject
-        else {
-            return Err(Reason::OtherKind.into());
-        };
-        let key = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str())
-            .await?
-            .ok_or(Reason::KeyNotActive)?
-            .body;
-        if !key.is_active() || key.version != *key_version || key.owner != act.body.person {
-            return Err(Reason::KeyNotActive.into());
-        }
-        let factors = rows::by_owner::<Factor>(tx, &self.sealer, act.body.person.as_str()).await?;
-        let factor = factors.into_iter().find(|f| {
-            f.body.voucher == key.voucher
-                && match (&f.body.body, credential) {
-                    (FactorBody::Passkey(p), Some(id)) => p.id == *id,
-                    (FactorBody::PinTotp(_), None) => true,
-                    _ => false,
+        let person = &act.body.person;
+        let of = match &act.body.subject {
+            Subject::Sign {
+                key, key_version, ..
+            } => {
+                let key = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
+                let key = key.ok_or(Reason::KeyNotActive)?.body;
+                let same = key.version == *key_version && key.owner == *person;
+                if !key.is_active(now.time) || !same {
+                    return Err(Reason::KeyNotActive.into());
                 }
-        });
+                self.registration(tx, person, &key.voucher).await?
+            }
+            Subject::Change {
+                registration,
+                change,
+                ..
+            } => {
+                let of = self.registration(tx, person, registration).await?;
+                if let Some((id, _)) = change.key() {
+                    let key = of.keys.iter().find(|k| k.body.key == *id);
+                    let key = key.ok_or(Reason::KeyNotActive)?;
+                    after(&key.body.life, change, None, now.time)?;
+                }
+                of
+            }
+            Subject::Enrol { .. } => return Err(Reason::OtherKind.into()),
+        };
+        let all = of.all();
+        let factor = of
+            .factors
+            .into_iter()
+            .find(|f| match (&f.body.body, credential) {
+                (FactorBody::Passkey(p), Some(id)) => p.id == *id,
+                (FactorBody::PinTotp(_), None) => true,
+                _ => false,
+            });
         let factor = factor.ok_or(Reason::ForeignFactor)?;
         let policy = &self.config.policy;
         policy.check(act.body.level, factor.body.kind())?;
-        self.service.vouch(act.body.level)?;
+        match &act.body.subject {
+            Subject::Change {
+                registration,
+                change,
+                ..
+            } => change.check_prover(policy, registration, &factor.body, &all)?,
+            // Whatever the service can't be vouched for any more: what is there can be stopped and ended.
+            _ => self.service.vouch(act.body.level)?,
+        }
         Ok(Loaded { act, factor, now })
     }
 
@@ -275,6 +307,7 @@ impl<C: CryptoModule> Sam<C> {
         proof: &Proof,
         loaded: &Loaded,
         success: &Success,
+        made: Option<&Made>,
     ) -> Result<Done, Failed> {
         let digest = proof.act();
         let statement = self
@@ -292,37 +325,28 @@ impl<C: CryptoModule> Sam<C> {
             factor: loaded.factor.body.public(),
             at: loaded.now.time,
             policy: self.config.policy.version,
+            made: made.and_then(Made::public),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
         drop(text);
         let evidence = evidence.bytes()?;
         let evidence_digest = sha256(&[&evidence]);
         let method = proof.method();
-        transaction!(self.store, "approve", |tx| {
+        let done = transaction!(self.store, "approve", |tx| {
             let now = self.now(tx).await?;
             let row = rows::get::<ActState>(tx, &self.sealer, &digest.to_string())
                 .await?
                 .ok_or(Reason::NotFound)?;
             let factor =
                 rows::get::<Factor>(tx, &self.sealer, loaded.factor.body.id.as_str()).await?;
-            let factor = factor.ok_or(Reason::ForeignFactor)?;
+            let factor = factor
+                .filter(|f| f.body.removed.is_none())
+                .ok_or(Reason::ForeignFactor)?;
             let id = factor.body.id.clone();
             let next = row
                 .body
                 .approve(proof_digest, evidence_digest, method, id.clone(), now)?;
-            let Subject::Sign {
-                key,
-                key_version,
-                request,
-                ..
-            } = &next.subject
-            else {
-                return Err(Reason::OtherKind.into());
-            };
-            let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
-            if !key.is_some_and(|k| k.body.is_active() && k.body.version == *key_version) {
-                return Err(Reason::KeyNotActive.into());
-            }
+            let sign_until = next.approval.as_ref().map_or(now.time, |a| a.sign_until);
             let mut events = vec![
                 Event::SapAuthenticated {
                     act: digest,
@@ -334,29 +358,59 @@ impl<C: CryptoModule> Sam<C> {
                     act: digest,
                     person: next.person.clone(),
                     proof: proof_digest,
-                    sign_until: next.check_right(now)?.sign_until,
+                    evidence: evidence_digest,
+                    sign_until,
                 },
             ];
-            self.approve_request(tx, *request, digest).await?;
+            let mut proving = Factor {
+                body: succeeded(&factor.body.body, success, &mut events)?,
+                ..factor.body.clone()
+            };
+            let notes = match &next.subject {
+                Subject::Sign {
+                    key, key_version, ..
+                } => {
+                    let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+                    let good = |k: &Row<KeyRecord>| {
+                        k.body.is_active(now.time) && k.body.version == *key_version
+                    };
+                    if !key.as_ref().is_some_and(good) {
+                        return Err(Reason::KeyNotActive.into());
+                    }
+                    Vec::new()
+                }
+                Subject::Change {
+                    registration,
+                    change,
+                    ..
+                } => {
+                    let what = Applied {
+                        act: digest,
+                        state: &next,
+                        registration,
+                        change,
+                        made,
+                        at: now.time,
+                    };
+                    self.apply(tx, what, &mut proving, &mut events).await?
+                }
+                Subject::Enrol { .. } => return Err(Reason::OtherKind.into()),
+            };
+            let request = next.subject.request().ok_or(Reason::OtherKind)?;
+            self.approve_request(tx, request, digest).await?;
             rows::save(tx, &self.sealer, &row, &next).await?;
-            let body = succeeded(&factor.body.body, success, &mut events)?;
-            rows::save(
-                tx,
-                &self.sealer,
-                &factor,
-                &Factor {
-                    body,
-                    ..factor.body.clone()
-                },
-            )
-            .await?;
-            self.remember_act(tx, &next.person, now.time).await?;
+            rows::save(tx, &self.sealer, &factor, &proving).await?;
+            self.remember_act(tx, &next.person, now.time, notes).await?;
             self.put_evidence(tx, evidence_digest, &evidence).await?;
             self.audit.append_all(tx, &events, now.time).await?;
             Ok::<_, Failed>(Done {
                 return_uri: next.return_uri,
             })
-        })
+        })?;
+        if matches!(loaded.act.body.subject, Subject::Change { .. }) {
+            self.destroy_soon();
+        }
+        Ok(done)
     }
 
     async fn approve_request(
@@ -382,14 +436,16 @@ impl<C: CryptoModule> Sam<C> {
         tx: &mut Tx,
         id: &core_types::PersonId,
         at: UnixTime,
+        notes: Vec<HistoryEntry>,
     ) -> Result<(), Failed> {
         let row = rows::get::<PersonRecord>(tx, &self.sealer, id.as_str())
             .await?
             .ok_or(Reason::NotFound)?;
-        let next = PersonRecord {
+        let mut next = PersonRecord {
             last_act: Some(at),
             ..row.body.clone()
         };
+        notes.into_iter().for_each(|note| next.note(note));
         rows::save(tx, &self.sealer, &row, &next).await
     }
 }

@@ -67,13 +67,11 @@ impl<C: CryptoModule> Sam<C> {
             let row = rows::get::<KeyRecord>(tx, &self.sealer, request.key.as_str())
                 .await?
                 .ok_or(Reason::NotFound)?;
-            match row.body.state {
-                KeyState::Pending => {}
-                KeyState::Active if row.body.chain == request.chain => return Ok(()),
-                KeyState::Active | KeyState::Suspended => return Err(Reason::Used.into()),
+            if row.body.life.state == KeyState::Active && row.body.chain == request.chain {
+                return Ok(());
             }
             let next = KeyRecord {
-                state: KeyState::Active,
+                life: row.body.life.certified(accepted.until)?,
                 certify: Some(request.certify.clone()),
                 chain: request.chain.clone(),
                 subject_text: accepted.subject.clone(),

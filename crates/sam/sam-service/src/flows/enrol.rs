@@ -2,16 +2,18 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, VoucherId, sha256};
+use core_types::{Digest32, FactorId, SecretBytes, UnixTime, VoucherId, sha256};
+use sam_api::ssa::{Happened, HistoryEntry, StopCause};
 use sam_core::act::{EnrolContent, mint_enrol};
 use sam_core::enrol::{
     Enrolled, Factor, FactorBody, PinTotp, Voucher, VoucherPhase, factors_digest,
 };
 use sam_core::evidence::{Enrolment, Evidence};
+use sam_core::life::cause_code;
 use sam_core::passkey::verify_registration;
 use sam_core::state::Subject;
-use sam_core::{ActState, FactorKind, Policy, Reason, pin, totp};
-use sap::enrol::{PasskeyRegistration, SealedEnrolment};
+use sam_core::{ActState, FactorKind, Policy, Reason, pin};
+use sap::enrol::{InvitedBy, PasskeyRegistration, SealedEnrolment};
 use sap::messages::{
     Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
     EnrolSeedRequest, SapRefusal,
@@ -76,18 +78,24 @@ impl<C: CryptoModule> Sam<C> {
         act: Option<Digest32>,
         failed: &Failed,
     ) -> SapRefusal {
-        let reason = self.explain(failed).await;
-        if act.is_some() {
-            let event = Event::SapRefused {
-                act,
-                person: None,
-                method: None,
-                reason: audit::reason(&reason),
-            };
-            self.record(event).await;
-        } else {
-            self.refused_voucher(voucher, &reason).await;
+        if let Some(act) = act {
+            return self.refused_act(act, failed).await;
         }
+        let reason = self.explain(failed).await;
+        self.refused_voucher(voucher, &reason).await;
+        reason.to_sap()
+    }
+
+    /// Records that a message about an act was refused; answers what the page may know.
+    pub(crate) async fn refused_act(&self, act: Digest32, failed: &Failed) -> SapRefusal {
+        let reason = self.explain(failed).await;
+        let event = Event::SapRefused {
+            act: Some(act),
+            person: None,
+            method: None,
+            reason: audit::reason(&reason),
+        };
+        self.record(event).await;
         reason.to_sap()
     }
 
@@ -146,7 +154,11 @@ impl<C: CryptoModule> Sam<C> {
             });
             self.audit.append_all(tx, &events, now.time).await?;
             let known = rows::by_owner::<Factor>(tx, &self.sealer, state.person.as_str()).await?;
-            let exclude = passkey_hints(known.iter().map(|f| &f.body));
+            let living = known
+                .iter()
+                .map(|f| &f.body)
+                .filter(|f| f.removed.is_none());
+            let exclude = passkey_hints(living);
             Ok::<_, Failed>(EnrolOpenAnswer { act: jws, exclude })
         })
     }
@@ -203,6 +215,7 @@ impl<C: CryptoModule> Sam<C> {
                 act: request.act,
                 created: now,
                 body,
+                removed: None,
             })
             .collect();
         let policy: &Policy = &self.config.policy;
@@ -228,20 +241,7 @@ impl<C: CryptoModule> Sam<C> {
         pin::check_new(&new)?;
         let seed = loaded.voucher.body.seed.as_ref().filter(|s| s.act == act);
         let seed = seed.ok_or(Reason::SealedWrong)?.seed.clone();
-        let step = totp::verify(&seed, otp.expose(), loaded.now.time, 0);
-        let last_step = step.ok_or(Reason::SecretWrong { tries_left: 1 })?;
-        let mut salt = vec![0; pin::SALT];
-        self.random.fill(&mut salt);
-        let salt = B64(salt);
-        let mac = self.pin_mac(id, new, &salt).await?;
-        Ok(PinTotp {
-            salt,
-            mac,
-            seed,
-            last_step,
-            fails: 0,
-            wait_until: UnixTime(0),
-        })
+        self.fresh_pin(id, new, otp, seed, loaded.now.time).await
     }
 
     /// T_E: voucher used, person and factors there, act closed, evidence and audit, in one transaction.
@@ -258,7 +258,7 @@ impl<C: CryptoModule> Sam<C> {
         let digest = factors_digest(&factors)?;
         let evidence = self.enrolment_evidence(request, loaded, &factors).await?;
         let evidence_digest = sha256(&[&evidence]);
-        transaction!(self.store, "enrol", |tx| {
+        let done = transaction!(self.store, "enrol", |tx| {
             let now = self.now(tx).await?;
             let current = self.load_enrolment(tx, request.act, now).await?;
             let act = current.act.body.enrolled(now)?;
@@ -286,7 +286,18 @@ impl<C: CryptoModule> Sam<C> {
                 voucher: voucher.invite.voucher.clone(),
                 person: act.person.clone(),
             }];
-            let fresh = self.put_person(tx, &act.person, now.time).await?;
+            let mut notes = self
+                .end_replaced(tx, &voucher, request.act, now.time, &mut events)
+                .await?;
+            notes.push(HistoryEntry {
+                at: now.time,
+                what: Happened::Enrolled,
+                key: None,
+                factor: None,
+                act: Some(request.act),
+                cause: None,
+            });
+            let fresh = self.put_person(tx, &act.person, notes).await?;
             events.extend(
                 factors
                     .iter()
@@ -298,7 +309,11 @@ impl<C: CryptoModule> Sam<C> {
             Ok::<_, Failed>(Done {
                 return_uri: act.return_uri,
             })
-        })
+        })?;
+        if loaded.voucher.body.invite.replaces.is_some() {
+            self.destroy_soon();
+        }
+        Ok(done)
     }
 
     async fn enrolment_evidence(
@@ -326,43 +341,63 @@ impl<C: CryptoModule> Sam<C> {
         Ok(evidence.bytes()?)
     }
 
-    /// Makes the person, or notes that their factors changed. `true`: the person is new.
+    /// Makes the person, or notes what changed. `true`: the person is new.
     async fn put_person(
         &self,
         tx: &mut Tx,
         id: &core_types::PersonId,
-        now: UnixTime,
+        notes: Vec<HistoryEntry>,
     ) -> Result<bool, Failed> {
-        match rows::get::<PersonRecord>(tx, &self.sealer, id.as_str()).await? {
+        let row = rows::get::<PersonRecord>(tx, &self.sealer, id.as_str()).await?;
+        let mut next = row
+            .as_ref()
+            .map_or_else(|| PersonRecord::new(id.clone()), |r| r.body.clone());
+        notes.into_iter().for_each(|note| next.note(note));
+        match row {
             Some(row) => {
-                let next = PersonRecord {
-                    factors_changed: Some(now),
-                    ..row.body.clone()
-                };
                 rows::save(tx, &self.sealer, &row, &next).await?;
                 Ok(false)
             }
-            None => {
-                let person = PersonRecord {
-                    id: id.clone(),
-                    last_act: None,
-                    factors_changed: Some(now),
-                };
-                if rows::insert(tx, &self.sealer, id.as_str(), &person).await? {
-                    Ok(true)
-                } else {
-                    Err(Reason::NotNow.into())
-                }
-            }
+            None if rows::insert(tx, &self.sealer, id.as_str(), &next).await? => Ok(true),
+            None => Err(Reason::NotNow.into()),
         }
+    }
+
+    /// All factors of an earlier registration are lost, and an RA has said that this one takes its place.
+    async fn end_replaced(
+        &self,
+        tx: &mut Tx,
+        voucher: &Voucher,
+        act: Digest32,
+        at: UnixTime,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<HistoryEntry>, Failed> {
+        let (Some(old), InvitedBy::Ra) = (&voucher.invite.replaces, voucher.by) else {
+            return Ok(Vec::new());
+        };
+        let of = self.registration(tx, &voucher.invite.person, old).await?;
+        let cause = (StopCause::FactorsLost, act);
+        let notes = self.end_keys(tx, &of.keys, cause, at, events).await?;
+        for row in &of.factors {
+            rows::save(tx, &self.sealer, row, &row.body.removed(at)).await?;
+            events.push(Event::FactorRemoved {
+                person: row.body.person.clone(),
+                factor: row.body.id.clone(),
+                act,
+            });
+        }
+        events.push(Event::RegistrationEnded {
+            person: voucher.invite.person.clone(),
+            voucher: old.clone(),
+            reason: cause_code(StopCause::FactorsLost).into(),
+            act,
+        });
+        Ok(notes)
     }
 }
 
 fn enrolled_event(factor: &Factor, first: bool) -> Event {
-    let method = match factor.body {
-        FactorBody::Passkey(_) => audit::method(Method::Passkey),
-        FactorBody::PinTotp(_) => audit::method(Method::PinTotp),
-    };
+    let method = audit::method(factor.method());
     let (person, id, act) = (factor.person.clone(), factor.id.clone(), factor.act);
     if first {
         Event::Enrolled {

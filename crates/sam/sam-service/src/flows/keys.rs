@@ -6,10 +6,10 @@ use core_types::{B64, Digest32, KeyAlg, VoucherId, sha256};
 use pki::{Signed, verify_signature};
 use sam_api::Refusal;
 use sam_api::ssa::{
-    AboutAnswer, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeyState, KeysAnswer,
-    KeysRequest,
+    AboutAnswer, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeysAnswer, KeysRequest,
 };
 use sam_core::enrol::{Enrolled, MadeKey, Voucher, VoucherPhase, record};
+use sam_core::life::Life;
 use sam_core::{KeyFacts, Reason, csr};
 use sam_keys::Origin;
 use sap::TYP_ENROLMENT;
@@ -172,7 +172,7 @@ impl<C: CryptoModule> Sam<C> {
             origin: created.origin,
             case: told.case,
             statement: created.statement,
-            state: KeyState::Pending,
+            life: Life::made(),
             facts,
             record: body,
             enrolment,
@@ -235,7 +235,11 @@ impl<C: CryptoModule> Sam<C> {
         Ok(B64(csr::assemble(&info, alg, &value.0)))
     }
 
-    async fn command(&self, epoch: Digest32, kind: OrderKind) -> Result<Executed, Failed> {
+    pub(crate) async fn command(
+        &self,
+        epoch: Digest32,
+        kind: OrderKind,
+    ) -> Result<Executed, Failed> {
         let name = self.random.digest32();
         let exp = self.clock.now().plus(MAX_ORDER_LIFE);
         match self.order(name, epoch, exp, kind).await? {
@@ -283,15 +287,22 @@ impl<C: CryptoModule> Sam<C> {
         let mut tx = self.store.read("keys").await?;
         let rows =
             rows::by_owner::<KeyRecord>(&mut tx, &self.sealer, request.person.as_str()).await?;
-        let keys = rows.into_iter().map(|r| self.info(r.body)).collect();
-        Ok(KeysAnswer { keys })
+        let mut keys: Vec<_> = rows.into_iter().map(|r| r.body).collect();
+        keys.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
+        Ok(KeysAnswer {
+            keys: keys.into_iter().map(|key| self.info(key)).collect(),
+        })
     }
 
     fn info(&self, key: KeyRecord) -> KeyInfo {
         KeyInfo {
             key: key.key,
             alg: key.alg,
-            state: key.state,
+            state: key.life.state,
+            until: key.life.until,
+            changes: key.life.changes,
+            stop: key.life.info(),
+            registration: key.voucher,
             subject: key.record.subject,
             spki: key.spki,
             chain: key.chain,

@@ -1,14 +1,17 @@
-//! The flows of `sap.md` §§5-8: each reads, lets `sam-core` decide, and writes in one transaction with its audit
+//! The flows of `sap.md` §§5-9: each reads, lets `sam-core` decide, and writes in one transaction with its audit
 //! record.
 
 mod approve;
 mod certificate;
+mod change;
 mod enrol;
 mod keys;
+mod new_factor;
 mod open;
 mod orders;
 mod outcome;
 mod prepare;
 mod sign;
+mod stop;
 mod voucher;
 mod voucher_secret;

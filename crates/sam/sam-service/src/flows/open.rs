@@ -2,20 +2,24 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, Level};
-use sam_core::act::{SignContent, act_client, mint_sign};
+use core_types::{Digest32, KeyId, Level, Random, UnixTime};
+use sam_core::act::{Issuer, SignContent, act_client, mint_sign};
+use sam_core::change::{self, ChangeContent};
 use sam_core::enrol::{Factor, FactorBody};
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason};
-use sap::act::{ActKey, Person, Since};
+use sap::act::Person;
 use sap::messages::{OpenAnswer, OpenRequest, PasskeyHint, SapRefusal};
 use sap::proof::Method;
 use sap::{Act, TYP_ACT, act_digest};
 use store_kit::{Tx, sql, transaction};
 
+use super::change::key_of;
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::{KeyRecord, PersonRecord, RequestPhase, RequestRecord, request_id};
+use crate::records::{
+    KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord, SignBody, request_id,
+};
 use crate::rows::{self, Row};
 use crate::sam::Sam;
 
@@ -24,9 +28,50 @@ const ROUNDS: usize = 4;
 
 struct Opened {
     request: Row<RequestRecord>,
-    key: KeyRecord,
-    person: PersonRecord,
+    content: Content,
+    level: Level,
+    key: Option<KeyId>,
+    /// Factors that could prove it, and those a new passkey must not repeat.
     factors: Vec<Factor>,
+    exclude: Vec<Factor>,
+}
+
+/// What the act will say.
+enum Content {
+    Sign(Box<SignContent>, String),
+    Change(Box<ChangeContent>),
+}
+
+impl Content {
+    fn mint(
+        self,
+        request: Digest32,
+        issuer: Issuer<'_>,
+        now: UnixTime,
+        random: &dyn Random,
+    ) -> Result<(Act, Subject), Reason> {
+        match self {
+            Self::Sign(content, service) => {
+                let act = mint_sign(issuer, *content, now, random)?;
+                let subject = Subject::Sign {
+                    request,
+                    key: act.key.id.clone(),
+                    key_version: act.key.version,
+                    client: act.client.id.clone(),
+                    service,
+                };
+                Ok((Act::Sign(act), subject))
+            }
+            Self::Change(content) => {
+                let subject = Subject::Change {
+                    request,
+                    registration: content.registration.clone(),
+                    change: content.change.clone(),
+                };
+                Ok((change::mint(issuer, *content, now, random)?, subject))
+            }
+        }
+    }
 }
 
 impl<C: CryptoModule> Sam<C> {
@@ -61,37 +106,34 @@ impl<C: CryptoModule> Sam<C> {
         let time = self.clock.now();
         let Opened {
             request,
+            content,
+            level,
             key,
-            person,
             factors,
+            exclude,
         } = self.read_request(id).await?;
         let epoch = self.epoch().await?;
         let ring = self.ring(epoch, time).await?;
-        let (level, _) = key.facts.level();
-        self.service.vouch(level)?;
-        let content = self.content(&request.body, &key, &person, level);
+        if let Content::Sign(..) = &content {
+            self.service.vouch(level)?;
+        }
         let (sam, random) = (self.clone(), self.random.clone());
-        let (seen, service) = (request.version, request.body.service);
+        let seen = request.version;
         // Up to 10,000 items are copied, written and hashed.
-        let (digest, jws, state) = self
+        let (digest, jws, state, kind) = self
             .blocking(move || {
-                let act = mint_sign(sam.issuer(epoch), content, time, random.as_ref())?;
-                let subject = Subject::Sign {
-                    request: id,
-                    key: act.key.id.clone(),
-                    key_version: act.key.version,
-                    client: act.client.id.clone(),
-                    service,
+                let (act, subject) = content.mint(id, sam.issuer(epoch), time, random.as_ref())?;
+                let items = match &act {
+                    Act::Sign(sign) => sign.items.len(),
+                    _ => 0,
                 };
-                let items = act.items.len();
-                let act = Act::Sign(act);
                 let payload = serde_json::to_vec(&act).map_err(|_| Reason::NotNow)?;
                 let jws = ring
                     .act
                     .sign(TYP_ACT, &payload)
                     .map_err(|_| Reason::NotNow)?;
                 let state = ActState::minted(subject, act.head(), items);
-                Ok((act_digest(&jws), jws, state))
+                Ok((act_digest(&jws), jws, state, act.kind()))
             })
             .await?;
         transaction!(self.store, "open", |tx| {
@@ -118,9 +160,9 @@ impl<C: CryptoModule> Sam<C> {
                 },
                 Event::ActMinted {
                     act: digest,
-                    what: "sign".into(),
+                    what: kind.into(),
                     person: state.person.clone(),
-                    key: Some(key.key.clone()),
+                    key: key.clone(),
                     items: u32::try_from(state.items.len()).unwrap_or(u32::MAX),
                     level,
                 },
@@ -128,7 +170,7 @@ impl<C: CryptoModule> Sam<C> {
             self.audit.append_all(tx, &events, time).await?;
             Ok::<_, Failed>(())
         })?;
-        Ok(self.open_answer(jws, level, &factors))
+        Ok(self.open_answer(jws, level, &factors, &exclude))
     }
 
     async fn read_request(&self, id: Digest32) -> Result<Opened, Failed> {
@@ -141,34 +183,47 @@ impl<C: CryptoModule> Sam<C> {
             RequestPhase::Approved => return Err(Reason::Used.into()),
             RequestPhase::Refused | RequestPhase::Withdrawn => return Err(Reason::Withdrawn.into()),
         }
-        let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, request.body.key.as_str()).await?;
+        let RequestBody::Sign(sign) = &request.body.body else {
+            let now = self.clock.now();
+            let resolved = self.resolve(&mut tx, &request.body, now).await?;
+            let (content, all) = (resolved.content, resolved.registration.all());
+            let proves = |f: &&Factor| {
+                let policy = &self.config.policy;
+                let checked = content
+                    .change
+                    .check_prover(policy, &content.registration, f, &all);
+                checked.is_ok()
+            };
+            return Ok(Opened {
+                level: content.level,
+                key: key_of(&content.change),
+                factors: all.iter().filter(proves).cloned().collect(),
+                exclude: all,
+                content: Content::Change(Box::new(content)),
+                request,
+            });
+        };
+        let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, sign.key.as_str()).await?;
         let key = key.ok_or(Reason::NotFound)?.body;
-        if !key.is_active() || key.owner != request.body.person {
+        if !key.is_active(self.clock.now()) || key.owner != request.body.person {
             return Err(Reason::KeyNotActive.into());
         }
         let person = rows::get::<PersonRecord>(&mut tx, &self.sealer, key.owner.as_str()).await?;
         let person = person.ok_or(Reason::NotFound)?.body;
-        let factors = self.factors_of_key(&mut tx, &key).await?;
+        let factors = self
+            .registration(&mut tx, &key.owner, &key.voucher)
+            .await?
+            .all();
+        let level = key.level();
+        let content = self.content(&request.body, sign, &key, &person, level);
         Ok(Opened {
-            request,
-            key,
-            person,
+            content: Content::Sign(Box::new(content), request.body.service.clone()),
+            level,
+            key: Some(key.key),
             factors,
+            exclude: Vec::new(),
+            request,
         })
-    }
-
-    /// Factors that were enrolled for this key, by the voucher that made it.
-    pub(crate) async fn factors_of_key(
-        &self,
-        tx: &mut Tx,
-        key: &KeyRecord,
-    ) -> Result<Vec<Factor>, Failed> {
-        let rows = rows::by_owner::<Factor>(tx, &self.sealer, key.owner.as_str()).await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| r.body)
-            .filter(|f| f.voucher == key.voucher)
-            .collect())
     }
 
     /// Stores an act: its text once and for all, and its state.
@@ -192,6 +247,7 @@ impl<C: CryptoModule> Sam<C> {
     fn content(
         &self,
         request: &RequestRecord,
+        sign: &SignBody,
         key: &KeyRecord,
         person: &PersonRecord,
         level: Level,
@@ -199,7 +255,7 @@ impl<C: CryptoModule> Sam<C> {
         let known = self
             .config
             .clients
-            .get(&request.client)
+            .get(&sign.client)
             .map(|c| c.name.as_str());
         SignContent {
             level,
@@ -207,26 +263,23 @@ impl<C: CryptoModule> Sam<C> {
                 id: key.owner.clone(),
                 name: key.record.subject.common_name.clone(),
             },
-            key: ActKey {
-                id: key.key.clone(),
-                version: key.version,
-                spki: key.spki_digest(),
-                cert: key.certificate(),
-                subject: key.subject_text.clone(),
-            },
+            key: key.act_key(),
             alg: key.alg,
-            client: act_client(request.client.clone(), known, &request.client_name),
-            items: request.items.clone(),
-            since: Since {
-                act: person.last_act,
-                factors: person.factors_changed,
-            },
+            client: act_client(sign.client.clone(), known, &sign.client_name),
+            items: sign.items.clone(),
+            since: person.since(),
             return_uri: request.return_uri.clone(),
             until: request.exp,
         }
     }
 
-    fn open_answer(&self, act: String, level: Level, factors: &[Factor]) -> OpenAnswer {
+    fn open_answer(
+        &self,
+        act: String,
+        level: Level,
+        factors: &[Factor],
+        exclude: &[Factor],
+    ) -> OpenAnswer {
         let usable: Vec<_> = factors
             .iter()
             .filter(|f| self.config.policy.admits(level, f.kind()))
@@ -246,6 +299,7 @@ impl<C: CryptoModule> Sam<C> {
             act,
             methods,
             passkeys,
+            exclude: passkey_hints(exclude.iter()),
         }
     }
 }

@@ -11,7 +11,7 @@ use store_kit::transaction;
 
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::{RequestPhase, RequestRecord, request_of};
+use crate::records::{RequestPhase, RequestRecord};
 use crate::rows;
 use crate::sam::Sam;
 
@@ -72,7 +72,7 @@ impl<C: CryptoModule> Sam<C> {
             let row = row.ok_or(Reason::NotFound)?;
             let next = row.body.refuse(now)?;
             // Request before act, as everywhere: two flows must not lock them in opposite order.
-            if let Some(id) = request_of(&next)
+            if let Some(id) = next.subject.request()
                 && let Some(owner) =
                     rows::get::<RequestRecord>(tx, &self.sealer, &id.to_string()).await?
             {

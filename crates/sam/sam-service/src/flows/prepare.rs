@@ -15,8 +15,8 @@ use store_kit::{Tx, sql, transaction};
 
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::{KeyRecord, RequestPhase, RequestRecord, request_id};
-use crate::rows::{self, Row};
+use crate::records::{KeyRecord, RequestBody, RequestPhase, RequestRecord, SignBody, request_id};
+use crate::rows::{self, Noun as _, Row};
 use crate::sam::Sam;
 
 /// Most unapproved requests of one person and client.
@@ -134,7 +134,7 @@ impl<C: CryptoModule> Sam<C> {
             .filter(|k| k.body.owner == request.person)
             .ok_or(Reason::NotFound)?
             .body;
-        if !key.is_active() {
+        if !key.is_active(now) {
             return Err(Reason::KeyNotActive.into());
         }
         self.service.vouch(key.facts.level().0)?;
@@ -161,31 +161,46 @@ impl<C: CryptoModule> Sam<C> {
         let id = request_id(rid);
         let exp = now.plus(request.ttl);
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let prepared = Event::RequestPrepared {
+            request: id,
+            client: request.client.clone(),
+            person: request.person.clone(),
+            key: request.key.clone(),
+            items: count,
+        };
         let record = RequestRecord {
             phase: RequestPhase::Open,
             service: service.to_owned(),
             person: request.person,
-            key: request.key,
-            client: request.client,
-            client_name: request.client_name,
-            items,
+            body: RequestBody::Sign(SignBody {
+                key: request.key,
+                client: request.client,
+                client_name: request.client_name,
+                items,
+            }),
             return_uri: request.return_uri,
             created: now,
             exp,
             act: None,
         };
+        self.store_request(id, record, prepared).await?;
+        Ok(PrepareAnswer { rid, exp })
+    }
+
+    /// Stores a request; the oldest of its kind give way.
+    pub(crate) async fn store_request(
+        &self,
+        id: Digest32,
+        record: RequestRecord,
+        prepared: Event,
+    ) -> Result<(), Failed> {
+        let now = record.created;
         transaction!(self.store, "prepare", |tx| {
             let mut events = self.make_room(tx, &record).await?;
             rows::insert(tx, &self.sealer, &id.to_string(), &record).await?;
-            events.push(Event::RequestPrepared {
-                request: id,
-                client: record.client.clone(),
-                person: record.person.clone(),
-                key: record.key.clone(),
-                items: count,
-            });
+            events.push(prepared.clone());
             self.audit.append_all(tx, &events, now).await?;
-            Ok::<_, Failed>(PrepareAnswer { rid, exp })
+            Ok::<_, Failed>(())
         })
     }
 
@@ -198,7 +213,7 @@ impl<C: CryptoModule> Sam<C> {
         );
         let open = select
             .bind(record.person.as_str())
-            .bind(record.client.as_str())
+            .bind(record.columns().link)
             .bind("open");
         let open = tx.fetch_all(open).await?;
         for old in open.iter().skip(usize::try_from(MAX_OPEN - 1).unwrap_or(0)) {

@@ -7,13 +7,14 @@ use cm_api::order::MAX_ORDER_LIFE;
 use cm_api::{CryptoModule, Executed, Order, OrderKind, SignItem};
 use core_types::{B64, ClientId, Digest32, PersonId, sha256};
 use sam_api::Refusal;
-use sam_api::ssa::{KeyState, SignAnswer, SignRequest};
+use sam_api::ssa::{Happened, SignAnswer, SignRequest};
 use sam_core::evidence::{Evidence, Signature};
 use sam_core::state::{Asked, Job, Plan, Subject};
 use sam_core::{ActState, Reason};
 use sap::{Act, SignAct};
 use store_kit::transaction;
 
+use super::change::key_note;
 use super::orders::Ordered;
 use crate::audit;
 use crate::failed::Failed;
@@ -188,7 +189,7 @@ impl<C: CryptoModule> Sam<C> {
                     let key = key.ok_or(Reason::KeyNotActive)?.body;
                     let same =
                         key.version == *key_version && key.spki_digest() == found.act.key.spki;
-                    if !key.is_active() || !same {
+                    if !key.is_active(now.time) || !same {
                         return Err(Reason::KeyNotActive.into());
                     }
                     let count = next.job.as_ref().map_or(0, |j| j.indices.len());
@@ -312,6 +313,7 @@ impl<C: CryptoModule> Sam<C> {
                 step: taken.step,
                 count: u32::try_from(values.len()).unwrap_or(u32::MAX),
                 values: all,
+                evidence: evidence_digest,
             };
             self.audit.append(tx, event, now.time).await?;
             Ok::<_, Failed>(())
@@ -373,12 +375,15 @@ impl<C: CryptoModule> Sam<C> {
             let row = rows::get::<KeyRecord>(tx, &self.sealer, key.key.as_str())
                 .await?
                 .ok_or(Reason::NotFound)?;
-            let next = KeyRecord {
-                state: KeyState::Suspended,
-                ..row.body.clone()
+            let now = self.clock.now();
+            let Some(life) = row.body.life.found_wrong(act, now) else {
+                return Ok(());
             };
+            let next = row.body.with_life(life);
             rows::save(tx, &self.sealer, &row, &next).await?;
             let (key, person) = (next.key.clone(), next.owner.clone());
+            self.note(tx, &person, vec![key_note(&next, Happened::Suspended, now)])
+                .await?;
             let events = [
                 Event::SignatureWrong {
                     act,
@@ -391,7 +396,7 @@ impl<C: CryptoModule> Sam<C> {
                     reason: "wrong-value".into(),
                 },
             ];
-            self.audit.append_all(tx, &events, self.clock.now()).await?;
+            self.audit.append_all(tx, &events, now).await?;
             Ok::<_, Failed>(())
         })
     }

@@ -100,6 +100,9 @@ impl<C: CryptoModule> Sam<C> {
             ),
             VoucherRequest::Ssa { invite, return_uri } => {
                 check_invite(&invite, now)?;
+                if invite.replaces.is_some() {
+                    return Err(Reason::Invalid("replaces"));
+                }
                 let source = serde_json::to_string(&invite).map_err(|_| Reason::Malformed)?;
                 (*invite, source, InvitedBy::Ssa, return_uri)
             }

@@ -36,6 +36,8 @@ pub enum Fault {
     Swapped,
     /// The same for the keyed hash of a PIN: the caller dies waiting.
     PinHangs,
+    /// An order to destroy a key doesn't arrive, and nobody knows.
+    DestroyLost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,10 +136,14 @@ impl CryptoModule for Cm {
             self.pins.fetch_add(1, Ordering::SeqCst);
         }
         let json = serde_json::to_value(request).unwrap();
-        let Some(digests) = sign_items::<M>(json) else {
+        let destroys = order_of::<M>(&json).is_some_and(|o| matches!(o, OrderKind::Destroy { .. }));
+        if destroys && self.take(|f| *f == Fault::DestroyLost).is_some() {
+            return Err(ModuleError::Unknown);
+        }
+        let Some(digests) = order_of::<M>(&json).and_then(sign_items) else {
             return self.pass::<M>(request).await;
         };
-        let fault = self.take(|f| *f != Fault::PinHangs);
+        let fault = self.take(|f| !matches!(f, Fault::PinHangs | Fault::DestroyLost));
         match fault {
             Some(Fault::Refuse(Refused::NotOperational)) => {
                 return Err(Refusal::NotOperational.into());
@@ -175,19 +181,23 @@ impl CryptoModule for Cm {
     }
 }
 
-/// The digests of an order to sign; nothing for any other call.
-fn sign_items<M: Method>(json: serde_json::Value) -> Option<Vec<B64>> {
+/// What an order asks for; nothing for any other call.
+fn order_of<M: Method>(json: &serde_json::Value) -> Option<OrderKind> {
     if M::PATH != Execute::PATH {
         return None;
     }
-    let request: ExecuteRequest = serde_json::from_value(json).unwrap();
+    let request: ExecuteRequest = serde_json::from_value(json.clone()).unwrap();
     let payload = request.order.0.split('.').nth(1).unwrap();
     let payload = core_types::bytes::from_b64u(payload).unwrap();
     let body: OrderBody = serde_json::from_slice(&payload).unwrap();
-    match body.kind {
+    Some(body.kind)
+}
+
+/// The digests of an order to sign.
+fn sign_items(kind: OrderKind) -> Option<Vec<B64>> {
+    match kind {
         OrderKind::Sign { items, .. } => {
-            let bytes = items.iter().map(|i| B64(i.bytes().to_vec()));
-            Some(bytes.collect())
+            Some(items.iter().map(|i| B64(i.bytes().to_vec())).collect())
         }
         _ => None,
     }

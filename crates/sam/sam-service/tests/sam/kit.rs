@@ -21,7 +21,7 @@ use sam_core::{Policy, totp};
 use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig};
 use sap::enrol::{CertifyRequest, SealedEnrolment, SealedSeed, Subject};
 use sap::messages::*;
-use sap::{Proof, SamKeys, SealedProof, TYP_SEALED, TYP_SEED, act_digest};
+use sap::{NewFactor, Proof, SamKeys, SealedProof, TYP_SEALED, TYP_SEED, act_digest};
 use soft_passkey::{Behaviour, SoftPasskey};
 use store_kit::testing::{self, TestStore};
 
@@ -195,6 +195,7 @@ impl World {
             ceiling: Level::Three,
             keys: keys.to_vec(),
             exp: self.clock.now().plus(3600),
+            replaces: None,
         }
     }
 
@@ -383,7 +384,71 @@ impl World {
     }
 
     pub async fn approve(&self, proof: Proof) -> Result<Done, SapRefusal> {
-        self.sam.approve(ApproveRequest { proof }).await
+        self.approve_with(proof, None).await
+    }
+
+    pub async fn approve_with(
+        &self,
+        proof: Proof,
+        new: Option<NewFactor>,
+    ) -> Result<Done, SapRefusal> {
+        self.sam.approve(ApproveRequest { proof, new }).await
+    }
+
+    pub async fn ask(&self, signer: &Signer, wish: Wish) -> Result<Digest32, Refusal> {
+        let request = AskRequest {
+            person: signer.person.clone(),
+            wish,
+            return_uri: RETURN.into(),
+            ttl: 600,
+        };
+        Ok(self.sam.ask(SSA, request).await?.rid)
+    }
+
+    /// Asks for a change and opens it.
+    pub async fn change(&self, signer: &Signer, wish: Wish) -> Digest32 {
+        self.open(self.ask(signer, wish).await.unwrap()).await
+    }
+
+    /// Asks for a change and proves it with the passkey.
+    pub async fn changed(&self, wish: Wish, signer: &mut Signer) -> Result<Done, SapRefusal> {
+        let act = self.change(signer, wish).await;
+        let proof = signer.passkey.prove(act).unwrap();
+        self.approve(proof).await
+    }
+
+    pub async fn key(&self, signer: &Signer) -> KeyInfo {
+        let request = KeysRequest {
+            person: signer.person.clone(),
+        };
+        self.sam.keys(request).await.unwrap().keys[0].clone()
+    }
+
+    pub async fn stop(
+        &self,
+        signer: &Signer,
+        changes: u32,
+    ) -> Result<sam_api::ssa::Empty, Refusal> {
+        let request = StopRequest {
+            person: signer.person.clone(),
+            key: signer.keys[0].key.clone(),
+            changes,
+        };
+        self.sam.stop(SSA, request).await
+    }
+
+    pub async fn factors(&self, signer: &Signer) -> Vec<FactorInfo> {
+        let request = FactorsRequest {
+            person: signer.person.clone(),
+        };
+        self.sam.factors(request).await.unwrap().factors
+    }
+
+    pub async fn history(&self, signer: &Signer) -> Vec<HistoryEntry> {
+        let request = HistoryRequest {
+            person: signer.person.clone(),
+        };
+        self.sam.history(request).await.unwrap().entries
     }
 
     pub async fn bind(&self, rid: Digest32, token: &str) -> Result<BindAnswer, Refusal> {
@@ -473,7 +538,7 @@ pub fn verifies(key: &KeyInfo, hash: &B64, value: &B64) -> bool {
     .is_ok()
 }
 
-fn from_base32(text: &[u8]) -> Vec<u8> {
+pub fn from_base32(text: &[u8]) -> Vec<u8> {
     let value = |c: &u8| {
         u32::from(if c.is_ascii_uppercase() {
             c - b'A'

@@ -204,7 +204,7 @@ async fn a_service_that_lost_a_level_does_not_use_its_keys() {
         let request = OpenRequest { rid: waiting };
         let code = lower.open(request).await.unwrap_err().code;
         assert_eq!(code, SapRefusalCode::Refused);
-        let code = lower.approve(ApproveRequest { proof }).await;
+        let code = lower.approve(ApproveRequest { proof, new: None }).await;
         assert_eq!(code.unwrap_err().code, SapRefusalCode::Refused);
         let request = world.sign_request(&signer, &token, &[hash(2)]);
         assert_eq!(lower.sign(SSA, request).await.unwrap_err(), refused);

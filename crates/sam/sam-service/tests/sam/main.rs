@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod cm;
 mod enrolment;
+mod factors;
 mod flow;
 mod kit;
 mod levels;
+mod life;
 mod model;
 mod once;
 mod pins;

@@ -286,7 +286,7 @@ async fn deliver(node: Sam<Cm>, message: Message) -> Outcome {
     match message {
         Message::Approve(proof) => {
             let act = proof.act();
-            let done = node.approve(ApproveRequest { proof }).await;
+            let done = node.approve(ApproveRequest { proof, new: None }).await;
             done.map_or(Outcome::Nothing, |_| Outcome::Approved(act))
         }
         Message::Refuse(act) => {

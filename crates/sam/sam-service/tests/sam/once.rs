@@ -47,7 +47,10 @@ async fn the_same_proof_a_hundred_times_on_two_nodes_is_one_approval() {
         let nodes = [world.sam.clone(), world.node("sam-2").await];
         let tries = (0..100).map(|n| {
             let (sam, proof) = (nodes[n % 2].clone(), proof.clone());
-            tokio::spawn(async move { sam.approve(sap::messages::ApproveRequest { proof }).await })
+            tokio::spawn(async move {
+                sam.approve(sap::messages::ApproveRequest { proof, new: None })
+                    .await
+            })
         });
         let approved = join_all(tries)
             .await

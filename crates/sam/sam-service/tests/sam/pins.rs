@@ -75,7 +75,7 @@ async fn a_code_counts_once_also_on_two_nodes_at_once() {
             let act = one_act(&world, &signer).await;
             let proof = world.pin_proof(act, PIN, world.otp(&seed, 0)).await;
             calls.push(tokio::spawn(async move {
-                sam.approve(ApproveRequest { proof }).await
+                sam.approve(ApproveRequest { proof, new: None }).await
             }));
         }
         let approved = join_all(calls)
@@ -109,7 +109,7 @@ async fn a_hundred_wrong_pins_in_parallel_are_not_a_hundred_guesses() {
                     .await;
                 let sam = world.sam.clone();
                 calls.push(tokio::spawn(async move {
-                    sam.approve(ApproveRequest { proof }).await
+                    sam.approve(ApproveRequest { proof, new: None }).await
                 }));
             }
         }
@@ -142,19 +142,29 @@ async fn a_try_stands_when_the_node_dies_before_it_is_judged() {
             let proof = world
                 .pin_proof(act, "wrong-pin-1", world.otp(&seed, 0))
                 .await;
-            die_while(&world, world.sam.approve(ApproveRequest { proof })).await;
+            die_while(
+                &world,
+                world.sam.approve(ApproveRequest { proof, new: None }),
+            )
+            .await;
         }
         let node = world.node("sam-after-crash").await;
         let proof = world
             .pin_proof(act, "wrong-pin-2", world.otp(&seed, 0))
             .await;
-        let refused = node.approve(ApproveRequest { proof }).await.unwrap_err();
+        let refused = node
+            .approve(ApproveRequest { proof, new: None })
+            .await
+            .unwrap_err();
         assert_eq!(
             (refused.code, refused.tries_left),
             (SapRefusalCode::Refused, Some(0))
         );
         let proof = world.pin_proof(act, PIN, world.otp(&seed, 0)).await;
-        let refused = node.approve(ApproveRequest { proof }).await.unwrap_err();
+        let refused = node
+            .approve(ApproveRequest { proof, new: None })
+            .await
+            .unwrap_err();
         assert_eq!(refused.code, SapRefusalCode::Locked);
     }
 }

@@ -142,6 +142,7 @@ async fn no_approval_after_a_stop_a_removal_or_a_change_of_policy() {
             .await;
         let refused = stricter
             .approve(ApproveRequest {
+                new: None,
                 proof: proof.clone(),
             })
             .await

@@ -100,6 +100,7 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
     let (state, mark) = match (key.state, over) {
         (KeyState::Pending, _) => ("portal-key-pending", "wait"),
         (KeyState::Suspended, _) => ("portal-key-suspended", "no"),
+        (KeyState::Destroyed, _) => ("portal-key-destroyed", "no"),
         (KeyState::Active, true) => ("portal-key-expired", "no"),
         (KeyState::Active, false) => ("portal-key-active", ""),
     };

@@ -6,6 +6,7 @@ pub(crate) mod login;
 mod passkey;
 mod security;
 mod sign_up;
+mod signing;
 mod trouble;
 
 use std::convert::Infallible;
@@ -37,6 +38,10 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/passkeys/{id}/name", post(security::rename))
         .route("/passkeys/{id}/remove", post(security::remove))
         .route("/keys", get(keys::list))
+        .route("/signing", get(signing::page))
+        .route("/signing/stop", post(signing::stop))
+        .route("/signing/ask", post(signing::ask))
+        .route("/notice", post(signing::notice))
         .route("/enrol/{voucher}", get(keys::enrol))
         .route("/enrolled/{voucher}", get(keys::enrolled))
         .route("/i/{code}", get(sign_up::invitation))
@@ -117,13 +122,22 @@ impl<'a> Content<'a> {
 /// Renders a page with its security headers.
 pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
     let words = visit.words();
-    let labels = ["portal-nav-keys", "portal-nav-security"].map(|id| words.t(id));
+    let labels = [
+        "portal-nav-keys",
+        "portal-nav-signing",
+        "portal-nav-security",
+    ]
+    .map(|id| words.t(id));
     let link = |href, label| NavLink {
         href,
         label,
         current: visit.path == href,
     };
-    let nav = [link("/keys", &labels[0]), link("/security", &labels[1])];
+    let nav = [
+        link("/keys", &labels[0]),
+        link("/signing", &labels[1]),
+        link("/security", &labels[2]),
+    ];
     let switch = match content.switch {
         true => visit.lang.switch_url(&visit.path, visit.query.as_deref()),
         false => String::new(),

@@ -19,6 +19,10 @@ pub(crate) enum Trouble {
     /// Unknown, another browser's, or too old: strangers are told the same.
     LinkExpired,
     LinkUsed,
+    /// What the person saw isn't so any more.
+    Changed,
+    /// The SAM doesn't allow what was asked for.
+    Impossible,
     /// The form wasn't one of our pages in this browser.
     ForeignForm,
     /// RA, CA or SAM gave no answer; loading again is right.
@@ -45,6 +49,8 @@ impl Trouble {
             Self::BadRequest => "portal-trouble-request",
             Self::LinkExpired => "portal-trouble-link",
             Self::LinkUsed => "portal-trouble-used",
+            Self::Changed => "portal-trouble-changed",
+            Self::Impossible => "portal-trouble-impossible",
             Self::ForeignForm => "portal-trouble-form",
             Self::NotNow => "portal-trouble-not-now",
             Self::Refused => "portal-trouble-refused",
@@ -59,6 +65,7 @@ impl Trouble {
             Self::BadRequest | Self::Passkey => StatusCode::BAD_REQUEST,
             Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
             Self::LinkUsed => StatusCode::GONE,
+            Self::Changed | Self::Impossible => StatusCode::CONFLICT,
             Self::ForeignForm | Self::Refused => StatusCode::FORBIDDEN,
             Self::NotNow => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -32,6 +32,8 @@ pub struct State {
     pub sign_refusals: Vec<CallError<Refusal>>,
     pub prepare_refusal: Option<Refusal>,
     pub certified: Vec<KeyId>,
+    pub wishes: Vec<AskRequest>,
+    pub factors: HashMap<PersonId, Vec<FactorInfo>>,
 }
 
 #[derive(Default)]
@@ -82,6 +84,10 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
         origin_case: core_types::OriginCase::ProviderSoftware,
         origin_statement: "statement".to_owned(),
         created: UnixTime(1_800_000_000),
+        registration: core_types::VoucherId::parse("v-1").unwrap(),
+        until: Some(UnixTime(4_000_000_000)),
+        changes: 1,
+        stop: None,
     }
 }
 
@@ -251,6 +257,71 @@ impl SamPort for FakeSam {
             .map(|keys| KeysAnswer { keys })
             .ok_or(Refusal::NotFound);
         Box::pin(async { Self::answer(answer) })
+    }
+
+    fn ask<'a>(&'a self, request: &'a AskRequest) -> Called<'a, Ask> {
+        let answer = self.with(|s| {
+            s.wishes.push(request.clone());
+            let rid = sha256(&[b"wish", &s.wishes.len().to_be_bytes()]);
+            PrepareAnswer {
+                rid,
+                exp: UnixTime(i64::MAX),
+            }
+        });
+        Box::pin(async { Ok(answer) })
+    }
+
+    fn stop<'a>(&'a self, request: &'a StopRequest) -> Called<'a, Stop> {
+        let answer = self.with(|s| {
+            let keys = s.keys.get_mut(&request.person).ok_or(Refusal::NotFound)?;
+            let key = keys.iter_mut().find(|k| k.key == request.key);
+            let key = key.ok_or(Refusal::NotFound)?;
+            if key.changes != request.changes {
+                return Err(Refusal::Used);
+            }
+            key.state = KeyState::Suspended;
+            key.changes += 1;
+            key.stop = Some(StopInfo {
+                cause: StopCause::Login,
+                at: UnixTime(1_800_000_000),
+                unrecoverable_after: None,
+                certificate: None,
+            });
+            Ok(Empty {})
+        });
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn notice<'a>(&'a self, request: &'a NoticeRequest) -> Called<'a, Notice> {
+        let answer = match request.notice.as_str() {
+            "good" => Ok(Empty {}),
+            _ => Err(Refusal::RegistrationRefused),
+        };
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn factors<'a>(&'a self, request: &'a FactorsRequest) -> Called<'a, Factors> {
+        let factors = self.with(|s| s.factors.get(&request.person).cloned());
+        let answer = FactorsAnswer {
+            factors: factors.unwrap_or_default(),
+        };
+        Box::pin(async { Ok(answer) })
+    }
+
+    fn history<'a>(&'a self, _: &'a HistoryRequest) -> Called<'a, History> {
+        let entry = HistoryEntry {
+            at: UnixTime(1_800_000_000),
+            what: Happened::Enrolled,
+            key: None,
+            factor: None,
+            act: None,
+            cause: None,
+        };
+        Box::pin(async {
+            Ok(HistoryAnswer {
+                entries: vec![entry],
+            })
+        })
     }
 }
 

@@ -10,4 +10,5 @@ mod leaks;
 mod login;
 mod passkeys;
 mod portal;
+mod signing;
 mod web;

@@ -1,0 +1,224 @@
+//! The life of keys and factors as the SSA may ask about it: stopping, leaving, changing factors, what happened.
+
+use core_types::{Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
+use sap::proof::Method;
+use serde::{Deserialize, Serialize};
+
+/// Request of [`crate::ssa::Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskRequest {
+    /// The person, as logged in at the SSA.
+    pub person: PersonId,
+    /// What they want.
+    pub wish: Wish,
+    /// Where the page goes afterwards; as in [`crate::ssa::PrepareRequest`].
+    #[serde(rename = "return")]
+    pub return_uri: String,
+    /// Life of the request in seconds, at most 24 h.
+    pub ttl: i64,
+}
+
+/// What a person wants to change. Every wish becomes an act that they prove on the SIC page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Wish {
+    /// Stop a key for a while; any factor of its registration will do.
+    Suspend {
+        /// Key.
+        key: KeyId,
+    },
+    /// Let a stopped key be used again.
+    Resume {
+        /// Key.
+        key: KeyId,
+    },
+    /// Destroy a key for good.
+    Destroy {
+        /// Key.
+        key: KeyId,
+    },
+    /// End a registration: its keys are destroyed, its factors removed.
+    Leave {
+        /// Registration.
+        registration: VoucherId,
+    },
+    /// Add a factor.
+    AddFactor {
+        /// Registration.
+        registration: VoucherId,
+        /// Method of the new factor.
+        method: Method,
+    },
+    /// Remove a factor.
+    RemoveFactor {
+        /// Factor.
+        factor: FactorId,
+    },
+    /// Change the PIN of a factor.
+    ChangePin {
+        /// Factor.
+        factor: FactorId,
+    },
+    /// Unlock a factor that was locked after failures.
+    UnlockFactor {
+        /// Factor.
+        factor: FactorId,
+    },
+}
+
+/// Request of [`crate::ssa::Stop`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// Owner, as logged in at the SSA.
+    pub person: PersonId,
+    /// Key.
+    pub key: KeyId,
+    /// [`crate::ssa::KeyInfo::changes`] as the person saw it: a call from before the last change does nothing.
+    pub changes: u32,
+}
+
+/// Request of [`crate::ssa::Notice`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeRequest {
+    /// The notice (`natsuin-notice+jws`), compact JWS by a registered authority.
+    pub notice: String,
+}
+
+/// Why a key stopped (`termination_cause` of the guideline, and what the platform itself finds).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopCause {
+    /// The signer, by an act with their proof.
+    Signer,
+    /// Somebody logged in as the signer. Can be undone by the signer's proof only.
+    Login,
+    /// A registered authority put the certificate on hold.
+    Hold,
+    /// The certificate was revoked.
+    Revoked,
+    /// The certificate expired.
+    Expired,
+    /// The signer left.
+    Left,
+    /// All factors were lost; the person enrolled anew.
+    FactorsLost,
+    /// The module made a value that doesn't verify.
+    WrongValue,
+    /// The provider, by two officers.
+    Provider,
+}
+
+/// Why and since when a key is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopInfo {
+    /// Why.
+    pub cause: StopCause,
+    /// Since when it can't be used.
+    pub at: UnixTime,
+    /// Of a destroyed key: no copy can bring it back after this time, once the module has said so.
+    pub unrecoverable_after: Option<UnixTime>,
+    /// Of a destroyed key: the module's certificate of it (`natsuin-destruction+jws`).
+    pub certificate: Option<String>,
+}
+
+/// Request of [`crate::ssa::Factors`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorsRequest {
+    /// The person.
+    pub person: PersonId,
+}
+
+/// Answer of [`crate::ssa::Factors`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorsAnswer {
+    /// Factors of the person, oldest first.
+    pub factors: Vec<FactorInfo>,
+}
+
+/// A factor as the SSA may know it: nothing that proves anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorInfo {
+    /// Id.
+    pub factor: FactorId,
+    /// Registration it belongs to.
+    pub registration: VoucherId,
+    /// Method.
+    pub method: Method,
+    /// Highest level at which it counts.
+    pub level: Level,
+    /// Made at.
+    pub created: UnixTime,
+    /// Whether it is locked, and until when; a far future means until it is unlocked.
+    pub locked_until: Option<UnixTime>,
+}
+
+/// Request of [`crate::ssa::History`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryRequest {
+    /// The person.
+    pub person: PersonId,
+}
+
+/// Answer of [`crate::ssa::History`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryAnswer {
+    /// What happened, newest first; the SAM keeps the last 100.
+    pub entries: Vec<HistoryEntry>,
+}
+
+/// Something that happened to a person's keys or factors: the notice to the signer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: UnixTime,
+    /// What.
+    pub what: Happened,
+    /// The key, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyId>,
+    /// The factor, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<FactorId>,
+    /// Digest of the act that was approved, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Digest32>,
+    /// Why, if a key stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<StopCause>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Happened {
+    /// A key was stopped for a while.
+    Suspended,
+    /// A key may be used again.
+    Resumed,
+    /// A key was destroyed.
+    Destroyed,
+    /// A registration ended.
+    Left,
+    /// A person enrolled.
+    Enrolled,
+    /// A factor was added.
+    FactorAdded,
+    /// A factor was removed.
+    FactorRemoved,
+    /// A PIN was changed.
+    PinChanged,
+    /// A factor was locked after failures.
+    FactorLocked,
+    /// A factor was unlocked.
+    FactorUnlocked,
+}

@@ -1,0 +1,459 @@
+//! The life of a key (`I-4.2.2c-termination-causes`): made, active, stopped, gone; who may move it, and why.
+//!
+//! Stopping is easy, going on is hard, and what is gone never comes back.
+
+use core_types::{Digest32, UnixTime};
+use sam_api::ssa::{KeyState, StopCause, StopInfo};
+use sap::manage::{NoticeEffect, RevocationNotice};
+use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+
+/// Where a key stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Life {
+    /// State.
+    pub state: KeyState,
+    /// How often it changed.
+    pub changes: u32,
+    /// Why it is stopped or gone.
+    pub stop: Option<Stop>,
+    /// End of the certificate; the key can't be used at or after it.
+    pub until: Option<UnixTime>,
+    /// Time of the last authority's notice that was heeded: an older one is a replay.
+    pub noticed: Option<UnixTime>,
+}
+
+/// Why a key is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Why.
+    pub cause: StopCause,
+    /// Since when.
+    pub at: UnixTime,
+    /// Digest of the act or notice that says so.
+    pub by: Option<Digest32>,
+    /// Of a destroyed key: what the module said of it.
+    pub gone: Option<Gone>,
+}
+
+/// What the module said of the end of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gone {
+    /// No copy can bring the key back after this time. Nothing while the device's copy isn't erased.
+    pub unrecoverable_after: Option<UnixTime>,
+    /// The module's certificate of the destruction.
+    pub certificate: String,
+}
+
+impl Life {
+    /// A key that was just made.
+    pub fn made() -> Self {
+        Self {
+            state: KeyState::Pending,
+            changes: 0,
+            stop: None,
+            until: None,
+            noticed: None,
+        }
+    }
+
+    /// Whether it may be used at `now`.
+    pub fn is_active(&self, now: UnixTime) -> bool {
+        self.state == KeyState::Active && self.until.is_some_and(|until| now < until)
+    }
+
+    /// It has its certificate, which ends at `until`.
+    ///
+    /// # Errors
+    /// [`Reason::Used`] unless it waits for one.
+    pub fn certified(&self, until: UnixTime) -> Result<Self, Reason> {
+        if self.state != KeyState::Pending {
+            return Err(Reason::Used);
+        }
+        Ok(Self {
+            until: Some(until),
+            ..self.to(KeyState::Active, None)
+        })
+    }
+
+    /// It stops for a while.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`] unless it is active, [`Reason::NotAllowed`] when the cause isn't the signer's.
+    pub fn suspended(
+        &self,
+        cause: StopCause,
+        by: Option<Digest32>,
+        at: UnixTime,
+    ) -> Result<Self, Reason> {
+        if !matches!(cause, StopCause::Signer | StopCause::Login) {
+            return Err(Reason::NotAllowed("stop-cause"));
+        }
+        if self.state != KeyState::Active {
+            return Err(Reason::KeyNotActive);
+        }
+        Ok(self.to(KeyState::Suspended, Some(stop(cause, by, at))))
+    }
+
+    /// The signer lets it be used again. What an authority or the platform itself stopped isn't the signer's to lift.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`] unless it is stopped by the signer's side.
+    pub fn resumed(&self) -> Result<Self, Reason> {
+        match (self.state, &self.stop) {
+            (
+                KeyState::Suspended,
+                Some(Stop {
+                    cause: StopCause::Signer | StopCause::Login,
+                    ..
+                }),
+            ) => Ok(self.to(KeyState::Active, None)),
+            _ => Err(Reason::KeyNotActive),
+        }
+    }
+
+    /// It is gone for good.
+    ///
+    /// # Errors
+    /// [`Reason::Used`] when it is gone already, [`Reason::NotAllowed`] when the cause isn't one for destroying.
+    pub fn destroyed(
+        &self,
+        cause: StopCause,
+        by: Option<Digest32>,
+        at: UnixTime,
+    ) -> Result<Self, Reason> {
+        let destroys = matches!(
+            cause,
+            StopCause::Signer
+                | StopCause::Revoked
+                | StopCause::Expired
+                | StopCause::Left
+                | StopCause::FactorsLost
+                | StopCause::Provider
+        );
+        if !destroys {
+            return Err(Reason::NotAllowed("stop-cause"));
+        }
+        if self.state == KeyState::Destroyed {
+            return Err(Reason::Used);
+        }
+        Ok(self.to(KeyState::Destroyed, Some(stop(cause, by, at))))
+    }
+
+    /// A value of the module didn't verify: whoever stopped it before, nobody but the provider lets it go on. `None`:
+    /// it is gone already.
+    pub fn found_wrong(&self, act: Digest32, at: UnixTime) -> Option<Self> {
+        match self.state {
+            KeyState::Active | KeyState::Suspended => Some(self.to(
+                KeyState::Suspended,
+                Some(stop(StopCause::WrongValue, Some(act), at)),
+            )),
+            KeyState::Pending | KeyState::Destroyed => None,
+        }
+    }
+
+    /// Somebody logged in as the owner stops it. `changes` as they saw it: an old call does nothing.
+    ///
+    /// # Errors
+    /// [`Reason::Used`] when its state has changed since, and as [`Self::suspended`].
+    pub fn stopped_by_login(&self, changes: u32, at: UnixTime) -> Result<Self, Reason> {
+        if self.changes != changes {
+            return Err(Reason::Used);
+        }
+        self.suspended(StopCause::Login, None, at)
+    }
+
+    /// What an authority's notice does, whose digest is `by`. `None`: nothing is left to do.
+    ///
+    /// # Errors
+    /// [`Reason::Used`] for a notice that isn't later than the last, [`Reason::KeyNotActive`] when it doesn't fit the
+    /// state.
+    pub fn noticed(
+        &self,
+        notice: &RevocationNotice,
+        by: Digest32,
+        at: UnixTime,
+    ) -> Result<Option<Self>, Reason> {
+        if self.noticed.is_some_and(|last| notice.iat <= last) {
+            return Err(Reason::Used);
+        }
+        let next = match (
+            notice.effect,
+            self.state,
+            self.stop.as_ref().map(|s| s.cause),
+        ) {
+            (_, KeyState::Destroyed, _) => return Ok(None),
+            (NoticeEffect::Revoked, ..) => self.destroyed(StopCause::Revoked, Some(by), at)?,
+            // On top of the signer's own stop: the signer alone can't lift it any more.
+            (NoticeEffect::Hold, KeyState::Active | KeyState::Suspended, cause)
+                if cause != Some(StopCause::WrongValue) =>
+            {
+                self.to(
+                    KeyState::Suspended,
+                    Some(stop(StopCause::Hold, Some(by), at)),
+                )
+            }
+            (NoticeEffect::Released, KeyState::Suspended, Some(StopCause::Hold)) => {
+                self.to(KeyState::Active, None)
+            }
+            _ => return Err(Reason::KeyNotActive),
+        };
+        Ok(Some(Self {
+            noticed: Some(notice.iat),
+            ..next
+        }))
+    }
+
+    /// The certificate has ended: the key is gone. `None`: not yet, or gone already.
+    pub fn expired(&self, now: UnixTime) -> Option<Self> {
+        let over = self.until.is_some_and(|until| now >= until);
+        if !over {
+            return None;
+        }
+        self.destroyed(StopCause::Expired, None, now).ok()
+    }
+
+    /// What the module said of the destruction.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`] unless the destruction was decided, [`Reason::Used`] when the module said all before.
+    pub fn confirmed(&self, gone: Gone) -> Result<Self, Reason> {
+        match (self.state, &self.stop) {
+            (KeyState::Destroyed, Some(stop)) if self.awaits_module() => Ok(Self {
+                stop: Some(Stop {
+                    gone: Some(gone),
+                    ..stop.clone()
+                }),
+                ..self.clone()
+            }),
+            (KeyState::Destroyed, _) => Err(Reason::Used),
+            _ => Err(Reason::KeyNotActive),
+        }
+    }
+
+    /// Whether the module still has to destroy the private key, or to tell from when on nothing can bring it back.
+    pub fn awaits_module(&self) -> bool {
+        let said = self.stop.as_ref().and_then(|s| s.gone.as_ref());
+        self.state == KeyState::Destroyed && said.is_none_or(|g| g.unrecoverable_after.is_none())
+    }
+
+    /// As the SSA may know it.
+    pub fn info(&self) -> Option<StopInfo> {
+        self.stop.as_ref().map(|s| StopInfo {
+            cause: s.cause,
+            at: s.at,
+            unrecoverable_after: s.gone.as_ref().and_then(|g| g.unrecoverable_after),
+            certificate: s.gone.as_ref().map(|g| g.certificate.clone()),
+        })
+    }
+
+    fn to(&self, state: KeyState, stop: Option<Stop>) -> Self {
+        Self {
+            state,
+            stop,
+            changes: self.changes.saturating_add(1),
+            ..self.clone()
+        }
+    }
+}
+
+fn stop(cause: StopCause, by: Option<Digest32>, at: UnixTime) -> Stop {
+    Stop {
+        cause,
+        at,
+        by,
+        gone: None,
+    }
+}
+
+/// The fixed word for the audit log.
+pub fn cause_code(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::Signer => "signer",
+        StopCause::Login => "login",
+        StopCause::Hold => "hold",
+        StopCause::Revoked => "revoked",
+        StopCause::Expired => "expired",
+        StopCause::Left => "left",
+        StopCause::FactorsLost => "factors-lost",
+        StopCause::WrongValue => "wrong-value",
+        StopCause::Provider => "provider",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::{KeyId, TenantId};
+
+    use super::*;
+
+    const CAUSES: [StopCause; 9] = [
+        StopCause::Signer,
+        StopCause::Login,
+        StopCause::Hold,
+        StopCause::Revoked,
+        StopCause::Expired,
+        StopCause::Left,
+        StopCause::FactorsLost,
+        StopCause::WrongValue,
+        StopCause::Provider,
+    ];
+    const T: UnixTime = UnixTime(1000);
+
+    fn active() -> Life {
+        Life::made().certified(UnixTime(5000)).unwrap()
+    }
+
+    fn notice(effect: NoticeEffect, iat: i64) -> RevocationNotice {
+        RevocationNotice {
+            sam: "sam".into(),
+            tenant: TenantId::parse("t").unwrap(),
+            key: KeyId::parse("k").unwrap(),
+            cert: Digest32([1; 32]),
+            effect,
+            iat: UnixTime(iat),
+        }
+    }
+
+    // shows: I-4.2.2c-termination-causes
+    #[test]
+    fn every_cause_stops_or_destroys_and_nothing_else_does() {
+        let suspending: Vec<_> = CAUSES
+            .into_iter()
+            .filter(|c| active().suspended(*c, None, T).is_ok())
+            .collect();
+        use StopCause as C;
+        assert_eq!(suspending, [C::Signer, C::Login]);
+        let destroying: Vec<_> = CAUSES
+            .into_iter()
+            .filter(|c| active().destroyed(*c, None, T).is_ok())
+            .collect();
+        assert_eq!(
+            destroying,
+            [
+                C::Signer,
+                C::Revoked,
+                C::Expired,
+                C::Left,
+                C::FactorsLost,
+                C::Provider
+            ]
+        );
+        for cause in suspending {
+            assert!(!active().suspended(cause, None, T).unwrap().is_active(T));
+        }
+        for cause in destroying {
+            let gone = active().destroyed(cause, None, T).unwrap();
+            assert!(!gone.is_active(T) && gone.awaits_module());
+            assert_eq!(gone.resumed(), Err(Reason::KeyNotActive));
+            assert_eq!(gone.certified(T), Err(Reason::Used));
+            assert_eq!(
+                gone.suspended(C::Signer, None, T),
+                Err(Reason::KeyNotActive)
+            );
+            assert_eq!(gone.destroyed(cause, None, T), Err(Reason::Used));
+            let said = |after| Gone {
+                unrecoverable_after: after,
+                certificate: "c".into(),
+            };
+            // The device may be away: then the module is asked again.
+            let half = gone.confirmed(said(None)).unwrap();
+            assert!(half.awaits_module());
+            let confirmed = half.confirmed(said(Some(T))).unwrap();
+            assert!(!confirmed.awaits_module());
+            assert_eq!(confirmed.confirmed(said(Some(T))), Err(Reason::Used));
+        }
+        let said = Gone {
+            unrecoverable_after: None,
+            certificate: String::new(),
+        };
+        assert_eq!(active().confirmed(said), Err(Reason::KeyNotActive));
+        assert_eq!(
+            Life::made().suspended(C::Signer, None, T),
+            Err(Reason::KeyNotActive)
+        );
+        assert!(Life::made().destroyed(C::Signer, None, T).is_ok());
+    }
+
+    // shows: T-TERM-REPLAY, II-3.4-replay
+    #[test]
+    fn only_the_signers_own_stops_are_the_signers_to_lift() {
+        for cause in [StopCause::Signer, StopCause::Login] {
+            let stopped = active().suspended(cause, None, T).unwrap();
+            assert_eq!(stopped.suspended(cause, None, T), Err(Reason::KeyNotActive));
+            assert!(stopped.resumed().is_ok());
+            let wrong = stopped.found_wrong(Digest32([7; 32]), T).unwrap();
+            assert_eq!(wrong.resumed(), Err(Reason::KeyNotActive));
+        }
+        assert!(Life::made().found_wrong(Digest32([7; 32]), T).is_none());
+        assert_eq!(active().resumed(), Err(Reason::KeyNotActive));
+        // The call that stopped it once does nothing when it comes again after a resume.
+        let seen = active().changes;
+        let resumed = active()
+            .stopped_by_login(seen, T)
+            .unwrap()
+            .resumed()
+            .unwrap();
+        assert!(resumed.is_active(T));
+        assert_eq!(resumed.stopped_by_login(seen, T), Err(Reason::Used));
+        assert!(resumed.stopped_by_login(resumed.changes, T).is_ok());
+    }
+
+    // shows: T-TERM-REPLAY, I-A4.2-revocation-prompt-destruction
+    #[test]
+    fn notices_count_once_in_their_order() {
+        let by = Digest32([9; 32]);
+        let step = |life: &Life, effect, iat| life.noticed(&notice(effect, iat), by, T);
+        let held = step(&active(), NoticeEffect::Hold, 10).unwrap().unwrap();
+        assert_eq!(
+            (held.state, held.resumed()),
+            (KeyState::Suspended, Err(Reason::KeyNotActive))
+        );
+        assert_eq!(held.stop.as_ref().unwrap().by, Some(by));
+        assert_eq!(step(&held, NoticeEffect::Released, 10), Err(Reason::Used));
+        let free = step(&held, NoticeEffect::Released, 11).unwrap().unwrap();
+        assert!(free.is_active(T));
+        assert_eq!(step(&free, NoticeEffect::Hold, 10), Err(Reason::Used));
+        assert_eq!(
+            step(&free, NoticeEffect::Released, 12),
+            Err(Reason::KeyNotActive)
+        );
+        // A hold comes on top of the signer's own stop, and can't be lifted by the signer.
+        let own = active().suspended(StopCause::Signer, None, T).unwrap();
+        let both = step(&own, NoticeEffect::Hold, 10).unwrap().unwrap();
+        assert_eq!(both.resumed(), Err(Reason::KeyNotActive));
+        // An authority can't clear a key whose values were wrong.
+        let wrong = active().found_wrong(Digest32([7; 32]), T).unwrap();
+        assert_eq!(
+            step(&wrong, NoticeEffect::Hold, 10),
+            Err(Reason::KeyNotActive)
+        );
+        assert_eq!(
+            step(&wrong, NoticeEffect::Released, 10),
+            Err(Reason::KeyNotActive)
+        );
+        let gone = step(&wrong, NoticeEffect::Revoked, 10).unwrap().unwrap();
+        assert_eq!(gone.stop.as_ref().unwrap().cause, StopCause::Revoked);
+        assert_eq!(step(&gone, NoticeEffect::Revoked, 11), Ok(None));
+        assert!(step(&Life::made(), NoticeEffect::Hold, 1).is_err());
+    }
+
+    // shows: I-4.2.2c-termination-causes
+    #[test]
+    fn a_key_ends_with_its_certificate_to_the_second() {
+        let life = active();
+        assert!(life.is_active(UnixTime(4999)) && life.expired(UnixTime(4999)).is_none());
+        assert!(!life.is_active(UnixTime(5000)));
+        let gone = life.expired(UnixTime(5000)).unwrap();
+        assert_eq!(gone.stop.as_ref().unwrap().cause, StopCause::Expired);
+        assert!(gone.expired(UnixTime(5001)).is_none());
+        let stopped = life.suspended(StopCause::Signer, None, T).unwrap();
+        assert!(stopped.expired(UnixTime(5000)).is_some());
+        assert!(Life::made().expired(UnixTime(9999)).is_none());
+        assert!(!Life::made().is_active(T));
+    }
+}

@@ -1,0 +1,623 @@
+//! Requests and acts about a registration (`sap.md` §9): what is asked, what the act says, and what the proof does.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, KeyId, Level, PersonId, UnixTime, VoucherId};
+use sam_api::Refusal;
+use sam_api::ssa::{
+    AskRequest, FactorInfo, FactorsAnswer, FactorsRequest, Happened, HistoryAnswer, HistoryEntry,
+    HistoryRequest, PrepareAnswer, StopCause, Wish,
+};
+use sam_core::act::{MAX_REQUEST_LIFE, return_uri_allowed};
+use sam_core::change::{
+    Change, ChangeContent, check_add, check_remove, locked_until, registration_digest, unlock,
+};
+use sam_core::enrol::{Factor, FactorBody, Voucher};
+use sam_core::life::{Life, cause_code};
+use sam_core::{ActState, Reason};
+use sap::FactorChange;
+use sap::act::Person;
+use store_kit::Tx;
+
+use super::new_factor::Made;
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::{
+    ChangeBody, KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord, request_id,
+};
+use crate::rows::{self, Row};
+use crate::sam::Sam;
+
+/// Keys and living factors of one voucher.
+pub(crate) struct Registration {
+    pub(crate) keys: Vec<Row<KeyRecord>>,
+    pub(crate) factors: Vec<Row<Factor>>,
+}
+
+impl Registration {
+    /// Highest level of a key that isn't gone.
+    pub(crate) fn highest(&self) -> Level {
+        let living = self.keys.iter().filter(|k| is_living(&k.body));
+        living.map(|k| k.body.level()).max().unwrap_or(Level::One)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Factor> {
+        self.factors.iter().map(|f| f.body.clone()).collect()
+    }
+
+    fn digest(&self) -> Digest32 {
+        let living = self.keys.iter().filter(|k| is_living(&k.body));
+        registration_digest(
+            living.map(|k| &k.body.key),
+            self.factors.iter().map(|f| &f.body.id),
+        )
+    }
+}
+
+fn is_living(key: &KeyRecord) -> bool {
+    key.life.state != sam_api::ssa::KeyState::Destroyed
+}
+
+/// A wish, with all it is about.
+pub(crate) struct Resolved {
+    pub(crate) registration: Registration,
+    pub(crate) content: ChangeContent,
+}
+
+/// What a proof over an act of this kind does, as far as it goes beyond the factor that proved.
+pub(crate) struct Applied<'a> {
+    pub(crate) act: Digest32,
+    pub(crate) state: &'a ActState,
+    pub(crate) registration: &'a VoucherId,
+    pub(crate) change: &'a Change,
+    pub(crate) made: Option<&'a Made>,
+    pub(crate) at: UnixTime,
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Stores a request of `service` to change something. It has no power.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn ask(&self, service: &str, request: AskRequest) -> Result<PrepareAnswer, Refusal> {
+        let person = request.person.clone();
+        match self.try_ask(service, request).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => {
+                let reason = self.explain(&failed).await;
+                self.record(Event::RequestRefused {
+                    client: None,
+                    person: Some(person),
+                    reason: audit::reason(&reason),
+                })
+                .await;
+                Err(reason.to_ssa())
+            }
+        }
+    }
+
+    /// Factors of a person.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn factors(&self, request: FactorsRequest) -> Result<FactorsAnswer, Refusal> {
+        let now = self.clock.now();
+        let listed = async {
+            let mut tx = self.store.read("factors").await?;
+            rows::by_owner::<Factor>(&mut tx, &self.sealer, request.person.as_str()).await
+        };
+        match listed.await {
+            Ok(rows) => Ok(FactorsAnswer {
+                factors: rows
+                    .into_iter()
+                    .filter(|f| f.body.removed.is_none())
+                    .map(|f| self.factor_info(&f.body, now))
+                    .collect(),
+            }),
+            Err(failed) => Err(self.explain(&failed).await.to_ssa()),
+        }
+    }
+
+    /// What happened to a person's keys and factors lately.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn history(&self, request: HistoryRequest) -> Result<HistoryAnswer, Refusal> {
+        let read = async {
+            let mut tx = self.store.read("history").await?;
+            rows::get::<PersonRecord>(&mut tx, &self.sealer, request.person.as_str()).await
+        };
+        match read.await {
+            Ok(row) => {
+                let mut entries = row.map(|r| r.body.history).unwrap_or_default();
+                entries.reverse();
+                Ok(HistoryAnswer { entries })
+            }
+            Err(failed) => Err(self.explain(&failed).await.to_ssa()),
+        }
+    }
+
+    fn factor_info(&self, factor: &Factor, now: UnixTime) -> FactorInfo {
+        FactorInfo {
+            factor: factor.id.clone(),
+            registration: factor.voucher.clone(),
+            method: factor.method(),
+            level: self.config.policy.strength(factor.kind()),
+            created: factor.created,
+            locked_until: locked_until(factor, now),
+        }
+    }
+
+    async fn try_ask(&self, service: &str, request: AskRequest) -> Result<PrepareAnswer, Failed> {
+        let now = self.clock.now();
+        if !(1..=MAX_REQUEST_LIFE).contains(&request.ttl) {
+            return Err(Reason::Invalid("ttl").into());
+        }
+        if !return_uri_allowed(&request.return_uri, &self.config.return_prefixes) {
+            return Err(Reason::Invalid("return").into());
+        }
+        let rid = self.random.digest32();
+        let id = request_id(rid);
+        let exp = now.plus(request.ttl);
+        let record = RequestRecord {
+            phase: RequestPhase::Open,
+            service: service.to_owned(),
+            person: request.person,
+            body: RequestBody::Change(ChangeBody { wish: request.wish }),
+            return_uri: request.return_uri,
+            created: now,
+            exp,
+            act: None,
+        };
+        let mut tx = self.store.read("ask").await?;
+        let resolved = self.resolve(&mut tx, &record, now).await?;
+        drop(tx);
+        let asked = Event::ChangeAsked {
+            request: id,
+            person: record.person.clone(),
+            what: what(&resolved.content.change).into(),
+        };
+        self.store_request(id, record, asked).await?;
+        Ok(PrepareAnswer { rid, exp })
+    }
+
+    /// Keys and living factors that `person` has by this voucher.
+    pub(crate) async fn registration(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        voucher: &VoucherId,
+    ) -> Result<Registration, Failed> {
+        let mut keys = rows::by_link::<KeyRecord>(tx, &self.sealer, voucher.as_str()).await?;
+        keys.retain(|k| k.body.owner == *person && k.body.voucher == *voucher);
+        let mut factors = rows::by_owner::<Factor>(tx, &self.sealer, person.as_str()).await?;
+        factors.retain(|f| f.body.voucher == *voucher && f.body.removed.is_none());
+        Ok(Registration { keys, factors })
+    }
+
+    /// What a request means now: which registration it is about, and what its act will say.
+    pub(crate) async fn resolve(
+        &self,
+        tx: &mut Tx,
+        request: &RequestRecord,
+        now: UnixTime,
+    ) -> Result<Resolved, Failed> {
+        let RequestBody::Change(ChangeBody { wish }) = &request.body else {
+            return Err(Reason::OtherKind.into());
+        };
+        let (voucher, change, key) = match wish {
+            Wish::Suspend { key } | Wish::Resume { key } | Wish::Destroy { key } => {
+                let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
+                let row = row
+                    .filter(|k| k.body.owner == request.person)
+                    .ok_or(Reason::NotFound)?;
+                let (key, changes) = (key.clone(), row.body.life.changes);
+                let change = match wish {
+                    Wish::Resume { .. } => Change::Resume { key, changes },
+                    Wish::Destroy { .. } => Change::Destroy { key, changes },
+                    _ => Change::Suspend { key, changes },
+                };
+                // Said now what would be said after the proof.
+                after(&row.body.life, &change, None, now)?;
+                (row.body.voucher.clone(), change, Some(row.body))
+            }
+            Wish::Leave { registration } => {
+                let of = self.registration(tx, &request.person, registration).await?;
+                let of = of.digest();
+                (registration.clone(), Change::Leave { of }, None)
+            }
+            Wish::AddFactor {
+                registration,
+                method,
+            } => {
+                let change = FactorChange::Add { method: *method };
+                (registration.clone(), Change::Factor { change }, None)
+            }
+            Wish::RemoveFactor { factor }
+            | Wish::ChangePin { factor }
+            | Wish::UnlockFactor { factor } => {
+                let row = rows::get::<Factor>(tx, &self.sealer, factor.as_str()).await?;
+                let row = row
+                    .filter(|f| f.body.person == request.person && f.body.removed.is_none())
+                    .ok_or(Reason::NotFound)?;
+                let (method, factor) = (row.body.method(), factor.clone());
+                let change = match wish {
+                    Wish::RemoveFactor { .. } => FactorChange::Remove { factor, method },
+                    Wish::ChangePin { .. } => FactorChange::Pin { factor },
+                    _ => FactorChange::Unlock { factor },
+                };
+                (row.body.voucher, Change::Factor { change }, None)
+            }
+        };
+        let registration = self.registration(tx, &request.person, &voucher).await?;
+        if registration.factors.is_empty() {
+            return Err(Reason::NotFound.into());
+        }
+        self.check_possible(&change, &registration)?;
+        let row = rows::get::<Voucher>(tx, &self.sealer, voucher.as_str()).await?;
+        let name = row
+            .filter(|v| v.body.invite.person == request.person)
+            .ok_or(Reason::NotFound)?
+            .body
+            .invite
+            .subject
+            .common_name;
+        let person = rows::get::<PersonRecord>(tx, &self.sealer, request.person.as_str()).await?;
+        let since = person.ok_or(Reason::NotFound)?.body.since();
+        let highest = registration.highest();
+        let level = key.as_ref().map_or(highest, KeyRecord::level);
+        let leaving = matches!(change, Change::Leave { .. });
+        let living = registration.keys.iter().filter(|k| is_living(&k.body));
+        let content = ChangeContent {
+            level: change.proof_level(level, highest),
+            person: Person {
+                id: request.person.clone(),
+                name,
+            },
+            key: key.map(|k| (k.act_key(), k.alg)),
+            keys: match leaving {
+                true => living.map(|k| k.body.act_key()).collect(),
+                false => Vec::new(),
+            },
+            factors: match leaving {
+                true => registration
+                    .factors
+                    .iter()
+                    .map(|f| f.body.id.clone())
+                    .collect(),
+                false => Vec::new(),
+            },
+            registration: voucher,
+            rp_id: self.config.relying_party.rp_id.clone(),
+            since,
+            return_uri: request.return_uri.clone(),
+            until: request.exp,
+            change,
+        };
+        Ok(Resolved {
+            registration,
+            content,
+        })
+    }
+
+    /// Refuses early what the proof couldn't bring about.
+    fn check_possible(&self, change: &Change, of: &Registration) -> Result<(), Reason> {
+        let Change::Factor { change } = change else {
+            return Ok(());
+        };
+        let body = |id: &core_types::FactorId| {
+            of.factors
+                .iter()
+                .find(|f| f.body.id == *id)
+                .map(|f| &f.body.body)
+        };
+        match change {
+            FactorChange::Add { method } => {
+                let wanted = self.config.policy.enrolment_methods(of.highest());
+                match wanted.contains(method) {
+                    true => Ok(()),
+                    false => Err(Reason::NotAllowed("method-not-admitted")),
+                }
+            }
+            FactorChange::Remove { factor, .. } => {
+                check_remove(&self.config.policy, factor, of.highest(), &of.all())
+            }
+            FactorChange::Pin { factor } => match body(factor) {
+                Some(FactorBody::PinTotp(_)) => Ok(()),
+                _ => Err(Reason::NotFound),
+            },
+            FactorChange::Unlock { factor } => {
+                unlock(body(factor).ok_or(Reason::NotFound)?).map(drop)
+            }
+        }
+    }
+
+    /// T_A of these kinds: the effect, in the transaction of the approval. `proving` is the successor of the factor
+    /// that proved, which the caller stores; it may itself be what changes.
+    pub(crate) async fn apply(
+        &self,
+        tx: &mut Tx,
+        what: Applied<'_>,
+        proving: &mut Factor,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<HistoryEntry>, Failed> {
+        let (person, at) = (&what.state.person, what.at);
+        let of = self.registration(tx, person, what.registration).await?;
+        what.change
+            .check_prover(&self.config.policy, what.registration, proving, &of.all())?;
+        match what.change {
+            Change::Suspend { key, .. }
+            | Change::Resume { key, .. }
+            | Change::Destroy { key, .. } => {
+                let row = of.keys.iter().find(|k| k.body.key == *key);
+                let row = row.ok_or(Reason::KeyNotActive)?;
+                let life = after(&row.body.life, what.change, Some(what.act), at)?;
+                let next = row.body.with_life(life);
+                rows::save(tx, &self.sealer, row, &next).await?;
+                let happened = match what.change {
+                    Change::Resume { .. } => Happened::Resumed,
+                    Change::Destroy { .. } => Happened::Destroyed,
+                    _ => Happened::Suspended,
+                };
+                events.push(key_event(&next, what.act));
+                Ok(vec![HistoryEntry {
+                    act: Some(what.act),
+                    ..key_note(&next, happened, at)
+                }])
+            }
+            Change::Leave { of: seen } => {
+                if of.digest() != *seen {
+                    return Err(Reason::Withdrawn.into());
+                }
+                let cause = (StopCause::Left, what.act);
+                let mut notes = self.end_keys(tx, &of.keys, cause, at, events).await?;
+                for row in &of.factors {
+                    if row.body.id != proving.id {
+                        rows::save(tx, &self.sealer, row, &row.body.removed(at)).await?;
+                    }
+                    events.push(removed(&row.body, what.act));
+                }
+                *proving = proving.removed(at);
+                events.push(Event::RegistrationEnded {
+                    person: person.clone(),
+                    voucher: what.registration.clone(),
+                    reason: cause_code(StopCause::Left).into(),
+                    act: what.act,
+                });
+                notes.push(note(Happened::Left, what.act, at));
+                Ok(notes)
+            }
+            Change::Factor { change } => {
+                self.apply_factor(tx, &what, change, &of, proving, events)
+                    .await
+            }
+        }
+    }
+
+    async fn apply_factor(
+        &self,
+        tx: &mut Tx,
+        what: &Applied<'_>,
+        change: &FactorChange,
+        of: &Registration,
+        proving: &mut Factor,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<HistoryEntry>, Failed> {
+        let (act, at) = (what.act, what.at);
+        let person = what.state.person.clone();
+        let (happened, factor) = match (change, what.made) {
+            (FactorChange::Add { .. }, Some(Made::Factor { factor, .. })) => {
+                check_add(&self.config.policy, proving, factor, &of.all())?;
+                if !rows::insert(tx, &self.sealer, factor.id.as_str(), factor.as_ref()).await? {
+                    return Err(Reason::CredentialKnown.into());
+                }
+                events.push(Event::FactorAdded {
+                    person,
+                    factor: factor.id.clone(),
+                    method: audit::method(factor.method()),
+                    act,
+                });
+                (Happened::FactorAdded, factor.id.clone())
+            }
+            (FactorChange::Remove { factor, .. }, None) => {
+                check_remove(&self.config.policy, factor, of.highest(), &of.all())?;
+                let gone = |f: &Factor| Ok(f.removed(at));
+                let old = self.edit(tx, of, factor, proving, gone).await?;
+                events.push(removed(&old, act));
+                (Happened::FactorRemoved, old.id)
+            }
+            (FactorChange::Pin { factor }, Some(Made::Pin { salt, mac })) => {
+                let change = |f: &Factor| match &f.body {
+                    FactorBody::PinTotp(secrets) => Ok(Factor {
+                        body: FactorBody::PinTotp(sam_core::enrol::PinTotp {
+                            salt: salt.clone(),
+                            mac: mac.clone(),
+                            ..secrets.clone()
+                        }),
+                        ..f.clone()
+                    }),
+                    _ => Err(Reason::NotFound),
+                };
+                let factor = self.edit(tx, of, factor, proving, change).await?.id;
+                events.push(Event::FactorChanged {
+                    person,
+                    factor: factor.clone(),
+                    act,
+                });
+                (Happened::PinChanged, factor)
+            }
+            (FactorChange::Unlock { factor }, None) => {
+                let change = |f: &Factor| {
+                    Ok(Factor {
+                        body: unlock(&f.body)?,
+                        ..f.clone()
+                    })
+                };
+                let factor = self.edit(tx, of, factor, proving, change).await?.id;
+                events.push(Event::FactorUnlocked {
+                    person,
+                    factor: factor.clone(),
+                    act,
+                });
+                (Happened::FactorUnlocked, factor)
+            }
+            _ => return Err(Reason::Malformed.into()),
+        };
+        Ok(vec![HistoryEntry {
+            factor: Some(factor),
+            ..note(happened, act, at)
+        }])
+    }
+
+    /// Changes a factor of the registration; answers what it was.
+    async fn edit(
+        &self,
+        tx: &mut Tx,
+        of: &Registration,
+        id: &core_types::FactorId,
+        proving: &mut Factor,
+        change: impl Fn(&Factor) -> Result<Factor, Reason>,
+    ) -> Result<Factor, Failed> {
+        if proving.id == *id {
+            let old = proving.clone();
+            *proving = change(&old)?;
+            return Ok(old);
+        }
+        let row = of.factors.iter().find(|f| f.body.id == *id);
+        let row = row.ok_or(Reason::NotFound)?;
+        rows::save(tx, &self.sealer, row, &change(&row.body)?).await?;
+        Ok(row.body.clone())
+    }
+
+    /// Ends the living keys among these.
+    pub(crate) async fn end_keys(
+        &self,
+        tx: &mut Tx,
+        keys: &[Row<KeyRecord>],
+        (cause, by): (StopCause, Digest32),
+        at: UnixTime,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<HistoryEntry>, Failed> {
+        let mut notes = Vec::new();
+        for row in keys.iter().filter(|k| is_living(&k.body)) {
+            let next = row
+                .body
+                .with_life(row.body.life.destroyed(cause, Some(by), at)?);
+            rows::save(tx, &self.sealer, row, &next).await?;
+            events.push(key_event(&next, by));
+            notes.push(key_note(&next, Happened::Destroyed, at));
+        }
+        Ok(notes)
+    }
+
+    /// Notes what happened for the person to see.
+    pub(crate) async fn note(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        entries: Vec<HistoryEntry>,
+    ) -> Result<(), Failed> {
+        let row = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str())
+            .await?
+            .ok_or(Reason::NotFound)?;
+        let mut next = row.body.clone();
+        entries.into_iter().for_each(|entry| next.note(entry));
+        rows::save(tx, &self.sealer, &row, &next).await
+    }
+}
+
+/// The state of a key after the change, if the person saw its present state.
+pub(crate) fn after(
+    life: &Life,
+    change: &Change,
+    act: Option<Digest32>,
+    at: UnixTime,
+) -> Result<Life, Reason> {
+    let (_, seen) = change.key().ok_or(Reason::OtherKind)?;
+    if life.changes != seen {
+        return Err(Reason::Withdrawn);
+    }
+    match change {
+        Change::Suspend { .. } => life.suspended(StopCause::Signer, act, at),
+        Change::Resume { .. } => life.resumed(),
+        Change::Destroy { .. } => life.destroyed(StopCause::Signer, act, at),
+        Change::Leave { .. } | Change::Factor { .. } => Err(Reason::OtherKind),
+    }
+}
+
+/// The event of a key's new state; `by` an act or notice.
+pub(crate) fn key_event(key: &KeyRecord, by: Digest32) -> Event {
+    use sam_api::ssa::KeyState;
+    let (id, owner) = (key.key.clone(), key.owner.clone());
+    let reason = key
+        .life
+        .stop
+        .as_ref()
+        .map_or("", |s| cause_code(s.cause))
+        .into();
+    match key.life.state {
+        KeyState::Destroyed => Event::KeyEnded {
+            key: id,
+            owner,
+            reason,
+            by: Some(by),
+        },
+        KeyState::Suspended => Event::KeySuspended {
+            key: id,
+            owner,
+            reason,
+        },
+        KeyState::Active | KeyState::Pending => Event::KeyResumed {
+            key: id,
+            owner,
+            act: by,
+        },
+    }
+}
+
+/// The note about a key's new state.
+pub(crate) fn key_note(key: &KeyRecord, what: Happened, at: UnixTime) -> HistoryEntry {
+    HistoryEntry {
+        at,
+        what,
+        key: Some(key.key.clone()),
+        factor: None,
+        act: None,
+        cause: key.life.stop.as_ref().map(|s| s.cause),
+    }
+}
+
+fn note(what: Happened, act: Digest32, at: UnixTime) -> HistoryEntry {
+    HistoryEntry {
+        at,
+        what,
+        key: None,
+        factor: None,
+        act: Some(act),
+        cause: None,
+    }
+}
+
+fn removed(factor: &Factor, act: Digest32) -> Event {
+    Event::FactorRemoved {
+        person: factor.person.clone(),
+        factor: factor.id.clone(),
+        act,
+    }
+}
+
+/// The word for the kind of act.
+pub(crate) fn what(change: &Change) -> &'static str {
+    match change {
+        Change::Suspend { .. } => "suspend",
+        Change::Resume { .. } => "resume",
+        Change::Destroy { .. } => "destroy",
+        Change::Leave { .. } => "leave",
+        Change::Factor { .. } => "factor",
+    }
+}
+
+/// The key of an act of these kinds.
+pub(crate) fn key_of(change: &Change) -> Option<KeyId> {
+    change.key().map(|(key, _)| key.clone())
+}

@@ -1,0 +1,267 @@
+//! What comes with a `factor` act: a new passkey, a new PIN with its one-time codes, or another PIN (`sap.md` §9).
+
+use cm_api::CryptoModule;
+use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, VoucherId};
+use jose::JweContext;
+use sam_core::change::Change;
+use sam_core::enrol::{Factor, FactorBody, PinTotp, Seed};
+use sam_core::evidence::MadeFactor;
+use sam_core::passkey::{Passkey, verify_registration};
+use sam_core::state::Subject;
+use sam_core::{ActState, Reason, pin, secrets, totp};
+use sap::enrol::SealedSeed;
+use sap::messages::{EnrolSeedAnswer, FactorSeedRequest, SapRefusal};
+use sap::proof::Method;
+use sap::{FactorChange, NewFactor, SealedFactor, TYP_SEED};
+use store_kit::transaction;
+
+use crate::failed::Failed;
+use crate::rows;
+use crate::sam::{Sam, seal_keys};
+
+/// What was brought and looks good, before the proof is checked: nothing slow yet.
+pub(crate) enum Brought {
+    Passkey(Box<Passkey>, [B64; 2]),
+    Secrets(SealedFactor),
+}
+
+/// What the act makes, ready to be stored with the approval.
+pub(crate) enum Made {
+    Factor {
+        factor: Box<Factor>,
+        registration: Option<[B64; 2]>,
+    },
+    Pin {
+        salt: B64,
+        mac: SecretBytes,
+    },
+}
+
+impl Made {
+    /// What evidence may say of it.
+    pub(crate) fn public(&self) -> Option<MadeFactor> {
+        match self {
+            Self::Factor {
+                factor,
+                registration,
+            } => Some(MadeFactor {
+                factor: factor.public(),
+                registration: registration.clone(),
+            }),
+            Self::Pin { .. } => None,
+        }
+    }
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Hands out a seed for a factor with one-time codes, once for each act. It proves nothing until its first code
+    /// came back under the proof of an older factor.
+    ///
+    /// # Errors
+    /// [`SapRefusal`].
+    pub async fn factor_seed(
+        &self,
+        request: FactorSeedRequest,
+    ) -> Result<EnrolSeedAnswer, SapRefusal> {
+        match self.try_factor_seed(&request).await {
+            Ok(answer) => Ok(answer),
+            Err(failed) => Err(self.refused_act(request.act, &failed).await),
+        }
+    }
+
+    async fn try_factor_seed(
+        &self,
+        request: &FactorSeedRequest,
+    ) -> Result<EnrolSeedAnswer, Failed> {
+        let mut bytes = vec![0; totp::SEED];
+        self.random.fill(&mut bytes);
+        let seed = SecretBytes::new(bytes);
+        let person = transaction!(self.store, "factor-seed", |tx| {
+            let now = self.now(tx).await?;
+            let row = rows::get::<ActState>(tx, &self.sealer, &request.act.to_string()).await?;
+            let row = row.ok_or(Reason::NotFound)?;
+            let seed = Seed {
+                act: request.act,
+                seed: seed.clone(),
+            };
+            let next = row.body.with_seed(seed, now)?;
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            Ok::<_, Failed>(next.person)
+        })?;
+        let plain = SealedSeed {
+            seed: totp::base32(&seed),
+            uri: totp::uri(&seed, &self.config.sam, person.as_str()),
+        };
+        let plain = serde_json::to_vec(&plain)
+            .map(SecretBytes::new)
+            .map_err(|_| Reason::NotNow)?;
+        let context = JweContext {
+            typ: TYP_SEED,
+            apu: request.act,
+        };
+        let sealed = jose::seal(&plain, &request.key, context, self.random.as_ref())
+            .map_err(|_| Reason::Malformed)?;
+        Ok(EnrolSeedAnswer { sealed })
+    }
+
+    /// Looks at what came with the proof: exactly what this kind of act needs, and nothing else.
+    pub(crate) async fn brought(
+        &self,
+        act: &ActState,
+        digest: Digest32,
+        new: Option<NewFactor>,
+        epoch: Digest32,
+    ) -> Result<Option<Brought>, Failed> {
+        let change = match &act.subject {
+            Subject::Change {
+                change: Change::Factor { change },
+                ..
+            } => Some(change),
+            _ => None,
+        };
+        match (change, new) {
+            (
+                Some(FactorChange::Add {
+                    method: Method::Passkey,
+                }),
+                Some(NewFactor::Passkey { registration }),
+            ) => {
+                let passkey =
+                    verify_registration(&self.config.relying_party, digest, &registration);
+                let passkey = Box::new(passkey.map_err(Reason::from)?);
+                let evidence = [registration.client_data, registration.attestation];
+                Ok(Some(Brought::Passkey(passkey, evidence)))
+            }
+            (
+                Some(
+                    FactorChange::Add {
+                        method: Method::PinTotp,
+                    }
+                    | FactorChange::Pin { .. },
+                ),
+                Some(NewFactor::PinTotp { sealed }),
+            ) => {
+                let rings = self.live_rings(epoch, self.clock.now()).await?;
+                let given = secrets::open_factor(&seal_keys(&rings), &sealed, digest)?;
+                let with_code = matches!(change, Some(FactorChange::Add { .. }));
+                if given.otp.is_some() != with_code {
+                    return Err(Reason::Malformed.into());
+                }
+                pin::check_new(&given.new_pin)?;
+                Ok(Some(Brought::Secrets(given)))
+            }
+            (Some(FactorChange::Remove { .. } | FactorChange::Unlock { .. }) | None, None) => {
+                Ok(None)
+            }
+            _ => Err(Reason::Malformed.into()),
+        }
+    }
+
+    /// Makes what will be stored; the proof was good. PINs are hashed here.
+    pub(crate) async fn make(
+        &self,
+        act: &ActState,
+        digest: Digest32,
+        brought: Option<Brought>,
+    ) -> Result<Option<Made>, Failed> {
+        let Subject::Change {
+            registration,
+            change: Change::Factor { change },
+            ..
+        } = &act.subject
+        else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let id = FactorId::random(self.random.as_ref());
+        let made = match (brought, change) {
+            (None, _) => return Ok(None),
+            (Some(Brought::Passkey(passkey, evidence)), _) => Made::Factor {
+                factor: Box::new(factor(
+                    act,
+                    digest,
+                    registration,
+                    id,
+                    FactorBody::Passkey(*passkey),
+                    now,
+                )),
+                registration: Some(evidence),
+            },
+            (Some(Brought::Secrets(given)), FactorChange::Pin { factor }) => {
+                let (salt, mac) = self.hashed_pin(factor, given.new_pin).await?;
+                Made::Pin { salt, mac }
+            }
+            (Some(Brought::Secrets(given)), _) => {
+                let seed = act.seed.as_ref().filter(|s| s.act == digest);
+                let seed = seed.ok_or(Reason::SealedWrong)?.seed.clone();
+                let otp = given.otp.ok_or(Reason::Malformed)?;
+                let body = self.fresh_pin(&id, given.new_pin, &otp, seed, now).await?;
+                Made::Factor {
+                    factor: Box::new(factor(
+                        act,
+                        digest,
+                        registration,
+                        id,
+                        FactorBody::PinTotp(body),
+                        now,
+                    )),
+                    registration: None,
+                }
+            }
+        };
+        Ok(Some(made))
+    }
+
+    /// PIN and one-time code as a new factor, once the first code of the seed was right.
+    pub(crate) async fn fresh_pin(
+        &self,
+        id: &FactorId,
+        new: SecretBytes,
+        otp: &SecretBytes,
+        seed: SecretBytes,
+        now: UnixTime,
+    ) -> Result<PinTotp, Failed> {
+        let step = totp::verify(&seed, otp.expose(), now, 0);
+        let last_step = step.ok_or(Reason::SecretWrong { tries_left: 1 })?;
+        let (salt, mac) = self.hashed_pin(id, new).await?;
+        Ok(PinTotp {
+            salt,
+            mac,
+            seed,
+            last_step,
+            fails: 0,
+            wait_until: UnixTime(0),
+        })
+    }
+
+    async fn hashed_pin(
+        &self,
+        id: &FactorId,
+        new: SecretBytes,
+    ) -> Result<(B64, SecretBytes), Failed> {
+        let mut salt = vec![0; pin::SALT];
+        self.random.fill(&mut salt);
+        let salt = B64(salt);
+        let mac = self.pin_mac(id, new, &salt).await?;
+        Ok((salt, mac))
+    }
+}
+
+fn factor(
+    act: &ActState,
+    digest: Digest32,
+    registration: &VoucherId,
+    id: FactorId,
+    body: FactorBody,
+    created: UnixTime,
+) -> Factor {
+    Factor {
+        id,
+        person: act.person.clone(),
+        voucher: registration.clone(),
+        act: digest,
+        created,
+        body,
+        removed: None,
+    }
+}

@@ -1,0 +1,275 @@
+//! Stopping keys by cause (`I-4.2.2c-termination-causes`): by a login, by an authority's notice, by the end of the
+//! certificate; and having the module destroy what is gone. Stops by the signer's proof are in [`super::change`]; the
+//! provider's, by two officers, are refused as long as there are none.
+
+use audit_log::Event;
+use cm_api::{CryptoModule, Executed, OrderKind};
+use core_types::{DestroyCause, Digest32, UnixTime, sha256};
+use sam_api::Refusal;
+use sam_api::ssa::{Empty, Happened, NoticeRequest, StopCause, StopRequest};
+use sam_core::evidence::{Evidence, Notice};
+use sam_core::life::{Gone, cause_code};
+use sam_core::{Reason, notice};
+use sap::manage::NoticeEffect;
+use store_kit::{StoreError, sql, transaction};
+
+use super::change::{key_event, key_note};
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::KeyRecord;
+use crate::rows;
+use crate::sam::Sam;
+
+/// Keys that are looked at in one go.
+const BATCH: i64 = 200;
+
+impl<C: CryptoModule> Sam<C> {
+    /// Stops a key on the word of `service` that its owner is logged in. Easy on purpose; resuming takes a proof.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn stop(&self, service: &str, request: StopRequest) -> Result<Empty, Refusal> {
+        match self.try_stop(service, &request).await {
+            Ok(()) => Ok(Empty {}),
+            Err(failed) => {
+                let reason = self.explain(&failed).await;
+                self.record(Event::RequestRefused {
+                    client: None,
+                    person: Some(request.person),
+                    reason: audit::reason(&reason),
+                })
+                .await;
+                Err(reason.to_ssa())
+            }
+        }
+    }
+
+    /// Heeds the notice of a registered authority: a revoked certificate ends its key, a hold stops it.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn notice(&self, service: &str, request: NoticeRequest) -> Result<Empty, Refusal> {
+        match self.try_notice(service, &request.notice).await {
+            Ok(()) => Ok(Empty {}),
+            Err(failed) => {
+                let reason = self.explain(&failed).await;
+                self.record(Event::NoticeRefused {
+                    notice: sha256(&[request.notice.as_bytes()]),
+                    reason: audit::reason(&reason),
+                })
+                .await;
+                Err(reason.to_ssa())
+            }
+        }
+    }
+
+    async fn try_stop(&self, service: &str, request: &StopRequest) -> Result<(), Failed> {
+        transaction!(self.store, "stop", |tx| {
+            let now = self.clock.now();
+            let row = rows::get::<KeyRecord>(tx, &self.sealer, request.key.as_str()).await?;
+            let row = row
+                .filter(|k| k.body.owner == request.person && k.body.service == service)
+                .ok_or(Reason::NotFound)?;
+            let life = row.body.life.stopped_by_login(request.changes, now)?;
+            let next = row.body.with_life(life);
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let note = key_note(&next, Happened::Suspended, now);
+            self.note(tx, &next.owner, vec![note]).await?;
+            let event = key_event(&next, Digest32([0; 32]));
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(())
+        })
+    }
+
+    async fn try_notice(&self, service: &str, jws: &str) -> Result<(), Failed> {
+        let now = self.clock.now();
+        let config = &self.config;
+        let authorities = &config.registration_authorities;
+        let checked = notice::check(jws, authorities, &config.sam, &config.tenant, now)?;
+        let evidence = Evidence::Notice(Box::new(Notice {
+            notice: jws.to_owned(),
+            authority: checked.authority.clone(),
+            at: now,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        }));
+        let evidence = evidence.bytes()?;
+        let evidence_digest = sha256(&[&evidence]);
+        let authority = Digest32::parse(&checked.authority.kid()).map_err(|_| Reason::Malformed)?;
+        let done = transaction!(self.store, "notice", |tx| {
+            let key = &checked.notice.key;
+            let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
+            let row = row
+                .filter(|k| k.body.service == service)
+                .ok_or(Reason::NotFound)?;
+            notice::check_key(&checked.notice, &row.body.key, row.body.certificate())?;
+            let Some(life) = row
+                .body
+                .life
+                .noticed(&checked.notice, checked.digest, now)?
+            else {
+                return Ok(());
+            };
+            let next = row.body.with_life(life);
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            let (happened, effect) = match checked.notice.effect {
+                NoticeEffect::Revoked => (Happened::Destroyed, "revoked"),
+                NoticeEffect::Hold => (Happened::Suspended, "hold"),
+                NoticeEffect::Released => (Happened::Resumed, "released"),
+            };
+            let note = key_note(&next, happened, now);
+            self.note(tx, &next.owner, vec![note]).await?;
+            self.put_evidence(tx, evidence_digest, &evidence).await?;
+            let mut events = vec![Event::NoticeHeeded {
+                notice: checked.digest,
+                authority,
+                key: next.key.clone(),
+                owner: next.owner.clone(),
+                effect: effect.into(),
+                evidence: evidence_digest,
+            }];
+            if checked.notice.effect != NoticeEffect::Released {
+                events.push(key_event(&next, checked.digest));
+            }
+            self.audit.append_all(tx, &events, now).await?;
+            Ok::<_, Failed>(())
+        });
+        done?;
+        self.destroy_soon();
+        Ok(())
+    }
+
+    /// Ends keys whose certificates are over. They can't be used since that very second; this only makes it final.
+    pub(crate) async fn end_expired(&self, now: UnixTime) -> Result<(), StoreError> {
+        for state in ["active", "suspended"] {
+            let select = sql(
+                "SELECT id FROM signing_key WHERE state = $1 AND stamp <= $2 ORDER BY stamp LIMIT $3",
+            );
+            let mut tx = self.store.read("expired").await?;
+            let over = tx
+                .fetch_all(select.bind(state).bind(now.0).bind(BATCH))
+                .await?;
+            drop(tx);
+            for row in over {
+                let id = row.text("id")?;
+                let ended: Result<(), Failed> = transaction!(self.store, "expire", |tx| {
+                    let Some(row) = rows::get::<KeyRecord>(tx, &self.sealer, &id).await? else {
+                        return Ok(());
+                    };
+                    let Some(life) = row.body.life.expired(now) else {
+                        return Ok(());
+                    };
+                    let next = row.body.with_life(life);
+                    rows::save(tx, &self.sealer, &row, &next).await?;
+                    let note = key_note(&next, Happened::Destroyed, now);
+                    self.note(tx, &next.owner, vec![note]).await?;
+                    let event = key_event(&next, next.certificate());
+                    self.audit.append(tx, event, now).await?;
+                    Ok::<_, Failed>(())
+                });
+                self.survive(ended).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Orders the module to destroy keys that are gone, without holding up whoever decided it.
+    pub(crate) fn destroy_soon(&self) {
+        let sam = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = sam.destroy_doomed().await {
+                tracing::error!(%error, "keys that ended couldn't be destroyed yet; maintenance tries again");
+            }
+        });
+    }
+
+    /// Has the module destroy every key that ended. Asked again, the module says the same again.
+    pub(crate) async fn destroy_doomed(&self) -> Result<(), StoreError> {
+        let select = sql("SELECT id FROM signing_key WHERE state = $1 ORDER BY stamp LIMIT $2");
+        let mut tx = self.store.read("doomed").await?;
+        let doomed = tx.fetch_all(select.bind("doomed").bind(BATCH)).await?;
+        drop(tx);
+        for row in doomed {
+            let id = row.text("id")?;
+            let destroyed = self.destroy_one(&id).await;
+            self.survive(destroyed).await?;
+        }
+        Ok(())
+    }
+
+    async fn destroy_one(&self, id: &str) -> Result<(), Failed> {
+        let mut tx = self.store.read("doomed-key").await?;
+        let row = rows::get::<KeyRecord>(&mut tx, &self.sealer, id).await?;
+        drop(tx);
+        let Some(key) = row.map(|r| r.body).filter(|k| k.life.awaits_module()) else {
+            return Ok(());
+        };
+        let Some(stop) = key.life.stop.clone() else {
+            return Ok(());
+        };
+        let kind = OrderKind::Destroy {
+            key: key.key.clone(),
+            version: key.version,
+            spki: key.spki_digest(),
+            act: stop.by.unwrap_or_else(|| key.certificate()),
+            cause: destroy_cause(stop.cause),
+        };
+        let epoch = self.epoch().await?;
+        let Executed::Destroyed(told) = self.command(epoch, kind).await? else {
+            return Err(Reason::NotNow.into());
+        };
+        transaction!(self.store, "destroyed", |tx| {
+            let now = self.clock.now();
+            let row = rows::get::<KeyRecord>(tx, &self.sealer, id).await?;
+            let row = row.ok_or(Reason::NotFound)?;
+            let gone = Gone {
+                unrecoverable_after: told.unrecoverable_after,
+                certificate: told.certificate.clone(),
+            };
+            let first = row
+                .body
+                .life
+                .stop
+                .as_ref()
+                .is_some_and(|s| s.gone.is_none());
+            let same = row.body.life.stop.as_ref().and_then(|s| s.gone.as_ref()) == Some(&gone);
+            let life = match row.body.life.confirmed(gone) {
+                Ok(life) if !same => life,
+                // Another node was told meanwhile, or there is nothing new.
+                _ => return Ok(()),
+            };
+            let next = row.body.with_life(life);
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            if first {
+                let event = Event::KeyDestroyed {
+                    key: next.key,
+                    owner: next.owner,
+                    reason: cause_code(stop.cause).into(),
+                };
+                self.audit.append(tx, event, now).await?;
+            }
+            Ok::<_, Failed>(())
+        })
+    }
+
+    /// One key that can't be handled doesn't hold up the others; a store that fails does.
+    async fn survive(&self, done: Result<(), Failed>) -> Result<(), StoreError> {
+        match done {
+            Err(Failed::Store(error)) => Err(error),
+            Err(failed) => {
+                self.explain(&failed).await;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+fn destroy_cause(cause: StopCause) -> DestroyCause {
+    match cause {
+        StopCause::Revoked | StopCause::Hold => DestroyCause::Revoked,
+        StopCause::Expired => DestroyCause::Expired,
+        StopCause::FactorsLost => DestroyCause::Replaced,
+        StopCause::Provider | StopCause::WrongValue => DestroyCause::Officers,
+        StopCause::Signer | StopCause::Login | StopCause::Left => DestroyCause::Owner,
+    }
+}

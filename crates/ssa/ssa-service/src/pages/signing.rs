@@ -1,0 +1,425 @@
+//! Stopping keys, changing how to approve, and what happened. Stopping works by the login alone; everything else is put
+//! before the SAM as a request without power, and approved on the SIC page.
+
+use askama::Template;
+use axum::body::Bytes;
+use axum::extract::{Form, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use core_types::{FactorId, KeyId, VoucherId};
+use sam_api::Refusal;
+use sam_api::ssa::{
+    AskRequest, FactorInfo, FactorsRequest, Happened, HistoryEntry, HistoryRequest, KeyInfo,
+    KeyState, NoticeRequest, StopCause, StopRequest, Wish,
+};
+use sap::proof::Method;
+use serde::Deserialize;
+use service_kit::CallError;
+use web_ui::{Arg, Messages};
+
+use super::{Content, Trouble, Visit, found, go, login, own_form, show, sorry, source};
+use crate::Ssa;
+use crate::session::Session;
+
+/// Life of a request at the SAM in seconds.
+const REQUEST_LIFE: i64 = 600;
+/// Longest notice in bytes.
+const NOTICE: usize = 8 * 1024;
+const PAGE: &str = "/signing";
+
+#[derive(Template)]
+#[template(path = "signing.html")]
+struct View {
+    m: Messages,
+    token: String,
+    keys: Vec<KeyView>,
+    registrations: Vec<RegistrationView>,
+    history: Vec<EntryView>,
+}
+
+struct KeyView {
+    id: String,
+    subject: String,
+    kind: &'static str,
+    state: &'static str,
+    mark: &'static str,
+    why: String,
+    gone: String,
+    stops: bool,
+    changes: u32,
+    /// What can be asked for, as in [`wish`].
+    wishes: Vec<&'static str>,
+}
+
+struct RegistrationView {
+    id: String,
+    factors: Vec<FactorView>,
+    wishes: Vec<&'static str>,
+}
+
+struct FactorView {
+    id: String,
+    method: &'static str,
+    made: String,
+    level: String,
+    locked: bool,
+    wishes: Vec<&'static str>,
+}
+
+struct EntryView {
+    what: &'static str,
+    time: String,
+    of: String,
+}
+
+/// `GET /signing`
+pub(super) async fn page(State(ssa): State<Ssa>, visit: Visit) -> Response {
+    shown(&ssa, &visit)
+        .await
+        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
+    let browser = visit.browser.as_ref();
+    let (Some(browser), Some(session)) = (browser, ssa.session(browser).await?) else {
+        return Ok(login::first(PAGE));
+    };
+    let person = session.person;
+    let not_now = |_| Trouble::NotNow;
+    let keys = ssa.keys_of(&person).await.map_err(not_now)?;
+    let asked = FactorsRequest {
+        person: person.clone(),
+    };
+    let factors = ssa.sam().factors(&asked).await.map_err(not_now)?.factors;
+    let asked = HistoryRequest { person };
+    let history = ssa.sam().history(&asked).await.map_err(not_now)?.entries;
+    let words = visit.words();
+    let view = View {
+        token: browser.form_token(),
+        keys: keys.iter().map(|key| key_view(&words, key)).collect(),
+        registrations: registrations(&words, &keys, &factors),
+        history: history.iter().map(|e| entry_view(&words, e)).collect(),
+        m: words,
+    };
+    let body = view.render().unwrap_or_default();
+    let title = view.m.t("portal-signing-title");
+    let content = Content {
+        inside: true,
+        leads: source(&ssa.config().sic_url).into_iter().collect(),
+        ..Content::new(&title, &body)
+    };
+    Ok(show(ssa, visit, content))
+}
+
+fn key_view(words: &Messages, key: &KeyInfo) -> KeyView {
+    let at = |id: &str, time| words.f(id, &[("time", Arg::Own(&words.time(time)))]);
+    let stop = key.stop.as_ref();
+    let gone = |stop: &sam_api::ssa::StopInfo| match stop.unrecoverable_after {
+        Some(time) => at("portal-gone", time),
+        None => words.t("portal-gone-soon"),
+    };
+    let (state, mark) = match key.state {
+        KeyState::Pending => ("portal-key-pending", "wait"),
+        KeyState::Active => ("portal-key-active", ""),
+        KeyState::Suspended => ("portal-key-suspended", "no"),
+        KeyState::Destroyed => ("portal-key-destroyed", "no"),
+    };
+    let own = |cause| matches!(cause, Some(StopCause::Signer | StopCause::Login));
+    let wishes = match (key.state, stop.map(|s| s.cause)) {
+        (KeyState::Destroyed, _) => vec![],
+        (KeyState::Suspended, cause) if own(cause) => vec!["resume", "destroy"],
+        _ => vec!["destroy"],
+    };
+    let destroyed = key.state == KeyState::Destroyed;
+    KeyView {
+        id: key.key.to_string(),
+        subject: web_ui::clean(&key.subject.common_name),
+        kind: key.alg.name(),
+        state,
+        mark,
+        why: stop.map_or_else(String::new, |s| at(cause_text(s.cause, destroyed), s.at)),
+        gone: stop.filter(|_| destroyed).map_or_else(String::new, gone),
+        stops: key.state == KeyState::Active,
+        changes: key.changes,
+        wishes,
+    }
+}
+
+fn registrations(
+    words: &Messages,
+    keys: &[KeyInfo],
+    factors: &[FactorInfo],
+) -> Vec<RegistrationView> {
+    let mut all: Vec<&VoucherId> = factors.iter().map(|f| &f.registration).collect();
+    all.sort();
+    all.dedup();
+    let view = |id: &&VoucherId| {
+        let own: Vec<_> = factors.iter().filter(|f| f.registration == **id).collect();
+        let has_pin = own.iter().any(|f| f.method == Method::PinTotp);
+        let living = keys
+            .iter()
+            .any(|k| k.registration == **id && k.state != KeyState::Destroyed);
+        let mut wishes = vec!["factor-add-passkey"];
+        if !has_pin {
+            wishes.push("factor-add-pin-totp");
+        }
+        if living {
+            wishes.push("leave");
+        }
+        RegistrationView {
+            id: id.to_string(),
+            factors: own.iter().map(|f| factor_view(words, f)).collect(),
+            wishes,
+        }
+    };
+    all.iter().map(view).collect()
+}
+
+fn factor_view(words: &Messages, factor: &FactorInfo) -> FactorView {
+    let (method, mut wishes) = match factor.method {
+        Method::PinTotp => ("portal-factor-pin-totp", vec!["factor-pin"]),
+        Method::Passkey => ("portal-factor-passkey", vec![]),
+    };
+    if factor.locked_until.is_some() {
+        wishes.push("factor-unlock");
+    }
+    wishes.push("factor-remove");
+    let level = u64::from(u8::from(factor.level));
+    FactorView {
+        id: factor.factor.to_string(),
+        method,
+        made: words.f(
+            "portal-factor-made",
+            &[("time", Arg::Own(&words.time(factor.created)))],
+        ),
+        level: words.n("portal-factor-level", level),
+        locked: factor.locked_until.is_some(),
+        wishes,
+    }
+}
+
+fn entry_view(words: &Messages, entry: &HistoryEntry) -> EntryView {
+    let of = entry.key.as_ref().map(ToString::to_string);
+    let of = of.or_else(|| entry.factor.as_ref().map(ToString::to_string));
+    EntryView {
+        what: happened_text(entry.what),
+        time: words.time(entry.at),
+        of: of.unwrap_or_default(),
+    }
+}
+
+fn cause_text(cause: StopCause, destroyed: bool) -> &'static str {
+    match cause {
+        StopCause::Signer if destroyed => "portal-destroyed-by-you",
+        StopCause::Signer => "portal-stopped-signer",
+        StopCause::Login => "portal-stopped-login",
+        StopCause::Hold => "portal-stopped-hold",
+        StopCause::Revoked => "portal-stopped-revoked",
+        StopCause::Expired => "portal-stopped-expired",
+        StopCause::Left => "portal-stopped-left",
+        StopCause::FactorsLost => "portal-stopped-factors-lost",
+        StopCause::WrongValue => "portal-stopped-wrong-value",
+        StopCause::Provider => "portal-stopped-provider",
+    }
+}
+
+fn happened_text(what: Happened) -> &'static str {
+    match what {
+        Happened::Suspended => "portal-happened-suspended",
+        Happened::Resumed => "portal-happened-resumed",
+        Happened::Destroyed => "portal-happened-destroyed",
+        Happened::Left => "portal-happened-left",
+        Happened::Enrolled => "portal-happened-enrolled",
+        Happened::FactorAdded => "portal-happened-factor-added",
+        Happened::FactorRemoved => "portal-happened-factor-removed",
+        Happened::PinChanged => "portal-happened-pin-changed",
+        Happened::FactorLocked => "portal-happened-factor-locked",
+        Happened::FactorUnlocked => "portal-happened-factor-unlocked",
+    }
+}
+
+/// The form of the stop button.
+#[derive(Deserialize)]
+pub(super) struct StopForm {
+    token: String,
+    key: String,
+    changes: u32,
+}
+
+/// `POST /signing/stop`: at once, by the login alone.
+pub(super) async fn stop(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<StopForm>,
+) -> Response {
+    let done = async {
+        let session = of_form(&ssa, &visit, &headers, &form.token).await?;
+        let request = StopRequest {
+            person: session.person,
+            key: KeyId::parse(form.key).map_err(|_| Trouble::BadRequest)?,
+            changes: form.changes,
+        };
+        ssa.sam().stop(&request).await.map_err(|e| refused(&e))?;
+        Ok(go(PAGE))
+    };
+    done.await
+        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// The form of everything that takes a proof.
+#[derive(Deserialize)]
+pub(super) struct AskForm {
+    token: String,
+    #[serde(rename = "do")]
+    what: String,
+    of: String,
+}
+
+/// `POST /signing/ask`: puts a request before the SAM and sends the browser to the SIC page.
+pub(super) async fn ask(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<AskForm>,
+) -> Response {
+    let asked = async {
+        let session = of_form(&ssa, &visit, &headers, &form.token).await?;
+        let request = AskRequest {
+            person: session.person,
+            wish: wish(&form.what, form.of).ok_or(Trouble::BadRequest)?,
+            return_uri: format!("{}{PAGE}", ssa.config().base_url),
+            ttl: REQUEST_LIFE,
+        };
+        let prepared = ssa.sam().ask(&request).await.map_err(|e| refused(&e))?;
+        // The fragment never reaches a log or a Referer.
+        Ok(found(&format!(
+            "{}/a#{}",
+            ssa.config().sic_url,
+            prepared.rid
+        )))
+    };
+    asked
+        .await
+        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// What a form asks for. `of`: a key, a factor or a registration.
+fn wish(what: &str, of: String) -> Option<Wish> {
+    let key = || KeyId::parse(of.clone()).ok();
+    let factor = || FactorId::parse(of.clone()).ok();
+    let registration = || VoucherId::parse(of.clone()).ok();
+    let add = |method| {
+        Some(Wish::AddFactor {
+            registration: registration()?,
+            method,
+        })
+    };
+    match what {
+        "suspend" => Some(Wish::Suspend { key: key()? }),
+        "resume" => Some(Wish::Resume { key: key()? }),
+        "destroy" => Some(Wish::Destroy { key: key()? }),
+        "leave" => Some(Wish::Leave {
+            registration: registration()?,
+        }),
+        "factor-add-passkey" => add(Method::Passkey),
+        "factor-add-pin-totp" => add(Method::PinTotp),
+        "factor-remove" => Some(Wish::RemoveFactor { factor: factor()? }),
+        "factor-pin" => Some(Wish::ChangePin { factor: factor()? }),
+        "factor-unlock" => Some(Wish::UnlockFactor { factor: factor()? }),
+        _ => None,
+    }
+}
+
+/// `POST /notice`: an authority's signed notice about a certificate. It speaks for itself; whoever brings it.
+pub(super) async fn notice(State(ssa): State<Ssa>, body: Bytes) -> Response {
+    let text = std::str::from_utf8(&body).ok().map(str::trim);
+    let Some(text) = text.filter(|t| !t.is_empty() && t.len() <= NOTICE) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let request = NoticeRequest {
+        notice: text.to_owned(),
+    };
+    match ssa.sam().notice(&request).await {
+        Ok(_) => StatusCode::NO_CONTENT,
+        Err(CallError::Refused(Refusal::Used)) => StatusCode::CONFLICT,
+        Err(CallError::Refused(Refusal::NotNow)) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(CallError::Refused(_)) => StatusCode::FORBIDDEN,
+        Err(CallError::Unreachable | CallError::Unknown) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+    .into_response()
+}
+
+/// The session of a form that was sent by one of our pages.
+async fn of_form(
+    ssa: &Ssa,
+    visit: &Visit,
+    headers: &HeaderMap,
+    token: &str,
+) -> Result<Session, Trouble> {
+    let browser = visit.browser.as_ref();
+    let (Some(browser), Some(session)) = (browser, ssa.session(browser).await?) else {
+        return Err(Trouble::LinkExpired);
+    };
+    match own_form(ssa, headers, browser, token) {
+        true => Ok(session),
+        false => Err(Trouble::ForeignForm),
+    }
+}
+
+fn refused(error: &CallError<Refusal>) -> Trouble {
+    match error {
+        CallError::Refused(Refusal::NotFound) => Trouble::NotFound,
+        CallError::Refused(Refusal::Used) => Trouble::Changed,
+        CallError::Refused(Refusal::NotNow) | CallError::Unreachable | CallError::Unknown => {
+            Trouble::NotNow
+        }
+        CallError::Refused(_) => Trouble::Impossible,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use web_ui::Lang;
+
+    use super::*;
+
+    #[test]
+    fn every_button_asks_for_something_and_every_text_exists() {
+        let wishes = [
+            "suspend",
+            "resume",
+            "destroy",
+            "leave",
+            "factor-add-passkey",
+            "factor-add-pin-totp",
+            "factor-remove",
+            "factor-pin",
+            "factor-unlock",
+        ];
+        for lang in Lang::ALL {
+            let words = Messages::new(lang);
+            for what in wishes {
+                assert!(wish(what, "id".to_owned()).is_some(), "{what}");
+                assert!(
+                    what == "suspend" || words.has(&format!("portal-{what}")),
+                    "{what}"
+                );
+            }
+            for cause in [
+                StopCause::Signer,
+                StopCause::Login,
+                StopCause::Hold,
+                StopCause::Revoked,
+                StopCause::Expired,
+                StopCause::Left,
+                StopCause::FactorsLost,
+                StopCause::WrongValue,
+                StopCause::Provider,
+            ] {
+                assert!(words.has(cause_text(cause, false)) && words.has(cause_text(cause, true)));
+            }
+        }
+        assert!(wish("sign", "id".to_owned()).is_none());
+    }
+}
