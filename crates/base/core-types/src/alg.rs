@@ -149,8 +149,7 @@ impl KeyAlg {
     pub fn strength(self) -> u32 {
         match self {
             Self::Rsa2048 => 112,
-            Self::Rsa3072 | Self::P256 | Self::Ed25519 => 128,
-            Self::Rsa4096 => 140,
+            Self::Rsa3072 | Self::Rsa4096 | Self::P256 | Self::Ed25519 => 128,
             Self::P384 | Self::MlDsa65 => 192,
             Self::P521 | Self::MlDsa87 => 256,
         }

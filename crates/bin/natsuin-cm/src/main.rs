@@ -1,5 +1,6 @@
 //! The cryptographic module as a daemon: one listener for the SAM, its own store and log, nothing else.
 
+mod admin;
 mod backend;
 
 use std::net::SocketAddr;
@@ -24,6 +25,9 @@ struct Args {
     /// Configuration file; see config/natsuin-cm.toml.
     #[arg(long, default_value = "/etc/natsuin/cm.toml")]
     config: PathBuf,
+    /// What to do; without it, to serve.
+    #[command(subcommand)]
+    command: Option<admin::Command>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +45,8 @@ struct Config {
     key_life_days: u32,
     #[serde(default)]
     experimental_algorithms: bool,
+    #[serde(default)]
+    import_cas: Vec<PathBuf>,
     algorithms: Option<PathBuf>,
     #[serde(default = "daily")]
     self_test_seconds: u64,
@@ -94,34 +100,97 @@ fn report(trouble: &Trouble) -> ExitCode {
     ExitCode::from(4)
 }
 
+const CHECK: &str = "check the settings of this daemon";
+
 async fn run(args: &Args) -> Result<(), Trouble> {
     let config: Config = daemon::load(&args.config)?;
-    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    let check = "check the settings of this daemon";
+    match &args.command {
+        None => serve_until_interrupted(config).await,
+        Some(command) => {
+            say(&administer(config, command).await?);
+            Ok(())
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the answer of an administrator's command"
+)]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+async fn administer(config: Config, command: &admin::Command) -> Result<String, Trouble> {
+    match command {
+        admin::Command::Ceremony { out, need, of } => {
+            admin::ceremony(&config.root_secret, out, *need, *of)
+        }
+        admin::Command::CheckBackup { from } => {
+            admin::check(from, &root_secret(&config.root_secret)?)
+        }
+        admin::Command::Restore {
+            from,
+            shares,
+            log,
+            log_key,
+            witness,
+        } => {
+            let restore = admin::Restore {
+                from,
+                shares,
+                log,
+                log_key,
+                witness,
+                root_secret: &config.root_secret,
+                node: &config.node,
+            };
+            admin::restore(&open_store(&config.store).await?, restore).await
+        }
+        admin::Command::Backup { out } => {
+            let (module, _) = start(&config).await?;
+            admin::backup(&module, out).await
+        }
+        admin::Command::Scrub => {
+            let (module, _) = start(&config).await?;
+            admin::scrub(&module).await
+        }
+    }
+}
+
+fn root_secret(path: &Path) -> Result<RootSecret, Trouble> {
+    RootSecret::new(daemon::secret32(path)?)
+        .ok_or_else(|| Trouble::new("config-file", "the root secret can't be used", CHECK))
+}
+
+async fn open_store(url: &str) -> Result<Store, Trouble> {
+    let trouble = |e: store_kit::StoreError| Trouble::new("store", e.to_string(), CHECK);
+    let url = StoreUrl::parse(url).map_err(trouble)?;
+    let opened = Store::open(&url, "cm", MIGRATIONS, &SystemRandom).await;
+    opened.map_err(trouble)
+}
+
+async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let policy = policy(config.algorithms.as_deref())?.experiments(config.experimental_algorithms);
     let backend = backend::open(&config.backend)?;
-    let url =
-        StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), check))?;
-    let opened = Store::open(&url, "cm", MIGRATIONS, random.as_ref()).await;
-    let store = opened.map_err(|e| Trouble::new("store", e.to_string(), check))?;
-    let root = RootSecret::new(daemon::secret32(&config.root_secret)?)
-        .ok_or_else(|| Trouble::new("config-file", "the root secret can't be used", check))?;
+    let store = open_store(&config.store).await?;
+    let root = root_secret(&config.root_secret)?;
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
-        ..ModuleConfig::new(config.sam, config.node, config.max_uses)
+        import_cas: import_cas(&config.import_cas)?,
+        ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
     };
-    let started = Module::start_with(
-        module,
-        policy,
-        backend,
-        store.clone(),
-        &root,
-        clock.clone(),
-        random,
-    )
-    .await;
-    let module = Arc::new(started.map_err(|e| Trouble::new("cm-start", e.to_string(), check))?);
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let started =
+        Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
+    let module = started.map_err(|e| Trouble::new("cm-start", e.to_string(), CHECK))?;
+    Ok((Arc::new(module), store))
+}
+
+async fn serve_until_interrupted(config: Config) -> Result<(), Trouble> {
+    let (module, store) = start(&config).await?;
+    let clock = SystemClock;
     let audit = |e: audit_log::AuditError| {
         Trouble::new(
             "audit",
@@ -146,8 +215,9 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let every = Duration::from_secs(config.audit.every_seconds.max(1));
     let ended = tokio::select! {
         () = daemon::interrupted() => Ok(()),
-        error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit(error)),
+        error = sequencer.keep(&store, &clock, every) => Err(audit(error)),
         never = finish(&module) => match never {},
+        never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
         never = test_again(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
     drop(stop);
@@ -169,6 +239,20 @@ async fn test_again(module: &Module, every: Duration) -> std::convert::Infallibl
     }
 }
 
+/// Every row with the audit log, at start and then as often as the self-tests.
+async fn compare(module: &Module, every: Duration) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        match module.scrub().await {
+            Ok(done) => tracing::info!(keys = done.keys, "rows were compared with the audit log"),
+            Err(refusal) => {
+                tracing::error!(%refusal, "rows couldn't be compared with the audit log")
+            }
+        }
+    }
+}
+
 /// What a device that was away has left undone.
 async fn finish(module: &Module) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(FINISH_EVERY);
@@ -178,6 +262,21 @@ async fn finish(module: &Module) -> std::convert::Infallible {
             tracing::warn!(%refusal, "destructions couldn't be finished");
         }
     }
+}
+
+/// Keys of CAs, a JWK in each file.
+fn import_cas(paths: &[PathBuf]) -> Result<Vec<jose::Jwk>, Trouble> {
+    let read = |path: &PathBuf| {
+        serde_json::from_str(&daemon::text(path)?).map_err(|e| {
+            let what = format!("{}: {e}", path.display());
+            Trouble::new(
+                "bad-config",
+                what,
+                "give the public key of a CA as a JWK (P-256)",
+            )
+        })
+    };
+    paths.iter().map(read).collect()
 }
 
 fn policy(path: Option<&Path>) -> Result<Policy, Trouble> {

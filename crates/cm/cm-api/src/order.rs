@@ -1,8 +1,8 @@
 //! Orders of the SAM to the CM.
 
 use core_types::{
-    B64, DestroyCause, Digest32, DtbsForm, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId,
-    UnixTime, sha256,
+    B64, DestroyCause, Digest32, DtbsForm, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg,
+    TenantId, UnixTime, sha256,
 };
 use jose::{JoseError, Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,39 @@ pub enum OrderKind {
         /// Level the SAM means the key to have; refused if the back end can't hold such a key.
         level: Level,
         /// Digest of the enrol act that led here.
+        act: Digest32,
+        /// Whether its owner may have it handed over: level 1 only, and an exception.
+        exportable: bool,
+    },
+    /// Take a signing key that was made elsewhere (`III-3-15-import-*`). Never at level 3; at level 2 only from a CA that
+    /// the module's operator trusts.
+    Import {
+        /// Tenant.
+        tenant: TenantId,
+        /// Owner of the key; can't change.
+        owner: PersonId,
+        /// Level the SAM means the key to have.
+        level: Level,
+        /// Digest of the act with which the owner agreed.
+        act: Digest32,
+        /// How it got here.
+        case: OriginCase,
+        /// Case 2-i: a CA's signature over the sealed key and the person (`sam_keys::import::CaImport`). Else the sealed
+        /// key itself (`sam_keys::import::ImportedKey`).
+        envelope: String,
+    },
+    /// Hand a key over to whoever its owner wants, sealed; it is of no use here any more. Level 1 only, and only if it
+    /// was made exportable.
+    HandOver {
+        /// Key.
+        key: KeyId,
+        /// Version of the key's attributes.
+        version: u32,
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// Key of the receiver.
+        receiver: Jwk,
+        /// Digest of the owner's act.
         act: Digest32,
     },
     /// Sign a certification request that the SAM built; once in the life of a key.

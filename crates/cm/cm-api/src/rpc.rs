@@ -55,6 +55,32 @@ pub enum Reason {
     /// The end of the key's own time.
     #[error("time")]
     Time,
+    /// An import at level 3.
+    #[error("III-3-15-import-L3: signing keys aren't imported at level 3")]
+    ImportL3,
+    /// An import at level 2 that no trusted CA signed.
+    #[error("III-3-15-import-L2: at level 2 only a trusted CA may send a key")]
+    ImportL2,
+    /// The owner isn't confirmed: for another person or act, or without proof of possession.
+    #[error("III-3-15-import-L1: the key isn't proven to be this person's")]
+    ImportL1,
+    /// A key that is stronger than what it travels under.
+    #[error("III-A1.2-wrapping-strength: the key is stronger than the import key")]
+    WrappingStrength,
+    /// What was sent isn't sealed to this module, or isn't the key it is said to be.
+    #[error("III-3-9-protected-import-export: not a sealed key for this module")]
+    NotThisKey,
+    /// The module has or had this key already.
+    #[error("the key is known already")]
+    KnownKey,
+    /// The key may not leave.
+    #[error(
+        "III-3-17-retention-L2-no-export, III-3-9-attributed-keys: the key may not leave the module"
+    )]
+    Export,
+    /// The key was handed over.
+    #[error("the key was handed over and is of no use here")]
+    HandedOver,
     /// This act's share of uses or time is used up: the signer has to approve anew (`III-3-6-reauthorization-limits`).
     #[error("re-authorization")]
     Reauthorization,
@@ -84,6 +110,14 @@ pub struct StatementRequest {
     pub nbf: UnixTime,
     /// Valid until, at most 48 h later.
     pub exp: UnixTime,
+}
+
+/// Answer to [`ImportKey`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportKeyAnswer {
+    /// The import key, a JWS by `K_root` (`sam_keys::import::ImportKey`).
+    pub statement: String,
 }
 
 /// Answer to [`Statement`].
@@ -150,6 +184,8 @@ pub enum Executed {
     Signed(Vec<B64>),
     /// A key was destroyed.
     Destroyed(KeyDestroyed),
+    /// A key leaves: a JWE for the receiver (`sam_keys::import::take_over`).
+    HandedOver(String),
 }
 
 /// A new key.
@@ -248,6 +284,8 @@ calls! {
     PinMac: "/cm/v1/pin-mac", PinMacRequest => PinMacAnswer;
     /// Executes an order once.
     Execute: "/cm/v1/execute", ExecuteRequest => Executed;
+    /// The key to which keys from elsewhere are sealed.
+    ImportKey: "/cm/v1/import-key", Empty => ImportKeyAnswer;
     /// State of the module.
     Status: "/cm/v1/status", Empty => Health;
     /// Runs the self-tests now; answers the state after them.

@@ -36,7 +36,7 @@ pub struct KeyAttributes {
     pub spki: Digest32,
     /// Level of generation and retention.
     pub level: Level,
-    /// Never leaves the module.
+    /// Whether its owner may have it handed over; never above level 1.
     pub exportable: bool,
     /// Back end that holds it.
     pub origin: String,
@@ -64,6 +64,8 @@ pub struct KeyAttributes {
 pub struct KeyUse {
     /// The one CSR was signed.
     pub csr: bool,
+    /// It was handed over.
+    pub handed_over: bool,
     /// Document signatures made or ordered.
     pub signatures: u64,
     /// The act that the key was last used by.
@@ -88,6 +90,7 @@ impl KeyAttributes {
     /// # Errors
     /// [`Refusal::NotAllowed`] the second time.
     pub fn after_csr(&self) -> Result<Self, Refusal> {
+        self.here()?;
         if self.used.csr {
             return Err(Refusal::NotAllowed(Reason::Purpose));
         }
@@ -98,6 +101,31 @@ impl KeyAttributes {
             },
             ..self.clone()
         })
+    }
+
+    /// The attributes after the key was handed over.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] for keys that may not leave, and the second time (`III-3-9-attributed-keys`).
+    pub fn after_hand_over(&self) -> Result<Self, Refusal> {
+        self.here()?;
+        if !self.exportable || self.level > Level::One {
+            return Err(Refusal::NotAllowed(Reason::Export));
+        }
+        Ok(Self {
+            used: KeyUse {
+                handed_over: true,
+                ..self.used
+            },
+            ..self.clone()
+        })
+    }
+
+    fn here(&self) -> Result<(), Refusal> {
+        if self.used.handed_over {
+            return Err(Refusal::NotAllowed(Reason::HandedOver));
+        }
+        Ok(())
     }
 
     /// The attributes after `n` document signatures with `alg` by this act.
@@ -112,6 +140,7 @@ impl KeyAttributes {
         now: UnixTime,
     ) -> Result<Self, Refusal> {
         let no = Refusal::NotAllowed;
+        self.here()?;
         let Purpose::Documents = self.purpose;
         if !self.alg.sig_algs().contains(&alg) {
             return Err(no(Reason::Algorithm));

@@ -36,6 +36,29 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Fault`] when no key was made, or none that may be used.
     fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault>;
 
+    /// Takes a key that was made elsewhere, PKCS#8 in DER, and tests the pair.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`] when it isn't a key of this kind and with this public half, or the back end takes none.
+    fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
+        let _ = (alg, pkcs8, spki);
+        Err(Fault::Unfit("this back end imports no keys"))
+    }
+
+    /// Whether its keys may be made exportable at all.
+    fn exports(&self) -> bool {
+        false
+    }
+
+    /// The private key, PKCS#8 in DER, for being sealed to a receiver by the module.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`] when its keys never leave the back end.
+    fn export(&self, alg: KeyAlg, material: &SecretBytes) -> Result<SecretBytes, Fault> {
+        let _ = (alg, material);
+        Err(Fault::Unfit("keys of this back end don't leave it"))
+    }
+
     /// Brings a key back for use.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use store_kit::transaction;
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose};
 use crate::backend::{NewKey, PrivateKey};
+use crate::import::Import;
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 use crate::{admit, backend::Fault, weak};
@@ -80,8 +81,37 @@ impl Module {
                 alg,
                 level,
                 act,
+                exportable,
             } => {
-                self.generate(&order, tenant, owner, *alg, *level, *act)
+                self.generate(&order, tenant, owner, *alg, *level, *act, *exportable)
+                    .await
+            }
+            OrderKind::Import {
+                tenant,
+                owner,
+                level,
+                act,
+                case,
+                envelope,
+            } => {
+                let import = Import {
+                    tenant,
+                    owner,
+                    level: *level,
+                    act: *act,
+                    case: *case,
+                    envelope,
+                };
+                self.import(&order, import).await
+            }
+            OrderKind::HandOver {
+                key,
+                version,
+                spki,
+                receiver,
+                act,
+            } => {
+                self.hand_over(&order, key, *version, *spki, receiver, *act)
                     .await
             }
             OrderKind::SignCsr {
@@ -115,6 +145,10 @@ impl Module {
         }
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the members of one kind of order, in its order"
+    )]
     async fn generate(
         &self,
         order: &OrderBody,
@@ -123,8 +157,12 @@ impl Module {
         alg: KeyAlg,
         level: Level,
         act: Digest32,
+        exportable: bool,
     ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
+        if exportable && (level > Level::One || !self.backend.exports()) {
+            return Err(Refusal::NotAllowed(Reason::Export).into());
+        }
         if level > self.backend.ceiling() || (alg.experimental() && level > Level::One) {
             return Err(Refusal::NotAllowed(Reason::Level).into());
         }
@@ -150,7 +188,7 @@ impl Module {
             purpose: Purpose::Documents,
             spki: sha256(&[&made.spki]),
             level,
-            exportable: false,
+            exportable,
             origin: self.backend.name().to_owned(),
             // A device counts as one only if its operator declares what it was evaluated for.
             case: if self.backend.ceiling() > Level::One {
@@ -247,7 +285,7 @@ impl Module {
     }
 
     /// A key that nobody was told of is no key, so that a fault here is a definite *no*.
-    async fn no_key(&self, fault: Fault) -> ModuleError {
+    pub(crate) async fn no_key(&self, fault: Fault) -> ModuleError {
         self.note(&fault).await;
         match fault {
             Fault::Unfit(_) => Refusal::NotAllowed(Reason::Algorithm).into(),

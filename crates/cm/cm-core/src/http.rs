@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use cm_api::rpc::{Execute, PinMac, Root, RowKey, SelfTest, Statement, Status};
+use cm_api::rpc::{Execute, ImportKey, PinMac, Root, RowKey, SelfTest, Statement, Status};
 use cm_api::{ModuleError, Refusal};
 use core_types::rpc::Method as _;
 use service_kit::{Peer, Routes};
@@ -74,6 +74,7 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
         })
         .method::<RowKey, _, _>(|d, peer, request| async move { d.admit(&peer)?.row_key(&request) })
         .method::<PinMac, _, _>(|d, peer, request| async move { d.admit(&peer)?.pin_mac(&request) })
+        .method::<ImportKey, _, _>(|d, peer, _| async move { d.admit(&peer)?.import_key() })
         .method::<SelfTest, _, _>(|d, peer, _| async move { d.admit(&peer)?.self_test().await })
         .into_router()
         .route(

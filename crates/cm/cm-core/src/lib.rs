@@ -8,13 +8,17 @@
 mod admit;
 mod attributes;
 pub mod backend;
+pub mod backup;
 mod destroy;
 mod execute;
 mod http;
+mod import;
+pub mod ledger;
 mod module;
 pub mod policy;
 mod seen;
 mod selftest;
+pub mod shares;
 mod state;
 mod store;
 mod vault;
@@ -22,6 +26,7 @@ pub mod weak;
 
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use http::router;
+pub use ledger::{Ledger, Scrubbed};
 pub use module::{Module, ModuleConfig, StartError};
 pub use policy::Policy;
 pub use vault::RootSecret;

@@ -9,7 +9,7 @@ use cm_api::rpc::{
 };
 use cm_api::{ExecuteRequest, Executed, ModuleError, ModuleState, Refusal};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
-use jose::{Jwk, SigningKey};
+use jose::{Jwk, SealKey, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
 use store_kit::{Store, StoreError, transaction};
 
@@ -36,6 +36,8 @@ pub struct ModuleConfig {
     pub copies_kept_days: u32,
     /// Days after which a key is no longer used.
     pub key_life_days: u32,
+    /// Keys of the CAs that may send signing keys for persons they have identified, as the operator declares.
+    pub import_cas: Vec<Jwk>,
     /// Most signatures by one act of a signer.
     pub act_uses: u64,
     /// How long one act lasts after its first signature, in seconds.
@@ -55,6 +57,7 @@ impl ModuleConfig {
             copies_kept_days: 90,
             // As long as the longest certificates of persons live.
             key_life_days: 1826,
+            import_cas: Vec::new(),
             // As the protocol has them: items of an act, and an hour of renewals and the life of its last token.
             act_uses: 10_000,
             act_seconds: 3_900,
@@ -99,6 +102,7 @@ pub struct Module {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) policy: Policy,
     pub(crate) root: SigningKey,
+    pub(crate) import: SealKey,
     state: StateCell,
 }
 
@@ -136,9 +140,12 @@ impl Module {
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
         let audit = AuditLog::new("cm", &config.node, vault.audit_key());
         let (_, fresh) = SigningKey::generate().map_err(|_| StartError::Keys)?;
+        let (_, fresh_import) = SealKey::generate().map_err(|_| StartError::Keys)?;
         let now = clock.now();
         let started: Result<_, Failed> = transaction!(store, "cm-start", |tx| {
             let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
+            let import =
+                store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
             let settings = sha256(&[&config.digest().0, &policy.digest().0]);
             audit.append(tx, Event::AuditStarted {}, now).await?;
             audit
@@ -151,13 +158,14 @@ impl Module {
                     now,
                 )
                 .await?;
-            Ok::<_, Failed>(root)
+            Ok::<_, Failed>((root, import))
         });
-        let root = started.map_err(|failed| match failed {
+        let (root, import) = started.map_err(|failed| match failed {
             Failed::Store(e) => StartError::Store(e),
             Failed::Refused(_) | Failed::Tampered => StartError::WrongRoot,
         })?;
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
+        let import = SealKey::from_private(&import).map_err(|_| StartError::Keys)?;
         Ok(Self {
             config,
             backend,
@@ -170,6 +178,7 @@ impl Module {
             random,
             policy,
             root,
+            import,
             state: StateCell::operational(),
         })
     }
@@ -354,7 +363,7 @@ impl Module {
         outcome
     }
 
-    async fn record(&self, event: Event) -> Result<(), Refusal> {
+    pub(crate) async fn record(&self, event: Event) -> Result<(), Refusal> {
         let now = self.clock.now();
         let written: Result<_, Failed> = transaction!(self.store, "cm-record", |tx| {
             self.audit.append(tx, event.clone(), now).await?;

@@ -100,18 +100,26 @@ pub(crate) async fn insert_key(
     attributes: &KeyAttributes,
     material: &SecretBytes,
 ) -> Result<(), Failed> {
+    insert_key_at(tx, vault, random, attributes, material, 1).await
+}
+
+/// A row in a version of its own, as a restore makes it.
+pub(crate) async fn insert_key_at(
+    tx: &mut Tx,
+    vault: &Vault,
+    random: &dyn Random,
+    attributes: &KeyAttributes,
+    material: &SecretBytes,
+    row_version: i64,
+) -> Result<(), Failed> {
     let id = attributes.key.as_str();
     let json = text(attributes)?;
     let sealed = vault
-        .seal(material, &place(id, 1, &json), random)
+        .seal(material, &place(id, row_version, &json), random)
         .map_err(|_| Failed::Tampered)?;
-    tx.execute(
-        sql("INSERT INTO cm_key (id, version, attributes, sealed) VALUES ($1, 1, $2, $3)")
-            .bind(id)
-            .bind(json)
-            .bind(sealed),
-    )
-    .await?;
+    let query = "INSERT INTO cm_key (id, version, attributes, sealed) VALUES ($1, $2, $3, $4)";
+    let query = sql(query).bind(id).bind(row_version).bind(json);
+    tx.execute(query.bind(sealed)).await?;
     Ok(())
 }
 
@@ -127,13 +135,20 @@ pub(crate) async fn load_key(tx: &mut Tx, vault: &Vault, key: &KeyId) -> Result<
         return Err(Failed::Tampered);
     }
     let (row_version, json) = (row.int("version")?, row.text("attributes")?);
-    let material = vault
-        .open(
-            &row.blob("sealed")?,
-            &place(key.as_str(), row_version, &json),
-        )
-        .map_err(|_| Failed::Tampered)?;
-    let attributes: KeyAttributes = serde_json::from_str(&json).map_err(|_| Failed::Tampered)?;
+    open_key(vault, key, row_version, &json, &row.blob("sealed")?)
+}
+
+/// Opens a row. Its parts must be the ones that were sealed together.
+pub(crate) fn open_key(
+    vault: &Vault,
+    key: &KeyId,
+    row_version: i64,
+    json: &str,
+    sealed: &[u8],
+) -> Result<KeyRow, Failed> {
+    let place = place(key.as_str(), row_version, json);
+    let material = vault.open(sealed, &place).map_err(|_| Failed::Tampered)?;
+    let attributes: KeyAttributes = serde_json::from_str(json).map_err(|_| Failed::Tampered)?;
     if attributes.key != *key {
         return Err(Failed::Tampered);
     }

@@ -49,6 +49,7 @@ pub(crate) struct Broken;
 pub(crate) struct Vault {
     rows: LessSafeKey,
     row_keys: LessSafeKey,
+    backups: LessSafeKey,
     pin: hmac::Key,
     audit: SecretBytes,
 }
@@ -63,6 +64,7 @@ impl Vault {
         Ok(Self {
             rows: aead("rows")?,
             row_keys: aead("row-keys")?,
+            backups: aead("backups")?,
             pin: hmac::Key::new(hmac::HMAC_SHA256, root.derive("pin").as_slice()),
             audit: SecretBytes::new(root.derive("audit").to_vec()),
         })
@@ -81,6 +83,21 @@ impl Vault {
     /// Opens what was sealed for this place.
     pub(crate) fn open(&self, sealed: &[u8], place: &[u8]) -> Result<SecretBytes, Broken> {
         open(&self.rows, sealed, place)
+    }
+
+    /// Seals a line of a backup.
+    pub(crate) fn seal_backup(
+        &self,
+        plain: &SecretBytes,
+        place: &[u8],
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, Broken> {
+        seal(&self.backups, plain, place, random)
+    }
+
+    /// Opens a line of a backup.
+    pub(crate) fn open_backup(&self, sealed: &[u8], place: &[u8]) -> Result<SecretBytes, Broken> {
+        open(&self.backups, sealed, place)
     }
 
     /// Wraps a SAM's row key; another key than that of the module's own rows.

@@ -20,6 +20,16 @@ const RSA: [u8; 15] = [
     0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
 ];
 
+/// `CKA_EC_PARAMS` of a curve in Weierstrass form.
+pub(crate) fn curve(alg: KeyAlg) -> Option<&'static [u8]> {
+    match alg {
+        KeyAlg::P256 => Some(&P256),
+        KeyAlg::P384 => Some(&P384),
+        KeyAlg::P521 => Some(&P521),
+        _ => None,
+    }
+}
+
 /// DigestInfo (RFC 8017 §9.2, note 1) from a fixed table: never from outside.
 pub(crate) fn digest_info(hash: HashAlg, digest: &[u8]) -> Vec<u8> {
     let (last, len) = match hash {

@@ -11,6 +11,7 @@
 
 mod encode;
 mod fault;
+mod import;
 mod pool;
 mod token;
 
@@ -112,7 +113,7 @@ impl Pkcs11Backend {
     fn make(&self, alg: KeyAlg, id: Vec<u8>) -> Result<(), Fault> {
         self.pool.slowly(move |c| {
             let (_, private) = make(&c.session, alg, &id)?;
-            check(&c.session, private)
+            check(&c.session, private, true)
         })
     }
 
@@ -189,6 +190,50 @@ impl Backend for Pkcs11Backend {
             Ok(spki) => Ok(NewKey { spki, material }),
             Err(fault) => {
                 // A pair that nobody gets to know shall not stay either.
+                if let Err(left) = self.erase(&material) {
+                    tracing::warn!(%left, "a useless pair stays in the token");
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
+        if self.sig_algs(alg).is_empty() {
+            return Err(Fault::Unfit("the token has no mechanism for this"));
+        }
+        let (public, private) = import::pair(alg, pkcs8, spki)?;
+        let id = self.pool.with(|c| {
+            let drawn = c.session.generate_random_vec(16);
+            drawn.map_err(|e| Failure::of("random generator", &e))
+        })?;
+        let material = SecretBytes::new(id.clone());
+        let made = self.pool.slowly(move |c| {
+            let of = |class, fixed: Vec<Attribute>, own: &[Attribute]| {
+                let mut all = vec![Attribute::Class(class)];
+                all.extend(fixed);
+                all.extend_from_slice(own);
+                let made = c.session.create_object(&all);
+                made.map_err(|e| Failure::of("key import", &e))
+            };
+            of(ObjectClass::PUBLIC_KEY, public_template(&id), &public)?;
+            let key = of(ObjectClass::PRIVATE_KEY, private_template(&id), &private)?;
+            check(&c.session, key, false)
+        });
+        let tested = made.and_then(|()| {
+            let key = self.load(alg, &material)?;
+            if key.spki() != spki {
+                return Err(Fault::Unfit("another public key"));
+            }
+            self.sign_and_verify(alg, key.as_ref())
+                .map_err(|_| Fault::Unfit("a pair that doesn't fit together"))
+        });
+        match tested {
+            Ok(()) => Ok(NewKey {
+                spki: spki.to_vec(),
+                material,
+            }),
+            Err(fault) => {
                 if let Err(left) = self.erase(&material) {
                     tracing::warn!(%left, "a useless pair stays in the token");
                 }
@@ -331,18 +376,19 @@ fn pss(hash: HashAlg) -> PkcsPssParams {
     }
 }
 
-fn make(
-    session: &Session,
-    alg: KeyAlg,
-    id: &[u8],
-) -> Result<(ObjectHandle, ObjectHandle), Failure> {
-    let mut public = vec![
+/// What every public key gets.
+fn public_template(id: &[u8]) -> Vec<Attribute> {
+    vec![
         Attribute::Token(true),
         Attribute::Private(false),
         Attribute::Verify(true),
         Attribute::Id(id.to_vec()),
-    ];
-    let private = [
+    ]
+}
+
+/// What every private key gets: it signs, does nothing else, and doesn't leave.
+fn private_template(id: &[u8]) -> Vec<Attribute> {
+    vec![
         Attribute::Token(true),
         Attribute::Private(true),
         Attribute::Sensitive(true),
@@ -351,7 +397,16 @@ fn make(
         Attribute::Decrypt(false),
         Attribute::Unwrap(false),
         Attribute::Id(id.to_vec()),
-    ];
+    ]
+}
+
+fn make(
+    session: &Session,
+    alg: KeyAlg,
+    id: &[u8],
+) -> Result<(ObjectHandle, ObjectHandle), Failure> {
+    let mut public = public_template(id);
+    let private = private_template(id);
     let (mechanism, curve): (_, &[u8]) = match alg {
         KeyAlg::P256 => (Mechanism::EccKeyPairGen, &encode::P256),
         KeyAlg::P384 => (Mechanism::EccKeyPairGen, &encode::P384),
@@ -373,21 +428,31 @@ fn make(
         .map_err(|e| Failure::of("key generation", &e))
 }
 
-/// What the token says of the key must be what was asked; an attribute that doesn't come back counts as wrong.
-fn check(session: &Session, key: ObjectHandle) -> Result<(), Failure> {
-    let wanted = [
+/// What the token says of the key must be what was asked; an attribute that doesn't come back counts as wrong. `made`:
+/// in the token, so that it was never outside either.
+fn check(session: &Session, key: ObjectHandle, made: bool) -> Result<(), Failure> {
+    let mut wanted = vec![
         (AttributeType::Sensitive, Attribute::Sensitive(true)),
-        (
-            AttributeType::AlwaysSensitive,
-            Attribute::AlwaysSensitive(true),
-        ),
         (AttributeType::Extractable, Attribute::Extractable(false)),
         (
-            AttributeType::NeverExtractable,
-            Attribute::NeverExtractable(true),
+            AttributeType::AlwaysSensitive,
+            Attribute::AlwaysSensitive(made),
         ),
-        (AttributeType::Local, Attribute::Local(true)),
+        (
+            AttributeType::NeverExtractable,
+            Attribute::NeverExtractable(made),
+        ),
+        (AttributeType::Local, Attribute::Local(made)),
     ];
+    if !made {
+        // What a token says of the past of a key that it didn't make is of no interest, but `Local`.
+        wanted.retain(|(t, _)| {
+            !matches!(
+                t,
+                AttributeType::AlwaysSensitive | AttributeType::NeverExtractable
+            )
+        });
+    }
     let types: Vec<AttributeType> = wanted.iter().map(|(t, _)| *t).collect();
     let found = session
         .get_attributes(key, &types)

@@ -53,6 +53,27 @@ impl Backend for SoftBackend {
         })
     }
 
+    fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
+        let key = Key::load(alg, pkcs8)?;
+        if key.spki != spki {
+            return Err(Fault::Unfit("another public key"));
+        }
+        key.pairwise_test(alg)
+            .map_err(|_| Fault::Unfit("a pair that doesn't fit together"))?;
+        Ok(NewKey {
+            spki: key.spki,
+            material: pkcs8.clone(),
+        })
+    }
+
+    fn exports(&self) -> bool {
+        true
+    }
+
+    fn export(&self, _: KeyAlg, material: &SecretBytes) -> Result<SecretBytes, Fault> {
+        Ok(material.clone())
+    }
+
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
         Ok(Box::new(Key::load(alg, material)?))
     }

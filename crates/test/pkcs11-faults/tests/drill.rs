@@ -22,7 +22,7 @@ use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend};
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
 use core_types::{
-    B64, Digest32, HashAlg, KeyAlg, Level, PersonId, Random as _, SecretBytes, SigAlg, TenantId,
+    Digest32, HashAlg, KeyAlg, Level, PersonId, Random as _, SecretBytes, SigAlg, TenantId,
     UnixTime, sha256,
 };
 use jose::SigningKey;
@@ -163,6 +163,7 @@ impl Drill {
             alg,
             level: Level::One,
             act: Digest32([1; 32]),
+            exportable: false,
         };
         match self.ask(kind).await? {
             Executed::Created(key) => Ok(key),

@@ -5,6 +5,7 @@
 //! of the protocol.
 
 pub mod destruction;
+pub mod import;
 pub mod origin;
 
 use core_types::{Digest32, UnixTime};

@@ -68,6 +68,32 @@ events! {
         /// Digest of the act that led here.
         act: Digest32,
     }
+    /// A signing key that was made elsewhere came in.
+    KeyImported = "key.imported", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its only user.
+        owner: PersonId,
+        /// Kind of key.
+        alg: KeyAlg,
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// The guideline's case of origin.
+        origin: Code,
+        /// Digest of the act with which the owner agreed.
+        act: Digest32,
+    }
+    /// A signing key leaves, sealed to a receiver; a logged exception at level 1.
+    KeyHandedOver = "key.handed-over", Intent, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Thumbprint of the receiver's key.
+        receiver: Digest32,
+        /// Digest of the owner's act.
+        act: Digest32,
+    }
     /// A certification request was admitted for signing, once in the life of the key.
     KeyCertificationRequested = "key.csr-signed", Intent, by(service), about(one owner) {
         /// Key.
@@ -177,6 +203,26 @@ events! {
         order: Option<Digest32>,
         /// Why.
         reason: Code,
+    }
+    /// A backup of the module's keys was made.
+    BackupMade = "cm.backup-made", Success, by(service), about() {
+        /// Its name.
+        backup: Digest32,
+        /// Rows in it.
+        rows: u64,
+        /// SHA-256 over them.
+        digest: Digest32,
+    }
+    /// Keys were restored from a backup, with the shares of several persons.
+    BackupRestored = "cm.backup-restored", Success, by(service), about() {
+        /// Its name.
+        backup: Digest32,
+        /// Keys that are usable again.
+        keys: u64,
+        /// Keys that were destroyed since the backup and stay so.
+        refused: u64,
+        /// Keys made since the backup.
+        lost: u64,
     }
     /// Settings of the module or its policy changed.
     ModuleSettings = "cm.settings", Success, by(service), about() {

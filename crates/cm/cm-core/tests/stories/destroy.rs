@@ -164,18 +164,34 @@ impl KeyRow {
         assert_eq!(done.unwrap(), 1);
     }
 
-    pub async fn replace(&self, story: &Story) {
+    pub async fn delete(&self, story: &Story) {
         let store = &story.test.store;
         let done: Result<u64, StoreError> = transaction!(store, "attack", |tx| {
             tx.execute(sql("DELETE FROM cm_key WHERE id = $1").bind(&self.id))
                 .await
         });
         assert_eq!(done.unwrap(), 1);
+    }
+
+    pub async fn replace(&self, story: &Story) {
+        self.delete(story).await;
         self.put(story).await;
+    }
+
+    /// The other row's content under this row's name.
+    pub async fn replace_by(self, story: &Story, other: &Self) {
+        self.delete(story).await;
+        let mixed = Self {
+            id: self.id,
+            version: other.version,
+            attributes: other.attributes.clone(),
+            sealed: other.sealed.clone(),
+        };
+        mixed.put(story).await;
     }
 }
 
-async fn exhume(story: &Story, key: &KeyCreated) {
+pub async fn exhume(story: &Story, key: &KeyCreated) {
     let store = &story.test.store;
     let done: Result<u64, StoreError> = transaction!(store, "attack", |tx| {
         tx.execute(sql("DELETE FROM cm_tombstone WHERE id = $1").bind(key.key.as_str()))

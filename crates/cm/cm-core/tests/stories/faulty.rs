@@ -56,7 +56,11 @@ impl Backend for Faulty {
     }
 
     fn ceiling(&self) -> Level {
-        Level::One
+        if self.0.lock().unwrap().device {
+            Level::Two
+        } else {
+            Level::One
+        }
     }
 
     fn self_test(&self) -> Result<(), Fault> {
@@ -72,6 +76,10 @@ impl Backend for Faulty {
             Some((spki, material)) => Ok(NewKey { material, spki }),
             None => SoftBackend.generate(alg),
         }
+    }
+
+    fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
+        SoftBackend.import(alg, pkcs8, spki)
     }
 
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {

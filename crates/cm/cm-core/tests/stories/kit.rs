@@ -17,7 +17,7 @@ use core_types::{
     B64, Clock as _, Digest32, DtbsForm, HashAlg, KeyAlg, Level, PersonId, Random as _,
     SecretBytes, SigAlg, TenantId, UnixTime, sha256,
 };
-use jose::SigningKey;
+use jose::{Jwk, SigningKey};
 use pkcs11_faults::softhsm::{self, SoftHsm};
 use store_kit::sql;
 use store_kit::testing::TestStore;
@@ -58,10 +58,10 @@ impl Story {
         start(&self.test, &self.backend, self.clock.clone(), root).await
     }
 
-    /// The module started again with another table of approved algorithms.
-    pub async fn again_with(&self, policy: Policy) -> Module {
+    /// The module started again, set up otherwise.
+    pub async fn again_with(&self, setup: &Setup) -> Module {
         let clock = self.clock.clone();
-        let started = start_with(&self.test, &self.backend, clock, 7, policy).await;
+        let started = start_with(&self.test, &self.backend, clock, 7, setup).await;
         started.unwrap()
     }
 
@@ -119,8 +119,22 @@ async fn start(
     clock: Arc<ManualClock>,
     root: u8,
 ) -> Result<Module, cm_core::StartError> {
-    let policy = Policy::built_in().unwrap();
-    start_with(test, backend, clock, root, policy).await
+    start_with(test, backend, clock, root, &Setup::default()).await
+}
+
+/// What differs from the usual start.
+pub struct Setup {
+    pub policy: Policy,
+    pub import_cas: Vec<Jwk>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            policy: Policy::built_in().unwrap(),
+            import_cas: Vec::new(),
+        }
+    }
 }
 
 async fn start_with(
@@ -128,16 +142,17 @@ async fn start_with(
     backend: &Arc<dyn Backend>,
     clock: Arc<ManualClock>,
     root: u8,
-    policy: Policy,
+    setup: &Setup,
 ) -> Result<Module, cm_core::StartError> {
     let config = ModuleConfig {
         act_uses: 600,
+        import_cas: setup.import_cas.clone(),
         ..ModuleConfig::new(SAM, "cm-1", 1000)
     };
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();
     Module::start_with(
         config,
-        policy,
+        setup.policy.clone(),
         backend.clone(),
         test.store.clone(),
         &root,
@@ -174,6 +189,7 @@ pub fn generate(alg: KeyAlg, level: Level) -> OrderKind {
         alg,
         level,
         act: Digest32([1; 32]),
+        exportable: false,
     }
 }
 
@@ -194,6 +210,30 @@ pub fn sign(key: &KeyCreated, alg: SigAlg, dtbs: &[Vec<u8>]) -> OrderKind {
         items,
         act: Digest32([2; 32]),
         proof: Digest32([3; 32]),
+    }
+}
+
+/// An order to sign, by another act.
+pub fn by_act(number: u8, kind: OrderKind) -> OrderKind {
+    match kind {
+        OrderKind::Sign {
+            key,
+            version,
+            spki,
+            alg,
+            items,
+            proof,
+            ..
+        } => OrderKind::Sign {
+            act: Digest32([number; 32]),
+            key,
+            version,
+            spki,
+            alg,
+            items,
+            proof,
+        },
+        other => other,
     }
 }
 

@@ -5,8 +5,10 @@
     reason = "a test that can't go on fails, and says what it leaves out"
 )]
 
+mod backup;
 mod destroy;
 mod faulty;
+mod import;
 mod kit;
 
 use std::sync::Arc;
@@ -23,7 +25,9 @@ use jose::SigningKey;
 use sam_keys::Origin;
 use store_kit::{sql, transaction};
 
-use kit::{EPOCH, NOW, P256, SAM, Story, digest, everywhere, generate, refusal, sign};
+use kit::{
+    EPOCH, NOW, P256, SAM, Setup, Story, by_act, digest, everywhere, generate, refusal, sign,
+};
 
 // shows: III-3-2-approved-algorithms, III-A1.1-safe-algorithm, III-A1.4-approved-algorithms, III-A1-cm-logical
 #[tokio::test]
@@ -66,9 +70,11 @@ async fn experimental_algorithms_want_their_switch_and_stay_at_level_one() {
     for alg in [KeyAlg::MlDsa65, KeyAlg::MlDsa87] {
         assert_eq!(story.refused(generate(alg, Level::One)).await, algorithm);
     }
-    story.module = story
-        .again_with(Policy::built_in().unwrap().experiments(true))
-        .await;
+    let setup = Setup {
+        policy: Policy::built_in().unwrap().experiments(true),
+        ..Setup::default()
+    };
+    story.module = story.again_with(&setup).await;
     for alg in [KeyAlg::MlDsa65, KeyAlg::MlDsa87] {
         let key = story.key(alg).await;
         let order = story.order(sign(&key, alg.csr_alg(), &[b"message".to_vec()]));
@@ -101,26 +107,7 @@ async fn one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time() {
         "one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time",
         async |mut story| {
             let key = story.key(KeyAlg::P256).await;
-            let by = |act: u8, n: usize| match sign(&key, P256, &vec![digest(P256, "a"); n]) {
-                OrderKind::Sign {
-                    key,
-                    version,
-                    spki,
-                    alg,
-                    items,
-                    proof,
-                    ..
-                } => OrderKind::Sign {
-                    act: Digest32([act; 32]),
-                    key,
-                    version,
-                    spki,
-                    alg,
-                    items,
-                    proof,
-                },
-                other => other,
-            };
+            let by = |act, n| by_act(act, sign(&key, P256, &vec![digest(P256, "a"); n]));
             let again = Refusal::NotAllowed(Reason::Reauthorization);
             assert_eq!(story.refused(by(1, 601)).await, again);
             story.module.execute(&story.order(by(1, 3))).await.unwrap();

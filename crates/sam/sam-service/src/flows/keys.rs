@@ -199,10 +199,11 @@ impl<C: CryptoModule> Sam<C> {
             alg,
             level,
             act,
+            exportable: false,
         };
         match self.command(epoch, kind).await? {
             Executed::Created(created) => Ok(created),
-            Executed::Signed(_) | Executed::Destroyed(_) => Err(Reason::NotNow.into()),
+            _ => Err(Reason::NotNow.into()),
         }
     }
 

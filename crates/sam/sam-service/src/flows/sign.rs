@@ -240,7 +240,7 @@ impl<C: CryptoModule> Sam<C> {
                     self.lose(&taken, client, "module-refused").await?;
                     return Err(Reason::Lost.into());
                 }
-                Ordered::Done(Executed::Created(_) | Executed::Destroyed(_)) | Ordered::Unknown => {
+                Ordered::Done(_) | Ordered::Unknown => {
                     self.lose(&taken, client, "lost").await?;
                     return Err(Reason::Lost.into());
                 }

@@ -1,0 +1,281 @@
+//! What administrators do beside the running daemon: dealing shares of the root secret, backup, restore, comparison with
+//! the audit log. On an embedded store the daemon is stopped first.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use cm_core::backup::{self, BackupError};
+use cm_core::shares::{self, Share};
+use cm_core::{Ledger, Module, RootSecret};
+use core_types::random::SystemRandom;
+use core_types::{Clock as _, SecretBytes, clock::SystemClock};
+use serde::Deserialize;
+use service_kit::Trouble;
+use service_kit::daemon;
+use store_kit::Store;
+
+/// Administrators' commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Deal the root secret to shares, of which several persons' are needed for a restore; makes the secret if there is
+    /// none yet.
+    Ceremony {
+        /// Directory for the shares, one file each, for handing out; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+        /// How many shares are needed.
+        #[arg(long)]
+        need: u8,
+        /// How many shares there are.
+        #[arg(long)]
+        of: u8,
+    },
+    /// Write a backup of all keys.
+    Backup {
+        /// The file; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Check a backup to its last line.
+    CheckBackup {
+        /// The file.
+        #[arg(long)]
+        from: PathBuf,
+    },
+    /// Restore a backup into an empty store, with the shares of several persons and the audit log up to its end.
+    Restore {
+        /// The backup.
+        #[arg(long)]
+        from: PathBuf,
+        /// A share; given as often as shares are needed.
+        #[arg(long = "share", required = true)]
+        shares: Vec<PathBuf>,
+        /// Export of the module's audit log.
+        #[arg(long)]
+        log: PathBuf,
+        /// Public key of the log, as taken when it began.
+        #[arg(long)]
+        log_key: PathBuf,
+        /// The witness's file: without it nobody knows where the log ends.
+        #[arg(long)]
+        witness: PathBuf,
+    },
+    /// Compare every key's row with the audit log.
+    Scrub,
+}
+
+fn trouble(code: &'static str, what: impl std::fmt::Display, remedy: &'static str) -> Trouble {
+    Trouble::new(code, what.to_string(), remedy)
+}
+
+fn bad_backup(error: &BackupError) -> Trouble {
+    let remedy = match error {
+        BackupError::File(_) => "check the path and the space on the disk",
+        BackupError::Store(_) => "check the store; stop the daemon first if it is an embedded one",
+        BackupError::Tampered => "run natsuin-cm scrub and look for who changed the store",
+        BackupError::Malformed(_) => "take another copy of the backup",
+        BackupError::WrongRoot => "use the shares that were dealt for this module",
+        BackupError::NotEmpty => "restore into a new store",
+        BackupError::OldLog => "export the log up to its last checkpoint, and restore with that",
+    };
+    trouble("backup", error, remedy)
+}
+
+/// The root secret's file: made if it isn't there, by nobody else's leave to read.
+pub(crate) fn ceremony(secret: &Path, out: &Path, need: u8, of: u8) -> Result<String, Trouble> {
+    let numbers = |e| trouble("shares", e, "choose how many of how many");
+    if !secret.exists() {
+        let mut bytes = [0; 32];
+        core_types::Random::fill(&SystemRandom, &mut bytes);
+        write_new(secret, &bytes)?;
+    }
+    let secret = daemon::secret32(secret)?;
+    let dealt = shares::deal(&secret, need, of, &SystemRandom).map_err(numbers)?;
+    fs::create_dir(out).map_err(|e| file(out, &e))?;
+    for share in &dealt {
+        let path = out.join(format!("share-{}.txt", share.number()));
+        write_new(&path, share.text().expose())?;
+    }
+    Ok(format!(
+        "{of} shares in {}, of which {need} are needed; hand each to one person and delete them here",
+        out.display()
+    ))
+}
+
+pub(crate) async fn backup(module: &Module, out: &Path) -> Result<String, Trouble> {
+    let target = new_file(out)?;
+    let mut target = BufWriter::new(target);
+    let made = module.backup(&mut target).await;
+    let report = made.map_err(|e| bad_backup(&e))?;
+    let written = target.into_inner().map_err(|e| file(out, e.error()))?;
+    written.sync_all().map_err(|e| file(out, &e))?;
+    Ok(format!(
+        "{} keys, {} rows in {}; backup {}",
+        report.keys,
+        report.rows,
+        out.display(),
+        report.id
+    ))
+}
+
+pub(crate) fn check(from: &Path, root: &RootSecret) -> Result<String, Trouble> {
+    let mut source = BufReader::new(File::open(from).map_err(|e| file(from, &e))?);
+    let report = backup::check(&mut source, root).map_err(|e| bad_backup(&e))?;
+    Ok(format!(
+        "whole and unaltered: {} keys, {} rows, made {}, backup {}",
+        report.keys, report.rows, report.made, report.id
+    ))
+}
+
+/// What a restore is made of.
+pub(crate) struct Restore<'r> {
+    pub(crate) from: &'r Path,
+    pub(crate) shares: &'r [PathBuf],
+    pub(crate) log: &'r Path,
+    pub(crate) log_key: &'r Path,
+    pub(crate) witness: &'r Path,
+    /// Where the root secret belongs on this machine.
+    pub(crate) root_secret: &'r Path,
+    pub(crate) node: &'r str,
+}
+
+pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Trouble> {
+    let mut given = Vec::new();
+    for path in r.shares {
+        let text = SecretBytes::from(daemon::text(path)?);
+        let text = std::str::from_utf8(text.expose()).unwrap_or_default();
+        let share = Share::parse(text).map_err(|e| {
+            trouble(
+                "shares",
+                format!("{}: {e}", path.display()),
+                "check the share's text",
+            )
+        })?;
+        given.push(share);
+    }
+    let secret = shares::join(&given).map_err(|e| {
+        trouble(
+            "shares",
+            e,
+            "ask for shares of one dealing, as many as needed",
+        )
+    })?;
+    let ledger = ledger(r.log, r.log_key, r.witness)?;
+    let root = RootSecret::new(secret.clone())
+        .ok_or_else(|| trouble("shares", "no root secret", "use shares of a root secret"))?;
+    if r.root_secret.exists() {
+        let there = daemon::secret32(r.root_secret)?;
+        if !there.ct_eq(secret.expose()) {
+            let remedy = "name a root_secret that doesn't exist yet";
+            return Err(trouble(
+                "shares",
+                "another root secret is there already",
+                remedy,
+            ));
+        }
+    }
+    let mut source = BufReader::new(File::open(r.from).map_err(|e| file(r.from, &e))?);
+    let now = SystemClock.now();
+    let done = backup::restore(
+        store,
+        &mut source,
+        &root,
+        &ledger,
+        r.node,
+        now,
+        &SystemRandom,
+    )
+    .await;
+    let report = done.map_err(|e| bad_backup(&e))?;
+    if !r.root_secret.exists() {
+        write_new(r.root_secret, secret.expose())?;
+    }
+    let mut lines = vec![format!(
+        "{} keys are usable again; {} orders stay spent",
+        report.keys, report.orders
+    )];
+    let names = |keys: &[core_types::KeyId]| {
+        let names: Vec<_> = keys.iter().map(core_types::KeyId::as_str).collect();
+        names.join(" ")
+    };
+    if !report.refused_destroyed.is_empty() {
+        let keys = names(&report.refused_destroyed);
+        lines.push(format!("refused, since destroyed after the backup: {keys}"));
+    }
+    if !report.set_forward.is_empty() {
+        let keys = names(&report.set_forward);
+        lines.push(format!("counters set forward to the audit log's: {keys}"));
+    }
+    if !report.lost.is_empty() {
+        lines.push(format!(
+            "made after the backup and lost: {}",
+            report.lost.join(" ")
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The log's facts, if the export is whole up to what the witness has seen.
+fn ledger(log: &Path, key: &Path, witness: &Path) -> Result<Ledger, Trouble> {
+    let remedy = "export the log again, up to the witness's last checkpoint";
+    let key = daemon::text(key)?;
+    let report = audit_verify::verify(log, Some(witness), key.trim())
+        .map_err(|e| trouble("audit", e, remedy))?;
+    if !report.ok || report.witnesses.agreeing == 0 {
+        return Err(trouble("audit", "the audit log doesn't verify", remedy));
+    }
+    let path = log.join("entries.jsonl");
+    let entries = BufReader::new(File::open(&path).map_err(|e| file(&path, &e))?);
+    let mut ledger = Ledger::default();
+    for line in entries.lines() {
+        let line = line.map_err(|e| file(&path, &e))?;
+        let entry: Entry = serde_json::from_str(&line).map_err(|e| trouble("audit", e, remedy))?;
+        ledger
+            .read(&entry.body)
+            .map_err(|e| trouble("audit", e, remedy))?;
+    }
+    Ok(ledger)
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    body: String,
+}
+
+pub(crate) async fn scrub(module: &Module) -> Result<String, Trouble> {
+    let done = module.scrub().await;
+    let done = done.map_err(|e| trouble("store", e, "check the store"))?;
+    let good = done.set_back.is_empty() && done.revived.is_empty() && done.missing.is_empty();
+    if good {
+        return Ok(format!("{} keys agree with the audit log", done.keys));
+    }
+    let what = format!(
+        "of {} keys, set back or altered: {:?}; destroyed and there again: {:?}; gone: {:?}",
+        done.keys, done.set_back, done.revived, done.missing
+    );
+    Err(trouble(
+        "tampered",
+        what,
+        "keep the store as it is, find out who changed it, restore a backup",
+    ))
+}
+
+fn new_file(path: &Path) -> Result<File, Trouble> {
+    let mut options = OpenOptions::new();
+    let opened = options.create_new(true).write(true).mode(0o600).open(path);
+    opened.map_err(|e| file(path, &e))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
+    let mut target = new_file(path)?;
+    let done = target.write_all(bytes).and_then(|()| target.sync_all());
+    done.map_err(|e| file(path, &e))
+}
+
+fn file(path: &Path, error: &std::io::Error) -> Trouble {
+    let remedy = "check the path, who may read it, and that a new file isn't there yet";
+    trouble("file", format!("{}: {error}", path.display()), remedy)
+}

@@ -1,0 +1,561 @@
+//! Backup and restore of the module's keys.
+//!
+//! A backup is a file of lines: a head, the rows as the store has them, each sealed once more, and a tail with the
+//! module's signature over all of it. Rows stay sealed under keys derived from the root secret, so that a backup is of use
+//! only with that secret: on another machine with the shares of several persons ([`crate::shares`]). Keys in a token are in
+//! the token's own backup; here are their names and attributes.
+//!
+//! A restore takes a verified audit log beside the backup, which knows what happened since: destroyed keys stay
+//! destroyed, counters go on from where they were, spent orders stay spent; what was refused is told.
+
+use std::io::{BufRead, Write};
+
+use audit_log::Event;
+use core_types::bytes::{b64u, from_b64u};
+use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
+use jose::Jwk;
+use serde::{Deserialize, Serialize};
+use store_kit::{Store, StoreError, Tx, sql, transaction};
+
+use crate::attributes::KeyAttributes;
+use crate::ledger::Ledger;
+use crate::module::Module;
+use crate::store::{self, Failed, KeyRow};
+use crate::vault::{RootSecret, Vault};
+
+const FORMAT: &str = "natsuin-cm-backup/1";
+/// `typ` of the signature over a backup.
+const TYP_BACKUP: &str = "natsuin-backup+jws";
+const PAGE: i64 = 500;
+/// Longest line that is looked at: a sealed ML-DSA key with its attributes takes a tenth of it.
+const LONGEST: u64 = 256 * 1024;
+/// An order can't be admitted any more this long after its time, whatever the clock of a restored machine says.
+const ORDERS_KEPT: i64 = 86_400;
+
+/// Why a backup isn't made or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// Reading or writing the file.
+    #[error("the file: {0}")]
+    File(#[from] std::io::Error),
+    /// The store.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// A row that doesn't open: it is not copied on.
+    #[error("a row of the store doesn't open; run the comparison with the audit log first")]
+    Tampered,
+    /// Altered, cut off, or not a backup.
+    #[error("the backup is not whole or was altered: {0}")]
+    Malformed(&'static str),
+    /// Made under another root secret.
+    #[error("the root secret (or these shares) is not the one of this backup")]
+    WrongRoot,
+    /// There are keys in the store.
+    #[error("the store isn't empty: a restore never overwrites keys")]
+    NotEmpty,
+    /// The log doesn't belong to the backup.
+    #[error("the audit log doesn't reach as far as the backup")]
+    OldLog,
+}
+
+impl From<Failed> for BackupError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Store(error) => Self::Store(error),
+            Failed::Refused(_) | Failed::Tampered => Self::Tampered,
+        }
+    }
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupReport {
+    /// Name of the backup.
+    pub id: Digest32,
+    /// Made at.
+    pub made: UnixTime,
+    /// SHA-256 over head and rows.
+    pub sha256: Digest32,
+    /// Rows.
+    pub rows: u64,
+    /// Live keys among them.
+    pub keys: u64,
+}
+
+/// What a restore did, and what it refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Keys that are usable again.
+    pub keys: u64,
+    /// Keys that were destroyed after the backup, and stay so.
+    pub refused_destroyed: Vec<KeyId>,
+    /// Keys whose counters were set forward to what the log says.
+    pub set_forward: Vec<KeyId>,
+    /// Keys made after the backup: they can't be brought back.
+    pub lost: Vec<String>,
+    /// Orders that are spent.
+    pub orders: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    format: String,
+    id: Digest32,
+    made: UnixTime,
+    sam: String,
+    root: Jwk,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tail {
+    end: String,
+}
+
+/// A row on its way. Key and secret rows are as in the store, sealed for their place.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "row", rename_all = "kebab-case", deny_unknown_fields)]
+enum Item {
+    Key {
+        id: String,
+        version: i64,
+        attributes: String,
+        sealed: core_types::B64,
+    },
+    Tombstone {
+        id: String,
+        version: i64,
+        pending: i64,
+        sealed: core_types::B64,
+    },
+    PublicKey {
+        spki: String,
+        key: String,
+    },
+    Secret {
+        id: String,
+        sealed: core_types::B64,
+    },
+    Order {
+        id: String,
+        at: i64,
+    },
+}
+
+impl Module {
+    /// Writes a backup of all keys, recorded in the audit log before its last line. Blocks on file writes: not for a
+    /// serving task.
+    ///
+    /// # Errors
+    /// [`BackupError`]; then the file has no valid end and is refused by a restore.
+    pub async fn backup(&self, out: &mut (dyn Write + Send)) -> Result<BackupReport, BackupError> {
+        let (made, id) = (self.clock.now(), self.random.digest32());
+        let head = Head {
+            format: FORMAT.to_owned(),
+            id,
+            made,
+            sam: self.config.sam.clone(),
+            root: self.root().clone(),
+        };
+        let mut writer = Writer {
+            out,
+            vault: &self.vault,
+            random: self.random.as_ref(),
+            id,
+            context: aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256),
+            rows: 0,
+        };
+        writer.line(&serde_json::to_string(&head).map_err(|_| BackupError::Malformed("head"))?)?;
+        let mut keys = 0;
+        let mut after = String::new();
+        loop {
+            let mut tx = self.store.read("cm-backup").await?;
+            let query = "SELECT id, version, attributes, sealed FROM cm_key WHERE id > $1 ORDER BY id LIMIT $2";
+            let rows = tx
+                .fetch_all(sql(query).bind(after.as_str()).bind(PAGE))
+                .await?;
+            let Some(last) = rows.last() else { break };
+            after = last.text("id")?;
+            for row in &rows {
+                let (id, version, attributes) = (
+                    row.text("id")?,
+                    row.int("version")?,
+                    row.text("attributes")?,
+                );
+                let sealed = row.blob("sealed")?;
+                // A row that doesn't open is not carried on as if it were good.
+                let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
+                store::open_key(&self.vault, &key, version, &attributes, &sealed)?;
+                keys += 1;
+                writer.item(&Item::Key {
+                    id,
+                    version,
+                    attributes,
+                    sealed: core_types::B64(sealed),
+                })?;
+            }
+        }
+        self.rest(&mut writer, made).await?;
+        let (rows, digest) = (writer.rows, writer.digest());
+        let report = BackupReport {
+            id,
+            made,
+            sha256: digest,
+            rows,
+            keys,
+        };
+        let event = Event::BackupMade {
+            backup: id,
+            rows,
+            digest,
+        };
+        self.record(event).await.map_err(|_| {
+            BackupError::Store(StoreError::Audit("the backup couldn't be recorded"))
+        })?;
+        let payload = serde_json::to_vec(&report).map_err(|_| BackupError::Malformed("tail"))?;
+        let end = self
+            .root
+            .sign(TYP_BACKUP, &payload)
+            .map_err(|_| BackupError::Malformed("tail"))?;
+        let tail =
+            serde_json::to_string(&Tail { end }).map_err(|_| BackupError::Malformed("tail"))?;
+        writer.out.write_all(tail.as_bytes())?;
+        writer.out.write_all(b"\n")?;
+        writer.out.flush()?;
+        Ok(report)
+    }
+
+    /// Tombstones, public keys, the module's own secrets, and the orders of the last day.
+    async fn rest(&self, writer: &mut Writer<'_>, made: UnixTime) -> Result<(), BackupError> {
+        let mut after = String::new();
+        loop {
+            let mut tx = self.store.read("cm-backup").await?;
+            let query = "SELECT id, version, pending, sealed FROM cm_tombstone WHERE id > $1 ORDER BY id LIMIT $2";
+            let rows = tx
+                .fetch_all(sql(query).bind(after.as_str()).bind(PAGE))
+                .await?;
+            let Some(last) = rows.last() else { break };
+            after = last.text("id")?;
+            for row in &rows {
+                writer.item(&Item::Tombstone {
+                    id: row.text("id")?,
+                    version: row.int("version")?,
+                    pending: row.int("pending")?,
+                    sealed: core_types::B64(row.blob("sealed")?),
+                })?;
+            }
+        }
+        let mut after = String::new();
+        loop {
+            let mut tx = self.store.read("cm-backup").await?;
+            let query =
+                "SELECT spki, key FROM cm_public_key WHERE spki > $1 ORDER BY spki LIMIT $2";
+            let rows = tx
+                .fetch_all(sql(query).bind(after.as_str()).bind(PAGE))
+                .await?;
+            let Some(last) = rows.last() else { break };
+            after = last.text("spki")?;
+            for row in &rows {
+                let (spki, key) = (row.text("spki")?, row.text("key")?);
+                writer.item(&Item::PublicKey { spki, key })?;
+            }
+        }
+        let mut tx = self.store.read("cm-backup").await?;
+        for row in tx
+            .fetch_all(sql("SELECT id, sealed FROM cm_secret ORDER BY id"))
+            .await?
+        {
+            writer.item(&Item::Secret {
+                id: row.text("id")?,
+                sealed: core_types::B64(row.blob("sealed")?),
+            })?;
+        }
+        let mut after = String::new();
+        loop {
+            let mut tx = self.store.read("cm-backup").await?;
+            let query =
+                "SELECT id, at FROM cm_order WHERE at >= $1 AND id > $2 ORDER BY id LIMIT $3";
+            let query = sql(query).bind(made.0 - ORDERS_KEPT).bind(after.as_str());
+            let rows = tx.fetch_all(query.bind(PAGE)).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.text("id")?;
+            for row in &rows {
+                let (id, at) = (row.text("id")?, row.int("at")?);
+                writer.item(&Item::Order { id, at })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Writer<'w> {
+    out: &'w mut (dyn Write + Send),
+    vault: &'w Vault,
+    random: &'w dyn Random,
+    id: Digest32,
+    context: aws_lc_rs::digest::Context,
+    rows: u64,
+}
+
+impl Writer<'_> {
+    fn line(&mut self, text: &str) -> Result<(), BackupError> {
+        for part in [text.as_bytes(), b"\n"] {
+            self.context.update(part);
+            self.out.write_all(part)?;
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Item) -> Result<(), BackupError> {
+        self.rows += 1;
+        let json = serde_json::to_vec(item).map_err(|_| BackupError::Malformed("row"))?;
+        let sealed = self.vault.seal_backup(
+            &SecretBytes::new(json),
+            &place(self.id, self.rows),
+            self.random,
+        );
+        let sealed = sealed.map_err(|_| BackupError::Malformed("row"))?;
+        self.line(&b64u(sealed))
+    }
+
+    fn digest(&self) -> Digest32 {
+        digest(self.context.clone())
+    }
+}
+
+fn digest(context: aws_lc_rs::digest::Context) -> Digest32 {
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    Digest32(out)
+}
+
+fn place(id: Digest32, row: u64) -> Vec<u8> {
+    format!("{FORMAT}\n{id}\n{row}").into_bytes()
+}
+
+/// Checks a backup to its last line: whole, unaltered, and of this root secret. Nothing is written.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn check(from: &mut dyn BufRead, root: &RootSecret) -> Result<BackupReport, BackupError> {
+    let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
+    read(from, &vault, |_| Ok(()))
+}
+
+/// Reads a backup line by line; gives out rows before the signature at its end is seen, so that the caller must check
+/// first what it is going to believe.
+fn read(
+    from: &mut dyn BufRead,
+    vault: &Vault,
+    mut each: impl FnMut(Item) -> Result<(), BackupError>,
+) -> Result<BackupReport, BackupError> {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let first = line(from)?.ok_or(BackupError::Malformed("it is empty"))?;
+    let head: Head = serde_json::from_str(&first).map_err(|_| BackupError::Malformed("head"))?;
+    if head.format != FORMAT {
+        return Err(BackupError::Malformed("another format"));
+    }
+    context.update(first.as_bytes());
+    context.update(b"\n");
+    let mut rows = 0;
+    loop {
+        let text = line(from)?.ok_or(BackupError::Malformed("its end is missing"))?;
+        if text.starts_with('{') {
+            let tail: Tail =
+                serde_json::from_str(&text).map_err(|_| BackupError::Malformed("end"))?;
+            let payload = jose::verify(&tail.end, TYP_BACKUP, &head.root)
+                .map_err(|_| BackupError::Malformed("the signature at its end"))?;
+            let told: BackupReport =
+                serde_json::from_slice(&payload).map_err(|_| BackupError::Malformed("end"))?;
+            let whole = told.id == head.id
+                && told.made == head.made
+                && told.rows == rows
+                && told.sha256 == digest(context);
+            if !whole || line(from)?.is_some() {
+                return Err(BackupError::Malformed("rows are missing, added or altered"));
+            }
+            return Ok(told);
+        }
+        context.update(text.as_bytes());
+        context.update(b"\n");
+        rows += 1;
+        let sealed = from_b64u(&text).map_err(|_| BackupError::Malformed("row"))?;
+        let json = vault.open_backup(&sealed, &place(head.id, rows));
+        let json = json.map_err(|_| {
+            if rows == 1 {
+                BackupError::WrongRoot
+            } else {
+                BackupError::Malformed("a row was altered or moved")
+            }
+        })?;
+        each(serde_json::from_slice(json.expose()).map_err(|_| BackupError::Malformed("row"))?)?;
+    }
+}
+
+fn line(from: &mut dyn BufRead) -> Result<Option<String>, BackupError> {
+    let mut text = String::new();
+    let mut limited = std::io::Read::take(&mut *from, LONGEST);
+    if limited.read_line(&mut text)? == 0 {
+        return Ok(None);
+    }
+    if text.pop() != Some('\n') {
+        return Err(BackupError::Malformed("a line without its end"));
+    }
+    Ok(Some(text))
+}
+
+/// Restores a backup into an empty store that has the module's tables, in one transaction. `root`: from the shares;
+/// `ledger`: from the log up to the end, verified against its witness. The module is started afterwards with the same
+/// root secret.
+///
+/// # Errors
+/// [`BackupError`]; nothing was restored.
+pub async fn restore(
+    store: &Store,
+    from: &mut (dyn BufRead + Send),
+    root: &RootSecret,
+    ledger: &Ledger,
+    node: &str,
+    now: UnixTime,
+    random: &dyn Random,
+) -> Result<RestoreReport, BackupError> {
+    let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
+    let mut items = Vec::new();
+    let told = read(from, &vault, |item| {
+        items.push(item);
+        Ok(())
+    })?;
+    // The backup stands in the log that comes with it; a log that ends before can't say what happened since.
+    if !ledger.has_backup(told.id) {
+        return Err(BackupError::OldLog);
+    }
+    let audit = audit_log::AuditLog::new("cm", node, vault.audit_key());
+    let done: Result<RestoreReport, Ended> = transaction!(store, "cm-restore", |tx| {
+        let count = tx
+            .fetch_one(sql("SELECT count(*) AS n FROM cm_key"))
+            .await?;
+        let secrets = tx
+            .fetch_one(sql("SELECT count(*) AS n FROM cm_secret"))
+            .await?;
+        if count.int("n")? + secrets.int("n")? > 0 {
+            return Err(BackupError::NotEmpty.into());
+        }
+        let mut report = RestoreReport::default();
+        let mut here = std::collections::HashSet::new();
+        for item in &items {
+            put(tx, &vault, ledger, item, &mut report, &mut here, random).await?;
+        }
+        for (order, at) in ledger.orders() {
+            let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+            tx.execute(query.bind(order.to_string()).bind(at.0)).await?;
+        }
+        let spent = tx
+            .fetch_one(sql("SELECT count(*) AS n FROM cm_order"))
+            .await?;
+        report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
+        let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
+        lost.sort_unstable();
+        report.lost = lost.into_iter().map(str::to_owned).collect();
+        let event = Event::BackupRestored {
+            backup: told.id,
+            keys: report.keys,
+            refused: u64::try_from(report.refused_destroyed.len()).unwrap_or(u64::MAX),
+            lost: u64::try_from(report.lost.len()).unwrap_or(u64::MAX),
+        };
+        audit.append(tx, event, now).await?;
+        Ok::<_, Ended>(report)
+    });
+    done.map_err(|ended| ended.0)
+}
+
+/// An end of the transaction, for the conversion from a store's error.
+struct Ended(BackupError);
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self(BackupError::Store(error))
+    }
+}
+
+impl From<BackupError> for Ended {
+    fn from(error: BackupError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Failed> for Ended {
+    fn from(failed: Failed) -> Self {
+        Self(failed.into())
+    }
+}
+
+async fn put(
+    tx: &mut Tx,
+    vault: &Vault,
+    ledger: &Ledger,
+    item: &Item,
+    report: &mut RestoreReport,
+    here: &mut std::collections::HashSet<String>,
+    random: &dyn Random,
+) -> Result<(), Ended> {
+    match item {
+        Item::Key {
+            id,
+            version,
+            attributes,
+            sealed,
+        } => {
+            let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
+            let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
+            let life = ledger.life(&key);
+            if life.destroyed {
+                report.refused_destroyed.push(key);
+                return Ok(());
+            }
+            let next = forward(&row, life);
+            if next.used != row.attributes.used {
+                report.set_forward.push(key);
+            }
+            // Under a new version, so that no older copy of the row fits in its place.
+            let version = row.row_version + 1_000_000;
+            store::insert_key_at(tx, vault, random, &next, &row.material, version).await?;
+            here.insert(id.clone());
+            report.keys += 1;
+        }
+        Item::Tombstone {
+            id,
+            version,
+            pending,
+            sealed,
+        } => {
+            let query =
+                "INSERT INTO cm_tombstone (id, version, pending, sealed) VALUES ($1, $2, $3, $4)";
+            let query = sql(query).bind(id).bind(*version).bind(*pending);
+            tx.execute(query.bind(sealed.0.as_slice())).await?;
+        }
+        Item::PublicKey { spki, key } => {
+            let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2)");
+            tx.execute(query.bind(spki).bind(key)).await?;
+        }
+        Item::Secret { id, sealed } => {
+            let query = sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2)");
+            tx.execute(query.bind(id).bind(sealed.0.as_slice())).await?;
+        }
+        Item::Order { id, at } => {
+            let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+            tx.execute(query.bind(id).bind(*at)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Counters never go back.
+fn forward(row: &KeyRow, life: crate::ledger::Life) -> KeyAttributes {
+    let mut next = row.attributes.clone();
+    next.used.signatures = next.used.signatures.max(life.signatures);
+    next.used.csr |= life.csr;
+    next.used.handed_over |= life.handed_over;
+    next
+}

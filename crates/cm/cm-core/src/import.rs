@@ -1,0 +1,260 @@
+//! Keys made elsewhere coming in, and keys leaving: the only two ways a private key crosses the module's border, both
+//! sealed, both by an act of the owner, neither above the level that the guideline admits.
+
+use audit_log::Event;
+use cm_api::rpc::{ImportKeyAnswer, Reason};
+use cm_api::{Executed, KeyCreated, ModuleError, OrderBody, Refusal};
+use core_types::{
+    B64, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, TenantId, UnixTime, sha256,
+};
+use jose::Jwk;
+use sam_keys::import::{
+    CaImport, ImportKey, ImportedKey, MAX_IMPORT_KEY_LIFE, TYP_IMPORT_KEY, hand_over,
+};
+use store_kit::transaction;
+
+use crate::attributes::{KeyAttributes, KeyUse, Purpose};
+use crate::backend::{Fault, NewKey};
+use crate::execute::on_thread;
+use crate::module::Module;
+use crate::store::{self, Failed};
+use crate::weak;
+
+/// What an order to import says.
+pub(crate) struct Import<'o> {
+    pub(crate) tenant: &'o TenantId,
+    pub(crate) owner: &'o PersonId,
+    pub(crate) level: Level,
+    pub(crate) act: Digest32,
+    pub(crate) case: OriginCase,
+    pub(crate) envelope: &'o str,
+}
+
+/// Strength of the import key (P-256): nothing stronger travels under it (`III-A1.2-wrapping-strength`).
+const WRAPPING_STRENGTH: u32 = 128;
+
+impl Module {
+    /// The key to which imports are sealed, vouched for by the root key.
+    ///
+    /// # Errors
+    /// [`Refusal::NotOperational`] in the states *locked* and *error*.
+    pub fn import_key(&self) -> Result<ImportKeyAnswer, Refusal> {
+        self.operational()?;
+        let now = self.clock.now();
+        let told = ImportKey {
+            sam: self.config.sam.clone(),
+            key: self.import.public().clone(),
+            nbf: now,
+            exp: now.plus(MAX_IMPORT_KEY_LIFE),
+        };
+        let payload = serde_json::to_vec(&told).map_err(|_| Refusal::Malformed)?;
+        let statement = self.root.sign(TYP_IMPORT_KEY, &payload);
+        let statement = statement.map_err(|_| Refusal::NotOperational)?;
+        Ok(ImportKeyAnswer { statement })
+    }
+
+    pub(crate) async fn import(
+        &self,
+        order: &OrderBody,
+        import: Import<'_>,
+    ) -> Result<Executed, ModuleError> {
+        let now = self.clock.now();
+        let key = self.unsealed(&import, now)?;
+        let alg = pki::key_alg(&key.spki.0).ok_or(Refusal::NotAllowed(Reason::Algorithm))?;
+        self.fit_for_import(&import, &key, alg, now)?;
+        // As with generation, the order is spent before the back end is asked.
+        let taken: Result<_, Failed> = transaction!(self.store, "cm-import", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            let (order, what) = (order.order, "import".into());
+            self.audit
+                .append(tx, Event::OrderAdmitted { order, what }, now)
+                .await?;
+            Ok::<_, Failed>(())
+        });
+        taken.map_err(|failed| self.fail(failed))?;
+        let backend = self.backend.clone();
+        let (pkcs8, spki) = (key.pkcs8.clone(), key.spki.0.clone());
+        let made = match on_thread(move || backend.import(alg, &pkcs8, &spki)).await {
+            Ok(made) => made,
+            Err(fault @ Fault::Unfit(_)) => {
+                tracing::warn!(%fault, "a key that was to be imported doesn't fit");
+                return Err(Refusal::NotAllowed(Reason::NotThisKey).into());
+            }
+            Err(fault) => return Err(self.no_key(fault).await),
+        };
+        let attributes = self.imported(&import, alg, &made, now);
+        let statement = self.origin_statement(&attributes)?;
+        let stored: Result<bool, Failed> = transaction!(self.store, "cm-imported", |tx| {
+            if !store::first_of_its_kind(tx, &attributes).await? {
+                return Ok::<_, Failed>(false);
+            }
+            let random = self.random.as_ref();
+            store::insert_key(tx, &self.vault, random, &attributes, &made.material).await?;
+            let event = Event::KeyImported {
+                key: attributes.key.clone(),
+                owner: attributes.owner.clone(),
+                alg,
+                spki: attributes.spki,
+                origin: attributes.case.as_str().into(),
+                act: import.act,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok(true)
+        });
+        if !stored.map_err(|failed| self.fail(failed))? {
+            // Whoever has it: a key is one person's only, and one that was destroyed doesn't come back.
+            if let Some(place) = self.backend.elsewhere(&made.material) {
+                let backend = self.backend.clone();
+                drop(on_thread(move || backend.erase(&place)).await);
+            }
+            return Err(Refusal::NotAllowed(Reason::KnownKey).into());
+        }
+        Ok(Executed::Created(KeyCreated {
+            key: attributes.key,
+            version: attributes.version,
+            spki: B64(made.spki),
+            origin: attributes.origin,
+            statement,
+        }))
+    }
+
+    /// Who may send what, by level (`III-3-15-import-*`), and the key that was sent.
+    fn unsealed(&self, import: &Import<'_>, now: UnixTime) -> Result<ImportedKey, Refusal> {
+        let no = |reason| Err(Refusal::NotAllowed(reason));
+        if import.level == Level::Three {
+            return no(Reason::ImportL3);
+        }
+        if import.level > self.backend.ceiling() {
+            return no(Reason::Level);
+        }
+        if !import.case.imported() {
+            return Err(Refusal::Malformed);
+        }
+        let by_ca = import.case == OriginCase::CaDirect;
+        if import.level == Level::Two && !by_ca {
+            return no(Reason::ImportL2);
+        }
+        let (jwe, promised) = if by_ca {
+            let told = CaImport::verify(import.envelope, &self.config.import_cas);
+            let Ok(told) = told else {
+                return no(Reason::ImportL2);
+            };
+            if now >= told.exp {
+                return Err(Refusal::NotNow);
+            }
+            if told.sam != self.config.sam || told.owner != *import.owner {
+                return no(Reason::ImportL1);
+            }
+            (told.key, Some(told.spki))
+        } else {
+            (import.envelope.to_owned(), None)
+        };
+        let Ok(key) = ImportedKey::open(&jwe, import.act, &self.import) else {
+            return no(Reason::NotThisKey);
+        };
+        let spki = sha256(&[&key.spki.0]);
+        if key.sam != self.config.sam || key.owner != *import.owner || key.act != import.act {
+            return no(Reason::ImportL1);
+        }
+        if promised.is_some_and(|promised| promised != spki) {
+            return no(Reason::NotThisKey);
+        }
+        Ok(key)
+    }
+
+    fn fit_for_import(
+        &self,
+        import: &Import<'_>,
+        key: &ImportedKey,
+        alg: KeyAlg,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let no = |reason| Err(Refusal::NotAllowed(reason));
+        if !self.policy.may_generate(alg, now) || weak::check(alg, &key.spki.0).is_err() {
+            return no(Reason::Algorithm);
+        }
+        if alg.strength() > WRAPPING_STRENGTH {
+            return no(Reason::WrappingStrength);
+        }
+        let spki = sha256(&[&key.spki.0]);
+        let bound = ImportedKey::binding(&self.config.sam, import.owner, import.act, spki);
+        let signed = pki::Signed::Message(&bound);
+        if pki::verify_signature(&key.spki.0, alg.csr_alg(), signed, &key.proof.0).is_err() {
+            return no(Reason::ImportL1);
+        }
+        Ok(())
+    }
+
+    fn imported(
+        &self,
+        import: &Import<'_>,
+        alg: KeyAlg,
+        made: &NewKey,
+        now: UnixTime,
+    ) -> KeyAttributes {
+        KeyAttributes {
+            key: KeyId::random(self.random.as_ref()),
+            version: 1,
+            tenant: import.tenant.clone(),
+            owner: import.owner.clone(),
+            alg,
+            purpose: Purpose::Documents,
+            spki: sha256(&[&made.spki]),
+            level: import.level,
+            exportable: false,
+            origin: self.backend.name().to_owned(),
+            case: import.case,
+            act: import.act,
+            created: now,
+            not_after: self.not_after(now),
+            max_uses: self.config.max_uses,
+            act_uses: self.config.act_uses,
+            act_seconds: self.config.act_seconds,
+            used: KeyUse::default(),
+        }
+    }
+
+    /// Hands a key over: sealed to the receiver, and from then on of no use here but for being destroyed.
+    pub(crate) async fn hand_over(
+        &self,
+        order: &OrderBody,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+        receiver: &Jwk,
+        act: Digest32,
+    ) -> Result<Executed, ModuleError> {
+        let now = self.clock.now();
+        let row: Result<_, Failed> = transaction!(self.store, "cm-hand-over", |tx| {
+            store::take_order(tx, order.order, now).await?;
+            let row = self.key(tx, key, version, spki).await?;
+            let next = row.attributes.after_hand_over()?;
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeyHandedOver {
+                key: key.clone(),
+                owner: row.attributes.owner.clone(),
+                receiver: receiver.thumbprint(),
+                act,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row)
+        });
+        let row = row.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key, row.row_version + 1);
+        self.cache.forget(&row.material);
+        let backend = self.backend.clone();
+        let (alg, material) = (row.attributes.alg, row.material.clone());
+        let pkcs8 = match on_thread(move || backend.export(alg, &material)).await {
+            Ok(pkcs8) => pkcs8,
+            Err(Fault::Unfit(_)) => return Err(Refusal::NotAllowed(Reason::Export).into()),
+            Err(fault) => {
+                self.note(&fault).await;
+                return Err(Refusal::NotOperational.into());
+            }
+        };
+        let sealed = hand_over(&pkcs8, receiver, act, self.random.as_ref());
+        Ok(Executed::HandedOver(
+            sealed.map_err(|_| Refusal::Malformed)?,
+        ))
+    }
+}

@@ -1,0 +1,241 @@
+//! Backup and restore: sealed, whole or nothing, and no way back for what ended since.
+
+use std::sync::Arc;
+
+use cm_api::{KeyCreated, ModuleError, Refusal};
+use cm_core::backup::{self, BackupError, BackupReport, RestoreReport};
+use cm_core::shares::{deal, join};
+use cm_core::{Ledger, MIGRATIONS, RootSecret};
+use cm_soft::SoftBackend;
+use core_types::random::SystemRandom;
+use core_types::{KeyAlg, SecretBytes};
+use store_kit::sql;
+use store_kit::testing::TestStore;
+
+use crate::destroy::{KeyRow, destroy};
+use crate::kit::{NOW, P256, Story, digest, refusal, sign};
+
+fn root(byte: u8) -> RootSecret {
+    RootSecret::new(SecretBytes::new(vec![byte; 32])).unwrap()
+}
+
+async fn backup_of(story: &Story) -> (Vec<u8>, BackupReport) {
+    let mut out = Vec::new();
+    let report = story.module.backup(&mut out).await.unwrap();
+    (out, report)
+}
+
+/// What the whole log says now.
+async fn ledger(story: &Story) -> Ledger {
+    let mut tx = story.test.store.read("look").await.unwrap();
+    let mut ledger = Ledger::default();
+    for row in tx
+        .fetch_all(sql("SELECT body FROM audit_entry"))
+        .await
+        .unwrap()
+    {
+        ledger.read(&row.text("body").unwrap()).unwrap();
+    }
+    ledger
+}
+
+async fn restore(
+    to: &TestStore,
+    from: &[u8],
+    secret: &RootSecret,
+    ledger: &Ledger,
+) -> Result<RestoreReport, BackupError> {
+    let mut from = from;
+    backup::restore(
+        &to.store,
+        &mut from,
+        secret,
+        ledger,
+        "cm-2",
+        NOW,
+        &SystemRandom,
+    )
+    .await
+}
+
+fn use_of(key: &KeyCreated) -> cm_api::OrderKind {
+    sign(key, P256, &[digest(P256, "a")])
+}
+
+// shows: III-3-10-backup, III-A1.6-backup-keys, III-A1.4.1-protect-change-loss, I-7.1.7.2-restore-state
+#[tokio::test]
+async fn a_restore_brings_back_what_lives_and_nothing_that_ended() {
+    for (test, to) in store_kit::testing::both(MIGRATIONS)
+        .await
+        .into_iter()
+        .zip(store_kit::testing::both(MIGRATIONS).await)
+    {
+        let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let (lives, ends) = (
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::Ed25519).await,
+        );
+        let before = story.key(KeyAlg::P256).await;
+        story
+            .module
+            .execute(&story.order(destroy(&before)))
+            .await
+            .unwrap();
+        let (file, made) = backup_of(&story).await;
+        assert_eq!(made.keys, 2);
+
+        // Life goes on after the backup.
+        let spent = story.order(use_of(&lives));
+        story.module.execute(&spent).await.unwrap();
+        story
+            .module
+            .execute(&story.order(destroy(&ends)))
+            .await
+            .unwrap();
+        let late = story.key(KeyAlg::P256).await;
+        let ledger = ledger(&story).await;
+
+        // The officers' shares bring the root secret to a new machine.
+        let dealt = deal(&SecretBytes::new(vec![7; 32]), 2, 3, &SystemRandom).unwrap();
+        let secret = RootSecret::new(join(&dealt[1..]).unwrap()).unwrap();
+        let report = restore(&to, &file, &secret, &ledger).await.unwrap();
+        assert_eq!(report.keys, 1);
+        assert_eq!(report.refused_destroyed, [ends.key.clone()]);
+        assert_eq!(report.set_forward, [lives.key.clone()]);
+        assert_eq!(report.lost, [late.key.as_str()]);
+        assert!(matches!(
+            restore(&to, &file, &secret, &ledger).await,
+            Err(BackupError::NotEmpty)
+        ));
+
+        let root = story.module.root().kid();
+        story.test = to;
+        story.module = story.again(7).await.unwrap();
+        assert_eq!(story.module.root().kid(), root, "the same module");
+        assert_eq!(
+            refusal(story.module.execute(&spent).await),
+            Refusal::Duplicate
+        );
+        for key in [&ends, &before, &late] {
+            let alg = pki::key_alg(&key.spki.0).unwrap().csr_alg();
+            let kind = sign(key, alg, &[digest(alg, "a")]);
+            assert_eq!(story.refused(kind).await, Refusal::NoSuchKey);
+        }
+        // Of 1000 uses one is spent since the backup, by the log.
+        let many = vec![digest(P256, "a"); 500];
+        for act in 1..=2 {
+            let kind = crate::kit::by_act(act, sign(&lives, P256, &many));
+            let done = story.module.execute(&story.order(kind)).await;
+            assert_eq!(done.is_ok(), act == 1, "{done:?}");
+        }
+        let told = story.module.execute(&story.order(destroy(&before))).await;
+        assert!(told.is_ok(), "its certificate is there still");
+        assert_eq!(story.audited("cm.backup-restored").await, 1);
+    }
+}
+
+// shows: III-3-10-backup, I-7.1.7.1-backup-integrity, I-7.1.7.1-backup-confidentiality, T-KEY-DISCLOSE
+#[tokio::test]
+async fn a_backup_is_sealed_and_altered_or_foreign_ones_are_refused() {
+    let store = store_kit::testing::sqlite(MIGRATIONS).await;
+    let story = Story::begin(store, Arc::new(SoftBackend)).await;
+    let key = story.key(KeyAlg::P256).await;
+    let other = story.key(KeyAlg::P256).await;
+    let (file, _) = backup_of(&story).await;
+    let text = String::from_utf8(file.clone()).unwrap();
+    assert!(!text.contains("hanako") && !text.contains(key.key.as_str()));
+    let check = |bytes: &[u8], byte| {
+        let mut from = bytes;
+        backup::check(&mut from, &root(byte))
+    };
+    assert_eq!(check(&file, 7).unwrap().keys, 2);
+    assert!(matches!(check(&file, 8), Err(BackupError::WrongRoot)));
+    let lines: Vec<&str> = text.lines().collect();
+    let join = |lines: &[&str]| format!("{}\n", lines.join("\n"));
+    let (end, rows) = lines.split_last().unwrap();
+    let mut swapped = rows.to_vec();
+    swapped.swap(1, 2);
+    swapped.push(end);
+    let without = [&rows[..1], &rows[2..], &[*end]].concat();
+    let cut = &lines[..lines.len() - 1];
+    let twice = [rows, &[rows[1], end]].concat();
+    let longer = [lines.as_slice(), &[rows[1]]].concat();
+    for (what, bad) in [
+        ("rows exchanged", join(&swapped)),
+        ("a row left out", join(&without)),
+        ("cut off", join(cut)),
+        ("a row twice", join(&twice)),
+        ("more after the end", join(&longer)),
+        ("without its last line's end", text.trim_end().to_owned()),
+        ("empty", String::new()),
+    ] {
+        assert!(check(bad.as_bytes(), 7).is_err(), "{what}");
+    }
+    for at in [20, text.len() / 2, text.len() - 20] {
+        let mut bytes = file.clone();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        assert!(check(&bytes, 7).is_err(), "byte {at}");
+    }
+    // A log that ends before the backup can't say what happened since.
+    let to = store_kit::testing::sqlite(MIGRATIONS).await;
+    let early = Ledger::default();
+    let refused = restore(&to, &file, &root(7), &early).await;
+    assert!(matches!(refused, Err(BackupError::OldLog)));
+    // What doesn't open isn't carried on.
+    let row = KeyRow::of(&story, &other).await;
+    KeyRow::of(&story, &key)
+        .await
+        .replace_by(&story, &row)
+        .await;
+    let failed = story.module.backup(&mut Vec::new()).await;
+    assert!(matches!(failed, Err(BackupError::Tampered)));
+}
+
+// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity, III-A1.6-backup-keys
+#[tokio::test]
+async fn the_comparison_with_the_log_finds_what_was_set_back_while_nobody_looked() {
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let [back, ended, gone, good] = [
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::P256).await,
+        ];
+        assert_eq!(story.module.scrub().await.unwrap().keys, 4);
+        let (old_back, old_ended) = (
+            KeyRow::of(&story, &back).await,
+            KeyRow::of(&story, &ended).await,
+        );
+        for key in [&back, &good] {
+            story
+                .module
+                .execute(&story.order(use_of(key)))
+                .await
+                .unwrap();
+        }
+        story
+            .module
+            .execute(&story.order(destroy(&ended)))
+            .await
+            .unwrap();
+        old_back.replace(&story).await;
+        old_ended.put(&story).await;
+        crate::destroy::exhume(&story, &ended).await;
+        KeyRow::of(&story, &gone).await.delete(&story).await;
+        // A process that has seen nothing.
+        story.module = story.again(7).await.unwrap();
+        let found = story.module.scrub().await.unwrap();
+        assert_eq!(found.set_back, [back.key.clone()]);
+        assert_eq!(found.revived, [ended.key.clone()]);
+        assert_eq!(found.missing, [gone.key.as_str()]);
+        for key in [&back, &ended, &gone] {
+            assert_eq!(story.refused(use_of(key)).await, Refusal::NoSuchKey);
+        }
+        for what in ["cm-row-set-back", "cm-row-revived", "cm-row-missing"] {
+            assert_eq!(story.audited(what).await, 1, "{what}");
+        }
+        let done: Result<_, ModuleError> = story.module.execute(&story.order(use_of(&good))).await;
+        done.unwrap();
+    }
+}
