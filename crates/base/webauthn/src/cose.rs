@@ -5,9 +5,13 @@ use aws_lc_rs::signature::{
     UnparsedPublicKey,
 };
 use core_types::{B64, Digest32};
+use pki::{asn1, oid};
 use serde::{Deserialize, Serialize};
 
 use crate::cbor::Cbor;
+
+/// prime256v1.
+const P256: &str = "1.2.840.10045.3.1.7";
 
 /// An authenticator's public key; its algorithm is fixed by its form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,23 @@ impl CoseKey {
             }
             _ => None,
         }
+    }
+
+    /// DER of the SubjectPublicKeyInfo, as certificates have it; none for Ed25519, which no attesting one has.
+    pub fn spki(&self) -> Option<Vec<u8>> {
+        let oid = |dotted| asn1::try_oid(dotted).ok();
+        let (algorithm, key) = match self {
+            Self::Es256 { x, y } => (
+                asn1::sequence(&[&oid(oid::EC_PUBLIC_KEY)?, &oid(P256)?]),
+                [&[4][..], &x.0, &y.0].concat(),
+            ),
+            Self::Rs256 { n, e } => (
+                asn1::sequence(&[&oid(oid::RSA)?, &asn1::tlv(asn1::NULL, &[])]),
+                asn1::sequence(&[&asn1::uint(&n.0), &asn1::uint(&e.0)]),
+            ),
+            Self::Eddsa { .. } => return None,
+        };
+        Some(asn1::sequence(&[&algorithm, &asn1::bits(&key)]))
     }
 
     /// COSE algorithm number.

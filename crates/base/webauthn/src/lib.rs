@@ -5,13 +5,16 @@
 //! Stricter than the specification everywhere: user verification always, exact origin, no frames. Never knows what a
 //! passkey is good for.
 
+mod attestation;
 pub mod cbor;
 pub mod cose;
 mod strict_json;
+mod tpm;
 mod verify;
 
+pub use attestation::{Format, Statement};
 pub use cose::CoseKey;
 pub use verify::{
     Asserted, Assertion, Attestation, Passkey, PasskeyError, Registration, RelyingParty,
-    verify_assertion, verify_registration,
+    verify_assertion, verify_attested, verify_registration,
 };

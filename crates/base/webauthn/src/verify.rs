@@ -4,6 +4,7 @@ use core_types::{B64, Digest32, sha256};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
+use crate::attestation::{self, About, Format, Statement};
 use crate::cbor::Cbor;
 use crate::cose::CoseKey;
 use crate::strict_json::Json;
@@ -45,8 +46,10 @@ pub enum Attestation {
     None,
     /// `packed`, signed by the credential's own key.
     Own,
-    /// `packed` with certificates; kept as evidence, their path isn't judged.
+    /// With certificates that signed it; kept as evidence, their path isn't judged.
     Certified,
+    /// As [`Self::Certified`], and the relying party's policy vouches for the model. Set by the relying party.
+    Vouched,
 }
 
 /// A registration as it arrives.
@@ -120,9 +123,12 @@ pub enum PasskeyError {
     /// Public key of an algorithm that isn't registered.
     #[error("public key not acceptable")]
     Key,
-    /// Attestation malformed, of another format or wrong.
+    /// Attestation malformed, of an unknown format or wrong.
     #[error("attestation not acceptable")]
     Attestation,
+    /// Attestation of a format that isn't verified here; the word for the audit log names it.
+    #[error("attestation of a format that isn't verified ({0})")]
+    Format(&'static str),
     /// Signature wrong.
     #[error("signature wrong")]
     Signature,
@@ -144,6 +150,7 @@ impl PasskeyError {
             Self::Credential => "passkey-credential",
             Self::Key => "passkey-key",
             Self::Attestation => "passkey-attestation",
+            Self::Format(word) => word,
             Self::Signature => "passkey-signature",
         }
     }
@@ -190,6 +197,18 @@ pub fn verify_registration(
     challenge: Digest32,
     registration: Registration<'_>,
 ) -> Result<Passkey, PasskeyError> {
+    verify_attested(rp, challenge, registration).map(|(passkey, _)| passkey)
+}
+
+/// As [`verify_registration`], with the attestation statement for whoever judges models of authenticators.
+///
+/// # Errors
+/// [`PasskeyError`].
+pub fn verify_attested(
+    rp: &RelyingParty,
+    challenge: Digest32,
+    registration: Registration<'_>,
+) -> Result<(Passkey, Statement), PasskeyError> {
     check_client_data(rp, "webauthn.create", challenge, registration.client_data)?;
     let object =
         Cbor::read_whole(registration.attestation).map_err(|_| PasskeyError::Attestation)?;
@@ -205,12 +224,24 @@ pub fn verify_registration(
     }
     let key = CoseKey::from_cbor(&credential.key).ok_or(PasskeyError::Key)?;
     let signed = signed_bytes(auth_data, registration.client_data);
-    let attestation = check_attestation(&object, &key, &signed)?;
+    let about = About {
+        rp_id_hash: auth_data.get(..32).unwrap_or_default(),
+        aaguid: &credential.aaguid,
+        id: &credential.id,
+        key: &key,
+        signed: &signed,
+    };
+    let statement = attestation::check(&object, &about)?;
+    let attestation = match statement.format {
+        Format::None => Attestation::None,
+        _ if statement.chain.is_empty() => Attestation::Own,
+        _ => Attestation::Certified,
+    };
     let word = |t: &String| (1..=32).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
     if registration.transports.len() > 8 || !registration.transports.iter().all(word) {
         return Err(PasskeyError::ClientData);
     }
-    Ok(Passkey {
+    let passkey = Passkey {
         id: B64(credential.id),
         key,
         aaguid: B64(credential.aaguid),
@@ -218,7 +249,8 @@ pub fn verify_registration(
         backup_eligible: data.backup_eligible,
         transports: registration.transports.to_vec(),
         attestation,
-    })
+    };
+    Ok((passkey, statement))
 }
 
 fn signed_bytes(auth_data: &[u8], client_data: &[u8]) -> Vec<u8> {
@@ -310,35 +342,5 @@ impl AuthData {
             backup_eligible,
             credential,
         })
-    }
-}
-
-fn check_attestation(
-    object: &Cbor,
-    key: &CoseKey,
-    signed: &[u8],
-) -> Result<Attestation, PasskeyError> {
-    const BAD: PasskeyError = PasskeyError::Attestation;
-    let statement = object.get("attStmt").ok_or(BAD)?;
-    let members = statement.map().ok_or(BAD)?.len();
-    match object.get("fmt").ok_or(BAD)? {
-        Cbor::Text(fmt) if fmt == "none" && members == 0 => Ok(Attestation::None),
-        Cbor::Text(fmt) if fmt == "packed" => {
-            let sig = statement.get("sig").and_then(Cbor::bytes).ok_or(BAD)?;
-            let Some(Cbor::Int(alg)) = statement.get("alg") else {
-                return Err(BAD);
-            };
-            match statement.get("x5c") {
-                Some(Cbor::List(chain)) if members == 3 => {
-                    let all = !chain.is_empty() && chain.iter().all(|c| c.bytes().is_some());
-                    all.then_some(Attestation::Certified).ok_or(BAD)
-                }
-                None if members == 2 && *alg == key.cose_alg() && key.verifies(signed, sig) => {
-                    Ok(Attestation::Own)
-                }
-                _ => Err(BAD),
-            }
-        }
-        _ => Err(BAD),
     }
 }

@@ -1,6 +1,8 @@
 //! The signature activation module as a daemon: one listener for the SSA, one for the SIC gateways, its own store and
 //! log; the only caller of the CM.
 
+mod attestation;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,11 +10,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attestation::AttestationConfig;
 use audit_log::{LogKey, Sequencer};
 use clap::Parser;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{ClientId, TenantId};
+use core_types::{ClientId, Clock as _, TenantId, UnixTime};
 use jose::Jwk;
 use sam_core::Policy;
 use sam_core::passkey::RelyingParty;
@@ -51,6 +54,8 @@ struct Config {
     issuers: PathBuf,
     store: String,
     policy: Policy,
+    #[serde(default)]
+    attestation: AttestationConfig,
     #[serde(default)]
     clients: BTreeMap<ClientId, String>,
     tls: TlsFiles,
@@ -115,7 +120,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     );
     let every = Duration::from_secs(config.audit.every_seconds.max(1));
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
-    let settings = settings(config)?;
+    let settings = settings(config, clock.now())?;
     let started = Sam::start(
         settings,
         module,
@@ -171,7 +176,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     ended
 }
 
-fn settings(config: Config) -> Result<SamConfig, Trouble> {
+fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
     let host = config.sic_origin.split("://").nth(1).unwrap_or_default();
     let rp_id = host.split(':').next().unwrap_or_default().to_owned();
     let issuers = pki::Certificate::parse_pem(&daemon::text(&config.issuers)?).map_err(|e| {
@@ -197,6 +202,7 @@ fn settings(config: Config) -> Result<SamConfig, Trouble> {
         registration_authorities: json(&config.registration_authorities)?,
         issuers: issuers.iter().map(|c| c.der().to_vec()).collect(),
         policy: config.policy,
+        attesters: config.attestation.load(now)?,
         clients: clients.collect(),
         services: config.services,
         gateways: config.gateways,

@@ -6,9 +6,9 @@ use sap::act::{ActKey, MAX_LIFE, Person, Since, Version1};
 use sap::manage::{FactorAct, FactorChange, KeyAct, LeaveAct};
 use serde::{Deserialize, Serialize};
 
+use crate::Reason;
 use crate::act::Issuer;
-use crate::enrol::{Factor, FactorBody, MAX_FAILS, PinTotp};
-use crate::{Policy, Reason};
+use crate::enrol::{Factor, FactorBody, MAX_FAILS, PinTotp, Rules};
 
 /// Most factors of one registration.
 pub const MAX_FACTORS: usize = 16;
@@ -78,7 +78,7 @@ impl Change {
     /// too weak or is itself what is unlocked, [`Reason::NotFound`] when the factor it is about isn't there any more.
     pub fn check_prover(
         &self,
-        policy: &Policy,
+        rules: Rules<'_>,
         registration: &VoucherId,
         proving: &Factor,
         all: &[Factor],
@@ -96,7 +96,7 @@ impl Change {
         if matches!(change, FactorChange::Unlock { .. }) && proving.id == *id {
             return Err(Reason::NotAllowed("weaker-factor"));
         }
-        at_least(policy, proving, touched)
+        at_least(rules, proving, touched)
     }
 }
 
@@ -196,8 +196,8 @@ pub fn registration_digest<'a>(
 ///
 /// # Errors
 /// [`Reason::NotAllowed`].
-pub fn at_least(policy: &Policy, proving: &Factor, touched: &Factor) -> Result<(), Reason> {
-    if policy.strength(proving.kind()) >= policy.strength(touched.kind()) {
+pub fn at_least(rules: Rules<'_>, proving: &Factor, touched: &Factor) -> Result<(), Reason> {
+    if rules.strength(proving) >= rules.strength(touched) {
         Ok(())
     } else {
         Err(Reason::NotAllowed("weaker-factor"))
@@ -210,12 +210,12 @@ pub fn at_least(policy: &Policy, proving: &Factor, touched: &Factor) -> Result<(
 /// [`Reason::NotAllowed`] when the proving one is weaker, when there are too many, or a
 /// second one with PIN.
 pub fn check_add(
-    policy: &Policy,
+    rules: Rules<'_>,
     proving: &Factor,
     new: &Factor,
     all: &[Factor],
 ) -> Result<(), Reason> {
-    at_least(policy, proving, new)?;
+    at_least(rules, proving, new)?;
     let second_pin = matches!(new.body, FactorBody::PinTotp(_))
         && all.iter().any(|f| matches!(f.body, FactorBody::PinTotp(_)));
     if all.len() >= MAX_FACTORS || second_pin {
@@ -230,7 +230,7 @@ pub fn check_add(
 /// # Errors
 /// [`Reason::NotAllowed`] for the last one that counts, [`Reason::NotFound`] when it isn't there.
 pub fn check_remove(
-    policy: &Policy,
+    rules: Rules<'_>,
     gone: &FactorId,
     highest: Level,
     all: &[Factor],
@@ -238,7 +238,7 @@ pub fn check_remove(
     find(all, gone)?;
     let left = all
         .iter()
-        .any(|f| f.id != *gone && policy.admits(highest, f.kind()));
+        .any(|f| f.id != *gone && rules.admits(highest, f));
     if left {
         Ok(())
     } else {

@@ -10,7 +10,8 @@ use sap::proof::Method;
 use sap::{TYP_CERTIFY, TYP_INVITE};
 use serde::{Deserialize, Serialize};
 
-use crate::level::FactorKind;
+use crate::attest::Attesters;
+use crate::level::{FactorKind, Policy};
 use crate::passkey::Passkey;
 use crate::{Reason, csr};
 
@@ -313,10 +314,10 @@ impl Factor {
         }
     }
 
-    /// What of it matters for levels.
-    pub fn kind(&self) -> FactorKind {
+    /// What of it matters for levels, by what is known of its model today.
+    pub fn kind(&self, attesters: &Attesters) -> FactorKind {
         match &self.body {
-            FactorBody::Passkey(passkey) => crate::passkey::kind(passkey),
+            FactorBody::Passkey(passkey) => attesters.kind(passkey),
             FactorBody::PinTotp(_) => FactorKind::PinTotp,
         }
     }
@@ -335,6 +336,35 @@ impl Factor {
                 FactorBody::PinTotp(_) => None,
             },
         }
+    }
+}
+
+/// What decides how much a factor counts: the operator's policy and what is known of authenticators.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// Policy of levels.
+    pub policy: &'a Policy,
+    /// Authenticators that are vouched for.
+    pub attesters: &'a Attesters,
+}
+
+impl Rules<'_> {
+    /// The highest level at which this factor counts.
+    pub fn strength(&self, factor: &Factor) -> Level {
+        self.policy.strength(factor.kind(self.attesters))
+    }
+
+    /// Whether a proof with this factor counts at `level`.
+    pub fn admits(&self, level: Level, factor: &Factor) -> bool {
+        level <= self.strength(factor)
+    }
+
+    /// As [`Self::admits`].
+    ///
+    /// # Errors
+    /// [`Reason::Level`] naming the requirement that the factor doesn't meet.
+    pub fn check(&self, level: Level, factor: &Factor) -> Result<(), Reason> {
+        self.policy.check(level, factor.kind(self.attesters))
     }
 }
 

@@ -310,6 +310,8 @@ mod tests {
             ..Policy::default()
         };
         let row = |p: &Policy, f| [Level::One, Level::Two, Level::Three].map(|l| p.admits(l, f));
+        let compromised = FactorKind::PasskeyCompromised;
+        assert_eq!(row(&off, compromised), [true, false, false]);
         assert_eq!(row(&off, FactorKind::PasskeySynced), [true, true, false]);
         assert_eq!(row(&off, FactorKind::PasskeyBound), [true, true, false]);
         assert_eq!(row(&off, FactorKind::PasskeyAttested), [true, true, true]);

@@ -5,6 +5,7 @@
 //! a clock, a private key of a signer, the SSA or the SIC host.
 
 pub mod act;
+pub mod attest;
 pub mod certificate;
 pub mod change;
 pub mod csr;

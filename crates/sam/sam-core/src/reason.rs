@@ -3,6 +3,7 @@
 use sam_api::Refusal;
 use sap::messages::{SapRefusal, SapRefusalCode};
 
+use crate::attest::NotVouched;
 use crate::passkey::PasskeyError;
 
 /// A refusal with its exact cause. The cause goes into the audit log only.
@@ -59,6 +60,9 @@ pub enum Reason {
     /// The passkey's answer is wrong.
     #[error("passkey: {0}")]
     Passkey(#[from] PasskeyError),
+    /// The authenticator isn't vouched for where the level asks for it, or is compromised.
+    #[error("authenticator: {0}")]
+    NotVouched(#[from] NotVouched),
     /// The new PIN is too short, too long or too common.
     #[error("the new PIN is too weak")]
     WeakPin,
@@ -118,6 +122,7 @@ impl Reason {
             | Self::ForeignFactor
             | Self::SealedWrong
             | Self::Passkey(_)
+            | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
             | Self::Mismatch
@@ -161,6 +166,7 @@ impl Reason {
             | Self::SecretWrong { .. }
             | Self::SealedWrong
             | Self::Passkey(_)
+            | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
             | Self::Mismatch => Refusal::Mismatch,
@@ -186,6 +192,7 @@ impl Reason {
             Self::SecretWrong { .. } => "secret-wrong",
             Self::SealedWrong => "sealed-wrong",
             Self::Passkey(error) => error.code(),
+            Self::NotVouched(cause) => cause.code(),
             Self::WeakPin => "weak-pin",
             Self::CredentialKnown => "credential-known",
             Self::KeyNotActive => "key-not-active",

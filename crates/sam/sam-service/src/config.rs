@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use core_types::{ClientId, TenantId};
 use jose::Jwk;
 use sam_core::Policy;
+use sam_core::attest::Attesters;
 use sam_core::passkey::RelyingParty;
 
 /// Settings of a SAM.
@@ -26,6 +27,8 @@ pub struct SamConfig {
     pub issuers: Vec<Vec<u8>>,
     /// Policy of levels.
     pub policy: Policy,
+    /// Authenticators that are vouched for.
+    pub attesters: Attesters,
     /// Clients the SAM knows itself, by id.
     pub clients: BTreeMap<ClientId, KnownClient>,
     /// Names in the certificates of the SSA services that may call `/sam/v1/*`.

@@ -9,6 +9,7 @@ use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
+use sam_core::enrol::Rules;
 use sam_core::state::Now;
 use sam_core::{ActState, Contradiction, Reason, Service};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
@@ -175,6 +176,14 @@ impl<C: CryptoModule> Sam<C> {
             epoch,
             policy: self.config.policy.version,
         })
+    }
+
+    /// What decides how much a factor counts.
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        Rules {
+            policy: &self.config.policy,
+            attesters: &self.config.attesters,
+        }
     }
 
     pub(crate) fn issuer(&self, epoch: Digest32) -> Issuer<'_> {

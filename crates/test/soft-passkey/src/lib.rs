@@ -4,6 +4,11 @@
 //! Whatever a hostile browser or authenticator could send is settable, so that each check of the verifier can be
 //! shown to bite.
 
+mod attester;
+
+use std::sync::Arc;
+
+pub use attester::Attester;
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::encoding::EcPublicKeyUncompressedBin;
 use aws_lc_rs::rand::SystemRandom;
@@ -23,6 +28,10 @@ pub struct SoftPasskey {
     pub id: Vec<u8>,
     /// What it says of itself and of its browser.
     pub behaviour: Behaviour,
+    /// Whoever attests it at registration; nobody by default.
+    pub attester: Option<Arc<Attester>>,
+    /// Name of the attestation's format, instead of the right one.
+    pub format: Option<String>,
     pair: EcdsaKeyPair,
 }
 
@@ -88,11 +97,32 @@ impl SoftPasskey {
         Ok(Self {
             id,
             behaviour,
+            attester: None,
+            format: None,
             pair,
         })
     }
 
-    /// Registers for the act with this digest; attestation `none`.
+    /// Makes a credential that stays in its authenticator, of a model that `attester` vouches for.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn attested(
+        behaviour: Behaviour,
+        attester: Arc<Attester>,
+        random: &dyn Random,
+    ) -> Result<Self, Broken> {
+        let bound = Behaviour {
+            backup_eligible: false,
+            backed_up: false,
+            ..behaviour
+        };
+        let mut made = Self::new(bound, random)?;
+        made.attester = Some(attester);
+        Ok(made)
+    }
+
+    /// Registers for the act with this digest; attestation `packed` by the attester, or `none` without one.
     ///
     /// # Errors
     /// [`Broken`].
@@ -101,9 +131,24 @@ impl SoftPasskey {
         let auth_data = self.auth_data(Some(self.cose_key()?));
         let mut object = vec![0xa3];
         text(&mut object, "fmt");
-        text(&mut object, "none");
+        let format = self.attester.as_ref().map_or("none", |_| "packed");
+        text(&mut object, self.format.as_deref().unwrap_or(format));
         text(&mut object, "attStmt");
-        object.push(0xa0);
+        match &self.attester {
+            None => object.push(0xa0),
+            Some(attester) => {
+                let mut signed = auth_data.clone();
+                signed.extend_from_slice(&sha256(&[&client_data]).0);
+                object.push(0xa3);
+                text(&mut object, "alg");
+                object.push(0x26);
+                text(&mut object, "sig");
+                bytes(&mut object, &attester.sign(&signed)?);
+                text(&mut object, "x5c");
+                object.push(0x81);
+                bytes(&mut object, &attester.leaf);
+            }
+        }
         text(&mut object, "authData");
         bytes(&mut object, &auth_data);
         self.count();
@@ -173,7 +218,7 @@ impl SoftPasskey {
         out.push(flags);
         out.extend_from_slice(&b.counter.to_be_bytes());
         if let Some(key) = credential {
-            out.extend_from_slice(&[0; 16]);
+            out.extend_from_slice(&self.attester.as_ref().map_or([0; 16], |a| a.aaguid));
             out.extend_from_slice(&[0, 16]);
             out.extend_from_slice(&self.id);
             out.extend_from_slice(&key);

@@ -12,6 +12,7 @@ use csc_client::ClientCredentials;
 use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
 use sam_core::Policy;
+use sam_core::attest::Attesters;
 use sam_core::passkey::RelyingParty;
 use sam_service::SamConfig;
 use service_kit::http::HttpOptions;
@@ -227,6 +228,7 @@ impl Stack {
                 },
                 ..Policy::default()
             },
+            attesters: Attesters::default(),
             clients: super::seed::known_clients(),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],

@@ -235,6 +235,8 @@ pub enum Element {
 /// A kind of factor, as far as levels are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FactorKind {
+    /// A passkey of a model with a known compromise: whoever has it may not need to be its owner.
+    PasskeyCompromised,
     /// A passkey that may be copied to other devices (BE flag).
     PasskeySynced,
     /// A passkey that stays in its authenticator, whose model nobody vouches for.
@@ -261,7 +263,14 @@ pub struct Worth {
 }
 
 /// Which combination counts as what.
-pub const WORTH: [Worth; 4] = [
+pub const WORTH: [Worth; 5] = [
+    Worth {
+        kind: FactorKind::PasskeyCompromised,
+        elements: &[Element::Possession],
+        pattern: 4,
+        phishable: false,
+        vouched: false,
+    },
     Worth {
         kind: FactorKind::PasskeySynced,
         elements: &[Element::Possession, Element::Verified],
@@ -402,7 +411,9 @@ mod tests {
             elements,
             ..WORTH[0]
         };
-        assert!(WORTH.iter().all(Worth::is_multi_factor));
+        let single = WORTH.iter().filter(|w| !w.is_multi_factor());
+        let single: Vec<_> = single.map(|w| w.kind).collect();
+        assert_eq!(single, [FactorKind::PasskeyCompromised]);
         assert!(!with(&[Element::Knowledge]).is_multi_factor());
         assert!(!with(&[Element::Knowledge, Element::Knowledge]).is_multi_factor());
         assert!(!with(&[]).is_multi_factor());

@@ -166,14 +166,14 @@ impl<C: CryptoModule> Sam<C> {
                 _ => false,
             });
         let factor = factor.ok_or(Reason::ForeignFactor)?;
-        let policy = &self.config.policy;
-        policy.check(act.body.level, factor.body.kind())?;
+        let rules = self.rules();
+        rules.check(act.body.level, &factor.body)?;
         match &act.body.subject {
             Subject::Change {
                 registration,
                 change,
                 ..
-            } => change.check_prover(policy, registration, &factor.body, &all)?,
+            } => change.check_prover(rules, registration, &factor.body, &all)?,
             // Whatever the service can't be vouched for any more: what is there can be stopped and ended.
             _ => self.service.vouch(act.body.level)?,
         }

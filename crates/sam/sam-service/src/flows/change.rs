@@ -142,7 +142,7 @@ impl<C: CryptoModule> Sam<C> {
             factor: factor.id.clone(),
             registration: factor.voucher.clone(),
             method: factor.method(),
-            level: self.config.policy.strength(factor.kind()),
+            level: self.rules().strength(factor),
             created: factor.created,
             locked_until: locked_until(factor, now),
         }
@@ -320,7 +320,7 @@ impl<C: CryptoModule> Sam<C> {
                 }
             }
             FactorChange::Remove { factor, .. } => {
-                check_remove(&self.config.policy, factor, of.highest(), &of.all())
+                check_remove(self.rules(), factor, of.highest(), &of.all())
             }
             FactorChange::Pin { factor } => match body(factor) {
                 Some(FactorBody::PinTotp(_)) => Ok(()),
@@ -344,7 +344,7 @@ impl<C: CryptoModule> Sam<C> {
         let (person, at) = (&what.state.person, what.at);
         let of = self.registration(tx, person, what.registration).await?;
         what.change
-            .check_prover(&self.config.policy, what.registration, proving, &of.all())?;
+            .check_prover(self.rules(), what.registration, proving, &of.all())?;
         match what.change {
             Change::Suspend { key, .. }
             | Change::Resume { key, .. }
@@ -407,7 +407,7 @@ impl<C: CryptoModule> Sam<C> {
         let person = what.state.person.clone();
         let (happened, factor) = match (change, what.made) {
             (FactorChange::Add { .. }, Some(Made::Factor { factor, .. })) => {
-                check_add(&self.config.policy, proving, factor, &of.all())?;
+                check_add(self.rules(), proving, factor, &of.all())?;
                 if !rows::insert(tx, &self.sealer, factor.id.as_str(), factor.as_ref()).await? {
                     return Err(Reason::CredentialKnown.into());
                 }
@@ -420,7 +420,7 @@ impl<C: CryptoModule> Sam<C> {
                 (Happened::FactorAdded, factor.id.clone())
             }
             (FactorChange::Remove { factor, .. }, None) => {
-                check_remove(&self.config.policy, factor, of.highest(), &of.all())?;
+                check_remove(self.rules(), factor, of.highest(), &of.all())?;
                 let gone = |f: &Factor| Ok(f.removed(at));
                 let old = self.edit(tx, of, factor, proving, gone).await?;
                 events.push(removed(&old, act));

@@ -2,15 +2,16 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, FactorId, SecretBytes, UnixTime, VoucherId, sha256};
+use core_types::{Digest32, FactorId, Level, SecretBytes, UnixTime, VoucherId, sha256};
 use sam_api::ssa::{Happened, HistoryEntry, StopCause};
 use sam_core::act::{EnrolContent, mint_enrol};
+use sam_core::attest::NotVouched;
 use sam_core::enrol::{
     Enrolled, Factor, FactorBody, PinTotp, Voucher, VoucherPhase, factors_digest,
 };
 use sam_core::evidence::{Enrolment, Evidence};
 use sam_core::life::cause_code;
-use sam_core::passkey::verify_registration;
+use sam_core::passkey::{Attestation, Passkey, verify_registration};
 use sam_core::state::Subject;
 use sam_core::{ActState, FactorKind, Policy, Reason, pin};
 use sap::enrol::{InvitedBy, PasskeyRegistration, SealedEnrolment};
@@ -189,11 +190,11 @@ impl<C: CryptoModule> Sam<C> {
         let now = loaded.now.time;
         let mut bodies = Vec::new();
         if let Some(registration) = &request.passkey {
-            let passkey =
-                verify_registration(&self.config.relying_party, request.act, registration);
+            let ceiling = loaded.voucher.body.ceiling();
+            let passkey = self.new_passkey(request.act, registration, ceiling, now)?;
             bodies.push((
                 FactorId::random(self.random.as_ref()),
-                FactorBody::Passkey(passkey.map_err(Reason::from)?),
+                FactorBody::Passkey(passkey),
             ));
         }
         match (secrets.pin, secrets.otp) {
@@ -230,6 +231,28 @@ impl<C: CryptoModule> Sam<C> {
         Ok(factors)
     }
 
+    /// A passkey whose maker nobody vouches for is registered all the same, unless this enrolment is for level 3 or
+    /// its model is compromised.
+    pub(crate) fn new_passkey(
+        &self,
+        act: Digest32,
+        registration: &PasskeyRegistration,
+        ceiling: Level,
+        now: UnixTime,
+    ) -> Result<Passkey, Reason> {
+        let rp = &self.config.relying_party;
+        let (mut passkey, statement) = verify_registration(rp, act, registration)?;
+        match self.config.attesters.judge(&passkey, &statement, now) {
+            Ok(()) => passkey.attestation = Attestation::Vouched,
+            Err(NotVouched::Compromised) => return Err(NotVouched::Compromised.into()),
+            Err(cause) if ceiling.min(self.service.ceiling) == Level::Three => {
+                return Err(cause.into());
+            }
+            Err(_) => {}
+        }
+        Ok(passkey)
+    }
+
     async fn new_pin(
         &self,
         id: &FactorId,
@@ -251,9 +274,7 @@ impl<C: CryptoModule> Sam<C> {
         loaded: &Loaded,
         factors: Vec<Factor>,
     ) -> Result<Done, Failed> {
-        let strengths = factors
-            .iter()
-            .map(|f| self.config.policy.strength(f.kind()));
+        let strengths = factors.iter().map(|f| self.rules().strength(f));
         let authorization = strengths.max().ok_or(Reason::Malformed)?;
         let digest = factors_digest(&factors)?;
         let evidence = self.enrolment_evidence(request, loaded, &factors).await?;

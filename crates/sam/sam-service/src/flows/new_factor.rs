@@ -1,12 +1,12 @@
 //! What comes with a `factor` act: a new passkey, a new PIN with its one-time codes, or another PIN (`sap.md` §9).
 
 use cm_api::CryptoModule;
-use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, VoucherId};
+use core_types::{B64, Digest32, FactorId, Level, SecretBytes, UnixTime, VoucherId};
 use jose::JweContext;
 use sam_core::change::Change;
 use sam_core::enrol::{Factor, FactorBody, PinTotp, Seed};
 use sam_core::evidence::MadeFactor;
-use sam_core::passkey::{Passkey, verify_registration};
+use sam_core::passkey::Passkey;
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason, pin, secrets, totp};
 use sap::enrol::SealedSeed;
@@ -126,9 +126,10 @@ impl<C: CryptoModule> Sam<C> {
                 }),
                 Some(NewFactor::Passkey { registration }),
             ) => {
-                let passkey =
-                    verify_registration(&self.config.relying_party, digest, &registration);
-                let passkey = Box::new(passkey.map_err(Reason::from)?);
+                // What it doesn't count for, it can't be used for: nothing more is demanded here.
+                let now = self.clock.now();
+                let passkey = self.new_passkey(digest, &registration, Level::One, now)?;
+                let passkey = Box::new(passkey);
                 let evidence = [registration.client_data, registration.attestation];
                 Ok(Some(Brought::Passkey(passkey, evidence)))
             }

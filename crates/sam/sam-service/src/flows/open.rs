@@ -188,10 +188,10 @@ impl<C: CryptoModule> Sam<C> {
             let resolved = self.resolve(&mut tx, &request.body, now).await?;
             let (content, all) = (resolved.content, resolved.registration.all());
             let proves = |f: &&Factor| {
-                let policy = &self.config.policy;
+                let rules = self.rules();
                 let checked = content
                     .change
-                    .check_prover(policy, &content.registration, f, &all);
+                    .check_prover(rules, &content.registration, f, &all);
                 checked.is_ok()
             };
             return Ok(Opened {
@@ -282,7 +282,7 @@ impl<C: CryptoModule> Sam<C> {
     ) -> OpenAnswer {
         let usable: Vec<_> = factors
             .iter()
-            .filter(|f| self.config.policy.admits(level, f.kind()))
+            .filter(|f| self.rules().admits(level, f))
             .collect();
         let passkeys = passkey_hints(usable.iter().copied());
         let mut methods = Vec::new();

@@ -16,6 +16,7 @@ use dev_ca::{DevCa, Ra, Urls};
 use jose::{JweContext, SealKey};
 use sam_api::Refusal;
 use sam_api::ssa::*;
+use sam_core::attest::Attesters;
 use sam_core::passkey::RelyingParty;
 use sam_core::{Policy, totp};
 use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig};
@@ -130,6 +131,7 @@ impl World {
             registration_authorities: vec![ra.public_key().clone()],
             issuers: vec![ca.root().der().to_vec()],
             policy,
+            attesters: Attesters::default(),
             clients: [(
                 client(),
                 KnownClient {

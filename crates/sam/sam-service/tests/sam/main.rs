@@ -1,6 +1,7 @@
 //! Tests of the SAM through its flows, on SQLite and on PostgreSQL, with a real CM of the software back end.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod attest;
 mod cm;
 mod enrolment;
 mod factors;
