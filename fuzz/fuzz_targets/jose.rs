@@ -26,6 +26,15 @@ fuzz_target!(|data: &[u8]| {
     let _ = jose::kid_of(text, "natsuin-act+jws");
     assert!(jose::verify(text, "natsuin-act+jws", signing.public()).is_err());
     assert!(seal.open(text, CONTEXT).is_err());
+    if let Ok(jws) = jose::ForeignJws::read(text) {
+        let own = serde_json::to_value(signing.public()).expect("a JWK");
+        let own = jose::ForeignKey::parse(&own).expect("our own key");
+        assert!(jws.verify(&own).is_err());
+        let _ = (jws.typ(), jws.kid(), jws.jwk());
+    }
+    if let Ok(value) = serde_json::from_str(text) {
+        let _ = jose::ForeignKey::parse(&value).map(|key| key.thumbprint());
+    }
     if let Ok(key) = serde_json::from_str::<Jwk>(text) {
         assert_eq!(Jwk::from_point(&key.point()).expect("its own point"), key);
     }

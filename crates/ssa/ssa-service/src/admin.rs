@@ -99,7 +99,14 @@ impl Ssa {
         if new.redirect_uris.is_empty() || !new.redirect_uris.iter().all(good) {
             return Err(AdminError::Invalid("a redirect URI of the client"));
         }
-        let secret = (!new.public).then(|| crypt::draw(self.random()));
+        let keys = new.settings.read_keys();
+        let keys = keys.ok_or(AdminError::Invalid("a key of the client"))?;
+        let strict = new.settings.fapi || new.settings.signed_requests;
+        if (new.public && !keys.is_empty()) || (strict && keys.is_empty()) {
+            return Err(AdminError::Invalid("the client's way to authenticate"));
+        }
+        let has_secret = !new.public && keys.is_empty();
+        let secret = has_secret.then(|| crypt::draw(self.random()));
         let now = self.now();
         let done = transaction!(self.store(), "create-client", |tx| {
             let text = secret.as_ref().map(SecretText::expose);

@@ -1,6 +1,8 @@
 //! OAuth clients: who they are, how they prove it, where they may be answered.
 
-use core_types::ClientId;
+use core_types::{ClientId, Digest32};
+use jose::ForeignKey;
+use serde::{Deserialize, Serialize};
 use store_kit::{Row, StoreError, Tx, sql};
 use url::{Host, Url};
 
@@ -15,6 +17,38 @@ pub(crate) struct Client {
     secret: Option<String>,
     redirects: Vec<String>,
     native: bool,
+    pub(crate) settings: ClientSettings,
+    /// The keys of the settings, read.
+    pub(crate) keys: Vec<ForeignKey>,
+}
+
+/// What the operator's contract with a client says. The default allows what every client may.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientSettings {
+    /// Public keys (JWK) with which the client authenticates (`private_key_jwt`) and signs requests; then it has no
+    /// secret.
+    pub keys: Vec<serde_json::Value>,
+    /// Gets refresh tokens for scope `service`.
+    pub refresh: bool,
+    /// Login names of people whose credentials it may read with a token of its own (client credentials); empty = none.
+    pub users: Vec<String>,
+    /// Has to sign its authorization requests (RFC 9101).
+    pub signed_requests: bool,
+    /// Gets only tokens that are bound to a key (DPoP, RFC 9449).
+    pub bound_tokens: bool,
+    /// FAPI 2.0 Security Profile.
+    pub fapi: bool,
+}
+
+impl ClientSettings {
+    /// The keys, if all of them can be used.
+    pub(crate) fn read_keys(&self) -> Option<Vec<ForeignKey>> {
+        self.keys
+            .iter()
+            .map(|key| ForeignKey::parse(key).ok())
+            .collect()
+    }
 }
 
 /// A client to register.
@@ -30,6 +64,8 @@ pub struct NewClient {
     pub native: bool,
     /// Gets no secret: it could not keep one.
     pub public: bool,
+    /// What else it may and must.
+    pub settings: ClientSettings,
 }
 
 impl Client {
@@ -40,7 +76,17 @@ impl Client {
     }
 
     pub(crate) fn is_public(&self) -> bool {
-        self.secret.is_none()
+        self.secret.is_none() && self.keys.is_empty()
+    }
+
+    /// Whether the FAPI 2.0 Security Profile holds for it.
+    pub(crate) fn is_fapi(&self, ssa: &crate::Ssa) -> bool {
+        self.settings.fapi || ssa.config().fapi
+    }
+
+    /// SHA-256 of its secret.
+    pub(crate) fn secret_digest(&self) -> Option<Digest32> {
+        Digest32::parse(self.secret.as_deref()?).ok()
     }
 
     /// The URI to answer to: the one asked for if it is registered, the only registered one if none was asked for.
@@ -98,14 +144,19 @@ pub(crate) fn registrable(text: &str, native: bool) -> bool {
 
 /// Finds a client.
 pub(crate) async fn find(tx: &mut Tx, id: &str) -> Result<Option<Client>, StoreError> {
-    let query = "SELECT id, name, secret, redirects, native FROM ssa_client WHERE id = $1";
+    let query =
+        "SELECT id, name, secret, redirects, native, settings FROM ssa_client WHERE id = $1";
     let row = tx.fetch_optional(sql(query).bind(id)).await?;
     row.map(|row| read(&row)).transpose()
 }
 
 fn read(row: &Row) -> Result<Client, StoreError> {
     let redirects = serde_json::from_str(&row.text("redirects")?);
+    let settings: ClientSettings =
+        serde_json::from_str(&row.text("settings")?).map_err(|_| StoreError::Column("settings"))?;
     Ok(Client {
+        keys: settings.read_keys().ok_or(StoreError::Column("settings"))?,
+        settings,
         id: ClientId::parse(row.text("id")?).map_err(|_| StoreError::Column("id"))?,
         name: row.text("name")?,
         secret: row.maybe_text("secret")?,
@@ -122,15 +173,18 @@ pub(crate) async fn insert(
     now: i64,
 ) -> Result<bool, StoreError> {
     let redirects = serde_json::Value::from(new.redirect_uris.clone()).to_string();
-    let query = "INSERT INTO ssa_client (id, name, secret, redirects, native, created) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    let settings =
+        serde_json::to_string(&new.settings).map_err(|_| StoreError::Column("settings"))?;
+    let query = "INSERT INTO ssa_client (id, name, secret, redirects, native, created, settings) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
     let insert = sql(query)
         .bind(new.id.as_str())
         .bind(&new.name)
         .bind(secret.map(digest))
         .bind(redirects)
         .bind(i64::from(new.native))
-        .bind(now);
+        .bind(now)
+        .bind(settings);
     Ok(tx.execute(insert).await? == 1)
 }
 
@@ -145,6 +199,8 @@ mod tests {
             secret: Some(digest("s3cret")),
             redirects: redirects.iter().map(|&r| r.to_owned()).collect(),
             native,
+            settings: ClientSettings::default(),
+            keys: Vec::new(),
         }
     }
 

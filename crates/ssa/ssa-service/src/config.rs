@@ -23,6 +23,9 @@ pub struct Config {
     pub key: SecretBytes,
     /// Cost of password hashing.
     pub password_cost: PasswordCost,
+    /// FAPI 2.0 Security Profile for all clients: pushed requests, clients that authenticate with keys, tokens bound to
+    /// keys. Off: for those clients alone whose settings say so.
+    pub fapi: bool,
 }
 
 /// Cost of Argon2id (RFC 9106 §4).
@@ -112,6 +115,7 @@ mod tests {
             development: false,
             key: SecretBytes::new(vec![1; 32]),
             password_cost: PasswordCost::default(),
+            fapi: false,
         };
         let sic = "https://sign.example";
         assert!(config("https://portal.example", sic).check().is_ok());

@@ -2,7 +2,7 @@
 //!
 //! Each is a row that is there and says so; using it up deletes it or moves its state by compare-and-swap.
 
-use core_types::{ClientId, PersonId, UnixTime};
+use core_types::{ClientId, Digest32, PersonId, UnixTime};
 use csc_types::SecretText;
 use store_kit::{Row, StoreError, Tx, share_lock, sql};
 
@@ -129,8 +129,8 @@ pub(crate) async fn insert(tx: &mut Tx, flow: &Flow) -> Result<(), StoreError> {
     let old = flow.created.plus(-FLOW_LIFE).0;
     tx.execute(sql("DELETE FROM ssa_flow WHERE created <= $1").bind(old))
         .await?;
-    let insert = "INSERT INTO ssa_flow (id, browser, client, params, redirect, state, created, version) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, 0)";
+    let insert = "INSERT INTO ssa_flow (id, browser, client, params, redirect, state, person, created, version) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)";
     let insert = sql(insert)
         .bind(&flow.id)
         .bind(&flow.browser)
@@ -138,6 +138,7 @@ pub(crate) async fn insert(tx: &mut Tx, flow: &Flow) -> Result<(), StoreError> {
         .bind(to_json(&flow.pairs))
         .bind(&flow.redirect)
         .bind(flow.state.name())
+        .bind(flow.person.as_ref().map(PersonId::as_str))
         .bind(flow.created.0);
     tx.execute(insert).await.map(drop)
 }
@@ -209,6 +210,8 @@ pub(crate) struct Code {
     /// Whether the authorization request named the redirect URI; then the token request must too.
     pub(crate) redirect_given: bool,
     pub(crate) challenge: String,
+    /// Thumbprint of the only key that may present it (RFC 9449 §10).
+    pub(crate) jkt: Option<Digest32>,
     /// `authorization_details` as received.
     pub(crate) details: Option<String>,
     pub(crate) person: PersonId,
@@ -224,7 +227,7 @@ pub(crate) async fn insert_code(tx: &mut Tx, code: &Code, now: UnixTime) -> Resu
     tx.execute(sql("DELETE FROM ssa_code WHERE exp < $1").bind(old))
         .await?;
     let insert = "INSERT INTO ssa_code (id, state, client, redirect, redirect_given, challenge, details, person, key, alg, \
-                  not_after, rid, exp, version) VALUES ($1, 'live', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0)";
+                  not_after, rid, exp, jkt, version) VALUES ($1, 'live', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0)";
     let facts = code.facts.as_ref();
     let insert = sql(insert)
         .bind(&code.id)
@@ -238,14 +241,15 @@ pub(crate) async fn insert_code(tx: &mut Tx, code: &Code, now: UnixTime) -> Resu
         .bind(facts.map(|f| f.alg.name()))
         .bind(facts.map(|f| f.not_after.0))
         .bind(code.rid.as_deref())
-        .bind(code.exp.0);
+        .bind(code.exp.0)
+        .bind(code.jkt.map(|jkt| jkt.to_string()));
     tx.execute(insert).await.map(drop)
 }
 
 /// Spends a code: whoever gets it back with `live` set is the only one who ever does.
 pub(crate) async fn spend_code(tx: &mut Tx, text: &str) -> Result<Option<Code>, StoreError> {
     let query = "SELECT id, state, client, redirect, redirect_given, challenge, details, person, key, alg, not_after, rid, \
-                 exp, version FROM ssa_code WHERE id = $1";
+                 exp, jkt, version FROM ssa_code WHERE id = $1";
     let Some(row) = tx.fetch_optional(sql(query).bind(digest(text))).await? else {
         return Ok(None);
     };
@@ -281,6 +285,11 @@ fn read_code(row: &Row) -> Result<Code, StoreError> {
         redirect: row.text("redirect")?,
         redirect_given: row.int("redirect_given")? != 0,
         challenge: row.text("challenge")?,
+        jkt: row
+            .maybe_text("jkt")?
+            .map(|jkt| Digest32::parse(&jkt))
+            .transpose()
+            .map_err(|_| StoreError::Column("jkt"))?,
         details: row.maybe_text("details")?,
         person: PersonId::parse(row.text("person")?).map_err(|_| StoreError::Column("person"))?,
         facts: read_facts(row)?,

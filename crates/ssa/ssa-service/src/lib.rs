@@ -18,6 +18,7 @@ mod pages;
 mod passkeys;
 mod password;
 mod port;
+mod refresh;
 mod refusal;
 mod schema;
 mod session;
@@ -34,7 +35,7 @@ use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{OnceCell, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
-pub use clients::NewClient;
+pub use clients::{ClientSettings, NewClient};
 pub use config::{Config, PasswordCost};
 pub use enrol::{EnrolError, Enrolled};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};

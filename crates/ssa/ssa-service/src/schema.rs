@@ -17,6 +17,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: PASSKEYS_SQLITE,
             postgres: PASSKEYS_POSTGRES,
         },
+        Migration {
+            name: "0003-bound-tokens-and-refreshing",
+            sqlite: OAUTH_SQLITE,
+            postgres: OAUTH_POSTGRES,
+        },
     ],
 };
 
@@ -100,3 +105,25 @@ macro_rules! passkeys {
 
 const PASSKEYS_SQLITE: &str = passkeys!("INTEGER", "BLOB", " STRICT");
 const PASSKEYS_POSTGRES: &str = passkeys!("BIGINT", "BYTEA", "");
+
+// A token of a client itself has no person: its column is empty. `cnf` is the thumbprint of the key that has to prove itself.
+macro_rules! oauth {
+    ($int:literal, $end:literal) => {
+        concat!(
+            "ALTER TABLE ssa_client ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+            ALTER TABLE ssa_code ADD COLUMN jkt TEXT;
+            ALTER TABLE ssa_token ADD COLUMN cnf TEXT;
+            CREATE TABLE ssa_refresh (
+                id TEXT PRIMARY KEY, grant_id TEXT NOT NULL, client TEXT NOT NULL, person TEXT NOT NULL, cnf TEXT,
+                state TEXT NOT NULL, began ", $int, " NOT NULL, exp ", $int, " NOT NULL, version ", $int, " NOT NULL)", $end, ";
+            CREATE INDEX ssa_refresh_grant ON ssa_refresh (grant_id);
+            CREATE INDEX ssa_refresh_person ON ssa_refresh (person);
+            CREATE INDEX ssa_refresh_began ON ssa_refresh (began);
+            CREATE TABLE ssa_seen (id TEXT PRIMARY KEY, exp ", $int, " NOT NULL)", $end, ";
+            CREATE INDEX ssa_seen_exp ON ssa_seen (exp);"
+        )
+    };
+}
+
+const OAUTH_SQLITE: &str = oauth!("INTEGER", " STRICT");
+const OAUTH_POSTGRES: &str = oauth!("BIGINT", "");

@@ -1,6 +1,6 @@
 //! Access tokens: opaque, stored as digests, bound to client, person, scope and, for signing, to one key.
 
-use core_types::{ClientId, KeyAlg, KeyId, PersonId, UnixTime};
+use core_types::{ClientId, Digest32, KeyAlg, KeyId, PersonId, UnixTime};
 use csc_types::SecretText;
 use store_kit::{Row, StoreError, Tx, sql};
 
@@ -41,12 +41,23 @@ pub(crate) struct KeyFacts {
 pub(crate) struct Token {
     pub(crate) scope: Scope,
     pub(crate) client: ClientId,
-    pub(crate) person: PersonId,
+    /// Whose data it opens; none for a token of the client itself.
+    pub(crate) person: Option<PersonId>,
+    /// Thumbprint of the key that has to prove itself with each use (RFC 9449).
+    pub(crate) key: Option<Digest32>,
     pub(crate) exp: UnixTime,
     pub(crate) revoked: bool,
 }
 
 impl Token {
+    /// `token_type` of the answer that brings it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.key {
+            Some(_) => "DPoP",
+            None => "Bearer",
+        }
+    }
+
     pub(crate) fn live(&self, now: UnixTime) -> bool {
         !self.revoked && now < self.exp
     }
@@ -64,8 +75,8 @@ pub(crate) async fn insert(
     let old = now.plus(-24 * 60 * 60).0;
     tx.execute(sql("DELETE FROM ssa_token WHERE exp < $1").bind(old))
         .await?;
-    let insert = "INSERT INTO ssa_token (id, grant_id, scope, client, person, key, alg, not_after, exp, revoked) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)";
+    let insert = "INSERT INTO ssa_token (id, grant_id, scope, client, person, key, alg, not_after, exp, cnf, revoked) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)";
     let facts = match &token.scope {
         Scope::Service => None,
         Scope::Credential(facts) => Some(facts),
@@ -75,17 +86,18 @@ pub(crate) async fn insert(
         .bind(grant)
         .bind(token.scope.name())
         .bind(token.client.as_str())
-        .bind(token.person.as_str())
+        .bind(token.person.as_ref().map_or("", PersonId::as_str))
         .bind(facts.map(|f| f.key.as_str()))
         .bind(facts.map(|f| f.alg.name()))
         .bind(facts.map(|f| f.not_after.0))
-        .bind(token.exp.0);
+        .bind(token.exp.0)
+        .bind(token.key.map(|key| key.to_string()));
     tx.execute(insert).await.map(drop)
 }
 
 /// Finds a token by its text.
 pub(crate) async fn find(tx: &mut Tx, text: &SecretText) -> Result<Option<Token>, StoreError> {
-    let query = "SELECT scope, client, person, key, alg, not_after, exp, revoked FROM ssa_token WHERE id = $1";
+    let query = "SELECT scope, client, person, key, alg, not_after, exp, cnf, revoked FROM ssa_token WHERE id = $1";
     let row = tx
         .fetch_optional(sql(query).bind(digest(text.expose())))
         .await?;
@@ -117,10 +129,16 @@ fn read(row: &Row) -> Result<Token, StoreError> {
         "credential" => Scope::Credential(read_facts(row)?.ok_or(StoreError::Column("key"))?),
         _ => return Err(StoreError::Column("scope")),
     };
+    let person = match row.text("person")? {
+        none if none.is_empty() => None,
+        person => Some(PersonId::parse(person).map_err(|_| StoreError::Column("person"))?),
+    };
+    let key = row.maybe_text("cnf")?.map(|key| Digest32::parse(&key));
     Ok(Token {
         scope,
         client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
-        person: PersonId::parse(row.text("person")?).map_err(|_| StoreError::Column("person"))?,
+        person,
+        key: key.transpose().map_err(|_| StoreError::Column("cnf"))?,
         exp: UnixTime(row.int("exp")?),
         revoked: row.int("revoked")? != 0,
     })

@@ -265,6 +265,11 @@ pub(crate) async fn name_of(tx: &mut Tx, person: &PersonId) -> Result<Option<Str
     row.map(|row| row.text("name")).transpose()
 }
 
+/// The person with this login name.
+pub(crate) async fn person_of(tx: &mut Tx, login: &str) -> Result<Option<PersonId>, StoreError> {
+    Ok(find(tx, login).await?.map(|user| user.person))
+}
+
 /// Whether a login name is taken.
 pub(crate) async fn taken(tx: &mut Tx, login: &str) -> Result<bool, StoreError> {
     Ok(find(tx, login).await?.is_some())

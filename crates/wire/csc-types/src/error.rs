@@ -56,6 +56,8 @@ pub enum CscError {
     InvalidToken,
     /// The bearer token ran out or was revoked.
     ExpiredToken,
+    /// The DPoP proof is missing, malformed, used, or of another key than the token's.
+    InvalidProof,
     /// The client may not use this method.
     UnauthorizedClient,
     /// Refused by the user or by policy.
@@ -114,7 +116,7 @@ impl CscError {
     /// HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::InvalidToken | Self::ExpiredToken => 401,
+            Self::InvalidToken | Self::ExpiredToken | Self::InvalidProof => 401,
             Self::UnauthorizedClient | Self::AccessDenied => 403,
             Self::BodyTooLarge => 413,
             Self::RateLimited => 429,
@@ -131,6 +133,7 @@ impl CscError {
             Self::InvalidAuthData => "invalid_authentication_data",
             Self::InvalidToken => "invalid_token",
             Self::ExpiredToken => "expired_token",
+            Self::InvalidProof => "invalid_dpop_proof",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::AccessDenied => "access_denied",
             Self::NotImplemented => "not_implemented_method",
@@ -174,6 +177,7 @@ impl CscError {
             Self::CertificateStatus => "Invalid certificate status",
             Self::InvalidToken => "The access token is not valid",
             Self::ExpiredToken => "The access token is expired or revoked",
+            Self::InvalidProof => "The DPoP proof is missing or can't be accepted",
             Self::UnauthorizedClient => "This client may not use this method",
             Self::AccessDenied => "The user or the service denied the request",
             Self::BodyTooLarge => "The request body is too large",
@@ -194,6 +198,9 @@ impl CscError {
     pub fn www_authenticate(&self) -> Option<&'static str> {
         match self {
             Self::InvalidToken | Self::ExpiredToken => Some("Bearer error=\"invalid_token\""),
+            Self::InvalidProof => {
+                Some("DPoP error=\"invalid_dpop_proof\", algs=\"ES256 EdDSA PS256\"")
+            }
             _ => None,
         }
     }
@@ -229,8 +236,14 @@ pub enum OAuthError {
     InvalidCode,
     /// `redirect_uri` differs from the one of the authorization request.
     RedirectMismatch,
-    /// Refresh token unknown, used or expired.
+    /// Refresh token unknown or used.
     InvalidRefreshToken,
+    /// Refresh token expired.
+    RefreshTokenExpired,
+    /// Signed request missing, malformed, or not this client's (RFC 9101 §6).
+    InvalidRequestObject,
+    /// DPoP proof missing, malformed, used, or of another key (RFC 9449 §5).
+    InvalidProof,
     /// The user or the service refused.
     AccessDenied,
     /// A fault of the service.
@@ -259,9 +272,12 @@ impl OAuthError {
             Self::InvalidDetails(_) => "invalid_authorization_details",
             Self::InvalidClient => "invalid_client",
             Self::UnauthorizedClient => "unauthorized_client",
-            Self::InvalidCode | Self::RedirectMismatch | Self::InvalidRefreshToken => {
-                "invalid_grant"
-            }
+            Self::InvalidCode
+            | Self::RedirectMismatch
+            | Self::InvalidRefreshToken
+            | Self::RefreshTokenExpired => "invalid_grant",
+            Self::InvalidRequestObject => "invalid_request_object",
+            Self::InvalidProof => "invalid_dpop_proof",
             Self::AccessDenied => "access_denied",
             Self::ServerError => "server_error",
             Self::Unavailable => "temporarily_unavailable",
@@ -294,6 +310,9 @@ impl OAuthError {
                 "redirect_uri differs from the one in the authorization request"
             }
             Self::InvalidRefreshToken => "Invalid parameter refresh_token",
+            Self::RefreshTokenExpired => "Refresh token expired",
+            Self::InvalidRequestObject => "The signed request is missing or can't be accepted",
+            Self::InvalidProof => "The DPoP proof is missing or can't be accepted",
             Self::AccessDenied => "The user or the service denied the request",
             Self::ServerError => "Internal error",
             Self::Unavailable => "The service can't answer now; try again later",

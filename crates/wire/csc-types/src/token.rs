@@ -16,15 +16,24 @@ pub struct ClientAuth {
     pub client_id: Option<String>,
     /// `client_secret` of the body.
     pub client_secret: Option<SecretText>,
+    /// `client_assertion` with its type (RFC 7521 §4.2).
+    pub assertion: Option<(String, SecretText)>,
 }
 
 impl ClientAuth {
-    /// Reads `client_id` and `client_secret`.
+    /// The type of an assertion that is a JWT (RFC 7523 §2.2).
+    pub const JWT: &'static str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+    /// Reads `client_id`, `client_secret` and `client_assertion`.
     pub fn read(params: &Params) -> Self {
         let client_secret = params.owned("client_secret").map(SecretText::new);
         Self {
             client_id: params.owned("client_id"),
             client_secret,
+            assertion: params.owned("client_assertion").map(|assertion| {
+                let kind = params.owned("client_assertion_type");
+                (kind.unwrap_or_default(), SecretText::new(assertion))
+            }),
         }
     }
 }

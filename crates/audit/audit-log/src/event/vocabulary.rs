@@ -666,6 +666,15 @@ events! {
         /// Digest of the token.
         token: Digest32,
     }
+    /// An access token was issued to a client for itself.
+    ClientTokenIssued = "token.issued-client", Success, by(client client), about() {
+        /// Client.
+        client: ClientId,
+        /// Scope.
+        scope: Code,
+        /// Digest of the token.
+        token: Digest32,
+    }
     /// A token was revoked.
     TokenRevoked = "token.revoked", Success, by(client client), about() {
         /// Client.

@@ -8,7 +8,7 @@ use sam_service::KnownClient;
 use sap::enrol::Subject;
 use service_kit::Trouble;
 use sic_core::Voucher;
-use ssa_service::{NewClient, NewInvitation, NewUser};
+use ssa_service::{ClientSettings, NewClient, NewInvitation, NewUser};
 
 use super::sic::NewFactors;
 use super::start::Stack;
@@ -80,6 +80,10 @@ impl Stack {
                 redirect_uris: redirect_uris.clone(),
                 native,
                 public: native,
+                settings: ClientSettings {
+                    refresh: id == "test-client",
+                    ..ClientSettings::default()
+                },
             };
             let made = self
                 .ssa

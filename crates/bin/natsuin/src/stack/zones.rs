@@ -262,6 +262,7 @@ pub(super) async fn start_ssa(
         development: true,
         key,
         password_cost: PasswordCost::default(),
+        fapi: false,
     };
     let certifier = HttpCertifier::new(format!("{ra_url}/ra/certify"), &kit.inside(NAME_SSA)?)?;
     let ports = SsaPorts {

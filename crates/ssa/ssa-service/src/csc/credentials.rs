@@ -2,10 +2,9 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
-use core_types::UnixTime;
 use core_types::bytes::b64;
+use core_types::{PersonId, UnixTime};
 use csc_types::{
     AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, KeyOrigin,
     LevelInfo, ListRequest, ListResponse, algo_list,
@@ -13,30 +12,37 @@ use csc_types::{
 use sam_api::ssa::{self, KeyState, LevelPart};
 
 use super::refusals::{Fault, of_keys};
-use super::{answer, bearer, refused, whole};
-use crate::Ssa;
+use super::{Bearer, Call, answer, bearer, refused, whole};
 use crate::keys::{CertFacts, read_certificate};
 use crate::tokens::Scope;
+use crate::{Ssa, clients, users};
 
-pub(super) async fn list(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    answer(listed(&ssa, &headers, body).await)
+pub(super) async fn list(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(listed(&ssa, &call, body).await)
 }
 
-pub(super) async fn info(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    answer(told(&ssa, &headers, body).await)
+pub(super) async fn info(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(told(&ssa, &call, body).await)
 }
 
-async fn listed(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<ListResponse, Fault> {
-    let bearer = bearer(ssa, headers).await?;
+async fn listed(ssa: &Ssa, call: &Call, body: Body) -> Result<ListResponse, Fault> {
+    let bearer = bearer(ssa, call).await?;
     if bearer.token.scope != Scope::Service {
         refused(ssa, "credentials/list", &bearer.token, "scope").await?;
         return Err(CscError::AccessDenied.into());
     }
     let request = ListRequest::parse(&whole(body).await?)?;
-    if request.user_id.is_some() {
-        return Err(CscError::UserIdMustBeNull.into());
-    }
-    let keys = ssa.keys_of(&bearer.token.person).await.map_err(of_keys)?;
+    let person = match (&bearer.token.person, &request.user_id) {
+        (Some(person), None) => person.clone(),
+        (Some(_), Some(_)) => return Err(CscError::UserIdMustBeNull.into()),
+        (None, user) => {
+            let wanted = user.as_deref().unwrap_or_default();
+            let mut people = people_of(ssa, &bearer).await?.into_iter();
+            let found = people.find(|(login, _)| login == wanted);
+            found.ok_or(CscError::InvalidParameter("userID"))?.1
+        }
+    };
+    let keys = ssa.keys_of(&person).await.map_err(of_keys)?;
     let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
     let now = ssa.now();
     let mut answer = ListResponse {
@@ -63,15 +69,26 @@ async fn listed(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<ListRespon
     Ok(answer)
 }
 
-async fn told(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<Credential, Fault> {
-    let bearer = bearer(ssa, headers).await?;
+async fn told(ssa: &Ssa, call: &Call, body: Body) -> Result<Credential, Fault> {
+    let bearer = bearer(ssa, call).await?;
     let request = InfoRequest::parse(&whole(body).await?)?;
     let other = |facts: &crate::tokens::KeyFacts| facts.key.as_str() != request.credential_id;
     if matches!(&bearer.token.scope, Scope::Credential(facts) if other(facts)) {
         refused(ssa, "credentials/info", &bearer.token, "key").await?;
         return Err(CscError::InvalidParameter("credentialID").into());
     }
-    let keys = ssa.keys_of(&bearer.token.person).await.map_err(of_keys)?;
+    let people = match &bearer.token.person {
+        Some(person) => vec![person.clone()],
+        None => people_of(ssa, &bearer)
+            .await?
+            .into_iter()
+            .map(|(_, person)| person)
+            .collect(),
+    };
+    let mut keys = Vec::new();
+    for person in &people {
+        keys.extend(ssa.keys_of(person).await.map_err(of_keys)?);
+    }
     let found = keys
         .iter()
         .find(|key| key.key.as_str() == request.credential_id);
@@ -86,6 +103,22 @@ async fn told(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<Credential, 
         most,
         ssa.now(),
     ))
+}
+
+/// Login names and persons whose credentials a client may read with a token of its own.
+async fn people_of(ssa: &Ssa, bearer: &Bearer) -> Result<Vec<(String, PersonId)>, Fault> {
+    let mut tx = ssa.store().read("client-users").await?;
+    let client = clients::find(&mut tx, bearer.token.client.as_str()).await?;
+    let users = client
+        .map(|client| client.settings.users)
+        .unwrap_or_default();
+    let mut people = Vec::new();
+    for login in users {
+        if let Some(person) = users::person_of(&mut tx, &login).await? {
+            people.push((login, person));
+        }
+    }
+    Ok(people)
 }
 
 /// Facts of the certificate of a key that can be shown as a credential.

@@ -5,18 +5,23 @@ mod info;
 mod refusals;
 mod sign;
 
+use std::convert::Infallible;
+
 use audit_log::Event;
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::extract::{FromRequestParts, OriginalUri};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use csc_types::{CscError, SecretText};
+use csc_types::{CscError, OAuthError, SecretText};
 use serde::Serialize;
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
+use crate::oauth::dpop;
 use crate::tokens::{self, Token};
 use refusals::Fault;
 
@@ -42,19 +47,57 @@ struct Bearer {
     token: Token,
 }
 
-/// Reads the `Authorization` header and finds its token (RFC 6750 §2.1).
-async fn bearer(ssa: &Ssa, headers: &HeaderMap) -> Result<Bearer, Fault> {
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok());
+/// A call as it came, apart from its body.
+struct Call {
+    headers: HeaderMap,
+    /// Path on this origin.
+    path: String,
+}
+
+impl FromRequestParts<Ssa> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, ssa: &Ssa) -> Result<Self, Infallible> {
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, ssa).await?;
+        Ok(Self {
+            headers: parts.headers.clone(),
+            path: uri.path().to_owned(),
+        })
+    }
+}
+
+/// Reads the `Authorization` header and finds its token (RFC 6750 §2.1, RFC 9449 §7.1).
+async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
+    let value = call.headers.get(header::AUTHORIZATION);
+    let value = value.and_then(|v| v.to_str().ok());
     let text = value
         .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, text)| text.trim())
-        .filter(|text| !text.is_empty() && !text.contains(' '))
-        .ok_or(CscError::MalformedHeader)?;
+        .map(|(scheme, text)| (scheme.to_ascii_lowercase(), text.trim()))
+        .filter(|(scheme, _)| matches!(scheme.as_str(), "bearer" | "dpop"))
+        .filter(|(_, text)| !text.is_empty() && !text.contains(' '));
+    let (scheme, text) = text.ok_or(CscError::MalformedHeader)?;
     let text = SecretText::new(text.to_owned());
     let token = lookup(ssa, &text).await?.ok_or(CscError::InvalidToken)?;
+    // A bound token is none without its key, and an unbound one isn't made to look bound.
+    if token.key.is_some() != (scheme == "dpop") {
+        return Err(CscError::InvalidToken.into());
+    }
+    if token.key.is_some() {
+        let proof = dpop::proof(
+            ssa,
+            &call.headers,
+            &Method::POST,
+            &call.path,
+            Some(text.expose()),
+        );
+        let proof = proof.await.map_err(|refused| match refused.told() {
+            OAuthError::InvalidProof => CscError::InvalidProof,
+            _ => CscError::Internal,
+        })?;
+        if proof != token.key {
+            return Err(CscError::InvalidProof.into());
+        }
+    }
     if !token.live(ssa.now()) {
         return Err(CscError::ExpiredToken.into());
     }
@@ -97,7 +140,7 @@ async fn refused(
         let event = Event::AccessDenied {
             endpoint: endpoint.into(),
             client: Some(token.client.clone()),
-            person: Some(token.person.clone()),
+            person: token.person.clone(),
             reason: reason.into(),
         };
         ssa.audit().append(tx, event, ssa.now()).await.map(drop)

@@ -11,20 +11,20 @@ use csc_types::{CscError, SecretText, SignHashRequest, SignHashResponse};
 use sam_api::ssa::SignRequest;
 
 use super::refusals::{Fault, Presented, of_sign};
-use super::{Bearer, answer, bearer, lookup, refused, whole};
+use super::{Bearer, Call, answer, bearer, lookup, refused, whole};
 use crate::Ssa;
 use crate::tokens::{KeyFacts, Scope, Token};
 
 const METHOD: &str = "signatures/signHash";
 
-pub(super) async fn sign_hash(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    answer(signed(&ssa, &headers, body).await)
+pub(super) async fn sign_hash(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(signed(&ssa, &call, body).await)
 }
 
-async fn signed(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<SignHashResponse, Fault> {
-    let bearer = bearer(ssa, headers).await?;
+async fn signed(ssa: &Ssa, call: &Call, body: Body) -> Result<SignHashResponse, Fault> {
+    let bearer = bearer(ssa, call).await?;
     let person = bearer.token.clone();
-    let done = attempt(ssa, headers, bearer, body).await;
+    let done = attempt(ssa, &call.headers, bearer, body).await;
     if let Err(fault) = &done {
         refused(ssa, METHOD, &person, fault.reason()).await?;
     }
@@ -85,7 +85,10 @@ async fn authority(
     }
     let sad = sad.ok_or(CscError::MissingString("SAD"))?;
     let token = lookup(ssa, sad).await?.ok_or(Presented::Sad.dead())?;
-    let same = token.client == bearer.token.client && token.person == bearer.token.person;
+    // The caller proved the key of the bearer token only: the right to sign must be bound to the same one.
+    let same = token.client == bearer.token.client
+        && token.person == bearer.token.person
+        && token.key == bearer.token.key;
     let Scope::Credential(facts) = token.scope.clone() else {
         return Err(Presented::Sad.dead().into());
     };

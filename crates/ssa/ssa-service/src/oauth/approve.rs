@@ -296,6 +296,7 @@ async fn finish(
         redirect: flow.redirect.clone(),
         redirect_given: request.redirect_uri.is_some(),
         challenge: request.code_challenge,
+        jkt: super::authorize::proof_key(&params(&flow.pairs)?)?,
         details: request.received_details,
         person: session.person.clone(),
         facts: flow.facts.clone(),

@@ -2,12 +2,13 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use core_types::Digest32;
 use csc_types::{AuthorizeRequest, HashType, OAuthError, Params, Purpose};
 use store_kit::transaction;
 use url::Url;
 
 use super::pushed::REFERENCE;
-use super::{Refused, params};
+use super::{Refused, account_token, params, request_object};
 use crate::clients::{self, Client};
 use crate::flow::{self, Flow, Pairs};
 use crate::pages::{self, Visit};
@@ -35,7 +36,8 @@ async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refus
     let given = params(&pairs)?;
     let client = known_client(ssa, &given).await?;
     let pairs = match given.get("request_uri") {
-        None => pairs,
+        None if client.is_fapi(ssa) => return Err(OAuthError::Invalid("request_uri").into()),
+        None => request_object::unwrap(ssa, &client, pairs).await?,
         Some(uri) => {
             let reference = uri.strip_prefix(REFERENCE).unwrap_or_default();
             let taken = transaction!(ssa.store(), "take-pushed", |tx| {
@@ -48,19 +50,33 @@ async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refus
     let redirect = client
         .redirect(given.get("redirect_uri"))
         .ok_or(OAuthError::Invalid("redirect_uri"))?;
-    let request = match AuthorizeRequest::parse(&given).and_then(|r| check(&r).map(|()| r)) {
+    let request = match AuthorizeRequest::parse(&given)
+        .and_then(|r| check(&r).map(|()| r))
+        .and_then(|r| proof_key(&given).map(|_| r))
+    {
         Ok(request) => request,
         Err(error) => {
             let target = refusal(ssa, &redirect, given.get("state"), &error);
             return Ok(pages::leave(&target));
         }
     };
+    let person = match &request.account_token {
+        None => None,
+        Some(token) => match account_token::person(ssa, &client, token.expose()).await {
+            Ok(person) => Some(person),
+            Err(refused) => {
+                let error = refused.told();
+                let target = refusal(ssa, &redirect, given.get("state"), &error);
+                return Ok(pages::leave(&target));
+            }
+        },
+    };
     let (browser, fresh) = match &visit.browser {
         Some(browser) => (browser.clone(), false),
         None => (Browser::new(crypt::draw(ssa.random())), true),
     };
     let handle = crypt::draw(ssa.random());
-    let flow = Flow::new(
+    let mut flow = Flow::new(
         &handle,
         browser.id(),
         client.id,
@@ -68,6 +84,8 @@ async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refus
         redirect.into(),
         now,
     );
+    // Nobody else's login counts for it then.
+    flow.person = person;
     transaction!(ssa.store(), "begin-flow", |tx| {
         flow::insert(tx, &flow).await
     })?;
@@ -93,10 +111,6 @@ async fn known_client(ssa: &Ssa, given: &Params) -> Result<Client, Refused> {
 
 /// What this service doesn't offer, although the messages allow it.
 pub(super) fn check(request: &AuthorizeRequest) -> Result<(), OAuthError> {
-    if request.account_token.is_some() {
-        // Ignoring it would let in whom the client meant to keep out.
-        return Err(OAuthError::Invalid("account_token"));
-    }
     let Purpose::Credential(asked) = &request.purpose else {
         return Ok(());
     };
@@ -118,6 +132,12 @@ pub(super) fn check(request: &AuthorizeRequest) -> Result<(), OAuthError> {
         return Err(OAuthError::InvalidDetails("hashType must be dtbsr"));
     }
     Ok(())
+}
+
+/// `dpop_jkt`: thumbprint of the key that alone may present the code (RFC 9449 §10).
+pub(super) fn proof_key(given: &Params) -> Result<Option<Digest32>, OAuthError> {
+    let thumbprint = given.get("dpop_jkt").map(Digest32::parse).transpose();
+    thumbprint.map_err(|_| OAuthError::Invalid("dpop_jkt"))
 }
 
 /// The client's URI with a code in it (RFC 6749 §4.1.2, RFC 9207 §2).

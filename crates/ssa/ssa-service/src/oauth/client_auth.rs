@@ -7,17 +7,26 @@ use core_types::bytes::from_b64;
 use csc_types::{ClientAuth, OAuthError, SecretText};
 use store_kit::{StoreError, transaction};
 
+use jose::ForeignJws;
+
 use super::Refused;
+use super::jwt::{Claims, first_use, signed_by};
 use crate::Ssa;
 use crate::clients::{self, Client};
 
-/// Authenticates the client of a request: HTTP Basic or `client_secret` in the body, not both; a public client by its
-/// id alone.
+/// Longest life of a client's assertion in seconds.
+const ASSERTION: i64 = 600;
+
+/// Authenticates the client of a request: HTTP Basic, `client_secret` in the body or an assertion, one of them; a public
+/// client by its id alone.
 pub(super) async fn authenticate(
     ssa: &Ssa,
     headers: &HeaderMap,
     body: ClientAuth,
 ) -> Result<Client, Refused> {
+    if let Some((kind, assertion)) = &body.assertion {
+        return asserted(ssa, headers, &body, kind, assertion).await;
+    }
     let (id, secret) = match basic(headers)? {
         Some((id, secret)) => {
             let same = body.client_id.as_ref().is_none_or(|other| *other == id);
@@ -35,11 +44,16 @@ pub(super) async fn authenticate(
     let found = clients::find(&mut tx, &id).await?;
     drop(tx);
     match (found, secret) {
+        // FAPI 2.0 §5.3.2.1: no shared secrets, no public clients.
+        (Some(client), _) if client.is_fapi(ssa) => {
+            refuse(ssa, Some(client.id), "method").await?;
+            Err(OAuthError::InvalidClient.into())
+        }
         (Some(client), Some(secret)) if client.has_secret(secret.expose()) => Ok(client),
         (Some(client), None) if client.is_public() => Ok(client),
         (found, secret) => {
             let known = found.map(|client| client.id);
-            refuse(ssa, known.clone()).await?;
+            refuse(ssa, known.clone(), "secret").await?;
             Err(match (known, secret) {
                 (Some(_), None) => OAuthError::ClientAuthRequired.into(),
                 _ => OAuthError::InvalidClient.into(),
@@ -48,11 +62,71 @@ pub(super) async fn authenticate(
     }
 }
 
-async fn refuse(ssa: &Ssa, client: Option<ClientId>) -> Result<(), StoreError> {
+/// `private_key_jwt` (RFC 7523 §3): signed by a key of the client, for this server, good now, once.
+async fn asserted(
+    ssa: &Ssa,
+    headers: &HeaderMap,
+    body: &ClientAuth,
+    kind: &str,
+    assertion: &SecretText,
+) -> Result<Client, Refused> {
+    const BAD: OAuthError = OAuthError::InvalidClient;
+    let alone = body.client_secret.is_none() && !headers.contains_key(header::AUTHORIZATION);
+    if kind != ClientAuth::JWT || !alone {
+        return Err(BAD.into());
+    }
+    let jws = ForeignJws::read(assertion.expose()).map_err(|_| BAD)?;
+    let said = Claims::read(jws.unchecked_payload()).ok_or(BAD)?;
+    let id = said.text("sub").ok_or(BAD)?;
+    if body.client_id.as_deref().is_some_and(|other| other != id) {
+        return Err(BAD.into());
+    }
+    let mut tx = ssa.store().read("client").await?;
+    let client = clients::find(&mut tx, id).await?.ok_or(BAD)?;
+    drop(tx);
+    let now = ssa.now();
+    let good = signed_by(&client, &jws).filter(|claims| {
+        let base = &ssa.config().base_url;
+        let token = format!("{base}/oauth2/token");
+        // FAPI 2.0 §5.3.2.1: the issuer alone, so that no other endpoint's assertion fits.
+        let audience: &[&str] = if client.is_fapi(ssa) {
+            &[base]
+        } else {
+            &[base, &token]
+        };
+        claims.text("iss") == Some(id)
+            && claims.is_for(audience)
+            && claims.is_current(now, ASSERTION)
+    });
+    let claims = good.as_ref().and_then(|claims| {
+        let jti = claims
+            .text("jti")
+            .filter(|jti| (1..=256).contains(&jti.len()))?;
+        Some((jti, claims.time("exp")?))
+    });
+    let Some((jti, exp)) = claims else {
+        refuse(ssa, Some(client.id), "assertion").await?;
+        return Err(BAD.into());
+    };
+    let first = transaction!(ssa.store(), "client-assertion", |tx| {
+        first_use(tx, "assertion", client.id.as_str(), jti, exp, now).await
+    })?;
+    if !first {
+        refuse(ssa, Some(client.id), "replayed").await?;
+        return Err(BAD.into());
+    }
+    Ok(client)
+}
+
+async fn refuse(
+    ssa: &Ssa,
+    client: Option<ClientId>,
+    reason: &'static str,
+) -> Result<(), StoreError> {
     transaction!(ssa.store(), "client-refused", |tx| {
         let event = Event::ClientRefused {
             client: client.clone(),
-            reason: "secret".into(),
+            reason: reason.into(),
         };
         ssa.audit().append(tx, event, ssa.now()).await.map(drop)
     })

@@ -1,11 +1,18 @@
 //! OAuth 2.0 authorization server: code flow with PKCE S256 only, pushed requests, scopes `service` and `credential`
-//! (RFC 6749, 7636, 8252, 8414, 9126, 9207, 9396).
+//! (RFC 6749, 7523, 7636, 7662, 8252, 8414, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
 
+mod account_token;
 mod approve;
 mod authorize;
 mod client_auth;
+pub(crate) mod dpop;
+mod introspect;
+mod jwt;
 mod metadata;
 mod pushed;
+mod refreshing;
+mod request_object;
+mod revoke;
 mod token;
 
 use axum::Json;
@@ -33,8 +40,9 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/oauth2/resume/{handle}", get(approve::resume))
         .route("/oauth2/pushed_authorize", post(pushed::push))
         .route("/oauth2/token", post(token::token))
-        .route("/oauth2/revoke", post(token::revoke))
-        .route("/revoke", post(token::revoke))
+        .route("/oauth2/revoke", post(revoke::revoke))
+        .route("/revoke", post(revoke::revoke))
+        .route("/oauth2/introspect", post(introspect::introspect))
         .route("/oauth2/jwks", get(metadata::jwks))
         .route(
             "/.well-known/oauth-authorization-server",

@@ -1,24 +1,25 @@
-//! Codes become tokens; tokens are revoked.
+//! Codes become tokens.
 
 use audit_log::Event;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse as _, Response};
 use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
 use csc_types::{
-    ClientAuth, Grant, OAuthError, Params, SecretText, SignatureAuthorization, TokenRequest,
-    TokenResponse,
+    ClientAuth, Grant, OAuthError, SecretText, SignatureAuthorization, TokenRequest, TokenResponse,
 };
 use sam_api::Refusal;
 use sam_api::ssa::BindRequest;
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
-use super::{FORM_LIMIT, Refused, client_auth, form, never_cached, params};
+use super::{FORM_LIMIT, Refused, client_auth, dpop, form, never_cached, params, refreshing};
+use crate::clients::Client;
 use crate::flow::{self, Code};
+use crate::refresh::{self, Refresh};
 use crate::tokens::{self, KeyFacts, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt};
 
@@ -33,16 +34,33 @@ async fn exchange(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<TokenRes
     let given = params(&form(body, FORM_LIMIT).await?)?;
     let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
     let request = TokenRequest::parse(&given)?;
-    let Grant::AuthorizationCode {
-        code,
-        redirect_uri,
-        code_verifier,
-    } = request.grant
-    else {
-        return Err(OAuthError::UnsupportedGrantType.into());
+    let key = dpop::proof(ssa, headers, &Method::POST, "/oauth2/token", None).await?;
+    if key.is_none() && (client.settings.bound_tokens || client.is_fapi(ssa)) {
+        return Err(OAuthError::InvalidProof.into());
+    }
+    let (code, redirect_uri, code_verifier) = match request.grant {
+        Grant::AuthorizationCode {
+            code,
+            redirect_uri,
+            code_verifier,
+        } => (code, redirect_uri, code_verifier),
+        Grant::ClientCredentials => {
+            return refreshing::for_itself(ssa, &client, request.scope.as_deref(), key).await;
+        }
+        Grant::RefreshToken(token) => {
+            return refreshing::refresh(
+                ssa,
+                &client,
+                token.expose(),
+                request.scope.as_deref(),
+                key,
+            )
+            .await;
+        }
     };
     let presented = Presented {
-        client: client.id,
+        key,
+        client: client.id.clone(),
         redirect_uri,
         verifier: code_verifier,
         details: request.details,
@@ -57,6 +75,7 @@ async fn exchange(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<TokenRes
             // A code that comes twice, or from somebody else, has leaked (RFC 6749 §4.1.2).
             flow::code_leaked(tx, &spent.id).await?;
             tokens::revoke_grant(tx, &spent.id).await?;
+            refresh::end_grant(tx, &spent.id).await?;
             let event = Event::AccessDenied {
                 endpoint: "oauth2/token".into(),
                 client: Some(presented.client.clone()),
@@ -69,14 +88,16 @@ async fn exchange(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<TokenRes
     });
     let code = spent??;
     match (&code.facts, &code.rid) {
-        (None, None) => service(ssa, &code).await,
-        (Some(facts), Some(rid)) => credential(ssa, &code, facts, rid).await,
+        (None, None) => service(ssa, &client, &code, key).await,
+        (Some(facts), Some(rid)) => credential(ssa, &code, facts, rid, key).await,
         _ => Err(OAuthError::ServerError.into()),
     }
 }
 
 /// What the client shows beside the code.
 struct Presented {
+    /// Thumbprint of the key that proved itself.
+    key: Option<Digest32>,
     client: ClientId,
     redirect_uri: Option<String>,
     verifier: SecretText,
@@ -86,6 +107,9 @@ struct Presented {
 /// Whether this code may become a token. It is spent by now in any case.
 fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthError> {
     if !code.live || code.client != presented.client || now >= code.exp {
+        return Err(OAuthError::InvalidCode);
+    }
+    if code.jkt.is_some() && code.jkt != presented.key {
         return Err(OAuthError::InvalidCode);
     }
     let same = match &presented.redirect_uri {
@@ -113,15 +137,25 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
     }
 }
 
-async fn service(ssa: &Ssa, code: &Code) -> Result<TokenResponse, Refused> {
+async fn service(
+    ssa: &Ssa,
+    client: &Client,
+    code: &Code,
+    key: Option<Digest32>,
+) -> Result<TokenResponse, Refused> {
     let text = crypt::draw(ssa.random());
     let exp = ssa.now().plus(SERVICE_LIFE);
-    issue(ssa, code, &text, Scope::Service, exp).await?;
+    // A refresh token that anybody can use is not for clients that can't keep one.
+    let refreshable = client.settings.refresh && (key.is_some() || !client.is_public());
+    let refresh = refreshable.then(|| crypt::draw(ssa.random()));
+    let token = token_for(code, Scope::Service, exp, key);
+    let kind = token.kind();
+    issue(ssa, code, &text, &token, refresh.as_ref()).await?;
     Ok(TokenResponse {
         access_token: text,
-        token_type: "Bearer".to_owned(),
+        token_type: kind.to_owned(),
         expires_in: SERVICE_LIFE.unsigned_abs(),
-        refresh_token: None,
+        refresh_token: refresh,
         credential_id: None,
         authorization_details: None,
     })
@@ -132,6 +166,7 @@ async fn credential(
     code: &Code,
     facts: &KeyFacts,
     rid: &[u8],
+    key: Option<Digest32>,
 ) -> Result<TokenResponse, Refused> {
     let rid = open_rid(ssa, code, rid).ok_or(OAuthError::ServerError)?;
     let text = crypt::draw(ssa.random());
@@ -144,14 +179,10 @@ async fn credential(
         tracing::error!("the SAM bound a token to another key than the one prepared");
         return Err(OAuthError::ServerError.into());
     }
-    issue(
-        ssa,
-        code,
-        &text,
-        Scope::Credential(facts.clone()),
-        bound.sign_until,
-    )
-    .await?;
+    let scope = Scope::Credential(facts.clone());
+    let token = token_for(code, scope, bound.sign_until, key);
+    let kind = token.kind();
+    issue(ssa, code, &text, &token, None).await?;
     let key = facts.key.to_string();
     let details = code
         .details
@@ -160,7 +191,7 @@ async fn credential(
     let left = bound.sign_until.0.saturating_sub(ssa.now().0).max(0);
     Ok(TokenResponse {
         access_token: text,
-        token_type: "Bearer".to_owned(),
+        token_type: kind.to_owned(),
         expires_in: left.unsigned_abs(),
         refresh_token: None,
         authorization_details: details.transpose()?,
@@ -168,29 +199,38 @@ async fn credential(
     })
 }
 
+fn token_for(code: &Code, scope: Scope, exp: UnixTime, key: Option<Digest32>) -> Token {
+    Token {
+        scope,
+        client: code.client.clone(),
+        person: Some(code.person.clone()),
+        key,
+        exp,
+        revoked: false,
+    }
+}
+
 async fn issue(
     ssa: &Ssa,
     code: &Code,
     text: &SecretText,
-    scope: Scope,
-    exp: UnixTime,
+    token: &Token,
+    refresh: Option<&SecretText>,
 ) -> Result<(), Refused> {
     let now = ssa.now();
-    let token = Token {
-        scope,
-        client: code.client.clone(),
-        person: code.person.clone(),
-        exp,
-        revoked: false,
-    };
     transaction!(ssa.store(), "issue-token", |tx| {
         if !flow::code_is_spent(tx, &code.id).await? {
             return Err(Refused::from(OAuthError::InvalidCode));
         }
-        tokens::insert(tx, text, &code.id, &token, now).await?;
+        tokens::insert(tx, text, &code.id, token, now).await?;
+        if let Some(refresh) = refresh {
+            let (client, person) = (token.client.clone(), code.person.clone());
+            let first = Refresh::first(code.id.clone(), client, person, token.key, now);
+            refresh::insert(tx, refresh, &first, now).await?;
+        }
         let event = Event::TokenIssued {
             client: token.client.clone(),
-            person: token.person.clone(),
+            person: code.person.clone(),
             scope: token.scope.name().into(),
             token: crypt::grant(text.expose()),
         };
@@ -220,41 +260,5 @@ fn bind_refused(error: CallError<Refusal>) -> OAuthError {
             OAuthError::ServerError
         }
         CallError::Unknown => OAuthError::ServerError,
-    }
-}
-
-pub(super) async fn revoke(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    match revoked(&ssa, &headers, body).await {
-        Ok(()) => never_cached(StatusCode::NO_CONTENT.into_response()),
-        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
-    }
-}
-
-/// Unlike RFC 7009 §2.2, CSC calls an unknown token an error.
-async fn revoked(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<(), Refused> {
-    let given: Params = params(&form(body, FORM_LIMIT).await?)?;
-    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
-    let token = given.get("token").ok_or(OAuthError::Missing("token"))?;
-    match given.get("token_type_hint") {
-        None | Some("access_token" | "refresh_token") => {}
-        Some(_) => return Err(OAuthError::Invalid("token_type_hint").into()),
-    }
-    let token = SecretText::new(token.to_owned());
-    let now = ssa.now();
-    let done = transaction!(ssa.store(), "revoke-token", |tx| {
-        let done = tokens::revoke(tx, &token, &client.id).await?;
-        if done {
-            let event = Event::TokenRevoked {
-                client: client.id.clone(),
-                token: crypt::grant(token.expose()),
-            };
-            ssa.audit().append(tx, event, now).await?;
-        }
-        Ok::<_, StoreError>(done)
-    })?;
-    if done {
-        Ok(())
-    } else {
-        Err(OAuthError::Invalid("token").into())
     }
 }

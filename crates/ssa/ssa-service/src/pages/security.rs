@@ -205,6 +205,8 @@ pub(super) async fn log_out_others(
                 };
                 ssa.audit().append(tx, event, now).await?;
             }
+            // Applications that could read about the keys without the person being there have to ask anew, too.
+            crate::refresh::end_person(tx, &session.person).await?;
             Ok::<_, StoreError>(())
         })?;
         Ok(go("/security"))

@@ -453,6 +453,7 @@ async fn a_public_native_client_comes_back_to_any_loopback_port_and_is_asked_for
         redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
         native: true,
         public: true,
+        settings: ssa_service::ClientSettings::default(),
     };
     assert!(
         stack

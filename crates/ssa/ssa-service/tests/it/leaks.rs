@@ -2,7 +2,7 @@
 
 use store_kit::sql;
 
-use crate::web::{Browser, credential_request, hash, stacks};
+use crate::web::{Browser, credential_request, hash, service_request, stacks};
 
 // shows: T-INS-OPERATOR
 #[tokio::test]
@@ -19,10 +19,18 @@ async fn the_database_holds_no_token_code_cookie_or_secret() {
             .as_str()
             .unwrap()
             .to_owned();
+        stack.next_code();
+        let mut another = Browser::new(&stack);
+        let refreshable = another
+            .log_in_for_code(&service_request("other"), "hanako")
+            .await;
+        let refreshable = stack.exchange("other", &refreshable).await.json();
+        let refresh = refreshable["refresh_token"].as_str().unwrap().to_owned();
         let rid = stack.sam.with(|s| *s.requests.keys().next().unwrap());
         let secrets = [
             code,
             token,
+            refresh,
             browser.cookie.clone().unwrap(),
             stack.clients["app"].clone(),
             stack.users["hanako"].seed.clone(),
@@ -38,6 +46,7 @@ async fn the_database_holds_no_token_code_cookie_or_secret() {
             "SELECT id || browser || params || redirect AS t, rid AS b FROM ssa_flow",
             "SELECT id || client || challenge AS t, rid AS b FROM ssa_code",
             "SELECT id || grant_id || client AS t, NULL AS b FROM ssa_token",
+            "SELECT id || grant_id || client AS t, NULL AS b FROM ssa_refresh",
             "SELECT kind || body AS t, NULL AS b FROM audit_entry",
         ] {
             let rows = tx.fetch_all(sql(query)).await.unwrap();

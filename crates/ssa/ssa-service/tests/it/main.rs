@@ -8,6 +8,7 @@ mod flows;
 mod grants;
 mod leaks;
 mod login;
+mod oauth;
 mod passkeys;
 mod portal;
 mod signing;

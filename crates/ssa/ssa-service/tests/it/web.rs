@@ -11,7 +11,7 @@ use core_types::clock::ManualClock;
 use core_types::random::SeededRandom;
 use core_types::{Clock, HashAlg, KeyAlg, PersonId, SecretBytes, TenantId, UnixTime, sha256};
 use serde_json::Value;
-use ssa_service::{Config, NewClient, NewUser, PasswordCost, Ports, Ssa};
+use ssa_service::{ClientSettings, Config, NewClient, NewUser, PasswordCost, Ports, Ssa};
 use store_kit::testing::TestStore;
 use tower::ServiceExt as _;
 use url::Url;
@@ -109,6 +109,7 @@ async fn stack(store: TestStore) -> Stack {
             memory: 64,
             passes: 1,
         },
+        fapi: false,
     };
     let ports = Ports {
         sam: sam.clone(),
@@ -144,6 +145,10 @@ impl Stack {
             redirect_uris: vec![REDIRECT.to_owned()],
             native: false,
             public: false,
+            settings: ClientSettings {
+                refresh: id == "other",
+                ..ClientSettings::default()
+            },
         };
         let secret = self.ssa.create_client(&new).await.unwrap().secret.unwrap();
         self.clients
