@@ -33,8 +33,14 @@ impl Ca {
     }
 
     fn issue(&self, name: &str) -> Identity {
+        self.issue_with(&[name, "localhost"], |_| ())
+    }
+
+    fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let cert = params.signed_by(&key, &self.0).unwrap();
         Identity {
             chain_pem: cert.pem(),
@@ -44,8 +50,12 @@ impl Ca {
 }
 
 async fn server(ca: &Ca, shutdown: Shutdown) -> Running {
+    server_as(&ca.issue("sam.internal"), ca, shutdown).await
+}
+
+async fn server_as(identity: &Identity, ca: &Ca, shutdown: Shutdown) -> Running {
     tls::install_provider();
-    let config = tls::mutual_server(&ca.issue("sam.internal"), &ca.pem()).unwrap();
+    let config = tls::mutual_server(identity, &ca.pem()).unwrap();
     let router = Routes::new(Arc::new(()), 1024)
         .method::<WhoAmI, _, _>(|_, peer: Peer, say: bool| async move {
             if say { Ok(peer.name) } else { Err(7) }
@@ -80,8 +90,17 @@ async fn only_a_certificate_of_the_zone_ca_gets_through() {
         Err(CallError::Refused(7))
     ));
 
+    let expired = ca.issue_with(&["ssa.internal"], |params| {
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    // A server of the zone's CA under another name isn't the one that was called.
+    let (_stop_other, shutdown) = Shutdown::new();
+    let other = server_as(&ca.issue_with(&["sam.internal"], |_| ()), &ca, shutdown).await;
     for bad in [
         client(&running, &ca, None),
+        client(&running, &ca, Some(expired)),
+        client(&other, &ca, Some(ca.issue("ssa.internal"))),
         client(&running, &ca, Some(foreign.issue("ssa.internal"))),
         client(&running, &foreign, Some(ca.issue("ssa.internal"))),
     ] {

@@ -14,6 +14,6 @@ pub use device::Device;
 pub use files::write_json;
 pub use seed::NewSigner;
 pub use sic::{Factors, NewFactors, Sic};
-pub use start::{Options, Stack, StoreChoice};
+pub use start::{Inner, Options, Stack, StoreChoice};
 pub use state::{DevClient, DevCredential, DevSigner};
-pub use zones::log_key;
+pub use zones::{NAME_CM, NAME_SAM, NAME_SIC, NAME_SSA, log_key};

@@ -186,6 +186,7 @@ impl Stack {
         Ok(EnrolledSigner {
             shown: DevSigner {
                 user: new.login.to_owned(),
+                person: user.person.to_string(),
                 password,
                 login_totp_secret: user.totp_secret.expose().to_owned(),
                 pin: String::new(),

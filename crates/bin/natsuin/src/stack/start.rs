@@ -53,6 +53,17 @@ pub struct Options {
     pub load: bool,
 }
 
+/// Base URLs of the listeners between the zones, mutual TLS.
+#[derive(Debug, Clone)]
+pub struct Inner {
+    /// The module, for the SAM.
+    pub module: String,
+    /// The SAM, for the SSA's services.
+    pub sam_for_ssa: String,
+    /// The SAM, for SIC gateways.
+    pub sam_for_sic: String,
+}
+
 /// A running stack.
 pub struct Stack {
     /// Origin of portal, OAuth 2 and CSC.
@@ -69,6 +80,8 @@ pub struct Stack {
     pub trust: Trust,
     /// HTTP client that trusts the development CA and knows `*.localhost`.
     pub http: reqwest::Client,
+    /// Listeners between the zones.
+    pub inner: Inner,
     /// Port of each public listener.
     pub ports: Vec<(&'static str, u16)>,
     pub(super) ra: Arc<Ra>,
@@ -298,6 +311,11 @@ impl Stack {
             ca,
             trust,
             http,
+            inner: Inner {
+                module: module_url,
+                sam_for_ssa,
+                sam_for_sic,
+            },
             ra,
             ssa,
             data,
@@ -339,6 +357,21 @@ impl Stack {
         config.dev = true;
         sca_web::router(config)
             .map_err(|e| Trouble::new("bad-config", e.to_string(), "check --data and --port"))
+    }
+
+    /// A caller between zones with a certificate of this name, by the zones' own CA: what somebody could try who has
+    /// taken over the zone of that name.
+    ///
+    /// # Errors
+    /// [`Trouble`] when no certificate can be made.
+    pub fn caller(&self, base: &str, name: &str) -> Result<service_kit::Client, Trouble> {
+        let identity = self.ca.service_cert(name, &[name, "localhost"]);
+        let options = HttpOptions {
+            ca_pem: Some(self.ca.internal_ca_pem()),
+            identity: Some(identity.map_err(|e| ca_trouble(&e))?),
+            ..HttpOptions::default()
+        };
+        service_kit::Client::new(base, &options)
     }
 
     /// A registered client by id.

@@ -49,6 +49,9 @@ pub struct DevClient {
 pub struct DevSigner {
     /// Login name.
     pub user: String,
+    /// Id of the person, as in acts and audit logs.
+    #[serde(default)]
+    pub person: String,
     /// Login password.
     pub password: String,
     /// Seed of the login's one-time codes, base32.

@@ -26,10 +26,14 @@ use super::start::{StoreChoice, listener};
 /// Name of the one SAM, as in acts.
 pub(super) const SAM: &str = "sam.natsuin.localhost";
 /// Names in the certificates of the zones.
-pub(super) const NAME_CM: &str = "cm.natsuin.internal";
-pub(super) const NAME_SAM: &str = "sam.natsuin.internal";
-pub(super) const NAME_SSA: &str = "ssa.natsuin.internal";
-pub(super) const NAME_SIC: &str = "sic.natsuin.internal";
+/// Name in the certificate of the module.
+pub const NAME_CM: &str = "cm.natsuin.internal";
+/// Name in the certificate of the SAM, as server and as the module's caller.
+pub const NAME_SAM: &str = "sam.natsuin.internal";
+/// Name in the certificate of the SSA's service.
+pub const NAME_SSA: &str = "ssa.natsuin.internal";
+/// Name in the certificate of the SIC gateway.
+pub const NAME_SIC: &str = "sic.natsuin.internal";
 /// How often entries get their place in the log.
 pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.

@@ -31,7 +31,7 @@ impl Clock for Ahead {
 }
 
 /// How often the module's keys were used, from its own audit log.
-async fn keys_used(dir: &Path, store: &StoreChoice) -> i64 {
+pub async fn keys_used(dir: &Path, store: &StoreChoice) -> i64 {
     let url = match store {
         StoreChoice::Postgres(url) => url.clone(),
         StoreChoice::Embedded => format!("sqlite:{}", dir.join("data/cm/cm.db").display()),

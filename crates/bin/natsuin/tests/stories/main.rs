@@ -11,3 +11,4 @@ mod kit;
 mod large;
 mod spend;
 mod validators;
+mod walls;
