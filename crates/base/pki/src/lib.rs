@@ -23,6 +23,8 @@ pub mod pem;
 pub mod revocation;
 pub mod signed_attrs;
 pub mod tsp;
+#[cfg(test)]
+mod wycheproof;
 
 pub use alg::{Signed, key_alg, verify_signature};
 pub use asn1::DerError;

@@ -7,14 +7,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use cm_api::rpc::{SwitchModule, SwitchRequest};
+use cm_api::switch::Switch;
 use cm_core::backup::{self, BackupError};
 use cm_core::shares::{self, Share};
 use cm_core::{Ledger, Module, RootSecret};
+use core_types::UnixTime;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, SecretBytes, clock::SystemClock};
+use jose::SigningKey;
 use serde::Deserialize;
-use service_kit::Trouble;
-use service_kit::daemon;
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Identity, Trouble, daemon};
 use store_kit::Store;
 
 /// Administrators' commands.
@@ -65,6 +69,55 @@ pub(crate) enum Command {
     },
     /// Compare every key's row with the audit log.
     Scrub,
+    /// Make an officer's key: the private half in a file of the officer's, the public half for `officers`.
+    OfficerKey {
+        /// File for the private key; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+        /// File for the public key (JWK); it must be new.
+        #[arg(long)]
+        public: PathBuf,
+    },
+    /// Approve, as an officer, that the module is enabled or disabled; prints the approval.
+    Approve {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// What is approved.
+        #[arg(long, value_enum)]
+        to: To,
+        /// One more than the number of the last switching, as the module's state tells.
+        #[arg(long)]
+        serial: u64,
+        /// End of the approval, Unix time, at most an hour from now; the same for both officers.
+        #[arg(long)]
+        exp: i64,
+    },
+    /// Bring two officers' approvals to the running module, as its administrator.
+    Switch {
+        /// Address of the module, such as `https://cm.internal.example.jp:8501`.
+        #[arg(long)]
+        url: String,
+        /// The administrator's certificate chain (PEM).
+        #[arg(long)]
+        chain: PathBuf,
+        /// Its private key (PEM).
+        #[arg(long)]
+        key: PathBuf,
+        /// File with an approval; given twice.
+        #[arg(long = "approval", required = true)]
+        approvals: Vec<PathBuf>,
+    },
+}
+
+/// What officers decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum To {
+    Enabled,
+    Disabled,
 }
 
 fn trouble(code: &'static str, what: impl std::fmt::Display, remedy: &'static str) -> Trouble {
@@ -260,6 +313,74 @@ pub(crate) async fn scrub(module: &Module) -> Result<String, Trouble> {
         "tampered",
         what,
         "keep the store as it is, find out who changed it, restore a backup",
+    ))
+}
+
+pub(crate) fn officer_key(out: &Path, public: &Path) -> Result<String, Trouble> {
+    let made = SigningKey::generate();
+    let (key, pkcs8) = made.map_err(|e| trouble("keys", e, "try again"))?;
+    let jwk = serde_json::to_vec(key.public()).map_err(|e| trouble("keys", e, "try again"))?;
+    write_new(out, pkcs8.expose())?;
+    write_new(public, &jwk)?;
+    Ok(format!(
+        "{} is the officer's alone; {} belongs into officers",
+        out.display(),
+        public.display()
+    ))
+}
+
+pub(crate) fn approve(
+    sam: &str,
+    key: &Path,
+    root: &Path,
+    to: To,
+    serial: u64,
+    exp: i64,
+) -> Result<String, Trouble> {
+    let remedy = "use a key that officer-key has made";
+    let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| file(key, &e))?);
+    let officer = SigningKey::from_pkcs8(&pkcs8).map_err(|e| trouble("keys", e, remedy))?;
+    let root: jose::Jwk = serde_json::from_str(&daemon::text(root)?)
+        .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))?;
+    let wanted = Switch {
+        sam: sam.to_owned(),
+        root: root.kid(),
+        enabled: to == To::Enabled,
+        serial,
+        exp: UnixTime(exp),
+    };
+    wanted
+        .approve(&officer)
+        .map_err(|e| trouble("keys", e, remedy))
+}
+
+pub(crate) async fn switch(
+    url: &str,
+    identity: Identity,
+    ca_pem: String,
+    approvals: &[PathBuf],
+) -> Result<String, Trouble> {
+    let mut request = SwitchRequest {
+        approvals: Vec::new(),
+    };
+    for path in approvals {
+        request
+            .approvals
+            .push(daemon::text(path)?.trim().to_owned());
+    }
+    let options = HttpOptions {
+        ca_pem: Some(ca_pem),
+        identity: Some(identity),
+        ..HttpOptions::default()
+    };
+    let client = Client::new(url, &options)?;
+    let health = client.call::<SwitchModule>(&request).await;
+    let remedy =
+        "two different officers approve the same bytes, with the next serial, within the hour";
+    let health = health.map_err(|e| trouble("switch", format!("{e:?}"), remedy))?;
+    Ok(format!(
+        "the module is {:?}; switched {} times",
+        health.state, health.switched
     ))
 }
 

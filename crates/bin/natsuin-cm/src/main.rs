@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod protect;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,14 @@ struct Config {
     experimental_algorithms: bool,
     #[serde(default)]
     import_cas: Vec<PathBuf>,
+    #[serde(default)]
+    officers: Vec<PathBuf>,
+    administrator: Option<String>,
+    #[serde(default = "five_minutes")]
+    key_cache_seconds: i64,
+    #[serde(default)]
+    lock_memory: bool,
+    binary_sha256: Option<String>,
     algorithms: Option<PathBuf>,
     #[serde(default = "daily")]
     self_test_seconds: u64,
@@ -66,6 +75,10 @@ struct AuditFiles {
 
 /// How often it is looked whether the device can erase now what it couldn't before.
 const FINISH_EVERY: Duration = Duration::from_secs(60);
+
+fn five_minutes() -> i64 {
+    300
+}
 
 fn five_years() -> u32 {
     1826
@@ -105,7 +118,10 @@ const CHECK: &str = "check the settings of this daemon";
 async fn run(args: &Args) -> Result<(), Trouble> {
     let config: Config = daemon::load(&args.config)?;
     match &args.command {
-        None => serve_until_interrupted(config).await,
+        None => {
+            let own = protect::Own::look(&args.config, config.binary_sha256.as_deref())?;
+            serve_until_interrupted(config, own).await
+        }
         Some(command) => {
             say(&administer(config, command).await?);
             Ok(())
@@ -151,6 +167,26 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             let (module, _) = start(&config).await?;
             admin::backup(&module, out).await
         }
+        admin::Command::OfficerKey { out, public } => admin::officer_key(out, public),
+        admin::Command::Approve {
+            key,
+            root,
+            to,
+            serial,
+            exp,
+        } => admin::approve(&config.sam, key, root, *to, *serial, *exp),
+        admin::Command::Switch {
+            url,
+            chain,
+            key,
+            approvals,
+        } => {
+            let identity = service_kit::Identity {
+                chain_pem: daemon::text(chain)?,
+                key_pem: core_types::SecretBytes::from(daemon::text(key)?),
+            };
+            admin::switch(url, identity, config.tls.ca_pem()?, approvals).await
+        }
         admin::Command::Scrub => {
             let (module, _) = start(&config).await?;
             admin::scrub(&module).await
@@ -178,7 +214,10 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
-        import_cas: import_cas(&config.import_cas)?,
+        import_cas: keys(&config.import_cas)?,
+        officers: keys(&config.officers)?,
+        administrator: config.administrator.clone(),
+        key_cache_seconds: config.key_cache_seconds,
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
     };
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
@@ -188,8 +227,11 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     Ok((Arc::new(module), store))
 }
 
-async fn serve_until_interrupted(config: Config) -> Result<(), Trouble> {
+async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<(), Trouble> {
+    protect::harden(config.lock_memory)?;
     let (module, store) = start(&config).await?;
+    let recorded = module.settings(own.settings()).await;
+    recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let clock = SystemClock;
     let audit = |e: audit_log::AuditError| {
         Trouble::new(
@@ -218,7 +260,7 @@ async fn serve_until_interrupted(config: Config) -> Result<(), Trouble> {
         error = sequencer.keep(&store, &clock, every) => Err(audit(error)),
         never = finish(&module) => match never {},
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
-        never = test_again(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
+        never = test_again(&module, &own, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
     drop(stop);
     running.stopped().await;
@@ -226,12 +268,20 @@ async fn serve_until_interrupted(config: Config) -> Result<(), Trouble> {
 }
 
 /// The self-tests, again and again. What they find is the module's affair: in its error state it goes on refusing.
-async fn test_again(module: &Module, every: Duration) -> std::convert::Infallible {
+async fn test_again(
+    module: &Module,
+    own: &protect::Own,
+    every: Duration,
+) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(every);
     // The first tick is at once, and the tests have just been run.
     ticks.tick().await;
     loop {
         ticks.tick().await;
+        if !own.unchanged() {
+            tracing::error!("the program's file or its configuration was changed while it runs");
+            module.latch("program or configuration changed").await;
+        }
         match module.self_test().await {
             Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
             Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
@@ -264,16 +314,12 @@ async fn finish(module: &Module) -> std::convert::Infallible {
     }
 }
 
-/// Keys of CAs, a JWK in each file.
-fn import_cas(paths: &[PathBuf]) -> Result<Vec<jose::Jwk>, Trouble> {
+/// Public keys, a JWK in each file.
+fn keys(paths: &[PathBuf]) -> Result<Vec<jose::Jwk>, Trouble> {
     let read = |path: &PathBuf| {
         serde_json::from_str(&daemon::text(path)?).map_err(|e| {
             let what = format!("{}: {e}", path.display());
-            Trouble::new(
-                "bad-config",
-                what,
-                "give the public key of a CA as a JWK (P-256)",
-            )
+            Trouble::new("bad-config", what, "give a public key as a JWK (P-256)")
         })
     };
     paths.iter().map(read).collect()

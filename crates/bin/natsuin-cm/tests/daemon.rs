@@ -10,11 +10,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cm_api::ModuleState;
-use cm_api::rpc::{Empty, SelfTest, Status};
-use core_types::Level;
+use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
+use cm_api::{
+    ExecuteRequest, Executed, KeyCreated, ModuleState, Order, OrderBody, OrderKind, SignItem,
+};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
+use core_types::{
+    B64, Clock as _, DestroyCause, Digest32, HashAlg, KeyAlg, Level, OriginCase, PersonId,
+    Random as _, SecretBytes, SigAlg, TenantId, UnixTime, sha256,
+};
 use dev_ca::{DevCa, Urls};
 use pkcs11_faults::softhsm::{self, SoftHsm};
 use service_kit::http::HttpOptions;
@@ -66,6 +71,7 @@ store = "sqlite:{dir}/cm.db"
 root_secret = "{dir}/root.key"
 max_uses = 10
 copies_kept_days = 30
+key_cache_seconds = 0
 [backend]
 {backend}
 [tls]
@@ -110,8 +116,8 @@ every_seconds = 10
         Client::new(format!("https://cm.localhost:{}", self.port), &options).unwrap()
     }
 
-    /// Starts it, asks it as the SAM and as another, and ends it in order.
-    async fn works(&self, backend: &str, name: &str, ceiling: Level) {
+    /// Starts it and waits until it answers.
+    async fn start(&self, backend: &str) -> (Running, Client, cm_api::Health) {
         let mut running = Running(self.daemon(backend).spawn().unwrap());
         let sam = self.client("sam.localhost");
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
@@ -124,7 +130,12 @@ every_seconds = 10
                 break;
             }
         }
-        let health = health.unwrap();
+        (running, sam, health.unwrap())
+    }
+
+    /// Starts it, asks it as the SAM and as another, and ends it in order.
+    async fn works(&self, backend: &str, name: &str, ceiling: Level) {
+        let (_running, sam, health) = self.start(backend).await;
         assert_eq!((health.backend.as_str(), health.ceiling), (name, ceiling));
         let tested = sam.call::<SelfTest>(&Empty {}).await.unwrap();
         assert_eq!(tested.state, ModuleState::Operational);
@@ -212,4 +223,217 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
     let right = config(&module, "natsuin", declared);
     site.works(&right, "pkcs11", Level::Two).await;
+}
+
+/// The SAM's side of the wire.
+struct SamSide {
+    client: Client,
+    act: jose::SigningKey,
+    statement: String,
+    root: jose::Jwk,
+}
+
+impl SamSide {
+    async fn new(client: Client) -> Self {
+        let (act, _) = jose::SigningKey::generate().unwrap();
+        let (seal, _) = jose::SealKey::generate().unwrap();
+        let now = SystemClock.now();
+        let request = StatementRequest {
+            sam: "sam.test".into(),
+            epoch: Digest32([9; 32]),
+            act: act.public().clone(),
+            seal: seal.public().clone(),
+            nbf: now,
+            exp: now.plus(3600),
+        };
+        let statement = client.call::<Statement>(&request).await.unwrap().statement;
+        let root = client
+            .call::<cm_api::rpc::Root>(&Empty {})
+            .await
+            .unwrap()
+            .root;
+        Self {
+            client,
+            act,
+            statement,
+            root,
+        }
+    }
+
+    async fn order(&self, kind: OrderKind) -> Executed {
+        let body = OrderBody {
+            sam: "sam.test".into(),
+            order: SystemRandom.digest32(),
+            epoch: Digest32([9; 32]),
+            exp: SystemClock.now().plus(30),
+            kind,
+        };
+        let request = ExecuteRequest {
+            statement: self.statement.clone(),
+            order: Order::seal(&body, &self.act).unwrap(),
+        };
+        self.client.call::<Execute>(&request).await.unwrap()
+    }
+
+    /// A key whose private half this test knows, brought in as its signer would.
+    async fn import(
+        &self,
+        pkcs8: &[u8],
+        spki: &[u8],
+        prove: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> KeyCreated {
+        let told = self
+            .client
+            .call::<ImportKey>(&Empty {})
+            .await
+            .unwrap()
+            .statement;
+        let now: UnixTime = SystemClock.now();
+        let to = sam_keys::import::ImportKey::verify(&told, std::slice::from_ref(&self.root), now)
+            .unwrap();
+        let (owner, act) = (PersonId::parse("hanako").unwrap(), Digest32([6; 32]));
+        let bound =
+            sam_keys::import::ImportedKey::binding("sam.test", &owner, act, sha256(&[spki]));
+        let sent = sam_keys::import::ImportedKey {
+            sam: "sam.test".into(),
+            owner: owner.clone(),
+            act,
+            pkcs8: SecretBytes::new(pkcs8.to_vec()),
+            spki: B64(spki.to_vec()),
+            proof: B64(prove(&bound)),
+        };
+        let kind = OrderKind::Import {
+            tenant: TenantId::parse("t").unwrap(),
+            owner,
+            level: Level::One,
+            act,
+            case: OriginCase::Signer,
+            envelope: sent.seal(&to, &SystemRandom).unwrap(),
+        };
+        match self.order(kind).await {
+            Executed::Created(key) => key,
+            other => panic!("a key was imported: {other:?}"),
+        }
+    }
+}
+
+/// Whether these bytes are anywhere in the memory of the process.
+fn in_memory(pid: u32, needle: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut found = false;
+    for line in maps.lines().filter(|l| l.contains(" rw")) {
+        let range = line.split(' ').next().unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let (from, to) = (
+            u64::from_str_radix(from, 16).unwrap(),
+            u64::from_str_radix(to, 16).unwrap(),
+        );
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        let read = memory.read_at(&mut bytes, from).unwrap_or(0);
+        found |= bytes[..read].windows(needle.len()).any(|w| w == needle);
+    }
+    found
+}
+
+/// Whether these bytes are in any file under this directory.
+fn in_files(dir: &Path, needle: &[u8]) -> bool {
+    fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return in_files(&path, needle);
+        }
+        let bytes = fs::read(&path).unwrap_or_default();
+        bytes.windows(needle.len()).any(|w| w == needle)
+    })
+}
+
+// shows: III-3-1-no-plaintext-private-key, III-A1.4-intermediate-values, III-A1.4.1-protect-use-disclosure, T-KEY-DISCLOSE
+#[tokio::test]
+async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end() {
+    let site = Site::new();
+    let (mut running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    // Elliptic: the scalar, as PKCS#8 has it and as the library keeps it. RSA: one prime.
+    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+    let made = aws_lc_rs::signature::EcdsaKeyPair::generate(
+        &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+    )
+    .unwrap();
+    let pkcs8 = made.to_pkcs8v1().unwrap();
+    let pkcs8 = pkcs8.as_ref().to_vec();
+    let spki = {
+        use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+        use aws_lc_rs::signature::KeyPair as _;
+        let der: PublicKeyX509Der<'_> = made.public_key().as_der().unwrap();
+        der.as_ref().to_vec()
+    };
+    let at = pkcs8.windows(2).position(|w| w == [0x04, 0x20]).unwrap() + 2;
+    let scalar = pkcs8[at..at + 32].to_vec();
+    let reversed: Vec<u8> = scalar.iter().rev().copied().collect();
+    let sign = |message: &[u8]| {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        made.sign(&random, message).unwrap().as_ref().to_vec()
+    };
+    let key = sam.import(&pkcs8, &spki, sign).await;
+    let mut needles = vec![
+        ("scalar", scalar),
+        ("scalar, little endian", reversed),
+        ("PKCS#8", pkcs8[pkcs8.len() - 120..].to_vec()),
+        (
+            "PKCS#8 as text",
+            core_types::bytes::b64u(&pkcs8).into_bytes()[40..160].to_vec(),
+        ),
+    ];
+    let clear = |needles: &[(&str, Vec<u8>)], pid: u32, when: &str| {
+        for (what, needle) in needles {
+            assert!(!in_memory(pid, needle), "{what} in memory {when}");
+            assert!(
+                !in_files(site.token.path(), needle),
+                "{what} in a file {when}"
+            );
+        }
+    };
+    let pid = running.0.id();
+    // The search itself finds what is there: the module's name in its settings.
+    assert!(in_memory(pid, b"sam.test"));
+    clear(&needles, pid, "after import");
+    let kind = OrderKind::Sign {
+        key: key.key.clone(),
+        version: 1,
+        spki: sha256(&[&key.spki.0]),
+        alg: p256,
+        items: vec![SignItem::of_message(0, p256, b"document")],
+        act: Digest32([1; 32]),
+        proof: Digest32([2; 32]),
+    };
+    let Executed::Signed(values) = sam.order(kind).await else {
+        panic!("a signature was ordered")
+    };
+    let signed = pki::Signed::Message(b"document");
+    pki::verify_signature(&key.spki.0, p256, signed, &values[0].0).unwrap();
+    clear(&needles, pid, "after signing");
+    let kind = OrderKind::Destroy {
+        key: key.key.clone(),
+        version: 1,
+        spki: sha256(&[&key.spki.0]),
+        act: Digest32([3; 32]),
+        cause: DestroyCause::Owner,
+    };
+    assert!(matches!(sam.order(kind).await, Executed::Destroyed(_)));
+    // The root secret lies in a file by design, and nowhere else than there and in the memory.
+    needles.truncate(4);
+    clear(&needles, pid, "after destruction");
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut running.0.stderr.take().unwrap(), &mut said).unwrap();
+    for (what, needle) in &needles {
+        assert!(
+            !said.as_bytes().windows(needle.len()).any(|w| w == needle),
+            "{what} in the log"
+        );
+    }
+    let _ = KeyAlg::P256;
 }

@@ -6,6 +6,7 @@
 
 pub mod order;
 pub mod rpc;
+pub mod switch;
 
 pub use order::{Dtbs, Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
 pub use rpc::{

@@ -219,6 +219,14 @@ pub struct KeyDestroyed {
     pub certificate: String,
 }
 
+/// Request of [`SwitchModule`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRequest {
+    /// Approvals of the same bytes ([`crate::switch::Switch`]) by two officers.
+    pub approvals: Vec<String>,
+}
+
 /// Answer to [`Status`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -227,6 +235,8 @@ pub struct Health {
     pub operational: bool,
     /// State in words.
     pub state: ModuleState,
+    /// Number of the last enabling or disabling; 0 if there was none.
+    pub switched: u64,
     /// Back end, such as `software` or `pkcs11`.
     pub backend: String,
     /// Highest level of generation and retention.
@@ -249,6 +259,8 @@ pub enum ModuleState {
     Operational,
     /// The device failed lately: orders are tried, and the first that succeeds ends this state.
     Degraded,
+    /// Two officers disabled it: nothing is executed until two officers enable it.
+    Disabled,
     /// A test failed or a value was wrong: no private-key operation any more until a restart passes the tests.
     Error,
 }
@@ -288,6 +300,8 @@ calls! {
     ImportKey: "/cm/v1/import-key", Empty => ImportKeyAnswer;
     /// State of the module.
     Status: "/cm/v1/status", Empty => Health;
+    /// Enables or disables the module.
+    SwitchModule: "/cm/v1/switch", SwitchRequest => Health;
     /// Runs the self-tests now; answers the state after them.
     SelfTest: "/cm/v1/self-test", Empty => Health;
 }

@@ -21,6 +21,7 @@ use crate::attributes::KeyAttributes;
 use crate::ledger::Ledger;
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
+use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
 
 const FORMAT: &str = "natsuin-cm-backup/1";
@@ -141,6 +142,10 @@ enum Item {
     Order {
         id: String,
         at: i64,
+    },
+    Switch {
+        serial: u64,
+        enabled: bool,
     },
 }
 
@@ -263,6 +268,8 @@ impl Module {
             }
         }
         let mut tx = self.store.read("cm-backup").await?;
+        let (Switched { serial, enabled }, _) = switch::read(&mut tx, &self.vault).await?;
+        writer.item(&Item::Switch { serial, enabled })?;
         for row in tx
             .fetch_all(sql("SELECT id, sealed FROM cm_secret ORDER BY id"))
             .await?
@@ -542,6 +549,14 @@ async fn put(
         Item::Secret { id, sealed } => {
             let query = sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2)");
             tx.execute(query.bind(id).bind(sealed.0.as_slice())).await?;
+        }
+        Item::Switch { serial, enabled } => {
+            let held = Switched {
+                serial: *serial,
+                enabled: *enabled,
+            };
+            let last = ledger.switched().filter(|s| s.serial > held.serial);
+            switch::insert(tx, vault, random, last.unwrap_or(held)).await?;
         }
         Item::Order { id, at } => {
             let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");

@@ -26,24 +26,33 @@ use crate::{admit, backend::Fault, weak};
 const CACHE: usize = 512;
 
 /// Keys that were opened before, found by their material and not by name, so that an exchanged row is never served
-/// from memory.
+/// from memory. None stays longer than an act lives.
 #[derive(Default)]
 pub(crate) struct KeyCache(Mutex<Cached>);
 
 #[derive(Default)]
 struct Cached {
     keys: HashMap<Digest32, Arc<dyn PrivateKey>>,
-    order: std::collections::VecDeque<Digest32>,
+    order: std::collections::VecDeque<(Digest32, UnixTime)>,
+}
+
+impl Cached {
+    /// Lets go of what was opened before.
+    fn expire(&mut self, before: UnixTime) {
+        while let Some((name, at)) = self.order.front()
+            && *at <= before
+        {
+            self.keys.remove(name);
+            self.order.pop_front();
+        }
+    }
 }
 
 impl KeyCache {
-    fn get(&self, name: &Digest32) -> Option<Arc<dyn PrivateKey>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys
-            .get(name)
-            .cloned()
+    fn get(&self, name: &Digest32, opened_after: UnixTime) -> Option<Arc<dyn PrivateKey>> {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.expire(opened_after);
+        cached.keys.get(name).cloned()
     }
 
     /// Lets go of a key, as soon as nobody uses it any more.
@@ -51,16 +60,27 @@ impl KeyCache {
         let name = cache_name(material);
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cached.keys.remove(&name);
-        cached.order.retain(|n| *n != name);
+        cached.order.retain(|(n, _)| *n != name);
     }
 
-    fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>) {
+    /// Lets go of all keys that were opened until then.
+    pub(crate) fn expire(&self, opened_until: UnixTime) {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.expire(opened_until);
+    }
+
+    /// Lets go of all keys.
+    pub(crate) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Cached::default();
+    }
+
+    fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>, now: UnixTime) {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cached.keys.insert(name, key).is_none() {
-            cached.order.push_back(name);
+            cached.order.push_back((name, now));
         }
         if cached.order.len() > CACHE
-            && let Some(first) = cached.order.pop_front()
+            && let Some((first, _)) = cached.order.pop_front()
         {
             cached.keys.remove(&first);
         }
@@ -72,6 +92,7 @@ impl Module {
         &self,
         request: &ExecuteRequest,
     ) -> Result<Executed, ModuleError> {
+        self.look_at_switch().await?;
         self.operational()?;
         let order = admit::admit(request, self.root(), &self.config.sam, self.clock.now())?;
         match &order.kind {
@@ -462,7 +483,9 @@ impl Module {
     /// The key ready for use. The back end must have the public key that the sealed attributes name.
     async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, ModuleError> {
         let name = cache_name(&row.material);
-        if let Some(key) = self.cache.get(&name) {
+        let now = self.clock.now();
+        let oldest = now.plus(-self.config.key_cache_seconds);
+        if let Some(key) = self.cache.get(&name, oldest) {
             return Ok(key);
         }
         let (backend, alg, material) = (
@@ -486,7 +509,9 @@ impl Module {
             self.alarm("cm-key-exchanged").await;
             return Err(Refusal::NoSuchKey.into());
         }
-        self.cache.put(name, key.clone());
+        if self.config.key_cache_seconds > 0 {
+            self.cache.put(name, key.clone(), now);
+        }
         Ok(key)
     }
 }

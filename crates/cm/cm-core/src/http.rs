@@ -8,7 +8,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use cm_api::rpc::{Execute, ImportKey, PinMac, Root, RowKey, SelfTest, Statement, Status};
+use cm_api::rpc::{
+    Execute, ImportKey, PinMac, Root, RowKey, SelfTest, Statement, Status, SwitchModule,
+};
 use cm_api::{ModuleError, Refusal};
 use core_types::rpc::Method as _;
 use service_kit::{Peer, Routes};
@@ -31,6 +33,15 @@ impl Door {
         }
         tracing::warn!(peer = %peer.name, "a caller that isn't the SAM was refused");
         Err(Refusal::NotAuthentic)
+    }
+
+    /// `III-3-4-authenticate-administrator`: the administrator, or the SAM.
+    fn admit_administrator(&self, peer: &Peer) -> Result<&Module, Refusal> {
+        let named = self.module.config.administrator.as_ref();
+        if named.is_some_and(|name| *name == peer.name) {
+            return Ok(&self.module);
+        }
+        self.admit(peer)
     }
 
     /// An order's outcome has a third form beside answer and refusal: 504, nobody knows. The caller's side takes
@@ -68,14 +79,21 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
     };
     Routes::new(door, LIMIT)
         .method::<Root, _, _>(|d, peer, _| async move { Ok(d.admit(&peer)?.root_answer()) })
-        .method::<Status, _, _>(|d, peer, _| async move { Ok(d.admit(&peer)?.health()) })
+        .method::<Status, _, _>(
+            |d, peer, _| async move { Ok(d.admit_administrator(&peer)?.health()) },
+        )
+        .method::<SwitchModule, _, _>(|d, peer, request| async move {
+            d.admit_administrator(&peer)?.switch(&request).await
+        })
         .method::<Statement, _, _>(|d, peer, request| async move {
             d.admit(&peer)?.statement(request).await
         })
         .method::<RowKey, _, _>(|d, peer, request| async move { d.admit(&peer)?.row_key(&request) })
         .method::<PinMac, _, _>(|d, peer, request| async move { d.admit(&peer)?.pin_mac(&request) })
         .method::<ImportKey, _, _>(|d, peer, _| async move { d.admit(&peer)?.import_key() })
-        .method::<SelfTest, _, _>(|d, peer, _| async move { d.admit(&peer)?.self_test().await })
+        .method::<SelfTest, _, _>(|d, peer, _| async move {
+            d.admit_administrator(&peer)?.self_test().await
+        })
         .into_router()
         .route(
             Execute::PATH,

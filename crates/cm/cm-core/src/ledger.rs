@@ -14,6 +14,7 @@ use store_kit::{Tx, sql};
 use crate::module::Module;
 use crate::seen::DESTROYED;
 use crate::store::{self, Failed};
+use crate::switch::Switched;
 
 /// Facts from the log. Feed it every entry, in any order.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,7 @@ pub struct Ledger {
     keys: HashMap<String, Life>,
     orders: HashMap<Digest32, UnixTime>,
     backups: Vec<Digest32>,
+    switched: Option<Switched>,
 }
 
 /// What was done with a key.
@@ -53,6 +55,8 @@ struct Detail {
     count: Option<u64>,
     order: Option<Digest32>,
     backup: Option<Digest32>,
+    serial: Option<u64>,
+    to: Option<String>,
 }
 
 impl Ledger {
@@ -67,6 +71,13 @@ impl Ledger {
         }
         if let Some(order) = entry.detail.order {
             self.orders.insert(order, entry.at);
+        }
+        if entry.kind == "cm.switched" {
+            let serial = entry.detail.serial.ok_or(NotAnEntry)?;
+            let enabled = entry.detail.to.as_deref() == Some("enabled");
+            if self.switched.is_none_or(|s| s.serial <= serial) {
+                self.switched = Some(Switched { serial, enabled });
+            }
         }
         if entry.kind == "cm.backup-made" {
             self.backups.extend(entry.detail.backup);
@@ -88,6 +99,11 @@ impl Ledger {
 
     pub(crate) fn life(&self, key: &KeyId) -> Life {
         self.keys.get(key.as_str()).copied().unwrap_or_default()
+    }
+
+    /// What two officers decided last.
+    pub(crate) fn switched(&self) -> Option<Switched> {
+        self.switched
     }
 
     /// Whether this backup was made by the module whose log this is, before its end.
@@ -153,6 +169,12 @@ impl Module {
     async fn try_scrub(&self) -> Result<Scrubbed, Failed> {
         // The log first: a row may be newer than what was read of the log, and never older.
         let ledger = self.own_ledger().await?;
+        if let Some(last) = ledger.switched()
+            && self.switch.now().serial < last.serial
+        {
+            self.switch.note(last, self.clock.now());
+            self.alarm("cm-switch-set-back").await;
+        }
         let mut done = Scrubbed::default();
         let mut here = std::collections::HashSet::new();
         let mut after = String::new();
@@ -198,7 +220,7 @@ impl Module {
         loop {
             let mut tx = self.store.read("cm-ledger").await?;
             let query = sql(
-                "SELECT node, n, body FROM audit_entry WHERE kind LIKE 'key.%' AND (node > $1 OR (node = $1 AND n > $2)) \
+                "SELECT node, n, body FROM audit_entry WHERE (kind LIKE 'key.%' OR kind = 'cm.switched') AND (node > $1 OR (node = $1 AND n > $2)) \
                  ORDER BY node, n LIMIT $3",
             );
             let rows = tx

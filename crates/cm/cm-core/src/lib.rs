@@ -21,6 +21,7 @@ mod selftest;
 pub mod shares;
 mod state;
 mod store;
+mod switch;
 mod vault;
 pub mod weak;
 

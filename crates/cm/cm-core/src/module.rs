@@ -11,7 +11,7 @@ use cm_api::{ExecuteRequest, Executed, ModuleError, ModuleState, Refusal};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
 use jose::{Jwk, SealKey, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
-use store_kit::{Store, StoreError, transaction};
+use store_kit::{Store, StoreError, sql, transaction};
 
 use crate::backend::{Backend, Fault};
 use crate::execute::{KeyCache, on_thread};
@@ -20,6 +20,7 @@ use crate::seen::Seen;
 use crate::selftest;
 use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};
+use crate::switch::{self, SwitchCell, Switched};
 use crate::vault::{RootSecret, Vault};
 
 /// How the module is set up.
@@ -38,6 +39,13 @@ pub struct ModuleConfig {
     pub key_life_days: u32,
     /// Keys of the CAs that may send signing keys for persons they have identified, as the operator declares.
     pub import_cas: Vec<Jwk>,
+    /// Keys of the officers, two of whom enable and disable the module.
+    pub officers: Vec<Jwk>,
+    /// DNS name in an administrator's client certificate, who may ask for state and self-tests, and bring officers'
+    /// approvals.
+    pub administrator: Option<String>,
+    /// How long a key stays ready for use after it was opened, in seconds; 0: for one order.
+    pub key_cache_seconds: i64,
     /// Most signatures by one act of a signer.
     pub act_uses: u64,
     /// How long one act lasts after its first signature, in seconds.
@@ -58,6 +66,10 @@ impl ModuleConfig {
             // As long as the longest certificates of persons live.
             key_life_days: 1826,
             import_cas: Vec::new(),
+            officers: Vec::new(),
+            administrator: None,
+            // As long as an act lives.
+            key_cache_seconds: 300,
             // As the protocol has them: items of an act, and an hour of renewals and the life of its last token.
             act_uses: 10_000,
             act_seconds: 3_900,
@@ -104,6 +116,7 @@ pub struct Module {
     pub(crate) root: SigningKey,
     pub(crate) import: SealKey,
     state: StateCell,
+    pub(crate) switch: SwitchCell,
 }
 
 impl Module {
@@ -143,6 +156,13 @@ impl Module {
         let (_, fresh_import) = SealKey::generate().map_err(|_| StartError::Keys)?;
         let now = clock.now();
         let started: Result<_, Failed> = transaction!(store, "cm-start", |tx| {
+            let made = tx
+                .fetch_one(sql("SELECT count(*) AS n FROM cm_secret"))
+                .await?;
+            if made.int("n")? == 0 {
+                switch::insert(tx, &vault, random.as_ref(), Switched::FIRST).await?;
+            }
+            let (switched, _) = switch::read(tx, &vault).await?;
             let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
             let import =
                 store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
@@ -158,9 +178,9 @@ impl Module {
                     now,
                 )
                 .await?;
-            Ok::<_, Failed>((root, import))
+            Ok::<_, Failed>((root, import, switched))
         });
-        let (root, import) = started.map_err(|failed| match failed {
+        let (root, import, switched) = started.map_err(|failed| match failed {
             Failed::Store(e) => StartError::Store(e),
             Failed::Refused(_) | Failed::Tampered => StartError::WrongRoot,
         })?;
@@ -180,6 +200,7 @@ impl Module {
             root,
             import,
             state: StateCell::operational(),
+            switch: SwitchCell::new(switched, now),
         })
     }
 
@@ -193,11 +214,23 @@ impl Module {
         &self.audit
     }
 
-    /// Refuses in the states *locked* and *error* (`III-3-13-secure-state`).
-    pub(crate) fn operational(&self) -> Result<(), Refusal> {
+    /// The state, with what two officers have decided.
+    fn state(&self) -> ModuleState {
         match self.state.get() {
+            ModuleState::Operational | ModuleState::Degraded if !self.switch.now().enabled => {
+                ModuleState::Disabled
+            }
+            state => state,
+        }
+    }
+
+    /// Refuses in the states *locked*, *disabled* and *error* (`III-3-13-secure-state`).
+    pub(crate) fn operational(&self) -> Result<(), Refusal> {
+        match self.state() {
             ModuleState::Operational | ModuleState::Degraded => Ok(()),
-            ModuleState::Locked | ModuleState::Error => Err(Refusal::NotOperational),
+            ModuleState::Locked | ModuleState::Disabled | ModuleState::Error => {
+                Err(Refusal::NotOperational)
+            }
         }
     }
 
@@ -221,7 +254,9 @@ impl Module {
         self.alarm(match state {
             ModuleState::Error => "cm-error",
             ModuleState::Locked => "cm-locked",
-            ModuleState::Degraded | ModuleState::Operational => "cm-degraded",
+            ModuleState::Degraded | ModuleState::Operational | ModuleState::Disabled => {
+                "cm-degraded"
+            }
         })
         .await;
     }
@@ -235,6 +270,21 @@ impl Module {
         {
             tracing::error!(what, "an alarm couldn't be recorded");
         }
+    }
+
+    /// Records what the module runs as: digest of program and settings (`III-A1.7-log-hsm-settings`).
+    ///
+    /// # Errors
+    /// [`Refusal::NotOperational`] when it can't be recorded.
+    pub async fn settings(&self, settings: Digest32) -> Result<(), Refusal> {
+        self.record(Event::ModuleSettings { settings }).await
+    }
+
+    /// Stops every private-key operation until a restart: the program around the module has found that it isn't what it
+    /// was (`III-3-12-protect-security-functions`).
+    pub async fn latch(&self, what: &'static str) {
+        self.note(&Fault::Broken(what)).await;
+        self.cache.clear();
     }
 
     /// Runs the self-tests now; their failure is noted like any other fault.
@@ -259,7 +309,8 @@ impl Module {
     pub(crate) fn health(&self) -> Health {
         Health {
             operational: self.operational().is_ok(),
-            state: self.state.get(),
+            state: self.state(),
+            switched: self.switch.now().serial,
             backend: self.backend.name().to_owned(),
             ceiling: self.backend.ceiling(),
             device: self.backend.device(),

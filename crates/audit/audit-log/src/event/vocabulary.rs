@@ -224,6 +224,17 @@ events! {
         /// Keys made since the backup.
         lost: u64,
     }
+    /// Two officers enabled or disabled the module.
+    ModuleSwitched = "cm.switched", Success, by(service), about() {
+        /// Its number.
+        serial: u64,
+        /// `enabled` or `disabled`.
+        to: Code,
+        /// Thumbprint of the first officer's key.
+        officer: Digest32,
+        /// Thumbprint of the second officer's key.
+        second: Digest32,
+    }
     /// Settings of the module or its policy changed.
     ModuleSettings = "cm.settings", Success, by(service), about() {
         /// Digest of the settings.

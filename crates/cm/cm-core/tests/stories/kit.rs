@@ -126,6 +126,7 @@ async fn start(
 pub struct Setup {
     pub policy: Policy,
     pub import_cas: Vec<Jwk>,
+    pub officers: Vec<Jwk>,
 }
 
 impl Default for Setup {
@@ -133,6 +134,7 @@ impl Default for Setup {
         Self {
             policy: Policy::built_in().unwrap(),
             import_cas: Vec::new(),
+            officers: Vec::new(),
         }
     }
 }
@@ -147,6 +149,7 @@ async fn start_with(
     let config = ModuleConfig {
         act_uses: 600,
         import_cas: setup.import_cas.clone(),
+        officers: setup.officers.clone(),
         ..ModuleConfig::new(SAM, "cm-1", 1000)
     };
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();

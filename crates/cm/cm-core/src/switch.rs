@@ -1,0 +1,237 @@
+//! Whether the module is enabled: a sealed row that is there and says so, changed by two officers' approvals.
+
+use std::sync::{Mutex, PoisonError};
+
+use audit_log::Event;
+use cm_api::Refusal;
+use cm_api::rpc::{Health, SwitchRequest};
+use cm_api::switch::{MAX_SWITCH_LIFE, OFFICERS, Switch, TYP_SWITCH};
+use core_types::{Random, SecretBytes, UnixTime};
+use serde::{Deserialize, Serialize};
+use store_kit::{Tx, sql, transaction};
+
+use crate::module::Module;
+use crate::store::Failed;
+use crate::vault::Vault;
+
+/// How long a node goes by what it has read, in seconds.
+const READ_EVERY: i64 = 5;
+
+/// The row's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Switched {
+    pub(crate) serial: u64,
+    pub(crate) enabled: bool,
+}
+
+impl Switched {
+    /// A module that was just made is enabled: making it was a ceremony.
+    pub(crate) const FIRST: Self = Self {
+        serial: 0,
+        enabled: true,
+    };
+}
+
+/// What this node knows of it.
+pub(crate) struct SwitchCell(Mutex<(Switched, UnixTime)>);
+
+impl SwitchCell {
+    pub(crate) fn new(now: Switched, at: UnixTime) -> Self {
+        Self(Mutex::new((now, at)))
+    }
+
+    pub(crate) fn now(&self) -> Switched {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Takes note; an older one than was seen before is a row that was set back, and disables.
+    pub(crate) fn note(&self, read: Switched, at: UnixTime) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = read.serial >= known.0.serial;
+        known.0 = if good {
+            read
+        } else {
+            Switched {
+                enabled: false,
+                ..known.0
+            }
+        };
+        known.1 = at;
+        good
+    }
+
+    fn stale(&self, at: UnixTime) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (at.0 - known.1.0).abs() >= READ_EVERY
+    }
+}
+
+fn place(version: i64) -> Vec<u8> {
+    format!("natsuin-cm-switch-v1\n{version}").into_bytes()
+}
+
+/// The row's bytes for a version.
+pub(crate) fn sealed(
+    vault: &Vault,
+    random: &dyn Random,
+    body: Switched,
+    version: i64,
+) -> Result<Vec<u8>, Failed> {
+    let json = serde_json::to_vec(&body).map_err(|_| Failed::Tampered)?;
+    let sealed = vault.seal(&SecretBytes::new(json), &place(version), random);
+    sealed.map_err(|_| Failed::Tampered)
+}
+
+/// Reads the row, which must be there.
+pub(crate) async fn read(tx: &mut Tx, vault: &Vault) -> Result<(Switched, i64), Failed> {
+    let row = tx
+        .fetch_optional(sql("SELECT version, sealed FROM cm_switch WHERE id = 1"))
+        .await?;
+    let row = row.ok_or(Failed::Tampered)?;
+    let version = row.int("version")?;
+    let opened = vault.open(&row.blob("sealed")?, &place(version));
+    let opened = opened.map_err(|_| Failed::Tampered)?;
+    let body = serde_json::from_slice(opened.expose()).map_err(|_| Failed::Tampered)?;
+    Ok((body, version))
+}
+
+/// Writes the first row, or that of a restore.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    vault: &Vault,
+    random: &dyn Random,
+    body: Switched,
+) -> Result<(), Failed> {
+    let version = i64::try_from(body.serial).map_err(|_| Failed::Tampered)? + 1;
+    let sealed = sealed(vault, random, body, version)?;
+    let query = sql("INSERT INTO cm_switch (id, version, sealed) VALUES (1, $1, $2)");
+    tx.execute(query.bind(version).bind(sealed)).await?;
+    Ok(())
+}
+
+impl Module {
+    /// Looks now and then whether another node was told to switch.
+    pub(crate) async fn look_at_switch(&self) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        if !self.switch.stale(now) {
+            return Ok(());
+        }
+        let read = async {
+            let mut tx = self.store.read("cm-switch").await?;
+            read(&mut tx, &self.vault).await
+        };
+        let (read, _) = read.await.map_err(|failed| self.fail(failed))?;
+        if !self.switch.note(read, now) {
+            self.alarm("cm-switch-set-back").await;
+        }
+        Ok(())
+    }
+
+    /// Enables or disables the module (`III-A1.4.2-dual-control`). Also in the states in which nothing else is done.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module;
+    /// [`Refusal::NotNow`] for another serial or time. Either is recorded.
+    pub async fn switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
+        let done = self.try_switch(request).await;
+        if let Err(refusal) = &done {
+            let event = Event::OrderRefused {
+                order: None,
+                reason: match refusal {
+                    Refusal::NotNow => "switch-not-now",
+                    _ => "switch-not-approved",
+                }
+                .into(),
+            };
+            self.record(event).await?;
+        }
+        done
+    }
+
+    async fn try_switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
+        let now = self.clock.now();
+        let mut signed: Option<Vec<u8>> = None;
+        let mut officers = Vec::new();
+        for approval in &request.approvals {
+            let kid = jose::kid_of(approval, TYP_SWITCH).map_err(|_| Refusal::NotAuthentic)?;
+            let officer = self.config.officers.iter().find(|o| o.kid() == kid);
+            let officer = officer.ok_or(Refusal::NotAuthentic)?;
+            let payload = jose::verify(approval, TYP_SWITCH, officer);
+            let payload = payload.map_err(|_| Refusal::NotAuthentic)?;
+            if signed.get_or_insert_with(|| payload.clone()) != &payload {
+                return Err(Refusal::NotAuthentic);
+            }
+            let officer = officer.thumbprint();
+            if officers.contains(&officer) {
+                return Err(Refusal::NotAuthentic);
+            }
+            officers.push(officer);
+        }
+        let (Some(signed), [first, second, ..]) = (signed, officers.as_slice()) else {
+            return Err(Refusal::NotAuthentic);
+        };
+        debug_assert_eq!(OFFICERS, 2, "as many as the event names");
+        let wanted: Switch = serde_json::from_slice(&signed).map_err(|_| Refusal::Malformed)?;
+        if wanted.sam != self.config.sam || wanted.root != self.root().kid() {
+            return Err(Refusal::NotAuthentic);
+        }
+        if now >= wanted.exp || wanted.exp.0 - now.0 > MAX_SWITCH_LIFE {
+            return Err(Refusal::NotNow);
+        }
+        let next = Switched {
+            serial: wanted.serial,
+            enabled: wanted.enabled,
+        };
+        let done: Result<(), Failed> = transaction!(self.store, "cm-switch", |tx| {
+            let (before, version) = read(tx, &self.vault).await?;
+            if before.serial.checked_add(1) != Some(next.serial) {
+                return Err(Refusal::NotNow.into());
+            }
+            let sealed = sealed(&self.vault, self.random.as_ref(), next, version + 1)?;
+            let query =
+                "UPDATE cm_switch SET version = $1, sealed = $2 WHERE id = 1 AND version = $3";
+            tx.cas(sql(query).bind(version + 1).bind(sealed).bind(version))
+                .await?;
+            let event = Event::ModuleSwitched {
+                serial: next.serial,
+                to: if next.enabled { "enabled" } else { "disabled" }.into(),
+                officer: *first,
+                second: *second,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(())
+        });
+        done.map_err(|failed| self.fail(failed))?;
+        self.switch.note(next, now);
+        if !next.enabled {
+            self.cache.clear();
+        }
+        tracing::warn!(enabled = next.enabled, "two officers switched the module");
+        Ok(self.health())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_was_set_back_disables() {
+        let at = UnixTime(1);
+        let cell = SwitchCell::new(Switched::FIRST, at);
+        let off = Switched {
+            serial: 1,
+            enabled: false,
+        };
+        assert!(cell.note(off, at) && !cell.now().enabled);
+        assert!(!cell.note(Switched::FIRST, at), "an older one");
+        assert!(!cell.now().enabled);
+        let on = Switched {
+            serial: 2,
+            enabled: true,
+        };
+        assert!(cell.note(on, at) && cell.now().enabled);
+        assert!(!cell.stale(UnixTime(5)) && cell.stale(UnixTime(6)));
+    }
+}

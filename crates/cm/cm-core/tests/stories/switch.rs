@@ -1,0 +1,221 @@
+//! Enabling and disabling: two officers over the same bytes, once; nothing else wants two.
+
+use std::sync::Arc;
+
+use cm_api::rpc::{ModuleState, SwitchRequest};
+use cm_api::switch::Switch;
+use cm_api::{OrderKind, Refusal};
+use core_types::KeyAlg;
+use jose::SigningKey;
+use store_kit::{StoreError, sql, transaction};
+
+use crate::faulty::Faulty;
+use crate::kit::{NOW, P256, SAM, Setup, Story, digest, everywhere, sign};
+
+struct Officers(Vec<SigningKey>);
+
+impl Officers {
+    fn new() -> Self {
+        Self((0..3).map(|_| SigningKey::generate().unwrap().0).collect())
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            officers: self.0.iter().map(|o| o.public().clone()).collect(),
+            ..Setup::default()
+        }
+    }
+
+    fn approve(&self, who: &[usize], wanted: &Switch) -> SwitchRequest {
+        let sign = |i: &usize| wanted.approve(&self.0[*i]).unwrap();
+        SwitchRequest {
+            approvals: who.iter().map(sign).collect(),
+        }
+    }
+}
+
+fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
+    Switch {
+        sam: SAM.into(),
+        root: story.module.root().kid(),
+        enabled,
+        serial,
+        exp: NOW.plus(600),
+    }
+}
+
+// shows: III-A1.4.2-dual-control, III-A1.4.2-separate-control, III-A1.4.2-other-work-single, III-3-4-authenticate-administrator
+// shows: III-A1.7-log-hsm-settings, T-INS-OPERATOR
+#[tokio::test]
+async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
+    everywhere(
+        "switch::the_module_is_switched_by_two_officers_and_by_nobody_else",
+        async |mut story| {
+            let officers = Officers::new();
+            story.module = story.again_with(&officers.setup()).await;
+            // Making and using a key wants no second person.
+            let key = story.key(KeyAlg::P256).await;
+            let kind = || sign(&key, P256, &[digest(P256, "a")]);
+            let off = to(&story, false, 1);
+            let refused =
+                async |request: SwitchRequest| story.module.switch(&request).await.unwrap_err();
+
+            for who in [&[][..], &[0], &[0, 0]] {
+                let request = officers.approve(who, &off);
+                assert_eq!(refused(request).await, Refusal::NotAuthentic, "{who:?}");
+            }
+            let stranger = Officers::new();
+            let mut mixed = officers.approve(&[0], &off);
+            mixed
+                .approvals
+                .extend(stranger.approve(&[0], &off).approvals);
+            assert_eq!(refused(mixed).await, Refusal::NotAuthentic);
+            let later = Switch {
+                exp: NOW.plus(601),
+                ..off.clone()
+            };
+            let mut two_acts = officers.approve(&[0], &off);
+            two_acts
+                .approvals
+                .extend(officers.approve(&[1], &later).approvals);
+            assert_eq!(
+                refused(two_acts).await,
+                Refusal::NotAuthentic,
+                "not the same bytes"
+            );
+            for (wanted, answer) in [
+                (
+                    Switch {
+                        sam: "another".into(),
+                        ..off.clone()
+                    },
+                    Refusal::NotAuthentic,
+                ),
+                (
+                    Switch {
+                        root: "another".into(),
+                        ..off.clone()
+                    },
+                    Refusal::NotAuthentic,
+                ),
+                (
+                    Switch {
+                        exp: NOW,
+                        ..off.clone()
+                    },
+                    Refusal::NotNow,
+                ),
+                (
+                    Switch {
+                        exp: NOW.plus(3601),
+                        ..off.clone()
+                    },
+                    Refusal::NotNow,
+                ),
+                (
+                    Switch {
+                        serial: 0,
+                        ..off.clone()
+                    },
+                    Refusal::NotNow,
+                ),
+                (
+                    Switch {
+                        serial: 2,
+                        ..off.clone()
+                    },
+                    Refusal::NotNow,
+                ),
+            ] {
+                assert_eq!(
+                    refused(officers.approve(&[0, 1], &wanted)).await,
+                    answer,
+                    "{wanted:?}"
+                );
+            }
+            story.module.execute(&story.order(kind())).await.unwrap();
+
+            let health = story
+                .module
+                .switch(&officers.approve(&[2, 0], &off))
+                .await
+                .unwrap();
+            assert_eq!((health.state, health.switched), (ModuleState::Disabled, 1));
+            assert!(!health.operational);
+            let no = Refusal::NotOperational;
+            assert_eq!(story.refused(kind()).await, no);
+            assert_eq!(
+                story
+                    .refused(crate::kit::generate(KeyAlg::P256, core_types::Level::One))
+                    .await,
+                no
+            );
+            assert_eq!(story.refused(crate::destroy::destroy(&key)).await, no);
+            story.module = story.again_with(&officers.setup()).await;
+            assert_eq!(story.refused(kind()).await, no, "after a restart too");
+            let again = officers.approve(&[2, 0], &off);
+            let replayed = story.module.switch(&again).await.unwrap_err();
+            assert_eq!(replayed, Refusal::NotNow, "an approval is good once");
+
+            let on = to(&story, true, 2);
+            let health = story
+                .module
+                .switch(&officers.approve(&[0, 1], &on))
+                .await
+                .unwrap();
+            assert_eq!(health.state, ModuleState::Operational);
+            story.module.execute(&story.order(kind())).await.unwrap();
+            assert_eq!(story.audited("cm.switched").await, 2);
+            assert!(story.audited("switch-not-").await > 8);
+        },
+    )
+    .await;
+}
+
+// shows: III-A1.4.2-dual-control, T-INS-OPERATOR
+#[tokio::test]
+async fn whoever_can_write_the_database_cannot_enable() {
+    let officers = Officers::new();
+    let mut story = Faulty::default().story().await;
+    story.module = story.again_with(&officers.setup()).await;
+    let key = story.key(KeyAlg::P256).await;
+    let kind = || -> OrderKind { sign(&key, P256, &[digest(P256, "a")]) };
+    let row = {
+        let mut tx = story.test.store.read("look").await.unwrap();
+        let row = tx
+            .fetch_one(sql("SELECT version, sealed FROM cm_switch"))
+            .await
+            .unwrap();
+        (row.int("version").unwrap(), row.blob("sealed").unwrap())
+    };
+    let off = officers.approve(&[0, 1], &to(&story, false, 1));
+    let other = story.again_with(&officers.setup()).await;
+    story.module.switch(&off).await.unwrap();
+    // Another node hears of it within seconds.
+    story.clock.advance(5);
+    let refused = crate::kit::refusal(other.execute(&story.order(kind())).await);
+    assert_eq!(refused, Refusal::NotOperational);
+    let store = &story.test.store;
+    let done: Result<u64, StoreError> = transaction!(store, "attack", |tx| {
+        let query = sql("UPDATE cm_switch SET version = $1, sealed = $2");
+        tx.execute(query.bind(row.0).bind(row.1.clone())).await
+    });
+    assert_eq!(done.unwrap(), 1);
+    story.clock.advance(5);
+    assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+    assert_eq!(story.audited("cm-switch-set-back").await, 1);
+    // A process that has seen nothing finds it in the log.
+    let fresh = story.again_with(&officers.setup()).await;
+    fresh.scrub().await.unwrap();
+    let refused = crate::kit::refusal(fresh.execute(&story.order(kind())).await);
+    assert_eq!(refused, Refusal::NotOperational);
+    let done: Result<u64, StoreError> = transaction!(store, "attack", |tx| {
+        tx.execute(sql("DELETE FROM cm_switch")).await
+    });
+    assert_eq!(done.unwrap(), 1);
+    assert!(
+        story.again(7).await.is_err(),
+        "without the row nothing starts"
+    );
+    drop(Arc::new(fresh));
+}
