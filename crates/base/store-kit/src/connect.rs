@@ -4,56 +4,54 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, RwLock};
 
+use rusqlite::{Connection, OpenFlags};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use url::Url;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, code};
+use crate::group::Writer;
+use crate::sqlite::{EpochCell, PATIENCE, Readers, Sqlite};
 
 /// Connections per process to PostgreSQL; readers per process on SQLite.
 const CONNECTIONS: u32 = 16;
-const READERS: u32 = 4;
-/// How long a request waits for a connection before it is told that the store is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const READERS: usize = 8;
+/// Prepared statements kept by each connection; there are fewer texts than that.
+const STATEMENTS: usize = 512;
 
 const SQLITE_SETTINGS: &str = "
 PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;";
 
-/// What an open SQLite store consists of.
-pub(crate) struct Sqlite {
-    pub(crate) writer: AnyPool,
-    pub(crate) reader: AnyPool,
-    /// Held as long as the store: other processes are kept out.
-    pub(crate) lock: File,
-    pub(crate) inode: u64,
+/// Opens an SQLite store, and creates it if need be.
+pub(crate) async fn sqlite(path: &Path) -> Result<Sqlite, StoreError> {
+    let path = path.to_owned();
+    let opening = tokio::task::spawn_blocking(move || sqlite_file(&path));
+    opening.await.map_err(|_| StoreError::Closed)?
 }
 
-pub(crate) async fn sqlite(path: &Path) -> Result<Sqlite, StoreError> {
+fn sqlite_file(path: &Path) -> Result<Sqlite, StoreError> {
     let inode = prepare_file(path)?;
     let lock = lock_file(path)?;
     check_header(path)?;
-    let url = sqlite_url(path)?;
-    // One writer: transactions queue for it in order instead of polling a lock.
-    let writer = sqlite_pool(&url, 1, false)
-        .await
-        .map_err(|e| name_damage(e, path))?;
-    let healthy = wal_and_health(&writer)
-        .await
-        .map_err(|e| name_damage(e, path))?;
-    if !healthy {
+    let damage = |error| name_damage(error, path);
+    let writer = sqlite_connection(path, false).map_err(damage)?;
+    if !wal_and_health(&writer).map_err(damage)? {
         return Err(StoreError::Corrupt(path.to_owned()));
     }
-    let reader = sqlite_pool(&url, READERS, true)
-        .await
-        .map_err(|e| name_damage(e, path))?;
+    let readers: Result<Vec<_>, _> = (0..READERS)
+        .map(|_| sqlite_connection(path, true))
+        .collect();
     Ok(Sqlite {
-        writer,
-        reader,
-        lock,
-        inode,
+        writer: Arc::new(tokio::sync::Mutex::new(Writer::new(writer))),
+        readers: Arc::new(Readers::new(readers.map_err(damage)?)),
+        epoch: Arc::new(EpochCell {
+            inode,
+            known: RwLock::new(None),
+        }),
+        _lock: lock,
     })
 }
 
@@ -185,48 +183,27 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Corrupt(path.to_owned()))
 }
 
-async fn sqlite_pool(url: &Url, connections: u32, read_only: bool) -> Result<AnyPool, sqlx::Error> {
-    AnyPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(PATIENCE)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                sqlx::raw_sql(SQLITE_SETTINGS)
-                    .execute(&mut *connection)
-                    .await?;
-                if read_only {
-                    sqlx::raw_sql("PRAGMA query_only = ON")
-                        .execute(&mut *connection)
-                        .await?;
-                }
-                Ok(())
-            })
-        })
-        .connect_with(quiet(AnyConnectOptions::from_url(url)?))
-        .await
+fn sqlite_connection(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> {
+    // One thread at a time uses a connection, as its type has it, so SQLite needs no locks of its own.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.execute_batch(SQLITE_SETTINGS)?;
+    if read_only {
+        connection.execute_batch("PRAGMA query_only = ON")?;
+    }
+    Ok(connection)
 }
 
 /// Turns the write-ahead log on and lets SQLite check the file's structure.
-async fn wal_and_health(writer: &AnyPool) -> Result<bool, sqlx::Error> {
-    let mode = sqlx::query("PRAGMA journal_mode = WAL")
-        .fetch_one(writer)
-        .await?;
-    let check = sqlx::query("PRAGMA quick_check(1)")
-        .fetch_one(writer)
-        .await?;
-    Ok(mode.try_get::<String, _>(0)? == "wal" && check.try_get::<String, _>(0)? == "ok")
+fn wal_and_health(writer: &Connection) -> Result<bool, rusqlite::Error> {
+    let ask = |text| writer.query_row(text, [], |row| row.get::<_, String>(0));
+    Ok(ask("PRAGMA journal_mode = WAL")? == "wal" && ask("PRAGMA quick_check(1)")? == "ok")
 }
 
 /// SQLITE_CORRUPT and SQLITE_NOTADB, with their extensions, by name.
-fn name_damage(error: sqlx::Error, path: &Path) -> StoreError {
-    let code = match &error {
-        sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<u32>().ok()),
-        _ => None,
-    };
-    match code.map(|c| c & 0xff) {
+fn name_damage(error: rusqlite::Error, path: &Path) -> StoreError {
+    match code(&error).map(|c| c & 0xff) {
         Some(11 | 26) => StoreError::Corrupt(path.to_owned()),
         Some(8 | 10 | 13 | 14) => StoreError::File {
             path: path.to_owned(),
@@ -234,27 +211,6 @@ fn name_damage(error: sqlx::Error, path: &Path) -> StoreError {
         },
         _ => error.into(),
     }
-}
-
-fn sqlite_url(path: &Path) -> Result<Url, StoreError> {
-    let path = std::path::absolute(path).map_err(|source| StoreError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    let text = path
-        .to_str()
-        .ok_or(StoreError::BadUrl("the path isn't UTF-8"))?;
-    let encoded: String = text
-        .bytes()
-        .map(|b| match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
-                char::from(b).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect();
-    Url::parse(&format!("sqlite://{encoded}?mode=rw"))
-        .map_err(|_| StoreError::BadUrl("the path can't be used"))
 }
 
 /// Statements are not logged: parameters never are, and the texts would flood the log.

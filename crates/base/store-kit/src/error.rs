@@ -1,6 +1,7 @@
 //! What can go wrong with a store, and what to do about it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A failure of the store. No text in it contains a password or a stored value.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ pub enum StoreError {
     Doomed(&'static str),
     /// A unique key exists already.
     #[error("the key exists already")]
-    Duplicate(#[source] sqlx::Error),
+    Duplicate(#[source] DatabaseError),
     /// An audit entry can't be written, so the transaction must not be either.
     #[error("the audit log can't be written: {0}. Nothing was done")]
     Audit(&'static str),
@@ -87,7 +88,21 @@ pub enum StoreError {
     Column(&'static str),
     /// Any other failure of the database.
     #[error("the database failed: {0}")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] DatabaseError),
+    /// The store was closed, or the program ends: nothing was done.
+    #[error("the store is closed. Start the program again")]
+    Closed,
+}
+
+/// What a database said.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DatabaseError {
+    /// SQLite. Shared, because several transactions can fail by one commit.
+    #[error(transparent)]
+    Sqlite(Arc<rusqlite::Error>),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(Arc<sqlx::Error>),
 }
 
 impl StoreError {
@@ -110,6 +125,7 @@ impl StoreError {
             Self::Audit(_) => "store-audit",
             Self::Column(_) => "store-column",
             Self::Database(_) => "store-database",
+            Self::Closed => "store-closed",
         }
     }
 
@@ -117,7 +133,13 @@ impl StoreError {
     pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Conflict(_) => true,
-            Self::Database(sqlx::Error::Database(e)) => e.code().is_some_and(|c| is_transient(&c)),
+            Self::Database(DatabaseError::Sqlite(error)) => {
+                matches!(code(error).unwrap_or(0) & 0xff, BUSY | LOCKED)
+            }
+            Self::Database(DatabaseError::Postgres(error)) => match &**error {
+                sqlx::Error::Database(e) => e.code().is_some_and(|c| is_transient(&c)),
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -126,20 +148,46 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(e) if e.is_unique_violation() => Self::Duplicate(error),
+            sqlx::Error::Database(e) if e.is_unique_violation() => {
+                Self::Duplicate(DatabaseError::Postgres(Arc::new(error)))
+            }
             sqlx::Error::PoolTimedOut => Self::Busy("no free connection"),
-            _ => Self::Database(error),
+            sqlx::Error::PoolClosed => Self::Closed,
+            _ => Self::Database(DatabaseError::Postgres(Arc::new(error))),
         }
     }
 }
 
-/// PostgreSQL: serialization failure, deadlock, lock not available. SQLite: BUSY, LOCKED and their extensions.
-fn is_transient(code: &str) -> bool {
-    if let Ok(sqlite) = code.parse::<u32>()
-        && code.len() < 5
-    {
-        return matches!(sqlite & 0xff, 5 | 6);
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Arc::new(error).into()
     }
+}
+
+impl From<Arc<rusqlite::Error>> for StoreError {
+    fn from(error: Arc<rusqlite::Error>) -> Self {
+        match code(&error) {
+            Some(DUPLICATE | DUPLICATE_KEY) => Self::Duplicate(DatabaseError::Sqlite(error)),
+            _ => Self::Database(DatabaseError::Sqlite(error)),
+        }
+    }
+}
+
+const BUSY: i32 = rusqlite::ffi::SQLITE_BUSY;
+const LOCKED: i32 = rusqlite::ffi::SQLITE_LOCKED;
+const DUPLICATE: i32 = rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+const DUPLICATE_KEY: i32 = rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY;
+
+/// SQLite's extended result code.
+pub(crate) fn code(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => Some(error.extended_code),
+        _ => None,
+    }
+}
+
+/// PostgreSQL: serialization failure, deadlock, lock not available.
+fn is_transient(code: &str) -> bool {
     matches!(code, "40001" | "40P01" | "55P03")
 }
 
@@ -149,13 +197,21 @@ mod tests {
 
     #[test]
     fn only_passing_failures_are_retried() {
-        for code in ["5", "6", "261", "517", "262", "40001", "40P01", "55P03"] {
+        for code in ["40001", "40P01", "55P03"] {
             assert!(is_transient(code), "{code}");
         }
-        for code in [
-            "1", "11", "19", "2067", "23505", "42601", "57014", "00005", "",
-        ] {
+        for code in ["23505", "42601", "57014", "00005", "5", ""] {
             assert!(!is_transient(code), "{code}");
+        }
+        let sqlite = |code| {
+            let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            StoreError::from(failure).passes()
+        };
+        for code in [5, 6, 261, 517, 262] {
+            assert!(sqlite(code), "{code}");
+        }
+        for code in [1, 11, 19, 516, 2067] {
+            assert!(!sqlite(code), "{code}");
         }
     }
 }

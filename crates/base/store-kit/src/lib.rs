@@ -54,23 +54,29 @@
 //!   silently into a rollback.
 //! - Nothing slow and nothing outside the database inside the block: on SQLite all writers queue behind it.
 //!   Never open a transaction inside another.
-//! - Commit is durable when [`transaction!`] is done (`synchronous=FULL`, `synchronous_commit=on`).
+//! - Commit is durable when [`transaction!`] is done (`synchronous=FULL`, `synchronous_commit=on`). On SQLite the
+//!   transactions that wait for the writer share one commit; if it fails, they all fail, and none of them has
+//!   answered before, whether *yes* or *no*. PostgreSQL does the like by itself.
 
 mod connect;
 mod error;
+mod group;
 mod migrate;
+mod sql;
+mod sqlite;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tx;
 mod url;
 
-pub use error::StoreError;
+pub use error::{DatabaseError, StoreError};
 pub use migrate::{Migration, Migrations};
+pub use sql::{Row, Sql, sql};
 #[doc(hidden)]
 pub use store::Attempts;
 pub use store::Store;
-pub use tx::{Dialect, Row, Sql, Tx, sql};
+pub use tx::{Dialect, Tx};
 pub use url::StoreUrl;
 
 /// The query with a share lock on the rows it reads (`sap.md` R6): `FOR SHARE` on PostgreSQL, unchanged on

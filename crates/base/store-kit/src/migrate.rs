@@ -2,12 +2,12 @@
 
 use core_types::bytes::b64u;
 use core_types::{Random, sha256};
-use sqlx::AssertSqlSafe;
 
 use crate::error::StoreError;
+use crate::sql::sql;
 use crate::store::Store;
 use crate::transaction;
-use crate::tx::{Dialect, Tx, sql};
+use crate::tx::{Dialect, Tx};
 
 /// The migrations of one component (a zone, or a crate such as the audit log inside a zone's store).
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ pub(crate) async fn migrate(
 
 async fn own_tables(tx: &mut Tx, schema: &'static str) -> Result<(), StoreError> {
     match tx.dialect() {
-        Dialect::Sqlite => ddl(tx, OWN_SQLITE.to_owned()).await,
+        Dialect::Sqlite => tx.batch(OWN_SQLITE.to_owned()).await,
         Dialect::Postgres => {
             // Nodes that start together queue here; the lock ends with the transaction.
             tx.fetch_one(
@@ -70,10 +70,9 @@ async fn own_tables(tx: &mut Tx, schema: &'static str) -> Result<(), StoreError>
             )
             .await?;
             // Safe to put together: `Store::open` admits only [a-z0-9_] as schema.
-            ddl(
-                tx,
-                format!("CREATE SCHEMA IF NOT EXISTS {schema}; {OWN_POSTGRES}"),
-            )
+            tx.batch(format!(
+                "CREATE SCHEMA IF NOT EXISTS {schema}; {OWN_POSTGRES}"
+            ))
             .await
         }
     }
@@ -120,7 +119,7 @@ async fn apply(tx: &mut Tx, set: &Migrations) -> Result<(), StoreError> {
             Dialect::Sqlite => step.sqlite,
             Dialect::Postgres => step.postgres,
         };
-        ddl(tx, text.to_owned()).await?;
+        tx.batch(text.to_owned()).await?;
         let insert = "INSERT INTO store_migration (component, position, name, digest) VALUES ($1, $2, $3, $4)";
         let insert = sql(insert)
             .bind(set.component)
@@ -143,11 +142,4 @@ fn digest_of(step: &Migration, dialect: Dialect) -> String {
         Dialect::Postgres => step.postgres,
     };
     b64u(sha256(&[step.name.as_bytes(), b"\n", text.as_bytes()]))
-}
-
-async fn ddl(tx: &mut Tx, text: String) -> Result<(), StoreError> {
-    let done = sqlx::raw_sql(AssertSqlSafe(text))
-        .execute(tx.connection())
-        .await;
-    tx.judge(done).map(drop)
 }

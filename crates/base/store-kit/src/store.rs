@@ -1,7 +1,6 @@
 //! The store and its two kinds of transaction.
 
 use std::fmt;
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +12,10 @@ use sqlx::AnyPool;
 use crate::connect;
 use crate::error::StoreError;
 use crate::migrate::{Migrations, migrate};
+use crate::sql::sql;
+use crate::sqlite::{Open, Sqlite};
 use crate::transaction;
-use crate::tx::{Dialect, Fate, Tx, sql};
+use crate::tx::{self, Dialect, Fate, Tx};
 use crate::url::StoreUrl;
 
 /// How often a write transaction is tried in all.
@@ -25,14 +26,15 @@ const ATTEMPTS: u32 = 12;
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    writer: AnyPool,
-    reader: AnyPool,
-    dialect: Dialect,
+    database: Database,
     schema: &'static str,
-    inode: u64,
     /// Varies the waiting times; spread, not secrecy, is what they need.
     jitter: AtomicU64,
-    _lock: Option<File>,
+}
+
+enum Database {
+    Sqlite(Sqlite),
+    Postgres(AnyPool),
 }
 
 impl Store {
@@ -60,44 +62,31 @@ impl Store {
                 "the schema's name must be 1 to 40 of a-z, 0-9 and _",
             ));
         }
-        sqlx::any::install_default_drivers();
-        let jitter = AtomicU64::new(u64::from(std::process::id()));
-        let inner = match url {
-            StoreUrl::Sqlite(path) => {
-                let open = connect::sqlite(path).await?;
-                let (writer, reader, inode) = (open.writer, open.reader, open.inode);
-                Inner {
-                    writer,
-                    reader,
-                    dialect: Dialect::Sqlite,
-                    schema,
-                    inode,
-                    jitter,
-                    _lock: Some(open.lock),
-                }
-            }
+        let database = match url {
+            StoreUrl::Sqlite(path) => Database::Sqlite(connect::sqlite(path).await?),
             StoreUrl::Postgres(url) => {
-                let pool = connect::postgres(url, schema).await?;
-                let (reader, dialect) = (pool.clone(), Dialect::Postgres);
-                Inner {
-                    writer: pool,
-                    reader,
-                    dialect,
-                    schema,
-                    inode: 0,
-                    jitter,
-                    _lock: None,
-                }
+                sqlx::any::install_default_drivers();
+                Database::Postgres(connect::postgres(url, schema).await?)
             }
+        };
+        let jitter = AtomicU64::new(u64::from(std::process::id()));
+        let inner = Inner {
+            database,
+            schema,
+            jitter,
         };
         let store = Self(Arc::new(inner));
         migrate(&store, schema, migrations, random).await?;
+        store.epoch_source().await?;
         Ok(store)
     }
 
     /// Which database it is.
     pub fn dialect(&self) -> Dialect {
-        self.0.dialect
+        match self.0.database {
+            Database::Sqlite(_) => Dialect::Sqlite,
+            Database::Postgres(_) => Dialect::Postgres,
+        }
     }
 
     /// The zone's name, as given to [`Store::open`].
@@ -110,12 +99,29 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn read(&self, name: &'static str) -> Result<Tx, StoreError> {
-        let begin = match self.0.dialect {
-            Dialect::Sqlite => "BEGIN DEFERRED",
-            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        let inner = match &self.0.database {
+            Database::Sqlite(sqlite) => {
+                tx::Inner::Sqlite(sqlite.read().await?, sqlite.epoch.clone())
+            }
+            Database::Postgres(pool) => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                tx::Inner::Postgres(pool.begin_with(begin).await?)
+            }
         };
-        let inner = self.0.reader.begin_with(begin).await?;
-        Ok(Tx::new(inner, self.0.dialect, name, self.0.inode))
+        Ok(Tx::new(inner, name))
+    }
+
+    async fn write(&self, name: &'static str) -> Result<Tx, StoreError> {
+        let inner = match &self.0.database {
+            Database::Sqlite(sqlite) => {
+                tx::Inner::Sqlite(sqlite.begin().await?, sqlite.epoch.clone())
+            }
+            Database::Postgres(pool) => {
+                let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+                tx::Inner::Postgres(pool.begin_with(begin).await?)
+            }
+        };
+        Ok(Tx::new(inner, name))
     }
 
     /// What [`transaction!`](crate::transaction) is made of; use the macro.
@@ -143,14 +149,23 @@ impl Store {
     /// [`StoreError`].
     pub async fn mark_restored(&self) -> Result<(), StoreError> {
         let update = "UPDATE store_meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE key = 'restores'";
-        transaction!(self, "mark-restored", |tx| { tx.cas(sql(update)).await })
+        let marked = transaction!(self, "mark-restored", |tx| {
+            tx.cas(sql(update)).await?;
+            tx.read_epoch_source().await.map(drop)
+        });
+        if marked.is_err() {
+            self.read("epoch").await?.read_epoch_source().await?;
+        }
+        marked
     }
 
     /// Closes all connections and, on SQLite, folds the log into the file. Transactions in progress end first.
     /// The file stays locked until the last clone of the store is dropped.
     pub async fn close(&self) {
-        self.0.reader.close().await;
-        self.0.writer.close().await;
+        match &self.0.database {
+            Database::Sqlite(sqlite) => sqlite.close().await,
+            Database::Postgres(pool) => pool.close().await,
+        }
     }
 
     /// 1 to 2 ms at first, doubling up to 128 to 256 ms.
@@ -167,7 +182,28 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store({:?}, {})", self.0.dialect, self.0.schema)
+        write!(f, "Store({:?}, {})", self.dialect(), self.0.schema)
+    }
+}
+
+async fn commit(tx: tx::Inner) -> Result<(), StoreError> {
+    match tx {
+        tx::Inner::Sqlite(Open::Write(member), _) => member.commit().await,
+        tx::Inner::Sqlite(Open::Read(_), _) => Ok(()),
+        tx::Inner::Postgres(inner) => Ok(inner.commit().await?),
+    }
+}
+
+async fn roll_back(tx: tx::Inner) -> Result<(), StoreError> {
+    match tx {
+        tx::Inner::Sqlite(Open::Write(member), _) => member.roll_back().await,
+        tx::Inner::Sqlite(Open::Read(_), _) => Ok(()),
+        tx::Inner::Postgres(inner) => {
+            if let Err(error) = inner.rollback().await {
+                tracing::warn!(%error, "rollback failed; the connection is dropped");
+            }
+            Ok(())
+        }
     }
 }
 
@@ -186,22 +222,11 @@ impl Attempts<'_> {
     /// # Errors
     /// [`StoreError`] when there is no connection, or the database stays busy.
     pub async fn begin(&mut self) -> Result<Tx, StoreError> {
-        let begin = match self.store.0.dialect {
-            Dialect::Sqlite => "BEGIN IMMEDIATE",
-            Dialect::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-        };
         loop {
             self.made += 1;
-            let error = match self.store.0.writer.begin_with(begin).await {
-                Ok(inner) => {
-                    return Ok(Tx::new(
-                        inner,
-                        self.store.0.dialect,
-                        self.name,
-                        self.store.0.inode,
-                    ));
-                }
-                Err(error) => StoreError::from(error),
+            let error = match self.store.write(self.name).await {
+                Ok(tx) => return Ok(tx),
+                Err(error) => error,
             };
             if !error.passes() || !self.may_go_on().await {
                 return Err(error);
@@ -216,17 +241,18 @@ impl Attempts<'_> {
     {
         let fate = tx.fate();
         let (error, again) = match result {
-            Ok(done) if fate == Fate::Good => match tx.into_inner().commit().await {
+            Ok(done) if fate == Fate::Good => match commit(tx.into_inner()).await {
                 Ok(()) => return ControlFlow::Break(Ok(done)),
                 Err(error) => {
-                    let error = StoreError::from(error);
                     let again = error.passes();
                     (error.into(), again)
                 }
             },
             result => {
-                if let Err(error) = tx.into_inner().rollback().await {
-                    tracing::warn!(transaction = self.name, %error, "rollback failed; the connection is dropped");
+                if let Err(error) = roll_back(tx.into_inner()).await {
+                    // What the block said may follow from what didn't last.
+                    tracing::warn!(transaction = self.name, %error, "a rollback failed");
+                    return ControlFlow::Break(Err(error.into()));
                 }
                 (
                     result

@@ -1,18 +1,12 @@
-//! A transaction and the rows it yields.
+//! A transaction.
 
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, Decode, Row as _, Transaction, Type, ValueRef as _};
+use std::sync::{Arc, PoisonError};
+
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use crate::error::StoreError;
-
-/// A statement with its parameters: `sql("… $1 …").bind(value)`, for `i64`, `&str`, `String`, `&[u8]`, `Vec<u8>`
-/// and `Option`s of them.
-pub type Sql<'q> = sqlx::query::Query<'q, Any, AnyArguments>;
-
-/// Starts a statement from a constant text.
-pub fn sql<'q>(text: &'static str) -> Sql<'q> {
-    sqlx::query(text)
-}
+use crate::sql::{Row, Sql, sql};
+use crate::sqlite::{self, EpochCell};
 
 /// Which database speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +20,16 @@ pub enum Dialect {
 /// An open transaction; only [`transaction!`](crate::transaction) and [`Store::read`](crate::Store::read) make one.
 #[derive(Debug)]
 pub struct Tx {
-    inner: Transaction<'static, Any>,
-    dialect: Dialect,
+    inner: Inner,
     name: &'static str,
-    inode: u64,
     fate: Fate,
+}
+
+/// Where the statements go.
+#[derive(Debug)]
+pub(crate) enum Inner {
+    Sqlite(sqlite::Open, Arc<EpochCell>),
+    Postgres(Transaction<'static, Any>),
 }
 
 /// What the statements so far have decided about the transaction.
@@ -42,24 +41,20 @@ pub(crate) enum Fate {
 }
 
 impl Tx {
-    pub(crate) fn new(
-        inner: Transaction<'static, Any>,
-        dialect: Dialect,
-        name: &'static str,
-        inode: u64,
-    ) -> Self {
+    pub(crate) fn new(inner: Inner, name: &'static str) -> Self {
         Self {
             inner,
-            dialect,
             name,
-            inode,
             fate: Fate::Good,
         }
     }
 
     /// Which database speaks; see [`share_lock!`](crate::share_lock).
     pub fn dialect(&self) -> Dialect {
-        self.dialect
+        match self.inner {
+            Inner::Sqlite(..) => Dialect::Sqlite,
+            Inner::Postgres(_) => Dialect::Postgres,
+        }
     }
 
     /// Runs a statement and returns the number of rows it changed.
@@ -67,8 +62,14 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]; the transaction can't be committed any more.
     pub async fn execute(&mut self, sql: Sql<'_>) -> Result<u64, StoreError> {
-        let done = sql.execute(&mut *self.inner).await;
-        self.judge(done).map(|d| d.rows_affected())
+        let done = match &mut self.inner {
+            Inner::Sqlite(open, _) => open.execute(&sql),
+            Inner::Postgres(inner) => {
+                let done = sql.into_postgres().execute(&mut **inner).await;
+                done.map(|d| d.rows_affected()).map_err(StoreError::from)
+            }
+        };
+        self.judge(done)
     }
 
     /// Runs an `UPDATE … WHERE id = … AND version = …` that must change exactly one row.
@@ -94,8 +95,14 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]; the transaction can't be committed any more.
     pub async fn fetch_optional(&mut self, sql: Sql<'_>) -> Result<Option<Row>, StoreError> {
-        let row = sql.fetch_optional(&mut *self.inner).await;
-        self.judge(row).map(|r| r.map(Row))
+        let row = match &mut self.inner {
+            Inner::Sqlite(open, _) => open.fetch(&sql, 1).map(|mut rows| rows.pop()),
+            Inner::Postgres(inner) => {
+                let row = sql.into_postgres().fetch_optional(&mut **inner).await;
+                row.map(|r| r.map(Row::postgres)).map_err(StoreError::from)
+            }
+        };
+        self.judge(row)
     }
 
     /// The one row that must be there, such as that of an aggregate or `RETURNING`.
@@ -103,8 +110,9 @@ impl Tx {
     /// # Errors
     /// [`StoreError`], also when there is none; the transaction can't be committed any more.
     pub async fn fetch_one(&mut self, sql: Sql<'_>) -> Result<Row, StoreError> {
-        let row = sql.fetch_one(&mut *self.inner).await;
-        self.judge(row).map(Row)
+        let row = self.fetch_optional(sql).await?;
+        let row = row.ok_or_else(|| sqlx::Error::RowNotFound.into());
+        self.judge(row)
     }
 
     /// All rows; bound them with `LIMIT`.
@@ -112,32 +120,44 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]; the transaction can't be committed any more.
     pub async fn fetch_all(&mut self, sql: Sql<'_>) -> Result<Vec<Row>, StoreError> {
-        let rows = sql.fetch_all(&mut *self.inner).await;
+        let rows = match &mut self.inner {
+            Inner::Sqlite(open, _) => open.fetch(&sql, usize::MAX),
+            Inner::Postgres(inner) => {
+                let rows = sql.into_postgres().fetch_all(&mut **inner).await;
+                rows.map(|rows| rows.into_iter().map(Row::postgres).collect())
+                    .map_err(StoreError::from)
+            }
+        };
         self.judge(rows)
-            .map(|rows| rows.into_iter().map(Row).collect())
     }
 
     /// Bytes that identify the database for the SAP epoch (`sap.md` §9): they change when a backup is restored, a
     /// standby is promoted or an SQLite file is copied. Hash them; acts made under another value are dead.
     ///
     /// Made of the random id from the first migration, the restore counter and, on PostgreSQL, the cluster's
-    /// system identifier and current timeline, on SQLite the file's inode.
+    /// system identifier and current timeline, on SQLite the file's inode. On SQLite they are read once: the file is
+    /// this process's alone, and only [`Store::mark_restored`](crate::Store::mark_restored) changes them.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn epoch_source(&mut self) -> Result<Vec<u8>, StoreError> {
-        let meta = "SELECT value FROM store_meta WHERE key = $1";
-        let id = self
-            .fetch_one(sql(meta).bind("system_id"))
-            .await?
-            .text("value")?;
-        let restores = self
-            .fetch_one(sql(meta).bind("restores"))
-            .await?
-            .text("value")?;
-        let place = match self.dialect {
-            Dialect::Sqlite => format!("inode {}", self.inode),
-            Dialect::Postgres => {
+        if let Inner::Sqlite(_, epoch) = &self.inner
+            && let Some(known) = &*epoch.known.read().unwrap_or_else(PoisonError::into_inner)
+        {
+            return Ok(known.clone());
+        }
+        self.read_epoch_source().await
+    }
+
+    /// The same from the tables, which replaces what was known of an SQLite store.
+    pub(crate) async fn read_epoch_source(&mut self) -> Result<Vec<u8>, StoreError> {
+        let meta = "SELECT a.value AS id, b.value AS restores FROM store_meta a, store_meta b \
+                    WHERE a.key = 'system_id' AND b.key = 'restores'";
+        let row = self.fetch_one(sql(meta)).await?;
+        let (id, restores) = (row.text("id")?, row.text("restores")?);
+        let place = match &self.inner {
+            Inner::Sqlite(_, epoch) => format!("inode {}", epoch.inode),
+            Inner::Postgres(_) => {
                 let row = self.fetch_one(sql(
                     "SELECT system_identifier AS system, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline \
                      FROM pg_control_system()",
@@ -150,110 +170,39 @@ impl Tx {
                 )
             }
         };
-        Ok(format!("natsuin-epoch\n{id}\n{restores}\n{place}\n").into_bytes())
+        let source = format!("natsuin-epoch\n{id}\n{restores}\n{place}\n").into_bytes();
+        if let Inner::Sqlite(_, epoch) = &self.inner {
+            let mut known = epoch.known.write().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(source.clone());
+        }
+        Ok(source)
+    }
+
+    /// Runs several statements without parameters, such as data definitions. Safe for texts of our own only.
+    pub(crate) async fn batch(&mut self, text: String) -> Result<(), StoreError> {
+        let done = match &mut self.inner {
+            Inner::Sqlite(open, _) => open.batch(&text),
+            Inner::Postgres(inner) => {
+                let done = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut **inner);
+                done.await.map(drop).map_err(StoreError::from)
+            }
+        };
+        self.judge(done)
     }
 
     pub(crate) fn fate(&self) -> Fate {
         self.fate
     }
 
-    pub(crate) fn into_inner(self) -> Transaction<'static, Any> {
+    pub(crate) fn into_inner(self) -> Inner {
         self.inner
     }
 
-    pub(crate) fn connection(&mut self) -> &mut sqlx::AnyConnection {
-        &mut self.inner
-    }
-
     /// Notes what a failed statement means for the transaction.
-    pub(crate) fn judge<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
-        result.map_err(|error| {
-            let error = StoreError::from(error);
+    fn judge<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        result.inspect_err(|error| {
             let again = error.passes() || self.fate == Fate::Again;
             self.fate = if again { Fate::Again } else { Fate::Doomed };
-            error
         })
-    }
-}
-
-/// A row; columns are read by name. A value that is `NULL` or of another type is an error, never a default.
-pub struct Row(AnyRow);
-
-impl std::fmt::Debug for Row {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Row({} columns)", self.0.len())
-    }
-}
-
-impl Row {
-    /// A text column.
-    ///
-    /// # Errors
-    /// [`StoreError::Column`].
-    pub fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        self.get(column)
-    }
-
-    /// An integer column.
-    ///
-    /// # Errors
-    /// [`StoreError::Column`].
-    pub fn int(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.get(column)
-    }
-
-    /// A column of bytes.
-    ///
-    /// # Errors
-    /// [`StoreError::Column`].
-    pub fn blob(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
-        self.get(column)
-    }
-
-    /// A text column that may be `NULL`.
-    ///
-    /// # Errors
-    /// [`StoreError::Column`].
-    pub fn maybe_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.maybe(column)
-    }
-
-    /// An integer column that may be `NULL`.
-    ///
-    /// # Errors
-    /// [`StoreError::Column`].
-    pub fn maybe_int(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
-        self.maybe(column)
-    }
-
-    /// A column of bytes that may be `NULL`.
-    ///
-    /// # Errors
-    /// [`StoreError::Column`].
-    pub fn maybe_blob(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.maybe(column)
-    }
-
-    fn get<T: for<'r> Decode<'r, Any> + Type<Any>>(
-        &self,
-        column: &'static str,
-    ) -> Result<T, StoreError> {
-        self.maybe(column)?.ok_or(StoreError::Column(column))
-    }
-
-    fn maybe<T: for<'r> Decode<'r, Any> + Type<Any>>(
-        &self,
-        column: &'static str,
-    ) -> Result<Option<T>, StoreError> {
-        let value = self
-            .0
-            .try_get_raw(column)
-            .map_err(|_| StoreError::Column(column))?;
-        if value.is_null() {
-            return Ok(None);
-        }
-        T::decode(value)
-            .map(Some)
-            .map_err(|_| StoreError::Column(column))
     }
 }

@@ -26,8 +26,13 @@ pub struct Agent {
 impl Agent {
     /// A browser without cookies, of somebody who reads Japanese.
     pub fn new(stack: &Stack) -> Self {
+        Self::with(stack.sic())
+    }
+
+    /// A browser without cookies that reaches the service with the client of `sic`.
+    pub fn with(sic: Sic) -> Self {
         Self {
-            sic: stack.sic(),
+            sic,
             lang: Lang::Ja,
             cookies: BTreeMap::new(),
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use web_ui::Lang;
 
+use crate::bench::BenchArgs;
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
 use crate::{audit, bench, demo, dev, sign, statement, verify};
@@ -61,14 +62,7 @@ pub enum Command {
     /// Sign PDF files with your key at a CSC service: hashed here, approved in your browser.
     Sign(SignArgs),
     /// Measure raw library signing, signing through the service, and PDF signing, in one run.
-    Bench {
-        /// Seconds for each measurement.
-        #[arg(long, default_value_t = 3)]
-        seconds: u64,
-        /// Keep the stack's directory here instead of a temporary one.
-        #[arg(long)]
-        data: Option<PathBuf>,
-    },
+    Bench(BenchArgs),
     /// Verify signed PDF files: signature, chain, revocation, time-stamp, and what was changed after signing.
     Verify {
         /// PDF files.
@@ -224,7 +218,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             };
             sign::run(sign, out).await
         }
-        Command::Bench { seconds, data } => bench::run(seconds, data, out).await,
+        Command::Bench(args) => bench::run(args, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
         Command::Statement { file, root, cert } => {
             statement::run(&file, &root, cert.as_deref(), out)

@@ -8,6 +8,7 @@ use cm_api::{CryptoModule, Executed, Order, OrderKind, SignItem};
 use core_types::{B64, ClientId, Digest32, PersonId, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{Happened, SignAnswer, SignRequest};
+use sam_core::act::read_act;
 use sam_core::evidence::{Evidence, Signature};
 use sam_core::state::{Asked, Job, Plan, Subject};
 use sam_core::{ActState, Reason};
@@ -131,7 +132,7 @@ impl<C: CryptoModule> Sam<C> {
         let Subject::Sign { service, .. } = row.body.subject else {
             return Err(Reason::OtherKind.into());
         };
-        let act = self.blocking(move || payload(&jws)).await?;
+        let act = self.blocking(move || read_act(&jws)).await?;
         let Act::Sign(act) = act else {
             return Err(Reason::OtherKind.into());
         };
@@ -459,11 +460,4 @@ fn sign_order(taken: &Taken) -> OrderKind {
 
 fn result_id(act: Digest32, step: u32) -> String {
     format!("{act}.{step}")
-}
-
-/// The payload of an act that the SAM made itself and found by its digest.
-pub(crate) fn payload(jws: &str) -> Result<Act, Reason> {
-    let part = jws.split('.').nth(1).ok_or(Reason::Malformed)?;
-    let bytes = core_types::bytes::from_b64u(part).map_err(|_| Reason::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| Reason::Malformed)
 }

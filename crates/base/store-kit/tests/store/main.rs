@@ -1,5 +1,7 @@
 //! What every zone relies on, on both stores.
 
+mod group;
+
 use std::sync::Arc;
 
 use core_types::random::SystemRandom;

@@ -1,0 +1,91 @@
+//! `natsuin bench`: what the service costs beside the bare library, measured in one run on one machine.
+//!
+//! Everything runs in this process: signer's side, client, SSA, gateway, SAM and CM, over loopback with mutual TLS and
+//! durable commits. One file a measurement; [`raw`] is the baseline of all.
+
+mod measure;
+mod pdf;
+mod raw;
+mod sam;
+mod service;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::output::{Exit, Failure, Out};
+use crate::stack::{Options, Stack, StoreChoice};
+
+/// What to measure, and how.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Seconds for each measurement.
+    #[arg(long, global = true, default_value_t = 3)]
+    pub seconds: u64,
+    /// Keep the stack's directory here instead of a temporary one.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// One part alone.
+    #[command(subcommand)]
+    pub part: Option<BenchPart>,
+}
+
+/// Parts that are measured by themselves.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum BenchPart {
+    /// What the SAM's decisions cost: a passkey's proof, acts of 1, 100 and 10,000 hashes.
+    Sam,
+}
+
+#[derive(Debug, Serialize)]
+struct Results {
+    schema: &'static str,
+    cores: usize,
+    raw: Vec<raw::Raw>,
+    service: Vec<service::Service>,
+    pdf: Vec<pdf::Pdf>,
+}
+
+/// Runs the measurements.
+///
+/// # Errors
+/// [`Failure`] when something can't be measured.
+pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
+    let span = Duration::from_secs(args.seconds.max(1));
+    match args.part {
+        None => out.object(&whole(span, args.data, out).await?),
+        Some(BenchPart::Sam) => out.object(&sam::run(span, out)?),
+    }
+    Ok(Exit::Good)
+}
+
+/// Library, service and PDF.
+async fn whole(span: Duration, data: Option<PathBuf>, out: Out) -> Result<Results> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let scratch = tempfile::Builder::new()
+        .prefix("natsuin-bench-")
+        .tempdir()?;
+    out.say(&format!("{cores} cores; raw: AWS-LC, all cores; service: this process over loopback, SQLite, durable commits"));
+    let pdf = pdf::rows(scratch.path(), out).await?;
+    let raw = raw::rows(span, cores, out)?;
+    let options = Options {
+        data: data.unwrap_or_else(|| scratch.path().join("stack")),
+        port: 0,
+        store: StoreChoice::Embedded,
+        tls: false,
+        pkcs11: None,
+        load: true,
+    };
+    let stack = Stack::start(&options, &|_| {}).await?;
+    let service = service::rows(&stack, &raw, span, cores, out).await;
+    stack.stop().await;
+    Ok(Results {
+        schema: "natsuin.bench/2",
+        cores,
+        raw,
+        service: service?,
+        pdf,
+    })
+}
