@@ -137,14 +137,34 @@ impl Sequencer {
         let select = "SELECT node, n, at, body, mac FROM audit_entry WHERE seq IS NULL ORDER BY node, n LIMIT $1";
         let rows = tx.fetch_all(sql(select).bind(BATCH)).await?;
         let whole = i64::try_from(rows.len()).is_ok_and(|n| n < BATCH);
+        let mut chains = BTreeMap::new();
+        let mut run: Option<Run> = None;
         for row in rows {
             let (node, n, body) = (row.text("node")?, row.int("n")?, row.text("body")?);
-            self.check_link(&mut state, &node, n, &body, &row.blob("mac")?)?;
-            let update =
-                "UPDATE audit_entry SET seq = $1 WHERE node = $2 AND n = $3 AND seq IS NULL";
-            tx.cas(sql(update).bind(signed(tree.size())?).bind(&node).bind(n))
-                .await?;
+            let chain = chains
+                .entry(node.clone())
+                .or_insert_with(|| self.log.key_of(&node));
+            check_link(chain, &mut state, &node, n, &body, &row.blob("mac")?)?;
+            let place = signed(tree.size())?;
+            match &mut run {
+                // Numbers without gaps, as was just checked.
+                Some(run) if run.node == node => run.last = n,
+                other => {
+                    let next = Run {
+                        node,
+                        first: n,
+                        last: n,
+                        place,
+                    };
+                    if let Some(done) = other.replace(next) {
+                        done.write(tx).await?;
+                    }
+                }
+            }
             tree.push(leaf(body.as_bytes()));
+        }
+        if let Some(done) = run {
+            done.write(tx).await?;
         }
         if whole {
             state.check_reached(&heads)?;
@@ -168,39 +188,6 @@ impl Sequencer {
         )
         .await?;
         Ok((added, tree.size()))
-    }
-
-    /// An entry must be the next of its node and carry the MAC over its body and predecessor.
-    fn check_link(
-        &self,
-        state: &mut State,
-        node: &str,
-        n: i64,
-        body: &str,
-        mac: &[u8],
-    ) -> Result<(), AuditError> {
-        let chain = self.log.key_of(node);
-        let fault = |n, why| AuditError::Entry {
-            node: node.to_owned(),
-            n,
-            why,
-        };
-        let head = state.nodes.entry(node.to_owned()).or_insert_with(|| Head {
-            n: 0,
-            mac: B64(start_of(&chain)),
-        });
-        if n != head.n + 1 {
-            return Err(fault(head.n + 1, "the entry is missing"));
-        }
-        let message = [head.mac.0.as_slice(), body.as_bytes()].concat();
-        if hmac::verify(&chain, &message, mac).is_err() {
-            return Err(fault(n, "its chain code is wrong"));
-        }
-        *head = Head {
-            n,
-            mac: B64(mac.to_vec()),
-        };
-        Ok(())
     }
 
     /// State and last checkpoint must be the same tree, signed by this key.
@@ -271,6 +258,61 @@ impl Sequencer {
             blocking(&witness, move |w| w.append(&notes)).await?;
         }
     }
+}
+
+/// Entries of one node that follow each other, and so get places that do.
+struct Run {
+    node: String,
+    first: i64,
+    last: i64,
+    /// Of the first.
+    place: i64,
+}
+
+impl Run {
+    /// Gives the entries their places; each must be there and have none yet.
+    async fn write(self, tx: &mut Tx) -> Result<(), AuditError> {
+        let update = "UPDATE audit_entry SET seq = n + $1 WHERE node = $2 AND n BETWEEN $3 AND $4 AND seq IS NULL";
+        let update = sql(update).bind(self.place - self.first).bind(&self.node);
+        let count = tx.execute(update.bind(self.first).bind(self.last)).await?;
+        if i64::try_from(count) == Ok(self.last - self.first + 1) {
+            Ok(())
+        } else {
+            Err(tx.conflict().into())
+        }
+    }
+}
+
+/// An entry must be the next of its node and carry the MAC over its body and predecessor.
+fn check_link(
+    chain: &hmac::Key,
+    state: &mut State,
+    node: &str,
+    n: i64,
+    body: &str,
+    mac: &[u8],
+) -> Result<(), AuditError> {
+    let fault = |n, why| AuditError::Entry {
+        node: node.to_owned(),
+        n,
+        why,
+    };
+    let head = state.nodes.entry(node.to_owned()).or_insert_with(|| Head {
+        n: 0,
+        mac: B64(start_of(chain)),
+    });
+    if n != head.n + 1 {
+        return Err(fault(head.n + 1, "the entry is missing"));
+    }
+    let message = [head.mac.0.as_slice(), body.as_bytes()].concat();
+    if hmac::verify(chain, &message, mac).is_err() {
+        return Err(fault(n, "its chain code is wrong"));
+    }
+    *head = Head {
+        n,
+        mac: B64(mac.to_vec()),
+    };
+    Ok(())
 }
 
 /// The sequencer's row: tree and the last sequenced entry of each node, under a MAC.

@@ -16,3 +16,10 @@ pub use peer::Peer;
 pub use rpc::{CallError, Client, Routes};
 pub use tls::Identity;
 pub use trouble::Trouble;
+
+/// Cores that this process may use; asked once, since the answer is read from several files.
+pub fn cores() -> usize {
+    static CORES: std::sync::LazyLock<usize> =
+        std::sync::LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *CORES
+}

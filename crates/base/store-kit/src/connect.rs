@@ -23,7 +23,7 @@ const STATEMENTS: usize = 512;
 
 const SQLITE_SETTINGS: &str = "
 PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
-PRAGMA cell_size_check = ON;";
+PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = 4000;";
 
 /// Opens an SQLite store, and creates it if need be.
 pub(crate) async fn sqlite(path: &Path) -> Result<Sqlite, StoreError> {

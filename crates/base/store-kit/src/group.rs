@@ -1,8 +1,8 @@
 //! One durable commit for several write transactions of an SQLite store.
 //!
 //! SQLite has one writer, and a commit waits for the disk, which takes longer than all statements before it. So
-//! transactions that wait for the writer at the same time share a commit: each is a savepoint in one transaction of the
-//! database. Nothing of it shows outside:
+//! transactions that wait for the writer at the same time share a commit: each is a part of one transaction of the
+//! database, undone by a savepoint if need be. Nothing of it shows outside:
 //!
 //! - Nobody gets an answer before the shared commit is durable, not even a *no*: it may follow from what a transaction
 //!   before it in the group did. If the commit fails, all of the group fail.
@@ -136,7 +136,8 @@ fn run(connection: &Connection, text: &'static str) -> Result<(), rusqlite::Erro
 pub(crate) struct Member {
     /// The writer, until the transaction has ended.
     writer: Option<OwnedMutexGuard<Writer>>,
-    /// Whether others of the group ended well before it: it may have seen what isn't durable yet.
+    /// Whether others of the group ended well before it: it may have seen what isn't durable yet, and has a savepoint
+    /// of its own. The first has the whole transaction for itself, which saves SQLite a copy of every page it changes.
     follows: bool,
     outcome: watch::Receiver<Option<Outcome>>,
 }
@@ -151,11 +152,14 @@ impl Member {
     pub(crate) fn begin(mut guard: OwnedMutexGuard<Writer>) -> Result<Self, StoreError> {
         let writer = OwnedMutexGuard::mutex(&guard).clone();
         guard.join(&writer)?;
-        run(guard.connection()?, "SAVEPOINT member")?;
         let group = guard.group.as_ref().ok_or(StoreError::Closed)?;
+        let (follows, outcome) = (group.members > 0, group.outcome.clone());
+        if follows {
+            run(guard.connection()?, "SAVEPOINT member")?;
+        }
         Ok(Self {
-            follows: group.members > 0,
-            outcome: group.outcome.clone(),
+            follows,
+            outcome,
             writer: Some(guard),
         })
     }
@@ -179,7 +183,13 @@ impl Member {
         let Some(mut writer) = self.writer.take() else {
             return Err(StoreError::Closed);
         };
-        if let Err(error) = run(writer.connection()?, "RELEASE member") {
+        // A transaction that the database has given up has no savepoint any more, and no members.
+        let ended = match self.follows {
+            true => run(writer.connection()?, "RELEASE member"),
+            false if writer.connection()?.is_autocommit() => Err(rolled_back()),
+            false => Ok(()),
+        };
+        if let Err(error) = ended {
             self.writer = Some(writer);
             drop(self);
             return Err(error.into());

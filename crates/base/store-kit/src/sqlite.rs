@@ -32,6 +32,18 @@ pub(crate) struct EpochCell {
     pub(crate) known: RwLock<Option<Vec<u8>>>,
 }
 
+impl EpochCell {
+    pub(crate) fn known(&self) -> Option<Vec<u8>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    pub(crate) fn learn(&self, source: Vec<u8>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(source);
+    }
+}
+
 impl Sqlite {
     pub(crate) async fn begin(&self) -> Result<Open, StoreError> {
         let lock = self.writer.clone().lock_owned();

@@ -134,6 +134,19 @@ impl Store {
         }
     }
 
+    /// See [`Tx::epoch_source`]; as of a moment ago. What is written under it compares it again in its transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_epoch_source(&self) -> Result<Vec<u8>, StoreError> {
+        if let Database::Sqlite(sqlite) = &self.0.database
+            && let Some(known) = sqlite.epoch.known()
+        {
+            return Ok(known);
+        }
+        self.read("epoch").await?.epoch_source().await
+    }
+
     /// See [`Tx::epoch_source`].
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A transaction.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
@@ -142,9 +142,9 @@ impl Tx {
     /// [`StoreError`].
     pub async fn epoch_source(&mut self) -> Result<Vec<u8>, StoreError> {
         if let Inner::Sqlite(_, epoch) = &self.inner
-            && let Some(known) = &*epoch.known.read().unwrap_or_else(PoisonError::into_inner)
+            && let Some(known) = epoch.known()
         {
-            return Ok(known.clone());
+            return Ok(known);
         }
         self.read_epoch_source().await
     }
@@ -172,8 +172,7 @@ impl Tx {
         };
         let source = format!("natsuin-epoch\n{id}\n{restores}\n{place}\n").into_bytes();
         if let Inner::Sqlite(_, epoch) = &self.inner {
-            let mut known = epoch.known.write().unwrap_or_else(PoisonError::into_inner);
-            *known = Some(source.clone());
+            epoch.learn(source.clone());
         }
         Ok(source)
     }

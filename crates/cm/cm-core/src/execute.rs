@@ -425,8 +425,7 @@ impl Module {
         items: &[SignItem],
     ) -> Result<Vec<B64>, ModuleError> {
         let key = self.open(row).await?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = items.len().div_ceil(cores).max(1);
+        let share = items.len().div_ceil(service_kit::cores()).max(1);
         let threads: Vec<_> = items
             .chunks(share)
             .map(|chunk| {

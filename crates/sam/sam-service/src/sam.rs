@@ -24,6 +24,8 @@ use crate::sealer::Sealer;
 
 /// How many PINs are hashed at once: each takes 19 MiB and a core.
 const HASHES_AT_ONCE: usize = 2;
+/// Above this number of items work moves to a thread of its own.
+const FEW: usize = 64;
 /// Rows handled by one step of recovery or pruning.
 const BATCH: i64 = 200;
 /// Acts and requests are kept this long after their end, for pages that ask what became of them.
@@ -164,8 +166,7 @@ impl<C: CryptoModule> Sam<C> {
 
     /// The epoch as of now; what is written under it is checked against [`Self::now`] in its transaction.
     pub(crate) async fn epoch(&self) -> Result<Digest32, StoreError> {
-        let mut tx = self.store.read("epoch").await?;
-        Ok(sha256(&[&tx.epoch_source().await?]))
+        Ok(sha256(&[&self.store.read_epoch_source().await?]))
     }
 
     /// The world as of this transaction.
@@ -203,6 +204,19 @@ impl<C: CryptoModule> Sam<C> {
         tokio::task::spawn_blocking(work)
             .await
             .unwrap_or(Err(Reason::NotNow))
+    }
+
+    /// Runs work that is slow only for many items: a few are done here, which takes less than handing them over.
+    pub(crate) async fn by_size<T: Send + 'static>(
+        &self,
+        items: usize,
+        work: impl FnOnce() -> Result<T, Reason> + Send + 'static,
+    ) -> Result<T, Reason> {
+        if items <= FEW {
+            work()
+        } else {
+            self.blocking(work).await
+        }
     }
 
     /// The text of an act, checked against its name.
@@ -288,8 +302,8 @@ impl<C: CryptoModule> Sam<C> {
     /// Jobs whose orders have passed their time become lost.
     async fn recover(&self, now: UnixTime) -> Result<(), StoreError> {
         let mut tx = self.store.read("recover").await?;
-        let select = sql("SELECT id FROM act WHERE state = $1 ORDER BY stamp LIMIT $2");
-        let taken = tx.fetch_all(select.bind("taken").bind(BATCH)).await?;
+        let select = sql("SELECT id FROM act WHERE state = 'taken' ORDER BY stamp LIMIT $1");
+        let taken = tx.fetch_all(select.bind(BATCH)).await?;
         drop(tx);
         for row in taken {
             let id = row.text("id")?;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use core_types::{B64, SigAlg};
 use pki::{Signed, verify_signature};
 
+/// Up to so many values are verified where they are, which takes less than handing them over.
+const FEW: usize = 2;
 /// Below this number of values the work isn't worth spreading.
 const SPREAD: usize = 8;
 
-/// Whether every value is the key's signature over the digest in its place. Runs on threads for blocking work.
+/// Whether every value is the key's signature over the digest in its place. More than a few run on threads for blocking
+/// work.
 pub(crate) async fn all_verify(
     spki: &B64,
     alg: SigAlg,
@@ -18,8 +21,14 @@ pub(crate) async fn all_verify(
     if digests.len() != values.len() {
         return false;
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let parts = if values.len() < SPREAD { 1 } else { cores };
+    if values.len() <= FEW {
+        return verify(spki, alg, &digests, &values);
+    }
+    let parts = if values.len() < SPREAD {
+        1
+    } else {
+        service_kit::cores()
+    };
     let share = values.len().div_ceil(parts).max(1);
     let threads: Vec<_> = (0..values.len())
         .step_by(share)
@@ -27,10 +36,7 @@ pub(crate) async fn all_verify(
             let (spki, digests, values) = (spki.clone(), digests.clone(), values.clone());
             tokio::task::spawn_blocking(move || {
                 let end = (start + share).min(values.len());
-                let pairs = digests[start..end].iter().zip(&values[start..end]);
-                pairs.into_iter().all(|(digest, value)| {
-                    verify_signature(&spki.0, alg, Signed::Digest(&digest.0), &value.0).is_ok()
-                })
+                verify(&spki, alg, &digests[start..end], &values[start..end])
             })
         })
         .collect();
@@ -39,4 +45,11 @@ pub(crate) async fn all_verify(
         good &= thread.await.unwrap_or(false);
     }
     good
+}
+
+/// Both lists have one length.
+fn verify(spki: &B64, alg: SigAlg, digests: &[B64], values: &[B64]) -> bool {
+    digests.iter().zip(values).all(|(digest, value)| {
+        verify_signature(&spki.0, alg, Signed::Digest(&digest.0), &value.0).is_ok()
+    })
 }

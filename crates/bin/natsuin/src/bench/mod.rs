@@ -63,7 +63,7 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
 
 /// Library, service and PDF.
 async fn whole(span: Duration, data: Option<PathBuf>, out: Out) -> Result<Results> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = service_kit::cores();
     let scratch = tempfile::Builder::new()
         .prefix("natsuin-bench-")
         .tempdir()?;

@@ -25,6 +25,8 @@ use crate::sam::{Sam, seal_keys};
 /// What the proof is checked against.
 struct Loaded {
     act: Row<ActState>,
+    /// Its text, for the evidence.
+    text: String,
     factor: Row<Factor>,
     now: Now,
 }
@@ -177,7 +179,13 @@ impl<C: CryptoModule> Sam<C> {
             // Whatever the service can't be vouched for any more: what is there can be stopped and ended.
             _ => self.service.vouch(act.body.level)?,
         }
-        Ok(Loaded { act, factor, now })
+        let text = self.act_text(tx, proof.act()).await?;
+        Ok(Loaded {
+            act,
+            text,
+            factor,
+            now,
+        })
     }
 
     /// T0: the try is counted and committed before anything is compared (I3).
@@ -317,9 +325,8 @@ impl<C: CryptoModule> Sam<C> {
             .clone();
         let public = PublicProof::of(proof, &loaded.factor.body.id);
         let proof_digest = public.digest()?;
-        let mut text = self.store.read("approve-text").await?;
         let evidence = Evidence::Approval(Box::new(Approval {
-            act: self.act_text(&mut text, digest).await?,
+            act: loaded.text.clone(),
             statement,
             proof: public,
             factor: loaded.factor.body.public(),
@@ -328,7 +335,6 @@ impl<C: CryptoModule> Sam<C> {
             made: made.and_then(Made::public),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
-        drop(text);
         let evidence = evidence.bytes()?;
         let evidence_digest = sha256(&[&evidence]);
         let method = proof.method();

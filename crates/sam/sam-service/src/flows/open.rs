@@ -43,6 +43,13 @@ enum Content {
 }
 
 impl Content {
+    fn items(&self) -> usize {
+        match self {
+            Self::Sign(content, _) => content.items.len(),
+            Self::Change(_) => 0,
+        }
+    }
+
     fn mint(
         self,
         request: Digest32,
@@ -121,7 +128,7 @@ impl<C: CryptoModule> Sam<C> {
         let seen = request.version;
         // Up to 10,000 items are copied, written and hashed.
         let (digest, jws, state, kind) = self
-            .blocking(move || {
+            .by_size(content.items(), move || {
                 let (act, subject) = content.mint(id, sam.issuer(epoch), time, random.as_ref())?;
                 let items = match &act {
                     Act::Sign(sign) => sign.items.len(),

@@ -37,6 +37,10 @@ impl<C: CryptoModule> Sam<C> {
         kind: OrderKind,
     ) -> Result<Ordered, Failed> {
         let ring = self.ring(epoch, self.clock.now()).await?;
+        let items = match &kind {
+            OrderKind::Sign { items, .. } => items.len(),
+            OrderKind::Generate { .. } | OrderKind::SignCsr { .. } | OrderKind::Destroy { .. } => 1,
+        };
         let body = OrderBody {
             sam: self.config.sam.clone(),
             order: name,
@@ -45,7 +49,7 @@ impl<C: CryptoModule> Sam<C> {
             kind,
         };
         let request = self
-            .blocking(move || {
+            .by_size(items, move || {
                 let order = Order::seal(&body, &ring.act).map_err(|_| Reason::NotNow)?;
                 Ok(ExecuteRequest {
                     statement: ring.statement.clone(),

@@ -21,8 +21,6 @@ use crate::sam::Sam;
 
 /// Most unapproved requests of one person and client.
 const MAX_OPEN: i64 = 64;
-/// Above this number of items work moves to a thread of its own.
-const MANY: usize = 64;
 
 impl<C: CryptoModule> Sam<C> {
     /// Stores a request of `service`.
@@ -140,17 +138,13 @@ impl<C: CryptoModule> Sam<C> {
         self.service.vouch(key.facts.level().0)?;
         let certificate = key.chain.first().cloned().unwrap_or_default();
         let asked = request.items;
-        let small = asked.len() <= MANY;
+        let count = asked.len();
         let work = move || {
             check_items(asked, |item, given| {
                 certificate::signed_attrs(&item.h.0, given, &certificate.0, now)
             })
         };
-        let items = if small {
-            work()?
-        } else {
-            self.blocking(work).await?
-        };
+        let items = self.by_size(count, work).await?;
         if !items
             .iter()
             .all(|i| key.alg.sig_algs().iter().any(|a| a.hash() == i.hash_alg()))

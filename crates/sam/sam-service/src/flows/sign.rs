@@ -132,7 +132,9 @@ impl<C: CryptoModule> Sam<C> {
         let Subject::Sign { service, .. } = row.body.subject else {
             return Err(Reason::OtherKind.into());
         };
-        let act = self.blocking(move || read_act(&jws)).await?;
+        let act = self
+            .by_size(row.body.items.len(), move || read_act(&jws))
+            .await?;
         let Act::Sign(act) = act else {
             return Err(Reason::OtherKind.into());
         };
