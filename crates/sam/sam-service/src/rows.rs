@@ -35,6 +35,7 @@ macro_rules! tables {
             "CREATE INDEX keyring_link ON keyring (link);",
             "CREATE INDEX factor_owner ON factor (owner);",
             "CREATE INDEX signing_key_owner ON signing_key (owner);",
+            "CREATE INDEX signing_key_link ON signing_key (link);",
             "CREATE INDEX request_owner ON request (owner, link, state, stamp);",
             "CREATE INDEX request_stamp ON request (stamp);",
             "CREATE INDEX act_link ON act (link);",

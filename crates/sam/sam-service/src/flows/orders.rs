@@ -39,7 +39,7 @@ impl<C: CryptoModule> Sam<C> {
         let ring = self.ring(epoch, self.clock.now()).await?;
         let items = match &kind {
             OrderKind::Sign { items, .. } => items.len(),
-            OrderKind::Generate { .. } | OrderKind::SignCsr { .. } | OrderKind::Destroy { .. } => 1,
+            _ => 1,
         };
         let body = OrderBody {
             sam: self.config.sam.clone(),
