@@ -117,11 +117,11 @@ fn passkey(span: Duration) -> Result<PasskeyCost> {
     let rp = relying_party();
     let mut device = SoftPasskey::new(Behaviour::honest(ORIGIN, RP_ID), &SystemRandom)?;
     let enrolment = SystemRandom.digest32();
-    let passkey = verify_registration(&rp, enrolment, &device.register(enrolment)?)?;
+    let (passkey, _) = verify_registration(&rp, enrolment, &device.register(enrolment)?)?;
     let mut requests = Vec::with_capacity(PROOFS);
     for _ in 0..PROOFS {
         let proof = device.prove(SystemRandom.digest32())?;
-        requests.push(serde_json::to_vec(&ApproveRequest { proof })?);
+        requests.push(serde_json::to_vec(&ApproveRequest { proof, new: None })?);
     }
     let verify_us = each(span, |run| proven(&rp, &passkey, &requests[run % PROOFS]))?;
 
