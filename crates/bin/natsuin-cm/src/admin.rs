@@ -67,8 +67,17 @@ pub(crate) enum Command {
         #[arg(long)]
         witness: PathBuf,
     },
+    /// Give every entry of the audit log its place, sign a checkpoint, and write the log to a directory for archive, check
+    /// and restore.
+    ExportLog {
+        /// The directory.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Compare every key's row with the audit log.
     Scrub,
+    /// Change the key under which the token wraps: every wrapped key anew, then the end of the old wrapping keys.
+    ChangeWrapping,
     /// Make an officer's key: the private half in a file of the officer's, the public half for `officers`.
     OfficerKey {
         /// File for the private key; it must be new.
@@ -381,6 +390,15 @@ pub(crate) async fn switch(
     Ok(format!(
         "the module is {:?}; switched {} times",
         health.state, health.switched
+    ))
+}
+
+pub(crate) async fn change_wrapping(module: &Module) -> Result<String, Trouble> {
+    let done = module.change_wrapping().await;
+    let done = done.map_err(|e| trouble("wrapping", e, "check the token, then run it again"))?;
+    Ok(format!(
+        "{} keys wrapped anew, {} wrapping keys destroyed",
+        done.keys, done.retired
     ))
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cm_core::backend::Backend;
-use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend};
+use cm_core::several::Several;
+use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
 use core_types::{Level, SecretBytes};
 use serde::Deserialize;
@@ -21,6 +22,12 @@ pub(crate) enum BackendConfig {
     Software {},
     /// Keys in a token.
     Pkcs11(Token),
+    /// Several tokens as one.
+    Several {
+        /// Whether each can use all keys.
+        shared: bool,
+        tokens: Vec<Token>,
+    },
 }
 
 /// A PKCS#11 token.
@@ -35,10 +42,26 @@ pub(crate) struct Token {
     declared_level: Level,
     declaration: Option<String>,
     declared_device: Option<String>,
+    /// Where keys are kept.
+    #[serde(default)]
+    keys: Keys,
+    /// Evaluation of external key storage, for wrapped keys above level 1.
+    wrapped_declaration: Option<String>,
     #[serde(default = "sessions")]
     sessions: usize,
     #[serde(default = "patience")]
     patience_seconds: u64,
+}
+
+/// Where the keys of a token are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Keys {
+    /// In the token.
+    #[default]
+    Token,
+    /// In the store, wrapped by the token.
+    Wrapped,
 }
 
 fn level_one() -> Level {
@@ -59,10 +82,24 @@ fn patience() -> u64 {
 /// [`Trouble`] `pkcs11` when module, token or PIN can't be used, `bad-config` for settings that contradict each other.
 /// The PIN is tried at most once.
 pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, Trouble> {
-    let token = match config {
-        BackendConfig::Software {} => return Ok(Arc::new(SoftBackend)),
-        BackendConfig::Pkcs11(token) => token,
-    };
+    match config {
+        BackendConfig::Software {} => Ok(Arc::new(SoftBackend)),
+        BackendConfig::Pkcs11(token) => open_token(token),
+        BackendConfig::Several { shared, tokens } => {
+            let opened = tokens.iter().map(open_token).collect::<Result<_, _>>()?;
+            match Several::new(opened, *shared) {
+                Some(several) => Ok(Arc::new(several)),
+                None => Err(Trouble::new(
+                    "bad-config",
+                    "several tokens are 1 to 255, all with the same keys setting".to_owned(),
+                    "see the comments in the sample of this daemon",
+                )),
+            }
+        }
+    }
+}
+
+fn open_token(token: &Token) -> Result<Arc<dyn Backend>, Trouble> {
     token.check()?;
     let options = Options {
         module: token.module.clone(),
@@ -79,6 +116,17 @@ pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, Trouble> 
         patience: Duration::from_secs(token.patience_seconds),
     };
     match Pkcs11Backend::open_with(&options, limits) {
+        Ok(backend) if token.keys == Keys::Wrapped => {
+            let wrapped = WrappedKeys::open(backend, token.wrapped_declaration.clone());
+            match wrapped {
+                Ok(wrapped) => Ok(Arc::new(wrapped)),
+                Err(fault) => Err(Trouble::new(
+                    "pkcs11",
+                    fault.to_string(),
+                    "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
+                )),
+            }
+        }
         Ok(backend) => Ok(Arc::new(backend)),
         Err(error) => Err(Trouble::new("pkcs11", error.to_string(), remedy(&error))),
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use audit_log::{LogKey, Sequencer};
 use clap::Parser;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
+use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use serde::Deserialize;
@@ -56,6 +57,8 @@ struct Config {
     #[serde(default)]
     lock_memory: bool,
     binary_sha256: Option<String>,
+    #[serde(default)]
+    keys_ahead: std::collections::BTreeMap<core_types::KeyAlg, usize>,
     algorithms: Option<PathBuf>,
     #[serde(default = "daily")]
     self_test_seconds: u64,
@@ -187,6 +190,20 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             };
             admin::switch(url, identity, config.tls.ca_pem()?, approvals).await
         }
+        admin::Command::ExportLog { out } => {
+            let (module, store) = start(&config).await?;
+            let sequencer = sequencer(&module, &store, &config.audit).await?;
+            let done = async {
+                sequencer.sequence(&store, SystemClock.now()).await?;
+                audit_log::export(&store, out, &sequencer.public()).await
+            };
+            let entries = done.await.map_err(|e| audit(&e))?;
+            Ok(format!("{entries} entries in {}", out.display()))
+        }
+        admin::Command::ChangeWrapping => {
+            let (module, _) = start(&config).await?;
+            admin::change_wrapping(&module).await
+        }
         admin::Command::Scrub => {
             let (module, _) = start(&config).await?;
             admin::scrub(&module).await
@@ -208,7 +225,19 @@ async fn open_store(url: &str) -> Result<Store, Trouble> {
 
 async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let policy = policy(config.algorithms.as_deref())?.experiments(config.experimental_algorithms);
-    let backend = backend::open(&config.backend)?;
+    let mut backend = backend::open(&config.backend)?;
+    if !config.keys_ahead.is_empty() {
+        let want = config
+            .keys_ahead
+            .iter()
+            .map(|(alg, n)| (*alg, *n))
+            .collect();
+        let ahead = cm_core::ahead::Ahead::new(backend, want);
+        backend = Arc::new(ahead.map_err(|e| {
+            let remedy = "name kinds of keys the back end makes, and none for keys in a token";
+            Trouble::new("bad-config", e.to_string(), remedy)
+        })?);
+    }
     let store = open_store(&config.store).await?;
     let root = root_secret(&config.root_secret)?;
     let module = ModuleConfig {
@@ -227,25 +256,30 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     Ok((Arc::new(module), store))
 }
 
+fn audit(error: &audit_log::AuditError) -> Trouble {
+    let remedy = "check the log before starting again";
+    Trouble::new("audit", error.to_string(), remedy)
+}
+
+async fn sequencer(
+    module: &Module,
+    store: &Store,
+    files: &AuditFiles,
+) -> Result<Sequencer, Trouble> {
+    let seed = daemon::secret32(&files.key)?;
+    let key = LogKey::from_seed(&files.log, &seed).map_err(|e| audit(&e))?;
+    let witness = Some(files.witness.clone());
+    let opened = Sequencer::open(module.audit().clone(), key, witness, store).await;
+    opened.map_err(|e| audit(&e))
+}
+
 async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<(), Trouble> {
     protect::harden(config.lock_memory)?;
     let (module, store) = start(&config).await?;
     let recorded = module.settings(own.settings()).await;
     recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let clock = SystemClock;
-    let audit = |e: audit_log::AuditError| {
-        Trouble::new(
-            "audit",
-            e.to_string(),
-            "check the log before starting again",
-        )
-    };
-    let key = LogKey::from_seed(&config.audit.log, &daemon::secret32(&config.audit.key)?)
-        .map_err(audit)?;
-    let witness = Some(config.audit.witness);
-    let sequencer = Sequencer::open(module.audit().clone(), key, witness, &store)
-        .await
-        .map_err(audit)?;
+    let sequencer = sequencer(&module, &store, &config.audit).await?;
     let mutual = tls::mutual_server(&config.tls.identity()?, &config.tls.ca_pem()?)?;
     let (stop, shutdown) = Shutdown::new();
     let running = serve(
@@ -257,7 +291,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     let every = Duration::from_secs(config.audit.every_seconds.max(1));
     let ended = tokio::select! {
         () = daemon::interrupted() => Ok(()),
-        error = sequencer.keep(&store, &clock, every) => Err(audit(error)),
+        error = sequencer.keep(&store, &clock, every) => Err(audit(&error)),
         never = finish(&module) => match never {},
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
         never = test_again(&module, &own, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},

@@ -139,6 +139,24 @@ every_seconds = 10
         assert_eq!((health.backend.as_str(), health.ceiling), (name, ceiling));
         let tested = sam.call::<SelfTest>(&Empty {}).await.unwrap();
         assert_eq!(tested.state, ModuleState::Operational);
+        // Without TLS, and with TLS but without a certificate, nothing is answered.
+        let mut plain = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let get = b"POST /cm/v1/status HTTP/1.1\r\nhost: cm\r\ncontent-length: 2\r\n\r\n{}";
+        std::io::Write::write_all(&mut plain, get).unwrap();
+        let mut said = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut plain, &mut said);
+        assert!(
+            !said.starts_with(b"HTTP/1.1"),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+        let anybody = HttpOptions {
+            ca_pem: Some(self.ca.internal_ca_pem()),
+            ..HttpOptions::default()
+        };
+        let url = format!("https://cm.localhost:{}", self.port);
+        let anybody = Client::new(url, &anybody).unwrap();
+        assert!(anybody.call::<Status>(&Empty {}).await.is_err());
         let stranger = self.client("ssa.localhost");
         assert!(stranger.call::<SelfTest>(&Empty {}).await.is_err());
     }
@@ -167,6 +185,7 @@ fn secret(path: &Path, bytes: &[u8]) {
 }
 
 // shows: III-3-4-authenticate-application, III-3-7-confidential-channel, III-3-8-integrity-channel
+// shows: III-A1.2-import-secure-channel, III-A1.5-export-secure-channel, T-KEY-DATA-DISCLOSE
 #[tokio::test]
 async fn the_software_back_end_starts_and_answers_the_sam_only() {
     let site = Site::new();
@@ -435,5 +454,121 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
             "{what} in the log"
         );
     }
-    let _ = KeyAlg::P256;
+}
+
+impl Site {
+    /// An administrator's command.
+    fn command(&self, args: &[&str]) -> Output {
+        let mut command = self.daemon("kind = \"software\"");
+        command.args(args).output().unwrap()
+    }
+
+    fn done(&self, args: &[&str]) -> String {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(args);
+        assert!(
+            status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
+        String::from_utf8(stdout).unwrap()
+    }
+}
+
+// shows: III-3-10-backup, I-7.1.7.2-privileged-restore, III-A1.4.1-protect-change-loss, T-INS-OPERATOR
+#[tokio::test]
+async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
+    let site = Site::new();
+    let dir = site.token.path();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let (running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    let generate = || OrderKind::Generate {
+        tenant: TenantId::parse("t").unwrap(),
+        owner: PersonId::parse("hanako").unwrap(),
+        alg: KeyAlg::P256,
+        level: Level::One,
+        act: Digest32([1; 32]),
+        exportable: false,
+    };
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let Executed::Created(key) = sam.order(generate()).await else {
+            panic!("a key was ordered")
+        };
+        keys.push(key);
+    }
+    drop(running);
+    let shares = at("shares");
+    site.done(&["ceremony", "--out", &shares, "--need", "2", "--of", "3"]);
+    site.done(&["backup", "--out", &at("backup")]);
+    let whole = site.done(&["check-backup", "--from", &at("backup")]);
+    assert!(whole.contains("2 keys"), "{whole}");
+    assert!(site.done(&["scrub"]).contains("2 keys agree"));
+    // One of them ends after the backup.
+    let (running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    let root = sam.root.clone();
+    let end = OrderKind::Destroy {
+        key: keys[1].key.clone(),
+        version: 1,
+        spki: sha256(&[&keys[1].spki.0]),
+        act: Digest32([3; 32]),
+        cause: DestroyCause::Owner,
+    };
+    sam.order(end).await;
+    drop(running);
+    site.done(&["export-log", "--out", &at("log")]);
+    fs::copy(dir.join("log/log.pub"), dir.join("log-key")).unwrap();
+    fs::copy(dir.join("witness.txt"), dir.join("old-witness")).unwrap();
+
+    // Another machine: no store, no root secret, a log of its own.
+    for gone in ["cm.db", "cm.db-wal", "cm.db-shm", "root.key", "witness.txt"] {
+        let _ = fs::remove_file(dir.join(gone));
+    }
+    let share = |n: u8| format!("{shares}/share-{n}.txt");
+    let restore = |given: &[String]| {
+        let mut args = vec!["restore".to_owned(), "--from".into(), at("backup")];
+        for share in given {
+            args.extend(["--share".to_owned(), share.clone()]);
+        }
+        args.extend(["--log".into(), at("log"), "--log-key".into(), at("log-key")]);
+        args.extend(["--witness".into(), at("old-witness")]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        site.command(&args)
+    };
+    for few in [&[share(1)][..], &[share(1), share(1)]] {
+        let refused = restore(few);
+        assert_eq!(refused.status.code(), Some(4));
+        assert!(!dir.join("root.key").exists(), "nothing came of it");
+    }
+    let done = restore(&[share(3), share(1)]);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert!(said.contains("1 keys are usable again"), "{said}");
+    assert!(
+        said.contains(keys[1].key.as_str()) && said.contains("destroyed"),
+        "{said}"
+    );
+    let (_running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    assert_eq!(sam.root.kid(), root.kid(), "the same module");
+    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+    let kind = OrderKind::Sign {
+        key: keys[0].key.clone(),
+        version: 1,
+        spki: sha256(&[&keys[0].spki.0]),
+        alg: p256,
+        items: vec![SignItem::of_message(0, p256, b"document")],
+        act: Digest32([1; 32]),
+        proof: Digest32([2; 32]),
+    };
+    assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
 }

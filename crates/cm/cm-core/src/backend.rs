@@ -65,6 +65,31 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Fault`] when the material isn't one of this back end's keys.
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault>;
 
+    /// Begins to wrap with a new wrapping key; keys wrapped before stay usable.
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`] for back ends that wrap nothing.
+    fn renew_wrapping(&self) -> Result<(), Fault> {
+        Err(Fault::Unfit("this back end wraps no keys"))
+    }
+
+    /// The material wrapped anew, if it isn't under the newest wrapping key.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn rewrap(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Option<SecretBytes>, Fault> {
+        let _ = (alg, material);
+        Ok(None)
+    }
+
+    /// Destroys all wrapping keys but the newest; answers how many.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn retire_wrapping(&self) -> Result<u32, Fault> {
+        Ok(0)
+    }
+
     /// What [`Self::erase`] needs to find a key outside the module's store; nothing when the material is the key and
     /// there is no other copy.
     fn elsewhere(&self, material: &SecretBytes) -> Option<SecretBytes>;

@@ -1,7 +1,6 @@
 //! Execution of admitted orders.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use audit_log::Event;
 use cm_api::rpc::Reason;
@@ -9,83 +8,18 @@ use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, OrderBody, OrderKind, Refusal, SignItem,
 };
 use core_types::{
-    B64, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, SigAlg, TenantId,
-    UnixTime, sha256,
+    B64, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg, TenantId, UnixTime, sha256,
 };
 use sam_keys::{Origin, TYP_ORIGIN};
 use store_kit::transaction;
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose};
 use crate::backend::{NewKey, PrivateKey};
+use crate::cache::cache_name;
 use crate::import::Import;
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 use crate::{admit, backend::Fault, weak};
-
-/// Most keys held ready for use; the one that came first goes first.
-const CACHE: usize = 512;
-
-/// Keys that were opened before, found by their material and not by name, so that an exchanged row is never served
-/// from memory. None stays longer than an act lives.
-#[derive(Default)]
-pub(crate) struct KeyCache(Mutex<Cached>);
-
-#[derive(Default)]
-struct Cached {
-    keys: HashMap<Digest32, Arc<dyn PrivateKey>>,
-    order: std::collections::VecDeque<(Digest32, UnixTime)>,
-}
-
-impl Cached {
-    /// Lets go of what was opened before.
-    fn expire(&mut self, before: UnixTime) {
-        while let Some((name, at)) = self.order.front()
-            && *at <= before
-        {
-            self.keys.remove(name);
-            self.order.pop_front();
-        }
-    }
-}
-
-impl KeyCache {
-    fn get(&self, name: &Digest32, opened_after: UnixTime) -> Option<Arc<dyn PrivateKey>> {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.expire(opened_after);
-        cached.keys.get(name).cloned()
-    }
-
-    /// Lets go of a key, as soon as nobody uses it any more.
-    pub(crate) fn forget(&self, material: &SecretBytes) {
-        let name = cache_name(material);
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.keys.remove(&name);
-        cached.order.retain(|(n, _)| *n != name);
-    }
-
-    /// Lets go of all keys that were opened until then.
-    pub(crate) fn expire(&self, opened_until: UnixTime) {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.expire(opened_until);
-    }
-
-    /// Lets go of all keys.
-    pub(crate) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Cached::default();
-    }
-
-    fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>, now: UnixTime) {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.keys.insert(name, key).is_none() {
-            cached.order.push_back((name, now));
-        }
-        if cached.order.len() > CACHE
-            && let Some((first, _)) = cached.order.pop_front()
-        {
-            cached.keys.remove(&first);
-        }
-    }
-}
 
 impl Module {
     pub(crate) async fn try_execute(
@@ -199,6 +133,7 @@ impl Module {
             Ok::<_, Failed>(())
         });
         taken.map_err(|failed| self.fail(failed))?;
+        let _making = self.making.read().await;
         let made = self.new_key(alg).await?;
         let attributes = KeyAttributes {
             key: KeyId::random(self.random.as_ref()),
@@ -513,10 +448,6 @@ impl Module {
         }
         Ok(key)
     }
-}
-
-fn cache_name(material: &SecretBytes) -> Digest32 {
-    sha256(&[b"natsuin-cm-cache", material.expose()])
 }
 
 pub(crate) fn on_thread<T: Send + 'static>(

@@ -72,6 +72,7 @@ impl Module {
             Ok::<_, Failed>(())
         });
         taken.map_err(|failed| self.fail(failed))?;
+        let _making = self.making.read().await;
         let backend = self.backend.clone();
         let (pkcs8, spki) = (key.pkcs8.clone(), key.spki.0.clone());
         let made = match on_thread(move || backend.import(alg, &pkcs8, &spki)).await {

@@ -6,9 +6,11 @@
 //! It must never know a client, a token, a document or a proof, and never calls outward.
 
 mod admit;
+pub mod ahead;
 mod attributes;
 pub mod backend;
 pub mod backup;
+mod cache;
 mod destroy;
 mod execute;
 mod http;
@@ -16,8 +18,10 @@ mod import;
 pub mod ledger;
 mod module;
 pub mod policy;
+mod rewrap;
 mod seen;
 mod selftest;
+pub mod several;
 pub mod shares;
 mod state;
 mod store;
@@ -30,6 +34,7 @@ pub use http::router;
 pub use ledger::{Ledger, Scrubbed};
 pub use module::{Module, ModuleConfig, StartError};
 pub use policy::Policy;
+pub use rewrap::Rewrapped;
 pub use vault::RootSecret;
 
 /// Tables of the CM, for opening its store.

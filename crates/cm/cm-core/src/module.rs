@@ -14,7 +14,8 @@ use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
 use store_kit::{Store, StoreError, sql, transaction};
 
 use crate::backend::{Backend, Fault};
-use crate::execute::{KeyCache, on_thread};
+use crate::cache::KeyCache;
+use crate::execute::on_thread;
 use crate::policy::{Policy, PolicyError};
 use crate::seen::Seen;
 use crate::selftest;
@@ -117,6 +118,8 @@ pub struct Module {
     pub(crate) import: SealKey,
     state: StateCell,
     pub(crate) switch: SwitchCell,
+    /// Held while a key is made and stored, so that a change of the wrapping key misses none.
+    pub(crate) making: tokio::sync::RwLock<()>,
 }
 
 impl Module {
@@ -201,6 +204,7 @@ impl Module {
             import,
             state: StateCell::operational(),
             switch: SwitchCell::new(switched, now),
+            making: tokio::sync::RwLock::default(),
         })
     }
 

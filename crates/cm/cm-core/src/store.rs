@@ -172,10 +172,22 @@ pub(crate) async fn update_key(
     old: &KeyRow,
     attributes: &KeyAttributes,
 ) -> Result<(), Failed> {
+    replace_key(tx, vault, random, old, attributes, &old.material).await
+}
+
+/// [`update_key`] with other material too, as wrapping anew gives.
+pub(crate) async fn replace_key(
+    tx: &mut Tx,
+    vault: &Vault,
+    random: &dyn Random,
+    old: &KeyRow,
+    attributes: &KeyAttributes,
+    material: &SecretBytes,
+) -> Result<(), Failed> {
     let (id, next) = (attributes.key.as_str(), old.row_version + 1);
     let json = text(attributes)?;
     let sealed = vault
-        .seal(&old.material, &place(id, next, &json), random)
+        .seal(material, &place(id, next, &json), random)
         .map_err(|_| Failed::Tampered)?;
     tx.cas(
         sql("UPDATE cm_key SET version = $1, attributes = $2, sealed = $3 WHERE id = $4 AND version = $5")

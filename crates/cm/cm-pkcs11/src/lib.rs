@@ -12,24 +12,28 @@
 mod encode;
 mod fault;
 mod import;
+mod keys;
 mod pool;
 mod token;
+mod wrapped;
 
 use std::sync::mpsc::sync_channel;
 
-use core_types::{DtbsForm, HashAlg, KeyAlg, Level, SecretBytes, SigAlg};
+use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
-use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
-use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, SessionState};
+use cryptoki::mechanism::MechanismType;
+use cryptoki::object::{Attribute, ObjectClass};
 
-use fault::{Cure, Failure};
+use fault::Failure;
+use keys::{
+    check, find, fits, logged_in, make, mechanism_of, private_key, private_template, public_key,
+    public_template, sign_with, verified,
+};
 use pool::{Connection, Pool};
 use token::Token;
 pub use token::{Declaration, Limits, OpenError, Options, TEST};
+pub use wrapped::WrappedKeys;
 
 /// The back end.
 pub struct Pkcs11Backend {
@@ -38,6 +42,8 @@ pub struct Pkcs11Backend {
     device: String,
     /// Algorithms the token has mechanisms for.
     algs: Vec<SigAlg>,
+    /// All its mechanisms.
+    mechanisms: Vec<MechanismType>,
 }
 
 impl Pkcs11Backend {
@@ -77,6 +83,7 @@ impl Pkcs11Backend {
             device: token.device.clone(),
             pool: Pool::new(token, limits),
             algs,
+            mechanisms,
         })
     }
 
@@ -299,243 +306,12 @@ impl PrivateKey for Key {
     }
 
     fn sign(&self, alg: SigAlg, dtbs: &[u8]) -> Result<Vec<u8>, Fault> {
-        if !self.algs.contains(&alg) {
-            return Err(Fault::Unfit("algorithm"));
-        }
-        if alg.form() == DtbsForm::Digest && dtbs.len() != alg.hash().len() {
-            return Err(Fault::Unfit("digest length"));
-        }
+        fits(&self.algs, alg, dtbs)?;
         let (id, data) = (self.id.clone(), dtbs.to_vec());
         let value = self.pool.with(move |c| {
             let key = private_key(c, &id)?;
-            let made = match alg {
-                SigAlg::RsaPkcs1(hash) => {
-                    let info = encode::digest_info(hash, &data);
-                    c.session.sign(&Mechanism::RsaPkcs, key, &info)
-                }
-                SigAlg::RsaPss(hash) => {
-                    c.session
-                        .sign(&Mechanism::RsaPkcsPss(pss(hash)), key, &data)
-                }
-                SigAlg::Ecdsa(_) => c.session.sign(&Mechanism::Ecdsa, key, &data),
-                SigAlg::Ed25519 => {
-                    let pure = EddsaParams::new(EddsaSignatureScheme::Ed25519);
-                    c.session.sign(&Mechanism::Eddsa(pure), key, &data)
-                }
-                SigAlg::MlDsa65 | SigAlg::MlDsa87 => {
-                    return Err(Failure::plain(Fault::Unfit("algorithm")));
-                }
-            };
-            made.map_err(|e| Failure::of("signing", &e))
+            sign_with(&c.session, alg, key, &data)
         })?;
-        match alg {
-            SigAlg::Ecdsa(_) => {
-                encode::ecdsa_value(&value).ok_or(Fault::Broken("signature encoding"))
-            }
-            // Verifying RSA costs a thirtieth of signing; a faulty value would betray the key, and one of Ed25519 too,
-            // which is deterministic. ECDSA values are verified by the SAM, like these once more.
-            _ => {
-                let signed = match alg.form() {
-                    DtbsForm::Digest => pki::Signed::Digest(dtbs),
-                    DtbsForm::Message => pki::Signed::Message(dtbs),
-                };
-                pki::verify_signature(&self.spki, alg, signed, &value)
-                    .map(|()| value)
-                    .map_err(|_| Fault::Broken("a value that doesn't verify"))
-            }
-        }
-    }
-}
-
-/// Nothing for ML-DSA, whose mechanism (PKCS#11 3.2) no token at hand has.
-fn mechanism_of(alg: SigAlg) -> Option<MechanismType> {
-    match alg {
-        SigAlg::RsaPkcs1(_) => Some(MechanismType::RSA_PKCS),
-        SigAlg::RsaPss(_) => Some(MechanismType::RSA_PKCS_PSS),
-        SigAlg::Ecdsa(_) => Some(MechanismType::ECDSA),
-        SigAlg::Ed25519 => Some(MechanismType::EDDSA),
-        SigAlg::MlDsa65 | SigAlg::MlDsa87 => None,
-    }
-}
-
-fn pss(hash: HashAlg) -> PkcsPssParams {
-    let (hash_alg, mgf) = match hash {
-        HashAlg::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
-        HashAlg::Sha384 => (MechanismType::SHA384, PkcsMgfType::MGF1_SHA384),
-        HashAlg::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
-    };
-    let s_len = match hash {
-        HashAlg::Sha256 => 32_u64,
-        HashAlg::Sha384 => 48,
-        HashAlg::Sha512 => 64,
-    };
-    PkcsPssParams {
-        hash_alg,
-        mgf,
-        s_len: s_len.into(),
-    }
-}
-
-/// What every public key gets.
-fn public_template(id: &[u8]) -> Vec<Attribute> {
-    vec![
-        Attribute::Token(true),
-        Attribute::Private(false),
-        Attribute::Verify(true),
-        Attribute::Id(id.to_vec()),
-    ]
-}
-
-/// What every private key gets: it signs, does nothing else, and doesn't leave.
-fn private_template(id: &[u8]) -> Vec<Attribute> {
-    vec![
-        Attribute::Token(true),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Sign(true),
-        Attribute::Decrypt(false),
-        Attribute::Unwrap(false),
-        Attribute::Id(id.to_vec()),
-    ]
-}
-
-fn make(
-    session: &Session,
-    alg: KeyAlg,
-    id: &[u8],
-) -> Result<(ObjectHandle, ObjectHandle), Failure> {
-    let mut public = public_template(id);
-    let private = private_template(id);
-    let (mechanism, curve): (_, &[u8]) = match alg {
-        KeyAlg::P256 => (Mechanism::EccKeyPairGen, &encode::P256),
-        KeyAlg::P384 => (Mechanism::EccKeyPairGen, &encode::P384),
-        KeyAlg::P521 => (Mechanism::EccKeyPairGen, &encode::P521),
-        KeyAlg::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, &encode::ED25519),
-        KeyAlg::Rsa2048 | KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => (Mechanism::RsaPkcsKeyPairGen, &[]),
-        KeyAlg::MlDsa65 | KeyAlg::MlDsa87 => {
-            return Err(Failure::plain(Fault::Unfit("algorithm")));
-        }
-    };
-    if alg.is_rsa() {
-        public.push(Attribute::ModulusBits(u64::from(alg.bits()).into()));
-        public.push(Attribute::PublicExponent(vec![1, 0, 1]));
-    } else {
-        public.push(Attribute::EcParams(curve.to_vec()));
-    }
-    session
-        .generate_key_pair(&mechanism, &public, &private)
-        .map_err(|e| Failure::of("key generation", &e))
-}
-
-/// What the token says of the key must be what was asked; an attribute that doesn't come back counts as wrong. `made`:
-/// in the token, so that it was never outside either.
-fn check(session: &Session, key: ObjectHandle, made: bool) -> Result<(), Failure> {
-    let mut wanted = vec![
-        (AttributeType::Sensitive, Attribute::Sensitive(true)),
-        (AttributeType::Extractable, Attribute::Extractable(false)),
-        (
-            AttributeType::AlwaysSensitive,
-            Attribute::AlwaysSensitive(made),
-        ),
-        (
-            AttributeType::NeverExtractable,
-            Attribute::NeverExtractable(made),
-        ),
-        (AttributeType::Local, Attribute::Local(made)),
-    ];
-    if !made {
-        // What a token says of the past of a key that it didn't make is of no interest, but `Local`.
-        wanted.retain(|(t, _)| {
-            !matches!(
-                t,
-                AttributeType::AlwaysSensitive | AttributeType::NeverExtractable
-            )
-        });
-    }
-    let types: Vec<AttributeType> = wanted.iter().map(|(t, _)| *t).collect();
-    let found = session
-        .get_attributes(key, &types)
-        .map_err(|e| Failure::of("key attributes", &e))?;
-    if wanted
-        .iter()
-        .all(|(_, attribute)| found.contains(attribute))
-    {
-        Ok(())
-    } else {
-        Err(Failure::plain(Fault::Broken("key attributes")))
-    }
-}
-
-fn public_key(session: &Session, alg: KeyAlg, key: ObjectHandle) -> Result<Vec<u8>, Failure> {
-    let types = if alg.is_rsa() {
-        vec![AttributeType::Modulus, AttributeType::PublicExponent]
-    } else {
-        vec![AttributeType::EcPoint]
-    };
-    let found = session
-        .get_attributes(key, &types)
-        .map_err(|e| Failure::of("public key", &e))?;
-    let spki = match found.as_slice() {
-        [Attribute::Modulus(n), Attribute::PublicExponent(e)] => Some(encode::rsa_spki(n, e)),
-        [Attribute::EcPoint(point)] => encode::ec_spki(alg, point),
-        _ => None,
-    };
-    spki.ok_or_else(|| Failure::plain(Fault::Unfit("public key of another kind")))
-}
-
-/// Who isn't logged in any more sees no private key: *not found* would mean nothing.
-fn logged_in(session: &Session) -> Result<(), Failure> {
-    let info = session.get_session_info();
-    let info = info.map_err(|e| Failure::of("session state", &e))?;
-    match info.session_state() {
-        SessionState::RwUser => Ok(()),
-        _ => Err(Failure {
-            cure: Cure::Token,
-            maybe_made: false,
-            what: "the session isn't logged in",
-            fault: None,
-        }),
-    }
-}
-
-/// Most handles that a session remembers.
-const HANDLES: usize = 4096;
-
-/// The private key's handle in this session.
-fn private_key(connection: &mut Connection, id: &[u8]) -> Result<ObjectHandle, Failure> {
-    if let Some(known) = connection.keys.get(id) {
-        return Ok(*known);
-    }
-    match find(&connection.session, ObjectClass::PRIVATE_KEY, id) {
-        Ok(found) => {
-            if connection.keys.len() >= HANDLES {
-                connection.keys.clear();
-            }
-            connection.keys.insert(id.to_vec(), found);
-            Ok(found)
-        }
-        // Who isn't logged in any more sees no private key, and isn't told so: another session has to agree.
-        Err(failure) if failure.cure == Cure::None => Err(Failure {
-            cure: Cure::Session,
-            ..failure
-        }),
-        Err(failure) => Err(failure),
-    }
-}
-
-fn find(session: &Session, class: ObjectClass, id: &[u8]) -> Result<ObjectHandle, Failure> {
-    let template = [
-        Attribute::Class(class),
-        Attribute::Id(id.to_vec()),
-        Attribute::Token(true),
-    ];
-    let found = session
-        .find_objects(&template)
-        .map_err(|e| Failure::of("finding the key", &e))?;
-    match found.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(Failure::plain(Fault::Unfit("no such key in the token"))),
-        _ => Err(Failure::plain(Fault::Unfit("two keys of one name"))),
+        verified(&self.spki, alg, dtbs, value, false)
     }
 }

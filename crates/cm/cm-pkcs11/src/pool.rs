@@ -3,7 +3,7 @@
 //! A call that takes too long is given up, not stopped: its thread is left alone with its session, what it may still
 //! bring is thrown away, and another thread takes its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +23,10 @@ const TRIES: u32 = 4;
 pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) keys: HashMap<Vec<u8>, ObjectHandle>,
+    /// Session objects that were unwrapped lately, oldest first.
+    pub(crate) unwrapped: VecDeque<(Vec<u8>, ObjectHandle)>,
+    /// How many keys had been let go of when these were unwrapped.
+    pub(crate) let_go: u64,
     generation: u64,
     restarts: u64,
 }
@@ -155,6 +159,16 @@ impl Pool {
             }
         }
         Err(Fault::Unavailable("the token has no room for a session"))
+    }
+
+    /// Ends all sessions, and with them every session object: idle ones at once, others after their call.
+    pub(crate) fn end_sessions(&self) {
+        self.0.token.outdate();
+        let idle = std::mem::take(&mut self.state().idle);
+        for worker in idle {
+            drop(worker.works);
+            drop(worker.thread.join());
+        }
     }
 
     fn take(&self, patience: Duration) -> Result<Worker, Fault> {
@@ -321,6 +335,8 @@ fn attempt<T>(
             session: token.connect()?,
             restarts,
             keys: HashMap::new(),
+            unwrapped: VecDeque::new(),
+            let_go: 0,
             generation,
         });
     }

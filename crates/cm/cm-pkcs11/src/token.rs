@@ -195,6 +195,11 @@ impl Token {
         self.generation.load(Ordering::SeqCst)
     }
 
+    /// Sessions that are open now aren't used any more after their call.
+    pub(crate) fn outdate(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// How often the library was initialised anew.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::SeqCst)

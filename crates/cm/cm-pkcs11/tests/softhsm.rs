@@ -23,7 +23,8 @@ fn module() -> PathBuf {
     })
 }
 
-// shows: III-3-1-no-plaintext-private-key, III-3-11-random
+// shows: III-3-1-no-plaintext-private-key, III-3-11-random, III-3-17-retention-L2-inside, III-3-17-retention-L2-no-export
+// shows: III-A1.6-destroy-at-end
 #[test]
 fn keys_are_made_in_the_token_stay_there_and_sign() {
     if std::env::var_os("SOFTHSM2_CONF")
@@ -100,6 +101,7 @@ fn story() {
             backend.load(alg, &SecretBytes::new(vec![7; 16])).is_err(),
             "an unknown name"
         );
+        assert!(!backend.exports() && backend.export(alg, &made.material).is_err());
         backend.erase(&made.material).unwrap();
         backend.erase(&made.material).unwrap();
         assert!(backend.load(alg, &made.material).is_err(), "erased");

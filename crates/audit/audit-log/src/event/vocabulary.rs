@@ -204,6 +204,15 @@ events! {
         /// Why.
         reason: Code,
     }
+    /// The module wraps keys under a new wrapping key from here on.
+    WrappingChanged = "cm.wrapping-changed", Success, by(service), about() {}
+    /// All keys are under the new wrapping key; the old ones are destroyed.
+    WrappingRetired = "cm.wrapping-retired", Success, by(service), about() {
+        /// Keys that were wrapped anew.
+        keys: u64,
+        /// Wrapping keys destroyed.
+        retired: u32,
+    }
     /// A backup of the module's keys was made.
     BackupMade = "cm.backup-made", Success, by(service), about() {
         /// Its name.

@@ -3,6 +3,7 @@
 //! Everything runs in this process: signer's side, client, SSA, gateway, SAM and CM, over loopback with mutual TLS and
 //! durable commits. One file a measurement; [`raw`] is the baseline of all.
 
+mod cm;
 mod measure;
 mod pdf;
 mod raw;
@@ -33,10 +34,12 @@ pub struct BenchArgs {
 }
 
 /// Parts that are measured by themselves.
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+#[derive(Debug, Clone, clap::Subcommand)]
 pub enum BenchPart {
     /// What the SAM's decisions cost: a passkey's proof, acts of 1, 100 and 10,000 hashes.
     Sam,
+    /// What the cryptographic module costs beside its back end alone: software, and a token if one is named.
+    Cm(cm::CmArgs),
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +60,7 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
     match args.part {
         None => out.object(&whole(span, args.data, out).await?),
         Some(BenchPart::Sam) => out.object(&sam::run(span, out)?),
+        Some(BenchPart::Cm(cm)) => out.object(&cm::run(span, cm, out).await?),
     }
     Ok(Exit::Good)
 }

@@ -100,8 +100,8 @@ async fn a_restore_brings_back_what_lives_and_nothing_that_ended() {
         let secret = RootSecret::new(join(&dealt[1..]).unwrap()).unwrap();
         let report = restore(&to, &file, &secret, &ledger).await.unwrap();
         assert_eq!(report.keys, 1);
-        assert_eq!(report.refused_destroyed, [ends.key.clone()]);
-        assert_eq!(report.set_forward, [lives.key.clone()]);
+        assert_eq!(report.refused_destroyed, std::slice::from_ref(&ends.key));
+        assert_eq!(report.set_forward, std::slice::from_ref(&lives.key));
         assert_eq!(report.lost, [late.key.as_str()]);
         assert!(matches!(
             restore(&to, &file, &secret, &ledger).await,
@@ -226,8 +226,8 @@ async fn the_comparison_with_the_log_finds_what_was_set_back_while_nobody_looked
         // A process that has seen nothing.
         story.module = story.again(7).await.unwrap();
         let found = story.module.scrub().await.unwrap();
-        assert_eq!(found.set_back, [back.key.clone()]);
-        assert_eq!(found.revived, [ended.key.clone()]);
+        assert_eq!(found.set_back, std::slice::from_ref(&back.key));
+        assert_eq!(found.revived, std::slice::from_ref(&ended.key));
         assert_eq!(found.missing, [gone.key.as_str()]);
         for key in [&back, &ended, &gone] {
             assert_eq!(story.refused(use_of(key)).await, Refusal::NoSuchKey);

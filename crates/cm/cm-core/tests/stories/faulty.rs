@@ -36,7 +36,7 @@ pub struct Plan {
 
 /// Software keys, and a plan.
 #[derive(Clone, Default)]
-pub struct Faulty(Arc<Mutex<Plan>>, Arc<AtomicU32>);
+pub struct Faulty(Arc<Mutex<Plan>>, pub Arc<AtomicU32>);
 
 impl Faulty {
     pub fn plan(&self, change: impl FnOnce(&mut Plan)) {

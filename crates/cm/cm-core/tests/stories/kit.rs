@@ -9,7 +9,7 @@ use cm_api::{
 };
 use cm_core::backend::Backend;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
-use cm_pkcs11::Pkcs11Backend;
+use cm_pkcs11::{Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
@@ -63,6 +63,22 @@ impl Story {
         let clock = self.clock.clone();
         let started = start_with(&self.test, &self.backend, clock, 7, setup).await;
         started.unwrap()
+    }
+
+    /// The module started again with another source of randomness.
+    pub async fn again_drawing_from(
+        &self,
+        random: Arc<dyn core_types::Random>,
+    ) -> Result<Module, cm_core::StartError> {
+        Module::start(
+            ModuleConfig::new(SAM, "cm-1", 1000),
+            self.backend.clone(),
+            self.test.store.clone(),
+            &RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap(),
+            self.clock.clone(),
+            random,
+        )
+        .await
     }
 
     /// What becomes of an order that has to be refused.
@@ -150,6 +166,7 @@ async fn start_with(
         act_uses: 600,
         import_cas: setup.import_cas.clone(),
         officers: setup.officers.clone(),
+        administrator: Some("admin.test".to_owned()),
         ..ModuleConfig::new(SAM, "cm-1", 1000)
     };
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();
@@ -252,14 +269,16 @@ pub fn refusal<T: std::fmt::Debug>(answer: Result<T, ModuleError>) -> Refusal {
     }
 }
 
-/// Runs a story on the software back end and both stores, then on each PKCS#11 library there is, in a
-/// process of its own. `name`: of the
-/// test.
+/// Runs a story on the software back end and both stores, then on each PKCS#11 library there is, with token keys and with
+/// wrapped keys, in a process of its own. `name`: of the test.
 pub async fn everywhere<F: AsyncFn(Story)>(name: &str, story: F) {
     if softhsm::in_child() {
-        let backend = Arc::new(token());
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
-        return story(Story::begin(store, backend).await).await;
+        story(Story::begin(store, Arc::new(token())).await).await;
+        // The same token again, as one that only makes keys and wraps them.
+        let wrapped = WrappedKeys::open(token(), None).unwrap();
+        let store = store_kit::testing::sqlite(MIGRATIONS).await;
+        return story(Story::begin(store, Arc::new(wrapped)).await).await;
     }
     for test in store_kit::testing::both(MIGRATIONS).await {
         story(Story::begin(test, Arc::new(SoftBackend)).await).await;

@@ -5,12 +5,15 @@
     reason = "a test that can't go on fails, and says what it leaves out"
 )]
 
+mod ahead;
 mod backup;
 mod destroy;
 mod faulty;
 mod import;
 mod kit;
+mod several;
 mod switch;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -42,6 +45,11 @@ async fn keys_are_made_and_sign_what_is_ordered() {
             KeyAlg::Rsa2048,
             KeyAlg::Rsa3072,
         ] {
+            if alg == KeyAlg::Ed25519 && story.backend.name() == "pkcs11-wrapped" {
+                let refused = story.refused(generate(alg, Level::One)).await;
+                assert_eq!(refused, Refusal::NotAllowed(Reason::Algorithm));
+                continue;
+            }
             let key = story.key(alg).await;
             for sig in alg.sig_algs() {
                 let texts: Vec<_> = (0..5).map(|i| format!("document {i}")).collect();
@@ -176,7 +184,7 @@ async fn an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart()
     .await;
 }
 
-// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS
+// shows: III-1-cm-role, III-3-4-authenticate-application, III-A1.4-authentication-to-use, T-USE-SAP-BYPASS
 #[tokio::test]
 async fn only_the_sams_own_timely_orders_are_admitted() {
     everywhere(
@@ -249,7 +257,7 @@ async fn only_the_sams_own_timely_orders_are_admitted() {
     .await;
 }
 
-// shows: III-3-5-key-purpose-defined, T-KEY-MISUSE, T-KEY-ABUSE
+// shows: III-3-5-key-purpose-defined, III-A1.3-limited-purpose, T-KEY-MISUSE, T-KEY-ABUSE
 #[tokio::test]
 async fn attributes_limit_the_use_of_a_key() {
     everywhere("attributes_limit_the_use_of_a_key", async |story| {
@@ -262,6 +270,13 @@ async fn attributes_limit_the_use_of_a_key() {
         );
         assert_eq!(
             refused(sign(&key, P256, &[vec![0; 20]])).await,
+            Refusal::Malformed
+        );
+        // A DigestInfo from outside, as long as it is, is no digest.
+        let rsa_key = story.key(KeyAlg::Rsa2048).await;
+        let info = [&[0x30, 0x31][..], &[0; 17], &digest(rsa, "a")].concat();
+        assert_eq!(
+            refused(sign(&rsa_key, rsa, &[info])).await,
             Refusal::Malformed
         );
         assert_eq!(refused(sign(&key, P256, &[])).await, Refusal::Malformed);
@@ -324,7 +339,7 @@ fn csr_info(spki: &[u8]) -> Vec<u8> {
     out
 }
 
-// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
+// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity, III-A1.3-attributes-bound
 #[tokio::test]
 async fn a_row_that_was_changed_swapped_or_set_back_is_not_used() {
     everywhere("a_row_that_was_changed_swapped_or_set_back_is_not_used", async |story| {
@@ -432,6 +447,57 @@ async fn no_key_is_made_or_used_after_its_approval_ended() {
             let order = generate(KeyAlg::P256, Level::One);
             assert_eq!(story.refused(order).await, algorithm);
             story.key(KeyAlg::P384).await;
+        },
+    )
+    .await;
+}
+
+/// A generator that has got stuck.
+struct Stuck;
+
+impl core_types::Random for Stuck {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(7);
+    }
+}
+
+// shows: III-3-11-random, III-3-13-detect-hardware, T-KEY-DERIVE
+#[tokio::test]
+async fn a_module_whose_generator_is_stuck_does_not_start() {
+    let store = store_kit::testing::sqlite(cm_core::MIGRATIONS).await;
+    let story = Story::begin(store, Arc::new(SoftBackend)).await;
+    let stuck = story.again_drawing_from(Arc::new(Stuck)).await;
+    assert!(matches!(stuck, Err(cm_core::StartError::SelfTest(_))));
+    // Of the generator in use: as many ones as zeros, and no byte preferred (limits of six standard deviations).
+    let mut drawn = vec![0; 1 << 20];
+    core_types::Random::fill(&core_types::random::SystemRandom, &mut drawn);
+    let ones: u32 = drawn.iter().map(|b| b.count_ones()).sum();
+    assert!(
+        (4_194_304 - 8_688..4_194_304 + 8_688).contains(&ones),
+        "{ones}"
+    );
+    let mut counts = [0_u32; 256];
+    for byte in &drawn {
+        counts[usize::from(*byte)] += 1;
+    }
+    assert!(counts.iter().all(|n| (4096 - 384..4096 + 384).contains(n)));
+}
+
+// shows: III-A1.7-log-key-generation, III-3-14-audit-records
+#[tokio::test]
+async fn every_key_is_in_the_log_with_its_owner_from_its_making_on() {
+    everywhere(
+        "every_key_is_in_the_log_with_its_owner_from_its_making_on",
+        async |story| {
+            let key = story.key(KeyAlg::P256).await;
+            let order = story.order(sign(&key, P256, &[digest(P256, "a")]));
+            story.module.execute(&order).await.unwrap();
+            story.module.execute(&order).await.unwrap_err();
+            for what in ["key.generated", "key.used", "cm.order-refused"] {
+                assert_eq!(story.audited(what).await, 1, "{what}");
+            }
+            assert_eq!(story.audited(key.key.as_str()).await, 2);
+            assert_eq!(story.audited("hanako").await, 2);
         },
     )
     .await;

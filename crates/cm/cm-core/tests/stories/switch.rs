@@ -219,3 +219,59 @@ async fn whoever_can_write_the_database_cannot_enable() {
     );
     drop(Arc::new(fresh));
 }
+
+// shows: III-3-4-authenticate-administrator, III-3-4-authenticate-application, T-INS-OPERATOR
+#[tokio::test]
+async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use cm_api::rpc::{Empty, Execute, RowKey, RowKeyRequest, SelfTest, Status, SwitchModule};
+    use core_types::rpc::Method;
+    use tower::ServiceExt as _;
+
+    let story = Faulty::default().story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let order = story.order(sign(&key, P256, &[digest(P256, "a")]));
+    let router = cm_core::router(Arc::new(story.module), "sam.test");
+    let ask = async |path: &str, body: Vec<u8>, peer: &str| {
+        let mut http = Request::post(path).body(Body::from(body)).unwrap();
+        http.headers_mut()
+            .insert("content-type", "application/json".parse().unwrap());
+        http.extensions_mut().insert(service_kit::Peer {
+            name: peer.into(),
+            addr: "127.0.0.1:1".parse().unwrap(),
+        });
+        router.clone().oneshot(http).await.unwrap().status()
+    };
+    let refused = StatusCode::UNPROCESSABLE_ENTITY;
+    for (path, body, administrator) in [
+        (Status::PATH, json(&Empty {}), StatusCode::OK),
+        (SelfTest::PATH, json(&Empty {}), StatusCode::OK),
+        (Execute::PATH, json(&order), refused),
+        (
+            RowKey::PATH,
+            json(&RowKeyRequest { wrapped: None }),
+            refused,
+        ),
+    ] {
+        assert_eq!(
+            ask(path, body.clone(), "admin.test").await,
+            administrator,
+            "{path}"
+        );
+        assert_eq!(ask(path, body.clone(), "ssa.test").await, refused, "{path}");
+        assert_eq!(ask(path, body, "sam.test").await, StatusCode::OK, "{path}");
+    }
+    // Bringing nothing is refused like bringing too little.
+    let nothing = json(&SwitchRequest {
+        approvals: Vec::new(),
+    });
+    assert_eq!(
+        ask(SwitchModule::PATH, nothing, "admin.test").await,
+        refused
+    );
+}
+
+fn json<T: serde::Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).unwrap()
+}

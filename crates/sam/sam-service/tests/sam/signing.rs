@@ -113,7 +113,7 @@ async fn ten_wrong_calls_kill_the_act() {
     }
 }
 
-// shows: T-USE-SAP-BYPASS
+// shows: III-3-4-authenticate-signer, T-USE-SAP-BYPASS
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_bound_once_after_approval_and_by_the_same_service() {
     for world in worlds().await {

@@ -1,0 +1,186 @@
+//! Keys made ahead: a stock for each kind that is wanted, so that a key for one signature is there when it is ordered. RSA
+//! takes longest, and tokens take long for any.
+//!
+//! Stock is lost with the process. That is nothing for keys that live in their material, and a rest in the token for others;
+//! so that only back ends without a place of their own ([`Backend::elsewhere`]) get one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use core_types::{KeyAlg, Level, SecretBytes};
+
+use crate::backend::{Backend, Fault, NewKey, PrivateKey};
+
+/// How long a failed device is left alone before stock is made again.
+const REST: Duration = Duration::from_secs(5);
+
+/// A back end with a stock.
+pub struct Ahead(Arc<Inner>);
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    want: Vec<(KeyAlg, usize)>,
+    stock: Mutex<HashMap<KeyAlg, VecDeque<NewKey>>>,
+    taken: Condvar,
+}
+
+impl Ahead {
+    /// Keeps so many keys of each kind; a thread of its own makes them.
+    ///
+    /// # Errors
+    /// [`Fault`] when the back end can't make one of these kinds, or keeps keys in a place of their own.
+    pub fn new(backend: Arc<dyn Backend>, want: Vec<(KeyAlg, usize)>) -> Result<Self, Fault> {
+        let inner = Arc::new(Inner {
+            backend,
+            want,
+            stock: Mutex::default(),
+            taken: Condvar::new(),
+        });
+        for (alg, _) in &inner.want {
+            let made = inner.backend.generate(*alg)?;
+            if inner.backend.elsewhere(&made.material).is_some() {
+                inner.backend.erase(&made.material)?;
+                return Err(Fault::Unfit("keys in a token aren't made ahead"));
+            }
+            inner.put(*alg, made);
+        }
+        let weak = Arc::downgrade(&inner);
+        std::thread::Builder::new()
+            .name("keys-ahead".to_owned())
+            .spawn(move || keep(&weak))
+            .map_err(|_| Fault::Unavailable("a thread for making keys"))?;
+        Ok(Self(inner))
+    }
+
+    /// How many keys of this kind are there now.
+    pub fn stock(&self, alg: KeyAlg) -> usize {
+        let stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        stock.get(&alg).map_or(0, VecDeque::len)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.taken.notify_all();
+    }
+}
+
+impl Inner {
+    fn put(&self, alg: KeyAlg, key: NewKey) {
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        stock.entry(alg).or_default().push_back(key);
+    }
+
+    fn take(&self, alg: KeyAlg) -> Option<NewKey> {
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = stock.get_mut(&alg)?.pop_front();
+        self.taken.notify_one();
+        key
+    }
+
+    /// The kind of which most is missing.
+    fn missing(&self) -> Option<KeyAlg> {
+        let stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        let lacks = |alg: &KeyAlg, most: usize| {
+            most.saturating_sub(stock.get(alg).map_or(0, VecDeque::len))
+        };
+        let most = self
+            .want
+            .iter()
+            .max_by_key(|(alg, most)| lacks(alg, *most))?;
+        (lacks(&most.0, most.1) > 0).then_some(most.0)
+    }
+
+    fn wait(&self, time: Duration) {
+        let stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.taken.wait_timeout(stock, time));
+    }
+}
+
+/// Makes keys until nobody holds the back end any more.
+fn keep(weak: &Weak<Inner>) {
+    while let Some(inner) = weak.upgrade() {
+        let Some(alg) = inner.missing() else {
+            inner.wait(REST);
+            continue;
+        };
+        match inner.backend.generate(alg) {
+            Ok(key) => inner.put(alg, key),
+            Err(fault) => {
+                tracing::warn!(%alg, %fault, "no key could be made ahead");
+                inner.wait(REST);
+            }
+        }
+    }
+}
+
+impl Backend for Ahead {
+    fn name(&self) -> &'static str {
+        self.0.backend.name()
+    }
+
+    fn ceiling(&self) -> Level {
+        self.0.backend.ceiling()
+    }
+
+    fn device(&self) -> Option<String> {
+        self.0.backend.device()
+    }
+
+    fn declaration(&self) -> Option<String> {
+        self.0.backend.declaration()
+    }
+
+    fn self_test(&self) -> Result<(), Fault> {
+        self.0.backend.self_test()
+    }
+
+    fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault> {
+        match self.0.take(alg) {
+            Some(key) => Ok(key),
+            None => self.0.backend.generate(alg),
+        }
+    }
+
+    fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
+        self.0.backend.import(alg, pkcs8, spki)
+    }
+
+    fn exports(&self) -> bool {
+        self.0.backend.exports()
+    }
+
+    fn export(&self, alg: KeyAlg, material: &SecretBytes) -> Result<SecretBytes, Fault> {
+        self.0.backend.export(alg, material)
+    }
+
+    fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
+        self.0.backend.load(alg, material)
+    }
+
+    /// The stock is under the old wrapping key: it is given up.
+    fn renew_wrapping(&self) -> Result<(), Fault> {
+        self.0.backend.renew_wrapping()?;
+        let mut stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        stock.clear();
+        self.0.taken.notify_all();
+        Ok(())
+    }
+
+    fn rewrap(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Option<SecretBytes>, Fault> {
+        self.0.backend.rewrap(alg, material)
+    }
+
+    fn retire_wrapping(&self) -> Result<u32, Fault> {
+        self.0.backend.retire_wrapping()
+    }
+
+    fn elsewhere(&self, material: &SecretBytes) -> Option<SecretBytes> {
+        self.0.backend.elsewhere(material)
+    }
+
+    fn erase(&self, place: &SecretBytes) -> Result<(), Fault> {
+        self.0.backend.erase(place)
+    }
+}

@@ -1,0 +1,67 @@
+//! Wrapped keys: the wrapping key changes while they are used, and old copies of a key end with the old one.
+
+use cm_api::rpc::Reason;
+use cm_api::{KeyCreated, Refusal};
+use core_types::KeyAlg;
+
+use crate::destroy::KeyRow;
+use crate::kit::{P256, digest, everywhere, refusal, sign};
+
+// shows: III-A1.6-backup-keys, III-3-17-retention-L1, T-KEY-DISCLOSE
+#[tokio::test]
+async fn the_wrapping_key_changes_online_and_older_copies_are_of_no_use() {
+    everywhere(
+        "wrapped::the_wrapping_key_changes_online_and_older_copies_are_of_no_use",
+        async |story| {
+            if story.backend.name() != "pkcs11-wrapped" {
+                let refused = story.module.change_wrapping().await.unwrap_err();
+                assert_eq!(refused, Refusal::NotAllowed(Reason::Purpose));
+                return;
+            }
+            let rsa = KeyAlg::Rsa2048.csr_alg();
+            let keys = [
+                (story.key(KeyAlg::P256).await, P256),
+                (story.key(KeyAlg::P384).await, KeyAlg::P384.csr_alg()),
+                (story.key(KeyAlg::Rsa2048).await, rsa),
+            ];
+            let before = KeyRow::of(&story, &keys[0].0).await;
+            let use_of = async |key: &KeyCreated, alg| {
+                let order = story.order(sign(key, alg, &[digest(alg, "a")]));
+                story.module.execute(&order).await
+            };
+            // Used meanwhile: nobody waits for the change.
+            let using = async {
+                for _ in 0..10 {
+                    for (key, alg) in &keys {
+                        use_of(key, *alg).await.unwrap();
+                    }
+                }
+            };
+            let change = story.module.change_wrapping();
+            let (done, ()) = futures_util::future::join(change, using).await;
+            let done = done.unwrap();
+            assert!(done.keys >= 3 && done.retired == 1, "{done:?}");
+            for (key, alg) in &keys {
+                use_of(key, *alg).await.unwrap();
+            }
+            let again = story.module.change_wrapping().await.unwrap();
+            assert_eq!((again.keys, again.retired), (3, 1));
+            assert_eq!(story.audited("cm.wrapping-retired").await, 2);
+            // A copy of the database from before, in a process that has seen nothing.
+            before.replace(&story).await;
+            let fresh = story.again(7).await.unwrap();
+            let order = story.order(sign(&keys[0].0, P256, &[digest(P256, "a")]));
+            assert_eq!(refusal(fresh.execute(&order).await), Refusal::NoSuchKey);
+            assert_eq!(
+                story.audited("cm-key-missing").await,
+                1,
+                "its wrapping key is gone"
+            );
+            for (key, alg) in &keys[1..] {
+                let order = story.order(sign(key, *alg, &[digest(*alg, "a")]));
+                fresh.execute(&order).await.unwrap();
+            }
+        },
+    )
+    .await;
+}

@@ -1,0 +1,311 @@
+//! Keys in the token: templates, what is read back of them, finding them, signing with them.
+
+use cm_core::backend::Fault;
+use core_types::{DtbsForm, HashAlg, KeyAlg, SigAlg};
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, SessionState};
+
+use crate::encode;
+use crate::fault::{Cure, Failure};
+use crate::pool::Connection;
+
+/// Whether the token can do this, and what is to be signed has the right form.
+pub(crate) fn fits(algs: &[SigAlg], alg: SigAlg, dtbs: &[u8]) -> Result<(), Fault> {
+    if !algs.contains(&alg) {
+        return Err(Fault::Unfit("algorithm"));
+    }
+    if alg.form() == DtbsForm::Digest && dtbs.len() != alg.hash().len() {
+        return Err(Fault::Unfit("digest length"));
+    }
+    Ok(())
+}
+
+pub(crate) fn sign_with(
+    session: &Session,
+    alg: SigAlg,
+    key: ObjectHandle,
+    data: &[u8],
+) -> Result<Vec<u8>, Failure> {
+    let made = match alg {
+        SigAlg::RsaPkcs1(hash) => {
+            let info = encode::digest_info(hash, data);
+            session.sign(&Mechanism::RsaPkcs, key, &info)
+        }
+        SigAlg::RsaPss(hash) => session.sign(&Mechanism::RsaPkcsPss(pss(hash)), key, data),
+        SigAlg::Ecdsa(_) => session.sign(&Mechanism::Ecdsa, key, data),
+        SigAlg::Ed25519 => {
+            let pure = EddsaParams::new(EddsaSignatureScheme::Ed25519);
+            session.sign(&Mechanism::Eddsa(pure), key, data)
+        }
+        SigAlg::MlDsa65 | SigAlg::MlDsa87 => {
+            return Err(Failure::plain(Fault::Unfit("algorithm")));
+        }
+    };
+    made.map_err(|e| Failure::of("signing", &e))
+}
+
+/// The value as the module wants it. Verifying RSA costs a thirtieth of signing; a faulty value would betray the key, and
+/// one of Ed25519 too, which is deterministic. ECDSA values are verified by the SAM, like these once more, and here if
+/// `all` are.
+pub(crate) fn verified(
+    spki: &[u8],
+    alg: SigAlg,
+    dtbs: &[u8],
+    value: Vec<u8>,
+    all: bool,
+) -> Result<Vec<u8>, Fault> {
+    let value = match alg {
+        SigAlg::Ecdsa(_) => {
+            encode::ecdsa_value(&value).ok_or(Fault::Broken("signature encoding"))?
+        }
+        _ => value,
+    };
+    if !all && matches!(alg, SigAlg::Ecdsa(_)) {
+        return Ok(value);
+    }
+    let signed = match alg.form() {
+        DtbsForm::Digest => pki::Signed::Digest(dtbs),
+        DtbsForm::Message => pki::Signed::Message(dtbs),
+    };
+    pki::verify_signature(spki, alg, signed, &value)
+        .map(|()| value)
+        .map_err(|_| Fault::Broken("a value that doesn't verify"))
+}
+
+/// Nothing for ML-DSA, whose mechanism (PKCS#11 3.2) no token at hand has.
+pub(crate) fn mechanism_of(alg: SigAlg) -> Option<MechanismType> {
+    match alg {
+        SigAlg::RsaPkcs1(_) => Some(MechanismType::RSA_PKCS),
+        SigAlg::RsaPss(_) => Some(MechanismType::RSA_PKCS_PSS),
+        SigAlg::Ecdsa(_) => Some(MechanismType::ECDSA),
+        SigAlg::Ed25519 => Some(MechanismType::EDDSA),
+        SigAlg::MlDsa65 | SigAlg::MlDsa87 => None,
+    }
+}
+
+pub(crate) fn pss(hash: HashAlg) -> PkcsPssParams {
+    let (hash_alg, mgf) = match hash {
+        HashAlg::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+        HashAlg::Sha384 => (MechanismType::SHA384, PkcsMgfType::MGF1_SHA384),
+        HashAlg::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
+    };
+    let s_len = match hash {
+        HashAlg::Sha256 => 32_u64,
+        HashAlg::Sha384 => 48,
+        HashAlg::Sha512 => 64,
+    };
+    PkcsPssParams {
+        hash_alg,
+        mgf,
+        s_len: s_len.into(),
+    }
+}
+
+/// What every public key gets.
+pub(crate) fn public_template(id: &[u8]) -> Vec<Attribute> {
+    vec![
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Verify(true),
+        Attribute::Id(id.to_vec()),
+    ]
+}
+
+/// What every private key gets: it signs, does nothing else, and doesn't leave.
+pub(crate) fn private_template(id: &[u8]) -> Vec<Attribute> {
+    vec![
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+        Attribute::Id(id.to_vec()),
+    ]
+}
+
+/// Mechanism and attributes of a pair that lives in the session only, to be wrapped at once.
+pub(crate) fn key_pair_template(
+    alg: KeyAlg,
+) -> Result<(Mechanism<'static>, Vec<Attribute>, Vec<Attribute>), Failure> {
+    let (mechanism, kind) = kind(alg)?;
+    let mut public = vec![
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::Verify(true),
+    ];
+    public.extend(kind);
+    let private = vec![
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        // Otherwise it couldn't be wrapped.
+        Attribute::Extractable(true),
+        Attribute::Sign(true),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+    ];
+    Ok((mechanism, public, private))
+}
+
+/// The mechanism that makes a kind of pair, and what it has to be told.
+pub(crate) fn kind(alg: KeyAlg) -> Result<(Mechanism<'static>, Vec<Attribute>), Failure> {
+    let curve = |params: &[u8]| vec![Attribute::EcParams(params.to_vec())];
+    match alg {
+        KeyAlg::P256 | KeyAlg::P384 | KeyAlg::P521 => {
+            let params = encode::curve(alg).unwrap_or_default();
+            Ok((Mechanism::EccKeyPairGen, curve(params)))
+        }
+        KeyAlg::Ed25519 => Ok((Mechanism::EccEdwardsKeyPairGen, curve(&encode::ED25519))),
+        KeyAlg::Rsa2048 | KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => Ok((
+            Mechanism::RsaPkcsKeyPairGen,
+            vec![
+                Attribute::ModulusBits(u64::from(alg.bits()).into()),
+                Attribute::PublicExponent(vec![1, 0, 1]),
+            ],
+        )),
+        KeyAlg::MlDsa65 | KeyAlg::MlDsa87 => Err(Failure::plain(Fault::Unfit("algorithm"))),
+    }
+}
+
+pub(crate) fn make(
+    session: &Session,
+    alg: KeyAlg,
+    id: &[u8],
+) -> Result<(ObjectHandle, ObjectHandle), Failure> {
+    let (mechanism, kind) = kind(alg)?;
+    let mut public = public_template(id);
+    public.extend(kind);
+    session
+        .generate_key_pair(&mechanism, &public, &private_template(id))
+        .map_err(|e| Failure::of("key generation", &e))
+}
+
+/// What the token says of the key must be what was asked; an attribute that doesn't come back counts as wrong. `made`:
+/// in the token, so that it was never outside either.
+pub(crate) fn check(session: &Session, key: ObjectHandle, made: bool) -> Result<(), Failure> {
+    let mut wanted = vec![
+        (AttributeType::Sensitive, Attribute::Sensitive(true)),
+        (AttributeType::Extractable, Attribute::Extractable(false)),
+        (
+            AttributeType::AlwaysSensitive,
+            Attribute::AlwaysSensitive(made),
+        ),
+        (
+            AttributeType::NeverExtractable,
+            Attribute::NeverExtractable(made),
+        ),
+        (AttributeType::Local, Attribute::Local(made)),
+    ];
+    if !made {
+        // What a token says of the past of a key that it didn't make is of no interest, but `Local`.
+        wanted.retain(|(t, _)| {
+            !matches!(
+                t,
+                AttributeType::AlwaysSensitive | AttributeType::NeverExtractable
+            )
+        });
+    }
+    let types: Vec<AttributeType> = wanted.iter().map(|(t, _)| *t).collect();
+    let found = session
+        .get_attributes(key, &types)
+        .map_err(|e| Failure::of("key attributes", &e))?;
+    if wanted
+        .iter()
+        .all(|(_, attribute)| found.contains(attribute))
+    {
+        Ok(())
+    } else {
+        Err(Failure::plain(Fault::Broken("key attributes")))
+    }
+}
+
+pub(crate) fn public_key(
+    session: &Session,
+    alg: KeyAlg,
+    key: ObjectHandle,
+) -> Result<Vec<u8>, Failure> {
+    let types = if alg.is_rsa() {
+        vec![AttributeType::Modulus, AttributeType::PublicExponent]
+    } else {
+        vec![AttributeType::EcPoint]
+    };
+    let found = session
+        .get_attributes(key, &types)
+        .map_err(|e| Failure::of("public key", &e))?;
+    let spki = match found.as_slice() {
+        [Attribute::Modulus(n), Attribute::PublicExponent(e)] => Some(encode::rsa_spki(n, e)),
+        [Attribute::EcPoint(point)] => encode::ec_spki(alg, point),
+        _ => None,
+    };
+    spki.ok_or_else(|| Failure::plain(Fault::Unfit("public key of another kind")))
+}
+
+/// Who isn't logged in any more sees no private key: *not found* would mean nothing.
+pub(crate) fn logged_in(session: &Session) -> Result<(), Failure> {
+    let info = session.get_session_info();
+    let info = info.map_err(|e| Failure::of("session state", &e))?;
+    match info.session_state() {
+        SessionState::RwUser => Ok(()),
+        _ => Err(Failure {
+            cure: Cure::Token,
+            maybe_made: false,
+            what: "the session isn't logged in",
+            fault: None,
+        }),
+    }
+}
+
+/// Most handles that a session remembers.
+const HANDLES: usize = 4096;
+
+/// The private key's handle in this session.
+pub(crate) fn private_key(connection: &mut Connection, id: &[u8]) -> Result<ObjectHandle, Failure> {
+    if let Some(known) = connection.keys.get(id) {
+        return Ok(*known);
+    }
+    match find(&connection.session, ObjectClass::PRIVATE_KEY, id) {
+        Ok(found) => {
+            if connection.keys.len() >= HANDLES {
+                connection.keys.clear();
+            }
+            connection.keys.insert(id.to_vec(), found);
+            Ok(found)
+        }
+        // Who isn't logged in any more sees no private key, and isn't told so: another session has to agree.
+        Err(failure) if failure.cure == Cure::None => Err(Failure {
+            cure: Cure::Session,
+            ..failure
+        }),
+        Err(failure) => Err(failure),
+    }
+}
+
+pub(crate) fn find(
+    session: &Session,
+    class: ObjectClass,
+    id: &[u8],
+) -> Result<ObjectHandle, Failure> {
+    let template = [
+        Attribute::Class(class),
+        Attribute::Id(id.to_vec()),
+        Attribute::Token(true),
+    ];
+    match find_all(session, &template)?.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(Failure::plain(Fault::Unfit("no such key in the token"))),
+        _ => Err(Failure::plain(Fault::Unfit("two keys of one name"))),
+    }
+}
+
+pub(crate) fn find_all(
+    session: &Session,
+    template: &[Attribute],
+) -> Result<Vec<ObjectHandle>, Failure> {
+    let found = session.find_objects(template);
+    found.map_err(|e| Failure::of("finding the key", &e))
+}
