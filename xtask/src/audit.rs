@@ -89,8 +89,36 @@ fn stage(deny: &Path, root: &Path, db: &Path) -> Result<PathBuf> {
     let said = String::from_utf8_lossy(&output.stderr);
     let name = database_name(&said)
         .with_context(|| format!("cargo-deny doesn't tell where it looks: {}", said.trim()))?;
-    std::os::unix::fs::symlink(db, databases.join(name))?;
+    let place = databases.join(name);
+    if db.join(".git").exists() {
+        std::os::unix::fs::symlink(db, place)?;
+    } else {
+        as_repository(db, &place)?;
+    }
     Ok(config)
+}
+
+/// A plain copy of the database, such as an unpacked archive, made into what cargo-deny expects. Its age can't be told
+/// any more, so it is the caller's to know.
+fn as_repository(db: &Path, place: &Path) -> Result<()> {
+    println!("audit: the database is no Git repository, so its age isn't checked");
+    shell::run(Command::new("cp").arg("-r").arg(db).arg(place))?;
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(place).args([
+            "-c",
+            "user.name=audit",
+            "-c",
+            "user.email=audit@localhost",
+        ]);
+        shell::capture(git.args(args)).map(drop)
+    };
+    git(&["init", "--quiet"])?;
+    git(&["add", "--all", "--force"])?;
+    git(&["commit", "--quiet", "--message", "copy"])?;
+    // cargo-deny reads the time of the last fetch.
+    std::fs::write(place.join(".git/FETCH_HEAD"), "")?;
+    Ok(())
 }
 
 /// `deny.toml` with the folder of the databases set.
