@@ -138,6 +138,9 @@ pub struct SignArgs {
     /// RFC 3161 time-stamp authority.
     #[arg(long, value_name = "URL")]
     pub tsa: Option<String>,
+    /// Signature field to fill in, for files with several empty ones.
+    #[arg(long, value_name = "NAME")]
+    pub field: Option<String>,
     /// Print the addresses instead of starting a browser.
     #[arg(long)]
     pub no_browser: bool,
@@ -214,6 +217,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
                 out_dir: args.out,
                 trust: args.trust,
                 tsa: args.tsa,
+                field: args.field,
                 browser: !args.no_browser,
             };
             sign::run(sign, out).await

@@ -101,11 +101,9 @@ impl Out {
         Messages::new(self.lang)
     }
 
-    /// Progress and notes for a person; nothing with `--json`.
+    /// Progress and notes for a person, beside the result.
     pub fn note(self, text: &str) {
-        if !self.json {
-            eprintln!("{text}");
-        }
+        eprintln!("{text}");
     }
 
     /// The result for a person.

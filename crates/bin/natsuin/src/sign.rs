@@ -17,8 +17,10 @@ use csc_types::{
     SignatureAuthorization,
 };
 use serde_json::{Value, json};
-use signing_job::{HttpFetch, Names, Prepared, Request, TimeStamping, Trust};
-use web_ui::{Arg, Lang};
+use signing_job::{
+    HttpFetch, JobError, Names, Prepared, Request, Signed, TimeStamping, Trust, Verdict,
+};
+use web_ui::{Arg, Lang, clean};
 
 use crate::demo::signed_name;
 use crate::output::{Exit, Failure, Out, table_a1};
@@ -44,6 +46,8 @@ pub struct Sign {
     pub trust: Vec<PathBuf>,
     /// RFC 3161 time-stamp authority.
     pub tsa: Option<String>,
+    /// Name of the signature field to fill in, for files with several empty ones.
+    pub field: Option<String>,
     /// Start a browser, or only print the address.
     pub browser: bool,
 }
@@ -150,7 +154,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     let values = client
         .sign_hash(&token, &request, &once)
         .await
-        .map_err(|e| service(&e))?;
+        .map_err(|e| after_approval(&e))?;
     let fetch = HttpFetch::new(http.build().map_err(|e| service(&e))?, true);
     finish(jobs, values, &trust, &fetch, sign.tsa.as_deref(), out).await
 }
@@ -187,7 +191,7 @@ fn prepare(sign: &Sign, credential: &Credential, alg: SigAlg) -> Result<Vec<Job>
             time_stamp: sign.tsa.is_some(),
             reason: None,
             location: None,
-            field_name: None,
+            field_name: sign.field.clone(),
         };
         let prepared = signing_job::prepare(&request).map_err(|e| {
             input(
@@ -230,22 +234,32 @@ async fn finish(
     });
     let total = jobs.len();
     let mut results: Vec<Value> = Vec::new();
+    let mut worst = Exit::Good;
     for (job, value) in jobs.into_iter().zip(values) {
-        match job.prepared.finish(&value, stamping.as_ref()).await {
-            Ok(signed) => {
-                let checked =
-                    signing_job::check(&signed.path, trust, fetch, SystemClock.now()).await;
-                let outcome = checked
-                    .ok()
-                    .and_then(|checked| checked.outcome(&job.names, &signed, true));
+        let finished = embed(&job.prepared, &value, stamping.as_ref(), out).await;
+        let checked = match finished {
+            Ok(signed) => signing_job::check(&signed.path, trust, fetch, SystemClock.now())
+                .await
+                .map(|checked| checked.outcome(&job.names, &signed, true)),
+            Err(error) => Err(error),
+        };
+        let object = clean(&job.names.object);
+        match checked {
+            Ok(Some(outcome)) => {
+                let (word, what, exit) = judged(outcome.verification_result.verdict);
+                worst = worse(worst, exit);
+                out.say(&format!("{word}  {object}: {}", out.m().t(what)));
                 let mut value = serde_json::to_value(&outcome).unwrap_or_default();
-                value["signed_document"] = job.target.display().to_string().into();
                 let target = job.target.display().to_string();
                 out.say(&table_a1(out.m(), &value, &target, None));
+                value["signed_document"] = target.into();
                 results.push(value);
             }
+            // The signature that was just written isn't in the file: something is wrong with this program.
+            Ok(None) => return Err(bug()),
             Err(error) => {
-                out.say(&format!("NG  {}: {error}", job.names.object));
+                worst = worse(worst, Exit::Negative);
+                out.say(&format!("NG  {object}: {}", clean(&error.to_string())));
                 results.push(json!({"result": "failed", "signed_object": job.names.object, "code": error.code()}));
             }
         }
@@ -253,17 +267,52 @@ async fn finish(
     let signed = results.iter().filter(|r| r["result"] == "signed").count();
     let number = |n: usize| Arg::Num(u64::try_from(n).unwrap_or(u64::MAX));
     let counted = [("n", number(signed)), ("total", number(total))];
-    out.say(&format!(
-        "{}  {}",
-        if signed == total { "OK" } else { "NG" },
-        out.m().f("cli-signed-of", &counted)
-    ));
-    out.object(&json!({"schema": "natsuin.sign/1", "ok": signed == total, "results": results}));
+    out.say(&out.m().f("cli-signed-of", &counted));
+    let ok = worst == Exit::Good;
+    out.object(&json!({"schema": "natsuin.sign/1", "ok": ok, "results": results}));
     Ok(match signed {
-        n if n == total => Exit::Good,
+        n if n == total => worst,
         0 => Exit::Negative,
         _ => Exit::Partly,
     })
+}
+
+/// How often a silent time-stamp authority is asked while the signature value is in hand.
+const STAMP_TRIES: usize = 3;
+
+/// Puts the value into the file. An authority that gives no time doesn't cost the approval: then the file goes without.
+async fn embed(
+    prepared: &Prepared,
+    value: &[u8],
+    stamping: Option<&TimeStamping<'_>>,
+    out: Out,
+) -> Result<Signed, JobError> {
+    for _ in 0..STAMP_TRIES {
+        match prepared.finish(value, stamping).await {
+            Err(JobError::TimeStamp(error)) => {
+                tracing::warn!(%error, "the time-stamp authority gave no time");
+            }
+            done => return done,
+        }
+    }
+    out.note(&out.m().t("cli-no-stamp"));
+    prepared.finish(value, None).await
+}
+
+/// Word, message and exit code of a verdict over the file that was just signed.
+fn judged(verdict: Verdict) -> (&'static str, &'static str, Exit) {
+    match verdict {
+        Verdict::Passed => ("OK", "cli-signed-verified", Exit::Good),
+        Verdict::Undetermined => ("??", "cli-signed-undetermined", Exit::Undetermined),
+        Verdict::Failed => ("NG", "cli-signed-unverified", Exit::Negative),
+    }
+}
+
+fn worse(a: Exit, b: Exit) -> Exit {
+    match (a, b) {
+        (Exit::Negative, _) | (_, Exit::Negative) => Exit::Negative,
+        (Exit::Good, other) | (other, _) => other,
+    }
 }
 
 impl Session<'_> {
@@ -377,6 +426,31 @@ fn declined(what: &str) -> Failure {
     )
 }
 
+fn bug() -> Failure {
+    Failure::new(
+        Exit::Bug,
+        "bug",
+        "the file that was just signed doesn't hold its signature",
+        "report this; don't use the signed file",
+    )
+}
+
+/// Trouble after the signer approved: what the service did may be unknown, and then nobody says that nothing was signed.
+fn after_approval(error: &ClientError) -> Failure {
+    if !error.outcome_is_unknown() {
+        return service(error);
+    }
+    Failure::new(
+        Exit::Unreachable,
+        "unknown-outcome",
+        format!(
+            "{}. It isn't known whether the key signed; no signed file was made.",
+            clean(&error.to_string())
+        ),
+        "look at your history at the service before you sign again",
+    )
+}
+
 fn service(error: &ClientError) -> Failure {
     let exit = if error.is_refusal() {
         Exit::Declined
@@ -386,7 +460,7 @@ fn service(error: &ClientError) -> Failure {
     Failure::new(
         exit,
         "service",
-        format!("{error}. Nothing was signed."),
+        format!("{}. Nothing was signed.", clean(&error.to_string())),
         "check --url and --trust; look at your history at the service",
     )
 }

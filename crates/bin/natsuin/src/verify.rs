@@ -86,19 +86,23 @@ async fn one(
     fetch: &HttpFetch,
     m: Messages,
 ) -> (Option<Verdict>, Value, String) {
-    let name = file.display().to_string();
+    let (name, path) = (
+        clean(&file.display().to_string()),
+        file.display().to_string(),
+    );
     let checked = match signing_job::check(file, trust, fetch, SystemClock.now()).await {
         Ok(checked) => checked,
         Err(error) => {
-            let line = format!("NG  {name}   {error}");
-            let value = json!({"file": name, "verdict": "failed", "reasons": [{"code": error.code(), "what": error.to_string()}]});
+            let line = format!("NG  {name}   {}", clean(&error.to_string()));
+            let value = json!({"file": path, "verdict": "failed", "reasons": [{"code": error.code(), "what": error.to_string()}]});
             return (None, value, line);
         }
     };
     let signatures = &checked.report.signatures;
-    if signatures.is_empty() {
+    // A time-stamp over a document says when it was there, not who signed it.
+    if !signatures.iter().any(|s| s.kind == "signature") {
         let reason = json!({"code": "no-signature", "what": "the file has no signature"});
-        let value = json!({"file": name, "verdict": "failed", "sha256": checked.sha256, "signatures": [], "reasons": [reason]});
+        let value = json!({"file": path, "verdict": "failed", "sha256": checked.sha256, "signatures": [], "reasons": [reason]});
         return (
             None,
             value,
@@ -122,11 +126,11 @@ async fn one(
             signature
                 .reasons
                 .iter()
-                .map(|reason| format!("      {}: {}", reason.code, reason.what)),
+                .map(|reason| format!("      {}: {}", reason.code, clean(&reason.what))),
         );
     }
     let value = json!({
-        "file": name,
+        "file": path,
         "verdict": verdict,
         "sha256": checked.sha256,
         "signatures": checked.report.signatures,

@@ -61,6 +61,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the provider may have done what it was asked for although no answer came that says so. After
+    /// `signHash` that means: there may be a signature, so nobody is told that there is none.
+    pub fn outcome_is_unknown(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::TooLarge(_) | Self::Malformed { .. } => true,
+            Self::Api { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
     /// Whether the signer said no or let the request run out, rather than something failing.
     pub fn is_refusal(&self) -> bool {
         match self {

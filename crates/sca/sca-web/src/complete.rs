@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use csc_client::{Callback, ClientError, Pending, wire_alg};
+use csc_client::{Callback, Pending, wire_alg};
 use csc_types::{SecretText, SignHashRequest};
 use signing_job::{JobError, Names, TimeStamping};
 
@@ -150,7 +150,7 @@ impl App {
             Ok(mut values) => self.embed(owner, id, waiting, values.remove(0)).await,
             Err(error) => {
                 let problem = self.report(&error);
-                if outcome_is_unknown(&error) {
+                if error.outcome_is_unknown() {
                     let resume = Resume {
                         waiting,
                         step: Step::Sign(token),
@@ -210,16 +210,5 @@ impl App {
             .outcome(&names, &signed, self.config.show_signer_id)
             .ok_or(Problem::INTERNAL)?;
         Ok(State::Signed(Box::new(outcome)))
-    }
-}
-
-/// Whether the service may have signed although no value arrived.
-fn outcome_is_unknown(error: &ClientError) -> bool {
-    match error {
-        ClientError::Transport { .. }
-        | ClientError::TooLarge(_)
-        | ClientError::Malformed { .. } => true,
-        ClientError::Api { status, .. } => *status >= 500,
-        _ => false,
     }
 }

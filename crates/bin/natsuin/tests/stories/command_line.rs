@@ -151,58 +151,61 @@ fn a_key_in_a_pkcs11_token_signs_just_the_same() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_verified_and_signed_against_a_running_service() {
-    let mut story = Story::begin(KeyAlg::P256).await;
-    let file = story.dir.path().join("契約書.pdf");
-    std::fs::write(&file, sample::contract().unwrap()).unwrap();
-
+/// Runs `natsuin sign --json` and does in the browser what it asks for.
+async fn sign(story: &mut Story, agent: &mut Agent, options: &[&str]) -> (i32, Value) {
     let mut command = natsuin();
     command
         .args(["sign", "--no-browser", "--json", "--url"])
         .arg(&story.stack.ssa_url)
-        .arg("--trust");
-    command
-        .arg(story.anchors())
-        .arg("--tsa")
-        .arg(&story.stack.ca.urls().tsa)
-        .arg(&file);
-    // Addresses are told to people, so not with --json: run it as a person would.
-    let mut command = {
-        let mut plain = natsuin();
-        plain.args(command.get_args().filter(|a| *a != "--json"));
-        plain
-    };
+        .args(options);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut agent = Agent::new(&story.stack);
-    for _ in 0..2 {
-        let line = told
-            .by_ref()
-            .map(Result::unwrap)
-            .find(|l| l.contains("open: "))
-            .expect("an address to open");
-        let address = line.split("open: ").nth(1).unwrap().to_owned();
+    let told = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in told.map(Result::unwrap) {
+        let Some((_, address)) = line.split_once("open: ") else {
+            continue;
+        };
         let factors = Factors::Passkey(&mut story.device);
         let back = agent
-            .until(&address, "http://127.0.0.1:", &story.signer, factors)
+            .until(address, "http://127.0.0.1:", &story.signer, factors)
             .await
             .unwrap();
         let answer = story.stack.http.get(back).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }
-    let rest: Vec<String> = told.map(Result::unwrap).collect();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{} {rest:?}", text(&output));
+    let value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("one JSON object: {}", text(&output)));
+    (output.status.code().unwrap(), value)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_signed_and_verified_against_a_running_service() {
+    let mut story = Story::begin(KeyAlg::P256).await;
+    let mut agent = Agent::new(&story.stack);
+    let dir = story.dir.path().to_owned();
+    let place = |name: &str| dir.join(name).display().to_string();
+    let (first, second) = (place("契約書.pdf"), place("付属書.pdf"));
+    for file in [&first, &second] {
+        std::fs::write(file, sample::contract().unwrap()).unwrap();
+    }
+    let trust = story.anchors().display().to_string();
+    let tsa = story.stack.ca.urls().tsa.clone();
+
+    let options = ["--trust", &trust, "--tsa", &tsa, &first, &second];
+    let (code, done) = sign(&mut story, &mut agent, &options).await;
+    assert_eq!((code, &done["ok"]), (0, &Value::Bool(true)), "{done}");
+    for result in done["results"].as_array().unwrap() {
+        assert_eq!(result["verification_result"]["verdict"], "passed");
+        assert_eq!(result["time_source"], "timestamp");
+    }
     let signed = story.dir.path().join("契約書-signed.pdf");
     let mut verify = natsuin();
     verify
-        .args(["verify", "--json", "--trust"])
-        .arg(story.anchors())
+        .args(["verify", "--json", "--trust", &trust])
         .arg(&signed);
     let (code, verdict) = tokio::task::spawn_blocking(move || json(&mut verify))
         .await
@@ -212,6 +215,27 @@ async fn a_file_is_verified_and_signed_against_a_running_service() {
         (0, Some("passed")),
         "{verdict}"
     );
+
+    // Signed, but by somebody of whom this machine knows nothing: that isn't called good.
+    let out = place("elsewhere");
+    std::fs::create_dir(&out).unwrap();
+    let options = ["--out", &out, &first];
+    let (code, done) = sign(&mut story, &mut agent, &options).await;
+    assert_eq!((code, &done["ok"]), (7, &Value::Bool(false)), "{done}");
+    assert_eq!(done["results"][0]["result"], "signed");
+
+    // An authority that gives no time costs the time-stamp, not the approval.
+    let nobody = format!("{}/nobody", story.stack.ca_url);
+    let out = place("without-time");
+    std::fs::create_dir(&out).unwrap();
+    let options = ["--trust", &trust, "--tsa", &nobody, "--out", &out, &first];
+    let (code, done) = sign(&mut story, &mut agent, &options).await;
+    assert_eq!(
+        (code, &done["results"][0]["result"]),
+        (0, &Value::from("signed")),
+        "{done}"
+    );
+    assert_eq!(done["results"][0]["time_source"], "system");
     story.stack.stop().await;
 }
 
