@@ -71,7 +71,9 @@ impl Lang {
             .split('&')
             .filter(|p| !p.is_empty() && !p.starts_with("lang="))
             .fold(String::new(), |all, p| format!("{all}{p}&"));
-        format!("{path}?{kept}lang={}", self.other().tag())
+        // Two slashes at the start would name another site.
+        let path = path.trim_start_matches(['/', '\\']);
+        format!("/{path}?{kept}lang={}", self.other().tag())
     }
 }
 
@@ -148,5 +150,9 @@ mod tests {
             "/keys?a=1&lang=en"
         );
         assert_eq!(Lang::En.switch_url("/", None), "/?lang=ja");
+        for elsewhere in ["//evil.example/x", "/\\evil.example/x", "\\/evil.example/x"] {
+            let here = Lang::Ja.switch_url(elsewhere, None);
+            assert_eq!(here, "/evil.example/x?lang=en", "{elsewhere}");
+        }
     }
 }

@@ -281,18 +281,20 @@ impl Ssa {
     /// Removes a passkey of this person; `false` when there is none with this id.
     pub(crate) async fn remove_passkey(
         &self,
-        person: &PersonId,
+        session: &Session,
         id: &str,
     ) -> Result<bool, StoreError> {
         let now = self.now();
         transaction!(self.store(), "remove-passkey", |tx| {
             let delete = "DELETE FROM ssa_passkey WHERE id = $1 AND person = $2";
-            let delete = sql(delete).bind(id).bind(person.as_str());
+            let delete = sql(delete).bind(id).bind(session.person.as_str());
             if tx.execute(delete).await? != 1 {
                 return Ok(false);
             }
+            // A passkey that is taken away may have been lost: what it opened elsewhere ends with it.
+            self.end_elsewhere(tx, session, now).await?;
             let event = Event::LoginMethodRemoved {
-                person: person.clone(),
+                person: session.person.clone(),
                 method: METHOD.into(),
                 id: Digest32::parse(id).map_err(|_| StoreError::Column("id"))?,
             };

@@ -1,11 +1,13 @@
 //! Sessions of people who logged in, and the cookie that stands for a browser before and after.
 
+use audit_log::Event;
 use axum::http::{HeaderMap, HeaderValue, header};
 use core_types::{PersonId, UnixTime};
 use csc_types::SecretText;
 use store_kit::{StoreError, Tx, sql};
 
 use crate::crypt::{digest, grant};
+use crate::{Ssa, refresh, tokens};
 
 /// A session ends after this long without a request, in seconds.
 pub(crate) const IDLE: i64 = 30 * 60;
@@ -165,7 +167,7 @@ pub(crate) async fn end(tx: &mut Tx, browser: &Browser) -> Result<(), StoreError
 }
 
 /// Ends all sessions of a person but this one. Answers how many.
-pub(crate) async fn end_others(tx: &mut Tx, session: &Session) -> Result<u64, StoreError> {
+async fn end_others(tx: &mut Tx, session: &Session) -> Result<u64, StoreError> {
     let consents = "DELETE FROM ssa_consent WHERE session IN \
                     (SELECT id FROM ssa_session WHERE person = $1 AND id <> $2)";
     let person = session.person.as_str();
@@ -173,6 +175,27 @@ pub(crate) async fn end_others(tx: &mut Tx, session: &Session) -> Result<u64, St
         .await?;
     let others = "DELETE FROM ssa_session WHERE person = $1 AND id <> $2";
     tx.execute(sql(others).bind(person).bind(&session.id)).await
+}
+
+impl Ssa {
+    /// Ends what else a person's logins opened: other sessions, and the rights of applications to read about their
+    /// keys, which have to ask anew.
+    pub(crate) async fn end_elsewhere(
+        &self,
+        tx: &mut Tx,
+        session: &Session,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        for _ in 0..end_others(tx, session).await? {
+            let event = Event::LoggedOut {
+                person: session.person.clone(),
+                reason: "everywhere".into(),
+            };
+            self.audit().append(tx, event, now).await?;
+        }
+        refresh::end_person(tx, &session.person).await?;
+        tokens::revoke_person(tx, &session.person).await.map(drop)
+    }
 }
 
 /// Live sessions of a person.

@@ -123,6 +123,14 @@ pub(crate) async fn revoke_grant(tx: &mut Tx, grant: &str) -> Result<u64, StoreE
     tx.execute(sql(update).bind(grant)).await
 }
 
+/// Revokes what lets applications read about a person's keys. An approval is its own right, given once for itself, and
+/// isn't touched.
+pub(crate) async fn revoke_person(tx: &mut Tx, person: &PersonId) -> Result<u64, StoreError> {
+    let update =
+        "UPDATE ssa_token SET revoked = 1 WHERE person = $1 AND scope = 'service' AND revoked = 0";
+    tx.execute(sql(update).bind(person.as_str())).await
+}
+
 fn read(row: &Row) -> Result<Token, StoreError> {
     let scope = match row.text("scope")?.as_str() {
         "service" => Scope::Service,

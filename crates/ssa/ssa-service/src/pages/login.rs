@@ -106,7 +106,7 @@ pub(super) fn allowed(next: &str) -> &str {
     let plain = next
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
-    let known = ["/keys", "/security", "/enrolled/", "/enrol/"]
+    let known = ["/keys", "/security", "/signing", "/enrolled/", "/enrol/"]
         .iter()
         .any(|start| next.starts_with(start));
     if plain && known { next } else { "" }
@@ -407,7 +407,9 @@ mod tests {
 
     #[test]
     fn a_login_leads_to_our_own_pages_only() {
-        assert_eq!(allowed("/enrolled/v1"), "/enrolled/v1");
+        for own in ["/enrolled/v1", "/signing", "/security"] {
+            assert_eq!(allowed(own), own);
+        }
         for bad in [
             "https://evil.example",
             "//evil.example",

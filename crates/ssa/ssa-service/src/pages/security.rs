@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use core_types::bytes::b64u;
 use serde::Deserialize;
-use store_kit::{StoreError, transaction};
+use store_kit::transaction;
 use web_ui::Messages;
 
 use super::passkey::SCRIPT;
@@ -157,7 +157,7 @@ pub(super) async fn remove(
         let Some(session) = allowed(&ssa, &visit, &headers, &form.token).await? else {
             return Ok(login::first("/security"));
         };
-        match ssa.remove_passkey(&session.person, &id).await? {
+        match ssa.remove_passkey(&session, &id).await? {
             true => Ok(go("/security")),
             false => Err(Trouble::LinkExpired),
         }
@@ -198,16 +198,7 @@ pub(super) async fn log_out_others(
         };
         let now = ssa.now();
         transaction!(ssa.store(), "log-out-others", |tx| {
-            for _ in 0..session::end_others(tx, &session).await? {
-                let event = audit_log::Event::LoggedOut {
-                    person: session.person.clone(),
-                    reason: "everywhere".into(),
-                };
-                ssa.audit().append(tx, event, now).await?;
-            }
-            // Applications that could read about the keys without the person being there have to ask anew, too.
-            crate::refresh::end_person(tx, &session.person).await?;
-            Ok::<_, StoreError>(())
+            ssa.end_elsewhere(tx, &session, now).await
         })?;
         Ok(go("/security"))
     };

@@ -303,7 +303,10 @@ async fn a_credential_has_every_member_that_clients_insist_on() {
     assert_eq!(one["credentialID"], "key-hanako");
     assert_eq!(
         one["key"],
-        json!({ "status": "enabled", "algo": [P256, "1.2.840.10045.2.1"], "len": 256, "curve": "1.2.840.10045.3.1.7" })
+        json!({
+            "status": "enabled", "algo": [P256, "1.2.840.10045.2.1"], "len": 256, "curve": "1.2.840.10045.3.1.7",
+            "natsuinOrigin": { "case": "1-ii", "statement": "statement" }
+        })
     );
     assert_eq!(one["auth"], json!({ "mode": "oauth2code", "objects": [] }));
     assert_eq!(

@@ -208,13 +208,18 @@ async fn a_refresh_token_counts_once_and_one_that_comes_again_ends_everything() 
         );
 
         let code = service_code(&stack, "keeps", "hanako").await;
-        let one = text(&stack.exchange("keeps", &code).await, "refresh_token");
+        let tokens = stack.exchange("keeps", &code).await;
+        let (token, one) = (
+            text(&tokens, "access_token"),
+            text(&tokens, "refresh_token"),
+        );
         let mut browser = Browser::new(&stack);
         browser.log_in("hanako").await;
         let page = browser.get("/security").await;
         let form = [("token", page.field("token"))];
         let form = form.each_ref().map(|(n, v)| (*n, v.as_str()));
         browser.post("/logout/others", &form).await;
+        assert!(!alive(&stack, &token).await);
         assert_eq!(
             error(&refresh(&stack, "keeps", &one).await),
             "invalid_grant"

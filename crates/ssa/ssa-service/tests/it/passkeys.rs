@@ -169,8 +169,17 @@ async fn a_passkey_registered_after_a_login_logs_in_and_is_managed() {
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         }
         assert!(log_in(&stack, &mut device).await.status.is_redirection());
+        // Whoever found the device is logged in with it, until its passkey is removed.
+        let mut finder = Browser::new(&stack);
+        let page = finder.get("/login").await;
+        let asked = challenge(&mut finder, &page).await;
+        let fields = device.answer(&asked);
+        send(&mut finder, "/login/passkey", &page, &fields).await;
+        assert_eq!(finder.get("/keys").await.status, StatusCode::OK);
         let path = format!("/passkeys/{id}/remove");
         send(&mut browser, &path, &settings, &[]).await;
+        assert!(finder.get("/keys").await.location().starts_with("/login"));
+        assert_eq!(browser.get("/keys").await.status, StatusCode::OK);
         let gone = log_in(&stack, &mut device).await;
         assert_eq!(gone.status, StatusCode::FORBIDDEN);
         assert!(
