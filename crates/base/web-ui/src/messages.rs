@@ -156,8 +156,9 @@ impl Messages {
 }
 
 /// Names of values that messages of the catalogue may use.
-const VALUE_NAMES: [&str; 12] = [
-    "n", "name", "time", "host", "ref", "date", "req", "ch", "client", "method", "total", "label",
+const VALUE_NAMES: [&str; 14] = [
+    "n", "from", "to", "name", "time", "host", "ref", "date", "req", "ch", "client", "method",
+    "total", "label",
 ];
 
 fn ids(source: &str) -> Vec<String> {

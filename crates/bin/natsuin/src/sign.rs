@@ -12,10 +12,7 @@ use csc_client::{
     AuthorizeParams, Client, ClientCredentials, ClientError, HttpOptions, Provider, choose_alg,
     wire_alg,
 };
-use csc_types::{
-    Credential, DocumentDigest, HashType, Purpose, SecretText, SignHashRequest,
-    SignatureAuthorization,
-};
+use csc_types::{Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization};
 use serde_json::{Value, json};
 use signing_job::{
     HttpFetch, JobError, Names, Prepared, Request, Signed, TimeStamping, Trust, Verdict,
@@ -116,11 +113,10 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     let jobs = prepare(&sign, &credential, alg)?;
     let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     out.note(&out.m().n("cli-hashed-here", count.into()));
-    let digests = jobs.iter().map(|job| DocumentDigest {
-        hash: job.prepared.hash_to_sign().to_vec(),
-        label: Some(job.names.object.clone()),
-        hash_type: HashType::Dtbsr,
-    });
+    let documents = session.provider.takes_documents();
+    let digests = jobs
+        .iter()
+        .map(|job| job.prepared.digest(job.names.object.clone(), documents));
     let asked = SignatureAuthorization {
         credential_id: credential.credential_id.clone(),
         signature_qualifier: None,

@@ -6,6 +6,7 @@ pub mod table;
 use cm_api::Health;
 use core_types::Level;
 use sam_api::ssa::{Declared, KeyLevel, LevelPart};
+use sap::Item;
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub struct Policy {
     /// key is above level 2. The operator's word.
     #[serde(default)]
     pub sam_declaration: Option<String>,
+    /// Keys of level 3 sign hashes of unknown origin too, and not only documents that the SAM binds itself.
+    #[serde(default)]
+    pub bare_hashes_at_level_3: bool,
 }
 
 fn lowest() -> Level {
@@ -42,6 +46,7 @@ impl Default for Policy {
             pin_totp_at_level_2: false,
             ceiling: lowest(),
             sam_declaration: None,
+            bare_hashes_at_level_3: false,
         }
     }
 }
@@ -61,6 +66,19 @@ impl Policy {
             return Ok(());
         }
         Err(Reason::Level(requirement(LevelPart::Authorization, level)))
+    }
+
+    /// Whether a key of `level` may sign these items: at level 3 the person approves documents, and the SAM sees
+    /// that nothing else is signed.
+    ///
+    /// # Errors
+    /// [`Reason::Level`].
+    pub fn check_items(&self, level: Level, items: &[Item]) -> Result<(), Reason> {
+        let bare = items.iter().any(|i| matches!(i, Item::Hash { .. }));
+        if bare && level == Level::Three && !self.bare_hashes_at_level_3 {
+            return Err(Reason::Level("II-3.3.1-dtbsr-integrity"));
+        }
+        Ok(())
     }
 
     /// The highest level at which this kind of factor counts.

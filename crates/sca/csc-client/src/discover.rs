@@ -1,6 +1,6 @@
 //! What a provider offers and where: `info` and authorization server metadata (RFC 8414).
 
-use csc_types::{Info, ServerMetadata};
+use csc_types::{HashType, Info, ServerMetadata};
 use url::Url;
 
 use crate::error::ClientError;
@@ -34,6 +34,18 @@ pub struct Provider {
     pub endpoints: Endpoints,
     /// Whether `authorization_details` may be used.
     pub rar: bool,
+}
+
+impl Provider {
+    /// Whether an authorization may name documents (`sdr`) instead of what is signed: then the signer's side can
+    /// compare them, and the service binds them itself.
+    pub fn takes_documents(&self) -> bool {
+        let types = &self.info.supported_hash_types;
+        self.rar
+            && types
+                .iter()
+                .any(|t| HashType::parse(t) == Some(HashType::Sdr))
+    }
 }
 
 /// Where the authorization server says it is.

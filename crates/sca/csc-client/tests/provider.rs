@@ -172,6 +172,7 @@ fn purpose() -> Purpose {
             hash: sha256(&[b"x"]).0.to_vec(),
             label: Some("契約書.pdf".to_owned()),
             hash_type: HashType::Dtbsr,
+            ..DocumentDigest::default()
         }],
         hash_algorithm: Some(HashAlg::Sha256),
     })

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use core_types::Digest32;
 use csc_client::{AuthorizeParams, ClientError, choose_alg};
-use csc_types::{
-    Credential, DocumentDigest, HashType, Purpose, SecretText, SignatureAuthorization,
-};
+use csc_types::{Credential, Purpose, SecretText, SignatureAuthorization};
 use signing_job::Request;
 
 use crate::app::{App, Failed};
@@ -189,15 +187,12 @@ impl App {
             .await
             .map_err(|_| Problem::INTERNAL)?
             .map_err(|e| self.report(&e))?;
+        let documents = self.provider().await?.takes_documents();
         let asked = SignatureAuthorization {
             credential_id: credential.credential_id.clone(),
             signature_qualifier: None,
             num_signatures: 1,
-            digests: vec![DocumentDigest {
-                hash: prepared.hash_to_sign().to_vec(),
-                label: Some(name),
-                hash_type: HashType::Dtbsr,
-            }],
+            digests: vec![prepared.digest(name, documents)],
             hash_algorithm: Some(alg.hash()),
         };
         let idempotency_key = self.config.random.digest32().to_string();

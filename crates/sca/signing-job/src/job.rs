@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use core_types::{Random, SigAlg, UnixTime};
+use csc_types::{DocumentDigest, HashType};
 use pki::Certificate;
 use pki::fetch::Fetch;
 use pki::tsp::TspError;
@@ -209,6 +210,32 @@ impl Prepared {
     /// The hash that `signHash` is asked to sign.
     pub fn hash_to_sign(&self) -> &[u8] {
         &self.hash
+    }
+
+    /// The entry of an authorization for this file: the document itself where the provider takes documents, else the
+    /// hash to sign. `signHash` gets [`Self::hash_to_sign`] either way.
+    pub fn digest(&self, label: String, documents: bool) -> DocumentDigest {
+        let label = Some(label);
+        if documents {
+            DocumentDigest {
+                hash: self.pdf.digest.clone(),
+                label,
+                hash_type: HashType::Sdr,
+                signed_attrs: None,
+                byte_range: Some(self.pdf.byte_range),
+            }
+        } else {
+            DocumentDigest {
+                hash: self.hash.clone(),
+                label,
+                ..DocumentDigest::default()
+            }
+        }
+    }
+
+    /// Where the prepared file lies until it is finished: the file that the signer's side can compare.
+    pub fn prepared_file(&self) -> &Path {
+        &self.part.path
     }
 
     /// Digest of the signed bytes of the file, which the hash to sign is derived from.

@@ -29,7 +29,7 @@ use service_kit::Shutdown;
 use sic_gateway::{Forward, ForwardError, GatewayConfig, router};
 
 /// What a request's number shows.
-const STATES: [&str; 12] = [
+const STATES: [&str; 13] = [
     "one document, passkey or PIN",
     "500 documents",
     "a client nobody knows",
@@ -42,6 +42,7 @@ const STATES: [&str; 12] = [
     "the answer gets lost",
     "signed by the application, level 2",
     "three documents, two of them equal",
+    "10,000 documents",
 ];
 
 struct Talker {
@@ -63,6 +64,18 @@ fn item(n: u32, label: &str) -> Item {
         ha: HashAlg::Sha256,
         h: B64(sha256(&[&n.to_be_bytes()]).0.to_vec()),
         label: label.to_owned(),
+    }
+}
+
+/// The document `%PDF-before`, a place for eight characters of signature, `after%%EOF`.
+fn document() -> Item {
+    Item::Doc {
+        ha: HashAlg::Sha256,
+        h: B64(sha256(&[b"%PDF-before", b"after%%EOF"]).0.to_vec()),
+        label: "覚書.pdf".to_owned(),
+        d: B64(vec![1; 32]),
+        m: Digest32([2; 32]),
+        ranges: Some([0, 11, 19, 10]),
     }
 }
 
@@ -133,6 +146,12 @@ impl Talker {
                     item(1, "見積書 (控).pdf"),
                 ];
                 act.renew = now.0 + 1800;
+            }
+            12 => {
+                act.items = (1..=10_000)
+                    .map(|n| item(n, &format!("注文書_{n:05}.pdf")))
+                    .collect();
+                act.items[4321] = document();
             }
             _ => {}
         }
@@ -350,6 +369,9 @@ async fn main() {
     let mut config = GatewayConfig::new(vec![talker.root.public().clone()], &origin).unwrap();
     config.dev = true;
     config.help = Some("http://localhost:8401/".into());
+    let listener = service_kit::bind(([127, 0, 0, 1], port).into())
+        .await
+        .unwrap();
     for (n, state) in STATES.iter().enumerate() {
         println!(
             "{origin}/a#{}  {state}",
@@ -359,9 +381,6 @@ async fn main() {
     for voucher in ["v-ra", "v-ssa"] {
         println!("{origin}/e#{voucher}.{}  enrolment", b64u([9; 16]));
     }
-    let listener = service_kit::bind(([127, 0, 0, 1], port).into())
-        .await
-        .unwrap();
     let (_keep, shutdown) = Shutdown::new();
     let router = router(config, talker, Arc::new(SystemClock));
     service_kit::serve(listener, router, None, shutdown)

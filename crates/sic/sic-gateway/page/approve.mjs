@@ -60,7 +60,7 @@ function ready(notice) {
       el('span', { class: 'small' }, t('sic-until', { time: el('span', { class: 'num' }, clock(act.exp)) }))),
     !client.known && message('note', t('sic-client-unknown', { client: foreign(client.name) })),
     el('div', { class: 'stack' }, listOf(act.items),
-      (!client.signed || !client.known) && el('p', { class: 'small quiet' }, t('sic-list-from-service'))),
+      el('p', { class: 'small quiet' }, t(client.signed && client.known ? 'sic-signed-by-client' : 'sic-list-from-service'))),
     el('section', { class: 'card' }, facts([
       [t('sic-person'), foreign(act.person.name)],
       [t('sic-key'), el('span', {}, t('sic-level', { n: act.level })), ' ', el('code', { class: 'quiet' }, clean(key.id))],

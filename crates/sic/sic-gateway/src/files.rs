@@ -15,12 +15,13 @@ use web_ui::{Lang, Messages, css, css_path};
 use crate::Gateway;
 use crate::config::GatewayConfig;
 
-const MODULES: [(&str, &str); 10] = [
+const MODULES: [(&str, &str); 11] = [
     ("act.mjs", include_str!("../page/act.mjs")),
     ("approve.mjs", include_str!("../page/approve.mjs")),
     ("change.mjs", include_str!("../page/change.mjs")),
     ("enrol.mjs", include_str!("../page/enrol.mjs")),
     ("jose.mjs", include_str!("../page/jose.mjs")),
+    ("file.mjs", include_str!("../page/file.mjs")),
     ("list.mjs", include_str!("../page/list.mjs")),
     ("net.mjs", include_str!("../page/net.mjs")),
     ("passkey.mjs", include_str!("../page/passkey.mjs")),

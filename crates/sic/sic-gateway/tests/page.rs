@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of a test may panic")]
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use core_types::bytes::{b64u, from_b64u};
 use core_types::random::SeededRandom;
@@ -366,6 +367,55 @@ fn the_page_and_rust_agree_on_every_format() {
         check_qr(symbol);
     }
     assert!(from_b64u(&digest.to_string()).is_ok());
+}
+
+// shows: T-USE-DTBSR-FORGE
+#[test]
+fn a_readers_file_is_the_document_only_if_everything_in_it_is_hashed() {
+    let done = Command::new("node")
+        .args(["--test", "js-tests/file.test.mjs"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("Node runs the page's tests; `cargo xtask test` installs it");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+}
+
+#[test]
+fn ten_thousand_documents_can_be_looked_through_on_a_telephone() {
+    // The pages over a SAM that only talks; cargo builds examples with the tests.
+    let here = std::env::current_exe().unwrap();
+    let pages = here
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("examples/pages");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let mut pages = Command::new(pages)
+        .arg(&port)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It listens when it has told its last address.
+    let mut told = BufReader::new(pages.stdout.take().unwrap()).lines();
+    let lines = told.by_ref().map(Result::unwrap);
+    let lines: Vec<String> = lines.take_while(|line| !line.contains("v-ssa")).collect();
+    let url = lines.iter().find(|l| l.ends_with("  10,000 documents"));
+    // For looking at the pages: NATSUIN_SCREENSHOTS=DIR keeps them.
+    let dir = std::env::var_os("NATSUIN_SCREENSHOTS");
+    let done = Command::new("node")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/browser"))
+        .args(["many.mjs", url.unwrap().split("  ").next().unwrap()])
+        .arg(dir.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into()))
+        .output()
+        .expect("Node drives the browser; `cargo xtask test` installs it");
+    pages.kill().unwrap();
+    pages.wait().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
 }
 
 fn run_node(vectors: &Value) -> Value {

@@ -65,7 +65,7 @@ impl HashType {
 }
 
 /// One entry of `documentDigests`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DocumentDigest {
     /// The raw digest.
     pub hash: Vec<u8>,
@@ -73,6 +73,11 @@ pub struct DocumentDigest {
     pub label: Option<String>,
     /// What was hashed.
     pub hash_type: HashType,
+    /// With `sdr`: the signed attributes (SET OF, DER) that bind the document, a member of our own that others ignore.
+    /// Without it the service builds the minimal set, which anybody can compute.
+    pub signed_attrs: Option<Vec<u8>>,
+    /// With `sdr`: `/ByteRange` of the prepared PDF, a hint for whoever compares a file. A member of our own.
+    pub byte_range: Option<[u64; 4]>,
 }
 
 /// A signature authorization that was asked for, checked. Two are equal when they mean the same, whatever
@@ -92,6 +97,8 @@ pub struct SignatureAuthorization {
 }
 
 const DETAILS: &str = "authorization_details";
+const SIGNED_ATTRS: &str = "signedAttrs";
+const BYTE_RANGE: &str = "byteRange";
 
 impl SignatureAuthorization {
     /// Reads `authorization_details`: an array of one object or the object alone, of either type spelling.
@@ -248,6 +255,20 @@ fn read_digest(entry: &Value) -> Result<DocumentDigest, OAuthError> {
         hash: hash.ok_or(bad("documentDigests: hash must be base64"))?,
         label: text("label").map(str::to_owned),
         hash_type,
+        signed_attrs: match text(SIGNED_ATTRS) {
+            None => None,
+            Some(text) => {
+                let read = decode_base64(text);
+                Some(read.ok_or(bad("documentDigests: signedAttrs must be base64"))?)
+            }
+        },
+        byte_range: match entry.get(BYTE_RANGE) {
+            None | Some(Value::Null) => None,
+            Some(range) => {
+                let read = serde_json::from_value(range.clone());
+                Some(read.map_err(|_| bad("documentDigests: byteRange has four numbers"))?)
+            }
+        },
     })
 }
 
@@ -255,6 +276,12 @@ fn write_digest(digest: &DocumentDigest) -> Value {
     let mut entry = json!({ "hash": b64(&digest.hash), "hashType": digest.hash_type.as_str() });
     if let Some(label) = &digest.label {
         entry["label"] = json!(label);
+    }
+    if let Some(attributes) = &digest.signed_attrs {
+        entry[SIGNED_ATTRS] = json!(b64(attributes));
+    }
+    if let Some(range) = &digest.byte_range {
+        entry[BYTE_RANGE] = json!(range);
     }
     entry
 }
@@ -293,6 +320,24 @@ mod tests {
     }
 
     #[test]
+    fn a_document_brings_its_attributes_and_its_range() {
+        let mut value: Value = serde_json::from_str(&one(&b64(hash()), "credential")).unwrap();
+        let digest = &mut value[0]["documentDigests"][0];
+        digest["hashType"] = json!("sdr");
+        digest["signedAttrs"] = json!("MQA=");
+        digest["byteRange"] = json!([0, 10, 20, 30]);
+        let asked = SignatureAuthorization::parse(&value.to_string()).unwrap();
+        let read = &asked.digests[0];
+        assert_eq!(read.signed_attrs.as_deref(), Some(&[0x31, 0][..]));
+        assert_eq!(
+            (read.hash_type, read.byte_range),
+            (HashType::Sdr, Some([0, 10, 20, 30]))
+        );
+        let ours = asked.to_details(DetailsType::Short).to_string();
+        assert_eq!(SignatureAuthorization::parse(&ours).unwrap(), asked);
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused() {
         let refuse = |change: fn(&mut Value)| {
             let mut value: Value = serde_json::from_str(&one(&b64(hash()), "credential")).unwrap();
@@ -309,6 +354,9 @@ mod tests {
         refuse(|d| d["documentDigests"][0]["hash"] = json!("AQID"));
         refuse(|d| d["documentDigests"][0]["hash"] = json!("%2B"));
         refuse(|d| d["documentDigests"][0]["hashType"] = json!("other"));
+        refuse(|d| d["documentDigests"][0]["signedAttrs"] = json!("%"));
+        refuse(|d| d["documentDigests"][0]["byteRange"] = json!([0, 1, 2]));
+        refuse(|d| d["documentDigests"][0]["byteRange"] = json!([0, 1, 2, -1]));
         refuse(|d| d["documentDigests"] = json!("AQID"));
         refuse(|d| d["documentDigests"] = json!([]));
         refuse(|d| d["numSignatures"] = json!(2));

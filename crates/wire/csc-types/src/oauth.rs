@@ -212,6 +212,7 @@ fn plain_authorization(params: &Params) -> Result<SignatureAuthorization, OAuthE
             hash,
             label: None,
             hash_type: HashType::Dtbsr,
+            ..DocumentDigest::default()
         });
     }
     let hash_algorithm = match params.get("hashAlgorithmOID") {

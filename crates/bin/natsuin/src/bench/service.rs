@@ -297,6 +297,7 @@ impl Bench {
             hash: hash.clone(),
             label: Some(format!("document-{i}.pdf")),
             hash_type: HashType::Dtbsr,
+            ..DocumentDigest::default()
         });
         let asked = SignatureAuthorization {
             credential_id: Some(key.to_owned()),

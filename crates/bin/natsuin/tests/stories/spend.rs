@@ -123,6 +123,7 @@ pub fn approval(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
         hash: h.clone(),
         label: None,
         hash_type: HashType::Dtbsr,
+        ..DocumentDigest::default()
     };
     Purpose::Credential(SignatureAuthorization {
         credential_id: Some(credential_id.to_owned()),

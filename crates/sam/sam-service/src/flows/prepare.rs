@@ -145,6 +145,7 @@ impl<C: CryptoModule> Sam<C> {
             })
         };
         let items = self.by_size(count, work).await?;
+        self.config.policy.check_items(key.level(), &items)?;
         if !items
             .iter()
             .all(|i| key.alg.sig_algs().iter().any(|a| a.hash() == i.hash_alg()))

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use core_types::random::SystemRandom;
-use core_types::{KeyAlg, Level};
+use core_types::{B64, HashAlg, KeyAlg, Level};
+use sam_api::Refusal;
+use sam_api::ssa::DocItem;
+use sam_core::Policy;
 use sam_core::attest::{Attesters, Metadata, Model};
 use sam_service::SamConfig;
 use sap::act_digest;
@@ -91,7 +94,7 @@ async fn enrol(
     })
 }
 
-// shows: T-REG-IMPERSONATE, I-3.5.1-keyauth-L3
+// shows: T-REG-IMPERSONATE, I-3.5.1-keyauth-L3, II-3.3.1-dtbsr-integrity
 #[tokio::test(flavor = "multi_thread")]
 async fn level_three_is_enrolled_with_an_attested_bound_authenticator_only() {
     for world in worlds_at(Level::Three).await {
@@ -122,8 +125,29 @@ async fn level_three_is_enrolled_with_an_attested_bound_authenticator_only() {
         assert_eq!(level.level, Level::Three);
         let parts: BTreeSet<_> = level.declared.iter().map(|d| d.part as u8).collect();
         assert_eq!(parts.len(), 3, "making, keeping and the SAM are declared");
-        let token = world.approved(&mut three, &[hash(1)]).await;
-        assert!(world.sign(&three, &token, &[hash(1)]).await.is_ok());
+        // At level 3 the SAM binds documents itself, and signs nothing that it can't see through.
+        let bare = world.prepare_request(&three, hash_items(&[hash(1)]));
+        let refused = Refusal::Level {
+            requirement: "II-3.3.1-dtbsr-integrity".into(),
+        };
+        assert_eq!(world.sam.prepare(SSA, bare).await.unwrap_err(), refused);
+        let mut items = hash_items(&[hash(1)]);
+        items[0].doc = Some(DocItem {
+            signed_attrs: None,
+            ranges: None,
+        });
+        let request = world.prepare_request(&three, items);
+        let rid = world.sam.prepare(SSA, request).await.unwrap().rid;
+        let act = world.open(rid).await;
+        let proof = three.passkey.prove(act).unwrap();
+        world.approve(proof).await.unwrap();
+        let token = random_token();
+        world.bind(rid, &token).await.unwrap();
+        let values = world.sign(&three, &token, &[hash(1)]).await.unwrap();
+        let cert = &three.keys[0].chain[0].0;
+        let attributes = pki::signed_attrs::minimal_signed_attrs(&hash(1).0, cert).unwrap();
+        let signed = B64(HashAlg::Sha256.digest(&attributes));
+        assert!(verifies(&three.keys[0], &signed, &values.signatures[0]));
     }
 }
 
@@ -147,6 +171,16 @@ async fn a_model_whose_compromise_becomes_known_signs_no_more_above_level_one() 
             ..world.config.clone()
         };
         let later = world.node_with(revoked).await;
+        let lenient = SamConfig {
+            policy: Policy {
+                bare_hashes_at_level_3: true,
+                ..world.config.policy.clone()
+            },
+            node: "sam-4".into(),
+            ..world.config.clone()
+        };
+        let mut world = world;
+        world.sam = world.node_with(lenient).await;
         for (signer, requirement) in [
             (&mut three, "I-3.5.1-keyauth-L3"),
             (&mut two, "I-3.5.1-keyauth-L2"),

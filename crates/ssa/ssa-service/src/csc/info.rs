@@ -70,7 +70,7 @@ fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
         oauth2_issuer: None,
         oauth2_servers: Vec::new(),
         supports_rar: Some(true),
-        supported_hash_types: vec!["dtbsr".to_owned()],
+        supported_hash_types: vec!["dtbsr".to_owned(), "sdr".to_owned()],
         asynchronous_operation_mode: Some(false),
         methods: METHODS.map(str::to_owned).to_vec(),
         validation_info: Some(false),

@@ -8,9 +8,9 @@ use axum::extract::{Form, Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use core_types::{ClientId, Digest32, KeyId, PersonId, sha256};
-use csc_types::{AuthorizeRequest, OAuthError, Purpose, SignatureAuthorization};
+use csc_types::{AuthorizeRequest, HashType, OAuthError, Purpose, SignatureAuthorization};
 use sam_api::Refusal;
-use sam_api::ssa::{KeyState, PrepareItem, PrepareRequest, RequestState, StatusRequest};
+use sam_api::ssa::{DocItem, KeyState, PrepareItem, PrepareRequest, RequestState, StatusRequest};
 use serde::Deserialize;
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
@@ -246,7 +246,11 @@ fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Ve
             .chars()
             .take(LABEL)
             .collect(),
-        doc: None,
+        // The SAM checks or builds what binds the document, and signs that.
+        doc: (digest.hash_type == HashType::Sdr).then(|| DocItem {
+            signed_attrs: digest.signed_attrs.clone().map(Into::into),
+            ranges: digest.byte_range,
+        }),
     };
     Some(asked.digests.iter().map(item).collect())
 }

@@ -124,12 +124,20 @@ pub(super) fn check(request: &AuthorizeRequest) -> Result<(), OAuthError> {
             "hashes are needed: every credential here has SCAL 2",
         ));
     }
-    if asked
-        .digests
-        .iter()
-        .any(|digest| digest.hash_type != HashType::Dtbsr)
-    {
-        return Err(OAuthError::InvalidDetails("hashType must be dtbsr"));
+    for digest in &asked.digests {
+        let more = digest.signed_attrs.is_some() || digest.byte_range.is_some();
+        match digest.hash_type {
+            HashType::Sdr => {}
+            HashType::Dtbsr if !more => {}
+            HashType::Dtbsr => {
+                return Err(OAuthError::InvalidDetails(
+                    "signedAttrs and byteRange go with hashType sdr",
+                ));
+            }
+            HashType::Sodr => {
+                return Err(OAuthError::InvalidDetails("hashType must be dtbsr or sdr"));
+            }
+        }
     }
     Ok(())
 }

@@ -215,6 +215,32 @@ async fn plain_parameters_and_a_sad_beside_a_service_token() {
     }
 }
 
+// shows: T-USE-DTBSR-FORGE
+#[tokio::test]
+async fn a_document_reaches_the_sam_as_a_document() {
+    for stack in stacks().await {
+        let mut form = credential_request("app", "key-hanako", &[hash(1)]);
+        let details = form
+            .iter_mut()
+            .find(|(name, _)| *name == "authorization_details");
+        let details = &mut details.unwrap().1;
+        let mut value: serde_json::Value = serde_json::from_str(details).unwrap();
+        let digest = value.pointer_mut("/0/documentDigests/0").unwrap();
+        digest["hashType"] = json!("sdr");
+        digest["signedAttrs"] = json!("MQA=");
+        digest["byteRange"] = json!([0, 10, 20, 30]);
+        *details = value.to_string();
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        let answer = browser.authorize(&form).await;
+        let (rid, _) = browser.at_sic(&answer);
+        let asked = stack.sam.with(|s| s.requests[&rid].asked.clone());
+        let doc = asked.items[0].doc.clone().unwrap();
+        assert_eq!(doc.signed_attrs.unwrap().0, [0x31, 0]);
+        assert_eq!(doc.ranges, Some([0, 10, 20, 30]));
+    }
+}
+
 #[tokio::test]
 async fn refused_expired_and_impossible_requests_end_with_an_error_for_the_client() {
     for stack in stacks().await {
@@ -268,8 +294,8 @@ async fn a_request_that_is_wrong_is_answered_to_its_client() {
         let credential = credential_request("app", "key-hanako", &[hash(1)]);
         let details = |text: &str| with(credential.clone(), "authorization_details", Some(text));
         let none = r#"{"type":"credential","credentialID":"k","numSignatures":1}"#;
-        let sdr = format!(
-            r#"{{"type":"credential","credentialID":"k","hashAlgorithmOID":"2.16.840.1.101.3.4.2.1","documentDigests":[{{"hash":"{}","hashType":"sdr"}}]}}"#,
+        let sodr = format!(
+            r#"{{"type":"credential","credentialID":"k","hashAlgorithmOID":"2.16.840.1.101.3.4.2.1","documentDigests":[{{"hash":"{}","hashType":"sodr"}}]}}"#,
             core_types::bytes::b64(hash(1))
         );
         let cases = [
@@ -307,7 +333,7 @@ async fn a_request_that_is_wrong_is_answered_to_its_client() {
             ),
             (details("[{'type'}]"), "invalid_request"),
             (details(none), "invalid_authorization_details"),
-            (details(&sdr), "invalid_authorization_details"),
+            (details(&sodr), "invalid_authorization_details"),
         ];
         for (form, error) in cases {
             let answer = browser.authorize(&form).await;
@@ -347,7 +373,7 @@ async fn metadata_and_info_say_where_everything_is() {
             .unwrap()
             .contains("Signatures made here have no effect")
     );
-    assert_eq!(info["supportedHashTypes"], json!(["dtbsr"]));
+    assert_eq!(info["supportedHashTypes"], json!(["dtbsr", "sdr"]));
     let posted = stack.csc("info", "none", r#"{"lang":"ja"}"#).await.json();
     assert!(
         posted["description"]

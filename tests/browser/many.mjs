@@ -1,0 +1,80 @@
+// 10,000 documents on a telephone: every one can be reached, searched and grouped, and a file can be compared.
+// Usage: node many.mjs PAGE_URL OUT_DIR. Ends with exit code 0 only if everything went as it should.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const [url, outDir] = process.argv.slice(2);
+const AXE = readFileSync(new URL('./node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.localhost 127.0.0.1'],
+});
+
+const SAME = { ja: '署名されるファイルです', en: 'this is the file that will be signed' };
+const FILLED = { ja: 'すでに何か', en: 'something already stands' };
+
+for (const [lang, locale] of [['ja', 'ja-JP'], ['en', 'en-GB']]) {
+  const context = await browser.newContext({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, locale });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('pageerror', (e) => complaints.push(String(e)));
+  await page.goto(url);
+  await page.locator('#rows-shown').waitFor();
+  const rows = page.locator('ol.rows > li');
+  const shown = () => page.locator('#rows-shown').innerText();
+  const look = (name) => page.screenshot({ path: join(outDir, `many-${lang}-${name}.png`) });
+
+  assert.match(await page.locator('h1').innerText(), /10[,,]?000/, 'how many');
+  assert.equal(await rows.count(), 100, 'a hundred rows stand there');
+  await look('1-top');
+  await page.locator('ol.rows').scrollIntoViewIfNeeded();
+  await page.locator('#rows-after').click();
+  assert.match(await shown(), /101.*200|10,?000.*101.*200/, 'the next hundred');
+  assert.match(await rows.first().innerText(), /^101 /);
+  await look('2-later');
+
+  // The last row can be reached by its name, and its whole value is there.
+  await page.locator('#find').fill('9999.pdf');
+  assert.equal(await rows.count(), 1);
+  assert.match(await rows.first().innerText(), /9999\.pdf/);
+  await rows.first().locator('summary').click();
+  assert.match(await rows.first().locator('code').innerText(), /^([0-9a-f]{4} ){15}[0-9a-f]{4}$/);
+  await page.locator('#find').fill('no such name');
+  assert.equal(await rows.count(), 0);
+  await page.locator('#find').fill('');
+  assert.equal(await rows.count(), 100);
+
+  // The one that is unlike the others stands out, and leads to its row.
+  const odd = page.locator('dl.facts button.link').first();
+  assert.match(await odd.innerText(), /覚書/);
+  await odd.click();
+  assert.equal(await rows.count(), 1);
+  assert.match(await rows.first().innerText(), /覚書/);
+  await look('3-odd');
+
+  // A file of the reader's.
+  await page.locator('#own-file > summary').click();
+  const pdf = (gap) => ({ name: '契約書.pdf', mimeType: 'application/pdf', buffer: Buffer.from(`%PDF-before${gap}after%%EOF`) });
+  await page.locator('#compare').setInputFiles([pdf('<000000>'), pdf('<00ff00>')]);
+  const said = page.locator('#compared > *');
+  await said.nth(1).waitFor();
+  assert.match(await said.nth(0).innerText(), new RegExp(SAME[lang]));
+  assert.match(await said.nth(1).innerText(), new RegExp(FILLED[lang]));
+  await page.locator('#own-file').scrollIntoViewIfNeeded();
+  await look('4-file');
+
+  // Nothing wider than the telephone, and the way to say yes is there.
+  const width = await page.evaluate('document.documentElement.scrollWidth');
+  assert.ok(width <= 390, `as wide as the screen: ${width}`);
+  assert.ok(await page.locator('#approve').isVisible());
+  const found = await page.evaluate(`${AXE}; axe.run(document, { runOnly: ['wcag2a', 'wcag2aa'] })`);
+  const bad = found.violations.filter((v) => ['serious', 'critical'].includes(v.impact));
+  assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes[0].html}`), [], 'accessible');
+  assert.deepEqual(complaints, []);
+  await context.close();
+}
+await browser.close();
