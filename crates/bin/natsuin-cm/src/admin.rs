@@ -11,7 +11,7 @@ use cm_api::rpc::{SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_core::backup::{self, BackupError};
 use cm_core::shares::{self, Share};
-use cm_core::{Ledger, Module, RootSecret};
+use cm_core::{Ledger, Module, Policy, RootSecret};
 use core_types::UnixTime;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, SecretBytes, clock::SystemClock};
@@ -86,6 +86,15 @@ pub(crate) enum Command {
         /// File for the public key (JWK); it must be new.
         #[arg(long)]
         public: PathBuf,
+    },
+    /// Sign a table of approved algorithms, as a security officer; prints what `algorithms` has to contain.
+    SignAlgorithms {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The table (JSON).
+        #[arg(long)]
+        table: PathBuf,
     },
     /// Approve, as an officer, that the module is enabled or disabled; prints the approval.
     Approve {
@@ -338,6 +347,17 @@ pub(crate) fn officer_key(out: &Path, public: &Path) -> Result<String, Trouble> 
     ))
 }
 
+fn officer(key: &Path) -> Result<SigningKey, Trouble> {
+    let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| file(key, &e))?);
+    let remedy = "use a key that officer-key has made";
+    SigningKey::from_pkcs8(&pkcs8).map_err(|e| trouble("keys", e, remedy))
+}
+
+pub(crate) fn sign_algorithms(key: &Path, table: &Path) -> Result<String, Trouble> {
+    let signed = Policy::sign(&daemon::text(table)?, &officer(key)?);
+    signed.map_err(|e| trouble("bad-config", e, "correct the table"))
+}
+
 pub(crate) fn approve(
     sam: &str,
     key: &Path,
@@ -346,9 +366,7 @@ pub(crate) fn approve(
     serial: u64,
     exp: i64,
 ) -> Result<String, Trouble> {
-    let remedy = "use a key that officer-key has made";
-    let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| file(key, &e))?);
-    let officer = SigningKey::from_pkcs8(&pkcs8).map_err(|e| trouble("keys", e, remedy))?;
+    let officer = officer(key)?;
     let root: jose::Jwk = serde_json::from_str(&daemon::text(root)?)
         .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))?;
     let wanted = Switch {
@@ -358,9 +376,8 @@ pub(crate) fn approve(
         serial,
         exp: UnixTime(exp),
     };
-    wanted
-        .approve(&officer)
-        .map_err(|e| trouble("keys", e, remedy))
+    let approval = wanted.approve(&officer);
+    approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }
 
 pub(crate) async fn switch(

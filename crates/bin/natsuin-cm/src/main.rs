@@ -170,6 +170,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             let (module, _) = start(&config).await?;
             admin::backup(&module, out).await
         }
+        admin::Command::SignAlgorithms { key, table } => admin::sign_algorithms(key, table),
         admin::Command::OfficerKey { out, public } => admin::officer_key(out, public),
         admin::Command::Approve {
             key,
@@ -224,7 +225,9 @@ async fn open_store(url: &str) -> Result<Store, Trouble> {
 }
 
 async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
-    let policy = policy(config.algorithms.as_deref())?.experiments(config.experimental_algorithms);
+    let officers = keys(&config.officers)?;
+    let policy = policy(config.algorithms.as_deref(), &officers)?;
+    let policy = policy.experiments(config.experimental_algorithms);
     let mut backend = backend::open(&config.backend)?;
     if !config.keys_ahead.is_empty() {
         let want = config
@@ -244,7 +247,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
         import_cas: keys(&config.import_cas)?,
-        officers: keys(&config.officers)?,
+        officers,
         administrator: config.administrator.clone(),
         key_cache_seconds: config.key_cache_seconds,
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
@@ -359,13 +362,16 @@ fn keys(paths: &[PathBuf]) -> Result<Vec<jose::Jwk>, Trouble> {
     paths.iter().map(read).collect()
 }
 
-fn policy(path: Option<&Path>) -> Result<Policy, Trouble> {
+/// A table of the operator's own counts only with an officer's signature, where there are officers.
+fn policy(path: Option<&Path>, officers: &[jose::Jwk]) -> Result<Policy, Trouble> {
     let policy = match path {
-        Some(path) => Policy::parse(&daemon::text(path)?),
+        Some(path) if officers.is_empty() => Policy::parse(&daemon::text(path)?),
+        Some(path) => Policy::signed(daemon::text(path)?.trim(), officers),
         None => Policy::built_in(),
     };
     policy.map_err(|e| {
-        let check = "check the table of approved algorithms";
+        let check =
+            "check the table of approved algorithms, and let an officer sign it (sign-algorithms)";
         Trouble::new("bad-config", e.to_string(), check)
     })
 }

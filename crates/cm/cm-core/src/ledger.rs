@@ -172,7 +172,7 @@ impl Module {
         if let Some(last) = ledger.switched()
             && self.switch.now().serial < last.serial
         {
-            self.switch.note(last, self.clock.now());
+            self.switch.note(last, last.serial, self.clock.now());
             self.alarm("cm-switch-set-back").await;
         }
         let mut done = Scrubbed::default();

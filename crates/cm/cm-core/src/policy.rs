@@ -4,6 +4,8 @@
 //! (112 bits: sign to the end of 2030; 128 bits: 2040; 192 bits: 2050); the operator compares them with the current CRYPTREC list and
 //! gives the module a table of their own where they differ. An algorithm that isn't in the table is not approved.
 
+use jose::{Jwk, SigningKey};
+
 use core_types::{Digest32, KeyAlg, SigAlg, UnixTime, sha256};
 use serde::Deserialize;
 use time::Date;
@@ -11,6 +13,9 @@ use time::macros::format_description;
 
 /// The table that comes with the program.
 const BUILT_IN: &str = include_str!("policy.json");
+
+/// `typ` of a signed table.
+pub const TYP_ALGORITHMS: &str = "natsuin-algorithms+jws";
 
 /// A policy in force.
 #[derive(Debug, Clone)]
@@ -58,6 +63,9 @@ pub enum PolicyError {
     /// A date that isn't one.
     #[error("the policy has a date that isn't YYYY-MM-DD: {0:?}")]
     Date(String),
+    /// No security officer signed it.
+    #[error("the policy isn't signed by a security officer of this module")]
+    Unsigned,
     /// Rows that contradict themselves or each other.
     #[error("the policy contradicts itself about {0}")]
     Contradiction(KeyAlg),
@@ -108,6 +116,29 @@ impl Policy {
             digest,
             ..self
         }
+    }
+
+    /// Reads a table that a security officer has signed, compact JWS of type [`TYP_ALGORITHMS`].
+    ///
+    /// # Errors
+    /// [`PolicyError`]; one that no officer signed isn't looked at.
+    pub fn signed(jws: &str, officers: &[Jwk]) -> Result<Self, PolicyError> {
+        let kid = jose::kid_of(jws, TYP_ALGORITHMS).map_err(|_| PolicyError::Unsigned)?;
+        let officer = officers.iter().find(|o| o.kid() == kid);
+        let officer = officer.ok_or(PolicyError::Unsigned)?;
+        let text = jose::verify(jws, TYP_ALGORITHMS, officer).map_err(|_| PolicyError::Unsigned)?;
+        let text = String::from_utf8(text).map_err(|e| PolicyError::Malformed(e.to_string()))?;
+        Self::parse(&text)
+    }
+
+    /// Signs a table, as a security officer, after reading it.
+    ///
+    /// # Errors
+    /// [`PolicyError`] for a table that can't be used.
+    pub fn sign(text: &str, officer: &SigningKey) -> Result<String, PolicyError> {
+        Self::parse(text)?;
+        let signed = officer.sign(TYP_ALGORITHMS, text.as_bytes());
+        signed.map_err(|_| PolicyError::Unsigned)
     }
 
     /// The table that comes with the program.
@@ -203,5 +234,28 @@ mod tests {
         assert!(table("p-256", "ecdsa-sha256", "2030-12-31", "2029-12-31").is_err());
         assert!(table("p-256", "ecdsa-sha256", "2030-02-30", "2031-12-31").is_err());
         assert!(Policy::parse(r#"{"version":"1","approved":[],"extra":1}"#).is_err());
+    }
+
+    // shows: III-3-2-approved-algorithms, T-INS-OPERATOR
+    #[test]
+    fn a_signed_table_counts_only_from_an_officer_and_unaltered() {
+        let (officer, _) = SigningKey::generate().unwrap();
+        let (stranger, _) = SigningKey::generate().unwrap();
+        let officers = [officer.public().clone()];
+        let jws = Policy::sign(BUILT_IN, &officer).unwrap();
+        let policy = Policy::signed(&jws, &officers).unwrap();
+        assert_eq!(policy.digest(), Policy::built_in().unwrap().digest());
+        let unsigned = Err(PolicyError::Unsigned);
+        let told = |jws: &str| Policy::signed(jws, &officers).map(|_| ());
+        assert_eq!(told(BUILT_IN), unsigned);
+        assert_eq!(told(&Policy::sign(BUILT_IN, &stranger).unwrap()), unsigned);
+        let later = Policy::sign(&BUILT_IN.replace("2030", "2040"), &stranger).unwrap();
+        let (head, tail) = (
+            jws.rsplit_once('.').unwrap(),
+            later.split('.').nth(1).unwrap(),
+        );
+        let first = head.0.split('.').next().unwrap();
+        assert_eq!(told(&format!("{first}.{tail}.{}", head.1)), unsigned);
+        assert!(Policy::sign("{}", &officer).is_err(), "no table");
     }
 }

@@ -45,18 +45,16 @@ impl SwitchCell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes note; an older one than was seen before is a row that was set back, and disables.
-    pub(crate) fn note(&self, read: Switched, at: UnixTime) -> bool {
+    /// Takes note of what was read or written at `at`. `before`: the serial that was known when the reading began; an
+    /// older one than that is a row that was set back, and disables. Answers whether it is none.
+    pub(crate) fn note(&self, read: Switched, before: u64, at: UnixTime) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = read.serial >= known.0.serial;
-        known.0 = if good {
-            read
-        } else {
-            Switched {
-                enabled: false,
-                ..known.0
-            }
-        };
+        let good = read.serial >= before;
+        if !good {
+            known.0.enabled = false;
+        } else if read.serial >= known.0.serial {
+            known.0 = read;
+        }
         known.1 = at;
         good
     }
@@ -117,12 +115,13 @@ impl Module {
         if !self.switch.stale(now) {
             return Ok(());
         }
+        let before = self.switch.now().serial;
         let read = async {
             let mut tx = self.store.read("cm-switch").await?;
             read(&mut tx, &self.vault).await
         };
         let (read, _) = read.await.map_err(|failed| self.fail(failed))?;
-        if !self.switch.note(read, now) {
+        if !self.switch.note(read, before, now) {
             self.alarm("cm-switch-set-back").await;
         }
         Ok(())
@@ -203,7 +202,7 @@ impl Module {
             Ok::<_, Failed>(())
         });
         done.map_err(|failed| self.fail(failed))?;
-        self.switch.note(next, now);
+        self.switch.note(next, next.serial, now);
         if !next.enabled {
             self.cache.clear();
         }
@@ -224,14 +223,20 @@ mod tests {
             serial: 1,
             enabled: false,
         };
-        assert!(cell.note(off, at) && !cell.now().enabled);
-        assert!(!cell.note(Switched::FIRST, at), "an older one");
+        assert!(cell.note(off, 0, at) && !cell.now().enabled);
+        assert!(
+            cell.note(Switched::FIRST, 0, at),
+            "read before it was switched"
+        );
+        assert!(!cell.now().enabled && cell.now().serial == 1);
+        assert!(!cell.note(Switched::FIRST, 1, at), "an older one");
         assert!(!cell.now().enabled);
         let on = Switched {
             serial: 2,
             enabled: true,
         };
-        assert!(cell.note(on, at) && cell.now().enabled);
+        assert!(cell.note(on, 1, at) && cell.now().enabled);
+        assert!(!cell.note(off, 2, at) && !cell.now().enabled, "set back");
         assert!(!cell.stale(UnixTime(5)) && cell.stale(UnixTime(6)));
     }
 }

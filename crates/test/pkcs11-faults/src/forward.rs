@@ -170,6 +170,10 @@ wrappers! {
     session C_DestroyObject(session: ck::CK_SESSION_HANDLE, object: ck::CK_OBJECT_HANDLE);
     session C_SignInit(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, key: ck::CK_OBJECT_HANDLE);
     session C_GenerateKeyPair(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, public: *mut ck::CK_ATTRIBUTE, publics: ck::CK_ULONG, private: *mut ck::CK_ATTRIBUTE, privates: ck::CK_ULONG, public_key: *mut ck::CK_OBJECT_HANDLE, private_key: *mut ck::CK_OBJECT_HANDLE);
+    session C_GenerateKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, key: *mut ck::CK_OBJECT_HANDLE);
+    session C_WrapKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, with: ck::CK_OBJECT_HANDLE, key: ck::CK_OBJECT_HANDLE, wrapped: *mut ck::CK_BYTE, length: *mut ck::CK_ULONG);
+    session C_UnwrapKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, with: ck::CK_OBJECT_HANDLE, wrapped: *mut ck::CK_BYTE, length: ck::CK_ULONG, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, key: *mut ck::CK_OBJECT_HANDLE);
+    session C_CreateObject(session: ck::CK_SESSION_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, object: *mut ck::CK_OBJECT_HANDLE);
     session C_GenerateRandom(session: ck::CK_SESSION_HANDLE, data: *mut ck::CK_BYTE, length: ck::CK_ULONG);
 }
 

@@ -17,8 +17,9 @@ use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
     SignItem,
 };
+use cm_core::backend::Backend;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
-use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend};
+use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
 use core_types::{
@@ -87,6 +88,11 @@ fn options(pin: &str) -> Options {
     }
 }
 
+fn token() -> Pkcs11Backend {
+    Pkcs11Backend::initialise(&options("12345678")).unwrap();
+    Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap()
+}
+
 /// Writes the control file.
 fn faults(lines: &str) {
     let path = PathBuf::from(std::env::var_os(CONTROL).unwrap());
@@ -106,8 +112,10 @@ struct Drill {
 
 impl Drill {
     async fn begin() -> Self {
-        Pkcs11Backend::initialise(&options("12345678")).unwrap();
-        let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
+        Self::over(token()).await
+    }
+
+    async fn over(backend: impl Backend) -> Self {
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
         let config = ModuleConfig::new("sam.test", "cm-1", 100_000);
         let module = Module::start(
@@ -235,11 +243,16 @@ enum Answer {
 // shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, III-3-13-secure-state, III-3-13-detect-hardware
 #[tokio::test(flavor = "multi_thread")]
 async fn after_every_fault_the_service_works_again_without_a_restart() {
-    use Answer::{NothingMade, Signed, Unknown};
     if !with_token("after_every_fault_the_service_works_again_without_a_restart") {
         return;
     }
-    let drill = Drill::begin().await;
+    every_fault("token", &Drill::begin().await).await;
+    let wrapped = WrappedKeys::open(token(), None).unwrap();
+    every_fault("wrapped", &Drill::over(wrapped).await).await;
+}
+
+async fn every_fault(kind: &str, drill: &Drill) {
+    use Answer::{NothingMade, Signed, Unknown};
     let ec = drill.key(KeyAlg::P256).await.unwrap();
     let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
     for (name, lines, answer) in [
@@ -275,6 +288,11 @@ async fn after_every_fault_the_service_works_again_without_a_restart() {
             "C_OpenSession rv:0xb1\nC_SignInit rv:0xb3",
             NothingMade,
         ),
+        (
+            "device error at C_UnwrapKey",
+            "C_UnwrapKey rv:0x30 1",
+            Signed,
+        ),
         ("vendor's error", "C_SignInit rv:0x80000042 1", Signed),
         ("hang at C_SignInit", "C_SignInit hang", Unknown),
         ("hang at C_Sign", "C_Sign hang", Unknown),
@@ -292,15 +310,15 @@ async fn after_every_fault_the_service_works_again_without_a_restart() {
                 Ok(()) => Signed,
                 Err(ModuleError::Refused(Refusal::NotOperational)) => NothingMade,
                 Err(ModuleError::Unknown) => Unknown,
-                Err(other) => panic!("{name}: {other}"),
+                Err(other) => panic!("{kind} {name}: {other}"),
             };
             let answered = begun.elapsed();
-            assert_eq!(got, answer, "{name} {alg}");
+            assert_eq!(got, answer, "{kind} {name} {alg}");
             faults("");
             let begun = Instant::now();
             drill.recovers(key, alg).await;
             println!(
-                "drill {name:<34} {alg:<17} {got:<12} answer {answered:>9.2?}, works again after {:>9.2?}",
+                "drill {kind:<8} {name:<34} {alg:<17} {got:<12} answer {answered:>9.2?}, works again after {:>9.2?}",
                 begun.elapsed(),
                 got = format!("{got:?}"),
             );

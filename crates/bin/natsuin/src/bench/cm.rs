@@ -111,13 +111,17 @@ pub(super) async fn run(span: Duration, args: CmArgs, out: Out) -> Result<Result
         let bench = Bench::start(scratch.path(), backend.clone()).await?;
         for alg in KINDS {
             let Some(row) = row(&bench, alg, span, cores).await? else {
-                out.say(&format!("{:<15} {alg:<9} not to be had", backend.name()));
+                out.say(&format!(
+                    "{:<15} {:<9} not to be had",
+                    backend.name(),
+                    alg.name()
+                ));
                 continue;
             };
             out.say(&format!(
-                "{:<15} {alg:<9} alone {:>8.0}/s ({:>8.0}/s on all cores)   order of one {:>7.0}/s ({:>7.0}/s), p50 {:>6.2} ms, \
+                "{:<15} {:<9} alone {:>8.0}/s ({:>8.0}/s on all cores)   order of one {:>7.0}/s ({:>7.0}/s), p50 {:>6.2} ms, \
                  p99 {:>6.2} ms   batches {:>8.0}/s, ratio {:>5.2}   generate {:>7.1} ms",
-                row.backend, row.alone_one, row.alone_all, row.module_one, row.module_all, row.p50_ms, row.p99_ms,
+                row.backend, alg.name(), row.alone_one, row.alone_all, row.module_one, row.module_all, row.p50_ms, row.p99_ms,
                 row.module_batch, row.ratio, row.generate_ms
             ));
             rows.push(row);

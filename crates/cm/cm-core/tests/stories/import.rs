@@ -82,7 +82,8 @@ async fn imported(story: &Story, kind: OrderKind) -> (KeyCreated, Origin) {
 const SIGNER: OriginCase = OriginCase::Signer;
 
 // shows: III-3-15-import-L1, III-3-15-import-L3, III-3-9-protected-import-export, III-A1.2-import-encrypted
-// shows: III-A1.2-wrapping-strength, T-REG-IMP-UNAUTH, T-REG-IMP-DUPLICATE, T-KEY-DATA-ALTER
+// shows: III-A1.2-wrapping-strength, T-REG-IMP-UNAUTH, T-REG-IMP-DUPLICATE, T-REG-IMP-FOREIGN-KEY
+// shows: T-REG-IMP-FOREIGN-INFO, T-KEY-DATA-ALTER
 #[tokio::test]
 async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
     everywhere(
@@ -122,6 +123,13 @@ async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
                 *act = Digest32([7; 32]);
             }
             assert_eq!(story.refused(moved).await, no(Reason::NotThisKey));
+
+            // An own key under another's name: theirs is the order, not the envelope.
+            let mut labelled = Outside::new(KeyAlg::P256);
+            labelled.sent.owner = person("mallory");
+            labelled.prove(KeyAlg::P256);
+            let order = one(labelled.sealed(&story));
+            assert_eq!(story.refused(order).await, no(Reason::ImportL1));
 
             let mut unproven = Outside::new(KeyAlg::P256);
             unproven.sent.proof = outside.sent.proof.clone();
