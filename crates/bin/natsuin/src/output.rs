@@ -1,11 +1,6 @@
 //! What the command line prints: results on standard output, everything else on standard error.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one place that prints"
-)]
-
+use std::io::Write;
 use std::process::ExitCode;
 
 use core_types::UnixTime;
@@ -103,20 +98,21 @@ impl Out {
 
     /// Progress and notes for a person, beside the result.
     pub fn note(self, text: &str) {
-        eprintln!("{text}");
+        print(&mut std::io::stderr(), text);
     }
 
     /// The result for a person.
     pub fn say(self, text: &str) {
         if !self.json {
-            println!("{text}");
+            print(&mut std::io::stdout(), text);
         }
     }
 
     /// The result for a program.
     pub fn object(self, value: &impl Serialize) {
         if self.json {
-            println!("{}", serde_json::to_string(value).unwrap_or_default());
+            let text = serde_json::to_string(value).unwrap_or_default();
+            print(&mut std::io::stdout(), &text);
         }
     }
 
@@ -124,14 +120,18 @@ impl Out {
     pub fn failure(self, failure: &Failure) {
         let Trouble { code, what, remedy } = &failure.trouble;
         if self.json {
-            println!(
-                "{}",
-                json!({"schema": "natsuin.error/1", "code": code, "what": what, "do": remedy})
-            );
+            let object =
+                json!({"schema": "natsuin.error/1", "code": code, "what": what, "do": remedy});
+            self.object(&object);
         } else {
-            eprintln!("error: {what}  (code {code})\n  do:  {remedy}");
+            self.note(&format!("error: {what}  (code {code})\n  do:  {remedy}"));
         }
     }
+}
+
+/// A reader that went away, such as `head`, is no reason to stop a service.
+fn print(to: &mut dyn Write, text: &str) {
+    let _ = writeln!(to, "{text}");
 }
 
 /// Pads to a display width; Japanese characters take two columns.

@@ -2,12 +2,21 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-use natsuin::stack::StoreChoice;
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{KeyAlg, SecretBytes};
+use csc_types::SecretText;
+use natsuin::agent::Agent;
+use natsuin::stack::{DevClient, DevSigner, Factors, Sic, StoreChoice};
 use serde_json::Value;
+use sic_core::{Totp, Trust};
+use store_kit::StoreUrl;
 
 use crate::kit::{natsuin, run, start, text};
+use crate::spend::{Spender, approval, body, hashes};
 
 fn entries(export: &Path, zone: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(export.join(zone).join("entries.jsonl")).unwrap();
@@ -108,5 +117,125 @@ async fn a_killed_stack_starts_clean_and_its_logs_hold() {
             .arg(data.join("witness"));
         let said = run(verify.arg("--keys").arg(data.join("witness")));
         assert_eq!(said.status.code(), Some(1), "{attack}: {}", text(&said));
+    }
+}
+
+/// `natsuin dev` as a process of its own.
+struct Dev {
+    process: Child,
+    ready: Value,
+}
+
+impl Dev {
+    fn start(dir: &Path, store: Option<&str>) -> Self {
+        let mut command = natsuin();
+        command.arg("dev").arg("--data").arg(dir.join("data"));
+        command.arg("--ready-file").arg(dir.join("ready.json"));
+        if let Some(url) = store {
+            command.args(["--store", url]);
+        }
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let told = BufReader::new(process.stderr.take().unwrap()).lines();
+        let up = told
+            .map(Result::unwrap)
+            .any(|line| line.starts_with("Ready in"));
+        assert!(up, "the stack starts");
+        let ready = std::fs::read(dir.join("ready.json")).unwrap();
+        Self {
+            process,
+            ready: serde_json::from_slice(&ready).unwrap(),
+        }
+    }
+
+    fn url(&self, name: &str) -> String {
+        self.ready[name].as_str().unwrap().to_owned()
+    }
+
+    fn client(&self) -> DevClient {
+        let all: Vec<DevClient> = serde_json::from_value(self.ready["clients"].clone()).unwrap();
+        let found = all.into_iter().find(|c| c.client_id == "test-client");
+        found.unwrap()
+    }
+
+    /// What a browser and a signer's side need to know of it.
+    fn sic(&self, dir: &Path, pem: &str) -> Sic {
+        let state = std::fs::read(dir.join("data/state.json")).unwrap();
+        let mut state: Value = serde_json::from_slice(&state).unwrap();
+        let root = serde_json::from_value(state["root"].take()).unwrap();
+        let origin = self.url("sic");
+        let options = service_kit::http::HttpOptions {
+            ca_pem: Some(pem.to_owned()),
+            ..Default::default()
+        };
+        Sic {
+            trust: Trust::new(vec![root], origin.clone()).unwrap(),
+            origin,
+            http: service_kit::http::client(&options).unwrap(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        }
+    }
+
+    /// The n-th signer approves one hash with PIN and one-time code; the token and what it is good for.
+    async fn approved(&self, spender: &Spender, sic: &Sic, n: usize) -> (SecretText, String) {
+        let signer: DevSigner = serde_json::from_value(self.ready["signers"][n].clone()).unwrap();
+        let own = signer
+            .credentials
+            .iter()
+            .find(|c| c.algo == KeyAlg::P256.name() && c.auth_mode == "oauth2code");
+        let key = own.unwrap().credential_id.clone();
+        let pin = SecretBytes::from(signer.pin.clone());
+        let seed = SecretBytes::from(signer.totp_secret.clone());
+        let totp = Totp::from_base32(&seed).unwrap();
+        let factors = Factors::PinTotp {
+            pin: &pin,
+            totp: &totp,
+        };
+        let hashes = hashes(1);
+        let mut agent = Agent::with(sic.clone());
+        let asked = approval(&key, &hashes);
+        let token = spender.token_of(&signer, &mut agent, factors, asked).await;
+        (token, body(&key, &hashes))
+    }
+}
+
+// shows: T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_revives_nothing_and_costs_no_approval() {
+    let StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
+        panic!("a PostgreSQL database was asked for");
+    };
+    for store in [None, Some(url.to_string())] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dev = Dev::start(dir.path(), store.as_deref());
+        let pem = std::fs::read_to_string(dev.url("trust_anchors")).unwrap();
+        let sic = dev.sic(dir.path(), &pem);
+        let (portal, client) = (dev.url("portal"), dev.client());
+        let pem = pem.into_bytes();
+        let spender = Spender::at(&portal, &client, pem.clone(), sic.http.clone()).await;
+        let (spent, its) = dev.approved(&spender, &sic, 0).await;
+        assert_eq!(spender.post(&spent, its.clone(), None).await.0, 200);
+        let (unspent, other) = dev.approved(&spender, &sic, 1).await;
+        dev.process.kill().unwrap();
+        dev.process.wait().unwrap();
+
+        let mut dev = Dev::start(dir.path(), store.as_deref());
+        assert_eq!(dev.url("portal"), portal, "the same addresses again");
+        // New connections: those of before lead to a process that is gone.
+        let spender = Spender::at(&portal, &client, pem, reqwest::Client::new()).await;
+        assert_eq!(spender.post(&spent, its, None).await.0, 401);
+        let (status, answer) = spender.post(&unspent, other.clone(), None).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(spender.post(&unspent, other, None).await.0, 401);
+
+        // Ctrl-C ends it in order: nobody is told of a service that isn't there.
+        let pid = dev.process.id().to_string();
+        assert!(
+            run(Command::new("kill").args(["-INT", &pid]))
+                .status
+                .success()
+        );
+        assert_eq!(dev.process.wait().unwrap().code(), Some(0));
+        assert!(!dir.path().join("ready.json").exists());
     }
 }

@@ -7,7 +7,7 @@ use csc_types::{
     DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization,
 };
 use natsuin::agent::Agent;
-use natsuin::stack::{DevSigner, Factors, Stack, StoreChoice};
+use natsuin::stack::{DevClient, DevSigner, Factors, Stack, StoreChoice};
 
 use crate::kit::{Story, start};
 
@@ -23,24 +23,34 @@ pub struct Spender {
 
 impl Spender {
     pub async fn new(stack: &Stack, client: &str) -> Self {
+        let pem = std::fs::read(stack.ca.trust_anchors_file()).unwrap();
         let registered = stack.client(client).unwrap();
+        Self::at(&stack.ssa_url, registered, pem, stack.http.clone()).await
+    }
+
+    /// The same at a service that runs elsewhere.
+    pub async fn at(
+        ssa_url: &str,
+        registered: &DevClient,
+        pem: Vec<u8>,
+        http: reqwest::Client,
+    ) -> Self {
         let credentials = ClientCredentials {
             client_id: registered.client_id.clone(),
             client_secret: registered.client_secret.clone().map(SecretText::new),
         };
-        let base = format!("{}/csc/v2", stack.ssa_url);
-        let pem = std::fs::read(stack.ca.trust_anchors_file()).unwrap();
-        let http = HttpOptions {
+        let base = format!("{ssa_url}/csc/v2");
+        let options = HttpOptions {
             extra_roots_pem: Some(pem),
             ..HttpOptions::default()
         };
-        let client = Client::new(&base, credentials, &http).unwrap();
+        let client = Client::new(&base, credentials, &options).unwrap();
         let provider = client.discover().await.unwrap();
         Self {
             client,
             provider,
             redirect_uri: registered.redirect_uris[0].clone(),
-            http: stack.http.clone(),
+            http,
             sign_hash: format!("{base}/signatures/signHash"),
         }
     }
