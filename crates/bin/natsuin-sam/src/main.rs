@@ -57,9 +57,36 @@ struct Config {
     #[serde(default)]
     attestation: AttestationConfig,
     #[serde(default)]
-    clients: BTreeMap<ClientId, String>,
+    clients: BTreeMap<ClientId, ClientEntry>,
     tls: TlsFiles,
     audit: AuditFiles,
+}
+
+/// A client that the SAM knows: its name alone, or with the keys that sign its requests.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ClientEntry {
+    Name(String),
+    Signing { name: String, keys: PathBuf },
+}
+
+impl ClientEntry {
+    fn load(self) -> Result<KnownClient, Trouble> {
+        Ok(match self {
+            Self::Name(name) => KnownClient {
+                name,
+                keys: Vec::new(),
+            },
+            Self::Signing { name, keys: path } => {
+                let listed: Vec<serde_json::Value> = json(&path)?;
+                let keys = listed.iter().map(jose::ForeignKey::parse);
+                let keys = keys.collect::<Result<_, _>>().map_err(|e| {
+                    Trouble::new("config-file", format!("{}: {e}", path.display()), CHECK)
+                })?;
+                KnownClient { name, keys }
+            }
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -189,7 +216,8 @@ fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
     let clients = config
         .clients
         .into_iter()
-        .map(|(id, name)| (id, KnownClient { name }));
+        .map(|(id, entry)| Ok((id, entry.load()?)))
+        .collect::<Result<_, Trouble>>()?;
     Ok(SamConfig {
         sam: config.sam,
         node: config.node,
@@ -203,7 +231,7 @@ fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
         issuers: issuers.iter().map(|c| c.der().to_vec()).collect(),
         policy: config.policy,
         attesters: config.attestation.load(now)?,
-        clients: clients.collect(),
+        clients,
         services: config.services,
         gateways: config.gateways,
     })

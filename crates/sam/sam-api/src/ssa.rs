@@ -90,6 +90,9 @@ pub struct PrepareRequest {
     pub client: ClientId,
     /// Name of the client as the SSA has it; shown as the SSA's word unless the SAM knows the client itself.
     pub client_name: String,
+    /// The client's signed request object (RFC 9101), as it came: the SAM compares it with everything here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_jws: Option<String>,
     /// What is to be signed, in order.
     pub items: Vec<PrepareItem>,
     /// Where the page goes afterwards; must be one of the URIs registered for the SSA (prefix match on origin and path).

@@ -198,13 +198,19 @@ pub fn read_act(jws: &str) -> Result<Act, Reason> {
     serde_json::from_slice(&bytes).map_err(|_| Reason::Malformed)
 }
 
-/// The client as the act names it: a name from the SAM's own record, or the SSA's word, cleaned.
-pub fn act_client(id: ClientId, known_name: Option<&str>, ssa_name: &str) -> ActClient {
+/// The client as the act names it: a name from the SAM's own record, or the SSA's word, cleaned. `signed`: the SAM
+/// verified the client's signature over the request.
+pub fn act_client(
+    id: ClientId,
+    known_name: Option<&str>,
+    ssa_name: &str,
+    signed: bool,
+) -> ActClient {
     ActClient {
         id,
         name: label::clean(known_name.unwrap_or(ssa_name), MAX_LABEL),
         known: known_name.is_some(),
-        signed: false,
+        signed,
     }
 }
 

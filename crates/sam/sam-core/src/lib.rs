@@ -8,6 +8,7 @@ pub mod act;
 pub mod attest;
 pub mod certificate;
 pub mod change;
+pub mod client_jws;
 pub mod csr;
 pub mod enrol;
 pub mod evidence;

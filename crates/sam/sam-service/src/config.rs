@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use core_types::{ClientId, TenantId};
-use jose::Jwk;
+use jose::{ForeignKey, Jwk};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
 use sam_core::passkey::RelyingParty;
@@ -42,4 +42,6 @@ pub struct SamConfig {
 pub struct KnownClient {
     /// Name as shown to signers.
     pub name: String,
+    /// Keys with which it signs its requests. With one here, no unsigned request of its is taken.
+    pub keys: Vec<ForeignKey>,
 }

@@ -192,6 +192,8 @@ pub(crate) struct SignBody {
     pub(crate) key: KeyId,
     pub(crate) client: ClientId,
     pub(crate) client_name: String,
+    /// The application's signed request, as it was verified.
+    pub(crate) client_jws: Option<String>,
     pub(crate) items: Vec<Item>,
 }
 

@@ -44,6 +44,7 @@ pub(super) fn known_clients() -> BTreeMap<ClientId, KnownClient> {
             ClientId::parse(*id).ok()?,
             KnownClient {
                 name: (*name).to_owned(),
+                keys: Vec::new(),
             },
         ))
     });

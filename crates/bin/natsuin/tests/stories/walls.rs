@@ -95,6 +95,7 @@ impl HostileSsa {
             key: self.key.clone(),
             client: self.client.clone(),
             client_name: "Bank".to_owned(),
+            client_jws: None,
             items: vec![PrepareItem {
                 ha: HashAlg::Sha256,
                 h: B64(hash.to_vec()),

@@ -272,7 +272,12 @@ impl<C: CryptoModule> Sam<C> {
             },
             key: key.act_key(),
             alg: key.alg,
-            client: act_client(sign.client.clone(), known, &sign.client_name),
+            client: act_client(
+                sign.client.clone(),
+                known,
+                &sign.client_name,
+                sign.client_jws.is_some(),
+            ),
             items: sign.items.clone(),
             since: person.since(),
             return_uri: request.return_uri.clone(),

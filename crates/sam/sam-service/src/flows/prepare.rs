@@ -2,13 +2,14 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::Digest32;
+use core_types::{Digest32, UnixTime};
 use sam_api::Refusal;
 use sam_api::ssa::{
     BindAnswer, BindRequest, PrepareAnswer, PrepareRequest, RequestState, StatusAnswer,
     StatusRequest,
 };
 use sam_core::act::{MAX_REQUEST_LIFE, check_items, return_uri_allowed};
+use sam_core::client_jws::{self, Claimed};
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason, certificate};
 use store_kit::{Tx, sql, transaction};
@@ -137,8 +138,16 @@ impl<C: CryptoModule> Sam<C> {
         }
         self.service.vouch(key.facts.level().0)?;
         let certificate = key.chain.first().cloned().unwrap_or_default();
-        let asked = request.items;
-        let count = asked.len();
+        let count = request.items.len();
+        let sam = self.clone();
+        let (mut request, asked) = self
+            .by_size(count, move || {
+                let mut request = request;
+                sam.check_client(&mut request, now)?;
+                let asked = std::mem::take(&mut request.items);
+                Ok((request, asked))
+            })
+            .await?;
         let work = move || {
             check_items(asked, |item, given| {
                 certificate::signed_attrs(&item.h.0, given, &certificate.0, now)
@@ -171,6 +180,7 @@ impl<C: CryptoModule> Sam<C> {
                 key: request.key,
                 client: request.client,
                 client_name: request.client_name,
+                client_jws: request.client_jws.take(),
                 items,
             }),
             return_uri: request.return_uri,
@@ -180,6 +190,34 @@ impl<C: CryptoModule> Sam<C> {
         };
         self.store_request(id, record, prepared).await?;
         Ok(PrepareAnswer { rid, exp })
+    }
+
+    /// A client with registered keys must have signed exactly this; its names are taken from what it signed. Of any
+    /// other client a signature can't be judged, so that the act says that it isn't signed.
+    fn check_client(&self, request: &mut PrepareRequest, now: UnixTime) -> Result<(), Reason> {
+        let known = self.config.clients.get(&request.client);
+        let keys = known.map_or(&[][..], |c| &c.keys);
+        if keys.is_empty() {
+            request.client_jws = None;
+            return Ok(());
+        }
+        let jws = request.client_jws.as_deref();
+        let claimed = Claimed {
+            client: &request.client,
+            key: &request.key,
+            items: &request.items,
+        };
+        let prefixes = &self.config.return_prefixes;
+        let ours = |audience: &str| {
+            return_uri_allowed(audience, prefixes)
+                || return_uri_allowed(&format!("{audience}/"), prefixes)
+        };
+        let jws = jws.ok_or(Reason::Invalid("client_jws"))?;
+        let labels = client_jws::check(jws, keys, claimed, ours, now)?;
+        for (item, label) in request.items.iter_mut().zip(labels) {
+            item.label = label;
+        }
+        Ok(())
     }
 
     /// Stores a request; the oldest of its kind give way.

@@ -136,6 +136,7 @@ impl World {
                 client(),
                 KnownClient {
                     name: "Known client".into(),
+                    keys: Vec::new(),
                 },
             )]
             .into(),
@@ -370,6 +371,7 @@ impl World {
             key: signer.keys[0].key.clone(),
             client: client(),
             client_name: "claimed".into(),
+            client_jws: None,
             items,
             return_uri: RETURN.into(),
             ttl: 600,

@@ -13,5 +13,6 @@ mod model;
 mod once;
 mod pins;
 mod proof;
+mod signed_requests;
 mod signing;
 mod stores;

@@ -17,6 +17,7 @@ use store_kit::{StoreError, transaction};
 use url::Url;
 
 use super::authorize::{refusal, success};
+use super::request_object::REQUEST;
 use super::{Refused, params};
 use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
 use crate::pages::{self, Visit, login};
@@ -167,6 +168,11 @@ async fn ask(
         key: facts.key.clone(),
         client: flow.client.clone(),
         client_name: client.name,
+        client_jws: flow
+            .pairs
+            .iter()
+            .find(|(name, _)| name == REQUEST)
+            .map(|(_, object)| object.clone()),
         items,
         return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
         ttl: REQUEST_LIFE,

@@ -11,6 +11,8 @@ use crate::Ssa;
 use crate::clients::Client;
 use crate::flow::Pairs;
 
+/// Name of the parameter.
+pub(super) const REQUEST: &str = "request";
 /// Longest life of a request object in seconds (FAPI 2.0 Message Signing §5.3.1 allows an hour).
 const LONGEST: i64 = 3600;
 /// Members that speak about the object itself.
@@ -22,7 +24,7 @@ const OWN: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub"];
 /// [`OAuthError::InvalidRequestObject`]; also when the client has to sign its requests and didn't.
 pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<Pairs, Refused> {
     let given = Params::from_pairs(pairs.iter().cloned())?;
-    let Some(object) = given.get("request") else {
+    let Some(object) = given.get(REQUEST) else {
         if client.settings.signed_requests {
             return Err(OAuthError::InvalidRequestObject.into());
         }
@@ -44,7 +46,7 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
     if !own
         || !claims.is_for(&[&ssa.config().base_url])
         || !claims.is_current(now, LONGEST)
-        || ["request", "request_uri"]
+        || [REQUEST, "request_uri"]
             .iter()
             .any(|name| claims.0.contains_key(*name))
     {
@@ -63,7 +65,7 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
         .0
         .iter()
         .filter(|(name, _)| !OWN.contains(&name.as_str()));
-    Ok(members
+    let mut pairs: Pairs = members
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| {
             let text = match value {
@@ -72,5 +74,8 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
             };
             (name.clone(), text)
         })
-        .collect())
+        .collect();
+    // It stays among them for the SAM, which verifies and compares it itself.
+    pairs.push((REQUEST.to_owned(), object.to_owned()));
+    Ok(pairs)
 }

@@ -572,6 +572,8 @@ async fn what_stands_in_a_signed_request_counts_and_nothing_beside_it() {
             .await
             .unwrap();
         assert_eq!(asked.items[0].h.0, hash(1));
+        // The SAM gets it as it came, to judge for itself.
+        assert_eq!(asked.client_jws.as_deref(), Some(good.as_str()));
 
         let now = stack.clock.now();
         let other = Key::new();
