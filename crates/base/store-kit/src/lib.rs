@@ -1,6 +1,6 @@
 //! One way to reach a database: SQLite or PostgreSQL behind the same calls.
 //!
-//! Knows connections, transactions, migrations and what identifies a database. Must never know what the
+//! Knows connections, transactions, migrations, what identifies a database and which versions of rows were seen. Must never know what the
 //! zones store: no table of theirs, no seal, no secret. Rows reach it sealed.
 //!
 //! ```no_run
@@ -62,6 +62,7 @@ mod connect;
 mod error;
 mod group;
 mod migrate;
+mod seen;
 mod sql;
 mod sqlite;
 mod store;
@@ -72,6 +73,7 @@ mod url;
 
 pub use error::{DatabaseError, StoreError};
 pub use migrate::{Migration, Migrations};
+pub use seen::Seen;
 pub use sql::{Row, Sql, sql};
 #[doc(hidden)]
 pub use store::Attempts;

@@ -12,6 +12,7 @@ use sqlx::AnyPool;
 use crate::connect;
 use crate::error::StoreError;
 use crate::migrate::{Migrations, migrate};
+use crate::seen::moment;
 use crate::sql::sql;
 use crate::sqlite::{Open, Sqlite};
 use crate::transaction;
@@ -99,6 +100,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn read(&self, name: &'static str) -> Result<Tx, StoreError> {
+        let since = moment();
         let inner = match &self.0.database {
             Database::Sqlite(sqlite) => {
                 tx::Inner::Sqlite(sqlite.read().await?, sqlite.epoch.clone())
@@ -108,7 +110,7 @@ impl Store {
                 tx::Inner::Postgres(pool.begin_with(begin).await?)
             }
         };
-        Ok(Tx::new(inner, name))
+        Ok(Tx::new(inner, name).reading(since))
     }
 
     async fn write(&self, name: &'static str) -> Result<Tx, StoreError> {
@@ -248,14 +250,18 @@ impl Attempts<'_> {
     }
 
     /// Commits after `Ok`, rolls back after `Err`, and says whether to start again.
-    pub async fn end<T, E>(&mut self, tx: Tx, result: Result<T, E>) -> ControlFlow<Result<T, E>>
+    pub async fn end<T, E>(&mut self, mut tx: Tx, result: Result<T, E>) -> ControlFlow<Result<T, E>>
     where
         E: From<StoreError>,
     {
         let fate = tx.fate();
+        let pending = tx.take_pending();
         let (error, again) = match result {
             Ok(done) if fate == Fate::Good => match commit(tx.into_inner()).await {
-                Ok(()) => return ControlFlow::Break(Ok(done)),
+                Ok(()) => {
+                    pending.note();
+                    return ControlFlow::Break(Ok(done));
+                }
                 Err(error) => {
                     let again = error.passes();
                     (error.into(), again)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use crate::error::StoreError;
+use crate::seen::{Judged, Pending, Seen, moment};
 use crate::sql::{Row, Sql, sql};
 use crate::sqlite::{self, EpochCell};
 
@@ -23,6 +24,10 @@ pub struct Tx {
     inner: Inner,
     name: &'static str,
     fate: Fate,
+    /// Before anything was read.
+    since: u64,
+    snapshot: bool,
+    pending: Pending,
 }
 
 /// Where the statements go.
@@ -46,7 +51,46 @@ impl Tx {
             inner,
             name,
             fate: Fate::Good,
+            since: moment(),
+            snapshot: false,
+            pending: Pending::default(),
         }
+    }
+
+    /// It reads a snapshot that was taken after `since`.
+    pub(crate) fn reading(mut self, since: u64) -> Self {
+        self.since = since;
+        self.snapshot = true;
+        self
+    }
+
+    /// Whether a row that was read can be the newest one. `false`: this process has seen a newer version of it, so that
+    /// somebody has put an older copy back.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another transaction changed it in this moment: return it to start again.
+    pub fn is_newest(&mut self, seen: &Seen, id: &str, version: i64) -> Result<bool, StoreError> {
+        if let Some(known) = self.pending.version(seen, id) {
+            return Ok(known <= version);
+        }
+        match seen.judge(id, version, self.since) {
+            Judged::Older => return Ok(false),
+            Judged::Raced if !self.snapshot => return Err(self.conflict()),
+            // The snapshot is from before the change.
+            Judged::Raced => {}
+            Judged::Newest if self.snapshot => seen.note(id, version),
+            Judged::Newest => self.pending.add(seen, id, version),
+        }
+        Ok(true)
+    }
+
+    /// This transaction has written the row in this version.
+    pub fn wrote(&mut self, seen: &Seen, id: &str, version: i64) {
+        self.pending.add(seen, id, version);
+    }
+
+    pub(crate) fn take_pending(&mut self) -> Pending {
+        std::mem::take(&mut self.pending)
     }
 
     /// Which database speaks; see [`share_lock!`](crate::share_lock).

@@ -8,12 +8,11 @@ use cm_api::{Executed, KeyDestroyed, ModuleError, OrderBody, Refusal};
 use core_types::{DestroyCause, Digest32, KeyId, SecretBytes, UnixTime};
 use sam_keys::{Destruction, TYP_DESTRUCTION};
 use serde::{Deserialize, Serialize};
-use store_kit::{Tx, sql, transaction};
+use store_kit::{Seen, Tx, sql, transaction};
 
 use crate::attributes::KeyAttributes;
 use crate::execute::on_thread;
 use crate::module::Module;
-use crate::seen::DESTROYED;
 use crate::store::{self, Failed};
 
 /// What stays of a key.
@@ -76,7 +75,7 @@ impl Module {
             Ok::<_, Failed>((TombstoneRow { version: 1, body }, Some(row.material)))
         });
         let (row, material) = row.map_err(|failed| self.fail(failed))?;
-        self.seen.note(key, DESTROYED);
+        self.seen.note(key.as_str(), Seen::NEVER);
         if let Some(material) = material {
             self.cache.forget(&material);
         }

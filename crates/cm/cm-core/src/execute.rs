@@ -279,7 +279,7 @@ impl Module {
             Ok::<_, Failed>(row)
         });
         let row = row.map_err(|failed| self.fail(failed))?;
-        self.seen.note(key, row.row_version + 1);
+        self.seen.note(key.as_str(), row.row_version + 1);
         let alg = row.attributes.alg.csr_alg();
         let item = SignItem::of_message(0, alg, &info.0);
         self.values(&row, alg, std::slice::from_ref(&item))
@@ -321,7 +321,7 @@ impl Module {
             Ok::<_, Failed>(row)
         });
         let row = row.map_err(|failed| self.fail(failed))?;
-        self.seen.note(key, row.row_version + 1);
+        self.seen.note(key.as_str(), row.row_version + 1);
         self.values(&row, alg, items).await.map(Executed::Signed)
     }
 
@@ -342,7 +342,7 @@ impl Module {
         spki: Digest32,
     ) -> Result<KeyRow, Failed> {
         let row = store::load_key(tx, &self.vault, key).await?;
-        if !self.seen.allows(key, row.row_version) {
+        if !tx.is_newest(&self.seen, key.as_str(), row.row_version)? {
             return Err(Failed::Tampered);
         }
         if row.attributes.version != version || row.attributes.spki != spki {

@@ -241,7 +241,7 @@ impl Module {
             Ok::<_, Failed>(row)
         });
         let row = row.map_err(|failed| self.fail(failed))?;
-        self.seen.note(key, row.row_version + 1);
+        self.seen.note(key.as_str(), row.row_version + 1);
         self.cache.forget(&row.material);
         let backend = self.backend.clone();
         let (alg, material) = (row.attributes.alg, row.material.clone());

@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use cm_api::Refusal;
 use core_types::{Digest32, KeyId, UnixTime};
 use serde::Deserialize;
-use store_kit::{Tx, sql};
+use store_kit::{Seen, Tx, sql};
 
 use crate::module::Module;
-use crate::seen::DESTROYED;
 use crate::store::{self, Failed};
 use crate::switch::Switched;
 
@@ -147,7 +146,7 @@ impl Module {
     pub async fn scrub(&self) -> Result<Scrubbed, Refusal> {
         let done = self.try_scrub().await.map_err(|failed| self.fail(failed))?;
         for key in done.set_back.iter().chain(&done.revived) {
-            self.seen.note(key, DESTROYED);
+            self.seen.note(key.as_str(), Seen::NEVER);
         }
         for (found, what) in [
             (done.set_back.len(), "cm-row-set-back"),

@@ -19,7 +19,6 @@ pub mod ledger;
 mod module;
 pub mod policy;
 mod rewrap;
-mod seen;
 mod selftest;
 pub mod several;
 pub mod shares;

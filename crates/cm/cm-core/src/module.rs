@@ -11,13 +11,12 @@ use cm_api::{ExecuteRequest, Executed, ModuleError, ModuleState, Refusal};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
 use jose::{Jwk, SealKey, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
-use store_kit::{Store, StoreError, sql, transaction};
+use store_kit::{Seen, Store, StoreError, sql, transaction};
 
 use crate::backend::{Backend, Fault};
 use crate::cache::KeyCache;
 use crate::execute::on_thread;
 use crate::policy::{Policy, PolicyError};
-use crate::seen::Seen;
 use crate::selftest;
 use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};

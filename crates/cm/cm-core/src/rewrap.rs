@@ -116,7 +116,7 @@ impl Module {
                 None => {}
                 Some(0) => return Ok(false),
                 Some(version) => {
-                    self.seen.note(key, version);
+                    self.seen.note(key.as_str(), version);
                     self.cache.forget(&before.material);
                     return Ok(true);
                 }

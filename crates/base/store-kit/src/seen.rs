@@ -1,0 +1,139 @@
+//! The newest version of each row that this process has seen: an older copy put back in the database is refused at
+//! once (`sap.md` §9). A row that this process has never seen is judged by nothing here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most rows of one memory, some 10 MB; the one that came first goes first.
+const MOST: usize = 100_000;
+
+/// Orders what is noted and what is read: whatever was noted before a read began, that read must show.
+static MOMENTS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn moment() -> u64 {
+    MOMENTS.load(Ordering::SeqCst)
+}
+
+/// Memory of one table. Cheap to clone; all clones share it.
+///
+/// Judge rows with [`Tx::is_newest`](crate::Tx::is_newest) and tell of those written with
+/// [`Tx::wrote`](crate::Tx::wrote): what a transaction reads and writes is noted when it is committed.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    rows: HashMap<String, Noted>,
+    order: VecDeque<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    version: i64,
+    at: u64,
+}
+
+/// What this memory says of a row that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// No newer one is known.
+    Newest,
+    /// A newer one was noted after the read began: it may have been older rightly.
+    Raced,
+    /// A newer one was known before the read began.
+    Older,
+}
+
+impl Seen {
+    /// A version that no row has: a row noted with it is never taken for the newest again.
+    pub const NEVER: i64 = i64::MAX;
+
+    /// Takes note of a version that was written and committed.
+    pub fn note(&self, id: &str, version: i64) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = MOMENTS.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(seen) = inner.rows.get_mut(id) {
+            if seen.version < version {
+                *seen = Noted { version, at };
+            }
+            return;
+        }
+        inner.rows.insert(id.to_owned(), Noted { version, at });
+        inner.order.push_back(id.to_owned());
+        if inner.order.len() > MOST
+            && let Some(first) = inner.order.pop_front()
+        {
+            inner.rows.remove(&first);
+        }
+    }
+
+    pub(crate) fn judge(&self, id: &str, version: i64, since: u64) -> Judged {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match inner.rows.get(id) {
+            Some(seen) if seen.version <= version => Judged::Newest,
+            Some(seen) if seen.at > since => Judged::Raced,
+            Some(_) => Judged::Older,
+            None => Judged::Newest,
+        }
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What a transaction read or wrote and will have seen once it is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(Vec<(Seen, String, i64)>);
+
+impl Pending {
+    /// The version this transaction knows of the row.
+    pub(crate) fn version(&self, seen: &Seen, id: &str) -> Option<i64> {
+        let of = self.0.iter().filter(|(s, i, _)| s.is(seen) && i == id);
+        of.map(|(_, _, version)| *version).max()
+    }
+
+    pub(crate) fn add(&mut self, seen: &Seen, id: &str, version: i64) {
+        self.0.push((seen.clone(), id.to_owned(), version));
+    }
+
+    pub(crate) fn note(self) {
+        for (seen, id, version) in self.0 {
+            seen.note(&id, version);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_version_is_never_taken_again() {
+        let seen = Seen::default();
+        assert_eq!(seen.judge("a", 1, moment()), Judged::Newest);
+        let before = moment();
+        seen.note("a", 3);
+        seen.note("a", 2);
+        assert_eq!(seen.judge("a", 2, moment()), Judged::Older);
+        // A read that began before may have met the older row rightly; the memory can't tell.
+        assert_eq!(seen.judge("a", 2, before), Judged::Raced);
+        assert_eq!(seen.judge("a", 3, moment()), Judged::Newest);
+        assert_eq!(seen.judge("a", 4, moment()), Judged::Newest);
+        assert_eq!(seen.judge("b", 1, moment()), Judged::Newest);
+        seen.note("a", Seen::NEVER);
+        assert_eq!(seen.judge("a", 4, moment()), Judged::Older);
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_the_oldest_goes_first() {
+        let seen = Seen::default();
+        for n in 0..=MOST {
+            seen.note(&n.to_string(), 5);
+        }
+        assert_eq!(seen.judge("0", 1, moment()), Judged::Newest);
+        assert_eq!(seen.judge("1", 1, moment()), Judged::Older);
+        assert_eq!(seen.0.lock().unwrap().rows.len(), MOST);
+    }
+}
