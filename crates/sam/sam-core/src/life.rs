@@ -37,6 +37,9 @@ pub struct Stop {
     pub by: Option<Digest32>,
     /// Of a destroyed key: what the module said of it.
     pub gone: Option<Gone>,
+    /// Of a hold: the stop it came on top of, which stays when the hold is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under: Option<Box<Stop>>,
 }
 
 /// What the module said of the end of a key.
@@ -170,15 +173,16 @@ impl Life {
     /// What an authority's notice does, whose digest is `by`. `None`: nothing is left to do.
     ///
     /// # Errors
-    /// [`Reason::Used`] for a notice that isn't later than the last, [`Reason::KeyNotActive`] when it doesn't fit the
-    /// state.
+    /// [`Reason::Used`] for a hold or release that isn't later than the last notice, [`Reason::KeyNotActive`] when it
+    /// doesn't fit the state. A revocation is final, so that it counts whenever it comes.
     pub fn noticed(
         &self,
         notice: &RevocationNotice,
         by: Digest32,
         at: UnixTime,
     ) -> Result<Option<Self>, Reason> {
-        if self.noticed.is_some_and(|last| notice.iat <= last) {
+        let ordered = notice.effect != NoticeEffect::Revoked;
+        if ordered && self.noticed.is_some_and(|last| notice.iat <= last) {
             return Err(Reason::Used);
         }
         let next = match (
@@ -192,18 +196,27 @@ impl Life {
             (NoticeEffect::Hold, KeyState::Active | KeyState::Suspended, cause)
                 if cause != Some(StopCause::WrongValue) =>
             {
-                self.to(
-                    KeyState::Suspended,
-                    Some(stop(StopCause::Hold, Some(by), at)),
-                )
+                let under = match &self.stop {
+                    Some(stop) if stop.cause == StopCause::Hold => stop.under.clone(),
+                    stop => stop.clone().map(Box::new),
+                };
+                let hold = Stop {
+                    under,
+                    ..stop(StopCause::Hold, Some(by), at)
+                };
+                self.to(KeyState::Suspended, Some(hold))
             }
             (NoticeEffect::Released, KeyState::Suspended, Some(StopCause::Hold)) => {
-                self.to(KeyState::Active, None)
+                // The authority lifts its own stop, and nobody else's.
+                match self.stop.as_ref().and_then(|s| s.under.clone()) {
+                    Some(under) => self.to(KeyState::Suspended, Some(*under)),
+                    None => self.to(KeyState::Active, None),
+                }
             }
             _ => return Err(Reason::KeyNotActive),
         };
         Ok(Some(Self {
-            noticed: Some(notice.iat),
+            noticed: self.noticed.max(Some(notice.iat)),
             ..next
         }))
     }
@@ -267,6 +280,7 @@ fn stop(cause: StopCause, by: Option<Digest32>, at: UnixTime) -> Stop {
         at,
         by,
         gone: None,
+        under: None,
     }
 }
 
@@ -426,6 +440,14 @@ mod tests {
         let own = active().suspended(StopCause::Signer, None, T).unwrap();
         let both = step(&own, NoticeEffect::Hold, 10).unwrap().unwrap();
         assert_eq!(both.resumed(), Err(Reason::KeyNotActive));
+        // Nor does the end of a hold, however often it was repeated, lift what the signer stopped.
+        let again = step(&both, NoticeEffect::Hold, 11).unwrap().unwrap();
+        for held in [&both, &again] {
+            let own_again = step(held, NoticeEffect::Released, 12).unwrap().unwrap();
+            assert!(!own_again.is_active(T));
+            assert_eq!(own_again.stop, own.stop);
+            assert!(own_again.resumed().unwrap().is_active(T));
+        }
         // An authority can't clear a key whose values were wrong.
         let wrong = active().found_wrong(Digest32([7; 32]), T).unwrap();
         assert_eq!(
@@ -440,6 +462,21 @@ mod tests {
         assert_eq!(gone.stop.as_ref().unwrap().cause, StopCause::Revoked);
         assert_eq!(step(&gone, NoticeEffect::Revoked, 11), Ok(None));
         assert!(step(&Life::made(), NoticeEffect::Hold, 1).is_err());
+    }
+
+    // shows: I-A4.2-revocation-prompt-destruction
+    #[test]
+    fn a_revocation_counts_whatever_notice_came_before_it() {
+        let by = Digest32([9; 32]);
+        let step = |life: &Life, effect, iat| life.noticed(&notice(effect, iat), by, T);
+        let held = step(&active(), NoticeEffect::Hold, 10).unwrap().unwrap();
+        let free = step(&held, NoticeEffect::Released, 300).unwrap().unwrap();
+        for before in [&held, &free] {
+            for iat in [1, 10, 300] {
+                let gone = step(before, NoticeEffect::Revoked, iat).unwrap().unwrap();
+                assert_eq!(gone.stop.as_ref().unwrap().cause, StopCause::Revoked);
+            }
+        }
     }
 
     // shows: I-4.2.2c-termination-causes

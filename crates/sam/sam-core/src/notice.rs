@@ -3,11 +3,11 @@
 use core_types::{Digest32, KeyId, TenantId, UnixTime, sha256};
 use jose::Jwk;
 use sap::TYP_NOTICE;
-use sap::manage::RevocationNotice;
+use sap::manage::{NoticeEffect, RevocationNotice};
 
 use crate::Reason;
 
-/// How far ahead of our clock a notice may be, in seconds.
+/// How far ahead of our clock a hold or release may be, in seconds.
 const AHEAD: i64 = 300;
 
 /// A notice whose signature was checked.
@@ -25,7 +25,7 @@ pub struct Checked<'a> {
 ///
 /// # Errors
 /// [`Reason::Registration`] when nobody registered signed it, [`Reason::Invalid`] when it is for somebody else,
-/// [`Reason::NotNow`] when it comes from the future.
+/// [`Reason::NotNow`] when a hold or release comes from the future; a revocation only ends what is ended anyway then.
 pub fn check<'a>(
     jws: &str,
     authorities: &'a [Jwk],
@@ -39,7 +39,7 @@ pub fn check<'a>(
     if notice.sam != sam || notice.tenant != *tenant {
         return Err(Reason::Invalid("notice"));
     }
-    if notice.iat > now.plus(AHEAD) {
+    if notice.effect != NoticeEffect::Revoked && notice.iat > now.plus(AHEAD) {
         return Err(Reason::NotNow);
     }
     Ok(Checked {

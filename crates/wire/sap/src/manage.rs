@@ -205,7 +205,8 @@ pub struct RevocationNotice {
     pub cert: Digest32,
     /// What it means for the key.
     pub effect: NoticeEffect,
-    /// When it was made. Each notice about a key is later than the one before; an older one changes nothing.
+    /// When it was made. A hold or release about a key is later than the notice before, or it changes nothing; a
+    /// revocation counts always.
     pub iat: UnixTime,
 }
 

@@ -270,8 +270,10 @@ impl<C: CryptoModule> Sam<C> {
         if !good {
             // A wrong RSA value can betray the key: it is dropped here, and stands in no log.
             drop(values);
+            // Whatever became of the act meanwhile, a key that makes wrong values stops.
+            let stopped = self.suspend(&taken.key, taken.found.digest).await;
             self.lose(&taken, client, "wrong-value").await?;
-            self.suspend(&taken.key, taken.found.digest).await?;
+            stopped?;
             return Err(Reason::Lost.into());
         }
         let act = taken.found.digest;

@@ -6,7 +6,7 @@ use audit_log::Event;
 use cm_api::{CryptoModule, Executed, OrderKind};
 use core_types::{DestroyCause, Digest32, UnixTime, sha256};
 use sam_api::Refusal;
-use sam_api::ssa::{Empty, Happened, NoticeRequest, StopCause, StopRequest};
+use sam_api::ssa::{Empty, Happened, KeyState, NoticeRequest, StopCause, StopRequest};
 use sam_core::evidence::{Evidence, Notice};
 use sam_core::life::{Gone, cause_code};
 use sam_core::{Reason, notice};
@@ -114,6 +114,10 @@ impl<C: CryptoModule> Sam<C> {
             let (happened, effect) = match checked.notice.effect {
                 NoticeEffect::Revoked => (Happened::Destroyed, "revoked"),
                 NoticeEffect::Hold => (Happened::Suspended, "hold"),
+                // What the signer stopped before the hold stays stopped.
+                NoticeEffect::Released if next.life.state == KeyState::Suspended => {
+                    (Happened::Suspended, "released")
+                }
                 NoticeEffect::Released => (Happened::Resumed, "released"),
             };
             let note = key_note(&next, happened, now);

@@ -265,6 +265,7 @@ async fn an_authoritys_notice_holds_releases_and_destroys_once_each() {
         wrong.sam = "other".into();
         assert!(send(world.ra.notice(&wrong).unwrap()).await.is_err());
         let mut wrong = payload;
+        wrong.effect = NoticeEffect::Hold;
         wrong.iat = START.plus(10_000);
         assert_eq!(
             send(world.ra.notice(&wrong).unwrap()).await.unwrap_err(),
@@ -318,7 +319,36 @@ fn say_again(world: &World, signer: &Signer, after: i64) -> String {
     world.ra.notice(&revoked).unwrap()
 }
 
-// shows: I-4.2.2c-termination-causes, I-A4.1-renewal
+// shows: T-TERM-NOT-OWNER
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_authoritys_hold_lifts_no_stop_of_the_signer() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let changes = world.key(&signer).await.changes;
+        world.stop(&signer, changes).await.unwrap();
+        for (effect, after) in [(NoticeEffect::Hold, 1), (NoticeEffect::Released, 2)] {
+            let notice = world
+                .ra
+                .notice(&notice(&world, &signer, effect, after))
+                .unwrap();
+            world
+                .sam
+                .notice(SSA, NoticeRequest { notice })
+                .await
+                .unwrap();
+        }
+        let key = world.key(&signer).await;
+        assert_eq!(
+            (key.state, key.stop.unwrap().cause),
+            (KeyState::Suspended, StopCause::Login)
+        );
+        assert_eq!(world.history(&signer).await[0].what, Happened::Suspended);
+        world.changed(resume(&signer), &mut signer).await.unwrap();
+        assert_eq!(world.key(&signer).await.state, KeyState::Active);
+    }
+}
+
+// shows: I-4.2.2c-termination-causes
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_ends_with_its_certificate() {
     for world in worlds().await {

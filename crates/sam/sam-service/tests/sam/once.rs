@@ -270,6 +270,34 @@ async fn a_wrong_value_never_leaves_and_stops_the_key() {
     }
 }
 
+// shows: II-3.3.1-signature-unaltered-inside, T-KEY-MALFUNCTION
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_value_that_comes_too_late_stops_the_key_all_the_same() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        let (late, release) = (
+            Arc::new(tokio::sync::Notify::new()),
+            Arc::new(tokio::sync::Notify::new()),
+        );
+        world.cm.delay(late.clone(), release.clone());
+        world.cm.next(Fault::BitFlip);
+        let (sam, request) = (
+            world.sam.clone(),
+            world.sign_request(&signer, &token, &[hash(1)]),
+        );
+        let call = tokio::spawn(async move { sam.sign(SSA, request).await });
+        late.notified().await;
+        // Another node has given the right up meanwhile.
+        world.clock.advance(31);
+        world.node("sam-2").await.maintain().await.unwrap();
+        release.notify_one();
+        assert_eq!(call.await.unwrap().unwrap_err(), Refusal::Lost);
+        assert_eq!(world.key(&signer).await.state, KeyState::Suspended);
+        assert_eq!(world.audited("signature.wrong", "").await, 1);
+    }
+}
+
 // shows: II-A1-multi-method-1
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_batch_is_signed_in_one_call() {
