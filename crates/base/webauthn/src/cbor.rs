@@ -2,6 +2,8 @@
 
 /// Deepest nesting that is read.
 const MAX_DEPTH: u8 = 6;
+/// Most members of a map: keys are compared each with each, and no map of WebAuthn has a third of it.
+const MAX_MEMBERS: usize = 64;
 
 /// A CBOR item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +168,9 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, info: u8, depth: u8) -> Result<Cbor, BadCbor> {
         let n = self.length(info)?;
+        if n > MAX_MEMBERS {
+            return Err(BadCbor);
+        }
         let mut members: Vec<(Cbor, Cbor)> = Vec::new();
         for _ in 0..n {
             let key = self.item(depth)?;
@@ -191,6 +196,17 @@ mod tests {
         assert_eq!(item.get_int(1), Some(&Cbor::Int(-7)));
         let list = Cbor::List(vec![Cbor::Bytes(vec![7]), Cbor::Bool(true)]);
         assert_eq!(item.get("a"), Some(&list));
+    }
+
+    #[test]
+    fn a_map_has_a_few_members() {
+        let map = |n: u8| {
+            let mut bytes = vec![0xb8, n];
+            bytes.extend((0..n).flat_map(|key| [0x19, 1, key, 0xf6]));
+            bytes
+        };
+        assert!(Cbor::read_whole(&map(64)).is_ok());
+        assert_eq!(Cbor::read_whole(&map(65)), Err(BadCbor));
     }
 
     #[test]

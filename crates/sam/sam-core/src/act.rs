@@ -3,8 +3,8 @@
 use core_types::{ClientId, Digest32, KeyAlg, Level, Random, TenantId, UnixTime};
 use sam_api::ssa::PrepareItem;
 use sap::act::{
-    Act, ActClient, ActKey, EnrolAct, Item, MAX_ITEMS, MAX_LABEL, MAX_LIFE, Person, SignAct, Since,
-    Version1,
+    Act, ActClient, ActKey, EnrolAct, Item, MAX_ITEMS, MAX_LABEL, MAX_LIFE, Person, Replaced,
+    SignAct, Since, Version1,
 };
 use sap::enrol::{Invite, InvitedBy};
 use sap::proof::Method;
@@ -109,6 +109,8 @@ pub struct EnrolContent<'a> {
     pub ceiling: Level,
     /// Methods that may be enrolled.
     pub methods: &'a [Method],
+    /// What it ends.
+    pub replaces: Option<&'a Replaced>,
     /// RP ID of the SIC.
     pub rp_id: &'a str,
     /// Where the page goes afterwards.
@@ -147,6 +149,7 @@ pub fn mint_enrol(
         by: content.by,
         methods: content.methods.to_vec(),
         keys: invite.keys.clone(),
+        replaces: content.replaces.cloned(),
         rp_id: content.rp_id.to_owned(),
         return_uri: content.return_uri.to_owned(),
     })

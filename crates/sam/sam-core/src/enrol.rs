@@ -34,6 +34,8 @@ pub enum VoucherPhase {
     Used,
     /// Too many wrong secrets.
     Dead,
+    /// The registration that began with it has ended: no key is made for it any more.
+    Ended,
 }
 
 /// A voucher as stored.
@@ -120,6 +122,7 @@ impl Voucher {
             VoucherPhase::Open => Err(Reason::Expired),
             VoucherPhase::Used => Err(Reason::Used),
             VoucherPhase::Dead => Err(Reason::TooManyTries),
+            VoucherPhase::Ended => Err(Reason::Withdrawn),
         }
     }
 
@@ -144,6 +147,16 @@ impl Voucher {
             phase: VoucherPhase::Dead,
             ..self.clone()
         })
+    }
+
+    /// The registration has ended.
+    #[must_use]
+    pub fn ended(&self) -> Self {
+        Self {
+            phase: VoucherPhase::Ended,
+            seed: None,
+            ..self.clone()
+        }
     }
 
     /// Compares the secret: base64url of 16 bytes, whose digest stands in the invitation.

@@ -82,6 +82,8 @@ pub enum Subject {
     Enrol {
         /// Voucher.
         voucher: VoucherId,
+        /// Digest of the keys and factors of the registration that ends with it, as the act names them.
+        ends: Option<Digest32>,
     },
     /// A change of a key's state, of factors, or the end of a registration.
     Change {

@@ -15,6 +15,9 @@ pub(crate) enum Failed {
     /// A sealed row doesn't open: edited, swapped or moved.
     #[error("a row of {0} doesn't open: it was edited, moved or exchanged")]
     Tampered(&'static str),
+    /// A sealed row is older than one this node has seen: somebody put a copy back.
+    #[error("a row of {0} is older than one that was seen before")]
+    SetBack(&'static str),
     /// What was read for a slow computation has changed meanwhile; start again.
     #[error("changed meanwhile")]
     Changed,
@@ -25,7 +28,7 @@ impl Failed {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::No(reason) => reason.clone(),
-            Self::Store(_) | Self::Tampered(_) | Self::Changed => Reason::NotNow,
+            Self::Store(_) | Self::Tampered(_) | Self::SetBack(_) | Self::Changed => Reason::NotNow,
         }
     }
 }

@@ -24,10 +24,8 @@ const HISTORY: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct RingRecord {
     pub(crate) act: SecretBytes,
-    /// Erased when the statement has expired.
-    pub(crate) seal: Option<SecretBytes>,
+    pub(crate) seal: SecretBytes,
     pub(crate) statement: String,
-    pub(crate) nbf: UnixTime,
     pub(crate) exp: UnixTime,
 }
 
@@ -214,9 +212,10 @@ pub(crate) struct ResultRecord {
 
 noun!(RingRecord, "keyring", |r| Columns {
     owner: String::new(),
-    link: "ring".to_owned(),
+    link: String::new(),
     state: "",
-    stamp: r.nbf.0,
+    // When it is deleted: what was sealed for it stays sealed.
+    stamp: r.exp.0,
 });
 noun!(PersonRecord, "person", |p| Columns {
     owner: p.id.to_string(),
@@ -253,6 +252,7 @@ noun!(Voucher, "voucher", |v| Columns {
         VoucherPhase::Open => "open",
         VoucherPhase::Used => "used",
         VoucherPhase::Dead => "dead",
+        VoucherPhase::Ended => "ended",
     },
     stamp: v.invite.exp.0,
 });

@@ -8,7 +8,7 @@ use cm_api::rpc::{Statement, StatementRequest};
 use core_types::{Digest32, UnixTime};
 use jose::{SealKey, SigningKey};
 use sam_core::Reason;
-use sap::SamKeys;
+use sap::{SamKeys, TYP_ACT};
 use store_kit::transaction;
 
 use crate::failed::Failed;
@@ -27,7 +27,8 @@ const EARLIER: i64 = 60;
 pub(crate) struct Ring {
     slot: String,
     pub(crate) act: SigningKey,
-    seal: Option<SealKey>,
+    kid: String,
+    seal: SealKey,
     pub(crate) statement: String,
     exp: UnixTime,
 }
@@ -42,58 +43,81 @@ impl Rings {
         rings.iter().find(|r| r.slot == slot).cloned()
     }
 
-    fn live(&self, now: UnixTime) -> Vec<Arc<Ring>> {
-        let rings = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        rings.iter().filter(|r| now < r.exp).cloned().collect()
-    }
-
     fn put(&self, ring: Arc<Ring>, now: UnixTime) {
         let mut rings = self.0.write().unwrap_or_else(PoisonError::into_inner);
         rings.retain(|r| now < r.exp && r.slot != ring.slot);
         rings.push(ring);
     }
+
+    /// Forgets the keys whose statements are over.
+    pub(crate) fn forget(&self, now: UnixTime) {
+        let mut rings = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        rings.retain(|r| now < r.exp);
+    }
+}
+
+fn slot(epoch: Digest32, turn: i64) -> String {
+    format!("{epoch}.{turn}")
 }
 
 impl<C: CryptoModule> Sam<C> {
     /// The keys of today for this epoch; made when they aren't there yet.
     pub(crate) async fn ring(&self, epoch: Digest32, now: UnixTime) -> Result<Arc<Ring>, Failed> {
-        let slot = format!("{epoch}.{}", now.0.div_euclid(TURN));
-        if let Some(ring) = self.rings.get(&slot) {
+        let slot = slot(epoch, now.0.div_euclid(TURN));
+        if let Some(ring) = self.stored_ring(&slot, now).await? {
             return Ok(ring);
         }
-        let mut tx = self.store.read("ring").await?;
-        let stored = rows::get::<RingRecord>(&mut tx, &self.sealer, &slot).await?;
-        drop(tx);
-        let record = match stored {
-            Some(row) => row.body,
-            None => self.make_ring(&slot, epoch, now).await?,
-        };
+        let record = self.make_ring(&slot, epoch, now).await?;
         let ring = Arc::new(open(slot, &record)?);
         self.rings.put(ring.clone(), now);
         Ok(ring)
     }
 
-    /// All keys with which something sealed may still be opened.
+    /// All keys of this epoch whose statements hold: those of today first, then those that a page may have used a
+    /// moment ago.
     pub(crate) async fn live_rings(
         &self,
         epoch: Digest32,
         now: UnixTime,
     ) -> Result<Vec<Arc<Ring>>, Failed> {
-        self.ring(epoch, now).await?;
-        if self.rings.live(now).len() < 2 {
-            // After a start: those of yesterday, which a page may have used a moment ago.
-            let mut tx = self.store.read("rings").await?;
-            let stored = rows::by_link::<RingRecord>(&mut tx, &self.sealer, "ring").await?;
-            for row in stored {
-                if now < row.body.exp
-                    && row.body.seal.is_some()
-                    && self.rings.get(&row.id).is_none()
-                {
-                    self.rings.put(Arc::new(open(row.id, &row.body)?), now);
-                }
-            }
+        let mut live = vec![self.ring(epoch, now).await?];
+        let today = now.0.div_euclid(TURN);
+        for turn in (today - LIFE.div_euclid(TURN)..today).rev() {
+            let ring = self.stored_ring(&slot(epoch, turn), now).await?;
+            live.extend(ring.filter(|r| now < r.exp));
         }
-        Ok(self.rings.live(now))
+        Ok(live)
+    }
+
+    /// The statement that vouches for the key by which this act was signed, which may be yesterday's.
+    pub(crate) async fn statement_of(
+        &self,
+        epoch: Digest32,
+        now: UnixTime,
+        act: &str,
+    ) -> Result<String, Failed> {
+        let ring = self.ring(epoch, now).await?;
+        if ring.signed(act, TYP_ACT) {
+            return Ok(ring.statement.clone());
+        }
+        let rings = self.live_rings(epoch, now).await?;
+        let ring = rings.iter().find(|r| r.signed(act, TYP_ACT));
+        Ok(ring.ok_or(Reason::NotNow)?.statement.clone())
+    }
+
+    async fn stored_ring(&self, slot: &str, now: UnixTime) -> Result<Option<Arc<Ring>>, Failed> {
+        if let Some(ring) = self.rings.get(slot) {
+            return Ok(Some(ring));
+        }
+        let mut tx = self.store.read("ring").await?;
+        let stored = rows::get::<RingRecord>(&mut tx, &self.sealer, slot).await?;
+        drop(tx);
+        let Some(row) = stored else {
+            return Ok(None);
+        };
+        let ring = Arc::new(open(row.id, &row.body)?);
+        self.rings.put(ring.clone(), now);
+        Ok(Some(ring))
     }
 
     async fn make_ring(
@@ -136,9 +160,8 @@ impl<C: CryptoModule> Sam<C> {
         }
         let record = RingRecord {
             act: act_secret,
-            seal: Some(seal_secret),
+            seal: seal_secret,
             statement: answer.statement,
-            nbf,
             exp: nbf.plus(LIFE),
         };
         transaction!(self.store, "ring-make", |tx| {
@@ -153,19 +176,25 @@ impl<C: CryptoModule> Sam<C> {
 }
 
 impl Ring {
-    /// The key that opens sealed secrets, until it is erased.
-    pub(crate) fn seal(&self) -> Option<&SealKey> {
-        self.seal.as_ref()
+    /// The key that opens sealed secrets.
+    pub(crate) fn seal(&self) -> &SealKey {
+        &self.seal
+    }
+
+    /// Whether this set's key made the signature, by its name.
+    pub(crate) fn signed(&self, jws: &str, typ: &str) -> bool {
+        jose::kid_of(jws, typ).is_ok_and(|kid| kid == self.kid)
     }
 }
 
 fn open(slot: String, record: &RingRecord) -> Result<Ring, Failed> {
     let bad = || Failed::Tampered("keyring");
-    let seal = record.seal.as_ref().map(SealKey::from_private).transpose();
+    let act = SigningKey::from_pkcs8(&record.act).map_err(|_| bad())?;
     Ok(Ring {
         slot,
-        act: SigningKey::from_pkcs8(&record.act).map_err(|_| bad())?,
-        seal: seal.map_err(|_| bad())?,
+        kid: act.public().kid(),
+        act,
+        seal: SealKey::from_private(&record.seal).map_err(|_| bad())?,
         statement: record.statement.clone(),
         exp: record.exp,
     })

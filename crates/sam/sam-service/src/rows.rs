@@ -1,4 +1,4 @@
-//! Tables and the one way to write them: read, check the seal, compute the successor, seal with `version + 1`,
+//! Tables and the one way to write them: read, check the seal and that no newer version was seen, compute the successor, seal with `version + 1`,
 //! compare and swap (`sap.md` R6). Index columns are for finding; decisions read the sealed copy only.
 
 use serde::Serialize;
@@ -32,7 +32,6 @@ macro_rules! tables {
             table!("act", $bytes),
             table!("result", $bytes),
             // Only what is asked for: each index is written along with its row.
-            "CREATE INDEX keyring_link ON keyring (link);",
             "CREATE INDEX factor_owner ON factor (owner);",
             "CREATE INDEX signing_key_owner ON signing_key (owner);",
             "CREATE INDEX signing_key_link ON signing_key (link);",
@@ -149,7 +148,7 @@ pub(crate) async fn get<T: Noun>(
     id: &str,
 ) -> Result<Option<Row<T>>, Failed> {
     let row = tx.fetch_optional(sql(T::SELECT).bind(id)).await?;
-    row.map(|row| open(sealer, &row)).transpose()
+    row.map(|row| open(tx, sealer, &row)).transpose()
 }
 
 /// Rows with this link, oldest first.
@@ -159,7 +158,7 @@ pub(crate) async fn by_link<T: Noun>(
     link: &str,
 ) -> Result<Vec<Row<T>>, Failed> {
     let rows = tx.fetch_all(sql(T::BY_LINK).bind(link)).await?;
-    rows.iter().map(|row| open(sealer, row)).collect()
+    rows.iter().map(|row| open(tx, sealer, row)).collect()
 }
 
 /// Rows of this person, oldest first.
@@ -169,7 +168,7 @@ pub(crate) async fn by_owner<T: Noun>(
     owner: &str,
 ) -> Result<Vec<Row<T>>, Failed> {
     let rows = tx.fetch_all(sql(T::BY_OWNER).bind(owner)).await?;
-    rows.iter().map(|row| open(sealer, row)).collect()
+    rows.iter().map(|row| open(tx, sealer, row)).collect()
 }
 
 /// Inserts the first version; `false` if the id, or something that must be unique, is there already.
@@ -189,7 +188,11 @@ pub(crate) async fn insert<T: Noun>(
         .bind(columns.link)
         .bind(columns.state)
         .bind(columns.stamp);
-    Ok(tx.execute(statement).await? == 1)
+    let inserted = tx.execute(statement).await? == 1;
+    if inserted && let Some(seen) = sealer.seen(T::TABLE) {
+        tx.wrote(seen, id, 1);
+    }
+    Ok(inserted)
 }
 
 /// Replaces a row by its successor if it still has the version that was read.
@@ -202,20 +205,22 @@ pub(crate) async fn save<T: Noun>(
     let columns = next.columns();
     let version = read.version + 1;
     let sealed = seal(sealer, &read.id, version, next)?;
-    if columns == read.body.columns() {
-        let statement = sql(T::UPDATE_SEALED).bind(sealed).bind(version);
-        return Ok(tx.cas(statement.bind(&read.id).bind(read.version)).await?);
+    let statement = match columns == read.body.columns() {
+        true => sql(T::UPDATE_SEALED).bind(sealed).bind(version),
+        false => sql(T::UPDATE)
+            .bind(sealed)
+            .bind(version)
+            .bind(columns.owner)
+            .bind(columns.link)
+            .bind(columns.state)
+            .bind(columns.stamp),
+    };
+    let statement = statement.bind(&read.id).bind(read.version);
+    tx.cas(statement).await?;
+    if let Some(seen) = sealer.seen(T::TABLE) {
+        tx.wrote(seen, &read.id, version);
     }
-    let statement = sql(T::UPDATE)
-        .bind(sealed)
-        .bind(version)
-        .bind(columns.owner)
-        .bind(columns.link)
-        .bind(columns.state)
-        .bind(columns.stamp)
-        .bind(&read.id)
-        .bind(read.version);
-    Ok(tx.cas(statement).await?)
+    Ok(())
 }
 
 /// The key row, read so that it can't change before the transaction ends.
@@ -229,7 +234,7 @@ pub(crate) async fn get_key_shared(
         "SELECT id, version, sealed FROM signing_key WHERE id = $1"
     );
     let row = tx.fetch_optional(statement.bind(id)).await?;
-    row.map(|row| open(sealer, &row)).transpose()
+    row.map(|row| open(tx, sealer, &row)).transpose()
 }
 
 fn seal<T: Noun>(sealer: &Sealer, id: &str, version: i64, body: &T) -> Result<Vec<u8>, Failed> {
@@ -240,12 +245,17 @@ fn seal<T: Noun>(sealer: &Sealer, id: &str, version: i64, body: &T) -> Result<Ve
         .map_err(|_| cannot())?)
 }
 
-fn open<T: Noun>(sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
+fn open<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
     let (id, version) = (row.text("id")?, row.int("version")?);
     let sealed = row.blob("sealed")?;
     let plain = sealer
         .open(T::TABLE, &id, version, sealed)
         .map_err(|_| Failed::Tampered(T::TABLE))?;
     let body = serde_json::from_slice(&plain).map_err(|_| Failed::Tampered(T::TABLE))?;
+    if let Some(seen) = sealer.seen(T::TABLE)
+        && !tx.is_newest(seen, &id, version)?
+    {
+        return Err(Failed::SetBack(T::TABLE));
+    }
     Ok(Row { id, version, body })
 }

@@ -17,7 +17,6 @@ use tokio::sync::Semaphore;
 
 use crate::config::SamConfig;
 use crate::failed::Failed;
-use crate::records::RingRecord;
 use crate::ring::{Ring, Rings};
 use crate::rows;
 use crate::sealer::Sealer;
@@ -279,6 +278,13 @@ impl<C: CryptoModule> Sam<C> {
                 })
                 .await;
             }
+            Failed::SetBack(table) => {
+                tracing::error!(table, "an older copy of a sealed row was put back");
+                self.record(Event::Alarm {
+                    what: "sealed-row-set-back".into(),
+                })
+                .await;
+            }
             Failed::Store(error) => tracing::error!(%error, "the SAM's store or audit log failed"),
             Failed::Changed | Failed::No(_) => {}
         }
@@ -337,58 +343,49 @@ impl<C: CryptoModule> Sam<C> {
 
     /// Deleting is always safe: authority is a row that is there (R1).
     async fn prune(&self, now: UnixTime) -> Result<(), StoreError> {
-        let old = now.plus(-KEEP).0;
-        let expired = now.0;
-        transaction!(self.store, "prune", |tx| {
-            let results =
-                "DELETE FROM result WHERE id IN (SELECT id FROM result WHERE stamp <= $1 LIMIT $2)";
-            tx.execute(sql(results).bind(expired).bind(BATCH)).await?;
-            let requests = "DELETE FROM request WHERE id IN (SELECT id FROM request WHERE stamp <= $1 LIMIT $2)";
-            tx.execute(
-                sql(requests)
-                    .bind(old - sam_core::act::MAX_REQUEST_LIFE)
-                    .bind(BATCH),
-            )
-            .await?;
-            let acts = "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE stamp <= $1 AND state <> $2 LIMIT $3)";
-            tx.execute(sql(acts).bind(old).bind("taken").bind(BATCH))
-                .await?;
-            let texts = "DELETE FROM act_text WHERE id IN (SELECT t.id FROM act_text t LEFT JOIN act a ON a.id = t.id \
-                         WHERE a.id IS NULL LIMIT $1)";
-            tx.execute(sql(texts).bind(BATCH)).await?;
-            Ok::<_, StoreError>(())
-        })?;
-        self.erase_old_keys(now).await
-    }
-
-    /// The private part of an expired `K_seal` is erased: what was sealed for it stays sealed.
-    async fn erase_old_keys(&self, now: UnixTime) -> Result<(), StoreError> {
-        let erased: Result<(), Failed> = transaction!(self.store, "erase-keys", |tx| {
-            for row in rows::by_link::<RingRecord>(tx, &self.sealer, "ring").await? {
-                if now >= row.body.exp && row.body.seal.is_some() {
-                    let next = RingRecord {
-                        seal: None,
-                        ..row.body.clone()
-                    };
-                    rows::save(tx, &self.sealer, &row, &next).await?;
+        self.rings.forget(now);
+        let (old, expired) = (now.plus(-KEEP).0, now.0);
+        loop {
+            let most: Result<u64, StoreError> = transaction!(self.store, "prune", |tx| {
+                let mut most = 0;
+                for (statement, before) in [
+                    (
+                        "DELETE FROM result WHERE id IN (SELECT id FROM result WHERE stamp <= $1 LIMIT $2)",
+                        expired,
+                    ),
+                    (
+                        "DELETE FROM request WHERE id IN (SELECT id FROM request WHERE stamp <= $1 LIMIT $2)",
+                        old - sam_core::act::MAX_REQUEST_LIFE,
+                    ),
+                    (
+                        "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE stamp <= $1 AND state <> 'taken' LIMIT $2)",
+                        old,
+                    ),
+                    // The SAM's own keys end with their statements: what was sealed for them stays sealed.
+                    (
+                        "DELETE FROM keyring WHERE id IN (SELECT id FROM keyring WHERE stamp <= $1 LIMIT $2)",
+                        expired,
+                    ),
+                ] {
+                    let deleted = tx.execute(sql(statement).bind(before).bind(BATCH)).await?;
+                    most = deleted.max(most);
                 }
+                let texts = "DELETE FROM act_text WHERE id IN (SELECT t.id FROM act_text t LEFT JOIN act a ON a.id = t.id \
+                             WHERE a.id IS NULL LIMIT $1)";
+                let deleted = tx.execute(sql(texts).bind(BATCH)).await?;
+                Ok::<_, StoreError>(deleted.max(most))
+            });
+            // One batch at a time, so that nobody waits long; as many as there are.
+            if most? < BATCH.unsigned_abs() {
+                return Ok(());
             }
-            Ok::<_, Failed>(())
-        });
-        match erased {
-            Err(Failed::Store(error)) => Err(error),
-            Err(failed) => {
-                self.explain(&failed).await;
-                Ok(())
-            }
-            Ok(()) => Ok(()),
         }
     }
 }
 
 /// The keys of live rings that open sealed secrets.
 pub(crate) fn seal_keys(rings: &[Arc<Ring>]) -> Vec<&SealKey> {
-    rings.iter().filter_map(|r| r.seal()).collect()
+    rings.iter().map(|r| r.seal()).collect()
 }
 
 async fn row_key<C: CryptoModule>(module: &C, store: &Store) -> Result<SecretBytes, StartError> {

@@ -5,17 +5,30 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use core_types::{Random, SecretBytes, sha256};
+use store_kit::Seen;
 use zeroize::Zeroizing;
 
 /// Format of sealed rows, part of what is authenticated.
 const FORMAT: u8 = 1;
 const NONCE: usize = 12;
 
-/// The open `K_row`.
+/// Tables of which this node remembers the newest versions. Not the others: values made once are never changed, and the
+/// SAM's own keys of a day may be made again after the clock was set back.
+const REMEMBERED: [&str; 6] = [
+    "person",
+    "factor",
+    "signing_key",
+    "voucher",
+    "request",
+    "act",
+];
+
+/// The open `K_row`, and the memory of what it sealed and opened.
 pub(crate) struct Sealer {
     key: LessSafeKey,
     tenant: String,
     random: Arc<dyn Random>,
+    seen: [Seen; REMEMBERED.len()],
 }
 
 /// A sealed row didn't open, or the library refused to seal.
@@ -33,7 +46,14 @@ impl Sealer {
             key: LessSafeKey::new(key),
             tenant: tenant.to_owned(),
             random,
+            seen: Default::default(),
         })
+    }
+
+    /// What this node has seen of a table.
+    pub(crate) fn seen(&self, table: &str) -> Option<&Seen> {
+        let place = REMEMBERED.iter().position(|t| *t == table)?;
+        self.seen.get(place)
     }
 
     pub(crate) fn seal(

@@ -3,7 +3,7 @@
 use core_types::bytes::{b64u, from_b64u};
 use core_types::{Digest32, KeyAlg, Level, Random, SecretBytes, UnixTime, VoucherId};
 use jose::{JweContext, SealKey};
-use sap::act::Person;
+use sap::act::{Person, Replaced};
 use sap::enrol::{InvitedBy, SealedEnrolment, SealedSeed};
 use sap::messages::{
     EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer, EnrolSeedRequest, PasskeyHint,
@@ -73,6 +73,8 @@ pub struct EnrolSummary<'a> {
     pub keys: &'a [KeyAlg],
     /// Methods that may be enrolled.
     pub methods: &'a [Method],
+    /// The earlier registration that ends with it, and its keys.
+    pub replaces: Option<&'a Replaced>,
 }
 
 impl EnrolReview {
@@ -98,6 +100,7 @@ impl EnrolReview {
             ceiling: self.act.level,
             keys: &self.act.keys,
             methods: &self.act.methods,
+            replaces: self.act.replaces.as_ref(),
         }
     }
 

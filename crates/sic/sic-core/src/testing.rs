@@ -133,6 +133,7 @@ impl Sam {
             by: InvitedBy::Ssa,
             methods: vec![Method::Passkey, Method::PinTotp],
             keys: vec![KeyAlg::P256],
+            replaces: None,
             rp_id: "sic.localhost".into(),
             return_uri: "http://localhost:8401/r".into(),
         }

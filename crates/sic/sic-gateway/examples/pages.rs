@@ -189,6 +189,7 @@ impl Talker {
             by: if ra { InvitedBy::Ra } else { InvitedBy::Ssa },
             methods: vec![Method::Passkey, Method::PinTotp],
             keys: vec![KeyAlg::Rsa3072, KeyAlg::P256],
+            replaces: None,
             rp_id: "sic.localhost".into(),
             return_uri: "http://localhost:8401/keys".into(),
         };

@@ -19,7 +19,7 @@ const COMMON = [
 ];
 const MEMBERS = {
   sign: [...COMMON, 'key', 'client', 'algs', 'items', 'renew', 'since'],
-  enrol: [...COMMON, 'voucher', 'by', 'methods', 'keys', 'rp_id'],
+  enrol: [...COMMON, 'voucher', 'by', 'methods', 'keys', 'replaces', 'rp_id'],
   suspend: [...COMMON, 'key', 'alg', 'since'],
   resume: [...COMMON, 'key', 'alg', 'since'],
   destroy: [...COMMON, 'key', 'alg', 'since'],
@@ -65,7 +65,8 @@ export async function verifyAct(jws, keys, kinds, now) {
   }
   if (!exactly(act.person, ['id', 'name']) || !/^https?:\/\//.test(act.return)) throw notGenuine('members');
   if (kind === 'sign') checkSign(act);
-  else if (kind !== 'enrol') checkChange(act);
+  else if (kind === 'enrol') checkEnrol(act);
+  else checkChange(act);
   // Minted a moment ago: if it isn't valid now, the clock here is wrong.
   if (now >= act.exp || act.iat > now + SKEW) throw new Refused('error-clock-skew', 'act');
   return { act, digest: await sha256('natsuin-act-v1\n', jws) };
@@ -73,6 +74,13 @@ export async function verifyAct(jws, keys, kinds, now) {
 
 const isKey = (key) => exactly(key, ['id', 'version', 'spki', 'cert', 'subject']);
 const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
+
+function checkEnrol({ replaces }) {
+  const whole =
+    replaces === null ||
+    (exactly(replaces, ['registration', 'keys']) && Array.isArray(replaces.keys) && replaces.keys.every(isKey));
+  if (!whole) throw notGenuine('members');
+}
 
 function checkChange(act) {
   const whole =

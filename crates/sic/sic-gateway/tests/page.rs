@@ -86,6 +86,7 @@ fn enrol_act() -> EnrolAct {
         by: InvitedBy::Ra,
         methods: vec![Method::Passkey, Method::PinTotp],
         keys: vec![KeyAlg::P256],
+        replaces: None,
         rp_id: "sic.localhost".into(),
         return_uri: "http://localhost:8401/r".into(),
     }

@@ -192,11 +192,23 @@ pub struct EnrolAct {
     pub methods: Vec<Method>,
     /// Keys that will be made.
     pub keys: Vec<KeyAlg>,
+    /// What this enrolment ends; only when an RA said so.
+    pub replaces: Option<Replaced>,
     /// WebAuthn RP ID for the passkey: the SIC host.
     pub rp_id: String,
     /// Where the page goes afterwards.
     #[serde(rename = "return")]
     pub return_uri: String,
+}
+
+/// An earlier registration that ends with an enrolment: its factors are lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// The registration, by the voucher that began it.
+    pub registration: VoucherId,
+    /// Keys that will be destroyed.
+    pub keys: Vec<ActKey>,
 }
 
 /// The number 1.

@@ -13,7 +13,7 @@ pub enum Method {
     PinTotp,
 }
 
-/// Longest proof in bytes of JSON.
+/// Longest proof in bytes of its members' text.
 pub const MAX_PROOF: usize = 16 * 1024;
 
 /// A proof, told apart by `method`; `act` is the digest of the act it is for.
@@ -50,6 +50,25 @@ impl Proof {
         match self {
             Self::Passkey { act, .. } | Self::PinTotp { act, .. } => *act,
         }
+    }
+
+    /// Whether it is no longer than [`MAX_PROOF`].
+    pub fn fits(&self) -> bool {
+        let text = |bytes: &B64| bytes.0.len().div_ceil(3).saturating_mul(4);
+        let length = match self {
+            Self::Passkey {
+                id,
+                auth_data,
+                client_data,
+                sig,
+                ..
+            } => [id, auth_data, client_data, sig]
+                .into_iter()
+                .map(text)
+                .fold(0, usize::saturating_add),
+            Self::PinTotp { sealed, .. } => sealed.len(),
+        };
+        length <= MAX_PROOF
     }
 
     /// The method used.

@@ -109,6 +109,7 @@ sic-enrol-by-ra = Registration authority, after an identity check
 sic-enrol-by-ssa = The service; keys up to level 1
 sic-enrol-keys = Keys to be made
 sic-enrol-ceiling = Highest level
+sic-enrol-replaces = Your earlier registration ends with this: its keys are destroyed, and its passkeys and PINs count no more.
 sic-enrol-not-me = If this isn't your name, don't enrol; close this page.
 sic-enrol-passkey = Create a passkey
 sic-enrol-passkey-what = Approve signatures with this device's face, fingerprint or screen lock.

@@ -109,6 +109,7 @@ sic-enrol-by-ra = 登録局による本人確認
 sic-enrol-by-ssa = サービスからの招待。鍵はレベル1までです
 sic-enrol-keys = 作られる鍵
 sic-enrol-ceiling = レベルの上限
+sic-enrol-replaces = これにより以前の登録は終了します。その鍵は廃棄され、以前のパスキーとPINは使えなくなります。
 sic-enrol-not-me = 名前が違うときは登録せず、この画面を閉じてください。
 sic-enrol-passkey = パスキーを作る
 sic-enrol-passkey-what = この端末の顔認証、指紋、画面ロックで署名を承認します。

@@ -66,6 +66,9 @@ impl<C: CryptoModule> Sam<C> {
         new: Option<NewFactor>,
         person: &mut Option<core_types::PersonId>,
     ) -> Result<Done, Failed> {
+        if !proof.fits() {
+            return Err(Reason::Malformed.into());
+        }
         let digest = proof.act();
         let brought;
         let (loaded, success) = match proof {
@@ -318,16 +321,12 @@ impl<C: CryptoModule> Sam<C> {
         made: Option<&Made>,
     ) -> Result<Done, Failed> {
         let digest = proof.act();
-        let statement = self
-            .ring(loaded.now.epoch, loaded.now.time)
-            .await?
-            .statement
-            .clone();
         let public = PublicProof::of(proof, &loaded.factor.body.id);
         let proof_digest = public.digest()?;
+        let Now { epoch, time, .. } = loaded.now;
         let evidence = Evidence::Approval(Box::new(Approval {
+            statement: self.statement_of(epoch, time, &loaded.text).await?,
             act: loaded.text.clone(),
-            statement,
             proof: public,
             factor: loaded.factor.body.public(),
             at: loaded.now.time,
@@ -340,6 +339,10 @@ impl<C: CryptoModule> Sam<C> {
         let method = proof.method();
         let done = transaction!(self.store, "approve", |tx| {
             let now = self.now(tx).await?;
+            // Before all that belongs to the person, and written at the end: whoever changes it meanwhile starts again.
+            let id = loaded.act.body.person.as_str();
+            let person = rows::get::<PersonRecord>(tx, &self.sealer, id).await?;
+            let person = person.ok_or(Reason::NotFound)?;
             let row = rows::get::<ActState>(tx, &self.sealer, &digest.to_string())
                 .await?
                 .ok_or(Reason::NotFound)?;
@@ -406,7 +409,7 @@ impl<C: CryptoModule> Sam<C> {
             self.approve_request(tx, request, digest).await?;
             rows::save(tx, &self.sealer, &row, &next).await?;
             rows::save(tx, &self.sealer, &factor, &proving).await?;
-            self.remember_act(tx, &next.person, now.time, notes).await?;
+            self.remember_act(tx, &person, now.time, notes).await?;
             self.put_evidence(tx, evidence_digest, &evidence).await?;
             self.audit.append_all(tx, &events, now.time).await?;
             Ok::<_, Failed>(Done {
@@ -440,19 +443,16 @@ impl<C: CryptoModule> Sam<C> {
     async fn remember_act(
         &self,
         tx: &mut Tx,
-        id: &core_types::PersonId,
+        row: &Row<PersonRecord>,
         at: UnixTime,
         notes: Vec<HistoryEntry>,
     ) -> Result<(), Failed> {
-        let row = rows::get::<PersonRecord>(tx, &self.sealer, id.as_str())
-            .await?
-            .ok_or(Reason::NotFound)?;
         let mut next = PersonRecord {
             last_act: Some(at),
             ..row.body.clone()
         };
         notes.into_iter().for_each(|note| next.note(note));
-        rows::save(tx, &self.sealer, &row, &next).await
+        rows::save(tx, &self.sealer, row, &next).await
     }
 }
 

@@ -37,18 +37,21 @@ pub(crate) struct Registration {
 impl Registration {
     /// Highest level of a key that isn't gone.
     pub(crate) fn highest(&self) -> Level {
-        let living = self.keys.iter().filter(|k| is_living(&k.body));
-        living.map(|k| k.body.level()).max().unwrap_or(Level::One)
+        let levels = self.living().map(KeyRecord::level);
+        levels.max().unwrap_or(Level::One)
     }
 
     pub(crate) fn all(&self) -> Vec<Factor> {
         self.factors.iter().map(|f| f.body.clone()).collect()
     }
 
-    fn digest(&self) -> Digest32 {
-        let living = self.keys.iter().filter(|k| is_living(&k.body));
+    pub(crate) fn living(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.keys.iter().map(|k| &k.body).filter(|k| is_living(k))
+    }
+
+    pub(crate) fn digest(&self) -> Digest32 {
         registration_digest(
-            living.map(|k| &k.body.key),
+            self.living().map(|k| &k.key),
             self.factors.iter().map(|f| &f.body.id),
         )
     }
@@ -267,7 +270,6 @@ impl<C: CryptoModule> Sam<C> {
         let highest = registration.highest();
         let level = key.as_ref().map_or(highest, KeyRecord::level);
         let leaving = matches!(change, Change::Leave { .. });
-        let living = registration.keys.iter().filter(|k| is_living(&k.body));
         let content = ChangeContent {
             level: change.proof_level(level, highest),
             person: Person {
@@ -276,7 +278,7 @@ impl<C: CryptoModule> Sam<C> {
             },
             key: key.map(|k| (k.act_key(), k.alg)),
             keys: match leaving {
-                true => living.map(|k| k.body.act_key()).collect(),
+                true => registration.living().map(KeyRecord::act_key).collect(),
                 false => Vec::new(),
             },
             factors: match leaving {
@@ -378,6 +380,7 @@ impl<C: CryptoModule> Sam<C> {
                     events.push(removed(&row.body, what.act));
                 }
                 *proving = proving.removed(at);
+                self.end_voucher(tx, person, what.registration).await?;
                 events.push(Event::RegistrationEnded {
                     person: person.clone(),
                     voucher: what.registration.clone(),
@@ -487,6 +490,20 @@ impl<C: CryptoModule> Sam<C> {
         let row = row.ok_or(Reason::NotFound)?;
         rows::save(tx, &self.sealer, row, &change(&row.body)?).await?;
         Ok(row.body.clone())
+    }
+
+    /// The registration is over: no key that is still missing is made for it.
+    pub(crate) async fn end_voucher(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        id: &VoucherId,
+    ) -> Result<(), Failed> {
+        let row = rows::get::<Voucher>(tx, &self.sealer, id.as_str()).await?;
+        match row.filter(|v| v.body.invite.person == *person) {
+            Some(row) => rows::save(tx, &self.sealer, &row, &row.body.ended()).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the living keys among these.

@@ -12,8 +12,9 @@ use sam_core::enrol::{
 use sam_core::evidence::{Enrolment, Evidence};
 use sam_core::life::cause_code;
 use sam_core::passkey::{Attestation, Passkey, verify_registration};
-use sam_core::state::Subject;
+use sam_core::state::{Now, Subject};
 use sam_core::{ActState, FactorKind, Policy, Reason, pin};
+use sap::act::Replaced;
 use sap::enrol::{InvitedBy, PasskeyRegistration, SealedEnrolment};
 use sap::messages::{
     Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
@@ -27,8 +28,8 @@ use super::open::passkey_hints;
 use super::voucher_secret::Loaded;
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::PersonRecord;
-use crate::rows;
+use crate::records::{KeyRecord, PersonRecord};
+use crate::rows::{self, Row};
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
@@ -113,11 +114,13 @@ impl<C: CryptoModule> Sam<C> {
                 .ok_or(Reason::NotFound)?;
             row.body.check_open(now.time)?;
             let ceiling = row.body.ceiling();
+            let (replaced, ends) = self.replaced(tx, &row.body).await?.unzip();
             let content = EnrolContent {
                 invite: &row.body.invite,
                 by: row.body.by,
                 ceiling,
                 methods: &self.config.policy.enrolment_methods(ceiling),
+                replaces: replaced.as_ref(),
                 rp_id: &self.config.relying_party.rp_id,
                 return_uri: &row.body.return_uri,
             };
@@ -132,6 +135,7 @@ impl<C: CryptoModule> Sam<C> {
             let state = ActState::minted(
                 Subject::Enrol {
                     voucher: id.clone(),
+                    ends,
                 },
                 act.head(),
                 0,
@@ -283,6 +287,8 @@ impl<C: CryptoModule> Sam<C> {
             let now = self.now(tx).await?;
             let current = self.load_enrolment(tx, request.act, now).await?;
             let act = current.act.body.enrolled(now)?;
+            // As in every approval: before all that belongs to the person.
+            let person = rows::get::<PersonRecord>(tx, &self.sealer, act.person.as_str()).await?;
             let enrolled = Enrolled {
                 act: request.act,
                 at: now.time,
@@ -308,7 +314,7 @@ impl<C: CryptoModule> Sam<C> {
                 person: act.person.clone(),
             }];
             let mut notes = self
-                .end_replaced(tx, &voucher, request.act, now.time, &mut events)
+                .end_replaced(tx, &voucher, (&act, request.act), now.time, &mut events)
                 .await?;
             notes.push(HistoryEntry {
                 at: now.time,
@@ -318,7 +324,7 @@ impl<C: CryptoModule> Sam<C> {
                 act: Some(request.act),
                 cause: None,
             });
-            let fresh = self.put_person(tx, &act.person, notes).await?;
+            let fresh = self.put_person(tx, &act.person, person, notes).await?;
             events.extend(
                 factors
                     .iter()
@@ -343,16 +349,14 @@ impl<C: CryptoModule> Sam<C> {
         loaded: &Loaded,
         factors: &[Factor],
     ) -> Result<Vec<u8>, Failed> {
-        let statement = self
-            .ring(loaded.now.epoch, loaded.now.time)
-            .await?
-            .statement
-            .clone();
         let mut tx = self.store.read("enrol-text").await?;
+        let act = self.act_text(&mut tx, request.act).await?;
+        drop(tx);
+        let Now { epoch, time, .. } = loaded.now;
         let registration = |r: &PasskeyRegistration| [r.client_data.clone(), r.attestation.clone()];
         let evidence = Evidence::Enrolment(Box::new(Enrolment {
-            act: self.act_text(&mut tx, request.act).await?,
-            statement,
+            statement: self.statement_of(epoch, time, &act).await?,
+            act,
             invite: loaded.voucher.body.source.clone(),
             factors: factors.iter().map(Factor::public).collect(),
             registration: request.passkey.as_ref().map(registration),
@@ -367,9 +371,9 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         tx: &mut Tx,
         id: &core_types::PersonId,
+        row: Option<Row<PersonRecord>>,
         notes: Vec<HistoryEntry>,
     ) -> Result<bool, Failed> {
-        let row = rows::get::<PersonRecord>(tx, &self.sealer, id.as_str()).await?;
         let mut next = row
             .as_ref()
             .map_or_else(|| PersonRecord::new(id.clone()), |r| r.body.clone());
@@ -384,12 +388,30 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// All factors of an earlier registration are lost, and an RA has said that this one takes its place.
+    /// The earlier registration whose place this one takes, by an RA's word; as the act names it, and its digest.
+    async fn replaced(
+        &self,
+        tx: &mut Tx,
+        voucher: &Voucher,
+    ) -> Result<Option<(Replaced, Digest32)>, Failed> {
+        let (Some(old), InvitedBy::Ra) = (&voucher.invite.replaces, voucher.by) else {
+            return Ok(None);
+        };
+        let of = self.registration(tx, &voucher.invite.person, old).await?;
+        let replaced = Replaced {
+            registration: old.clone(),
+            keys: of.living().map(KeyRecord::act_key).collect(),
+        };
+        Ok(Some((replaced, of.digest())))
+    }
+
+    /// All factors of an earlier registration are lost, and an RA has said that this one takes its place. What ends is
+    /// what the person saw.
     async fn end_replaced(
         &self,
         tx: &mut Tx,
         voucher: &Voucher,
-        act: Digest32,
+        (state, act): (&ActState, Digest32),
         at: UnixTime,
         events: &mut Vec<Event>,
     ) -> Result<Vec<HistoryEntry>, Failed> {
@@ -397,6 +419,11 @@ impl<C: CryptoModule> Sam<C> {
             return Ok(Vec::new());
         };
         let of = self.registration(tx, &voucher.invite.person, old).await?;
+        let seen = matches!(&state.subject, Subject::Enrol { ends: Some(ends), .. } if *ends == of.digest());
+        if !seen {
+            return Err(Reason::Withdrawn.into());
+        }
+        self.end_voucher(tx, &voucher.invite.person, old).await?;
         let cause = (StopCause::FactorsLost, act);
         let notes = self.end_keys(tx, &of.keys, cause, at, events).await?;
         for row in &of.factors {

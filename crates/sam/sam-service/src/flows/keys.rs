@@ -13,11 +13,13 @@ use sam_core::life::Life;
 use sam_core::{KeyFacts, Reason, csr};
 use sam_keys::Origin;
 use sap::TYP_ENROLMENT;
+use sap::enrol::EnrolmentRecord;
 use store_kit::transaction;
 
 use super::orders::Ordered;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
+use crate::ring::Ring;
 use crate::rows::{self, Row};
 use crate::sam::Sam;
 
@@ -71,6 +73,7 @@ impl<C: CryptoModule> Sam<C> {
         id: &VoucherId,
     ) -> Result<EnrolmentAnswer, Failed> {
         loop {
+            let ring = self.ring(self.epoch().await?, self.clock.now()).await?;
             let mut tx = self.store.read("enrolment").await?;
             let row = rows::get::<Voucher>(&mut tx, &self.sealer, id.as_str()).await?;
             let row = row
@@ -90,25 +93,53 @@ impl<C: CryptoModule> Sam<C> {
                 continue;
             }
             let mut keys = Vec::new();
+            let mut old = Vec::new();
             for key in &enrolled.keys {
-                let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, key.as_str()).await?;
-                let key = key.ok_or(Reason::NotFound)?.body;
+                let row = rows::get::<KeyRecord>(&mut tx, &self.sealer, key.as_str()).await?;
+                let row = row.ok_or(Reason::NotFound)?;
+                let certified = !row.body.chain.is_empty();
+                if !certified && !ring.signed(&row.body.enrolment, TYP_ENROLMENT) {
+                    old.push(row.clone());
+                }
                 keys.push(EnrolledKey {
-                    certified: !key.chain.is_empty(),
-                    key: key.key,
-                    enrolment: key.enrolment,
-                    csr: key.csr,
+                    certified,
+                    key: row.body.key,
+                    enrolment: row.body.enrolment,
+                    csr: row.body.csr,
                 });
             }
             drop(tx);
-            let person = voucher.invite.person.clone();
-            let statement = self.current_statement().await?;
+            if !old.is_empty() {
+                self.sign_again(&ring, &old).await?;
+                continue;
+            }
             return Ok(EnrolmentAnswer::Enrolled {
-                person,
-                statement,
+                person: voucher.invite.person.clone(),
+                statement: ring.statement.clone(),
                 keys,
             });
         }
+    }
+
+    /// Records that still wait for a certificate are handed out with the statement of the day, so that they have to be
+    /// signed by its key. Who approved the older text is asked again.
+    async fn sign_again(&self, ring: &Ring, old: &[Row<KeyRecord>]) -> Result<(), Failed> {
+        for row in old {
+            let enrolment = sign_record(ring, &row.body.record)?;
+            let next = KeyRecord {
+                enrolment,
+                ..row.body.clone()
+            };
+            transaction!(self.store, "enrolment-again", |tx| {
+                let current = rows::get::<KeyRecord>(tx, &self.sealer, &row.id).await?;
+                match current.filter(|c| c.version == row.version) {
+                    Some(current) => rows::save(tx, &self.sealer, &current, &next).await,
+                    // It has its certificate, or another call signed it.
+                    None => Ok(()),
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes one key and its certification request. A crash in between leaves a key in the module that nobody
@@ -155,12 +186,8 @@ impl<C: CryptoModule> Sam<C> {
             level,
         };
         let body = record(&self.config.sam, voucher, enrolled, made);
-        let payload = serde_json::to_vec(&body).map_err(|_| Reason::NotNow)?;
         let ring = self.ring(epoch, self.clock.now()).await?;
-        let enrolment = ring
-            .act
-            .sign(TYP_ENROLMENT, &payload)
-            .map_err(|_| Reason::NotNow)?;
+        let enrolment = sign_record(&ring, &body)?;
         let key = KeyRecord {
             key: created.key,
             version: created.version,
@@ -314,6 +341,12 @@ impl<C: CryptoModule> Sam<C> {
             created: key.created,
         }
     }
+}
+
+fn sign_record(ring: &Ring, record: &EnrolmentRecord) -> Result<String, Reason> {
+    let payload = serde_json::to_vec(record).map_err(|_| Reason::NotNow)?;
+    let signed = ring.act.sign(TYP_ENROLMENT, &payload);
+    signed.map_err(|_| Reason::NotNow)
 }
 
 fn key_act(voucher: &Voucher) -> Digest32 {

@@ -85,7 +85,7 @@ impl<C: CryptoModule> Sam<C> {
         let act = rows::get::<ActState>(tx, &self.sealer, &digest.to_string())
             .await?
             .ok_or(Reason::NotFound)?;
-        let Subject::Enrol { voucher } = &act.body.subject else {
+        let Subject::Enrol { voucher, .. } = &act.body.subject else {
             return Err(Reason::OtherKind.into());
         };
         let voucher = rows::get::<Voucher>(tx, &self.sealer, voucher.as_str())

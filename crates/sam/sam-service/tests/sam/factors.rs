@@ -135,6 +135,104 @@ async fn a_passkey_adds_another_and_the_old_one_can_go() {
     }
 }
 
+// shows: II-3.1.1-signer-data-protected
+#[tokio::test(flavor = "multi_thread")]
+async fn two_removals_at_once_leave_one_factor() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let first = world.factor_of(&signer, Method::Passkey).await;
+        let mut other = passkey();
+        let act = world.change(&signer, add(&signer, Method::Passkey)).await;
+        let new = new_passkey(&mut other, act);
+        let proof = signer.passkey.prove(act).unwrap();
+        world.approve_with(proof, new).await.unwrap();
+        let factors = world.factors(&signer).await;
+        let second = factors.iter().find(|f| f.factor != first).unwrap();
+        // Each is removed by its own proof.
+        let mut proofs = Vec::new();
+        for (factor, passkey) in [
+            (first.clone(), &mut signer.passkey),
+            (second.factor.clone(), &mut other),
+        ] {
+            let wish = Wish::RemoveFactor { factor };
+            let request = AskRequest {
+                person: signer.person.clone(),
+                wish,
+                return_uri: RETURN.into(),
+                ttl: 600,
+            };
+            let rid = world.sam.ask(SSA, request).await.unwrap().rid;
+            let act = world.open(rid).await;
+            proofs.push((rid, passkey.prove(act).unwrap()));
+        }
+        let [(_, fast), (rid, slow)] = <[_; 2]>::try_from(proofs).unwrap();
+        let done = if world.store.dialect() == store_kit::Dialect::Postgres {
+            // The slow one has read the factors and waits for its request's row, while the fast one does it all.
+            let held = Held::row_of(&world, rid).await;
+            let (sam, late) = (world.sam.clone(), slow);
+            let slow = tokio::spawn(async move {
+                let request = ApproveRequest {
+                    proof: late,
+                    new: None,
+                };
+                sam.approve(request).await
+            });
+            let held = held.until_somebody_waits().await;
+            let fast = world.approve(fast).await;
+            drop(held);
+            [fast, slow.await.unwrap()]
+        } else {
+            let (fast, slow) = tokio::join!(world.approve(fast), world.approve(slow));
+            [fast, slow]
+        };
+        assert_eq!(done.iter().filter(|d| d.is_ok()).count(), 1, "{done:?}");
+        assert_eq!(world.factors(&signer).await.len(), 1);
+    }
+}
+
+/// Keeps a request's row locked until it is dropped.
+struct Held {
+    asked: tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Held {
+    async fn row_of(world: &World, rid: Digest32) -> Self {
+        let id = core_types::sha256(&[b"natsuin-request-v1\n", &rid.0]).to_string();
+        let (asked, mut questions) =
+            tokio::sync::mpsc::channel::<tokio::sync::oneshot::Sender<()>>(1);
+        let (locked, ready) = tokio::sync::oneshot::channel();
+        let store = world.store.store.clone();
+        tokio::spawn(async move {
+            let mut locked = Some(locked);
+            let done: Result<(), store_kit::StoreError> =
+                store_kit::transaction!(store, "hold", |tx| {
+                    let lock = "UPDATE request SET stamp = stamp WHERE id = $1";
+                    assert_eq!(tx.execute(store_kit::sql(lock).bind(&id)).await?, 1);
+                    locked.take().into_iter().for_each(|l| l.send(()).unwrap());
+                    while let Some(waiting) = questions.recv().await {
+                        let count = "SELECT count(*) AS n FROM pg_stat_activity \
+                                     WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+                        while tx.fetch_one(store_kit::sql(count)).await?.int("n")? == 0 {
+                            tokio::task::yield_now().await;
+                        }
+                        waiting.send(()).unwrap();
+                    }
+                    Ok(())
+                });
+            done.unwrap();
+        });
+        ready.await.unwrap();
+        Self { asked }
+    }
+
+    async fn until_somebody_waits(self) -> Self {
+        let (waiting, answer) = tokio::sync::oneshot::channel();
+        self.asked.send(waiting).await.unwrap();
+        answer.await.unwrap();
+        self
+    }
+}
+
 // shows: II-3.1.1-signer-data-protected, T-INS-ACTIVATION
 #[tokio::test(flavor = "multi_thread")]
 async fn a_weaker_factor_changes_no_stronger_one() {
@@ -291,6 +389,36 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
         let opened = world.sam.enrol_open(EnrolOpenRequest {
             voucher: voucher.clone(),
         });
+        // The act says what ends with it.
+        let opened = opened.await.unwrap().act;
+        let payload = core_types::bytes::from_b64u(opened.split('.').nth(1).unwrap()).unwrap();
+        let said: sap::EnrolAct = serde_json::from_slice::<serde_json::Value>(&payload)
+            .map(|mut act| {
+                act.as_object_mut().unwrap().remove("kind");
+                serde_json::from_value(act).unwrap()
+            })
+            .unwrap();
+        let replaced = said.replaces.unwrap();
+        assert_eq!(replaced.registration, old);
+        assert_eq!(replaced.keys[0].id, signer.keys[0].key);
+        assert_eq!(replaced.keys.len(), 1);
+        // What changed meanwhile isn't ended unseen.
+        let act = act_digest(&opened);
+        let request = EnrolRegisterRequest {
+            act,
+            sealed: world.seal(act, &world.secrets(act, &secret)).await,
+            passkey: Some(passkey().register(act).unwrap()),
+        };
+        let mut second = passkey();
+        let more = world.change(&signer, add(&signer, Method::Passkey)).await;
+        let new = new_passkey(&mut second, more);
+        let proof = signer.passkey.prove(more).unwrap();
+        world.approve_with(proof, new).await.unwrap();
+        assert!(world.sam.enrol_register(request).await.is_err());
+        assert_eq!(world.key(&signer).await.state, KeyState::Active);
+        let opened = world.sam.enrol_open(EnrolOpenRequest {
+            voucher: voucher.clone(),
+        });
         let act = act_digest(&opened.await.unwrap().act);
         let mut fresh = passkey();
         let request = EnrolRegisterRequest {
@@ -340,6 +468,51 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             return_uri: RETURN.into(),
         };
         assert!(world.sam.voucher(SSA, request).await.is_err());
+    }
+}
+
+// shows: I-4.2.2c-termination-causes
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_is_made_for_a_registration_that_has_ended() {
+    for world in worlds().await {
+        // Enrolled, and the keys were never asked for.
+        let enrolled = async |replaces: Option<core_types::VoucherId>| {
+            let mut invitation = world.invitation("p", &[KeyAlg::P256]);
+            invitation.replaces = replaces;
+            let (voucher, secret) = world.invite(invitation).await;
+            let opened = world.sam.enrol_open(EnrolOpenRequest {
+                voucher: voucher.clone(),
+            });
+            let act = act_digest(&opened.await.unwrap().act);
+            let mut passkey = passkey();
+            let request = EnrolRegisterRequest {
+                act,
+                sealed: world.seal(act, &world.secrets(act, &secret)).await,
+                passkey: Some(passkey.register(act).unwrap()),
+            };
+            world.sam.enrol_register(request).await.unwrap();
+            (voucher, passkey)
+        };
+        let dead = async |voucher: &core_types::VoucherId| {
+            let answer = world.enrolment(voucher).await;
+            assert!(matches!(answer, EnrolmentAnswer::Dead {}), "{answer:?}");
+        };
+        let (first, _) = enrolled(None).await;
+        let (second, mut passkey) = enrolled(Some(first.clone())).await;
+        dead(&first).await;
+        let request = AskRequest {
+            person: core_types::PersonId::parse("p").unwrap(),
+            wish: Wish::Leave {
+                registration: second.clone(),
+            },
+            return_uri: RETURN.into(),
+            ttl: 600,
+        };
+        let rid = world.sam.ask(SSA, request).await.unwrap().rid;
+        let act = world.open(rid).await;
+        world.approve(passkey.prove(act).unwrap()).await.unwrap();
+        dead(&second).await;
+        assert_eq!(world.audited("key.generated", "").await, 0);
     }
 }
 

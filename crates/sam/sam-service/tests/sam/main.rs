@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod attest;
 mod cm;
+mod days;
 mod enrolment;
 mod factors;
 mod flow;

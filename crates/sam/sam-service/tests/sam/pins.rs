@@ -57,7 +57,7 @@ async fn sealed_secrets_open_for_their_act_and_key_only() {
             act: b,
             sealed: "x".repeat(1 << 20),
         };
-        assert_eq!(code_of(&world, large).await, SapRefusalCode::Refused);
+        assert_eq!(code_of(&world, large).await, SapRefusalCode::Malformed);
         assert_eq!(world.cm.pins.load(Ordering::SeqCst), compared);
     }
 }

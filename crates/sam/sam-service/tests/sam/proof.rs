@@ -39,6 +39,24 @@ pub fn moved(proof: Proof, to: Digest32) -> Proof {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_is_too_long_is_refused_before_anything_is_counted() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", true, &[KeyAlg::P256]).await;
+        let act = one_act(&world, &signer).await;
+        let before = world.audited("sap.attempt", "").await;
+        let sealed = "x".repeat(sap::proof::MAX_PROOF + 1);
+        let mut passkey = signer.passkey.prove(act).unwrap();
+        if let Proof::Passkey { client_data, .. } = &mut passkey {
+            client_data.0 = vec![b' '; sap::proof::MAX_PROOF * 3 / 4];
+        }
+        for proof in [Proof::PinTotp { act, sealed }, passkey] {
+            assert_eq!(code_of(&world, proof).await, SapRefusalCode::Malformed);
+        }
+        assert_eq!(world.audited("sap.attempt", "").await, before);
+    }
+}
+
 // shows: T-USE-SAD-FORGE, T-USE-SAP-BYPASS, II-3.3.1-sap-sad-integrity
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_counts_for_its_own_act_and_person_only() {

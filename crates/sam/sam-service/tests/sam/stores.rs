@@ -49,13 +49,18 @@ async fn rows_that_were_edited_swapped_or_set_back_are_not_believed() {
             world.sign(&b, &token, &[hash(2)]).await.unwrap_err(),
             Refusal::NotNow
         );
-        // With its version number it opens: the row is authentic and old. Then the module refuses the order.
+        // With its version number it opens: the row is authentic and old. This node has seen the newer one; where another
+        // has not, the module refuses the order.
         run(&world, "UPDATE act SET version = (SELECT k.version FROM kept k WHERE k.id = act.id), \
                      state = (SELECT k.state FROM kept k WHERE k.id = act.id) WHERE id IN (SELECT id FROM kept)").await;
         assert_eq!(
             world.sign(&b, &token, &[hash(2)]).await.unwrap_err(),
-            Refusal::Lost
+            Refusal::NotNow
         );
+        assert!(world.audited("alarm", "sealed-row-set-back").await >= 1);
+        let request = world.sign_request(&b, &token, &[hash(2)]);
+        let other = world.node("sam-2").await;
+        assert_eq!(other.sign(SSA, request).await.unwrap_err(), Refusal::Lost);
         assert_eq!(world.cm.values.lock().unwrap().len(), 1);
 
         // Plain columns are for finding only.
@@ -88,6 +93,75 @@ async fn rows_that_were_edited_swapped_or_set_back_are_not_believed() {
             Refusal::NotFound
         );
         assert!(a.passkey.prove(act).is_ok());
+    }
+}
+
+/// A table as it was, and its rows put back one by one, versions and all.
+async fn put_back(world: &World, table: &'static str) {
+    let text = match table {
+        "signing_key" => {
+            "UPDATE signing_key SET sealed = (SELECT k.sealed FROM kept_signing_key k WHERE k.id = signing_key.id), \
+             version = (SELECT k.version FROM kept_signing_key k WHERE k.id = signing_key.id)"
+        }
+        "factor" => {
+            "UPDATE factor SET sealed = (SELECT k.sealed FROM kept_factor k WHERE k.id = factor.id), \
+             version = (SELECT k.version FROM kept_factor k WHERE k.id = factor.id)"
+        }
+        _ => {
+            "UPDATE act SET sealed = (SELECT k.sealed FROM kept_act k WHERE k.id = act.id), \
+             version = (SELECT k.version FROM kept_act k WHERE k.id = act.id) WHERE id IN (SELECT id FROM kept_act)"
+        }
+    };
+    run(world, text).await;
+}
+
+// shows: II-3.1.1-signer-data-protected, T-USE-CRED-ALTER
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_stopped_stays_so_when_its_row_is_set_back() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        let act = world.open(world.prepare(&signer, &[hash(2)]).await).await;
+        run(
+            &world,
+            "CREATE TABLE kept_signing_key AS SELECT * FROM signing_key",
+        )
+        .await;
+        let changes = world.key(&signer).await.changes;
+        world.stop(&signer, changes).await.unwrap();
+        put_back(&world, "signing_key").await;
+        assert_eq!(
+            world.sign(&signer, &token, &[hash(1)]).await.unwrap_err(),
+            Refusal::NotNow
+        );
+        let proof = signer.passkey.prove(act).unwrap();
+        assert_eq!(
+            world.approve(proof).await.unwrap_err().code,
+            SapRefusalCode::NotNow
+        );
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), 0);
+        assert!(world.audited("alarm", "sealed-row-set-back").await >= 2);
+    }
+}
+
+// shows: T-USE-SAP-BYPASS
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_set_back_give_no_more_tries_with_a_pin() {
+    for world in worlds().await {
+        let signer = world.enrol("p", true, &[KeyAlg::P256]).await;
+        let act = world.open(world.prepare(&signer, &[hash(1)]).await).await;
+        run(&world, "CREATE TABLE kept_factor AS SELECT * FROM factor").await;
+        run(&world, "CREATE TABLE kept_act AS SELECT * FROM act").await;
+        let before = world.cm.pins.load(Ordering::SeqCst);
+        for _ in 0..8 {
+            let otp = world.otp(signer.seed.as_ref().unwrap(), 0);
+            let proof = world.pin_proof(act, "wrong-wrong-wrong", otp).await;
+            assert!(world.approve(proof).await.is_err());
+            put_back(&world, "factor").await;
+            put_back(&world, "act").await;
+        }
+        assert_eq!(world.cm.pins.load(Ordering::SeqCst) - before, 1);
+        assert!(world.audited("alarm", "sealed-row-set-back").await >= 1);
     }
 }
 
