@@ -72,6 +72,16 @@ pub const AD_CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
 pub const KP_SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
 /// id-kp-clientAuth (RFC 5280 §4.2.1.12).
 pub const KP_CLIENT_AUTH: &str = "1.3.6.1.5.5.7.3.2";
+/// id-kp-emailProtection (RFC 5280 §4.2.1.12).
+pub const KP_EMAIL_PROTECTION: &str = "1.3.6.1.5.5.7.3.4";
+/// id-kp-documentSigning (RFC 9336).
+pub const KP_DOCUMENT_SIGNING: &str = "1.3.6.1.5.5.7.3.36";
+/// Document signing as Microsoft named it before RFC 9336 did.
+pub const KP_MS_DOCUMENT_SIGNING: &str = "1.3.6.1.4.1.311.10.3.12";
+/// Document signing as Adobe named it before RFC 9336 did.
+pub const KP_ADOBE_DOCUMENT_SIGNING: &str = "1.2.840.113583.1.1.5";
+/// anyExtendedKeyUsage (RFC 5280 §4.2.1.12).
+pub const KP_ANY: &str = "2.5.29.37.0";
 /// id-kp-timeStamping (RFC 3161 §2.3).
 pub const KP_TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
 /// id-kp-OCSPSigning (RFC 6960 §4.2.2.2).

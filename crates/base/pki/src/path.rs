@@ -16,10 +16,21 @@ const MAX_DEPTH: usize = 8;
 /// Signatures verified for one path at most: crossed certificates can make the number of paths explode.
 const MAX_STEPS: usize = 64;
 
+/// Extended key usages of a signer's certificate; one of them is enough.
+const SIGNING_PURPOSES: [&str; 6] = [
+    oid::KP_DOCUMENT_SIGNING,
+    oid::KP_MS_DOCUMENT_SIGNING,
+    oid::KP_ADOBE_DOCUMENT_SIGNING,
+    oid::KP_EMAIL_PROTECTION,
+    oid::KP_CLIENT_AUTH,
+    oid::KP_ANY,
+];
+
 /// What the leaf's key is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Signs documents: keyUsage, if present, has nonRepudiation or digitalSignature.
+    /// Signs documents: keyUsage, if present, has nonRepudiation or digitalSignature; extKeyUsage, if present, has
+    /// a purpose under which people sign (RFC 9336 §3): document signing, e-mail, client authentication, or any.
     Signing,
     /// Signs time-stamps: extKeyUsage is critical and exactly id-kp-timeStamping (RFC 3161 §2.3).
     TimeStamping,
@@ -385,7 +396,13 @@ fn check_purpose(leaf: &Certificate, purpose: Purpose) -> Result<(), PathError> 
         });
     }
     match (purpose, &extended) {
-        (Purpose::Any | Purpose::Signing, _) => Ok(()),
+        (Purpose::Any, _) | (Purpose::Signing, None) => Ok(()),
+        (Purpose::Signing, Some((list, _)))
+            if list.iter().any(|p| SIGNING_PURPOSES.contains(&p.as_str())) =>
+        {
+            Ok(())
+        }
+        (Purpose::Signing, _) => Err(wrong("one for signing documents")),
         (Purpose::TimeStamping, Some((list, true))) if *list == [oid::KP_TIME_STAMPING] => Ok(()),
         (Purpose::TimeStamping, _) => Err(wrong("exactly timeStamping and critical")),
         (Purpose::OcspSigning, Some((list, _)))

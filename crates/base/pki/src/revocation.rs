@@ -74,6 +74,14 @@ pub enum Unusable {
         /// The time in question.
         at: UnixTime,
     },
+    /// Signed before it was known.
+    #[error("the revocation data is of {this_update}, but was signed at {produced_at}")]
+    Premature {
+        /// When it was known to be so.
+        this_update: UnixTime,
+        /// When it was signed.
+        produced_at: UnixTime,
+    },
     /// Newer data must have appeared before the time in question.
     #[error(
         "the revocation data was to be replaced by {next_update}, the time in question is {at}"
@@ -167,8 +175,21 @@ fn from_ocsp(
     let Some(answer) = response.answer(cert, issuer) else {
         return Ok(None);
     };
-    response.verify(issuer)?;
     let revoked = matches!(answer.status, CertStatus::Revoked { .. });
+    // Revocation lasts, so who could state it then is believed later.
+    response.verify(issuer, if revoked { response.produced_at } else { at })?;
+    if answer.this_update > response.produced_at {
+        return Err(Unusable::Premature {
+            this_update: answer.this_update,
+            produced_at: response.produced_at,
+        });
+    }
+    if !revoked && response.produced_at > at.plus(SKEW) {
+        return Err(Unusable::Future {
+            this_update: response.produced_at,
+            at,
+        });
+    }
     check_times(cert, answer.this_update, answer.next_update, at, revoked)?;
     let source = Source::Ocsp;
     match answer.status {
@@ -206,9 +227,15 @@ fn check_times(
     Ok(())
 }
 
-/// Fetches revocation data for one certificate: OCSP from the first responder that answers usably, else CRLs.
-/// What couldn't be had is left out; [`state`] then says unknown.
-pub async fn gather(cert: &Certificate, issuer: &Certificate, fetch: &dyn Fetch) -> Evidence {
+/// Fetches revocation data for one certificate: OCSP from the first responder whose answer says something as of
+/// `at`, else from CRLs. Answers that say nothing are kept too, so that [`state`] can tell why, but never end the
+/// search.
+pub async fn gather(
+    cert: &Certificate,
+    issuer: &Certificate,
+    at: UnixTime,
+    fetch: &dyn Fetch,
+) -> Evidence {
     let mut evidence = Evidence::default();
     let id = CertId::new(issuer, cert.serial(), None);
     let request = OcspRequest {
@@ -225,19 +252,21 @@ pub async fn gather(cert: &Certificate, issuer: &Certificate, fetch: &dyn Fetch)
                 ocsp::MAX_RESPONSE,
             )
             .await;
-        if let Ok(der) = answer
-            && BasicResponse::parse(&der).is_ok_and(|r| r.answer(cert, issuer).is_some())
-        {
+        if let Ok(der) = answer {
+            let usable = matches!(from_ocsp(cert, issuer, &der, at), Ok(Some(_)));
             evidence.ocsp_responses.push(der);
-            return evidence;
+            if usable {
+                return evidence;
+            }
         }
     }
     for url in cert.crl_urls() {
-        if let Ok(der) = fetch.get(&url, MAX_CRL).await
-            && Crl::parse(&der).is_ok()
-        {
+        if let Ok(der) = fetch.get(&url, MAX_CRL).await {
+            let usable = matches!(from_crl(cert, issuer, &der, at), Ok(Some(_)));
             evidence.crls.push(der);
-            return evidence;
+            if usable {
+                return evidence;
+            }
         }
     }
     evidence

@@ -155,6 +155,23 @@ fn purposes_are_exact() {
     assert!(with(&[usage([6, 0x40])], Purpose::Signing));
     assert!(with(&[usage([7, 0x80])], Purpose::Signing));
     assert!(!with(&[usage([5, 0x20])], Purpose::Signing));
+    // A person's certificate, and those of a time-stamping authority, a responder, a web server, a program.
+    let code = "1.3.6.1.5.5.7.3.3";
+    for (purposes, signs) in [
+        (&[oid::KP_DOCUMENT_SIGNING][..], true),
+        (&[oid::KP_EMAIL_PROTECTION], true),
+        (&[oid::KP_SERVER_AUTH, oid::KP_CLIENT_AUTH], true),
+        (&[oid::KP_ANY], true),
+        (&[stamps], false),
+        (&[oid::KP_OCSP_SIGNING], false),
+        (&[oid::KP_SERVER_AUTH], false),
+        (&[code], false),
+    ] {
+        for critical in [false, true] {
+            let extension = purpose(purposes, critical);
+            assert_eq!(with(&[extension], Purpose::Signing), signs, "{purposes:?}");
+        }
+    }
 }
 
 #[test]

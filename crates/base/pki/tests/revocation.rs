@@ -4,12 +4,16 @@
 
 mod common;
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use common::{ALG, NOW, Party, ca, purpose, usage};
 use core_types::UnixTime;
 use pki::asn1;
 use pki::crl::{CrlError, RevokedEntry, assemble, encode_extension, encode_tbs};
+use pki::fetch::{Fetch, FetchError, Fetching};
 use pki::ocsp::{self, CertId, CertStatus, OcspError, SingleResponse};
-use pki::revocation::{Evidence, Source, State, Unusable, state};
+use pki::revocation::{Evidence, Source, State, Unusable, gather, state};
 use pki::{Certificate, PathError, oid};
 
 struct Bench {
@@ -43,7 +47,18 @@ impl Bench {
 
     /// A response by this party under this certificate.
     fn ocsp(&self, answer: SingleResponse, by: &Party, cert: &Certificate) -> Vec<u8> {
-        let tbs = ocsp::encode_tbs(cert, NOW, &[answer], None);
+        self.ocsp_of(NOW, answer, by, cert)
+    }
+
+    /// The same, signed at this time.
+    fn ocsp_of(
+        &self,
+        produced_at: UnixTime,
+        answer: SingleResponse,
+        by: &Party,
+        cert: &Certificate,
+    ) -> Vec<u8> {
+        let tbs = ocsp::encode_tbs(cert, produced_at, &[answer], None);
         ocsp::encode_successful(&tbs, ALG, &by.sign(&tbs), cert)
     }
 
@@ -91,6 +106,130 @@ fn the_ca_and_its_delegate_may_answer() {
         bench.good_by(&delegate, &cert),
         State::Good { .. }
     ));
+}
+
+#[test]
+fn a_former_responder_may_not_answer_any_more() {
+    let bench = Bench::new();
+    let delegate = Party::new("responder");
+    let cert = bench.ca.issue_until(
+        &delegate,
+        NOW.plus(300),
+        &[purpose(&[oid::KP_OCSP_SIGNING], false), no_check()],
+    );
+    let cert = Certificate::parse(&cert).unwrap();
+    // Its key is old and may be in anybody's hands, who dates the answer back.
+    let answer = |status| SingleResponse {
+        next_update: Some(NOW.plus(3_600)),
+        ..bench.answer(status)
+    };
+    let good = bench.ocsp(answer(CertStatus::Good), &delegate, &cert);
+    let judge = |der: &[u8], at| bench.judge(&[], &[der.to_vec()], at);
+    assert!(matches!(judge(&good, NOW.plus(300)), State::Good { .. }));
+    let later = judge(&good, NOW.plus(301));
+    assert!(
+        matches!(&later, State::Unknown(why) if matches!(
+            why[..],
+            [Unusable::Ocsp(OcspError::Responder(PathError::Expired { .. }))]
+        )),
+        "{later:?}"
+    );
+    // What it once said of a revocation stays true.
+    let status = CertStatus::Revoked {
+        at: NOW.plus(-9),
+        reason: 1,
+    };
+    let revoked = bench.ocsp(answer(status), &delegate, &cert);
+    assert!(matches!(
+        judge(&revoked, NOW.plus(301)),
+        State::Revoked { .. }
+    ));
+}
+
+#[test]
+fn an_answer_is_not_signed_before_it_is_known_nor_after_the_time_in_question() {
+    let bench = Bench::new();
+    let signed_at = |time| {
+        let answer = bench.answer(CertStatus::Good);
+        let der = bench.ocsp_of(time, answer, &bench.ca, &bench.ca_cert);
+        bench.judge(&[], &[der], NOW)
+    };
+    assert!(matches!(signed_at(NOW), State::Good { .. }));
+    assert!(matches!(signed_at(NOW.plus(300)), State::Good { .. }));
+    assert!(
+        matches!(signed_at(NOW.plus(-1)), State::Unknown(why) if matches!(why[..], [Unusable::Premature { .. }]))
+    );
+    assert!(
+        matches!(signed_at(NOW.plus(301)), State::Unknown(why) if matches!(why[..], [Unusable::Future { .. }]))
+    );
+}
+
+/// Answers by address, at once.
+struct Net(Vec<(&'static str, Vec<u8>)>);
+
+impl Net {
+    fn answer(&self, url: &str) -> Fetching<'_> {
+        let found = self.0.iter().find(|(u, _)| *u == url);
+        let answer = found.map(|(_, bytes)| bytes.clone()).ok_or(FetchError {
+            url: url.to_owned(),
+            reason: "nobody there".to_owned(),
+        });
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Fetch for Net {
+    fn get<'a>(&'a self, url: &'a str, _: usize) -> Fetching<'a> {
+        self.answer(url)
+    }
+
+    fn post<'a>(&'a self, url: &'a str, _: &'a str, _: Vec<u8>, _: usize) -> Fetching<'a> {
+        self.answer(url)
+    }
+}
+
+#[test]
+fn an_answer_that_says_nothing_does_not_keep_the_list_from_being_asked() {
+    let mut bench = Bench::new();
+    let uri = |url: &str| asn1::tlv(asn1::context(6), &[url.as_bytes()]);
+    let access = asn1::sequence(&[&asn1::try_oid(oid::AD_OCSP).unwrap(), &uri("http://ocsp")]);
+    let full = asn1::tlv(asn1::context_constructed(0), &[&uri("http://crl")]);
+    let point = asn1::sequence(&[&asn1::tlv(asn1::context_constructed(0), &[&full])]);
+    let leaf = bench.ca.issue(
+        &bench.leaf,
+        &[
+            usage([6, 0x40]),
+            encode_extension(oid::AUTHORITY_INFO, false, &asn1::sequence(&[&access])),
+            encode_extension(oid::CRL_DISTRIBUTION, false, &asn1::sequence(&[&point])),
+        ],
+    );
+    bench.leaf_cert = Certificate::parse(&leaf).unwrap();
+    let entry = RevokedEntry {
+        serial: bench.leaf_cert.serial().to_vec(),
+        at: NOW.plus(-5),
+        reason: 1,
+    };
+    let crl = bench.crl(&bench.ca, &[entry]);
+    let mut stale = bench.answer(CertStatus::Good);
+    stale.next_update = Some(NOW.plus(-1));
+    let forged = bench.ocsp(bench.answer(CertStatus::Good), &bench.leaf, &bench.ca_cert);
+    let unknown = bench.ocsp(bench.answer(CertStatus::Unknown), &bench.ca, &bench.ca_cert);
+    let stale = bench.ocsp(stale, &bench.ca, &bench.ca_cert);
+    let gathered = |ocsp: Vec<u8>| {
+        let net = Net(vec![("http://ocsp", ocsp), ("http://crl", crl.clone())]);
+        let mut work = pin!(gather(&bench.leaf_cert, &bench.ca_cert, NOW, &net));
+        match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(evidence) => evidence,
+            Poll::Pending => panic!("nothing here waits"),
+        }
+    };
+    for answer in [stale, forged, unknown, b"<html>".to_vec()] {
+        let evidence = gathered(answer);
+        let state = state(&bench.leaf_cert, &bench.ca_cert, &evidence, NOW);
+        assert!(matches!(state, State::Revoked { .. }), "{state:?}");
+    }
+    let good = bench.ocsp(bench.answer(CertStatus::Good), &bench.ca, &bench.ca_cert);
+    assert!(gathered(good).crls.is_empty());
 }
 
 #[test]

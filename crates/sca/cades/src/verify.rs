@@ -431,7 +431,7 @@ pub async fn gather(cms: &[u8], trust: &Trust, at: UnixTime, fetch: &dyn Fetch) 
     for (cert, issuer) in paths.iter().flat_map(Path::links) {
         if !seen.contains(&cert) {
             seen.push(cert);
-            let found = revocation::gather(cert, issuer, fetch).await;
+            let found = revocation::gather(cert, issuer, at, fetch).await;
             evidence.crls.extend(found.crls);
             evidence.ocsp_responses.extend(found.ocsp_responses);
         }

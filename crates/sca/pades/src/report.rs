@@ -164,7 +164,7 @@ pub async fn gather(
     for one in found {
         let evidence = match one.kind {
             SignatureKind::Signature => cades::gather(&one.contents, trust, at, fetch).await,
-            SignatureKind::DocumentTimeStamp => gather_token(&one.contents, trust, fetch).await,
+            SignatureKind::DocumentTimeStamp => gather_token(&one.contents, trust, at, fetch).await,
         };
         all.crls.extend(evidence.crls);
         all.ocsp_responses.extend(evidence.ocsp_responses);
@@ -172,7 +172,7 @@ pub async fn gather(
     all
 }
 
-async fn gather_token(token: &[u8], trust: &Trust, fetch: &dyn Fetch) -> Evidence {
+async fn gather_token(token: &[u8], trust: &Trust, at: UnixTime, fetch: &dyn Fetch) -> Evidence {
     let mut all = Evidence::default();
     let Ok(signed) = SignedData::parse(token) else {
         return all;
@@ -185,7 +185,7 @@ async fn gather_token(token: &[u8], trust: &Trust, fetch: &dyn Fetch) -> Evidenc
     let extra = &trust.intermediates;
     if let Ok(verified) = tsp::verify_token(token, &same, None, extra, &trust.tsa_anchors) {
         for (cert, issuer) in verified.path.links() {
-            let found = revocation::gather(cert, issuer, fetch).await;
+            let found = revocation::gather(cert, issuer, at, fetch).await;
             all.crls.extend(found.crls);
             all.ocsp_responses.extend(found.ocsp_responses);
         }

@@ -226,7 +226,7 @@ fn openssl_asks_the_ocsp_responder() {
         openssl(&[&args[..], &["-reqout"]].concat(), &[&request]);
         let answer = bench.ca.ocsp(&fs::read(&request).unwrap());
         let parsed = BasicResponse::parse(&answer).unwrap();
-        parsed.verify(&chain[1]).unwrap();
+        parsed.verify(&chain[1], SystemClock.now()).unwrap();
         assert_eq!(
             parsed.answer(&chain[0], &chain[1]).unwrap().status,
             CertStatus::Good

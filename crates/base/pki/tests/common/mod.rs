@@ -27,13 +27,18 @@ impl Party {
 
     /// A certificate for `subject`, valid from an hour before [`NOW`] to an hour after.
     pub fn issue(&self, subject: &Party, extensions: &[Vec<u8>]) -> Vec<u8> {
+        self.issue_until(subject, NOW.plus(3600), extensions)
+    }
+
+    /// The same with another end.
+    pub fn issue_until(&self, subject: &Party, end: UnixTime, extensions: &[Vec<u8>]) -> Vec<u8> {
         let parts: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
         let tbs = asn1::sequence(&[
             &asn1::tlv(context_constructed(0), &[&asn1::uint(&[2])]),
             &asn1::uint(&[1]),
             &alg::encode_sig_alg(ALG),
             &self.name,
-            &asn1::sequence(&[&asn1::time(NOW.plus(-3600)), &asn1::time(NOW.plus(3600))]),
+            &asn1::sequence(&[&asn1::time(NOW.plus(-3600)), &asn1::time(end)]),
             &subject.name,
             subject.key.public_key().as_der().unwrap().as_ref(),
             &asn1::tlv(context_constructed(3), &[&asn1::sequence(&parts)]),
