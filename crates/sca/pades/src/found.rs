@@ -220,7 +220,7 @@ fn examine(pdf: &Pdf<'_>, holder: &Pdf<'_>, field: &Field) -> Result<FoundSignat
             .unwrap_or_default(),
     )
     .into();
-    if dict.is_type("DocTimeStamp") || out.sub_filter == "ETSI.RFC3161" {
+    if is_time_stamp(holder, &dict)? {
         out.kind = SignatureKind::DocumentTimeStamp;
     }
 
@@ -266,6 +266,13 @@ fn examine(pdf: &Pdf<'_>, holder: &Pdf<'_>, field: &Field) -> Result<FoundSignat
         _ => diff::compare(&revision, pdf, later, &fields, &restrictions)?,
     };
     Ok(out)
+}
+
+/// Whether the value of a signature field is a document time-stamp, by either of its marks.
+pub(crate) fn is_time_stamp(pdf: &Pdf<'_>, dict: &Dict) -> pdf_update::Result<bool> {
+    let sub_filter = pdf.lookup(dict, "SubFilter")?;
+    let marked = sub_filter.as_ref().and_then(Object::as_name) == Some(b"ETSI.RFC3161");
+    Ok(marked || dict.is_type("DocTimeStamp"))
 }
 
 /// How many sections of the file came after the signed revision; `None` when the file is not its continuation.

@@ -174,6 +174,8 @@ fn plan(input: &dyn Source, options: &PrepareOptions) -> Result<Plan> {
     }
     // Not needed to fill a field, but a file whose first page can't be found is not worth signing.
     pdf.first_page()?;
+    // An object that doesn't end inside the file would change with what is appended to it.
+    pdf.each_object(|_, _| {})?;
     let catalog = pdf.catalog()?;
     let form = Form::of(&pdf, &catalog)?;
     let fields = match &form {

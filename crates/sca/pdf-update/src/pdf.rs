@@ -197,25 +197,26 @@ impl<'a> Pdf<'a> {
         match self.entry(id.num)? {
             None | Some(Entry::Free) => Ok(Object::Null),
             Some(Entry::At { generation, .. }) if generation != id.generation => Ok(Object::Null),
-            Some(Entry::At { offset, .. }) => {
-                let (found, object, data) =
-                    xref::parse_at(self.source, self.len, offset, xref::indirect)?;
-                if found != id {
-                    return Err(Error::Broken(
-                        "no object where the cross-reference table says",
-                    ));
-                }
-                match (object, data) {
-                    (object, None) => Ok(object),
-                    (Object::Dict(dict), Some(at)) => Ok(Object::Stream(Stream {
-                        dict,
-                        data_at: offset + at as u64,
-                    })),
-                    _ => Err(Error::Broken("a stream without a dictionary")),
-                }
-            }
+            Some(Entry::At { offset, .. }) => self.object_at(id, offset),
             Some(Entry::In { .. }) if id.generation != 0 => Ok(Object::Null),
             Some(Entry::In { container, index }) => self.contained(id.num, container, index),
+        }
+    }
+
+    fn object_at(&self, id: ObjId, offset: u64) -> Result<Object> {
+        let (found, object, data) = xref::parse_at(self.source, self.len, offset, xref::indirect)?;
+        if found != id {
+            return Err(Error::Broken(
+                "no object where the cross-reference table says",
+            ));
+        }
+        match (object, data) {
+            (object, None) => Ok(object),
+            (Object::Dict(dict), Some(at)) => Ok(Object::Stream(Stream {
+                dict,
+                data_at: offset + at as u64,
+            })),
+            _ => Err(Error::Broken("a stream without a dictionary")),
         }
     }
 
@@ -257,28 +258,71 @@ impl<'a> Pdf<'a> {
         }
     }
 
+    /// Shows every object of this revision to `visit` once, in no promised order.
+    ///
+    /// # Errors
+    /// When one of them isn't where its entry says, or doesn't end inside the file. Programs guess what such an
+    /// object may be, and bytes that somebody appends later decide the guess.
+    pub fn each_object(&self, mut visit: impl FnMut(ObjId, &Object)) -> Result<()> {
+        let mut seen = vec![0_u64; crate::MAX_OBJECT_NUMBER as usize / 64 + 1];
+        let mut contained = Vec::new();
+        for section in &self.sections[self.first..] {
+            for num in section.numbers() {
+                let (word, bit) = (num as usize / 64, 1 << (num % 64));
+                if num == 0 || seen[word] & bit != 0 {
+                    continue;
+                }
+                seen[word] |= bit;
+                match section.lookup(self.source, num)? {
+                    Some(Entry::At { offset, generation }) => {
+                        let id = ObjId { num, generation };
+                        let object = self.object_at(id, offset)?;
+                        if let Object::Stream(stream) = &object {
+                            self.stream_len(stream)?;
+                        }
+                        visit(id, &object);
+                    }
+                    Some(Entry::In { container, index }) => contained.push((container, index, num)),
+                    None | Some(Entry::Free) => {}
+                }
+            }
+        }
+        // By container, so that each is decoded once.
+        contained.sort_unstable();
+        for (container, index, num) in contained {
+            visit(ObjId::new(num), &self.contained(num, container, index)?);
+        }
+        Ok(())
+    }
+
     /// The encoded bytes of a stream.
     ///
     /// # Errors
     /// When `/Length` is wrong or the stream is larger than 256 MiB.
     pub fn raw_stream(&self, stream: &Stream) -> Result<Vec<u8>> {
+        let length = self.stream_len(stream)?;
+        xref::read_range(self.source, self.len, stream.data_at, length)
+    }
+
+    /// Length of the encoded bytes, after which the word `endstream` stands inside the file.
+    fn stream_len(&self, stream: &Stream) -> Result<u64> {
         let length = self
             .lookup(&stream.dict, "Length")?
             .and_then(|o| o.as_int());
         let length = length
             .and_then(|n| u64::try_from(n).ok())
             .ok_or(Error::Broken("a stream has no length"))?;
-        let data = xref::read_range(self.source, self.len, stream.data_at, length)?;
-        xref::parse_at(self.source, self.len, stream.data_at + length, |l| {
+        let end = stream.data_at.checked_add(length).filter(|&e| e < self.len);
+        let end = end.ok_or(Error::Broken("a stream ends outside the file"))?;
+        xref::parse_at(self.source, self.len, end, |l| {
             l.skip_space()?;
             let ended = l.keyword(b"endstream")?;
             if ended {
-                Ok(())
+                Ok(length)
             } else {
                 Err(crate::lexer::Stop::Bad("the length of a stream is wrong"))
             }
-        })?;
-        Ok(data)
+        })
     }
 
     /// The decoded bytes of a stream that is plain or Flate-encoded, at most `cap` of them.

@@ -116,7 +116,13 @@ impl Checked {
     /// signer's identifier isn't confidential.
     pub fn outcome(&self, names: &Names, signed: &Signed, show_id: bool) -> Option<Outcome> {
         let mut both = self.report.signatures.iter().zip(&self.signers);
-        let (own, signer) = both.find(|(s, _)| s.field == signed.field_name)?;
+        // The field may have held another signature before, which is in the report too; only the new one covers
+        // the file to its end.
+        let (own, signer) = both.find(|(s, _)| {
+            s.field == signed.field_name
+                && s.coverage == "ENTIRE_FILE"
+                && s.revision_len == signed.len
+        })?;
         let signer = signer.as_ref()?;
         let certificate = &signer.certificate;
         let subject = || certificate.subject.clone();

@@ -10,9 +10,9 @@ use pki::Certificate;
 use pki::fetch::Fetch;
 use pki::tsp::TspError;
 
-/// Room for a time-stamp token with its certificates, in bytes. Known authorities need 2 to 8 KB; the room has to
-/// be fixed before the token exists.
-const TIME_STAMP_ROOM: usize = 16 * 1024;
+/// Room for a time-stamp token with its certificates, in bytes. It has to be fixed before the signer approves and
+/// the token exists, so it is that of the largest one that is taken: an approval must not be lost for want of room.
+const TIME_STAMP_ROOM: usize = pki::tsp::MAX_REPLY;
 
 /// One file to be signed.
 #[derive(Debug, Clone)]

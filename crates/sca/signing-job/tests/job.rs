@@ -14,11 +14,13 @@ use core_types::random::SystemRandom;
 use core_types::{Clock as _, HashAlg, SigAlg};
 use csc_client::HttpOptions;
 use dev_ca::{DevCa, Urls};
-use pdf_update::Builder;
-use pki::fetch::Fetch as _;
+use pdf_update::{Builder, Object, Pdf, Update};
+use pki::asn1::{self, SEQUENCE, Tlv, context_constructed};
+use pki::fetch::{Fetch as _, Fetching};
+use pki::tsp::MAX_REPLY;
 use signing_job::{
-    HttpFetch, JobError, Names, Request, TimeSource, TimeStamping, Trust, Verdict, check, look,
-    prepare,
+    HttpFetch, JobError, Names, Request, Signed, TimeSource, TimeStamping, Trust, Verdict, check,
+    look, prepare,
 };
 
 const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha384);
@@ -161,6 +163,126 @@ async fn several_files_are_signed_time_stamped_and_checked() {
         assert_eq!(outcome.time_source, TimeSource::Timestamp);
         assert_eq!(look(&signed.path).unwrap().signatures, 1);
     }
+}
+
+#[tokio::test]
+async fn the_result_is_about_the_new_signature_and_no_older_one_of_the_same_field() {
+    let bench = Bench::new().await;
+    // Somebody else signed, and the field was emptied again.
+    let mut older = bench.request("a", false);
+    let subject = pki::name::encode(&[(pki::oid::COMMON_NAME, "別人 太郎")]).unwrap();
+    let spki = bench.key.public_key().as_der().unwrap();
+    let chain = bench.ca.issue_for_key(spki.as_ref(), &subject, 30).unwrap();
+    older.chain = chain.iter().map(|c| c.der().to_vec()).collect();
+    let job = prepare(&older).unwrap();
+    let value = bench.sign(job.hash_to_sign());
+    let first = job.finish(&value, None).await.unwrap();
+    let mut file = std::fs::read(&first.path).unwrap();
+    let source = file.clone();
+    let pdf = Pdf::open(&source).unwrap();
+    let form = pdf.lookup(&pdf.catalog().unwrap(), "AcroForm").unwrap();
+    let list = pdf.lookup(form.unwrap().as_dict().unwrap(), "Fields");
+    let id = list.unwrap().unwrap().as_array().unwrap()[0]
+        .as_ref()
+        .unwrap();
+    let mut update = Update::new(&pdf);
+    let field = pdf.get(id).unwrap().as_dict().unwrap().clone();
+    update.put(id, &Object::Dict(field.with("V", Object::Null)));
+    file.extend_from_slice(&update.finish([1; 16]).unwrap().bytes);
+
+    let request = bench.request("b", false);
+    std::fs::write(&request.input, file).unwrap();
+    let job = prepare(&request).unwrap();
+    let value = bench.sign(job.hash_to_sign());
+    let signed = job.finish(&value, None).await.unwrap();
+    assert_eq!(signed.field_name, first.field_name);
+    let checked = check(
+        &signed.path,
+        &bench.trust(),
+        &bench.fetch,
+        SystemClock.now(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(checked.report.signatures.len(), 2);
+    let names = Names {
+        object: "b.pdf".to_owned(),
+        document: "b-signed.pdf".to_owned(),
+    };
+    let outcome = checked.outcome(&names, &signed, true).unwrap();
+    assert_eq!(outcome.signer_name, "髙橋 花子");
+    assert_eq!(outcome.verification_result.verdict, Verdict::Passed);
+    let elsewhere = Signed {
+        field_name: "Other".to_owned(),
+        ..signed.clone()
+    };
+    assert!(checked.outcome(&names, &elsewhere, true).is_none());
+}
+
+/// A time-stamping authority that sends certificates nobody needs, up to the longest answer that is read.
+struct Talkative<'b>(&'b Bench);
+
+impl Talkative<'_> {
+    fn answer(&self, query: &[u8]) -> Vec<u8> {
+        const WHAT: &str = "a time-stamp";
+        let reply = self.0.ca.time_stamp(query);
+        let padded = |times: usize| {
+            let mut response = Tlv::single(&reply, WHAT)?.open(SEQUENCE, WHAT)?;
+            let status = response.next(WHAT)?;
+            let mut token = response.sequence(WHAT)?;
+            let kind = token.next(WHAT)?;
+            let signed = Tlv::single(token.next(WHAT)?.value, WHAT)?;
+            let mut parts = Vec::new();
+            for part in signed.open(SEQUENCE, WHAT)?.all(WHAT)? {
+                if part.tag == context_constructed(0) {
+                    let more = self.0.chain.concat().repeat(times);
+                    parts.push(asn1::tlv(part.tag, &[part.value, &more]));
+                } else {
+                    parts.push(part.raw.to_vec());
+                }
+            }
+            let signed = asn1::sequence(&[&parts.concat()]);
+            let content = asn1::tlv(context_constructed(0), &[&signed]);
+            let token = asn1::sequence(&[kind.raw, &content]);
+            Ok::<_, pki::DerError>(asn1::sequence(&[status.raw, &token]))
+        };
+        let sizes = (0..).map(|times| padded(times).unwrap());
+        let fitting = sizes.take_while(|reply| reply.len() <= MAX_REPLY);
+        fitting.last().unwrap()
+    }
+}
+
+impl pki::fetch::Fetch for Talkative<'_> {
+    fn get<'a>(&'a self, _: &'a str, _: usize) -> Fetching<'a> {
+        unreachable!("nothing is got from a time-stamping authority")
+    }
+
+    fn post<'a>(&'a self, _: &'a str, _: &'a str, body: Vec<u8>, _: usize) -> Fetching<'a> {
+        Box::pin(std::future::ready(Ok(self.answer(&body))))
+    }
+}
+
+#[tokio::test]
+async fn the_largest_time_stamp_that_is_taken_has_room() {
+    let bench = Bench::new().await;
+    let trust = bench.trust();
+    let tsa = Talkative(&bench);
+    let stamping = TimeStamping {
+        fetch: &tsa,
+        url: &bench.tsa,
+        anchors: trust.tsa_anchors(),
+        random: &SystemRandom,
+    };
+    let job = prepare(&bench.request("a", true)).unwrap();
+    let value = bench.sign(job.hash_to_sign());
+    let signed = job.finish(&value, Some(&stamping)).await.unwrap();
+    let found = pades::signatures(&std::fs::File::open(&signed.path).unwrap()).unwrap();
+    assert!(found[0].contents.len() > MAX_REPLY, "the padding is in it");
+    let checked = check(&signed.path, &trust, &bench.fetch, SystemClock.now())
+        .await
+        .unwrap();
+    assert_eq!(checked.report.verdict, Verdict::Passed);
+    assert_eq!(checked.report.signatures[0].time, "good");
 }
 
 #[tokio::test]

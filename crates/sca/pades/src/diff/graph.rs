@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pdf_update::{Dict, Entry, ObjId, Object, Pdf};
+use pdf_update::{Dict, Object, Pdf};
 
 /// What reading may come to.
 pub(super) type Outcome<T> = std::result::Result<T, pdf_update::Error>;
@@ -13,32 +13,18 @@ pub(super) type Referrers = BTreeMap<u32, Vec<(u32, String)>>;
 /// Stands for the trailer among parents; no object has this number.
 pub(super) const TRAILER: u32 = 0;
 
-/// Reads every object of the signed revision once.
+/// Reads every object of the signed revision once. One that needs bytes behind the revision is an error: what
+/// follows would decide what the signed page shows.
 pub(super) fn referrers(old: &Pdf<'_>, wanted: &BTreeSet<u32>) -> Outcome<Referrers> {
-    let mut entries = Vec::new();
-    for num in 1..old.next_number() {
-        match old.entry(num)? {
-            Some(Entry::At { offset, generation }) => {
-                entries.push((0, offset, ObjId { num, generation }))
-            }
-            // By container, so that each is decoded once.
-            Some(Entry::In { container, index }) => {
-                entries.push((container, u64::from(index), ObjId::new(num)))
-            }
-            _ => {}
-        }
-    }
-    entries.sort_unstable();
     let mut found = Referrers::new();
     let trailer = Object::Dict(old.trailer().clone());
     collect(&trailer, TRAILER, &mut Vec::new(), wanted, &mut found);
-    for (_, _, id) in entries {
-        let object = old.get(id)?;
+    old.each_object(|id, object| {
         // A cross-reference stream is a trailer: the one that counts is looked at above.
         if !object.as_dict().is_some_and(|d| d.is_type("XRef")) {
-            collect(&object, id.num, &mut Vec::new(), wanted, &mut found);
+            collect(object, id.num, &mut Vec::new(), wanted, &mut found);
         }
-    }
+    })?;
     Ok(found)
 }
 

@@ -7,7 +7,34 @@ use pdf_update::{Dict, Entry, ObjId, Object, Pdf};
 use super::graph::{Outcome, Referrers, TRAILER, additions, differing, is_visible};
 use super::{Level, Modifications};
 use crate::fields::{Field, Form};
+use crate::found::is_time_stamp;
 use crate::locks::Restrictions;
+
+/// Entries that a new signature field or one of its widgets may have. Actions are not among them, nor is what
+/// draws without an appearance.
+const FIELD_KEYS: &[&[u8]] = &[
+    b"AP",
+    b"DA",
+    b"F",
+    b"FT",
+    b"Ff",
+    b"Kids",
+    b"Lock",
+    b"M",
+    b"MK",
+    b"NM",
+    b"P",
+    b"Parent",
+    b"Q",
+    b"Rect",
+    b"SV",
+    b"StructParent",
+    b"Subtype",
+    b"T",
+    b"TU",
+    b"Type",
+    b"V",
+];
 
 /// One later revision against the signed one.
 pub(super) struct Comparison<'c, 'a, 'b> {
@@ -23,6 +50,14 @@ pub(super) struct Comparison<'c, 'a, 'b> {
     /// Widgets of new signature fields.
     pub(super) widgets: BTreeSet<ObjId>,
     pub(super) out: &'c mut Modifications,
+}
+
+/// What a signature field holds.
+#[derive(PartialEq, Eq)]
+enum Content {
+    Signature,
+    TimeStamp,
+    Other,
 }
 
 impl Comparison<'_, '_, '_> {
@@ -192,6 +227,9 @@ impl Comparison<'_, '_, '_> {
         {
             return Ok(false);
         }
+        if field.get("Parent").is_some() {
+            return Ok(false);
+        }
         let mut widgets = vec![(id, field.clone())];
         if let Some(kids) = self.new.lookup(&field, "Kids")? {
             for kid in kids.as_array().unwrap_or(&[]) {
@@ -199,36 +237,48 @@ impl Comparison<'_, '_, '_> {
                 else {
                     return Ok(false);
                 };
-                if !self.is_fresh(kid_id.num)? || kid.get("T").is_some() {
+                let stray = kid.get("Parent").is_some_and(|p| *p != Object::Ref(id));
+                if !self.is_fresh(kid_id.num)? || kid.get("T").is_some() || stray {
                     return Ok(false);
                 }
                 widgets.push((kid_id, kid));
             }
         }
-        let mut level = Level::LtaUpdates;
+        let mut visible = false;
         for (id, widget) in widgets {
-            if is_visible(self.new, &widget)? {
-                level = Level::FormFilling;
-            }
-            self.widgets.insert(id);
-        }
-        if let Some(value) = field.get("V") {
-            if !self.is_fresh_ref(value)? {
+            if widget.iter().any(|(key, _)| !FIELD_KEYS.contains(&key)) {
                 return Ok(false);
             }
-            let time_stamp = self
-                .new
-                .resolve(value)?
-                .as_dict()
-                .is_some_and(|d| d.is_type("DocTimeStamp"));
-            level = level.max(if time_stamp {
-                Level::LtaUpdates
-            } else {
-                Level::FormFilling
-            });
+            visible |= is_visible(self.new, &widget)?;
+            self.widgets.insert(id);
         }
+        let content = match field.get("V") {
+            None => None,
+            Some(value) if self.is_fresh_ref(value)? => self.content(value)?,
+            Some(_) => return Ok(false),
+        };
+        // A box over a signed page needs a signature that answers for it and is reported itself; a certified
+        // page admits none, because its author has placed all boxes.
+        if visible && (content != Some(Content::Signature) || self.locks.doc_mdp.is_some()) {
+            return Ok(false);
+        }
+        let level = match content {
+            Some(Content::Signature) => Level::FormFilling,
+            None | Some(Content::TimeStamp) => Level::LtaUpdates,
+            Some(Content::Other) => return Ok(false),
+        };
         self.out.field(&name, level);
         Ok(true)
+    }
+
+    /// What the value of a signature field is.
+    fn content(&self, value: &Object) -> Outcome<Option<Content>> {
+        Ok(match self.new.resolve(value)? {
+            Object::Null => None,
+            Object::Dict(d) if is_time_stamp(self.new, &d)? => Some(Content::TimeStamp),
+            Object::Dict(d) if d.get("ByteRange").is_some() => Some(Content::Signature),
+            _ => Some(Content::Other),
+        })
     }
 
     fn security_store(&mut self, old_catalog: &Dict, new_catalog: &Dict) -> Outcome<()> {
@@ -438,38 +488,34 @@ impl Comparison<'_, '_, '_> {
         if !as_field {
             return Ok(false);
         }
+        let noise = |k: &str| k == "Ff" || (k == "Type" && new.is_type("Annot"));
         if field.value.is_some() {
-            return Ok(keys
-                .iter()
-                .all(|k| k == "Ff" || (k == "Type" && new.is_type("Annot"))));
+            return Ok(keys.iter().all(|k| noise(k)));
         }
-        let allowed = ["AP", "AS", "V", "F", "DA", "Q", "Ff", "Type"];
-        let value = new.get("V");
-        let fresh = value.map_or(Ok(true), |v| self.is_fresh_ref(v))?;
-        if !fresh
-            || keys.iter().any(|k| !allowed.contains(&k.as_str()))
-            || self.locks.locks(&field.name)
-        {
+        let content = match new.get("V") {
+            None => None,
+            Some(value) if self.is_fresh_ref(value)? => self.content(value)?,
+            Some(_) => return Ok(false),
+        };
+        let allowed = |k: &str| noise(k) || ["AP", "AS", "DA", "F", "Q", "V"].contains(&k);
+        let known = match content {
+            Some(Content::Signature) => keys.iter().all(|k| allowed(k)),
+            // Nobody answers for what these would show.
+            Some(Content::TimeStamp) => {
+                !is_visible(self.new, new)? && keys.iter().all(|k| allowed(k))
+            }
+            None => !keys.contains("V") && keys.iter().all(|k| noise(k)),
+            Some(Content::Other) => false,
+        };
+        if !known || self.locks.locks(&field.name) {
             return Ok(false);
         }
-        let time_stamp = match value {
-            Some(v) => self
-                .new
-                .resolve(v)?
-                .as_dict()
-                .is_some_and(|d| d.is_type("DocTimeStamp")),
-            None => false,
-        };
-        let lta = time_stamp && !is_visible(self.new, new)?;
         let name = field.name.clone();
-        self.out.field(
-            &name,
-            if lta {
-                Level::LtaUpdates
-            } else {
-                Level::FormFilling
-            },
-        );
+        let level = match content {
+            Some(Content::TimeStamp) => Level::LtaUpdates,
+            _ => Level::FormFilling,
+        };
+        self.out.field(&name, level);
         Ok(true)
     }
 

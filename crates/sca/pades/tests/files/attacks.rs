@@ -7,6 +7,11 @@ fn first(file: &[u8]) -> FoundSignature {
     signatures(&file.to_vec()).unwrap().remove(0)
 }
 
+fn named(file: &[u8], field: &str) -> FoundSignature {
+    let all = signatures(&file.to_vec()).unwrap();
+    all.into_iter().find(|s| s.field_name == field).unwrap()
+}
+
 fn signed() -> Vec<u8> {
     sign(&document(), &options()).unwrap()
 }
@@ -126,6 +131,206 @@ fn the_security_store_is_no_change_of_content() {
             .level,
         Level::Other
     );
+}
+
+/// A signed page whose content claims more bytes than the file has, and an update that supplies them.
+fn content_completed_later() -> (Vec<u8>, Vec<u8>) {
+    let shown = "BT /F1 24 Tf 72 700 Td (Pay 100) Tj ET";
+    let content = format!("<</Length {:08}>>\nstream\n{shown}\nendstream", shown.len());
+    let honest = document_with("", "", &[]);
+    let honest = append(&honest, &[(4, &content)]);
+    let signed = sign(&honest, &options()).unwrap();
+    let start = find(&signed, shown.as_bytes());
+    let rest = "1 1 1 rg 0 0 595 842 re f 0 g BT /F1 24 Tf 72 700 Td (Pay 999999) Tj ET";
+    let filler = format!("<</Length {}>>\nstream\n{rest}\nendstream", rest.len());
+    let appended = append(&signed, &[(50, &filler)]);
+    let length = find(&appended, format!("{rest}\nendstream").as_bytes()) + rest.len() - start;
+    let claim = |file: &[u8]| {
+        patch(
+            file,
+            &format!("/Length {:08}", shown.len()),
+            &format!("/Length {length:08}"),
+        )
+    };
+    (claim(&signed), claim(&appended))
+}
+
+fn find(file: &[u8], what: &[u8]) -> usize {
+    file.windows(what.len()).position(|w| w == what).unwrap()
+}
+
+/// What poppler shows of a file.
+fn shown(file: &[u8]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shown.pdf");
+    std::fs::write(&path, file).unwrap();
+    let done = std::process::Command::new("pdftotext")
+        .args([path.as_os_str(), "-".as_ref()])
+        .output()
+        .expect("pdftotext of poppler is needed");
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[test]
+fn a_signed_stream_that_appended_bytes_complete_is_seen() {
+    let (signed, changed) = content_completed_later();
+    assert!(shown(&signed).contains("Pay 100"));
+    assert!(shown(&changed).contains("Pay 999999"));
+    let one = first(&changed);
+    assert_eq!(one.coverage, Coverage::EntireRevision);
+    assert_eq!(one.modifications.level, Level::Other, "{one:?}");
+    assert_eq!(one.changes_allowed(), Some(false));
+    // Nobody gets such a file signed.
+    assert_eq!(sign(&signed, &options()).unwrap_err().code(), "pdf-broken");
+}
+
+#[test]
+fn a_file_with_an_object_behind_its_end_is_not_signed() {
+    let file = document_with("", "/Thumb 6 0 R", &["null"]);
+    let entry = |at: usize| format!("{at:010} 00000 n ");
+    let at = find(&file, b"6 0 obj");
+    let dangling = patch(&file, &entry(at), &entry(file.len() + 100));
+    assert_eq!(
+        sign(&dangling, &options()).unwrap_err().code(),
+        "pdf-broken"
+    );
+}
+
+/// An update that adds a signature field over the page; `field` are its entries besides the type.
+fn with_field(file: &[u8], field: &str, objects: &[(u32, &str)]) -> Vec<u8> {
+    let source = file.to_vec();
+    let pdf = pdf_update::Pdf::open(&source).unwrap();
+    let id = pdf_update::Object::Ref(pdf_update::ObjId::new(30));
+    let add = |list: Option<&pdf_update::Object>| {
+        let list = list.and_then(|l| l.as_array()).unwrap_or_default();
+        pdf_update::Object::Array([list, std::slice::from_ref(&id)].concat())
+    };
+    let text = |dict: pdf_update::Dict| {
+        let mut text = Vec::new();
+        pdf_update::Object::Dict(dict).write(&mut text);
+        String::from_utf8(text).unwrap()
+    };
+    let catalog = pdf.catalog().unwrap();
+    let form_id = catalog.get("AcroForm").unwrap().as_ref().unwrap();
+    let form = pdf.get(form_id).unwrap().as_dict().unwrap().clone();
+    let form = text(form.clone().with("Fields", add(form.get("Fields"))));
+    let (page_id, page) = pdf.first_page().unwrap();
+    let page = text(page.clone().with("Annots", add(page.get("Annots"))));
+    let field = format!("<</Type /Annot /Subtype /Widget /FT /Sig /T (New) /P 3 0 R {field}>>");
+    let mut all = vec![
+        (form_id.num, form.as_str()),
+        (page_id.num, &page),
+        (30, &field),
+    ];
+    all.extend(objects);
+    append(file, &all)
+}
+
+const OVER: &str = "/Rect [0 0 595 842] /F 4 /AP <</N 31 0 R>>";
+const COVER: (u32, &str) = (
+    31,
+    "<</Type /XObject /Subtype /Form /BBox [0 0 595 842] /Length 30>>\nstream\n1 1 1 rg 0 0 595 842 re f     \nendstream",
+);
+const VALUE: (u32, &str) = (
+    32,
+    "<</Type /Sig /SubFilter /ETSI.CAdES.detached /ByteRange [0 1 2 3] /Contents <3000>>>",
+);
+
+#[test]
+fn a_box_laid_over_a_signed_page_needs_a_signature_that_is_reported() {
+    let file = signed();
+    let level = |field: &str, objects: &[(u32, &str)]| {
+        first(&with_field(&file, field, objects))
+            .modifications
+            .level
+    };
+    assert_eq!(level("/Rect [0 0 0 0] /F 132", &[]), Level::LtaUpdates);
+    assert_eq!(level(OVER, &[COVER]), Level::Other);
+    // The same in a widget of its own.
+    let kid = format!("<</Type /Annot /Subtype /Widget /Parent 30 0 R {OVER}>>");
+    assert_eq!(level("/Kids [33 0 R]", &[COVER, (33, &kid)]), Level::Other);
+    // Something that is no signature, or one that anybody can have made.
+    for value in [
+        "(value)",
+        "<</Type /Sig>>",
+        "<</Type /DocTimeStamp /ByteRange [0 1 2 3]>>",
+        "<</Type /Sig /SubFilter /ETSI.RFC3161 /ByteRange [0 1 2 3]>>",
+    ] {
+        let outcome = level(&format!("{OVER} /V 32 0 R"), &[COVER, (32, value)]);
+        assert_eq!(outcome, Level::Other, "{value}");
+    }
+    let signed_box = with_field(&file, &format!("{OVER} /V 32 0 R"), &[COVER, VALUE]);
+    assert_eq!(
+        named(&signed_box, "Signature1").modifications.level,
+        Level::FormFilling
+    );
+    assert!(matches!(
+        named(&signed_box, "New").coverage,
+        Coverage::Broken(_)
+    ));
+    // Actions, and borders that are drawn without an appearance.
+    for more in [
+        "/A <</S /URI /URI (x)>>",
+        "/AA <<>>",
+        "/BS <</W 500>>",
+        "/Parent 3 0 R",
+    ] {
+        let outcome = level(&format!("/Rect [0 0 0 0] {more}"), &[]);
+        assert_eq!(outcome, Level::Other, "{more}");
+    }
+}
+
+#[test]
+fn a_certified_page_gets_no_new_box_and_an_empty_box_no_new_look() {
+    let field =
+        "<</FT /Sig /T (Seller) /Type /Annot /Subtype /Widget /P 3 0 R /Rect [9 9 99 50] /F 4>>";
+    let empty = document_with(
+        "/AcroForm 7 0 R",
+        "/Annots [6 0 R]",
+        &[field, "<</Fields [6 0 R]>>"],
+    );
+    let buyer = pades::PrepareOptions {
+        field_name: Some("Buyer".to_owned()),
+        ..options()
+    };
+    let file = sign(&empty, &buyer).unwrap();
+    let grown = |more: &str| {
+        field
+            .replace(">>", &format!(" {more}>>"))
+            .replace("(Seller)  ", "(Seller) ")
+    };
+    let level = |more: &str, objects: &[(u32, &str)]| {
+        let text = grown(more);
+        let mut all = vec![(6, text.as_str())];
+        all.extend(objects);
+        named(&append(&file, &all), "Buyer").modifications.level
+    };
+    assert_eq!(level("/AP <</N 31 0 R>>", &[COVER]), Level::Other);
+    assert_eq!(level("/Ff 1", &[]), Level::FormFilling);
+    let stamp = (32, "<</Type /DocTimeStamp /ByteRange [0 1 2 3]>>");
+    assert_eq!(
+        level("/AP <</N 31 0 R>> /V 32 0 R", &[COVER, stamp]),
+        Level::Other
+    );
+    assert_eq!(
+        level("/AP <</N 31 0 R>> /V 32 0 R", &[COVER, VALUE]),
+        Level::FormFilling
+    );
+
+    let author = "<</FT /Sig /T (Author) /V 7 0 R>>";
+    let certification = "<</Type /Sig /Filter /Adobe.PPKLite /SubFilter /ETSI.CAdES.detached /ByteRange [0 1 2 3] \
+         /Contents <3000> /Reference [<</Type /SigRef /TransformMethod /DocMDP /TransformParams <</P 2>>>>]>>";
+    let certified = document_with(
+        "/AcroForm 8 0 R /Perms <</DocMDP 7 0 R>>",
+        "",
+        &[author, certification, "<</Fields [6 0 R]>>"],
+    );
+    let file = sign(&certified, &options()).unwrap();
+    let new = |field: &str| {
+        named(&with_field(&file, field, &[COVER, VALUE]), "Signature1").changes_allowed()
+    };
+    assert_eq!(new("/Rect [0 0 0 0] /V 32 0 R"), Some(true));
+    assert_eq!(new(&format!("{OVER} /V 32 0 R")), Some(false));
 }
 
 /// Replaces text of the same length everywhere.
