@@ -104,7 +104,7 @@ async fn every_path_answers_in_its_media_type() {
         let (kind, der) = call(&bench, request).await;
         assert_eq!(kind, "application/ocsp-response");
         let response = BasicResponse::parse(&der).unwrap();
-        response.verify(&issuing).unwrap();
+        response.verify(&issuing, bench.clock.now()).unwrap();
         assert!(
             response
                 .answer(bench.ca.tsa_certificate(), &issuing)
