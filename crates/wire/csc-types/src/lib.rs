@@ -7,6 +7,7 @@
 //! Pure data: no I/O, no clock, no keys. Must never know the SAM, the signing protocol or any store.
 
 pub mod algorithm;
+pub mod authorize;
 mod body;
 pub mod credentials;
 pub mod details;
@@ -17,8 +18,10 @@ pub mod oauth;
 pub mod secret;
 pub mod sign;
 pub mod token;
+pub mod v1;
 
 pub use algorithm::{algo_list, decide, pss_params};
+pub use authorize::{CredentialAuthorizeRequest, CredentialAuthorizeResponse, RevokeRequest};
 pub use credentials::{
     AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, KeyOrigin, LevelInfo,
     ListRequest, ListResponse,

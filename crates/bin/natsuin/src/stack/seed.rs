@@ -222,6 +222,7 @@ impl Stack {
             keys: new.keys.to_vec(),
             exp: now.plus(3600),
             replaces: None,
+            collected: false,
         })?;
         self.ssa.register_ra_invite(&jws).await?;
         // What an RA would hand over in person or by letter: `voucher.secret`.
