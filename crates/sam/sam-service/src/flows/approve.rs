@@ -212,7 +212,7 @@ impl<C: CryptoModule> Sam<C> {
             // Whatever the service can't be vouched for any more: what is there can be stopped and ended.
             _ => self.service.vouch(act.body.level)?,
         }
-        let text = self.act_text(tx, proof.act()).await?;
+        let text = self.act_text(tx, digest).await?;
         Ok(Loaded {
             act,
             text,
