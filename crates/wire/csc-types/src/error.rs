@@ -76,6 +76,11 @@ pub enum CscError {
     Unavailable,
 }
 
+/// What our service says with `server_error` of `signatures/signHash` when the right to sign is used up and no
+/// value can come any more. A client must not repeat the call.
+pub const OUTCOME_LOST: &str =
+    "The outcome is unknown and the authorization is used up: ask the signer to approve again";
+
 /// Why RSASSA-PSS parameters were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PssRefusal {

@@ -27,7 +27,7 @@ pub use credentials::{
     ListRequest, ListResponse,
 };
 pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
-pub use error::{CscError, ErrorBody, OAuthError};
+pub use error::{CscError, ErrorBody, OAuthError, OUTCOME_LOST};
 pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
 pub use lenient::decode_base64;
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};

@@ -135,7 +135,7 @@ pub(super) fn of_sign(error: CallError<Refusal>, presented: Presented) -> Fault 
         Refusal::AlgorithmNotApproved => CscError::InvalidParameter("signAlgo").into(),
         Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
         Refusal::Level { .. } => CscError::AccessDenied.into(),
-        Refusal::Lost => Fault::explained(CscError::Internal, LOST),
+        Refusal::Lost => Fault::explained(CscError::Internal, csc_types::OUTCOME_LOST),
         Refusal::NotNow => CscError::Unavailable.into(),
         Refusal::Invalid { member } => {
             let name = match member.as_str() {
@@ -189,8 +189,6 @@ fn inner(what: &str) -> Fault {
     CscError::Internal.into()
 }
 
-const LOST: &str =
-    "The outcome is unknown and the authorization is used up: ask the signer to approve again";
 const UNKNOWN: &str = "No answer came from inside: repeat with the same Idempotency-Key, or ask the signer to approve again";
 
 #[cfg(test)]
