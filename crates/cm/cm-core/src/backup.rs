@@ -572,5 +572,6 @@ fn forward(row: &KeyRow, life: crate::ledger::Life) -> KeyAttributes {
     next.used.signatures = next.used.signatures.max(life.signatures);
     next.used.csr |= life.csr;
     next.used.handed_over |= life.handed_over;
+    next.used.wrong |= life.wrong;
     next
 }

@@ -47,7 +47,7 @@ impl Module {
     ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
         let row: Result<_, Failed> = transaction!(self.store, "cm-destroy", |tx| {
-            store::take_order(tx, order.order, now).await?;
+            store::take_order(tx, order, now).await?;
             if let Some(row) = self.tombstone(tx, key).await? {
                 let attributes = &row.body.attributes;
                 if attributes.version != version || attributes.spki != spki {

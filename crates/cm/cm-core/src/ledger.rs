@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use cm_api::Refusal;
+use cm_api::order::MAX_ATTEMPTS;
+use cm_api::{Order, Refusal};
 use core_types::{Digest32, KeyId, UnixTime};
 use serde::Deserialize;
 use store_kit::{Seen, Tx, sql};
@@ -31,6 +32,7 @@ pub(crate) struct Life {
     pub(crate) signatures: u64,
     pub(crate) csr: bool,
     pub(crate) handed_over: bool,
+    pub(crate) wrong: bool,
     pub(crate) destroyed: bool,
 }
 
@@ -53,6 +55,9 @@ struct Detail {
     key: Option<String>,
     count: Option<u64>,
     order: Option<Digest32>,
+    act: Option<Digest32>,
+    step: Option<u32>,
+    attempt: Option<u32>,
     backup: Option<Digest32>,
     serial: Option<u64>,
     to: Option<String>,
@@ -78,6 +83,14 @@ impl Ledger {
                 self.switched = Some(Switched { serial, enabled });
             }
         }
+        // With an order went the names of all earlier attempts.
+        if let (Some(act), Some(step), Some(attempt)) =
+            (entry.detail.act, entry.detail.step, entry.detail.attempt)
+        {
+            for earlier in 0..attempt.min(MAX_ATTEMPTS) {
+                self.orders.insert(Order::name(act, step, earlier), entry.at);
+            }
+        }
         if entry.kind == "cm.backup-made" {
             self.backups.extend(entry.detail.backup);
         }
@@ -90,6 +103,7 @@ impl Ledger {
             "key.used" => life.signatures += entry.detail.count.ok_or(NotAnEntry)?,
             "key.csr-signed" => life.csr = true,
             "key.handed-over" => life.handed_over = true,
+            "key.suspended" => life.wrong = true,
             "key.destroyed" => life.destroyed = true,
             _ => {}
         }
@@ -247,4 +261,40 @@ fn older(used: &crate::attributes::KeyUse, life: Life) -> bool {
     used.signatures < life.signatures
         || (life.csr && !used.csr)
         || (life.handed_over && !used.handed_over)
+        || (life.wrong && !used.wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::KeyUse;
+
+    // shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
+    #[test]
+    fn a_row_that_knows_less_than_the_log_is_older() {
+        let (used, life) = (KeyUse::default(), Life::default());
+        assert!(!older(&used, life));
+        for newer in [
+            Life { signatures: 1, ..life },
+            Life { csr: true, ..life },
+            Life { handed_over: true, ..life },
+            Life { wrong: true, ..life },
+        ] {
+            assert!(older(&used, newer), "{newer:?}");
+        }
+    }
+
+    // shows: T-USE-SAP-REPLAY
+    #[test]
+    fn an_order_in_the_log_spends_the_attempts_before_it() {
+        let mut ledger = Ledger::default();
+        let (act, other) = (Digest32([1; 32]), Digest32([2; 32]));
+        let entry = format!(
+            r#"{{"zone":"cm","at":7,"kind":"key.used","detail":{{"key":"k","count":1,"act":"{act}","order":"{other}","step":3,"attempt":1}}}}"#
+        );
+        ledger.read(&entry).unwrap();
+        let spent: Vec<_> = ledger.orders().map(|(order, _)| *order).collect();
+        assert_eq!(spent.len(), 2);
+        assert!(spent.contains(&Order::name(act, 3, 0)) && spent.contains(&other));
+    }
 }

@@ -117,6 +117,10 @@ events! {
         act: Digest32,
         /// Name of the order.
         order: Digest32,
+        /// Step of the act.
+        step: u32,
+        /// Number of the order within the step.
+        attempt: u32,
     }
     /// A signing key was destroyed.
     KeyDestroyed = "key.destroyed", Success, by(service), about(one owner) {
