@@ -212,7 +212,11 @@ pub(crate) async fn delete_key(tx: &mut Tx, row: &KeyRow) -> Result<(), Failed> 
 
 /// Takes the name of an order for good, and with it those of all earlier attempts: one that was refused before it got
 /// here must not be good later. The second barrier against double signing (`sap.md` §7).
-pub(crate) async fn take_order(tx: &mut Tx, order: &OrderBody, now: UnixTime) -> Result<(), Failed> {
+pub(crate) async fn take_order(
+    tx: &mut Tx,
+    order: &OrderBody,
+    now: UnixTime,
+) -> Result<(), Failed> {
     if !take_name(tx, order.order, now).await? {
         return Err(Refusal::Duplicate.into());
     }
@@ -242,9 +246,8 @@ pub(crate) async fn secret(
     id: &'static str,
     fresh: &SecretBytes,
 ) -> Result<SecretBytes, Failed> {
-    let place = format!("natsuin-cm-secret-v1\n{id}").into_bytes();
     let sealed = vault
-        .seal(fresh, &place, random)
+        .seal(fresh, &secret_place(id), random)
         .map_err(|_| Failed::Tampered)?;
     tx.execute(
         sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -255,7 +258,15 @@ pub(crate) async fn secret(
     let row = tx
         .fetch_one(sql("SELECT sealed FROM cm_secret WHERE id = $1").bind(id))
         .await?;
-    vault
-        .open(&row.blob("sealed")?, &place)
-        .map_err(|_| Failed::Tampered)
+    open_secret(vault, id, &row.blob("sealed")?)
+}
+
+/// Opens a secret of the module itself.
+pub(crate) fn open_secret(vault: &Vault, id: &str, sealed: &[u8]) -> Result<SecretBytes, Failed> {
+    let opened = vault.open(sealed, &secret_place(id));
+    opened.map_err(|_| Failed::Tampered)
+}
+
+fn secret_place(id: &str) -> Vec<u8> {
+    format!("natsuin-cm-secret-v1\n{id}").into_bytes()
 }

@@ -349,7 +349,11 @@ async fn a_wrong_rsa_value_does_not_leave_the_module() {
     let answer = drill.sign(&rsa, RSA).await;
     assert_eq!(answer, Err(WRONG));
     faults("");
-    assert_eq!(drill.sign(&rsa, RSA).await, Err(WRONG), "its key is stopped");
+    assert_eq!(
+        drill.sign(&rsa, RSA).await,
+        Err(WRONG),
+        "its key is stopped"
+    );
     let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
     drill.sign(&rsa, RSA).await.unwrap();
     // A token that goes on like this fails its test.

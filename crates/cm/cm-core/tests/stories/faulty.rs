@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use cm_api::rpc::{Execute, ModuleState};
 use cm_api::rpc::Reason;
+use cm_api::rpc::{Execute, ModuleState};
 use cm_api::{ExecuteRequest, Executed, ModuleError, OrderKind, Refusal};
 use cm_core::MIGRATIONS;
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
@@ -151,7 +151,7 @@ async fn no_signature_was_made_is_said_only_when_none_was() {
         let again = refusal(story.module.execute(&request).await);
         assert_eq!(again, Refusal::Duplicate);
     }
-    assert_eq!(story.audited("cm-outcome-unknown").await, 5);
+    assert_eq!(story.audited("cm-outcome-unknown").await, 4);
 }
 
 // shows: III-3-13-secure-state, T-KEY-MALFUNCTION
@@ -224,7 +224,11 @@ async fn a_wrong_value_stops_its_key_and_has_the_device_tested() {
     assert_eq!(story.audited("key.suspended").await, 1);
     story.module = story.again(7).await.unwrap();
     assert_eq!(story.refused(kind(&key)).await, stopped, "after a restart");
-    story.module.execute(&story.order(kind(&other))).await.unwrap();
+    story
+        .module
+        .execute(&story.order(kind(&other)))
+        .await
+        .unwrap();
     faulty.plan(|plan| {
         plan.sign = Some((0, Fault::Broken("a wrong value")));
         plan.self_test = Some(Fault::Broken("known answer"));
