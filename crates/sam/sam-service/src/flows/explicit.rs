@@ -38,6 +38,7 @@ impl<C: CryptoModule> Sam<C> {
             client: request.client.clone(),
             client_name: request.client_name.clone(),
             items: request.items.clone(),
+            client_jws: None,
             // Nobody goes anywhere afterwards; acts have a place to go to.
             return_uri: self
                 .config

@@ -200,6 +200,7 @@ impl SamPort for FakeSam {
                 client: request.client.clone(),
                 client_name: request.client_name.clone(),
                 items: request.items.clone(),
+                client_jws: None,
                 return_uri: String::new(),
                 ttl: 60,
             };
