@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::signature as aws;
-use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{ParsedPublicKey, VerificationAlgorithm};
 use core_types::{DtbsForm, HashAlg, KeyAlg, SigAlg};
 
 use crate::asn1::{self, DerError, INTEGER, NULL, SEQUENCE, Tlv, Walker, context_constructed};
@@ -60,20 +60,45 @@ pub fn verify_signature(
     signed: Signed<'_>,
     value: &[u8],
 ) -> Result<(), VerifyError> {
-    let kind = public_key_kind(spki_der).ok_or(VerifyError::UnsupportedKey)?;
-    let algorithm = verification(kind, alg)?;
-    let key = UnparsedPublicKey::new(algorithm, spki_der);
-    match signed {
-        Signed::Message(message) => key.verify(message, value),
-        Signed::Digest(_) if alg.form() == DtbsForm::Message => {
-            return Err(VerifyError::Mismatch(alg));
-        }
-        Signed::Digest(digest) => {
-            let digest = Digest::import_less_safe(digest, alg.hash().aws());
-            digest.and_then(|d| key.verify_digest(&d, value))
-        }
+    Verifier::new(spki_der, alg)?.verify(signed, value)
+}
+
+/// A public key read once, for many signatures by it.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    key: ParsedPublicKey,
+    alg: SigAlg,
+}
+
+impl Verifier {
+    /// Reads a DER SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub fn new(spki_der: &[u8], alg: SigAlg) -> Result<Self, VerifyError> {
+        let kind = public_key_kind(spki_der).ok_or(VerifyError::UnsupportedKey)?;
+        let key = ParsedPublicKey::new(verification(kind, alg)?, spki_der);
+        let key = key.map_err(|_| VerifyError::NotAuthentic)?;
+        Ok(Self { key, alg })
     }
-    .map_err(|_| VerifyError::NotAuthentic)
+
+    /// Verifies one signature.
+    ///
+    /// # Errors
+    /// [`VerifyError`]; the caller can't tell a damaged value from one by another key.
+    pub fn verify(&self, signed: Signed<'_>, value: &[u8]) -> Result<(), VerifyError> {
+        match signed {
+            Signed::Message(message) => self.key.verify_sig(message, value),
+            Signed::Digest(_) if self.alg.form() == DtbsForm::Message => {
+                return Err(VerifyError::Mismatch(self.alg));
+            }
+            Signed::Digest(digest) => {
+                let digest = Digest::import_less_safe(digest, self.alg.hash().aws());
+                digest.and_then(|d| self.key.verify_digest_sig(&d, value))
+            }
+        }
+        .map_err(|_| VerifyError::NotAuthentic)
+    }
 }
 
 fn verification(

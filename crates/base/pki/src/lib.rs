@@ -26,7 +26,7 @@ pub mod tsp;
 #[cfg(test)]
 mod wycheproof;
 
-pub use alg::{Signed, key_alg, verify_signature};
+pub use alg::{Signed, Verifier, key_alg, verify_signature};
 pub use asn1::DerError;
 pub use cert::{CertInfo, Certificate};
 pub use path::{Path, PathError, Purpose};

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use cm_api::rpc::{SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
-use cm_core::backend::Backend;
 use cm_core::backup::{self, BackupError};
 use cm_core::shares::{self, Share};
 use cm_core::{Ledger, Module, Policy, RootSecret};
@@ -212,8 +211,6 @@ pub(crate) struct Restore<'r> {
     /// Where the root secret belongs on this machine.
     pub(crate) root_secret: &'r Path,
     pub(crate) node: &'r str,
-    pub(crate) copies_kept_days: u32,
-    pub(crate) backend: &'r dyn Backend,
 }
 
 pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Trouble> {
@@ -258,13 +255,9 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
         &mut source,
         &root,
         &ledger,
-        &backup::Restoring {
-            node: r.node,
-            now,
-            copies_kept_days: r.copies_kept_days,
-            backend: r.backend,
-            random: &SystemRandom,
-        },
+        r.node,
+        now,
+        &SystemRandom,
     )
     .await;
     let report = done.map_err(|e| bad_backup(&e))?;

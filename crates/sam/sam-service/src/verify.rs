@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use core_types::{B64, SigAlg};
-use pki::{Signed, verify_signature};
+use pki::{Signed, Verifier};
 
 /// Up to so many values are verified where they are, which takes less than handing them over.
 const FEW: usize = 2;
@@ -49,7 +49,11 @@ pub(crate) async fn all_verify(
 
 /// Both lists have one length.
 fn verify(spki: &B64, alg: SigAlg, digests: &[B64], values: &[B64]) -> bool {
-    digests.iter().zip(values).all(|(digest, value)| {
-        verify_signature(&spki.0, alg, Signed::Digest(&digest.0), &value.0).is_ok()
-    })
+    let Ok(key) = Verifier::new(&spki.0, alg) else {
+        return false;
+    };
+    digests
+        .iter()
+        .zip(values)
+        .all(|(digest, value)| key.verify(Signed::Digest(&digest.0), &value.0).is_ok())
 }

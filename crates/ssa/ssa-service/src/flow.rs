@@ -19,6 +19,14 @@ pub(crate) const CODE_LIFE: i64 = 60;
 /// Parameters as received, in their order.
 pub(crate) type Pairs = Vec<(String, String)>;
 
+/// A parameter that is there once at most, as was checked before they were stored; an empty one counts as absent.
+pub(crate) fn given<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
+    let found = pairs.iter().find(|(given, _)| given == name);
+    found
+        .map(|(_, value)| value.as_str())
+        .filter(|value| !value.is_empty())
+}
+
 /// Stores a pushed request.
 pub(crate) async fn push(
     tx: &mut Tx,
@@ -116,11 +124,14 @@ impl Flow {
         }
     }
 
+    /// A parameter, as it was checked when it came.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        given(&self.pairs, name)
+    }
+
     /// Whether it asks for signatures and not for scope `service`.
     pub(crate) fn signs(&self) -> bool {
-        self.pairs.iter().any(|(name, value)| {
-            name == "authorization_details" || (name == "scope" && value == "credential")
-        })
+        self.given("authorization_details").is_some() || self.given("scope") == Some("credential")
     }
 }
 

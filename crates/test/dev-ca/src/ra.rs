@@ -33,8 +33,6 @@ pub struct Invitation {
     pub exp: UnixTime,
     /// Earlier registration whose factors are all lost, and which ends with this one.
     pub replaces: Option<VoucherId>,
-    /// PIN and one-time codes will be collected by applications.
-    pub collected: bool,
 }
 
 /// The registration authority.
@@ -88,7 +86,6 @@ impl Ra {
             exp: invitation.exp,
             secret: sha256(&[secret.expose()]),
             replaces: invitation.replaces,
-            collected: invitation.collected,
         };
         let payload = serde_json::to_vec(&invite).map_err(|_| RaError::Malformed)?;
         Ok((

@@ -220,9 +220,13 @@ impl SignatureAuthorization {
 /// [`OAuthError::Invalid`] when `received` was not accepted by [`SignatureAuthorization::parse`].
 pub fn granted(received: &str, credential_id: &str) -> Result<Value, OAuthError> {
     let value: Value = serde_json::from_str(received).map_err(|_| OAuthError::Invalid(DETAILS))?;
-    let mut object = single(&value)?.clone();
-    object.insert("credentialID".to_owned(), json!(credential_id));
-    Ok(Value::Array(vec![Value::Object(object)]))
+    single(&value)?;
+    let mut object = match value {
+        Value::Array(mut entries) => entries.pop().unwrap_or_default(),
+        other => other,
+    };
+    object["credentialID"] = json!(credential_id);
+    Ok(Value::Array(vec![object]))
 }
 
 fn single(value: &Value) -> Result<&Map<String, Value>, OAuthError> {

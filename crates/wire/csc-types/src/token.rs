@@ -65,6 +65,8 @@ pub struct TokenRequest {
     pub grant: Grant,
     /// The details as in the authorization request; compared by meaning.
     pub details: Option<SignatureAuthorization>,
+    /// The same as received.
+    pub received_details: Option<String>,
     /// Asked scope.
     pub scope: Option<String>,
     /// Data of the client, may be logged.
@@ -93,14 +95,16 @@ impl TokenRequest {
             }
             Some(_) => return Err(OAuthError::UnsupportedGrantType),
         };
-        let details = params
-            .get("authorization_details")
+        let received_details = params.owned("authorization_details");
+        let details = received_details
+            .as_deref()
             .map(SignatureAuthorization::parse)
             .transpose()?;
         Ok(Self {
             client: ClientAuth::read(params),
             grant,
             details,
+            received_details,
             scope: params.owned("scope"),
             client_data: params.owned("clientData"),
         })

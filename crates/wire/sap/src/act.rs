@@ -288,7 +288,7 @@ pub struct Since {
 
 /// One thing to sign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "form", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "form", rename_all = "kebab-case", try_from = "FlatItem")]
 pub enum Item {
     /// `h` is what gets signed.
     Hash {
@@ -315,6 +315,64 @@ pub enum Item {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ranges: Option<[u64; 4]>,
     },
+}
+
+/// An item as it is read: a derived reader of tagged enums keeps each of 10,000 items in pieces first.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatItem {
+    form: Form,
+    ha: HashAlg,
+    h: B64,
+    label: String,
+    #[serde(default, deserialize_with = "present")]
+    d: Option<B64>,
+    #[serde(default, deserialize_with = "present")]
+    m: Option<Digest32>,
+    #[serde(default)]
+    ranges: Option<[u64; 4]>,
+}
+
+/// A member that is there has a value: `null` is none.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Form {
+    Hash,
+    Doc,
+}
+
+impl TryFrom<FlatItem> for Item {
+    type Error = &'static str;
+
+    fn try_from(item: FlatItem) -> Result<Self, Self::Error> {
+        let FlatItem {
+            form,
+            ha,
+            h,
+            label,
+            d,
+            m,
+            ranges,
+        } = item;
+        match (form, d, m, ranges) {
+            (Form::Hash, None, None, None) => Ok(Self::Hash { ha, h, label }),
+            (Form::Doc, Some(d), Some(m), ranges) => Ok(Self::Doc {
+                ha,
+                h,
+                label,
+                d,
+                m,
+                ranges,
+            }),
+            _ => Err("the members don't fit the form"),
+        }
+    }
 }
 
 impl Item {
@@ -411,5 +469,51 @@ mod tests {
             );
         }
         assert!(serde_json::from_str::<Act>(&good.replacen('{', "{\"more\":1,", 1)).is_err());
+    }
+
+    // shows: T-USE-SAD-FORGE
+    #[test]
+    fn an_item_has_the_members_of_its_form_and_no_others() {
+        let hash = Item::Hash {
+            ha: HashAlg::Sha256,
+            h: B64(vec![5; 32]),
+            label: "a.pdf".into(),
+        };
+        let doc = |ranges| Item::Doc {
+            ha: HashAlg::Sha256,
+            h: B64(vec![5; 32]),
+            label: "a.pdf".into(),
+            d: B64(vec![6; 32]),
+            m: Digest32([7; 32]),
+            ranges,
+        };
+        for item in [hash.clone(), doc(None), doc(Some([0, 1, 2, 3]))] {
+            let text = serde_json::to_string(&item).unwrap();
+            assert_eq!(serde_json::from_str::<Item>(&text).unwrap(), item);
+        }
+        let whole = serde_json::to_value(doc(None)).unwrap();
+        for member in ["form", "ha", "h", "label", "d", "m"] {
+            let mut less = whole.clone();
+            less.as_object_mut().unwrap().remove(member);
+            assert!(
+                serde_json::from_value::<Item>(less).is_err(),
+                "without {member}"
+            );
+        }
+        let text = serde_json::to_string(&hash).unwrap();
+        for more in [
+            r#""d":null,"#,
+            r#""m":null,"#,
+            r#""ranges":[0,1,2,3],"#,
+            r#""d":"AA","#,
+            r#""more":1,"#,
+            r#""form":"hash","#,
+            r#""label":"b","#,
+        ] {
+            let text = text.replacen('{', &format!("{{{more}"), 1);
+            assert!(serde_json::from_str::<Item>(&text).is_err(), "{more}");
+        }
+        let other = text.replacen("hash", "other", 1);
+        assert!(serde_json::from_str::<Item>(&other).is_err());
     }
 }

@@ -193,7 +193,7 @@ impl Bench {
     fn order(&self, kind: OrderKind) -> Result<ExecuteRequest> {
         let body = OrderBody {
             sam: SAM.to_owned(),
-            order: kind.name().unwrap_or_else(|| SystemRandom.digest32()),
+            order: SystemRandom.digest32(),
             epoch: EPOCH,
             exp: SystemClock.now().plus(30),
             kind,
@@ -229,12 +229,8 @@ impl Bench {
             spki: sha256(&[&key.spki.0]),
             alg,
             items: (0..u32::try_from(count)?).map(item).collect(),
-            act: SystemRandom.digest32(),
+            act: Digest32([2; 32]),
             proof: Digest32([3; 32]),
-            approved: SystemClock.now(),
-            renewable: false,
-            step: 0,
-            attempt: 0,
         })
     }
 

@@ -97,7 +97,6 @@ async fn measured(
         login: "bench",
         name: "Bench",
         keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
-        collected: false,
     };
     let signer = stack
         .enrol(&new, NewFactors::Passkey(&mut device))

@@ -208,7 +208,6 @@ impl<C: CryptoModule> Sam<C> {
             chain: Vec::new(),
             subject_text: String::new(),
             created: self.clock.now(),
-            collected: voucher.invite.collected,
         };
         self.keep_key(row, key).await
     }
@@ -340,7 +339,6 @@ impl<C: CryptoModule> Sam<C> {
             origin_case: key.case,
             origin_statement: key.statement,
             created: key.created,
-            collected: key.collected,
         }
     }
 }

@@ -5,7 +5,6 @@ mod approve;
 mod certificate;
 mod change;
 mod enrol;
-mod explicit;
 mod keys;
 mod new_factor;
 mod open;

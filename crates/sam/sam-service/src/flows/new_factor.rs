@@ -232,7 +232,6 @@ impl<C: CryptoModule> Sam<C> {
             last_step,
             fails: 0,
             wait_until: UnixTime(0),
-            collected: false,
         })
     }
 

@@ -248,7 +248,6 @@ impl<C: CryptoModule> Sam<C> {
                     key: next.key,
                     owner: next.owner,
                     reason: cause_code(stop.cause).into(),
-                    act: stop.by,
                 };
                 self.audit.append(tx, event, now).await?;
             }

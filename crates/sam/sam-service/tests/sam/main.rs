@@ -5,7 +5,6 @@ mod attest;
 mod cm;
 mod days;
 mod enrolment;
-mod explicit;
 mod factors;
 mod flow;
 mod kit;

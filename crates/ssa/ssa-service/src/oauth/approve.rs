@@ -112,9 +112,8 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
     if flow.state == FlowState::Done {
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
     }
-    let request = AuthorizeRequest::parse(&params(&flow.pairs)?)?;
     let session = ssa.session(Some(browser)).await?.filter(|session| {
-        let fresh = request.prompt.as_deref() != Some("login") || session.created >= flow.created;
+        let fresh = flow.given("prompt") != Some("login") || session.created >= flow.created;
         let same = flow
             .person
             .as_ref()
@@ -124,12 +123,17 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
     let Some(session) = session else {
         return Ok(login::for_flow(ssa, visit, browser, handle, &flow).await?);
     };
-    match (&request.purpose, flow.state) {
-        (Purpose::Credential(_), FlowState::Asked) => {
-            decided(ssa, visit, flow, &session, handle, back).await
+    match (flow.signs(), flow.state) {
+        (true, FlowState::Asked) => decided(ssa, visit, flow, &session, handle, back).await,
+        (true, _) => {
+            // Up to 10,000 digests: read only where they are needed.
+            let request = AuthorizeRequest::parse(&params(&flow.pairs)?)?;
+            let Purpose::Credential(asked) = &request.purpose else {
+                return Err(OAuthError::ServerError.into());
+            };
+            ask(ssa, flow, &session, handle, &request, asked).await
         }
-        (Purpose::Credential(asked), _) => ask(ssa, flow, &session, handle, &request, asked).await,
-        (Purpose::Service, _) => {
+        (false, _) => {
             let mut tx = ssa.store().read("consent").await?;
             let known = session::consented(&mut tx, &session.id, flow.client.as_str()).await?;
             drop(tx);
@@ -227,11 +231,6 @@ async fn usable_key(
         .map_err(|error| prepare_refused(&error))?;
     // A key of somebody else and a key that doesn't exist look the same.
     let (info, cert) = found.ok_or(OAuthError::AccessDenied)?;
-    if info.collected {
-        return Err(OAuthError::InvalidDetails(
-            "this credential is authorized by credentials/authorize",
-        ));
-    }
     if info.state != KeyState::Active || ssa.now() >= cert.not_after {
         return Err(OAuthError::AccessDenied);
     }
@@ -299,8 +298,9 @@ async fn finish(
     mut flow: Flow,
     session: &Session,
 ) -> Result<Response, Refused> {
-    let request = AuthorizeRequest::parse(&params(&flow.pairs)?)?;
     let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
+    let challenge = flow.given("code_challenge");
+    let challenge = challenge.ok_or(OAuthError::ServerError)?.to_owned();
     let text = crypt::draw(ssa.random());
     let now = ssa.now();
     flow.state = FlowState::Done;
@@ -309,10 +309,10 @@ async fn finish(
         live: true,
         client: flow.client.clone(),
         redirect: flow.redirect.clone(),
-        redirect_given: request.redirect_uri.is_some(),
-        challenge: request.code_challenge,
+        redirect_given: flow.given("redirect_uri").is_some(),
+        challenge,
         jkt: super::authorize::proof_key(&params(&flow.pairs)?)?,
-        details: request.received_details,
+        details: flow.given("authorization_details").map(str::to_owned),
         person: session.person.clone(),
         facts: flow.facts.clone(),
         rid: flow.rid.clone(),
@@ -328,7 +328,7 @@ async fn finish(
     if !first {
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
     }
-    let target = success(ssa, &redirect, request.state.as_deref(), text.expose());
+    let target = success(ssa, &redirect, flow.given("state"), text.expose());
     Ok(pages::leave(&target))
 }
 
@@ -353,11 +353,10 @@ async fn deny(
         };
         ssa.audit().append(tx, event, now).await.map(drop)
     })?;
-    let given = params(&flow.pairs)?;
     Ok(pages::leave(&refusal(
         ssa,
         &redirect,
-        given.get("state"),
+        flow.given("state"),
         error,
     )))
 }

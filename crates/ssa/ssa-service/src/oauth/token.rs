@@ -64,6 +64,7 @@ async fn exchange(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<TokenRes
         redirect_uri,
         verifier: code_verifier,
         details: request.details,
+        received_details: request.received_details,
     };
     let now = ssa.now();
     let spent = transaction!(ssa.store(), "spend-code", |tx| {
@@ -102,6 +103,7 @@ struct Presented {
     redirect_uri: Option<String>,
     verifier: SecretText,
     details: Option<SignatureAuthorization>,
+    received_details: Option<String>,
 }
 
 /// Whether this code may become a token. It is spent by now in any case.
@@ -125,6 +127,8 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
     }
     match (&presented.details, &code.details) {
         (None, _) => Ok(()),
+        // Word for word the same: up to 10,000 digests need no second reading.
+        _ if presented.received_details == code.details => Ok(()),
         // Compared by meaning: some clients spell the same digests differently here.
         (Some(again), Some(first))
             if SignatureAuthorization::parse(first).as_ref() == Ok(again) =>

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-mod coverage;
 mod csc;
-mod explicit;
 mod fake;
 mod flows;
 mod grants;
