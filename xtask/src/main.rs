@@ -16,6 +16,7 @@ mod documents;
 mod fuzz;
 mod shell;
 mod suite;
+mod tcb;
 mod tools;
 mod workspace;
 
@@ -33,6 +34,7 @@ cargo xtask <command>
   audit [--db DIR] [--if-present]
                               licences, sources and banned packages, and with DIR (a copy of the RustSec advisory
                               database) known vulnerabilities; --if-present: succeed where cargo-deny is missing
+  tcb [--raise NOTE]          lines and packages of SAM and CM against docs/design/tcb.toml; a rise needs a note
   fuzz [--target NAME] [--seconds N]
                               run the parsers against hostile input, 60 seconds each if not told otherwise
 ";
@@ -75,6 +77,11 @@ fn dispatch(args: &[String]) -> Result<()> {
             let if_present = options.flag("--if-present");
             options.done()?;
             audit::run(&shell::root(), db.as_deref(), if_present)
+        }
+        "tcb" => {
+            let raise = options.value("--raise")?;
+            options.done()?;
+            tcb::run(&shell::root(), raise.as_deref())
         }
         "fuzz" => {
             let target = options.value("--target")?;

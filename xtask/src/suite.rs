@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{boundaries, conformity, shell, tools};
+use crate::{boundaries, conformity, shell, tcb, tools};
 
 /// Runs every step and stops at the first that fails.
 pub fn run(offline_tools: bool) -> Result<()> {
@@ -20,6 +20,7 @@ pub fn run(offline_tools: bool) -> Result<()> {
     })?;
     step("boundaries", || boundaries::run(&root))?;
     step("conformity", || conformity::check(&root))?;
+    step("size of SAM and CM", || tcb::run(&root, None))?;
     step("clippy", || {
         let args = [
             "clippy",
@@ -31,9 +32,9 @@ pub fn run(offline_tools: bool) -> Result<()> {
         ];
         shell::run(shell::cargo().args(args))
     })?;
-    // The stories across zones start these as programs of their own.
+    // Tests start these as programs of their own.
     step("programs", || {
-        shell::run(shell::cargo().args(["build", "--workspace", "--bins"]))
+        shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--examples"]))
     })?;
     step("tests", || {
         let args = ["test", "--workspace", "--lib", "--bins", "--tests"];

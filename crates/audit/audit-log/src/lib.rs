@@ -32,4 +32,4 @@ pub use event::{Code, Event, Outcome, Subject};
 pub use export::{LoggedEntry, Query, export, search};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::LogKey;
-pub use sequencer::{Sequenced, Sequencer};
+pub use sequencer::{Sequenced, Sequencer, read_back};

@@ -16,6 +16,10 @@ use crate::note::LogKey;
 use crate::tree::{Frontier, leaf};
 use crate::witness::Witness;
 
+mod read;
+
+pub use read::read_back;
+
 /// Entries per transaction and checkpoint; bounds how long other writers wait.
 const BATCH: i64 = 500;
 
@@ -325,7 +329,7 @@ struct State {
     nodes: BTreeMap<String, Head>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tree {
     size: u64,

@@ -1,6 +1,6 @@
 //! Writing, sequencing and the attacks on both, on both stores.
 
-use audit_log::{AuditError, AuditLog, Event, LogKey, Query, Sequencer, TABLES, search};
+use audit_log::{AuditError, AuditLog, Event, LogKey, Query, Sequencer, TABLES, read_back, search};
 use core_types::{KeyId, PersonId, SecretBytes, UnixTime};
 use store_kit::testing::{self, TestStore};
 use store_kit::{Store, StoreError, sql, transaction};
@@ -94,6 +94,51 @@ async fn entries_are_sequenced_and_found() {
             .unwrap()
             .is_empty()
         );
+    }
+}
+
+// shows: II-3.3.2-audit-tamper-detected
+#[tokio::test]
+async fn what_is_read_back_is_what_was_written_or_nothing() {
+    for attack in [
+        None,
+        Some("UPDATE audit_entry SET body = replace(body, 'p3', 'p4') WHERE n = 4"),
+        Some("UPDATE audit_entry SET body = replace(body, 'p11', 'p12') WHERE n = 12"),
+        Some("DELETE FROM audit_entry WHERE n = 4"),
+        Some("DELETE FROM audit_entry WHERE n = 12"),
+        Some("DELETE FROM audit_entry WHERE n = 10"),
+        Some("UPDATE audit_entry SET seq = NULL WHERE n = 10"),
+        Some("UPDATE audit_entry SET seq = seq + 100 WHERE n = 4"),
+        Some("DELETE FROM audit_tree"),
+        Some("DELETE FROM audit_head"),
+        Some("UPDATE audit_head SET n = n - 1"),
+        Some("UPDATE audit_entry SET node = 'b' WHERE n > 10"),
+    ] {
+        for store in testing::both(&[TABLES]).await {
+            let sequencer = open(&store).await.unwrap();
+            for n in 0..13 {
+                write(&store, &log("a"), n).await;
+                if n == 9 {
+                    sequencer.sequence(&store, NOW).await.unwrap();
+                }
+            }
+            if let Some(change) = attack {
+                tamper(&store, change).await;
+            }
+            let mut bodies = 0;
+            let own = log("a");
+            let read = read_back(&own, &store, |body| {
+                bodies += usize::from(body.contains("key.suspended"));
+                Ok(())
+            });
+            let read = read.await;
+            match attack {
+                None => assert_eq!((read.unwrap(), bodies), (13, 13)),
+                Some(attack) => assert!(read.is_err(), "{attack}"),
+            }
+            let refused = read_back(&own, &store, |_| Err("not this one"));
+            assert!(refused.await.is_err());
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use cm_api::rpc::{SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
+use cm_core::backend::Backend;
 use cm_core::backup::{self, BackupError};
 use cm_core::shares::{self, Share};
 use cm_core::{Ledger, Module, Policy, RootSecret};
@@ -211,6 +212,8 @@ pub(crate) struct Restore<'r> {
     /// Where the root secret belongs on this machine.
     pub(crate) root_secret: &'r Path,
     pub(crate) node: &'r str,
+    pub(crate) copies_kept_days: u32,
+    pub(crate) backend: &'r dyn Backend,
 }
 
 pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Trouble> {
@@ -255,9 +258,13 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
         &mut source,
         &root,
         &ledger,
-        r.node,
-        now,
-        &SystemRandom,
+        &backup::Restoring {
+            node: r.node,
+            now,
+            copies_kept_days: r.copies_kept_days,
+            backend: r.backend,
+            random: &SystemRandom,
+        },
     )
     .await;
     let report = done.map_err(|e| bad_backup(&e))?;

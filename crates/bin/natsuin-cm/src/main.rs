@@ -117,6 +117,7 @@ fn report(trouble: &Trouble) -> ExitCode {
 }
 
 const CHECK: &str = "check the settings of this daemon";
+const ALTERED: &str = "read the error above; if the log or a row was altered keep the store as it is, and restore a backup";
 
 async fn run(args: &Args) -> Result<(), Trouble> {
     let config: Config = daemon::load(&args.config)?;
@@ -155,6 +156,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             log_key,
             witness,
         } => {
+            let backend = backend::open(&config.backend)?;
             let restore = admin::Restore {
                 from,
                 shares,
@@ -163,6 +165,8 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
                 witness,
                 root_secret: &config.root_secret,
                 node: &config.node,
+                copies_kept_days: config.copies_kept_days,
+                backend: backend.as_ref(),
             };
             admin::restore(&open_store(&config.store).await?, restore).await
         }
@@ -283,6 +287,13 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let clock = SystemClock;
     let sequencer = sequencer(&module, &store, &config.audit).await?;
+    // Before anybody is served: what was set back while nobody looked is found here or never.
+    let compared = module.scrub().await;
+    let compared = compared.map_err(|e| Trouble::new("cm-scrub", e.to_string(), ALTERED))?;
+    tracing::info!(
+        keys = compared.keys,
+        "rows were compared with the audit log"
+    );
     let mutual = tls::mutual_server(&config.tls.identity()?, &config.tls.ca_pem()?)?;
     let (stop, shutdown) = Shutdown::new();
     let running = serve(
@@ -326,9 +337,11 @@ async fn test_again(
     }
 }
 
-/// Every row with the audit log, at start and then as often as the self-tests.
+/// Every row with the audit log, as often as the self-tests.
 async fn compare(module: &Module, every: Duration) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(every);
+    // The first tick is at once, and the rows have just been compared.
+    ticks.tick().await;
     loop {
         ticks.tick().await;
         match module.scrub().await {

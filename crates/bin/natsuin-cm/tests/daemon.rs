@@ -282,7 +282,7 @@ impl SamSide {
     async fn order(&self, kind: OrderKind) -> Executed {
         let body = OrderBody {
             sam: "sam.test".into(),
-            order: SystemRandom.digest32(),
+            order: kind.name().unwrap_or_else(|| SystemRandom.digest32()),
             epoch: Digest32([9; 32]),
             exp: SystemClock.now().plus(30),
             kind,
@@ -426,6 +426,10 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
         items: vec![SignItem::of_message(0, p256, b"document")],
         act: Digest32([1; 32]),
         proof: Digest32([2; 32]),
+        approved: SystemClock.now(),
+        renewable: false,
+        step: 0,
+        attempt: 0,
     };
     let Executed::Signed(values) = sam.order(kind).await else {
         panic!("a signature was ordered")
@@ -569,6 +573,10 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
         items: vec![SignItem::of_message(0, p256, b"document")],
         act: Digest32([1; 32]),
         proof: Digest32([2; 32]),
+        approved: SystemClock.now(),
+        renewable: false,
+        step: 0,
+        attempt: 0,
     };
     assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
 }

@@ -104,6 +104,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         login: "demo-signer",
         name: "髙橋 花子",
         keys: &[KeyAlg::P256],
+        collected: false,
     };
     let enrolled = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?;
     let Some(key) = enrolled.shown.credentials.first() else {

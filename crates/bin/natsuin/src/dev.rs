@@ -15,8 +15,7 @@ use crate::stack::{DevClient, DevSigner, Options, Stack, write_json};
 struct Ready<'a> {
     schema: &'static str,
     development: &'static str,
-    /// Not built yet.
-    csc_v1: Option<String>,
+    csc_v1: String,
     csc_v2: String,
     oauth2: String,
     portal: String,
@@ -118,7 +117,7 @@ fn ready(stack: &Stack, invitations: Vec<String>) -> Result<Ready<'_>, Failure> 
     Ok(Ready {
         schema: "natsuin.ready/1",
         development: "Signatures made here have no effect.",
-        csc_v1: None,
+        csc_v1: format!("{}/csc/v1", stack.ssa_url),
         csc_v2: format!("{}/csc/v2", stack.ssa_url),
         oauth2: stack.ssa_url.clone(),
         portal: stack.ssa_url.clone(),

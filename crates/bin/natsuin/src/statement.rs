@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    // shows: III-A1.8-origin-distinguishable, III-A1.8-origin-immutable, III-A1.8-effects
+    // shows: III-A1.8-origin-distinguishable, III-A1.8-origin-immutable
     #[test]
     fn an_origin_is_believed_only_from_the_root_and_only_if_it_can_be() {
         let m = Messages::new(web_ui::Lang::En);

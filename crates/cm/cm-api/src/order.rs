@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const TYP_ORDER: &str = "natsuin-order+jws";
 /// Longest life of an order in seconds.
 pub const MAX_ORDER_LIFE: i64 = 30;
+/// Most orders for one step of an act: a definite *no* allows a second.
+pub const MAX_ATTEMPTS: u32 = 2;
 
 /// Payload of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +20,7 @@ pub const MAX_ORDER_LIFE: i64 = 30;
 pub struct OrderBody {
     /// Issuing SAM, as in the statement.
     pub sam: String,
-    /// Unique name of the order: of a signature `H(act digest ‖ step ‖ attempt)`, else random.
+    /// Unique name of the order: of a signature [`OrderKind::name`], else random.
     pub order: Digest32,
     /// Epoch of the SAM's store.
     pub epoch: Digest32,
@@ -105,6 +107,14 @@ pub enum OrderKind {
         act: Digest32,
         /// Digest of the proof that was accepted.
         proof: Digest32,
+        /// When the proof was accepted; the time of an act runs from here.
+        approved: UnixTime,
+        /// Whether the act may have further steps.
+        renewable: bool,
+        /// Number of the token within the act, from 0; above 0 only for acts that are renewable.
+        step: u32,
+        /// Number of the order within the step, from 0, below [`MAX_ATTEMPTS`].
+        attempt: u32,
     },
     /// Destroy a key for good, in the store and in the device. Asked again with another order, the answer is the
     /// latest certificate of the same destruction.
@@ -120,6 +130,18 @@ pub enum OrderKind {
         /// Why.
         cause: DestroyCause,
     },
+}
+
+impl OrderKind {
+    /// The one name that an order to sign may have; nothing for orders whose names are random.
+    pub fn name(&self) -> Option<Digest32> {
+        match self {
+            Self::Sign {
+                act, step, attempt, ..
+            } => Some(Order::name(*act, *step, *attempt)),
+            _ => None,
+        }
+    }
 }
 
 /// What is to be signed (DTBS/R). Each algorithm takes one of the two forms and refuses the other.
@@ -216,7 +238,8 @@ impl TryFrom<RawItem> for SignItem {
 pub struct Order(pub String);
 
 impl Order {
-    /// Name of the one order for `step` and `attempt` of an act.
+    /// Name of the one order for `step` and `attempt` of an act. The module computes it anew and takes the names of all
+    /// earlier attempts with it.
     pub fn name(act: Digest32, step: u32, attempt: u32) -> Digest32 {
         sha256(&[
             b"natsuin-order-v1\n",

@@ -78,6 +78,9 @@ pub enum Reason {
         "III-3-17-retention-L2-no-export, III-3-9-attributed-keys: the key may not leave the module"
     )]
     Export,
+    /// A value that the back end made with this key was wrong: it isn't used any more.
+    #[error("a value of the key was wrong")]
+    WrongValue,
     /// The key was handed over.
     #[error("the key was handed over and is of no use here")]
     HandedOver,
@@ -182,6 +185,9 @@ pub enum Executed {
     Created(KeyCreated),
     /// Signature values in the order of the items: RSA as a block of modulus length, ECDSA as DER.
     Signed(Vec<B64>),
+    /// The order is spent, and a value was made that is wrong. All values were destroyed, and the key can't be used any
+    /// more.
+    WrongValue,
     /// A key was destroyed.
     Destroyed(KeyDestroyed),
     /// A key leaves: a JWE for the receiver (`sam_keys::import::take_over`).

@@ -1,6 +1,6 @@
 //! Whether an order may be executed at all: pure decisions over statement, order and time.
 
-use cm_api::order::MAX_ORDER_LIFE;
+use cm_api::order::{MAX_ATTEMPTS, MAX_ORDER_LIFE};
 use cm_api::{ExecuteRequest, OrderBody, OrderKind, Refusal};
 use core_types::UnixTime;
 use jose::Jwk;
@@ -8,6 +8,8 @@ use sam_keys::{SamKeys, StatementError};
 
 /// Most items in one order; as many as items in an act.
 const MAX_ITEMS: usize = 10_000;
+/// Seconds by which the SAM's clock may be ahead.
+const CLOCKS_DIFFER: i64 = 60;
 
 /// Checks statement and order, from the outside in (`III-3-4-authenticate-application`).
 ///
@@ -32,14 +34,31 @@ pub(crate) fn admit(
     if keys.sam != sam || order.sam != sam || order.epoch != keys.epoch {
         return Err(Refusal::NotAuthentic);
     }
-    if now >= order.exp || order.exp.0 - now.0 > MAX_ORDER_LIFE {
+    if now >= order.exp || order.exp > now.plus(MAX_ORDER_LIFE) {
         return Err(Refusal::NotNow);
     }
-    if let OrderKind::Sign { alg, items, .. } = &order.kind {
+    if let OrderKind::Sign {
+        alg,
+        items,
+        approved,
+        renewable,
+        step,
+        attempt,
+        ..
+    } = &order.kind
+    {
         let whole = items.iter().all(|item| item.fits(*alg));
-        if items.is_empty() || items.len() > MAX_ITEMS || !whole {
+        let place = *attempt < MAX_ATTEMPTS && (*renewable || *step == 0);
+        if items.is_empty() || items.len() > MAX_ITEMS || !whole || !place {
             return Err(Refusal::Malformed);
         }
+        if *approved > now.plus(CLOCKS_DIFFER) {
+            return Err(Refusal::NotNow);
+        }
+    }
+    // The name is what makes an order unique, so that it isn't left to the sender.
+    if order.kind.name().is_some_and(|name| name != order.order) {
+        return Err(Refusal::Malformed);
     }
     Ok(order)
 }

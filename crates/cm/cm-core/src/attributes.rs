@@ -52,14 +52,18 @@ pub struct KeyAttributes {
     pub max_uses: u64,
     /// Most signatures by one act of its owner.
     pub act_uses: u64,
-    /// How long one act of its owner lasts after its first signature, in seconds.
+    /// How long one act of its owner lasts after its approval, in seconds.
     pub act_seconds: i64,
     /// What was done with it so far.
     pub used: KeyUse,
 }
 
+/// Most acts that are good for further steps at one time. They are kept until their time is over, so that no act is
+/// counted from zero because of others.
+const MAX_ACTS: usize = 64;
+
 /// The part of the attributes that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyUse {
     /// The one CSR was signed.
@@ -68,8 +72,21 @@ pub struct KeyUse {
     pub handed_over: bool,
     /// Document signatures made or ordered.
     pub signatures: u64,
-    /// The act that the key was last used by.
-    pub act: Option<ActUse>,
+    /// A value was wrong: the key isn't used any more.
+    pub wrong: bool,
+    /// Acts that may have further steps, until their time is over.
+    pub acts: Vec<ActUse>,
+}
+
+/// The act by which a key is to be used.
+#[derive(Debug, Clone, Copy)]
+pub struct ByAct {
+    /// Digest of the act.
+    pub act: Digest32,
+    /// Approved at.
+    pub approved: UnixTime,
+    /// Whether it may have further steps. One that may not has one order only, which is what the names of orders see to.
+    pub renewable: bool,
 }
 
 /// What was done by one act.
@@ -78,8 +95,8 @@ pub struct KeyUse {
 pub struct ActUse {
     /// Digest of the act.
     pub act: Digest32,
-    /// First signature at.
-    pub since: UnixTime,
+    /// Approved at.
+    pub approved: UnixTime,
     /// Signatures made or ordered.
     pub signatures: u64,
 }
@@ -97,7 +114,7 @@ impl KeyAttributes {
         Ok(Self {
             used: KeyUse {
                 csr: true,
-                ..self.used
+                ..self.used.clone()
             },
             ..self.clone()
         })
@@ -115,7 +132,7 @@ impl KeyAttributes {
         Ok(Self {
             used: KeyUse {
                 handed_over: true,
-                ..self.used
+                ..self.used.clone()
             },
             ..self.clone()
         })
@@ -125,7 +142,21 @@ impl KeyAttributes {
         if self.used.handed_over {
             return Err(Refusal::NotAllowed(Reason::HandedOver));
         }
+        if self.used.wrong {
+            return Err(Refusal::NotAllowed(Reason::WrongValue));
+        }
         Ok(())
+    }
+
+    /// The attributes after a value of the key was wrong.
+    pub fn after_wrong_value(&self) -> Self {
+        Self {
+            used: KeyUse {
+                wrong: true,
+                ..self.used.clone()
+            },
+            ..self.clone()
+        }
     }
 
     /// The attributes after `n` document signatures with `alg` by this act.
@@ -136,7 +167,7 @@ impl KeyAttributes {
         &self,
         alg: SigAlg,
         n: u64,
-        act: Digest32,
+        by: ByAct,
         now: UnixTime,
     ) -> Result<Self, Refusal> {
         let no = Refusal::NotAllowed;
@@ -151,28 +182,35 @@ impl KeyAttributes {
         let signatures = self.used.signatures.checked_add(n);
         let signatures = signatures.filter(|s| *s <= self.max_uses);
         let signatures = signatures.ok_or(no(Reason::Uses))?;
-        let before = match self.used.act {
-            Some(before) if before.act == act => before,
-            _ => ActUse {
-                act,
-                since: now,
-                signatures: 0,
-            },
-        };
-        let so_far = before.signatures.checked_add(n);
-        let so_far =
-            so_far.filter(|s| *s <= self.act_uses && now < before.since.plus(self.act_seconds));
-        let so_far = so_far.ok_or(no(Reason::Reauthorization))?;
         Ok(Self {
             used: KeyUse {
                 signatures,
-                act: Some(ActUse {
-                    signatures: so_far,
-                    ..before
-                }),
-                ..self.used
+                acts: self.acts_after(n, by, now)?,
+                ..self.used.clone()
             },
             ..self.clone()
         })
+    }
+
+    fn acts_after(&self, n: u64, by: ByAct, now: UnixTime) -> Result<Vec<ActUse>, Refusal> {
+        let again = Refusal::NotAllowed(Reason::Reauthorization);
+        let lasts = |approved: UnixTime| now < approved.plus(self.act_seconds);
+        let mut acts = self.used.acts.clone();
+        acts.retain(|used| lasts(used.approved));
+        let known = acts.iter().position(|used| used.act == by.act);
+        let so_far = known.map_or(0, |at| acts[at].signatures).checked_add(n);
+        let so_far = so_far.filter(|s| *s <= self.act_uses && lasts(by.approved));
+        let signatures = so_far.ok_or(again.clone())?;
+        match known {
+            Some(at) => acts[at].signatures = signatures,
+            None if !by.renewable => {}
+            None if acts.len() < MAX_ACTS => acts.push(ActUse {
+                act: by.act,
+                approved: by.approved,
+                signatures,
+            }),
+            None => return Err(again),
+        }
+        Ok(acts)
     }
 }

@@ -13,21 +13,25 @@ use std::io::{BufRead, Write};
 use audit_log::Event;
 use core_types::bytes::{b64u, from_b64u};
 use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
-use jose::Jwk;
+use jose::{Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
-use store_kit::{Store, StoreError, Tx, sql, transaction};
+use store_kit::{StoreError, sql};
 
-use crate::attributes::KeyAttributes;
-use crate::ledger::Ledger;
 use crate::module::Module;
-use crate::store::{self, Failed, KeyRow};
+use crate::store::{self, Failed};
 use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
+
+mod restore;
+
+pub use restore::{RestoreReport, Restoring, restore};
 
 const FORMAT: &str = "natsuin-cm-backup/1";
 /// `typ` of the signature over a backup.
 const TYP_BACKUP: &str = "natsuin-backup+jws";
 const PAGE: i64 = 500;
+/// Name of the secret that is the module's root key.
+const ROOT: &str = "root";
 /// Longest line that is looked at: a sealed ML-DSA key with its attributes takes a tenth of it.
 const LONGEST: u64 = 256 * 1024;
 /// An order can't be admitted any more this long after its time, whatever the clock of a restored machine says.
@@ -82,21 +86,6 @@ pub struct BackupReport {
     pub rows: u64,
     /// Live keys among them.
     pub keys: u64,
-}
-
-/// What a restore did, and what it refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct RestoreReport {
-    /// Keys that are usable again.
-    pub keys: u64,
-    /// Keys that were destroyed after the backup, and stay so.
-    pub refused_destroyed: Vec<KeyId>,
-    /// Keys whose counters were set forward to what the log says.
-    pub set_forward: Vec<KeyId>,
-    /// Keys made after the backup: they can't be brought back.
-    pub lost: Vec<String>,
-    /// Orders that are spent.
-    pub orders: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -348,16 +337,16 @@ fn place(id: Digest32, row: u64) -> Vec<u8> {
 /// [`BackupError`].
 pub fn check(from: &mut dyn BufRead, root: &RootSecret) -> Result<BackupReport, BackupError> {
     let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
-    read(from, &vault, |_| Ok(()))
+    Ok(read(from, &vault, |_| Ok(()))?.1)
 }
 
-/// Reads a backup line by line; gives out rows before the signature at its end is seen, so that the caller must check
+/// Reads a backup line by line, and answers the SAM's name and what its end says; gives out rows before the signature at its end is seen, so that the caller must check
 /// first what it is going to believe.
 fn read(
     from: &mut dyn BufRead,
     vault: &Vault,
     mut each: impl FnMut(Item) -> Result<(), BackupError>,
-) -> Result<BackupReport, BackupError> {
+) -> Result<(String, BackupReport), BackupError> {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let first = line(from)?.ok_or(BackupError::Malformed("it is empty"))?;
     let head: Head = serde_json::from_str(&first).map_err(|_| BackupError::Malformed("head"))?;
@@ -366,7 +355,7 @@ fn read(
     }
     context.update(first.as_bytes());
     context.update(b"\n");
-    let mut rows = 0;
+    let (mut rows, mut root_seen) = (0, false);
     loop {
         let text = line(from)?.ok_or(BackupError::Malformed("its end is missing"))?;
         if text.starts_with('{') {
@@ -380,10 +369,15 @@ fn read(
                 && told.made == head.made
                 && told.rows == rows
                 && told.sha256 == digest(context);
+            // The key in the head is only claimed until it is found among the rows, which nobody can seal who hasn't the
+            // root secret.
+            if !root_seen {
+                return Err(BackupError::Malformed("the module's root key is missing"));
+            }
             if !whole || line(from)?.is_some() {
                 return Err(BackupError::Malformed("rows are missing, added or altered"));
             }
-            return Ok(told);
+            return Ok((head.sam, told));
         }
         context.update(text.as_bytes());
         context.update(b"\n");
@@ -397,8 +391,25 @@ fn read(
                 BackupError::Malformed("a row was altered or moved")
             }
         })?;
-        each(serde_json::from_slice(json.expose()).map_err(|_| BackupError::Malformed("row"))?)?;
+        let item = serde_json::from_slice(json.expose());
+        let item = item.map_err(|_| BackupError::Malformed("row"))?;
+        if let Item::Secret { id, sealed } = &item
+            && id == ROOT
+        {
+            if *root_key(vault, &sealed.0)?.public() != head.root {
+                return Err(BackupError::Malformed(
+                    "another key than the module's root key",
+                ));
+            }
+            root_seen = true;
+        }
+        each(item)?;
     }
+}
+
+fn root_key(vault: &Vault, sealed: &[u8]) -> Result<SigningKey, BackupError> {
+    let pkcs8 = store::open_secret(vault, ROOT, sealed)?;
+    SigningKey::from_pkcs8(&pkcs8).map_err(|_| BackupError::Malformed("the module's root key"))
 }
 
 fn line(from: &mut dyn BufRead) -> Result<Option<String>, BackupError> {
@@ -411,166 +422,4 @@ fn line(from: &mut dyn BufRead) -> Result<Option<String>, BackupError> {
         return Err(BackupError::Malformed("a line without its end"));
     }
     Ok(Some(text))
-}
-
-/// Restores a backup into an empty store that has the module's tables, in one transaction. `root`: from the shares;
-/// `ledger`: from the log up to the end, verified against its witness. The module is started afterwards with the same
-/// root secret.
-///
-/// # Errors
-/// [`BackupError`]; nothing was restored.
-pub async fn restore(
-    store: &Store,
-    from: &mut (dyn BufRead + Send),
-    root: &RootSecret,
-    ledger: &Ledger,
-    node: &str,
-    now: UnixTime,
-    random: &dyn Random,
-) -> Result<RestoreReport, BackupError> {
-    let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
-    let mut items = Vec::new();
-    let told = read(from, &vault, |item| {
-        items.push(item);
-        Ok(())
-    })?;
-    // The backup stands in the log that comes with it; a log that ends before can't say what happened since.
-    if !ledger.has_backup(told.id) {
-        return Err(BackupError::OldLog);
-    }
-    let audit = audit_log::AuditLog::new("cm", node, vault.audit_key());
-    let done: Result<RestoreReport, Ended> = transaction!(store, "cm-restore", |tx| {
-        let count = tx
-            .fetch_one(sql("SELECT count(*) AS n FROM cm_key"))
-            .await?;
-        let secrets = tx
-            .fetch_one(sql("SELECT count(*) AS n FROM cm_secret"))
-            .await?;
-        if count.int("n")? + secrets.int("n")? > 0 {
-            return Err(BackupError::NotEmpty.into());
-        }
-        let mut report = RestoreReport::default();
-        let mut here = std::collections::HashSet::new();
-        for item in &items {
-            put(tx, &vault, ledger, item, &mut report, &mut here, random).await?;
-        }
-        for (order, at) in ledger.orders() {
-            let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-            tx.execute(query.bind(order.to_string()).bind(at.0)).await?;
-        }
-        let spent = tx
-            .fetch_one(sql("SELECT count(*) AS n FROM cm_order"))
-            .await?;
-        report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
-        let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
-        lost.sort_unstable();
-        report.lost = lost.into_iter().map(str::to_owned).collect();
-        let event = Event::BackupRestored {
-            backup: told.id,
-            keys: report.keys,
-            refused: u64::try_from(report.refused_destroyed.len()).unwrap_or(u64::MAX),
-            lost: u64::try_from(report.lost.len()).unwrap_or(u64::MAX),
-        };
-        audit.append(tx, event, now).await?;
-        Ok::<_, Ended>(report)
-    });
-    done.map_err(|ended| ended.0)
-}
-
-/// An end of the transaction, for the conversion from a store's error.
-struct Ended(BackupError);
-
-impl From<StoreError> for Ended {
-    fn from(error: StoreError) -> Self {
-        Self(BackupError::Store(error))
-    }
-}
-
-impl From<BackupError> for Ended {
-    fn from(error: BackupError) -> Self {
-        Self(error)
-    }
-}
-
-impl From<Failed> for Ended {
-    fn from(failed: Failed) -> Self {
-        Self(failed.into())
-    }
-}
-
-async fn put(
-    tx: &mut Tx,
-    vault: &Vault,
-    ledger: &Ledger,
-    item: &Item,
-    report: &mut RestoreReport,
-    here: &mut std::collections::HashSet<String>,
-    random: &dyn Random,
-) -> Result<(), Ended> {
-    match item {
-        Item::Key {
-            id,
-            version,
-            attributes,
-            sealed,
-        } => {
-            let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
-            let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
-            let life = ledger.life(&key);
-            if life.destroyed {
-                report.refused_destroyed.push(key);
-                return Ok(());
-            }
-            let next = forward(&row, life);
-            if next.used != row.attributes.used {
-                report.set_forward.push(key);
-            }
-            // Under a new version, so that no older copy of the row fits in its place.
-            let version = row.row_version + 1_000_000;
-            store::insert_key_at(tx, vault, random, &next, &row.material, version).await?;
-            here.insert(id.clone());
-            report.keys += 1;
-        }
-        Item::Tombstone {
-            id,
-            version,
-            pending,
-            sealed,
-        } => {
-            let query =
-                "INSERT INTO cm_tombstone (id, version, pending, sealed) VALUES ($1, $2, $3, $4)";
-            let query = sql(query).bind(id).bind(*version).bind(*pending);
-            tx.execute(query.bind(sealed.0.as_slice())).await?;
-        }
-        Item::PublicKey { spki, key } => {
-            let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2)");
-            tx.execute(query.bind(spki).bind(key)).await?;
-        }
-        Item::Secret { id, sealed } => {
-            let query = sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2)");
-            tx.execute(query.bind(id).bind(sealed.0.as_slice())).await?;
-        }
-        Item::Switch { serial, enabled } => {
-            let held = Switched {
-                serial: *serial,
-                enabled: *enabled,
-            };
-            let last = ledger.switched().filter(|s| s.serial > held.serial);
-            switch::insert(tx, vault, random, last.unwrap_or(held)).await?;
-        }
-        Item::Order { id, at } => {
-            let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-            tx.execute(query.bind(id).bind(*at)).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Counters never go back.
-fn forward(row: &KeyRow, life: crate::ledger::Life) -> KeyAttributes {
-    let mut next = row.attributes.clone();
-    next.used.signatures = next.used.signatures.max(life.signatures);
-    next.used.csr |= life.csr;
-    next.used.handed_over |= life.handed_over;
-    next
 }

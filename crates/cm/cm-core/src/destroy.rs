@@ -5,15 +5,18 @@
 
 use audit_log::Event;
 use cm_api::{Executed, KeyDestroyed, ModuleError, OrderBody, Refusal};
-use core_types::{DestroyCause, Digest32, KeyId, SecretBytes, UnixTime};
+use core_types::{DestroyCause, Digest32, KeyId, Random, SecretBytes, UnixTime};
+use jose::SigningKey;
 use sam_keys::{Destruction, TYP_DESTRUCTION};
 use serde::{Deserialize, Serialize};
 use store_kit::{Seen, Tx, sql, transaction};
 
 use crate::attributes::KeyAttributes;
 use crate::execute::on_thread;
+use crate::ledger::End;
 use crate::module::Module;
 use crate::store::{self, Failed};
+use crate::vault::Vault;
 
 /// What stays of a key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -45,9 +48,9 @@ impl Module {
         act: Digest32,
         cause: DestroyCause,
     ) -> Result<Executed, ModuleError> {
-        let now = self.clock.now();
+        let (now, burial) = (self.clock.now(), self.burial());
         let row: Result<_, Failed> = transaction!(self.store, "cm-destroy", |tx| {
-            store::take_order(tx, order.order, now).await?;
+            store::take_order(tx, order, now).await?;
             if let Some(row) = self.tombstone(tx, key).await? {
                 let attributes = &row.body.attributes;
                 if attributes.version != version || attributes.spki != spki {
@@ -58,18 +61,19 @@ impl Module {
             let row = self.key(tx, key, version, spki).await?;
             store::delete_key(tx, &row).await?;
             let remains = self.backend.elsewhere(&row.material);
-            let told = self.told(&row.attributes, act, cause, now, remains.is_none());
+            let told = burial.told(&row.attributes, act, cause, now, remains.is_none());
             let body = Tombstone {
-                certificate: self.certify(&told)?,
+                certificate: burial.certify(&told)?,
                 attributes: row.attributes,
                 told,
                 remains,
             };
-            self.bury(tx, &body).await?;
+            burial.bury(tx, &body).await?;
             let event = Event::KeyDestroyed {
                 key: key.clone(),
                 owner: body.attributes.owner.clone(),
                 reason: cause.as_str().into(),
+                act: Some(act),
             };
             self.audit.append(tx, event, now).await?;
             Ok::<_, Failed>((TombstoneRow { version: 1, body }, Some(row.material)))
@@ -129,24 +133,24 @@ impl Module {
                 return row.body;
             }
         }
-        let now = self.clock.now();
+        let (now, burial) = (self.clock.now(), self.burial());
         let (attributes, told) = (&row.body.attributes, &row.body.told);
         let told = Destruction {
             erased: Some(now),
-            ..self.told(attributes, told.act, told.cause, told.unusable_since, false)
+            ..burial.told(attributes, told.act, told.cause, told.unusable_since, false)
         };
         let told = Destruction {
-            unrecoverable_after: Some(self.copies_gone(now)),
+            unrecoverable_after: Some(burial.copies_gone(now)),
             ..told
         };
         let done: Result<_, Failed> = transaction!(self.store, "cm-erased", |tx| {
             let body = Tombstone {
-                certificate: self.certify(&told)?,
+                certificate: burial.certify(&told)?,
                 told: told.clone(),
                 remains: None,
                 ..row.body.clone()
             };
-            self.rebury(tx, row.version, &body).await?;
+            burial.rebury(tx, row.version, &body).await?;
             let event = Event::KeyErased {
                 key: body.told.key.clone(),
                 owner: body.told.owner.clone(),
@@ -163,6 +167,79 @@ impl Module {
         }
     }
 
+    fn burial(&self) -> Burial<'_> {
+        Burial {
+            sam: &self.config.sam,
+            root: &self.root,
+            vault: &self.vault,
+            random: self.random.as_ref(),
+            copies_kept_days: self.config.copies_kept_days,
+        }
+    }
+
+    /// The tombstone of a key, if it is destroyed.
+    pub(crate) async fn tombstone(
+        &self,
+        tx: &mut Tx,
+        key: &KeyId,
+    ) -> Result<Option<TombstoneRow>, Failed> {
+        let query = sql("SELECT version, sealed FROM cm_tombstone WHERE id = $1");
+        let Some(row) = tx.fetch_optional(query.bind(key.as_str())).await? else {
+            return Ok(None);
+        };
+        let version = row.int("version")?;
+        let body = open(&self.vault, key, version, &row.blob("sealed")?)?;
+        Ok(Some(TombstoneRow { version, body }))
+    }
+}
+
+/// Opens what was sealed as the tombstone of this key.
+pub(crate) fn open(
+    vault: &Vault,
+    key: &KeyId,
+    version: i64,
+    sealed: &[u8],
+) -> Result<Tombstone, Failed> {
+    let opened = vault.open(sealed, &place(key, version));
+    let opened = opened.map_err(|_| Failed::Tampered)?;
+    serde_json::from_slice(opened.expose()).map_err(|_| Failed::Tampered)
+}
+
+/// What writing a tombstone takes: the running module's, or a restore's.
+pub(crate) struct Burial<'m> {
+    pub(crate) sam: &'m str,
+    pub(crate) root: &'m SigningKey,
+    pub(crate) vault: &'m Vault,
+    pub(crate) random: &'m dyn Random,
+    pub(crate) copies_kept_days: u32,
+}
+
+impl Burial<'_> {
+    /// The tombstone of a key that was destroyed while a backup still had it. Its copy in the device is erased, though it
+    /// may have been before: the device may have been restored as well.
+    pub(crate) async fn again(
+        &self,
+        tx: &mut Tx,
+        attributes: KeyAttributes,
+        end: End,
+        remains: Option<SecretBytes>,
+        now: UnixTime,
+    ) -> Result<(), Failed> {
+        let told = self.told(&attributes, end.act, end.cause, end.at, false);
+        let told = Destruction {
+            // The copy that was restored counts, too.
+            unrecoverable_after: remains.is_none().then(|| self.copies_gone(now)),
+            ..told
+        };
+        let body = Tombstone {
+            certificate: self.certify(&told)?,
+            attributes,
+            told,
+            remains,
+        };
+        self.bury(tx, &body).await
+    }
+
     fn told(
         &self,
         attributes: &KeyAttributes,
@@ -172,7 +249,7 @@ impl Module {
         only_here: bool,
     ) -> Destruction {
         Destruction {
-            sam: self.config.sam.clone(),
+            sam: self.sam.to_owned(),
             key: attributes.key.clone(),
             spki: attributes.spki,
             owner: attributes.owner.clone(),
@@ -187,30 +264,13 @@ impl Module {
 
     /// When no copy made until `now` is kept any more, as the operator declares.
     fn copies_gone(&self, now: UnixTime) -> UnixTime {
-        now.plus(i64::from(self.config.copies_kept_days) * 86_400)
+        now.plus(i64::from(self.copies_kept_days) * 86_400)
     }
 
     fn certify(&self, told: &Destruction) -> Result<String, Failed> {
         let payload = serde_json::to_vec(told).map_err(|_| Refusal::Malformed)?;
         let signed = self.root.sign(TYP_DESTRUCTION, &payload);
         Ok(signed.map_err(|_| Refusal::NotOperational)?)
-    }
-
-    /// The tombstone of a key, if it is destroyed.
-    pub(crate) async fn tombstone(
-        &self,
-        tx: &mut Tx,
-        key: &KeyId,
-    ) -> Result<Option<TombstoneRow>, Failed> {
-        let query = sql("SELECT version, sealed FROM cm_tombstone WHERE id = $1");
-        let Some(row) = tx.fetch_optional(query.bind(key.as_str())).await? else {
-            return Ok(None);
-        };
-        let version = row.int("version")?;
-        let opened = self.vault.open(&row.blob("sealed")?, &place(key, version));
-        let opened = opened.map_err(|_| Failed::Tampered)?;
-        let body = serde_json::from_slice(opened.expose()).map_err(|_| Failed::Tampered)?;
-        Ok(Some(TombstoneRow { version, body }))
     }
 
     async fn bury(&self, tx: &mut Tx, body: &Tombstone) -> Result<(), Failed> {
@@ -245,7 +305,7 @@ impl Module {
         let place = place(&body.told.key, version);
         let sealed = self
             .vault
-            .seal(&SecretBytes::new(json), &place, self.random.as_ref());
+            .seal(&SecretBytes::new(json), &place, self.random);
         sealed.map_err(|_| Failed::Tampered)
     }
 }

@@ -11,9 +11,9 @@ use core_types::{
     B64, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg, TenantId, UnixTime, sha256,
 };
 use sam_keys::{Origin, TYP_ORIGIN};
-use store_kit::transaction;
+use store_kit::{Seen, transaction};
 
-use crate::attributes::{KeyAttributes, KeyUse, Purpose};
+use crate::attributes::{ByAct, KeyAttributes, KeyUse, Purpose};
 use crate::backend::{NewKey, PrivateKey};
 use crate::cache::cache_name;
 use crate::import::Import;
@@ -75,18 +75,7 @@ impl Module {
                 spki,
                 info,
             } => self.sign_csr(&order, key, *version, *spki, info).await,
-            OrderKind::Sign {
-                key,
-                version,
-                spki,
-                alg,
-                items,
-                act,
-                ..
-            } => {
-                self.sign(&order, key, *version, *spki, *alg, items, *act)
-                    .await
-            }
+            OrderKind::Sign { .. } => self.sign(&order).await,
             OrderKind::Destroy {
                 key,
                 version,
@@ -126,7 +115,7 @@ impl Module {
         }
         // The order is spent before the back end is asked: asked again, it makes no second key.
         let taken: Result<_, Failed> = transaction!(self.store, "cm-generate", |tx| {
-            store::take_order(tx, order.order, now).await?;
+            store::take_order(tx, order, now).await?;
             let (order, what) = (order.order, "generate".into());
             let event = Event::OrderAdmitted { order, what };
             self.audit.append(tx, event, now).await?;
@@ -265,8 +254,8 @@ impl Module {
         let now = self.clock.now();
         let digest = sha256(&[&info.0]);
         let row: Result<_, Failed> = transaction!(self.store, "cm-csr", |tx| {
-            store::take_order(tx, order.order, now).await?;
-            let row = self.key(tx, key, version, spki).await?;
+            store::take_order(tx, order, now).await?;
+            let row = self.key_for_use(tx, key, version, spki).await?;
             self.approved(row.attributes.alg, row.attributes.alg.csr_alg())?;
             let next = row.attributes.after_csr()?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
@@ -282,32 +271,39 @@ impl Module {
         self.seen.note(key.as_str(), row.row_version + 1);
         let alg = row.attributes.alg.csr_alg();
         let item = SignItem::of_message(0, alg, &info.0);
-        self.values(&row, alg, std::slice::from_ref(&item))
-            .await
-            .map(Executed::Signed)
+        self.values(&row, alg, std::slice::from_ref(&item)).await
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the members of one kind of order, in its order"
-    )]
-    async fn sign(
-        &self,
-        order: &OrderBody,
-        key: &KeyId,
-        version: u32,
-        spki: Digest32,
-        alg: SigAlg,
-        items: &[SignItem],
-        act: Digest32,
-    ) -> Result<Executed, ModuleError> {
+    async fn sign(&self, order: &OrderBody) -> Result<Executed, ModuleError> {
+        let OrderKind::Sign {
+            key,
+            version,
+            spki,
+            alg,
+            items,
+            act,
+            approved,
+            renewable,
+            step,
+            attempt,
+            ..
+        } = &order.kind
+        else {
+            return Err(Refusal::Malformed.into());
+        };
+        let (alg, act) = (*alg, *act);
+        let by = ByAct {
+            act,
+            approved: *approved,
+            renewable: *renewable,
+        };
         let now = self.clock.now();
         let count = u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?;
         let row: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
-            store::take_order(tx, order.order, now).await?;
-            let row = self.key(tx, key, version, spki).await?;
+            store::take_order(tx, order, now).await?;
+            let row = self.key_for_use(tx, key, *version, *spki).await?;
             self.approved(row.attributes.alg, alg)?;
-            let next = row.attributes.after_signing(alg, count.into(), act, now)?;
+            let next = row.attributes.after_signing(alg, count.into(), by, now)?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyUsed {
                 key: key.clone(),
@@ -316,13 +312,15 @@ impl Module {
                 count,
                 act,
                 order: order.order,
+                step: *step,
+                attempt: *attempt,
             };
             self.audit.append(tx, event, now).await?;
             Ok::<_, Failed>(row)
         });
         let row = row.map_err(|failed| self.fail(failed))?;
         self.seen.note(key.as_str(), row.row_version + 1);
-        self.values(&row, alg, items).await.map(Executed::Signed)
+        self.values(&row, alg, items).await
     }
 
     /// The table of approved algorithms has the last word at every use.
@@ -351,6 +349,22 @@ impl Module {
         Ok(row)
     }
 
+    /// A key that is going to be used: its level must be one that the back end still has. Without the declaration that a
+    /// level rests on, the keys of that level can only be destroyed.
+    pub(crate) async fn key_for_use(
+        &self,
+        tx: &mut store_kit::Tx,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+    ) -> Result<KeyRow, Failed> {
+        let row = self.key(tx, key, version, spki).await?;
+        if row.attributes.level > self.backend.ceiling() {
+            return Err(Refusal::NotAllowed(Reason::Level).into());
+        }
+        Ok(row)
+    }
+
     /// Signs all digests, spread over the machine's cores. The order is spent by now. Only if not one value came into
     /// being is a fault a definite *no*.
     async fn values(
@@ -358,7 +372,7 @@ impl Module {
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
-    ) -> Result<Vec<B64>, ModuleError> {
+    ) -> Result<Executed, ModuleError> {
         let key = self.open(row).await?;
         let share = items.len().div_ceil(service_kit::cores()).max(1);
         let threads: Vec<_> = items
@@ -389,29 +403,66 @@ impl Module {
         }
         if faults.is_empty() {
             self.well();
-            return Ok(values);
+            return Ok(Executed::Signed(values));
         }
-        self.judge(values.is_empty(), &faults).await
+        self.judge(row, values.is_empty(), &faults).await
     }
 
-    /// What faults at signing mean: for the caller, and for the module's state.
-    async fn judge(&self, no_value: bool, faults: &[Fault]) -> Result<Vec<B64>, ModuleError> {
+    /// What faults at signing mean: for the caller, the key, and the module's state.
+    async fn judge(
+        &self,
+        row: &KeyRow,
+        no_value: bool,
+        faults: &[Fault],
+    ) -> Result<Executed, ModuleError> {
+        let mut wrong = false;
         for fault in faults {
             if let Fault::Broken(what) = fault {
-                // A wrong value was destroyed. Whether it was an accident or the device is no longer what it was,
-                // its self-test decides.
                 tracing::error!(what, "the back end made a wrong value; testing it");
-                self.alarm("cm-wrong-value").await;
-                drop(self.self_test().await);
+                wrong = true;
             } else {
                 self.note(fault).await;
             }
+        }
+        if wrong {
+            // A wrong value was destroyed, and its key is stopped (I4). Whether it was an accident or the device is no
+            // longer what it was, its self-test decides.
+            self.stop_key(row).await;
+            self.alarm("cm-wrong-value").await;
+            drop(self.self_test().await);
+            return Ok(Executed::WrongValue);
         }
         if no_value && faults.iter().all(Fault::nothing_was_made) {
             Err(Refusal::NotOperational.into())
         } else {
             Err(ModuleError::Unknown)
         }
+    }
+
+    /// Stops a key for good. What can't be written holds in this process at least.
+    async fn stop_key(&self, used: &KeyRow) {
+        let (key, now) = (&used.attributes.key, self.clock.now());
+        let stopped: Result<i64, Failed> = transaction!(self.store, "cm-stop-key", |tx| {
+            let row = self.key(tx, key, used.attributes.version, used.attributes.spki);
+            let row = row.await?;
+            let next = row.attributes.after_wrong_value();
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeySuspended {
+                key: key.clone(),
+                owner: next.owner,
+                reason: "wrong-value".into(),
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row.row_version + 1)
+        });
+        match stopped {
+            Ok(version) => self.seen.note(key.as_str(), version),
+            Err(failed) => {
+                tracing::error!(?failed, %key, "that the key is stopped couldn't be written");
+                self.seen.note(key.as_str(), Seen::NEVER);
+            }
+        }
+        self.cache.forget(&used.material);
     }
 
     /// The key ready for use. The back end must have the public key that the sealed attributes name.

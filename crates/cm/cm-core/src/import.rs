@@ -30,7 +30,7 @@ pub(crate) struct Import<'o> {
     pub(crate) envelope: &'o str,
 }
 
-/// Strength of the import key (P-256): nothing stronger travels under it (`III-A1.2-wrapping-strength`).
+/// Strength of the keys to which imports and hand-overs are sealed (P-256): nothing stronger travels under it (`III-A1.2-wrapping-strength`).
 const WRAPPING_STRENGTH: u32 = 128;
 
 impl Module {
@@ -64,7 +64,7 @@ impl Module {
         self.fit_for_import(&import, &key, alg, now)?;
         // As with generation, the order is spent before the back end is asked.
         let taken: Result<_, Failed> = transaction!(self.store, "cm-import", |tx| {
-            store::take_order(tx, order.order, now).await?;
+            store::take_order(tx, order, now).await?;
             let (order, what) = (order.order, "import".into());
             self.audit
                 .append(tx, Event::OrderAdmitted { order, what }, now)
@@ -227,9 +227,12 @@ impl Module {
     ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
         let row: Result<_, Failed> = transaction!(self.store, "cm-hand-over", |tx| {
-            store::take_order(tx, order.order, now).await?;
-            let row = self.key(tx, key, version, spki).await?;
+            store::take_order(tx, order, now).await?;
+            let row = self.key_for_use(tx, key, version, spki).await?;
             let next = row.attributes.after_hand_over()?;
+            if row.attributes.alg.strength() > WRAPPING_STRENGTH {
+                return Err(Refusal::NotAllowed(Reason::WrappingStrength).into());
+            }
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyHandedOver {
                 key: key.clone(),

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 
-use cm_api::Refusal;
-use core_types::{Digest32, KeyId, UnixTime};
+use audit_log::AuditError;
+use cm_api::order::MAX_ATTEMPTS;
+use cm_api::{Order, Refusal};
+use core_types::{DestroyCause, Digest32, KeyId, UnixTime};
 use serde::Deserialize;
 use store_kit::{Seen, Tx, sql};
 
@@ -20,7 +22,8 @@ use crate::switch::Switched;
 pub struct Ledger {
     keys: HashMap<String, Life>,
     orders: HashMap<Digest32, UnixTime>,
-    backups: Vec<Digest32>,
+    /// Names of backups, and the digests over them.
+    backups: HashMap<Digest32, Option<Digest32>>,
     switched: Option<Switched>,
 }
 
@@ -31,7 +34,18 @@ pub(crate) struct Life {
     pub(crate) signatures: u64,
     pub(crate) csr: bool,
     pub(crate) handed_over: bool,
+    pub(crate) wrong: bool,
     pub(crate) destroyed: bool,
+    /// How it was destroyed, if that was in the time of this log.
+    pub(crate) end: Option<End>,
+}
+
+/// The end of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) at: UnixTime,
+    pub(crate) act: Digest32,
+    pub(crate) cause: DestroyCause,
 }
 
 /// An entry of a log that isn't one of this module's.
@@ -53,7 +67,21 @@ struct Detail {
     key: Option<String>,
     count: Option<u64>,
     order: Option<Digest32>,
+    act: Option<Digest32>,
+    step: Option<u32>,
+    attempt: Option<u32>,
     backup: Option<Digest32>,
+    digest: Option<Digest32>,
+    reason: Option<serde_json::Value>,
+    signatures: Option<u64>,
+    #[serde(default)]
+    csr: bool,
+    #[serde(default)]
+    handed_over: bool,
+    #[serde(default)]
+    wrong: bool,
+    #[serde(default)]
+    destroyed: bool,
     serial: Option<u64>,
     to: Option<String>,
 }
@@ -78,19 +106,47 @@ impl Ledger {
                 self.switched = Some(Switched { serial, enabled });
             }
         }
-        if entry.kind == "cm.backup-made" {
-            self.backups.extend(entry.detail.backup);
+        // With an order went the names of all earlier attempts.
+        if let (Some(act), Some(step), Some(attempt)) =
+            (entry.detail.act, entry.detail.step, entry.detail.attempt)
+        {
+            for earlier in 0..attempt.min(MAX_ATTEMPTS) {
+                self.orders
+                    .insert(Order::name(act, step, earlier), entry.at);
+            }
         }
-        let Some(key) = entry.detail.key else {
+        if entry.kind == "cm.backup-made" {
+            let backup = entry.detail.backup.ok_or(NotAnEntry)?;
+            self.backups.insert(backup, entry.detail.digest);
+        }
+        let detail = entry.detail;
+        let Some(key) = detail.key else {
             return Ok(());
         };
         let life = self.keys.entry(key).or_default();
         match entry.kind.as_str() {
             "key.generated" | "key.imported" => life.made = true,
-            "key.used" => life.signatures += entry.detail.count.ok_or(NotAnEntry)?,
+            "key.used" => life.signatures += detail.count.ok_or(NotAnEntry)?,
             "key.csr-signed" => life.csr = true,
             "key.handed-over" => life.handed_over = true,
-            "key.destroyed" => life.destroyed = true,
+            "key.suspended" => life.wrong = true,
+            "key.destroyed" => {
+                let cause = serde_json::from_value(detail.reason.ok_or(NotAnEntry)?);
+                life.destroyed = true;
+                life.end = Some(End {
+                    at: entry.at,
+                    act: detail.act.ok_or(NotAnEntry)?,
+                    cause: cause.map_err(|_| NotAnEntry)?,
+                });
+            }
+            "key.restored" if detail.destroyed => life.destroyed = true,
+            "key.restored" => {
+                life.made = true;
+                life.signatures += detail.signatures.ok_or(NotAnEntry)?;
+                life.csr |= detail.csr;
+                life.handed_over |= detail.handed_over;
+                life.wrong |= detail.wrong;
+            }
             _ => {}
         }
         Ok(())
@@ -105,9 +161,9 @@ impl Ledger {
         self.switched
     }
 
-    /// Whether this backup was made by the module whose log this is, before its end.
-    pub(crate) fn has_backup(&self, id: Digest32) -> bool {
-        self.backups.contains(&id)
+    /// The digest over this backup, if it was made by the module whose log this is, before its end.
+    pub(crate) fn backup(&self, id: Digest32) -> Option<Digest32> {
+        self.backups.get(&id).copied().flatten()
     }
 
     /// Names of keys that were made and not destroyed.
@@ -138,13 +194,27 @@ pub struct Scrubbed {
 const PAGE: i64 = 500;
 
 impl Module {
-    /// Compares every row with the audit log in this store. What is found wrong is stopped and alarmed. To be run at
-    /// start and now and then; reads the whole log.
+    /// Checks the audit log in this store, and compares every row with it. What is found wrong is stopped and alarmed. To
+    /// be run before serving and now and then; reads the whole log.
     ///
     /// # Errors
-    /// [`Refusal::NotOperational`] when the store can't be read.
+    /// [`Refusal::NotOperational`] when the store can't be read, and when the log was altered; then the module is in its
+    /// error state.
     pub async fn scrub(&self) -> Result<Scrubbed, Refusal> {
-        let done = self.try_scrub().await.map_err(|failed| self.fail(failed))?;
+        // The log first: a row may be newer than what was read of the log, and never older.
+        let ledger = match self.own_ledger().await {
+            Ok(ledger) => ledger,
+            Err(AuditError::Store(error)) => return Err(self.fail(error.into())),
+            Err(error) => {
+                tracing::error!(%error, "the module's audit log isn't what the module wrote");
+                return Err(self.altered("cm-log-altered").await);
+            }
+        };
+        let done = match self.compare(&ledger).await {
+            Ok(done) => done,
+            Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),
+            Err(failed) => return Err(self.fail(failed)),
+        };
         for key in done.set_back.iter().chain(&done.revived) {
             self.seen.note(key.as_str(), Seen::NEVER);
         }
@@ -165,9 +235,7 @@ impl Module {
         Ok(done)
     }
 
-    async fn try_scrub(&self) -> Result<Scrubbed, Failed> {
-        // The log first: a row may be newer than what was read of the log, and never older.
-        let ledger = self.own_ledger().await?;
+    async fn compare(&self, ledger: &Ledger) -> Result<Scrubbed, Failed> {
         if let Some(last) = ledger.switched()
             && self.switch.now().serial < last.serial
         {
@@ -212,28 +280,26 @@ impl Module {
         Ok(done)
     }
 
-    /// What this store's own log says.
-    async fn own_ledger(&self) -> Result<Ledger, Failed> {
+    /// What this store's own log says, with every chain code and the tree computed anew. Which columns beside the entries
+    /// claim what isn't looked at.
+    async fn own_ledger(&self) -> Result<Ledger, AuditError> {
         let mut ledger = Ledger::default();
-        let (mut node, mut n) = (String::new(), 0);
-        loop {
-            let mut tx = self.store.read("cm-ledger").await?;
-            let query = sql(
-                "SELECT node, n, body FROM audit_entry WHERE (kind LIKE 'key.%' OR kind = 'cm.switched') AND (node > $1 OR (node = $1 AND n > $2)) \
-                 ORDER BY node, n LIMIT $3",
-            );
-            let rows = tx
-                .fetch_all(query.bind(node.as_str()).bind(n).bind(PAGE))
-                .await?;
-            let Some(last) = rows.last() else {
-                return Ok(ledger);
-            };
-            (node, n) = (last.text("node")?, last.int("n")?);
-            for row in &rows {
-                let read = ledger.read(&row.text("body")?);
-                read.map_err(|_| Failed::Tampered)?;
-            }
-        }
+        let read = audit_log::read_back(&self.audit, &self.store, |body| {
+            let read = ledger.read(body);
+            // Only a restore asks for the orders, of which there may be very many.
+            ledger.orders.clear();
+            read.map_err(|_| "it isn't an entry of a module")
+        });
+        read.await?;
+        Ok(ledger)
+    }
+
+    /// Something that is written by the module alone was written by somebody else: nothing can be told any more, so that
+    /// nothing is executed until a restart finds all in order.
+    async fn altered(&self, what: &'static str) -> Refusal {
+        self.alarm(what).await;
+        self.latch(what).await;
+        Refusal::NotOperational
     }
 }
 
@@ -247,4 +313,49 @@ fn older(used: &crate::attributes::KeyUse, life: Life) -> bool {
     used.signatures < life.signatures
         || (life.csr && !used.csr)
         || (life.handed_over && !used.handed_over)
+        || (life.wrong && !used.wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::KeyUse;
+
+    // shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
+    #[test]
+    fn a_row_that_knows_less_than_the_log_is_older() {
+        let (used, life) = (KeyUse::default(), Life::default());
+        assert!(!older(&used, life));
+        for newer in [
+            Life {
+                signatures: 1,
+                ..life
+            },
+            Life { csr: true, ..life },
+            Life {
+                handed_over: true,
+                ..life
+            },
+            Life {
+                wrong: true,
+                ..life
+            },
+        ] {
+            assert!(older(&used, newer), "{newer:?}");
+        }
+    }
+
+    // shows: T-USE-SAP-REPLAY
+    #[test]
+    fn an_order_in_the_log_spends_the_attempts_before_it() {
+        let mut ledger = Ledger::default();
+        let (act, other) = (Digest32([1; 32]), Digest32([2; 32]));
+        let entry = format!(
+            r#"{{"zone":"cm","at":7,"kind":"key.used","detail":{{"key":"k","count":1,"act":"{act}","order":"{other}","step":3,"attempt":1}}}}"#
+        );
+        ledger.read(&entry).unwrap();
+        let spent: Vec<_> = ledger.orders().map(|(order, _)| *order).collect();
+        assert_eq!(spent.len(), 2);
+        assert!(spent.contains(&Order::name(act, 3, 0)) && spent.contains(&other));
+    }
 }

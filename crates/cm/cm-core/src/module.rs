@@ -48,7 +48,7 @@ pub struct ModuleConfig {
     pub key_cache_seconds: i64,
     /// Most signatures by one act of a signer.
     pub act_uses: u64,
-    /// How long one act lasts after its first signature, in seconds.
+    /// How long one act lasts after its approval, in seconds.
     pub act_seconds: i64,
 }
 
@@ -333,7 +333,7 @@ impl Module {
         }
         if request.nbf > now.plus(60)
             || request.exp <= now
-            || request.exp.0 - request.nbf.0 > MAX_STATEMENT_LIFE
+            || request.exp > request.nbf.plus(MAX_STATEMENT_LIFE)
         {
             return Err(Refusal::NotNow);
         }
@@ -404,13 +404,14 @@ impl Module {
             Ok(_) => {}
             Err(ModuleError::Unknown) => self.alarm("cm-outcome-unknown").await,
             Err(ModuleError::Refused(refusal)) => {
-                // A refusal that can't be recorded is refused all the same.
+                // A refusal that can't be recorded stands as it is: made into another one, the caller would take it for
+                // leave to try again.
                 let event = Event::OrderRefused {
                     order: None,
                     reason: refusal_code(refusal).into(),
                 };
                 if self.record(event).await.is_err() {
-                    return Err(Refusal::NotOperational.into());
+                    tracing::error!(%refusal, "a refusal couldn't be recorded");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Rows of the module: sealed keys, executed orders, its own secrets.
 
-use cm_api::Refusal;
+use cm_api::{Order, OrderBody, OrderKind, Refusal};
 use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
 use store_kit::{Migration, Migrations, StoreError, Tx, sql};
 
@@ -210,16 +210,32 @@ pub(crate) async fn delete_key(tx: &mut Tx, row: &KeyRow) -> Result<(), Failed> 
     Ok(tx.cas(query).await?)
 }
 
-/// Takes the name of an order for good. The second barrier against double signing (`sap.md` §7).
-pub(crate) async fn take_order(tx: &mut Tx, order: Digest32, now: UnixTime) -> Result<(), Failed> {
-    let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-    match tx
-        .execute(query.bind(order.to_string()).bind(now.0))
-        .await?
-    {
-        1 => Ok(()),
-        _ => Err(Refusal::Duplicate.into()),
+/// Takes the name of an order for good, and with it those of all earlier attempts: one that was refused before it got
+/// here must not be good later. The second barrier against double signing (`sap.md` §7).
+pub(crate) async fn take_order(
+    tx: &mut Tx,
+    order: &OrderBody,
+    now: UnixTime,
+) -> Result<(), Failed> {
+    if !take_name(tx, order.order, now).await? {
+        return Err(Refusal::Duplicate.into());
     }
+    if let OrderKind::Sign {
+        act, step, attempt, ..
+    } = &order.kind
+    {
+        for earlier in 0..*attempt {
+            take_name(tx, Order::name(*act, *step, earlier), now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the name was free.
+async fn take_name(tx: &mut Tx, name: Digest32, now: UnixTime) -> Result<bool, StoreError> {
+    let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    let query = query.bind(name.to_string()).bind(now.0);
+    Ok(tx.execute(query).await? == 1)
 }
 
 /// A secret of the module itself: read, or made once and kept.
@@ -230,9 +246,8 @@ pub(crate) async fn secret(
     id: &'static str,
     fresh: &SecretBytes,
 ) -> Result<SecretBytes, Failed> {
-    let place = format!("natsuin-cm-secret-v1\n{id}").into_bytes();
     let sealed = vault
-        .seal(fresh, &place, random)
+        .seal(fresh, &secret_place(id), random)
         .map_err(|_| Failed::Tampered)?;
     tx.execute(
         sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -243,7 +258,15 @@ pub(crate) async fn secret(
     let row = tx
         .fetch_one(sql("SELECT sealed FROM cm_secret WHERE id = $1").bind(id))
         .await?;
-    vault
-        .open(&row.blob("sealed")?, &place)
-        .map_err(|_| Failed::Tampered)
+    open_secret(vault, id, &row.blob("sealed")?)
+}
+
+/// Opens a secret of the module itself.
+pub(crate) fn open_secret(vault: &Vault, id: &str, sealed: &[u8]) -> Result<SecretBytes, Failed> {
+    let opened = vault.open(sealed, &secret_place(id));
+    opened.map_err(|_| Failed::Tampered)
+}
+
+fn secret_place(id: &str) -> Vec<u8> {
+    format!("natsuin-cm-secret-v1\n{id}").into_bytes()
 }

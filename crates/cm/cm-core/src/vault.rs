@@ -18,18 +18,20 @@ impl RootSecret {
         (bytes.len() == 32).then_some(Self(bytes))
     }
 
-    fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+    /// A key for one use, 32 bytes. A derivation that fails must not leave a key of zeros behind.
+    fn derive(&self, label: &str) -> Result<Zeroizing<[u8; 32]>, Broken> {
+        self.derive_as(label, Len)
+    }
+
+    fn derive_as(&self, label: &str, len: impl KeyType) -> Result<Zeroizing<[u8; 32]>, Broken> {
         let prk = Salt::new(HKDF_SHA256, b"natsuin-cm-v1").extract(self.0.expose());
         let mut out = Zeroizing::new([0; 32]);
         let info = [label.as_bytes()];
         let filled = prk
-            .expand(&info, Len)
+            .expand(&info, len)
             .and_then(|okm| okm.fill(out.as_mut_slice()));
-        debug_assert!(
-            filled.is_ok(),
-            "32 bytes are always to be had from HKDF-SHA-256"
-        );
-        out
+        filled.map_err(|_| Broken)?;
+        Ok(out)
     }
 }
 
@@ -57,7 +59,7 @@ pub(crate) struct Vault {
 impl Vault {
     pub(crate) fn new(root: &RootSecret) -> Result<Self, Broken> {
         let aead = |label| {
-            let key = UnboundKey::new(&AES_256_GCM_SIV, root.derive(label).as_slice())
+            let key = UnboundKey::new(&AES_256_GCM_SIV, root.derive(label)?.as_slice())
                 .map_err(|_| Broken)?;
             Ok(LessSafeKey::new(key))
         };
@@ -65,8 +67,8 @@ impl Vault {
             rows: aead("rows")?,
             row_keys: aead("row-keys")?,
             backups: aead("backups")?,
-            pin: hmac::Key::new(hmac::HMAC_SHA256, root.derive("pin").as_slice()),
-            audit: SecretBytes::new(root.derive("audit").to_vec()),
+            pin: hmac::Key::new(hmac::HMAC_SHA256, root.derive("pin")?.as_slice()),
+            audit: SecretBytes::new(root.derive("audit")?.to_vec()),
         })
     }
 
@@ -170,6 +172,22 @@ mod tests {
     use core_types::random::SeededRandom;
 
     use super::*;
+
+    /// More than HKDF-SHA-256 gives.
+    struct TooLong;
+
+    impl KeyType for TooLong {
+        fn len(&self) -> usize {
+            255 * 32 + 1
+        }
+    }
+
+    #[test]
+    fn a_derivation_that_fails_gives_no_key() {
+        let root = RootSecret::new(SecretBytes::new(vec![1; 32])).unwrap();
+        assert!(root.derive_as("rows", TooLong).is_err());
+        assert_ne!(*root.derive("rows").unwrap(), *root.derive("pin").unwrap());
+    }
 
     // shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
     #[test]

@@ -53,22 +53,25 @@ impl Failure {
         }
     }
 
-    /// The fault that the module gets when no cure has helped.
+    /// The fault that the module gets when no cure has helped. Whatever ended the last try: if an earlier one may have
+    /// made something, nobody can say that nothing was made. That a person is wanted is told at the next call.
     pub(crate) fn into_fault(self) -> Fault {
         match self {
             Self {
-                fault: Some(fault), ..
-            } => fault,
-            Self {
-                cure: Cure::Person,
-                what,
+                fault: Some(fault),
+                maybe_made,
                 ..
-            } => Fault::Locked(what),
+            } if !(maybe_made && fault.nothing_was_made()) => fault,
             Self {
                 maybe_made: true,
                 what,
                 ..
             } => Fault::Unknown(what),
+            Self {
+                cure: Cure::Person,
+                what,
+                ..
+            } => Fault::Locked(what),
             Self { what, .. } => Fault::Unavailable(what),
         }
     }
@@ -167,5 +170,17 @@ mod tests {
             class(RvError::PinIncorrect, Function::Login),
             Fault::Locked(_)
         ));
+        // An earlier try may have made something; the last one found no key, or was refused the login.
+        let missing = Failure::plain(Fault::Unfit("no such key in the token"));
+        let login = Error::Pkcs11(RvError::PinIncorrect, Function::Login);
+        for last in [missing, Failure::of("test", &login)] {
+            let fault = Failure {
+                maybe_made: true,
+                ..last
+            };
+            assert!(!fault.into_fault().nothing_was_made());
+        }
+        let wrong = Failure::plain(Fault::Broken("a wrong value"));
+        assert!(matches!(wrong.into_fault(), Fault::Broken(_)));
     }
 }

@@ -23,7 +23,7 @@ fn module() -> PathBuf {
     })
 }
 
-// shows: III-3-1-no-plaintext-private-key, III-3-11-random, III-3-17-retention-L2-inside, III-3-17-retention-L2-no-export
+// shows: III-3-1-no-plaintext-private-key, III-3-17-retention-L2-inside, III-3-17-retention-L2-no-export
 // shows: III-A1.6-destroy-at-end
 #[test]
 fn keys_are_made_in_the_token_stay_there_and_sign() {

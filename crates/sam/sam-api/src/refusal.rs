@@ -48,6 +48,12 @@ pub enum Refusal {
     /// The signature can't be had: it may or may not have been made, and is lost. The signer must approve anew.
     #[error("the outcome is unknown; the right is lost")]
     Lost,
+    /// PIN or one-time code that an application collected is wrong; which one isn't told.
+    #[error("PIN or one-time code wrong")]
+    SecretWrong,
+    /// Too many failures with them: they wait, or are locked.
+    #[error("locked after failures")]
+    Locked,
     /// Log, clock or module can't vouch for it now; nothing happened.
     #[error("not now")]
     NotNow,

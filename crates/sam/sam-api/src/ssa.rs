@@ -35,6 +35,8 @@ calls! {
     Status: "/sam/v1/status", StatusRequest => StatusAnswer;
     /// Binds the one token that may use an approved act.
     Bind: "/sam/v1/bind", BindRequest => BindAnswer;
+    /// Authorizes by PIN and one-time code that an application collected, for keys made for that, at level 1.
+    Explicit: "/sam/v1/explicit", ExplicitRequest => BindAnswer;
     /// Signs items of the approved act, once; with an idempotency key the stored values come again.
     Sign: "/sam/v1/sign", SignRequest => SignAnswer;
     /// Registers a voucher.
@@ -187,6 +189,40 @@ pub struct BindAnswer {
     pub key: KeyId,
     /// Items of the act.
     pub count: u32,
+}
+
+/// Request of [`Explicit`]: prepare, mint, check and bind in one call, for a key whose PIN and codes an application
+/// collects (`sap.md` §10). Level 1 only.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplicitRequest {
+    /// Owner of the key.
+    pub person: PersonId,
+    /// Key.
+    pub key: KeyId,
+    /// Client that collected the secrets.
+    pub client: ClientId,
+    /// Name of the client as the SSA has it.
+    pub client_name: String,
+    /// What is to be signed, in order.
+    pub items: Vec<PrepareItem>,
+    /// PIN.
+    pub pin: SecretBytes,
+    /// One-time code.
+    pub otp: SecretBytes,
+    /// SHA-256 of the text of the token that may use the act.
+    pub grant: Digest32,
+}
+
+impl std::fmt::Debug for ExplicitRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "ExplicitRequest({}, {} items)",
+            self.key,
+            self.items.len()
+        )
+    }
 }
 
 /// Request of [`Sign`]. The token itself travels: a copy of the SSA's database signs nothing.
@@ -345,6 +381,9 @@ pub struct KeyInfo {
     pub origin_statement: String,
     /// Made at.
     pub created: UnixTime,
+    /// Its PIN and one-time codes are collected by applications (explicit mode); no page approves for it.
+    #[serde(default)]
+    pub collected: bool,
     /// Registration it belongs to, by the voucher that began it.
     pub registration: VoucherId,
     /// End of the certificate; nothing before certification.

@@ -192,6 +192,9 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
     if invite.exp > now.plus(MAX_VOUCHER_LIFE) {
         return Err(Reason::Invalid("exp"));
     }
+    if invite.collected && invite.ceiling != Level::One {
+        return Err(Reason::Invalid("ceiling"));
+    }
     if invite.keys.is_empty() || invite.keys.len() > MAX_KEYS {
         return Err(Reason::Invalid("keys"));
     }
@@ -260,6 +263,9 @@ pub struct PinTotp {
     pub fails: u8,
     /// Nothing is compared before this time.
     pub wait_until: UnixTime,
+    /// An application collects them; then they are never accepted from a SIC, nor the reverse.
+    #[serde(default)]
+    pub collected: bool,
 }
 
 impl PinTotp {
@@ -323,6 +329,7 @@ impl Factor {
     pub fn method(&self) -> Method {
         match &self.body {
             FactorBody::Passkey(_) => Method::Passkey,
+            FactorBody::PinTotp(secrets) if secrets.collected => Method::Collected,
             FactorBody::PinTotp(_) => Method::PinTotp,
         }
     }

@@ -1,6 +1,6 @@
 //! Evidence: what a checker needs to judge a signature without us (`sap.md` §7). Never holds a secret.
 
-use core_types::{B64, Digest32, FactorId, SigAlg, UnixTime};
+use core_types::{B64, ClientId, Digest32, FactorId, SigAlg, UnixTime};
 use sap::Proof;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,15 @@ pub enum PublicProof {
         act: Digest32,
         /// The factor.
         factor: FactorId,
+    },
+    /// PIN and one-time code that the application collected: the person saw no act.
+    Collected {
+        /// Digest of the act.
+        act: Digest32,
+        /// The factor.
+        factor: FactorId,
+        /// The application.
+        client: ClientId,
     },
 }
 

@@ -161,15 +161,14 @@ impl Reason {
             Self::NotFound => Refusal::NotFound,
             Self::OtherKind
             | Self::ForeignFactor
-            | Self::Locked
-            | Self::TooManyTries
-            | Self::SecretWrong { .. }
             | Self::SealedWrong
             | Self::Passkey(_)
             | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
             | Self::Mismatch => Refusal::Mismatch,
+            Self::Locked | Self::TooManyTries => Refusal::Locked,
+            Self::SecretWrong { .. } => Refusal::SecretWrong,
         }
     }
 

@@ -14,5 +14,6 @@ pub(crate) fn method(method: Method) -> Code {
     match method {
         Method::Passkey => "passkey".into(),
         Method::PinTotp => "pin-totp".into(),
+        Method::Collected => "collected".into(),
     }
 }

@@ -108,6 +108,9 @@ pub(crate) struct KeyRecord {
     pub(crate) chain: Vec<B64>,
     pub(crate) subject_text: String,
     pub(crate) created: UnixTime,
+    /// Its factor is one that applications collect.
+    #[serde(default)]
+    pub(crate) collected: bool,
 }
 
 impl KeyRecord {

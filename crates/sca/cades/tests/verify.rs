@@ -43,7 +43,6 @@ fn stamped(world: &World, signer: &Signer) -> Vec<u8> {
     cades::add_timestamp(&cms, &world.token(&cms)).unwrap()
 }
 
-// shows: III-3-2-approved-algorithms
 #[test]
 fn every_algorithm_passes_here_and_at_openssl() {
     let world = World::new();

@@ -66,6 +66,12 @@ impl ClientError {
     pub fn outcome_is_unknown(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::TooLarge(_) | Self::Malformed { .. } => true,
+            // It knows that the right to sign is used up and that no value can come any more.
+            Self::Api { body, .. }
+                if body.error_description.as_deref() == Some(csc_types::OUTCOME_LOST) =>
+            {
+                false
+            }
             Self::Api { status, .. } => *status >= 500,
             _ => false,
         }

@@ -184,6 +184,11 @@ pub(crate) fn compare(
     match outcome {
         Ok(()) => Ok(out),
         Err(pdf_update::Error::Io(e)) => Err(pdf_update::Error::Io(e).into()),
+        Err(pdf_update::Error::Limit(_)) => Ok(Modifications {
+            evaluated: Evaluated::BudgetExceeded,
+            level: Level::Other,
+            ..out
+        }),
         // What can't be read can't be explained.
         Err(e) => {
             out.unexplained(e.to_string());

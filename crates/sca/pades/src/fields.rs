@@ -53,6 +53,7 @@ impl Form {
         let mut walk = Walk {
             pdf,
             seen: HashSet::new(),
+            kids: 0,
             out: Vec::new(),
         };
         if let Some(list) = pdf.lookup(&self.dict, "Fields")? {
@@ -78,6 +79,8 @@ struct Inherited {
 struct Walk<'p, 'a> {
     pdf: &'p Pdf<'a>,
     seen: HashSet<ObjId>,
+    /// Children looked at, widgets among them.
+    kids: usize,
     out: Vec<Field>,
 }
 
@@ -121,6 +124,10 @@ impl Walk<'_, '_> {
         };
         // Children without a name are the widgets of this field, not fields.
         let mut named = false;
+        self.kids += kids.len();
+        if self.kids > MAX_FIELDS {
+            return Err(Error::Limit("too many form fields"));
+        }
         for kid in &kids {
             if let Object::Dict(child) = self.pdf.resolve(kid)?
                 && child.get("T").is_some()

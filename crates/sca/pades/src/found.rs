@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aws_lc_rs::digest;
 use core_types::HashAlg;
-use pdf_update::{Dict, Entry, Object, Pdf, Prefix, Source};
+use pdf_update::{Dict, Entry, Metered, Object, Pdf, Prefix, Source};
 
 use crate::diff::{self, Modifications};
 use crate::fields::{Field, Form};
@@ -14,7 +14,7 @@ use crate::{PadesError, Result};
 /// Bytes that are hashed at a time.
 const CHUNK: usize = 1 << 20;
 /// Signatures in one file.
-const MAX_SIGNATURES: usize = 1_000;
+const MAX_SIGNATURES: usize = 200;
 /// Revisions that are searched for signatures, from the newest.
 const MAX_REVISIONS: usize = 200;
 
@@ -98,7 +98,7 @@ impl FoundSignature {
                 let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
                 let n = source
                     .read_full(&mut chunk[..want], pos)
-                    .map_err(pdf_update::Error::Io)?;
+                    .map_err(pdf_update::Error::from)?;
                 if n < want {
                     return Err(
                         pdf_update::Error::Broken("the file changed while it was read").into(),
@@ -130,7 +130,8 @@ impl FoundSignature {
 /// # Errors
 /// When the file can't be read as a PDF. A signature that is itself unsound is reported, not an error.
 pub fn signatures(source: &dyn Source) -> Result<Vec<FoundSignature>> {
-    let pdf = Pdf::open(source)?;
+    let source = Metered::new(source).map_err(pdf_update::Error::from)?;
+    let pdf = Pdf::open(&source)?;
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for (field, place) in filled(&pdf)? {
@@ -140,11 +141,14 @@ pub fn signatures(source: &dyn Source) -> Result<Vec<FoundSignature>> {
     let sections = pdf.section_offsets().len();
     for index in 1..sections.min(MAX_REVISIONS) {
         // The parts of a linearized file are no revisions, so not every section has a readable form.
-        let Ok(revision) = pdf.at_section(index) else {
-            continue;
-        };
-        let Ok(fields) = filled(&revision) else {
-            continue;
+        let fields = pdf.at_section(index).map_err(PadesError::from);
+        let fields = fields.and_then(|revision| Ok((filled(&revision)?, revision)));
+        let (fields, revision) = match fields {
+            Ok(found) => found,
+            Err(e @ PadesError::Pdf(pdf_update::Error::Limit(_) | pdf_update::Error::Io(_))) => {
+                return Err(e);
+            }
+            Err(_) => continue,
         };
         for (field, place) in fields {
             if seen.insert((field.id, place)) {
@@ -235,7 +239,7 @@ fn examine(pdf: &Pdf<'_>, holder: &Pdf<'_>, field: &Field) -> Result<FoundSignat
     let prefix = Prefix::new(pdf.source(), signed_len);
     let revision = match Pdf::open(&prefix) {
         Ok(revision) => revision,
-        Err(pdf_update::Error::Io(e)) => return Err(pdf_update::Error::Io(e).into()),
+        Err(e @ (pdf_update::Error::Io(_) | pdf_update::Error::Limit(_))) => return Err(e.into()),
         Err(_) => {
             out.coverage = Coverage::Partial("the signed bytes are no complete revision");
             return Ok(out);

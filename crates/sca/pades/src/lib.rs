@@ -100,13 +100,12 @@ impl PadesError {
         }
     }
 
-    /// Whether the file is to blame (and not an option, or reading and writing).
+    /// Whether the file, or the field asked for in it, is to blame (and not a program's option, or reading and
+    /// writing).
     pub fn is_input(&self) -> bool {
         !matches!(
             self,
             Self::Pdf(pdf_update::Error::Io(_))
-                | Self::FieldChoice(_)
-                | Self::FieldUnusable(_)
                 | Self::PlaceholderTooSmall { .. }
                 | Self::OutputChanged
                 | Self::Option(_)

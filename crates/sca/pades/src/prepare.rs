@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use aws_lc_rs::digest;
 use core_types::{HashAlg, UnixTime};
-use pdf_update::{Appendix, Dict, ObjId, Object, Pdf, Source, Update};
+use pdf_update::{Appendix, Dict, Metered, ObjId, Object, Pdf, Source, Update};
 use serde::{Deserialize, Serialize};
 
 use crate::fields::Form;
@@ -168,7 +168,8 @@ fn plan(input: &dyn Source, options: &PrepareOptions) -> Result<Plan> {
     if options.reserve < 512 || options.reserve > MAX_RESERVE {
         return Err(PadesError::Option("this placeholder size"));
     }
-    let pdf = Pdf::open(input)?;
+    let input = Metered::new(input).map_err(pdf_update::Error::from)?;
+    let pdf = Pdf::open(&input)?;
     if pdf.is_hybrid() {
         return Err(PadesError::Hybrid);
     }

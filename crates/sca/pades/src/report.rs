@@ -1,10 +1,11 @@
 //! Verification of a signed file: its structure, its cryptography and its changes in one report.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 
 use cades::{CmsReport, Revocation, TimeStampReport, Trust, Verdict};
 use core_types::{HashAlg, UnixTime};
-use pdf_update::{Object, Pdf, Source};
+use pdf_update::{Metered, Object, Pdf, Source};
 use pki::cms::SignedData;
 use pki::fetch::Fetch;
 use pki::revocation::{self, Evidence};
@@ -16,13 +17,13 @@ use crate::found::{Coverage, FoundSignature, SignatureKind, signatures};
 
 /// Objects of one kind that are taken from a document security store.
 const MAX_STORED: usize = 500;
-/// Size of one of them, bytes.
-const MAX_STORED_SIZE: usize = 20 << 20;
+/// Size of all of them together, bytes.
+const MAX_STORED_SIZE: usize = 64 << 20;
 
 /// What was found out about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Passed only if there is a signature and all of them passed.
+    /// Passed only if there is a signature, and all signatures and document time-stamps passed.
     pub verdict: Verdict,
     /// Reasons that concern the whole file; those of signatures are with them.
     pub reasons: Vec<ReportReason>,
@@ -130,24 +131,31 @@ pub fn verify(
 ) -> Result<Report> {
     let mut trust = trust.clone();
     let mut evidence = evidence.clone();
-    security_store(&Pdf::open(source)?, &mut trust, &mut evidence)?;
+    let source = Metered::new(source).map_err(pdf_update::Error::from)?;
+    security_store(&Pdf::open(&source)?, &mut trust, &mut evidence)?;
     let mut signatures = Vec::new();
+    let mut digests = Digests::new();
     for one in found {
-        signatures.push(judge(source, one, &trust, &evidence, at)?);
+        signatures.push(judge(&source, one, &mut digests, &trust, &evidence, at)?);
     }
-    let worst = signatures
+    let mut verdict = signatures
         .iter()
         .map(|s| s.verdict)
-        .max_by_key(|v| rank(*v));
+        .max_by_key(|v| rank(*v))
+        .unwrap_or(Verdict::Passed);
     let mut reasons = Vec::new();
-    if worst.is_none() {
+    // A document time-stamp says when the file existed, not that anybody signed it.
+    if !found.iter().any(|f| f.kind == SignatureKind::Signature) {
         reasons.push(ReportReason {
             code: "no-signature",
             what: "the file has no signature".to_owned(),
         });
+        if verdict == Verdict::Passed {
+            verdict = Verdict::Undetermined;
+        }
     }
     Ok(Report {
-        verdict: worst.unwrap_or(Verdict::Undetermined),
+        verdict,
         reasons,
         signatures,
     })
@@ -193,9 +201,13 @@ async fn gather_token(token: &[u8], trust: &Trust, at: UnixTime, fetch: &dyn Fet
     all
 }
 
+/// Digests by range and hash function: many fields may name one signature.
+type Digests = BTreeMap<([u64; 4], HashAlg), Vec<u8>>;
+
 fn judge(
     source: &dyn Source,
     found: &FoundSignature,
+    digests: &mut Digests,
     trust: &Trust,
     evidence: &Evidence,
     at: UnixTime,
@@ -234,11 +246,22 @@ fn judge(
     }
     // The verifier's closure can't fail, so a reading error is kept and returned afterwards.
     let error = RefCell::new(None);
+    let digests = RefCell::new(digests);
     let digest = |hash: HashAlg| {
-        found.digest(source, hash).unwrap_or_else(|e| {
-            error.replace(Some(e));
-            Vec::new()
-        })
+        let key = (found.byte_range, hash);
+        if let Some(known) = digests.borrow().get(&key) {
+            return known.clone();
+        }
+        match found.digest(source, hash) {
+            Ok(value) => {
+                digests.borrow_mut().insert(key, value.clone());
+                value
+            }
+            Err(e) => {
+                error.replace(Some(e));
+                Vec::new()
+            }
+        }
     };
     let intact = match (found.kind, found.sub_filter.as_str()) {
         (SignatureKind::DocumentTimeStamp, "ETSI.RFC3161") => {
@@ -393,6 +416,7 @@ fn security_store(pdf: &Pdf<'_>, trust: &mut Trust, evidence: &mut Evidence) -> 
     let Some(Object::Dict(store)) = pdf.lookup(&pdf.catalog()?, "DSS")? else {
         return Ok(());
     };
+    let mut left = MAX_STORED_SIZE;
     for (key, list) in [
         ("Certs", &mut trust.intermediates),
         ("CRLs", &mut evidence.crls),
@@ -401,12 +425,19 @@ fn security_store(pdf: &Pdf<'_>, trust: &mut Trust, evidence: &mut Evidence) -> 
         let Some(Object::Array(items)) = pdf.lookup(&store, key)? else {
             continue;
         };
+        let mut seen = HashSet::new();
         for item in items.iter().take(MAX_STORED) {
+            if !item.as_ref().is_some_and(|id| seen.insert(id)) {
+                continue;
+            }
             match pdf.resolve(item).and_then(|object| match object {
-                Object::Stream(stream) => pdf.decoded_stream(&stream, MAX_STORED_SIZE).map(Some),
+                Object::Stream(stream) => pdf.decoded_stream(&stream, left).map(Some),
                 _ => Ok(None),
             }) {
-                Ok(der) => list.extend(der),
+                Ok(der) => {
+                    left -= der.as_ref().map_or(0, Vec::len);
+                    list.extend(der);
+                }
                 Err(pdf_update::Error::Io(e)) => return Err(pdf_update::Error::Io(e).into()),
                 // Data that can't be read only fails to help.
                 Err(_) => {}

@@ -19,6 +19,7 @@ pub(crate) fn decode(dict: &Dict, raw: Vec<u8>, cap: usize) -> Result<Vec<u8>> {
         other => other,
     };
     match filter {
+        None if raw.len() > cap => Err(Error::Limit("a stream is too large")),
         None => Ok(raw),
         Some(Object::Name(name)) if **name == *b"FlateDecode" || **name == *b"Fl" => {
             let predictor = Predictor::of(params.and_then(Object::as_dict))?;
@@ -135,6 +136,15 @@ mod tests {
             out,
             [10, 20, 30, 10, 20, 30, 11, 21, 31, 10, 20, 30, 11, 21, 31]
         );
+    }
+
+    #[test]
+    fn plain_data_are_capped_too() {
+        assert!(matches!(
+            decode(&Dict::new(), vec![0; 11], 10),
+            Err(Error::Limit(_))
+        ));
+        assert_eq!(decode(&Dict::new(), vec![0; 10], 10).unwrap().len(), 10);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod xref;
 pub use builder::Builder;
 pub use object::{Dict, ObjId, Object, Stream};
 pub use pdf::Pdf;
-pub use source::{Prefix, Source};
+pub use source::{Metered, Prefix, Source};
 pub use update::{Appendix, Update};
 pub use xref::{Entry, XrefForm};
 
@@ -46,7 +46,17 @@ pub enum Error {
     Limit(&'static str),
     /// Reading failed.
     #[error("reading the PDF failed: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        if error.get_ref().is_some_and(|e| e.is::<source::Exhausted>()) {
+            Self::Limit("too much work for a file of this size")
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 /// Result of this crate.

@@ -1,6 +1,6 @@
 //! A PDF file, read lazily.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::rc::Rc;
@@ -14,9 +14,7 @@ use crate::{Error, Result, filter};
 /// References followed in a row.
 const MAX_HOPS: usize = 32;
 /// Decoded size of an object stream, bytes.
-const MAX_CONTAINER: usize = 64 << 20;
-/// Decoded size of all object streams together, repetitions included, bytes.
-const MAX_DECODED: usize = 4 << 30;
+const MAX_CONTAINER: usize = 16 << 20;
 /// Decoded object streams that are kept.
 const CONTAINERS: usize = 2;
 /// Page tree nodes that wait for their turn while the first page is looked for.
@@ -34,8 +32,6 @@ pub struct Pdf<'a> {
     first: usize,
     root: ObjId,
     containers: Rc<RefCell<Cache>>,
-    /// Bytes that may still be decoded from object streams.
-    decode_budget: Rc<Cell<usize>>,
 }
 
 /// Decoded object streams by offset, the newest last.
@@ -72,7 +68,6 @@ impl<'a> Pdf<'a> {
             sections: Rc::new(sections),
             first: 0,
             containers: Rc::default(),
-            decode_budget: Rc::new(Cell::new(MAX_DECODED)),
         };
         if pdf.catalog()?.get("Pages").is_none() {
             return Err(Error::Broken("the catalog has no pages"));
@@ -330,7 +325,9 @@ impl<'a> Pdf<'a> {
     /// # Errors
     /// As [`Pdf::raw_stream`], for other filters, and when there are more bytes.
     pub fn decoded_stream(&self, stream: &Stream, cap: usize) -> Result<Vec<u8>> {
-        filter::decode(&stream.dict, self.raw_stream(stream)?, cap)
+        let data = filter::decode(&stream.dict, self.raw_stream(stream)?, cap)?;
+        self.source.charge(data.len() as u64)?;
+        Ok(data)
     }
 
     /// Where the value of `key` stands in the file, for a dictionary that is an object by itself.
@@ -439,13 +436,7 @@ impl<'a> Pdf<'a> {
                 .and_then(|n| usize::try_from(n).ok())
         };
         let (count, first) = (int("N").ok_or(BAD)?, int("First").ok_or(BAD)?);
-        let budget = self.decode_budget.get();
-        let data = filter::decode(
-            &stream.dict,
-            self.raw_stream(&stream)?,
-            MAX_CONTAINER.min(budget),
-        )?;
-        self.decode_budget.set(budget - data.len().min(budget));
+        let data = self.decoded_stream(&stream, MAX_CONTAINER)?;
         // Two numbers and two spaces for each object.
         if first > data.len() || count > first / 4 + 1 {
             return Err(BAD);

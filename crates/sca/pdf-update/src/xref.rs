@@ -18,6 +18,16 @@ const WINDOW: usize = 2_048;
 /// Largest window, hence largest object without its stream data, bytes.
 const MAX_WINDOW: usize = 64 << 20;
 
+/// Decoded bytes of all cross-reference streams of a file, which are kept in memory.
+const MAX_DECODED: u64 = 256 << 20;
+
+/// What the sections of one chain may still bring.
+struct Budget {
+    entries: u64,
+    /// Decoded bytes of streams.
+    bytes: u64,
+}
+
 /// Form of a cross-reference section. An update must have the same form as the section before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XrefForm {
@@ -159,7 +169,13 @@ impl Section {
 pub(crate) fn load_chain(source: &dyn Source, start: u64) -> Result<Vec<Section>> {
     let len = source.size()?;
     // Every object takes a byte at least, so more entries than bytes are a lie that would only cost memory.
-    let mut budget = len;
+    let mut budget = Budget {
+        entries: len,
+        bytes: len
+            .saturating_mul(4)
+            .saturating_add(64 << 10)
+            .min(MAX_DECODED),
+    };
     let mut sections: Vec<Section> = Vec::new();
     let mut next = Some(start);
     while let Some(offset) = next {
@@ -229,7 +245,12 @@ fn offset_of(value: &Object) -> Result<u64> {
         .ok_or(Error::Broken("a cross-reference offset is no number"))
 }
 
-fn load_section(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) -> Result<Section> {
+fn load_section(
+    source: &dyn Source,
+    len: u64,
+    offset: u64,
+    budget: &mut Budget,
+) -> Result<Section> {
     let is_table = parse_at(source, len, offset, |l| {
         l.skip_space()?;
         let found = l.keyword(b"xref")?;
@@ -253,12 +274,13 @@ fn load_section(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) ->
     Ok(section)
 }
 
-fn run(start: u64, count: u64, at: u64, runs: usize, budget: &mut u64) -> Result<Run> {
+fn run(start: u64, count: u64, at: u64, runs: usize, budget: &mut Budget) -> Result<Run> {
     let limit = u64::from(MAX_OBJECT_NUMBER) + 1;
     if start > limit || count > limit || start + count > limit || runs >= MAX_RUNS {
         return Err(Error::Limit("too many objects"));
     }
-    *budget = budget
+    budget.entries = budget
+        .entries
         .checked_sub(count)
         .ok_or(Error::Broken("more cross-reference entries than bytes"))?;
     let narrow = |n: u64| u32::try_from(n).unwrap_or(MAX_OBJECT_NUMBER);
@@ -274,7 +296,7 @@ fn load_table(
     len: u64,
     offset: u64,
     mut pos: u64,
-    budget: &mut u64,
+    budget: &mut Budget,
 ) -> Result<Section> {
     let mut runs = Vec::new();
     let mut width = None;
@@ -354,7 +376,7 @@ fn table_entry(line: [u8; 18]) -> Result<Entry> {
     }
 }
 
-fn load_stream(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) -> Result<Section> {
+fn load_stream(source: &dyn Source, len: u64, offset: u64, budget: &mut Budget) -> Result<Section> {
     const BAD: Error = Error::Broken("the cross-reference stream is damaged");
     let (_, object, data) = parse_at(source, len, offset, indirect)?;
     let (Object::Dict(dict), Some(data)) = (object, data) else {
@@ -406,10 +428,15 @@ fn load_stream(source: &dyn Source, len: u64, offset: u64, budget: &mut u64) -> 
     let wanted = usize::try_from(count)
         .unwrap_or(usize::MAX)
         .saturating_mul(size);
+    budget.bytes = budget
+        .bytes
+        .checked_sub(wanted as u64)
+        .ok_or(Error::Limit("cross-reference streams are too large"))?;
     let mut data = filter::decode(&dict, raw, wanted.saturating_mul(2).saturating_add(4_096))?;
     if data.len() < wanted {
         return Err(BAD);
     }
+    source.charge(data.len() as u64)?;
     data.truncate(wanted);
     data.shrink_to_fit();
     Ok(Section {

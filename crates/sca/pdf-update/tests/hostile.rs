@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap like tests")]
 
-use pdf_update::{Builder, Error, Object, Pdf, Update};
+use pdf_update::{Builder, Error, Metered, Object, Pdf, Update};
 use proptest::prelude::*;
 
 const ID: [u8; 16] = [7; 16];
@@ -138,4 +138,43 @@ fn an_object_stream_that_needs_itself_is_refused() {
         Pdf::open(&file).map(|_| ()),
         Err(Error::Broken(_))
     ));
+}
+
+#[test]
+fn work_is_measured_and_ends() {
+    let file = with_streams();
+    let open = |work| {
+        let metered = Metered::limited(&file, work);
+        let pdf = Pdf::open(&metered)?;
+        for _ in 0..100 {
+            pdf.each_object(|_, _| {})?;
+        }
+        Ok::<_, Error>(())
+    };
+    assert!(open(1_000_000).is_ok());
+    for work in [0, 100, 10_000] {
+        assert!(matches!(open(work), Err(Error::Limit(_))), "{work}");
+    }
+}
+
+#[test]
+fn a_small_cross_reference_stream_does_not_fill_the_memory() {
+    use std::io::Write as _;
+    let entries = 20_000;
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![0; entries * 24]).unwrap();
+    let packed = packed.finish().unwrap();
+    let mut file = b"%PDF-1.5\n".to_vec();
+    file.resize(entries, b' ');
+    file.push(b'\n');
+    let start = file.len();
+    let head = format!(
+        "5 0 obj\n<</Type /XRef /Size {entries} /Root 1 0 R /W [8 8 8] /Filter /FlateDecode /Length {}>>\nstream\n",
+        packed.len()
+    );
+    file.extend_from_slice(head.as_bytes());
+    file.extend_from_slice(&packed);
+    file.extend_from_slice(format!("\nendstream\nendobj\nstartxref\n{start}\n%%EOF\n").as_bytes());
+    let outcome = Pdf::open(&file).map(|_| ());
+    assert!(matches!(outcome, Err(Error::Limit(_))), "{outcome:?}");
 }

@@ -21,6 +21,7 @@ use signing_job::Outcome;
 use web_ui::{Lang, Messages};
 
 use crate::app::App;
+use crate::begin::Place;
 use crate::files::{Incoming, Stored};
 use crate::guard;
 use crate::problem::Problem;
@@ -170,9 +171,9 @@ async fn create(
         if kind != "application/pdf" {
             return Err(Problem::NO_FILE);
         }
-        let id = app.admit(&owner)?;
-        let stored = store(&app, &id, body).await?;
-        app.accept(owner, id, &named.name, stored)
+        let place = app.admit(&owner, guard::declared_length(&headers))?;
+        let stored = store(&app, &place, body).await?;
+        app.accept(owner, place, &named.name, stored)
             .await
             .map(|id| (owner, id))
     };
@@ -183,8 +184,8 @@ async fn create(
     response
 }
 
-async fn store(app: &App, id: &str, mut body: Body) -> Result<Stored, Problem> {
-    let mut incoming = Incoming::create(&app.config.data_dir, id, app.config.max_upload).await?;
+async fn store(app: &App, place: &Place, mut body: Body) -> Result<Stored, Problem> {
+    let mut incoming = Incoming::create(&app.config.data_dir, &place.id, place.size).await?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::UPLOAD_BROKEN)?;
         if let Some(chunk) = frame.data_ref() {

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use core_types::UnixTime;
 use csc_client::{Client, HttpOptions, Provider};
 use signing_job::{HttpFetch, Trust};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::documents::{Document, Documents, State};
 use crate::problem::Problem;
@@ -14,6 +16,12 @@ use crate::{Config, SetupError, files, guard};
 
 /// How long a provider's description is believed, in seconds.
 const PROVIDER_LIFE: i64 = 600;
+/// Files of strangers that are read at a time.
+const READERS: usize = 8;
+/// How long another one waits for its turn.
+const READER_WAIT: Duration = Duration::from_secs(30);
+/// How often what ran out is removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) struct App {
     pub(crate) config: Config,
@@ -27,6 +35,7 @@ pub(crate) struct App {
     pub(crate) host: String,
     inner: Mutex<Inner>,
     provider: tokio::sync::Mutex<Option<(Arc<Provider>, UnixTime)>>,
+    readers: Arc<Semaphore>,
 }
 
 /// Everything that changes. The lock is held for moments only, never across a wait.
@@ -81,7 +90,17 @@ impl App {
             host,
             inner,
             provider,
+            readers: Arc::new(Semaphore::new(READERS)),
         })
+    }
+
+    /// The right to read a file that a stranger sent, which takes a processor; waits for it for a while only.
+    pub(crate) async fn reader(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = self.readers.clone().acquire_owned();
+        match tokio::time::timeout(READER_WAIT, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Problem::BUSY),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -188,6 +207,19 @@ impl App {
             }
         });
         let _ = task.await;
+    }
+
+    /// Removes what ran out, now and then, as long as the application is there.
+    pub(crate) fn sweep_forever(self: &Arc<Self>) {
+        let app = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP_EVERY);
+            loop {
+                ticks.tick().await;
+                let Some(app) = app.upgrade() else { return };
+                app.sweep().await;
+            }
+        });
     }
 
     /// Removes what ran out.

@@ -1,6 +1,7 @@
 //! The first half: from an uploaded file to the signer's approval.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use core_types::Digest32;
 use csc_client::{AuthorizeParams, ClientError, choose_alg};
@@ -13,19 +14,50 @@ use crate::files::{Stored, file_name};
 use crate::problem::Problem;
 use crate::sessions::SessionId;
 
+/// Longest time for the first look at a file.
+const LOOK_TIME: Duration = Duration::from_secs(120);
+
+/// Room for a document that arrives; given back when this is dropped.
+pub(crate) struct Place {
+    app: Arc<App>,
+    /// Name of the document.
+    pub(crate) id: String,
+    /// Bytes that it may have.
+    pub(crate) size: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.app.lock().documents.release(&self.id);
+    }
+}
+
 impl App {
     /// Takes over a file that arrived: looks whether it can be signed at all, before anything else happens.
     pub(crate) async fn accept(
         self: &Arc<Self>,
         owner: SessionId,
-        id: String,
+        place: Place,
         given_name: &str,
         stored: Stored,
     ) -> Result<String, Problem> {
         let path = stored.dir.join("original.pdf");
-        let looked = tokio::task::spawn_blocking(move || signing_job::look(&path)).await;
+        let id = place.id.clone();
+        let looked = match self.reader().await {
+            Ok(reader) => {
+                // Who gives up waiting doesn't end the work, so its place stays taken.
+                let work = tokio::task::spawn_blocking(move || {
+                    let _reader = reader;
+                    signing_job::look(&path)
+                });
+                tokio::time::timeout(LOOK_TIME, work)
+                    .await
+                    .map_err(|_| Problem::TOO_COMPLEX)
+            }
+            Err(busy) => Err(busy),
+        };
         let refused = match looked {
-            Ok(Ok(found)) => {
+            Ok(Ok(Ok(found))) => {
                 let document = Document {
                     owner,
                     name: file_name(given_name),
@@ -41,20 +73,33 @@ impl App {
                 self.lock().documents.insert(id.clone(), document);
                 return Ok(id);
             }
-            Ok(Err(error)) => self.report(&error),
+            Ok(Ok(Err(error))) => self.report(&error),
+            Err(problem) => problem,
             // A file that makes the reader panic is broken, whatever else.
-            Err(_) => Problem::new("pdf-broken", axum::http::StatusCode::UNPROCESSABLE_ENTITY),
+            Ok(Err(_)) => Problem::new("pdf-broken", axum::http::StatusCode::UNPROCESSABLE_ENTITY),
         };
         let _ = tokio::fs::remove_dir_all(&stored.dir).await;
         Err(refused)
     }
 
-    /// A name for a new document, if one more is admitted.
-    pub(crate) fn admit(&self, owner: &SessionId) -> Result<String, Problem> {
+    /// A name and room for a new document, if one more is admitted. `declared`: bytes that the sender announced.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        owner: &SessionId,
+        declared: Option<u64>,
+    ) -> Result<Place, Problem> {
         let (largest, room) = (self.config.max_upload, self.config.max_stored);
-        self.lock().documents.admits(owner, largest, room)?;
+        let size = declared.unwrap_or(largest).min(largest);
         let Digest32(bytes) = self.config.random.digest32();
-        Ok(core_types::bytes::b64u(&bytes[..16]))
+        let id = core_types::bytes::b64u(&bytes[..16]);
+        self.lock()
+            .documents
+            .reserve(id.clone(), owner, size, room)?;
+        Ok(Place {
+            app: self.clone(),
+            id,
+            size,
+        })
     }
 
     /// 「署名に進む」: sends the signer to log in, or on to the approval when that was done a moment ago.

@@ -1,16 +1,20 @@
 //! The second half: from the browser's return to the signed and checked file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use csc_client::{Callback, Pending, wire_alg};
 use csc_types::{SecretText, SignHashRequest};
-use signing_job::{JobError, Names, TimeStamping};
+use signing_job::{JobError, Names, Signed, TimeStamping};
 
 use crate::app::{App, Failed};
 use crate::begin::remember;
 use crate::documents::{Authorizing, Resume, State, Step, Trip, Waiting};
 use crate::problem::Problem;
 use crate::sessions::SessionId;
+
+/// Longest time for the check of a signed file, the network included.
+const CHECK_TIME: Duration = Duration::from_secs(300);
 
 /// Where a returning browser goes.
 pub(crate) struct Returned {
@@ -104,6 +108,7 @@ impl App {
             match resume.step {
                 Step::Sign(token) => app.sign(&owner, &at, resume.waiting, token).await,
                 Step::Embed(value) => app.embed(&owner, &at, resume.waiting, value).await,
+                Step::Check(signed) => app.check(&owner, &at, resume.waiting, signed).await,
             }
         })
         .await;
@@ -194,6 +199,17 @@ impl App {
             }
             Err(error) => return Err(self.report(&error).into()),
         };
+        self.check(owner, id, waiting, signed).await
+    }
+
+    /// Checks the signed file. It exists under its name now, so nothing that goes wrong here leads back before it.
+    async fn check(
+        &self,
+        owner: &SessionId,
+        id: &str,
+        waiting: Waiting,
+        signed: Signed,
+    ) -> Result<State, Failed> {
         let names = {
             let inner = self.lock();
             let document = inner.documents.get(owner, id)?;
@@ -202,13 +218,22 @@ impl App {
                 document: document.signed_name(),
             }
         };
-        let report = signing_job::check(&signed.path, &self.trust, &self.fetch, self.now())
-            .await
-            .map_err(|e| self.report(&e))?;
-        // The signature that was just written is in the file, or something is wrong with this program.
-        let outcome = report
-            .outcome(&names, &signed, self.config.show_signer_id)
-            .ok_or(Problem::INTERNAL)?;
-        Ok(State::Signed(Box::new(outcome)))
+        let checked = async {
+            let _reader = self.reader().await.ok()?;
+            let work = signing_job::check(&signed.path, &self.trust, &self.fetch, self.now());
+            let checked = tokio::time::timeout(CHECK_TIME, work).await.ok()?;
+            let report = checked.map_err(|e| self.report(&e)).ok()?;
+            report.outcome(&names, &signed, self.config.show_signer_id)
+        };
+        match checked.await {
+            Some(outcome) => Ok(State::Signed(Box::new(outcome))),
+            None => {
+                let step = Step::Check(signed);
+                Err(Failed {
+                    state: State::Resume(Box::new(Resume { waiting, step })),
+                    problem: Problem::NOT_CHECKED,
+                })
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use core_types::{SigAlg, UnixTime};
 use csc_client::Pending;
 use csc_types::{Credential, SecretText};
-use signing_job::{Outcome, Prepared};
+use signing_job::{Outcome, Prepared, Signed};
 
 use crate::problem::Problem;
 use crate::sessions::SessionId;
@@ -107,34 +107,57 @@ pub(crate) enum Step {
     Sign(SecretText),
     /// The value is here; time-stamp and embedding are missing.
     Embed(Vec<u8>),
+    /// The file is signed; only its check is missing.
+    Check(Signed),
 }
 
 #[derive(Default)]
-pub(crate) struct Documents(HashMap<String, Document>);
+pub(crate) struct Documents {
+    all: HashMap<String, Document>,
+    /// Documents that are arriving: whose, and how many bytes they may have.
+    arriving: HashMap<String, (SessionId, u64)>,
+}
 
 impl Documents {
-    /// Whether another document of this browser is allowed. `room`: bytes that all files together may take, the
-    /// new one and the signed copies included.
-    pub(crate) fn admits(&self, owner: &SessionId, largest: u64, room: u64) -> Result<(), Problem> {
-        let own = self.0.values().filter(|d| d.owner == *owner).count();
-        if self.0.len() >= MAX_DOCUMENTS || own >= MAX_PER_SESSION {
+    /// Takes room for another document of this browser, if it is allowed, until [`Documents::release`]. `size`:
+    /// bytes that it may have. `room`: bytes that all files together may take, those that are still arriving and
+    /// the signed copies included.
+    pub(crate) fn reserve(
+        &mut self,
+        id: String,
+        owner: &SessionId,
+        size: u64,
+        room: u64,
+    ) -> Result<(), Problem> {
+        let owners = self.all.values().map(|d| &d.owner);
+        let owners = owners.chain(self.arriving.values().map(|(owner, _)| owner));
+        let own = owners.filter(|o| *o == owner).count();
+        let count = self.all.len() + self.arriving.len();
+        if count >= MAX_DOCUMENTS || own >= MAX_PER_SESSION {
             return Err(Problem::TOO_MANY);
         }
-        let taken: u64 = self.0.values().map(|d| d.size.saturating_mul(2)).sum();
-        if taken.saturating_add(largest) > room {
-            Err(Problem::TOO_MANY)
-        } else {
-            Ok(())
+        let sizes = self.all.values().map(|d| d.size);
+        let sizes = sizes.chain(self.arriving.values().map(|(_, size)| *size));
+        let taken = sizes.fold(size, u64::saturating_add);
+        if taken.saturating_mul(2) > room {
+            return Err(Problem::TOO_MANY);
         }
+        self.arriving.insert(id, (*owner, size));
+        Ok(())
+    }
+
+    /// Gives back the room of a document that arrived, and is counted as such, or will not arrive.
+    pub(crate) fn release(&mut self, id: &str) {
+        self.arriving.remove(id);
     }
 
     pub(crate) fn insert(&mut self, id: String, document: Document) {
-        self.0.insert(id, document);
+        self.all.insert(id, document);
     }
 
     /// A document of this browser; somebody else's looks like none.
     pub(crate) fn get(&self, owner: &SessionId, id: &str) -> Result<&Document, Problem> {
-        self.0
+        self.all
             .get(id)
             .filter(|d| d.owner == *owner)
             .ok_or(Problem::NOT_FOUND)
@@ -145,7 +168,7 @@ impl Documents {
         owner: &SessionId,
         id: &str,
     ) -> Result<&mut Document, Problem> {
-        self.0
+        self.all
             .get_mut(id)
             .filter(|d| d.owner == *owner)
             .ok_or(Problem::NOT_FOUND)
@@ -157,7 +180,7 @@ impl Documents {
             let pending = matches!(&d.state, State::Authorize(a) if a.pending.state == state);
             d.owner == *owner && (pending || d.past.iter().any(|p| p == state))
         };
-        self.0
+        self.all
             .iter()
             .find(|(_, d)| fits(d))
             .map(|(id, _)| id.clone())
@@ -168,19 +191,19 @@ impl Documents {
         &'a self,
         owner: &'a SessionId,
     ) -> impl Iterator<Item = (&'a String, &'a Document)> {
-        self.0.iter().filter(|(_, d)| d.owner == *owner)
+        self.all.iter().filter(|(_, d)| d.owner == *owner)
     }
 
     /// Takes out what ran out, except where work is going on; gives the directories to remove.
     pub(crate) fn sweep(&mut self, now: UnixTime) -> Vec<PathBuf> {
         let over: Vec<String> = self
-            .0
+            .all
             .iter()
             .filter(|(_, d)| d.expires <= now && !matches!(d.state, State::Working))
             .map(|(id, _)| id.clone())
             .collect();
         over.iter()
-            .filter_map(|id| self.0.remove(id))
+            .filter_map(|id| self.all.remove(id))
             .map(|d| d.dir)
             .collect()
     }
@@ -242,7 +265,6 @@ mod tests {
     #[test]
     fn room_is_limited_by_number_and_by_bytes() {
         let mut all = Documents::default();
-        let owner = Digest32([1; 32]);
         all.insert(
             "a".to_owned(),
             Document {
@@ -250,12 +272,25 @@ mod tests {
                 ..document(1, "x")
             },
         );
-        assert_eq!(all.admits(&owner, 5, 25), Ok(()));
-        assert_eq!(all.admits(&owner, 6, 25), Err(Problem::TOO_MANY));
-        for n in 0..MAX_PER_SESSION {
-            all.insert(n.to_string(), document(1, "x"));
+        let mut reserve = |id: &str, owner: u8, size, room| {
+            all.reserve(id.to_owned(), &Digest32([owner; 32]), size, room)
+        };
+        assert_eq!(reserve("b", 1, 6, 31), Err(Problem::TOO_MANY));
+        assert_eq!(reserve("b", 1, 5, 31), Ok(()));
+        // What is still arriving counts as well, until it is given up.
+        assert_eq!(reserve("c", 2, 5, 31), Err(Problem::TOO_MANY));
+        assert_eq!(reserve("c", 2, 5, 40), Ok(()));
+        all.release("b");
+        let owner = Digest32([1; 32]);
+        assert_eq!(all.reserve("b".to_owned(), &owner, 5, 40), Ok(()));
+        for n in 2..MAX_PER_SESSION {
+            let id = n.to_string();
+            assert_eq!(all.reserve(id, &owner, 1, u64::MAX), Ok(()));
         }
-        assert_eq!(all.admits(&owner, 1, u64::MAX), Err(Problem::TOO_MANY));
-        assert_eq!(all.admits(&Digest32([2; 32]), 1, u64::MAX), Ok(()));
+        let more = |all: &mut Documents, n| {
+            all.reserve("more".to_owned(), &Digest32([n; 32]), 1, u64::MAX)
+        };
+        assert_eq!(more(&mut all, 1), Err(Problem::TOO_MANY));
+        assert_eq!(more(&mut all, 2), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
 //! Who may send what: the session cookie, and proof that a request comes from our own pages.
 
 use axum::http::HeaderMap;
-use axum::http::header::{COOKIE, HOST, ORIGIN};
+use axum::http::header::{CONTENT_LENGTH, COOKIE, HOST, ORIGIN};
 
 use crate::problem::Problem;
 
@@ -62,6 +62,11 @@ pub(crate) fn own_host(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     } else {
         Err(Problem::NOT_FOUND)
     }
+}
+
+/// Length of the body as the sender announced it, which is as much as arrives at most.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]

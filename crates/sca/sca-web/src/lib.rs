@@ -110,7 +110,7 @@ pub enum SetupError {
     },
 }
 
-/// Makes the application.
+/// Makes the application. To be called inside of a Tokio runtime, where it removes what ran out.
 ///
 /// # Errors
 /// [`SetupError`] when something it needs can't be used; nothing is contacted yet.
@@ -120,6 +120,7 @@ pub fn router(config: Config) -> Result<Router, SetupError> {
         ..web_ui::Csp::default()
     };
     let app = Arc::new(app::App::new(config)?);
+    app.sweep_forever();
     let routes = web::routes()
         .merge(api::routes())
         .with_state(app)

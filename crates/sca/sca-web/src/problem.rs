@@ -38,6 +38,12 @@ impl Problem {
     pub(crate) const CANCELLED: Self = Self::new("cancelled", StatusCode::CONFLICT);
     pub(crate) const UNKNOWN_OUTCOME: Self = Self::new("unknown-outcome", StatusCode::BAD_GATEWAY);
     pub(crate) const TSA: Self = Self::new("sca-tsa", StatusCode::BAD_GATEWAY);
+    /// The file is signed, only its check is missing.
+    pub(crate) const NOT_CHECKED: Self =
+        Self::new("sca-not-checked", StatusCode::INTERNAL_SERVER_ERROR);
+    pub(crate) const BUSY: Self = Self::new("sca-busy", StatusCode::SERVICE_UNAVAILABLE);
+    pub(crate) const TOO_COMPLEX: Self =
+        Self::new("pdf-too-complex", StatusCode::UNPROCESSABLE_ENTITY);
     pub(crate) const INTERNAL: Self = Self::new("sca-internal", StatusCode::INTERNAL_SERVER_ERROR);
 
     fn quoting(code: &'static str, status: StatusCode, quote: String) -> Self {
@@ -81,6 +87,8 @@ fn known_refusal(error: &str, description: &str) -> Option<&'static str> {
         Some("act-expired")
     } else if is(&E::CredentialDisabled) {
         Some("key-stopped")
+    } else if description == csc_types::OUTCOME_LOST {
+        Some("sca-lost")
     } else if is(&E::CertificateStatus) {
         Some("cert-revoked")
     } else {
@@ -155,6 +163,8 @@ mod tests {
             "pdf-broken",
             "pdf-not-a-pdf",
             "pdf-field-locked",
+            "pdf-field-choice",
+            "pdf-field-unusable",
             "pdf-xfa",
             "pdf-hybrid",
             "pdf-too-complex",
@@ -170,6 +180,9 @@ mod tests {
             "sca-no-key",
             "sca-tsa",
             "sca-internal",
+            "sca-not-checked",
+            "sca-lost",
+            "sca-busy",
             "sca-service-refused",
             "sca-service-silent",
             "sca-service-unusable",

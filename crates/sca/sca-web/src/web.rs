@@ -17,6 +17,7 @@ use tokio_util::io::ReaderStream;
 use web_ui::Lang;
 
 use crate::app::App;
+use crate::begin::Place;
 use crate::files::{self, Incoming};
 use crate::guard;
 use crate::pages::{self, Frame};
@@ -123,7 +124,8 @@ async fn upload(
     };
     let taken = async {
         guard::same_origin(&headers, &app.config.public_url)?;
-        receive(&app, owner, form.map_err(|_| Problem::UPLOAD_BROKEN)?).await
+        let form = form.map_err(|_| Problem::UPLOAD_BROKEN)?;
+        receive(&app, owner, guard::declared_length(&headers), form).await
     };
     match taken.await {
         Ok(id) => Redirect::to(&format!("/documents/{id}")).into_response(),
@@ -134,7 +136,12 @@ async fn upload(
 }
 
 /// Reads the form: the token first, then the file, straight to disk.
-async fn receive(app: &Arc<App>, owner: SessionId, mut form: Multipart) -> Result<String, Problem> {
+async fn receive(
+    app: &Arc<App>,
+    owner: SessionId,
+    declared: Option<u64>,
+    mut form: Multipart,
+) -> Result<String, Problem> {
     let mut proven = false;
     loop {
         let field = form
@@ -151,9 +158,9 @@ async fn receive(app: &Arc<App>, owner: SessionId, mut form: Multipart) -> Resul
                 if name.is_empty() {
                     return Err(Problem::NO_FILE);
                 }
-                let id = app.admit(&owner)?;
-                let stored = store(app, &id, field).await?;
-                return app.accept(owner, id, &name, stored).await;
+                let place = app.admit(&owner, declared)?;
+                let stored = store(app, &place, field).await?;
+                return app.accept(owner, place, &name, stored).await;
             }
             Some("file") => return Err(Problem::FORM_STALE),
             _ => {}
@@ -172,8 +179,8 @@ async fn short_text(mut field: Field<'_>) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|_| Problem::FORM_STALE)
 }
 
-async fn store(app: &App, id: &str, mut field: Field<'_>) -> Result<files::Stored, Problem> {
-    let mut incoming = Incoming::create(&app.config.data_dir, id, app.config.max_upload).await?;
+async fn store(app: &App, place: &Place, mut field: Field<'_>) -> Result<files::Stored, Problem> {
+    let mut incoming = Incoming::create(&app.config.data_dir, &place.id, place.size).await?;
     while let Some(chunk) = field.chunk().await.map_err(|_| Problem::UPLOAD_BROKEN)? {
         incoming.write(&chunk).await?;
     }

@@ -8,12 +8,15 @@
 
 mod kit;
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use core_types::bytes::hex;
 use core_types::sha256;
 use kit::{World, pdf};
+use pdf_update::Builder;
 
 // shows: I-A3-minimum-display, I-A3-further-display, I-A3-result-mandatory, I-A3-signer-id, I-A3-object, I-A3-signer-name
 #[tokio::test]
@@ -62,7 +65,7 @@ async fn a_pdf_is_signed_through_the_pages() {
     );
 }
 
-// shows: I-A3-signed-document, I-A3-signing-time, I-A3-signing-time-tsa, I-A3-verification-result, I-A3-verification-third-party
+// shows: I-A3-signed-document, I-A3-signing-time, I-A3-signing-time-tsa, I-A3-verification-result
 #[tokio::test]
 async fn the_api_goes_the_same_way_and_hands_over_the_file() {
     let world = World::new().await;
@@ -125,6 +128,7 @@ async fn with_several_keys_the_signer_chooses() {
     assert!(result.text().contains("捺印 太郎"), "{}", result.text());
 }
 
+// shows: I-A3-result-mandatory
 #[tokio::test]
 async fn a_refusal_signs_nothing_and_can_be_tried_again() {
     let world = World::new().await;
@@ -203,6 +207,58 @@ async fn a_lost_answer_is_asked_for_again_without_a_second_signature() {
 }
 
 #[tokio::test]
+async fn an_outcome_that_the_service_has_lost_is_not_asked_for_again() {
+    let world = World::new().await;
+    world.switches.lost.store(true, SeqCst);
+    let browser = world.browser();
+    let (_, state) = browser.run().await;
+    assert_eq!(
+        (&state["state"], &state["problem"]["code"]),
+        (&"ready".into(), &"sca-lost".into())
+    );
+}
+
+#[tokio::test]
+async fn a_signed_file_whose_check_failed_is_checked_again_and_signed_only_once() {
+    let world = World::new().await;
+    // The file is cut off in the middle of its check.
+    let kept = Arc::new(Mutex::new(None::<(PathBuf, Vec<u8>)>));
+    let (documents, keep) = (world.dir.path().join("sca/documents"), kept.clone());
+    let cut = move || {
+        let mut kept = keep.lock().unwrap();
+        let Some(own) = std::fs::read_dir(&documents).unwrap().next() else {
+            return;
+        };
+        let file = own.unwrap().path().join("signed.pdf");
+        if kept.is_none() && file.exists() {
+            *kept = Some((file.clone(), std::fs::read(&file).unwrap()));
+            std::fs::write(&file, b"%PDF-1.7").unwrap();
+        }
+    };
+    *world.switches.on_revocation.lock().unwrap() = Some(Box::new(cut));
+    let browser = world.browser();
+    let (id, state) = browser.run().await;
+    assert_eq!(
+        (&state["state"], &state["problem"]["code"]),
+        (&"resume".into(), &"sca-not-checked".into())
+    );
+    let (file, bytes) = kept.lock().unwrap().clone().unwrap();
+    std::fs::write(file, bytes).unwrap();
+    let done = browser
+        .send(browser.post_request(&format!("/api/documents/{id}/resume")))
+        .await
+        .json();
+    assert_eq!(done["state"], "signed", "{done}");
+    assert_eq!(
+        (
+            world.switches.signed.load(SeqCst),
+            world.switches.approvals.load(SeqCst)
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
 async fn a_silent_time_stamp_authority_costs_no_new_approval() {
     let world = World::new().await;
     world.switches.tsa_down.store(true, SeqCst);
@@ -239,6 +295,14 @@ async fn files_that_can_not_be_signed_are_refused_by_name() {
     encrypted.splice(root..root, *b"/Encrypt 1 0 R ");
     let mut truncated = pdf();
     truncated.truncate(truncated.len() / 2);
+    let mut fields = Builder::new("1.7");
+    let root =
+        fields.add_object("<</Type /Catalog /Pages 2 0 R /AcroForm <</Fields [4 0 R 5 0 R]>>>>");
+    fields.add_object("<</Type /Pages /Kids [3 0 R] /Count 1>>");
+    fields.add_object("<</Type /Page /Parent 2 0 R /MediaBox [0 0 9 9]>>");
+    fields.add_object("<</FT /Sig /T (Seller)>>");
+    fields.add_object("<</FT /Sig /T (Buyer)>>");
+    let fields = fields.finish(root, None, [1; 16]).unwrap();
     let cases = [
         (
             b"hello".to_vec(),
@@ -247,6 +311,7 @@ async fn files_that_can_not_be_signed_are_refused_by_name() {
         ),
         (encrypted, "pdf-encrypted", StatusCode::UNPROCESSABLE_ENTITY),
         (truncated, "pdf-broken", StatusCode::UNPROCESSABLE_ENTITY),
+        (fields, "pdf-field-choice", StatusCode::UNPROCESSABLE_ENTITY),
         (Vec::new(), "sca-no-file", StatusCode::BAD_REQUEST),
         (
             vec![0; 1_000_001],

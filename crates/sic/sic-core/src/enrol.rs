@@ -242,7 +242,10 @@ impl Enrolling {
     }
 
     fn ready(&self, method: Method, now: UnixTime) -> Result<(), SicError> {
-        if !self.review.act.methods.contains(&method) {
+        let methods = &self.review.act.methods;
+        // Secrets that an application will collect are enrolled like those for the approval page.
+        let collected = method == Method::PinTotp && methods.contains(&Method::Collected);
+        if !methods.contains(&method) && !collected {
             return Err(SicError::MethodNotOffered);
         }
         if now >= self.review.act.exp {

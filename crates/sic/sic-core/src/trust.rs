@@ -215,7 +215,7 @@ impl TrustedSam {
         if head.sam != self.keys.sam || head.epoch != self.keys.epoch {
             return Err(ActError::Issuer.into());
         }
-        if head.exp <= head.iat || head.exp.0 - head.iat.0 > MAX_LIFE {
+        if head.exp <= head.iat || head.exp > head.iat.plus(MAX_LIFE) {
             return Err(ActError::Life.into());
         }
         if now >= head.exp {
@@ -353,6 +353,8 @@ mod tests {
         assert_eq!(with(&|a| a.sam = "other".into()), ActError::Issuer);
         assert_eq!(with(&|a| a.epoch.0[0] ^= 1), ActError::Issuer);
         assert_eq!(with(&|a| a.exp = a.iat.plus(MAX_LIFE + 1)), ActError::Life);
+        let ever = |a: &mut sap::SignAct| (a.iat, a.exp) = (UnixTime(i64::MIN), UnixTime(i64::MAX));
+        assert_eq!(with(&ever), ActError::Life);
         assert_eq!(with(&|a| a.items.clear()), ActError::Malformed);
         assert_eq!(
             with(&|a| {

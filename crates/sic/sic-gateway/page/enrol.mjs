@@ -50,7 +50,8 @@ async function choose(said) {
   const user = { id: bytes, name, displayName: name };
   const options = passkey.createOptions(digest, config.rp_id, s('sic-passkey-service'), user, exclude, act.level === 3);
   const canPasskey = act.methods.includes('passkey') && passkey.possible();
-  const canPin = act.methods.includes('pin-totp');
+  const collected = act.methods.includes('collected');
+  const canPin = collected || act.methods.includes('pin-totp');
   const make = () => {
     const abort = new AbortController();
     const pending = passkey.create(options, abort);
@@ -78,7 +79,7 @@ async function choose(said) {
       el('button', { type: 'button', id: 'make-passkey', onclick: make }, t('sic-enrol-passkey'))),
     canPin && el('section', { class: 'card' },
       el('h2', {}, t('sic-enrol-pin')),
-      el('p', {}, t('sic-enrol-pin-what')),
+      el('p', {}, t(collected ? 'sic-enrol-collected' : 'sic-enrol-pin-what')),
       el('button', { class: canPasskey ? 'plain' : null, type: 'button', id: 'use-pin', onclick: usePin }, t('sic-enrol-pin'))),
     !canPasskey && !canPin && inAppNote(),
     el('p', { class: 'small quiet' }, t('sic-enrol-lost')),

@@ -399,7 +399,7 @@ fn ten_thousand_documents_can_be_looked_through_on_a_telephone() {
         .arg(&port)
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("the example `pages` is built: cargo build -p sic-gateway --example pages");
     // It listens when it has told its last address.
     let mut told = BufReader::new(pages.stdout.take().unwrap()).lines();
     let lines = told.by_ref().map(Result::unwrap);

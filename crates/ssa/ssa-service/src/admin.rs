@@ -191,6 +191,7 @@ impl Ssa {
                 exp: self.now().plus(new.life),
                 secret: sha256(&[secret.expose()]),
                 replaces: None,
+                collected: false,
             }),
         };
         let answer = self.sam().voucher(&request).await?;

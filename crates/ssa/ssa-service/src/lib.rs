@@ -102,6 +102,7 @@ impl Ssa {
     pub fn router(&self) -> Router {
         Router::new()
             .merge(oauth::router())
+            .nest("/csc/v1", csc::router_v1())
             .nest("/csc/v2", csc::router())
             .merge(pages::router())
             .layer(axum::middleware::from_fn(refusal::log))

@@ -45,6 +45,8 @@ sam_port! {
     status: Status;
     /// Binds a token to an approved act.
     bind: Bind;
+    /// Authorizes by secrets that an application collected.
+    explicit: Explicit;
     /// Signs.
     sign: Sign;
     /// Registers a voucher.

@@ -33,6 +33,8 @@ pub struct Invitation {
     pub exp: UnixTime,
     /// Earlier registration whose factors are all lost, and which ends with this one.
     pub replaces: Option<VoucherId>,
+    /// PIN and one-time codes will be collected by applications.
+    pub collected: bool,
 }
 
 /// The registration authority.
@@ -86,6 +88,7 @@ impl Ra {
             exp: invitation.exp,
             secret: sha256(&[secret.expose()]),
             replaces: invitation.replaces,
+            collected: invitation.collected,
         };
         let payload = serde_json::to_vec(&invite).map_err(|_| RaError::Malformed)?;
         Ok((

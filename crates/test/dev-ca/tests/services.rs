@@ -104,7 +104,7 @@ async fn every_path_answers_in_its_media_type() {
         let (kind, der) = call(&bench, request).await;
         assert_eq!(kind, "application/ocsp-response");
         let response = BasicResponse::parse(&der).unwrap();
-        response.verify(&issuing).unwrap();
+        response.verify(&issuing, bench.clock.now()).unwrap();
         assert!(
             response
                 .answer(bench.ca.tsa_certificate(), &issuing)
@@ -325,6 +325,7 @@ fn an_invitation_commits_to_its_secret() {
         keys: vec![KeyAlg::Rsa3072, KeyAlg::P256],
         exp: UnixTime(1_800_100_000),
         replaces: None,
+        collected: false,
     };
     let (jws, voucher, secret) = enrolment.ra.invite(invitation).unwrap();
     let payload = jose::verify(&jws, sap::TYP_INVITE, enrolment.ra.public_key()).unwrap();

@@ -150,7 +150,7 @@ impl Drill {
     async fn ask(&self, kind: OrderKind) -> Result<Executed, ModuleError> {
         let body = OrderBody {
             sam: "sam.test".into(),
-            order: SystemRandom.digest32(),
+            order: kind.name().unwrap_or_else(|| SystemRandom.digest32()),
             epoch: Digest32([9; 32]),
             exp: NOW.plus(30),
             kind,
@@ -202,11 +202,17 @@ impl Drill {
             spki: sha256(&[&key.spki.0]),
             alg,
             items,
-            act: Digest32([2; 32]),
+            act: SystemRandom.digest32(),
             proof: Digest32([3; 32]),
+            approved: NOW,
+            renewable: false,
+            step: 0,
+            attempt: 0,
         };
-        let Executed::Signed(values) = self.ask(kind).await? else {
-            panic!("signatures were ordered")
+        let values = match self.ask(kind).await? {
+            Executed::Signed(values) => values,
+            Executed::WrongValue => return Err(WRONG),
+            other => panic!("signatures were ordered: {other:?}"),
         };
         for (value, digest) in values.iter().zip(&digests) {
             pki::verify_signature(&key.spki.0, alg, pki::Signed::Digest(digest), &value.0).unwrap();
@@ -228,6 +234,10 @@ impl Drill {
         self.module.self_test().await.unwrap().state
     }
 }
+
+/// A value was wrong, or one was before.
+const WRONG: ModuleError =
+    ModuleError::Refused(Refusal::NotAllowed(cm_api::rpc::Reason::WrongValue));
 
 /// What an order may come to while a fault lasts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -337,13 +347,19 @@ async fn a_wrong_rsa_value_does_not_leave_the_module() {
     let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
     faults("C_Sign flip 1");
     let answer = drill.sign(&rsa, RSA).await;
-    assert_eq!(answer, Err(ModuleError::Unknown));
+    assert_eq!(answer, Err(WRONG));
     faults("");
+    assert_eq!(
+        drill.sign(&rsa, RSA).await,
+        Err(WRONG),
+        "its key is stopped"
+    );
+    let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
     drill.sign(&rsa, RSA).await.unwrap();
     // A token that goes on like this fails its test.
     faults("C_Sign flip");
     let answer = drill.sign(&rsa, RSA).await;
-    assert_eq!(answer, Err(ModuleError::Unknown));
+    assert_eq!(answer, Err(WRONG));
     faults("");
     let refused = drill.sign(&rsa, RSA).await;
     assert_eq!(

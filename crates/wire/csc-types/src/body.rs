@@ -47,6 +47,11 @@ impl Body {
         }
     }
 
+    /// All members.
+    pub(crate) fn into_members(self) -> Map<String, Value> {
+        self.0
+    }
+
     pub(crate) fn array(&self, name: &'static str) -> Option<&[Value]> {
         self.get(name).and_then(Value::as_array).map(Vec::as_slice)
     }

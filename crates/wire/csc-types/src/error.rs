@@ -22,6 +22,8 @@ pub enum CscError {
     MissingArray(&'static str),
     /// A parameter has a value that can't be used.
     InvalidParameter(&'static str),
+    /// A string parameter has a value that can't be used, in the words of `auth/revoke`.
+    InvalidString(&'static str),
     /// An integer is out of its range.
     InvalidValue(&'static str),
     /// `numSignatures` is more than the credential's `multisign`.
@@ -73,6 +75,11 @@ pub enum CscError {
     /// Not able to serve now.
     Unavailable,
 }
+
+/// What our service says with `server_error` of `signatures/signHash` when the right to sign is used up and no
+/// value can come any more. A client must not repeat the call.
+pub const OUTCOME_LOST: &str =
+    "The outcome is unknown and the authorization is used up: ask the signer to approve again";
 
 /// Why RSASSA-PSS parameters were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +163,7 @@ impl CscError {
                 return format!("Missing (or invalid type) array parameter {p}").into();
             }
             Self::InvalidParameter(p) => return format!("Invalid parameter {p}").into(),
+            Self::InvalidString(p) => return format!("Invalid string parameter {p}").into(),
             Self::InvalidValue(p) => return format!("Invalid value for parameter {p}").into(),
             Self::Malformed => "The request body must be one JSON object without repeated members",
             Self::MalformedHeader => "Malformed authorization header",

@@ -7,6 +7,7 @@
 //! Pure data: no I/O, no clock, no keys. Must never know the SAM, the signing protocol or any store.
 
 pub mod algorithm;
+pub mod authorize;
 mod body;
 pub mod credentials;
 pub mod details;
@@ -17,14 +18,16 @@ pub mod oauth;
 pub mod secret;
 pub mod sign;
 pub mod token;
+pub mod v1;
 
 pub use algorithm::{algo_list, decide, pss_params};
+pub use authorize::{CredentialAuthorizeRequest, CredentialAuthorizeResponse, RevokeRequest};
 pub use credentials::{
     AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, KeyOrigin, LevelInfo,
     ListRequest, ListResponse,
 };
 pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
-pub use error::{CscError, ErrorBody, OAuthError};
+pub use error::{CscError, ErrorBody, OAuthError, OUTCOME_LOST};
 pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
 pub use lenient::decode_base64;
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};

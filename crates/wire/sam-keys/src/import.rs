@@ -45,7 +45,7 @@ impl ImportKey {
     pub fn verify(jws: &str, roots: &[Jwk], now: UnixTime) -> Result<Self, StatementError> {
         let told: Self = signed_by(jws, TYP_IMPORT_KEY, roots)?;
         let Self { nbf, exp, .. } = told;
-        if exp <= nbf || exp.0 - nbf.0 > MAX_IMPORT_KEY_LIFE {
+        if exp <= nbf || exp > nbf.plus(MAX_IMPORT_KEY_LIFE) {
             return Err(StatementError::Malformed);
         }
         if now < nbf || now >= exp {

@@ -71,7 +71,7 @@ impl SamKeys {
     /// [`StatementError`], saying which check failed.
     pub fn verify(jws: &str, roots: &[Jwk], now: UnixTime) -> Result<Self, StatementError> {
         let keys: Self = signed_by(jws, TYP_KEYS, roots)?;
-        if keys.exp <= keys.nbf || keys.exp.0 - keys.nbf.0 > MAX_STATEMENT_LIFE {
+        if keys.exp <= keys.nbf || keys.exp > keys.nbf.plus(MAX_STATEMENT_LIFE) {
             return Err(StatementError::Malformed);
         }
         if now < keys.nbf || now >= keys.exp {
@@ -98,4 +98,45 @@ fn signed_by<T: DeserializeOwned>(
         .ok_or(StatementError::NotPinned)?;
     let payload = jose::verify(jws, typ, root)?;
     serde_json::from_slice(&payload).map_err(|_| StatementError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use jose::{SealKey, SigningKey};
+
+    use super::*;
+    use crate::import::{ImportKey, TYP_IMPORT_KEY};
+
+    // shows: T-USE-SAP-BYPASS
+    #[test]
+    fn no_life_is_too_long_to_be_measured() {
+        let root = SigningKey::generate().unwrap().0;
+        let roots = [root.public().clone()];
+        let seal = SealKey::generate().unwrap().0.public().clone();
+        let signed = |typ, payload: Vec<u8>| root.sign(typ, &payload).unwrap();
+        let now = UnixTime(1_800_000_000);
+        for (nbf, exp, good) in [
+            (now.0, now.0 + MAX_STATEMENT_LIFE, true),
+            (now.0, now.0 + MAX_STATEMENT_LIFE + 1, false),
+            (i64::MIN, i64::MAX, false),
+            (i64::MIN, now.0 + 1, false),
+            (-1, i64::MAX, false),
+        ] {
+            let (nbf, exp) = (UnixTime(nbf), UnixTime(exp));
+            let keys = SamKeys {
+                sam: "sam.test".into(),
+                epoch: Digest32([1; 32]),
+                act: root.public().clone(),
+                seal: seal.clone(),
+                nbf,
+                exp,
+            };
+            let jws = signed(TYP_KEYS, serde_json::to_vec(&keys).unwrap());
+            assert_eq!(SamKeys::verify(&jws, &roots, now).is_ok(), good, "{nbf:?}");
+            let (sam, key) = ("sam.test".into(), seal.clone());
+            let key = ImportKey { sam, key, nbf, exp };
+            let jws = signed(TYP_IMPORT_KEY, serde_json::to_vec(&key).unwrap());
+            assert!(ImportKey::verify(&jws, &roots, now).is_err(), "{nbf:?}");
+        }
+    }
 }

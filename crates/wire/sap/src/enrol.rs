@@ -59,6 +59,9 @@ pub struct Invite {
     /// destroyed. An RA's to say; the SSA can't.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<VoucherId>,
+    /// Its keys are authorized by a PIN and one-time codes that an application collects (CSC explicit mode). Level 1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collected: bool,
 }
 
 /// A WebAuthn registration whose challenge is the digest of the enrol act.

@@ -11,6 +11,8 @@ pub enum Method {
     Passkey,
     /// PIN and one-time code, sealed by the SIC.
     PinTotp,
+    /// PIN and one-time code of one credential alone, collected by an application and seen by it and the SSA. Level 1.
+    Collected,
 }
 
 /// Longest proof in bytes of its members' text.

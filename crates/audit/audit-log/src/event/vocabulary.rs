@@ -117,6 +117,10 @@ events! {
         act: Digest32,
         /// Name of the order.
         order: Digest32,
+        /// Step of the act.
+        step: u32,
+        /// Number of the order within the step.
+        attempt: u32,
     }
     /// A signing key was destroyed.
     KeyDestroyed = "key.destroyed", Success, by(service), about(one owner) {
@@ -126,6 +130,25 @@ events! {
         owner: PersonId,
         /// Why.
         reason: Code,
+        /// Digest of the act or notice that decided it.
+        act: Option<Digest32>,
+    }
+    /// A signing key came out of a backup, set forward to what the log until then says: from here on this log says it.
+    KeyRestored = "key.restored", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Signatures made or ordered until then.
+        signatures: u64,
+        /// A certification request was signed.
+        csr: bool,
+        /// It was handed over.
+        handed_over: bool,
+        /// A value was wrong.
+        wrong: bool,
+        /// It is destroyed, and stays so.
+        destroyed: bool,
     }
     /// The device has erased its copy of a destroyed key.
     KeyErased = "key.erased", Success, by(service), about(one owner) {

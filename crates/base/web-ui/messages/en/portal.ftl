@@ -162,3 +162,4 @@ portal-sessions-end = Log out everywhere else
 portal-trouble-passkey = The passkey couldn't be added.
 portal-trouble-passkey-do = Go back to Login settings and try again. Nothing was changed.
 portal-passkeys-add = Add a passkey
+portal-factor-collected = PIN and one-time codes that applications collect

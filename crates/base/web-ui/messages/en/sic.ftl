@@ -190,3 +190,4 @@ sic-cancel = Change nothing
 sic-cancelled-done = Nothing was changed. Going back.
 sic-refused-change = The approval was not accepted. Nothing was changed.
 sic-not-arrived-change = Your approval didn't arrive. Nothing was changed.
+sic-enrol-collected = This PIN and these codes are for this key alone. You type them into applications, which see them; use a PIN that you use nowhere else. The key stays at level 1.

@@ -153,3 +153,4 @@ portal-sessions-end = ほかをすべてログアウト
 portal-trouble-passkey = パスキーを追加できませんでした。
 portal-trouble-passkey-do = 「ログインの設定」に戻ってやり直してください。何も変わっていません。
 portal-passkeys-add = パスキーを追加する
+portal-factor-collected = アプリに入力する暗証番号とワンタイムコード

@@ -193,7 +193,7 @@ impl Bench {
     fn order(&self, kind: OrderKind) -> Result<ExecuteRequest> {
         let body = OrderBody {
             sam: SAM.to_owned(),
-            order: SystemRandom.digest32(),
+            order: kind.name().unwrap_or_else(|| SystemRandom.digest32()),
             epoch: EPOCH,
             exp: SystemClock.now().plus(30),
             kind,
@@ -229,8 +229,12 @@ impl Bench {
             spki: sha256(&[&key.spki.0]),
             alg,
             items: (0..u32::try_from(count)?).map(item).collect(),
-            act: Digest32([2; 32]),
+            act: SystemRandom.digest32(),
             proof: Digest32([3; 32]),
+            approved: SystemClock.now(),
+            renewable: false,
+            step: 0,
+            attempt: 0,
         })
     }
 

@@ -97,6 +97,7 @@ async fn measured(
         login: "bench",
         name: "Bench",
         keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
+        collected: false,
     };
     let signer = stack
         .enrol(&new, NewFactors::Passkey(&mut device))

@@ -15,6 +15,7 @@ use super::start::Stack;
 use super::state::{DevClient, DevCredential, DevSigner};
 
 /// A person to enrol.
+#[derive(Clone, Copy)]
 pub struct NewSigner<'a> {
     /// Login name.
     pub login: &'a str,
@@ -22,6 +23,8 @@ pub struct NewSigner<'a> {
     pub name: &'a str,
     /// Keys to make.
     pub keys: &'a [KeyAlg],
+    /// Applications collect PIN and one-time codes for them.
+    pub collected: bool,
 }
 
 /// An enrolled person and how they log in.
@@ -31,9 +34,10 @@ pub struct EnrolledSigner {
     pub shown: DevSigner,
 }
 
-const CLIENTS: [(&str, &str); 3] = [
+const CLIENTS: [(&str, &str); 4] = [
     ("demo-app", "みなと商事「電子契約」"),
     ("test-client", "Test client"),
+    ("other-client", "Another test client"),
     ("natsuin-cli", "Natsuin command line"),
 ];
 
@@ -115,9 +119,11 @@ impl Stack {
                 login,
                 name,
                 keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
+                collected: false,
             };
             let mut enrolled = self.enrol(&new, NewFactors::PinTotp(&pin)).await?;
             enrolled.shown.pin = String::from_utf8_lossy(pin.expose()).into_owned();
+            self.enrol_collected(&new, &mut enrolled.shown).await?;
             self.state.signers.push(enrolled.shown);
             self.data.save("state.json", &self.state)?;
         }
@@ -199,6 +205,50 @@ impl Stack {
         })
     }
 
+    /// Gives an enrolled person two keys for explicit mode, each with a PIN and one-time codes of its own.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn enrol_collected(
+        &self,
+        of: &NewSigner<'_>,
+        signer: &mut DevSigner,
+    ) -> Result<(), Trouble> {
+        let failed = |e: &dyn std::fmt::Display| {
+            trouble(&format!("{} has no keys for explicit mode: {e}", of.login))
+        };
+        let person = PersonId::parse(signer.person.as_str()).map_err(|e| failed(&e))?;
+        for alg in [KeyAlg::Rsa3072, KeyAlg::P256] {
+            let pin = self.password("app-pin");
+            let secret = SecretBytes::from(pin.clone());
+            let new = NewSigner {
+                keys: &[alg],
+                collected: true,
+                ..*of
+            };
+            let (voucher, seed) = self
+                .invite_and_enrol(&new, &person, NewFactors::PinTotp(&secret))
+                .await
+                .map_err(|e| failed(&e))?;
+            let enrolled = self.ssa.complete_enrolment(&voucher).await;
+            enrolled.map_err(|e| failed(&e))?;
+            let known = |id: &str| signer.credentials.iter().any(|c| c.credential_id == id);
+            let all = self.credentials(&person).await?;
+            let fresh = all.into_iter().filter(|key| !known(&key.credential_id));
+            let fresh: Vec<_> = fresh
+                .map(|key| DevCredential {
+                    pin: Some(pin.clone()),
+                    totp_secret: seed
+                        .as_ref()
+                        .map(|seed| String::from_utf8_lossy(seed.expose()).into_owned()),
+                    ..key
+                })
+                .collect();
+            signer.credentials.extend(fresh);
+        }
+        Ok(())
+    }
+
     async fn invite_and_enrol(
         &self,
         new: &NewSigner<'_>,
@@ -222,6 +272,7 @@ impl Stack {
             keys: new.keys.to_vec(),
             exp: now.plus(3600),
             replaces: None,
+            collected: new.collected,
         })?;
         self.ssa.register_ra_invite(&jws).await?;
         // What an RA would hand over in person or by letter: `voucher.secret`.
@@ -247,7 +298,13 @@ impl Stack {
                 level_needs: key.level.needs,
                 level_declared: key.level.declared,
                 origin: key.origin,
-                auth_mode: "oauth2code".to_owned(),
+                auth_mode: match key.collected {
+                    true => "explicit",
+                    false => "oauth2code",
+                }
+                .to_owned(),
+                pin: None,
+                totp_secret: None,
             })
             .collect())
     }

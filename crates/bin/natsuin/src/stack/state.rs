@@ -109,4 +109,10 @@ pub struct DevCredential {
     pub origin: String,
     /// How the client gets an authorization.
     pub auth_mode: String,
+    /// Explicit mode: PIN of this key alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// Explicit mode: seed of its one-time codes, base32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp_secret: Option<String>,
 }

@@ -204,6 +204,13 @@ pub(super) async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
         )
     })?);
     kit.log("cm", module.audit().clone(), &store).await?;
+    module.scrub().await.map_err(|e| {
+        Trouble::new(
+            "cm-scrub",
+            e.to_string(),
+            "the module's log or rows were altered; begin with an empty data directory",
+        )
+    })?;
     kit.mutual(NAME_CM, cm_core::router(module, NAME_SAM)).await
 }
 

@@ -24,6 +24,13 @@ const P256: &str = "1.2.840.10045.4.3.2";
 #[derive(Default)]
 pub struct Ahead(AtomicI64);
 
+impl Ahead {
+    /// Moves it on.
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
 impl Clock for Ahead {
     fn now(&self) -> UnixTime {
         SystemClock.now().plus(self.0.load(Ordering::SeqCst))
@@ -54,6 +61,7 @@ async fn enrol(story: &Story, login: &str, name: &str, key: KeyAlg) -> (DevSigne
         login,
         name,
         keys: &[key],
+        collected: false,
     };
     let factors = NewFactors::Passkey(&mut device);
     let signer = story.stack.enrol(&new, factors).await.unwrap().shown;
@@ -221,7 +229,7 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
         // Expired.
         let asked = approval(&credential(&story), &approved);
         let token = spender.token(&mut story, &mut agent, asked).await;
-        clock.0.fetch_add(301, Ordering::SeqCst);
+        clock.advance(301);
         let (status, told) = spender.post(&token, good.to_string(), None).await;
         assert_eq!(
             (status, told["error"].as_str()),

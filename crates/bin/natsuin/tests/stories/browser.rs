@@ -8,7 +8,7 @@ use natsuin::sample;
 
 use crate::kit::{natsuin, run, text};
 
-// shows: T-USE-SAP-BYPASS, I-3.3-confirm-instructing-person
+// shows: T-USE-SAP-BYPASS
 #[test]
 fn a_person_signs_up_and_signs_with_passkey_or_pin() {
     let dir = tempfile::tempdir().unwrap();

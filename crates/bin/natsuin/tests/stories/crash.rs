@@ -46,7 +46,7 @@ fn audit(data: &Path, export: &Path) -> Command {
     verify
 }
 
-// shows: I-7.1.4.1-log-signing-events, I-7.1.4.3-no-unauthorised-deletion
+// shows: I-7.1.4.3-no-unauthorised-deletion
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_stack_starts_clean_and_its_logs_hold() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use core_types::{KeyAlg, SecretBytes};
 use csc_types::Purpose;
 use natsuin::agent::Agent;
 use natsuin::stack::{Factors, Options, Stack, StoreChoice};
+use serde_json::Value;
 use sic_core::Totp;
 
 use crate::kit::{Story, natsuin, run, start, text};
@@ -110,6 +111,37 @@ async fn databases_set_back_are_noticed_and_get_no_second_value() {
     );
 }
 
+/// Request, authentication, use and value of the one signature in the log, each naming the next.
+fn one_signature_is_linked(export: &Path) {
+    let log = std::fs::read_to_string(export.join("sam/entries.jsonl")).unwrap();
+    let bodies: Vec<Value> = log
+        .lines()
+        .map(|line| {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            serde_json::from_str(entry["body"].as_str().unwrap()).unwrap()
+        })
+        .collect();
+    let one = |kind: &str, member: &str, value: &Value| {
+        let fits = |b: &&Value| b["kind"] == kind && b["detail"][member] == *value;
+        let found: Vec<&Value> = bodies.iter().filter(fits).collect();
+        assert_eq!(found.len(), 1, "{kind} with {member} {value}");
+        &found[0]["detail"]
+    };
+    let made = bodies.iter().find(|b| b["kind"] == "signature.made");
+    let made = &made.unwrap()["detail"];
+    let act = &made["act"];
+    let opened = one("request.opened", "act", act);
+    let prepared = one("request.prepared", "request", &opened["request"]);
+    let proved = one("sap.authenticated", "act", act);
+    let used = one("sad.consumed", "act", act);
+    assert_eq!(prepared["person"], proved["person"]);
+    assert_eq!(
+        (&prepared["key"], &used["key"]),
+        (&made["key"], &made["key"])
+    );
+    assert!(made["certificate"].is_string(), "which certificate: {made}");
+}
+
 /// What all zones log, at their most talkative.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -125,7 +157,7 @@ impl std::io::Write for Lines {
     }
 }
 
-// shows: T-USE-CAPTURE, T-KEY-DATA-DISCLOSE
+// shows: T-USE-CAPTURE, T-KEY-DATA-DISCLOSE, I-7.1.4.1-log-signing-events, I-7.1.4.1-signing-event-certificate
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_database_or_export_holds_a_secret() {
     let lines = Lines::default();
@@ -183,6 +215,8 @@ async fn no_log_database_or_export_holds_a_secret() {
         .arg("--out")
         .arg(&export));
     assert!(said.status.success(), "{}", text(&said));
+
+    one_signature_is_linked(&export);
 
     // Seeds as people type them and as bytes; everything else as text.
     let raw = |seed: &str| {

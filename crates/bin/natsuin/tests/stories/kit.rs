@@ -39,6 +39,7 @@ impl Story {
             login: "hanako",
             name: "髙橋 花子",
             keys: &[key],
+            collected: false,
         };
         let signer = stack
             .enrol(&new, NewFactors::Passkey(&mut device))

@@ -6,6 +6,7 @@ mod bad_input;
 mod browser;
 mod command_line;
 mod crash;
+mod csc_clients;
 mod hostile;
 mod kit;
 mod large;

@@ -263,7 +263,6 @@ async fn nothing_that_was_spent_revives_with_a_restart() {
     stack.stop().await;
 }
 
-// shows: III-3-7-confidential-channel
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_over_https_too() {
     let mut story = Story::on(KeyAlg::P256, StoreChoice::Embedded, true).await;

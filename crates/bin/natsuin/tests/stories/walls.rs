@@ -133,7 +133,7 @@ impl HostileSsa {
     }
 }
 
-// shows: T-INS-OPERATOR, T-USE-SAP-BYPASS, T-USE-SAD-FORGE, T-USE-DTBSR-FORGE
+// shows: I-3.3-key-held-used-on-instruction, T-INS-OPERATOR, T-USE-SAP-BYPASS, T-USE-SAD-FORGE, T-USE-DTBSR-FORGE
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_ssa_gets_nothing_that_its_signer_did_not_approve() {
     let StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
@@ -168,6 +168,7 @@ async fn a_hostile_ssa_gets_nothing_that_its_signer_did_not_approve() {
             login: "mallory",
             name: "Mallory",
             keys: &[KeyAlg::P256],
+            collected: false,
         };
         let factors = NewFactors::Passkey(&mut accomplice);
         story.stack.enrol(&new, factors).await.unwrap();

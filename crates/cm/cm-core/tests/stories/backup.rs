@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use cm_api::{KeyCreated, ModuleError, Refusal};
-use cm_core::backup::{self, BackupError, BackupReport, RestoreReport};
+use cm_core::backend::Backend;
+use cm_core::backup::{self, BackupError, BackupReport, RestoreReport, Restoring};
 use cm_core::shares::{deal, join};
 use cm_core::{Ledger, MIGRATIONS, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
-use core_types::{KeyAlg, SecretBytes};
+use core_types::{Digest32, KeyAlg, SecretBytes, sha256};
+use jose::SigningKey;
 use store_kit::sql;
 use store_kit::testing::TestStore;
 
 use crate::destroy::{KeyRow, destroy};
+use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, Story, digest, refusal, sign};
 
 fn root(byte: u8) -> RootSecret {
@@ -45,17 +48,24 @@ async fn restore(
     secret: &RootSecret,
     ledger: &Ledger,
 ) -> Result<RestoreReport, BackupError> {
-    let mut from = from;
-    backup::restore(
-        &to.store,
-        &mut from,
-        secret,
-        ledger,
-        "cm-2",
-        NOW,
-        &SystemRandom,
-    )
-    .await
+    restore_on(&SoftBackend, to, from, secret, ledger).await
+}
+
+async fn restore_on(
+    backend: &dyn Backend,
+    to: &TestStore,
+    mut from: &[u8],
+    secret: &RootSecret,
+    ledger: &Ledger,
+) -> Result<RestoreReport, BackupError> {
+    let with = Restoring {
+        node: "cm-2",
+        now: NOW.plus(7),
+        copies_kept_days: 90,
+        backend,
+        random: &SystemRandom,
+    };
+    backup::restore(&to.store, &mut from, secret, ledger, &with).await
 }
 
 fn use_of(key: &KeyCreated) -> cm_api::OrderKind {
@@ -83,6 +93,10 @@ async fn a_restore_brings_back_what_lives_and_nothing_that_ended() {
             .unwrap();
         let (file, made) = backup_of(&story).await;
         assert_eq!(made.keys, 2);
+        let (old_lives, old_ends) = (
+            KeyRow::of(&story, &lives).await,
+            KeyRow::of(&story, &ends).await,
+        );
 
         // Life goes on after the backup.
         let spent = story.order(use_of(&lives));
@@ -128,9 +142,25 @@ async fn a_restore_brings_back_what_lives_and_nothing_that_ended() {
             let done = story.module.execute(&story.order(kind)).await;
             assert_eq!(done.is_ok(), act == 1, "{done:?}");
         }
-        let told = story.module.execute(&story.order(destroy(&before))).await;
-        assert!(told.is_ok(), "its certificate is there still");
+        let (told, _) = crate::destroy::destroyed(&story, &before).await;
+        assert_eq!(told.unusable_since, NOW, "its certificate is there still");
+        // What was destroyed after the backup has one too, by what the log says.
+        let (told, certificate) = crate::destroy::destroyed(&story, &ends).await;
+        assert_eq!((told.unusable_since, told.key), (NOW, ends.key.clone()));
+        assert_eq!(told.unrecoverable_after, Some(NOW.plus(7 + 90 * 86_400)));
+        assert_eq!(certificate.act, Digest32([4; 32]));
         assert_eq!(story.audited("cm.backup-restored").await, 1);
+
+        // Rows as they were before the restore still open; the new log knows better.
+        old_lives.replace(&story).await;
+        old_ends.put(&story).await;
+        crate::destroy::exhume(&story, &ends).await;
+        story.module = story.again(7).await.unwrap();
+        let found = story.module.scrub().await.unwrap();
+        assert_eq!(found.set_back, std::slice::from_ref(&lives.key));
+        assert_eq!(found.revived, std::slice::from_ref(&ends.key));
+        let refused = story.refused(use_of(&lives)).await;
+        assert_eq!(refused, Refusal::NoSuchKey);
     }
 }
 
@@ -176,6 +206,36 @@ async fn a_backup_is_sealed_and_altered_or_foreign_ones_are_refused() {
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
         assert!(check(&bytes, 7).is_err(), "byte {at}");
     }
+    // Cut off, and signed by somebody who can sign and has no root secret.
+    let (stranger, _) = SigningKey::generate().unwrap();
+    let mut head: serde_json::Value = serde_json::from_str(rows[0]).unwrap();
+    head["root"] = serde_json::to_value(stranger.public()).unwrap();
+    let head = head.to_string();
+    let told = backup::check(&mut file.as_slice(), &root(7)).unwrap();
+    for kept in 1..rows.len() {
+        let kept = [&[head.as_str()], &rows[1..kept]].concat();
+        let told = BackupReport {
+            rows: kept.len() as u64 - 1,
+            sha256: sha256(&[join(&kept).as_bytes()]),
+            ..told.clone()
+        };
+        let payload = serde_json::to_vec(&told).unwrap();
+        let end = stranger.sign("natsuin-backup+jws", &payload).unwrap();
+        let end = format!("{{\"end\":\"{end}\"}}");
+        let bad = join(&[kept.as_slice(), &[end.as_str()]].concat());
+        assert!(check(bad.as_bytes(), 7).is_err(), "{} rows", told.rows);
+    }
+    // The log tells of other rows under this name.
+    let to = store_kit::testing::sqlite(MIGRATIONS).await;
+    let mut other_rows = Ledger::default();
+    let entry = format!(
+        r#"{{"zone":"cm","at":7,"kind":"cm.backup-made","detail":{{"backup":"{}","rows":1,"digest":"{}"}}}}"#,
+        told.id,
+        Digest32([5; 32])
+    );
+    other_rows.read(&entry).unwrap();
+    let refused = restore(&to, &file, &root(7), &other_rows).await;
+    assert!(matches!(refused, Err(BackupError::Malformed(_))));
     // A log that ends before the backup can't say what happened since.
     let to = store_kit::testing::sqlite(MIGRATIONS).await;
     let early = Ledger::default();
@@ -223,6 +283,8 @@ async fn the_comparison_with_the_log_finds_what_was_set_back_while_nobody_looked
         old_ended.put(&story).await;
         crate::destroy::exhume(&story, &ended).await;
         KeyRow::of(&story, &gone).await.delete(&story).await;
+        // The column beside the entries says nothing.
+        crate::destroy::attack(&story, "UPDATE audit_entry SET kind = 'alarm'").await;
         // A process that has seen nothing.
         story.module = story.again(7).await.unwrap();
         let found = story.module.scrub().await.unwrap();
@@ -238,4 +300,65 @@ async fn the_comparison_with_the_log_finds_what_was_set_back_while_nobody_looked
         let done: Result<_, ModuleError> = story.module.execute(&story.order(use_of(&good))).await;
         done.unwrap();
     }
+}
+
+// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity, II-3.3.2-audit-tamper-detected
+#[tokio::test]
+async fn a_log_that_was_altered_stops_the_module() {
+    for attack in [
+        // A use that never was, and one that isn't told of.
+        "UPDATE audit_entry SET body = replace(body, '\"count\":1,', '\"count\":0,') WHERE kind = 'key.used'",
+        "UPDATE audit_entry SET body = 'not an entry' WHERE kind = 'key.used'",
+        "DELETE FROM audit_entry WHERE kind = 'key.used'",
+        "UPDATE audit_entry SET n = n + 100 WHERE kind = 'key.used'",
+        "DELETE FROM audit_head",
+        "INSERT INTO cm_key (id, version, attributes, sealed) SELECT 'no name', version, attributes, sealed FROM cm_key",
+    ] {
+        for test in store_kit::testing::both(MIGRATIONS).await {
+            let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+            let key = story.key(KeyAlg::P256).await;
+            let order = story.order(use_of(&key));
+            story.module.execute(&order).await.unwrap();
+            let last = story.order(use_of(&key));
+            story.module.execute(&last).await.unwrap();
+            story.module.scrub().await.unwrap();
+            crate::destroy::attack(&story, attack).await;
+            let found = story.module.scrub().await;
+            assert_eq!(found, Err(Refusal::NotOperational), "{attack}");
+            let refused = story.refused(use_of(&key)).await;
+            assert_eq!(refused, Refusal::NotOperational, "{attack}");
+            // And not only once: a restart doesn't make it good.
+            if let Ok(again) = story.again(7).await {
+                story.module = again;
+                assert!(story.module.scrub().await.is_err(), "{attack}");
+            }
+        }
+    }
+}
+
+// shows: III-A1.6-destroy-at-end, III-A1.6-backup-keys
+#[tokio::test]
+async fn a_device_that_was_restored_erases_what_was_destroyed_since() {
+    let faulty = Faulty::default();
+    let mut story = faulty.story().await;
+    faulty.plan(|plan| plan.device = true);
+    let key = story.key(KeyAlg::P256).await;
+    let (file, _) = backup_of(&story).await;
+    let order = story.order(destroy(&key));
+    story.module.execute(&order).await.unwrap();
+    let ledger = ledger(&story).await;
+    faulty.plan(|plan| plan.erased.clear());
+    let to = store_kit::testing::sqlite(MIGRATIONS).await;
+    let done = restore_on(&faulty, &to, &file, &root(7), &ledger).await;
+    assert_eq!(
+        done.unwrap().refused_destroyed,
+        std::slice::from_ref(&key.key)
+    );
+    story.test = to;
+    story.module = story.again(7).await.unwrap();
+    faulty.plan(|plan| assert!(plan.erased.is_empty()));
+    story.module.finish_destructions().await.unwrap();
+    faulty.plan(|plan| assert_eq!(plan.erased.len(), 1));
+    let (told, _) = crate::destroy::destroyed(&story, &key).await;
+    assert!(told.unrecoverable_after.is_some());
 }

@@ -20,7 +20,7 @@ pub fn destroy(key: &KeyCreated) -> OrderKind {
     }
 }
 
-async fn destroyed(story: &Story, key: &KeyCreated) -> (KeyDestroyed, Destruction) {
+pub async fn destroyed(story: &Story, key: &KeyCreated) -> (KeyDestroyed, Destruction) {
     let done = story.module.execute(&story.order(destroy(key))).await;
     let Executed::Destroyed(done) = done.unwrap() else {
         panic!("a destruction was ordered")
@@ -198,4 +198,12 @@ pub async fn exhume(story: &Story, key: &KeyCreated) {
             .await
     });
     assert_eq!(done.unwrap(), 1);
+}
+
+/// A statement of somebody who can write to the database.
+pub async fn attack(story: &Story, statement: &'static str) {
+    let done: Result<u64, StoreError> = transaction!(story.test.store, "attack", |tx| {
+        tx.execute(sql(statement)).await
+    });
+    assert!(done.unwrap() > 0, "{statement}");
 }

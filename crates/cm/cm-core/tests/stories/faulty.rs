@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use cm_api::rpc::Reason;
 use cm_api::rpc::{Execute, ModuleState};
-use cm_api::{ExecuteRequest, ModuleError, Refusal};
+use cm_api::{ExecuteRequest, Executed, ModuleError, OrderKind, Refusal};
 use cm_core::MIGRATIONS;
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cm_soft::SoftBackend;
@@ -135,7 +136,6 @@ async fn no_signature_was_made_is_said_only_when_none_was() {
         (5, Fault::Unavailable("away before the last value"), true),
         (0, Fault::Unknown("no answer"), true),
         (3, Fault::Unknown("no answer"), true),
-        (0, Fault::Broken("a wrong value"), true),
     ] {
         faulty.plan(|plan| plan.sign = Some((good, fault.clone())));
         let request = order();
@@ -151,7 +151,7 @@ async fn no_signature_was_made_is_said_only_when_none_was() {
         let again = refusal(story.module.execute(&request).await);
         assert_eq!(again, Refusal::Duplicate);
     }
-    assert_eq!(story.audited("cm-outcome-unknown").await, 5);
+    assert_eq!(story.audited("cm-outcome-unknown").await, 4);
 }
 
 // shows: III-3-13-secure-state, T-KEY-MALFUNCTION
@@ -205,25 +205,58 @@ async fn a_failed_test_stops_every_private_key_until_a_restart_passes() {
 
 // shows: III-3-13-secure-state, T-KEY-MALFUNCTION
 #[tokio::test]
-async fn a_wrong_value_has_the_device_tested() {
+async fn a_wrong_value_stops_its_key_and_has_the_device_tested() {
     let faulty = Faulty::default();
-    let story = faulty.story().await;
-    let key = story.key(KeyAlg::P256).await;
-    let kind = || sign(&key, P256, &[digest(P256, "a")]);
-    faulty.plan(|plan| plan.sign = Some((0, Fault::Broken("a wrong value"))));
-    let answer = story.module.execute(&story.order(kind())).await;
-    assert_eq!(answer.unwrap_err(), ModuleError::Unknown);
+    let mut story = faulty.story().await;
+    let (key, other) = (story.key(KeyAlg::P256).await, story.key(KeyAlg::P256).await);
+    let digests: Vec<_> = (0..4).map(|i| digest(P256, &i.to_string())).collect();
+    let kind = |key| sign(key, P256, &digests);
+    let stopped = Refusal::NotAllowed(Reason::WrongValue);
+    // Also if other values of the order were good: none of them leaves.
+    faulty.plan(|plan| plan.sign = Some((3, Fault::Broken("a wrong value"))));
+    let order = story.order(kind(&key));
+    let answer = story.module.execute(&order).await.unwrap();
+    assert!(matches!(answer, Executed::WrongValue), "{answer:?}");
     faulty.plan(|plan| plan.sign = None);
-    story.module.execute(&story.order(kind())).await.unwrap();
+    assert_eq!(story.refused(kind(&key)).await, stopped);
+    let spent = refusal(story.module.execute(&order).await);
+    assert_eq!(spent, Refusal::Duplicate);
+    assert_eq!(story.audited("key.suspended").await, 1);
+    story.module = story.again(7).await.unwrap();
+    assert_eq!(story.refused(kind(&key)).await, stopped, "after a restart");
+    story
+        .module
+        .execute(&story.order(kind(&other)))
+        .await
+        .unwrap();
     faulty.plan(|plan| {
         plan.sign = Some((0, Fault::Broken("a wrong value")));
         plan.self_test = Some(Fault::Broken("known answer"));
     });
-    let answer = story.module.execute(&story.order(kind())).await;
-    assert_eq!(answer.unwrap_err(), ModuleError::Unknown);
+    let answer = story.module.execute(&story.order(kind(&other))).await;
+    assert!(matches!(answer, Ok(Executed::WrongValue)), "{answer:?}");
     faulty.plan(|plan| *plan = Plan::default());
-    assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+    assert_eq!(story.refused(kind(&other)).await, Refusal::NotOperational);
     assert_eq!(story.audited("cm-wrong-value").await, 2);
+}
+
+// shows: T-KEY-MISUSE, T-KEY-ABUSE
+#[tokio::test]
+async fn a_level_that_the_back_end_lost_is_not_used_any_more() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    faulty.plan(|plan| plan.device = true);
+    let order = story.order(generate(KeyAlg::P256, Level::Two));
+    let Executed::Created(key) = story.module.execute(&order).await.unwrap() else {
+        panic!("a key was ordered")
+    };
+    let kind = || -> OrderKind { sign(&key, P256, &[digest(P256, "a")]) };
+    story.module.execute(&story.order(kind())).await.unwrap();
+    faulty.plan(|plan| plan.device = false);
+    let level = Refusal::NotAllowed(Reason::Level);
+    assert_eq!(story.refused(kind()).await, level);
+    let order = story.order(crate::destroy::destroy(&key));
+    story.module.execute(&order).await.unwrap();
 }
 
 // shows: T-KEY-DERIVE, III-3-2-approved-algorithms, III-3-13-detect-hardware

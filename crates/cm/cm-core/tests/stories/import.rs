@@ -255,7 +255,11 @@ fn hand_over(key: &KeyCreated, receiver: &SealKey) -> OrderKind {
 }
 
 fn exportable(level: Level) -> OrderKind {
-    match generate(KeyAlg::P256, level) {
+    exportable_as(KeyAlg::P256, level)
+}
+
+fn exportable_as(alg: KeyAlg, level: Level) -> OrderKind {
+    match generate(alg, level) {
         OrderKind::Generate {
             tenant,
             owner,
@@ -276,6 +280,7 @@ fn exportable(level: Level) -> OrderKind {
 }
 
 // shows: III-3-9-attributed-keys, III-3-17-retention-L2-no-export, III-A1.5-export-encrypted, T-KEY-DISCLOSE
+// shows: III-A1.2-wrapping-strength
 #[tokio::test]
 async fn a_key_leaves_only_if_it_was_made_so_sealed_and_for_good() {
     everywhere(
@@ -320,6 +325,14 @@ async fn a_key_leaves_only_if_it_was_made_so_sealed_and_for_good() {
                 .await
                 .unwrap();
             assert_eq!(story.audited("key.handed-over").await, 1);
+            for alg in [KeyAlg::P384, KeyAlg::P521] {
+                let (strong, _) = imported(&story, exportable_as(alg, Level::One)).await;
+                let refused = story.refused(hand_over(&strong, &receiver)).await;
+                assert_eq!(refused, no(Reason::WrappingStrength), "{alg}");
+                let sig = alg.csr_alg();
+                let use_of = story.order(sign(&strong, sig, &[digest(sig, "a")]));
+                story.module.execute(&use_of).await.unwrap();
+            }
         },
     )
     .await;

@@ -1,6 +1,7 @@
 //! A module on a given store and back end, and the SAM that talks to it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use cm_api::rpc::StatementRequest;
 use cm_api::{
@@ -35,6 +36,8 @@ pub struct Story {
     pub act: SigningKey,
     pub statement: String,
     pub backend: Arc<dyn Backend>,
+    /// When each act was approved, and its next step.
+    acts: Mutex<HashMap<Digest32, (UnixTime, u32)>>,
 }
 
 impl Story {
@@ -50,6 +53,7 @@ impl Story {
             act,
             statement,
             backend,
+            acts: Mutex::default(),
         }
     }
 
@@ -100,8 +104,27 @@ impl Story {
         texts.filter(|t| t.contains(words)).count()
     }
 
-    pub fn order(&self, kind: OrderKind) -> ExecuteRequest {
-        self.order_named(SystemRandom.digest32(), kind)
+    /// An order as an honest SAM would give it: the next step of its act, if it is one to sign.
+    pub fn order(&self, mut kind: OrderKind) -> ExecuteRequest {
+        if let OrderKind::Sign {
+            act,
+            approved,
+            step,
+            ..
+        } = &mut kind
+        {
+            let mut acts = self.acts.lock().unwrap();
+            let next = acts.entry(*act).or_insert((self.clock.now(), 0));
+            (*approved, *step) = *next;
+            next.1 += 1;
+        }
+        self.order_of(kind)
+    }
+
+    /// An order just as it says.
+    pub fn order_of(&self, kind: OrderKind) -> ExecuteRequest {
+        let name = kind.name().unwrap_or_else(|| SystemRandom.digest32());
+        self.order_named(name, kind)
     }
 
     pub fn order_named(&self, order: Digest32, kind: OrderKind) -> ExecuteRequest {
@@ -230,31 +253,19 @@ pub fn sign(key: &KeyCreated, alg: SigAlg, dtbs: &[Vec<u8>]) -> OrderKind {
         items,
         act: Digest32([2; 32]),
         proof: Digest32([3; 32]),
+        approved: NOW,
+        renewable: true,
+        step: 0,
+        attempt: 0,
     }
 }
 
 /// An order to sign, by another act.
-pub fn by_act(number: u8, kind: OrderKind) -> OrderKind {
-    match kind {
-        OrderKind::Sign {
-            key,
-            version,
-            spki,
-            alg,
-            items,
-            proof,
-            ..
-        } => OrderKind::Sign {
-            act: Digest32([number; 32]),
-            key,
-            version,
-            spki,
-            alg,
-            items,
-            proof,
-        },
-        other => other,
+pub fn by_act(number: u8, mut kind: OrderKind) -> OrderKind {
+    if let OrderKind::Sign { act, .. } = &mut kind {
+        *act = Digest32([number; 32]);
     }
+    kind
 }
 
 pub fn digest(alg: SigAlg, text: &str) -> Vec<u8> {

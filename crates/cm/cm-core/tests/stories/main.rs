@@ -100,6 +100,10 @@ async fn experimental_algorithms_want_their_switch_and_stay_at_level_one() {
             items: vec![SignItem::digest(0, vec![0; 64])],
             act: Digest32([2; 32]),
             proof: Digest32([3; 32]),
+            approved: NOW,
+            renewable: false,
+            step: 0,
+            attempt: 0,
         };
         assert_eq!(
             story.refused(hashed).await,
@@ -129,11 +133,47 @@ async fn one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time() {
             story.module.execute(&story.order(by(1, 1))).await.unwrap();
             story.clock.advance(1);
             assert_eq!(story.refused(by(1, 1)).await, again, "its time is over");
+            story
+                .module
+                .execute(&story.order(by(2, 599)))
+                .await
+                .unwrap();
+            story.module.execute(&story.order(by(3, 1))).await.unwrap();
+            assert_eq!(
+                story.refused(by(2, 2)).await,
+                again,
+                "another act doesn't have it counted from zero"
+            );
             story.module.execute(&story.order(by(2, 1))).await.unwrap();
+            // As many acts as are remembered; one that has no further steps needs no place among them.
+            for act in 4..66 {
+                story
+                    .module
+                    .execute(&story.order(by(act, 1)))
+                    .await
+                    .unwrap();
+            }
+            assert_eq!(story.refused(by(66, 1)).await, again);
+            let mut last = by(67, 1);
+            if let OrderKind::Sign { renewable, .. } = &mut last {
+                *renewable = false;
+            }
+            story
+                .module
+                .execute(&story.order(last.clone()))
+                .await
+                .unwrap();
+            assert_eq!(
+                story.refused(last).await,
+                Refusal::Malformed,
+                "a second step"
+            );
+            story.clock.advance(3_900);
+            story.module.execute(&story.order(by(68, 1))).await.unwrap();
             story.clock.advance(1826 * 86_400);
             story.renew().await;
             let time = Refusal::NotAllowed(Reason::Time);
-            assert_eq!(story.refused(by(3, 1)).await, time);
+            assert_eq!(story.refused(by(69, 1)).await, time);
         },
     )
     .await;
@@ -184,6 +224,89 @@ async fn an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart()
     .await;
 }
 
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
+#[tokio::test]
+async fn an_order_takes_the_names_of_the_attempts_before_it() {
+    everywhere(
+        "an_order_takes_the_names_of_the_attempts_before_it",
+        async |story| {
+            let key = story.key(KeyAlg::P256).await;
+            let place = |at: u32, nth: u32| {
+                let mut kind = sign(&key, P256, &[digest(P256, "a")]);
+                if let OrderKind::Sign { step, attempt, .. } = &mut kind {
+                    (*step, *attempt) = (at, nth);
+                }
+                story.order_of(kind)
+            };
+            let refused =
+                async |request: ExecuteRequest| refusal(story.module.execute(&request).await);
+            // The first attempt was refused before it got here; the second one is executed.
+            let first = place(0, 0);
+            story.module.execute(&place(0, 1)).await.unwrap();
+            assert_eq!(refused(first).await, Refusal::Duplicate);
+            assert_eq!(refused(place(0, 1)).await, Refusal::Duplicate);
+            // The other way round: nothing was made by the first, as it said.
+            story.module.execute(&place(1, 0)).await.unwrap();
+            story.module.execute(&place(1, 1)).await.unwrap();
+            assert_eq!(refused(place(1, 0)).await, Refusal::Duplicate);
+
+            assert_eq!(refused(place(2, 2)).await, Refusal::Malformed);
+            assert_eq!(refused(place(2, u32::MAX)).await, Refusal::Malformed);
+            let kind = || sign(&key, P256, &[digest(P256, "a")]);
+            let other_name = story.order_named(Digest32([5; 32]), kind());
+            assert_eq!(refused(other_name).await, Refusal::Malformed);
+            for (ahead, answer) in [(61, Refusal::NotNow), (60, Refusal::Duplicate)] {
+                let mut kind = kind();
+                if let OrderKind::Sign { approved, .. } = &mut kind {
+                    *approved = NOW.plus(ahead);
+                }
+                assert_eq!(refused(story.order_of(kind)).await, answer, "{ahead}");
+            }
+        },
+    )
+    .await;
+}
+
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
+#[tokio::test]
+async fn a_spent_order_is_called_so_even_if_the_refusal_cannot_be_recorded() {
+    for test in store_kit::testing::both(cm_core::MIGRATIONS).await {
+        let story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let key = story.key(KeyAlg::P256).await;
+        let spent = story.order(sign(&key, P256, &[digest(P256, "a")]));
+        story.module.execute(&spent).await.unwrap();
+        let done: Result<u64, store_kit::StoreError> =
+            transaction!(story.test.store, "attack", |tx| {
+                tx.execute(sql("ALTER TABLE audit_entry RENAME TO audit_gone"))
+                    .await
+            });
+        done.unwrap();
+        let again = refusal(story.module.execute(&spent).await);
+        assert_eq!(again, Refusal::Duplicate, "no leave to try again");
+        let fresh = story.order(sign(&key, P256, &[digest(P256, "a")]));
+        let unrecorded = refusal(story.module.execute(&fresh).await);
+        assert_eq!(unrecorded, Refusal::NotOperational);
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_heavy_use_is_not_taken_for_tampered_with() {
+    for test in store_kit::testing::both(cm_core::MIGRATIONS).await {
+        let story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let key = story.key(KeyAlg::P256).await;
+        for _ in 0..10 {
+            let orders: Vec<_> = (0..12)
+                .map(|_| story.order(sign(&key, P256, &[digest(P256, "a")])))
+                .collect();
+            let calls = orders.iter().map(|order| story.module.execute(order));
+            let done = futures_util::future::join_all(calls).await;
+            let tampered =
+                |d: &Result<_, _>| matches!(d, Err(ModuleError::Refused(Refusal::NoSuchKey)));
+            assert!(!done.iter().any(tampered), "{done:?}");
+        }
+    }
+}
+
 // shows: III-1-cm-role, III-3-4-authenticate-application, III-A1.4-authentication-to-use, T-USE-SAP-BYPASS
 #[tokio::test]
 async fn only_the_sams_own_timely_orders_are_admitted() {
@@ -198,7 +321,7 @@ async fn only_the_sams_own_timely_orders_are_admitted() {
             let (stranger, _) = SigningKey::generate().unwrap();
             let body = |exp| OrderBody {
                 sam: SAM.into(),
-                order: Digest32([5; 32]),
+                order: kind().name().unwrap(),
                 epoch: EPOCH,
                 exp,
                 kind: kind(),

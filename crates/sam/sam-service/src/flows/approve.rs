@@ -11,6 +11,7 @@ use sam_core::passkey::{Asserted, Assertion, verify_assertion};
 use sam_core::state::{MAX_TRIES, Now, Subject};
 use sam_core::{ActState, Reason, pin, secrets, totp};
 use sap::messages::{ApproveRequest, Done, SapRefusal};
+use sap::proof::Method;
 use sap::{NewFactor, Proof};
 use store_kit::{Tx, transaction};
 
@@ -23,16 +24,45 @@ use crate::rows::{self, Row};
 use crate::sam::{Sam, seal_keys};
 
 /// What the proof is checked against.
-struct Loaded {
-    act: Row<ActState>,
+pub(crate) struct Loaded {
+    pub(crate) act: Row<ActState>,
     /// Its text, for the evidence.
     text: String,
-    factor: Row<Factor>,
-    now: Now,
+    pub(crate) factor: Row<Factor>,
+    pub(crate) now: Now,
+}
+
+/// Which factor a proof is made with.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// The passkey with this credential id.
+    Passkey(&'a B64),
+    /// PIN and one-time code, sealed by a SIC.
+    Sealed,
+    /// PIN and one-time code, collected by an application.
+    Collected,
+}
+
+impl Wanted<'_> {
+    fn is(self, factor: &FactorBody) -> bool {
+        match (factor, self) {
+            (FactorBody::Passkey(passkey), Self::Passkey(id)) => passkey.id == *id,
+            (FactorBody::PinTotp(secrets), Self::Sealed) => !secrets.collected,
+            (FactorBody::PinTotp(secrets), Self::Collected) => secrets.collected,
+            _ => false,
+        }
+    }
+}
+
+/// A proof that was good, without its secrets.
+pub(crate) struct Proved {
+    pub(crate) act: Digest32,
+    pub(crate) method: Method,
+    pub(crate) public: PublicProof,
 }
 
 /// What a good proof changes in its factor.
-enum Success {
+pub(crate) enum Success {
     Passkey(Asserted),
     PinTotp { step: i64 },
 }
@@ -81,7 +111,9 @@ impl<C: CryptoModule> Sam<C> {
             } => {
                 let mut tx = self.store.read("approve-read").await?;
                 let epoch = sha256(&[&tx.epoch_source().await?]);
-                let loaded = self.load(&mut tx, proof, Some(id), epoch).await?;
+                let loaded = self
+                    .load(&mut tx, digest, Wanted::Passkey(id), epoch)
+                    .await?;
                 drop(tx);
                 *person = Some(loaded.act.body.person.clone());
                 brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
@@ -100,7 +132,7 @@ impl<C: CryptoModule> Sam<C> {
                 (loaded, Success::Passkey(asserted))
             }
             Proof::PinTotp { sealed, .. } => {
-                let loaded = self.count_try(proof).await?;
+                let loaded = self.count_try(digest, Wanted::Sealed).await?;
                 *person = Some(loaded.act.body.person.clone());
                 let epoch = loaded.now.epoch;
                 brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
@@ -114,15 +146,20 @@ impl<C: CryptoModule> Sam<C> {
             }
         };
         let made = self.make(&loaded.act.body, digest, brought).await?;
-        self.accept(proof, &loaded, &success, made.as_ref()).await
+        let proved = Proved {
+            act: digest,
+            method: proof.method(),
+            public: PublicProof::of(proof, &loaded.factor.body.id),
+        };
+        self.accept(proved, &loaded, &success, made.as_ref()).await
     }
 
     /// Steps 2: act, factor and key, with all checks that need no secret.
     async fn load(
         &self,
         tx: &mut Tx,
-        proof: &Proof,
-        credential: Option<&B64>,
+        digest: Digest32,
+        wanted: Wanted<'_>,
         epoch: Digest32,
     ) -> Result<Loaded, Failed> {
         let now = Now {
@@ -130,7 +167,7 @@ impl<C: CryptoModule> Sam<C> {
             epoch,
             policy: self.config.policy.version,
         };
-        let act = rows::get::<ActState>(tx, &self.sealer, &proof.act().to_string()).await?;
+        let act = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await?;
         let act = act.ok_or(Reason::NotFound)?;
         act.body.check_open(now)?;
         let person = &act.body.person;
@@ -162,14 +199,7 @@ impl<C: CryptoModule> Sam<C> {
             Subject::Enrol { .. } => return Err(Reason::OtherKind.into()),
         };
         let all = of.all();
-        let factor = of
-            .factors
-            .into_iter()
-            .find(|f| match (&f.body.body, credential) {
-                (FactorBody::Passkey(p), Some(id)) => p.id == *id,
-                (FactorBody::PinTotp(_), None) => true,
-                _ => false,
-            });
+        let factor = of.factors.into_iter().find(|f| wanted.is(&f.body.body));
         let factor = factor.ok_or(Reason::ForeignFactor)?;
         let rules = self.rules();
         rules.check(act.body.level, &factor.body)?;
@@ -182,7 +212,7 @@ impl<C: CryptoModule> Sam<C> {
             // Whatever the service can't be vouched for any more: what is there can be stopped and ended.
             _ => self.service.vouch(act.body.level)?,
         }
-        let text = self.act_text(tx, proof.act()).await?;
+        let text = self.act_text(tx, digest).await?;
         Ok(Loaded {
             act,
             text,
@@ -192,10 +222,14 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// T0: the try is counted and committed before anything is compared (I3).
-    async fn count_try(&self, proof: &Proof) -> Result<Loaded, Failed> {
+    pub(crate) async fn count_try(
+        &self,
+        digest: Digest32,
+        wanted: Wanted<'_>,
+    ) -> Result<Loaded, Failed> {
         transaction!(self.store, "approve-try", |tx| {
             let epoch = sha256(&[&tx.epoch_source().await?]);
-            let mut loaded = self.load(tx, proof, None, epoch).await?;
+            let mut loaded = self.load(tx, digest, wanted, epoch).await?;
             let FactorBody::PinTotp(secrets) = &loaded.factor.body.body else {
                 return Err(Reason::ForeignFactor.into());
             };
@@ -203,7 +237,7 @@ impl<C: CryptoModule> Sam<C> {
             let act = loaded.act.body.try_secret(loaded.now)?;
             let person = act.person.clone();
             let mut events = vec![Event::SapAttempt {
-                act: proof.act(),
+                act: digest,
                 person: person.clone(),
                 fails: u32::from(counted.fails),
             }];
@@ -243,18 +277,28 @@ impl<C: CryptoModule> Sam<C> {
         sealed: &str,
         loaded: &Loaded,
     ) -> Result<i64, Failed> {
+        let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
+        let given = secrets::open_proof(&seal_keys(&rings), sealed, digest)?;
+        self.compare(loaded, given.pin, &given.otp).await
+    }
+
+    /// PIN and one-time code against the factor whose try was counted. Answers the step of the code.
+    pub(crate) async fn compare(
+        &self,
+        loaded: &Loaded,
+        pin: SecretBytes,
+        otp: &SecretBytes,
+    ) -> Result<i64, Failed> {
         let FactorBody::PinTotp(factor) = &loaded.factor.body.body else {
             return Err(Reason::ForeignFactor.into());
         };
-        let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
-        let given = secrets::open_proof(&seal_keys(&rings), sealed, digest)?;
         let mac = self
-            .pin_mac(&loaded.factor.body.id, given.pin, &factor.salt)
+            .pin_mac(&loaded.factor.body.id, pin, &factor.salt)
             .await?;
         let pin_right = mac.ct_eq(factor.mac.expose());
         let step = totp::verify(
             &factor.seed,
-            given.otp.expose(),
+            otp.expose(),
             loaded.now.time,
             factor.last_step,
         );
@@ -293,7 +337,11 @@ impl<C: CryptoModule> Sam<C> {
         Ok(answer.mac)
     }
 
-    async fn after_wrong_secret(&self, digest: Digest32, loaded: &Loaded) -> Result<(), Failed> {
+    pub(crate) async fn after_wrong_secret(
+        &self,
+        digest: Digest32,
+        loaded: &Loaded,
+    ) -> Result<(), Failed> {
         transaction!(self.store, "approve-wrong", |tx| {
             let row = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await?;
             if let Some(row) = row
@@ -313,15 +361,18 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// T_A: everything the approval means, in one transaction.
-    async fn accept(
+    pub(crate) async fn accept(
         &self,
-        proof: &Proof,
+        proved: Proved,
         loaded: &Loaded,
         success: &Success,
         made: Option<&Made>,
     ) -> Result<Done, Failed> {
-        let digest = proof.act();
-        let public = PublicProof::of(proof, &loaded.factor.body.id);
+        let Proved {
+            act: digest,
+            method,
+            public,
+        } = proved;
         let proof_digest = public.digest()?;
         let Now { epoch, time, .. } = loaded.now;
         let evidence = Evidence::Approval(Box::new(Approval {
@@ -336,7 +387,6 @@ impl<C: CryptoModule> Sam<C> {
         }));
         let evidence = evidence.bytes()?;
         let evidence_digest = sha256(&[&evidence]);
-        let method = proof.method();
         let done = transaction!(self.store, "approve", |tx| {
             let now = self.now(tx).await?;
             // Before all that belongs to the person, and written at the end: whoever changes it meanwhile starts again.

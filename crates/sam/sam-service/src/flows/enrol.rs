@@ -119,7 +119,7 @@ impl<C: CryptoModule> Sam<C> {
                 invite: &row.body.invite,
                 by: row.body.by,
                 ceiling,
-                methods: &self.config.policy.enrolment_methods(ceiling),
+                methods: &self.enrolment_methods(&row.body),
                 replaces: replaced.as_ref(),
                 rp_id: &self.config.relying_party.rp_id,
                 return_uri: &row.body.return_uri,
@@ -184,6 +184,14 @@ impl<C: CryptoModule> Sam<C> {
         done
     }
 
+    fn enrolment_methods(&self, voucher: &Voucher) -> Vec<Method> {
+        if voucher.invite.collected {
+            vec![Method::Collected]
+        } else {
+            self.config.policy.enrolment_methods(voucher.ceiling())
+        }
+    }
+
     /// Checks the new factors; the secret was right.
     async fn make_factors(
         &self,
@@ -211,6 +219,14 @@ impl<C: CryptoModule> Sam<C> {
             _ => return Err(Reason::Malformed.into()),
         }
         let ceiling = loaded.voucher.body.ceiling();
+        if loaded.voucher.body.invite.collected {
+            for (_, body) in &mut bodies {
+                match body {
+                    FactorBody::PinTotp(secrets) => secrets.collected = true,
+                    FactorBody::Passkey(_) => return Err(Reason::NotAllowed("collected").into()),
+                }
+            }
+        }
         let factors: Vec<Factor> = bodies
             .into_iter()
             .map(|(id, body)| Factor {

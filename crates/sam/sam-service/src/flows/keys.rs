@@ -208,6 +208,7 @@ impl<C: CryptoModule> Sam<C> {
             chain: Vec::new(),
             subject_text: String::new(),
             created: self.clock.now(),
+            collected: voucher.invite.collected,
         };
         self.keep_key(row, key).await
     }
@@ -339,6 +340,7 @@ impl<C: CryptoModule> Sam<C> {
             origin_case: key.case,
             origin_statement: key.statement,
             created: key.created,
+            collected: key.collected,
         }
     }
 }

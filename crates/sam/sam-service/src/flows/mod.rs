@@ -5,6 +5,7 @@ mod approve;
 mod certificate;
 mod change;
 mod enrol;
+mod explicit;
 mod keys;
 mod new_factor;
 mod open;

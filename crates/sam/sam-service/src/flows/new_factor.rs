@@ -232,6 +232,7 @@ impl<C: CryptoModule> Sam<C> {
             last_step,
             fails: 0,
             wait_until: UnixTime(0),
+            collected: false,
         })
     }
 

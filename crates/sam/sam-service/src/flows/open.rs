@@ -109,7 +109,7 @@ impl<C: CryptoModule> Sam<C> {
         Err(reason.to_sap())
     }
 
-    async fn try_open(&self, id: Digest32) -> Result<OpenAnswer, Failed> {
+    pub(crate) async fn try_open(&self, id: Digest32) -> Result<OpenAnswer, Failed> {
         let time = self.clock.now();
         let Opened {
             request,
@@ -303,7 +303,7 @@ impl<C: CryptoModule> Sam<C> {
         }
         if usable
             .iter()
-            .any(|f| matches!(f.body, FactorBody::PinTotp(_)))
+            .any(|f| matches!(&f.body, FactorBody::PinTotp(s) if !s.collected))
         {
             methods.push(Method::PinTotp);
         }

@@ -33,8 +33,18 @@ impl<C: CryptoModule> Sam<C> {
         service: &str,
         request: PrepareRequest,
     ) -> Result<PrepareAnswer, Refusal> {
+        self.prepare_for(service, request, false).await
+    }
+
+    /// As [`Self::prepare`]; `collected`: for a key whose secrets applications collect, and for no other.
+    pub(crate) async fn prepare_for(
+        &self,
+        service: &str,
+        request: PrepareRequest,
+        collected: bool,
+    ) -> Result<PrepareAnswer, Refusal> {
         let (client, person) = (request.client.clone(), request.person.clone());
-        match self.try_prepare(service, request).await {
+        match self.try_prepare(service, request, collected).await {
             Ok(answer) => Ok(answer),
             Err(failed) => {
                 let reason = self.explain(&failed).await;
@@ -118,6 +128,7 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         service: &str,
         request: PrepareRequest,
+        collected: bool,
     ) -> Result<PrepareAnswer, Failed> {
         let now = self.clock.now();
         if !(1..=MAX_REQUEST_LIFE).contains(&request.ttl) {
@@ -135,6 +146,9 @@ impl<C: CryptoModule> Sam<C> {
             .body;
         if !key.is_active(now) {
             return Err(Reason::KeyNotActive.into());
+        }
+        if key.collected != collected {
+            return Err(Reason::ForeignFactor.into());
         }
         self.service.vouch(key.facts.level().0)?;
         let certificate = key.chain.first().cloned().unwrap_or_default();

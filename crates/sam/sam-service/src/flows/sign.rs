@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use audit_log::Event;
-use cm_api::order::MAX_ORDER_LIFE;
+use cm_api::order::{MAX_ATTEMPTS, MAX_ORDER_LIFE};
+use cm_api::rpc::Reason as ModuleReason;
 use cm_api::{CryptoModule, Executed, Order, OrderKind, SignItem};
-use core_types::{B64, ClientId, Digest32, PersonId, sha256};
+use core_types::{B64, ClientId, Digest32, PersonId, UnixTime, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{Happened, SignAnswer, SignRequest};
 use sam_core::act::read_act;
@@ -26,8 +27,6 @@ use crate::verify::all_verify;
 
 /// Longest idempotency key in characters.
 const MAX_IDEMPOTENCY_KEY: usize = 128;
-/// Orders for one call: a definite *no* allows a second.
-const ATTEMPTS: u32 = 2;
 
 /// An act found by its token.
 #[derive(Clone)]
@@ -46,6 +45,7 @@ struct Taken {
     step: u32,
     epoch: Digest32,
     proof: Digest32,
+    approved: UnixTime,
     approval: Digest32,
     digests: Arc<Vec<B64>>,
 }
@@ -233,10 +233,15 @@ impl<C: CryptoModule> Sam<C> {
                 Ordered::Done(Executed::Signed(values)) => {
                     return self.finish(taken, name, values, client).await;
                 }
+                // Now, or at an order whose answer never came (I4).
+                Ordered::Done(Executed::WrongValue)
+                | Ordered::Refused(cm_api::Refusal::NotAllowed(ModuleReason::WrongValue)) => {
+                    return self.wrong_value(&taken, client).await;
+                }
                 Ordered::Refused(refusal) => {
                     tracing::warn!(%refusal, "the module refused an order to sign");
                     let fresh = refusal != cm_api::Refusal::Duplicate;
-                    if fresh && taken.job.attempt + 1 < ATTEMPTS {
+                    if fresh && taken.job.attempt + 1 < MAX_ATTEMPTS {
                         self.again(&mut taken).await?;
                         continue;
                     }
@@ -270,11 +275,7 @@ impl<C: CryptoModule> Sam<C> {
         if !good {
             // A wrong RSA value can betray the key: it is dropped here, and stands in no log.
             drop(values);
-            // Whatever became of the act meanwhile, a key that makes wrong values stops.
-            let stopped = self.suspend(&taken.key, taken.found.digest).await;
-            self.lose(&taken, client, "wrong-value").await?;
-            stopped?;
-            return Err(Reason::Lost.into());
+            return self.wrong_value(&taken, client).await;
         }
         let act = taken.found.digest;
         let hashes: Vec<Digest32> = values.iter().map(|v| sha256(&[&v.0])).collect();
@@ -329,6 +330,14 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::Lost.into());
         }
         Ok(Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()))
+    }
+
+    /// Whatever became of the act meanwhile, a key that makes wrong values stops.
+    async fn wrong_value(&self, taken: &Taken, client: &ClientId) -> Result<Vec<B64>, Failed> {
+        let stopped = self.suspend(&taken.key, taken.found.digest).await;
+        self.lose(taken, client, "wrong-value").await?;
+        stopped?;
+        Err(Reason::Lost.into())
     }
 
     async fn again(&self, taken: &mut Taken) -> Result<(), Failed> {
@@ -434,7 +443,7 @@ fn taken(found: Found, key: KeyRecord, state: &ActState, epoch: Digest32) -> Res
             .map(|i| i.digest().clone())
     };
     let digests: Option<Vec<B64>> = job.indices.iter().map(item).collect();
-    let (proof, evidence) = (approval.proof, approval.evidence);
+    let (proof, evidence, approved) = (approval.proof, approval.evidence, approval.at);
     Ok(Taken {
         digests: Arc::new(digests.ok_or(Reason::HashNotApproved)?),
         found,
@@ -443,6 +452,7 @@ fn taken(found: Found, key: KeyRecord, state: &ActState, epoch: Digest32) -> Res
         step: state.step,
         epoch,
         proof,
+        approved,
         approval: evidence,
     })
 }
@@ -459,6 +469,10 @@ fn sign_order(taken: &Taken) -> OrderKind {
             .collect(),
         act: taken.found.digest,
         proof: taken.proof,
+        approved: taken.approved,
+        renewable: taken.found.act.renew > 0,
+        step: taken.step,
+        attempt: taken.job.attempt,
     }
 }
 

@@ -248,6 +248,7 @@ impl<C: CryptoModule> Sam<C> {
                     key: next.key,
                     owner: next.owner,
                     reason: cause_code(stop.cause).into(),
+                    act: stop.by,
                 };
                 self.audit.append(tx, event, now).await?;
             }

@@ -156,8 +156,13 @@ impl CryptoModule for Cm {
         self.orders.fetch_add(1, Ordering::SeqCst);
         let answer = self.pass::<M>(request).await?;
         let answer = serde_json::to_value(&answer).unwrap();
-        let Executed::Signed(mut values) = serde_json::from_value(answer).unwrap() else {
-            panic!("signed")
+        let mut values = match serde_json::from_value(answer.clone()).unwrap() {
+            Executed::Signed(values) => values,
+            Executed::WrongValue if fault == Some(Fault::LostAfter) => {
+                return Err(ModuleError::Unknown);
+            }
+            Executed::WrongValue => return Ok(serde_json::from_value(answer).unwrap()),
+            other => panic!("{other:?}"),
         };
         self.values
             .lock()

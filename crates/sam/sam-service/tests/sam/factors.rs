@@ -462,6 +462,7 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             exp: START.plus(3600),
             secret: core_types::sha256(&[&[5; 16]]),
             replaces: Some(voucher),
+            collected: false,
         };
         let request = VoucherRequest::Ssa {
             invite: Box::new(invite),

@@ -199,6 +199,7 @@ impl World {
             keys: keys.to_vec(),
             exp: self.clock.now().plus(3600),
             replaces: None,
+            collected: false,
         }
     }
 

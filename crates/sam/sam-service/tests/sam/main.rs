@@ -5,6 +5,7 @@ mod attest;
 mod cm;
 mod days;
 mod enrolment;
+mod explicit;
 mod factors;
 mod flow;
 mod kit;

@@ -1,12 +1,15 @@
 //! Once and never twice: double spending, replays, retries, crashes (`sap.md` §14, 5, 15-26).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use core_types::{B64, KeyAlg};
+use cm_core::backend::{Backend, Fault as BackendFault, NewKey, PrivateKey};
+use cm_soft::SoftBackend;
+use core_types::{B64, KeyAlg, Level, SecretBytes, SigAlg};
 use futures_util::future::join_all;
 use sam_api::Refusal;
 use sam_api::ssa::*;
+use sam_core::Policy;
 
 use crate::cm::{Fault, Refused};
 use crate::kit::*;
@@ -295,6 +298,93 @@ async fn a_wrong_value_that_comes_too_late_stops_the_key_all_the_same() {
         assert_eq!(call.await.unwrap().unwrap_err(), Refusal::Lost);
         assert_eq!(world.key(&signer).await.state, KeyState::Suspended);
         assert_eq!(world.audited("signature.wrong", "").await, 1);
+    }
+}
+
+/// Software keys; told to, it finds its next signature wrong, as a back end does that verifies what its device made.
+#[derive(Clone, Default)]
+struct Doubtful(Arc<AtomicBool>);
+
+impl Backend for Doubtful {
+    fn name(&self) -> &'static str {
+        "doubtful"
+    }
+
+    fn ceiling(&self) -> Level {
+        Level::One
+    }
+
+    fn self_test(&self) -> Result<(), BackendFault> {
+        Ok(())
+    }
+
+    fn generate(&self, alg: KeyAlg) -> Result<NewKey, BackendFault> {
+        SoftBackend.generate(alg)
+    }
+
+    fn load(
+        &self,
+        alg: KeyAlg,
+        material: &SecretBytes,
+    ) -> Result<Box<dyn PrivateKey>, BackendFault> {
+        let key = SoftBackend.load(alg, material)?;
+        Ok(Box::new(DoubtfulKey(self.clone(), key)))
+    }
+
+    fn elsewhere(&self, _: &SecretBytes) -> Option<SecretBytes> {
+        None
+    }
+
+    fn erase(&self, _: &SecretBytes) -> Result<(), BackendFault> {
+        Ok(())
+    }
+}
+
+struct DoubtfulKey(Doubtful, Box<dyn PrivateKey>);
+
+impl PrivateKey for DoubtfulKey {
+    fn spki(&self) -> &[u8] {
+        self.1.spki()
+    }
+
+    fn sign(&self, alg: SigAlg, dtbs: &[u8]) -> Result<Vec<u8>, BackendFault> {
+        if self.0.0.swap(false, Ordering::SeqCst) {
+            return Err(BackendFault::Broken("a wrong value"));
+        }
+        self.1.sign(alg, dtbs)
+    }
+}
+
+// shows: II-3.3.1-signature-unaltered-inside, T-KEY-MALFUNCTION
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_the_module_finds_wrong_stops_the_key() {
+    for store in store_kit::testing::both(sam_service::MIGRATIONS).await {
+        let backend = Doubtful::default();
+        let world = World::with(store, Arc::new(backend.clone()), Policy::default()).await;
+        // Once the module's answer arrives, once it is lost and the next order tells.
+        for (n, fault) in [None, Some(Fault::LostAfter)].into_iter().enumerate() {
+            let mut signer = world.enrol(&format!("p-{n}"), false, &[KeyAlg::P256]).await;
+            let tokens = [
+                world.approved(&mut signer, &[hash(1)]).await,
+                world.approved(&mut signer, &[hash(2)]).await,
+                world.approved(&mut signer, &[hash(3)]).await,
+            ];
+            backend.0.store(true, Ordering::SeqCst);
+            fault.iter().for_each(|f| world.cm.next(*f));
+            let refused = world.sign(&signer, &tokens[0], &[hash(1)]).await;
+            assert_eq!(refused.unwrap_err(), Refusal::Lost);
+            if fault.is_some() {
+                let refused = world.sign(&signer, &tokens[1], &[hash(2)]).await;
+                assert_eq!(refused.unwrap_err(), Refusal::Lost);
+            }
+            assert_eq!(world.key(&signer).await.state, KeyState::Suspended);
+            let stop = world.key(&signer).await.stop.unwrap();
+            assert_eq!(stop.cause, StopCause::WrongValue);
+            let refused = world.sign(&signer, &tokens[2], &[hash(3)]).await;
+            assert_eq!(refused.unwrap_err(), Refusal::KeyNotActive);
+            assert_eq!(world.audited("signature.wrong", "").await, n + 1);
+        }
+        assert!(world.cm.values.lock().unwrap().is_empty());
     }
 }
 

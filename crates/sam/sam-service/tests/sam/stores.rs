@@ -10,6 +10,7 @@ use sap::messages::*;
 use store_kit::{StoreError, sql, transaction};
 use tokio::sync::Notify;
 
+use crate::cm::{Fault, Refused};
 use crate::kit::*;
 
 async fn run(world: &World, statement: &'static str) -> u64 {
@@ -19,7 +20,7 @@ async fn run(world: &World, statement: &'static str) -> u64 {
     done.unwrap()
 }
 
-// shows: II-3.1.1-signer-data-protected, T-USE-CRED-ALTER, II-3.3.2-config-tamper-detected
+// shows: II-3.1.1-signer-data-protected, T-USE-CRED-ALTER, II-3.3.2-config-tamper-detected, T-USE-SAP-REPLAY
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_were_edited_swapped_or_set_back_are_not_believed() {
     for world in worlds().await {
@@ -62,6 +63,29 @@ async fn rows_that_were_edited_swapped_or_set_back_are_not_believed() {
         let other = world.node("sam-2").await;
         assert_eq!(other.sign(SSA, request).await.unwrap_err(), Refusal::Lost);
         assert_eq!(world.cm.values.lock().unwrap().len(), 1);
+
+        // The same for a right that was spent with a second order, when the first never reached the module.
+        let token = world.approved(&mut b, &[hash(5)]).await;
+        run(&world, "DROP TABLE kept").await;
+        run(&world, "CREATE TABLE kept AS SELECT * FROM act").await;
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        world.sign(&b, &token, &[hash(5)]).await.unwrap();
+        assert_eq!(world.cm.values.lock().unwrap().len(), 2);
+        run(
+            &world,
+            "UPDATE act SET sealed = (SELECT k.sealed FROM kept k WHERE k.id = act.id), \
+                     version = (SELECT k.version FROM kept k WHERE k.id = act.id), \
+                     state = (SELECT k.state FROM kept k WHERE k.id = act.id) WHERE id IN (SELECT id FROM kept)",
+        )
+        .await;
+        run(&world, "DELETE FROM result").await;
+        let orders = world.cm.orders.load(Ordering::SeqCst);
+        // A node that has seen nothing.
+        let node = world.node("sam-2").await;
+        let request = world.sign_request(&b, &token, &[hash(5)]);
+        assert_eq!(node.sign(SSA, request).await.unwrap_err(), Refusal::Lost);
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), orders + 1);
+        assert_eq!(world.cm.values.lock().unwrap().len(), 2);
 
         // Plain columns are for finding only.
         let rid = world.prepare(&b, &[hash(3)]).await;

@@ -488,6 +488,28 @@ fn a_certification_allows_no_more_than_it_says() {
     assert_eq!(one.changes_allowed(), Some(false));
 }
 
+#[test]
+fn small_files_that_make_much_work_are_refused() {
+    let kids = format!("<</FT /Sig /T (A) /Kids [{}]>>", "3 0 R ".repeat(200_001));
+    let file = document_with("/AcroForm <</Fields [6 0 R]>>", "", &[&kids]);
+    assert_eq!(
+        sign(&file, &options()).unwrap_err().code(),
+        "pdf-too-complex"
+    );
+
+    // Hundreds of fields that name one signature.
+    let file = signed();
+    let fields: Vec<String> = (0..201)
+        .map(|n| format!("<</FT /Sig /T (F{n}) /V 6 0 R>>"))
+        .collect();
+    let list: Vec<String> = (100..301).map(|n| format!("{n} 0 R")).collect();
+    let form = format!("<</Fields [{}]>>", list.join(" "));
+    let mut objects = vec![(8, form.as_str())];
+    objects.extend((100..).zip(fields.iter().map(String::as_str)));
+    let many = append(&file, &objects);
+    assert_eq!(signatures(&many).unwrap_err().code(), "pdf-too-complex");
+}
+
 mod properties {
     use proptest::prelude::*;
 

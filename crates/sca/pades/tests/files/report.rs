@@ -76,6 +76,31 @@ impl World {
         token_of_response(&self.ca.time_stamp(&request.encode().unwrap())).unwrap()
     }
 
+    /// Adds a document time-stamp.
+    fn stamp(&self, input: &[u8]) -> Vec<u8> {
+        let path = self.dir.path().join("dts.pdf");
+        let (mut prepared, output): (Prepared, _) = prepare_to(&path, input, &with_room()).unwrap();
+        // Our writer makes signatures; the other kind differs in two words of the same place.
+        let mut file = std::fs::read(&path).unwrap();
+        let old = "/Type /Sig /Filter /Adobe.PPKLite /SubFilter /ETSI.CAdES.detached";
+        let new = format!(
+            "{:<1$}",
+            "/Type /DocTimeStamp /Filter /A /SubFilter /ETSI.RFC3161",
+            old.len()
+        );
+        let at = file
+            .windows(old.len())
+            .rposition(|w| w == old.as_bytes())
+            .unwrap();
+        file[at..at + old.len()].copy_from_slice(new.as_bytes());
+        std::fs::write(&path, &file).unwrap();
+        let [a, b, c, d] = prepared.byte_range.map(|n| usize::try_from(n).unwrap());
+        prepared.digest = HashAlg::Sha256.digest(&[&file[a..b], &file[c..c + d]].concat());
+        let token = self.token(prepared.digest.clone());
+        prepared.embed(&output, &token).unwrap();
+        std::fs::read(&path).unwrap()
+    }
+
     fn trust(&self) -> Trust {
         let root = vec![self.ca.root().der().to_vec()];
         Trust {
@@ -202,29 +227,7 @@ fn unknown_issuers_and_revoked_certificates_are_undetermined() {
 #[test]
 fn a_document_time_stamp_is_judged_as_one() {
     let world = World::new();
-    let path = world.dir.path().join("dts.pdf");
-    let signed = world.sign(&document(), true);
-    let (mut prepared, output): (Prepared, _) = prepare_to(&path, &signed, &with_room()).unwrap();
-    // Our writer makes signatures; the other kind differs in two words of the same place.
-    let mut file = std::fs::read(&path).unwrap();
-    let old = "/Type /Sig /Filter /Adobe.PPKLite /SubFilter /ETSI.CAdES.detached";
-    let new = format!(
-        "{:<1$}",
-        "/Type /DocTimeStamp /Filter /A /SubFilter /ETSI.RFC3161",
-        old.len()
-    );
-    let at = file
-        .windows(old.len())
-        .rposition(|w| w == old.as_bytes())
-        .unwrap();
-    file[at..at + old.len()].copy_from_slice(new.as_bytes());
-    std::fs::write(&path, &file).unwrap();
-    let [a, b, c, d] = prepared.byte_range.map(|n| usize::try_from(n).unwrap());
-    prepared.digest = HashAlg::Sha256.digest(&[&file[a..b], &file[c..c + d]].concat());
-    let token = world.token(prepared.digest.clone());
-    prepared.embed(&output, &token).unwrap();
-    let file = std::fs::read(&path).unwrap();
-
+    let file = world.stamp(&world.sign(&document(), true));
     let report = world.verify(&file);
     assert_eq!(
         (report.verdict, codes(&report)),
@@ -248,9 +251,56 @@ fn a_document_time_stamp_is_judged_as_one() {
     );
 }
 
+/// Counts what is read.
+struct Counting<'a>(&'a Vec<u8>, std::cell::Cell<u64>);
+
+impl pdf_update::Source for Counting<'_> {
+    fn size(&self) -> std::io::Result<u64> {
+        pdf_update::Source::size(self.0)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.1.set(self.1.get() + buf.len() as u64);
+        pdf_update::Source::read_at(self.0, buf, offset)
+    }
+}
+
 #[test]
-fn a_file_without_signature_is_undetermined() {
-    let report = World::new().verify(&document());
-    assert_eq!(report.verdict, Verdict::Undetermined);
-    assert_eq!(report.reasons[0].code, "no-signature");
+fn a_store_that_names_one_object_again_and_again_is_read_once() {
+    let world = World::new();
+    let file = world.sign(&document(), false);
+    let pdf = pdf_update::Pdf::open(&file).unwrap();
+    let mut text = Vec::new();
+    let store = pdf_update::Object::Ref(pdf_update::ObjId::new(40));
+    pdf_update::Object::Dict(pdf.catalog().unwrap().with("DSS", store)).write(&mut text);
+    let catalog = String::from_utf8(text).unwrap();
+    let store = format!("<</Type /DSS /Certs [{}]>>", "41 0 R ".repeat(400));
+    let size = 1 << 20;
+    let stream = format!(
+        "<</Length {size}>>\nstream\n{}\nendstream",
+        "0".repeat(size)
+    );
+    let with_store = append(&file, &[(1, &catalog), (40, &store), (41, &stream)]);
+    let found = pades::signatures(&with_store).unwrap();
+    let source = Counting(&with_store, std::cell::Cell::new(0));
+    let report = pades::verify(&source, &found, &world.trust(), &Evidence::default(), NOW).unwrap();
+    assert_eq!(report.signatures[0].modification_level, "LTA_UPDATES");
+    assert!(source.1.get() < 10 << 20, "{} bytes", source.1.get());
+}
+
+#[test]
+fn a_file_without_signature_is_undetermined_also_with_a_good_time_stamp() {
+    let world = World::new();
+    for (file, stamps) in [(document(), 0), (world.stamp(&document()), 1)] {
+        let report = world.verify(&file);
+        assert_eq!(report.verdict, Verdict::Undetermined);
+        assert_eq!(report.reasons[0].code, "no-signature");
+        assert_eq!(report.signatures.len(), stamps);
+        assert!(
+            report
+                .signatures
+                .iter()
+                .all(|s| s.verdict == Verdict::Passed)
+        );
+    }
 }

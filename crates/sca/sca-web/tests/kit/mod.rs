@@ -35,6 +35,10 @@ pub struct Switches {
     pub wrong_value: AtomicBool,
     /// Signs, but the answer gets lost.
     pub lose_answer: AtomicBool,
+    /// Signs nothing and says that the outcome is lost for good.
+    pub lost: AtomicBool,
+    /// Called when somebody asks for revocation data.
+    pub on_revocation: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// The time-stamp authority is down.
     pub tsa_down: AtomicBool,
     /// Number of keys that the signer has.
@@ -102,6 +106,18 @@ impl World {
             .route("/stamp", post(stamp))
             .with_state(provider)
             .merge(dev_ca::routes::public(ca.clone()));
+        let hook = switches.clone();
+        let app = app.layer(axum::middleware::map_request(
+            move |request: axum::extract::Request| {
+                let path = request.uri().path();
+                if (path.contains("ocsp") || path.contains("crl"))
+                    && let Some(hook) = &*hook.on_revocation.lock().unwrap()
+                {
+                    hook();
+                }
+                std::future::ready(request)
+            },
+        ));
         tokio::spawn(async move { axum::serve(socket, app).await });
 
         let socket = listen().await;
@@ -285,6 +301,10 @@ async fn sign_hash(State(p): Shared, headers: HeaderMap, body: Bytes) -> Respons
         bound.digests[0].hash, request.hashes[0],
         "only what was approved"
     );
+    if p.switches.lost.load(Ordering::SeqCst) {
+        let body = csc_types::ErrorBody::new("server_error", csc_types::OUTCOME_LOST);
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response();
+    }
     let key = headers["idempotency-key"].to_str().unwrap().to_owned();
     let mut answers = p.answers.lock().unwrap();
     let values = answers.entry(key).or_insert_with(|| {

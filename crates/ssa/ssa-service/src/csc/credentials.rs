@@ -1,37 +1,28 @@
 //! `credentials/list` and `credentials/info` (CSC 11.6, 11.7).
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
+use axum::body::Bytes;
 use core_types::bytes::b64;
 use core_types::{PersonId, UnixTime};
 use csc_types::{
     AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, KeyOrigin,
-    LevelInfo, ListRequest, ListResponse, algo_list,
+    LevelInfo, ListRequest, ListResponse, algo_list, v1,
 };
 use sam_api::ssa::{self, KeyState, LevelPart};
+use serde_json::{Value, json};
 
 use super::refusals::{Fault, of_keys};
-use super::{Bearer, Call, answer, bearer, refused, whole};
+use super::{Bearer, Call, bearer, refused};
 use crate::keys::{CertFacts, read_certificate};
 use crate::tokens::Scope;
 use crate::{Ssa, clients, users};
 
-pub(super) async fn list(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(listed(&ssa, &call, body).await)
-}
-
-pub(super) async fn info(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(told(&ssa, &call, body).await)
-}
-
-async fn listed(ssa: &Ssa, call: &Call, body: Body) -> Result<ListResponse, Fault> {
+pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResponse, Fault> {
     let bearer = bearer(ssa, call).await?;
     if bearer.token.scope != Scope::Service {
         refused(ssa, "credentials/list", &bearer.token, "scope").await?;
         return Err(CscError::AccessDenied.into());
     }
-    let request = ListRequest::parse(&whole(body).await?)?;
+    let request = ListRequest::parse(&body)?;
     let person = match (&bearer.token.person, &request.user_id) {
         (Some(person), None) => person.clone(),
         (Some(_), Some(_)) => return Err(CscError::UserIdMustBeNull.into()),
@@ -69,40 +60,62 @@ async fn listed(ssa: &Ssa, call: &Call, body: Body) -> Result<ListResponse, Faul
     Ok(answer)
 }
 
-async fn told(ssa: &Ssa, call: &Call, body: Body) -> Result<Credential, Fault> {
+pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credential, Fault> {
     let bearer = bearer(ssa, call).await?;
-    let request = InfoRequest::parse(&whole(body).await?)?;
+    let request = InfoRequest::parse(&body)?;
     let other = |facts: &crate::tokens::KeyFacts| facts.key.as_str() != request.credential_id;
     if matches!(&bearer.token.scope, Scope::Credential(facts) if other(facts)) {
         refused(ssa, "credentials/info", &bearer.token, "key").await?;
         return Err(CscError::InvalidParameter("credentialID").into());
     }
-    let people = match &bearer.token.person {
-        Some(person) => vec![person.clone()],
-        None => people_of(ssa, &bearer)
-            .await?
-            .into_iter()
-            .map(|(_, person)| person)
-            .collect(),
-    };
-    let mut keys = Vec::new();
-    for person in &people {
-        keys.extend(ssa.keys_of(person).await.map_err(of_keys)?);
-    }
-    let found = keys
-        .iter()
-        .find(|key| key.key.as_str() == request.credential_id);
-    let found = found.and_then(|key| Some((key, certified(key)?)));
+    let found = find(ssa, &bearer, &request.credential_id).await?;
+    let found = found.and_then(|(_, key)| certified(&key).map(|cert| (key, cert)));
     let (key, cert) = found.ok_or(CscError::InvalidParameter("credentialID"))?;
     let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
     Ok(describe(
-        key,
+        &key,
         &cert,
         request.certificates,
         request.cert_info,
         most,
         ssa.now(),
     ))
+}
+
+/// `credentials/list` of version 1: identifiers alone.
+pub(super) fn list_in_v1(mut told: Value, _: &[u8]) -> Value {
+    if let Some(members) = told.as_object_mut() {
+        members.retain(|name, _| name == "credentialIDs");
+    }
+    told
+}
+
+/// `credentials/info` of version 1.
+pub(super) fn info_in_v1(told: Value, body: &[u8]) -> Value {
+    let auth_info = InfoRequest::parse(body).is_ok_and(|request| request.auth_info);
+    v1::credential(told, auth_info)
+}
+
+/// A key that this token may read about, and whose it is.
+pub(super) async fn find(
+    ssa: &Ssa,
+    bearer: &Bearer,
+    id: &str,
+) -> Result<Option<(PersonId, ssa::KeyInfo)>, Fault> {
+    let people = match &bearer.token.person {
+        Some(person) => vec![person.clone()],
+        None => {
+            let people = people_of(ssa, bearer).await?;
+            people.into_iter().map(|(_, person)| person).collect()
+        }
+    };
+    for person in people {
+        let keys = ssa.keys_of(&person).await.map_err(of_keys)?;
+        if let Some(key) = keys.into_iter().find(|key| key.key.as_str() == id) {
+            return Ok(Some((person, key)));
+        }
+    }
+    Ok(None)
 }
 
 /// Login names and persons whose credentials a client may read with a token of its own.
@@ -122,7 +135,7 @@ async fn people_of(ssa: &Ssa, bearer: &Bearer) -> Result<Vec<(String, PersonId)>
 }
 
 /// Facts of the certificate of a key that can be shown as a credential.
-fn certified(key: &ssa::KeyInfo) -> Option<CertFacts> {
+pub(super) fn certified(key: &ssa::KeyInfo) -> Option<CertFacts> {
     (key.state != KeyState::Pending)
         .then(|| read_certificate(&key.chain.first()?.0))
         .flatten()
@@ -178,10 +191,7 @@ fn describe(
             valid_from: dated(cert.not_before),
             valid_to: dated(cert.not_after),
         },
-        auth: AuthInfo {
-            mode: "oauth2code".to_owned(),
-            ..AuthInfo::default()
-        },
+        auth: auth_info(key.collected),
         scal: "2".to_owned(),
         multisign: most,
         lang: None,
@@ -207,6 +217,26 @@ fn level(key: &ssa::KeyInfo) -> LevelInfo {
         because: because.to_owned(),
         needs: key.level.needs.clone(),
         declared,
+    }
+}
+
+/// How a client gets an authorization: through the person's browser, or with secrets it collects.
+fn auth_info(collected: bool) -> AuthInfo {
+    if !collected {
+        return AuthInfo {
+            mode: "oauth2code".to_owned(),
+            ..AuthInfo::default()
+        };
+    }
+    AuthInfo {
+        mode: "explicit".to_owned(),
+        expression: Some(format!("{} AND {}", v1::PIN, v1::OTP)),
+        objects: vec![
+            json!({ "type": "Password", "id": v1::PIN, "format": "A", "label": "PIN",
+                "description": "PIN of this credential alone" }),
+            json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": "One-time code",
+                "description": "Six digits of the authenticator app, for this credential alone" }),
+        ],
     }
 }
 

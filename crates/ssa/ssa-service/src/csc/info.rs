@@ -1,20 +1,23 @@
 //! `info` (CSC 11.1).
 
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use core_types::{DtbsForm, KeyAlg};
-use csc_types::{CscError, Info, InfoQuery, SignAlgorithms, SignatureFormats, algo_list};
+use csc_types::{Info, InfoQuery, SignAlgorithms, SignatureFormats, algo_list};
+use serde_json::{Value, json};
 
 use super::refusals::Fault;
-use super::{answer, whole};
+use super::{Call, answer};
 use crate::Ssa;
 
 /// What `info.methods` names.
-const METHODS: [&str; 8] = [
+const METHODS: [&str; 10] = [
     "info",
+    "auth/revoke",
     "credentials/list",
     "credentials/info",
+    "credentials/authorize",
     "signatures/signHash",
     "oauth2/authorize",
     "oauth2/pushed_authorize",
@@ -27,17 +30,33 @@ pub(super) async fn info_by_get(State(ssa): State<Ssa>) -> Response {
     answer(Ok::<_, Fault>(describe(&ssa, None)))
 }
 
-pub(super) async fn info(State(ssa): State<Ssa>, body: Body) -> Response {
-    answer(
-        read(body)
-            .await
-            .map(|query| describe(&ssa, query.lang.as_deref()))
-            .map_err(Fault::from),
-    )
+pub(super) async fn info(ssa: &Ssa, _: &Call, body: Bytes) -> Result<Info, Fault> {
+    let query = InfoQuery::parse(&body)?;
+    Ok(describe(ssa, query.lang.as_deref()))
 }
 
-async fn read(body: Body) -> Result<InfoQuery, CscError> {
-    InfoQuery::parse(&whole(body).await?)
+/// What version 1 tells: neither formats nor algorithms, and its own methods.
+pub(super) fn in_v1(told: Value, _: &[u8]) -> Value {
+    let kept = [
+        "name",
+        "logo",
+        "region",
+        "lang",
+        "description",
+        "authType",
+        "oauth2",
+    ];
+    let mut v1: serde_json::Map<_, _> = kept
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), told.get(name)?.clone())))
+        .collect();
+    v1.insert("specs".to_owned(), json!(csc_types::v1::SPECS));
+    let methods: Vec<&str> = METHODS
+        .into_iter()
+        .filter(|name| *name != "oauth2/pushed_authorize")
+        .collect();
+    v1.insert("methods".to_owned(), json!(methods));
+    Value::Object(v1)
 }
 
 fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
@@ -65,7 +84,7 @@ fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
         region: config.region.clone(),
         lang: lang.tag().to_owned(),
         description,
-        auth_type: vec!["oauth2code".to_owned()],
+        auth_type: vec!["oauth2code".to_owned(), "oauth2client".to_owned()],
         oauth2: Some(config.base_url.clone()),
         oauth2_issuer: None,
         oauth2_servers: Vec::new(),

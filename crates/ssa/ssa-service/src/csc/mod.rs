@@ -1,8 +1,10 @@
-//! CSC API v2 (2.0.0.2 to 2.2.0.0): `info`, `credentials/list`, `credentials/info`, `signatures/signHash`.
+//! The CSC API: one core, and versions 1.0.4 and 2 (2.0.0.2 to 2.2.0.0) as two thin mappings.
 
+mod authorize;
 mod credentials;
 mod info;
 mod refusals;
+mod revoke;
 mod sign;
 
 use std::convert::Infallible;
@@ -11,13 +13,14 @@ use audit_log::Event;
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts, OriginalUri};
+use axum::extract::{FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use csc_types::{CscError, OAuthError, SecretText};
+use csc_types::{CscError, OAuthError, SecretText, v1};
 use serde::Serialize;
+use serde_json::Value;
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
@@ -28,13 +31,75 @@ use refusals::Fault;
 /// Longest body in bytes: 10,000 SHA-512 digests in base64 are less than 1 MB.
 const LIMIT: usize = 2 << 20;
 
+/// A method as both versions serve it. `$shape` makes an answer of version 1 of one of version 2 and of the request's body.
+macro_rules! methods {
+    ($($v2:ident / $v1:ident: $core:path, $shape:path;)*) => {$(
+        async fn $v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+            answer(async { $core(&ssa, &call, whole(body).await?).await }.await)
+        }
+
+        async fn $v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+            let outcome = async {
+                let body = Bytes::from(v1::to_v2(&whole(body).await?)?);
+                let told = $core(&ssa, &call, body.clone()).await?;
+                let told = serde_json::to_value(told).map_err(|_| CscError::Internal)?;
+                Ok::<_, Fault>($shape(told, &body))
+            };
+            answer(outcome.await.map_err(Fault::in_v1))
+        }
+    )*};
+}
+
+methods! {
+    info_v2 / info_v1: info::info, info::in_v1;
+    list_v2 / list_v1: credentials::list, credentials::list_in_v1;
+    credential_v2 / credential_v1: credentials::info, credentials::info_in_v1;
+    authorize_v2 / authorize_v1: authorize::authorize, the_same;
+    sign_hash_v2 / sign_hash_v1: sign::sign_hash, the_same;
+}
+
+fn the_same(told: Value, _: &[u8]) -> Value {
+    told
+}
+
+/// Version 2.
 pub(crate) fn router() -> Router<Ssa> {
     Router::new()
-        .route("/info", get(info::info_by_get).post(info::info))
-        .route("/credentials/list", post(credentials::list))
-        .route("/credentials/info", post(credentials::info))
-        .route("/signatures/signHash", post(sign::sign_hash))
+        .route("/info", get(info::info_by_get).post(info_v2))
+        .route("/auth/revoke", post(revoke_v2))
+        .route("/credentials/list", post(list_v2))
+        .route("/credentials/info", post(credential_v2))
+        .route("/credentials/authorize", post(authorize_v2))
+        .route("/signatures/signHash", post(sign_hash_v2))
         .fallback(unknown)
+}
+
+/// Version 1.0.4.
+pub(crate) fn router_v1() -> Router<Ssa> {
+    Router::new()
+        .route("/info", post(info_v1))
+        .route("/auth/revoke", post(revoke_v1))
+        .route("/credentials/list", post(list_v1))
+        .route("/credentials/info", post(credential_v1))
+        .route("/credentials/authorize", post(authorize_v1))
+        .route("/signatures/signHash", post(sign_hash_v1))
+        .fallback(unknown)
+}
+
+async fn revoke_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    revoked(async { revoke::revoke(&ssa, &call, whole(body).await?).await }.await)
+}
+
+async fn revoke_v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    let done = async { revoke::revoke(&ssa, &call, whole(body).await?).await };
+    revoked(done.await.map_err(Fault::in_v1))
+}
+
+fn revoked(done: Result<(), Fault>) -> Response {
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(fault) => answer(Err::<(), _>(fault)),
+    }
 }
 
 async fn unknown() -> Response {

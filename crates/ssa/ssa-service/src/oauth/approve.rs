@@ -231,6 +231,11 @@ async fn usable_key(
         .map_err(|error| prepare_refused(&error))?;
     // A key of somebody else and a key that doesn't exist look the same.
     let (info, cert) = found.ok_or(OAuthError::AccessDenied)?;
+    if info.collected {
+        return Err(OAuthError::InvalidDetails(
+            "this credential is authorized by credentials/authorize",
+        ));
+    }
     if info.state != KeyState::Active || ssa.now() >= cert.not_after {
         return Err(OAuthError::AccessDenied);
     }

@@ -179,6 +179,7 @@ fn factor_view(words: &Messages, factor: &FactorInfo) -> FactorView {
     let (method, mut wishes) = match factor.method {
         Method::PinTotp => ("portal-factor-pin-totp", vec!["factor-pin"]),
         Method::Passkey => ("portal-factor-passkey", vec![]),
+        Method::Collected => ("portal-factor-collected", vec![]),
     };
     if factor.locked_until.is_some() {
         wishes.push("factor-unlock");

@@ -32,6 +32,8 @@ pub struct State {
     pub sign_refusals: Vec<CallError<Refusal>>,
     pub prepare_refusal: Option<Refusal>,
     pub certified: Vec<KeyId>,
+    /// Tries with collected secrets since the last good one.
+    pub explicit: u32,
     pub wishes: Vec<AskRequest>,
     pub factors: HashMap<PersonId, Vec<FactorInfo>>,
 }
@@ -83,6 +85,7 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
         origin: "software".to_owned(),
         origin_case: core_types::OriginCase::ProviderSoftware,
         origin_statement: "statement".to_owned(),
+        collected: id.as_str().ends_with("explicit"),
         created: UnixTime(1_800_000_000),
         registration: core_types::VoucherId::parse("v-1").unwrap(),
         until: Some(UnixTime(4_000_000_000)),
@@ -170,6 +173,49 @@ impl SamPort for FakeSam {
                 sign_until: UnixTime(super::web::START + SIGN_UNTIL),
                 key: found.asked.key.clone(),
                 count: u32::try_from(found.asked.items.len()).unwrap(),
+            })
+        });
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn explicit<'a>(&'a self, request: &'a ExplicitRequest) -> Called<'a, Explicit> {
+        let answer = self.with(|s| {
+            let key = s
+                .keys
+                .get(&request.person)
+                .and_then(|keys| keys.iter().find(|k| k.key == request.key && k.collected));
+            key.ok_or(Refusal::NotFound)?;
+            s.explicit += 1;
+            if s.explicit > 5 {
+                return Err(Refusal::Locked);
+            }
+            if !request.pin.ct_eq(b"secret pin") || !request.otp.ct_eq(b"123456") {
+                return Err(Refusal::SecretWrong);
+            }
+            s.explicit = 0;
+            let rid = sha256(&[b"rid", &s.requests.len().to_be_bytes()]);
+            let asked = PrepareRequest {
+                person: request.person.clone(),
+                key: request.key.clone(),
+                client: request.client.clone(),
+                client_name: request.client_name.clone(),
+                items: request.items.clone(),
+                client_jws: None,
+                return_uri: String::new(),
+                ttl: 60,
+            };
+            let count = u32::try_from(asked.items.len()).unwrap();
+            let stored = Request {
+                asked,
+                state: RequestState::Approved,
+                grant: Some(request.grant),
+                used: false,
+            };
+            s.requests.insert(rid, stored);
+            Ok(BindAnswer {
+                sign_until: UnixTime(super::web::START + SIGN_UNTIL),
+                key: request.key.clone(),
+                count,
             })
         });
         Box::pin(async { Self::answer(answer) })

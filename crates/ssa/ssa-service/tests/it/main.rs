@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod coverage;
 mod csc;
+mod explicit;
 mod fake;
 mod flows;
 mod grants;

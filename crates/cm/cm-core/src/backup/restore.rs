@@ -1,0 +1,263 @@
+//! A restore: into an empty store, in one transaction, by what the old log says.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+
+use audit_log::{AuditLog, Event};
+use core_types::{KeyId, Random, UnixTime};
+use serde::Serialize;
+use store_kit::{Store, StoreError, Tx, sql, transaction};
+
+use super::{BackupError, Item, ROOT, read, root_key};
+use crate::attributes::KeyAttributes;
+use crate::backend::Backend;
+use crate::destroy::{self, Burial};
+use crate::ledger::Ledger;
+use crate::store::{self, Failed, KeyRow};
+use crate::switch::{self, Switched};
+use crate::vault::{RootSecret, Vault};
+
+/// What a restore did, and what it refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Keys that are usable again.
+    pub keys: u64,
+    /// Keys that were destroyed after the backup, and stay so.
+    pub refused_destroyed: Vec<KeyId>,
+    /// Keys whose counters were set forward to what the log says.
+    pub set_forward: Vec<KeyId>,
+    /// Keys made after the backup: they can't be brought back.
+    pub lost: Vec<String>,
+    /// Orders that are spent.
+    pub orders: u64,
+}
+
+/// What a restore needs beside backup, root secret and log.
+pub struct Restoring<'r> {
+    /// Name of the node in the new audit log.
+    pub node: &'r str,
+    /// Time.
+    pub now: UnixTime,
+    /// Days for which copies are kept, as in [`crate::ModuleConfig`].
+    pub copies_kept_days: u32,
+    /// The back end that the module is going to have. Nothing is asked of its device.
+    pub backend: &'r dyn Backend,
+    /// Randomness.
+    pub random: &'r dyn Random,
+}
+
+/// Restores a backup into an empty store that has the module's tables, in one transaction. `root`: from the shares;
+/// `ledger`: from the log up to the end, verified against its witness. The module is started afterwards with the same
+/// root secret, and its new log begins with what the old one said of each key.
+///
+/// # Errors
+/// [`BackupError`]; nothing was restored.
+pub async fn restore(
+    store: &Store,
+    from: &mut (dyn BufRead + Send),
+    root: &RootSecret,
+    ledger: &Ledger,
+    with: &Restoring<'_>,
+) -> Result<RestoreReport, BackupError> {
+    let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
+    let mut items = Vec::new();
+    let (sam, told) = read(from, &vault, |item| {
+        items.push(item);
+        Ok(())
+    })?;
+    // The backup stands in the log that comes with it; a log that ends before can't say what happened since.
+    let digest = ledger.backup(told.id).ok_or(BackupError::OldLog)?;
+    if digest != told.sha256 {
+        return Err(BackupError::Malformed(
+            "the audit log tells of other rows under this name",
+        ));
+    }
+    let root = items.iter().find_map(|item| match item {
+        Item::Secret { id, sealed } if id == ROOT => Some(root_key(&vault, &sealed.0)),
+        _ => None,
+    });
+    let put = Put {
+        ledger,
+        with,
+        burial: Burial {
+            sam: &sam,
+            root: &root.ok_or(BackupError::Malformed("the module's root key is missing"))??,
+            vault: &vault,
+            random: with.random,
+            copies_kept_days: with.copies_kept_days,
+        },
+        audit: AuditLog::new("cm", with.node, vault.audit_key()),
+    };
+    let done: Result<RestoreReport, Ended> = transaction!(store, "cm-restore", |tx| {
+        let count = tx
+            .fetch_one(sql("SELECT count(*) AS n FROM cm_key"))
+            .await?;
+        let secrets = tx
+            .fetch_one(sql("SELECT count(*) AS n FROM cm_secret"))
+            .await?;
+        if count.int("n")? + secrets.int("n")? > 0 {
+            return Err(BackupError::NotEmpty.into());
+        }
+        let mut report = RestoreReport::default();
+        let mut here = HashSet::new();
+        for item in &items {
+            put.item(tx, item, &mut report, &mut here).await?;
+        }
+        for (order, at) in ledger.orders() {
+            let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+            tx.execute(query.bind(order.to_string()).bind(at.0)).await?;
+        }
+        let spent = tx
+            .fetch_one(sql("SELECT count(*) AS n FROM cm_order"))
+            .await?;
+        report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
+        let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
+        lost.sort_unstable();
+        report.lost = lost.into_iter().map(str::to_owned).collect();
+        let event = Event::BackupRestored {
+            backup: told.id,
+            keys: report.keys,
+            refused: u64::try_from(report.refused_destroyed.len()).unwrap_or(u64::MAX),
+            lost: u64::try_from(report.lost.len()).unwrap_or(u64::MAX),
+        };
+        put.audit.append(tx, event, with.now).await?;
+        Ok::<_, Ended>(report)
+    });
+    done.map_err(|ended| ended.0)
+}
+
+/// An end of the transaction, for the conversion from a store's error.
+struct Ended(BackupError);
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self(BackupError::Store(error))
+    }
+}
+
+impl From<BackupError> for Ended {
+    fn from(error: BackupError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Failed> for Ended {
+    fn from(failed: Failed) -> Self {
+        Self(failed.into())
+    }
+}
+
+/// What a restore puts rows into the store with.
+struct Put<'r> {
+    ledger: &'r Ledger,
+    with: &'r Restoring<'r>,
+    burial: Burial<'r>,
+    audit: AuditLog,
+}
+
+impl Put<'_> {
+    async fn item(
+        &self,
+        tx: &mut Tx,
+        item: &Item,
+        report: &mut RestoreReport,
+        here: &mut HashSet<String>,
+    ) -> Result<(), Ended> {
+        let (vault, random) = (self.burial.vault, self.with.random);
+        match item {
+            Item::Key {
+                id,
+                version,
+                attributes,
+                sealed,
+            } => {
+                let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
+                let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
+                let life = self.ledger.life(&key);
+                let next = forward(&row, life);
+                self.record(tx, &next, life.destroyed).await?;
+                if life.destroyed {
+                    let end = life.end.ok_or(BackupError::OldLog)?;
+                    let remains = self.with.backend.elsewhere(&row.material);
+                    self.burial
+                        .again(tx, next, end, remains, self.with.now)
+                        .await?;
+                    report.refused_destroyed.push(key);
+                    return Ok(());
+                }
+                if next.used != row.attributes.used {
+                    report.set_forward.push(key);
+                }
+                // An older copy of the row still opens. What tells it apart is what was just recorded.
+                let version = row.row_version + 1_000_000;
+                store::insert_key_at(tx, vault, random, &next, &row.material, version).await?;
+                here.insert(id.clone());
+                report.keys += 1;
+            }
+            Item::Tombstone {
+                id,
+                version,
+                pending,
+                sealed,
+            } => {
+                let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
+                let buried = destroy::open(vault, &key, *version, &sealed.0)?;
+                self.record(tx, &buried.attributes, true).await?;
+                let query = "INSERT INTO cm_tombstone (id, version, pending, sealed) VALUES ($1, $2, $3, $4)";
+                let query = sql(query).bind(id).bind(*version).bind(*pending);
+                tx.execute(query.bind(sealed.0.as_slice())).await?;
+            }
+            Item::PublicKey { spki, key } => {
+                let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2)");
+                tx.execute(query.bind(spki).bind(key)).await?;
+            }
+            Item::Secret { id, sealed } => {
+                let query = sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2)");
+                tx.execute(query.bind(id).bind(sealed.0.as_slice())).await?;
+            }
+            Item::Switch { serial, enabled } => {
+                let held = Switched {
+                    serial: *serial,
+                    enabled: *enabled,
+                };
+                let last = self.ledger.switched().filter(|s| s.serial > held.serial);
+                switch::insert(tx, vault, random, last.unwrap_or(held)).await?;
+            }
+            Item::Order { id, at } => {
+                let query =
+                    sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+                tx.execute(query.bind(id).bind(*at)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the old log says of a key, for the new one.
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        key: &KeyAttributes,
+        destroyed: bool,
+    ) -> Result<(), StoreError> {
+        let event = Event::KeyRestored {
+            key: key.key.clone(),
+            owner: key.owner.clone(),
+            signatures: key.used.signatures,
+            csr: key.used.csr,
+            handed_over: key.used.handed_over,
+            wrong: key.used.wrong,
+            destroyed,
+        };
+        self.audit.append(tx, event, self.with.now).await.map(drop)
+    }
+}
+
+/// Counters never go back.
+fn forward(row: &KeyRow, life: crate::ledger::Life) -> KeyAttributes {
+    let mut next = row.attributes.clone();
+    next.used.signatures = next.used.signatures.max(life.signatures);
+    next.used.csr |= life.csr;
+    next.used.handed_over |= life.handed_over;
+    next.used.wrong |= life.wrong;
+    next
+}

@@ -1,0 +1,307 @@
+//! Explicit mode through both versions: an application collected PIN and one-time code.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use core_types::bytes::b64;
+use core_types::{HashAlg, KeyAlg};
+use serde_json::{Value, json};
+
+use crate::web::{Answer, Browser, Stack, credential_request, hash, stacks};
+
+const KEY: &str = "key-explicit";
+const P256: &str = "1.2.840.10045.4.3.2";
+
+async fn call(stack: &Stack, version: u8, method: &str, token: &str, body: &Value) -> Answer {
+    let request = Request::post(format!("/csc/v{version}/{method}"))
+        .header(header::AUTHORIZATION, format!("bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json; charset=utf-8");
+    stack
+        .send(request.body(Body::from(body.to_string())).unwrap())
+        .await
+}
+
+fn told(answer: &Answer) -> (u16, String, String) {
+    let body = answer.json();
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    (
+        answer.status.as_u16(),
+        text("error"),
+        text("error_description"),
+    )
+}
+
+fn v1_body(change: impl FnOnce(&mut Value)) -> Value {
+    let mut body = json!({ "credentialID": KEY, "numSignatures": 1, "hash": [b64(hash(1))], "PIN": "secret pin", "OTP": "123456" });
+    change(&mut body);
+    body
+}
+
+fn v2_body(change: impl FnOnce(&mut Value)) -> Value {
+    let mut body = json!({ "credentialID": KEY, "numSignatures": 1, "hashes": [b64(hash(1))],
+        "hashAlgorithmOID": HashAlg::Sha256.oid(),
+        "authData": [{ "id": "PIN", "value": "secret pin" }, { "id": "OTP", "value": "123456" }] });
+    change(&mut body);
+    body
+}
+
+/// A service token of Hanako, who has a key for explicit mode beside the one for the approval page.
+async fn service(stack: &Stack) -> String {
+    let person = stack.users["hanako"].person.clone();
+    stack.sam.add_key(&person, KEY, KeyAlg::P256);
+    stack.service_token("app", "hanako").await
+}
+
+#[tokio::test]
+async fn both_versions_authorize_and_sign_with_their_own_members() {
+    for stack in stacks().await {
+        let token = service(&stack).await;
+        let list = call(
+            &stack,
+            1,
+            "credentials/list",
+            &token,
+            &json!({ "maxResults": 3 }),
+        )
+        .await;
+        assert_eq!(list.json(), json!({ "credentialIDs": ["key-hanako", KEY] }));
+        let info = json!({ "credentialID": KEY, "authInfo": true, "certificates": "chain" });
+        let v1 = call(&stack, 1, "credentials/info", &token, &info)
+            .await
+            .json();
+        assert_eq!(
+            (
+                &v1["authMode"],
+                &v1["SCAL"],
+                &v1["PIN"]["presence"],
+                &v1["OTP"]["type"]
+            ),
+            (
+                &json!("explicit"),
+                &json!("2"),
+                &json!("true"),
+                &json!("offline")
+            )
+        );
+        assert!(v1.get("auth").is_none() && v1["multisign"].is_number());
+        let v2 = call(&stack, 2, "credentials/info", &token, &info)
+            .await
+            .json();
+        assert_eq!(v2["auth"]["mode"], "explicit");
+        assert_eq!(v2["auth"]["objects"][1]["id"], "OTP");
+        assert!(v2.get("authMode").is_none());
+
+        for version in [1, 2] {
+            let body = if version == 1 {
+                v1_body(|_| ())
+            } else {
+                v2_body(|_| ())
+            };
+            let granted = call(&stack, version, "credentials/authorize", &token, &body).await;
+            assert_eq!(granted.status, StatusCode::OK, "{}", granted.body);
+            let sad = granted.json()["SAD"].as_str().unwrap().to_owned();
+            assert!(granted.json()["expiresIn"].as_u64().unwrap() <= 300);
+            let sign = match version {
+                1 => {
+                    json!({ "credentialID": KEY, "SAD": sad, "hash": [b64(hash(1))], "hashAlgo": HashAlg::Sha256.oid(), "signAlgo": P256 })
+                }
+                _ => {
+                    json!({ "credentialID": KEY, "SAD": sad, "hashes": [b64(hash(1))], "signAlgo": P256 })
+                }
+            };
+            let signed = call(&stack, version, "signatures/signHash", &token, &sign).await;
+            assert_eq!(
+                signed.json()["signatures"].as_array().map(Vec::len),
+                Some(1)
+            );
+            let again = call(&stack, version, "signatures/signHash", &token, &sign).await;
+            assert_eq!(told(&again).2, "Invalid parameter SAD");
+            // Revoked before its use it is nothing.
+            let granted = call(&stack, version, "credentials/authorize", &token, &body).await;
+            let sad = granted.json()["SAD"].as_str().unwrap().to_owned();
+            let revoke = json!({ "token": sad });
+            let done = call(&stack, version, "auth/revoke", &token, &revoke).await;
+            assert_eq!(done.status, StatusCode::NO_CONTENT);
+            let mut sign = sign;
+            sign["SAD"] = json!(sad);
+            let signed = call(&stack, version, "signatures/signHash", &token, &sign).await;
+            assert_eq!(told(&signed).0, 400);
+        }
+        let info = call(&stack, 1, "info", "x", &json!({})).await.json();
+        assert_eq!(info["specs"], "1.0.3.0");
+        assert!(info.get("signAlgorithms").is_none());
+        let methods = info["methods"].as_array().unwrap();
+        assert!(methods.contains(&json!("credentials/authorize")));
+    }
+}
+
+// shows: T-USE-SAP-BYPASS, T-USE-DTBSR-FORGE
+#[tokio::test]
+async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
+    for stack in stacks().await {
+        let token = service(&stack).await;
+        let other = stack.service_token("other", "taro").await;
+        let set = |name: &'static str, value: Value| {
+            (
+                v1_body(|b| b[name] = value.clone()),
+                v2_body(|b| b[if name == "hash" { "hashes" } else { name }] = value.clone()),
+            )
+        };
+        let request = |text: &str| (400, "invalid_request".to_owned(), text.to_owned());
+        let cases = [
+            (
+                set("credentialID", Value::Null),
+                "Missing (or invalid type) string parameter credentialID",
+            ),
+            (
+                set("credentialID", json!("nobodys")),
+                "Invalid parameter credentialID",
+            ),
+            // A key of the approval page, and somebody else's.
+            (
+                set("credentialID", json!("key-hanako")),
+                "Invalid parameter credentialID",
+            ),
+            (
+                set("credentialID", json!("key-taro")),
+                "Invalid parameter credentialID",
+            ),
+            (
+                set("numSignatures", json!("1")),
+                "Missing (or invalid type) integer parameter numSignatures",
+            ),
+            (
+                set("numSignatures", json!(0)),
+                "Invalid value for parameter numSignatures",
+            ),
+            (
+                set("numSignatures", json!(2)),
+                "Invalid value for parameter numSignatures",
+            ),
+            (
+                set("numSignatures", json!(20_000)),
+                "Numbers of signatures is too high",
+            ),
+            (
+                set("hash", json!([])),
+                "Missing (or invalid type) array parameter hash",
+            ),
+            (
+                set("hash", json!(["*"])),
+                "Invalid Base64 hash string parameter",
+            ),
+            (
+                set("hash", json!([b64([1; 20])])),
+                "Invalid digest value length",
+            ),
+        ];
+        for ((v1, v2), text) in cases {
+            for (version, body) in [(1, v1), (2, v2)] {
+                let answer = call(&stack, version, "credentials/authorize", &token, &body).await;
+                assert_eq!(told(&answer), request(text), "v{version} {body}");
+            }
+        }
+        let wrong = |v2: bool, pin: &str, otp: &str| match v2 {
+            false => v1_body(|b| (b["PIN"], b["OTP"]) = (json!(pin), json!(otp))),
+            true => v2_body(|b| {
+                b["authData"] =
+                    json!([{ "id": "PIN", "value": pin }, { "id": "OTP", "value": otp }]);
+            }),
+        };
+        // Which of the two was wrong isn't told, and a missing one is a wrong one.
+        for (pin, otp) in [
+            ("secret pin", "000000"),
+            ("guess", "123456"),
+            ("", "123456"),
+            ("secret pin", ""),
+        ] {
+            let v1 = call(
+                &stack,
+                1,
+                "credentials/authorize",
+                &token,
+                &wrong(false, pin, otp),
+            )
+            .await;
+            assert_eq!(
+                told(&v1),
+                (
+                    400,
+                    "invalid_pin".to_owned(),
+                    "The PIN or the OTP is invalid".to_owned()
+                )
+            );
+            let v2 = call(
+                &stack,
+                2,
+                "credentials/authorize",
+                &token,
+                &wrong(true, pin, otp),
+            )
+            .await;
+            assert_eq!(
+                told(&v2),
+                (
+                    400,
+                    "invalid_authentication_data".to_owned(),
+                    "The authentication data is invalid".to_owned()
+                )
+            );
+            stack.sam.with(|s| s.explicit = 0);
+        }
+        for _ in 0..5 {
+            call(
+                &stack,
+                2,
+                "credentials/authorize",
+                &token,
+                &wrong(true, "guess", "123456"),
+            )
+            .await;
+        }
+        let locked = call(&stack, 2, "credentials/authorize", &token, &v2_body(|_| ())).await;
+        assert_eq!(told(&locked), request("Credential locked"));
+        let locked = call(&stack, 1, "credentials/authorize", &token, &v1_body(|_| ())).await;
+        assert_eq!(told(&locked), request("PIN locked"));
+        stack.sam.with(|s| s.explicit = 0);
+
+        // Somebody else's login, no login, and a token that signs.
+        let answer = call(&stack, 2, "credentials/authorize", &other, &v2_body(|_| ())).await;
+        assert_eq!(told(&answer).2, "Invalid parameter credentialID");
+        let answer = call(
+            &stack,
+            1,
+            "credentials/authorize",
+            "unknown",
+            &v1_body(|_| ()),
+        )
+        .await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        let mut browser = Browser::new(&stack);
+        let signing = credential_request("app", "key-hanako", &[hash(1)]);
+        let code = browser.approve_for_code(&signing, "hanako").await;
+        let tokens = stack.exchange("app", &code).await.json();
+        let signing = tokens["access_token"].as_str().unwrap();
+        let answer = call(
+            &stack,
+            2,
+            "credentials/authorize",
+            signing,
+            &v2_body(|_| ()),
+        )
+        .await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        // And the other way round: no browser authorizes a key of applications.
+        stack.next_code();
+        let mut browser = Browser::new(&stack);
+        let page = browser
+            .authorize(&credential_request("app", KEY, &[hash(1)]))
+            .await;
+        let answer = browser.log_in_here(&page, "hanako").await;
+        assert_eq!(
+            answer.param("error").as_deref(),
+            Some("invalid_authorization_details")
+        );
+        let requests = stack.sam.with(|s| s.requests.len());
+        assert_eq!(requests, 1, "only the one through the browser");
+    }
+}

@@ -1,0 +1,148 @@
+//! CSC API 1.0.4 as another spelling of version 2: requests are rewritten before they are read, answers after they are
+//! made. Nothing is decided here.
+
+use core_types::HashAlg;
+use core_types::bytes::b64;
+use serde_json::{Map, Value, json};
+
+use crate::body::Body;
+use crate::error::CscError;
+use crate::lenient::decode_base64;
+
+/// `info.specs`: the errata release did not raise the number.
+pub const SPECS: &str = "1.0.3.0";
+
+/// Ids of the two authentication objects of explicit mode.
+pub const PIN: &str = "PIN";
+/// See [`PIN`].
+pub const OTP: &str = "OTP";
+
+/// A request body of version 1 in the members of version 2: `hash`, `hashAlgo`, `PIN`, `OTP`. Version 1 doesn't name the
+/// hash at authorization; its length does.
+///
+/// # Errors
+/// [`CscError::Malformed`], and for members of a type that version 2 could not refuse by their own name.
+pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
+    let mut members = Body::parse(body)?.into_members();
+    for (old, new) in [("hash", "hashes"), ("hashAlgo", "hashAlgorithmOID")] {
+        members.remove(new);
+        if let Some(value) = members.remove(old) {
+            members.insert(new.to_owned(), value);
+        }
+    }
+    members.remove("authData");
+    let mut auth_data = Vec::new();
+    for id in [PIN, OTP] {
+        match members.remove(id) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(value)) => auth_data.push(json!({ "id": id, "value": value })),
+            Some(_) => return Err(CscError::MissingString(id)),
+        }
+    }
+    if !auth_data.is_empty() {
+        members.insert("authData".to_owned(), Value::Array(auth_data));
+    }
+    if members.contains_key("numSignatures") && !members.contains_key("hashAlgorithmOID") {
+        let first = members.get("hashes").and_then(|hashes| hashes.get(0));
+        let length = first
+            .and_then(Value::as_str)
+            .and_then(decode_base64)
+            .map(|hash| hash.len());
+        if let Some(length) = length {
+            let all = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
+            let hash = all.into_iter().find(|hash| hash.len() == length);
+            let hash = hash.ok_or(CscError::InvalidDigestLength)?;
+            members.insert("hashAlgorithmOID".to_owned(), json!(hash.oid()));
+        }
+    }
+    Ok(Value::Object(members).to_string().into_bytes())
+}
+
+/// A credential of version 2 as version 1 shows it. `auth_info`: the groups `PIN` and `OTP` were asked for.
+pub fn credential(mut v2: Value, auth_info: bool) -> Value {
+    let Some(members) = v2.as_object_mut() else {
+        return v2;
+    };
+    let auth = members.remove("auth").unwrap_or_default();
+    let mode = auth["mode"].as_str().unwrap_or_default().to_owned();
+    members.insert("authMode".to_owned(), json!(mode));
+    members.remove("signatureQualifier");
+    for object in auth["objects"].as_array().into_iter().flatten() {
+        let Some(id) = object["id"]
+            .as_str()
+            .filter(|_| auth_info && mode == "explicit")
+        else {
+            continue;
+        };
+        let mut group = Map::new();
+        group.insert("presence".to_owned(), json!("true"));
+        for name in ["format", "label", "description"] {
+            if let Some(value) = object.get(name) {
+                group.insert(name.to_owned(), value.clone());
+            }
+        }
+        if id == OTP {
+            group.insert("type".to_owned(), json!("offline"));
+            group.insert("ID".to_owned(), json!(id));
+        }
+        members.insert(id.to_owned(), Value::Object(group));
+    }
+    v2
+}
+
+/// The words of version 1 for an error of version 2: `error` and `error_description`.
+pub fn error(error: &CscError) -> (&'static str, String) {
+    match error {
+        // Which of the two was wrong isn't told.
+        CscError::InvalidAuthData => ("invalid_pin", "The PIN or the OTP is invalid".to_owned()),
+        CscError::CredentialLocked => (error.error(), "PIN locked".to_owned()),
+        CscError::HashNotAuthorized => (
+            error.error(),
+            "Hash is not authorized by the SAD.".to_owned(),
+        ),
+        _ => {
+            let text = error.description();
+            (error.error(), text.replace("hashAlgorithmOID", "hashAlgo"))
+        }
+    }
+}
+
+/// Base64 of signature values, as both versions have it.
+pub fn signatures(values: &[Vec<u8>]) -> Value {
+    json!({ "signatures": values.iter().map(b64).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_rewritten_and_members_of_version_2_don_t_slip_in() {
+        let hash = b64([1; 48]);
+        let body = json!({ "credentialID": "k", "numSignatures": 1, "hash": [hash], "PIN": "1", "OTP": null,
+            "hashes": ["x"], "authData": [{ "id": "PIN", "value": "2" }] });
+        let v2: Value =
+            serde_json::from_slice(&to_v2(body.to_string().as_bytes()).unwrap()).unwrap();
+        assert_eq!(
+            v2,
+            json!({ "credentialID": "k", "numSignatures": 1, "hashes": [hash],
+                "hashAlgorithmOID": HashAlg::Sha384.oid(), "authData": [{ "id": "PIN", "value": "1" }] })
+        );
+        let sha1 = json!({ "numSignatures": 1, "hash": [b64([1; 20])] }).to_string();
+        assert_eq!(to_v2(sha1.as_bytes()), Err(CscError::InvalidDigestLength));
+        assert_eq!(to_v2(br#"{"PIN":1}"#), Err(CscError::MissingString("PIN")));
+    }
+
+    #[test]
+    fn a_credential_has_the_members_of_version_1() {
+        let v2 = json!({ "key": {}, "SCAL": "2", "auth": { "mode": "explicit", "objects": [
+            { "type": "Password", "id": "PIN", "label": "l" }, { "type": "Password", "id": "OTP", "format": "N" } ] } });
+        let v1 = credential(v2.clone(), true);
+        assert_eq!(
+            v1,
+            json!({ "key": {}, "SCAL": "2", "authMode": "explicit", "PIN": { "presence": "true", "label": "l" },
+                "OTP": { "presence": "true", "format": "N", "type": "offline", "ID": "OTP" } })
+        );
+        assert!(credential(v2, false).get("PIN").is_none());
+    }
+}
