@@ -172,7 +172,8 @@ impl Share {
             x: number(x)?,
             data: SecretBytes::new(from_b64u(data).map_err(bad)?),
         };
-        if share.need < 2 || share.x == 0 || share.x > MOST || share.data.is_empty() {
+        let same = share.text().ct_eq(text.trim().as_bytes());
+        if !same || share.need < 2 || share.x == 0 || share.x > MOST || share.data.is_empty() {
             return Err(ShareError::Malformed);
         }
         Ok(share)
