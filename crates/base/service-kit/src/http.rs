@@ -12,6 +12,8 @@ use crate::tls::{self, Identity};
 /// How long a connection may take, and a whole exchange. An exchange can hold 10,000 RSA signatures.
 const CONNECT: Duration = Duration::from_secs(5);
 const EXCHANGE: Duration = Duration::from_secs(120);
+/// How long an unused connection is kept: less than our listeners do, so that no request goes into one that is closing.
+const KEPT: Duration = Duration::from_secs(8);
 
 /// Options of [`client`].
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,7 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, Trouble> {
         .redirect(redirects)
         .connect_timeout(CONNECT)
         .timeout(EXCHANGE)
+        .pool_idle_timeout(KEPT)
         .tcp_nodelay(true);
     if let Some(agent) = &options.user_agent {
         builder = builder.user_agent(agent.clone());

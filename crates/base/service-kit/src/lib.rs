@@ -5,7 +5,8 @@
 
 pub mod daemon;
 pub mod http;
-pub mod listen;
+pub mod limits;
+mod listen;
 pub mod peer;
 pub mod rpc;
 pub mod tls;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use crate::limits::{Calls, Counted, Timely, idle_for};
 use crate::peer::{Peer, name_of};
 use crate::{Trouble, tls};
 
@@ -22,6 +23,22 @@ use crate::{Trouble, tls};
 const MAX_CONNECTIONS: usize = 4096;
 /// A handshake or a request head that takes longer is an attack or a dead peer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What a peer may take.
+const LIMITS: Limits = Limits {
+    patience: PATIENCE,
+    idle: Duration::from_secs(60),
+    body: Duration::from_secs(30),
+};
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// For a request's head, and for the end of a connection.
+    patience: Duration,
+    /// Without any request, whatever else the connection is kept busy with. Our own clients let go of theirs before.
+    idle: Duration,
+    /// For a request's body, above what it earns by coming.
+    body: Duration,
+}
 
 /// Tells listeners to stop.
 #[derive(Debug, Clone)]
@@ -138,6 +155,7 @@ async fn connection(
                 },
                 router,
                 shutdown,
+                LIMITS,
             )
             .await
         }
@@ -157,24 +175,38 @@ async fn connection(
                 name: name.unwrap_or_default(),
                 addr,
             };
-            talk(TokioIo::new(stream), peer, router, shutdown).await;
+            talk(TokioIo::new(stream), peer, router, shutdown, LIMITS).await;
         }
     }
 }
 
-async fn talk<I>(io: I, peer: Peer, router: Router, mut shutdown: Shutdown)
+async fn talk<I>(io: I, peer: Peer, router: Router, mut shutdown: Shutdown, limits: Limits)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+    let (calls, mut busy) = Calls::new();
+    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        let call = calls.begin();
         request.extensions_mut().insert(peer.clone());
-        request.map(axum::body::Body::new)
+        let router = router.clone();
+        async move {
+            let response = router
+                .oneshot(request.map(|body| Timely::wrap(body, limits.body)))
+                .await?;
+            // A call lasts until its answer is on its way to the last byte.
+            Ok::<_, std::convert::Infallible>(response.map(|body| Counted::wrap(body, call)))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(hyper_util::rt::TokioTimer::new())
-        .header_read_timeout(PATIENCE);
+        .header_read_timeout(limits.patience);
+    builder
+        .http2()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .keep_alive_interval(limits.idle)
+        .keep_alive_timeout(limits.patience);
     let connection = builder.serve_connection(io, TowerToHyperService::new(service));
     tokio::pin!(connection);
     let outcome = tokio::select! {
@@ -183,8 +215,71 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = idle_for(&mut busy, limits.idle) => {
+            connection.as_mut().graceful_shutdown();
+            // A call that came in the same moment is finished; a peer that only won't go is left.
+            tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = idle_for(&mut busy, limits.patience) => {
+                    return tracing::debug!("a connection without requests was closed");
+                }
+            }
+        }
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// A connection to a service that reads a body, with limits that are over at once.
+    fn connected() -> (DuplexStream, watch::Sender<bool>) {
+        let (peer, server) = tokio::io::duplex(64 * 1024);
+        let limits = Limits {
+            patience: Duration::from_millis(40),
+            idle: Duration::from_millis(40),
+            body: Duration::from_millis(40),
+        };
+        let router = Router::new().route("/", post(|body: String| async move { body }));
+        let caller = Peer {
+            name: String::new(),
+            addr: ([127, 0, 0, 1], 1).into(),
+        };
+        let (stop, shutdown) = Shutdown::new();
+        tokio::spawn(talk(TokioIo::new(server), caller, router, shutdown, limits));
+        (peer, stop)
+    }
+
+    /// What a peer hears until it is left. That it is left at all is what is tested.
+    async fn heard(mut peer: DuplexStream, said: &[u8]) -> String {
+        peer.write_all(said).await.unwrap();
+        let mut heard = Vec::new();
+        let end = tokio::time::timeout(Duration::from_secs(30), peer.read_to_end(&mut heard));
+        end.await.expect("the connection is held").unwrap();
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_not_held_by_a_peer_that_says_nothing_or_goes_on_for_ever() {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
+        let whole = format!("{head}abc");
+        let h2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for (what, said, answer) in [
+            ("nothing", &b""[..], ""),
+            ("half a head", b"POST / HTTP/1.1\r\nhost:", ""),
+            ("HTTP/2 and no request", h2, ""),
+            ("a body that doesn't come", head.as_bytes(), "400"),
+            ("a request and nothing more", whole.as_bytes(), "abc"),
+        ] {
+            let (peer, _stop) = connected();
+            let heard = heard(peer, said).await;
+            assert!(heard.contains(answer), "{what}: {heard}");
+        }
     }
 }
