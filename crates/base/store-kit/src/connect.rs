@@ -33,7 +33,7 @@ pub(crate) async fn sqlite(path: &Path) -> Result<Sqlite, StoreError> {
 }
 
 fn sqlite_file(path: &Path) -> Result<Sqlite, StoreError> {
-    let inode = prepare_file(path)?;
+    let place = prepare_file(path)?;
     let lock = lock_file(path)?;
     check_header(path)?;
     let damage = |error| name_damage(error, path);
@@ -48,7 +48,7 @@ fn sqlite_file(path: &Path) -> Result<Sqlite, StoreError> {
         writer: Arc::new(tokio::sync::Mutex::new(Writer::new(writer))),
         readers: Arc::new(Readers::new(readers.map_err(damage)?)),
         epoch: Arc::new(EpochCell {
-            inode,
+            place,
             known: RwLock::new(None),
         }),
         _lock: lock,
@@ -111,8 +111,9 @@ async fn refuse_unsafe(pool: &AnyPool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Creates directory and file with rights for this user only, and returns the file's inode.
-fn prepare_file(path: &Path) -> Result<u64, StoreError> {
+/// Creates directory and file with rights for this user only, and says which file it is: its inode, and when it was made,
+/// since a file that was put in another's place may get its inode.
+fn prepare_file(path: &Path) -> Result<String, StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| StoreError::File { path, source }
@@ -139,7 +140,10 @@ fn prepare_file(path: &Path) -> Result<u64, StoreError> {
             std::io::ErrorKind::InvalidInput,
         )));
     }
-    Ok(meta.ino())
+    let made = meta.created().ok();
+    let made = made.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    let made = made.map_or_else(|| "unknown".to_owned(), |t| t.as_nanos().to_string());
+    Ok(format!("inode {} made {made}", meta.ino()))
 }
 
 fn lock_file(path: &Path) -> Result<File, StoreError> {

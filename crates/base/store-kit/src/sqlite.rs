@@ -28,7 +28,8 @@ pub(crate) struct Sqlite {
 /// What identifies the store; see [`Tx::epoch_source`](crate::Tx::epoch_source).
 #[derive(Debug)]
 pub(crate) struct EpochCell {
-    pub(crate) inode: u64,
+    /// Which file it is.
+    pub(crate) place: String,
     pub(crate) known: RwLock<Option<Vec<u8>>>,
 }
 

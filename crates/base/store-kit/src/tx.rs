@@ -179,8 +179,10 @@ impl Tx {
     /// standby is promoted or an SQLite file is copied. Hash them; acts made under another value are dead.
     ///
     /// Made of the random id from the first migration, the restore counter and, on PostgreSQL, the cluster's
-    /// system identifier and current timeline, on SQLite the file's inode. On SQLite they are read once: the file is
-    /// this process's alone, and only [`Store::mark_restored`](crate::Store::mark_restored) changes them.
+    /// system identifier and current timeline, on SQLite the file's inode and the time it was made. On SQLite they are read
+    /// once: the file is this process's alone, and only [`Store::mark_restored`](crate::Store::mark_restored) changes them.
+    /// A backup that is copied *into* the file, or restored into the same cluster, shows by nothing here: whoever restores
+    /// says so by that call.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -200,7 +202,7 @@ impl Tx {
         let row = self.fetch_one(sql(meta)).await?;
         let (id, restores) = (row.text("id")?, row.text("restores")?);
         let place = match &self.inner {
-            Inner::Sqlite(_, epoch) => format!("inode {}", epoch.inode),
+            Inner::Sqlite(_, epoch) => epoch.place.clone(),
             Inner::Postgres(_) => {
                 let row = self.fetch_one(sql(
                     "SELECT system_identifier AS system, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline \

@@ -34,6 +34,9 @@ struct Args {
     /// Configuration file; see config/natsuin-sam.toml.
     #[arg(long, default_value = "/etc/natsuin/sam.toml")]
     config: PathBuf,
+    /// Instead of serving: take note that the store was restored from a backup, so that every act from before is dead.
+    #[arg(long)]
+    restored: bool,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +136,12 @@ async fn run(args: &Args) -> Result<(), Trouble> {
         StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
     let opened = Store::open(&url, "sam", MIGRATIONS, random.as_ref()).await;
     let store = opened.map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
+    if args.restored {
+        let marked = store.mark_restored().await;
+        marked.map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
+        tracing::info!("a new epoch has begun: every act from before is dead");
+        return Ok(());
+    }
     let options = HttpOptions {
         ca_pem: Some(ca.clone()),
         identity: Some(identity.clone()),

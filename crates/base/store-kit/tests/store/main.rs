@@ -306,7 +306,20 @@ async fn a_restored_or_copied_store_has_another_epoch() {
     .unwrap();
     let epoch = first.epoch_source().await.unwrap();
     first.close().await;
-    std::fs::copy(one, &two).unwrap();
+    drop(first);
+    std::fs::copy(&one, &two).unwrap();
+    // In its place a file that may well have its inode.
+    std::fs::remove_file(&one).unwrap();
+    std::fs::copy(&two, &one).unwrap();
+    let back = Store::open(
+        &store_kit::StoreUrl::Sqlite(one),
+        "sam",
+        TABLES,
+        &SystemRandom,
+    )
+    .await
+    .unwrap();
+    assert_ne!(epoch, back.epoch_source().await.unwrap());
     let copy = Store::open(
         &store_kit::StoreUrl::Sqlite(two),
         "sam",
