@@ -24,6 +24,7 @@ mod export;
 mod log;
 mod note;
 mod sequencer;
+mod service;
 mod tree;
 mod witness;
 
@@ -33,3 +34,4 @@ pub use export::{LoggedEntry, Query, export, search};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::LogKey;
 pub use sequencer::{Sequenced, Sequencer, read_back};
+pub use service::Setting;

@@ -37,6 +37,11 @@ pub const TABLES: Migrations = Migrations {
             CREATE INDEX audit_entry_person ON audit_entry (person, at) WHERE person IS NOT NULL;
             CREATE TABLE audit_tree (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, state TEXT NOT NULL, mac BYTEA NOT NULL);
             CREATE TABLE audit_checkpoint (size BIGINT PRIMARY KEY, at BIGINT NOT NULL, note TEXT NOT NULL);",
+    },
+    Migration {
+        name: "0002-setting",
+        sqlite: "CREATE TABLE audit_setting (node TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (node, name))",
+        postgres: "CREATE TABLE audit_setting (node TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (node, name))",
     }],
 };
 
@@ -185,6 +190,10 @@ impl AuditLog {
         } else {
             Ok(text)
         }
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        &self.0.node
     }
 
     pub(crate) fn zone(&self) -> &'static str {

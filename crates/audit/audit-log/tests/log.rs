@@ -1,7 +1,7 @@
 //! Writing, sequencing and the attacks on both, on both stores.
 
 use audit_log::{AuditError, AuditLog, Event, LogKey, Query, Sequencer, TABLES, read_back, search};
-use core_types::{KeyId, PersonId, SecretBytes, UnixTime};
+use core_types::{Digest32, KeyId, PersonId, SecretBytes, UnixTime};
 use store_kit::testing::{self, TestStore};
 use store_kit::{Store, StoreError, sql, transaction};
 
@@ -373,4 +373,54 @@ async fn an_entry_has_the_four_fields_and_fixed_words_only() {
         body,
         r#"{"v":1,"zone":"sam","node":"a","n":1,"at":1800000001,"subject":"service:sam","outcome":"success","kind":"key.suspended","detail":{"key":"k1","owner":"p1","reason":"test"}}"#
     );
+}
+
+// shows: I-7.1.4.1-log-audit-start-stop, I-7.1.4.1-log-audit-parameter-change
+#[tokio::test]
+async fn start_end_and_changed_settings_are_recorded() {
+    for store in testing::both(&[TABLES]).await {
+        let kinds = async || {
+            let mut tx = store.read("kinds").await.unwrap();
+            let query = sql("SELECT kind FROM audit_entry WHERE node = 'a' ORDER BY n");
+            let rows = tx.fetch_all(query).await.unwrap();
+            rows.iter()
+                .map(|r| r.text("kind").unwrap())
+                .collect::<Vec<_>>()
+        };
+        let run = async |node: &str, policy: u8, witness: u8| {
+            let log = log(node);
+            let (policy, witness) = (
+                [("policy", Digest32([policy; 32]))],
+                [("witness", Digest32([witness; 32]))],
+            );
+            let started: Result<(), StoreError> = transaction!(store.store, "start", |tx| {
+                log.starts(tx, "1.0".into(), &policy, NOW).await
+            });
+            started.unwrap();
+            log.audits_by(&store, &witness, NOW).await.unwrap();
+            log.stops(&store, NOW).await.unwrap();
+        };
+        let (begin, end) = (
+            ["audit.started", "service.started"],
+            ["service.stopped", "audit.stopped"],
+        );
+        let mut expected = [begin, end].concat();
+        run("a", 1, 1).await;
+        assert_eq!(kinds().await, expected, "a first value is no change");
+        // Another node has settings of its own.
+        run("b", 2, 2).await;
+        run("a", 1, 1).await;
+        expected.extend([begin, end].concat());
+        assert_eq!(kinds().await, expected);
+        run("a", 2, 1).await;
+        expected.extend(begin);
+        expected.push("parameter.changed");
+        expected.extend(end);
+        assert_eq!(kinds().await, expected);
+        run("a", 2, 2).await;
+        expected.extend(begin);
+        expected.push("audit.parameter-changed");
+        expected.extend(end);
+        assert_eq!(kinds().await, expected);
+    }
 }

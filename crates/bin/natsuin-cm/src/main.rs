@@ -286,6 +286,13 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     let recorded = module.settings(own.settings()).await;
     recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let clock = SystemClock;
+    let every = Duration::from_secs(config.audit.every_seconds.max(1));
+    let parameters = audit_parameters(&config.audit, every);
+    let recorded = module
+        .audit()
+        .audits_by(&store, &parameters, clock.now())
+        .await;
+    recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let sequencer = sequencer(&module, &store, &config.audit).await?;
     // Before anybody is served: what was set back while nobody looked is found here or never.
     let compared = module.scrub().await;
@@ -302,7 +309,6 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
         Some(mutual),
         shutdown,
     )?;
-    let every = Duration::from_secs(config.audit.every_seconds.max(1));
     let ended = tokio::select! {
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, &clock, every) => Err(audit(&error)),
@@ -312,7 +318,24 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     };
     drop(stop);
     running.stopped().await;
+    // After an error the log may be what can't be written.
+    if ended.is_ok() {
+        let stopped = module.audit().stops(&store, clock.now()).await;
+        stopped.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
+        let last = sequencer.sequence(&store, clock.now()).await;
+        last.map_err(|e| audit(&e))?;
+    }
     ended
+}
+
+/// Where the log goes, by which key, and how often.
+fn audit_parameters(audit: &AuditFiles, every: Duration) -> [audit_log::Setting; 3] {
+    let digest = |text: &str| core_types::sha256(&[text.as_bytes()]);
+    [
+        ("log", digest(&audit.log)),
+        ("witness", digest(&audit.witness.display().to_string())),
+        ("every-seconds", digest(&every.as_secs().to_string())),
+    ]
 }
 
 /// The self-tests, again and again. What they find is the module's affair: in its error state it goes on refusing.

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attestation::AttestationConfig;
-use audit_log::{LogKey, Sequencer};
+use audit_log::{LogKey, Sequencer, Setting};
 use clap::Parser;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{ClientId, Clock as _, TenantId, UnixTime};
+use core_types::{ClientId, Clock as _, TenantId, UnixTime, sha256};
 use jose::Jwk;
 use sam_core::Policy;
+use sam_core::clock::{ClockEstimate, ClockRule};
 use sam_core::passkey::RelyingParty;
 use sam_service::{
     KnownClient, MIGRATIONS, RemoteModule, Sam, SamConfig, gateway_router, ssa_router,
@@ -61,6 +62,7 @@ struct Config {
     attestation: AttestationConfig,
     #[serde(default)]
     clients: BTreeMap<ClientId, ClientEntry>,
+    clock: Option<ClockConfig>,
     tls: TlsFiles,
     audit: AuditFiles,
 }
@@ -91,6 +93,16 @@ impl ClientEntry {
         })
     }
 }
+/// How the machine's clock is kept.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockConfig {
+    bound_ms: u32,
+    estimate: PathBuf,
+}
+
+/// How often the estimate of the clock's error is read.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +168,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     );
     let every = Duration::from_secs(config.audit.every_seconds.max(1));
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
+    let estimate = config.clock.as_ref().map(|c| c.estimate.clone());
     let settings = settings(config, clock.now())?;
     let started = Sam::start(
         settings,
@@ -174,7 +187,16 @@ async fn run(args: &Args) -> Result<(), Trouble> {
             "check the log before starting again",
         )
     };
+    if let Some(estimate) = &estimate {
+        heed(&sam, estimate).await?;
+    }
     let (log, key, witness) = audit_files;
+    let parameters = audit_parameters(&log, &witness, every);
+    let recorded = sam
+        .audit()
+        .audits_by(&store, &parameters, clock.now())
+        .await;
+    recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let key = LogKey::from_seed(&log, &daemon::secret32(&key)?).map_err(audit)?;
     let sequencer = Sequencer::open(sam.audit().clone(), key, Some(witness), &store)
         .await
@@ -201,7 +223,19 @@ async fn run(args: &Args) -> Result<(), Trouble> {
             }
         }
     };
+    let watch = async {
+        let Some(estimate) = &estimate else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(CLOCK_EVERY).await;
+            if let Err(trouble) = heed(&sam, estimate).await {
+                break trouble;
+            }
+        }
+    };
     let ended = tokio::select! {
+        trouble = watch => Err(trouble),
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit(error)),
         trouble = tidy => Err(trouble),
@@ -209,7 +243,33 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     drop(stop);
     for_ssa.stopped().await;
     for_sic.stopped().await;
+    // After an error the log may be what can't be written.
+    if ended.is_ok() {
+        let stopped = sam.audit().stops(&store, clock.now()).await;
+        stopped.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
+        sequencer
+            .sequence(&store, clock.now())
+            .await
+            .map_err(audit)?;
+    }
     ended
+}
+
+/// Where the log goes, by which key, and how often.
+fn audit_parameters(log: &str, witness: &std::path::Path, every: Duration) -> [Setting; 3] {
+    let digest = |text: &str| sha256(&[text.as_bytes()]);
+    [
+        ("log", digest(log)),
+        ("witness", digest(&witness.display().to_string())),
+        ("every-seconds", digest(&every.as_secs().to_string())),
+    ]
+}
+
+/// Tells the SAM what the file says of the clock's error; a file that says nothing is no estimate.
+async fn heed(sam: &Sam<RemoteModule>, file: &std::path::Path) -> Result<(), Trouble> {
+    let text = daemon::text(file).unwrap_or_default();
+    let heeded = sam.heed_clock(ClockEstimate::parse(&text)).await;
+    heeded.map_err(|e| Trouble::new("store", e.to_string(), CHECK))
 }
 
 fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
@@ -243,6 +303,9 @@ fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
         clients,
         services: config.services,
         gateways: config.gateways,
+        clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
+            ClockRule::BoundMs(c.bound_ms)
+        }),
     })
 }
 
@@ -265,5 +328,6 @@ mod tests {
             "off unless an operator turns it on"
         );
         assert_eq!(config.clients.len(), 1);
+        assert_eq!(config.clock.unwrap().bound_ms, 1000);
     }
 }

@@ -168,18 +168,11 @@ impl Module {
             let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
             let import =
                 store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
-            let settings = sha256(&[&config.digest().0, &policy.digest().0]);
-            audit.append(tx, Event::AuditStarted {}, now).await?;
-            audit
-                .append(
-                    tx,
-                    Event::ServiceStarted {
-                        version: VERSION.into(),
-                        settings,
-                    },
-                    now,
-                )
-                .await?;
+            let settings = [
+                ("settings", config.digest()),
+                ("algorithms", policy.digest()),
+            ];
+            audit.starts(tx, VERSION.into(), &settings, now).await?;
             Ok::<_, Failed>((root, import, switched))
         });
         let (root, import, switched) = started.map_err(|failed| match failed {

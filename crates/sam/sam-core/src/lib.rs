@@ -9,6 +9,7 @@ pub mod attest;
 pub mod certificate;
 pub mod change;
 pub mod client_jws;
+pub mod clock;
 pub mod csr;
 pub mod enrol;
 pub mod evidence;

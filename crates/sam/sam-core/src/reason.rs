@@ -93,9 +93,12 @@ pub enum Reason {
     /// The outcome of the order is unknown; the right is lost.
     #[error("the outcome is unknown; the right is lost")]
     Lost,
-    /// Log, clock or module can't vouch for it now.
+    /// Log or module can't vouch for it now.
     #[error("not now")]
     NotNow,
+    /// The clock may be wrong by more than was declared.
+    #[error("the clock's error is beyond the declared bound, or unknown")]
+    Clock,
 }
 
 impl Reason {
@@ -116,7 +119,7 @@ impl Reason {
                 };
             }
             Self::KeyNotActive => Code::KeyStopped,
-            Self::NotNow | Self::Lost => Code::NotNow,
+            Self::NotNow | Self::Clock | Self::Lost => Code::NotNow,
             Self::NotApproved
             | Self::OtherKind
             | Self::ForeignFactor
@@ -157,7 +160,7 @@ impl Reason {
             },
             Self::Registration(_) => Refusal::RegistrationRefused,
             Self::Lost => Refusal::Lost,
-            Self::NotNow => Refusal::NotNow,
+            Self::NotNow | Self::Clock => Refusal::NotNow,
             Self::NotFound => Refusal::NotFound,
             Self::OtherKind
             | Self::ForeignFactor
@@ -203,6 +206,7 @@ impl Reason {
             Self::Registration(check) => check,
             Self::Lost => "lost",
             Self::NotNow => "not-now",
+            Self::Clock => "clock-beyond-bound",
         }
     }
 }

@@ -6,6 +6,7 @@ use core_types::{ClientId, TenantId};
 use jose::{ForeignKey, Jwk};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
+use sam_core::clock::ClockRule;
 use sam_core::passkey::RelyingParty;
 
 /// Settings of a SAM.
@@ -35,6 +36,8 @@ pub struct SamConfig {
     pub services: Vec<String>,
     /// Names in the certificates of the gateways that may call `/sap/v1/*`.
     pub gateways: Vec<String>,
+    /// What is declared of this machine's clock.
+    pub clock: ClockRule,
 }
 
 /// A client in the SAM's own records.

@@ -5,6 +5,7 @@
 //! than by its digest, or an implementation of the CM.
 
 mod audit;
+mod clock;
 mod config;
 mod failed;
 mod flows;

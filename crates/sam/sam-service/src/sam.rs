@@ -9,12 +9,14 @@ use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
+use sam_core::clock::ClockRule;
 use sam_core::enrol::Rules;
 use sam_core::state::Now;
 use sam_core::{ActState, Contradiction, Reason, Service};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
 
+use crate::clock::ClockWatch;
 use crate::config::SamConfig;
 use crate::failed::Failed;
 use crate::ring::{Ring, Rings};
@@ -46,6 +48,7 @@ pub struct Inner<C> {
     pub(crate) root: Jwk,
     pub(crate) service: Service,
     pub(crate) hashing: Semaphore,
+    pub(crate) clock_watch: ClockWatch,
 }
 
 impl<C> Clone for Sam<C> {
@@ -125,8 +128,12 @@ impl<C: CryptoModule> Sam<C> {
             root: answered,
             service,
             hashing: Semaphore::new(HASHES_AT_ONCE),
+            clock_watch: ClockWatch::default(),
         }));
         sam.record_start().await?;
+        if sam.config.clock == ClockRule::Unsynchronised {
+            sam.watch_clock().await?;
+        }
         let now = sam.clock.now();
         sam.recover(now).await?;
         let epoch = sam.epoch().await?;
@@ -157,6 +164,7 @@ impl<C: CryptoModule> Sam<C> {
     /// [`StoreError`].
     pub async fn maintain(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
+        self.watch_clock().await?;
         self.recover(now).await?;
         self.end_expired(now).await?;
         self.destroy_doomed().await?;
@@ -293,14 +301,14 @@ impl<C: CryptoModule> Sam<C> {
 
     async fn record_start(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let settings = sha256(&[format!("{:?}", self.config).as_bytes()]);
+        let digest = |text: String| sha256(&[text.as_bytes()]);
+        let settings = [
+            ("policy", digest(format!("{:?}", self.config.policy))),
+            ("settings", digest(format!("{:?}", self.config))),
+        ];
         transaction!(self.store, "sam-start", |tx| {
             let version = env!("CARGO_PKG_VERSION").into();
-            let events = [
-                Event::AuditStarted {},
-                Event::ServiceStarted { version, settings },
-            ];
-            self.audit.append_all(tx, &events, now).await?;
+            self.audit.starts(tx, version, &settings, now).await?;
             Ok::<_, StoreError>(())
         })
     }

@@ -47,11 +47,6 @@ events! {
         /// Which.
         what: Code,
     }
-    /// The static files of the signing page that are served from here on.
-    PageRelease = "page.release", Success, by(service), about() {
-        /// Digest of the list of file digests.
-        files: Digest32,
-    }
 
     // --- cryptographic module ---
 
@@ -633,11 +628,6 @@ events! {
         /// Person.
         person: PersonId,
     }
-    /// An account was closed.
-    AccountClosed = "account.closed", Success, by(person person), about(one person) {
-        /// Person.
-        person: PersonId,
-    }
     /// Somebody logged in.
     LoginSucceeded = "login.succeeded", Success, by(person person), about(one person) {
         /// Person.
@@ -686,11 +676,6 @@ events! {
         /// Why.
         reason: Code,
     }
-    /// A client authenticated.
-    ClientAuthenticated = "client.authenticated", Success, by(client client), about() {
-        /// Client.
-        client: ClientId,
-    }
     /// A client didn't authenticate.
     ClientRefused = "client.refused", Failure, by(maybe_client client), about() {
         /// Client, when it is registered.
@@ -724,15 +709,6 @@ events! {
         client: ClientId,
         /// Digest of the token.
         token: Digest32,
-    }
-    /// An endpoint was used.
-    Access = "access", Success, by(maybe_client client), about(maybe person) {
-        /// Route, not the path that was asked.
-        endpoint: Code,
-        /// Client.
-        client: Option<ClientId>,
-        /// Person.
-        person: Option<PersonId>,
     }
     /// An endpoint was refused.
     AccessDenied = "access.denied", Failure, by(maybe_client client), about(maybe person) {

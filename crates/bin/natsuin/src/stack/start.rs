@@ -245,6 +245,7 @@ impl Stack {
             clients: super::seed::known_clients(),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
+            clock: sam_core::clock::ClockRule::Unsynchronised,
         };
         let (sam_for_ssa, sam_for_sic, sam) =
             start_sam(&mut kit, config, &module_url, root_pin).await?;
@@ -422,6 +423,9 @@ impl Stack {
             running.stopped().await;
         }
         for zone in &self.sequencers {
+            if let Err(error) = zone.audit.stops(&zone.store, self.clock.now()).await {
+                tracing::error!(zone = zone.name, %error, "the end could not be recorded");
+            }
             if let Err(error) = zone.sequencer.sequence(&zone.store, self.clock.now()).await {
                 tracing::error!(zone = zone.name, %error, "the log could not be brought up to date");
             }

@@ -11,13 +11,13 @@ use cm_core::{Module, ModuleConfig, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
-use core_types::{Clock, Level, Random, SecretBytes, TenantId};
+use core_types::{Clock, Level, Random, SecretBytes, TenantId, sha256};
 use dev_ca::{DevCa, Ra};
 use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
 use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Ssa};
-use store_kit::{Store, StoreUrl};
+use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
 use super::files::DataDir;
@@ -44,6 +44,7 @@ pub(super) const MAX_USES: u64 = 100_000_000;
 #[derive(Clone)]
 pub(super) struct Zone {
     pub(super) name: &'static str,
+    pub(super) audit: AuditLog,
     pub(super) sequencer: Arc<Sequencer>,
     pub(super) store: Store,
 }
@@ -91,10 +92,11 @@ impl Kit {
         self.data
             .keep(&format!("witness/{zone}.pub"), &key.public())?;
         let witness = Some(self.data.join(&format!("witness/{zone}.txt")));
-        let opened = Sequencer::open(log, key, witness, store).await;
+        let opened = Sequencer::open(log.clone(), key, witness, store).await;
         let sequencer = Arc::new(opened.map_err(|e| audit_trouble(zone, &e))?);
         self.zones.push(Zone {
             name: zone,
+            audit: log,
             sequencer,
             store: store.clone(),
         });
@@ -283,6 +285,16 @@ pub(super) async fn start_ssa(
         random: kit.random.clone(),
         audit,
     };
+    let settings = [(
+        "addresses",
+        sha256(&[ssa_url.as_bytes(), b"\n", sic_url.as_bytes()]),
+    )];
+    let now = kit.clock.now();
+    let started: Result<(), store_kit::StoreError> = transaction!(store, "ssa-start", |tx| {
+        let version = env!("CARGO_PKG_VERSION").into();
+        ports.audit.starts(tx, version, &settings, now).await
+    });
+    started.map_err(|e| store_trouble("ssa", &e))?;
     Ssa::new(config, store, ports)
 }
 

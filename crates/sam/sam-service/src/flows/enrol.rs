@@ -102,6 +102,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     async fn try_enrol_open(&self, id: &VoucherId) -> Result<EnrolOpenAnswer, Failed> {
+        self.check_clock()?;
         let epoch = self.epoch().await?;
         let ring = self.ring(epoch, self.clock.now()).await?;
         transaction!(self.store, "enrol-open", |tx| {

@@ -36,6 +36,7 @@ impl<C: CryptoModule> Sam<C> {
         exp: UnixTime,
         kind: OrderKind,
     ) -> Result<Ordered, Failed> {
+        self.check_clock()?;
         let ring = self.ring(epoch, self.clock.now()).await?;
         let items = match &kind {
             OrderKind::Sign { items, .. } => items.len(),

@@ -182,6 +182,8 @@ impl<C: CryptoModule> Sam<C> {
                     Ok(Begun::GivenUp)
                 }
                 Plan::Take(next) => {
+                    // The right isn't spent for an order that would be refused.
+                    self.check_clock()?;
                     let Subject::Sign {
                         key, key_version, ..
                     } = &next.subject

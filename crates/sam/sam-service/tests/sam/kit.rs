@@ -17,6 +17,7 @@ use jose::{JweContext, SealKey};
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sam_core::attest::Attesters;
+use sam_core::clock::ClockRule;
 use sam_core::passkey::RelyingParty;
 use sam_core::{Policy, totp};
 use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig};
@@ -142,6 +143,7 @@ impl World {
             .into(),
             services: vec![SSA.into(), "other-ssa.test".into()],
             gateways: vec![GATEWAY.into()],
+            clock: ClockRule::default(),
         };
         let sam = Sam::start(
             config.clone(),

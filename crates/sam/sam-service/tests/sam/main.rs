@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod attest;
+mod clock;
 mod cm;
 mod days;
 mod enrolment;

@@ -1,0 +1,147 @@
+//! Whether the clock is good enough for new acts and orders (`sap.md` §9). Time decides expiry only, so that nothing that
+//! was made before is touched by this.
+
+use core_types::UnixTime;
+use serde::Deserialize;
+
+use crate::Reason;
+
+/// How fast an ordinary quartz may run away once nobody corrects it, in milliseconds an hour (100 ppm).
+const DRIFT: i64 = 360;
+/// How far an estimate may lie ahead of the clock, in seconds: further, and the clock was set back since.
+const AHEAD: i64 = 1;
+
+/// What the operator declares of the machine's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockRule {
+    /// Nobody keeps it right: for development. Acts and orders are made all the same.
+    #[default]
+    Unsynchronised,
+    /// The largest error that is tolerated, in milliseconds.
+    BoundMs(u32),
+}
+
+/// What the time daemon says of the clock's error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockEstimate {
+    /// Largest error in milliseconds.
+    pub error_ms: u32,
+    /// When it was estimated.
+    pub at: UnixTime,
+}
+
+/// State of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockState {
+    /// Declared as nobody's.
+    Unsynchronised,
+    /// Within the declared bound.
+    Synchronised,
+    /// Beyond it, or nobody knows: no new acts and no orders.
+    Beyond,
+}
+
+impl ClockEstimate {
+    /// Reads what an operator's script writes: the largest error in milliseconds, a blank, the time of the estimate in
+    /// seconds since 1970. `None`: something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_ascii_whitespace();
+        let error_ms = words.next()?.parse().ok()?;
+        let at = UnixTime(words.next()?.parse().ok()?);
+        words.next().is_none().then_some(Self { error_ms, at })
+    }
+}
+
+impl ClockRule {
+    /// The state at `now`. An estimate gets worse with its age, so that a lost time server leaves hours, not days.
+    pub fn judge(self, estimate: Option<ClockEstimate>, now: UnixTime) -> ClockState {
+        let bound = match self {
+            Self::Unsynchronised => return ClockState::Unsynchronised,
+            Self::BoundMs(bound) => i64::from(bound),
+        };
+        let within = estimate.is_some_and(|e| {
+            let age = now.0.saturating_sub(e.at.0);
+            let drift = age.max(0).saturating_mul(DRIFT) / 3600;
+            age >= -AHEAD && i64::from(e.error_ms).saturating_add(drift) <= bound
+        });
+        match within {
+            true => ClockState::Synchronised,
+            false => ClockState::Beyond,
+        }
+    }
+}
+
+impl ClockState {
+    /// Whether new acts and orders may be made.
+    ///
+    /// # Errors
+    /// [`Reason::Clock`].
+    pub fn check(self) -> Result<(), Reason> {
+        match self {
+            Self::Unsynchronised | Self::Synchronised => Ok(()),
+            Self::Beyond => Err(Reason::Clock),
+        }
+    }
+
+    /// The word for the audit log.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unsynchronised => "unsynchronised",
+            Self::Synchronised => "synchronised",
+            Self::Beyond => "beyond-bound",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_000_000);
+
+    fn judge(bound: u32, error_ms: u32, age: i64) -> ClockState {
+        let at = NOW.plus(-age);
+        ClockRule::BoundMs(bound).judge(Some(ClockEstimate { error_ms, at }), NOW)
+    }
+
+    #[test]
+    fn a_bound_holds_to_the_millisecond_and_an_estimate_ages() {
+        use ClockState::{Beyond, Synchronised};
+        assert_eq!(judge(1000, 1000, 0), Synchronised);
+        assert_eq!(judge(1000, 1001, 0), Beyond);
+        // 100 ppm: 360 ms an hour.
+        assert_eq!(judge(1000, 640, 3600), Synchronised);
+        assert_eq!(judge(1000, 641, 3600), Beyond);
+        assert_eq!(judge(1000, 0, 24 * 3600), Beyond);
+        // Set back below the estimate.
+        assert_eq!(judge(1000, 0, -1), Synchronised);
+        assert_eq!(judge(1000, 0, -2), Beyond);
+        assert_eq!(judge(u32::MAX, u32::MAX, i64::MAX), Beyond);
+    }
+
+    #[test]
+    fn without_an_estimate_a_bound_is_not_met_and_development_goes_on() {
+        let bound = ClockRule::BoundMs(u32::MAX);
+        assert_eq!(bound.judge(None, NOW), ClockState::Beyond);
+        assert_eq!(bound.judge(None, NOW).check(), Err(Reason::Clock));
+        let state = ClockRule::default().judge(None, NOW);
+        assert_eq!(state, ClockState::Unsynchronised);
+        assert_eq!(state.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_estimate_is_two_numbers() {
+        let read = ClockEstimate::parse("12 1000000\n");
+        assert_eq!(
+            read,
+            Some(ClockEstimate {
+                error_ms: 12,
+                at: NOW
+            })
+        );
+        for bad in ["", "12", "-1 5", "1 2 3", "a b", "1.5 2", "99999999999 1"] {
+            assert_eq!(ClockEstimate::parse(bad), None, "{bad}");
+        }
+    }
+}
