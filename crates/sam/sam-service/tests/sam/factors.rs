@@ -204,21 +204,24 @@ impl Held {
         let store = world.store.store.clone();
         tokio::spawn(async move {
             let mut locked = Some(locked);
-            let done: Result<(), store_kit::StoreError> =
-                store_kit::transaction!(store, "hold", |tx| {
+            let done: Result<(), store_kit::StoreError> = store_kit::transaction!(
+                store,
+                "hold",
+                |tx| {
                     let lock = "UPDATE request SET stamp = stamp WHERE id = $1";
                     assert_eq!(tx.execute(store_kit::sql(lock).bind(&id)).await?, 1);
                     locked.take().into_iter().for_each(|l| l.send(()).unwrap());
                     while let Some(waiting) = questions.recv().await {
-                        let count = "SELECT count(*) AS n FROM pg_stat_activity \
-                                     WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+                        let count = "SELECT count(*) AS n FROM pg_locks \
+                                     WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))";
                         while tx.fetch_one(store_kit::sql(count)).await?.int("n")? == 0 {
                             tokio::task::yield_now().await;
                         }
                         waiting.send(()).unwrap();
                     }
                     Ok(())
-                });
+                }
+            );
             done.unwrap();
         });
         ready.await.unwrap();
