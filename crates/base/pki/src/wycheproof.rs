@@ -155,11 +155,13 @@ fn pss_with_another_salt_or_mask_is_refused() {
     ] {
         for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
             let alg = SigAlg::RsaPss(hash(group.hash));
-            for t in group.tests {
+            // What is good under those parameters isn't under ours. Their bad ones include some that are good under ours.
+            for t in group.tests.iter().filter(|t| !t.result.must_fail()) {
                 let signed = Signed::Message(&t.msg);
                 assert!(
                     verify_signature(&group.der, alg, signed, &t.sig).is_err(),
-                    "{name:?}"
+                    "{name:?} {}",
+                    t.tc_id
                 );
             }
         }
