@@ -123,6 +123,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         num_signatures: count,
         digests: digests.collect(),
         hash_algorithm: Some(alg.hash()),
+        renewable_for: 0,
     };
     let token = session
         .authorize(Purpose::Credential(asked), "cli-open-approve")

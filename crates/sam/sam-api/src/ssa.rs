@@ -39,6 +39,8 @@ calls! {
     Explicit: "/sam/v1/explicit", ExplicitRequest => BindAnswer;
     /// Signs items of the approved act, once; with an idempotency key the stored values come again.
     Sign: "/sam/v1/sign", SignRequest => SignAnswer;
+    /// Puts a new token in the place of the current one, for items that are left.
+    Renew: "/sam/v1/renew", RenewRequest => BindAnswer;
     /// Registers a voucher.
     Voucher: "/sam/v1/voucher", VoucherRequest => VoucherAnswer;
     /// State of an enrolment; makes the keys of the enrol act that are still missing.
@@ -97,6 +99,8 @@ pub struct PrepareRequest {
     pub client_jws: Option<String>,
     /// What is to be signed, in order.
     pub items: Vec<PrepareItem>,
+    /// Seconds from the approval page for which the rest may be signed with renewed tokens, at most 3600; 0 for none.
+    pub renew: i64,
     /// Where the page goes afterwards; must be one of the URIs registered for the SSA (prefix match on origin and path).
     #[serde(rename = "return")]
     pub return_uri: String,
@@ -187,7 +191,7 @@ pub struct BindAnswer {
     pub sign_until: UnixTime,
     /// Key of the act.
     pub key: KeyId,
-    /// Items of the act.
+    /// Items of the act; of a renewed token, those that are left.
     pub count: u32,
 }
 
@@ -242,6 +246,22 @@ pub struct SignRequest {
     /// The client's `Idempotency-Key`, 1 to 128 visible ASCII characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+}
+
+/// Request of [`Renew`]. The current token itself travels, of the new one its digest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// Text of the current token.
+    pub token: SecretBytes,
+    /// Client that presented it.
+    pub client: ClientId,
+    /// Key.
+    pub key: KeyId,
+    /// Hashes that will be asked for next, or none.
+    pub hashes: Vec<B64>,
+    /// SHA-256 of the new token's text.
+    pub grant: Digest32,
 }
 
 /// Answer of [`Sign`].

@@ -12,6 +12,8 @@ use sap::proof::Method;
 use crate::Reason;
 use crate::label;
 
+/// Longest renewal chain in seconds.
+pub const MAX_RENEW: i64 = 3600;
 /// Longest life of a request in seconds.
 pub const MAX_REQUEST_LIFE: i64 = 24 * 3600;
 
@@ -43,6 +45,8 @@ pub struct SignContent {
     pub client: ActClient,
     /// What will be signed.
     pub items: Vec<Item>,
+    /// Seconds from minting for which the rest may be signed by renewal; 0 for none.
+    pub renew: i64,
     /// What the signer should remember.
     pub since: Since,
     /// Where the page goes afterwards.
@@ -92,10 +96,18 @@ pub fn mint_sign(
         client: content.client,
         algs,
         items: content.items,
-        renew: 0,
+        renew: renew_until(content.renew, now),
         since: content.since,
         return_uri: content.return_uri,
     })
+}
+
+/// The end of a renewal chain that may run for so many seconds; 0 if there is none.
+fn renew_until(seconds: i64, now: UnixTime) -> i64 {
+    match seconds {
+        ..=0 => 0,
+        asked => now.plus(asked.min(MAX_RENEW)).0,
+    }
 }
 
 /// Everything an enrol act says beside its issuer.

@@ -15,9 +15,11 @@ use crate::change::Change;
 use crate::enrol::Seed;
 
 mod items;
+mod renewal;
 mod signing;
 
 pub use items::{ItemState, Items};
+pub use renewal::Renewal;
 pub use signing::{Asked, Job, JobState, Plan};
 
 /// Seconds from approval until the right to sign ends.
@@ -154,6 +156,9 @@ pub struct ActState {
     pub grant: Option<Digest32>,
     /// Number of the current grant; raised by renewal.
     pub step: u32,
+    /// The grant before this one, dead for everything but the repeated call to renew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_from: Option<Digest32>,
     /// What became of each item.
     pub items: Items,
     /// The use of the current grant.
@@ -191,6 +196,7 @@ impl ActState {
             approval: None,
             grant: None,
             step: 0,
+            renewed_from: None,
             items: Items::free(items),
             job: None,
             seed: None,

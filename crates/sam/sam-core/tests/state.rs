@@ -74,6 +74,7 @@ fn minted(hashes: &[u8]) -> (SignAct, ActState) {
             signed: false,
         },
         items: hashes.iter().map(item).collect(),
+        renew: 0,
         since: Since::default(),
         return_uri: "http://localhost/".into(),
         until: T.plus(1000),

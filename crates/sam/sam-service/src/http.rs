@@ -36,6 +36,9 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<ssa::Sign, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.sign(&p.name, r).await })
         })
+        .method::<ssa::Renew, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.renew(&p.name, r).await })
+        })
         .method::<ssa::Voucher, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.voucher(&p.name, r).await })
         })

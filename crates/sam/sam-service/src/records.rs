@@ -196,6 +196,7 @@ pub(crate) struct SignBody {
     /// The application's signed request, as it was verified.
     pub(crate) client_jws: Option<String>,
     pub(crate) items: Vec<Item>,
+    pub(crate) renew: i64,
 }
 
 /// A request to change something.

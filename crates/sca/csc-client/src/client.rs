@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use core_types::Random;
 use csc_types::{
-    Credential, Info, InfoQuery, InfoRequest, ListRequest, ListResponse, PushedResponse,
-    SecretText, ServerMetadata, SignHashRequest, SignHashResponse, TokenResponse,
+    Credential, ExtendRequest, ExtendResponse, Info, InfoQuery, InfoRequest, ListRequest,
+    ListResponse, PushedResponse, SecretText, ServerMetadata, SignHashRequest, SignHashResponse,
+    TokenResponse,
 };
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -259,6 +260,21 @@ impl Client {
             ));
         }
         Ok(values)
+    }
+
+    /// `credentials/extendTransaction`: the next token of an authorization with signatures left. The old one is dead
+    /// from then on, so the call isn't repeated by itself: if its answer is lost, the authorization is too.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn extend(
+        &self,
+        token: &SecretText,
+        request: &ExtendRequest,
+    ) -> Result<ExtendResponse, ClientError> {
+        let endpoint = "credentials/extendTransaction";
+        let response = http::send(endpoint, self.post(endpoint, Some(token), request)).await?;
+        http::json(endpoint, response).await
     }
 
     async fn call<T: DeserializeOwned>(

@@ -20,8 +20,8 @@ use csc_client::{
     Provider,
 };
 use csc_types::{
-    AuthorizeRequest, DocumentDigest, HashType, Params, Purpose, SignHashRequest, SignHashResponse,
-    SignatureAuthorization, TokenRequest,
+    AuthorizeRequest, DocumentDigest, ExtendRequest, HashType, Params, Purpose, SecretText,
+    SignHashRequest, SignHashResponse, SignatureAuthorization, TokenRequest,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -34,6 +34,8 @@ struct Fake {
     foreign_issuer: bool,
     rar: bool,
     ids_only: bool,
+    /// Bodies of `extendTransaction`.
+    extended: Mutex<Vec<Value>>,
     /// Answers `signHash` with 503 this many times.
     stumbles: AtomicUsize,
     base: Mutex<String>,
@@ -130,6 +132,25 @@ async fn sign(State(fake): Shared, headers: HeaderMap, Json(body): Json<Value>) 
     Json(SignHashResponse::new(&request.hashes)).into_response()
 }
 
+/// Answers with the old token's text reversed, once.
+async fn extend(State(fake): Shared, Json(body): Json<Value>) -> Response {
+    let request = ExtendRequest::parse(body.to_string().as_bytes()).unwrap();
+    let sad = request
+        .sad
+        .unwrap()
+        .expose()
+        .chars()
+        .rev()
+        .collect::<String>();
+    fake.extended.lock().unwrap().push(body);
+    if fake.extended.lock().unwrap().len() > 1 {
+        let error =
+            json!({ "error": "invalid_request", "error_description": "Invalid parameter SAD" });
+        return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+    }
+    Json(json!({ "SAD": sad, "expiresIn": 300 })).into_response()
+}
+
 async fn start(fake: Fake) -> (Arc<Fake>, Client) {
     let fake = Arc::new(fake);
     let app = Router::new()
@@ -140,6 +161,7 @@ async fn start(fake: Fake) -> (Arc<Fake>, Client) {
             post(|| async { Json(credential()) }),
         )
         .route("/csc/v2/signatures/signHash", post(sign))
+        .route("/csc/v2/credentials/extendTransaction", post(extend))
         .route("/oauth2/pushed_authorize", post(push))
         .route("/oauth2/token", post(token))
         .route("/.well-known/oauth-authorization-server", get(metadata))
@@ -175,6 +197,7 @@ fn purpose() -> Purpose {
             ..DocumentDigest::default()
         }],
         hash_algorithm: Some(HashAlg::Sha256),
+        renewable_for: 0,
     })
 }
 
@@ -463,4 +486,20 @@ async fn the_loopback_listener_takes_only_the_right_answer() {
         page.starts_with("HTTP/1.1 200") && page.contains("lang=\"ja\""),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn a_token_is_extended_once_and_the_call_is_never_repeated_by_itself() {
+    let (fake, client) = start(Fake::default()).await;
+    let token = SecretText::new("abc".to_owned());
+    let request = ExtendRequest {
+        credential_id: "k1".into(),
+        sad: Some(token.clone()),
+        hashes: vec![vec![1; 32]],
+        client_data: None,
+    };
+    let next = client.extend(&token, &request).await.unwrap();
+    assert_eq!((next.sad.expose(), next.expires_in), ("cba", Some(300)));
+    assert!(client.extend(&token, &request).await.is_err());
+    assert_eq!(fake.extended.lock().unwrap().len(), 2);
 }

@@ -49,6 +49,8 @@ sam_port! {
     explicit: Explicit;
     /// Signs.
     sign: Sign;
+    /// Renews a token.
+    renew: Renew;
     /// Registers a voucher.
     voucher: Voucher;
     /// State of an enrolment.

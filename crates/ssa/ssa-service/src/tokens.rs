@@ -117,6 +117,16 @@ pub(crate) async fn revoke(
     Ok(tx.execute(update).await? == 1)
 }
 
+/// Revokes a token that another one takes the place of; answers the id of the code it was issued for.
+pub(crate) async fn replace(tx: &mut Tx, text: &SecretText) -> Result<String, StoreError> {
+    let id = digest(text.expose());
+    let select = sql("SELECT grant_id FROM ssa_token WHERE id = $1").bind(&id);
+    let grant = tx.fetch_one(select).await?.text("grant_id")?;
+    tx.execute(sql("UPDATE ssa_token SET revoked = 1 WHERE id = $1").bind(&id))
+        .await?;
+    Ok(grant)
+}
+
 /// Revokes everything that was issued for a code.
 pub(crate) async fn revoke_grant(tx: &mut Tx, grant: &str) -> Result<u64, StoreError> {
     let update = "UPDATE ssa_token SET revoked = 1 WHERE grant_id = $1 AND revoked = 0";

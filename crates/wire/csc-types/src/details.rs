@@ -94,6 +94,9 @@ pub struct SignatureAuthorization {
     pub digests: Vec<DocumentDigest>,
     /// Hash of all digests; there whenever digests are.
     pub hash_algorithm: Option<HashAlg>,
+    /// Seconds for which `credentials/extendTransaction` may go on after the approval; 0 for not at all. Our own
+    /// member `renewableFor`: the signer sees it and approves it.
+    pub renewable_for: u32,
 }
 
 const DETAILS: &str = "authorization_details";
@@ -150,6 +153,23 @@ impl SignatureAuthorization {
             digests,
             hash_algorithm,
         )
+        .and_then(|asked| asked.renewable(object.get("renewableFor")))
+    }
+
+    fn renewable(self, value: Option<&Value>) -> Result<Self, OAuthError> {
+        let seconds = match value {
+            None | Some(Value::Null) => 0,
+            Some(n) => n
+                .as_u64()
+                .filter(|n| *n <= 3600)
+                .ok_or(OAuthError::InvalidDetails(
+                    "authorization_details: renewableFor is 0 to 3600 seconds",
+                ))?,
+        };
+        Ok(Self {
+            renewable_for: u32::try_from(seconds).unwrap_or(0),
+            ..self
+        })
     }
 
     /// Joins the parts, from either form of request, when they make sense together.
@@ -185,6 +205,7 @@ impl SignatureAuthorization {
             num_signatures,
             digests,
             hash_algorithm,
+            renewable_for: 0,
         })
     }
 
@@ -200,6 +221,9 @@ impl SignatureAuthorization {
             put("signatureQualifier", json!(qualifier));
         }
         put("numSignatures", json!(self.num_signatures));
+        if self.renewable_for != 0 {
+            put("renewableFor", json!(self.renewable_for));
+        }
         if !self.digests.is_empty() {
             put(
                 "documentDigests",
@@ -366,6 +390,8 @@ mod tests {
         refuse(|d| d["numSignatures"] = json!(2));
         refuse(|d| d["numSignatures"] = json!(0));
         refuse(|d| d["numSignatures"] = json!("1"));
+        refuse(|d| d["renewableFor"] = json!(3601));
+        refuse(|d| d["renewableFor"] = json!(-1));
         assert!(SignatureAuthorization::parse("[{'type': 'credential'}]").is_err());
         assert!(SignatureAuthorization::parse("[]").is_err());
     }

@@ -12,6 +12,7 @@ mod body;
 pub mod credentials;
 pub mod details;
 pub mod error;
+pub mod extend;
 pub mod info;
 mod lenient;
 pub mod oauth;
@@ -28,6 +29,7 @@ pub use credentials::{
 };
 pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
 pub use error::{CscError, ErrorBody, OAuthError, OUTCOME_LOST};
+pub use extend::{ExtendRequest, ExtendResponse};
 pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
 pub use lenient::decode_base64;
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};

@@ -12,6 +12,7 @@ mod open;
 mod orders;
 mod outcome;
 mod prepare;
+mod renew;
 mod sign;
 mod stop;
 mod voucher;

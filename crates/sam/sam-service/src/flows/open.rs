@@ -280,6 +280,7 @@ impl<C: CryptoModule> Sam<C> {
                 sign.client_jws.is_some(),
             ),
             items: sign.items.clone(),
+            renew: sign.renew,
             since: person.since(),
             return_uri: request.return_uri.clone(),
             until: request.exp,

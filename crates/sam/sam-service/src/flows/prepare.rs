@@ -8,7 +8,7 @@ use sam_api::ssa::{
     BindAnswer, BindRequest, PrepareAnswer, PrepareRequest, RequestState, StatusAnswer,
     StatusRequest,
 };
-use sam_core::act::{MAX_REQUEST_LIFE, check_items, return_uri_allowed};
+use sam_core::act::{MAX_RENEW, MAX_REQUEST_LIFE, check_items, return_uri_allowed};
 use sam_core::client_jws::{self, Claimed};
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason, certificate};
@@ -134,6 +134,9 @@ impl<C: CryptoModule> Sam<C> {
         if !(1..=MAX_REQUEST_LIFE).contains(&request.ttl) {
             return Err(Reason::Invalid("ttl").into());
         }
+        if !(0..=MAX_RENEW).contains(&request.renew) {
+            return Err(Reason::Invalid("renew").into());
+        }
         if !return_uri_allowed(&request.return_uri, &self.config.return_prefixes) {
             return Err(Reason::Invalid("return").into());
         }
@@ -196,6 +199,7 @@ impl<C: CryptoModule> Sam<C> {
                 client_name: request.client_name,
                 client_jws: request.client_jws.take(),
                 items,
+                renew: request.renew,
             }),
             return_uri: request.return_uri,
             created: now,

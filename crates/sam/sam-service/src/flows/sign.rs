@@ -30,11 +30,11 @@ const MAX_IDEMPOTENCY_KEY: usize = 128;
 
 /// An act found by its token.
 #[derive(Clone)]
-struct Found {
-    digest: Digest32,
-    act: Arc<SignAct>,
-    person: PersonId,
-    service: String,
+pub(crate) struct Found {
+    pub(crate) digest: Digest32,
+    pub(crate) act: Arc<SignAct>,
+    pub(crate) person: PersonId,
+    pub(crate) service: String,
 }
 
 /// A job whose items are taken (T1 is durable).
@@ -119,7 +119,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// The act this token is bound to, with its verified text.
-    async fn find(&self, grant: Digest32) -> Result<Found, Failed> {
+    pub(crate) async fn find(&self, grant: Digest32) -> Result<Found, Failed> {
         let mut tx = self.store.read("sign-find").await?;
         let rows = rows::by_link::<ActState>(&mut tx, &self.sealer, &grant.to_string()).await?;
         let row = rows
@@ -418,7 +418,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// Ten refused calls kill an act. If the count can't be written, the refusal stands all the same.
-    async fn count_failure(&self, act: Digest32, reason: &Reason) {
+    pub(crate) async fn count_failure(&self, act: Digest32, reason: &Reason) {
         let counted: Result<(), Failed> = transaction!(self.store, "sign-spoil", |tx| {
             let row = rows::get::<ActState>(tx, &self.sealer, &act.to_string()).await?;
             if let Some(row) = row

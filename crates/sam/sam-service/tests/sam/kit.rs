@@ -376,6 +376,7 @@ impl World {
             client_name: "claimed".into(),
             client_jws: None,
             items,
+            renew: 0,
             return_uri: RETURN.into(),
             ttl: 600,
         }
@@ -479,6 +480,39 @@ impl World {
         let token = random_token();
         self.bind(rid, &token).await.unwrap();
         token
+    }
+
+    /// As [`Self::approved`], with an act whose token can be renewed for so many seconds.
+    pub async fn renewable(&self, signer: &mut Signer, hashes: &[B64], renew: i64) -> String {
+        let mut request = self.prepare_request(signer, hash_items(hashes));
+        request.renew = renew;
+        let rid = self.sam.prepare(SSA, request).await.unwrap().rid;
+        let act = self.open(rid).await;
+        let proof = signer.passkey.prove(act).unwrap();
+        self.approve(proof).await.unwrap();
+        let token = random_token();
+        self.bind(rid, &token).await.unwrap();
+        token
+    }
+
+    pub fn renew_request(&self, signer: &Signer, token: &str, next: &str) -> RenewRequest {
+        RenewRequest {
+            token: SecretBytes::from(token.to_owned()),
+            client: client(),
+            key: signer.keys[0].key.clone(),
+            hashes: vec![],
+            grant: sha256(&[next.as_bytes()]),
+        }
+    }
+
+    pub async fn renew(
+        &self,
+        signer: &Signer,
+        token: &str,
+        next: &str,
+    ) -> Result<BindAnswer, Refusal> {
+        let request = self.renew_request(signer, token, next);
+        self.sam.renew(SSA, request).await
     }
 
     pub fn sign_request(&self, signer: &Signer, token: &str, hashes: &[B64]) -> SignRequest {

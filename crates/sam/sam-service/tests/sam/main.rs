@@ -16,6 +16,7 @@ mod model;
 mod once;
 mod pins;
 mod proof;
+mod renewal;
 mod signed_requests;
 mod signing;
 mod stores;

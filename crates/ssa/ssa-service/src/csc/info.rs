@@ -12,12 +12,13 @@ use super::{Call, answer};
 use crate::Ssa;
 
 /// What `info.methods` names.
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 11] = [
     "info",
     "auth/revoke",
     "credentials/list",
     "credentials/info",
     "credentials/authorize",
+    "credentials/extendTransaction",
     "signatures/signHash",
     "oauth2/authorize",
     "oauth2/pushed_authorize",

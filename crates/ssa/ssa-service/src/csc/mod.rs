@@ -2,6 +2,7 @@
 
 mod authorize;
 mod credentials;
+mod extend;
 mod info;
 mod refusals;
 mod revoke;
@@ -55,6 +56,7 @@ methods! {
     list_v2 / list_v1: credentials::list, credentials::list_in_v1;
     credential_v2 / credential_v1: credentials::info, credentials::info_in_v1;
     authorize_v2 / authorize_v1: authorize::authorize, the_same;
+    extend_v2 / extend_v1: extend::extend, the_same;
     sign_hash_v2 / sign_hash_v1: sign::sign_hash, the_same;
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/list", post(list_v2))
         .route("/credentials/info", post(credential_v2))
         .route("/credentials/authorize", post(authorize_v2))
+        .route("/credentials/extendTransaction", post(extend_v2))
         .route("/signatures/signHash", post(sign_hash_v2))
         .fallback(unknown)
 }
@@ -82,6 +85,7 @@ pub(crate) fn router_v1() -> Router<Ssa> {
         .route("/credentials/list", post(list_v1))
         .route("/credentials/info", post(credential_v1))
         .route("/credentials/authorize", post(authorize_v1))
+        .route("/credentials/extendTransaction", post(extend_v1))
         .route("/signatures/signHash", post(sign_hash_v1))
         .fallback(unknown)
 }

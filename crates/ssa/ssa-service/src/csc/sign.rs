@@ -69,7 +69,7 @@ async fn attempt(
 }
 
 /// The token that carries the right to sign: the bearer token itself, or a `SAD` of the same person and client.
-async fn authority(
+pub(super) async fn authority(
     ssa: &Ssa,
     bearer: Bearer,
     sad: Option<&SecretText>,

@@ -178,6 +178,7 @@ async fn ask(
             .find(|(name, _)| name == REQUEST)
             .map(|(_, object)| object.clone()),
         items,
+        renew: i64::from(asked.renewable_for),
         return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
         ttl: REQUEST_LIFE,
     };

@@ -257,9 +257,7 @@ async fn bodies_and_headers_are_bounded_and_checked() {
         .csc("credentials/list", &token, r#"{"certificates":"all"}"#)
         .await;
     assert_eq!(told(&certificates), bad("Invalid parameter certificates"));
-    let method = stack
-        .csc("credentials/extendTransaction", &token, "{}")
-        .await;
+    let method = stack.csc("signatures/signDoc", &token, "{}").await;
     assert_eq!(
         (method.status, &method.json()["error"]),
         (

@@ -252,6 +252,29 @@ impl SamPort for FakeSam {
         Box::pin(async { answer })
     }
 
+    fn renew<'a>(&'a self, request: &'a RenewRequest) -> Called<'a, Renew> {
+        let answer = self.with(|s| {
+            let grant = sha256(&[request.token.expose()]);
+            let found = s.requests.values_mut().find(|r| r.grant == Some(grant));
+            let found = found.ok_or(Refusal::NotFound)?;
+            if found.asked.renew == 0 {
+                return Err(Refusal::Used);
+            }
+            let known = |h: &B64| found.asked.items.iter().any(|item| item.h == *h);
+            if !request.hashes.iter().all(known) {
+                return Err(Refusal::HashNotApproved);
+            }
+            found.grant = Some(request.grant);
+            found.used = false;
+            Ok(BindAnswer {
+                sign_until: UnixTime(super::web::START + SIGN_UNTIL),
+                key: found.asked.key.clone(),
+                count: 1,
+            })
+        });
+        Box::pin(async { Self::answer(answer) })
+    }
+
     fn voucher<'a>(&'a self, request: &'a VoucherRequest) -> Called<'a, Voucher> {
         let VoucherRequest::Ssa { invite, .. } = request else {
             return Box::pin(async { Err(CallError::Refused(Refusal::RegistrationRefused)) });

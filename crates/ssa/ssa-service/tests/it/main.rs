@@ -5,6 +5,7 @@
 mod coverage;
 mod csc;
 mod explicit;
+mod extend;
 mod fake;
 mod flows;
 mod grants;

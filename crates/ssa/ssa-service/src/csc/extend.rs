@@ -1,0 +1,83 @@
+//! `credentials/extendTransaction` (CSC 11.11): a new token takes the place of the current one. Whether anything is left
+//! to sign, and until when, was fixed by the signer's approval and is the SAM's to say.
+
+use audit_log::Event;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use core_types::SecretBytes;
+use csc_types::{CscError, ExtendRequest, ExtendResponse};
+use sam_api::ssa::RenewRequest;
+use service_kit::CallError;
+use store_kit::{StoreError, transaction};
+
+use super::refusals::{Fault, of_sign};
+use super::sign::authority;
+use super::{Bearer, answer, bearer, refused, whole};
+use crate::tokens::{self, Scope, Token};
+use crate::{Ssa, crypt};
+
+const METHOD: &str = "credentials/extendTransaction";
+
+pub(super) async fn extend(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
+    answer(extended(&ssa, &headers, body).await)
+}
+
+async fn extended(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<ExtendResponse, Fault> {
+    let bearer = bearer(ssa, headers).await?;
+    let person = bearer.token.clone();
+    let done = attempt(ssa, bearer, body).await;
+    if let Err(fault) = &done {
+        refused(ssa, METHOD, &person, fault.reason()).await?;
+    }
+    done
+}
+
+async fn attempt(ssa: &Ssa, bearer: Bearer, body: Body) -> Result<ExtendResponse, Fault> {
+    let request = ExtendRequest::parse(&whole(body).await?)?;
+    let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
+    if request.credential_id != facts.key.as_str() {
+        return Err(CscError::InvalidParameter("credentialID").into());
+    }
+    if ssa.now() >= facts.not_after {
+        return Err(CscError::CertificateExpired.into());
+    }
+    let fresh = crypt::draw(ssa.random());
+    let asked = RenewRequest {
+        token: SecretBytes::from(text.expose().to_owned()),
+        client: token.client.clone(),
+        key: facts.key.clone(),
+        hashes: request.hashes.into_iter().map(Into::into).collect(),
+        grant: crypt::grant(fresh.expose()),
+    };
+    let mut renewed = ssa.sam().renew(&asked).await;
+    if matches!(renewed, Err(CallError::Unknown)) {
+        // It may have been done: the same call gets the same answer.
+        renewed = ssa.sam().renew(&asked).await;
+    }
+    let renewed = renewed.map_err(|error| of_sign(error, presented))?;
+    let now = ssa.now();
+    let next = Token {
+        scope: Scope::Credential(facts),
+        exp: renewed.sign_until,
+        ..token
+    };
+    let stored: Result<(), StoreError> = transaction!(ssa.store(), "extend-token", |tx| {
+        let grant = tokens::replace(tx, &text).await?;
+        tokens::insert(tx, &fresh, &grant, &next, now).await?;
+        let event = Event::TokenIssued {
+            client: next.client.clone(),
+            person: next.person.clone(),
+            scope: next.scope.name().into(),
+            token: crypt::grant(fresh.expose()),
+        };
+        ssa.audit().append(tx, event, now).await.map(drop)
+    });
+    stored?;
+    let left = renewed.sign_until.0.saturating_sub(now.0).max(0);
+    Ok(ExtendResponse {
+        sad: fresh,
+        expires_in: Some(left.unsigned_abs()),
+    })
+}
