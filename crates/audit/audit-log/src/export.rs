@@ -115,7 +115,7 @@ pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, Audi
     Ok(count)
 }
 
-fn entry(row: &Row) -> Result<LoggedEntry, StoreError> {
+pub(crate) fn entry(row: &Row) -> Result<LoggedEntry, StoreError> {
     Ok(LoggedEntry {
         seq: row.int("seq")?,
         node: row.text("node")?,

@@ -1,4 +1,6 @@
-//! The auditor's checker: re-derives an exported audit log from its bytes and says where it first goes wrong.
+//! The auditor's checker, and that of single acts ([`verify_evidence`]).
+//!
+//! For the auditor: re-derives an exported audit log from its bytes and says where it first goes wrong.
 //!
 //! Works offline on the files of an export, the log's public key and the witness's file. Shares no code with the
 //! writer and must never depend on it: what it accepts is defined by the formats alone, that is
@@ -10,10 +12,12 @@
 //!   bodies) as C2SP signed notes by an Ed25519 key of that name, each followed by an empty line.
 //! - `log.pub`: the public key, `NAME+HASH+KEY`.
 
+mod evidence;
 mod note;
 mod report;
 mod tree;
 mod verify;
 
+pub use evidence::{Anchors, EvidenceFault, Shown, SignatureShown, verify_evidence};
 pub use report::{Bad, Place, Reason, Remark, Report, Witnesses};
 pub use verify::{VerifyError, verify};

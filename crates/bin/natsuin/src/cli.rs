@@ -8,7 +8,7 @@ use web_ui::Lang;
 use crate::bench::BenchArgs;
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, demo, dev, sign, statement, verify};
+use crate::{audit, bench, demo, dev, evidence, sign, statement, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -86,6 +86,49 @@ pub enum Command {
     /// Export and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Export and check the evidence of a single act: who approved what.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
+}
+
+/// Commands of `natsuin evidence`.
+#[derive(Debug, Subcommand)]
+pub enum EvidenceCommand {
+    /// Write the evidence of an act of a stopped development stack to a file. Signers get theirs in the portal.
+    Export {
+        /// Directory of the stack.
+        #[arg(long, default_value = "natsuin-dev")]
+        data: PathBuf,
+        /// `postgres://…` if the stack keeps its rows there.
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
+        /// The module's root key, a JWK in a file.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// Person that the act is of.
+        #[arg(long)]
+        person: String,
+        /// Digest of the act.
+        #[arg(long)]
+        act: String,
+        /// Where the file goes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Check a bundle of evidence offline.
+    Verify {
+        /// The bundle.
+        file: PathBuf,
+        /// The module's root key, a JWK in a file, known from before.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// The SAM's log key, known from before.
+        #[arg(long, value_name = "PUB")]
+        log: PathBuf,
+        /// Certificate (PEM) of the issuer of signers' certificates.
+        #[arg(long, value_name = "PEM")]
+        issuer: Option<PathBuf>,
+    },
 }
 
 /// Options of `natsuin dev`.
@@ -227,6 +270,30 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::Statement { file, root, cert } => {
             statement::run(&file, &root, cert.as_deref(), out)
         }
+        Command::Evidence(EvidenceCommand::Export {
+            data,
+            store,
+            root,
+            person,
+            act,
+            out: file,
+        }) => {
+            let export = evidence::Export {
+                data,
+                store: store_choice(store),
+                root,
+                person,
+                act,
+                out: file,
+            };
+            evidence::export(export, out).await
+        }
+        Command::Evidence(EvidenceCommand::Verify {
+            file,
+            root,
+            log,
+            issuer,
+        }) => evidence::verify(&file, &root, &log, issuer.as_deref(), out),
         Command::Audit(AuditCommand::Export {
             data,
             store,

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cli;
 pub mod demo;
 pub mod dev;
+pub mod evidence;
 pub mod output;
 pub mod sample;
 pub mod sign;

@@ -1,6 +1,6 @@
 //! The life of keys and factors as the SSA may ask about it: stopping, leaving, changing factors, what happened.
 
-use core_types::{Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
+use core_types::{ClientId, Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
@@ -221,4 +221,54 @@ pub enum Happened {
     FactorLocked,
     /// A factor was unlocked.
     FactorUnlocked,
+}
+
+/// Request of [`crate::ssa::Signatures`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignaturesRequest {
+    /// The person.
+    pub person: PersonId,
+}
+
+/// Answer of [`crate::ssa::Signatures`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignaturesAnswer {
+    /// At most 50, newest first.
+    pub entries: Vec<SignedEntry>,
+}
+
+/// Signatures that were made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedEntry {
+    /// When.
+    pub at: UnixTime,
+    /// Digest of the act.
+    pub act: Digest32,
+    /// Client that asked.
+    pub client: ClientId,
+    /// Key.
+    pub key: KeyId,
+    /// Number of values.
+    pub count: u32,
+}
+
+/// Request of [`crate::ssa::Receipt`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptRequest {
+    /// The person.
+    pub person: PersonId,
+    /// Digest of the act.
+    pub act: Digest32,
+}
+
+/// Answer of [`crate::ssa::Receipt`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptAnswer {
+    /// The bundle, JSON; checked offline by `natsuin evidence verify`.
+    pub bundle: String,
 }

@@ -57,6 +57,10 @@ calls! {
     Notice: "/sam/v1/notice", NoticeRequest => Empty;
     /// Factors of a person.
     Factors: "/sam/v1/factors", FactorsRequest => FactorsAnswer;
+    /// The latest signatures of a person.
+    Signatures: "/sam/v1/signatures", SignaturesRequest => SignaturesAnswer;
+    /// The evidence of an act of a person, for them to keep.
+    Receipt: "/sam/v1/receipt", ReceiptRequest => ReceiptAnswer;
     /// What happened to a person's keys and factors lately.
     History: "/sam/v1/history", HistoryRequest => HistoryAnswer;
 }

@@ -276,3 +276,166 @@ pub fn unlock(body: &FactorBody) -> Result<FactorBody, Reason> {
 fn find<'a>(all: &'a [Factor], id: &FactorId) -> Result<&'a Factor, Reason> {
     all.iter().find(|f| f.id == *id).ok_or(Reason::NotFound)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::attest::Attesters;
+    use core_types::{B64, PersonId, SecretBytes};
+    use sap::proof::Method;
+
+    use super::*;
+    use crate::Policy;
+
+    fn pin(id: &str, fails: u8) -> Factor {
+        Factor {
+            id: FactorId::parse(id).unwrap(),
+            person: PersonId::parse("p").unwrap(),
+            voucher: VoucherId::parse("v").unwrap(),
+            act: Digest32([1; 32]),
+            created: UnixTime(0),
+            body: FactorBody::PinTotp(PinTotp {
+                salt: B64(vec![]),
+                mac: SecretBytes::new(vec![1]),
+                seed: SecretBytes::new(vec![2]),
+                last_step: 7,
+                fails,
+                wait_until: UnixTime(100),
+            }),
+            removed: None,
+        }
+    }
+
+    fn change(change: FactorChange) -> Change {
+        Change::Factor { change }
+    }
+
+    fn v() -> VoucherId {
+        VoucherId::parse("v").unwrap()
+    }
+
+    // shows: T-TERM-NOT-OWNER
+    #[test]
+    fn stopping_is_easy_and_everything_else_takes_the_full_proof() {
+        let key = || KeyId::parse("k").unwrap();
+        let at = |c: Change| c.proof_level(Level::Two, Level::Three);
+        assert_eq!(
+            at(Change::Suspend {
+                key: key(),
+                changes: 1
+            }),
+            Level::One
+        );
+        assert_eq!(
+            at(Change::Resume {
+                key: key(),
+                changes: 1
+            }),
+            Level::Two
+        );
+        assert_eq!(
+            at(Change::Destroy {
+                key: key(),
+                changes: 1
+            }),
+            Level::Two
+        );
+        assert_eq!(
+            at(Change::Leave {
+                of: Digest32([1; 32])
+            }),
+            Level::Three
+        );
+        let method = Method::Passkey;
+        assert_eq!(at(change(FactorChange::Add { method })), Level::Three);
+    }
+
+    #[test]
+    fn a_factor_is_of_its_registration_and_unlocks_only_others() {
+        let (policy, attesters) = (Policy::default(), Attesters::default());
+        let rules = Rules {
+            policy: &policy,
+            attesters: &attesters,
+        };
+        let (a, b) = (pin("a", 0), pin("b", 10));
+        let all = [a.clone(), b.clone()];
+        let unlock_b = change(FactorChange::Unlock {
+            factor: b.id.clone(),
+        });
+        assert_eq!(unlock_b.check_prover(rules, &v(), &a, &all), Ok(()));
+        let itself = unlock_b.check_prover(rules, &v(), &b, &all);
+        assert_eq!(itself, Err(Reason::NotAllowed("weaker-factor")));
+        let other = VoucherId::parse("w").unwrap();
+        assert_eq!(
+            unlock_b.check_prover(rules, &other, &a, &all),
+            Err(Reason::ForeignFactor)
+        );
+        let gone = change(FactorChange::Pin {
+            factor: b.id.clone(),
+        });
+        assert_eq!(
+            gone.check_prover(rules, &v(), &a, &all[..1]),
+            Err(Reason::NotFound)
+        );
+        assert_eq!(gone.check_prover(rules, &v(), &b, &all), Ok(()));
+        let leave = Change::Leave {
+            of: Digest32([1; 32]),
+        };
+        assert_eq!(leave.check_prover(rules, &v(), &a, &all), Ok(()));
+    }
+
+    #[test]
+    fn one_pin_few_factors_and_never_none() {
+        let (policy, attesters) = (Policy::default(), Attesters::default());
+        let rules = Rules {
+            policy: &policy,
+            attesters: &attesters,
+        };
+        let (a, b) = (pin("a", 0), pin("b", 0));
+        let second = check_add(rules, &a, &b, std::slice::from_ref(&a));
+        assert_eq!(second, Err(Reason::NotAllowed("factor-count")));
+        assert_eq!(check_add(rules, &a, &b, &[]), Ok(()));
+        let all = [a.clone(), b.clone()];
+        assert_eq!(check_remove(rules, &a.id, Level::One, &all), Ok(()));
+        let last = check_remove(rules, &a.id, Level::One, &all[..1]);
+        assert_eq!(last, Err(Reason::NotAllowed("last-factor")));
+        // What is left must count at the level of the keys.
+        let weak = check_remove(rules, &a.id, Level::Two, &all);
+        assert_eq!(weak, Err(Reason::NotAllowed("last-factor")));
+        assert_eq!(
+            check_remove(rules, &b.id, Level::One, &all[..1]),
+            Err(Reason::NotFound)
+        );
+    }
+
+    // shows: T-USE-CRED-FORGE
+    #[test]
+    fn a_lock_ends_in_time_or_by_another_factor_and_leaves_the_rest_as_it_was() {
+        assert_eq!(
+            locked_until(&pin("a", 5), UnixTime(99)),
+            Some(UnixTime(100))
+        );
+        assert_eq!(locked_until(&pin("a", 5), UnixTime(100)), None);
+        let forever = locked_until(&pin("a", MAX_FAILS), UnixTime(100));
+        assert_eq!(forever, Some(UnixTime(i64::MAX)));
+        assert!(unlock(&pin("a", 0).body).is_err());
+        let FactorBody::PinTotp(free) = unlock(&pin("a", 10).body).unwrap() else {
+            panic!("another kind")
+        };
+        assert_eq!(
+            (free.fails, free.wait_until, free.last_step),
+            (0, UnixTime(0), 7)
+        );
+    }
+
+    #[test]
+    fn a_registration_is_named_by_what_it_consists_of() {
+        let key = |id: &str| KeyId::parse(id).unwrap();
+        let factor = |id: &str| FactorId::parse(id).unwrap();
+        let name =
+            |keys: &[KeyId], factors: &[FactorId]| registration_digest(keys.iter(), factors.iter());
+        let whole = name(&[key("a"), key("b")], &[factor("c")]);
+        assert_eq!(whole, name(&[key("b"), key("a")], &[factor("c")]));
+        assert_ne!(whole, name(&[key("a")], &[factor("c")]));
+        assert_ne!(name(&[key("a")], &[]), name(&[], &[factor("a")]));
+    }
+}

@@ -165,6 +165,8 @@ pub struct Signature {
     pub indices: Vec<u32>,
     /// SHA-256 of each value.
     pub values: Vec<Digest32>,
+    /// Certificates in DER, the signer's first.
+    pub certificates: Vec<B64>,
     /// Epoch of the store.
     pub epoch: Digest32,
     /// Time.

@@ -1,6 +1,9 @@
 //! The state machine of an act, and the matching of what is asked with what was approved.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "state/model.rs"]
+mod model;
+
 use std::collections::BTreeMap;
 
 use core_types::{
@@ -189,26 +192,26 @@ fn a_grant_is_used_once_and_its_outcome_is_final() {
         Reason::Used
     );
     assert_eq!(taken.items.get(0), ItemState::Taken);
-    let done = taken.done(0).unwrap();
+    let done = taken.done(0, 0).unwrap();
     assert_eq!(
         (done.items.get(0), done.items.get(1)),
         (ItemState::Done, ItemState::Free)
     );
     assert_eq!(done.phase, Phase::Approved);
-    assert_eq!(done.done(0).unwrap_err(), Reason::Lost);
-    assert_eq!(done.lost(0).unwrap_err(), Reason::Lost);
+    assert_eq!(done.done(0, 0).unwrap_err(), Reason::Lost);
+    assert_eq!(done.lost(0, 0).unwrap_err(), Reason::Lost);
     assert_eq!(
         plan(&act, &done, &[h(2)], now(4)).unwrap_err(),
         Reason::Used
     );
     // A second attempt makes the first one's answer worthless.
-    let again = taken.again(0).unwrap();
-    assert_eq!(again.done(0).unwrap_err(), Reason::Lost);
-    assert!(again.done(1).is_ok());
+    let again = taken.again(0, 0).unwrap();
+    assert_eq!(again.done(0, 0).unwrap_err(), Reason::Lost);
+    assert!(again.done(0, 1).is_ok());
     // Given up: a late answer is worthless, and so is the right.
     assert_eq!(taken.give_up(now(3).time), None);
     let lost = taken.give_up(now(33).time).unwrap();
-    assert_eq!(lost.done(0).unwrap_err(), Reason::Lost);
+    assert_eq!(lost.done(0, 0).unwrap_err(), Reason::Lost);
     assert!(
         matches!(plan(&act, &taken, &[h(1)], now(33)).unwrap(), Plan::GiveUp(next) if *next == lost)
     );

@@ -61,6 +61,12 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<ssa::Factors, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.factors(r).await })
         })
+        .method::<ssa::Signatures, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.signatures(r).await })
+        })
+        .method::<ssa::Receipt, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.receipt(r).await })
+        })
         .method::<ssa::History, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.history(r).await })
         })

@@ -10,6 +10,7 @@ mod config;
 mod failed;
 mod flows;
 mod http;
+mod receipt;
 mod records;
 mod remote;
 mod ring;
@@ -20,6 +21,7 @@ mod verify;
 
 pub use config::{KnownClient, SamConfig};
 pub use http::{gateway_router, ssa_router};
+pub use receipt::{ReceiptError, bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;
 pub use sam::{Sam, StartError};

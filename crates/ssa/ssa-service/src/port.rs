@@ -67,6 +67,10 @@ sam_port! {
     notice: Notice;
     /// Factors of a person.
     factors: Factors;
+    /// The latest signatures of a person.
+    signatures: Signatures;
+    /// The evidence of an act of a person.
+    receipt: Receipt;
     /// What happened to a person's keys and factors.
     history: History;
 }

@@ -545,6 +545,8 @@ events! {
         method: Code,
         /// Digest of the enrol act.
         act: Digest32,
+        /// Digest of the evidence.
+        evidence: Digest32,
     }
     /// A factor was added.
     FactorAdded = "factor.added", Success, by(person person), about(one person) {
@@ -556,6 +558,8 @@ events! {
         method: Code,
         /// Digest of the act.
         act: Digest32,
+        /// Digest of the evidence.
+        evidence: Digest32,
     }
     /// A factor was removed.
     FactorRemoved = "factor.removed", Success, by(person person), about(one person) {

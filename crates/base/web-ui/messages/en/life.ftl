@@ -34,6 +34,13 @@ portal-factor-pin = Change the PIN
 portal-factor-unlock = Unlock
 portal-factor-add-passkey = Add a passkey
 portal-factor-add-pin-totp = Add a PIN and an authenticator app
+portal-signatures = Signatures
+portal-signed = { $n ->
+    [one] One signature
+   *[other] { $n } signatures
+}
+portal-receipt = Receipt
+portal-receipt-hint = A receipt shows anybody, without asking us, what you approved, when, with which key, and where it stands in the record.
 portal-history = What happened
 portal-history-lead = The approval page shows the last of these times on its own. If they differ, tell the operator.
 portal-history-none = Nothing yet.
@@ -51,3 +58,18 @@ portal-trouble-changed = Something has changed meanwhile.
 portal-trouble-changed-do = Load the page again and look at it before you go on. Nothing was changed.
 portal-trouble-impossible = This can't be done now.
 portal-trouble-impossible-do = Go back and look at the present state. The last way to approve can't be removed; end the registration instead.
+
+# Texts of `natsuin evidence verify`.
+evidence-person = Approved by
+evidence-key = Key
+evidence-client = Asked by
+evidence-what = What
+evidence-signed = Signed
+evidence-method = Proof
+evidence-by-proof = anybody can check it
+evidence-by-word = only the service's word stands behind it
+evidence-policy = Policy
+evidence-log = Log
+evidence-remark-no-certificate = The bundle has no certificate: who the key belongs to is the service's word.
+evidence-remark-issuer-not-checked = The certificate's issuer wasn't checked; give --issuer.
+evidence-remark-the-sams-word-only = Secrets such as a PIN leave nothing that others could check.

@@ -224,6 +224,7 @@ impl Scene {
                 signed: false,
             },
             items,
+            renew: 0,
             since: Since::default(),
             return_uri: "https://ssa.example/".to_owned(),
             until: TIME.plus(600),

@@ -102,6 +102,7 @@ impl HostileSsa {
                 label: "harmless.pdf".to_owned(),
                 doc: None,
             }],
+            renew: 0,
             return_uri: self.return_uri.clone(),
             ttl: 600,
         };

@@ -149,9 +149,9 @@ impl ActState {
     ///
     /// # Errors
     /// [`Reason::Lost`] when the job isn't out any more.
-    pub fn again(&self, attempt: u32) -> Result<Self, Reason> {
+    pub fn again(&self, step: u32, attempt: u32) -> Result<Self, Reason> {
         let mut next = self.clone();
-        let job = next.taken_job(attempt)?;
+        let job = next.taken_job(step, attempt)?;
         job.attempt += 1;
         Ok(next)
     }
@@ -160,16 +160,16 @@ impl ActState {
     ///
     /// # Errors
     /// [`Reason::Lost`] when the job was given up meanwhile.
-    pub fn done(&self, attempt: u32) -> Result<Self, Reason> {
-        self.finish(attempt, JobState::Done, ItemState::Done)
+    pub fn done(&self, step: u32, attempt: u32) -> Result<Self, Reason> {
+        self.finish(step, attempt, JobState::Done, ItemState::Done)
     }
 
     /// The items are given up for good.
     ///
     /// # Errors
     /// [`Reason::Lost`] when the job isn't out any more.
-    pub fn lost(&self, attempt: u32) -> Result<Self, Reason> {
-        self.finish(attempt, JobState::Lost, ItemState::Lost)
+    pub fn lost(&self, step: u32, attempt: u32) -> Result<Self, Reason> {
+        self.finish(step, attempt, JobState::Lost, ItemState::Lost)
     }
 
     /// Gives up a job whose order has passed its time; for recovery.
@@ -177,7 +177,7 @@ impl ActState {
         let job = self.job.as_ref()?;
         let over = job.state == JobState::Taken && now >= job.deadline;
         if over {
-            self.lost(job.attempt).ok()
+            self.lost(self.step, job.attempt).ok()
         } else {
             None
         }
@@ -235,16 +235,26 @@ impl ActState {
             .collect()
     }
 
-    fn taken_job(&mut self, attempt: u32) -> Result<&mut Job, Reason> {
+    /// The job that is out. A late answer of an earlier step must not be taken for one of this.
+    fn taken_job(&mut self, step: u32, attempt: u32) -> Result<&mut Job, Reason> {
+        if self.step != step {
+            return Err(Reason::Lost);
+        }
         match &mut self.job {
             Some(job) if job.state == JobState::Taken && job.attempt == attempt => Ok(job),
             _ => Err(Reason::Lost),
         }
     }
 
-    fn finish(&self, attempt: u32, job_state: JobState, item: ItemState) -> Result<Self, Reason> {
+    fn finish(
+        &self,
+        step: u32,
+        attempt: u32,
+        job_state: JobState,
+        item: ItemState,
+    ) -> Result<Self, Reason> {
         let mut next = self.clone();
-        let job = next.taken_job(attempt)?;
+        let job = next.taken_job(step, attempt)?;
         job.state = job_state;
         let indices = job.indices.clone();
         next.items.set(&indices, item);

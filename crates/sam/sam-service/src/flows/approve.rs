@@ -445,6 +445,7 @@ impl<C: CryptoModule> Sam<C> {
                 } => {
                     let what = Applied {
                         act: digest,
+                        evidence: evidence_digest,
                         state: &next,
                         registration,
                         change,

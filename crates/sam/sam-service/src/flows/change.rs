@@ -70,6 +70,7 @@ pub(crate) struct Resolved {
 /// What a proof over an act of this kind does, as far as it goes beyond the factor that proved.
 pub(crate) struct Applied<'a> {
     pub(crate) act: Digest32,
+    pub(crate) evidence: Digest32,
     pub(crate) state: &'a ActState,
     pub(crate) registration: &'a VoucherId,
     pub(crate) change: &'a Change,
@@ -419,6 +420,7 @@ impl<C: CryptoModule> Sam<C> {
                     factor: factor.id.clone(),
                     method: audit::method(factor.method()),
                     act,
+                    evidence: what.evidence,
                 });
                 (Happened::FactorAdded, factor.id.clone())
             }

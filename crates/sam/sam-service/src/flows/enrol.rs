@@ -346,7 +346,7 @@ impl<C: CryptoModule> Sam<C> {
                 factors
                     .iter()
                     .enumerate()
-                    .map(|(n, f)| enrolled_event(f, fresh && n == 0)),
+                    .map(|(n, f)| enrolled_event(f, fresh && n == 0, evidence_digest)),
             );
             self.put_evidence(tx, evidence_digest, &evidence).await?;
             self.audit.append_all(tx, &events, now.time).await?;
@@ -461,7 +461,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 }
 
-fn enrolled_event(factor: &Factor, first: bool) -> Event {
+fn enrolled_event(factor: &Factor, first: bool, evidence: Digest32) -> Event {
     let method = audit::method(factor.method());
     let (person, id, act) = (factor.person.clone(), factor.id.clone(), factor.act);
     if first {
@@ -470,6 +470,7 @@ fn enrolled_event(factor: &Factor, first: bool) -> Event {
             factor: id,
             method,
             act,
+            evidence,
         }
     } else {
         Event::FactorAdded {
@@ -477,6 +478,7 @@ fn enrolled_event(factor: &Factor, first: bool) -> Event {
             factor: id,
             method,
             act,
+            evidence,
         }
     }
 }

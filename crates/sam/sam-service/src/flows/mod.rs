@@ -12,6 +12,7 @@ mod open;
 mod orders;
 mod outcome;
 mod prepare;
+mod receipts;
 mod renew;
 mod sign;
 mod stop;

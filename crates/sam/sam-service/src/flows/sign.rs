@@ -289,6 +289,7 @@ impl<C: CryptoModule> Sam<C> {
             alg: taken.job.alg,
             indices: taken.job.indices.clone(),
             values: hashes,
+            certificates: taken.key.chain.clone(),
             epoch: taken.epoch,
             at: self.clock.now(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -300,7 +301,7 @@ impl<C: CryptoModule> Sam<C> {
             let row = rows::get::<ActState>(tx, &self.sealer, &act.to_string())
                 .await?
                 .ok_or(Reason::Lost)?;
-            let next = row.body.done(taken.job.attempt)?;
+            let next = row.body.done(taken.step, taken.job.attempt)?;
             let until = next.approval.as_ref().map_or(now.time, |a| a.sign_until);
             rows::save(tx, &self.sealer, &row, &next).await?;
             let result = ResultRecord {
@@ -344,11 +345,12 @@ impl<C: CryptoModule> Sam<C> {
 
     async fn again(&self, taken: &mut Taken) -> Result<(), Failed> {
         let (id, attempt) = (taken.found.digest.to_string(), taken.job.attempt);
+        let step = taken.step;
         transaction!(self.store, "sign-again", |tx| {
             let row = rows::get::<ActState>(tx, &self.sealer, &id)
                 .await?
                 .ok_or(Reason::Lost)?;
-            let next = row.body.again(attempt)?;
+            let next = row.body.again(step, attempt)?;
             rows::save(tx, &self.sealer, &row, &next).await
         })?;
         taken.job.attempt += 1;
@@ -368,7 +370,7 @@ impl<C: CryptoModule> Sam<C> {
             let row = rows::get::<ActState>(tx, &self.sealer, &id)
                 .await?
                 .ok_or(Reason::Lost)?;
-            let next = row.body.lost(taken.job.attempt)?;
+            let next = row.body.lost(taken.step, taken.job.attempt)?;
             rows::save(tx, &self.sealer, &row, &next).await?;
             let event = Event::SignatureFailed {
                 act: taken.found.digest,

@@ -1,11 +1,13 @@
 //! Tests of the SAM through its flows, on SQLite and on PostgreSQL, with a real CM of the software back end.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod attacks;
 mod attest;
 mod clock;
 mod cm;
 mod days;
 mod enrolment;
+mod evidence;
 mod explicit;
 mod factors;
 mod flow;

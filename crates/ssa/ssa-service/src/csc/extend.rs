@@ -2,10 +2,7 @@
 //! to sign, and until when, was fixed by the signer's approval and is the SAM's to say.
 
 use audit_log::Event;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::body::Bytes;
 use core_types::SecretBytes;
 use csc_types::{CscError, ExtendRequest, ExtendResponse};
 use sam_api::ssa::RenewRequest;
@@ -14,18 +11,14 @@ use store_kit::{StoreError, transaction};
 
 use super::refusals::{Fault, of_sign};
 use super::sign::authority;
-use super::{Bearer, answer, bearer, refused, whole};
+use super::{Bearer, Call, bearer, refused};
 use crate::tokens::{self, Scope, Token};
 use crate::{Ssa, crypt};
 
 const METHOD: &str = "credentials/extendTransaction";
 
-pub(super) async fn extend(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    answer(extended(&ssa, &headers, body).await)
-}
-
-async fn extended(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<ExtendResponse, Fault> {
-    let bearer = bearer(ssa, headers).await?;
+pub(super) async fn extend(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ExtendResponse, Fault> {
+    let bearer = bearer(ssa, call).await?;
     let person = bearer.token.clone();
     let done = attempt(ssa, bearer, body).await;
     if let Err(fault) = &done {
@@ -34,8 +27,8 @@ async fn extended(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<ExtendRe
     done
 }
 
-async fn attempt(ssa: &Ssa, bearer: Bearer, body: Body) -> Result<ExtendResponse, Fault> {
-    let request = ExtendRequest::parse(&whole(body).await?)?;
+async fn attempt(ssa: &Ssa, bearer: Bearer, body: Bytes) -> Result<ExtendResponse, Fault> {
+    let request = ExtendRequest::parse(&body)?;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {
         return Err(CscError::InvalidParameter("credentialID").into());
@@ -43,6 +36,7 @@ async fn attempt(ssa: &Ssa, bearer: Bearer, body: Body) -> Result<ExtendResponse
     if ssa.now() >= facts.not_after {
         return Err(CscError::CertificateExpired.into());
     }
+    let person = token.person.clone().ok_or(presented.dead())?;
     let fresh = crypt::draw(ssa.random());
     let asked = RenewRequest {
         token: SecretBytes::from(text.expose().to_owned()),
@@ -68,7 +62,7 @@ async fn attempt(ssa: &Ssa, bearer: Bearer, body: Body) -> Result<ExtendResponse
         tokens::insert(tx, &fresh, &grant, &next, now).await?;
         let event = Event::TokenIssued {
             client: next.client.clone(),
-            person: next.person.clone(),
+            person: person.clone(),
             scope: next.scope.name().into(),
             token: crypt::grant(fresh.expose()),
         };

@@ -39,6 +39,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/passkeys/{id}/remove", post(security::remove))
         .route("/keys", get(keys::list))
         .route("/signing", get(signing::page))
+        .route("/signing/receipt/{act}", get(signing::receipt))
         .route("/signing/stop", post(signing::stop))
         .route("/signing/ask", post(signing::ask))
         .route("/notice", post(signing::notice))

@@ -3,14 +3,15 @@
 
 use askama::Template;
 use axum::body::Bytes;
-use axum::extract::{Form, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Form, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use core_types::{FactorId, KeyId, VoucherId};
+use core_types::{Digest32, FactorId, KeyId, VoucherId};
 use sam_api::Refusal;
 use sam_api::ssa::{
     AskRequest, FactorInfo, FactorsRequest, Happened, HistoryEntry, HistoryRequest, KeyInfo,
-    KeyState, NoticeRequest, StopCause, StopRequest, Wish,
+    KeyState, NoticeRequest, ReceiptRequest, SignaturesRequest, SignedEntry, StopCause,
+    StopRequest, Wish,
 };
 use sap::proof::Method;
 use serde::Deserialize;
@@ -34,6 +35,7 @@ struct View {
     token: String,
     keys: Vec<KeyView>,
     registrations: Vec<RegistrationView>,
+    signed: Vec<EntryView>,
     history: Vec<EntryView>,
 }
 
@@ -67,9 +69,11 @@ struct FactorView {
 }
 
 struct EntryView {
-    what: &'static str,
+    what: String,
     time: String,
     of: String,
+    /// Digest of the act, if there is a receipt.
+    act: String,
 }
 
 /// `GET /signing`
@@ -91,6 +95,10 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
         person: person.clone(),
     };
     let factors = ssa.sam().factors(&asked).await.map_err(not_now)?.factors;
+    let asked = SignaturesRequest {
+        person: person.clone(),
+    };
+    let signed = ssa.sam().signatures(&asked).await.map_err(not_now)?.entries;
     let asked = HistoryRequest { person };
     let history = ssa.sam().history(&asked).await.map_err(not_now)?.entries;
     let words = visit.words();
@@ -98,6 +106,7 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
         token: browser.form_token(),
         keys: keys.iter().map(|key| key_view(&words, key)).collect(),
         registrations: registrations(&words, &keys, &factors),
+        signed: signed.iter().map(|e| signed_view(&words, e)).collect(),
         history: history.iter().map(|e| entry_view(&words, e)).collect(),
         m: words,
     };
@@ -203,10 +212,57 @@ fn entry_view(words: &Messages, entry: &HistoryEntry) -> EntryView {
     let of = entry.key.as_ref().map(ToString::to_string);
     let of = of.or_else(|| entry.factor.as_ref().map(ToString::to_string));
     EntryView {
-        what: happened_text(entry.what),
+        what: words.t(happened_text(entry.what)),
         time: words.time(entry.at),
         of: of.unwrap_or_default(),
+        // Of an enrolment there is evidence, but nothing was approved by a factor yet.
+        act: entry
+            .act
+            .filter(|_| entry.what != Happened::Enrolled)
+            .map(|act| act.to_string())
+            .unwrap_or_default(),
     }
+}
+
+fn signed_view(words: &Messages, entry: &SignedEntry) -> EntryView {
+    EntryView {
+        what: words.n("portal-signed", u64::from(entry.count)),
+        time: words.time(entry.at),
+        of: format!("{} · {}", web_ui::clean(entry.client.as_str()), entry.key),
+        act: entry.act.to_string(),
+    }
+}
+
+/// `GET /signing/receipt/{act}`: the evidence of an act, for the person to keep.
+pub(super) async fn receipt(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    Path(act): Path<String>,
+) -> Response {
+    let found = async {
+        let Some(session) = ssa.session(visit.browser.as_ref()).await? else {
+            return Ok(login::first(PAGE));
+        };
+        let request = ReceiptRequest {
+            person: session.person,
+            act: Digest32::parse(&act).map_err(|_| Trouble::NotFound)?,
+        };
+        let answer = ssa.sam().receipt(&request).await.map_err(|e| refused(&e))?;
+        let name = format!(
+            "attachment; filename=\"natsuin-{}.json\"",
+            &act[..act.len().min(12)]
+        );
+        let headers = [
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+            (header::CONTENT_DISPOSITION, name),
+            (header::CACHE_CONTROL, "no-store".to_owned()),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        ];
+        Ok((headers, answer.bundle).into_response())
+    };
+    found
+        .await
+        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
 }
 
 fn cause_text(cause: StopCause, destroyed: bool) -> &'static str {

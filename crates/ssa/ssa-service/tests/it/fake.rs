@@ -201,6 +201,7 @@ impl SamPort for FakeSam {
                 client_name: request.client_name.clone(),
                 items: request.items.clone(),
                 client_jws: None,
+                renew: 0,
                 return_uri: String::new(),
                 ttl: 60,
             };
@@ -375,6 +376,32 @@ impl SamPort for FakeSam {
             factors: factors.unwrap_or_default(),
         };
         Box::pin(async { Ok(answer) })
+    }
+
+    fn signatures<'a>(&'a self, _: &'a SignaturesRequest) -> Called<'a, Signatures> {
+        let entry = SignedEntry {
+            at: UnixTime(1_800_000_000),
+            act: sha256(&[b"act"]),
+            client: client_id("app"),
+            key: KeyId::parse("k").unwrap(),
+            count: 2,
+        };
+        Box::pin(async {
+            Ok(SignaturesAnswer {
+                entries: vec![entry],
+            })
+        })
+    }
+
+    fn receipt<'a>(&'a self, request: &'a ReceiptRequest) -> Called<'a, Receipt> {
+        let own = self.with(|s| s.keys.contains_key(&request.person));
+        let answer = match own && request.act == sha256(&[b"act"]) {
+            true => Ok(ReceiptAnswer {
+                bundle: "{}".to_owned(),
+            }),
+            false => Err(Refusal::NotFound),
+        };
+        Box::pin(async { Self::answer(answer) })
     }
 
     fn history<'a>(&'a self, _: &'a HistoryRequest) -> Called<'a, History> {

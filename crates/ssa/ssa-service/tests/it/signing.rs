@@ -137,3 +137,23 @@ async fn a_notice_speaks_for_itself_and_nonsense_is_refused() {
     assert_eq!(send("forged").await, StatusCode::FORBIDDEN);
     assert_eq!(send("").await, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_receipt_is_for_the_person_alone() {
+    for stack in &stacks().await {
+        let mut browser = Browser::new(stack);
+        let act = core_types::sha256(&[b"act"]);
+        let path = format!("/signing/receipt/{act}");
+        assert_eq!(browser.get(&path).await.status, StatusCode::SEE_OTHER);
+        browser.log_in("hanako").await;
+        let page = browser.get("/signing").await;
+        assert!(page.body.contains(&path), "{}", page.body);
+        let receipt = browser.get(&path).await;
+        assert_eq!(
+            (receipt.status, receipt.body.as_str()),
+            (StatusCode::OK, "{}")
+        );
+        let other = format!("/signing/receipt/{}", core_types::sha256(&[b"x"]));
+        assert_eq!(browser.get(&other).await.status, StatusCode::NOT_FOUND);
+    }
+}

@@ -1,0 +1,392 @@
+//! The checker of evidence: who approved what, with which key, when, under which policy, and where it stands in the
+//! audit log. Offline, from one file, three anchors and nothing of ours.
+//!
+//! A bundle is a JSON object: `format` (`natsuin-evidence/1`), `act` (base64url digest of the act it is about), `root`
+//! (JWK of `K_root`, believed only for its thumbprint), `documents` (texts of evidence, each named by its SHA-256),
+//! `certificates` (DER in base64url, the signer's first), `checkpoint` (a signed note of the log) and `entries`
+//! (`seq`, `body`, `proof`: hashes from the leaf to the root, RFC 6962 §2.1.1). Unknown members are refused.
+
+mod certificate;
+mod documents;
+mod inclusion;
+mod jws;
+mod proof;
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use crate::note::PublicKey;
+use documents::{Approval, Document, Signed};
+use inclusion::Logged;
+
+/// What the checker believes, obtained before and not from the bundle.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchors<'a> {
+    /// RFC 7638 thumbprint of `K_root`, base64url.
+    pub root: &'a str,
+    /// The SAM's log key, `NAME+HASH+KEY`.
+    pub log: &'a str,
+    /// Certificate of the issuer of signers' certificates, DER. Without it the certificate's issuer isn't judged.
+    pub issuer: Option<&'a [u8]>,
+}
+
+/// What is wrong with the evidence: it shows nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvidenceFault {
+    /// The file isn't a bundle.
+    #[error("this is not a bundle of evidence: {0}")]
+    Form(&'static str),
+    /// A check failed.
+    #[error("the evidence doesn't hold: {0}")]
+    Broken(&'static str),
+    /// An anchor can't be used.
+    #[error("{0} can't be used; give the one that you got when you enrolled or when the log began")]
+    Anchor(&'static str),
+}
+
+/// What the evidence shows. Everything here was checked, except what `by_word` and `remarks` say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Format of this report.
+    pub schema: &'static str,
+    /// Kind of act, such as `sign` or `destroy`.
+    pub kind: String,
+    /// Digest of the act.
+    pub act: String,
+    /// The SAM that made it.
+    pub sam: String,
+    /// Who approved: id and name as shown to them.
+    pub person: [String; 2],
+    /// Key, if the act is about one: id, SHA-256 of its public key, subject of its certificate.
+    pub key: Option<[String; 3]>,
+    /// What was approved, in words of the act: items with their labels and hashes, or the change.
+    pub what: Vec<String>,
+    /// Who asked, if a client did: name, and whether the SAM knew it itself.
+    pub client: Option<(String, bool)>,
+    /// When it was approved, UTC seconds.
+    pub approved_at: i64,
+    /// Version of the policy it was approved under, and the level in the act.
+    pub policy: (u32, u8),
+    /// Method of the proof.
+    pub method: String,
+    /// Only the SAM's word stands behind the proof: secrets leave nothing that others could check.
+    pub by_word: bool,
+    /// From the proof's factor back to the enrolment: digests of the acts that made each.
+    pub chain: Vec<String>,
+    /// Signatures that were made: algorithm, items, SHA-256 of the values.
+    pub signatures: Vec<SignatureShown>,
+    /// Places in the log: number and kind.
+    pub log: Vec<(u64, String)>,
+    /// Size of the log at the checkpoint.
+    pub checkpoint: u64,
+    /// What a reader should know beside: codes.
+    pub remarks: Vec<&'static str>,
+}
+
+/// A signature in the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SignatureShown {
+    /// Algorithm.
+    pub alg: String,
+    /// When, UTC seconds.
+    pub at: i64,
+    /// Items of the act, from 0, in the order asked.
+    pub items: Vec<u32>,
+    /// SHA-256 of each value, base64url.
+    pub values: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bundle {
+    format: String,
+    act: String,
+    root: jws::Jwk,
+    documents: Vec<String>,
+    certificates: Vec<String>,
+    checkpoint: String,
+    entries: Vec<inclusion::Entry>,
+}
+
+/// Checks a bundle.
+///
+/// # Errors
+/// [`EvidenceFault`]: the first check that failed.
+pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, EvidenceFault> {
+    let bundle: Bundle =
+        serde_json::from_slice(bundle).map_err(|_| EvidenceFault::Form("not its JSON"))?;
+    if bundle.format != "natsuin-evidence/1" {
+        return Err(EvidenceFault::Form("another format"));
+    }
+    if bundle.root.thumbprint() != anchors.root {
+        return Err(EvidenceFault::Broken(
+            "its root key is not the one you know",
+        ));
+    }
+    let log = PublicKey::parse(anchors.log).ok_or(EvidenceFault::Anchor("the log's key"))?;
+    let (checkpoint, logged) = inclusion::check(&bundle.checkpoint, &log, &bundle.entries)?;
+
+    let mut documents = BTreeMap::new();
+    for text in &bundle.documents {
+        let document: Document = serde_json::from_str(text)
+            .map_err(|_| EvidenceFault::Form("a document of another form"))?;
+        documents.insert(sha256(text.as_bytes()), document);
+    }
+    for name in documents.keys() {
+        if !logged.iter().any(|e| e.detail("evidence") == Some(name)) {
+            return Err(EvidenceFault::Broken(
+                "a document that the log doesn't name",
+            ));
+        }
+    }
+    let named = |e: &Logged| {
+        e.detail("evidence")
+            .is_some_and(|n| documents.contains_key(n))
+    };
+    let own = |e: &&Logged| e.kind == "signature.made" && e.detail("act") == Some(&bundle.act);
+    if !logged.iter().filter(own).all(named) {
+        return Err(EvidenceFault::Broken(
+            "a signature in the log isn't in the bundle",
+        ));
+    }
+    let approvals = Approvals {
+        root: &bundle.root,
+        documents: &documents,
+        logged: &logged,
+    };
+    let (name, approval) = approvals.of(&bundle.act)?;
+    let act = approvals.check(name, approval)?;
+    let chain = approvals.chain(approval, 0)?;
+
+    let mut remarks = Vec::new();
+    let key = act.key();
+    if let Some(key) = key {
+        match bundle.certificates.first() {
+            Some(_) => certificate::check(&bundle.certificates, key, anchors.issuer, &mut remarks)?,
+            None if act.kind == "sign" => {
+                return Err(EvidenceFault::Broken("the signer's certificate is missing"));
+            }
+            None => remarks.push("no-certificate"),
+        }
+    }
+    let by_word = approval.proof.method != "passkey";
+    if by_word {
+        remarks.push("the-sams-word-only");
+    }
+    let signatures = approvals.signatures(&bundle.act, name, &act)?;
+    Ok(Shown {
+        schema: "natsuin.evidence-verify/1",
+        kind: act.kind.clone(),
+        act: bundle.act.clone(),
+        sam: act.sam.clone(),
+        person: [act.person.id.clone(), act.person.name.clone()],
+        key: key.map(|k| [k.id.clone(), k.spki.clone(), k.subject.clone()]),
+        what: act.what(),
+        client: act.client.as_ref().map(|c| (c.name.clone(), c.known)),
+        approved_at: approval.at,
+        policy: (approval.policy, act.level),
+        method: approval.proof.method.clone(),
+        by_word,
+        chain,
+        signatures,
+        log: logged.iter().map(|e| (e.seq, e.kind.clone())).collect(),
+        checkpoint,
+        remarks,
+    })
+}
+
+/// Evidence of approvals, tied to the log.
+struct Approvals<'a> {
+    root: &'a jws::Jwk,
+    documents: &'a BTreeMap<String, Document>,
+    logged: &'a [Logged],
+}
+
+impl<'a> Approvals<'a> {
+    /// The approval of the act with this digest, with the document's name.
+    fn of(&self, act: &str) -> Result<(&'a str, &'a Approval), EvidenceFault> {
+        let mut found = self.documents.iter().filter_map(|(name, d)| match d {
+            Document::Approval(a) if jws::act_digest(&a.act) == act => Some((name.as_str(), &**a)),
+            _ => None,
+        });
+        found
+            .next()
+            .ok_or(EvidenceFault::Broken("there is no approval of this act"))
+    }
+
+    /// Checks act, statement, proof and place in the log of one approval.
+    fn check(&self, name: &str, approval: &'a Approval) -> Result<documents::Act, EvidenceFault> {
+        let digest = jws::act_digest(&approval.act);
+        let act = self.act(&approval.act, &approval.statement, approval.at)?;
+        proof::check(&approval.proof, &approval.factor, &digest, act.rp_host())?;
+        let in_log = self.logged.iter().any(|e| {
+            e.kind == "act.approved"
+                && e.detail("act") == Some(digest.as_str())
+                && e.detail("evidence") == Some(name)
+                && e.detail("person") == Some(act.person.id.as_str())
+        });
+        if !in_log {
+            return Err(EvidenceFault::Broken(
+                "the log doesn't contain the approval",
+            ));
+        }
+        Ok(act)
+    }
+
+    /// An act by the SAM whose keys `K_root` vouched for when it was used.
+    fn act(&self, text: &str, statement: &str, at: i64) -> Result<documents::Act, EvidenceFault> {
+        let payload = jws::verify(statement, "natsuin-keys+jws", self.root)
+            .ok_or(EvidenceFault::Broken("the statement isn't by the root key"))?;
+        let keys: documents::Keys = serde_json::from_slice(&payload)
+            .map_err(|_| EvidenceFault::Form("the statement's members"))?;
+        if at < keys.nbf || at >= keys.exp {
+            return Err(EvidenceFault::Broken("the statement wasn't valid then"));
+        }
+        let payload = jws::verify(text, "natsuin-act+jws", &keys.act)
+            .ok_or(EvidenceFault::Broken("the act isn't by the SAM"))?;
+        let act: documents::Act = serde_json::from_slice(&payload)
+            .map_err(|_| EvidenceFault::Form("the act's members"))?;
+        if act.sam != keys.sam || act.epoch != keys.epoch {
+            return Err(EvidenceFault::Broken("the act is another SAM's"));
+        }
+        if at < act.iat - 60 || at >= act.exp {
+            return Err(EvidenceFault::Broken(
+                "the act wasn't open when it was approved",
+            ));
+        }
+        Ok(act)
+    }
+
+    /// From the factor that proved back to the enrolment that began it.
+    fn chain(&self, approval: &'a Approval, depth: usize) -> Result<Vec<String>, EvidenceFault> {
+        let maker = approval.factor.act.as_str();
+        if depth > 16 {
+            return Err(EvidenceFault::Broken(
+                "the chain of factors has no beginning",
+            ));
+        }
+        let enrolment = self.documents.values().find_map(|d| match d {
+            Document::Enrolment(e) if jws::act_digest(&e.act) == maker => Some(e),
+            _ => None,
+        });
+        if let Some(enrolment) = enrolment {
+            let act = self.act(&enrolment.act, &enrolment.statement, enrolment.at)?;
+            if act.kind != "enrol" {
+                return Err(EvidenceFault::Broken(
+                    "the enrolment is another kind of act",
+                ));
+            }
+            self.made(&approval.factor, enrolment.factors.iter())?;
+            proof::check_made(&approval.factor, enrolment.registration.as_ref(), maker)?;
+            let in_log = self.logged.iter().any(|e| {
+                matches!(e.kind.as_str(), "person.enrolled" | "factor.added")
+                    && e.detail("act") == Some(maker)
+                    && e.detail("factor") == Some(approval.factor.id.as_str())
+            });
+            return match in_log {
+                true => Ok(vec![maker.to_owned()]),
+                false => Err(EvidenceFault::Broken(
+                    "the log doesn't contain the enrolment",
+                )),
+            };
+        }
+        // Added by an act that an older factor proved.
+        let (name, adding) = self.of(maker)?;
+        let act = self.check(name, adding)?;
+        let made = adding.made.as_ref().filter(|_| act.kind == "factor");
+        let made = made.ok_or(EvidenceFault::Broken(
+            "the factor was made by another kind of act",
+        ))?;
+        self.made(&approval.factor, std::iter::once(&made.factor))?;
+        proof::check_made(&approval.factor, made.registration.as_ref(), maker)?;
+        let mut chain = vec![maker.to_owned()];
+        chain.extend(self.chain(adding, depth + 1)?);
+        Ok(chain)
+    }
+
+    fn made<'f>(
+        &self,
+        used: &documents::Factor,
+        mut made: impl Iterator<Item = &'f documents::Factor>,
+    ) -> Result<(), EvidenceFault> {
+        match made.any(|m| m == used) {
+            true => Ok(()),
+            false => Err(EvidenceFault::Broken(
+                "the factor isn't the one that was made",
+            )),
+        }
+    }
+
+    /// Signatures that were made on this approval.
+    fn signatures(
+        &self,
+        act: &str,
+        approval: &str,
+        of: &documents::Act,
+    ) -> Result<Vec<SignatureShown>, EvidenceFault> {
+        let mut shown = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for (name, document) in self.documents {
+            let Document::Signature(signed) = document else {
+                continue;
+            };
+            if signed.act != act {
+                continue;
+            }
+            self.signature(name, signed, approval, of)?;
+            if !signed.indices.iter().all(|i| seen.insert(*i)) {
+                return Err(EvidenceFault::Broken("an item was signed twice"));
+            }
+            shown.push(SignatureShown {
+                alg: signed.alg.clone(),
+                at: signed.at,
+                items: signed.indices.clone(),
+                values: signed.values.clone(),
+            });
+        }
+        Ok(shown)
+    }
+
+    fn signature(
+        &self,
+        name: &str,
+        signed: &Signed,
+        approval: &str,
+        act: &documents::Act,
+    ) -> Result<(), EvidenceFault> {
+        let items = act.items.as_deref().unwrap_or_default();
+        let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < items.len());
+        let fits = signed.approval == approval
+            && signed.indices.len() == signed.values.len()
+            && signed.indices.iter().all(in_act)
+            && act.algs.as_ref().is_some_and(|a| a.contains(&signed.alg));
+        if !fits {
+            return Err(EvidenceFault::Broken(
+                "a signature isn't one of those approved",
+            ));
+        }
+        let in_log = self.logged.iter().any(|e| {
+            e.kind == "signature.made"
+                && e.detail("act") == Some(signed.act.as_str())
+                && e.detail("evidence") == Some(name)
+        });
+        match in_log {
+            true => Ok(()),
+            false => Err(EvidenceFault::Broken(
+                "the log doesn't contain the signature",
+            )),
+        }
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
+}
+
+fn from_b64u(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}

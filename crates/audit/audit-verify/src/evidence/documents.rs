@@ -1,0 +1,178 @@
+//! The documents in a bundle, as far as the checker reads them.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::jws::Jwk;
+
+/// A document; its name is the SHA-256 of its text.
+#[derive(Deserialize)]
+#[serde(tag = "evidence", rename_all = "kebab-case")]
+pub(super) enum Document {
+    Approval(Box<Approval>),
+    Enrolment(Box<Enrolment>),
+    Signature(Box<Signed>),
+    Notice {},
+}
+
+#[derive(Deserialize)]
+pub(super) struct Approval {
+    pub(super) act: String,
+    pub(super) statement: String,
+    pub(super) proof: Proof,
+    pub(super) factor: Factor,
+    pub(super) at: i64,
+    pub(super) policy: u32,
+    pub(super) made: Option<Made>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Made {
+    pub(super) factor: Factor,
+    pub(super) registration: Option<[String; 2]>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Proof {
+    pub(super) method: String,
+    /// Of a passkey: the assertion.
+    pub(super) proof: Option<Assertion>,
+    /// Of anything else: the act it was for.
+    pub(super) act: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Assertion {
+    pub(super) act: String,
+    pub(super) id: String,
+    #[serde(rename = "authData")]
+    pub(super) auth_data: String,
+    #[serde(rename = "clientData")]
+    pub(super) client_data: String,
+    pub(super) sig: String,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+pub(super) struct Factor {
+    pub(super) id: String,
+    pub(super) act: String,
+    pub(super) created: i64,
+    pub(super) passkey: Option<Passkey>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+pub(super) struct Passkey {
+    pub(super) id: String,
+    pub(super) key: Value,
+    pub(super) backup_eligible: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Enrolment {
+    pub(super) act: String,
+    pub(super) statement: String,
+    pub(super) factors: Vec<Factor>,
+    pub(super) registration: Option<[String; 2]>,
+    pub(super) at: i64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Signed {
+    pub(super) act: String,
+    pub(super) approval: String,
+    pub(super) alg: String,
+    pub(super) indices: Vec<u32>,
+    pub(super) values: Vec<String>,
+    pub(super) at: i64,
+}
+
+/// Payload of a `sam-keys` statement.
+#[derive(Deserialize)]
+pub(super) struct Keys {
+    pub(super) sam: String,
+    pub(super) epoch: String,
+    pub(super) act: Jwk,
+    pub(super) nbf: i64,
+    pub(super) exp: i64,
+}
+
+/// Payload of an act of any kind.
+#[derive(Deserialize)]
+pub(super) struct Act {
+    pub(super) kind: String,
+    pub(super) sam: String,
+    pub(super) epoch: String,
+    pub(super) iat: i64,
+    pub(super) exp: i64,
+    pub(super) level: u8,
+    pub(super) person: Person,
+    pub(super) client: Option<Client>,
+    pub(super) items: Option<Vec<Item>>,
+    pub(super) algs: Option<Vec<String>>,
+    rp_id: Option<String>,
+    key: Option<Key>,
+    keys: Option<Value>,
+    change: Option<Value>,
+    registration: Option<String>,
+    renew: Option<i64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Person {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Key {
+    pub(super) id: String,
+    pub(super) spki: String,
+    pub(super) cert: String,
+    pub(super) subject: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) known: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Item {
+    form: String,
+    ha: String,
+    h: String,
+    label: String,
+}
+
+impl Act {
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// The host that a passkey has to be for, where the act names it.
+    pub(super) fn rp_host(&self) -> Option<&str> {
+        self.rp_id.as_deref()
+    }
+
+    /// What was approved, line by line.
+    pub(super) fn what(&self) -> Vec<String> {
+        let items = self.items.as_deref().unwrap_or_default();
+        let mut lines: Vec<String> = items
+            .iter()
+            .map(|i| format!("{} {} {} {:?}", i.form, i.ha, i.h, i.label))
+            .collect();
+        if let Some(until) = self.renew.filter(|u| *u != 0) {
+            lines.push(format!("renewable until {until}"));
+        }
+        for (name, value) in [("change", &self.change), ("keys", &self.keys)] {
+            if let Some(value) = value.as_ref().filter(|_| self.kind != "enrol") {
+                lines.push(format!("{name} {value}"));
+            }
+        }
+        if let Some(registration) = &self.registration {
+            lines.push(format!("registration {registration:?}"));
+        }
+        lines
+    }
+}

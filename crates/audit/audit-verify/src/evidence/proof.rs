@@ -1,0 +1,147 @@
+//! Proofs of a will, as far as anybody but the SAM can check them (WebAuthn Level 3 §7.2).
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+    UnparsedPublicKey,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::documents::{Factor, Proof};
+use super::{EvidenceFault, from_b64u};
+
+const USER_PRESENT: u8 = 0x01;
+const USER_VERIFIED: u8 = 0x04;
+const BACKUP_ELIGIBLE: u8 = 0x08;
+
+#[derive(Deserialize)]
+struct ClientData {
+    #[serde(rename = "type")]
+    kind: String,
+    challenge: String,
+    origin: String,
+    #[serde(rename = "crossOrigin", default)]
+    cross_origin: bool,
+    #[serde(rename = "topOrigin")]
+    top_origin: Option<String>,
+}
+
+/// Checks the proof over the act with this digest. Of secrets only the SAM's word remains, and nothing is checked but
+/// that it was for this act.
+pub(super) fn check(
+    proof: &Proof,
+    factor: &Factor,
+    act: &str,
+    rp_host: Option<&str>,
+) -> Result<(), EvidenceFault> {
+    let broken = EvidenceFault::Broken;
+    let Some(assertion) = &proof.proof else {
+        return match (&proof.act, &factor.passkey, proof.method.as_str()) {
+            (Some(own), None, method) if own == act && method != "passkey" => Ok(()),
+            _ => Err(broken("the proof is for another act")),
+        };
+    };
+    let passkey = factor
+        .passkey
+        .as_ref()
+        .ok_or(broken("the proof is another factor's"))?;
+    if assertion.act != act || assertion.id != passkey.id || proof.method != "passkey" {
+        return Err(broken("the proof is another factor's or act's"));
+    }
+    let form = || EvidenceFault::Form("a passkey's proof");
+    let auth = from_b64u(&assertion.auth_data).ok_or_else(form)?;
+    let client = from_b64u(&assertion.client_data).ok_or_else(form)?;
+    let sig = from_b64u(&assertion.sig).ok_or_else(form)?;
+    let host = client_data(&client, "webauthn.get", act)?;
+    if rp_host.is_some_and(|h| h != host) {
+        return Err(broken("the passkey was used for another host"));
+    }
+    let (rp, rest) = auth.split_first_chunk::<32>().ok_or_else(form)?;
+    let flags = *rest.first().ok_or_else(form)?;
+    if rp[..] != *digest(&SHA256, host.as_bytes()).as_ref() {
+        return Err(broken("the passkey belongs to another host"));
+    }
+    if flags & (USER_PRESENT | USER_VERIFIED) != USER_PRESENT | USER_VERIFIED {
+        return Err(broken("the authenticator didn't verify its user"));
+    }
+    if (flags & BACKUP_ELIGIBLE != 0) != passkey.backup_eligible {
+        return Err(broken("the passkey isn't of the registered kind"));
+    }
+    let signed = [auth.as_slice(), digest(&SHA256, &client).as_ref()].concat();
+    match verifies(&passkey.key, &signed, &sig) {
+        Some(true) => Ok(()),
+        Some(false) => Err(broken("the passkey's signature is wrong")),
+        None => Err(form()),
+    }
+}
+
+/// Checks that a passkey was registered for the act that made it. Its key stands in the factor; that the attestation
+/// contains the same key is seen by its bytes.
+pub(super) fn check_made(
+    factor: &Factor,
+    registration: Option<&[String; 2]>,
+    act: &str,
+) -> Result<(), EvidenceFault> {
+    let Some(passkey) = &factor.passkey else {
+        return Ok(());
+    };
+    let [client, attestation] = registration.ok_or(EvidenceFault::Broken(
+        "the passkey's registration is missing",
+    ))?;
+    let form = || EvidenceFault::Form("a passkey's registration");
+    let client = from_b64u(client).ok_or_else(form)?;
+    client_data(&client, "webauthn.create", act)?;
+    let attestation = from_b64u(attestation).ok_or_else(form)?;
+    let contains = |member: &str| {
+        let part = passkey.key.get(member).and_then(Value::as_str);
+        let part = part.and_then(from_b64u);
+        part.is_none_or(|p| attestation.windows(p.len()).any(|w| w == p))
+    };
+    if ["x", "y", "n"].into_iter().all(contains) {
+        Ok(())
+    } else {
+        Err(EvidenceFault::Broken("another passkey was registered"))
+    }
+}
+
+/// Checks the browser's words; answers the host.
+fn client_data(bytes: &[u8], kind: &str, act: &str) -> Result<String, EvidenceFault> {
+    let data: ClientData = serde_json::from_slice(bytes)
+        .map_err(|_| EvidenceFault::Form("a passkey's client data"))?;
+    if data.kind != kind || data.challenge != act {
+        return Err(EvidenceFault::Broken("the passkey signed something else"));
+    }
+    if data.cross_origin || data.top_origin.is_some() {
+        return Err(EvidenceFault::Broken(
+            "the approval page was inside another page",
+        ));
+    }
+    let rest = data
+        .origin
+        .strip_prefix("https://")
+        .or_else(|| data.origin.strip_prefix("http://"))
+        .ok_or(EvidenceFault::Form("an origin"))?;
+    Ok(rest.split(':').next().unwrap_or_default().to_owned())
+}
+
+fn verifies(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool> {
+    let part = |name: &str| key.get(name).and_then(Value::as_str).and_then(from_b64u);
+    let done = match key.get("alg")?.as_str()? {
+        "es256" => {
+            let point = [&[4][..], &part("x")?, &part("y")?].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(message, sig)
+        }
+        "eddsa" => UnparsedPublicKey::new(&ED25519, part("x")?).verify(message, sig),
+        "rs256" => {
+            let (n, e) = (part("n")?, part("e")?);
+            RsaPublicKeyComponents { n: &n, e: &e }.verify(
+                &RSA_PKCS1_2048_8192_SHA256,
+                message,
+                sig,
+            )
+        }
+        _ => return None,
+    };
+    Some(done.is_ok())
+}

@@ -1,0 +1,211 @@
+//! `natsuin evidence`: who approved what, checked offline by a program that shares nothing with the one that wrote it.
+
+use std::path::{Path, PathBuf};
+
+use audit_verify::{Anchors, Shown, verify_evidence};
+use core_types::{Digest32, UnixTime, random::SystemRandom};
+use jose::Jwk;
+use sam_service::{ReceiptError, bundle};
+use serde_json::json;
+use service_kit::Trouble;
+use store_kit::{Store, StoreUrl};
+use web_ui::{Messages, clean};
+
+use crate::output::{Exit, Failure, Out};
+use crate::stack::StoreChoice;
+
+/// What to export, and from where.
+#[derive(Debug)]
+pub struct Export {
+    /// Directory of the stack.
+    pub data: PathBuf,
+    /// Where its rows are.
+    pub store: StoreChoice,
+    /// The module's root key, a JWK in a file.
+    pub root: PathBuf,
+    /// The person.
+    pub person: String,
+    /// Digest of the act.
+    pub act: String,
+    /// Where the bundle goes.
+    pub out: PathBuf,
+}
+
+/// Writes the evidence of one act of a stopped stack to a file.
+///
+/// # Errors
+/// [`Failure`] when the store can't be used, or knows no such act.
+pub async fn export(export: Export, out: Out) -> Result<Exit, Failure> {
+    let root = root_key(&export.root)?;
+    let act = Digest32::parse(&export.act).map_err(|_| {
+        Failure::new(
+            Exit::Input,
+            "act",
+            "this isn't the digest of an act".to_owned(),
+            "give it as the portal or the audit log show it (base64url)",
+        )
+    })?;
+    let url = match &export.store {
+        StoreChoice::Embedded => {
+            format!(
+                "sqlite:{}",
+                export.data.join("sam").join("sam.db").display()
+            )
+        }
+        StoreChoice::Postgres(url) => url.clone(),
+    };
+    let open = async {
+        let url = StoreUrl::parse(&url)?;
+        Store::open(&url, "sam", sam_service::MIGRATIONS, &SystemRandom).await
+    };
+    let store = open.await.map_err(|e| {
+        Trouble::new(
+            "store",
+            format!("the SAM's store can't be used: {e}"),
+            "stop the stack first; check --data",
+        )
+    })?;
+    let made = bundle(&store, &root, &export.person, act).await;
+    store.close().await;
+    let text = made.map_err(|error| {
+        let todo = match &error {
+            ReceiptError::NotFound => "check --person and --act",
+            ReceiptError::NotYet => "let the service run a few seconds longer",
+            ReceiptError::Store(_) => "check the store",
+        };
+        Failure::new(Exit::Input, "evidence", error.to_string(), todo)
+    })?;
+    std::fs::write(&export.out, text).map_err(|e| {
+        Trouble::new(
+            "file",
+            format!("{} can't be written: {e}", export.out.display()),
+            "check --out",
+        )
+    })?;
+    out.say(&format!("{}", export.out.display()));
+    out.object(&json!({"schema": "natsuin.evidence-export/1", "ok": true, "file": export.out}));
+    Ok(Exit::Good)
+}
+
+/// Checks a bundle with the module's root key, the SAM's log key and, if given, the issuer's certificate.
+///
+/// # Errors
+/// [`Failure`] when a file can't be read; what is wrong with the evidence shows in the result.
+pub fn verify(
+    file: &Path,
+    root: &Path,
+    log: &Path,
+    issuer: Option<&Path>,
+    out: Out,
+) -> Result<Exit, Failure> {
+    let bundle = read(
+        file,
+        "give the file that the portal or `natsuin evidence export` wrote",
+    )?;
+    let root = root_key(root)?.kid();
+    let log = String::from_utf8_lossy(&read(log, "give the SAM's log key, sam.pub")?).into_owned();
+    let issuer = issuer.map(certificate).transpose()?;
+    let anchors = Anchors {
+        root: &root,
+        log: log.trim(),
+        issuer: issuer.as_deref(),
+    };
+    match verify_evidence(&bundle, anchors) {
+        Ok(shown) => {
+            lines(out.m(), &shown).iter().for_each(|line| out.say(line));
+            out.object(&shown_json(&shown));
+            Ok(Exit::Good)
+        }
+        Err(fault) => {
+            out.say(&format!("NG  {fault}"));
+            let schema = "natsuin.evidence-verify/1";
+            out.object(&json!({"schema": schema, "ok": false, "what": fault.to_string()}));
+            Ok(Exit::Negative)
+        }
+    }
+}
+
+fn shown_json(shown: &Shown) -> serde_json::Value {
+    let mut value = serde_json::to_value(shown).unwrap_or_default();
+    value["ok"] = true.into();
+    value
+}
+
+/// The result for people: every line says one thing that was checked, and the last ones what was not.
+fn lines(m: Messages, shown: &Shown) -> Vec<String> {
+    let mut lines = vec![format!(
+        "OK  {}   {}",
+        shown.kind,
+        m.time(UnixTime(shown.approved_at))
+    )];
+    let mut say = |name: &str, text: String| lines.push(format!("    {:<12} {text}", m.t(name)));
+    say(
+        "evidence-person",
+        format!("{} ({})", clean(&shown.person[1]), clean(&shown.person[0])),
+    );
+    if let Some([id, _, subject]) = &shown.key {
+        say(
+            "evidence-key",
+            format!("{} ({})", clean(subject), clean(id)),
+        );
+    }
+    if let Some((client, known)) = &shown.client {
+        let word = if *known { "" } else { "?" };
+        say("evidence-client", format!("{}{word}", clean(client)));
+    }
+    for what in &shown.what {
+        say("evidence-what", clean(what));
+    }
+    for signature in &shown.signatures {
+        let items = signature.items.len();
+        say("evidence-signed", format!("{items} × {}", signature.alg));
+    }
+    let method = match shown.by_word {
+        true => format!("{} · {}", shown.method, m.t("evidence-by-word")),
+        false => format!("{} · {}", shown.method, m.t("evidence-by-proof")),
+    };
+    say("evidence-method", method);
+    let (version, level) = shown.policy;
+    say(
+        "evidence-policy",
+        format!("{version} · {}", m.n("level", level.into())),
+    );
+    let places: Vec<String> = shown.log.iter().map(|(n, _)| n.to_string()).collect();
+    say(
+        "evidence-log",
+        format!("{} / {}", places.join(", "), shown.checkpoint),
+    );
+    for remark in &shown.remarks {
+        let text = m.t(&format!("evidence-remark-{remark}"));
+        lines.push(format!("    ! {text}"));
+    }
+    lines
+}
+
+fn read(path: &Path, todo: &'static str) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| {
+        let what = format!("{} can't be read: {e}", path.display());
+        Failure::new(Exit::Input, "file", what, todo)
+    })
+}
+
+fn root_key(path: &Path) -> Result<Jwk, Failure> {
+    let todo = "give the module's root key as a JWK (JSON)";
+    serde_json::from_slice(&read(path, todo)?).map_err(|e| {
+        let what = format!("{} is no key: {e}", path.display());
+        Failure::new(Exit::Input, "root", what, todo)
+    })
+}
+
+fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
+    let todo = "give the issuer's certificate as PEM";
+    let text = String::from_utf8_lossy(&read(path, todo)?).into_owned();
+    let first = pki::Certificate::parse_pem(&text)
+        .ok()
+        .and_then(|all| all.into_iter().next());
+    let first = first.ok_or_else(|| {
+        let what = format!("{} has no certificate", path.display());
+        Failure::new(Exit::Input, "issuer", what, todo)
+    })?;
+    Ok(first.der().to_vec())
+}

@@ -1,0 +1,566 @@
+//! The protocol as a model, explored exhaustively (`sap.md` §14, *Model*): one act with two items, two nodes, an
+//! adversary who delivers what it likes as often as it likes, crashes nodes between any two steps, and sets back either
+//! database. Every decision is made by the real functions of `sam-core`; the model adds only who stores what when.
+//!
+//! Each guard can be taken out; then the exploration has to find a violation, or the model shows nothing.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use core_types::{B64, Digest32, FactorId, UnixTime};
+use sam_api::ssa::StopCause;
+use sam_core::ActState;
+use sam_core::life::Life;
+use sam_core::state::{Asked, ItemState, JobState, Plan, Renewal};
+use sap::SignAct;
+use sap::proof::Method;
+
+use super::{ALG, GRANT, T, client, h, key, minted, now};
+
+/// Seconds at which the world may stand: all live, orders over, the first right over.
+const TIMES: [i64; 3] = [0, 40, 310];
+const ORDER_LIFE: i64 = 30;
+/// More worlds than this would make the test too slow to be run each time.
+const MOST: usize = 2_000_000;
+const SECOND: Digest32 = Digest32([3; 32]);
+
+/// What is taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Without {
+    Nothing,
+    /// The proof isn't asked for: anybody's approval is accepted.
+    Proof,
+    /// The items aren't taken before the order is sent.
+    TakingFirst,
+    /// The module executes an order as often as it comes.
+    OrderOnce,
+    /// The key isn't looked at when an act is spent.
+    KeyCheck,
+    /// A job found taken after a crash is ordered anew instead of given up.
+    GivingUp,
+    /// Values leave before they are stored.
+    StoringFirst,
+    /// A token stays good after it was renewed.
+    OneToken,
+    /// A late answer counts for whatever order is out now.
+    OwnStep,
+}
+
+/// Act states by number, so that worlds are small, and what the decisions said of them.
+struct Acts {
+    list: Vec<ActState>,
+    numbers: HashMap<String, u16>,
+    said: HashMap<(u16, Ask), Option<(Said, u16)>>,
+}
+
+/// A decision that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Ask {
+    Approve(u8),
+    Bind(u8),
+    Renew(u8),
+    GiveUp(u8),
+    Plan(u8, Digest32, u8),
+    Lost(u8, u8),
+    Done(u8, u8),
+}
+
+/// What came of it, beside the next state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Go,
+    Take,
+    Over,
+}
+
+impl Acts {
+    /// A decision, made once for each state it is asked of.
+    fn ask(
+        &mut self,
+        state: u16,
+        ask: Ask,
+        decide: impl FnOnce(&ActState) -> Option<(Said, ActState)>,
+    ) -> Option<(Said, u16)> {
+        if let Some(said) = self.said.get(&(state, ask)) {
+            return *said;
+        }
+        let decided = decide(&self.list[usize::from(state)]);
+        let said = decided.map(|(said, next)| (said, self.number(next)));
+        self.said.insert((state, ask), said);
+        said
+    }
+
+    fn number(&mut self, state: ActState) -> u16 {
+        let name = serde_json::to_string(&state).unwrap();
+        if let Some(n) = self.numbers.get(&name) {
+            return *n;
+        }
+        let n = u16::try_from(self.list.len()).unwrap();
+        self.list.push(state);
+        self.numbers.insert(name, n);
+        n
+    }
+}
+
+/// What a node is doing. Between two of these it may crash, and others may act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Node {
+    Idle,
+    /// T1 is durable (or should be): the order goes out next. Bits of the items.
+    Ordering {
+        step: u8,
+        attempt: u8,
+        items: u8,
+    },
+    /// Values are in hand.
+    Holding {
+        step: u8,
+        attempt: u8,
+        items: u8,
+    },
+    /// Nobody knows what became of the order.
+    Unsure {
+        step: u8,
+        attempt: u8,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct SamDb {
+    act: u16,
+    /// 0 active, 1 stopped.
+    stopped: bool,
+}
+
+/// Executed orders, a bit for each step and attempt.
+type CmDb = u16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct World {
+    time: u8,
+    sam: SamDb,
+    sam_copy: Option<SamDb>,
+    cm: CmDb,
+    nodes: [Node; 2],
+    /// The person proved their will.
+    proved: bool,
+    /// Values the module made, for each item.
+    made: [u8; 2],
+    sam_set_back: bool,
+    cm_set_back: bool,
+    /// The first token was renewed.
+    renewed: bool,
+    /// What went wrong, if anything.
+    broken: Option<&'static str>,
+}
+
+/// What the adversary may do in an exploration: all at once would be too many worlds to visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    /// Two nodes at once, crashing anywhere.
+    TwoNodes,
+    /// One node, crashing anywhere; either database set back, the SAM's to any moment without an order out, the
+    /// module's to its beginning.
+    SetBack,
+}
+
+struct Model {
+    act: SignAct,
+    without: Without,
+    power: Power,
+    acts: Acts,
+    active: Life,
+    stopped: Life,
+}
+
+impl Model {
+    fn new(without: Without, power: Power) -> (Self, World) {
+        let (mut act, state) = minted(&[1, 2]);
+        // Of an act that can be renewed the module doesn't remember items, only orders: with a SAM's database set back
+        // before a renewal it would sign again under the next step's name (`docs/design/0012-attacks.md`).
+        act.renew = match power {
+            Power::TwoNodes => T.plus(1000).0,
+            Power::SetBack => 0,
+        };
+        let active = Life::made().certified(T.plus(100_000)).unwrap();
+        let stopped = active.suspended(StopCause::Login, None, T).unwrap();
+        let mut acts = Acts {
+            list: Vec::new(),
+            numbers: HashMap::new(),
+            said: HashMap::new(),
+        };
+        let sam = SamDb {
+            act: acts.number(state),
+            stopped: false,
+        };
+        let world = World {
+            time: 0,
+            sam,
+            sam_copy: None,
+            cm: 0,
+            nodes: [Node::Idle; 2],
+            proved: false,
+            made: [0; 2],
+            sam_set_back: false,
+            cm_set_back: false,
+            renewed: false,
+            broken: None,
+        };
+        let model = Self {
+            act,
+            without,
+            power,
+            acts,
+            active,
+            stopped,
+        };
+        (model, world)
+    }
+
+    fn key_is_active(&self, world: &World, time: UnixTime) -> bool {
+        let life = if world.sam.stopped {
+            &self.stopped
+        } else {
+            &self.active
+        };
+        life.is_active(time) || self.without == Without::KeyCheck
+    }
+
+    /// Every world one step away.
+    fn steps(&mut self, w: World) -> Vec<World> {
+        let mut next = Vec::new();
+        let at = now(TIMES[usize::from(w.time)]);
+
+        // The person, the clock, the owner's stop, and the adversary's copies.
+        next.push(World { proved: true, ..w });
+        if usize::from(w.time) + 1 < TIMES.len() {
+            next.push(World {
+                time: w.time + 1,
+                ..w
+            });
+        }
+        next.push(World {
+            sam: SamDb {
+                stopped: true,
+                ..w.sam
+            },
+            ..w
+        });
+        if self.power == Power::SetBack {
+            self.set_back(w, &mut next);
+        }
+
+        // Approve, bind, renew, maintenance: one transaction each, on any node.
+        let act = w.sam.act;
+        if (w.proved || self.without == Without::Proof) && self.key_is_active(&w, at.time) {
+            let said = self.acts.ask(act, Ask::Approve(w.time), |s| {
+                let (factor, digest) = (FactorId::parse("f").unwrap(), Digest32([7; 32]));
+                let approved = s.approve(digest, digest, Method::Passkey, factor, at);
+                approved.ok().map(|s| (Said::Go, s))
+            });
+            next.extend(said.map(|(_, s)| stored(w, s)));
+        }
+        let said = self.acts.ask(act, Ask::Bind(w.time), |s| {
+            s.bind(GRANT, at).ok().map(|s| (Said::Go, s))
+        });
+        next.extend(said.map(|(_, s)| stored(w, s)));
+        if self.key_is_active(&w, at.time) {
+            let terms = &self.act;
+            let said = self.acts.ask(act, Ask::Renew(w.time), |s| {
+                let (client, key) = (client(), key());
+                let renewal = Renewal {
+                    grant: GRANT,
+                    next: SECOND,
+                    client: &client,
+                    key: &key,
+                    hashes: &[],
+                };
+                s.renew(terms, renewal, at).ok().map(|s| (Said::Go, s))
+            });
+            next.extend(said.map(|(_, s)| World {
+                renewed: true,
+                ..stored(w, s)
+            }));
+        }
+        let again = self.without == Without::GivingUp;
+        let said = self.acts.ask(act, Ask::GiveUp(w.time), |s| {
+            let lost = s.give_up(at.time)?;
+            match again {
+                true => s
+                    .again(s.step, s.job.as_ref()?.attempt)
+                    .ok()
+                    .map(|s| (Said::Go, s)),
+                false => Some((Said::Go, lost)),
+            }
+        });
+        next.extend(said.map(|(_, s)| stored(w, s)));
+        let nodes = match self.power {
+            Power::TwoNodes => 2,
+            Power::SetBack => 1,
+        };
+        for node in 0..nodes {
+            next.push(with(w, node, Node::Idle));
+            match w.nodes[node] {
+                Node::Idle => self.begin(w, node, &mut next),
+                Node::Ordering {
+                    step,
+                    attempt,
+                    items,
+                } => {
+                    self.order(w, node, (step, attempt, items), &mut next);
+                }
+                Node::Holding {
+                    step,
+                    attempt,
+                    items,
+                } => {
+                    self.finish(w, node, (step, attempt, items), &mut next);
+                }
+                Node::Unsure { step, attempt } => {
+                    let said = self.acts.ask(act, Ask::Lost(step, attempt), |s| {
+                        let lost = s.lost(step.into(), attempt.into());
+                        lost.ok().map(|s| (Said::Go, s))
+                    });
+                    let after = said.map_or(w, |(_, s)| stored(w, s));
+                    next.push(with(after, node, Node::Idle));
+                }
+            }
+        }
+        next.retain(|n| *n != w);
+        next
+    }
+
+    fn set_back(&self, w: World, next: &mut Vec<World>) {
+        let job = self.acts.list[usize::from(w.sam.act)].job.as_ref();
+        let quiet = job.is_none_or(|j| j.state != JobState::Taken);
+        if w.sam_copy.is_none() && quiet {
+            next.push(World {
+                sam_copy: Some(w.sam),
+                ..w
+            });
+        }
+        if let Some(copy) = w.sam_copy.filter(|c| *c != w.sam) {
+            next.push(World {
+                sam: copy,
+                sam_set_back: true,
+                ..w
+            });
+        }
+        if w.cm != 0 {
+            next.push(World {
+                cm: 0,
+                cm_set_back: true,
+                ..w
+            });
+        }
+    }
+
+    /// T1: whatever token and hashes the adversary likes.
+    fn begin(&mut self, w: World, node: usize, next: &mut Vec<World>) {
+        let at = now(TIMES[usize::from(w.time)]);
+        let active = self.key_is_active(&w, at.time);
+        let without = self.without;
+        for grant in [GRANT, SECOND] {
+            for items in 1..4_u8 {
+                let terms = &self.act;
+                let said = self
+                    .acts
+                    .ask(w.sam.act, Ask::Plan(w.time, grant, items), |s| {
+                        let (client, key) = (client(), key());
+                        let hashes: Vec<B64> = (0..2)
+                            .filter(|i| items >> i & 1 == 1)
+                            .map(|i| h(i + 1))
+                            .collect();
+                        let asked = Asked {
+                            grant: match without {
+                                Without::OneToken => s.grant.unwrap_or(grant),
+                                _ => grant,
+                            },
+                            client: &client,
+                            key: &key,
+                            alg: ALG,
+                            hashes: &hashes,
+                            idempotency_key: Some("k"),
+                        };
+                        match s.plan(terms, asked, at, ORDER_LIFE).ok()? {
+                            Plan::Take(taken) => Some((Said::Take, *taken)),
+                            Plan::GiveUp(_) if without == Without::GivingUp => {
+                                let again = s.again(s.step, s.job.as_ref()?.attempt).ok()?;
+                                Some((Said::Take, again))
+                            }
+                            Plan::GiveUp(lost) => Some((Said::Over, *lost)),
+                            Plan::Fetch => None,
+                        }
+                    });
+                match said {
+                    Some((Said::Take, taken)) if active => {
+                        let broken = match (w.sam.stopped, w.renewed && grant == GRANT) {
+                            (true, _) => Some("begun after the key was stopped"),
+                            (_, true) if !w.sam_set_back => {
+                                Some("begun with a token that was renewed")
+                            }
+                            _ => None,
+                        };
+                        let state = &self.acts.list[usize::from(taken)];
+                        let job = state.job.as_ref().unwrap();
+                        assert_eq!(job.state, JobState::Taken);
+                        let ordering = Node::Ordering {
+                            step: u8::try_from(state.step).unwrap(),
+                            attempt: u8::try_from(job.attempt).unwrap(),
+                            items: job.indices.iter().fold(0, |bits, i| bits | 1 << i),
+                        };
+                        let durable = match without {
+                            Without::TakingFirst => w,
+                            _ => stored(w, taken),
+                        };
+                        next.push(with(World { broken, ..durable }, node, ordering));
+                    }
+                    Some((Said::Over, lost)) => next.push(stored(w, lost)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The order at the module: executed, its answer lost, refused, or never arrived.
+    fn order(&self, w: World, node: usize, order: (u8, u8, u8), next: &mut Vec<World>) {
+        let (step, attempt, items) = order;
+        let name = 1_u16 << (step.min(1) * 4 + attempt.min(3));
+        next.push(with(w, node, Node::Unsure { step, attempt }));
+        let spent = match self.without {
+            Without::OrderOnce => false,
+            _ => w.cm & name != 0,
+        };
+        if spent {
+            return;
+        }
+        let mut done = World {
+            cm: w.cm | name,
+            ..w
+        };
+        for item in 0..2 {
+            if items >> item & 1 == 1 {
+                done.made[item] = (done.made[item] + 1).min(2);
+                if !w.proved {
+                    done.broken = Some("a value nobody approved");
+                }
+            }
+        }
+        let both = done.sam_set_back && done.cm_set_back;
+        if done.made.contains(&2) && !both {
+            done.broken = Some("two values for an item");
+        }
+        next.push(with(
+            done,
+            node,
+            Node::Holding {
+                step,
+                attempt,
+                items,
+            },
+        ));
+        next.push(with(done, node, Node::Unsure { step, attempt }));
+    }
+
+    /// T2: what isn't stored doesn't leave.
+    fn finish(&mut self, w: World, node: usize, held: (u8, u8, u8), next: &mut Vec<World>) {
+        let (step, attempt, items) = held;
+        let any_step = self.without == Without::OwnStep;
+        let said = self.acts.ask(w.sam.act, Ask::Done(step, attempt), |s| {
+            let step = if any_step { s.step } else { step.into() };
+            s.done(step, attempt.into()).ok().map(|s| (Said::Go, s))
+        });
+        let mut after = match said {
+            Some((_, done)) => stored(w, done),
+            None if self.without == Without::StoringFirst => w,
+            None => {
+                next.push(with(w, node, Node::Idle));
+                return;
+            }
+        };
+        let recorded = &self.acts.list[usize::from(after.sam.act)].items;
+        let durable = (0..2).all(|i| items >> i & 1 == 0 || recorded.get(i) == ItemState::Done);
+        if !durable && !w.sam_set_back {
+            after.broken = Some("a value left that isn't in the record");
+        }
+        next.push(with(after, node, Node::Idle));
+    }
+
+    /// All worlds that can be reached, up to the first violation.
+    fn explore(&mut self, start: World) -> (usize, Option<World>) {
+        let mut seen = HashSet::from([start]);
+        let mut queue = VecDeque::from([start]);
+        while let Some(world) = queue.pop_front() {
+            if world.broken.is_some() {
+                return (seen.len(), Some(world));
+            }
+            for mut next in self.steps(world) {
+                // The nodes are alike.
+                next.nodes.sort_by(|a, b| b.cmp(a));
+                if seen.insert(next) {
+                    queue.push_back(next);
+                }
+            }
+            assert!(seen.len() < MOST, "too many worlds to visit them all");
+        }
+        (seen.len(), None)
+    }
+}
+
+fn with(mut w: World, node: usize, doing: Node) -> World {
+    w.nodes[node] = doing;
+    w
+}
+
+fn stored(w: World, act: u16) -> World {
+    World {
+        sam: SamDb { act, ..w.sam },
+        ..w
+    }
+}
+
+// shows: II-3.3.1-sap-replay-bypass-forgery, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, II-A1-sad-once
+#[test]
+fn no_order_of_steps_crashes_and_set_back_databases_breaks_a_promise() {
+    for power in [Power::TwoNodes, Power::SetBack] {
+        let (mut model, start) = Model::new(Without::Nothing, power);
+        let (worlds, broken) = model.explore(start);
+        assert_eq!(broken, None, "{power:?}");
+        // It isn't small because everything was refused.
+        assert!(worlds > 1000, "{power:?}: {worlds} worlds");
+    }
+}
+
+#[test]
+fn a_guard_that_is_taken_out_is_missed() {
+    use Power::{SetBack, TwoNodes};
+    for (without, power, what) in [
+        (Without::Proof, TwoNodes, "a value nobody approved"),
+        (Without::TakingFirst, SetBack, "two values for an item"),
+        (Without::OrderOnce, SetBack, "two values for an item"),
+        (
+            Without::KeyCheck,
+            TwoNodes,
+            "begun after the key was stopped",
+        ),
+        (Without::GivingUp, SetBack, "two values for an item"),
+        (
+            Without::StoringFirst,
+            TwoNodes,
+            "a value left that isn't in the record",
+        ),
+        (
+            Without::OneToken,
+            TwoNodes,
+            "begun with a token that was renewed",
+        ),
+        (
+            Without::OwnStep,
+            TwoNodes,
+            "a value left that isn't in the record",
+        ),
+    ] {
+        let (mut model, start) = Model::new(without, power);
+        let (_, broken) = model.explore(start);
+        assert_eq!(broken.and_then(|w| w.broken), Some(what), "{without:?}");
+    }
+}

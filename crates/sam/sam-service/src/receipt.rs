@@ -1,0 +1,102 @@
+//! Bundles of evidence: everything a checker needs about one act, from rows that need no key to be read. What the bundle
+//! shows is judged by `audit-verify`, which shares nothing with this.
+
+use std::collections::BTreeMap;
+
+use audit_log::LoggedEntry;
+use core_types::{Digest32, sha256};
+use jose::Jwk;
+use sam_core::evidence::Evidence;
+use serde_json::{Value, json};
+use store_kit::{Store, StoreError, sql};
+
+/// Longest chain from a factor back to its enrolment.
+const DEPTH: usize = 16;
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// The log knows no approved act of this digest about this person.
+    #[error("there is no such act of this person")]
+    NotFound,
+    /// The log's next checkpoint is due.
+    #[error("the log has no checkpoint over it yet; ask again in a few seconds")]
+    NotYet,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The bundle about `act` of `person` from a SAM's store, as JSON. `root`: the module's root key, which a checker
+/// compares with the one it knows.
+///
+/// # Errors
+/// [`ReceiptError`].
+pub async fn bundle(
+    store: &Store,
+    root: &Jwk,
+    person: &str,
+    act: Digest32,
+) -> Result<String, ReceiptError> {
+    let mut entries: BTreeMap<i64, LoggedEntry> = BTreeMap::new();
+    let mut documents: BTreeMap<Digest32, String> = BTreeMap::new();
+    let mut certificates = Vec::new();
+    let mut next = Some(act);
+    for _ in 0..DEPTH {
+        let Some(about) = next.take() else { break };
+        let found = audit_log::about(store, person, about).await?;
+        for named in found.iter().filter_map(evidence_of) {
+            let Some(text) = document(store, named).await? else {
+                continue;
+            };
+            let parsed = serde_json::from_str::<Evidence>(&text).ok();
+            match &parsed {
+                Some(Evidence::Approval(approval)) if sap::act_digest(&approval.act) == about => {
+                    next = Some(approval.factor.act).filter(|made| *made != about);
+                }
+                Some(Evidence::Signature(signed)) if about == act => {
+                    certificates.clone_from(&signed.certificates);
+                }
+                _ => {}
+            }
+            documents.insert(named, text);
+        }
+        entries.extend(found.into_iter().map(|e| (e.seq, e)));
+    }
+    if documents.is_empty() {
+        return Err(ReceiptError::NotFound);
+    }
+    let places: Vec<i64> = entries.keys().copied().collect();
+    let proofs = audit_log::prove(store, &places).await?;
+    let proofs = proofs.ok_or(ReceiptError::NotYet)?;
+    let entries: Vec<Value> = entries
+        .values()
+        .zip(&proofs.paths)
+        .map(|(e, path)| json!({ "seq": e.seq, "body": e.body, "proof": path }))
+        .collect();
+    let bundle = json!({
+        "format": "natsuin-evidence/1",
+        "act": act,
+        "root": root,
+        "documents": documents.values().collect::<Vec<_>>(),
+        "certificates": certificates,
+        "checkpoint": proofs.checkpoint,
+        "entries": entries,
+    });
+    Ok(bundle.to_string())
+}
+
+fn evidence_of(entry: &LoggedEntry) -> Option<Digest32> {
+    let body: Value = serde_json::from_str(&entry.body).ok()?;
+    Digest32::parse(body.get("detail")?.get("evidence")?.as_str()?).ok()
+}
+
+async fn document(store: &Store, name: Digest32) -> Result<Option<String>, StoreError> {
+    let mut tx = store.read("evidence").await?;
+    let select = sql("SELECT body FROM evidence WHERE id = $1").bind(name.to_string());
+    let row = tx.fetch_optional(select).await?;
+    let body = row.map(|r| r.blob("body")).transpose()?;
+    Ok(body
+        .filter(|b| sha256(&[b]) == name)
+        .and_then(|b| String::from_utf8(b).ok()))
+}

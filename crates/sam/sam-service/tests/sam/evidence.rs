@@ -1,0 +1,266 @@
+//! Receipts: what the SAM gives out, judged by the checker that shares nothing with it.
+
+use audit_log::{LogKey, Sequencer};
+use audit_verify::{Anchors, EvidenceFault, Shown, verify_evidence};
+use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes, sha256};
+use sam_api::Refusal;
+use sam_api::ssa::*;
+use sap::NewFactor;
+use sap::proof::Method;
+use serde_json::{Value, json};
+
+use crate::kit::*;
+
+struct Log {
+    sequencer: Sequencer,
+    key: String,
+}
+
+impl Log {
+    async fn of(world: &World) -> Self {
+        let key = LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![5; 32])).unwrap();
+        let public = key.public();
+        let audit = world.sam.audit().clone();
+        let sequencer = Sequencer::open(audit, key, None, &world.store)
+            .await
+            .unwrap();
+        Self {
+            sequencer,
+            key: public,
+        }
+    }
+
+    async fn turn(&self, world: &World) {
+        let now = world.clock.now();
+        self.sequencer.sequence(&world.store, now).await.unwrap();
+    }
+}
+
+impl World {
+    async fn receipt(&self, signer: &Signer, act: Digest32) -> Result<String, Refusal> {
+        let request = ReceiptRequest {
+            person: signer.person.clone(),
+            act,
+        };
+        Ok(self.sam.receipt(request).await?.bundle)
+    }
+
+    fn check(&self, bundle: &str, log: &Log) -> Result<Shown, EvidenceFault> {
+        let root = self.sam.root().kid();
+        let anchors = Anchors {
+            root: &root,
+            log: &log.key,
+            issuer: Some(&self.config.issuers[0]),
+        };
+        verify_evidence(bundle.as_bytes(), anchors)
+    }
+}
+
+// shows: II-A1-sad-once, T-USE-SAP-BYPASS
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_shown_from_enrolment_to_value_without_asking_us() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let other = world.enrol("q", false, &[KeyAlg::P256]).await;
+        let rid = world.prepare(&signer, &[hash(1), hash(2)]).await;
+        let act = world.open(rid).await;
+        world
+            .approve(signer.passkey.prove(act).unwrap())
+            .await
+            .unwrap();
+        world.bind(rid, "token").await.unwrap();
+        let values = world
+            .sign(&signer, "token", &[hash(2)])
+            .await
+            .unwrap()
+            .signatures;
+        assert!(
+            world.receipt(&signer, act).await.is_err(),
+            "not before a checkpoint"
+        );
+        log.turn(&world).await;
+        assert_eq!(
+            world.receipt(&other, act).await.unwrap_err(),
+            Refusal::NotFound
+        );
+
+        let bundle = world.receipt(&signer, act).await.unwrap();
+        let shown = world.check(&bundle, &log).unwrap();
+        assert_eq!(
+            (shown.kind.as_str(), shown.method.as_str()),
+            ("sign", "passkey")
+        );
+        assert_eq!(shown.person, ["p", "p"]);
+        assert_eq!(shown.act, act.to_string());
+        assert_eq!(shown.client, Some(("Known client".into(), true)));
+        assert_eq!((shown.what.len(), shown.chain.len()), (2, 1));
+        assert!(!shown.by_word && shown.remarks.is_empty());
+        assert_eq!(shown.approved_at, START.0);
+        let signature = &shown.signatures[0];
+        assert_eq!(signature.items, [1]);
+        assert_eq!(signature.values, [sha256(&[&values[0].0]).to_string()]);
+        assert!(shown.log.iter().any(|(_, kind)| kind == "signature.made"));
+        let list = world.sam.signatures(SignaturesRequest {
+            person: signer.person.clone(),
+        });
+        assert_eq!(list.await.unwrap().entries[0].act, act);
+
+        every_change_is_noticed(&world, &log, &bundle, &other);
+    }
+}
+
+fn every_change_is_noticed(world: &World, log: &Log, bundle: &str, other: &Signer) {
+    let good: Value = serde_json::from_str(bundle).unwrap();
+    let refused = |name: &str, change: &dyn Fn(&mut Value)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        assert_ne!(bad, good, "{name} changed nothing");
+        let judged = world.check(&bad.to_string(), log);
+        assert!(judged.is_err(), "{name}: {judged:?}");
+    };
+    refused("another act", &|b| b["act"] = json!(Digest32([1; 32])));
+    refused("another root", &|b| {
+        b["root"]["x"] = json!(Digest32([1; 32]))
+    });
+    refused("an unknown member", &|b| b["more"] = json!(1));
+    refused("no certificate", &|b| b["certificates"] = json!([]));
+    refused("another's certificate", &|b| {
+        b["certificates"][0] = json!(other.keys[0].chain[0]);
+    });
+    refused("another checkpoint", &|b| {
+        b["checkpoint"] = json!(b["checkpoint"].as_str().unwrap().replacen("\n1", "\n2", 1));
+        b["entries"][0]["seq"] = json!(7777);
+    });
+    let (documents, entries) = (
+        good["documents"].as_array().unwrap(),
+        good["entries"].as_array().unwrap(),
+    );
+    for n in 0..documents.len() {
+        refused("a document less", &|b| {
+            b["documents"].as_array_mut().unwrap().remove(n);
+        });
+        for (from, to) in [
+            ("\"at\":18", "\"at\":19"),
+            ("\"policy\":1", "\"policy\":2"),
+            ("\"act\":\"", "\"act\":\"A"),
+        ] {
+            if documents[n].as_str().unwrap().contains(from) {
+                refused("an edited document", &|b| {
+                    let text = b["documents"][n].as_str().unwrap().replacen(from, to, 1);
+                    b["documents"][n] = json!(text);
+                });
+            }
+        }
+    }
+    for n in 0..entries.len() {
+        refused("an edited entry", &|b| {
+            let text = b["entries"][n]["body"]
+                .as_str()
+                .unwrap()
+                .replacen("\"at\":1", "\"at\":2", 1);
+            b["entries"][n]["body"] = json!(text);
+        });
+        refused("a wrong path", &|b| {
+            b["entries"][n]["proof"][0] = json!(Digest32([3; 32]));
+        });
+        refused("a moved entry", &|b| {
+            b["entries"][n]["seq"] = json!(b["entries"][n]["seq"].as_u64().unwrap() + 1);
+        });
+        let kind = entries[n]["body"].as_str().unwrap();
+        if ["act.approved", "person.enrolled", "signature.made"]
+            .iter()
+            .any(|k| kind.contains(k))
+        {
+            refused("an entry less", &|b| {
+                b["entries"].as_array_mut().unwrap().remove(n);
+            });
+        }
+    }
+    let root = world.sam.root().kid();
+    let stranger = LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![6; 32]))
+        .unwrap()
+        .public();
+    let anchors = Anchors {
+        root: &root,
+        log: &stranger,
+        issuer: None,
+    };
+    assert!(verify_evidence(bundle.as_bytes(), anchors).is_err());
+    let anchors = Anchors {
+        log: &log.key,
+        issuer: Some(&other.keys[0].chain[0].0),
+        ..anchors
+    };
+    assert!(
+        verify_evidence(bundle.as_bytes(), anchors).is_err(),
+        "another issuer"
+    );
+    let anchors = Anchors {
+        issuer: None,
+        ..anchors
+    };
+    let shown = verify_evidence(bundle.as_bytes(), anchors).unwrap();
+    assert_eq!(shown.remarks, ["issuer-not-checked"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let mut signer = world.enrol("p", true, &[KeyAlg::P256]).await;
+        let seed = signer.seed.clone().unwrap();
+        world.clock.advance(60);
+        // A signature by PIN and code: the SAM's word.
+        let rid = world.prepare(&signer, &[hash(1)]).await;
+        let by_pin = world.open(rid).await;
+        let proof = world.pin_proof(by_pin, PIN, world.otp(&seed, 0)).await;
+        world.approve(proof).await.unwrap();
+        world.bind(rid, "token").await.unwrap();
+        world.sign(&signer, "token", &[hash(1)]).await.unwrap();
+        // A passkey added by the old one, and the key destroyed with it.
+        let registration = signer.keys[0].registration.clone();
+        let adding = world
+            .change(
+                &signer,
+                Wish::AddFactor {
+                    registration,
+                    method: Method::Passkey,
+                },
+            )
+            .await;
+        let mut fresh = passkey();
+        let new = NewFactor::Passkey {
+            registration: fresh.register(adding).unwrap(),
+        };
+        let proof = signer.passkey.prove(adding).unwrap();
+        world.approve_with(proof, Some(new)).await.unwrap();
+        let key = signer.keys[0].key.clone();
+        let destroying = world.change(&signer, Wish::Destroy { key }).await;
+        world
+            .approve(fresh.prove(destroying).unwrap())
+            .await
+            .unwrap();
+        log.turn(&world).await;
+
+        let pin = world.receipt(&signer, by_pin).await.unwrap();
+        let shown = world.check(&pin, &log).unwrap();
+        assert!(shown.by_word && shown.remarks == ["the-sams-word-only"]);
+        assert!(!pin.contains(PIN));
+
+        let added = world.receipt(&signer, adding).await.unwrap();
+        let shown = world.check(&added, &log).unwrap();
+        assert_eq!((shown.kind.as_str(), shown.chain.len()), ("factor", 1));
+
+        let destroyed = world.receipt(&signer, destroying).await.unwrap();
+        let shown = world.check(&destroyed, &log).unwrap();
+        assert_eq!(shown.kind, "destroy");
+        assert_eq!(shown.chain.first(), Some(&adding.to_string()));
+        assert_eq!(
+            shown.chain.len(),
+            2,
+            "from the new passkey through the old one to the enrolment"
+        );
+        assert_eq!(shown.remarks, ["no-certificate"]);
+    }
+}
