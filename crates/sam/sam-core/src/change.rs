@@ -294,6 +294,7 @@ mod tests {
             act: Digest32([1; 32]),
             created: UnixTime(0),
             body: FactorBody::PinTotp(PinTotp {
+                collected: false,
                 salt: B64(vec![]),
                 mac: SecretBytes::new(vec![1]),
                 seed: SecretBytes::new(vec![2]),
