@@ -39,6 +39,8 @@ struct Config {
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
+        .log_internal_errors(false)
         .init();
     let args = Args::parse();
     let done = tokio::runtime::Builder::new_multi_thread()

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
+        .log_internal_errors(false)
         .init();
     service_kit::tls::install_provider();
     let outcome = match tokio::runtime::Builder::new_multi_thread()
