@@ -30,6 +30,7 @@ fn methods(version: u8) -> Vec<Method> {
     let authorize = json!({ "credentialID": "key-explicit", hashes: [b64(hash(1))], "numSignatures": 1,
         "hashAlgorithmOID": core_types::HashAlg::Sha256.oid(), "PIN": "secret pin", "OTP": "123456",
         "authData": [{ "id": "PIN", "value": "secret pin" }, { "id": "OTP", "value": "123456" }] });
+    let extend = json!({ "credentialID": "key-hanako", hashes: [b64(hash(1))] });
     let method = |name, body, with_credential, with_service, about_one| Method {
         name,
         body,
@@ -49,6 +50,7 @@ fn methods(version: u8) -> Vec<Method> {
             true,
             false,
         ),
+        method("credentials/extendTransaction", extend, true, false, true),
     ]
 }
 
