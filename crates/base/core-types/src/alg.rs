@@ -167,7 +167,17 @@ impl KeyAlg {
 
     /// Whether it is RSA.
     pub fn is_rsa(self) -> bool {
-        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+        self.rsa_size().is_some()
+    }
+
+    /// Size of its modulus, if it is RSA.
+    pub fn rsa_size(self) -> Option<RsaSize> {
+        match self {
+            Self::Rsa2048 => Some(RsaSize::Bits2048),
+            Self::Rsa3072 => Some(RsaSize::Bits3072),
+            Self::Rsa4096 => Some(RsaSize::Bits4096),
+            _ => None,
+        }
     }
 
     /// Whether such keys are made only with the module's experimental switch.
@@ -196,13 +206,45 @@ impl KeyAlg {
     /// Signature algorithms this key may be used with. The curve fixes the hash of ECDSA, because the
     /// software module joins them.
     pub fn sig_algs(self) -> Vec<SigAlg> {
-        if !self.is_rsa() {
+        let Some(size) = self.rsa_size() else {
             return vec![self.csr_alg()];
-        }
+        };
+        let longest = |hash| SigAlg::RsaPssLongest(hash, size);
         let pkcs1 = HashAlg::ALL.into_iter().map(SigAlg::RsaPkcs1);
         pkcs1
             .chain(HashAlg::ALL.into_iter().map(SigAlg::RsaPss))
+            .chain(HashAlg::ALL.into_iter().map(longest))
             .collect()
+    }
+}
+
+/// Size of an RSA modulus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RsaSize {
+    /// 2048 bits.
+    Bits2048,
+    /// 3072 bits.
+    Bits3072,
+    /// 4096 bits.
+    Bits4096,
+}
+
+impl RsaSize {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bits2048, Self::Bits3072, Self::Bits4096];
+
+    /// Length of the modulus in bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Bits2048 => 256,
+            Self::Bits3072 => 384,
+            Self::Bits4096 => 512,
+        }
+    }
+
+    /// Longest salt in bytes that a signature has room for (RFC 8017 §9.1.1).
+    pub fn longest_salt(self, hash: HashAlg) -> usize {
+        self.bytes() - hash.len() - 2
     }
 }
 
@@ -223,14 +265,17 @@ impl fmt::Display for KeyAlg {
 
 /// A signature algorithm with all its parameters. Text form such as `rsa-pss-sha256`.
 ///
-/// PSS always means MGF1 with the same hash, salt as long as the hash, trailer field 1 (RFC 4055 §3.1).
+/// PSS always means MGF1 with the same hash and trailer field 1 (RFC 4055 §3.1); the salt is as long as the hash, or the
+/// longest that the modulus has room for, which FIPS 186-5 doesn't know and some clients ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SigAlg {
     /// RSASSA-PKCS1-v1_5 (RFC 8017 §8.2).
     RsaPkcs1(HashAlg),
-    /// RSASSA-PSS (RFC 8017 §8.1).
+    /// RSASSA-PSS (RFC 8017 §8.1), salt as long as the hash.
     RsaPss(HashAlg),
+    /// RSASSA-PSS with the longest salt for a modulus of this size.
+    RsaPssLongest(HashAlg, RsaSize),
     /// ECDSA, DER-encoded value (RFC 3279 §2.2.3).
     Ecdsa(HashAlg),
     /// Pure Ed25519 (RFC 8032 §5.1), 64 bytes.
@@ -246,7 +291,7 @@ impl SigAlg {
     /// RFC 9882 §3.3).
     pub fn hash(self) -> HashAlg {
         match self {
-            Self::RsaPkcs1(h) | Self::RsaPss(h) | Self::Ecdsa(h) => h,
+            Self::RsaPkcs1(h) | Self::RsaPss(h) | Self::RsaPssLongest(h, _) | Self::Ecdsa(h) => h,
             Self::Ed25519 | Self::MlDsa65 | Self::MlDsa87 => HashAlg::Sha512,
         }
     }
@@ -254,7 +299,10 @@ impl SigAlg {
     /// What is signed.
     pub fn form(self) -> DtbsForm {
         match self {
-            Self::RsaPkcs1(_) | Self::RsaPss(_) | Self::Ecdsa(_) => DtbsForm::Digest,
+            Self::RsaPkcs1(_)
+            | Self::RsaPss(_)
+            | Self::RsaPssLongest(..)
+            | Self::Ecdsa(_) => DtbsForm::Digest,
             Self::Ed25519 | Self::MlDsa65 | Self::MlDsa87 => DtbsForm::Message,
         }
     }
@@ -270,6 +318,7 @@ impl SigAlg {
     /// Text form.
     pub fn name(self) -> &'static str {
         use HashAlg::{Sha256, Sha384, Sha512};
+        use RsaSize::{Bits2048, Bits3072, Bits4096};
         match self {
             Self::RsaPkcs1(Sha256) => "rsa-pkcs1-sha256",
             Self::RsaPkcs1(Sha384) => "rsa-pkcs1-sha384",
@@ -277,6 +326,15 @@ impl SigAlg {
             Self::RsaPss(Sha256) => "rsa-pss-sha256",
             Self::RsaPss(Sha384) => "rsa-pss-sha384",
             Self::RsaPss(Sha512) => "rsa-pss-sha512",
+            Self::RsaPssLongest(Sha256, Bits2048) => "rsa-pss-sha256-salt222",
+            Self::RsaPssLongest(Sha384, Bits2048) => "rsa-pss-sha384-salt206",
+            Self::RsaPssLongest(Sha512, Bits2048) => "rsa-pss-sha512-salt190",
+            Self::RsaPssLongest(Sha256, Bits3072) => "rsa-pss-sha256-salt350",
+            Self::RsaPssLongest(Sha384, Bits3072) => "rsa-pss-sha384-salt334",
+            Self::RsaPssLongest(Sha512, Bits3072) => "rsa-pss-sha512-salt318",
+            Self::RsaPssLongest(Sha256, Bits4096) => "rsa-pss-sha256-salt478",
+            Self::RsaPssLongest(Sha384, Bits4096) => "rsa-pss-sha384-salt462",
+            Self::RsaPssLongest(Sha512, Bits4096) => "rsa-pss-sha512-salt446",
             Self::Ecdsa(Sha256) => "ecdsa-sha256",
             Self::Ecdsa(Sha384) => "ecdsa-sha384",
             Self::Ecdsa(Sha512) => "ecdsa-sha512",
@@ -293,7 +351,7 @@ impl SigAlg {
             Self::RsaPkcs1(Sha256) => "1.2.840.113549.1.1.11",
             Self::RsaPkcs1(Sha384) => "1.2.840.113549.1.1.12",
             Self::RsaPkcs1(Sha512) => "1.2.840.113549.1.1.13",
-            Self::RsaPss(_) => "1.2.840.113549.1.1.10",
+            Self::RsaPss(_) | Self::RsaPssLongest(..) => "1.2.840.113549.1.1.10",
             Self::Ecdsa(Sha256) => "1.2.840.10045.4.3.2",
             Self::Ecdsa(Sha384) => "1.2.840.10045.4.3.3",
             Self::Ecdsa(Sha512) => "1.2.840.10045.4.3.4",
@@ -307,7 +365,12 @@ impl SigAlg {
     pub fn all() -> impl Iterator<Item = Self> {
         HashAlg::ALL
             .into_iter()
-            .flat_map(|h| [Self::RsaPkcs1(h), Self::RsaPss(h), Self::Ecdsa(h)])
+            .flat_map(|h| {
+                let longest = RsaSize::ALL.map(|size| Self::RsaPssLongest(h, size));
+                [Self::RsaPkcs1(h), Self::RsaPss(h), Self::Ecdsa(h)]
+                    .into_iter()
+                    .chain(longest)
+            })
             .chain([Self::Ed25519, Self::MlDsa65, Self::MlDsa87])
     }
 }
@@ -347,6 +410,10 @@ mod tests {
     fn names_round_trip() {
         for alg in SigAlg::all() {
             assert_eq!(SigAlg::try_from(alg.name().to_owned()).unwrap(), alg);
+            if let SigAlg::RsaPssLongest(hash, size) = alg {
+                let salt = format!("-salt{}", size.longest_salt(hash));
+                assert!(alg.name().ends_with(&salt), "{alg}");
+            }
         }
         assert!(SigAlg::try_from("rsa-pkcs1-sha1".to_owned()).is_err());
     }

@@ -9,15 +9,17 @@ pub mod clock;
 pub mod id;
 pub mod key;
 pub mod level;
+pub mod pss;
 pub mod random;
 pub mod rpc;
 pub mod secret;
 
-pub use alg::{DtbsForm, HashAlg, KeyAlg, SigAlg};
+pub use alg::{DtbsForm, HashAlg, KeyAlg, RsaSize, SigAlg};
 pub use bytes::{B64, Digest32, sha256};
 pub use clock::{Clock, UnixTime};
 pub use id::{ClientId, FactorId, KeyId, PersonId, TenantId, VoucherId};
 pub use key::{DestroyCause, OriginCase};
 pub use level::Level;
+pub use pss::{PssParams, PssRefusal};
 pub use random::Random;
 pub use secret::SecretBytes;

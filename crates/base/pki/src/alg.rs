@@ -3,9 +3,9 @@
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::signature as aws;
 use aws_lc_rs::signature::{ParsedPublicKey, VerificationAlgorithm};
-use core_types::{DtbsForm, HashAlg, KeyAlg, SigAlg};
+use core_types::{DtbsForm, HashAlg, KeyAlg, PssParams, PssRefusal, RsaSize, SigAlg};
 
-use crate::asn1::{self, DerError, INTEGER, NULL, SEQUENCE, Tlv, Walker, context_constructed};
+use crate::asn1::{self, DerError, NULL, SEQUENCE, Tlv, Walker};
 use crate::oid;
 
 /// What a signature is made over.
@@ -101,6 +101,17 @@ impl Verifier {
     }
 }
 
+static LONGEST_SHA256: aws::RsaParameters =
+    aws::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(aws::RsaPssSaltLength::Max);
+static LONGEST_SHA384: aws::RsaParameters =
+    aws::RSA_PSS_2048_8192_SHA384.with_pss_salt_length(aws::RsaPssSaltLength::Max);
+static LONGEST_SHA512: aws::RsaParameters =
+    aws::RSA_PSS_2048_8192_SHA512.with_pss_salt_length(aws::RsaPssSaltLength::Max);
+
+fn is_size(bits: u32, size: RsaSize) -> bool {
+    usize::try_from(bits).is_ok_and(|bits| bits == size.bytes() * 8)
+}
+
 fn verification(
     kind: PublicKeyKind,
     alg: SigAlg,
@@ -115,6 +126,11 @@ fn verification(
         (Rsa(_), SigAlg::RsaPss(Sha256)) => &aws::RSA_PSS_2048_8192_SHA256,
         (Rsa(_), SigAlg::RsaPss(Sha384)) => &aws::RSA_PSS_2048_8192_SHA384,
         (Rsa(_), SigAlg::RsaPss(Sha512)) => &aws::RSA_PSS_2048_8192_SHA512,
+        (Rsa(bits), SigAlg::RsaPssLongest(hash, size)) if is_size(bits, size) => match hash {
+            Sha256 => &LONGEST_SHA256,
+            Sha384 => &LONGEST_SHA384,
+            Sha512 => &LONGEST_SHA512,
+        },
         (P256, SigAlg::Ecdsa(Sha256)) => &aws::ECDSA_P256_SHA256_ASN1,
         (P256, SigAlg::Ecdsa(Sha384)) => &aws::ECDSA_P256_SHA384_ASN1,
         (P256, SigAlg::Ecdsa(Sha512)) => &aws::ECDSA_P256_SHA512_ASN1,
@@ -202,16 +218,9 @@ pub fn encode_sig_alg(alg: SigAlg) -> Vec<u8> {
         SigAlg::Ecdsa(_) | SigAlg::Ed25519 | SigAlg::MlDsa65 | SigAlg::MlDsa87 => {
             asn1::sequence(&[&id])
         }
-        SigAlg::RsaPss(hash) => {
-            let hash_id = asn1::sequence(&[&asn1::oid(hash.oid()), &[NULL, 0]]);
-            let mgf = asn1::sequence(&[&asn1::oid(oid::MGF1), &hash_id]);
-            let salt = asn1::uint(&[u8::try_from(hash.len()).unwrap_or(0)]);
-            let params = asn1::sequence(&[
-                &asn1::tlv(context_constructed(0), &[&hash_id]),
-                &asn1::tlv(context_constructed(1), &[&mgf]),
-                &asn1::tlv(context_constructed(2), &[&salt]),
-            ]);
-            asn1::sequence(&[&id, &params])
+        SigAlg::RsaPss(_) | SigAlg::RsaPssLongest(..) => {
+            let params = PssParams::of(alg).map(PssParams::to_der);
+            asn1::sequence(&[&id, &params.unwrap_or_default()])
         }
     }
 }
@@ -234,7 +243,7 @@ pub fn decode_sig_alg(der: &[u8], digest: Option<HashAlg>) -> Result<SigAlg, Alg
     if id == oid::RSA_PSS {
         let params = walker.next(what)?;
         walker.finish(what)?;
-        return decode_pss(params);
+        return Ok(PssParams::read(params.raw)?.alg()?);
     }
     no_parameters(walker, what)?;
     if id == oid::RSA
@@ -270,39 +279,14 @@ fn no_parameters(mut walker: Walker<'_>, what: &'static str) -> Result<(), AlgEr
     Ok(walker.finish(what)?)
 }
 
-/// RSASSA-PSS-params (RFC 4055 §3.1); the defaults mean SHA-1 and are therefore refused.
-fn decode_pss(params: Tlv<'_>) -> Result<SigAlg, AlgError> {
-    let what = "RSASSA-PSS parameters";
-    let mut walker = params.open(SEQUENCE, what)?;
-    let field = |walker: &mut Walker<'_>, n| -> Result<Option<Vec<u8>>, DerError> {
-        Ok(walker
-            .optional(context_constructed(n), what)?
-            .map(|t| t.value.to_vec()))
-    };
-    let hash = field(&mut walker, 0)?.ok_or_else(|| AlgError::Unknown(oid::SHA1.to_owned()))?;
-    let hash = decode_hash_alg(&hash)?;
-    let mgf = field(&mut walker, 1)?.ok_or_else(|| AlgError::Unknown(oid::SHA1.to_owned()))?;
-    let mut mgf = Tlv::single(&mgf, what)?.open(SEQUENCE, what)?;
-    let mgf_id = mgf.next(what)?.as_oid(what)?;
-    let mgf_hash = decode_hash_alg(mgf.next(what)?.raw)?;
-    let salt = field(&mut walker, 2)?.ok_or(DerError(what))?;
-    let salt = Tlv::single(&salt, what)?;
-    let salt = if salt.tag == INTEGER {
-        salt.as_u32(what)?
-    } else {
-        return Err(DerError(what).into());
-    };
-    if let Some(trailer) = field(&mut walker, 3)? {
-        // Trailer field 1 is the default, which DER leaves out; some encoders write it all the same.
-        if Tlv::single(&trailer, what)?.as_u32(what)? != 1 {
-            return Err(DerError(what).into());
+impl From<PssRefusal> for AlgError {
+    fn from(refusal: PssRefusal) -> Self {
+        match refusal {
+            PssRefusal::Encoding => DerError("RSASSA-PSS parameters").into(),
+            PssRefusal::Hash => Self::Unknown(oid::RSA_PSS.to_owned()),
+            _ => Self::PssParameters,
         }
     }
-    walker.finish(what)?;
-    if mgf_id != oid::MGF1 || mgf_hash != hash || usize::try_from(salt) != Ok(hash.len()) {
-        return Err(AlgError::PssParameters);
-    }
-    Ok(SigAlg::RsaPss(hash))
 }
 
 /// An algorithm identifier was not accepted.
@@ -314,9 +298,9 @@ pub enum AlgError {
     /// Unknown here, or not approved.
     #[error("the algorithm {0} is unknown or not approved")]
     Unknown(String),
-    /// RSASSA-PSS with a salt or mask function other than the one form in use.
+    /// RSASSA-PSS with a mask function or a salt that isn't in use.
     #[error(
-        "RSASSA-PSS is accepted only with MGF1 under the same hash and a salt as long as the hash"
+        "RSASSA-PSS is accepted only with MGF1 under the same hash and a salt as long as the hash, or the longest"
     )]
     PssParameters,
 }

@@ -1,7 +1,7 @@
 //! Keys in the token: templates, what is read back of them, finding them, signing with them.
 
 use cm_core::backend::Fault;
-use core_types::{DtbsForm, HashAlg, KeyAlg, SigAlg};
+use core_types::{DtbsForm, HashAlg, KeyAlg, PssParams, SigAlg};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -34,7 +34,11 @@ pub(crate) fn sign_with(
             let info = encode::digest_info(hash, data);
             session.sign(&Mechanism::RsaPkcs, key, &info)
         }
-        SigAlg::RsaPss(hash) => session.sign(&Mechanism::RsaPkcsPss(pss(hash)), key, data),
+        SigAlg::RsaPss(_) | SigAlg::RsaPssLongest(..) => {
+            let params = PssParams::of(alg).map(pss);
+            let params = params.ok_or(Failure::plain(Fault::Unfit("algorithm")))?;
+            session.sign(&Mechanism::RsaPkcsPss(params), key, data)
+        }
         SigAlg::Ecdsa(_) => session.sign(&Mechanism::Ecdsa, key, data),
         SigAlg::Ed25519 => {
             let pure = EddsaParams::new(EddsaSignatureScheme::Ed25519);
@@ -79,28 +83,23 @@ pub(crate) fn verified(
 pub(crate) fn mechanism_of(alg: SigAlg) -> Option<MechanismType> {
     match alg {
         SigAlg::RsaPkcs1(_) => Some(MechanismType::RSA_PKCS),
-        SigAlg::RsaPss(_) => Some(MechanismType::RSA_PKCS_PSS),
+        SigAlg::RsaPss(_) | SigAlg::RsaPssLongest(..) => Some(MechanismType::RSA_PKCS_PSS),
         SigAlg::Ecdsa(_) => Some(MechanismType::ECDSA),
         SigAlg::Ed25519 => Some(MechanismType::EDDSA),
         SigAlg::MlDsa65 | SigAlg::MlDsa87 => None,
     }
 }
 
-pub(crate) fn pss(hash: HashAlg) -> PkcsPssParams {
-    let (hash_alg, mgf) = match hash {
+fn pss(params: PssParams) -> PkcsPssParams {
+    let (hash_alg, mgf) = match params.hash {
         HashAlg::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
         HashAlg::Sha384 => (MechanismType::SHA384, PkcsMgfType::MGF1_SHA384),
         HashAlg::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
     };
-    let s_len = match hash {
-        HashAlg::Sha256 => 32_u64,
-        HashAlg::Sha384 => 48,
-        HashAlg::Sha512 => 64,
-    };
     PkcsPssParams {
         hash_alg,
         mgf,
-        s_len: s_len.into(),
+        s_len: u64::from(params.salt).into(),
     }
 }
 

@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{
     EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, ML_DSA_65_SIGNING,
     ML_DSA_87_SIGNING, PqdsaKeyPair, PqdsaSigningAlgorithm, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
     RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
+    RsaPssSaltLength, RsaSignatureEncoding,
 };
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use core_types::{HashAlg, KeyAlg, Level, SecretBytes, SigAlg};
@@ -195,7 +196,15 @@ impl Pair {
 
     fn sign(&self, alg: SigAlg, dtbs: &[u8]) -> Result<Vec<u8>, Fault> {
         match (self, alg) {
-            (Self::Rsa(pair), SigAlg::RsaPkcs1(_) | SigAlg::RsaPss(_)) => {
+            (
+                Self::Rsa(pair),
+                SigAlg::RsaPkcs1(_) | SigAlg::RsaPss(_) | SigAlg::RsaPssLongest(..),
+            ) => {
+                // The longest salt of another modulus.
+                if matches!(alg, SigAlg::RsaPssLongest(_, size) if size.bytes() != pair.public_modulus_len())
+                {
+                    return Err(Fault::Unfit("algorithm"));
+                }
                 let digest = import(alg.hash(), dtbs)?;
                 let mut value = vec![0; pair.public_modulus_len()];
                 let padding = padding(alg).ok_or(Fault::Unfit("algorithm"))?;
@@ -269,6 +278,13 @@ fn import(hash: HashAlg, digest: &[u8]) -> Result<Digest, Fault> {
     Digest::import_less_safe(digest, hash.aws()).map_err(|_| Fault::Unfit("digest length"))
 }
 
+static LONGEST_SHA256: RsaSignatureEncoding =
+    RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+static LONGEST_SHA384: RsaSignatureEncoding =
+    RSA_PSS_SHA384.with_pss_salt_length(RsaPssSaltLength::Max);
+static LONGEST_SHA512: RsaSignatureEncoding =
+    RSA_PSS_SHA512.with_pss_salt_length(RsaPssSaltLength::Max);
+
 fn padding(alg: SigAlg) -> Option<&'static dyn RsaEncoding> {
     use HashAlg::{Sha256, Sha384, Sha512};
     match alg {
@@ -278,6 +294,9 @@ fn padding(alg: SigAlg) -> Option<&'static dyn RsaEncoding> {
         SigAlg::RsaPss(Sha256) => Some(&RSA_PSS_SHA256),
         SigAlg::RsaPss(Sha384) => Some(&RSA_PSS_SHA384),
         SigAlg::RsaPss(Sha512) => Some(&RSA_PSS_SHA512),
+        SigAlg::RsaPssLongest(Sha256, _) => Some(&LONGEST_SHA256),
+        SigAlg::RsaPssLongest(Sha384, _) => Some(&LONGEST_SHA384),
+        SigAlg::RsaPssLongest(Sha512, _) => Some(&LONGEST_SHA512),
         _ => None,
     }
 }

@@ -1,8 +1,8 @@
 //! Which algorithm to sign with, from what a credential says about its key.
 
-use core_types::{HashAlg, SigAlg};
+use core_types::{HashAlg, PssParams, SigAlg};
 use csc_types::KeyInfo;
-use csc_types::algorithm::{EC_PUBLIC_KEY, RSA_ENCRYPTION, RSASSA_PSS, pss_params};
+use csc_types::algorithm::{EC_PUBLIC_KEY, RSA_ENCRYPTION};
 
 use crate::error::ClientError;
 
@@ -51,7 +51,11 @@ pub fn choose_alg(key: &KeyInfo) -> Result<SigAlg, ClientError> {
 pub fn wire_alg(alg: SigAlg, key: &KeyInfo) -> Option<WireAlg> {
     let plain = match alg {
         SigAlg::RsaPkcs1(_) => Some(RSA_ENCRYPTION),
-        SigAlg::RsaPss(_) | SigAlg::Ed25519 | SigAlg::MlDsa65 | SigAlg::MlDsa87 => None,
+        SigAlg::RsaPss(_)
+        | SigAlg::RsaPssLongest(..)
+        | SigAlg::Ed25519
+        | SigAlg::MlDsa65
+        | SigAlg::MlDsa87 => None,
         SigAlg::Ecdsa(_) => Some(EC_PUBLIC_KEY),
     };
     let lists = |oid: &str| key.algo.iter().any(|a| a == oid);
@@ -62,13 +66,14 @@ pub fn wire_alg(alg: SigAlg, key: &KeyInfo) -> Option<WireAlg> {
     Some(WireAlg {
         sign_algo: sign_algo.to_owned(),
         hash_algorithm_oid: alg.hash().oid().to_owned(),
-        sign_algo_params: (sign_algo == RSASSA_PSS).then(|| pss_params(alg.hash())),
+        sign_algo_params: PssParams::of(alg).map(PssParams::to_der),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use csc_types::algorithm::RSASSA_PSS;
 
     fn key(algo: &[&str], curve: Option<&str>) -> KeyInfo {
         KeyInfo {
@@ -114,7 +119,9 @@ mod tests {
     #[test]
     fn pss_carries_its_parameters() {
         let key = key(&[RSASSA_PSS], None);
-        let wire = wire_alg(SigAlg::RsaPss(HashAlg::Sha512), &key).unwrap();
-        assert_eq!(wire.sign_algo_params, Some(pss_params(HashAlg::Sha512)));
+        let alg = SigAlg::RsaPss(HashAlg::Sha512);
+        let wire = wire_alg(alg, &key).unwrap();
+        let params = PssParams::read(&wire.sign_algo_params.unwrap()).unwrap();
+        assert_eq!(params.alg(), Ok(alg));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use core_types::PssRefusal;
 use serde::{Deserialize, Serialize};
 
 use crate::lenient;
@@ -81,44 +82,6 @@ pub enum CscError {
 pub const OUTCOME_LOST: &str =
     "The outcome is unknown and the authorization is used up: ask the signer to approve again";
 
-/// Why RSASSA-PSS parameters were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PssRefusal {
-    /// Not DER of `RSASSA-PSS-params` (RFC 4055 §3.1).
-    Encoding,
-    /// The hash is not SHA-256, SHA-384 or SHA-512.
-    Hash,
-    /// The mask generation function is not MGF1.
-    MaskFunction,
-    /// MGF1 uses another hash than the signature.
-    MaskHash,
-    /// The salt is not as long as the digest.
-    SaltLength,
-    /// The trailer field is not 1.
-    Trailer,
-}
-
-impl PssRefusal {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Encoding => "Invalid parameter signAlgoParams: not DER of RSASSA-PSS-params",
-            Self::Hash => {
-                "Invalid parameter signAlgoParams: hash must be SHA-256, SHA-384 or SHA-512"
-            }
-            Self::MaskFunction => {
-                "Invalid parameter signAlgoParams: mask generation function must be MGF1"
-            }
-            Self::MaskHash => {
-                "Invalid parameter signAlgoParams: MGF1 must use the hash of the signature"
-            }
-            Self::SaltLength => {
-                "Invalid parameter signAlgoParams: salt length must equal the digest length"
-            }
-            Self::Trailer => "Invalid parameter signAlgoParams: trailer field must be 1",
-        }
-    }
-}
-
 impl CscError {
     /// HTTP status.
     pub fn status(&self) -> u16 {
@@ -179,7 +142,9 @@ impl CscError {
             Self::HashContradiction => {
                 "String parameter hashAlgorithmOID contradicts with signAlgo parameter"
             }
-            Self::PssParams(why) => why.text(),
+            Self::PssParams(why) => {
+                return format!("Invalid parameter signAlgoParams: {why}").into();
+            }
             Self::SadExpired => "SAD expired",
             Self::CertificateExpired => "Signing certificate is expired",
             Self::CertificateStatus => "Invalid certificate status",
@@ -254,6 +219,8 @@ pub enum OAuthError {
     InvalidProof,
     /// The user or the service refused.
     AccessDenied,
+    /// Too many requests.
+    RateLimited,
     /// A fault of the service.
     ServerError,
     /// Not able to serve now.
@@ -265,6 +232,7 @@ impl OAuthError {
     pub fn status(&self) -> u16 {
         match self {
             Self::InvalidClient => 401,
+            Self::RateLimited => 429,
             Self::ServerError => 500,
             Self::Unavailable => 503,
             _ => 400,
@@ -288,7 +256,7 @@ impl OAuthError {
             Self::InvalidProof => "invalid_dpop_proof",
             Self::AccessDenied => "access_denied",
             Self::ServerError => "server_error",
-            Self::Unavailable => "temporarily_unavailable",
+            Self::RateLimited | Self::Unavailable => "temporarily_unavailable",
             Self::Missing(_)
             | Self::Invalid(_)
             | Self::Repeated(_)
@@ -322,6 +290,7 @@ impl OAuthError {
             Self::InvalidRequestObject => "The signed request is missing or can't be accepted",
             Self::InvalidProof => "The DPoP proof is missing or can't be accepted",
             Self::AccessDenied => "The user or the service denied the request",
+            Self::RateLimited => "Too many requests; wait and try again",
             Self::ServerError => "Internal error",
             Self::Unavailable => "The service can't answer now; try again later",
         };

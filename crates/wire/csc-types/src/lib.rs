@@ -21,7 +21,7 @@ pub mod sign;
 pub mod token;
 pub mod v1;
 
-pub use algorithm::{algo_list, decide, pss_params};
+pub use algorithm::{algo_list, decide};
 pub use authorize::{CredentialAuthorizeRequest, CredentialAuthorizeResponse, RevokeRequest};
 pub use credentials::{
     AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, KeyOrigin, LevelInfo,
