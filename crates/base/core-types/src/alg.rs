@@ -299,10 +299,9 @@ impl SigAlg {
     /// What is signed.
     pub fn form(self) -> DtbsForm {
         match self {
-            Self::RsaPkcs1(_)
-            | Self::RsaPss(_)
-            | Self::RsaPssLongest(..)
-            | Self::Ecdsa(_) => DtbsForm::Digest,
+            Self::RsaPkcs1(_) | Self::RsaPss(_) | Self::RsaPssLongest(..) | Self::Ecdsa(_) => {
+                DtbsForm::Digest
+            }
             Self::Ed25519 | Self::MlDsa65 | Self::MlDsa87 => DtbsForm::Message,
         }
     }

@@ -180,9 +180,9 @@ fn read_hash(element: &[u8]) -> Result<HashAlg, PssRefusal> {
 fn read_salt(element: &[u8]) -> Result<u16, PssRefusal> {
     match only(element, INTEGER).ok_or(PssRefusal::Encoding)? {
         [low @ 0..0x80] => Ok(u16::from(*low)),
-        [0, low @ 0x80..] => Ok(u16::from(*low)),
+        [0, low @ 0x80..=0xff] => Ok(u16::from(*low)),
         [high @ 1..0x80, low] => Ok(u16::from_be_bytes([*high, *low])),
-        [] | [0, ..] | [0x80.., ..] => Err(PssRefusal::Encoding),
+        [] | [0, ..] | [0x80..=0xff, ..] => Err(PssRefusal::Encoding),
         _ => Err(PssRefusal::SaltLength),
     }
 }
@@ -201,7 +201,8 @@ mod tests {
         // openssl asn1parse of PSS certificate requests by a key of 3072 bits: SHA-256 with salt 32, and with -2 (longest).
         let known = "MDSgDzANBglghkgBZQMEAgEFAKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgEFAKIDAgEg";
         assert_eq!(digest_salt(HashAlg::Sha256), from_b64(known).unwrap());
-        let longest = "MDWgDzANBglghkgBZQMEAgEFAKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgEFAKIEAgIBXg==";
+        let longest =
+            "MDWgDzANBglghkgBZQMEAgEFAKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgEFAKIEAgIBXg==";
         let longest = from_b64(longest).unwrap();
         let read = PssParams::read(&longest).unwrap();
         assert_eq!((read.hash, read.salt), (HashAlg::Sha256, 350));
@@ -219,8 +220,14 @@ mod tests {
             };
             assert_eq!(PssParams::read(&params.to_der()), Ok(params));
             assert_eq!(params.alg(), Ok(alg));
-            let keys = KeyAlg::ALL.into_iter().filter(|key| params.alg_for(*key).is_ok());
-            let owners = if matches!(alg, SigAlg::RsaPss(_)) { 3 } else { 1 };
+            let keys = KeyAlg::ALL
+                .into_iter()
+                .filter(|key| params.alg_for(*key).is_ok());
+            let owners = if matches!(alg, SigAlg::RsaPss(_)) {
+                3
+            } else {
+                1
+            };
             assert_eq!(keys.count(), owners, "{alg}");
         }
     }
@@ -235,7 +242,11 @@ mod tests {
         };
         let short = changed(good.len() - 1, 20).unwrap();
         assert_eq!(short.alg(), Err(PssRefusal::SaltLength));
-        assert_eq!(changed(good.len() - 1, 0x80), Err(PssRefusal::Encoding), "negative");
+        assert_eq!(
+            changed(good.len() - 1, 0x80),
+            Err(PssRefusal::Encoding),
+            "negative"
+        );
         assert_eq!(
             changed(16, 2),
             Err(PssRefusal::MaskHash),

@@ -2,8 +2,13 @@
 
 use jose::Jwk;
 use serde::Serialize;
+use service_kit::Rate;
 
-use crate::rate::Rate;
+/// Calls per remote address unless the operator says otherwise. One approval takes four calls, one enrolment five.
+const RATE: Rate = Rate {
+    burst: 60,
+    per_minute: 120,
+};
 
 /// Configuration of the gateway.
 #[derive(Debug, Clone)]
@@ -69,7 +74,7 @@ impl GatewayConfig {
             origin,
             dev: false,
             help: None,
-            rate: Rate::default(),
+            rate: RATE,
         })
     }
 

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use core_types::rpc::Method as _;
 use sap::messages as m;
+use service_kit::rate::network;
 use service_kit::{CallError, Peer};
 
 use crate::Gateway;
@@ -91,7 +92,10 @@ async fn pass<F: Forward>(
     let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
         p.addr.ip()
     });
-    if let Err(wait) = gateway.limit.take(addr, gateway.clock.now()) {
+    if let Err(wait) = gateway
+        .limit
+        .take(&network(addr), gateway.config.rate, gateway.clock.now())
+    {
         return (
             StatusCode::TOO_MANY_REQUESTS,
             [(RETRY_AFTER, wait.to_string())],

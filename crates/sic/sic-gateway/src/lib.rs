@@ -8,17 +8,17 @@ mod config;
 mod files;
 mod forward;
 mod pages;
-mod rate;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use core_types::Clock;
+use service_kit::RateLimit;
 use web_ui::{Csp, secure, static_router};
 
 pub use config::{ConfigError, GatewayConfig};
 pub use forward::{Forward, ForwardError, MAX_ANSWER, MAX_REQUEST};
-pub use rate::{Rate, RateLimit};
 
 use files::Files;
 
@@ -27,7 +27,7 @@ pub(crate) struct Gateway<F> {
     config: GatewayConfig,
     files: Files,
     forward: F,
-    limit: RateLimit,
+    limit: RateLimit<IpAddr>,
     clock: Arc<dyn Clock>,
 }
 
@@ -43,7 +43,7 @@ pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Cloc
     };
     let gateway = Arc::new(Gateway {
         files: Files::new(&config),
-        limit: RateLimit::new(config.rate),
+        limit: RateLimit::default(),
         config,
         forward,
         clock,

@@ -12,7 +12,8 @@ use core_types::rpc::Method as _;
 use core_types::{UnixTime, sha256};
 use jose::SigningKey;
 use sap::messages::{Approve, Keys};
-use sic_gateway::{Forward, ForwardError, GatewayConfig, MAX_ANSWER, MAX_REQUEST, Rate, router};
+use service_kit::Rate;
+use sic_gateway::{Forward, ForwardError, GatewayConfig, MAX_ANSWER, MAX_REQUEST, router};
 use tower::ServiceExt as _;
 
 /// Paths and bodies.

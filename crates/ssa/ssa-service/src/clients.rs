@@ -3,6 +3,7 @@
 use core_types::{ClientId, Digest32};
 use jose::ForeignKey;
 use serde::{Deserialize, Serialize};
+use service_kit::Rate;
 use store_kit::{Row, StoreError, Tx, sql};
 use url::{Host, Url};
 
@@ -39,6 +40,9 @@ pub struct ClientSettings {
     pub bound_tokens: bool,
     /// FAPI 2.0 Security Profile.
     pub fapi: bool,
+    /// How often it may call, if not as often as every client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 impl ClientSettings {

@@ -1,7 +1,9 @@
 //! What an operator sets.
 
+use std::net::IpAddr;
+
 use core_types::{SecretBytes, TenantId};
-use service_kit::Trouble;
+use service_kit::{Rate, Trouble};
 use url::Url;
 
 /// Settings of the SSA. URLs are origins (scheme, host, port) without a final slash.
@@ -26,6 +28,45 @@ pub struct Config {
     /// FAPI 2.0 Security Profile for all clients: pushed requests, clients that authenticate with keys, tokens bound to
     /// keys. Off: for those clients alone whose settings say so.
     pub fapi: bool,
+    /// How often somebody may call.
+    pub rates: Rates,
+    /// Most pushed requests, and most authorizations in browsers, that one client may have under way; 64 KiB each on
+    /// average. The oldest give way.
+    pub most_pending: u32,
+    /// Addresses of reverse proxies of our own, whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpAddr>,
+}
+
+/// How often somebody may call; more is answered with status 429 and `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// An address (of IPv6 a /64) whose caller hasn't proved to be a client: logins, pages, wrong tokens.
+    pub address: Rate,
+    /// A client that authenticated or shows a good token, unless its settings say otherwise.
+    pub client: Rate,
+    /// A person, by all tokens of theirs.
+    pub person: Rate,
+}
+
+impl Rates {
+    /// As often as the machine can, for load tests.
+    pub const UNLIMITED: Self = Self {
+        address: Rate::UNLIMITED,
+        client: Rate::UNLIMITED,
+        person: Rate::UNLIMITED,
+    };
+}
+
+impl Default for Rates {
+    /// An office behind one address logs in within minutes; a client does a hundred calls a second, a person ten.
+    fn default() -> Self {
+        let rate = |burst, per_minute| Rate { burst, per_minute };
+        Self {
+            address: rate(600, 1200),
+            client: rate(2000, 6000),
+            person: rate(300, 600),
+        }
+    }
 }
 
 /// Cost of Argon2id (RFC 9106 §4).
@@ -116,6 +157,9 @@ mod tests {
             key: SecretBytes::new(vec![1; 32]),
             password_cost: PasswordCost::default(),
             fapi: false,
+            rates: Rates::default(),
+            most_pending: 2000,
+            proxies: Vec::new(),
         };
         let sic = "https://sign.example";
         assert!(config("https://portal.example", sic).check().is_ok());

@@ -16,6 +16,13 @@ pub(crate) const FLOW_LIFE: i64 = 15 * 60;
 /// Life of a code in seconds.
 pub(crate) const CODE_LIFE: i64 = 60;
 
+/// Most pushed requests, and most authorizations in browsers, of one client at a time; the oldest give way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) most: i64,
+    pub(crate) bytes: i64,
+}
+
 /// Parameters as received, in their order.
 pub(crate) type Pairs = Vec<(String, String)>;
 
@@ -33,17 +40,43 @@ pub(crate) async fn push(
     reference: &SecretText,
     client: &ClientId,
     pairs: &Pairs,
+    bound: Option<Bound>,
     now: UnixTime,
 ) -> Result<(), StoreError> {
     tx.execute(sql("DELETE FROM ssa_pushed WHERE exp <= $1").bind(now.0))
         .await?;
-    let insert = "INSERT INTO ssa_pushed (id, client, params, exp) VALUES ($1, $2, $3, $4)";
+    let params = to_json(pairs);
+    let insert =
+        "INSERT INTO ssa_pushed (id, client, params, exp, size) VALUES ($1, $2, $3, $4, $5)";
     let insert = sql(insert)
         .bind(digest(reference.expose()))
         .bind(client.as_str())
-        .bind(to_json(pairs))
-        .bind(now.plus(PUSHED_LIFE).0);
-    tx.execute(insert).await.map(drop)
+        .bind(params.as_str())
+        .bind(now.plus(PUSHED_LIFE).0)
+        .bind(size(&params));
+    tx.execute(insert).await?;
+    let keep = "DELETE FROM ssa_pushed WHERE client = $1 AND id NOT IN (SELECT id FROM (SELECT id, \
+                ROW_NUMBER() OVER (ORDER BY exp DESC, id) AS n, SUM(size) OVER (ORDER BY exp DESC, id) AS bytes \
+                FROM ssa_pushed WHERE client = $1) AS newest WHERE n <= $2 AND bytes <= $3)";
+    hold(tx, keep, client, bound).await
+}
+
+fn size(params: &str) -> i64 {
+    i64::try_from(params.len()).unwrap_or(i64::MAX)
+}
+
+async fn hold(
+    tx: &mut Tx,
+    keep: &'static str,
+    client: &ClientId,
+    bound: Option<Bound>,
+) -> Result<(), StoreError> {
+    let Some(Bound { most, bytes }) = bound else {
+        return Ok(());
+    };
+    tx.execute(sql(keep).bind(client.as_str()).bind(most).bind(bytes))
+        .await
+        .map(drop)
 }
 
 /// Takes a pushed request of this client out of the store: it is there for one use.
@@ -136,22 +169,33 @@ impl Flow {
 }
 
 /// Stores a new authorization.
-pub(crate) async fn insert(tx: &mut Tx, flow: &Flow) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    flow: &Flow,
+    bound: Option<Bound>,
+) -> Result<(), StoreError> {
     let old = flow.created.plus(-FLOW_LIFE).0;
     tx.execute(sql("DELETE FROM ssa_flow WHERE created <= $1").bind(old))
         .await?;
-    let insert = "INSERT INTO ssa_flow (id, browser, client, params, redirect, state, person, created, version) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)";
+    let params = to_json(&flow.pairs);
+    let insert = "INSERT INTO ssa_flow (id, browser, client, params, redirect, state, person, created, size, version) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)";
     let insert = sql(insert)
         .bind(&flow.id)
         .bind(&flow.browser)
         .bind(flow.client.as_str())
-        .bind(to_json(&flow.pairs))
+        .bind(params.as_str())
         .bind(&flow.redirect)
         .bind(flow.state.name())
         .bind(flow.person.as_ref().map(PersonId::as_str))
-        .bind(flow.created.0);
-    tx.execute(insert).await.map(drop)
+        .bind(flow.created.0)
+        .bind(size(&params));
+    tx.execute(insert).await?;
+    // Those that a signer is looking at stay: strangers can't begin them.
+    let keep = "DELETE FROM ssa_flow WHERE client = $1 AND state <> 'asked' AND id NOT IN (SELECT id FROM (SELECT id, \
+                ROW_NUMBER() OVER (ORDER BY created DESC, id) AS n, SUM(size) OVER (ORDER BY created DESC, id) AS bytes \
+                FROM ssa_flow WHERE client = $1 AND state <> 'asked') AS newest WHERE n <= $2 AND bytes <= $3)";
+    hold(tx, keep, &flow.client, bound).await
 }
 
 /// Finds a living authorization of this browser; that of another browser doesn't exist.

@@ -13,6 +13,7 @@ mod csc;
 mod enrol;
 mod flow;
 mod keys;
+mod limits;
 mod oauth;
 mod pages;
 mod passkeys;
@@ -36,7 +37,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use clients::{ClientSettings, NewClient};
-pub use config::{Config, PasswordCost};
+pub use config::{Config, PasswordCost, Rates};
 pub use enrol::{EnrolError, Enrolled};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
 
@@ -56,6 +57,7 @@ struct Inner {
     ports: Ports,
     sealer: crypt::Sealer,
     hashers: Arc<Semaphore>,
+    limits: limits::Limits,
     max_items: OnceCell<u32>,
 }
 
@@ -94,6 +96,7 @@ impl Ssa {
             ports,
             sealer,
             hashers: Arc::new(Semaphore::new(HASHERS)),
+            limits: limits::Limits::default(),
             max_items: OnceCell::new(),
         })))
     }
@@ -105,6 +108,10 @@ impl Ssa {
             .nest("/csc/v1", csc::router_v1())
             .nest("/csc/v2", csc::router())
             .merge(pages::router())
+            .layer(axum::middleware::from_fn_with_state(
+                self.clone(),
+                limits::by_address,
+            ))
             .layer(axum::middleware::from_fn(refusal::log))
             .with_state(self.clone())
     }
@@ -139,6 +146,10 @@ impl Ssa {
 
     pub(crate) fn random_arc(&self) -> Arc<dyn Random> {
         self.0.ports.random.clone()
+    }
+
+    pub(crate) fn limits(&self) -> &limits::Limits {
+        &self.0.limits
     }
 
     pub(crate) fn sealer(&self) -> &crypt::Sealer {

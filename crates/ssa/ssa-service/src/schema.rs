@@ -22,6 +22,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: OAUTH_SQLITE,
             postgres: OAUTH_POSTGRES,
         },
+        Migration {
+            name: "0004-bounds",
+            sqlite: BOUNDS_SQLITE,
+            postgres: BOUNDS_POSTGRES,
+        },
     ],
 };
 
@@ -127,3 +132,26 @@ macro_rules! oauth {
 
 const OAUTH_SQLITE: &str = oauth!("INTEGER", " STRICT");
 const OAUTH_POSTGRES: &str = oauth!("BIGINT", "");
+
+// `waited`: tries while the name had to wait, for one entry in the log. `size`: bytes of what a client sent, so that nobody
+// fills the store with requests that nobody answers.
+macro_rules! bounds {
+    ($int:literal) => {
+        concat!(
+            "ALTER TABLE ssa_guess ADD COLUMN waited ",
+            $int,
+            " NOT NULL DEFAULT 0;
+            ALTER TABLE ssa_pushed ADD COLUMN size ",
+            $int,
+            " NOT NULL DEFAULT 0;
+            CREATE INDEX ssa_pushed_client ON ssa_pushed (client, exp, size);
+            ALTER TABLE ssa_flow ADD COLUMN size ",
+            $int,
+            " NOT NULL DEFAULT 0;
+            CREATE INDEX ssa_flow_client ON ssa_flow (client, created, size);"
+        )
+    };
+}
+
+const BOUNDS_SQLITE: &str = bounds!("INTEGER");
+const BOUNDS_POSTGRES: &str = bounds!("BIGINT");

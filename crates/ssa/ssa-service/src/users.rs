@@ -127,20 +127,29 @@ impl Ssa {
         transaction!(self.store(), "login-try", |tx| {
             let user = find(tx, name).await?;
             let person = user.as_ref().map(|user| user.person.clone());
-            let event = match count_try(tx, &guess, now).await? {
-                Counted::Free => None,
-                Counted::Last(until) => person.map(|person| Event::LoginLocked { person, until }),
-                Counted::Waits(until) => {
-                    self.audit()
-                        .append(tx, failed(person, "waiting"), now)
-                        .await?;
-                    return Ok((user, Some(until)));
+            let Tried {
+                next,
+                waited,
+                forgotten,
+            } = count_try(tx, &guess, now).await?;
+            let summary = |person, tries| Event::LoginWaited { person, tries };
+            let forgotten = (forgotten > 0).then(|| summary(None, forgotten));
+            let (last, wait) = match next {
+                Counted::Free => (None, None),
+                Counted::Last(until) => {
+                    let locked = |person| Event::LoginLocked { person, until };
+                    (person.clone().map(locked), None)
+                }
+                Counted::Waits { until, first } => {
+                    let begun = first.then(|| failed(person.clone(), "waiting"));
+                    (begun, Some(until))
                 }
             };
-            if let Some(event) = event {
+            let waited = (waited > 0).then(|| summary(person, waited));
+            for event in [forgotten, waited, last].into_iter().flatten() {
                 self.audit().append(tx, event, now).await?;
             }
-            Ok::<_, StoreError>((user, None))
+            Ok::<_, StoreError>((user, wait))
         })
     }
 
@@ -205,35 +214,68 @@ enum Counted {
     Free,
     /// The try was counted, and the next has to wait until then.
     Last(UnixTime),
-    /// The try wasn't counted and must not be made.
-    Waits(UnixTime),
+    /// The try must not be made, and counts only as one of a waiting time.
+    Waits {
+        until: UnixTime,
+        /// The first since the waiting time began. Others stand in the summary, so that they can't fill the log.
+        first: bool,
+    },
 }
 
-async fn count_try(tx: &mut Tx, name: &str, now: UnixTime) -> Result<Counted, StoreError> {
-    let old = "DELETE FROM ssa_guess WHERE seen < $1";
-    tx.execute(sql(old).bind(now.plus(-FORGET).0)).await?;
+/// What came of a try, and what the log is still to be told of earlier ones.
+struct Tried {
+    next: Counted,
+    /// Tries in the waiting time that is over now.
+    waited: u64,
+    /// Tries in waiting times of names that nobody tried for so long that they are forgotten.
+    forgotten: u64,
+}
+
+async fn count_try(tx: &mut Tx, name: &str, now: UnixTime) -> Result<Tried, StoreError> {
+    let old = "DELETE FROM ssa_guess WHERE seen < $1 RETURNING waited";
+    let old = tx.fetch_all(sql(old).bind(now.plus(-FORGET).0)).await?;
+    let mut forgotten = 0;
+    for row in old {
+        forgotten += row.int("waited")?.unsigned_abs();
+    }
     let first = "INSERT INTO ssa_guess (name, fails, locked, seen, version) VALUES ($1, 0, 0, $2, 0) ON CONFLICT DO NOTHING";
     tx.execute(sql(first).bind(name).bind(now.0)).await?;
-    let row = "SELECT fails, locked, version FROM ssa_guess WHERE name = $1";
+    let row = "SELECT fails, locked, waited, version FROM ssa_guess WHERE name = $1";
     let row = tx.fetch_one(sql(row).bind(name)).await?;
     let (fails, locked) = (row.int("fails")? + 1, row.int("locked")?);
+    let waited = row.int("waited")?;
     if now.0 < locked {
-        return Ok(Counted::Waits(UnixTime(locked)));
+        let more = "UPDATE ssa_guess SET waited = waited + 1 WHERE name = $1";
+        tx.execute(sql(more).bind(name)).await?;
+        return Ok(Tried {
+            next: Counted::Waits {
+                until: UnixTime(locked),
+                first: waited == 0,
+            },
+            waited: 0,
+            forgotten,
+        });
     }
     let (until, version) = (locked_until(fails, now), row.int("version")?);
-    let update = "UPDATE ssa_guess SET fails = $1, locked = $2, seen = $3, version = $4 WHERE name = $5 AND version = $6";
+    let update = "UPDATE ssa_guess SET fails = $1, locked = $2, seen = $3, waited = waited - $4, \
+                  version = $5 WHERE name = $6 AND version = $7";
     let update = sql(update)
         .bind(fails)
         .bind(until.0)
         .bind(now.0)
+        .bind(waited)
         .bind(version + 1)
         .bind(name)
         .bind(version);
     tx.cas(update).await?;
-    Ok(if now < until {
-        Counted::Last(until)
-    } else {
-        Counted::Free
+    Ok(Tried {
+        next: if now < until {
+            Counted::Last(until)
+        } else {
+            Counted::Free
+        },
+        waited: waited.unsigned_abs(),
+        forgotten,
     })
 }
 

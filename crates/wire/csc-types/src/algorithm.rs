@@ -180,7 +180,10 @@ mod tests {
             let der = PssParams { hash, salt }.to_der();
             decide(key, RSASSA_PSS, None, Some(&der))
         };
-        assert_eq!(asked(KeyAlg::Rsa3072, 32), Ok(SigAlg::RsaPss(HashAlg::Sha256)));
+        assert_eq!(
+            asked(KeyAlg::Rsa3072, 32),
+            Ok(SigAlg::RsaPss(HashAlg::Sha256))
+        );
         assert_eq!(
             asked(KeyAlg::Rsa3072, 350).map(SigAlg::name),
             Ok("rsa-pss-sha256-salt350")
@@ -196,7 +199,10 @@ mod tests {
             assert_eq!(asked(key, length), salt);
         }
         let encoding = Err(CscError::PssParams(PssRefusal::Encoding));
-        assert_eq!(decide(KeyAlg::Rsa3072, RSASSA_PSS, None, Some(b"x")), encoding);
+        assert_eq!(
+            decide(KeyAlg::Rsa3072, RSASSA_PSS, None, Some(b"x")),
+            encoding
+        );
     }
 
     #[test]

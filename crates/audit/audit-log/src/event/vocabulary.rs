@@ -648,6 +648,13 @@ events! {
         /// Why.
         reason: Code,
     }
+    /// Logins were tried while nobody was let try: one entry for all of a waiting time.
+    LoginWaited = "login.waited", Failure, by(maybe_person person), about(maybe person) {
+        /// Person, when the account exists and is still being tried.
+        person: Option<PersonId>,
+        /// Number of tries, none of which was compared with anything.
+        tries: u64,
+    }
     /// A login is locked after failures.
     LoginLocked = "login.locked", Failure, by(person person), about(one person) {
         /// Person.

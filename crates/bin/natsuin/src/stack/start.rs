@@ -16,9 +16,9 @@ use sam_core::attest::Attesters;
 use sam_core::passkey::RelyingParty;
 use sam_service::SamConfig;
 use service_kit::http::HttpOptions;
-use service_kit::{Running, Shutdown, Trouble, bind, serve, tls};
+use service_kit::{Rate, Running, Shutdown, Trouble, bind, serve, tls};
 use sic_core::Trust;
-use sic_gateway::{GatewayConfig, Rate};
+use sic_gateway::GatewayConfig;
 use ssa_service::Ssa;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ pub struct Options {
     pub tls: bool,
     /// PKCS#11 module in which keys are made and kept, instead of software.
     pub pkcs11: Option<PathBuf>,
-    /// For benchmarks: the gateway lets one address call as often as it can.
+    /// For benchmarks: everybody may call as often as they can.
     pub load: bool,
 }
 
@@ -203,6 +203,7 @@ impl Stack {
             data: data.clone(),
             store: options.store.clone(),
             pkcs11: options.pkcs11.clone(),
+            load: options.load,
             clock: clock.clone(),
             random: random.clone(),
             ca: ca.clone(),
@@ -260,10 +261,7 @@ impl Stack {
         gateway.dev = true;
         gateway.help = Some(ssa_url.clone());
         if options.load {
-            gateway.rate = Rate {
-                burst: u32::MAX,
-                per_minute: u32::MAX,
-            };
+            gateway.rate = Rate::UNLIMITED;
         }
         let forward = kit.client(&sam_for_sic, NAME_SIC)?;
         kit.running.push(public(

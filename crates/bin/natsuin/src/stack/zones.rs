@@ -16,7 +16,7 @@ use dev_ca::{DevCa, Ra};
 use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
-use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Ssa};
+use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa};
 use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
@@ -54,6 +54,8 @@ pub(super) struct Kit {
     pub(super) data: DataDir,
     pub(super) store: StoreChoice,
     pub(super) pkcs11: Option<PathBuf>,
+    /// Nobody is held to a rate.
+    pub(super) load: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) ca: Arc<DevCa>,
@@ -276,6 +278,12 @@ pub(super) async fn start_ssa(
         key,
         password_cost: PasswordCost::default(),
         fapi: false,
+        rates: match kit.load {
+            true => Rates::UNLIMITED,
+            false => Rates::default(),
+        },
+        most_pending: 2000,
+        proxies: Vec::new(),
     };
     let certifier = HttpCertifier::new(format!("{ra_url}/ra/certify"), &kit.inside(NAME_SSA)?)?;
     let ports = SsaPorts {

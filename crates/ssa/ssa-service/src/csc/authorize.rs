@@ -12,7 +12,7 @@ use super::credentials::{certified, find};
 use super::refusals::{Fault, of_authorize};
 use super::{Bearer, Call, bearer, refused};
 use crate::tokens::{self, KeyFacts, Scope, Token};
-use crate::{Ssa, clients, crypt};
+use crate::{Ssa, crypt};
 
 const METHOD: &str = "credentials/authorize";
 
@@ -66,10 +66,7 @@ async fn attempt(
         let value = request.value(id).ok_or(CscError::InvalidAuthData)?;
         Ok::<_, CscError>(SecretBytes::from(value.expose().to_owned()))
     };
-    let mut tx = ssa.store().read("client").await?;
-    let client = clients::find(&mut tx, bearer.token.client.as_str()).await?;
-    drop(tx);
-    let client = client.ok_or(CscError::InvalidToken)?;
+    let client = &bearer.client;
     let label = web_ui::clean(request.description.as_deref().unwrap_or_default());
     let item = |hash: &Vec<u8>| PrepareItem {
         ha,
@@ -82,7 +79,7 @@ async fn attempt(
         person: person.clone(),
         key: key.key.clone(),
         client: client.id.clone(),
-        client_name: client.name,
+        client_name: client.name.clone(),
         items: request.hashes.iter().map(item).collect(),
         pin: secret(v1::PIN)?,
         otp: secret(v1::OTP)?,
@@ -96,7 +93,7 @@ async fn attempt(
     };
     let token = Token {
         scope: Scope::Credential(facts),
-        client: client.id,
+        client: client.id.clone(),
         person: Some(person.clone()),
         key: bearer.token.key,
         exp: bound.sign_until,

@@ -25,6 +25,8 @@ use serde_json::Value;
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
+use crate::clients::{self, Client};
+use crate::limits::{Origin, Wait};
 use crate::oauth::dpop;
 use crate::tokens::{self, Token};
 use refusals::Fault;
@@ -110,10 +112,17 @@ async fn unknown() -> Response {
     Fault::from(CscError::NotImplemented).into_response()
 }
 
-/// A bearer token that was presented and is alive.
+/// The answer to calls that come too often.
+pub(crate) fn too_often(v1: bool, wait: Wait) -> Response {
+    let fault = Fault::from(wait);
+    answer(Err::<(), _>(if v1 { fault.in_v1() } else { fault }))
+}
+
+/// A bearer token that was presented and is alive, and its client.
 struct Bearer {
     text: SecretText,
     token: Token,
+    client: Client,
 }
 
 /// A call as it came, apart from its body.
@@ -121,6 +130,7 @@ struct Call {
     headers: HeaderMap,
     /// Path on this origin.
     path: String,
+    origin: Origin,
 }
 
 impl FromRequestParts<Ssa> for Call {
@@ -131,6 +141,7 @@ impl FromRequestParts<Ssa> for Call {
         Ok(Self {
             headers: parts.headers.clone(),
             path: uri.path().to_owned(),
+            origin: Origin::of(&parts.extensions),
         })
     }
 }
@@ -170,7 +181,16 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     if !token.live(ssa.now()) {
         return Err(CscError::ExpiredToken.into());
     }
-    Ok(Bearer { text, token })
+    let mut tx = ssa.store().read("client").await?;
+    let client = clients::find(&mut tx, token.client.as_str()).await?;
+    drop(tx);
+    let client = client.ok_or(CscError::InvalidToken)?;
+    ssa.admit(call.origin, &client, token.person.as_ref())?;
+    Ok(Bearer {
+        text,
+        token,
+        client,
+    })
 }
 
 async fn lookup(ssa: &Ssa, text: &SecretText) -> Result<Option<Token>, StoreError> {

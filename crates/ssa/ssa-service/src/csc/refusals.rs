@@ -10,6 +10,7 @@ use sam_api::Refusal;
 use service_kit::CallError;
 use store_kit::StoreError;
 
+use crate::limits::Wait;
 use crate::refusal::Told;
 
 /// An error answer.
@@ -20,6 +21,7 @@ pub(super) struct Fault {
     description: Option<&'static str>,
     /// Spoken to a client of version 1.
     v1: bool,
+    wait: Option<Wait>,
 }
 
 impl From<CscError> for Fault {
@@ -28,6 +30,16 @@ impl From<CscError> for Fault {
             error,
             description: None,
             v1: false,
+            wait: None,
+        }
+    }
+}
+
+impl From<Wait> for Fault {
+    fn from(wait: Wait) -> Self {
+        Self {
+            wait: Some(wait),
+            ..CscError::RateLimited.into()
         }
     }
 }
@@ -42,9 +54,8 @@ impl From<StoreError> for Fault {
 impl Fault {
     fn explained(error: CscError, description: &'static str) -> Self {
         Self {
-            error,
             description: Some(description),
-            v1: false,
+            ..error.into()
         }
     }
 
@@ -89,7 +100,10 @@ impl IntoResponse for Fault {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, value);
         }
-        response
+        match self.wait {
+            Some(wait) => wait.tell(response),
+            None => response,
+        }
     }
 }
 

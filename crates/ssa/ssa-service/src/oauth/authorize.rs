@@ -86,8 +86,9 @@ async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refus
     );
     // Nobody else's login counts for it then.
     flow.person = person;
+    let bound = ssa.bound();
     transaction!(ssa.store(), "begin-flow", |tx| {
-        flow::insert(tx, &flow).await
+        flow::insert(tx, &flow, bound).await
     })?;
     let lang = request.lang.as_deref().and_then(web_ui::Lang::from_tag);
     let lang = lang.map_or(String::new(), |lang| format!("?lang={}", lang.tag()));

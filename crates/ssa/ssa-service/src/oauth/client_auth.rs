@@ -9,8 +9,8 @@ use store_kit::{StoreError, transaction};
 
 use jose::ForeignJws;
 
-use super::Refused;
 use super::jwt::{Claims, first_use, signed_by};
+use super::{Refused, Sender};
 use crate::Ssa;
 use crate::clients::{self, Client};
 
@@ -18,12 +18,21 @@ use crate::clients::{self, Client};
 const ASSERTION: i64 = 600;
 
 /// Authenticates the client of a request: HTTP Basic, `client_secret` in the body or an assertion, one of them; a public
-/// client by its id alone.
+/// client by its id alone. Its calls are counted.
 pub(super) async fn authenticate(
     ssa: &Ssa,
-    headers: &HeaderMap,
+    sender: &Sender,
     body: ClientAuth,
 ) -> Result<Client, Refused> {
+    let client = identify(ssa, &sender.headers, body).await?;
+    // Anybody may say the name of a public client: its calls stay those of the address.
+    if !client.is_public() {
+        ssa.admit(sender.origin, &client, None)?;
+    }
+    Ok(client)
+}
+
+async fn identify(ssa: &Ssa, headers: &HeaderMap, body: ClientAuth) -> Result<Client, Refused> {
     if let Some((kind, assertion)) = &body.assertion {
         return asserted(ssa, headers, &body, kind, assertion).await;
     }

@@ -3,25 +3,24 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use csc_types::{ClientAuth, OAuthError, SecretText};
 use serde_json::{Value, json};
 
-use super::{FORM_LIMIT, Refused, client_auth, form, never_cached, params};
+use super::{FORM_LIMIT, Refused, Sender, client_auth, form, never_cached, params};
 use crate::tokens::{self, Scope};
 use crate::{Ssa, refresh};
 
-pub(super) async fn introspect(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    match told(&ssa, &headers, body).await {
+pub(super) async fn introspect(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
+    match told(&ssa, &sender, body).await {
         Ok(value) => never_cached(Json(value).into_response()),
-        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+        Err(refused) => refused.answer(client_auth::used_basic(&sender.headers)),
     }
 }
 
-async fn told(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<Value, Refused> {
+async fn told(ssa: &Ssa, sender: &Sender, body: Body) -> Result<Value, Refused> {
     let given = params(&form(body, FORM_LIMIT).await?)?;
-    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&given)).await?;
     if client.is_public() {
         // Whoever found a token could ask about it.
         return Err(OAuthError::UnauthorizedClient.into());

@@ -18,13 +18,16 @@ mod token;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use csc_types::{OAuthError, Params};
 use store_kit::StoreError;
 
 use crate::Ssa;
+use crate::limits::{Origin, Wait};
 use crate::refusal::Told;
 
 /// Longest form at the token and revocation endpoints in bytes.
@@ -51,16 +54,49 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/.well-known/openid-configuration", get(metadata::metadata))
 }
 
+/// Whether programs call this path, and not browsers.
+pub(crate) fn for_programs(path: &str) -> bool {
+    path.starts_with("/oauth2/") && path != "/oauth2/agree" || path == "/revoke"
+}
+
+/// Who sent a request, apart from its body.
+struct Sender {
+    headers: HeaderMap,
+    origin: Origin,
+}
+
+impl FromRequestParts<Ssa> for Sender {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _: &Ssa,
+    ) -> Result<Self, std::convert::Infallible> {
+        Ok(Self {
+            headers: parts.headers.clone(),
+            origin: Origin::of(&parts.extensions),
+        })
+    }
+}
+
 /// Why an OAuth endpoint says no.
 #[derive(Debug)]
 pub(crate) enum Refused {
     OAuth(OAuthError),
     Store(StoreError),
+    /// It calls too often.
+    Wait(Wait),
 }
 
 impl From<OAuthError> for Refused {
     fn from(error: OAuthError) -> Self {
         Self::OAuth(error)
+    }
+}
+
+impl From<Wait> for Refused {
+    fn from(wait: Wait) -> Self {
+        Self::Wait(wait)
     }
 }
 
@@ -75,6 +111,7 @@ impl Refused {
     pub(crate) fn told(self) -> OAuthError {
         match self {
             Self::OAuth(error) => error,
+            Self::Wait(_) => OAuthError::RateLimited,
             Self::Store(error) => {
                 tracing::error!(%error, "the store failed an OAuth request");
                 OAuthError::ServerError
@@ -83,7 +120,11 @@ impl Refused {
     }
 
     /// The JSON answer of token, revocation and PAR endpoint.
-    fn answer(self, basic: bool) -> Response {
+    pub(crate) fn answer(self, basic: bool) -> Response {
+        let wait = match &self {
+            Self::Wait(wait) => Some(*wait),
+            _ => None,
+        };
         let error = self.told();
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = (status, Json(error.body())).into_response();
@@ -97,7 +138,11 @@ impl Refused {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, realm);
         }
-        never_cached(response)
+        let response = never_cached(response);
+        match wait {
+            Some(wait) => wait.tell(response),
+            None => response,
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use csc_types::{AuthorizeRequest, ClientAuth, OAuthError, PushedResponse};
 use store_kit::transaction;
 
-use super::{PUSHED_LIMIT, Refused, client_auth, dpop, form, never_cached, params, request_object};
+use super::{
+    PUSHED_LIMIT, Refused, Sender, client_auth, dpop, form, never_cached, params, request_object,
+};
 use crate::{Ssa, crypt, flow};
 
 /// What a reference starts with (RFC 9126 §2.2).
@@ -22,17 +24,17 @@ const CREDENTIALS: [&str; 4] = [
     "client_assertion_type",
 ];
 
-pub(super) async fn push(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    match store(&ssa, &headers, body).await {
+pub(super) async fn push(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
+    match store(&ssa, &sender, body).await {
         Ok(answer) => never_cached((StatusCode::CREATED, Json(answer)).into_response()),
-        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+        Err(refused) => refused.answer(client_auth::used_basic(&sender.headers)),
     }
 }
 
-async fn store(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<PushedResponse, Refused> {
+async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<PushedResponse, Refused> {
     let pairs = form(body, PUSHED_LIMIT).await?;
     let given = params(&pairs)?;
-    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&given)).await?;
     if given.get("request_uri").is_some() {
         return Err(OAuthError::Invalid("request_uri").into());
     }
@@ -50,7 +52,7 @@ async fn store(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<PushedRespo
     let wanted = super::authorize::proof_key(&given)?;
     let path = "/oauth2/pushed_authorize";
     match (
-        dpop::proof(ssa, headers, &Method::POST, path, None).await?,
+        dpop::proof(ssa, &sender.headers, &Method::POST, path, None).await?,
         wanted,
     ) {
         (Some(key), None) => pairs.push(("dpop_jkt".to_owned(), key.to_string())),
@@ -59,8 +61,9 @@ async fn store(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<PushedRespo
     }
     let reference = crypt::draw(ssa.random());
     let now = ssa.now();
+    let bound = ssa.bound();
     transaction!(ssa.store(), "push", |tx| {
-        flow::push(tx, &reference, &client.id, &pairs, now).await
+        flow::push(tx, &reference, &client.id, &pairs, bound, now).await
     })?;
     Ok(PushedResponse {
         request_uri: format!("{REFERENCE}{}", reference.expose()),

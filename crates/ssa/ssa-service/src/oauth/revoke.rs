@@ -3,25 +3,25 @@
 use audit_log::Event;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use csc_types::{ClientAuth, OAuthError, Params, SecretText};
 use store_kit::{StoreError, transaction};
 
-use super::{FORM_LIMIT, Refused, client_auth, form, never_cached, params};
+use super::{FORM_LIMIT, Refused, Sender, client_auth, form, never_cached, params};
 use crate::{Ssa, crypt, refresh, tokens};
 
-pub(super) async fn revoke(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    match revoked(&ssa, &headers, body).await {
+pub(super) async fn revoke(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
+    match revoked(&ssa, &sender, body).await {
         Ok(()) => never_cached(StatusCode::NO_CONTENT.into_response()),
-        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+        Err(refused) => refused.answer(client_auth::used_basic(&sender.headers)),
     }
 }
 
 /// Unlike RFC 7009 §2.2, CSC calls an unknown token an error.
-async fn revoked(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<(), Refused> {
+async fn revoked(ssa: &Ssa, sender: &Sender, body: Body) -> Result<(), Refused> {
     let given: Params = params(&form(body, FORM_LIMIT).await?)?;
-    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&given)).await?;
     let token = given.get("token").ok_or(OAuthError::Missing("token"))?;
     match given.get("token_type_hint") {
         None | Some("access_token" | "refresh_token") => {}

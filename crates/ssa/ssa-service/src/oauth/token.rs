@@ -4,7 +4,7 @@ use audit_log::Event;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method};
+use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
 use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
@@ -16,25 +16,27 @@ use sam_api::ssa::BindRequest;
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
-use super::{FORM_LIMIT, Refused, client_auth, dpop, form, never_cached, params, refreshing};
+use super::{
+    FORM_LIMIT, Refused, Sender, client_auth, dpop, form, never_cached, params, refreshing,
+};
 use crate::clients::Client;
 use crate::flow::{self, Code};
 use crate::refresh::{self, Refresh};
 use crate::tokens::{self, KeyFacts, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt};
 
-pub(super) async fn token(State(ssa): State<Ssa>, headers: HeaderMap, body: Body) -> Response {
-    match exchange(&ssa, &headers, body).await {
+pub(super) async fn token(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
+    match exchange(&ssa, &sender, body).await {
         Ok(answer) => never_cached(Json(answer).into_response()),
-        Err(refused) => refused.answer(client_auth::used_basic(&headers)),
+        Err(refused) => refused.answer(client_auth::used_basic(&sender.headers)),
     }
 }
 
-async fn exchange(ssa: &Ssa, headers: &HeaderMap, body: Body) -> Result<TokenResponse, Refused> {
+async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenResponse, Refused> {
     let given = params(&form(body, FORM_LIMIT).await?)?;
-    let client = client_auth::authenticate(ssa, headers, ClientAuth::read(&given)).await?;
+    let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&given)).await?;
     let request = TokenRequest::parse(&given)?;
-    let key = dpop::proof(ssa, headers, &Method::POST, "/oauth2/token", None).await?;
+    let key = dpop::proof(ssa, &sender.headers, &Method::POST, "/oauth2/token", None).await?;
     if key.is_none() && (client.settings.bound_tokens || client.is_fapi(ssa)) {
         return Err(OAuthError::InvalidProof.into());
     }

@@ -32,6 +32,8 @@ pub(crate) enum Trouble {
     Passkey,
     Internal,
     NotFound,
+    /// The address calls too often.
+    TooOften,
 }
 
 impl Trouble {
@@ -40,6 +42,7 @@ impl Trouble {
         match error {
             OAuthError::ServerError => Self::Internal,
             OAuthError::Unavailable => Self::NotNow,
+            OAuthError::RateLimited => Self::TooOften,
             _ => Self::BadRequest,
         }
     }
@@ -57,6 +60,7 @@ impl Trouble {
             Self::Passkey => "portal-trouble-passkey",
             Self::Internal => "portal-trouble-internal",
             Self::NotFound => "not-found",
+            Self::TooOften => "portal-trouble-often",
         }
     }
 
@@ -68,6 +72,7 @@ impl Trouble {
             Self::Changed | Self::Impossible => StatusCode::CONFLICT,
             Self::ForeignForm | Self::Refused => StatusCode::FORBIDDEN,
             Self::NotNow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -10,6 +10,7 @@ mod fake;
 mod flows;
 mod grants;
 mod leaks;
+mod limits;
 mod login;
 mod oauth;
 mod passkeys;

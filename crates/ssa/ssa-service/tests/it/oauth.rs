@@ -65,7 +65,7 @@ impl Key {
     }
 }
 
-async fn client(stack: &mut Stack, id: &str, settings: ClientSettings) {
+pub async fn client(stack: &mut Stack, id: &str, settings: ClientSettings) {
     let new = NewClient {
         id: client_id(id),
         name: id.to_owned(),

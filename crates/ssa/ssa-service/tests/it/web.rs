@@ -11,7 +11,7 @@ use core_types::clock::ManualClock;
 use core_types::random::SeededRandom;
 use core_types::{Clock, HashAlg, KeyAlg, PersonId, SecretBytes, TenantId, UnixTime, sha256};
 use serde_json::Value;
-use ssa_service::{ClientSettings, Config, NewClient, NewUser, PasswordCost, Ports, Ssa};
+use ssa_service::{ClientSettings, Config, NewClient, NewUser, PasswordCost, Ports, Rates, Ssa};
 use store_kit::testing::TestStore;
 use tower::ServiceExt as _;
 use url::Url;
@@ -84,20 +84,25 @@ impl Answer {
 
 /// Both stores, each with two clients and two users with a key each.
 pub async fn stacks() -> Vec<Stack> {
+    stacks_with(|_| {}).await
+}
+
+/// The same with other settings.
+pub async fn stacks_with(set: impl Fn(&mut Config)) -> Vec<Stack> {
     let mut all = Vec::new();
     for store in store_kit::testing::both(ssa_service::MIGRATIONS).await {
-        all.push(stack(store).await);
+        all.push(stack(store, &set).await);
     }
     all
 }
 
-async fn stack(store: TestStore) -> Stack {
+async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
     let (sam, clock) = (
         Arc::new(FakeSam::default()),
         Arc::new(ManualClock::at(UnixTime(START))),
     );
     let ra = Arc::new(FakeRa(std::sync::Mutex::new(None)));
-    let config = Config {
+    let mut config = Config {
         base_url: BASE.to_owned(),
         sic_url: SIC.to_owned(),
         name: "Natsuin <test>".to_owned(),
@@ -110,7 +115,11 @@ async fn stack(store: TestStore) -> Stack {
             passes: 1,
         },
         fapi: false,
+        rates: Rates::UNLIMITED,
+        most_pending: 2000,
+        proxies: Vec::new(),
     };
+    set(&mut config);
     let ports = Ports {
         sam: sam.clone(),
         certifier: ra.clone(),
