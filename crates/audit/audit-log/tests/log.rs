@@ -142,6 +142,35 @@ async fn what_is_read_back_is_what_was_written_or_nothing() {
     }
 }
 
+// shows: II-3.3.2-audit-tamper-detected
+#[tokio::test]
+async fn the_places_of_two_nodes_cannot_be_exchanged() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        for n in 0..3 {
+            for node in ["a", "b"] {
+                write(&store, &log(node), n).await;
+                sequencer.sequence(&store, NOW).await.unwrap();
+            }
+        }
+        let read = async || read_back(&log("a"), &store, |_| Ok(())).await;
+        assert_eq!(read().await.unwrap(), 6);
+        // Neighbours in the log, of two chains: each chain is as it was, only what came first isn't.
+        for change in [
+            "UPDATE audit_entry SET seq = 99 WHERE node = 'a' AND n = 2",
+            "UPDATE audit_entry SET seq = 2 WHERE node = 'b' AND n = 2",
+            "UPDATE audit_entry SET seq = 3 WHERE node = 'a' AND n = 2",
+        ] {
+            tamper(&store, change).await;
+        }
+        let exchanged = read().await;
+        assert!(
+            matches!(exchanged, Err(AuditError::Tree(_))),
+            "{exchanged:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_failed_effect_leaves_no_entry_and_no_gap() {
     for store in testing::both(&[TABLES]).await {

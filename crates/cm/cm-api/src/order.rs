@@ -101,7 +101,7 @@ pub enum OrderKind {
         spki: Digest32,
         /// Algorithm.
         alg: SigAlg,
-        /// What to sign, 1 to 10,000.
+        /// What to sign, 1 to 10,000; no item of the act twice.
         items: Vec<SignItem>,
         /// Digest of the approved act.
         act: Digest32,
@@ -109,7 +109,7 @@ pub enum OrderKind {
         proof: Digest32,
         /// When the proof was accepted; the time of an act runs from here.
         approved: UnixTime,
-        /// Whether the act may have further steps.
+        /// Whether the act may have further steps. Then the module takes each of its items once, by `act` and index.
         renewable: bool,
         /// Number of the token within the act, from 0; above 0 only for acts that are renewable.
         step: u32,

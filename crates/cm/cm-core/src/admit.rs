@@ -6,10 +6,10 @@ use core_types::UnixTime;
 use jose::Jwk;
 use sam_keys::{SamKeys, StatementError};
 
-/// Most items in one order; as many as items in an act.
-const MAX_ITEMS: usize = 10_000;
+use crate::items::Items;
+
 /// Seconds by which the SAM's clock may be ahead.
-const CLOCKS_DIFFER: i64 = 60;
+pub(crate) const CLOCKS_DIFFER: i64 = 60;
 
 /// Checks statement and order, from the outside in (`III-3-4-authenticate-application`).
 ///
@@ -49,7 +49,7 @@ pub(crate) fn admit(
     {
         let whole = items.iter().all(|item| item.fits(*alg));
         let place = *attempt < MAX_ATTEMPTS && (*renewable || *step == 0);
-        if items.is_empty() || items.len() > MAX_ITEMS || !whole || !place {
+        if Items::of(items).is_none() || !whole || !place {
             return Err(Refusal::Malformed);
         }
         if *approved > now.plus(CLOCKS_DIFFER) {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use cm_api::rpc::{Reason, Refusal};
 
+use crate::items::Items;
+
 /// What a key is for (`III-3-5-key-purpose-defined`). A key never has two purposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,10 +78,14 @@ pub struct KeyUse {
     pub wrong: bool,
     /// Acts that may have further steps, until their time is over.
     pub acts: Vec<ActUse>,
+    /// Acts that may have further steps and were approved until then are good for nothing: the key was brought back by a
+    /// restore, and which of their items were signed since the backup isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<UnixTime>,
 }
 
 /// The act by which a key is to be used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ByAct {
     /// Digest of the act.
     pub act: Digest32,
@@ -87,18 +93,21 @@ pub struct ByAct {
     pub approved: UnixTime,
     /// Whether it may have further steps. One that may not has one order only, which is what the names of orders see to.
     pub renewable: bool,
+    /// The items that the order is about.
+    pub items: Items,
 }
 
 /// What was done by one act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActUse {
     /// Digest of the act.
     pub act: Digest32,
     /// Approved at.
     pub approved: UnixTime,
-    /// Signatures made or ordered.
-    pub signatures: u64,
+    /// Items that were signed or ordered, over all steps. None of them is ordered again, whatever step the order says: a
+    /// SAM whose database was set back to before a renewal doesn't know what it had signed.
+    pub items: Items,
 }
 
 impl KeyAttributes {
@@ -159,17 +168,12 @@ impl KeyAttributes {
         }
     }
 
-    /// The attributes after `n` document signatures with `alg` by this act.
+    /// The attributes after signatures for documents with `alg` by this act.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it (`III-3-6-reauthorization-limits`).
-    pub fn after_signing(
-        &self,
-        alg: SigAlg,
-        n: u64,
-        by: ByAct,
-        now: UnixTime,
-    ) -> Result<Self, Refusal> {
+    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it (`III-3-6-reauthorization-limits`);
+    /// [`Refusal::Duplicate`] for an item of the act that was ordered before.
+    pub fn after_signing(&self, alg: SigAlg, by: &ByAct, now: UnixTime) -> Result<Self, Refusal> {
         let no = Refusal::NotAllowed;
         self.here()?;
         let Purpose::Documents = self.purpose;
@@ -179,38 +183,59 @@ impl KeyAttributes {
         if now >= self.not_after {
             return Err(no(Reason::Time));
         }
-        let signatures = self.used.signatures.checked_add(n);
+        let signatures = self.used.signatures.checked_add(by.items.count());
         let signatures = signatures.filter(|s| *s <= self.max_uses);
         let signatures = signatures.ok_or(no(Reason::Uses))?;
         Ok(Self {
             used: KeyUse {
                 signatures,
-                acts: self.acts_after(n, by, now)?,
+                acts: self.acts_after(by, now)?,
                 ..self.used.clone()
             },
             ..self.clone()
         })
     }
 
-    fn acts_after(&self, n: u64, by: ByAct, now: UnixTime) -> Result<Vec<ActUse>, Refusal> {
+    fn acts_after(&self, by: &ByAct, now: UnixTime) -> Result<Vec<ActUse>, Refusal> {
         let again = Refusal::NotAllowed(Reason::Reauthorization);
         let lasts = |approved: UnixTime| now < approved.plus(self.act_seconds);
+        let restored = self.used.restored.filter(|_| by.renewable);
+        if !lasts(by.approved) || restored.is_some_and(|at| by.approved <= at) {
+            return Err(again);
+        }
         let mut acts = self.used.acts.clone();
         acts.retain(|used| lasts(used.approved));
         let known = acts.iter().position(|used| used.act == by.act);
-        let so_far = known.map_or(0, |at| acts[at].signatures).checked_add(n);
-        let so_far = so_far.filter(|s| *s <= self.act_uses && lasts(by.approved));
-        let signatures = so_far.ok_or(again.clone())?;
+        let so_far = known.map(|at| &acts[at].items);
+        let items = match so_far {
+            Some(so_far) => so_far.with(&by.items).ok_or(Refusal::Duplicate)?,
+            None => by.items.clone(),
+        };
+        if items.count() > self.act_uses {
+            return Err(again);
+        }
         match known {
-            Some(at) => acts[at].signatures = signatures,
+            Some(at) => {
+                acts[at].items = items;
+                acts[at].approved = acts[at].approved.max(by.approved);
+            }
             None if !by.renewable => {}
             None if acts.len() < MAX_ACTS => acts.push(ActUse {
                 act: by.act,
                 approved: by.approved,
-                signatures,
+                items,
             }),
             None => return Err(again),
         }
         Ok(acts)
+    }
+
+    /// The attributes after it is certain that of these items of an act none was signed: they may be ordered again. What
+    /// counts stays counted. Nothing if there is no difference.
+    pub fn after_nothing(&self, by: &ByAct) -> Option<Self> {
+        let mut next = self.clone();
+        let of = next.used.acts.iter_mut().find(|used| used.act == by.act)?;
+        of.items = of.items.without(&by.items);
+        (next != *self).then_some(next)
     }
 }

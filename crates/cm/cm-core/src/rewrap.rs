@@ -83,7 +83,7 @@ impl Module {
         loop {
             let read = async {
                 let mut tx = self.store.read("cm-rewrap").await?;
-                store::load_key(&mut tx, &self.vault, key).await
+                self.newest(&mut tx, key).await
             };
             let before = match read.await {
                 Ok(row) => row,
@@ -101,7 +101,7 @@ impl Module {
             };
             let done: Result<Option<i64>, Failed> =
                 transaction!(self.store, "cm-rewrapped", |tx| {
-                    let row = match store::load_key(tx, &self.vault, key).await {
+                    let row = match self.newest(tx, key).await {
                         Err(Failed::Refused(_)) => return Ok(Some(0)),
                         row => row?,
                     };

@@ -44,6 +44,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: "CREATE TABLE cm_switch (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, sealed BLOB NOT NULL)",
             postgres: "CREATE TABLE cm_switch (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, sealed BYTEA NOT NULL)",
         },
+        Migration {
+            name: "0007-order-nothing",
+            sqlite: "ALTER TABLE cm_order ADD COLUMN came_to_nothing BIGINT NOT NULL DEFAULT 0",
+            postgres: "ALTER TABLE cm_order ADD COLUMN came_to_nothing BIGINT NOT NULL DEFAULT 0",
+        },
     ],
 };
 
@@ -211,7 +216,8 @@ pub(crate) async fn delete_key(tx: &mut Tx, row: &KeyRow) -> Result<(), Failed> 
 }
 
 /// Takes the name of an order for good, and with it those of all earlier attempts: one that was refused before it got
-/// here must not be good later. The second barrier against double signing (`sap.md` §7).
+/// here must not be good later. A later attempt is good only if it is certain here that the earlier ones signed nothing,
+/// whatever the SAM believes. The second barrier against double signing (`sap.md` §7).
 pub(crate) async fn take_order(
     tx: &mut Tx,
     order: &OrderBody,
@@ -225,10 +231,25 @@ pub(crate) async fn take_order(
     } = &order.kind
     {
         for earlier in 0..*attempt {
-            take_name(tx, Order::name(*act, *step, earlier), now).await?;
+            let name = Order::name(*act, *step, earlier);
+            if !take_name(tx, name, now).await? && !made_nothing(tx, name).await? {
+                return Err(Refusal::Duplicate.into());
+            }
         }
     }
     Ok(())
+}
+
+/// Notes that of an order that was taken nothing came.
+pub(crate) async fn note_nothing(tx: &mut Tx, order: Digest32) -> Result<(), StoreError> {
+    let query = sql("UPDATE cm_order SET came_to_nothing = 1 WHERE id = $1");
+    tx.execute(query.bind(order.to_string())).await.map(drop)
+}
+
+async fn made_nothing(tx: &mut Tx, order: Digest32) -> Result<bool, StoreError> {
+    let query = sql("SELECT came_to_nothing FROM cm_order WHERE id = $1");
+    let row = tx.fetch_one(query.bind(order.to_string())).await?;
+    Ok(row.int("came_to_nothing")? == 1)
 }
 
 /// Whether the name was free.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use super::{BackupError, Item, ROOT, read, root_key};
+use crate::admit::CLOCKS_DIFFER;
 use crate::attributes::KeyAttributes;
 use crate::backend::Backend;
 use crate::destroy::{self, Burial};
@@ -174,7 +175,7 @@ impl Put<'_> {
                 let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
                 let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
                 let life = self.ledger.life(&key);
-                let next = forward(&row, life);
+                let mut next = forward(&row, life);
                 self.record(tx, &next, life.destroyed).await?;
                 if life.destroyed {
                     let end = life.end.ok_or(BackupError::OldLog)?;
@@ -188,6 +189,8 @@ impl Put<'_> {
                 if next.used != row.attributes.used {
                     report.set_forward.push(key);
                 }
+                // The SAM's clock may be ahead.
+                next.used.restored = Some(self.with.now.plus(CLOCKS_DIFFER));
                 // An older copy of the row still opens. What tells it apart is what was just recorded.
                 let version = row.row_version + 1_000_000;
                 store::insert_key_at(tx, vault, random, &next, &row.material, version).await?;

@@ -132,6 +132,7 @@ async fn a_whole_row_that_was_set_back_is_not_used() {
 }
 
 /// A row as whoever can read the database sees it.
+#[derive(Debug, PartialEq, Eq)]
 pub struct KeyRow {
     id: String,
     version: i64,

@@ -16,7 +16,7 @@ use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 use service_kit::Peer;
 use tower::ServiceExt as _;
 
-use crate::kit::{P256, Story, digest, generate, refusal, sign};
+use crate::kit::{P256, Story, by_act, digest, generate, refusal, sign};
 
 /// What goes wrong next.
 #[derive(Default)]
@@ -152,6 +152,56 @@ async fn no_signature_was_made_is_said_only_when_none_was() {
         assert_eq!(again, Refusal::Duplicate);
     }
     assert_eq!(story.audited("cm-outcome-unknown").await, 4);
+}
+
+// shows: T-KEY-MALFUNCTION, T-USE-SAP-REPLAY
+#[tokio::test]
+async fn what_surely_was_not_signed_may_be_ordered_once_more() {
+    for renewable in [false, true] {
+        let faulty = Faulty::default();
+        let mut story = faulty.story().await;
+        let key = story.key(KeyAlg::P256).await;
+        let order = |story: &Story, number: u8, nth: u32| {
+            let texts = ["a", "b"].map(|text| digest(P256, text));
+            let mut kind = by_act(number, sign(&key, P256, &texts));
+            if let OrderKind::Sign {
+                attempt,
+                renewable: further,
+                ..
+            } = &mut kind
+            {
+                (*attempt, *further) = (nth, renewable);
+            }
+            story.order_of(kind)
+        };
+        let (no, spent) = (Refusal::NotOperational, Refusal::Duplicate);
+        let away = |good| Some((good, Fault::Unavailable("away")));
+        faulty.plan(|plan| plan.sign = away(0));
+        assert_eq!(
+            refusal(story.module.execute(&order(&story, 1, 0)).await),
+            no
+        );
+        // As the module itself knows, also after a restart.
+        story.module = story.again(7).await.unwrap();
+        faulty.plan(|plan| plan.sign = None);
+        let second = story.module.execute(&order(&story, 1, 1)).await;
+        assert!(matches!(second, Ok(Executed::Signed(_))), "{second:?}");
+        for nth in [0, 1] {
+            let again = story.module.execute(&order(&story, 1, nth)).await;
+            assert_eq!(refusal(again), spent);
+        }
+        // Not where a value may have come of the first, and not twice.
+        for (act, good, attempts) in [(2, 1, 0..1), (3, 0, 0..2)] {
+            faulty.plan(|plan| plan.sign = away(good));
+            for nth in attempts.clone() {
+                let failed = story.module.execute(&order(&story, act, nth)).await;
+                assert!(failed.is_err(), "{failed:?}");
+            }
+            faulty.plan(|plan| plan.sign = None);
+            let last = story.module.execute(&order(&story, act, 1)).await;
+            assert_eq!(refusal(last), spent, "act {act}");
+        }
+    }
 }
 
 // shows: III-3-13-secure-state, T-KEY-MALFUNCTION

@@ -36,8 +36,8 @@ pub struct Story {
     pub act: SigningKey,
     pub statement: String,
     pub backend: Arc<dyn Backend>,
-    /// When each act was approved, and its next step.
-    acts: Mutex<HashMap<Digest32, (UnixTime, u32)>>,
+    /// When each act was approved, its next step, and its next item.
+    acts: Mutex<HashMap<Digest32, (UnixTime, u32, u32)>>,
 }
 
 impl Story {
@@ -104,19 +104,23 @@ impl Story {
         texts.filter(|t| t.contains(words)).count()
     }
 
-    /// An order as an honest SAM would give it: the next step of its act, if it is one to sign.
+    /// An order as an honest SAM would give it: the next step of its act and the next items, if it is one to sign.
     pub fn order(&self, mut kind: OrderKind) -> ExecuteRequest {
         if let OrderKind::Sign {
             act,
             approved,
             step,
+            items,
             ..
         } = &mut kind
         {
             let mut acts = self.acts.lock().unwrap();
-            let next = acts.entry(*act).or_insert((self.clock.now(), 0));
-            (*approved, *step) = *next;
-            next.1 += 1;
+            let (at, steps, first) = acts.entry(*act).or_insert((self.clock.now(), 0, 0));
+            (*approved, *step) = (*at, *steps);
+            *steps += 1;
+            for item in items {
+                (item.i, *first) = (*first, *first + 1);
+            }
         }
         self.order_of(kind)
     }

@@ -231,13 +231,7 @@ async fn an_order_takes_the_names_of_the_attempts_before_it() {
         "an_order_takes_the_names_of_the_attempts_before_it",
         async |story| {
             let key = story.key(KeyAlg::P256).await;
-            let place = |at: u32, nth: u32| {
-                let mut kind = sign(&key, P256, &[digest(P256, "a")]);
-                if let OrderKind::Sign { step, attempt, .. } = &mut kind {
-                    (*step, *attempt) = (at, nth);
-                }
-                story.order_of(kind)
-            };
+            let place = |at: u32, nth: u32| story.order_of(placed(&key, at, nth, &[at]));
             let refused =
                 async |request: ExecuteRequest| refusal(story.module.execute(&request).await);
             // The first attempt was refused before it got here; the second one is executed.
@@ -245,9 +239,9 @@ async fn an_order_takes_the_names_of_the_attempts_before_it() {
             story.module.execute(&place(0, 1)).await.unwrap();
             assert_eq!(refused(first).await, Refusal::Duplicate);
             assert_eq!(refused(place(0, 1)).await, Refusal::Duplicate);
-            // The other way round: nothing was made by the first, as it said.
+            // The other way round: the first was executed, whatever the SAM was told since.
             story.module.execute(&place(1, 0)).await.unwrap();
-            story.module.execute(&place(1, 1)).await.unwrap();
+            assert_eq!(refused(place(1, 1)).await, Refusal::Duplicate);
             assert_eq!(refused(place(1, 0)).await, Refusal::Duplicate);
 
             assert_eq!(refused(place(2, 2)).await, Refusal::Malformed);
@@ -261,6 +255,62 @@ async fn an_order_takes_the_names_of_the_attempts_before_it() {
                     *approved = NOW.plus(ahead);
                 }
                 assert_eq!(refused(story.order_of(kind)).await, answer, "{ahead}");
+            }
+        },
+    )
+    .await;
+}
+
+/// An order to sign items of an act that can be renewed, at its place.
+fn placed(key: &KeyCreated, at: u32, nth: u32, of: &[u32]) -> OrderKind {
+    let mut kind = sign(key, P256, &vec![digest(P256, "a"); of.len()]);
+    if let OrderKind::Sign {
+        step,
+        attempt,
+        items,
+        ..
+    } = &mut kind
+    {
+        (*step, *attempt) = (at, nth);
+        for (item, i) in items.iter_mut().zip(of) {
+            item.i = *i;
+        }
+    }
+    kind
+}
+
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
+#[tokio::test]
+async fn an_item_of_an_act_is_signed_once_whatever_the_step() {
+    everywhere(
+        "an_item_of_an_act_is_signed_once_whatever_the_step",
+        async |mut story| {
+            let key = story.key(KeyAlg::P256).await;
+            let of = |act, at, items: &[u32]| by_act(act, placed(&key, at, 0, items));
+            let ask = async |story: &Story, kind| {
+                let done = story.module.execute(&story.order_of(kind)).await;
+                done.map(drop).map_err(|e| refusal::<()>(Err(e)))
+            };
+            ask(&story, of(1, 0, &[0, 7])).await.unwrap();
+            // A SAM that was set back to before the renewal gives another order for what it doesn't know to be signed.
+            for (step, items) in [(1, &[0][..]), (1, &[7]), (2, &[6, 7, 8]), (9, &[0, 1])] {
+                let twice = ask(&story, of(1, step, items)).await;
+                assert_eq!(twice, Err(Refusal::Duplicate), "{step} {items:?}");
+            }
+            ask(&story, of(1, 1, &[1, 6, 8])).await.unwrap();
+            ask(&story, of(2, 0, &[0, 7])).await.unwrap();
+            // Also after a restart, and until the act is over.
+            story.module = story.again(7).await.unwrap();
+            story.clock.advance(3_899);
+            assert_eq!(ask(&story, of(1, 3, &[8])).await, Err(Refusal::Duplicate));
+            ask(&story, of(1, 3, &[9])).await.unwrap();
+            story.clock.advance(1);
+            let over = Err(Refusal::NotAllowed(Reason::Reauthorization));
+            assert_eq!(ask(&story, of(1, 4, &[8])).await, over);
+            // Within one order.
+            for items in [&[3, 3][..], &[10_000], &[]] {
+                let wrong = ask(&story, of(3, 0, items)).await;
+                assert_eq!(wrong, Err(Refusal::Malformed), "{items:?}");
             }
         },
     )

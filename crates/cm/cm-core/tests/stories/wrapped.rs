@@ -65,3 +65,30 @@ async fn the_wrapping_key_changes_online_and_older_copies_are_of_no_use() {
     )
     .await;
 }
+
+// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
+#[tokio::test]
+async fn a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest() {
+    everywhere(
+        "wrapped::a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest",
+        async |story| {
+            if story.backend.name() != "pkcs11-wrapped" {
+                return;
+            }
+            let key = story.key(KeyAlg::P256).await;
+            let kind = || sign(&key, P256, &[digest(P256, "a")]);
+            let old = KeyRow::of(&story, &key).await;
+            story.module.execute(&story.order(kind())).await.unwrap();
+            let newest = KeyRow::of(&story, &key).await;
+            old.replace(&story).await;
+            let refused = story.module.change_wrapping().await.unwrap_err();
+            assert_eq!(refused, Refusal::NoSuchKey);
+            assert_eq!(KeyRow::of(&story, &key).await, old, "as it was put back");
+            assert_eq!(story.refused(kind()).await, Refusal::NoSuchKey);
+            newest.replace(&story).await;
+            assert_eq!(story.module.change_wrapping().await.unwrap().keys, 1);
+            story.module.execute(&story.order(kind())).await.unwrap();
+        },
+    )
+    .await;
+}

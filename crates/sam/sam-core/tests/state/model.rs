@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use cm_api::order::MAX_ATTEMPTS;
 use core_types::{B64, Digest32, FactorId, UnixTime};
 use sam_api::ssa::StopCause;
 use sam_core::ActState;
@@ -33,6 +34,12 @@ enum Without {
     TakingFirst,
     /// The module executes an order as often as it comes.
     OrderOnce,
+    /// An order leaves the names of the attempts before it free.
+    EarlierAttempts,
+    /// The module believes that an attempt follows one that signed nothing.
+    SurelyNothing,
+    /// The module remembers no items of an act that can be renewed.
+    ItemOnce,
     /// The key isn't looked at when an act is spent.
     KeyCheck,
     /// A job found taken after a crash is ordered anew instead of given up.
@@ -62,6 +69,7 @@ enum Ask {
     Plan(u8, Digest32, u8),
     Lost(u8, u8),
     Done(u8, u8),
+    Again(u8, u8),
 }
 
 /// What came of it, beside the next state.
@@ -117,7 +125,13 @@ enum Node {
         attempt: u8,
         items: u8,
     },
-    /// Nobody knows what became of the order.
+    /// The module said that it signed nothing.
+    Refused {
+        step: u8,
+        attempt: u8,
+        items: u8,
+    },
+    /// Nobody knows what became of the order, or it can't be given again.
     Unsure {
         step: u8,
         attempt: u8,
@@ -131,8 +145,21 @@ struct SamDb {
     stopped: bool,
 }
 
-/// Executed orders, a bit for each step and attempt.
-type CmDb = u16;
+/// What the module remembers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct CmDb {
+    /// Names that are taken, a bit for each step and attempt.
+    orders: u8,
+    /// Those of them of which surely nothing came.
+    nothing: u8,
+    /// Items of the act, if it can be renewed.
+    items: u8,
+}
+
+/// The bit of an order's name.
+fn name(step: u8, attempt: u8) -> u8 {
+    1 << (step * 2 + attempt)
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct World {
@@ -160,7 +187,10 @@ enum Power {
     TwoNodes,
     /// One node, crashing anywhere; either database set back, the SAM's to any moment without an order out, the
     /// module's to its beginning.
-    SetBack,
+    SetBack {
+        /// Whether the act can be renewed: then the module remembers its items, else its orders only.
+        renewable: bool,
+    },
 }
 
 struct Model {
@@ -175,11 +205,9 @@ struct Model {
 impl Model {
     fn new(without: Without, power: Power) -> (Self, World) {
         let (mut act, state) = minted(&[1, 2]);
-        // Of an act that can be renewed the module doesn't remember items, only orders: with a SAM's database set back
-        // before a renewal it would sign again under the next step's name (`docs/design/0012-attacks.md`).
         act.renew = match power {
-            Power::TwoNodes => T.plus(1000).0,
-            Power::SetBack => 0,
+            Power::TwoNodes | Power::SetBack { renewable: true } => T.plus(1000).0,
+            Power::SetBack { renewable: false } => 0,
         };
         let active = Life::made().certified(T.plus(100_000)).unwrap();
         let stopped = active.suspended(StopCause::Login, None, T).unwrap();
@@ -196,7 +224,7 @@ impl Model {
             time: 0,
             sam,
             sam_copy: None,
-            cm: 0,
+            cm: CmDb::default(),
             nodes: [Node::Idle; 2],
             proved: false,
             made: [0; 2],
@@ -245,7 +273,7 @@ impl Model {
             },
             ..w
         });
-        if self.power == Power::SetBack {
+        if self.power != Power::TwoNodes {
             self.set_back(w, &mut next);
         }
 
@@ -295,7 +323,7 @@ impl Model {
         next.extend(said.map(|(_, s)| stored(w, s)));
         let nodes = match self.power {
             Power::TwoNodes => 2,
-            Power::SetBack => 1,
+            Power::SetBack { .. } => 1,
         };
         for node in 0..nodes {
             next.push(with(w, node, Node::Idle));
@@ -314,6 +342,13 @@ impl Model {
                     items,
                 } => {
                     self.finish(w, node, (step, attempt, items), &mut next);
+                }
+                Node::Refused {
+                    step,
+                    attempt,
+                    items,
+                } => {
+                    self.again(w, node, (step, attempt, items), &mut next);
                 }
                 Node::Unsure { step, attempt } => {
                     let said = self.acts.ask(act, Ask::Lost(step, attempt), |s| {
@@ -345,9 +380,9 @@ impl Model {
                 ..w
             });
         }
-        if w.cm != 0 {
+        if w.cm != CmDb::default() {
             next.push(World {
-                cm: 0,
+                cm: CmDb::default(),
                 cm_set_back: true,
                 ..w
             });
@@ -424,23 +459,58 @@ impl Model {
     /// The order at the module: executed, its answer lost, refused, or never arrived.
     fn order(&self, w: World, node: usize, order: (u8, u8, u8), next: &mut Vec<World>) {
         let (step, attempt, items) = order;
-        let name = 1_u16 << (step.min(1) * 4 + attempt.min(3));
-        next.push(with(w, node, Node::Unsure { step, attempt }));
-        let spent = match self.without {
-            Without::OrderOnce => false,
-            _ => w.cm & name != 0,
+        let unsure = Node::Unsure { step, attempt };
+        let refused = Node::Refused {
+            step,
+            attempt,
+            items,
         };
-        if spent {
+        next.push(with(w, node, unsure));
+        // Left out for renewals of databases that go back: with either of the others it is visited.
+        let refuses = self.power != Power::SetBack { renewable: true };
+        if refuses {
+            // At the door, before anything is taken.
+            next.push(with(w, node, refused));
+        }
+        if u32::from(attempt) >= MAX_ATTEMPTS {
             return;
         }
-        let mut done = World {
-            cm: w.cm | name,
-            ..w
-        };
+        let earlier = (0..attempt).fold(0, |names, a| names | name(step, a));
+        let own = w.cm.orders & name(step, attempt) != 0 && self.without != Without::OrderOnce;
+        let unsettled =
+            w.cm.orders & earlier & !w.cm.nothing != 0 && self.without != Without::SurelyNothing;
+        let taken = w.cm.items & items != 0 && self.without != Without::ItemOnce;
+        if own || unsettled || taken {
+            // *Executed before* is never an invitation.
+            return;
+        }
+        let mut done = w;
+        done.cm.orders |= name(step, attempt);
+        if self.without != Without::EarlierAttempts {
+            done.cm.orders |= earlier;
+        }
+        if self.act.renew > 0 {
+            done.cm.items |= items;
+        }
+        // The module dies now.
+        next.push(with(done, node, unsure));
+        if refuses {
+            // Its device does nothing, for certain.
+            let mut nothing = done;
+            nothing.cm.nothing |= name(step, attempt);
+            nothing.cm.items &= !items;
+            next.push(with(nothing, node, refused));
+        }
+        self.executed(done, node, order, next);
+    }
+
+    /// The values are made; the answer arrives, or is lost.
+    fn executed(&self, mut done: World, node: usize, order: (u8, u8, u8), next: &mut Vec<World>) {
+        let (step, attempt, items) = order;
         for item in 0..2 {
             if items >> item & 1 == 1 {
                 done.made[item] = (done.made[item] + 1).min(2);
-                if !w.proved {
+                if !done.proved {
                     done.broken = Some("a value nobody approved");
                 }
             }
@@ -459,6 +529,28 @@ impl Model {
             },
         ));
         next.push(with(done, node, Node::Unsure { step, attempt }));
+    }
+
+    /// The same items once more, where the module said that it signed nothing.
+    fn again(&mut self, w: World, node: usize, held: (u8, u8, u8), next: &mut Vec<World>) {
+        let (step, attempt, items) = held;
+        if u32::from(attempt) + 1 >= MAX_ATTEMPTS {
+            next.push(with(w, node, Node::Unsure { step, attempt }));
+            return;
+        }
+        let said = self.acts.ask(w.sam.act, Ask::Again(step, attempt), |s| {
+            let again = s.again(step.into(), attempt.into());
+            again.ok().map(|s| (Said::Go, s))
+        });
+        let after = said.map_or(with(w, node, Node::Idle), |(_, s)| {
+            let ordering = Node::Ordering {
+                step,
+                attempt: attempt + 1,
+                items,
+            };
+            with(stored(w, s), node, ordering)
+        });
+        next.push(after);
     }
 
     /// T2: what isn't stored doesn't leave.
@@ -521,7 +613,11 @@ fn stored(w: World, act: u16) -> World {
 // shows: II-3.3.1-sap-replay-bypass-forgery, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, II-A1-sad-once
 #[test]
 fn no_order_of_steps_crashes_and_set_back_databases_breaks_a_promise() {
-    for power in [Power::TwoNodes, Power::SetBack] {
+    for power in [
+        Power::TwoNodes,
+        Power::SetBack { renewable: false },
+        Power::SetBack { renewable: true },
+    ] {
         let (mut model, start) = Model::new(Without::Nothing, power);
         let (worlds, broken) = model.explore(start);
         assert_eq!(broken, None, "{power:?}");
@@ -532,17 +628,21 @@ fn no_order_of_steps_crashes_and_set_back_databases_breaks_a_promise() {
 
 #[test]
 fn a_guard_that_is_taken_out_is_missed() {
-    use Power::{SetBack, TwoNodes};
+    use Power::TwoNodes;
+    let [fixed, renewable] = [false, true].map(|renewable| Power::SetBack { renewable });
     for (without, power, what) in [
         (Without::Proof, TwoNodes, "a value nobody approved"),
-        (Without::TakingFirst, SetBack, "two values for an item"),
-        (Without::OrderOnce, SetBack, "two values for an item"),
+        (Without::TakingFirst, fixed, "two values for an item"),
+        (Without::OrderOnce, fixed, "two values for an item"),
+        (Without::EarlierAttempts, fixed, "two values for an item"),
+        (Without::SurelyNothing, fixed, "two values for an item"),
+        (Without::ItemOnce, renewable, "two values for an item"),
         (
             Without::KeyCheck,
             TwoNodes,
             "begun after the key was stopped",
         ),
-        (Without::GivingUp, SetBack, "two values for an item"),
+        (Without::GivingUp, fixed, "two values for an item"),
         (
             Without::StoringFirst,
             TwoNodes,

@@ -139,6 +139,44 @@ async fn put_back(world: &World, table: &'static str) {
     run(world, text).await;
 }
 
+// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_set_back_to_before_a_renewal_or_an_order_gets_no_second_value() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let values = || world.cm.values.lock().unwrap().len();
+        let chain = world
+            .renewable(&mut signer, &[hash(1), hash(2)], 1800)
+            .await;
+        let single = world.approved(&mut signer, &[hash(3)]).await;
+        run(&world, "CREATE TABLE kept_act AS SELECT * FROM act").await;
+        world.sign(&signer, &chain, &[hash(1)]).await.unwrap();
+        world.sign(&signer, &single, &[hash(3)]).await.unwrap();
+        assert_eq!(values(), 2);
+        put_back(&world, "act").await;
+        run(&world, "DELETE FROM result").await;
+
+        // Nodes that have seen nothing. The renewal gives the order another name, for an item that was signed.
+        let node = world.node("sam-2").await;
+        let renew = world.renew_request(&signer, &chain, "next");
+        assert_eq!(node.renew(SSA, renew).await.unwrap().count, 2);
+        let twice = world.sign_request(&signer, "next", &[hash(1)]);
+        assert_eq!(node.sign(SSA, twice).await.unwrap_err(), Refusal::Lost);
+        assert_eq!(values(), 2);
+        let renew = world.renew_request(&signer, "next", "last");
+        assert_eq!(node.renew(SSA, renew).await.unwrap().count, 1);
+        let other = world.sign_request(&signer, "last", &[hash(2)]);
+        node.sign(SSA, other).await.unwrap();
+        assert_eq!(values(), 3, "what wasn't signed is, once");
+
+        // So does the attempt after a *no* of a module that had done it before.
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        let twice = world.sign_request(&signer, &single, &[hash(3)]);
+        assert_eq!(node.sign(SSA, twice).await.unwrap_err(), Refusal::Lost);
+        assert_eq!(values(), 3);
+    }
+}
+
 // shows: II-3.1.1-signer-data-protected, T-USE-CRED-ALTER
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_stopped_stays_so_when_its_row_is_set_back() {

@@ -1,0 +1,278 @@
+//! Signing by order: whether the key may, what becomes of a fault, and what is kept of it.
+
+use std::sync::Arc;
+
+use audit_log::Event;
+use cm_api::rpc::Reason;
+use cm_api::{Executed, ModuleError, OrderBody, OrderKind, Refusal, SignItem};
+use core_types::{B64, Digest32, KeyAlg, KeyId, SigAlg, sha256};
+use store_kit::{Seen, transaction};
+
+use crate::attributes::ByAct;
+use crate::backend::{Fault, PrivateKey};
+use crate::cache::cache_name;
+use crate::execute::on_thread;
+use crate::items::Items;
+use crate::module::Module;
+use crate::store::{self, Failed, KeyRow};
+
+impl Module {
+    pub(crate) async fn sign_csr(
+        &self,
+        order: &OrderBody,
+        key: &KeyId,
+        version: u32,
+        spki: Digest32,
+        info: &B64,
+    ) -> Result<Executed, ModuleError> {
+        let own = pki::csr::request_info_key(&info.0).map_err(|_| Refusal::Malformed)?;
+        // The request must be for this very key, whoever built it (`T-REG-CSR-ALTER`).
+        if sha256(&[own]) != spki {
+            return Err(Refusal::Malformed.into());
+        }
+        let now = self.clock.now();
+        let digest = sha256(&[&info.0]);
+        let row: Result<_, Failed> = transaction!(self.store, "cm-csr", |tx| {
+            store::take_order(tx, order, now).await?;
+            let row = self.key_for_use(tx, key, version, spki).await?;
+            self.approved(row.attributes.alg, row.attributes.alg.csr_alg())?;
+            let next = row.attributes.after_csr()?;
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeyCertificationRequested {
+                key: key.clone(),
+                owner: row.attributes.owner.clone(),
+                request: digest,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row)
+        });
+        let row = row.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key.as_str(), row.row_version + 1);
+        let alg = row.attributes.alg.csr_alg();
+        let item = SignItem::of_message(0, alg, &info.0);
+        self.values(&row, alg, std::slice::from_ref(&item)).await
+    }
+
+    pub(crate) async fn sign(&self, order: &OrderBody) -> Result<Executed, ModuleError> {
+        let OrderKind::Sign {
+            key,
+            version,
+            spki,
+            alg,
+            items,
+            act,
+            approved,
+            renewable,
+            step,
+            attempt,
+            ..
+        } = &order.kind
+        else {
+            return Err(Refusal::Malformed.into());
+        };
+        let (alg, act) = (*alg, *act);
+        let by = ByAct {
+            act,
+            approved: *approved,
+            renewable: *renewable,
+            items: Items::of(items).ok_or(Refusal::Malformed)?,
+        };
+        let now = self.clock.now();
+        let count = u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?;
+        let row: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
+            store::take_order(tx, order, now).await?;
+            let row = self.key_for_use(tx, key, *version, *spki).await?;
+            self.approved(row.attributes.alg, alg)?;
+            let next = row.attributes.after_signing(alg, &by, now)?;
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeyUsed {
+                key: key.clone(),
+                owner: row.attributes.owner.clone(),
+                alg,
+                count,
+                act,
+                order: order.order,
+                step: *step,
+                attempt: *attempt,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row)
+        });
+        let row = row.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key.as_str(), row.row_version + 1);
+        let done = self.values(&row, alg, items).await;
+        if let Err(ModuleError::Refused(_)) = &done {
+            self.nothing_came(order.order, &row, &by).await;
+        }
+        done
+    }
+
+    /// An order was taken, and it is certain that no value came of it: the next attempt may have its items. What can't be
+    /// written is not believed later, and costs the right.
+    async fn nothing_came(&self, order: Digest32, used: &KeyRow, by: &ByAct) {
+        let of = &used.attributes;
+        let noted: Result<Option<i64>, Failed> = transaction!(self.store, "cm-nothing", |tx| {
+            store::note_nothing(tx, order).await?;
+            if !by.renewable {
+                return Ok::<_, Failed>(None);
+            }
+            let row = self.key(tx, &of.key, of.version, of.spki).await?;
+            let Some(next) = row.attributes.after_nothing(by) else {
+                return Ok(None);
+            };
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            Ok(Some(row.row_version + 1))
+        });
+        match noted {
+            Ok(Some(version)) => self.seen.note(of.key.as_str(), version),
+            Ok(None) => {}
+            Err(failed) => {
+                tracing::warn!(?failed, "that an order came to nothing couldn't be written");
+            }
+        }
+    }
+
+    /// The table of approved algorithms has the last word at every use.
+    fn approved(&self, key: KeyAlg, alg: SigAlg) -> Result<(), Refusal> {
+        if self.policy.may_sign(key, alg, self.clock.now()) {
+            Ok(())
+        } else {
+            Err(Refusal::NotAllowed(Reason::Algorithm))
+        }
+    }
+
+    /// Signs all digests, spread over the machine's cores. The order is spent by now. Only if not one value came into
+    /// being is a fault a definite *no*.
+    async fn values(
+        &self,
+        row: &KeyRow,
+        alg: SigAlg,
+        items: &[SignItem],
+    ) -> Result<Executed, ModuleError> {
+        let key = self.open(row).await?;
+        let share = items.len().div_ceil(service_kit::cores()).max(1);
+        let threads: Vec<_> = items
+            .chunks(share)
+            .map(|chunk| {
+                let (key, chunk) = (key.clone(), chunk.to_vec());
+                on_thread(move || {
+                    let mut values = Vec::with_capacity(chunk.len());
+                    for item in &chunk {
+                        match key.sign(alg, item.bytes()) {
+                            Ok(value) => values.push(B64(value)),
+                            Err(fault) => return Ok((values, Some(fault))),
+                        }
+                    }
+                    Ok((values, None))
+                })
+            })
+            .collect();
+        let (mut values, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+        for thread in threads {
+            match thread.await {
+                Ok((part, fault)) => {
+                    values.extend(part);
+                    faults.extend(fault);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() {
+            self.well();
+            return Ok(Executed::Signed(values));
+        }
+        self.judge(row, values.is_empty(), &faults).await
+    }
+
+    /// What faults at signing mean: for the caller, the key, and the module's state.
+    async fn judge(
+        &self,
+        row: &KeyRow,
+        no_value: bool,
+        faults: &[Fault],
+    ) -> Result<Executed, ModuleError> {
+        let mut wrong = false;
+        for fault in faults {
+            if let Fault::Broken(what) = fault {
+                tracing::error!(what, "the back end made a wrong value; testing it");
+                wrong = true;
+            } else {
+                self.note(fault).await;
+            }
+        }
+        if wrong {
+            // A wrong value was destroyed, and its key is stopped (I4). Whether it was an accident or the device is no
+            // longer what it was, its self-test decides.
+            self.stop_key(row).await;
+            self.alarm("cm-wrong-value").await;
+            drop(self.self_test().await);
+            return Ok(Executed::WrongValue);
+        }
+        if no_value && faults.iter().all(Fault::nothing_was_made) {
+            Err(Refusal::NotOperational.into())
+        } else {
+            Err(ModuleError::Unknown)
+        }
+    }
+
+    /// Stops a key for good. What can't be written holds in this process at least.
+    async fn stop_key(&self, used: &KeyRow) {
+        let (key, now) = (&used.attributes.key, self.clock.now());
+        let stopped: Result<i64, Failed> = transaction!(self.store, "cm-stop-key", |tx| {
+            let row = self.key(tx, key, used.attributes.version, used.attributes.spki);
+            let row = row.await?;
+            let next = row.attributes.after_wrong_value();
+            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+            let event = Event::KeySuspended {
+                key: key.clone(),
+                owner: next.owner,
+                reason: "wrong-value".into(),
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(row.row_version + 1)
+        });
+        match stopped {
+            Ok(version) => self.seen.note(key.as_str(), version),
+            Err(failed) => {
+                tracing::error!(?failed, %key, "that the key is stopped couldn't be written");
+                self.seen.note(key.as_str(), Seen::NEVER);
+            }
+        }
+        self.cache.forget(&used.material);
+    }
+
+    /// The key ready for use. The back end must have the public key that the sealed attributes name.
+    async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, ModuleError> {
+        let name = cache_name(&row.material);
+        let now = self.clock.now();
+        let oldest = now.plus(-self.config.key_cache_seconds);
+        if let Some(key) = self.cache.get(&name, oldest) {
+            return Ok(key);
+        }
+        let (backend, alg, material) = (
+            self.backend.clone(),
+            row.attributes.alg,
+            row.material.clone(),
+        );
+        let key: Arc<dyn PrivateKey> = match on_thread(move || backend.load(alg, &material)).await {
+            Ok(key) => Arc::from(key),
+            Err(Fault::Unfit(what)) => {
+                tracing::error!(what, "a key isn't in the back end");
+                self.alarm("cm-key-missing").await;
+                return Err(Refusal::NoSuchKey.into());
+            }
+            Err(fault) => {
+                self.note(&fault).await;
+                return Err(Refusal::NotOperational.into());
+            }
+        };
+        if sha256(&[key.spki()]) != row.attributes.spki {
+            self.alarm("cm-key-exchanged").await;
+            return Err(Refusal::NoSuchKey.into());
+        }
+        if self.config.key_cache_seconds > 0 {
+            self.cache.put(name, key.clone(), now);
+        }
+        Ok(key)
+    }
+}
