@@ -58,6 +58,10 @@ fn test(args: &[&str]) -> Result<()> {
     if python.is_file() {
         cargo.env("NATSUIN_PYTHON", python);
     }
+    let log_check = tools::log_check_path()?;
+    if log_check.is_file() {
+        cargo.env("NATSUIN_LOG_CHECK", log_check);
+    }
     shell::run(&mut cargo)
 }
 

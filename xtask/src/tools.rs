@@ -1,4 +1,4 @@
-//! Installs what the tests need and is missing: Debian packages, Node packages, a Python environment.
+//! Installs what the tests need and is missing: Debian packages, Node packages, a Python environment, a Go program.
 //!
 //! Every step looks first and does nothing if there is nothing to do; a step that was interrupted starts again.
 
@@ -36,7 +36,13 @@ pub fn install(root: &Path) -> Result<()> {
     debian(&missing_packages()?)?;
     node(&root.join("tests/browser"))?;
     python(root)?;
+    go(root)?;
     Ok(())
+}
+
+/// The checker of exported logs made of Go's checksum database; tests find it as `NATSUIN_LOG_CHECK`.
+pub fn log_check_path() -> Result<PathBuf> {
+    Ok(go_folder()?.join("log-check"))
 }
 
 /// The interpreter with pyHanko, where [`install`] puts it; tests find it as `NATSUIN_PYTHON`.
@@ -80,7 +86,7 @@ fn missing_packages() -> Result<Vec<&'static str>> {
         .filter(|name| !is_installed(name))
         .collect();
     // Only the missing half: a Node from elsewhere brings its own npm and conflicts with Debian's.
-    for (program, package) in [("node", "nodejs"), ("npm", "npm")] {
+    for (program, package) in [("node", "nodejs"), ("npm", "npm"), ("go", "golang-go")] {
         if shell::find_program(program).is_none() {
             missing.push(package);
         }
@@ -166,6 +172,39 @@ fn python(root: &Path) -> Result<()> {
     )
     .context("couldn't install the Python packages of tests/python/requirements.txt")?;
     complete(&venv, &wanted)
+}
+
+/// Modules and build cache lie with the program, so that nothing outside the target directory is touched.
+fn go(root: &Path) -> Result<()> {
+    let source = root.join("tests/go");
+    let folder = go_folder()?;
+    let mut wanted = String::new();
+    for name in ["go.mod", "go.sum", "main.go"] {
+        wanted += &std::fs::read_to_string(source.join(name))?;
+    }
+    if is_complete(&folder, &wanted) {
+        return Ok(());
+    }
+    println!("building the log checker into {}", folder.display());
+    let go = shell::find_program("go").context("go isn't there although its package is")?;
+    std::fs::create_dir_all(&folder)?;
+    shell::run(
+        Command::new(go)
+            .current_dir(&source)
+            .env("GOMODCACHE", folder.join("modules"))
+            .env("GOCACHE", folder.join("cache"))
+            .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
+            .args(["build", "-trimpath", "-o"])
+            .arg(log_check_path()?)
+            .arg("."),
+    )
+    .context("couldn't build tests/go; it needs Go 1.18 or later")?;
+    complete(&folder, &wanted)
+}
+
+fn go_folder() -> Result<PathBuf> {
+    let target = Workspace::read()?.target_directory;
+    Ok(target.join("test-tools/go"))
 }
 
 fn venv() -> Result<PathBuf> {

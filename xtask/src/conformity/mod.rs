@@ -9,10 +9,10 @@
 //!
 //! Never states more than its sources: a wrong id, a document that isn't there or an exception beside a test fails.
 
-pub(crate) mod catalogue;
+mod catalogue;
 mod report;
 mod scan;
-pub(crate) mod statements;
+mod statements;
 
 use std::path::Path;
 

@@ -23,6 +23,11 @@ pub enum AuditError {
         /// What is wrong.
         why: &'static str,
     },
+    /// There is no entry in this place of the log, from 0.
+    #[error(
+        "the audit log was tampered with: the entry in place {0} is missing. Stop the zone, keep the store as evidence, run `natsuin audit verify` on an export"
+    )]
+    Missing(u64),
     /// The sequencer's own row or a checkpoint doesn't fit the rest.
     #[error(
         "the audit log's tree was tampered with, or belongs to another log key: {0}. Keep the store as evidence"
@@ -48,6 +53,14 @@ pub enum AuditError {
         "the witness {0} is missing although the log has entries. Bring it back; if there never was one, create an empty file"
     )]
     WitnessMissing(PathBuf),
+    /// A witness that cosigns over the network isn't there, and the operator has decided that the zone stops then.
+    #[error(
+        "the witness {0} doesn't cosign. Bring it back, or decide that the zone goes on without (audit.measure = \"alert\")"
+    )]
+    WitnessAway(String),
+    /// A witness's public key has another form.
+    #[error("the witness's key must be NAME+HASH+KEY of the type cosignature/v1 (Ed25519): {0}")]
+    BadWitness(String),
     /// A file can't be read or written.
     #[error("cannot use {path}: {source}. Check the directory, its owner and the free space")]
     File {

@@ -3,7 +3,7 @@
 //! Members are identifiers, digests, counts, times and words fixed at compile time, so neither free text nor a
 //! secret can get into the log (`I-A5-no-secrets-in-logs`).
 
-use core_types::{ClientId, Digest32, PersonId};
+use core_types::{ClientId, Digest32, PeerId, PersonId};
 use serde::Serialize;
 
 /// A word that the program's text fixes, such as a reason or a method; never made from input.
@@ -45,6 +45,8 @@ pub enum Subject<'e> {
     Client(&'e ClientId),
     /// A registration authority, by the digest of its key.
     Authority(&'e Digest32),
+    /// A program, by the name in its certificate.
+    Peer(&'e PeerId),
     /// The zone's own process.
     Service,
     /// Somebody who couldn't be identified.
@@ -67,6 +69,9 @@ macro_rules! subject {
     (authority $who:ident) => {
         Subject::Authority($who)
     };
+    (peer $who:ident) => {
+        Subject::Peer($who)
+    };
     (maybe_person $who:ident) => {
         $who.as_ref().map_or(Subject::Unknown, Subject::Person)
     };
@@ -88,7 +93,7 @@ macro_rules! about {
 }
 
 macro_rules! events {
-    ($(
+    (; $(
         $(#[$doc:meta])*
         $name:ident = $kind:literal, $outcome:ident, by($($by:tt)+), about($($about:tt)*)
         { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }

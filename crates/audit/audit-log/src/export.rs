@@ -9,6 +9,7 @@ use serde::Serialize;
 use store_kit::{Row, Store, StoreError, sql};
 
 use crate::error::AuditError;
+use crate::tiles::{self, Resource};
 
 const PAGE: i64 = 1000;
 
@@ -66,36 +67,35 @@ pub async fn search(store: &Store, query: &Query<'_>) -> Result<Vec<LoggedEntry>
         .collect()
 }
 
-/// Writes the whole log to a directory for `audit-verify`: `entries.jsonl` (one [`LoggedEntry`] a line),
-/// `checkpoints.txt` (signed notes, each followed by an empty line) and `log.pub` (the log's public key, which
-/// the auditor should compare with the one received before). Blocks on file writes: not for a serving task.
+/// Writes the whole log to a directory in the form of C2SP tlog-tiles: `checkpoint`, `tile/…`, and beside them
+/// `checkpoints.txt` (every checkpoint as a signed note, each followed by an empty line) and `log.pub` (the log's public
+/// key, which the auditor should compare with the one received before). A damaged log is written as it is: hashes and
+/// entries that are missing are zeros and empty, so that the others keep their places. Blocks on file writes: not for a
+/// serving task.
 ///
 /// Returns the number of entries.
 ///
 /// # Errors
 /// [`AuditError`].
 pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, AuditError> {
-    std::fs::create_dir_all(dir).map_err(|source| AuditError::File {
-        path: dir.to_owned(),
-        source,
-    })?;
     let mut tx = store.read("audit-export").await?;
-    let mut entries = Out::create(dir, "entries.jsonl")?;
-    let mut count = 0;
-    let mut after = -1;
-    loop {
-        let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry WHERE seq > $1 ORDER BY seq LIMIT $2";
-        let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
-        let Some(last) = rows.last() else { break };
-        after = last.int("seq")?;
-        for row in &rows {
-            let line = serde_json::to_string(&entry(row)?)
-                .map_err(|_| StoreError::Audit("an entry has no text form"))?;
-            entries.line(&line)?;
-            count += 1;
+    let latest = tiles::checkpoint(&mut tx).await?;
+    let (size, note) = latest.unwrap_or_default();
+    // What an earlier export left in the same place isn't of this one.
+    match std::fs::remove_dir_all(dir.join("tile")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(fault(dir, error));
         }
+        _ => {}
     }
-    entries.finish()?;
+    for resource in Resource::all(size) {
+        let bytes = match resource {
+            Resource::Checkpoint => continue,
+            Resource::Tile { level, n, width } => tiles::tile(&mut tx, level, n, width).await?,
+            Resource::Entries { n, width } => tiles::bundle(&mut tx, n, width).await?,
+        };
+        write(dir, &resource.to_string(), &bytes)?;
+    }
     let mut notes = Out::create(dir, "checkpoints.txt")?;
     let mut after = 0;
     loop {
@@ -105,14 +105,31 @@ pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, Audi
         let Some(last) = rows.last() else { break };
         after = last.int("size")?;
         for row in &rows {
-            notes.line(&row.text("note")?)?;
+            let note = tiles::cosigned(&mut tx, row.int("size")?, row.text("note")?).await?;
+            notes.line(&note)?;
         }
     }
     notes.finish()?;
     let mut key = Out::create(dir, "log.pub")?;
     key.line(public)?;
     key.finish()?;
-    Ok(count)
+    // Last: whoever finds it finds everything that it covers.
+    write(dir, "checkpoint", note.as_bytes())?;
+    Ok(u64::try_from(size).unwrap_or(0))
+}
+
+fn fault(path: &Path, source: std::io::Error) -> AuditError {
+    AuditError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), AuditError> {
+    let path = dir.join(name);
+    let folder = path.parent().unwrap_or(dir);
+    std::fs::create_dir_all(folder).map_err(|e| fault(folder, e))?;
+    std::fs::write(&path, bytes).map_err(|e| fault(&path, e))
 }
 
 pub(crate) fn entry(row: &Row) -> Result<LoggedEntry, StoreError> {
@@ -135,6 +152,7 @@ struct Out {
 impl Out {
     fn create(dir: &Path, name: &str) -> Result<Self, AuditError> {
         let path = dir.join(name);
+        std::fs::create_dir_all(dir).map_err(|e| fault(dir, e))?;
         match File::create(&path) {
             Ok(file) => Ok(Self {
                 path,

@@ -3,7 +3,8 @@
 //! Each node chains its entries with a keyed MAC; one sequencer gives them their place in the zone's single
 //! Merkle log (RFC 6962), signs checkpoints and hands them to a witness outside the database. An entry that
 //! can't be written aborts its transaction. Must never hold a secret or text from outside: entries consist of
-//! identifiers, digests, counts and fixed words. `audit-verify` checks what is exported here and shares no code.
+//! identifiers, digests, counts and fixed words. Auditors get the log as C2SP tlog-tiles ([`export`], [`fetch`]);
+//! `audit-verify` checks what comes out here and shares no code.
 //!
 //! ```no_run
 //! # use audit_log::{AuditLog, Event}; use core_types::{PersonId, SecretBytes, UnixTime};
@@ -21,11 +22,13 @@
 mod error;
 mod event;
 mod export;
+mod hashes;
 mod log;
 mod note;
 mod proof;
 mod sequencer;
 mod service;
+mod tiles;
 mod tree;
 mod witness;
 
@@ -33,7 +36,9 @@ pub use error::AuditError;
 pub use event::{Code, Event, Outcome, Subject};
 pub use export::{LoggedEntry, Query, export, search};
 pub use log::{AuditLog, EntryRef, TABLES};
-pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
+pub use note::LogKey;
 pub use proof::{Proofs, about, latest, prove};
 pub use sequencer::{Sequenced, Sequencer, read_back};
 pub use service::Setting;
+pub use tiles::{Resource, fetch};
+pub use witness::{Answer, Asking, Carrier, Measure, Witness, Witnesses};

@@ -42,11 +42,26 @@ pub const TABLES: Migrations = Migrations {
         name: "0002-setting",
         sqlite: "CREATE TABLE audit_setting (node TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (node, name))",
         postgres: "CREATE TABLE audit_setting (node TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (node, name))",
+    },
+    Migration {
+        name: "0003-subtree",
+        sqlite: "CREATE TABLE audit_subtree (level BIGINT NOT NULL, n BIGINT NOT NULL, root TEXT NOT NULL, PRIMARY KEY (level, n)) WITHOUT ROWID",
+        postgres: "CREATE TABLE audit_subtree (level BIGINT NOT NULL, n BIGINT NOT NULL, root TEXT NOT NULL, PRIMARY KEY (level, n))",
+    },
+    Migration {
+        name: "0004-cosignature",
+        sqlite: "
+            CREATE TABLE audit_cosignature (size BIGINT NOT NULL, witness TEXT NOT NULL, line TEXT NOT NULL, PRIMARY KEY (size, witness)) WITHOUT ROWID;
+            CREATE INDEX audit_cosignature_witness ON audit_cosignature (witness, size);",
+        postgres: "
+            CREATE TABLE audit_cosignature (size BIGINT NOT NULL, witness TEXT NOT NULL, line TEXT NOT NULL, PRIMARY KEY (size, witness));
+            CREATE INDEX audit_cosignature_witness ON audit_cosignature (witness, size);",
     }],
 };
 
-/// Largest body of an entry in bytes; what is bigger lies beside the log, by its digest.
-const MAX_BODY: usize = 64 * 1024;
+/// Largest body of an entry in bytes, as entry bundles (C2SP tlog-tiles) have it; what is bigger lies beside the log, by
+/// its digest.
+const MAX_BODY: usize = u16::MAX as usize;
 
 /// The audit log of one zone, as one node writes it. Cheap to clone.
 #[derive(Clone)]
@@ -246,6 +261,7 @@ fn subject_text(subject: Subject<'_>, zone: &str) -> String {
         Subject::Person(id) => format!("person:{id}"),
         Subject::Client(id) => format!("client:{id}"),
         Subject::Authority(key) => format!("authority:{}", b64u(key)),
+        Subject::Peer(name) => format!("peer:{name}"),
         Subject::Service => format!("service:{zone}"),
         Subject::Unknown => "unknown".to_owned(),
     }

@@ -1,15 +1,15 @@
-//! Proofs that entries are in the log (RFC 6962 §2.1.1), for receipts.
-
-use std::collections::BTreeMap;
+//! Proofs over the log: that entries are in it (RFC 6962 §2.1.1), for receipts, and that it only grew (§2.1.2), for
+//! witnesses.
 
 use core_types::Digest32;
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::export::{LoggedEntry, entry};
-use crate::tree::Frontier;
+use crate::hashes::Hashes;
+use crate::note::root_of;
+use crate::tiles::cosigned;
+use crate::tree::node;
 
-/// Leaves read in one go.
-const PAGE: i64 = 10_000;
 /// Most entries about one thing.
 const MOST: i64 = 200;
 
@@ -57,11 +57,11 @@ pub async fn latest(
     rows.iter().map(entry).collect()
 }
 
-/// Proves entries at these places with the first checkpoint that covers them all; nothing while there is none. Reads
-/// every leaf before the checkpoint once: meant for receipts, not for the path of a signature.
+/// Proves entries at these places with the first checkpoint that covers them all; nothing while there is none. The cost
+/// grows with the logarithm of the log's size.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`StoreError`], also when the tree in the store doesn't lead to its checkpoint.
 pub async fn prove(store: &Store, places: &[i64]) -> Result<Option<Proofs>, StoreError> {
     let Some(last) = places.iter().max() else {
         return Ok(None);
@@ -72,33 +72,69 @@ pub async fn prove(store: &Store, places: &[i64]) -> Result<Option<Proofs>, Stor
         return Ok(None);
     };
     let (size, checkpoint) = (row.int("size")?, row.text("note")?);
-    let mut roots: BTreeMap<(i64, i64), Digest32> = BTreeMap::new();
+    let root = root_of(&checkpoint);
+    let checkpoint = cosigned(&mut tx, size, checkpoint).await?;
+    let mut hashes = Hashes::default();
     let mut paths = Vec::with_capacity(places.len());
     for place in places {
         let mut ranges = Vec::new();
         siblings(*place, 0, size, &mut ranges);
-        let mut path = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            let root = match roots.get(&range) {
-                Some(root) => *root,
-                None => root_of(&mut tx, range).await?,
-            };
-            roots.insert(range, root);
-            path.push(root);
+        let path = roots(&mut tx, &mut hashes, &ranges).await?;
+        let leaf = hashes.root(&mut tx, (*place, place + 1)).await?;
+        let led = ranges
+            .iter()
+            .zip(&path)
+            .fold(leaf, |hash, (range, beside)| {
+                let right = range.0 > *place;
+                if right {
+                    node(&hash, beside)
+                } else {
+                    node(beside, &hash)
+                }
+            });
+        if Some(led) != root {
+            return Err(StoreError::Audit(
+                "the log's tree doesn't lead to its checkpoint",
+            ));
         }
         paths.push(path);
     }
     Ok(Some(Proofs { checkpoint, paths }))
 }
 
+/// Proves that the tree of `old` leaves is the beginning of that of `new` leaves; `0 < old ≤ new`, both in the log.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn grown(tx: &mut Tx, old: i64, new: i64) -> Result<Vec<Digest32>, StoreError> {
+    let mut ranges = Vec::new();
+    consistency(old, (0, new), true, &mut ranges);
+    roots(tx, &mut Hashes::default(), &ranges).await
+}
+
+async fn roots(
+    tx: &mut Tx,
+    hashes: &mut Hashes,
+    ranges: &[(i64, i64)],
+) -> Result<Vec<Digest32>, StoreError> {
+    let mut path = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        path.push(hashes.root(tx, *range).await?);
+    }
+    Ok(path)
+}
+
+/// Where the leaves `from..to` are split: behind the greatest power of two that is less than their number.
+fn split((from, to): (i64, i64)) -> i64 {
+    from + (1 << (to - from - 1).ilog2())
+}
+
 /// The subtrees beside the way from leaf `at` to the root of the leaves `from..to`, from the leaf upward.
 fn siblings(at: i64, from: i64, to: i64, out: &mut Vec<(i64, i64)>) {
-    let count = to - from;
-    if count <= 1 {
+    if to - from <= 1 {
         return;
     }
-    let half = 1 << (63 - (count - 1).leading_zeros());
-    let middle = from + half;
+    let middle = split((from, to));
     if at < middle {
         siblings(at, from, middle, out);
         out.push((middle, to));
@@ -108,21 +144,21 @@ fn siblings(at: i64, from: i64, to: i64, out: &mut Vec<(i64, i64)>) {
     }
 }
 
-async fn root_of(tx: &mut Tx, (from, to): (i64, i64)) -> Result<Digest32, StoreError> {
-    let mut tree = Frontier::default();
-    let mut next = from;
-    while next < to {
-        let select = "SELECT leaf FROM audit_entry WHERE seq >= $1 AND seq < $2 ORDER BY seq";
-        let end = to.min(next + PAGE);
-        let rows = tx.fetch_all(sql(select).bind(next).bind(end)).await?;
-        if i64::try_from(rows.len()) != Ok(end - next) {
-            return Err(StoreError::Audit("entries of the log are missing"));
+/// The subtrees of a consistency proof (RFC 6962 §2.1.2, SUBPROOF): `known` says that whoever checks has the root of the
+/// leaves up to `old` already.
+fn consistency(old: i64, (from, to): (i64, i64), known: bool, out: &mut Vec<(i64, i64)>) {
+    if old == to {
+        if !known {
+            out.push((from, to));
         }
-        for row in rows {
-            let leaf = Digest32::parse(&row.text("leaf")?);
-            tree.push(leaf.map_err(|_| StoreError::Column("leaf"))?);
-        }
-        next = end;
+        return;
     }
-    Ok(tree.root())
+    let middle = split((from, to));
+    if old <= middle {
+        consistency(old, (from, middle), known, out);
+        out.push((middle, to));
+    } else {
+        consistency(old, (middle, to), false, out);
+        out.push((from, middle));
+    }
 }

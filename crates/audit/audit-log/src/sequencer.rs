@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use core_types::{B64, Clock, Digest32, UnixTime};
-use serde::{Deserialize, Serialize};
+use core_types::{Clock, Digest32, UnixTime};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Mutex;
 
 use crate::error::AuditError;
-use crate::log::{AuditLog, start_of};
+use crate::hashes::Hashes;
+use crate::log::AuditLog;
 use crate::note::LogKey;
-use crate::tree::{Frontier, leaf};
-use crate::witness::Witness;
+use crate::tree::{Frontier, Subtree, leaf};
+use crate::witness::WitnessFile;
 
 mod read;
+mod state;
+mod watch;
 
 pub use read::read_back;
+use state::{State, Tree, check_link, heads, signed};
+use watch::Watch;
 
 /// Entries per transaction and checkpoint; bounds how long other writers wait.
 const BATCH: i64 = 500;
@@ -28,7 +31,8 @@ const BATCH: i64 = 500;
 pub struct Sequencer {
     log: AuditLog,
     key: LogKey,
-    witness: Option<Mutex<Witness>>,
+    file: Option<WitnessFile>,
+    watch: Mutex<Watch>,
 }
 
 /// What a run of the sequencer did.
@@ -64,17 +68,25 @@ impl Sequencer {
             if row.int("n")? != 0 {
                 return Err(AuditError::Tree("the sequencer's row is missing"));
             }
-            let state = State::default();
+            let state = State::first();
             state.insert(tx, &log).await?;
             Ok(state)
         });
-        let size = state?.tree.size;
-        let witness = witness
-            .map(|path| Witness::open(path, size))
-            .transpose()?
-            .map(Mutex::new);
-        let sequencer = Self { log, key, witness };
+        let state = state?;
+        let file = witness
+            .map(|path| WitnessFile::open(path, state.tree.size))
+            .transpose()?;
+        let sequencer = Self {
+            log,
+            key,
+            file,
+            watch: Mutex::new(Watch::default()),
+        };
         sequencer.check_last(store).await?;
+        if !state.tiled {
+            sequencer.tile(store).await?;
+        }
+        sequencer.check_tree(store).await?;
         sequencer.catch_up(store).await?;
         Ok(sequencer)
     }
@@ -94,7 +106,8 @@ impl Sequencer {
         }
     }
 
-    /// Sequences everything written so far, in bounded steps, and tells the witness.
+    /// Sequences everything written so far, in bounded steps, compares the log with what the witnesses know, and tells
+    /// them what is new.
     ///
     /// # Errors
     /// [`AuditError`]; a zone that gets one must stop acting.
@@ -111,9 +124,8 @@ impl Sequencer {
                 break;
             }
         }
-        if added > 0 {
-            self.catch_up(store).await?;
-        }
+        self.catch_up(store).await?;
+        self.ask_witnesses(store, now, false).await?;
         Ok(Sequenced { added, size })
     }
 
@@ -143,6 +155,7 @@ impl Sequencer {
         let whole = i64::try_from(rows.len()).is_ok_and(|n| n < BATCH);
         let mut chains = BTreeMap::new();
         let mut run: Option<Run> = None;
+        let mut complete = Vec::new();
         for row in rows {
             let (node, n, body) = (row.text("node")?, row.int("n")?, row.text("body")?);
             let chain = chains
@@ -165,7 +178,7 @@ impl Sequencer {
                     }
                 }
             }
-            tree.push(leaf(body.as_bytes()));
+            tree.push(leaf(body.as_bytes()), |subtree| complete.push(subtree));
         }
         if let Some(done) = run {
             done.write(tx).await?;
@@ -182,6 +195,7 @@ impl Sequencer {
             roots: tree.roots().to_vec(),
         };
         state.update(tx, &self.log).await?;
+        keep_subtrees(tx, &complete).await?;
         let note = self.key.checkpoint(tree.size(), &tree.root());
         let insert = "INSERT INTO audit_checkpoint (size, at, note) VALUES ($1, $2, $3)";
         tx.execute(
@@ -217,51 +231,61 @@ impl Sequencer {
         }
     }
 
-    /// Compares the witness's last checkpoint with the log, then appends the newer ones.
-    async fn catch_up(&self, store: &Store) -> Result<(), AuditError> {
-        let Some(witness) = &self.witness else {
+    /// The parts of the tree that are kept must lead to the same root.
+    async fn check_tree(&self, store: &Store) -> Result<(), AuditError> {
+        let mut tx = store.read("audit-check").await?;
+        let state = State::load(&mut tx, &self.log)
+            .await?
+            .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
+        let tree = state.frontier()?;
+        if tree.size() == 0 {
             return Ok(());
-        };
-        let witness = witness.lock().await;
-        let last = blocking(&witness, |w| w.last()).await?;
-        let mut tx = store.read("audit-witness").await?;
-        let mut seen = 0;
-        if let Some((size, note)) = last {
-            seen = signed(size)?;
-            let have = tx
-                .fetch_one(sql(
-                    "SELECT COALESCE(max(size), 0) AS n FROM audit_checkpoint",
-                ))
-                .await?
-                .int("n")?;
-            if have < seen {
-                return Err(AuditError::RolledBack {
-                    have: u64::try_from(have).unwrap_or(0),
-                    seen: size,
-                });
-            }
-            let row = tx
-                .fetch_optional(sql("SELECT note FROM audit_checkpoint WHERE size = $1").bind(seen))
-                .await?;
-            if row.map(|r| r.text("note")).transpose()?.as_ref() != Some(&note) {
-                return Err(AuditError::Forked(size));
-            }
         }
-        loop {
-            let select =
-                "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT 1000";
-            let rows = tx.fetch_all(sql(select).bind(seen)).await?;
-            let Some(end) = rows.last() else {
-                return Ok(());
-            };
-            seen = end.int("size")?;
-            let notes = rows
-                .iter()
-                .map(|row| row.text("note"))
-                .collect::<Result<Vec<_>, _>>()?;
-            blocking(&witness, move |w| w.append(&notes)).await?;
+        let whole = (0, signed(tree.size())?);
+        let root = Hashes::default().root(&mut tx, whole).await;
+        match root {
+            Ok(root) if root == tree.root() => Ok(()),
+            Ok(_) => Err(AuditError::Tree("its parts don't lead to its root")),
+            Err(StoreError::Audit(why)) => Err(AuditError::Tree(why)),
+            Err(error) => Err(error.into()),
         }
     }
+
+    /// A log from before parts of the tree were kept gets them now.
+    async fn tile(&self, store: &Store) -> Result<(), AuditError> {
+        transaction!(store, "audit-tile", |tx| {
+            let mut state = State::load(tx, &self.log)
+                .await?
+                .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
+            let (mut tree, mut complete) = (Frontier::default(), Vec::new());
+            while tree.size() < state.tree.size {
+                let select = "SELECT leaf FROM audit_entry WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT 1000";
+                let select = sql(select).bind(signed(tree.size())?);
+                let rows = tx.fetch_all(select.bind(signed(state.tree.size)?)).await?;
+                if rows.is_empty() {
+                    return Err(AuditError::Tree("entries are missing"));
+                }
+                for row in rows {
+                    let leaf = Digest32::parse(&row.text("leaf")?);
+                    let leaf = leaf.map_err(|_| AuditError::Tree("a leaf isn't a hash"))?;
+                    tree.push(leaf, |subtree| complete.push(subtree));
+                }
+            }
+            keep_subtrees(tx, &complete).await?;
+            state.tiled = true;
+            state.update(tx, &self.log).await
+        })
+    }
+}
+
+async fn keep_subtrees(tx: &mut Tx, subtrees: &[Subtree]) -> Result<(), AuditError> {
+    for subtree in subtrees {
+        let insert = "INSERT INTO audit_subtree (level, n, root) VALUES ($1, $2, $3)";
+        let insert = sql(insert).bind(i64::from(subtree.level));
+        let insert = insert.bind(signed(subtree.n)?);
+        tx.execute(insert.bind(subtree.root.to_string())).await?;
+    }
+    Ok(())
 }
 
 /// Entries of one node that follow each other, and so get places that do.
@@ -285,204 +309,4 @@ impl Run {
             Err(tx.conflict().into())
         }
     }
-}
-
-/// An entry must be the next of its node and carry the MAC over its body and predecessor.
-fn check_link(
-    chain: &hmac::Key,
-    state: &mut State,
-    node: &str,
-    n: i64,
-    body: &str,
-    mac: &[u8],
-) -> Result<(), AuditError> {
-    let fault = |n, why| AuditError::Entry {
-        node: node.to_owned(),
-        n,
-        why,
-    };
-    let head = state.nodes.entry(node.to_owned()).or_insert_with(|| Head {
-        n: 0,
-        mac: B64(start_of(chain)),
-    });
-    if n != head.n + 1 {
-        return Err(fault(head.n + 1, "the entry is missing"));
-    }
-    let message = [head.mac.0.as_slice(), body.as_bytes()].concat();
-    if hmac::verify(chain, &message, mac).is_err() {
-        return Err(fault(n, "its chain code is wrong"));
-    }
-    *head = Head {
-        n,
-        mac: B64(mac.to_vec()),
-    };
-    Ok(())
-}
-
-/// The sequencer's row: tree and the last sequenced entry of each node, under a MAC.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    #[serde(skip)]
-    version: i64,
-    tree: Tree,
-    nodes: BTreeMap<String, Head>,
-}
-
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tree {
-    size: u64,
-    roots: Vec<Digest32>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Head {
-    n: i64,
-    mac: B64,
-}
-
-impl State {
-    async fn load(tx: &mut Tx, log: &AuditLog) -> Result<Option<Self>, AuditError> {
-        let select = "SELECT version, state, mac FROM audit_tree WHERE id = 1";
-        let Some(row) = tx.fetch_optional(sql(select)).await? else {
-            return Ok(None);
-        };
-        let (version, text) = (row.int("version")?, row.text("state")?);
-        let message = sealed_text(log, version, &text);
-        hmac::verify(&log.tree_key(), message.as_bytes(), &row.blob("mac")?)
-            .map_err(|_| AuditError::Tree("the sequencer's row was altered"))?;
-        let state: Self = serde_json::from_str(&text)
-            .map_err(|_| AuditError::Tree("the sequencer's row is unreadable"))?;
-        Ok(Some(Self { version, ..state }))
-    }
-
-    async fn insert(&self, tx: &mut Tx, log: &AuditLog) -> Result<(), AuditError> {
-        let (text, mac) = self.sealed(log, self.version)?;
-        let insert = "INSERT INTO audit_tree (id, version, state, mac) VALUES (1, $1, $2, $3) ON CONFLICT (id) DO NOTHING";
-        tx.cas(sql(insert).bind(self.version).bind(text).bind(mac))
-            .await?;
-        Ok(())
-    }
-
-    async fn update(&self, tx: &mut Tx, log: &AuditLog) -> Result<(), AuditError> {
-        let (text, mac) = self.sealed(log, self.version + 1)?;
-        let update = "UPDATE audit_tree SET version = $1, state = $2, mac = $3 WHERE id = 1 AND version = $4";
-        tx.cas(
-            sql(update)
-                .bind(self.version + 1)
-                .bind(text)
-                .bind(mac)
-                .bind(self.version),
-        )
-        .await?;
-        Ok(())
-    }
-
-    fn sealed(&self, log: &AuditLog, version: i64) -> Result<(String, Vec<u8>), StoreError> {
-        let text = serde_json::to_string(self)
-            .map_err(|_| StoreError::Audit("the tree has no text form"))?;
-        let mac = hmac::sign(&log.tree_key(), sealed_text(log, version, &text).as_bytes());
-        Ok((text, mac.as_ref().to_vec()))
-    }
-
-    fn frontier(&self) -> Result<Frontier, AuditError> {
-        Frontier::restore(self.tree.size, self.tree.roots.clone())
-            .ok_or(AuditError::Tree("its subtrees don't fit"))
-    }
-
-    fn heads(&self) -> BTreeMap<String, Head> {
-        self.nodes
-            .iter()
-            .map(|(node, h)| {
-                (
-                    node.clone(),
-                    Head {
-                        n: h.n,
-                        mac: h.mac.clone(),
-                    },
-                )
-            })
-            .collect()
-    }
-
-    /// No chain may be shorter than what was sequenced of it.
-    fn check_not_behind(&self, heads: &BTreeMap<String, Head>) -> Result<(), AuditError> {
-        for (node, done) in &self.nodes {
-            let intact = heads
-                .get(node)
-                .is_some_and(|head| head.n > done.n || head == done);
-            if !intact {
-                let why = "the chain's head was set back, altered or removed";
-                return Err(AuditError::Entry {
-                    node: node.clone(),
-                    n: done.n,
-                    why,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Every chain must have been followed to its head, and end there with the same MAC.
-    fn check_reached(&self, heads: &BTreeMap<String, Head>) -> Result<(), AuditError> {
-        for (node, head) in heads {
-            let fault = |n, why| AuditError::Entry {
-                node: node.clone(),
-                n,
-                why,
-            };
-            let reached = self.nodes.get(node).map_or(0, |done| done.n);
-            if reached < head.n {
-                return Err(fault(reached + 1, "the entry is missing"));
-            }
-            if self
-                .nodes
-                .get(node)
-                .is_some_and(|done| done.n == head.n && done != head)
-            {
-                return Err(fault(head.n, "the chain's head was altered"));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn sealed_text(log: &AuditLog, version: i64, text: &str) -> String {
-    format!("{}\n{version}\n{text}", log.zone())
-}
-
-/// The heads of all chains that have entries.
-async fn heads(tx: &mut Tx) -> Result<BTreeMap<String, Head>, AuditError> {
-    let rows = tx
-        .fetch_all(sql("SELECT node, n, mac FROM audit_head WHERE n > 0"))
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok((
-                row.text("node")?,
-                Head {
-                    n: row.int("n")?,
-                    mac: B64(row.blob("mac")?),
-                },
-            ))
-        })
-        .collect()
-}
-
-fn signed(size: u64) -> Result<i64, StoreError> {
-    i64::try_from(size).map_err(|_| StoreError::Audit("the log is full"))
-}
-
-/// File work off the threads that serve requests.
-async fn blocking<T: Send + 'static>(
-    witness: &Witness,
-    work: impl FnOnce(&Witness) -> Result<T, AuditError> + Send + 'static,
-) -> Result<T, AuditError> {
-    let witness = witness.clone();
-    let done = tokio::task::spawn_blocking(move || work(&witness)).await;
-    done.unwrap_or(Err(AuditError::Store(StoreError::Audit(
-        "the witness couldn't be asked",
-    ))))
 }

@@ -33,9 +33,10 @@ impl AuditLog {
                 settings: sha256(&[&all]),
             },
         ];
-        for (name, value) in self.changed(tx, settings).await? {
+        for (name, before, value) in self.changed(tx, settings).await? {
             events.push(Event::ParameterChanged {
                 parameter: name.into(),
+                before,
                 value,
             });
         }
@@ -57,8 +58,9 @@ impl AuditLog {
             let changed = self.changed(tx, parameters).await?;
             let events: Vec<_> = changed
                 .into_iter()
-                .map(|(name, value)| Event::AuditParameterChanged {
+                .map(|(name, before, value)| Event::AuditParameterChanged {
                     parameter: name.into(),
+                    before,
                     value,
                 })
                 .collect();
@@ -80,8 +82,12 @@ impl AuditLog {
         })
     }
 
-    /// Those that differ from what was noted last; a first value is no change.
-    async fn changed(&self, tx: &mut Tx, now: &[Setting]) -> Result<Vec<Setting>, StoreError> {
+    /// Those that differ from what was noted last, with the value before; a first value is no change.
+    async fn changed(
+        &self,
+        tx: &mut Tx,
+        now: &[Setting],
+    ) -> Result<Vec<(&'static str, Digest32, Digest32)>, StoreError> {
         let mut changed = Vec::new();
         for (name, value) in now {
             let select = "SELECT value FROM audit_setting WHERE node = $1 AND name = $2";
@@ -90,8 +96,9 @@ impl AuditLog {
                 .await?;
             let write = match last.map(|row| row.text("value")).transpose()? {
                 Some(last) if last == value.to_string() => continue,
-                Some(_) => {
-                    changed.push((*name, *value));
+                Some(last) => {
+                    let last = Digest32::parse(&last).map_err(|_| StoreError::Column("value"))?;
+                    changed.push((*name, last, *value));
                     "UPDATE audit_setting SET value = $1 WHERE node = $2 AND name = $3"
                 }
                 None => {

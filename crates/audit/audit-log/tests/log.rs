@@ -113,6 +113,13 @@ async fn what_is_read_back_is_what_was_written_or_nothing() {
         Some("DELETE FROM audit_head"),
         Some("UPDATE audit_head SET n = n - 1"),
         Some("UPDATE audit_entry SET node = 'b' WHERE n > 10"),
+        Some("UPDATE audit_entry SET at = at - 1 WHERE n = 4"),
+        Some("UPDATE audit_entry SET kind = 'key.used' WHERE n = 4"),
+        Some("UPDATE audit_entry SET person = NULL WHERE n = 4"),
+        Some(
+            "UPDATE audit_entry SET leaf = (SELECT leaf FROM audit_entry WHERE n = 3) WHERE n = 4",
+        ),
+        Some("UPDATE audit_checkpoint SET note = replace(note, '10', '11')"),
     ] {
         for store in testing::both(&[TABLES]).await {
             let sequencer = open(&store).await.unwrap();

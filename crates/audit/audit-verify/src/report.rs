@@ -26,12 +26,25 @@ pub struct Report {
 }
 
 /// How many witnesses agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Witnesses {
-    /// Witnesses whose checkpoints are all in the log.
+    /// Witnesses whose checkpoints are all in the log, and witnesses that cosigned a checkpoint of it.
     pub agreeing: u32,
     /// Witnesses given.
     pub given: u32,
+    /// The last that each cosigned.
+    pub cosigned: Vec<Cosigned>,
+}
+
+/// What a witness cosigned last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cosigned {
+    /// The witness.
+    pub name: String,
+    /// Size of the checkpoint.
+    pub size: u64,
+    /// When, by the witness's clock; seconds since 1970 UTC.
+    pub at: i64,
 }
 
 /// What is wrong and where.
@@ -41,7 +54,7 @@ pub struct Bad {
     pub place: Place,
     /// Place in the log of the entry, from 0; for a checkpoint its size, when it is readable.
     pub seq: Option<u64>,
-    /// The fault lies in the entries from `seq` up to here; only for [`Reason::RootDiffers`].
+    /// The fault lies in the entries from `seq` up to here; only where the entry itself can't be told.
     pub until: Option<u64>,
     /// Node of the entry.
     pub node: Option<String>,
@@ -61,9 +74,11 @@ pub struct Bad {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
-    /// `entries.jsonl`.
+    /// An entry bundle.
     Entry,
-    /// `checkpoints.txt`.
+    /// A tile of hashes.
+    Tile,
+    /// `checkpoints.txt` or `checkpoint`.
     Checkpoint,
     /// The witness's file.
     Witness,
@@ -75,28 +90,34 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// The line isn't in the one form of an entry.
+    /// The bytes aren't an entry.
     Unreadable,
-    /// The entry stands at another place than it says.
-    OutOfPlace,
+    /// There is no entry in this place.
+    Missing,
     /// The node's numbers leave a gap or repeat.
     NodeGap,
-    /// A member differs from the same one in the entry's text.
+    /// The entry is another log's.
     MemberDiffers,
-    /// The text isn't the one that was logged.
+    /// The text isn't the one that was logged, or its hash isn't.
     LeafDiffers,
+    /// The entry's time isn't one at which witnesses could have seen it: back-dated, or the clock was wrong.
+    TimeDiffers,
+    /// A tile isn't that of the entries.
+    TileDiffers,
     /// An entry since the last good checkpoint isn't the one that was logged.
     RootDiffers,
     /// Entries that a checkpoint covers are missing at the end.
     Truncated,
-    /// Entries that no checkpoint covers.
-    NotCovered,
     /// A checkpoint isn't in the one form.
     CheckpointUnreadable,
     /// A checkpoint wasn't signed by the log's key.
     CheckpointSignature,
     /// A checkpoint is smaller than the one before it.
     CheckpointOrder,
+    /// `checkpoint` isn't the last of `checkpoints.txt`.
+    LatestDiffers,
+    /// A witness's signature under a checkpoint is wrong.
+    CosignatureWrong,
     /// A checkpoint that the witness has is missing.
     CheckpointMissing,
     /// Witness and export have different trees of the same size.
@@ -108,21 +129,26 @@ pub enum Reason {
 impl Reason {
     pub(crate) fn what(self) -> &'static str {
         match self {
-            Self::Unreadable => "the line isn't an entry in its one form",
-            Self::OutOfPlace => "the entry stands at another place than it says",
+            Self::Unreadable => "the bytes aren't an entry",
+            Self::Missing => "the entry is missing",
             Self::NodeGap => "the node's numbering has a gap or repeats",
-            Self::MemberDiffers => "a member differs from the entry's text",
+            Self::MemberDiffers => "the entry is another log's",
             Self::LeafDiffers => "leaf hash differs",
+            Self::TimeDiffers => {
+                "the entry's time isn't one at which the witness could have seen it: back-dated, or the clock was wrong"
+            }
+            Self::TileDiffers => "a tile of the tree isn't that of the entries",
             Self::RootDiffers => {
                 "an entry since the last good checkpoint was changed, put in or removed"
             }
             Self::Truncated => {
                 "entries are missing at the end: cut off, or exported before this checkpoint was made"
             }
-            Self::NotCovered => "no checkpoint covers this entry",
             Self::CheckpointUnreadable => "not a checkpoint of this log in its one form",
             Self::CheckpointSignature => "the checkpoint wasn't signed by the log's key",
             Self::CheckpointOrder => "the checkpoint isn't larger than the one before it",
+            Self::LatestDiffers => "the latest checkpoint isn't the last of the list",
+            Self::CosignatureWrong => "a witness's signature under the checkpoint is wrong",
             Self::CheckpointMissing => "the witness has seen a checkpoint that is missing here",
             Self::Forked => "the witness has seen another tree of the same size",
             Self::KeyDiffers => "the export names another key than the one given",
@@ -137,4 +163,20 @@ pub struct Remark {
     pub seq: Option<u64>,
     /// What, as a code: `time-went-back`, `no-witness`, `witness-torn`.
     pub code: &'static str,
+}
+
+impl Bad {
+    pub(crate) fn at(place: Place, seq: Option<u64>, reason: Reason) -> Self {
+        Self {
+            place,
+            seq,
+            until: None,
+            node: None,
+            n: None,
+            at: None,
+            kind: None,
+            reason,
+            what: reason.what(),
+        }
+    }
 }

@@ -76,6 +76,8 @@ ids! {
     PersonId;
     /// A signing key; the CSC `credentialID`.
     KeyId;
+    /// A program, by the name in its certificate.
+    PeerId;
     /// A client of the CSC API (an SCA).
     ClientId;
     /// A tenant of the provider.

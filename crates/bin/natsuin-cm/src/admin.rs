@@ -2,7 +2,7 @@
 //! the audit log. On an embedded store the daemon is stopped first.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,6 @@ use core_types::UnixTime;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, SecretBytes, clock::SystemClock};
 use jose::SigningKey;
-use serde::Deserialize;
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Trouble, daemon};
 use store_kit::Store;
@@ -130,39 +129,6 @@ pub(crate) enum Command {
         #[arg(long = "approval", required = true)]
         approvals: Vec<PathBuf>,
     },
-    /// Approve, as an officer, that a key of the provider is made or destroyed; prints the approval.
-    ApproveKey {
-        /// The officer's private key.
-        #[arg(long)]
-        key: PathBuf,
-        /// The module's root key (JWK).
-        #[arg(long)]
-        root: PathBuf,
-        /// End of the approval, Unix time, at most an hour from now; the same for both officers.
-        #[arg(long)]
-        exp: i64,
-        /// What is approved.
-        #[command(subcommand)]
-        what: crate::ceremony::What,
-    },
-    /// Bring two officers' approvals of a key of the provider to the running module, as its administrator.
-    HoldCeremony {
-        /// Address of the module, such as `https://cm.internal.example.jp:8501`.
-        #[arg(long)]
-        url: String,
-        /// The administrator's certificate chain (PEM).
-        #[arg(long)]
-        chain: PathBuf,
-        /// Its private key (PEM).
-        #[arg(long)]
-        key: PathBuf,
-        /// File with an approval; given twice.
-        #[arg(long = "approval", required = true)]
-        approvals: Vec<PathBuf>,
-        /// New file for the certification request of a seal key (PEM).
-        #[arg(long)]
-        request: Option<PathBuf>,
-    },
 }
 
 /// What officers decide.
@@ -172,11 +138,7 @@ pub(crate) enum To {
     Disabled,
 }
 
-pub(crate) fn trouble(
-    code: &'static str,
-    what: impl std::fmt::Display,
-    remedy: &'static str,
-) -> Trouble {
+fn trouble(code: &'static str, what: impl std::fmt::Display, remedy: &'static str) -> Trouble {
     Trouble::new(code, what.to_string(), remedy)
 }
 
@@ -337,27 +299,23 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
 fn ledger(log: &Path, key: &Path, witness: &Path) -> Result<Ledger, Trouble> {
     let remedy = "export the log again, up to the witness's last checkpoint";
     let key = daemon::text(key)?;
-    let report = audit_verify::verify(log, Some(witness), key.trim())
-        .map_err(|e| trouble("audit", e, remedy))?;
+    let known = audit_verify::Known {
+        key: key.trim(),
+        witness: Some(witness),
+        cosigners: &[],
+    };
+    let (mut ledger, mut read) = (Ledger::default(), Ok(()));
+    let report = audit_verify::verify_each(log, known, |_, text| {
+        if read.is_ok() {
+            read = ledger.read(text);
+        }
+    });
+    let report = report.map_err(|e| trouble("audit", e, remedy))?;
     if !report.ok || report.witnesses.agreeing == 0 {
         return Err(trouble("audit", "the audit log doesn't verify", remedy));
     }
-    let path = log.join("entries.jsonl");
-    let entries = BufReader::new(File::open(&path).map_err(|e| file(&path, &e))?);
-    let mut ledger = Ledger::default();
-    for line in entries.lines() {
-        let line = line.map_err(|e| file(&path, &e))?;
-        let entry: Entry = serde_json::from_str(&line).map_err(|e| trouble("audit", e, remedy))?;
-        ledger
-            .read(&entry.body)
-            .map_err(|e| trouble("audit", e, remedy))?;
-    }
+    read.map_err(|e| trouble("audit", e, remedy))?;
     Ok(ledger)
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    body: String,
 }
 
 pub(crate) async fn scrub(module: &Module) -> Result<String, Trouble> {
@@ -391,7 +349,7 @@ pub(crate) fn officer_key(out: &Path, public: &Path) -> Result<String, Trouble> 
     ))
 }
 
-pub(crate) fn officer(key: &Path) -> Result<SigningKey, Trouble> {
+fn officer(key: &Path) -> Result<SigningKey, Trouble> {
     let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| file(key, &e))?);
     let remedy = "use a key that officer-key has made";
     SigningKey::from_pkcs8(&pkcs8).map_err(|e| trouble("keys", e, remedy))
@@ -411,9 +369,11 @@ pub(crate) fn approve(
     exp: i64,
 ) -> Result<String, Trouble> {
     let officer = officer(key)?;
+    let root: jose::Jwk = serde_json::from_str(&daemon::text(root)?)
+        .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))?;
     let wanted = Switch {
         sam: sam.to_owned(),
-        root: read_root(root)?.kid(),
+        root: root.kid(),
         enabled: to == To::Enabled,
         serial,
         exp: UnixTime(exp),
@@ -422,30 +382,26 @@ pub(crate) fn approve(
     approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }
 
-/// The module's root key, as others pin it.
-pub(crate) fn read_root(path: &Path) -> Result<jose::Jwk, Trouble> {
-    serde_json::from_str(&daemon::text(path)?)
-        .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))
-}
-
-/// The way to the running module.
-pub(crate) fn client(url: &str, identity: Identity, ca_pem: String) -> Result<Client, Trouble> {
+pub(crate) async fn switch(
+    url: &str,
+    identity: Identity,
+    ca_pem: String,
+    approvals: &[PathBuf],
+) -> Result<String, Trouble> {
+    let mut request = SwitchRequest {
+        approvals: Vec::new(),
+    };
+    for path in approvals {
+        request
+            .approvals
+            .push(daemon::text(path)?.trim().to_owned());
+    }
     let options = HttpOptions {
         ca_pem: Some(ca_pem),
         identity: Some(identity),
         ..HttpOptions::default()
     };
-    Client::new(url, &options)
-}
-
-/// Approvals, one in each file.
-pub(crate) fn read_approvals(paths: &[PathBuf]) -> Result<Vec<String>, Trouble> {
-    let read = |path: &PathBuf| Ok(daemon::text(path)?.trim().to_owned());
-    paths.iter().map(read).collect()
-}
-
-pub(crate) async fn switch(client: &Client, approvals: Vec<String>) -> Result<String, Trouble> {
-    let request = SwitchRequest { approvals };
+    let client = Client::new(url, &options)?;
     let health = client.call::<SwitchModule>(&request).await;
     let remedy =
         "two different officers approve the same bytes, with the next serial, within the hour";
@@ -471,7 +427,7 @@ fn new_file(path: &Path) -> Result<File, Trouble> {
     opened.map_err(|e| file(path, &e))
 }
 
-pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     let mut target = new_file(path)?;
     let done = target.write_all(bytes).and_then(|()| target.sync_all());
     done.map_err(|e| file(path, &e))

@@ -2,7 +2,6 @@
 
 mod admin;
 mod backend;
-mod ceremony;
 mod protect;
 
 use std::net::SocketAddr;
@@ -11,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::{LogKey, Sequencer};
+use audit_log::Sequencer;
+use audit_service::{AuditConfig, trouble};
 use clap::Parser;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use core_types::Clock as _;
@@ -19,6 +19,7 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use serde::Deserialize;
 use service_kit::daemon::{self, TlsFiles};
+use service_kit::http::HttpOptions;
 use service_kit::{Shutdown, Trouble, bind, serve, tls};
 use store_kit::{Store, StoreUrl};
 
@@ -65,16 +66,7 @@ struct Config {
     self_test_seconds: u64,
     backend: backend::BackendConfig,
     tls: TlsFiles,
-    audit: AuditFiles,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuditFiles {
-    log: String,
-    key: PathBuf,
-    witness: PathBuf,
-    every_seconds: u64,
+    audit: AuditConfig,
 }
 
 /// How often it is looked whether the device can erase now what it couldn't before.
@@ -192,34 +184,20 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             key,
             approvals,
         } => {
-            let client = admin::client(url, identity(chain, key)?, config.tls.ca_pem()?)?;
-            admin::switch(&client, admin::read_approvals(approvals)?).await
-        }
-        admin::Command::ApproveKey {
-            key,
-            root,
-            exp,
-            what,
-        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()),
-        admin::Command::HoldCeremony {
-            url,
-            chain,
-            key,
-            approvals,
-            request,
-        } => {
-            let client = admin::client(url, identity(chain, key)?, config.tls.ca_pem()?)?;
-            let approvals = admin::read_approvals(approvals)?;
-            ceremony::hold(&client, approvals, request.as_ref()).await
+            let identity = service_kit::Identity {
+                chain_pem: daemon::text(chain)?,
+                key_pem: core_types::SecretBytes::from(daemon::text(key)?),
+            };
+            admin::switch(url, identity, config.tls.ca_pem()?, approvals).await
         }
         admin::Command::ExportLog { out } => {
             let (module, store) = start(&config).await?;
-            let sequencer = sequencer(&module, &store, &config.audit).await?;
+            let sequencer = sequencer(&module, &store, &config).await?;
             let done = async {
                 sequencer.sequence(&store, SystemClock.now()).await?;
                 audit_log::export(&store, out, &sequencer.public()).await
             };
-            let entries = done.await.map_err(|e| audit(&e))?;
+            let entries = done.await.map_err(|e| trouble(&e))?;
             Ok(format!("{entries} entries in {}", out.display()))
         }
         admin::Command::ChangeWrapping => {
@@ -231,13 +209,6 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             admin::scrub(&module).await
         }
     }
-}
-
-fn identity(chain: &Path, key: &Path) -> Result<service_kit::Identity, Trouble> {
-    Ok(service_kit::Identity {
-        chain_pem: daemon::text(chain)?,
-        key_pem: core_types::SecretBytes::from(daemon::text(key)?),
-    })
 }
 
 fn root_secret(path: &Path) -> Result<RootSecret, Trouble> {
@@ -287,37 +258,14 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     Ok((Arc::new(module), store))
 }
 
-fn audit(error: &audit_log::AuditError) -> Trouble {
-    let remedy = "check the log before starting again";
-    Trouble::new("audit", error.to_string(), remedy)
-}
-
-async fn sequencer(
-    module: &Module,
-    store: &Store,
-    files: &AuditFiles,
-) -> Result<Sequencer, Trouble> {
-    let seed = daemon::secret32(&files.key)?;
-    let key = LogKey::from_seed(&files.log, &seed).map_err(|e| audit(&e))?;
-    let witness = Some(files.witness.clone());
-    let opened = Sequencer::open(module.audit().clone(), key, witness, store).await;
-    opened.map_err(|e| audit(&e))
-}
-
 async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<(), Trouble> {
     protect::harden(config.lock_memory)?;
     let (module, store) = start(&config).await?;
     let recorded = module.settings(own.settings()).await;
     recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
     let clock = SystemClock;
-    let every = Duration::from_secs(config.audit.every_seconds.max(1));
-    let parameters = audit_parameters(&config.audit, every);
-    let recorded = module
-        .audit()
-        .audits_by(&store, &parameters, clock.now())
-        .await;
-    recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
-    let sequencer = sequencer(&module, &store, &config.audit).await?;
+    let every = config.audit.every();
+    let sequencer = sequencer(&module, &store, &config).await?;
     // Before anybody is served: what was set back while nobody looked is found here or never.
     let compared = module.scrub().await;
     let compared = compared.map_err(|e| Trouble::new("cm-scrub", e.to_string(), ALTERED))?;
@@ -325,41 +273,54 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
         keys = compared.keys,
         "rows were compared with the audit log"
     );
-    let mutual = tls::mutual_server(&config.tls.identity()?, &config.tls.ca_pem()?)?;
+    let (identity, ca) = (config.tls.identity()?, config.tls.ca_pem()?);
+    let mutual = tls::mutual_server(&identity, &ca)?;
     let (stop, shutdown) = Shutdown::new();
     let running = serve(
         bind(config.listen).await?,
         cm_core::router(module.clone(), config.caller),
         Some(mutual),
-        shutdown,
+        shutdown.clone(),
     )?;
+    let log = module.audit();
+    let reading = config
+        .audit
+        .serve(log, &store, Arc::new(clock), (&identity, &ca), shutdown);
+    let reading = reading.await?;
     let ended = tokio::select! {
         () = daemon::interrupted() => Ok(()),
-        error = sequencer.keep(&store, &clock, every) => Err(audit(&error)),
+        error = sequencer.keep(&store, &clock, every) => Err(trouble(&error)),
         never = finish(&module) => match never {},
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
         never = test_again(&module, &own, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
     drop(stop);
     running.stopped().await;
+    if let Some(reading) = reading {
+        reading.stopped().await;
+    }
     // After an error the log may be what can't be written.
     if ended.is_ok() {
         let stopped = module.audit().stops(&store, clock.now()).await;
         stopped.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
         let last = sequencer.sequence(&store, clock.now()).await;
-        last.map_err(|e| audit(&e))?;
+        last.map_err(|e| trouble(&e))?;
     }
     ended
 }
 
-/// Where the log goes, by which key, and how often.
-fn audit_parameters(audit: &AuditFiles, every: Duration) -> [audit_log::Setting; 3] {
-    let digest = |text: &str| core_types::sha256(&[text.as_bytes()]);
-    [
-        ("log", digest(&audit.log)),
-        ("witness", digest(&audit.witness.display().to_string())),
-        ("every-seconds", digest(&every.as_secs().to_string())),
-    ]
+/// The module's log, with those who watch it.
+async fn sequencer(module: &Module, store: &Store, config: &Config) -> Result<Sequencer, Trouble> {
+    let options = HttpOptions {
+        ca_pem: Some(config.tls.ca_pem()?),
+        identity: Some(config.tls.identity()?),
+        ..HttpOptions::default()
+    };
+    let now = SystemClock.now();
+    config
+        .audit
+        .open(module.audit(), store, &options, now)
+        .await
 }
 
 /// The self-tests, again and again. What they find is the module's affair: in its error state it goes on refusing.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attestation::AttestationConfig;
-use audit_log::{LogKey, Sequencer, Setting};
+use audit_service::{AuditConfig, trouble as audit_trouble};
 use clap::Parser;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{ClientId, Clock as _, TenantId, UnixTime, sha256};
+use core_types::{ClientId, Clock as _, TenantId, UnixTime};
 use jose::Jwk;
 use sam_core::Policy;
 use sam_core::clock::{ClockEstimate, ClockRule};
@@ -64,7 +64,7 @@ struct Config {
     clients: BTreeMap<ClientId, ClientEntry>,
     clock: Option<ClockConfig>,
     tls: TlsFiles,
-    audit: AuditFiles,
+    audit: AuditConfig,
 }
 
 /// A client that the SAM knows: its name alone, or with the keys that sign its requests.
@@ -103,15 +103,6 @@ struct ClockConfig {
 
 /// How often the estimate of the clock's error is read.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuditFiles {
-    log: String,
-    key: PathBuf,
-    witness: PathBuf,
-    every_seconds: u64,
-}
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -163,15 +154,9 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     };
     let module = RemoteModule::new(Client::new(config.cm_url.clone(), &options)?);
     let root: Jwk = json(&config.cm_root)?;
-    let audit_files = (
-        config.audit.log.clone(),
-        config.audit.key.clone(),
-        config.audit.witness.clone(),
-    );
-    let every = Duration::from_secs(config.audit.every_seconds.max(1));
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
     let estimate = config.clock.as_ref().map(|c| c.estimate.clone());
-    let settings = settings(config, clock.now())?;
+    let (settings, audit) = settings(config, clock.now())?;
     let started = Sam::start(
         settings,
         module,
@@ -182,27 +167,11 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     )
     .await;
     let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
-    let audit = |e: audit_log::AuditError| {
-        Trouble::new(
-            "audit",
-            e.to_string(),
-            "check the log before starting again",
-        )
-    };
     if let Some(estimate) = &estimate {
         heed(&sam, estimate).await?;
     }
-    let (log, key, witness) = audit_files;
-    let parameters = audit_parameters(&log, &witness, every);
-    let recorded = sam
-        .audit()
-        .audits_by(&store, &parameters, clock.now())
-        .await;
-    recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
-    let key = LogKey::from_seed(&log, &daemon::secret32(&key)?).map_err(audit)?;
-    let sequencer = Sequencer::open(sam.audit().clone(), key, Some(witness), &store)
-        .await
-        .map_err(audit)?;
+    let sequencer = audit.open(sam.audit(), &store, &options, clock.now());
+    let sequencer = sequencer.await?;
     let mutual = tls::mutual_server(&identity, &ca)?;
     let (stop, shutdown) = Shutdown::new();
     let for_ssa = serve(
@@ -215,8 +184,16 @@ async fn run(args: &Args) -> Result<(), Trouble> {
         bind(listen_gateway).await?,
         gateway_router(sam.clone()),
         Some(mutual),
-        shutdown,
+        shutdown.clone(),
     )?;
+    let reading = audit.serve(
+        sam.audit(),
+        &store,
+        clock.clone(),
+        (&identity, &ca),
+        shutdown,
+    );
+    let reading = reading.await?;
     let tidy = async {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -239,32 +216,23 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let ended = tokio::select! {
         trouble = watch => Err(trouble),
         () = daemon::interrupted() => Ok(()),
-        error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit(error)),
+        error = sequencer.keep(&store, clock.as_ref(), audit.every()) => Err(audit_trouble(&error)),
         trouble = tidy => Err(trouble),
     };
     drop(stop);
     for_ssa.stopped().await;
     for_sic.stopped().await;
+    if let Some(reading) = reading {
+        reading.stopped().await;
+    }
     // After an error the log may be what can't be written.
     if ended.is_ok() {
         let stopped = sam.audit().stops(&store, clock.now()).await;
         stopped.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
-        sequencer
-            .sequence(&store, clock.now())
-            .await
-            .map_err(audit)?;
+        let last = sequencer.sequence(&store, clock.now()).await;
+        last.map_err(|e| audit_trouble(&e))?;
     }
     ended
-}
-
-/// Where the log goes, by which key, and how often.
-fn audit_parameters(log: &str, witness: &std::path::Path, every: Duration) -> [Setting; 3] {
-    let digest = |text: &str| sha256(&[text.as_bytes()]);
-    [
-        ("log", digest(log)),
-        ("witness", digest(&witness.display().to_string())),
-        ("every-seconds", digest(&every.as_secs().to_string())),
-    ]
 }
 
 /// Tells the SAM what the file says of the clock's error; a file that says nothing is no estimate.
@@ -274,7 +242,7 @@ async fn heed(sam: &Sam<RemoteModule>, file: &std::path::Path) -> Result<(), Tro
     heeded.map_err(|e| Trouble::new("store", e.to_string(), CHECK))
 }
 
-fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
+fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), Trouble> {
     let host = config.sic_origin.split("://").nth(1).unwrap_or_default();
     let rp_id = host.split(':').next().unwrap_or_default().to_owned();
     let issuers = pki::Certificate::parse_pem(&daemon::text(&config.issuers)?).map_err(|e| {
@@ -289,7 +257,7 @@ fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
         .into_iter()
         .map(|(id, entry)| Ok((id, entry.load()?)))
         .collect::<Result<_, Trouble>>()?;
-    Ok(SamConfig {
+    let sam = SamConfig {
         sam: config.sam,
         node: config.node,
         tenant: config.tenant,
@@ -308,7 +276,8 @@ fn settings(config: Config, now: UnixTime) -> Result<SamConfig, Trouble> {
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),
-    })
+    };
+    Ok((sam, config.audit))
 }
 
 fn json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, Trouble> {

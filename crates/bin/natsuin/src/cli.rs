@@ -214,6 +214,21 @@ pub enum AuditCommand {
         /// Directory with the logs' public keys, `ZONE.pub`, taken when the logs began. Default: those in the export.
         #[arg(long)]
         keys: Option<PathBuf>,
+        /// File with the public key of a witness that cosigns checkpoints; may be given more than once.
+        #[arg(long = "cosigner", value_name = "VKEY")]
+        cosigners: Vec<PathBuf>,
+        /// Directory of a witness that has checkpoints time-stamped.
+        #[arg(long, value_name = "DIR", requires = "tsa_trust")]
+        time_stamps: Option<PathBuf>,
+        /// Certificates (PEM) that authorities of time have to lead to.
+        #[arg(long, value_name = "PEM", requires = "time_stamps")]
+        tsa_trust: Option<PathBuf>,
+    },
+    /// Run a witness: cosign the checkpoints of logs that only grow.
+    Witness {
+        /// Configuration file; see config/natsuin-witness.toml.
+        #[arg(long, default_value = "/etc/natsuin-witness/witness.toml")]
+        config: PathBuf,
     },
 }
 
@@ -299,9 +314,24 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             store,
             out: dir,
         }) => audit::export(&data, store_choice(store), &dir, out).await,
-        Command::Audit(AuditCommand::Verify { dir, witness, keys }) => {
-            audit::verify(&dir, witness.as_deref(), keys.as_deref(), out)
+        Command::Audit(AuditCommand::Verify {
+            dir,
+            witness,
+            keys,
+            cosigners,
+            time_stamps,
+            tsa_trust,
+        }) => {
+            let verify = audit::Verify {
+                dir,
+                witness,
+                keys,
+                cosigners,
+                stamps: time_stamps.zip(tsa_trust),
+            };
+            audit::verify(&verify, out)
         }
+        Command::Audit(AuditCommand::Witness { config }) => audit::witness(&config, out).await,
     }
 }
 

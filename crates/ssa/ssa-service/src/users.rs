@@ -28,9 +28,9 @@ pub(crate) struct Login {
 }
 
 /// What came of it. Neither answer tells whether the account exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoginOutcome {
-    In(PersonId),
+    In,
     /// Name, password or code is wrong, or the code was used.
     Wrong,
     /// Too many failures for this name; nothing was compared.
@@ -62,11 +62,11 @@ pub(crate) struct NewUser<'a> {
 }
 
 impl Ssa {
-    /// Logs in, and begins a session for `fresh`, a browser cookie nobody has seen yet, if there is a browser.
+    /// Logs in, and begins a session for `fresh`, a browser cookie nobody has seen yet.
     pub(crate) async fn log_in(
         &self,
         login: Login,
-        fresh: Option<&Browser>,
+        fresh: &Browser,
     ) -> Result<LoginOutcome, StoreError> {
         let now = self.now();
         let name = login.name.trim().to_ascii_lowercase();
@@ -101,9 +101,7 @@ impl Ssa {
             }
             tx.execute(sql("DELETE FROM ssa_guess WHERE name = $1").bind(&guess))
                 .await?;
-            if let Some(fresh) = fresh {
-                session::begin(tx, fresh, &user.person, now).await?;
-            }
+            session::begin(tx, fresh, &user.person, now).await?;
             let event = Event::LoginSucceeded {
                 person: user.person.clone(),
                 method: METHOD.into(),
@@ -115,7 +113,7 @@ impl Ssa {
             self.login_failed(known, "replayed", now).await?;
             return Ok(LoginOutcome::Wrong);
         }
-        Ok(LoginOutcome::In(user.person))
+        Ok(LoginOutcome::In)
     }
 
     /// Counts a try for a name, whether or not it has an account. Answers the end of the waiting time if there is

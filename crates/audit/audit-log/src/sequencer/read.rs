@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::hmac;
-use store_kit::{Row, Store, sql};
+use core_types::Digest32;
+use serde::Deserialize;
+use store_kit::{Row, Store, Tx, sql};
 
 use super::{State, Tree, check_link, heads, signed};
 use crate::error::AuditError;
 use crate::log::AuditLog;
-use crate::tree::{Frontier, leaf};
+use crate::note::{root_of, size_of};
+use crate::tree::{Frontier, Subtree, leaf};
 
 /// Rows read at a time.
 const PAGE: i64 = 1000;
@@ -37,20 +40,30 @@ pub async fn read_back(
     let mut tree = Frontier::default();
     while tree.size() < done.tree.size {
         let mut tx = store.read("audit-read").await?;
-        let select = "SELECT seq, node, n, body, mac FROM audit_entry WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
-        let select = sql(select).bind(signed(tree.size())?);
-        let rows = tx.fetch_all(select.bind(signed(done.tree.size)?).bind(PAGE));
+        let (from, to) = (signed(tree.size())?, signed(done.tree.size)?);
+        let select = "SELECT seq, node, n, at, kind, person, body, leaf, mac FROM audit_entry \
+                      WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
+        let rows = tx.fetch_all(sql(select).bind(from).bind(to).bind(PAGE));
         let rows = rows.await?;
         if rows.is_empty() {
-            return Err(AuditError::Tree("entries are missing"));
+            return Err(AuditError::Missing(tree.size()));
         }
+        let roots = checkpoints(&mut tx, from, from + PAGE).await?;
+        let mut complete = Vec::new();
         for row in &rows {
             if row.int("seq")? != signed(tree.size())? {
-                return Err(AuditError::Tree("an entry is missing"));
+                return Err(AuditError::Missing(tree.size()));
             }
             let body = reader.entry(row, &mut each)?;
-            tree.push(leaf(body.as_bytes()));
+            tree.push(leaf(body.as_bytes()), |subtree| complete.push(subtree));
+            if roots
+                .get(&signed(tree.size())?)
+                .is_some_and(|r| *r != Some(tree.root()))
+            {
+                return Err(AuditError::Tree("a checkpoint isn't that of the entries"));
+            }
         }
+        check_subtrees(&mut tx, &complete).await?;
     }
     reader.state.tree = Tree {
         size: tree.size(),
@@ -80,7 +93,8 @@ pub async fn read_back(
     for node in heads.keys() {
         loop {
             let after = reader.state.nodes.get(node).map_or(0, |head| head.n);
-            let select = "SELECT node, n, body, mac FROM audit_entry WHERE node = $1 AND n > $2 ORDER BY n LIMIT $3";
+            let select = "SELECT node, n, at, kind, person, body, leaf, mac FROM audit_entry \
+                          WHERE node = $1 AND n > $2 ORDER BY n LIMIT $3";
             let select = sql(select).bind(node.as_str()).bind(after).bind(PAGE);
             let rows = tx.fetch_all(select).await?;
             if rows.is_empty() {
@@ -110,6 +124,60 @@ async fn sequenced(log: &AuditLog, store: &Store) -> Result<State, AuditError> {
     }
 }
 
+/// The roots that the checkpoints of these sizes state.
+async fn checkpoints(
+    tx: &mut Tx,
+    after: i64,
+    to: i64,
+) -> Result<BTreeMap<i64, Option<Digest32>>, AuditError> {
+    let select = "SELECT size, note FROM audit_checkpoint WHERE size > $1 AND size <= $2";
+    let rows = tx.fetch_all(sql(select).bind(after).bind(to)).await?;
+    let root = |row: &Row| {
+        let (size, note) = (row.int("size")?, row.text("note")?);
+        let right = size_of(&note).is_some_and(|told| i64::try_from(told) == Ok(size));
+        Ok((size, root_of(&note).filter(|_| right)))
+    };
+    rows.iter().map(root).collect()
+}
+
+async fn check_subtrees(tx: &mut Tx, subtrees: &[Subtree]) -> Result<(), AuditError> {
+    for subtree in subtrees {
+        let select = "SELECT root FROM audit_subtree WHERE level = $1 AND n = $2";
+        let select = sql(select).bind(i64::from(subtree.level));
+        let row = tx.fetch_optional(select.bind(signed(subtree.n)?)).await?;
+        let root = row.map(|row| row.text("root")).transpose()?;
+        if root != Some(subtree.root.to_string()) {
+            return Err(AuditError::Tree("a part of it isn't that of the entries"));
+        }
+    }
+    Ok(())
+}
+
+/// What is kept in columns for searching.
+#[derive(Deserialize)]
+struct Kept {
+    at: i64,
+    kind: String,
+    detail: KeptDetail,
+}
+
+#[derive(Deserialize)]
+struct KeptDetail {
+    person: Option<String>,
+    owner: Option<String>,
+}
+
+/// Whether the columns of an entry say what its text says.
+fn fits(row: &Row, body: &str) -> Result<bool, AuditError> {
+    let Ok(kept) = serde_json::from_str::<Kept>(body) else {
+        return Ok(false);
+    };
+    Ok(row.int("at")? == kept.at
+        && row.text("kind")? == kept.kind
+        && row.maybe_text("person")? == kept.detail.person.or(kept.detail.owner)
+        && row.text("leaf")? == leaf(body.as_bytes()).to_string())
+}
+
 struct Reader<'l> {
     log: &'l AuditLog,
     chains: BTreeMap<String, hmac::Key>,
@@ -127,7 +195,13 @@ impl Reader<'_> {
         let chain = self.chains.entry(node.clone());
         let chain = chain.or_insert_with(|| self.log.key_of(&node));
         check_link(chain, &mut self.state, &node, n, &body, &row.blob("mac")?)?;
-        each(&body).map_err(|why| AuditError::Entry { node, n, why })?;
+        let why = match fits(row, &body)? {
+            true => each(&body).err(),
+            false => Some("what is kept beside the entry differs from it"),
+        };
+        if let Some(why) = why {
+            return Err(AuditError::Entry { node, n, why });
+        }
         self.read += 1;
         Ok(body)
     }

@@ -1,12 +1,11 @@
 //! Where the evidence stands in the log (RFC 6962 §2.1.1, C2SP checkpoints).
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{EvidenceFault, from_b64u};
-use crate::note::{PublicKey, open};
-use crate::tree::{Hash, leaf_hash};
+use crate::note::{Note, PublicKey};
+use crate::tree::{Hash, leaf_hash, node};
 
 /// An entry as the bundle brings it.
 #[derive(Deserialize)]
@@ -43,12 +42,9 @@ pub(super) fn check(
     key: &PublicKey,
     entries: &[Entry],
 ) -> Result<(u64, Vec<Logged>), EvidenceFault> {
-    let mut lines: Vec<&str> = note.split('\n').collect();
-    while lines.len() < crate::note::LINES {
-        lines.push("");
-    }
-    let checkpoint = open(&lines[..crate::note::LINES], key)
-        .map_err(|_| EvidenceFault::Broken("the checkpoint isn't by the log's key"))?;
+    let foreign = EvidenceFault::Broken("the checkpoint isn't by the log's key");
+    let checkpoint = Note::parse(note).and_then(|note| key.check(&note).ok());
+    let checkpoint = checkpoint.ok_or(foreign)?;
     let logged = entries.iter().map(|entry| {
         let proof: Option<Vec<Hash>> = entry
             .proof
@@ -94,12 +90,6 @@ fn root(leaf: Hash, index: u64, size: u64, proof: &[Hash]) -> Option<Hash> {
         last >>= 1;
     }
     (last == 0).then_some(hash)
-}
-
-fn node(left: &Hash, right: &Hash) -> Hash {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, &[&[1][..], left, right].concat()).as_ref());
-    out
 }
 
 #[cfg(test)]

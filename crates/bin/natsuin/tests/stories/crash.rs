@@ -15,15 +15,8 @@ use serde_json::Value;
 use sic_core::{Totp, Trust};
 use store_kit::StoreUrl;
 
-use crate::kit::{natsuin, run, start, text};
+use crate::kit::{entries, natsuin, run, start, text};
 use crate::spend::{Spender, approval, body, hashes};
-
-fn entries(export: &Path, zone: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(export.join(zone).join("entries.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
 
 fn count(entries: &[Value], kind: &str) -> usize {
     entries.iter().filter(|e| e["kind"] == kind).count()
@@ -89,22 +82,35 @@ async fn a_killed_stack_starts_clean_and_its_logs_hold() {
     );
 
     // What was exported can't be bent.
-    let file = export.join("sam/entries.jsonl");
-    let good = std::fs::read_to_string(&file).unwrap();
-    let lines: Vec<&str> = good.lines().collect();
-    let mut swapped = lines.clone();
-    swapped.swap(3, 4);
+    let bundles = export.join("sam/tile/entries");
+    let full = bundles.join("000");
+    let file = match full.exists() {
+        true => full,
+        false => std::fs::read_dir(bundles.join("000.p"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path(),
+    };
+    let good = std::fs::read(&file).unwrap();
+    let mut starts = vec![0];
+    while let Some(length) = good[starts[starts.len() - 1]..].first_chunk::<2>() {
+        starts.push(starts[starts.len() - 1] + 2 + usize::from(u16::from_be_bytes(*length)));
+    }
+    let entry = |n: usize| &good[starts[n]..starts[n + 1]];
+    let success = good.windows(9).position(|w| w == br#""success""#).unwrap();
     let attacks = [
         (
             "edited",
-            good.replacen(r#"outcome\":\"success"#, r#"outcome\":\"failure"#, 1),
+            [&good[..success], br#""failure""#, &good[success + 9..]].concat(),
         ),
+        ("deleted", [&good[..starts[5]], &good[starts[6]..]].concat()),
         (
-            "deleted",
-            [&lines[..5], &lines[6..]].concat().join("\n") + "\n",
+            "reordered",
+            [&good[..starts[3]], entry(4), entry(3), &good[starts[5]..]].concat(),
         ),
-        ("reordered", swapped.join("\n") + "\n"),
-        ("truncated", lines[..lines.len() - 1].join("\n") + "\n"),
+        ("truncated", good[..starts[starts.len() - 2]].to_vec()),
     ];
     for (attack, bent) in attacks {
         assert!(bent != good, "{attack}");

@@ -10,7 +10,7 @@ use natsuin::stack::{Factors, Options, Stack, StoreChoice};
 use serde_json::Value;
 use sic_core::Totp;
 
-use crate::kit::{Story, natsuin, run, start, text};
+use crate::kit::{Story, entries, natsuin, run, start, text};
 use crate::spend::{Spender, approval, body, credential, hashes};
 
 /// All files below a directory.
@@ -100,12 +100,11 @@ async fn databases_set_back_are_noticed_and_get_no_second_value() {
         .arg("--out")
         .arg(&export));
     assert!(said.status.success(), "{}", text(&said));
-    let log = std::fs::read_to_string(export.join("cm/entries.jsonl")).unwrap();
-    let refusals = log
-        .lines()
-        .filter(|l| l.contains("cm.order-refused") && l.contains("duplicate"));
+    let log = entries(&export, "cm");
+    let duplicate =
+        |e: &&Value| e["kind"] == "cm.order-refused" && e["detail"]["reason"] == "duplicate";
     assert_eq!(
-        refusals.count(),
+        log.iter().filter(duplicate).count(),
         1,
         "the module refused the order as one it knows"
     );
@@ -113,14 +112,7 @@ async fn databases_set_back_are_noticed_and_get_no_second_value() {
 
 /// Request, authentication, use and value of the one signature in the log, each naming the next.
 fn one_signature_is_linked(export: &Path) {
-    let log = std::fs::read_to_string(export.join("sam/entries.jsonl")).unwrap();
-    let bodies: Vec<Value> = log
-        .lines()
-        .map(|line| {
-            let entry: Value = serde_json::from_str(line).unwrap();
-            serde_json::from_str(entry["body"].as_str().unwrap()).unwrap()
-        })
-        .collect();
+    let bodies = entries(export, "sam");
     let one = |kind: &str, member: &str, value: &Value| {
         let fits = |b: &&Value| b["kind"] == kind && b["detail"][member] == *value;
         let found: Vec<&Value> = bodies.iter().filter(fits).collect();

@@ -9,6 +9,7 @@ use core_types::random::SystemRandom;
 use core_types::{Clock, KeyAlg};
 use natsuin::agent::Agent;
 use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, Options, Stack, StoreChoice};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A running stack in a directory of its own, and a signer with one key and a passkey.
@@ -125,4 +126,21 @@ pub fn python() -> PathBuf {
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     target.join("test-tools/venv/bin/python")
+}
+
+/// The texts of an exported log, which has to be good.
+pub fn entries(export: &Path, zone: &str) -> Vec<Value> {
+    let dir = export.join(zone);
+    let key = std::fs::read_to_string(dir.join("log.pub")).unwrap();
+    let known = audit_verify::Known {
+        key: key.trim(),
+        ..audit_verify::Known::default()
+    };
+    let mut entries = Vec::new();
+    let report = audit_verify::verify_each(&dir, known, |_, text| {
+        entries.push(serde_json::from_str(text).unwrap());
+    });
+    let report = report.unwrap();
+    assert!(report.ok, "{:?}", report.first_bad);
+    entries
 }

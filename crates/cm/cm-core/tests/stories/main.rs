@@ -7,7 +7,6 @@
 
 mod ahead;
 mod backup;
-mod ceremony;
 mod destroy;
 mod faulty;
 mod import;

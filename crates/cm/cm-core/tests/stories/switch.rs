@@ -12,14 +12,14 @@ use store_kit::{StoreError, sql, transaction};
 use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, SAM, Setup, Story, digest, everywhere, sign};
 
-pub struct Officers(pub Vec<SigningKey>);
+struct Officers(Vec<SigningKey>);
 
 impl Officers {
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self((0..3).map(|_| SigningKey::generate().unwrap().0).collect())
     }
 
-    pub fn setup(&self) -> Setup {
+    fn setup(&self) -> Setup {
         Setup {
             officers: self.0.iter().map(|o| o.public().clone()).collect(),
             ..Setup::default()

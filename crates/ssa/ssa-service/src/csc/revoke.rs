@@ -6,10 +6,10 @@ use csc_types::{CscError, RevokeRequest};
 use store_kit::{StoreError, transaction};
 
 use super::refusals::Fault;
-use super::{Call, Done, bearer};
+use super::{Call, bearer};
 use crate::{Ssa, crypt, refresh, tokens};
 
-pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Done, Fault> {
+pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<(), Fault> {
     let bearer = bearer(ssa, call).await?;
     let RevokeRequest { token } = RevokeRequest::parse(&body)?;
     let (client, person) = (&bearer.token.client, &bearer.token.person);
@@ -35,7 +35,7 @@ pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Done, 
         Ok::<_, StoreError>(done)
     })?;
     if done {
-        Ok(Done)
+        Ok(())
     } else {
         Err(CscError::InvalidString("token").into())
     }

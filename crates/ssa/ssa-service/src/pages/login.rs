@@ -106,17 +106,9 @@ pub(super) fn allowed(next: &str) -> &str {
     let plain = next
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
-    let known = [
-        "/device",
-        "/keys",
-        "/requests",
-        "/security",
-        "/signing",
-        "/enrolled/",
-        "/enrol/",
-    ]
-    .iter()
-    .any(|start| next.starts_with(start));
+    let known = ["/keys", "/security", "/signing", "/enrolled/", "/enrol/"]
+        .iter()
+        .any(|start| next.starts_with(start));
     if plain && known { next } else { "" }
 }
 
@@ -273,8 +265,8 @@ async fn submitted(
         code: form.code.chars().filter(|c| !c.is_whitespace()).collect(),
     };
     let words = visit.words();
-    let error = match ssa.log_in(login, Some(&fresh)).await? {
-        LoginOutcome::In(_) => {
+    let error = match ssa.log_in(login, &fresh).await? {
+        LoginOutcome::In => {
             let next = arrive(ssa, browser, &fresh, to).await?;
             return Ok(with_cookie(ssa, go(&next), &fresh));
         }

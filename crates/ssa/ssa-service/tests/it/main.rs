@@ -4,8 +4,6 @@
 
 mod coverage;
 mod csc;
-mod device;
-mod elsewhere;
 mod explicit;
 mod extend;
 mod fake;
@@ -14,7 +12,6 @@ mod grants;
 mod leaks;
 mod limits;
 mod login;
-mod login_call;
 mod oauth;
 mod passkeys;
 mod portal;

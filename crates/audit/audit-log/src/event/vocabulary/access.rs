@@ -1,0 +1,114 @@
+//! Accounts, clients, access.
+
+macro_rules! access_events {
+    ($next:ident $($rest:ident)*; $($before:tt)*) => {
+        $next! { $($rest)*; $($before)*
+
+    /// An account was made.
+    AccountMade = "account.made", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+    }
+    /// Somebody logged in.
+    LoginSucceeded = "login.succeeded", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Method.
+        method: Code,
+    }
+    /// A login failed.
+    LoginFailed = "login.failed", Failure, by(maybe_person person), about(maybe person) {
+        /// Person, when the account exists.
+        person: Option<PersonId>,
+        /// Method.
+        method: Code,
+        /// Why.
+        reason: Code,
+    }
+    /// Logins were tried while nobody was let try: one entry for all of a waiting time.
+    LoginWaited = "login.waited", Failure, by(maybe_person person), about(maybe person) {
+        /// Person, when the account exists and is still being tried.
+        person: Option<PersonId>,
+        /// Number of tries, none of which was compared with anything.
+        tries: u64,
+    }
+    /// A login is locked after failures.
+    LoginLocked = "login.locked", Failure, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Until when.
+        until: UnixTime,
+    }
+    /// A way to log in was added.
+    LoginMethodAdded = "login.method-added", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Method.
+        method: Code,
+        /// Digest of the credential's id.
+        id: Digest32,
+    }
+    /// A way to log in was removed.
+    LoginMethodRemoved = "login.method-removed", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Method.
+        method: Code,
+        /// Digest of the credential's id.
+        id: Digest32,
+    }
+    /// Somebody logged out, or the session ended.
+    LoggedOut = "login.ended", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Why.
+        reason: Code,
+    }
+    /// A client didn't authenticate.
+    ClientRefused = "client.refused", Failure, by(maybe_client client), about() {
+        /// Client, when it is registered.
+        client: Option<ClientId>,
+        /// Why.
+        reason: Code,
+    }
+    /// An access token was issued.
+    TokenIssued = "token.issued", Success, by(client client), about(one person) {
+        /// Client.
+        client: ClientId,
+        /// Person.
+        person: PersonId,
+        /// Scope.
+        scope: Code,
+        /// Digest of the token.
+        token: Digest32,
+    }
+    /// An access token was issued to a client for itself.
+    ClientTokenIssued = "token.issued-client", Success, by(client client), about() {
+        /// Client.
+        client: ClientId,
+        /// Scope.
+        scope: Code,
+        /// Digest of the token.
+        token: Digest32,
+    }
+    /// A token was revoked.
+    TokenRevoked = "token.revoked", Success, by(client client), about() {
+        /// Client.
+        client: ClientId,
+        /// Digest of the token.
+        token: Digest32,
+    }
+    /// An endpoint was refused.
+    AccessDenied = "access.denied", Failure, by(maybe_client client), about(maybe person) {
+        /// Route.
+        endpoint: Code,
+        /// Client.
+        client: Option<ClientId>,
+        /// Person.
+        person: Option<PersonId>,
+        /// Why.
+        reason: Code,
+    }
+        }
+    };
+}

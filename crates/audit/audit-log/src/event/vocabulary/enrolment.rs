@@ -1,0 +1,121 @@
+//! Persons, their factors and certificates.
+
+macro_rules! enrolment_events {
+    ($next:ident $($rest:ident)*; $($before:tt)*) => {
+        $next! { $($rest)*; $($before)*
+
+    /// A registration authority, or the SSA below level 2, invited a person.
+    VoucherMade = "voucher.made", Success, by(authority authority), about() {
+        /// Voucher.
+        voucher: VoucherId,
+        /// Digest of the inviting authority's key.
+        authority: Digest32,
+        /// Highest level it may lead to.
+        ceiling: Level,
+    }
+    /// A voucher was redeemed.
+    VoucherUsed = "voucher.used", Success, by(person person), about(one person) {
+        /// Voucher.
+        voucher: VoucherId,
+        /// Person.
+        person: PersonId,
+    }
+    /// A voucher was refused.
+    VoucherRefused = "voucher.refused", Failure, by(unknown), about() {
+        /// Voucher, when it is known.
+        voucher: Option<VoucherId>,
+        /// Why.
+        reason: Code,
+    }
+    /// A person was enrolled.
+    Enrolled = "person.enrolled", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// First factor.
+        factor: FactorId,
+        /// Its method.
+        method: Code,
+        /// Digest of the enrol act.
+        act: Digest32,
+        /// Digest of the evidence.
+        evidence: Digest32,
+    }
+    /// A factor was added.
+    FactorAdded = "factor.added", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Factor.
+        factor: FactorId,
+        /// Its method.
+        method: Code,
+        /// Digest of the act.
+        act: Digest32,
+        /// Digest of the evidence.
+        evidence: Digest32,
+    }
+    /// A factor was removed.
+    FactorRemoved = "factor.removed", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Factor.
+        factor: FactorId,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// The PIN of a factor was changed.
+    FactorChanged = "factor.changed", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Factor.
+        factor: FactorId,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A locked factor counts again.
+    FactorUnlocked = "factor.unlocked", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Factor.
+        factor: FactorId,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A registration ended: its keys are destroyed, its factors removed.
+    RegistrationEnded = "registration.ended", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// The voucher that began it.
+        voucher: VoucherId,
+        /// Why.
+        reason: Code,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A request to change a key's state, factors or a registration was accepted.
+    ChangeAsked = "change.asked", Success, by(service), about(one person) {
+        /// Digest that names the request.
+        request: Digest32,
+        /// Person asked to approve.
+        person: PersonId,
+        /// What is asked for.
+        what: Code,
+    }
+    /// A certificate was bound to its key, which is active from here on.
+    CertificateAccepted = "certificate.accepted", Success, by(service), about(one person) {
+        /// Key.
+        key: KeyId,
+        /// Person.
+        person: PersonId,
+        /// SHA-256 of the certificate.
+        certificate: Digest32,
+    }
+    /// A certificate was refused.
+    CertificateRefused = "certificate.refused", Failure, by(service), about() {
+        /// Key.
+        key: KeyId,
+        /// Why.
+        reason: Code,
+    }
+        }
+    };
+}

@@ -1,0 +1,226 @@
+//! The cryptographic module and its keys.
+
+macro_rules! module_events {
+    ($next:ident $($rest:ident)*; $($before:tt)*) => {
+        $next! { $($rest)*; $($before)*
+
+    /// A signing key was made.
+    KeyGenerated = "key.generated", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its only user.
+        owner: PersonId,
+        /// Kind of key.
+        alg: KeyAlg,
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// Digest of the act that led here.
+        act: Digest32,
+    }
+    /// A signing key that was made elsewhere came in.
+    KeyImported = "key.imported", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its only user.
+        owner: PersonId,
+        /// Kind of key.
+        alg: KeyAlg,
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// The guideline's case of origin.
+        origin: Code,
+        /// Digest of the act with which the owner agreed.
+        act: Digest32,
+    }
+    /// A signing key leaves, sealed to a receiver; a logged exception at level 1.
+    KeyHandedOver = "key.handed-over", Intent, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Thumbprint of the receiver's key.
+        receiver: Digest32,
+        /// Digest of the owner's act.
+        act: Digest32,
+    }
+    /// A certification request was admitted for signing, once in the life of the key.
+    KeyCertificationRequested = "key.csr-signed", Intent, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// SHA-256 of the CertificationRequestInfo.
+        request: Digest32,
+    }
+    /// An order to sign was admitted; the key is used next.
+    KeyUsed = "key.used", Intent, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Algorithm.
+        alg: SigAlg,
+        /// Number of digests.
+        count: u32,
+        /// Digest of the approved act.
+        act: Digest32,
+        /// Name of the order.
+        order: Digest32,
+        /// Step of the act.
+        step: u32,
+        /// Number of the order within the step.
+        attempt: u32,
+    }
+    /// A signing key was destroyed.
+    KeyDestroyed = "key.destroyed", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Why.
+        reason: Code,
+        /// Digest of the act or notice that decided it.
+        act: Option<Digest32>,
+    }
+    /// A signing key came out of a backup, set forward to what the log until then says: from here on this log says it.
+    KeyRestored = "key.restored", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Signatures made or ordered until then.
+        signatures: u64,
+        /// A certification request was signed.
+        csr: bool,
+        /// It was handed over.
+        handed_over: bool,
+        /// A value was wrong.
+        wrong: bool,
+        /// It is destroyed, and stays so.
+        destroyed: bool,
+    }
+    /// The device has erased its copy of a destroyed key.
+    KeyErased = "key.erased", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+    }
+    /// A signing key was stopped.
+    KeySuspended = "key.suspended", Success, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Why.
+        reason: Code,
+    }
+    /// A stopped key may be used again.
+    KeyResumed = "key.resumed", Success, by(person owner), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Digest of the act.
+        act: Digest32,
+    }
+    /// A key can't be used any more, for good; the module is ordered to destroy it.
+    KeyEnded = "key.ended", Intent, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Why.
+        reason: Code,
+        /// Digest of the act or notice that says so.
+        by: Option<Digest32>,
+    }
+    /// A registered authority's notice about a certificate was heeded.
+    NoticeHeeded = "notice.heeded", Success, by(authority authority), about(one owner) {
+        /// Digest of the notice.
+        notice: Digest32,
+        /// Digest of the authority's key.
+        authority: Digest32,
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// What it means for the key.
+        effect: Code,
+        /// Digest of the evidence.
+        evidence: Digest32,
+    }
+    /// A notice about a certificate was refused.
+    NoticeRefused = "notice.refused", Failure, by(unknown), about() {
+        /// Digest of what was brought.
+        notice: Digest32,
+        /// Why.
+        reason: Code,
+    }
+    /// The module vouched for the SAM's keys.
+    StatementSigned = "cm.statement-signed", Success, by(service), about() {
+        /// Thumbprint of the act key.
+        act_key: Digest32,
+    }
+    /// An order was admitted.
+    OrderAdmitted = "cm.order-admitted", Success, by(service), about() {
+        /// Its name.
+        order: Digest32,
+        /// What it asks for.
+        what: Code,
+    }
+    /// An order was refused.
+    OrderRefused = "cm.order-refused", Failure, by(service), about() {
+        /// Its name, when it is authentic.
+        order: Option<Digest32>,
+        /// Why.
+        reason: Code,
+    }
+    /// The module wraps keys under a new wrapping key from here on.
+    WrappingChanged = "cm.wrapping-changed", Success, by(service), about() {}
+    /// All keys are under the new wrapping key; the old ones are destroyed.
+    WrappingRetired = "cm.wrapping-retired", Success, by(service), about() {
+        /// Keys that were wrapped anew.
+        keys: u64,
+        /// Wrapping keys destroyed.
+        retired: u32,
+    }
+    /// A backup of the module's keys was made.
+    BackupMade = "cm.backup-made", Success, by(service), about() {
+        /// Its name.
+        backup: Digest32,
+        /// Rows in it.
+        rows: u64,
+        /// SHA-256 over them.
+        digest: Digest32,
+    }
+    /// Keys were restored from a backup, with the shares of several persons.
+    BackupRestored = "cm.backup-restored", Success, by(service), about() {
+        /// Its name.
+        backup: Digest32,
+        /// Keys that are usable again.
+        keys: u64,
+        /// Keys that were destroyed since the backup and stay so.
+        refused: u64,
+        /// Keys made since the backup.
+        lost: u64,
+    }
+    /// Two officers enabled or disabled the module.
+    ModuleSwitched = "cm.switched", Success, by(service), about() {
+        /// Its number.
+        serial: u64,
+        /// `enabled` or `disabled`.
+        to: Code,
+        /// Thumbprint of the first officer's key.
+        officer: Digest32,
+        /// Thumbprint of the second officer's key.
+        second: Digest32,
+    }
+    /// Settings of the module or its policy changed.
+    ModuleSettings = "cm.settings", Success, by(service), about() {
+        /// Digest of the settings.
+        settings: Digest32,
+    }
+        }
+    };
+}

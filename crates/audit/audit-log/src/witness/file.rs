@@ -1,0 +1,146 @@
+//! The auditor's anchor: a file outside the database that collects checkpoints.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+
+use crate::error::AuditError;
+use crate::note::size_of;
+
+/// More than two notes: enough to find the last complete one.
+const TAIL: u64 = 4096;
+
+/// Notes one after the other, each followed by an empty line.
+#[derive(Debug, Clone)]
+pub(crate) struct WitnessFile(PathBuf);
+
+impl WitnessFile {
+    /// Opens the witness of a log with `size` entries, and makes it for an empty one.
+    pub(crate) fn open(path: PathBuf, size: u64) -> Result<Self, AuditError> {
+        let witness = Self(path);
+        if size > 0 && !witness.0.exists() {
+            return Err(AuditError::WitnessMissing(witness.0));
+        }
+        witness.file()?;
+        Ok(witness)
+    }
+
+    /// The last checkpoint: its size and text. What a crash left half written at the end is cut off.
+    pub(crate) fn last(&self) -> Result<Option<(u64, String)>, AuditError> {
+        let mut file = self.file()?;
+        let length = file.metadata().map_err(|e| self.fault(e))?.len();
+        let from = length.saturating_sub(TAIL);
+        file.seek(SeekFrom::Start(from))
+            .map_err(|e| self.fault(e))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail).map_err(|e| self.fault(e))?;
+        let complete = complete_lines(&tail);
+        if complete < tail.len() {
+            file.set_len(from + complete as u64)
+                .map_err(|e| self.fault(e))?;
+            tail.truncate(complete);
+        }
+        let unreadable = || {
+            self.fault(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "it holds no checkpoint",
+            ))
+        };
+        let text = String::from_utf8_lossy(&tail);
+        let lines: Vec<&str> = text.trim_end_matches('\n').split('\n').collect();
+        if tail.is_empty() {
+            return Ok(None);
+        }
+        let note = lines
+            .len()
+            .checked_sub(5)
+            .map(|start| lines[start..].join("\n") + "\n")
+            .ok_or_else(unreadable)?;
+        let size = size_of(&note).ok_or_else(unreadable)?;
+        Ok(Some((size, note)))
+    }
+
+    /// Appends checkpoints durably.
+    pub(crate) fn append(&self, notes: &[String]) -> Result<(), AuditError> {
+        let mut file = self.file()?;
+        let text: String = notes.iter().map(|note| format!("{note}\n")).collect();
+        file.seek(SeekFrom::End(0)).map_err(|e| self.fault(e))?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_data())
+            .map_err(|e| self.fault(e))
+    }
+
+    fn file(&self) -> Result<File, AuditError> {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.0)
+            .map_err(|e| self.fault(e))
+    }
+
+    fn fault(&self, source: std::io::Error) -> AuditError {
+        AuditError::File {
+            path: self.0.clone(),
+            source,
+        }
+    }
+}
+
+/// Length up to the end of the last complete note: a signature line and the empty line after it.
+fn complete_lines(tail: &[u8]) -> usize {
+    let mut end = tail.len();
+    while let Some(at) = tail[..end].windows(2).rposition(|w| w == b"\n\n") {
+        let line = tail[..at]
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |newline| newline + 1);
+        if tail[line..at].starts_with("\u{2014} ".as_bytes()) {
+            return at + 2;
+        }
+        end = at + 1;
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(size: u64) -> String {
+        format!("log\n{size}\nROOT=\n\n\u{2014} log SIGNATURE=\n")
+    }
+
+    #[test]
+    fn the_last_complete_note_is_found_and_a_torn_one_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witness");
+        let witness = WitnessFile::open(path.clone(), 0).unwrap();
+        assert_eq!(witness.last().unwrap(), None);
+        witness.append(&[note(1), note(2)]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let torn = note(3) + "\n";
+        for cut in 0..torn.len() {
+            let mut bytes = whole.clone();
+            bytes.extend_from_slice(&torn.as_bytes()[..cut]);
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(witness.last().unwrap(), Some((2, note(2))), "cut at {cut}");
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        for size in 3..200 {
+            witness.append(&[note(size)]).unwrap();
+            assert_eq!(witness.last().unwrap(), Some((size, note(size))));
+        }
+    }
+
+    #[test]
+    fn a_missing_witness_is_refused_unless_the_log_is_empty() {
+        let path = tempfile::tempdir().unwrap().path().join("witness");
+        assert!(matches!(
+            WitnessFile::open(path, 5),
+            Err(AuditError::WitnessMissing(_))
+        ));
+    }
+}

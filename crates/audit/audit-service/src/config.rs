@@ -1,0 +1,115 @@
+//! The table `[audit]` of a daemon, and what it sets in motion.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log::{AuditError, AuditLog, LogKey, Sequencer, Setting};
+use core_types::{Clock, PeerId, UnixTime, sha256};
+use serde::Deserialize;
+use service_kit::http::HttpOptions;
+use service_kit::{Identity, Running, Shutdown, Trouble, bind, daemon, serve, tls};
+use store_kit::Store;
+
+use crate::tiles::{Reading, router};
+use crate::witnesses::WitnessesConfig;
+
+/// Where a zone's log goes, by which key, and who watches and reads it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    log: String,
+    key: PathBuf,
+    witness: PathBuf,
+    every_seconds: u64,
+    witnesses: Option<WitnessesConfig>,
+    reading: Option<ReadingConfig>,
+}
+
+/// The table `[audit.reading]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadingConfig {
+    listen: SocketAddr,
+    auditors: Vec<PeerId>,
+}
+
+/// What an error of the log means for the daemon.
+pub fn trouble(error: &AuditError) -> Trouble {
+    let remedy = "check the log before starting again";
+    Trouble::new("audit", error.to_string(), remedy)
+}
+
+impl AuditConfig {
+    /// How often entries get their place in the log.
+    pub fn every(&self) -> Duration {
+        Duration::from_secs(self.every_seconds.max(1))
+    }
+
+    /// Opens the zone's log; a change of these settings since the last start is recorded first. `options`: own identity
+    /// and the CA of the witnesses.
+    ///
+    /// # Errors
+    /// [`Trouble`]; the zone must not start.
+    pub async fn open(
+        &self,
+        log: &AuditLog,
+        store: &Store,
+        options: &HttpOptions,
+        now: UnixTime,
+    ) -> Result<Sequencer, Trouble> {
+        let recorded = log.audits_by(store, &self.parameters(), now).await;
+        recorded.map_err(|e| trouble(&e.into()))?;
+        let seed = daemon::secret32(&self.key)?;
+        let key = LogKey::from_seed(&self.log, &seed).map_err(|e| trouble(&e))?;
+        let witness = Some(self.witness.clone());
+        let opened = Sequencer::open(log.clone(), key, witness, store).await;
+        let sequencer = opened.map_err(|e| trouble(&e))?;
+        let Some(witnesses) = &self.witnesses else {
+            return Ok(sequencer);
+        };
+        let watched = sequencer
+            .watched_by(witnesses.open(options)?, store, now)
+            .await;
+        watched.map_err(|e| trouble(&e))
+    }
+
+    /// Serves auditors, if there are any.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the listener can't be opened.
+    pub async fn serve(
+        &self,
+        log: &AuditLog,
+        store: &Store,
+        clock: Arc<dyn Clock>,
+        (identity, ca): (&Identity, &str),
+        shutdown: Shutdown,
+    ) -> Result<Option<Running>, Trouble> {
+        let Some(reading) = &self.reading else {
+            return Ok(None);
+        };
+        let mutual = tls::mutual_server(identity, ca)?;
+        let router = router(Reading {
+            log: log.clone(),
+            store: store.clone(),
+            auditors: reading.auditors.clone(),
+            clock,
+        });
+        let listener = bind(reading.listen).await?;
+        serve(listener, router, Some(mutual), shutdown).map(Some)
+    }
+
+    /// What an auditor has to know of when it changes.
+    fn parameters(&self) -> [Setting; 5] {
+        let digest = |text: &str| sha256(&[text.as_bytes()]);
+        [
+            ("log", digest(&self.log)),
+            ("witness", digest(&self.witness.display().to_string())),
+            ("every-seconds", digest(&self.every().as_secs().to_string())),
+            ("witnesses", digest(&format!("{:?}", self.witnesses))),
+            ("reading", digest(&format!("{:?}", self.reading))),
+        ]
+    }
+}

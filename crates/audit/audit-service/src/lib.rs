@@ -1,0 +1,12 @@
+//! A zone's audit function towards the network: auditors read the log here, and witnesses are asked from here.
+//!
+//! Serves nobody but auditors, and records each reading. Must never know what a zone decides; it sees the log and
+//! nothing else of the store.
+
+mod config;
+mod tiles;
+mod witnesses;
+
+pub use config::{AuditConfig, trouble};
+pub use tiles::{Reading, router};
+pub use witnesses::{MeasureConfig, WitnessConfig, WitnessesConfig, reach};

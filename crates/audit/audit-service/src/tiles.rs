@@ -1,0 +1,121 @@
+//! The log for auditors, as C2SP tlog-tiles over mutual TLS.
+
+use std::sync::Arc;
+
+use audit_log::{AuditLog, Event, Resource, fetch};
+use axum::Router;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use core_types::{Clock, PeerId, sha256};
+use service_kit::Peer;
+use store_kit::{Store, StoreError, transaction};
+
+/// What auditors read from.
+pub struct Reading {
+    /// The log, in which each reading is recorded.
+    pub log: AuditLog,
+    /// Its store.
+    pub store: Store,
+    /// Names in the certificates of those who may read; everybody else is refused.
+    pub auditors: Vec<PeerId>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// `GET /checkpoint` and `GET /tile/…`; for a listener with [`service_kit::tls::mutual_server`].
+pub fn router(reading: Reading) -> Router {
+    Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .with_state(Arc::new(reading))
+}
+
+async fn checkpoint(
+    State(reading): State<Arc<Reading>>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    reading.answer(&peer, Some(Resource::Checkpoint)).await
+}
+
+async fn tile(
+    State(reading): State<Arc<Reading>>,
+    Extension(peer): Extension<Peer>,
+    Path(path): Path<String>,
+) -> Response {
+    let resource = Resource::parse(&format!("tile/{path}"));
+    reading.answer(&peer, resource).await
+}
+
+impl Reading {
+    async fn answer(&self, peer: &Peer, resource: Option<Resource>) -> Response {
+        match self.read(peer, resource).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => status.into_response(),
+            Err(error) => {
+                tracing::error!(%error, "an auditor couldn't read the log");
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            }
+        }
+    }
+
+    /// Recorded first: what isn't recorded isn't handed out.
+    async fn read(
+        &self,
+        peer: &Peer,
+        resource: Option<Resource>,
+    ) -> Result<Result<Response, StatusCode>, StoreError> {
+        let Some(reader) = self.auditor(peer).await? else {
+            return Ok(Err(StatusCode::FORBIDDEN));
+        };
+        let Some(resource) = resource else {
+            return Ok(Err(StatusCode::NOT_FOUND));
+        };
+        let Some(bytes) = fetch(&self.store, resource).await? else {
+            return Ok(Err(StatusCode::NOT_FOUND));
+        };
+        let (kind, caching) = match resource {
+            Resource::Checkpoint => ("text/plain; charset=utf-8", "no-cache"),
+            _ => (
+                "application/octet-stream",
+                "private, max-age=31536000, immutable",
+            ),
+        };
+        if let Resource::Entries { width, .. } = resource {
+            let event = Event::AuditRead {
+                reader,
+                what: "bundle".into(),
+                query: sha256(&[resource.to_string().as_bytes()]),
+                entries: u32::try_from(width).unwrap_or(u32::MAX),
+            };
+            self.record(event).await?;
+        }
+        let mut response = bytes.into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+        Ok(Ok(response))
+    }
+
+    /// Who reads, if they may; who may not is recorded.
+    async fn auditor(&self, peer: &Peer) -> Result<Option<PeerId>, StoreError> {
+        let Ok(reader) = PeerId::parse(peer.name.as_str()) else {
+            return Ok(None);
+        };
+        if self.auditors.contains(&reader) {
+            return Ok(Some(reader));
+        }
+        self.record(Event::AuditReadRefused { reader }).await?;
+        Ok(None)
+    }
+
+    async fn record(&self, event: Event) -> Result<(), StoreError> {
+        transaction!(self.store, "audit-read", |tx| {
+            self.log
+                .append(tx, event.clone(), self.clock.now())
+                .await
+                .map(drop)
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! Auditors read the log over the network; nobody else does, and each reading is recorded.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use audit_log::{AuditLog, Event, LogKey, Sequencer, TABLES, export};
+use audit_service::{Reading, router};
+use axum::body::Body;
+use axum::http::Request;
+use core_types::clock::ManualClock;
+use core_types::{PeerId, PersonId, SecretBytes, UnixTime};
+use http_body_util::BodyExt as _;
+use service_kit::Peer;
+use store_kit::testing::{self, TestStore};
+use store_kit::{StoreError, sql, transaction};
+use tower::ServiceExt as _;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn log() -> AuditLog {
+    AuditLog::new("sam", "a", SecretBytes::new(vec![1; 32]))
+}
+
+async fn get(router: &axum::Router, name: &str, path: &str) -> (u16, Vec<u8>) {
+    let peer = Peer {
+        name: name.to_owned(),
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+    };
+    let request = Request::get(path)
+        .extension(peer)
+        .body(Body::empty())
+        .unwrap();
+    let answer = router.clone().oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, body.to_vec())
+}
+
+async fn count(store: &TestStore, kind: &str) -> i64 {
+    let mut tx = store.read("count").await.unwrap();
+    let query = sql("SELECT count(*) AS n FROM audit_entry WHERE kind = $1").bind(kind);
+    tx.fetch_one(query).await.unwrap().int("n").unwrap()
+}
+
+fn files(root: &Path, dir: &Path, into: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(root, &path, into);
+        } else {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            into.push((name, std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+// shows: T-INS-AUDITOR
+#[tokio::test]
+async fn auditors_get_what_an_export_has_and_others_get_nothing() {
+    for store in testing::both(&[TABLES]).await {
+        let key = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+        let sequencer = Sequencer::open(log(), key, None, &store).await.unwrap();
+        let event = Event::LoginSucceeded {
+            person: PersonId::parse("p").unwrap(),
+            method: "totp".into(),
+        };
+        let events = vec![event; 600];
+        let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+            log().append_all(tx, &events, NOW).await
+        });
+        done.unwrap();
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        export(&store, dir.path(), &sequencer.public())
+            .await
+            .unwrap();
+        let mut exported = Vec::new();
+        files(dir.path(), dir.path(), &mut exported);
+        let router = router(Reading {
+            log: log(),
+            store: store.store.clone(),
+            auditors: vec![PeerId::parse("auditor.example").unwrap()],
+            clock: Arc::new(ManualClock::at(NOW)),
+        });
+        let beside = ["log.pub", "checkpoints.txt"];
+        let resources = exported
+            .iter()
+            .filter(|(name, _)| !beside.contains(&name.as_str()));
+        let resources: Vec<_> = resources.collect();
+        assert_eq!(resources.len(), 1 + 3 + 3 + 1, "{resources:?}");
+        for (name, bytes) in &resources {
+            let path = format!("/{name}");
+            let (status, body) = get(&router, "auditor.example", &path).await;
+            assert!((status, &body) == (200, bytes), "{name}");
+            for other in ["sam.example", "", "bad name"] {
+                let (status, body) = get(&router, other, &path).await;
+                assert_eq!((status, body.len()), (403, 0), "{other:?} {name}");
+            }
+        }
+        assert_eq!(count(&store, "audit.read").await, 3);
+        let refused = i64::try_from(resources.len()).unwrap();
+        assert_eq!(count(&store, "audit.read-refused").await, refused);
+        for path in [
+            "/tile/0/003",
+            "/tile/0/002",
+            "/tile/0/002.p/89",
+            "/tile/2/000",
+            "/tile/entries/002.p/200",
+            "/tile/0/0",
+            "/tile/x",
+        ] {
+            assert_eq!(get(&router, "auditor.example", path).await.0, 404, "{path}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `natsuin audit`: take the logs out, and check them anywhere.
+
+mod witness;
+
+use std::path::{Path, PathBuf};
+
+use audit_verify::{Bad, Known, Place};
+use audit_witness::{Anchor, AnchorFault};
+use core_types::bytes::hex;
+use core_types::random::SystemRandom;
+use core_types::{UnixTime, sha256};
+use serde_json::{Map, json};
+use service_kit::Trouble;
+use store_kit::{Store, StoreUrl};
+use web_ui::clean;
+
+use crate::output::{Exit, Failure, Out};
+use crate::stack::{StoreChoice, log_key};
+
+pub use witness::run as witness;
+
+/// The zones that keep a log.
+const ZONES: [&str; 3] = ["cm", "sam", "ssa"];
+
+/// Exports the logs of a stopped stack.
+///
+/// # Errors
+/// [`Failure`] when stack or target can't be used.
+pub async fn export(
+    data: &Path,
+    store: StoreChoice,
+    target: &Path,
+    out: Out,
+) -> Result<Exit, Failure> {
+    let mut counts = Map::new();
+    for zone in ZONES {
+        let url = match &store {
+            StoreChoice::Embedded => format!(
+                "sqlite:{}",
+                data.join(zone).join(format!("{zone}.db")).display()
+            ),
+            StoreChoice::Postgres(url) => url.clone(),
+        };
+        let open = async {
+            let url = StoreUrl::parse(&url)?;
+            Store::open(&url, zone, tables(zone), &SystemRandom).await
+        };
+        let store = open.await.map_err(|e| {
+            Trouble::new(
+                "store",
+                format!("the store of {zone} can't be used: {e}"),
+                "stop the stack first; check --data",
+            )
+        })?;
+        let public = log_key(data, zone)?.public();
+        let exported = audit_log::export(&store, &target.join(zone), &public).await;
+        let count = exported.map_err(|e| {
+            Trouble::new(
+                "audit",
+                format!("the log of {zone} can't be exported: {e}"),
+                "check the target directory",
+            )
+        })?;
+        out.say(&format!("{zone}   {count} entries"));
+        counts.insert(zone.to_owned(), count.into());
+        store.close().await;
+    }
+    out.object(&json!({"schema": "natsuin.audit-export/1", "ok": true, "entries": counts}));
+    Ok(Exit::Good)
+}
+
+fn tables(zone: &str) -> &'static [store_kit::Migrations] {
+    match zone {
+        "cm" => cm_core::MIGRATIONS,
+        "sam" => sam_service::MIGRATIONS,
+        _ => ssa_service::MIGRATIONS,
+    }
+}
+
+/// What an auditor checks an export with.
+#[derive(Debug)]
+pub struct Verify {
+    /// Directory of the export.
+    pub dir: PathBuf,
+    /// Directory with the witness's files.
+    pub witness: Option<PathBuf>,
+    /// Directory with the logs' public keys.
+    pub keys: Option<PathBuf>,
+    /// Files with public keys of witnesses that cosign.
+    pub cosigners: Vec<PathBuf>,
+    /// Directory of a witness with its time-stamps, and the certificates (PEM) that authorities of time have to lead to.
+    pub stamps: Option<(PathBuf, PathBuf)>,
+}
+
+/// Checks an export.
+///
+/// # Errors
+/// [`Failure`] when the files aren't there.
+pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
+    let Verify { dir, keys, .. } = verify;
+    let cosigners = verify.cosigners.iter().map(|path| {
+        let read = std::fs::read_to_string(path).map_err(|e| {
+            let what = format!("{} can't be read: {e}", path.display());
+            let remedy = "give a file with the public key that the witness shows";
+            Failure::new(Exit::Input, "cosigner", what, remedy)
+        })?;
+        Ok(read.trim().to_owned())
+    });
+    let cosigners: Vec<String> = cosigners.collect::<Result<_, Failure>>()?;
+    let cosigners: Vec<&str> = cosigners.iter().map(String::as_str).collect();
+    let mut reports = Map::new();
+    let mut good = true;
+    for zone in ZONES {
+        let export = dir.join(zone);
+        let key_file = keys
+            .as_ref()
+            .map_or_else(|| export.join("log.pub"), |k| k.join(format!("{zone}.pub")));
+        let key = std::fs::read_to_string(&key_file).map_err(|e| {
+            let what = format!("{} can't be read: {e}", key_file.display());
+            Failure::new(
+                Exit::Input,
+                "log-key",
+                what,
+                "give the directory that `natsuin audit export` wrote",
+            )
+        })?;
+        let witness = verify
+            .witness
+            .as_ref()
+            .map(|w| w.join(format!("{zone}.txt")));
+        let known = Known {
+            key: key.trim(),
+            witness: witness.as_deref(),
+            cosigners: &cosigners,
+        };
+        let report = audit_verify::verify(&export, known).map_err(|e| {
+            let what = format!("{zone}: {e}");
+            let remedy = "check that the export is whole";
+            Failure::new(Exit::Input, "audit-export", what, remedy)
+        })?;
+        good &= report.ok;
+        let word = if report.ok { "OK" } else { "NG" };
+        let witnesses = format!(
+            "witnesses {}/{}",
+            report.witnesses.agreeing, report.witnesses.given
+        );
+        out.say(&format!(
+            "{word}  {zone}   entries {} · checkpoints {} · {witnesses}",
+            report.entries, report.checkpoints
+        ));
+        if let Some(bad) = &report.first_bad {
+            out.say(&format!("    first bad {}: {}", place(bad), bad.what));
+        }
+        for cosigned in &report.witnesses.cosigned {
+            let at = out.m().time(UnixTime(cosigned.at));
+            out.say(&format!(
+                "    {} cosigned {} entries, {at}",
+                cosigned.name, cosigned.size
+            ));
+        }
+        let mut shown = serde_json::to_value(&report).unwrap_or_default();
+        if let Some((dir, trusted)) = &verify.stamps {
+            let anchors = time_stamps(dir, trusted, key.trim())?;
+            match anchors {
+                Ok(anchors) => {
+                    let last = anchors.last().filter(|a| a.size <= report.proven);
+                    if let Some(last) = last {
+                        let at = out.m().time(last.at);
+                        out.say(&format!("    time-stamped {} entries, {at}", last.size));
+                    }
+                    let list = anchors.iter().map(|a| json!({"size": a.size, "at": a.at}));
+                    shown["time_stamps"] = list.collect();
+                }
+                Err(fault) => {
+                    good = false;
+                    out.say(&format!("    time-stamps: {fault}"));
+                    shown["time_stamp_fault"] = fault.to_string().into();
+                }
+            }
+        }
+        reports.insert(zone.to_owned(), shown);
+    }
+    out.object(&json!({"schema": "natsuin.audit-verify/1", "ok": good, "zones": reports}));
+    Ok(if good { Exit::Good } else { Exit::Negative })
+}
+
+/// The time-stamps that a witness has of the log with this key.
+fn time_stamps(
+    dir: &Path,
+    trusted: &Path,
+    key: &str,
+) -> Result<Result<Vec<Anchor>, AnchorFault>, Failure> {
+    let unusable = |what: String| {
+        let remedy = "give a file with the certificates of authorities of time (PEM)";
+        Failure::new(Exit::Input, "time-stamps", what, remedy)
+    };
+    let pem = std::fs::read_to_string(trusted);
+    let pem = pem.map_err(|e| unusable(format!("{}: {e}", trusted.display())))?;
+    let parsed = pki::Certificate::parse_pem(&pem);
+    let parsed = parsed.map_err(|e| unusable(format!("{}: {e}", trusted.display())))?;
+    let trusted: Vec<_> = parsed.iter().map(|c| c.der().to_vec()).collect();
+    let origin = key.split('+').next().unwrap_or_default();
+    let folder = dir.join(hex(sha256(&[origin.as_bytes()]).0));
+    Ok(audit_witness::anchors(&folder, &trusted))
+}
+
+/// Which entry, as exactly as it is known.
+fn place(bad: &Bad) -> String {
+    let what = match bad.place {
+        Place::Entry => "entry",
+        Place::Tile => "tile",
+        Place::Checkpoint => "checkpoint",
+        Place::Witness => "checkpoint of the witness",
+        Place::Key => "key",
+    };
+    let mut text = what.to_owned();
+    match (bad.seq, bad.until) {
+        (Some(seq), Some(until)) => text.push_str(&format!(" {seq} to {until}")),
+        (Some(seq), None) => text.push_str(&format!(" {seq}")),
+        _ => {}
+    }
+    if let (Some(node), Some(n), Some(kind)) = (&bad.node, bad.n, &bad.kind) {
+        // What a damaged log says about itself goes to a terminal.
+        text.push_str(&format!(" ({} #{n}, {})", clean(node), clean(kind)));
+    }
+    text
+}

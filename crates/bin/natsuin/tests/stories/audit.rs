@@ -1,0 +1,169 @@
+//! The audit log in an auditor's hands.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use audit_log::{AuditLog, LogKey, Sequencer, TABLES, Witnesses, export};
+use core_types::clock::SystemClock;
+use core_types::{Clock as _, KeyAlg, SecretBytes};
+use serde_json::Value;
+use service_kit::http::HttpOptions;
+use store_kit::{StoreError, testing, transaction};
+
+use crate::kit::{Story, natsuin, run, text};
+
+/// Go's checker of transparency logs; see tests/go.
+fn log_check() -> Command {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let built = || target.join("test-tools/go/log-check");
+    let path = std::env::var_os("NATSUIN_LOG_CHECK").map_or_else(built, Into::into);
+    assert!(
+        path.exists(),
+        "tests/go isn't built: `cargo xtask tools` builds what tests need"
+    );
+    Command::new(path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_verified_by_somebody_elses_program_too() {
+    let story = Story::begin(KeyAlg::P256).await;
+    let data = story.dir.path().join("data");
+    story.stack.stop().await;
+    let out = story.dir.path().join("export");
+    let said = run(natsuin()
+        .args(["audit", "export", "--json", "--data"])
+        .arg(&data)
+        .arg("--out")
+        .arg(&out));
+    let counts: Value = serde_json::from_slice(&said.stdout).unwrap();
+    for zone in ["cm", "sam", "ssa"] {
+        let key = std::fs::read_to_string(data.join(format!("witness/{zone}.pub"))).unwrap();
+        let check = || {
+            let mut check = log_check();
+            check.arg(out.join(zone)).arg(&key);
+            check
+        };
+        let said = run(&mut check());
+        let expected = format!("{}\n", counts["entries"][zone]);
+        assert_eq!(
+            String::from_utf8_lossy(&said.stdout),
+            expected,
+            "{}",
+            text(&said)
+        );
+        // It is not one that says yes to everything.
+        let bundles = out.join(zone).join("tile/entries");
+        let bundle = std::fs::read_dir(bundles.join("000.p"))
+            .map_or(bundles.join("000"), |mut d| {
+                d.next().unwrap().unwrap().path()
+            });
+        let good = std::fs::read(&bundle).unwrap();
+        let mut bent = good.clone();
+        bent[40] ^= 1;
+        std::fs::write(&bundle, bent).unwrap();
+        assert!(!run(&mut check()).status.success());
+        std::fs::write(&bundle, good).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_witness_is_a_program_of_its_own_and_its_signatures_count_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let key = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+    std::fs::write(at("sam.pub"), key.public() + "\n").unwrap();
+    std::fs::write(at("witness.key"), [3; 32]).unwrap();
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\nname = \"witness.example\"\nkey = \"{}\"\ndata = \"{}\"\nlogs = [\"{}\"]\n",
+        at("witness.key").display(),
+        at("kept").display(),
+        at("sam.pub").display()
+    );
+    std::fs::write(at("witness.toml"), &config).unwrap();
+    let start = || {
+        let mut command = natsuin();
+        command
+            .args(["audit", "witness", "--config"])
+            .arg(at("witness.toml"));
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut next = || lines.next().unwrap().unwrap();
+        (next(), format!("http://{}", next()), child)
+    };
+    let (public, url, mut child) = start();
+    std::fs::write(at("witness.pub"), &public).unwrap();
+
+    let store = testing::sqlite(&[TABLES]).await;
+    let log = AuditLog::new("sam", "a", SecretBytes::new(vec![1; 32]));
+    let now = SystemClock.now();
+    let opened = Sequencer::open(log.clone(), key, None, &store)
+        .await
+        .unwrap();
+    let watches = |url: &str| Witnesses {
+        cosigners: vec![audit_service::reach(&public, url, &HttpOptions::default()).unwrap()],
+        ..Witnesses::default()
+    };
+    let sequencer = opened.watched_by(watches(&url), &store, now).await.unwrap();
+    let append = async || {
+        let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+            log.starts(tx, "1".into(), &[], now).await
+        });
+        done.unwrap();
+    };
+    append().await;
+    sequencer.sequence(&store, now).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Another process at another address, with the same memory.
+    let (_, url, mut child) = start();
+    append().await;
+    let key = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+    let opened = Sequencer::open(log.clone(), key, None, &store)
+        .await
+        .unwrap();
+    let sequencer = opened.watched_by(watches(&url), &store, now).await.unwrap();
+    let done = sequencer.sequence(&store, now).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let out = at("export");
+    export(&store, &out, &sequencer.public()).await.unwrap();
+    let known = audit_verify::Known {
+        key: &sequencer.public(),
+        witness: None,
+        cosigners: &[&public],
+    };
+    let report = audit_verify::verify(&out, known).unwrap();
+    assert!(report.ok, "{:?}", report.first_bad);
+    assert_eq!(report.witnesses.agreeing, 1);
+    let said = run(log_check().arg(&out).arg(sequencer.public()).arg(&public));
+    let expected = format!("{}\n", done.size);
+    assert_eq!(
+        String::from_utf8_lossy(&said.stdout),
+        expected,
+        "{}",
+        text(&said)
+    );
+}
+
+#[test]
+fn a_witness_without_tls_listens_on_this_machine_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "listen = \"0.0.0.0:{}\"\nname = \"w\"\nkey = \"k\"\ndata = \"d\"\nlogs = []\n",
+        taken.local_addr().unwrap().port()
+    );
+    let file = dir.path().join("witness.toml");
+    std::fs::write(&file, config).unwrap();
+    let said = run(natsuin()
+        .args(["audit", "witness", "--json", "--config"])
+        .arg(&file));
+    let error: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(
+        (said.status.code(), error["code"].as_str()),
+        (Some(4), Some("bad-config"))
+    );
+}
