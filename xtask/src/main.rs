@@ -10,10 +10,15 @@
 
 mod audit;
 mod boundaries;
+#[cfg(test)]
+mod command_line;
 mod conformity;
 #[cfg(test)]
 mod documents;
+mod filled;
 mod fuzz;
+#[cfg(test)]
+mod operator;
 mod shell;
 mod suite;
 mod tcb;
@@ -35,6 +40,7 @@ cargo xtask <command>
                               licences, sources and banned packages, and with DIR (a copy of the RustSec advisory
                               database) known vulnerabilities; --if-present: succeed where cargo-deny is missing
   tcb [--raise NOTE]          lines and packages of SAM and CM against docs/design/tcb.toml; a rise needs a note
+  filled DIR [--lang ja]      what an operator's copy of docs/operator/en (or ja) still lacks
   fuzz [--target NAME] [--seconds N]
                               run the parsers against hostile input, 60 seconds each if not told otherwise
 ";
@@ -83,6 +89,13 @@ fn dispatch(args: &[String]) -> Result<()> {
             options.done()?;
             tcb::run(&shell::root(), raise.as_deref())
         }
+        "filled" => {
+            let lang = options.value("--lang")?;
+            let dir = options.first().context("name the folder with the copy")?;
+            options.done()?;
+            let lang = lang.as_deref().unwrap_or("en");
+            filled::run(&shell::root(), dir.as_ref(), lang)
+        }
         "fuzz" => {
             let target = options.value("--target")?;
             let seconds = options.value("--seconds")?;
@@ -119,6 +132,12 @@ impl Options<'_> {
         let value = self.0.remove(at + 1).to_owned();
         self.0.remove(at);
         Ok(Some(value))
+    }
+
+    /// The first argument that is no option.
+    fn first(&mut self) -> Option<String> {
+        let at = self.0.iter().position(|arg| !arg.starts_with('-'))?;
+        Some(self.0.remove(at).to_owned())
     }
 
     fn done(self) -> Result<()> {

@@ -9,10 +9,10 @@
 //!
 //! Never states more than its sources: a wrong id, a document that isn't there or an exception beside a test fails.
 
-mod catalogue;
+pub(crate) mod catalogue;
 mod report;
 mod scan;
-mod statements;
+pub(crate) mod statements;
 
 use std::path::Path;
 

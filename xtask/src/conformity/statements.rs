@@ -97,7 +97,7 @@ fn has_anchor(path: &str, text: &str, anchor: &str) -> bool {
 }
 
 /// The anchor that Markdown viewers give a heading: lower case, blanks to hyphens, punctuation dropped.
-fn slug(heading: &str) -> String {
+pub(crate) fn slug(heading: &str) -> String {
     heading
         .trim()
         .chars()

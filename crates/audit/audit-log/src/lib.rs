@@ -36,7 +36,7 @@ pub use error::AuditError;
 pub use event::{Code, Event, Outcome, Subject};
 pub use export::{LoggedEntry, Query, export, search};
 pub use log::{AuditLog, EntryRef, TABLES};
-pub use note::LogKey;
+pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
 pub use proof::{Proofs, about, latest, prove};
 pub use sequencer::{Sequenced, Sequencer, read_back};
 pub use service::Setting;

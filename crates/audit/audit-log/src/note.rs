@@ -29,8 +29,7 @@ impl LogKey {
     /// # Errors
     /// [`AuditError::BadKey`].
     pub fn from_seed(name: &str, seed: &SecretBytes) -> Result<Self, AuditError> {
-        let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
-        if !(1..=100).contains(&name.len()) || name.contains(bad) {
+        if !is_origin(name) {
             return Err(AuditError::BadKey);
         }
         let pair =
@@ -43,36 +42,50 @@ impl LogKey {
 
     /// The public key in the text form of signed notes: `NAME+HASH+KEY`.
     pub fn public(&self) -> String {
-        format!(
-            "{}+{}+{}",
-            self.name,
-            hex(self.hash()),
-            b64(self.typed_key())
-        )
+        verifier_key(&self.name, self.pair.public_key().as_ref())
     }
 
     /// The signed note for a tree. The same tree always gives the same bytes.
     pub(crate) fn checkpoint(&self, size: u64, root: &Digest32) -> String {
-        let text = format!("{}\n{size}\n{}\n", self.name, b64(root));
-        let mut signature = self.hash().to_vec();
-        signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!(
-            "{text}\n\u{2014} {} {}\n",
-            self.name,
-            STANDARD.encode(signature)
-        )
+        let text = checkpoint_text(&self.name, size, root);
+        let value = self.pair.sign(text.as_bytes());
+        signed_checkpoint(&text, self.pair.public_key().as_ref(), value.as_ref())
     }
+}
 
-    fn typed_key(&self) -> Vec<u8> {
-        let mut key = vec![ED25519];
-        key.extend_from_slice(self.pair.public_key().as_ref());
-        key
-    }
+/// Whether a text can be the origin of a log, such as `sign.example.jp/sam`: 1 to 100 bytes without blanks, control
+/// characters and `+`.
+pub fn is_origin(name: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+    (1..=100).contains(&name.len()) && !name.contains(bad)
+}
 
-    fn hash(&self) -> [u8; 4] {
-        let digest = sha256(&[self.name.as_bytes(), b"\n", &self.typed_key()]);
-        [digest.0[0], digest.0[1], digest.0[2], digest.0[3]]
-    }
+/// What is signed for a tree (C2SP tlog-checkpoint): origin, size and root hash, a line each.
+pub fn checkpoint_text(origin: &str, size: u64, root: &Digest32) -> String {
+    format!("{origin}\n{size}\n{}\n", b64(root))
+}
+
+/// The signed note of a [`checkpoint_text`] and its Ed25519 value. `public`: the raw public key, 32 bytes.
+pub fn signed_checkpoint(text: &str, public: &[u8], value: &[u8]) -> String {
+    let origin = text.lines().next().unwrap_or_default();
+    let mut signature = key_hash(origin, public).to_vec();
+    signature.extend_from_slice(value);
+    format!("{text}\n\u{2014} {origin} {}\n", STANDARD.encode(signature))
+}
+
+/// A log's public key in the text form of signed notes: `ORIGIN+HASH+KEY`. `public`: the raw public key, 32 bytes.
+pub fn verifier_key(origin: &str, public: &[u8]) -> String {
+    let hash = hex(key_hash(origin, public));
+    format!("{origin}+{hash}+{}", b64(typed(public)))
+}
+
+fn typed(public: &[u8]) -> Vec<u8> {
+    [&[ED25519], public].concat()
+}
+
+fn key_hash(origin: &str, public: &[u8]) -> [u8; 4] {
+    let digest = sha256(&[origin.as_bytes(), b"\n", &typed(public)]);
+    [digest.0[0], digest.0[1], digest.0[2], digest.0[3]]
 }
 
 /// Size that a checkpoint states.

@@ -129,6 +129,39 @@ pub(crate) enum Command {
         #[arg(long = "approval", required = true)]
         approvals: Vec<PathBuf>,
     },
+    /// Approve, as an officer, that a key of the provider is made or destroyed; prints the approval.
+    ApproveKey {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// End of the approval, Unix time, at most an hour from now; the same for both officers.
+        #[arg(long)]
+        exp: i64,
+        /// What is approved.
+        #[command(subcommand)]
+        what: crate::ceremony::What,
+    },
+    /// Bring two officers' approvals of a key of the provider to the running module, as its administrator.
+    HoldCeremony {
+        /// Address of the module, such as `https://cm.internal.example.jp:8501`.
+        #[arg(long)]
+        url: String,
+        /// The administrator's certificate chain (PEM).
+        #[arg(long)]
+        chain: PathBuf,
+        /// Its private key (PEM).
+        #[arg(long)]
+        key: PathBuf,
+        /// File with an approval; given twice.
+        #[arg(long = "approval", required = true)]
+        approvals: Vec<PathBuf>,
+        /// New file for the certification request of a seal key (PEM).
+        #[arg(long)]
+        request: Option<PathBuf>,
+    },
 }
 
 /// What officers decide.
@@ -138,7 +171,11 @@ pub(crate) enum To {
     Disabled,
 }
 
-fn trouble(code: &'static str, what: impl std::fmt::Display, remedy: &'static str) -> Trouble {
+pub(crate) fn trouble(
+    code: &'static str,
+    what: impl std::fmt::Display,
+    remedy: &'static str,
+) -> Trouble {
     Trouble::new(code, what.to_string(), remedy)
 }
 
@@ -349,7 +386,7 @@ pub(crate) fn officer_key(out: &Path, public: &Path) -> Result<String, Trouble> 
     ))
 }
 
-fn officer(key: &Path) -> Result<SigningKey, Trouble> {
+pub(crate) fn officer(key: &Path) -> Result<SigningKey, Trouble> {
     let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| file(key, &e))?);
     let remedy = "use a key that officer-key has made";
     SigningKey::from_pkcs8(&pkcs8).map_err(|e| trouble("keys", e, remedy))
@@ -369,11 +406,9 @@ pub(crate) fn approve(
     exp: i64,
 ) -> Result<String, Trouble> {
     let officer = officer(key)?;
-    let root: jose::Jwk = serde_json::from_str(&daemon::text(root)?)
-        .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))?;
     let wanted = Switch {
         sam: sam.to_owned(),
-        root: root.kid(),
+        root: read_root(root)?.kid(),
         enabled: to == To::Enabled,
         serial,
         exp: UnixTime(exp),
@@ -382,26 +417,30 @@ pub(crate) fn approve(
     approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }
 
-pub(crate) async fn switch(
-    url: &str,
-    identity: Identity,
-    ca_pem: String,
-    approvals: &[PathBuf],
-) -> Result<String, Trouble> {
-    let mut request = SwitchRequest {
-        approvals: Vec::new(),
-    };
-    for path in approvals {
-        request
-            .approvals
-            .push(daemon::text(path)?.trim().to_owned());
-    }
+/// The module's root key, as others pin it.
+pub(crate) fn read_root(path: &Path) -> Result<jose::Jwk, Trouble> {
+    serde_json::from_str(&daemon::text(path)?)
+        .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))
+}
+
+/// The way to the running module.
+pub(crate) fn client(url: &str, identity: Identity, ca_pem: String) -> Result<Client, Trouble> {
     let options = HttpOptions {
         ca_pem: Some(ca_pem),
         identity: Some(identity),
         ..HttpOptions::default()
     };
-    let client = Client::new(url, &options)?;
+    Client::new(url, &options)
+}
+
+/// Approvals, one in each file.
+pub(crate) fn read_approvals(paths: &[PathBuf]) -> Result<Vec<String>, Trouble> {
+    let read = |path: &PathBuf| Ok(daemon::text(path)?.trim().to_owned());
+    paths.iter().map(read).collect()
+}
+
+pub(crate) async fn switch(client: &Client, approvals: Vec<String>) -> Result<String, Trouble> {
+    let request = SwitchRequest { approvals };
     let health = client.call::<SwitchModule>(&request).await;
     let remedy =
         "two different officers approve the same bytes, with the next serial, within the hour";
@@ -427,7 +466,7 @@ fn new_file(path: &Path) -> Result<File, Trouble> {
     opened.map_err(|e| file(path, &e))
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     let mut target = new_file(path)?;
     let done = target.write_all(bytes).and_then(|()| target.sync_all());
     done.map_err(|e| file(path, &e))

@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod ceremony;
 mod protect;
 
 use std::net::SocketAddr;
@@ -184,11 +185,25 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             key,
             approvals,
         } => {
-            let identity = service_kit::Identity {
-                chain_pem: daemon::text(chain)?,
-                key_pem: core_types::SecretBytes::from(daemon::text(key)?),
-            };
-            admin::switch(url, identity, config.tls.ca_pem()?, approvals).await
+            let client = admin::client(url, identity(chain, key)?, config.tls.ca_pem()?)?;
+            admin::switch(&client, admin::read_approvals(approvals)?).await
+        }
+        admin::Command::ApproveKey {
+            key,
+            root,
+            exp,
+            what,
+        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()),
+        admin::Command::HoldCeremony {
+            url,
+            chain,
+            key,
+            approvals,
+            request,
+        } => {
+            let client = admin::client(url, identity(chain, key)?, config.tls.ca_pem()?)?;
+            let approvals = admin::read_approvals(approvals)?;
+            ceremony::hold(&client, approvals, request.as_ref()).await
         }
         admin::Command::ExportLog { out } => {
             let (module, store) = start(&config).await?;
@@ -209,6 +224,13 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             admin::scrub(&module).await
         }
     }
+}
+
+fn identity(chain: &Path, key: &Path) -> Result<service_kit::Identity, Trouble> {
+    Ok(service_kit::Identity {
+        chain_pem: daemon::text(chain)?,
+        key_pem: core_types::SecretBytes::from(daemon::text(key)?),
+    })
 }
 
 fn root_secret(path: &Path) -> Result<RootSecret, Trouble> {

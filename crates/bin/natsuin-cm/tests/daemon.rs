@@ -32,6 +32,8 @@ struct Site {
     token: SoftHsm,
     ca: DevCa,
     port: u16,
+    /// Further settings of the daemon.
+    settings: String,
 }
 
 impl Site {
@@ -56,6 +58,7 @@ impl Site {
             token,
             ca,
             port: port.port(),
+            settings: String::new(),
         }
     }
 
@@ -72,6 +75,7 @@ root_secret = "{dir}/root.key"
 max_uses = 10
 copies_kept_days = 30
 key_cache_seconds = 0
+{settings}
 [backend]
 {backend}
 [tls]
@@ -84,7 +88,8 @@ key = "{dir}/log.key"
 witness = "{dir}/witness.txt"
 every_seconds = 10
 "#,
-            port = self.port
+            port = self.port,
+            settings = self.settings
         );
         let path = self.token.path().join("cm.toml");
         fs::write(&path, config).unwrap();
@@ -579,4 +584,146 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
         attempt: 0,
     };
     assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
+}
+
+// shows: III-3-12-protect-security-functions, T-KEY-DISCLOSE
+#[tokio::test]
+async fn its_memory_goes_to_no_file() {
+    let mut site = Site::new();
+    site.settings = "lock_memory = true".to_owned();
+    let of = |pid: &str, file: &str, line: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        let found = text.lines().find(|l| l.starts_with(line)).unwrap();
+        let words = found[line.len()..].split_whitespace();
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Whoever may lock little memory isn't served with less protection than what is configured.
+    let all = of("self", "limits", "Max locked memory")[1] == "unlimited"
+        || of("self", "status", "Uid:")[1] == "0";
+    if !all {
+        let refused = site.refused("kind = \"software\"");
+        assert!(refused.contains("LimitMEMLOCK"), "{refused}");
+        return;
+    }
+    let (running, ..) = site.start("kind = \"software\"").await;
+    let pid = running.0.id().to_string();
+    assert_eq!(of(&pid, "limits", "Max core file size")[..2], ["0", "0"]);
+    let [locked, resident] =
+        ["VmLck:", "VmRSS:"].map(|line| of(&pid, "status", line)[0].parse::<u64>().unwrap());
+    assert!(
+        locked >= resident && resident > 0,
+        "{locked} of {resident} kB"
+    );
+    drop(running);
+    site.settings = String::new();
+    let (running, ..) = site.start("kind = \"software\"").await;
+    let pid = running.0.id().to_string();
+    assert_eq!(of(&pid, "limits", "Max core file size")[..2], ["0", "0"]);
+    assert_eq!(of(&pid, "status", "VmLck:")[0], "0", "only on demand");
+}
+
+// shows: III-A1.4.2-dual-control, III-3-4-authenticate-administrator
+#[tokio::test]
+async fn two_officers_have_keys_of_the_provider_made_and_ended() {
+    let mut site = Site::new();
+    let dir = site.token.path().to_owned();
+    let at = |name: &str| dir.join(name).display().to_string();
+    for n in ["1", "2"] {
+        let (key, public) = (at(&format!("officer-{n}")), at(&format!("officer-{n}.jwk")));
+        site.done(&["officer-key", "--out", &key, "--public", &public]);
+    }
+    site.settings = format!(
+        "officers = [\"{}\", \"{}\"]\nadministrator = \"admin.localhost\"",
+        at("officer-1.jwk"),
+        at("officer-2.jwk")
+    );
+    let own = site.ca.service_cert("admin", &["admin.localhost"]).unwrap();
+    fs::write(at("admin.pem"), &own.chain_pem).unwrap();
+    secret(Path::new(&at("admin.key")), own.key_pem.expose());
+    let (_running, client, _) = site.start("kind = \"software\"").await;
+    let root = client.call::<cm_api::rpc::Root>(&Empty {}).await.unwrap();
+    fs::write(at("root.jwk"), serde_json::to_vec(&root.root).unwrap()).unwrap();
+    let now = SystemClock.now();
+    let (exp, end) = (now.plus(600).0.to_string(), now.plus(86_400).0.to_string());
+    let approve = |officer: &str, what: &[&str]| {
+        let (key, root) = (at(&format!("officer-{officer}")), at("root.jwk"));
+        let mut args = vec!["approve-key", "--key", &key, "--root", &root, "--exp", &exp];
+        args.extend(what);
+        fs::write(at(&format!("approval-{officer}")), site.done(&args)).unwrap();
+    };
+    let url = format!("https://cm.localhost:{}", site.port);
+    let hold = |approvals: &[&str], more: &[&str]| {
+        let (chain, key) = (at("admin.pem"), at("admin.key"));
+        let paths: Vec<_> = approvals
+            .iter()
+            .map(|a| at(&format!("approval-{a}")))
+            .collect();
+        let mut args = vec![
+            "hold-ceremony",
+            "--url",
+            &url,
+            "--chain",
+            &chain,
+            "--key",
+            &key,
+        ];
+        for path in &paths {
+            args.extend(["--approval", path]);
+        }
+        args.extend(more);
+        site.command(&args)
+    };
+    let seal = [
+        "seal",
+        "--alg",
+        "p-256",
+        "--level",
+        "1",
+        "--country",
+        "JP",
+        "--organization",
+        "Natsuin",
+        "--name",
+        "Remote signing",
+        "--not-after",
+        &end,
+    ];
+    approve("1", &seal);
+    approve("2", &seal);
+    let alone = hold(&["1"], &[]);
+    assert_eq!(alone.status.code(), Some(4));
+    assert_eq!(hold(&["1", "1"], &[]).status.code(), Some(4));
+    let made = hold(&["1", "2"], &["--request", &at("seal.csr")]);
+    let said = String::from_utf8(made.stdout).unwrap();
+    assert!(made.status.success() && said.contains("was made"), "{said}");
+    let pem = fs::read_to_string(at("seal.csr")).unwrap();
+    let der = pki::pem::decode_all("CERTIFICATE REQUEST", &pem).unwrap();
+    let csr = pki::csr::Csr::verify(&der[0]).unwrap();
+    let spki = sha256(&[&csr.spki]).to_string();
+    assert!(said.contains(&spki), "{said}");
+    assert_eq!(hold(&["1", "2"], &[]).status.code(), Some(4), "once");
+    let log = [
+        "log",
+        "--origin",
+        "test/sam",
+        "--level",
+        "1",
+        "--not-after",
+        &end,
+    ];
+    approve("1", &log);
+    approve("2", &log);
+    let made = hold(&["2", "1"], &[]);
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let key = said.split(' ').nth(1).unwrap();
+    let destroy = ["destroy", "--id", key, "--spki", &spki];
+    approve("1", &destroy);
+    approve("2", &destroy);
+    let ended = hold(&["1", "2"], &[]);
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert!(said.contains("unrecoverable after"), "{said}");
 }

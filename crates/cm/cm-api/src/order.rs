@@ -116,6 +116,19 @@ pub enum OrderKind {
         /// Number of the order within the step, from 0, below [`MAX_ATTEMPTS`].
         attempt: u32,
     },
+    /// Sign a checkpoint of the log that a key of purpose *log* was made for. The module writes the text itself (C2SP
+    /// tlog-checkpoint: origin, size, root) and signs nothing else with such a key; it never signs a smaller tree than
+    /// before, nor another root for the same size. The same order is answered again.
+    Checkpoint {
+        /// Key.
+        key: KeyId,
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// Number of entries.
+        size: u64,
+        /// Root hash of the tree (RFC 6962 §2.1).
+        root: Digest32,
+    },
     /// Destroy a key for good, in the store and in the device. Asked again with another order, the answer is the
     /// latest certificate of the same destruction.
     Destroy {

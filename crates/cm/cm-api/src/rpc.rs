@@ -7,6 +7,7 @@ use core_types::{B64, Digest32, FactorId, KeyId, Level, SecretBytes, UnixTime};
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
+use crate::ceremony::{CeremonyRequest, Held};
 use crate::order::Order;
 
 /// Why the CM said no. A refusal is definite: no private-key operation took place.
@@ -84,6 +85,9 @@ pub enum Reason {
     /// The key was handed over.
     #[error("the key was handed over and is of no use here")]
     HandedOver,
+    /// The log's last checkpoint was of a larger tree, or of another one of this size.
+    #[error("a checkpoint that contradicts this one was signed before")]
+    OtherTree,
     /// This act's share of uses or time is used up: the signer has to approve anew (`III-3-6-reauthorization-limits`).
     #[error("re-authorization")]
     Reauthorization,
@@ -183,7 +187,7 @@ pub struct ExecuteRequest {
 pub enum Executed {
     /// A key was made.
     Created(KeyCreated),
-    /// Signature values in the order of the items: RSA as a block of modulus length, ECDSA as DER.
+    /// Signature values in the order of the items: RSA as a block of modulus length, ECDSA as DER. Of a checkpoint: one.
     Signed(Vec<B64>),
     /// The order is spent, and a value was made that is wrong. All values were destroyed, and the key can't be used any
     /// more.
@@ -308,6 +312,8 @@ calls! {
     Status: "/cm/v1/status", Empty => Health;
     /// Enables or disables the module.
     SwitchModule: "/cm/v1/switch", SwitchRequest => Health;
+    /// Makes or ends a key of the provider.
+    HoldCeremony: "/cm/v1/ceremony", CeremonyRequest => Held;
     /// Runs the self-tests now; answers the state after them.
     SelfTest: "/cm/v1/self-test", Empty => Health;
 }

@@ -10,11 +10,36 @@ use cm_api::rpc::{Reason, Refusal};
 use crate::items::Items;
 
 /// What a key is for (`III-3-5-key-purpose-defined`). A key never has two purposes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
     /// Signing digests of documents by order of the signer; and one CSR for its own certificate.
     Documents,
+    /// The provider's: signing over signature values that this module has just made, and one CSR at its birth.
+    Seal,
+    /// The provider's: checkpoints of the log with this origin.
+    Log(String),
+}
+
+impl Purpose {
+    /// The word for the log.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Seal => "seal",
+            Self::Log(_) => "log",
+        }
+    }
+
+    /// Whether keys of this purpose are a signer's: made, used and ended by order of the SAM.
+    pub(crate) fn is_signers(&self) -> bool {
+        *self == Self::Documents
+    }
+
+    /// Whether they are the provider's: made and ended by two officers.
+    pub(crate) fn is_providers(&self) -> bool {
+        !self.is_signers()
+    }
 }
 
 /// Attributes and use of a key. The JSON form is the associated data of the sealed key, so that a changed,
@@ -82,6 +107,19 @@ pub struct KeyUse {
     /// restore, and which of their items were signed since the backup isn't known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<UnixTime>,
+    /// The last checkpoint of its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Tree>,
+}
+
+/// The tree of a log as it was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tree {
+    /// Number of entries.
+    pub size: u64,
+    /// Root hash.
+    pub root: Digest32,
 }
 
 /// The act by which a key is to be used.
@@ -116,7 +154,7 @@ impl KeyAttributes {
     /// # Errors
     /// [`Refusal::NotAllowed`] the second time.
     pub fn after_csr(&self) -> Result<Self, Refusal> {
-        self.here()?;
+        self.signers()?;
         if self.used.csr {
             return Err(Refusal::NotAllowed(Reason::Purpose));
         }
@@ -134,7 +172,7 @@ impl KeyAttributes {
     /// # Errors
     /// [`Refusal::NotAllowed`] for keys that may not leave, and the second time (`III-3-9-attributed-keys`).
     pub fn after_hand_over(&self) -> Result<Self, Refusal> {
-        self.here()?;
+        self.signers()?;
         if !self.exportable || self.level > Level::One {
             return Err(Refusal::NotAllowed(Reason::Export));
         }
@@ -145,6 +183,35 @@ impl KeyAttributes {
             },
             ..self.clone()
         })
+    }
+
+    /// Usable, and a signer's.
+    fn signers(&self) -> Result<(), Refusal> {
+        if self.purpose.is_signers() {
+            return self.here();
+        }
+        Err(Refusal::NotAllowed(Reason::Purpose))
+    }
+
+    /// The attributes after a checkpoint of this tree, and the origin of its log.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`]: not a key for checkpoints, past its time, or a tree that contradicts the last one.
+    pub fn after_checkpoint(&self, tree: Tree, now: UnixTime) -> Result<(Self, &str), Refusal> {
+        let Purpose::Log(origin) = &self.purpose else {
+            return Err(Refusal::NotAllowed(Reason::Purpose));
+        };
+        self.here()?;
+        if now >= self.not_after {
+            return Err(Refusal::NotAllowed(Reason::Time));
+        }
+        let good = |last: Tree| tree.size > last.size || tree == last;
+        if !self.used.checkpoint.is_none_or(good) {
+            return Err(Refusal::NotAllowed(Reason::OtherTree));
+        }
+        let mut next = self.clone();
+        next.used.checkpoint = Some(tree);
+        Ok((next, origin))
     }
 
     fn here(&self) -> Result<(), Refusal> {
@@ -175,8 +242,7 @@ impl KeyAttributes {
     /// [`Refusal::Duplicate`] for an item of the act that was ordered before.
     pub fn after_signing(&self, alg: SigAlg, by: &ByAct, now: UnixTime) -> Result<Self, Refusal> {
         let no = Refusal::NotAllowed;
-        self.here()?;
-        let Purpose::Documents = self.purpose;
+        self.signers()?;
         if !self.alg.sig_algs().contains(&alg) {
             return Err(no(Reason::Algorithm));
         }

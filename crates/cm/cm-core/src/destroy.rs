@@ -4,6 +4,7 @@
 //! of that copy. A device that is away doesn't hold up the end of a key, only the second date of the certificate.
 
 use audit_log::Event;
+use cm_api::rpc::Reason;
 use cm_api::{Executed, KeyDestroyed, ModuleError, OrderBody, Refusal};
 use core_types::{DestroyCause, Digest32, KeyId, Random, SecretBytes, UnixTime};
 use jose::SigningKey;
@@ -11,7 +12,7 @@ use sam_keys::{Destruction, TYP_DESTRUCTION};
 use serde::{Deserialize, Serialize};
 use store_kit::{Seen, Tx, sql, transaction};
 
-use crate::attributes::KeyAttributes;
+use crate::attributes::{KeyAttributes, Purpose};
 use crate::execute::on_thread;
 use crate::ledger::End;
 use crate::module::Module;
@@ -48,48 +49,78 @@ impl Module {
         act: Digest32,
         cause: DestroyCause,
     ) -> Result<Executed, ModuleError> {
-        let (now, burial) = (self.clock.now(), self.burial());
+        let end = End {
+            at: self.clock.now(),
+            act,
+            cause,
+        };
         let row: Result<_, Failed> = transaction!(self.store, "cm-destroy", |tx| {
-            store::take_order(tx, order, now).await?;
-            if let Some(row) = self.tombstone(tx, key).await? {
-                let attributes = &row.body.attributes;
-                if attributes.version != version || attributes.spki != spki {
-                    return Err(Refusal::NoSuchKey.into());
-                }
-                return Ok((row, None));
-            }
-            let row = self.key(tx, key, version, spki).await?;
-            store::delete_key(tx, &row).await?;
-            let remains = self.backend.elsewhere(&row.material);
-            let told = burial.told(&row.attributes, act, cause, now, remains.is_none());
-            let body = Tombstone {
-                certificate: burial.certify(&told)?,
-                attributes: row.attributes,
-                told,
-                remains,
-            };
-            burial.bury(tx, &body).await?;
-            let event = Event::KeyDestroyed {
-                key: key.clone(),
-                owner: body.attributes.owner.clone(),
-                reason: cause.as_str().into(),
-                act: Some(act),
-            };
-            self.audit.append(tx, event, now).await?;
-            Ok::<_, Failed>((TombstoneRow { version: 1, body }, Some(row.material)))
+            store::take_order(tx, order, end.at).await?;
+            self.bury(tx, (key, version, spki), end, Purpose::is_signers)
+                .await
         });
-        let (row, material) = row.map_err(|failed| self.fail(failed))?;
+        Ok(Executed::Destroyed(self.buried(key, row).await?))
+    }
+
+    /// Ends a key, if its purpose allows it to whoever asks. One that has ended stays as it is.
+    pub(crate) async fn bury(
+        &self,
+        tx: &mut Tx,
+        (key, version, spki): (&KeyId, u32, Digest32),
+        end: End,
+        may: fn(&Purpose) -> bool,
+    ) -> Result<(TombstoneRow, Option<SecretBytes>), Failed> {
+        let burial = self.burial();
+        if let Some(row) = self.tombstone(tx, key).await? {
+            let attributes = &row.body.attributes;
+            if attributes.version != version || attributes.spki != spki {
+                return Err(Refusal::NoSuchKey.into());
+            }
+            return Ok((row, None));
+        }
+        let row = self.key(tx, key, version, spki).await?;
+        if !may(&row.attributes.purpose) {
+            return Err(Refusal::NotAllowed(Reason::Purpose).into());
+        }
+        store::delete_key(tx, &row).await?;
+        let remains = self.backend.elsewhere(&row.material);
+        let End { at, act, cause } = end;
+        let told = burial.told(&row.attributes, act, cause, at, remains.is_none());
+        let body = Tombstone {
+            certificate: burial.certify(&told)?,
+            attributes: row.attributes,
+            told,
+            remains,
+        };
+        burial.bury(tx, &body).await?;
+        let event = Event::KeyDestroyed {
+            key: key.clone(),
+            owner: body.attributes.owner.clone(),
+            reason: cause.as_str().into(),
+            act: Some(act),
+        };
+        self.audit.append(tx, event, at).await?;
+        Ok((TombstoneRow { version: 1, body }, Some(row.material)))
+    }
+
+    /// After the commit of [`Self::bury`]: has the device erase its copy, and answers what is known.
+    pub(crate) async fn buried(
+        &self,
+        key: &KeyId,
+        done: Result<(TombstoneRow, Option<SecretBytes>), Failed>,
+    ) -> Result<KeyDestroyed, ModuleError> {
+        let (row, material) = done.map_err(|failed| self.fail(failed))?;
         self.seen.note(key.as_str(), Seen::NEVER);
         if let Some(material) = material {
             self.cache.forget(&material);
         }
         let body = self.erase(row).await;
-        Ok(Executed::Destroyed(KeyDestroyed {
+        Ok(KeyDestroyed {
             key: body.told.key,
             unusable_since: body.told.unusable_since,
             unrecoverable_after: body.told.unrecoverable_after,
             certificate: body.certificate,
-        }))
+        })
     }
 
     /// Lets go of keys that weren't used lately, and erases in the device what couldn't be erased when its key was destroyed. To be called again and again.

@@ -9,7 +9,7 @@ use core_types::{
 use sam_keys::{Origin, TYP_ORIGIN};
 use store_kit::transaction;
 
-use crate::attributes::{KeyAttributes, KeyUse, Purpose};
+use crate::attributes::{KeyAttributes, KeyUse, Purpose, Tree};
 use crate::backend::NewKey;
 use crate::import::Import;
 use crate::module::Module;
@@ -81,6 +81,18 @@ impl Module {
                 self.destroy(&order, key, *version, *spki, *act, *cause)
                     .await
             }
+            OrderKind::Checkpoint {
+                key,
+                spki,
+                size,
+                root,
+            } => {
+                let tree = Tree {
+                    size: *size,
+                    root: *root,
+                };
+                self.checkpoint(key, *spki, tree).await
+            }
         }
     }
 
@@ -102,12 +114,7 @@ impl Module {
         if exportable && (level > Level::One || !self.backend.exports()) {
             return Err(Refusal::NotAllowed(Reason::Export).into());
         }
-        if level > self.backend.ceiling() || (alg.experimental() && level > Level::One) {
-            return Err(Refusal::NotAllowed(Reason::Level).into());
-        }
-        if !self.policy.may_generate(alg, now) {
-            return Err(Refusal::NotAllowed(Reason::Algorithm).into());
-        }
+        self.may_make(alg, level, now)?;
         // The order is spent before the back end is asked: asked again, it makes no second key.
         let taken: Result<_, Failed> = transaction!(self.store, "cm-generate", |tx| {
             store::take_order(tx, order, now).await?;
@@ -130,12 +137,7 @@ impl Module {
             level,
             exportable,
             origin: self.backend.name().to_owned(),
-            // A device counts as one only if its operator declares what it was evaluated for.
-            case: if self.backend.ceiling() > Level::One {
-                OriginCase::ProviderDevice
-            } else {
-                OriginCase::ProviderSoftware
-            },
+            case: self.case_here(),
             act,
             created: now,
             not_after: self.not_after(now),
@@ -145,33 +147,7 @@ impl Module {
             used: KeyUse::default(),
         };
         let statement = self.origin_statement(&attributes)?;
-        let stored: Result<bool, Failed> = transaction!(self.store, "cm-generated", |tx| {
-            if !store::first_of_its_kind(tx, &attributes).await? {
-                return Ok::<_, Failed>(false);
-            }
-            store::insert_key(
-                tx,
-                &self.vault,
-                self.random.as_ref(),
-                &attributes,
-                &made.material,
-            )
-            .await?;
-            let event = Event::KeyGenerated {
-                key: attributes.key.clone(),
-                owner: attributes.owner.clone(),
-                alg,
-                spki: attributes.spki,
-                act,
-            };
-            self.audit.append(tx, event, now).await?;
-            Ok(true)
-        });
-        if !stored.map_err(|failed| self.fail(failed))? {
-            return Err(self
-                .no_key(Fault::Broken("a key that exists already"))
-                .await);
-        }
+        self.keep(&attributes, &made, None).await?;
         Ok(Executed::Created(KeyCreated {
             key: attributes.key,
             version: attributes.version,
@@ -179,6 +155,67 @@ impl Module {
             origin: attributes.origin,
             statement,
         }))
+    }
+
+    /// Whether a key of this kind may be made at this level now.
+    pub(crate) fn may_make(&self, alg: KeyAlg, level: Level, now: UnixTime) -> Result<(), Refusal> {
+        if level > self.backend.ceiling() || (alg.experimental() && level > Level::One) {
+            return Err(Refusal::NotAllowed(Reason::Level));
+        }
+        if !self.policy.may_generate(alg, now) {
+            return Err(Refusal::NotAllowed(Reason::Algorithm));
+        }
+        Ok(())
+    }
+
+    /// The guideline's case of keys that are made here. A device counts as one only if its operator declares what it was
+    /// evaluated for.
+    pub(crate) fn case_here(&self) -> OriginCase {
+        if self.backend.ceiling() > Level::One {
+            OriginCase::ProviderDevice
+        } else {
+            OriginCase::ProviderSoftware
+        }
+    }
+
+    /// Stores a key that was made, if there is no other with this public half. `request`: digest of the
+    /// CertificationRequestInfo that it has signed.
+    pub(crate) async fn keep(
+        &self,
+        attributes: &KeyAttributes,
+        made: &NewKey,
+        request: Option<Digest32>,
+    ) -> Result<(), ModuleError> {
+        let stored: Result<bool, Failed> = transaction!(self.store, "cm-generated", |tx| {
+            if !store::first_of_its_kind(tx, attributes).await? {
+                return Ok::<_, Failed>(false);
+            }
+            let random = self.random.as_ref();
+            store::insert_key(tx, &self.vault, random, attributes, &made.material).await?;
+            let event = Event::KeyGenerated {
+                key: attributes.key.clone(),
+                owner: attributes.owner.clone(),
+                alg: attributes.alg,
+                spki: attributes.spki,
+                act: attributes.act,
+            };
+            self.audit.append(tx, event, attributes.created).await?;
+            if let Some(request) = request {
+                let event = Event::KeyCertificationRequested {
+                    key: attributes.key.clone(),
+                    owner: attributes.owner.clone(),
+                    request,
+                };
+                self.audit.append(tx, event, attributes.created).await?;
+            }
+            Ok(true)
+        });
+        if stored.map_err(|failed| self.fail(failed))? {
+            return Ok(());
+        }
+        Err(self
+            .no_key(Fault::Broken("a key that exists already"))
+            .await)
     }
 
     pub(crate) fn not_after(&self, now: UnixTime) -> UnixTime {
@@ -208,7 +245,7 @@ impl Module {
     }
 
     /// Has a key made, and looks at it. What isn't fit for use is forgotten here: no key came into being.
-    async fn new_key(&self, alg: KeyAlg) -> Result<NewKey, ModuleError> {
+    pub(crate) async fn new_key(&self, alg: KeyAlg) -> Result<NewKey, ModuleError> {
         let backend = self.backend.clone();
         let made = on_thread(move || {
             let made = backend.generate(alg)?;

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use cm_api::rpc::{
-    Execute, ImportKey, PinMac, Root, RowKey, SelfTest, Statement, Status, SwitchModule,
+    Execute, HoldCeremony, ImportKey, PinMac, Root, RowKey, SelfTest, Statement, Status,
+    SwitchModule,
 };
 use cm_api::{ModuleError, Refusal};
 use core_types::rpc::Method as _;
@@ -84,6 +85,14 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
         )
         .method::<SwitchModule, _, _>(|d, peer, request| async move {
             d.admit_administrator(&peer)?.switch(&request).await
+        })
+        .method::<HoldCeremony, _, _>(|d, peer, request| async move {
+            let held = d.admit_administrator(&peer)?.ceremony(&request).await;
+            held.map_err(|e| match e {
+                ModuleError::Refused(refusal) => refusal,
+                // A key that nobody was told of is no key.
+                ModuleError::Unknown => Refusal::NotOperational,
+            })
         })
         .method::<Statement, _, _>(|d, peer, request| async move {
             d.admit(&peer)?.statement(request).await

@@ -133,7 +133,7 @@ impl Module {
     }
 
     /// The table of approved algorithms has the last word at every use.
-    fn approved(&self, key: KeyAlg, alg: SigAlg) -> Result<(), Refusal> {
+    pub(crate) fn approved(&self, key: KeyAlg, alg: SigAlg) -> Result<(), Refusal> {
         if self.policy.may_sign(key, alg, self.clock.now()) {
             Ok(())
         } else {
@@ -143,7 +143,7 @@ impl Module {
 
     /// Signs all digests, spread over the machine's cores. The order is spent by now. Only if not one value came into
     /// being is a fault a definite *no*.
-    async fn values(
+    pub(crate) async fn values(
         &self,
         row: &KeyRow,
         alg: SigAlg,

@@ -253,7 +253,11 @@ async fn made_nothing(tx: &mut Tx, order: Digest32) -> Result<bool, StoreError> 
 }
 
 /// Whether the name was free.
-async fn take_name(tx: &mut Tx, name: Digest32, now: UnixTime) -> Result<bool, StoreError> {
+pub(crate) async fn take_name(
+    tx: &mut Tx,
+    name: Digest32,
+    now: UnixTime,
+) -> Result<bool, StoreError> {
     let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
     let query = query.bind(name.to_string()).bind(now.0);
     Ok(tx.execute(query).await? == 1)

@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use audit_log::Event;
 use cm_api::Refusal;
 use cm_api::rpc::{Health, SwitchRequest};
-use cm_api::switch::{MAX_SWITCH_LIFE, OFFICERS, Switch, TYP_SWITCH};
+use cm_api::switch::{MAX_SWITCH_LIFE, Switch, TYP_SWITCH};
 use core_types::{Random, SecretBytes, UnixTime};
 use serde::{Deserialize, Serialize};
 use store_kit::{Tx, sql, transaction};
 
 use crate::module::Module;
+use crate::officers::For;
 use crate::store::Failed;
 use crate::vault::Vault;
 
@@ -150,34 +151,16 @@ impl Module {
 
     async fn try_switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
         let now = self.clock.now();
-        let mut signed: Option<Vec<u8>> = None;
-        let mut officers = Vec::new();
-        for approval in &request.approvals {
-            let kid = jose::kid_of(approval, TYP_SWITCH).map_err(|_| Refusal::NotAuthentic)?;
-            let officer = self.config.officers.iter().find(|o| o.kid() == kid);
-            let officer = officer.ok_or(Refusal::NotAuthentic)?;
-            let payload = jose::verify(approval, TYP_SWITCH, officer);
-            let payload = payload.map_err(|_| Refusal::NotAuthentic)?;
-            if signed.get_or_insert_with(|| payload.clone()) != &payload {
-                return Err(Refusal::NotAuthentic);
-            }
-            let officer = officer.thumbprint();
-            if officers.contains(&officer) {
-                return Err(Refusal::NotAuthentic);
-            }
-            officers.push(officer);
-        }
-        let (Some(signed), [first, second, ..]) = (signed, officers.as_slice()) else {
-            return Err(Refusal::NotAuthentic);
+        let approved = self.approved_by_two(&request.approvals, TYP_SWITCH)?;
+        let [first, second] = approved.officers;
+        let wanted: Switch =
+            serde_json::from_slice(&approved.payload).map_err(|_| Refusal::Malformed)?;
+        let of = For {
+            sam: &wanted.sam,
+            root: &wanted.root,
+            exp: wanted.exp,
         };
-        debug_assert_eq!(OFFICERS, 2, "as many as the event names");
-        let wanted: Switch = serde_json::from_slice(&signed).map_err(|_| Refusal::Malformed)?;
-        if wanted.sam != self.config.sam || wanted.root != self.root().kid() {
-            return Err(Refusal::NotAuthentic);
-        }
-        if now >= wanted.exp || wanted.exp.0 - now.0 > MAX_SWITCH_LIFE {
-            return Err(Refusal::NotNow);
-        }
+        self.approved_for_now(&of, MAX_SWITCH_LIFE)?;
         let next = Switched {
             serial: wanted.serial,
             enabled: wanted.enabled,
@@ -195,8 +178,8 @@ impl Module {
             let event = Event::ModuleSwitched {
                 serial: next.serial,
                 to: if next.enabled { "enabled" } else { "disabled" }.into(),
-                officer: *first,
-                second: *second,
+                officer: first,
+                second,
             };
             self.audit.append(tx, event, now).await?;
             Ok::<_, Failed>(())

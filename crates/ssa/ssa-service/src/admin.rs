@@ -96,7 +96,9 @@ impl Ssa {
             return Err(AdminError::Invalid("the client's name"));
         }
         let good = |uri: &String| clients::registrable(uri, new.native);
-        if new.redirect_uris.is_empty() || !new.redirect_uris.iter().all(good) {
+        // Without one its users can't come back with a browser: it has to be of another kind.
+        let reachable = new.settings.device || new.settings.out_of_band || new.settings.refresh;
+        if (new.redirect_uris.is_empty() && !reachable) || !new.redirect_uris.iter().all(good) {
             return Err(AdminError::Invalid("a redirect URI of the client"));
         }
         let keys = new.settings.read_keys();

@@ -34,6 +34,10 @@ pub struct ClientSettings {
     pub refresh: bool,
     /// Login names of people whose credentials it may read with a token of its own (client credentials); empty = none.
     pub users: Vec<String>,
+    /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
+    pub out_of_band: bool,
+    /// Runs where nobody can log in: its users do so with another device (RFC 8628).
+    pub device: bool,
     /// Has to sign its authorization requests (RFC 9101).
     pub signed_requests: bool,
     /// Gets only tokens that are bound to a key (DPoP, RFC 9449).
@@ -62,7 +66,7 @@ pub struct NewClient {
     pub id: ClientId,
     /// Its name as people see it, 1 to 100 characters.
     pub name: String,
-    /// Exact redirect URIs, at least one. A native client's loopback URI matches with any port (RFC 8252 §7.3).
+    /// Exact redirect URIs, at least one unless the settings name another way to reach its users. A native client's loopback URI matches with any port (RFC 8252 §7.3).
     pub redirect_uris: Vec<String>,
     /// Runs on the user's machine.
     pub native: bool,

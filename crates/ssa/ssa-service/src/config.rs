@@ -1,8 +1,9 @@
 //! What an operator sets.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use core_types::{SecretBytes, TenantId};
+use core_types::{ClientId, SecretBytes, TenantId};
 use service_kit::{Rate, Trouble};
 use url::Url;
 
@@ -28,11 +29,16 @@ pub struct Config {
     /// FAPI 2.0 Security Profile for all clients: pushed requests, clients that authenticate with keys, tokens bound to
     /// keys. Off: for those clients alone whose settings say so.
     pub fapi: bool,
+    /// The client whose contract holds for whoever calls `auth/login`, which doesn't say who calls; without it that method isn't
+    /// there.
+    pub login_client: Option<ClientId>,
     /// How often somebody may call.
     pub rates: Rates,
     /// Most pushed requests, and most authorizations in browsers, that one client may have under way; 64 KiB each on
     /// average. The oldest give way.
     pub most_pending: u32,
+    /// How long a call of version 1 in mode `implicit` waits for its person; clients give up after a minute or so.
+    pub longest_call: Duration,
     /// Addresses of reverse proxies of our own, whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpAddr>,
 }
@@ -157,8 +163,10 @@ mod tests {
             key: SecretBytes::new(vec![1; 32]),
             password_cost: PasswordCost::default(),
             fapi: false,
+            login_client: None,
             rates: Rates::default(),
             most_pending: 2000,
+            longest_call: Duration::from_secs(60),
             proxies: Vec::new(),
         };
         let sic = "https://sign.example";

@@ -129,6 +129,8 @@ pub(crate) struct Flow {
     pub(crate) facts: Option<KeyFacts>,
     /// Sealed handle of the SAM's request.
     pub(crate) rid: Option<Vec<u8>>,
+    /// The device that waits for it, if it isn't this browser that goes back to its client.
+    pub(crate) device: Option<String>,
     pub(crate) created: UnixTime,
     version: i64,
 }
@@ -152,6 +154,7 @@ impl Flow {
             person: None,
             facts: None,
             rid: None,
+            device: None,
             created,
             version: 0,
         }
@@ -178,8 +181,8 @@ pub(crate) async fn insert(
     tx.execute(sql("DELETE FROM ssa_flow WHERE created <= $1").bind(old))
         .await?;
     let params = to_json(&flow.pairs);
-    let insert = "INSERT INTO ssa_flow (id, browser, client, params, redirect, state, person, created, size, version) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)";
+    let insert = "INSERT INTO ssa_flow (id, browser, client, params, redirect, state, person, created, size, device, version) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)";
     let insert = sql(insert)
         .bind(&flow.id)
         .bind(&flow.browser)
@@ -189,7 +192,8 @@ pub(crate) async fn insert(
         .bind(flow.state.name())
         .bind(flow.person.as_ref().map(PersonId::as_str))
         .bind(flow.created.0)
-        .bind(size(&params));
+        .bind(size(&params))
+        .bind(flow.device.as_deref());
     tx.execute(insert).await?;
     // Those that a signer is looking at stay: strangers can't begin them.
     let keep = "DELETE FROM ssa_flow WHERE client = $1 AND state <> 'asked' AND id NOT IN (SELECT id FROM (SELECT id, \
@@ -205,7 +209,7 @@ pub(crate) async fn find(
     browser: &str,
     now: UnixTime,
 ) -> Result<Option<Flow>, StoreError> {
-    let query = "SELECT id, browser, client, params, redirect, state, person, key, alg, not_after, rid, created, version \
+    let query = "SELECT id, browser, client, params, redirect, state, person, key, alg, not_after, rid, device, created, version \
                  FROM ssa_flow WHERE id = $1 AND browser = $2 AND created > $3";
     let query = sql(query)
         .bind(digest(handle))
@@ -230,6 +234,7 @@ fn read_flow(row: &Row) -> Result<Flow, StoreError> {
         person: person.map_err(|_| StoreError::Column("person"))?,
         facts: read_facts(row)?,
         rid: row.maybe_blob("rid")?,
+        device: row.maybe_text("device")?,
         created: UnixTime(row.int("created")?),
         version: row.int("version")?,
     })
@@ -353,10 +358,10 @@ fn read_code(row: &Row) -> Result<Code, StoreError> {
     })
 }
 
-fn to_json(pairs: &Pairs) -> String {
+pub(crate) fn to_json(pairs: &Pairs) -> String {
     serde_json::json!(pairs).to_string()
 }
 
-fn from_json(row: &Row) -> Result<Pairs, StoreError> {
+pub(crate) fn from_json(row: &Row) -> Result<Pairs, StoreError> {
     serde_json::from_str(&row.text("params")?).map_err(|_| StoreError::Column("params"))
 }

@@ -10,6 +10,7 @@ mod clients;
 mod config;
 mod crypt;
 mod csc;
+mod devices;
 mod enrol;
 mod flow;
 mod keys;
@@ -25,6 +26,7 @@ mod schema;
 mod session;
 mod tokens;
 mod users;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -33,7 +35,7 @@ use axum::Router;
 use core_types::{Clock, Random, UnixTime};
 use service_kit::Trouble;
 use store_kit::{Store, StoreError, transaction};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use clients::{ClientSettings, NewClient};
@@ -58,6 +60,7 @@ struct Inner {
     sealer: crypt::Sealer,
     hashers: Arc<Semaphore>,
     limits: limits::Limits,
+    decided: Notify,
     max_items: OnceCell<u32>,
 }
 
@@ -97,6 +100,7 @@ impl Ssa {
             sealer,
             hashers: Arc::new(Semaphore::new(HASHERS)),
             limits: limits::Limits::default(),
+            decided: Notify::new(),
             max_items: OnceCell::new(),
         })))
     }
@@ -146,6 +150,11 @@ impl Ssa {
 
     pub(crate) fn random_arc(&self) -> Arc<dyn Random> {
         self.0.ports.random.clone()
+    }
+
+    /// Wakes calls that wait for a person's decision.
+    pub(crate) fn decided(&self) -> &Notify {
+        &self.0.decided
     }
 
     pub(crate) fn limits(&self) -> &limits::Limits {

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use core_types::{ClientId, PersonId};
 use service_kit::rate::network;
-use service_kit::{Peer, RateLimit};
+use service_kit::{Peer, Rate, RateLimit};
 
 use crate::clients::Client;
 use crate::flow::Bound;
@@ -70,9 +70,15 @@ pub(crate) struct Limits {
     addresses: RateLimit<IpAddr>,
     clients: RateLimit<ClientId>,
     people: RateLimit<PersonId>,
+    user_codes: RateLimit<PersonId>,
     begun: AtomicU32,
 }
 
+/// How often a person may type the code of a device.
+const USER_CODES: Rate = Rate {
+    burst: 5,
+    per_minute: 1,
+};
 /// Bytes of what is under way for a client, by the number of requests it may have under way.
 const BYTES: i64 = 64 << 10;
 
@@ -101,6 +107,15 @@ impl Ssa {
 }
 
 impl Ssa {
+    /// Counts a code that this person typed.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub(crate) fn admit_user_code(&self, person: &PersonId) -> Result<(), Wait> {
+        let typed = &self.limits().user_codes;
+        typed.take(person, USER_CODES, self.now()).map_err(Wait)
+    }
+
     /// How much may be under way for a client, if it is time to look: a look goes through all of it, and one for each
     /// sixteenth keeps the bound well enough.
     pub(crate) fn bound(&self) -> Option<Bound> {

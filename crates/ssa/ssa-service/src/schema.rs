@@ -27,6 +27,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: BOUNDS_SQLITE,
             postgres: BOUNDS_POSTGRES,
         },
+        Migration {
+            name: "0005-out-of-band",
+            sqlite: WAITING_SQLITE,
+            postgres: WAITING_POSTGRES,
+        },
     ],
 };
 
@@ -155,3 +160,31 @@ macro_rules! bounds {
 
 const BOUNDS_SQLITE: &str = bounds!("INTEGER");
 const BOUNDS_POSTGRES: &str = bounds!("BIGINT");
+
+// What waits for its person in the portal; `rid` is sealed. `ssa_mute`: refusals of a person to an application. `ssa_device`:
+// devices that wait for their user; `id` and `user_code` are digests.
+macro_rules! waiting {
+    ($int:literal, $blob:literal, $end:literal) => {
+        concat!(
+            "CREATE TABLE ssa_waiting (
+                id TEXT PRIMARY KEY, label TEXT NOT NULL UNIQUE, client TEXT NOT NULL, person TEXT NOT NULL,
+                key TEXT NOT NULL, alg TEXT NOT NULL, not_after ", $int, " NOT NULL, cnf TEXT, items ", $int, " NOT NULL,
+                rid ", $blob, " NOT NULL, state TEXT NOT NULL, created ", $int, " NOT NULL, exp ", $int, " NOT NULL,
+                version ", $int, " NOT NULL)", $end, ";
+            CREATE INDEX ssa_waiting_person ON ssa_waiting (person, client, state);
+            CREATE INDEX ssa_waiting_exp ON ssa_waiting (exp);
+            CREATE TABLE ssa_mute (
+                client TEXT NOT NULL, person TEXT NOT NULL, refusals ", $int, " NOT NULL, since ", $int, " NOT NULL,
+                until ", $int, " NOT NULL, version ", $int, " NOT NULL, PRIMARY KEY (client, person))", $end, ";
+            ALTER TABLE ssa_flow ADD COLUMN device TEXT;
+            CREATE TABLE ssa_device (
+                id TEXT PRIMARY KEY, user_code TEXT NOT NULL UNIQUE, client TEXT NOT NULL, params TEXT NOT NULL,
+                state TEXT NOT NULL, pause ", $int, " NOT NULL, asked ", $int, " NOT NULL, exp ", $int, " NOT NULL,
+                version ", $int, " NOT NULL)", $end, ";
+            CREATE INDEX ssa_device_exp ON ssa_device (exp);"
+        )
+    };
+}
+
+const WAITING_SQLITE: &str = waiting!("INTEGER", "BLOB", " STRICT");
+const WAITING_POSTGRES: &str = waiting!("BIGINT", "BYTEA", "");

@@ -28,9 +28,9 @@ pub(crate) struct Login {
 }
 
 /// What came of it. Neither answer tells whether the account exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LoginOutcome {
-    In,
+    In(PersonId),
     /// Name, password or code is wrong, or the code was used.
     Wrong,
     /// Too many failures for this name; nothing was compared.
@@ -62,11 +62,11 @@ pub(crate) struct NewUser<'a> {
 }
 
 impl Ssa {
-    /// Logs in, and begins a session for `fresh`, a browser cookie nobody has seen yet.
+    /// Logs in, and begins a session for `fresh`, a browser cookie nobody has seen yet, if there is a browser.
     pub(crate) async fn log_in(
         &self,
         login: Login,
-        fresh: &Browser,
+        fresh: Option<&Browser>,
     ) -> Result<LoginOutcome, StoreError> {
         let now = self.now();
         let name = login.name.trim().to_ascii_lowercase();
@@ -101,7 +101,9 @@ impl Ssa {
             }
             tx.execute(sql("DELETE FROM ssa_guess WHERE name = $1").bind(&guess))
                 .await?;
-            session::begin(tx, fresh, &user.person, now).await?;
+            if let Some(fresh) = fresh {
+                session::begin(tx, fresh, &user.person, now).await?;
+            }
             let event = Event::LoginSucceeded {
                 person: user.person.clone(),
                 method: METHOD.into(),
@@ -113,7 +115,7 @@ impl Ssa {
             self.login_failed(known, "replayed", now).await?;
             return Ok(LoginOutcome::Wrong);
         }
-        Ok(LoginOutcome::In)
+        Ok(LoginOutcome::In(user.person))
     }
 
     /// Counts a try for a name, whether or not it has an account. Answers the end of the waiting time if there is

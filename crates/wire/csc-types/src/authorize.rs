@@ -1,4 +1,4 @@
-//! `credentials/authorize` in explicit mode (CSC 11.8) and `auth/revoke` (CSC 11.3).
+//! `credentials/authorize` (CSC 11.8) and `auth/revoke` (CSC 11.3).
 
 use core_types::HashAlg;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,7 @@ impl CredentialAuthorizeRequest {
         for entry in body.array("authData").unwrap_or_default() {
             let text = |name: &str| entry.get(name).and_then(Value::as_str);
             let id = text("id").ok_or(CscError::InvalidAuthData)?;
+            // What is done elsewhere carries only its id.
             let value = text("value").unwrap_or_default();
             if auth_data.iter().any(|(known, _)| known == id) {
                 return Err(CscError::InvalidAuthData);
@@ -84,6 +85,11 @@ impl CredentialAuthorizeRequest {
         })
     }
 
+    /// Whether this authentication object was named.
+    pub fn names(&self, id: &str) -> bool {
+        self.auth_data.iter().any(|(known, _)| known == id)
+    }
+
     /// The value for this authentication object.
     pub fn value(&self, id: &str) -> Option<&SecretText> {
         self.auth_data
@@ -93,9 +99,26 @@ impl CredentialAuthorizeRequest {
     }
 }
 
-/// Answer of `credentials/authorize`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CredentialAuthorizeResponse {
+/// Answer of `credentials/authorize` and `credentials/authorizeCheck`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum CredentialAuthorizeResponse {
+    /// Status 200.
+    Granted(Granted),
+    /// Status 202: the person has still to decide.
+    Pending(Pending),
+}
+
+/// The person has still to decide, elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// To ask with; the latest one counts.
+    pub handle: SecretText,
+}
+
+/// The right to sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
     /// Signature activation data.
     #[serde(rename = "SAD")]
     pub sad: SecretText,

@@ -65,6 +65,20 @@ pub enum CscError {
     UnauthorizedClient,
     /// Refused by the user or by policy.
     AccessDenied,
+    /// `auth/login` without a usable `Authorization: Basic` header.
+    LoginHeader,
+    /// The header of `auth/login` doesn't hold name and password.
+    LoginPair,
+    /// The login failed; why isn't told.
+    LoginFailed,
+    /// A refresh token of `auth/login` that can't be one.
+    RefreshTokenFormat,
+    /// A refresh token of `auth/login` that is none, or none any more.
+    RefreshTokenUnknown,
+    /// The person said no, or said no too often to be asked again now.
+    Declined,
+    /// The person did not decide while the call waited.
+    NotDecided,
     /// The body is larger than the service accepts.
     BodyTooLarge,
     /// Too many requests.
@@ -86,8 +100,10 @@ impl CscError {
     /// HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::InvalidToken | Self::ExpiredToken | Self::InvalidProof => 401,
-            Self::UnauthorizedClient | Self::AccessDenied => 403,
+            Self::InvalidToken | Self::ExpiredToken | Self::InvalidProof | Self::LoginHeader => 401,
+            Self::UnauthorizedClient | Self::AccessDenied | Self::Declined | Self::NotDecided => {
+                403
+            }
             Self::BodyTooLarge => 413,
             Self::RateLimited => 429,
             Self::Internal => 500,
@@ -101,11 +117,12 @@ impl CscError {
     pub fn error(&self) -> &'static str {
         match self {
             Self::InvalidAuthData => "invalid_authentication_data",
+            Self::LoginFailed => "authentication_error",
             Self::InvalidToken => "invalid_token",
             Self::ExpiredToken => "expired_token",
             Self::InvalidProof => "invalid_dpop_proof",
             Self::UnauthorizedClient => "unauthorized_client",
-            Self::AccessDenied => "access_denied",
+            Self::AccessDenied | Self::Declined | Self::NotDecided => "access_denied",
             Self::NotImplemented => "not_implemented_method",
             Self::Internal => "server_error",
             Self::RateLimited | Self::Unavailable => "temporarily_unavailable",
@@ -153,6 +170,13 @@ impl CscError {
             Self::InvalidProof => "The DPoP proof is missing or can't be accepted",
             Self::UnauthorizedClient => "This client may not use this method",
             Self::AccessDenied => "The user or the service denied the request",
+            Self::LoginHeader => "Malformed authentication parameter",
+            Self::LoginPair => "Malformed username-password",
+            Self::LoginFailed => "An error occurred during authentication process",
+            Self::RefreshTokenFormat => "Invalid string parameter: refresh_token",
+            Self::RefreshTokenUnknown => "Invalid refresh_token",
+            Self::Declined => "The user declined",
+            Self::NotDecided => "The user did not decide in time",
             Self::BodyTooLarge => "The request body is too large",
             Self::RateLimited => "Too many requests; wait and try again",
             Self::NotImplemented => "The method is not offered by this service",
@@ -171,6 +195,7 @@ impl CscError {
     pub fn www_authenticate(&self) -> Option<&'static str> {
         match self {
             Self::InvalidToken | Self::ExpiredToken => Some("Bearer error=\"invalid_token\""),
+            Self::LoginHeader => Some("Basic realm=\"natsuin\""),
             Self::InvalidProof => {
                 Some("DPoP error=\"invalid_dpop_proof\", algs=\"ES256 EdDSA PS256\"")
             }
@@ -219,6 +244,12 @@ pub enum OAuthError {
     InvalidProof,
     /// The user or the service refused.
     AccessDenied,
+    /// The user of a device has not decided yet (RFC 8628 §3.5).
+    AuthorizationPending,
+    /// The device asks too often, and has to wait five seconds longer each time from here on.
+    SlowDown,
+    /// The device's code ran out.
+    DeviceCodeExpired,
     /// Too many requests.
     RateLimited,
     /// A fault of the service.
@@ -255,6 +286,9 @@ impl OAuthError {
             Self::InvalidRequestObject => "invalid_request_object",
             Self::InvalidProof => "invalid_dpop_proof",
             Self::AccessDenied => "access_denied",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::DeviceCodeExpired => "expired_token",
             Self::ServerError => "server_error",
             Self::RateLimited | Self::Unavailable => "temporarily_unavailable",
             Self::Missing(_)
@@ -290,6 +324,9 @@ impl OAuthError {
             Self::InvalidRequestObject => "The signed request is missing or can't be accepted",
             Self::InvalidProof => "The DPoP proof is missing or can't be accepted",
             Self::AccessDenied => "The user or the service denied the request",
+            Self::AuthorizationPending => "The user has not decided yet",
+            Self::SlowDown => "Wait five seconds longer between two questions",
+            Self::DeviceCodeExpired => "The device code expired",
             Self::RateLimited => "Too many requests; wait and try again",
             Self::ServerError => "Internal error",
             Self::Unavailable => "The service can't answer now; try again later",

@@ -15,14 +15,18 @@ pub mod error;
 pub mod extend;
 pub mod info;
 mod lenient;
+pub mod login;
 pub mod oauth;
 pub mod secret;
 pub mod sign;
 pub mod token;
 pub mod v1;
+pub mod waiting;
 
 pub use algorithm::{algo_list, decide};
-pub use authorize::{CredentialAuthorizeRequest, CredentialAuthorizeResponse, RevokeRequest};
+pub use authorize::{
+    CredentialAuthorizeRequest, CredentialAuthorizeResponse, Granted, Pending, RevokeRequest,
+};
 pub use credentials::{
     AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, KeyOrigin, LevelInfo,
     ListRequest, ListResponse,
@@ -32,10 +36,12 @@ pub use error::{CscError, ErrorBody, OAuthError, OUTCOME_LOST};
 pub use extend::{ExtendRequest, ExtendResponse};
 pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
 pub use lenient::decode_base64;
+pub use login::{LoginRequest, LoginResponse};
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};
 pub use secret::SecretText;
 pub use sign::{SignHashRequest, SignHashResponse};
-pub use token::{ClientAuth, Grant, ServerMetadata, TokenRequest, TokenResponse};
+pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};
+pub use waiting::{AuthorizeCheckRequest, GetChallengeRequest, SendOtpRequest};
 
 /// The value of `info.specs` that this crate follows.
 pub const SPECS: &str = "2.2.0.0";

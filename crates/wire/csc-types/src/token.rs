@@ -54,6 +54,13 @@ pub enum Grant {
     ClientCredentials,
     /// A refresh token; service scope only.
     RefreshToken(SecretText),
+    /// The code of a device that waits for its user (RFC 8628 §3.4).
+    DeviceCode(SecretText),
+}
+
+impl Grant {
+    /// `grant_type` of [`Grant::DeviceCode`].
+    pub const DEVICE_CODE: &'static str = "urn:ietf:params:oauth:grant-type:device_code";
 }
 
 /// A token request (RFC 6749 §4.1.3 and others).
@@ -93,6 +100,7 @@ impl TokenRequest {
                     .or_else(|| params.owned("refreshToken"));
                 Grant::RefreshToken(token.ok_or(OAuthError::Missing("refresh_token"))?.into())
             }
+            Some(Grant::DEVICE_CODE) => Grant::DeviceCode(params.need("device_code")?.into()),
             Some(_) => return Err(OAuthError::UnsupportedGrantType),
         };
         let received_details = params.owned("authorization_details");
@@ -118,6 +126,29 @@ fn verifier(text: String) -> Result<SecretText, OAuthError> {
     } else {
         Err(OAuthError::Invalid("code_verifier"))
     }
+}
+
+/// Answer of the device authorization endpoint (RFC 8628 §3.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceResponse {
+    /// For the device, which asks the token endpoint with it.
+    pub device_code: SecretText,
+    /// For the user to type.
+    pub user_code: String,
+    /// Where to type it.
+    pub verification_uri: String,
+    /// The same with the code in it, for a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_uri_complete: Option<String>,
+    /// Life of both codes in seconds.
+    pub expires_in: u64,
+    /// Least time between two questions in seconds.
+    #[serde(default = "five")]
+    pub interval: u64,
+}
+
+fn five() -> u64 {
+    5
 }
 
 /// Answer of the token endpoint.
@@ -166,6 +197,13 @@ pub struct ServerMetadata {
         skip_serializing_if = "Option::is_none"
     )]
     pub pushed_authorization_request_endpoint: Option<String>,
+    /// Device authorization endpoint (RFC 8628 §4).
+    #[serde(
+        default,
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub device_authorization_endpoint: Option<String>,
     /// Revocation endpoint.
     #[serde(
         default,

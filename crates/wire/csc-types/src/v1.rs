@@ -16,6 +16,8 @@ pub const SPECS: &str = "1.0.3.0";
 pub const PIN: &str = "PIN";
 /// See [`PIN`].
 pub const OTP: &str = "OTP";
+/// Id of the authentication object of a person who approves in the portal; in version 1 it has no name.
+pub const PORTAL: &str = "portal";
 
 /// A request body of version 1 in the members of version 2: `hash`, `hashAlgo`, `PIN`, `OTP`. Version 1 doesn't name the
 /// hash at authorization; its length does.
@@ -38,6 +40,10 @@ pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
             Some(Value::String(value)) => auth_data.push(json!({ "id": id, "value": value })),
             Some(_) => return Err(CscError::MissingString(id)),
         }
+    }
+    if auth_data.is_empty() && members.contains_key("numSignatures") {
+        // Mode `implicit`: nothing is collected, the person is asked elsewhere.
+        auth_data.push(json!({ "id": PORTAL }));
     }
     if !auth_data.is_empty() {
         members.insert("authData".to_owned(), Value::Array(auth_data));
@@ -64,7 +70,16 @@ pub fn credential(mut v2: Value, auth_info: bool) -> Value {
         return v2;
     };
     let auth = members.remove("auth").unwrap_or_default();
-    let mode = auth["mode"].as_str().unwrap_or_default().to_owned();
+    let elsewhere = |object: &Value| {
+        let kind = object["type"].as_str();
+        kind.is_some_and(|kind| kind.ends_with("OOB"))
+    };
+    let objects = auth["objects"].as_array().map(Vec::as_slice);
+    let mode = match objects {
+        Some(objects @ [_, ..]) if objects.iter().all(elsewhere) => "implicit",
+        _ => auth["mode"].as_str().unwrap_or_default(),
+    }
+    .to_owned();
     members.insert("authMode".to_owned(), json!(mode));
     members.remove("signatureQualifier");
     for object in auth["objects"].as_array().into_iter().flatten() {
@@ -144,5 +159,11 @@ mod tests {
                 "OTP": { "presence": "true", "format": "N", "type": "offline", "ID": "OTP" } })
         );
         assert!(credential(v2, false).get("PIN").is_none());
+        let elsewhere = json!({ "auth": { "mode": "explicit",
+            "objects": [{ "type": "ChallengeResponseOOB", "id": PORTAL }] } });
+        assert_eq!(
+            credential(elsewhere, true),
+            json!({ "authMode": "implicit" })
+        );
     }
 }

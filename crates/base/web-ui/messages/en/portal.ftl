@@ -165,3 +165,33 @@ portal-trouble-passkey = The passkey couldn't be added.
 portal-trouble-passkey-do = Go back to Login settings and try again. Nothing was changed.
 portal-passkeys-add = Add a passkey
 portal-factor-collected = PIN and one-time codes that applications collect
+
+## Requests of applications without a browser
+
+portal-nav-requests = Requests
+portal-requests-title = Requests to sign
+portal-requests-lead = Applications that ask for your signature without a browser wait here for your decision. You see what will be signed on the next page, and decide there.
+portal-requests-none = Nothing waits for you.
+portal-requests-hint = Nobody should call or write to make you approve something here. If you refuse an application three times within a day, it isn't heard for a day.
+portal-request-asked = Asked { $time }
+portal-request-until = waits until { $time }
+portal-request-look = Look and decide
+portal-request-open = You have not decided yet.
+portal-request-approved = You approved. The application can go on.
+portal-request-refused = You refused. Nothing will be signed.
+portal-request-over = This request has ended.
+portal-request-count = { $n ->
+    [one] one item
+   *[other] { $n } items
+}
+
+## Devices whose user logs in elsewhere
+
+portal-device-title = Connect a device
+portal-device-lead = Type the code that your device shows.
+portal-device-code = Code
+portal-device-hint = Go on only if you began this yourself, on a device in front of you. Whoever sends you a code wants to act in your name.
+portal-device-go = Continue
+portal-device-wrong = No device waits for this code. It may have run out: begin anew on the device.
+portal-device-approved = Done. Your device goes on by itself; you can close this page.
+portal-device-denied = Your device was refused. Nothing was given to it.

@@ -156,3 +156,30 @@ portal-trouble-passkey = パスキーを追加できませんでした。
 portal-trouble-passkey-do = 「ログインの設定」に戻ってやり直してください。何も変わっていません。
 portal-passkeys-add = パスキーを追加する
 portal-factor-collected = アプリに入力する暗証番号とワンタイムコード
+
+## Requests of applications without a browser
+
+portal-nav-requests = 署名の依頼
+portal-requests-title = 署名の依頼
+portal-requests-lead = ブラウザーを使わないアプリケーションからの署名の依頼が、ここでお客様の判断を待っています。次の画面で署名する内容を確かめてから、承認するかどうかを決めてください。
+portal-requests-none = 待っている依頼はありません。
+portal-requests-hint = 電話やメールでここでの承認を求められることはありません。一つのアプリケーションを1日に3回拒否すると、そのアプリケーションからの依頼は1日間届きません。
+portal-request-asked = { $time } に依頼
+portal-request-until = { $time } まで有効
+portal-request-look = 内容を見て決める
+portal-request-open = まだ決定していません。
+portal-request-approved = 承認しました。アプリケーションは続けることができます。
+portal-request-refused = 拒否しました。署名は行われません。
+portal-request-over = この依頼は終了しました。
+portal-request-count = { $n } 件
+
+## Devices whose user logs in elsewhere
+
+portal-device-title = 機器の接続
+portal-device-lead = お使いの機器に表示されているコードを入力してください。
+portal-device-code = コード
+portal-device-hint = 目の前にある機器で、ご自身が始めた場合に限って続けてください。コードを送ってくる相手は、お客様の名前で操作しようとしています。
+portal-device-go = 続ける
+portal-device-wrong = このコードを待っている機器はありません。期限が切れた場合は、機器で初めからやり直してください。
+portal-device-approved = 完了しました。機器の処理は自動的に続きます。この画面は閉じてかまいません。
+portal-device-denied = 機器からの要求を拒否しました。何も渡されていません。

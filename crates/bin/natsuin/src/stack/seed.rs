@@ -34,11 +34,16 @@ pub struct EnrolledSigner {
     pub shown: DevSigner,
 }
 
-const CLIENTS: [(&str, &str); 4] = [
+/// The client that calls of `auth/login` count as.
+pub(super) const LOGIN_CLIENT: &str = "login-client";
+
+const CLIENTS: [(&str, &str); 6] = [
     ("demo-app", "みなと商事「電子契約」"),
     ("test-client", "Test client"),
     ("other-client", "Another test client"),
     ("natsuin-cli", "Natsuin command line"),
+    ("terminal-client", "Terminal without a browser"),
+    (LOGIN_CLIENT, "Applications that log in with a password"),
 ];
 
 /// The clients as the SAM itself knows them, so that pages can say whose name they show.
@@ -63,6 +68,7 @@ impl Stack {
             let redirect_uris = match id {
                 "demo-app" => vec![format!("{}/callback", self.sca_url)],
                 "natsuin-cli" => vec!["http://127.0.0.1/callback".to_owned()],
+                "terminal-client" | LOGIN_CLIENT => Vec::new(),
                 _ => vec![
                     "http://localhost/callback".to_owned(),
                     "http://127.0.0.1:8080/callback".to_owned(),
@@ -86,7 +92,9 @@ impl Stack {
                 native,
                 public: native,
                 settings: ClientSettings {
-                    refresh: id == "test-client",
+                    refresh: matches!(id, "test-client" | LOGIN_CLIENT),
+                    out_of_band: id == "terminal-client",
+                    device: id == "terminal-client",
                     ..ClientSettings::default()
                 },
             };

@@ -11,7 +11,7 @@ use cm_core::{Module, ModuleConfig, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
-use core_types::{Clock, Level, Random, SecretBytes, TenantId, sha256};
+use core_types::{ClientId, Clock, Level, Random, SecretBytes, TenantId, sha256};
 use dev_ca::{DevCa, Ra};
 use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
@@ -278,11 +278,13 @@ pub(super) async fn start_ssa(
         key,
         password_cost: PasswordCost::default(),
         fapi: false,
+        login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
         rates: match kit.load {
             true => Rates::UNLIMITED,
             false => Rates::default(),
         },
         most_pending: 2000,
+        longest_call: std::time::Duration::from_secs(60),
         proxies: Vec::new(),
     };
     let certifier = HttpCertifier::new(format!("{ra_url}/ra/certify"), &kit.inside(NAME_SSA)?)?;

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod backup;
+mod ceremony;
 mod destroy;
 mod faulty;
 mod import;

@@ -12,14 +12,14 @@ use store_kit::{StoreError, sql, transaction};
 use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, SAM, Setup, Story, digest, everywhere, sign};
 
-struct Officers(Vec<SigningKey>);
+pub struct Officers(pub Vec<SigningKey>);
 
 impl Officers {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self((0..3).map(|_| SigningKey::generate().unwrap().0).collect())
     }
 
-    fn setup(&self) -> Setup {
+    pub fn setup(&self) -> Setup {
         Setup {
             officers: self.0.iter().map(|o| o.public().clone()).collect(),
             ..Setup::default()

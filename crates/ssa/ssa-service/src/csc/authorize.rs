@@ -1,16 +1,19 @@
-//! `credentials/authorize` in explicit mode (CSC 11.8): an application collected PIN and one-time code. For keys made for
-//! that alone, at level 1; whether the secrets are right is the SAM's decision.
+//! `credentials/authorize` (CSC 11.8). For keys made for it an application collects PIN and one-time code (level 1); whether
+//! they are right is the SAM's decision. For all others, and applications without a browser, the person decides in the
+//! portal and on the SIC page.
 
 use audit_log::Event;
 use axum::body::Bytes;
-use core_types::{PersonId, SecretBytes};
-use csc_types::{CredentialAuthorizeRequest, CredentialAuthorizeResponse, CscError, v1};
+use core_types::{PersonId, SecretBytes, UnixTime};
+use csc_types::{
+    CredentialAuthorizeRequest, CredentialAuthorizeResponse, CscError, Granted, SecretText, v1,
+};
 use sam_api::ssa::{ExplicitRequest, KeyState, PrepareItem};
 use store_kit::{StoreError, transaction};
 
 use super::credentials::{certified, find};
 use super::refusals::{Fault, of_authorize};
-use super::{Bearer, Call, bearer, refused};
+use super::{Bearer, Call, bearer, elsewhere, refused};
 use crate::tokens::{self, KeyFacts, Scope, Token};
 use crate::{Ssa, crypt};
 
@@ -22,15 +25,23 @@ pub(super) async fn authorize(
     body: Bytes,
 ) -> Result<CredentialAuthorizeResponse, Fault> {
     let bearer = bearer(ssa, call).await?;
-    let done = attempt(ssa, &bearer, &body).await;
+    let done = attempt(ssa, call, &bearer, &body).await;
     if let Err(fault) = &done {
         refused(ssa, METHOD, &bearer.token, fault.reason()).await?;
     }
     done
 }
 
+/// What is asked for, checked as far as the SSA can.
+pub(super) struct Asked {
+    pub(super) person: PersonId,
+    pub(super) facts: KeyFacts,
+    pub(super) items: Vec<PrepareItem>,
+}
+
 async fn attempt(
     ssa: &Ssa,
+    call: &Call,
     bearer: &Bearer,
     body: &[u8],
 ) -> Result<CredentialAuthorizeResponse, Fault> {
@@ -42,31 +53,44 @@ async fn attempt(
     let (person, key) = find(ssa, bearer, &request.credential_id)
         .await?
         .ok_or(unknown.clone())?;
-    // A key that its person approves on the approval page knows no PIN of an application's.
-    let cert = certified(&key).filter(|_| key.collected).ok_or(unknown)?;
+    // A key that its person approves on the approval page knows no PIN of an application's, and one of applications no
+    // approval page.
+    let reachable = key.collected || bearer.client.settings.out_of_band;
+    let cert = certified(&key).filter(|_| reachable).ok_or(unknown)?;
     if key.state != KeyState::Active {
         return Err(CscError::CredentialDisabled.into());
     }
-    let now = ssa.now();
-    if now >= cert.not_after {
+    if ssa.now() >= cert.not_after {
         return Err(CscError::CertificateStatus.into());
     }
     let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
     if request.num_signatures > most {
         return Err(CscError::TooManySignatures.into());
     }
+    let asked = Asked {
+        person,
+        items: items(&request)?,
+        facts: KeyFacts {
+            key: key.key,
+            alg: key.alg,
+            not_after: cert.not_after,
+        },
+    };
+    match key.collected {
+        true => collected(ssa, bearer, &request, asked).await,
+        false if !request.names(v1::PORTAL) => Err(CscError::InvalidAuthData.into()),
+        false => elsewhere::ask(ssa, call, bearer, asked).await,
+    }
+}
+
+fn items(request: &CredentialAuthorizeRequest) -> Result<Vec<PrepareItem>, CscError> {
     let ha = request.hash_algorithm;
     let (Some(ha), false) = (ha, request.hashes.is_empty()) else {
-        return Err(CscError::MissingArray("hash").into());
+        return Err(CscError::MissingArray("hash"));
     };
     if usize::try_from(request.num_signatures) != Ok(request.hashes.len()) {
-        return Err(CscError::InvalidValue("numSignatures").into());
+        return Err(CscError::InvalidValue("numSignatures"));
     }
-    let secret = |id| {
-        let value = request.value(id).ok_or(CscError::InvalidAuthData)?;
-        Ok::<_, CscError>(SecretBytes::from(value.expose().to_owned()))
-    };
-    let client = &bearer.client;
     let label = web_ui::clean(request.description.as_deref().unwrap_or_default());
     let item = |hash: &Vec<u8>| PrepareItem {
         ha,
@@ -74,60 +98,77 @@ async fn attempt(
         label: label.chars().take(200).collect(),
         doc: None,
     };
+    Ok(request.hashes.iter().map(item).collect())
+}
+
+/// Explicit mode: an application collected the secrets.
+async fn collected(
+    ssa: &Ssa,
+    bearer: &Bearer,
+    request: &CredentialAuthorizeRequest,
+    asked: Asked,
+) -> Result<CredentialAuthorizeResponse, Fault> {
+    let secret = |id| {
+        let value = request.value(id).ok_or(CscError::InvalidAuthData)?;
+        Ok::<_, CscError>(SecretBytes::from(value.expose().to_owned()))
+    };
     let sad = crypt::draw(ssa.random());
-    let asked = ExplicitRequest {
-        person: person.clone(),
-        key: key.key.clone(),
-        client: client.id.clone(),
-        client_name: client.name.clone(),
-        items: request.hashes.iter().map(item).collect(),
+    let explicit = ExplicitRequest {
+        person: asked.person.clone(),
+        key: asked.facts.key.clone(),
+        client: bearer.client.id.clone(),
+        client_name: bearer.client.name.clone(),
+        items: asked.items,
         pin: secret(v1::PIN)?,
         otp: secret(v1::OTP)?,
         grant: crypt::grant(sad.expose()),
     };
-    let bound = ssa.sam().explicit(&asked).await.map_err(of_authorize)?;
-    let facts = KeyFacts {
-        key: key.key,
-        alg: key.alg,
-        not_after: cert.not_after,
-    };
+    let bound = ssa.sam().explicit(&explicit).await;
+    let bound = bound.map_err(of_authorize)?;
     let token = Token {
-        scope: Scope::Credential(facts),
-        client: client.id.clone(),
-        person: Some(person.clone()),
+        scope: Scope::Credential(asked.facts),
+        client: bearer.client.id.clone(),
+        person: Some(asked.person.clone()),
         key: bearer.token.key,
         exp: bound.sign_until,
         revoked: false,
     };
-    store(ssa, &sad, &token, person).await?;
-    Ok(CredentialAuthorizeResponse {
-        sad,
-        expires_in: bound
-            .sign_until
-            .0
-            .saturating_sub(now.0)
-            .max(0)
-            .unsigned_abs(),
-    })
+    let now = ssa.now();
+    transaction!(ssa.store(), "explicit-sad", |tx| {
+        issue(ssa, tx, &sad, &token, &asked.person, now).await
+    })?;
+    Ok(granted(sad, bound.sign_until, now))
 }
 
-async fn store(
+/// Stores a new SAD.
+pub(super) async fn issue(
     ssa: &Ssa,
-    sad: &csc_types::SecretText,
+    tx: &mut store_kit::Tx,
+    sad: &SecretText,
     token: &Token,
-    person: PersonId,
+    person: &PersonId,
+    now: UnixTime,
 ) -> Result<(), StoreError> {
-    let now = ssa.now();
     // Nothing else belongs to this grant.
     let grant = crypt::digest(sad.expose());
-    transaction!(ssa.store(), "explicit-sad", |tx| {
-        tokens::insert(tx, sad, &grant, token, now).await?;
-        let event = Event::TokenIssued {
-            client: token.client.clone(),
-            person: person.clone(),
-            scope: token.scope.name().into(),
-            token: crypt::grant(sad.expose()),
-        };
-        ssa.audit().append(tx, event, now).await.map(drop)
+    tokens::insert(tx, sad, &grant, token, now).await?;
+    let event = Event::TokenIssued {
+        client: token.client.clone(),
+        person: person.clone(),
+        scope: token.scope.name().into(),
+        token: crypt::grant(sad.expose()),
+    };
+    ssa.audit().append(tx, event, now).await.map(drop)
+}
+
+/// The answer that brings it.
+pub(super) fn granted(
+    sad: SecretText,
+    until: UnixTime,
+    now: UnixTime,
+) -> CredentialAuthorizeResponse {
+    CredentialAuthorizeResponse::Granted(Granted {
+        sad,
+        expires_in: until.0.saturating_sub(now.0).max(0).unsigned_abs(),
     })
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::refusals::{Fault, of_keys};
 use super::{Bearer, Call, bearer, refused};
+use crate::clients::Client;
 use crate::keys::{CertFacts, read_certificate};
 use crate::tokens::Scope;
 use crate::{Ssa, users};
@@ -46,6 +47,7 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
         answer.credential_ids.push(key.key.to_string());
         if let Some(infos) = &mut answer.credential_infos {
             let mut credential = describe(
+                &bearer.client,
                 key,
                 &cert,
                 request.certificates,
@@ -73,6 +75,7 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
     let (key, cert) = found.ok_or(CscError::InvalidParameter("credentialID"))?;
     let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
     Ok(describe(
+        &bearer.client,
         &key,
         &cert,
         request.certificates,
@@ -142,6 +145,7 @@ fn usable(key: &ssa::KeyInfo, cert: &CertFacts, now: UnixTime) -> bool {
 }
 
 fn describe(
+    client: &Client,
     key: &ssa::KeyInfo,
     cert: &CertFacts,
     certificates: Certificates,
@@ -187,7 +191,7 @@ fn describe(
             valid_from: dated(cert.not_before),
             valid_to: dated(cert.not_after),
         },
-        auth: auth_info(key.collected),
+        auth: auth_info(key.collected, client.settings.out_of_band),
         scal: "2".to_owned(),
         multisign: most,
         lang: None,
@@ -216,24 +220,32 @@ fn level(key: &ssa::KeyInfo) -> LevelInfo {
     }
 }
 
-/// How a client gets an authorization: through the person's browser, or with secrets it collects.
-fn auth_info(collected: bool) -> AuthInfo {
-    if !collected {
-        return AuthInfo {
-            mode: "oauth2code".to_owned(),
-            ..AuthInfo::default()
-        };
-    }
+/// How a client gets an authorization: through the person's browser, in their portal, or with secrets it collects.
+fn auth_info(collected: bool, out_of_band: bool) -> AuthInfo {
+    let (mode, objects) = match (collected, out_of_band) {
+        (true, _) => ("explicit", secrets()),
+        (false, true) => ("explicit", vec![portal()]),
+        (false, false) => ("oauth2code", Vec::new()),
+    };
     AuthInfo {
-        mode: "explicit".to_owned(),
-        expression: Some(format!("{} AND {}", v1::PIN, v1::OTP)),
-        objects: vec![
-            json!({ "type": "Password", "id": v1::PIN, "format": "A", "label": "PIN",
-                "description": "PIN of this credential alone" }),
-            json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": "One-time code",
-                "description": "Six digits of the authenticator app, for this credential alone" }),
-        ],
+        mode: mode.to_owned(),
+        expression: collected.then(|| format!("{} AND {}", v1::PIN, v1::OTP)),
+        objects,
     }
+}
+
+fn portal() -> Value {
+    json!({ "type": "ChallengeResponseOOB", "id": v1::PORTAL, "label": "Portal",
+        "description": "The signer finds the request in the portal and decides there" })
+}
+
+fn secrets() -> Vec<Value> {
+    vec![
+        json!({ "type": "Password", "id": v1::PIN, "format": "A", "label": "PIN",
+                "description": "PIN of this credential alone" }),
+        json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": "One-time code",
+                "description": "Six digits of the authenticator app, for this credential alone" }),
+    ]
 }
 
 /// `YYYYMMDDHHMMSSZ`

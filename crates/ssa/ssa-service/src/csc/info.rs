@@ -11,32 +11,42 @@ use super::refusals::Fault;
 use super::{Call, answer};
 use crate::Ssa;
 
-/// What `info.methods` names.
-const METHODS: [&str; 11] = [
-    "info",
-    "auth/revoke",
-    "credentials/list",
-    "credentials/info",
-    "credentials/authorize",
-    "credentials/extendTransaction",
-    "signatures/signHash",
-    "oauth2/authorize",
-    "oauth2/pushed_authorize",
-    "oauth2/token",
-    "oauth2/revoke",
-];
+/// What `info.methods` names, in the versions that have it.
+fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
+    let all = [
+        ("info", true),
+        ("auth/login", true),
+        ("auth/revoke", true),
+        ("credentials/list", true),
+        ("credentials/info", true),
+        ("credentials/authorize", true),
+        ("credentials/authorizeCheck", false),
+        ("credentials/extendTransaction", true),
+        ("signatures/signHash", true),
+        ("oauth2/authorize", true),
+        ("oauth2/pushed_authorize", false),
+        ("oauth2/token", true),
+        ("oauth2/revoke", true),
+    ];
+    let offered = |name: &str| name != "auth/login" || ssa.config().login_client.is_some();
+    let of_version = all.into_iter().filter(|(_, in_v1)| *in_v1 || !v1);
+    of_version
+        .filter(|(name, _)| offered(name))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
 
 /// Some drafts say `GET`, which does no harm.
 pub(super) async fn info_by_get(State(ssa): State<Ssa>) -> Response {
-    answer(Ok::<_, Fault>(describe(&ssa, None)))
+    answer(Ok::<_, Fault>(describe(&ssa, false, None)))
 }
 
-pub(super) async fn info(ssa: &Ssa, _: &Call, body: Bytes) -> Result<Info, Fault> {
+pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Info, Fault> {
     let query = InfoQuery::parse(&body)?;
-    Ok(describe(ssa, query.lang.as_deref()))
+    Ok(describe(ssa, call.v1, query.lang.as_deref()))
 }
 
-/// What version 1 tells: neither formats nor algorithms, and its own methods.
+/// What version 1 tells: neither formats nor algorithms.
 pub(super) fn in_v1(told: Value, _: &[u8]) -> Value {
     let kept = [
         "name",
@@ -46,21 +56,17 @@ pub(super) fn in_v1(told: Value, _: &[u8]) -> Value {
         "description",
         "authType",
         "oauth2",
+        "methods",
     ];
     let mut v1: serde_json::Map<_, _> = kept
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), told.get(name)?.clone())))
         .collect();
     v1.insert("specs".to_owned(), json!(csc_types::v1::SPECS));
-    let methods: Vec<&str> = METHODS
-        .into_iter()
-        .filter(|name| *name != "oauth2/pushed_authorize")
-        .collect();
-    v1.insert("methods".to_owned(), json!(methods));
     Value::Object(v1)
 }
 
-fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
+fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
     let config = ssa.config();
     let lang = lang
         .and_then(web_ui::Lang::from_tag)
@@ -78,6 +84,10 @@ fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
             algos.push(oid);
         }
     }
+    let mut auth_type = vec!["oauth2code".to_owned(), "oauth2client".to_owned()];
+    if config.login_client.is_some() {
+        auth_type.push("basic".to_owned());
+    }
     Info {
         specs: csc_types::SPECS.to_owned(),
         name: config.name.clone(),
@@ -85,14 +95,14 @@ fn describe(ssa: &Ssa, lang: Option<&str>) -> Info {
         region: config.region.clone(),
         lang: lang.tag().to_owned(),
         description,
-        auth_type: vec!["oauth2code".to_owned(), "oauth2client".to_owned()],
+        auth_type,
         oauth2: Some(config.base_url.clone()),
         oauth2_issuer: None,
         oauth2_servers: Vec::new(),
         supports_rar: Some(true),
         supported_hash_types: vec!["dtbsr".to_owned(), "sdr".to_owned()],
         asynchronous_operation_mode: Some(false),
-        methods: METHODS.map(str::to_owned).to_vec(),
+        methods: methods(ssa, v1),
         validation_info: Some(false),
         sign_algorithms: SignAlgorithms {
             algos,

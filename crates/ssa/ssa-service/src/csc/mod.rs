@@ -2,8 +2,10 @@
 
 mod authorize;
 mod credentials;
+mod elsewhere;
 mod extend;
 mod info;
+mod login;
 mod refusals;
 mod revoke;
 mod sign;
@@ -19,7 +21,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use csc_types::{CscError, OAuthError, SecretText, v1};
+use csc_types::{
+    Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info, ListResponse,
+    LoginResponse, OAuthError, SecretText, SignHashResponse, v1,
+};
 use serde::Serialize;
 use serde_json::Value;
 use store_kit::{StoreError, transaction};
@@ -45,8 +50,9 @@ macro_rules! methods {
             let outcome = async {
                 let body = Bytes::from(v1::to_v2(&whole(body).await?)?);
                 let told = $core(&ssa, &call, body.clone()).await?;
+                let status = told.status();
                 let told = serde_json::to_value(told).map_err(|_| CscError::Internal)?;
-                Ok::<_, Fault>($shape(told, &body))
+                Ok::<_, Fault>(InV1(status, $shape(told, &body)))
             };
             answer(outcome.await.map_err(Fault::in_v1))
         }
@@ -58,6 +64,8 @@ methods! {
     list_v2 / list_v1: credentials::list, credentials::list_in_v1;
     credential_v2 / credential_v1: credentials::info, credentials::info_in_v1;
     authorize_v2 / authorize_v1: authorize::authorize, the_same;
+    login_v2 / login_v1: login::login, the_same;
+    revoke_v2 / revoke_v1: revoke::revoke, the_same;
     extend_v2 / extend_v1: extend::extend, the_same;
     sign_hash_v2 / sign_hash_v1: sign::sign_hash, the_same;
 }
@@ -66,14 +74,64 @@ fn the_same(told: Value, _: &[u8]) -> Value {
     told
 }
 
+/// What a method tells.
+trait Told: Serialize {
+    fn status(&self) -> StatusCode {
+        StatusCode::OK
+    }
+}
+
+impl Told for Info {}
+impl Told for ListResponse {}
+impl Told for Credential {}
+impl Told for ExtendResponse {}
+impl Told for LoginResponse {}
+impl Told for SignHashResponse {}
+
+impl Told for CredentialAuthorizeResponse {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Granted(_) => StatusCode::OK,
+            Self::Pending(_) => StatusCode::ACCEPTED,
+        }
+    }
+}
+
+/// Done; there is nothing to tell.
+#[derive(Serialize)]
+struct Done;
+
+impl Told for Done {
+    fn status(&self) -> StatusCode {
+        StatusCode::NO_CONTENT
+    }
+}
+
+/// What a method tells a client of version 1.
+struct InV1(StatusCode, Value);
+
+impl Serialize for InV1 {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.1.serialize(s)
+    }
+}
+
+impl Told for InV1 {
+    fn status(&self) -> StatusCode {
+        self.0
+    }
+}
+
 /// Version 2.
 pub(crate) fn router() -> Router<Ssa> {
     Router::new()
         .route("/info", get(info::info_by_get).post(info_v2))
+        .route("/auth/login", post(login_v2))
         .route("/auth/revoke", post(revoke_v2))
         .route("/credentials/list", post(list_v2))
         .route("/credentials/info", post(credential_v2))
         .route("/credentials/authorize", post(authorize_v2))
+        .route("/credentials/authorizeCheck", post(check_v2))
         .route("/credentials/extendTransaction", post(extend_v2))
         .route("/signatures/signHash", post(sign_hash_v2))
         .fallback(unknown)
@@ -83,6 +141,7 @@ pub(crate) fn router() -> Router<Ssa> {
 pub(crate) fn router_v1() -> Router<Ssa> {
     Router::new()
         .route("/info", post(info_v1))
+        .route("/auth/login", post(login_v1))
         .route("/auth/revoke", post(revoke_v1))
         .route("/credentials/list", post(list_v1))
         .route("/credentials/info", post(credential_v1))
@@ -92,20 +151,9 @@ pub(crate) fn router_v1() -> Router<Ssa> {
         .fallback(unknown)
 }
 
-async fn revoke_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    revoked(async { revoke::revoke(&ssa, &call, whole(body).await?).await }.await)
-}
-
-async fn revoke_v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    let done = async { revoke::revoke(&ssa, &call, whole(body).await?).await };
-    revoked(done.await.map_err(Fault::in_v1))
-}
-
-fn revoked(done: Result<(), Fault>) -> Response {
-    match done {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(fault) => answer(Err::<(), _>(fault)),
-    }
+/// Version 1 has no such method: its calls wait.
+async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
 }
 
 async fn unknown() -> Response {
@@ -115,7 +163,7 @@ async fn unknown() -> Response {
 /// The answer to calls that come too often.
 pub(crate) fn too_often(v1: bool, wait: Wait) -> Response {
     let fault = Fault::from(wait);
-    answer(Err::<(), _>(if v1 { fault.in_v1() } else { fault }))
+    answer(Err::<Done, _>(if v1 { fault.in_v1() } else { fault }))
 }
 
 /// A bearer token that was presented and is alive, and its client.
@@ -130,6 +178,8 @@ struct Call {
     headers: HeaderMap,
     /// Path on this origin.
     path: String,
+    /// In version 1.
+    v1: bool,
     origin: Origin,
 }
 
@@ -141,6 +191,7 @@ impl FromRequestParts<Ssa> for Call {
         Ok(Self {
             headers: parts.headers.clone(),
             path: uri.path().to_owned(),
+            v1: uri.path().starts_with("/csc/v1/"),
             origin: Origin::of(&parts.extensions),
         })
     }
@@ -204,9 +255,10 @@ async fn whole(body: Body) -> Result<Bytes, CscError> {
     axum::body::to_bytes(body, LIMIT).await.map_err(too_long)
 }
 
-fn answer(outcome: Result<impl Serialize, Fault>) -> Response {
+fn answer(outcome: Result<impl Told, Fault>) -> Response {
     let mut response = match outcome {
-        Ok(value) => Json(value).into_response(),
+        Ok(told) if told.status() == StatusCode::NO_CONTENT => told.status().into_response(),
+        Ok(told) => (told.status(), Json(told)).into_response(),
         Err(fault) => fault.into_response(),
     };
     let headers = response.headers_mut();

@@ -6,10 +6,10 @@ use csc_types::{CscError, RevokeRequest};
 use store_kit::{StoreError, transaction};
 
 use super::refusals::Fault;
-use super::{Call, bearer};
+use super::{Call, Done, bearer};
 use crate::{Ssa, crypt, refresh, tokens};
 
-pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<(), Fault> {
+pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Done, Fault> {
     let bearer = bearer(ssa, call).await?;
     let RevokeRequest { token } = RevokeRequest::parse(&body)?;
     let (client, person) = (&bearer.token.client, &bearer.token.person);
@@ -35,7 +35,7 @@ pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<(), Fa
         Ok::<_, StoreError>(done)
     })?;
     if done {
-        Ok(())
+        Ok(Done)
     } else {
         Err(CscError::InvalidString("token").into())
     }

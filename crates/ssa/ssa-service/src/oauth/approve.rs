@@ -23,10 +23,12 @@ use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
 use crate::pages::{self, Visit, login};
 use crate::session::{self, Session};
 use crate::tokens::KeyFacts;
-use crate::{Ssa, clients, crypt};
+use crate::{Ssa, clients, crypt, devices};
 
 /// Life of a request at the SAM in seconds.
 const REQUEST_LIFE: i64 = 600;
+/// Life of a device's code in seconds, in which the device asks several times.
+const DEVICE_CODE_LIFE: i64 = 120;
 /// Longest label in characters, as the protocol has it.
 const LABEL: usize = 200;
 
@@ -88,7 +90,11 @@ async fn agreed(
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
     };
     if form.answer != "yes" {
-        return deny(ssa, flow, &OAuthError::AccessDenied, "declined").await;
+        return deny(ssa, visit, flow, &OAuthError::AccessDenied, "declined").await;
+    }
+    if flow.device.is_some() {
+        // Each device is agreed to by itself, and none opens the way for another.
+        return finish(ssa, visit, flow, &session).await;
     }
     let now = ssa.now();
     transaction!(ssa.store(), "consent", |tx| {
@@ -131,13 +137,13 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
             let Purpose::Credential(asked) = &request.purpose else {
                 return Err(OAuthError::ServerError.into());
             };
-            ask(ssa, flow, &session, handle, &request, asked).await
+            ask(ssa, visit, flow, &session, handle, &request, asked).await
         }
         (false, _) => {
             let mut tx = ssa.store().read("consent").await?;
             let known = session::consented(&mut tx, &session.id, flow.client.as_str()).await?;
             drop(tx);
-            if known {
+            if known && flow.device.is_none() {
                 finish(ssa, visit, flow, &session).await
             } else {
                 Ok(login::consent(ssa, visit, browser, handle, &flow).await?)
@@ -149,6 +155,7 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
 /// Puts the request before the SAM and sends the browser to the SIC page.
 async fn ask(
     ssa: &Ssa,
+    visit: &Visit,
     flow: Flow,
     session: &Session,
     handle: &str,
@@ -157,7 +164,7 @@ async fn ask(
 ) -> Result<Response, Refused> {
     let facts = match usable_key(ssa, session, asked).await {
         Ok(facts) => facts,
-        Err(error) => return deny(ssa, flow, &error, "key").await,
+        Err(error) => return deny(ssa, visit, flow, &error, "key").await,
     };
     let mut tx = ssa.store().read("client").await?;
     let client = clients::find(&mut tx, flow.client.as_str()).await?;
@@ -184,7 +191,7 @@ async fn ask(
     };
     let prepared = match ssa.sam().prepare(&asked).await {
         Ok(prepared) => prepared,
-        Err(error) => return deny(ssa, flow, &prepare_refused(&error), "prepare").await,
+        Err(error) => return deny(ssa, visit, flow, &prepare_refused(&error), "prepare").await,
     };
     let place = rid_place(&session.person, &flow.client);
     let sealed = ssa.sealer().seal(ssa.random(), &place, &prepared.rid.0);
@@ -284,13 +291,17 @@ async fn decided(
     match ssa.sam().status(&StatusRequest { rid }).await {
         Ok(answer) => match answer.state {
             RequestState::Approved => finish(ssa, visit, flow, session).await,
-            RequestState::Refused => deny(ssa, flow, &OAuthError::AccessDenied, "refused").await,
-            RequestState::Expired => deny(ssa, flow, &OAuthError::AccessDenied, "expired").await,
+            RequestState::Refused => {
+                deny(ssa, visit, flow, &OAuthError::AccessDenied, "refused").await
+            }
+            RequestState::Expired => {
+                deny(ssa, visit, flow, &OAuthError::AccessDenied, "expired").await
+            }
             RequestState::Open if back => Ok(login::undecided(ssa, visit, handle)),
             RequestState::Open => Ok(to_sic(ssa, rid)),
         },
         Err(CallError::Refused(Refusal::NotFound | Refusal::Expired)) => {
-            deny(ssa, flow, &OAuthError::AccessDenied, "gone").await
+            deny(ssa, visit, flow, &OAuthError::AccessDenied, "gone").await
         }
         // Nothing is lost: the page can be loaded again.
         Err(_) => Err(OAuthError::Unavailable.into()),
@@ -304,14 +315,17 @@ async fn finish(
     mut flow: Flow,
     session: &Session,
 ) -> Result<Response, Refused> {
-    let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
     let challenge = flow.given("code_challenge");
     let challenge = challenge.ok_or(OAuthError::ServerError)?.to_owned();
     let text = crypt::draw(ssa.random());
     let now = ssa.now();
     flow.state = FlowState::Done;
+    let device = flow.device.clone();
+    let id = device
+        .clone()
+        .unwrap_or_else(|| crypt::digest(text.expose()));
     let code = Code {
-        id: crypt::digest(text.expose()),
+        id,
         live: true,
         client: flow.client.clone(),
         redirect: flow.redirect.clone(),
@@ -322,10 +336,16 @@ async fn finish(
         person: session.person.clone(),
         facts: flow.facts.clone(),
         rid: flow.rid.clone(),
-        exp: now.plus(CODE_LIFE),
+        exp: now.plus(match device {
+            Some(_) => DEVICE_CODE_LIFE,
+            None => CODE_LIFE,
+        }),
     };
     let first = transaction!(ssa.store(), "issue-code", |tx| {
-        let first = flow::update(tx, &flow).await?;
+        let mut first = flow::update(tx, &flow).await?;
+        if let (true, Some(device)) = (first, &flow.device) {
+            first = devices::decide(tx, device, devices::State::Approved, now).await?;
+        }
         if first {
             flow::insert_code(tx, &code, now).await?;
         }
@@ -334,6 +354,10 @@ async fn finish(
     if !first {
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
     }
+    if device.is_some() {
+        return Ok(pages::device::done(ssa, visit, true));
+    }
+    let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
     let target = success(ssa, &redirect, flow.given("state"), text.expose());
     Ok(pages::leave(&target))
 }
@@ -341,16 +365,19 @@ async fn finish(
 /// Ends the authorization with an error.
 async fn deny(
     ssa: &Ssa,
+    visit: &Visit,
     mut flow: Flow,
     error: &OAuthError,
     reason: &'static str,
 ) -> Result<Response, Refused> {
-    let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
     let now = ssa.now();
     flow.state = FlowState::Done;
     transaction!(ssa.store(), "deny", |tx| {
         // If somebody ended it meanwhile, the client has its answer; this one says only no.
         flow::update(tx, &flow).await?;
+        if let Some(device) = &flow.device {
+            devices::decide(tx, device, devices::State::Denied, now).await?;
+        }
         let event = Event::AccessDenied {
             endpoint: "oauth2/authorize".into(),
             client: Some(flow.client.clone()),
@@ -359,6 +386,10 @@ async fn deny(
         };
         ssa.audit().append(tx, event, now).await.map(drop)
     })?;
+    if flow.device.is_some() {
+        return Ok(pages::device::done(ssa, visit, false));
+    }
+    let redirect = Url::parse(&flow.redirect).map_err(|_| OAuthError::ServerError)?;
     Ok(pages::leave(&refusal(
         ssa,
         &redirect,

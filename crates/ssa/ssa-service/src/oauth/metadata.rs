@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use csc_types::{DetailsType, ServerMetadata};
+use csc_types::{DetailsType, Grant, ServerMetadata};
 use jose::FOREIGN_ALGORITHMS;
 use serde_json::{Value, json};
 
@@ -17,9 +17,15 @@ pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
         authorization_endpoint: format!("{base}/oauth2/authorize"),
         token_endpoint: format!("{base}/oauth2/token"),
         pushed_authorization_request_endpoint: Some(format!("{base}/oauth2/pushed_authorize")),
+        device_authorization_endpoint: Some(format!("{base}/oauth2/device_authorization")),
         revocation_endpoint: Some(format!("{base}/oauth2/revoke")),
         response_types_supported: list(&["code"]),
-        grant_types_supported: list(&["authorization_code", "client_credentials", "refresh_token"]),
+        grant_types_supported: list(&[
+            "authorization_code",
+            "client_credentials",
+            "refresh_token",
+            Grant::DEVICE_CODE,
+        ]),
         scopes_supported: list(&["service", "credential"]),
         code_challenge_methods_supported: list(&["S256"]),
         token_endpoint_auth_methods_supported: match fapi {

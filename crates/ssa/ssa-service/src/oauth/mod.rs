@@ -1,10 +1,11 @@
 //! OAuth 2.0 authorization server: code flow with PKCE S256 only, pushed requests, scopes `service` and `credential`
-//! (RFC 6749, 7523, 7636, 7662, 8252, 8414, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
+//! (RFC 6749, 7523, 7636, 7662, 8252, 8414, 8628, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
 
 mod account_token;
 mod approve;
 mod authorize;
 mod client_auth;
+mod device;
 pub(crate) mod dpop;
 mod introspect;
 mod jwt;
@@ -42,6 +43,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/oauth2/agree", post(approve::agree))
         .route("/oauth2/resume/{handle}", get(approve::resume))
         .route("/oauth2/pushed_authorize", post(pushed::push))
+        .route("/oauth2/device_authorization", post(device::begin))
         .route("/oauth2/token", post(token::token))
         .route("/oauth2/revoke", post(revoke::revoke))
         .route("/revoke", post(revoke::revoke))

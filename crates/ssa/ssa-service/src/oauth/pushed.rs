@@ -17,7 +17,7 @@ use crate::{Ssa, crypt, flow};
 pub(super) const REFERENCE: &str = "urn:ietf:params:oauth:request_uri:";
 
 /// What a request may say about its client, and isn't kept.
-const CREDENTIALS: [&str; 4] = [
+pub(super) const CREDENTIALS: [&str; 4] = [
     "client_id",
     "client_secret",
     "client_assertion",

@@ -17,7 +17,7 @@ use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
 use super::{
-    FORM_LIMIT, Refused, Sender, client_auth, dpop, form, never_cached, params, refreshing,
+    FORM_LIMIT, Refused, Sender, client_auth, device, dpop, form, never_cached, params, refreshing,
 };
 use crate::clients::Client;
 use crate::flow::{self, Code};
@@ -59,6 +59,10 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
             )
             .await;
         }
+        Grant::DeviceCode(code) => {
+            let code = device::redeem(ssa, &client, code.expose(), ssa.now()).await?;
+            return redeemed(ssa, &client, &code, key).await;
+        }
     };
     let presented = Presented {
         key,
@@ -90,9 +94,19 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
         Ok(judged.map(|()| spent))
     });
     let code = spent??;
+    redeemed(ssa, &client, &code, key).await
+}
+
+/// The token for a code that was spent.
+async fn redeemed(
+    ssa: &Ssa,
+    client: &Client,
+    code: &Code,
+    key: Option<Digest32>,
+) -> Result<TokenResponse, Refused> {
     match (&code.facts, &code.rid) {
-        (None, None) => service(ssa, &client, &code, key).await,
-        (Some(facts), Some(rid)) => credential(ssa, &code, facts, rid, key).await,
+        (None, None) => service(ssa, client, code, key).await,
+        (Some(facts), Some(rid)) => credential(ssa, code, facts, rid, key).await,
         _ => Err(OAuthError::ServerError.into()),
     }
 }

@@ -106,9 +106,17 @@ pub(super) fn allowed(next: &str) -> &str {
     let plain = next
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
-    let known = ["/keys", "/security", "/signing", "/enrolled/", "/enrol/"]
-        .iter()
-        .any(|start| next.starts_with(start));
+    let known = [
+        "/device",
+        "/keys",
+        "/requests",
+        "/security",
+        "/signing",
+        "/enrolled/",
+        "/enrol/",
+    ]
+    .iter()
+    .any(|start| next.starts_with(start));
     if plain && known { next } else { "" }
 }
 
@@ -265,8 +273,8 @@ async fn submitted(
         code: form.code.chars().filter(|c| !c.is_whitespace()).collect(),
     };
     let words = visit.words();
-    let error = match ssa.log_in(login, &fresh).await? {
-        LoginOutcome::In => {
+    let error = match ssa.log_in(login, Some(&fresh)).await? {
+        LoginOutcome::In(_) => {
             let next = arrive(ssa, browser, &fresh, to).await?;
             return Ok(with_cookie(ssa, go(&next), &fresh));
         }

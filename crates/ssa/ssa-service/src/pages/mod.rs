@@ -1,9 +1,11 @@
 //! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script.
 
+pub(crate) mod device;
 mod home;
 mod keys;
 pub(crate) mod login;
 mod passkey;
+mod requests;
 mod security;
 mod sign_up;
 mod signing;
@@ -38,6 +40,10 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/passkeys/{id}/name", post(security::rename))
         .route("/passkeys/{id}/remove", post(security::remove))
         .route("/keys", get(keys::list))
+        .route("/device", get(device::page).post(device::submit))
+        .route("/device/{code}", get(device::with_code))
+        .route("/requests", get(requests::page).post(requests::open))
+        .route("/requests/{label}", get(requests::decided))
         .route("/signing", get(signing::page))
         .route("/signing/receipt/{act}", get(signing::receipt))
         .route("/signing/stop", post(signing::stop))
@@ -125,6 +131,7 @@ pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
     let words = visit.words();
     let labels = [
         "portal-nav-keys",
+        "portal-nav-requests",
         "portal-nav-signing",
         "portal-nav-security",
     ]
@@ -136,8 +143,9 @@ pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
     };
     let nav = [
         link("/keys", &labels[0]),
-        link("/signing", &labels[1]),
-        link("/security", &labels[2]),
+        link("/requests", &labels[1]),
+        link("/signing", &labels[2]),
+        link("/security", &labels[3]),
     ];
     let switch = match content.switch {
         true => visit.lang.switch_url(&visit.path, visit.query.as_deref()),

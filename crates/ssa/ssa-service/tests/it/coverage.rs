@@ -38,7 +38,7 @@ fn methods(version: u8) -> Vec<Method> {
         with_service,
         about_one,
     };
-    vec![
+    let mut all = vec![
         method("credentials/list", json!({}), false, true, false),
         method("credentials/info", credential, true, true, true),
         method("credentials/authorize", authorize, false, true, true),
@@ -51,7 +51,18 @@ fn methods(version: u8) -> Vec<Method> {
             false,
         ),
         method("credentials/extendTransaction", extend, true, false, true),
-    ]
+    ];
+    if version == 2 {
+        let check = json!({ "handle": "unknown" });
+        all.push(method(
+            "credentials/authorizeCheck",
+            check,
+            false,
+            true,
+            false,
+        ));
+    }
+    all
 }
 
 async fn call(
@@ -215,7 +226,13 @@ async fn every_oauth_endpoint_wants_its_client() {
             .filter(|(name, _)| name.ends_with("_endpoint") && *name != "authorization_endpoint")
             .filter_map(|(_, url)| Some(url.as_str()?.strip_prefix(crate::web::BASE)?.to_owned()))
             .collect();
-        let covered = ["introspect", "pushed_authorize", "revoke", "token"];
+        let covered = [
+            "device_authorization",
+            "introspect",
+            "pushed_authorize",
+            "revoke",
+            "token",
+        ];
         let covered: BTreeSet<String> = covered.map(|n| format!("/oauth2/{n}")).into();
         assert_eq!(endpoints, covered, "an endpoint without its wrong callers");
         for path in &endpoints {

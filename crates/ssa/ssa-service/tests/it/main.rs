@@ -4,6 +4,8 @@
 
 mod coverage;
 mod csc;
+mod device;
+mod elsewhere;
 mod explicit;
 mod extend;
 mod fake;
@@ -12,6 +14,7 @@ mod grants;
 mod leaks;
 mod limits;
 mod login;
+mod login_call;
 mod oauth;
 mod passkeys;
 mod portal;

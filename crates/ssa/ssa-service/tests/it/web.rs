@@ -115,8 +115,10 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
             passes: 1,
         },
         fapi: false,
+        login_client: None,
         rates: Rates::UNLIMITED,
         most_pending: 2000,
+        longest_call: std::time::Duration::from_secs(60),
         proxies: Vec::new(),
     };
     set(&mut config);

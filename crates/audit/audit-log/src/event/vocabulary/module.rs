@@ -216,6 +216,17 @@ macro_rules! module_events {
         /// Thumbprint of the second officer's key.
         second: Digest32,
     }
+    /// Two officers had a key of the provider made or ended.
+    CeremonyHeld = "cm.ceremony-held", Success, by(service), about() {
+        /// Digest of what they approved.
+        ceremony: Digest32,
+        /// `seal`, `log` or `destroy`.
+        what: Code,
+        /// Thumbprint of the first officer's key.
+        officer: Digest32,
+        /// Thumbprint of the second officer's key.
+        second: Digest32,
+    }
     /// Settings of the module or its policy changed.
     ModuleSettings = "cm.settings", Success, by(service), about() {
         /// Digest of the settings.

@@ -1,0 +1,116 @@
+//! Keys that belong to the provider and to no signer: made and ended by two officers' approvals of the same bytes
+//! (`III-A1.4.2-dual-control`), for one purpose each (`III-3-5-key-purpose-defined`).
+
+use core_types::Digest32;
+use core_types::{B64, KeyAlg, KeyId, Level, UnixTime};
+use jose::{JoseError, SigningKey};
+use serde::{Deserialize, Serialize};
+
+use crate::rpc::KeyDestroyed;
+
+/// `typ` of an approval.
+pub const TYP_CEREMONY: &str = "natsuin-cm-ceremony+jws";
+/// Longest life of an approval in seconds.
+pub const MAX_CEREMONY_LIFE: i64 = 3600;
+
+/// What the officers approve. The same bytes are good once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ceremony {
+    /// Name of the SAM whose module it is.
+    pub sam: String,
+    /// Thumbprint of the module's root key, as its `kid`.
+    pub root: String,
+    /// Not accepted at or after this time.
+    pub exp: UnixTime,
+    /// What is to be done.
+    pub what: Wanted,
+}
+
+/// What a ceremony is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Wanted {
+    /// Make a key of purpose *seal*: it counter-signs signature values that this module has just made, and signs one
+    /// certification request, at its birth.
+    SealKey {
+        /// Kind of key.
+        alg: KeyAlg,
+        /// Level of generation and retention.
+        level: Level,
+        /// Who the certificate is to name.
+        subject: Subject,
+        /// Not used at or after this time.
+        not_after: UnixTime,
+    },
+    /// Make a key of purpose *log* (Ed25519): it signs checkpoints of one log and nothing else.
+    LogKey {
+        /// Origin of the log, such as `sign.example.jp/sam`; can't change.
+        origin: String,
+        /// Level of generation and retention.
+        level: Level,
+        /// Not used at or after this time.
+        not_after: UnixTime,
+    },
+    /// Destroy a key of either purpose.
+    Destroy {
+        /// Key.
+        key: KeyId,
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest32,
+    },
+}
+
+/// Name of the provider in the certificate of its seal key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// countryName: two capital letters.
+    pub country: String,
+    /// organizationName, 1 to 64 characters.
+    pub organization: String,
+    /// commonName, 1 to 64 characters.
+    pub name: String,
+}
+
+impl Ceremony {
+    /// An officer's approval.
+    ///
+    /// # Errors
+    /// [`JoseError`] when the key can't sign.
+    pub fn approve(&self, officer: &SigningKey) -> Result<String, JoseError> {
+        let payload = serde_json::to_vec(self).map_err(|_| JoseError::Malformed)?;
+        officer.sign(TYP_CEREMONY, &payload)
+    }
+}
+
+/// What a ceremony led to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Held {
+    /// A key was made.
+    Made(ProviderKey),
+    /// A key was destroyed.
+    Destroyed(KeyDestroyed),
+}
+
+/// A key of the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderKey {
+    /// Id.
+    pub key: KeyId,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: B64,
+    /// Of a *seal* key: its certification request (RFC 2986), DER.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<B64>,
+}
+
+/// Request of [`crate::rpc::HoldCeremony`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CeremonyRequest {
+    /// Approvals of the same bytes ([`Ceremony`]) by two officers.
+    pub approvals: Vec<String>,
+}

@@ -1,0 +1,163 @@
+//! `auth/login` (CSC 11.2): name, password and one-time code in a Basic header, for clients that know nothing else. What they
+//! get reads; it signs nothing. Off unless the operator names the client whose contract holds for whoever calls.
+
+use audit_log::Event;
+use axum::body::Bytes;
+use axum::http::header;
+use core_types::{PersonId, SecretBytes};
+use csc_types::login::{LoginRequest, LoginResponse, basic};
+use csc_types::{CscError, SecretText};
+use store_kit::{StoreError, Tx, transaction};
+
+use super::Call;
+use super::refusals::Fault;
+use crate::clients::{self, Client};
+use crate::refresh::{self, Refresh};
+use crate::tokens::{self, SERVICE_LIFE, Scope, Token};
+use crate::users::{Login, LoginOutcome};
+use crate::{Ssa, crypt};
+
+/// Digits of the one-time code behind the password.
+const CODE: usize = 6;
+
+pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginResponse, Fault> {
+    let client = contract(ssa).await?.ok_or(CscError::NotImplemented)?;
+    let request = LoginRequest::parse(&body)?;
+    let remember = request.remember_me && client.settings.refresh;
+    if let Some(token) = request.refresh_token {
+        return again(ssa, &client, &token, remember).await;
+    }
+    let header = call.headers.get(header::AUTHORIZATION);
+    let (name, typed) = basic(header.and_then(|value| value.to_str().ok()))?;
+    let (password, code) = split(&typed).ok_or(CscError::LoginFailed)?;
+    let login = Login {
+        name,
+        password,
+        code,
+    };
+    let LoginOutcome::In(person) = ssa.log_in(login, None).await? else {
+        return Err(CscError::LoginFailed.into());
+    };
+    let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
+    let now = ssa.now();
+    let grant = crypt::digest(text.expose());
+    let first = Refresh::first(grant.clone(), client.id.clone(), person.clone(), None, now);
+    transaction!(ssa.store(), "auth-login", |tx| {
+        if remember {
+            refresh::insert(tx, &next, &first, now).await?;
+        }
+        issue(ssa, tx, &client, &person, &text, &grant).await
+    })?;
+    Ok(answer(text, remember.then_some(next)))
+}
+
+/// The client whose contract holds for these calls.
+async fn contract(ssa: &Ssa) -> Result<Option<Client>, StoreError> {
+    let Some(id) = &ssa.config().login_client else {
+        return Ok(None);
+    };
+    let mut tx = ssa.store().read("client").await?;
+    clients::find(&mut tx, id.as_str()).await
+}
+
+/// What was typed where a password is asked for: the password, and the code of the moment behind it.
+fn split(typed: &SecretText) -> Option<(SecretBytes, String)> {
+    let at = typed.expose().len().checked_sub(CODE)?;
+    let (password, code) = typed.expose().split_at_checked(at)?;
+    let digits = code.chars().all(|c| c.is_ascii_digit());
+    digits.then(|| (SecretBytes::from(password.to_owned()), code.to_owned()))
+}
+
+/// A login with what an earlier one left. It is used up if a new one is wanted; without, it stays.
+async fn again(
+    ssa: &Ssa,
+    client: &Client,
+    presented: &SecretText,
+    remember: bool,
+) -> Result<LoginResponse, Fault> {
+    let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
+    let now = ssa.now();
+    let done = transaction!(ssa.store(), "auth-login-again", |tx| {
+        let found = refresh::find(tx, presented.expose()).await?;
+        let Some(found) = found.filter(|found| found.client == client.id) else {
+            return Ok::<_, StoreError>(false);
+        };
+        if !found.live {
+            // It came a second time: it has leaked.
+            refresh::end_grant(tx, &found.grant).await?;
+            tokens::revoke_grant(tx, &found.grant).await?;
+            let event = Event::AccessDenied {
+                endpoint: "auth/login".into(),
+                client: Some(client.id.clone()),
+                person: Some(found.person),
+                reason: "refresh-reused".into(),
+            };
+            ssa.audit().append(tx, event, now).await?;
+            return Ok(false);
+        }
+        if found.is_expired(now) {
+            return Ok(false);
+        }
+        if remember {
+            refresh::spend(tx, &found).await?;
+            refresh::insert(tx, &next, &found, now).await?;
+        }
+        issue(ssa, tx, client, &found.person, &text, &found.grant).await?;
+        Ok(true)
+    })?;
+    match done {
+        true => Ok(answer(text, remember.then_some(next))),
+        false => Err(CscError::RefreshTokenUnknown.into()),
+    }
+}
+
+async fn issue(
+    ssa: &Ssa,
+    tx: &mut Tx,
+    client: &Client,
+    person: &PersonId,
+    text: &SecretText,
+    grant: &str,
+) -> Result<(), StoreError> {
+    let now = ssa.now();
+    let token = Token {
+        scope: Scope::Service,
+        client: client.id.clone(),
+        person: Some(person.clone()),
+        key: None,
+        exp: now.plus(SERVICE_LIFE),
+        revoked: false,
+    };
+    tokens::insert(tx, text, grant, &token, now).await?;
+    let event = Event::TokenIssued {
+        client: client.id.clone(),
+        person: person.clone(),
+        scope: token.scope.name().into(),
+        token: crypt::grant(text.expose()),
+    };
+    ssa.audit().append(tx, event, now).await.map(drop)
+}
+
+fn answer(access_token: SecretText, refresh_token: Option<SecretText>) -> LoginResponse {
+    LoginResponse {
+        access_token,
+        refresh_token,
+        expires_in: SERVICE_LIFE.unsigned_abs(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_stands_behind_the_password() {
+        let cut = |typed: &str| split(&SecretText::new(typed.to_owned()));
+        let (password, code) = cut("correct horse123456").unwrap();
+        assert!(password.ct_eq(b"correct horse"));
+        assert_eq!(code, "123456");
+        for bad in ["12345", "correct horse", "correct horse12345x", "捺印"] {
+            assert!(cut(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `auth/login`: name, password and one-time code without OAuth.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use core_types::bytes::{b64, b64u};
+use serde_json::{Value, json};
+use ssa_service::ClientSettings;
+
+use crate::fake::client_id;
+use crate::oauth::client;
+use crate::web::{Answer, PASSWORD, Stack, stacks, stacks_with};
+
+async fn with_contract() -> Vec<Stack> {
+    let mut all = Vec::new();
+    for mut stack in stacks_with(|config| config.login_client = Some(client_id("basic"))).await {
+        let settings = ClientSettings {
+            refresh: true,
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "basic", settings).await;
+        all.push(stack);
+    }
+    all
+}
+
+async fn login(stack: &Stack, version: u8, header: Option<&str>, body: &Value) -> Answer {
+    let mut request = Request::post(format!("/csc/v{version}/auth/login"));
+    if let Some(value) = header {
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    stack.send(request.body(Body::from(body)).unwrap()).await
+}
+
+fn basic(text: &str) -> String {
+    format!("Basic {}", b64(text))
+}
+
+fn told(answer: &Answer) -> (u16, String, String) {
+    let body = answer.json();
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    (
+        answer.status.as_u16(),
+        text("error"),
+        text("error_description"),
+    )
+}
+
+fn token(answer: &Answer, name: &str) -> String {
+    answer.json()[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("{}", answer.body))
+        .to_owned()
+}
+
+#[tokio::test]
+async fn a_login_gives_a_token_that_reads_and_a_refresh_token_if_one_is_wanted() {
+    for stack in with_contract().await {
+        for version in [1, 2] {
+            let typed = || basic(&format!("hanako:{PASSWORD}{}", stack.code("hanako")));
+            let answer = login(&stack, version, Some(&typed()), &Value::Null).await;
+            assert_eq!(answer.json()["expires_in"], 3600, "{}", answer.body);
+            assert!(answer.json().get("refresh_token").is_none());
+            let list = stack
+                .csc("credentials/list", &token(&answer, "access_token"), "{}")
+                .await;
+            assert_eq!(list.json(), json!({ "credentialIDs": ["key-hanako"] }));
+            // The code counts once.
+            let again = login(&stack, version, Some(&typed()), &Value::Null).await;
+            assert_eq!(told(&again).1, "authentication_error");
+            stack.next_code();
+            let remember = json!({ "rememberMe": true, "clientData": "x" });
+            let answer = login(&stack, version, Some(&typed()), &remember).await;
+            let first = token(&answer, "refresh_token");
+            stack.next_code();
+            // Kept as long as no new one is wanted, used up when one is.
+            for _ in 0..2 {
+                let body = json!({ "refresh_token": first });
+                let answer = login(&stack, version, None, &body).await;
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+                assert!(answer.json().get("refresh_token").is_none());
+            }
+            let body = json!({ "refresh_token": first, "rememberMe": true });
+            let answer = login(&stack, version, None, &body).await;
+            let (second, access) = (
+                token(&answer, "refresh_token"),
+                token(&answer, "access_token"),
+            );
+            // The old one again: it has leaked, and takes everything along.
+            let leaked = login(&stack, version, None, &body).await;
+            assert_eq!(told(&leaked).2, "Invalid refresh_token");
+            let body = json!({ "refresh_token": second });
+            assert_eq!(
+                told(&login(&stack, version, None, &body).await).2,
+                "Invalid refresh_token"
+            );
+            let list = stack.csc("credentials/list", &access, "{}").await;
+            assert_eq!(list.status, StatusCode::UNAUTHORIZED);
+        }
+        let info = stack.csc("info", "x", "{}").await.json();
+        assert!(
+            info["methods"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("auth/login"))
+        );
+        assert!(
+            info["authType"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("basic"))
+        );
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
+    for stack in with_contract().await {
+        let code = stack.code("hanako");
+        let header = |text: &str| Some(basic(text));
+        let bad = |text: &str| (400, "invalid_request".to_owned(), text.to_owned());
+        let malformed = "Malformed authentication parameter";
+        for (value, status) in [
+            (None, 401),
+            (Some("Basic *".to_owned()), 401),
+            (Some("Bearer x".to_owned()), 401),
+        ] {
+            let answer = login(&stack, 2, value.as_deref(), &Value::Null).await;
+            assert_eq!(
+                told(&answer),
+                (status, "invalid_request".to_owned(), malformed.to_owned())
+            );
+            assert_eq!(
+                answer.headers["www-authenticate"],
+                "Basic realm=\"natsuin\""
+            );
+        }
+        let answer = login(&stack, 2, header("nopassword").as_deref(), &Value::Null).await;
+        assert_eq!(told(&answer), bad("Malformed username-password"));
+        for (body, text) in [
+            (
+                json!({ "refresh_token": 1 }),
+                "Invalid string parameter: refresh_token",
+            ),
+            (
+                json!({ "refresh_token": b64u([1; 32]) }),
+                "Invalid refresh_token",
+            ),
+            (
+                json!({ "rememberMe": "true" }),
+                "Invalid parameter rememberMe",
+            ),
+        ] {
+            assert_eq!(told(&login(&stack, 1, None, &body).await), bad(text));
+        }
+        let failed = (
+            400,
+            "authentication_error".to_owned(),
+            "An error occurred during authentication process".to_owned(),
+        );
+        for text in [
+            format!("hanako:{PASSWORD}000000"),
+            format!("hanako:wrong{code}"),
+            format!("nobody:{PASSWORD}{code}"),
+            format!("hanako:{PASSWORD}"),
+        ] {
+            let answer = login(&stack, 1, header(&text).as_deref(), &Value::Null).await;
+            assert_eq!(told(&answer), failed, "{text}");
+        }
+        // The same counter as on the page: after five tries even the right one waits.
+        for _ in 0..4 {
+            login(
+                &stack,
+                2,
+                header("hanako:wrong123456").as_deref(),
+                &Value::Null,
+            )
+            .await;
+        }
+        let right = format!("hanako:{PASSWORD}{code}");
+        assert_eq!(
+            told(&login(&stack, 2, header(&right).as_deref(), &Value::Null).await),
+            failed
+        );
+        assert!(
+            stack
+                .audit_kinds()
+                .await
+                .iter()
+                .any(|k| k == "login.locked")
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_contract_there_is_no_such_method() {
+    let stack = &stacks().await[0];
+    let text = format!("hanako:{PASSWORD}{}", stack.code("hanako"));
+    let answer = login(stack, 2, Some(&basic(&text)), &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
+    let info = stack.csc("info", "x", "{}").await;
+    assert!(!info.body.contains("auth/login") && !info.body.contains("\"basic\""));
+}
