@@ -86,6 +86,8 @@ ids! {
     FactorId;
     /// An enrolment voucher.
     VoucherId;
+    /// A natural person who holds an office at the provider, whatever accounts they have.
+    OfficerId;
 }
 
 #[cfg(test)]

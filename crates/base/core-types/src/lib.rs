@@ -17,7 +17,7 @@ pub mod secret;
 pub use alg::{DtbsForm, HashAlg, KeyAlg, RsaSize, SigAlg};
 pub use bytes::{B64, Digest32, sha256};
 pub use clock::{Clock, UnixTime};
-pub use id::{ClientId, FactorId, KeyId, PeerId, PersonId, TenantId, VoucherId};
+pub use id::{ClientId, FactorId, KeyId, OfficerId, PeerId, PersonId, TenantId, VoucherId};
 pub use key::{DestroyCause, OriginCase};
 pub use level::Level;
 pub use pss::{PssParams, PssRefusal};

@@ -11,7 +11,6 @@ use cm_api::rpc::{SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_core::backend::Backend;
 use cm_core::backup::{self, BackupError};
-use cm_core::shares::{self, Share};
 use cm_core::{Ledger, Module, Policy, RootSecret};
 use core_types::UnixTime;
 use core_types::random::SystemRandom;
@@ -19,6 +18,7 @@ use core_types::{Clock as _, SecretBytes, clock::SystemClock};
 use jose::SigningKey;
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Trouble, daemon};
+use shares::Share;
 use store_kit::Store;
 
 /// Administrators' commands.

@@ -2,6 +2,7 @@
 //! log; the only caller of the CM.
 
 mod attestation;
+mod ceremony;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,9 +20,12 @@ use core_types::{ClientId, Clock as _, TenantId, UnixTime};
 use jose::Jwk;
 use sam_core::Policy;
 use sam_core::clock::{ClockEstimate, ClockRule};
+use sam_core::office::Limits;
+use sam_core::office::ceremony::Site;
 use sam_core::passkey::RelyingParty;
 use sam_service::{
-    KnownClient, MIGRATIONS, RemoteModule, Sam, SamConfig, gateway_router, ssa_router,
+    KnownClient, MIGRATIONS, OfficeConfig, RemoteModule, Sam, SamConfig, gateway_router,
+    office_router, ssa_router,
 };
 use serde::Deserialize;
 use service_kit::daemon::{self, TlsFiles};
@@ -38,6 +42,9 @@ struct Args {
     /// Instead of serving: take note that the store was restored from a backup, so that every act from before is dead.
     #[arg(long)]
     restored: bool,
+    /// Something else instead of serving.
+    #[command(subcommand)]
+    command: Option<ceremony::Command>,
 }
 
 #[derive(Deserialize)]
@@ -63,8 +70,37 @@ struct Config {
     #[serde(default)]
     clients: BTreeMap<ClientId, ClientEntry>,
     clock: Option<ClockConfig>,
+    office: OfficeEntry,
     tls: TlsFiles,
     audit: AuditConfig,
+}
+
+/// Where officers act.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfficeEntry {
+    listen: SocketAddr,
+    origin: String,
+    gateways: Vec<String>,
+    idle_seconds: i64,
+    session_seconds: i64,
+}
+
+impl OfficeEntry {
+    fn load(self) -> Result<OfficeConfig, Trouble> {
+        let limits = Limits::new(self.idle_seconds, self.session_seconds).map_err(|_| {
+            Trouble::new(
+                "bad-config",
+                "sessions of officers have no limit, or a limit that is too long",
+                "set office.idle_seconds to 60…3600 and office.session_seconds to at most 43200",
+            )
+        })?;
+        Ok(OfficeConfig {
+            relying_party: relying_party(self.origin),
+            gateways: self.gateways,
+            limits,
+        })
+    }
 }
 
 /// A client that the SAM knows: its name alone, or with the keys that sign its requests.
@@ -156,7 +192,11 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let root: Jwk = json(&config.cm_root)?;
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
     let estimate = config.clock.as_ref().map(|c| c.estimate.clone());
+    let listen_office = config.office.listen;
     let (settings, audit) = settings(config, clock.now())?;
+    if let Some(command) = &args.command {
+        return ceremonies(command, settings, module, store, root).await;
+    }
     let started = Sam::start(
         settings,
         module,
@@ -183,6 +223,12 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let for_sic = serve(
         bind(listen_gateway).await?,
         gateway_router(sam.clone()),
+        Some(mutual.clone()),
+        shutdown.clone(),
+    )?;
+    let for_office = serve(
+        bind(listen_office).await?,
+        office_router(sam.clone()),
         Some(mutual),
         shutdown.clone(),
     )?;
@@ -222,6 +268,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     drop(stop);
     for_ssa.stopped().await;
     for_sic.stopped().await;
+    for_office.stopped().await;
     if let Some(reading) = reading {
         reading.stopped().await;
     }
@@ -242,9 +289,73 @@ async fn heed(sam: &Sam<RemoteModule>, file: &std::path::Path) -> Result<(), Tro
     heeded.map_err(|e| Trouble::new("store", e.to_string(), CHECK))
 }
 
-fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), Trouble> {
-    let host = config.sic_origin.split("://").nth(1).unwrap_or_default();
+/// Begins the installation, or opens it again.
+async fn ceremonies(
+    command: &ceremony::Command,
+    settings: SamConfig,
+    module: RemoteModule,
+    store: Store,
+    root: Jwk,
+) -> Result<(), Trouble> {
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let now = clock.now();
+    let origin = settings.office.relying_party.origin.clone();
+    let refused = |e: sam_service::FoundError| {
+        let remedy = "begin on an empty store, once; open again only what has too few officers";
+        Trouble::new("office", e.to_string(), remedy)
+    };
+    let told = match command {
+        ceremony::Command::Init {
+            officers,
+            need,
+            of,
+            out,
+        } => {
+            let site = Site {
+                sam: &settings.sam,
+                tenant: &settings.tenant,
+                root: &root,
+            };
+            let plans = ceremony::plans(officers)?;
+            let (begun, shares) = ceremony::begin(site, &plans, (*need, *of), Vec::new(), now)?;
+            // On disk before it counts: what can't be handed out must not be the only way in.
+            let told = ceremony::hand_out(out, &origin, &begun.invitations, &shares)?;
+            let pinned = Some(root.clone());
+            let found = Sam::found(settings, module, store, pinned, clock, random, &begun.jws);
+            found.await.map_err(refused)?;
+            told
+        }
+        ceremony::Command::Reopen {
+            officers,
+            shares,
+            out,
+        } => {
+            let started = Sam::start(settings, module, store, Some(root), clock, random).await;
+            let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+            let record = sam.genesis().await.map_err(refused)?;
+            let plans = ceremony::plans(officers)?;
+            let (jws, invitations) = ceremony::reopen(&record, &plans, shares, now)?;
+            let told = ceremony::hand_out(out, &origin, &invitations, &[])?;
+            sam.reopen(&jws).await.map_err(refused)?;
+            told
+        }
+    };
+    say(&told);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the one place that answers")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn relying_party(origin: String) -> RelyingParty {
+    let host = origin.split("://").nth(1).unwrap_or_default();
     let rp_id = host.split(':').next().unwrap_or_default().to_owned();
+    RelyingParty { origin, rp_id }
+}
+
+fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), Trouble> {
     let issuers = pki::Certificate::parse_pem(&daemon::text(&config.issuers)?).map_err(|e| {
         Trouble::new(
             "config-file",
@@ -261,10 +372,7 @@ fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), T
         sam: config.sam,
         node: config.node,
         tenant: config.tenant,
-        relying_party: RelyingParty {
-            origin: config.sic_origin,
-            rp_id,
-        },
+        relying_party: relying_party(config.sic_origin),
         return_prefixes: config.return_prefixes,
         registration_authorities: json(&config.registration_authorities)?,
         issuers: issuers.iter().map(|c| c.der().to_vec()).collect(),
@@ -276,6 +384,7 @@ fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), T
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),
+        office: config.office.load()?,
     };
     Ok((sam, config.audit))
 }
@@ -300,5 +409,8 @@ mod tests {
         );
         assert_eq!(config.clients.len(), 1);
         assert_eq!(config.clock.unwrap().bound_ms, 1000);
+        let office = config.office.load().unwrap();
+        assert_eq!(office.limits.idle(), 600);
+        assert_ne!(office.gateways, config.gateways);
     }
 }

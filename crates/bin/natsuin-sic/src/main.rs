@@ -30,6 +30,9 @@ struct Config {
     origin: String,
     roots: PathBuf,
     help: Option<String>,
+    /// For officers instead of signers.
+    #[serde(default)]
+    office: bool,
     public_chain: PathBuf,
     public_key: PathBuf,
     sam_url: String,
@@ -76,6 +79,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let mut gateway = GatewayConfig::new(roots, config.origin)
         .map_err(|e| Trouble::new("bad-config", e.to_string(), check))?;
     gateway.help = config.help;
+    gateway.office = config.office;
     let options = HttpOptions {
         ca_pem: Some(config.tls.ca_pem()?),
         identity: Some(config.tls.identity()?),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use web_ui::Arg;
 
 use crate::output::{Exit, Failure, Out};
-use crate::stack::{DevClient, DevSigner, Options, Stack, write_json};
+use crate::stack::{DevClient, DevOfficer, DevSigner, Options, Stack, write_json};
 
 /// Contents of the ready file.
 #[derive(Serialize)]
@@ -21,14 +21,16 @@ struct Ready<'a> {
     portal: String,
     sic: String,
     sca: String,
-    /// Not built yet.
-    console: Option<String>,
+    /// The officers' page.
+    console: String,
     tsa: String,
     ocsp: String,
     crl: String,
     trust_anchors: PathBuf,
     clients: &'a [DevClient],
     signers: &'a [DevSigner],
+    /// Officers, each with a file for `natsuin officer --as`.
+    officers: &'a [DevOfficer],
     /// Links with which two people can sign up.
     invitations: Vec<String>,
     /// Where names under `localhost` lie.
@@ -123,13 +125,14 @@ fn ready(stack: &Stack, invitations: Vec<String>) -> Result<Ready<'_>, Failure> 
         portal: stack.ssa_url.clone(),
         sic: stack.sic_url.clone(),
         sca: stack.sca_url.clone(),
-        console: None,
+        console: format!("{}/o", stack.office_url),
         tsa: urls.tsa.clone(),
         ocsp: urls.ocsp.clone(),
         crl: urls.crl.clone(),
         trust_anchors: anchors,
         clients: stack.clients(),
         signers: stack.signers(),
+        officers: stack.officers(),
         invitations,
         addresses: addresses
             .into_iter()

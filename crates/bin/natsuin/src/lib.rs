@@ -8,6 +8,7 @@ pub mod cli;
 pub mod demo;
 pub mod dev;
 pub mod evidence;
+pub mod office;
 pub mod output;
 pub mod sample;
 pub mod sign;

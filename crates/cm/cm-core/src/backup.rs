@@ -2,7 +2,7 @@
 //!
 //! A backup is a file of lines: a head, the rows as the store has them, each sealed once more, and a tail with the
 //! module's signature over all of it. Rows stay sealed under keys derived from the root secret, so that a backup is of use
-//! only with that secret: on another machine with the shares of several persons ([`crate::shares`]). Keys in a token are in
+//! only with that secret: on another machine with the shares of several persons (`shares`). Keys in a token are in
 //! the token's own backup; here are their names and attributes.
 //!
 //! A restore takes a verified audit log beside the backup, which knows what happened since: destroyed keys stay

@@ -25,7 +25,6 @@ pub mod policy;
 mod rewrap;
 mod selftest;
 pub mod several;
-pub mod shares;
 mod sign;
 mod state;
 mod store;

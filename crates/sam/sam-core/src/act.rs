@@ -7,6 +7,7 @@ use sap::act::{
     SignAct, Since, Version1,
 };
 use sap::enrol::{Invite, InvitedBy};
+use sap::manage::OfficerAct;
 use sap::proof::Method;
 
 use crate::Reason;
@@ -164,6 +165,62 @@ pub fn mint_enrol(
         replaces: content.replaces.cloned(),
         rp_id: content.rp_id.to_owned(),
         return_uri: content.return_uri.to_owned(),
+    })
+}
+
+/// Everything an officer's act says beside its issuer.
+#[derive(Debug, Clone)]
+pub struct OfficerContent {
+    /// Level at which the proof has to count.
+    pub level: Level,
+    /// The account, with the person's name.
+    pub person: Person,
+    /// What, as a code.
+    pub what: String,
+    /// SHA-256 of the exact bytes that are approved.
+    pub document: Digest32,
+    /// One line in words.
+    pub text: String,
+    /// How many persons have to approve.
+    pub needs: u8,
+    /// What the officer should remember.
+    pub since: Since,
+    /// Where the page goes afterwards.
+    pub return_uri: String,
+    /// End of the proposal; the act doesn't outlive it.
+    pub until: UnixTime,
+}
+
+/// Mints an officer's act at `now`.
+///
+/// # Errors
+/// [`Reason::Expired`] when the proposal has ended.
+pub fn mint_officer(
+    issuer: Issuer<'_>,
+    content: OfficerContent,
+    now: UnixTime,
+    random: &dyn Random,
+) -> Result<OfficerAct, Reason> {
+    if now >= content.until {
+        return Err(Reason::Expired);
+    }
+    Ok(OfficerAct {
+        v: Version1,
+        sam: issuer.sam.to_owned(),
+        tenant: issuer.tenant.clone(),
+        nonce: random.digest32(),
+        iat: now,
+        exp: now.plus(MAX_LIFE).min(content.until),
+        epoch: issuer.epoch,
+        policy: issuer.policy,
+        level: content.level,
+        person: content.person,
+        what: content.what,
+        document: content.document,
+        text: label::clean(&content.text, MAX_LABEL),
+        needs: content.needs,
+        since: content.since,
+        return_uri: content.return_uri,
     })
 }
 

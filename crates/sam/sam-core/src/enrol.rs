@@ -102,7 +102,7 @@ impl Voucher {
     /// Ceiling of levels: what the SSA invites stays at level 1, whatever it says.
     pub fn ceiling(&self) -> Level {
         match self.by {
-            InvitedBy::Ra => self.invite.ceiling,
+            InvitedBy::Ra | InvitedBy::Office => self.invite.ceiling,
             InvitedBy::Ssa => Level::One,
         }
     }

@@ -17,6 +17,7 @@ pub mod label;
 pub mod level;
 pub mod life;
 pub mod notice;
+pub mod office;
 pub mod passkey;
 pub mod pin;
 pub mod reason;

@@ -119,6 +119,45 @@ impl Life {
         }
     }
 
+    /// The provider stops it, also on top of the signer's own stop, which stays when the provider's is over.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`] when it isn't active, or stopped by somebody whom the signer can't overrule already.
+    pub fn stopped_by_provider(&self, by: Option<Digest32>, at: UnixTime) -> Result<Self, Reason> {
+        let under = match (self.state, &self.stop) {
+            (KeyState::Active, _) => None,
+            (KeyState::Suspended, Some(stop))
+                if matches!(stop.cause, StopCause::Signer | StopCause::Login) =>
+            {
+                Some(Box::new(stop.clone()))
+            }
+            _ => return Err(Reason::KeyNotActive),
+        };
+        let provider = Stop {
+            under,
+            ..stop(StopCause::Provider, by, at)
+        };
+        Ok(self.to(KeyState::Suspended, Some(provider)))
+    }
+
+    /// The provider lets it go on: what the provider or the platform itself stopped, and nobody else's stop.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`].
+    pub fn resumed_by_provider(&self) -> Result<Self, Reason> {
+        match (self.state, &self.stop) {
+            (KeyState::Suspended, Some(stop))
+                if matches!(stop.cause, StopCause::Provider | StopCause::WrongValue) =>
+            {
+                Ok(match &stop.under {
+                    Some(under) => self.to(KeyState::Suspended, Some((**under).clone())),
+                    None => self.to(KeyState::Active, None),
+                })
+            }
+            _ => Err(Reason::KeyNotActive),
+        }
+    }
+
     /// It is gone for good.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use sam_api::Refusal;
 use sap::messages::{SapRefusal, SapRefusalCode};
+use sap::office::calls::OfficeRefusal;
 
 use crate::attest::NotVouched;
 use crate::passkey::PasskeyError;
@@ -90,6 +91,9 @@ pub enum Reason {
     /// The RA's or CA's statement is wrong.
     #[error("registration authority or certificate: {0}")]
     Registration(&'static str),
+    /// The session's proof is too old for something consequential.
+    #[error("a fresh proof is needed")]
+    ProofTooOld,
     /// The outcome of the order is unknown; the right is lost.
     #[error("the outcome is unknown; the right is lost")]
     Lost,
@@ -120,6 +124,7 @@ impl Reason {
             }
             Self::KeyNotActive => Code::KeyStopped,
             Self::NotNow | Self::Clock | Self::Lost => Code::NotNow,
+            Self::ProofTooOld => Code::ProofNeeded,
             Self::NotApproved
             | Self::OtherKind
             | Self::ForeignFactor
@@ -136,6 +141,18 @@ impl Reason {
             | Self::Registration(_) => Code::Refused,
         };
         SapRefusal::new(code)
+    }
+
+    /// What an officer may know: who may not do something is told the rule, who proved wrongly isn't told why.
+    pub fn to_office(&self) -> OfficeRefusal {
+        let rule = match self {
+            Self::Invalid(_) | Self::NotAllowed(_) | Self::Level(_) => Some(self.code().to_owned()),
+            _ => None,
+        };
+        OfficeRefusal {
+            code: self.to_sap().code,
+            rule,
+        }
     }
 
     /// What the SSA may know.
@@ -169,6 +186,7 @@ impl Reason {
             | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
+            | Self::ProofTooOld
             | Self::Mismatch => Refusal::Mismatch,
             Self::Locked | Self::TooManyTries => Refusal::Locked,
             Self::SecretWrong { .. } => Refusal::SecretWrong,
@@ -204,6 +222,7 @@ impl Reason {
             Self::Level(requirement) => requirement,
             Self::NotAllowed(rule) => rule,
             Self::Registration(check) => check,
+            Self::ProofTooOld => "proof-too-old",
             Self::Lost => "lost",
             Self::NotNow => "not-now",
             Self::Clock => "clock-beyond-bound",

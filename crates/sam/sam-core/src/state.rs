@@ -96,6 +96,11 @@ pub enum Subject {
         /// What changes.
         change: Change,
     },
+    /// An officer logs in or approves.
+    Officer {
+        /// Digest of the proposal's document; nothing for a log-in.
+        proposal: Option<Digest32>,
+    },
 }
 
 impl Subject {
@@ -103,7 +108,7 @@ impl Subject {
     pub fn request(&self) -> Option<Digest32> {
         match self {
             Self::Sign { request, .. } | Self::Change { request, .. } => Some(*request),
-            Self::Enrol { .. } => None,
+            Self::Enrol { .. } | Self::Officer { .. } => None,
         }
     }
 }
@@ -259,7 +264,7 @@ impl ActState {
         self.check_open(now)?;
         let (phase, window) = match self.subject {
             Subject::Sign { .. } => (Phase::Approved, SIGN_WINDOW),
-            Subject::Change { .. } => (Phase::Closed, 0),
+            Subject::Change { .. } | Subject::Officer { .. } => (Phase::Closed, 0),
             Subject::Enrol { .. } => return Err(Reason::OtherKind),
         };
         Ok(Self {

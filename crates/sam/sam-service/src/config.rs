@@ -7,6 +7,7 @@ use jose::{ForeignKey, Jwk};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
 use sam_core::clock::ClockRule;
+use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 
 /// Settings of a SAM.
@@ -38,6 +39,19 @@ pub struct SamConfig {
     pub gateways: Vec<String>,
     /// What is declared of this machine's clock.
     pub clock: ClockRule,
+    /// Where officers act, and how long their sessions last.
+    pub office: OfficeConfig,
+}
+
+/// The officers' place: an origin of its own, with a gateway of its own.
+#[derive(Debug, Clone)]
+pub struct OfficeConfig {
+    /// Origin and RP ID of the officers' page. Proofs of officers are made there and nowhere else.
+    pub relying_party: RelyingParty,
+    /// Names in the certificates of the gateways that may call `/sap/v1/office/*`; none of them is among those of signers.
+    pub gateways: Vec<String>,
+    /// Limits of sessions.
+    pub limits: Limits,
 }
 
 /// A client in the SAM's own records.

@@ -1,5 +1,5 @@
-//! The SAM's two listeners. Which peer may call what is decided by the name in its certificate: the SSA's services
-//! reach `/sam/v1/*` only, the SIC gateways `/sap/v1/*` only.
+//! The SAM's listeners. Which peer may call what is decided by the name in its certificate: the SSA's services reach
+//! `/sam/v1/*` only, the SIC gateways the signers' `/sap/v1/*` only, the officers' gateways theirs only.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,8 +8,10 @@ use axum::Router;
 use cm_api::CryptoModule;
 use sam_api::{Refusal, ssa};
 use sap::messages::{self as sic, SapRefusal, SapRefusalCode};
+use sap::office::calls::{self as office, OfficeRefusal};
 use service_kit::{Peer, Routes};
 
+use crate::flows::Door;
 use crate::sam::Sam;
 
 /// Longest request of the SSA: 10,000 items with signedAttrs.
@@ -106,6 +108,58 @@ pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .into_router()
 }
 
+/// Routes for the listener of the officers' gateways. What signers call isn't here, and the reverse.
+pub fn office_router<C: CryptoModule>(sam: Sam<C>) -> Router {
+    Routes::new(Arc::new(sam), GATEWAY_LIMIT)
+        .method::<sic::Keys, _, _>(|s, p, _| {
+            whole(async move { enter(&s, &p, sap_no)?.statement().await })
+        })
+        .method::<sic::EnrolOpen, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, sap_no)?.enrol_open_at(Door::Office, r).await })
+        })
+        .method::<sic::EnrolRegister, _, _>(|s, p, r| {
+            whole(async move {
+                enter(&s, &p, sap_no)?
+                    .enrol_register_at(Door::Office, r)
+                    .await
+            })
+        })
+        .method::<office::LogInOpen, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.log_in_open(r).await })
+        })
+        .method::<office::LogIn, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.log_in(r).await })
+        })
+        .method::<office::LogOut, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.log_out(r).await })
+        })
+        .method::<office::Propose, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.propose(r).await })
+        })
+        .method::<office::Proposals, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.proposals(r).await })
+        })
+        .method::<office::ProposalOpen, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.proposal_open(r).await })
+        })
+        .method::<office::ProposalApprove, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.proposal_approve(r).await })
+        })
+        .method::<office::ProposalEnd, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.proposal_end(r).await })
+        })
+        .method::<office::ProposalTake, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.proposal_take(r).await })
+        })
+        .method::<office::People, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.people(r).await })
+        })
+        .method::<office::State, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.state(r).await })
+        })
+        .into_router()
+}
+
 /// Says *not now*, as everybody does who can't tell more.
 trait NotNow {
     fn not_now() -> Self;
@@ -121,6 +175,20 @@ impl NotNow for SapRefusal {
     fn not_now() -> Self {
         Self::new(SapRefusalCode::NotNow)
     }
+}
+
+impl NotNow for OfficeRefusal {
+    fn not_now() -> Self {
+        no(SapRefusalCode::NotNow)
+    }
+}
+
+fn no(code: SapRefusalCode) -> OfficeRefusal {
+    OfficeRefusal { code, rule: None }
+}
+
+fn sap_no(code: SapRefusalCode) -> SapRefusal {
+    SapRefusal::new(code)
 }
 
 /// Runs a call in a task of its own, so that it isn't cut off half way when the connection closes.
@@ -151,4 +219,16 @@ fn admit_gateway<'s, C: CryptoModule>(
     }
     tracing::warn!(peer = %peer.name, "a caller that is no SIC gateway was refused");
     Err(SapRefusal::new(SapRefusalCode::NotFound))
+}
+
+fn enter<'s, C: CryptoModule, R>(
+    sam: &'s Sam<C>,
+    peer: &Peer,
+    no: fn(SapRefusalCode) -> R,
+) -> Result<&'s Sam<C>, R> {
+    if sam.config.office.gateways.contains(&peer.name) {
+        return Ok(sam);
+    }
+    tracing::warn!(peer = %peer.name, "a caller that is no gateway of officers was refused");
+    Err(no(SapRefusalCode::NotFound))
 }

@@ -19,8 +19,9 @@ mod sam;
 mod sealer;
 mod verify;
 
-pub use config::{KnownClient, SamConfig};
-pub use http::{gateway_router, ssa_router};
+pub use config::{KnownClient, OfficeConfig, SamConfig};
+pub use flows::FoundError;
+pub use http::{gateway_router, office_router, ssa_router};
 pub use receipt::{ReceiptError, bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;

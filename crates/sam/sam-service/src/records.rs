@@ -7,6 +7,7 @@ use core_types::{
 use sam_api::ssa::{Happened, HistoryEntry, KeyState, Wish};
 use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
 use sam_core::life::Life;
+use sam_core::office::{Account, AccountPhase, GenesisRecord, Officer, Proposal, Session};
 use sam_core::state::JobState;
 use sam_core::{ActState, KeyFacts};
 use sap::Item;
@@ -283,6 +284,44 @@ noun!(ActState, "act", |a| Columns {
         _ => a.phase.name(),
     },
     stamp: a.exp.0,
+});
+noun!(GenesisRecord, "office_genesis", |g| Columns {
+    owner: String::new(),
+    link: String::new(),
+    state: "",
+    stamp: g.at.0,
+});
+noun!(Officer, "office_person", |o| Columns {
+    owner: String::new(),
+    link: o.identity.to_string(),
+    // Constrained by the store: see the table.
+    state: o.word(),
+    stamp: o.since.0,
+});
+noun!(Account, "office_account", |a| Columns {
+    owner: a.officer.to_string(),
+    link: a
+        .registration
+        .as_ref()
+        .map_or_else(String::new, ToString::to_string),
+    state: match a.phase {
+        AccountPhase::Invited => "invited",
+        AccountPhase::Active => "active",
+        AccountPhase::Ended => "ended",
+    },
+    stamp: a.since.0,
+});
+noun!(Proposal, "office_proposal", |o| Columns {
+    owner: o.requester().officer.to_string(),
+    link: o.measure().code().to_owned(),
+    state: o.phase.name(),
+    stamp: o.document.at.0,
+});
+noun!(Session, "office_session", |s| Columns {
+    owner: s.account.to_string(),
+    link: String::new(),
+    state: "",
+    stamp: s.until.0,
 });
 noun!(ResultRecord, "result", |r| Columns {
     owner: String::new(),

@@ -54,13 +54,75 @@ macro_rules! tables {
     };
 }
 
+/// Officers. A person's roles are one word in one row, so that the constraint holds against every way of assigning, also
+/// two at once (`I-7.1.1.4`, `I-7.1.1.6`, `I-7.1.1.7`); words as in `sam_core::office::roles`.
+macro_rules! office {
+    ($bytes:literal) => {
+        concat!(
+            table!("office_genesis", $bytes),
+            "CREATE TABLE office_person (id TEXT PRIMARY KEY, version BIGINT NOT NULL, sealed ", $bytes,
+            " NOT NULL, owner TEXT NOT NULL, link TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('none', ",
+            "'security-officer', 'system-administrator', 'system-operator', 'system-auditor', ",
+            "'administrator-and-operator')), stamp BIGINT NOT NULL);",
+            // One human is one officer, ever.
+            "CREATE UNIQUE INDEX office_person_identity ON office_person (link);",
+            "CREATE TABLE office_account (id TEXT PRIMARY KEY CHECK (substr(id, 1, 8) = 'officer.'), version BIGINT NOT NULL, sealed ",
+            $bytes,
+            " NOT NULL, owner TEXT NOT NULL, link TEXT NOT NULL, state TEXT NOT NULL, stamp BIGINT NOT NULL);",
+            "CREATE INDEX office_account_owner ON office_account (owner);",
+            table!("office_proposal", $bytes),
+            "CREATE INDEX office_proposal_state ON office_proposal (state, stamp);",
+            "CREATE INDEX office_proposal_stamp ON office_proposal (stamp);",
+            table!("office_session", $bytes),
+            "CREATE INDEX office_session_stamp ON office_session (stamp);",
+        )
+    };
+}
+
+/// No privileged account is a signer's or owns a signer's key (`I-7.1.1.5`).
+macro_rules! apart {
+    ($table:literal, $column:literal, $event:literal) => {
+        concat!(
+            "CREATE TRIGGER ",
+            $table,
+            "_",
+            $event,
+            "_apart BEFORE ",
+            $event,
+            " ON ",
+            $table,
+            " WHEN substr(NEW.",
+            $column,
+            ", 1, 8) = 'officer.' ",
+            "BEGIN SELECT RAISE(ABORT, 'a privileged account can not be a signer'); END;",
+        )
+    };
+}
+
 const TABLES: Migrations = Migrations {
     component: "sam",
-    steps: &[Migration {
-        name: "0001-sam",
-        sqlite: tables!("BLOB"),
-        postgres: tables!("BYTEA"),
-    }],
+    steps: &[
+        Migration {
+            name: "0001-sam",
+            sqlite: tables!("BLOB"),
+            postgres: tables!("BYTEA"),
+        },
+        Migration {
+            name: "0002-office",
+            sqlite: concat!(
+                office!("BLOB"),
+                apart!("person", "id", "INSERT"),
+                apart!("person", "id", "UPDATE"),
+                apart!("signing_key", "owner", "INSERT"),
+                apart!("signing_key", "owner", "UPDATE"),
+            ),
+            postgres: concat!(
+                office!("BYTEA"),
+                "ALTER TABLE person ADD CONSTRAINT person_apart CHECK (substr(id, 1, 8) <> 'officer.');",
+                "ALTER TABLE signing_key ADD CONSTRAINT signing_key_apart CHECK (substr(owner, 1, 8) <> 'officer.');",
+            ),
+        },
+    ],
 };
 
 /// Statements of one table, and what its index columns hold.
@@ -69,6 +131,7 @@ pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
     const SELECT: &'static str;
     const BY_LINK: &'static str;
     const BY_OWNER: &'static str;
+    const IDS: &'static str;
     const INSERT: &'static str;
     const UPDATE: &'static str;
     /// For a successor with the same columns, whose indexes then need no writing.
@@ -106,6 +169,8 @@ macro_rules! noun {
                 $table,
                 " WHERE owner = $1 ORDER BY stamp, id LIMIT 200"
             );
+            const IDS: &'static str =
+                concat!("SELECT id FROM ", $table, " ORDER BY stamp, id LIMIT 1000");
             const INSERT: &'static str = concat!(
                 "INSERT INTO ",
                 $table,
@@ -149,6 +214,15 @@ pub(crate) async fn get<T: Noun>(
 ) -> Result<Option<Row<T>>, Failed> {
     let row = tx.fetch_optional(sql(T::SELECT).bind(id)).await?;
     row.map(|row| open(tx, sealer, &row)).transpose()
+}
+
+/// Ids of all rows of a small table, oldest first.
+pub(crate) async fn ids<T: Noun>(tx: &mut Tx) -> Result<Vec<String>, Failed> {
+    let rows = tx.fetch_all(sql(T::IDS)).await?;
+    Ok(rows
+        .iter()
+        .map(|row| row.text("id"))
+        .collect::<Result<_, StoreError>>()?)
 }
 
 /// Rows with this link, oldest first.

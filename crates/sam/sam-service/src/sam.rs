@@ -84,6 +84,11 @@ pub enum StartError {
     /// The store.
     #[error("the SAM's store: {0}")]
     Store(#[from] StoreError),
+    /// The installation hasn't begun.
+    #[error(
+        "this installation has no officers yet: begin it with `natsuin-sam init`, once, on an empty store"
+    )]
+    NotBegun,
     /// The store's rows don't open with the module's key, or the settings can't be used.
     #[error("the SAM can't start: {0}")]
     Unusable(&'static str),
@@ -104,32 +109,8 @@ impl<C: CryptoModule> Sam<C> {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StartError> {
-        let answered = module.call::<Root>(&Empty {}).await?.root;
-        if root.is_some_and(|pinned| pinned != answered) {
-            return Err(StartError::OtherRoot);
-        }
-        let health = module.call::<Status>(&Empty {}).await?;
-        let service = Service::judge(&health, &config.policy)?;
-        let row_key = row_key(&module, &store).await?;
-        let sealer = Sealer::new(&row_key, config.tenant.as_str(), random.clone())
-            .map_err(|_| StartError::Unusable("the row key has another form"))?;
-        let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
-        let audit_key = SecretBytes::new(audit_key.0.to_vec());
-        let audit = AuditLog::new("sam", &config.node, audit_key);
-        let sam = Self(Arc::new(Inner {
-            config,
-            module,
-            store,
-            audit,
-            clock,
-            random,
-            sealer,
-            rings: Rings::default(),
-            root: answered,
-            service,
-            hashing: Semaphore::new(HASHES_AT_ONCE),
-            clock_watch: ClockWatch::default(),
-        }));
+        let sam = Self::build(config, module, store, root, clock, random).await?;
+        sam.check_begun().await?;
         sam.record_start().await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;
@@ -144,6 +125,43 @@ impl<C: CryptoModule> Sam<C> {
                 "its keys don't open, or the module doesn't vouch for them",
             )),
         }
+    }
+
+    /// A SAM that hasn't started: with its keys, and nothing written but the wrapped row key.
+    pub(crate) async fn build(
+        config: SamConfig,
+        module: C,
+        store: Store,
+        root: Option<Jwk>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, StartError> {
+        let answered = module.call::<Root>(&Empty {}).await?.root;
+        if root.is_some_and(|pinned| pinned != answered) {
+            return Err(StartError::OtherRoot);
+        }
+        let health = module.call::<Status>(&Empty {}).await?;
+        let service = Service::judge(&health, &config.policy)?;
+        let row_key = row_key(&module, &store).await?;
+        let sealer = Sealer::new(&row_key, config.tenant.as_str(), random.clone())
+            .map_err(|_| StartError::Unusable("the row key has another form"))?;
+        let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
+        let audit_key = SecretBytes::new(audit_key.0.to_vec());
+        let audit = AuditLog::new("sam", &config.node, audit_key);
+        Ok(Self(Arc::new(Inner {
+            config,
+            module,
+            store,
+            audit,
+            clock,
+            random,
+            sealer,
+            rings: Rings::default(),
+            root: answered,
+            service,
+            hashing: Semaphore::new(HASHES_AT_ONCE),
+            clock_watch: ClockWatch::default(),
+        })))
     }
 
     /// The public root key of the module; other zones pin its thumbprint.

@@ -14,13 +14,18 @@ const NONCE: usize = 12;
 
 /// Tables of which this node remembers the newest versions. Not the others: values made once are never changed, and the
 /// SAM's own keys of a day may be made again after the clock was set back.
-const REMEMBERED: [&str; 6] = [
+const REMEMBERED: [&str; 11] = [
     "person",
     "factor",
     "signing_key",
     "voucher",
     "request",
     "act",
+    "office_genesis",
+    "office_person",
+    "office_account",
+    "office_proposal",
+    "office_session",
 ];
 
 /// The open `K_row`, and the memory of what it sealed and opened.

@@ -50,8 +50,6 @@ pub enum Consequence {
     PinChanges,
     /// A factor that was locked after wrong entries counts again.
     FactorIsUnlocked,
-    /// The person approves in an office.
-    OfficerApproves,
 }
 
 impl Consequence {
@@ -90,9 +88,10 @@ impl ChangeReview {
                 FactorChange::Pin { .. } => Consequence::PinChanges,
                 FactorChange::Unlock { .. } => Consequence::FactorIsUnlocked,
             },
-            Act::Officer(_) => Consequence::OfficerApproves,
-            // Acts to sign and to enrol don't come here.
-            Act::Suspend(_) | Act::Sign(_) | Act::Enrol(_) => Consequence::KeyStops,
+            // Acts to sign, to enrol and of officers don't come here.
+            Act::Suspend(_) | Act::Sign(_) | Act::Enrol(_) | Act::Officer(_) => {
+                Consequence::KeyStops
+            }
         }
     }
 

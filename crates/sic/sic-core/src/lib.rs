@@ -7,12 +7,14 @@
 //! ```text
 //! Trust ──check──▶ TrustedSam ──sign_act──▶ Review ──confirm──▶ Confirmed ──pin_totp / passkey──▶ ApproveRequest
 //!                       ├─────change_act──▶ ChangeReview ──confirm──▶ ConfirmedChange ──…──▶ ApproveRequest
+//!                       ├────officer_act──▶ OfficerReview ──confirm──▶ ConfirmedOfficer ──passkey──▶ ProofRequest
 //!                       └─────enrol_act──▶ EnrolReview ──confirm──▶ Enrolling ──…──▶ EnrolRegisterRequest
 //! ```
 
 mod approve;
 mod change;
 mod enrol;
+mod office;
 mod passkey;
 #[cfg(test)]
 mod testing;
@@ -22,6 +24,7 @@ mod trust;
 pub use approve::{Confirmed, Review, Reviewed, Summary};
 pub use change::{ChangeReview, ConfirmedChange, Consequence};
 pub use enrol::{EnrolReview, EnrolSummary, Enrolling, SeedKey, TotpSeed, Voucher};
+pub use office::{ConfirmedOfficer, OfficerReview};
 pub use passkey::{Assertion, Authenticator, AuthenticatorError, CreatePasskey, GetAssertion};
 pub use totp::{Totp, TotpError};
 pub use trust::{ActError, SicError, Trust, TrustedSam};

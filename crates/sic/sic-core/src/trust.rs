@@ -177,7 +177,7 @@ impl TrustedSam {
     pub fn change_act(&self, answer: OpenAnswer, now: UnixTime) -> Result<ChangeReview, SicError> {
         let act = self.act(&answer.act, now)?;
         match &act {
-            Act::Sign(_) | Act::Enrol(_) => return Err(ActError::Kind.into()),
+            Act::Sign(_) | Act::Enrol(_) | Act::Officer(_) => return Err(ActError::Kind.into()),
             Act::Factor(factor) if factor.rp_id != self.trust.rp_id => {
                 return Err(ActError::RpId.into());
             }
@@ -208,7 +208,7 @@ impl TrustedSam {
         Ok(EnrolReview::new(act, digest, self.clone(), answer.exclude))
     }
 
-    fn act(&self, jws: &str, now: UnixTime) -> Result<Act, SicError> {
+    pub(crate) fn act(&self, jws: &str, now: UnixTime) -> Result<Act, SicError> {
         let payload = jose::verify(jws, TYP_ACT, &self.keys.act).map_err(ActError::from)?;
         let act: Act = serde_json::from_slice(&payload).map_err(|_| ActError::Malformed)?;
         let head = act.head();

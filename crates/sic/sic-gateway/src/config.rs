@@ -22,6 +22,8 @@ pub struct GatewayConfig {
     pub help: Option<String>,
     /// Calls per remote address.
     pub rate: Rate,
+    /// For officers instead of signers: their calls, and none of the signers' but to enrol a passkey.
+    pub office: bool,
 }
 
 /// Why a configuration can't be used.
@@ -75,6 +77,7 @@ impl GatewayConfig {
             dev: false,
             help: None,
             rate: RATE,
+            office: false,
         })
     }
 

@@ -24,7 +24,7 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// The calls of the signer's side. Nothing else of the SAM can be reached from here.
-const PATHS: [&str; 9] = [
+const SIGNERS: [&str; 9] = [
     m::Keys::PATH,
     m::Open::PATH,
     m::Approve::PATH,
@@ -35,6 +35,9 @@ const PATHS: [&str; 9] = [
     m::EnrolSeed::PATH,
     m::EnrolRegister::PATH,
 ];
+
+/// What officers call beside their own calls: to enrol a passkey.
+const OFFICERS: [&str; 3] = [m::Keys::PATH, m::EnrolOpen::PATH, m::EnrolRegister::PATH];
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +73,16 @@ impl Forward for service_kit::Client {
     }
 }
 
-pub(crate) fn routes<F: Forward>() -> Router<Arc<Gateway<F>>> {
-    PATHS
+pub(crate) fn routes<F: Forward>(office: bool) -> Router<Arc<Gateway<F>>> {
+    let paths: Vec<&'static str> = match office {
+        true => OFFICERS
+            .iter()
+            .chain(sap::office::calls::PATHS)
+            .copied()
+            .collect(),
+        false => SIGNERS.to_vec(),
+    };
+    paths
         .into_iter()
         .fold(Router::new(), |router, path| {
             router.route(

@@ -32,7 +32,8 @@ pub(crate) struct Gateway<F> {
 }
 
 /// The router of the signer's origin: pages `/a` and `/e`, their files under `/sic/` and `/static/`,
-/// `/digests.json`, and `POST /sap/v1/*`.
+/// `/digests.json`, and `POST /sap/v1/*`. With [`GatewayConfig::office`] that of the officers' origin: pages `/e` and `/o`, and the
+/// calls of officers.
 ///
 /// Served by `service_kit::serve`, which tells each request's peer; without it every request counts as one address.
 pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Clock>) -> Router {
@@ -41,6 +42,7 @@ pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Cloc
         https: config.is_https(),
         ..Csp::default()
     };
+    let office = config.office;
     let gateway = Arc::new(Gateway {
         files: Files::new(&config),
         limit: RateLimit::default(),
@@ -49,9 +51,9 @@ pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Cloc
         clock,
     });
     let router = Router::new()
-        .merge(pages::routes())
+        .merge(pages::routes(office))
         .merge(files::routes())
-        .merge(forward::routes())
+        .merge(forward::routes(office))
         .with_state(gateway)
         .merge(static_router());
     secure(router, &csp)

@@ -21,23 +21,41 @@ struct Frame {
     m: Messages,
 }
 
-/// A page: its path, the id of its title and its script.
-const PAGES: [(&str, &str, &str); 2] = [
-    ("/a", "sic-title-approve", "/sic/approve.mjs"),
-    ("/e", "sic-title-enrol", "/sic/enrol.mjs"),
+/// A page: its path, the id of its title, its script, and whether signers or officers have it.
+const PAGES: [(&str, &str, &str, Whose); 2] = [
+    (
+        "/a",
+        "sic-title-approve",
+        "/sic/approve.mjs",
+        Whose::Signers,
+    ),
+    ("/e", "sic-title-enrol", "/sic/enrol.mjs", Whose::Both),
 ];
 
-pub(crate) fn routes<F: Forward>() -> Router<Arc<Gateway<F>>> {
-    Router::new()
-        .route("/a", get(page))
-        .route("/e", get(page))
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Signers,
+    Both,
+}
+
+fn served(office: bool) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let ours = PAGES.into_iter();
+    let ours = ours.filter(move |(.., whose)| !office || *whose == Whose::Both);
+    ours.map(|(path, title, script, _)| (path, title, script))
+}
+
+pub(crate) fn routes<F: Forward>(office: bool) -> Router<Arc<Gateway<F>>> {
+    served(office)
+        .fold(Router::new(), |router, (path, ..)| {
+            router.route(path, get(page))
+        })
         .fallback(nothing)
 }
 
 /// Every page in every language, by the address that gives exactly this text.
 pub(crate) fn all(config: &GatewayConfig) -> BTreeMap<String, String> {
     let mut pages = BTreeMap::new();
-    for (path, ..) in PAGES {
+    for (path, ..) in served(config.office) {
         for lang in Lang::ALL {
             pages.insert(
                 format!("{path}?lang={}", lang.tag()),
@@ -50,11 +68,10 @@ pub(crate) fn all(config: &GatewayConfig) -> BTreeMap<String, String> {
 
 fn html(config: &GatewayConfig, lang: Lang, path: &str) -> String {
     let m = Messages::new(lang);
-    let (title, script) = PAGES
-        .iter()
+    let (title, script) = served(config.office)
         .find(|(p, ..)| *p == path)
         .map_or(("not-found", None), |(_, title, script)| {
-            (*title, Some(*script))
+            (title, Some(script))
         });
     let body = match script {
         // The template writes to a string, which can't fail.
@@ -67,7 +84,11 @@ fn html(config: &GatewayConfig, lang: Lang, path: &str) -> String {
     };
     let scripts: Vec<&str> = script.into_iter().collect();
     Page {
-        surface: &m.t("sic-surface"),
+        surface: &m.t(if config.office {
+            "office-surface"
+        } else {
+            "sic-surface"
+        }),
         host: config.rp_id(),
         switch: &lang.switch_url(path, None),
         dev: config.dev,

@@ -13,7 +13,7 @@ use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::encoding::EcPublicKeyUncompressedBin;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-use core_types::{B64, Digest32, Random, sha256};
+use core_types::{B64, Digest32, Random, SecretBytes, sha256};
 use sap::Proof;
 use sap::enrol::PasskeyRegistration;
 
@@ -100,6 +100,34 @@ impl SoftPasskey {
             attester: None,
             format: None,
             pair,
+        })
+    }
+
+    /// The private key (PKCS#8), for a development program that keeps the passkey between its starts.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn private(&self) -> Result<SecretBytes, Broken> {
+        let document = self.pair.to_pkcs8v1().map_err(|_| Broken)?;
+        Ok(SecretBytes::new(document.as_ref().to_vec()))
+    }
+
+    /// A credential that was kept.
+    ///
+    /// # Errors
+    /// [`Broken`] when the bytes aren't such a key.
+    pub fn restore(
+        behaviour: Behaviour,
+        id: Vec<u8>,
+        private: &SecretBytes,
+    ) -> Result<Self, Broken> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, private.expose());
+        Ok(Self {
+            id,
+            behaviour,
+            attester: None,
+            format: None,
+            pair: pair.map_err(|_| Broken)?,
         })
     }
 

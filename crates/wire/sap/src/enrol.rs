@@ -16,6 +16,8 @@ pub enum InvitedBy {
     Ra,
     /// The SSA by mail; never above level 1.
     Ssa,
+    /// Officers, by an approved order or the genesis record: for an office, or for a signer whose factors are lost.
+    Office,
 }
 
 /// Subject data for the certificate, as the RA proved them.

@@ -7,6 +7,7 @@ pub mod act;
 pub mod enrol;
 pub mod manage;
 pub mod messages;
+pub mod office;
 pub mod proof;
 
 pub use act::{Act, ActHead, EnrolAct, Item, SignAct, act_digest};

@@ -42,6 +42,8 @@ pub enum SapRefusalCode {
     KeyStopped,
     /// Not now: log, clock or module can't vouch for it.
     NotNow,
+    /// A fresh proof is needed before this (officers).
+    ProofNeeded,
 }
 
 impl SapRefusal {

@@ -2,8 +2,8 @@
 //! them; the parts are handed on from one to the next and make one type in the end.
 
 use core_types::{
-    ClientId, Digest32, FactorId, KeyAlg, KeyId, Level, PeerId, PersonId, SigAlg, UnixTime,
-    VoucherId,
+    ClientId, Digest32, FactorId, KeyAlg, KeyId, Level, OfficerId, PeerId, PersonId, SigAlg,
+    UnixTime, VoucherId,
 };
 use serde::Serialize;
 
@@ -20,6 +20,8 @@ mod signature;
 #[macro_use]
 mod enrolment;
 #[macro_use]
+mod office;
+#[macro_use]
 mod access;
 
-service_events! { module_events request_events signature_events enrolment_events access_events events; }
+service_events! { module_events request_events signature_events enrolment_events office_events access_events events; }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use core_types::Random;
+use core_types::{Random, SecretBytes};
 use sap::Proof;
 use sap::enrol::PasskeyRegistration;
 use sic_core::{Assertion, Authenticator, AuthenticatorError, CreatePasskey, GetAssertion};
@@ -18,11 +18,39 @@ impl Device {
     /// # Errors
     /// When no key can be made.
     pub fn new(origin: &str, random: &dyn Random) -> Result<Self, soft_passkey::Broken> {
-        let host = origin.split("://").nth(1).unwrap_or_default();
-        let rp_id = host.split(':').next().unwrap_or_default();
-        let passkey = SoftPasskey::new(Behaviour::honest(origin, rp_id), random)?;
+        let passkey = SoftPasskey::new(browser(origin), random)?;
         Ok(Self(Arc::new(Mutex::new(passkey))))
     }
+}
+
+impl Device {
+    /// The device that was kept.
+    ///
+    /// # Errors
+    /// When the bytes aren't such a key.
+    pub fn restore(
+        origin: &str,
+        id: Vec<u8>,
+        key: &SecretBytes,
+    ) -> Result<Self, soft_passkey::Broken> {
+        let passkey = SoftPasskey::restore(browser(origin), id, key)?;
+        Ok(Self(Arc::new(Mutex::new(passkey))))
+    }
+
+    /// Credential id and private key, to be kept.
+    ///
+    /// # Errors
+    /// When the key can't be written.
+    pub fn parts(&self) -> Result<(Vec<u8>, SecretBytes), soft_passkey::Broken> {
+        let passkey = self.0.lock().map_err(|_| soft_passkey::Broken)?;
+        Ok((passkey.id.clone(), passkey.private()?))
+    }
+}
+
+fn browser(origin: &str) -> Behaviour {
+    let host = origin.split("://").nth(1).unwrap_or_default();
+    let rp_id = host.split(':').next().unwrap_or_default();
+    Behaviour::honest(origin, rp_id)
 }
 
 impl Authenticator for Device {

@@ -21,7 +21,7 @@ impl DataDir {
     /// [`Trouble`] `data-dir` when it can't be used.
     pub fn open(path: &Path) -> Result<Self, Trouble> {
         let this = Self(path.to_owned());
-        for folder in ["", "ca", "cm", "sam", "ssa", "sca", "witness"] {
+        for folder in ["", "ca", "cm", "sam", "ssa", "sca", "office", "witness"] {
             let folder = path.join(folder);
             fs::DirBuilder::new()
                 .recursive(true)

@@ -4,6 +4,7 @@
 
 mod device;
 mod files;
+mod officers;
 mod seed;
 mod sic;
 mod start;
@@ -12,8 +13,9 @@ mod zones;
 
 pub use device::Device;
 pub use files::write_json;
+pub use officers::{DevOffice, DevOfficer};
 pub use seed::NewSigner;
 pub use sic::{Factors, NewFactors, Sic};
 pub use start::{Inner, Options, Stack, StoreChoice};
 pub use state::{DevClient, DevCredential, DevSigner};
-pub use zones::{NAME_CM, NAME_SAM, NAME_SIC, NAME_SSA, log_key};
+pub use zones::{NAME_CM, NAME_OFFICE, NAME_SAM, NAME_SIC, NAME_SSA, log_key};

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use core_types::rpc::Method;
 use core_types::{Clock, Digest32, Random, SecretBytes};
-use sap::messages::{
-    Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest, SapRefusal,
-};
+use sap::messages::{Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest};
 use sic_core::{ActError, Authenticator, SicError, Totp, Trust, TrustedSam, Voucher};
 
 /// A gateway and how a program reaches it: all that a signer's side needs to know of a service.
@@ -49,10 +47,10 @@ impl Factors<'_> {
 }
 
 impl Sic {
-    async fn call<M: Method<Refusal = SapRefusal>>(
-        &self,
-        request: &M::Request,
-    ) -> Result<M::Response> {
+    pub(crate) async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Response>
+    where
+        M::Refusal: std::fmt::Debug,
+    {
         let answer = self
             .http
             .post(format!("{}{}", self.origin, M::PATH))
@@ -64,14 +62,14 @@ impl Sic {
         match status {
             200 => serde_json::from_slice(&body).context("the gateway's answer can't be read"),
             422 => {
-                let refusal: SapRefusal = serde_json::from_slice(&body)?;
-                bail!("the SAM refused: {:?}", refusal.code)
+                let refusal: M::Refusal = serde_json::from_slice(&body)?;
+                bail!("the SAM refused: {refusal:?}")
             }
             other => bail!("the gateway answered with status {other}"),
         }
     }
 
-    async fn sam(&self) -> Result<TrustedSam> {
+    pub(crate) async fn sam(&self) -> Result<TrustedSam> {
         let keys = self.call::<Keys>(&Empty {}).await?;
         Ok(self.trust.check(&keys, self.clock.now())?)
     }

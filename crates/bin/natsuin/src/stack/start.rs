@@ -13,8 +13,9 @@ use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
+use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
-use sam_service::SamConfig;
+use sam_service::{OfficeConfig, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Rate, Running, Shutdown, Trouble, bind, serve, tls};
 use sic_core::Trust;
@@ -62,6 +63,8 @@ pub struct Inner {
     pub sam_for_ssa: String,
     /// The SAM, for SIC gateways.
     pub sam_for_sic: String,
+    /// The SAM, for the officers' gateway.
+    pub sam_for_office: String,
 }
 
 /// A running stack.
@@ -70,6 +73,8 @@ pub struct Stack {
     pub ssa_url: String,
     /// Origin of the SIC page.
     pub sic_url: String,
+    /// Origin of the officers' page.
+    pub office_url: String,
     /// Origin of the e-contract application.
     pub sca_url: String,
     /// Origin of CA, OCSP, CRL and TSA.
@@ -101,6 +106,7 @@ pub struct Stack {
 pub(super) struct Listeners {
     pub(super) ssa: TcpListener,
     pub(super) sic: TcpListener,
+    pub(super) office: TcpListener,
     pub(super) sca: TcpListener,
     pub(super) ca: TcpListener,
 }
@@ -118,13 +124,22 @@ impl Listeners {
         let sic = listener(nth(1, last.sic), first == 0).await?;
         let sca = listener(nth(2, last.sca), first == 0).await?;
         let ca = listener(nth(3, last.ca), first == 0).await?;
+        let office = listener(nth(4, last.office), first == 0).await?;
         let ports = Ports {
             ssa: port(&ssa)?,
             sic: port(&sic)?,
+            office: port(&office)?,
             sca: port(&sca)?,
             ca: port(&ca)?,
         };
-        Ok((Self { ssa, sic, sca, ca }, ports))
+        let all = Self {
+            ssa,
+            sic,
+            office,
+            sca,
+            ca,
+        };
+        Ok((all, ports))
     }
 }
 
@@ -179,6 +194,7 @@ impl Stack {
         let scheme = if options.tls { "https" } else { "http" };
         let ssa_url = format!("{scheme}://localhost:{}", ports.ssa);
         let sic_url = format!("{scheme}://sic.localhost:{}", ports.sic);
+        let office_url = format!("{scheme}://sic.localhost:{}", ports.office);
         let sca_url = format!("{scheme}://localhost:{}", ports.sca);
         let ca_url = format!("{scheme}://localhost:{}", ports.ca);
 
@@ -221,7 +237,6 @@ impl Stack {
 
         let module_url = start_module(&mut kit).await?;
         progress("cm");
-        let root_pin = state.root.clone();
         let ra_key = ca_ra_key(&ca)?;
         let config = SamConfig {
             sam: SAM.to_owned(),
@@ -247,9 +262,16 @@ impl Stack {
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
             clock: sam_core::clock::ClockRule::Unsynchronised,
+            office: OfficeConfig {
+                relying_party: RelyingParty {
+                    origin: office_url.clone(),
+                    rp_id: "sic.localhost".to_owned(),
+                },
+                gateways: vec![NAME_OFFICE.to_owned()],
+                limits: Limits::new(600, 4 * 3600).map_err(|_| bug("limits of sessions"))?,
+            },
         };
-        let (sam_for_ssa, sam_for_sic, sam) =
-            start_sam(&mut kit, config, &module_url, root_pin).await?;
+        let (urls, sam) = start_sam(&mut kit, config, &module_url, &mut state).await?;
         let root = sam.root().clone();
         state.root = Some(root.clone());
         data.save("state.json", &state)?;
@@ -263,10 +285,24 @@ impl Stack {
         if options.load {
             gateway.rate = Rate::UNLIMITED;
         }
-        let forward = kit.client(&sam_for_sic, NAME_SIC)?;
+        let mut office = GatewayConfig::new(vec![root.clone()], office_url.clone())
+            .map_err(|e| Trouble::new("bad-config", e.to_string(), "choose another --port"))?;
+        office.dev = true;
+        office.office = true;
+        // Six officers at one address, who do in a second what takes an hour elsewhere.
+        office.rate = Rate {
+            burst: 600,
+            per_minute: 600,
+        };
+        let forward = kit.client(&urls.for_sic, NAME_SIC)?;
         kit.running.push(public(
             listeners.sic,
             sic_gateway::router(gateway, forward, clock.clone()),
+        )?);
+        let forward = kit.client(&urls.for_office, NAME_OFFICE)?;
+        kit.running.push(public(
+            listeners.office,
+            sic_gateway::router(office, forward, clock.clone()),
         )?);
         progress("sic");
 
@@ -276,7 +312,15 @@ impl Stack {
         let ra_url = kit
             .mutual("ra.natsuin.internal", dev_ca::routes::ra(ra.clone()))
             .await?;
-        let ssa = start_ssa(&mut kit, &ssa_url, &sic_url, &tenant, &sam_for_ssa, &ra_url).await?;
+        let ssa = start_ssa(
+            &mut kit,
+            &ssa_url,
+            &sic_url,
+            &tenant,
+            &urls.for_ssa,
+            &ra_url,
+        )
+        .await?;
         kit.running.push(public(listeners.ssa, ssa.router())?);
         progress("ssa");
 
@@ -300,11 +344,13 @@ impl Stack {
             ports: vec![
                 ("ssa", ports.ssa),
                 ("sic", ports.sic),
+                ("office", ports.office),
                 ("sca", ports.sca),
                 ("ca", ports.ca),
             ],
             ssa_url,
             sic_url,
+            office_url,
             sca_url,
             ca_url,
             ca,
@@ -312,8 +358,9 @@ impl Stack {
             http,
             inner: Inner {
                 module: module_url,
-                sam_for_ssa,
-                sam_for_sic,
+                sam_for_ssa: urls.for_ssa,
+                sam_for_sic: urls.for_sic,
+                sam_for_office: urls.for_office,
             },
             ra,
             ssa,
@@ -327,6 +374,7 @@ impl Stack {
             failed,
             running,
         };
+        stack.seed_officers().await?;
         stack.seed_clients().await?;
         let sca = stack.sca_router(&anchors)?;
         let running = public(listeners.sca, sca)?;

@@ -6,6 +6,8 @@ use sam_api::ssa::{Declared, LevelPart};
 use serde::{Deserialize, Serialize};
 use web_ui::Messages;
 
+use super::officers::DevOffice;
+
 /// Contents of `state.json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +20,8 @@ pub struct State {
     pub clients: Vec<DevClient>,
     /// Enrolled signers.
     pub signers: Vec<DevSigner>,
+    /// Officers, and what their ceremony handed out.
+    pub office: DevOffice,
 }
 
 /// Ports of the public listeners; 0 = not chosen yet.
@@ -27,6 +31,9 @@ pub struct Ports {
     pub ssa: u16,
     /// SIC page.
     pub sic: u16,
+    /// Officers' page.
+    #[serde(default)]
+    pub office: u16,
     /// E-contract application.
     pub sca: u16,
     /// CA, OCSP, CRL, TSA.

@@ -21,7 +21,9 @@ use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
 use super::files::DataDir;
+use super::officers;
 use super::start::{StoreChoice, listener};
+use super::state::State;
 
 /// Name of the one SAM, as in acts.
 pub(super) const SAM: &str = "sam.natsuin.localhost";
@@ -34,6 +36,8 @@ pub const NAME_SAM: &str = "sam.natsuin.internal";
 pub const NAME_SSA: &str = "ssa.natsuin.internal";
 /// Name in the certificate of the SIC gateway.
 pub const NAME_SIC: &str = "sic.natsuin.internal";
+/// Name in the certificate of the officers' gateway.
+pub const NAME_OFFICE: &str = "office.natsuin.internal";
 /// How often entries get their place in the log.
 pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.
@@ -222,10 +226,12 @@ pub(super) async fn start_sam(
     kit: &mut Kit,
     config: SamConfig,
     module_url: &str,
-    root: Option<jose::Jwk>,
-) -> Result<(String, String, Sam<RemoteModule>), Trouble> {
+    state: &mut State,
+) -> Result<(SamUrls, Sam<RemoteModule>), Trouble> {
     let store = kit.open("sam", sam_service::MIGRATIONS).await?;
-    let module = RemoteModule::new(kit.client(module_url, NAME_SAM)?);
+    let module = || Ok(RemoteModule::new(kit.client(module_url, NAME_SAM)?));
+    officers::found(kit, state, &config, module()?, &store).await?;
+    let (module, root) = (module()?, state.root.clone());
     let started = Sam::start(
         config,
         module,
@@ -249,7 +255,22 @@ pub(super) async fn start_sam(
     let for_sic = kit
         .mutual(NAME_SAM, sam_service::gateway_router(sam.clone()))
         .await?;
-    Ok((for_ssa, for_sic, sam))
+    let for_office = kit
+        .mutual(NAME_SAM, sam_service::office_router(sam.clone()))
+        .await?;
+    let urls = SamUrls {
+        for_ssa,
+        for_sic,
+        for_office,
+    };
+    Ok((urls, sam))
+}
+
+/// Base URLs of the SAM's listeners.
+pub(super) struct SamUrls {
+    pub(super) for_ssa: String,
+    pub(super) for_sic: String,
+    pub(super) for_office: String,
 }
 
 pub(super) async fn start_ssa(

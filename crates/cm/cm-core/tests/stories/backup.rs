@@ -6,12 +6,12 @@ use cm_api::rpc::Reason;
 use cm_api::{KeyCreated, ModuleError, Refusal};
 use cm_core::backend::Backend;
 use cm_core::backup::{self, BackupError, BackupReport, RestoreReport, Restoring};
-use cm_core::shares::{deal, join};
 use cm_core::{Ledger, MIGRATIONS, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
 use core_types::{Digest32, KeyAlg, SecretBytes, sha256};
 use jose::SigningKey;
+use shares::{deal, join};
 use store_kit::sql;
 use store_kit::testing::TestStore;
 

@@ -196,7 +196,9 @@ impl<C: CryptoModule> Sam<C> {
                 }
                 of
             }
-            Subject::Enrol { .. } => return Err(Reason::OtherKind.into()),
+            Subject::Enrol { .. } | Subject::Officer { .. } => {
+                return Err(Reason::OtherKind.into());
+            }
         };
         let all = of.all();
         let factor = of.factors.into_iter().find(|f| wanted.is(&f.body.body));
@@ -454,7 +456,9 @@ impl<C: CryptoModule> Sam<C> {
                     };
                     self.apply(tx, what, &mut proving, &mut events).await?
                 }
-                Subject::Enrol { .. } => return Err(Reason::OtherKind.into()),
+                Subject::Enrol { .. } | Subject::Officer { .. } => {
+                    return Err(Reason::OtherKind.into());
+                }
             };
             let request = next.subject.request().ok_or(Reason::OtherKind)?;
             self.approve_request(tx, request, digest).await?;

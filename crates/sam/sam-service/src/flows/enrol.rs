@@ -11,7 +11,7 @@ use sam_core::enrol::{
 };
 use sam_core::evidence::{Enrolment, Evidence};
 use sam_core::life::cause_code;
-use sam_core::passkey::{Attestation, Passkey, verify_registration};
+use sam_core::passkey::{Attestation, Passkey, RelyingParty, verify_registration};
 use sam_core::state::{Now, Subject};
 use sam_core::{ActState, FactorKind, Policy, Reason, pin};
 use sap::act::Replaced;
@@ -20,10 +20,12 @@ use sap::messages::{
     Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
     EnrolSeedRequest, SapRefusal,
 };
+use sap::office::is_account;
 use sap::proof::Method;
 use sap::{Act, TYP_ACT, act_digest};
 use store_kit::{Tx, transaction};
 
+use super::office::Door;
 use super::open::passkey_hints;
 use super::voucher_secret::Loaded;
 use crate::audit;
@@ -41,7 +43,15 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         request: EnrolOpenRequest,
     ) -> Result<EnrolOpenAnswer, SapRefusal> {
-        match self.try_enrol_open(&request.voucher).await {
+        self.enrol_open_at(Door::Signers, request).await
+    }
+
+    pub(crate) async fn enrol_open_at(
+        &self,
+        door: Door,
+        request: EnrolOpenRequest,
+    ) -> Result<EnrolOpenAnswer, SapRefusal> {
+        match self.try_enrol_open(door, &request.voucher).await {
             Ok(answer) => Ok(answer),
             Err(failed) => Err(self
                 .enrol_refused(Some(request.voucher), None, &failed)
@@ -68,7 +78,15 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`SapRefusal`].
     pub async fn enrol_register(&self, request: EnrolRegisterRequest) -> Result<Done, SapRefusal> {
-        match self.try_enrol_register(&request).await {
+        self.enrol_register_at(Door::Signers, request).await
+    }
+
+    pub(crate) async fn enrol_register_at(
+        &self,
+        door: Door,
+        request: EnrolRegisterRequest,
+    ) -> Result<Done, SapRefusal> {
+        match self.try_enrol_register(door, &request).await {
             Ok(done) => Ok(done),
             Err(failed) => Err(self.enrol_refused(None, Some(request.act), &failed).await),
         }
@@ -101,7 +119,7 @@ impl<C: CryptoModule> Sam<C> {
         reason.to_sap()
     }
 
-    async fn try_enrol_open(&self, id: &VoucherId) -> Result<EnrolOpenAnswer, Failed> {
+    async fn try_enrol_open(&self, door: Door, id: &VoucherId) -> Result<EnrolOpenAnswer, Failed> {
         self.check_clock()?;
         let epoch = self.epoch().await?;
         let ring = self.ring(epoch, self.clock.now()).await?;
@@ -113,6 +131,7 @@ impl<C: CryptoModule> Sam<C> {
             let row = rows::get::<Voucher>(tx, &self.sealer, id.as_str())
                 .await?
                 .ok_or(Reason::NotFound)?;
+            door.check(&row.body)?;
             row.body.check_open(now.time)?;
             let ceiling = row.body.ceiling();
             let (replaced, ends) = self.replaced(tx, &row.body).await?.unzip();
@@ -122,7 +141,7 @@ impl<C: CryptoModule> Sam<C> {
                 ceiling,
                 methods: &self.enrolment_methods(&row.body),
                 replaces: replaced.as_ref(),
-                rp_id: &self.config.relying_party.rp_id,
+                rp_id: &self.place(&row.body).rp_id,
                 return_uri: &row.body.return_uri,
             };
             let act = mint_enrol(self.issuer(epoch), content, now.time, self.random.as_ref())?;
@@ -169,8 +188,12 @@ impl<C: CryptoModule> Sam<C> {
         })
     }
 
-    async fn try_enrol_register(&self, request: &EnrolRegisterRequest) -> Result<Done, Failed> {
-        let loaded = self.count_voucher_try(request.act).await?;
+    async fn try_enrol_register(
+        &self,
+        door: Door,
+        request: &EnrolRegisterRequest,
+    ) -> Result<Done, Failed> {
+        let loaded = self.count_voucher_try(door, request.act).await?;
         let secrets = self
             .open_secret(request.act, &request.sealed, &loaded)
             .await?;
@@ -204,7 +227,8 @@ impl<C: CryptoModule> Sam<C> {
         let mut bodies = Vec::new();
         if let Some(registration) = &request.passkey {
             let ceiling = loaded.voucher.body.ceiling();
-            let passkey = self.new_passkey(request.act, registration, ceiling, now)?;
+            let place = self.place(&loaded.voucher.body);
+            let passkey = self.new_passkey(place, request.act, registration, ceiling, now)?;
             bodies.push((
                 FactorId::random(self.random.as_ref()),
                 FactorBody::Passkey(passkey),
@@ -256,12 +280,12 @@ impl<C: CryptoModule> Sam<C> {
     /// its model is compromised.
     pub(crate) fn new_passkey(
         &self,
+        rp: &RelyingParty,
         act: Digest32,
         registration: &PasskeyRegistration,
         ceiling: Level,
         now: UnixTime,
     ) -> Result<Passkey, Reason> {
-        let rp = &self.config.relying_party;
         let (mut passkey, statement) = verify_registration(rp, act, registration)?;
         match self.config.attesters.judge(&passkey, &statement, now) {
             Ok(()) => passkey.attestation = Attestation::Vouched,
@@ -330,6 +354,20 @@ impl<C: CryptoModule> Sam<C> {
                 voucher: voucher.invite.voucher.clone(),
                 person: act.person.clone(),
             }];
+            if is_account(&act.person) {
+                self.enrol_account(tx, &voucher, now.time, &mut events)
+                    .await?;
+                events.extend(
+                    factors
+                        .iter()
+                        .map(|f| enrolled_event(f, true, evidence_digest)),
+                );
+                self.put_evidence(tx, evidence_digest, &evidence).await?;
+                self.audit.append_all(tx, &events, now.time).await?;
+                return Ok(Done {
+                    return_uri: act.return_uri,
+                });
+            }
             let mut notes = self
                 .end_replaced(tx, &voucher, (&act, request.act), now.time, &mut events)
                 .await?;

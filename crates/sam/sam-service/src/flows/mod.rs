@@ -8,6 +8,7 @@ mod enrol;
 mod explicit;
 mod keys;
 mod new_factor;
+mod office;
 mod open;
 mod orders;
 mod outcome;
@@ -18,3 +19,6 @@ mod sign;
 mod stop;
 mod voucher;
 mod voucher_secret;
+
+pub(crate) use office::Door;
+pub use office::FoundError;

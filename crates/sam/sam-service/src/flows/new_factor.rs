@@ -128,7 +128,8 @@ impl<C: CryptoModule> Sam<C> {
             ) => {
                 // What it doesn't count for, it can't be used for: nothing more is demanded here.
                 let now = self.clock.now();
-                let passkey = self.new_passkey(digest, &registration, Level::One, now)?;
+                let place = &self.config.relying_party;
+                let passkey = self.new_passkey(place, digest, &registration, Level::One, now)?;
                 let passkey = Box::new(passkey);
                 let evidence = [registration.client_data, registration.attestation];
                 Ok(Some(Brought::Passkey(passkey, evidence)))

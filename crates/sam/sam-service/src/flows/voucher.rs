@@ -9,6 +9,7 @@ use sam_core::Reason;
 use sam_core::act::return_uri_allowed;
 use sam_core::enrol::{Voucher, VoucherPhase, check_invite, check_ra_invite};
 use sap::enrol::InvitedBy;
+use sap::office::is_account;
 use store_kit::transaction;
 
 use crate::audit;
@@ -107,6 +108,9 @@ impl<C: CryptoModule> Sam<C> {
                 (*invite, source, InvitedBy::Ssa, return_uri)
             }
         };
+        if is_account(&invite.person) {
+            return Err(Reason::Invalid("person"));
+        }
         if invite.tenant != self.config.tenant {
             return Err(Reason::Invalid("tenant"));
         }
@@ -118,7 +122,9 @@ impl<C: CryptoModule> Sam<C> {
                 let kid = jose::kid_of(&source, sap::TYP_INVITE).map_err(|_| Reason::Malformed)?;
                 core_types::Digest32::parse(&kid).map_err(|_| Reason::Malformed)?
             }
-            InvitedBy::Ssa => sha256(&[b"natsuin-service-v1\n", service.as_bytes()]),
+            InvitedBy::Ssa | InvitedBy::Office => {
+                sha256(&[b"natsuin-service-v1\n", service.as_bytes()])
+            }
         };
         let voucher = Voucher {
             invite,

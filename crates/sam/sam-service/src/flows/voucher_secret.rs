@@ -12,6 +12,7 @@ use sap::enrol::{SealedEnrolment, SealedSeed};
 use sap::messages::{EnrolSeedAnswer, EnrolSeedRequest};
 use store_kit::{Tx, transaction};
 
+use super::office::Door;
 use crate::failed::Failed;
 use crate::rows::{self, Row};
 use crate::sam::{Sam, seal_keys};
@@ -28,7 +29,7 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         request: &EnrolSeedRequest,
     ) -> Result<EnrolSeedAnswer, Failed> {
-        let loaded = self.count_voucher_try(request.act).await?;
+        let loaded = self.count_voucher_try(Door::Signers, request.act).await?;
         self.open_secret(request.act, &request.sealed, &loaded)
             .await?;
         let ceiling = loaded.voucher.body.ceiling();
@@ -97,10 +98,15 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// T0 of an enrolment: the try with the secret is counted before it is compared (I3).
-    pub(super) async fn count_voucher_try(&self, act: Digest32) -> Result<Loaded, Failed> {
+    pub(super) async fn count_voucher_try(
+        &self,
+        door: Door,
+        act: Digest32,
+    ) -> Result<Loaded, Failed> {
         transaction!(self.store, "enrol-try", |tx| {
             let now = self.now(tx).await?;
             let loaded = self.load_enrolment(tx, act, now).await?;
+            door.check(&loaded.voucher.body)?;
             let next = loaded.voucher.body.try_secret(now.time)?;
             rows::save(tx, &self.sealer, &loaded.voucher, &next).await?;
             let person = next.invite.person.clone();

@@ -28,6 +28,7 @@ use soft_passkey::{Behaviour, SoftPasskey};
 use store_kit::testing::{self, TestStore};
 
 use crate::cm::Cm;
+use crate::office_kit::{Founders, office_config};
 
 pub const ORIGIN: &str = "http://sic.localhost:8443";
 pub const RP_ID: &str = "sic.localhost";
@@ -45,6 +46,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub store: TestStore,
     pub config: SamConfig,
+    pub founders: tokio::sync::Mutex<Founders>,
     _cm_store: TestStore,
     _dir: tempfile::TempDir,
 }
@@ -144,7 +146,13 @@ impl World {
             services: vec![SSA.into(), "other-ssa.test".into()],
             gateways: vec![GATEWAY.into()],
             clock: ClockRule::default(),
+            office: office_config(),
         };
+        let founders = Founders::new(&config, &root, START);
+        founders
+            .found(&config, &cm, &store, clock.clone())
+            .await
+            .unwrap();
         let sam = Sam::start(
             config.clone(),
             cm.clone(),
@@ -162,6 +170,7 @@ impl World {
             clock,
             store,
             config,
+            founders: tokio::sync::Mutex::new(founders),
             _cm_store: cm_store,
             _dir: dir,
         }

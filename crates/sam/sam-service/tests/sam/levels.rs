@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use cm_api::CryptoModule as _;
+use cm_api::rpc::{Empty, Root};
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
@@ -10,11 +12,12 @@ use core_types::{KeyAlg, Level, SecretBytes};
 use sam_api::Refusal;
 use sam_api::ssa::LevelPart;
 use sam_core::Policy;
-use sam_service::{MIGRATIONS, Sam, SamConfig, StartError};
+use sam_service::{FoundError, MIGRATIONS, Sam, SamConfig, StartError};
 use sap::messages::{ApproveRequest, OpenRequest, SapRefusalCode};
 use store_kit::testing;
 
 use crate::kit::*;
+use crate::office_kit::Founders;
 
 pub const REFERENCE: &str = "test, not evaluated";
 
@@ -143,7 +146,13 @@ async fn a_sam_whose_configuration_facts_contradict_does_not_start() {
         };
         let store = testing::sqlite(MIGRATIONS).await;
         let (clock, random) = (world.clock.clone(), Arc::new(SystemRandom));
-        let started = Sam::start(config, cm, store.store.clone(), None, clock, random).await;
+        let root = cm.call::<Root>(&Empty {}).await.unwrap().root;
+        let founders = Founders::new(&config, &root, START);
+        let started = match founders.found(&config, &cm, &store, clock.clone()).await {
+            Ok(()) => Sam::start(config, cm, store.store.clone(), None, clock, random).await,
+            Err(FoundError::Start(error)) => Err(error),
+            Err(other) => panic!("{other}"),
+        };
         match started {
             Ok(_) => None,
             Err(StartError::Levels(contradiction)) => Some(contradiction.requirement),

@@ -15,6 +15,8 @@ mod kit;
 mod levels;
 mod life;
 mod model;
+mod office;
+mod office_kit;
 mod once;
 mod pins;
 mod proof;

@@ -1,0 +1,15 @@
+//! Decisions about officers (`sap.md` §9, part I 7.1.1): who may hold which roles, what a proposal takes, who may approve it,
+//! how a session ends.
+
+pub mod ceremony;
+pub mod genesis;
+pub mod people;
+pub mod proposal;
+pub mod roles;
+pub mod session;
+
+pub use genesis::GenesisRecord;
+pub use people::{Account, AccountPhase, Officer};
+pub use proposal::{Approver, Phase, Proposal, Takes};
+pub use roles::{Deed, Roles};
+pub use session::{Limits, Session};

@@ -1,0 +1,229 @@
+//! How an installation begins, and how one with too few officers begins again (`sap.md` §9).
+
+use std::collections::BTreeSet;
+
+use core_types::{Digest32, UnixTime, sha256};
+use jose::Jwk;
+use sap::office::{Founder, Genesis, Reopen, TYP_GENESIS, TYP_REOPEN};
+use serde::{Deserialize, Serialize};
+
+use super::people::{FEWEST, MAX_TERM, check_account, check_words};
+use crate::Reason;
+
+/// Most officers that are made together.
+pub const MOST: usize = 9;
+/// Longest time for which a founder can enrol a passkey, in seconds.
+pub const MAX_INVITATION: i64 = 24 * 3600;
+
+/// What is kept of the beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisRecord {
+    /// SHA-256 of the record's JWS, which is evidence.
+    pub genesis: Digest32,
+    /// Public half of the recovery key.
+    pub recovery: Jwk,
+    /// How often the installation was opened again.
+    pub reopened: u32,
+    /// When it began.
+    pub at: UnixTime,
+}
+
+/// Checks the record with which an installation begins: that the recovery key which it names signed it, and that it makes at
+/// least two different persons security officers.
+///
+/// # Errors
+/// [`Reason::Registration`] for a wrong signature, [`Reason::Invalid`] naming the member.
+pub fn check_genesis(jws: &str, now: UnixTime) -> Result<(Genesis, GenesisRecord), Reason> {
+    let payload = jws.split('.').nth(1).ok_or(Reason::Malformed)?;
+    let payload = core_types::bytes::from_b64u(payload).map_err(|_| Reason::Malformed)?;
+    let genesis: Genesis = serde_json::from_slice(&payload).map_err(|_| Reason::Malformed)?;
+    jose::verify(jws, TYP_GENESIS, &genesis.recovery)
+        .map_err(|_| Reason::Registration("not signed by its recovery key"))?;
+    if genesis.need < 2 || genesis.need > genesis.of {
+        return Err(Reason::Invalid("need"));
+    }
+    check_founders(&genesis.officers, genesis.at, now)?;
+    let record = GenesisRecord {
+        genesis: sha256(&[jws.as_bytes()]),
+        recovery: genesis.recovery.clone(),
+        reopened: 0,
+        at: genesis.at,
+    };
+    Ok((genesis, record))
+}
+
+impl GenesisRecord {
+    /// Checks what opens an installation again of which `usable` security officers are left: too few, or nobody needs it.
+    /// Answers the successor.
+    ///
+    /// # Errors
+    /// [`Reason::NotAllowed`] while there are enough officers, [`Reason::Registration`] for a wrong signature,
+    /// [`Reason::Used`] for another serial, [`Reason::Invalid`] naming the member.
+    pub fn reopen(
+        &self,
+        jws: &str,
+        usable: usize,
+        now: UnixTime,
+    ) -> Result<(Reopen, Self), Reason> {
+        if usable >= FEWEST {
+            return Err(Reason::NotAllowed("enough-officers"));
+        }
+        let payload = jose::verify(jws, TYP_REOPEN, &self.recovery)
+            .map_err(|_| Reason::Registration("not signed by the recovery key"))?;
+        let reopen: Reopen = serde_json::from_slice(&payload).map_err(|_| Reason::Malformed)?;
+        if reopen.genesis != self.genesis {
+            return Err(Reason::Mismatch);
+        }
+        if self.reopened.checked_add(1) != Some(reopen.serial) {
+            return Err(Reason::Used);
+        }
+        check_founders(&reopen.officers, reopen.at, now)?;
+        let next = Self {
+            reopened: reopen.serial,
+            ..self.clone()
+        };
+        Ok((reopen, next))
+    }
+}
+
+fn check_founders(founders: &[Founder], at: UnixTime, now: UnixTime) -> Result<(), Reason> {
+    if !(FEWEST..=MOST).contains(&founders.len()) {
+        return Err(Reason::Invalid("officers"));
+    }
+    if (now.0 - at.0).abs() > 3600 {
+        return Err(Reason::Invalid("at"));
+    }
+    let all_differ = |name: &dyn Fn(&Founder) -> String| {
+        let names: BTreeSet<String> = founders.iter().map(name).collect();
+        names.len() == founders.len()
+    };
+    let persons = all_differ(&|f| f.officer.to_string())
+        && all_differ(&|f| f.identity.to_string())
+        && all_differ(&|f| f.account.to_string())
+        && all_differ(&|f| f.voucher.to_string())
+        && all_differ(&|f| f.secret.to_string());
+    if !persons {
+        return Err(Reason::Invalid("officers"));
+    }
+    for founder in founders {
+        check_account(&founder.account)?;
+        check_words(&founder.name, "name")?;
+        if founder.until <= now || founder.until > now.plus(MAX_TERM) {
+            return Err(Reason::Invalid("until"));
+        }
+        if founder.exp <= now || founder.exp > now.plus(MAX_INVITATION) {
+            return Err(Reason::Invalid("exp"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::{OfficerId, PersonId, TenantId, VoucherId};
+    use jose::SigningKey;
+    use sap::act::Version1;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn founder(n: u8) -> Founder {
+        Founder {
+            officer: OfficerId::parse(format!("o{n}")).unwrap(),
+            name: format!("Officer {n}"),
+            identity: Digest32([n; 32]),
+            account: PersonId::parse(format!("officer.o{n}")).unwrap(),
+            until: NOW.plus(MAX_TERM),
+            voucher: VoucherId::parse(format!("v{n}")).unwrap(),
+            secret: Digest32([n + 100; 32]),
+            exp: NOW.plus(3600),
+        }
+    }
+
+    fn genesis(officers: Vec<Founder>, key: &SigningKey) -> String {
+        let genesis = Genesis {
+            v: Version1,
+            sam: "sam.test".into(),
+            tenant: TenantId::parse("t").unwrap(),
+            root: key.public().clone(),
+            recovery: key.public().clone(),
+            need: 2,
+            of: 3,
+            officers,
+            settings: vec![],
+            nonce: Digest32([9; 32]),
+            at: NOW,
+        };
+        key.sign(TYP_GENESIS, &serde_json::to_vec(&genesis).unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn two_different_persons_begin_or_nobody() {
+        let (key, _) = SigningKey::generate().unwrap();
+        let good = |officers| check_genesis(&genesis(officers, &key), NOW).is_ok();
+        assert!(good(vec![founder(1), founder(2)]));
+        assert!(good((1..=9).map(founder).collect()));
+        assert!(!good(vec![founder(1)]));
+        assert!(!good((1..=10).map(founder).collect()));
+        let alike = |change: fn(&mut Founder)| {
+            let mut second = founder(2);
+            change(&mut second);
+            good(vec![founder(1), second])
+        };
+        assert!(alike(|_| ()));
+        assert!(!alike(|f| f.officer = founder(1).officer));
+        assert!(!alike(|f| f.identity = founder(1).identity));
+        assert!(!alike(|f| f.account = founder(1).account));
+        assert!(!alike(|f| f.voucher = founder(1).voucher));
+        assert!(!alike(|f| f.secret = founder(1).secret));
+        assert!(!alike(|f| f.account = PersonId::parse("o2").unwrap()));
+        assert!(!alike(|f| f.until = NOW));
+        assert!(!alike(|f| f.exp = NOW.plus(MAX_INVITATION + 1)));
+        // Signed by another key than it names.
+        let (other, _) = SigningKey::generate().unwrap();
+        let jws = genesis(vec![founder(1), founder(2)], &key);
+        let payload = jose::verify(&jws, TYP_GENESIS, key.public()).unwrap();
+        let forged = other.sign(TYP_GENESIS, &payload).unwrap();
+        assert!(check_genesis(&forged, NOW).is_err());
+    }
+
+    #[test]
+    fn opening_again_takes_the_recovery_key_a_need_and_the_next_number() {
+        let (key, _) = SigningKey::generate().unwrap();
+        let (other, _) = SigningKey::generate().unwrap();
+        let jws = genesis(vec![founder(1), founder(2)], &key);
+        let (_, record) = check_genesis(&jws, NOW).unwrap();
+        let reopen = |serial, of| Reopen {
+            v: Version1,
+            genesis: of,
+            serial,
+            officers: vec![founder(3), founder(4)],
+            at: NOW,
+        };
+        let sign = |key: &SigningKey, r: &Reopen| {
+            key.sign(TYP_REOPEN, &serde_json::to_vec(r).unwrap())
+                .unwrap()
+        };
+        let good = sign(&key, &reopen(1, record.genesis));
+        let needless = record.reopen(&good, 2, NOW);
+        assert_eq!(needless.unwrap_err(), Reason::NotAllowed("enough-officers"));
+        let foreign = record.reopen(&sign(&other, &reopen(1, record.genesis)), 1, NOW);
+        assert!(matches!(foreign, Err(Reason::Registration(_))));
+        let elsewhere = sign(&key, &reopen(1, Digest32([0; 32])));
+        assert_eq!(
+            record.reopen(&elsewhere, 1, NOW).unwrap_err(),
+            Reason::Mismatch
+        );
+        let (_, next) = record.reopen(&good, 1, NOW).unwrap();
+        assert_eq!(next.reopen(&good, 1, NOW).unwrap_err(), Reason::Used);
+        assert!(
+            next.reopen(&sign(&key, &reopen(2, record.genesis)), 0, NOW)
+                .is_ok()
+        );
+        // The record of the beginning is no word to open again.
+        assert!(record.reopen(&jws, 1, NOW).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! Every pair of persons that must not approve together.
+
+use core_types::{TenantId, VoucherId};
+use sap::act::Version1;
+use sap::office::{Facts, Office, Zone};
+
+use super::super::people::AccountPhase;
+use super::*;
+
+const NOW: UnixTime = UnixTime(1_000_000);
+
+fn id(text: &str) -> OfficerId {
+    OfficerId::parse(text).unwrap()
+}
+
+fn officer(name: &str, role: Role) -> Officer {
+    Officer {
+        id: id(name),
+        name: name.to_owned(),
+        identity: sha256(&[name.as_bytes()]),
+        office: Office {
+            roles: vec![role],
+            both: false,
+            until: NOW.plus(100_000),
+            training: None,
+        },
+        named_by: vec![],
+        by: Digest32([0; 32]),
+        since: UnixTime(0),
+        ended: None,
+    }
+}
+
+fn account(of: &Officer, n: u8) -> Account {
+    Account {
+        phase: AccountPhase::Active,
+        registration: Some(VoucherId::parse("v").unwrap()),
+        ..Account::invited(
+            PersonId::parse(format!("officer.{}{n}", of.id)).unwrap(),
+            of.id.clone(),
+            VoucherId::parse("v").unwrap(),
+            UnixTime(0),
+        )
+    }
+}
+
+fn asked(measure: Measure, by: &Officer) -> Proposal {
+    Proposal::new(Document {
+        v: Version1,
+        sam: "sam.test".into(),
+        tenant: TenantId::parse("t").unwrap(),
+        nonce: Digest32([1; 32]),
+        measure,
+        facts: Facts::default(),
+        reason: "because".into(),
+        requester: Requester {
+            account: account(by, 1).id,
+            officer: by.id.clone(),
+            name: by.name.clone(),
+        },
+        at: NOW,
+        exp: NOW.plus(3600),
+    })
+    .unwrap()
+}
+
+fn given(by: &Officer, account: &Account) -> Given {
+    Given {
+        officer: by.id.clone(),
+        name: by.name.clone(),
+        account: account.id.clone(),
+        act: Digest32([2; 32]),
+        evidence: Digest32([3; 32]),
+        at: NOW,
+        switch: None,
+    }
+}
+
+fn dismiss(whom: &str) -> Measure {
+    Measure::Dismiss { officer: id(whom) }
+}
+
+fn approve(proposal: &Proposal, who: &Officer, n: u8, at: UnixTime) -> Result<Proposal, Reason> {
+    let account = account(who, n);
+    let approver = Approver {
+        officer: who,
+        account: &account,
+    };
+    proposal.approved(approver, given(who, &account), |_| true, at)
+}
+
+#[test]
+fn two_persons_who_neither_asked_nor_are_meant_and_not_one_with_two_accounts() {
+    let role = Role::SecurityOfficer;
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| officer(name, role));
+    let proposal = asked(dismiss("d"), &a);
+    let refused = |who: &Officer| approve(&proposal, who, 1, NOW).unwrap_err();
+    assert_eq!(refused(&a), Reason::NotAllowed("requester-approves"));
+    assert_eq!(refused(&d), Reason::NotAllowed("about-oneself"));
+    for role in [
+        Role::SystemAuditor,
+        Role::SystemAdministrator,
+        Role::SystemOperator,
+    ] {
+        assert_eq!(refused(&officer("x", role)), Reason::NotAllowed("role"));
+    }
+    let once = approve(&proposal, &b, 1, NOW).unwrap();
+    assert_eq!(once.phase, Phase::Open);
+    for account in [1, 2] {
+        let again = approve(&once, &b, account, NOW).unwrap_err();
+        assert_eq!(again, Reason::NotAllowed("approved-before"), "{account}");
+    }
+    let twice = approve(&once, &c, 1, NOW).unwrap();
+    assert_eq!(twice.phase, Phase::Done);
+    let e = officer("e", Role::SecurityOfficer);
+    assert_eq!(approve(&twice, &e, 1, NOW).unwrap_err(), Reason::Used);
+    // At the end, to the second.
+    let late = approve(&once, &c, 1, NOW.plus(3600)).unwrap_err();
+    assert_eq!(late, Reason::Expired);
+    assert!(approve(&once, &c, 1, NOW.plus(3599)).is_ok());
+}
+
+#[test]
+fn an_approval_counts_as_long_as_who_gave_it_may() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| officer(name, Role::SecurityOfficer));
+    let once = approve(&asked(dismiss("d"), &a), &b, 1, NOW).unwrap();
+    let account = account(&c, 1);
+    let approver = Approver {
+        officer: &c,
+        account: &account,
+    };
+    let next = once.approved(approver, given(&c, &account), |who| *who != b.id, NOW);
+    let next = next.unwrap();
+    assert_eq!((next.phase, next.approvals.len()), (Phase::Open, 1));
+    // Somebody whose own office has ended, or whose account has.
+    let mut ended = b.clone();
+    ended.office.until = NOW;
+    assert_eq!(
+        approve(&once, &ended, 1, NOW).unwrap_err(),
+        Reason::NotFound
+    );
+}
+
+#[test]
+fn nobody_is_appointed_by_themselves_under_another_name() {
+    let [a, b] = ["a", "b"].map(|name| officer(name, Role::SecurityOfficer));
+    let proposal = Measure::Appoint {
+        officer: id("new"),
+        name: "New".into(),
+        identity: b.identity,
+        office: a.office.clone(),
+        account: PersonId::parse("officer.new").unwrap(),
+        secret: Digest32([5; 32]),
+    };
+    let refused = approve(&asked(proposal, &a), &b, 1, NOW).unwrap_err();
+    assert_eq!(refused, Reason::NotAllowed("about-oneself"));
+}
+
+// shows: I-7.1.1.1-roles-differing-privileges
+#[test]
+fn each_pair_of_roles_differs_in_what_one_may_ask() {
+    let proposals = [
+        dismiss("x"),
+        Measure::Module { enabled: false },
+        Measure::Restore {
+            zone: Zone::Cm,
+            backup: Digest32([0; 32]),
+        },
+    ];
+    let asks = |role: Role| proposals.each_ref().map(|o| takes(o).ask.contains(&role));
+    let approves = |role: Role| {
+        proposals
+            .each_ref()
+            .map(|o| takes(o).approve.contains(&role))
+    };
+    for one in Role::ALL {
+        for other in Role::ALL {
+            let same = (asks(one), approves(one)) == (asks(other), approves(other));
+            assert_eq!(same, one == other, "{one:?} {other:?}");
+        }
+    }
+    let never = Role::SystemAuditor;
+    assert!(!asks(never).contains(&true) && !approves(never).contains(&true));
+}
+
+#[test]
+fn a_proposal_for_others_is_taken_once_by_who_asked() {
+    let operator = officer("o", Role::SystemOperator);
+    let [a, b] = ["a", "b"].map(|name| officer(name, Role::SecurityOfficer));
+    let proposal = Measure::Restore {
+        zone: Zone::Cm,
+        backup: Digest32([0; 32]),
+    };
+    let proposal = asked(proposal, &operator);
+    let take = |proposal: &Proposal, who: &Officer, at| {
+        let account = account(who, 1);
+        let who = Approver {
+            officer: who,
+            account: &account,
+        };
+        proposal.taken(who, at)
+    };
+    assert_eq!(
+        take(&proposal, &operator, NOW).unwrap_err(),
+        Reason::NotApproved
+    );
+    let once = approve(&proposal, &a, 1, NOW).unwrap();
+    let good = approve(&once, &b, 1, NOW).unwrap();
+    assert_eq!(good.phase, Phase::Approved);
+    assert!(take(&good, &a, NOW).is_err());
+    assert_eq!(
+        take(&good, &operator, NOW.plus(TAKE_WITHIN)).unwrap_err(),
+        Reason::Expired
+    );
+    let done = take(&good, &operator, NOW).unwrap();
+    assert_eq!(take(&done, &operator, NOW).unwrap_err(), Reason::Used);
+}
+
+#[test]
+fn who_asked_or_could_approve_ends_it_also_while_it_waits() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| officer(name, Role::SecurityOfficer));
+    let proposal = asked(
+        Measure::Factors {
+            person: PersonId::parse("p").unwrap(),
+            registration: VoucherId::parse("v").unwrap(),
+            secret: Digest32([0; 32]),
+        },
+        &a,
+    );
+    let end = |proposal: &Proposal, who: &Officer| {
+        let account = account(who, 1);
+        let who = Approver {
+            officer: who,
+            account: &account,
+        };
+        proposal.ended(who, NOW)
+    };
+    assert!(end(&proposal, &officer("x", Role::SystemAuditor)).is_err());
+    let twice = approve(&approve(&proposal, &b, 1, NOW).unwrap(), &c, 1, NOW).unwrap();
+    assert_eq!(
+        (twice.phase, twice.due),
+        (Phase::Waiting, Some(NOW.plus(FACTORS_WAIT)))
+    );
+    for who in [&a, &b] {
+        let ended = end(&twice, who).unwrap();
+        assert_eq!(
+            (ended.phase, ended.ended_by),
+            (Phase::Ended, Some(who.id.clone()))
+        );
+    }
+    assert!(end(&end(&proposal, &b).unwrap(), &a).is_err());
+}

@@ -1,0 +1,334 @@
+//! Officers (`sap.md` §9): how an installation begins, who is logged in, what they proposal, and what comes of it.
+
+mod approve;
+mod effects;
+mod genesis;
+mod log_in;
+mod people;
+mod proposals;
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, Level, OfficerId, PersonId, SecretBytes, UnixTime, VoucherId, sha256};
+use sam_core::Reason;
+use sam_core::enrol::{Factor, Voucher, VoucherPhase};
+use sam_core::office::{Account, AccountPhase, Approver, Officer, Session};
+use sam_core::passkey::RelyingParty;
+use sap::act::Since;
+use sap::enrol::{Invite, InvitedBy, Subject};
+use sap::office::calls::OfficeRefusal;
+use sap::office::is_account;
+use store_kit::{Tx, transaction};
+
+use crate::audit;
+use crate::failed::Failed;
+use crate::rows::{self, Row};
+use crate::sam::Sam;
+
+pub use genesis::FoundError;
+
+/// By which listener somebody came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The signers' gateway.
+    Signers,
+    /// The officers' gateway.
+    Office,
+}
+
+impl Door {
+    /// Vouchers for an office are enrolled at the officers' origin, all others at the signers': a privileged account has no
+    /// place where signers act, and the reverse (`I-7.1.1.5`).
+    pub(crate) fn check(self, voucher: &Voucher) -> Result<(), Reason> {
+        let office = is_account(&voucher.invite.person);
+        match office == (self == Self::Office) {
+            true => Ok(()),
+            false => Err(Reason::NotFound),
+        }
+    }
+}
+
+/// Somebody who is logged in.
+pub(crate) struct Present {
+    pub(crate) session: Row<Session>,
+    pub(crate) person: Person,
+}
+
+/// A person with the account they use.
+pub(crate) struct Person {
+    pub(crate) officer: Row<Officer>,
+    pub(crate) account: Row<Account>,
+}
+
+impl Person {
+    pub(crate) fn as_approver(&self) -> Approver<'_> {
+        Approver {
+            officer: &self.officer.body,
+            account: &self.account.body,
+        }
+    }
+
+    pub(crate) fn since(&self) -> Since {
+        Since {
+            act: self.account.body.last_act,
+            factors: self.account.body.factors_changed,
+            keys: None,
+        }
+    }
+}
+
+/// What a call was about, for the record of its refusal.
+#[derive(Default)]
+pub(crate) struct About {
+    pub(crate) account: Option<PersonId>,
+    pub(crate) digest: Option<Digest32>,
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Records that a call of an officer was refused; answers what the page may know.
+    pub(crate) async fn refused_office(
+        &self,
+        call: &'static str,
+        about: About,
+        failed: &Failed,
+    ) -> OfficeRefusal {
+        let reason = self.explain(failed).await;
+        self.record(Event::OfficeRefused {
+            call: call.into(),
+            account: about.account,
+            about: about.digest,
+            reason: audit::reason(&reason),
+        })
+        .await;
+        reason.to_office()
+    }
+
+    /// Who is logged in with this token. Notes the call.
+    pub(crate) async fn present(
+        &self,
+        token: &SecretBytes,
+        about: &mut About,
+    ) -> Result<Present, Failed> {
+        let id = session_id(token).to_string();
+        let present = transaction!(self.store, "office-session", |tx| {
+            let now = self.now(tx).await?;
+            let row = rows::get::<Session>(tx, &self.sealer, &id).await?;
+            let mut session = row.ok_or(Reason::NotFound)?;
+            session.body.check(self.config.office.limits, now.time)?;
+            let person = self.person(tx, &session.body.account).await?;
+            // Whoever lost the office while logged in is out at once, on every node.
+            person.account.body.usable()?;
+            person
+                .officer
+                .body
+                .roles(now.time)
+                .ok_or(Reason::NotFound)?;
+            if let Some(next) = session.body.called(now.time) {
+                rows::save(tx, &self.sealer, &session, &next).await?;
+                session.version += 1;
+                session.body = next;
+            }
+            Ok::<_, Failed>(Present { session, person })
+        })?;
+        about.account = Some(present.person.account.body.id.clone());
+        Ok(present)
+    }
+
+    /// An account and whose it is, as they are in this transaction.
+    pub(crate) async fn person(&self, tx: &mut Tx, account: &PersonId) -> Result<Person, Failed> {
+        let account = rows::get::<Account>(tx, &self.sealer, account.as_str()).await?;
+        let account = account.ok_or(Reason::NotFound)?;
+        let officer = self.officer(tx, &account.body.officer).await?;
+        Ok(Person {
+            officer: officer.ok_or(Reason::NotFound)?,
+            account,
+        })
+    }
+
+    pub(crate) async fn officer(
+        &self,
+        tx: &mut Tx,
+        id: &OfficerId,
+    ) -> Result<Option<Row<Officer>>, Failed> {
+        rows::get::<Officer>(tx, &self.sealer, id.as_str()).await
+    }
+
+    /// The living factors with which an account proves.
+    pub(crate) async fn office_factors(
+        &self,
+        tx: &mut Tx,
+        account: &Account,
+    ) -> Result<Vec<Row<Factor>>, Failed> {
+        let registration = account.usable()?;
+        let mut factors = rows::by_owner::<Factor>(tx, &self.sealer, account.id.as_str()).await?;
+        factors.retain(|f| f.body.voucher == *registration && f.body.removed.is_none());
+        Ok(factors)
+    }
+
+    /// The level at which a proof of an officer has to count: that of the service, and two in any case.
+    pub(crate) fn office_level(&self) -> Level {
+        self.service.ceiling.max(Level::Two)
+    }
+
+    /// Persons who could approve as security officers now: in office, with an account that has a factor.
+    pub(crate) async fn usable_officers(
+        &self,
+        tx: &mut Tx,
+        now: UnixTime,
+    ) -> Result<Vec<OfficerId>, Failed> {
+        let mut usable = Vec::new();
+        for id in rows::ids::<Officer>(tx).await? {
+            let officer = rows::get::<Officer>(tx, &self.sealer, &id).await?;
+            let Some(officer) = officer.filter(|o| o.body.is_security_officer(now)) else {
+                continue;
+            };
+            let accounts = rows::by_owner::<Account>(tx, &self.sealer, &id).await?;
+            for account in accounts.iter().filter(|a| a.body.usable().is_ok()) {
+                if !self.office_factors(tx, &account.body).await?.is_empty() {
+                    usable.push(officer.body.id.clone());
+                    break;
+                }
+            }
+        }
+        Ok(usable)
+    }
+
+    /// Makes an account, or invites a known one anew.
+    pub(crate) async fn invite_account(
+        &self,
+        tx: &mut Tx,
+        invitation: &Invitation<'_>,
+        events: &mut Vec<Event>,
+        at: UnixTime,
+    ) -> Result<(), Failed> {
+        let Invitation {
+            officer,
+            account,
+            voucher,
+            source,
+            by,
+            ..
+        } = *invitation;
+        let known = rows::get::<Account>(tx, &self.sealer, account.as_str()).await?;
+        match known {
+            Some(row) if row.body.officer == officer.id => {
+                let next = Account {
+                    voucher: voucher.clone(),
+                    ..row.body.clone()
+                };
+                rows::save(tx, &self.sealer, &row, &next).await?;
+            }
+            Some(_) => return Err(Reason::Invalid("account").into()),
+            None => {
+                let fresh =
+                    Account::invited(account.clone(), officer.id.clone(), voucher.clone(), at);
+                if !rows::insert(tx, &self.sealer, account.as_str(), &fresh).await? {
+                    return Err(Failed::Changed);
+                }
+            }
+        }
+        let made = Voucher {
+            invite: Invite {
+                voucher: voucher.clone(),
+                tenant: self.config.tenant.clone(),
+                person: account.clone(),
+                // Nothing is certified: there is no key.
+                subject: Subject {
+                    common_name: officer.name.clone(),
+                    country: String::new(),
+                    organization: None,
+                    serial_number: officer.id.to_string(),
+                },
+                assurance: "office".to_owned(),
+                ceiling: Level::Three,
+                keys: Vec::new(),
+                exp: invitation.exp,
+                secret: invitation.secret,
+                replaces: None,
+                collected: false,
+            },
+            source: source.to_owned(),
+            by: InvitedBy::Office,
+            service: String::new(),
+            return_uri: self.office_return(),
+            phase: VoucherPhase::Open,
+            tries: 0,
+            act: None,
+            seed: None,
+            enrolled: None,
+        };
+        if !rows::insert(tx, &self.sealer, voucher.as_str(), &made).await? {
+            return Err(Reason::Used.into());
+        }
+        events.push(Event::AccountInvited {
+            account: account.clone(),
+            officer: officer.id.clone(),
+            voucher: voucher.clone(),
+            by,
+        });
+        Ok(())
+    }
+
+    /// Where the factors of a voucher's person are made and used.
+    pub(crate) fn place(&self, voucher: &Voucher) -> &RelyingParty {
+        match is_account(&voucher.invite.person) {
+            true => &self.config.office.relying_party,
+            false => &self.config.relying_party,
+        }
+    }
+
+    /// The account has factors from here on; those of an earlier invitation end.
+    pub(crate) async fn enrol_account(
+        &self,
+        tx: &mut Tx,
+        voucher: &Voucher,
+        at: UnixTime,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Failed> {
+        let person = self.person(tx, &voucher.invite.person).await?;
+        let (account, id) = (&person.account.body, &voucher.invite.voucher);
+        if account.phase == AccountPhase::Ended || account.voucher != *id {
+            return Err(Reason::Withdrawn.into());
+        }
+        person.officer.body.roles(at).ok_or(Reason::Withdrawn)?;
+        for row in rows::by_owner::<Factor>(tx, &self.sealer, account.id.as_str()).await? {
+            if row.body.voucher != *id && row.body.removed.is_none() {
+                rows::save(tx, &self.sealer, &row, &row.body.removed(at)).await?;
+                events.push(Event::FactorRemoved {
+                    person: account.id.clone(),
+                    factor: row.body.id.clone(),
+                    act: voucher.act.unwrap_or(Digest32([0; 32])),
+                });
+            }
+        }
+        let next = Account {
+            phase: AccountPhase::Active,
+            registration: Some(id.clone()),
+            factors_changed: Some(at),
+            ..account.clone()
+        };
+        rows::save(tx, &self.sealer, &person.account, &next).await
+    }
+
+    pub(crate) fn office_return(&self) -> String {
+        format!("{}/o", self.config.office.relying_party.origin)
+    }
+}
+
+/// Everything about an invitation to an account.
+#[derive(Clone, Copy)]
+pub(crate) struct Invitation<'a> {
+    pub(crate) officer: &'a Officer,
+    pub(crate) account: &'a PersonId,
+    pub(crate) voucher: &'a VoucherId,
+    pub(crate) secret: Digest32,
+    pub(crate) exp: UnixTime,
+    /// What invites: the proposal's document, the genesis record, or the reopening.
+    pub(crate) source: &'a str,
+    pub(crate) by: Digest32,
+}
+
+/// A session's name in the store: its token is kept as a digest only.
+pub(crate) fn session_id(token: &SecretBytes) -> Digest32 {
+    sha256(&[b"natsuin-office-session-v1\n", token.expose()])
+}

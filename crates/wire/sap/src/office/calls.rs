@@ -1,0 +1,288 @@
+//! Calls of officers to the SAM: `POST /sap/v1/office/…` with JSON bodies, at the gateway of the officers' origin only.
+
+use core_types::rpc::Method as Call;
+use core_types::{Digest32, OfficerId, PersonId, SecretBytes, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use super::{Measure, Office};
+use crate::messages::{Empty, PasskeyHint, SapRefusalCode};
+use crate::proof::{Proof, secret_text};
+
+/// Why the SAM said no to an officer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfficeRefusal {
+    /// What the page can do about it.
+    pub code: SapRefusalCode,
+    /// The rule or member that stands against it, such as `requester-approves`. Nothing about proofs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {
+        /// Paths of all calls of this module.
+        pub const PATHS: &[&str] = &[$($path),*];
+
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub struct $name;
+
+            impl Call for $name {
+                const PATH: &'static str = $path;
+                type Request = $request;
+                type Response = $response;
+                type Refusal = OfficeRefusal;
+            }
+        )*
+    };
+}
+
+calls! {
+    /// Mints the act with which an account logs in.
+    LogInOpen: "/sap/v1/office/log-in/open", LogInOpenRequest => OfficeAct;
+    /// Logs in by a proof over that act.
+    LogIn: "/sap/v1/office/log-in", ProofRequest => LoggedIn;
+    /// Ends the session.
+    LogOut: "/sap/v1/office/log-out", SessionRequest => Empty;
+    /// Asks for a proposal. It has no power until others have approved it.
+    Propose: "/sap/v1/office/propose", ProposeRequest => ProposalInfo;
+    /// Proposals, newest first.
+    Proposals: "/sap/v1/office/proposals", SessionRequest => ProposalsAnswer;
+    /// Mints the act with which this officer approves a proposal; an older one of theirs dies.
+    ProposalOpen: "/sap/v1/office/proposal/open", ProposalRequest => OfficeAct;
+    /// Approves a proposal by a proof over that act.
+    ProposalApprove: "/sap/v1/office/proposal/approve", ProofRequest => ProposalInfo;
+    /// Ends a proposal: by who asked, or by who could have approved.
+    ProposalEnd: "/sap/v1/office/proposal/end", ProposalRequest => ProposalInfo;
+    /// Takes an approved proposal that the SAM doesn't carry out itself: once, by who asked, with the evidence.
+    ProposalTake: "/sap/v1/office/proposal/take", ProposalRequest => TakenProposal;
+    /// Officers, their roles and accounts.
+    People: "/sap/v1/office/people", SessionRequest => PeopleAnswer;
+    /// How the SAM is.
+    State: "/sap/v1/office/state", SessionRequest => StateAnswer;
+}
+
+/// Request of [`LogInOpen`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogInOpenRequest {
+    /// Account.
+    pub account: PersonId,
+}
+
+/// An act to be proved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfficeAct {
+    /// The act, compact JWS.
+    pub act: String,
+    /// The document that the act names by its digest; empty for a log-in.
+    pub document: String,
+    /// Passkeys of the account, for `allowCredentials`.
+    pub passkeys: Vec<PasskeyHint>,
+}
+
+/// A proof over an act of kind `officer`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofRequest {
+    /// The proof.
+    pub proof: Proof,
+    /// With a proposal about the module: the officer's own signature for the module (`natsuin-cm-switch+jws`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<String>,
+}
+
+/// Answer of [`LogIn`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedIn {
+    /// Token of the session; kept in memory only.
+    #[serde(with = "secret_text")]
+    pub session: SecretBytes,
+    /// Who it is.
+    pub officer: OfficerId,
+    /// Name.
+    pub name: String,
+    /// The office.
+    pub office: Office,
+    /// The session ends after so many seconds without a call.
+    pub idle: i64,
+    /// It ends at this time in any case.
+    pub until: UnixTime,
+}
+
+/// A request with nothing but a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRequest {
+    /// Token of the session.
+    #[serde(with = "secret_text")]
+    pub session: SecretBytes,
+}
+
+/// A request about a proposal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalRequest {
+    /// Token of the session.
+    #[serde(with = "secret_text")]
+    pub session: SecretBytes,
+    /// Digest of the proposal's document.
+    pub proposal: Digest32,
+}
+
+/// Request of [`Ask`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposeRequest {
+    /// Token of the session, whose last proof is minutes old.
+    #[serde(with = "secret_text")]
+    pub session: SecretBytes,
+    /// What.
+    pub measure: Measure,
+    /// Why; 1 to [`super::MAX_WORDS`] characters.
+    pub reason: String,
+    /// Seconds for which it can be approved.
+    pub ttl: i64,
+}
+
+/// A proposal as officers see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalInfo {
+    /// Digest of the document.
+    pub proposal: Digest32,
+    /// The document.
+    pub document: String,
+    /// Where it stands.
+    pub state: ProposalState,
+    /// How many persons have to approve.
+    pub needs: u8,
+    /// Who has.
+    pub approvals: Vec<ApprovalInfo>,
+    /// When it takes effect, if it waits for that.
+    pub due: Option<UnixTime>,
+    /// Whether this officer may approve it now.
+    pub yours: bool,
+}
+
+/// An approval as officers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalInfo {
+    /// Person.
+    pub officer: OfficerId,
+    /// Name.
+    pub name: String,
+    /// When.
+    pub at: UnixTime,
+    /// Digest of the evidence.
+    pub evidence: Digest32,
+}
+
+/// Where a proposal stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProposalState {
+    /// Waits for approvals.
+    Open,
+    /// Approved by all, and its time hasn't come yet.
+    Waiting,
+    /// Approved by all; somebody has to carry it out.
+    Approved,
+    /// Done.
+    Done,
+    /// Somebody said no, or what it is about has changed.
+    Ended,
+    /// Its time ran out.
+    Expired,
+}
+
+/// Answer of [`Proposals`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalsAnswer {
+    /// At most 100.
+    pub proposals: Vec<ProposalInfo>,
+}
+
+/// Answer of [`ProposalTake`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenProposal {
+    /// The document.
+    pub document: String,
+    /// Evidence of each approval, as stored.
+    pub approvals: Vec<String>,
+}
+
+/// Answer of [`People`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeopleAnswer {
+    /// Everybody who holds or held an office.
+    pub officers: Vec<OfficerInfo>,
+    /// How many security officers could approve now.
+    pub usable: u32,
+}
+
+/// An officer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfficerInfo {
+    /// Id.
+    pub officer: OfficerId,
+    /// Name.
+    pub name: String,
+    /// The office.
+    pub office: Office,
+    /// Who named them: persons; empty for the founders.
+    pub named_by: Vec<OfficerId>,
+    /// Since when.
+    pub since: UnixTime,
+    /// When they were removed.
+    pub ended: Option<UnixTime>,
+    /// Whether appointment or training ends within a month, or has ended.
+    pub due: bool,
+    /// Accounts.
+    pub accounts: Vec<AccountInfo>,
+}
+
+/// An account of an officer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountInfo {
+    /// Id.
+    pub account: PersonId,
+    /// Whether it has a passkey and can be used.
+    pub active: bool,
+    /// Time of its last accepted act.
+    pub last_act: Option<UnixTime>,
+}
+
+/// Answer of [`State`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateAnswer {
+    /// Name of the SAM.
+    pub sam: String,
+    /// Name of the node that answers.
+    pub node: String,
+    /// Version of the software.
+    pub version: String,
+    /// Highest level of the service.
+    pub ceiling: core_types::Level,
+    /// Whether the clock can be vouched for.
+    pub clock: bool,
+    /// State of the module, or nothing when it doesn't answer.
+    pub module: Option<String>,
+    /// How many security officers could approve now.
+    pub usable: u32,
+    /// Proposals that wait for approval.
+    pub open: u32,
+    /// Settings in force, by their digests.
+    pub settings: Vec<(super::Part, Digest32)>,
+}
