@@ -366,14 +366,32 @@ pub async fn request(
     anchors: &[Vec<u8>],
     random: &dyn Random,
 ) -> Result<(Vec<u8>, VerifiedToken), TspError> {
-    let query = TimeStampReq::new(hash, imprint.to_vec(), random);
+    ask(
+        fetch,
+        url,
+        &TimeStampReq::new(hash, imprint.to_vec(), random),
+        anchors,
+    )
+    .await
+}
+
+/// Asks a TSA with a request of the caller's, and verifies what comes back, up to one of the anchors.
+///
+/// # Errors
+/// [`TspError`].
+pub async fn ask(
+    fetch: &dyn Fetch,
+    url: &str,
+    query: &TimeStampReq,
+    anchors: &[Vec<u8>],
+) -> Result<(Vec<u8>, VerifiedToken), TspError> {
     let reply = fetch
         .post(url, QUERY_TYPE, query.encode()?, MAX_REPLY)
         .await?;
     let token = token_of_response(&reply)?;
     let same = |asked: HashAlg| {
-        if asked == hash {
-            imprint.to_vec()
+        if asked == query.hash {
+            query.imprint.clone()
         } else {
             Vec::new()
         }

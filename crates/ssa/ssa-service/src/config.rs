@@ -32,6 +32,8 @@ pub struct Config {
     /// The client whose contract holds for whoever calls `auth/login`, which doesn't say who calls; without it that method isn't
     /// there.
     pub login_client: Option<ClientId>,
+    /// Time-stamping authorities for `signatures/timestamp`, asked in this order; none, and that method isn't there.
+    pub time_stampers: Vec<TimeStamper>,
     /// How often somebody may call.
     pub rates: Rates,
     /// Most pushed requests, and most authorizations in browsers, that one client may have under way; 64 KiB each on
@@ -41,6 +43,15 @@ pub struct Config {
     pub longest_call: Duration,
     /// Addresses of reverse proxies of our own, whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpAddr>,
+}
+
+/// A time-stamping authority (RFC 3161).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeStamper {
+    /// Where it is asked.
+    pub url: String,
+    /// Certificates (DER) that its own has to lead to.
+    pub anchors: Vec<Vec<u8>>,
 }
 
 /// How often somebody may call; more is answered with status 429 and `Retry-After`.
@@ -164,6 +175,7 @@ mod tests {
             password_cost: PasswordCost::default(),
             fapi: false,
             login_client: None,
+            time_stampers: Vec::new(),
             rates: Rates::default(),
             most_pending: 2000,
             longest_call: Duration::from_secs(60),

@@ -39,7 +39,7 @@ use tokio::sync::{Notify, OnceCell, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use clients::{ClientSettings, NewClient};
-pub use config::{Config, PasswordCost, Rates};
+pub use config::{Config, PasswordCost, Rates, TimeStamper};
 pub use enrol::{EnrolError, Enrolled};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
 
@@ -71,6 +71,8 @@ pub struct Ports {
     pub sam: Arc<dyn SamPort>,
     /// RA and CA.
     pub certifier: Arc<dyn CertifyPort>,
+    /// The network, for time-stamping authorities.
+    pub fetch: Arc<dyn pki::fetch::Fetch>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -134,6 +136,10 @@ impl Ssa {
 
     pub(crate) fn certifier(&self) -> &dyn CertifyPort {
         self.0.ports.certifier.as_ref()
+    }
+
+    pub(crate) fn fetch(&self) -> &dyn pki::fetch::Fetch {
+        self.0.ports.fetch.as_ref()
     }
 
     pub(crate) fn audit(&self) -> &AuditLog {

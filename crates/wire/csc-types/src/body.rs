@@ -26,6 +26,11 @@ impl Body {
             .filter(|v| !v.is_null() && v.as_str() != Some(""))
     }
 
+    /// A member that is there and empty.
+    pub(crate) fn is_empty_text(&self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_str) == Some("")
+    }
+
     pub(crate) fn string(&self, name: &'static str) -> Result<String, CscError> {
         let text = self.get(name).and_then(Value::as_str);
         text.map(str::to_owned).ok_or(CscError::MissingString(name))

@@ -39,6 +39,8 @@ pub enum CscError {
     CredentialLocked,
     /// `hashes` is empty.
     EmptyHashes,
+    /// `hash` is empty.
+    EmptyHash,
     /// A hash is not base64.
     InvalidBase64Hash,
     /// A hash has another length than its algorithm gives.
@@ -153,6 +155,7 @@ impl CscError {
             Self::InvalidAuthData => "The authentication data is invalid",
             Self::CredentialLocked => "Credential locked",
             Self::EmptyHashes => "Empty hash array",
+            Self::EmptyHash => "Empty hash parameter",
             Self::InvalidBase64Hash => "Invalid Base64 hash string parameter",
             Self::InvalidDigestLength => "Invalid digest value length",
             Self::HashNotAuthorized => "Hash is not authorized by the SAD",

@@ -19,6 +19,7 @@ pub mod login;
 pub mod oauth;
 pub mod secret;
 pub mod sign;
+pub mod timestamp;
 pub mod token;
 pub mod v1;
 pub mod waiting;
@@ -40,6 +41,7 @@ pub use login::{LoginRequest, LoginResponse};
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};
 pub use secret::SecretText;
 pub use sign::{SignHashRequest, SignHashResponse};
+pub use timestamp::{TimestampRequest, TimestampResponse};
 pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};
 pub use waiting::{AuthorizeCheckRequest, GetChallengeRequest, SendOtpRequest};
 

@@ -16,7 +16,8 @@ use dev_ca::{DevCa, Ra};
 use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
-use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa};
+use signing_job::HttpFetch;
+use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa, TimeStamper};
 use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
@@ -131,6 +132,21 @@ impl Kit {
 
     pub(super) fn client(&self, base: &str, as_whom: &str) -> Result<Client, Trouble> {
         Client::new(base, &self.inside(as_whom)?)
+    }
+
+    /// A client for what lies outside the zones and is the development CA's.
+    fn outside(&self) -> Result<reqwest::Client, Trouble> {
+        let anchors = std::fs::read_to_string(self.ca.trust_anchors_file()).map_err(|e| {
+            Trouble::new(
+                "data-dir",
+                format!("the trust anchors can't be read: {e}"),
+                "check --data",
+            )
+        })?;
+        service_kit::http::client(&HttpOptions {
+            ca_pem: Some(anchors),
+            ..HttpOptions::default()
+        })
     }
 
     pub(super) fn inside(&self, as_whom: &str) -> Result<HttpOptions, Trouble> {
@@ -300,6 +316,10 @@ pub(super) async fn start_ssa(
         password_cost: PasswordCost::default(),
         fapi: false,
         login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
+        time_stampers: vec![TimeStamper {
+            url: kit.ca.urls().tsa.clone(),
+            anchors: vec![kit.ca.root().der().to_vec()],
+        }],
         rates: match kit.load {
             true => Rates::UNLIMITED,
             false => Rates::default(),
@@ -312,6 +332,7 @@ pub(super) async fn start_ssa(
     let ports = SsaPorts {
         sam: Arc::new(kit.client(sam_url, NAME_SSA)?),
         certifier: Arc::new(certifier),
+        fetch: Arc::new(HttpFetch::new(kit.outside()?, true)),
         clock: kit.clock.clone(),
         random: kit.random.clone(),
         audit,

@@ -23,12 +23,17 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
         ("credentials/authorizeCheck", false),
         ("credentials/extendTransaction", true),
         ("signatures/signHash", true),
+        ("signatures/timestamp", true),
         ("oauth2/authorize", true),
         ("oauth2/pushed_authorize", false),
         ("oauth2/token", true),
         ("oauth2/revoke", true),
     ];
-    let offered = |name: &str| name != "auth/login" || ssa.config().login_client.is_some();
+    let offered = |name: &str| match name {
+        "auth/login" => ssa.config().login_client.is_some(),
+        "signatures/timestamp" => !ssa.config().time_stampers.is_empty(),
+        _ => true,
+    };
     let of_version = all.into_iter().filter(|(_, in_v1)| *in_v1 || !v1);
     of_version
         .filter(|(name, _)| offered(name))

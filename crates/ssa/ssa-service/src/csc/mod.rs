@@ -9,6 +9,7 @@ mod login;
 mod refusals;
 mod revoke;
 mod sign;
+mod timestamp;
 
 use std::convert::Infallible;
 
@@ -23,7 +24,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use csc_types::{
     Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info, ListResponse,
-    LoginResponse, OAuthError, SecretText, SignHashResponse, v1,
+    LoginResponse, OAuthError, SecretText, SignHashResponse, TimestampResponse, v1,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -87,6 +88,7 @@ impl Told for Credential {}
 impl Told for ExtendResponse {}
 impl Told for LoginResponse {}
 impl Told for SignHashResponse {}
+impl Told for TimestampResponse {}
 
 impl Told for CredentialAuthorizeResponse {
     fn status(&self) -> StatusCode {
@@ -134,6 +136,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/authorizeCheck", post(check_v2))
         .route("/credentials/extendTransaction", post(extend_v2))
         .route("/signatures/signHash", post(sign_hash_v2))
+        .route("/signatures/timestamp", post(timestamp_v2))
         .fallback(unknown)
 }
 
@@ -148,12 +151,23 @@ pub(crate) fn router_v1() -> Router<Ssa> {
         .route("/credentials/authorize", post(authorize_v1))
         .route("/credentials/extendTransaction", post(extend_v1))
         .route("/signatures/signHash", post(sign_hash_v1))
+        .route("/signatures/timestamp", post(timestamp_v1))
         .fallback(unknown)
 }
 
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
+}
+
+/// With the same members in both versions.
+async fn timestamp_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { timestamp::timestamp(&ssa, &call, whole(body).await?).await }.await)
+}
+
+async fn timestamp_v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    let told = async { timestamp::timestamp(&ssa, &call, whole(body).await?).await };
+    answer(told.await.map_err(Fault::in_v1))
 }
 
 async fn unknown() -> Response {

@@ -442,3 +442,47 @@ impl CertifyPort for FakeRa {
 pub fn client_id(id: &str) -> ClientId {
     ClientId::parse(id).unwrap()
 }
+
+/// A network with time-stamping authorities: `stamp://good` stamps, `stamp://liar` stamps something else, `stamp://late`
+/// answers another request, others are down.
+#[derive(Default)]
+pub struct FakeNet(pub Mutex<Option<dev_ca::DevCa>>);
+
+impl pki::fetch::Fetch for FakeNet {
+    fn get<'a>(&'a self, url: &'a str, _: usize) -> pki::fetch::Fetching<'a> {
+        Box::pin(async { Err(down(url)) })
+    }
+
+    fn post<'a>(
+        &'a self,
+        url: &'a str,
+        _: &'a str,
+        body: Vec<u8>,
+        _: usize,
+    ) -> pki::fetch::Fetching<'a> {
+        let mut asked = pki::tsp::TimeStampReq::parse(&body).unwrap();
+        let known = match url {
+            "stamp://good" => true,
+            "stamp://liar" => {
+                asked.imprint[0] ^= 1;
+                true
+            }
+            "stamp://late" => {
+                asked.nonce = Some(vec![1]);
+                true
+            }
+            _ => false,
+        };
+        let ca = self.0.lock().unwrap();
+        let answer = ca.as_ref().filter(|_| known);
+        let answer = answer.map(|ca| ca.time_stamp(&asked.encode().unwrap()));
+        Box::pin(async move { answer.ok_or_else(|| down(url)) })
+    }
+}
+
+fn down(url: &str) -> pki::fetch::FetchError {
+    pki::fetch::FetchError {
+        url: url.to_owned(),
+        reason: "down".to_owned(),
+    }
+}

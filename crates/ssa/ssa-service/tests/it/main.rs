@@ -19,4 +19,5 @@ mod oauth;
 mod passkeys;
 mod portal;
 mod signing;
+mod timestamp;
 mod web;

@@ -16,7 +16,7 @@ use store_kit::testing::TestStore;
 use tower::ServiceExt as _;
 use url::Url;
 
-use crate::fake::{FakeRa, FakeSam, client_id};
+use crate::fake::{FakeNet, FakeRa, FakeSam, client_id};
 
 pub const START: i64 = 1_800_000_000;
 pub const BASE: &str = "http://localhost:4000";
@@ -31,6 +31,7 @@ pub struct Stack {
     pub ssa: Ssa,
     pub sam: Arc<FakeSam>,
     pub ra: Arc<FakeRa>,
+    pub net: Arc<FakeNet>,
     pub clock: Arc<ManualClock>,
     pub store: TestStore,
     pub clients: BTreeMap<String, String>,
@@ -102,6 +103,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         Arc::new(ManualClock::at(UnixTime(START))),
     );
     let ra = Arc::new(FakeRa(std::sync::Mutex::new(None)));
+    let net = Arc::new(FakeNet::default());
     let mut config = Config {
         base_url: BASE.to_owned(),
         sic_url: SIC.to_owned(),
@@ -116,6 +118,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         },
         fapi: false,
         login_client: None,
+        time_stampers: Vec::new(),
         rates: Rates::UNLIMITED,
         most_pending: 2000,
         longest_call: std::time::Duration::from_secs(60),
@@ -125,6 +128,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
     let ports = Ports {
         sam: sam.clone(),
         certifier: ra.clone(),
+        fetch: net.clone(),
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
         audit: AuditLog::new("ssa", "node", SecretBytes::new(vec![9; 32])),
@@ -134,6 +138,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         ssa,
         sam,
         ra,
+        net,
         clock,
         store,
         clients: BTreeMap::new(),
