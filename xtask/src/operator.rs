@@ -201,11 +201,12 @@ fn is_name(word: &str) -> bool {
 }
 
 /// Names that aren't in the sources: other people's programs, an operator's own files, a crate, a member with its object.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "auth.mode",
     "cm.pub",
     "cm.txt",
     "natsuin-stores",
+    "officers.toml",
     "pg_dump",
     "ssa-service",
     "systemd-journal-upload",

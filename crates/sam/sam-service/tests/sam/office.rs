@@ -189,6 +189,7 @@ async fn shares_open_an_installation_again_that_has_too_few_officers_and_no_othe
 
 // --- roles ---
 
+// shows: I-7.1.1.4-not-all-roles-one-person, I-7.1.1.4-not-two-roles-one-person
 // shows: I-7.1.1.6-officer-not-auditor, I-7.1.1.7-admin-operator-not-auditor-officer, T-INS-AUDITOR
 #[tokio::test(flavor = "multi_thread")]
 async fn no_way_of_assigning_gives_a_person_roles_that_exclude_each_other() {
