@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::shell;
 use crate::workspace::Workspace;
 
-/// Every `crate::Type` in backquotes.
+/// Every `crate::Type` and `crate::module::Type` in backquotes.
 fn types(text: &str) -> Vec<(String, String)> {
     let words = text.split('`').skip(1).step_by(2);
     let pairs = words.filter_map(|word| word.split_once("::"));
-    pairs
-        .map(|(c, t)| (c.replace('_', "-"), t.to_owned()))
-        .collect()
+    // A type may stand in a module of its crate.
+    let last = |t: &str| t.rsplit("::").next().unwrap_or_default().to_owned();
+    pairs.map(|(c, t)| (c.replace('_', "-"), last(t))).collect()
 }
 
 /// Is there a public type of this name, or a re-export (where a macro makes the type)?
