@@ -8,7 +8,7 @@ use web_ui::Lang;
 use crate::bench::BenchArgs;
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, demo, dev, evidence, sign, statement, verify};
+use crate::{audit, bench, csc, demo, dev, evidence, sign, statement, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -83,6 +83,9 @@ pub enum Command {
         #[arg(long, value_name = "PEM")]
         cert: Option<PathBuf>,
     },
+    /// Call the CSC API of any provider, or check what it does.
+    #[command(subcommand)]
+    Csc(csc::CscCommand),
     /// Export and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -281,6 +284,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             sign::run(sign, out).await
         }
         Command::Bench(args) => bench::run(args, out).await,
+        Command::Csc(command) => csc::run(command, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
         Command::Statement { file, root, cert } => {
             statement::run(&file, &root, cert.as_deref(), out)

@@ -150,7 +150,7 @@ pub(crate) async fn json<T: DeserializeOwned>(
     })
 }
 
-async fn read(endpoint: &str, mut response: Response) -> Result<Vec<u8>, ClientError> {
+pub(crate) async fn read(endpoint: &str, mut response: Response) -> Result<Vec<u8>, ClientError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response
         .chunk()

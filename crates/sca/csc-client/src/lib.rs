@@ -1,4 +1,5 @@
-//! A client for the CSC API v2 of any provider: discovery, OAuth 2.0 (PKCE, PAR), credentials, `signHash`.
+//! A client for the CSC API of any provider: discovery, OAuth 2.0 (PKCE, PAR), credentials, `signHash` in version 2; single
+//! calls of either version ([`plain`]); and a check of what a provider does ([`check`]).
 //!
 //! ```text
 //! Client::new -> discover -> authorize(Service) … browser … -> exchange -> list / credential_info
@@ -9,12 +10,14 @@
 //! service comes from `info` and the server's metadata. Plain HTTP is spoken to loopback addresses only.
 
 mod authorize;
+pub mod check;
 mod client;
 mod discover;
 mod dns;
 mod error;
 mod http;
 pub mod loopback;
+pub mod plain;
 mod select;
 
 pub use authorize::{AuthorizeParams, Callback, Pending};

@@ -17,6 +17,7 @@ pub mod info;
 mod lenient;
 pub mod login;
 pub mod oauth;
+pub mod openapi;
 pub mod secret;
 pub mod sign;
 pub mod timestamp;

@@ -48,3 +48,4 @@ cli-destroyed = destroyed ({ $cause }): key { $key } of { $owner }, used for { $
 cli-destroyed-after = Unrecoverable after { $time }.
 cli-destroyed-passed = Unrecoverable after { $time }, which has passed.
 cli-destroyed-pending = The device hasn't erased it yet: ask for a newer certificate.
+cli-csc-checked = { $passed } passed, { $failed } failed, { $untested } not tested

@@ -42,3 +42,4 @@ cli-destroyed = 廃棄（{ $cause }）: { $owner }の鍵{ $key }、署名{ $n }�
 cli-destroyed-after = { $time }を過ぎると復元できません。
 cli-destroyed-passed = { $time }を過ぎたので復元できません。
 cli-destroyed-pending = 装置の中ではまだ消去されていません。後で新しい証明書を求めてください。
+cli-csc-checked = 合格 { $passed }、不合格 { $failed }、未検査 { $untested }

@@ -8,6 +8,7 @@ mod browser;
 mod command_line;
 mod crash;
 mod csc_clients;
+mod csc_command;
 mod hostile;
 mod kit;
 mod large;

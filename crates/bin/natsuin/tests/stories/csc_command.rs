@@ -1,0 +1,192 @@
+//! `natsuin csc` against this service: single calls in both versions, and the check of a provider.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use core_types::KeyAlg;
+use core_types::bytes::b64;
+use natsuin::stack::{NewFactors, NewSigner, StoreChoice};
+use serde_json::Value;
+
+use crate::bad_input::Ahead;
+use crate::kit::{Story, natsuin, run, text};
+
+struct Caller {
+    dir: PathBuf,
+    trust: PathBuf,
+    url: String,
+}
+
+impl Caller {
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        std::fs::write(&path, format!("{content}\n")).unwrap();
+        path
+    }
+
+    /// Exit code and the one JSON object.
+    fn call(&self, version: u8, command: &str, more: &[(&str, &Path)]) -> (i32, Value) {
+        let mut natsuin = natsuin();
+        natsuin
+            .args(["csc", command, "--json", "--url"])
+            .arg(format!("{}/csc/v{version}", self.url))
+            .arg("--trust")
+            .arg(&self.trust);
+        for (name, value) in more {
+            natsuin.arg(name).arg(value);
+        }
+        let output = run(&mut natsuin);
+        let value = serde_json::from_slice(&output.stdout);
+        let value = value.unwrap_or_else(|_| panic!("one JSON object: {}", text(&output)));
+        (output.status.code().unwrap(), value)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_check() {
+    // Codes of the enrolment are of the half minute before, so that those of the command line count.
+    let clock = Arc::new(Ahead::default());
+    clock.advance(-30);
+    let key = KeyAlg::P256;
+    let story = Story::at(key, StoreChoice::Embedded, false, clock.clone()).await;
+    let of = |login| NewSigner {
+        login,
+        name: "髙橋 花子",
+        keys: &[KeyAlg::P256],
+        collected: false,
+    };
+    let mut signer = story.signer.clone();
+    story
+        .stack
+        .enrol_collected(&of("hanako"), &mut signer)
+        .await
+        .unwrap();
+    let pin = core_types::SecretBytes::from("another pin".to_owned());
+    let taro = story
+        .stack
+        .enrol(&of("taro"), NewFactors::PinTotp(&pin))
+        .await;
+    let taro = taro.unwrap().shown;
+    clock.advance(30);
+
+    let caller = Caller {
+        dir: story.dir.path().to_owned(),
+        trust: story.anchors(),
+        url: story.stack.ssa_url.clone(),
+    };
+    let (code, info) = caller.call(1, "info", &[]);
+    assert_eq!(
+        (code, &info["answer"]["specs"]),
+        (0, &Value::from("1.0.3.0"))
+    );
+    let mut tokens = Vec::new();
+    for (version, who) in [(1, &signer), (2, &taro)] {
+        let password = caller.file(&format!("{}.password", who.user), &who.password);
+        let seed = caller.file(&format!("{}.seed", who.user), &who.login_totp_secret);
+        let name = PathBuf::from(&who.user);
+        let given = [
+            ("--user", name.as_path()),
+            ("--password-file", &password),
+            ("--totp-secret-file", &seed),
+        ];
+        let (code, login) = caller.call(version, "login", &given);
+        assert_eq!(code, 0, "{login}");
+        let token = login["answer"]["access_token"].as_str().unwrap();
+        tokens.push(caller.file(&format!("{}.token", who.user), token));
+        // A wrong password is a result too, and says nothing of the rest.
+        let wrong = caller.file("wrong", "wrong");
+        let given = [("--user", name.as_path()), ("--password-file", &wrong)];
+        let (code, refused) = caller.call(version, "login", &given);
+        assert_eq!(
+            (code, &refused["status"]),
+            (3, &Value::from(400)),
+            "{refused}"
+        );
+    }
+    let (token, other) = (tokens[0].as_path(), tokens[1].as_path());
+    let (code, list) = caller.call(2, "list", &[("--token-file", token)]);
+    let ids = list["answer"]["credentialIDs"].as_array().unwrap();
+    assert_eq!((code, ids.len()), (0, 3), "{list}");
+
+    let collected: Vec<_> = signer
+        .credentials
+        .iter()
+        .filter(|c| c.auth_mode == "explicit")
+        .collect();
+    let [rsa, ec] = collected.as_slice() else {
+        panic!("two credentials of applications")
+    };
+    // By hand, in version 1.
+    let pin = caller.file("rsa.pin", rsa.pin.as_ref().unwrap());
+    let seed = caller.file("rsa.seed", rsa.totp_secret.as_ref().unwrap());
+    let hash = PathBuf::from(b64([7; 32]));
+    let id = PathBuf::from(&rsa.credential_id);
+    let given = [
+        ("--token-file", token),
+        ("--key", &id),
+        ("--hash", &hash),
+        ("--pin-file", &pin),
+        ("--totp-secret-file", &seed),
+    ];
+    let (code, granted) = caller.call(1, "authorize", &given);
+    assert_eq!(code, 0, "{granted}");
+    let sad = caller.file("sad", granted["answer"]["SAD"].as_str().unwrap());
+    let algo = PathBuf::from("1.2.840.113549.1.1.11");
+    let given = [
+        ("--token-file", token),
+        ("--sad-file", &sad),
+        ("--key", &id),
+        ("--hash", &hash),
+        ("--sign-algo", &algo),
+    ];
+    let (code, signed) = caller.call(1, "sign-hash", &given);
+    assert_eq!(
+        (
+            code,
+            signed["answer"]["signatures"].as_array().map(Vec::len)
+        ),
+        (0, Some(1)),
+        "{signed}"
+    );
+    let (code, again) = caller.call(1, "sign-hash", &given);
+    assert_eq!((code, &again["status"]), (3, &Value::from(400)), "{again}");
+
+    // The check with everything it can use, and with less.
+    let pin = caller.file("ec.pin", ec.pin.as_ref().unwrap());
+    let seed = caller.file("ec.seed", ec.totp_secret.as_ref().unwrap());
+    let (junit, id) = (
+        story.dir.path().join("junit.xml"),
+        PathBuf::from(&ec.credential_id),
+    );
+    let given = [
+        ("--token-file", token),
+        ("--other-token-file", other),
+        ("--key", &id),
+        ("--pin-file", &pin),
+        ("--totp-secret-file", &seed),
+        ("--junit", &junit),
+    ];
+    let (code, report) = caller.call(2, "check", &given);
+    assert_eq!(
+        (code, &report["failed"], &report["not_tested"]),
+        (0, &Value::from(0), &Value::from(0)),
+        "{report}"
+    );
+    assert!(report["passed"].as_u64().unwrap() > 30, "{report}");
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert!(
+        xml.contains("failures=\"0\"") && xml.contains("a SAD works once"),
+        "{xml}"
+    );
+    let (code, report) = caller.call(1, "check", &given[..3]);
+    assert_eq!((code, &report["failed"]), (0, &Value::from(0)), "{report}");
+    assert_eq!(report["not_tested"], 2, "{report}");
+    // Against somebody who is no provider.
+    let sca = Caller {
+        url: story.stack.sca_url.clone(),
+        ..caller
+    };
+    let (code, report) = sca.call(2, "check", &[]);
+    assert_eq!(code, 1, "{report}");
+    story.stack.stop().await;
+}

@@ -1,0 +1,592 @@
+//! Does a provider do what the specification says? Single cases, each with what was expected and what came.
+//!
+//! Cases that need something which wasn't given (a token, a key, its secrets) are reported as not tested, never as good.
+
+use core_types::bytes::b64;
+use csc_types::SecretText;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::ClientError;
+use crate::plain::{Answer, Proof, Service, Version};
+
+/// What a case is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Good use works.
+    Positive,
+    /// Bad input gets its error.
+    Negative,
+    /// What was used doesn't work again.
+    Replay,
+    /// What belongs to somebody else stays theirs.
+    WrongUser,
+    /// Bytes have the prescribed form.
+    Encoding,
+}
+
+/// What became of a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// As the specification says.
+    Passed,
+    /// Otherwise.
+    Failed {
+        /// What was expected and what came.
+        why: String,
+    },
+    /// Something that it needs wasn't given.
+    NotTested {
+        /// What.
+        needs: &'static str,
+    },
+}
+
+/// A case with its outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Case {
+    /// What was tried, in words.
+    pub name: &'static str,
+    /// The clause of version 2.2, or the RFC.
+    pub clause: &'static str,
+    /// What it is about.
+    pub kind: Kind,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What the checker may use beside the address.
+#[derive(Debug, Clone, Default)]
+pub struct Means {
+    /// A token of scope `service`.
+    pub token: Option<SecretText>,
+    /// One of another user.
+    pub other: Option<SecretText>,
+    /// A credential of the first user.
+    pub credential: Option<String>,
+    /// PIN and one-time code, for a credential in explicit mode. They are used once, and a signature over random bytes is made.
+    pub secrets: Option<(SecretText, SecretText)>,
+    /// SHA-256 to have signed with them.
+    pub hash: Vec<u8>,
+}
+
+const SHA256: &str = "2.16.840.1.101.3.4.2.1";
+const SHA1: &str = "1.3.14.3.2.26";
+
+/// Tries everything that can be tried with these means.
+///
+/// # Errors
+/// When the service gives no answer at all.
+pub async fn check(service: &Service, means: &Means) -> Result<Vec<Case>, ClientError> {
+    let mut run = Run {
+        service,
+        cases: Vec::new(),
+    };
+    let info = run.open_to_all().await?;
+    run.strangers(&info).await?;
+    match &means.token {
+        Some(token) => run.known(token, means).await?,
+        None => run.skip_known(),
+    }
+    Ok(run.cases)
+}
+
+struct Run<'s> {
+    service: &'s Service,
+    cases: Vec<Case>,
+}
+
+impl Run<'_> {
+    fn judge(
+        &mut self,
+        name: &'static str,
+        clause: &'static str,
+        kind: Kind,
+        fault: Option<String>,
+    ) {
+        let outcome = match fault {
+            None => Outcome::Passed,
+            Some(why) => Outcome::Failed { why },
+        };
+        self.cases.push(Case {
+            name,
+            clause,
+            kind,
+            outcome,
+        });
+    }
+
+    fn skip(&mut self, name: &'static str, clause: &'static str, kind: Kind, needs: &'static str) {
+        self.cases.push(Case {
+            name,
+            clause,
+            kind,
+            outcome: Outcome::NotTested { needs },
+        });
+    }
+
+    async fn open_to_all(&mut self) -> Result<Value, ClientError> {
+        use Kind::{Encoding, Negative, Positive};
+        let answer = self.service.call("info", Proof::None, &json!({})).await?;
+        let info = answer.json().unwrap_or_default();
+        self.judge("info without authorization", "11.1", Positive, ok(&answer));
+        let mut wanted = vec!["specs", "name", "region", "lang", "description"];
+        let lists: &[&str] = match self.service.version() {
+            Version::V1 => &["authType", "methods"],
+            Version::V2 => &["authType", "methods", "conformance_levels"],
+        };
+        if self.service.version() == Version::V2 {
+            wanted.retain(|name| *name != "region" || info.get("region").is_some());
+        }
+        let missing: Vec<_> = wanted
+            .into_iter()
+            .filter(|name| !info[*name].is_string())
+            .chain(lists.iter().copied().filter(|name| !info[*name].is_array()))
+            .collect();
+        let fault =
+            (!missing.is_empty()).then(|| format!("missing or of another type: {missing:?}"));
+        self.judge("info has every required member", "11.1", Encoding, fault);
+        let region = info["region"].as_str().unwrap_or_default();
+        let two = region.len() == 2 && region.chars().all(|c| c.is_ascii_uppercase());
+        let fault = (!two).then(|| format!("region is {region:?}"));
+        self.judge(
+            "info.region is a country's two letters",
+            "11.1",
+            Encoding,
+            fault,
+        );
+        let oauth = info["authType"].as_array().is_some_and(|all| {
+            let oauth = |v: &Value| v.as_str().is_some_and(|text| text.starts_with("oauth2"));
+            all.iter().any(oauth)
+        });
+        let told = ["oauth2", "oauth2Issuer", "oauth2Servers"];
+        let told = told
+            .iter()
+            .filter(|name| info.get(**name).is_some())
+            .count();
+        let fault = (oauth != (told == 1))
+            .then(|| format!("authType wants OAuth: {oauth}; addresses: {told}"));
+        self.judge(
+            "info names one OAuth server if there is any",
+            "11.1",
+            Encoding,
+            fault,
+        );
+        let nulls = json!({ "lang": null, "clientData": null, "unknown": [1] });
+        let answer = self.service.call("info", Proof::None, &nulls).await?;
+        self.judge(
+            "null means absent, unknown members don't matter",
+            "7",
+            Positive,
+            ok(&answer),
+        );
+        let answer = self.send("info", Proof::None, b"").await?;
+        self.judge("an empty body counts as {}", "7", Positive, ok(&answer));
+        for (name, body) in [
+            ("a body that isn't JSON is refused", &b"{"[..]),
+            ("a body that isn't an object is refused", b"[]"),
+            (
+                "a repeated member is refused",
+                b"{\"lang\":\"en\",\"lang\":\"ja\"}",
+            ),
+        ] {
+            let answer = self.send("info", Proof::None, body).await?;
+            self.judge(name, "10.1", Negative, refusal(&answer, &[400]));
+        }
+        let answer = self
+            .service
+            .call("credentials/nonsense", Proof::None, &json!({}))
+            .await?;
+        self.judge(
+            "an unknown method is refused",
+            "10.1",
+            Negative,
+            refusal(&answer, &[400, 404, 501]),
+        );
+        Ok(info)
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        proof: Proof<'_>,
+        body: &[u8],
+    ) -> Result<Answer, ClientError> {
+        let json = "application/json";
+        self.service.send(method, proof, json, body.to_vec()).await
+    }
+
+    /// Every method that the service names, without a token and with one that is none.
+    async fn strangers(&mut self, info: &Value) -> Result<(), ClientError> {
+        let methods: Vec<String> = info["methods"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .filter(|name| !name.starts_with("oauth2/") && !matches!(*name, "info" | "auth/login"))
+            .map(str::to_owned)
+            .collect();
+        let guess = SecretText::new("this-is-no-token-of-yours-1234567890123456".to_owned());
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        for method in &methods {
+            let answer = self.service.call(method, Proof::None, &json!({})).await?;
+            without.extend(refusal(&answer, &[400, 401]).map(|why| format!("{method}: {why}")));
+            let answer = self
+                .service
+                .call(method, Proof::Bearer(&guess), &json!({}))
+                .await?;
+            with.extend(refusal(&answer, &[400, 401]).map(|why| format!("{method}: {why}")));
+        }
+        let join = |all: Vec<String>| (!all.is_empty()).then(|| all.join("; "));
+        self.judge(
+            "every method wants a token",
+            "8.2",
+            Kind::Negative,
+            join(without),
+        );
+        self.judge(
+            "no method takes an unknown token",
+            "8.2",
+            Kind::Negative,
+            join(with),
+        );
+        Ok(())
+    }
+
+    fn skip_known(&mut self) {
+        for (name, clause, kind) in [
+            ("credentials/list", "11.6", Kind::Positive),
+            ("credentials/info", "11.7", Kind::Positive),
+            ("another user's credential", "11.7", Kind::WrongUser),
+            ("authorize and sign", "11.8", Kind::Positive),
+            ("a SAD works once", "8.1", Kind::Replay),
+        ] {
+            self.skip(name, clause, kind, "a token");
+        }
+    }
+
+    async fn known(&mut self, token: &SecretText, means: &Means) -> Result<(), ClientError> {
+        use Kind::{Encoding, Negative, Positive, WrongUser};
+        let bearer = Proof::Bearer(token);
+        let answer = self
+            .service
+            .call("credentials/list", bearer, &json!({}))
+            .await?;
+        let fault = ok(&answer).or_else(|| {
+            let ids = answer.json()?["credentialIDs"].is_array();
+            (!ids).then(|| "credentialIDs is no array".to_owned())
+        });
+        self.judge("credentials/list", "11.6", Positive, fault);
+        let user = json!({ "userID": "somebody" });
+        let answer = self.service.call("credentials/list", bearer, &user).await?;
+        let fault = refusal(&answer, &[400]);
+        self.judge(
+            "userID beside a user's token is refused",
+            "11.6",
+            WrongUser,
+            fault,
+        );
+        let nobodys = json!({ "credentialID": "no-such-credential" });
+        let answer = self
+            .service
+            .call("credentials/info", bearer, &nobodys)
+            .await?;
+        self.judge(
+            "an unknown credential is refused",
+            "11.7",
+            Negative,
+            refusal(&answer, &[400]),
+        );
+        for (name, body) in [
+            ("a missing credentialID is refused", json!({})),
+            (
+                "a credentialID of another type is refused",
+                json!({ "credentialID": 7 }),
+            ),
+        ] {
+            let answer = self.service.call("credentials/info", bearer, &body).await?;
+            self.judge(name, "11.7", Negative, refusal(&answer, &[400]));
+        }
+        let Some(id) = &means.credential else {
+            for (name, clause, kind) in [
+                ("credentials/info", "11.7", Positive),
+                ("another user's credential", "11.7", WrongUser),
+                ("authorize and sign", "11.8", Positive),
+                ("a SAD works once", "8.1", Kind::Replay),
+            ] {
+                self.skip(name, clause, kind, "a credential");
+            }
+            return Ok(());
+        };
+        let all = json!({ "credentialID": id, "certificates": "chain", "certInfo": true, "authInfo": true });
+        let answer = self.service.call("credentials/info", bearer, &all).await?;
+        let seen = answer.json().unwrap_or_default();
+        self.judge("credentials/info", "11.7", Positive, ok(&answer));
+        self.judge(
+            "a credential has the required members",
+            "11.7",
+            Encoding,
+            credential(&seen, self.service.version()),
+        );
+        let wrong = json!({ "credentialID": id, "certificates": "all" });
+        let answer = self
+            .service
+            .call("credentials/info", bearer, &wrong)
+            .await?;
+        self.judge(
+            "an unknown value of certificates is refused",
+            "11.7",
+            Negative,
+            refusal(&answer, &[400]),
+        );
+        match &means.other {
+            Some(other) => {
+                let answer = self
+                    .service
+                    .call("credentials/info", Proof::Bearer(other), &all)
+                    .await?;
+                self.judge(
+                    "another user's credential",
+                    "11.7",
+                    WrongUser,
+                    refusal(&answer, &[400, 403]),
+                );
+            }
+            None => self.skip(
+                "another user's credential",
+                "11.7",
+                WrongUser,
+                "a token of another user",
+            ),
+        }
+        self.unauthorized(bearer, id, &seen).await?;
+        match &means.secrets {
+            Some((pin, otp)) => {
+                self.signing(bearer, id, &seen, (pin, otp), &means.hash)
+                    .await?
+            }
+            None => {
+                self.skip(
+                    "authorize and sign",
+                    "11.8",
+                    Positive,
+                    "PIN and one-time code",
+                );
+                self.skip(
+                    "a SAD works once",
+                    "8.1",
+                    Kind::Replay,
+                    "PIN and one-time code",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn sign_body(&self, id: &str, seen: &Value, sad: Option<&str>, hash: &[u8]) -> Value {
+        let (hashes, algorithm) = self.service.version().hash_members();
+        let mut body = json!({ "credentialID": id, "signAlgo": sign_algo(seen) });
+        body[hashes] = json!([b64(hash)]);
+        body[algorithm] = json!(SHA256);
+        if let Some(sad) = sad {
+            body["SAD"] = json!(sad);
+        }
+        body
+    }
+
+    /// signHash without the right to.
+    async fn unauthorized(
+        &mut self,
+        bearer: Proof<'_>,
+        id: &str,
+        seen: &Value,
+    ) -> Result<(), ClientError> {
+        let sign = "signatures/signHash";
+        let (hashes, algorithm) = self.service.version().hash_members();
+        let good = self.sign_body(id, seen, None, &[1; 32]);
+        let changed = |name: &str, value: Value| {
+            let mut body = good.clone();
+            body[name] = value;
+            body
+        };
+        for (name, body) in [
+            ("signHash without a SAD is refused", good.clone()),
+            (
+                "signHash with an invented SAD is refused",
+                changed("SAD", json!("invented")),
+            ),
+            (
+                "signHash without hashes is refused",
+                changed(hashes, json!([])),
+            ),
+            (
+                "a hash that isn't base64 is refused",
+                changed(hashes, json!(["*"])),
+            ),
+            ("SHA-1 is refused", changed(algorithm, json!(SHA1))),
+            (
+                "an unknown signAlgo is refused",
+                changed("signAlgo", json!("1.2.3")),
+            ),
+        ] {
+            let answer = self.service.call(sign, bearer, &body).await?;
+            self.judge(
+                name,
+                "11.13",
+                Kind::Negative,
+                refusal(&answer, &[400, 401, 403]),
+            );
+        }
+        Ok(())
+    }
+
+    async fn signing(
+        &mut self,
+        bearer: Proof<'_>,
+        id: &str,
+        seen: &Value,
+        (pin, otp): (&SecretText, &SecretText),
+        hash: &[u8],
+    ) -> Result<(), ClientError> {
+        let (hashes, algorithm) = self.service.version().hash_members();
+        let mut body = json!({ "credentialID": id, "numSignatures": 1 });
+        body[hashes] = json!([b64(hash)]);
+        if self.service.version() == Version::V2 {
+            body[algorithm] = json!(SHA256);
+        }
+        let secrets = self.service.version();
+        for (name, value) in secrets.secrets(Some(pin.expose()), Some(otp.expose())) {
+            body[name] = value;
+        }
+        let answer = self
+            .service
+            .call("credentials/authorize", bearer, &body)
+            .await?;
+        self.judge(
+            "credentials/authorize in explicit mode",
+            "11.8",
+            Kind::Positive,
+            ok(&answer),
+        );
+        let Some(sad) = answer.text("SAD") else {
+            self.skip(
+                "authorize and sign",
+                "11.13",
+                Kind::Positive,
+                "an authorization",
+            );
+            self.skip("a SAD works once", "8.1", Kind::Replay, "an authorization");
+            return Ok(());
+        };
+        let again = self
+            .service
+            .call("credentials/authorize", bearer, &body)
+            .await?;
+        self.judge(
+            "a one-time code works once",
+            "11.8",
+            Kind::Replay,
+            refusal(&again, &[400]),
+        );
+        let sign = "signatures/signHash";
+        let other = self.sign_body(id, seen, Some(&sad), &[9; 32]);
+        let answer = self.service.call(sign, bearer, &other).await?;
+        let fault = refusal(&answer, &[400, 401, 403]);
+        self.judge(
+            "a hash that wasn't authorized is refused",
+            "11.13",
+            Kind::Negative,
+            fault,
+        );
+        let good = self.sign_body(id, seen, Some(&sad), hash);
+        let answer = self.service.call(sign, bearer, &good).await?;
+        let fault = ok(&answer).or_else(|| {
+            let one = answer.json()?["signatures"].as_array().map(Vec::len) == Some(1);
+            (!one).then(|| "not one signature".to_owned())
+        });
+        self.judge("authorize and sign", "11.13", Kind::Positive, fault);
+        let answer = self.service.call(sign, bearer, &good).await?;
+        self.judge(
+            "a SAD works once",
+            "8.1",
+            Kind::Replay,
+            refusal(&answer, &[400, 401]),
+        );
+        Ok(())
+    }
+}
+
+fn sign_algo(seen: &Value) -> Value {
+    seen["key"]["algo"].get(0).cloned().unwrap_or_default()
+}
+
+/// What is wrong with an answer that should be good.
+fn ok(answer: &Answer) -> Option<String> {
+    if answer.status != 200 {
+        let text = String::from_utf8_lossy(&answer.body);
+        let start: String = text.chars().take(200).collect();
+        return Some(format!("status {} and not 200: {start}", answer.status));
+    }
+    if answer.media_type != "application/json" || answer.json().is_none() {
+        return Some(format!("no JSON but {:?}", answer.media_type));
+    }
+    None
+}
+
+/// What is wrong with an answer that should refuse, with one of these statuses and an `error`.
+fn refusal(answer: &Answer, statuses: &[u16]) -> Option<String> {
+    if !statuses.contains(&answer.status) {
+        return Some(format!("status {} and none of {statuses:?}", answer.status));
+    }
+    match answer.text("error") {
+        Some(_) => None,
+        None => Some("no member error".to_owned()),
+    }
+}
+
+fn credential(seen: &Value, version: Version) -> Option<String> {
+    let key = &seen["key"];
+    let status = key["status"].as_str();
+    let mut faults = Vec::new();
+    if !matches!(status, Some("enabled" | "disabled")) {
+        faults.push("key.status");
+    }
+    if key["algo"].as_array().is_none_or(|all| all.is_empty()) {
+        faults.push("key.algo");
+    }
+    if !key["len"].is_u64() {
+        faults.push("key.len");
+    }
+    if seen["multisign"].as_u64().is_none_or(|n| n < 1) {
+        faults.push("multisign");
+    }
+    if !matches!(seen["SCAL"].as_str(), None | Some("1" | "2")) {
+        faults.push("SCAL");
+    }
+    let mode = match version {
+        Version::V1 => &seen["authMode"],
+        Version::V2 => &seen["auth"]["mode"],
+    };
+    if !mode.is_string() {
+        faults.push("the authorization mode");
+    }
+    let chain = seen["cert"]["certificates"].as_array();
+    let der = |v: &Value| {
+        v.as_str()
+            .is_some_and(|text| core_types::bytes::from_b64(text).is_ok())
+    };
+    if !chain.is_some_and(|all| !all.is_empty() && all.iter().all(der)) {
+        faults.push("cert.certificates");
+    }
+    let date = |name: &str| {
+        let text = seen["cert"][name].as_str().unwrap_or_default();
+        text.len() == 15 && text.ends_with('Z') && text[..14].bytes().all(|b| b.is_ascii_digit())
+    };
+    if !date("validFrom") || !date("validTo") {
+        faults.push("cert.validFrom or validTo");
+    }
+    (!faults.is_empty()).then(|| format!("missing or malformed: {}", faults.join(", ")))
+}

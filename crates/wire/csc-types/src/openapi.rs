@@ -1,0 +1,480 @@
+//! The API as OpenAPI 3.1 documents, one for each version: for tools that read such, and compared with what the service names.
+
+use serde_json::{Map, Value, json};
+
+/// How a method is authorized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Auth {
+    Nobody,
+    Basic,
+    Token,
+}
+
+/// A member of an object.
+struct Member(&'static str, Kind, bool);
+
+enum Kind {
+    Text,
+    Date,
+    /// Base64 of anything.
+    Bytes,
+    Number,
+    Flag,
+    Word(&'static [&'static str]),
+    Texts,
+    AllBytes,
+    Words(&'static [&'static str]),
+    Free,
+    Objects(Vec<Member>),
+    Object(Vec<Member>),
+}
+
+struct Method {
+    name: &'static str,
+    summary: &'static str,
+    clause: &'static str,
+    auth: Auth,
+    request: Vec<Member>,
+    /// Statuses of good answers with what is in them.
+    answers: Vec<(u16, Vec<Member>)>,
+}
+
+const fn must(name: &'static str, kind: Kind) -> Member {
+    Member(name, kind, true)
+}
+
+const fn may(name: &'static str, kind: Kind) -> Member {
+    Member(name, kind, false)
+}
+
+/// The document of version 1 or 2.
+pub fn document(v1: bool) -> Value {
+    let mut paths = Map::new();
+    for method in methods(v1) {
+        paths.insert(
+            format!("/{}", method.name),
+            json!({ "post": operation(&method) }),
+        );
+    }
+    let (title, version, base) = match v1 {
+        true => ("CSC API 1.0.4 as served by Natsuin", "1.0.4", "/csc/v1"),
+        false => ("CSC API 2.2 as served by Natsuin", "2.2.0", "/csc/v2"),
+    };
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": title, "version": version,
+            "description": "Names, types and statuses. Meaning, order of checks and wording are the specification's." },
+        "servers": [{ "url": base }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "login": { "type": "http", "scheme": "basic" },
+            },
+            "schemas": { "Error": {
+                "type": "object",
+                "required": ["error"],
+                "properties": { "error": { "type": "string" }, "error_description": { "type": "string" } },
+            } },
+            "responses": { "Refused": {
+                "description": "Refused; nothing was done",
+                "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
+            } },
+        },
+    })
+}
+
+fn operation(method: &Method) -> Value {
+    let mut responses = Map::new();
+    for (status, members) in &method.answers {
+        let mut answer = json!({ "description": "Done" });
+        if !members.is_empty() {
+            answer["content"] = json!({ "application/json": { "schema": object(members) } });
+        }
+        responses.insert(status.to_string(), answer);
+    }
+    let refused = match method.auth {
+        Auth::Nobody => &[400, 413, 429, 500, 503][..],
+        Auth::Basic => &[400, 401, 413, 429, 500, 501, 503],
+        Auth::Token => &[400, 401, 403, 413, 429, 500, 501, 503],
+    };
+    for status in refused {
+        let refused = json!({ "$ref": "#/components/responses/Refused" });
+        responses.insert(status.to_string(), refused);
+    }
+    let mut operation = json!({
+        "operationId": method.name.replace('/', "-"),
+        "summary": method.summary,
+        "description": format!("Clause {} of CSC API 2.2.", method.clause),
+        "requestBody": { "required": false,
+            "content": { "application/json": { "schema": object(&method.request) } } },
+        "responses": responses,
+    });
+    match method.auth {
+        Auth::Nobody => {}
+        Auth::Basic => operation["security"] = json!([{ "login": [] }, {}]),
+        Auth::Token => operation["security"] = json!([{ "token": [] }]),
+    }
+    operation
+}
+
+fn object(members: &[Member]) -> Value {
+    let properties: Map<String, Value> = members
+        .iter()
+        .map(|Member(name, kind, _)| ((*name).to_owned(), schema(kind)))
+        .collect();
+    let required: Vec<&str> = members
+        .iter()
+        .filter(|Member(_, _, required)| *required)
+        .map(|Member(name, _, _)| *name)
+        .collect();
+    let mut schema = json!({ "type": "object", "properties": properties });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn schema(kind: &Kind) -> Value {
+    let text = json!({ "type": "string" });
+    let bytes = json!({ "type": "string", "contentEncoding": "base64" });
+    match kind {
+        Kind::Text => text,
+        Kind::Date => json!({ "type": "string", "pattern": "^[0-9]{14}Z$" }),
+        Kind::Bytes => bytes,
+        Kind::Number => json!({ "type": "integer", "minimum": 0 }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Word(words) => json!({ "type": "string", "enum": words }),
+        Kind::Texts => json!({ "type": "array", "items": text }),
+        Kind::AllBytes => json!({ "type": "array", "items": bytes }),
+        Kind::Words(words) => {
+            json!({ "type": "array", "items": { "type": "string", "enum": words } })
+        }
+        Kind::Free => json!({}),
+        Kind::Objects(members) => json!({ "type": "array", "items": object(members) }),
+        Kind::Object(members) => object(members),
+    }
+}
+
+fn methods(v1: bool) -> Vec<Method> {
+    use Auth::{Basic, Nobody, Token};
+    use Kind::{AllBytes, Bytes, Flag, Number, Text};
+    let (hashes, algorithm) = match v1 {
+        true => ("hash", "hashAlgo"),
+        false => ("hashes", "hashAlgorithmOID"),
+    };
+    let method = |name, summary, clause, auth, request, answers| Method {
+        name,
+        summary,
+        clause,
+        auth,
+        request,
+        answers,
+    };
+    let client_data = || may("clientData", Text);
+    let certificates = || may("certificates", Kind::Word(&["none", "single", "chain"]));
+    let granted = || vec![must("SAD", Text), may("expiresIn", Number)];
+    let mut list = vec![may("userID", Text), client_data()];
+    let mut listed = vec![must("credentialIDs", Kind::Texts)];
+    if !v1 {
+        list.extend([
+            may("credentialInfo", Flag),
+            certificates(),
+            may("certInfo", Flag),
+            may("authInfo", Flag),
+            may("onlyValid", Flag),
+            may("lang", Text),
+        ]);
+        let mut entry = credential(v1);
+        entry.push(must("credentialID", Text));
+        listed.extend([
+            may("credentialInfos", Kind::Objects(entry)),
+            may("onlyValid", Flag),
+        ]);
+    }
+    let mut authorize = vec![
+        must("credentialID", Text),
+        must("numSignatures", Number),
+        must(hashes, AllBytes),
+        may("description", Text),
+        client_data(),
+    ];
+    match v1 {
+        true => authorize.extend([may("PIN", Text), may("OTP", Text)]),
+        false => authorize.extend([
+            must(algorithm, Text),
+            must(
+                "authData",
+                Kind::Objects(vec![must("id", Text), may("value", Text)]),
+            ),
+        ]),
+    }
+    let pending = || (202, vec![must("handle", Text)]);
+    let mut all = vec![
+        method(
+            "info",
+            "What the service is and offers",
+            "11.1",
+            Nobody,
+            vec![may("lang", Text)],
+            vec![(200, info(v1))],
+        ),
+        method(
+            "auth/login",
+            "Service authorization by name and password; offered if the operator has a contract for it",
+            "11.2",
+            Basic,
+            vec![
+                may("refresh_token", Text),
+                may("rememberMe", Flag),
+                client_data(),
+            ],
+            vec![(
+                200,
+                vec![
+                    must("access_token", Text),
+                    may("refresh_token", Text),
+                    must("expires_in", Number),
+                ],
+            )],
+        ),
+        method(
+            "auth/revoke",
+            "Revokes a token",
+            "11.3",
+            Token,
+            vec![
+                must("token", Text),
+                may(
+                    "token_type_hint",
+                    Kind::Word(&["access_token", "refresh_token"]),
+                ),
+                client_data(),
+            ],
+            vec![(204, Vec::new())],
+        ),
+        method(
+            "credentials/list",
+            "Credentials of the user",
+            "11.6",
+            Token,
+            list,
+            vec![(200, listed)],
+        ),
+        method(
+            "credentials/info",
+            "One credential",
+            "11.7",
+            Token,
+            vec![
+                must("credentialID", Text),
+                certificates(),
+                may("certInfo", Flag),
+                may("authInfo", Flag),
+                may("lang", Text),
+                client_data(),
+            ],
+            vec![(200, credential(v1))],
+        ),
+        method(
+            "credentials/authorize",
+            "Authorization with collected secrets, or out of band",
+            "11.8",
+            Token,
+            authorize,
+            match v1 {
+                true => vec![(200, granted())],
+                false => vec![(200, granted()), pending()],
+            },
+        ),
+        method(
+            "credentials/extendTransaction",
+            "The next SAD of an authorization with signatures left",
+            "11.11",
+            Token,
+            vec![
+                must("credentialID", Text),
+                may("SAD", Text),
+                may(hashes, AllBytes),
+                may(algorithm, Text),
+                client_data(),
+            ],
+            vec![(200, granted())],
+        ),
+        method(
+            "signatures/signHash",
+            "Signs what was authorized",
+            "11.13",
+            Token,
+            vec![
+                must("credentialID", Text),
+                Member("SAD", Text, v1),
+                must(hashes, AllBytes),
+                may(algorithm, Text),
+                must("signAlgo", Text),
+                may("signAlgoParams", Bytes),
+                client_data(),
+            ],
+            vec![(200, vec![must("signatures", AllBytes)])],
+        ),
+        method(
+            "signatures/timestamp",
+            "A time-stamp token; offered if the operator has an authority for it",
+            "11.16",
+            Token,
+            vec![
+                must("hash", Bytes),
+                must("hashAlgo", Text),
+                may("nonce", Text),
+                client_data(),
+            ],
+            vec![(200, vec![must("timestamp", Bytes)])],
+        ),
+    ];
+    if !v1 {
+        all.push(method(
+            "credentials/authorizeCheck",
+            "Asks for an authorization that the signer decides elsewhere",
+            "11.9",
+            Token,
+            vec![must("handle", Text)],
+            vec![(200, granted()), pending()],
+        ));
+    }
+    all
+}
+
+fn info(v1: bool) -> Vec<Member> {
+    use Kind::{Flag, Text, Texts};
+    const AUTH: &[&str] = &[
+        "external",
+        "TLS",
+        "basic",
+        "digest",
+        "oauth2code",
+        "oauth2client",
+    ];
+    let mut all = vec![
+        must("specs", Text),
+        must("name", Text),
+        may("logo", Text),
+        must("region", Text),
+        must("lang", Text),
+        must("description", Text),
+        must("authType", Kind::Words(AUTH)),
+        may("oauth2", Text),
+        must("methods", Texts),
+    ];
+    if !v1 {
+        let algorithms = vec![must("algos", Texts), may("algoParams", Texts)];
+        let formats = vec![
+            must("formats", Texts),
+            may("envelope_properties", Kind::Free),
+        ];
+        all.extend([
+            may("supportsRar", Flag),
+            must("supportedHashTypes", Texts),
+            may("asynchronousOperationMode", Flag),
+            may("validationInfo", Flag),
+            must("signAlgorithms", Kind::Object(algorithms)),
+            must("signature_formats", Kind::Object(formats)),
+            must("conformance_levels", Texts),
+        ]);
+    }
+    all
+}
+
+fn credential(v1: bool) -> Vec<Member> {
+    use Kind::{AllBytes, Date, Number, Text};
+    let key = vec![
+        must("status", Kind::Word(&["enabled", "disabled"])),
+        must("algo", Kind::Texts),
+        must("len", Number),
+        may("curve", Text),
+        may("natsuinOrigin", Kind::Free),
+    ];
+    let cert = vec![
+        may(
+            "status",
+            Kind::Word(&["valid", "expired", "revoked", "suspended"]),
+        ),
+        may("certificates", AllBytes),
+        may("issuerDN", Text),
+        may("serialNumber", Text),
+        may("subjectDN", Text),
+        may("validFrom", Date),
+        may("validTo", Date),
+    ];
+    let mut all = vec![
+        may("description", Text),
+        must("key", Kind::Object(key)),
+        must("cert", Kind::Object(cert)),
+        must("SCAL", Kind::Word(&["1", "2"])),
+        must("multisign", Number),
+        may("lang", Text),
+        may("jt2aLevel", Kind::Free),
+    ];
+    match v1 {
+        true => {
+            let secret = || {
+                vec![
+                    must("presence", Kind::Word(&["true", "false", "optional"])),
+                    may("type", Kind::Word(&["offline", "online"])),
+                    may("format", Kind::Word(&["A", "N"])),
+                    may("label", Text),
+                    may("description", Text),
+                    may("ID", Text),
+                ]
+            };
+            all.extend([
+                must(
+                    "authMode",
+                    Kind::Word(&["implicit", "explicit", "oauth2code"]),
+                ),
+                may("PIN", Kind::Object(secret())),
+                may("OTP", Kind::Object(secret())),
+            ]);
+        }
+        false => {
+            const KINDS: &[&str] = &[
+                "Password",
+                "PasswordOOB",
+                "ChallengeResponse",
+                "ChallengeResponseOOB",
+            ];
+            let object = vec![
+                must("type", Kind::Word(KINDS)),
+                must("id", Text),
+                may("format", Kind::Word(&["A", "N"])),
+                may("generator", Text),
+                may("label", Text),
+                may("description", Text),
+            ];
+            let auth = vec![
+                must("mode", Kind::Word(&["explicit", "oauth2code"])),
+                may("expression", Text),
+                must("objects", Kind::Objects(object)),
+            ];
+            all.push(must("auth", Kind::Object(auth)));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_documents_are_what_is_generated() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/api");
+        for (v1, name) in [(true, "openapi-v1.json"), (false, "openapi-v2.json")] {
+            let text = std::fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
+            let committed: Value = serde_json::from_str(&text).unwrap_or_default();
+            assert!(
+                committed == document(v1),
+                "{name} is old: cargo run -p csc-types --example openapi"
+            );
+        }
+    }
+}
