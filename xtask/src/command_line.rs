@@ -30,7 +30,8 @@ impl Program {
     pub fn takes(&self, words: &[&str]) -> Result<(), String> {
         let top = ["struct Cli {", "struct Args {"];
         let top = top.iter().find_map(|opening| body(&self.source, opening));
-        let mut fields = items(top.ok_or("no declaration of a command line was found")?);
+        let top = top.ok_or("no declaration of a command line was found")?;
+        let mut fields = self.fields(top);
         let mut global: Vec<(String, bool)> = Vec::new();
         let mut words = words.iter().copied();
         while let Some(word) = words.next() {
@@ -47,6 +48,10 @@ impl Program {
                 }
                 continue;
             }
+            // Stands for more that the document doesn't spell out.
+            if word == "…" {
+                continue;
+            }
             let Some(commands) = fields.iter().find_map(subcommands) else {
                 let positional = |f: &Item| !f.attributes.contains("long");
                 if fields.iter().any(positional) {
@@ -60,6 +65,20 @@ impl Program {
             fields = self.variant(&commands, word).ok_or(word)?;
         }
         Ok(())
+    }
+
+    /// Fields with those of the structs that are flattened into them.
+    fn fields(&self, body_text: &str) -> Vec<Item> {
+        let mut found = Vec::new();
+        for item in items(body_text) {
+            let kind = item.head.split_once(':').map(|(_, kind)| type_name(kind));
+            let inner = kind.and_then(|kind| body(&self.source, &format!("struct {kind} {{")));
+            match inner.filter(|_| item.attributes.contains("flatten")) {
+                Some(inner) => found.extend(self.fields(inner)),
+                None => found.push(item),
+            }
+        }
+        found
     }
 
     /// Name of a flag, and whether it wants a value.
@@ -83,7 +102,7 @@ impl Program {
         };
         let variant = variants.into_iter().find(named)?;
         let Some((_, inside)) = variant.head.split_once('(') else {
-            return Some(items(&variant.inner));
+            return Some(self.fields(&variant.inner));
         };
         let name = inside
             .trim_end_matches([',', ')'])
@@ -91,7 +110,7 @@ impl Program {
             .next()?
             .to_owned();
         if let Some(fields) = body(&self.source, &format!("struct {name} {{")) {
-            return Some(items(fields));
+            return Some(self.fields(fields));
         }
         let commands = Item {
             attributes: "#[command(subcommand)]".to_owned(),
@@ -107,11 +126,14 @@ fn subcommands(field: &Item) -> Option<String> {
     if !field.attributes.contains("subcommand") {
         return None;
     }
-    let kind = field.head.split_once(':')?.1.trim();
-    let kind = kind
-        .trim_start_matches("Option<")
-        .trim_end_matches([',', '>']);
-    kind.rsplit("::").next().map(str::to_owned)
+    Some(type_name(field.head.split_once(':')?.1))
+}
+
+/// Last part of a type's name, without `Option`.
+fn type_name(kind: &str) -> String {
+    let kind = kind.trim().trim_start_matches("Option<");
+    let kind = kind.trim_end_matches([',', '>']);
+    kind.rsplit("::").next().unwrap_or_default().to_owned()
 }
 
 fn kebab(name: &str) -> String {
@@ -207,7 +229,8 @@ mod tests {
                      #[arg(long)]\n config: PathBuf,\n #[command(subcommand)]\n pub command: Option<x::Command>,\n}\n\
                      enum Command {\n Sign(SignArgs),\n #[command(subcommand)]\n Audit(AuditCommand),\n\
                      OfficerKey {\n #[arg(\n long = \"share\",\n required = true\n )]\n shares: Vec<PathBuf>,\n },\n}\n\
-                     struct SignArgs {\n #[arg(required = true)]\n pub files: Vec<PathBuf>,\n #[arg(long)]\n pub url: String,\n}\n\
+                     struct SignArgs {\n #[arg(required = true)]\n pub files: Vec<PathBuf>,\n #[command(flatten)]\n at: At,\n}\n\
+                     struct At {\n #[arg(long)]\n pub url: String,\n}\n\
                      enum AuditCommand {\n Verify {\n dir: PathBuf,\n },\n}\n"
                 .to_owned(),
         };
