@@ -38,7 +38,7 @@ pub use export::{LoggedEntry, Query, export, search};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
 pub use proof::{Proofs, about, latest, prove};
-pub use sequencer::{Sequenced, Sequencer, read_back};
+pub use sequencer::{LogReader, Sequenced, Sequencer, read_back};
 pub use service::Setting;
 pub use tiles::{Resource, fetch};
 pub use witness::{Answer, Asking, Carrier, Measure, Witness, Witnesses};

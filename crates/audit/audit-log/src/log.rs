@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, SecretBytes, UnixTime};
 use serde::Serialize;
-use store_kit::{Migration, Migrations, StoreError, Tx, sql};
+use store_kit::{Migration, Migrations, StoreError, Tx, Written, sql};
 
 use crate::event::{Event, Outcome, Subject};
 
@@ -131,12 +131,22 @@ impl AuditLog {
         now: UnixTime,
     ) -> Result<Vec<EntryRef>, StoreError> {
         let inner = &*self.0;
+        let written_rows = match events {
+            [] => Vec::new(),
+            _ => tx.take_unrecorded(),
+        };
         let count = i64::try_from(events.len())
             .map_err(|_| StoreError::Audit("too many events at once"))?;
         let (last, mut mac) = self.take_numbers(tx, count).await?;
         let mut written = Vec::with_capacity(events.len());
         for (n, event) in (last + 1..).zip(events) {
-            let body = self.body(n, event, now)?;
+            // The last one tells which rows were written with all of them.
+            let rows = if n == last + count {
+                &written_rows[..]
+            } else {
+                &[]
+            };
+            let body = self.body(n, event, rows, now)?;
             mac = link(&inner.chain, &mac, &body);
             let leaf = crate::tree::leaf(body.as_bytes());
             let insert = "INSERT INTO audit_entry (node, n, at, kind, person, body, leaf, mac) \
@@ -187,7 +197,13 @@ impl AuditLog {
         Err(StoreError::Audit("the head of the chain can't be made"))
     }
 
-    fn body(&self, n: i64, event: &Event, now: UnixTime) -> Result<String, StoreError> {
+    fn body(
+        &self,
+        n: i64,
+        event: &Event,
+        rows: &[Written],
+        now: UnixTime,
+    ) -> Result<String, StoreError> {
         let body = Body {
             v: 1,
             zone: self.0.zone,
@@ -196,6 +212,7 @@ impl AuditLog {
             at: now,
             subject: subject_text(event.subject(), self.0.zone),
             outcome: event.outcome(),
+            rows,
             event,
         };
         let text = serde_json::to_string(&body)
@@ -277,6 +294,9 @@ struct Body<'e> {
     at: UnixTime,
     subject: String,
     outcome: Outcome,
+    /// Sealed rows that were written with this entry and those right before it: table, id, version.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rows: &'e [Written],
     #[serde(flatten)]
     event: &'e Event,
 }

@@ -19,7 +19,7 @@ mod read;
 mod state;
 mod watch;
 
-pub use read::read_back;
+pub use read::{LogReader, read_back};
 use state::{State, Tree, check_link, heads, signed};
 use watch::Watch;
 

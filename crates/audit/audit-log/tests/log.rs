@@ -3,7 +3,7 @@
 use audit_log::{AuditError, AuditLog, Event, LogKey, Query, Sequencer, TABLES, read_back, search};
 use core_types::{Digest32, KeyId, PersonId, SecretBytes, UnixTime};
 use store_kit::testing::{self, TestStore};
-use store_kit::{Store, StoreError, sql, transaction};
+use store_kit::{Seen, Store, StoreError, sql, transaction};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -458,5 +458,33 @@ async fn start_end_and_changed_settings_are_recorded() {
         expected.push("audit.parameter-changed");
         expected.extend(end);
         assert_eq!(kinds().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_last_of_several_entries_names_the_rows_that_were_written_with_them() {
+    for store in testing::both(&[TABLES]).await {
+        let seen = Seen::recorded("row");
+        let done: Result<(), StoreError> = transaction!(store, "rows", |tx| {
+            tx.wrote(&seen, "b", 4);
+            tx.wrote(&seen, "a", 7);
+            log("a").append_all(tx, &[event(1), event(2)], NOW).await?;
+            // Nothing to say is no entry.
+            log("a").append_all(tx, &[], NOW).await?;
+            tx.wrote(&seen, "b", 5);
+            log("a").append(tx, event(3), NOW).await?;
+            Ok(())
+        });
+        done.unwrap();
+        let mut bodies = Vec::new();
+        let own = log("a");
+        let read = read_back(&own, &store, |body| {
+            bodies.push(body.to_owned());
+            Ok(())
+        });
+        assert_eq!(read.await.unwrap(), 3);
+        assert!(!bodies[0].contains("rows"));
+        assert!(bodies[1].contains(r#""rows":[["row","a",7],["row","b",4]]"#));
+        assert!(bodies[2].contains(r#""rows":[["row","b",5]]"#));
     }
 }

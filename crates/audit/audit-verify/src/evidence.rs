@@ -178,6 +178,13 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
         remarks.push("the-sams-word-only");
     }
     let signatures = approvals.signatures(&bundle.act, name, &act)?;
+    let signed = documents.values().filter_map(|document| match document {
+        Document::Signature(signed) if signed.act == bundle.act => Some(&signed.clock),
+        _ => None,
+    });
+    if !signed.chain([&approval.clock]).all(|c| c == "synchronised") {
+        remarks.push("clock-not-kept");
+    }
     Ok(Shown {
         schema: "natsuin.evidence-verify/1",
         kind: act.kind.clone(),

@@ -1,7 +1,9 @@
 //! Time as an argument. UTC seconds since 1970; used for expiry only, never for single use.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,10 @@ impl fmt::Display for UnixTime {
 pub trait Clock: Send + Sync {
     /// The current time.
     fn now(&self) -> UnixTime;
+
+    /// Time that has passed since some moment, which nobody can set: what [`Self::now`] is held against to see that it
+    /// was set. It may stand still while the machine sleeps.
+    fn monotonic(&self) -> Duration;
 }
 
 /// The machine's clock; only composition roots name it.
@@ -61,26 +67,52 @@ impl Clock for SystemClock {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         UnixTime(since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX)))
     }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the monotonic clock"
+    )]
+    fn monotonic(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
 }
 
-/// A clock that stands still until it is set; for tests.
+/// A clock that stands still until it is moved; for tests.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    passed: AtomicU64,
+}
 
 impl ManualClock {
     /// Starts at `time`.
     pub fn at(time: UnixTime) -> Self {
-        Self(AtomicI64::new(time.0))
+        Self {
+            wall: AtomicI64::new(time.0),
+            passed: AtomicU64::new(0),
+        }
     }
 
-    /// Moves the clock by `seconds`, also backwards.
+    /// Lets `seconds` pass; if negative, as [`Self::set`].
     pub fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.set(seconds);
+        let passed = u64::try_from(seconds).unwrap_or(0);
+        self.passed.fetch_add(passed, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the clock by `seconds`, forward or back, while no time passes.
+    pub fn set(&self, seconds: i64) {
+        self.wall.fetch_add(seconds, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> UnixTime {
-        UnixTime(self.0.load(Ordering::SeqCst))
+        UnixTime(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.passed.load(Ordering::SeqCst))
     }
 }

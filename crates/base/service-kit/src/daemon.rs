@@ -1,9 +1,10 @@
 //! What the daemons' configuration files have in common: TOML with unknown keys refused, PEM and key files beside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use core_types::SecretBytes;
+use core_types::{Digest32, SecretBytes, sha256};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -47,7 +48,11 @@ impl TlsFiles {
 /// # Errors
 /// [`Trouble`] `bad-config`, with the place in the file.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Trouble> {
-    toml::from_str(&text(path)?).map_err(|e| {
+    parse(path, &text(path)?)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Trouble> {
+    toml::from_str(text).map_err(|e| {
         Trouble::new(
             "bad-config",
             format!("{}: {e}", path.display()),
@@ -81,6 +86,73 @@ pub fn secret32(path: &Path) -> Result<SecretBytes, Trouble> {
     ))
 }
 
+/// Files as they were read, by name: what is signed is what was used, whoever writes to them meanwhile.
+#[derive(Debug, Default)]
+pub struct FilesRead(BTreeMap<String, Digest32>);
+
+impl FilesRead {
+    /// As [`load`], under the name `config`.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load<T: DeserializeOwned>(&mut self, path: &Path) -> Result<T, Trouble> {
+        let text = self.text("config", path)?;
+        parse(path, &text)
+    }
+
+    /// As [`text`], under a name of the form that [`digests`] gives.
+    ///
+    /// # Errors
+    /// As [`text`].
+    pub fn text(&mut self, name: &str, path: &Path) -> Result<String, Trouble> {
+        let text = text(path)?;
+        self.0.insert(name.to_owned(), sha256(&[text.as_bytes()]));
+        Ok(text)
+    }
+
+    /// SHA-256 of each.
+    pub fn digests(self) -> BTreeMap<String, Digest32> {
+        self.0
+    }
+}
+
+/// SHA-256 of a configuration file, under the name `config`, and of the files that it names under these members
+/// (`tls.ca`; `*` for every member of a table), each under the member's name. Members that aren't there are left out.
+///
+/// # Errors
+/// [`Trouble`] when a file can't be read or isn't TOML.
+pub fn digests(config: &Path, members: &[&str]) -> Result<BTreeMap<String, Digest32>, Trouble> {
+    let mut read = FilesRead::default();
+    let parsed: toml::Table = read.load(config)?;
+    for member in members {
+        let path: Vec<&str> = member.split('.').collect();
+        let mut named = Vec::new();
+        find(&parsed, &path, String::new(), &mut named);
+        for (name, file) in named {
+            read.text(&name, Path::new(&file))?;
+        }
+    }
+    Ok(read.digests())
+}
+
+/// Every text under `path`, with the name of its place.
+fn find(table: &toml::Table, path: &[&str], place: String, found: &mut Vec<(String, String)>) {
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
+    for (name, value) in table.iter().filter(|(n, _)| *first == "*" || n == first) {
+        let place = match place.is_empty() {
+            true => name.clone(),
+            false => format!("{place}.{name}"),
+        };
+        match value {
+            toml::Value::Table(inner) => find(inner, rest, place, found),
+            toml::Value::String(file) if rest.is_empty() => found.push((place, file.clone())),
+            _ => {}
+        }
+    }
+}
+
 /// Waits for Ctrl-C or the signal that service managers send.
 pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -103,4 +175,48 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
         format!("{} can't be read: {error}", path.display()),
         "check the path and that only this daemon's user may read it",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_is_named_counts_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["root", "ca", "one", "two", "key"] {
+            fs::write(at(name), name).unwrap();
+        }
+        let text = format!(
+            "root = '{d}/root'\nport = 1\n[tls]\nca = '{d}/ca'\nkey = '{d}/key'\n[clients]\na = {{ keys = '{d}/one' }}\n\
+             b = {{ keys = '{d}/two' }}\nc = 'a name'\n",
+            d = dir.path().display()
+        );
+        fs::write(at("config"), &text).unwrap();
+        let of = |members: &[&str]| digests(&at("config"), members);
+        let members = [
+            "root",
+            "tls.ca",
+            "clients.*.keys",
+            "absent",
+            "absent.too",
+            "port",
+        ];
+        let found = of(&members).unwrap();
+        let digest = |text: &str| sha256(&[text.as_bytes()]);
+        let expected = [
+            ("config", digest(&text)),
+            ("root", digest("root")),
+            ("tls.ca", digest("ca")),
+            ("clients.a.keys", digest("one")),
+            ("clients.b.keys", digest("two")),
+        ];
+        let expected: BTreeMap<_, _> = expected.map(|(n, d)| (n.to_owned(), d)).into();
+        assert_eq!(found, expected);
+        fs::write(at("two"), "other").unwrap();
+        assert_ne!(of(&members).unwrap(), expected);
+        fs::remove_file(at("two")).unwrap();
+        assert_eq!(of(&members).unwrap_err().code, "config-file");
+    }
 }

@@ -73,7 +73,7 @@ mod url;
 
 pub use error::{DatabaseError, StoreError};
 pub use migrate::{Migration, Migrations};
-pub use seen::Seen;
+pub use seen::{Seen, Written};
 pub use sql::{Row, Sql, sql};
 #[doc(hidden)]
 pub use store::Attempts;

@@ -1,7 +1,7 @@
 //! The newest version of each row that this process has seen: an older copy put back in the database is refused at
 //! once (`sap.md` §9). A row that this process has never seen is judged by nothing here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,13 @@ pub(crate) fn moment() -> u64 {
 /// Judge rows with [`Tx::is_newest`](crate::Tx::is_newest) and tell of those written with
 /// [`Tx::wrote`](crate::Tx::wrote): what a transaction reads and writes is noted when it is committed.
 #[derive(Debug, Clone, Default)]
-pub struct Seen(Arc<Mutex<Inner>>);
+pub struct Seen {
+    inner: Arc<Mutex<Inner>>,
+    recorded: Option<&'static str>,
+}
+
+/// A row that a transaction wrote, for the log: table, id, version.
+pub type Written = (&'static str, String, i64);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -49,9 +55,18 @@ impl Seen {
     /// A version that no row has: a row noted with it is never taken for the newest again.
     pub const NEVER: i64 = i64::MAX;
 
+    /// Memory of a table of which the zone's log tells every change: a transaction that writes to it and doesn't hand
+    /// [`Tx::take_unrecorded`](crate::Tx::take_unrecorded) to the log is not committed.
+    pub fn recorded(table: &'static str) -> Self {
+        Self {
+            recorded: Some(table),
+            ..Self::default()
+        }
+    }
+
     /// Takes note of a version that was written and committed.
     pub fn note(&self, id: &str, version: i64) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let at = MOMENTS.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(seen) = inner.rows.get_mut(id) {
             if seen.version < version {
@@ -60,16 +75,21 @@ impl Seen {
             return;
         }
         inner.rows.insert(id.to_owned(), Noted { version, at });
+        if version == Self::NEVER {
+            return;
+        }
         inner.order.push_back(id.to_owned());
         if inner.order.len() > MOST
             && let Some(first) = inner.order.pop_front()
+            // What must not be used again is never forgotten.
+            && inner.rows.get(&first).is_some_and(|n| n.version != Self::NEVER)
         {
             inner.rows.remove(&first);
         }
     }
 
     pub(crate) fn judge(&self, id: &str, version: i64, since: u64) -> Judged {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.rows.get(id) {
             Some(seen) if seen.version <= version => Judged::Newest,
             Some(seen) if seen.at > since => Judged::Raced,
@@ -79,27 +99,48 @@ impl Seen {
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 }
 
 /// What a transaction read or wrote and will have seen once it is committed.
 #[derive(Debug, Default)]
-pub(crate) struct Pending(Vec<(Seen, String, i64)>);
+pub(crate) struct Pending {
+    known: Vec<(Seen, String, i64)>,
+    unrecorded: BTreeMap<(&'static str, String), i64>,
+}
 
 impl Pending {
     /// The version this transaction knows of the row.
     pub(crate) fn version(&self, seen: &Seen, id: &str) -> Option<i64> {
-        let of = self.0.iter().filter(|(s, i, _)| s.is(seen) && i == id);
+        let of = self.known.iter().filter(|(s, i, _)| s.is(seen) && i == id);
         of.map(|(_, _, version)| *version).max()
     }
 
     pub(crate) fn add(&mut self, seen: &Seen, id: &str, version: i64) {
-        self.0.push((seen.clone(), id.to_owned(), version));
+        self.known.push((seen.clone(), id.to_owned(), version));
+    }
+
+    pub(crate) fn wrote(&mut self, seen: &Seen, id: &str, version: i64) {
+        self.add(seen, id, version);
+        if let Some(table) = seen.recorded {
+            self.unrecorded.insert((table, id.to_owned()), version);
+        }
+    }
+
+    pub(crate) fn take_unrecorded(&mut self) -> Vec<Written> {
+        let written = std::mem::take(&mut self.unrecorded).into_iter();
+        written
+            .map(|((table, id), version)| (table, id, version))
+            .collect()
+    }
+
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.unrecorded.is_empty()
     }
 
     pub(crate) fn note(self) {
-        for (seen, id, version) in self.0 {
+        for (seen, id, version) in self.known {
             seen.note(&id, version);
         }
     }
@@ -134,6 +175,20 @@ mod tests {
         }
         assert_eq!(seen.judge("0", 1, moment()), Judged::Newest);
         assert_eq!(seen.judge("1", 1, moment()), Judged::Older);
-        assert_eq!(seen.0.lock().unwrap().rows.len(), MOST);
+        assert_eq!(seen.inner.lock().unwrap().rows.len(), MOST);
+    }
+
+    #[test]
+    fn what_must_not_be_used_again_is_never_forgotten() {
+        let seen = Seen::default();
+        seen.note("late", 1);
+        seen.note("late", Seen::NEVER);
+        seen.note("never", Seen::NEVER);
+        for n in 0..=MOST {
+            seen.note(&n.to_string(), 5);
+        }
+        for id in ["late", "never"] {
+            assert_eq!(seen.judge(id, 9, moment()), Judged::Older, "{id}");
+        }
     }
 }

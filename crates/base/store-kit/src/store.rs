@@ -257,17 +257,22 @@ impl Attempts<'_> {
         let fate = tx.fate();
         let pending = tx.take_pending();
         let (error, again) = match result {
-            Ok(done) if fate == Fate::Good => match commit(tx.into_inner()).await {
-                Ok(()) => {
-                    pending.note();
-                    return ControlFlow::Break(Ok(done));
+            Ok(done) if fate == Fate::Good && pending.is_recorded() => {
+                match commit(tx.into_inner()).await {
+                    Ok(()) => {
+                        pending.note();
+                        return ControlFlow::Break(Ok(done));
+                    }
+                    Err(error) => {
+                        let again = error.passes();
+                        (error.into(), again)
+                    }
                 }
-                Err(error) => {
-                    let again = error.passes();
-                    (error.into(), again)
-                }
-            },
+            }
             result => {
+                let unsaid = (fate == Fate::Good && result.is_ok()).then_some(StoreError::Audit(
+                    "rows were changed without an entry in the log",
+                ));
                 if let Err(error) = roll_back(tx.into_inner()).await {
                     // What the block said may follow from what didn't last.
                     tracing::warn!(transaction = self.name, %error, "a rollback failed");
@@ -276,7 +281,7 @@ impl Attempts<'_> {
                 (
                     result
                         .err()
-                        .unwrap_or_else(|| StoreError::Doomed(self.name).into()),
+                        .unwrap_or_else(|| unsaid.unwrap_or(StoreError::Doomed(self.name)).into()),
                     fate == Fate::Again,
                 )
             }

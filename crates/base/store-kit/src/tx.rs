@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use crate::error::StoreError;
-use crate::seen::{Judged, Pending, Seen, moment};
+use crate::seen::{Judged, Pending, Seen, Written, moment};
 use crate::sql::{Row, Sql, sql};
 use crate::sqlite::{self, EpochCell};
 
@@ -86,7 +86,13 @@ impl Tx {
 
     /// This transaction has written the row in this version.
     pub fn wrote(&mut self, seen: &Seen, id: &str, version: i64) {
-        self.pending.add(seen, id, version);
+        self.pending.wrote(seen, id, version);
+    }
+
+    /// Rows of recorded tables ([`Seen::recorded`]) that were written since this was last asked: they must go into the
+    /// zone's log with this transaction, which isn't committed otherwise.
+    pub fn take_unrecorded(&mut self) -> Vec<Written> {
+        self.pending.take_unrecorded()
     }
 
     pub(crate) fn take_pending(&mut self) -> Pending {

@@ -281,7 +281,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
 }
 
 async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<(), Trouble> {
-    protect::harden(config.lock_memory)?;
+    service_kit::harden(config.lock_memory)?;
     let (module, store) = start(&config).await?;
     let recorded = module.settings(own.settings()).await;
     recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;

@@ -9,33 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use core_types::Digest32;
-use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use service_kit::Trouble;
-
-/// Forbids core dumps and reading of the memory by other processes of the same user, and on demand swapping.
-///
-/// # Errors
-/// [`Trouble`] when the system refuses: the daemon doesn't start with less than what is configured.
-pub(crate) fn harden(lock_memory: bool) -> Result<(), Trouble> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    let refused = |what: &str, e: rustix::io::Errno| {
-        let remedy =
-            "give the daemon's unit LimitCORE=0, and LimitMEMLOCK=infinity for lock_memory";
-        Trouble::new("protection", format!("{what}: {e}"), remedy)
-    };
-    setrlimit(Resource::Core, none).map_err(|e| refused("core dumps can't be forbidden", e))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|e| refused("the memory can't be hidden", e))?;
-    if lock_memory {
-        mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
-            .map_err(|e| refused("the memory can't be locked", e))?;
-    }
-    Ok(())
-}
 
 /// Program and configuration as they were at the start.
 pub(crate) struct Own {

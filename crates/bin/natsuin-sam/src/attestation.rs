@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use core_types::UnixTime;
 use sam_core::attest::{Attesters, Metadata, Model};
 use serde::Deserialize;
+use service_kit::daemon::FilesRead;
 use service_kit::{Trouble, daemon};
 
 /// The table. Without it no authenticator is vouched for, and no key is above level 2.
@@ -22,14 +23,14 @@ impl AttestationConfig {
     ///
     /// # Errors
     /// [`Trouble`]: a file or a model's name can't be used, or the metadata aren't authentic.
-    pub(crate) fn load(&self, now: UnixTime) -> Result<Attesters, Trouble> {
+    pub(crate) fn load(&self, files: &mut FilesRead, now: UnixTime) -> Result<Attesters, Trouble> {
         let model = |text: &String| {
             let wrong = || trouble(format!("attestation.models: {text:?} is no AAGUID"));
             Model::parse(text).ok_or_else(wrong)
         };
         let metadata = match (&self.metadata, &self.metadata_root) {
             (None, None) => None,
-            (Some(blob), Some(root)) => Some(metadata(blob, root, now)?),
+            (Some(blob), Some(root)) => Some(metadata(files, blob, root, now)?),
             _ => {
                 let what = "attestation.metadata and attestation.metadata_root belong together";
                 return Err(trouble(what.to_owned()));
@@ -38,7 +39,7 @@ impl AttestationConfig {
         Ok(Attesters {
             models: self.models.iter().map(model).collect::<Result<_, _>>()?,
             roots: match &self.roots {
-                Some(path) => certificates(path)?,
+                Some(path) => certificates(files, "attestation.roots", path)?,
                 None => Vec::new(),
             },
             metadata,
@@ -46,8 +47,13 @@ impl AttestationConfig {
     }
 }
 
-fn metadata(blob: &Path, root: &Path, now: UnixTime) -> Result<Metadata, Trouble> {
-    let root = certificates(root)?;
+fn metadata(
+    files: &mut FilesRead,
+    blob: &Path,
+    root: &Path,
+    now: UnixTime,
+) -> Result<Metadata, Trouble> {
+    let root = certificates(files, "attestation.metadata_root", root)?;
     let [root] = root.as_slice() else {
         let what = "attestation.metadata_root is one certificate";
         return Err(trouble(what.to_owned()));
@@ -60,8 +66,8 @@ fn metadata(blob: &Path, root: &Path, now: UnixTime) -> Result<Metadata, Trouble
     Ok(metadata)
 }
 
-fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Trouble> {
-    let parsed = pki::Certificate::parse_pem(&daemon::text(path)?);
+fn certificates(files: &mut FilesRead, name: &str, path: &Path) -> Result<Vec<Vec<u8>>, Trouble> {
+    let parsed = pki::Certificate::parse_pem(&files.text(name, path)?);
     let parsed = parsed.map_err(|e| trouble(format!("{}: {e}", path.display())))?;
     Ok(parsed.iter().map(|c| c.der().to_vec()).collect())
 }

@@ -23,12 +23,13 @@ use sam_core::clock::{ClockEstimate, ClockRule};
 use sam_core::office::Limits;
 use sam_core::office::ceremony::Site;
 use sam_core::passkey::RelyingParty;
+use sam_core::settings::Brought;
 use sam_service::{
-    KnownClient, MIGRATIONS, OfficeConfig, RemoteModule, Sam, SamConfig, gateway_router,
-    office_router, ssa_router,
+    KnownClient, MIGRATIONS, OfficeConfig, RemoteModule, Sam, SamConfig, SettingsSource,
+    gateway_router, office_router, ssa_router,
 };
 use serde::Deserialize;
-use service_kit::daemon::{self, TlsFiles};
+use service_kit::daemon::{self, FilesRead, TlsFiles};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
 use store_kit::{Store, StoreUrl};
@@ -71,6 +72,10 @@ struct Config {
     clients: BTreeMap<ClientId, ClientEntry>,
     clock: Option<ClockConfig>,
     office: OfficeEntry,
+    #[serde(default = "hourly")]
+    scrub_seconds: u64,
+    #[serde(default)]
+    lock_memory: bool,
     tls: TlsFiles,
     audit: AuditConfig,
 }
@@ -112,14 +117,15 @@ enum ClientEntry {
 }
 
 impl ClientEntry {
-    fn load(self) -> Result<KnownClient, Trouble> {
+    fn load(self, id: &ClientId, files: &mut FilesRead) -> Result<KnownClient, Trouble> {
         Ok(match self {
             Self::Name(name) => KnownClient {
                 name,
                 keys: Vec::new(),
             },
             Self::Signing { name, keys: path } => {
-                let listed: Vec<serde_json::Value> = json(&path)?;
+                let name_of = format!("clients.{id}.keys");
+                let listed: Vec<serde_json::Value> = json(files, &name_of, &path)?;
                 let keys = listed.iter().map(jose::ForeignKey::parse);
                 let keys = keys.collect::<Result<_, _>>().map_err(|e| {
                     Trouble::new("config-file", format!("{}: {e}", path.display()), CHECK)
@@ -139,6 +145,10 @@ struct ClockConfig {
 
 /// How often the estimate of the clock's error is read.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+fn hourly() -> u64 {
+    3600
+}
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -169,10 +179,24 @@ fn report(trouble: &Trouble) -> ExitCode {
 
 const CHECK: &str = "check the settings of this daemon";
 
+/// Signatures over a configuration lie beside it, one a line.
+fn signatures(config: &std::path::Path) -> Result<Vec<String>, Trouble> {
+    let beside = config.with_added_extension("sig");
+    match beside.exists() {
+        true => Ok(daemon::text(&beside)?.lines().map(str::to_owned).collect()),
+        false => Ok(Vec::new()),
+    }
+}
+
 async fn run(args: &Args) -> Result<(), Trouble> {
-    let config: Config = daemon::load(&args.config)?;
+    let mut files = FilesRead::default();
+    let config: Config = files.load(&args.config)?;
+    service_kit::harden(config.lock_memory)?;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    let (identity, ca) = (config.tls.identity()?, config.tls.ca_pem()?);
+    let (identity, ca) = (
+        config.tls.identity()?,
+        files.text("tls.ca", &config.tls.ca)?,
+    );
     let url =
         StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
     let opened = Store::open(&url, "sam", MIGRATIONS, random.as_ref()).await;
@@ -189,11 +213,16 @@ async fn run(args: &Args) -> Result<(), Trouble> {
         ..HttpOptions::default()
     };
     let module = RemoteModule::new(Client::new(config.cm_url.clone(), &options)?);
-    let root: Jwk = json(&config.cm_root)?;
+    let root: Jwk = json(&mut files, "cm_root", &config.cm_root)?;
+    let scrub_every = Duration::from_secs(config.scrub_seconds.max(60));
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
     let estimate = config.clock.as_ref().map(|c| c.estimate.clone());
     let listen_office = config.office.listen;
-    let (settings, audit) = settings(config, clock.now())?;
+    let (mut settings, audit) = settings(config, &mut files, clock.now())?;
+    settings.source = SettingsSource::Files(Brought {
+        files: files.digests(),
+        signatures: signatures(&args.config)?,
+    });
     if let Some(command) = &args.command {
         return ceremonies(command, settings, module, store, root).await;
     }
@@ -259,7 +288,20 @@ async fn run(args: &Args) -> Result<(), Trouble> {
             }
         }
     };
+    // The first comparison was made before anybody was served.
+    let compare = async {
+        loop {
+            tokio::time::sleep(scrub_every).await;
+            match sam.scrub().await {
+                Ok(found) => {
+                    tracing::info!(rows = found.rows, "rows were compared with the audit log")
+                }
+                Err(error) => break audit_trouble(&error),
+            }
+        }
+    };
     let ended = tokio::select! {
+        trouble = compare => Err(trouble),
         trouble = watch => Err(trouble),
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), audit.every()) => Err(audit_trouble(&error)),
@@ -355,18 +397,27 @@ fn relying_party(origin: String) -> RelyingParty {
     RelyingParty { origin, rp_id }
 }
 
-fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), Trouble> {
-    let issuers = pki::Certificate::parse_pem(&daemon::text(&config.issuers)?).map_err(|e| {
-        Trouble::new(
-            "config-file",
-            format!("{}: {e}", config.issuers.display()),
-            CHECK,
-        )
-    })?;
+/// The settings, and what they were read from.
+fn settings(
+    config: Config,
+    files: &mut FilesRead,
+    now: UnixTime,
+) -> Result<(SamConfig, AuditConfig), Trouble> {
+    let issuers =
+        pki::Certificate::parse_pem(&files.text("issuers", &config.issuers)?).map_err(|e| {
+            Trouble::new(
+                "config-file",
+                format!("{}: {e}", config.issuers.display()),
+                CHECK,
+            )
+        })?;
     let clients = config
         .clients
         .into_iter()
-        .map(|(id, entry)| Ok((id, entry.load()?)))
+        .map(|(id, entry)| {
+            let known = entry.load(&id, files)?;
+            Ok((id, known))
+        })
         .collect::<Result<_, Trouble>>()?;
     let sam = SamConfig {
         sam: config.sam,
@@ -374,10 +425,14 @@ fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), T
         tenant: config.tenant,
         relying_party: relying_party(config.sic_origin),
         return_prefixes: config.return_prefixes,
-        registration_authorities: json(&config.registration_authorities)?,
+        registration_authorities: json(
+            files,
+            "registration_authorities",
+            &config.registration_authorities,
+        )?,
         issuers: issuers.iter().map(|c| c.der().to_vec()).collect(),
         policy: config.policy,
-        attesters: config.attestation.load(now)?,
+        attesters: config.attestation.load(files, now)?,
         clients,
         services: config.services,
         gateways: config.gateways,
@@ -385,24 +440,37 @@ fn settings(config: Config, now: UnixTime) -> Result<(SamConfig, AuditConfig), T
             ClockRule::BoundMs(c.bound_ms)
         }),
         office: config.office.load()?,
+        source: SettingsSource::Program,
     };
     Ok((sam, config.audit))
 }
 
-fn json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, Trouble> {
-    serde_json::from_str(&daemon::text(path)?)
+fn json<T: serde::de::DeserializeOwned>(
+    files: &mut FilesRead,
+    name: &str,
+    path: &std::path::Path,
+) -> Result<T, Trouble> {
+    serde_json::from_str(&files.text(name, path)?)
         .map_err(|e| Trouble::new("config-file", format!("{}: {e}", path.display()), CHECK))
 }
 
 #[cfg(test)]
 mod tests {
+    use dev_ca::{DevCa, Urls};
+    use jose::SigningKey;
+    use sam_service::SIGNED_FILES;
+
     use super::*;
+
+    fn sample() -> String {
+        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../config/natsuin-sam.toml");
+        daemon::text(&sample).unwrap()
+    }
 
     #[test]
     fn the_sample_configuration_is_read() {
-        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../../config/natsuin-sam.toml");
-        let config: Config = daemon::load(&sample).unwrap();
+        let config: Config = toml_of(&sample());
         assert!(
             !config.policy.pin_totp_at_level_2,
             "off unless an operator turns it on"
@@ -412,5 +480,53 @@ mod tests {
         let office = config.office.load().unwrap();
         assert_eq!(office.limits.idle(), 600);
         assert_ne!(office.gateways, config.gateways);
+    }
+
+    fn toml_of(text: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        daemon::load(file.path()).unwrap()
+    }
+
+    /// What officers sign is what the daemon reads, file by file: one that is read and not signed could be changed.
+    #[test]
+    fn every_file_that_is_read_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock);
+        let urls = Urls::under("http://ca.localhost:1");
+        let ca = DevCa::open(&dir.path().join("ca"), urls, clock, Arc::new(SystemRandom)).unwrap();
+        let (key, _) = SigningKey::generate().unwrap();
+        let jwk = serde_json::to_string(key.public()).unwrap();
+        for (name, text) in [
+            ("cm-root.jwk", jwk.clone()),
+            ("ra-keys.json", format!("[{jwk}]")),
+            ("issuers.pem", ca.internal_ca_pem()),
+            ("zones-ca.pem", ca.internal_ca_pem()),
+            ("attestation-roots.pem", ca.internal_ca_pem()),
+            ("other-app-keys.json", format!("[{jwk}]")),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let here = dir.path().display().to_string();
+        let keys = format!("{here}/other-app-keys.json");
+        let text = sample()
+            .replace("/etc/natsuin", &here)
+            .replace("# [attestation]", "[attestation]")
+            .replace("# roots =", "roots =")
+            .replace(
+                "[tls]",
+                &format!("[clients.other-app]\nname = 'b'\nkeys = '{keys}'\n[tls]"),
+            );
+        let path = dir.path().join("sam.toml");
+        std::fs::write(&path, &text).unwrap();
+
+        let mut files = FilesRead::default();
+        let config: Config = files.load(&path).unwrap();
+        files.text("tls.ca", &config.tls.ca).unwrap();
+        let _: Jwk = json(&mut files, "cm_root", &config.cm_root).unwrap();
+        settings(config, &mut files, SystemClock.now()).unwrap();
+        let read = files.digests();
+        assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
+        assert_eq!(read.len(), 7, "{read:?}");
     }
 }

@@ -8,7 +8,7 @@ use web_ui::Lang;
 use crate::bench::BenchArgs;
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, csc, demo, dev, evidence, sign, statement, verify};
+use crate::{audit, bench, config, csc, demo, dev, evidence, sign, statement, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -86,12 +86,50 @@ pub enum Command {
     /// Call the CSC API of any provider, or check what it does.
     #[command(subcommand)]
     Csc(csc::CscCommand),
+    /// Sign the configuration of a SAM's nodes, and look at what was signed.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Export and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Export and check the evidence of a single act: who approved what.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
+}
+
+/// Commands of `natsuin config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Sign a new configuration (with --serial), or add a signature to what another officer has signed.
+    Sign {
+        /// Configuration files of `natsuin-sam`, one for each node.
+        #[arg(required = true)]
+        configs: Vec<PathBuf>,
+        /// File of signatures; goes beside each node's configuration as `….toml.sig`.
+        #[arg(long)]
+        sig: PathBuf,
+        /// Your private key, as `natsuin-cm officer-key` makes it.
+        #[arg(long)]
+        key: PathBuf,
+        /// Number of the configuration, above the last one's.
+        #[arg(long, requires_all = ["need", "signers"])]
+        serial: Option<u64>,
+        /// How many have to sign the next one.
+        #[arg(long, requires = "serial")]
+        need: Option<u8>,
+        /// Public key (JWK) of somebody who may sign the next one; may be given more than once.
+        #[arg(long = "signer", value_name = "JWK", requires = "serial")]
+        signers: Vec<PathBuf>,
+    },
+    /// Show what was signed and by whom, and whether these are the files.
+    Verify {
+        /// Configuration files of `natsuin-sam`, one for each node.
+        #[arg(required = true)]
+        configs: Vec<PathBuf>,
+        /// File of signatures.
+        #[arg(long)]
+        sig: PathBuf,
+    },
 }
 
 /// Commands of `natsuin evidence`.
@@ -288,6 +326,28 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
         Command::Statement { file, root, cert } => {
             statement::run(&file, &root, cert.as_deref(), out)
+        }
+        Command::Config(ConfigCommand::Sign {
+            configs,
+            sig,
+            key,
+            serial,
+            need,
+            signers,
+        }) => {
+            let new = serial
+                .zip(need)
+                .map(|(serial, need)| (serial, need, signers));
+            let sign = config::Sign {
+                configs,
+                sig,
+                key,
+                new,
+            };
+            config::sign(&sign, out)
+        }
+        Command::Config(ConfigCommand::Verify { configs, sig }) => {
+            config::verify(&configs, &sig, out)
         }
         Command::Evidence(EvidenceCommand::Export {
             data,

@@ -1,13 +1,17 @@
 //! Whether the clock is good enough for new acts and orders (`sap.md` §9). Time decides expiry only, so that nothing that
 //! was made before is touched by this.
 
-use core_types::UnixTime;
-use serde::Deserialize;
+use std::time::Duration;
+
+use core_types::{Clock, UnixTime};
+use serde::{Deserialize, Serialize};
 
 use crate::Reason;
 
 /// How fast an ordinary quartz may run away once nobody corrects it, in milliseconds an hour (100 ppm).
 const DRIFT: i64 = 360;
+/// From this difference on, in milliseconds, the clock was set and didn't merely run: it is read in whole seconds.
+const STEP: i64 = 2000;
 /// How far an estimate may lie ahead of the clock, in seconds: further, and the clock was set back since.
 const AHEAD: i64 = 1;
 
@@ -31,15 +35,51 @@ pub struct ClockEstimate {
     pub at: UnixTime,
 }
 
-/// State of the clock.
+/// The clock and the time that nobody can set, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// What the clock said.
+    pub wall: UnixTime,
+    /// What had passed.
+    pub passed: Duration,
+}
+
+impl Beat {
+    /// Reads both.
+    pub fn read(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            passed: clock.monotonic(),
+        }
+    }
+
+    /// Whether the clock was set between this moment and a later one. Small steps add up, as long as they are held
+    /// against the same moment.
+    pub fn was_set(self, later: Self) -> bool {
+        let passed = later.passed.saturating_sub(self.passed).as_millis();
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        let shown = later
+            .wall
+            .0
+            .saturating_sub(self.wall.0)
+            .saturating_mul(1000);
+        shown.saturating_sub(passed).saturating_abs() >= STEP
+    }
+}
+
+/// State of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ClockState {
     /// Declared as nobody's.
     Unsynchronised,
     /// Within the declared bound.
     Synchronised,
     /// Beyond it, or nobody knows: no new acts and no orders.
+    #[serde(rename = "beyond-bound")]
     Beyond,
+    /// It was set, and acts that were open then aren't void yet: nothing is made or approved until they are.
+    Stepped,
 }
 
 impl ClockEstimate {
@@ -80,7 +120,7 @@ impl ClockState {
     pub fn check(self) -> Result<(), Reason> {
         match self {
             Self::Unsynchronised | Self::Synchronised => Ok(()),
-            Self::Beyond => Err(Reason::Clock),
+            Self::Beyond | Self::Stepped => Err(Reason::Clock),
         }
     }
 
@@ -90,6 +130,7 @@ impl ClockState {
             Self::Unsynchronised => "unsynchronised",
             Self::Synchronised => "synchronised",
             Self::Beyond => "beyond-bound",
+            Self::Stepped => "stepped",
         }
     }
 }
@@ -128,6 +169,24 @@ mod tests {
         let state = ClockRule::default().judge(None, NOW);
         assert_eq!(state, ClockState::Unsynchronised);
         assert_eq!(state.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_differs_from_what_passed() {
+        let start = Beat {
+            wall: NOW,
+            passed: Duration::from_secs(50),
+        };
+        let later = |shown: i64, passed: u64| Beat {
+            wall: NOW.plus(shown),
+            passed: start.passed + Duration::from_millis(passed),
+        };
+        for (shown, passed) in [(0, 0), (0, 1999), (1, 0), (3, 1001), (10_000, 10_000_000)] {
+            assert!(!start.was_set(later(shown, passed)), "{shown} {passed}");
+        }
+        for (shown, passed) in [(0, 2000), (2, 0), (-2, 0), (3, 1000), (i64::MAX, 0)] {
+            assert!(start.was_set(later(shown, passed)), "{shown} {passed}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use sap::Proof;
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
+use crate::clock::ClockState;
 use crate::enrol::PublicFactor;
 
 /// Evidence of an approval or an enrolment, stored by the digest of its JSON.
@@ -50,6 +51,8 @@ pub struct Approval {
     /// With a `factor` act: what was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<MadeFactor>,
+    /// State of the SAM's clock then.
+    pub clock: ClockState,
     /// Version of this software.
     pub software: String,
 }
@@ -145,6 +148,8 @@ pub struct Enrolment {
     pub registration: Option<[B64; 2]>,
     /// Time.
     pub at: UnixTime,
+    /// State of the SAM's clock then.
+    pub clock: ClockState,
     /// Version of this software.
     pub software: String,
 }
@@ -171,6 +176,8 @@ pub struct Signature {
     pub epoch: Digest32,
     /// Time.
     pub at: UnixTime,
+    /// State of the SAM's clock then.
+    pub clock: ClockState,
     /// Version of this software.
     pub software: String,
 }

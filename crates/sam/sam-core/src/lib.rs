@@ -22,6 +22,7 @@ pub mod passkey;
 pub mod pin;
 pub mod reason;
 pub mod secrets;
+pub mod settings;
 pub mod state;
 pub mod totp;
 

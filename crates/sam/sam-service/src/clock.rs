@@ -1,26 +1,50 @@
-//! Watching the clock: what the time daemon says of its error, and what follows (`sap.md` §9).
+//! Watching the clock: whether somebody sets it, what the time daemon says of its error, and what follows (`sap.md` §9).
 
 use std::sync::{Mutex, PoisonError};
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::UnixTime;
-use sam_core::Reason;
-use sam_core::clock::{ClockEstimate, ClockState};
-use store_kit::{StoreError, transaction};
+use sam_core::clock::{Beat, ClockEstimate, ClockState};
+use sam_core::state::Phase;
+use sam_core::{ActState, Reason};
+use store_kit::{StoreError, sql, transaction};
 
+use crate::failed::Failed;
+use crate::rows::{self, Noun as _};
 use crate::sam::Sam;
 
-/// What was said last, and what was recorded last.
-#[derive(Default)]
-pub(crate) struct ClockWatch(Mutex<(Option<ClockEstimate>, Option<ClockState>)>);
+/// Acts looked at in one go.
+const PAGE: i64 = 500;
+
+/// What the clock is held against, and what is known of it.
+pub(crate) struct ClockWatch {
+    watched: Mutex<Watched>,
+    /// One at a time makes acts void.
+    voiding: tokio::sync::Mutex<()>,
+}
+
+struct Watched {
+    since: Beat,
+    was_set: bool,
+    estimate: Option<ClockEstimate>,
+    recorded: Option<ClockState>,
+}
 
 impl ClockWatch {
-    fn with<T>(
-        &self,
-        look: impl FnOnce(&mut (Option<ClockEstimate>, Option<ClockState>)) -> T,
-    ) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn from(since: Beat) -> Self {
+        Self {
+            watched: Mutex::new(Watched {
+                since,
+                was_set: false,
+                estimate: None,
+                recorded: None,
+            }),
+            voiding: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Watched) -> T) -> T {
+        look(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -32,43 +56,121 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`StoreError`].
     pub async fn heed_clock(&self, estimate: Option<ClockEstimate>) -> Result<(), StoreError> {
-        self.clock_watch.with(|watch| watch.0 = estimate);
+        self.clock_watch.with(|watched| watched.estimate = estimate);
         self.watch_clock().await
     }
 
-    /// Records the clock's state when it isn't the last recorded one.
+    /// Makes open acts void if the clock was set, and records its state when it isn't the last recorded one.
     pub(crate) async fn watch_clock(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let state = self.clock_state(now);
-        if self.clock_watch.with(|watch| watch.1 == Some(state)) {
+        if self.was_set() {
+            self.void_open_acts().await?;
+        }
+        let state = self.clock_state();
+        if self
+            .clock_watch
+            .with(|watched| watched.recorded == Some(state))
+        {
             return Ok(());
         }
-        let mut events = vec![Event::ClockState {
-            state: state.code().into(),
-        }];
         if state == ClockState::Beyond {
             tracing::error!(
                 "the clock's error is beyond the declared bound: no new acts and no orders"
             );
-            events.push(Event::Alarm {
-                what: "clock-beyond-bound".into(),
-            });
         }
-        let told: Result<(), StoreError> = transaction!(self.store, "clock-state", |tx| {
-            self.audit.append_all(tx, &events, now).await.map(drop)
-        });
-        told?;
-        self.clock_watch.with(|watch| watch.1 = Some(state));
+        let alarm = (state == ClockState::Beyond).then_some("clock-beyond-bound");
+        self.tell_clock(state, alarm).await?;
+        self.clock_watch
+            .with(|watched| watched.recorded = Some(state));
         Ok(())
     }
 
     /// Whether new acts and orders may be made now.
     pub(crate) fn check_clock(&self) -> Result<(), Reason> {
-        self.clock_state(self.clock.now()).check()
+        self.clock_state().check()
     }
 
-    fn clock_state(&self, now: UnixTime) -> ClockState {
-        let estimate = self.clock_watch.with(|watch| watch.0);
-        self.config.clock.judge(estimate, now)
+    /// Whether what was open before is what it says: nobody has set the clock since.
+    pub(crate) fn check_not_set(&self) -> Result<(), Reason> {
+        match self.was_set() {
+            true => Err(Reason::Clock),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn clock_state(&self) -> ClockState {
+        if self.was_set() {
+            return ClockState::Stepped;
+        }
+        let estimate = self.clock_watch.with(|watched| watched.estimate);
+        self.config.clock.judge(estimate, self.clock.now())
+    }
+
+    fn was_set(&self) -> bool {
+        let now = Beat::read(self.clock.as_ref());
+        self.clock_watch.with(|watched| {
+            watched.was_set |= watched.since.was_set(now);
+            watched.was_set
+        })
+    }
+
+    /// The ends of acts were reckoned by a clock that was set since: whoever still wants to approve opens anew.
+    async fn void_open_acts(&self) -> Result<(), StoreError> {
+        let _one = self.clock_watch.voiding.lock().await;
+        if !self.was_set() {
+            return Ok(());
+        }
+        tracing::error!("the clock was set: open acts are void");
+        self.tell_clock(ClockState::Stepped, Some("clock-stepped"))
+            .await?;
+        let now = Beat::read(self.clock.as_ref());
+        let mut after = String::new();
+        loop {
+            let mut tx = self.store.read("void-look").await?;
+            let page = sql(ActState::PAGE).bind(after.as_str()).bind(PAGE);
+            let page = tx.fetch_all(page).await?;
+            drop(tx);
+            let Some(last) = page.last() else { break };
+            after = last.text("id")?;
+            for row in &page {
+                // The sealed copy says whether it is open. What doesn't open approves nothing either.
+                let open = rows::unseal::<ActState>(&self.sealer, row)
+                    .is_ok_and(|act| act.body.phase == Phase::Open);
+                if open {
+                    let voided = self.void(&row.text("id")?).await;
+                    self.survive(voided).await?;
+                }
+            }
+        }
+        self.clock_watch.with(|watched| {
+            watched.since = now;
+            watched.was_set = false;
+            watched.recorded = None;
+        });
+        Ok(())
+    }
+
+    async fn void(&self, id: &str) -> Result<(), Failed> {
+        let act = core_types::Digest32::parse(id).map_err(|_| Failed::Tampered("act"))?;
+        transaction!(self.store, "void", |tx| {
+            if let Some(ended) = self.end_act(tx, Some(act), "clock-stepped").await? {
+                self.audit.append(tx, ended, self.clock.now()).await?;
+            }
+            Ok::<_, Failed>(())
+        })
+    }
+
+    async fn tell_clock(
+        &self,
+        state: ClockState,
+        alarm: Option<&'static str>,
+    ) -> Result<(), StoreError> {
+        let mut events = vec![Event::ClockState {
+            state: state.code().into(),
+        }];
+        events.extend(alarm.map(|what| Event::Alarm { what: what.into() }));
+        let now = self.clock.now();
+        transaction!(self.store, "clock-state", |tx| {
+            self.audit.append_all(tx, &events, now).await.map(drop)
+        })
     }
 }

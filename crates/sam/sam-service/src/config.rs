@@ -10,6 +10,8 @@ use sam_core::clock::ClockRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 
+use crate::settings::SettingsSource;
+
 /// Settings of a SAM.
 #[derive(Debug, Clone)]
 pub struct SamConfig {
@@ -41,6 +43,8 @@ pub struct SamConfig {
     pub clock: ClockRule,
     /// Where officers act, and how long their sessions last.
     pub office: OfficeConfig,
+    /// Where all this comes from.
+    pub source: SettingsSource,
 }
 
 /// The officers' place: an origin of its own, with a gateway of its own.

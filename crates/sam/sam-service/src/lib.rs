@@ -16,7 +16,9 @@ mod remote;
 mod ring;
 mod rows;
 mod sam;
+mod scrub;
 mod sealer;
+mod settings;
 mod verify;
 
 pub use config::{KnownClient, OfficeConfig, SamConfig};
@@ -26,3 +28,5 @@ pub use receipt::{ReceiptError, bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;
 pub use sam::{Sam, StartError};
+pub use scrub::Scrubbed;
+pub use settings::{SIGNED_FILES, SettingsSource};

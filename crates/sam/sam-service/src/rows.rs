@@ -122,6 +122,11 @@ const TABLES: Migrations = Migrations {
                 "ALTER TABLE signing_key ADD CONSTRAINT signing_key_apart CHECK (substr(owner, 1, 8) <> 'officer.');",
             ),
         },
+        Migration {
+            name: "0003-settings",
+            sqlite: table!("settings", "BLOB"),
+            postgres: table!("settings", "BYTEA"),
+        },
     ],
 };
 
@@ -129,6 +134,8 @@ const TABLES: Migrations = Migrations {
 pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
     const TABLE: &'static str;
     const SELECT: &'static str;
+    /// Rows after an id, in the order of ids.
+    const PAGE: &'static str;
     const BY_LINK: &'static str;
     const BY_OWNER: &'static str;
     const IDS: &'static str;
@@ -159,6 +166,11 @@ macro_rules! noun {
             const TABLE: &'static str = $table;
             const SELECT: &'static str =
                 concat!("SELECT id, version, sealed FROM ", $table, " WHERE id = $1");
+            const PAGE: &'static str = concat!(
+                "SELECT id, version, sealed FROM ",
+                $table,
+                " WHERE id > $1 ORDER BY id LIMIT $2"
+            );
             const BY_LINK: &'static str = concat!(
                 "SELECT id, version, sealed FROM ",
                 $table,
@@ -319,13 +331,19 @@ fn seal<T: Noun>(sealer: &Sealer, id: &str, version: i64, body: &T) -> Result<Ve
         .map_err(|_| cannot())?)
 }
 
-fn open<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
+/// A row whose seal holds, whatever this node has seen of it: for the comparison with the log.
+pub(crate) fn unseal<T: Noun>(sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
     let (id, version) = (row.text("id")?, row.int("version")?);
     let sealed = row.blob("sealed")?;
     let plain = sealer
         .open(T::TABLE, &id, version, sealed)
         .map_err(|_| Failed::Tampered(T::TABLE))?;
     let body = serde_json::from_slice(&plain).map_err(|_| Failed::Tampered(T::TABLE))?;
+    Ok(Row { id, version, body })
+}
+
+fn open<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
+    let Row { id, version, body } = unseal(sealer, row)?;
     if let Some(seen) = sealer.seen(T::TABLE)
         && !tx.is_newest(seen, &id, version)?
     {

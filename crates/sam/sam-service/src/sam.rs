@@ -3,14 +3,15 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use audit_log::{AuditLog, Event};
+use audit_log::{AuditError, AuditLog, Event};
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
-use sam_core::clock::ClockRule;
+use sam_core::clock::{Beat, ClockRule};
 use sam_core::enrol::Rules;
+use sam_core::settings::SettingsRefused;
 use sam_core::state::Now;
 use sam_core::{ActState, Contradiction, Reason, Service};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
@@ -89,13 +90,20 @@ pub enum StartError {
         "this installation has no officers yet: begin it with `natsuin-sam init`, once, on an empty store"
     )]
     NotBegun,
+    /// The configuration isn't signed by those who may.
+    #[error("{0}. Sign it with `natsuin config sign`, or put the last good one back")]
+    Settings(#[from] SettingsRefused),
+    /// The audit log isn't what the SAM wrote.
+    #[error("the SAM's audit log: {0}")]
+    Log(#[from] AuditError),
     /// The store's rows don't open with the module's key, or the settings can't be used.
     #[error("the SAM can't start: {0}")]
     Unusable(&'static str),
 }
 
 impl<C: CryptoModule> Sam<C> {
-    /// Asks the module for the row key, records the start, and gives up what a crash left half done.
+    /// Asks the module for the row key, records the start, compares rows and log, and gives up what a crash left half
+    /// done.
     ///
     /// `root`: pinned root key of the module, or nothing to trust the one that answers (first start).
     ///
@@ -112,6 +120,8 @@ impl<C: CryptoModule> Sam<C> {
         let sam = Self::build(config, module, store, root, clock, random).await?;
         sam.check_begun().await?;
         sam.record_start().await?;
+        let found = sam.scrub().await?;
+        sam.adopt_settings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;
         }
@@ -148,6 +158,7 @@ impl<C: CryptoModule> Sam<C> {
         let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
         let audit_key = SecretBytes::new(audit_key.0.to_vec());
         let audit = AuditLog::new("sam", &config.node, audit_key);
+        let clock_watch = ClockWatch::from(Beat::read(clock.as_ref()));
         Ok(Self(Arc::new(Inner {
             config,
             module,
@@ -160,7 +171,7 @@ impl<C: CryptoModule> Sam<C> {
             root: answered,
             service,
             hashing: Semaphore::new(HASHES_AT_ONCE),
-            clock_watch: ClockWatch::default(),
+            clock_watch,
         })))
     }
 
@@ -315,6 +326,19 @@ impl<C: CryptoModule> Sam<C> {
             Failed::Changed | Failed::No(_) => {}
         }
         failed.reason()
+    }
+
+    /// Records that rows were written in this transaction, where no event says more.
+    pub(crate) async fn rows_changed(
+        &self,
+        tx: &mut Tx,
+        why: &'static str,
+    ) -> Result<(), StoreError> {
+        let event = Event::RowsChanged { why: why.into() };
+        self.audit
+            .append(tx, event, self.clock.now())
+            .await
+            .map(drop)
     }
 
     async fn record_start(&self) -> Result<(), StoreError> {

@@ -12,9 +12,10 @@ use zeroize::Zeroizing;
 const FORMAT: u8 = 1;
 const NONCE: usize = 12;
 
-/// Tables of which this node remembers the newest versions. Not the others: values made once are never changed, and the
+/// Tables of which this node remembers the newest versions, and the log tells every change. Not the others: values made once are never changed, and the
 /// SAM's own keys of a day may be made again after the clock was set back.
-const REMEMBERED: [&str; 11] = [
+pub(crate) const REMEMBERED: [&str; 12] = [
+    "settings",
     "person",
     "factor",
     "signing_key",
@@ -51,7 +52,7 @@ impl Sealer {
             key: LessSafeKey::new(key),
             tenant: tenant.to_owned(),
             random,
-            seen: Default::default(),
+            seen: REMEMBERED.map(Seen::recorded),
         })
     }
 

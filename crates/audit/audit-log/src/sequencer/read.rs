@@ -30,84 +30,139 @@ pub async fn read_back(
     store: &Store,
     mut each: impl FnMut(&str) -> Result<(), &'static str>,
 ) -> Result<u64, AuditError> {
-    let done = sequenced(log, store).await?;
-    let mut reader = Reader {
-        log,
-        chains: BTreeMap::new(),
-        state: State::default(),
-        read: 0,
-    };
-    let mut tree = Frontier::default();
-    while tree.size() < done.tree.size {
-        let mut tx = store.read("audit-read").await?;
-        let (from, to) = (signed(tree.size())?, signed(done.tree.size)?);
-        let select = "SELECT seq, node, n, at, kind, person, body, leaf, mac FROM audit_entry \
-                      WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
-        let rows = tx.fetch_all(sql(select).bind(from).bind(to).bind(PAGE));
-        let rows = rows.await?;
-        if rows.is_empty() {
-            return Err(AuditError::Missing(tree.size()));
-        }
-        let roots = checkpoints(&mut tx, from, from + PAGE).await?;
-        let mut complete = Vec::new();
-        for row in &rows {
-            if row.int("seq")? != signed(tree.size())? {
+    let mut reader = LogReader::sequenced(log, store, &mut each).await?;
+    let mut tx = store.read("audit-read").await?;
+    reader.newer(&mut tx, &mut each).await?;
+    Ok(reader.read)
+}
+
+/// Reads a log in two parts: what has its place, and then, as often as wanted, what was written since.
+#[derive(Debug)]
+pub struct LogReader<'l> {
+    log: &'l AuditLog,
+    chains: BTreeMap<String, hmac::Key>,
+    state: State,
+    read: u64,
+}
+
+impl<'l> LogReader<'l> {
+    /// Reads what has its place in the log, as [`read_back`] does.
+    ///
+    /// # Errors
+    /// As [`read_back`].
+    pub async fn sequenced(
+        log: &'l AuditLog,
+        store: &Store,
+        mut each: impl FnMut(&str) -> Result<(), &'static str>,
+    ) -> Result<Self, AuditError> {
+        let done = sequenced(log, store).await?;
+        let mut reader = Self {
+            log,
+            chains: BTreeMap::new(),
+            state: State::default(),
+            read: 0,
+        };
+        let mut tree = Frontier::default();
+        while tree.size() < done.tree.size {
+            let mut tx = store.read("audit-read").await?;
+            let (from, to) = (signed(tree.size())?, signed(done.tree.size)?);
+            let select = "SELECT seq, node, n, at, kind, person, body, leaf, mac FROM audit_entry \
+                          WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
+            let rows = tx.fetch_all(sql(select).bind(from).bind(to).bind(PAGE));
+            let rows = rows.await?;
+            if rows.is_empty() {
                 return Err(AuditError::Missing(tree.size()));
             }
-            let body = reader.entry(row, &mut each)?;
-            tree.push(leaf(body.as_bytes()), |subtree| complete.push(subtree));
-            if roots
-                .get(&signed(tree.size())?)
-                .is_some_and(|r| *r != Some(tree.root()))
-            {
-                return Err(AuditError::Tree("a checkpoint isn't that of the entries"));
+            let roots = checkpoints(&mut tx, from, from + PAGE).await?;
+            let mut complete = Vec::new();
+            for row in &rows {
+                if row.int("seq")? != signed(tree.size())? {
+                    return Err(AuditError::Missing(tree.size()));
+                }
+                let body = reader.entry(row, &mut each)?;
+                tree.push(leaf(body.as_bytes()), |subtree| complete.push(subtree));
+                if roots
+                    .get(&signed(tree.size())?)
+                    .is_some_and(|r| *r != Some(tree.root()))
+                {
+                    return Err(AuditError::Tree("a checkpoint isn't that of the entries"));
+                }
+            }
+            check_subtrees(&mut tx, &complete).await?;
+        }
+        reader.state.tree = Tree {
+            size: tree.size(),
+            roots: tree.roots().to_vec(),
+        };
+        if reader.state.tree != done.tree || reader.state.nodes != done.nodes {
+            return Err(AuditError::Tree(
+                "the entries aren't those of the last checkpoint",
+            ));
+        }
+        Ok(reader)
+    }
+
+    /// Reads what was written since, as this transaction's snapshot has it: after that, log and rows can be compared in it.
+    ///
+    /// # Errors
+    /// As [`read_back`].
+    pub async fn newer(
+        &mut self,
+        tx: &mut Tx,
+        mut each: impl FnMut(&str) -> Result<(), &'static str>,
+    ) -> Result<(), AuditError> {
+        let heads = heads(tx).await?;
+        self.state.check_not_behind(&heads)?;
+        let nodes = tx
+            .fetch_all(sql(
+                "SELECT DISTINCT node FROM audit_entry WHERE seq IS NULL",
+            ))
+            .await?;
+        for row in nodes {
+            let node = row.text("node")?;
+            if !heads.contains_key(&node) {
+                let (n, why) = (1, "the chain's head was removed");
+                return Err(AuditError::Entry { node, n, why });
             }
         }
-        check_subtrees(&mut tx, &complete).await?;
+        for node in heads.keys() {
+            loop {
+                let after = self.state.nodes.get(node).map_or(0, |head| head.n);
+                let select = "SELECT node, n, at, kind, person, body, leaf, mac FROM audit_entry \
+                              WHERE node = $1 AND n > $2 ORDER BY n LIMIT $3";
+                let select = sql(select).bind(node.as_str()).bind(after).bind(PAGE);
+                let rows = tx.fetch_all(select).await?;
+                if rows.is_empty() {
+                    break;
+                }
+                for row in &rows {
+                    self.entry(row, &mut each)?;
+                }
+            }
+        }
+        self.state.check_not_behind(&heads)?;
+        self.state.check_reached(&heads)
     }
-    reader.state.tree = Tree {
-        size: tree.size(),
-        roots: tree.roots().to_vec(),
-    };
-    if reader.state.tree != done.tree || reader.state.nodes != done.nodes {
-        return Err(AuditError::Tree(
-            "the entries aren't those of the last checkpoint",
-        ));
-    }
-    // What was written since, in one consistent state.
-    let mut tx = store.read("audit-read").await?;
-    let heads = heads(&mut tx).await?;
-    reader.state.check_not_behind(&heads)?;
-    let nodes = tx
-        .fetch_all(sql(
-            "SELECT DISTINCT node FROM audit_entry WHERE seq IS NULL",
-        ))
-        .await?;
-    for row in nodes {
-        let node = row.text("node")?;
-        if !heads.contains_key(&node) {
-            let (n, why) = (1, "the chain's head was removed");
+
+    fn entry(
+        &mut self,
+        row: &Row,
+        each: &mut impl FnMut(&str) -> Result<(), &'static str>,
+    ) -> Result<String, AuditError> {
+        let (node, n, body) = (row.text("node")?, row.int("n")?, row.text("body")?);
+        let chain = self.chains.entry(node.clone());
+        let chain = chain.or_insert_with(|| self.log.key_of(&node));
+        check_link(chain, &mut self.state, &node, n, &body, &row.blob("mac")?)?;
+        let why = match fits(row, &body)? {
+            true => each(&body).err(),
+            false => Some("what is kept beside the entry differs from it"),
+        };
+        if let Some(why) = why {
             return Err(AuditError::Entry { node, n, why });
         }
+        self.read += 1;
+        Ok(body)
     }
-    for node in heads.keys() {
-        loop {
-            let after = reader.state.nodes.get(node).map_or(0, |head| head.n);
-            let select = "SELECT node, n, at, kind, person, body, leaf, mac FROM audit_entry \
-                          WHERE node = $1 AND n > $2 ORDER BY n LIMIT $3";
-            let select = sql(select).bind(node.as_str()).bind(after).bind(PAGE);
-            let rows = tx.fetch_all(select).await?;
-            if rows.is_empty() {
-                break;
-            }
-            for row in &rows {
-                reader.entry(row, &mut each)?;
-            }
-        }
-    }
-    reader.state.check_not_behind(&heads)?;
-    reader.state.check_reached(&heads)?;
-    Ok(reader.read)
 }
 
 /// What the sequencer has done, by its own authenticated row.
@@ -176,33 +231,4 @@ fn fits(row: &Row, body: &str) -> Result<bool, AuditError> {
         && row.text("kind")? == kept.kind
         && row.maybe_text("person")? == kept.detail.person.or(kept.detail.owner)
         && row.text("leaf")? == leaf(body.as_bytes()).to_string())
-}
-
-struct Reader<'l> {
-    log: &'l AuditLog,
-    chains: BTreeMap<String, hmac::Key>,
-    state: State,
-    read: u64,
-}
-
-impl Reader<'_> {
-    fn entry(
-        &mut self,
-        row: &Row,
-        each: &mut impl FnMut(&str) -> Result<(), &'static str>,
-    ) -> Result<String, AuditError> {
-        let (node, n, body) = (row.text("node")?, row.int("n")?, row.text("body")?);
-        let chain = self.chains.entry(node.clone());
-        let chain = chain.or_insert_with(|| self.log.key_of(&node));
-        check_link(chain, &mut self.state, &node, n, &body, &row.blob("mac")?)?;
-        let why = match fits(row, &body)? {
-            true => each(&body).err(),
-            false => Some("what is kept beside the entry differs from it"),
-        };
-        if let Some(why) = why {
-            return Err(AuditError::Entry { node, n, why });
-        }
-        self.read += 1;
-        Ok(body)
-    }
 }

@@ -24,6 +24,8 @@ pub(super) struct Approval {
     pub(super) at: i64,
     pub(super) policy: u32,
     pub(super) made: Option<Made>,
+    /// State of the SAM's clock.
+    pub(super) clock: String,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +86,7 @@ pub(super) struct Signed {
     pub(super) indices: Vec<u32>,
     pub(super) values: Vec<String>,
     pub(super) at: i64,
+    pub(super) clock: String,
 }
 
 /// Payload of a `sam-keys` statement.

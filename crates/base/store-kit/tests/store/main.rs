@@ -7,7 +7,7 @@ use std::sync::Arc;
 use core_types::random::SystemRandom;
 use store_kit::testing::{self, TestStore};
 use store_kit::{
-    Dialect, Migration, Migrations, Store, StoreError, Tx, share_lock, sql, transaction,
+    Dialect, Migration, Migrations, Seen, Store, StoreError, Tx, share_lock, sql, transaction,
 };
 
 const TABLES: &[Migrations] = &[Migrations {
@@ -374,4 +374,31 @@ async fn an_unreachable_server_is_named_without_its_password() {
         .unwrap_err();
     assert_eq!(error.code(), "store-unreachable");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_row_of_a_recorded_table_is_not_written_without_its_record() {
+    for store in testing::both(TABLES).await {
+        let seen = Seen::recorded("counter");
+        let write = async |record: bool| -> Result<(), StoreError> {
+            transaction!(store, "recorded", |tx| {
+                for version in [1, 2] {
+                    let update = "UPDATE counter SET n = n + 1, version = $1 WHERE id = 'a'";
+                    tx.execute(sql(update).bind(version)).await?;
+                    tx.wrote(&seen, "a", version);
+                }
+                tx.wrote(&Seen::default(), "b", 9);
+                if record {
+                    let written = tx.take_unrecorded();
+                    assert_eq!(written, [("counter", "a".to_owned(), 2)]);
+                    assert!(tx.take_unrecorded().is_empty());
+                }
+                Ok(())
+            })
+        };
+        assert!(matches!(write(false).await, Err(StoreError::Audit(_))));
+        assert_eq!(value(&store, "a").await, 0);
+        write(true).await.unwrap();
+        assert_eq!(value(&store, "a").await, 2);
+    }
 }

@@ -72,4 +72,5 @@ evidence-policy = Policy
 evidence-log = Log
 evidence-remark-no-certificate = The bundle has no certificate: who the key belongs to is the service's word.
 evidence-remark-issuer-not-checked = The certificate's issuer wasn't checked; give --issuer.
+evidence-remark-clock-not-kept = The service's clock was nobody's to keep right: times are only what it showed.
 evidence-remark-the-sams-word-only = Secrets such as a PIN leave nothing that others could check.

@@ -69,4 +69,5 @@ evidence-policy = 方針
 evidence-log = 記録
 evidence-remark-no-certificate = 証明書がありません。鍵が誰のものかは、サービスの言明によります。
 evidence-remark-issuer-not-checked = 証明書の発行者は確かめていません。--issuer で指定してください。
+evidence-remark-clock-not-kept = サービスの時計は合わせられていませんでした。時刻は時計の表示のとおりです。
 evidence-remark-the-sams-word-only = 暗証番号などの秘密は、ほかの人が確かめられるものを残しません。

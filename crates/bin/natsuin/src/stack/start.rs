@@ -270,6 +270,7 @@ impl Stack {
                 gateways: vec![NAME_OFFICE.to_owned()],
                 limits: Limits::new(600, 4 * 3600).map_err(|_| bug("limits of sessions"))?,
             },
+            source: sam_service::SettingsSource::Program,
         };
         let (urls, sam) = start_sam(&mut kit, config, &module_url, &mut state).await?;
         let root = sam.root().clone();

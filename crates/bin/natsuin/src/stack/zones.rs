@@ -42,6 +42,8 @@ pub const NAME_OFFICE: &str = "office.natsuin.internal";
 /// How often entries get their place in the log.
 pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.
+/// How often the SAM's rows are compared with its log.
+pub(super) const SCRUB_EVERY: Duration = Duration::from_secs(3600);
 pub(super) const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 pub(super) const MAX_USES: u64 = 100_000_000;
 
@@ -365,6 +367,19 @@ pub(super) fn background(kit: &Kit, sam: Sam<RemoteModule>, failed: watch::Sende
             }
         });
     }
+    let (mut shutdown, compared) = (kit.shutdown.clone(), sam.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SCRUB_EVERY) => {}
+                () = shutdown.requested() => return,
+            }
+            if let Err(error) = compared.scrub().await {
+                failed.send_replace(Some(format!("the audit log of sam: {error}")));
+                return;
+            }
+        }
+    });
     let mut shutdown = kit.shutdown.clone();
     tokio::spawn(async move {
         loop {

@@ -35,6 +35,11 @@ impl Clock for Ahead {
     fn now(&self) -> UnixTime {
         SystemClock.now().plus(self.0.load(Ordering::SeqCst))
     }
+
+    fn monotonic(&self) -> std::time::Duration {
+        let ahead = self.0.load(Ordering::SeqCst).unsigned_abs();
+        SystemClock.monotonic() + std::time::Duration::from_secs(ahead)
+    }
 }
 
 /// How often the module's keys were used, from its own audit log.

@@ -99,6 +99,7 @@ impl<C: CryptoModule> Sam<C> {
         if !proof.fits() {
             return Err(Reason::Malformed.into());
         }
+        self.watch_clock().await?;
         let digest = proof.act();
         let brought;
         let (loaded, success) = match proof {
@@ -385,12 +386,14 @@ impl<C: CryptoModule> Sam<C> {
             at: loaded.now.time,
             policy: self.config.policy.version,
             made: made.and_then(Made::public),
+            clock: self.clock_state(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
         let evidence = evidence.bytes()?;
         let evidence_digest = sha256(&[&evidence]);
         let done = transaction!(self.store, "approve", |tx| {
             let now = self.now(tx).await?;
+            self.check_not_set()?;
             // Before all that belongs to the person, and written at the end: whoever changes it meanwhile starts again.
             let id = loaded.act.body.person.as_str();
             let person = rows::get::<PersonRecord>(tx, &self.sealer, id).await?;

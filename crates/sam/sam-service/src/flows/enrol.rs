@@ -120,6 +120,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     async fn try_enrol_open(&self, door: Door, id: &VoucherId) -> Result<EnrolOpenAnswer, Failed> {
+        self.watch_clock().await?;
         self.check_clock()?;
         let epoch = self.epoch().await?;
         let ring = self.ring(epoch, self.clock.now()).await?;
@@ -193,6 +194,7 @@ impl<C: CryptoModule> Sam<C> {
         door: Door,
         request: &EnrolRegisterRequest,
     ) -> Result<Done, Failed> {
+        self.watch_clock().await?;
         let loaded = self.count_voucher_try(door, request.act).await?;
         let secrets = self
             .open_secret(request.act, &request.sealed, &loaded)
@@ -326,6 +328,7 @@ impl<C: CryptoModule> Sam<C> {
         let evidence_digest = sha256(&[&evidence]);
         let done = transaction!(self.store, "enrol", |tx| {
             let now = self.now(tx).await?;
+            self.check_not_set()?;
             let current = self.load_enrolment(tx, request.act, now).await?;
             let act = current.act.body.enrolled(now)?;
             // As in every approval: before all that belongs to the person.
@@ -416,6 +419,7 @@ impl<C: CryptoModule> Sam<C> {
             factors: factors.iter().map(Factor::public).collect(),
             registration: request.passkey.as_ref().map(registration),
             at: loaded.now.time,
+            clock: self.clock_state(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
         Ok(evidence.bytes()?)

@@ -133,9 +133,12 @@ impl<C: CryptoModule> Sam<C> {
             transaction!(self.store, "enrolment-again", |tx| {
                 let current = rows::get::<KeyRecord>(tx, &self.sealer, &row.id).await?;
                 match current.filter(|c| c.version == row.version) {
-                    Some(current) => rows::save(tx, &self.sealer, &current, &next).await,
+                    Some(current) => {
+                        rows::save(tx, &self.sealer, &current, &next).await?;
+                        Ok(self.rows_changed(tx, "record-signed-again").await?)
+                    }
                     // It has its certificate, or another call signed it.
-                    None => Ok(()),
+                    None => Ok::<_, Failed>(()),
                 }
             })?;
         }

@@ -86,6 +86,7 @@ impl<C: CryptoModule> Sam<C> {
             };
             let next = row.body.with_seed(seed, now)?;
             rows::save(tx, &self.sealer, &row, &next).await?;
+            self.rows_changed(tx, "seed-handed-out").await?;
             Ok::<_, Failed>(next.person)
         })?;
         let plain = SealedSeed {

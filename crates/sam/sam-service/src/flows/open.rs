@@ -110,6 +110,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     pub(crate) async fn try_open(&self, id: Digest32) -> Result<OpenAnswer, Failed> {
+        self.watch_clock().await?;
         self.check_clock()?;
         let time = self.clock.now();
         let Opened {

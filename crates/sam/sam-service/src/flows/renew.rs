@@ -66,6 +66,7 @@ impl<C: CryptoModule> Sam<C> {
         let id = found.digest.to_string();
         transaction!(self.store, "renew", |tx| {
             let now = self.now(tx).await?;
+            self.check_not_set()?;
             let row = rows::get::<ActState>(tx, &self.sealer, &id)
                 .await?
                 .ok_or(Reason::NotFound)?;

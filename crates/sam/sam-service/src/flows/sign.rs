@@ -292,6 +292,7 @@ impl<C: CryptoModule> Sam<C> {
             certificates: taken.key.chain.clone(),
             epoch: taken.epoch,
             at: self.clock.now(),
+            clock: self.clock_state(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
         let evidence = evidence.bytes()?;
@@ -351,7 +352,9 @@ impl<C: CryptoModule> Sam<C> {
                 .await?
                 .ok_or(Reason::Lost)?;
             let next = row.body.again(step, attempt)?;
-            rows::save(tx, &self.sealer, &row, &next).await
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            self.rows_changed(tx, "ordered-again").await?;
+            Ok::<_, Failed>(())
         })?;
         taken.job.attempt += 1;
         Ok(())
@@ -427,6 +430,7 @@ impl<C: CryptoModule> Sam<C> {
                 && let Some(next) = row.body.spoil(reason)
             {
                 rows::save(tx, &self.sealer, &row, &next).await?;
+                self.rows_changed(tx, "refusal-counted").await?;
             }
             Ok::<_, Failed>(())
         });

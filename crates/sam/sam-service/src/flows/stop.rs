@@ -251,13 +251,15 @@ impl<C: CryptoModule> Sam<C> {
                     act: stop.by,
                 };
                 self.audit.append(tx, event, now).await?;
+            } else {
+                self.rows_changed(tx, "destruction-confirmed").await?;
             }
             Ok::<_, Failed>(())
         })
     }
 
     /// One key that can't be handled doesn't hold up the others; a store that fails does.
-    async fn survive(&self, done: Result<(), Failed>) -> Result<(), StoreError> {
+    pub(crate) async fn survive(&self, done: Result<(), Failed>) -> Result<(), StoreError> {
         match done {
             Err(Failed::Store(error)) => Err(error),
             Err(failed) => {

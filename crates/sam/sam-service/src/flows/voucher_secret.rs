@@ -68,6 +68,7 @@ impl<C: CryptoModule> Sam<C> {
                 });
             }
             rows::save(tx, &self.sealer, &current.voucher, &next).await?;
+            self.rows_changed(tx, "seed-asked").await?;
             Ok::<_, Failed>(fresh)
         })
         .and_then(|fresh| match (admitted, fresh) {
@@ -173,7 +174,8 @@ impl<C: CryptoModule> Sam<C> {
                         tries: 0,
                         ..loaded.voucher.body.clone()
                     };
-                    rows::save(tx, &self.sealer, &loaded.voucher, &next).await
+                    rows::save(tx, &self.sealer, &loaded.voucher, &next).await?;
+                    Ok(self.rows_changed(tx, "try-forgiven").await?)
                 }
                 Err(Failed::No(_)) => Ok(()),
                 Err(failed) => Err(failed),

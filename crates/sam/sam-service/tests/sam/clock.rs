@@ -2,6 +2,7 @@
 
 use core_types::{Clock as _, KeyAlg};
 use sam_api::Refusal;
+use sam_api::ssa::*;
 use sam_core::clock::{ClockEstimate, ClockRule};
 use sam_service::SamConfig;
 use sap::messages::*;
@@ -60,5 +61,84 @@ async fn beyond_its_bound_the_clock_makes_no_act_and_no_order() {
         world.clock.advance(10);
         node.maintain().await.unwrap();
         assert_eq!(world.audited("alarm", "clock-beyond-bound").await, 2);
+    }
+}
+
+// shows: T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_makes_open_acts_void_and_gives_no_second_use() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let (voucher, secret) = world.invite(world.invitation("q", &[KeyAlg::P256])).await;
+        for by in [1800, -1800, 2, -2, -200] {
+            let spent = world.approved(&mut signer, &[hash(1)]).await;
+            world.sign(&signer, &spent, &[hash(1)]).await.unwrap();
+            let rid = world.prepare(&signer, &[hash(2)]).await;
+            let act = world.open(rid).await;
+            let proof = signer.passkey.prove(act).unwrap();
+            let opened = EnrolOpenRequest {
+                voucher: voucher.clone(),
+            };
+            let enrol = world.sam.enrol_open(opened).await.unwrap().act;
+            let enrol = sap::act_digest(&enrol);
+            let registration = passkey().register(enrol).unwrap();
+            let request = EnrolRegisterRequest {
+                act: enrol,
+                sealed: world.seal(enrol, &world.secrets(enrol, &secret)).await,
+                passkey: Some(registration),
+            };
+            let alarms = world.audited("alarm", "clock-stepped").await;
+            let voided = world.audited("act.ended", "clock-stepped").await;
+
+            world.clock.set(by);
+            // Without any maintenance: whoever comes first finds it.
+            let refused = world.approve(proof).await.unwrap_err();
+            assert_eq!(refused.code, SapRefusalCode::Withdrawn, "{by}");
+            let refused = world.sam.enrol_register(request).await.unwrap_err();
+            assert_eq!(refused.code, SapRefusalCode::Withdrawn, "{by}");
+            assert!(world.sign(&signer, &spent, &[hash(1)]).await.is_err());
+            assert_eq!(world.audited("alarm", "clock-stepped").await, alarms + 1);
+            assert_eq!(
+                world.audited("act.ended", "clock-stepped").await,
+                voided + 2
+            );
+            // The request is still there, unless its own time is over by the new clock.
+            if by < 600 {
+                let act = world.open(rid).await;
+                world
+                    .approve(signer.passkey.prove(act).unwrap())
+                    .await
+                    .unwrap();
+            }
+        }
+        // Time that passes is no step, however long.
+        let act = world.open(world.prepare(&signer, &[hash(3)]).await).await;
+        world.clock.advance(250);
+        world
+            .approve(signer.passkey.prove(act).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(world.cm.values.lock().unwrap().len(), 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_ordered_before_open_acts_are_void() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        world.clock.set(30);
+        // A call that doesn't look after the clock itself.
+        assert_eq!(
+            world.sign(&signer, &token, &[hash(1)]).await.unwrap_err(),
+            Refusal::NotNow
+        );
+        world.sam.maintain().await.unwrap();
+        // What was approved isn't lost by it.
+        world.sign(&signer, &token, &[hash(1)]).await.unwrap();
+        assert_eq!(world.audited("clock.state", "stepped").await, 1);
+        let rid = world.prepare(&signer, &[hash(2)]).await;
+        let status = world.sam.status(SSA, StatusRequest { rid }).await.unwrap();
+        assert_eq!(status.state, RequestState::Open);
     }
 }

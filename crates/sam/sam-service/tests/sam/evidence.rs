@@ -5,6 +5,8 @@ use audit_verify::{Anchors, EvidenceFault, Shown, verify_evidence};
 use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::*;
+use sam_core::clock::{ClockEstimate, ClockRule};
+use sam_service::SamConfig;
 use sap::NewFactor;
 use sap::proof::Method;
 use serde_json::{Value, json};
@@ -59,7 +61,18 @@ impl World {
 // shows: II-A1-sad-once, T-USE-SAP-BYPASS
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_shown_from_enrolment_to_value_without_asking_us() {
-    for world in worlds().await {
+    for mut world in worlds().await {
+        // Somebody keeps its clock right.
+        let kept = SamConfig {
+            clock: ClockRule::BoundMs(500),
+            ..world.config.clone()
+        };
+        world.sam = world.node_with(kept).await;
+        let estimate = ClockEstimate {
+            error_ms: 5,
+            at: START,
+        };
+        world.sam.heed_clock(Some(estimate)).await.unwrap();
         let log = Log::of(&world).await;
         let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
         let other = world.enrol("q", false, &[KeyAlg::P256]).await;
@@ -245,7 +258,7 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
 
         let pin = world.receipt(&signer, by_pin).await.unwrap();
         let shown = world.check(&pin, &log).unwrap();
-        assert!(shown.by_word && shown.remarks == ["the-sams-word-only"]);
+        assert!(shown.by_word && shown.remarks == ["the-sams-word-only", "clock-not-kept"]);
         assert!(!pin.contains(PIN));
 
         let added = world.receipt(&signer, adding).await.unwrap();
@@ -261,6 +274,6 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
             2,
             "from the new passkey through the old one to the enrolment"
         );
-        assert_eq!(shown.remarks, ["no-certificate"]);
+        assert_eq!(shown.remarks, ["no-certificate", "clock-not-kept"]);
     }
 }

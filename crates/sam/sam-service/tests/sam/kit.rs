@@ -20,7 +20,7 @@ use sam_core::attest::Attesters;
 use sam_core::clock::ClockRule;
 use sam_core::passkey::RelyingParty;
 use sam_core::{Policy, totp};
-use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig};
+use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig, SettingsSource};
 use sap::enrol::{CertifyRequest, SealedEnrolment, SealedSeed, Subject};
 use sap::messages::*;
 use sap::{NewFactor, Proof, SamKeys, SealedProof, TYP_SEALED, TYP_SEED, act_digest};
@@ -147,6 +147,7 @@ impl World {
             gateways: vec![GATEWAY.into()],
             clock: ClockRule::default(),
             office: office_config(),
+            source: SettingsSource::Program,
         };
         let founders = Founders::new(&config, &root, START);
         founders

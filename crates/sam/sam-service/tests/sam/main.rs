@@ -21,6 +21,8 @@ mod once;
 mod pins;
 mod proof;
 mod renewal;
+mod scrub;
+mod settings;
 mod signed_requests;
 mod signing;
 mod stores;

@@ -52,6 +52,29 @@ macro_rules! service_events {
         /// Which, as a digest of its name and key.
         witness: Digest32,
     }
+    /// A configuration was obeyed that hadn't been before.
+    SettingsAdopted = "settings.adopted", Success, by(service), about() {
+        /// Its number.
+        serial: u64,
+        /// Digest of what was signed.
+        manifest: Digest32,
+        /// How many have to sign the next one.
+        need: u32,
+        /// Digest of the thumbprints of those who may.
+        signers: Digest32,
+    }
+    /// A configuration was not obeyed; the service doesn't start.
+    SettingsRefused = "settings.refused", Failure, by(service), about() {
+        /// Digest of the files' digests.
+        files: Digest32,
+        /// Why.
+        reason: Code,
+    }
+    /// Sealed rows changed in a way that is no event of its own; the entry's `rows` name them.
+    RowsChanged = "rows.changed", Success, by(service), about() {
+        /// Why, such as `try-forgiven`.
+        why: Code,
+    }
     /// Another setting has another value than at the last start.
     ParameterChanged = "parameter.changed", Success, by(service), about() {
         /// Which.

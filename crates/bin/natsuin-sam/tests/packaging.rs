@@ -1,0 +1,172 @@
+//! What is packaged with the daemons: units that give them nothing they don't need, and the script that asks chrony.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use core_types::UnixTime;
+use sam_core::clock::ClockEstimate;
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../packaging")
+}
+
+/// Settings of the unit's service, each with all its values in order.
+fn unit(name: &str) -> BTreeMap<String, Vec<String>> {
+    let text = std::fs::read_to_string(packaging().join("systemd").join(name)).unwrap();
+    let mut section = "";
+    let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+        } else if section == "[Service]"
+            && !line.starts_with('#')
+            && let Some((key, value)) = line.split_once('=')
+        {
+            settings.entry(key.into()).or_default().push(value.into());
+        }
+    }
+    settings
+}
+
+const UNITS: [&str; 3] = ["natsuin-sam", "natsuin-cm", "natsuin-sic"];
+/// What every daemon is denied.
+const DENIED: [(&str, &str); 27] = [
+    ("NoNewPrivileges", "yes"),
+    ("CapabilityBoundingSet", ""),
+    ("AmbientCapabilities", ""),
+    ("ProtectSystem", "strict"),
+    ("ProtectHome", "yes"),
+    ("TemporaryFileSystem", "/:ro"),
+    ("NoExecPaths", "/"),
+    ("PrivateTmp", "yes"),
+    ("PrivateDevices", "yes"),
+    ("PrivateUsers", "yes"),
+    ("PrivateIPC", "yes"),
+    ("PrivateMounts", "yes"),
+    ("ProtectProc", "invisible"),
+    ("ProcSubset", "pid"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectClock", "yes"),
+    ("ProtectHostname", "yes"),
+    ("LockPersonality", "yes"),
+    ("RestrictNamespaces", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("MemoryDenyWriteExecute", "yes"),
+    ("LimitCORE", "0"),
+    ("SystemCallArchitectures", "native"),
+];
+
+#[test]
+fn units_give_each_daemon_its_own_and_nothing_else() {
+    for name in UNITS {
+        let unit = unit(&format!("{name}.service"));
+        for (key, value) in DENIED {
+            let found = unit.get(key).map(Vec::as_slice);
+            assert_eq!(found, Some(&[value.to_owned()][..]), "{name}: {key}");
+        }
+        assert_eq!(unit["User"], [name]);
+        assert_eq!(unit["UMask"], ["0077"]);
+        let [allowed, denied] = unit["SystemCallFilter"].as_slice() else {
+            panic!("{name}: a list of what is allowed, and one of what isn't")
+        };
+        assert_eq!(allowed, "@system-service", "{name}");
+        let denied = denied.strip_prefix('~').unwrap();
+        for group in ["@privileged", "@resources", "@mount", "@debug", "@keyring"] {
+            assert!(denied.split(' ').any(|g| g == group), "{name}: {group}");
+        }
+        let families = unit["RestrictAddressFamilies"].concat();
+        assert!(
+            families
+                .split(' ')
+                .all(|f| ["AF_INET", "AF_INET6", "AF_UNIX"].contains(&f))
+        );
+        // Nothing of the machine is seen but the program, libraries, and settings; nothing is written but store and witness.
+        let writable = unit.get("BindPaths").cloned().unwrap_or_default().concat();
+        let own = format!("/var/lib/{}", name.replace('-', "/"));
+        let expected = match name {
+            "natsuin-sic" => String::new(),
+            _ => format!("{own} /var/lib/natsuin-witness"),
+        };
+        assert_eq!(writable, expected, "{name}");
+        for path in unit["BindReadOnlyPaths"].join(" ").split(' ') {
+            let path = path.trim_start_matches('-');
+            let fine = path == format!("/usr/bin/{name}")
+                || path == "/run/natsuin"
+                || path == "/usr/share/zoneinfo"
+                || [
+                    "/usr/lib",
+                    "/lib",
+                    "/lib64",
+                    "/etc/natsuin",
+                    "/etc/resolv.conf",
+                ]
+                .contains(&path)
+                || ["/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime"].contains(&path);
+            assert!(fine, "{name}: {path}");
+        }
+    }
+}
+
+/// The service manager's own judgement, where it is installed: 0 is closed, 10 is open.
+#[test]
+fn the_service_manager_finds_them_closed() {
+    for name in UNITS {
+        let unit = packaging().join("systemd").join(format!("{name}.service"));
+        let judged = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
+            .arg(&unit)
+            .output();
+        let Ok(judged) = judged else { return };
+        let said = String::from_utf8_lossy(&judged.stderr);
+        if said.contains("Unknown command") || said.contains("unrecognized option") {
+            return;
+        }
+        assert!(judged.status.success(), "{name}: {said}");
+        assert!(!said.contains("ignoring"), "{name}: {said}");
+    }
+}
+
+/// Runs the script with a chrony that answers this.
+fn ask(tracking: &str) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let chronyc = dir.path().join("chronyc");
+    std::fs::write(&chronyc, format!("#!/bin/sh\ncat <<'E'\n{tracking}\nE\n")).unwrap();
+    std::fs::set_permissions(&chronyc, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = dir.path().join("clock");
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let done = Command::new(packaging().join("clock/natsuin-clock"))
+        .arg(&file)
+        .env("PATH", path)
+        .status()
+        .unwrap();
+    assert_eq!(done.success(), file.exists());
+    std::fs::read_to_string(file).ok()
+}
+
+#[test]
+fn what_chrony_knows_is_what_the_sam_reads() {
+    let normal = "A29FC87B,162.159.200.123,4,1700000000.123456789,-0.000012345,0.000023,0.000045,-12.345,0.001,0.045,\
+                  0.012000000,0.003000000,64.5,Normal";
+    let read = ClockEstimate::parse(&ask(normal).unwrap()).unwrap();
+    // |offset| + dispersion + half of the delay: 9.012… ms, rounded up.
+    assert_eq!(read.error_ms, 10);
+    assert!(read.at > UnixTime(1_700_000_000));
+    let far = normal.replace("-0.000012345", "-2.500000000");
+    let far = ClockEstimate::parse(&ask(&far).unwrap()).unwrap();
+    assert!((2509..=2510).contains(&far.error_ms), "{far:?}");
+    for nothing in [
+        normal.replace("Normal", "Not synchronised").as_str(),
+        "506 Cannot talk to daemon",
+        "",
+    ] {
+        assert_eq!(ask(nothing), None, "{nothing}");
+    }
+}

@@ -1,0 +1,323 @@
+//! `natsuin config`: signing the configuration of the SAM's nodes, and looking at what was signed. The SAM itself decides
+//! whether it obeys (`sam_core::settings`).
+
+use std::path::{Path, PathBuf};
+
+use core_types::SecretBytes;
+use core_types::bytes::from_b64u;
+use jose::{Jwk, SigningKey};
+use sam_core::settings::{Manifest, TYP_SETTINGS};
+use sam_service::SIGNED_FILES;
+use serde_json::json;
+use service_kit::daemon;
+use web_ui::Arg;
+
+use crate::output::{Exit, Failure, Out};
+
+/// What to sign.
+#[derive(Debug)]
+pub struct Sign {
+    /// Configuration files, one a node.
+    pub configs: Vec<PathBuf>,
+    /// File of signatures.
+    pub sig: PathBuf,
+    /// Private key of the officer, PKCS#8.
+    pub key: PathBuf,
+    /// Of a new configuration: its number, how many have to sign the next one, and who may (JWKs). Nothing: the signature
+    /// is added to what others have signed.
+    pub new: Option<(u64, u8, Vec<PathBuf>)>,
+}
+
+/// Signs a new configuration, or adds a signature.
+///
+/// # Errors
+/// [`Failure`]: a file can't be used, or isn't what the others have signed.
+pub fn sign(what: &Sign, out: Out) -> Result<Exit, Failure> {
+    let key = SecretBytes::new(read(&what.key)?);
+    let key = SigningKey::from_pkcs8(&key).map_err(|e| {
+        input(
+            &what.key,
+            &e,
+            "use a key that `natsuin-cm officer-key` has made",
+        )
+    })?;
+    let (payload, mut signatures) = match &what.new {
+        Some((serial, need, signers)) => {
+            let manifest = manifest(&what.configs, *serial, *need, signers)?;
+            (manifest.bytes().unwrap_or_default(), Vec::new())
+        }
+        None => {
+            let signed = Signed::read(&what.sig)?;
+            let same = manifest_of(&what.configs, &signed.manifest)?;
+            if same != signed.manifest {
+                let not = "these files aren't those that were signed";
+                return Err(input(
+                    &what.sig,
+                    &not,
+                    "compare them with the other officers'",
+                ));
+            }
+            (signed.payload, signed.signatures)
+        }
+    };
+    let signature = key.sign(TYP_SETTINGS, &payload);
+    signatures.push(signature.map_err(|e| input(&what.key, &e, "try again"))?);
+    let text = signatures.join("\n") + "\n";
+    std::fs::write(&what.sig, text)
+        .map_err(|e| input(&what.sig, &e, "check that the directory may be written"))?;
+    verify(&what.configs, &what.sig, out)
+}
+
+/// Shows what was signed, by whom, and whether these are the files.
+///
+/// # Errors
+/// [`Failure`]: a file can't be read.
+pub fn verify(configs: &[PathBuf], sig: &Path, out: Out) -> Result<Exit, Failure> {
+    let m = out.m();
+    let signed = Signed::read(sig)?;
+    let manifest = &signed.manifest;
+    let same = manifest_of(configs, manifest)?.nodes == manifest.nodes;
+    let mut by = Vec::new();
+    let mut bad = 0_u64;
+    for signature in &signed.signatures {
+        let good = manifest.signers.iter().find(|key| {
+            jose::verify(signature, TYP_SETTINGS, key).is_ok_and(|p| p == signed.payload)
+        });
+        match good.map(Jwk::kid) {
+            Some(kid) if !by.contains(&kid) => by.push(kid),
+            Some(_) => {}
+            // Those of the configuration before may have signed it, whom nobody knows here.
+            None => bad += 1,
+        }
+    }
+    let need = u64::from(manifest.need);
+    let numbers = [
+        ("serial", Arg::Num(manifest.serial)),
+        ("need", Arg::Num(need)),
+        ("of", Arg::Num(manifest.signers.len() as u64)),
+        ("by", Arg::Num(by.len() as u64)),
+        ("others", Arg::Num(bad)),
+    ];
+    let (exit, key) = match (same, bad) {
+        (false, _) => (Exit::Negative, "cli-config-changed"),
+        (true, 0) if by.len() as u64 >= need => (Exit::Good, "cli-config-signed"),
+        (true, 0) => (Exit::Undetermined, "cli-config-more"),
+        (true, _) => (Exit::Undetermined, "cli-config-others"),
+    };
+    out.say(&m.f(key, &numbers));
+    for (node, files) in &manifest.nodes {
+        for (name, digest) in files {
+            out.say(&format!("  {node}  {name}  {digest}"));
+        }
+    }
+    out.object(&json!({
+        "schema": "natsuin.config/1",
+        "ok": exit == Exit::Good,
+        "same_files": same,
+        "serial": manifest.serial,
+        "need": need,
+        "signers": manifest.signers.iter().map(Jwk::kid).collect::<Vec<_>>(),
+        "signed_by": by,
+        "signed_by_others": bad,
+        "nodes": manifest.nodes,
+    }));
+    Ok(exit)
+}
+
+/// A file of signatures, not verified.
+struct Signed {
+    payload: Vec<u8>,
+    manifest: Manifest,
+    signatures: Vec<String>,
+}
+
+impl Signed {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let wrong = |what: &str| input(path, &what, "sign the configuration first, with --serial");
+        let text = daemon::text(path)?;
+        let signatures: Vec<String> = text.lines().map(str::to_owned).collect();
+        let payload = |jws: &String| from_b64u(jws.split('.').nth(1)?).ok();
+        let first = signatures.first().and_then(payload);
+        let first = first.ok_or_else(|| wrong("it holds no signature"))?;
+        if signatures
+            .iter()
+            .any(|s| payload(s).as_ref() != Some(&first))
+        {
+            return Err(wrong("its signatures are over different things"));
+        }
+        let manifest = serde_json::from_slice(&first)
+            .map_err(|_| wrong("what was signed isn't a configuration"))?;
+        Ok(Self {
+            payload: first,
+            manifest,
+            signatures,
+        })
+    }
+}
+
+fn manifest(
+    configs: &[PathBuf],
+    serial: u64,
+    need: u8,
+    signers: &[PathBuf],
+) -> Result<Manifest, Failure> {
+    let jwk = |path: &PathBuf| -> Result<Jwk, Failure> {
+        let remedy = "give a public key as a JWK (P-256)";
+        serde_json::from_str(&daemon::text(path)?).map_err(|e| input(path, &e, remedy))
+    };
+    let empty = Manifest {
+        v: 1,
+        sam: String::new(),
+        serial,
+        need,
+        signers: signers.iter().map(jwk).collect::<Result<_, _>>()?,
+        nodes: std::collections::BTreeMap::new(),
+    };
+    manifest_of(configs, &empty)
+}
+
+/// `like`, with the name of the SAM and the files that these configurations have now.
+fn manifest_of(configs: &[PathBuf], like: &Manifest) -> Result<Manifest, Failure> {
+    let mut made = Manifest {
+        nodes: std::collections::BTreeMap::new(),
+        ..like.clone()
+    };
+    for path in configs {
+        let config: Names = daemon::load(path)?;
+        let files = daemon::digests(path, SIGNED_FILES)?;
+        if !made.nodes.is_empty() && made.sam != config.sam {
+            let not = "it is another SAM's than the one before";
+            return Err(input(path, &not, "sign each SAM's configuration by itself"));
+        }
+        made.sam = config.sam;
+        if made.nodes.insert(config.node, files).is_some() {
+            let not = "two configurations of one node";
+            return Err(input(path, &not, "give each node a name of its own"));
+        }
+    }
+    Ok(made)
+}
+
+/// What is needed of a configuration here; the daemon reads all of it.
+#[derive(serde::Deserialize)]
+struct Names {
+    sam: String,
+    node: String,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| input(path, &e, "check the path"))
+}
+
+fn input(path: &Path, what: &dyn std::fmt::Display, remedy: &'static str) -> Failure {
+    let what = format!("{}: {what}", path.display());
+    Failure::new(Exit::Input, "config-signature", what, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use web_ui::Lang;
+
+    use super::*;
+
+    const QUIET: Out = Out {
+        json: false,
+        lang: Lang::En,
+    };
+
+    struct Desk {
+        dir: tempfile::TempDir,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let desk = Self {
+                dir: tempfile::tempdir().unwrap(),
+            };
+            desk.write("ca.pem", "a CA");
+            for node in ["n1", "n2"] {
+                let tls = format!("[tls]\nca = '{}'\n", desk.at("ca.pem").display());
+                let text = format!("sam = 's'\nnode = '{node}'\n{tls}");
+                desk.write(&format!("{node}.toml"), &text);
+            }
+            for officer in ["a", "b", "c"] {
+                let (key, pkcs8) = SigningKey::generate().unwrap();
+                std::fs::write(desk.at(&format!("{officer}.key")), pkcs8.expose()).unwrap();
+                let jwk = serde_json::to_string(key.public()).unwrap();
+                desk.write(&format!("{officer}.jwk"), &jwk);
+            }
+            desk
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.at(name), text).unwrap();
+        }
+
+        fn configs(&self) -> Vec<PathBuf> {
+            vec![self.at("n1.toml"), self.at("n2.toml")]
+        }
+
+        fn sign(&self, officer: &str, new: bool) -> Result<Exit, Failure> {
+            let signers = || vec![self.at("a.jwk"), self.at("b.jwk")];
+            let what = Sign {
+                configs: self.configs(),
+                sig: self.at("sig"),
+                key: self.at(&format!("{officer}.key")),
+                new: new.then(|| (7, 2, signers())),
+            };
+            sign(&what, QUIET)
+        }
+
+        fn verify(&self) -> Exit {
+            verify(&self.configs(), &self.at("sig"), QUIET).unwrap()
+        }
+    }
+
+    #[test]
+    fn two_officers_sign_the_same_files() {
+        let desk = Desk::new();
+        assert_eq!(
+            desk.sign("a", true).unwrap(),
+            Exit::Undetermined,
+            "one of two"
+        );
+        assert_eq!(desk.sign("b", false).unwrap(), Exit::Good);
+        let read = Signed::read(&desk.at("sig")).unwrap();
+        assert_eq!((read.manifest.serial, read.signatures.len()), (7, 2));
+        let nodes: Vec<_> = read.manifest.nodes.keys().collect();
+        assert_eq!(nodes, ["n1", "n2"]);
+        assert!(read.manifest.nodes["n1"].contains_key("tls.ca"));
+        // Whoever isn't among them shows as somebody else.
+        assert_eq!(desk.sign("c", false).unwrap(), Exit::Undetermined);
+    }
+
+    #[test]
+    fn a_file_that_was_changed_is_seen_and_not_signed_with() {
+        let desk = Desk::new();
+        desk.sign("a", true).unwrap();
+        desk.write("ca.pem", "another CA");
+        assert_eq!(desk.verify(), Exit::Negative);
+        assert_eq!(desk.sign("b", false).unwrap_err().exit, Exit::Input);
+        desk.write("ca.pem", "a CA");
+        assert_eq!(desk.sign("b", false).unwrap(), Exit::Good);
+        for bad in ["", "no.jws", "a.b.c\nd.e.f"] {
+            desk.write("sig", bad);
+            let read = verify(&desk.configs(), &desk.at("sig"), QUIET);
+            assert_eq!(read.unwrap_err().exit, Exit::Input, "{bad}");
+        }
+    }
+
+    #[test]
+    fn configurations_of_one_node_or_of_two_sams_are_not_one() {
+        let desk = Desk::new();
+        let text = std::fs::read_to_string(desk.at("n2.toml")).unwrap();
+        for other in [text.replace("'n2'", "'n1'"), text.replace("'s'", "'t'")] {
+            desk.write("n2.toml", &other);
+            assert_eq!(desk.sign("a", true).unwrap_err().exit, Exit::Input);
+        }
+    }
+}

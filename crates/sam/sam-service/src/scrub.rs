@@ -1,0 +1,225 @@
+//! Comparison of the sealed rows with the audit log, which names every version that was ever written: a row that was set
+//! back, put back or taken away is found here even if this process has never seen the newer one (`sap.md` §9).
+//!
+//! The log is protected by what lies outside the database: signed checkpoints and their witness.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use audit_log::{AuditError, Event, LogReader};
+use cm_api::CryptoModule;
+use core_types::UnixTime;
+use sam_core::ActState;
+use sam_core::enrol::{Factor, Voucher};
+use sam_core::office::{Account, GenesisRecord, Officer, Proposal, Session};
+use sam_core::settings::Trust;
+use serde::Deserialize;
+use store_kit::{Seen, sql};
+
+use crate::failed::Failed;
+use crate::records::{KeyRecord, PersonRecord, RequestRecord};
+use crate::rows::{self, Noun};
+use crate::sam::Sam;
+
+/// Rows compared in one go.
+const PAGE: i64 = 500;
+/// Acts and requests that are older than this have no power left, and their rows are deleted when it suits, in seconds.
+const FLEETING: i64 = 26 * 3600;
+/// How much further back the log is believed about them, in seconds: an act is written to for some time after its making.
+const MARGIN: i64 = 4 * 3600;
+
+/// What the comparison found. All of it is refused from then on, and alarmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Rows older than the log says.
+    pub set_back: Vec<Place>,
+    /// Rows that this log has never named: from another time of the store.
+    pub strange: Vec<Place>,
+    /// Rows that don't open.
+    pub tampered: Vec<Place>,
+    /// Rows that are gone, though they are never deleted.
+    pub missing: Vec<Place>,
+}
+
+impl Scrubbed {
+    /// Whether anything was found wrong with a row of this table.
+    pub(crate) fn names(&self, table: &str) -> bool {
+        let all = [&self.set_back, &self.strange, &self.tampered, &self.missing];
+        all.into_iter().flatten().any(|(of, _)| *of == table)
+    }
+}
+
+/// A row: its table and id.
+pub type Place = (&'static str, String);
+
+/// What the log says of the rows of one table.
+#[derive(Debug, Default)]
+struct Ledger(HashMap<String, HashMap<String, i64>>);
+
+#[derive(Deserialize)]
+struct Entry<'e> {
+    #[serde(borrow)]
+    zone: Cow<'e, str>,
+    at: UnixTime,
+    #[serde(borrow, default)]
+    rows: Vec<(Cow<'e, str>, Cow<'e, str>, i64)>,
+}
+
+impl Ledger {
+    /// Takes note of an entry. What it says of acts and requests before `since` doesn't matter any more.
+    fn read(&mut self, body: &str, since: UnixTime) -> Result<(), &'static str> {
+        let entry: Entry<'_> =
+            serde_json::from_str(body).map_err(|_| "it isn't an entry of a log")?;
+        if entry.zone != "sam" {
+            return Err("it isn't an entry of a SAM");
+        }
+        for (table, id, version) in entry.rows {
+            if entry.at < since && is_fleeting(&table) {
+                continue;
+            }
+            let known = self.0.entry(table.into_owned()).or_default();
+            let newest = known.entry(id.into_owned()).or_insert(version);
+            *newest = version.max(*newest);
+        }
+        Ok(())
+    }
+
+    /// The newest version of a row that is being compared. What is left in the end was never met.
+    fn take(&mut self, table: &str, id: &str) -> Option<i64> {
+        self.0.get_mut(table)?.remove(id)
+    }
+}
+
+fn is_fleeting(table: &str) -> bool {
+    table == ActState::TABLE || table == RequestRecord::TABLE
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Checks the audit log in this store, and compares every row with it. What is found wrong is refused from then on
+    /// and alarmed. Done at start; to be done again now and then. Reads the whole log.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the log was altered, or can't be read: the SAM must not go on.
+    pub async fn scrub(&self) -> Result<Scrubbed, AuditError> {
+        let since = self.clock.now().plus(-FLEETING - MARGIN);
+        let mut ledger = Ledger::default();
+        let read = LogReader::sequenced(&self.audit, &self.store, |b| ledger.read(b, since));
+        let mut comparison = Comparison {
+            reader: read.await?,
+            ledger,
+            since,
+            found: Scrubbed::default(),
+        };
+        self.compare_rows::<Trust>(&mut comparison).await?;
+        self.compare_rows::<GenesisRecord>(&mut comparison).await?;
+        self.compare_rows::<Officer>(&mut comparison).await?;
+        self.compare_rows::<Account>(&mut comparison).await?;
+        self.compare_rows::<Proposal>(&mut comparison).await?;
+        self.compare_rows::<Session>(&mut comparison).await?;
+        self.compare_rows::<PersonRecord>(&mut comparison).await?;
+        self.compare_rows::<Factor>(&mut comparison).await?;
+        self.compare_rows::<KeyRecord>(&mut comparison).await?;
+        self.compare_rows::<Voucher>(&mut comparison).await?;
+        self.compare_rows::<RequestRecord>(&mut comparison).await?;
+        self.compare_rows::<ActState>(&mut comparison).await?;
+        let found = comparison.found;
+        for (table, id) in [&found.set_back, &found.strange, &found.missing]
+            .into_iter()
+            .flatten()
+        {
+            if let Some(seen) = self.sealer.seen(table) {
+                seen.note(id, Seen::NEVER);
+            }
+        }
+        for (places, what) in [
+            (&found.set_back, "sealed-row-set-back"),
+            (&found.strange, "sealed-row-strange"),
+            (&found.tampered, "sealed-row-tampered"),
+            (&found.missing, "sealed-row-missing"),
+        ] {
+            if places.is_empty() {
+                continue;
+            }
+            tracing::error!(what, ?places, "sealed rows don't agree with the audit log");
+            self.record(Event::Alarm { what: what.into() }).await;
+        }
+        Ok(found)
+    }
+
+    async fn compare_rows<T: Noun>(&self, with: &mut Comparison<'_>) -> Result<(), AuditError> {
+        let mut after = String::new();
+        loop {
+            // Log and rows in one snapshot: then the newest versions are the same in both.
+            let mut tx = self.store.read("scrub").await?;
+            with.catch_up(&mut tx).await?;
+            let page = sql(T::PAGE).bind(after.as_str()).bind(PAGE);
+            let page = tx.fetch_all(page).await?;
+            let Some(last) = page.last() else {
+                return with.look_for_missing::<T>(&mut tx).await;
+            };
+            after = last.text("id")?;
+            for row in &page {
+                with.judge::<T>(row.text("id")?, rows::unseal(&self.sealer, row))?;
+            }
+        }
+    }
+}
+
+/// A comparison in progress.
+struct Comparison<'l> {
+    reader: LogReader<'l>,
+    ledger: Ledger,
+    since: UnixTime,
+    found: Scrubbed,
+}
+
+impl Comparison<'_> {
+    async fn catch_up(&mut self, tx: &mut store_kit::Tx) -> Result<(), AuditError> {
+        let (ledger, since) = (&mut self.ledger, self.since);
+        self.reader.newer(tx, |b| ledger.read(b, since)).await
+    }
+
+    fn judge<T: Noun>(
+        &mut self,
+        id: String,
+        opened: Result<rows::Row<T>, Failed>,
+    ) -> Result<(), AuditError> {
+        self.found.rows += 1;
+        let row = match opened {
+            Ok(row) => row,
+            Err(Failed::Store(error)) => return Err(error.into()),
+            Err(_) => {
+                self.found.tampered.push((T::TABLE, id));
+                return Ok(());
+            }
+        };
+        let powerless = row.body.columns().stamp < self.since.plus(MARGIN).0;
+        match self.ledger.take(T::TABLE, &id) {
+            Some(version) if row.version == version => {}
+            Some(version) if row.version < version => self.found.set_back.push((T::TABLE, id)),
+            None if is_fleeting(T::TABLE) && powerless => {}
+            _ => self.found.strange.push((T::TABLE, id)),
+        }
+        Ok(())
+    }
+
+    /// What the log names and no page showed, unless it is a kind of row that is deleted in time.
+    async fn look_for_missing<T: Noun>(
+        &mut self,
+        tx: &mut store_kit::Tx,
+    ) -> Result<(), AuditError> {
+        let named = self.ledger.0.remove(T::TABLE).unwrap_or_default();
+        if is_fleeting(T::TABLE) {
+            return Ok(());
+        }
+        for id in named.into_keys() {
+            // It may have been written again after its page.
+            if tx.fetch_optional(sql(T::SELECT).bind(&id)).await?.is_none() {
+                self.found.missing.push((T::TABLE, id));
+            }
+        }
+        Ok(())
+    }
+}

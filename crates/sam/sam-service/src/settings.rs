@@ -1,0 +1,108 @@
+//! The record of who may sign the configuration: sealed, and so nobody's to change who only writes files.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, sha256};
+use sam_core::settings::{self, Brought, Files, SettingsRefused, Trust};
+use store_kit::transaction;
+
+use crate::failed::Failed;
+use crate::rows::{self, Columns, Noun as _, noun};
+use crate::sam::{Sam, StartError};
+use crate::scrub::Scrubbed;
+
+/// Members of `natsuin-sam`'s configuration that name files which are signed with it. Not those that are secret or
+/// renewed by themselves: the own certificate and keys, and metadata with their maker's signature.
+pub const SIGNED_FILES: &[&str] = &[
+    "cm_root",
+    "registration_authorities",
+    "issuers",
+    "clients.*.keys",
+    "attestation.roots",
+    "attestation.metadata_root",
+    "tls.ca",
+];
+
+/// The one row.
+const ROW: &str = "trust";
+
+/// Where the settings come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingsSource {
+    /// The program that starts the SAM: development and tests.
+    Program,
+    /// Files.
+    Files(Brought),
+}
+
+noun!(Trust, "settings", |_t| Columns {
+    owner: String::new(),
+    link: String::new(),
+    state: "",
+    stamp: 0,
+});
+
+impl<C: CryptoModule> Sam<C> {
+    /// Obeys the configuration if those have signed it who may, and remembers who may sign the next one. Recorded either
+    /// way. `found`: what the comparison of rows and log has just said.
+    pub(crate) async fn adopt_settings(&self, found: &Scrubbed) -> Result<(), StartError> {
+        let SettingsSource::Files(brought) = &self.config.source else {
+            return Ok(());
+        };
+        let done = match found.names(Trust::TABLE) {
+            true => Err(Failed::Tampered(Trust::TABLE)),
+            false => self.try_adopt(brought).await,
+        };
+        let refused = match done {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(refused)) => refused,
+            Err(Failed::Store(error)) => return Err(error.into()),
+            Err(failed) => {
+                self.explain(&failed).await;
+                SettingsRefused::Record
+            }
+        };
+        tracing::error!(%refused, "the configuration isn't obeyed");
+        self.record(Event::SettingsRefused {
+            files: digest_of(&brought.files),
+            reason: refused.code().into(),
+        })
+        .await;
+        Err(refused.into())
+    }
+
+    async fn try_adopt(&self, brought: &Brought) -> Result<Result<(), SettingsRefused>, Failed> {
+        let ceiling = self.config.policy.ceiling;
+        let names = (self.config.sam.as_str(), self.config.node.as_str());
+        transaction!(self.store, "settings", |tx| {
+            let row = rows::get::<Trust>(tx, &self.sealer, ROW).await?;
+            let known = row.as_ref().map(|r| &r.body);
+            let next = match settings::check(names, ceiling, known, brought) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(Ok(())),
+                Err(refused) => return Ok(Err(refused)),
+            };
+            match &row {
+                Some(row) if row.body == next => return Ok(Ok(())),
+                Some(row) => rows::save(tx, &self.sealer, row, &next).await?,
+                None if rows::insert(tx, &self.sealer, ROW, &next).await? => {}
+                // Another node was faster: look again.
+                None => return Err(Failed::Store(tx.conflict())),
+            }
+            let kids: Vec<String> = next.signers.iter().map(jose::Jwk::kid).collect();
+            let event = Event::SettingsAdopted {
+                serial: next.serial,
+                manifest: next.manifest,
+                need: next.need.into(),
+                signers: sha256(&[kids.join("\n").as_bytes()]),
+            };
+            self.audit.append(tx, event, self.clock.now()).await?;
+            Ok::<_, Failed>(Ok(()))
+        })
+    }
+}
+
+fn digest_of(files: &Files) -> Digest32 {
+    let all: Vec<String> = files.iter().map(|(n, d)| format!("{n}\n{d}\n")).collect();
+    sha256(&[all.concat().as_bytes()])
+}

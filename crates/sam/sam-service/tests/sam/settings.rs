@@ -1,0 +1,180 @@
+//! A configuration that wasn't signed by those who may isn't obeyed.
+
+use std::sync::Arc;
+
+use core_types::random::SystemRandom;
+use core_types::{Level, sha256};
+use jose::SigningKey;
+use sam_core::settings::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS};
+use sam_service::{Sam, SamConfig, SettingsSource, StartError};
+
+use crate::cm::Cm;
+use crate::kit::*;
+use crate::stores::run;
+
+fn officers() -> [SigningKey; 3] {
+    std::array::from_fn(|_| SigningKey::generate().unwrap().0)
+}
+
+fn files(text: &str) -> Files {
+    [("config".to_owned(), sha256(&[text.as_bytes()]))].into()
+}
+
+/// A configuration of the node `sam-1` and its like, for `signers` to sign the next one, signed by `by`.
+fn signed(text: &str, serial: u64, signers: &[&SigningKey], by: &[&SigningKey]) -> SettingsSource {
+    let manifest = Manifest {
+        v: 1,
+        sam: "sam.test".into(),
+        serial,
+        need: 2,
+        signers: signers.iter().map(|k| k.public().clone()).collect(),
+        nodes: ["sam-1", "sam-2"]
+            .map(|n| (n.to_owned(), files(text)))
+            .into(),
+    };
+    let bytes = manifest.bytes().unwrap();
+    let sign = |k: &&SigningKey| k.sign(TYP_SETTINGS, &bytes).unwrap();
+    SettingsSource::Files(Brought {
+        files: files(text),
+        signatures: by.iter().map(sign).collect(),
+    })
+}
+
+async fn start(
+    world: &World,
+    node: &str,
+    source: SettingsSource,
+) -> Result<Sam<Cm>, SettingsRefused> {
+    let config = SamConfig {
+        node: node.into(),
+        source,
+        ..world.config.clone()
+    };
+    let started = Sam::start(
+        config,
+        world.cm.clone(),
+        world.store.store.clone(),
+        Some(world.sam.root().clone()),
+        world.clock.clone(),
+        Arc::new(SystemRandom),
+    );
+    match started.await {
+        Ok(sam) => Ok(sam),
+        Err(StartError::Settings(refused)) => Err(refused),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+// shows: II-3.3.2-config-tamper-detected
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unauthorised_change_of_the_configuration_is_refused_and_recorded() {
+    for world in worlds().await {
+        let [a, b, thief] = officers();
+        let both = [&a, &b];
+        let first = signed("one", 1, &both, &both);
+        start(&world, "sam-1", first.clone()).await.unwrap();
+        assert_eq!(world.audited("settings.adopted", "\"serial\":1").await, 1);
+        // The same on every node, at every start; it is recorded once.
+        start(&world, "sam-2", first.clone()).await.unwrap();
+        start(&world, "sam-1", first.clone()).await.unwrap();
+        assert_eq!(world.audited("settings.adopted", "").await, 1);
+
+        let SettingsSource::Files(good) = first.clone() else {
+            unreachable!()
+        };
+        let edited = SettingsSource::Files(Brought {
+            files: files("edited"),
+            ..good.clone()
+        });
+        let stripped = SettingsSource::Files(Brought {
+            signatures: Vec::new(),
+            ..good
+        });
+        use SettingsRefused as R;
+        for (source, why) in [
+            (edited, R::Changed),
+            (stripped, R::Unsigned),
+            (signed("mine", 2, &[&thief, &b], &[&thief, &b]), R::Signers),
+            (signed("mine", 2, &both, &[&a]), R::Signers),
+            (signed("mine", 2, &both, &[&a, &a]), R::Signers),
+            (signed("mine", 1, &both, &both), R::Older),
+        ] {
+            let code = format!("\"{}\"", why.code());
+            let before = world.audited("settings.refused", &code).await;
+            assert_eq!(start(&world, "sam-1", source).await.err(), Some(why));
+            let after = world.audited("settings.refused", &code).await;
+            assert_eq!(after, before + 1, "{code}");
+        }
+        // A node of another name isn't a way round.
+        let refused = start(&world, "sam-9", first.clone()).await.err();
+        assert_eq!(refused, Some(R::Changed));
+
+        // Those who may change it, and who signs the next one.
+        let second = signed("two", 2, &[&a, &thief], &both);
+        start(&world, "sam-1", second).await.unwrap();
+        assert_eq!(start(&world, "sam-1", first).await.err(), Some(R::Signers));
+        let third = signed("three", 3, &both, &[&thief, &a]);
+        start(&world, "sam-1", third).await.unwrap();
+        assert_eq!(world.audited("settings.adopted", "").await, 3);
+    }
+}
+
+// shows: II-3.3.2-config-tamper-detected
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_sign_is_not_changed_in_the_store() {
+    for world in worlds().await {
+        let [a, b, thief] = officers();
+        let (both, mine) = ([&a, &b], [&thief, &a]);
+        let first = signed("one", 1, &both, &both);
+        start(&world, "sam-1", first.clone()).await.unwrap();
+        run(
+            &world,
+            "CREATE TABLE kept_settings AS SELECT * FROM settings",
+        )
+        .await;
+        let second = signed("two", 2, &both, &both);
+        start(&world, "sam-1", second.clone()).await.unwrap();
+
+        // Taken away, so that the next one might name its own signers; edited; the one before put back.
+        let stolen = signed("mine", 1, &mine, &mine);
+        for attack in [
+            "DELETE FROM settings",
+            "UPDATE settings SET version = version + 1",
+            "UPDATE settings SET sealed = (SELECT sealed FROM kept_settings), version = 1",
+        ] {
+            run(
+                &world,
+                "CREATE TABLE now_settings AS SELECT * FROM settings",
+            )
+            .await;
+            run(&world, attack).await;
+            for source in [&stolen, &first, &second] {
+                let refused = start(&world, "sam-1", source.clone()).await.err();
+                assert_eq!(refused, Some(SettingsRefused::Record), "{attack}");
+            }
+            run(&world, "DELETE FROM settings").await;
+            run(&world, "INSERT INTO settings SELECT * FROM now_settings").await;
+            run(&world, "DROP TABLE now_settings").await;
+        }
+        start(&world, "sam-1", second).await.unwrap();
+        assert_eq!(world.audited("settings.refused", "\"record\"").await, 9);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unsigned_is_possible_at_level_1_only_and_until_somebody_signs() {
+    for world in worlds().await {
+        let unsigned = SettingsSource::Files(Brought {
+            files: files("one"),
+            signatures: Vec::new(),
+        });
+        start(&world, "sam-1", unsigned.clone()).await.unwrap();
+        let [a, b, _] = officers();
+        let both = [&a, &b];
+        let signed = signed("one", 1, &both, &both);
+        start(&world, "sam-1", signed).await.unwrap();
+        let refused = start(&world, "sam-1", unsigned).await.err();
+        assert_eq!(refused, Some(SettingsRefused::Unsigned));
+        assert_eq!(world.config.policy.ceiling, Level::One);
+    }
+}
