@@ -8,16 +8,16 @@ pub mod http;
 pub mod limits;
 mod listen;
 pub mod peer;
-pub mod rate;
 mod protect;
+pub mod rate;
 pub mod rpc;
 pub mod tls;
 pub mod trouble;
 
 pub use listen::{Running, Shutdown, bind, serve};
 pub use peer::Peer;
-pub use rate::{Rate, RateLimit};
 pub use protect::harden;
+pub use rate::{Rate, RateLimit};
 pub use rpc::{CallError, Client, Routes};
 pub use tls::Identity;
 pub use trouble::Trouble;
