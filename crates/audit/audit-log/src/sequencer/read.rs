@@ -220,6 +220,7 @@ struct Kept {
 struct KeptDetail {
     person: Option<String>,
     owner: Option<String>,
+    account: Option<String>,
 }
 
 /// Whether the columns of an entry say what its text says.
@@ -227,8 +228,10 @@ fn fits(row: &Row, body: &str) -> Result<bool, AuditError> {
     let Ok(kept) = serde_json::from_str::<Kept>(body) else {
         return Ok(false);
     };
+    let told = kept.detail.person.or(kept.detail.owner);
+    let told = told.or(kept.detail.account);
     Ok(row.int("at")? == kept.at
         && row.text("kind")? == kept.kind
-        && row.maybe_text("person")? == kept.detail.person.or(kept.detail.owner)
+        && row.maybe_text("person")? == told
         && row.text("leaf")? == leaf(body.as_bytes()).to_string())
 }

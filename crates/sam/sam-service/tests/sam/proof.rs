@@ -137,7 +137,7 @@ async fn a_proof_counts_before_the_end_of_its_act_and_not_for_a_superseded_one()
     }
 }
 
-// shows: T-USE-SAP-BYPASS, II-3.3.1-privileged-data-changes
+// shows: T-USE-SAP-BYPASS
 #[tokio::test(flavor = "multi_thread")]
 async fn no_approval_after_a_stop_a_removal_or_a_change_of_policy() {
     for world in worlds().await {

@@ -253,6 +253,7 @@ impl<C: CryptoModule> Sam<C> {
             at: time,
             policy,
             made: None,
+            clock: self.clock_state(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
         let bytes = evidence.bytes()?;

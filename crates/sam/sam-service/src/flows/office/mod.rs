@@ -125,6 +125,7 @@ impl<C: CryptoModule> Sam<C> {
                 .ok_or(Reason::NotFound)?;
             if let Some(next) = session.body.called(now.time) {
                 rows::save(tx, &self.sealer, &session, &next).await?;
+                self.rows_changed(tx, "session-called").await?;
                 session.version += 1;
                 session.body = next;
             }
