@@ -234,7 +234,7 @@ async fn requests_are_checked_before_anybody_sees_them() {
     }
 }
 
-// shows: T-USE-DTBSR-FORGE, II-3.3.1-dtbsr-integrity, T-REG-CSR-SPOOF
+// shows: T-USE-DTBSR-FORGE, II-3.3.1-dtbsr-integrity
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_attributes_of_a_document_are_judged_by_the_sam() {
     for world in worlds().await {
