@@ -345,6 +345,7 @@ async fn a_key_that_was_exchanged_in_the_device_is_not_used() {
     assert_eq!(story.audited("cm-key-exchanged").await, 1);
 }
 
+// shows: III-3-13-secure-state
 #[tokio::test]
 async fn a_locked_device_is_left_alone() {
     let faulty = Faulty::default();
@@ -355,6 +356,10 @@ async fn a_locked_device_is_left_alone() {
     faulty.plan(|plan| plan.generate = None);
     assert_eq!(story.refused(order()).await, Refusal::NotOperational);
     assert_eq!(story.audited("cm-locked").await, 1);
+    assert!(story.module.self_test().await.is_err(), "no test ends it");
+    // The way back is a restart, after a person has seen to the device.
+    let again = story.again(7).await.unwrap();
+    again.execute(&story.order(order())).await.unwrap();
 }
 
 // shows: III-3-4-authenticate-application, T-KEY-ABUSE
