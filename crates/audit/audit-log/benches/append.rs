@@ -66,7 +66,12 @@ fn rate(start: Instant) -> f64 {
 }
 
 async fn measure(store: &TestStore, event: &Event) -> Result<(), Box<dyn std::error::Error>> {
-    let log = AuditLog::new("bench", "node", SecretBytes::new(vec![1; 32]));
+    let log = AuditLog::new(
+        "bench",
+        "node",
+        SecretBytes::new(vec![1; 32]),
+        std::sync::Arc::new(core_types::random::SystemRandom),
+    );
     let key = LogKey::from_seed("bench", &SecretBytes::new(vec![2; 32]))?;
     let sequencer = Sequencer::open(log.clone(), key, None, store).await?;
     let start = Instant::now();

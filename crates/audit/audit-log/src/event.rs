@@ -3,7 +3,10 @@
 //! Members are identifiers, digests, counts, times and words fixed at compile time, so neither free text nor a
 //! secret can get into the log (`I-A5-no-secrets-in-logs`).
 
-use core_types::{ClientId, Digest32, PeerId, PersonId};
+use core_types::{
+    ClientId, Digest32, FactorId, KeyAlg, KeyId, Level, OfficerId, PeerId, PersonId, SigAlg,
+    UnixTime, VoucherId,
+};
 use serde::Serialize;
 
 /// A word that the program's text fixes, such as a reason or a method; never made from input.
@@ -34,6 +37,57 @@ pub enum Outcome {
     Failure,
     /// About to be done; another entry tells the end. Its absence means that the right was lost.
     Intent,
+}
+
+/// Which of the two classes of audit logs it belongs to (`I-A5-audit-two-classes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// What users and administrators did, and what became of it.
+    Transaction,
+    /// Access to resources: logins, tokens, refusals, readings of the log.
+    Access,
+}
+
+/// A member of an event, in which a person can be named by their alias.
+trait Member: Clone {
+    fn named(&self, _alias: &PersonId) -> Self {
+        self.clone()
+    }
+
+    fn key(&self) -> Option<&KeyId> {
+        None
+    }
+}
+
+macro_rules! members {
+    ($($type:ty)*) => {
+        $(impl Member for $type {})*
+    };
+}
+
+members! { Code ClientId Digest32 FactorId KeyAlg Level OfficerId PeerId SigAlg UnixTime VoucherId bool u32 u64 }
+
+impl Member for PersonId {
+    fn named(&self, alias: &PersonId) -> Self {
+        alias.clone()
+    }
+}
+
+impl Member for KeyId {
+    fn key(&self) -> Option<&KeyId> {
+        Some(self)
+    }
+}
+
+impl<M: Member> Member for Option<M> {
+    fn named(&self, alias: &PersonId) -> Self {
+        self.as_ref().map(|member| member.named(alias))
+    }
+
+    fn key(&self) -> Option<&KeyId> {
+        self.as_ref().and_then(Member::key)
+    }
 }
 
 /// Who is responsible (`I-7.1.4.4-record-subject`).
@@ -125,6 +179,38 @@ macro_rules! events {
                 match self { $(Self::$name { $($field),* } => subject!($($by)+),)* }
             }
 
+            /// The same event with the person under another name.
+            pub(crate) fn named(&self, alias: &PersonId) -> Self {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        // A variant without members has nobody to name.
+                        let _ = alias;
+                        Self::$name { $($field: $field.named(alias)),* }
+                    })*
+                }
+            }
+
+            /// The key it is about, for searching.
+            pub fn key(&self) -> Option<&KeyId> {
+                let mut key = None;
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        $(key = key.or($field.key());)*
+                    })*
+                }
+                key
+            }
+
+            /// Its class.
+            pub fn class(&self) -> Class {
+                class_of(self.kind())
+            }
+
+            /// The outcome that entries of this type have.
+            pub(crate) fn outcome_of(kind: &str) -> Option<Outcome> {
+                match kind { $($kind => Some(Outcome::$outcome),)* _ => None }
+            }
+
             /// The person whose data or key it is about, for searching by user.
             #[expect(unused_variables, reason = "each variant uses at most one of its members")]
             pub fn person(&self) -> Option<&PersonId> {
@@ -132,6 +218,24 @@ macro_rules! events {
             }
         }
     };
+}
+
+/// Accounts, clients, tokens and refusals of access are one class, everything else is the other.
+pub(crate) fn class_of(kind: &str) -> Class {
+    let access = [
+        "login.",
+        "token.",
+        "client.refused",
+        "access.",
+        "account.",
+        "audit.read",
+        "officer.logged",
+        "office.refused",
+    ];
+    match access.iter().any(|prefix| kind.starts_with(prefix)) {
+        true => Class::Access,
+        false => Class::Transaction,
+    }
 }
 
 mod vocabulary;

@@ -1,4 +1,4 @@
-//! Reading the log: export for auditors, and search.
+//! Exports for auditors.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -30,41 +30,6 @@ pub struct LoggedEntry {
     pub leaf: String,
     /// The entry's text (JSON), whose bytes are the leaf.
     pub body: String,
-}
-
-/// What to look for; empty members match everything (`I-7.1.4.5-search`).
-#[derive(Debug, Clone, Copy)]
-pub struct Query<'q> {
-    /// From this time on.
-    pub from: UnixTime,
-    /// Before this time.
-    pub until: UnixTime,
-    /// Type of event, or empty.
-    pub kind: &'q str,
-    /// Person it is about, or empty.
-    pub person: &'q str,
-    /// After this place, for the next page; −1 for the first.
-    pub after: i64,
-}
-
-/// Entries that match, in order, at most 1000.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn search(store: &Store, query: &Query<'_>) -> Result<Vec<LoggedEntry>, StoreError> {
-    let mut tx = store.read("audit-search").await?;
-    let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry WHERE at >= $1 AND at < $2 \
-                  AND ($3 = '' OR kind = $3) AND ($4 = '' OR person = $4) AND seq > $5 ORDER BY seq LIMIT $6";
-    let select = sql(select)
-        .bind(query.from.0)
-        .bind(query.until.0)
-        .bind(query.kind)
-        .bind(query.person);
-    tx.fetch_all(select.bind(query.after).bind(PAGE))
-        .await?
-        .iter()
-        .map(entry)
-        .collect()
 }
 
 /// Writes the whole log to a directory in the form of C2SP tlog-tiles: `checkpoint`, `tile/…`, and beside them

@@ -7,10 +7,10 @@
 //! `audit-verify` checks what comes out here and shares no code.
 //!
 //! ```no_run
-//! # use audit_log::{AuditLog, Event}; use core_types::{PersonId, SecretBytes, UnixTime};
+//! # use audit_log::{AuditLog, Event}; use core_types::{PersonId, Random, SecretBytes, UnixTime}; use std::sync::Arc;
 //! # use store_kit::{Store, StoreError, transaction};
-//! # async fn example(store: &Store, key: SecretBytes, person: PersonId, now: UnixTime) -> Result<(), StoreError> {
-//! let audit = AuditLog::new("ssa", "node-1", key);
+//! # async fn example(store: &Store, key: SecretBytes, random: Arc<dyn Random>, person: PersonId, now: UnixTime) -> Result<(), StoreError> {
+//! let audit = AuditLog::new("ssa", "node-1", key, random);
 //! transaction!(store, "login", |tx| {
 //!     // … the effect …
 //!     audit.append(tx, Event::LoginSucceeded { person: person.clone(), method: "totp".into() }, now).await?;
@@ -25,7 +25,9 @@ mod export;
 mod hashes;
 mod log;
 mod note;
+mod person;
 mod proof;
+mod search;
 mod sequencer;
 mod service;
 mod tiles;
@@ -33,11 +35,13 @@ mod tree;
 mod witness;
 
 pub use error::AuditError;
-pub use event::{Code, Event, Outcome, Subject};
-pub use export::{LoggedEntry, Query, export, search};
+pub use event::{Class, Code, Event, Outcome, Subject};
+pub use export::{LoggedEntry, export};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
+pub use person::{Opening, opening};
 pub use proof::{Proofs, about, latest, prove};
+pub use search::{BadCursor, Cursor, Found, FoundEntry, MOST_FOUND, Query, search};
 pub use sequencer::{LogReader, Sequenced, Sequencer, read_back};
 pub use service::Setting;
 pub use tiles::{Resource, fetch};

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
-use core_types::{Digest32, SecretBytes, UnixTime};
+use core_types::{Digest32, PersonId, Random, SecretBytes, UnixTime};
 use serde::Serialize;
 use store_kit::{Migration, Migrations, StoreError, Tx, Written, sql};
 
-use crate::event::{Event, Outcome, Subject};
+use crate::event::{Class, Event, Outcome, Subject};
+use crate::person::Persons;
 
 /// Tables of the log; give them to `Store::open` along with the zone's own.
 pub const TABLES: Migrations = Migrations {
@@ -56,6 +57,24 @@ pub const TABLES: Migrations = Migrations {
         postgres: "
             CREATE TABLE audit_cosignature (size BIGINT NOT NULL, witness TEXT NOT NULL, line TEXT NOT NULL, PRIMARY KEY (size, witness));
             CREATE INDEX audit_cosignature_witness ON audit_cosignature (witness, size);",
+    },
+    Migration {
+        name: "0005-search",
+        sqlite: "
+            CREATE TABLE audit_person (person TEXT PRIMARY KEY, alias TEXT NOT NULL, salt BLOB NOT NULL);
+            CREATE UNIQUE INDEX audit_person_alias ON audit_person (alias);
+            ALTER TABLE audit_entry ADD COLUMN key_id TEXT;
+            UPDATE audit_entry SET key_id = json_extract(body, '$.detail.key');
+            CREATE INDEX audit_entry_key ON audit_entry (key_id, at) WHERE key_id IS NOT NULL;
+            CREATE INDEX audit_entry_kind ON audit_entry (kind, at);",
+        postgres: "
+            CREATE TABLE audit_person (person TEXT PRIMARY KEY, alias TEXT NOT NULL, salt BYTEA NOT NULL);
+            CREATE UNIQUE INDEX audit_person_alias ON audit_person (alias);
+            ALTER TABLE audit_entry ALTER COLUMN node TYPE TEXT COLLATE \"C\";
+            ALTER TABLE audit_entry ADD COLUMN key_id TEXT;
+            UPDATE audit_entry SET key_id = CAST(body AS json) -> 'detail' ->> 'key';
+            CREATE INDEX audit_entry_key ON audit_entry (key_id, at, node, n) WHERE key_id IS NOT NULL;
+            CREATE INDEX audit_entry_kind ON audit_entry (kind, at, node, n);",
     }],
 };
 
@@ -70,6 +89,7 @@ pub struct AuditLog(Arc<Inner>);
 struct Inner {
     zone: &'static str,
     node: String,
+    persons: Persons,
     /// Key of the zone's log; every node's chain key is derived from it, so that one sequencer can check all.
     key: SecretBytes,
     chain: hmac::Key,
@@ -93,12 +113,14 @@ pub struct EntryRef {
 }
 
 impl AuditLog {
-    /// The log of `zone` as `node` writes it. `key` is the zone's audit key (32 bytes, the same for all its nodes).
-    pub fn new(zone: &'static str, node: &str, key: SecretBytes) -> Self {
+    /// The log of `zone` as `node` writes it. `key` is the zone's audit key (32 bytes, the same for all its nodes);
+    /// `random` gives the salts of persons.
+    pub fn new(zone: &'static str, node: &str, key: SecretBytes, random: Arc<dyn Random>) -> Self {
         let chain = chain_key(&key, node);
         Self(Arc::new(Inner {
             zone,
             node: node.to_owned(),
+            persons: Persons::new(random),
             key,
             chain,
         }))
@@ -140,6 +162,10 @@ impl AuditLog {
         let (last, mut mac) = self.take_numbers(tx, count).await?;
         let mut written = Vec::with_capacity(events.len());
         for (n, event) in (last + 1..).zip(events) {
+            let event = match event.person() {
+                Some(person) => &event.named(&inner.persons.alias(tx, person).await?),
+                None => event,
+            };
             // The last one tells which rows were written with all of them.
             let rows = if n == last + count {
                 &written_rows[..]
@@ -149,8 +175,8 @@ impl AuditLog {
             let body = self.body(n, event, rows, now)?;
             mac = link(&inner.chain, &mac, &body);
             let leaf = crate::tree::leaf(body.as_bytes());
-            let insert = "INSERT INTO audit_entry (node, n, at, kind, person, body, leaf, mac) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+            let insert = "INSERT INTO audit_entry (node, n, at, kind, person, key_id, body, leaf, mac) \
+                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
             let row = sql(insert)
                 .bind(&inner.node)
                 .bind(n)
@@ -158,6 +184,7 @@ impl AuditLog {
                 .bind(event.kind());
             let row = row
                 .bind(event.person().map(|p| p.as_str()))
+                .bind(event.key().map(|k| k.as_str()))
                 .bind(&body)
                 .bind(leaf.to_string());
             tx.execute(row.bind(mac.as_slice())).await?;
@@ -197,6 +224,27 @@ impl AuditLog {
         Err(StoreError::Audit("the head of the chain can't be made"))
     }
 
+    /// Forgets which person an alias in the entries was: what the law of data protection asks for, once nothing else does.
+    /// Entries, proofs and checkpoints stay as they are. Other nodes that run go on using the alias, which means nobody.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let Some(alias) = self.0.persons.forget(tx, person).await? else {
+            return Ok(false);
+        };
+        let alias = Digest32::parse(alias.as_str());
+        let alias = alias.map_err(|_| StoreError::Column("alias"))?;
+        self.append(tx, Event::PersonForgotten { alias }, now)
+            .await?;
+        Ok(true)
+    }
+
     fn body(
         &self,
         n: i64,
@@ -213,6 +261,7 @@ impl AuditLog {
             subject: subject_text(event.subject(), self.0.zone),
             outcome: event.outcome(),
             rows,
+            class: event.class(),
             event,
         };
         let text = serde_json::to_string(&body)
@@ -297,6 +346,7 @@ struct Body<'e> {
     /// Sealed rows that were written with this entry and those right before it: table, id, version.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rows: &'e [Written],
+    class: Class,
     #[serde(flatten)]
     event: &'e Event,
 }

@@ -33,7 +33,7 @@ pub async fn about(
 ) -> Result<Vec<LoggedEntry>, StoreError> {
     let mut tx = store.read("audit-about").await?;
     let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry \
-                  WHERE person = $1 AND seq IS NOT NULL AND body LIKE $2 ORDER BY at, seq LIMIT $3";
+                  WHERE person = (SELECT alias FROM audit_person WHERE person = $1) AND seq IS NOT NULL AND body LIKE $2 ORDER BY at, seq LIMIT $3";
     let select = sql(select).bind(person).bind(format!("%\"{digest}\"%"));
     let rows = tx.fetch_all(select.bind(MOST)).await?;
     rows.iter().map(entry).collect()
@@ -51,7 +51,7 @@ pub async fn latest(
 ) -> Result<Vec<LoggedEntry>, StoreError> {
     let mut tx = store.read("audit-latest").await?;
     let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry \
-                  WHERE person = $1 AND kind = $2 AND seq IS NOT NULL ORDER BY at DESC, seq DESC LIMIT $3";
+                  WHERE person = (SELECT alias FROM audit_person WHERE person = $1) AND kind = $2 AND seq IS NOT NULL ORDER BY at DESC, seq DESC LIMIT $3";
     let select = sql(select).bind(person).bind(kind).bind(most);
     let rows = tx.fetch_all(select).await?;
     rows.iter().map(entry).collect()

@@ -1,6 +1,11 @@
 //! Writing, sequencing and the attacks on both, on both stores.
 
-use audit_log::{AuditError, AuditLog, Event, LogKey, Query, Sequencer, TABLES, read_back, search};
+use std::collections::BTreeSet;
+
+use audit_log::{
+    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, TABLES, opening,
+    read_back, search,
+};
 use core_types::{Digest32, KeyId, PersonId, SecretBytes, UnixTime};
 use store_kit::testing::{self, TestStore};
 use store_kit::{Seen, Store, StoreError, sql, transaction};
@@ -8,7 +13,12 @@ use store_kit::{Seen, Store, StoreError, sql, transaction};
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn log(node: &str) -> AuditLog {
-    AuditLog::new("sam", node, SecretBytes::new(vec![1; 32]))
+    AuditLog::new(
+        "sam",
+        node,
+        SecretBytes::new(vec![1; 32]),
+        std::sync::Arc::new(core_types::random::SystemRandom),
+    )
 }
 
 fn key() -> LogKey {
@@ -49,7 +59,6 @@ async fn open(store: &Store) -> Result<Sequencer, AuditError> {
     Sequencer::open(log("a"), key(), None, store).await
 }
 
-// shows: I-7.1.4.5-search
 #[tokio::test]
 async fn entries_are_sequenced_and_found() {
     for store in testing::both(&[TABLES]).await {
@@ -60,40 +69,196 @@ async fn entries_are_sequenced_and_found() {
         let done = sequencer.sequence(&store, NOW).await.unwrap();
         assert_eq!((done.added, done.size), (30, 30));
         assert_eq!(sequencer.sequence(&store, NOW).await.unwrap().added, 0);
-        let all = Query {
-            from: UnixTime(0),
-            until: UnixTime(i64::MAX),
-            kind: "",
-            person: "",
-            after: -1,
-        };
-        let found = search(&store, &all).await.unwrap();
-        assert_eq!(
-            found.iter().map(|e| e.seq).collect::<Vec<_>>(),
-            (0..30).collect::<Vec<_>>()
-        );
+        let found = search(&store, &Query::default()).await.unwrap();
+        let seqs: BTreeSet<_> = found.entries.iter().map(|e| e.entry.seq).collect();
+        assert_eq!(seqs, (0..30).collect());
         let some = Query {
             from: NOW.plus(5),
             until: NOW.plus(8),
-            kind: "key.suspended",
-            person: "p6",
-            after: -1,
+            kinds: vec!["key.suspended".to_owned()],
+            person: PersonId::parse("p6").ok(),
+            ..Query::default()
         };
-        let found = search(&store, &some).await.unwrap();
+        let found = search(&store, &some).await.unwrap().entries;
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].node.as_str(), found[0].at), ("b", NOW.plus(6)));
-        assert!(
-            search(
-                &store,
-                &Query {
-                    kind: "key.used",
-                    ..some
+        let entry = &found[0].entry;
+        assert_eq!((entry.node.as_str(), entry.at), ("b", NOW.plus(6)));
+        assert_eq!(found[0].person.as_deref(), Some("p6"));
+        assert!(!entry.body.contains("p6"), "{}", entry.body);
+        for nothing in [
+            Query {
+                kinds: vec!["key.used".to_owned()],
+                ..some.clone()
+            },
+            Query {
+                until: NOW.plus(6),
+                ..some.clone()
+            },
+            Query {
+                outcome: Some(Outcome::Failure),
+                ..some.clone()
+            },
+            Query {
+                class: Some(Class::Access),
+                ..some.clone()
+            },
+            Query {
+                key: KeyId::parse("k2").ok(),
+                ..some.clone()
+            },
+            Query {
+                person: PersonId::parse("nobody").ok(),
+                ..some.clone()
+            },
+        ] {
+            let found = search(&store, &nothing).await.unwrap();
+            assert!(
+                found.entries.is_empty() && found.next.is_none(),
+                "{nothing:?}"
+            );
+        }
+    }
+}
+
+// shows: I-7.1.4.5-search, I-A5-audit-log-selectable
+#[tokio::test]
+async fn every_criterion_and_every_pair_finds_exactly_what_fits_page_by_page() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        let person = |n: usize| PersonId::parse(format!("p{n}")).unwrap();
+        let key = |n: usize| KeyId::parse(format!("k{n}")).unwrap();
+        let mut written = Vec::new();
+        for n in 0..240_usize {
+            let (who, of) = (person(n % 7), key(n % 5));
+            let event = match n % 4 {
+                0 => Event::KeySuspended {
+                    key: of,
+                    owner: who,
+                    reason: "test".into(),
+                },
+                1 => Event::KeyErased {
+                    key: of,
+                    owner: who,
+                },
+                2 => Event::LoginFailed {
+                    person: Some(who),
+                    method: "totp".into(),
+                    reason: "test".into(),
+                },
+                _ => Event::Alarm {
+                    what: "test".into(),
+                },
+            };
+            // Several in one second, and not in the order of their numbers.
+            let at = NOW.plus(i64::try_from((n * 37) % 60).unwrap());
+            let own = log(if n % 3 == 0 { "b" } else { "a" });
+            let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+                own.append(tx, event.clone(), at).await
+            });
+            let place = done.unwrap();
+            written.push((at, place.node, place.n, event));
+        }
+        sequencer.sequence(&store, NOW).await.unwrap();
+        written.sort_by_key(|(at, node, n, _)| (*at, node.clone(), *n));
+        let times = [None, Some((NOW.plus(10), NOW.plus(40)))];
+        let kinds = [
+            vec![],
+            vec!["key."],
+            vec!["login.failed", "alarm"],
+            vec!["key.erased"],
+        ];
+        for (time, kinds) in times.iter().flat_map(|t| kinds.iter().map(move |k| (t, k))) {
+            for (who, of, outcome) in [
+                (None, None, None),
+                (Some(person(3)), None, None),
+                (None, Some(key(2)), None),
+                (Some(person(3)), Some(key(2)), None),
+                (None, None, Some(Outcome::Failure)),
+                (Some(person(3)), None, Some(Outcome::Success)),
+            ] {
+                let (from, until) = time.unwrap_or((UnixTime(0), UnixTime(i64::MAX)));
+                let mut query = Query {
+                    from,
+                    until,
+                    kinds: kinds.iter().map(|k| (*k).to_owned()).collect(),
+                    person: who.clone(),
+                    key: of.clone(),
+                    outcome,
+                    limit: 7,
+                    ..Query::default()
+                };
+                let fits = |(at, _, _, event): &&(UnixTime, String, i64, Event)| {
+                    let kind = event.kind();
+                    let named = |k: &&str| kind == *k || (k.ends_with('.') && kind.starts_with(*k));
+                    (from..until).contains(at)
+                        && (kinds.is_empty() || kinds.iter().any(named))
+                        && who.as_ref().is_none_or(|who| event.person() == Some(who))
+                        && of.as_ref().is_none_or(|of| event.key() == Some(of))
+                        && outcome.is_none_or(|outcome| event.outcome() == outcome)
+                };
+                let expected: Vec<_> = written.iter().filter(fits).map(|w| (&w.1, w.2)).collect();
+                let mut found = Vec::new();
+                loop {
+                    let page = search(&store, &query).await.unwrap();
+                    assert!(page.entries.len() <= 7);
+                    found.extend(page.entries.into_iter().map(|f| (f.entry.node, f.entry.n)));
+                    let Some(next) = page.next else { break };
+                    query.after = Some(next.to_string().parse().unwrap());
                 }
-            )
-            .await
-            .unwrap()
-            .is_empty()
+                let found: Vec<_> = found.iter().map(|(node, n)| (node, *n)).collect();
+                assert_eq!(found, expected, "{query:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_forgotten_and_the_log_holds() {
+    for store in testing::both(&[TABLES]).await {
+        let (sequencer, log) = (open(&store).await.unwrap(), log("a"));
+        for n in [1, 2, 1] {
+            write(&store, &log, n).await;
+        }
+        let (one, two) = (
+            PersonId::parse("p1").unwrap(),
+            PersonId::parse("p2").unwrap(),
         );
+        let about = async |person: &PersonId| {
+            let query = Query {
+                person: Some(person.clone()),
+                ..Query::default()
+            };
+            search(&store, &query).await.unwrap().entries
+        };
+        sequencer.sequence(&store, NOW).await.unwrap();
+        assert_eq!((about(&one).await.len(), about(&two).await.len()), (2, 1));
+        let salt = opening(&store, &one).await.unwrap().unwrap().salt;
+        let forget = async |commit: bool| {
+            let done: Result<bool, StoreError> = transaction!(store.store, "forget", |tx| {
+                let known = log.forget(tx, &one, NOW).await?;
+                if commit {
+                    Ok(known)
+                } else {
+                    Err(StoreError::Column("none"))
+                }
+            });
+            done
+        };
+        assert!(forget(false).await.is_err());
+        assert_eq!(about(&one).await.len(), 2, "nothing was done");
+        assert!(forget(true).await.unwrap());
+        assert!(!forget(true).await.unwrap(), "nobody is known any more");
+        assert_eq!((about(&one).await.len(), about(&two).await.len()), (0, 1));
+        sequencer.sequence(&store, NOW).await.unwrap();
+        read_back(&log, &store, |_| Ok(())).await.unwrap();
+        let all = search(&store, &Query::default()).await.unwrap().entries;
+        assert_eq!(all.iter().filter(|f| f.person.is_none()).count(), 3);
+        // The same person comes again under another name.
+        write(&store, &log, 1).await;
+        let again = opening(&store, &one).await.unwrap().unwrap();
+        assert_ne!(again.salt, salt);
+        sequencer.sequence(&store, NOW).await.unwrap();
+        assert_eq!(about(&one).await.len(), 1);
     }
 }
 
@@ -102,8 +267,8 @@ async fn entries_are_sequenced_and_found() {
 async fn what_is_read_back_is_what_was_written_or_nothing() {
     for attack in [
         None,
-        Some("UPDATE audit_entry SET body = replace(body, 'p3', 'p4') WHERE n = 4"),
-        Some("UPDATE audit_entry SET body = replace(body, 'p11', 'p12') WHERE n = 12"),
+        Some("UPDATE audit_entry SET body = replace(body, 'test', 'tess') WHERE n = 4"),
+        Some("UPDATE audit_entry SET body = replace(body, 'test', 'tess') WHERE n = 12"),
         Some("DELETE FROM audit_entry WHERE n = 4"),
         Some("DELETE FROM audit_entry WHERE n = 12"),
         Some("DELETE FROM audit_entry WHERE n = 10"),
@@ -116,6 +281,7 @@ async fn what_is_read_back_is_what_was_written_or_nothing() {
         Some("UPDATE audit_entry SET at = at - 1 WHERE n = 4"),
         Some("UPDATE audit_entry SET kind = 'key.used' WHERE n = 4"),
         Some("UPDATE audit_entry SET person = NULL WHERE n = 4"),
+        Some("UPDATE audit_entry SET key_id = 'k2' WHERE n = 4"),
         Some(
             "UPDATE audit_entry SET leaf = (SELECT leaf FROM audit_entry WHERE n = 3) WHERE n = 4",
         ),
@@ -286,7 +452,7 @@ async fn concurrent_writers_and_sequencers_leave_one_unbroken_log() {
 async fn what_is_altered_before_sequencing_is_noticed_and_named() {
     let changes = [
         (
-            "UPDATE audit_entry SET body = replace(body, 'p2', 'p9') WHERE n = 2",
+            "UPDATE audit_entry SET body = replace(body, 'test', 'tess') WHERE n = 2",
             2,
         ),
         ("DELETE FROM audit_entry WHERE n = 2", 2),
@@ -339,7 +505,12 @@ async fn an_altered_tree_or_another_key_is_refused_at_start() {
         let other = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![3; 32])).unwrap();
         let opened = Sequencer::open(log("a"), other, None, &store).await;
         assert!(matches!(opened, Err(AuditError::Tree(_))));
-        let foreign = AuditLog::new("cm", "a", SecretBytes::new(vec![1; 32]));
+        let foreign = AuditLog::new(
+            "cm",
+            "a",
+            SecretBytes::new(vec![1; 32]),
+            std::sync::Arc::new(core_types::random::SystemRandom),
+        );
         assert!(matches!(
             Sequencer::open(foreign, key(), None, &store).await,
             Err(AuditError::Tree(_))
@@ -405,9 +576,12 @@ async fn an_entry_has_the_four_fields_and_fixed_words_only() {
         .unwrap()
         .text("body")
         .unwrap();
+    let owner = opening(&store, &PersonId::parse("p1").unwrap()).await;
+    let owner = owner.unwrap().unwrap().alias;
     assert_eq!(
         body,
-        r#"{"v":1,"zone":"sam","node":"a","n":1,"at":1800000001,"subject":"service:sam","outcome":"success","kind":"key.suspended","detail":{"key":"k1","owner":"p1","reason":"test"}}"#
+        r#"{"v":1,"zone":"sam","node":"a","n":1,"at":1800000001,"subject":"service:sam","outcome":"success","class":"transaction","kind":"key.suspended","detail":{"key":"k1","owner":"OWNER","reason":"test"}}"#
+            .replace("OWNER", owner.as_str())
     );
 }
 

@@ -4,9 +4,11 @@
 //! nothing else of the store.
 
 mod config;
+mod search;
 mod tiles;
 mod witnesses;
 
 pub use config::{AuditConfig, trouble};
+pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};
 pub use tiles::{Reading, router};
 pub use witnesses::{MeasureConfig, WitnessConfig, WitnessesConfig, reach};

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use audit_log::{AuditLog, Event, Resource, fetch};
 use axum::Router;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use core_types::{Clock, PeerId, sha256};
 use service_kit::Peer;
 use store_kit::{Store, StoreError, transaction};
+
+use crate::search::{self, SEARCH};
 
 /// What auditors read from.
 pub struct Reading {
@@ -24,11 +26,16 @@ pub struct Reading {
     pub clock: Arc<dyn Clock>,
 }
 
-/// `GET /checkpoint` and `GET /tile/…`; for a listener with [`service_kit::tls::mutual_server`].
+/// Longest search in bytes.
+const LONGEST: usize = 16 * 1024;
+
+/// `GET /checkpoint`, `GET /tile/…` and `POST /search`; for a listener with [`service_kit::tls::mutual_server`].
 pub fn router(reading: Reading) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
+        .route(SEARCH, post(search::handle))
+        .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(Arc::new(reading))
 }
 
@@ -99,7 +106,7 @@ impl Reading {
     }
 
     /// Who reads, if they may; who may not is recorded.
-    async fn auditor(&self, peer: &Peer) -> Result<Option<PeerId>, StoreError> {
+    pub(crate) async fn auditor(&self, peer: &Peer) -> Result<Option<PeerId>, StoreError> {
         let Ok(reader) = PeerId::parse(peer.name.as_str()) else {
             return Ok(None);
         };
@@ -110,7 +117,7 @@ impl Reading {
         Ok(None)
     }
 
-    async fn record(&self, event: Event) -> Result<(), StoreError> {
+    pub(crate) async fn record(&self, event: Event) -> Result<(), StoreError> {
         transaction!(self.store, "audit-read", |tx| {
             self.log
                 .append(tx, event.clone(), self.clock.now())

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use audit_log::{AuditLog, Event, LogKey, Sequencer, TABLES, export};
-use audit_service::{Reading, router};
+use audit_service::{Reading, SearchAnswer, router};
 use axum::body::Body;
 use axum::http::Request;
 use core_types::clock::ManualClock;
@@ -21,7 +21,12 @@ use tower::ServiceExt as _;
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn log() -> AuditLog {
-    AuditLog::new("sam", "a", SecretBytes::new(vec![1; 32]))
+    AuditLog::new(
+        "sam",
+        "a",
+        SecretBytes::new(vec![1; 32]),
+        std::sync::Arc::new(core_types::random::SystemRandom),
+    )
 }
 
 async fn get(router: &axum::Router, name: &str, path: &str) -> (u16, Vec<u8>) {
@@ -113,6 +118,71 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
             "/tile/x",
         ] {
             assert_eq!(get(&router, "auditor.example", path).await.0, 404, "{path}");
+        }
+    }
+}
+
+async fn post(router: &axum::Router, name: &str, body: &str) -> (u16, Vec<u8>) {
+    let peer = Peer {
+        name: name.to_owned(),
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+    };
+    let request = Request::post("/search").extension(peer);
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let answer = router.clone().oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, body.to_vec())
+}
+
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test]
+async fn only_auditors_search_and_each_search_is_an_entry() {
+    for store in testing::both(&[TABLES]).await {
+        let key = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+        let sequencer = Sequencer::open(log(), key, None, &store).await.unwrap();
+        let person = PersonId::parse("p").unwrap();
+        let event = Event::LoginSucceeded {
+            person: person.clone(),
+            method: "totp".into(),
+        };
+        let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+            log().append_all(tx, &vec![event.clone(); 5], NOW).await
+        });
+        done.unwrap();
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let router = router(Reading {
+            log: log(),
+            store: store.store.clone(),
+            auditors: vec![PeerId::parse("auditor.example").unwrap()],
+            clock: Arc::new(ManualClock::at(NOW)),
+        });
+        for other in ["sam.example", "ssa.example", "", "AUDITOR.example"] {
+            let (status, body) = post(&router, other, "{}").await;
+            assert_eq!((status, body.len()), (403, 0), "{other:?}");
+        }
+        assert_eq!(count(&store, "audit.read-refused").await, 3);
+        let about = r#"{"kinds":["login."],"person":"p","limit":3}"#;
+        let (status, body) = post(&router, "auditor.example", about).await;
+        let answer: SearchAnswer = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, answer.entries.len()), (200, 3));
+        assert_eq!(answer.entries[0].person.as_deref(), Some("p"));
+        let next = answer.next.unwrap();
+        let rest = format!(r#"{{"kinds":["login."],"person":"p","after":"{next}"}}"#);
+        let (_, body) = post(&router, "auditor.example", &rest).await;
+        let answer: SearchAnswer = serde_json::from_slice(&body).unwrap();
+        assert_eq!((answer.entries.len(), answer.next), (2, None));
+        assert_eq!(count(&store, "audit.read").await, 2);
+        for bad in [
+            "",
+            r#"{"kind":"x"}"#,
+            r#"{"kinds":["key.none"]}"#,
+            r#"{"outcome":"yes"}"#,
+            r#"{"class":"all"}"#,
+            r#"{"after":"x"}"#,
+            r#"{"person":"a b"}"#,
+        ] {
+            assert_eq!(post(&router, "auditor.example", bad).await.0, 400, "{bad}");
         }
     }
 }

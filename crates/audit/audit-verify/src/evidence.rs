@@ -3,8 +3,9 @@
 //!
 //! A bundle is a JSON object: `format` (`natsuin-evidence/1`), `act` (base64url digest of the act it is about), `root`
 //! (JWK of `K_root`, believed only for its thumbprint), `documents` (texts of evidence, each named by its SHA-256),
-//! `certificates` (DER in base64url, the signer's first), `checkpoint` (a signed note of the log) and `entries`
-//! (`seq`, `body`, `proof`: hashes from the leaf to the root, RFC 6962 §2.1.1). Unknown members are refused.
+//! `certificates` (DER in base64url, the signer's first), `checkpoint` (a signed note of the log), `entries`
+//! (`seq`, `body`, `proof`: hashes from the leaf to the root, RFC 6962 §2.1.1) and `salt` (base64url): entries name the
+//! person by base64url(SHA-256("natsuin-audit-person\n" ‖ salt ‖ person)). Unknown members are refused.
 
 mod certificate;
 mod documents;
@@ -110,6 +111,7 @@ struct Bundle {
     certificates: Vec<String>,
     checkpoint: String,
     entries: Vec<inclusion::Entry>,
+    salt: String,
 }
 
 /// Checks a bundle.
@@ -153,7 +155,9 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
             "a signature in the log isn't in the bundle",
         ));
     }
+    let salt = from_b64u(&bundle.salt).filter(|salt| salt.len() == 32);
     let approvals = Approvals {
+        salt: &salt.ok_or(EvidenceFault::Form("a salt that isn't one"))?,
         root: &bundle.root,
         documents: &documents,
         logged: &logged,
@@ -208,12 +212,18 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
 
 /// Evidence of approvals, tied to the log.
 struct Approvals<'a> {
+    salt: &'a [u8],
     root: &'a jws::Jwk,
     documents: &'a BTreeMap<String, Document>,
     logged: &'a [Logged],
 }
 
 impl<'a> Approvals<'a> {
+    /// How entries name a person.
+    fn alias(&self, person: &str) -> String {
+        sha256(&[b"natsuin-audit-person\n", self.salt, person.as_bytes()].concat())
+    }
+
     /// The approval of the act with this digest, with the document's name.
     fn of(&self, act: &str) -> Result<(&'a str, &'a Approval), EvidenceFault> {
         let mut found = self.documents.iter().filter_map(|(name, d)| match d {
@@ -234,7 +244,7 @@ impl<'a> Approvals<'a> {
             e.kind == "act.approved"
                 && e.detail("act") == Some(digest.as_str())
                 && e.detail("evidence") == Some(name)
-                && e.detail("person") == Some(act.person.id.as_str())
+                && e.detail("person") == Some(self.alias(&act.person.id).as_str())
         });
         if !in_log {
             return Err(EvidenceFault::Broken(

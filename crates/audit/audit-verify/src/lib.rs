@@ -7,8 +7,8 @@
 //!
 //! - C2SP tlog-tiles: `tile/entries/<N>[.p/<W>]` (bundles of entries, each two bytes of length and its text),
 //!   `tile/<L>/<N>[.p/<W>]` (hashes of the RFC 6962 tree over the texts), `checkpoint` (the last one). An entry's text is
-//!   a JSON object with the members `v`, `zone`, `node`, `n` (from 1 over the node), `at`, `subject`, `outcome`, `kind`,
-//!   `detail`.
+//!   a JSON object with the members `v`, `zone`, `node`, `n` (from 1 over the node), `at`, `subject`, `outcome`, `class`,
+//!   `kind`, `detail`.
 //! - `checkpoints.txt` and the witness's file: all C2SP checkpoints (origin, size, root) as C2SP signed notes by an
 //!   Ed25519 key of that name, cosigned or not, each followed by an empty line.
 //! - `log.pub`: the public key, `NAME+HASH+KEY`.

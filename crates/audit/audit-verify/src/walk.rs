@@ -37,6 +37,8 @@ struct Body {
     _subject: String,
     #[serde(rename = "outcome")]
     _outcome: String,
+    #[serde(rename = "class")]
+    _class: String,
     #[serde(rename = "rows", default)]
     _rows: Option<Vec<(String, String, u64)>>,
     kind: String,

@@ -34,7 +34,12 @@ fn log_key() -> LogKey {
 }
 
 fn log() -> AuditLog {
-    AuditLog::new("sam", "a", SecretBytes::new(vec![1; 32]))
+    AuditLog::new(
+        "sam",
+        "a",
+        SecretBytes::new(vec![1; 32]),
+        std::sync::Arc::new(core_types::random::SystemRandom),
+    )
 }
 
 fn witness_key() -> CosignKey {

@@ -103,11 +103,18 @@ impl Seen {
     }
 }
 
-/// What a transaction read or wrote and will have seen once it is committed.
-#[derive(Debug, Default)]
+/// What a transaction read or wrote and will have seen once it is committed, and what else is to be done then.
+#[derive(Default)]
 pub(crate) struct Pending {
     known: Vec<(Seen, String, i64)>,
     unrecorded: BTreeMap<(&'static str, String), i64>,
+    after: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pending({} rows)", self.known.len())
+    }
 }
 
 impl Pending {
@@ -139,9 +146,16 @@ impl Pending {
         self.unrecorded.is_empty()
     }
 
+    pub(crate) fn then(&mut self, work: impl FnOnce() + Send + 'static) {
+        self.after.push(Box::new(work));
+    }
+
     pub(crate) fn note(self) {
         for (seen, id, version) in self.known {
             seen.note(&id, version);
+        }
+        for work in self.after {
+            work();
         }
     }
 }

@@ -95,6 +95,12 @@ impl Tx {
         self.pending.take_unrecorded()
     }
 
+    /// Does this once the transaction is committed, and never when it isn't: for what a process remembers of rows. It must
+    /// not wait for anything.
+    pub fn when_committed(&mut self, work: impl FnOnce() + Send + 'static) {
+        self.pending.then(work);
+    }
+
     pub(crate) fn take_pending(&mut self) -> Pending {
         std::mem::take(&mut self.pending)
     }

@@ -153,7 +153,7 @@ impl Module {
     ) -> Result<Self, StartError> {
         self_tests(backend.clone(), random.clone()).await?;
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
-        let audit = AuditLog::new("cm", &config.node, vault.audit_key());
+        let audit = AuditLog::new("cm", &config.node, vault.audit_key(), random.clone());
         let (_, fresh) = SigningKey::generate().map_err(|_| StartError::Keys)?;
         let (_, fresh_import) = SealKey::generate().map_err(|_| StartError::Keys)?;
         let now = clock.now();

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use audit_log::LoggedEntry;
-use core_types::{Digest32, sha256};
+use core_types::bytes::b64u;
+use core_types::{Digest32, PersonId, sha256};
 use jose::Jwk;
 use sam_core::evidence::Evidence;
 use serde_json::{Value, json};
@@ -69,6 +70,9 @@ pub async fn bundle(
     let places: Vec<i64> = entries.keys().copied().collect();
     let proofs = audit_log::prove(store, &places).await?;
     let proofs = proofs.ok_or(ReceiptError::NotYet)?;
+    let person = PersonId::parse(person).map_err(|_| ReceiptError::NotFound)?;
+    let opening = audit_log::opening(store, &person).await?;
+    let opening = opening.ok_or(ReceiptError::NotFound)?;
     let entries: Vec<Value> = entries
         .values()
         .zip(&proofs.paths)
@@ -82,6 +86,7 @@ pub async fn bundle(
         "certificates": certificates,
         "checkpoint": proofs.checkpoint,
         "entries": entries,
+        "salt": b64u(&opening.salt),
     });
     Ok(bundle.to_string())
 }

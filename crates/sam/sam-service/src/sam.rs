@@ -157,7 +157,7 @@ impl<C: CryptoModule> Sam<C> {
             .map_err(|_| StartError::Unusable("the row key has another form"))?;
         let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
         let audit_key = SecretBytes::new(audit_key.0.to_vec());
-        let audit = AuditLog::new("sam", &config.node, audit_key);
+        let audit = AuditLog::new("sam", &config.node, audit_key, random.clone());
         let clock_watch = ClockWatch::from(Beat::read(clock.as_ref()));
         Ok(Self(Arc::new(Inner {
             config,

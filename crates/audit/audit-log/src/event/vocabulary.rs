@@ -7,7 +7,7 @@ use core_types::{
 };
 use serde::Serialize;
 
-use super::{Code, Outcome, Subject};
+use super::{Class, Code, Member as _, Outcome, Subject, class_of};
 
 #[macro_use]
 mod service;

@@ -66,7 +66,7 @@ impl<'l> LogReader<'l> {
         while tree.size() < done.tree.size {
             let mut tx = store.read("audit-read").await?;
             let (from, to) = (signed(tree.size())?, signed(done.tree.size)?);
-            let select = "SELECT seq, node, n, at, kind, person, body, leaf, mac FROM audit_entry \
+            let select = "SELECT seq, node, n, at, kind, person, key_id, body, leaf, mac FROM audit_entry \
                           WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
             let rows = tx.fetch_all(sql(select).bind(from).bind(to).bind(PAGE));
             let rows = rows.await?;
@@ -128,7 +128,7 @@ impl<'l> LogReader<'l> {
         for node in heads.keys() {
             loop {
                 let after = self.state.nodes.get(node).map_or(0, |head| head.n);
-                let select = "SELECT node, n, at, kind, person, body, leaf, mac FROM audit_entry \
+                let select = "SELECT node, n, at, kind, person, key_id, body, leaf, mac FROM audit_entry \
                               WHERE node = $1 AND n > $2 ORDER BY n LIMIT $3";
                 let select = sql(select).bind(node.as_str()).bind(after).bind(PAGE);
                 let rows = tx.fetch_all(select).await?;
@@ -221,6 +221,7 @@ struct KeptDetail {
     person: Option<String>,
     owner: Option<String>,
     account: Option<String>,
+    key: Option<String>,
 }
 
 /// Whether the columns of an entry say what its text says.
@@ -233,5 +234,6 @@ fn fits(row: &Row, body: &str) -> Result<bool, AuditError> {
     Ok(row.int("at")? == kept.at
         && row.text("kind")? == kept.kind
         && row.maybe_text("person")? == told
+        && row.maybe_text("key_id")? == kept.detail.key
         && row.text("leaf")? == leaf(body.as_bytes()).to_string())
 }

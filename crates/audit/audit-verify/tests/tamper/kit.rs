@@ -92,7 +92,12 @@ pub fn log_key() -> LogKey {
 }
 
 pub fn log(node: &str) -> AuditLog {
-    AuditLog::new("sam", node, SecretBytes::new(vec![1; 32]))
+    AuditLog::new(
+        "sam",
+        node,
+        SecretBytes::new(vec![1; 32]),
+        std::sync::Arc::new(core_types::random::SystemRandom),
+    )
 }
 
 pub fn event(n: usize) -> Event {

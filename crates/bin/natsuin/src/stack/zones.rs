@@ -305,6 +305,7 @@ pub(super) async fn start_ssa(
         "ssa",
         "ssa-1",
         kit.data.secret("ssa/chain.key", kit.random.as_ref())?,
+        kit.random.clone(),
     );
     kit.log("ssa", audit.clone(), &store).await?;
     let config = ssa_service::Config {

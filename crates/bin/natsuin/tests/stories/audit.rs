@@ -96,7 +96,12 @@ async fn the_witness_is_a_program_of_its_own_and_its_signatures_count_everywhere
     std::fs::write(at("witness.pub"), &public).unwrap();
 
     let store = testing::sqlite(&[TABLES]).await;
-    let log = AuditLog::new("sam", "a", SecretBytes::new(vec![1; 32]));
+    let log = AuditLog::new(
+        "sam",
+        "a",
+        SecretBytes::new(vec![1; 32]),
+        std::sync::Arc::new(core_types::random::SystemRandom),
+    );
     let now = SystemClock.now();
     let opened = Sequencer::open(log.clone(), key, None, &store)
         .await

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::io::BufRead;
+use std::sync::Arc;
 
 use audit_log::{AuditLog, Event};
+use core_types::random::SystemRandom;
 use core_types::{KeyId, Random, UnixTime};
 use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
@@ -87,7 +89,7 @@ pub async fn restore(
             random: with.random,
             copies_kept_days: with.copies_kept_days,
         },
-        audit: AuditLog::new("cm", with.node, vault.audit_key()),
+        audit: AuditLog::new("cm", with.node, vault.audit_key(), Arc::new(SystemRandom)),
     };
     let done: Result<RestoreReport, Ended> = transaction!(store, "cm-restore", |tx| {
         let count = tx

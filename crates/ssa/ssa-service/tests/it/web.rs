@@ -131,7 +131,12 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         fetch: net.clone(),
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
-        audit: AuditLog::new("ssa", "node", SecretBytes::new(vec![9; 32])),
+        audit: AuditLog::new(
+            "ssa",
+            "node",
+            SecretBytes::new(vec![9; 32]),
+            std::sync::Arc::new(core_types::random::SystemRandom),
+        ),
     };
     let ssa = Ssa::new(config, store.store.clone(), ports).unwrap();
     let mut stack = Stack {

@@ -42,6 +42,11 @@ macro_rules! service_events {
         /// Who.
         reader: PeerId,
     }
+    /// Which person an alias in the entries was is forgotten.
+    PersonForgotten = "audit.person-forgotten", Success, by(service), about() {
+        /// The alias.
+        alias: Digest32,
+    }
     /// A witness of the log has stayed away too long.
     WitnessAway = "audit.witness-away", Failure, by(service), about() {
         /// Which, as a digest of its name and key.
