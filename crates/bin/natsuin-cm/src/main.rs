@@ -14,7 +14,7 @@ use std::time::Duration;
 use audit_log::Sequencer;
 use audit_service::{AuditConfig, trouble};
 use clap::Parser;
-use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
+use cm_core::{ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -51,7 +51,7 @@ struct Config {
     #[serde(default)]
     experimental_algorithms: bool,
     #[serde(default)]
-    import_cas: Vec<PathBuf>,
+    import_cas: Vec<ImportCaFile>,
     #[serde(default)]
     officers: Vec<PathBuf>,
     administrator: Option<String>,
@@ -68,6 +68,14 @@ struct Config {
     backend: backend::BackendConfig,
     tls: TlsFiles,
     audit: AuditConfig,
+}
+
+/// A CA from which keys are taken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportCaFile {
+    key: PathBuf,
+    generation: Option<String>,
 }
 
 /// How often it is looked whether the device can erase now what it couldn't before.
@@ -267,7 +275,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
-        import_cas: keys(&config.import_cas)?,
+        import_cas: import_cas(&config.import_cas)?,
         officers,
         administrator: config.administrator.clone(),
         key_cache_seconds: config.key_cache_seconds,
@@ -396,13 +404,24 @@ async fn finish(module: &Module) -> std::convert::Infallible {
 
 /// Public keys, a JWK in each file.
 fn keys(paths: &[PathBuf]) -> Result<Vec<jose::Jwk>, Trouble> {
-    let read = |path: &PathBuf| {
-        serde_json::from_str(&daemon::text(path)?).map_err(|e| {
-            let what = format!("{}: {e}", path.display());
-            Trouble::new("bad-config", what, "give a public key as a JWK (P-256)")
+    paths.iter().map(|path| key(path)).collect()
+}
+
+fn key(path: &Path) -> Result<jose::Jwk, Trouble> {
+    serde_json::from_str(&daemon::text(path)?).map_err(|e| {
+        let what = format!("{}: {e}", path.display());
+        Trouble::new("bad-config", what, "give a public key as a JWK (P-256)")
+    })
+}
+
+fn import_cas(files: &[ImportCaFile]) -> Result<Vec<ImportCa>, Trouble> {
+    let read = |file: &ImportCaFile| {
+        Ok(ImportCa {
+            key: key(&file.key)?,
+            generation: file.generation.clone(),
         })
     };
-    paths.iter().map(read).collect()
+    files.iter().map(read).collect()
 }
 
 /// A table of the operator's own counts only with an officer's signature, where there are officers.

@@ -332,6 +332,7 @@ impl SamSide {
             level: Level::One,
             act,
             case: OriginCase::Signer,
+            spki: sha256(&[spki]),
             envelope: sent.seal(&to, &SystemRandom).unwrap(),
         };
         match self.order(kind).await {

@@ -8,7 +8,7 @@ use web_ui::Lang;
 use crate::bench::BenchArgs;
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, config, csc, demo, dev, evidence, sign, statement, verify};
+use crate::{audit, bench, config, csc, demo, dev, evidence, key, sign, statement, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -89,6 +89,9 @@ pub enum Command {
     /// Sign the configuration of a SAM's nodes, and look at what was signed.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Bring a key of your own to a service, and receive one that is handed over.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Export and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -169,6 +172,49 @@ pub enum EvidenceCommand {
         /// Certificate (PEM) of the issuer of signers' certificates.
         #[arg(long, value_name = "PEM")]
         issuer: Option<PathBuf>,
+    },
+}
+
+/// Commands of `natsuin key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Show what a key file holds, for the portal; or, with an approval, seal the key and bring it.
+    Import {
+        /// The key: PKCS#8 (PEM or DER) or PKCS#12.
+        file: PathBuf,
+        /// File with its password on the first line.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Number of the approval, as the approval page shows it.
+        #[arg(long, value_name = "NUMBER", requires_all = ["sic", "root"])]
+        act: Option<String>,
+        /// Origin of the approval page, such as `https://sign-example.jp`.
+        #[arg(long, value_name = "URL")]
+        sic: Option<String>,
+        /// The module's root key, a JWK in a file, known from before.
+        #[arg(long, value_name = "JWK")]
+        root: Option<PathBuf>,
+        /// CA certificates for HTTPS, PEM; may be given more than once.
+        #[arg(long)]
+        trust: Vec<PathBuf>,
+        /// Send it as the certification authority with this key (PKCS#8, P-256), which the service trusts.
+        #[arg(long, value_name = "KEY")]
+        as_ca: Option<PathBuf>,
+    },
+    /// Make a receiver's key; or open a key that was handed over.
+    Receive {
+        /// The file that the portal handed out.
+        #[arg(required_unless_present = "new")]
+        file: Option<PathBuf>,
+        /// Make a receiver's key in this file, and show its public half for the portal.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "with", "out"])]
+        new: Option<PathBuf>,
+        /// The receiver's key.
+        #[arg(long, value_name = "FILE", required_unless_present = "new")]
+        with: Option<PathBuf>,
+        /// Where the private key goes, PKCS#8 in PEM.
+        #[arg(long, value_name = "FILE", required_unless_present = "new")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -373,6 +419,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             log,
             issuer,
         }) => evidence::verify(&file, &root, &log, issuer.as_deref(), out),
+        Command::Key(command) => key_command(command, out).await,
         Command::Audit(AuditCommand::Export {
             data,
             store,
@@ -396,6 +443,53 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             audit::verify(&verify, out)
         }
         Command::Audit(AuditCommand::Witness { config }) => audit::witness(&config, out).await,
+    }
+}
+
+async fn key_command(command: KeyCommand, out: Out) -> Result<Exit, Failure> {
+    match command {
+        KeyCommand::Import {
+            file,
+            password_file,
+            act,
+            sic,
+            root,
+            trust,
+            as_ca,
+        } => {
+            // The parser has seen to it that they come together.
+            let bring = match (act, sic, root) {
+                (Some(act), Some(sic), Some(root)) => Some(key::Bring {
+                    act,
+                    sic,
+                    root,
+                    trust,
+                    as_ca,
+                }),
+                _ => None,
+            };
+            let import = key::Import {
+                file,
+                password_file,
+                bring,
+            };
+            key::import(import, out).await
+        }
+        KeyCommand::Receive {
+            file,
+            new,
+            with,
+            out: to,
+        } => match (new, file, with, to) {
+            (Some(new), ..) => key::receiver(&new, out),
+            (None, Some(file), Some(with), Some(to)) => key::receive(&file, &with, &to, out),
+            _ => Err(Failure::new(
+                Exit::Input,
+                "usage",
+                "a file, --with and --out are needed",
+                "see: natsuin key receive --help",
+            )),
+        },
     }
 }
 

@@ -105,6 +105,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         name: "髙橋 花子",
         keys: &[KeyAlg::P256],
         collected: false,
+        exportable: false,
     };
     let enrolled = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?;
     let Some(key) = enrolled.shown.credentials.first() else {

@@ -10,6 +10,7 @@ pub mod csc;
 pub mod demo;
 pub mod dev;
 pub mod evidence;
+pub mod key;
 pub mod office;
 pub mod output;
 pub mod sample;

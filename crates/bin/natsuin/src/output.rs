@@ -38,7 +38,8 @@ impl From<Exit> for ExitCode {
 }
 
 /// An error and the exit code it ends with.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .trouble.what)]
 pub struct Failure {
     /// What happened and what to do.
     pub trouble: Trouble,

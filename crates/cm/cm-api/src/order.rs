@@ -62,6 +62,8 @@ pub enum OrderKind {
         act: Digest32,
         /// How it got here.
         case: OriginCase,
+        /// SHA-256 of the SubjectPublicKeyInfo of the key that the owner agreed to.
+        spki: Digest32,
         /// Case 2-i: a CA's signature over the sealed key and the person (`sam_keys::import::CaImport`). Else the sealed
         /// key itself (`sam_keys::import::ImportedKey`).
         envelope: String,

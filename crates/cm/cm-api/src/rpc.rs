@@ -62,6 +62,9 @@ pub enum Reason {
     /// An import at level 2 that no trusted CA signed.
     #[error("III-3-15-import-L2: at level 2 only a trusted CA may send a key")]
     ImportL2,
+    /// An import at level 2 from a CA of which nobody declares how it makes keys.
+    #[error("I-3.5.1-import-L2-ca-keygen: how the CA makes keys isn't declared")]
+    CaKeygen,
     /// The owner isn't confirmed: for another person or act, or without proof of possession.
     #[error("III-3-15-import-L1: the key isn't proven to be this person's")]
     ImportL1,
@@ -72,8 +75,11 @@ pub enum Reason {
     #[error("III-3-9-protected-import-export: not a sealed key for this module")]
     NotThisKey,
     /// The module has or had this key already.
-    #[error("the key is known already")]
+    #[error("I-4.2.2a-existing-key: the key is known already")]
     KnownKey,
+    /// The key can be broken, or may be.
+    #[error("I-4.2.2a-existing-key: the key is weak")]
+    WeakKey,
     /// The key may not leave.
     #[error(
         "III-3-17-retention-L2-no-export, III-3-9-attributed-keys: the key may not leave the module"
@@ -91,6 +97,30 @@ pub enum Reason {
     /// This act's share of uses or time is used up: the signer has to approve anew (`III-3-6-reauthorization-limits`).
     #[error("re-authorization")]
     Reauthorization,
+}
+
+impl Reason {
+    /// The requirement that a key which was to come in or to leave doesn't meet, where it is one.
+    pub fn requirement(self) -> Option<&'static str> {
+        Some(match self {
+            Self::ImportL1 => "III-3-15-import-L1",
+            Self::ImportL2 => "III-3-15-import-L2",
+            Self::ImportL3 => "III-3-15-import-L3",
+            Self::CaKeygen => "I-3.5.1-import-L2-ca-keygen",
+            Self::WrappingStrength => "III-A1.2-wrapping-strength",
+            Self::NotThisKey => "III-3-9-protected-import-export",
+            Self::KnownKey | Self::WeakKey => "I-4.2.2a-existing-key",
+            Self::Algorithm => "III-3-2-approved-algorithms",
+            Self::Level => "I-3.5.1-retention-L2",
+            Self::Export => "III-3-9-attributed-keys",
+            Self::Purpose
+            | Self::Uses
+            | Self::Time
+            | Self::WrongValue
+            | Self::HandedOver
+            | Self::Reauthorization => return None,
+        })
+    }
 }
 
 /// Answer to [`Root`].
@@ -251,6 +281,9 @@ pub struct Health {
     pub backend: String,
     /// Highest level of generation and retention.
     pub ceiling: Level,
+    /// Whether keys may be made that their owners can have handed over.
+    #[serde(default)]
+    pub exports: bool,
     /// What the device says of itself, when keys are made and stay inside one: maker, model and firmware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,

@@ -1,8 +1,9 @@
 //! Attributes of a key: fixed at birth, sealed together with it, checked before each use.
 
 use core_types::{
-    Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg, TenantId, UnixTime,
+    Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg, TenantId, UnixTime, sha256,
 };
+use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
 use cm_api::rpc::{Reason, Refusal};
@@ -95,8 +96,14 @@ const MAX_ACTS: usize = 64;
 pub struct KeyUse {
     /// The one CSR was signed.
     pub csr: bool,
+    /// Digest of that CSR: the same may be signed again for a caller that lost the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Digest32>,
     /// It was handed over.
     pub handed_over: bool,
+    /// By which act and to whom: the same may be asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_to: Option<Digest32>,
     /// Document signatures made or ordered.
     pub signatures: u64,
     /// A value was wrong: the key isn't used any more.
@@ -149,36 +156,42 @@ pub struct ActUse {
 }
 
 impl KeyAttributes {
-    /// The attributes after a CSR.
+    /// The attributes after the CSR with this digest.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] the second time.
-    pub fn after_csr(&self) -> Result<Self, Refusal> {
+    /// [`Refusal::NotAllowed`] for a second one.
+    pub fn after_csr(&self, request: Digest32) -> Result<Self, Refusal> {
         self.signers()?;
-        if self.used.csr {
+        if self.used.csr && self.used.requested != Some(request) {
             return Err(Refusal::NotAllowed(Reason::Purpose));
         }
         Ok(Self {
             used: KeyUse {
                 csr: true,
+                requested: Some(request),
                 ..self.used.clone()
             },
             ..self.clone()
         })
     }
 
-    /// The attributes after the key was handed over.
+    /// The attributes after the key was handed over to this receiver by this act of its owner.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] for keys that may not leave, and the second time (`III-3-9-attributed-keys`).
-    pub fn after_hand_over(&self) -> Result<Self, Refusal> {
-        self.signers()?;
+    /// [`Refusal::NotAllowed`] for keys that may not leave, and for another act or receiver the second time
+    /// (`III-3-9-attributed-keys`).
+    pub fn after_hand_over(&self, act: Digest32, receiver: &Jwk) -> Result<Self, Refusal> {
+        let to = sha256(&[b"natsuin-handed-to-v1\n", &act.0, &receiver.thumbprint().0]);
+        if self.used.handed_to != Some(to) {
+            self.signers()?;
+        }
         if !self.exportable || self.level > Level::One {
             return Err(Refusal::NotAllowed(Reason::Export));
         }
         Ok(Self {
             used: KeyUse {
                 handed_over: true,
+                handed_to: Some(to),
                 ..self.used.clone()
             },
             ..self.clone()

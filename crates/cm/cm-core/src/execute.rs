@@ -42,6 +42,7 @@ impl Module {
                 level,
                 act,
                 case,
+                spki,
                 envelope,
             } => {
                 let import = Import {
@@ -50,6 +51,7 @@ impl Module {
                     level: *level,
                     act: *act,
                     case: *case,
+                    spki: *spki,
                     envelope,
                 };
                 self.import(&order, import).await

@@ -9,9 +9,9 @@ use core_types::{
 };
 use jose::Jwk;
 use sam_keys::import::{
-    CaImport, ImportKey, ImportedKey, MAX_IMPORT_KEY_LIFE, TYP_IMPORT_KEY, hand_over,
+    CaImport, ImportKey, ImportedKey, MAX_IMPORT_KEY_LIFE, TYP_CA_IMPORT, TYP_IMPORT_KEY, hand_over,
 };
-use store_kit::transaction;
+use store_kit::{Tx, transaction};
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose};
 use crate::backend::{Fault, NewKey};
@@ -27,6 +27,7 @@ pub(crate) struct Import<'o> {
     pub(crate) level: Level,
     pub(crate) act: Digest32,
     pub(crate) case: OriginCase,
+    pub(crate) spki: Digest32,
     pub(crate) envelope: &'o str,
 }
 
@@ -63,15 +64,18 @@ impl Module {
         let alg = pki::key_alg(&key.spki.0).ok_or(Refusal::NotAllowed(Reason::Algorithm))?;
         self.fit_for_import(&import, &key, alg, now)?;
         // As with generation, the order is spent before the back end is asked.
-        let taken: Result<_, Failed> = transaction!(self.store, "cm-import", |tx| {
+        let known: Result<_, Failed> = transaction!(self.store, "cm-import", |tx| {
             store::take_order(tx, order, now).await?;
+            let known = self.known(tx, &import).await?;
             let (order, what) = (order.order, "import".into());
             self.audit
                 .append(tx, Event::OrderAdmitted { order, what }, now)
                 .await?;
-            Ok::<_, Failed>(())
+            Ok::<_, Failed>(known)
         });
-        taken.map_err(|failed| self.fail(failed))?;
+        if let Some(attributes) = known.map_err(|failed| self.fail(failed))? {
+            return self.came_in(attributes, key.spki.0);
+        }
         let _making = self.making.read().await;
         let backend = self.backend.clone();
         let (pkcs8, spki) = (key.pkcs8.clone(), key.spki.0.clone());
@@ -84,7 +88,6 @@ impl Module {
             Err(fault) => return Err(self.no_key(fault).await),
         };
         let attributes = self.imported(&import, alg, &made, now);
-        let statement = self.origin_statement(&attributes)?;
         let stored: Result<bool, Failed> = transaction!(self.store, "cm-imported", |tx| {
             if !store::first_of_its_kind(tx, &attributes).await? {
                 return Ok::<_, Failed>(false);
@@ -110,10 +113,43 @@ impl Module {
             }
             return Err(Refusal::NotAllowed(Reason::KnownKey).into());
         }
+        self.came_in(attributes, made.spki)
+    }
+
+    /// A key that came in before by this very act: the answer didn't reach its sender, who asks again. Anybody else's
+    /// second key is refused.
+    async fn known(
+        &self,
+        tx: &mut Tx,
+        import: &Import<'_>,
+    ) -> Result<Option<KeyAttributes>, Failed> {
+        let Some(key) = store::known_key(tx, import.spki).await? else {
+            return Ok(None);
+        };
+        let row = match self.key(tx, &key, 1, import.spki).await {
+            Ok(row) => Some(row.attributes),
+            // Destroyed: it doesn't come back.
+            Err(Failed::Refused(_)) => None,
+            Err(failed) => return Err(failed),
+        };
+        let same = row.filter(|known| {
+            known.act == import.act
+                && known.owner == *import.owner
+                && known.case == import.case
+                && known.level == import.level
+        });
+        match same {
+            Some(known) => Ok(Some(known)),
+            None => Err(Refusal::NotAllowed(Reason::KnownKey).into()),
+        }
+    }
+
+    fn came_in(&self, attributes: KeyAttributes, spki: Vec<u8>) -> Result<Executed, ModuleError> {
+        let statement = self.origin_statement(&attributes)?;
         Ok(Executed::Created(KeyCreated {
             key: attributes.key,
             version: attributes.version,
-            spki: B64(made.spki),
+            spki: B64(spki),
             origin: attributes.origin,
             statement,
         }))
@@ -136,16 +172,7 @@ impl Module {
             return no(Reason::ImportL2);
         }
         let (jwe, promised) = if by_ca {
-            let told = CaImport::verify(import.envelope, &self.config.import_cas);
-            let Ok(told) = told else {
-                return no(Reason::ImportL2);
-            };
-            if now >= told.exp {
-                return Err(Refusal::NotNow);
-            }
-            if told.sam != self.config.sam || told.owner != *import.owner {
-                return no(Reason::ImportL1);
-            }
+            let told = self.by_trusted_ca(import, now)?;
             (told.key, Some(told.spki))
         } else {
             (import.envelope.to_owned(), None)
@@ -157,10 +184,41 @@ impl Module {
         if key.sam != self.config.sam || key.owner != *import.owner || key.act != import.act {
             return no(Reason::ImportL1);
         }
-        if promised.is_some_and(|promised| promised != spki) {
+        if spki != import.spki || promised.is_some_and(|promised| promised != spki) {
             return no(Reason::NotThisKey);
         }
         Ok(key)
+    }
+
+    /// A CA's word, for this person and this act.
+    fn by_trusted_ca(&self, import: &Import<'_>, now: UnixTime) -> Result<CaImport, Refusal> {
+        let no = |reason| Err(Refusal::NotAllowed(reason));
+        let kid = jose::kid_of(import.envelope, TYP_CA_IMPORT).ok();
+        let ca = self
+            .config
+            .import_cas
+            .iter()
+            .find(|ca| kid.as_ref() == Some(&ca.key.kid()));
+        let Some(ca) = ca else {
+            return no(Reason::ImportL2);
+        };
+        let told = CaImport::verify(import.envelope, std::slice::from_ref(&ca.key));
+        let Ok(told) = told else {
+            return no(Reason::ImportL2);
+        };
+        if now >= told.exp {
+            return Err(Refusal::NotNow);
+        }
+        let same =
+            told.sam == self.config.sam && told.owner == *import.owner && told.act == import.act;
+        if !same {
+            return no(Reason::ImportL1);
+        }
+        let undeclared = ca.generation.as_ref().is_none_or(|d| d.trim().is_empty());
+        if import.level == Level::Two && undeclared {
+            return no(Reason::CaKeygen);
+        }
+        Ok(told)
     }
 
     fn fit_for_import(
@@ -171,8 +229,11 @@ impl Module {
         now: UnixTime,
     ) -> Result<(), Refusal> {
         let no = |reason| Err(Refusal::NotAllowed(reason));
-        if !self.policy.may_generate(alg, now) || weak::check(alg, &key.spki.0).is_err() {
+        if !self.policy.may_generate(alg, now) {
             return no(Reason::Algorithm);
+        }
+        if weak::check(alg, &key.spki.0).is_err() {
+            return no(Reason::WeakKey);
         }
         if alg.strength() > WRAPPING_STRENGTH {
             return no(Reason::WrappingStrength);
@@ -229,7 +290,7 @@ impl Module {
         let row: Result<_, Failed> = transaction!(self.store, "cm-hand-over", |tx| {
             store::take_order(tx, order, now).await?;
             let row = self.key_for_use(tx, key, version, spki).await?;
-            let next = row.attributes.after_hand_over()?;
+            let next = row.attributes.after_hand_over(act, receiver)?;
             if row.attributes.alg.strength() > WRAPPING_STRENGTH {
                 return Err(Refusal::NotAllowed(Reason::WrappingStrength).into());
             }

@@ -35,7 +35,7 @@ pub mod weak;
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use http::router;
 pub use ledger::{Ledger, Scrubbed};
-pub use module::{Module, ModuleConfig, StartError};
+pub use module::{ImportCa, Module, ModuleConfig, StartError};
 pub use policy::Policy;
 pub use rewrap::Rewrapped;
 pub use vault::RootSecret;

@@ -37,8 +37,8 @@ pub struct ModuleConfig {
     pub copies_kept_days: u32,
     /// Days after which a key is no longer used.
     pub key_life_days: u32,
-    /// Keys of the CAs that may send signing keys for persons they have identified, as the operator declares.
-    pub import_cas: Vec<Jwk>,
+    /// CAs that may send signing keys for persons they have identified.
+    pub import_cas: Vec<ImportCa>,
     /// Keys of the officers, two of whom enable and disable the module.
     pub officers: Vec<Jwk>,
     /// DNS name in an administrator's client certificate, who may ask for state and self-tests, and bring officers'
@@ -50,6 +50,16 @@ pub struct ModuleConfig {
     pub act_uses: u64,
     /// How long one act lasts after its approval, in seconds.
     pub act_seconds: i64,
+}
+
+/// A CA from which keys are taken: the operator declares that it is trustworthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportCa {
+    /// Its public key.
+    pub key: Jwk,
+    /// What is declared of the way it makes keys; without it none of its keys is taken at level 2
+    /// (`I-3.5.1-import-L2-ca-keygen`).
+    pub generation: Option<String>,
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -309,6 +319,7 @@ impl Module {
             switched: self.switch.now().serial,
             backend: self.backend.name().to_owned(),
             ceiling: self.backend.ceiling(),
+            exports: self.backend.exports(),
             device: self.backend.device(),
             declaration: self.backend.declaration(),
         }

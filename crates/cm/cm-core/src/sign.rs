@@ -36,7 +36,7 @@ impl Module {
             store::take_order(tx, order, now).await?;
             let row = self.key_for_use(tx, key, version, spki).await?;
             self.approved(row.attributes.alg, row.attributes.alg.csr_alg())?;
-            let next = row.attributes.after_csr()?;
+            let next = row.attributes.after_csr(digest)?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
             let event = Event::KeyCertificationRequested {
                 key: key.clone(),

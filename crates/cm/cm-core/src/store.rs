@@ -103,6 +103,16 @@ pub(crate) async fn first_of_its_kind(
     Ok(tx.execute(query).await? == 1)
 }
 
+/// The key that has or had this public half.
+pub(crate) async fn known_key(tx: &mut Tx, spki: Digest32) -> Result<Option<KeyId>, Failed> {
+    let query = sql("SELECT key FROM cm_public_key WHERE spki = $1").bind(spki.to_string());
+    let Some(row) = tx.fetch_optional(query).await? else {
+        return Ok(None);
+    };
+    let key = KeyId::parse(row.text("key")?).map_err(|_| Failed::Tampered)?;
+    Ok(Some(key))
+}
+
 pub(crate) async fn insert_key(
     tx: &mut Tx,
     vault: &Vault,

@@ -1,6 +1,9 @@
 //! The life of keys and factors as the SSA may ask about it: stopping, leaving, changing factors, what happened.
 
-use core_types::{ClientId, Digest32, FactorId, KeyId, Level, PersonId, UnixTime, VoucherId};
+use core_types::{
+    B64, ClientId, Digest32, FactorId, KeyId, Level, OriginCase, PersonId, UnixTime, VoucherId,
+};
+use jose::Jwk;
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +68,24 @@ pub enum Wish {
         /// Factor.
         factor: FactorId,
     },
+    /// Bring a key that was made elsewhere.
+    Import {
+        /// Registration whose factors will authorize it.
+        registration: VoucherId,
+        /// SubjectPublicKeyInfo of the key, DER.
+        spki: B64,
+        /// Where it was made, and who brings it.
+        case: OriginCase,
+        /// Level that it is to have.
+        level: Level,
+    },
+    /// Have a key handed over; it is of no use here any more.
+    HandOver {
+        /// Key.
+        key: KeyId,
+        /// Key of the receiver.
+        receiver: Jwk,
+    },
 }
 
 /// Request of [`crate::ssa::Stop`].
@@ -107,6 +128,8 @@ pub enum StopCause {
     FactorsLost,
     /// The module made a value that doesn't verify.
     WrongValue,
+    /// Its owner had it handed over.
+    HandedOver,
     /// The provider, by two officers.
     Provider,
 }
@@ -221,6 +244,34 @@ pub enum Happened {
     FactorLocked,
     /// A factor was unlocked.
     FactorUnlocked,
+    /// That a key may be brought was approved.
+    ImportApproved,
+    /// A key that was made elsewhere came in.
+    Imported,
+    /// A key was handed over.
+    HandedOver,
+}
+
+/// Request of [`crate::ssa::HandedOver`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedOverRequest {
+    /// The person.
+    pub person: PersonId,
+    /// Digest of the act with which they had the key handed over.
+    pub act: Digest32,
+}
+
+/// Answer of [`crate::ssa::HandedOver`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedOverAnswer {
+    /// The key.
+    pub key: KeyId,
+    /// The sealed private key, a JWE for the receiver (`sam_keys::import::take_over`).
+    pub sealed: String,
+    /// Kept until then.
+    pub until: UnixTime,
 }
 
 /// Request of [`crate::ssa::Signatures`].

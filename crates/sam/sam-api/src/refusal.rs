@@ -33,6 +33,9 @@ pub enum Refusal {
     /// The algorithm isn't among the approved ones.
     #[error("algorithm is not among the approved ones")]
     AlgorithmNotApproved,
+    /// The key signs messages (Ed25519, ML-DSA): documents have to be named, not bare hashes.
+    #[error("this key signs messages: ask for documents, not for hashes")]
+    BareHash,
     /// The key is not active.
     #[error("the key is not active")]
     KeyNotActive,

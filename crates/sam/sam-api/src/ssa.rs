@@ -61,6 +61,8 @@ calls! {
     Signatures: "/sam/v1/signatures", SignaturesRequest => SignaturesAnswer;
     /// The evidence of an act of a person, for them to keep.
     Receipt: "/sam/v1/receipt", ReceiptRequest => ReceiptAnswer;
+    /// A key that its owner had handed over, sealed to the receiver.
+    HandedOver: "/sam/v1/handed-over", HandedOverRequest => HandedOverAnswer;
     /// What happened to a person's keys and factors lately.
     History: "/sam/v1/history", HistoryRequest => HistoryAnswer;
 }
@@ -408,6 +410,9 @@ pub struct KeyInfo {
     /// Its PIN and one-time codes are collected by applications (explicit mode); no page approves for it.
     #[serde(default)]
     pub collected: bool,
+    /// Its owner may have it handed over.
+    #[serde(default)]
+    pub exportable: bool,
     /// Registration it belongs to, by the voucher that began it.
     pub registration: VoucherId,
     /// End of the certificate; nothing before certification.

@@ -1,6 +1,6 @@
 //! Making acts: what is fixed before the signer sees it (`sap.md` R2, §4).
 
-use core_types::{ClientId, Digest32, KeyAlg, Level, Random, TenantId, UnixTime};
+use core_types::{B64, ClientId, Digest32, KeyAlg, Level, Random, TenantId, UnixTime};
 use sam_api::ssa::PrepareItem;
 use sap::act::{
     Act, ActClient, ActKey, EnrolAct, Item, MAX_ITEMS, MAX_LABEL, MAX_LIFE, Person, Replaced,
@@ -163,6 +163,7 @@ pub fn mint_enrol(
         methods: content.methods.to_vec(),
         keys: invite.keys.clone(),
         replaces: content.replaces.cloned(),
+        exportable: invite.exportable,
         rp_id: content.rp_id.to_owned(),
         return_uri: content.return_uri.to_owned(),
     })
@@ -224,6 +225,15 @@ pub fn mint_officer(
     })
 }
 
+/// An item of a request, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedItem {
+    /// As the act names it.
+    pub item: Item,
+    /// DER of a document's signedAttrs. Keys that sign messages sign this.
+    pub attrs: Option<B64>,
+}
+
 /// Items of a request, checked: number, digest lengths, labels cleaned. `build_doc` checks or builds the signedAttrs
 /// of a document and returns their DER.
 ///
@@ -232,7 +242,7 @@ pub fn mint_officer(
 pub fn check_items(
     asked: Vec<PrepareItem>,
     build_doc: impl Fn(&PrepareItem, Option<&[u8]>) -> Result<Vec<u8>, Reason>,
-) -> Result<Vec<Item>, Reason> {
+) -> Result<Vec<CheckedItem>, Reason> {
     if asked.is_empty() || asked.len() > MAX_ITEMS {
         return Err(Reason::Invalid("items"));
     }
@@ -245,16 +255,20 @@ pub fn check_items(
             let label = label::clean(&item.label, MAX_LABEL);
             let Some(doc) = &item.doc else {
                 let (ha, h) = (item.ha, item.h);
-                return Ok(Item::Hash { ha, h, label });
+                let item = Item::Hash { ha, h, label };
+                return Ok(CheckedItem { item, attrs: None });
             };
             let attrs = build_doc(&item, doc.signed_attrs.as_ref().map(|a| a.0.as_slice()))?;
-            Ok(Item::Doc {
-                ha: item.ha,
-                d: item.ha.digest(&attrs).into(),
-                m: core_types::sha256(&[&attrs]),
-                ranges: doc.ranges,
-                h: item.h,
-                label,
+            Ok(CheckedItem {
+                item: Item::Doc {
+                    ha: item.ha,
+                    d: item.ha.digest(&attrs).into(),
+                    m: core_types::sha256(&[&attrs]),
+                    ranges: doc.ranges,
+                    h: item.h,
+                    label,
+                },
+                attrs: Some(B64(attrs)),
             })
         })
         .collect()
@@ -305,7 +319,7 @@ pub fn return_uri_allowed(uri: &str, prefixes: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use core_types::{B64, HashAlg};
+    use core_types::HashAlg;
 
     use super::*;
 
@@ -333,7 +347,7 @@ mod tests {
             assert_eq!(wrong, Err(Reason::Invalid("items.h")), "{length}");
         }
         let good = check_items(vec![item(32); MAX_ITEMS], none).unwrap();
-        assert_eq!(good[MAX_ITEMS - 1].label(), "ab");
+        assert_eq!(good[MAX_ITEMS - 1].item.label(), "ab");
     }
 
     // shows: T-USE-SAP-BYPASS

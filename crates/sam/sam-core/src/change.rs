@@ -1,9 +1,10 @@
 //! Acts about a registration: which proof they need, and what they do to keys and factors (`sap.md` §9).
 
 use core_types::{Digest32, FactorId, KeyAlg, KeyId, Level, Random, UnixTime, VoucherId, sha256};
+use jose::Jwk;
 use sap::Act;
 use sap::act::{ActKey, MAX_LIFE, Person, Since, Version1};
-use sap::manage::{FactorAct, FactorChange, KeyAct, LeaveAct};
+use sap::manage::{FactorAct, FactorChange, HandOverAct, KeyAct, LeaveAct};
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
@@ -38,6 +39,15 @@ pub enum Change {
         /// As above.
         changes: u32,
     },
+    /// A key leaves.
+    HandOver {
+        /// Key.
+        key: KeyId,
+        /// As above.
+        changes: u32,
+        /// Key of the receiver.
+        receiver: Jwk,
+    },
     /// The registration ends. Digest of the keys and factors it had when the act was minted.
     Leave {
         /// Over the ids of keys and factors.
@@ -56,7 +66,7 @@ impl Change {
     pub fn proof_level(&self, key: Level, highest: Level) -> Level {
         match self {
             Self::Suspend { .. } => Level::One,
-            Self::Resume { .. } | Self::Destroy { .. } => key,
+            Self::Resume { .. } | Self::Destroy { .. } | Self::HandOver { .. } => key,
             Self::Leave { .. } | Self::Factor { .. } => highest,
         }
     }
@@ -66,7 +76,8 @@ impl Change {
         match self {
             Self::Suspend { key, changes }
             | Self::Resume { key, changes }
-            | Self::Destroy { key, changes } => Some((key, *changes)),
+            | Self::Destroy { key, changes }
+            | Self::HandOver { key, changes, .. } => Some((key, *changes)),
             Self::Leave { .. } | Self::Factor { .. } => None,
         }
     }
@@ -165,6 +176,12 @@ pub fn mint(
         Change::Suspend { .. } => Act::Suspend,
         Change::Resume { .. } => Act::Resume,
         Change::Destroy { .. } => Act::Destroy,
+        Change::HandOver { receiver, .. } => {
+            let receiver = receiver.clone();
+            let (key, alg) = c.key.ok_or(Reason::NotFound)?;
+            let act = filled!(HandOverAct, issuer, c, now, random, key: key, alg: alg, receiver: receiver);
+            return Ok(Act::HandOver(act));
+        }
         Change::Leave { .. } => {
             let act = filled!(LeaveAct, issuer, c, now, random, registration: c.registration, keys: c.keys, factors: c.factors);
             return Ok(Act::Leave(act));

@@ -1,7 +1,7 @@
 //! Decisions of enrolment: vouchers, factors and what the RA approves (`sap.md` §8).
 
 use core_types::{
-    B64, Digest32, DtbsForm, FactorId, KeyAlg, KeyId, Level, PersonId, SecretBytes, UnixTime,
+    B64, Digest32, FactorId, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, UnixTime,
     VoucherId, sha256,
 };
 use jose::Jwk;
@@ -107,6 +107,42 @@ impl Voucher {
         }
     }
 
+    /// A key came in or was made for this registration.
+    ///
+    /// # Errors
+    /// [`Reason::Withdrawn`] when the registration has ended, [`Reason::NotNow`] while keys of the invitation are missing,
+    /// [`Reason::NotAllowed`] when it has too many.
+    pub fn with_imported(&self, key: KeyId) -> Result<Self, Reason> {
+        self.takes_imports()?;
+        let mut next = self.clone();
+        let enrolled = next.enrolled.as_mut().ok_or(Reason::NotFound)?;
+        enrolled.keys.push(key);
+        Ok(next)
+    }
+
+    /// Whether a key from elsewhere may join this registration.
+    ///
+    /// # Errors
+    /// As [`Self::with_imported`].
+    pub fn takes_imports(&self) -> Result<&Enrolled, Reason> {
+        let enrolled = match (self.phase, &self.enrolled) {
+            (VoucherPhase::Used, Some(enrolled)) => enrolled,
+            (VoucherPhase::Ended, _) => return Err(Reason::Withdrawn),
+            _ => return Err(Reason::NotFound),
+        };
+        // Applications collect the secrets of such a registration: they prove nothing on the page.
+        if self.invite.collected {
+            return Err(Reason::ForeignFactor);
+        }
+        if enrolled.keys.len() < self.invite.keys.len() {
+            return Err(Reason::NotNow);
+        }
+        if enrolled.keys.len() >= sap::manage::MAX_KEYS {
+            return Err(Reason::NotAllowed("key-count"));
+        }
+        Ok(enrolled)
+    }
+
     /// Digest of the invitation as it was brought.
     pub fn invite_digest(&self) -> Digest32 {
         sha256(&[self.source.as_bytes()])
@@ -195,11 +231,11 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
     if invite.collected && invite.ceiling != Level::One {
         return Err(Reason::Invalid("ceiling"));
     }
-    if invite.keys.is_empty() || invite.keys.len() > MAX_KEYS {
-        return Err(Reason::Invalid("keys"));
+    // What applications collect proves no hand-over.
+    if invite.exportable && invite.collected {
+        return Err(Reason::Invalid("exportable"));
     }
-    // The items of an act are digests so far: a key that signs messages would have nothing to sign.
-    if invite.keys.iter().any(|k| k.form() != DtbsForm::Digest) {
+    if invite.keys.is_empty() || invite.keys.len() > MAX_KEYS {
         return Err(Reason::Invalid("keys"));
     }
     if invite.replaces.as_ref() == Some(&invite.voucher) {
@@ -426,6 +462,8 @@ pub struct MadeKey<'a> {
     pub csr: &'a [u8],
     /// Level.
     pub level: Level,
+    /// Where it was made and how it got here.
+    pub origin: OriginCase,
 }
 
 /// The record for one key, to be signed and approved by the RA.
@@ -449,6 +487,7 @@ pub fn record(
         csr: sha256(&[made.csr]),
         factors: enrolled.factors,
         level: made.level,
+        origin: made.origin,
         at: enrolled.at,
     }
 }

@@ -4,7 +4,7 @@
 pub mod table;
 
 use cm_api::Health;
-use core_types::Level;
+use core_types::{DtbsForm, KeyAlg, Level};
 use sam_api::ssa::{Declared, KeyLevel, LevelPart};
 use sap::Item;
 use sap::proof::Method;
@@ -33,6 +33,9 @@ pub struct Policy {
     /// Keys of level 3 sign hashes of unknown origin too, and not only documents that the SAM binds itself.
     #[serde(default)]
     pub bare_hashes_at_level_3: bool,
+    /// Keys for algorithms that are experimental (ML-DSA) are made; the module has a switch of its own.
+    #[serde(default)]
+    pub experimental_algorithms: bool,
 }
 
 fn lowest() -> Level {
@@ -47,6 +50,7 @@ impl Default for Policy {
             ceiling: lowest(),
             sam_declaration: None,
             bare_hashes_at_level_3: false,
+            experimental_algorithms: false,
         }
     }
 }
@@ -68,13 +72,27 @@ impl Policy {
         Err(Reason::Level(requirement(LevelPart::Authorization, level)))
     }
 
-    /// Whether a key of `level` may sign these items: at level 3 the person approves documents, and the SAM sees
-    /// that nothing else is signed.
+    /// Whether keys of this kind are made or taken.
     ///
     /// # Errors
-    /// [`Reason::Level`].
-    pub fn check_items(&self, level: Level, items: &[Item]) -> Result<(), Reason> {
+    /// [`Reason::AlgorithmNotApproved`] for experimental ones without the switch.
+    pub fn check_alg(&self, alg: KeyAlg) -> Result<(), Reason> {
+        if alg.experimental() && !self.experimental_algorithms {
+            return Err(Reason::AlgorithmNotApproved);
+        }
+        Ok(())
+    }
+
+    /// Whether a key of this kind and `level` may sign these items: at level 3 the person approves documents, and the SAM
+    /// sees that nothing else is signed; and a key that signs messages needs one, not its hash.
+    ///
+    /// # Errors
+    /// [`Reason::Level`], [`Reason::BareHash`].
+    pub fn check_items(&self, alg: KeyAlg, level: Level, items: &[Item]) -> Result<(), Reason> {
         let bare = items.iter().any(|i| matches!(i, Item::Hash { .. }));
+        if bare && alg.form() == DtbsForm::Message {
+            return Err(Reason::BareHash);
+        }
         if bare && level == Level::Three && !self.bare_hashes_at_level_3 {
             return Err(Reason::Level("II-3.3.1-dtbsr-integrity"));
         }
@@ -130,6 +148,8 @@ pub struct Service {
     pub sam: Level,
     /// Ceiling of the operator.
     pub ceiling: Level,
+    /// Whether the module makes keys that their owners can have handed over.
+    pub exports: bool,
     /// What rests on the operator's word.
     pub declared: Vec<Declared>,
 }
@@ -176,6 +196,7 @@ impl Service {
             module: health.ceiling,
             sam: certified.map_or(Level::Two, |_| Level::Three),
             ceiling: policy.ceiling,
+            exports: health.exports,
             declared,
         };
         if service.ceiling > service.module {
@@ -305,6 +326,7 @@ mod tests {
             switched: 0,
             backend: "any".into(),
             ceiling,
+            exports: false,
             device: device.then(|| "maker model 1.0".into()),
             declaration: declaration.map(Into::into),
         }

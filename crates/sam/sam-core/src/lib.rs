@@ -13,6 +13,7 @@ pub mod clock;
 pub mod csr;
 pub mod enrol;
 pub mod evidence;
+pub mod import;
 pub mod label;
 pub mod level;
 pub mod life;

@@ -158,6 +158,45 @@ impl Life {
         }
     }
 
+    /// Its owner has it handed over: it is used no more, and destroyed as soon as the module has given it away.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`] unless it is active or was stopped by the signer's side.
+    pub fn leaving(&self, by: Digest32, at: UnixTime) -> Result<Self, Reason> {
+        let own = matches!(
+            self.stop.as_ref().map(|s| s.cause),
+            None | Some(StopCause::Signer | StopCause::Login)
+        );
+        match self.state {
+            KeyState::Active | KeyState::Suspended if own => Ok(self.to(
+                KeyState::Suspended,
+                Some(stop(StopCause::HandedOver, Some(by), at)),
+            )),
+            _ => Err(Reason::KeyNotActive),
+        }
+    }
+
+    /// The module would not give it away: it stays, and is the signer's to resume.
+    ///
+    /// # Errors
+    /// [`Reason::KeyNotActive`] unless it was leaving.
+    pub fn stays(&self, at: UnixTime) -> Result<Self, Reason> {
+        if !self.is_leaving() {
+            return Err(Reason::KeyNotActive);
+        }
+        let by = self.stop.as_ref().and_then(|s| s.by);
+        Ok(self.to(KeyState::Suspended, Some(stop(StopCause::Signer, by, at))))
+    }
+
+    /// Whether the module still has to give it away.
+    pub fn is_leaving(&self) -> bool {
+        self.state == KeyState::Suspended
+            && self
+                .stop
+                .as_ref()
+                .is_some_and(|s| s.cause == StopCause::HandedOver)
+    }
+
     /// It is gone for good.
     ///
     /// # Errors
@@ -175,6 +214,7 @@ impl Life {
                 | StopCause::Expired
                 | StopCause::Left
                 | StopCause::FactorsLost
+                | StopCause::HandedOver
                 | StopCause::Provider
         );
         if !destroys {
@@ -333,6 +373,7 @@ pub fn cause_code(cause: StopCause) -> &'static str {
         StopCause::Expired => "expired",
         StopCause::Left => "left",
         StopCause::FactorsLost => "factors-lost",
+        StopCause::HandedOver => "handed-over",
         StopCause::WrongValue => "wrong-value",
         StopCause::Provider => "provider",
     }
@@ -344,7 +385,7 @@ mod tests {
 
     use super::*;
 
-    const CAUSES: [StopCause; 9] = [
+    const CAUSES: [StopCause; 10] = [
         StopCause::Signer,
         StopCause::Login,
         StopCause::Hold,
@@ -353,6 +394,7 @@ mod tests {
         StopCause::Left,
         StopCause::FactorsLost,
         StopCause::WrongValue,
+        StopCause::HandedOver,
         StopCause::Provider,
     ];
     const T: UnixTime = UnixTime(1000);
@@ -393,6 +435,7 @@ mod tests {
                 C::Expired,
                 C::Left,
                 C::FactorsLost,
+                C::HandedOver,
                 C::Provider
             ]
         );
@@ -454,6 +497,31 @@ mod tests {
         assert!(resumed.is_active(T));
         assert_eq!(resumed.stopped_by_login(seen, T), Err(Reason::Used));
         assert!(resumed.stopped_by_login(resumed.changes, T).is_ok());
+    }
+
+    // shows: III-3-9-attributed-keys
+    #[test]
+    fn a_key_that_leaves_is_used_no_more_unless_the_module_keeps_it() {
+        let act = Digest32([7; 32]);
+        let own = active().suspended(StopCause::Login, None, T).unwrap();
+        for before in [active(), own] {
+            let leaving = before.leaving(act, T).unwrap();
+            assert!(leaving.is_leaving() && !leaving.is_active(T));
+            assert_eq!(leaving.resumed(), Err(Reason::KeyNotActive));
+            assert_eq!(leaving.leaving(act, T), Err(Reason::KeyNotActive));
+            let kept = leaving.stays(T).unwrap();
+            assert!(kept.resumed().unwrap().is_active(T));
+            assert_eq!(kept.stays(T), Err(Reason::KeyNotActive));
+            let gone = leaving.destroyed(StopCause::HandedOver, Some(act), T);
+            assert!(gone.unwrap().awaits_module());
+        }
+        let held = active()
+            .noticed(&notice(NoticeEffect::Hold, 10), act, T)
+            .unwrap();
+        assert_eq!(held.unwrap().leaving(act, T), Err(Reason::KeyNotActive));
+        let wrong = active().found_wrong(act, T).unwrap();
+        assert_eq!(wrong.leaving(act, T), Err(Reason::KeyNotActive));
+        assert!(Life::made().leaving(act, T).is_err());
     }
 
     // shows: T-TERM-REPLAY, I-A4.2-revocation-prompt-destruction

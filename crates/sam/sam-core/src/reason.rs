@@ -82,9 +82,15 @@ pub enum Reason {
     /// The algorithm isn't among the act's.
     #[error("algorithm is not among the approved ones")]
     AlgorithmNotApproved,
+    /// The key signs messages, and a bare hash isn't one.
+    #[error("this key signs messages: ask for documents, not for hashes")]
+    BareHash,
     /// The level's rules forbid it; names the requirement.
     #[error("not allowed at this level ({0})")]
     Level(&'static str),
+    /// The module wouldn't have a key that was brought; names the requirement.
+    #[error("the key doesn't meet {0}")]
+    Import(&'static str),
     /// The rules of the kind of act forbid it; says which.
     #[error("not allowed: {0}")]
     NotAllowed(&'static str),
@@ -118,8 +124,14 @@ impl Reason {
             Self::Locked | Self::TooManyTries => Code::Locked,
             Self::SecretWrong { tries_left } => {
                 return SapRefusal {
-                    code: Code::Refused,
                     tries_left: Some(*tries_left),
+                    ..SapRefusal::new(Code::Refused)
+                };
+            }
+            Self::Level(requirement) | Self::Import(requirement) => {
+                return SapRefusal {
+                    requirement: Some((*requirement).to_owned()),
+                    ..SapRefusal::new(Code::Refused)
                 };
             }
             Self::KeyNotActive => Code::KeyStopped,
@@ -136,7 +148,7 @@ impl Reason {
             | Self::Mismatch
             | Self::HashNotApproved
             | Self::AlgorithmNotApproved
-            | Self::Level(_)
+            | Self::BareHash
             | Self::NotAllowed(_)
             | Self::Registration(_) => Code::Refused,
         };
@@ -172,7 +184,8 @@ impl Reason {
             Self::KeyNotActive => Refusal::KeyNotActive,
             Self::HashNotApproved => Refusal::HashNotApproved,
             Self::AlgorithmNotApproved => Refusal::AlgorithmNotApproved,
-            Self::Level(requirement) => Refusal::Level {
+            Self::BareHash => Refusal::BareHash,
+            Self::Level(requirement) | Self::Import(requirement) => Refusal::Level {
                 requirement: (*requirement).to_owned(),
             },
             Self::Registration(_) => Refusal::RegistrationRefused,
@@ -219,7 +232,8 @@ impl Reason {
             Self::Mismatch => "mismatch",
             Self::HashNotApproved => "hash-not-approved",
             Self::AlgorithmNotApproved => "algorithm-not-approved",
-            Self::Level(requirement) => requirement,
+            Self::BareHash => "bare-hash",
+            Self::Level(requirement) | Self::Import(requirement) => requirement,
             Self::NotAllowed(rule) => rule,
             Self::Registration(check) => check,
             Self::ProofTooOld => "proof-too-old",

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Reason;
 use crate::change::Change;
 use crate::enrol::Seed;
+use crate::import::{CA_BRINGS, Coming, SIGNER_BRINGS};
 
 mod items;
 mod renewal;
@@ -87,6 +88,15 @@ pub enum Subject {
         /// Digest of the keys and factors of the registration that ends with it, as the act names them.
         ends: Option<Digest32>,
     },
+    /// A key that may come in.
+    Import {
+        /// Hashed id of the request.
+        request: Digest32,
+        /// Registration, by the voucher that began it.
+        registration: VoucherId,
+        /// The key.
+        coming: Coming,
+    },
     /// A change of a key's state, of factors, or the end of a registration.
     Change {
         /// Hashed id of the request.
@@ -107,8 +117,19 @@ impl Subject {
     /// The request it was opened for.
     pub fn request(&self) -> Option<Digest32> {
         match self {
-            Self::Sign { request, .. } | Self::Change { request, .. } => Some(*request),
+            Self::Sign { request, .. }
+            | Self::Change { request, .. }
+            | Self::Import { request, .. } => Some(*request),
             Self::Enrol { .. } | Self::Officer { .. } => None,
+        }
+    }
+
+    /// Longest time in seconds for which an approval is good.
+    fn window(&self) -> i64 {
+        match self {
+            Self::Sign { .. } => SIGN_WINDOW,
+            Self::Import { .. } => SIGNER_BRINGS.max(CA_BRINGS) + MAX_LIFE,
+            Self::Change { .. } | Self::Enrol { .. } | Self::Officer { .. } => 0,
         }
     }
 }
@@ -127,7 +148,7 @@ pub struct Approval {
     pub factor: FactorId,
     /// Time.
     pub at: UnixTime,
-    /// The right to sign ends here.
+    /// The right ends here: to sign, or to bring a key.
     pub sign_until: UnixTime,
 }
 
@@ -262,9 +283,10 @@ impl ActState {
         now: Now,
     ) -> Result<Self, Reason> {
         self.check_open(now)?;
-        let (phase, window) = match self.subject {
-            Subject::Sign { .. } => (Phase::Approved, SIGN_WINDOW),
-            Subject::Change { .. } | Subject::Officer { .. } => (Phase::Closed, 0),
+        let (phase, sign_until) = match &self.subject {
+            Subject::Sign { .. } => (Phase::Approved, now.time.plus(SIGN_WINDOW)),
+            Subject::Import { coming, .. } => (Phase::Approved, coming.until),
+            Subject::Change { .. } | Subject::Officer { .. } => (Phase::Closed, now.time),
             Subject::Enrol { .. } => return Err(Reason::OtherKind),
         };
         Ok(Self {
@@ -276,7 +298,7 @@ impl ActState {
                 method,
                 factor,
                 at: now.time,
-                sign_until: now.time.plus(window),
+                sign_until,
             }),
             ..self.clone()
         })
@@ -369,7 +391,7 @@ impl ActState {
         if self.epoch != now.epoch {
             return Err(Reason::OtherEpoch);
         }
-        check_time(now.time, approval.sign_until, SIGN_WINDOW)?;
+        check_time(now.time, approval.sign_until, self.subject.window())?;
         Ok(approval)
     }
 

@@ -69,6 +69,9 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<ssa::Receipt, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.receipt(r).await })
         })
+        .method::<ssa::HandedOver, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.handed_over(r).await })
+        })
         .method::<ssa::History, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.history(r).await })
         })
@@ -95,6 +98,12 @@ pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         })
         .method::<sic::FactorSeed, _, _>(|s, p, r| {
             whole(async move { admit_gateway(&s, &p)?.factor_seed(r).await })
+        })
+        .method::<sic::ImportKey, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.import_key(r).await })
+        })
+        .method::<sic::Import, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p)?.import(r).await })
         })
         .method::<sic::EnrolOpen, _, _>(|s, p, r| {
             whole(async move { admit_gateway(&s, &p)?.enrol_open(r).await })

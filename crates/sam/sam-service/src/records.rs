@@ -4,6 +4,7 @@ use core_types::{
     B64, ClientId, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, UnixTime,
     VoucherId, sha256,
 };
+use jose::Jwk;
 use sam_api::ssa::{Happened, HistoryEntry, KeyState, Wish};
 use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
 use sam_core::life::Life;
@@ -58,7 +59,12 @@ impl PersonRecord {
     pub(crate) fn note(&mut self, entry: HistoryEntry) {
         match entry.what {
             Happened::FactorLocked => {}
-            Happened::Suspended | Happened::Resumed | Happened::Destroyed => {
+            Happened::Suspended
+            | Happened::Resumed
+            | Happened::Destroyed
+            | Happened::ImportApproved
+            | Happened::Imported
+            | Happened::HandedOver => {
                 self.keys_changed = Some(entry.at);
             }
             Happened::Left => {
@@ -112,6 +118,12 @@ pub(crate) struct KeyRecord {
     /// Its factor is one that applications collect.
     #[serde(default)]
     pub(crate) collected: bool,
+    /// Its owner may have it handed over.
+    #[serde(default)]
+    pub(crate) exportable: bool,
+    /// To whom it leaves or left.
+    #[serde(default)]
+    pub(crate) receiver: Option<Jwk>,
 }
 
 impl KeyRecord {
@@ -177,6 +189,18 @@ pub(crate) struct RequestRecord {
     pub(crate) act: Option<Digest32>,
 }
 
+impl RequestRecord {
+    /// The wish, if it is one to bring a key.
+    pub(crate) fn imports(&self) -> Option<&Wish> {
+        match &self.body {
+            RequestBody::Change(ChangeBody { wish }) => {
+                Some(wish).filter(|w| matches!(w, Wish::Import { .. }))
+            }
+            RequestBody::Sign(_) => None,
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -197,6 +221,9 @@ pub(crate) struct SignBody {
     /// The application's signed request, as it was verified.
     pub(crate) client_jws: Option<String>,
     pub(crate) items: Vec<Item>,
+    /// For a key that signs messages: what it signs for each item (DER of signedAttrs). Nothing for others.
+    #[serde(default)]
+    pub(crate) messages: Vec<B64>,
     pub(crate) renew: i64,
 }
 
@@ -243,6 +270,7 @@ noun!(KeyRecord, "signing_key", |k| Columns {
     state: match k.life.state {
         KeyState::Pending => "pending",
         KeyState::Active => "active",
+        KeyState::Suspended if k.life.is_leaving() => "leaving",
         KeyState::Suspended => "suspended",
         KeyState::Destroyed if k.life.awaits_module() => "doomed",
         KeyState::Destroyed => "destroyed",

@@ -196,6 +196,7 @@ impl<C: CryptoModule> Sam<C> {
         self.watch_clock().await?;
         self.recover(now).await?;
         self.end_expired(now).await?;
+        self.hand_over_leaving().await?;
         self.destroy_doomed().await?;
         self.prune(now).await
     }
@@ -207,12 +208,16 @@ impl<C: CryptoModule> Sam<C> {
 
     /// The world as of this transaction.
     pub(crate) async fn now(&self, tx: &mut Tx) -> Result<Now, Failed> {
-        let epoch = sha256(&[&tx.epoch_source().await?]);
-        Ok(Now {
+        Ok(self.at(sha256(&[&tx.epoch_source().await?])))
+    }
+
+    /// The world at this moment in this epoch.
+    pub(crate) fn at(&self, epoch: Digest32) -> Now {
+        Now {
             time: self.clock.now(),
             epoch,
             policy: self.config.policy.version,
-        })
+        }
     }
 
     /// What decides how much a factor counts.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cm_api::Dtbs;
 use core_types::{B64, SigAlg};
 use pki::{Signed, Verifier};
 
@@ -10,19 +11,19 @@ const FEW: usize = 2;
 /// Below this number of values the work isn't worth spreading.
 const SPREAD: usize = 8;
 
-/// Whether every value is the key's signature over the digest in its place. More than a few run on threads for blocking
+/// Whether every value is the key's signature over what stands in its place. More than a few run on threads for blocking
 /// work.
 pub(crate) async fn all_verify(
     spki: &B64,
     alg: SigAlg,
-    digests: Arc<Vec<B64>>,
+    dtbs: Arc<Vec<Dtbs>>,
     values: Arc<Vec<B64>>,
 ) -> bool {
-    if digests.len() != values.len() {
+    if dtbs.len() != values.len() {
         return false;
     }
     if values.len() <= FEW {
-        return verify(spki, alg, &digests, &values);
+        return verify(spki, alg, &dtbs, &values);
     }
     let parts = if values.len() < SPREAD {
         1
@@ -33,10 +34,10 @@ pub(crate) async fn all_verify(
     let threads: Vec<_> = (0..values.len())
         .step_by(share)
         .map(|start| {
-            let (spki, digests, values) = (spki.clone(), digests.clone(), values.clone());
+            let (spki, dtbs, values) = (spki.clone(), dtbs.clone(), values.clone());
             tokio::task::spawn_blocking(move || {
                 let end = (start + share).min(values.len());
-                verify(&spki, alg, &digests[start..end], &values[start..end])
+                verify(&spki, alg, &dtbs[start..end], &values[start..end])
             })
         })
         .collect();
@@ -48,12 +49,15 @@ pub(crate) async fn all_verify(
 }
 
 /// Both lists have one length.
-fn verify(spki: &B64, alg: SigAlg, digests: &[B64], values: &[B64]) -> bool {
+fn verify(spki: &B64, alg: SigAlg, dtbs: &[Dtbs], values: &[B64]) -> bool {
     let Ok(key) = Verifier::new(&spki.0, alg) else {
         return false;
     };
-    digests
-        .iter()
-        .zip(values)
-        .all(|(digest, value)| key.verify(Signed::Digest(&digest.0), &value.0).is_ok())
+    dtbs.iter().zip(values).all(|(dtbs, value)| {
+        let signed = match dtbs {
+            Dtbs::Digest(digest) => Signed::Digest(&digest.0),
+            Dtbs::Message(message) => Signed::Message(&message.0),
+        };
+        key.verify(signed, &value.0).is_ok()
+    })
 }

@@ -1,6 +1,6 @@
 //! Putting a signature together.
 
-use core_types::{HashAlg, SigAlg};
+use core_types::{HashAlg, KeyAlg, SigAlg};
 use pki::alg::VerifyError;
 use pki::asn1::DerError;
 use pki::cms::{NewSignedData, SignedAttrsError, SignedData};
@@ -97,14 +97,20 @@ pub fn size_estimate(
     tsa_token_len: usize,
 ) -> Result<usize, DerError> {
     let longest = SigAlg::RsaPss(HashAlg::Sha512);
+    let signature = match pki::key_alg(Certificate::parse(signer_cert)?.spki()) {
+        // FIPS 204 §4, table 2.
+        Some(KeyAlg::MlDsa65) => 3309,
+        Some(KeyAlg::MlDsa87) => 4627,
+        // The longest value of all others: RSA with 4096 bits.
+        _ => 512,
+    };
     let attrs = signed_attrs(&[0; 64], signer_cert)?;
     let new = NewSignedData {
         content_type: oid::DATA,
         content: None,
         signed_attrs: &attrs,
         sig_alg: longest,
-        // The longest value in use: RSA with 4096 bits.
-        signature: &[0; 512],
+        signature: &vec![0; signature],
         signer_cert,
         chain,
         unsigned_attrs: Vec::new(),

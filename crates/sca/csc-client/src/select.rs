@@ -18,7 +18,7 @@ pub struct WireAlg {
 }
 
 /// Chooses the algorithm: RSA with SHA-256 (PKCS#1 v1.5 before PSS, which older viewers don't know), ECDSA
-/// with the hash of the curve's size.
+/// with the hash of the curve's size; Ed25519 and ML-DSA for keys that can do nothing else.
 ///
 /// # Errors
 /// [`ClientError::Unsupported`] when the key offers nothing approved.
@@ -38,7 +38,8 @@ pub fn choose_alg(key: &KeyInfo) -> Result<SigAlg, ClientError> {
     let pkcs1 = HashAlg::ALL.map(SigAlg::RsaPkcs1);
     let pss = HashAlg::ALL.map(SigAlg::RsaPss);
     let usable = |alg: &SigAlg| wire_alg(*alg, key).is_some();
-    [ecdsa.as_slice(), &pkcs1, &pss]
+    let messages = [SigAlg::Ed25519, SigAlg::MlDsa65, SigAlg::MlDsa87];
+    [ecdsa.as_slice(), &pkcs1, &pss, &messages]
         .concat()
         .into_iter()
         .find(usable)
@@ -113,6 +114,7 @@ mod tests {
             .0,
             "ecdsa-sha384"
         );
+        assert_eq!(chosen(&["1.3.101.112"], None).0, "ed25519");
         assert!(choose_alg(&key(&["1.2.840.113549.1.1.5"], None)).is_err());
     }
 

@@ -256,7 +256,7 @@ impl Prepared {
         pki::verify_signature(
             self.signer.spki(),
             self.alg,
-            pki::Signed::Digest(&self.hash),
+            pki::Signed::Message(&self.attributes),
             value,
         )
         .map_err(|_| JobError::WrongSignature)?;

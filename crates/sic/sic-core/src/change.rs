@@ -50,12 +50,19 @@ pub enum Consequence {
     PinChanges,
     /// A factor that was locked after wrong entries counts again.
     FactorIsUnlocked,
+    /// A key that was made elsewhere may be brought.
+    KeyMayComeIn,
+    /// The key leaves; the service can't use it any more.
+    KeyLeaves,
 }
 
 impl Consequence {
     /// Whether it can't be undone.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::KeyIsDestroyed | Self::RegistrationEnds)
+        matches!(
+            self,
+            Self::KeyIsDestroyed | Self::RegistrationEnds | Self::KeyLeaves
+        )
     }
 }
 
@@ -88,6 +95,8 @@ impl ChangeReview {
                 FactorChange::Pin { .. } => Consequence::PinChanges,
                 FactorChange::Unlock { .. } => Consequence::FactorIsUnlocked,
             },
+            Act::Import(_) => Consequence::KeyMayComeIn,
+            Act::HandOver(_) => Consequence::KeyLeaves,
             // Acts to sign, to enrol and of officers don't come here.
             Act::Suspend(_) | Act::Sign(_) | Act::Enrol(_) | Act::Officer(_) => {
                 Consequence::KeyStops

@@ -9,9 +9,11 @@
 //!                       ├─────change_act──▶ ChangeReview ──confirm──▶ ConfirmedChange ──…──▶ ApproveRequest
 //!                       ├────officer_act──▶ OfficerReview ──confirm──▶ ConfirmedOfficer ──passkey──▶ ProofRequest
 //!                       └─────enrol_act──▶ EnrolReview ──confirm──▶ Enrolling ──…──▶ EnrolRegisterRequest
+//!   └────bring──▶ Bringing ──seal / seal_by──▶ ImportRequest
 //! ```
 
 mod approve;
+mod bring;
 mod change;
 mod enrol;
 mod office;
@@ -22,6 +24,7 @@ mod totp;
 mod trust;
 
 pub use approve::{Confirmed, Review, Reviewed, Summary};
+pub use bring::{Bringing, OwnKey};
 pub use change::{ChangeReview, ConfirmedChange, Consequence};
 pub use enrol::{EnrolReview, EnrolSummary, Enrolling, SeedKey, TotpSeed, Voucher};
 pub use office::{ConfirmedOfficer, OfficerReview};

@@ -134,6 +134,7 @@ impl Sam {
             methods: vec![Method::Passkey, Method::PinTotp],
             keys: vec![KeyAlg::P256],
             replaces: None,
+            exportable: false,
             rp_id: "sic.localhost".into(),
             return_uri: "http://localhost:8401/r".into(),
         }

@@ -63,6 +63,9 @@ pub enum SicError {
     /// The authenticator did not do it.
     #[error("{0}")]
     Authenticator(#[from] AuthenticatorError),
+    /// Another key than the one that was approved.
+    #[error("this is another key than the one you approved; choose the right file")]
+    OtherKey,
     /// Sealing failed.
     #[error("the secrets could not be sealed for the service; begin anew")]
     Seal,
@@ -115,6 +118,10 @@ impl Trust {
             origin,
             rp_id,
         })
+    }
+
+    pub(crate) fn roots(&self) -> &[Jwk] {
+        &self.roots
     }
 
     /// Checks which keys the SAM acts with now.

@@ -190,6 +190,7 @@ impl Talker {
             methods: vec![Method::Passkey, Method::PinTotp],
             keys: vec![KeyAlg::Rsa3072, KeyAlg::P256],
             replaces: None,
+            exportable: false,
             rp_id: "sic.localhost".into(),
             return_uri: "http://localhost:8401/keys".into(),
         };

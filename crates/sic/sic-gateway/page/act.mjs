@@ -25,28 +25,47 @@ const MEMBERS = {
   destroy: [...COMMON, 'key', 'alg', 'since'],
   leave: [...COMMON, 'registration', 'keys', 'factors', 'since'],
   factor: [...COMMON, 'registration', 'change', 'rp_id', 'since'],
+  import: [...COMMON, 'registration', 'alg', 'spki', 'case', 'until', 'since'],
+  'hand-over': [...COMMON, 'key', 'alg', 'receiver', 'since'],
 };
+/** Members that may be missing. */
+const OPTIONAL = { enrol: 'exportable' };
 /** Kinds that are approved on the page of a request. */
-export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor'];
+export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
+/** Where a key that comes in was made. */
+const CASES = ['2-i', '2-ii', '3-i'];
 const CHANGES = { add: ['do', 'method'], remove: ['do', 'factor', 'method'], pin: ['do', 'factor'], unlock: ['do', 'factor'] };
 
 /** The SAM's keys, if one of the pinned roots vouches for them at `now` (UTC seconds). */
 export async function verifyStatement(statement, roots, now) {
-  let keys;
+  const keys = await byRoot(statement, 'natsuin-keys+jws', roots);
+  return inTime(keys, ['sam', 'epoch', 'act', 'seal', 'nbf', 'exp'], 48 * 3600, now);
+}
+
+/** The module's import key, if one of the pinned roots vouches for it at `now`. */
+export async function verifyImportKey(statement, roots, keys, now) {
+  const told = await byRoot(statement, 'natsuin-import-key+jws', roots);
+  if (told.sam !== keys.sam) throw notGenuine('issuer');
+  return inTime(told, ['sam', 'key', 'nbf', 'exp'], 24 * 3600, now).key;
+}
+
+function inTime(told, members, life, now) {
+  if (!exactly(told, members) || told.exp <= told.nbf || told.exp - told.nbf > life) throw notGenuine('statement');
+  if (now < told.nbf - SKEW || now >= told.exp) throw new Refused('error-clock-skew', 'statement');
+  return told;
+}
+
+/** What a pinned root has signed. */
+async function byRoot(statement, typ, roots) {
   try {
     const kid = kidOf(statement);
     const prints = await Promise.all(roots.map(async (r) => b64u(await thumbprint(r))));
     const root = roots[prints.indexOf(kid)];
     if (!root) throw new Error('no pinned root');
-    keys = JSON.parse(await verifyJws(statement, 'natsuin-keys+jws', root));
+    return JSON.parse(await verifyJws(statement, typ, root));
   } catch (e) {
     throw notGenuine(e.message);
   }
-  const whole =
-    exactly(keys, ['sam', 'epoch', 'act', 'seal', 'nbf', 'exp']) && keys.exp > keys.nbf && keys.exp - keys.nbf <= 48 * 3600;
-  if (!whole) throw notGenuine('statement');
-  if (now < keys.nbf - SKEW || now >= keys.exp) throw new Refused('error-clock-skew', 'statement');
-  return keys;
 }
 
 /** A checked act of one of these kinds with its digest: `{act, digest}`. */
@@ -58,7 +77,7 @@ export async function verifyAct(jws, keys, kinds, now) {
     throw notGenuine(e.message);
   }
   const { kind } = act;
-  if (![kinds].flat().includes(kind) || !exactly(act, MEMBERS[kind]) || act.v !== 1) throw notGenuine('kind or members');
+  if (![kinds].flat().includes(kind) || !whole(act) || act.v !== 1) throw notGenuine('kind or members');
   if (act.sam !== keys.sam || act.epoch !== keys.epoch) throw notGenuine('issuer');
   if (![act.iat, act.exp].every(Number.isSafeInteger) || act.exp <= act.iat || act.exp - act.iat > MAX_LIFE) {
     throw notGenuine('life');
@@ -72,29 +91,33 @@ export async function verifyAct(jws, keys, kinds, now) {
   return { act, digest: await sha256('natsuin-act-v1\n', jws) };
 }
 
+const whole = (act) =>
+  exactly(act, MEMBERS[act.kind]) ||
+  (Object.hasOwn(OPTIONAL, act.kind) && exactly(act, [...MEMBERS[act.kind], OPTIONAL[act.kind]]));
 const isKey = (key) => exactly(key, ['id', 'version', 'spki', 'cert', 'subject']);
 const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
 
-function checkEnrol({ replaces }) {
-  const whole =
+function checkEnrol({ replaces, exportable }) {
+  const form =
     replaces === null ||
     (exactly(replaces, ['registration', 'keys']) && Array.isArray(replaces.keys) && replaces.keys.every(isKey));
-  if (!whole) throw notGenuine('members');
+  if (!form || ![undefined, true].includes(exportable)) throw notGenuine('members');
 }
 
+const FORMS = {
+  leave: (act) => Array.isArray(act.keys) && act.keys.every(isKey) && Array.isArray(act.factors),
+  factor: (act) => Object.hasOwn(CHANGES, act.change?.do) && exactly(act.change, CHANGES[act.change.do]),
+  import: (act) => CASES.includes(act.case) && fromB64u(act.spki).length === 32 && Number.isSafeInteger(act.until),
+  'hand-over': (act) => isKey(act.key) && exactly(act.receiver, ['kty', 'crv', 'x', 'y']),
+};
+
 function checkChange(act) {
-  const whole =
-    isSince(act.since) &&
-    (act.kind === 'leave'
-      ? Array.isArray(act.keys) && act.keys.every(isKey) && Array.isArray(act.factors)
-      : act.kind === 'factor'
-        ? Object.hasOwn(CHANGES, act.change?.do) && exactly(act.change, CHANGES[act.change.do])
-        : isKey(act.key));
-  if (!whole) throw notGenuine('members');
+  const form = Object.hasOwn(FORMS, act.kind) ? FORMS[act.kind](act) : isKey(act.key);
+  if (!isSince(act.since) || !form) throw notGenuine('members');
 }
 
 function checkSign(act) {
-  const whole =
+  const form =
     isKey(act.key) &&
     exactly(act.client, ['id', 'name', 'known', 'signed']) &&
     isSince(act.since) &&
@@ -102,7 +125,7 @@ function checkSign(act) {
     act.items.length >= 1 &&
     act.items.length <= 10000 &&
     act.items.every(checkItem);
-  if (!whole) throw notGenuine('members');
+  if (!form) throw notGenuine('members');
 }
 
 function checkItem(item) {

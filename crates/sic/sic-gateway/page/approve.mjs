@@ -33,7 +33,7 @@ async function openRequest(previous) {
   const keys = await samKeys();
   const answer = await call('open', { rid });
   const { act, digest } = await verifyAct(answer.act, keys, APPROVED_HERE, now());
-  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], fresh: null };
+  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], made: false, fresh: null };
   const usable = ways();
   if (!usable.includes(way)) way = usable[0];
   const left = (seconds) => Math.max(0, (act.exp - seconds) * 1000 - Date.now());
@@ -83,11 +83,12 @@ async function readyChange(notice) {
   const { act } = session;
   title(s(`sic-ask-${nameOf(act)}`));
   bar = el('div', { class: 'actions' });
-  if (makesNew(act) && !session.fresh) {
+  if (makesNew(act) && !session.made) {
     form = null;
     const made = (fresh) => {
+      session.made = true;
       session.fresh = fresh;
-      ready(message('note', t('sic-new-made'), t('sic-new-made-do')));
+      ready(fresh && message('note', t('sic-new-made'), t('sic-new-made-do')));
     };
     const step = await makeNew(session, made, failed);
     if (!step) return undefined;
@@ -199,8 +200,14 @@ async function approve(proof) {
   }
 }
 
-function accepted() {
-  leave('sic-accepted');
+async function accepted() {
+  if (session.act.kind !== 'import') return leave('sic-accepted');
+  // A key that may come in now: it is read here or by another program, never by the service.
+  timers.forEach(clearTimeout);
+  const { bringStep } = await import('./bring.mjs');
+  title(s('sic-bring'));
+  show(bringStep(session, () => leave('sic-bring-done')));
+  return announce(s('sic-bring'));
 }
 
 /** Goes where the act says, which the SAM has signed; an answer that names another place isn't followed. */

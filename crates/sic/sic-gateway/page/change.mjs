@@ -1,13 +1,17 @@
 // Acts about a person's keys and ways to approve: what they mean, in plain words with their consequence.
 
-import { b64u, open, seal, sealPair } from './jose.mjs';
+import { b64u, open, seal, sealPair, thumbprint } from './jose.mjs';
 import { call, config } from './net.mjs';
 import * as passkey from './passkey.mjs';
 import { qrSvg } from './qr.mjs';
-import { clean, el, facts, field, foreign, group4, message, s, stamp, t } from './ui.mjs';
+import { clean, el, facts, field, foreign, group4, hex, message, s, stamp, t } from './ui.mjs';
 
 const MIN_PIN = 8;
-const KEY_NAMES = { 'rsa-3072': 'RSA 3072', 'rsa-4096': 'RSA 4096', 'p-256': 'ECDSA P-256', 'p-384': 'ECDSA P-384' };
+const KEY_NAMES = {
+  'rsa-2048': 'RSA 2048', 'rsa-3072': 'RSA 3072', 'rsa-4096': 'RSA 4096', 'p-256': 'ECDSA P-256', 'p-384': 'ECDSA P-384',
+  ed25519: 'Ed25519',
+};
+const CASES = { '2-i': 'sic-import-ca', '2-ii': 'sic-import-ca-signer', '3-i': 'sic-import-own' };
 
 /** The word that the texts of this act end with. */
 export function nameOf(act) {
@@ -33,6 +37,7 @@ export function changeBody(act) {
     el('section', { class: 'card' }, facts([
       [t('sic-person'), foreign(act.person.name)],
       ...(act.key ? keyRows(act.key) : []),
+      ...(act.kind === 'import' ? importRows(act) : []),
       act.keys && [t('sic-leave-keys'), el('ul', {}, act.keys.map((k) => el('li', {}, foreign(k.subject || k.id))))],
       act.factors && [t('sic-leave-factors'), String(act.factors.length)],
       [t('sic-since-act'), when(since.act)],
@@ -42,14 +47,26 @@ export function changeBody(act) {
   ];
 }
 
-const FINAL = ['destroy', 'leave'];
+const importRows = (act) => [
+  [t('sic-import-key'), `${KEY_NAMES[act.alg] ?? clean(act.alg)} `, el('code', { class: 'quiet', id: 'spki' }, group4(act.spki))],
+  [t('sic-import-case'), t(CASES[act.case])],
+  [t('sic-import-level'), t('sic-level', { n: act.level })],
+  [t('sic-import-until'), stamp(act.until)],
+];
 
-/** Whether something new has to be made before the proof. */
-export const makesNew = (act) => act.kind === 'factor' && ['add', 'pin'].includes(act.change.do);
+const FINAL = ['destroy', 'leave', 'hand-over'];
 
-/** The step that makes it. `done(fresh)` gets what is sent along with the proof, `failed(error)` what went wrong. */
+/** Whether something has to be done before the proof: something new is made, or compared. */
+export const makesNew = (act) =>
+  act.kind === 'hand-over' || (act.kind === 'factor' && ['add', 'pin'].includes(act.change.do));
+
+/** What a receiver's key is told by: 80 bits of its thumbprint. */
+export const receiverCode = async (jwk) => hex((await thumbprint(jwk)).slice(0, 10));
+
+/** The step before. `done(fresh)` gets what is sent along with the proof, `failed(error)` what went wrong. */
 export async function makeNew(session, done, failed) {
   const { act, digest, keys, exclude } = session;
+  if (act.kind === 'hand-over') return receiverStep(await receiverCode(act.receiver), done);
   if (act.change.do === 'add' && act.change.method === 'passkey') return passkeyStep(session, done);
   let seed = null;
   if (act.change.do === 'add') {
@@ -80,6 +97,21 @@ async function passkeyStep({ act, digest, exclude }, done) {
   return el('section', { class: 'card' },
     el('p', {}, t('sic-new-passkey-first')), notice,
     el('button', { id: 'make-new', type: 'button', onclick: make }, t('sic-enrol-passkey')));
+}
+
+/** A page can be told any receiver: the person brings the code from the receiver's own program, and it is compared here. */
+function receiverStep(code, done) {
+  const given = field('receiver', t('sic-receiver'), t('sic-receiver-hint'), {
+    type: 'text', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', maxlength: '40', class: 'codeish',
+  });
+  const compare = (event) => {
+    event.preventDefault();
+    const same = given.input.value.replace(/\s/g, '').toLowerCase() === code;
+    if (!given.fail(!same && s('sic-receiver-other'))) return given.input.focus();
+    return done(null);
+  };
+  return el('form', { class: 'card', id: 'new-form', novalidate: true, onsubmit: compare },
+    given.node, el('button', { id: 'make-new', type: 'submit' }, t('sic-next')));
 }
 
 function pinStep({ act, digest, keys }, seed, done) {

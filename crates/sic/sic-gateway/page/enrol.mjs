@@ -8,7 +8,10 @@ import { qrSvg } from './qr.mjs';
 import { announce, clean, el, facts, field, foreign, group4, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
 
 const MIN_PIN = 8;
-const KEY_NAMES = { 'rsa-3072': 'RSA 3072', 'rsa-4096': 'RSA 4096', 'p-256': 'ECDSA P-256', 'p-384': 'ECDSA P-384' };
+const KEY_NAMES = {
+  'rsa-2048': 'RSA 2048', 'rsa-3072': 'RSA 3072', 'rsa-4096': 'RSA 4096', 'p-256': 'ECDSA P-256', 'p-384': 'ECDSA P-384',
+  ed25519: 'Ed25519',
+};
 
 let voucher;
 let secret;
@@ -70,7 +73,8 @@ async function choose(said) {
       [t('sic-enrol-keys'), act.keys.map((k) => KEY_NAMES[k] ?? k).join(', ')],
       [t('sic-enrol-ceiling'), t('sic-level', { n: act.level })],
       act.replaces && [t('sic-leave-keys'), el('ul', {}, act.replaces.keys.map((k) => el('li', {}, foreign(k.subject || k.id))))],
-    ]), act.replaces && el('p', { class: 'note' }, t('sic-enrol-replaces')), el('p', { class: 'hint' }, t('sic-enrol-not-me'))),
+    ]), act.replaces && el('p', { class: 'note' }, t('sic-enrol-replaces')),
+    act.exportable && el('p', { class: 'note' }, t('sic-enrol-exportable')), el('p', { class: 'hint' }, t('sic-enrol-not-me'))),
     notice,
     canPasskey && el('section', { class: 'card' },
       el('h2', {}, t('sic-enrol-passkey')),

@@ -19,6 +19,7 @@ export class No extends Error {
     super(refusal.code);
     this.code = refusal.code;
     this.tries = refusal.tries_left;
+    this.requirement = refusal.requirement;
   }
 }
 

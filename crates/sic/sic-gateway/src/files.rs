@@ -15,9 +15,10 @@ use web_ui::{Lang, Messages, css, css_path};
 use crate::Gateway;
 use crate::config::GatewayConfig;
 
-const MODULES: [(&str, &str); 11] = [
+const MODULES: [(&str, &str); 12] = [
     ("act.mjs", include_str!("../page/act.mjs")),
     ("approve.mjs", include_str!("../page/approve.mjs")),
+    ("bring.mjs", include_str!("../page/bring.mjs")),
     ("change.mjs", include_str!("../page/change.mjs")),
     ("enrol.mjs", include_str!("../page/enrol.mjs")),
     ("jose.mjs", include_str!("../page/jose.mjs")),

@@ -24,13 +24,15 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// The calls of the signer's side. Nothing else of the SAM can be reached from here.
-const SIGNERS: [&str; 9] = [
+const SIGNERS: [&str; 11] = [
     m::Keys::PATH,
     m::Open::PATH,
     m::Approve::PATH,
     m::Refuse::PATH,
     m::Outcome::PATH,
     m::FactorSeed::PATH,
+    m::ImportKey::PATH,
+    m::Import::PATH,
     m::EnrolOpen::PATH,
     m::EnrolSeed::PATH,
     m::EnrolRegister::PATH,

@@ -87,6 +87,7 @@ fn enrol_act() -> EnrolAct {
         methods: vec![Method::Passkey, Method::PinTotp],
         keys: vec![KeyAlg::P256],
         replaces: None,
+        exportable: false,
         rp_id: "sic.localhost".into(),
         return_uri: "http://localhost:8401/r".into(),
     }
@@ -128,7 +129,18 @@ fn changes(key: &SigningKey) -> Value {
     leave["registration"] = json!("v-1");
     leave["keys"] = json!([own]);
     leave["factors"] = json!(["f-1"]);
+    let mut import = common("import");
+    import.as_object_mut().unwrap().remove("key");
+    import["registration"] = json!("v-1");
+    import["alg"] = json!("p-256");
+    import["spki"] = json!(Digest32([7; 32]));
+    import["case"] = json!("3-i");
+    import["until"] = json!(NOW.plus(3600));
+    let mut hand_over = on_key("hand-over");
+    hand_over["receiver"] = json!(SealKey::generate().unwrap().0.public());
     let mut acts = vec![
+        ("import", import.clone()),
+        ("hand-over", hand_over.clone()),
         ("suspend", on_key("suspend")),
         ("resume", on_key("resume")),
         ("destroy", on_key("destroy")),
@@ -154,7 +166,12 @@ fn changes(key: &SigningKey) -> Value {
     }
     let mut more = on_key("destroy");
     more["items"] = json!([]);
+    let mut made_here = import;
+    made_here["case"] = json!("1-i");
+    hand_over["receiver"]["d"] = json!("AA");
     acts.extend([
+        ("bad-case", made_here),
+        ("bad-receiver", hand_over),
         ("bad-more", more),
         ("bad-kind", on_key("enrol")),
         ("bad-less", common("destroy")),

@@ -194,6 +194,7 @@ impl Ssa {
                 secret: sha256(&[secret.expose()]),
                 replaces: None,
                 collected: false,
+                exportable: false,
             }),
         };
         let answer = self.sam().voucher(&request).await?;

@@ -71,6 +71,8 @@ sam_port! {
     signatures: Signatures;
     /// The evidence of an act of a person.
     receipt: Receipt;
+    /// A key that its owner had handed over.
+    handed_over: HandedOver;
     /// What happened to a person's keys and factors.
     history: History;
 }

@@ -35,6 +35,8 @@ pub struct Invitation {
     pub replaces: Option<VoucherId>,
     /// PIN and one-time codes will be collected by applications.
     pub collected: bool,
+    /// The keys may be handed over to whoever their owner wants.
+    pub exportable: bool,
 }
 
 /// The registration authority.
@@ -89,6 +91,7 @@ impl Ra {
             secret: sha256(&[secret.expose()]),
             replaces: invitation.replaces,
             collected: invitation.collected,
+            exportable: invitation.exportable,
         };
         let payload = serde_json::to_vec(&invite).map_err(|_| RaError::Malformed)?;
         Ok((

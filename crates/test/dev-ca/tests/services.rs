@@ -12,8 +12,8 @@ use axum::http::Request;
 use core_types::clock::{Clock as _, ManualClock};
 use core_types::random::{Random as _, SeededRandom};
 use core_types::{
-    Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SigAlg, TenantId, UnixTime, VoucherId,
-    sha256,
+    Digest32, HashAlg, KeyAlg, KeyId, Level, OriginCase, PersonId, SigAlg, TenantId, UnixTime,
+    VoucherId, sha256,
 };
 use dev_ca::ra::{Invitation, RaError, subject_name};
 use dev_ca::{DevCa, Ra, Urls, routes};
@@ -175,6 +175,7 @@ impl Enrolment {
             csr: sha256(&[&csr]),
             factors: digest,
             level: Level::Two,
+            origin: OriginCase::ProviderDevice,
             at: bench.clock.now(),
         };
         Self {
@@ -326,6 +327,7 @@ fn an_invitation_commits_to_its_secret() {
         exp: UnixTime(1_800_100_000),
         replaces: None,
         collected: false,
+        exportable: false,
     };
     let (jws, voucher, secret) = enrolment.ra.invite(invitation).unwrap();
     let payload = jose::verify(&jws, sap::TYP_INVITE, enrolment.ra.public_key()).unwrap();

@@ -93,6 +93,9 @@ pub enum CscError {
     Unavailable,
 }
 
+/// What our service says when a key that signs messages (Ed25519, ML-DSA) is asked to sign a bare hash.
+pub const BARE_HASH: &str =
+    "This credential signs messages and not hashes: authorize documents, with hashType sdr";
 /// What our service says with `server_error` of `signatures/signHash` when the right to sign is used up and no
 /// value can come any more. A client must not repeat the call.
 pub const OUTCOME_LOST: &str =

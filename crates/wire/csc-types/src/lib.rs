@@ -34,7 +34,7 @@ pub use credentials::{
     ListRequest, ListResponse,
 };
 pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
-pub use error::{CscError, ErrorBody, OAuthError, OUTCOME_LOST};
+pub use error::{BARE_HASH, CscError, ErrorBody, OAuthError, OUTCOME_LOST};
 pub use extend::{ExtendRequest, ExtendResponse};
 pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
 pub use lenient::decode_base64;

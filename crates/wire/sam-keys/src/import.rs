@@ -108,6 +108,8 @@ pub struct CaImport {
     pub sam: String,
     /// Owner, whom the CA has identified.
     pub owner: PersonId,
+    /// Digest of the act with which the owner agreed.
+    pub act: Digest32,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub spki: Digest32,
     /// The sealed [`ImportedKey`].

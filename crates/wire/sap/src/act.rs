@@ -7,7 +7,7 @@ use core_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::enrol::InvitedBy;
-use crate::manage::{FactorAct, KeyAct, LeaveAct, OfficerAct};
+use crate::manage::{FactorAct, HandOverAct, ImportAct, KeyAct, LeaveAct, OfficerAct};
 use crate::proof::Method;
 
 /// Longest life of an act in seconds.
@@ -40,6 +40,10 @@ pub enum Act {
     Leave(LeaveAct),
     /// Change the factors of a registration.
     Factor(FactorAct),
+    /// Let a key that was made elsewhere come in.
+    Import(ImportAct),
+    /// Hand this key over to whoever its owner wants.
+    HandOver(HandOverAct),
     /// Approve as an officer.
     Officer(OfficerAct),
 }
@@ -75,6 +79,8 @@ impl Act {
             Self::Suspend(a) | Self::Resume(a) | Self::Destroy(a) => a.head(),
             Self::Leave(a) => a.head(),
             Self::Factor(a) => a.head(),
+            Self::Import(a) => a.head(),
+            Self::HandOver(a) => a.head(),
             Self::Officer(a) => a.head(),
         }
     }
@@ -89,6 +95,8 @@ impl Act {
             Self::Destroy(_) => "destroy",
             Self::Leave(_) => "leave",
             Self::Factor(_) => "factor",
+            Self::Import(_) => "import",
+            Self::HandOver(_) => "hand-over",
             Self::Officer(_) => "officer",
         }
     }
@@ -194,6 +202,9 @@ pub struct EnrolAct {
     pub keys: Vec<KeyAlg>,
     /// What this enrolment ends; only when an RA said so.
     pub replaces: Option<Replaced>,
+    /// The keys may be handed over to whoever their owner wants; absent = they never leave.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exportable: bool,
     /// WebAuthn RP ID for the passkey: the SIC host.
     pub rp_id: String,
     /// Where the page goes afterwards.
@@ -299,7 +310,8 @@ pub enum Item {
         /// What the client calls it.
         label: String,
     },
-    /// `h` is the document's hash; what gets signed is `d`, the hash of signedAttrs that the SAM holds.
+    /// `h` is the document's hash; what gets signed is `d`, the hash of signedAttrs that the SAM holds, or, with
+    /// algorithms that sign messages, those signedAttrs themselves, whose SHA-256 is `m` (RFC 8419 §3).
     Doc {
         /// Hash algorithm.
         ha: HashAlg,
@@ -383,7 +395,7 @@ impl Item {
         }
     }
 
-    /// The digest that the CM signs.
+    /// The digest by which a client asks for it. The CM signs it, or the message behind it.
     pub fn digest(&self) -> &B64 {
         match self {
             Self::Hash { h, .. } => h,

@@ -1,7 +1,8 @@
 //! Enrolment: who binds person, authenticator and key (`II-3.1.*`).
 
 use core_types::{
-    B64, Digest32, KeyAlg, KeyId, Level, PersonId, SecretBytes, TenantId, UnixTime, VoucherId,
+    B64, Digest32, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, TenantId, UnixTime,
+    VoucherId,
 };
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,9 @@ pub struct Invite {
     /// Its keys are authorized by a PIN and one-time codes that an application collects (CSC explicit mode). Level 1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collected: bool,
+    /// Its keys may be handed over to whoever their owner wants: an exception, and level 1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exportable: bool,
 }
 
 /// A WebAuthn registration whose challenge is the digest of the enrol act.
@@ -146,6 +150,8 @@ pub struct EnrolmentRecord {
     pub factors: Digest32,
     /// Level of the key.
     pub level: Level,
+    /// Where the key was made and how it got here.
+    pub origin: OriginCase,
     /// Time of the enrolment.
     pub at: UnixTime,
 }

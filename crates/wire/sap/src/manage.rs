@@ -3,8 +3,10 @@
 //! The same bytes, signature, digest and proof as an act to sign; what differs is what is shown and what happens.
 
 use core_types::{
-    Digest32, FactorId, KeyAlg, KeyId, Level, SecretBytes, TenantId, UnixTime, VoucherId,
+    Digest32, FactorId, KeyAlg, KeyId, Level, OriginCase, SecretBytes, TenantId, UnixTime,
+    VoucherId,
 };
+use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
 use crate::act::{ActHead, ActKey, Person, Since, Version1};
@@ -98,6 +100,35 @@ act! {
         change: FactorChange,
         /// WebAuthn RP ID for a new passkey: the SIC host.
         rp_id: String,
+    }
+}
+
+act! {
+    /// An act of kind `import`: the key with this public half may come in, once, for this person (`III-3-15-import-*`).
+    /// It is brought afterwards, sealed to the module and bound to the digest of this act.
+    ImportAct {
+        /// The registration whose factors will authorize it.
+        registration: VoucherId,
+        /// Kind of key.
+        alg: KeyAlg,
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest32,
+        /// Where it was made, and who brings it.
+        case: OriginCase,
+        /// Until when it may be brought, exclusive.
+        until: UnixTime,
+    }
+}
+
+act! {
+    /// An act of kind `hand-over`: the key leaves, sealed to this receiver, and is of no use here any more.
+    HandOverAct {
+        /// The key.
+        key: ActKey,
+        /// Kind of key.
+        alg: KeyAlg,
+        /// Key of the receiver. Its thumbprint is what the person compares.
+        receiver: Jwk,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls of the signer's side to the SAM, forwarded by the SIC gateway: `POST /sap/v1/…` with JSON bodies.
 
 use core_types::rpc::Method as Call;
-use core_types::{B64, Digest32, VoucherId};
+use core_types::{B64, Digest32, KeyId, VoucherId};
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ pub struct SapRefusal {
     /// With a guessable secret: tries left before the method locks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries_left: Option<u8>,
+    /// With a key that was to come in: the requirement that it doesn't meet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirement: Option<String>,
 }
 
 /// Reasons a page may know.
@@ -52,6 +55,7 @@ impl SapRefusal {
         Self {
             code,
             tries_left: None,
+            requirement: None,
         }
     }
 }
@@ -84,6 +88,10 @@ calls! {
     Outcome: "/sap/v1/outcome", OutcomeRequest => OutcomeAnswer;
     /// Asks for a TOTP seed for a `factor` act; it is returned once.
     FactorSeed: "/sap/v1/factor/seed", FactorSeedRequest => EnrolSeedAnswer;
+    /// What whoever brings a key needs to seal it: an approved act of kind `import`, and the module's import key.
+    ImportKey: "/sap/v1/import/key", ImportKeyRequest => ImportKeyAnswer;
+    /// Brings a key under an approved act of kind `import`.
+    Import: "/sap/v1/import", ImportRequest => ImportAnswer;
     /// The invited person opens the voucher: mints the enrol act.
     EnrolOpen: "/sap/v1/enrol/open", EnrolOpenRequest => EnrolOpenAnswer;
     /// Asks for a TOTP seed for this enrolment; it is returned once.
@@ -199,6 +207,44 @@ pub enum ActOutcome {
     Refused,
     /// Too late, superseded or dead.
     Expired,
+}
+
+/// Request of [`ImportKey`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportKeyRequest {
+    /// Digest of the act.
+    pub act: Digest32,
+}
+
+/// Answer of [`ImportKey`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportKeyAnswer {
+    /// The act, compact JWS.
+    pub act: String,
+    /// The `sam-keys` statement under which the act was signed, which may be yesterday's.
+    pub keys: String,
+    /// The import key, a JWS by `K_root` (`sam_keys::import::ImportKey`).
+    pub statement: String,
+}
+
+/// Request of [`Import`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// Digest of the act.
+    pub act: Digest32,
+    /// The sealed key (`sam_keys::import::ImportedKey`), or a CA's signature over it (`sam_keys::import::CaImport`).
+    pub envelope: String,
+}
+
+/// Answer of [`Import`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAnswer {
+    /// The key that came in; it waits for its certificate.
+    pub key: KeyId,
 }
 
 /// Request of [`EnrolOpen`]. The secret doesn't travel yet.

@@ -118,6 +118,13 @@ pub(super) struct Act {
     change: Option<Value>,
     registration: Option<String>,
     renew: Option<i64>,
+    /// Of an import: kind, digest and origin of the key, and until when it may be brought.
+    alg: Option<String>,
+    spki: Option<String>,
+    case: Option<String>,
+    until: Option<i64>,
+    /// Of a hand-over: the receiver's key.
+    receiver: Option<Jwk>,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +179,14 @@ impl Act {
             if let Some(value) = value.as_ref().filter(|_| self.kind != "enrol") {
                 lines.push(format!("{name} {value}"));
             }
+        }
+        if let (Some(alg), Some(spki), Some(case), Some(until)) =
+            (&self.alg, &self.spki, &self.case, self.until)
+        {
+            lines.push(format!("key {alg} {spki} of case {case}, until {until}"));
+        }
+        if let Some(receiver) = &self.receiver {
+            lines.push(format!("receiver {}", receiver.thumbprint()));
         }
         if let Some(registration) = &self.registration {
             lines.push(format!("registration {registration:?}"));

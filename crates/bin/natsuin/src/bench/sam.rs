@@ -196,7 +196,8 @@ impl Scene {
             label: format!("document-{i}.pdf"),
             doc: None,
         });
-        let items = check_items(asked.collect(), |_, _| Ok(Vec::new())).map_err(said)?;
+        let checked = check_items(asked.collect(), |_, _| Ok(Vec::new())).map_err(said)?;
+        let items = checked.into_iter().map(|c| c.item).collect();
         let issuer = Issuer {
             sam: "sam.example",
             tenant: &self.tenant,

@@ -98,6 +98,7 @@ async fn measured(
         name: "Bench",
         keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
         collected: false,
+        exportable: false,
     };
     let signer = stack
         .enrol(&new, NewFactors::Passkey(&mut device))

@@ -25,6 +25,8 @@ pub struct NewSigner<'a> {
     pub keys: &'a [KeyAlg],
     /// Applications collect PIN and one-time codes for them.
     pub collected: bool,
+    /// They may be handed over.
+    pub exportable: bool,
 }
 
 /// An enrolled person and how they log in.
@@ -128,6 +130,8 @@ impl Stack {
                 name,
                 keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
                 collected: false,
+                // Where the module can do it, one of the two may have keys handed over.
+                exportable: login == "taro" && self.exports,
             };
             let mut enrolled = self.enrol(&new, NewFactors::PinTotp(&pin)).await?;
             enrolled.shown.pin = String::from_utf8_lossy(pin.expose()).into_owned();
@@ -232,6 +236,7 @@ impl Stack {
             let new = NewSigner {
                 keys: &[alg],
                 collected: true,
+                exportable: false,
                 ..*of
             };
             let (voucher, seed) = self
@@ -275,12 +280,17 @@ impl Stack {
                 serial_number: format!("DEV-{}", new.login),
             },
             assurance: "development".to_owned(),
-            // PIN and codes count at level 1 only, and nobody may enrol them above.
-            ceiling: if with_pin { Level::One } else { Level::Two },
+            // PIN and codes count at level 1 only, and nobody may enrol them above; nor keys that may leave.
+            ceiling: if with_pin || new.exportable {
+                Level::One
+            } else {
+                Level::Two
+            },
             keys: new.keys.to_vec(),
             exp: now.plus(3600),
             replaces: None,
             collected: new.collected,
+            exportable: new.exportable,
         })?;
         self.ssa.register_ra_invite(&jws).await?;
         // What an RA would hand over in person or by letter: `voucher.secret`.

@@ -4,9 +4,22 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use core_types::rpc::Method;
-use core_types::{Clock, Digest32, Random, SecretBytes};
-use sap::messages::{Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Keys, Open, OpenRequest};
-use sic_core::{ActError, Authenticator, SicError, Totp, Trust, TrustedSam, Voucher};
+use core_types::{Clock, Digest32, KeyId, Random, SecretBytes};
+use sap::messages::{
+    Approve, Empty, EnrolOpen, EnrolRegister, EnrolSeed, Import, ImportKey, ImportKeyRequest,
+    ImportRequest, Keys, Open, OpenRequest, SapRefusal,
+};
+use sic_core::{ActError, Authenticator, Bringing, SicError, Totp, Trust, TrustedSam, Voucher};
+
+/// The SAM said no.
+#[derive(Debug, thiserror::Error)]
+#[error("the SAM refused: {:?}{}", .0.code, requirement(.0))]
+pub struct Refused(pub SapRefusal);
+
+fn requirement(refusal: &SapRefusal) -> String {
+    let named = refusal.requirement.as_ref();
+    named.map_or_else(String::new, |r| format!(" ({r})"))
+}
 
 /// A gateway and how a program reaches it: all that a signer's side needs to know of a service.
 #[derive(Clone)]
@@ -62,6 +75,9 @@ impl Sic {
         match status {
             200 => serde_json::from_slice(&body).context("the gateway's answer can't be read"),
             422 => {
+                if let Ok(refusal) = serde_json::from_slice(&body) {
+                    return Err(Refused(refusal).into());
+                }
                 let refusal: M::Refusal = serde_json::from_slice(&body)?;
                 bail!("the SAM refused: {refusal:?}")
             }
@@ -103,6 +119,20 @@ impl Sic {
             Err(error) => return Err(error.into()),
         };
         Ok(self.call::<Approve>(&request).await?.return_uri)
+    }
+
+    /// Brings a key under an approved act, sealed by `seal`.
+    ///
+    /// # Errors
+    /// [`Refused`], what `seal` says, or when the act isn't genuine.
+    pub async fn bring(
+        &self,
+        act: Digest32,
+        seal: impl FnOnce(&Bringing) -> Result<ImportRequest>,
+    ) -> Result<KeyId> {
+        let answer = self.call::<ImportKey>(&ImportKeyRequest { act }).await?;
+        let bringing = self.trust.bring(&answer, act, self.clock.now())?;
+        Ok(self.call::<Import>(&seal(&bringing)?).await?.key)
     }
 
     /// Enrols with a voucher: a passkey, or PIN and one-time codes, whose seed is returned (base32).

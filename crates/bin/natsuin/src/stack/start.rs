@@ -94,6 +94,8 @@ pub struct Stack {
     pub(super) data: DataDir,
     pub(super) state: State,
     pub(super) tenant: TenantId,
+    /// Keys may be made that can be handed over: not in a token.
+    pub(super) exports: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     sequencers: Vec<Zone>,
@@ -235,9 +237,9 @@ impl Stack {
         let running = public(listeners.ca, dev_ca::routes::public(ca.clone()))?;
         kit.running.push(running);
 
-        let module_url = start_module(&mut kit).await?;
-        progress("cm");
         let ra_key = ca_ra_key(&ca)?;
+        let module_url = start_module(&mut kit, ra_key.clone()).await?;
+        progress("cm");
         let config = SamConfig {
             sam: SAM.to_owned(),
             node: "sam-1".to_owned(),
@@ -276,6 +278,8 @@ impl Stack {
         let root = sam.root().clone();
         state.root = Some(root.clone());
         data.save("state.json", &state)?;
+        // What programs of signers and checkers have to know beforehand.
+        data.save("root.jwk", &root)?;
         progress("sam");
 
         let trust = Trust::new(vec![root.clone()], sic_url.clone()).map_err(|_| bug("trust"))?;
@@ -368,6 +372,7 @@ impl Stack {
             data,
             state,
             tenant,
+            exports: options.pkcs11.is_none(),
             clock,
             random,
             sequencers,

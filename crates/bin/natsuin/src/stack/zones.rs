@@ -7,7 +7,7 @@ use std::time::Duration;
 use audit_log::{AuditLog, LogKey, Sequencer};
 use axum::Router;
 use cm_core::backend::Backend;
-use cm_core::{Module, ModuleConfig, RootSecret};
+use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
@@ -207,11 +207,18 @@ pub(super) fn log_key_in(
         .map_err(|e| audit_trouble(zone, &e))
 }
 
-pub(super) async fn start_module(kit: &mut Kit) -> Result<String, Trouble> {
+/// Starts the module. `sender`: the development RA, whose keys for signers are taken too.
+pub(super) async fn start_module(kit: &mut Kit, sender: jose::Jwk) -> Result<String, Trouble> {
     let store = kit.open("cm", cm_core::MIGRATIONS).await?;
     let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
     let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
-    let config = ModuleConfig::new(SAM, "cm-1", MAX_USES);
+    let config = ModuleConfig {
+        import_cas: vec![ImportCa {
+            key: sender,
+            generation: Some("development, not audited".to_owned()),
+        }],
+        ..ModuleConfig::new(SAM, "cm-1", MAX_USES)
+    };
     let backend = backend(kit)?;
     let started = Module::start(
         config,

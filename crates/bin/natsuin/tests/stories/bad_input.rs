@@ -67,6 +67,7 @@ async fn enrol(story: &Story, login: &str, name: &str, key: KeyAlg) -> (DevSigne
         name,
         keys: &[key],
         collected: false,
+        exportable: false,
     };
     let factors = NewFactors::Passkey(&mut device);
     let signer = story.stack.enrol(&new, factors).await.unwrap().shown;

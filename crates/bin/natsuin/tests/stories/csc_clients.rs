@@ -28,6 +28,7 @@ async fn pyhanko_signs_thirty_files_through_version_1_with_pin_and_code() {
         name: "髙橋 花子",
         keys: &[key],
         collected: false,
+        exportable: false,
     };
     let mut signer = story.signer.clone();
     story.stack.enrol_collected(&of, &mut signer).await.unwrap();

@@ -41,6 +41,7 @@ impl Story {
             name: "髙橋 花子",
             keys: &[key],
             collected: false,
+            exportable: false,
         };
         let signer = stack
             .enrol(&new, NewFactors::Passkey(&mut device))

@@ -10,6 +10,7 @@ mod crash;
 mod csc_clients;
 mod csc_command;
 mod hostile;
+mod keys;
 mod kit;
 mod large;
 mod spend;

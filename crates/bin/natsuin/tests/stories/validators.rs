@@ -106,6 +106,50 @@ async fn signed_files_are_accepted_by_poppler_pyhanko_openssl_and_qpdf() {
     }
 }
 
+/// Pure Ed25519 over the signed attributes (RFC 8419): pyHanko checks the file, OpenSSL the value by itself. Poppler and
+/// OpenSSL's CMS of Debian 12 don't know it.
+// shows: I-4.2.1-sca-assembles
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_signed_with_ed25519_is_accepted_by_pyhanko_and_its_value_by_openssl() {
+    let mut story = Story::begin(KeyAlg::Ed25519).await;
+    let dir = story.dir.path().to_owned();
+    let input = dir.join("契約書.pdf");
+    std::fs::write(&input, sample::contract().unwrap()).unwrap();
+    let (signed, result) = story.sign(&input, "signed.pdf").await.unwrap();
+    assert_eq!(
+        result["verification_result"]["verdict"], "passed",
+        "{result}"
+    );
+    let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/python/validate.py");
+    let mut pyhanko = Command::new(python());
+    pyhanko.arg(checker).arg(story.anchors()).arg(&signed);
+    let said = run(&mut pyhanko);
+    assert!(said.status.success(), "{}", text(&said));
+
+    let (_, der) = signature(&std::fs::read(&signed).unwrap());
+    let cms = pki::cms::SignedData::parse(&der).unwrap();
+    let signer = &cms.signers[0];
+    let attrs = signer.signed_attrs.as_ref().unwrap();
+    std::fs::write(dir.join("attrs"), attrs).unwrap();
+    std::fs::write(dir.join("value"), &signer.signature).unwrap();
+    let leaf = cms
+        .certificates
+        .iter()
+        .map(|c| pki::Certificate::parse(c).unwrap());
+    let leaf = leaf
+        .into_iter()
+        .find(|c| pki::key_alg(c.spki()) == Some(KeyAlg::Ed25519));
+    std::fs::write(dir.join("key"), leaf.unwrap().spki()).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.current_dir(&dir).args([
+        "pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", "-inkey", "key", "-in",
+        "attrs", "-sigfile", "value",
+    ]);
+    let said = run(&mut openssl);
+    assert!(said.status.success(), "{}", text(&said));
+    story.stack.stop().await;
+}
+
 /// The file with a revision that has its cross-reference in both forms at once (ISO 32000-1, 7.5.8.4).
 fn in_two_forms(file: &[u8]) -> Vec<u8> {
     let tail = String::from_utf8_lossy(&file[file.len() - 200..]).into_owned();

@@ -2,6 +2,7 @@
 
 use cm_api::rpc::Reason;
 use cm_api::{Executed, KeyCreated, OrderKind, Refusal};
+use cm_core::ImportCa;
 use cm_core::backend::{Backend as _, NewKey};
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
@@ -58,13 +59,15 @@ impl Outside {
     }
 }
 
-fn import(level: Level, case: OriginCase, envelope: String) -> OrderKind {
+/// An order for the key of `outside`, with this envelope.
+fn import(outside: &Outside, level: Level, case: OriginCase, envelope: String) -> OrderKind {
     OrderKind::Import {
         tenant: TenantId::parse("t").unwrap(),
         owner: person("hanako"),
         level,
         act: ACT,
         case,
+        spki: sha256(&[&outside.sent.spki.0]),
         envelope,
     }
 }
@@ -90,11 +93,13 @@ async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
         "import::a_signers_own_key_comes_in_sealed_proven_and_once",
         async |story| {
             let no = Refusal::NotAllowed;
-            let one = |envelope| import(Level::One, SIGNER, envelope);
             let outside = Outside::new(KeyAlg::P256);
+            let order_of = |key: &Outside, envelope| import(key, Level::One, SIGNER, envelope);
+            let whole = |key: &Outside| order_of(key, key.sealed(&story));
+            let one = |envelope| order_of(&outside, envelope);
 
             for case in OriginCase::ALL.into_iter().filter(|c| c.imported()) {
-                let order = import(Level::Three, case, outside.sealed(&story));
+                let order = import(&outside, Level::Three, case, outside.sealed(&story));
                 assert_eq!(story.refused(order).await, no(Reason::ImportL3), "{case}");
             }
             let plain = String::from_utf8_lossy(outside.made.material.expose()).into_owned();
@@ -113,39 +118,38 @@ async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
             assert_eq!(story.refused(one(other)).await, no(Reason::NotThisKey));
 
             // Caught on its way and sent again for somebody else, or for another act.
-            let mut moved = one(outside.sealed(&story));
+            let mut moved = whole(&outside);
             if let OrderKind::Import { owner, .. } = &mut moved {
                 *owner = person("mallory");
             }
             assert_eq!(story.refused(moved).await, no(Reason::ImportL1));
-            let mut moved = one(outside.sealed(&story));
+            let mut moved = whole(&outside);
             if let OrderKind::Import { act, .. } = &mut moved {
                 *act = Digest32([7; 32]);
             }
             assert_eq!(story.refused(moved).await, no(Reason::NotThisKey));
+            // Another key than the one that the owner agreed to, whole and proven.
+            let another = Outside::new(KeyAlg::P256).sealed(&story);
+            assert_eq!(story.refused(one(another)).await, no(Reason::NotThisKey));
 
             // An own key under another's name: theirs is the order, not the envelope.
             let mut labelled = Outside::new(KeyAlg::P256);
             labelled.sent.owner = person("mallory");
             labelled.prove(KeyAlg::P256);
-            let order = one(labelled.sealed(&story));
-            assert_eq!(story.refused(order).await, no(Reason::ImportL1));
+            assert_eq!(story.refused(whole(&labelled)).await, no(Reason::ImportL1));
 
             let mut unproven = Outside::new(KeyAlg::P256);
             unproven.sent.proof = outside.sent.proof.clone();
-            let order = one(unproven.sealed(&story));
-            assert_eq!(story.refused(order).await, no(Reason::ImportL1));
+            assert_eq!(story.refused(whole(&unproven)).await, no(Reason::ImportL1));
             // Another's public key with one's own private key and proof.
             let mut foreign = Outside::new(KeyAlg::P256);
             foreign.sent.spki = B64(outside.made.spki.clone());
             foreign.prove(KeyAlg::P256);
-            let order = one(foreign.sealed(&story));
-            assert_eq!(story.refused(order).await, no(Reason::ImportL1));
-            let strong = Outside::new(KeyAlg::P384);
-            let order = one(strong.sealed(&story));
-            assert_eq!(story.refused(order).await, no(Reason::WrappingStrength));
+            assert_eq!(story.refused(whole(&foreign)).await, no(Reason::ImportL1));
+            let strong = whole(&Outside::new(KeyAlg::P384));
+            assert_eq!(story.refused(strong).await, no(Reason::WrappingStrength));
 
-            let (key, told) = imported(&story, one(outside.sealed(&story))).await;
+            let (key, told) = imported(&story, whole(&outside)).await;
             assert_eq!((told.case, told.level), (SIGNER, Level::One));
             assert!(!told.case.only_at_provider() && !told.exportable);
             assert_eq!(key.spki.0, outside.made.spki);
@@ -156,20 +160,36 @@ async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
             let signed = pki::Signed::Message(b"a");
             pki::verify_signature(&key.spki.0, P256, signed, &values[0].0).unwrap();
 
-            let order = || one(outside.sealed(&story));
-            assert_eq!(story.refused(order()).await, no(Reason::KnownKey));
+            // Whoever lost the answer gets it again; nothing comes in twice.
+            let (again, _) = imported(&story, whole(&outside)).await;
+            assert_eq!((&again.key, &again.spki), (&key.key, &key.spki));
+            let mut second = Outside::new(KeyAlg::P256);
+            second.made = SoftBackend
+                .import(KeyAlg::P256, &outside.made.material, &outside.made.spki)
+                .unwrap();
+            second.sent.spki = outside.sent.spki.clone();
+            second.sent.pkcs8 = outside.sent.pkcs8.clone();
+            second.sent.act = Digest32([7; 32]);
+            second.prove(KeyAlg::P256);
+            let by_another_act = || {
+                let mut order = whole(&second);
+                if let OrderKind::Import { act, .. } = &mut order {
+                    *act = second.sent.act;
+                }
+                order
+            };
+            assert_eq!(story.refused(by_another_act()).await, no(Reason::KnownKey));
             story
                 .module
                 .execute(&story.order(destroy(&key)))
                 .await
                 .unwrap();
-            assert_eq!(
-                story.refused(order()).await,
-                no(Reason::KnownKey),
-                "nor does it come back"
-            );
+            for order in [whole(&outside), by_another_act()] {
+                let refused = story.refused(order).await;
+                assert_eq!(refused, no(Reason::KnownKey), "nor does it come back");
+            }
             let rsa = Outside::new(KeyAlg::Rsa2048);
-            let (key, _) = imported(&story, one(rsa.sealed(&story))).await;
+            let (key, _) = imported(&story, whole(&rsa)).await;
             let alg = KeyAlg::Rsa2048.csr_alg();
             let order = story.order(sign(&key, alg, &[digest(alg, "a")]));
             story.module.execute(&order).await.unwrap();
@@ -179,7 +199,7 @@ async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
     .await;
 }
 
-// shows: III-3-15-import-L2, III-3-15-import-L3, T-REG-IMP-UNAUTH
+// shows: III-3-15-import-L2, III-3-15-import-L3, T-REG-IMP-UNAUTH, I-3.5.1-import-L2-ca-keygen
 #[tokio::test]
 async fn at_level_two_a_key_comes_only_from_a_trusted_ca_for_its_person() {
     let faulty = Faulty::default();
@@ -187,8 +207,13 @@ async fn at_level_two_a_key_comes_only_from_a_trusted_ca_for_its_person() {
     let mut story = faulty.story().await;
     let (ca, _) = SigningKey::generate().unwrap();
     let (unlisted, _) = SigningKey::generate().unwrap();
+    let (vague, _) = SigningKey::generate().unwrap();
+    let listed = |ca: &SigningKey, generation: Option<&str>| ImportCa {
+        key: ca.public().clone(),
+        generation: generation.map(Into::into),
+    };
     let setup = Setup {
-        import_cas: vec![ca.public().clone()],
+        import_cas: vec![listed(&ca, Some("audit 1")), listed(&vague, None)],
         ..Setup::default()
     };
     story.module = story.again_with(&setup).await;
@@ -198,6 +223,7 @@ async fn at_level_two_a_key_comes_only_from_a_trusted_ca_for_its_person() {
         let mut told = CaImport {
             sam: SAM.into(),
             owner: person("hanako"),
+            act: ACT,
             spki: sha256(&[&outside.made.spki]),
             key: outside.sealed(&story),
             exp: NOW.plus(60),
@@ -205,9 +231,9 @@ async fn at_level_two_a_key_comes_only_from_a_trusted_ca_for_its_person() {
         change(&mut told);
         told.sign(signer).unwrap()
     };
-    let two = |envelope| import(Level::Two, OriginCase::CaDirect, envelope);
+    let two = |envelope| import(&outside, Level::Two, OriginCase::CaDirect, envelope);
     for case in [SIGNER, OriginCase::CaThroughSigner] {
-        let order = import(Level::Two, case, outside.sealed(&story));
+        let order = import(&outside, Level::Two, case, outside.sealed(&story));
         assert_eq!(story.refused(order).await, no(Reason::ImportL2), "{case}");
     }
     let refused = async |envelope| story.refused(two(envelope)).await;
@@ -217,6 +243,8 @@ async fn at_level_two_a_key_comes_only_from_a_trusted_ca_for_its_person() {
         "no CA"
     );
     assert_eq!(refused(by(&unlisted, &|_| {})).await, no(Reason::ImportL2));
+    // Trusted to know its persons, but not declared to make keys as the level wants it.
+    assert_eq!(refused(by(&vague, &|_| {})).await, no(Reason::CaKeygen));
     assert_eq!(refused(by(&ca, &|t| t.exp = NOW)).await, Refusal::NotNow);
     assert_eq!(
         refused(by(&ca, &|t| t.owner = person("taro"))).await,
@@ -228,12 +256,26 @@ async fn at_level_two_a_key_comes_only_from_a_trusted_ca_for_its_person() {
     );
     let other = Digest32([8; 32]);
     assert_eq!(
+        refused(by(&ca, &|t| t.act = other)).await,
+        no(Reason::ImportL1)
+    );
+    assert_eq!(
         refused(by(&ca, &|t| t.spki = other)).await,
         no(Reason::NotThisKey)
     );
-    let three = import(Level::Three, OriginCase::CaDirect, by(&ca, &|_| {}));
+    let three = import(
+        &outside,
+        Level::Three,
+        OriginCase::CaDirect,
+        by(&ca, &|_| {}),
+    );
     assert_eq!(story.refused(three).await, no(Reason::ImportL3));
-    let made_here = import(Level::One, OriginCase::ProviderDevice, by(&ca, &|_| {}));
+    let made_here = import(
+        &outside,
+        Level::One,
+        OriginCase::ProviderDevice,
+        by(&ca, &|_| {}),
+    );
     assert_eq!(
         story.refused(made_here).await,
         Refusal::Malformed,
@@ -318,13 +360,28 @@ async fn a_key_leaves_only_if_it_was_made_so_sealed_and_for_good() {
             let gone = no(Reason::HandedOver);
             let use_of = sign(&key, P256, &[digest(P256, "a")]);
             assert_eq!(story.refused(use_of).await, gone);
-            assert_eq!(story.refused(hand_over(&key, &receiver)).await, gone);
+            // Only whoever lost the answer gets it again: the same receiver by the same act.
+            let again = story.order(hand_over(&key, &receiver));
+            let Executed::HandedOver(jwe) = story.module.execute(&again).await.unwrap() else {
+                panic!("a key was to be handed over")
+            };
+            assert!(
+                take_over(&jwe, ACT, &receiver)
+                    .unwrap()
+                    .ct_eq(pkcs8.expose())
+            );
+            assert_eq!(story.refused(hand_over(&key, &other)).await, gone);
+            let mut by_another_act = hand_over(&key, &receiver);
+            if let OrderKind::HandOver { act, .. } = &mut by_another_act {
+                *act = Digest32([7; 32]);
+            }
+            assert_eq!(story.refused(by_another_act).await, gone);
             story
                 .module
                 .execute(&story.order(destroy(&key)))
                 .await
                 .unwrap();
-            assert_eq!(story.audited("key.handed-over").await, 1);
+            assert_eq!(story.audited("key.handed-over").await, 2);
             for alg in [KeyAlg::P384, KeyAlg::P521] {
                 let (strong, _) = imported(&story, exportable_as(alg, Level::One)).await;
                 let refused = story.refused(hand_over(&strong, &receiver)).await;

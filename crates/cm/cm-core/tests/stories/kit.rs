@@ -9,7 +9,7 @@ use cm_api::{
     SignItem,
 };
 use cm_core::backend::Backend;
-use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
+use cm_core::{ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use cm_pkcs11::{Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
@@ -168,7 +168,7 @@ async fn start(
 /// What differs from the usual start.
 pub struct Setup {
     pub policy: Policy,
-    pub import_cas: Vec<Jwk>,
+    pub import_cas: Vec<ImportCa>,
     pub officers: Vec<Jwk>,
 }
 

@@ -16,6 +16,7 @@ use sap::{NewFactor, Proof};
 use store_kit::{Tx, transaction};
 
 use super::change::{Applied, after};
+use super::import::import_note;
 use super::new_factor::Made;
 use crate::audit;
 use crate::failed::Failed;
@@ -163,11 +164,7 @@ impl<C: CryptoModule> Sam<C> {
         wanted: Wanted<'_>,
         epoch: Digest32,
     ) -> Result<Loaded, Failed> {
-        let now = Now {
-            time: self.clock.now(),
-            epoch,
-            policy: self.config.policy.version,
-        };
+        let now = self.at(epoch);
         let act = rows::get::<ActState>(tx, &self.sealer, &digest.to_string()).await?;
         let act = act.ok_or(Reason::NotFound)?;
         act.body.check_open(now)?;
@@ -183,6 +180,15 @@ impl<C: CryptoModule> Sam<C> {
                     return Err(Reason::KeyNotActive.into());
                 }
                 self.registration(tx, person, &key.voucher).await?
+            }
+            Subject::Import {
+                registration,
+                coming,
+                ..
+            } => {
+                self.may_come_in(tx, person, registration, act.body.level, coming)
+                    .await?
+                    .registration
             }
             Subject::Change {
                 registration,
@@ -459,6 +465,16 @@ impl<C: CryptoModule> Sam<C> {
                     };
                     self.apply(tx, what, &mut proving, &mut events).await?
                 }
+                Subject::Import {
+                    registration,
+                    coming,
+                    ..
+                } => {
+                    let person = &next.person;
+                    self.may_come_in(tx, person, registration, next.level, coming)
+                        .await?;
+                    vec![import_note(digest, now.time)]
+                }
                 Subject::Enrol { .. } | Subject::Officer { .. } => {
                     return Err(Reason::OtherKind.into());
                 }
@@ -475,7 +491,7 @@ impl<C: CryptoModule> Sam<C> {
             })
         })?;
         if matches!(loaded.act.body.subject, Subject::Change { .. }) {
-            self.destroy_soon();
+            self.finish_soon();
         }
         Ok(done)
     }

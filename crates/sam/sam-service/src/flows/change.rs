@@ -14,7 +14,7 @@ use sam_core::change::{
 };
 use sam_core::enrol::{Factor, FactorBody, Voucher};
 use sam_core::life::{Life, cause_code};
-use sam_core::{ActState, Reason};
+use sam_core::{ActState, Reason, import};
 use sap::FactorChange;
 use sap::act::Person;
 use store_kit::Tx;
@@ -174,12 +174,18 @@ impl<C: CryptoModule> Sam<C> {
             act: None,
         };
         let mut tx = self.store.read("ask").await?;
-        let resolved = self.resolve(&mut tx, &record, now).await?;
+        let what = match record.imports() {
+            Some(_) => {
+                self.resolve_import(&mut tx, &record, now).await?;
+                "import"
+            }
+            None => what(&self.resolve(&mut tx, &record, now).await?.content.change),
+        };
         drop(tx);
         let asked = Event::ChangeAsked {
             request: id,
             person: record.person.clone(),
-            what: what(&resolved.content.change).into(),
+            what: what.into(),
         };
         self.store_request(id, record, asked).await?;
         Ok(PrepareAnswer { rid, exp })
@@ -210,13 +216,26 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::OtherKind.into());
         };
         let (voucher, change, key) = match wish {
-            Wish::Suspend { key } | Wish::Resume { key } | Wish::Destroy { key } => {
+            Wish::Suspend { key }
+            | Wish::Resume { key }
+            | Wish::Destroy { key }
+            | Wish::HandOver { key, .. } => {
                 let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
                 let row = row
                     .filter(|k| k.body.owner == request.person)
                     .ok_or(Reason::NotFound)?;
                 let (key, changes) = (key.clone(), row.body.life.changes);
                 let change = match wish {
+                    Wish::HandOver { receiver, .. } => {
+                        let (exportable, level) = (row.body.exportable, row.body.level());
+                        import::check_hand_over(exportable, level, row.body.alg)?;
+                        let receiver = receiver.clone();
+                        Change::HandOver {
+                            key,
+                            changes,
+                            receiver,
+                        }
+                    }
                     Wish::Resume { .. } => Change::Resume { key, changes },
                     Wish::Destroy { .. } => Change::Destroy { key, changes },
                     _ => Change::Suspend { key, changes },
@@ -252,6 +271,7 @@ impl<C: CryptoModule> Sam<C> {
                 };
                 (row.body.voucher, Change::Factor { change }, None)
             }
+            Wish::Import { .. } => return Err(Reason::OtherKind.into()),
         };
         let registration = self.registration(tx, &request.person, &voucher).await?;
         if registration.factors.is_empty() {
@@ -351,13 +371,19 @@ impl<C: CryptoModule> Sam<C> {
         match what.change {
             Change::Suspend { key, .. }
             | Change::Resume { key, .. }
-            | Change::Destroy { key, .. } => {
+            | Change::Destroy { key, .. }
+            | Change::HandOver { key, .. } => {
                 let row = of.keys.iter().find(|k| k.body.key == *key);
                 let row = row.ok_or(Reason::KeyNotActive)?;
                 let life = after(&row.body.life, what.change, Some(what.act), at)?;
-                let next = row.body.with_life(life);
+                let mut next = row.body.with_life(life);
+                if let Change::HandOver { receiver, .. } = what.change {
+                    import::check_hand_over(next.exportable, next.level(), next.alg)?;
+                    next.receiver = Some(receiver.clone());
+                }
                 rows::save(tx, &self.sealer, row, &next).await?;
                 let happened = match what.change {
+                    Change::HandOver { .. } => Happened::HandedOver,
                     Change::Resume { .. } => Happened::Resumed,
                     Change::Destroy { .. } => Happened::Destroyed,
                     _ => Happened::Suspended,
@@ -560,6 +586,7 @@ pub(crate) fn after(
         Change::Suspend { .. } => life.suspended(StopCause::Signer, act, at),
         Change::Resume { .. } => life.resumed(),
         Change::Destroy { .. } => life.destroyed(StopCause::Signer, act, at),
+        Change::HandOver { .. } => life.leaving(act.unwrap_or(Digest32([0; 32])), at),
         Change::Leave { .. } | Change::Factor { .. } => Err(Reason::OtherKind),
     }
 }
@@ -574,6 +601,14 @@ pub(crate) fn key_event(key: &KeyRecord, by: Digest32) -> Event {
         .as_ref()
         .map_or("", |s| cause_code(s.cause))
         .into();
+    if let (true, Some(receiver)) = (key.life.is_leaving(), &key.receiver) {
+        return Event::KeyHandedOver {
+            key: id,
+            owner,
+            receiver: receiver.thumbprint(),
+            act: by,
+        };
+    }
     match key.life.state {
         KeyState::Destroyed => Event::KeyEnded {
             key: id,
@@ -631,6 +666,7 @@ pub(crate) fn what(change: &Change) -> &'static str {
         Change::Suspend { .. } => "suspend",
         Change::Resume { .. } => "resume",
         Change::Destroy { .. } => "destroy",
+        Change::HandOver { .. } => "hand-over",
         Change::Leave { .. } => "leave",
         Change::Factor { .. } => "factor",
     }

@@ -396,7 +396,7 @@ impl<C: CryptoModule> Sam<C> {
             })
         })?;
         if loaded.voucher.body.invite.replaces.is_some() {
-            self.destroy_soon();
+            self.finish_soon();
         }
         Ok(done)
     }

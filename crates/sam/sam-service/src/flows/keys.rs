@@ -2,13 +2,14 @@
 
 use cm_api::order::MAX_ORDER_LIFE;
 use cm_api::{CryptoModule, Executed, KeyCreated, OrderKind};
-use core_types::{B64, Digest32, KeyAlg, VoucherId, sha256};
+use core_types::{B64, Digest32, KeyAlg, Level, VoucherId, sha256};
 use pki::{Signed, verify_signature};
 use sam_api::Refusal;
 use sam_api::ssa::{
     AboutAnswer, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeysAnswer, KeysRequest,
 };
 use sam_core::enrol::{Enrolled, MadeKey, Voucher, VoucherPhase, record};
+use sam_core::import::Coming;
 use sam_core::life::Life;
 use sam_core::{KeyFacts, Reason, csr};
 use sam_keys::Origin;
@@ -22,6 +23,18 @@ use crate::records::KeyRecord;
 use crate::ring::Ring;
 use crate::rows::{self, Row};
 use crate::sam::Sam;
+
+/// A key that the module has and the SAM has no record of yet.
+pub(crate) struct NewKey<'a> {
+    pub(crate) voucher: &'a Voucher,
+    pub(crate) enrolled: &'a Enrolled,
+    pub(crate) created: KeyCreated,
+    pub(crate) alg: KeyAlg,
+    pub(crate) facts: KeyFacts,
+    pub(crate) level: Level,
+    /// What its owner agreed to, and by which act, if it was made elsewhere.
+    pub(crate) imported: Option<(&'a Coming, Digest32)>,
+}
 
 impl<C: CryptoModule> Sam<C> {
     /// What this SAM is and can do.
@@ -160,6 +173,34 @@ impl<C: CryptoModule> Sam<C> {
         let created = self
             .generate(epoch, voucher, enrolled.act, alg, level)
             .await?;
+        let new = NewKey {
+            voucher,
+            enrolled,
+            created,
+            alg,
+            facts,
+            level,
+            imported: None,
+        };
+        let key = self.record_key(epoch, new).await?;
+        self.keep_key(row, key).await
+    }
+
+    /// Checks what the module says it has, has the certification request signed, and makes the SAM's record of the key.
+    pub(crate) async fn record_key(
+        &self,
+        epoch: Digest32,
+        new: NewKey<'_>,
+    ) -> Result<KeyRecord, Failed> {
+        let NewKey {
+            voucher,
+            enrolled,
+            created,
+            alg,
+            facts,
+            level,
+            imported,
+        } = new;
         if pki::key_alg(&created.spki.0) != Some(alg) {
             tracing::error!("the module made a key of another kind than ordered");
             return Err(Reason::NotNow.into());
@@ -167,7 +208,14 @@ impl<C: CryptoModule> Sam<C> {
         let owner = &voucher.invite.person;
         let told = Origin::verify(&created.statement, std::slice::from_ref(&self.root));
         let told = told.ok().filter(|told| {
-            told.key == created.key
+            let as_agreed = match imported {
+                Some((coming, act)) => {
+                    told.case == coming.case && told.spki == coming.spki && told.act == act
+                }
+                None => !told.case.imported() && told.exportable == voucher.invite.exportable,
+            };
+            as_agreed
+                && told.key == created.key
                 && told.spki == sha256(&[&created.spki.0])
                 && told.owner == *owner
                 && told.level == level
@@ -187,11 +235,12 @@ impl<C: CryptoModule> Sam<C> {
             spki: &created.spki.0,
             csr: &request.0,
             level,
+            origin: told.case,
         };
         let body = record(&self.config.sam, voucher, enrolled, made);
         let ring = self.ring(epoch, self.clock.now()).await?;
         let enrolment = sign_record(&ring, &body)?;
-        let key = KeyRecord {
+        Ok(KeyRecord {
             key: created.key,
             version: created.version,
             owner: voucher.invite.person.clone(),
@@ -212,8 +261,9 @@ impl<C: CryptoModule> Sam<C> {
             subject_text: String::new(),
             created: self.clock.now(),
             collected: voucher.invite.collected,
-        };
-        self.keep_key(row, key).await
+            exportable: told.exportable,
+            receiver: None,
+        })
     }
 
     async fn generate(
@@ -222,7 +272,7 @@ impl<C: CryptoModule> Sam<C> {
         voucher: &Voucher,
         act: Digest32,
         alg: KeyAlg,
-        level: core_types::Level,
+        level: Level,
     ) -> Result<KeyCreated, Failed> {
         let kind = OrderKind::Generate {
             tenant: self.config.tenant.clone(),
@@ -230,7 +280,7 @@ impl<C: CryptoModule> Sam<C> {
             alg,
             level,
             act,
-            exportable: false,
+            exportable: voucher.invite.exportable,
         };
         match self.command(epoch, kind).await? {
             Executed::Created(created) => Ok(created),
@@ -344,6 +394,7 @@ impl<C: CryptoModule> Sam<C> {
             origin_statement: key.statement,
             created: key.created,
             collected: key.collected,
+            exportable: key.exportable,
         }
     }
 }

@@ -6,6 +6,8 @@ mod certificate;
 mod change;
 mod enrol;
 mod explicit;
+mod hand_over;
+mod import;
 mod keys;
 mod new_factor;
 mod office;

@@ -6,6 +6,7 @@ use core_types::{Digest32, KeyId, Level, Random, UnixTime};
 use sam_core::act::{Issuer, SignContent, act_client, mint_sign};
 use sam_core::change::{self, ChangeContent};
 use sam_core::enrol::{Factor, FactorBody};
+use sam_core::import::{self, ImportContent};
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason};
 use sap::act::Person;
@@ -39,6 +40,7 @@ struct Opened {
 /// What the act will say.
 enum Content {
     Sign(Box<SignContent>, String),
+    Import(Box<ImportContent>),
     Change(Box<ChangeContent>),
 }
 
@@ -46,7 +48,7 @@ impl Content {
     fn items(&self) -> usize {
         match self {
             Self::Sign(content, _) => content.items.len(),
-            Self::Change(_) => 0,
+            Self::Import(_) | Self::Change(_) => 0,
         }
     }
 
@@ -68,6 +70,15 @@ impl Content {
                     service,
                 };
                 Ok((Act::Sign(act), subject))
+            }
+            Self::Import(content) => {
+                let subject = Subject::Import {
+                    request,
+                    registration: content.registration.clone(),
+                    coming: content.coming.clone(),
+                };
+                let act = import::mint(issuer, *content, now, random)?;
+                Ok((Act::Import(act), subject))
             }
             Self::Change(content) => {
                 let subject = Subject::Change {
@@ -123,7 +134,7 @@ impl<C: CryptoModule> Sam<C> {
         } = self.read_request(id).await?;
         let epoch = self.epoch().await?;
         let ring = self.ring(epoch, time).await?;
-        if let Content::Sign(..) = &content {
+        if !matches!(content, Content::Change(_)) {
             self.service.vouch(level)?;
         }
         let (sam, random) = (self.clone(), self.random.clone());
@@ -194,6 +205,17 @@ impl<C: CryptoModule> Sam<C> {
         }
         let RequestBody::Sign(sign) = &request.body.body else {
             let now = self.clock.now();
+            if request.body.imports().is_some() {
+                let (welcome, content) = self.resolve_import(&mut tx, &request.body, now).await?;
+                return Ok(Opened {
+                    level: content.level,
+                    key: None,
+                    factors: welcome.registration.all(),
+                    exclude: Vec::new(),
+                    content: Content::Import(Box::new(content)),
+                    request,
+                });
+            }
             let resolved = self.resolve(&mut tx, &request.body, now).await?;
             let (content, all) = (resolved.content, resolved.registration.all());
             let proves = |f: &&Factor| {

@@ -104,12 +104,7 @@ impl<C: CryptoModule> Sam<C> {
         let mut tx = self.store.read("outcome").await?;
         let row = rows::get::<ActState>(&mut tx, &self.sealer, &act.to_string()).await?;
         let row = row.ok_or(Reason::NotFound)?;
-        let now = sam_core::state::Now {
-            time: self.clock.now(),
-            epoch,
-            policy: self.config.policy.version,
-        };
-        let state = row.body.outcome(now);
+        let state = row.body.outcome(self.at(epoch));
         let decided = matches!(state, ActOutcome::Approved | ActOutcome::Refused);
         Ok(OutcomeAnswer {
             state,

@@ -2,7 +2,7 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, UnixTime};
+use core_types::{Digest32, DtbsForm, UnixTime};
 use sam_api::Refusal;
 use sam_api::ssa::{
     BindAnswer, BindRequest, PrepareAnswer, PrepareRequest, RequestState, StatusAnswer,
@@ -170,8 +170,15 @@ impl<C: CryptoModule> Sam<C> {
                 certificate::signed_attrs(&item.h.0, given, &certificate.0, now)
             })
         };
-        let items = self.by_size(count, work).await?;
-        self.config.policy.check_items(key.level(), &items)?;
+        let checked = self.by_size(count, work).await?;
+        let (items, attrs): (Vec<_>, Vec<_>) =
+            checked.into_iter().map(|c| (c.item, c.attrs)).unzip();
+        let policy = &self.config.policy;
+        policy.check_items(key.alg, key.level(), &items)?;
+        let messages = match key.alg.form() {
+            DtbsForm::Digest => Vec::new(),
+            DtbsForm::Message => attrs.into_iter().flatten().collect(),
+        };
         if !items
             .iter()
             .all(|i| key.alg.sig_algs().iter().any(|a| a.hash() == i.hash_alg()))
@@ -199,6 +206,7 @@ impl<C: CryptoModule> Sam<C> {
                 client_name: request.client_name,
                 client_jws: request.client_jws.take(),
                 items,
+                messages,
                 renew: request.renew,
             }),
             return_uri: request.return_uri,

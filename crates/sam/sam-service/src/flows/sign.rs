@@ -5,22 +5,22 @@ use std::sync::Arc;
 use audit_log::Event;
 use cm_api::order::{MAX_ATTEMPTS, MAX_ORDER_LIFE};
 use cm_api::rpc::Reason as ModuleReason;
-use cm_api::{CryptoModule, Executed, Order, OrderKind, SignItem};
-use core_types::{B64, ClientId, Digest32, PersonId, UnixTime, sha256};
+use cm_api::{CryptoModule, Dtbs, Executed, Order, OrderKind, SignItem};
+use core_types::{B64, ClientId, Digest32, DtbsForm, KeyAlg, PersonId, SigAlg, UnixTime, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{Happened, SignAnswer, SignRequest};
 use sam_core::act::read_act;
 use sam_core::evidence::{Evidence, Signature};
 use sam_core::state::{Asked, Job, Plan, Subject};
 use sam_core::{ActState, Reason};
-use sap::{Act, SignAct};
-use store_kit::transaction;
+use sap::{Act, Item, SignAct};
+use store_kit::{Tx, transaction};
 
 use super::change::key_note;
 use super::orders::Ordered;
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::{KeyRecord, ResultRecord};
+use crate::records::{KeyRecord, RequestBody, RequestRecord, ResultRecord};
 use crate::rows;
 use crate::sam::Sam;
 use crate::verify::all_verify;
@@ -47,7 +47,8 @@ struct Taken {
     proof: Digest32,
     approved: UnixTime,
     approval: Digest32,
-    digests: Arc<Vec<B64>>,
+    /// What is signed, in the order asked.
+    dtbs: Arc<Vec<Dtbs>>,
 }
 
 enum Begun {
@@ -207,13 +208,27 @@ impl<C: CryptoModule> Sam<C> {
                         items: u32::try_from(count).unwrap_or(u32::MAX),
                         call: asked.digest(),
                     };
+                    let messages = self.messages(tx, key.alg, &next.subject).await?;
+                    let taken = taken(found.clone(), key, &next, messages, now.epoch)?;
                     rows::save(tx, &self.sealer, &row, &next).await?;
                     self.audit.append(tx, event, now.time).await?;
-                    let taken = taken(found.clone(), key, &next, now.epoch)?;
                     Ok::<_, Failed>(Begun::Taken(Box::new(taken)))
                 }
             }
         })
+    }
+
+    /// What a key that signs messages signs: the request kept it. Nothing for other keys.
+    async fn messages(&self, tx: &mut Tx, alg: KeyAlg, of: &Subject) -> Result<Vec<B64>, Failed> {
+        if alg.form() == DtbsForm::Digest {
+            return Ok(Vec::new());
+        }
+        let request = of.request().ok_or(Reason::OtherKind)?.to_string();
+        let row = rows::get::<RequestRecord>(tx, &self.sealer, &request).await?;
+        match row.map(|r| r.body.body) {
+            Some(RequestBody::Sign(body)) => Ok(body.messages),
+            _ => Err(Reason::Expired.into()),
+        }
     }
 
     /// Orders, checks every value, and stores the outcome. From here on the items are either signed or lost.
@@ -270,7 +285,7 @@ impl<C: CryptoModule> Sam<C> {
         let good = all_verify(
             &taken.key.spki,
             taken.job.alg,
-            taken.digests.clone(),
+            taken.dtbs.clone(),
             values.clone(),
         )
         .await;
@@ -440,20 +455,22 @@ impl<C: CryptoModule> Sam<C> {
     }
 }
 
-fn taken(found: Found, key: KeyRecord, state: &ActState, epoch: Digest32) -> Result<Taken, Failed> {
+fn taken(
+    found: Found,
+    key: KeyRecord,
+    state: &ActState,
+    messages: Vec<B64>,
+    epoch: Digest32,
+) -> Result<Taken, Failed> {
     let job = state.job.clone().ok_or(Reason::Lost)?;
     let approval = state.approval.as_ref().ok_or(Reason::NotApproved)?;
-    let item = |index: &u32| {
-        found
-            .act
-            .items
-            .get(usize::try_from(*index).ok()?)
-            .map(|i| i.digest().clone())
-    };
-    let digests: Option<Vec<B64>> = job.indices.iter().map(item).collect();
+    let indices = job.indices.iter();
+    let dtbs: Option<Vec<_>> = indices
+        .map(|i| to_sign(job.alg, *i, &found.act.items, &messages))
+        .collect();
     let (proof, evidence, approved) = (approval.proof, approval.evidence, approval.at);
     Ok(Taken {
-        digests: Arc::new(digests.ok_or(Reason::HashNotApproved)?),
+        dtbs: Arc::new(dtbs.ok_or(Reason::HashNotApproved)?),
         found,
         key,
         job,
@@ -465,15 +482,33 @@ fn taken(found: Found, key: KeyRecord, state: &ActState, epoch: Digest32) -> Res
     })
 }
 
+/// What an algorithm signs for this item of the act: its digest, or the message that the act names by its hash.
+fn to_sign(alg: SigAlg, index: u32, items: &[Item], messages: &[B64]) -> Option<Dtbs> {
+    let index = usize::try_from(index).ok()?;
+    let item = items.get(index)?;
+    match (alg.form(), item) {
+        (DtbsForm::Digest, item) => Some(Dtbs::Digest(item.digest().clone())),
+        (DtbsForm::Message, Item::Doc { m, .. }) => {
+            let message = messages.get(index)?;
+            let approved = sha256(&[&message.0]).ct_eq(m);
+            approved.then(|| Dtbs::Message(message.clone()))
+        }
+        (DtbsForm::Message, Item::Hash { .. }) => None,
+    }
+}
+
 fn sign_order(taken: &Taken) -> OrderKind {
-    let items = taken.job.indices.iter().zip(taken.digests.iter());
+    let items = taken.job.indices.iter().zip(taken.dtbs.iter());
     OrderKind::Sign {
         key: taken.key.key.clone(),
         version: taken.key.version,
         spki: taken.key.spki_digest(),
         alg: taken.job.alg,
         items: items
-            .map(|(i, d)| SignItem::digest(*i, d.0.clone()))
+            .map(|(i, dtbs)| SignItem {
+                i: *i,
+                dtbs: dtbs.clone(),
+            })
             .collect(),
         act: taken.found.digest,
         proof: taken.proof,
@@ -484,6 +519,43 @@ fn sign_order(taken: &Taken) -> OrderKind {
     }
 }
 
-fn result_id(act: Digest32, step: u32) -> String {
+/// The name of the values of a step in the store.
+pub(crate) fn result_id(act: Digest32, step: u32) -> String {
     format!("{act}.{step}")
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::HashAlg;
+
+    use super::*;
+
+    // shows: T-USE-DTBSR-FORGE
+    #[test]
+    fn a_message_is_signed_only_if_the_act_names_it() {
+        let (message, h) = (B64(vec![0x31, 0]), B64(vec![1; 64]));
+        let doc = Item::Doc {
+            ha: HashAlg::Sha512,
+            h: h.clone(),
+            label: String::new(),
+            d: B64(vec![2; 64]),
+            m: sha256(&[&message.0]),
+            ranges: None,
+        };
+        let hash = Item::Hash {
+            ha: HashAlg::Sha512,
+            h,
+            label: String::new(),
+        };
+        let alg = SigAlg::Ed25519;
+        let items = [doc.clone(), hash];
+        let messages = [message.clone(), message.clone()];
+        let good = to_sign(alg, 0, &items, &messages);
+        assert_eq!(good, Some(Dtbs::Message(message)));
+        assert_eq!(to_sign(alg, 1, &items, &messages), None);
+        assert_eq!(to_sign(alg, 0, &items, &[B64(vec![0x31, 1])]), None);
+        assert_eq!(to_sign(alg, 0, &items, &[]), None);
+        let digest = to_sign(SigAlg::Ecdsa(HashAlg::Sha512), 0, &items, &[]);
+        assert_eq!(digest, Some(Dtbs::Digest(doc.digest().clone())));
+    }
 }

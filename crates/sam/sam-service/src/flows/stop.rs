@@ -138,13 +138,13 @@ impl<C: CryptoModule> Sam<C> {
             Ok::<_, Failed>(())
         });
         done?;
-        self.destroy_soon();
+        self.finish_soon();
         Ok(())
     }
 
     /// Ends keys whose certificates are over. They can't be used since that very second; this only makes it final.
     pub(crate) async fn end_expired(&self, now: UnixTime) -> Result<(), StoreError> {
-        for state in ["active", "suspended"] {
+        for state in ["active", "suspended", "leaving"] {
             let select = sql(
                 "SELECT id FROM signing_key WHERE state = $1 AND stamp <= $2 ORDER BY stamp LIMIT $3",
             );
@@ -176,12 +176,16 @@ impl<C: CryptoModule> Sam<C> {
         Ok(())
     }
 
-    /// Orders the module to destroy keys that are gone, without holding up whoever decided it.
-    pub(crate) fn destroy_soon(&self) {
+    /// Has the module give away keys that leave and destroy keys that are gone, without holding up whoever decided it.
+    pub(crate) fn finish_soon(&self) {
         let sam = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = sam.destroy_doomed().await {
-                tracing::error!(%error, "keys that ended couldn't be destroyed yet; maintenance tries again");
+            let done = async {
+                sam.hand_over_leaving().await?;
+                sam.destroy_doomed().await
+            };
+            if let Err(error) = done.await {
+                tracing::error!(%error, "keys that ended couldn't be dealt with yet; maintenance tries again");
             }
         });
     }
@@ -276,6 +280,7 @@ fn destroy_cause(cause: StopCause) -> DestroyCause {
         StopCause::Revoked | StopCause::Hold => DestroyCause::Revoked,
         StopCause::Expired => DestroyCause::Expired,
         StopCause::FactorsLost => DestroyCause::Replaced,
+        StopCause::HandedOver => DestroyCause::HandedOver,
         StopCause::Provider | StopCause::WrongValue => DestroyCause::Officers,
         StopCause::Signer | StopCause::Login | StopCause::Left => DestroyCause::Owner,
     }

@@ -2,12 +2,12 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{UnixTime, VoucherId, sha256};
+use core_types::{Level, UnixTime, VoucherId, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{VoucherAnswer, VoucherRequest};
-use sam_core::Reason;
 use sam_core::act::return_uri_allowed;
 use sam_core::enrol::{Voucher, VoucherPhase, check_invite, check_ra_invite};
+use sam_core::{Reason, import};
 use sap::enrol::InvitedBy;
 use sap::office::is_account;
 use store_kit::transaction;
@@ -126,6 +126,16 @@ impl<C: CryptoModule> Sam<C> {
                 sha256(&[b"natsuin-service-v1\n", service.as_bytes()])
             }
         };
+        for alg in &invite.keys {
+            self.config.policy.check_alg(*alg)?;
+        }
+        if invite.exportable {
+            let ceiling = match by {
+                InvitedBy::Ra => invite.ceiling,
+                InvitedBy::Ssa => Level::One,
+            };
+            import::check_exportable(&self.service, ceiling)?;
+        }
         let voucher = Voucher {
             invite,
             source,

@@ -38,6 +38,12 @@ pub enum Fault {
     PinHangs,
     /// An order to destroy a key doesn't arrive, and nobody knows.
     DestroyLost,
+    /// A key comes in, and the answer is lost.
+    ImportLost,
+    /// A key is handed over, and the answer is lost.
+    HandOverLost,
+    /// The module doesn't let a key go.
+    HandOverRefused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +119,29 @@ impl Cm {
         }
     }
 
+    /// Orders that make keys come and go, and all other calls.
+    async fn moving<M: Method<Refusal = Refusal>>(
+        &self,
+        request: &M::Request,
+        order: Option<OrderKind>,
+    ) -> Result<M::Response, ModuleError> {
+        let lost = match order {
+            Some(OrderKind::Import { .. }) => Fault::ImportLost,
+            Some(OrderKind::HandOver { .. }) => {
+                if self.take(|f| *f == Fault::HandOverRefused).is_some() {
+                    return Err(Refusal::NotAllowed(cm_api::rpc::Reason::Export).into());
+                }
+                Fault::HandOverLost
+            }
+            _ => return self.pass::<M>(request).await,
+        };
+        let answer = self.pass::<M>(request).await;
+        match self.take(|f| *f == lost) {
+            Some(_) => Err(ModuleError::Unknown),
+            None => answer,
+        }
+    }
+
     async fn never<T>(&self) -> T {
         self.hanging.notify_one();
         std::future::pending().await
@@ -141,9 +170,15 @@ impl CryptoModule for Cm {
             return Err(ModuleError::Unknown);
         }
         let Some(digests) = order_of::<M>(&json).and_then(sign_items) else {
-            return self.pass::<M>(request).await;
+            return self.moving::<M>(request, order_of::<M>(&json)).await;
         };
-        let fault = self.take(|f| !matches!(f, Fault::PinHangs | Fault::DestroyLost));
+        let fault = self.take(|f| {
+            use Fault::{DestroyLost, HandOverLost, HandOverRefused, ImportLost, PinHangs};
+            !matches!(
+                f,
+                PinHangs | DestroyLost | ImportLost | HandOverLost | HandOverRefused
+            )
+        });
         match fault {
             Some(Fault::Refuse(Refused::NotOperational)) => {
                 return Err(Refusal::NotOperational.into());

@@ -47,6 +47,14 @@ impl World {
         Ok(self.sam.receipt(request).await?.bundle)
     }
 
+    /// What the checker says of an act.
+    pub async fn shown(&self, signer: &Signer, act: Digest32) -> Shown {
+        let log = Log::of(self).await;
+        log.turn(self).await;
+        let bundle = self.receipt(signer, act).await.unwrap();
+        self.check(&bundle, &log).unwrap()
+    }
+
     fn check(&self, bundle: &str, log: &Log) -> Result<Shown, EvidenceFault> {
         let root = self.sam.root().kid();
         let anchors = Anchors {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cm_core::backend::Backend;
-use cm_core::{Module, ModuleConfig, RootSecret};
+use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
@@ -13,7 +13,7 @@ use core_types::{
 };
 use dev_ca::ra::Invitation;
 use dev_ca::{DevCa, Ra, Urls};
-use jose::{JweContext, SealKey};
+use jose::{JweContext, SealKey, SigningKey};
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sam_core::attest::Attesters;
@@ -47,6 +47,8 @@ pub struct World {
     pub store: TestStore,
     pub config: SamConfig,
     pub founders: tokio::sync::Mutex<Founders>,
+    /// A CA whose keys the module takes.
+    pub sender: SigningKey,
     _cm_store: TestStore,
     _dir: tempfile::TempDir,
 }
@@ -110,8 +112,19 @@ impl World {
         let ca = Arc::new(DevCa::open(dir.path(), urls, clock.clone(), random.clone()).unwrap());
         let cm_store = testing::sqlite(cm_core::MIGRATIONS).await;
         let root_secret = RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap();
-        let module = Module::start(
-            ModuleConfig::new("sam.test", "cm-1", 1_000_000),
+        let (sender, _) = SigningKey::generate().unwrap();
+        let module_config = ModuleConfig {
+            import_cas: vec![ImportCa {
+                key: sender.public().clone(),
+                generation: Some("test, not audited".into()),
+            }],
+            ..ModuleConfig::new("sam.test", "cm-1", 1_000_000)
+        };
+        // The module's own switch is on: what is refused here, the SAM refuses.
+        let algorithms = cm_core::Policy::built_in().unwrap().experiments(true);
+        let module = Module::start_with(
+            module_config,
+            algorithms,
             backend,
             cm_store.store.clone(),
             &root_secret,
@@ -172,6 +185,7 @@ impl World {
             store,
             config,
             founders: tokio::sync::Mutex::new(founders),
+            sender,
             _cm_store: cm_store,
             _dir: dir,
         }
@@ -212,6 +226,7 @@ impl World {
             exp: self.clock.now().plus(3600),
             replaces: None,
             collected: false,
+            exportable: false,
         }
     }
 
@@ -232,6 +247,12 @@ impl World {
         if with_pin {
             invitation.ceiling = Level::One;
         }
+        self.enrol_by(invitation, with_pin).await
+    }
+
+    /// As [`Self::enrol`], by this invitation.
+    pub async fn enrol_by(&self, invitation: Invitation, with_pin: bool) -> Signer {
+        let person = invitation.person.clone();
         let (voucher, secret) = self.invite(invitation).await;
         let act = self
             .sam
@@ -260,7 +281,7 @@ impl World {
         self.sam.enrol_register(request).await.unwrap();
         let keys = self.certify(&voucher).await;
         Signer {
-            person: PersonId::parse(name).unwrap(),
+            person,
             passkey,
             seed,
             keys,
@@ -315,7 +336,7 @@ impl World {
         else {
             panic!("not enrolled")
         };
-        for key in keys {
+        for key in keys.into_iter().filter(|key| !key.certified) {
             let request = CertifyRequest {
                 statement: statement.clone(),
                 enrolment: key.enrolment,
@@ -330,6 +351,11 @@ impl World {
             self.sam.certificate(SSA, request).await.unwrap();
         }
         self.sam.keys(KeysRequest { person }).await.unwrap().keys
+    }
+
+    /// Has the keys of the signer's registration certified that have no certificate yet.
+    pub async fn certify_again(&self, signer: &Signer) -> Vec<KeyInfo> {
+        self.certify(&signer.keys[0].registration).await
     }
 
     pub async fn enrolment(&self, voucher: &VoucherId) -> EnrolmentAnswer {

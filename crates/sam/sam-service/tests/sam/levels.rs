@@ -63,6 +63,10 @@ impl Backend for Declared {
         SoftBackend.generate(alg)
     }
 
+    fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
+        SoftBackend.import(alg, pkcs8, spki)
+    }
+
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
         SoftBackend.load(alg, material)
     }

@@ -147,6 +147,9 @@ pub(super) fn of_sign(error: CallError<Refusal>, presented: Presented) -> Fault 
         Refusal::Mismatch => CscError::InvalidParameter("credentialID").into(),
         Refusal::HashNotApproved => CscError::HashNotAuthorized.into(),
         Refusal::AlgorithmNotApproved => CscError::InvalidParameter("signAlgo").into(),
+        Refusal::BareHash => {
+            Fault::explained(CscError::InvalidParameter("hashes"), csc_types::BARE_HASH)
+        }
         Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
         Refusal::Level { .. } => CscError::AccessDenied.into(),
         Refusal::Lost => Fault::explained(CscError::Internal, csc_types::OUTCOME_LOST),
@@ -178,6 +181,9 @@ pub(super) fn of_authorize(error: CallError<Refusal>) -> Fault {
         Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
         Refusal::NotFound | Refusal::Mismatch => CscError::InvalidParameter("credentialID").into(),
         Refusal::AlgorithmNotApproved => CscError::InvalidParameter("hashAlgorithmOID").into(),
+        Refusal::BareHash => {
+            Fault::explained(CscError::InvalidParameter("hashes"), csc_types::BARE_HASH)
+        }
         Refusal::Level { .. } => CscError::AccessDenied.into(),
         Refusal::Invalid { member } if member == "items" => {
             CscError::InvalidParameter("hashes").into()

@@ -427,6 +427,7 @@ fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
         CallError::Refused(Refusal::AlgorithmNotApproved) => {
             OAuthError::InvalidDetails("this credential has no algorithm for hashAlgorithmOID")
         }
+        CallError::Refused(Refusal::BareHash) => OAuthError::InvalidDetails(csc_types::BARE_HASH),
         CallError::Refused(Refusal::NotNow) | CallError::Unreachable => OAuthError::Unavailable,
         CallError::Refused(refusal) => {
             tracing::error!(%refusal, "the SAM refused a request");

@@ -69,18 +69,18 @@ async fn listed(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
     let name = crate::users::name_of(&mut tx, &session.person).await?;
     let vouchers = enrol::vouchers_of(&mut tx, &session.person).await?;
     drop(tx);
-    let waiting = keys.iter().any(|key| key.state == KeyState::Pending);
-    let voucher = vouchers.first().cloned().unwrap_or_default();
-    let link = |wanted: bool, path: &str| match wanted && !voucher.is_empty() {
-        true => format!("{path}{voucher}"),
-        false => String::new(),
+    let mut waiting = keys.iter().filter(|key| key.state == KeyState::Pending);
+    let waiting = waiting.next().map(|key| key.registration.to_string());
+    let first = vouchers.first().filter(|_| keys.is_empty()).cloned();
+    let link = |voucher: Option<String>, path: &str| {
+        voucher.map_or_else(String::new, |voucher| format!("{path}{voucher}"))
     };
     let view = View {
         m: visit.words(),
         token: browser.form_token(),
         name: web_ui::clean(&name.unwrap_or_default()),
         finish: link(waiting, "/enrolled/"),
-        begin: link(keys.is_empty(), "/enrol/"),
+        begin: link(first, "/enrol/"),
         keys: keys.iter().map(|key| card(ssa, visit, key)).collect(),
     };
     let body = view.render().unwrap_or_default();

@@ -4,6 +4,7 @@ pub(crate) mod device;
 mod home;
 mod keys;
 pub(crate) mod login;
+mod moving;
 mod passkey;
 mod requests;
 mod security;
@@ -48,6 +49,11 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/signing/receipt/{act}", get(signing::receipt))
         .route("/signing/stop", post(signing::stop))
         .route("/signing/ask", post(signing::ask))
+        .route("/signing/import/{registration}", get(moving::import_page))
+        .route("/signing/import", post(moving::import))
+        .route("/signing/hand-over/{key}", get(moving::hand_over_page))
+        .route("/signing/hand-over", post(moving::hand_over))
+        .route("/signing/handed-over/{act}", get(moving::handed_over))
         .route("/notice", post(signing::notice))
         .route("/enrol/{voucher}", get(keys::enrol))
         .route("/enrolled/{voucher}", get(keys::enrolled))

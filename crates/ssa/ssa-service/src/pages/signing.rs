@@ -51,12 +51,16 @@ struct KeyView {
     changes: u32,
     /// What can be asked for, as in [`wish`].
     wishes: Vec<&'static str>,
+    /// It may be handed over.
+    leaves: bool,
 }
 
 struct RegistrationView {
     id: String,
     factors: Vec<FactorView>,
     wishes: Vec<&'static str>,
+    /// Keys from elsewhere may join it.
+    brings: bool,
 }
 
 struct FactorView {
@@ -74,6 +78,8 @@ struct EntryView {
     of: String,
     /// Digest of the act, if there is a receipt.
     act: String,
+    /// With it a key was handed over.
+    handed: bool,
 }
 
 /// `GET /signing`
@@ -149,6 +155,7 @@ fn key_view(words: &Messages, key: &KeyInfo) -> KeyView {
         why: stop.map_or_else(String::new, |s| at(cause_text(s.cause, destroyed), s.at)),
         gone: stop.filter(|_| destroyed).map_or_else(String::new, gone),
         stops: key.state == KeyState::Active,
+        leaves: key.exportable && key.state == KeyState::Active,
         changes: key.changes,
         wishes,
     }
@@ -176,6 +183,7 @@ fn registrations(
             wishes.push("leave");
         }
         RegistrationView {
+            brings: own.iter().any(|f| f.method != Method::Collected),
             id: id.to_string(),
             factors: own.iter().map(|f| factor_view(words, f)).collect(),
             wishes,
@@ -221,6 +229,7 @@ fn entry_view(words: &Messages, entry: &HistoryEntry) -> EntryView {
             .filter(|_| entry.what != Happened::Enrolled)
             .map(|act| act.to_string())
             .unwrap_or_default(),
+        handed: entry.what == Happened::HandedOver,
     }
 }
 
@@ -230,6 +239,7 @@ fn signed_view(words: &Messages, entry: &SignedEntry) -> EntryView {
         time: words.time(entry.at),
         of: format!("{} · {}", web_ui::clean(entry.client.as_str()), entry.key),
         act: entry.act.to_string(),
+        handed: false,
     }
 }
 
@@ -275,6 +285,8 @@ fn cause_text(cause: StopCause, destroyed: bool) -> &'static str {
         StopCause::Expired => "portal-stopped-expired",
         StopCause::Left => "portal-stopped-left",
         StopCause::FactorsLost => "portal-stopped-factors-lost",
+        StopCause::HandedOver if destroyed => "portal-handed-over",
+        StopCause::HandedOver => "portal-handing-over",
         StopCause::WrongValue => "portal-stopped-wrong-value",
         StopCause::Provider => "portal-stopped-provider",
     }
@@ -292,6 +304,9 @@ fn happened_text(what: Happened) -> &'static str {
         Happened::PinChanged => "portal-happened-pin-changed",
         Happened::FactorLocked => "portal-happened-factor-locked",
         Happened::FactorUnlocked => "portal-happened-factor-unlocked",
+        Happened::ImportApproved => "portal-happened-import-approved",
+        Happened::Imported => "portal-happened-imported",
+        Happened::HandedOver => "portal-happened-handed-over",
     }
 }
 
@@ -342,23 +357,34 @@ pub(super) async fn ask(
 ) -> Response {
     let asked = async {
         let session = of_form(&ssa, &visit, &headers, &form.token).await?;
-        let request = AskRequest {
-            person: session.person,
-            wish: wish(&form.what, form.of).ok_or(Trouble::BadRequest)?,
-            return_uri: format!("{}{PAGE}", ssa.config().base_url),
-            ttl: REQUEST_LIFE,
-        };
-        let prepared = ssa.sam().ask(&request).await.map_err(|e| refused(&e))?;
-        // The fragment never reaches a log or a Referer.
-        Ok(found(&format!(
-            "{}/a#{}",
-            ssa.config().sic_url,
-            prepared.rid
-        )))
+        let wish = wish(&form.what, form.of).ok_or(Trouble::BadRequest)?;
+        put(&ssa, session, wish, PAGE).await
     };
     asked
         .await
         .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// Puts a wish before the SAM, and sends the browser to the SIC page and from there to this page.
+pub(super) async fn put(
+    ssa: &Ssa,
+    session: Session,
+    wish: Wish,
+    after: &str,
+) -> Result<Response, Trouble> {
+    let request = AskRequest {
+        person: session.person,
+        wish,
+        return_uri: format!("{}{after}", ssa.config().base_url),
+        ttl: REQUEST_LIFE,
+    };
+    let prepared = ssa.sam().ask(&request).await.map_err(|e| refused(&e))?;
+    // The fragment never reaches a log or a Referer.
+    Ok(found(&format!(
+        "{}/a#{}",
+        ssa.config().sic_url,
+        prepared.rid
+    )))
 }
 
 /// What a form asks for. `of`: a key, a factor or a registration.
@@ -408,7 +434,7 @@ pub(super) async fn notice(State(ssa): State<Ssa>, body: Bytes) -> Response {
 }
 
 /// The session of a form that was sent by one of our pages.
-async fn of_form(
+pub(super) async fn of_form(
     ssa: &Ssa,
     visit: &Visit,
     headers: &HeaderMap,
@@ -424,8 +450,9 @@ async fn of_form(
     }
 }
 
-fn refused(error: &CallError<Refusal>) -> Trouble {
+pub(super) fn refused(error: &CallError<Refusal>) -> Trouble {
     match error {
+        CallError::Refused(Refusal::Level { requirement }) => Trouble::Level(requirement.clone()),
         CallError::Refused(Refusal::NotFound) => Trouble::NotFound,
         CallError::Refused(Refusal::Used) => Trouble::Changed,
         CallError::Refused(Refusal::NotNow) | CallError::Unreachable | CallError::Unknown => {
@@ -472,6 +499,7 @@ mod tests {
                 StopCause::Left,
                 StopCause::FactorsLost,
                 StopCause::WrongValue,
+                StopCause::HandedOver,
                 StopCause::Provider,
             ] {
                 assert!(words.has(cause_text(cause, false)) && words.has(cause_text(cause, true)));

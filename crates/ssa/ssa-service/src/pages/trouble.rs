@@ -12,7 +12,7 @@ use super::{Content, Visit, show};
 use crate::Ssa;
 
 /// What went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The application sent a request that can't be answered to it.
     BadRequest,
@@ -23,6 +23,10 @@ pub(crate) enum Trouble {
     Changed,
     /// The SAM doesn't allow what was asked for.
     Impossible,
+    /// The text isn't a public key.
+    NotAKey,
+    /// The level's rules forbid it; names the requirement.
+    Level(String),
     /// The form wasn't one of our pages in this browser.
     ForeignForm,
     /// RA, CA or SAM gave no answer; loading again is right.
@@ -47,13 +51,15 @@ impl Trouble {
         }
     }
 
-    fn id(self) -> &'static str {
+    fn id(&self) -> &'static str {
         match self {
             Self::BadRequest => "portal-trouble-request",
             Self::LinkExpired => "portal-trouble-link",
             Self::LinkUsed => "portal-trouble-used",
             Self::Changed => "portal-trouble-changed",
             Self::Impossible => "portal-trouble-impossible",
+            Self::NotAKey => "portal-trouble-key",
+            Self::Level(_) => "portal-trouble-level",
             Self::ForeignForm => "portal-trouble-form",
             Self::NotNow => "portal-trouble-not-now",
             Self::Refused => "portal-trouble-refused",
@@ -64,12 +70,12 @@ impl Trouble {
         }
     }
 
-    fn status(self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest | Self::Passkey => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::Passkey | Self::NotAKey => StatusCode::BAD_REQUEST,
             Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
             Self::LinkUsed => StatusCode::GONE,
-            Self::Changed | Self::Impossible => StatusCode::CONFLICT,
+            Self::Changed | Self::Impossible | Self::Level(_) => StatusCode::CONFLICT,
             Self::ForeignForm | Self::Refused => StatusCode::FORBIDDEN,
             Self::NotNow => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
@@ -91,6 +97,7 @@ struct View {
     m: Messages,
     id: &'static str,
     remedy: String,
+    requirement: String,
 }
 
 /// The page for it.
@@ -100,6 +107,10 @@ pub(crate) fn sorry(ssa: &Ssa, visit: &Visit, trouble: Trouble) -> Response {
         m: words,
         id: trouble.id(),
         remedy: format!("{}-do", trouble.id()),
+        requirement: match &trouble {
+            Trouble::Level(requirement) => web_ui::clean(requirement),
+            _ => String::new(),
+        },
     };
     let body = view.render().unwrap_or_default();
     let title = words.t(trouble.id());

@@ -86,6 +86,7 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
         origin_case: core_types::OriginCase::ProviderSoftware,
         origin_statement: "statement".to_owned(),
         collected: id.as_str().ends_with("explicit"),
+        exportable: id.as_str().starts_with("leaves"),
         created: UnixTime(1_800_000_000),
         registration: core_types::VoucherId::parse("v-1").unwrap(),
         until: Some(UnixTime(4_000_000_000)),
@@ -398,6 +399,19 @@ impl SamPort for FakeSam {
         let answer = match own && request.act == sha256(&[b"act"]) {
             true => Ok(ReceiptAnswer {
                 bundle: "{}".to_owned(),
+            }),
+            false => Err(Refusal::NotFound),
+        };
+        Box::pin(async { Self::answer(answer) })
+    }
+
+    fn handed_over<'a>(&'a self, request: &'a HandedOverRequest) -> Called<'a, HandedOver> {
+        let own = self.with(|s| s.keys.contains_key(&request.person));
+        let answer = match own && request.act == sha256(&[b"act"]) {
+            true => Ok(HandedOverAnswer {
+                key: KeyId::parse("k").unwrap(),
+                sealed: "sealed".to_owned(),
+                until: UnixTime(i64::MAX),
             }),
             false => Err(Refusal::NotFound),
         };

@@ -30,6 +30,7 @@ fn enrolled_at_sam(stack: &Stack, invited: &Invited) {
     let key = core_types::KeyId::parse("key-new").unwrap();
     let mut info = key_info(&key, KeyAlg::P256, "山田 太郎");
     (info.state, info.chain) = (KeyState::Pending, Vec::new());
+    info.registration = invited.voucher.clone();
     let enrolled = EnrolledKey {
         key,
         certified: false,
