@@ -67,7 +67,9 @@ impl Story {
             .await
             .unwrap();
         let page = self.portal("/signing").await;
-        between(&page, "/signing/receipt/", "\"").unwrap()
+        // What happened, newest first, stands after the signatures.
+        let history = page.rsplit("<h2>").next().unwrap();
+        between(history, "/signing/receipt/", "\"").unwrap()
     }
 
     fn root(&self) -> PathBuf {
@@ -151,7 +153,8 @@ async fn a_key_in_a_pkcs12_file_comes_in_gets_its_certificate_and_signs() {
     let id = told["key"].as_str().unwrap().to_owned();
     assert_eq!(story.bring("own.p12", &act, &with).0, 3, "used");
 
-    let keys = story.portal(&format!("/enrolled/{registration}")).await;
+    story.portal(&format!("/enrolled/{registration}")).await;
+    let keys = story.portal("/keys").await;
     assert!(keys.contains(&id), "{keys}");
     let imported = natsuin::stack::DevCredential {
         credential_id: id,
