@@ -118,7 +118,8 @@ impl Reason {
             | Self::Time
             | Self::WrongValue
             | Self::HandedOver
-            | Self::Reauthorization => return None,
+            | Self::Reauthorization
+            | Self::OtherTree => return None,
         })
     }
 }
