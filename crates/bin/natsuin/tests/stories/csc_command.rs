@@ -54,6 +54,7 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
         name: "髙橋 花子",
         keys: &[KeyAlg::P256],
         collected: false,
+        exportable: false,
     };
     let mut signer = story.signer.clone();
     story
