@@ -130,8 +130,8 @@ impl Voucher {
             (VoucherPhase::Ended, _) => return Err(Reason::Withdrawn),
             _ => return Err(Reason::NotFound),
         };
-        // Applications collect the secrets of such a registration: they prove nothing on the page.
-        if self.invite.collected {
+        // Secrets that applications collect prove nothing on the page; an officer's account signs nothing.
+        if self.invite.collected || self.by == InvitedBy::Office {
             return Err(Reason::ForeignFactor);
         }
         if enrolled.keys.len() < self.invite.keys.len() {

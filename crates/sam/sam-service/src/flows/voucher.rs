@@ -131,7 +131,7 @@ impl<C: CryptoModule> Sam<C> {
         }
         if invite.exportable {
             let ceiling = match by {
-                InvitedBy::Ra => invite.ceiling,
+                InvitedBy::Ra | InvitedBy::Office => invite.ceiling,
                 InvitedBy::Ssa => Level::One,
             };
             import::check_exportable(&self.service, ceiling)?;

@@ -55,7 +55,7 @@ impl<C: CryptoModule> Sam<C> {
         let mut about = About::default();
         match self.try_proposal_approve(&request, &mut about).await {
             Ok(info) => {
-                self.destroy_soon();
+                self.finish_soon();
                 Ok(info)
             }
             Err(failed) => Err(self

@@ -247,6 +247,7 @@ impl<C: CryptoModule> Sam<C> {
                 secret: invitation.secret,
                 replaces: None,
                 collected: false,
+                exportable: false,
             },
             source: source.to_owned(),
             by: InvitedBy::Office,
