@@ -10,7 +10,7 @@ use crate::Lang;
 use crate::show::{clean, isolate, jst_date, jst_time};
 
 /// Every file of messages: surface, Japanese, English.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     file(
         "common",
         include_str!("../messages/ja/common.ftl"),
@@ -35,6 +35,11 @@ const FILES: [(&str, &str, &str); 6] = [
         "sca",
         include_str!("../messages/ja/sca.ftl"),
         include_str!("../messages/en/sca.ftl"),
+    ),
+    file(
+        "office",
+        include_str!("../messages/ja/office.ftl"),
+        include_str!("../messages/en/office.ftl"),
     ),
     file(
         "cli",

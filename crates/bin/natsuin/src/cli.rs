@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use web_ui::Lang;
 
 use crate::bench::BenchArgs;
+use crate::officer::{self, ApprovalCommand, OfficerCommand};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
 use crate::{audit, bench, config, csc, demo, dev, evidence, key, sign, statement, verify};
@@ -92,6 +93,34 @@ pub enum Command {
     /// Bring a key of your own to a service, and receive one that is handed over.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Officers: who they are, and what they propose.
+    Officer {
+        /// Your officer's file.
+        #[arg(
+            long = "as",
+            value_name = "FILE",
+            global = true,
+            default_value = "officer.json"
+        )]
+        who: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        command: OfficerCommand,
+    },
+    /// Proposals of officers, and their approvals.
+    Approval {
+        /// Your officer's file.
+        #[arg(
+            long = "as",
+            value_name = "FILE",
+            global = true,
+            default_value = "officer.json"
+        )]
+        who: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        command: ApprovalCommand,
+    },
     /// Export and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -395,6 +424,8 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::Config(ConfigCommand::Verify { configs, sig }) => {
             config::verify(&configs, &sig, out)
         }
+        Command::Officer { who, command } => officer::officer(command, &who, out).await,
+        Command::Approval { who, command } => officer::approval(command, &who, out).await,
         Command::Evidence(EvidenceCommand::Export {
             data,
             store,

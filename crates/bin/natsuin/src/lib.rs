@@ -12,6 +12,7 @@ pub mod dev;
 pub mod evidence;
 pub mod key;
 pub mod office;
+pub mod officer;
 pub mod output;
 pub mod sample;
 pub mod sign;

@@ -250,6 +250,8 @@ pub enum Happened {
     Imported,
     /// A key was handed over.
     HandedOver,
+    /// Officers approved that new factors take the place of lost ones, after a waiting time.
+    FactorsOrdered,
 }
 
 /// Request of [`crate::ssa::HandedOver`].

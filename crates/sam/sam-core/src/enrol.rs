@@ -62,6 +62,21 @@ pub struct Voucher {
     pub seed: Option<Seed>,
     /// What the enrolment made.
     pub enrolled: Option<Enrolled>,
+    /// Officers let the person enrol new factors for keys they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebinds: Option<Rebinds>,
+}
+
+/// Which registration gets new factors in the place of its lost ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebinds {
+    /// The registration.
+    pub registration: VoucherId,
+    /// Digest of its keys and factors as the officers saw them: void when they change.
+    pub of: Digest32,
+    /// When the officers approved: void when an old factor proves anything after that.
+    pub since: UnixTime,
 }
 
 /// A seed that was handed out and isn't confirmed yet.
@@ -104,6 +119,14 @@ impl Voucher {
         match self.by {
             InvitedBy::Ra | InvitedBy::Office => self.invite.ceiling,
             InvitedBy::Ssa => Level::One,
+        }
+    }
+
+    /// The registration to which the factors of this enrolment belong.
+    pub fn registration(&self) -> &VoucherId {
+        match &self.rebinds {
+            Some(rebinds) => &rebinds.registration,
+            None => &self.invite.voucher,
         }
     }
 

@@ -59,6 +59,7 @@ impl PersonRecord {
     pub(crate) fn note(&mut self, entry: HistoryEntry) {
         match entry.what {
             Happened::FactorLocked => {}
+            Happened::FactorsOrdered => self.factors_changed = Some(entry.at),
             Happened::Suspended
             | Happened::Resumed
             | Happened::Destroyed

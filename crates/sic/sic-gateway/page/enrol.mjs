@@ -45,7 +45,8 @@ const place = (node) => {
 /** Who enrols, what is made, and the two ways. */
 async function choose(said) {
   const { act, digest, exclude } = session;
-  const ra = act.by === 'ra';
+  const office = act.person.id.startsWith('officer.') ? 'sic-enrol-by-office-account' : 'sic-enrol-by-office';
+  const by = { ra: 'sic-enrol-by-ra', ssa: 'sic-enrol-by-ssa', office }[act.by];
   title(s('sic-enrol-ask'));
   notice = el('div', { hidden: true });
   const bytes = await sha256('natsuin-user-v1\n', act.person.id);
@@ -69,8 +70,8 @@ async function choose(said) {
     el('p', { class: 'lead' }, t('sic-enrol-lead')),
     el('section', { class: 'card' }, facts([
       [t('sic-enrol-for'), el('strong', {}, foreign(act.person.name))],
-      [t('sic-enrol-by'), t(ra ? 'sic-enrol-by-ra' : 'sic-enrol-by-ssa')],
-      [t('sic-enrol-keys'), act.keys.map((k) => KEY_NAMES[k] ?? k).join(', ')],
+      [t('sic-enrol-by'), t(by)],
+      act.keys.length > 0 && [t('sic-enrol-keys'), act.keys.map((k) => KEY_NAMES[k] ?? k).join(', ')],
       [t('sic-enrol-ceiling'), t('sic-level', { n: act.level })],
       act.replaces && [t('sic-leave-keys'), el('ul', {}, act.replaces.keys.map((k) => el('li', {}, foreign(k.subject || k.id))))],
     ]), act.replaces && el('p', { class: 'note' }, t('sic-enrol-replaces')),

@@ -54,6 +54,7 @@ portal-happened-factor-removed = Way to approve removed
 portal-happened-pin-changed = PIN changed
 portal-happened-factor-locked = PIN locked after wrong entries
 portal-happened-factor-unlocked = PIN unlocked
+portal-happened-factors-ordered = The provider approved that you may enrol new ways to approve in 72 hours. If you did not ask for it, approve something with a way you have: that ends it.
 portal-trouble-changed = Something has changed meanwhile.
 portal-trouble-changed-do = Load the page again and look at it before you go on. Nothing was changed.
 portal-trouble-impossible = This can't be done now.

@@ -51,6 +51,7 @@ portal-happened-factor-removed = 承認方法を削除
 portal-happened-pin-changed = 暗証番号を変更
 portal-happened-factor-locked = 入力の誤りにより暗証番号をロック
 portal-happened-factor-unlocked = 暗証番号のロックを解除
+portal-happened-factors-ordered = 新しい承認方法の登録が認められました（72時間後から）。心当たりがなければ、今の方法で何かを承認すると取り消されます
 portal-trouble-changed = その間に状態が変わりました。
 portal-trouble-changed-do = ページを読み込み直し、内容を確かめてから続けてください。何も変更されていません。
 portal-trouble-impossible = 今はこの操作ができません。

@@ -13,6 +13,7 @@ mod hostile;
 mod keys;
 mod kit;
 mod large;
+mod officers;
 mod spend;
 mod validators;
 mod walls;

@@ -259,7 +259,7 @@ impl<C: CryptoModule> Sam<C> {
             .map(|(id, body)| Factor {
                 id,
                 person: loaded.act.body.person.clone(),
-                voucher: loaded.voucher.body.invite.voucher.clone(),
+                voucher: loaded.voucher.body.registration().clone(),
                 act: request.act,
                 created: now,
                 body,
@@ -348,15 +348,24 @@ impl<C: CryptoModule> Sam<C> {
             };
             rows::save(tx, &self.sealer, &current.act, &act).await?;
             rows::save(tx, &self.sealer, &current.voucher, &voucher).await?;
+            // Before the new factor is there, which stays.
+            let mut events = Vec::new();
+            let rebound = match &voucher.rebinds {
+                Some(rebinds) => {
+                    self.rebind(tx, &voucher, rebinds, now.time, &mut events)
+                        .await?
+                }
+                None => Vec::new(),
+            };
             for factor in &factors {
                 if !rows::insert(tx, &self.sealer, factor.id.as_str(), factor).await? {
                     return Err(Reason::CredentialKnown.into());
                 }
             }
-            let mut events = vec![Event::VoucherUsed {
+            events.push(Event::VoucherUsed {
                 voucher: voucher.invite.voucher.clone(),
                 person: act.person.clone(),
-            }];
+            });
             if is_account(&act.person) {
                 self.enrol_account(tx, &voucher, now.time, &mut events)
                     .await?;
@@ -374,9 +383,13 @@ impl<C: CryptoModule> Sam<C> {
             let mut notes = self
                 .end_replaced(tx, &voucher, (&act, request.act), now.time, &mut events)
                 .await?;
+            notes.extend(rebound);
             notes.push(HistoryEntry {
                 at: now.time,
-                what: Happened::Enrolled,
+                what: match voucher.rebinds {
+                    Some(_) => Happened::FactorAdded,
+                    None => Happened::Enrolled,
+                },
                 key: None,
                 factor: None,
                 act: Some(request.act),

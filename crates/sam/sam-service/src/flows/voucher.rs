@@ -147,6 +147,7 @@ impl<C: CryptoModule> Sam<C> {
             act: None,
             seed: None,
             enrolled: None,
+            rebinds: None,
         };
         Ok((voucher, authority))
     }

@@ -19,6 +19,7 @@ mod model;
 mod moving;
 mod office;
 mod office_kit;
+mod office_measures;
 mod once;
 mod pins;
 mod proof;

@@ -307,6 +307,7 @@ fn happened_text(what: Happened) -> &'static str {
         Happened::ImportApproved => "portal-happened-import-approved",
         Happened::Imported => "portal-happened-imported",
         Happened::HandedOver => "portal-happened-handed-over",
+        Happened::FactorsOrdered => "portal-happened-factors-ordered",
     }
 }
 

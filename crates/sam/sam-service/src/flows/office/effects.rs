@@ -59,10 +59,14 @@ impl<C: CryptoModule> Sam<C> {
                     ..Facts::default()
                 }
             }
+            Measure::Factors {
+                person,
+                registration,
+                ..
+            } => self.factor_facts(&mut tx, person, registration).await?,
             Measure::Restore { .. } | Measure::DeleteArchived { .. } => Facts::default(),
-            // Not carried out yet by anything of ours.
-            Measure::Factors { .. }
-            | Measure::Client { .. }
+            // These stand in the signed configuration.
+            Measure::Client { .. }
             | Measure::ForgetClient { .. }
             | Measure::Settings { .. }
             | Measure::Module { .. } => return Err(Reason::OtherKind.into()),
@@ -160,10 +164,10 @@ impl<C: CryptoModule> Sam<C> {
             Measure::Module { .. } | Measure::Restore { .. } | Measure::DeleteArchived { .. } => {
                 Ok(())
             }
-            Measure::Factors { .. }
-            | Measure::Client { .. }
-            | Measure::ForgetClient { .. }
-            | Measure::Settings { .. } => Err(Reason::OtherKind.into()),
+            Measure::Client { .. } | Measure::ForgetClient { .. } | Measure::Settings { .. } => {
+                Err(Reason::OtherKind.into())
+            }
+            Measure::Factors { .. } => self.announce_factors(tx, record, digest, at).await,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod approve;
 mod effects;
+mod factors;
 mod genesis;
 mod log_in;
 mod people;
@@ -258,6 +259,7 @@ impl<C: CryptoModule> Sam<C> {
             act: None,
             seed: None,
             enrolled: None,
+            rebinds: None,
         };
         if !rows::insert(tx, &self.sealer, voucher.as_str(), &made).await? {
             return Err(Reason::Used.into());

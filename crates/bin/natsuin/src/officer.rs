@@ -1,0 +1,519 @@
+//! `natsuin officer` and `natsuin approval`: what officers do, from a program, over their own gateway.
+
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Subcommand;
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{Digest32, OfficerId, PersonId, Random as _, SecretBytes, UnixTime, sha256};
+use jose::SigningKey;
+use sam_core::office::ceremony::identity;
+use sap::office::calls::{OfficerInfo, PeopleAnswer, ProposalInfo, ProposalState, StateAnswer};
+use sap::office::{ACCOUNT, Document, KeyAction, Measure, Office, Part, Role};
+use serde_json::json;
+use service_kit::http::HttpOptions;
+use sic_core::Trust;
+use web_ui::{Arg, Messages, clean};
+
+use crate::office::{Officer, OfficerFile};
+use crate::output::{Exit, Failure, Out};
+use crate::stack::{Device, Sic};
+
+/// Commands of `natsuin officer`.
+#[derive(Debug, Subcommand)]
+pub enum OfficerCommand {
+    /// Who holds which office, and whose appointment or training is due.
+    People,
+    /// How the SAM is.
+    State,
+    /// Propose to appoint somebody; prints the link with which they enrol a passkey once it is approved.
+    Appoint {
+        /// Id of the person.
+        id: String,
+        /// Name.
+        #[arg(long)]
+        name: String,
+        /// A number of the provider's that tells them from all others.
+        #[arg(long)]
+        identity: String,
+        /// Role; twice only for administrator and operator, with --both.
+        #[arg(long, value_enum, required = true)]
+        role: Vec<CliRole>,
+        /// Declare that administrator and operator are one person here.
+        #[arg(long)]
+        both: bool,
+        /// End of the appointment, such as 2028-03-31T15:00:00Z.
+        #[arg(long)]
+        until: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Propose any measure, given as JSON in a file.
+    Propose {
+        /// The measure.
+        measure: PathBuf,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        /// Seconds for which it can be approved.
+        #[arg(long, default_value_t = 24 * 3600)]
+        ttl: i64,
+    },
+}
+
+/// Commands of `natsuin approval`.
+#[derive(Debug, Subcommand)]
+pub enum ApprovalCommand {
+    /// All proposals, newest first.
+    List,
+    /// One proposal with all it says.
+    Show {
+        /// Its digest.
+        proposal: String,
+    },
+    /// Approve a proposal.
+    Give {
+        /// Its digest.
+        proposal: String,
+        /// Without being asked.
+        #[arg(long)]
+        yes: bool,
+        /// Your key for the module (made with `natsuin-cm officer-key`), to enable or disable it.
+        #[arg(long, value_name = "KEY")]
+        module_key: Option<PathBuf>,
+    },
+    /// End a proposal: your own, or one that you could have approved.
+    Refuse {
+        /// Its digest.
+        proposal: String,
+    },
+    /// Take your own approved proposal with the evidence of its approvals, to carry it out.
+    Take {
+        /// Its digest.
+        proposal: String,
+        /// Where the evidence goes (JSON).
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// A role on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum CliRole {
+    /// Answers for the security policy.
+    SecurityOfficer,
+    /// Installs, configures, maintains.
+    SystemAdministrator,
+    /// Runs the service, backs it up, recovers it.
+    SystemOperator,
+    /// Reads archives and audit logs.
+    SystemAuditor,
+}
+
+impl From<CliRole> for Role {
+    fn from(role: CliRole) -> Self {
+        match role {
+            CliRole::SecurityOfficer => Self::SecurityOfficer,
+            CliRole::SystemAdministrator => Self::SystemAdministrator,
+            CliRole::SystemOperator => Self::SystemOperator,
+            CliRole::SystemAuditor => Self::SystemAuditor,
+        }
+    }
+}
+
+/// Runs `natsuin officer`.
+///
+/// # Errors
+/// [`Failure`] when a file can't be used, or the SAM refuses.
+pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Exit, Failure> {
+    let mut officer = at_work(who)?;
+    match command {
+        OfficerCommand::People => {
+            let people = officer.people().await.map_err(refused)?;
+            show_people(&people, out);
+            out.object(&people);
+        }
+        OfficerCommand::State => {
+            let state = officer.state().await.map_err(refused)?;
+            show_state(&state, out);
+            out.object(&state);
+        }
+        OfficerCommand::Appoint {
+            id,
+            name,
+            identity: number,
+            role,
+            both,
+            until,
+            reason,
+        } => {
+            let until = UnixTime::from_rfc3339(&until)
+                .ok_or_else(|| input("until", "not a time", "write it as 2028-03-31T15:00:00Z"))?;
+            let bad =
+                |e: core_types::id::BadId| input("officer", &e.to_string(), "choose another id");
+            let account = PersonId::parse(format!("{ACCOUNT}{id}")).map_err(bad)?;
+            let id = OfficerId::parse(id).map_err(bad)?;
+            let mut secret = vec![0; 16];
+            SystemRandom.fill(&mut secret);
+            let measure = Measure::Appoint {
+                officer: id,
+                name: name.clone(),
+                identity: identity(&number),
+                office: Office {
+                    roles: role.into_iter().map(Role::from).collect(),
+                    both,
+                    until,
+                    training: None,
+                },
+                account,
+                secret: sha256(&[&secret]),
+            };
+            let made = officer.propose(measure, &reason, 7 * 24 * 3600).await;
+            let made = made.map_err(refused)?;
+            show(&made, out);
+            // The voucher of an appointment is named like its proposal.
+            let ticket = format!("{}.{}", made.proposal, core_types::bytes::b64u(secret));
+            let link = format!("{}/e#{ticket}", officer.sic.origin);
+            out.say(&out.m().f("office-invited", &[("name", Arg::Text(&name))]));
+            out.say(&format!("    {link}"));
+            out.object(&json!({"proposal": made.proposal, "link": link}));
+        }
+        OfficerCommand::Propose {
+            measure,
+            reason,
+            ttl,
+        } => {
+            let text = std::fs::read(&measure)
+                .map_err(|e| input("file", &e.to_string(), "give the measure as JSON in a file"))?;
+            let measure = serde_json::from_slice(&text)
+                .map_err(|e| input("measure", &e.to_string(), "compare with docs/operator"))?;
+            let made = officer.propose(measure, &reason, ttl).await;
+            let made = made.map_err(refused)?;
+            show(&made, out);
+            out.object(&made);
+        }
+    }
+    Ok(Exit::Good)
+}
+
+/// Runs `natsuin approval`.
+///
+/// # Errors
+/// [`Failure`] when a file can't be used, or the SAM refuses.
+pub async fn approval(command: ApprovalCommand, who: &Path, out: Out) -> Result<Exit, Failure> {
+    let mut officer = at_work(who)?;
+    match command {
+        ApprovalCommand::List => {
+            let all = officer.proposals().await.map_err(refused)?;
+            if all.is_empty() {
+                out.say(&out.m().t("office-none"));
+            }
+            all.iter().for_each(|info| show(info, out));
+            out.object(&json!({"proposals": all}));
+        }
+        ApprovalCommand::Show { proposal } => {
+            let proposal = digest(&proposal)?;
+            let all = officer.proposals().await.map_err(refused)?;
+            let one = all.iter().find(|info| info.proposal == proposal);
+            let one = one.ok_or_else(|| {
+                input(
+                    "proposal",
+                    "there is no such proposal",
+                    "see `natsuin approval list`",
+                )
+            })?;
+            show(one, out);
+            out.say(&clean(&one.document));
+            out.object(one);
+        }
+        ApprovalCommand::Give {
+            proposal,
+            yes,
+            module_key,
+        } => {
+            let proposal = digest(&proposal)?;
+            let key = module_key.as_deref().map(module_key_of).transpose()?;
+            let given = give(&mut officer, proposal, yes, key, out).await?;
+            let Some(given) = given else {
+                out.say(&out.m().t("office-not-approved"));
+                out.object(&json!({"approved": false}));
+                return Ok(Exit::Declined);
+            };
+            show(&given, out);
+            out.object(&given);
+        }
+        ApprovalCommand::Refuse { proposal } => {
+            let ended = officer.end(digest(&proposal)?).await.map_err(refused)?;
+            show(&ended, out);
+            out.object(&ended);
+        }
+        ApprovalCommand::Take { proposal, out: to } => {
+            let taken = officer.take(digest(&proposal)?).await.map_err(refused)?;
+            let text = serde_json::to_vec_pretty(&taken).unwrap_or_default();
+            std::fs::write(&to, text)
+                .map_err(|e| input("file", &e.to_string(), "check --out; ask officers again"))?;
+            out.say(&to.display().to_string());
+            out.object(&json!({"file": to}));
+        }
+    }
+    Ok(Exit::Good)
+}
+
+/// Approves once somebody has looked at it; nothing when they don't want it.
+async fn give(
+    officer: &mut Officer,
+    proposal: Digest32,
+    yes: bool,
+    key: Option<SigningKey>,
+    out: Out,
+) -> Result<Option<ProposalInfo>, Failure> {
+    let switch = match key {
+        None => None,
+        Some(key) => {
+            let all = officer.proposals().await.map_err(refused)?;
+            let one = all.iter().find(|info| info.proposal == proposal);
+            let document = one.and_then(|info| read(&info.document));
+            let bytes = document.and_then(|d| d.facts.switch);
+            let bytes = bytes.ok_or_else(|| {
+                let todo = "give --module-key only for the module's switch";
+                input("module-key", "this proposal wants no such signature", todo)
+            })?;
+            let signed = key.sign(cm_api::switch::TYP_SWITCH, bytes.as_bytes());
+            Some(signed.map_err(|e| input("module-key", &e.to_string(), "use another key"))?)
+        }
+    };
+    let mut wanted = true;
+    let look = |document: &Document, _: &str| {
+        lines(document, out.m()).iter().for_each(|l| out.note(l));
+        if !yes {
+            out.note(&out.m().t("office-ask-approve"));
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line)?;
+            wanted = line.trim() == "yes";
+        }
+        anyhow::ensure!(wanted, "not wanted");
+        Ok(())
+    };
+    let given = officer.approve(proposal, look, switch).await;
+    match given {
+        Err(_) if !wanted => Ok(None),
+        given => given.map(Some).map_err(refused),
+    }
+}
+
+fn at_work(file: &Path) -> Result<Officer, Failure> {
+    let bad = |e: anyhow::Error| {
+        let what = format!("{} can't be used: {e}", file.display());
+        input(
+            "officer-file",
+            &what,
+            "give a file that the ready file of `natsuin dev` names",
+        )
+    };
+    let known = OfficerFile::read(file).map_err(bad)?;
+    let trust = Trust::new(vec![known.root.clone()], known.url.clone());
+    let options = HttpOptions {
+        ca_pem: Some(known.trust.clone()),
+        ..HttpOptions::default()
+    };
+    let device = Device::restore(&known.url, known.id.0.clone(), &known.key);
+    Ok(Officer {
+        sic: Sic {
+            origin: known.url.clone(),
+            http: service_kit::http::client(&options)?,
+            trust: trust.map_err(|e| bad(e.into()))?,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        },
+        account: known.account,
+        device: device.map_err(|e| bad(e.into()))?,
+    })
+}
+
+fn module_key_of(path: &Path) -> Result<SigningKey, Failure> {
+    let todo = "use a key that `natsuin-cm officer-key` has made";
+    let bytes = std::fs::read(path).map_err(|e| input("module-key", &e.to_string(), todo))?;
+    SigningKey::from_pkcs8(&SecretBytes::new(bytes))
+        .map_err(|e| input("module-key", &e.to_string(), todo))
+}
+
+fn digest(text: &str) -> Result<Digest32, Failure> {
+    Digest32::parse(text).map_err(|_| {
+        input(
+            "proposal",
+            "this isn't the digest of a proposal",
+            "see `natsuin approval list`",
+        )
+    })
+}
+
+fn read(document: &str) -> Option<Document> {
+    serde_json::from_str(document).ok()
+}
+
+/// A proposal in a few lines.
+fn show(info: &ProposalInfo, out: Out) {
+    let m = out.m();
+    let state = match info.state {
+        ProposalState::Open => "open",
+        ProposalState::Waiting => "waiting",
+        ProposalState::Approved => "approved",
+        ProposalState::Done => "done",
+        ProposalState::Ended => "ended",
+        ProposalState::Expired => "expired",
+    };
+    let yours = match info.yours {
+        true => format!(" · {}", m.t("office-yours")),
+        false => String::new(),
+    };
+    let state = m.t(&format!("office-state-{state}"));
+    out.say(&format!("{}  {state}{yours}", info.proposal));
+    if let Some(document) = read(&info.document) {
+        lines(&document, m).iter().for_each(|line| out.say(line));
+    }
+    let names: Vec<String> = info.approvals.iter().map(|a| clean(&a.name)).collect();
+    out.say(&format!(
+        "    {}: {} ({})",
+        m.t("office-approved-by"),
+        names.join(", "),
+        m.n("office-needs", info.needs.into())
+    ));
+}
+
+/// What is approved, in words; the same that the page shows.
+fn lines(document: &Document, m: Messages) -> Vec<String> {
+    vec![
+        format!("    {}", in_words(document, m)),
+        format!("    {}: {}", m.t("office-reason"), clean(&document.reason)),
+        format!(
+            "    {}: {}",
+            m.t("office-by"),
+            clean(&document.requester.name)
+        ),
+        format!("    {}: {}", m.t("office-until"), m.time(document.exp)),
+    ]
+}
+
+fn in_words(document: &Document, m: Messages) -> String {
+    let facts = document.facts.name.clone().unwrap_or_default();
+    let roles = |office: &Office| {
+        let names: Vec<String> = office.roles.iter().map(|r| m.t(&role_id(*r))).collect();
+        names.join(" + ")
+    };
+    let (id, name, what) = match &document.measure {
+        Measure::Appoint { name, office, .. } => ("appoint", name.clone(), roles(office)),
+        Measure::Account { account, .. } => ("account", facts, account.to_string()),
+        Measure::Office { office, .. } => ("office", facts, roles(office)),
+        Measure::Dismiss { .. } => ("dismiss", facts, String::new()),
+        Measure::Key { key, action } => {
+            let id = match action {
+                KeyAction::Suspend => "key-suspend",
+                KeyAction::Resume => "key-resume",
+                KeyAction::Destroy => "key-destroy",
+            };
+            (id, facts, key.to_string())
+        }
+        Measure::Factors { .. } => ("factors", facts, String::new()),
+        Measure::Client { client, name, .. } => ("client", name.clone(), client.to_string()),
+        Measure::ForgetClient { client } => ("forget-client", String::new(), client.to_string()),
+        Measure::Settings { part, digest } => {
+            let id = match part {
+                Part::Policy => "settings-policy",
+                Part::Audit => "settings-audit",
+            };
+            (id, String::new(), digest.to_string())
+        }
+        Measure::Module { enabled: true } => ("module-on", String::new(), String::new()),
+        Measure::Module { enabled: false } => ("module-off", String::new(), String::new()),
+        Measure::Restore { zone, backup } => ("restore", zone_name(*zone), backup.to_string()),
+        Measure::DeleteArchived { zone, archive } => {
+            ("delete-archived", zone_name(*zone), archive.to_string())
+        }
+    };
+    let args = [("name", Arg::Text(&name)), ("what", Arg::Text(&what))];
+    m.f(&format!("office-do-{id}"), &args)
+}
+
+fn zone_name(zone: sap::office::Zone) -> String {
+    format!("{zone:?}").to_uppercase()
+}
+
+fn role_id(role: Role) -> String {
+    let word = serde_json::to_value(role).unwrap_or_default();
+    format!("office-role-{}", word.as_str().unwrap_or_default())
+}
+
+fn show_people(people: &PeopleAnswer, out: Out) {
+    let m = out.m();
+    for officer in &people.officers {
+        out.say(&person_line(officer, m));
+        for account in &officer.accounts {
+            let state = match account.active {
+                true => account.last_act.map_or_else(String::new, |at| m.time(at)),
+                false => m.t("office-no-passkey"),
+            };
+            out.say(&format!("    {}  {state}", account.account));
+        }
+    }
+    out.say(&m.n("office-usable", people.usable.into()));
+}
+
+fn person_line(officer: &OfficerInfo, m: Messages) -> String {
+    let roles: Vec<String> = officer
+        .office
+        .roles
+        .iter()
+        .map(|r| m.t(&role_id(*r)))
+        .collect();
+    let mut line = format!(
+        "{} ({})  {}  –{}",
+        clean(&officer.name),
+        officer.officer,
+        roles.join(" + "),
+        m.time(officer.office.until)
+    );
+    for (so, id) in [
+        (officer.ended.is_some(), "office-ended"),
+        (officer.due, "office-due"),
+    ] {
+        if so {
+            line.push_str(&format!("  ! {}", m.t(id)));
+        }
+    }
+    line
+}
+
+fn show_state(state: &StateAnswer, out: Out) {
+    let m = out.m();
+    let clock = if state.clock {
+        "office-clock-good"
+    } else {
+        "office-clock-bad"
+    };
+    let module = state
+        .module
+        .clone()
+        .unwrap_or_else(|| m.t("office-module-none"));
+    for (id, value) in [
+        ("office-sam", format!("{} / {}", state.sam, state.node)),
+        ("office-version", state.version.clone()),
+        ("office-clock", m.t(clock)),
+        ("office-module", module),
+    ] {
+        out.say(&format!("{}: {value}", m.t(id)));
+    }
+    out.say(&m.n("office-usable", state.usable.into()));
+    out.say(&m.n("office-open-proposals", state.open.into()));
+}
+
+fn refused(error: anyhow::Error) -> Failure {
+    let todo = "compare with what the proposal needs; who asked or is meant approves nothing";
+    Failure::new(Exit::Declined, "office", format!("{error:#}"), todo)
+}
+
+fn input(code: &'static str, what: &str, todo: &'static str) -> Failure {
+    Failure::new(Exit::Input, code, what.to_owned(), todo)
+}

@@ -1,0 +1,96 @@
+//! Officers at their own gateway: what their page and the command line do, over the real sockets.
+
+use std::process::Command;
+
+use core_types::KeyAlg;
+use core_types::rpc::Method as _;
+use natsuin::stack::{NAME_OFFICE, NAME_SIC, NAME_SSA};
+use sap::messages::{Approve, Open};
+use sap::office::calls::{LogInOpen, State};
+use serde_json::Value;
+
+use crate::kit::Story;
+
+fn run(who: &std::path::Path, args: &[&str]) -> (i32, Value) {
+    let done = Command::new(env!("CARGO_BIN_EXE_natsuin"))
+        .arg("--json")
+        .args(args)
+        .arg("--as")
+        .arg(who)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    let value = serde_json::from_str(text.trim()).unwrap_or(Value::Null);
+    (done.status.code().unwrap(), value)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_stop_a_signers_key_from_the_command_line_and_nobody_alone() {
+    let story = Story::begin(KeyAlg::P256).await;
+    let file = |id: &str| {
+        let officers = story.stack.officers();
+        let known = officers.iter().find(|o| o.officer.as_str() == id).unwrap();
+        known.file.clone()
+    };
+    let key = story.signer.credentials[0].credential_id.clone();
+    let measure = story.dir.path().join("measure.json");
+    let json = serde_json::json!({"measure": "key", "key": key, "action": "destroy"});
+    std::fs::write(&measure, json.to_string()).unwrap();
+    let path = measure.display().to_string();
+    let propose = ["officer", "propose", &path, "--reason", "leaked"];
+    let (code, made) = tokio::task::block_in_place(|| run(&file("ito"), &propose));
+    assert_eq!(code, 0, "{made}");
+    let proposal = made["proposal"].as_str().unwrap();
+    let give = ["approval", "give", proposal, "--yes"];
+    tokio::task::block_in_place(|| {
+        // The auditor, and who asked.
+        assert_eq!(run(&file("watanabe"), &give).0, 3);
+        assert_eq!(run(&file("ito"), &give).0, 3);
+        let (code, once) = run(&file("sato"), &give);
+        assert_eq!((code, once["state"].as_str()), (0, Some("open")));
+        assert_eq!(run(&file("sato"), &give).0, 3);
+        let (code, done) = run(&file("suzuki"), &give);
+        assert_eq!((code, done["state"].as_str()), (0, Some("done")));
+        let (code, people) = run(&file("watanabe"), &["officer", "people"]);
+        assert_eq!((code, people["usable"].as_u64()), (0, Some(3)));
+        // Who holds which office is nothing for operators.
+        assert_eq!(run(&file("ito"), &["officer", "people"]).0, 3);
+        let (code, state) = run(&file("ito"), &["officer", "state"]);
+        assert_eq!((code, state["usable"].as_u64()), (0, Some(3)));
+    });
+}
+
+// shows: I-7.1.1.5-privileged-unprivileged-separate, II-3.3.2-privileged-authenticated-per-operation
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_and_signers_have_no_door_in_common() {
+    let story = Story::begin(KeyAlg::P256).await;
+    let stack = &story.stack;
+    // Between the zones, by certificate.
+    for (door, name) in [
+        (&stack.inner.sam_for_office, NAME_SIC),
+        (&stack.inner.sam_for_office, NAME_SSA),
+        (&stack.inner.sam_for_sic, NAME_OFFICE),
+        (&stack.inner.sam_for_ssa, NAME_OFFICE),
+    ] {
+        let caller = stack.caller(door, name).unwrap();
+        for path in [State::PATH, LogInOpen::PATH, Open::PATH] {
+            let answer = caller.forward(path, b"{}".to_vec()).await;
+            let status = answer.map(|(status, _)| status).unwrap_or(0);
+            assert_ne!(status, 200, "{name} at {path}");
+        }
+    }
+    // At the public origins.
+    let post = async |origin: &str, path: &str| {
+        let sent = stack
+            .http
+            .post(format!("{origin}{path}"))
+            .json(&serde_json::json!({}));
+        sent.send().await.unwrap().status().as_u16()
+    };
+    for path in [State::PATH, LogInOpen::PATH] {
+        assert_eq!(post(&stack.sic_url, path).await, 404, "{path}");
+    }
+    for path in [Open::PATH, Approve::PATH] {
+        assert_eq!(post(&stack.office_url, path).await, 404, "{path}");
+    }
+}

@@ -1,0 +1,246 @@
+//! New factors for a signer whose own are lost, by officers (`sap.md` §9): after a waiting time in which the signer is told, and
+//! void as soon as an old factor shows that it isn't lost.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, Level, PersonId, UnixTime, VoucherId};
+use sam_api::ssa::{Happened, HistoryEntry};
+use sam_core::Reason;
+use sam_core::enrol::{Rebinds, Voucher, VoucherPhase};
+use sam_core::office::proposal::{FACTORS_OPEN, FACTORS_WAIT};
+use sam_core::office::{Phase, Proposal};
+use sap::enrol::{Invite, InvitedBy};
+use sap::office::{Facts, Measure};
+use store_kit::{StoreError, Tx, sql, transaction};
+
+use super::effects::proposal_voucher;
+use crate::failed::Failed;
+use crate::flows::change::Registration;
+use crate::records::PersonRecord;
+use crate::rows;
+use crate::sam::Sam;
+
+impl<C: CryptoModule> Sam<C> {
+    /// What approvers have to know; refuses what can't be done: the registration must have a key, and none above level 2.
+    pub(crate) async fn factor_facts(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        registration: &VoucherId,
+    ) -> Result<Facts, Failed> {
+        let (of, voucher) = self.rebindable(tx, person, registration).await?;
+        Ok(Facts {
+            person: Some(person.clone()),
+            name: Some(voucher.invite.subject.common_name),
+            of: Some(of.digest()),
+            wait: Some(FACTORS_WAIT),
+            ..Facts::default()
+        })
+    }
+
+    async fn rebindable(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        registration: &VoucherId,
+    ) -> Result<(Registration, Voucher), Failed> {
+        let row = rows::get::<Voucher>(tx, &self.sealer, registration.as_str()).await?;
+        let voucher = row.filter(|v| v.body.invite.person == *person);
+        let voucher = voucher.ok_or(Reason::NotFound)?.body;
+        let of = self.registration(tx, person, registration).await?;
+        if of.living().next().is_none() || voucher.invite.collected {
+            return Err(Reason::NotFound.into());
+        }
+        if of.highest() == Level::Three {
+            return Err(Reason::Level("I-3.5.1-keyauth-L3").into());
+        }
+        Ok((of, voucher))
+    }
+
+    /// Approved: the signer is told, and the waiting begins.
+    pub(crate) async fn announce_factors(
+        &self,
+        tx: &mut Tx,
+        record: &Proposal,
+        digest: Digest32,
+        at: UnixTime,
+    ) -> Result<(), Failed> {
+        let Measure::Factors {
+            person,
+            registration,
+            ..
+        } = record.measure()
+        else {
+            return Err(Reason::OtherKind.into());
+        };
+        let (of, _) = self.rebindable(tx, person, registration).await?;
+        if record.document.facts.of != Some(of.digest()) {
+            return Err(Reason::Withdrawn.into());
+        }
+        let told = note(Happened::FactorsOrdered, digest, at);
+        self.note(tx, person, vec![told]).await
+    }
+
+    /// Lets come about what has waited long enough.
+    pub(crate) async fn end_waiting(&self, now: UnixTime) -> Result<(), StoreError> {
+        let select =
+            sql("SELECT id FROM office_proposal WHERE state = $1 ORDER BY stamp LIMIT 200");
+        let mut tx = self.store.read("waiting").await?;
+        let waiting = tx.fetch_all(select.bind("waiting")).await?;
+        drop(tx);
+        for row in waiting {
+            let id = row.text("id")?;
+            let done: Result<(), Failed> = transaction!(self.store, "waited", |tx| {
+                let row = rows::get::<Proposal>(tx, &self.sealer, &id).await?;
+                let row = row.filter(|r| {
+                    r.body.phase == Phase::Waiting && r.body.due.is_some_and(|due| now >= due)
+                });
+                let Some(row) = row else { return Ok(()) };
+                let digest = row.body.digest();
+                let mut events = Vec::new();
+                let next = match self.invite_signer(tx, &row.body, digest, now).await {
+                    Ok(voucher) => {
+                        events.push(Event::VoucherMade {
+                            voucher,
+                            authority: digest,
+                            ceiling: Level::Two,
+                        });
+                        events.push(Event::ProposalAdmitted {
+                            proposal: digest,
+                            what: row.body.measure().code().into(),
+                            state: "done".into(),
+                        });
+                        Proposal {
+                            phase: Phase::Done,
+                            ..row.body.clone()
+                        }
+                    }
+                    Err(Failed::No(reason)) => {
+                        events.push(Event::ProposalEnded {
+                            proposal: digest,
+                            account: None,
+                            reason: reason.code().into(),
+                        });
+                        row.body.void(None)
+                    }
+                    Err(failed) => return Err(failed),
+                };
+                rows::save(tx, &self.sealer, &row, &next).await?;
+                self.audit.append_all(tx, &events, now).await?;
+                Ok::<_, Failed>(())
+            });
+            self.survive(done).await?;
+        }
+        Ok(())
+    }
+
+    async fn invite_signer(
+        &self,
+        tx: &mut Tx,
+        record: &Proposal,
+        digest: Digest32,
+        now: UnixTime,
+    ) -> Result<VoucherId, Failed> {
+        let Measure::Factors {
+            person,
+            registration,
+            secret,
+        } = record.measure()
+        else {
+            return Err(Reason::OtherKind.into());
+        };
+        let since = record.approvals.last().map_or(now, |given| given.at);
+        let (of, voucher) = self.rebindable(tx, person, registration).await?;
+        let rebinds = Rebinds {
+            registration: registration.clone(),
+            of: record.document.facts.of.ok_or(Reason::Malformed)?,
+            since,
+        };
+        self.check_lost(tx, person, &of, &rebinds).await?;
+        let id = proposal_voucher(digest)?;
+        let made = Voucher {
+            invite: Invite {
+                voucher: id.clone(),
+                ceiling: of.highest(),
+                keys: Vec::new(),
+                exp: now.plus(FACTORS_OPEN),
+                secret: *secret,
+                replaces: None,
+                ..voucher.invite
+            },
+            source: record.text.clone(),
+            by: InvitedBy::Office,
+            phase: VoucherPhase::Open,
+            tries: 0,
+            act: None,
+            seed: None,
+            enrolled: None,
+            rebinds: Some(rebinds),
+            ..voucher
+        };
+        match rows::insert(tx, &self.sealer, id.as_str(), &made).await? {
+            true => Ok(id),
+            false => Err(Reason::Used.into()),
+        }
+    }
+
+    /// Nothing may have changed since it was proposed, and no old factor may have proved anything since it was approved: whoever
+    /// still has one needs no officers.
+    pub(crate) async fn check_lost(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        of: &Registration,
+        rebinds: &Rebinds,
+    ) -> Result<(), Failed> {
+        let row = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str()).await?;
+        let last = row.ok_or(Reason::NotFound)?.body.last_act;
+        if last.is_some_and(|at| at >= rebinds.since) {
+            return Err(Reason::NotAllowed("factor-not-lost").into());
+        }
+        match of.digest() == rebinds.of {
+            true => Ok(()),
+            false => Err(Reason::Withdrawn.into()),
+        }
+    }
+
+    /// The signer has enrolled: the old factors end.
+    pub(crate) async fn rebind(
+        &self,
+        tx: &mut Tx,
+        voucher: &Voucher,
+        rebinds: &Rebinds,
+        at: UnixTime,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<HistoryEntry>, Failed> {
+        let person = &voucher.invite.person;
+        let of = self.registration(tx, person, &rebinds.registration).await?;
+        self.check_lost(tx, person, &of, rebinds).await?;
+        let act = voucher.act.ok_or(Reason::Malformed)?;
+        let mut notes = Vec::new();
+        for row in &of.factors {
+            rows::save(tx, &self.sealer, row, &row.body.removed(at)).await?;
+            events.push(Event::FactorRemoved {
+                person: person.clone(),
+                factor: row.body.id.clone(),
+                act,
+            });
+            notes.push(HistoryEntry {
+                factor: Some(row.body.id.clone()),
+                ..note(Happened::FactorRemoved, act, at)
+            });
+        }
+        Ok(notes)
+    }
+}
+
+fn note(what: Happened, act: Digest32, at: UnixTime) -> HistoryEntry {
+    HistoryEntry {
+        at,
+        what,
+        key: None,
+        factor: None,
+        act: Some(act),
+        cause: None,
+    }
+}
