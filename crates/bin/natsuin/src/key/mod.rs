@@ -178,10 +178,7 @@ fn refused(error: anyhow::Error) -> Failure {
 /// # Errors
 /// [`Failure`].
 pub fn receiver(file: &Path, out: Out) -> Result<Exit, Failure> {
-    let made = SealKey::generate().and_then(|(key, secret)| {
-        let public = key.public().clone();
-        Ok((public, secret))
-    });
+    let made = SealKey::generate().map(|(key, secret)| (key.public().clone(), secret));
     let (public, secret) =
         made.map_err(|e| Failure::new(Exit::Bug, "receiver", e.to_string(), "try again"))?;
     keep(file, b64u(secret.expose()).as_bytes())?;

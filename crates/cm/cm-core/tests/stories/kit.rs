@@ -104,6 +104,14 @@ impl Story {
         texts.filter(|t| t.contains(words)).count()
     }
 
+    /// The name of a person in the entries of the log.
+    pub async fn alias(&self, person: &str) -> String {
+        let mut tx = self.test.store.read("alias").await.unwrap();
+        let find = "SELECT alias AS t FROM audit_person WHERE person = $1";
+        let rows = tx.fetch_all(sql(find).bind(person)).await.unwrap();
+        rows.first().unwrap().text("t").unwrap()
+    }
+
     /// An order as an honest SAM would give it: the next step of its act and the next items, if it is one to sign.
     pub fn order(&self, mut kind: OrderKind) -> ExecuteRequest {
         if let OrderKind::Sign {

@@ -210,6 +210,7 @@ impl<C: CryptoModule> Sam<C> {
                 self.audit.append(tx, event, now.time).await?;
                 return Ok(None);
             }
+            self.rows_changed(tx, "import-tried").await?;
             let Subject::Import {
                 registration,
                 coming,
