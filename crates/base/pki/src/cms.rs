@@ -174,6 +174,14 @@ impl SignerId {
 }
 
 impl SignerInfo {
+    /// Parses a SignerInfo that stands alone, as the value of a countersignature attribute does.
+    ///
+    /// # Errors
+    /// [`DerError`].
+    pub fn single(der: &[u8]) -> Result<Self, DerError> {
+        Self::parse(Tlv::single(der, "SignerInfo")?)
+    }
+
     fn parse(tlv: Tlv<'_>) -> Result<Self, DerError> {
         let what = "SignerInfo";
         let mut fields = tlv.open(SEQUENCE, what)?;
@@ -382,28 +390,18 @@ impl NewSignedData<'_> {
     /// # Errors
     /// [`DerError`] when the signer's certificate can't be parsed or the signed attributes aren't a SET.
     pub fn encode(self) -> Result<Vec<u8>, DerError> {
-        let cert = Certificate::parse(self.signer_cert)?;
-        Tlv::single(self.signed_attrs, "signed attributes")?.open(SET, "signed attributes")?;
         let version: u8 = if self.content_type == oid::DATA { 1 } else { 3 };
         let digest = alg::encode_hash_alg(self.sig_alg.hash());
+        let signer = encode_signer_info(
+            self.signed_attrs,
+            self.sig_alg,
+            self.signature,
+            self.signer_cert,
+            self.unsigned_attrs,
+        )?;
         let content = self.content.map_or_else(Vec::new, |bytes| {
             asn1::tlv(context_constructed(0), &[&asn1::octets(bytes)])
         });
-        let sid = asn1::sequence(&[cert.issuer(), &asn1::tlv(INTEGER, &[cert.serial()])]);
-        let unsigned = if self.unsigned_attrs.is_empty() {
-            Vec::new()
-        } else {
-            retag(asn1::set_of(self.unsigned_attrs), 1)
-        };
-        let signer = asn1::sequence(&[
-            &asn1::uint(&[1]),
-            &sid,
-            &digest,
-            &crate::signed_attrs::as_stored(self.signed_attrs),
-            &alg::encode_sig_alg(self.sig_alg),
-            &asn1::octets(self.signature),
-            &unsigned,
-        ]);
         let mut certificates = vec![self.signer_cert.to_vec()];
         for further in self.chain {
             if !certificates.contains(further) {
@@ -422,6 +420,33 @@ impl NewSignedData<'_> {
             &asn1::tlv(context_constructed(0), &[&body]),
         ]))
     }
+}
+
+/// A SignerInfo, DER, with its certificate named by issuer and serial number.
+pub(crate) fn encode_signer_info(
+    signed_attrs: &[u8],
+    sig_alg: SigAlg,
+    signature: &[u8],
+    signer_cert: &[u8],
+    unsigned_attrs: Vec<Vec<u8>>,
+) -> Result<Vec<u8>, DerError> {
+    let cert = Certificate::parse(signer_cert)?;
+    Tlv::single(signed_attrs, "signed attributes")?.open(SET, "signed attributes")?;
+    let sid = asn1::sequence(&[cert.issuer(), &asn1::tlv(INTEGER, &[cert.serial()])]);
+    let unsigned = if unsigned_attrs.is_empty() {
+        Vec::new()
+    } else {
+        retag(asn1::set_of(unsigned_attrs), 1)
+    };
+    Ok(asn1::sequence(&[
+        &asn1::uint(&[1]),
+        &sid,
+        &alg::encode_hash_alg(sig_alg.hash()),
+        &crate::signed_attrs::as_stored(signed_attrs),
+        &alg::encode_sig_alg(sig_alg),
+        &asn1::octets(signature),
+        &unsigned,
+    ]))
 }
 
 fn retag(mut set: Vec<u8>, number: u8) -> Vec<u8> {

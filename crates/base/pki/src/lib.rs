@@ -12,6 +12,7 @@ pub mod alg;
 pub mod asn1;
 pub mod cert;
 pub mod cms;
+pub mod counter;
 pub mod crl;
 pub mod csr;
 pub mod fetch;

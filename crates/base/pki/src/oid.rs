@@ -13,6 +13,8 @@ pub const CONTENT_TYPE: &str = "1.2.840.113549.1.9.3";
 pub const MESSAGE_DIGEST: &str = "1.2.840.113549.1.9.4";
 /// signingTime attribute (RFC 5652 §11.3).
 pub const SIGNING_TIME: &str = "1.2.840.113549.1.9.5";
+/// countersignature attribute (RFC 5652 §11.4).
+pub const COUNTER_SIGNATURE: &str = "1.2.840.113549.1.9.6";
 /// CMSAlgorithmProtection attribute (RFC 6211).
 pub const ALGORITHM_PROTECTION: &str = "1.2.840.113549.1.9.52";
 /// signingCertificate, SHA-1 (RFC 2634 §5.4).

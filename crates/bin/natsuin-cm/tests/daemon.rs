@@ -436,6 +436,7 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
         renewable: false,
         step: 0,
         attempt: 0,
+        counter_sign: None,
     };
     let Executed::Signed(values) = sam.order(kind).await else {
         panic!("a signature was ordered")
@@ -583,6 +584,7 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
         renewable: false,
         step: 0,
         attempt: 0,
+        counter_sign: None,
     };
     assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
 }

@@ -16,7 +16,7 @@ use audit_service::{AuditConfig, trouble as audit_trouble};
 use clap::Parser;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{ClientId, Clock as _, TenantId, UnixTime};
+use core_types::{ClientId, Clock as _, KeyId, TenantId, UnixTime};
 use jose::Jwk;
 use sam_core::Policy;
 use sam_core::clock::{ClockEstimate, ClockRule};
@@ -25,8 +25,8 @@ use sam_core::office::ceremony::Site;
 use sam_core::passkey::RelyingParty;
 use sam_core::settings::Brought;
 use sam_service::{
-    KnownClient, MIGRATIONS, OfficeConfig, RemoteModule, Sam, SamConfig, SettingsSource,
-    gateway_router, office_router, ssa_router,
+    CounterSigner, KnownClient, MIGRATIONS, OfficeConfig, RemoteModule, Sam, SamConfig,
+    SettingsSource, gateway_router, office_router, ssa_router,
 };
 use serde::Deserialize;
 use service_kit::daemon::{self, FilesRead, TlsFiles};
@@ -72,6 +72,7 @@ struct Config {
     clients: BTreeMap<ClientId, ClientEntry>,
     clock: Option<ClockConfig>,
     office: OfficeEntry,
+    counter_sign: Option<CounterSignEntry>,
     #[serde(default = "hourly")]
     scrub_seconds: u64,
     #[serde(default)]
@@ -104,6 +105,24 @@ impl OfficeEntry {
             relying_party: relying_party(self.origin),
             gateways: self.gateways,
             limits,
+        })
+    }
+}
+
+/// With what the provider counter-signs each signature.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CounterSignEntry {
+    key: KeyId,
+    certificate: PathBuf,
+}
+
+impl CounterSignEntry {
+    fn load(self, files: &mut FilesRead) -> Result<CounterSigner, Trouble> {
+        let pem = files.text("counter_sign.certificate", &self.certificate)?;
+        CounterSigner::new(self.key, &pem).map_err(|e| {
+            let path = self.certificate.display();
+            Trouble::new("config-file", format!("{path}: {e}"), CHECK)
         })
     }
 }
@@ -439,6 +458,7 @@ fn settings(
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),
+        counter_sign: config.counter_sign.map(|c| c.load(files)).transpose()?,
         office: config.office.load()?,
         source: SettingsSource::Program,
     };

@@ -57,6 +57,9 @@ pub enum Command {
         /// PKCS#11 module (shared library) in which the key is made and kept.
         #[arg(long, value_name = "MODULE")]
         pkcs11: Option<PathBuf>,
+        /// Add the provider's counter-signature, which shows where the signature was made.
+        #[arg(long)]
+        counter_sign: bool,
     },
     /// Keep the whole service running on this machine, for development.
     Dev(DevArgs),
@@ -265,6 +268,9 @@ pub struct DevArgs {
     /// PKCS#11 module (shared library) in which signers' keys are made and kept, such as SoftHSM2's.
     #[arg(long, value_name = "MODULE")]
     pub pkcs11: Option<PathBuf>,
+    /// Add the provider's counter-signature to each signature, which shows where it was made.
+    #[arg(long)]
+    pub counter_sign: bool,
     /// Serve everything over HTTPS with the development CA.
     #[arg(long)]
     pub tls: bool,
@@ -358,12 +364,14 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             files,
             out: out_dir,
             pkcs11,
+            counter_sign,
         } => {
             demo::run(
                 demo::Demo {
                     files,
                     out_dir,
                     pkcs11,
+                    counter_sign,
                 },
                 out,
             )
@@ -377,6 +385,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
                 store,
                 tls: args.tls,
                 pkcs11: args.pkcs11,
+                counter_sign: args.counter_sign,
                 load: false,
             };
             dev::run(&options, args.ready_file, out).await

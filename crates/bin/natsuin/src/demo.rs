@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::output::{self, Exit, Failure, Out, table_a1};
 use crate::sample;
 use crate::stack::{
-    DevCredential, DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack, StoreChoice,
+    DevCredential, DevSigner, Device, Factors, NewFactors, NewSigner, Options, Stack,
 };
 use crate::verify;
 
@@ -32,6 +32,8 @@ pub struct Demo {
     pub out_dir: PathBuf,
     /// PKCS#11 module for the signer's key.
     pub pkcs11: Option<PathBuf>,
+    /// The provider adds its counter-signature.
+    pub counter_sign: bool,
 }
 
 /// Runs the demonstration.
@@ -71,12 +73,9 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
     let begun = now();
     let parts = Mutex::new(Vec::new());
     let options = Options {
-        data: data.path().to_owned(),
-        port: 0,
-        store: StoreChoice::Embedded,
-        tls: false,
         pkcs11: demo.pkcs11,
-        load: false,
+        counter_sign: demo.counter_sign,
+        ..Options::new(data.path().to_owned())
     };
     let note = |part: &str| {
         if let Ok(mut parts) = parts.lock() {

@@ -12,7 +12,9 @@ use csc_client::{
     AuthorizeParams, Client, ClientCredentials, ClientError, HttpOptions, Provider, choose_alg,
     wire_alg,
 };
-use csc_types::{Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization};
+use csc_types::{
+    Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization, SignedValue,
+};
 use serde_json::{Value, json};
 use signing_job::{
     HttpFetch, JobError, Names, Prepared, Request, Signed, TimeStamping, Trust, Verdict,
@@ -217,7 +219,7 @@ fn prepare(sign: &Sign, credential: &Credential, alg: SigAlg) -> Result<Vec<Job>
 
 async fn finish(
     jobs: Vec<Job>,
-    values: Vec<Vec<u8>>,
+    values: Vec<SignedValue>,
     trust: &Trust,
     fetch: &HttpFetch,
     tsa: Option<&str>,
@@ -280,7 +282,7 @@ const STAMP_TRIES: usize = 3;
 /// Puts the value into the file. An authority that gives no time doesn't cost the approval: then the file goes without.
 async fn embed(
     prepared: &Prepared,
-    value: &[u8],
+    value: &SignedValue,
     stamping: Option<&TimeStamping<'_>>,
     out: Out,
 ) -> Result<Signed, JobError> {

@@ -122,6 +122,8 @@ async fn one(
     let mut lines = vec![format!("{word}  {name}   {count}")];
     for signature in signatures {
         lines.push(format!("    {}", sentence(m, signature)));
+        let counters = signature.counter_signatures.iter();
+        lines.extend(counters.map(|counter| format!("      {}", counter_sentence(m, counter))));
         lines.extend(
             signature
                 .reasons
@@ -154,6 +156,21 @@ fn sentence(m: Messages, s: &pades::SignatureReport) -> String {
         when.map_or_else(|| m.t("cli-no-time"), |t| shown_time(m, t)),
         findings(m, &check)
     )
+}
+
+/// What a counter-signature shows: where the signature was made.
+fn counter_sentence(m: Messages, of: &pades::CounterSignatureReport) -> String {
+    let who = of.signer.as_deref();
+    let who = who.map_or_else(|| m.t("cli-unknown-signer"), clean);
+    let Some(reason) = &of.reason else {
+        return m.f("cli-counter-good", &[("who", Arg::Text(&who))]);
+    };
+    let message = match of.verdict {
+        Verdict::Failed => "cli-counter-bad",
+        _ => "cli-counter-undetermined",
+    };
+    let said = m.f(message, &[("who", Arg::Text(&who))]);
+    format!("{said} {}: {}", reason.code, clean(&reason.what))
 }
 
 /// Whether the file has this SHA-256 (hexadecimal): what was downloaded is what was verified.

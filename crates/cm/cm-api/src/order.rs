@@ -117,6 +117,9 @@ pub enum OrderKind {
         step: u32,
         /// Number of the order within the step, from 0, below [`MAX_ATTEMPTS`].
         attempt: u32,
+        /// What the provider counter-signs the values with, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        counter_sign: Option<CounterSign>,
     },
     /// Sign a checkpoint of the log that a key of purpose *log* was made for. The module writes the text itself (C2SP
     /// tlog-checkpoint: origin, size, root) and signs nothing else with such a key; it never signs a smaller tree than
@@ -145,6 +148,16 @@ pub enum OrderKind {
         /// Why.
         cause: DestroyCause,
     },
+}
+
+/// The provider's key for counter-signatures (`III-A1.8-rssp-counter-signature`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterSign {
+    /// Key of purpose *seal*.
+    pub key: KeyId,
+    /// The provider's certificate for it, DER; the counter-signature refers to it.
+    pub certificate: B64,
 }
 
 impl OrderKind {

@@ -220,6 +220,13 @@ pub enum Executed {
     Created(KeyCreated),
     /// Signature values in the order of the items: RSA as a block of modulus length, ECDSA as DER. Of a checkpoint: one.
     Signed(Vec<B64>),
+    /// The same, each value with the provider's counter-signature over it.
+    CounterSigned {
+        /// Signature values.
+        values: Vec<B64>,
+        /// SignerInfo (RFC 5652 §11.4, DER) in the order of the values.
+        counter: Vec<B64>,
+    },
     /// The order is spent, and a value was made that is wrong. All values were destroyed, and the key can't be used any
     /// more.
     WrongValue,

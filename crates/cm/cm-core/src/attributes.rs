@@ -227,6 +227,21 @@ impl KeyAttributes {
         Ok((next, origin))
     }
 
+    /// Whether the key may counter-sign values that were just made.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`]: not a key of purpose *seal*, stopped, or past its time.
+    pub fn may_counter_sign(&self, now: UnixTime) -> Result<(), Refusal> {
+        if self.purpose != Purpose::Seal {
+            return Err(Refusal::NotAllowed(Reason::Purpose));
+        }
+        self.here()?;
+        if now >= self.not_after {
+            return Err(Refusal::NotAllowed(Reason::Time));
+        }
+        Ok(())
+    }
+
     fn here(&self) -> Result<(), Refusal> {
         if self.used.handed_over {
             return Err(Refusal::NotAllowed(Reason::HandedOver));

@@ -13,6 +13,7 @@ pub mod backup;
 mod cache;
 mod ceremony;
 mod checkpoint;
+mod counter;
 mod destroy;
 mod execute;
 mod http;

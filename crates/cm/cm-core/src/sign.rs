@@ -65,6 +65,7 @@ impl Module {
             renewable,
             step,
             attempt,
+            counter_sign,
             ..
         } = &order.kind
         else {
@@ -79,7 +80,7 @@ impl Module {
         };
         let now = self.clock.now();
         let count = u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?;
-        let row: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
+        let taken: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
             store::take_order(tx, order, now).await?;
             let row = self.key_for_use(tx, key, *version, *spki).await?;
             self.approved(row.attributes.alg, alg)?;
@@ -96,15 +97,25 @@ impl Module {
                 attempt: *attempt,
             };
             self.audit.append(tx, event, now).await?;
-            Ok::<_, Failed>(row)
+            let sealing = match counter_sign {
+                Some(wanted) => self.sealing(tx, order, wanted).await?,
+                None => None,
+            };
+            Ok::<_, Failed>((row, sealing))
         });
-        let row = row.map_err(|failed| self.fail(failed))?;
+        let (row, sealing) = taken.map_err(|failed| self.fail(failed))?;
+        if counter_sign.is_some() && sealing.is_none() {
+            self.alarm("cm-not-counter-signed").await;
+        }
         self.seen.note(key.as_str(), row.row_version + 1);
         let done = self.values(&row, alg, items).await;
         if let Err(ModuleError::Refused(_)) = &done {
             self.nothing_came(order.order, &row, &by).await;
         }
-        done
+        match (done, &sealing) {
+            (Ok(Executed::Signed(values)), Some(by)) => Ok(self.counter_signed(by, values).await),
+            (done, _) => done,
+        }
     }
 
     /// An order was taken, and it is certain that no value came of it: the next attempt may have its items. What can't be

@@ -276,6 +276,19 @@ pub struct RenewRequest {
 pub struct SignAnswer {
     /// Values in the order of the hashes.
     pub signatures: Vec<B64>,
+    /// The provider's counter-signatures, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<CounterSignatures>,
+}
+
+/// The provider's counter-signatures over the values of one call (`III-A1.8-rssp-counter-signature`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterSignatures {
+    /// SignerInfo (RFC 5652 §11.4, DER) in the order of the values.
+    pub infos: Vec<B64>,
+    /// The provider's certificate and those above it, DER.
+    pub chain: Vec<B64>,
 }
 
 /// Request of [`Voucher`].

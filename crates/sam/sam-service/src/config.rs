@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use core_types::{ClientId, TenantId};
+use core_types::{B64, ClientId, KeyId, TenantId};
 use jose::{ForeignKey, Jwk};
+use pki::{Certificate, DerError};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
 use sam_core::clock::ClockRule;
@@ -41,6 +42,8 @@ pub struct SamConfig {
     pub gateways: Vec<String>,
     /// What is declared of this machine's clock.
     pub clock: ClockRule,
+    /// With what the provider counter-signs each signature, if it does.
+    pub counter_sign: Option<CounterSigner>,
     /// Where officers act, and how long their sessions last.
     pub office: OfficeConfig,
     /// Where all this comes from.
@@ -65,4 +68,28 @@ pub struct KnownClient {
     pub name: String,
     /// Keys with which it signs its requests. With one here, no unsigned request of its is taken.
     pub keys: Vec<ForeignKey>,
+}
+
+/// The provider's key for counter-signatures, and its certificate (`III-A1.8-rssp-counter-signature`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterSigner {
+    /// The module's key of purpose *seal*.
+    pub key: KeyId,
+    /// Certificates, DER: the key's first, then those above it.
+    pub chain: Vec<B64>,
+}
+
+impl CounterSigner {
+    /// A key and the certificates (PEM) that it is shown with.
+    ///
+    /// # Errors
+    /// A certificate can't be read, or there is none.
+    pub fn new(key: KeyId, pem: &str) -> Result<Self, DerError> {
+        let chain = Certificate::parse_pem(pem)?;
+        if chain.is_empty() {
+            return Err(DerError("no certificate of the counter-signing key"));
+        }
+        let chain = chain.iter().map(|c| B64(c.der().to_vec())).collect();
+        Ok(Self { key, chain })
+    }
 }

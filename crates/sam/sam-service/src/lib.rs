@@ -21,7 +21,7 @@ mod sealer;
 mod settings;
 mod verify;
 
-pub use config::{KnownClient, OfficeConfig, SamConfig};
+pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig};
 pub use flows::FoundError;
 pub use http::{gateway_router, office_router, ssa_router};
 pub use receipt::{ReceiptError, bundle};

@@ -5,7 +5,7 @@ use core_types::{
     VoucherId, sha256,
 };
 use jose::Jwk;
-use sam_api::ssa::{Happened, HistoryEntry, KeyState, Wish};
+use sam_api::ssa::{CounterSignatures, Happened, HistoryEntry, KeyState, Wish};
 use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
 use sam_core::life::Life;
 use sam_core::office::{Account, AccountPhase, GenesisRecord, Officer, Proposal, Session};
@@ -240,6 +240,8 @@ pub(crate) struct ChangeBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResultRecord {
     pub(crate) values: Vec<B64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) counter: Option<CounterSignatures>,
     pub(crate) until: UnixTime,
 }
 

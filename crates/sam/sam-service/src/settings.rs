@@ -20,6 +20,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "clients.*.keys",
     "attestation.roots",
     "attestation.metadata_root",
+    "counter_sign.certificate",
     "tls.ca",
 ];
 

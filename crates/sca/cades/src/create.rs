@@ -3,7 +3,7 @@
 use core_types::{HashAlg, KeyAlg, SigAlg};
 use pki::alg::VerifyError;
 use pki::asn1::DerError;
-use pki::cms::{NewSignedData, SignedAttrsError, SignedData};
+use pki::cms::{NewSignedData, SignedAttrsError, SignedData, SignerError, SignerInfo};
 use pki::{Certificate, Signed, oid};
 
 /// The signed attributes of a PAdES baseline signature, DER with tag SET: contentType, messageDigest,
@@ -71,6 +71,22 @@ pub fn add_timestamp(cms: &[u8], token: &[u8]) -> Result<Vec<u8>, DerError> {
     pki::cms::add_unsigned_attribute(cms, &timestamp_attribute(token))
 }
 
+/// Adds the provider's counter-signature (a SignerInfo, DER) as an unsigned attribute. Its certificate is among those of
+/// `cms`: [`build_signed_data`] takes it with the chain.
+///
+/// # Errors
+/// [`BuildError`]: nothing is added that isn't a counter-signature over this signature's value.
+pub fn add_counter_signature(cms: &[u8], signer_info: &[u8]) -> Result<Vec<u8>, BuildError> {
+    let signed = SignedData::parse(cms)?;
+    let info = SignerInfo::single(signer_info)?;
+    let cert = signed.signer_certificate(&info, &[]);
+    let cert = cert.ok_or(BuildError::CounterSignature(SignerError::OtherCertificate))?;
+    pki::counter::verify(&info, &signature_value(cms)?, &cert)
+        .map_err(BuildError::CounterSignature)?;
+    let attribute = pki::cms::attribute(oid::COUNTER_SIGNATURE, signer_info);
+    Ok(pki::cms::add_unsigned_attribute(cms, &attribute)?)
+}
+
 fn timestamp_attribute(token: &[u8]) -> Vec<u8> {
     pki::cms::attribute(oid::SIGNATURE_TIME_STAMP, token)
 }
@@ -135,6 +151,9 @@ pub enum BuildError {
     /// messageDigest is not a hash of the signature's hash function.
     #[error("messageDigest doesn't have the length of the hash of {0}")]
     DigestLength(SigAlg),
+    /// The counter-signature isn't one over this signature's value.
+    #[error("the counter-signature doesn't belong to this signature: {0}")]
+    CounterSignature(SignerError),
     /// The value isn't the signer's signature over these attributes.
     #[error("the value that came back is not this signer's signature: {0}")]
     Signature(#[from] VerifyError),

@@ -5,13 +5,16 @@
 //! [`pki::fetch::Fetch`] it is given. This crate must never know a private key, the SAM or the CSC API: the
 //! signature value comes from outside and is verified before it is built in.
 
+mod counter;
 mod create;
 mod report;
 mod verify;
 
 pub use create::{
-    BuildError, add_timestamp, build_signed_data, signature_value, signed_attrs, size_estimate,
-    to_be_signed,
+    BuildError, add_counter_signature, add_timestamp, build_signed_data, signature_value,
+    signed_attrs, size_estimate, to_be_signed,
 };
-pub use report::{CertStatus, CmsReport, Reason, Revocation, TimeStampReport, Verdict};
+pub use report::{
+    CertStatus, CmsReport, CounterReport, Reason, Revocation, TimeStampReport, Verdict,
+};
 pub use verify::{Trust, gather, verify, verify_timestamp};

@@ -136,6 +136,21 @@ pub struct TimeStampReport {
     pub revocation: Option<Revocation>,
 }
 
+/// A counter-signature (RFC 5652 §11.4): by a provider, it shows where the signature was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CounterReport {
+    /// Whether it is one over this signature by somebody who is trusted.
+    pub verdict: Verdict,
+    /// Why not passed.
+    pub reason: Option<Reason>,
+    /// The same in words, for an expert.
+    pub detail: Option<String>,
+    /// Subject of the certificate, RFC 4514.
+    pub signer: Option<String>,
+    /// Its claimed time.
+    pub claimed_time: Option<UnixTime>,
+}
+
 /// The outcome for one CMS signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CmsReport {
@@ -157,6 +172,8 @@ pub struct CmsReport {
     pub sig_alg: Option<SigAlg>,
     /// Claimed time of signing (signed attribute; CAdES only).
     pub claimed_time: Option<UnixTime>,
+    /// Counter-signatures over the value, such as the provider's. They don't change the outcome: each speaks for itself.
+    pub counters: Vec<CounterReport>,
     /// Signature time-stamps.
     pub timestamps: Vec<TimeStampReport>,
     /// Earliest time at which the signature is proved to have existed: a time-stamp's, else the time in question.

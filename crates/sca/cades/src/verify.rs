@@ -9,6 +9,7 @@ use pki::revocation::{self, Evidence, State};
 use pki::tsp::{self, TspError, VerifiedToken};
 use pki::{Certificate, oid};
 
+use crate::counter;
 use crate::report::{CertStatus, CmsReport, Reason, Revocation, TimeStampReport, Verdict};
 
 /// CRLReason certificateHold: a suspension, which may be lifted.
@@ -25,7 +26,7 @@ pub struct Trust {
     pub intermediates: Vec<Vec<u8>>,
 }
 
-type Fault = (Reason, String);
+pub(crate) type Fault = (Reason, String);
 
 /// Verifies one detached CMS signature as of `at`. `content_digest` hashes the signed content with the function
 /// asked for.
@@ -48,6 +49,7 @@ pub fn verify(
         revocation: Vec::new(),
         sig_alg: None,
         claimed_time: None,
+        counters: Vec::new(),
         timestamps: Vec::new(),
         best_signature_time: at,
     };
@@ -96,6 +98,7 @@ fn judge(
         .check_signing_certificate(&cert, false)
         .map_err(crypto_fault)?;
     report.intact = true;
+    report.counters = counter::judge(signer, &signed, trust, &evidence, at);
 
     let tokens = signer
         .unsigned
@@ -134,7 +137,7 @@ fn merged(evidence: &Evidence, signed: &SignedData) -> Evidence {
     all
 }
 
-fn claimed_time(signer: &SignerInfo) -> Option<UnixTime> {
+pub(crate) fn claimed_time(signer: &SignerInfo) -> Option<UnixTime> {
     let value = signer.signed_attr(oid::SIGNING_TIME).ok()?;
     Tlv::single(value, "signingTime")
         .ok()?
@@ -142,7 +145,7 @@ fn claimed_time(signer: &SignerInfo) -> Option<UnixTime> {
         .ok()
 }
 
-fn crypto_fault(error: SignerError) -> Fault {
+pub(crate) fn crypto_fault(error: SignerError) -> Fault {
     let reason = match &error {
         SignerError::Malformed(_) | SignerError::ContentType | SignerError::AlgorithmsDiffer => {
             Reason::FormatFailure
@@ -158,7 +161,7 @@ fn crypto_fault(error: SignerError) -> Fault {
     (reason, error.to_string())
 }
 
-fn path_fault(error: &PathError) -> Fault {
+pub(crate) fn path_fault(error: &PathError) -> Fault {
     let reason = match error {
         PathError::NoIssuer { .. } => Reason::NoCertificateChainFound,
         PathError::Expired { .. } | PathError::NotYetValid { .. } => Reason::OutOfBoundsNoPoe,
@@ -175,7 +178,7 @@ fn path_fault(error: &PathError) -> Fault {
     (reason, error.to_string())
 }
 
-fn candidates(signed: &SignedData, trust: &Trust) -> Vec<Vec<u8>> {
+pub(crate) fn candidates(signed: &SignedData, trust: &Trust) -> Vec<Vec<u8>> {
     signed
         .certificates
         .iter()
@@ -237,7 +240,7 @@ fn state_with_time(
     }
 }
 
-fn revocation_fault(
+pub(crate) fn revocation_fault(
     state: &State,
     index: usize,
     best: UnixTime,
@@ -416,6 +419,7 @@ pub async fn gather(cms: &[u8], trust: &Trust, at: UnixTime, fetch: &dyn Fetch) 
             };
             paths.extend(validate(at).or_else(|_| validate(cert.not_before())));
         }
+        paths.extend(counter::paths(signer, &signed, trust, at));
         let tokens = signer
             .unsigned
             .iter()

@@ -6,7 +6,7 @@ use core_types::Random;
 use csc_types::{
     Credential, ExtendRequest, ExtendResponse, Info, InfoQuery, InfoRequest, ListRequest,
     ListResponse, PushedResponse, SecretText, ServerMetadata, SignHashRequest, SignHashResponse,
-    TokenResponse,
+    SignedValue, TokenResponse,
 };
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -230,7 +230,7 @@ impl Client {
     /// `signatures/signHash`. The key makes repetition safe: a service that knows `Idempotency-Key` answers a
     /// repeated call with the stored values, one that doesn't refuses it because the authorization is used.
     ///
-    /// Returns the raw signature values in the order of `request.hashes`.
+    /// Returns the raw signature values in the order of `request.hashes`; nothing of them is verified yet.
     ///
     /// # Errors
     /// See [`ClientError`]; [`ClientError::Malformed`] when the number of values differs.
@@ -239,7 +239,7 @@ impl Client {
         token: &SecretText,
         request: &SignHashRequest,
         idempotency_key: &str,
-    ) -> Result<Vec<Vec<u8>>, ClientError> {
+    ) -> Result<Vec<SignedValue>, ClientError> {
         let endpoint = "signatures/signHash";
         let build = || {
             self.post(endpoint, Some(token), request)
@@ -252,8 +252,8 @@ impl Client {
             reason: reason.to_owned(),
         };
         let values = answer
-            .values()
-            .ok_or_else(|| malformed("a signature is not base64"))?;
+            .signed()
+            .ok_or_else(|| malformed("a signature or counter-signature is not base64"))?;
         if values.len() != request.hashes.len() {
             return Err(malformed(
                 "the number of signatures differs from the number of hashes",

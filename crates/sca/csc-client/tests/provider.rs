@@ -401,6 +401,7 @@ async fn signing_is_repeated_with_the_same_key_only() {
         .sign_hash(&"tok".to_owned().into(), &request(hashes.clone()), "key-1")
         .await
         .unwrap();
+    let values: Vec<_> = values.into_iter().map(|signed| signed.value).collect();
     assert_eq!(values, hashes);
     let signs = fake.signs.lock().unwrap();
     assert_eq!(signs.len(), 3);

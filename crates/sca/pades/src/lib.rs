@@ -17,7 +17,10 @@ mod report;
 pub use diff::{Evaluated, Level, Modifications};
 pub use found::{Coverage, FoundSignature, SignatureKind, signatures};
 pub use prepare::{PrepareOptions, Prepared, Signed, check, prepare, reserve};
-pub use report::{Report, ReportReason, SignatureReport, TimeSource, gather, verify, verify_file};
+pub use report::{
+    CounterSignatureReport, Report, ReportReason, SignatureReport, TimeSource, gather, verify,
+    verify_file,
+};
 
 /// Why a file can't be prepared, completed or examined.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 
-use cades::{CmsReport, Revocation, TimeStampReport, Trust, Verdict};
+use cades::{CmsReport, CounterReport, Revocation, TimeStampReport, Trust, Verdict};
 use core_types::{HashAlg, UnixTime};
 use pdf_update::{Metered, Object, Pdf, Source};
 use pki::cms::SignedData;
@@ -53,6 +53,33 @@ pub enum TimeSource {
     None,
 }
 
+/// A counter-signature: a provider's shows where the signature was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CounterSignatureReport {
+    /// Whether it is one over this signature by somebody who is trusted.
+    pub verdict: Verdict,
+    /// Who made it: subject of the certificate, RFC 4514.
+    pub signer: Option<String>,
+    /// When, as they say, RFC 3339.
+    pub claimed_time: Option<String>,
+    /// Why not passed.
+    pub reason: Option<ReportReason>,
+}
+
+impl From<&CounterReport> for CounterSignatureReport {
+    fn from(of: &CounterReport) -> Self {
+        Self {
+            verdict: of.verdict,
+            signer: of.signer.clone(),
+            claimed_time: of.claimed_time.map(UnixTime::rfc3339),
+            reason: of.reason.map(|reason| ReportReason {
+                code: reason.code(),
+                what: of.detail.clone().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
 /// One signature or document time-stamp.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignatureReport {
@@ -84,6 +111,8 @@ pub struct SignatureReport {
     pub time_source: TimeSource,
     /// The time-stamping authority.
     pub tsa: Option<String>,
+    /// Counter-signatures over the value. None changes the verdict.
+    pub counter_signatures: Vec<CounterSignatureReport>,
     /// `B-B` or `B-T` for PAdES signatures.
     pub level: Option<&'static str>,
     /// `/SubFilter`.
@@ -230,6 +259,7 @@ fn judge(
         signing_time: None,
         time_source: TimeSource::None,
         tsa: None,
+        counter_signatures: Vec::new(),
         level: None,
         sub_filter: found.sub_filter.clone(),
         coverage: found.coverage.name(),
@@ -348,6 +378,8 @@ impl SignatureReport {
                 self.signing_time = Some(time.rfc3339());
             }
         }
+        let counters = cms.counters.iter();
+        self.counter_signatures = counters.map(CounterSignatureReport::from).collect();
         if self.sub_filter == "ETSI.CAdES.detached" && cms.intact {
             self.level = Some(if self.time == "good" { "B-T" } else { "B-B" });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use csc_client::{Callback, Pending, wire_alg};
-use csc_types::{SecretText, SignHashRequest};
+use csc_types::{SecretText, SignHashRequest, SignedValue};
 use signing_job::{JobError, Names, Signed, TimeStamping};
 
 use crate::app::{App, Failed};
@@ -176,7 +176,7 @@ impl App {
         owner: &SessionId,
         id: &str,
         waiting: Waiting,
-        value: Vec<u8>,
+        value: SignedValue,
     ) -> Result<State, Failed> {
         let tsa = self.config.tsa_url.as_deref().map(|url| TimeStamping {
             fetch: &self.tsa,

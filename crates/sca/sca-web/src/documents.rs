@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use core_types::{SigAlg, UnixTime};
 use csc_client::Pending;
-use csc_types::{Credential, SecretText};
+use csc_types::{Credential, SecretText, SignedValue};
 use signing_job::{Outcome, Prepared, Signed};
 
 use crate::problem::Problem;
@@ -106,7 +106,7 @@ pub(crate) enum Step {
     /// `signHash` with this token; repeated with the same key it never signs twice.
     Sign(SecretText),
     /// The value is here; time-stamp and embedding are missing.
-    Embed(Vec<u8>),
+    Embed(SignedValue),
     /// The file is signed; only its check is missing.
     Check(Signed),
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use core_types::{Random, SigAlg, UnixTime};
-use csc_types::{DocumentDigest, HashType};
+use csc_types::{DocumentDigest, HashType, SignedValue};
 use pki::Certificate;
 use pki::fetch::Fetch;
 use pki::tsp::TspError;
@@ -13,6 +13,10 @@ use pki::tsp::TspError;
 /// Room for a time-stamp token with its certificates, in bytes. It has to be fixed before the signer approves and
 /// the token exists, so it is that of the largest one that is taken: an approval must not be lost for want of room.
 const TIME_STAMP_ROOM: usize = pki::tsp::MAX_REPLY;
+
+/// Room for the provider's counter-signature with its certificates, in bytes: nobody knows beforehand whether there will be
+/// one.
+const COUNTER_SIGNATURE_ROOM: usize = 8 * 1024;
 
 /// One file to be signed.
 #[derive(Debug, Clone)]
@@ -132,6 +136,8 @@ pub struct Signed {
     pub claimed_time: UnixTime,
     /// Time that the authority stated.
     pub stamped_time: Option<UnixTime>,
+    /// Whether the provider's counter-signature is in it.
+    pub counter_signed: bool,
     /// Digest of the original file under the signature's hash function.
     pub original_digest: Vec<u8>,
 }
@@ -187,7 +193,7 @@ pub fn prepare(request: &Request) -> Result<Prepared, JobError> {
         reason: request.reason.clone(),
         location: request.location.clone(),
         signing_time: request.signing_time,
-        reserve: reserve.max(pades::reserve(0, None)),
+        reserve: (reserve + COUNTER_SIGNATURE_ROOM).max(pades::reserve(0, None)),
         field_name: request.field_name.clone(),
         hash: request.alg.hash(),
     };
@@ -243,16 +249,18 @@ impl Prepared {
         &self.pdf.digest
     }
 
-    /// Checks the value, gets the time-stamp, puts both into the file and gives it its name. After an error of
-    /// the time-stamp authority it can be called again with the same value.
+    /// Checks the value, gets the time-stamp, puts both into the file and gives it its name. A counter-signature goes along
+    /// if it is one and has room; the signer's signature doesn't depend on it. After an error of the time-stamp authority
+    /// this can be called again with the same value.
     ///
     /// # Errors
     /// [`JobError`]; the output exists only after success.
     pub async fn finish(
         &self,
-        value: &[u8],
+        signed: &SignedValue,
         stamping: Option<&TimeStamping<'_>>,
     ) -> Result<Signed, JobError> {
+        let value = signed.value.as_slice();
         pki::verify_signature(
             self.signer.spki(),
             self.alg,
@@ -269,25 +277,31 @@ impl Prepared {
             token = Some(der);
             stamped_time = Some(verified.info.gen_time);
         }
-        let leaf = self.signer.der();
-        let cms = cades::build_signed_data(
-            &self.attributes,
-            self.alg,
-            value,
-            leaf,
-            &self.chain,
-            token.as_deref(),
-        );
-        let cms = cms.map_err(JobError::Cms)?;
+        let build = |chain: &[Vec<u8>]| {
+            let token = token.as_deref();
+            let leaf = self.signer.der();
+            cades::build_signed_data(&self.attributes, self.alg, value, leaf, chain, token)
+        };
+        let with_counter = signed.counter.as_ref().and_then(|counter| {
+            let cms = build(&[&self.chain[..], &counter.certificates].concat()).ok()?;
+            let cms = cades::add_counter_signature(&cms, &counter.signer_info).ok()?;
+            (cms.len() <= self.pdf.reserved).then_some(cms)
+        });
+        let counter_signed = with_counter.is_some();
+        let cms = match with_counter {
+            Some(cms) => cms,
+            None => build(&self.chain).map_err(JobError::Cms)?,
+        };
         let file = self.part.open()?;
-        let signed = self.pdf.clone().embed(&file, &cms)?;
+        let embedded = self.pdf.clone().embed(&file, &cms)?;
         self.part.publish(&self.output)?;
         Ok(Signed {
             path: self.output.clone(),
-            len: signed.len,
-            field_name: signed.field_name,
+            len: embedded.len,
+            field_name: embedded.field_name,
             claimed_time: self.claimed_time,
             stamped_time,
+            counter_signed,
             original_digest: self.pdf.original_digest.clone(),
         })
     }

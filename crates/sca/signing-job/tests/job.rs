@@ -136,7 +136,7 @@ async fn several_files_are_signed_time_stamped_and_checked() {
             random: &SystemRandom,
         };
         let signed = job
-            .finish(&bench.sign(job.hash_to_sign()), Some(&stamping))
+            .finish(&bench.sign(job.hash_to_sign()).into(), Some(&stamping))
             .await
             .unwrap();
         drop(job);
@@ -176,7 +176,7 @@ async fn the_result_is_about_the_new_signature_and_no_older_one_of_the_same_fiel
     older.chain = chain.iter().map(|c| c.der().to_vec()).collect();
     let job = prepare(&older).unwrap();
     let value = bench.sign(job.hash_to_sign());
-    let first = job.finish(&value, None).await.unwrap();
+    let first = job.finish(&value.into(), None).await.unwrap();
     let mut file = std::fs::read(&first.path).unwrap();
     let source = file.clone();
     let pdf = Pdf::open(&source).unwrap();
@@ -194,7 +194,7 @@ async fn the_result_is_about_the_new_signature_and_no_older_one_of_the_same_fiel
     std::fs::write(&request.input, file).unwrap();
     let job = prepare(&request).unwrap();
     let value = bench.sign(job.hash_to_sign());
-    let signed = job.finish(&value, None).await.unwrap();
+    let signed = job.finish(&value.into(), None).await.unwrap();
     assert_eq!(signed.field_name, first.field_name);
     let checked = check(
         &signed.path,
@@ -275,7 +275,7 @@ async fn the_largest_time_stamp_that_is_taken_has_room() {
     };
     let job = prepare(&bench.request("a", true)).unwrap();
     let value = bench.sign(job.hash_to_sign());
-    let signed = job.finish(&value, Some(&stamping)).await.unwrap();
+    let signed = job.finish(&value.into(), Some(&stamping)).await.unwrap();
     let found = pades::signatures(&std::fs::File::open(&signed.path).unwrap()).unwrap();
     assert!(found[0].contents.len() > MAX_REPLY, "the padding is in it");
     let checked = check(&signed.path, &trust, &bench.fetch, SystemClock.now())
@@ -290,7 +290,7 @@ async fn without_revocation_data_the_check_says_so() {
     let bench = Bench::new().await;
     let job = prepare(&bench.request("a", false)).unwrap();
     let signed = job
-        .finish(&bench.sign(job.hash_to_sign()), None)
+        .finish(&bench.sign(job.hash_to_sign()).into(), None)
         .await
         .unwrap();
     // The development CA's services lie at names under localhost.
@@ -328,7 +328,7 @@ async fn a_wrong_value_leaves_nothing() {
     let job = prepare(&request).unwrap();
     for wrong in [bench.sign(&[1; 48]), vec![0; 64], Vec::new()] {
         assert!(matches!(
-            job.finish(&wrong, None).await,
+            job.finish(&wrong.into(), None).await,
             Err(JobError::WrongSignature)
         ));
     }
@@ -354,7 +354,7 @@ async fn nothing_is_ever_written_over() {
     std::fs::write(&request.output, b"meanwhile").unwrap();
     let value = bench.sign(job.hash_to_sign());
     assert!(matches!(
-        job.finish(&value, None).await,
+        job.finish(&value.into(), None).await,
         Err(JobError::File { .. })
     ));
     assert_eq!(std::fs::read(&request.output).unwrap(), b"meanwhile");
@@ -376,7 +376,7 @@ async fn nothing_is_ever_written_over() {
     )
     .unwrap();
     let job = prepare(&request).unwrap();
-    job.finish(&bench.sign(job.hash_to_sign()), None)
+    job.finish(&bench.sign(job.hash_to_sign()).into(), None)
         .await
         .unwrap();
 }

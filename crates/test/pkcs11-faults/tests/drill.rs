@@ -208,6 +208,7 @@ impl Drill {
             renewable: false,
             step: 0,
             attempt: 0,
+            counter_sign: None,
         };
         let values = match self.ask(kind).await? {
             Executed::Signed(values) => values,

@@ -41,7 +41,9 @@ pub use lenient::decode_base64;
 pub use login::{LoginRequest, LoginResponse};
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};
 pub use secret::SecretText;
-pub use sign::{SignHashRequest, SignHashResponse};
+pub use sign::{
+    CounterSignature, CounterSignatures, SignHashRequest, SignHashResponse, SignedValue,
+};
 pub use timestamp::{TimestampRequest, TimestampResponse};
 pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};
 pub use waiting::{AuthorizeCheckRequest, GetChallengeRequest, SendOtpRequest};

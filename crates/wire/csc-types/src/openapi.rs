@@ -315,7 +315,19 @@ fn methods(v1: bool) -> Vec<Method> {
                 may("signAlgoParams", Bytes),
                 client_data(),
             ],
-            vec![(200, vec![must("signatures", AllBytes)])],
+            vec![(
+                200,
+                vec![
+                    must("signatures", AllBytes),
+                    may(
+                        "counterSignatures",
+                        Kind::Object(vec![
+                            must("signerInfos", AllBytes),
+                            must("certificates", AllBytes),
+                        ]),
+                    ),
+                ],
+            )],
         ),
         method(
             "signatures/timestamp",

@@ -105,6 +105,24 @@ impl Serialize for SignHashRequest {
 pub struct SignHashResponse {
     /// Base64 of the signature values in the order of the request; ECDSA as DER.
     pub signatures: Vec<String>,
+    /// The provider's counter-signatures over these values. Not a member of the specification: clients that don't know it
+    /// pass over it.
+    #[serde(
+        rename = "counterSignatures",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub counter_signatures: Option<CounterSignatures>,
+}
+
+/// Counter-signatures of the provider, for CMS (RFC 5652 §11.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterSignatures {
+    /// Base64 of each SignerInfo, DER, in the order of the values: the values of `countersignature` attributes.
+    #[serde(rename = "signerInfos")]
+    pub signer_infos: Vec<String>,
+    /// Base64 of the certificates, DER, the provider's first: they belong into the SignedData beside the signer's.
+    pub certificates: Vec<String>,
 }
 
 impl SignHashResponse {
@@ -112,16 +130,63 @@ impl SignHashResponse {
     pub fn new(values: &[Vec<u8>]) -> Self {
         Self {
             signatures: values.iter().map(b64).collect(),
+            counter_signatures: None,
         }
     }
 
-    /// The raw values, or `None` when one is not base64.
-    pub fn values(&self) -> Option<Vec<Vec<u8>>> {
-        self.signatures
-            .iter()
-            .map(|text| decode_base64(text))
-            .collect()
+    /// The raw values, each with its counter-signature; `None` when one is not base64 or the numbers differ.
+    pub fn signed(&self) -> Option<Vec<SignedValue>> {
+        let decoded = |texts: &[String]| -> Option<Vec<Vec<u8>>> {
+            texts.iter().map(|text| decode_base64(text)).collect()
+        };
+        let values = decoded(&self.signatures)?;
+        let Some(counter) = &self.counter_signatures else {
+            return Some(values.into_iter().map(SignedValue::from).collect());
+        };
+        let (infos, certificates) = (
+            decoded(&counter.signer_infos)?,
+            decoded(&counter.certificates)?,
+        );
+        if infos.len() != values.len() {
+            return None;
+        }
+        let both = |(value, signer_info)| SignedValue {
+            value,
+            counter: Some(CounterSignature {
+                signer_info,
+                certificates: certificates.clone(),
+            }),
+        };
+        Some(values.into_iter().zip(infos).map(both).collect())
     }
+}
+
+/// A signature value as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedValue {
+    /// The value; ECDSA as DER.
+    pub value: Vec<u8>,
+    /// The provider's counter-signature over it.
+    pub counter: Option<CounterSignature>,
+}
+
+impl From<Vec<u8>> for SignedValue {
+    /// A value alone.
+    fn from(value: Vec<u8>) -> Self {
+        Self {
+            value,
+            counter: None,
+        }
+    }
+}
+
+/// One counter-signature, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterSignature {
+    /// SignerInfo, DER.
+    pub signer_info: Vec<u8>,
+    /// Certificates, DER, the provider's first.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 #[cfg(test)]
@@ -183,6 +248,35 @@ mod tests {
         for (json, error) in cases {
             assert_eq!(parse(json), Err(error), "{json}");
         }
+    }
+
+    #[test]
+    fn counter_signatures_belong_to_their_values() {
+        let mut answer = SignHashResponse::new(&[vec![1], vec![2]]);
+        let alone = answer.signed().unwrap();
+        assert!(alone.iter().all(|signed| signed.counter.is_none()));
+        assert!(!serde_json::to_string(&answer).unwrap().contains("counter"));
+        answer.counter_signatures = Some(CounterSignatures {
+            signer_infos: vec![b64([3]), b64([4])],
+            certificates: vec![b64([5])],
+        });
+        let text = serde_json::to_string(&answer).unwrap();
+        let again: SignHashResponse = serde_json::from_str(&text).unwrap();
+        let second = again.signed().unwrap().remove(1);
+        let counter = CounterSignature {
+            signer_info: vec![4],
+            certificates: vec![vec![5]],
+        };
+        assert_eq!((second.value, second.counter), (vec![2], Some(counter)));
+        let one = |infos: Vec<String>| SignHashResponse {
+            counter_signatures: Some(CounterSignatures {
+                signer_infos: infos,
+                certificates: Vec::new(),
+            }),
+            ..answer.clone()
+        };
+        assert_eq!(one(vec![b64([3])]).signed(), None);
+        assert_eq!(one(vec![b64([3]), "*".into()]).signed(), None);
     }
 
     #[test]

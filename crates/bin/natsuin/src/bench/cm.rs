@@ -235,6 +235,7 @@ impl Bench {
             renewable: false,
             step: 0,
             attempt: 0,
+            counter_sign: None,
         })
     }
 

@@ -17,7 +17,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::output::{Exit, Failure, Out};
-use crate::stack::{Options, Stack, StoreChoice};
+use crate::stack::{Options, Stack};
 
 /// What to measure, and how.
 #[derive(Debug, clap::Args)]
@@ -75,12 +75,8 @@ async fn whole(span: Duration, data: Option<PathBuf>, out: Out) -> Result<Result
     let pdf = pdf::rows(scratch.path(), out).await?;
     let raw = raw::rows(span, cores, out)?;
     let options = Options {
-        data: data.unwrap_or_else(|| scratch.path().join("stack")),
-        port: 0,
-        store: StoreChoice::Embedded,
-        tls: false,
-        pkcs11: None,
         load: true,
+        ..Options::new(data.unwrap_or_else(|| scratch.path().join("stack")))
     };
     let stack = Stack::start(&options, &|_| {}).await?;
     let service = service::rows(&stack, &raw, span, cores, out).await;

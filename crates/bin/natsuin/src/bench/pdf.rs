@@ -82,7 +82,7 @@ async fn row(dir: &Path, megabytes: usize) -> Result<Pdf> {
     let begun = now();
     let prepared = signing_job::prepare(&request)?;
     let value = private.sign(alg, prepared.hash_to_sign())?;
-    prepared.finish(&value, None).await?;
+    prepared.finish(&value.into(), None).await?;
     let elapsed = begun.elapsed();
     let peak_mib = mib(peak_kib()?.saturating_sub(before));
     std::fs::remove_file(&input)?;

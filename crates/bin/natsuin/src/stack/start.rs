@@ -50,8 +50,25 @@ pub struct Options {
     pub tls: bool,
     /// PKCS#11 module in which keys are made and kept, instead of software.
     pub pkcs11: Option<PathBuf>,
+    /// The provider adds its counter-signature to each signature.
+    pub counter_sign: bool,
     /// For benchmarks: everybody may call as often as they can.
     pub load: bool,
+}
+
+impl Options {
+    /// A stack in this directory, on free ports, with embedded stores and software keys.
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            port: 0,
+            store: StoreChoice::Embedded,
+            tls: false,
+            pkcs11: None,
+            counter_sign: false,
+            load: false,
+        }
+    }
 }
 
 /// Base URLs of the listeners between the zones, mutual TLS.
@@ -221,6 +238,7 @@ impl Stack {
             data: data.clone(),
             store: options.store.clone(),
             pkcs11: options.pkcs11.clone(),
+            counter_sign: options.counter_sign,
             load: options.load,
             clock: clock.clone(),
             random: random.clone(),
@@ -238,7 +256,7 @@ impl Stack {
         kit.running.push(running);
 
         let ra_key = ca_ra_key(&ca)?;
-        let module_url = start_module(&mut kit, ra_key.clone()).await?;
+        let module_url = start_module(&mut kit, ra_key.clone(), &mut state).await?;
         progress("cm");
         let config = SamConfig {
             sam: SAM.to_owned(),
@@ -264,6 +282,11 @@ impl Stack {
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
             clock: sam_core::clock::ClockRule::Unsynchronised,
+            counter_sign: state
+                .counter_signer
+                .clone()
+                .filter(|_| options.counter_sign)
+                .map(Into::into),
             office: OfficeConfig {
                 relying_party: RelyingParty {
                     origin: office_url.clone(),

@@ -6,6 +6,7 @@ use sam_api::ssa::{Declared, LevelPart};
 use serde::{Deserialize, Serialize};
 use web_ui::Messages;
 
+use super::counter::DevCounterSigner;
 use super::officers::DevOffice;
 
 /// Contents of `state.json`.
@@ -20,6 +21,8 @@ pub struct State {
     pub clients: Vec<DevClient>,
     /// Enrolled signers.
     pub signers: Vec<DevSigner>,
+    /// With what signatures are counter-signed, since a start asked for it.
+    pub counter_signer: Option<DevCounterSigner>,
     /// Officers, and what their ceremony handed out.
     pub office: DevOffice,
 }

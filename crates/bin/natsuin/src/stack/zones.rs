@@ -21,6 +21,7 @@ use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa, Ti
 use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
+use super::counter;
 use super::files::DataDir;
 use super::officers;
 use super::start::{StoreChoice, listener};
@@ -61,6 +62,8 @@ pub(super) struct Kit {
     pub(super) data: DataDir,
     pub(super) store: StoreChoice,
     pub(super) pkcs11: Option<PathBuf>,
+    /// Every signature is counter-signed.
+    pub(super) counter_sign: bool,
     /// Nobody is held to a rate.
     pub(super) load: bool,
     pub(super) clock: Arc<dyn Clock>,
@@ -208,11 +211,20 @@ pub(super) fn log_key_in(
 }
 
 /// Starts the module. `sender`: the development RA, whose keys for signers are taken too.
-pub(super) async fn start_module(kit: &mut Kit, sender: jose::Jwk) -> Result<String, Trouble> {
+pub(super) async fn start_module(
+    kit: &mut Kit,
+    sender: jose::Jwk,
+    state: &mut State,
+) -> Result<String, Trouble> {
     let store = kit.open("cm", cm_core::MIGRATIONS).await?;
     let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
     let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
+    let officers = match kit.counter_sign && state.counter_signer.is_none() {
+        true => Some(counter::Officers::new()?),
+        false => None,
+    };
     let config = ModuleConfig {
+        officers: officers.as_ref().map_or_else(Vec::new, |o| o.public()),
         import_cas: vec![ImportCa {
             key: sender,
             generation: Some("development, not audited".to_owned()),
@@ -244,6 +256,10 @@ pub(super) async fn start_module(kit: &mut Kit, sender: jose::Jwk) -> Result<Str
             "the module's log or rows were altered; begin with an empty data directory",
         )
     })?;
+    if let Some(officers) = officers {
+        state.counter_signer = Some(officers.make(kit, &module).await?);
+        kit.data.save("state.json", state)?;
+    }
     kit.mutual(NAME_CM, cm_core::router(module, NAME_SAM)).await
 }
 

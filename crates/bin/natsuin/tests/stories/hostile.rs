@@ -71,14 +71,7 @@ async fn databases_set_back_are_noticed_and_get_no_second_value() {
 
     // The witness saw the newer logs, so that the older databases don't even start.
     set_back(&copy, &data, &["sam", "ssa"]);
-    let options = Options {
-        data: data.clone(),
-        port: 0,
-        store: StoreChoice::Embedded,
-        tls: false,
-        pkcs11: None,
-        load: false,
-    };
+    let options = Options::new(data.clone());
     let refused = Stack::start(&options, &|_| {}).await.err().unwrap();
     assert_eq!(refused.code, "audit", "{}", refused.what);
 

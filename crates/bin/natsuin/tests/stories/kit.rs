@@ -34,7 +34,26 @@ impl Story {
     pub async fn at(key: KeyAlg, store: StoreChoice, tls: bool, clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = options(&dir.path().join("data"), store, tls);
-        let stack = Stack::start_at(&options, clock, &|_| {}).await.unwrap();
+        Self::with(key, dir, &options, clock).await
+    }
+
+    /// At a provider that adds its counter-signature.
+    pub async fn counter_signed(key: KeyAlg) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            counter_sign: true,
+            ..options(&dir.path().join("data"), StoreChoice::Embedded, false)
+        };
+        Self::with(key, dir, &options, Arc::new(SystemClock)).await
+    }
+
+    async fn with(
+        key: KeyAlg,
+        dir: tempfile::TempDir,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let stack = Stack::start_at(options, clock, &|_| {}).await.unwrap();
         let mut device = Device::new(&stack.sic_url, &SystemRandom).unwrap();
         let new = NewSigner {
             login: "hanako",
@@ -89,12 +108,10 @@ pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
 
 fn options(data: &Path, store: StoreChoice, tls: bool) -> Options {
     Options {
-        data: data.to_owned(),
-        port: 0,
         store,
         tls,
-        pkcs11: None,
         load: true,
+        ..Options::new(data.to_owned())
     }
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod bad_input;
 mod browser;
 mod command_line;
+mod counter;
 mod crash;
 mod csc_clients;
 mod csc_command;

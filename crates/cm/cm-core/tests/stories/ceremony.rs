@@ -21,7 +21,7 @@ fn held(story: &Story, what: Wanted) -> Ceremony {
     }
 }
 
-fn seal_key() -> Wanted {
+pub fn seal_key() -> Wanted {
     Wanted::SealKey {
         alg: KeyAlg::P256,
         level: Level::One,
@@ -50,7 +50,7 @@ impl Officers {
         }
     }
 
-    async fn made(&self, story: &Story, what: Wanted) -> ProviderKey {
+    pub async fn made(&self, story: &Story, what: Wanted) -> ProviderKey {
         let request = self.approved(&[0, 1], &held(story, what));
         match story.module.ceremony(&request).await.unwrap() {
             Held::Made(key) => key,

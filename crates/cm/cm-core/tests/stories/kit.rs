@@ -269,6 +269,7 @@ pub fn sign(key: &KeyCreated, alg: SigAlg, dtbs: &[Vec<u8>]) -> OrderKind {
         renewable: true,
         step: 0,
         attempt: 0,
+        counter_sign: None,
     }
 }
 

@@ -8,6 +8,7 @@
 mod ahead;
 mod backup;
 mod ceremony;
+mod counter;
 mod destroy;
 mod faulty;
 mod import;
@@ -105,6 +106,7 @@ async fn experimental_algorithms_want_their_switch_and_stay_at_level_one() {
             renewable: false,
             step: 0,
             attempt: 0,
+            counter_sign: None,
         };
         assert_eq!(
             story.refused(hashed).await,

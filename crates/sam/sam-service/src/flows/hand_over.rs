@@ -126,6 +126,7 @@ impl<C: CryptoModule> Sam<C> {
             rows::save(tx, &self.sealer, &row, &next).await?;
             let kept = ResultRecord {
                 values: vec![B64(sealed.clone().into_bytes())],
+                counter: None,
                 until: now.plus(KEPT),
             };
             rows::insert(tx, &self.sealer, &result_id(act, 0), &kept).await?;

@@ -4,6 +4,7 @@
 mod approve;
 mod certificate;
 mod change;
+mod counter;
 mod enrol;
 mod explicit;
 mod hand_over;
@@ -19,6 +20,7 @@ mod receipts;
 mod renew;
 mod sign;
 mod stop;
+mod taken;
 mod voucher;
 mod voucher_secret;
 

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use audit_log::Event;
 use cm_api::order::{MAX_ATTEMPTS, MAX_ORDER_LIFE};
 use cm_api::rpc::Reason as ModuleReason;
-use cm_api::{CryptoModule, Dtbs, Executed, Order, OrderKind, SignItem};
-use core_types::{B64, ClientId, Digest32, DtbsForm, KeyAlg, PersonId, SigAlg, UnixTime, sha256};
+use cm_api::{CryptoModule, Executed, Order};
+use core_types::{B64, ClientId, Digest32, DtbsForm, KeyAlg, PersonId, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{Happened, SignAnswer, SignRequest};
 use sam_core::act::read_act;
 use sam_core::evidence::{Evidence, Signature};
-use sam_core::state::{Asked, Job, Plan, Subject};
+use sam_core::state::{Asked, Plan, Subject};
 use sam_core::{ActState, Reason};
-use sap::{Act, Item, SignAct};
+use sap::{Act, SignAct};
 use store_kit::{Tx, transaction};
 
 use super::change::key_note;
 use super::orders::Ordered;
+use super::taken::{Taken, sign_order, taken};
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::{KeyRecord, RequestBody, RequestRecord, ResultRecord};
@@ -37,23 +38,9 @@ pub(crate) struct Found {
     pub(crate) service: String,
 }
 
-/// A job whose items are taken (T1 is durable).
-struct Taken {
-    found: Found,
-    key: KeyRecord,
-    job: Job,
-    step: u32,
-    epoch: Digest32,
-    proof: Digest32,
-    approved: UnixTime,
-    approval: Digest32,
-    /// What is signed, in the order asked.
-    dtbs: Arc<Vec<Dtbs>>,
-}
-
 enum Begun {
     Taken(Box<Taken>),
-    Stored(Vec<B64>),
+    Stored(SignAnswer),
     GivenUp,
 }
 
@@ -67,7 +54,7 @@ impl<C: CryptoModule> Sam<C> {
     pub async fn sign(&self, service: &str, request: SignRequest) -> Result<SignAnswer, Refusal> {
         let mut act = None;
         let failed = match self.try_sign(service, &request, &mut act).await {
-            Ok(signatures) => return Ok(SignAnswer { signatures }),
+            Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
         let reason = self.explain(&failed).await;
@@ -90,7 +77,7 @@ impl<C: CryptoModule> Sam<C> {
         service: &str,
         request: &SignRequest,
         seen: &mut Option<(Digest32, PersonId)>,
-    ) -> Result<Vec<B64>, Failed> {
+    ) -> Result<SignAnswer, Failed> {
         let visible = |k: &String| {
             (1..=MAX_IDEMPOTENCY_KEY).contains(&k.len()) && k.bytes().all(|b| b.is_ascii_graphic())
         };
@@ -113,7 +100,7 @@ impl<C: CryptoModule> Sam<C> {
             idempotency_key: request.idempotency_key.as_deref(),
         };
         match self.begin(found, asked).await? {
-            Begun::Stored(values) => Ok(values),
+            Begun::Stored(answer) => Ok(answer),
             Begun::GivenUp => Err(Reason::Lost.into()),
             Begun::Taken(taken) => self.execute(*taken, &request.client).await,
         }
@@ -170,7 +157,10 @@ impl<C: CryptoModule> Sam<C> {
                         call: asked.digest(),
                     };
                     self.audit.append(tx, event, now.time).await?;
-                    Ok(Begun::Stored(stored.body.values))
+                    Ok(Begun::Stored(SignAnswer {
+                        signatures: stored.body.values,
+                        counter: stored.body.counter,
+                    }))
                 }
                 Plan::GiveUp(next) => {
                     rows::save(tx, &self.sealer, &row, &next).await?;
@@ -232,12 +222,14 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// Orders, checks every value, and stores the outcome. From here on the items are either signed or lost.
-    async fn execute(&self, mut taken: Taken, client: &ClientId) -> Result<Vec<B64>, Failed> {
+    async fn execute(&self, mut taken: Taken, client: &ClientId) -> Result<SignAnswer, Failed> {
+        let counter_sign = self.counter_sign();
         loop {
             let name = Order::name(taken.found.digest, taken.step, taken.job.attempt);
             // A failure before the order was sent is like a definite *no* that can't be tried again.
+            let kind = sign_order(&taken, counter_sign.clone());
             let ordered = match self
-                .order(name, taken.epoch, taken.job.deadline, sign_order(&taken))
+                .order(name, taken.epoch, taken.job.deadline, kind)
                 .await
             {
                 Ok(ordered) => ordered,
@@ -248,7 +240,11 @@ impl<C: CryptoModule> Sam<C> {
             };
             match ordered {
                 Ordered::Done(Executed::Signed(values)) => {
-                    return self.finish(taken, name, values, client).await;
+                    return self.finish(taken, name, (values, None), client).await;
+                }
+                Ordered::Done(Executed::CounterSigned { values, counter }) => {
+                    let made = (values, Some(counter));
+                    return self.finish(taken, name, made, client).await;
                 }
                 // Now, or at an order whose answer never came (I4).
                 Ordered::Done(Executed::WrongValue)
@@ -278,9 +274,9 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         taken: Taken,
         order: Digest32,
-        values: Vec<B64>,
+        (values, counter): (Vec<B64>, Option<Vec<B64>>),
         client: &ClientId,
-    ) -> Result<Vec<B64>, Failed> {
+    ) -> Result<SignAnswer, Failed> {
         let values = Arc::new(values);
         let good = all_verify(
             &taken.key.spki,
@@ -294,6 +290,7 @@ impl<C: CryptoModule> Sam<C> {
             drop(values);
             return self.wrong_value(&taken, client).await;
         }
+        let counter = self.checked_counter(&values, counter).await;
         let act = taken.found.digest;
         let hashes: Vec<Digest32> = values.iter().map(|v| sha256(&[&v.0])).collect();
         let all = sha256(&hashes.iter().map(|h| h.0.as_slice()).collect::<Vec<_>>());
@@ -322,6 +319,7 @@ impl<C: CryptoModule> Sam<C> {
             rows::save(tx, &self.sealer, &row, &next).await?;
             let result = ResultRecord {
                 values: values.to_vec(),
+                counter: counter.clone(),
                 until,
             };
             if !rows::insert(tx, &self.sealer, &result_id(act, taken.step), &result).await? {
@@ -348,11 +346,14 @@ impl<C: CryptoModule> Sam<C> {
             self.explain(&failed).await;
             return Err(Reason::Lost.into());
         }
-        Ok(Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()))
+        Ok(SignAnswer {
+            signatures: Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()),
+            counter,
+        })
     }
 
     /// Whatever became of the act meanwhile, a key that makes wrong values stops.
-    async fn wrong_value(&self, taken: &Taken, client: &ClientId) -> Result<Vec<B64>, Failed> {
+    async fn wrong_value(&self, taken: &Taken, client: &ClientId) -> Result<SignAnswer, Failed> {
         let stopped = self.suspend(&taken.key, taken.found.digest).await;
         self.lose(taken, client, "wrong-value").await?;
         stopped?;
@@ -455,107 +456,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 }
 
-fn taken(
-    found: Found,
-    key: KeyRecord,
-    state: &ActState,
-    messages: Vec<B64>,
-    epoch: Digest32,
-) -> Result<Taken, Failed> {
-    let job = state.job.clone().ok_or(Reason::Lost)?;
-    let approval = state.approval.as_ref().ok_or(Reason::NotApproved)?;
-    let indices = job.indices.iter();
-    let dtbs: Option<Vec<_>> = indices
-        .map(|i| to_sign(job.alg, *i, &found.act.items, &messages))
-        .collect();
-    let (proof, evidence, approved) = (approval.proof, approval.evidence, approval.at);
-    Ok(Taken {
-        dtbs: Arc::new(dtbs.ok_or(Reason::HashNotApproved)?),
-        found,
-        key,
-        job,
-        step: state.step,
-        epoch,
-        proof,
-        approved,
-        approval: evidence,
-    })
-}
-
-/// What an algorithm signs for this item of the act: its digest, or the message that the act names by its hash.
-fn to_sign(alg: SigAlg, index: u32, items: &[Item], messages: &[B64]) -> Option<Dtbs> {
-    let index = usize::try_from(index).ok()?;
-    let item = items.get(index)?;
-    match (alg.form(), item) {
-        (DtbsForm::Digest, item) => Some(Dtbs::Digest(item.digest().clone())),
-        (DtbsForm::Message, Item::Doc { m, .. }) => {
-            let message = messages.get(index)?;
-            let approved = sha256(&[&message.0]).ct_eq(m);
-            approved.then(|| Dtbs::Message(message.clone()))
-        }
-        (DtbsForm::Message, Item::Hash { .. }) => None,
-    }
-}
-
-fn sign_order(taken: &Taken) -> OrderKind {
-    let items = taken.job.indices.iter().zip(taken.dtbs.iter());
-    OrderKind::Sign {
-        key: taken.key.key.clone(),
-        version: taken.key.version,
-        spki: taken.key.spki_digest(),
-        alg: taken.job.alg,
-        items: items
-            .map(|(i, dtbs)| SignItem {
-                i: *i,
-                dtbs: dtbs.clone(),
-            })
-            .collect(),
-        act: taken.found.digest,
-        proof: taken.proof,
-        approved: taken.approved,
-        renewable: taken.found.act.renew > 0,
-        step: taken.step,
-        attempt: taken.job.attempt,
-    }
-}
-
 /// The name of the values of a step in the store.
 pub(crate) fn result_id(act: Digest32, step: u32) -> String {
     format!("{act}.{step}")
-}
-
-#[cfg(test)]
-mod tests {
-    use core_types::HashAlg;
-
-    use super::*;
-
-    // shows: T-USE-DTBSR-FORGE
-    #[test]
-    fn a_message_is_signed_only_if_the_act_names_it() {
-        let (message, h) = (B64(vec![0x31, 0]), B64(vec![1; 64]));
-        let doc = Item::Doc {
-            ha: HashAlg::Sha512,
-            h: h.clone(),
-            label: String::new(),
-            d: B64(vec![2; 64]),
-            m: sha256(&[&message.0]),
-            ranges: None,
-        };
-        let hash = Item::Hash {
-            ha: HashAlg::Sha512,
-            h,
-            label: String::new(),
-        };
-        let alg = SigAlg::Ed25519;
-        let items = [doc.clone(), hash];
-        let messages = [message.clone(), message.clone()];
-        let good = to_sign(alg, 0, &items, &messages);
-        assert_eq!(good, Some(Dtbs::Message(message)));
-        assert_eq!(to_sign(alg, 1, &items, &messages), None);
-        assert_eq!(to_sign(alg, 0, &items, &[B64(vec![0x31, 1])]), None);
-        assert_eq!(to_sign(alg, 0, &items, &[]), None);
-        let digest = to_sign(SigAlg::Ecdsa(HashAlg::Sha512), 0, &items, &[]);
-        assert_eq!(digest, Some(Dtbs::Digest(doc.digest().clone())));
-    }
 }

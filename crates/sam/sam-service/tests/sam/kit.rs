@@ -160,6 +160,7 @@ impl World {
             gateways: vec![GATEWAY.into()],
             clock: ClockRule::default(),
             office: office_config(),
+            counter_sign: None,
             source: SettingsSource::Program,
         };
         let founders = Founders::new(&config, &root, START);

@@ -4,8 +4,9 @@
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use core_types::SecretBytes;
+use core_types::bytes::b64;
 use csc_types::algorithm::{check_digests, decide};
-use csc_types::{CscError, SecretText, SignHashRequest, SignHashResponse};
+use csc_types::{CounterSignatures, CscError, SecretText, SignHashRequest, SignHashResponse};
 use sam_api::ssa::SignRequest;
 
 use super::refusals::{Fault, Presented, of_sign};
@@ -65,7 +66,14 @@ async fn attempt(
         .await
         .map_err(|error| of_sign(error, presented))?;
     let values: Vec<Vec<u8>> = answer.signatures.into_iter().map(|value| value.0).collect();
-    Ok(SignHashResponse::new(&values))
+    let counter_signatures = answer.counter.map(|counter| CounterSignatures {
+        signer_infos: counter.infos.iter().map(|info| b64(&info.0)).collect(),
+        certificates: counter.chain.iter().map(|cert| b64(&cert.0)).collect(),
+    });
+    Ok(SignHashResponse {
+        counter_signatures,
+        ..SignHashResponse::new(&values)
+    })
 }
 
 /// The token that carries the right to sign: the bearer token itself, or a `SAD` of the same person and client.

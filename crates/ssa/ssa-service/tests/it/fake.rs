@@ -249,6 +249,7 @@ impl SamPort for FakeSam {
                 .map(|h| B64(sha256(&[b"signed", &h.0]).0.to_vec()));
             Ok(SignAnswer {
                 signatures: signatures.collect(),
+                counter: None,
             })
         });
         Box::pin(async { answer })
