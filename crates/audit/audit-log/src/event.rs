@@ -39,6 +39,18 @@ pub enum Outcome {
     Intent,
 }
 
+impl Outcome {
+    /// The outcome with this name: `success`, `failure` or `intent`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "success" => Some(Self::Success),
+            "failure" => Some(Self::Failure),
+            "intent" => Some(Self::Intent),
+            _ => None,
+        }
+    }
+}
+
 /// Which of the two classes of audit logs it belongs to (`I-A5-audit-two-classes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,6 +59,17 @@ pub enum Class {
     Transaction,
     /// Access to resources: logins, tokens, refusals, readings of the log.
     Access,
+}
+
+impl Class {
+    /// The class with this name: `transaction` or `access`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "transaction" => Some(Self::Transaction),
+            "access" => Some(Self::Access),
+            _ => None,
+        }
+    }
 }
 
 /// A member of an event, in which a person can be named by their alias.
@@ -162,6 +185,9 @@ macro_rules! events {
         impl Event {
             /// Every type of event there is.
             pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The members of each type, in the order of [`Event::KINDS`].
+            pub const MEMBERS: &'static [&'static [&'static str]] = &[$(&[$(stringify!($field)),*]),*];
 
             /// The type (`I-7.1.4.4-record-type`), such as `key.used`.
             pub fn kind(&self) -> &'static str {

@@ -66,19 +66,12 @@ pub struct FoundEntry {
 impl SearchRequest {
     /// The query, or what is wrong with it.
     fn query(self) -> Result<Query, &'static str> {
-        let outcome = match self.outcome.as_deref() {
-            None => None,
-            Some("success") => Some(Outcome::Success),
-            Some("failure") => Some(Outcome::Failure),
-            Some("intent") => Some(Outcome::Intent),
-            Some(_) => return Err("an outcome is success, failure or intent"),
-        };
-        let class = match self.class.as_deref() {
-            None => None,
-            Some("transaction") => Some(Class::Transaction),
-            Some("access") => Some(Class::Access),
-            Some(_) => return Err("a class is transaction or access"),
-        };
+        let outcome = self
+            .outcome
+            .map(|name| Outcome::parse(&name).ok_or("an outcome is success, failure or intent"));
+        let class = self
+            .class
+            .map(|name| Class::parse(&name).ok_or("a class is transaction or access"));
         let known = |kind: &String| {
             let begins = |k: &&str| kind.ends_with('.') && k.starts_with(kind.as_str());
             Event::KINDS.iter().any(|k| k == kind || begins(k))
@@ -94,8 +87,8 @@ impl SearchRequest {
             kinds: self.kinds,
             person: self.person,
             key: self.key,
-            outcome,
-            class,
+            outcome: outcome.transpose()?,
+            class: class.transpose()?,
             after: after.map_err(|_| "after is the place that the answer before told")?,
             limit: self.limit.unwrap_or(every.limit),
         })

@@ -10,7 +10,7 @@ use crate::Lang;
 use crate::show::{clean, isolate, jst_date, jst_time};
 
 /// Every file of messages: surface, Japanese, English.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     file(
         "common",
         include_str!("../messages/ja/common.ftl"),
@@ -40,6 +40,11 @@ const FILES: [(&str, &str, &str); 7] = [
         "office",
         include_str!("../messages/ja/office.ftl"),
         include_str!("../messages/en/office.ftl"),
+    ),
+    file(
+        "audit",
+        include_str!("../messages/ja/audit.ftl"),
+        include_str!("../messages/en/audit.ftl"),
     ),
     file(
         "cli",

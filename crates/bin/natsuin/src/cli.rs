@@ -124,7 +124,7 @@ pub enum Command {
         #[command(subcommand)]
         command: ApprovalCommand,
     },
-    /// Export and check audit logs.
+    /// Export, search and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Export and check the evidence of a single act: who approved what.
@@ -346,6 +346,8 @@ pub enum AuditCommand {
         #[arg(long, value_name = "PEM", requires = "time_stamps")]
         tsa_trust: Option<PathBuf>,
     },
+    /// Find entries by date, type, person, key and outcome, in words, as JSON lines or as CSV.
+    Search(Box<audit::SearchArgs>),
     /// Run a witness: cosign the checkpoints of logs that only grow.
     Witness {
         /// Configuration file; see config/natsuin-witness.toml.
@@ -482,6 +484,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             };
             audit::verify(&verify, out)
         }
+        Command::Audit(AuditCommand::Search(args)) => audit::search(*args, out).await,
         Command::Audit(AuditCommand::Witness { config }) => audit::witness(&config, out).await,
     }
 }

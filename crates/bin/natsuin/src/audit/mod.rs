@@ -1,5 +1,6 @@
-//! `natsuin audit`: take the logs out, and check them anywhere.
+//! `natsuin audit`: take the logs out, search them, and check them anywhere.
 
+mod search;
 mod witness;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use web_ui::clean;
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{StoreChoice, log_key};
 
+pub use search::{Format, SearchArgs, run as search};
 pub use witness::run as witness;
 
 /// The zones that keep a log.
@@ -34,24 +36,7 @@ pub async fn export(
 ) -> Result<Exit, Failure> {
     let mut counts = Map::new();
     for zone in ZONES {
-        let url = match &store {
-            StoreChoice::Embedded => format!(
-                "sqlite:{}",
-                data.join(zone).join(format!("{zone}.db")).display()
-            ),
-            StoreChoice::Postgres(url) => url.clone(),
-        };
-        let open = async {
-            let url = StoreUrl::parse(&url)?;
-            Store::open(&url, zone, tables(zone), &SystemRandom).await
-        };
-        let store = open.await.map_err(|e| {
-            Trouble::new(
-                "store",
-                format!("the store of {zone} can't be used: {e}"),
-                "stop the stack first; check --data",
-            )
-        })?;
+        let store = opened(data, &store, zone).await?;
         let public = log_key(data, zone)?.public();
         let exported = audit_log::export(&store, &target.join(zone), &public).await;
         let count = exported.map_err(|e| {
@@ -67,6 +52,29 @@ pub async fn export(
     }
     out.object(&json!({"schema": "natsuin.audit-export/1", "ok": true, "entries": counts}));
     Ok(Exit::Good)
+}
+
+/// The store of a zone of a stopped stack.
+async fn opened(data: &Path, choice: &StoreChoice, zone: &str) -> Result<Store, Failure> {
+    let unusable = |what: String| {
+        let what = format!("the store of {zone} can't be used: {what}");
+        Trouble::new("store", what, "stop the stack first; check --data")
+    };
+    let url = match choice {
+        StoreChoice::Embedded => {
+            let file = data.join(zone).join(format!("{zone}.db"));
+            if !file.exists() {
+                return Err(unusable(format!("{} is not there", file.display())).into());
+            }
+            format!("sqlite:{}", file.display())
+        }
+        StoreChoice::Postgres(url) => url.clone(),
+    };
+    let open = async {
+        let url = StoreUrl::parse(&url)?;
+        Store::open(&url, zone, tables(zone), &SystemRandom).await
+    };
+    Ok(open.await.map_err(|e| unusable(e.to_string()))?)
 }
 
 fn tables(zone: &str) -> &'static [store_kit::Migrations] {

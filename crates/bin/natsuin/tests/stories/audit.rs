@@ -4,10 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use audit_log::{AuditLog, LogKey, Sequencer, TABLES, Witnesses, export};
 use core_types::clock::SystemClock;
-use core_types::{Clock as _, KeyAlg, SecretBytes};
+use core_types::random::SystemRandom;
+use core_types::{Clock, KeyAlg, SecretBytes};
 use serde_json::Value;
 use service_kit::http::HttpOptions;
 use store_kit::{StoreError, testing, transaction};
@@ -171,4 +173,164 @@ fn a_witness_without_tls_listens_on_this_machine_only() {
         (said.status.code(), error["code"].as_str()),
         (Some(4), Some("bad-config"))
     );
+}
+
+fn object(said: &std::process::Output) -> Value {
+    serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{}", text(said)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_searched_in_a_stopped_stack_and_in_an_export_in_words() {
+    let story = Story::begin(KeyAlg::P256).await;
+    let data = story.dir.path().join("data");
+    let person = story.signer.person.clone();
+    story.stack.stop().await;
+    let search = |args: &[&str]| {
+        let mut command = natsuin();
+        command.args(["audit", "search"]).args(args);
+        run(&mut command)
+    };
+    let at = data.display().to_string();
+    let said = search(&[
+        "--data", &at, "--json", "--person", &person, "--all", "--limit", "2",
+    ]);
+    let all = object(&said)["entries"].as_array().unwrap().clone();
+    assert!(all.len() > 4, "{}", text(&said));
+    assert!(all.iter().all(|e| e["person"] == *person));
+    assert!(all.is_sorted_by_key(|e| e["entry"]["at"].as_i64().unwrap()));
+    // The pages one by one are the same.
+    let (mut paged, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let mut args = vec!["--data", &at, "--json", "--person", &person, "--limit", "2"];
+        if let Some(after) = &after {
+            args.extend(["--after", after]);
+        }
+        let page = object(&search(&args));
+        paged.extend(page["entries"].as_array().unwrap().clone());
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paged, all);
+    let words = search(&["--data", &at, "--lang", "ja", "--type", "person.enrolled"]);
+    let words = String::from_utf8(words.stdout).unwrap();
+    assert!(
+        words.contains(&format!("\u{2068}{person}\u{2069}をパスキーで登録した。")),
+        "{words}"
+    );
+
+    let out = story.dir.path().join("export").display().to_string();
+    run(natsuin().args(["audit", "export", "--data", &at, "--out", &out]));
+    let alias = all[0]["entry"]["detail"].as_object().unwrap();
+    let alias = ["person", "owner", "account"]
+        .iter()
+        .find_map(|m| alias.get(*m)?.as_str());
+    let zone = all[0]["zone"].as_str().unwrap();
+    let args = [
+        "--export",
+        &out,
+        "--zone",
+        zone,
+        "--person",
+        alias.unwrap(),
+        "--format",
+        "csv",
+    ];
+    let said = search(&args);
+    let lines = String::from_utf8(said.stdout.clone()).unwrap();
+    let expected = all.iter().filter(|e| e["zone"] == zone).count();
+    assert_eq!(lines.lines().count(), 1 + expected, "{}", text(&said));
+    assert!(said.status.success() && lines.starts_with("zone,place,"));
+    let bad = search(&["--export", &out, "--type", "key.none"]);
+    assert_eq!(bad.status.code(), Some(6), "{}", text(&bad));
+}
+
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_searches_a_running_zone_and_nobody_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let urls = dev_ca::Urls::under("http://127.0.0.1:1");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ca = dev_ca::DevCa::open(&at("ca"), urls, clock.clone(), Arc::new(SystemRandom)).unwrap();
+    std::fs::write(at("ca.pem"), ca.internal_ca_pem()).unwrap();
+    for name in ["auditor.example", "operator.example"] {
+        let identity = ca.service_cert(name, &[name]).unwrap();
+        std::fs::write(at(&format!("{name}.pem")), identity.chain_pem).unwrap();
+        std::fs::write(at(&format!("{name}.key")), identity.key_pem.expose()).unwrap();
+    }
+    let store = testing::sqlite(&[TABLES]).await;
+    let log = AuditLog::new(
+        "sam",
+        "a",
+        SecretBytes::new(vec![1; 32]),
+        Arc::new(SystemRandom),
+    );
+    let key = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+    let sequencer = Sequencer::open(log.clone(), key, None, &store)
+        .await
+        .unwrap();
+    let event = audit_log::Event::LoginSucceeded {
+        person: core_types::PersonId::parse("hanako").unwrap(),
+        method: "passkey".into(),
+    };
+    let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+        log.append(tx, event.clone(), SystemClock.now()).await
+    });
+    done.unwrap();
+    sequencer.sequence(&store, SystemClock.now()).await.unwrap();
+    let router = audit_service::router(audit_service::Reading {
+        log: log.clone(),
+        store: store.store.clone(),
+        auditors: vec![core_types::PeerId::parse("auditor.example").unwrap()],
+        clock,
+    });
+    let own = ca
+        .service_cert("sam.example", &["sam.example", "localhost"])
+        .unwrap();
+    let mutual = service_kit::tls::mutual_server(&own, &ca.internal_ca_pem()).unwrap();
+    let (stop, shutdown) = service_kit::Shutdown::new();
+    let listener = service_kit::bind("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    let running = service_kit::serve(listener, router, Some(mutual), shutdown).unwrap();
+    let url = format!("https://localhost:{}", running.addr.port());
+    let search = async |name: &str, args: &[&str]| {
+        let mut command = natsuin();
+        command
+            .args(["audit", "search", "--json", "--url", &url])
+            .args(args);
+        command.arg("--ca").arg(at("ca.pem"));
+        command.arg("--cert").arg(at(&format!("{name}.pem")));
+        command.arg("--cert-key").arg(at(&format!("{name}.key")));
+        tokio::task::spawn_blocking(move || run(&mut command))
+            .await
+            .unwrap()
+    };
+    let said = search("auditor.example", &["--person", "hanako"]).await;
+    let entries = object(&said)["entries"].clone();
+    assert_eq!(entries.as_array().map(Vec::len), Some(1), "{}", text(&said));
+    assert_eq!(entries[0]["person"], "hanako");
+    let said = search("operator.example", &[]).await;
+    assert_eq!(
+        (object(&said)["code"].clone(), said.status.code()),
+        ("not-allowed".into(), Some(6))
+    );
+    sequencer.sequence(&store, SystemClock.now()).await.unwrap();
+    let said = search("auditor.example", &["--type", "audit."]).await;
+    let kinds: Vec<_> = object(&said)["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["kind"].clone())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["audit.read", "audit.read-refused"],
+        "{}",
+        text(&said)
+    );
+    drop(stop);
+    running.stopped().await;
 }
