@@ -28,6 +28,11 @@ pub enum AuditError {
         "the audit log was tampered with: the entry in place {0} is missing. Stop the zone, keep the store as evidence, run `natsuin audit verify` on an export"
     )]
     Missing(u64),
+    /// Which person an alias in the entries is was altered or removed beside the log, and no entry says so.
+    #[error(
+        "who {0} in the audit log is was altered or removed. Stop the zone, keep the store as evidence"
+    )]
+    Person(String),
     /// The sequencer's own row or a checkpoint doesn't fit the rest.
     #[error(
         "the audit log's tree was tampered with, or belongs to another log key: {0}. Keep the store as evidence"

@@ -76,7 +76,8 @@ async fn read(tx: &mut Tx, level: i64, n: i64) -> Result<BTreeMap<i64, Digest32>
     let mut hashes = BTreeMap::new();
     for row in rows {
         // What isn't a hash is missing: an export has to show a damaged log too.
-        if let Ok(hash) = Digest32::parse(&row.text("hash")?) {
+        let text = row.text("hash").unwrap_or_default();
+        if let Ok(hash) = Digest32::parse(&text) {
             hashes.insert(row.int("n")?, hash);
         }
     }

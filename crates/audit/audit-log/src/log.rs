@@ -1,6 +1,7 @@
 //! The writer: rows in the caller's transaction, chained for each node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
@@ -93,6 +94,8 @@ struct Inner {
     /// Key of the zone's log; every node's chain key is derived from it, so that one sequencer can check all.
     key: SecretBytes,
     chain: hmac::Key,
+    /// Number of the last entry that this process has seen committed.
+    end: Arc<AtomicI64>,
 }
 
 impl std::fmt::Debug for AuditLog {
@@ -123,6 +126,7 @@ impl AuditLog {
             persons: Persons::new(random),
             key,
             chain,
+            end: Arc::default(),
         }))
     }
 
@@ -160,6 +164,14 @@ impl AuditLog {
         let count = i64::try_from(events.len())
             .map_err(|_| StoreError::Audit("too many events at once"))?;
         let (last, mut mac) = self.take_numbers(tx, count).await?;
+        // What has no place in the tree yet is vouched for by nobody else than who wrote it.
+        if last < inner.end.load(Ordering::SeqCst) {
+            return Err(StoreError::Audit("entries of this node were removed"));
+        }
+        let end = inner.end.clone();
+        tx.when_committed(move || {
+            end.fetch_max(last + count, Ordering::SeqCst);
+        });
         let mut written = Vec::with_capacity(events.len());
         for (n, event) in (last + 1..).zip(events) {
             let event = match event.person() {
@@ -288,6 +300,12 @@ impl AuditLog {
     /// Key that authenticates the sequencer's own row.
     pub(crate) fn tree_key(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, derive(&self.0.key, "tree", "").as_ref())
+    }
+
+    /// Key that authenticates the settings of the last start.
+    pub(crate) fn setting_key(&self) -> hmac::Key {
+        let key = derive(&self.0.key, "setting", "");
+        hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
     }
 }
 

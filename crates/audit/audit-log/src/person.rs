@@ -1,14 +1,18 @@
 //! Persons in the log. An entry names a person by a salted commitment; which one it is stands in a table beside, and can
 //! be forgotten without touching an entry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use core_types::{Digest32, PersonId, Random, sha256};
 use store_kit::{Store, StoreError, Tx, sql};
 
+use crate::error::AuditError;
+
 /// Most persons that a process remembers; then it begins anew.
 const MOST: usize = 50_000;
+/// Persons read at a time.
+const PAGE: i64 = 1000;
 
 /// What links a person to their entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +107,59 @@ async fn find(tx: &mut Tx, person: &PersonId) -> Result<Option<Opening>, StoreEr
         })
     })
     .transpose()
+}
+
+/// Checks that every alias belongs to its person, and that every alias in the entries has one or was forgotten by an
+/// entry that says so. Entries from before there were aliases name persons themselves.
+///
+/// # Errors
+/// [`AuditError::Person`]: the first that doesn't fit.
+pub(crate) async fn check(tx: &mut Tx) -> Result<(), AuditError> {
+    let mut after = String::new();
+    loop {
+        let select = "SELECT person, alias, salt FROM audit_person WHERE person > $1 ORDER BY person LIMIT $2";
+        let rows = tx.fetch_all(sql(select).bind(&after).bind(PAGE)).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.text("person")?;
+        for row in &rows {
+            let alias = row.text("alias")?;
+            if !is_of(&row.text("person")?, &alias, &row.blob("salt")?) {
+                return Err(AuditError::Person(alias));
+            }
+        }
+    }
+    let select = "SELECT body FROM audit_entry WHERE kind = 'audit.person-forgotten'";
+    let rows = tx.fetch_all(sql(select)).await?;
+    let forgotten = rows.iter().map(|row| {
+        let body: serde_json::Value = serde_json::from_str(&row.text("body")?).unwrap_or_default();
+        Ok(body["detail"]["alias"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
+    });
+    let forgotten: BTreeSet<String> = forgotten.collect::<Result<_, StoreError>>()?;
+    let mut after = String::new();
+    loop {
+        let select = "SELECT DISTINCT e.person AS alias FROM audit_entry e WHERE e.person > $1 \
+                      AND NOT EXISTS (SELECT 1 FROM audit_person p WHERE p.alias = e.person) \
+                      ORDER BY e.person LIMIT $2";
+        let rows = tx.fetch_all(sql(select).bind(&after).bind(PAGE)).await?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
+        after = last.text("alias")?;
+        for row in &rows {
+            let alias = row.text("alias")?;
+            if Digest32::parse(&alias).is_ok() && !forgotten.contains(&alias) {
+                return Err(AuditError::Person(alias));
+            }
+        }
+    }
+}
+
+/// Whether the person has this alias with this salt.
+pub(crate) fn is_of(person: &str, alias: &str, salt: &[u8]) -> bool {
+    PersonId::parse(person).is_ok_and(|person| commitment(salt, &person).to_string() == alias)
 }
 
 /// What links a person to their entries, for their own evidence and for auditors; nothing when no entry is about them, or

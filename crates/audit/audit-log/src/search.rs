@@ -9,6 +9,7 @@ use store_kit::{Row, Store, StoreError, Tx, sql};
 
 use crate::event::{Class, Event, Outcome, class_of};
 use crate::export::{LoggedEntry, entry};
+use crate::person::is_of;
 
 /// Most entries of one answer.
 pub const MOST_FOUND: usize = 1000;
@@ -259,7 +260,7 @@ fn about(found: &FoundEntry, query: &Query) -> bool {
 macro_rules! select {
     ($which:literal) => {
         concat!(
-            "SELECT e.seq, e.node, e.n, e.at, e.kind, e.leaf, e.body, p.person AS known \
+            "SELECT e.seq, e.node, e.n, e.at, e.kind, e.leaf, e.body, e.person AS alias, p.person AS known, p.salt \
              FROM audit_entry e LEFT JOIN audit_person p ON p.alias = e.person \
              WHERE ",
             $which,
@@ -295,9 +296,14 @@ async fn page(
     };
     let rows = tx.fetch_all(select).await?;
     let found = |row: &Row| {
+        let (alias, known) = (row.maybe_text("alias")?, row.maybe_text("known")?);
+        let salt = row.maybe_blob("salt")?.unwrap_or_default();
+        let known = known.zip(alias);
+        // Whose alias it isn't isn't named.
+        let known = known.filter(|(known, alias)| is_of(known, alias, &salt));
         Ok(FoundEntry {
             entry: entry(row)?,
-            person: row.maybe_text("known")?,
+            person: known.map(|(known, _)| known),
         })
     };
     rows.iter().map(found).collect()

@@ -157,11 +157,20 @@ impl Sequencer {
         let mut run: Option<Run> = None;
         let mut complete = Vec::new();
         for row in rows {
-            let (node, n, body) = (row.text("node")?, row.int("n")?, row.text("body")?);
+            let (node, n) = (row.text("node")?, row.int("n")?);
+            let typed = |_| AuditError::Entry {
+                node: node.clone(),
+                n,
+                why: "what is kept of it has another type",
+            };
+            let (body, mac) = (
+                row.text("body").map_err(typed)?,
+                row.blob("mac").map_err(typed)?,
+            );
             let chain = chains
                 .entry(node.clone())
                 .or_insert_with(|| self.log.key_of(&node));
-            check_link(chain, &mut state, &node, n, &body, &row.blob("mac")?)?;
+            check_link(chain, &mut state, &node, n, &body, &mac)?;
             let place = signed(tree.size())?;
             match &mut run {
                 // Numbers without gaps, as was just checked.

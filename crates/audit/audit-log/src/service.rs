@@ -1,5 +1,7 @@
 //! Start and end of a zone's process, and what is set otherwise than at the last start (`I-7.1.4.1~`).
 
+use aws_lc_rs::hmac;
+use core_types::bytes::b64u;
 use core_types::{Digest32, UnixTime, sha256};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
@@ -33,7 +35,7 @@ impl AuditLog {
                 settings: sha256(&[&all]),
             },
         ];
-        for (name, before, value) in self.changed(tx, settings).await? {
+        for (name, before, value) in self.changed(tx, settings, 1).await? {
             events.push(Event::ParameterChanged {
                 parameter: name.into(),
                 before,
@@ -55,7 +57,7 @@ impl AuditLog {
         now: UnixTime,
     ) -> Result<(), StoreError> {
         transaction!(store, "audit-parameters", |tx| {
-            let changed = self.changed(tx, parameters).await?;
+            let changed = self.changed(tx, parameters, 2).await?;
             let events: Vec<_> = changed
                 .into_iter()
                 .map(|(name, before, value)| Event::AuditParameterChanged {
@@ -82,32 +84,51 @@ impl AuditLog {
         })
     }
 
-    /// Those that differ from what was noted last, with the value before; a first value is no change.
+    /// Those that differ from what was noted last, with the value before. A first value is no change; but when this node
+    /// has begun so often before, a value that is missing was removed, and what isn't authentic was altered: both count
+    /// as changes, from zeros or from what stands there, so that nobody who can write to the table hides one.
     async fn changed(
         &self,
         tx: &mut Tx,
         now: &[Setting],
+        begun: i64,
     ) -> Result<Vec<(&'static str, Digest32, Digest32)>, StoreError> {
         let mut changed = Vec::new();
+        let count =
+            "SELECT count(*) AS n FROM audit_entry WHERE kind = 'audit.started' AND node = $1";
+        let count = tx.fetch_one(sql(count).bind(self.node())).await?;
+        let first = count.int("n")? < begun;
         for (name, value) in now {
+            let noted = self.noted(name, value);
             let select = "SELECT value FROM audit_setting WHERE node = $1 AND name = $2";
             let last = tx
                 .fetch_optional(sql(select).bind(self.node()).bind(*name))
                 .await?;
             let write = match last.map(|row| row.text("value")).transpose()? {
-                Some(last) if last == value.to_string() => continue,
+                Some(last) if last == noted => continue,
                 Some(last) => {
-                    let last = Digest32::parse(&last).map_err(|_| StoreError::Column("value"))?;
+                    let last = last.split('.').next().unwrap_or_default();
+                    let last = Digest32::parse(last).unwrap_or(Digest32([0; 32]));
                     changed.push((*name, last, *value));
                     "UPDATE audit_setting SET value = $1 WHERE node = $2 AND name = $3"
                 }
                 None => {
+                    if !first {
+                        changed.push((*name, Digest32([0; 32]), *value));
+                    }
                     "INSERT INTO audit_setting (value, node, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
                 }
             };
-            let write = sql(write).bind(value.to_string()).bind(self.node());
+            let write = sql(write).bind(noted).bind(self.node());
             tx.execute(write.bind(*name)).await?;
         }
         Ok(changed)
+    }
+
+    /// A value as it is noted, authenticated for its node and name.
+    fn noted(&self, name: &str, value: &Digest32) -> String {
+        let message = format!("{}\n{name}\n{value}", self.node());
+        let mac = hmac::sign(&self.setting_key(), message.as_bytes());
+        format!("{value}.{}", b64u(mac))
     }
 }

@@ -180,7 +180,8 @@ pub(crate) async fn bundle(tx: &mut Tx, n: i64, width: i64) -> Result<Vec<u8>, S
             Some(row) if row.int("seq")? == seq => rows.next(),
             _ => None,
         };
-        let body = found.map(|row| row.text("body")).transpose()?;
+        // What isn't text is no entry.
+        let body = found.and_then(|row| row.text("body").ok());
         let body = body.unwrap_or_default().into_bytes();
         // Only somebody else than the log writes a longer one.
         let length = u16::try_from(body.len()).unwrap_or(0);

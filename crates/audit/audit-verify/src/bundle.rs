@@ -1,9 +1,8 @@
 //! The files of a log in the form of C2SP tlog-tiles.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
+use crate::files;
 use crate::tree::Hash;
 
 /// Entries in a bundle, and hashes in a tile.
@@ -29,14 +28,7 @@ pub(crate) fn path(kind: &str, n: u64, width: u64) -> String {
 
 /// A file's bytes; nothing when it isn't there or longer than any of its kind.
 pub(crate) fn read(dir: &Path, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-    let file = match File::open(dir.join(name)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|b| b.len() as u64 <= MAX_FILE))
+    files::plain(&dir.join(name), MAX_FILE)
 }
 
 /// The next entry of a bundle: two bytes of length, then itself.

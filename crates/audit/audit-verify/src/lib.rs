@@ -15,6 +15,7 @@
 
 mod bundle;
 mod evidence;
+mod files;
 mod note;
 mod report;
 mod tree;

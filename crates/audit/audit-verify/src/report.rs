@@ -64,6 +64,8 @@ pub struct Bad {
     pub at: Option<i64>,
     /// Type of the entry.
     pub kind: Option<String>,
+    /// File of the export, where that isn't plain from the place.
+    pub file: Option<String>,
     /// Why, as a code.
     pub reason: Reason,
     /// Why, in words.
@@ -84,6 +86,8 @@ pub enum Place {
     Witness,
     /// `log.pub`.
     Key,
+    /// A file that isn't of the log.
+    File,
 }
 
 /// Why something is wrong.
@@ -124,6 +128,10 @@ pub enum Reason {
     Forked,
     /// The export names another key than the one given.
     KeyDiffers,
+    /// A file of the export is missing, or isn't a plain file.
+    FileMissing,
+    /// A file lies among those of the log and isn't one of them: nothing vouches for what it says.
+    Stray,
 }
 
 impl Reason {
@@ -152,6 +160,8 @@ impl Reason {
             Self::CheckpointMissing => "the witness has seen a checkpoint that is missing here",
             Self::Forked => "the witness has seen another tree of the same size",
             Self::KeyDiffers => "the export names another key than the one given",
+            Self::FileMissing => "the file is missing, or isn't a plain file",
+            Self::Stray => "the file isn't one of the log; nothing vouches for what it says",
         }
     }
 }
@@ -161,7 +171,8 @@ impl Reason {
 pub struct Remark {
     /// Place in the log.
     pub seq: Option<u64>,
-    /// What, as a code: `time-went-back`, `no-witness`, `witness-torn`.
+    /// What, as a code: `time-went-back`, `no-witness`, `witness-torn`, `witness-empty`, `not-cosigned` (by a witness that
+    /// was given), `not-cosigned-to-the-end` (its last cosignature is at this place).
     pub code: &'static str,
 }
 
@@ -175,6 +186,7 @@ impl Bad {
             n: None,
             at: None,
             kind: None,
+            file: None,
             reason,
             what: reason.what(),
         }

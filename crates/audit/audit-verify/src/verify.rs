@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::note::{Checkpoint, Note, NoteFault, PublicKey, WitnessKey, split};
 use crate::report::{Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};
 use crate::walk::{Expected, Promise, Walk};
+use crate::witness::State;
 
 const MAX_REMARKS: usize = 100;
+/// Longest list of checkpoints in bytes, of a log or a witness.
+const MAX_NOTES: u64 = 1 << 31;
 
 /// The verification could not take place; says nothing about the log.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,10 @@ pub struct Known<'k> {
     pub witness: Option<&'k Path>,
     /// Public keys of witnesses that cosign checkpoints.
     pub cosigners: &'k [&'k str],
+    /// Checkpoints that are certain otherwise, such as those under time-stamps.
+    pub certain: &'k [State],
+    /// The zone that the log is of.
+    pub zone: Option<&'k str>,
 }
 
 /// Verifies the export in `dir`.
@@ -68,10 +76,27 @@ pub fn verify_each(
     let mut remarks = Remarks::default();
     let mut bad = Vec::new();
 
-    if read_text(&dir.join("log.pub"))? != format!("{}\n", known.key.trim_end_matches('\n')) {
+    if !dir.is_dir() {
+        let source = std::io::ErrorKind::NotADirectory.into();
+        let path = dir.to_owned();
+        return Err(VerifyError::File { path, source });
+    }
+    let mut part = |name: &str, place| {
+        let text = read_text(&dir.join(name))?;
+        if text.is_none() {
+            let missing = Bad::at(place, None, Reason::FileMissing);
+            let file = Some(name.to_owned());
+            bad.push(Bad { file, ..missing });
+        }
+        Ok::<_, VerifyError>(text)
+    };
+    let told = part("log.pub", Place::Key)?;
+    let listed = part("checkpoints.txt", Place::Checkpoint)?;
+    let latest = part("checkpoint", Place::Checkpoint)?;
+    if told.is_some_and(|told| told != format!("{}\n", known.key.trim_end_matches('\n'))) {
         bad.push(Bad::at(Place::Key, None, Reason::KeyDiffers));
     }
-    let text = read_text(&dir.join("checkpoints.txt"))?;
+    let text = listed.unwrap_or_default();
     let (notes, rest) = split(&text);
     let mut own = Notes::read(&notes, Place::Checkpoint, &public, &cosigners);
     if own.bad.is_none() && !rest.is_empty() {
@@ -82,28 +107,45 @@ pub fn verify_each(
             Reason::CheckpointUnreadable,
         ));
     }
+    let torn = own.bad.is_some();
     bad.extend(own.bad);
-    let latest = read_text(&dir.join("checkpoint"))?;
-    if latest != notes.last().copied().unwrap_or_default() {
+    if latest.is_some_and(|latest| latest != notes.last().copied().unwrap_or_default()) {
         bad.push(Bad::at(Place::Checkpoint, None, Reason::LatestDiffers));
     }
     let mut seen = Notes::default();
     if let Some(path) = known.witness {
-        let text = read_text(path)?;
+        let text = read_text(path)?.ok_or_else(|| VerifyError::File {
+            path: path.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
         let (notes, rest) = split(&text);
         if !rest.is_empty() {
             remarks.add(None, "witness-torn");
         }
         seen = Notes::read(&notes, Place::Witness, &public, &cosigners);
         bad.extend(seen.bad.take());
+        if seen.list.is_empty() {
+            remarks.add(None, "witness-empty");
+        }
     } else if cosigners.is_empty() {
         remarks.add(None, "no-witness");
     }
 
+    let filed = seen.list.last().map(|p| p.checkpoint.size);
+    seen.list.extend(known.certain.iter().map(|state| Signed {
+        checkpoint: Checkpoint {
+            size: state.size,
+            root: state.root,
+        },
+        times: Vec::new(),
+    }));
     let expected = join(&own.list, &seen.list, &mut bad);
     let size = own.list.last().map_or(0, |p| p.checkpoint.size);
-    let (walk, fault) = Walk::over(dir, size, &expected, &mut remarks, &mut each)?;
+    let log = (known.zone, size);
+    let (walk, fault) = Walk::over(dir, log, &expected, &mut remarks, &mut each)?;
     let tile = walk.tile_fault.clone();
+    // Checkpoints that couldn't be read are why the log seems to end there.
+    let fault = fault.filter(|f| !(torn && f.reason == Reason::Truncated && f.seq == Some(size)));
     match fault.map(|fault| narrowed(fault, tile.as_ref())) {
         Some(fault) => bad.push(fault),
         None => bad.extend(tile),
@@ -114,8 +156,50 @@ pub fn verify_each(
         let reason = Reason::CheckpointMissing;
         bad.push(Bad::at(Place::Checkpoint, Some(checkpoint.size), reason));
     }
-    let witnesses = agreement(known, &cosigners, &own.list, &seen.list, &bad, walk.proven);
-    bad.sort_by_key(|b| (b.seq.unwrap_or(0), b.place != Place::Entry));
+    let stray = files::stray(dir, size).map_err(|source| VerifyError::File {
+        path: dir.join("tile"),
+        source,
+    })?;
+    bad.extend(stray);
+    let mut witnesses = Witnesses::default();
+    if known.witness.is_some() {
+        let contradicted = bad
+            .iter()
+            .any(|b| b.place == Place::Witness || b.reason == Reason::CheckpointMissing);
+        let reached = filed.is_some_and(|last| walk.proven >= last);
+        witnesses.given += 1;
+        witnesses.agreeing += u32::from(!contradicted && reached);
+    }
+    let lists = own.list.iter().chain(&seen.list);
+    let lists: Vec<_> = lists.filter(|p| p.checkpoint.size <= walk.proven).collect();
+    for (n, cosigner) in cosigners.iter().enumerate() {
+        witnesses.given += 1;
+        let times = lists
+            .iter()
+            .filter_map(|p| Some((p.checkpoint.size, p.times.get(n).copied().flatten()?)));
+        let Some((last, at)) = times.max() else {
+            remarks.add(None, "not-cosigned");
+            continue;
+        };
+        if last < size {
+            remarks.add(Some(last), "not-cosigned-to-the-end");
+        }
+        witnesses.agreeing += 1;
+        witnesses.cosigned.push(Cosigned {
+            name: cosigner.name().to_owned(),
+            size: last,
+            at,
+        });
+    }
+    // What is missing as a whole comes first, what doesn't belong last.
+    bad.sort_by_key(|b| {
+        let rank = match b.reason {
+            Reason::FileMissing => 0,
+            Reason::Stray => 2,
+            _ => 1,
+        };
+        (rank, b.seq.unwrap_or(0), b.place != Place::Entry)
+    });
     Ok(Report {
         schema: "natsuin.audit-verify/1",
         ok: bad.is_empty(),
@@ -210,41 +294,6 @@ fn narrowed(fault: Bad, tile: Option<&Bad>) -> Bad {
     }
 }
 
-/// Who stands behind the log, and up to where.
-fn agreement(
-    known: Known<'_>,
-    cosigners: &[WitnessKey],
-    own: &[Signed],
-    seen: &[Signed],
-    bad: &[Bad],
-    proven: u64,
-) -> Witnesses {
-    let mut witnesses = Witnesses::default();
-    if known.witness.is_some() {
-        witnesses.given += 1;
-        let contradicted = bad
-            .iter()
-            .any(|b| b.place == Place::Witness || b.reason == Reason::CheckpointMissing);
-        let last = seen.last().map_or(0, |p| p.checkpoint.size);
-        witnesses.agreeing += u32::from(!contradicted && proven >= last);
-    }
-    for (n, cosigner) in cosigners.iter().enumerate() {
-        witnesses.given += 1;
-        let signed = own
-            .iter()
-            .chain(seen)
-            .filter(|p| p.checkpoint.size <= proven);
-        let times =
-            signed.filter_map(|p| Some((p.checkpoint.size, p.times.get(n).copied().flatten()?)));
-        if let Some((size, at)) = times.max() {
-            witnesses.agreeing += 1;
-            let name = cosigner.name().to_owned();
-            witnesses.cosigned.push(Cosigned { name, size, at });
-        }
-    }
-    witnesses
-}
-
 #[derive(Default)]
 pub(crate) struct Remarks {
     first: Vec<Remark>,
@@ -260,12 +309,12 @@ impl Remarks {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, VerifyError> {
-    let fault = |source| VerifyError::File {
+/// A file's text; nothing when there is no such plain file. What isn't text becomes characters that no note contains, and
+/// is reported as a fault of the log.
+fn read_text(path: &Path) -> Result<Option<String>, VerifyError> {
+    let bytes = files::plain(path, MAX_NOTES).map_err(|source| VerifyError::File {
         path: path.to_owned(),
         source,
-    };
-    let bytes = std::fs::read(path).map_err(fault)?;
-    // What isn't text becomes characters that no note contains, and is reported as a fault of the log.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -82,16 +82,17 @@ struct Level {
 type Fault = Box<Bad>;
 
 impl Walk {
-    /// Walks over a log of this size.
+    /// Walks over a log of this zone, if it is known, and size.
     pub(crate) fn over(
         dir: &Path,
-        size: u64,
+        (zone, size): (Option<&str>, u64),
         expected: &Expected,
         remarks: &mut Remarks,
         each: &mut dyn FnMut(u64, &str),
     ) -> Result<(Self, Option<Bad>), VerifyError> {
         let mut walk = Self {
             size,
+            zone: zone.map(str::to_owned),
             ..Self::default()
         };
         for n in 0..size.div_ceil(WIDTH) {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use core_types::bytes::from_b64;
 use core_types::{HashAlg, Random, UnixTime};
 use pki::fetch::Fetch;
 use pki::tsp::{self, TspError};
@@ -23,6 +24,8 @@ pub struct Tsa {
 pub struct Anchor {
     /// Entries in the log then.
     pub size: u64,
+    /// Root of their tree.
+    pub root: [u8; 32],
     /// When.
     pub at: UnixTime,
 }
@@ -123,13 +126,16 @@ pub fn anchors(folder: &Path, trusted: &[Vec<u8>]) -> Result<Vec<Anchor>, Anchor
         let note = notes.split_inclusive("\n\n").step_by(2);
         let mut note = note.filter(|text| text.lines().nth(1) == Some(&size.to_string()));
         let text = stamped(note.next().ok_or_else(missing)?);
+        let root = text.lines().nth(2).and_then(|line| from_b64(line).ok());
+        let root = root.and_then(|root| root.try_into().ok());
+        let root = root.ok_or_else(missing)?;
         let token = std::fs::read(&path).map_err(|e| fault(&path, e))?;
         let imprint = |hash: HashAlg| hash.digest(text.as_bytes());
         let verified = tsp::verify_token(&token, &imprint, None, &[], trusted);
         let name = path.display().to_string();
         let verified = verified.map_err(|e| AnchorFault::Tsa(name, e))?;
         let at = verified.info.gen_time;
-        found.push(Anchor { size, at });
+        found.push(Anchor { size, root, at });
     }
     found.sort_by_key(|anchor| anchor.size);
     Ok(found)

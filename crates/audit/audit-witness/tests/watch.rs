@@ -164,6 +164,7 @@ async fn a_log_that_grows_is_cosigned_and_one_that_was_put_back_is_found() {
             key: &key,
             witness: Some(&file),
             cosigners: &[&cosigner],
+            ..Known::default()
         };
         let report = verify(out.path(), known).unwrap();
         assert!(report.ok, "{:?}", report.first_bad);

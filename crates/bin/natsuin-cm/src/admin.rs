@@ -339,7 +339,8 @@ fn ledger(log: &Path, key: &Path, witness: &Path) -> Result<Ledger, Trouble> {
     let known = audit_verify::Known {
         key: key.trim(),
         witness: Some(witness),
-        cosigners: &[],
+        zone: Some("cm"),
+        ..audit_verify::Known::default()
     };
     let (mut ledger, mut read) = (Ledger::default(), Ok(()));
     let report = audit_verify::verify_each(log, known, |_, text| {

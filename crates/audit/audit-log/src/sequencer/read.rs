@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use aws_lc_rs::hmac;
 use core_types::Digest32;
 use serde::Deserialize;
-use store_kit::{Row, Store, Tx, sql};
+use store_kit::{Row, Store, StoreError, Tx, sql};
 
 use super::{State, Tree, check_link, heads, signed};
 use crate::error::AuditError;
 use crate::log::AuditLog;
 use crate::note::{root_of, size_of};
+use crate::person;
 use crate::tree::{Frontier, Subtree, leaf};
 
 /// Rows read at a time.
@@ -141,7 +142,8 @@ impl<'l> LogReader<'l> {
             }
         }
         self.state.check_not_behind(&heads)?;
-        self.state.check_reached(&heads)
+        self.state.check_reached(&heads)?;
+        person::check(tx).await
     }
 
     fn entry(
@@ -149,11 +151,21 @@ impl<'l> LogReader<'l> {
         row: &Row,
         each: &mut impl FnMut(&str) -> Result<(), &'static str>,
     ) -> Result<String, AuditError> {
-        let (node, n, body) = (row.text("node")?, row.int("n")?, row.text("body")?);
+        let (node, n) = (row.text("node")?, row.int("n")?);
+        let typed = |_| AuditError::Entry {
+            node: node.clone(),
+            n,
+            why: "what is kept of it has another type",
+        };
+        let (body, mac) = (
+            row.text("body").map_err(typed)?,
+            row.blob("mac").map_err(typed)?,
+        );
+        let fitting = fits(row, &body).map_err(typed)?;
         let chain = self.chains.entry(node.clone());
         let chain = chain.or_insert_with(|| self.log.key_of(&node));
-        check_link(chain, &mut self.state, &node, n, &body, &row.blob("mac")?)?;
-        let why = match fits(row, &body)? {
+        check_link(chain, &mut self.state, &node, n, &body, &mac)?;
+        let why = match fitting {
             true => each(&body).err(),
             false => Some("what is kept beside the entry differs from it"),
         };
@@ -225,7 +237,7 @@ struct KeptDetail {
 }
 
 /// Whether the columns of an entry say what its text says.
-fn fits(row: &Row, body: &str) -> Result<bool, AuditError> {
+fn fits(row: &Row, body: &str) -> Result<bool, StoreError> {
     let Ok(kept) = serde_json::from_str::<Kept>(body) else {
         return Ok(false);
     };

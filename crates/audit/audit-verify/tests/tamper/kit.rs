@@ -223,13 +223,18 @@ impl Files {
             key: &intact()[0].key(),
             witness: Some(&witness),
             cosigners: &[&intact()[0].cosigner],
+            zone: Some("sam"),
+            ..Known::default()
         };
         verify(dir.path(), known).expect("readable files")
     }
 
     /// Entries of a bundle.
     pub fn bundle(&self, name: &str) -> Vec<Vec<u8>> {
-        let mut rest = self.export[name].as_slice();
+        Self::split(&self.export[name])
+    }
+
+    pub fn split(mut rest: &[u8]) -> Vec<Vec<u8>> {
         let mut entries = Vec::new();
         while let Some((length, after)) = rest.split_first_chunk::<2>() {
             let (entry, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
@@ -240,11 +245,15 @@ impl Files {
     }
 
     pub fn with_bundle(&self, name: &str, entries: &[Vec<u8>]) -> Self {
+        self.with(name, Self::joined(entries))
+    }
+
+    pub fn joined(entries: &[Vec<u8>]) -> Vec<u8> {
         let prefixed = entries.iter().flat_map(|entry| {
             let length = u16::try_from(entry.len()).expect("short").to_be_bytes();
             [&length[..], entry].concat()
         });
-        self.with(name, prefixed.collect::<Vec<u8>>())
+        prefixed.collect()
     }
 
     /// Changes an entry's text and its hash in the tile: the work of somebody who knows the format.

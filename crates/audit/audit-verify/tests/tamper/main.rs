@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod drill;
 mod kit;
 
 use std::sync::atomic::Ordering;
@@ -197,8 +198,8 @@ async fn back_dated_entries_and_jumps_of_the_clock_are_found_by_the_witnesses_ti
         let cosigners = [files.cosigner.as_str()];
         let known = Known {
             key: &key,
-            witness: None,
             cosigners: &cosigners,
+            ..Known::default()
         };
         let report = verify(dir.path(), known).unwrap();
         let found = report.first_bad.map(|b| (b.seq.unwrap(), b.reason));

@@ -14,6 +14,8 @@ audit-found = { $n ->
 }
 audit-more = There is more: --after { $next }
 audit-not-proven = NG  { $zone }: the log fails its check, first at { $place }. What is shown may be altered. See: natsuin audit verify
+audit-witness-silent = A witness that was given stands behind no checkpoint here: removed from the export, or it doesn't watch this log.
+audit-key-of-export = The log's key is the export's own. Compare it with the one received when the log began (--keys).
 event-service-started = The service started (version { $version }).
 event-service-stopped = The service ended in order.
 event-audit-started = The audit function writes from here on.

@@ -5,6 +5,7 @@ mod witness;
 
 use std::path::{Path, PathBuf};
 
+use audit_verify::witness::State;
 use audit_verify::{Bad, Known, Place};
 use audit_witness::{Anchor, AnchorFault};
 use core_types::bytes::hex;
@@ -55,7 +56,7 @@ pub async fn export(
 }
 
 /// The store of a zone of a stopped stack.
-async fn opened(data: &Path, choice: &StoreChoice, zone: &str) -> Result<Store, Failure> {
+async fn opened(data: &Path, choice: &StoreChoice, zone: &'static str) -> Result<Store, Failure> {
     let unusable = |what: String| {
         let what = format!("the store of {zone} can't be used: {what}");
         Trouble::new("store", what, "stop the stack first; check --data")
@@ -117,7 +118,7 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
     let cosigners: Vec<String> = cosigners.collect::<Result<_, Failure>>()?;
     let cosigners: Vec<&str> = cosigners.iter().map(String::as_str).collect();
     let mut reports = Map::new();
-    let mut good = true;
+    let (mut good, mut sure) = (true, true);
     for zone in ZONES {
         let export = dir.join(zone);
         let key_file = keys
@@ -132,6 +133,15 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
                 "give the directory that `natsuin audit export` wrote",
             )
         })?;
+        let stamped = match &verify.stamps {
+            Some((dir, trusted)) => time_stamps(dir, trusted, key.trim())?,
+            None => Ok(Vec::new()),
+        };
+        let certain = stamped.iter().flatten().map(|a| State {
+            size: a.size,
+            root: a.root,
+        });
+        let certain: Vec<State> = certain.collect();
         let witness = verify
             .witness
             .as_ref()
@@ -140,14 +150,22 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
             key: key.trim(),
             witness: witness.as_deref(),
             cosigners: &cosigners,
+            certain: &certain,
+            zone: Some(zone),
         };
         let report = audit_verify::verify(&export, known).map_err(|e| {
             let what = format!("{zone}: {e}");
             let remedy = "check that the export is whole";
             Failure::new(Exit::Input, "audit-export", what, remedy)
         })?;
-        good &= report.ok;
-        let word = if report.ok { "OK" } else { "NG" };
+        let zone_good = report.ok && stamped.is_ok();
+        let zone_sure = report.witnesses.agreeing == report.witnesses.given;
+        (good, sure) = (good && zone_good, sure && zone_sure);
+        let word = match (zone_good, zone_sure) {
+            (false, _) => "NG",
+            (true, false) => "??",
+            (true, true) => "OK",
+        };
         let witnesses = format!(
             "witnesses {}/{}",
             report.witnesses.agreeing, report.witnesses.given
@@ -166,30 +184,39 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
                 cosigned.name, cosigned.size
             ));
         }
+        if !zone_sure {
+            out.say(&format!("    {}", out.m().t("audit-witness-silent")));
+        }
+        if keys.is_none() {
+            out.note(&format!("    {}", out.m().t("audit-key-of-export")));
+        }
         let mut shown = serde_json::to_value(&report).unwrap_or_default();
-        if let Some((dir, trusted)) = &verify.stamps {
-            let anchors = time_stamps(dir, trusted, key.trim())?;
-            match anchors {
-                Ok(anchors) => {
-                    let last = anchors.last().filter(|a| a.size <= report.proven);
-                    if let Some(last) = last {
-                        let at = out.m().time(last.at);
-                        out.say(&format!("    time-stamped {} entries, {at}", last.size));
-                    }
-                    let list = anchors.iter().map(|a| json!({"size": a.size, "at": a.at}));
-                    shown["time_stamps"] = list.collect();
+        shown["key"] = if keys.is_some() { "given" } else { "export" }.into();
+        match &stamped {
+            Ok(anchors) => {
+                if let Some(last) = anchors.last().filter(|_| report.ok) {
+                    let at = out.m().time(last.at);
+                    out.say(&format!("    time-stamped {} entries, {at}", last.size));
                 }
-                Err(fault) => {
-                    good = false;
-                    out.say(&format!("    time-stamps: {fault}"));
-                    shown["time_stamp_fault"] = fault.to_string().into();
-                }
+                let list = anchors.iter().map(|a| json!({"size": a.size, "at": a.at}));
+                shown["time_stamps"] = list.collect();
+            }
+            Err(fault) => {
+                out.say(&format!("    time-stamps: {fault}"));
+                shown["time_stamp_fault"] = fault.to_string().into();
             }
         }
         reports.insert(zone.to_owned(), shown);
     }
-    out.object(&json!({"schema": "natsuin.audit-verify/1", "ok": good, "zones": reports}));
-    Ok(if good { Exit::Good } else { Exit::Negative })
+    let verdict = match (good, sure) {
+        (false, _) => Exit::Negative,
+        (true, false) => Exit::Undetermined,
+        (true, true) => Exit::Good,
+    };
+    out.object(&json!({
+        "schema": "natsuin.audit-verify/1", "ok": verdict == Exit::Good, "zones": reports,
+    }));
+    Ok(verdict)
 }
 
 /// The time-stamps that a witness has of the log with this key.
@@ -220,12 +247,16 @@ fn place(bad: &Bad) -> String {
         Place::Checkpoint => "checkpoint",
         Place::Witness => "checkpoint of the witness",
         Place::Key => "key",
+        Place::File => "file",
     };
     let mut text = what.to_owned();
     match (bad.seq, bad.until) {
         (Some(seq), Some(until)) => text.push_str(&format!(" {seq} to {until}")),
         (Some(seq), None) => text.push_str(&format!(" {seq}")),
         _ => {}
+    }
+    if let Some(file) = &bad.file {
+        text.push_str(&format!(" {}", clean(file)));
     }
     if let (Some(node), Some(n), Some(kind)) = (&bad.node, bad.n, &bad.kind) {
         // What a damaged log says about itself goes to a terminal.

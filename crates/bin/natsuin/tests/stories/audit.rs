@@ -139,8 +139,8 @@ async fn the_witness_is_a_program_of_its_own_and_its_signatures_count_everywhere
     export(&store, &out, &sequencer.public()).await.unwrap();
     let known = audit_verify::Known {
         key: &sequencer.public(),
-        witness: None,
         cosigners: &[&public],
+        ..audit_verify::Known::default()
     };
     let report = audit_verify::verify(&out, known).unwrap();
     assert!(report.ok, "{:?}", report.first_bad);
