@@ -105,7 +105,8 @@ impl Program {
             return Some(self.fields(&variant.inner));
         };
         let name = inside
-            .trim_end_matches([',', ')'])
+            .trim_end_matches([',', ')', '>'])
+            .trim_start_matches("Box<")
             .rsplit("::")
             .next()?
             .to_owned();
