@@ -177,9 +177,12 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
             None => remarks.push("no-certificate"),
         }
     }
-    let by_word = approval.proof.method != "passkey";
+    let by_word = !["passkey", "device"].contains(&approval.proof.method.as_str());
     if by_word {
         remarks.push("the-sams-word-only");
+    }
+    if approval.proof.method == "device" {
+        remarks.push("the-sams-word-for-the-pin");
     }
     let signatures = approvals.signatures(&bundle.act, name, &act)?;
     let signed = documents.values().filter_map(|document| match document {
@@ -319,6 +322,9 @@ impl<'a> Approvals<'a> {
             "the factor was made by another kind of act",
         ))?;
         self.made(&approval.factor, std::iter::once(&made.factor))?;
+        if made.factor.device != act.adds_device() {
+            return Err(EvidenceFault::Broken("the act added another device key"));
+        }
         proof::check_made(&approval.factor, made.registration.as_ref(), maker)?;
         let mut chain = vec![maker.to_owned()];
         chain.extend(self.chain(adding, depth + 1)?);

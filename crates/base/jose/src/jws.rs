@@ -87,6 +87,29 @@ impl SigningKey {
     }
 }
 
+impl SigningKey {
+    /// Signs bytes that have their own form and domain, without a JWS around them: r and s, 64 bytes (RFC 7518 §3.4).
+    ///
+    /// # Errors
+    /// [`JoseError::BadKey`] when the library refuses to sign.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, JoseError> {
+        let value = self.pair.sign(&SystemRandom::new(), bytes);
+        value
+            .map(|v| v.as_ref().to_vec())
+            .map_err(|_| JoseError::BadKey)
+    }
+}
+
+/// Checks what [`SigningKey::sign_bytes`] makes.
+///
+/// # Errors
+/// [`JoseError::NotAuthentic`].
+pub fn verify_bytes(bytes: &[u8], signature: &[u8], key: &Jwk) -> Result<(), JoseError> {
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.point())
+        .verify(bytes, signature)
+        .map_err(|_| JoseError::NotAuthentic)
+}
+
 /// Checks `jws` with `key` and returns the payload bytes.
 ///
 /// # Errors

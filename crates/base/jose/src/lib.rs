@@ -13,7 +13,7 @@ mod jws;
 pub use foreign::{FOREIGN_ALGORITHMS, ForeignJws, ForeignKey};
 pub use jwe::{JweContext, SealKey, seal};
 pub use jwk::Jwk;
-pub use jws::{SigningKey, kid_of, verify};
+pub use jws::{SigningKey, kid_of, verify, verify_bytes};
 
 /// Why a JOSE object was refused. Deliberately coarse: an attacker learns nothing from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use crate::bench::BenchArgs;
 use crate::officer::{self, ApprovalCommand, OfficerCommand};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, config, csc, demo, dev, evidence, key, sign, statement, verify};
+use crate::{audit, bench, config, csc, demo, dev, device, evidence, key, sign, statement, verify};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -96,6 +96,9 @@ pub enum Command {
     /// Bring a key of your own to a service, and receive one that is handed over.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// A key on this machine that approves signatures together with a PIN, without a browser.
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Officers: who they are, and what they propose.
     Officer {
         /// Your officer's file.
@@ -250,6 +253,30 @@ pub enum KeyCommand {
     },
 }
 
+/// Commands of `natsuin device`.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Make a device key, and show what to add in the portal and to compare on the approval page.
+    Enrol {
+        /// Where the key goes, sealed under a passphrase.
+        file: PathBuf,
+        /// Origin of the approval page, such as `https://sign-example.jp`.
+        #[arg(long, value_name = "URL")]
+        sic: String,
+        /// The module's root key, a JWK in a file, from the one who enrolled you.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// File with the passphrase on the first line, which only you can read; default: it is asked for.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Show the public half of a device key and its code.
+    Show {
+        /// The device key.
+        file: PathBuf,
+    },
+}
+
 /// Options of `natsuin dev`.
 #[derive(Debug, clap::Args)]
 pub struct DevArgs {
@@ -309,6 +336,23 @@ pub struct SignArgs {
     /// Print the addresses instead of starting a browser.
     #[arg(long)]
     pub no_browser: bool,
+    /// Approve here instead of in a browser, with the device key in this file and its PIN.
+    #[arg(long, value_name = "FILE")]
+    pub device_key: Option<PathBuf>,
+    /// File with the device key's passphrase on the first line, which only you can read; default: it is asked for.
+    #[arg(long, value_name = "FILE", requires = "device_key")]
+    pub passphrase_file: Option<PathBuf>,
+    /// File with the PIN on the first line, which only you can read; default: it is asked for.
+    #[arg(long, value_name = "FILE", requires = "device_key")]
+    pub pin_file: Option<PathBuf>,
+    /// Your login name, when the client has a contract that names you and needs no login of yours.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "client_secret_file",
+        requires = "device_key"
+    )]
+    pub user: Option<String>,
 }
 
 /// Commands of `natsuin audit`.
@@ -404,6 +448,12 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
                 tsa: args.tsa,
                 field: args.field,
                 browser: !args.no_browser,
+                device: args.device_key.map(|file| sign::DeviceKey {
+                    file,
+                    passphrase_file: args.passphrase_file,
+                    pin_file: args.pin_file,
+                }),
+                user: args.user,
             };
             sign::run(sign, out).await
         }
@@ -462,6 +512,13 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             issuer,
         }) => evidence::verify(&file, &root, &log, issuer.as_deref(), out),
         Command::Key(command) => key_command(command, out).await,
+        Command::Device(DeviceCommand::Enrol {
+            file,
+            sic,
+            root,
+            passphrase_file,
+        }) => device::enrol(&file, (&sic, &root), passphrase_file.as_deref(), out),
+        Command::Device(DeviceCommand::Show { file }) => device::show(&file, out),
         Command::Audit(AuditCommand::Export {
             data,
             store,

@@ -9,6 +9,7 @@ pub mod config;
 pub mod csc;
 pub mod demo;
 pub mod dev;
+pub mod device;
 pub mod evidence;
 pub mod key;
 pub mod office;

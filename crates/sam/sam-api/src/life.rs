@@ -53,6 +53,13 @@ pub enum Wish {
         /// Method of the new factor.
         method: Method,
     },
+    /// Add a device key with a PIN.
+    AddDevice {
+        /// Registration.
+        registration: VoucherId,
+        /// Public half of the device key.
+        key: Jwk,
+    },
     /// Remove a factor.
     RemoveFactor {
         /// Factor.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Reason;
 use crate::act::Issuer;
-use crate::enrol::{Factor, FactorBody, MAX_FAILS, PinTotp, Rules};
+use crate::enrol::{Factor, FactorBody, MAX_FAILS, Rules};
 
 /// Most factors of one registration.
 pub const MAX_FACTORS: usize = 16;
@@ -266,9 +266,7 @@ pub fn check_remove(
 /// Whether a factor is locked at `now`, and until when: the end of time if only another
 /// factor unlocks it.
 pub fn locked_until(factor: &Factor, now: UnixTime) -> Option<UnixTime> {
-    let FactorBody::PinTotp(secrets) = &factor.body else {
-        return None;
-    };
+    let secrets = factor.body.guessable()?;
     if secrets.fails >= MAX_FAILS {
         return Some(UnixTime(i64::MAX));
     }
@@ -280,12 +278,8 @@ pub fn locked_until(factor: &Factor, now: UnixTime) -> Option<UnixTime> {
 /// # Errors
 /// [`Reason::NotAllowed`] when it has no failures or can't be locked at all.
 pub fn unlock(body: &FactorBody) -> Result<FactorBody, Reason> {
-    match body {
-        FactorBody::PinTotp(secrets) if secrets.fails > 0 => Ok(FactorBody::PinTotp(PinTotp {
-            fails: 0,
-            wait_until: UnixTime(0),
-            ..secrets.clone()
-        })),
+    match body.guessable() {
+        Some(secrets) if secrets.fails > 0 => Ok(body.with_fails(0, UnixTime(0))),
         _ => Err(Reason::NotAllowed("not-locked")),
     }
 }
@@ -302,6 +296,7 @@ mod tests {
 
     use super::*;
     use crate::Policy;
+    use crate::enrol::PinTotp;
 
     fn pin(id: &str, fails: u8) -> Factor {
         Factor {

@@ -304,6 +304,8 @@ pub enum FactorBody {
     Passkey(Passkey),
     /// PIN and one-time code.
     PinTotp(PinTotp),
+    /// Device key and PIN.
+    Device(Device),
 }
 
 /// PIN and one-time code.
@@ -328,24 +330,6 @@ pub struct PinTotp {
 }
 
 impl PinTotp {
-    /// Counts a failure before anything is compared; a success takes it back.
-    ///
-    /// # Errors
-    /// [`Reason::Locked`] when waiting or locked.
-    pub fn try_secret(&self, now: UnixTime) -> Result<Self, Reason> {
-        if self.fails >= MAX_FAILS || now < self.wait_until {
-            return Err(Reason::Locked);
-        }
-        let fails = self.fails + 1;
-        // From the fifth failure on: one minute, doubled each time.
-        let wait = if fails < 5 { 0 } else { 60_i64 << (fails - 5) };
-        Ok(Self {
-            fails,
-            wait_until: now.plus(wait),
-            ..self.clone()
-        })
-    }
-
     /// The factor after a success with the code of `step`.
     ///
     /// # Errors
@@ -365,6 +349,107 @@ impl PinTotp {
     }
 }
 
+/// Device key and PIN.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Public half of the key.
+    pub key: Jwk,
+    /// Salt of the PIN's hash.
+    pub salt: B64,
+    /// Keyed hash of the PIN.
+    pub mac: SecretBytes,
+    /// Failures since the last success.
+    pub fails: u8,
+    /// Nothing is compared before this time.
+    pub wait_until: UnixTime,
+}
+
+impl Device {
+    /// Checks the signature of a proof: by this key, over the digest of the act.
+    ///
+    /// # Errors
+    /// [`Reason::DeviceSignature`].
+    pub fn verify(&self, act: Digest32, signature: &[u8]) -> Result<(), Reason> {
+        jose::verify_bytes(&act.0, signature, &self.key).map_err(|_| Reason::DeviceSignature)
+    }
+}
+
+/// The guessable part of a factor.
+#[derive(Debug, Clone, Copy)]
+pub struct Guessable<'a> {
+    /// Salt of the PIN's hash.
+    pub salt: &'a B64,
+    /// Keyed hash of the PIN.
+    pub mac: &'a SecretBytes,
+    /// Failures since the last success.
+    pub fails: u8,
+    /// Nothing is compared before this time.
+    pub wait_until: UnixTime,
+}
+
+impl FactorBody {
+    /// What of it can be guessed, if anything.
+    pub fn guessable(&self) -> Option<Guessable<'_>> {
+        let (salt, mac, fails, wait_until) = match self {
+            Self::Passkey(_) => return None,
+            Self::PinTotp(f) => (&f.salt, &f.mac, f.fails, f.wait_until),
+            Self::Device(f) => (&f.salt, &f.mac, f.fails, f.wait_until),
+        };
+        Some(Guessable {
+            salt,
+            mac,
+            fails,
+            wait_until,
+        })
+    }
+
+    /// Counts a failure before anything is compared; a success takes it back.
+    ///
+    /// # Errors
+    /// [`Reason::Locked`] when waiting or locked, [`Reason::ForeignFactor`] when nothing can be guessed.
+    pub fn try_secret(&self, now: UnixTime) -> Result<Self, Reason> {
+        let secret = self.guessable().ok_or(Reason::ForeignFactor)?;
+        if secret.fails >= MAX_FAILS || now < secret.wait_until {
+            return Err(Reason::Locked);
+        }
+        let fails = secret.fails + 1;
+        // From the fifth failure on: one minute, doubled each time.
+        let wait = if fails < 5 { 0 } else { 60_i64 << (fails - 5) };
+        Ok(self.with_fails(fails, now.plus(wait)))
+    }
+
+    /// The same with another count of failures. Nothing changes where nothing can be guessed.
+    #[must_use]
+    pub fn with_fails(&self, fails: u8, wait_until: UnixTime) -> Self {
+        let mut next = self.clone();
+        match &mut next {
+            Self::Passkey(_) => {}
+            Self::PinTotp(f) => (f.fails, f.wait_until) = (fails, wait_until),
+            Self::Device(f) => (f.fails, f.wait_until) = (fails, wait_until),
+        }
+        next
+    }
+
+    /// The same with another PIN; nothing for a factor without one.
+    pub fn with_pin(&self, salt: &B64, mac: &SecretBytes) -> Option<Self> {
+        let (salt, mac) = (salt.clone(), mac.clone());
+        match self {
+            Self::Passkey(_) => None,
+            Self::PinTotp(f) => Some(Self::PinTotp(PinTotp {
+                salt,
+                mac,
+                ..f.clone()
+            })),
+            Self::Device(f) => Some(Self::Device(Device {
+                salt,
+                mac,
+                ..f.clone()
+            })),
+        }
+    }
+}
+
 impl Factor {
     /// Its end: it proves nothing any more, and its secrets are forgotten.
     #[must_use]
@@ -375,7 +460,11 @@ impl Factor {
                 seed: SecretBytes::new(Vec::new()),
                 ..secrets.clone()
             }),
-            body => body.clone(),
+            FactorBody::Device(device) => FactorBody::Device(Device {
+                mac: SecretBytes::new(Vec::new()),
+                ..device.clone()
+            }),
+            body @ FactorBody::Passkey(_) => body.clone(),
         };
         Self {
             body,
@@ -390,6 +479,7 @@ impl Factor {
             FactorBody::Passkey(_) => Method::Passkey,
             FactorBody::PinTotp(secrets) if secrets.collected => Method::Collected,
             FactorBody::PinTotp(_) => Method::PinTotp,
+            FactorBody::Device(_) => Method::Device,
         }
     }
 
@@ -398,12 +488,18 @@ impl Factor {
         match &self.body {
             FactorBody::Passkey(passkey) => attesters.kind(passkey),
             FactorBody::PinTotp(_) => FactorKind::PinTotp,
+            FactorBody::Device(_) => FactorKind::Device,
         }
     }
 
-    /// The public part, for evidence and the RA: id, act, and of a passkey everything but its changing counter.
+    /// The public part, for evidence and the RA: id, act, of a passkey everything but its changing counter, of a device its
+    /// key.
     pub fn public(&self) -> PublicFactor {
         PublicFactor {
+            device: match &self.body {
+                FactorBody::Device(device) => Some(device.key.clone()),
+                FactorBody::Passkey(_) | FactorBody::PinTotp(_) => None,
+            },
             id: self.id.clone(),
             act: self.act,
             created: self.created,
@@ -412,7 +508,7 @@ impl Factor {
                     counter: 0,
                     ..passkey.clone()
                 }),
-                FactorBody::PinTotp(_) => None,
+                FactorBody::PinTotp(_) | FactorBody::Device(_) => None,
             },
         }
     }
@@ -447,7 +543,7 @@ impl Rules<'_> {
     }
 }
 
-/// The public part of a factor. Without a passkey it is PIN and one-time code, of which nothing can be shown.
+/// The public part of a factor. Without a passkey or device key it is PIN and one-time code, of which nothing can be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublicFactor {
@@ -459,6 +555,9 @@ pub struct PublicFactor {
     pub created: UnixTime,
     /// The passkey.
     pub passkey: Option<Passkey>,
+    /// The device key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Jwk>,
 }
 
 /// Digest of a set of factors: over the JSON of their public parts, ordered by id.

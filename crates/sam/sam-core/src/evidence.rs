@@ -97,6 +97,15 @@ pub enum PublicProof {
         /// The factor.
         factor: FactorId,
     },
+    /// The device key's signature is public; of the PIN only the SAM's word remains.
+    Device {
+        /// Digest of the act.
+        act: Digest32,
+        /// The factor.
+        factor: FactorId,
+        /// ES256 over `act`: r and s, 64 bytes.
+        sig: B64,
+    },
     /// PIN and one-time code that the application collected: the person saw no act.
     Collected {
         /// Digest of the act.
@@ -118,6 +127,11 @@ impl PublicProof {
             Proof::PinTotp { act, .. } => Self::PinTotp {
                 act: *act,
                 factor: factor.clone(),
+            },
+            Proof::Device { act, sig, .. } => Self::Device {
+                act: *act,
+                factor: factor.clone(),
+                sig: sig.clone(),
             },
         }
     }

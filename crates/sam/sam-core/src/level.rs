@@ -358,6 +358,7 @@ mod tests {
         assert_eq!(row(&off, FactorKind::PasskeyAttested), [true, true, true]);
         assert_eq!(row(&off, FactorKind::PinTotp), [true, false, false]);
         assert_eq!(row(&on, FactorKind::PinTotp), [true, true, false]);
+        assert_eq!(row(&off, FactorKind::Device), [true, true, false]);
         assert_eq!(off.enrolment_methods(Level::Two), [Method::Passkey]);
         let refused = off.check(Level::Two, FactorKind::PinTotp);
         assert_eq!(refused, Err(Reason::Level("I-3.5.1-keyauth-L2")));

@@ -61,6 +61,9 @@ pub enum Reason {
     /// The passkey's answer is wrong.
     #[error("passkey: {0}")]
     Passkey(#[from] PasskeyError),
+    /// The device key's signature is wrong.
+    #[error("the device key didn't sign this act")]
+    DeviceSignature,
     /// The authenticator isn't vouched for where the level asks for it, or is compromised.
     #[error("authenticator: {0}")]
     NotVouched(#[from] NotVouched),
@@ -142,6 +145,7 @@ impl Reason {
             | Self::ForeignFactor
             | Self::SealedWrong
             | Self::Passkey(_)
+            | Self::DeviceSignature
             | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
@@ -196,6 +200,7 @@ impl Reason {
             | Self::ForeignFactor
             | Self::SealedWrong
             | Self::Passkey(_)
+            | Self::DeviceSignature
             | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
@@ -225,6 +230,7 @@ impl Reason {
             Self::SecretWrong { .. } => "secret-wrong",
             Self::SealedWrong => "sealed-wrong",
             Self::Passkey(error) => error.code(),
+            Self::DeviceSignature => "device-signature",
             Self::NotVouched(cause) => cause.code(),
             Self::WeakPin => "weak-pin",
             Self::CredentialKnown => "credential-known",

@@ -1,9 +1,9 @@
 //! Opening what the signer's side sealed for the SAM.
 
-use core_types::Digest32;
+use core_types::{Digest32, SecretBytes};
 use jose::{JweContext, SealKey};
 use sap::enrol::SealedEnrolment;
-use sap::{SealedFactor, SealedProof, TYP_SEALED};
+use sap::{SealedFactor, SealedPin, SealedProof, TYP_SEALED};
 use serde::de::DeserializeOwned;
 
 use crate::Reason;
@@ -16,6 +16,19 @@ pub fn open_proof(keys: &[&SealKey], jwe: &str, act: Digest32) -> Result<SealedP
     let proof: SealedProof = open(keys, jwe, act)?;
     if proof.act.ct_eq(&act) {
         Ok(proof)
+    } else {
+        Err(Reason::SealedWrong)
+    }
+}
+
+/// Opens the PIN of a proof with a device key for the act with this digest.
+///
+/// # Errors
+/// [`Reason::SealedWrong`] as [`open_proof`].
+pub fn open_pin(keys: &[&SealKey], jwe: &str, act: Digest32) -> Result<SecretBytes, Reason> {
+    let sealed: SealedPin = open(keys, jwe, act)?;
+    if sealed.act.ct_eq(&act) {
+        Ok(sealed.pin)
     } else {
         Err(Reason::SealedWrong)
     }

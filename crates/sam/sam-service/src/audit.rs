@@ -14,6 +14,7 @@ pub(crate) fn method(method: Method) -> Code {
     match method {
         Method::Passkey => "passkey".into(),
         Method::PinTotp => "pin-totp".into(),
+        Method::Device => "device".into(),
         Method::Collected => "collected".into(),
     }
 }

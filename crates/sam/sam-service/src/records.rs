@@ -262,6 +262,7 @@ noun!(Factor, "factor", |f| Columns {
     owner: f.person.to_string(),
     link: match &f.body {
         FactorBody::Passkey(p) => sha256(&[b"credential", &p.id.0]).to_string(),
+        FactorBody::Device(d) => sha256(&[b"device", &d.key.thumbprint().0]).to_string(),
         FactorBody::PinTotp(_) => f.id.to_string(),
     },
     state: "",

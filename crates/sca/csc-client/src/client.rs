@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use core_types::Random;
+use core_types::bytes::b64;
+use core_types::{HashAlg, Random};
 use csc_types::{
-    Credential, ExtendRequest, ExtendResponse, Info, InfoQuery, InfoRequest, ListRequest,
-    ListResponse, PushedResponse, SecretText, ServerMetadata, SignHashRequest, SignHashResponse,
-    SignedValue, TokenResponse,
+    Credential, CredentialAuthorizeResponse, ExtendRequest, ExtendResponse, Info, InfoQuery,
+    InfoRequest, ListRequest, ListResponse, PushedResponse, SecretText, ServerMetadata,
+    SignHashRequest, SignHashResponse, SignedValue, TokenResponse, v1,
 };
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use url::Url;
 
 use crate::ClientCredentials;
@@ -20,6 +22,19 @@ use crate::discover::{
 };
 use crate::error::ClientError;
 use crate::http::{self, HttpOptions, safe_url};
+
+/// What is asked out of band.
+#[derive(Debug, Clone, Copy)]
+pub struct OutOfBand<'a> {
+    /// The credential.
+    pub credential: &'a str,
+    /// Raw digests.
+    pub hashes: &'a [Vec<u8>],
+    /// Hash of all digests.
+    pub hash_algorithm: HashAlg,
+    /// One line about it, at most 500 characters.
+    pub description: &'a str,
+}
 
 /// A client of one provider. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
@@ -172,6 +187,62 @@ impl Client {
         http::json(endpoint, response).await
     }
 
+    /// A token of the client itself (RFC 6749 §4.4), for the people whom its contract names.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn own_token(&self, provider: &Provider) -> Result<SecretText, ClientError> {
+        let form = vec![
+            ("grant_type", "client_credentials".to_owned()),
+            ("scope", "service".to_owned()),
+            ("client_id", self.credentials.client_id.clone()),
+        ];
+        let endpoints = &provider.endpoints;
+        let endpoint = "oauth2/token";
+        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)).await?;
+        let answer: TokenResponse = http::json(endpoint, response).await?;
+        Ok(answer.access_token)
+    }
+
+    /// `credentials/authorize` out of band: the person decides elsewhere. Not repeated by itself, since each call is a request
+    /// of its own.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ask(
+        &self,
+        token: &SecretText,
+        asked: &OutOfBand<'_>,
+    ) -> Result<CredentialAuthorizeResponse, ClientError> {
+        let hashes: Vec<String> = asked.hashes.iter().map(b64).collect();
+        let body = json!({
+            "credentialID": asked.credential,
+            "numSignatures": asked.hashes.len(),
+            "hashes": hashes,
+            "hashAlgorithmOID": asked.hash_algorithm.oid(),
+            "description": asked.description,
+            "authData": [{ "id": v1::PORTAL }],
+        });
+        let endpoint = "credentials/authorize";
+        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
+        http::json(endpoint, response).await
+    }
+
+    /// `credentials/authorizeCheck`: what became of it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn asked(
+        &self,
+        token: &SecretText,
+        handle: &SecretText,
+    ) -> Result<CredentialAuthorizeResponse, ClientError> {
+        let body = json!({ "handle": handle.expose() });
+        let endpoint = "credentials/authorizeCheck";
+        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
+        http::json(endpoint, response).await
+    }
+
     /// `credentials/list`.
     ///
     /// # Errors
@@ -206,7 +277,23 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn credentials(&self, token: &SecretText) -> Result<Vec<Credential>, ClientError> {
-        let list = self.list(token, &ListRequest::full()).await?;
+        self.credentials_of(token, None).await
+    }
+
+    /// As [`Self::credentials`], of the user whom a token of the client itself doesn't name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn credentials_of(
+        &self,
+        token: &SecretText,
+        user: Option<&str>,
+    ) -> Result<Vec<Credential>, ClientError> {
+        let request = ListRequest {
+            user_id: user.map(str::to_owned),
+            ..ListRequest::full()
+        };
+        let list = self.list(token, &request).await?;
         if let Some(infos) = list.credential_infos
             && infos.len() == list.credential_ids.len()
             && infos.iter().all(|c| c.credential_id.is_some())

@@ -125,14 +125,15 @@ pub(crate) async fn send_again(
     }
 }
 
-/// Reads a JSON answer of status 200 or 201; anything else is the provider's error.
+/// Reads a JSON answer of status 200, 201 or 202; anything else is the provider's error.
 pub(crate) async fn json<T: DeserializeOwned>(
     endpoint: &str,
     response: Response,
 ) -> Result<T, ClientError> {
     let status = response.status();
     let bytes = read(endpoint, response).await?;
-    if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
+    let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
+    if !good.contains(&status) {
         let none = ErrorBody {
             error: String::new(),
             error_description: None,

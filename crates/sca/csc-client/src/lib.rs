@@ -21,7 +21,7 @@ pub mod plain;
 mod select;
 
 pub use authorize::{AuthorizeParams, Callback, Pending};
-pub use client::Client;
+pub use client::{Client, OutOfBand};
 pub use discover::{Endpoints, Provider};
 pub use dns::is_public;
 pub use error::ClientError;

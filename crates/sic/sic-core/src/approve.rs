@@ -1,10 +1,11 @@
 //! Reviewing an act and turning the person's yes into a proof.
 
-use core_types::{Digest32, Level, Random, SecretBytes, UnixTime};
+use core_types::{B64, Digest32, Level, Random, SecretBytes, UnixTime};
+use jose::SigningKey;
 use sap::act::{ActClient, Person, Since};
 use sap::messages::{ApproveRequest, OutcomeRequest, PasskeyHint, RefuseRequest};
 use sap::proof::Method;
-use sap::{Item, Proof, SealedProof, SignAct};
+use sap::{Item, Proof, SealedPin, SealedProof, SignAct};
 
 use crate::passkey::{Authenticator, GetAssertion};
 use crate::trust::{SicError, TrustedSam};
@@ -206,6 +207,38 @@ impl<A: Reviewed> Confirmed<A> {
         })
     }
 
+    /// Approves with a device key, which signs the digest of the act, and its PIN, sealed for the SAM alone.
+    ///
+    /// # Errors
+    /// [`SicError::MethodNotOffered`], [`SicError::Expired`], or when the PIN isn't of its form.
+    pub fn device(
+        &self,
+        key: &SigningKey,
+        pin: &SecretBytes,
+        now: UnixTime,
+        random: &dyn Random,
+    ) -> Result<ApproveRequest, SicError> {
+        self.ready(Method::Device, now)?;
+        check_pin(pin)?;
+        let act = self.0.digest;
+        let message = SealedPin {
+            act,
+            pin: pin.clone(),
+        };
+        let sealed = self.0.sam.seal(&message, act, random)?;
+        let sig = key.sign_bytes(&act.0).map_err(|_| SicError::DeviceKey)?;
+        let key = key.public().thumbprint();
+        Ok(ApproveRequest {
+            proof: Proof::Device {
+                act,
+                key,
+                sig: B64(sig),
+                sealed,
+            },
+            new: None,
+        })
+    }
+
     /// Approves with a passkey, whose challenge is the digest of the act.
     ///
     /// # Errors
@@ -302,6 +335,48 @@ mod tests {
         let inside: SealedProof = serde_json::from_slice(opened.expose()).unwrap();
         assert_eq!(inside.act, act);
         assert!(inside.pin.ct_eq(b"correct horse") && inside.otp.ct_eq(b"123456"));
+    }
+
+    // shows: II-3.3.1-sap-sad-confidentiality, T-USE-SAD-FORGE
+    #[test]
+    fn a_device_key_signs_this_act_and_its_pin_is_sealed() {
+        let sam = Sam::new();
+        let random = SeededRandom::new(3);
+        let (key, _) = SigningKey::generate().unwrap();
+        let mut answer = sam.open(&sam.sign_act());
+        let trusted = trust(&sam).check(&sam.statement(), NOW).unwrap();
+        let make = |answer: &sap::messages::OpenAnswer, pin: &str, now| {
+            let confirmed = trusted.sign_act(answer.clone(), NOW).unwrap().confirm();
+            confirmed.device(&key, &secret(pin), now, &random)
+        };
+        let refused = make(&answer, "correct horse", NOW);
+        assert!(matches!(refused, Err(SicError::MethodNotOffered)));
+        answer.methods = vec![Method::Device];
+        assert!(matches!(
+            make(&answer, "1234567", NOW),
+            Err(SicError::PinLength)
+        ));
+        assert!(matches!(
+            make(&answer, "correct horse", NOW.plus(300)),
+            Err(SicError::Expired)
+        ));
+        let request = make(&answer, "correct horse", NOW).unwrap();
+        let text = serde_json::to_string(&request).unwrap();
+        assert!(!text.contains("correct horse"));
+        let Proof::Device {
+            act,
+            key: named,
+            sig,
+            sealed,
+        } = request.proof
+        else {
+            panic!("another method")
+        };
+        assert_eq!(named, key.public().thumbprint());
+        assert_eq!(jose::verify_bytes(&act.0, &sig.0, key.public()), Ok(()));
+        let opened = sam.open_sealed(&sealed, TYP_SEALED, act);
+        let inside: SealedPin = serde_json::from_slice(opened.expose()).unwrap();
+        assert!(inside.act == act && inside.pin.ct_eq(b"correct horse"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reviewing acts about keys and factors, and proving them. Same checks, same proofs as for a signature.
 
 use core_types::{Digest32, Random, SecretBytes, UnixTime};
+use jose::SigningKey;
 use sap::act::{Act, Person};
 use sap::manage::{FactorChange, NewFactor, SealedFactor};
 use sap::messages::{ApproveRequest, FactorSeedRequest, PasskeyHint, RefuseRequest};
@@ -90,7 +91,9 @@ impl ChangeReview {
             Act::Destroy(_) => Consequence::KeyIsDestroyed,
             Act::Leave(_) => Consequence::RegistrationEnds,
             Act::Factor(act) => match act.change {
-                FactorChange::Add { .. } => Consequence::FactorIsAdded,
+                FactorChange::Add { .. } | FactorChange::AddDevice { .. } => {
+                    Consequence::FactorIsAdded
+                }
                 FactorChange::Remove { .. } => Consequence::FactorIsRemoved,
                 FactorChange::Pin { .. } => Consequence::PinChanges,
                 FactorChange::Unlock { .. } => Consequence::FactorIsUnlocked,
@@ -174,7 +177,7 @@ impl ConfirmedChange {
         Ok(Self { new, ..self })
     }
 
-    /// Seals the new PIN, with the first code of its seed when the act adds both.
+    /// Seals the new PIN, also that of a new device key, with the first code of its seed when the act adds both.
     ///
     /// # Errors
     /// [`SicError::MethodNotOffered`] when the act wants something else, or when PIN or code aren't of their form.
@@ -188,7 +191,7 @@ impl ConfirmedChange {
             Some(FactorChange::Add {
                 method: Method::PinTotp,
             }) => true,
-            Some(FactorChange::Pin { .. }) => false,
+            Some(FactorChange::Pin { .. } | FactorChange::AddDevice { .. }) => false,
             _ => return Err(SicError::MethodNotOffered),
         };
         if otp.is_some() != with_code {
@@ -219,6 +222,21 @@ impl ConfirmedChange {
         random: &dyn Random,
     ) -> Result<ApproveRequest, SicError> {
         let request = self.confirmed.pin_totp(pin, otp, now, random)?;
+        Ok(self.complete(request))
+    }
+
+    /// Approves with a device key and its PIN.
+    ///
+    /// # Errors
+    /// As [`Confirmed::device`].
+    pub fn device(
+        &self,
+        key: &SigningKey,
+        pin: &SecretBytes,
+        now: UnixTime,
+        random: &dyn Random,
+    ) -> Result<ApproveRequest, SicError> {
+        let request = self.confirmed.device(key, pin, now, random)?;
         Ok(self.complete(request))
     }
 

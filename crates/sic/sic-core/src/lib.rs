@@ -5,7 +5,7 @@
 //! the SSA, and never sends anything itself.
 //!
 //! ```text
-//! Trust ──check──▶ TrustedSam ──sign_act──▶ Review ──confirm──▶ Confirmed ──pin_totp / passkey──▶ ApproveRequest
+//! Trust ──check──▶ TrustedSam ──sign_act──▶ Review ──confirm──▶ Confirmed ──pin_totp / passkey / device──▶ ApproveRequest
 //!                       ├─────change_act──▶ ChangeReview ──confirm──▶ ConfirmedChange ──…──▶ ApproveRequest
 //!                       ├────officer_act──▶ OfficerReview ──confirm──▶ ConfirmedOfficer ──passkey──▶ ProofRequest
 //!                       └─────enrol_act──▶ EnrolReview ──confirm──▶ Enrolling ──…──▶ EnrolRegisterRequest

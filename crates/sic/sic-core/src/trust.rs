@@ -66,6 +66,9 @@ pub enum SicError {
     /// Another key than the one that was approved.
     #[error("this is another key than the one you approved; choose the right file")]
     OtherKey,
+    /// The device key can't sign.
+    #[error("the device key can't sign; make a new one and add it")]
+    DeviceKey,
     /// Sealing failed.
     #[error("the secrets could not be sealed for the service; begin anew")]
     Seal,
@@ -267,6 +270,12 @@ pub(crate) trait Sealable {
 }
 
 impl Sealable for sap::SealedProof {
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(out, self)
+    }
+}
+
+impl Sealable for sap::SealedPin {
     fn write(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         serde_json::to_writer(out, self)
     }

@@ -34,7 +34,9 @@ const OPTIONAL = { enrol: 'exportable' };
 export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
 /** Where a key that comes in was made. */
 const CASES = ['2-i', '2-ii', '3-i'];
-const CHANGES = { add: ['do', 'method'], remove: ['do', 'factor', 'method'], pin: ['do', 'factor'], unlock: ['do', 'factor'] };
+const CHANGES = {
+  add: ['do', 'method'], 'add-device': ['do', 'key'], remove: ['do', 'factor', 'method'], pin: ['do', 'factor'], unlock: ['do', 'factor'],
+};
 
 /** The SAM's keys, if one of the pinned roots vouches for them at `now` (UTC seconds). */
 export async function verifyStatement(statement, roots, now) {
@@ -95,6 +97,7 @@ const whole = (act) =>
   exactly(act, MEMBERS[act.kind]) ||
   (Object.hasOwn(OPTIONAL, act.kind) && exactly(act, [...MEMBERS[act.kind], OPTIONAL[act.kind]]));
 const isKey = (key) => exactly(key, ['id', 'version', 'spki', 'cert', 'subject']);
+const isPublic = (jwk) => exactly(jwk, ['kty', 'crv', 'x', 'y']);
 const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
 
 function checkEnrol({ replaces, exportable }) {
@@ -106,9 +109,11 @@ function checkEnrol({ replaces, exportable }) {
 
 const FORMS = {
   leave: (act) => Array.isArray(act.keys) && act.keys.every(isKey) && Array.isArray(act.factors),
-  factor: (act) => Object.hasOwn(CHANGES, act.change?.do) && exactly(act.change, CHANGES[act.change.do]),
+  factor: ({ change }) =>
+    Object.hasOwn(CHANGES, change?.do) && exactly(change, CHANGES[change.do]) &&
+    (change.do !== 'add-device' || isPublic(change.key)),
   import: (act) => CASES.includes(act.case) && fromB64u(act.spki).length === 32 && Number.isSafeInteger(act.until),
-  'hand-over': (act) => isKey(act.key) && exactly(act.receiver, ['kty', 'crv', 'x', 'y']),
+  'hand-over': (act) => isKey(act.key) && isPublic(act.receiver),
 };
 
 function checkChange(act) {

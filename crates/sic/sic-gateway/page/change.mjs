@@ -58,15 +58,15 @@ const FINAL = ['destroy', 'leave', 'hand-over'];
 
 /** Whether something has to be done before the proof: something new is made, or compared. */
 export const makesNew = (act) =>
-  act.kind === 'hand-over' || (act.kind === 'factor' && ['add', 'pin'].includes(act.change.do));
+  act.kind === 'hand-over' || (act.kind === 'factor' && ['add', 'add-device', 'pin'].includes(act.change.do));
 
-/** What a receiver's key is told by: 80 bits of its thumbprint. */
-export const receiverCode = async (jwk) => hex((await thumbprint(jwk)).slice(0, 10));
+/** What the key of a receiver or device is told by: 80 bits of its thumbprint. */
+export const keyCode = async (jwk) => hex((await thumbprint(jwk)).slice(0, 10));
 
 /** The step before. `done(fresh)` gets what is sent along with the proof, `failed(error)` what went wrong. */
 export async function makeNew(session, done, failed) {
   const { act, digest, keys, exclude } = session;
-  if (act.kind === 'hand-over') return receiverStep(await receiverCode(act.receiver), done);
+  if (act.kind === 'hand-over') return receiverStep(await keyCode(act.receiver), done);
   if (act.change.do === 'add' && act.change.method === 'passkey') return passkeyStep(session, done);
   let seed = null;
   if (act.change.do === 'add') {
@@ -78,7 +78,8 @@ export async function makeNew(session, done, failed) {
       return failed(error);
     }
   }
-  return pinStep({ act, digest, keys, exclude }, seed, done);
+  const code = act.change.do === 'add-device' && (await keyCode(act.change.key));
+  return pinStep({ digest, keys }, seed, code, done);
 }
 
 async function passkeyStep({ act, digest, exclude }, done) {
@@ -99,22 +100,25 @@ async function passkeyStep({ act, digest, exclude }, done) {
     el('button', { id: 'make-new', type: 'button', onclick: make }, t('sic-enrol-passkey')));
 }
 
-/** A page can be told any receiver: the person brings the code from the receiver's own program, and it is compared here. */
+/** A page can be told any key: the person brings its code from the program that has the key, and it is compared here. */
+const codeField = (id, label, hint) => field(id, label, hint, {
+  type: 'text', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', maxlength: '40', class: 'codeish',
+});
+const isCode = (given, code) => given.input.value.replace(/\s/g, '').toLowerCase() === code;
+
 function receiverStep(code, done) {
-  const given = field('receiver', t('sic-receiver'), t('sic-receiver-hint'), {
-    type: 'text', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', maxlength: '40', class: 'codeish',
-  });
+  const given = codeField('receiver', t('sic-receiver'), t('sic-receiver-hint'));
   const compare = (event) => {
     event.preventDefault();
-    const same = given.input.value.replace(/\s/g, '').toLowerCase() === code;
-    if (!given.fail(!same && s('sic-receiver-other'))) return given.input.focus();
+    if (!given.fail(!isCode(given, code) && s('sic-receiver-other'))) return given.input.focus();
     return done(null);
   };
   return el('form', { class: 'card', id: 'new-form', novalidate: true, onsubmit: compare },
     given.node, el('button', { id: 'make-new', type: 'submit' }, t('sic-next')));
 }
 
-function pinStep({ act, digest, keys }, seed, done) {
+function pinStep({ digest, keys }, seed, code, done) {
+  const device = code && codeField('device', t('sic-device'), t('sic-device-hint'));
   const hidden = { type: 'password', autocomplete: 'new-password', autocapitalize: 'off', spellcheck: 'false', maxlength: '64' };
   const pin = field('new-pin', t('sic-new-pin'), t('sic-enrol-pin-rule', { n: MIN_PIN }), hidden);
   const again = field('new-pin2', t('sic-enrol-pin-again'), null, hidden);
@@ -122,6 +126,7 @@ function pinStep({ act, digest, keys }, seed, done) {
   const send = async (event) => {
     event.preventDefault();
     const checks = [
+      ...(device ? [[device, !isCode(device, code) && s('sic-device-other')]] : []),
       [pin, [...pin.input.value].length < MIN_PIN && s('sic-pin-short', { n: MIN_PIN })],
       [again, pin.input.value !== again.input.value && s('sic-enrol-pin-differs')],
       ...(otp ? [[otp, !/^[0-9]{6}$/.test(otp.input.value) && s('sic-otp-form')]] : []),
@@ -134,12 +139,12 @@ function pinStep({ act, digest, keys }, seed, done) {
     again.input.value = '';
     return done({ method: 'pin-totp', sealed });
   };
-  const code = seed && qrSvg(seed.uri, s('sic-enrol-qr'));
+  const symbol = seed && qrSvg(seed.uri, s('sic-enrol-qr'));
   return el('form', { class: 'card', id: 'new-form', novalidate: true, onsubmit: send },
-    pin.node, again.node,
+    device && device.node, pin.node, again.node,
     seed && [
       el('p', {}, t('sic-enrol-app-how')),
-      code && el('div', { class: 'qr' }, code),
+      symbol && el('div', { class: 'qr' }, symbol),
       el('p', { class: 'label' }, t('sic-enrol-seed')),
       el('code', { class: 'code', id: 'seed' }, group4(seed.seed)),
       otp.node,

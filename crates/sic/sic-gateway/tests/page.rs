@@ -138,6 +138,7 @@ fn changes(key: &SigningKey) -> Value {
     import["until"] = json!(NOW.plus(3600));
     let mut hand_over = on_key("hand-over");
     hand_over["receiver"] = json!(SealKey::generate().unwrap().0.public());
+    let mut device = json!(SealKey::generate().unwrap().0.public());
     let mut acts = vec![
         ("import", import.clone()),
         ("hand-over", hand_over.clone()),
@@ -152,6 +153,10 @@ fn changes(key: &SigningKey) -> Value {
         (
             "add-pin-totp",
             factor(json!({"do": "add", "method": "pin-totp"})),
+        ),
+        (
+            "add-device",
+            factor(json!({"do": "add-device", "key": device})),
         ),
         (
             "remove",
@@ -169,9 +174,14 @@ fn changes(key: &SigningKey) -> Value {
     let mut made_here = import;
     made_here["case"] = json!("1-i");
     hand_over["receiver"]["d"] = json!("AA");
+    device["d"] = json!("AA");
     acts.extend([
         ("bad-case", made_here),
         ("bad-receiver", hand_over),
+        (
+            "bad-device",
+            factor(json!({"do": "add-device", "key": device})),
+        ),
         ("bad-more", more),
         ("bad-kind", on_key("enrol")),
         ("bad-less", common("destroy")),

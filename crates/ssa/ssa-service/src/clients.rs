@@ -36,6 +36,9 @@ pub struct ClientSettings {
     pub users: Vec<String>,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
+    /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request
+    /// lies at the approval page's host. Only with `out_of_band`.
+    pub own_sic: bool,
     /// Runs where nobody can log in: its users do so with another device (RFC 8628).
     pub device: bool,
     /// Has to sign its authorization requests (RFC 9101).

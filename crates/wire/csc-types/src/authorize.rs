@@ -114,6 +114,14 @@ pub enum CredentialAuthorizeResponse {
 pub struct Pending {
     /// To ask with; the latest one counts.
     pub handle: SecretText,
+    /// Ours, not of the specification: the name of the request at the approval page's host, for a client that is its person's
+    /// own program and approves there with a device key.
+    #[serde(
+        rename = "sicRequest",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub sic_request: Option<SecretText>,
 }
 
 /// The right to sign.

@@ -209,7 +209,7 @@ fn methods(v1: bool) -> Vec<Method> {
             ),
         ]),
     }
-    let pending = || (202, vec![must("handle", Text)]);
+    let pending = || (202, vec![must("handle", Text), may("sicRequest", Text)]);
     let mut all = vec![
         method(
             "info",

@@ -12,7 +12,7 @@ pub mod proof;
 
 pub use act::{Act, ActHead, EnrolAct, Item, SignAct, act_digest};
 pub use manage::{FactorChange, NewFactor, RevocationNotice, SealedFactor};
-pub use proof::{Proof, SealedProof};
+pub use proof::{Proof, SealedPin, SealedProof};
 pub use sam_keys::{SamKeys, StatementError, TYP_KEYS};
 
 /// `typ` of an act.

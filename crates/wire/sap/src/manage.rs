@@ -156,6 +156,11 @@ pub enum FactorChange {
         /// Its method.
         method: Method,
     },
+    /// A device key, of which the act names the public half: the person compares it with what their own program shows.
+    AddDevice {
+        /// The key.
+        key: Jwk,
+    },
     /// One less.
     Remove {
         /// Which.
@@ -179,7 +184,7 @@ impl FactorChange {
     /// The factor it is about, unless it is new.
     pub fn factor(&self) -> Option<&FactorId> {
         match self {
-            Self::Add { .. } => None,
+            Self::Add { .. } | Self::AddDevice { .. } => None,
             Self::Remove { factor, .. } | Self::Pin { factor } | Self::Unlock { factor } => {
                 Some(factor)
             }
@@ -196,7 +201,7 @@ pub enum NewFactor {
         /// The registration.
         registration: PasskeyRegistration,
     },
-    /// PIN and one-time code, or a new PIN alone, sealed for the SAM.
+    /// PIN and one-time code, or a new PIN alone (also that of a device key), sealed for the SAM.
     PinTotp {
         /// Compact JWE with a [`SealedFactor`].
         sealed: String,

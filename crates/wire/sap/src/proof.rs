@@ -11,6 +11,8 @@ pub enum Method {
     Passkey,
     /// PIN and one-time code, sealed by the SIC.
     PinTotp,
+    /// Signature by a key that the person's own program keeps, and a PIN sealed by it.
+    Device,
     /// PIN and one-time code of one credential alone, collected by an application and seen by it and the SSA. Level 1.
     Collected,
 }
@@ -44,13 +46,26 @@ pub enum Proof {
         /// Compact JWE with a [`SealedProof`] inside.
         sealed: String,
     },
+    /// Signature by a device key over the 32 bytes of the digest, and a PIN, sealed for the SAM.
+    Device {
+        /// Digest of the act.
+        act: Digest32,
+        /// Thumbprint of the device key (RFC 7638).
+        key: Digest32,
+        /// ES256 over `act`: r and s, 64 bytes.
+        sig: B64,
+        /// Compact JWE with a [`SealedPin`] inside.
+        sealed: String,
+    },
 }
 
 impl Proof {
     /// Digest of the act the proof is for.
     pub fn act(&self) -> Digest32 {
         match self {
-            Self::Passkey { act, .. } | Self::PinTotp { act, .. } => *act,
+            Self::Passkey { act, .. } | Self::PinTotp { act, .. } | Self::Device { act, .. } => {
+                *act
+            }
         }
     }
 
@@ -69,6 +84,7 @@ impl Proof {
                 .map(text)
                 .fold(0, usize::saturating_add),
             Self::PinTotp { sealed, .. } => sealed.len(),
+            Self::Device { sig, sealed, .. } => text(sig).saturating_add(sealed.len()),
         };
         length <= MAX_PROOF
     }
@@ -78,6 +94,7 @@ impl Proof {
         match self {
             Self::Passkey { .. } => Method::Passkey,
             Self::PinTotp { .. } => Method::PinTotp,
+            Self::Device { .. } => Method::Device,
         }
     }
 }
@@ -94,6 +111,17 @@ pub struct SealedProof {
     /// The one-time code as typed.
     #[serde(with = "secret_text")]
     pub otp: SecretBytes,
+}
+
+/// What is inside `sealed` of a proof with a device key.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedPin {
+    /// Digest of the act.
+    pub act: Digest32,
+    /// The PIN as typed.
+    #[serde(with = "secret_text")]
+    pub pin: SecretBytes,
 }
 
 /// Secret text that travels as a JSON string.

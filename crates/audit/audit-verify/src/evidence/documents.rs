@@ -41,6 +41,8 @@ pub(super) struct Proof {
     pub(super) proof: Option<Assertion>,
     /// Of anything else: the act it was for.
     pub(super) act: Option<String>,
+    /// Of a device key: its signature over the digest of the act.
+    pub(super) sig: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +62,7 @@ pub(super) struct Factor {
     pub(super) act: String,
     pub(super) created: i64,
     pub(super) passkey: Option<Passkey>,
+    pub(super) device: Option<Jwk>,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -163,6 +166,14 @@ impl Act {
     /// The host that a passkey has to be for, where the act names it.
     pub(super) fn rp_host(&self) -> Option<&str> {
         self.rp_id.as_deref()
+    }
+
+    /// The device key that the act adds.
+    pub(super) fn adds_device(&self) -> Option<Jwk> {
+        let change = self.change.as_ref()?;
+        let adds = change.get("do").and_then(Value::as_str) == Some("add-device");
+        let key = change.get("key").filter(|_| adds)?;
+        Jwk::deserialize(key).ok()
     }
 
     /// What was approved, line by line.

@@ -38,6 +38,14 @@ struct Header {
     kid: String,
 }
 
+/// Whether `key` signed these bytes as they are.
+pub(super) fn signed_bytes(bytes: &[u8], signature: &[u8], key: &Jwk) -> bool {
+    let verified = key.point().map(|point| {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(bytes, signature)
+    });
+    verified.is_some_and(|v| v.is_ok())
+}
+
 /// The payload, if `key` signed it as this type.
 pub(super) fn verify(jws: &str, typ: &str, key: &Jwk) -> Option<Vec<u8>> {
     let (signed, signature) = jws.rsplit_once('.')?;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::documents::{Factor, Proof};
+use super::jws::{self, Jwk};
 use super::{EvidenceFault, from_b64u};
 
 const USER_PRESENT: u8 = 0x01;
@@ -37,8 +38,10 @@ pub(super) fn check(
 ) -> Result<(), EvidenceFault> {
     let broken = EvidenceFault::Broken;
     let Some(assertion) = &proof.proof else {
-        return match (&proof.act, &factor.passkey, proof.method.as_str()) {
-            (Some(own), None, method) if own == act && method != "passkey" => Ok(()),
+        let own = proof.act.as_deref() == Some(act) && factor.passkey.is_none();
+        return match (own, &factor.device, proof.method.as_str()) {
+            (true, Some(key), "device") => device(proof, key, act),
+            (true, None, method) if !["passkey", "device"].contains(&method) => Ok(()),
             _ => Err(broken("the proof is for another act")),
         };
     };
@@ -73,6 +76,16 @@ pub(super) fn check(
         Some(true) => Ok(()),
         Some(false) => Err(broken("the passkey's signature is wrong")),
         None => Err(form()),
+    }
+}
+
+/// Checks the signature of a device key.
+fn device(proof: &Proof, key: &Jwk, act: &str) -> Result<(), EvidenceFault> {
+    let form = || EvidenceFault::Form("a device key's proof");
+    let sig = proof.sig.as_deref().and_then(from_b64u).ok_or_else(form)?;
+    match jws::signed_bytes(&from_b64u(act).ok_or_else(form)?, &sig, key) {
+        true => Ok(()),
+        false => Err(EvidenceFault::Broken("the device key's signature is wrong")),
     }
 }
 

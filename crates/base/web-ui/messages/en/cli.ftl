@@ -64,3 +64,18 @@ cli-key-in = The key came in as { $key }. It still needs its certificate: open t
 cli-receiver = Public half of the receiver's key, to paste into the portal (Have this key handed over):
 cli-receiver-code = code, to type into the approval page:
 cli-received = { $alg } key, at the service { $key } until now
+cli-device-key = Public half of the device key, to paste into the portal (Add a device key):
+cli-device-code = code, to type into the approval page:
+cli-device-sic = approval page:
+cli-device-next = Approve it there with a way that you have, and choose its PIN there. The PIN isn't the passphrase of this file.
+cli-device-new-passphrase = New passphrase for the file:
+cli-device-again = Once more:
+cli-device-passphrase = Passphrase of the device key's file:
+cli-device-pin = PIN, to approve what stands above:
+cli-device-pin-wrong = { $n ->
+    [one] The PIN is wrong; one try is left.
+   *[other] The PIN is wrong; { $n } tries are left.
+}
+cli-device-locked = The PIN is locked, or has to wait. Nothing was signed.
+cli-device-asked = { $name } is asked to sign these documents (asked by: { $client }; certificate: { $key }; level { $n }):
+cli-device-since = Ways to approve last changed: { $time }

@@ -88,7 +88,7 @@ pub async fn import(import: Import, out: Out) -> Result<Exit, Failure> {
         )
     })?;
     let ca = bring.as_ca.as_deref().map(ca_key).transpose()?;
-    let sic = sic(&bring)?;
+    let sic = sic_at(root(&bring.root)?, &bring.sic, &bring.trust)?;
     let (clock, random) = (sic.clock.clone(), sic.random.clone());
     let brought = sic.bring(act, |bringing| {
         let own = key.prove(&bringing.binding())?;
@@ -116,15 +116,15 @@ pub async fn import(import: Import, out: Out) -> Result<Exit, Failure> {
     Ok(Exit::Good)
 }
 
-fn sic(bring: &Bring) -> Result<Sic, Failure> {
-    let root: Jwk = serde_json::from_str(&text(&bring.root)?).map_err(|e| {
-        input(
-            &bring.root,
-            &e,
-            "give the module's root key as a JWK (JSON)",
-        )
-    })?;
-    let origin = bring.sic.trim_end_matches('/').to_owned();
+/// The root key of a service's module, from a file.
+pub(crate) fn root(path: &Path) -> Result<Jwk, Failure> {
+    serde_json::from_str(&text(path)?)
+        .map_err(|e| input(path, &e, "give the module's root key as a JWK (JSON)"))
+}
+
+/// The approval page's host at this origin, believed as far as this root key vouches for it.
+pub(crate) fn sic_at(root: Jwk, origin: &str, ca: &[PathBuf]) -> Result<Sic, Failure> {
+    let origin = origin.trim_end_matches('/').to_owned();
     let trust = Trust::new(vec![root], origin.clone());
     let trust = trust.map_err(|e| {
         Failure::new(
@@ -135,7 +135,7 @@ fn sic(bring: &Bring) -> Result<Sic, Failure> {
         )
     })?;
     let mut ca_pem = String::new();
-    for path in &bring.trust {
+    for path in ca {
         ca_pem.push_str(&text(path)?);
     }
     let options = HttpOptions {
@@ -255,12 +255,12 @@ pub fn receive(bundle: &Path, with: &Path, to: &Path, out: Out) -> Result<Exit, 
     Ok(Exit::Good)
 }
 
-/// What a receiver's key is told by: 80 bits of its thumbprint, in hexadecimal. The approval page computes the same.
+/// What the key of a receiver or device is told by: 80 bits of its thumbprint, in hexadecimal. The approval page computes the same.
 pub fn receiver_code(key: &Jwk) -> String {
     hex(&key.thumbprint().0[..10])
 }
 
-fn group4(text: &str) -> String {
+pub(crate) fn group4(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let groups = chars.chunks(4).map(|c| c.iter().collect::<String>());
     groups.collect::<Vec<_>>().join(" ")

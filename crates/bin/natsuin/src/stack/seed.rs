@@ -39,12 +39,13 @@ pub struct EnrolledSigner {
 /// The client that calls of `auth/login` count as.
 pub(super) const LOGIN_CLIENT: &str = "login-client";
 
-const CLIENTS: [(&str, &str); 6] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("demo-app", "みなと商事「電子契約」"),
     ("test-client", "Test client"),
     ("other-client", "Another test client"),
     ("natsuin-cli", "Natsuin command line"),
     ("terminal-client", "Terminal without a browser"),
+    ("hanako-program", "Program of hanako's"),
     (LOGIN_CLIENT, "Applications that log in with a password"),
 ];
 
@@ -70,7 +71,7 @@ impl Stack {
             let redirect_uris = match id {
                 "demo-app" => vec![format!("{}/callback", self.sca_url)],
                 "natsuin-cli" => vec!["http://127.0.0.1/callback".to_owned()],
-                "terminal-client" | LOGIN_CLIENT => Vec::new(),
+                "terminal-client" | "hanako-program" | LOGIN_CLIENT => Vec::new(),
                 _ => vec![
                     "http://localhost/callback".to_owned(),
                     "http://127.0.0.1:8080/callback".to_owned(),
@@ -95,7 +96,12 @@ impl Stack {
                 public: native,
                 settings: ClientSettings {
                     refresh: matches!(id, "test-client" | LOGIN_CLIENT),
-                    out_of_band: id == "terminal-client",
+                    out_of_band: matches!(id, "terminal-client" | "hanako-program"),
+                    own_sic: id == "hanako-program",
+                    users: match id {
+                        "hanako-program" => vec!["hanako".to_owned()],
+                        _ => Vec::new(),
+                    },
                     device: id == "terminal-client",
                     ..ClientSettings::default()
                 },

@@ -95,11 +95,27 @@ impl Sic {
     /// # Errors
     /// When the act isn't genuine, or the SAM refuses.
     pub async fn approve(&self, rid: Digest32, factors: Factors<'_>) -> Result<String> {
+        self.approve_new(rid, None, factors).await
+    }
+
+    /// As [`Self::approve`], with a new PIN for what the act adds or changes.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub async fn approve_new(
+        &self,
+        rid: Digest32,
+        new_pin: Option<&SecretBytes>,
+        factors: Factors<'_>,
+    ) -> Result<String> {
         let opened = self.call::<Open>(&OpenRequest { rid }).await?;
         let (sam, now) = (self.sam().await?, self.clock.now());
         let request = match sam.change_act(opened.clone(), now) {
             Ok(review) => {
-                let confirmed = review.confirm();
+                let mut confirmed = review.confirm();
+                if let Some(pin) = new_pin {
+                    confirmed = confirmed.with_pin(pin, None, self.random.as_ref())?;
+                }
                 match factors {
                     Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
                     Factors::PinTotp { pin, totp } => {

@@ -28,7 +28,7 @@ fn key(dir: &Path, args: &[&str]) -> (i32, Value) {
 
 impl Story {
     /// A page of the portal, logged in.
-    async fn portal(&mut self, path: &str) -> String {
+    pub async fn portal(&mut self, path: &str) -> String {
         let home = self.stack.ssa_url.clone();
         let factors = Factors::Passkey(&mut self.device);
         let url = format!("{home}{path}");
@@ -72,7 +72,7 @@ impl Story {
         between(history, "/signing/receipt/", "\"").unwrap()
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.dir.path().join("data/root.jwk")
     }
 
@@ -86,7 +86,7 @@ impl Story {
     }
 }
 
-fn between(text: &str, from: &str, to: &str) -> Option<String> {
+pub fn between(text: &str, from: &str, to: &str) -> Option<String> {
     let rest = text.split(from).nth(1)?;
     rest.split(to).next().map(str::to_owned)
 }

@@ -10,6 +10,7 @@ mod counter;
 mod crash;
 mod csc_clients;
 mod csc_command;
+mod device;
 mod hostile;
 mod keys;
 mod kit;

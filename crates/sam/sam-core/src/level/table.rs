@@ -245,6 +245,9 @@ pub enum FactorKind {
     PasskeyAttested,
     /// PIN and one-time code.
     PinTotp,
+    /// A key in the person's own program, and a PIN: no look-alike page gets the key to sign, and nobody vouches for where
+    /// it is kept.
+    Device,
 }
 
 /// What a kind of factor is worth.
@@ -263,7 +266,7 @@ pub struct Worth {
 }
 
 /// Which combination counts as what.
-pub const WORTH: [Worth; 5] = [
+pub const WORTH: [Worth; 6] = [
     Worth {
         kind: FactorKind::PasskeyCompromised,
         elements: &[Element::Possession],
@@ -297,6 +300,13 @@ pub const WORTH: [Worth; 5] = [
         elements: &[Element::Knowledge, Element::Possession],
         pattern: 4,
         phishable: true,
+        vouched: false,
+    },
+    Worth {
+        kind: FactorKind::Device,
+        elements: &[Element::Possession, Element::Knowledge],
+        pattern: 4,
+        phishable: false,
         vouched: false,
     },
 ];

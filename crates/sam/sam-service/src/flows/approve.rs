@@ -5,7 +5,7 @@ use cm_api::CryptoModule;
 use cm_api::rpc::{PinMac, PinMacRequest};
 use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, sha256};
 use sam_api::ssa::HistoryEntry;
-use sam_core::enrol::{Factor, FactorBody, MAX_FAILS, PinTotp};
+use sam_core::enrol::{Factor, FactorBody, MAX_FAILS};
 use sam_core::evidence::{Approval, Evidence, PublicProof};
 use sam_core::passkey::{Asserted, Assertion, verify_assertion};
 use sam_core::state::{MAX_TRIES, Now, Subject};
@@ -40,6 +40,8 @@ pub(crate) enum Wanted<'a> {
     Passkey(&'a B64),
     /// PIN and one-time code, sealed by a SIC.
     Sealed,
+    /// The device key with this thumbprint, and its PIN.
+    Device(&'a Digest32),
     /// PIN and one-time code, collected by an application.
     Collected,
 }
@@ -48,6 +50,7 @@ impl Wanted<'_> {
     fn is(self, factor: &FactorBody) -> bool {
         match (factor, self) {
             (FactorBody::Passkey(passkey), Self::Passkey(id)) => passkey.id == *id,
+            (FactorBody::Device(device), Self::Device(key)) => device.key.thumbprint() == *key,
             (FactorBody::PinTotp(secrets), Self::Sealed) => !secrets.collected,
             (FactorBody::PinTotp(secrets), Self::Collected) => secrets.collected,
             _ => false,
@@ -66,6 +69,7 @@ pub(crate) struct Proved {
 pub(crate) enum Success {
     Passkey(Asserted),
     PinTotp { step: i64 },
+    Device,
 }
 
 impl<C: CryptoModule> Sam<C> {
@@ -140,6 +144,31 @@ impl<C: CryptoModule> Sam<C> {
                 brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
                 match self.check_secrets(digest, sealed, &loaded).await {
                     Ok(step) => (loaded, Success::PinTotp { step }),
+                    Err(failed) => {
+                        self.after_wrong_secret(digest, &loaded).await?;
+                        return Err(failed);
+                    }
+                }
+            }
+            Proof::Device {
+                key, sig, sealed, ..
+            } => {
+                // Not guessable, so first: who doesn't have the key can't use up the tries with the PIN.
+                let mut tx = self.store.read("approve-read").await?;
+                let epoch = sha256(&[&tx.epoch_source().await?]);
+                let wanted = Wanted::Device(key);
+                let loaded = self.load(&mut tx, digest, wanted, epoch).await?;
+                drop(tx);
+                *person = Some(loaded.act.body.person.clone());
+                let FactorBody::Device(device) = &loaded.factor.body.body else {
+                    return Err(Reason::ForeignFactor.into());
+                };
+                device.verify(digest, &sig.0)?;
+                let loaded = self.count_try(digest, wanted).await?;
+                let epoch = loaded.now.epoch;
+                brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
+                match self.check_pin(digest, sealed, &loaded).await {
+                    Ok(()) => (loaded, Success::Device),
                     Err(failed) => {
                         self.after_wrong_secret(digest, &loaded).await?;
                         return Err(failed);
@@ -239,10 +268,8 @@ impl<C: CryptoModule> Sam<C> {
         transaction!(self.store, "approve-try", |tx| {
             let epoch = sha256(&[&tx.epoch_source().await?]);
             let mut loaded = self.load(tx, digest, wanted, epoch).await?;
-            let FactorBody::PinTotp(secrets) = &loaded.factor.body.body else {
-                return Err(Reason::ForeignFactor.into());
-            };
-            let counted = secrets.try_secret(loaded.now.time)?;
+            let body = loaded.factor.body.body.try_secret(loaded.now.time)?;
+            let counted = body.guessable().ok_or(Reason::ForeignFactor)?;
             let act = loaded.act.body.try_secret(loaded.now)?;
             let person = act.person.clone();
             let mut events = vec![Event::SapAttempt {
@@ -259,7 +286,7 @@ impl<C: CryptoModule> Sam<C> {
                 });
             }
             let factor = Factor {
-                body: FactorBody::PinTotp(counted),
+                body,
                 ..loaded.factor.body.clone()
             };
             rows::save(tx, &self.sealer, &loaded.act, &act).await?;
@@ -314,10 +341,30 @@ impl<C: CryptoModule> Sam<C> {
         match (pin_right, step) {
             (true, Some(step)) => Ok(step),
             _ => Err(Reason::SecretWrong {
-                tries_left: tries_left(&loaded.act.body, factor),
+                tries_left: tries_left(&loaded.act.body, factor.fails),
             }
             .into()),
         }
+    }
+
+    /// The PIN of a device key, whose try was counted.
+    async fn check_pin(
+        &self,
+        digest: Digest32,
+        sealed: &str,
+        loaded: &Loaded,
+    ) -> Result<(), Failed> {
+        let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
+        let pin = secrets::open_pin(&seal_keys(&rings), sealed, digest)?;
+        let FactorBody::Device(device) = &loaded.factor.body.body else {
+            return Err(Reason::ForeignFactor.into());
+        };
+        let mac = self.pin_mac(&loaded.factor.body.id, pin, &device.salt);
+        if mac.await?.ct_eq(device.mac.expose()) {
+            return Ok(());
+        }
+        let tries_left = tries_left(&loaded.act.body, device.fails);
+        Err(Reason::SecretWrong { tries_left }.into())
     }
 
     /// Argon2id on a thread, few at once, then the module's keyed hash.
@@ -530,9 +577,9 @@ impl<C: CryptoModule> Sam<C> {
     }
 }
 
-fn tries_left(act: &ActState, factor: &PinTotp) -> u8 {
+fn tries_left(act: &ActState, fails: u8) -> u8 {
     let act = MAX_TRIES.saturating_sub(act.tries);
-    act.min(MAX_FAILS.saturating_sub(factor.fails))
+    act.min(MAX_FAILS.saturating_sub(fails))
 }
 
 fn succeeded(
@@ -555,6 +602,7 @@ fn succeeded(
         (FactorBody::PinTotp(secrets), Success::PinTotp { step }) => {
             secrets.succeeded(*step).map(FactorBody::PinTotp)
         }
+        (FactorBody::Device(_), Success::Device) => Ok(body.with_fails(0, UnixTime(0))),
         _ => Err(Reason::ForeignFactor),
     }
 }

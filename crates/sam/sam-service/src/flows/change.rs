@@ -14,7 +14,7 @@ use sam_core::change::{
 };
 use sam_core::enrol::{Factor, FactorBody, Voucher};
 use sam_core::life::{Life, cause_code};
-use sam_core::{ActState, Reason, import};
+use sam_core::{ActState, FactorKind, Reason, import};
 use sap::FactorChange;
 use sap::act::Person;
 use store_kit::Tx;
@@ -256,6 +256,10 @@ impl<C: CryptoModule> Sam<C> {
                 let change = FactorChange::Add { method: *method };
                 (registration.clone(), Change::Factor { change }, None)
             }
+            Wish::AddDevice { registration, key } => {
+                let change = FactorChange::AddDevice { key: key.clone() };
+                (registration.clone(), Change::Factor { change }, None)
+            }
             Wish::RemoveFactor { factor }
             | Wish::ChangePin { factor }
             | Wish::UnlockFactor { factor } => {
@@ -342,13 +346,17 @@ impl<C: CryptoModule> Sam<C> {
                     false => Err(Reason::NotAllowed("method-not-admitted")),
                 }
             }
+            FactorChange::AddDevice { .. } => {
+                let policy = &self.config.policy;
+                policy.check(of.highest(), FactorKind::Device)
+            }
             FactorChange::Remove { factor, .. } => {
                 check_remove(self.rules(), factor, of.highest(), &of.all())
             }
-            FactorChange::Pin { factor } => match body(factor) {
-                Some(FactorBody::PinTotp(_)) => Ok(()),
-                _ => Err(Reason::NotFound),
-            },
+            FactorChange::Pin { factor } => {
+                let pin = body(factor).and_then(FactorBody::guessable);
+                pin.map(drop).ok_or(Reason::NotFound)
+            }
             FactorChange::Unlock { factor } => {
                 unlock(body(factor).ok_or(Reason::NotFound)?).map(drop)
             }
@@ -436,7 +444,10 @@ impl<C: CryptoModule> Sam<C> {
         let (act, at) = (what.act, what.at);
         let person = what.state.person.clone();
         let (happened, factor) = match (change, what.made) {
-            (FactorChange::Add { .. }, Some(Made::Factor { factor, .. })) => {
+            (
+                FactorChange::Add { .. } | FactorChange::AddDevice { .. },
+                Some(Made::Factor { factor, .. }),
+            ) => {
                 check_add(self.rules(), proving, factor, &of.all())?;
                 if !rows::insert(tx, &self.sealer, factor.id.as_str(), factor.as_ref()).await? {
                     return Err(Reason::CredentialKnown.into());
@@ -458,16 +469,11 @@ impl<C: CryptoModule> Sam<C> {
                 (Happened::FactorRemoved, old.id)
             }
             (FactorChange::Pin { factor }, Some(Made::Pin { salt, mac })) => {
-                let change = |f: &Factor| match &f.body {
-                    FactorBody::PinTotp(secrets) => Ok(Factor {
-                        body: FactorBody::PinTotp(sam_core::enrol::PinTotp {
-                            salt: salt.clone(),
-                            mac: mac.clone(),
-                            ..secrets.clone()
-                        }),
+                let change = |f: &Factor| {
+                    Ok(Factor {
+                        body: f.body.with_pin(salt, mac).ok_or(Reason::NotFound)?,
                         ..f.clone()
-                    }),
-                    _ => Err(Reason::NotFound),
+                    })
                 };
                 let factor = self.edit(tx, of, factor, proving, change).await?.id;
                 events.push(Event::FactorChanged {

@@ -250,7 +250,9 @@ impl<C: CryptoModule> Sam<C> {
             for (_, body) in &mut bodies {
                 match body {
                     FactorBody::PinTotp(secrets) => secrets.collected = true,
-                    FactorBody::Passkey(_) => return Err(Reason::NotAllowed("collected").into()),
+                    FactorBody::Passkey(_) | FactorBody::Device(_) => {
+                        return Err(Reason::NotAllowed("collected").into());
+                    }
                 }
             }
         }

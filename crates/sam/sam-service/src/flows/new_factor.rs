@@ -4,7 +4,7 @@ use cm_api::CryptoModule;
 use core_types::{B64, Digest32, FactorId, Level, SecretBytes, UnixTime, VoucherId};
 use jose::JweContext;
 use sam_core::change::Change;
-use sam_core::enrol::{Factor, FactorBody, PinTotp, Seed};
+use sam_core::enrol::{Device, Factor, FactorBody, PinTotp, Seed};
 use sam_core::evidence::MadeFactor;
 use sam_core::passkey::Passkey;
 use sam_core::state::Subject;
@@ -140,6 +140,7 @@ impl<C: CryptoModule> Sam<C> {
                     FactorChange::Add {
                         method: Method::PinTotp,
                     }
+                    | FactorChange::AddDevice { .. }
                     | FactorChange::Pin { .. },
                 ),
                 Some(NewFactor::PinTotp { sealed }),
@@ -193,6 +194,20 @@ impl<C: CryptoModule> Sam<C> {
             (Some(Brought::Secrets(given)), FactorChange::Pin { factor }) => {
                 let (salt, mac) = self.hashed_pin(factor, given.new_pin).await?;
                 Made::Pin { salt, mac }
+            }
+            (Some(Brought::Secrets(given)), FactorChange::AddDevice { key }) => {
+                let (salt, mac) = self.hashed_pin(&id, given.new_pin).await?;
+                let body = FactorBody::Device(Device {
+                    key: key.clone(),
+                    salt,
+                    mac,
+                    fails: 0,
+                    wait_until: UnixTime(0),
+                });
+                Made::Factor {
+                    factor: Box::new(factor(act, digest, registration, id, body, now)),
+                    registration: None,
+                }
             }
             (Some(Brought::Secrets(given)), _) => {
                 let seed = act.seed.as_ref().filter(|s| s.act == digest);

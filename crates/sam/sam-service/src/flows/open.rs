@@ -332,6 +332,9 @@ impl<C: CryptoModule> Sam<C> {
         {
             methods.push(Method::PinTotp);
         }
+        if usable.iter().any(|f| f.method() == Method::Device) {
+            methods.push(Method::Device);
+        }
         OpenAnswer {
             act,
             methods,
@@ -349,7 +352,7 @@ pub(crate) fn passkey_hints<'a>(factors: impl Iterator<Item = &'a Factor>) -> Ve
                 id: p.id.clone(),
                 transports: p.transports.clone(),
             }),
-            FactorBody::PinTotp(_) => None,
+            FactorBody::PinTotp(_) | FactorBody::Device(_) => None,
         })
         .collect()
 }

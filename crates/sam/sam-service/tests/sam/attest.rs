@@ -94,6 +94,14 @@ async fn enrol(
     })
 }
 
+/// A signer with a key of level 3, in a world that vouches for their authenticator.
+pub async fn signer_of_level_three(world: World) -> (World, Signer) {
+    let by = maker();
+    let world = vouching(world, trusting(&by, &[])).await;
+    let made = enrol(&world, "three", Level::Three, &mut attested(&by)).await;
+    (world, made.unwrap())
+}
+
 // shows: T-REG-IMPERSONATE, I-3.5.1-keyauth-L3, II-3.3.1-dtbsr-integrity
 #[tokio::test(flavor = "multi_thread")]
 async fn level_three_is_enrolled_with_an_attested_bound_authenticator_only() {

@@ -36,6 +36,14 @@ pub fn moved(proof: Proof, to: Digest32) -> Proof {
             sig,
         },
         Proof::PinTotp { sealed, .. } => Proof::PinTotp { act: to, sealed },
+        Proof::Device {
+            key, sig, sealed, ..
+        } => Proof::Device {
+            act: to,
+            key,
+            sig,
+            sealed,
+        },
     }
 }
 

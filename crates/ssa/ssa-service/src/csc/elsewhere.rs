@@ -81,7 +81,14 @@ pub(super) async fn ask(
     held(stored)?;
     match call.v1 {
         true => wait(ssa, &handle).await,
-        false => Ok(CredentialAuthorizeResponse::Pending(Pending { handle })),
+        false => {
+            let own = client.settings.own_sic;
+            let sic_request = own.then(|| SecretText::new(prepared.rid.to_string()));
+            Ok(CredentialAuthorizeResponse::Pending(Pending {
+                handle,
+                sic_request,
+            }))
+        }
     }
 }
 
@@ -184,7 +191,10 @@ async fn look(
     let state = ssa.settle(&waiting).await?;
     match state.ok_or(CscError::Unavailable)? {
         RequestState::Open if waiting.lives(ssa.now()) => {
-            Ok(CredentialAuthorizeResponse::Pending(Pending { handle }))
+            Ok(CredentialAuthorizeResponse::Pending(Pending {
+                handle,
+                sic_request: None,
+            }))
         }
         RequestState::Approved => take(ssa, &waiting).await,
         RequestState::Refused => Err(CscError::Declined.into()),

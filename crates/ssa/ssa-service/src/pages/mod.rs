@@ -53,6 +53,8 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/signing/import", post(moving::import))
         .route("/signing/hand-over/{key}", get(moving::hand_over_page))
         .route("/signing/hand-over", post(moving::hand_over))
+        .route("/signing/device/{registration}", get(moving::device_page))
+        .route("/signing/device", post(moving::device))
         .route("/signing/handed-over/{act}", get(moving::handed_over))
         .route("/notice", post(signing::notice))
         .route("/enrol/{voucher}", get(keys::enrol))

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use core_types::bytes::from_b64u;
 use core_types::{B64, Digest32, KeyId, Level, OriginCase, VoucherId};
+use jose::Jwk;
 use sam_api::ssa::{HandedOverRequest, Wish};
 use serde::Deserialize;
 use serde_json::json;
@@ -16,7 +17,7 @@ use super::signing::{of_form, put, refused};
 use super::{Content, Trouble, Visit, login, show, sorry, source};
 use crate::Ssa;
 
-/// Longest text of a public key, certificate or receiver.
+/// Longest text of a public key or certificate.
 const LONGEST: usize = 16 * 1024;
 
 /// Where a key was made, and the level it is to have: as the form names it, and the text.
@@ -53,6 +54,15 @@ struct HandOverView {
     m: Messages,
     token: String,
     of: String,
+}
+
+#[derive(Template)]
+#[template(path = "device_key.html")]
+struct DeviceView {
+    m: Messages,
+    token: String,
+    of: String,
+    key: String,
 }
 
 /// What another program says of the key: `natsuin key import` opens this page with it.
@@ -93,6 +103,23 @@ pub(super) async fn hand_over_page(
     };
     let path = format!("/signing/hand-over/{of}");
     form_page(&ssa, &visit, &path, "portal-hand-over", view).await
+}
+
+/// `GET /signing/device/{registration}`
+pub(super) async fn device_page(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    Path(of): Path<String>,
+    Query(query): Query<ImportQuery>,
+) -> Response {
+    let view = |m, token| DeviceView {
+        m,
+        token,
+        of: web_ui::clean(&of),
+        key: web_ui::clean(&query.key),
+    };
+    let path = format!("/signing/device/{of}");
+    form_page(&ssa, &visit, &path, "portal-device-key", view).await
 }
 
 /// A page with a form that leads to the SIC page.
@@ -179,18 +206,49 @@ pub(super) async fn hand_over(
 ) -> Response {
     let asked = async {
         let session = of_form(&ssa, &visit, &headers, &form.token).await?;
-        let receiver = form.receiver.trim();
-        let receiver = Some(receiver).filter(|r| r.len() <= LONGEST);
-        let receiver = receiver.and_then(|r| serde_json::from_str(r).ok());
         let wish = Wish::HandOver {
             key: KeyId::parse(form.of).map_err(|_| Trouble::BadRequest)?,
-            receiver: receiver.ok_or(Trouble::NotAKey)?,
+            receiver: jwk(&form.receiver).ok_or(Trouble::NotAKey)?,
         };
         put(&ssa, session, wish, "/signing").await
     };
     asked
         .await
         .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// The form of a device key that is to be added.
+#[derive(Deserialize)]
+pub(super) struct DeviceForm {
+    token: String,
+    of: String,
+    key: String,
+}
+
+/// `POST /signing/device`
+pub(super) async fn device(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<DeviceForm>,
+) -> Response {
+    let asked = async {
+        let session = of_form(&ssa, &visit, &headers, &form.token).await?;
+        let wish = Wish::AddDevice {
+            registration: VoucherId::parse(form.of).map_err(|_| Trouble::BadRequest)?,
+            key: jwk(&form.key).ok_or(Trouble::NotAKey)?,
+        };
+        put(&ssa, session, wish, "/signing").await
+    };
+    asked
+        .await
+        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// The public key in the line that `natsuin key receive` and `natsuin device enrol` show.
+fn jwk(text: &str) -> Option<Jwk> {
+    let text = Some(text.trim()).filter(|text| text.len() <= LONGEST)?;
+    serde_json::from_str(text).ok()
 }
 
 /// `GET /signing/handed-over/{act}`: the sealed key, for its receiver.

@@ -195,6 +195,7 @@ fn registrations(
 fn factor_view(words: &Messages, factor: &FactorInfo) -> FactorView {
     let (method, mut wishes) = match factor.method {
         Method::PinTotp => ("portal-factor-pin-totp", vec!["factor-pin"]),
+        Method::Device => ("portal-factor-device", vec!["factor-pin"]),
         Method::Passkey => ("portal-factor-passkey", vec![]),
         Method::Collected => ("portal-factor-collected", vec![]),
     };

@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use core_types::HashAlg;
 use core_types::bytes::b64;
+use core_types::{Digest32, HashAlg};
 use sam_api::ssa::RequestState;
 use serde_json::{Value, json};
 use ssa_service::ClientSettings;
@@ -72,6 +72,37 @@ async fn decide(stack: &Stack, browser: &mut Browser<'_>, state: RequestState) -
     let (rid, back) = browser.at_sic(&away);
     stack.sam.decide(rid, state);
     browser.get(&back).await
+}
+
+// shows: T-USE-SAP-BYPASS
+#[tokio::test]
+async fn only_a_program_of_the_persons_own_is_told_where_its_request_lies() {
+    for mut stack in with_terminals(stacks().await).await {
+        let settings = ClientSettings {
+            out_of_band: true,
+            own_sic: true,
+            users: vec!["hanako".into()],
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "program", settings).await;
+        let terminal = stack.service_token("terminal", "hanako").await;
+        let asked = authorize(&stack, &terminal, &ask(1)).await.json();
+        assert_eq!(asked.get("sicRequest"), None, "{asked}");
+        let program = stack.service_token("program", "hanako").await;
+        let asked = authorize(&stack, &program, &ask(2)).await;
+        assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.body);
+        let asked = asked.json();
+        let rid = Digest32::parse(asked["sicRequest"].as_str().unwrap()).unwrap();
+        // It is told once, and a name has no power: the person's proof decides, and the handle is the client's alone.
+        let handle = asked["handle"].as_str().unwrap();
+        let waits = check(&stack, &program, handle).await.json();
+        assert_eq!(waits.get("sicRequest"), None, "{waits}");
+        stack.sam.decide(rid, RequestState::Approved);
+        let other = check(&stack, &terminal, handle).await;
+        assert_eq!(told(&other).1, UNKNOWN);
+        let sad = check(&stack, &program, handle).await;
+        assert_eq!(sad.status, StatusCode::OK, "{}", sad.body);
+    }
 }
 
 const UNKNOWN: &str = "Invalid parameter handle";

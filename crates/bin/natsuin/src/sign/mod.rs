@@ -1,5 +1,8 @@
 //! `natsuin sign`: basic model 2 against any CSC service. Files are hashed here and never leave this machine; the
-//! signer logs in and approves in the browser; one approval covers all files.
+//! signer logs in and approves in the browser, or here with a device key; one approval covers all files.
+
+mod by_device;
+mod finish;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,17 +15,15 @@ use csc_client::{
     AuthorizeParams, Client, ClientCredentials, ClientError, HttpOptions, Provider, choose_alg,
     wire_alg,
 };
-use csc_types::{
-    Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization, SignedValue,
-};
-use serde_json::{Value, json};
-use signing_job::{
-    HttpFetch, JobError, Names, Prepared, Request, Signed, TimeStamping, Trust, Verdict,
-};
+use csc_types::{Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization};
+use signing_job::{HttpFetch, Names, Prepared, Request, Trust};
 use web_ui::{Arg, Lang, clean};
 
 use crate::demo::signed_name;
-use crate::output::{Exit, Failure, Out, table_a1};
+use crate::device::Device;
+use crate::output::{Exit, Failure, Out};
+use by_device::by_device;
+use finish::finish;
 
 /// How long the person may take in the browser.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -49,6 +50,20 @@ pub struct Sign {
     pub field: Option<String>,
     /// Start a browser, or only print the address.
     pub browser: bool,
+    /// Approve here, with a device key.
+    pub device: Option<DeviceKey>,
+    /// Login name, for a client with a token of its own.
+    pub user: Option<String>,
+}
+
+/// A device key and where its secrets stand; they are asked for where no file is named.
+pub struct DeviceKey {
+    /// The key.
+    pub file: PathBuf,
+    /// Its passphrase.
+    pub passphrase_file: Option<PathBuf>,
+    /// Its PIN.
+    pub pin_file: Option<PathBuf>,
 }
 
 /// What the steps share.
@@ -107,29 +122,31 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         out,
     };
 
-    let token = session
-        .authorize(Purpose::Service, "cli-open-login")
-        .await?;
-    let all = client.credentials(&token).await.map_err(|e| service(&e))?;
+    let device = sign.device.as_ref().map(|d| {
+        let (passphrase, pin) = (d.passphrase_file.as_deref(), d.pin_file.clone());
+        Device::open(&d.file, passphrase, pin, &sign.trust, out)
+    });
+    let device = device.transpose()?;
+    let token = match &sign.user {
+        Some(_) => client.own_token(&session.provider).await,
+        None => Ok(session
+            .authorize(Purpose::Service, "cli-open-login")
+            .await?),
+    };
+    let token = token.map_err(|e| service(&e))?;
+    let all = client.credentials_of(&token, sign.user.as_deref()).await;
+    let all = all.map_err(|e| service(&e))?;
     let (credential, alg) = pick(all, sign.key.as_deref())?;
     let jobs = prepare(&sign, &credential, alg)?;
     let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     out.note(&out.m().n("cli-hashed-here", count.into()));
-    let documents = session.provider.takes_documents();
-    let digests = jobs
-        .iter()
-        .map(|job| job.prepared.digest(job.names.object.clone(), documents));
-    let asked = SignatureAuthorization {
-        credential_id: credential.credential_id.clone(),
-        signature_qualifier: None,
-        num_signatures: count,
-        digests: digests.collect(),
-        hash_algorithm: Some(alg.hash()),
-        renewable_for: 0,
+    let (token, sad) = match &device {
+        Some(device) => {
+            let sad = by_device(&session, device, &token, &credential, alg, &jobs).await?;
+            (token, Some(sad))
+        }
+        None => (session.approve(&credential, alg, &jobs).await?, None),
     };
-    let token = session
-        .authorize(Purpose::Credential(asked), "cli-open-approve")
-        .await?;
     let wire = wire_alg(alg, &credential.key).ok_or_else(|| {
         input(
             "algorithm",
@@ -139,7 +156,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     })?;
     let request = SignHashRequest {
         credential_id: credential.credential_id.clone().unwrap_or_default(),
-        sad: None,
+        sad,
         hashes: jobs
             .iter()
             .map(|job| job.prepared.hash_to_sign().to_vec())
@@ -156,6 +173,31 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         .map_err(|e| after_approval(&e))?;
     let fetch = HttpFetch::new(http.build().map_err(|e| service(&e))?, true);
     finish(jobs, values, &trust, &fetch, sign.tsa.as_deref(), out).await
+}
+
+impl Session<'_> {
+    /// One approval for all files, in the browser.
+    async fn approve(
+        &self,
+        credential: &Credential,
+        alg: SigAlg,
+        jobs: &[Job],
+    ) -> Result<SecretText, Failure> {
+        let documents = self.provider.takes_documents();
+        let digests = jobs
+            .iter()
+            .map(|job| job.prepared.digest(job.names.object.clone(), documents));
+        let asked = SignatureAuthorization {
+            credential_id: credential.credential_id.clone(),
+            signature_qualifier: None,
+            num_signatures: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+            digests: digests.collect(),
+            hash_algorithm: Some(alg.hash()),
+            renewable_for: 0,
+        };
+        self.authorize(Purpose::Credential(asked), "cli-open-approve")
+            .await
+    }
 }
 
 /// A file on its way.
@@ -215,103 +257,6 @@ fn prepare(sign: &Sign, credential: &Credential, alg: SigAlg) -> Result<Vec<Job>
         });
     }
     Ok(jobs)
-}
-
-async fn finish(
-    jobs: Vec<Job>,
-    values: Vec<SignedValue>,
-    trust: &Trust,
-    fetch: &HttpFetch,
-    tsa: Option<&str>,
-    out: Out,
-) -> Result<Exit, Failure> {
-    let stamping = tsa.map(|url| TimeStamping {
-        fetch,
-        url,
-        anchors: trust.tsa_anchors(),
-        random: &SystemRandom,
-    });
-    let total = jobs.len();
-    let mut results: Vec<Value> = Vec::new();
-    let mut worst = Exit::Good;
-    for (job, value) in jobs.into_iter().zip(values) {
-        let finished = embed(&job.prepared, &value, stamping.as_ref(), out).await;
-        let checked = match finished {
-            Ok(signed) => signing_job::check(&signed.path, trust, fetch, SystemClock.now())
-                .await
-                .map(|checked| checked.outcome(&job.names, &signed, true)),
-            Err(error) => Err(error),
-        };
-        let object = clean(&job.names.object);
-        match checked {
-            Ok(Some(outcome)) => {
-                let (word, what, exit) = judged(outcome.verification_result.verdict);
-                worst = worse(worst, exit);
-                out.say(&format!("{word}  {object}: {}", out.m().t(what)));
-                let mut value = serde_json::to_value(&outcome).unwrap_or_default();
-                let target = job.target.display().to_string();
-                out.say(&table_a1(out.m(), &value, &target, None));
-                value["signed_document"] = target.into();
-                results.push(value);
-            }
-            // The signature that was just written isn't in the file: something is wrong with this program.
-            Ok(None) => return Err(bug()),
-            Err(error) => {
-                worst = worse(worst, Exit::Negative);
-                out.say(&format!("NG  {object}: {}", clean(&error.to_string())));
-                results.push(json!({"result": "failed", "signed_object": job.names.object, "code": error.code()}));
-            }
-        }
-    }
-    let signed = results.iter().filter(|r| r["result"] == "signed").count();
-    let number = |n: usize| Arg::Num(u64::try_from(n).unwrap_or(u64::MAX));
-    let counted = [("n", number(signed)), ("total", number(total))];
-    out.say(&out.m().f("cli-signed-of", &counted));
-    let ok = worst == Exit::Good;
-    out.object(&json!({"schema": "natsuin.sign/1", "ok": ok, "results": results}));
-    Ok(match signed {
-        n if n == total => worst,
-        0 => Exit::Negative,
-        _ => Exit::Partly,
-    })
-}
-
-/// How often a silent time-stamp authority is asked while the signature value is in hand.
-const STAMP_TRIES: usize = 3;
-
-/// Puts the value into the file. An authority that gives no time doesn't cost the approval: then the file goes without.
-async fn embed(
-    prepared: &Prepared,
-    value: &SignedValue,
-    stamping: Option<&TimeStamping<'_>>,
-    out: Out,
-) -> Result<Signed, JobError> {
-    for _ in 0..STAMP_TRIES {
-        match prepared.finish(value, stamping).await {
-            Err(JobError::TimeStamp(error)) => {
-                tracing::warn!(%error, "the time-stamp authority gave no time");
-            }
-            done => return done,
-        }
-    }
-    out.note(&out.m().t("cli-no-stamp"));
-    prepared.finish(value, None).await
-}
-
-/// Word, message and exit code of a verdict over the file that was just signed.
-fn judged(verdict: Verdict) -> (&'static str, &'static str, Exit) {
-    match verdict {
-        Verdict::Passed => ("OK", "cli-signed-verified", Exit::Good),
-        Verdict::Undetermined => ("??", "cli-signed-undetermined", Exit::Undetermined),
-        Verdict::Failed => ("NG", "cli-signed-unverified", Exit::Negative),
-    }
-}
-
-fn worse(a: Exit, b: Exit) -> Exit {
-    match (a, b) {
-        (Exit::Negative, _) | (_, Exit::Negative) => Exit::Negative,
-        (Exit::Good, other) | (other, _) => other,
-    }
 }
 
 impl Session<'_> {
