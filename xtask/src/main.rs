@@ -17,6 +17,7 @@ mod conformity;
 mod documents;
 mod filled;
 mod fuzz;
+mod kryoptic;
 #[cfg(test)]
 mod operator;
 mod shell;

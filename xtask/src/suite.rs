@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{boundaries, conformity, shell, tcb, tools};
+use crate::{boundaries, conformity, kryoptic, shell, tcb, tools};
 
 /// Runs every step and stops at the first that fails.
 pub fn run(offline_tools: bool) -> Result<()> {
@@ -61,6 +61,10 @@ fn test(args: &[&str]) -> Result<()> {
     let log_check = tools::log_check_path()?;
     if log_check.is_file() {
         cargo.env("NATSUIN_LOG_CHECK", log_check);
+    }
+    let kryoptic = kryoptic::path()?;
+    if kryoptic.is_file() {
+        cargo.env("NATSUIN_KRYOPTIC", kryoptic);
     }
     shell::run(&mut cargo)
 }

@@ -1,4 +1,5 @@
-//! Installs what the tests need and is missing: Debian packages, Node packages, a Python environment, a Go program.
+//! Installs what the tests need and is missing: Debian packages, Node packages, a Python environment, a Go program, a PKCS#11
+//! library.
 //!
 //! Every step looks first and does nothing if there is nothing to do; a step that was interrupted starts again.
 
@@ -7,16 +8,20 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{kryoptic, shell};
 
 /// What the tests start beside our own programs: SoftHSM2 as a token, PostgreSQL as a store, other people's
-/// validators for the signed files, a browser with the letters of our pages, and `venv` for pyHanko.
+/// validators for the signed files, a browser with the letters of our pages, `venv` for pyHanko, and what the build of
+/// [`kryoptic`] wants.
 const DEBIAN_PACKAGES: &[&str] = &[
     "chromium",
     "chromium-driver",
     "fonts-noto-cjk",
+    "libclang-dev",
+    "make",
     "openssl",
+    "perl",
     "poppler-utils",
     "postgresql",
     "python3-venv",
@@ -37,6 +42,7 @@ pub fn install(root: &Path) -> Result<()> {
     node(&root.join("tests/browser"))?;
     python(root)?;
     go(root)?;
+    kryoptic::install(root)?;
     Ok(())
 }
 
@@ -212,11 +218,11 @@ fn venv() -> Result<PathBuf> {
     Ok(target.join("test-tools/venv"))
 }
 
-fn is_complete(folder: &Path, wanted: &str) -> bool {
+pub(crate) fn is_complete(folder: &Path, wanted: &str) -> bool {
     std::fs::read_to_string(folder.join(STAMP)).is_ok_and(|stamp| stamp == wanted)
 }
 
-fn complete(folder: &Path, wanted: &str) -> Result<()> {
+pub(crate) fn complete(folder: &Path, wanted: &str) -> Result<()> {
     let stamp = folder.join(STAMP);
     std::fs::write(&stamp, wanted).with_context(|| format!("can't write {}", stamp.display()))
 }

@@ -17,7 +17,7 @@ use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
     SignItem,
 };
-use cm_core::backend::Backend;
+use cm_core::backend::{Backend, Fault};
 use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
 use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use core_types::clock::ManualClock;
@@ -27,8 +27,8 @@ use core_types::{
     UnixTime, sha256,
 };
 use jose::SigningKey;
-use pkcs11_faults::control::{CONTROL, MODULE};
-use pkcs11_faults::softhsm::{self, SoftHsm};
+use pkcs11_faults::control::CONTROL;
+use pkcs11_faults::softhsm::{self, Library};
 use store_kit::testing::TestStore;
 
 const NOW: UnixTime = UnixTime(1_780_000_000);
@@ -47,37 +47,22 @@ fn faulty_module() -> PathBuf {
     module
 }
 
-/// Runs `test` again in a process with a token of its own; answers whether this is that process.
+/// Whether this process has a token of its own; if not, the test of this name runs in one that has, on SoftHSM2.
 fn with_token(test: &str) -> bool {
-    if softhsm::in_child() {
-        return true;
+    let child = softhsm::childs_library().is_some();
+    if !child {
+        softhsm::must_pass(&format!("drill::{test}"), Library::SoftHsm2);
     }
-    let libraries = softhsm::libraries();
-    if libraries.is_empty() {
-        println!("{test}: SoftHSM2 isn't installed (`cargo xtask tools` does it); not run");
-    }
-    for (library, real) in libraries {
-        let token = SoftHsm::new().unwrap();
-        let control = token.path().join("faults");
-        std::fs::write(&control, "").unwrap();
-        let mut child = token.child(test, &real).unwrap();
-        let said = child
-            .env(MODULE, real)
-            .env(CONTROL, &control)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&said.stdout);
-        let errors = String::from_utf8_lossy(&said.stderr);
-        assert!(
-            said.status.success() && text.contains("1 passed"),
-            "on {library}: {text}{errors}"
-        );
-        for line in text.lines().filter(|line| line.starts_with("drill")) {
-            println!("{library} {line}");
-        }
-    }
-    false
+    child
 }
+
+pkcs11_faults::on_tokens!(kryoptic:
+    after_every_fault_the_service_works_again_without_a_restart,
+    a_wrong_rsa_value_does_not_leave_the_module,
+    hanging_calls_are_bounded_and_others_go_on,
+    a_refused_pin_is_tried_once,
+    a_module_that_hangs_at_start_is_told,
+);
 
 fn options(pin: &str) -> Options {
     Options {
@@ -258,8 +243,13 @@ async fn after_every_fault_the_service_works_again_without_a_restart() {
         return;
     }
     every_fault("token", &Drill::begin().await).await;
-    let wrapped = WrappedKeys::open(token(), None).unwrap();
-    every_fault("wrapped", &Drill::over(wrapped).await).await;
+    let wrapped = WrappedKeys::open(token(), None);
+    if softhsm::childs_library().is_some_and(Library::wraps) {
+        every_fault("wrapped", &Drill::over(wrapped.unwrap()).await).await;
+    } else {
+        let cannot = Fault::Unfit("the token can't wrap with AES (RFC 5649)");
+        assert_eq!(wrapped.err(), Some(cannot));
+    }
 }
 
 async fn every_fault(kind: &str, drill: &Drill) {
@@ -420,7 +410,6 @@ fn a_refused_pin_is_tried_once() {
     // What a token says whose PIN was changed under a running module.
     let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
     faults("C_GenerateRandom rv:0xb3 1\nC_Login rv:0xa0 1");
-    use cm_core::backend::{Backend as _, Fault};
     assert!(matches!(
         backend.generate(KeyAlg::P256),
         Err(Fault::Locked(_))

@@ -83,7 +83,7 @@ fn checkpoint(key: &KeyId, spki: Digest32, size: u64, root: u8) -> OrderKind {
 #[tokio::test]
 async fn a_key_of_the_provider_is_made_by_two_officers_and_is_good_for_one_purpose() {
     everywhere(
-        "ceremony::a_key_of_the_provider_is_made_by_two_officers_and_is_good_for_one_purpose",
+        a_key_of_the_provider_is_made_by_two_officers_and_is_good_for_one_purpose::ON_TOKENS,
         async |mut story| {
             let officers = Officers::new();
             story.module = story.again_with(&officers.setup()).await;
@@ -236,7 +236,7 @@ async fn a_key_of_the_provider_is_made_by_two_officers_and_is_good_for_one_purpo
 #[tokio::test]
 async fn a_log_key_signs_checkpoints_of_one_log_that_only_grows() {
     everywhere(
-        "ceremony::a_log_key_signs_checkpoints_of_one_log_that_only_grows",
+        a_log_key_signs_checkpoints_of_one_log_that_only_grows::ON_TOKENS,
         async |mut story| {
             let officers = Officers::new();
             story.module = story.again_with(&officers.setup()).await;
@@ -320,3 +320,8 @@ async fn a_log_key_signs_checkpoints_of_one_log_that_only_grows() {
     )
     .await;
 }
+
+pkcs11_faults::on_tokens!(
+    a_key_of_the_provider_is_made_by_two_officers_and_is_good_for_one_purpose,
+    a_log_key_signs_checkpoints_of_one_log_that_only_grows,
+);

@@ -42,7 +42,7 @@ fn order(key: &KeyCreated, with: &KeyId, certificate: &B64, what: &str) -> Order
 #[tokio::test]
 async fn values_are_counter_signed_by_a_key_for_that_alone() {
     everywhere(
-        "counter::values_are_counter_signed_by_a_key_for_that_alone",
+        values_are_counter_signed_by_a_key_for_that_alone::ON_TOKENS,
         async |mut story: Story| {
             let officers = Officers::new();
             story.module = story.again_with(&officers.setup()).await;
@@ -90,3 +90,5 @@ async fn values_are_counter_signed_by_a_key_for_that_alone() {
     )
     .await;
 }
+
+pkcs11_faults::on_tokens!(values_are_counter_signed_by_a_key_for_that_alone);

@@ -34,7 +34,7 @@ pub async fn destroyed(story: &Story, key: &KeyCreated) -> (KeyDestroyed, Destru
 #[tokio::test]
 async fn a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing() {
     everywhere(
-        "destroy::a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing",
+        a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing::ON_TOKENS,
         async |story| {
             let (key, other) = (story.key(KeyAlg::P256).await, story.key(KeyAlg::P256).await);
             let use_of = |key: &KeyCreated| sign(key, P256, &[digest(P256, "a")]);
@@ -118,7 +118,7 @@ async fn a_device_that_is_away_erases_later_and_the_second_date_waits_for_it() {
 #[tokio::test]
 async fn a_whole_row_that_was_set_back_is_not_used() {
     everywhere(
-        "destroy::a_whole_row_that_was_set_back_is_not_used",
+        a_whole_row_that_was_set_back_is_not_used::ON_TOKENS,
         async |story| {
             let key = story.key(KeyAlg::P256).await;
             let kind = || sign(&key, P256, &[digest(P256, "a")]);
@@ -208,3 +208,8 @@ pub async fn attack(story: &Story, statement: &'static str) {
     });
     assert!(done.unwrap() > 0, "{statement}");
 }
+
+pkcs11_faults::on_tokens!(
+    a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing,
+    a_whole_row_that_was_set_back_is_not_used,
+);

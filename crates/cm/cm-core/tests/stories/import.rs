@@ -90,7 +90,7 @@ const SIGNER: OriginCase = OriginCase::Signer;
 #[tokio::test]
 async fn a_signers_own_key_comes_in_sealed_proven_and_once() {
     everywhere(
-        "import::a_signers_own_key_comes_in_sealed_proven_and_once",
+        a_signers_own_key_comes_in_sealed_proven_and_once::ON_TOKENS,
         async |story| {
             let no = Refusal::NotAllowed;
             let outside = Outside::new(KeyAlg::P256);
@@ -326,7 +326,7 @@ fn exportable_as(alg: KeyAlg, level: Level) -> OrderKind {
 #[tokio::test]
 async fn a_key_leaves_only_if_it_was_made_so_sealed_and_for_good() {
     everywhere(
-        "import::a_key_leaves_only_if_it_was_made_so_sealed_and_for_good",
+        a_key_leaves_only_if_it_was_made_so_sealed_and_for_good::ON_TOKENS,
         async |story| {
             let no = Refusal::NotAllowed;
             let (receiver, _) = SealKey::generate().unwrap();
@@ -406,3 +406,8 @@ async fn the_import_key_proves_itself_and_for_a_day() {
     let (stranger, _) = SigningKey::generate().unwrap();
     assert!(ImportKey::verify(&told, &[stranger.public().clone()], NOW).is_err());
 }
+
+pkcs11_faults::on_tokens!(
+    a_signers_own_key_comes_in_sealed_proven_and_once,
+    a_key_leaves_only_if_it_was_made_so_sealed_and_for_good,
+);

@@ -1,9 +1,5 @@
 //! Stories of the module through its public door, on every back end and on both stores.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that can't go on fails, and says what it leaves out"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod ahead;
 mod backup;
@@ -38,37 +34,40 @@ use kit::{
 // shows: III-3-2-approved-algorithms, III-A1.1-safe-algorithm, III-A1.4-approved-algorithms, III-A1-cm-logical
 #[tokio::test]
 async fn keys_are_made_and_sign_what_is_ordered() {
-    everywhere("keys_are_made_and_sign_what_is_ordered", async |story| {
-        for alg in [
-            KeyAlg::P256,
-            KeyAlg::P384,
-            KeyAlg::P521,
-            KeyAlg::Ed25519,
-            KeyAlg::Rsa2048,
-            KeyAlg::Rsa3072,
-        ] {
-            if alg == KeyAlg::Ed25519 && story.backend.name() == "pkcs11-wrapped" {
-                let refused = story.refused(generate(alg, Level::One)).await;
-                assert_eq!(refused, Refusal::NotAllowed(Reason::Algorithm));
-                continue;
-            }
-            let key = story.key(alg).await;
-            for sig in alg.sig_algs() {
-                let texts: Vec<_> = (0..5).map(|i| format!("document {i}")).collect();
-                let dtbs: Vec<_> = texts.iter().map(|t| digest(sig, t)).collect();
-                let order = story.order(sign(&key, sig, &dtbs));
-                let done = story.module.execute(&order).await.unwrap();
-                let Executed::Signed(values) = done else {
-                    panic!("signatures were ordered")
-                };
-                assert_eq!(values.len(), texts.len());
-                for (value, text) in values.iter().zip(&texts) {
-                    let signed = pki::Signed::Message(text.as_bytes());
-                    pki::verify_signature(&key.spki.0, sig, signed, &value.0).unwrap();
+    everywhere(
+        keys_are_made_and_sign_what_is_ordered::ON_TOKENS,
+        async |story| {
+            for alg in [
+                KeyAlg::P256,
+                KeyAlg::P384,
+                KeyAlg::P521,
+                KeyAlg::Ed25519,
+                KeyAlg::Rsa2048,
+                KeyAlg::Rsa3072,
+            ] {
+                if alg == KeyAlg::Ed25519 && story.backend.name() == "pkcs11-wrapped" {
+                    let refused = story.refused(generate(alg, Level::One)).await;
+                    assert_eq!(refused, Refusal::NotAllowed(Reason::Algorithm));
+                    continue;
+                }
+                let key = story.key(alg).await;
+                for sig in alg.sig_algs() {
+                    let texts: Vec<_> = (0..5).map(|i| format!("document {i}")).collect();
+                    let dtbs: Vec<_> = texts.iter().map(|t| digest(sig, t)).collect();
+                    let order = story.order(sign(&key, sig, &dtbs));
+                    let done = story.module.execute(&order).await.unwrap();
+                    let Executed::Signed(values) = done else {
+                        panic!("signatures were ordered")
+                    };
+                    assert_eq!(values.len(), texts.len());
+                    for (value, text) in values.iter().zip(&texts) {
+                        let signed = pki::Signed::Message(text.as_bytes());
+                        pki::verify_signature(&key.spki.0, sig, signed, &value.0).unwrap();
+                    }
                 }
             }
-        }
-    })
+        },
+    )
     .await;
 }
 
@@ -120,7 +119,7 @@ async fn experimental_algorithms_want_their_switch_and_stay_at_level_one() {
 #[tokio::test]
 async fn one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time() {
     everywhere(
-        "one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time",
+        one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time::ON_TOKENS,
         async |mut story| {
             let key = story.key(KeyAlg::P256).await;
             let by = |act, n| by_act(act, sign(&key, P256, &vec![digest(P256, "a"); n]));
@@ -186,7 +185,7 @@ async fn one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time() {
 #[tokio::test]
 async fn where_a_key_was_made_is_signed_when_it_is_made() {
     everywhere(
-        "where_a_key_was_made_is_signed_when_it_is_made",
+        where_a_key_was_made_is_signed_when_it_is_made::ON_TOKENS,
         async |story| {
             let key = story.key(KeyAlg::P256).await;
             let roots = [story.module.root().clone()];
@@ -208,7 +207,7 @@ async fn where_a_key_was_made_is_signed_when_it_is_made() {
 #[tokio::test]
 async fn an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart() {
     everywhere(
-        "an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart",
+        an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart::ON_TOKENS,
         async |story| {
             let key = story.key(KeyAlg::P256).await;
             let request = story.order(sign(&key, P256, &[digest(P256, "a")]));
@@ -231,7 +230,7 @@ async fn an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart()
 #[tokio::test]
 async fn an_order_takes_the_names_of_the_attempts_before_it() {
     everywhere(
-        "an_order_takes_the_names_of_the_attempts_before_it",
+        an_order_takes_the_names_of_the_attempts_before_it::ON_TOKENS,
         async |story| {
             let key = story.key(KeyAlg::P256).await;
             let place = |at: u32, nth: u32| story.order_of(placed(&key, at, nth, &[at]));
@@ -286,7 +285,7 @@ fn placed(key: &KeyCreated, at: u32, nth: u32, of: &[u32]) -> OrderKind {
 #[tokio::test]
 async fn an_item_of_an_act_is_signed_once_whatever_the_step() {
     everywhere(
-        "an_item_of_an_act_is_signed_once_whatever_the_step",
+        an_item_of_an_act_is_signed_once_whatever_the_step::ON_TOKENS,
         async |mut story| {
             let key = story.key(KeyAlg::P256).await;
             let of = |act, at, items: &[u32]| by_act(act, placed(&key, at, 0, items));
@@ -364,7 +363,7 @@ async fn a_key_in_heavy_use_is_not_taken_for_tampered_with() {
 #[tokio::test]
 async fn only_the_sams_own_timely_orders_are_admitted() {
     everywhere(
-        "only_the_sams_own_timely_orders_are_admitted",
+        only_the_sams_own_timely_orders_are_admitted::ON_TOKENS,
         async |story| {
             let key = story.key(KeyAlg::P256).await;
             let kind = || sign(&key, P256, &[digest(P256, "a")]);
@@ -436,73 +435,76 @@ async fn only_the_sams_own_timely_orders_are_admitted() {
 // shows: III-3-5-key-purpose-defined, III-A1.3-limited-purpose, T-KEY-MISUSE, T-KEY-ABUSE
 #[tokio::test]
 async fn attributes_limit_the_use_of_a_key() {
-    everywhere("attributes_limit_the_use_of_a_key", async |story| {
-        let refused = async |kind| story.refused(kind).await;
-        let key = story.key(KeyAlg::P256).await;
-        let rsa = SigAlg::RsaPkcs1(HashAlg::Sha256);
-        assert_eq!(
-            refused(sign(&key, rsa, &[digest(rsa, "a")])).await,
-            Refusal::NotAllowed(Reason::Algorithm)
-        );
-        assert_eq!(
-            refused(sign(&key, P256, &[vec![0; 20]])).await,
-            Refusal::Malformed
-        );
-        // A DigestInfo from outside, as long as it is, is no digest.
-        let rsa_key = story.key(KeyAlg::Rsa2048).await;
-        let info = [&[0x30, 0x31][..], &[0; 17], &digest(rsa, "a")].concat();
-        assert_eq!(
-            refused(sign(&rsa_key, rsa, &[info])).await,
-            Refusal::Malformed
-        );
-        assert_eq!(refused(sign(&key, P256, &[])).await, Refusal::Malformed);
-        let many = vec![digest(P256, "a"); 1001];
-        assert_eq!(
-            refused(sign(&key, P256, &many)).await,
-            Refusal::NotAllowed(Reason::Uses)
-        );
-        assert_eq!(
-            refused(generate(KeyAlg::P256, Level::Two)).await,
-            Refusal::NotAllowed(Reason::Level)
-        );
+    everywhere(
+        attributes_limit_the_use_of_a_key::ON_TOKENS,
+        async |story| {
+            let refused = async |kind| story.refused(kind).await;
+            let key = story.key(KeyAlg::P256).await;
+            let rsa = SigAlg::RsaPkcs1(HashAlg::Sha256);
+            assert_eq!(
+                refused(sign(&key, rsa, &[digest(rsa, "a")])).await,
+                Refusal::NotAllowed(Reason::Algorithm)
+            );
+            assert_eq!(
+                refused(sign(&key, P256, &[vec![0; 20]])).await,
+                Refusal::Malformed
+            );
+            // A DigestInfo from outside, as long as it is, is no digest.
+            let rsa_key = story.key(KeyAlg::Rsa2048).await;
+            let info = [&[0x30, 0x31][..], &[0; 17], &digest(rsa, "a")].concat();
+            assert_eq!(
+                refused(sign(&rsa_key, rsa, &[info])).await,
+                Refusal::Malformed
+            );
+            assert_eq!(refused(sign(&key, P256, &[])).await, Refusal::Malformed);
+            let many = vec![digest(P256, "a"); 1001];
+            assert_eq!(
+                refused(sign(&key, P256, &many)).await,
+                Refusal::NotAllowed(Reason::Uses)
+            );
+            assert_eq!(
+                refused(generate(KeyAlg::P256, Level::Two)).await,
+                Refusal::NotAllowed(Reason::Level)
+            );
 
-        let other = story.key(KeyAlg::P256).await;
-        let mixed = KeyCreated {
-            spki: other.spki.clone(),
-            ..key.clone()
-        };
-        assert_eq!(
-            refused(sign(&mixed, P256, &[digest(P256, "a")])).await,
-            Refusal::NoSuchKey
-        );
-        let csr = |key: &KeyCreated, info: &[u8]| OrderKind::SignCsr {
-            key: key.key.clone(),
-            version: 1,
-            spki: sha256(&[&key.spki.0]),
-            info: B64(info.to_vec()),
-        };
-        let info = csr_info(&key.spki.0, &[0x30, 0]);
-        assert_eq!(
-            refused(csr(&other, &info)).await,
-            Refusal::Malformed,
-            "a request for another key"
-        );
-        assert_eq!(
-            refused(csr(&key, b"not a request")).await,
-            Refusal::Malformed
-        );
-        // The same once more for whoever lost the answer, and no other.
-        for _ in 0..2 {
-            let order = story.order(csr(&key, &info));
-            story.module.execute(&order).await.unwrap();
-        }
-        let second = csr_info(&key.spki.0, &[0x30, 2, 0x31, 0]);
-        assert_eq!(
-            refused(csr(&key, &second)).await,
-            Refusal::NotAllowed(Reason::Purpose),
-            "only once"
-        );
-    })
+            let other = story.key(KeyAlg::P256).await;
+            let mixed = KeyCreated {
+                spki: other.spki.clone(),
+                ..key.clone()
+            };
+            assert_eq!(
+                refused(sign(&mixed, P256, &[digest(P256, "a")])).await,
+                Refusal::NoSuchKey
+            );
+            let csr = |key: &KeyCreated, info: &[u8]| OrderKind::SignCsr {
+                key: key.key.clone(),
+                version: 1,
+                spki: sha256(&[&key.spki.0]),
+                info: B64(info.to_vec()),
+            };
+            let info = csr_info(&key.spki.0, &[0x30, 0]);
+            assert_eq!(
+                refused(csr(&other, &info)).await,
+                Refusal::Malformed,
+                "a request for another key"
+            );
+            assert_eq!(
+                refused(csr(&key, b"not a request")).await,
+                Refusal::Malformed
+            );
+            // The same once more for whoever lost the answer, and no other.
+            for _ in 0..2 {
+                let order = story.order(csr(&key, &info));
+                story.module.execute(&order).await.unwrap();
+            }
+            let second = csr_info(&key.spki.0, &[0x30, 2, 0x31, 0]);
+            assert_eq!(
+                refused(csr(&key, &second)).await,
+                Refusal::NotAllowed(Reason::Purpose),
+                "only once"
+            );
+        },
+    )
     .await;
 }
 
@@ -520,7 +522,7 @@ fn csr_info(spki: &[u8], subject: &[u8]) -> Vec<u8> {
 // shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity, III-A1.3-attributes-bound
 #[tokio::test]
 async fn a_row_that_was_changed_swapped_or_set_back_is_not_used() {
-    everywhere("a_row_that_was_changed_swapped_or_set_back_is_not_used", async |story| {
+    everywhere(a_row_that_was_changed_swapped_or_set_back_is_not_used::ON_TOKENS, async |story| {
         let (a, b) = (story.key(KeyAlg::P256).await, story.key(KeyAlg::P256).await);
         let store = &story.test.store;
         let use_of = async |key: &KeyCreated| {
@@ -594,19 +596,22 @@ async fn a_row_that_was_changed_swapped_or_set_back_is_not_used() {
 // shows: III-3-1-no-plaintext-private-key, T-KEY-DISCLOSE
 #[tokio::test]
 async fn another_root_secret_opens_nothing() {
-    everywhere("another_root_secret_opens_nothing", async |story| {
-        let error = story.again(8).await.err();
-        assert!(
-            matches!(error, Some(cm_core::StartError::WrongRoot)),
-            "{error:?}"
-        );
-        let again = story.again(7).await.unwrap();
-        assert_eq!(
-            again.root().kid(),
-            story.module.root().kid(),
-            "the root key survives a restart"
-        );
-    })
+    everywhere(
+        another_root_secret_opens_nothing::ON_TOKENS,
+        async |story| {
+            let error = story.again(8).await.err();
+            assert!(
+                matches!(error, Some(cm_core::StartError::WrongRoot)),
+                "{error:?}"
+            );
+            let again = story.again(7).await.unwrap();
+            assert_eq!(
+                again.root().kid(),
+                story.module.root().kid(),
+                "the root key survives a restart"
+            );
+        },
+    )
     .await;
 }
 
@@ -614,7 +619,7 @@ async fn another_root_secret_opens_nothing() {
 #[tokio::test]
 async fn no_key_is_made_or_used_after_its_approval_ended() {
     everywhere(
-        "no_key_is_made_or_used_after_its_approval_ended",
+        no_key_is_made_or_used_after_its_approval_ended::ON_TOKENS,
         async |mut story| {
             let key = story.key(KeyAlg::P256).await;
             story.clock.advance(2_240_611_200 - NOW.0);
@@ -665,7 +670,7 @@ async fn a_module_whose_generator_is_stuck_does_not_start() {
 #[tokio::test]
 async fn every_key_is_in_the_log_with_its_owner_from_its_making_on() {
     everywhere(
-        "every_key_is_in_the_log_with_its_owner_from_its_making_on",
+        every_key_is_in_the_log_with_its_owner_from_its_making_on::ON_TOKENS,
         async |story| {
             let key = story.key(KeyAlg::P256).await;
             let order = story.order(sign(&key, P256, &[digest(P256, "a")]));
@@ -686,12 +691,31 @@ async fn every_key_is_in_the_log_with_its_owner_from_its_making_on() {
 // shows: III-3-13-detect-software, III-3-14-audit-records
 #[tokio::test]
 async fn self_tests_run_at_start_and_on_demand() {
-    everywhere("self_tests_run_at_start_and_on_demand", async |story| {
-        let health = story.module.self_test().await.unwrap();
-        assert_eq!(health.state, ModuleState::Operational);
-        assert!(health.operational);
-        assert_eq!(story.audited("service.started").await, 1);
-        assert_eq!(story.audited("alarm").await, 0);
-    })
+    everywhere(
+        self_tests_run_at_start_and_on_demand::ON_TOKENS,
+        async |story| {
+            let health = story.module.self_test().await.unwrap();
+            assert_eq!(health.state, ModuleState::Operational);
+            assert!(health.operational);
+            assert_eq!(story.audited("service.started").await, 1);
+            assert_eq!(story.audited("alarm").await, 0);
+        },
+    )
     .await;
 }
+
+pkcs11_faults::on_tokens!(
+    keys_are_made_and_sign_what_is_ordered,
+    one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time,
+    where_a_key_was_made_is_signed_when_it_is_made,
+    an_order_is_executed_once_also_when_asked_at_once_and_after_a_restart,
+    an_order_takes_the_names_of_the_attempts_before_it,
+    an_item_of_an_act_is_signed_once_whatever_the_step,
+    only_the_sams_own_timely_orders_are_admitted,
+    attributes_limit_the_use_of_a_key,
+    a_row_that_was_changed_swapped_or_set_back_is_not_used,
+    another_root_secret_opens_nothing,
+    no_key_is_made_or_used_after_its_approval_ended,
+    every_key_is_in_the_log_with_its_owner_from_its_making_on,
+    self_tests_run_at_start_and_on_demand,
+);

@@ -49,7 +49,7 @@ fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
 #[tokio::test]
 async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
     everywhere(
-        "switch::the_module_is_switched_by_two_officers_and_by_nobody_else",
+        the_module_is_switched_by_two_officers_and_by_nobody_else::ON_TOKENS,
         async |mut story| {
             let officers = Officers::new();
             story.module = story.again_with(&officers.setup()).await;
@@ -275,3 +275,5 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
 fn json<T: serde::Serialize>(message: &T) -> Vec<u8> {
     serde_json::to_vec(message).unwrap()
 }
+
+pkcs11_faults::on_tokens!(the_module_is_switched_by_two_officers_and_by_nobody_else,);

@@ -11,7 +11,7 @@ use crate::kit::{P256, digest, everywhere, refusal, sign};
 #[tokio::test]
 async fn the_wrapping_key_changes_online_and_older_copies_are_of_no_use() {
     everywhere(
-        "wrapped::the_wrapping_key_changes_online_and_older_copies_are_of_no_use",
+        the_wrapping_key_changes_online_and_older_copies_are_of_no_use::ON_TOKENS,
         async |story| {
             if story.backend.name() != "pkcs11-wrapped" {
                 let refused = story.module.change_wrapping().await.unwrap_err();
@@ -70,7 +70,7 @@ async fn the_wrapping_key_changes_online_and_older_copies_are_of_no_use() {
 #[tokio::test]
 async fn a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest() {
     everywhere(
-        "wrapped::a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest",
+        a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest::ON_TOKENS,
         async |story| {
             if story.backend.name() != "pkcs11-wrapped" {
                 return;
@@ -92,3 +92,8 @@ async fn a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest() {
     )
     .await;
 }
+
+pkcs11_faults::on_tokens!(
+    the_wrapping_key_changes_online_and_older_copies_are_of_no_use,
+    a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest,
+);

@@ -1,69 +1,31 @@
-//! The back end on SoftHSM2, a token in software from Debian.
-//!
-//! SoftHSM reads its configuration from the environment once a process, so the work is done by this test started again
-//! with the variable set.
+//! The back end on SoftHSM2 and on Kryoptic: two tokens in software, of different make.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
-
-use std::path::PathBuf;
-use std::process::Command;
 
 use cm_core::backend::Backend as _;
 use cm_pkcs11::{Options, Pkcs11Backend};
 use core_types::{DtbsForm, KeyAlg, SecretBytes, SigAlg};
+use pkcs11_faults::softhsm;
 
-fn module() -> PathBuf {
-    let places = [
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-    ];
-    let found = places.iter().map(PathBuf::from).find(|p| p.exists());
-    found.unwrap_or_else(|| {
-        panic!("SoftHSM2 isn't installed; `cargo xtask tools` installs what tests need")
-    })
-}
+pkcs11_faults::on_tokens!(kryoptic: keys_are_made_in_the_token_stay_there_and_sign);
 
 // shows: III-3-1-no-plaintext-private-key, III-3-17-retention-L2-inside, III-3-17-retention-L2-no-export
 // shows: III-A1.6-destroy-at-end
 #[test]
 fn keys_are_made_in_the_token_stay_there_and_sign() {
-    if std::env::var_os("SOFTHSM2_CONF")
-        .is_some_and(|c| c.to_string_lossy().contains("natsuin-softhsm"))
-    {
-        return story();
-    }
-    let dir = tempfile::Builder::new()
-        .prefix("natsuin-softhsm")
-        .tempdir()
-        .unwrap();
-    let tokens = dir.path().join("tokens");
-    std::fs::create_dir(&tokens).unwrap();
-    let conf = dir.path().join("softhsm2.conf");
-    std::fs::write(
-        &conf,
-        format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\n",
-            tokens.display()
+    match softhsm::childs_library() {
+        Some(library) => story(library.path().unwrap()),
+        None => softhsm::must_pass(
+            "tokens::keys_are_made_in_the_token_stay_there_and_sign",
+            softhsm::Library::SoftHsm2,
         ),
-    )
-    .unwrap();
-    let mut again = Command::new(std::env::current_exe().unwrap());
-    let said = again
-        .env("SOFTHSM2_CONF", &conf)
-        .arg("--nocapture")
-        .output()
-        .unwrap();
-    assert!(
-        said.status.success(),
-        "{}",
-        String::from_utf8_lossy(&said.stderr)
-    );
+    }
 }
 
-fn story() {
+fn story(module: std::path::PathBuf) {
     let pin = SecretBytes::from("12345678".to_owned());
     let options = Options {
-        module: module(),
+        module,
         label: "natsuin-test".to_owned(),
         pin,
         declaration: None,
