@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use web_ui::Lang;
 
 use crate::bench::BenchArgs;
+use crate::client::{self, ClientCommand};
 use crate::officer::{self, ApprovalCommand, OfficerCommand};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
@@ -126,6 +127,20 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: ApprovalCommand,
+    },
+    /// Clients of an SSA: what is agreed with them, their secrets, and whether they may come.
+    Client {
+        /// File that names the SSA's listener for officers and your certificate.
+        #[arg(
+            long = "as",
+            value_name = "FILE",
+            global = true,
+            default_value = "client-officer.json"
+        )]
+        who: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        command: ClientCommand,
     },
     /// Export, search and check audit logs.
     #[command(subcommand)]
@@ -486,6 +501,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             config::verify(&configs, &sig, out)
         }
         Command::Officer { who, command } => officer::officer(command, &who, out).await,
+        Command::Client { who, command } => client::run(command, &who, out).await,
         Command::Approval { who, command } => officer::approval(command, &who, out).await,
         Command::Evidence(EvidenceCommand::Export {
             data,

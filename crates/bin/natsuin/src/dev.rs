@@ -8,7 +8,9 @@ use serde::Serialize;
 use web_ui::Arg;
 
 use crate::output::{Exit, Failure, Out};
-use crate::stack::{DevClient, DevOfficer, DevSigner, Options, Stack, write_json};
+use crate::stack::{
+    DevClient, DevClientOfficer, DevOfficer, DevSigner, Options, Stack, write_json,
+};
 
 /// Contents of the ready file.
 #[derive(Serialize)]
@@ -31,6 +33,8 @@ struct Ready<'a> {
     signers: &'a [DevSigner],
     /// Officers, each with a file for `natsuin officer --as`.
     officers: &'a [DevOfficer],
+    /// The same people, each with a file for `natsuin client --as`.
+    client_officers: &'a [DevClientOfficer],
     /// Links with which two people can sign up.
     invitations: Vec<String>,
     /// Where names under `localhost` lie.
@@ -133,6 +137,7 @@ fn ready(stack: &Stack, invitations: Vec<String>) -> Result<Ready<'_>, Failure> 
         clients: stack.clients(),
         signers: stack.signers(),
         officers: stack.officers(),
+        client_officers: &stack.client_officers,
         invitations,
         addresses: addresses
             .into_iter()

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod audit;
 pub mod bench;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod csc;
 pub mod demo;

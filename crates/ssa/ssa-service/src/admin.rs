@@ -10,7 +10,7 @@ use sap::enrol::{Invite, Subject};
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
-use crate::clients::{self, NewClient};
+use crate::clients::{self, NewClient, State};
 use crate::enrol::{self, Invitation, SignUp};
 use crate::{Ssa, crypt, users};
 
@@ -92,27 +92,20 @@ impl Ssa {
     /// # Errors
     /// [`AdminError::Invalid`] or [`AdminError::Taken`] with the member, or [`AdminError::Store`].
     pub async fn create_client(&self, new: &NewClient) -> Result<CreatedClient, AdminError> {
-        if !(1..=100).contains(&new.name.chars().count()) {
-            return Err(AdminError::Invalid("the client's name"));
+        if let Some(fault) = new.fault() {
+            return Err(AdminError::Invalid(fault));
         }
-        let good = |uri: &String| clients::registrable(uri, new.native);
-        // Without one its users can't come back with a browser: it has to be of another kind.
-        let reachable = new.settings.device || new.settings.out_of_band || new.settings.refresh;
-        if (new.redirect_uris.is_empty() && !reachable) || !new.redirect_uris.iter().all(good) {
-            return Err(AdminError::Invalid("a redirect URI of the client"));
-        }
-        let keys = new.settings.read_keys();
-        let keys = keys.ok_or(AdminError::Invalid("a key of the client"))?;
-        let strict = new.settings.fapi || new.settings.signed_requests;
-        if (new.public && !keys.is_empty()) || (strict && keys.is_empty()) {
+        let settings = &new.settings;
+        let strict = settings.fapi || settings.signed_requests;
+        if (new.public && !settings.keys.is_empty()) || (strict && settings.keys.is_empty()) {
             return Err(AdminError::Invalid("the client's way to authenticate"));
         }
-        let has_secret = !new.public && keys.is_empty();
+        let has_secret = !new.public && settings.keys.is_empty();
         let secret = has_secret.then(|| crypt::draw(self.random()));
         let now = self.now();
         let done = transaction!(self.store(), "create-client", |tx| {
             let text = secret.as_ref().map(SecretText::expose);
-            clients::insert(tx, new, text, now.0).await
+            clients::insert(tx, new, text, State::Active, now).await
         })?;
         if done {
             Ok(CreatedClient { secret })

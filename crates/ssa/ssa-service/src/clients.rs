@@ -1,12 +1,11 @@
 //! OAuth clients: who they are, how they prove it, where they may be answered.
 
-use core_types::{ClientId, Digest32};
+use core_types::{ClientId, Digest32, UnixTime};
 use jose::ForeignKey;
-use serde::{Deserialize, Serialize};
-use service_kit::Rate;
 use store_kit::{Row, StoreError, Tx, sql};
 use url::{Host, Url};
 
+use crate::contract::{ClientSettings, read_keys};
 use crate::crypt::digest;
 
 /// A registered client.
@@ -15,51 +14,52 @@ pub(crate) struct Client {
     pub(crate) id: ClientId,
     pub(crate) name: String,
     /// SHA-256 of the secret; `None` for a public client (RFC 6749 §2.1).
-    secret: Option<String>,
-    redirects: Vec<String>,
-    native: bool,
+    pub(crate) secret: Option<String>,
+    pub(crate) redirects: Vec<String>,
+    pub(crate) native: bool,
     pub(crate) settings: ClientSettings,
     /// The keys of the settings, read.
-    pub(crate) keys: Vec<ForeignKey>,
+    keys: Vec<ForeignKey>,
+    pub(crate) old: Old,
 }
 
-/// What the operator's contract with a client says. The default allows what every client may.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClientSettings {
-    /// Public keys (JWK) with which the client authenticates (`private_key_jwt`) and signs requests; then it has no
-    /// secret.
-    pub keys: Vec<serde_json::Value>,
-    /// Gets refresh tokens for scope `service`.
-    pub refresh: bool,
-    /// Login names of people whose credentials it may read with a token of its own (client credentials); empty = none.
-    pub users: Vec<String>,
-    /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
-    pub out_of_band: bool,
-    /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request
-    /// lies at the approval page's host. Only with `out_of_band`.
-    pub own_sic: bool,
-    /// Runs where nobody can log in: its users do so with another device (RFC 8628).
-    pub device: bool,
-    /// Has to sign its authorization requests (RFC 9101).
-    pub signed_requests: bool,
-    /// Gets only tokens that are bound to a key (DPoP, RFC 9449).
-    pub bound_tokens: bool,
-    /// FAPI 2.0 Security Profile.
-    pub fapi: bool,
-    /// How often it may call, if not as often as every client.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
+/// What a client proved itself with before the last rotation, and may for a while.
+#[derive(Debug, Clone)]
+pub(crate) struct Old {
+    secret: Option<String>,
+    keys: Vec<ForeignKey>,
+    pub(crate) until: UnixTime,
 }
 
-impl ClientSettings {
-    /// The keys, if all of them can be used.
-    pub(crate) fn read_keys(&self) -> Option<Vec<ForeignKey>> {
-        self.keys
-            .iter()
-            .map(|key| ForeignKey::parse(key).ok())
-            .collect()
+/// Whether a client may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It has no secret or key yet.
+    New,
+    Active,
+    /// Nobody knows it until it is resumed.
+    Suspended,
+}
+
+impl State {
+    const ALL: [Self; 3] = [Self::New, Self::Active, Self::Suspended];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
     }
+}
+
+/// A client as whoever manages it knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) client: Client,
+    pub(crate) state: State,
+    pub(crate) created: UnixTime,
+    pub(crate) version: i64,
 }
 
 /// A client to register.
@@ -79,11 +79,43 @@ pub struct NewClient {
     pub settings: ClientSettings,
 }
 
+impl NewClient {
+    /// The member that can't be meant, if there is one.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        if !(1..=100).contains(&self.name.chars().count())
+            || self.name.chars().any(char::is_control)
+        {
+            return Some("name");
+        }
+        let settings = &self.settings;
+        let good = |uri: &String| registrable(uri, self.native);
+        // Without one its users can't come back with a browser: it has to be of another kind.
+        let reachable = settings.device || settings.out_of_band || settings.refresh;
+        if (self.redirect_uris.is_empty() && !reachable) || !self.redirect_uris.iter().all(good) {
+            return Some("redirect_uris");
+        }
+        settings.fault()
+    }
+}
+
 impl Client {
-    /// Whether this is the client's secret. A public client has none to compare.
-    pub(crate) fn has_secret(&self, secret: &str) -> bool {
+    /// Whether this is the client's secret, or the one before while that counts. A public client has none to compare.
+    pub(crate) fn has_secret(&self, secret: &str, now: UnixTime) -> bool {
         // Digests are compared, so that the time tells nothing about the secret.
-        self.secret.as_deref() == Some(digest(secret).as_str())
+        let given = digest(secret);
+        let mut known = self.secrets(now);
+        known.any(|secret| *secret == given)
+    }
+
+    fn secrets(&self, now: UnixTime) -> impl Iterator<Item = &String> {
+        let old = self.old.secret.iter().filter(move |_| now < self.old.until);
+        self.secret.iter().chain(old)
+    }
+
+    /// Public keys that count now.
+    pub(crate) fn keys(&self, now: UnixTime) -> impl Iterator<Item = &ForeignKey> {
+        let old = self.old.keys.iter().filter(move |_| now < self.old.until);
+        self.keys.iter().chain(old)
     }
 
     pub(crate) fn is_public(&self) -> bool {
@@ -95,9 +127,10 @@ impl Client {
         self.settings.fapi || ssa.config().fapi
     }
 
-    /// SHA-256 of its secret.
-    pub(crate) fn secret_digest(&self) -> Option<Digest32> {
-        Digest32::parse(self.secret.as_deref()?).ok()
+    /// SHA-256 of its secrets.
+    pub(crate) fn secret_digests(&self, now: UnixTime) -> impl Iterator<Item = Digest32> {
+        self.secrets(now)
+            .filter_map(|secret| Digest32::parse(secret).ok())
     }
 
     /// The URI to answer to: the one asked for if it is registered, the only registered one if none was asked for.
@@ -153,26 +186,66 @@ pub(crate) fn registrable(text: &str, native: bool) -> bool {
     scheme && url.as_str() == text && url.fragment().is_none() && url.username().is_empty()
 }
 
-/// Finds a client.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, secret, redirects, native, settings, state, created, version, old_secret, old_keys, old_until \
+             FROM ssa_client ",
+            $rest
+        )
+    };
+}
+
+/// Finds a client that may come now; one that was suspended is as unknown as one that never was.
 pub(crate) async fn find(tx: &mut Tx, id: &str) -> Result<Option<Client>, StoreError> {
-    let query =
-        "SELECT id, name, secret, redirects, native, settings FROM ssa_client WHERE id = $1";
-    let row = tx.fetch_optional(sql(query).bind(id)).await?;
+    let found = record(tx, id).await?;
+    let active = found.filter(|found| found.state == State::Active);
+    Ok(active.map(|found| found.client))
+}
+
+/// Finds a client in any state.
+pub(crate) async fn record(tx: &mut Tx, id: &str) -> Result<Option<Record>, StoreError> {
+    let query = sql(select!("WHERE id = $1")).bind(id);
+    let row = tx.fetch_optional(query).await?;
     row.map(|row| read(&row)).transpose()
 }
 
-fn read(row: &Row) -> Result<Client, StoreError> {
+/// All clients, by id.
+pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<Record>, StoreError> {
+    let rows = tx.fetch_all(sql(select!("ORDER BY id"))).await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<Record, StoreError> {
+    let bad = StoreError::Column;
     let redirects = serde_json::from_str(&row.text("redirects")?);
     let settings: ClientSettings =
-        serde_json::from_str(&row.text("settings")?).map_err(|_| StoreError::Column("settings"))?;
-    Ok(Client {
-        keys: settings.read_keys().ok_or(StoreError::Column("settings"))?,
+        serde_json::from_str(&row.text("settings")?).map_err(|_| bad("settings"))?;
+    let old_keys = row.maybe_text("old_keys")?;
+    let old_keys = old_keys.map_or(Some(Vec::new()), |keys| {
+        read_keys(&serde_json::from_str::<Vec<_>>(&keys).ok()?)
+    });
+    let state = row.text("state")?;
+    let state = State::ALL.into_iter().find(|known| known.name() == state);
+    let client = Client {
+        keys: settings.read_keys().ok_or(bad("settings"))?,
         settings,
-        id: ClientId::parse(row.text("id")?).map_err(|_| StoreError::Column("id"))?,
+        id: ClientId::parse(row.text("id")?).map_err(|_| bad("id"))?,
         name: row.text("name")?,
         secret: row.maybe_text("secret")?,
-        redirects: redirects.map_err(|_| StoreError::Column("redirects"))?,
+        redirects: redirects.map_err(|_| bad("redirects"))?,
         native: row.int("native")? == 1,
+        old: Old {
+            secret: row.maybe_text("old_secret")?,
+            keys: old_keys.ok_or(bad("old_keys"))?,
+            until: UnixTime(row.int("old_until")?),
+        },
+    };
+    Ok(Record {
+        client,
+        state: state.ok_or(bad("state"))?,
+        created: UnixTime(row.int("created")?),
+        version: row.int("version")?,
     })
 }
 
@@ -181,22 +254,72 @@ pub(crate) async fn insert(
     tx: &mut Tx,
     new: &NewClient,
     secret: Option<&str>,
-    now: i64,
+    state: State,
+    now: UnixTime,
 ) -> Result<bool, StoreError> {
-    let redirects = serde_json::Value::from(new.redirect_uris.clone()).to_string();
-    let settings =
-        serde_json::to_string(&new.settings).map_err(|_| StoreError::Column("settings"))?;
-    let query = "INSERT INTO ssa_client (id, name, secret, redirects, native, created, settings) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    let (redirects, settings) = texts(&new.redirect_uris, &new.settings)?;
+    let query = "INSERT INTO ssa_client (id, name, secret, redirects, native, created, settings, state) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
     let insert = sql(query)
         .bind(new.id.as_str())
         .bind(&new.name)
         .bind(secret.map(digest))
         .bind(redirects)
         .bind(i64::from(new.native))
-        .bind(now)
-        .bind(settings);
+        .bind(now.0)
+        .bind(settings)
+        .bind(state.name());
     Ok(tx.execute(insert).await? == 1)
+}
+
+/// Keeps what was changed of a client, apart from its secrets.
+pub(crate) async fn update(tx: &mut Tx, record: &Record) -> Result<(), StoreError> {
+    let client = &record.client;
+    let (redirects, settings) = texts(&client.redirects, &client.settings)?;
+    let query = "UPDATE ssa_client SET name = $1, redirects = $2, native = $3, settings = $4, state = $5, version = $6 \
+                 WHERE id = $7 AND version = $8";
+    let update = sql(query)
+        .bind(&client.name)
+        .bind(redirects)
+        .bind(i64::from(client.native))
+        .bind(settings)
+        .bind(record.state.name())
+        .bind(record.version + 1)
+        .bind(client.id.as_str())
+        .bind(record.version);
+    tx.cas(update).await
+}
+
+/// Gives a client a new secret, or new keys in its settings; what it had before counts until `until`.
+pub(crate) async fn rotate(
+    tx: &mut Tx,
+    record: &Record,
+    secret: Option<&str>,
+    settings: &ClientSettings,
+    until: UnixTime,
+) -> Result<(), StoreError> {
+    let old_keys = serde_json::Value::from(record.client.settings.keys.clone()).to_string();
+    let (_, settings) = texts(&[], settings)?;
+    let query = "UPDATE ssa_client SET old_secret = secret, old_keys = $1, old_until = $2, secret = $3, settings = $4, \
+                 state = $5, version = $6 WHERE id = $7 AND version = $8";
+    let update = sql(query)
+        .bind(old_keys)
+        .bind(until.0)
+        .bind(secret.map(digest))
+        .bind(settings)
+        .bind(record.state.name())
+        .bind(record.version + 1)
+        .bind(record.client.id.as_str())
+        .bind(record.version);
+    tx.cas(update).await
+}
+
+fn texts(redirects: &[String], settings: &ClientSettings) -> Result<(String, String), StoreError> {
+    let settings = serde_json::to_string(settings).map_err(|_| StoreError::Column("settings"))?;
+    Ok((
+        serde_json::Value::from(redirects.to_vec()).to_string(),
+        settings,
+    ))
 }
 
 #[cfg(test)]
@@ -212,6 +335,11 @@ mod tests {
             native,
             settings: ClientSettings::default(),
             keys: Vec::new(),
+            old: Old {
+                secret: None,
+                keys: Vec::new(),
+                until: UnixTime(0),
+            },
         }
     }
 
@@ -263,6 +391,19 @@ mod tests {
         }
         let web = client(&["http://127.0.0.1/callback"], false);
         assert!(web.redirect(Some("http://127.0.0.1:1/callback")).is_none());
+    }
+
+    #[test]
+    fn the_secret_before_counts_for_a_while() {
+        let mut one = client(&[], false);
+        one.old.secret = Some(digest("before"));
+        one.old.until = UnixTime(100);
+        let has = |secret, now| one.has_secret(secret, UnixTime(now));
+        assert!(has("s3cret", 99) && has("s3cret", 100));
+        assert!(has("before", 99) && !has("before", 100));
+        assert!(!has("other", 99));
+        assert_eq!(one.secret_digests(UnixTime(99)).count(), 2);
+        assert_eq!(one.secret_digests(UnixTime(100)).count(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod admin;
 mod clients;
 mod config;
+mod contract;
 mod crypt;
 mod csc;
 mod devices;
@@ -15,6 +16,7 @@ mod enrol;
 mod flow;
 mod keys;
 mod limits;
+mod manage;
 mod oauth;
 mod pages;
 mod passkeys;
@@ -38,9 +40,11 @@ use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
-pub use clients::{ClientSettings, NewClient};
+pub use clients::NewClient;
 pub use config::{Config, PasswordCost, Rates, TimeStamper};
+pub use contract::{ClientSettings, Quota};
 pub use enrol::{EnrolError, Enrolled};
+pub use manage::{ClientOfficer, calls};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
 
 /// Tables of the SSA, for opening its store.

@@ -32,6 +32,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: WAITING_SQLITE,
             postgres: WAITING_POSTGRES,
         },
+        Migration {
+            name: "0006-contracts",
+            sqlite: CONTRACTS_SQLITE,
+            postgres: CONTRACTS_POSTGRES,
+        },
     ],
 };
 
@@ -188,3 +193,33 @@ macro_rules! waiting {
 
 const WAITING_SQLITE: &str = waiting!("INTEGER", "BLOB", " STRICT");
 const WAITING_POSTGRES: &str = waiting!("BIGINT", "BYTEA", "");
+
+// `old_…`: what a client proved itself with before the last rotation. `counted`: signatures of a token that are in `ssa_use`, of
+// which a row is a client's day (`2026-11-27`) or month.
+macro_rules! contracts {
+    ($int:literal, $end:literal) => {
+        concat!(
+            "ALTER TABLE ssa_client ADD COLUMN state TEXT NOT NULL DEFAULT 'active';
+            ALTER TABLE ssa_client ADD COLUMN version ",
+            $int,
+            " NOT NULL DEFAULT 0;
+            ALTER TABLE ssa_client ADD COLUMN old_secret TEXT;
+            ALTER TABLE ssa_client ADD COLUMN old_keys TEXT;
+            ALTER TABLE ssa_client ADD COLUMN old_until ",
+            $int,
+            " NOT NULL DEFAULT 0;
+            ALTER TABLE ssa_token ADD COLUMN counted ",
+            $int,
+            " NOT NULL DEFAULT 0;
+            CREATE TABLE ssa_use (
+                client TEXT NOT NULL, period TEXT NOT NULL, n ",
+            $int,
+            " NOT NULL, PRIMARY KEY (client, period))",
+            $end,
+            ";"
+        )
+    };
+}
+
+const CONTRACTS_SQLITE: &str = contracts!("INTEGER", " STRICT");
+const CONTRACTS_POSTGRES: &str = contracts!("BIGINT", "");

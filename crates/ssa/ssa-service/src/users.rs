@@ -314,6 +314,13 @@ pub(crate) async fn person_of(tx: &mut Tx, login: &str) -> Result<Option<PersonI
     Ok(find(tx, login).await?.map(|user| user.person))
 }
 
+/// The login name of a person.
+pub(crate) async fn login_of(tx: &mut Tx, person: &PersonId) -> Result<Option<String>, StoreError> {
+    let query = sql("SELECT login FROM ssa_user WHERE person = $1").bind(person.as_str());
+    let row = tx.fetch_optional(query).await?;
+    row.map(|row| row.text("login")).transpose()
+}
+
 /// Whether a login name is taken.
 pub(crate) async fn taken(tx: &mut Tx, login: &str) -> Result<bool, StoreError> {
     Ok(find(tx, login).await?.is_some())

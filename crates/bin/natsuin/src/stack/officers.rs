@@ -27,7 +27,7 @@ const TERM: i64 = 2 * 365 * 24 * 3600;
 const SHARES: (u8, u8) = (2, 3);
 
 /// Everybody: the first three begin the installation.
-const OFFICERS: [(&str, &str, Role); 6] = [
+pub(super) const OFFICERS: [(&str, &str, Role); 6] = [
     ("sato", "佐藤 一郎", Role::SecurityOfficer),
     ("suzuki", "鈴木 次郎", Role::SecurityOfficer),
     ("takahashi", "高橋 三奈", Role::SecurityOfficer),

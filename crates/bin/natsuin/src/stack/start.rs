@@ -24,6 +24,7 @@ use ssa_service::Ssa;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::client_officers::{self, DevClientOfficer};
 use super::files::DataDir;
 use super::state::{Ports, State};
 use super::zones::*;
@@ -82,6 +83,8 @@ pub struct Inner {
     pub sam_for_sic: String,
     /// The SAM, for the officers' gateway.
     pub sam_for_office: String,
+    /// The SSA, for officers who manage clients.
+    pub ssa_for_officers: String,
 }
 
 /// A running stack.
@@ -106,6 +109,8 @@ pub struct Stack {
     pub inner: Inner,
     /// Port of each public listener.
     pub ports: Vec<(&'static str, u16)>,
+    /// Officers who manage clients.
+    pub client_officers: Vec<DevClientOfficer>,
     pub(super) ra: Arc<Ra>,
     pub(super) ssa: Ssa,
     pub(super) data: DataDir,
@@ -350,6 +355,7 @@ impl Stack {
         )
         .await?;
         kit.running.push(public(listeners.ssa, ssa.router())?);
+        let (ssa_for_officers, client_officers) = client_officers::start(&mut kit, &ssa).await?;
         progress("ssa");
 
         let anchors = std::fs::read_to_string(ca.trust_anchors_file()).map_err(|e| {
@@ -389,7 +395,9 @@ impl Stack {
                 sam_for_ssa: urls.for_ssa,
                 sam_for_sic: urls.for_sic,
                 sam_for_office: urls.for_office,
+                ssa_for_officers,
             },
+            client_officers,
             ra,
             ssa,
             data,

@@ -5,6 +5,7 @@
 mod audit;
 mod bad_input;
 mod browser;
+mod clients;
 mod command_line;
 mod counter;
 mod crash;

@@ -49,14 +49,21 @@ async fn attempt(
         return Err(CscError::AccessDenied.into());
     }
     let request = CredentialAuthorizeRequest::parse(body)?;
+    let contract = &bearer.client.settings;
+    if !contract.allows_scope("credential") {
+        return Err(CscError::AccessDenied.into());
+    }
     let unknown = CscError::InvalidParameter("credentialID");
     let (person, key) = find(ssa, bearer, &request.credential_id)
         .await?
         .ok_or(unknown.clone())?;
     // A key that its person approves on the approval page knows no PIN of an application's, and one of applications no
     // approval page.
-    let reachable = key.collected || bearer.client.settings.out_of_band;
+    let reachable = key.collected || contract.out_of_band;
     let cert = certified(&key).filter(|_| reachable).ok_or(unknown)?;
+    if !contract.allows_level(key.level.level) {
+        return Err(CscError::AccessDenied.into());
+    }
     if key.state != KeyState::Active {
         return Err(CscError::CredentialDisabled.into());
     }

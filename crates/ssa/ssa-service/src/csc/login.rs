@@ -22,8 +22,12 @@ const CODE: usize = 6;
 
 pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginResponse, Fault> {
     let client = contract(ssa).await?.ok_or(CscError::NotImplemented)?;
+    let contract = &client.settings;
+    if !contract.allows_method("auth/login") || !contract.allows_scope("service") {
+        return Err(CscError::AccessDenied.into());
+    }
     let request = LoginRequest::parse(&body)?;
-    let remember = request.remember_me && client.settings.refresh;
+    let remember = request.remember_me && contract.refresh;
     if let Some(token) = request.refresh_token {
         return again(ssa, &client, &token, remember).await;
     }
@@ -38,6 +42,12 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
     let LoginOutcome::In(person) = ssa.log_in(login, None).await? else {
         return Err(CscError::LoginFailed.into());
     };
+    let mut tx = ssa.store().read("client").await?;
+    let served = contract.serves(&mut tx, &person).await?;
+    drop(tx);
+    if !served {
+        return Err(CscError::AccessDenied.into());
+    }
     let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
     let now = ssa.now();
     let grant = crypt::digest(text.expose());

@@ -197,6 +197,15 @@ struct Call {
     origin: Origin,
 }
 
+impl Call {
+    /// Name of the method, such as `signatures/signHash`.
+    fn method(&self) -> &str {
+        let path = self.path.strip_prefix("/csc/v1/");
+        let path = path.or_else(|| self.path.strip_prefix("/csc/v2/"));
+        path.unwrap_or_default()
+    }
+}
+
 impl FromRequestParts<Ssa> for Call {
     type Rejection = Infallible;
 
@@ -248,8 +257,20 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     }
     let mut tx = ssa.store().read("client").await?;
     let client = clients::find(&mut tx, token.client.as_str()).await?;
-    drop(tx);
+    // Nobody has a token of a client that isn't there, or is suspended.
     let client = client.ok_or(CscError::InvalidToken)?;
+    let contract = &client.settings;
+    let served = match &token.person {
+        Some(person) => contract.serves(&mut tx, person).await?,
+        None => true,
+    };
+    drop(tx);
+    let allowed =
+        contract.allows_method(call.method()) && contract.allows_scope(token.scope.name());
+    if !served || !allowed {
+        refused(ssa, "csc", &token, "contract").await?;
+        return Err(CscError::AccessDenied.into());
+    }
     ssa.admit(call.origin, &client, token.person.as_ref())?;
     Ok(Bearer {
         text,

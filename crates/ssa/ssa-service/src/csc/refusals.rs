@@ -59,6 +59,14 @@ impl Fault {
         }
     }
 
+    /// The client's quota of signatures is used up until then.
+    pub(super) fn over_quota(wait: Wait) -> Self {
+        Self {
+            description: Some("The application's quota of signatures is used up"),
+            ..wait.into()
+        }
+    }
+
     /// In the words of version 1.
     pub(super) fn in_v1(mut self) -> Self {
         self.v1 = true;

@@ -3,16 +3,19 @@
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use core_types::SecretBytes;
 use core_types::bytes::b64;
+use core_types::{ClientId, SecretBytes};
 use csc_types::algorithm::{check_digests, decide};
 use csc_types::{CounterSignatures, CscError, SecretText, SignHashRequest, SignHashResponse};
 use sam_api::ssa::SignRequest;
+use store_kit::transaction;
 
 use super::refusals::{Fault, Presented, of_sign};
 use super::{Bearer, Call, bearer, lookup, refused};
-use crate::Ssa;
+use crate::contract::{self, Quota, Uncounted};
+use crate::limits::Wait;
 use crate::tokens::{KeyFacts, Scope, Token};
+use crate::{Ssa, crypt};
 
 const METHOD: &str = "signatures/signHash";
 
@@ -37,6 +40,7 @@ async fn attempt(
     body: Bytes,
 ) -> Result<SignHashResponse, Fault> {
     let request = SignHashRequest::parse(&body)?;
+    let quota = bearer.client.settings.quota;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {
         return Err(CscError::InvalidParameter("credentialID").into());
@@ -51,6 +55,10 @@ async fn attempt(
     check_digests(alg, &request.hashes)?;
     if ssa.now() >= facts.not_after {
         return Err(CscError::CertificateExpired.into());
+    }
+    if !quota.is_unlimited() {
+        let n = u32::try_from(request.hashes.len()).unwrap_or(u32::MAX);
+        count(ssa, &token.client, quota, &text, n).await?;
     }
     let asked = SignRequest {
         token: SecretBytes::from(text.expose().to_owned()),
@@ -73,6 +81,26 @@ async fn attempt(
     Ok(SignHashResponse {
         counter_signatures,
         ..SignHashResponse::new(&values)
+    })
+}
+
+/// Takes what is asked for from the client's quota.
+async fn count(
+    ssa: &Ssa,
+    client: &ClientId,
+    quota: Quota,
+    token: &SecretText,
+    asked: u32,
+) -> Result<(), Fault> {
+    let (id, now) = (crypt::digest(token.expose()), ssa.now());
+    let counted = transaction!(ssa.store(), "count-signatures", |tx| {
+        contract::count(tx, client, quota, &id, asked, now).await
+    });
+    counted.map_err(|uncounted| match uncounted {
+        Uncounted::Exceeded { seconds } => {
+            Fault::over_quota(Wait(u32::try_from(seconds).unwrap_or(u32::MAX)))
+        }
+        Uncounted::Store(error) => error.into(),
     })
 }
 

@@ -20,9 +20,9 @@ const LIFE: i64 = 300;
 /// [`OAuthError::Invalid`] for everything that isn't exactly that.
 pub(super) async fn person(ssa: &Ssa, client: &Client, token: &str) -> Result<PersonId, Refused> {
     const BAD: OAuthError = OAuthError::Invalid("account_token");
-    let key = client.secret_digest().ok_or(BAD)?;
-    let claims = read(token, &key).ok_or(BAD)?;
     let now = ssa.now();
+    let mut keys = client.secret_digests(now);
+    let claims = keys.find_map(|key| read(token, &key)).ok_or(BAD)?;
     let made = claims.time("iat").ok_or(BAD)?;
     let current = made <= now.plus(SKEW) && now < made.plus(LIFE);
     let (Some(sub), Some(jti)) = (claims.text("sub"), claims.text("jti")) else {

@@ -19,11 +19,12 @@ use url::Url;
 use super::authorize::{refusal, success};
 use super::request_object::REQUEST;
 use super::{Refused, params};
+use crate::clients::{self, Client};
 use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
 use crate::pages::{self, Visit, login};
 use crate::session::{self, Session};
 use crate::tokens::KeyFacts;
-use crate::{Ssa, clients, crypt, devices};
+use crate::{Ssa, crypt, devices};
 
 /// Life of a request at the SAM in seconds.
 const REQUEST_LIFE: i64 = 600;
@@ -129,6 +130,14 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
     let Some(session) = session else {
         return Ok(login::for_flow(ssa, visit, browser, handle, &flow).await?);
     };
+    let mut tx = ssa.store().read("client").await?;
+    let client = clients::find(&mut tx, flow.client.as_str()).await?;
+    let client = client.ok_or(OAuthError::Invalid("client_id"))?;
+    let served = client.settings.serves(&mut tx, &session.person).await?;
+    drop(tx);
+    if !served {
+        return deny(ssa, visit, flow, &OAuthError::AccessDenied, "contract").await;
+    }
     match (flow.signs(), flow.state) {
         (true, FlowState::Asked) => decided(ssa, visit, flow, &session, handle, back).await,
         (true, _) => {
@@ -137,7 +146,12 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
             let Purpose::Credential(asked) = &request.purpose else {
                 return Err(OAuthError::ServerError.into());
             };
-            ask(ssa, visit, flow, &session, handle, &request, asked).await
+            let asking = Asking {
+                client,
+                session: &session,
+                handle,
+            };
+            ask(ssa, visit, flow, asking, &request, asked).await
         }
         (false, _) => {
             let mut tx = ssa.store().read("consent").await?;
@@ -152,24 +166,31 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
     }
 }
 
+/// Who asks whom.
+struct Asking<'a> {
+    client: Client,
+    session: &'a Session,
+    handle: &'a str,
+}
+
 /// Puts the request before the SAM and sends the browser to the SIC page.
 async fn ask(
     ssa: &Ssa,
     visit: &Visit,
     flow: Flow,
-    session: &Session,
-    handle: &str,
+    asking: Asking<'_>,
     request: &AuthorizeRequest,
     asked: &SignatureAuthorization,
 ) -> Result<Response, Refused> {
-    let facts = match usable_key(ssa, session, asked).await {
+    let Asking {
+        client,
+        session,
+        handle,
+    } = asking;
+    let facts = match usable_key(ssa, &client, session, asked).await {
         Ok(facts) => facts,
         Err(error) => return deny(ssa, visit, flow, &error, "key").await,
     };
-    let mut tx = ssa.store().read("client").await?;
-    let client = clients::find(&mut tx, flow.client.as_str()).await?;
-    drop(tx);
-    let client = client.ok_or(OAuthError::Invalid("client_id"))?;
     let Some(items) = items(asked, request.description.as_deref()) else {
         return Err(OAuthError::ServerError.into());
     };
@@ -227,6 +248,7 @@ async fn ask(
 
 async fn usable_key(
     ssa: &Ssa,
+    client: &Client,
     session: &Session,
     asked: &SignatureAuthorization,
 ) -> Result<KeyFacts, OAuthError> {
@@ -244,7 +266,8 @@ async fn usable_key(
             "this credential is authorized by credentials/authorize",
         ));
     }
-    if info.state != KeyState::Active || ssa.now() >= cert.not_after {
+    let allowed = client.settings.allows_level(info.level.level);
+    if !allowed || info.state != KeyState::Active || ssa.now() >= cert.not_after {
         return Err(OAuthError::AccessDenied);
     }
     let most = ssa.max_items().await.ok_or(OAuthError::Unavailable)?;

@@ -51,7 +51,7 @@ async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refus
         .redirect(given.get("redirect_uri"))
         .ok_or(OAuthError::Invalid("redirect_uri"))?;
     let request = match AuthorizeRequest::parse(&given)
-        .and_then(|r| check(&r).map(|()| r))
+        .and_then(|r| check(&client, &r).map(|()| r))
         .and_then(|r| proof_key(&given).map(|_| r))
     {
         Ok(request) => request,
@@ -110,8 +110,18 @@ async fn known_client(ssa: &Ssa, given: &Params) -> Result<Client, Refused> {
     Ok(client.ok_or(OAuthError::Invalid("client_id"))?)
 }
 
-/// What this service doesn't offer, although the messages allow it.
-pub(super) fn check(request: &AuthorizeRequest) -> Result<(), OAuthError> {
+fn scope(request: &AuthorizeRequest) -> &'static str {
+    match request.purpose {
+        Purpose::Service => "service",
+        Purpose::Credential(_) => "credential",
+    }
+}
+
+/// What this service doesn't offer, or not to this client, although the messages allow it.
+pub(super) fn check(client: &Client, request: &AuthorizeRequest) -> Result<(), OAuthError> {
+    if !client.settings.allows_scope(scope(request)) {
+        return Err(OAuthError::UnauthorizedClient);
+    }
     let Purpose::Credential(asked) = &request.purpose else {
         return Ok(());
     };

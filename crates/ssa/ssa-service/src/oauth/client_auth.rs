@@ -58,7 +58,7 @@ async fn identify(ssa: &Ssa, headers: &HeaderMap, body: ClientAuth) -> Result<Cl
             refuse(ssa, Some(client.id), "method").await?;
             Err(OAuthError::InvalidClient.into())
         }
-        (Some(client), Some(secret)) if client.has_secret(secret.expose()) => Ok(client),
+        (Some(client), Some(secret)) if client.has_secret(secret.expose(), ssa.now()) => Ok(client),
         (Some(client), None) if client.is_public() => Ok(client),
         (found, secret) => {
             let known = found.map(|client| client.id);
@@ -94,7 +94,7 @@ async fn asserted(
     let client = clients::find(&mut tx, id).await?.ok_or(BAD)?;
     drop(tx);
     let now = ssa.now();
-    let good = signed_by(&client, &jws).filter(|claims| {
+    let good = signed_by(&client, &jws, now).filter(|claims| {
         let base = &ssa.config().base_url;
         let token = format!("{base}/oauth2/token");
         // FAPI 2.0 §5.3.2.1: the issuer alone, so that no other endpoint's assertion fits.

@@ -62,12 +62,12 @@ impl Claims {
 }
 
 /// The payload of a JWS that one of the client's registered keys signed.
-pub(super) fn signed_by(client: &Client, jws: &ForeignJws<'_>) -> Option<Claims> {
+pub(super) fn signed_by(client: &Client, jws: &ForeignJws<'_>, now: UnixTime) -> Option<Claims> {
     let named = |key: &&ForeignKey| match (jws.kid(), key.kid()) {
         (Some(wanted), Some(kid)) => wanted == kid,
         _ => true,
     };
-    let mut keys = client.keys.iter().filter(named);
+    let mut keys = client.keys(now).filter(named);
     let payload = keys.find_map(|key| jws.verify(key).ok())?;
     Claims::read(payload)
 }

@@ -39,10 +39,10 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
     ) {
         return Err(BAD.into());
     }
-    let claims = signed_by(client, &jws).ok_or(BAD)?;
+    let now = ssa.now();
+    let claims = signed_by(client, &jws, now).ok_or(BAD)?;
     let id = client.id.as_str();
     let own = claims.text("iss") == Some(id) && claims.text("client_id") == Some(id);
-    let now = ssa.now();
     if !own
         || !claims.is_for(&[&ssa.config().base_url])
         || !claims.is_current(now, LONGEST)

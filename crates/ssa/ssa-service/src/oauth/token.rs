@@ -46,6 +46,11 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
             redirect_uri,
             code_verifier,
         } => (code, redirect_uri, code_verifier),
+        Grant::ClientCredentials | Grant::RefreshToken(_)
+            if !client.settings.allows_scope("service") =>
+        {
+            return Err(OAuthError::UnauthorizedClient.into());
+        }
         Grant::ClientCredentials => {
             return refreshing::for_itself(ssa, &client, request.scope.as_deref(), key).await;
         }

@@ -48,9 +48,10 @@ async fn shown(ssa: &Ssa, visit: &Visit, outcome: &'static str) -> Result<Respon
     let mut tx = ssa.store().read("requests").await?;
     let mut requests = Vec::new();
     for waiting in waiting::open(&mut tx, &session.person, ssa.now()).await? {
-        let client = clients::find(&mut tx, waiting.client.as_str()).await?;
-        let client = client.map(|client| client.name).unwrap_or_default();
-        requests.push(request_view(&visit.words(), &waiting, &client));
+        // What an application asked that was suspended meanwhile needs no answer.
+        if let Some(client) = clients::find(&mut tx, waiting.client.as_str()).await? {
+            requests.push(request_view(&visit.words(), &waiting, &client.name));
+        }
     }
     drop(tx);
     let view = View {

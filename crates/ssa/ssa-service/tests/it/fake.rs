@@ -35,6 +35,8 @@ pub struct State {
     /// Tries with collected secrets since the last good one.
     pub explicit: u32,
     pub wishes: Vec<AskRequest>,
+    /// Seconds by which tokens live longer, when a test goes to another day.
+    pub later: i64,
     pub factors: HashMap<PersonId, Vec<FactorInfo>>,
 }
 
@@ -162,6 +164,7 @@ impl SamPort for FakeSam {
 
     fn bind<'a>(&'a self, request: &'a BindRequest) -> Called<'a, Bind> {
         let answer = self.with(|s| {
+            let sign_until = UnixTime(super::web::START + SIGN_UNTIL + s.later);
             let found = s.requests.get_mut(&request.rid).ok_or(Refusal::NotFound)?;
             if found.state != RequestState::Approved {
                 return Err(Refusal::NotApproved);
@@ -171,7 +174,7 @@ impl SamPort for FakeSam {
             }
             found.grant = Some(request.grant);
             Ok(BindAnswer {
-                sign_until: UnixTime(super::web::START + SIGN_UNTIL),
+                sign_until,
                 key: found.asked.key.clone(),
                 count: u32::try_from(found.asked.items.len()).unwrap(),
             })

@@ -15,6 +15,7 @@ mod leaks;
 mod limits;
 mod login;
 mod login_call;
+mod manage;
 mod moving;
 mod oauth;
 mod openapi;

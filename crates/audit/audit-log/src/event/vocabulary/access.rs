@@ -71,6 +71,24 @@ macro_rules! access_events {
         /// Why.
         reason: Code,
     }
+    /// An officer registered or changed a client.
+    ClientChanged = "client.changed", Success, by(peer peer), about() {
+        /// Client.
+        client: ClientId,
+        /// Name in the officer's certificate.
+        peer: PeerId,
+        /// Officer.
+        officer: OfficerId,
+        /// What: `added`, `set`, `rotated`, `suspended`, `resumed`.
+        change: Code,
+        /// Digest of its contract from here on.
+        contract: Digest32,
+    }
+    /// Somebody tried to manage clients who may not, or not so.
+    ClientChangeRefused = "client.change-refused", Failure, by(peer peer), about() {
+        /// Name in the caller's certificate.
+        peer: PeerId,
+    }
     /// An access token was issued.
     TokenIssued = "token.issued", Success, by(client client), about(one person) {
         /// Client.
