@@ -1,284 +1,476 @@
-//! Every endpoint against the wrong caller: no token, unknown, expired, revoked, of another kind, another person's, another
-//! client's, used. The endpoints are those that the service names itself, so that a new one without a line here fails.
+//! Every endpoint against every wrong caller. The endpoints are those of the routers' own text, so that a new one without its
+//! six cases fails here.
 
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::http::{Request, header};
-use core_types::KeyAlg;
+use axum::http::{Request, StatusCode, header};
 use core_types::bytes::b64;
+use core_types::{HashAlg, KeyAlg};
+use sam_api::ssa::RequestState;
 use serde_json::{Value, json};
+use ssa_service::{ClientSettings, TimeStamper};
 
-use crate::web::{Answer, Stack, hash, stacks};
+use crate::fake::client_id;
+use crate::oauth::client;
+use crate::web::{Answer, PASSWORD, Stack, hash, stacks_with};
 
-/// A method of the API, a good body for Hanako's keys, and which kinds of token it takes.
-struct Method {
+/// What can be wrong with a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    NoToken,
+    Scope,
+    User,
+    Client,
+    Expired,
+    Used,
+}
+use Wrong::{Client, Expired, NoToken, Scope, Used, User};
+
+const ALL: [Wrong; 6] = [NoToken, Scope, User, Client, Expired, Used];
+
+/// What is sent, and what has to come back.
+enum Case {
+    /// With this `Authorization` and body: this status, and this error or description.
+    Refused(String, Value, u16, &'static str),
+    /// There is no such caller; says why.
+    Nobody(&'static str),
+}
+use Case::{Nobody, Refused};
+
+struct Row {
     name: &'static str,
-    body: Value,
-    /// A token of scope `credential` does.
-    with_credential: bool,
-    /// A token of scope `service` alone does.
-    with_service: bool,
-    /// It is about one of the person's credentials.
-    about_one: bool,
+    cases: Vec<(Wrong, Case)>,
 }
 
-fn methods(version: u8) -> Vec<Method> {
-    let hashes = if version == 1 { "hash" } else { "hashes" };
-    let credential = json!({ "credentialID": "key-hanako" });
-    let sign = json!({ "credentialID": "key-hanako", hashes: [b64(hash(1))], "signAlgo": "1.2.840.10045.4.3.2" });
-    let authorize = json!({ "credentialID": "key-explicit", hashes: [b64(hash(1))], "numSignatures": 1,
-        "hashAlgorithmOID": core_types::HashAlg::Sha256.oid(), "PIN": "secret pin", "OTP": "123456",
-        "authData": [{ "id": "PIN", "value": "secret pin" }, { "id": "OTP", "value": "123456" }] });
-    let extend = json!({ "credentialID": "key-hanako", hashes: [b64(hash(1))] });
-    let method = |name, body, with_credential, with_service, about_one| Method {
-        name,
-        body,
-        with_credential,
-        with_service,
-        about_one,
+/// Paths of the routes in a source's router.
+pub fn routes(source: &str, from: &str) -> BTreeSet<String> {
+    let router = source.split(from).nth(1).unwrap();
+    let router = router.split("\n}\n").next().unwrap();
+    let paths = router.split("\"/").skip(1);
+    paths
+        .map(|rest| rest.split('"').next().unwrap().to_owned())
+        .collect()
+}
+
+/// Tokens of all kinds, for Hanako's things unless the name says otherwise.
+struct World {
+    expired: String,
+    expired_signing: String,
+    revoked: String,
+    service: String,
+    taro: String,
+    other: String,
+    signing: String,
+    spent: String,
+    terminal: String,
+    terminal_taro: String,
+    kiosk: String,
+    handle: String,
+    taken: String,
+    login_refresh: String,
+    old_refresh: String,
+}
+
+const LATER: i64 = 15 * 24 * 60 * 60;
+
+pub async fn ready() -> Vec<Stack> {
+    let set = |config: &mut ssa_service::Config| {
+        config.login_client = Some(client_id("basic"));
+        config.time_stampers = vec![TimeStamper {
+            url: "stamp://down".to_owned(),
+            anchors: Vec::new(),
+        }];
     };
-    let mut all = vec![
-        method("credentials/list", json!({}), false, true, false),
-        method("credentials/info", credential, true, true, true),
-        method("credentials/authorize", authorize, false, true, true),
-        method("signatures/signHash", sign, true, false, true),
-        method(
-            "auth/revoke",
-            json!({ "token": "unknown" }),
-            true,
-            true,
-            false,
-        ),
-        method("credentials/extendTransaction", extend, true, false, true),
-    ];
-    if version == 2 {
-        let check = json!({ "handle": "unknown" });
-        all.push(method(
-            "credentials/authorizeCheck",
-            check,
-            false,
-            true,
-            false,
-        ));
+    let mut all = Vec::new();
+    for mut stack in stacks_with(set).await {
+        let settings = ClientSettings {
+            refresh: true,
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "basic", settings).await;
+        for id in ["terminal", "kiosk"] {
+            let settings = ClientSettings {
+                out_of_band: true,
+                device: true,
+                ..ClientSettings::default()
+            };
+            client(&mut stack, id, settings).await;
+        }
+        let person = stack.users["hanako"].person.clone();
+        stack.sam.add_key(&person, "key-explicit", KeyAlg::P256);
+        all.push(stack);
     }
     all
 }
 
-async fn call(
-    stack: &Stack,
-    version: u8,
-    method: &Method,
-    token: Option<&str>,
-    body: &Value,
-) -> (u16, String, String) {
-    let mut request = Request::post(format!("/csc/v{version}/{}", method.name));
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+async fn call(stack: &Stack, path: &str, authorization: &str, body: &Value) -> (Answer, String) {
+    let mut request = Request::post(path);
+    if !authorization.is_empty() {
+        request = request.header(header::AUTHORIZATION, authorization);
     }
-    let answer: Answer = stack
-        .send(request.body(Body::from(body.to_string())).unwrap())
-        .await;
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    let answer = stack.send(request).await;
     let told: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
-    (
-        answer.status.as_u16(),
-        text("error"),
-        text("error_description"),
+    let words = format!("{}: {}", text("error"), text("error_description"));
+    (answer, words)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+fn login_header(stack: &Stack) -> String {
+    format!(
+        "Basic {}",
+        b64(format!("hanako:{PASSWORD}{}", stack.code("hanako")))
     )
 }
 
-// shows: T-USE-SAP-BYPASS, T-USE-CRED-FORGE
-#[tokio::test]
-async fn every_method_of_both_versions_refuses_every_wrong_caller() {
-    for stack in stacks().await {
-        let person = stack.users["hanako"].person.clone();
-        stack.sam.add_key(&person, "key-explicit", KeyAlg::P256);
-        let service = stack.service_token("app", "hanako").await;
-        let others = stack.service_token("app", "taro").await;
-        let foreign = stack.service_token("other", "hanako").await;
-        let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
-        let dead = stack.service_token("app", "hanako").await;
-        let form = [("token", dead.as_str())];
-        stack.client_form("app", "/oauth2/revoke", &form).await;
-        for version in [1, 2] {
-            let request = Request::post(format!("/csc/v{version}/info"));
-            let info = stack
-                .send(request.body(Body::empty()).unwrap())
-                .await
-                .json();
-            let named: BTreeSet<&str> = info["methods"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .filter_map(Value::as_str)
-                .filter(|name| !name.starts_with("oauth2/") && *name != "info")
-                .collect();
-            let methods = methods(version);
-            let covered: BTreeSet<&str> = methods.iter().map(|m| m.name).collect();
-            assert_eq!(named, covered, "a method without its wrong callers");
-            for method in &methods {
-                let why = format!("v{version} {}", method.name);
-                let body = &method.body;
-                let none = call(&stack, version, method, None, body).await;
-                assert_eq!(
-                    (none.0, none.2.as_str()),
-                    (400, "Malformed authorization header"),
-                    "{why}"
-                );
-                let unknown = call(&stack, version, method, Some("unknown"), body).await;
-                assert_eq!(
-                    (unknown.0, unknown.1.as_str()),
-                    (401, "invalid_token"),
-                    "{why}"
-                );
-                let revoked = call(&stack, version, method, Some(&dead), body).await;
-                assert_eq!(
-                    (revoked.0, revoked.1.as_str()),
-                    (401, "expired_token"),
-                    "{why}"
-                );
-                if !method.with_credential {
-                    let wrong = call(&stack, version, method, Some(&signing), body).await;
-                    assert_eq!((wrong.0, wrong.1.as_str()), (403, "access_denied"), "{why}");
-                }
-                if !method.with_service {
-                    let wrong = call(&stack, version, method, Some(&service), body).await;
-                    assert_eq!(
-                        wrong.2, "Missing (or invalid type) string parameter SAD",
-                        "{why}"
-                    );
-                }
-                if method.about_one && method.with_service {
-                    let other = call(&stack, version, method, Some(&others), body).await;
-                    assert_eq!(other.2, "Invalid parameter credentialID", "{why}");
-                }
-            }
-            // The right to sign, shown by another client, by another person, and to another key.
-            let sign = &methods[3];
-            let mut body = sign.body.clone();
-            body["SAD"] = json!(signing);
-            for token in [&foreign, &others] {
-                let wrong = call(&stack, version, sign, Some(token), &body).await;
-                assert_eq!(wrong.2, "Invalid parameter SAD");
-            }
-            body["credentialID"] = json!("key-explicit");
-            let wrong = call(&stack, version, sign, Some(&service), &body).await;
-            assert_eq!(wrong.2, "Invalid parameter credentialID");
-            // Nobody revokes what is another's.
-            for (token, of) in [
-                (&service, &foreign),
-                (&service, &others),
-                (&foreign, &signing),
-            ] {
-                let wrong = call(
-                    &stack,
-                    version,
-                    &methods[4],
-                    Some(token),
-                    &json!({ "token": of }),
-                )
-                .await;
-                assert_eq!(wrong.2, "Invalid string parameter token");
-            }
+async fn remembered(stack: &Stack) -> String {
+    let body = json!({ "rememberMe": true });
+    let header = login_header(stack);
+    let (answer, _) = call(stack, "/csc/v2/auth/login", &header, &body).await;
+    stack.next_code();
+    answer.json()["refresh_token"].as_str().unwrap().to_owned()
+}
+
+async fn waiting(stack: &Stack, token: &str, n: u8) -> String {
+    let body = json!({ "credentialID": "key-hanako", "numSignatures": 1, "hashes": [b64(hash(n))],
+        "hashAlgorithmOID": HashAlg::Sha256.oid(), "authData": [{ "id": "portal" }] });
+    let path = "/csc/v2/credentials/authorize";
+    let (answer, _) = call(stack, path, &bearer(token), &body).await;
+    answer.json()["handle"].as_str().unwrap().to_owned()
+}
+
+async fn world(stack: &Stack) -> World {
+    let old_refresh = remembered(stack).await;
+    stack.clock.advance(LATER);
+    stack.sam.with(|s| s.later = LATER);
+    let expired = stack.service_token("app", "hanako").await;
+    let expired_signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    stack.clock.advance(3600);
+    stack.sam.with(|s| s.later = LATER + 7200);
+    let revoked = stack.service_token("app", "hanako").await;
+    let form = [("token", revoked.as_str())];
+    stack.client_form("app", "/oauth2/revoke", &form).await;
+    let spent = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let (signed, _) = call(
+        stack,
+        "/csc/v2/signatures/signHash",
+        &bearer(&spent),
+        &sign(2),
+    )
+    .await;
+    assert_eq!(signed.status, StatusCode::OK);
+    stack.sam.with(|s| s.signed.clear());
+    let terminal = stack.service_token("terminal", "hanako").await;
+    let taken = waiting(stack, &terminal, 1).await;
+    stack.sam.with(|s| {
+        for request in s.requests.values_mut() {
+            request.state = RequestState::Approved;
         }
-        assert!(stack.sam.with(|s| s.signed.is_empty()));
-        // Used, by either version: the right is gone in both.
-        let (v1, v2) = (methods(1), methods(2));
-        let good = call(&stack, 2, &v2[3], Some(&signing), &v2[3].body).await;
-        assert_eq!(good.0, 200, "{good:?}");
-        let again = call(&stack, 2, &v2[3], Some(&signing), &v2[3].body).await;
-        assert_eq!((again.0, again.1.as_str()), (401, "invalid_token"));
-        let mut body = v1[3].body.clone();
-        body["SAD"] = json!(signing);
-        let again = call(&stack, 1, &v1[3], Some(&service), &body).await;
-        assert_eq!(again.2, "Invalid parameter SAD");
-        // Expired.
-        stack.clock.advance(3600);
-        for version in [1, 2] {
-            for method in methods(version) {
-                let late = call(&stack, version, &method, Some(&service), &method.body).await;
-                assert_eq!(
-                    (late.0, late.1.as_str()),
-                    (401, "expired_token"),
-                    "v{version} {}",
-                    method.name
-                );
-            }
-        }
+    });
+    let check = json!({ "handle": taken });
+    let path = "/csc/v2/credentials/authorizeCheck";
+    let (first, _) = call(stack, path, &bearer(&terminal), &check).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.body);
+    World {
+        expired,
+        expired_signing,
+        revoked,
+        service: stack.service_token("app", "hanako").await,
+        taro: stack.service_token("app", "taro").await,
+        other: stack.service_token("other", "hanako").await,
+        signing: stack.credential_token("app", "hanako", &[hash(1)]).await,
+        spent,
+        terminal_taro: stack.service_token("terminal", "taro").await,
+        kiosk: stack.service_token("kiosk", "hanako").await,
+        handle: waiting(stack, &terminal, 2).await,
+        terminal,
+        taken,
+        login_refresh: {
+            let first = remembered(stack).await;
+            let body = json!({ "refresh_token": first, "rememberMe": true });
+            call(stack, "/csc/v2/auth/login", "", &body).await;
+            first
+        },
+        old_refresh,
     }
 }
 
-// shows: T-USE-CRED-FORGE
+fn sign(version: u8) -> Value {
+    let hashes = if version == 1 { "hash" } else { "hashes" };
+    json!({ "credentialID": "key-hanako", hashes: [b64(hash(1))], "signAlgo": "1.2.840.10045.4.3.2" })
+}
+
+fn with_sad(mut body: Value, sad: &str) -> Value {
+    body["SAD"] = json!(sad);
+    body
+}
+
+/// Every method of a version with its six cases.
+fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
+    let hashes = if version == 1 { "hash" } else { "hashes" };
+    let header = "Malformed authorization header";
+    let no_token = |body: &Value| (NoToken, Refused(String::new(), body.clone(), 400, header));
+    let expired = |token: &str, body: &Value| {
+        let token = bearer(token);
+        (Expired, Refused(token, body.clone(), 401, "expired_token"))
+    };
+    let refused = |wrong, token: &str, body: &Value, status, words| {
+        (wrong, Refused(bearer(token), body.clone(), status, words))
+    };
+    let nobody = |wrong, why| (wrong, Nobody(why));
+    let id = "Invalid parameter credentialID";
+    let sad = "Invalid parameter SAD";
+    let no_sad = "Missing (or invalid type) string parameter SAD";
+
+    let list = json!({});
+    let info = json!({ "credentialID": "key-hanako" });
+    let authorize = json!({ "credentialID": "key-explicit", hashes: [b64(hash(1))], "numSignatures": 1,
+        "hashAlgorithmOID": HashAlg::Sha256.oid(), "PIN": "secret pin", "OTP": "123456",
+        "authData": [{ "id": "PIN", "value": "secret pin" }, { "id": "OTP", "value": "123456" }] });
+    let extend = json!({ "credentialID": "key-hanako", hashes: [b64(hash(1))] });
+    let stamp = json!({ "hash": b64(hash(1)), "hashAlgo": HashAlg::Sha256.oid() });
+    let revoke = json!({ "token": w.service });
+    let row = |name, cases: [(Wrong, Case); 6]| Row {
+        name,
+        cases: cases.into(),
+    };
+    let signing = |name, body: &Value| {
+        row(
+            name,
+            [
+                no_token(body),
+                refused(Scope, &w.service, body, 400, no_sad),
+                refused(User, &w.taro, &with_sad(body.clone(), &w.signing), 400, sad),
+                refused(
+                    Client,
+                    &w.other,
+                    &with_sad(body.clone(), &w.signing),
+                    400,
+                    sad,
+                ),
+                expired(&w.expired_signing, body),
+                refused(Used, &w.spent, body, 401, "invalid_token"),
+            ],
+        )
+    };
+    let mut rows = vec![
+        row(
+            "auth/login",
+            [
+                (
+                    NoToken,
+                    Refused(
+                        String::new(),
+                        json!({}),
+                        401,
+                        "Malformed authentication parameter",
+                    ),
+                ),
+                refused(
+                    Scope,
+                    &w.service,
+                    &json!({}),
+                    401,
+                    "Malformed authentication parameter",
+                ),
+                (User, {
+                    let header = format!(
+                        "Basic {}",
+                        b64(format!("taro:{PASSWORD}{}", stack.code("hanako")))
+                    );
+                    Refused(header, json!({}), 400, "authentication_error")
+                }),
+                nobody(Client, "it doesn't say which client calls"),
+                (
+                    Expired,
+                    Refused(
+                        String::new(),
+                        json!({ "refresh_token": w.old_refresh }),
+                        400,
+                        "Invalid refresh_token",
+                    ),
+                ),
+                (
+                    Used,
+                    Refused(
+                        String::new(),
+                        json!({ "refresh_token": w.login_refresh }),
+                        400,
+                        "Invalid refresh_token",
+                    ),
+                ),
+            ],
+        ),
+        row(
+            "auth/revoke",
+            [
+                no_token(&revoke),
+                nobody(Scope, "every token may end itself"),
+                refused(
+                    User,
+                    &w.taro,
+                    &revoke,
+                    400,
+                    "Invalid string parameter token",
+                ),
+                refused(
+                    Client,
+                    &w.other,
+                    &revoke,
+                    400,
+                    "Invalid string parameter token",
+                ),
+                expired(&w.expired, &revoke),
+                refused(Used, &w.revoked, &revoke, 401, "expired_token"),
+            ],
+        ),
+        row(
+            "credentials/list",
+            [
+                no_token(&list),
+                refused(Scope, &w.signing, &list, 403, "access_denied"),
+                refused(
+                    User,
+                    &w.taro,
+                    &json!({ "userID": "hanako" }),
+                    400,
+                    "userID parameter MUST be null",
+                ),
+                nobody(Client, "every application of the person may look"),
+                expired(&w.expired, &list),
+                refused(Used, &w.revoked, &list, 401, "expired_token"),
+            ],
+        ),
+        row(
+            "credentials/info",
+            [
+                no_token(&info),
+                refused(
+                    Scope,
+                    &w.signing,
+                    &json!({ "credentialID": "key-explicit" }),
+                    400,
+                    id,
+                ),
+                refused(User, &w.taro, &info, 400, id),
+                nobody(Client, "every application of the person may look"),
+                expired(&w.expired, &info),
+                refused(Used, &w.revoked, &info, 401, "expired_token"),
+            ],
+        ),
+        row(
+            "credentials/authorize",
+            [
+                no_token(&authorize),
+                refused(Scope, &w.signing, &authorize, 403, "access_denied"),
+                refused(User, &w.taro, &authorize, 400, id),
+                nobody(
+                    Client,
+                    "PIN and code decide, by whichever application they were collected",
+                ),
+                expired(&w.expired, &authorize),
+                refused(Used, &w.revoked, &authorize, 401, "expired_token"),
+            ],
+        ),
+        signing("credentials/extendTransaction", &extend),
+        signing("signatures/signHash", &sign(version)),
+        row(
+            "signatures/timestamp",
+            [
+                no_token(&stamp),
+                refused(Scope, &w.signing, &stamp, 403, "access_denied"),
+                nobody(User, "a time-stamp is about nobody"),
+                nobody(Client, "a time-stamp is about nobody"),
+                expired(&w.expired, &stamp),
+                refused(Used, &w.revoked, &stamp, 401, "expired_token"),
+            ],
+        ),
+    ];
+    if version == 2 {
+        let check = json!({ "handle": w.handle });
+        let handle = "Invalid parameter handle";
+        rows.push(row(
+            "credentials/authorizeCheck",
+            [
+                no_token(&check),
+                refused(Scope, &w.signing, &check, 403, "access_denied"),
+                refused(User, &w.terminal_taro, &check, 400, handle),
+                refused(Client, &w.kiosk, &check, 400, handle),
+                expired(&w.expired, &check),
+                refused(
+                    Used,
+                    &w.terminal,
+                    &json!({ "handle": w.taken }),
+                    400,
+                    handle,
+                ),
+            ],
+        ));
+    }
+    rows
+}
+
+// shows: T-USE-SAP-BYPASS, T-USE-CRED-FORGE, T-USE-SAP-REPLAY
 #[tokio::test]
-async fn every_oauth_endpoint_wants_its_client() {
-    for stack in stacks().await {
-        let token = stack.service_token("app", "hanako").await;
-        let request = Request::get("/.well-known/oauth-authorization-server");
-        let metadata = stack
-            .send(request.body(Body::empty()).unwrap())
-            .await
-            .json();
-        let endpoints: BTreeSet<String> = metadata
-            .as_object()
-            .unwrap()
-            .iter()
-            .filter(|(name, _)| name.ends_with("_endpoint") && *name != "authorization_endpoint")
-            .filter_map(|(_, url)| Some(url.as_str()?.strip_prefix(crate::web::BASE)?.to_owned()))
-            .collect();
-        let covered = [
-            "device_authorization",
-            "introspect",
-            "pushed_authorize",
-            "revoke",
-            "token",
-        ];
-        let covered: BTreeSet<String> = covered.map(|n| format!("/oauth2/{n}")).into();
-        assert_eq!(endpoints, covered, "an endpoint without its wrong callers");
-        for path in &endpoints {
-            for (form, error) in [
-                (vec![("token", token.as_str())], "invalid_request"),
-                (
-                    vec![("client_id", "app"), ("token", &token)],
-                    "invalid_request",
-                ),
-                (
-                    vec![
-                        ("client_id", "app"),
-                        ("client_secret", "guess"),
-                        ("token", &token),
-                    ],
-                    "invalid_client",
-                ),
-                (
-                    vec![
-                        ("client_id", "nobody"),
-                        ("client_secret", "x"),
-                        ("token", &token),
-                    ],
-                    "invalid_client",
-                ),
-                // Another client's secret.
-                (
-                    vec![
-                        ("client_id", "app"),
-                        ("client_secret", stack.clients["other"].as_str()),
-                        ("token", &token),
-                    ],
-                    "invalid_client",
-                ),
-                (
-                    vec![("client_id", "app"), ("client_id", "other")],
-                    "invalid_request",
-                ),
-            ] {
-                let request = Request::post(path)
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-                let body = Body::from(crate::web::encode(&form));
-                let answer = stack.send(request.body(body).unwrap()).await;
-                assert!(answer.status.is_client_error(), "{path} {form:?}");
-                assert_eq!(answer.json()["error"], error, "{path} {form:?}");
+async fn every_method_of_both_versions_refuses_every_wrong_caller() {
+    let source = include_str!("../../src/csc/mod.rs");
+    for stack in ready().await {
+        let world = world(&stack).await;
+        for version in [1, 2] {
+            let from = match version {
+                1 => "fn router_v1()",
+                _ => "fn router()",
+            };
+            let mut served = routes(source, from);
+            assert!(served.remove("info"), "info is everybody's");
+            let rows = rows(version, &world, &stack);
+            let covered = rows.iter().map(|row| row.name.to_owned()).collect();
+            assert_eq!(served, covered, "a method without its wrong callers");
+            for row in rows {
+                let kinds: Vec<Wrong> = row.cases.iter().map(|(wrong, _)| *wrong).collect();
+                assert_eq!(kinds, ALL, "{}", row.name);
+                for (wrong, case) in row.cases {
+                    let why = format!("v{version} {} {wrong:?}", row.name);
+                    let (authorization, body, status, wanted) = match case {
+                        Refused(authorization, body, status, words) => {
+                            (authorization, body, status, words)
+                        }
+                        Nobody(why) => {
+                            assert!(!why.is_empty());
+                            continue;
+                        }
+                    };
+                    let path = format!("/csc/v{version}/{}", row.name);
+                    let (answer, words) = call(&stack, &path, &authorization, &body).await;
+                    assert_eq!(answer.status.as_u16(), status, "{why}: {words}");
+                    assert!(words.contains(wanted), "{why}: {words}");
+                }
+                let path = format!("/csc/v{version}/{}", row.name);
+                if row.name != "auth/login" {
+                    let (answer, words) = call(&stack, &path, "Bearer unknown", &json!({})).await;
+                    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+                    assert!(words.starts_with("invalid_token"), "{path}: {words}");
+                }
             }
         }
+        assert!(stack.sam.with(|s| {
+            s.signed
+                .iter()
+                .all(|s| s.token.ct_eq(world.spent.as_bytes()))
+        }));
+        // Nothing of this has spoilt what is right.
+        let (good, words) = call(
+            &stack,
+            "/csc/v1/signatures/signHash",
+            &bearer(&world.service),
+            &with_sad(sign(1), &world.signing),
+        )
+        .await;
+        assert_eq!(good.status, StatusCode::OK, "{words}");
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod coverage;
+mod coverage_oauth;
 mod csc;
 mod device;
 mod elsewhere;
