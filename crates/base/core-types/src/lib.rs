@@ -9,6 +9,7 @@ pub mod clock;
 pub mod id;
 pub mod key;
 pub mod level;
+pub mod net;
 pub mod pss;
 pub mod random;
 pub mod rpc;

@@ -4,14 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_types::net::{is_localhost, is_public};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::Trouble;
 use crate::tls::{self, Identity};
 
-/// How long a connection may take, and a whole exchange. An exchange can hold 10,000 RSA signatures.
+/// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-const EXCHANGE: Duration = Duration::from_secs(120);
+/// How long a whole exchange may take: one can hold 10,000 RSA signatures.
+pub const EXCHANGE: Duration = Duration::from_secs(120);
 /// How long an unused connection is kept: less than our listeners do, so that no request goes into one that is closing.
 const KEPT: Duration = Duration::from_secs(8);
 
@@ -20,10 +22,15 @@ const KEPT: Duration = Duration::from_secs(8);
 pub struct HttpOptions {
     /// PEM of the only CAs to trust for `https`; without them only plain `http` works.
     pub ca_pem: Option<String>,
+    /// Names and addresses that lead to this machine or a private network are refused: for addresses given by others. The
+    /// caller looks at literal addresses itself, which are never resolved.
+    pub public_only: bool,
     /// Client certificate for mutual TLS.
     pub identity: Option<Identity>,
     /// Follow redirects; a client of an API doesn't.
     pub follow_redirects: bool,
+    /// Longest time for one exchange; [`EXCHANGE`] if nothing is said.
+    pub timeout: Option<Duration>,
     /// Keep cookies between requests: never, a user agent does that itself.
     pub user_agent: Option<String>,
 }
@@ -48,10 +55,12 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, Trouble> {
     };
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(config)
-        .dns_resolver(Arc::new(Localhost))
+        .dns_resolver(Arc::new(Names {
+            public_only: options.public_only,
+        }))
         .redirect(redirects)
         .connect_timeout(CONNECT)
-        .timeout(EXCHANGE)
+        .timeout(options.timeout.unwrap_or(EXCHANGE))
         .pool_idle_timeout(KEPT)
         .tcp_nodelay(true);
     if let Some(agent) = &options.user_agent {
@@ -66,18 +75,28 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, Trouble> {
     })
 }
 
-struct Localhost;
+struct Names {
+    public_only: bool,
+}
 
-impl Resolve for Localhost {
+impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
+        let public_only = self.public_only;
         Box::pin(async move {
-            let host = name.as_str().trim_end_matches('.');
-            if host == "localhost" || host.ends_with(".localhost") {
-                let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                return Ok(Box::new(std::iter::once(here)) as Addrs);
+            let host = name.as_str();
+            // Port 0: the connector puts in the one of the URL.
+            let found: Vec<SocketAddr> = match is_localhost(host) {
+                true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+                false => tokio::net::lookup_host((host, 0)).await?.collect(),
+            };
+            let allowed = found
+                .into_iter()
+                .filter(|a| !public_only || is_public(a.ip()));
+            let allowed: Vec<SocketAddr> = allowed.collect();
+            if allowed.is_empty() {
+                return Err("the name leads to no address that may be called".into());
             }
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_types::net::is_localhost;
 use csc_types::ErrorBody;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
 
-use crate::dns::{Resolver, is_localhost};
+use crate::dns::Resolver;
 use crate::error::ClientError;
 
 /// How to reach a provider.

@@ -23,7 +23,6 @@ mod select;
 pub use authorize::{AuthorizeParams, Callback, Pending};
 pub use client::{Client, OutOfBand};
 pub use discover::{Endpoints, Provider};
-pub use dns::is_public;
 pub use error::ClientError;
 pub use http::HttpOptions;
 pub use select::{WireAlg, choose_alg, wire_alg};

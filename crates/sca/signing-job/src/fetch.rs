@@ -45,7 +45,7 @@ impl HttpFetch {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(fail("only http and https are fetched".to_owned()));
         }
-        if !self.private && literal.is_some_and(|ip| !csc_client::is_public(ip)) {
+        if !self.private && literal.is_some_and(|ip| !core_types::net::is_public(ip)) {
             return Err(fail("the address is not a public one".to_owned()));
         }
         let request = match body {
