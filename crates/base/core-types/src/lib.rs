@@ -4,6 +4,7 @@
 //! their arguments; the system implementations are named only by composition roots.
 
 pub mod alg;
+pub mod approval;
 pub mod bytes;
 pub mod clock;
 pub mod id;
@@ -16,6 +17,7 @@ pub mod rpc;
 pub mod secret;
 
 pub use alg::{DtbsForm, HashAlg, KeyAlg, RsaSize, SigAlg};
+pub use approval::{ApprovalError, Approvals};
 pub use bytes::{B64, Digest32, sha256};
 pub use clock::{Clock, UnixTime};
 pub use id::{ClientId, FactorId, KeyId, OfficerId, PeerId, PersonId, TenantId, VoucherId};

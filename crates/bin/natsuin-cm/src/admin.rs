@@ -87,7 +87,8 @@ pub(crate) enum Command {
         #[arg(long)]
         public: PathBuf,
     },
-    /// Sign a table of approved algorithms, as a security officer; prints what `algorithms` has to contain.
+    /// Sign a table of approved algorithms, as a security officer; prints what `algorithms` has to contain, a line for each
+    /// officer. Its version must be higher than before, and two officers sign what approves more than before.
     SignAlgorithms {
         /// The officer's private key.
         #[arg(long)]

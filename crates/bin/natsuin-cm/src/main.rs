@@ -14,7 +14,8 @@ use std::time::Duration;
 use audit_log::Sequencer;
 use audit_service::{AuditConfig, trouble};
 use clap::Parser;
-use cm_core::{ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
+use cm_core::policy::PolicyError;
+use cm_core::{ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret, StartError};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -284,7 +285,10 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let started =
         Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
-    let module = started.map_err(|e| Trouble::new("cm-start", e.to_string(), CHECK))?;
+    let module = started.map_err(|e| match e {
+        StartError::Policy(error) => bad_table(&error),
+        error => Trouble::new("cm-start", error.to_string(), CHECK),
+    })?;
     Ok((Arc::new(module), store))
 }
 
@@ -431,11 +435,20 @@ fn policy(path: Option<&Path>, officers: &[jose::Jwk]) -> Result<Policy, Trouble
         Some(path) => Policy::signed(daemon::text(path)?.trim(), officers),
         None => Policy::built_in(),
     };
-    policy.map_err(|e| {
-        let check =
-            "check the table of approved algorithms, and let an officer sign it (sign-algorithms)";
-        Trouble::new("bad-config", e.to_string(), check)
-    })
+    policy.map_err(|e| bad_table(&e))
+}
+
+fn bad_table(error: &PolicyError) -> Trouble {
+    let remedy = match error {
+        PolicyError::Older { .. } | PolicyError::Other(_) => {
+            "give the last table; to go back, sign the old content with the next version (sign-algorithms)"
+        }
+        PolicyError::Loosens => "let a second officer sign it too (sign-algorithms), a line each",
+        PolicyError::Table(_) | PolicyError::Unsigned => {
+            "check the table of approved algorithms, and let an officer sign it (sign-algorithms)"
+        }
+    };
+    Trouble::new("bad-config", error.to_string(), remedy)
 }
 
 #[cfg(test)]

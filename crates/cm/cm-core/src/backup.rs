@@ -17,6 +17,7 @@ use jose::{Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
 use store_kit::{StoreError, sql};
 
+use crate::mark;
 use crate::module::Module;
 use crate::store::{self, Failed};
 use crate::switch::{self, Switched};
@@ -135,6 +136,11 @@ enum Item {
     Switch {
         serial: u64,
         enabled: bool,
+    },
+    Mark {
+        id: String,
+        version: i64,
+        sealed: core_types::B64,
     },
 }
 
@@ -259,6 +265,13 @@ impl Module {
         let mut tx = self.store.read("cm-backup").await?;
         let (Switched { serial, enabled }, _) = switch::read(&mut tx, &self.vault).await?;
         writer.item(&Item::Switch { serial, enabled })?;
+        for (id, version, sealed) in mark::all(&mut tx).await? {
+            writer.item(&Item::Mark {
+                id,
+                version,
+                sealed,
+            })?;
+        }
         for row in tx
             .fetch_all(sql("SELECT id, sealed FROM cm_secret ORDER BY id"))
             .await?

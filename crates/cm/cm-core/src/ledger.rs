@@ -25,6 +25,15 @@ pub struct Ledger {
     /// Names of backups, and the digests over them.
     backups: HashMap<Digest32, Option<Digest32>>,
     switched: Option<Switched>,
+    algorithms: Option<InForce>,
+}
+
+/// A table of algorithms that was in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InForce {
+    pub(crate) version: u64,
+    pub(crate) table: Digest32,
+    pub(crate) officers: u64,
 }
 
 /// What was done with a key.
@@ -84,6 +93,11 @@ struct Detail {
     destroyed: bool,
     serial: Option<u64>,
     to: Option<String>,
+    /// A number for a table of algorithms, a text for a program.
+    version: Option<serde_json::Value>,
+    table: Option<Digest32>,
+    #[serde(default)]
+    officers: u64,
 }
 
 impl Ledger {
@@ -104,6 +118,20 @@ impl Ledger {
             let enabled = entry.detail.to.as_deref() == Some("enabled");
             if self.switched.is_none_or(|s| s.serial <= serial) {
                 self.switched = Some(Switched { serial, enabled });
+            }
+        }
+        if entry.kind == "cm.algorithms-in-force" {
+            let version = entry.detail.version.as_ref();
+            let told = InForce {
+                version: version.and_then(|v| v.as_u64()).ok_or(NotAnEntry)?,
+                table: entry.detail.table.ok_or(NotAnEntry)?,
+                officers: entry.detail.officers,
+            };
+            if self
+                .algorithms
+                .is_none_or(|last| last.version < told.version)
+            {
+                self.algorithms = Some(told);
             }
         }
         // With an order went the names of all earlier attempts.
@@ -161,6 +189,11 @@ impl Ledger {
         self.switched
     }
 
+    /// The last table of algorithms that was in force.
+    pub(crate) fn algorithms(&self) -> Option<InForce> {
+        self.algorithms
+    }
+
     /// The digest over this backup, if it was made by the module whose log this is, before its end.
     pub(crate) fn backup(&self, id: Digest32) -> Option<Digest32> {
         self.backups.get(&id).copied().flatten()
@@ -210,6 +243,12 @@ impl Module {
                 return Err(self.altered("cm-log-altered").await);
             }
         };
+        // The mark that refuses an older table was set back or taken away, or another node has a later table since.
+        let own = (self.policy.version(), self.policy.table());
+        let last = ledger.algorithms().map(|last| (last.version, last.table));
+        if last != Some(own) {
+            return Err(self.altered("cm-algorithms-older").await);
+        }
         let done = match self.compare(&ledger).await {
             Ok(done) => done,
             Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),

@@ -20,6 +20,7 @@ mod http;
 mod import;
 mod items;
 pub mod ledger;
+mod mark;
 mod module;
 mod officers;
 pub mod policy;

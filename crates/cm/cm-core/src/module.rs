@@ -16,7 +16,8 @@ use store_kit::{Seen, Store, StoreError, sql, transaction};
 use crate::backend::{Backend, Fault};
 use crate::cache::KeyCache;
 use crate::execute::on_thread;
-use crate::policy::{Policy, PolicyError};
+use crate::mark;
+use crate::policy::{self, Policy, PolicyError};
 use crate::selftest;
 use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};
@@ -178,17 +179,44 @@ impl Module {
             let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
             let import =
                 store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
+            let held = mark::read(tx, &vault, mark::ALGORITHMS).await?;
+            let (held, row): (Option<policy::Held>, _) = held.unzip();
+            let next = match policy.follows(held.as_ref(), !config.officers.is_empty()) {
+                Ok(next) => next,
+                Err(error) => return Ok(Err(error)),
+            };
+            if let Some(next) = &next {
+                let random = random.as_ref();
+                mark::write(tx, &vault, random, mark::ALGORITHMS, next, row).await?;
+                let event = Event::AlgorithmsInForce {
+                    version: next.version,
+                    table: policy.table(),
+                    officers: policy.signers(),
+                };
+                audit.append(tx, event, now).await?;
+            }
             let settings = [
                 ("settings", config.digest()),
                 ("algorithms", policy.digest()),
             ];
             audit.starts(tx, VERSION.into(), &settings, now).await?;
-            Ok::<_, Failed>((root, import, switched))
+            Ok::<_, Failed>(Ok((root, import, switched)))
         });
-        let (root, import, switched) = started.map_err(|failed| match failed {
-            Failed::Store(e) => StartError::Store(e),
-            Failed::Refused(_) | Failed::Tampered => StartError::WrongRoot,
-        })?;
+        let started = started.map_err(start_error)?;
+        let (root, import, switched) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let what = Event::Alarm {
+                    what: "cm-algorithms-refused".into(),
+                };
+                let told: Result<_, Failed> = transaction!(store, "cm-start", |tx| {
+                    audit.append(tx, what.clone(), now).await?;
+                    Ok::<_, Failed>(())
+                });
+                told.map_err(start_error)?;
+                return Err(error.into());
+            }
+        };
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
         let import = SealKey::from_private(&import).map_err(|_| StartError::Keys)?;
         Ok(Self {
@@ -446,6 +474,13 @@ impl Module {
                 Refusal::NoSuchKey
             }
         }
+    }
+}
+
+fn start_error(failed: Failed) -> StartError {
+    match failed {
+        Failed::Store(e) => StartError::Store(e),
+        Failed::Refused(_) | Failed::Tampered => StartError::WrongRoot,
     }
 }
 

@@ -1,134 +1,122 @@
-//! Which algorithms may sign, and until when: a table that is data (`III-3-2-approved-algorithms`).
+//! The table of approved algorithms in force: who signed it, and that it only goes forward (`III-3-2-approved-algorithms`).
 //!
-//! The table that comes with the program holds dates that its authors think prudent for the strength of each algorithm
-//! (112 bits: sign to the end of 2030; 128 bits: 2040; 192 bits: 2050); the operator compares them with the current CRYPTREC list and
-//! gives the module a table of their own where they differ. An algorithm that isn't in the table is not approved.
+//! Without a table of the operator's own it is the one that comes with the program. A table that was in force is remembered
+//! in a sealed row and in the log. One with a lower version, or another one with the same, is refused: an old table put
+//! back brings no broken algorithm back. Going back is a new version, and one that approves more than the table before wants
+//! two officers.
 
+use core_types::{ApprovalError, Approvals, Digest32, KeyAlg, SigAlg, UnixTime, sha256};
 use jose::{Jwk, SigningKey};
-
-use core_types::{Digest32, KeyAlg, SigAlg, UnixTime, sha256};
-use serde::Deserialize;
-use time::Date;
-use time::macros::format_description;
-
-/// The table that comes with the program.
-const BUILT_IN: &str = include_str!("policy.json");
+use serde::{Deserialize, Serialize};
 
 /// `typ` of a signed table.
 pub const TYP_ALGORITHMS: &str = "natsuin-algorithms+jws";
+/// How many officers have to sign a table that approves more than the one before.
+const TO_LOOSEN: usize = 2;
 
-/// A policy in force.
+/// A table in force.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    version: String,
-    rows: Vec<Row>,
-    digest: Digest32,
+    table: Approvals,
     experiments: bool,
+    by: By,
 }
 
-#[derive(Debug, Clone)]
-struct Row {
-    key: KeyAlg,
-    algs: Vec<SigAlg>,
-    sign_until: UnixTime,
-    verify_until: UnixTime,
-    experimental: bool,
+/// Who answers for a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum By {
+    /// The authors of the program.
+    Program,
+    /// So many officers; none where there aren't any.
+    Officers(usize),
 }
 
-#[derive(Deserialize)]
+/// The table that was last in force, as the module remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    version: String,
-    approved: Vec<Entry>,
+pub(crate) struct Held {
+    pub(crate) version: u64,
+    pub(crate) table: String,
+    pub(crate) by: By,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    key: KeyAlg,
-    algs: Vec<SigAlg>,
-    sign_until: String,
-    verify_until: String,
-    /// Only with the experimental switch.
-    #[serde(default)]
-    experimental: bool,
-}
-
-/// The policy can't be used; the operator's fault.
+/// The table can't be used; the operator's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Not JSON of the prescribed form.
-    #[error("the policy can't be read: {0}")]
-    Malformed(String),
-    /// A date that isn't one.
-    #[error("the policy has a date that isn't YYYY-MM-DD: {0:?}")]
-    Date(String),
-    /// No security officer signed it.
-    #[error("the policy isn't signed by a security officer of this module")]
+    /// Not a table.
+    #[error(transparent)]
+    Table(#[from] ApprovalError),
+    /// No security officer signed it, or two that signed different ones.
+    #[error("the table of algorithms isn't signed by a security officer of this module")]
     Unsigned,
-    /// Rows that contradict themselves or each other.
-    #[error("the policy contradicts itself about {0}")]
-    Contradiction(KeyAlg),
+    /// A later one was in force.
+    #[error("the table of algorithms has version {given}, and version {held} was in force already")]
+    Older {
+        /// Of the table.
+        given: u64,
+        /// Of the one that was in force.
+        held: u64,
+    },
+    /// Another one with this version was in force.
+    #[error("another table of algorithms was in force with version {0}")]
+    Other(u64),
+    /// More is approved than before.
+    #[error(
+        "the table of algorithms approves more than the one before: two security officers have to sign it"
+    )]
+    Loosens,
 }
 
 impl Policy {
-    /// Reads a table (JSON).
+    /// A table (JSON) that nobody has signed: where there are no officers.
     ///
     /// # Errors
-    /// [`PolicyError`].
+    /// [`PolicyError::Table`].
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let file: File =
-            serde_json::from_str(text).map_err(|e| PolicyError::Malformed(e.to_string()))?;
-        let mut rows: Vec<Row> = Vec::new();
-        for entry in file.approved {
-            let row = Row {
-                key: entry.key,
-                sign_until: end_of(&entry.sign_until)?,
-                verify_until: end_of(&entry.verify_until)?,
-                algs: entry.algs,
-                experimental: entry.experimental,
-            };
-            let possible = row.key.sig_algs();
-            if rows.iter().any(|r| r.key == row.key)
-                || row.verify_until < row.sign_until
-                || row.algs.is_empty()
-                || (row.key.experimental() && !row.experimental)
-                || !row.algs.iter().all(|a| possible.contains(a))
-            {
-                return Err(PolicyError::Contradiction(row.key));
-            }
-            rows.push(row);
-        }
         Ok(Self {
-            version: file.version,
-            rows,
-            digest: sha256(&[text.as_bytes()]),
+            table: Approvals::parse(text)?,
             experiments: false,
+            by: By::Officers(0),
         })
     }
 
     /// With the rows that are experimental, or without them.
     #[must_use]
     pub fn experiments(self, on: bool) -> Self {
-        let digest = sha256(&[&self.digest.0, &[u8::from(on)]]);
         Self {
             experiments: on,
-            digest,
             ..self
         }
     }
 
-    /// Reads a table that a security officer has signed, compact JWS of type [`TYP_ALGORITHMS`].
+    /// Reads a table that security officers have signed: a compact JWS of type [`TYP_ALGORITHMS`] a line, each over the
+    /// same text by another officer.
     ///
     /// # Errors
     /// [`PolicyError`]; one that no officer signed isn't looked at.
-    pub fn signed(jws: &str, officers: &[Jwk]) -> Result<Self, PolicyError> {
-        let kid = jose::kid_of(jws, TYP_ALGORITHMS).map_err(|_| PolicyError::Unsigned)?;
-        let officer = officers.iter().find(|o| o.kid() == kid);
-        let officer = officer.ok_or(PolicyError::Unsigned)?;
-        let text = jose::verify(jws, TYP_ALGORITHMS, officer).map_err(|_| PolicyError::Unsigned)?;
-        let text = String::from_utf8(text).map_err(|e| PolicyError::Malformed(e.to_string()))?;
-        Self::parse(&text)
+    pub fn signed(lines: &str, officers: &[Jwk]) -> Result<Self, PolicyError> {
+        let mut text: Option<Vec<u8>> = None;
+        let mut signers = Vec::new();
+        for jws in lines.lines().filter(|line| !line.trim().is_empty()) {
+            let kid = jose::kid_of(jws, TYP_ALGORITHMS).map_err(|_| PolicyError::Unsigned)?;
+            let officer = officers.iter().find(|o| o.kid() == kid);
+            let officer = officer.ok_or(PolicyError::Unsigned)?;
+            let payload =
+                jose::verify(jws, TYP_ALGORITHMS, officer).map_err(|_| PolicyError::Unsigned)?;
+            let officer = officer.thumbprint();
+            if text.get_or_insert_with(|| payload.clone()) != &payload || signers.contains(&officer)
+            {
+                return Err(PolicyError::Unsigned);
+            }
+            signers.push(officer);
+        }
+        let text = String::from_utf8(text.ok_or(PolicyError::Unsigned)?)
+            .map_err(|e| ApprovalError::Malformed(e.to_string()))?;
+        Ok(Self {
+            by: By::Officers(signers.len()),
+            ..Self::parse(&text)?
+        })
     }
 
     /// Signs a table, as a security officer, after reading it.
@@ -146,47 +134,90 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] never, as long as its test passes.
     pub fn built_in() -> Result<Self, PolicyError> {
-        Self::parse(BUILT_IN)
+        Ok(Self {
+            table: Approvals::built_in()?,
+            experiments: false,
+            by: By::Program,
+        })
     }
 
     /// Whether keys of this kind may be made now.
     pub fn may_generate(&self, key: KeyAlg, now: UnixTime) -> bool {
-        self.row(key).is_some_and(|row| now < row.sign_until)
+        let end = self.table.sign_until(key, None, self.experiments);
+        end.is_some_and(|end| now < end)
     }
 
     /// Whether a key of this kind may sign with this algorithm now.
     pub fn may_sign(&self, key: KeyAlg, alg: SigAlg, now: UnixTime) -> bool {
-        self.row(key)
-            .is_some_and(|row| row.algs.contains(&alg) && now < row.sign_until)
+        let end = self.table.sign_until(key, Some(alg), self.experiments);
+        end.is_some_and(|end| now < end)
     }
 
-    /// First second at which a signature of such a key is no longer to be trusted without other proof of its time.
-    pub fn verify_until(&self, key: KeyAlg) -> Option<UnixTime> {
-        self.row(key).map(|row| row.verify_until)
+    /// Version of the table.
+    pub fn version(&self) -> u64 {
+        self.table.version()
     }
 
-    /// Version as its author named it.
-    pub fn version(&self) -> &str {
-        &self.version
+    /// SHA-256 of the table's text.
+    pub fn table(&self) -> Digest32 {
+        self.table.digest()
     }
 
-    /// SHA-256 of the table's text, as the audit log has it.
+    /// Digest over table and switch, as the audit log has it.
     pub fn digest(&self) -> Digest32 {
-        self.digest
+        sha256(&[&self.table.digest().0, &[u8::from(self.experiments)]])
     }
 
-    fn row(&self, key: KeyAlg) -> Option<&Row> {
-        let mut rows = self.rows.iter();
-        rows.find(|row| row.key == key && (self.experiments || !row.experimental))
+    /// How many officers signed it.
+    pub(crate) fn signers(&self) -> u64 {
+        match self.by {
+            By::Program => 0,
+            By::Officers(n) => u64::try_from(n).unwrap_or(u64::MAX),
+        }
     }
-}
 
-/// The first second after this day, UTC.
-fn end_of(day: &str) -> Result<UnixTime, PolicyError> {
-    let parsed = Date::parse(day, format_description!("[year]-[month]-[day]")).ok();
-    let next = parsed.and_then(Date::next_day);
-    next.map(|d| UnixTime(d.midnight().assume_utc().unix_timestamp()))
-        .ok_or_else(|| PolicyError::Date(day.to_owned()))
+    /// Whether it may follow the table that was last in force; answers what is to be remembered now, if that is something
+    /// else. `officers`: whether the module has any.
+    pub(crate) fn follows(
+        &self,
+        held: Option<&Held>,
+        officers: bool,
+    ) -> Result<Option<Held>, PolicyError> {
+        let given = self.version();
+        if let Some(held) = held {
+            if given < held.version {
+                return Err(PolicyError::Older {
+                    given,
+                    held: held.version,
+                });
+            }
+            if given == held.version {
+                let same = held.table == self.table.text();
+                return same.then_some(None).ok_or(PolicyError::Other(given));
+            }
+        }
+        // Before the first table there was the program's own.
+        let before = match held {
+            Some(held) => Approvals::parse(&held.table).ok(),
+            None => Some(Approvals::default()),
+        };
+        let by_before = held.map_or(By::Program, |held| held.by);
+        let free = match (self.by, by_before) {
+            (By::Program, By::Program) => true,
+            (By::Officers(n), _) if n >= TO_LOOSEN => true,
+            (_, By::Officers(n)) if n > 0 => false,
+            _ => !officers,
+        };
+        // One that can't be read any more says nothing of what it approved.
+        if !free && before.is_none_or(|before| self.table.loosens(&before)) {
+            return Err(PolicyError::Loosens);
+        }
+        Ok(Some(Held {
+            version: given,
+            table: self.table.text().to_owned(),
+            by: self.by,
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -195,17 +226,21 @@ mod tests {
 
     use super::*;
 
+    fn table(version: u64, sign_until: &str) -> String {
+        format!(
+            r#"{{"version":{version},"approved":[{{"key":"p-256","algs":["ecdsa-sha256"],"sign_until":"{sign_until}","verify_until":"2050-12-31"}}]}}"#
+        )
+    }
+
     // shows: III-3-2-approved-algorithms, III-3-16-keygen-L1
     #[test]
-    fn approval_ends_with_its_last_day() {
+    fn what_signs_and_what_is_made_ends_with_its_approval() {
         let policy = Policy::built_in().unwrap();
-        let last = end_of("2040-12-31").unwrap();
-        assert_eq!(last, UnixTime(2_240_611_200));
+        let last = UnixTime(2_240_611_200);
         let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
         assert!(policy.may_sign(KeyAlg::P256, p256, last.plus(-1)));
         assert!(!policy.may_sign(KeyAlg::P256, p256, last));
         assert!(!policy.may_generate(KeyAlg::P256, last));
-        assert!(policy.verify_until(KeyAlg::P256) > Some(last));
         let now = UnixTime(1_780_000_000);
         assert!(!policy.may_sign(KeyAlg::P384, p256, now), "not its hash");
         for key in KeyAlg::ALL {
@@ -213,43 +248,35 @@ mod tests {
         }
         let policy = policy.experiments(true);
         assert!(KeyAlg::ALL.iter().all(|k| policy.may_generate(*k, now)));
-        let rsa = KeyAlg::Rsa2048;
-        assert!(!policy.may_generate(rsa, end_of("2030-12-31").unwrap()));
-    }
-
-    #[test]
-    fn tables_that_make_no_sense_are_refused() {
-        let table = |key: &str, alg: &str, sign: &str, verify: &str| {
-            Policy::parse(&format!(
-                r#"{{"version":"1","approved":[{{"key":"{key}","algs":["{alg}"],"sign_until":"{sign}","verify_until":"{verify}"}}]}}"#
-            ))
-        };
-        let good = table("p-256", "ecdsa-sha256", "2030-12-31", "2031-12-31").unwrap();
-        assert!(
-            !good.may_generate(KeyAlg::Rsa3072, UnixTime(0)),
-            "absent is not approved"
-        );
-        assert!(table("rsa-1024", "rsa-pkcs1-sha256", "2030-12-31", "2031-12-31").is_err());
-        assert!(table("p-256", "rsa-pkcs1-sha256", "2030-12-31", "2031-12-31").is_err());
-        assert!(table("p-256", "ecdsa-sha256", "2030-12-31", "2029-12-31").is_err());
-        assert!(table("p-256", "ecdsa-sha256", "2030-02-30", "2031-12-31").is_err());
-        assert!(Policy::parse(r#"{"version":"1","approved":[],"extra":1}"#).is_err());
     }
 
     // shows: III-3-2-approved-algorithms, T-INS-OPERATOR
     #[test]
-    fn a_signed_table_counts_only_from_an_officer_and_unaltered() {
-        let (officer, _) = SigningKey::generate().unwrap();
-        let (stranger, _) = SigningKey::generate().unwrap();
-        let officers = [officer.public().clone()];
-        let jws = Policy::sign(BUILT_IN, &officer).unwrap();
+    fn a_signed_table_counts_only_from_officers_and_unaltered() {
+        let key = || SigningKey::generate().unwrap().0;
+        let (officer, second, stranger) = (key(), key(), key());
+        let officers = [officer.public().clone(), second.public().clone()];
+        let text = table(7, "2030-12-31");
+        let jws = Policy::sign(&text, &officer).unwrap();
         let policy = Policy::signed(&jws, &officers).unwrap();
-        assert_eq!(policy.digest(), Policy::built_in().unwrap().digest());
+        assert_eq!(policy.table(), sha256(&[text.as_bytes()]));
+        assert_eq!(policy.signers(), 1);
+        let both = format!("{jws}\n{}\n", Policy::sign(&text, &second).unwrap());
+        assert_eq!(Policy::signed(&both, &officers).unwrap().signers(), 2);
         let unsigned = Err(PolicyError::Unsigned);
         let told = |jws: &str| Policy::signed(jws, &officers).map(|_| ());
-        assert_eq!(told(BUILT_IN), unsigned);
-        assert_eq!(told(&Policy::sign(BUILT_IN, &stranger).unwrap()), unsigned);
-        let later = Policy::sign(&BUILT_IN.replace("2030", "2040"), &stranger).unwrap();
+        let other = table(7, "2031-12-31");
+        for wrong in [
+            text.clone(),
+            String::new(),
+            Policy::sign(&text, &stranger).unwrap(),
+            format!("{jws}\n{jws}"),
+            format!("{jws}\n{}", Policy::sign(&text, &stranger).unwrap()),
+            format!("{jws}\n{}", Policy::sign(&other, &second).unwrap()),
+        ] {
+            assert_eq!(told(&wrong), unsigned, "{wrong}");
+        }
+        let later = Policy::sign(&other, &stranger).unwrap();
         let (head, tail) = (
             jws.rsplit_once('.').unwrap(),
             later.split('.').nth(1).unwrap(),
@@ -257,5 +284,38 @@ mod tests {
         let first = head.0.split('.').next().unwrap();
         assert_eq!(told(&format!("{first}.{tail}.{}", head.1)), unsigned);
         assert!(Policy::sign("{}", &officer).is_err(), "no table");
+    }
+
+    // shows: III-3-2-approved-algorithms, T-INS-OPERATOR
+    #[test]
+    fn a_table_only_goes_forward_and_two_officers_loosen_it() {
+        let of = |version, until: &str, n| Policy {
+            by: By::Officers(n),
+            ..Policy::parse(&table(version, until)).unwrap()
+        };
+        let held = of(9, "2030-12-31", 1).follows(None, true).unwrap();
+        let told = |next: &Policy| next.follows(held.as_ref(), true);
+        assert_eq!(told(&of(9, "2030-12-31", 1)), Ok(None), "the same");
+        let older = PolicyError::Older { given: 8, held: 9 };
+        assert_eq!(told(&of(8, "2030-12-31", 2)), Err(older));
+        assert_eq!(told(&of(9, "2029-12-31", 2)), Err(PolicyError::Other(9)));
+        assert!(told(&of(10, "2029-12-31", 1)).unwrap().is_some(), "tighter");
+        let loosens = Err(PolicyError::Loosens);
+        assert_eq!(told(&of(10, "2031-12-31", 1)), loosens);
+        assert!(told(&of(10, "2031-12-31", 2)).unwrap().is_some());
+        // Neither by taking the officers away, nor by going back to what comes with the program.
+        let unsigned = of(10, "2031-12-31", 0);
+        assert_eq!(unsigned.follows(held.as_ref(), false), loosens);
+        let mut program = Policy::built_in().unwrap();
+        let held = of(1, "2030-12-31", 1).follows(None, true).unwrap();
+        assert_eq!(program.follows(held.as_ref(), true), loosens);
+        // A later program may know better than the one before.
+        program.table = Approvals::parse(&table(1, "2030-12-31")).unwrap();
+        let held = program.follows(None, true).unwrap();
+        let program = Policy::built_in().unwrap();
+        assert!(program.follows(held.as_ref(), true).unwrap().is_some());
+        // The first one is compared with the program's own.
+        assert_eq!(of(9, "2041-12-31", 1).follows(None, true), loosens);
+        assert!(of(9, "2041-12-31", 0).follows(None, false).is_ok());
     }
 }

@@ -49,6 +49,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: "ALTER TABLE cm_order ADD COLUMN came_to_nothing BIGINT NOT NULL DEFAULT 0",
             postgres: "ALTER TABLE cm_order ADD COLUMN came_to_nothing BIGINT NOT NULL DEFAULT 0",
         },
+        Migration {
+            name: "0008-mark",
+            sqlite: "CREATE TABLE cm_mark (id TEXT PRIMARY KEY, version BIGINT NOT NULL, sealed BLOB NOT NULL)",
+            postgres: "CREATE TABLE cm_mark (id TEXT PRIMARY KEY, version BIGINT NOT NULL, sealed BYTEA NOT NULL)",
+        },
     ],
 };
 

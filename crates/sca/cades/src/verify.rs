@@ -1,6 +1,7 @@
 //! Validation of signatures with time (EN 319 102-1 §5.3 and §5.5), in one pass over immutable inputs.
 
-use core_types::{HashAlg, UnixTime};
+use core_types::{Approvals, HashAlg, KeyAlg, UnixTime};
+use pki::alg::{PublicKeyKind, public_key_kind};
 use pki::asn1::Tlv;
 use pki::cms::{SignedData, SignerError, SignerInfo};
 use pki::fetch::Fetch;
@@ -24,6 +25,8 @@ pub struct Trust {
     pub tsa_anchors: Vec<Vec<u8>>,
     /// Further certificates that may help to build a path; not trusted by themselves.
     pub intermediates: Vec<Vec<u8>>,
+    /// Which keys' signatures are trusted, and until when.
+    pub approvals: Approvals,
 }
 
 pub(crate) type Fault = (Reason, String);
@@ -118,7 +121,7 @@ fn judge(
     let proved = report.proved_time().is_some();
     let path = chain(&cert, &signed, trust, at, best, proved)?;
     report.chain = path.certificates.iter().map(Certificate::info).collect();
-    let mut first_fault = None;
+    let mut first_fault = outdated(&path, trust, best);
     for (index, (cert, issuer)) in path.links().enumerate() {
         let state = state_with_time(cert, issuer, &evidence, at, best);
         let fault = revocation_fault(&state, index, best, proved, cert);
@@ -126,6 +129,39 @@ fn judge(
         first_fault = first_fault.or(fault);
     }
     first_fault.map_or(Ok(()), Err)
+}
+
+/// A key of the path whose kind isn't trusted any more at the time at which the signature is proved to have existed
+/// (§5.2.8.4.2, §5.6.2.4).
+fn outdated(path: &Path, trust: &Trust, at: UnixTime) -> Option<Fault> {
+    path.certificates.iter().find_map(|cert| {
+        let kind = approved_as(cert);
+        let end = kind.and_then(|kind| trust.approvals.verify_until(kind));
+        let detail = match (kind, end) {
+            (_, Some(end)) if at < end => return None,
+            (Some(kind), Some(end)) => format!("signatures of {kind} keys are trusted until {end}"),
+            (Some(kind), None) => format!("signatures of {kind} keys aren't trusted"),
+            (None, _) => "a key of a kind that isn't trusted".to_owned(),
+        };
+        let detail = format!("{}: {detail}", cert.subject_text());
+        Some((Reason::CryptoConstraintsFailureNoPoe, detail))
+    })
+}
+
+/// Kind of the certificate's key in the table of approvals: RSA of another length counts as the next shorter one.
+fn approved_as(cert: &Certificate) -> Option<KeyAlg> {
+    Some(match public_key_kind(cert.spki())? {
+        PublicKeyKind::Rsa(4096..) => KeyAlg::Rsa4096,
+        PublicKeyKind::Rsa(3072..) => KeyAlg::Rsa3072,
+        PublicKeyKind::Rsa(2048..) => KeyAlg::Rsa2048,
+        PublicKeyKind::Rsa(_) => return None,
+        PublicKeyKind::P256 => KeyAlg::P256,
+        PublicKeyKind::P384 => KeyAlg::P384,
+        PublicKeyKind::P521 => KeyAlg::P521,
+        PublicKeyKind::Ed25519 => KeyAlg::Ed25519,
+        PublicKeyKind::MlDsa65 => KeyAlg::MlDsa65,
+        PublicKeyKind::MlDsa87 => KeyAlg::MlDsa87,
+    })
 }
 
 /// Revocation data in the signature counts like any other.
@@ -343,7 +379,8 @@ pub fn verify_timestamp(
     if let Ok(inner) = SignedData::parse(token) {
         evidence = merged(&evidence, &inner);
     }
-    let fault = token_fault(&verified, &evidence, at);
+    let fault =
+        token_fault(&verified, &evidence, at).or_else(|| outdated(&verified.path, trust, at));
     let tsa = verified.tsa().map(|c| {
         let info = c.info();
         info.common_name.unwrap_or(info.subject)

@@ -29,7 +29,7 @@ impl Trust {
         Ok(Self(cades::Trust {
             tsa_anchors: anchors.clone(),
             anchors,
-            intermediates: Vec::new(),
+            ..cades::Trust::default()
         }))
     }
 

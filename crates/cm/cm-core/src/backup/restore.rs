@@ -16,6 +16,7 @@ use crate::attributes::KeyAttributes;
 use crate::backend::Backend;
 use crate::destroy::{self, Burial};
 use crate::ledger::Ledger;
+use crate::mark;
 use crate::store::{self, Failed, KeyRow};
 use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
@@ -117,6 +118,15 @@ pub async fn restore(
         let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
         lost.sort_unstable();
         report.lost = lost.into_iter().map(str::to_owned).collect();
+        // The mark of the backup may be older than what the log says, which the new log has to know.
+        if let Some(last) = ledger.algorithms() {
+            let event = Event::AlgorithmsInForce {
+                version: last.version,
+                table: last.table,
+                officers: last.officers,
+            };
+            put.audit.append(tx, event, with.now).await?;
+        }
         let event = Event::BackupRestored {
             backup: told.id,
             keys: report.keys,
@@ -228,6 +238,11 @@ impl Put<'_> {
                 let last = self.ledger.switched().filter(|s| s.serial > held.serial);
                 switch::insert(tx, vault, random, last.unwrap_or(held)).await?;
             }
+            Item::Mark {
+                id,
+                version,
+                sealed,
+            } => mark::put(tx, id, *version, sealed).await?,
             Item::Order { id, at } => {
                 let query =
                     sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");

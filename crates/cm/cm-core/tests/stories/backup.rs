@@ -19,18 +19,18 @@ use crate::destroy::{KeyRow, destroy};
 use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, Story, digest, refusal, sign};
 
-fn root(byte: u8) -> RootSecret {
+pub fn root(byte: u8) -> RootSecret {
     RootSecret::new(SecretBytes::new(vec![byte; 32])).unwrap()
 }
 
-async fn backup_of(story: &Story) -> (Vec<u8>, BackupReport) {
+pub async fn backup_of(story: &Story) -> (Vec<u8>, BackupReport) {
     let mut out = Vec::new();
     let report = story.module.backup(&mut out).await.unwrap();
     (out, report)
 }
 
 /// What the whole log says now.
-async fn ledger(story: &Story) -> Ledger {
+pub async fn ledger(story: &Story) -> Ledger {
     let mut tx = story.test.store.read("look").await.unwrap();
     let mut ledger = Ledger::default();
     for row in tx
@@ -43,7 +43,7 @@ async fn ledger(story: &Story) -> Ledger {
     ledger
 }
 
-async fn restore(
+pub async fn restore(
     to: &TestStore,
     from: &[u8],
     secret: &RootSecret,

@@ -64,9 +64,13 @@ impl Story {
 
     /// The module started again, set up otherwise.
     pub async fn again_with(&self, setup: &Setup) -> Module {
+        self.try_again_with(setup).await.unwrap()
+    }
+
+    /// The same, if it starts.
+    pub async fn try_again_with(&self, setup: &Setup) -> Result<Module, cm_core::StartError> {
         let clock = self.clock.clone();
-        let started = start_with(&self.test, &self.backend, clock, 7, setup).await;
-        started.unwrap()
+        start_with(&self.test, &self.backend, clock, 7, setup).await
     }
 
     /// The module started again with another source of randomness.

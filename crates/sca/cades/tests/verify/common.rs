@@ -61,7 +61,7 @@ impl World {
         Trust {
             anchors: anchors.clone(),
             tsa_anchors: anchors,
-            intermediates: Vec::new(),
+            ..Trust::default()
         }
     }
 

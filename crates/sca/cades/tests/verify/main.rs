@@ -10,7 +10,7 @@ use std::process::Command;
 
 use cades::{CmsReport, Reason, Revocation, Trust, Verdict};
 use common::{DOCUMENT, Signer, World, at_once};
-use core_types::{HashAlg, SigAlg};
+use core_types::{Approvals, HashAlg, SigAlg};
 use pki::revocation::Evidence;
 use proptest::prelude::*;
 
@@ -240,6 +240,65 @@ fn after_expiry_only_a_time_stamp_helps() {
     both.ocsp_responses.extend(fresh.ocsp_responses);
     let report = with(&world, &proved, DOCUMENT, &trust, &both);
     assert_eq!(report.verdict, Verdict::Passed, "{report:?}");
+}
+
+/// The built-in approvals, but these keys' signatures are trusted for two days only.
+fn until_tomorrow(world: &World, key: &str) -> Trust {
+    let built_in = Approvals::default();
+    let day = world.now().plus(DAY).to_string()[..10].to_owned();
+    let mut table: serde_json::Value = serde_json::from_str(built_in.text()).unwrap();
+    for row in table["approved"].as_array_mut().unwrap() {
+        if row["key"] == key {
+            row["sign_until"] = day.clone().into();
+            row["verify_until"] = day.clone().into();
+        }
+    }
+    Trust {
+        approvals: Approvals::parse(&table.to_string()).unwrap(),
+        ..world.trust()
+    }
+}
+
+#[test]
+fn after_the_end_of_an_algorithm_only_a_time_stamp_helps() {
+    let world = World::new();
+    let signer = world.signer(SigAlg::RsaPkcs1(HashAlg::Sha256));
+    let (plain, proved) = (signer.sign(DOCUMENT), stamped(&world, &signer));
+    let (rsa, ec) = (
+        until_tomorrow(&world, "rsa-3072"),
+        until_tomorrow(&world, "p-256"),
+    );
+    let check = |cms: &[u8], trust: &Trust| {
+        let evidence = at_once(cades::gather(cms, trust, world.now(), &world));
+        with(&world, cms, DOCUMENT, trust, &evidence)
+    };
+    for trust in [&rsa, &ec] {
+        assert_eq!(check(&plain, trust).verdict, Verdict::Passed);
+        assert_eq!(check(&proved, trust).verdict, Verdict::Passed);
+    }
+    world.clock.advance(2 * DAY);
+    let outdated = Some(Reason::CryptoConstraintsFailureNoPoe);
+    let late = check(&plain, &rsa);
+    assert_eq!(
+        (late.verdict, late.reason),
+        (Verdict::Undetermined, outdated)
+    );
+    assert!(late.intact, "its value is right");
+    assert_eq!(check(&proved, &rsa).verdict, Verdict::Passed);
+    // A time-stamp whose own key isn't trusted any more proves no time.
+    let late = check(&proved, &ec);
+    assert!(late.proved_time().is_none());
+    assert_eq!(late.timestamps[0].reason, outdated);
+    assert_eq!(
+        (late.verdict, late.reason),
+        (Verdict::Undetermined, outdated)
+    );
+    // What isn't in the table isn't trusted at all.
+    let none = Trust {
+        approvals: Approvals::parse(r#"{"version":1,"approved":[]}"#).unwrap(),
+        ..world.trust()
+    };
+    assert_eq!(check(&proved, &none).reason, outdated);
 }
 
 #[test]

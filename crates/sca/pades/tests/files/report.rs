@@ -106,7 +106,7 @@ impl World {
         Trust {
             anchors: root.clone(),
             tsa_anchors: root,
-            intermediates: Vec::new(),
+            ..Trust::default()
         }
     }
 

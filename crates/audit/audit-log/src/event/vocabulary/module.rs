@@ -227,6 +227,15 @@ macro_rules! module_events {
         /// Thumbprint of the second officer's key.
         second: Digest32,
     }
+    /// Another table of approved algorithms is in force from here on.
+    AlgorithmsInForce = "cm.algorithms-in-force", Success, by(service), about() {
+        /// Its version.
+        version: u64,
+        /// SHA-256 of its text.
+        table: Digest32,
+        /// How many officers signed it.
+        officers: u64,
+    }
     /// Settings of the module or its policy changed.
     ModuleSettings = "cm.settings", Success, by(service), about() {
         /// Digest of the settings.
