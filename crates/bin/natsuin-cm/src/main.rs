@@ -403,6 +403,9 @@ async fn finish(module: &Module) -> std::convert::Infallible {
         if let Err(refusal) = module.finish_destructions().await {
             tracing::warn!(%refusal, "destructions couldn't be finished");
         }
+        if let Err(refusal) = module.forget_orders().await {
+            tracing::warn!(%refusal, "names of old orders couldn't be forgotten");
+        }
     }
 }
 

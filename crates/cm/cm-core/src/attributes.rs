@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use cm_api::rpc::{Reason, Refusal};
 
 use crate::items::Items;
+use crate::prune::LONGEST_ACT;
 
 /// What a key is for (`III-3-5-key-purpose-defined`). A key never has two purposes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -292,7 +293,8 @@ impl KeyAttributes {
 
     fn acts_after(&self, by: &ByAct, now: UnixTime) -> Result<Vec<ActUse>, Refusal> {
         let again = Refusal::NotAllowed(Reason::Reauthorization);
-        let lasts = |approved: UnixTime| now < approved.plus(self.act_seconds);
+        let seconds = self.act_seconds.min(LONGEST_ACT);
+        let lasts = |approved: UnixTime| now < approved.plus(seconds);
         let restored = self.used.restored.filter(|_| by.renewable);
         if !lasts(by.approved) || restored.is_some_and(|at| by.approved <= at) {
             return Err(again);

@@ -19,6 +19,7 @@ use store_kit::{StoreError, sql};
 
 use crate::mark;
 use crate::module::Module;
+use crate::prune::ORDERS_KEPT;
 use crate::store::{self, Failed};
 use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
@@ -35,8 +36,6 @@ const PAGE: i64 = 500;
 const ROOT: &str = "root";
 /// Longest line that is looked at: a sealed ML-DSA key with its attributes takes a tenth of it.
 const LONGEST: u64 = 256 * 1024;
-/// An order can't be admitted any more this long after its time, whatever the clock of a restored machine says.
-const ORDERS_KEPT: i64 = 86_400;
 
 /// Why a backup isn't made or restored.
 #[derive(Debug, thiserror::Error)]

@@ -48,6 +48,7 @@ impl Module {
 
     async fn try_ceremony(&self, request: &CeremonyRequest) -> Result<Held, ModuleError> {
         self.look_at_switch().await?;
+        self.look_at_clock().await?;
         self.operational()?;
         let approved = self.approved_by_two(&request.approvals, TYP_CEREMONY)?;
         let held: Ceremony =
@@ -201,6 +202,7 @@ impl Module {
         if !store::take_name(tx, act, now).await? {
             return Err(Refusal::Duplicate.into());
         }
+        self.can_be(tx, now).await?;
         let [officer, second] = approved.officers;
         let event = Event::CeremonyHeld {
             ceremony: act,

@@ -55,7 +55,7 @@ impl Module {
             cause,
         };
         let row: Result<_, Failed> = transaction!(self.store, "cm-destroy", |tx| {
-            store::take_order(tx, order, end.at).await?;
+            self.take_order(tx, order, end.at).await?;
             self.bury(tx, (key, version, spki), end, Purpose::is_signers)
                 .await
         });

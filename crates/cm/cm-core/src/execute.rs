@@ -23,7 +23,17 @@ impl Module {
     ) -> Result<Executed, ModuleError> {
         self.look_at_switch().await?;
         self.operational()?;
-        let order = admit::admit(request, self.root(), &self.config.sam, self.clock.now())?;
+        self.look_at_clock().await?;
+        let now = self.clock.now();
+        let order = admit::admit(request, self.root(), &self.config.sam, now)?;
+        let done = self.follow(&order).await;
+        if done.is_ok() {
+            self.executed(&order, now);
+        }
+        done
+    }
+
+    async fn follow(&self, order: &OrderBody) -> Result<Executed, ModuleError> {
         match &order.kind {
             OrderKind::Generate {
                 tenant,
@@ -33,7 +43,7 @@ impl Module {
                 act,
                 exportable,
             } => {
-                self.generate(&order, tenant, owner, *alg, *level, *act, *exportable)
+                self.generate(order, tenant, owner, *alg, *level, *act, *exportable)
                     .await
             }
             OrderKind::Import {
@@ -54,7 +64,7 @@ impl Module {
                     spki: *spki,
                     envelope,
                 };
-                self.import(&order, import).await
+                self.import(order, import).await
             }
             OrderKind::HandOver {
                 key,
@@ -63,7 +73,7 @@ impl Module {
                 receiver,
                 act,
             } => {
-                self.hand_over(&order, key, *version, *spki, receiver, *act)
+                self.hand_over(order, key, *version, *spki, receiver, *act)
                     .await
             }
             OrderKind::SignCsr {
@@ -71,8 +81,8 @@ impl Module {
                 version,
                 spki,
                 info,
-            } => self.sign_csr(&order, key, *version, *spki, info).await,
-            OrderKind::Sign { .. } => self.sign(&order).await,
+            } => self.sign_csr(order, key, *version, *spki, info).await,
+            OrderKind::Sign { .. } => self.sign(order).await,
             OrderKind::Destroy {
                 key,
                 version,
@@ -80,7 +90,7 @@ impl Module {
                 act,
                 cause,
             } => {
-                self.destroy(&order, key, *version, *spki, *act, *cause)
+                self.destroy(order, key, *version, *spki, *act, *cause)
                     .await
             }
             OrderKind::Checkpoint {
@@ -119,7 +129,7 @@ impl Module {
         self.may_make(alg, level, now)?;
         // The order is spent before the back end is asked: asked again, it makes no second key.
         let taken: Result<_, Failed> = transaction!(self.store, "cm-generate", |tx| {
-            store::take_order(tx, order, now).await?;
+            self.take_order(tx, order, now).await?;
             let (order, what) = (order.order, "generate".into());
             let event = Event::OrderAdmitted { order, what };
             self.audit.append(tx, event, now).await?;

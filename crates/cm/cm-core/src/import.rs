@@ -65,7 +65,7 @@ impl Module {
         self.fit_for_import(&import, &key, alg, now)?;
         // As with generation, the order is spent before the back end is asked.
         let known: Result<_, Failed> = transaction!(self.store, "cm-import", |tx| {
-            store::take_order(tx, order, now).await?;
+            self.take_order(tx, order, now).await?;
             let known = self.known(tx, &import).await?;
             let (order, what) = (order.order, "import".into());
             self.audit
@@ -288,7 +288,7 @@ impl Module {
     ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
         let row: Result<_, Failed> = transaction!(self.store, "cm-hand-over", |tx| {
-            store::take_order(tx, order, now).await?;
+            self.take_order(tx, order, now).await?;
             let row = self.key_for_use(tx, key, version, spki).await?;
             let next = row.attributes.after_hand_over(act, receiver)?;
             if row.attributes.alg.strength() > WRAPPING_STRENGTH {

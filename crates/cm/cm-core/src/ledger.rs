@@ -22,6 +22,8 @@ use crate::switch::Switched;
 pub struct Ledger {
     keys: HashMap<String, Life>,
     orders: HashMap<Digest32, UnixTime>,
+    /// When the last order was executed that the log knows by its name.
+    last_order: Option<UnixTime>,
     /// Names of backups, and the digests over them.
     backups: HashMap<Digest32, Option<Digest32>>,
     switched: Option<Switched>,
@@ -76,6 +78,7 @@ struct Detail {
     key: Option<String>,
     count: Option<u64>,
     order: Option<Digest32>,
+    ceremony: Option<Digest32>,
     act: Option<Digest32>,
     step: Option<u32>,
     attempt: Option<u32>,
@@ -112,6 +115,13 @@ impl Ledger {
         }
         if let Some(order) = entry.detail.order {
             self.orders.insert(order, entry.at);
+        }
+        // A name that is taken as those of orders are.
+        if let Some(ceremony) = entry.detail.ceremony {
+            self.orders.insert(ceremony, entry.at);
+        }
+        if matches!(entry.kind.as_str(), "key.used" | "cm.order-admitted") {
+            self.last_order = self.last_order.max(Some(entry.at));
         }
         if entry.kind == "cm.switched" {
             let serial = entry.detail.serial.ok_or(NotAnEntry)?;
@@ -249,6 +259,7 @@ impl Module {
         if last != Some(own) {
             return Err(self.altered("cm-algorithms-older").await);
         }
+        self.logged(ledger.last_order);
         let done = match self.compare(&ledger).await {
             Ok(done) => done,
             Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),

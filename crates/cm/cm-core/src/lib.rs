@@ -24,6 +24,7 @@ mod mark;
 mod module;
 mod officers;
 pub mod policy;
+mod prune;
 mod rewrap;
 mod selftest;
 pub mod several;

@@ -12,6 +12,9 @@ use crate::vault::Vault;
 /// The table of algorithms that was last in force ([`crate::policy::Held`]).
 pub(crate) const ALGORITHMS: &str = "algorithms";
 
+/// The time before which no order is admitted any more ([`crate::prune`]).
+pub(crate) const ORDERS: &str = "orders";
+
 fn place(id: &str, version: i64) -> Vec<u8> {
     format!("natsuin-cm-mark-v1\n{id}\n{version}").into_bytes()
 }
@@ -60,17 +63,17 @@ pub(crate) async fn write<T: Serialize>(
         let query = sql(query).bind(version).bind(sealed).bind(id);
         return Ok(tx.cas(query.bind(before.unwrap_or(0))).await?);
     }
-    let query = "INSERT INTO cm_mark (id, version, sealed) VALUES ($1, $2, $3)";
-    tx.execute(sql(query).bind(id).bind(version).bind(sealed))
-        .await?;
-    Ok(())
+    // Another node may write the first one at the same time.
+    let query =
+        "INSERT INTO cm_mark (id, version, sealed) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    let query = sql(query).bind(id).bind(version).bind(sealed);
+    Ok(tx.cas(query).await?)
 }
 
-/// Every mark as its row has it, for a backup.
+/// The marks as their rows have them, for a backup. Not that of time: a restore has the names of all orders from the log.
 pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<(String, i64, B64)>, Failed> {
-    let rows = tx
-        .fetch_all(sql("SELECT id, version, sealed FROM cm_mark ORDER BY id"))
-        .await?;
+    let query = "SELECT id, version, sealed FROM cm_mark WHERE id <> $1 ORDER BY id";
+    let rows = tx.fetch_all(sql(query).bind(ORDERS)).await?;
     let read = rows.iter().map(|row| {
         let sealed = B64(row.blob("sealed")?);
         Ok((row.text("id")?, row.int("version")?, sealed))

@@ -18,6 +18,7 @@ use crate::cache::KeyCache;
 use crate::execute::on_thread;
 use crate::mark;
 use crate::policy::{self, Policy, PolicyError};
+use crate::prune::{self, Times};
 use crate::selftest;
 use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};
@@ -127,6 +128,7 @@ pub struct Module {
     pub(crate) root: SigningKey,
     pub(crate) import: SealKey,
     state: StateCell,
+    pub(crate) times: Times,
     pub(crate) switch: SwitchCell,
     /// Held while a key is made and stored, so that a change of the wrapping key misses none.
     pub(crate) making: tokio::sync::RwLock<()>,
@@ -179,6 +181,7 @@ impl Module {
             let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
             let import =
                 store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
+            prune::begin(tx, &vault, random.as_ref()).await?;
             let held = mark::read(tx, &vault, mark::ALGORITHMS).await?;
             let (held, row): (Option<policy::Held>, _) = held.unzip();
             let next = match policy.follows(held.as_ref(), !config.officers.is_empty()) {
@@ -233,6 +236,7 @@ impl Module {
             root,
             import,
             state: StateCell::operational(),
+            times: Times::new(),
             switch: SwitchCell::new(switched, now),
             making: tokio::sync::RwLock::default(),
         })

@@ -33,7 +33,7 @@ impl Module {
         let now = self.clock.now();
         let digest = sha256(&[&info.0]);
         let row: Result<_, Failed> = transaction!(self.store, "cm-csr", |tx| {
-            store::take_order(tx, order, now).await?;
+            self.take_order(tx, order, now).await?;
             let row = self.key_for_use(tx, key, version, spki).await?;
             self.approved(row.attributes.alg, row.attributes.alg.csr_alg())?;
             let next = row.attributes.after_csr(digest)?;
@@ -81,7 +81,7 @@ impl Module {
         let now = self.clock.now();
         let count = u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?;
         let taken: Result<_, Failed> = transaction!(self.store, "cm-sign", |tx| {
-            store::take_order(tx, order, now).await?;
+            self.take_order(tx, order, now).await?;
             let row = self.key_for_use(tx, key, *version, *spki).await?;
             self.approved(row.attributes.alg, alg)?;
             let next = row.attributes.after_signing(alg, &by, now)?;

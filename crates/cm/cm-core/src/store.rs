@@ -54,6 +54,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: "CREATE TABLE cm_mark (id TEXT PRIMARY KEY, version BIGINT NOT NULL, sealed BLOB NOT NULL)",
             postgres: "CREATE TABLE cm_mark (id TEXT PRIMARY KEY, version BIGINT NOT NULL, sealed BYTEA NOT NULL)",
         },
+        Migration {
+            name: "0009-order-at",
+            sqlite: "CREATE INDEX cm_order_at ON cm_order (at)",
+            postgres: "CREATE INDEX cm_order_at ON cm_order (at)",
+        },
     ],
 };
 
@@ -230,7 +235,7 @@ pub(crate) async fn delete_key(tx: &mut Tx, row: &KeyRow) -> Result<(), Failed> 
     Ok(tx.cas(query).await?)
 }
 
-/// Takes the name of an order for good, and with it those of all earlier attempts: one that was refused before it got
+/// Takes the name of an order, for as long as it could be admitted again, and with it those of all earlier attempts: one that was refused before it got
 /// here must not be good later. A later attempt is good only if it is certain here that the earlier ones signed nothing,
 /// whatever the SAM believes. The second barrier against double signing (`sap.md` §7).
 pub(crate) async fn take_order(

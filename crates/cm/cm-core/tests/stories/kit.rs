@@ -62,6 +62,11 @@ impl Story {
         start(&self.test, &self.backend, self.clock.clone(), root).await
     }
 
+    /// Another node on the same store, with a clock of its own.
+    pub async fn node(&self, clock: Arc<ManualClock>) -> Module {
+        start(&self.test, &self.backend, clock, 7).await.unwrap()
+    }
+
     /// The module started again, set up otherwise.
     pub async fn again_with(&self, setup: &Setup) -> Module {
         self.try_again_with(setup).await.unwrap()

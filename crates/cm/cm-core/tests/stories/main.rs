@@ -10,6 +10,7 @@ mod destroy;
 mod faulty;
 mod import;
 mod kit;
+mod orders;
 mod several;
 mod switch;
 mod wrapped;
