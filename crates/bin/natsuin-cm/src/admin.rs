@@ -12,9 +12,9 @@ use cm_api::switch::Switch;
 use cm_core::backend::Backend;
 use cm_core::backup::{self, BackupError};
 use cm_core::{Ledger, Module, Policy, RootSecret};
-use core_types::UnixTime;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, SecretBytes, clock::SystemClock};
+use core_types::{Digest32, UnixTime};
 use jose::SigningKey;
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Trouble, daemon};
@@ -66,6 +66,29 @@ pub(crate) enum Command {
         /// The witness's file: without it nobody knows where the log ends.
         #[arg(long)]
         witness: PathBuf,
+        /// File with an officer's approval; two, where the module had officers when the backup was made.
+        #[arg(long = "approval")]
+        approvals: Vec<PathBuf>,
+    },
+    /// Tell by what name officers approve a restore into this empty store.
+    RestoreTarget,
+    /// Approve, as an officer, that a backup is restored into one store; prints the approval.
+    ApproveRestore {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// Name of the backup, as told when it was made and checked.
+        #[arg(long)]
+        backup: String,
+        /// Name of the store, as `restore-target` tells.
+        #[arg(long)]
+        target: String,
+        /// End of the approval, Unix time, at most a day from now; the same for both officers.
+        #[arg(long)]
+        exp: i64,
     },
     /// Give every entry of the audit log its place, sign a checkpoint, and write the log to a directory for archive, check
     /// and restore.
@@ -188,6 +211,9 @@ fn bad_backup(error: &BackupError) -> Trouble {
         BackupError::Malformed(_) => "take another copy of the backup",
         BackupError::WrongRoot => "use the shares that were dealt for this module",
         BackupError::NotEmpty => "restore into a new store",
+        BackupError::NotApproved => {
+            "have two officers of the backup's time approve it for this store (restore-target, approve-restore)"
+        }
         BackupError::OldLog => "export the log up to its last checkpoint, and restore with that",
     };
     trouble("backup", error, remedy)
@@ -246,6 +272,7 @@ pub(crate) struct Restore<'r> {
     pub(crate) log: &'r Path,
     pub(crate) log_key: &'r Path,
     pub(crate) witness: &'r Path,
+    pub(crate) approvals: &'r [PathBuf],
     /// Where the root secret belongs on this machine.
     pub(crate) root_secret: &'r Path,
     pub(crate) node: &'r str,
@@ -290,6 +317,7 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
     }
     let mut source = BufReader::new(File::open(r.from).map_err(|e| file(r.from, &e))?);
     let now = SystemClock.now();
+    let approvals = read_approvals(r.approvals)?;
     let done = backup::restore(
         store,
         &mut source,
@@ -301,6 +329,7 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
             copies_kept_days: r.copies_kept_days,
             backend: r.backend,
             random: &SystemRandom,
+            approvals: &approvals,
         },
     )
     .await;
@@ -331,6 +360,34 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
         ));
     }
     Ok(lines.join("\n"))
+}
+
+pub(crate) async fn restore_target(store: &Store) -> Result<String, Trouble> {
+    let target = backup::target(store).await;
+    let target = target.map_err(|e| trouble("store", e, "check the store"))?;
+    Ok(target.to_string())
+}
+
+pub(crate) fn approve_restore(
+    sam: &str,
+    key: &Path,
+    root: &Path,
+    (backup, target): (&str, &str),
+    exp: i64,
+) -> Result<String, Trouble> {
+    let digest = |text: &str| {
+        let read = serde_json::from_value::<Digest32>(text.into());
+        read.map_err(|e| trouble("bad-value", e, "give the name as it was told"))
+    };
+    let wanted = cm_api::restore::Restore {
+        sam: sam.to_owned(),
+        root: read_root(root)?.kid(),
+        backup: digest(backup)?,
+        target: digest(target)?,
+        exp: UnixTime(exp),
+    };
+    let approval = wanted.approve(&officer(key)?);
+    approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }
 
 /// The log's facts, if the export is whole up to what the witness has seen.

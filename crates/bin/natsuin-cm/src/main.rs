@@ -160,6 +160,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             log,
             log_key,
             witness,
+            approvals,
         } => {
             let backend = backend::open(&config.backend)?;
             let restore = admin::Restore {
@@ -168,6 +169,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
                 log,
                 log_key,
                 witness,
+                approvals,
                 root_secret: &config.root_secret,
                 node: &config.node,
                 copies_kept_days: config.copies_kept_days,
@@ -175,6 +177,16 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             };
             admin::restore(&open_store(&config.store).await?, restore).await
         }
+        admin::Command::RestoreTarget => {
+            admin::restore_target(&open_store(&config.store).await?).await
+        }
+        admin::Command::ApproveRestore {
+            key,
+            root,
+            backup,
+            target,
+            exp,
+        } => admin::approve_restore(&config.sam, key, root, (backup, target), *exp),
         admin::Command::Backup { out } => {
             let (module, _) = start(&config).await?;
             admin::backup(&module, out).await

@@ -471,6 +471,17 @@ impl Site {
         command.args(args).output().unwrap()
     }
 
+    /// Two officers make their keys; answers the settings that name them.
+    fn officers(&self) -> String {
+        let at = |name: String| self.token.path().join(name).display().to_string();
+        for n in [1, 2] {
+            let (key, public) = (at(format!("officer-{n}")), at(format!("officer-{n}.jwk")));
+            self.done(&["officer-key", "--out", &key, "--public", &public]);
+        }
+        let [first, second] = [1, 2].map(|n| at(format!("officer-{n}.jwk")));
+        format!("officers = [\"{first}\", \"{second}\"]\nadministrator = \"admin.localhost\"")
+    }
+
     fn done(&self, args: &[&str]) -> String {
         let Output {
             status,
@@ -489,9 +500,10 @@ impl Site {
 // shows: III-3-10-backup, I-7.1.7.2-privileged-restore, III-A1.4.1-protect-change-loss, T-INS-OPERATOR
 #[tokio::test]
 async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
-    let site = Site::new();
-    let dir = site.token.path();
+    let mut site = Site::new();
+    let dir = site.token.path().to_owned();
     let at = |name: &str| dir.join(name).display().to_string();
+    site.settings = site.officers();
     let (running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
     let generate = || OrderKind::Generate {
@@ -512,7 +524,8 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
     drop(running);
     let shares = at("shares");
     site.done(&["ceremony", "--out", &shares, "--need", "2", "--of", "3"]);
-    site.done(&["backup", "--out", &at("backup")]);
+    let made = site.done(&["backup", "--out", &at("backup")]);
+    let backup = made.trim().rsplit(' ').next().unwrap().to_owned();
     let whole = site.done(&["check-backup", "--from", &at("backup")]);
     assert!(whole.contains("2 keys"), "{whole}");
     assert!(site.done(&["scrub"]).contains("2 keys agree"));
@@ -537,23 +550,53 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
     for gone in ["cm.db", "cm.db-wal", "cm.db-shm", "root.key", "witness.txt"] {
         let _ = fs::remove_file(dir.join(gone));
     }
+    fs::write(at("root.jwk"), serde_json::to_vec(&root).unwrap()).unwrap();
+    let target = site.done(&["restore-target"]);
+    let exp = SystemClock.now().plus(600).0.to_string();
+    for n in ["1", "2"] {
+        let (key, root) = (at(&format!("officer-{n}")), at("root.jwk"));
+        let approval = site.done(&[
+            "approve-restore",
+            "--key",
+            &key,
+            "--root",
+            &root,
+            "--backup",
+            &backup,
+            "--target",
+            target.trim(),
+            "--exp",
+            &exp,
+        ]);
+        fs::write(at(&format!("approval-{n}")), approval).unwrap();
+    }
+    // The officers of the backup count, not those of the configuration.
+    site.settings = String::new();
     let share = |n: u8| format!("{shares}/share-{n}.txt");
-    let restore = |given: &[String]| {
+    let restore = |given: &[String], approvals: &[&str]| {
         let mut args = vec!["restore".to_owned(), "--from".into(), at("backup")];
         for share in given {
             args.extend(["--share".to_owned(), share.clone()]);
         }
         args.extend(["--log".into(), at("log"), "--log-key".into(), at("log-key")]);
         args.extend(["--witness".into(), at("old-witness")]);
+        for approval in approvals {
+            args.extend(["--approval".into(), at(&format!("approval-{approval}"))]);
+        }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         site.command(&args)
     };
-    for few in [&[share(1)][..], &[share(1), share(1)]] {
-        let refused = restore(few);
+    for (few, approvals) in [
+        (&[share(1)][..], &["1", "2"][..]),
+        (&[share(1), share(1)], &["1", "2"]),
+        (&[share(1), share(3)], &["1", "1"]),
+        (&[share(1), share(3)], &[]),
+    ] {
+        let refused = restore(few, approvals);
         assert_eq!(refused.status.code(), Some(4));
         assert!(!dir.join("root.key").exists(), "nothing came of it");
     }
-    let done = restore(&[share(3), share(1)]);
+    let done = restore(&[share(3), share(1)], &["1", "2"]);
     let said = String::from_utf8(done.stdout).unwrap();
     assert!(
         done.status.success(),
@@ -628,15 +671,7 @@ async fn two_officers_have_keys_of_the_provider_made_and_ended() {
     let mut site = Site::new();
     let dir = site.token.path().to_owned();
     let at = |name: &str| dir.join(name).display().to_string();
-    for n in ["1", "2"] {
-        let (key, public) = (at(&format!("officer-{n}")), at(&format!("officer-{n}.jwk")));
-        site.done(&["officer-key", "--out", &key, "--public", &public]);
-    }
-    site.settings = format!(
-        "officers = [\"{}\", \"{}\"]\nadministrator = \"admin.localhost\"",
-        at("officer-1.jwk"),
-        at("officer-2.jwk")
-    );
+    site.settings = site.officers();
     let own = site.ca.service_cert("admin", &["admin.localhost"]).unwrap();
     fs::write(at("admin.pem"), &own.chain_pem).unwrap();
     secret(Path::new(&at("admin.key")), own.key_pem.expose());

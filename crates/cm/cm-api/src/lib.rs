@@ -9,6 +9,7 @@
 
 pub mod ceremony;
 pub mod order;
+pub mod restore;
 pub mod rpc;
 pub mod switch;
 

@@ -130,6 +130,17 @@ pub struct Tree {
     pub root: Digest32,
 }
 
+impl Tree {
+    /// The larger one; the first of two that are as large.
+    pub(crate) fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if other.size > one.size => Some(other),
+            (Some(one), _) => Some(one),
+            (None, other) => other,
+        }
+    }
+}
+
 /// The act by which a key is to be used.
 #[derive(Debug, Clone)]
 pub struct ByAct {

@@ -26,7 +26,7 @@ use crate::vault::{RootSecret, Vault};
 
 mod restore;
 
-pub use restore::{RestoreReport, Restoring, restore};
+pub use restore::{RestoreReport, Restoring, restore, target};
 
 const FORMAT: &str = "natsuin-cm-backup/1";
 /// `typ` of the signature over a backup.
@@ -58,6 +58,11 @@ pub enum BackupError {
     /// There are keys in the store.
     #[error("the store isn't empty: a restore never overwrites keys")]
     NotEmpty,
+    /// Two officers of the module have to approve it.
+    #[error(
+        "two officers of the module haven't approved the restore of this backup into this store"
+    )]
+    NotApproved,
     /// The log doesn't belong to the backup.
     #[error("the audit log doesn't reach as far as the backup")]
     OldLog,
@@ -96,6 +101,9 @@ struct Head {
     made: UnixTime,
     sam: String,
     root: Jwk,
+    /// Two of whom have to approve a restore, whatever the configuration says by then.
+    #[serde(default)]
+    officers: Vec<Jwk>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,6 +165,7 @@ impl Module {
             made,
             sam: self.config.sam.clone(),
             root: self.root().clone(),
+            officers: self.config.officers.clone(),
         };
         let mut writer = Writer {
             out,
@@ -352,13 +361,13 @@ pub fn check(from: &mut dyn BufRead, root: &RootSecret) -> Result<BackupReport, 
     Ok(read(from, &vault, |_| Ok(()))?.1)
 }
 
-/// Reads a backup line by line, and answers the SAM's name and what its end says; gives out rows before the signature at its end is seen, so that the caller must check
+/// Reads a backup line by line, and answers its head and what its end says; gives out rows before the signature at its end is seen, so that the caller must check
 /// first what it is going to believe.
 fn read(
     from: &mut dyn BufRead,
     vault: &Vault,
     mut each: impl FnMut(Item) -> Result<(), BackupError>,
-) -> Result<(String, BackupReport), BackupError> {
+) -> Result<(Head, BackupReport), BackupError> {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let first = line(from)?.ok_or(BackupError::Malformed("it is empty"))?;
     let head: Head = serde_json::from_str(&first).map_err(|_| BackupError::Malformed("head"))?;
@@ -389,7 +398,7 @@ fn read(
             if !whole || line(from)?.is_some() {
                 return Err(BackupError::Malformed("rows are missing, added or altered"));
             }
-            return Ok((head.sam, told));
+            return Ok((head, told));
         }
         context.update(text.as_bytes());
         context.update(b"\n");

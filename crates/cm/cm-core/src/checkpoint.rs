@@ -1,8 +1,9 @@
 //! Checkpoints of logs, by keys that sign nothing else.
 //!
-//! They are no orders that happen once: a checkpoint says what is so, and the same one may be signed again. None is in the
-//! module's own log either, which would grow with each of its checkpoints; the checkpoint is the record.
+//! They are no orders that happen once: a checkpoint says what is so, and the same one may be signed again. The first time it
+//! goes into the module's log, so that a restore knows the last one and the key goes on from there.
 
+use audit_log::Event;
 use cm_api::{Executed, ModuleError, SignItem};
 use core_types::{Digest32, KeyId, SigAlg};
 use store_kit::transaction;
@@ -29,6 +30,9 @@ impl Module {
             if next != row.attributes {
                 store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
                 version += 1;
+                let (key, Tree { size, root }) = (key.clone(), tree);
+                let event = Event::CheckpointSigned { key, size, root };
+                self.audit.append(tx, event, now).await?;
             }
             Ok::<_, Failed>((row, text, version))
         });

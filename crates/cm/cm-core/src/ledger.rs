@@ -13,6 +13,7 @@ use core_types::{DestroyCause, Digest32, KeyId, UnixTime};
 use serde::Deserialize;
 use store_kit::{Seen, Tx, sql};
 
+use crate::attributes::Tree;
 use crate::module::Module;
 use crate::store::{self, Failed};
 use crate::switch::Switched;
@@ -47,6 +48,8 @@ pub(crate) struct Life {
     pub(crate) handed_over: bool,
     pub(crate) wrong: bool,
     pub(crate) destroyed: bool,
+    /// The last tree that it signed as a log key.
+    pub(crate) checkpoint: Option<Tree>,
     /// How it was destroyed, if that was in the time of this log.
     pub(crate) end: Option<End>,
 }
@@ -101,6 +104,8 @@ struct Detail {
     table: Option<Digest32>,
     #[serde(default)]
     officers: u64,
+    size: Option<u64>,
+    root: Option<Digest32>,
 }
 
 impl Ledger {
@@ -168,6 +173,13 @@ impl Ledger {
             "key.csr-signed" => life.csr = true,
             "key.handed-over" => life.handed_over = true,
             "key.suspended" => life.wrong = true,
+            "cm.checkpoint-signed" => {
+                let tree = Tree {
+                    size: detail.size.ok_or(NotAnEntry)?,
+                    root: detail.root.ok_or(NotAnEntry)?,
+                };
+                life.checkpoint = Tree::later(life.checkpoint, Some(tree));
+            }
             "key.destroyed" => {
                 let cause = serde_json::from_value(detail.reason.ok_or(NotAnEntry)?);
                 life.destroyed = true;
@@ -364,6 +376,7 @@ fn older(used: &crate::attributes::KeyUse, life: Life) -> bool {
         || (life.csr && !used.csr)
         || (life.handed_over && !used.handed_over)
         || (life.wrong && !used.wrong)
+        || Tree::later(used.checkpoint, life.checkpoint) != used.checkpoint
 }
 
 #[cfg(test)]
@@ -388,6 +401,13 @@ mod tests {
             },
             Life {
                 wrong: true,
+                ..life
+            },
+            Life {
+                checkpoint: Some(Tree {
+                    size: 0,
+                    root: Digest32([1; 32]),
+                }),
                 ..life
             },
         ] {

@@ -51,7 +51,12 @@ impl Module {
     }
 }
 
-fn by_two(known: &[Jwk], approvals: &[String], typ: &'static str) -> Result<Approved, Refusal> {
+/// See [`Module::approved_by_two`].
+pub(crate) fn by_two(
+    known: &[Jwk],
+    approvals: &[String],
+    typ: &'static str,
+) -> Result<Approved, Refusal> {
     let mut signed: Option<Vec<u8>> = None;
     let mut officers = Vec::new();
     for approval in approvals {

@@ -5,18 +5,21 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use audit_log::{AuditLog, Event};
+use cm_api::restore::{MAX_RESTORE_LIFE, TYP_RESTORE};
+use cm_api::switch::OFFICERS;
 use core_types::random::SystemRandom;
-use core_types::{KeyId, Random, UnixTime};
+use core_types::{Digest32, KeyId, Random, UnixTime, sha256};
 use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
-use super::{BackupError, Item, ROOT, read, root_key};
+use super::{BackupError, Head, Item, ROOT, read, root_key};
 use crate::admit::CLOCKS_DIFFER;
-use crate::attributes::KeyAttributes;
+use crate::attributes::{KeyAttributes, Tree};
 use crate::backend::Backend;
 use crate::destroy::{self, Burial};
 use crate::ledger::Ledger;
 use crate::mark;
+use crate::officers::by_two;
 use crate::store::{self, Failed, KeyRow};
 use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
@@ -48,6 +51,46 @@ pub struct Restoring<'r> {
     pub backend: &'r dyn Backend,
     /// Randomness.
     pub random: &'r dyn Random,
+    /// Approvals of two officers, where the module had officers when the backup was made.
+    pub approvals: &'r [String],
+}
+
+/// What an approval names an empty store by: another one when the store is made anew or copied.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn target(store: &Store) -> Result<Digest32, StoreError> {
+    Ok(target_of(&store.epoch_source().await?))
+}
+
+fn target_of(source: &[u8]) -> Digest32 {
+    sha256(&[b"natsuin-cm-target-v1\n", source])
+}
+
+/// Whether two officers of the module approved this; answers what is to be recorded.
+fn approved(
+    head: &Head,
+    backup: Digest32,
+    target: Digest32,
+    with: &Restoring<'_>,
+) -> Result<Option<(Digest32, [Digest32; OFFICERS])>, BackupError> {
+    if head.officers.len() < OFFICERS {
+        return Ok(None);
+    }
+    let no = |_| BackupError::NotApproved;
+    let approved = by_two(&head.officers, with.approvals, TYP_RESTORE).map_err(no)?;
+    let payload = approved.payload;
+    let wanted: cm_api::restore::Restore =
+        serde_json::from_slice(&payload).map_err(|_| BackupError::NotApproved)?;
+    let this = wanted.sam == head.sam
+        && wanted.root == head.root.kid()
+        && wanted.backup == backup
+        && wanted.target == target
+        && with.now < wanted.exp
+        && wanted.exp <= with.now.plus(MAX_RESTORE_LIFE);
+    let act = sha256(&[b"natsuin-cm-restore-v1\n", &payload]);
+    this.then_some(Some((act, approved.officers)))
+        .ok_or(BackupError::NotApproved)
 }
 
 /// Restores a backup into an empty store that has the module's tables, in one transaction. `root`: from the shares;
@@ -65,7 +108,7 @@ pub async fn restore(
 ) -> Result<RestoreReport, BackupError> {
     let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
     let mut items = Vec::new();
-    let (sam, told) = read(from, &vault, |item| {
+    let (head, told) = read(from, &vault, |item| {
         items.push(item);
         Ok(())
     })?;
@@ -84,7 +127,7 @@ pub async fn restore(
         ledger,
         with,
         burial: Burial {
-            sam: &sam,
+            sam: &head.sam,
             root: &root.ok_or(BackupError::Malformed("the module's root key is missing"))??,
             vault: &vault,
             random: with.random,
@@ -101,6 +144,20 @@ pub async fn restore(
             .await?;
         if count.int("n")? + secrets.int("n")? > 0 {
             return Err(BackupError::NotEmpty.into());
+        }
+        // Used up with the same commit: the store it was good for isn't empty any more.
+        let target = target_of(&tx.epoch_source().await?);
+        if let Some((approval, [officer, second])) = approved(&head, told.id, target, with)? {
+            if !store::take_name(tx, approval, with.now).await? {
+                return Err(BackupError::NotApproved.into());
+            }
+            let event = Event::RestoreApproved {
+                approval,
+                backup: told.id,
+                officer,
+                second,
+            };
+            put.audit.append(tx, event, with.now).await?;
         }
         let mut report = RestoreReport::default();
         let mut here = HashSet::new();
@@ -268,7 +325,13 @@ impl Put<'_> {
             wrong: key.used.wrong,
             destroyed,
         };
-        self.audit.append(tx, event, self.with.now).await.map(drop)
+        self.audit.append(tx, event, self.with.now).await?;
+        if let Some(Tree { size, root }) = key.used.checkpoint {
+            let key = key.key.clone();
+            let event = Event::CheckpointSigned { key, size, root };
+            self.audit.append(tx, event, self.with.now).await?;
+        }
+        Ok(())
     }
 }
 
@@ -279,5 +342,6 @@ fn forward(row: &KeyRow, life: crate::ledger::Life) -> KeyAttributes {
     next.used.csr |= life.csr;
     next.used.handed_over |= life.handed_over;
     next.used.wrong |= life.wrong;
+    next.used.checkpoint = Tree::later(next.used.checkpoint, life.checkpoint);
     next
 }

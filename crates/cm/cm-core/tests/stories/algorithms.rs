@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use cm_api::Refusal;
+use cm_api::restore::Restore;
 use cm_api::rpc::Reason;
+use cm_core::backup::target;
 use cm_core::policy::PolicyError;
 use cm_core::{MIGRATIONS, Module, Policy, StartError};
 use cm_soft::SoftBackend;
@@ -11,9 +13,9 @@ use core_types::{KeyAlg, Level};
 use jose::SigningKey;
 use store_kit::{StoreError, sql, transaction};
 
-use crate::backup::{backup_of, ledger, restore, root};
+use crate::backup::{backup_of, ledger, restore_on, root};
 use crate::destroy::attack;
-use crate::kit::{P256, Setup, Story, digest, generate, sign};
+use crate::kit::{NOW, P256, SAM, Setup, Story, digest, generate, sign};
 
 /// A table of P-256 alone.
 fn table(version: u64, sign_until: &str) -> String {
@@ -154,11 +156,22 @@ async fn a_restore_brings_no_older_table_back() {
         let officers = Officers::new();
         let long = officers.setup(1, &table(8, "2030-12-31"));
         story.module = story.again_with(&long).await;
-        let (file, _) = backup_of(&story).await;
+        let (file, made) = backup_of(&story).await;
         let ended = officers.setup(1, &table(9, "2020-12-31"));
         story.module = story.again_with(&ended).await;
         let ledger = ledger(&story).await;
-        restore(&to, &file, &root(7), &ledger).await.unwrap();
+        let wanted = Restore {
+            sam: SAM.into(),
+            root: story.module.root().kid(),
+            backup: made.id,
+            target: target(&to.store).await.unwrap(),
+            exp: NOW.plus(60),
+        };
+        let approvals: Vec<_> = (0..2)
+            .map(|i| wanted.approve(&officers.0[i]).unwrap())
+            .collect();
+        let done = restore_on(&SoftBackend, &to, &file, &root(7), (&ledger, &approvals)).await;
+        done.unwrap();
         story.test = to;
         story.module = story.again_with(&long).await;
         assert!(story.module.scrub().await.is_err(), "the log knows better");

@@ -49,15 +49,15 @@ pub async fn restore(
     secret: &RootSecret,
     ledger: &Ledger,
 ) -> Result<RestoreReport, BackupError> {
-    restore_on(&SoftBackend, to, from, secret, ledger).await
+    restore_on(&SoftBackend, to, from, secret, (ledger, &[])).await
 }
 
-async fn restore_on(
+pub async fn restore_on(
     backend: &dyn Backend,
     to: &TestStore,
     mut from: &[u8],
     secret: &RootSecret,
-    ledger: &Ledger,
+    (ledger, approvals): (&Ledger, &[String]),
 ) -> Result<RestoreReport, BackupError> {
     let with = Restoring {
         node: "cm-2",
@@ -65,6 +65,7 @@ async fn restore_on(
         copies_kept_days: 90,
         backend,
         random: &SystemRandom,
+        approvals,
     };
     backup::restore(&to.store, &mut from, secret, ledger, &with).await
 }
@@ -356,7 +357,7 @@ async fn a_device_that_was_restored_erases_what_was_destroyed_since() {
     let ledger = ledger(&story).await;
     faulty.plan(|plan| plan.erased.clear());
     let to = store_kit::testing::sqlite(MIGRATIONS).await;
-    let done = restore_on(&faulty, &to, &file, &root(7), &ledger).await;
+    let done = restore_on(&faulty, &to, &file, &root(7), (&ledger, &[])).await;
     assert_eq!(
         done.unwrap().refused_destroyed,
         std::slice::from_ref(&key.key)

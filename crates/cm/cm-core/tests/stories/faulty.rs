@@ -33,6 +33,8 @@ pub struct Plan {
     pub device: bool,
     pub erase: Option<Fault>,
     pub erased: Vec<SecretBytes>,
+    /// Level that its operator declares it to be good for.
+    pub level: Option<Level>,
 }
 
 /// Software keys, and a plan.
@@ -57,10 +59,11 @@ impl Backend for Faulty {
     }
 
     fn ceiling(&self) -> Level {
-        if self.0.lock().unwrap().device {
-            Level::Two
-        } else {
-            Level::One
+        let plan = self.0.lock().unwrap();
+        match plan.level {
+            Some(level) => level,
+            None if plan.device => Level::Two,
+            None => Level::One,
         }
     }
 

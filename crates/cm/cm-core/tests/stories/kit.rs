@@ -42,8 +42,13 @@ pub struct Story {
 
 impl Story {
     pub async fn begin(test: TestStore, backend: Arc<dyn Backend>) -> Self {
+        Self::begin_with(test, backend, 7).await
+    }
+
+    /// With this root secret.
+    pub async fn begin_with(test: TestStore, backend: Arc<dyn Backend>, root: u8) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
-        let module = start(&test, &backend, clock.clone(), 7).await.unwrap();
+        let module = start(&test, &backend, clock.clone(), root).await.unwrap();
         let (act, _) = SigningKey::generate().unwrap();
         let statement = statement(&module, &act, NOW).await.unwrap();
         Self {

@@ -11,6 +11,7 @@ mod faulty;
 mod import;
 mod kit;
 mod orders;
+mod restore;
 mod several;
 mod switch;
 mod wrapped;

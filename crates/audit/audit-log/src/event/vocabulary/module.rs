@@ -205,6 +205,26 @@ macro_rules! module_events {
         /// Keys made since the backup.
         lost: u64,
     }
+    /// Two officers had approved that restore, for this store alone.
+    RestoreApproved = "cm.restore-approved", Success, by(service), about() {
+        /// Digest of what they approved.
+        approval: Digest32,
+        /// Name of the backup.
+        backup: Digest32,
+        /// Thumbprint of the first officer's key.
+        officer: Digest32,
+        /// Thumbprint of the second officer's key.
+        second: Digest32,
+    }
+    /// A log key signed a checkpoint.
+    CheckpointSigned = "cm.checkpoint-signed", Success, by(service), about() {
+        /// Key.
+        key: KeyId,
+        /// Number of entries in the tree.
+        size: u64,
+        /// Root hash.
+        root: Digest32,
+    }
     /// Two officers enabled or disabled the module.
     ModuleSwitched = "cm.switched", Success, by(service), about() {
         /// Its number.
