@@ -22,6 +22,7 @@ mod items;
 pub mod ledger;
 mod mark;
 mod module;
+pub mod noise;
 mod officers;
 pub mod policy;
 mod prune;

@@ -17,6 +17,7 @@ use crate::backend::{Backend, Fault};
 use crate::cache::KeyCache;
 use crate::execute::on_thread;
 use crate::mark;
+use crate::noise::{Nonces, Watched};
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
 use crate::selftest;
@@ -123,7 +124,8 @@ pub struct Module {
     pub(crate) cache: KeyCache,
     pub(crate) seen: Seen,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<dyn Random>,
+    pub(crate) random: Arc<Watched>,
+    pub(crate) nonces: Nonces,
     pub(crate) policy: Policy,
     pub(crate) root: SigningKey,
     pub(crate) import: SealKey,
@@ -164,6 +166,7 @@ impl Module {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StartError> {
+        let random = Arc::new(Watched::new(random));
         self_tests(backend.clone(), random.clone()).await?;
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
         let audit = AuditLog::new("cm", &config.node, vault.audit_key(), random.clone());
@@ -232,6 +235,7 @@ impl Module {
             seen: Seen::default(),
             clock,
             random,
+            nonces: Nonces::default(),
             policy,
             root,
             import,
@@ -265,6 +269,7 @@ impl Module {
     /// Refuses in the states *locked*, *disabled* and *error* (`III-3-13-secure-state`).
     pub(crate) fn operational(&self) -> Result<(), Refusal> {
         match self.state() {
+            _ if self.random.failed() => Err(Refusal::NotOperational),
             ModuleState::Operational | ModuleState::Degraded => Ok(()),
             ModuleState::Locked | ModuleState::Disabled | ModuleState::Error => {
                 Err(Refusal::NotOperational)
@@ -325,11 +330,20 @@ impl Module {
         self.cache.clear();
     }
 
+    /// A generator that has failed ends all work, as any failed test does.
+    pub(crate) async fn look_at_random(&self) {
+        if self.random.failed() && self.state.get() != ModuleState::Error {
+            self.alarm("cm-random-failed").await;
+            self.latch("random generator").await;
+        }
+    }
+
     /// Runs the self-tests now; their failure is noted like any other fault.
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] in the states *locked* and *error*, which no test ends.
     pub async fn self_test(&self) -> Result<Health, Refusal> {
+        self.look_at_random().await;
         self.operational()?;
         match self_tests(self.backend.clone(), self.random.clone()).await {
             Ok(()) => self.well(),
@@ -436,6 +450,7 @@ impl Module {
     /// order is spent.
     pub async fn execute(&self, request: &ExecuteRequest) -> Result<Executed, ModuleError> {
         let outcome = self.try_execute(request).await;
+        self.look_at_random().await;
         match &outcome {
             Ok(_) => {}
             Err(ModuleError::Unknown) => self.alarm("cm-outcome-unknown").await,

@@ -8,6 +8,7 @@ use core_types::bytes::hex;
 use core_types::{HashAlg, Random};
 
 use crate::backend::Fault;
+use crate::noise::{AT_START, HealthTest};
 
 /// SHA-2 of "abc" (FIPS 180-4).
 const SHA2: [(HashAlg, &str); 3] = [
@@ -48,7 +49,10 @@ pub(crate) fn run(random: &dyn Random) -> Result<(), Fault> {
         gcm_siv().as_deref() == Some(GCM_SIV),
         "known answer of AES-GCM-SIV",
     )?;
-    pass(differs(random), "random generator")
+    let mut drawn = vec![0; AT_START];
+    random.fill(&mut drawn);
+    let healthy = HealthTest::default().feed(&drawn).is_ok();
+    pass(healthy && differs(random), "random generator")
 }
 
 fn pass(good: bool, what: &'static str) -> Result<(), Fault> {
@@ -80,7 +84,7 @@ fn gcm_siv() -> Option<String> {
     Some(hex(text))
 }
 
-/// A smoke check only: the program sees conditioned output and no raw noise, so a stuck source that is conditioned
+/// The program sees conditioned output and no raw noise ([`crate::noise`]), so a stuck source that is conditioned
 /// well can't be told from a good one here. What is seen at once is a generator that repeats itself.
 fn differs(random: &dyn Random) -> bool {
     let mut blocks: Vec<_> = (0..64).map(|_| random.digest32()).collect();

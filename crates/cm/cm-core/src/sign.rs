@@ -160,6 +160,8 @@ impl Module {
         alg: SigAlg,
         items: &[SignItem],
     ) -> Result<Executed, ModuleError> {
+        // What was sealed for this order may be what the generator failed at.
+        self.operational()?;
         let key = self.open(row).await?;
         let share = items.len().div_ceil(service_kit::cores()).max(1);
         let threads: Vec<_> = items
@@ -187,6 +189,16 @@ impl Module {
                 }
                 Err(fault) => faults.push(fault),
             }
+        }
+        let spki = row.attributes.spki;
+        let made = items.iter().zip(&values);
+        let mut nonces = made.map(|(item, v)| self.nonces.new_one(spki, alg, item.bytes(), &v.0));
+        // In order only if no thread has failed, and only then is anything answered.
+        if faults.is_empty() && !nonces.all(|new| new) {
+            self.stop_key(row).await;
+            self.alarm("cm-nonce-repeated").await;
+            self.latch("a nonce was used twice").await;
+            return Ok(Executed::WrongValue);
         }
         if faults.is_empty() {
             self.well();

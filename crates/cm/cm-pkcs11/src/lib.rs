@@ -18,10 +18,12 @@ mod token;
 mod wrapped;
 
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
+use cm_core::noise::{AT_START, HealthTest};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, ObjectClass};
 
@@ -35,6 +37,9 @@ use token::Token;
 pub use token::{Declaration, Limits, OpenError, Options, TEST};
 pub use wrapped::WrappedKeys;
 
+/// Bytes that are drawn with one call.
+const DRAW: usize = 64;
+
 /// The back end.
 pub struct Pkcs11Backend {
     pool: Pool,
@@ -44,6 +49,8 @@ pub struct Pkcs11Backend {
     algs: Vec<SigAlg>,
     /// All its mechanisms.
     mechanisms: Vec<MechanismType>,
+    /// Of the token's random generator.
+    noise: Mutex<HealthTest>,
 }
 
 impl Pkcs11Backend {
@@ -84,6 +91,7 @@ impl Pkcs11Backend {
             pool: Pool::new(token, limits),
             algs,
             mechanisms,
+            noise: Mutex::default(),
         })
     }
 
@@ -100,6 +108,33 @@ impl Pkcs11Backend {
     fn sig_algs(&self, alg: KeyAlg) -> Vec<SigAlg> {
         let able = |a: &SigAlg| self.algs.contains(a);
         alg.sig_algs().into_iter().filter(able).collect()
+    }
+
+    /// Draws from the token's generator, and tests what comes: what makes keys and nonces in there can't be seen, and this is
+    /// as near to it as one gets.
+    pub(crate) fn draw(&self, bytes: usize) -> Result<Vec<u8>, Fault> {
+        let drawn = self.pool.with(move |c| {
+            let mut drawn = vec![0; bytes];
+            // Some tokens give no more with one call.
+            for part in drawn.chunks_mut(DRAW) {
+                let done = c.session.generate_random_slice(part);
+                done.map_err(|e| Failure::of("random generator", &e))?;
+            }
+            Ok(drawn)
+        })?;
+        let mut noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
+        for part in drawn.chunks(DRAW) {
+            let healthy = noise.feed(part);
+            healthy.map_err(|_| Fault::Broken("the token's random generator"))?;
+        }
+        Ok(drawn)
+    }
+
+    /// A name for a new key.
+    pub(crate) fn new_id(&self) -> Result<Vec<u8>, Fault> {
+        let mut drawn = self.draw(DRAW)?;
+        drawn.truncate(16);
+        Ok(drawn)
     }
 
     /// Signs and verifies with a key of the token's own that is made for tests and kept, one for each kind.
@@ -153,17 +188,7 @@ impl Backend for Pkcs11Backend {
     }
 
     fn self_test(&self) -> Result<(), Fault> {
-        let (one, two) = self.pool.with(|c| {
-            let draw = || {
-                c.session
-                    .generate_random_vec(32)
-                    .map_err(|e| Failure::of("random generator", &e))
-            };
-            Ok((draw()?, draw()?))
-        })?;
-        if one == two || one.iter().all(|b| *b == 0) {
-            return Err(Fault::Broken("random generator"));
-        }
+        self.draw(AT_START)?;
         for alg in [
             KeyAlg::Rsa3072,
             KeyAlg::P256,
@@ -182,10 +207,7 @@ impl Backend for Pkcs11Backend {
         if self.sig_algs(alg).is_empty() {
             return Err(Fault::Unfit("the token has no mechanism for this"));
         }
-        let id = self.pool.with(|c| {
-            let drawn = c.session.generate_random_vec(16);
-            drawn.map_err(|e| Failure::of("random generator", &e))
-        })?;
+        let id = self.new_id()?;
         let material = SecretBytes::new(id.clone());
         // A new pair must sign and verify before anyone sees it (FIPS 186-5).
         let made = self.make(alg, id).and_then(|()| {
@@ -210,10 +232,7 @@ impl Backend for Pkcs11Backend {
             return Err(Fault::Unfit("the token has no mechanism for this"));
         }
         let (public, private) = import::pair(alg, pkcs8, spki)?;
-        let id = self.pool.with(|c| {
-            let drawn = c.session.generate_random_vec(16);
-            drawn.map_err(|e| Failure::of("random generator", &e))
-        })?;
+        let id = self.new_id()?;
         let material = SecretBytes::new(id.clone());
         let made = self.pool.slowly(move |c| {
             let of = |class, fixed: Vec<Attribute>, own: &[Attribute]| {

@@ -263,6 +263,7 @@ impl Backend for WrappedKeys {
         if !Self::can(alg) || self.token.sig_algs(alg).is_empty() {
             return Err(Fault::Unfit("no wrapped keys of this kind"));
         }
+        self.token.new_id()?;
         let (number, spki, wrapped) = self.pool().slowly(move |c| {
             let (number, with) = current(c)?;
             let (mechanism, public, private) = key_pair_template(alg)?;

@@ -19,6 +19,8 @@ pub enum Action {
     Hang,
     /// Calls, and changes a bit of the value.
     Flip,
+    /// Calls, and gives the same bytes every time (`C_GenerateRandom`).
+    Stuck,
     /// Logs out first.
     Logout,
     /// Closes all sessions first.
@@ -37,6 +39,7 @@ impl Action {
             None => match word {
                 "hang" => Some(Self::Hang),
                 "flip" => Some(Self::Flip),
+                "stuck" => Some(Self::Stuck),
                 "logout" => Some(Self::Logout),
                 "closeall" => Some(Self::CloseAll),
                 "finalize" => Some(Self::Finalize),

@@ -148,6 +148,7 @@ macro_rules! wrappers {
             ck::CK_FUNCTION_LIST {
                 C_GetFunctionList: Some(C_GetFunctionList),
                 C_Sign: Some(C_Sign),
+                C_GenerateRandom: Some(C_GenerateRandom),
                 $($name: Some($name),)*
                 ..real
             }
@@ -174,7 +175,6 @@ wrappers! {
     session C_WrapKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, with: ck::CK_OBJECT_HANDLE, key: ck::CK_OBJECT_HANDLE, wrapped: *mut ck::CK_BYTE, length: *mut ck::CK_ULONG);
     session C_UnwrapKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, with: ck::CK_OBJECT_HANDLE, wrapped: *mut ck::CK_BYTE, length: ck::CK_ULONG, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, key: *mut ck::CK_OBJECT_HANDLE);
     session C_CreateObject(session: ck::CK_SESSION_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, object: *mut ck::CK_OBJECT_HANDLE);
-    session C_GenerateRandom(session: ck::CK_SESSION_HANDLE, data: *mut ck::CK_BYTE, length: ck::CK_ULONG);
 }
 
 /// Apart from the others, since only a call that hands out a value counts, and the value can be spoilt.
@@ -201,6 +201,31 @@ unsafe extern "C" fn C_Sign(
     if rv == ck::CKR_OK && action == Some(Action::Flip) {
         // SAFETY: the module wrote at least one byte of value there.
         unsafe { *value ^= 1 };
+    }
+    after(action, rv)
+}
+
+/// Apart from the others, since the bytes can be spoilt.
+unsafe extern "C" fn C_GenerateRandom(
+    session: ck::CK_SESSION_HANDLE,
+    data: *mut ck::CK_BYTE,
+    length: ck::CK_ULONG,
+) -> ck::CK_RV {
+    let Some(call) = real().and_then(|r| r.functions.C_GenerateRandom) else {
+        return ck::CKR_FUNCTION_NOT_SUPPORTED;
+    };
+    let (instead, action) = before("C_GenerateRandom", Some(session));
+    if let Some(rv) = instead {
+        return rv;
+    }
+    // SAFETY: the application's own arguments.
+    let rv = unsafe { call(session, data, length) };
+    if rv == ck::CKR_OK && action == Some(Action::Stuck) {
+        for place in 0..usize::try_from(length).unwrap_or(0) {
+            let byte = u8::try_from(place % 251).unwrap_or(0);
+            // SAFETY: the application vouches for `length` bytes, which the module has just written.
+            unsafe { *data.add(place) = byte };
+        }
     }
     after(action, rv)
 }

@@ -10,6 +10,7 @@
 //! C_Sign     late:0x30 1    call, and answer with this CK_RV all the same
 //! C_Sign     hang           don't call before the control file changes
 //! C_Sign     flip 1         call, and change a bit of the value
+//! C_GenerateRandom stuck    call, and give the same bytes every time
 //! C_SignInit logout 1       log out first, then call
 //! C_SignInit closeall 1     close all sessions of the token first, then call
 //! C_SignInit finalize 1     stop the real library first, then call

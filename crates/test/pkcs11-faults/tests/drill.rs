@@ -59,6 +59,7 @@ fn with_token(test: &str) -> bool {
 pkcs11_faults::on_tokens!(kryoptic:
     after_every_fault_the_service_works_again_without_a_restart,
     a_wrong_rsa_value_does_not_leave_the_module,
+    a_token_whose_generator_is_stuck_is_not_used_any_more,
     hanging_calls_are_bounded_and_others_go_on,
     a_refused_pin_is_tried_once,
     a_module_that_hangs_at_start_is_told,
@@ -358,6 +359,36 @@ async fn a_wrong_rsa_value_does_not_leave_the_module() {
         Err(ModuleError::Refused(Refusal::NotOperational)),
         "the error state lasts"
     );
+}
+
+// shows: III-3-11-random, III-3-13-detect-hardware, III-3-13-secure-state, T-KEY-DERIVE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_whose_generator_is_stuck_is_not_used_any_more() {
+    if !with_token("a_token_whose_generator_is_stuck_is_not_used_any_more") {
+        return;
+    }
+    for ordered in [false, true] {
+        let drill = Drill::begin().await;
+        let ec = drill.key(KeyAlg::P256).await.unwrap();
+        faults("C_GenerateRandom stuck");
+        if ordered {
+            // The second time at the latest.
+            drop(drill.key(KeyAlg::P256).await);
+            drop(drill.key(KeyAlg::P256).await);
+        } else {
+            assert_eq!(drill.state().await, ModuleState::Error);
+        }
+        faults("");
+        let refused = Err(ModuleError::Refused(Refusal::NotOperational));
+        assert_eq!(drill.sign(&ec, ECDSA).await, refused, "{ordered}");
+        assert!(drill.key(KeyAlg::P256).await.is_err());
+    }
+    // The way back: a good generator, and a restart.
+    let drill = Drill::over(WrappedKeys::open(token(), None).unwrap()).await;
+    let ec = drill.key(KeyAlg::P256).await.unwrap();
+    drill.sign(&ec, ECDSA).await.unwrap();
+    faults("C_GenerateRandom stuck");
+    assert_eq!(drill.state().await, ModuleState::Error);
 }
 
 // shows: T-KEY-MALFUNCTION

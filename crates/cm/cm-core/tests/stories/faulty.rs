@@ -33,6 +33,8 @@ pub struct Plan {
     pub device: bool,
     pub erase: Option<Fault>,
     pub erased: Vec<SecretBytes>,
+    /// Every ECDSA value is made with one nonce.
+    pub same_nonce: bool,
     /// Level that its operator declares it to be good for.
     pub level: Option<Level>,
 }
@@ -118,8 +120,13 @@ impl PrivateKey for FaultyKey {
     fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault> {
         let nth = self.0.1.fetch_add(1, Ordering::SeqCst);
         let planned = self.0.0.lock().unwrap().sign.clone();
+        let same_nonce = self.0.0.lock().unwrap().same_nonce;
         match planned {
             Some((good, fault)) if nth >= good => Err(fault),
+            _ if same_nonce => {
+                let s = u8::try_from(nth % 100 + 1).unwrap();
+                Ok([&[0x30, 68, 2, 32][..], &[0x11; 32], &[2, 32], &[s; 32]].concat())
+            }
             _ => self.1.sign(alg, digest),
         }
     }

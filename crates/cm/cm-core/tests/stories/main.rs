@@ -10,6 +10,7 @@ mod destroy;
 mod faulty;
 mod import;
 mod kit;
+mod noise;
 mod orders;
 mod restore;
 mod several;
