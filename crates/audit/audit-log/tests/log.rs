@@ -564,7 +564,7 @@ async fn the_witness_notices_an_old_database_and_heals_a_crash() {
     ));
 }
 
-// shows: I-A5-no-secrets-in-logs
+// shows: I-A5-no-secrets-in-logs, I-7.1.4.4-record-date-time
 #[tokio::test]
 async fn an_entry_has_the_four_fields_and_fixed_words_only() {
     let store = testing::sqlite(&[TABLES]).await;
@@ -585,7 +585,8 @@ async fn an_entry_has_the_four_fields_and_fixed_words_only() {
     );
 }
 
-// shows: I-7.1.4.1-log-audit-start-stop, I-7.1.4.1-log-audit-parameter-change
+// shows: I-7.1.4.1-log-audit-start-stop, I-7.1.4.1-log-audit-parameter-change,
+// I-7.1.4.1-log-environment-and-key-events
 #[tokio::test]
 async fn start_end_and_changed_settings_are_recorded() {
     for store in testing::both(&[TABLES]).await {

@@ -371,7 +371,8 @@ fn in_files(dir: &Path, needle: &[u8]) -> bool {
     })
 }
 
-// shows: III-3-1-no-plaintext-private-key, III-A1.4-intermediate-values, III-A1.4.1-protect-use-disclosure, T-KEY-DISCLOSE
+// shows: III-3-1-no-plaintext-private-key, III-A1.4-intermediate-values, III-A1.4.1-protect-use-disclosure, T-KEY-DISCLOSE,
+// I-7.1.3.2-residual-information, I-A4-secure-erasure
 #[tokio::test]
 async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end() {
     let site = Site::new();

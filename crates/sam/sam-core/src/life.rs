@@ -414,7 +414,7 @@ mod tests {
         }
     }
 
-    // shows: I-4.2.2c-termination-causes
+    // shows: I-4.2.2c-termination-causes, I-4.2.2-life-cycle-phases
     #[test]
     fn every_cause_stops_or_destroys_and_nothing_else_does() {
         let suspending: Vec<_> = CAUSES

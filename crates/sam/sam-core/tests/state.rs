@@ -257,7 +257,7 @@ fn a_state_survives_its_json() {
 }
 
 proptest! {
-    // shows: T-USE-DTBSR-FORGE, T-KEY-MISUSE
+    // shows: T-USE-DTBSR-FORGE, T-KEY-MISUSE, I-4.2.2b-sad-per-document-or-batch, I-6.1-no-unintended-document
     #[test]
     fn what_is_asked_must_be_a_sub_multiset(
         have in proptest::collection::vec(0u8..4, 1..12),

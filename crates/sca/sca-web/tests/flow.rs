@@ -18,7 +18,8 @@ use core_types::sha256;
 use kit::{World, pdf};
 use pdf_update::Builder;
 
-// shows: I-A3-minimum-display, I-A3-further-display, I-A3-result-mandatory, I-A3-signer-id, I-A3-object, I-A3-signer-name
+// shows: I-A3-minimum-display, I-A3-further-display, I-A3-result-mandatory, I-A3-signer-id, I-A3-object, I-A3-signer-name,
+// I-5.2.2-sca-stores
 #[tokio::test]
 async fn a_pdf_is_signed_through_the_pages() {
     let world = World::new().await;
@@ -150,6 +151,7 @@ async fn a_refusal_signs_nothing_and_can_be_tried_again() {
     assert_eq!(browser.show(&id).await["state"], "signed");
 }
 
+// shows: I-A3-confirm-right-document-signed
 #[tokio::test]
 async fn a_value_that_is_not_the_signature_is_not_embedded() {
     let world = World::new().await;

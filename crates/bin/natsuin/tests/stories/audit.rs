@@ -179,6 +179,7 @@ fn object(said: &std::process::Output) -> Value {
     serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{}", text(said)))
 }
 
+// shows: I-A5-audit-log-needed
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_searched_in_a_stopped_stack_and_in_an_export_in_words() {
     let story = Story::begin(KeyAlg::P256).await;

@@ -182,6 +182,7 @@ async fn sign(story: &mut Story, agent: &mut Agent, options: &[&str]) -> (i32, V
     (output.status.code().unwrap(), value)
 }
 
+// shows: I-5.2.3-flow
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_signed_and_verified_against_a_running_service() {
     let mut story = Story::begin(KeyAlg::P256).await;

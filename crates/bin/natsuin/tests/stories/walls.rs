@@ -27,7 +27,7 @@ async fn status(caller: &Client, path: &str, body: &str) -> Option<u16> {
     answer.ok().map(|(status, _)| status)
 }
 
-// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS
+// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS, I-7.1.2.1-identify-authenticate-each-user
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_opens_to_its_own_callers_only() {
     let story = Story::begin(KeyAlg::P256).await;
@@ -134,7 +134,9 @@ impl HostileSsa {
     }
 }
 
-// shows: I-3.3-key-held-used-on-instruction, T-INS-OPERATOR, T-USE-SAP-BYPASS, T-USE-SAD-FORGE, T-USE-DTBSR-FORGE
+// shows: I-3.3-key-held-used-on-instruction, T-INS-OPERATOR, T-USE-SAP-BYPASS, T-USE-SAD-FORGE, T-USE-DTBSR-FORGE,
+// I-3.4-use-auth-and-key-auth, I-3.4-signer-intent-through-app, I-4.2.1-rssp-signs-on-key-auth,
+// I-6.1-nobody-else-signs
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_ssa_gets_nothing_that_its_signer_did_not_approve() {
     let StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {

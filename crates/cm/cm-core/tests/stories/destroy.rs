@@ -30,7 +30,8 @@ pub async fn destroyed(story: &Story, key: &KeyCreated) -> (KeyDestroyed, Destru
     (done, told)
 }
 
-// shows: III-A1.6-destroy-at-end, III-A1.6-backup-keys, III-A1.7-log-key-destruction, T-KEY-ABUSE
+// shows: III-A1.6-destroy-at-end, III-A1.6-backup-keys, III-A1.7-log-key-destruction, T-KEY-ABUSE,
+// I-A4-secure-erasure
 #[tokio::test]
 async fn a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing() {
     everywhere(

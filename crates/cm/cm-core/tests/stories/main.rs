@@ -185,7 +185,8 @@ async fn one_act_is_good_for_so_much_and_so_long_and_a_key_for_its_own_time() {
     .await;
 }
 
-// shows: III-A1.8-origin-distinguishable, III-A1.8-origin-immutable, III-A1.8-origin-matters, III-A1.1-attributes-at-generation
+// shows: III-A1.8-origin-distinguishable, III-A1.8-origin-immutable, III-A1.8-origin-matters, III-A1.1-attributes-at-generation,
+// I-4.2.2a-no-import-if-rssp-generates
 #[tokio::test]
 async fn where_a_key_was_made_is_signed_when_it_is_made() {
     everywhere(
@@ -670,7 +671,7 @@ async fn a_module_whose_generator_is_stuck_does_not_start() {
     assert!(counts.iter().all(|n| (4096 - 384..4096 + 384).contains(n)));
 }
 
-// shows: III-A1.7-log-key-generation, III-3-14-audit-records
+// shows: III-A1.7-log-key-generation, III-3-14-audit-records, I-7.1.4.1-log-environment-and-key-events
 #[tokio::test]
 async fn every_key_is_in_the_log_with_its_owner_from_its_making_on() {
     everywhere(

@@ -315,7 +315,8 @@ async fn a_seed_is_handed_out_once_and_weak_pins_are_refused() {
     }
 }
 
-// shows: T-REG-SVD-ALTER, T-REG-CSR-ALTER, T-REG-CSR-SPOOF, II-3.1.1-public-key-unchanged
+// shows: T-REG-SVD-ALTER, T-REG-CSR-ALTER, T-REG-CSR-SPOOF, II-3.1.1-public-key-unchanged,
+// I-4.2.2a-account-key-cert-sad, I-A1.1-rssp-same-person, I-7.1.1.3-ra
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_approved_certificate_for_the_made_key_is_accepted() {
     for world in worlds().await {

@@ -348,7 +348,7 @@ async fn the_end_of_an_authoritys_hold_lifts_no_stop_of_the_signer() {
     }
 }
 
-// shows: I-4.2.2c-termination-causes
+// shows: I-4.2.2c-termination-causes, I-7.1.1.12-utc-for-expiry
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_ends_with_its_certificate() {
     for world in worlds().await {

@@ -79,7 +79,7 @@ async fn an_ed25519_key_signs_the_attributes_of_approved_documents_and_no_bare_h
     }
 }
 
-// shows: T-USE-DTBSR-FORGE
+// shows: T-USE-DTBSR-FORGE, I-6.1-document-intended
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_message_that_was_approved_nothing_is_signed() {
     for world in worlds().await {

@@ -112,7 +112,8 @@ impl World {
     }
 }
 
-// shows: III-3-15-import-L1, I-3.5.1-import-L1, I-4.2.2a-existing-key, I-3.5.1-key-correctly-generated-or-imported
+// shows: III-3-15-import-L1, I-3.5.1-import-L1, I-4.2.2a-existing-key, I-3.5.1-key-correctly-generated-or-imported,
+// I-4.2.2a-keygen-by-signer, I-4.2.1-keygen-candidates
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signers_own_key_comes_in_by_their_act_gets_its_certificate_and_signs() {
     for world in worlds().await {
@@ -222,7 +223,7 @@ fn weak_spki() -> Vec<u8> {
 }
 
 // shows: III-3-15-import-L1, I-4.2.2a-existing-key, III-3-9-protected-import-export, T-REG-IMP-DUPLICATE
-// shows: T-REG-IMP-FOREIGN-KEY, T-REG-IMP-FOREIGN-INFO, T-REG-IMP-UNAUTH
+// shows: T-REG-IMP-FOREIGN-KEY, T-REG-IMP-FOREIGN-INFO, T-REG-IMP-UNAUTH, I-6.1-key-bound-to-signer
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicate_weak_foreign_and_unproven_keys_are_refused_by_name_when_they_are_brought() {
     for world in worlds().await {
@@ -321,7 +322,7 @@ async fn an_approval_to_bring_a_key_ends_with_time_tries_and_registration() {
     }
 }
 
-// shows: III-3-15-import-L2, I-3.5.1-import-L2, I-4.2.2a-keygen-by-ca
+// shows: III-3-15-import-L2, I-3.5.1-import-L2, I-4.2.2a-keygen-by-ca, I-7.1.1.3-ca, I-4.2.1-keygen-candidates
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_ca_sends_a_key_of_level_two_under_the_signers_act_and_nobody_else_does() {
     for world in worlds_at(Level::Two).await {

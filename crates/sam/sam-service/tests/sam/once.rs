@@ -388,7 +388,7 @@ async fn a_value_that_the_module_finds_wrong_stops_the_key() {
     }
 }
 
-// shows: II-A1-multi-method-1
+// shows: II-A1-multi-method-1, I-4.2.2b-sad-per-document-or-batch
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_batch_is_signed_in_one_call() {
     for world in worlds().await {

@@ -129,7 +129,7 @@ async fn a_hundred_wrong_pins_in_parallel_are_not_a_hundred_guesses() {
     }
 }
 
-// shows: I-7.1.2.5-authentication-failure-lockout
+// shows: I-7.1.2.5-authentication-failure-lockout, I-7.1.4.1-log-sap-authentication
 #[tokio::test(flavor = "multi_thread")]
 async fn a_try_stands_when_the_node_dies_before_it_is_judged() {
     for world in worlds().await {

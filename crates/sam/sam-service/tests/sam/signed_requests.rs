@@ -69,7 +69,7 @@ async fn opened(world: &World, request: PrepareRequest) -> SignAct {
     }
 }
 
-// shows: T-USE-DTBSR-FORGE, T-INS-OPERATOR
+// shows: T-USE-DTBSR-FORGE, T-INS-OPERATOR, I-6.1-document-intended
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ssa_cannot_exchange_what_the_application_signed() {
     let key = Arc::new(SigningKey::generate().unwrap().0);

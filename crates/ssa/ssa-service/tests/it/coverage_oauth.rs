@@ -149,7 +149,7 @@ fn every_oauth_endpoint_is_known_here() {
     assert_eq!(served, known.map(|path| (*path).to_owned()).collect());
 }
 
-// shows: T-USE-CRED-FORGE
+// shows: T-USE-CRED-FORGE, I-7.1.2.1-identify-authenticate-each-user
 #[tokio::test]
 async fn every_oauth_endpoint_wants_its_client() {
     for stack in ready().await {

@@ -33,6 +33,7 @@ fn bad(text: &str) -> (u16, String, String) {
     (400, "invalid_request".to_owned(), text.to_owned())
 }
 
+// shows: I-4.2.2b-hash-only, I-5.2.2-request-carries-hash, I-4.2.2b-choose-data-key-instruct
 #[tokio::test]
 async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
     for stack in stacks().await {

@@ -296,7 +296,7 @@ async fn what_one_browser_began_no_other_can_finish() {
     }
 }
 
-// shows: T-USE-SAP-BYPASS
+// shows: T-USE-SAP-BYPASS, I-3.4-use-auth-and-key-auth
 #[tokio::test]
 async fn an_approval_of_one_person_is_no_code_for_the_next_in_the_same_browser() {
     for stack in stacks().await {

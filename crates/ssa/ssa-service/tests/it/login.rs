@@ -17,7 +17,7 @@ async fn attempt(stack: &Stack, login: &str, password: &str, code: &str) -> (Sta
     (answer.status, body)
 }
 
-// shows: T-USE-CRED-FORGE
+// shows: T-USE-CRED-FORGE, I-4.2.2b-authenticate-with-rsc
 #[tokio::test]
 async fn a_failed_login_tells_nothing_about_the_account() {
     for stack in stacks().await {

@@ -146,7 +146,8 @@ fn description(answer: &Answer) -> String {
         .to_owned()
 }
 
-// shows: I-7.1.1.10-only-privileged-manage-all-interfaces, I-7.1.1.7-admin-operator-not-auditor-officer
+// shows: I-7.1.1.10-only-privileged-manage-all-interfaces, I-7.1.1.7-admin-operator-not-auditor-officer,
+// I-7.1.3.1-access-control
 #[tokio::test]
 async fn every_office_does_its_own_and_strangers_nothing() {
     for stack in stacks().await {

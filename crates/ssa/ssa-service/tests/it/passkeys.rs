@@ -260,7 +260,7 @@ async fn an_assertion_counts_once_in_its_browser_for_its_purpose_and_in_its_time
     }
 }
 
-// shows: T-USE-CRED-FORGE
+// shows: T-USE-CRED-FORGE, I-4.2.2b-authenticate-with-rsc
 #[tokio::test]
 async fn what_isn_t_this_persons_passkey_at_this_site_with_the_person_verified_is_refused() {
     for stack in stacks().await {

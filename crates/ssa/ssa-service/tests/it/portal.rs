@@ -78,7 +78,7 @@ async fn choose(
     browser.post(&format!("{code}/account"), &form).await
 }
 
-// shows: T-REG-IMPERSONATE
+// shows: T-REG-IMPERSONATE, I-4.2.2a-keygen-by-rssp
 #[tokio::test]
 async fn from_an_invitation_to_a_certified_key() {
     for stack in stacks().await {
