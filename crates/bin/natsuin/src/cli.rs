@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use core_types::clock::SystemClock;
 use web_ui::Lang;
 
 use crate::bench::BenchArgs;
@@ -10,7 +11,9 @@ use crate::client::{self, ClientCommand};
 use crate::officer::{self, ApprovalCommand, OfficerCommand};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
-use crate::{audit, bench, config, csc, demo, dev, device, evidence, key, sign, statement, verify};
+use crate::{
+    archive, audit, bench, config, csc, demo, dev, device, evidence, key, sign, statement, verify,
+};
 
 /// Remote signatures that only their signers can make.
 #[derive(Debug, Parser)]
@@ -145,6 +148,9 @@ pub enum Command {
     /// Export, search and check audit logs.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write exported logs to a medium of their own, signed, and check such an archive.
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
     /// Export and check the evidence of a single act: who approved what.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -557,6 +563,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             };
             audit::verify(&verify, out)
         }
+        Command::Archive(command) => archive::run(&command, &SystemClock, out),
         Command::Audit(AuditCommand::Search(args)) => audit::search(*args, out).await,
         Command::Audit(AuditCommand::Witness { config }) => audit::witness(&config, out).await,
     }

@@ -2,6 +2,7 @@
 //! socket. Holds no decision of any zone: it reads options, connects parts and prints.
 
 pub mod agent;
+pub mod archive;
 pub mod audit;
 pub mod bench;
 pub mod cli;

@@ -27,6 +27,7 @@ cli-hashed-here = { $n ->
    *[other] { $n } files hashed here. They don't leave this machine.
 }
 cli-signed-of = { $n } of { $total } signed
+archive-intact = Archived { $at }; { $n } files are as they were signed.
 cli-counter-good = Counter-signed by { $who }: this signature was made there.
 cli-counter-undetermined = Counter-signed by { $who }; whether it is good can't be said.
 cli-counter-bad = A counter-signature by { $who } is not good: it doesn't show where the signature was made.

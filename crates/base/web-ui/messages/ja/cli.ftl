@@ -24,6 +24,7 @@ cli-open-approve = 承認するには、次を開いてください: { $url }
 cli-no-browser = (ブラウザを起動できませんでした。上のアドレスを開いてください)
 cli-hashed-here = { $n }件のハッシュをここで計算しました。ファイルはこの機械から出ません。
 cli-signed-of = { $total }件のうち{ $n }件に署名しました
+archive-intact = { $at }に保管。{ $n }個のファイルは署名されたときのままです。
 cli-counter-good = { $who } のカウンタ署名があります。この署名はそこで作られました。
 cli-counter-undetermined = { $who } のカウンタ署名があります。有効かどうかは判定できません。
 cli-counter-bad = { $who } のカウンタ署名は有効ではありません。署名がどこで作られたかを示しません。

@@ -14,7 +14,7 @@ use core_types::{UnixTime, sha256};
 use serde_json::{Map, json};
 use service_kit::Trouble;
 use store_kit::{Store, StoreUrl};
-use web_ui::clean;
+use web_ui::{Messages, clean};
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{StoreChoice, log_key};
@@ -101,11 +101,57 @@ pub struct Verify {
     pub stamps: Option<(PathBuf, PathBuf)>,
 }
 
-/// Checks an export.
+/// What an export turned out to be.
+#[derive(Debug)]
+pub struct Judged {
+    /// Good, undetermined where witnesses are silent, or negative.
+    pub verdict: Exit,
+    /// For a person, line by line; the notes aren't part of the result.
+    lines: Vec<String>,
+    notes: Vec<String>,
+    /// For a program, by zone.
+    pub zones: Map<String, serde_json::Value>,
+}
+
+impl Judged {
+    /// Shows it to a person.
+    pub fn tell(&self, out: Out) {
+        for line in &self.lines {
+            out.say(line);
+        }
+        for note in &self.notes {
+            out.note(note);
+        }
+    }
+
+    /// How many entries each zone's log has.
+    pub fn entries(&self) -> std::collections::BTreeMap<String, u64> {
+        let each = self.zones.iter();
+        each.map(|(zone, of)| (zone.clone(), of["entries"].as_u64().unwrap_or(0)))
+            .collect()
+    }
+}
+
+/// Checks an export and shows what came of it.
 ///
 /// # Errors
 /// [`Failure`] when the files aren't there.
 pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
+    let judged = judge(verify, out.m())?;
+    judged.tell(out);
+    let verdict = judged.verdict;
+    out.object(&json!({
+        "schema": "natsuin.audit-verify/1", "ok": verdict == Exit::Good, "zones": judged.zones,
+    }));
+    Ok(verdict)
+}
+
+/// Checks an export.
+///
+/// # Errors
+/// [`Failure`] when the files aren't there.
+pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
     let Verify { dir, keys, .. } = verify;
     let cosigners = verify.cosigners.iter().map(|path| {
         let read = std::fs::read_to_string(path).map_err(|e| {
@@ -170,39 +216,39 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
             "witnesses {}/{}",
             report.witnesses.agreeing, report.witnesses.given
         );
-        out.say(&format!(
+        lines.push(format!(
             "{word}  {zone}   entries {} · checkpoints {} · {witnesses}",
             report.entries, report.checkpoints
         ));
         if let Some(bad) = &report.first_bad {
-            out.say(&format!("    first bad {}: {}", place(bad), bad.what));
+            lines.push(format!("    first bad {}: {}", place(bad), bad.what));
         }
         for cosigned in &report.witnesses.cosigned {
-            let at = out.m().time(UnixTime(cosigned.at));
-            out.say(&format!(
+            let at = m.time(UnixTime(cosigned.at));
+            lines.push(format!(
                 "    {} cosigned {} entries, {at}",
                 cosigned.name, cosigned.size
             ));
         }
         if !zone_sure {
-            out.say(&format!("    {}", out.m().t("audit-witness-silent")));
+            lines.push(format!("    {}", m.t("audit-witness-silent")));
         }
         if keys.is_none() {
-            out.note(&format!("    {}", out.m().t("audit-key-of-export")));
+            notes.push(format!("    {}", m.t("audit-key-of-export")));
         }
         let mut shown = serde_json::to_value(&report).unwrap_or_default();
         shown["key"] = if keys.is_some() { "given" } else { "export" }.into();
         match &stamped {
             Ok(anchors) => {
                 if let Some(last) = anchors.last().filter(|_| report.ok) {
-                    let at = out.m().time(last.at);
-                    out.say(&format!("    time-stamped {} entries, {at}", last.size));
+                    let at = m.time(last.at);
+                    lines.push(format!("    time-stamped {} entries, {at}", last.size));
                 }
                 let list = anchors.iter().map(|a| json!({"size": a.size, "at": a.at}));
                 shown["time_stamps"] = list.collect();
             }
             Err(fault) => {
-                out.say(&format!("    time-stamps: {fault}"));
+                lines.push(format!("    time-stamps: {fault}"));
                 shown["time_stamp_fault"] = fault.to_string().into();
             }
         }
@@ -213,10 +259,12 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
         (true, false) => Exit::Undetermined,
         (true, true) => Exit::Good,
     };
-    out.object(&json!({
-        "schema": "natsuin.audit-verify/1", "ok": verdict == Exit::Good, "zones": reports,
-    }));
-    Ok(verdict)
+    Ok(Judged {
+        verdict,
+        lines,
+        notes,
+        zones: reports,
+    })
 }
 
 /// The time-stamps that a witness has of the log with this key.

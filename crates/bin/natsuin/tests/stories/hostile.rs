@@ -10,22 +10,9 @@ use natsuin::stack::{Factors, Options, Stack, StoreChoice};
 use serde_json::Value;
 use sic_core::Totp;
 
-use crate::kit::{Story, entries, natsuin, run, start, text};
+use crate::archive::Medium;
+use crate::kit::{Story, entries, files, natsuin, run, start, text};
 use crate::spend::{Spender, approval, body, credential, hashes};
-
-/// All files below a directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
 
 /// Gives folders and files of a stopped stack the contents they have in a copy. Files stay the same files: another inode
 /// would be another epoch, in which old acts are dead anyway.
@@ -143,7 +130,7 @@ impl std::io::Write for Lines {
 }
 
 // shows: T-USE-CAPTURE, T-KEY-DATA-DISCLOSE, I-7.1.4.1-log-signing-events, I-7.1.4.1-signing-event-certificate,
-// I-4.2.1-rssp-holds-verification-info, T-REG-INFO-CAPTURE
+// I-4.2.1-rssp-holds-verification-info, I-7.1.5.1-archive-no-secrets, T-REG-INFO-CAPTURE
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_database_or_export_holds_a_secret() {
     let lines = Lines::default();
@@ -202,6 +189,11 @@ async fn no_log_database_or_export_holds_a_secret() {
         .arg(&export));
     assert!(said.status.success(), "{}", text(&said));
 
+    let archive = dir.path().join("medium");
+    let medium = Medium::new(dir.path(), data.join("witness"));
+    let said = medium.create(&export, &archive);
+    assert!(said.status.success(), "{}", text(&said));
+
     one_signature_is_linked(&export);
 
     // Seeds as people type them and as bytes; everything else as text.
@@ -225,6 +217,7 @@ async fn no_log_database_or_export_holds_a_secret() {
         .iter()
         .flat_map(|zone| files(&data.join(zone)))
         .chain(files(&export))
+        .chain(files(&archive))
         .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
         .collect();
     places.push(("the log".to_owned(), lines.0.lock().unwrap().clone()));

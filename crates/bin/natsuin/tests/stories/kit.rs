@@ -162,3 +162,17 @@ pub fn entries(export: &Path, zone: &str) -> Vec<Value> {
     assert!(report.ok, "{:?}", report.first_bad);
     entries
 }
+
+/// All files below a directory.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
