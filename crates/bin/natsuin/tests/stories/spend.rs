@@ -166,7 +166,7 @@ async fn on_both<F: AsyncFn(Story)>(story: F) {
     story(Story::on(KeyAlg::P256, StoreChoice::Postgres(url.to_string()), false).await).await;
 }
 
-// shows: T-USE-SAP-REPLAY, T-KEY-ABUSE, T-USE-DTBSR-FORGE
+// shows: II-1-logical-structure, II-A1-sad-needed-after-login, T-USE-SAP-REPLAY, T-KEY-ABUSE, T-USE-DTBSR-FORGE
 #[tokio::test(flavor = "multi_thread")]
 async fn one_approval_makes_one_signature_whatever_the_client_does() {
     on_both(async |mut story| {

@@ -364,7 +364,7 @@ async fn a_key_in_heavy_use_is_not_taken_for_tampered_with() {
     }
 }
 
-// shows: III-1-cm-role, III-3-4-authenticate-application, III-A1.4-authentication-to-use, T-USE-SAP-BYPASS
+// shows: II-1-sam-role, III-1-cm-role, III-3-4-authenticate-application, III-A1.4-authentication-to-use, T-USE-SAP-BYPASS
 #[tokio::test]
 async fn only_the_sams_own_timely_orders_are_admitted() {
     everywhere(

@@ -98,8 +98,13 @@ async fn enrol(
 pub async fn signer_of_level_three(world: World) -> (World, Signer) {
     let by = maker();
     let world = vouching(world, trusting(&by, &[])).await;
-    let made = enrol(&world, "three", Level::Three, &mut attested(&by)).await;
-    (world, made.unwrap())
+    let mut passkey = attested(&by);
+    let made = enrol(&world, "three", Level::Three, &mut passkey).await;
+    let signer = Signer {
+        passkey,
+        ..made.unwrap()
+    };
+    (world, signer)
 }
 
 // shows: T-REG-IMPERSONATE, I-3.5.1-keyauth-L3, II-3.3.1-dtbsr-integrity

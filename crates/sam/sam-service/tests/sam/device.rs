@@ -115,7 +115,7 @@ async fn a_device_key_with_its_pin_signs_and_its_part_can_be_checked_by_anybody(
     }
 }
 
-// shows: T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, T-USE-SAD-FORGE
+// shows: II-3.3.1-sad-protected-in-transit, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, T-USE-SAD-FORGE
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_is_good_once_for_its_own_act_by_its_own_key() {
     for world in worlds().await {

@@ -15,10 +15,10 @@ use crate::kit::*;
 use crate::proof::{code_of, one_act};
 
 /// A PIN unlike the one for the SIC.
-const APP_PIN: &str = "collected-pin-9";
+pub const APP_PIN: &str = "collected-pin-9";
 
 /// Enrols a person's key whose PIN and codes applications collect.
-async fn enrol(world: &World, person: &str) -> (KeyInfo, SecretBytes) {
+pub async fn enrol(world: &World, person: &str) -> (KeyInfo, SecretBytes) {
     let mut invitation = world.invitation(person, &[KeyAlg::P256]);
     (invitation.ceiling, invitation.collected) = (Level::One, true);
     let (voucher, secret) = world.invite(invitation).await;
@@ -51,7 +51,7 @@ async fn enrol(world: &World, person: &str) -> (KeyInfo, SecretBytes) {
     (key.unwrap(), seed)
 }
 
-fn request(
+pub fn request(
     person: &str,
     key: &KeyInfo,
     pin: &str,
@@ -70,7 +70,12 @@ fn request(
     }
 }
 
-async fn sign(world: &World, key: &KeyInfo, token: &str, hash: B64) -> Result<SignAnswer, Refusal> {
+pub async fn sign(
+    world: &World,
+    key: &KeyInfo,
+    token: &str,
+    hash: B64,
+) -> Result<SignAnswer, Refusal> {
     let asked = SignRequest {
         token: SecretBytes::from(token.to_owned()),
         client: client(),

@@ -175,7 +175,7 @@ async fn a_repeated_renewal_is_answered_the_same_and_a_race_has_one_winner() {
     }
 }
 
-// shows: II-A1-multi-method-1, II-A1-multi-method-2
+// shows: II-A1-multi-method-1, II-A1-multi-method-2, II-A1-multi-combined
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_chains_together_survive_a_lost_order() {
     for world in worlds().await {

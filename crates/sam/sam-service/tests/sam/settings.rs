@@ -65,7 +65,7 @@ async fn start(
     }
 }
 
-// shows: II-3.3.2-config-tamper-detected
+// shows: II-3.3.2-config-tamper-detected, II-3.3.2-config-change-privileged-only
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unauthorised_change_of_the_configuration_is_refused_and_recorded() {
     for world in worlds().await {

@@ -170,7 +170,7 @@ fn fault(at: &str, value: &Value, schema: &Value) -> Option<String> {
     None
 }
 
-// shows: T-USE-SAP-BYPASS
+// shows: II-A2-csc-conformance, T-USE-SAP-BYPASS
 #[tokio::test]
 async fn whatever_is_sent_the_answer_is_in_the_document_and_no_fault_of_ours() {
     for stack in full().await {
