@@ -4,14 +4,15 @@ use core_types::random::SystemRandom;
 use core_types::{HashAlg, KeyAlg, Random as _, SigAlg};
 use csc_client::{AuthorizeParams, Callback, Client, ClientCredentials, HttpOptions, Provider};
 use csc_types::{
-    DocumentDigest, HashType, Purpose, SecretText, SignHashRequest, SignatureAuthorization,
+    Certificates, DocumentDigest, HashType, InfoRequest, Purpose, SecretText, SignHashRequest,
+    SignatureAuthorization,
 };
 use natsuin::agent::Agent;
 use natsuin::stack::{DevClient, DevSigner, Factors, Stack, StoreChoice};
 
 use crate::kit::{Story, start};
 
-const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
+pub const ALG: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
 
 pub struct Spender {
     client: Client,
@@ -97,6 +98,17 @@ impl Spender {
             .access_token
     }
 
+    /// The certificate of the key that this token is for, DER.
+    pub async fn certificate(&self, token: &SecretText, credential_id: &str) -> Vec<u8> {
+        let request = InfoRequest {
+            credential_id: credential_id.to_owned(),
+            certificates: Certificates::Chain,
+            ..InfoRequest::default()
+        };
+        let told = self.client.credential_info(token, &request).await.unwrap();
+        told.cert.der().unwrap().remove(0)
+    }
+
     pub async fn post(
         &self,
         token: &SecretText,
@@ -158,7 +170,7 @@ pub fn body(credential_id: &str, hashes: &[Vec<u8>]) -> String {
     serde_json::to_string(&request).unwrap()
 }
 
-async fn on_both<F: AsyncFn(Story)>(story: F) {
+pub async fn on_both<F: AsyncFn(Story)>(story: F) {
     story(Story::begin(KeyAlg::P256).await).await;
     let store_kit::StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
         panic!("a PostgreSQL database was asked for");
