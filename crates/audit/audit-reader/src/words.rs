@@ -9,8 +9,8 @@ use crate::entry::{Entry, PERSONS};
 /// Members that are points in time.
 const TIMES: [&str; 2] = ["until", "sign_until"];
 /// Members whose words the program's text fixes.
-const WORDS: [&str; 8] = [
-    "reason", "method", "what", "state", "to", "why", "effect", "roles",
+const WORDS: [&str; 9] = [
+    "reason", "method", "what", "state", "to", "why", "effect", "roles", "change",
 ];
 /// Characters of a digest that are shown.
 const SHORT: usize = 10;

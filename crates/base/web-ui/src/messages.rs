@@ -1,5 +1,6 @@
 //! Messages by id in both languages (Fluent syntax).
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use core_types::UnixTime;
@@ -142,17 +143,18 @@ impl Messages {
             Lang::Ja => ja,
             Lang::En => en,
         };
+        let names = names(source);
         ids(source)
             .into_iter()
-            .map(|id| (id.clone(), self.template(&id)))
+            .map(|id| (id.clone(), self.template(&id, &names)))
             .collect()
     }
 
     /// The message with its values left as `{name}`.
-    fn template(&self, id: &str) -> String {
+    fn template(&self, id: &str, names: &BTreeSet<&str>) -> String {
         let mut values = FluentArgs::new();
-        for name in VALUE_NAMES {
-            values.set(name, format!("{{{name}}}"));
+        for name in names {
+            values.set(*name, format!("{{{name}}}"));
         }
         let bundle = bundle(self.lang);
         let Some(pattern) = bundle.get_message(id).and_then(|m| m.value()) else {
@@ -165,11 +167,13 @@ impl Messages {
     }
 }
 
-/// Names of values that messages of the catalogue may use.
-const VALUE_NAMES: [&str; 14] = [
-    "n", "from", "to", "name", "time", "host", "ref", "date", "req", "ch", "client", "method",
-    "total", "label",
-];
+/// Names of the values that messages use.
+fn names(source: &str) -> BTreeSet<&str> {
+    let parts = source.split("{ $").skip(1);
+    parts
+        .filter_map(|part| part.split([' ', '}']).next())
+        .collect()
+}
 
 fn ids(source: &str) -> Vec<String> {
     source
@@ -208,8 +212,6 @@ fn build(lang: Lang) -> Bundle {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -239,9 +241,9 @@ mod tests {
     #[test]
     fn both_languages_use_the_same_values() {
         let names = |text: &str| {
-            text.split("{ $")
-                .skip(1)
-                .filter_map(|p| p.split([' ', '}']).next().map(str::to_owned))
+            names(text)
+                .into_iter()
+                .map(str::to_owned)
                 .collect::<BTreeSet<_>>()
         };
         let entries = |source: &str| {

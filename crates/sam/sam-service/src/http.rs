@@ -166,6 +166,9 @@ pub fn office_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<office::State, _, _>(|s, p, r| {
             whole(async move { enter(&s, &p, no)?.state(r).await })
         })
+        .method::<office::Audit, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no)?.audit_search(r).await })
+        })
         .into_router()
 }
 

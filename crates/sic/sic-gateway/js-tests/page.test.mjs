@@ -8,6 +8,7 @@ import { gzipSync } from 'node:zlib';
 import { APPROVED_HERE, Refused, sameShown, verifyAct, verifyStatement } from '../page/act.mjs';
 import { makesNew, nameOf } from '../page/change.mjs';
 import { b64u, fromB64u, open, seal, sealPair, thumbprint } from '../page/jose.mjs';
+import { checkAct } from '../page/office.mjs';
 import { matrix } from '../page/qr.mjs';
 import { clean, group4, middle, time } from '../page/ui.mjs';
 
@@ -130,6 +131,20 @@ test('foreign text shows what hides in it; names keep their code points', () => 
 test('QR symbols', () => {
   out.qr = v.qr.map((text) => ({ text, masks: [0, 1, 2, 3, 4, 5, 6, 7].map((m) => matrix(text, m)) }));
   assert.equal(matrix('x'.repeat(2000), 0), null);
+});
+
+test('an officer sees exactly the document that the act names', async () => {
+  const keys = await keysNow();
+  const { document, act } = await checkAct(v.office.approve, false, keys, v.now);
+  assert.equal(document.measure.key, 'k');
+  assert.equal(act.needs, 2);
+  assert.equal((await checkAct(v.office.log_in, true, keys, v.now)).act.what, 'log-in');
+  await assert.rejects(checkAct(v.office.log_in, false, keys, v.now), forged, 'a log-in is no approval');
+  await assert.rejects(checkAct(v.office.approve, true, keys, v.now), forged, 'an approval is no log-in');
+  for (const [why, answer] of Object.entries(v.office.bad)) {
+    await assert.rejects(checkAct(answer, false, keys, v.now), forged, why);
+  }
+  await assert.rejects(verifyAct(v.office.approve.act, keys, APPROVED_HERE, v.now), forged, 'not on the signers\' page');
 });
 
 test('scripts of each page take at most 20 kB compressed', () => {

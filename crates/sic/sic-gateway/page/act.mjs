@@ -27,6 +27,7 @@ const MEMBERS = {
   factor: [...COMMON, 'registration', 'change', 'rp_id', 'since'],
   import: [...COMMON, 'registration', 'alg', 'spki', 'case', 'until', 'since'],
   'hand-over': [...COMMON, 'key', 'alg', 'receiver', 'since'],
+  officer: [...COMMON, 'what', 'document', 'text', 'needs', 'since'],
 };
 /** Members that may be missing. */
 const OPTIONAL = { enrol: 'exportable' };
@@ -114,6 +115,8 @@ const FORMS = {
     (change.do !== 'add-device' || isPublic(change.key)),
   import: (act) => CASES.includes(act.case) && fromB64u(act.spki).length === 32 && Number.isSafeInteger(act.until),
   'hand-over': (act) => isKey(act.key) && isPublic(act.receiver),
+  officer: (act) =>
+    typeof act.what === 'string' && typeof act.text === 'string' && Number.isSafeInteger(act.needs) && fromB64u(act.document).length === 32,
 };
 
 function checkChange(act) {

@@ -20,6 +20,7 @@ export class No extends Error {
     this.code = refusal.code;
     this.tries = refusal.tries_left;
     this.requirement = refusal.requirement;
+    this.rule = refusal.rule;
   }
 }
 

@@ -10,7 +10,7 @@ export async function loadTexts() {
 /** Text by id with its values, as nodes: values may be nodes themselves. */
 export function t(id, values = {}) {
   return (texts[id] ?? id)
-    .split(/(\{[a-z]+\})/)
+    .split(/(\{[a-z_]+\})/)
     .filter((part) => part !== '')
     .map((part) => (part.startsWith('{') && part.slice(1, -1) in values ? values[part.slice(1, -1)] : part));
 }

@@ -30,6 +30,13 @@ const MODULES: [(&str, &str); 12] = [
     ("ui.mjs", include_str!("../page/ui.mjs")),
 ];
 
+/// What the officers' page has beside.
+const OFFICE_MODULES: [(&str, &str); 3] = [
+    ("console.mjs", include_str!("../page/console.mjs")),
+    ("log.mjs", include_str!("../page/log.mjs")),
+    ("office.mjs", include_str!("../page/office.mjs")),
+];
+
 /// Shared messages that the page uses besides its own.
 const SHARED: [&str; 8] = [
     "product",
@@ -54,12 +61,14 @@ struct File {
 impl Files {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         let mut files = Self(BTreeMap::new());
-        for (name, text) in MODULES {
-            files.add(name, "text/javascript", text.to_owned());
+        let office = OFFICE_MODULES.iter().filter(|_| config.office);
+        for (name, text) in MODULES.iter().chain(office) {
+            files.add(name, "text/javascript", (*text).to_owned());
         }
         for lang in Lang::ALL {
             let name = format!("messages.{}.json", lang.tag());
-            files.add(&name, "application/json", json(&texts(lang)));
+            let texts = texts(lang, config.office);
+            files.add(&name, "application/json", json(&texts));
         }
         files.add("config.json", "application/json", json(&config.public()));
         files
@@ -84,7 +93,7 @@ impl Files {
     }
 }
 
-fn texts(lang: Lang) -> BTreeMap<String, String> {
+fn texts(lang: Lang, office: bool) -> BTreeMap<String, String> {
     let messages = Messages::new(lang);
     let shared = messages.catalogue("common").into_iter();
     let wanted = |id: &str| {
@@ -92,9 +101,13 @@ fn texts(lang: Lang) -> BTreeMap<String, String> {
             .iter()
             .any(|s| id == *s || (s.ends_with('-') && id.starts_with(s)))
     };
+    let surfaces = match office {
+        true => &["sic", "office", "audit"][..],
+        false => &["sic"][..],
+    };
     shared
         .filter(|(id, _)| wanted(id))
-        .chain(messages.catalogue("sic"))
+        .chain(surfaces.iter().flat_map(|name| messages.catalogue(name)))
         .collect()
 }
 
@@ -146,7 +159,7 @@ mod tests {
 
     #[test]
     fn scripts_write_no_html_and_keep_nothing() {
-        for (name, text) in MODULES {
+        for (name, text) in MODULES.iter().chain(&OFFICE_MODULES) {
             for never in [
                 "innerHTML",
                 "outerHTML",
@@ -173,12 +186,16 @@ mod tests {
             let parts: Vec<String> = text.split('\'').map(str::to_owned).collect();
             parts
                 .into_iter()
-                .filter(|p| p.starts_with("sic-") || p.starts_with("error-"))
+                .filter(|p| {
+                    let ours = ["sic-", "error-", "office-", "audit-"];
+                    ours.iter().any(|o| p.starts_with(o))
+                        && p.ends_with(|c: char| c.is_alphanumeric())
+                })
                 .collect::<Vec<_>>()
         };
         for lang in Lang::ALL {
-            let known = texts(lang);
-            for (name, text) in MODULES {
+            let known = texts(lang, true);
+            for (name, text) in MODULES.iter().chain(&OFFICE_MODULES) {
                 for id in quoted(text) {
                     let forms = [id.clone(), format!("{id}-one"), format!("{id}-many")];
                     assert!(

@@ -1,4 +1,4 @@
-//! The two pages. They hold no data of anybody: what they show comes from the SAM and is checked by their scripts.
+//! The pages. They hold no data of anybody: what they show comes from the SAM and is checked by their scripts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ struct Frame {
 }
 
 /// A page: its path, the id of its title, its script, and whether signers or officers have it.
-const PAGES: [(&str, &str, &str, Whose); 2] = [
+const PAGES: [(&str, &str, &str, Whose); 3] = [
     (
         "/a",
         "sic-title-approve",
@@ -30,17 +30,24 @@ const PAGES: [(&str, &str, &str, Whose); 2] = [
         Whose::Signers,
     ),
     ("/e", "sic-title-enrol", "/sic/enrol.mjs", Whose::Both),
+    ("/o", "office-title", "/sic/console.mjs", Whose::Officers),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
     Signers,
+    Officers,
     Both,
 }
 
 fn served(office: bool) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let ours = PAGES.into_iter();
-    let ours = ours.filter(move |(.., whose)| !office || *whose == Whose::Both);
+    let not = if office {
+        Whose::Signers
+    } else {
+        Whose::Officers
+    };
+    let ours = ours.filter(move |(.., whose)| *whose != not);
     ours.map(|(path, title, script, _)| (path, title, script))
 }
 

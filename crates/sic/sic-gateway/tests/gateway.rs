@@ -255,3 +255,45 @@ async fn what_is_served_has_the_declared_digests() {
         assert!(declared.contains_key(part), "{part}");
     }
 }
+
+// shows: I-7.1.1.5-privileged-unprivileged-separate
+#[tokio::test]
+async fn officers_and_signers_have_gateways_with_nothing_of_each_others() {
+    let (signers, _) = gateway(Ok((200, b"{}".to_vec())));
+    let root = SigningKey::generate().unwrap().0.public().clone();
+    let mut config = GatewayConfig::new(vec![root], "http://sic.localhost:8403").unwrap();
+    config.office = true;
+    let sam = Sam {
+        answer: Ok((200, b"{}".to_vec())),
+        seen: Arc::default(),
+    };
+    let clock = Arc::new(ManualClock::at(UnixTime(1000)));
+    let officers = router(config, sam.clone(), clock);
+    for path in ["/o", "/sic/console.mjs", "/sic/office.mjs", "/sic/log.mjs"] {
+        assert_eq!(get(&officers, path).await.0, StatusCode::OK, "{path}");
+        assert_eq!(get(&signers, path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(get(&officers, "/a").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(&signers, "/a").await.0, StatusCode::OK);
+    let (_, headers, page) = get(&officers, "/o?lang=ja").await;
+    assert!(
+        page.contains("役職者") && page.contains("/sic/console.mjs"),
+        "{page}"
+    );
+    assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
+    let texts = |router: Router| async move { get(&router, "/sic/messages.en.json").await.2 };
+    assert!(texts(officers.clone()).await.contains("\"office-title\""));
+    assert!(!texts(signers.clone()).await.contains("\"office-title\""));
+    // The officers' gateway forwards their calls, and no approval of a signer's.
+    let audit = sap::office::calls::Audit::PATH;
+    assert_eq!(send(&officers, post(audit, "{}")).await.0, StatusCode::OK);
+    assert_eq!(
+        send(&signers, post(audit, "{}")).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        send(&officers, post(Approve::PATH, "{}")).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(sam.seen.lock().unwrap().len(), 1);
+}

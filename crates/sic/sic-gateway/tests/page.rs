@@ -197,6 +197,58 @@ fn changes(key: &SigningKey) -> Value {
         .collect()
 }
 
+/// Acts of officers with their documents: a log-in, an approval, and those that aren't of the form, by name.
+fn office(key: &SigningKey) -> Value {
+    let document = json!({
+        "v": 1, "sam": "sam.test", "tenant": "t", "nonce": Digest32([1; 32]),
+        "measure": {"measure": "key", "key": "k", "action": "destroy"}, "facts": {},
+        "reason": "leaked", "requester": {"account": "officer.a", "officer": "a", "name": "A"},
+        "at": NOW, "exp": NOW.plus(600),
+    });
+    assert!(serde_json::from_value::<sap::office::Document>(document.clone()).is_ok());
+    let act = |what: &str, named: &str| {
+        let mut act = serde_json::to_value(Act::Sign(sign_act())).unwrap();
+        let members = act.as_object_mut().unwrap();
+        for member in ["client", "algs", "items", "renew", "key"] {
+            members.remove(member);
+        }
+        act["kind"] = json!("officer");
+        act["what"] = json!(what);
+        act["document"] = json!(core_types::sha256(&[named.as_bytes()]));
+        act["text"] = json!("destroy the key k");
+        act["needs"] = json!(2);
+        act
+    };
+    let answer = |act: &Value, document: &str| {
+        let jws = key.sign(TYP_ACT, act.to_string().as_bytes()).unwrap();
+        json!({"act": jws, "document": document, "passkeys": []})
+    };
+    let text = document.to_string();
+    let good = act("key", &text);
+    assert!(serde_json::from_value::<Act>(good.clone()).is_ok());
+    let mut elsewhere = document.clone();
+    elsewhere["sam"] = json!("other.test");
+    let elsewhere = elsewhere.to_string();
+    let mut more = good.clone();
+    more["items"] = json!([]);
+    json!({
+        "log_in": answer(&act("log-in", "officer.a"), ""),
+        "approve": answer(&good, &text),
+        "bad": {
+            "another document": answer(&good, &text.replace("leaked", "lost")),
+            "another SAM's document": answer(&act("key", &elsewhere), &elsewhere),
+            "another measure": answer(&act("dismiss", &text), &text),
+            "no document": answer(&act("key", "x"), "x"),
+            "a log-in instead": answer(&act("log-in", &text), &text),
+            "more members": answer(&more, &text),
+            "a signer's act": json!({
+                "act": key.sign(TYP_ACT, &serde_json::to_vec(&Act::Sign(sign_act())).unwrap()).unwrap(),
+                "document": text, "passkeys": [],
+            }),
+        },
+    })
+}
+
 fn with_header(jws: &str, header: &str) -> String {
     let (_, rest) = jws.split_once('.').unwrap();
     format!("{}.{rest}", b64u(header))
@@ -371,6 +423,7 @@ fn the_page_and_rust_agree_on_every_format() {
         "act": act, "digest": digest, "bad_acts": bad_acts(&act_key, &act_pkcs8, &act),
         "enrol": act_key.sign(TYP_ACT, &serde_json::to_vec(&Act::Enrol(enrol_act())).unwrap()).unwrap(),
         "changes": changes(&act_key),
+        "office": office(&act_key),
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,
     });
 

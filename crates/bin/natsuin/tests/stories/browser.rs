@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use natsuin::sample;
+use serde_json::Value;
 
 use crate::kit::{natsuin, run, text};
 
@@ -55,4 +56,44 @@ fn a_person_signs_up_and_signs_with_passkey_or_pin() {
     for verdict in verdicts {
         assert!(verdict.status.success(), "{}", text(&verdict));
     }
+}
+
+#[test]
+fn officers_see_what_their_role_needs_and_approve_with_their_passkeys() {
+    let dir = tempfile::tempdir().unwrap();
+    let shots =
+        std::env::var_os("NATSUIN_SCREENSHOTS").map_or_else(|| dir.path().to_owned(), Into::into);
+    std::fs::create_dir_all(&shots).unwrap();
+    let ready = dir.path().join("ready.json");
+    let mut stack = natsuin();
+    stack.args(["dev", "--data"]).arg(dir.path().join("data"));
+    stack.arg("--ready-file").arg(&ready);
+    let mut stack = stack.stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(stack.stderr.take().unwrap()).lines();
+    let mut told = told.by_ref().map(Result::unwrap);
+    assert!(told.any(|line| line.starts_with("Ready in")));
+
+    let known: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+    assert!(known["console"].as_str().unwrap().ends_with("/o"));
+    let officers = known["officers"].as_array().unwrap();
+    let sato = officers.iter().find(|o| o["officer"] == "sato").unwrap();
+    let proposed = run(natsuin()
+        .args(["officer", "appoint", "nanami", "--name", "新人 七海"])
+        .args(["--identity", "staff 7", "--role", "system-operator"])
+        .args([
+            "--until",
+            "2027-03-31T15:00:00Z",
+            "--reason",
+            "夜間の運用 =1+1",
+        ])
+        .args(["--json", "--as"])
+        .arg(sato["file"].as_str().unwrap()));
+    let made: Value = serde_json::from_slice(&proposed.stdout).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/browser");
+    let mut node = Command::new("node");
+    node.current_dir(&scripts).arg("console.mjs").arg(&ready);
+    let said = run(node.arg(made["proposal"].as_str().unwrap()).arg(&shots));
+    stack.kill().unwrap();
+    stack.wait().unwrap();
+    assert!(said.status.success(), "{}", text(&said));
 }

@@ -109,6 +109,8 @@ pub enum Deed {
     SeePeople,
     /// See how the SAM is.
     SeeState,
+    /// Search the audit log (`I-7.1.4.6-deny-by-default`).
+    ReadAudit,
 }
 
 impl Deed {
@@ -117,6 +119,7 @@ impl Deed {
             Self::SeeProposals | Self::SeeState => &Role::ALL,
             // Administrators have no access to what is relevant to security, operators need none.
             Self::SeePeople => &[Role::SecurityOfficer, Role::SystemAuditor],
+            Self::ReadAudit => &[Role::SystemAuditor],
         }
     }
 }

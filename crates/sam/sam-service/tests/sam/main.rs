@@ -20,6 +20,7 @@ mod messages;
 mod model;
 mod moving;
 mod office;
+mod office_audit;
 mod office_kit;
 mod office_measures;
 mod once;

@@ -1,7 +1,7 @@
 //! Calls of officers to the SAM: `POST /sap/v1/office/…` with JSON bodies, at the gateway of the officers' origin only.
 
 use core_types::rpc::Method as Call;
-use core_types::{Digest32, OfficerId, PersonId, SecretBytes, UnixTime};
+use core_types::{Digest32, KeyId, OfficerId, PersonId, SecretBytes, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Measure, Office};
@@ -62,6 +62,8 @@ calls! {
     People: "/sap/v1/office/people", SessionRequest => PeopleAnswer;
     /// How the SAM is.
     State: "/sap/v1/office/state", SessionRequest => StateAnswer;
+    /// Searches the SAM's audit log. The search is an entry of it.
+    Audit: "/sap/v1/office/audit", AuditRequest => AuditAnswer;
 }
 
 /// Request of [`LogInOpen`].
@@ -285,4 +287,86 @@ pub struct StateAnswer {
     pub open: u32,
     /// Settings in force, by their digests.
     pub settings: Vec<(super::Part, Digest32)>,
+    /// Nodes that have written to the log.
+    pub nodes: Vec<NodeInfo>,
+    /// How the log is.
+    pub log: LogInfo,
+    /// Entries of the log that somebody has to look at, newest first.
+    pub alerts: Vec<AuditEntry>,
+    /// How many signers' keys are in which state.
+    pub keys: Vec<(String, u32)>,
+    /// There are more keys than were counted.
+    pub keys_more: bool,
+}
+
+/// A node of the SAM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeInfo {
+    /// Its name.
+    pub node: String,
+    /// Time of its last entry in the log.
+    pub at: UnixTime,
+}
+
+/// How the SAM's log is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogInfo {
+    /// Entries under the last checkpoint.
+    pub entries: u64,
+    /// Entries that wait for their place.
+    pub new: u64,
+    /// When the last checkpoint was made.
+    pub checkpoint: Option<UnixTime>,
+    /// How many witnesses cosigned it.
+    pub cosigned: u32,
+}
+
+/// Request of [`Audit`]; what is empty or missing matches everything.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRequest {
+    /// Token of the session.
+    #[serde(with = "secret_text")]
+    pub session: SecretBytes,
+    /// From this time on.
+    pub from: Option<UnixTime>,
+    /// Before this time.
+    pub until: Option<UnixTime>,
+    /// Types, such as `key.used`, or beginnings of types, such as `key.`; at most [`MAX_KINDS`].
+    pub kinds: Vec<String>,
+    /// Person it is about.
+    pub person: Option<PersonId>,
+    /// Key it is about.
+    pub key: Option<KeyId>,
+    /// `success`, `failure` or `intent`.
+    pub outcome: Option<String>,
+    /// `next` of the answer before.
+    pub after: Option<String>,
+}
+
+/// Most types in one search.
+pub const MAX_KINDS: usize = 50;
+
+/// Answer of [`Audit`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditAnswer {
+    /// In order of time.
+    pub entries: Vec<AuditEntry>,
+    /// Where to go on, unless this is all.
+    pub next: Option<String>,
+}
+
+/// An entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditEntry {
+    /// Place in the SAM's log.
+    pub seq: i64,
+    /// Whom it is about, for auditors; the text has an alias.
+    pub person: Option<String>,
+    /// Its text (JSON).
+    pub body: String,
 }

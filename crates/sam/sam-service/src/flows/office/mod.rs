@@ -1,6 +1,7 @@
 //! Officers (`sap.md` §9): how an installation begins, who is logged in, what they proposal, and what comes of it.
 
 mod approve;
+mod audit_search;
 mod effects;
 mod factors;
 mod genesis;

@@ -4,15 +4,29 @@ use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer,
+    AccountInfo, AuditEntry, LogInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer,
+    SessionRequest, StateAnswer,
 };
-use store_kit::sql;
+use store_kit::{Tx, sql};
 
 use super::About;
 use super::proposals::check_deed;
 use crate::failed::Failed;
 use crate::rows;
 use crate::sam::Sam;
+
+/// Types of entries that somebody has to look at.
+const ALERTS: [&str; 6] = [
+    "alarm",
+    "audit.witness-away",
+    "audit.read-refused",
+    "factor.locked",
+    "settings.refused",
+    "signature.wrong",
+];
+const MOST_ALERTS: usize = 20;
+/// Keys that are counted for the page.
+const MOST_KEYS: i64 = 10_000;
 
 impl<C: CryptoModule> Sam<C> {
     /// Everybody who holds or held an office.
@@ -90,7 +104,21 @@ impl<C: CryptoModule> Sam<C> {
         let now = self.clock.now();
         check_deed(&present.person, Deed::SeeState, now)?;
         let module = self.module.call::<Status>(&Empty {}).await;
+        let log = audit_log::status(&self.store).await?;
+        let alerts = audit_log::newest(&self.store, &ALERTS, MOST_ALERTS).await?;
+        // Whom an alert is about is for auditors.
+        let alerts = alerts.into_iter().map(|entry| AuditEntry {
+            seq: entry.seq,
+            person: None,
+            body: entry.body,
+        });
+        let nodes = log.nodes.iter().map(|(node, at)| NodeInfo {
+            node: node.clone(),
+            at: *at,
+        });
+        let nodes = nodes.collect();
         let mut tx = self.store.read("office-state").await?;
+        let (keys, keys_more) = self.keys_by_state(&mut tx).await?;
         let usable = self.usable_officers(&mut tx, now).await?.len();
         let count = sql("SELECT COUNT(*) AS n FROM office_proposal WHERE state = $1");
         let open = tx.fetch_one(count.bind("open")).await?.int("n")?;
@@ -106,6 +134,32 @@ impl<C: CryptoModule> Sam<C> {
             usable: u32::try_from(usable).unwrap_or(u32::MAX),
             open: u32::try_from(open).unwrap_or(u32::MAX),
             settings: Vec::new(),
+            nodes,
+            log: LogInfo {
+                entries: u64::try_from(log.entries).unwrap_or(0),
+                new: u64::try_from(log.new).unwrap_or(0),
+                checkpoint: log.checkpoint,
+                cosigned: u32::try_from(log.cosigned).unwrap_or(u32::MAX),
+            },
+            alerts: alerts.collect(),
+            keys,
+            keys_more,
         })
+    }
+
+    /// How many of the first keys are in which state, and whether there are more.
+    async fn keys_by_state(&self, tx: &mut Tx) -> Result<(Vec<(String, u32)>, bool), Failed> {
+        let select = "SELECT state, COUNT(*) AS n FROM (SELECT state FROM signing_key LIMIT $1) AS some_keys \
+                      GROUP BY state ORDER BY state";
+        let rows = tx.fetch_all(sql(select).bind(MOST_KEYS)).await?;
+        let mut keys = Vec::new();
+        for row in rows {
+            keys.push((
+                row.text("state")?,
+                u32::try_from(row.int("n")?).unwrap_or(u32::MAX),
+            ));
+        }
+        let counted: i64 = keys.iter().map(|(_, n)| i64::from(*n)).sum();
+        Ok((keys, counted >= MOST_KEYS))
     }
 }

@@ -1,0 +1,93 @@
+//! The audit log and the state of the SAM for officers: auditors read the log, nobody else, and each reading is an entry.
+
+use audit_log::{LogKey, Sequencer};
+use core_types::{Clock as _, SecretBytes};
+use sap::office::Role;
+use sap::office::calls::{Audit, AuditRequest, SessionRequest, State};
+
+use crate::kit::*;
+
+fn about(session: &SecretBytes, kind: &str) -> AuditRequest {
+    AuditRequest {
+        session: session.clone(),
+        from: None,
+        until: None,
+        kinds: vec![kind.to_owned()],
+        person: None,
+        key: None,
+        outcome: None,
+        after: None,
+    }
+}
+
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_auditor_reads_the_log_and_each_reading_is_an_entry() {
+    for world in worlds().await {
+        let mut auditor = world.appoint("auditor", Role::SystemAuditor).await;
+        let mut others = vec![
+            world.appoint("admin", Role::SystemAdministrator).await,
+            world.appoint("operator", Role::SystemOperator).await,
+        ];
+        others.push(world.officers().await.devices.remove(0));
+        let store = &world.store.store;
+        let key = LogKey::from_seed("log.test/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+        let opened = Sequencer::open(world.sam.audit().clone(), key, None, store).await;
+        let sequencer = opened.unwrap();
+        sequencer.sequence(store, world.clock.now()).await.unwrap();
+
+        for other in &mut others {
+            let session = world.log_in(other).await.unwrap().session;
+            let refused = world.office::<Audit>(&about(&session, "officer.")).await;
+            assert_eq!(refused.unwrap_err().rule.as_deref(), Some("role"));
+        }
+        assert_eq!(world.audited("audit.read", "search").await, 0);
+        assert_eq!(world.audited("office.refused", "\"audit\"").await, 3);
+
+        let session = world.log_in(&mut auditor).await.unwrap().session;
+        let found = world
+            .office::<Audit>(&about(&session, "officer.appointed"))
+            .await
+            .unwrap();
+        assert_eq!((found.entries.len(), found.next), (6, None));
+        let found = world
+            .office::<Audit>(&about(&session, "officer.invited"))
+            .await
+            .unwrap();
+        let named = found.entries.iter().filter_map(|e| e.person.clone());
+        assert!(named.into_iter().any(|p| p == auditor.account.as_str()));
+        assert_eq!(
+            world.audited("audit.read", auditor.account.as_str()).await,
+            2
+        );
+
+        let bad = AuditRequest {
+            outcome: Some("x".to_owned()),
+            ..about(&session, "officer.")
+        };
+        assert!(world.office::<Audit>(&bad).await.is_err());
+        let bad = AuditRequest {
+            after: Some("x".to_owned()),
+            ..about(&session, "officer.")
+        };
+        assert!(world.office::<Audit>(&bad).await.is_err());
+        assert!(
+            world
+                .office::<Audit>(&about(&session, "none"))
+                .await
+                .is_err()
+        );
+
+        let state = world
+            .office::<State>(&SessionRequest { session })
+            .await
+            .unwrap();
+        assert!(
+            state.log.entries > 10 && state.log.new > 0,
+            "{:?}",
+            state.log
+        );
+        assert_eq!(state.log.checkpoint, Some(world.clock.now()));
+        assert_eq!(state.nodes.len(), 1);
+    }
+}

@@ -1,0 +1,343 @@
+// The officers' console: what each role needs, on one page. A session lets its owner look; every approval is a proof of its
+// own over an act that this page has checked. The session lives in memory and ends idle, in any case, and with the page.
+
+import { Refused } from './act.mjs';
+import { b64u } from './jose.mjs';
+import { entries } from './log.mjs';
+import { Lost, No, call, config, loadConfig } from './net.mjs';
+import { inWords, openAct, read, rolesOf } from './office.mjs';
+import * as passkey from './passkey.mjs';
+import { announce, clean, clock, el, facts, field, foreign, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
+
+/** What stands on whose page. The SAM decides what it answers to whom; this is the order in which it is needed. */
+const PAGES = {
+  'security-officer': [approvals, people, state, alerts],
+  'system-administrator': [state, alerts, approvals],
+  'system-operator': [alerts, state, keys, approvals],
+  'system-auditor': [search, log, people, alerts, approvals],
+};
+const SEES_PEOPLE = ['security-officer', 'system-auditor'];
+/** Seconds after which a checkpoint is late. */
+const LATE = 300;
+const GROUPS = ['account', 'access', 'act', 'alarm', 'audit', 'certificate', 'change', 'client', 'clock', 'cm', 'factor', 'key', 'login',
+  'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'rows', 'sad', 'sap', 'service', 'settings',
+  'signature', 'token', 'voucher'];
+
+let me;
+let timer;
+
+const account = () => me.account;
+const roles = () => me.office.roles;
+
+/** A call within the session; an end of the session leads to the log-in. */
+async function ask(path, body = {}) {
+  const answer = await call(`office/${path}`, { session: me.session, ...body });
+  stay();
+  return answer;
+}
+
+function stay() {
+  clearTimeout(timer);
+  const left = Math.min(me.idle, me.until - now());
+  timer = setTimeout(() => logIn(message('note', t('office-session-over'), t('office-session-over-do'))), Math.max(0, left) * 1000);
+}
+
+// --- logging in
+
+function logIn(notice) {
+  clearTimeout(timer);
+  me = undefined;
+  title(s('office-log-in'));
+  const name = field('account', t('office-account'), t('office-account-hint'), { type: 'text', autocomplete: 'username', autocapitalize: 'off', spellcheck: 'false', maxlength: '64' });
+  const place = el('div', { class: 'actions' });
+  const next = async (event) => {
+    event.preventDefault();
+    const given = name.input.value.trim();
+    const wanted = given.startsWith('officer.') ? given : `officer.${given}`;
+    if (!name.fail(!/^officer\.[A-Za-z0-9._-]{1,56}$/.test(wanted) && s('office-account-form'))) return name.input.focus();
+    place.replaceChildren(el('p', { class: 'dot full', role: 'status' }, t('sic-loading')));
+    try {
+      const opened = await openAct(await call('office/log-in/open', { account: wanted }), true);
+      if (opened.act.person.id !== wanted) throw new Refused('error-act-not-genuine');
+      place.replaceChildren(prove(opened, t('office-log-in-passkey'), '', (proof) => enter(wanted, proof), logIn));
+    } catch (error) {
+      logIn(said(error, 'office-log-in-refused'));
+    }
+    return undefined;
+  };
+  const submit = el('button', { type: 'submit', form: 'log-in' }, t('office-next'));
+  place.append(submit);
+  show(el('h1', {}, t('office-log-in')), el('p', { class: 'lead' }, t('office-log-in-lead')), notice,
+    el('form', { id: 'log-in', class: 'card', novalidate: true, onsubmit: next }, name.node), place);
+  (notice ?? name.input).focus({ preventScroll: true });
+}
+
+async function enter(id, proof) {
+  const answer = await call('office/log-in', { proof });
+  me = { ...answer, account: id };
+  await home();
+}
+
+/** A button whose press starts the passkey at once; `done` gets the proof. */
+function prove(opened, label, kind, done, failed) {
+  // Made before the click: browsers refuse a prompt that comes after waiting.
+  const options = passkey.getOptions(opened.digest, config.rp_id, opened.passkeys);
+  const button = el('button', {
+    id: 'prove', type: 'button', class: kind,
+    onclick: () => {
+      const pending = passkey.get(options, new AbortController());
+      button.disabled = true;
+      pending
+        .then((made) => done({ method: 'passkey', act: b64u(opened.digest), ...made }))
+        .catch((error) => {
+          const known = error instanceof No || error instanceof Refused || error instanceof Lost;
+          failed(known ? said(error, 'office-refused') : message('note', t('error-cancelled'), t('error-cancelled-do')));
+        });
+    },
+  }, label);
+  return button;
+}
+
+/** An error as words. */
+function said(error, id) {
+  if (error instanceof Lost) return message('alarm', t('office-lost'), t('office-lost-do'));
+  if (error instanceof Refused) return message('alarm', t(error.code), t(`${error.code}-do`));
+  if (!(error instanceof No)) return message('alarm', t('error-act-not-genuine'), t('error-act-not-genuine-do', { ref: '–' }));
+  return message('alarm', t(id), t(`${id}-do`), error.rule && el('p', { class: 'small' }, t('office-rule', { what: el('code', {}, clean(error.rule)) })));
+}
+
+// --- the page of a role
+
+async function home(notice) {
+  const data = {};
+  try {
+    data.state = await ask('state');
+    data.proposals = (await ask('proposals')).proposals;
+    if (roles().some((role) => SEES_PEOPLE.includes(role))) data.people = await ask('people');
+  } catch (error) {
+    const over = error instanceof No && ['not-found', 'expired'].includes(error.code);
+    return logIn(over ? message('note', t('office-session-over'), t('office-session-over-do')) : said(error, 'office-refused'));
+  }
+  const parts = [...new Set(roles().flatMap((role) => PAGES[role]))];
+  title(s('office-home'));
+  show(head(), notice, el('h1', {}, t('office-home')), parts.map((part) => part(data)));
+  announce(s('office-home'));
+  if (notice) notice.focus({ preventScroll: true });
+  return undefined;
+}
+
+function head() {
+  const who = t('office-at-work', { name: foreign(me.name), what: el('em', {}, rolesOf(me.office)), time: el('span', { class: 'num' }, clock(me.until)) });
+  return el('div', { class: 'row spread small' }, el('p', {}, who),
+    el('div', { class: 'row' },
+      el('button', { id: 'again', class: 'plain smallb', type: 'button', onclick: () => home() }, t('office-look-again')),
+      el('button', { id: 'log-out', class: 'plain smallb', type: 'button', onclick: leave }, t('office-log-out'))));
+}
+
+async function leave() {
+  try {
+    await call('office/log-out', { session: me.session });
+  } catch (error) {
+    // The session ends by itself.
+    if (!(error instanceof No)) return logIn(said(error, 'office-refused'));
+  }
+  return logIn(message('note', t('office-logged-out')));
+}
+
+const section = (id, name, ...content) => el('section', { id, class: 'stack', 'aria-labelledby': `${id}-name` }, el('h2', { id: `${id}-name` }, t(name)), content);
+const empty = (id) => el('p', { class: 'empty' }, t(id));
+
+function approvals({ proposals }) {
+  const open = proposals.filter((p) => ['open', 'waiting', 'approved'].includes(p.state));
+  open.sort((a, b) => b.yours - a.yours);
+  const over = proposals.filter((p) => !open.includes(p));
+  return section('approvals', 'office-approvals',
+    open.length ? open.map((info) => proposal(info)) : empty('office-none'),
+    over.length > 0 && el('details', {}, el('summary', {}, t('office-over', { n: over.length })), el('div', { class: 'stack' }, over.map((info) => proposal(info)))));
+}
+
+function proposal(info) {
+  const told = read(info.document);
+  if (!told) return null;
+  const module = told.measure.measure === 'module';
+  return el('article', { class: 'card', 'data-proposal': info.proposal },
+    el('p', { class: `status ${{ open: 'wait', waiting: 'wait', approved: 'part', ended: 'no', expired: 'no' }[info.state] ?? ''}` }, t(`office-state-${info.state}`)),
+    el('h3', {}, inWords(told)),
+    facts([
+      [t('office-reason'), foreign(told.reason)],
+      [t('office-by'), foreign(told.requester.name), ' ', stamp(told.at)],
+      info.state === 'open' && [t('office-until'), stamp(told.exp)],
+      info.due && [t('office-due-at'), stamp(info.due)],
+      [t('office-approved-by'), info.approvals.length ? info.approvals.map((a) => el('p', {}, foreign(a.name), ' ', stamp(a.at))) : t('audit-none'),
+        ' ', el('span', { class: 'quiet' }, `(${s('office-needs', { n: info.needs })})`)],
+    ]),
+    info.yours && !module && el('div', { class: 'row' },
+      el('button', { type: 'button', class: 'look', onclick: () => look(info) }, t('office-look'))),
+    info.yours && module && el('p', { class: 'hint' }, t('office-module-by-command')),
+    info.state === 'open' && told.requester.account === account() && el('p', { class: 'hint' }, t('office-own')));
+}
+
+/** The act of one approval: what it says, and the two answers. */
+async function look(info, notice) {
+  let opened;
+  try {
+    opened = await openAct(await ask('proposal/open', { proposal: info.proposal }), false);
+    if (opened.act.person.id !== account() || opened.text !== info.document) throw new Refused('error-act-not-genuine');
+  } catch (error) {
+    return home(said(error, 'office-refused'));
+  }
+  const { act, document: told } = opened;
+  const when = (seconds) => (seconds === null ? t('sic-never') : stamp(seconds));
+  title(s('office-approve-title'));
+  const done = async (proof) => {
+    await call('office/proposal/approve', { proof });
+    await home(message('note', t('office-approved')));
+  };
+  const end = async () => {
+    try {
+      await ask('proposal/end', { proposal: info.proposal });
+      await home(message('note', t('office-ended-now')));
+    } catch (error) {
+      await home(said(error, 'office-refused'));
+    }
+  };
+  show(head(), notice, el('h1', {}, t('office-approve-title')),
+    el('section', { class: 'card' }, el('h2', {}, inWords(told)), facts([
+      [t('office-reason'), foreign(told.reason)],
+      [t('office-by'), foreign(told.requester.name)],
+      told.facts.subject && [t('sic-cert'), foreign(told.facts.subject)],
+      [t('office-needed'), t('office-needs', { n: act.needs })],
+      [t('office-until'), stamp(act.exp)],
+      [t('sic-since-act'), when(act.since.act)],
+      [t('sic-since-factors'), when(act.since.factors)],
+    ]), el('details', {}, el('summary', {}, t('office-document')), el('code', { class: 'code' }, clean(opened.text)))),
+    el('div', { class: 'actions' },
+      prove(opened, t('office-approve'), 'sign', done, (why) => look(info, why)),
+      el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: end }, t('office-refuse')),
+      el('button', { class: 'link small', type: 'button', onclick: () => home() }, t('back'))));
+  if (notice) notice.focus({ preventScroll: true });
+  return undefined;
+}
+
+function people({ people: known }) {
+  if (!known) return null;
+  const row = (o) => el('tr', {},
+    el('th', { scope: 'row', 'data-label': s('office-name') }, foreign(o.name), o.ended && [' ', el('span', { class: 'tag' }, t('office-ended'))]),
+    el('td', { 'data-label': s('office-roles') }, rolesOf(o.office)),
+    el('td', { 'data-label': s('office-term') }, stamp(o.office.until), o.due && [' ', el('span', { class: 'tag' }, t('office-due'))]),
+    el('td', { 'data-label': s('office-named-by') }, o.named_by.length ? o.named_by.map((id) => foreign(id)).flatMap((n, i) => (i ? [', ', n] : [n])) : t('office-founder')),
+    el('td', { 'data-label': s('office-accounts') }, o.accounts.map((a) => el('p', {}, el('code', {}, clean(a.account)), ' ', a.active ? a.last_act && stamp(a.last_act) : t('office-no-passkey')))));
+  const names = ['office-name', 'office-roles', 'office-term', 'office-named-by', 'office-accounts'];
+  return section('people', 'office-people', el('p', {}, t('office-usable', { n: known.usable })),
+    el('div', { class: 'scroll wide-table' }, el('table', { class: 'cards' },
+      el('thead', {}, el('tr', {}, names.map((id) => el('th', { scope: 'col' }, t(id))))), el('tbody', {}, known.officers.map(row)))));
+}
+
+const status = (good, yes, no, todo) =>
+  el('div', {}, el('p', { class: good ? 'status' : 'status no' }, t(good ? yes : no)), !good && el('p', { class: 'hint' }, t(todo)));
+
+function state({ state: is }) {
+  const known = `office-module-${is.module}`;
+  return section('state', 'office-state',
+    el('div', { class: 'card' }, facts([
+      [t('office-sam'), foreign(is.sam), ' ', el('span', { class: 'quiet' }, `${s('office-version')} ${clean(is.version)}`)],
+      [t('office-clock'), status(is.clock, 'office-clock-good', 'office-clock-bad', 'office-clock-do')],
+      [t('office-module'), is.module === null
+        ? status(false, '', 'office-module-none', 'office-module-do')
+        : el('p', { class: is.module === 'operational' ? 'status' : 'status no' }, s(known) === known ? foreign(is.module) : t(known))],
+      [t('office-ceiling'), t('sic-level', { n: is.ceiling })],
+      [t('office-checkpoint'), checkpoint(is.log)],
+      [t('office-open'), t('office-open-proposals', { n: is.open })],
+    ])),
+    nodes(is.nodes));
+}
+
+function checkpoint(is) {
+  if (is.checkpoint === null) return t('audit-none');
+  const late = now() - is.checkpoint > LATE && is.new > 0;
+  return [stamp(is.checkpoint), late && [el('p', { class: 'status no' }, t('office-log-late')), el('p', { class: 'hint' }, t('office-log-late-do'))]];
+}
+
+const nodes = (list) =>
+  el('div', { class: 'scroll' }, el('table', {}, el('caption', {}, t('office-nodes')),
+    el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, t('office-node')), el('th', { scope: 'col' }, t('office-last-entry')))),
+    el('tbody', {}, list.map((n) => el('tr', {}, el('th', { scope: 'row' }, foreign(n.node)), el('td', {}, stamp(n.at)))))));
+
+function keys({ state: is }) {
+  const total = is.keys.reduce((n, [, count]) => n + count, 0);
+  return section('keys', 'office-keys',
+    is.keys.length === 0 ? empty('office-keys-none') : el('div', { class: 'card' }, facts(is.keys.map(([of, count]) => [stateOf(of), el('span', { class: 'num' }, String(count))])),
+      is.keys_more && el('p', { class: 'hint' }, t('office-keys-more', { n: total }))));
+}
+
+function stateOf(word) {
+  const id = `office-key-${word}`;
+  return s(id) === id ? foreign(word) : t(id);
+}
+
+function alerts({ state: is }) {
+  return section('alerts', 'office-alerts',
+    is.alerts.length ? entries(is.alerts) : empty('office-alerts-none'));
+}
+
+function log({ state: is }) {
+  return section('log', 'office-log', el('div', { class: 'card' }, facts([
+    [t('office-log-entries'), el('span', { class: 'num' }, String(is.log.entries))],
+    [t('office-checkpoint'), checkpoint(is.log)],
+    [t('office-log-new'), el('span', { class: 'num' }, String(is.log.new))],
+    [t('office-log-cosigned'), is.log.cosigned > 0 ? t('office-log-cosigned-by', { n: is.log.cosigned }) : t('office-log-not-cosigned')],
+  ]), el('p', { class: 'hint' }, t('office-log-do'))), nodes(is.nodes));
+}
+
+// --- the auditor's search
+
+const day = (text, more) => (text ? Math.floor(Date.parse(`${text}T00:00:00+09:00`) / 1000) + more : null);
+
+function search() {
+  const from = field('from', t('office-search-from'), null, { type: 'date', required: false, class: 'short' });
+  const until = field('until', t('office-search-until'), null, { type: 'date', required: false, class: 'short' });
+  const person = field('person', t('office-search-person'), null, { type: 'text', required: false, autocomplete: 'off', maxlength: '64' });
+  const key = field('key', t('office-search-key'), null, { type: 'text', required: false, autocomplete: 'off', maxlength: '64' });
+  const choice = (id, label, options) => {
+    const input = el('select', { id }, el('option', { value: '' }, t('office-search-any')), options.map(([value, name]) => el('option', { value }, name)));
+    return { input, node: el('div', { class: 'field' }, el('label', { for: id }, label), input) };
+  };
+  const kind = choice('kind', t('office-search-type'), GROUPS.map((g) => [g === 'alarm' ? g : `${g}.`, s(`office-group-${g}`)]));
+  const outcome = choice('outcome', t('office-search-outcome'), ['success', 'failure', 'intent'].map((o) => [o, s(`audit-outcome-${o}`)]));
+  const found = el('div', { id: 'found', class: 'stack', role: 'status' });
+  const run = async (after) => {
+    found.replaceChildren(el('p', { class: 'dot' }, t('sic-loading')));
+    const wanted = {
+      from: day(from.input.value, 0), until: day(until.input.value, 24 * 3600), kinds: kind.input.value ? [kind.input.value] : [],
+      person: person.input.value.trim() || null, key: key.input.value.trim() || null, outcome: outcome.input.value || null, after,
+    };
+    try {
+      const answer = await ask('audit', wanted);
+      found.replaceChildren(answer.entries.length ? entries(answer.entries) : empty('audit-nothing-found'),
+        ...(answer.next ? [el('button', { id: 'more', class: 'plain', type: 'button', onclick: () => run(answer.next) }, t('office-search-more'))] : []));
+    } catch (error) {
+      found.replaceChildren(said(error, 'office-search-refused'));
+    }
+  };
+  const submit = (event) => {
+    event.preventDefault();
+    run(null);
+  };
+  return section('search', 'office-search', el('p', { class: 'note' }, t('office-search-recorded')),
+    el('form', { id: 'search-form', class: 'card', novalidate: true, onsubmit: submit },
+      from.node, until.node, kind.node, outcome.node, person.node, key.node,
+      el('div', { class: 'row' }, el('button', { type: 'submit' }, t('office-search-do')))),
+    found, el('p', { class: 'small quiet' }, t('office-search-export')));
+}
+
+async function main() {
+  await loadTexts();
+  try {
+    await loadConfig();
+    logIn();
+  } catch (error) {
+    show(said(error, 'office-refused'));
+  }
+}
+
+main();

@@ -1,0 +1,147 @@
+// Officers in a real browser: what each role sees on its page, what it doesn't, and one approval by passkey.
+// Usage: node console.mjs READY_FILE PROPOSAL OUT_DIR. PROPOSAL: one by `sato` that waits for others. Ends with exit code 0
+// only if everything went as it should. Screenshots of every page go to OUT_DIR.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const [readyFile, proposal, outDir] = process.argv.slice(2);
+const ready = JSON.parse(readFileSync(readyFile, 'utf8'));
+const AXE = readFileSync(new URL('./node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.localhost 127.0.0.1'],
+});
+
+const standard = (text) => Buffer.from(text, 'base64url').toString('base64');
+
+/** A passkey counts its uses: one that went back would be a copy, and an alarm. */
+let uses = 0;
+
+/** An officer with a browser, whose authenticator has the passkey that the stack enrolled. */
+async function officer(name, lang, options = {}) {
+  const known = ready.officers.find((o) => o.officer === name);
+  const file = JSON.parse(readFileSync(known.file, 'utf8'));
+  const context = await browser.newContext({ locale: lang === 'ja' ? 'ja-JP' : 'en-GB', ...options });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()));
+  page.on('pageerror', (e) => complaints.push(String(e)));
+  const cdp = await context.newCDPSession(page);
+  await cdp.send('WebAuthn.enable');
+  const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
+    options: { protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
+  });
+  uses += 1000;
+  await cdp.send('WebAuthn.addCredential', {
+    authenticatorId,
+    credential: { credentialId: standard(file.id), isResidentCredential: true, rpId: new URL(file.url).hostname, privateKey: standard(file.key), userHandle: standard('AAAA'), signCount: uses, backupEligibility: true, backupState: true },
+  });
+  let n = 0;
+  const look = async (what) => {
+    n += 1;
+    await page.screenshot({ path: join(outDir, `console-${name}-${lang}-${n}-${what}.png`), fullPage: true });
+    const found = await page.evaluate(`${AXE}; axe.run(document, { runOnly: ['wcag2a', 'wcag2aa'] })`);
+    const bad = found.violations.filter((v) => ['serious', 'critical'].includes(v.impact));
+    assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes[0].html}`), [], `${name} ${what}: accessible`);
+    const wide = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+    assert.ok(wide <= 0, `${name} ${what}: ${wide} px wider than the screen`);
+  };
+  const logIn = async () => {
+    await page.goto(ready.console);
+    await page.locator('#account').fill(name);
+    if (n === 0) await look('log-in');
+    await page.locator('#log-in ~ .actions button[type=submit]').click();
+    await page.locator('#prove').click();
+    await page.locator('#log-out').waitFor();
+  };
+  return { page, look, logIn, complaints, account: known.account };
+}
+
+/** Names of the parts that stand on the page. */
+const parts = (page) => page.locator('#app > section').evaluateAll((list) => list.map((s) => s.id));
+
+const SEES = {
+  sato: ['approvals', 'people', 'state', 'alerts'],
+  tanaka: ['state', 'alerts', 'approvals'],
+  ito: ['alerts', 'state', 'keys', 'approvals'],
+  watanabe: ['search', 'log', 'people', 'alerts', 'approvals'],
+};
+
+for (const [name, expected] of Object.entries(SEES)) {
+  for (const [lang, options] of [['ja', { viewport: { width: 390, height: 844 } }], ['en', {}]]) {
+    const { page, look, logIn, complaints } = await officer(name, lang, options);
+    await logIn();
+    assert.deepEqual(await parts(page), expected, `${name} sees this`);
+    await look('home');
+    const card = page.locator(`[data-proposal="${proposal}"]`);
+    assert.equal(await card.count(), 1, 'everybody sees the proposal');
+    assert.equal(await card.locator('button.look').count(), 0, `${name} can't approve it`);
+    if (name === 'watanabe') {
+      const found = page.locator('#found li.entry');
+      await page.locator('#kind').selectOption('officer.');
+      await page.locator('#search-form button[type=submit]').click();
+      await found.first().waitFor();
+      const text = await page.locator('#found').textContent();
+      assert.match(text, lang === 'ja' ? /任命した: システム監査者/ : /was appointed: system auditor/);
+      await look('search');
+      // The log is given its places every second; the reading before is then found in it.
+      await page.locator('#kind').selectOption('audit.');
+      for (let tries = 0; ; tries += 1) {
+        await page.locator('#search-form button[type=submit]').click();
+        await page.locator('#found .dot').waitFor({ state: 'detached' });
+        if (/officer\.watanabe/.test(await page.locator('#found').textContent())) break;
+        assert.ok(tries < 500, 'the reading is an entry');
+      }
+      await look('readings');
+    } else {
+      assert.equal(await page.locator('#search').count(), 0);
+    }
+    // What isn't on the page isn't given out either: the SAM refuses.
+    const refused = await page.evaluate(async (paths) => {
+      const statuses = [];
+      for (const path of paths) {
+        const body = JSON.stringify({ session: 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA' });
+        const answer = await fetch(`/sap/v1/office/${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+        statuses.push(answer.status);
+      }
+      return statuses;
+    }, ['state', 'people', 'proposals']);
+    assert.deepEqual(refused, [422, 422, 422], 'a page without a session gets nothing');
+    complaints.length = 0;
+    await page.locator('#log-out').click();
+    await page.locator('#account').waitFor();
+    // Nothing is kept: a page that is loaded again knows nobody.
+    await page.reload();
+    await page.locator('#account').waitFor();
+    assert.equal(await page.locator('#log-out').count(), 0);
+    assert.deepEqual(complaints, []);
+    await page.context().close();
+  }
+}
+
+// Two others approve, each with a passkey of their own over what they were shown.
+for (const [name, lang] of [['suzuki', 'ja'], ['takahashi', 'en']]) {
+  const { page, look, logIn, complaints } = await officer(name, lang);
+  await logIn();
+  const card = page.locator(`[data-proposal="${proposal}"]`);
+  await card.locator('button.look').click();
+  await page.locator('#prove.sign').waitFor();
+  assert.match(await page.locator('#app').innerText(), lang === 'ja' ? /新人 七海をシステム運用担当者に任命する/ : /Appoint .*新人 七海.* as .*system operator/);
+  await look('approve');
+  await page.locator('#prove.sign').click();
+  await page.locator('#log-out').waitFor();
+  await page.locator('#approvals').waitFor();
+  await look('approved');
+  assert.deepEqual(complaints, []);
+  await page.context().close();
+}
+const { page, logIn } = await officer('sato', 'en');
+await logIn();
+await page.locator('#approvals details > summary').first().click();
+assert.match(await page.locator(`[data-proposal="${proposal}"] .status`).innerText(), /done/);
+assert.match(await page.locator('#people').innerText(), /新人 七海/);
+await browser.close();
