@@ -51,10 +51,17 @@ const fn may(name: &'static str, kind: Kind) -> Member {
 pub fn document(v1: bool) -> Value {
     let mut paths = Map::new();
     for method in methods(v1) {
-        paths.insert(
-            format!("/{}", method.name),
-            json!({ "post": operation(&method) }),
-        );
+        let mut path = json!({ "post": operation(&method) });
+        if method.name == "info" && !v1 {
+            // Some drafts have it so.
+            let mut get = operation(&method);
+            get["operationId"] = json!("info-get");
+            if let Some(members) = get.as_object_mut() {
+                members.remove("requestBody");
+            }
+            path["get"] = get;
+        }
+        paths.insert(format!("/{}", method.name), path);
     }
     let (title, version, base) = match v1 {
         true => ("CSC API 1.0.4 as served by Natsuin", "1.0.4", "/csc/v1"),

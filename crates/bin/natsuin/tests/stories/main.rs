@@ -21,5 +21,6 @@ mod many;
 mod officers;
 mod patterns;
 mod spend;
+mod strangers;
 mod validators;
 mod walls;
