@@ -14,8 +14,10 @@ fn main() -> ExitCode {
         json: cli.json,
         lang: cli.lang.map_or_else(told, Lang::from),
     };
+    // The binding to PKCS#11 calls each mechanism that it doesn't know an error.
+    let usual = "warn,cryptoki::mechanism=off";
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -7,6 +7,7 @@ use core_types::KeyAlg;
 use natsuin::agent::Agent;
 use natsuin::sample;
 use natsuin::stack::Factors;
+use pkcs11_faults::softhsm::{Library, SoftHsm};
 use serde_json::Value;
 
 use crate::kit::{Story, natsuin, run, text};
@@ -117,25 +118,24 @@ fn the_demonstration_signs_and_shows_table_a1() {
 
 // shows: I-3.5.1-retention-L2
 #[test]
-fn a_key_in_a_pkcs11_token_signs_just_the_same() {
-    let places = [
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-    ];
-    let module = places.iter().find(|p| std::path::Path::new(p).exists());
-    let module =
-        module.expect("SoftHSM2 isn't installed; `cargo xtask tools` installs what tests need");
-    let dir = tempfile::tempdir().unwrap();
-    let (tokens, conf) = (dir.path().join("tokens"), dir.path().join("softhsm2.conf"));
-    std::fs::create_dir(&tokens).unwrap();
-    std::fs::write(
-        &conf,
-        format!("directories.tokendir = {}\n", tokens.display()),
-    )
-    .unwrap();
+fn a_key_in_a_softhsm2_token_signs_just_the_same() {
+    a_key_in_a_token_signs(Library::SoftHsm2);
+}
+
+// shows: I-3.5.1-retention-L2
+#[test]
+fn a_key_in_a_kryoptic_token_signs_just_the_same() {
+    a_key_in_a_token_signs(Library::Kryoptic);
+}
+
+fn a_key_in_a_token_signs(library: Library) {
+    let (dir, token) = (tempfile::tempdir().unwrap(), SoftHsm::new().unwrap());
     let mut demo = natsuin();
-    demo.env("SOFTHSM2_CONF", &conf)
-        .args(["demo", "--json", "--pkcs11", module, "--out"]);
+    token.configure(&mut demo);
+    demo.args(["demo", "--json", "--pkcs11"])
+        .arg(library.path().unwrap())
+        .arg("--out");
+    let before = token.bytes().unwrap();
     let (code, shown) = json(demo.arg(dir.path().join("out")));
     assert_eq!((code, &shown["ok"]), (0, &Value::Bool(true)), "{shown}");
     let result = &shown["results"][0];
@@ -145,10 +145,21 @@ fn a_key_in_a_pkcs11_token_signs_just_the_same() {
     for declared in declared {
         assert_eq!(declared["reference"], "test, not evaluated", "{result}");
     }
-    assert!(
-        std::fs::read_dir(&tokens).unwrap().count() > 0,
-        "the key lies in the token"
-    );
+    assert!(token.bytes().unwrap() > before, "the key lies in the token");
+}
+
+#[test]
+fn the_module_is_measured_beside_its_keys() {
+    let args = ["bench", "cm", "--json", "--seconds", "1", "--keys", "3"];
+    let (code, shown) = json(natsuin().args(args));
+    assert_eq!(code, 0, "{shown}");
+    let lines = shown["scale"]["latency"].as_array().unwrap();
+    let keys: Vec<_> = lines.iter().map(|line| line["keys"].as_u64()).collect();
+    assert_eq!(keys, [Some(1), Some(3)], "{shown}");
+    for line in lines {
+        assert!(line["p50_ms"].as_f64().unwrap() > 0.0, "{shown}");
+    }
+    assert!(shown["scale"]["compare_seconds"].is_number(), "{shown}");
 }
 
 /// Runs `natsuin sign --json` and does in the browser what it asks for.
