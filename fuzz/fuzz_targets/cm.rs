@@ -1,16 +1,17 @@
-//! Hostile input of the cryptographic module: orders, envelopes of imported keys, officers' approvals, shares, backups.
+//! Hostile input of the cryptographic module: orders, envelopes of imported keys, officers' approvals, shares, backups,
+//! tables of algorithms.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use cm_api::{Order, OrderBody, SignItem};
-use cm_core::shares::Share;
 use cm_core::{Ledger, RootSecret, backup};
-use core_types::{Digest32, SecretBytes, SigAlg, UnixTime};
+use core_types::{Approvals, Digest32, SecretBytes, SigAlg, UnixTime};
 use jose::{SealKey, SigningKey};
 use libfuzzer_sys::fuzz_target;
 use sam_keys::import::{CaImport, ImportKey, ImportedKey};
 use sam_keys::{Destruction, Origin};
+use shares::Share;
 
 static KEYS: LazyLock<(SigningKey, SealKey)> = LazyLock::new(|| {
     let (signing, _) = SigningKey::generate().expect("a key");
@@ -44,6 +45,9 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(share) = Share::parse(text) {
         let same = share.text();
         assert_eq!(Some(text.trim()), std::str::from_utf8(same.expose()).ok());
+    }
+    if let Ok(table) = Approvals::parse(text) {
+        assert!(!table.loosens(&table), "a table approves no more than itself");
     }
     let _ = Ledger::default().read(text);
 });
