@@ -16,6 +16,9 @@ use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 use crate::{admit, backend::Fault, weak};
 
+/// Both keys are given away, and their maker isn't to be trusted.
+const COMMON_FACTOR: Fault = Fault::Broken("a key with a factor of another one");
+
 impl Module {
     pub(crate) async fn try_execute(
         &self,
@@ -258,13 +261,20 @@ impl Module {
 
     /// Has a key made, and looks at it. What isn't fit for use is forgotten here: no key came into being.
     pub(crate) async fn new_key(&self, alg: KeyAlg) -> Result<NewKey, ModuleError> {
-        let backend = self.backend.clone();
+        let (backend, moduli) = (self.backend.clone(), self.moduli.clone());
         let made = on_thread(move || {
             let made = backend.generate(alg)?;
             weak::check(alg, &made.spki).map_err(|_| Fault::Broken("a weak key was made"))?;
+            if !moduli.coprime(&made.spki) {
+                return Err(COMMON_FACTOR);
+            }
             Ok(made)
         });
-        match made.await {
+        let made = made.await;
+        if let Err(COMMON_FACTOR) = made {
+            self.alarm("cm-common-factor").await;
+        }
+        match made {
             Ok(made) => {
                 self.well();
                 Ok(made)

@@ -232,7 +232,7 @@ impl Module {
         if !self.policy.may_generate(alg, now) {
             return no(Reason::Algorithm);
         }
-        if weak::check(alg, &key.spki.0).is_err() {
+        if weak::check(alg, &key.spki.0).is_err() || !self.moduli.coprime(&key.spki.0) {
             return no(Reason::WeakKey);
         }
         if alg.strength() > WRAPPING_STRENGTH {

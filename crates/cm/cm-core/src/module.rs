@@ -25,6 +25,7 @@ use crate::state::{Report, StateCell};
 use crate::store::{self, Failed};
 use crate::switch::{self, SwitchCell, Switched};
 use crate::vault::{RootSecret, Vault};
+use crate::weak::Moduli;
 
 /// How the module is set up.
 #[derive(Debug, Clone)]
@@ -126,6 +127,7 @@ pub struct Module {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<Watched>,
     pub(crate) nonces: Nonces,
+    pub(crate) moduli: Arc<Moduli>,
     pub(crate) policy: Policy,
     pub(crate) root: SigningKey,
     pub(crate) import: SealKey,
@@ -236,6 +238,7 @@ impl Module {
             clock,
             random,
             nonces: Nonces::default(),
+            moduli: Arc::default(),
             policy,
             root,
             import,

@@ -12,7 +12,7 @@ use crate::switch::Officers;
 
 const ORIGIN: &str = "sign.example.jp/sam";
 
-fn held(story: &Story, what: Wanted) -> Ceremony {
+pub fn held(story: &Story, what: Wanted) -> Ceremony {
     Ceremony {
         sam: SAM.into(),
         root: story.module.root().kid(),
@@ -43,7 +43,7 @@ pub fn log_key() -> Wanted {
 }
 
 impl Officers {
-    fn approved(&self, who: &[usize], of: &Ceremony) -> CeremonyRequest {
+    pub fn approved(&self, who: &[usize], of: &Ceremony) -> CeremonyRequest {
         let sign = |i: &usize| of.approve(&self.0[*i]).unwrap();
         CeremonyRequest {
             approvals: who.iter().map(sign).collect(),

@@ -342,6 +342,84 @@ async fn a_weak_or_repeated_key_is_refused_and_its_maker_stopped() {
     }
 }
 
+/// The first prime in an RSA private key (RFC 8017 §A.1.2) in PKCS#8.
+fn prime_of(pkcs8: &[u8]) -> Vec<u8> {
+    use pki::asn1::{INTEGER, OCTET_STRING, SEQUENCE, Tlv};
+    let open = |der| {
+        Tlv::single(der, "key")
+            .unwrap()
+            .open(SEQUENCE, "key")
+            .unwrap()
+    };
+    let mut outer = open(pkcs8);
+    outer.next("version").unwrap();
+    outer.next("algorithm").unwrap();
+    let inner = outer.expect(OCTET_STRING, "key").unwrap();
+    let mut key = open(inner.value);
+    let numbers: Vec<_> = (0..5)
+        .map(|_| key.expect(INTEGER, "number").unwrap())
+        .collect();
+    numbers[4].as_uint("prime").unwrap().to_vec()
+}
+
+// shows: T-KEY-DERIVE, III-3-13-detect-hardware
+#[tokio::test]
+async fn a_key_that_shares_a_prime_with_another_stops_its_maker() {
+    use core_types::Random as _;
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let made = SoftBackend.generate(KeyAlg::Rsa2048).unwrap();
+    let pkcs8 = SoftBackend.export(KeyAlg::Rsa2048, &made.material).unwrap();
+    let prime = prime_of(pkcs8.expose());
+    faulty.plan(|plan| plan.same = Some((made.spki, made.material)));
+    story.key(KeyAlg::Rsa2048).await;
+    // Another one with that prime, and no other fault.
+    let other = std::iter::repeat_with(|| {
+        let mut factor = vec![0; 128];
+        core_types::random::SystemRandom.fill(&mut factor);
+        (factor[0], factor[127]) = (factor[0] | 0xc0, factor[127] | 1);
+        let mut modulus = vec![0_u32; 256];
+        for (i, a) in prime.iter().rev().enumerate() {
+            for (j, b) in factor.iter().rev().enumerate() {
+                modulus[i + j] += u32::from(*a) * u32::from(*b);
+                modulus[i + j + 1] += modulus[i + j] >> 8;
+                modulus[i + j] &= 0xff;
+            }
+        }
+        let modulus: Vec<u8> = modulus
+            .iter()
+            .rev()
+            .map(|b| u8::try_from(*b).unwrap())
+            .collect();
+        rsa_spki(&modulus)
+    });
+    let fine = |spki: &Vec<u8>| cm_core::weak::check(KeyAlg::Rsa2048, spki).is_ok();
+    let other = other.take(10_000).find(fine).unwrap();
+    let material = SecretBytes::new(vec![1]);
+    faulty.plan(|plan| plan.same = Some((other, material)));
+    let order = generate(KeyAlg::Rsa2048, Level::One);
+    assert_eq!(story.refused(order).await, Refusal::NotOperational);
+    assert_eq!(story.audited("cm-common-factor").await, 1);
+    faulty.plan(|plan| plan.same = None);
+    let order = generate(KeyAlg::P256, Level::One);
+    assert_eq!(
+        story.refused(order).await,
+        Refusal::NotOperational,
+        "the error state"
+    );
+}
+
+/// AlgorithmIdentifier of RSA keys.
+const RSA: [u8; 15] = [
+    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
+
+fn rsa_spki(modulus: &[u8]) -> Vec<u8> {
+    use pki::asn1::{bits, sequence, uint};
+    let key = sequence(&[&uint(modulus), &uint(&[1, 0, 1])]);
+    sequence(&[&RSA, &bits(&key)])
+}
+
 // shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
 #[tokio::test]
 async fn a_key_that_was_exchanged_in_the_device_is_not_used() {

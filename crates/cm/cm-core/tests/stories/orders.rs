@@ -151,7 +151,7 @@ async fn history(mut story: Story, seed: u64) {
     }
     let mut orders: Vec<Given> = Vec::new();
     let mut seen: HashMap<&str, u32> = HashMap::new();
-    for step in 0..120 {
+    for step in 0..200 {
         let at = usize::from(draw(2) == 1);
         let what = draw(12);
         if what < 3 && orders.len() < 250 {
@@ -199,7 +199,9 @@ async fn history(mut story: Story, seed: u64) {
             nodes[at].0 = story.node(clock).await;
             nodes[at].0.scrub().await.unwrap();
         } else {
-            let seconds = i64::try_from(draw(30 * 3_600)).unwrap();
+            // Within the life of an act, or beyond that of a name.
+            let most = if draw(3) > 0 { 900 } else { 30 * 3_600 };
+            let seconds = i64::try_from(draw(most)).unwrap();
             for clock in [&story.clock, &nodes[0].1, &nodes[1].1] {
                 clock.advance(seconds);
             }

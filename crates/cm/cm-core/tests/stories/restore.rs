@@ -13,7 +13,7 @@ use sam_keys::Origin;
 use store_kit::testing::TestStore;
 
 use crate::backup::{backup_of, ledger, restore, restore_on, root};
-use crate::ceremony::{as_signers, checkpoint, log_key};
+use crate::ceremony::{as_signers, checkpoint, held, log_key, seal_key};
 use crate::destroy::{KeyRow, attack};
 use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, SAM, Story, digest, generate, refusal, sign};
@@ -117,6 +117,9 @@ async fn a_log_key_that_was_restored_signs_no_other_history() {
         let (old, made) = backup_of(&story).await;
         let before = KeyRow::of(&story, &as_signers(&key)).await;
         let signed = ask(&story, 9, 3).await.unwrap();
+        // Held after the backup: the log knows that its approval is spent.
+        let late = officers.approved(&[0, 1], &held(&story, seal_key()));
+        story.module.ceremony(&late).await.unwrap();
         let known = ledger(&story).await;
         let two = |module: &cm_core::Module, backup, target| -> Vec<String> {
             let wanted = Restore {
@@ -147,6 +150,8 @@ async fn a_log_key_that_was_restored_signs_no_other_history() {
         };
         story.module = story.again_with(&officers.setup()).await;
         goes_on(&story).await;
+        let again = story.module.ceremony(&late).await;
+        assert_eq!(refusal(again), Refusal::Duplicate);
         // The new log alone says it to the next restore, and about the row of before.
         let (file, made) = backup_of(&story).await;
         let known = ledger(&story).await;
@@ -156,12 +161,15 @@ async fn a_log_key_that_was_restored_signs_no_other_history() {
         story.test = last;
         story.module = story.again_with(&officers.setup()).await;
         goes_on(&story).await;
-        ask(&story, 10, 4).await.unwrap();
+        let good = KeyRow::of(&story, &as_signers(&key)).await;
         before.replace(&story).await;
         story.module = story.again_with(&officers.setup()).await;
         let found = story.module.scrub().await.unwrap();
         assert_eq!(found.set_back, std::slice::from_ref(&key.key));
         assert_eq!(ask(&story, 11, 4).await, Err(Refusal::NoSuchKey));
+        good.replace(&story).await;
+        story.module = story.again_with(&officers.setup()).await;
+        ask(&story, 10, 4).await.unwrap();
     }
 }
 
