@@ -8,6 +8,7 @@ use sam_api::ssa;
 use sap::enrol::{CertifyRequest, CertifyResponse};
 use service_kit::http::HttpOptions;
 use service_kit::{CallError, Trouble};
+use url::{Host, Url};
 
 /// What comes of asking a neighbour.
 pub type Asked<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
@@ -105,16 +106,38 @@ pub struct HttpCertifier {
 }
 
 impl HttpCertifier {
-    /// A certifier behind `url`, the whole address of the method.
+    /// A certifier behind `url`, the whole address of the method. Requests for certificates leave over TLS only, except to this
+    /// machine itself.
     ///
     /// # Errors
-    /// [`Trouble`] when the TLS material can't be used.
+    /// [`Trouble`] when the address isn't one of HTTPS, or the TLS material can't be used.
     pub fn new(url: impl Into<String>, options: &HttpOptions) -> Result<Self, Trouble> {
+        let url = url.into();
+        if !is_secure(&url) {
+            return Err(Trouble::new(
+                "ra-address",
+                format!("the registration authority's address is {url:?}"),
+                "give an address that begins with https://",
+            ));
+        }
         Ok(Self {
-            url: url.into(),
+            url,
             http: service_kit::http::client(options)?,
         })
     }
+}
+
+fn is_secure(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else {
+        return false;
+    };
+    let here = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && here)
 }
 
 impl CertifyPort for HttpCertifier {
@@ -132,5 +155,35 @@ impl CertifyPort for HttpCertifier {
             }
             answer.json().await.map_err(unreachable)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: II-3.1.3-csr-secure-channel, T-REG-CSR-ALTER
+    #[test]
+    fn requests_for_certificates_leave_over_tls_only() {
+        let made = |url: &str| HttpCertifier::new(url, &HttpOptions::default());
+        for good in [
+            "https://ra.example.jp/ra/certify",
+            "http://127.0.0.1:8404/ra/certify",
+            "http://[::1]/ra/certify",
+            "http://ca.localhost:8404/ra/certify",
+        ] {
+            assert!(made(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://ra.example.jp/ra/certify",
+            "http://10.0.0.1/ra/certify",
+            "http://localhost.evil.example/",
+            "http://notlocalhost/",
+            "ftp://127.0.0.1/",
+            "ra.example.jp",
+            "",
+        ] {
+            assert!(made(bad).is_err(), "{bad}");
+        }
     }
 }
