@@ -9,7 +9,7 @@ use store_kit::{StoreError, Tx, sql};
 use crate::users;
 
 /// Methods of the CSC API that want a client, as contracts name them.
-const METHODS: [&str; 9] = [
+const METHODS: [&str; 10] = [
     "auth/login",
     "auth/revoke",
     "credentials/list",
@@ -18,6 +18,7 @@ const METHODS: [&str; 9] = [
     "credentials/authorizeCheck",
     "credentials/extendTransaction",
     "signatures/signHash",
+    "signatures/signPolling",
     "signatures/timestamp",
 ];
 /// Most people that a contract names.

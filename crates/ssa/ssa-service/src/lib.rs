@@ -15,6 +15,7 @@ mod devices;
 mod enrol;
 mod flow;
 mod keys;
+mod later;
 mod limits;
 mod manage;
 mod oauth;

@@ -37,6 +37,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: CONTRACTS_SQLITE,
             postgres: CONTRACTS_POSTGRES,
         },
+        Migration {
+            name: "0007-signing-later",
+            sqlite: LATER_SQLITE,
+            postgres: LATER_POSTGRES,
+        },
     ],
 };
 
@@ -223,3 +228,18 @@ macro_rules! contracts {
 
 const CONTRACTS_SQLITE: &str = contracts!("INTEGER", " STRICT");
 const CONTRACTS_POSTGRES: &str = contracts!("BIGINT", "");
+
+// `call` is sealed for its row, and gone when there is an outcome.
+macro_rules! later {
+    ($int:literal, $blob:literal, $end:literal) => {
+        concat!(
+            "CREATE TABLE ssa_later (
+                id TEXT PRIMARY KEY, client TEXT NOT NULL, person TEXT NOT NULL, cnf TEXT, call ", $blob, ",
+                outcome TEXT NOT NULL, lease ", $int, " NOT NULL, exp ", $int, " NOT NULL, version ", $int, " NOT NULL)", $end, ";
+            CREATE INDEX ssa_later_exp ON ssa_later (exp);"
+        )
+    };
+}
+
+const LATER_SQLITE: &str = later!("INTEGER", "BLOB", " STRICT");
+const LATER_POSTGRES: &str = later!("BIGINT", "BYTEA", "");

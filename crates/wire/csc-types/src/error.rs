@@ -27,6 +27,10 @@ pub enum CscError {
     InvalidString(&'static str),
     /// An integer is out of its range.
     InvalidValue(&'static str),
+    /// A number is outside of what is allowed.
+    OutOfBounds(&'static str),
+    /// A request was accepted and isn't finished.
+    NotFinished,
     /// `numSignatures` is more than the credential's `multisign`.
     TooManySignatures,
     /// `userID` was given although the token names the user.
@@ -105,6 +109,7 @@ impl CscError {
     /// HTTP status.
     pub fn status(&self) -> u16 {
         match self {
+            Self::NotFinished => 202,
             Self::InvalidToken | Self::ExpiredToken | Self::InvalidProof | Self::LoginHeader => 401,
             Self::UnauthorizedClient | Self::AccessDenied | Self::Declined | Self::NotDecided => {
                 403
@@ -123,6 +128,7 @@ impl CscError {
         match self {
             Self::InvalidAuthData => "invalid_authentication_data",
             Self::LoginFailed => "authentication_error",
+            Self::NotFinished => "accepted_request",
             Self::InvalidToken => "invalid_token",
             Self::ExpiredToken => "expired_token",
             Self::InvalidProof => "invalid_dpop_proof",
@@ -150,6 +156,8 @@ impl CscError {
             Self::InvalidParameter(p) => return format!("Invalid parameter {p}").into(),
             Self::InvalidString(p) => return format!("Invalid string parameter {p}").into(),
             Self::InvalidValue(p) => return format!("Invalid value for parameter {p}").into(),
+            Self::OutOfBounds(p) => return format!("Out of bounds parameter {p}").into(),
+            Self::NotFinished => "The request is accepted and not completed yet",
             Self::Malformed => "The request body must be one JSON object without repeated members",
             Self::MalformedHeader => "Malformed authorization header",
             Self::TooManySignatures => "Numbers of signatures is too high",

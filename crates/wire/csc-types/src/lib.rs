@@ -42,7 +42,8 @@ pub use login::{LoginRequest, LoginResponse};
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};
 pub use secret::SecretText;
 pub use sign::{
-    CounterSignature, CounterSignatures, SignHashRequest, SignHashResponse, SignedValue,
+    CounterSignature, CounterSignatures, SignHashAnswer, SignHashRequest, SignHashResponse,
+    SignMode, SignPollingRequest, SignedValue,
 };
 pub use timestamp::{TimestampRequest, TimestampResponse};
 pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};

@@ -217,6 +217,13 @@ fn methods(v1: bool) -> Vec<Method> {
         ]),
     }
     let pending = || (202, vec![must("handle", Text), may("sicRequest", Text)]);
+    let when = match v1 {
+        true => Vec::new(),
+        false => vec![
+            may("operationMode", Kind::Word(&["S", "A"])),
+            may("validity_period", Number),
+        ],
+    };
     let mut all = vec![
         method(
             "info",
@@ -321,20 +328,11 @@ fn methods(v1: bool) -> Vec<Method> {
                 must("signAlgo", Text),
                 may("signAlgoParams", Bytes),
                 client_data(),
-            ],
-            vec![(
-                200,
-                vec![
-                    must("signatures", AllBytes),
-                    may(
-                        "counterSignatures",
-                        Kind::Object(vec![
-                            must("signerInfos", AllBytes),
-                            must("certificates", AllBytes),
-                        ]),
-                    ),
-                ],
-            )],
+            ]
+            .into_iter()
+            .chain(when)
+            .collect(),
+            vec![(200, values(v1))],
         ),
         method(
             "signatures/timestamp",
@@ -352,6 +350,20 @@ fn methods(v1: bool) -> Vec<Method> {
     ];
     if !v1 {
         all.push(method(
+            "signatures/signPolling",
+            "Values of a signHash that didn't wait",
+            "11.15",
+            Token,
+            vec![must("requestID", Text), may("userID", Text), client_data()],
+            vec![
+                (200, values(true)),
+                (
+                    202,
+                    vec![must("error", Text), may("error_description", Text)],
+                ),
+            ],
+        ));
+        all.push(method(
             "credentials/authorizeCheck",
             "Asks for an authorization that the signer decides elsewhere",
             "11.9",
@@ -361,6 +373,25 @@ fn methods(v1: bool) -> Vec<Method> {
         ));
     }
     all
+}
+
+/// `now`: the values come with this answer; otherwise they may come later.
+fn values(now: bool) -> Vec<Member> {
+    use Kind::{AllBytes, Text};
+    let mut members = vec![
+        Member("signatures", AllBytes, now),
+        may(
+            "counterSignatures",
+            Kind::Object(vec![
+                must("signerInfos", AllBytes),
+                must("certificates", AllBytes),
+            ]),
+        ),
+    ];
+    if !now {
+        members.push(may("responseID", Text));
+    }
+    members
 }
 
 fn info(v1: bool) -> Vec<Member> {

@@ -1,4 +1,4 @@
-//! `signatures/signHash` (CSC 11.13), synchronous mode.
+//! `signatures/signHash` (CSC 11.13) and `signatures/signPolling` (CSC 11.15).
 
 use core_types::bytes::b64;
 use serde::ser::SerializeStruct as _;
@@ -29,12 +29,67 @@ pub struct SignHashRequest {
     pub client_data: Option<String>,
 }
 
+/// When the values are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignMode {
+    /// With the answer (`operationMode` `S`).
+    Now,
+    /// Later, by `signatures/signPolling` (`operationMode` `A`).
+    Later {
+        /// Seconds for which they are kept.
+        keep: i64,
+    },
+}
+
+/// How long values are kept if the client doesn't say, and at most, in seconds.
+const KEEP: (i64, i64) = (60 * 60, 24 * 60 * 60);
+
+impl SignMode {
+    /// `response_uri` is refused: nobody is called back.
+    fn read(body: &Body) -> Result<Self, CscError> {
+        let later = match body.opt_string("operationMode")?.as_deref() {
+            None | Some("S") => false,
+            Some("A") => true,
+            Some(_) => return Err(CscError::InvalidParameter("operationMode")),
+        };
+        if body.get("response_uri").is_some_and(|uri| !uri.is_null()) {
+            return Err(CscError::InvalidParameter("response_uri"));
+        }
+        let keep = match body.get("validity_period") {
+            None | Some(Value::Null) => KEEP.0,
+            Some(value) => {
+                let millis = value.as_i64().filter(|_| later);
+                let millis = millis.ok_or(CscError::InvalidParameter("validity_period"))?;
+                if !(1..=KEEP.1 * 1000).contains(&millis) {
+                    return Err(CscError::OutOfBounds("validity_period"));
+                }
+                (millis + 999) / 1000
+            }
+        };
+        Ok(match later {
+            true => Self::Later { keep },
+            false => Self::Now,
+        })
+    }
+}
+
 impl SignHashRequest {
+    /// Reads a request body of a client that waits for the values.
+    ///
+    /// # Errors
+    /// As [`SignHashRequest::parse_with_mode`]; and when they are wanted later.
+    pub fn parse(body: &[u8]) -> Result<Self, CscError> {
+        match Self::parse_with_mode(body)? {
+            (request, SignMode::Now) => Ok(request),
+            (_, SignMode::Later { .. }) => Err(CscError::InvalidParameter("operationMode")),
+        }
+    }
+
     /// Reads a request body. Whether `SAD` is needed depends on the token and is left to the caller.
     ///
     /// # Errors
     /// The CSC error to answer with, in the order of checks of the specification.
-    pub fn parse(body: &[u8]) -> Result<Self, CscError> {
+    pub fn parse_with_mode(body: &[u8]) -> Result<(Self, SignMode), CscError> {
         let body = Body::parse(body)?;
         let sad = match body.get("SAD") {
             None => None,
@@ -60,12 +115,9 @@ impl SignHashRequest {
             }
         };
         let hash_algorithm_oid = body.opt_string("hashAlgorithmOID")?;
-        match body.opt_string("operationMode")?.as_deref() {
-            None | Some("S") => {}
-            Some(_) => return Err(CscError::InvalidParameter("operationMode")),
-        }
+        let mode = SignMode::read(&body)?;
         let client_data = body.opt_string("clientData")?;
-        Ok(Self {
+        let request = Self {
             credential_id,
             sad,
             hashes,
@@ -73,7 +125,8 @@ impl SignHashRequest {
             sign_algo,
             sign_algo_params,
             client_data,
-        })
+        };
+        Ok((request, mode))
     }
 }
 
@@ -97,6 +150,44 @@ impl Serialize for SignHashRequest {
             out.serialize_field("clientData", data)?;
         }
         out.end()
+    }
+}
+
+/// Answer of `signatures/signHash`, by mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum SignHashAnswer {
+    /// The values.
+    Signed(SignHashResponse),
+    /// What to ask for later.
+    Accepted {
+        /// `requestID` of `signatures/signPolling`.
+        #[serde(rename = "responseID")]
+        response_id: SecretText,
+    },
+}
+
+/// Request of `signatures/signPolling`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignPollingRequest {
+    /// `responseID` of the answer before.
+    pub request_id: SecretText,
+    /// Only for tokens of a client itself, which name nobody.
+    pub user_id: Option<String>,
+}
+
+impl SignPollingRequest {
+    /// Reads a request body.
+    ///
+    /// # Errors
+    /// The CSC error to answer with.
+    pub fn parse(body: &[u8]) -> Result<Self, CscError> {
+        let body = Body::parse(body)?;
+        body.opt_string("clientData")?;
+        Ok(Self {
+            request_id: SecretText::new(body.string("requestID")?),
+            user_id: body.opt_string("userID")?,
+        })
     }
 }
 
@@ -195,6 +286,32 @@ mod tests {
 
     fn parse(json: &str) -> Result<SignHashRequest, CscError> {
         SignHashRequest::parse(json.as_bytes())
+    }
+
+    #[test]
+    fn values_may_be_wanted_later() {
+        let mode = |members: &str| {
+            let json =
+                format!(r#"{{"credentialID":"k","hashes":["AA=="],"signAlgo":"1.2"{members}}}"#);
+            SignHashRequest::parse_with_mode(json.as_bytes()).map(|(_, mode)| mode)
+        };
+        assert_eq!(mode(""), Ok(SignMode::Now));
+        let later = |keep| Ok(SignMode::Later { keep });
+        assert_eq!(mode(r#","operationMode":"A""#), later(3600));
+        assert_eq!(
+            mode(r#","operationMode":"A","validity_period":1"#),
+            later(1)
+        );
+        let bounds = Err(CscError::OutOfBounds("validity_period"));
+        for bad in ["0", "-1", "86400001"] {
+            let members = format!(r#","operationMode":"A","validity_period":{bad}"#);
+            assert_eq!(mode(&members), bounds, "{bad}");
+        }
+        let invalid = |name| Err(CscError::InvalidParameter(name));
+        assert_eq!(mode(r#","operationMode":"B""#), invalid("operationMode"));
+        assert_eq!(mode(r#","validity_period":1"#), invalid("validity_period"));
+        let called = mode(r#","operationMode":"A","response_uri":"https://a.example""#);
+        assert_eq!(called, invalid("response_uri"));
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
             members.insert(new.to_owned(), value);
         }
     }
-    members.remove("authData");
+    for later in ["authData", "response_uri", "validity_period"] {
+        members.remove(later);
+    }
     let mut auth_data = Vec::new();
     for id in [PIN, OTP] {
         match members.remove(id) {

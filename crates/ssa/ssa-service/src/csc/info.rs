@@ -23,6 +23,7 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
         ("credentials/authorizeCheck", false),
         ("credentials/extendTransaction", true),
         ("signatures/signHash", true),
+        ("signatures/signPolling", false),
         ("signatures/timestamp", true),
         ("oauth2/authorize", true),
         ("oauth2/pushed_authorize", false),
@@ -106,7 +107,7 @@ fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
         oauth2_servers: Vec::new(),
         supports_rar: Some(true),
         supported_hash_types: vec!["dtbsr".to_owned(), "sdr".to_owned()],
-        asynchronous_operation_mode: Some(false),
+        asynchronous_operation_mode: Some(true),
         methods: methods(ssa, v1),
         validation_info: Some(false),
         sign_algorithms: SignAlgorithms {

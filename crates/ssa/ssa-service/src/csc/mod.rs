@@ -6,6 +6,7 @@ mod elsewhere;
 mod extend;
 mod info;
 mod login;
+mod polling;
 mod refusals;
 mod revoke;
 mod sign;
@@ -24,7 +25,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use csc_types::{
     Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info, ListResponse,
-    LoginResponse, OAuthError, SecretText, SignHashResponse, TimestampResponse, v1,
+    LoginResponse, OAuthError, SecretText, SignHashAnswer, SignHashResponse, TimestampResponse, v1,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -36,6 +37,7 @@ use crate::limits::{Origin, Wait};
 use crate::oauth::dpop;
 use crate::tokens::{self, Token};
 use refusals::Fault;
+pub(crate) use sign::signed;
 
 /// Longest body in bytes: 10,000 SHA-512 digests in base64 are less than 1 MB.
 const LIMIT: usize = 2 << 20;
@@ -88,6 +90,7 @@ impl Told for Credential {}
 impl Told for ExtendResponse {}
 impl Told for LoginResponse {}
 impl Told for SignHashResponse {}
+impl Told for SignHashAnswer {}
 impl Told for TimestampResponse {}
 
 impl Told for CredentialAuthorizeResponse {
@@ -136,6 +139,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/authorizeCheck", post(check_v2))
         .route("/credentials/extendTransaction", post(extend_v2))
         .route("/signatures/signHash", post(sign_hash_v2))
+        .route("/signatures/signPolling", post(poll_v2))
         .route("/signatures/timestamp", post(timestamp_v2))
         .fallback(unknown)
 }
@@ -158,6 +162,11 @@ pub(crate) fn router_v1() -> Router<Ssa> {
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
+}
+
+/// Version 1 has no such method: its calls bring the values.
+async fn poll_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { polling::poll(&ssa, &call, whole(body).await?).await }.await)
 }
 
 /// With the same members in both versions.

@@ -6,8 +6,11 @@ use axum::http::HeaderMap;
 use core_types::bytes::b64;
 use core_types::{ClientId, SecretBytes};
 use csc_types::algorithm::{check_digests, decide};
-use csc_types::{CounterSignatures, CscError, SecretText, SignHashRequest, SignHashResponse};
-use sam_api::ssa::SignRequest;
+use csc_types::{
+    CounterSignatures, CscError, SecretText, SignHashAnswer, SignHashRequest, SignHashResponse,
+    SignMode,
+};
+use sam_api::ssa::{SignAnswer, SignRequest};
 use store_kit::transaction;
 
 use super::refusals::{Fault, Presented, of_sign};
@@ -15,7 +18,7 @@ use super::{Bearer, Call, bearer, lookup, refused};
 use crate::contract::{self, Quota, Uncounted};
 use crate::limits::Wait;
 use crate::tokens::{KeyFacts, Scope, Token};
-use crate::{Ssa, crypt};
+use crate::{Ssa, crypt, later};
 
 const METHOD: &str = "signatures/signHash";
 
@@ -23,10 +26,10 @@ pub(super) async fn sign_hash(
     ssa: &Ssa,
     call: &Call,
     body: Bytes,
-) -> Result<SignHashResponse, Fault> {
+) -> Result<SignHashAnswer, Fault> {
     let bearer = bearer(ssa, call).await?;
     let person = bearer.token.clone();
-    let done = attempt(ssa, &call.headers, bearer, body).await;
+    let done = attempt(ssa, call, bearer, body).await;
     if let Err(fault) = &done {
         refused(ssa, METHOD, &person, fault.reason()).await?;
     }
@@ -35,11 +38,14 @@ pub(super) async fn sign_hash(
 
 async fn attempt(
     ssa: &Ssa,
-    headers: &HeaderMap,
+    call: &Call,
     bearer: Bearer,
     body: Bytes,
-) -> Result<SignHashResponse, Fault> {
-    let request = SignHashRequest::parse(&body)?;
+) -> Result<SignHashAnswer, Fault> {
+    let (request, mode) = SignHashRequest::parse_with_mode(&body)?;
+    if call.v1 && mode != SignMode::Now {
+        return Err(CscError::InvalidParameter("operationMode").into());
+    }
     let quota = bearer.client.settings.quota;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {
@@ -62,26 +68,36 @@ async fn attempt(
     }
     let asked = SignRequest {
         token: SecretBytes::from(text.expose().to_owned()),
-        client: token.client,
+        client: token.client.clone(),
         key: facts.key,
         alg,
         hashes: request.hashes.into_iter().map(Into::into).collect(),
-        idempotency_key: idempotency_key(headers)?,
+        idempotency_key: idempotency_key(&call.headers)?,
     };
+    if let SignMode::Later { keep } = mode {
+        let response_id = later::begin(ssa, &token, asked, keep).await?;
+        let response_id = response_id.ok_or(CscError::Internal)?;
+        return Ok(SignHashAnswer::Accepted { response_id });
+    }
     let answer = ssa
         .sam()
         .sign(&asked)
         .await
         .map_err(|error| of_sign(error, presented))?;
+    Ok(SignHashAnswer::Signed(signed(answer)))
+}
+
+/// Values as clients get them.
+pub(crate) fn signed(answer: SignAnswer) -> SignHashResponse {
     let values: Vec<Vec<u8>> = answer.signatures.into_iter().map(|value| value.0).collect();
     let counter_signatures = answer.counter.map(|counter| CounterSignatures {
         signer_infos: counter.infos.iter().map(|info| b64(&info.0)).collect(),
         certificates: counter.chain.iter().map(|cert| b64(&cert.0)).collect(),
     });
-    Ok(SignHashResponse {
+    SignHashResponse {
         counter_signatures,
         ..SignHashResponse::new(&values)
-    })
+    }
 }
 
 /// Takes what is asked for from the client's quota.

@@ -68,6 +68,7 @@ struct World {
     kiosk: String,
     handle: String,
     taken: String,
+    later: String,
     login_refresh: String,
     old_refresh: String,
 }
@@ -176,7 +177,12 @@ async fn world(stack: &Stack) -> World {
     let path = "/csc/v2/credentials/authorizeCheck";
     let (first, _) = call(stack, path, &bearer(&terminal), &check).await;
     assert_eq!(first.status, StatusCode::OK, "{}", first.body);
+    let mut body = sign(2);
+    body["operationMode"] = json!("A");
+    let path = "/csc/v2/signatures/signHash";
+    let (later, _) = call(stack, path, &bearer(&spent), &body).await;
     World {
+        later: later.json()["responseID"].as_str().unwrap().to_owned(),
         expired,
         expired_signing,
         revoked,
@@ -394,6 +400,19 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
     if version == 2 {
         let check = json!({ "handle": w.handle });
         let handle = "Invalid parameter handle";
+        let poll = json!({ "requestID": w.later });
+        let request = "Invalid parameter requestID";
+        rows.push(row(
+            "signatures/signPolling",
+            [
+                no_token(&poll),
+                nobody(Scope, "whoever may call may ask"),
+                refused(User, &w.taro, &poll, 400, request),
+                refused(Client, &w.other, &poll, 400, request),
+                expired(&w.expired, &poll),
+                nobody(Used, "asking uses nothing up"),
+            ],
+        ));
         rows.push(row(
             "credentials/authorizeCheck",
             [

@@ -105,7 +105,7 @@ async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
                 "Invalid parameter hashAlgorithmOID",
             ),
             (
-                sign_body(|b| b["operationMode"] = json!("A")),
+                sign_body(|b| b["operationMode"] = json!("B")),
                 "Invalid parameter operationMode",
             ),
         ];

@@ -12,6 +12,7 @@ mod extend;
 mod fake;
 mod flows;
 mod grants;
+mod later;
 mod leaks;
 mod limits;
 mod login;
