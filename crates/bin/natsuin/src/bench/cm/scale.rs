@@ -21,6 +21,9 @@ use crate::output::Out;
 
 /// Keys among which the one to sign with is chosen anew for each order.
 const CHOICE: usize = 2000;
+/// How often, and how many times, a store is tried that is in use yet.
+const TRY_EVERY: Duration = Duration::from_millis(50);
+const TRIES: u32 = 100;
 /// Orders for keys under way at a time.
 const ASKERS: usize = 512;
 
@@ -91,9 +94,7 @@ pub(super) async fn run(
         latency.push(line);
     }
     daemon.stop().await;
-    let begun = now();
-    let daemon = Daemon::start(dir, backend, postgres).await?;
-    let start_seconds = begun.elapsed().as_secs_f64();
+    let (daemon, start_seconds) = start_again(dir, &backend, postgres).await?;
     reset_peak()?;
     let begun = now();
     let compared = daemon.module.scrub().await;
@@ -125,6 +126,24 @@ pub(super) async fn run(
     ));
     daemon.stop().await;
     Ok(scale)
+}
+
+/// Starts it on its old store, and how long that took: the store is free a moment after the last connection has let go of it.
+async fn start_again(
+    dir: &Path,
+    backend: &Arc<dyn Backend>,
+    postgres: Option<&str>,
+) -> Result<(Daemon, f64)> {
+    let mut tries = 0;
+    loop {
+        let begun = now();
+        match Daemon::start(dir, backend.clone(), postgres).await {
+            Ok(daemon) => return Ok((daemon, begun.elapsed().as_secs_f64())),
+            Err(error) if tries == TRIES => return Err(error),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
 }
 
 /// Orders while every row is compared with the log.
