@@ -384,7 +384,7 @@ async fn a_token_whose_generator_is_stuck_is_not_used_any_more() {
         assert!(drill.key(KeyAlg::P256).await.is_err());
     }
     // The way back: a good generator, and a restart.
-    let drill = Drill::over(WrappedKeys::open(token(), None).unwrap()).await;
+    let drill = Drill::begin().await;
     let ec = drill.key(KeyAlg::P256).await.unwrap();
     drill.sign(&ec, ECDSA).await.unwrap();
     faults("C_GenerateRandom stuck");
