@@ -11,7 +11,7 @@ use crate::Lang;
 use crate::show::{clean, isolate, jst_date, jst_time};
 
 /// Every file of messages: surface, Japanese, English.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     file(
         "common",
         include_str!("../messages/ja/common.ftl"),
@@ -46,6 +46,11 @@ const FILES: [(&str, &str, &str); 8] = [
         "audit",
         include_str!("../messages/ja/audit.ftl"),
         include_str!("../messages/en/audit.ftl"),
+    ),
+    file(
+        "alert",
+        include_str!("../messages/ja/alert.ftl"),
+        include_str!("../messages/en/alert.ftl"),
     ),
     file(
         "cli",

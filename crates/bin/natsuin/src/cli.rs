@@ -413,6 +413,12 @@ pub enum AuditCommand {
     },
     /// Find entries by date, type, person, key and outcome, in words, as JSON lines or as CSV.
     Search(Box<audit::SearchArgs>),
+    /// Watch running zones' logs and tell what somebody has to know of: by mail, webhook and metrics.
+    Alert {
+        /// Configuration file; see config/natsuin-alert.toml.
+        #[arg(long, default_value = "/etc/natsuin-alert/alert.toml")]
+        config: PathBuf,
+    },
     /// Run a witness: cosign the checkpoints of logs that only grow.
     Witness {
         /// Configuration file; see config/natsuin-witness.toml.
@@ -565,6 +571,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         }
         Command::Archive(command) => archive::run(&command, &SystemClock, out),
         Command::Audit(AuditCommand::Search(args)) => audit::search(*args, out).await,
+        Command::Audit(AuditCommand::Alert { config }) => audit::alert(&config, out).await,
         Command::Audit(AuditCommand::Witness { config }) => audit::witness(&config, out).await,
     }
 }

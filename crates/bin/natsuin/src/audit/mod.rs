@@ -1,5 +1,6 @@
 //! `natsuin audit`: take the logs out, search them, and check them anywhere.
 
+mod alert;
 mod search;
 mod witness;
 
@@ -19,6 +20,7 @@ use web_ui::{Messages, clean};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{StoreChoice, log_key};
 
+pub use alert::run as alert;
 pub use search::{Format, SearchArgs, run as search};
 pub use witness::run as witness;
 

@@ -1,0 +1,278 @@
+//! `natsuin audit alert`: reads the zones' logs as an auditor's program, and tells what somebody has to know of, by mail,
+//! signed webhook, and metrics.
+
+mod tell;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use audit_alert::{Counts, Limits, Notice, Quiet, Watch, ending};
+use audit_reader::Entry;
+use audit_service::{SEARCH, SearchAnswer, SearchRequest};
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use core_types::clock::SystemClock;
+use core_types::{Clock as _, UnixTime};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service_kit::daemon::{self, TlsFiles};
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Shutdown, Trouble, bind, serve};
+
+use crate::output::{Exit, Failure, Out};
+use tell::{MailTable, Teller, WebhookTable};
+
+const CHECK: &str = "compare with config/natsuin-alert.toml";
+/// Entries that are read from a zone in one round: what is more waits for the next.
+const ROUND: usize = 20_000;
+const PAGE: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    service: String,
+    data: PathBuf,
+    every_seconds: u64,
+    quiet_seconds: i64,
+    logs: Vec<String>,
+    tls: TlsFiles,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    certificates: Vec<PathBuf>,
+    metrics: Option<SocketAddr>,
+    mail: Option<MailTable>,
+    #[serde(default, rename = "webhook")]
+    webhooks: Vec<WebhookTable>,
+}
+
+/// What outlives a restart: where reading goes on, what was told, and what couldn't be.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct State {
+    after: BTreeMap<String, String>,
+    from: Option<i64>,
+    quiet: Quiet,
+    /// By way.
+    waiting: BTreeMap<String, Vec<Notice>>,
+}
+
+/// Watches until interrupted.
+///
+/// # Errors
+/// [`Failure`] when configuration, directory or socket can't be used.
+pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
+    let config: Config = daemon::load(file)?;
+    if config.metrics.is_some_and(|addr| !addr.ip().is_loopback()) {
+        let what = "metrics are served on this machine only";
+        return Err(Trouble::new("bad-config", what, CHECK).into());
+    }
+    let options = HttpOptions {
+        ca_pem: Some(config.tls.ca_pem()?),
+        identity: Some(config.tls.identity()?),
+        ..HttpOptions::default()
+    };
+    let logs = config.logs.iter().map(|url| {
+        let url = url.trim_end_matches('/').to_owned();
+        Ok((url.clone(), Client::new(url, &options)?))
+    });
+    let logs: Vec<_> = logs.collect::<Result<_, Trouble>>()?;
+    let tellers = tell::ways(config.mail.as_ref(), &config.webhooks)?;
+    let counts = Arc::new(Mutex::new(Counts::default()));
+    let (stop, shutdown) = Shutdown::new();
+    let mut listening = None;
+    if let Some(addr) = config.metrics {
+        let running = serve(bind(addr).await?, metrics(counts.clone()), None, shutdown)?;
+        listening = Some(running);
+    }
+    let addr = listening.as_ref().map(|running| running.addr.to_string());
+    out.say(&addr.clone().unwrap_or_else(|| "watching".to_owned()));
+    out.object(&json!({"schema": "natsuin.audit-alert/1", "ok": true, "metrics": addr}));
+    let mut watcher = Watcher {
+        state: load(&config.data)?,
+        watch: Watch::new(config.limits),
+        config,
+        logs,
+        tellers,
+        counts,
+    };
+    let mut ticks = tokio::time::interval(Duration::from_secs(watcher.config.every_seconds.max(1)));
+    let ended = loop {
+        tokio::select! {
+            () = daemon::interrupted() => break Ok(Exit::Good),
+            _ = ticks.tick() => {
+                if let Err(trouble) = watcher.round(SystemClock.now()).await {
+                    break Err(trouble.into());
+                }
+            }
+        }
+    };
+    drop(stop);
+    if let Some(running) = listening {
+        running.stopped().await;
+    }
+    ended
+}
+
+struct Watcher {
+    config: Config,
+    logs: Vec<(String, Client)>,
+    tellers: Vec<Teller>,
+    counts: Arc<Mutex<Counts>>,
+    watch: Watch,
+    state: State,
+}
+
+impl Watcher {
+    /// Reads what is new, judges it, tells it, and notes how far that came.
+    async fn round(&mut self, now: UnixTime) -> Result<(), Trouble> {
+        // What happened before the first round is the auditor's to look for.
+        let from = *self.state.from.get_or_insert(now.0);
+        let mut entries = Vec::new();
+        for (url, client) in &self.logs {
+            let after = self.state.after.get(url).cloned();
+            match read(client, after, from).await {
+                Ok((read, after)) => {
+                    entries.extend(read);
+                    if let Some(after) = after {
+                        self.state.after.insert(url.clone(), after);
+                    }
+                }
+                Err(why) => {
+                    tracing::error!(url, why, "a log can't be read");
+                    *self.counts().unread.entry(url.clone()).or_default() += 1;
+                }
+            }
+        }
+        entries.sort_by_key(|entry: &Entry| entry.at);
+        let mut alerts = Vec::new();
+        for entry in &entries {
+            self.counts().entry(&entry.zone, &entry.outcome, entry.at);
+            alerts.extend(self.watch.see(entry));
+        }
+        for path in &self.config.certificates {
+            let name = path.display().to_string();
+            let Some(ends) = end_of(path) else {
+                tracing::error!(path = name, "a certificate can't be read");
+                continue;
+            };
+            self.counts().certificates.insert(name.clone(), ends.0);
+            alerts.extend(ending(&name, ends, self.config.limits, now));
+        }
+        let quiet = self.config.quiet_seconds;
+        let mut notices = Vec::new();
+        for alert in alerts {
+            self.counts().alert(&alert.rule);
+            tracing::warn!(rule = alert.rule, zone = alert.zone, "an alert");
+            notices.extend(self.state.quiet.pass(alert, quiet, now));
+        }
+        notices.extend(self.state.quiet.due(quiet, now));
+        for teller in &self.tellers {
+            let waiting = self
+                .state
+                .waiting
+                .entry(teller.name().to_owned())
+                .or_default();
+            waiting.extend(notices.iter().cloned());
+        }
+        // Noted before it is told: a message may come twice after a crash, and none gets lost.
+        save(&self.config.data, &self.state)?;
+        for teller in &self.tellers {
+            let name = teller.name().to_owned();
+            let waiting = self.state.waiting.remove(&name).unwrap_or_default();
+            let left = teller.tell(&self.config.service, waiting, now).await;
+            if !left.is_empty() {
+                *self.counts().undelivered.entry(name.clone()).or_default() += 1;
+                self.state.waiting.insert(name, left);
+            }
+        }
+        save(&self.config.data, &self.state)
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is new in a log, and where reading goes on.
+async fn read(
+    client: &Client,
+    mut after: Option<String>,
+    from: i64,
+) -> Result<(Vec<Entry>, Option<String>), String> {
+    let mut entries: Vec<Entry> = Vec::new();
+    while entries.len() < ROUND {
+        let request = SearchRequest {
+            from: Some(from),
+            after: after.clone(),
+            limit: Some(PAGE),
+            ..SearchRequest::default()
+        };
+        let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
+        let (status, body) = client
+            .forward(SEARCH, body)
+            .await
+            .map_err(|e| e.to_string())?;
+        if status != 200 {
+            return Err(format!("status {status}"));
+        }
+        let answer: SearchAnswer = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+        for found in &answer.entries {
+            let seq = u64::try_from(found.seq).unwrap_or_default();
+            let entry = Entry::parse(seq, &found.body, None).ok_or("an entry can't be read")?;
+            // Its own readings would be entries for ever.
+            entries.extend(Some(entry).filter(|entry| entry.kind != "audit.read"));
+        }
+        if let Some(last) = answer.entries.last() {
+            let last = Entry::parse(0, &last.body, None).ok_or("an entry can't be read")?;
+            after = Some(format!("{}/{}/{}", last.at.0, last.n, last.node));
+        }
+        match answer.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok((entries, after))
+}
+
+/// When the first certificate of a file ends.
+fn end_of(path: &Path) -> Option<UnixTime> {
+    let pem = std::fs::read_to_string(path).ok()?;
+    let chain = pki::Certificate::parse_pem(&pem).ok()?;
+    Some(chain.first()?.not_after())
+}
+
+fn metrics(counts: Arc<Mutex<Counts>>) -> Router {
+    let text = move || {
+        let text = counts.lock().unwrap_or_else(PoisonError::into_inner).text();
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        async move { ([(header::CONTENT_TYPE, kind)], text) }
+    };
+    Router::new().route("/metrics", get(text))
+}
+
+fn load(dir: &Path) -> Result<State, Trouble> {
+    let path = dir.join("state.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| unusable(&path, &e.to_string())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(e) => Err(unusable(&path, &e.to_string())),
+    }
+}
+
+fn save(dir: &Path, state: &State) -> Result<(), Trouble> {
+    crate::stack::write_json(&dir.join("state.json"), state)
+}
+
+fn unusable(path: &Path, why: &str) -> Trouble {
+    let what = format!("{} can't be used: {why}", path.display());
+    Trouble::new(
+        "alert-data",
+        what,
+        "check `data`, or begin with an empty directory",
+    )
+}
