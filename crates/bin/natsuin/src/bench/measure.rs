@@ -41,11 +41,16 @@ pub(super) fn reset_peak() -> Result<()> {
 }
 
 pub(super) fn peak_kib() -> Result<u64> {
+    memory("VmHWM:")
+}
+
+pub(super) fn resident_kib() -> Result<u64> {
+    memory("VmRSS:")
+}
+
+fn memory(name: &'static str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmHWM:"))
-        .context("no VmHWM")?;
+    let line = status.lines().find(|l| l.starts_with(name)).context(name)?;
     Ok(line
         .split_whitespace()
         .nth(1)

@@ -4,6 +4,7 @@
 //! durable commits. One file a measurement; [`raw`] is the baseline of all.
 
 mod cm;
+mod csc;
 mod measure;
 mod pdf;
 mod raw;
@@ -38,6 +39,8 @@ pub struct BenchArgs {
 pub enum BenchPart {
     /// What the SAM's decisions cost: a passkey's proof, acts of 1, 100 and 10,000 hashes.
     Sam,
+    /// The CSC API: single calls and whole signatures at 1, 16 and 256 connections, memory of an idle one.
+    Csc,
     /// What the cryptographic module costs beside its back end alone: software, and a token if one is named.
     Cm(cm::CmArgs),
 }
@@ -60,9 +63,29 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
     match args.part {
         None => out.object(&whole(span, args.data, out).await?),
         Some(BenchPart::Sam) => out.object(&sam::run(span, out)?),
+        Some(BenchPart::Csc) => out.object(&api(span, args.data, out).await?),
         Some(BenchPart::Cm(cm)) => out.object(&cm::run(span, cm, out).await?),
     }
     Ok(Exit::Good)
+}
+
+/// The CSC API.
+async fn api(span: Duration, data: Option<PathBuf>, out: Out) -> Result<csc::Csc> {
+    let scratch = tempfile::Builder::new()
+        .prefix("natsuin-bench-")
+        .tempdir()?;
+    let data = data.unwrap_or_else(|| scratch.path().join("stack"));
+    let stack = Stack::start(&load(data), &|_| {}).await?;
+    let measured = csc::run(&stack, span, out).await;
+    stack.stop().await;
+    measured
+}
+
+fn load(data: PathBuf) -> Options {
+    Options {
+        load: true,
+        ..Options::new(data)
+    }
 }
 
 /// Library, service and PDF.
@@ -74,10 +97,7 @@ async fn whole(span: Duration, data: Option<PathBuf>, out: Out) -> Result<Result
     out.say(&format!("{cores} cores; raw: AWS-LC, all cores; service: this process over loopback, SQLite, durable commits"));
     let pdf = pdf::rows(scratch.path(), out).await?;
     let raw = raw::rows(span, cores, out)?;
-    let options = Options {
-        load: true,
-        ..Options::new(data.unwrap_or_else(|| scratch.path().join("stack")))
-    };
+    let options = load(data.unwrap_or_else(|| scratch.path().join("stack")));
     let stack = Stack::start(&options, &|_| {}).await?;
     let service = service::rows(&stack, &raw, span, cores, out).await;
     stack.stop().await;

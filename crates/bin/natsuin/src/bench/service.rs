@@ -230,21 +230,21 @@ impl Load {
 }
 
 /// What all rounds share.
-struct Bench {
+pub(super) struct Bench {
     signer: DevSigner,
     client: Client,
     provider: Provider,
-    redirect_uri: String,
+    pub(super) redirect_uri: String,
 }
 
 /// Duration of a round trip and of the `signHash` in it.
-struct Round {
-    whole: Duration,
+pub(super) struct Round {
+    pub(super) whole: Duration,
     sign_hash: Duration,
 }
 
 impl Bench {
-    async fn new(stack: &Stack, signer: DevSigner) -> Result<Self> {
+    pub(super) async fn new(stack: &Stack, signer: DevSigner) -> Result<Self> {
         let registered = stack
             .client("test-client")
             .context("the stack has no test client")?;
@@ -271,7 +271,7 @@ impl Bench {
         })
     }
 
-    fn credential(&self, key: KeyAlg) -> Result<String> {
+    pub(super) fn credential(&self, key: KeyAlg) -> Result<String> {
         let found = self
             .signer
             .credentials
@@ -283,8 +283,32 @@ impl Bench {
             .clone())
     }
 
+    /// Has the signer log in where needed and approve; answers the token.
+    pub(super) async fn authorized(
+        &self,
+        agent: &mut Agent,
+        factors: Factors<'_>,
+        params: &AuthorizeParams<'_>,
+    ) -> Result<SecretText> {
+        let pending = self
+            .client
+            .authorize(&self.provider, params, &SystemRandom)
+            .await?;
+        let back = agent
+            .until(
+                pending.url.as_str(),
+                &self.redirect_uri,
+                &self.signer,
+                factors,
+            )
+            .await?;
+        let callback = Callback::from_query(back.query().unwrap_or_default())?;
+        let granted = self.client.exchange(&self.provider, &pending, &callback);
+        Ok(granted.await?.access_token)
+    }
+
     /// Authorizes `batch` fresh hashes and signs them.
-    async fn round(
+    pub(super) async fn round(
         &self,
         agent: &mut Agent,
         device: &mut Device,
@@ -316,24 +340,9 @@ impl Bench {
             lang: None,
             description: None,
         };
-        let pending = self
-            .client
-            .authorize(&self.provider, &params, &SystemRandom)
-            .await?;
-        let back = agent
-            .until(
-                pending.url.as_str(),
-                &self.redirect_uri,
-                &self.signer,
-                Factors::Passkey(device),
-            )
-            .await?;
-        let callback = Callback::from_query(back.query().unwrap_or_default())?;
         let token = self
-            .client
-            .exchange(&self.provider, &pending, &callback)
-            .await?
-            .access_token;
+            .authorized(agent, Factors::Passkey(device), &params)
+            .await?;
         let signing = now();
         let request = SignHashRequest {
             credential_id: key.to_owned(),
