@@ -280,6 +280,22 @@ impl Certificate {
         Ok(Some((list, extension.critical)))
     }
 
+    /// Policies in `certificatePolicies` (dotted); none if the extension isn't there.
+    ///
+    /// # Errors
+    /// [`DerError`] when the extension is broken.
+    pub fn policies(&self) -> Result<Vec<String>, DerError> {
+        let what = "certificatePolicies";
+        let Some(extension) = self.extension(oid::CERT_POLICIES) else {
+            return Ok(Vec::new());
+        };
+        let list = Tlv::single(&extension.value, what)?
+            .open(SEQUENCE, what)?
+            .all(what)?;
+        let identifier = |policy: &Tlv<'_>| policy.open(SEQUENCE, what)?.next(what)?.as_oid(what);
+        list.iter().map(identifier).collect()
+    }
+
     /// URLs of OCSP responders, in their order. A broken extension has none.
     pub fn ocsp_urls(&self) -> Vec<String> {
         self.access_urls(oid::AD_OCSP).unwrap_or_default()

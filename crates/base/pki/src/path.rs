@@ -32,6 +32,9 @@ pub enum Purpose {
     /// Signs documents: keyUsage, if present, has nonRepudiation or digitalSignature; extKeyUsage, if present, has
     /// a purpose under which people sign (RFC 9336 §3): document signing, e-mail, client authentication, or any.
     Signing,
+    /// Proves who opens a TLS connection: keyUsage, if present, has digitalSignature; extKeyUsage has id-kp-clientAuth
+    /// (RFC 5280 §4.2.1.12).
+    ClientAuthentication,
     /// Signs time-stamps: extKeyUsage is critical and exactly id-kp-timeStamping (RFC 3161 §2.3).
     TimeStamping,
     /// Signs OCSP responses: extKeyUsage has id-kp-OCSPSigning (RFC 6960 §4.2.2.2).
@@ -395,6 +398,13 @@ fn check_purpose(leaf: &Certificate, purpose: Purpose) -> Result<(), PathError> 
             needed,
         });
     }
+    let authenticates = usage.is_none_or(|u| u.intersects(KeyUsage::DIGITAL_SIGNATURE));
+    if purpose == Purpose::ClientAuthentication && !authenticates {
+        return Err(PathError::KeyUsage {
+            subject: subject(),
+            needed: "digitalSignature",
+        });
+    }
     match (purpose, &extended) {
         (Purpose::Any, _) | (Purpose::Signing, None) => Ok(()),
         (Purpose::Signing, Some((list, _)))
@@ -403,6 +413,12 @@ fn check_purpose(leaf: &Certificate, purpose: Purpose) -> Result<(), PathError> 
             Ok(())
         }
         (Purpose::Signing, _) => Err(wrong("one for signing documents")),
+        (Purpose::ClientAuthentication, Some((list, _)))
+            if list.iter().any(|p| p == oid::KP_CLIENT_AUTH) =>
+        {
+            Ok(())
+        }
+        (Purpose::ClientAuthentication, _) => Err(wrong("clientAuth")),
         (Purpose::TimeStamping, Some((list, true))) if *list == [oid::KP_TIME_STAMPING] => Ok(()),
         (Purpose::TimeStamping, _) => Err(wrong("exactly timeStamping and critical")),
         (Purpose::OcspSigning, Some((list, _)))

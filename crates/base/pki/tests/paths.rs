@@ -6,6 +6,8 @@ mod common;
 
 use common::{NOW, Party, ca, purpose, usage};
 use core_types::UnixTime;
+use pki::asn1;
+use pki::cert::Certificate;
 use pki::crl::encode_extension;
 use pki::oid;
 use pki::path::{PathError, Purpose, validate};
@@ -152,6 +154,13 @@ fn purposes_are_exact() {
         Purpose::OcspSigning
     ));
     assert!(!with(&[purpose(&[stamps], true)], Purpose::OcspSigning));
+    // Whoever logs in shows a certificate made for that: not one for signing, nor one for anything.
+    let logs_in = |extensions: &[Vec<u8>]| with(extensions, Purpose::ClientAuthentication);
+    let client = || purpose(&[oid::KP_CLIENT_AUTH], false);
+    assert!(logs_in(&[client()]) && logs_in(&[usage([7, 0x80]), client()]));
+    assert!(!logs_in(&[usage([6, 0x40]), client()]));
+    assert!(!logs_in(&[]) && !logs_in(&[purpose(&[oid::KP_ANY], false)]));
+    assert!(!logs_in(&[purpose(&[oid::KP_SERVER_AUTH], false)]));
     assert!(with(&[usage([6, 0x40])], Purpose::Signing));
     assert!(with(&[usage([7, 0x80])], Purpose::Signing));
     assert!(!with(&[usage([5, 0x20])], Purpose::Signing));
@@ -172,6 +181,22 @@ fn purposes_are_exact() {
             assert_eq!(with(&[extension], Purpose::Signing), signs, "{purposes:?}");
         }
     }
+}
+
+#[test]
+fn policies_are_read_as_they_stand() {
+    let party = Party::new("leaf");
+    let policy = |oid: &str| asn1::sequence(&[&asn1::try_oid(oid).unwrap()]);
+    let (a, b) = (policy("1.2.3"), policy("1.2.4"));
+    let list = encode_extension(oid::CERT_POLICIES, false, &asn1::sequence(&[&a, &b]));
+    let read = |extensions: &[Vec<u8>]| {
+        let cert = Certificate::parse(&party.issue(&party, extensions)).unwrap();
+        cert.policies()
+    };
+    assert_eq!(read(&[list]).unwrap(), ["1.2.3", "1.2.4"]);
+    assert!(read(&[]).unwrap().is_empty());
+    let broken = encode_extension(oid::CERT_POLICIES, false, &asn1::sequence(&[&[5, 0]]));
+    assert!(read(&[broken]).is_err());
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub mod tls;
 pub mod trouble;
 
 pub use listen::{Running, Shutdown, bind, serve};
-pub use peer::Peer;
+pub use peer::{Peer, PeerCertificates};
 pub use protect::harden;
 pub use rate::{Rate, RateLimit};
 pub use rpc::{CallError, Client, Routes};

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::limits::{Calls, Counted, Timely, idle_for};
-use crate::peer::{Peer, name_of};
+use crate::peer::{Peer, PeerCertificates, name_of};
 use crate::{Trouble, tls};
 
 /// Most connections of one listener at a time; more wait in the kernel's queue.
@@ -149,9 +149,12 @@ async fn connection(
         None => {
             talk(
                 TokioIo::new(stream),
-                Peer {
-                    name: String::new(),
-                    addr,
+                Caller {
+                    peer: Peer {
+                        name: String::new(),
+                        addr,
+                    },
+                    certificates: None,
                 },
                 router,
                 shutdown,
@@ -165,29 +168,38 @@ async fn connection(
                 tracing::debug!(%addr, "TLS handshake failed");
                 return;
             };
-            let name = stream
-                .get_ref()
-                .1
-                .peer_certificates()
-                .and_then(|c| c.first())
-                .and_then(name_of);
-            let peer = Peer {
-                name: name.unwrap_or_default(),
-                addr,
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let name = shown.first().and_then(name_of);
+            let certificates: Arc<[Vec<u8>]> = shown.iter().map(|c| c.to_vec()).collect();
+            let caller = Caller {
+                peer: Peer {
+                    name: name.unwrap_or_default(),
+                    addr,
+                },
+                certificates: (!certificates.is_empty()).then_some(PeerCertificates(certificates)),
             };
-            talk(TokioIo::new(stream), peer, router, shutdown, LIMITS).await;
+            talk(TokioIo::new(stream), caller, router, shutdown, LIMITS).await;
         }
     }
 }
 
-async fn talk<I>(io: I, peer: Peer, router: Router, mut shutdown: Shutdown, limits: Limits)
+/// What requests of a connection are told about who is at its other end.
+struct Caller {
+    peer: Peer,
+    certificates: Option<PeerCertificates>,
+}
+
+async fn talk<I>(io: I, caller: Caller, router: Router, mut shutdown: Shutdown, limits: Limits)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (calls, mut busy) = Calls::new();
     let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let call = calls.begin();
-        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(caller.peer.clone());
+        if let Some(certificates) = &caller.certificates {
+            request.extensions_mut().insert(certificates.clone());
+        }
         let router = router.clone();
         async move {
             let response = router
@@ -247,9 +259,12 @@ mod tests {
             body: Duration::from_millis(40),
         };
         let router = Router::new().route("/", post(|body: String| async move { body }));
-        let caller = Peer {
-            name: String::new(),
-            addr: ([127, 0, 0, 1], 1).into(),
+        let caller = Caller {
+            peer: Peer {
+                name: String::new(),
+                addr: ([127, 0, 0, 1], 1).into(),
+            },
+            certificates: None,
         };
         let (stop, shutdown) = Shutdown::new();
         tokio::spawn(talk(TokioIo::new(server), caller, router, shutdown, limits));

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use core_types::SecretBytes;
-use rustls::RootCertStore;
-use rustls::server::WebPkiClientVerifier;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::Trouble;
 
@@ -92,6 +95,81 @@ pub fn public_server(identity: &Identity) -> Result<Arc<rustls::ServerConfig>, T
         .map_err(|_| bad("the server certificate"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Server side that asks for a client certificate and takes any, or none: it knows that the caller holds the key, and nothing
+/// else. Whoever reads [`crate::PeerCertificates`] decides what they are worth. Sessions aren't resumed, so that each
+/// connection proves the key anew.
+///
+/// # Errors
+/// [`Trouble`] when the material can't be used.
+pub fn asking_server(identity: &Identity) -> Result<Arc<rustls::ServerConfig>, Trouble> {
+    let (chain, key) = parts(identity)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(Arc::new(AnyHolder(provider)))
+        .with_single_cert(chain, key)
+        .map_err(|_| bad("the server certificate"))?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Accepts the certificate of whoever holds its key.
+#[derive(Debug)]
+struct AnyHolder(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyHolder {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: clients of several CAs come here, and some bring no certificate of an issuer that isn't named.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Client side: trusts `ca` only, and shows `identity` if there is one.

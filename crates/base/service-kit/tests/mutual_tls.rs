@@ -4,11 +4,18 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Extension;
 use core_types::SecretBytes;
 use core_types::rpc::Method;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use service_kit::http::HttpOptions;
-use service_kit::{CallError, Client, Identity, Peer, Routes, Running, Shutdown, bind, serve, tls};
+use service_kit::{
+    CallError, Client, Identity, Peer, PeerCertificates, Routes, Running, Shutdown, bind, serve,
+    tls,
+};
 
 struct WhoAmI;
 
@@ -110,6 +117,53 @@ async fn only_a_certificate_of_the_zone_ca_gets_through() {
             "{error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_takes_any_certificate_from_whoever_holds_its_key() {
+    let (ca, foreign) = (Ca::new(), Ca::new());
+    tls::install_provider();
+    let config = tls::asking_server(&ca.issue("portal.internal")).unwrap();
+    let tell = async |shown: Option<Extension<PeerCertificates>>| match shown {
+        Some(Extension(PeerCertificates(shown))) => format!("{:?}", shown.first()),
+        None => "none".to_owned(),
+    };
+    let router = axum::Router::new().route("/", axum::routing::get(tell));
+    let (_stop, shutdown) = Shutdown::new();
+    let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let running = serve(listener.await.unwrap(), router, Some(config), shutdown).unwrap();
+    let url = format!("https://localhost:{}/", running.addr.port());
+    let heard = async |identity: Option<Identity>| {
+        let ca_pem = Some(ca.pem());
+        let options = HttpOptions {
+            ca_pem,
+            identity,
+            ..HttpOptions::default()
+        };
+        let http = service_kit::http::client(&options).ok()?;
+        http.get(&url).send().await.ok()?.text().await.ok()
+    };
+    assert_eq!(heard(None).await.as_deref(), Some("none"));
+    for who in [ca.issue("app"), foreign.issue("app")] {
+        let told = heard(Some(who.clone())).await.unwrap();
+        let own = CertificateDer::from_pem_slice(who.chain_pem.as_bytes()).unwrap();
+        assert_eq!(told, format!("{:?}", Some(own.to_vec())));
+    }
+    // Somebody's certificate, and another's key.
+    let victim = ca.issue("app").chain_pem;
+    let chain = CertificateDer::from_pem_slice(victim.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(foreign.issue("app").key_pem.expose()).unwrap();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let stolen = Arc::new(CertifiedKey::new(vec![chain], key));
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
+        .unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(stolen)));
+    let http = reqwest::Client::builder().tls_backend_preconfigured(config);
+    assert!(http.build().unwrap().get(&url).send().await.is_err());
 }
 
 #[tokio::test]

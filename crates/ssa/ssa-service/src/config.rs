@@ -7,6 +7,8 @@ use core_types::{ClientId, SecretBytes, TenantId};
 use service_kit::{Rate, Trouble};
 use url::Url;
 
+use crate::certificates::Certificates;
+
 /// Settings of the SSA. URLs are origins (scheme, host, port) without a final slash.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     /// The client whose contract holds for whoever calls `auth/login`, which doesn't say who calls; without it that method isn't
     /// there.
     pub login_client: Option<ClientId>,
+    /// Client certificates, of people who log in and of clients; without, neither can use one.
+    pub certificates: Option<Certificates>,
     /// Time-stamping authorities for `signatures/timestamp`, asked in this order; none, and that method isn't there.
     pub time_stampers: Vec<TimeStamper>,
     /// How often somebody may call.
@@ -118,6 +122,22 @@ impl Config {
                 )));
             }
         }
+        if let Some(certificates) = &self.certificates {
+            let url = &certificates.url;
+            if !is_origin(url) || !url.starts_with("https://") || *url == self.base_url {
+                return Err(trouble(format!(
+                    "the listener for certificates needs an origin of its own with https: {url}"
+                )));
+            }
+            let rules = [&certificates.login, &certificates.clients];
+            if rules
+                .into_iter()
+                .flatten()
+                .any(|rule| rule.anchors.is_empty())
+            {
+                return Err(trouble("certificates are taken, but of no CA".to_owned()));
+            }
+        }
         // Passkeys belong to a host and to what lies below it: on the approval page's host, or below it, the portal could
         // ask for the passkeys that sign.
         if let (Some(own), Some(sic)) = (host(&self.base_url), host(&self.sic_url))
@@ -175,6 +195,7 @@ mod tests {
             password_cost: PasswordCost::default(),
             fapi: false,
             login_client: None,
+            certificates: None,
             time_stampers: Vec::new(),
             rates: Rates::default(),
             most_pending: 2000,

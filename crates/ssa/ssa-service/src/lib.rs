@@ -6,6 +6,7 @@
 //! (`sap.md` R4, R5). Tokens, codes and cookies are stored as digests, so its database alone signs nothing.
 
 mod admin;
+mod certificates;
 mod clients;
 mod config;
 mod contract;
@@ -17,6 +18,7 @@ mod flow;
 mod keys;
 mod later;
 mod limits;
+mod links;
 mod manage;
 mod oauth;
 mod pages;
@@ -28,6 +30,7 @@ mod refusal;
 mod schema;
 mod session;
 mod tokens;
+mod trips;
 mod users;
 mod waiting;
 
@@ -41,6 +44,7 @@ use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
+pub use certificates::{CertificateRule, Certificates};
 pub use clients::NewClient;
 pub use config::{Config, PasswordCost, Rates, TimeStamper};
 pub use contract::{ClientSettings, Quota};
@@ -66,6 +70,7 @@ struct Inner {
     hashers: Arc<Semaphore>,
     limits: limits::Limits,
     decided: Notify,
+    known_good: certificates::KnownGood,
     max_items: OnceCell<u32>,
 }
 
@@ -76,7 +81,7 @@ pub struct Ports {
     pub sam: Arc<dyn SamPort>,
     /// RA and CA.
     pub certifier: Arc<dyn CertifyPort>,
-    /// The network, for time-stamping authorities.
+    /// The network, for time-stamping authorities and for who says whether a certificate was revoked.
     pub fetch: Arc<dyn pki::fetch::Fetch>,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -108,6 +113,7 @@ impl Ssa {
             hashers: Arc::new(Semaphore::new(HASHERS)),
             limits: limits::Limits::default(),
             decided: Notify::new(),
+            known_good: certificates::KnownGood::default(),
             max_items: OnceCell::new(),
         })))
     }
@@ -125,6 +131,33 @@ impl Ssa {
             ))
             .layer(axum::middleware::from_fn(refusal::log))
             .with_state(self.clone())
+    }
+
+    /// What clients with certificates call, and where people show theirs; for a listener with
+    /// [`service_kit::tls::asking_server`] at [`Certificates::url`]. Of the portal it has the one page that reads a certificate.
+    pub fn certificate_router(&self) -> Router {
+        Router::new()
+            .merge(oauth::router_for_certificates())
+            .nest("/csc/v1", csc::router_v1())
+            .nest("/csc/v2", csc::router())
+            .merge(pages::router_for_certificates())
+            .layer(axum::middleware::from_fn_with_state(
+                self.clone(),
+                limits::by_address,
+            ))
+            .layer(axum::middleware::from_fn(refusal::log))
+            .with_state(self.clone())
+    }
+
+    /// Where people show certificates to log in, if they can.
+    pub(crate) fn certificate_login(&self) -> Option<&str> {
+        let certificates = self.config().certificates.as_ref()?;
+        let login = certificates.login.is_some();
+        login.then_some(certificates.url.as_str())
+    }
+
+    pub(crate) fn known_good(&self) -> &certificates::KnownGood {
+        &self.0.known_good
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -42,6 +42,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: LATER_SQLITE,
             postgres: LATER_POSTGRES,
         },
+        Migration {
+            name: "0008-identities-elsewhere",
+            sqlite: LINKS_SQLITE,
+            postgres: LINKS_POSTGRES,
+        },
     ],
 };
 
@@ -243,3 +248,35 @@ macro_rules! later {
 
 const LATER_SQLITE: &str = later!("INTEGER", "BLOB", " STRICT");
 const LATER_POSTGRES: &str = later!("BIGINT", "BYTEA", "");
+
+// `record` is sealed for its row and its person, `state` for its row and its browser.
+macro_rules! links {
+    ($int:literal, $blob:literal, $end:literal) => {
+        concat!(
+            "CREATE TABLE ssa_link (
+                id TEXT PRIMARY KEY, person TEXT NOT NULL, name TEXT NOT NULL, record ",
+            $blob,
+            " NOT NULL,
+                created ",
+            $int,
+            " NOT NULL, used ",
+            $int,
+            ")",
+            $end,
+            ";
+            CREATE INDEX ssa_link_person ON ssa_link (person);
+            CREATE TABLE ssa_trip (
+                id TEXT PRIMARY KEY, browser TEXT NOT NULL, state ",
+            $blob,
+            " NOT NULL, exp ",
+            $int,
+            " NOT NULL)",
+            $end,
+            ";
+            CREATE INDEX ssa_trip_exp ON ssa_trip (exp);"
+        )
+    };
+}
+
+const LINKS_SQLITE: &str = links!("INTEGER", "BLOB", " STRICT");
+const LINKS_POSTGRES: &str = links!("BIGINT", "BYTEA", "");

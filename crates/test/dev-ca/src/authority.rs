@@ -70,6 +70,9 @@ pub(crate) struct Pair {
     pub(crate) cert: Certificate,
 }
 
+/// Policy of [`DevCa::person_cert`], below the enterprise number for examples (RFC 5612).
+pub const PERSON_POLICY: &str = "1.3.6.1.4.1.32473.8705";
+
 impl DevCa {
     /// Opens the authority in a directory; makes directory, keys and certificates where missing.
     ///
@@ -253,6 +256,25 @@ impl DevCa {
         let names = names.map(|n| (*n).to_owned()).collect();
         let issuer = Issuer::plain(Some(&self.root.cert), &self.root.key);
         self.tls("localhost", Profile::Server(names), &issuer)
+    }
+
+    /// A certificate and key with which a person or a program proves who it is, by the CA of signers, under
+    /// [`PERSON_POLICY`]; it can be revoked. The chain has the issuing CA.
+    ///
+    /// # Errors
+    /// [`DevCaError`].
+    pub fn person_cert(&self, name: &str) -> Result<Identity, DevCaError> {
+        let issuer = Issuer::with_urls(&self.issuing.cert, &self.issuing.key, &self.urls);
+        let made = self.tls(name, Profile::Person(PERSON_POLICY.to_owned()), &issuer)?;
+        let mut register = self.register();
+        for cert in Certificate::parse_pem(&made.chain_pem)? {
+            enter(&mut register, &cert);
+        }
+        register.save()?;
+        Ok(Identity {
+            chain_pem: made.chain_pem + &self.issuing.cert.pem(),
+            key_pem: made.key_pem,
+        })
     }
 
     fn tls(

@@ -23,6 +23,8 @@ pub enum Profile {
     Ocsp,
     /// Time-stamping authority.
     Tsa,
+    /// Proves who a person or a program is, and signs nothing else; under this policy.
+    Person(String),
     /// TLS server and client with these DNS names; a name of four numbers is an IPv4 address.
     Service(Vec<String>),
     /// TLS server with these names.
@@ -135,7 +137,11 @@ fn extensions(
     let usage: [u8; 2] = match profile {
         Profile::Ca(_) => [1, 0x06],
         Profile::Signer => [6, 0x40],
-        Profile::Ocsp | Profile::Tsa | Profile::Service(_) | Profile::Server(_) => [7, 0x80],
+        Profile::Ocsp
+        | Profile::Tsa
+        | Profile::Person(_)
+        | Profile::Service(_)
+        | Profile::Server(_) => [7, 0x80],
     };
     out.push(encode_extension(
         oid::KEY_USAGE,
@@ -146,6 +152,7 @@ fn extensions(
         Profile::Ca(_) | Profile::Signer => (&[], false),
         Profile::Ocsp => (&[oid::KP_OCSP_SIGNING], false),
         Profile::Tsa => (&[oid::KP_TIME_STAMPING], true),
+        Profile::Person(_) => (&[oid::KP_CLIENT_AUTH], false),
         Profile::Service(_) => (&[oid::KP_SERVER_AUTH, oid::KP_CLIENT_AUTH], false),
         Profile::Server(_) => (&[oid::KP_SERVER_AUTH], false),
     };
@@ -160,6 +167,10 @@ fn extensions(
             critical,
             &asn1::sequence(&parts),
         ));
+    }
+    if let Profile::Person(policy) = profile {
+        let policy = asn1::sequence(&[&asn1::sequence(&[&asn1::try_oid(policy)?])]);
+        out.push(encode_extension(oid::CERT_POLICIES, false, &policy));
     }
     if *profile == Profile::Ocsp {
         out.push(encode_extension(oid::OCSP_NO_CHECK, false, &[NULL, 0]));

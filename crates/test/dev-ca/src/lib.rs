@@ -13,7 +13,7 @@ mod responder;
 pub mod routes;
 mod store;
 
-pub use authority::{DevCa, Urls};
+pub use authority::{DevCa, PERSON_POLICY, Urls};
 pub use issue::{Profile, Template};
 pub use ra::Ra;
 

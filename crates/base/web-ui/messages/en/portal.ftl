@@ -195,3 +195,29 @@ portal-device-go = Continue
 portal-device-wrong = No device waits for this code. It may have run out: begin anew on the device.
 portal-device-approved = Done. Your device goes on by itself; you can close this page.
 portal-device-denied = Your device was refused. Nothing was given to it.
+
+## Certificates and identities elsewhere
+
+portal-certificate-log-in = Log in with a certificate
+portal-certificate-hint = With a card or device whose certificate you registered here, such as the user authentication certificate of an Individual Number Card.
+portal-certificate-missing = No certificate was shown. Insert the card and try again.
+portal-certificate-untrusted = Certificates of this issuer can't be used here.
+portal-certificate-time = This certificate isn't valid at this time.
+portal-certificate-purpose = This certificate isn't for logging in. Choose the one for user authentication, not the one for signing.
+portal-certificate-revoked = This certificate has been revoked.
+portal-certificate-unclear = Whether this certificate has been revoked can't be found out now. Wait a little, or log in another way.
+portal-certificate-unknown = This certificate isn't registered here. Log in another way and register it under Login settings.
+portal-certificate-do = Go back to Login settings and try again. Nothing was changed.
+portal-certificate-name-default = Certificate
+portal-certificate-add = Register a certificate
+portal-certificate-add-do = Choose a certificate and register it
+portal-links-title = Logging in with certificates and the like
+portal-links-text = You can log in with what you register here. It is never used to approve a signature. After renewing a card, register its new certificate.
+portal-links-recent = To register or remove one, log in once more.
+portal-links-full = There are ten already. Remove one before registering another.
+portal-link-what = Content
+portal-link-made = Registered on
+portal-link-remove-text = You can no longer log in with it. Logins elsewhere end too.
+portal-link-remove-do = Remove it
+portal-trouble-bound = It couldn't be registered: it is registered already, or there are too many.
+portal-trouble-bound-do = See Login settings. What is registered for somebody else can't be registered before they remove it.

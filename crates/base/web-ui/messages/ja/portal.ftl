@@ -183,3 +183,29 @@ portal-device-go = 続ける
 portal-device-wrong = このコードを待っている機器はありません。期限が切れた場合は、機器で初めからやり直してください。
 portal-device-approved = 完了しました。機器の処理は自動的に続きます。この画面は閉じてかまいません。
 portal-device-denied = 機器からの要求を拒否しました。何も渡されていません。
+
+## Certificates and identities elsewhere
+
+portal-certificate-log-in = 電子証明書でログイン
+portal-certificate-hint = マイナンバーカードの利用者証明用電子証明書など、ここに登録したカードや端末の証明書を使います。
+portal-certificate-missing = 電子証明書が示されませんでした。カードをセットして、やり直してください。
+portal-certificate-untrusted = この発行者の電子証明書は、ここでは使えません。
+portal-certificate-time = この電子証明書は、有効期間の外にあります。
+portal-certificate-purpose = この電子証明書はログイン用ではありません。署名用ではなく、利用者証明用の証明書を選んでください。
+portal-certificate-revoked = この電子証明書は失効しています。
+portal-certificate-unclear = この電子証明書が失効していないかを、今は確かめられません。しばらく待つか、別の方法でログインしてください。
+portal-certificate-unknown = この電子証明書は、ここに登録されていません。別の方法でログインして、「ログインの設定」で登録してください。
+portal-certificate-do = 「ログインの設定」に戻ってやり直してください。何も変わっていません。
+portal-certificate-name-default = 電子証明書
+portal-certificate-add = 電子証明書を登録する
+portal-certificate-add-do = 証明書を選んで登録する
+portal-links-title = 電子証明書などでのログイン
+portal-links-text = 登録したものでログインできます。署名の承認には使われません。カードを更新したときは、新しい証明書を登録し直してください。
+portal-links-recent = 登録と取り外しには、もう一度ログインが必要です。
+portal-links-full = もう10個あります。登録するには、どれかを外してください。
+portal-link-what = 内容
+portal-link-made = 登録日
+portal-link-remove-text = これではログインできなくなります。ほかの場所でのログインも終わります。
+portal-link-remove-do = 登録を外す
+portal-trouble-bound = 登録できませんでした。もう登録されているか、数が上限です。
+portal-trouble-bound-do = 「ログインの設定」で確かめてください。ほかの人に登録されているものは、その人が外すまで登録できません。

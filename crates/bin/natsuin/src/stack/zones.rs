@@ -342,6 +342,7 @@ pub(super) async fn start_ssa(
         password_cost: PasswordCost::default(),
         fapi: false,
         login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
+        certificates: None,
         time_stampers: vec![TimeStamper {
             url: kit.ca.urls().tsa.clone(),
             anchors: vec![kit.ca.root().der().to_vec()],

@@ -56,6 +56,16 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/.well-known/openid-configuration", get(metadata::metadata))
 }
 
+/// What clients with certificates call (RFC 8705 §5).
+pub(crate) fn router_for_certificates() -> Router<Ssa> {
+    Router::new()
+        .route("/oauth2/pushed_authorize", post(pushed::push))
+        .route("/oauth2/device_authorization", post(device::begin))
+        .route("/oauth2/token", post(token::token))
+        .route("/oauth2/revoke", post(revoke::revoke))
+        .route("/oauth2/introspect", post(introspect::introspect))
+}
+
 /// Whether programs call this path, and not browsers.
 pub(crate) fn for_programs(path: &str) -> bool {
     path.starts_with("/oauth2/") && path != "/oauth2/agree" || path == "/revoke"

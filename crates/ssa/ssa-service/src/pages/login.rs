@@ -32,6 +32,8 @@ struct LoginView {
     error: String,
     /// This site offers passkeys.
     passkeys: bool,
+    /// Certificates log in here.
+    certificates: bool,
 }
 
 #[derive(Template)]
@@ -84,6 +86,7 @@ pub(super) async fn page(
         why: why_page(&visit, &wanted.next),
         error: String::new(),
         passkeys: ssa.relying_party().is_some(),
+        certificates: ssa.certificate_login().is_some(),
     };
     let page = show_login(&ssa, &visit, &view, Vec::new());
     if fresh {
@@ -135,8 +138,11 @@ fn show_login(ssa: &Ssa, visit: &Visit, view: &LoginView, leads: Vec<String>) ->
     } else {
         StatusCode::FORBIDDEN
     };
+    let leads = leads
+        .into_iter()
+        .chain(ssa.certificate_login().map(str::to_owned));
     let content = Content {
-        leads,
+        leads: leads.collect(),
         status,
         switch: view.error.is_empty(),
         scripts: if view.passkeys { &scripts } else { &[] },
@@ -171,6 +177,7 @@ pub(crate) async fn for_flow(
         why,
         error: String::new(),
         passkeys: ssa.relying_party().is_some(),
+        certificates: ssa.certificate_login().is_some(),
     };
     Ok(show_login(ssa, visit, &view, leads(ssa, flow)))
 }
@@ -338,6 +345,7 @@ pub(super) async fn back_to_login(
         why,
         error,
         passkeys: ssa.relying_party().is_some(),
+        certificates: ssa.certificate_login().is_some(),
     };
     Ok(show_login(ssa, visit, &view, leads.unwrap_or_default()))
 }

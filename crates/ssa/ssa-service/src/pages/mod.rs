@@ -1,5 +1,6 @@
 //! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script.
 
+mod certificate;
 pub(crate) mod device;
 mod home;
 mod keys;
@@ -33,6 +34,10 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/", get(home::home))
         .route("/login", get(login::page).post(login::submit))
         .route("/login/passkey", post(passkey::log_in))
+        .route("/login/certificate", post(certificate::leave))
+        .route("/login/certificate/{handle}", get(certificate::back))
+        .route("/security/certificate", post(certificate::leave_to_bind))
+        .route("/links/{id}/remove", post(security::remove_link))
         .route("/logout", post(login::log_out))
         .route("/logout/others", post(security::log_out_others))
         .route("/security", get(security::page))
@@ -67,6 +72,14 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/i/{code}/app", get(sign_up::app).post(sign_up::confirm))
         .route("/i/{code}/passkey", get(security::offer))
         .merge(passkey::SCRIPT.router())
+        .merge(web_ui::static_router())
+        .fallback(trouble::nothing_here)
+}
+
+/// The page on the listener that asks for certificates.
+pub(crate) fn router_for_certificates() -> Router<Ssa> {
+    Router::new()
+        .route("/certificate/{handle}", get(certificate::show))
         .merge(web_ui::static_router())
         .fallback(trouble::nothing_here)
 }

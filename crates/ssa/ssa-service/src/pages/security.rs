@@ -13,6 +13,7 @@ use super::passkey::SCRIPT;
 use super::{Content, Trouble, Visit, go, login, own_form, show, sorry};
 use crate::Ssa;
 use crate::enrol;
+use crate::links::{self, Link};
 use crate::passkeys::{LoginPasskey, MOST, tidy_name, user_handle};
 use crate::session::{self, Session};
 
@@ -27,6 +28,10 @@ struct View {
     recent: bool,
     full: bool,
     passkeys: Vec<Card>,
+    /// Certificates log in here.
+    certificates: bool,
+    links: Vec<LinkCard>,
+    links_full: bool,
     rp_id: String,
     user: String,
     ids: String,
@@ -42,6 +47,15 @@ struct Card {
     made: String,
     used: String,
     kept: &'static str,
+}
+
+/// One identity elsewhere as it is shown.
+struct LinkCard {
+    id: String,
+    name: String,
+    text: String,
+    made: String,
+    used: String,
 }
 
 #[derive(Template)]
@@ -66,6 +80,7 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
     };
     let words = visit.words();
     let passkeys = ssa.passkeys_of(&session.person).await?;
+    let links = ssa.links_of(&session.person).await?;
     let mut tx = ssa.store().read("sessions").await?;
     let sessions = session::count(&mut tx, &session.person, ssa.now()).await?;
     drop(tx);
@@ -79,6 +94,9 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
         recent: session.is_recent(ssa.now()),
         full: passkeys.len() >= MOST,
         passkeys: passkeys.iter().map(|p| card(words, p)).collect(),
+        certificates: ssa.certificate_login().is_some(),
+        links_full: links.len() >= links::MOST,
+        links: links.iter().map(|link| link_card(words, link)).collect(),
         rp_id: rp.map(|rp| rp.rp_id).unwrap_or_default(),
         user: user_handle(&session.person).to_string(),
         ids: ids.join(" "),
@@ -93,6 +111,11 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
     let script = SCRIPT.path();
     let content = Content {
         inside: true,
+        leads: ssa
+            .certificate_login()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
         scripts: &[&script],
         ..Content::new(&title, &body)
     };
@@ -111,6 +134,19 @@ fn card(words: Messages, passkey: &LoginPasskey) -> Card {
         kept: match passkey.passkey.backup_eligible {
             true => "portal-passkey-synced",
             false => "portal-passkey-bound",
+        },
+    }
+}
+
+fn link_card(words: Messages, link: &Link) -> LinkCard {
+    LinkCard {
+        id: link.id.to_string(),
+        name: web_ui::clean(&link.name),
+        text: web_ui::clean(&link.text),
+        made: words.date(link.created),
+        used: match link.used {
+            Some(used) => words.time(used),
+            None => words.t("portal-passkey-unused"),
         },
     }
 }
@@ -158,6 +194,27 @@ pub(super) async fn remove(
             return Ok(login::first("/security"));
         };
         match ssa.remove_passkey(&session, &id).await? {
+            true => Ok(go("/security")),
+            false => Err(Trouble::LinkExpired),
+        }
+    };
+    done.await
+        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// `POST /links/{id}/remove`
+pub(super) async fn remove_link(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Form(form): Form<Change>,
+) -> Response {
+    let done = async {
+        let Some(session) = allowed(&ssa, &visit, &headers, &form.token).await? else {
+            return Ok(login::first("/security"));
+        };
+        match ssa.remove_link(&session, &id).await? {
             true => Ok(go("/security")),
             false => Err(Trouble::LinkExpired),
         }

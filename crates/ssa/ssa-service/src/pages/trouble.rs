@@ -10,6 +10,7 @@ use web_ui::Messages;
 
 use super::{Content, Visit, show};
 use crate::Ssa;
+use crate::certificates::CertificateFault;
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub(crate) enum Trouble {
     Refused,
     /// A new passkey that can't be accepted.
     Passkey,
+    /// A certificate that doesn't count.
+    Certificate(CertificateFault),
+    /// What was shown is bound already, or there are too many.
+    Bound,
     Internal,
     NotFound,
     /// The address calls too often.
@@ -64,6 +69,15 @@ impl Trouble {
             Self::NotNow => "portal-trouble-not-now",
             Self::Refused => "portal-trouble-refused",
             Self::Passkey => "portal-trouble-passkey",
+            Self::Certificate(fault) => match fault {
+                CertificateFault::Missing => "portal-certificate-missing",
+                CertificateFault::Untrusted => "portal-certificate-untrusted",
+                CertificateFault::Time => "portal-certificate-time",
+                CertificateFault::Purpose => "portal-certificate-purpose",
+                CertificateFault::Revoked => "portal-certificate-revoked",
+                CertificateFault::Unclear => "portal-certificate-unclear",
+            },
+            Self::Bound => "portal-trouble-bound",
             Self::Internal => "portal-trouble-internal",
             Self::NotFound => "not-found",
             Self::TooOften => "portal-trouble-often",
@@ -72,6 +86,9 @@ impl Trouble {
 
     fn status(&self) -> StatusCode {
         match self {
+            Self::Certificate(CertificateFault::Unclear) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Certificate(_) => StatusCode::FORBIDDEN,
+            Self::Bound => StatusCode::CONFLICT,
             Self::BadRequest | Self::Passkey | Self::NotAKey => StatusCode::BAD_REQUEST,
             Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
             Self::LinkUsed => StatusCode::GONE,
@@ -106,7 +123,10 @@ pub(crate) fn sorry(ssa: &Ssa, visit: &Visit, trouble: Trouble) -> Response {
     let view = View {
         m: words,
         id: trouble.id(),
-        remedy: format!("{}-do", trouble.id()),
+        remedy: match &trouble {
+            Trouble::Certificate(_) => "portal-certificate-do".to_owned(),
+            _ => format!("{}-do", trouble.id()),
+        },
         requirement: match &trouble {
             Trouble::Level(requirement) => web_ui::clean(requirement),
             _ => String::new(),

@@ -462,13 +462,19 @@ pub fn client_id(id: &str) -> ClientId {
 }
 
 /// A network with time-stamping authorities: `stamp://good` stamps, `stamp://liar` stamps something else, `stamp://late`
-/// answers another request, others are down.
+/// answers another request, others are down. With a CA it says what was revoked.
 #[derive(Default)]
 pub struct FakeNet(pub Mutex<Option<dev_ca::DevCa>>);
 
 impl pki::fetch::Fetch for FakeNet {
     fn get<'a>(&'a self, url: &'a str, _: usize) -> pki::fetch::Fetching<'a> {
-        Box::pin(async { Err(down(url)) })
+        let ca = self.0.lock().unwrap();
+        let answer = ca.as_ref().and_then(|ca| match url {
+            url if url == ca.urls().crl => ca.crl().ok(),
+            url if url == ca.urls().root_crl => ca.root_crl().ok(),
+            _ => None,
+        });
+        Box::pin(async move { answer.ok_or_else(|| down(url)) })
     }
 
     fn post<'a>(
@@ -478,6 +484,12 @@ impl pki::fetch::Fetch for FakeNet {
         body: Vec<u8>,
         _: usize,
     ) -> pki::fetch::Fetching<'a> {
+        if let Some(ca) = self.0.lock().unwrap().as_ref()
+            && url == ca.urls().ocsp
+        {
+            let answer = ca.ocsp(&body);
+            return Box::pin(async move { Ok(answer) });
+        }
         let mut asked = pki::tsp::TimeStampReq::parse(&body).unwrap();
         let known = match url {
             "stamp://good" => true,
