@@ -1,11 +1,12 @@
 //! Compact JWS made by others: OAuth clients' assertions, request objects and DPoP proofs (RFC 7515, 7518, 8037).
 //!
-//! What may be negotiated is this much: ES256, EdDSA on Ed25519, PS256, and each key has one algorithm by its form.
+//! What may be negotiated is this much: ES256, EdDSA on Ed25519, PS256 (of OpenID providers RS256 too), and each key has one
+//! algorithm by its form.
 //! No `none`, no HMAC, no `crit`.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
+    RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use core_types::bytes::from_b64u;
 use core_types::{Digest32, sha256};
@@ -30,7 +31,12 @@ pub struct ForeignKey {
 enum Material {
     P256(Jwk),
     Ed25519(Digest32),
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+        /// PSS, or else PKCS #1 v1.5.
+        pss: bool,
+    },
 }
 
 impl ForeignKey {
@@ -40,6 +46,20 @@ impl ForeignKey {
     /// [`JoseError::BadKey`] for other kinds, for RSA under 2048 or over 8192 bits, for `use` other than `sig`, and for
     /// anything with a private or symmetric part.
     pub fn parse(value: &Value) -> Result<Self, JoseError> {
+        Self::parse_as(value, false)
+    }
+
+    /// Reads a public JWK of an OpenID provider. Nearly all of them sign with RS256 (OpenID Connect Core §15.1): an RSA key is for
+    /// that, unless its `alg` says PS256.
+    ///
+    /// # Errors
+    /// As [`ForeignKey::parse`].
+    pub fn parse_of_provider(value: &Value) -> Result<Self, JoseError> {
+        let pss = value.get("alg").and_then(Value::as_str) == Some("PS256");
+        Self::parse_as(value, !pss)
+    }
+
+    fn parse_as(value: &Value, pkcs1: bool) -> Result<Self, JoseError> {
         const BAD: JoseError = JoseError::BadKey;
         let members = value.as_object().ok_or(BAD)?;
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
@@ -68,7 +88,7 @@ impl ForeignKey {
                 if !sane {
                     return Err(BAD);
                 }
-                Material::Rsa { n, e }
+                Material::Rsa { n, e, pss: !pkcs1 }
             }
             _ => return Err(BAD),
         };
@@ -87,8 +107,25 @@ impl ForeignKey {
         match &self.material {
             Material::P256(_) => "ES256",
             Material::Ed25519(_) => "EdDSA",
-            Material::Rsa { .. } => "PS256",
+            Material::Rsa { pss: true, .. } => "PS256",
+            Material::Rsa { pss: false, .. } => "RS256",
         }
+    }
+
+    /// The key itself (RFC 7517), with `alg` and without what it came with beside.
+    pub fn to_jwk(&self) -> Value {
+        let b64u = core_types::bytes::b64u;
+        let mut jwk = match &self.material {
+            Material::P256(jwk) => serde_json::to_value(jwk).unwrap_or_default(),
+            Material::Ed25519(x) => serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": x }),
+            Material::Rsa { n, e, .. } => {
+                serde_json::json!({ "kty": "RSA", "n": b64u(n), "e": b64u(e) })
+            }
+        };
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("alg".to_owned(), self.alg().into());
+        }
+        jwk
     }
 
     /// The `kid` it came with.
@@ -102,7 +139,7 @@ impl ForeignKey {
         let canonical = match &self.material {
             Material::P256(jwk) => return jwk.thumbprint(),
             Material::Ed25519(x) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
-            Material::Rsa { n, e } => {
+            Material::Rsa { n, e, .. } => {
                 format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b64u(e), b64u(n))
             }
         };
@@ -115,8 +152,12 @@ impl ForeignKey {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, jwk.point()).verify(message, value)
             }
             Material::Ed25519(x) => UnparsedPublicKey::new(&ED25519, x.0).verify(message, value),
-            Material::Rsa { n, e } => {
-                RsaPublicKeyComponents { n, e }.verify(&RSA_PSS_2048_8192_SHA256, message, value)
+            Material::Rsa { n, e, pss } => {
+                let params = match pss {
+                    true => &RSA_PSS_2048_8192_SHA256,
+                    false => &RSA_PKCS1_2048_8192_SHA256,
+                };
+                RsaPublicKeyComponents { n, e }.verify(params, message, value)
             }
         };
         done.is_ok()
@@ -275,5 +316,12 @@ mod tests {
         let rsa = json!({ "kty": "RSA", "n": n(256), "e": "AQAB", "kid": "k", "use": "sig" });
         let rsa = ForeignKey::parse(&rsa).unwrap();
         assert_eq!((rsa.alg(), rsa.kid()), ("PS256", Some("k")));
+        let of_provider = |alg: &str| {
+            let key = json!({ "kty": "RSA", "n": n(256), "e": "AQAB", "alg": alg });
+            ForeignKey::parse_of_provider(&key).map(|key| key.alg())
+        };
+        assert_eq!(of_provider("RS256"), Ok("RS256"));
+        assert_eq!(of_provider("PS256"), Ok("PS256"));
+        assert_eq!(of_provider("RS1"), Err(JoseError::BadKey));
     }
 }

@@ -1,6 +1,6 @@
 //! The two JOSE objects Natsuin uses, each with one fixed header: compact JWS with ES256 (RFC 7515, 7518 §3.4)
 //! and compact JWE with ECDH-ES on P-256 and A256GCM (RFC 7516, 7518 §4.6). What others sign for OAuth is read by
-//! [`ForeignJws`], with the little that has to be negotiated there.
+//! [`ForeignJws`], with the little that has to be negotiated there, and ID tokens by [`openid::identify`].
 //!
 //! In our own, nothing is negotiated: `alg`, `enc` and `typ` are the caller's constants, a header member that isn't expected
 //! is refused, and of a foreign header only `kid` and `epk` are ever used. Knows no message and no zone.
@@ -9,6 +9,7 @@ mod foreign;
 mod jwe;
 mod jwk;
 mod jws;
+pub mod openid;
 
 pub use foreign::{FOREIGN_ALGORITHMS, ForeignJws, ForeignKey};
 pub use jwe::{JweContext, SealKey, seal};

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::http::HttpOptions;
 use service_kit::{CallError, Client, Identity};
-use ssa_service::ClientSettings;
 use ssa_service::calls::{
     AddRequest, ClientAdd, ClientInfo, ClientList, ClientProof, ClientRefusal, ClientRequest,
     ClientResume, ClientRotate, ClientSet, ClientShow, ClientState, ClientSuspend, Contract,
     ListRequest, RotateRequest, SetRequest,
 };
+use ssa_service::{ClientCertificate, ClientSettings};
 use web_ui::{Arg, clean};
 
 use crate::output::{Exit, Failure, Out};
@@ -80,6 +80,13 @@ pub enum ClientCommand {
         /// Public key (JWK) in a file, instead of a secret; may be given more than once.
         #[arg(long = "key", value_name = "JWK")]
         keys: Vec<PathBuf>,
+        /// Certificate (PEM) in a file that the client calls with, instead of a secret; may be given more than once, the next beside
+        /// the running one. Keys only sign its requests then.
+        #[arg(long = "certificate", value_name = "PEM", conflicts_with = "subject")]
+        certificates: Vec<PathBuf>,
+        /// Subject (RFC 4514) of the certificate that the client calls with, issued by a CA that the SSA knows for clients.
+        #[arg(long, value_name = "DN")]
+        subject: Option<String>,
         /// Seconds for which what it had before still counts; 0 when that has leaked.
         #[arg(long, default_value_t = 24 * 3600)]
         overlap: i64,
@@ -144,12 +151,19 @@ pub async fn run(command: ClientCommand, who: &Path, out: Out) -> Result<Exit, F
             out.object(&all);
             return Ok(Exit::Good);
         }
-        ClientCommand::Rotate { id, keys, overlap } => {
+        ClientCommand::Rotate {
+            id,
+            keys,
+            certificates,
+            subject,
+            overlap,
+        } => {
             let before = call::<ClientShow>(&desk, &named(&id)?).await?;
             let request = RotateRequest {
                 client: before.client,
                 version: before.version,
                 keys: keys.iter().map(|key| read(key)).collect::<Result<_, _>>()?,
+                certificate: certificate(&certificates, subject)?,
                 overlap,
             };
             let done = call::<ClientRotate>(&desk, &request).await?;
@@ -185,6 +199,7 @@ pub async fn run(command: ClientCommand, who: &Path, out: Out) -> Result<Exit, F
             let before = call::<ClientShow>(&desk, &named(&id)?).await?;
             let mut contract = before.contract;
             contract.settings.keys.clear();
+            contract.settings.certificate = None;
             if let Some(name) = name {
                 contract.name = name;
             }
@@ -234,6 +249,30 @@ impl Agreed {
         contract.native |= self.native;
         Ok(())
     }
+}
+
+/// By what a client's certificate is known from here on.
+fn certificate(
+    files: &[PathBuf],
+    subject: Option<String>,
+) -> Result<Option<ClientCertificate>, Failure> {
+    if let Some(subject) = subject {
+        return Ok(Some(ClientCertificate::Subject(subject)));
+    }
+    let thumbprint = |file: &PathBuf| {
+        let text = service_kit::daemon::text(file)?;
+        let read = pki::Certificate::parse_pem(&text).unwrap_or_default();
+        let own = read.first().ok_or_else(|| {
+            let what = format!("{} holds no certificate", file.display());
+            input("certificate", &what, "give a certificate in PEM")
+        })?;
+        Ok::<_, Failure>(core_types::sha256(&[own.der()]))
+    };
+    let known = files
+        .iter()
+        .map(thumbprint)
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((!known.is_empty()).then_some(ClientCertificate::Thumbprints(known)))
 }
 
 fn desk(file: &Path) -> Result<Client, Failure> {
@@ -347,6 +386,7 @@ fn show(info: &ClientInfo, out: Out) {
         ClientProof::None => "none",
         ClientProof::Secret => "secret",
         ClientProof::Keys => "keys",
+        ClientProof::Certificate => "certificate",
     };
     out.say(&format!("    {}", m.t(&format!("client-proof-{proof}"))));
     if let Some(until) = info.overlap_until {

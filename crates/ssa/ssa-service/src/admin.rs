@@ -96,11 +96,11 @@ impl Ssa {
             return Err(AdminError::Invalid(fault));
         }
         let settings = &new.settings;
-        let strict = settings.fapi || settings.signed_requests;
-        if (new.public && !settings.keys.is_empty()) || (strict && settings.keys.is_empty()) {
+        let proves = !settings.keys.is_empty() || settings.certificate.is_some();
+        if new.public && proves || settings.lacks_keys() {
             return Err(AdminError::Invalid("the client's way to authenticate"));
         }
-        let has_secret = !new.public && settings.keys.is_empty();
+        let has_secret = !new.public && !proves;
         let secret = has_secret.then(|| crypt::draw(self.random()));
         let now = self.now();
         let done = transaction!(self.store(), "create-client", |tx| {

@@ -129,7 +129,7 @@ impl Ssa {
         let rule = rule.ok_or(CertificateFault::Untrusted)?;
         let path = self.path_of(rule, shown)?;
         self.not_revoked(&path).await?;
-        leaf(path)
+        leaf(&path)
     }
 
     /// Judges the certificate of a client of kind `tls_client_auth`.
@@ -141,12 +141,14 @@ impl Ssa {
         let rule = certificates.and_then(|certificates| certificates.clients.as_ref());
         let rule = rule.ok_or(CertificateFault::Untrusted)?;
         let path = self.path_of(rule, shown)?;
-        let (name, now) = (shown.first().map(|der| thumbprint(der)), self.now());
-        if !name.is_some_and(|name| self.known_good().has(name, now)) {
+        let now = self.now();
+        let certificate = leaf(&path)?;
+        let name = thumbprint(certificate.der());
+        if !self.known_good().has(name, now) {
             self.not_revoked(&path).await?;
-            name.map(|name| self.known_good().put(name, now));
+            self.known_good().put(name, now);
         }
-        leaf(path)
+        Ok(certificate)
     }
 
     fn path_of(&self, rule: &CertificateRule, shown: &[Vec<u8>]) -> Result<Path, CertificateFault> {
@@ -196,7 +198,7 @@ impl Ssa {
     }
 }
 
-fn leaf(path: Path) -> Result<Certificate, CertificateFault> {
-    let mut certificates = path.certificates.into_iter();
-    certificates.next().ok_or(CertificateFault::Untrusted)
+fn leaf(path: &Path) -> Result<Certificate, CertificateFault> {
+    let own = path.certificates.first().cloned();
+    own.ok_or(CertificateFault::Untrusted)
 }

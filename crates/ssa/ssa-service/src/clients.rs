@@ -119,7 +119,7 @@ impl Client {
     }
 
     pub(crate) fn is_public(&self) -> bool {
-        self.secret.is_none() && self.keys.is_empty()
+        self.secret.is_none() && self.keys.is_empty() && self.settings.certificate.is_none()
     }
 
     /// Whether the FAPI 2.0 Security Profile holds for it.

@@ -8,6 +8,7 @@ use service_kit::{Rate, Trouble};
 use url::Url;
 
 use crate::certificates::Certificates;
+use crate::providers::Provider;
 
 /// Settings of the SSA. URLs are origins (scheme, host, port) without a final slash.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub login_client: Option<ClientId>,
     /// Client certificates, of people who log in and of clients; without, neither can use one.
     pub certificates: Option<Certificates>,
+    /// OpenID providers at which people may log in, who bound their account there after another login; in the order shown.
+    pub providers: Vec<Provider>,
     /// Time-stamping authorities for `signatures/timestamp`, asked in this order; none, and that method isn't there.
     pub time_stampers: Vec<TimeStamper>,
     /// How often somebody may call.
@@ -138,6 +141,19 @@ impl Config {
                 return Err(trouble("certificates are taken, but of no CA".to_owned()));
             }
         }
+        for (n, provider) in self.providers.iter().enumerate() {
+            let id = &provider.id;
+            if let Some(member) = provider.fault(self.development) {
+                return Err(trouble(format!("the provider {id} has a wrong {member}")));
+            }
+            let earlier = &self.providers[..n];
+            if earlier
+                .iter()
+                .any(|p| p.id == *id || p.issuer == provider.issuer)
+            {
+                return Err(trouble(format!("the provider {id} is there twice")));
+            }
+        }
         // Passkeys belong to a host and to what lies below it: on the approval page's host, or below it, the portal could
         // ask for the passkeys that sign.
         if let (Some(own), Some(sic)) = (host(&self.base_url), host(&self.sic_url))
@@ -196,6 +212,7 @@ mod tests {
             fapi: false,
             login_client: None,
             certificates: None,
+            providers: Vec::new(),
             time_stampers: Vec::new(),
             rates: Rates::default(),
             most_pending: 2000,

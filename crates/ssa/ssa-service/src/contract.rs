@@ -1,6 +1,6 @@
 //! What the operator's contract with a client allows, and what of its quota is used.
 
-use core_types::{ClientId, Level, PersonId, UnixTime};
+use core_types::{ClientId, Digest32, Level, PersonId, UnixTime};
 use jose::ForeignKey;
 use serde::{Deserialize, Serialize};
 use service_kit::Rate;
@@ -21,6 +21,8 @@ const METHODS: [&str; 10] = [
     "signatures/signPolling",
     "signatures/timestamp",
 ];
+/// Most keys, or certificates, of a client.
+pub(crate) const KEYS: usize = 10;
 /// Most people that a contract names.
 const PEOPLE: usize = 1000;
 
@@ -34,6 +36,10 @@ pub struct ClientSettings {
     /// Public keys (JWK) with which the client authenticates (`private_key_jwt`) and signs requests; then it has no
     /// secret.
     pub keys: Vec<serde_json::Value>,
+    /// Its certificate, if it authenticates with one (RFC 8705); then it has no secret, `keys` only sign its requests, and its tokens
+    /// belong to the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ClientCertificate>,
     /// Gets refresh tokens for scope `service`.
     pub refresh: bool,
     /// Login names of people whose credentials it may read with a token of its own (client credentials); empty = none.
@@ -62,13 +68,36 @@ pub struct ClientSettings {
     pub device: bool,
     /// Has to sign its authorization requests (RFC 9101).
     pub signed_requests: bool,
-    /// Gets only tokens that are bound to a key (DPoP, RFC 9449).
+    /// Gets only tokens that are bound to a key (DPoP, RFC 9449) or to the certificate it calls with (RFC 8705 §3).
     pub bound_tokens: bool,
     /// FAPI 2.0 Security Profile.
     pub fapi: bool,
     /// How often it may call, if not as often as every client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+}
+
+/// By what a client's certificate is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificate {
+    /// `tls_client_auth`: issued under a CA of [`crate::Certificates::clients`] for this subject (RFC 4514 text).
+    Subject(String),
+    /// `self_signed_tls_client_auth`: SHA-256 of the certificate itself (`x5t#S256`). The next one is named beside the running
+    /// one before it is used.
+    Thumbprints(Vec<Digest32>),
+}
+
+impl ClientCertificate {
+    fn can_be_meant(&self) -> bool {
+        match self {
+            Self::Subject(subject) => {
+                (1..=500).contains(&subject.chars().count())
+                    && !subject.chars().any(char::is_control)
+            }
+            Self::Thumbprints(known) => (1..=KEYS).contains(&known.len()),
+        }
+    }
 }
 
 /// Most signatures in a day and in a month (UTC). One is used by asking: a token that could sign counts what it asked for
@@ -113,9 +142,21 @@ impl ClientSettings {
                     .all(|s| matches!(s.as_str(), "service" | "credential")),
             ),
             ("keys", self.read_keys().is_some()),
+            (
+                "certificate",
+                self.certificate
+                    .as_ref()
+                    .is_none_or(ClientCertificate::can_be_meant),
+            ),
         ];
         let bad = checks.into_iter().find(|(_, good)| !good);
         bad.map(|(member, _)| member)
+    }
+
+    /// Whether its profile wants keys that it doesn't have: to sign requests with, or to authenticate with instead of a secret.
+    pub(crate) fn lacks_keys(&self) -> bool {
+        let proves = !self.keys.is_empty() || self.certificate.is_some();
+        self.signed_requests && self.keys.is_empty() || self.fapi && !proves
     }
 
     pub(crate) fn allows_method(&self, method: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Calls of `signatures/signHash` that don't wait for their values. Such a call is kept, sealed, until its outcome is; whoever
 //! finds one that nobody works on takes it up again, with the same key, for which the SAM makes nothing twice.
 
-use core_types::{ClientId, Digest32, PersonId, UnixTime};
+use core_types::{ClientId, PersonId, UnixTime};
 use csc_types::{SecretText, SignHashResponse};
 use sam_api::Refusal;
 use sam_api::ssa::SignRequest;
@@ -9,7 +9,7 @@ use service_kit::CallError;
 use store_kit::{Row, StoreError, Tx, sql, transaction};
 
 use crate::csc::signed;
-use crate::tokens::Token;
+use crate::tokens::{Holder, Token, read_holder};
 use crate::{Ssa, crypt};
 
 /// Nobody else takes a call up for so many seconds.
@@ -30,7 +30,7 @@ struct Later {
     id: String,
     client: ClientId,
     person: Option<PersonId>,
-    key: Option<Digest32>,
+    holder: Option<Holder>,
     outcome: Outcome,
     lease: UnixTime,
     exp: UnixTime,
@@ -62,7 +62,7 @@ pub(crate) async fn begin(
         id,
         client: token.client.clone(),
         person: token.person.clone(),
-        key: token.key,
+        holder: token.holder,
         outcome: Outcome::Open,
         lease: now.plus(LEASE),
         exp: now.plus(keep),
@@ -93,7 +93,7 @@ pub(crate) async fn outcome(
     drop(tx);
     let own = found.filter(|found| {
         found.client == token.client
-            && found.key == token.key
+            && found.holder == token.holder
             && (token.person.is_none() || found.person == token.person)
             && now < found.exp
     });
@@ -162,7 +162,7 @@ async fn insert(tx: &mut Tx, new: &Later, now: UnixTime) -> Result<(), StoreErro
         .bind(&new.id)
         .bind(new.client.as_str())
         .bind(new.person.as_ref().map_or("", PersonId::as_str))
-        .bind(new.key.map(|key| key.to_string()))
+        .bind(new.holder.map(|holder| holder.to_string()))
         .bind(new.call.as_deref())
         .bind(written(&new.outcome)?)
         .bind(new.lease.0)
@@ -194,12 +194,11 @@ fn read(row: &Row) -> Result<Later, StoreError> {
         none if none.is_empty() => None,
         person => Some(PersonId::parse(person).map_err(|_| StoreError::Column("person"))?),
     };
-    let key = row.maybe_text("cnf")?.map(|key| Digest32::parse(&key));
     Ok(Later {
         id: row.text("id")?,
         client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
         person,
-        key: key.transpose().map_err(|_| StoreError::Column("cnf"))?,
+        holder: read_holder(row)?,
         outcome: read_outcome(&row.text("outcome")?)?,
         lease: UnixTime(row.int("lease")?),
         exp: UnixTime(row.int("exp")?),

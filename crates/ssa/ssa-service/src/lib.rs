@@ -25,6 +25,7 @@ mod pages;
 mod passkeys;
 mod password;
 mod port;
+mod providers;
 mod refresh;
 mod refusal;
 mod schema;
@@ -47,10 +48,11 @@ pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, 
 pub use certificates::{CertificateRule, Certificates};
 pub use clients::NewClient;
 pub use config::{Config, PasswordCost, Rates, TimeStamper};
-pub use contract::{ClientSettings, Quota};
+pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use enrol::{EnrolError, Enrolled};
 pub use manage::{ClientOfficer, calls};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
+pub use providers::{Endpoints, Provider};
 
 /// Tables of the SSA, for opening its store.
 pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TABLES];
@@ -71,6 +73,7 @@ struct Inner {
     limits: limits::Limits,
     decided: Notify,
     known_good: certificates::KnownGood,
+    known_providers: providers::Known,
     max_items: OnceCell<u32>,
 }
 
@@ -81,7 +84,8 @@ pub struct Ports {
     pub sam: Arc<dyn SamPort>,
     /// RA and CA.
     pub certifier: Arc<dyn CertifyPort>,
-    /// The network, for time-stamping authorities and for who says whether a certificate was revoked.
+    /// The network, for time-stamping authorities, OpenID providers, and whoever says whether a certificate was revoked. It
+    /// refuses addresses of private networks, unless its maker was told that some of these lie there.
     pub fetch: Arc<dyn pki::fetch::Fetch>,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -114,6 +118,7 @@ impl Ssa {
             limits: limits::Limits::default(),
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
+            known_providers: providers::Known::default(),
             max_items: OnceCell::new(),
         })))
     }
@@ -154,6 +159,10 @@ impl Ssa {
         let certificates = self.config().certificates.as_ref()?;
         let login = certificates.login.is_some();
         login.then_some(certificates.url.as_str())
+    }
+
+    pub(crate) fn known_providers(&self) -> &providers::Known {
+        &self.0.known_providers
     }
 
     pub(crate) fn known_good(&self) -> &certificates::KnownGood {

@@ -1,4 +1,5 @@
-//! Identities of a person elsewhere that log in here: a certificate, by its issuer and serial number. A person binds them
+//! Identities of a person elsewhere that log in here: a certificate, by its issuer and serial number; an account at an OpenID
+//! provider, by issuer and subject. A person binds them
 //! after logging in another way, each to one person; like every login they open the portal and sign nothing.
 
 use audit_log::Event;
@@ -18,15 +19,26 @@ pub(crate) const MOST: usize = 10;
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     Certificate,
+    /// A person at an OpenID provider.
+    Provider,
 }
 
 impl Kind {
-    const ALL: [Self; 1] = [Self::Certificate];
-
     /// As the audit log calls a login with it.
     pub(crate) fn method(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
+            Self::Provider => "provider",
+        }
+    }
+
+    /// The same with the assurance level that was reached.
+    pub(crate) fn method_at(self, assurance: u8) -> &'static str {
+        match (self, assurance) {
+            (Self::Provider, 1) => "provider-1",
+            (Self::Provider, 2) => "provider-2",
+            (Self::Provider, 3) => "provider-3",
+            (kind, _) => kind.method(),
         }
     }
 }
@@ -59,6 +71,7 @@ impl Ssa {
         &self,
         tx: &mut Tx,
         kind: Kind,
+        method: &'static str,
         shown: &Shown,
         fresh: &Browser,
         now: UnixTime,
@@ -79,7 +92,7 @@ impl Ssa {
         session::begin(tx, fresh, &link.person, now).await?;
         let event = Event::LoginSucceeded {
             person: link.person.clone(),
-            method: kind.method().into(),
+            method: method.into(),
         };
         self.audit().append(tx, event, now).await?;
         Ok(Some(link.person))

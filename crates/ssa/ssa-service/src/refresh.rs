@@ -1,11 +1,12 @@
 //! Refresh tokens: scope `service` only, each for one use. One that comes a second time has leaked, and takes everything
 //! that came of it along (RFC 9700 §4.14.2).
 
-use core_types::{ClientId, Digest32, PersonId, UnixTime};
+use core_types::{ClientId, PersonId, UnixTime};
 use csc_types::SecretText;
 use store_kit::{Row, StoreError, Tx, sql};
 
 use crate::crypt::digest;
+use crate::tokens::{Holder, read_holder};
 
 /// A refresh token that nobody used ends after this long, in seconds.
 const IDLE: i64 = 14 * 24 * 60 * 60;
@@ -20,8 +21,8 @@ pub(crate) struct Refresh {
     pub(crate) grant: String,
     pub(crate) client: ClientId,
     pub(crate) person: PersonId,
-    /// Thumbprint of the key that has to prove itself.
-    pub(crate) key: Option<Digest32>,
+    /// Who alone may use it.
+    pub(crate) holder: Option<Holder>,
     pub(crate) live: bool,
     /// When the person logged in for it.
     began: UnixTime,
@@ -35,7 +36,7 @@ impl Refresh {
         grant: String,
         client: ClientId,
         person: PersonId,
-        key: Option<Digest32>,
+        holder: Option<Holder>,
         now: UnixTime,
     ) -> Self {
         Self {
@@ -43,7 +44,7 @@ impl Refresh {
             grant,
             client,
             person,
-            key,
+            holder,
             live: true,
             began: now,
             exp: now,
@@ -74,7 +75,7 @@ pub(crate) async fn insert(
         .bind(&of.grant)
         .bind(of.client.as_str())
         .bind(of.person.as_str())
-        .bind(of.key.map(|key| key.to_string()))
+        .bind(of.holder.map(|holder| holder.to_string()))
         .bind(of.began.0)
         .bind(now.plus(IDLE).min(of.began.plus(LIFE)).0);
     tx.execute(insert).await.map(drop)
@@ -111,16 +112,12 @@ pub(crate) async fn end_person(tx: &mut Tx, person: &PersonId) -> Result<u64, St
 }
 
 fn read(row: &Row) -> Result<Refresh, StoreError> {
-    let key = row
-        .maybe_text("cnf")?
-        .map(|key| Digest32::parse(&key))
-        .transpose();
     Ok(Refresh {
         id: row.text("id")?,
         grant: row.text("grant_id")?,
         client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
         person: PersonId::parse(row.text("person")?).map_err(|_| StoreError::Column("person"))?,
-        key: key.map_err(|_| StoreError::Column("cnf"))?,
+        holder: read_holder(row)?,
         live: row.text("state")? == "live",
         began: UnixTime(row.int("began")?),
         exp: UnixTime(row.int("exp")?),

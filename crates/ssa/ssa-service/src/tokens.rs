@@ -36,6 +36,48 @@ pub(crate) struct KeyFacts {
     pub(crate) not_after: UnixTime,
 }
 
+/// What whoever uses a token has to prove beside knowing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// The key with this thumbprint, with each call (DPoP, RFC 9449).
+    Key(Digest32),
+    /// The key of the certificate with this thumbprint, in the TLS handshake (RFC 8705 §3).
+    Certificate(Digest32),
+}
+
+impl Holder {
+    const CERTIFICATE: &'static str = "x5t#S256:";
+
+    /// `cnf` of a token (RFC 7800 §3.1).
+    pub(crate) fn confirmation(self) -> serde_json::Value {
+        match self {
+            Self::Key(thumbprint) => serde_json::json!({ "jkt": thumbprint }),
+            Self::Certificate(thumbprint) => serde_json::json!({ "x5t#S256": thumbprint }),
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(thumbprint) => thumbprint.fmt(f),
+            Self::Certificate(thumbprint) => write!(f, "{}{thumbprint}", Self::CERTIFICATE),
+        }
+    }
+}
+
+/// Reads the column `cnf`.
+pub(crate) fn read_holder(row: &Row) -> Result<Option<Holder>, StoreError> {
+    let Some(text) = row.maybe_text("cnf")? else {
+        return Ok(None);
+    };
+    let holder = match text.strip_prefix(Holder::CERTIFICATE) {
+        Some(thumbprint) => Digest32::parse(thumbprint).map(Holder::Certificate),
+        None => Digest32::parse(&text).map(Holder::Key),
+    };
+    holder.map(Some).map_err(|_| StoreError::Column("cnf"))
+}
+
 /// A token as it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
@@ -43,8 +85,8 @@ pub(crate) struct Token {
     pub(crate) client: ClientId,
     /// Whose data it opens; none for a token of the client itself.
     pub(crate) person: Option<PersonId>,
-    /// Thumbprint of the key that has to prove itself with each use (RFC 9449).
-    pub(crate) key: Option<Digest32>,
+    /// Who alone may use it.
+    pub(crate) holder: Option<Holder>,
     pub(crate) exp: UnixTime,
     pub(crate) revoked: bool,
 }
@@ -52,9 +94,9 @@ pub(crate) struct Token {
 impl Token {
     /// `token_type` of the answer that brings it.
     pub(crate) fn kind(&self) -> &'static str {
-        match self.key {
-            Some(_) => "DPoP",
-            None => "Bearer",
+        match self.holder {
+            Some(Holder::Key(_)) => "DPoP",
+            Some(Holder::Certificate(_)) | None => "Bearer",
         }
     }
 
@@ -91,7 +133,7 @@ pub(crate) async fn insert(
         .bind(facts.map(|f| f.alg.name()))
         .bind(facts.map(|f| f.not_after.0))
         .bind(token.exp.0)
-        .bind(token.key.map(|key| key.to_string()));
+        .bind(token.holder.map(|holder| holder.to_string()));
     tx.execute(insert).await.map(drop)
 }
 
@@ -151,12 +193,11 @@ fn read(row: &Row) -> Result<Token, StoreError> {
         none if none.is_empty() => None,
         person => Some(PersonId::parse(person).map_err(|_| StoreError::Column("person"))?),
     };
-    let key = row.maybe_text("cnf")?.map(|key| Digest32::parse(&key));
     Ok(Token {
         scope,
         client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
         person,
-        key: key.transpose().map_err(|_| StoreError::Column("cnf"))?,
+        holder: read_holder(row)?,
         exp: UnixTime(row.int("exp")?),
         revoked: row.int("revoked")? != 0,
     })

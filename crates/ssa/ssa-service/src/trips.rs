@@ -1,4 +1,4 @@
-//! Browsers that are sent elsewhere to log in and come back: to the listener that asks for certificates. The way back counts
+//! Browsers that are sent elsewhere to log in and come back: to the listener that asks for certificates, or to an OpenID provider. The way back counts
 //! once, for a few minutes, and only in the browser that left: what another browser was talked into is worth nothing.
 
 use core_types::{SecretBytes, UnixTime};
@@ -41,6 +41,14 @@ pub(crate) enum Leg {
     ToCertificate,
     /// On its way back, with what was shown there or the code of why that doesn't count.
     FromCertificate(Result<Shown, String>),
+    /// At an OpenID provider.
+    ToProvider {
+        /// Its short name.
+        provider: String,
+        nonce: String,
+        /// Of PKCE.
+        verifier: String,
+    },
 }
 
 /// An identity that was proved elsewhere.

@@ -10,7 +10,7 @@ use store_kit::{Row, StoreError, Tx, sql, transaction};
 
 use crate::Ssa;
 use crate::crypt::digest;
-use crate::tokens::{KeyFacts, read_facts};
+use crate::tokens::{Holder, KeyFacts, read_facts, read_holder};
 
 /// Life in seconds.
 pub(crate) const LIFE: i64 = 60 * 60;
@@ -56,8 +56,8 @@ pub(crate) struct Waiting {
     pub(crate) client: ClientId,
     pub(crate) person: PersonId,
     pub(crate) facts: KeyFacts,
-    /// Thumbprint of the key that the application's token is bound to.
-    pub(crate) key: Option<Digest32>,
+    /// Who alone may use the application's token.
+    pub(crate) holder: Option<Holder>,
     pub(crate) items: i64,
     /// Sealed handle of the SAM's request.
     pub(crate) rid: Vec<u8>,
@@ -72,7 +72,7 @@ impl Waiting {
         handle: &SecretText,
         label: &SecretText,
         asked: (ClientId, PersonId, KeyFacts),
-        key: Option<Digest32>,
+        holder: Option<Holder>,
         items: usize,
         rid: Vec<u8>,
         now: UnixTime,
@@ -84,7 +84,7 @@ impl Waiting {
             client,
             person,
             facts,
-            key,
+            holder,
             items: i64::try_from(items).unwrap_or(i64::MAX),
             rid,
             state: State::Open,
@@ -150,7 +150,7 @@ pub(crate) async fn insert(tx: &mut Tx, new: &Waiting) -> Result<(), StoreError>
         .bind(new.facts.key.as_str())
         .bind(new.facts.alg.name())
         .bind(new.facts.not_after.0)
-        .bind(new.key.map(|key| key.to_string()))
+        .bind(new.holder.map(|holder| holder.to_string()))
         .bind(new.items)
         .bind(new.rid.as_slice())
         .bind(new.state.name())
@@ -303,14 +303,13 @@ fn rid_place(label: &str) -> String {
 fn read(row: &Row) -> Result<Waiting, StoreError> {
     let state = row.text("state")?;
     let state = State::ALL.into_iter().find(|s| s.name() == state);
-    let key = row.maybe_text("cnf")?.map(|key| Digest32::parse(&key));
     Ok(Waiting {
         id: row.text("id")?,
         label: row.text("label")?,
         client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
         person: PersonId::parse(row.text("person")?).map_err(|_| StoreError::Column("person"))?,
         facts: read_facts(row)?.ok_or(StoreError::Column("key"))?,
-        key: key.transpose().map_err(|_| StoreError::Column("cnf"))?,
+        holder: read_holder(row)?,
         items: row.int("items")?,
         rid: row.blob("rid")?,
         state: state.ok_or(StoreError::Column("state"))?,

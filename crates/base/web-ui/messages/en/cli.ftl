@@ -86,6 +86,7 @@ client-state-suspended = suspended
 client-proof-none = proves nothing
 client-proof-secret = proves itself with a secret
 client-proof-keys = proves itself with keys
+client-proof-certificate = proves itself with a certificate
 client-overlap = What it had before counts until { $time }.
 client-day = today: { $used } of { $most } signatures
 client-month = this month: { $used } of { $most } signatures

@@ -77,6 +77,7 @@ client-state-suspended = 停止中
 client-proof-none = 証明なし
 client-proof-secret = シークレットで証明
 client-proof-keys = 鍵で証明
+client-proof-certificate = 証明書で証明
 client-overlap = 以前のものは{ $time }まで有効です。
 client-day = 本日: { $most }件中{ $used }件の署名
 client-month = 今月: { $most }件中{ $used }件の署名

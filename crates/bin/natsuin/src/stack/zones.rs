@@ -17,14 +17,17 @@ use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
 use signing_job::HttpFetch;
-use ssa_service::{HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa, TimeStamper};
+use ssa_service::{
+    CertificateRule, Certificates, HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa,
+    TimeStamper,
+};
 use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
 use super::counter;
 use super::files::DataDir;
 use super::officers;
-use super::start::{StoreChoice, listener};
+use super::start::{StoreChoice, listener, port};
 use super::state::State;
 
 /// Name of the one SAM, as in acts.
@@ -331,6 +334,13 @@ pub(super) async fn start_ssa(
         kit.random.clone(),
     );
     kit.log("ssa", audit.clone(), &store).await?;
+    // Certificates for people and clients come of the development CA, by its `person_cert`.
+    let asking = listener(0, true).await?;
+    let rule = CertificateRule {
+        anchors: vec![kit.ca.root().der().to_vec()],
+        intermediates: Vec::new(),
+        policies: vec![dev_ca::PERSON_POLICY.to_owned()],
+    };
     let config = ssa_service::Config {
         base_url: ssa_url.to_owned(),
         sic_url: sic_url.to_owned(),
@@ -342,7 +352,12 @@ pub(super) async fn start_ssa(
         password_cost: PasswordCost::default(),
         fapi: false,
         login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
-        certificates: None,
+        certificates: Some(Certificates {
+            url: format!("https://localhost:{}", port(&asking)?),
+            login: Some(rule.clone()),
+            clients: Some(rule),
+        }),
+        providers: Vec::new(),
         time_stampers: vec![TimeStamper {
             url: kit.ca.urls().tsa.clone(),
             anchors: vec![kit.ca.root().der().to_vec()],
@@ -374,7 +389,13 @@ pub(super) async fn start_ssa(
         ports.audit.starts(tx, version, &settings, now).await
     });
     started.map_err(|e| store_trouble("ssa", &e))?;
-    Ssa::new(config, store, ports)
+    let ssa = Ssa::new(config, store, ports)?;
+    let own = kit.ca.localhost_cert(&[]).map_err(|e| ca_trouble(&e))?;
+    let tls = tls::asking_server(&own)?;
+    let router = ssa.certificate_router();
+    kit.running
+        .push(serve(asking, router, Some(tls), kit.shutdown.clone())?);
+    Ok(ssa)
 }
 
 /// Gives entries their places, and ends what has run out. A log that can't be written stops the stack (I5).

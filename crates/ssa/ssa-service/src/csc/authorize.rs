@@ -136,7 +136,7 @@ async fn collected(
         scope: Scope::Credential(asked.facts),
         client: bearer.client.id.clone(),
         person: Some(asked.person.clone()),
-        key: bearer.token.key,
+        holder: bearer.token.holder,
         exp: bound.sign_until,
         revoked: false,
     };

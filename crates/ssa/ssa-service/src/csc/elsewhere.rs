@@ -57,7 +57,7 @@ pub(super) async fn ask(
         &handle,
         &label,
         (client.id.clone(), asked.person, asked.facts),
-        bearer.token.key,
+        bearer.token.holder,
         count,
         sealed.ok_or(CscError::Internal)?,
         now,
@@ -163,7 +163,7 @@ async fn checked(
     // Another's, and one that never was, look the same.
     let own = waiting.filter(|waiting| {
         waiting.client == token.client
-            && waiting.key == token.key
+            && waiting.holder == token.holder
             && token.person.as_ref().is_none_or(|p| *p == waiting.person)
     });
     look(ssa, own.ok_or(UNKNOWN)?, handle).await
@@ -228,7 +228,7 @@ async fn take(ssa: &Ssa, waiting: &Waiting) -> Result<CredentialAuthorizeRespons
         scope: Scope::Credential(waiting.facts.clone()),
         client: waiting.client.clone(),
         person: Some(waiting.person.clone()),
-        key: waiting.key,
+        holder: waiting.holder,
         exp: bound.sign_until,
         revoked: false,
     };

@@ -134,7 +134,7 @@ async fn issue(
         scope: Scope::Service,
         client: client.id.clone(),
         person: Some(person.clone()),
-        key: None,
+        holder: None,
         exp: now.plus(SERVICE_LIFE),
         revoked: false,
     };

@@ -23,6 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use core_types::Digest32;
 use csc_types::{
     Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info, ListResponse,
     LoginResponse, OAuthError, SecretText, SignHashAnswer, SignHashResponse, TimestampResponse, v1,
@@ -32,10 +33,11 @@ use serde_json::Value;
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
+use crate::certificates::thumbprint;
 use crate::clients::{self, Client};
 use crate::limits::{Origin, Wait};
-use crate::oauth::dpop;
-use crate::tokens::{self, Token};
+use crate::oauth::{dpop, shown};
+use crate::tokens::{self, Holder, Token};
 use refusals::Fault;
 pub(crate) use sign::signed;
 
@@ -204,6 +206,8 @@ struct Call {
     /// In version 1.
     v1: bool,
     origin: Origin,
+    /// Thumbprint of the certificate that was shown in the handshake.
+    certificate: Option<Digest32>,
 }
 
 impl Call {
@@ -225,6 +229,7 @@ impl FromRequestParts<Ssa> for Call {
             path: uri.path().to_owned(),
             v1: uri.path().starts_with("/csc/v1/"),
             origin: Origin::of(&parts.extensions),
+            certificate: shown(&parts.extensions).first().map(|own| thumbprint(own)),
         })
     }
 }
@@ -242,10 +247,18 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     let text = SecretText::new(text.to_owned());
     let token = lookup(ssa, &text).await?.ok_or(CscError::InvalidToken)?;
     // A bound token is none without its key, and an unbound one isn't made to look bound.
-    if token.key.is_some() != (scheme == "dpop") {
+    let key = match token.holder {
+        Some(Holder::Key(key)) => Some(key),
+        Some(Holder::Certificate(known)) if call.certificate != Some(known) => {
+            refused(ssa, "csc", &token, "certificate").await?;
+            return Err(CscError::InvalidToken.into());
+        }
+        Some(Holder::Certificate(_)) | None => None,
+    };
+    if key.is_some() != (scheme == "dpop") {
         return Err(CscError::InvalidToken.into());
     }
-    if token.key.is_some() {
+    if key.is_some() {
         let proof = dpop::proof(
             ssa,
             &call.headers,
@@ -257,7 +270,7 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
             OAuthError::InvalidProof => CscError::InvalidProof,
             _ => CscError::Internal,
         })?;
-        if proof != token.key {
+        if proof != key {
             return Err(CscError::InvalidProof.into());
         }
     }

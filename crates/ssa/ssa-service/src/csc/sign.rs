@@ -138,7 +138,7 @@ pub(super) async fn authority(
     // The caller proved the key of the bearer token only: the right to sign must be bound to the same one.
     let same = token.client == bearer.token.client
         && (token.person == bearer.token.person || bearer.token.person.is_none())
-        && token.key == bearer.token.key;
+        && token.holder == bearer.token.holder;
     let Scope::Credential(facts) = token.scope.clone() else {
         return Err(Presented::Sad.dead().into());
     };

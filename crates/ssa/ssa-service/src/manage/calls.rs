@@ -5,7 +5,7 @@ use core_types::{ClientId, UnixTime};
 use csc_types::SecretText;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::ClientSettings;
+use crate::contract::{ClientCertificate, ClientSettings};
 
 /// Why the SSA said no to an officer. Definite: nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ pub struct Contract {
     pub redirect_uris: Vec<String>,
     /// Runs on the user's machine.
     pub native: bool,
-    /// What else it may and must; `keys` stays empty here.
+    /// What else it may and must; `keys` and `certificate` stay empty here.
     pub settings: ClientSettings,
 }
 
@@ -127,8 +127,11 @@ pub struct RotateRequest {
     pub client: ClientId,
     /// The version that was looked at.
     pub version: i64,
-    /// New public keys (JWK); empty: a new secret.
+    /// New public keys (JWK).
     pub keys: Vec<serde_json::Value>,
+    /// Its certificate from here on; with it the keys only sign requests. Without either it gets a new secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ClientCertificate>,
     /// Seconds for which what it had before still counts, at most 30 days; 0 when that has leaked.
     pub overlap: i64,
 }
@@ -165,6 +168,8 @@ pub enum ClientProof {
     Secret,
     /// Keys of its own.
     Keys,
+    /// A certificate (mutual TLS).
+    Certificate,
 }
 
 /// A client as officers see it. No secret.

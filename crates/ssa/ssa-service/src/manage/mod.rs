@@ -27,8 +27,6 @@ use calls::{
 const LIMIT: usize = 1 << 20;
 /// Longest time for which a secret counts beside the next one, in seconds.
 const OVERLAP: i64 = 30 * 24 * 60 * 60;
-/// Most keys of a client.
-const KEYS: usize = 10;
 
 /// Somebody who may manage clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,15 +215,16 @@ impl Desk {
             let mut record = known(tx, &new.id, request.version).await?;
             let client = &mut record.client;
             let keys = std::mem::take(&mut client.settings.keys);
+            let certificate = client.settings.certificate.take();
             client.name.clone_from(&new.name);
             client.redirects.clone_from(&new.redirect_uris);
             client.native = new.native;
             client.settings.clone_from(&new.settings);
-            let strict = new.settings.fapi || new.settings.signed_requests;
-            if strict && keys.is_empty() {
+            client.settings.keys = keys;
+            client.settings.certificate = certificate;
+            if client.settings.lacks_keys() {
                 return Err(invalid("keys").into());
             }
-            client.settings.keys = keys;
             clients::update(tx, &record).await?;
             self.changed(tx, by, &new.id, "set").await
         });
@@ -241,13 +240,11 @@ impl Desk {
         if !(0..=OVERLAP).contains(&request.overlap) {
             return Err(invalid("overlap"));
         }
-        if request.keys.len() > KEYS || contract::read_keys(&request.keys).is_none() {
+        if request.keys.len() > contract::KEYS || contract::read_keys(&request.keys).is_none() {
             return Err(invalid("keys"));
         }
-        let secret = request
-            .keys
-            .is_empty()
-            .then(|| crypt::draw(self.ssa.random()));
+        let own = !request.keys.is_empty() || request.certificate.is_some();
+        let secret = (!own).then(|| crypt::draw(self.ssa.random()));
         let (ssa, now) = (&self.ssa, self.ssa.now());
         let done: Result<ClientInfo, Stop> = transaction!(ssa.store(), "rotate-client", |tx| {
             let mut record = known(tx, &request.client, request.version).await?;
@@ -257,8 +254,12 @@ impl Desk {
             }
             let mut settings = record.client.settings.clone();
             settings.keys.clone_from(&request.keys);
-            if settings.keys.is_empty() && (settings.fapi || settings.signed_requests) {
+            settings.certificate.clone_from(&request.certificate);
+            if settings.lacks_keys() {
                 return Err(invalid("keys").into());
+            }
+            if let Some(member) = settings.fault() {
+                return Err(invalid(member).into());
             }
             if record.state == State::New {
                 record.state = State::Active;
@@ -341,10 +342,13 @@ async fn known(tx: &mut Tx, client: &ClientId, version: i64) -> Result<Record, S
     }
 }
 
-/// What an administrator may fix: everything but keys.
+/// What an administrator may fix: everything but keys and certificates.
 fn checked(client: ClientId, contract: Contract, public: bool) -> Result<NewClient, ClientRefusal> {
     if !contract.settings.keys.is_empty() {
         return Err(invalid("keys"));
+    }
+    if contract.settings.certificate.is_some() {
+        return Err(invalid("certificate"));
     }
     let strict = contract.settings.fapi || contract.settings.signed_requests;
     if public && strict {
@@ -369,10 +373,16 @@ fn digest(contract: &Contract) -> Result<Digest32, Stop> {
 async fn info(tx: &mut Tx, record: Record, now: UnixTime) -> Result<ClientInfo, StoreError> {
     let used = contract::used(tx, &record.client.id, now).await?;
     let client = record.client;
-    let proof = match (&client.secret, client.settings.keys.is_empty()) {
-        (Some(_), _) => ClientProof::Secret,
-        (None, false) => ClientProof::Keys,
-        (None, true) => ClientProof::None,
+    let settings = &client.settings;
+    let proof = match (
+        &client.secret,
+        &settings.certificate,
+        settings.keys.is_empty(),
+    ) {
+        (_, Some(_), _) => ClientProof::Certificate,
+        (Some(_), None, _) => ClientProof::Secret,
+        (None, None, false) => ClientProof::Keys,
+        (None, None, true) => ClientProof::None,
     };
     Ok(ClientInfo {
         version: record.version,

@@ -8,23 +8,26 @@ use csc_types::{ClientAuth, OAuthError, SecretText};
 use store_kit::{StoreError, transaction};
 
 use jose::ForeignJws;
+use pki::Certificate;
 
 use super::jwt::{Claims, first_use, signed_by};
 use super::{Refused, Sender};
 use crate::Ssa;
+use crate::certificates::{CertificateFault, thumbprint};
 use crate::clients::{self, Client};
+use crate::contract::ClientCertificate;
 
 /// Longest life of a client's assertion in seconds.
 const ASSERTION: i64 = 600;
 
-/// Authenticates the client of a request: HTTP Basic, `client_secret` in the body or an assertion, one of them; a public
-/// client by its id alone. Its calls are counted.
+/// Authenticates the client of a request: HTTP Basic, `client_secret` in the body, an assertion or a certificate, one of them; a
+/// public client by its id alone. Its calls are counted.
 pub(super) async fn authenticate(
     ssa: &Ssa,
     sender: &Sender,
     body: ClientAuth,
 ) -> Result<Client, Refused> {
-    let client = identify(ssa, &sender.headers, body).await?;
+    let client = identify(ssa, sender, body).await?;
     // Anybody may say the name of a public client: its calls stay those of the address.
     if !client.is_public() {
         ssa.admit(sender.origin, &client, None)?;
@@ -32,7 +35,8 @@ pub(super) async fn authenticate(
     Ok(client)
 }
 
-async fn identify(ssa: &Ssa, headers: &HeaderMap, body: ClientAuth) -> Result<Client, Refused> {
+async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client, Refused> {
+    let headers = &sender.headers;
     if let Some((kind, assertion)) = &body.assertion {
         return asserted(ssa, headers, &body, kind, assertion).await;
     }
@@ -53,6 +57,18 @@ async fn identify(ssa: &Ssa, headers: &HeaderMap, body: ClientAuth) -> Result<Cl
     let found = clients::find(&mut tx, &id).await?;
     drop(tx);
     match (found, secret) {
+        // Its certificate and nothing else, so that no lesser way leads around it.
+        (Some(client), secret) if client.settings.certificate.is_some() => {
+            let told = match secret {
+                None => certified(ssa, &client, &sender.certificates).await,
+                Some(_) => Err("method"),
+            };
+            let Err(reason) = told else {
+                return Ok(client);
+            };
+            refuse(ssa, Some(client.id), reason).await?;
+            Err(OAuthError::InvalidClient.into())
+        }
         // FAPI 2.0 §5.3.2.1: no shared secrets, no public clients.
         (Some(client), _) if client.is_fapi(ssa) => {
             refuse(ssa, Some(client.id), "method").await?;
@@ -93,6 +109,11 @@ async fn asserted(
     let mut tx = ssa.store().read("client").await?;
     let client = clients::find(&mut tx, id).await?.ok_or(BAD)?;
     drop(tx);
+    if client.settings.certificate.is_some() {
+        // Its keys sign requests; they don't open what its certificate is for.
+        refuse(ssa, Some(client.id), "method").await?;
+        return Err(BAD.into());
+    }
     let now = ssa.now();
     let good = signed_by(&client, &jws, now).filter(|claims| {
         let base = &ssa.config().base_url;
@@ -125,6 +146,31 @@ async fn asserted(
         return Err(BAD.into());
     }
     Ok(client)
+}
+
+/// Whether these certificates are the client's (RFC 8705 §2).
+async fn certified(ssa: &Ssa, client: &Client, shown: &[Vec<u8>]) -> Result<(), &'static str> {
+    const OTHER: &str = "certificate";
+    let (Some(own), Some(known)) = (shown.first(), &client.settings.certificate) else {
+        return Err(CertificateFault::Missing.code());
+    };
+    match known {
+        ClientCertificate::Thumbprints(known) => {
+            if !known.contains(&thumbprint(own)) {
+                return Err(OTHER);
+            }
+            let certificate = Certificate::parse(own).map_err(|_| OTHER)?;
+            let now = ssa.now();
+            let current = certificate.not_before() <= now && now <= certificate.not_after();
+            current.then_some(()).ok_or(CertificateFault::Time.code())
+        }
+        ClientCertificate::Subject(subject) => {
+            let judged = ssa.judge_client_certificate(shown).await;
+            let certificate = judged.map_err(CertificateFault::code)?;
+            let same = certificate.subject_text() == *subject;
+            same.then_some(()).ok_or(OTHER)
+        }
+    }
 }
 
 async fn refuse(

@@ -72,11 +72,17 @@ fn judge(
     let mut target = Url::parse(claims.text("htu")?).ok()?;
     target.set_query(None);
     target.set_fragment(None);
-    let own = Url::parse(&format!("{}{path}", ssa.config().base_url)).ok()?;
+    let config = ssa.config();
+    let listener = config
+        .certificates
+        .as_ref()
+        .map(|certificates| &certificates.url);
+    let own = |base: &String| Url::parse(&format!("{base}{path}")).is_ok_and(|own| own == target);
+    let own = own(&config.base_url) || listener.is_some_and(own);
     let bound = match token {
         Some(token) => claims.text("ath") == Some(b64u(sha256(&[token.as_bytes()]).0).as_str()),
         None => true,
     };
-    let fits = claims.text("htm") == Some(method.as_str()) && target == own && bound;
+    let fits = claims.text("htm") == Some(method.as_str()) && own && bound;
     fits.then(|| (key.thumbprint(), claims))
 }

@@ -42,8 +42,8 @@ async fn told(ssa: &Ssa, sender: &Sender, body: Body) -> Result<Value, Refused> 
         if let Some(person) = &access.person {
             value["sub"] = json!(person);
         }
-        if let Some(key) = access.key {
-            value["cnf"] = json!({ "jkt": key });
+        if let Some(holder) = access.holder {
+            value["cnf"] = holder.confirmation();
         }
         if let Scope::Credential(facts) = &access.scope {
             value["credentialID"] = json!(facts.key);

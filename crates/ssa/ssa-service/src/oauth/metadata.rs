@@ -7,6 +7,7 @@ use jose::FOREIGN_ALGORITHMS;
 use serde_json::{Value, json};
 
 use crate::Ssa;
+use crate::certificates::Certificates;
 
 pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
     let base = &ssa.config().base_url;
@@ -28,15 +29,7 @@ pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
         ]),
         scopes_supported: list(&["service", "credential"]),
         code_challenge_methods_supported: list(&["S256"]),
-        token_endpoint_auth_methods_supported: match fapi {
-            true => list(&["private_key_jwt"]),
-            false => list(&[
-                "client_secret_basic",
-                "client_secret_post",
-                "private_key_jwt",
-                "none",
-            ]),
-        },
+        token_endpoint_auth_methods_supported: methods(&ssa),
         authorization_details_types_supported: list(&[
             DetailsType::Short.as_str(),
             DetailsType::Uri.as_str(),
@@ -54,11 +47,36 @@ pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
     ] {
         value[name] = json!(FOREIGN_ALGORITHMS);
     }
+    if let Some(Certificates { url, .. }) = &ssa.config().certificates {
+        value["tls_client_certificate_bound_access_tokens"] = json!(true);
+        // RFC 8705 §5: what clients with certificates call instead. CSC lies at the same paths there.
+        value["mtls_endpoint_aliases"] = json!({
+            "token_endpoint": format!("{url}/oauth2/token"),
+            "pushed_authorization_request_endpoint": format!("{url}/oauth2/pushed_authorize"),
+            "device_authorization_endpoint": format!("{url}/oauth2/device_authorization"),
+            "revocation_endpoint": format!("{url}/oauth2/revoke"),
+            "introspection_endpoint": format!("{url}/oauth2/introspect"),
+        });
+    }
     value["require_pushed_authorization_requests"] = json!(fapi);
     value["request_parameter_supported"] = json!(true);
     value["request_uri_parameter_supported"] = json!(false);
     value["response_modes_supported"] = json!(["query"]);
     Json(value)
+}
+
+/// How clients may prove who they are.
+fn methods(ssa: &Ssa) -> Vec<String> {
+    let config = ssa.config();
+    let mut methods = vec!["private_key_jwt"];
+    if let Some(certificates) = &config.certificates {
+        methods.push("self_signed_tls_client_auth");
+        methods.extend(certificates.clients.as_ref().map(|_| "tls_client_auth"));
+    }
+    if !config.fapi {
+        methods.extend(["client_secret_basic", "client_secret_post", "none"]);
+    }
+    methods.into_iter().map(str::to_owned).collect()
 }
 
 pub(super) async fn jwks() -> Json<Value> {

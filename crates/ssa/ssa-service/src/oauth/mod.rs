@@ -1,5 +1,5 @@
 //! OAuth 2.0 authorization server: code flow with PKCE S256 only, pushed requests, scopes `service` and `credential`
-//! (RFC 6749, 7523, 7636, 7662, 8252, 8414, 8628, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
+//! (RFC 6749, 7523, 7636, 7662, 8252, 8414, 8628, 8705, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
 
 mod account_token;
 mod approve;
@@ -16,15 +16,18 @@ mod request_object;
 mod revoke;
 mod token;
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use csc_types::{OAuthError, Params};
+use service_kit::PeerCertificates;
 use store_kit::StoreError;
 
 use crate::Ssa;
@@ -75,6 +78,8 @@ pub(crate) fn for_programs(path: &str) -> bool {
 struct Sender {
     headers: HeaderMap,
     origin: Origin,
+    /// What was shown in the handshake, its own first; empty elsewhere than at the listener that asks for certificates.
+    certificates: Arc<[Vec<u8>]>,
 }
 
 impl FromRequestParts<Ssa> for Sender {
@@ -87,8 +92,15 @@ impl FromRequestParts<Ssa> for Sender {
         Ok(Self {
             headers: parts.headers.clone(),
             origin: Origin::of(&parts.extensions),
+            certificates: shown(&parts.extensions),
         })
     }
+}
+
+/// Certificates that were shown in the handshake of this request's connection.
+pub(crate) fn shown(extensions: &Extensions) -> Arc<[Vec<u8>]> {
+    let shown = extensions.get::<PeerCertificates>();
+    shown.map_or_else(|| Arc::from([]), |shown| shown.0.clone())
 }
 
 /// Why an OAuth endpoint says no.

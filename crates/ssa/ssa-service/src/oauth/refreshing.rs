@@ -1,13 +1,12 @@
 //! Tokens without a browser: refreshed ones, and those of a client itself. Scope `service` only.
 
 use audit_log::Event;
-use core_types::Digest32;
 use csc_types::{OAuthError, SecretText, TokenResponse};
 use store_kit::{StoreError, transaction};
 
 use super::Refused;
 use crate::clients::Client;
-use crate::tokens::{self, SERVICE_LIFE, Scope, Token};
+use crate::tokens::{self, Holder, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt, refresh};
 
 /// A token of the client itself (RFC 6749 §4.4).
@@ -15,7 +14,7 @@ pub(super) async fn for_itself(
     ssa: &Ssa,
     client: &Client,
     scope: Option<&str>,
-    key: Option<Digest32>,
+    holder: Option<Holder>,
 ) -> Result<TokenResponse, Refused> {
     if client.is_public() || client.settings.users.is_empty() {
         return Err(OAuthError::UnauthorizedClient.into());
@@ -27,7 +26,7 @@ pub(super) async fn for_itself(
         scope: Scope::Service,
         client: client.id.clone(),
         person: None,
-        key,
+        holder,
         exp: now.plus(SERVICE_LIFE),
         revoked: false,
     };
@@ -51,7 +50,7 @@ pub(super) async fn refresh(
     client: &Client,
     presented: &str,
     scope: Option<&str>,
-    key: Option<Digest32>,
+    holder: Option<Holder>,
 ) -> Result<TokenResponse, Refused> {
     only_service(scope)?;
     let now = ssa.now();
@@ -62,7 +61,7 @@ pub(super) async fn refresh(
         let Some(found) = refresh::find(tx, presented).await? else {
             return Ok::<_, StoreError>(Err(OAuthError::InvalidRefreshToken));
         };
-        let bound = found.key.is_none() || found.key == key;
+        let bound = found.holder.is_none() || found.holder == holder;
         let refused = if found.client != client.id || !found.live {
             // It came a second time, or from somebody else: it has leaked.
             refresh::end_grant(tx, &found.grant).await?;
@@ -94,7 +93,7 @@ pub(super) async fn refresh(
             scope: Scope::Service,
             client: client.id.clone(),
             person: Some(found.person.clone()),
-            key,
+            holder,
             exp: now.plus(SERVICE_LIFE),
             revoked: false,
         };

@@ -19,10 +19,11 @@ use store_kit::{StoreError, transaction};
 use super::{
     FORM_LIMIT, Refused, Sender, client_auth, device, dpop, form, never_cached, params, refreshing,
 };
+use crate::certificates::thumbprint;
 use crate::clients::Client;
 use crate::flow::{self, Code};
 use crate::refresh::{self, Refresh};
-use crate::tokens::{self, KeyFacts, SERVICE_LIFE, Scope, Token};
+use crate::tokens::{self, Holder, KeyFacts, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt};
 
 pub(super) async fn token(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
@@ -36,10 +37,7 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
     let given = params(&form(body, FORM_LIMIT).await?)?;
     let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&given)).await?;
     let request = TokenRequest::parse(&given)?;
-    let key = dpop::proof(ssa, &sender.headers, &Method::POST, "/oauth2/token", None).await?;
-    if key.is_none() && (client.settings.bound_tokens || client.is_fapi(ssa)) {
-        return Err(OAuthError::InvalidProof.into());
-    }
+    let holder = holder(ssa, sender, &client).await?;
     let (code, redirect_uri, code_verifier) = match request.grant {
         Grant::AuthorizationCode {
             code,
@@ -52,7 +50,7 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
             return Err(OAuthError::UnauthorizedClient.into());
         }
         Grant::ClientCredentials => {
-            return refreshing::for_itself(ssa, &client, request.scope.as_deref(), key).await;
+            return refreshing::for_itself(ssa, &client, request.scope.as_deref(), holder).await;
         }
         Grant::RefreshToken(token) => {
             return refreshing::refresh(
@@ -60,17 +58,17 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
                 &client,
                 token.expose(),
                 request.scope.as_deref(),
-                key,
+                holder,
             )
             .await;
         }
         Grant::DeviceCode(code) => {
             let code = device::redeem(ssa, &client, code.expose(), ssa.now()).await?;
-            return redeemed(ssa, &client, &code, key).await;
+            return redeemed(ssa, &client, &code, holder).await;
         }
     };
     let presented = Presented {
-        key,
+        holder,
         client: client.id.clone(),
         redirect_uri,
         verifier: code_verifier,
@@ -99,7 +97,25 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
         Ok(judged.map(|()| spent))
     });
     let code = spent??;
-    redeemed(ssa, &client, &code, key).await
+    redeemed(ssa, &client, &code, holder).await
+}
+
+/// Who alone may use the tokens of this request: whoever proved a key in it, or holds the key of the certificate that it was
+/// made with, if this client's tokens belong to one.
+async fn holder(ssa: &Ssa, sender: &Sender, client: &Client) -> Result<Option<Holder>, Refused> {
+    let key = dpop::proof(ssa, &sender.headers, &Method::POST, "/oauth2/token", None).await?;
+    if let Some(key) = key {
+        return Ok(Some(Holder::Key(key)));
+    }
+    let settings = &client.settings;
+    let bound = settings.bound_tokens || client.is_fapi(ssa);
+    if !bound && settings.certificate.is_none() {
+        return Ok(None);
+    }
+    match sender.certificates.first() {
+        Some(own) => Ok(Some(Holder::Certificate(thumbprint(own)))),
+        None => Err(OAuthError::InvalidProof.into()),
+    }
 }
 
 /// The token for a code that was spent.
@@ -107,19 +123,18 @@ async fn redeemed(
     ssa: &Ssa,
     client: &Client,
     code: &Code,
-    key: Option<Digest32>,
+    holder: Option<Holder>,
 ) -> Result<TokenResponse, Refused> {
     match (&code.facts, &code.rid) {
-        (None, None) => service(ssa, client, code, key).await,
-        (Some(facts), Some(rid)) => credential(ssa, code, facts, rid, key).await,
+        (None, None) => service(ssa, client, code, holder).await,
+        (Some(facts), Some(rid)) => credential(ssa, code, facts, rid, holder).await,
         _ => Err(OAuthError::ServerError.into()),
     }
 }
 
 /// What the client shows beside the code.
 struct Presented {
-    /// Thumbprint of the key that proved itself.
-    key: Option<Digest32>,
+    holder: Option<Holder>,
     client: ClientId,
     redirect_uri: Option<String>,
     verifier: SecretText,
@@ -132,7 +147,7 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
     if !code.live || code.client != presented.client || now >= code.exp {
         return Err(OAuthError::InvalidCode);
     }
-    if code.jkt.is_some() && code.jkt != presented.key {
+    if code.jkt.is_some() && code.jkt.map(Holder::Key) != presented.holder {
         return Err(OAuthError::InvalidCode);
     }
     let same = match &presented.redirect_uri {
@@ -166,14 +181,14 @@ async fn service(
     ssa: &Ssa,
     client: &Client,
     code: &Code,
-    key: Option<Digest32>,
+    holder: Option<Holder>,
 ) -> Result<TokenResponse, Refused> {
     let text = crypt::draw(ssa.random());
     let exp = ssa.now().plus(SERVICE_LIFE);
     // A refresh token that anybody can use is not for clients that can't keep one.
-    let refreshable = client.settings.refresh && (key.is_some() || !client.is_public());
+    let refreshable = client.settings.refresh && (holder.is_some() || !client.is_public());
     let refresh = refreshable.then(|| crypt::draw(ssa.random()));
-    let token = token_for(code, Scope::Service, exp, key);
+    let token = token_for(code, Scope::Service, exp, holder);
     let kind = token.kind();
     issue(ssa, code, &text, &token, refresh.as_ref()).await?;
     Ok(TokenResponse {
@@ -191,7 +206,7 @@ async fn credential(
     code: &Code,
     facts: &KeyFacts,
     rid: &[u8],
-    key: Option<Digest32>,
+    holder: Option<Holder>,
 ) -> Result<TokenResponse, Refused> {
     let rid = open_rid(ssa, code, rid).ok_or(OAuthError::ServerError)?;
     let text = crypt::draw(ssa.random());
@@ -205,7 +220,7 @@ async fn credential(
         return Err(OAuthError::ServerError.into());
     }
     let scope = Scope::Credential(facts.clone());
-    let token = token_for(code, scope, bound.sign_until, key);
+    let token = token_for(code, scope, bound.sign_until, holder);
     let kind = token.kind();
     issue(ssa, code, &text, &token, None).await?;
     let key = facts.key.to_string();
@@ -224,12 +239,12 @@ async fn credential(
     })
 }
 
-fn token_for(code: &Code, scope: Scope, exp: UnixTime, key: Option<Digest32>) -> Token {
+fn token_for(code: &Code, scope: Scope, exp: UnixTime, holder: Option<Holder>) -> Token {
     Token {
         scope,
         client: code.client.clone(),
         person: Some(code.person.clone()),
-        key,
+        holder,
         exp,
         revoked: false,
     }
@@ -250,7 +265,7 @@ async fn issue(
         tokens::insert(tx, text, &code.id, token, now).await?;
         if let Some(refresh) = refresh {
             let (client, person) = (token.client.clone(), code.person.clone());
-            let first = Refresh::first(code.id.clone(), client, person, token.key, now);
+            let first = Refresh::first(code.id.clone(), client, person, token.holder, now);
             refresh::insert(tx, refresh, &first, now).await?;
         }
         let event = Event::TokenIssued {

@@ -22,10 +22,10 @@ use crate::{Ssa, crypt};
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Leaving {
-    token: String,
-    flow: String,
-    next: String,
-    name: String,
+    pub(super) token: String,
+    pub(super) flow: String,
+    pub(super) next: String,
+    pub(super) name: String,
 }
 
 /// `POST /login/certificate`
@@ -69,7 +69,7 @@ pub(super) async fn leave_to_bind(
         .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
 }
 
-fn own_browser<'v>(
+pub(super) fn own_browser<'v>(
     ssa: &Ssa,
     visit: &'v Visit,
     headers: &HeaderMap,
@@ -190,7 +190,8 @@ async fn log_in(
     let (person, problem) = match shown {
         Ok(shown) => {
             let person = transaction!(ssa.store(), "login-certificate", |tx| {
-                ssa.log_in_by_link(tx, Kind::Certificate, &shown, &fresh, now)
+                let (kind, method) = (Kind::Certificate, Kind::Certificate.method());
+                ssa.log_in_by_link(tx, kind, method, &shown, &fresh, now)
                     .await
             })?;
             (person, "portal-certificate-unknown".to_owned())

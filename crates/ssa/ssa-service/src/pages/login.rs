@@ -34,6 +34,8 @@ struct LoginView {
     passkeys: bool,
     /// Certificates log in here.
     certificates: bool,
+    /// Providers at which people log in: short name, name.
+    providers: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -87,6 +89,7 @@ pub(super) async fn page(
         error: String::new(),
         passkeys: ssa.relying_party().is_some(),
         certificates: ssa.certificate_login().is_some(),
+        providers: providers(&ssa),
     };
     let page = show_login(&ssa, &visit, &view, Vec::new());
     if fresh {
@@ -151,6 +154,13 @@ fn show_login(ssa: &Ssa, visit: &Visit, view: &LoginView, leads: Vec<String>) ->
     show(ssa, visit, content)
 }
 
+/// Short names and names of the providers at which people log in.
+pub(super) fn providers(ssa: &Ssa) -> Vec<(String, String)> {
+    let all = ssa.config().providers.iter();
+    all.map(|p| (p.id.clone(), web_ui::clean(&p.name)))
+        .collect()
+}
+
 /// Why somebody who may be logged in is asked again.
 fn why_page(visit: &Visit, next: &str) -> String {
     match allowed(next) {
@@ -178,6 +188,7 @@ pub(crate) async fn for_flow(
         error: String::new(),
         passkeys: ssa.relying_party().is_some(),
         certificates: ssa.certificate_login().is_some(),
+        providers: providers(ssa),
     };
     Ok(show_login(ssa, visit, &view, leads(ssa, flow)))
 }
@@ -346,6 +357,7 @@ pub(super) async fn back_to_login(
         error,
         passkeys: ssa.relying_party().is_some(),
         certificates: ssa.certificate_login().is_some(),
+        providers: providers(ssa),
     };
     Ok(show_login(ssa, visit, &view, leads.unwrap_or_default()))
 }

@@ -7,6 +7,7 @@ mod keys;
 pub(crate) mod login;
 mod moving;
 mod passkey;
+mod provider;
 mod requests;
 mod security;
 mod sign_up;
@@ -37,6 +38,9 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/login/certificate", post(certificate::leave))
         .route("/login/certificate/{handle}", get(certificate::back))
         .route("/security/certificate", post(certificate::leave_to_bind))
+        .route("/login/provider/{id}", post(provider::leave))
+        .route("/login/provider/{id}/back", get(provider::back))
+        .route("/security/provider/{id}", post(provider::leave_to_bind))
         .route("/links/{id}/remove", post(security::remove_link))
         .route("/logout", post(login::log_out))
         .route("/logout/others", post(security::log_out_others))

@@ -30,6 +30,8 @@ struct View {
     passkeys: Vec<Card>,
     /// Certificates log in here.
     certificates: bool,
+    /// Providers at which people log in: short name, name.
+    providers: Vec<(String, String)>,
     links: Vec<LinkCard>,
     links_full: bool,
     rp_id: String,
@@ -94,6 +96,7 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
         recent: session.is_recent(ssa.now()),
         full: passkeys.len() >= MOST,
         passkeys: passkeys.iter().map(|p| card(words, p)).collect(),
+        providers: login::providers(ssa),
         certificates: ssa.certificate_login().is_some(),
         links_full: links.len() >= links::MOST,
         links: links.iter().map(|link| link_card(words, link)).collect(),

@@ -11,6 +11,7 @@ use web_ui::Messages;
 use super::{Content, Visit, show};
 use crate::Ssa;
 use crate::certificates::CertificateFault;
+use crate::providers::ProviderFault;
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) enum Trouble {
     Passkey,
     /// A certificate that doesn't count.
     Certificate(CertificateFault),
+    /// A provider that can't be used, or an answer that doesn't count.
+    Provider(ProviderFault),
     /// What was shown is bound already, or there are too many.
     Bound,
     Internal,
@@ -77,6 +80,7 @@ impl Trouble {
                 CertificateFault::Revoked => "portal-certificate-revoked",
                 CertificateFault::Unclear => "portal-certificate-unclear",
             },
+            Self::Provider(fault) => fault.text(),
             Self::Bound => "portal-trouble-bound",
             Self::Internal => "portal-trouble-internal",
             Self::NotFound => "not-found",
@@ -87,7 +91,8 @@ impl Trouble {
     fn status(&self) -> StatusCode {
         match self {
             Self::Certificate(CertificateFault::Unclear) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Certificate(_) => StatusCode::FORBIDDEN,
+            Self::Provider(ProviderFault::Unreachable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Certificate(_) | Self::Provider(_) => StatusCode::FORBIDDEN,
             Self::Bound => StatusCode::CONFLICT,
             Self::BadRequest | Self::Passkey | Self::NotAKey => StatusCode::BAD_REQUEST,
             Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
@@ -124,7 +129,7 @@ pub(crate) fn sorry(ssa: &Ssa, visit: &Visit, trouble: Trouble) -> Response {
         m: words,
         id: trouble.id(),
         remedy: match &trouble {
-            Trouble::Certificate(_) => "portal-certificate-do".to_owned(),
+            Trouble::Certificate(_) | Trouble::Provider(_) => "portal-certificate-do".to_owned(),
             _ => format!("{}-do", trouble.id()),
         },
         requirement: match &trouble {

@@ -130,7 +130,7 @@ async fn bind(stack: &Stack, browser: &mut Browser<'_>, card: &PeerCertificates)
     browser.get(&back).await
 }
 
-// shows: II-5-auth-pattern-A, T-USE-CRED-FORGE
+// shows: I-4.2.2b-authenticate-with-rsc, T-USE-CRED-FORGE
 #[tokio::test]
 async fn a_registered_certificate_logs_its_person_in_and_signs_nothing() {
     let (_dir, stacks) = with_cas(|_| {}).await;

@@ -464,7 +464,33 @@ pub fn client_id(id: &str) -> ClientId {
 /// A network with time-stamping authorities: `stamp://good` stamps, `stamp://liar` stamps something else, `stamp://late`
 /// answers another request, others are down. With a CA it says what was revoked.
 #[derive(Default)]
-pub struct FakeNet(pub Mutex<Option<dev_ca::DevCa>>);
+pub struct FakeNet(
+    pub Mutex<Option<dev_ca::DevCa>>,
+    pub Mutex<Vec<std::sync::Arc<dev_provider::DevProvider>>>,
+    /// What whoever is asked like a provider answers instead.
+    pub Mutex<Option<Vec<u8>>>,
+);
+
+impl FakeNet {
+    /// What a provider answers at this address.
+    fn provider(&self, url: &str, form: Option<&[u8]>) -> Option<Vec<u8>> {
+        if let Some(forged) = self.2.lock().unwrap().clone() {
+            return Some(forged);
+        }
+        let all = self.1.lock().unwrap();
+        let answers = all.iter().filter_map(|provider| {
+            let issuer = provider.metadata()["issuer"].as_str()?.to_owned();
+            let answer = match (url.strip_prefix(&issuer)?, form) {
+                ("/.well-known/openid-configuration", None) => provider.metadata(),
+                ("/jwks", None) => provider.jwks(),
+                ("/token", Some(form)) => provider.token(form)?,
+                _ => return None,
+            };
+            Some(answer.to_string().into_bytes())
+        });
+        answers.last()
+    }
+}
 
 impl pki::fetch::Fetch for FakeNet {
     fn get<'a>(&'a self, url: &'a str, _: usize) -> pki::fetch::Fetching<'a> {
@@ -474,6 +500,7 @@ impl pki::fetch::Fetch for FakeNet {
             url if url == ca.urls().root_crl => ca.root_crl().ok(),
             _ => None,
         });
+        let answer = answer.or_else(|| self.provider(url, None));
         Box::pin(async move { answer.ok_or_else(|| down(url)) })
     }
 
@@ -489,6 +516,12 @@ impl pki::fetch::Fetch for FakeNet {
         {
             let answer = ca.ocsp(&body);
             return Box::pin(async move { Ok(answer) });
+        }
+        if let Some(answer) = self.provider(url, Some(&body)) {
+            return Box::pin(async move { Ok(answer) });
+        }
+        if url.starts_with("http") {
+            return Box::pin(async move { Err(down(url)) });
         }
         let mut asked = pki::tsp::TimeStampReq::parse(&body).unwrap();
         let known = match url {

@@ -94,6 +94,7 @@ fn rotate(info: &ClientInfo, overlap: i64) -> RotateRequest {
         client: info.client.clone(),
         version: info.version,
         keys: Vec::new(),
+        certificate: None,
         overlap,
     }
 }

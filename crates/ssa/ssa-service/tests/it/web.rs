@@ -119,6 +119,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         fapi: false,
         login_client: None,
         certificates: None,
+        providers: Vec::new(),
         time_stampers: Vec::new(),
         rates: Rates::UNLIMITED,
         most_pending: 2000,
