@@ -73,6 +73,7 @@ struct Config {
     clock: Option<ClockConfig>,
     office: OfficeEntry,
     counter_sign: Option<CounterSignEntry>,
+    courier_url: Option<String>,
     #[serde(default = "hourly")]
     scrub_seconds: u64,
     #[serde(default)]
@@ -237,6 +238,9 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
     let estimate = config.clock.as_ref().map(|c| c.estimate.clone());
     let listen_office = config.office.listen;
+    let courier = config.courier_url.as_ref();
+    let courier = courier.map(|url| Client::new(url.clone(), &options));
+    let courier = courier.transpose()?;
     let (mut settings, audit) = settings(config, &mut files, clock.now())?;
     settings.source = SettingsSource::Files(Brought {
         files: files.digests(),
@@ -255,6 +259,9 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     )
     .await;
     let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+    if let Some(courier) = courier {
+        sam.send_codes_by(Arc::new(courier));
+    }
     if let Some(estimate) = &estimate {
         heed(&sam, estimate).await?;
     }

@@ -12,7 +12,8 @@ use crate::officer::{self, ApprovalCommand, OfficerCommand};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
 use crate::{
-    archive, audit, bench, config, csc, demo, dev, device, evidence, key, sign, statement, verify,
+    archive, audit, bench, config, courier, csc, demo, dev, device, evidence, key, sign, statement,
+    verify,
 };
 
 /// Remote signatures that only their signers can make.
@@ -94,6 +95,12 @@ pub enum Command {
     /// Call the CSC API of any provider, or check what it does.
     #[command(subcommand)]
     Csc(csc::CscCommand),
+    /// Bring one-time codes from the SAM to signers, by mail and short message; runs in the SAM's zone.
+    Courier {
+        /// Configuration file; see config/natsuin-courier.toml.
+        #[arg(long, default_value = "/etc/natsuin-courier/courier.toml")]
+        config: PathBuf,
+    },
     /// Sign the configuration of a SAM's nodes, and look at what was signed.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -485,6 +492,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             sign::run(sign, out).await
         }
         Command::Bench(args) => bench::run(args, out).await,
+        Command::Courier { config } => courier::run(&config, out).await,
         Command::Csc(command) => csc::run(command, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
         Command::Statement { file, root, cert } => {

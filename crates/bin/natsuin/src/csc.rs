@@ -34,6 +34,23 @@ pub struct Secrets {
     /// File with the seed of the one-time codes, base32.
     #[arg(long, value_name = "FILE")]
     totp_secret_file: Option<PathBuf>,
+    /// File with a code that was sent (`send-otp`), instead of the seed.
+    #[arg(long, value_name = "FILE", conflicts_with = "totp_secret_file")]
+    otp_file: Option<PathBuf>,
+}
+
+impl Secrets {
+    fn pin(&self) -> Result<Option<SecretText>, Failure> {
+        self.pin_file.as_deref().map(secret).transpose()
+    }
+
+    fn otp(&self) -> Result<Option<SecretText>, Failure> {
+        match (&self.otp_file, &self.totp_secret_file) {
+            (Some(file), _) => secret(file).map(Some),
+            (None, Some(file)) => code(file).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 /// Commands of `natsuin csc`.
@@ -95,6 +112,18 @@ pub enum CscCommand {
         /// Secrets of the credential.
         #[command(flatten)]
         secrets: Secrets,
+    },
+    /// Have a one-time code sent to the signer of a credential in explicit mode.
+    SendOtp {
+        /// Where.
+        #[command(flatten)]
+        at: At,
+        /// File with a token of scope `service`.
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// The credential.
+        #[arg(long, value_name = "ID")]
+        key: String,
     },
     /// Sign hashes.
     SignHash {
@@ -211,8 +240,7 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             let mut body = json!({ "credentialID": key, "numSignatures": hash.len() });
             body[hashes] = json!(hash);
             body[algorithm] = json!(hash_algo);
-            let pin = secrets.pin_file.as_deref().map(secret).transpose()?;
-            let otp = secrets.totp_secret_file.as_deref().map(code).transpose()?;
+            let (pin, otp) = (secrets.pin()?, secrets.otp()?);
             let (pin, otp) = (pin.as_ref(), otp.as_ref());
             let given = service
                 .version()
@@ -225,6 +253,16 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
                 service.call("credentials/authorize", proof, &body).await,
                 out,
             )
+        }
+        CscCommand::SendOtp {
+            at,
+            token_file,
+            key,
+        } => {
+            let (token, service) = (secret(&token_file)?, service(&at)?);
+            let body = json!({ "credentialID": key });
+            let proof = Proof::Bearer(&token);
+            told(service.call("credentials/sendOTP", proof, &body).await, out)
         }
         CscCommand::SignHash {
             at,
@@ -262,10 +300,7 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
                 token: token_file.as_deref().map(secret).transpose()?,
                 other: other_token_file.as_deref().map(secret).transpose()?,
                 credential: key,
-                secrets: match (&secrets.pin_file, &secrets.totp_secret_file) {
-                    (Some(pin), Some(seed)) => Some((secret(pin)?, code(seed)?)),
-                    _ => None,
-                },
+                secrets: secrets.pin()?.zip(secrets.otp()?),
                 hash: SystemRandom.digest32().0.to_vec(),
             };
             let service = service(&at)?;

@@ -29,6 +29,8 @@ struct Ready<'a> {
     ocsp: String,
     crl: String,
     trust_anchors: PathBuf,
+    /// Where one-time codes for signers land instead of in their mail, a line of JSON each.
+    codes: PathBuf,
     clients: &'a [DevClient],
     signers: &'a [DevSigner],
     /// Officers, each with a file for `natsuin officer --as`.
@@ -134,6 +136,7 @@ fn ready(stack: &Stack, invitations: Vec<String>) -> Result<Ready<'_>, Failure> 
         ocsp: urls.ocsp.clone(),
         crl: urls.crl.clone(),
         trust_anchors: anchors,
+        codes: std::path::absolute(stack.codes_file()).unwrap_or_default(),
         clients: stack.clients(),
         signers: stack.signers(),
         officers: stack.officers(),

@@ -37,6 +37,8 @@ calls! {
     Bind: "/sam/v1/bind", BindRequest => BindAnswer;
     /// Authorizes by PIN and one-time code that an application collected, for keys made for that, at level 1.
     Explicit: "/sam/v1/explicit", ExplicitRequest => BindAnswer;
+    /// Has a one-time code sent to the owner of such a key, by the SAM's own courier. The SSA never sees it.
+    SendCode: "/sam/v1/send-code", SendCodeRequest => Empty;
     /// Signs items of the approved act, once; with an idempotency key the stored values come again.
     Sign: "/sam/v1/sign", SignRequest => SignAnswer;
     /// Puts a new token in the place of the current one, for items that are left.
@@ -235,6 +237,18 @@ impl std::fmt::Debug for ExplicitRequest {
     }
 }
 
+/// Request of [`SendCode`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendCodeRequest {
+    /// Owner of the key.
+    pub person: PersonId,
+    /// Key that the code will count for.
+    pub key: KeyId,
+    /// Client that it will count for.
+    pub client: ClientId,
+}
+
 /// Request of [`Sign`]. The token itself travels: a copy of the SSA's database signs nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -423,6 +437,9 @@ pub struct KeyInfo {
     /// Its PIN and one-time codes are collected by applications (explicit mode); no page approves for it.
     #[serde(default)]
     pub collected: bool,
+    /// Codes for it can be sent to its owner ([`SendCode`]), beside those of their app.
+    #[serde(default)]
+    pub codes: bool,
     /// Its owner may have it handed over.
     #[serde(default)]
     pub exportable: bool,

@@ -307,6 +307,7 @@ mod tests {
             created: UnixTime(0),
             body: FactorBody::PinTotp(PinTotp {
                 collected: false,
+                sent: None,
                 salt: B64(vec![]),
                 mac: SecretBytes::new(vec![1]),
                 seed: SecretBytes::new(vec![2]),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::attest::Attesters;
 use crate::level::{FactorKind, Policy};
 use crate::passkey::Passkey;
+use crate::sent::{self, Sent};
 use crate::{Reason, csr};
 
 /// Tries with the secret of a voucher.
@@ -254,6 +255,12 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
     if invite.collected && invite.ceiling != Level::One {
         return Err(Reason::Invalid("ceiling"));
     }
+    match &invite.codes {
+        Some(address) if !invite.collected || !sent::deliverable(address) => {
+            return Err(Reason::Invalid("codes"));
+        }
+        _ => {}
+    }
     // What applications collect proves no hand-over.
     if invite.exportable && invite.collected {
         return Err(Reason::Invalid("exportable"));
@@ -327,6 +334,9 @@ pub struct PinTotp {
     /// An application collects them; then they are never accepted from a SIC, nor the reverse.
     #[serde(default)]
     pub collected: bool,
+    /// Codes that were sent to the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
 }
 
 impl PinTotp {
@@ -458,6 +468,7 @@ impl Factor {
             FactorBody::PinTotp(secrets) => FactorBody::PinTotp(PinTotp {
                 mac: SecretBytes::new(Vec::new()),
                 seed: SecretBytes::new(Vec::new()),
+                sent: None,
                 ..secrets.clone()
             }),
             FactorBody::Device(device) => FactorBody::Device(Device {

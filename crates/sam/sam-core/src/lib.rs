@@ -23,6 +23,7 @@ pub mod passkey;
 pub mod pin;
 pub mod reason;
 pub mod secrets;
+pub mod sent;
 pub mod settings;
 pub mod state;
 pub mod totp;

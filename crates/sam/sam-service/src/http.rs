@@ -35,6 +35,9 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<ssa::Explicit, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.explicit(&p.name, r).await })
         })
+        .method::<ssa::SendCode, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p)?.send_code(&p.name, r).await })
+        })
         .method::<ssa::Sign, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.sign(&p.name, r).await })
         })

@@ -7,6 +7,7 @@
 mod audit;
 mod clock;
 mod config;
+mod courier;
 mod failed;
 mod flows;
 mod http;
@@ -22,6 +23,7 @@ mod settings;
 mod verify;
 
 pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig};
+pub use courier::{Courier, Delivering, Undelivered};
 pub use flows::FoundError;
 pub use http::{gateway_router, office_router, ssa_router};
 pub use receipt::{ReceiptError, bundle};

@@ -13,7 +13,7 @@ use sam_core::state::JobState;
 use sam_core::{ActState, KeyFacts};
 use sap::Item;
 use sap::act::{ActKey, Since};
-use sap::enrol::EnrolmentRecord;
+use sap::enrol::{CodeAddress, EnrolmentRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{Columns, noun};
@@ -119,6 +119,9 @@ pub(crate) struct KeyRecord {
     /// Its factor is one that applications collect.
     #[serde(default)]
     pub(crate) collected: bool,
+    /// Where codes for it may be sent.
+    #[serde(default)]
+    pub(crate) codes: Option<CodeAddress>,
     /// Its owner may have it handed over.
     #[serde(default)]
     pub(crate) exportable: bool,

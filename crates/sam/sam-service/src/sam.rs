@@ -1,7 +1,7 @@
 //! The SAM itself: start, recovery, and what all flows share.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use audit_log::{AuditError, AuditLog, Event};
 use cm_api::CryptoModule;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::ClockWatch;
 use crate::config::SamConfig;
+use crate::courier::Courier;
 use crate::failed::Failed;
 use crate::ring::{Ring, Rings};
 use crate::rows;
@@ -50,6 +51,7 @@ pub struct Inner<C> {
     pub(crate) service: Service,
     pub(crate) hashing: Semaphore,
     pub(crate) clock_watch: ClockWatch,
+    pub(crate) courier: OnceLock<Arc<dyn Courier>>,
 }
 
 impl<C> Clone for Sam<C> {
@@ -172,12 +174,18 @@ impl<C: CryptoModule> Sam<C> {
             service,
             hashing: Semaphore::new(HASHES_AT_ONCE),
             clock_watch,
+            courier: OnceLock::new(),
         })))
     }
 
     /// The public root key of the module; other zones pin its thumbprint.
     pub fn root(&self) -> &Jwk {
         &self.root
+    }
+
+    /// Who brings one-time codes to signers; without one none are sent. The first one stays.
+    pub fn send_codes_by(&self, courier: Arc<dyn Courier>) {
+        self.courier.get_or_init(|| courier);
     }
 
     /// The audit log, for the sequencer of the composition root.

@@ -5,14 +5,15 @@ use std::time::Duration;
 use core_types::bytes::b64;
 use core_types::{HashAlg, Random};
 use csc_types::{
-    Credential, CredentialAuthorizeResponse, ExtendRequest, ExtendResponse, Info, InfoQuery,
-    InfoRequest, ListRequest, ListResponse, PushedResponse, SecretText, ServerMetadata,
-    SignHashRequest, SignHashResponse, SignedValue, TokenResponse, v1,
+    Credential, CredentialAuthorizeResponse, ExtendRequest, ExtendResponse, GetChallengeRequest,
+    Info, InfoQuery, InfoRequest, ListRequest, ListResponse, PushedResponse, SecretText,
+    SendOtpRequest, ServerMetadata, SignHashRequest, SignHashResponse, SignedValue, TokenResponse,
+    v1,
 };
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::ClientCredentials;
@@ -241,6 +242,39 @@ impl Client {
         let endpoint = "credentials/authorizeCheck";
         let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
         http::json(endpoint, response).await
+    }
+
+    /// `credentials/sendOTP`: the provider sends the signer a one-time code, for a credential in explicit mode whose code is
+    /// online. Not repeated by itself, since each call sends one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn send_otp(&self, token: &SecretText, credential: &str) -> Result<(), ClientError> {
+        let body = SendOtpRequest {
+            credential_id: credential.to_owned(),
+        };
+        let endpoint = "credentials/sendOTP";
+        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
+        http::done(endpoint, response).await.map(drop)
+    }
+
+    /// `credentials/getChallenge`: the challenge of an authentication object, or nothing when it went to the signer out of
+    /// band. Not repeated by itself.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn challenge(
+        &self,
+        token: &SecretText,
+        request: &GetChallengeRequest,
+    ) -> Result<Option<SecretText>, ClientError> {
+        let endpoint = "credentials/getChallenge";
+        let response = http::send(endpoint, self.post(endpoint, Some(token), request)).await?;
+        let body = http::done(endpoint, response).await?;
+        Ok(body
+            .get("challenge")
+            .and_then(Value::as_str)
+            .map(|challenge| SecretText::new(challenge.to_owned())))
     }
 
     /// `credentials/list`.

@@ -9,6 +9,7 @@ use core_types::net::is_localhost;
 use csc_types::ErrorBody;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use url::{Host, Url};
 
 use crate::dns::Resolver;
@@ -131,9 +132,28 @@ pub(crate) async fn json<T: DeserializeOwned>(
     endpoint: &str,
     response: Response,
 ) -> Result<T, ClientError> {
+    let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
+    let bytes = good_body(endpoint, response, &good).await?;
+    serde_json::from_slice(&bytes).map_err(|e| ClientError::Malformed {
+        endpoint: endpoint.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+/// Reads an answer that needn't hold anything (200 or 204): `null` then.
+pub(crate) async fn done(endpoint: &str, response: Response) -> Result<Value, ClientError> {
+    let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::NO_CONTENT];
+    let bytes = good_body(endpoint, response, &good).await?;
+    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+async fn good_body(
+    endpoint: &str,
+    response: Response,
+    good: &[StatusCode],
+) -> Result<Vec<u8>, ClientError> {
     let status = response.status();
     let bytes = read(endpoint, response).await?;
-    let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
     if !good.contains(&status) {
         let none = ErrorBody {
             error: String::new(),
@@ -146,10 +166,7 @@ pub(crate) async fn json<T: DeserializeOwned>(
             body,
         });
     }
-    serde_json::from_slice(&bytes).map_err(|e| ClientError::Malformed {
-        endpoint: endpoint.to_owned(),
-        reason: e.to_string(),
-    })
+    Ok(bytes)
 }
 
 pub(crate) async fn read(endpoint: &str, mut response: Response) -> Result<Vec<u8>, ClientError> {

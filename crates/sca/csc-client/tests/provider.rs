@@ -20,8 +20,8 @@ use csc_client::{
     Provider,
 };
 use csc_types::{
-    AuthorizeRequest, DocumentDigest, ExtendRequest, HashType, Params, Purpose, SecretText,
-    SignHashRequest, SignHashResponse, SignatureAuthorization, TokenRequest,
+    AuthorizeRequest, DocumentDigest, ExtendRequest, GetChallengeRequest, HashType, Params,
+    Purpose, SecretText, SignHashRequest, SignHashResponse, SignatureAuthorization, TokenRequest,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +45,18 @@ struct Fake {
 }
 
 type Shared = State<Arc<Fake>>;
+
+/// Knows one credential; a code goes out of band, a challenge comes back for an object that isn't a code.
+async fn challenge(Json(body): Json<Value>) -> Response {
+    match (body["credentialID"].as_str(), body["authObjectID"].as_str()) {
+        (Some("k1"), None | Some("OTP")) => StatusCode::NO_CONTENT.into_response(),
+        (Some("k1"), Some(_)) => Json(json!({ "challenge": "42" })).into_response(),
+        _ => {
+            let body = json!({ "error": "invalid_request", "error_description": "Invalid parameter credentialID" });
+            (StatusCode::BAD_REQUEST, Json(body)).into_response()
+        }
+    }
+}
 
 async fn info(State(fake): Shared) -> Json<Value> {
     let base = fake.base.lock().unwrap().clone();
@@ -162,6 +174,8 @@ async fn start(fake: Fake) -> (Arc<Fake>, Client) {
         )
         .route("/csc/v2/signatures/signHash", post(sign))
         .route("/csc/v2/credentials/extendTransaction", post(extend))
+        .route("/csc/v2/credentials/sendOTP", post(challenge))
+        .route("/csc/v2/credentials/getChallenge", post(challenge))
         .route("/oauth2/pushed_authorize", post(push))
         .route("/oauth2/token", post(token))
         .route("/.well-known/oauth-authorization-server", get(metadata))
@@ -503,4 +517,21 @@ async fn a_token_is_extended_once_and_the_call_is_never_repeated_by_itself() {
     assert_eq!((next.sad.expose(), next.expires_in), ("cba", Some(300)));
     assert!(client.extend(&token, &request).await.is_err());
     assert_eq!(fake.extended.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn codes_and_challenges_are_asked_for() {
+    let (_, client) = start(Fake::default()).await;
+    let token = SecretText::new("abc".to_owned());
+    client.send_otp(&token, "k1").await.unwrap();
+    let refused = client.send_otp(&token, "k2").await.unwrap_err();
+    assert!(refused.to_string().contains("credentialID"), "{refused}");
+    let object = |id: &str| GetChallengeRequest {
+        credential_id: "k1".into(),
+        auth_object_id: id.into(),
+    };
+    let sent = client.challenge(&token, &object("OTP")).await.unwrap();
+    assert!(sent.is_none());
+    let told = client.challenge(&token, &object("token")).await.unwrap();
+    assert_eq!(told.unwrap().expose(), "42");
 }

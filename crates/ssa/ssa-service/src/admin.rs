@@ -187,6 +187,7 @@ impl Ssa {
                 secret: sha256(&[secret.expose()]),
                 replaces: None,
                 collected: false,
+                codes: None,
                 exportable: false,
             }),
         };

@@ -9,13 +9,15 @@ use store_kit::{StoreError, Tx, sql};
 use crate::users;
 
 /// Methods of the CSC API that want a client, as contracts name them.
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 12] = [
     "auth/login",
     "auth/revoke",
     "credentials/list",
     "credentials/info",
     "credentials/authorize",
     "credentials/authorizeCheck",
+    "credentials/getChallenge",
+    "credentials/sendOTP",
     "credentials/extendTransaction",
     "signatures/signHash",
     "signatures/signPolling",

@@ -48,6 +48,8 @@ sam_port! {
     bind: Bind;
     /// Authorizes by secrets that an application collected.
     explicit: Explicit;
+    /// Has a one-time code sent.
+    send_code: SendCode;
     /// Signs.
     sign: Sign;
     /// Renews a token.

@@ -9,7 +9,9 @@ use core_types::{
 use jose::{JoseError, Jwk, SigningKey};
 use pki::csr::{Csr, CsrError};
 use pki::{name, oid};
-use sap::enrol::{Certify, CertifyRequest, CertifyResponse, EnrolmentRecord, Invite, Subject};
+use sap::enrol::{
+    Certify, CertifyRequest, CertifyResponse, CodeAddress, EnrolmentRecord, Invite, Subject,
+};
 use sap::{RevocationNotice, SamKeys, StatementError};
 
 use crate::{DevCa, DevCaError};
@@ -35,6 +37,8 @@ pub struct Invitation {
     pub replaces: Option<VoucherId>,
     /// PIN and one-time codes will be collected by applications.
     pub collected: bool,
+    /// Where the SAM may send such codes.
+    pub codes: Option<CodeAddress>,
     /// The keys may be handed over to whoever their owner wants.
     pub exportable: bool,
 }
@@ -91,6 +95,7 @@ impl Ra {
             secret: sha256(&[secret.expose()]),
             replaces: invitation.replaces,
             collected: invitation.collected,
+            codes: invitation.codes,
             exportable: invitation.exportable,
         };
         let payload = serde_json::to_vec(&invite).map_err(|_| RaError::Malformed)?;

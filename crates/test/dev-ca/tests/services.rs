@@ -327,6 +327,7 @@ fn an_invitation_commits_to_its_secret() {
         exp: UnixTime(1_800_100_000),
         replaces: None,
         collected: false,
+        codes: None,
         exportable: false,
     };
     let (jws, voucher, secret) = enrolment.ra.invite(invitation).unwrap();

@@ -41,6 +41,8 @@ pub enum CscError {
     InvalidAuthData,
     /// Too many wrong attempts.
     CredentialLocked,
+    /// No code is sent after wrong attempts, too soon or too often.
+    OtpLocked,
     /// `hashes` is empty.
     EmptyHashes,
     /// `hash` is empty.
@@ -165,6 +167,7 @@ impl CscError {
             Self::CredentialDisabled => "The credential identified by credentialID is disabled",
             Self::InvalidAuthData => "The authentication data is invalid",
             Self::CredentialLocked => "Credential locked",
+            Self::OtpLocked => "OTP locked",
             Self::EmptyHashes => "Empty hash array",
             Self::EmptyHash => "Empty hash parameter",
             Self::InvalidBase64Hash => "Invalid Base64 hash string parameter",

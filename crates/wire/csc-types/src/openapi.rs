@@ -302,6 +302,14 @@ fn methods(v1: bool) -> Vec<Method> {
             },
         ),
         method(
+            "credentials/sendOTP",
+            "Has a one-time code sent to the signer, for a credential whose OTP is online",
+            "11.12",
+            Token,
+            vec![must("credentialID", Text), client_data()],
+            vec![(204, Vec::new())],
+        ),
+        method(
             "credentials/extendTransaction",
             "The next SAD of an authorization with signatures left",
             "11.11",
@@ -362,6 +370,14 @@ fn methods(v1: bool) -> Vec<Method> {
                     vec![must("error", Text), may("error_description", Text)],
                 ),
             ],
+        ));
+        all.push(method(
+            "credentials/getChallenge",
+            "Has the challenge of an authentication object sent to the signer",
+            "11.10",
+            Token,
+            vec![must("credentialID", Text), must("authObjectID", Text)],
+            vec![(204, Vec::new())],
         ));
         all.push(method(
             "credentials/authorizeCheck",

@@ -99,7 +99,9 @@ pub fn credential(mut v2: Value, auth_info: bool) -> Value {
             }
         }
         if id == OTP {
-            group.insert("type".to_owned(), json!("offline"));
+            let sent = object["type"] == "ChallengeResponse";
+            let kind = if sent { "online" } else { "offline" };
+            group.insert("type".to_owned(), json!(kind));
             group.insert("ID".to_owned(), json!(id));
         }
         members.insert(id.to_owned(), Value::Object(group));
@@ -161,6 +163,8 @@ mod tests {
                 "OTP": { "presence": "true", "format": "N", "type": "offline", "ID": "OTP" } })
         );
         assert!(credential(v2, false).get("PIN").is_none());
+        let sent = json!({ "auth": { "mode": "explicit", "objects": [{ "type": "ChallengeResponse", "id": "OTP" }] } });
+        assert_eq!(credential(sent, true)["OTP"]["type"], "online");
         let elsewhere = json!({ "auth": { "mode": "explicit",
             "objects": [{ "type": "ChallengeResponseOOB", "id": PORTAL }] } });
         assert_eq!(

@@ -36,6 +36,16 @@ pub struct Subject {
     pub serial_number: String,
 }
 
+/// Where the SAM sends one-time codes, past the SSA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeAddress {
+    /// A mail address, at most 254 visible ASCII characters.
+    Mail(String),
+    /// A telephone number for short messages, E.164: `+` and 7 to 15 digits.
+    Phone(String),
+}
+
 /// An invitation: payload of the RA's JWS (`natsuin-invite+jws`), or the SSA's own words at level 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +75,10 @@ pub struct Invite {
     /// Its keys are authorized by a PIN and one-time codes that an application collects (CSC explicit mode). Level 1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collected: bool,
+    /// Where codes for its keys may be sent, beside those of the person's app (`credentials/sendOTP`). For collected secrets
+    /// only, and an RA's to say: the SSA would name an address of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<CodeAddress>,
     /// Its keys may be handed over to whoever their owner wants: an exception, and level 1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exportable: bool,

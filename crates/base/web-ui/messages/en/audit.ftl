@@ -65,6 +65,7 @@ event-act-minted = Act { $act } was made for { $person } to approve: { $what }, 
 event-sap-authenticated = { $person } proved their will over act { $act } ({ $method }).
 event-sap-refused = A proof of { $person } over act { $act } was refused ({ $method }): { $reason }.
 event-sap-attempt = { $person } tries to approve act { $act } with a secret; failures so far: { $fails }.
+event-code-sent = { $client } had a one-time code for key { $key } sent to { $person } by { $way }.
 event-factor-locked = Approval method { $factor } of { $person } is locked until { $until }.
 event-act-approved = { $person } approved act { $act }; the right ends { $sign_until }.
 event-act-refused = { $person } refused act { $act }.

@@ -91,3 +91,5 @@ client-overlap = What it had before counts until { $time }.
 client-day = today: { $used } of { $most } signatures
 client-month = this month: { $used } of { $most } signatures
 client-secret = Its secret, shown only now:
+code-mail-subject = { $service }: your one-time code
+code-mail-text = Your one-time code for { $service } is { $code }. It was asked for by { $client } and works for { $n } minutes, together with the PIN of that key. If you are not signing anything now, tell nobody this code and write to the service.

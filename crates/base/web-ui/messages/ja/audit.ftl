@@ -62,6 +62,7 @@ event-act-minted = { $person }の承認対象{ $act }を作った: { $what }、{
 event-sap-authenticated = { $person }が承認対象{ $act }に対する意思を証明した({ $method })。
 event-sap-refused = { $person }の承認対象{ $act }に対する証明を拒否した({ $method }): { $reason }。
 event-sap-attempt = { $person }が承認対象{ $act }を暗証で承認しようとしている。これまでの失敗は{ $fails }回。
+event-code-sent = { $client }の求めにより、鍵{ $key }のワンタイムコードを{ $person }へ送った（経路: { $way }）。
 event-factor-locked = { $person }の承認方法{ $factor }を{ $until }までロックした。
 event-act-approved = { $person }が承認対象{ $act }を承認した。権利は{ $sign_until }まで。
 event-act-refused = { $person }が承認対象{ $act }を断った。

@@ -82,3 +82,5 @@ client-overlap = 以前のものは{ $time }まで有効です。
 client-day = 本日: { $most }件中{ $used }件の署名
 client-month = 今月: { $most }件中{ $used }件の署名
 client-secret = シークレット（表示は今回のみ）:
+code-mail-subject = { $service }: ワンタイムコード
+code-mail-text = { $service }のワンタイムコードは{ $code }です。「{ $client }」が求めたもので、{ $n }分間、その鍵の暗証番号とともにだけ使えます。いま署名をしていない場合は、誰にも教えず、サービスへご連絡ください。

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use core_types::{ClientId, KeyAlg, Level, PersonId, SecretBytes};
 use dev_ca::ra::Invitation;
 use sam_service::KnownClient;
-use sap::enrol::Subject;
+use sap::enrol::{CodeAddress, Subject};
 use service_kit::Trouble;
 use sic_core::Voucher;
 use ssa_service::{ClientSettings, NewClient, NewInvitation, NewUser};
@@ -296,6 +296,9 @@ impl Stack {
             exp: now.plus(3600),
             replaces: None,
             collected: new.collected,
+            codes: new
+                .collected
+                .then(|| CodeAddress::Mail(format!("{}@example.jp", new.login))),
             exportable: new.exportable,
         })?;
         self.ssa.register_ra_invite(&jws).await?;

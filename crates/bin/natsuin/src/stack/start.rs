@@ -463,6 +463,11 @@ impl Stack {
         self.state.clients.iter().find(|c| c.client_id == id)
     }
 
+    /// The file in which one-time codes for signers land, a line of JSON each.
+    pub fn codes_file(&self) -> PathBuf {
+        self.data.join(super::zones::CODES)
+    }
+
     /// The signers enrolled so far.
     pub fn signers(&self) -> &[super::DevSigner] {
         &self.state.signers

@@ -29,6 +29,7 @@ use super::files::DataDir;
 use super::officers;
 use super::start::{StoreChoice, listener, port};
 use super::state::State;
+use crate::courier;
 
 /// Name of the one SAM, as in acts.
 pub(super) const SAM: &str = "sam.natsuin.localhost";
@@ -43,6 +44,8 @@ pub const NAME_SSA: &str = "ssa.natsuin.internal";
 pub const NAME_SIC: &str = "sic.natsuin.internal";
 /// Name in the certificate of the officers' gateway.
 pub const NAME_OFFICE: &str = "office.natsuin.internal";
+/// Name in the certificate of the courier of one-time codes.
+pub const NAME_COURIER: &str = "courier.natsuin.internal";
 /// How often entries get their place in the log.
 pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.
@@ -50,6 +53,9 @@ pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 pub(super) const SCRUB_EVERY: Duration = Duration::from_secs(3600);
 pub(super) const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 pub(super) const MAX_USES: u64 = 100_000_000;
+
+/// Where codes for signers land in development, a line of JSON each.
+pub(super) const CODES: &str = "codes.jsonl";
 
 /// A zone's log and the store it lies in.
 #[derive(Clone)]
@@ -293,6 +299,15 @@ pub(super) async fn start_sam(
         )
     })?;
     kit.log("sam", sam.audit().clone(), &store).await?;
+    let courier = courier::Courier {
+        service: "Natsuin (development)".to_owned(),
+        sams: vec![NAME_SAM.to_owned()],
+        ways: courier::Ways::File(kit.data.join(CODES)),
+        clock: kit.clock.clone(),
+        random: kit.random.clone(),
+    };
+    let url = kit.mutual(NAME_COURIER, courier::router(courier)).await?;
+    sam.send_codes_by(Arc::new(kit.client(&url, NAME_SAM)?));
     let for_ssa = kit
         .mutual(NAME_SAM, sam_service::ssa_router(sam.clone()))
         .await?;

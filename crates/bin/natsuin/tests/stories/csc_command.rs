@@ -152,6 +152,26 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
     let (code, again) = caller.call(1, "sign-hash", &given);
     assert_eq!((code, &again["status"]), (3, &Value::from(400)), "{again}");
 
+    // With a code that the SAM sends, past the service that is called.
+    let codes = story.stack.codes_file();
+    let (code, sent) = caller.call(1, "send-otp", &[("--token-file", token), ("--key", &id)]);
+    assert_eq!((code, &sent["status"]), (0, &Value::from(204)), "{sent}");
+    let letters = std::fs::read_to_string(&codes).unwrap();
+    let letter: Value = serde_json::from_str(letters.trim()).unwrap();
+    assert_eq!(letter["to"]["mail"], "hanako@example.jp");
+    let otp = caller.file("otp", letter["code"].as_str().unwrap());
+    let with_code = [
+        ("--token-file", token),
+        ("--key", &id),
+        ("--hash", &hash),
+        ("--pin-file", &pin),
+        ("--otp-file", &otp),
+    ];
+    let (code, granted) = caller.call(2, "authorize", &with_code);
+    assert_eq!(code, 0, "{granted}");
+    let (code, again) = caller.call(2, "authorize", &with_code);
+    assert_eq!((code, &again["status"]), (3, &Value::from(400)), "{again}");
+
     // The check with everything it can use, and with less.
     let pin = caller.file("ec.pin", ec.pin.as_ref().unwrap());
     let seed = caller.file("ec.seed", ec.totp_secret.as_ref().unwrap());

@@ -9,7 +9,7 @@ use sam_core::enrol::{Factor, FactorBody, MAX_FAILS};
 use sam_core::evidence::{Approval, Evidence, PublicProof};
 use sam_core::passkey::{Asserted, Assertion, verify_assertion};
 use sam_core::state::{MAX_TRIES, Now, Subject};
-use sam_core::{ActState, Reason, pin, secrets, totp};
+use sam_core::{ActState, Reason, pin, secrets, sent, totp};
 use sap::messages::{ApproveRequest, Done, SapRefusal};
 use sap::proof::Method;
 use sap::{NewFactor, Proof};
@@ -68,7 +68,13 @@ pub(crate) struct Proved {
 /// What a good proof changes in its factor.
 pub(crate) enum Success {
     Passkey(Asserted),
-    PinTotp { step: i64 },
+    PinTotp {
+        step: i64,
+    },
+    /// PIN and the sent code of this salt.
+    PinSent {
+        salt: B64,
+    },
     Device,
 }
 
@@ -143,7 +149,7 @@ impl<C: CryptoModule> Sam<C> {
                 let epoch = loaded.now.epoch;
                 brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
                 match self.check_secrets(digest, sealed, &loaded).await {
-                    Ok(step) => (loaded, Success::PinTotp { step }),
+                    Ok(success) => (loaded, success),
                     Err(failed) => {
                         self.after_wrong_secret(digest, &loaded).await?;
                         return Err(failed);
@@ -312,34 +318,44 @@ impl<C: CryptoModule> Sam<C> {
         digest: Digest32,
         sealed: &str,
         loaded: &Loaded,
-    ) -> Result<i64, Failed> {
+    ) -> Result<Success, Failed> {
         let rings = self.live_rings(loaded.now.epoch, loaded.now.time).await?;
         let given = secrets::open_proof(&seal_keys(&rings), sealed, digest)?;
         self.compare(loaded, given.pin, &given.otp).await
     }
 
-    /// PIN and one-time code against the factor whose try was counted. Answers the step of the code.
+    /// PIN and one-time code against the factor whose try was counted.
     pub(crate) async fn compare(
         &self,
         loaded: &Loaded,
         pin: SecretBytes,
         otp: &SecretBytes,
-    ) -> Result<i64, Failed> {
+    ) -> Result<Success, Failed> {
         let FactorBody::PinTotp(factor) = &loaded.factor.body.body else {
             return Err(Reason::ForeignFactor.into());
         };
-        let mac = self
-            .pin_mac(&loaded.factor.body.id, pin, &factor.salt)
-            .await?;
+        let (id, now) = (&loaded.factor.body.id, loaded.now.time);
+        let mac = self.pin_mac(id, pin, &factor.salt).await?;
         let pin_right = mac.ct_eq(factor.mac.expose());
-        let step = totp::verify(
-            &factor.seed,
-            otp.expose(),
-            loaded.now.time,
-            factor.last_step,
-        );
-        match (pin_right, step) {
-            (true, Some(step)) => Ok(step),
+        // Which kind it is, its length says, and that is no secret.
+        let sent = match &loaded.act.body.subject {
+            Subject::Sign { key, client, .. } if otp.len() == sent::DIGITS => {
+                factor.sent_code(key, client, now)
+            }
+            _ => None,
+        };
+        let code = match sent {
+            Some(sent) => {
+                let mac = self.pin_mac(id, otp.clone(), &sent.salt).await?;
+                let salt = sent.salt.clone();
+                mac.ct_eq(sent.mac.expose())
+                    .then_some(Success::PinSent { salt })
+            }
+            None => totp::verify(&factor.seed, otp.expose(), now, factor.last_step)
+                .map(|step| Success::PinTotp { step }),
+        };
+        match (pin_right, code) {
+            (true, Some(success)) => Ok(success),
             _ => Err(Reason::SecretWrong {
                 tries_left: tries_left(&loaded.act.body, factor.fails),
             }
@@ -601,6 +617,9 @@ fn succeeded(
         }
         (FactorBody::PinTotp(secrets), Success::PinTotp { step }) => {
             secrets.succeeded(*step).map(FactorBody::PinTotp)
+        }
+        (FactorBody::PinTotp(secrets), Success::PinSent { salt }) => {
+            secrets.spent(salt).map(FactorBody::PinTotp)
         }
         (FactorBody::Device(_), Success::Device) => Ok(body.with_fails(0, UnixTime(0))),
         _ => Err(Reason::ForeignFactor),

@@ -13,7 +13,7 @@ use sam_core::evidence::PublicProof;
 use sap::act_digest;
 use sap::proof::Method;
 
-use super::approve::{Proved, Success, Wanted};
+use super::approve::{Proved, Wanted};
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::request_id;
@@ -77,8 +77,8 @@ impl<C: CryptoModule> Sam<C> {
         *act = Some(digest);
         let loaded = self.count_try(digest, Wanted::Collected).await?;
         let compared = self.compare(&loaded, request.pin, &request.otp).await;
-        let step = match compared {
-            Ok(step) => step,
+        let success = match compared {
+            Ok(success) => success,
             Err(failed) => {
                 self.after_wrong_secret(digest, &loaded).await?;
                 return Err(failed);
@@ -93,7 +93,6 @@ impl<C: CryptoModule> Sam<C> {
                 client: request.client,
             },
         };
-        let success = Success::PinTotp { step };
         self.accept(proved, &loaded, &success, None).await.map(drop)
     }
 }

@@ -261,6 +261,7 @@ impl<C: CryptoModule> Sam<C> {
             subject_text: String::new(),
             created: self.clock.now(),
             collected: voucher.invite.collected,
+            codes: voucher.invite.codes.clone(),
             exportable: told.exportable,
             receiver: None,
         })
@@ -394,6 +395,7 @@ impl<C: CryptoModule> Sam<C> {
             origin_statement: key.statement,
             created: key.created,
             collected: key.collected,
+            codes: key.codes.is_some() && self.courier.get().is_some(),
             exportable: key.exportable,
         }
     }

@@ -18,6 +18,7 @@ mod outcome;
 mod prepare;
 mod receipts;
 mod renew;
+mod send_code;
 mod sign;
 mod stop;
 mod taken;

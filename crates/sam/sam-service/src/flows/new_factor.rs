@@ -250,6 +250,7 @@ impl<C: CryptoModule> Sam<C> {
             fails: 0,
             wait_until: UnixTime(0),
             collected: false,
+            sent: None,
         })
     }
 

@@ -104,6 +104,10 @@ impl<C: CryptoModule> Sam<C> {
                 if invite.replaces.is_some() {
                     return Err(Reason::Invalid("replaces"));
                 }
+                // It would name one that it reads itself.
+                if invite.codes.is_some() {
+                    return Err(Reason::Invalid("codes"));
+                }
                 let source = serde_json::to_string(&invite).map_err(|_| Reason::Malformed)?;
                 (*invite, source, InvitedBy::Ssa, return_uri)
             }

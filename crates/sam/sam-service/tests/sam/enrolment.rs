@@ -134,6 +134,7 @@ async fn invitations_come_from_a_registered_ra_or_stay_at_level_one() {
             secret: sha256(&[&[5; 16]]),
             replaces: None,
             collected: false,
+            codes: None,
             exportable: false,
         };
         let forged = rogue

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sap::act_digest;
+use sap::enrol::CodeAddress;
 use sap::messages::*;
 use sap::proof::Method;
 
@@ -19,8 +20,18 @@ pub const APP_PIN: &str = "collected-pin-9";
 
 /// Enrols a person's key whose PIN and codes applications collect.
 pub async fn enrol(world: &World, person: &str) -> (KeyInfo, SecretBytes) {
+    enrol_at(world, person, None).await
+}
+
+/// As [`enrol`], with an address for codes.
+pub async fn enrol_at(
+    world: &World,
+    person: &str,
+    codes: Option<CodeAddress>,
+) -> (KeyInfo, SecretBytes) {
     let mut invitation = world.invitation(person, &[KeyAlg::P256]);
     (invitation.ceiling, invitation.collected) = (Level::One, true);
+    invitation.codes = codes;
     let (voucher, secret) = world.invite(invitation).await;
     let open = EnrolOpenRequest {
         voucher: voucher.clone(),

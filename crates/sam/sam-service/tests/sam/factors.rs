@@ -466,6 +466,7 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             secret: core_types::sha256(&[&[5; 16]]),
             replaces: Some(voucher),
             collected: false,
+            codes: None,
             exportable: false,
         };
         let request = VoucherRequest::Ssa {

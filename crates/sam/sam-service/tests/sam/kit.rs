@@ -227,6 +227,7 @@ impl World {
             exp: self.clock.now().plus(3600),
             replaces: None,
             collected: false,
+            codes: None,
             exportable: false,
         }
     }

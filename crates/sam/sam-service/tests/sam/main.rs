@@ -29,6 +29,7 @@ mod pins;
 mod proof;
 mod renewal;
 mod scrub;
+mod sent_codes;
 mod settings;
 mod signed_requests;
 mod signing;

@@ -191,7 +191,7 @@ fn describe(
             valid_from: dated(cert.not_before),
             valid_to: dated(cert.not_after),
         },
-        auth: auth_info(key.collected, client.settings.out_of_band),
+        auth: auth_info(key, client.settings.out_of_band),
         scal: "2".to_owned(),
         multisign: most,
         lang: None,
@@ -221,15 +221,17 @@ fn level(key: &ssa::KeyInfo) -> LevelInfo {
 }
 
 /// How a client gets an authorization: through the person's browser, in their portal, or with secrets it collects.
-fn auth_info(collected: bool, out_of_band: bool) -> AuthInfo {
-    let (mode, objects) = match (collected, out_of_band) {
-        (true, _) => ("explicit", secrets()),
+fn auth_info(key: &ssa::KeyInfo, out_of_band: bool) -> AuthInfo {
+    let (mode, objects) = match (key.collected, out_of_band) {
+        (true, _) => ("explicit", secrets(key.codes)),
         (false, true) => ("explicit", vec![portal()]),
         (false, false) => ("oauth2code", Vec::new()),
     };
     AuthInfo {
         mode: mode.to_owned(),
-        expression: collected.then(|| format!("{} AND {}", v1::PIN, v1::OTP)),
+        expression: key
+            .collected
+            .then(|| format!("{} AND {}", v1::PIN, v1::OTP)),
         objects,
     }
 }
@@ -239,12 +241,22 @@ fn portal() -> Value {
         "description": "The signer finds the request in the portal and decides there" })
 }
 
-fn secrets() -> Vec<Value> {
+/// `codes`: they can be sent to the signer, beside those of the app.
+fn secrets(codes: bool) -> Vec<Value> {
+    let otp = match codes {
+        true => {
+            json!({ "type": "ChallengeResponse", "id": v1::OTP, "format": "N", "label": "One-time code",
+                    "description": "Eight digits sent to the signer on demand, or six digits of the authenticator app" })
+        }
+        false => {
+            json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": "One-time code",
+                    "description": "Six digits of the authenticator app, for this credential alone" })
+        }
+    };
     vec![
         json!({ "type": "Password", "id": v1::PIN, "format": "A", "label": "PIN",
                 "description": "PIN of this credential alone" }),
-        json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": "One-time code",
-                "description": "Six digits of the authenticator app, for this credential alone" }),
+        otp,
     ]
 }
 

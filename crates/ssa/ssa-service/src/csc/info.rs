@@ -21,6 +21,8 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
         ("credentials/info", true),
         ("credentials/authorize", true),
         ("credentials/authorizeCheck", false),
+        ("credentials/getChallenge", false),
+        ("credentials/sendOTP", true),
         ("credentials/extendTransaction", true),
         ("signatures/signHash", true),
         ("signatures/signPolling", false),

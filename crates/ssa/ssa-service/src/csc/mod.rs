@@ -1,6 +1,7 @@
 //! The CSC API: one core, and versions 1.0.4 and 2 (2.0.0.2 to 2.2.0.0) as two thin mappings.
 
 mod authorize;
+mod codes;
 mod credentials;
 mod elsewhere;
 mod extend;
@@ -72,6 +73,7 @@ methods! {
     login_v2 / login_v1: login::login, the_same;
     revoke_v2 / revoke_v1: revoke::revoke, the_same;
     extend_v2 / extend_v1: extend::extend, the_same;
+    send_otp_v2 / send_otp_v1: codes::send_otp, the_same;
     sign_hash_v2 / sign_hash_v1: sign::sign_hash, the_same;
 }
 
@@ -139,6 +141,8 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/info", post(credential_v2))
         .route("/credentials/authorize", post(authorize_v2))
         .route("/credentials/authorizeCheck", post(check_v2))
+        .route("/credentials/getChallenge", post(challenge_v2))
+        .route("/credentials/sendOTP", post(send_otp_v2))
         .route("/credentials/extendTransaction", post(extend_v2))
         .route("/signatures/signHash", post(sign_hash_v2))
         .route("/signatures/signPolling", post(poll_v2))
@@ -155,6 +159,7 @@ pub(crate) fn router_v1() -> Router<Ssa> {
         .route("/credentials/list", post(list_v1))
         .route("/credentials/info", post(credential_v1))
         .route("/credentials/authorize", post(authorize_v1))
+        .route("/credentials/sendOTP", post(send_otp_v1))
         .route("/credentials/extendTransaction", post(extend_v1))
         .route("/signatures/signHash", post(sign_hash_v1))
         .route("/signatures/timestamp", post(timestamp_v1))
@@ -164,6 +169,11 @@ pub(crate) fn router_v1() -> Router<Ssa> {
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
+}
+
+/// Version 1 says `credentials/sendOTP` for it.
+async fn challenge_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { codes::challenge(&ssa, &call, whole(body).await?).await }.await)
 }
 
 /// Version 1 has no such method: its calls bring the values.

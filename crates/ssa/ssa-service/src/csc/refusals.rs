@@ -201,6 +201,22 @@ pub(super) fn of_authorize(error: CallError<Refusal>) -> Fault {
     }
 }
 
+/// A refusal to have a code sent.
+pub(super) fn of_send(error: CallError<Refusal>) -> Fault {
+    let refusal = match error {
+        CallError::Refused(refusal) => refusal,
+        // Of a code that may have gone out nobody is told that it did: another one ends it.
+        CallError::Unreachable | CallError::Unknown => return CscError::Unavailable.into(),
+    };
+    match refusal {
+        Refusal::Locked => CscError::OtpLocked.into(),
+        Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
+        Refusal::NotFound | Refusal::Mismatch => CscError::InvalidParameter("credentialID").into(),
+        Refusal::NotNow => CscError::Unavailable.into(),
+        other => inner(&other.to_string()),
+    }
+}
+
 /// A refusal to tell about keys.
 pub(super) fn of_keys(error: CallError<Refusal>) -> Fault {
     match error {

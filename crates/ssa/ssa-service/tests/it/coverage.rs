@@ -100,6 +100,7 @@ pub async fn ready() -> Vec<Stack> {
         }
         let person = stack.users["hanako"].person.clone();
         stack.sam.add_key(&person, "key-explicit", KeyAlg::P256);
+        stack.sam.add_key(&person, "coded-explicit", KeyAlg::P256);
         all.push(stack);
     }
     all
@@ -264,7 +265,22 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
             ],
         )
     };
+    let code = json!({ "credentialID": "coded-explicit", "authObjectID": "OTP" });
+    let sending = |name| {
+        row(
+            name,
+            [
+                no_token(&code),
+                refused(Scope, &w.signing, &code, 403, "access_denied"),
+                refused(User, &w.taro, &code, 400, id),
+                nobody(Client, "the code counts for the client that asked"),
+                expired(&w.expired, &code),
+                refused(Used, &w.revoked, &code, 401, "expired_token"),
+            ],
+        )
+    };
     let mut rows = vec![
+        sending("credentials/sendOTP"),
         row(
             "auth/login",
             [
@@ -413,6 +429,7 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
                 nobody(Used, "asking uses nothing up"),
             ],
         ));
+        rows.push(sending("credentials/getChallenge"));
         rows.push(row(
             "credentials/authorizeCheck",
             [
@@ -483,6 +500,7 @@ async fn every_method_of_both_versions_refuses_every_wrong_caller() {
                 .iter()
                 .all(|s| s.token.ct_eq(world.spent.as_bytes()))
         }));
+        assert!(stack.sam.with(|s| s.codes.is_empty()), "no code went out");
         // Nothing of this has spoilt what is right.
         let (good, words) = call(
             &stack,

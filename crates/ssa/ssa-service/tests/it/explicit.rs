@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use core_types::bytes::b64;
 use core_types::{HashAlg, KeyAlg};
+use sam_api::Refusal;
 use serde_json::{Value, json};
+use service_kit::CallError;
 
 use crate::web::{Answer, Browser, Stack, credential_request, hash, stacks};
 
@@ -303,5 +305,115 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
         );
         let requests = stack.sam.with(|s| s.requests.len());
         assert_eq!(requests, 1, "only the one through the browser");
+    }
+}
+
+// shows: T-USE-CAPTURE
+#[tokio::test]
+async fn codes_are_sent_by_the_sam_and_no_answer_holds_one() {
+    for stack in stacks().await {
+        let token = service(&stack).await;
+        let person = stack.users["hanako"].person.clone();
+        let coded = "key-coded-explicit";
+        stack.sam.add_key(&person, coded, KeyAlg::P256);
+        let info = json!({ "credentialID": coded, "authInfo": true });
+        let v1 = call(&stack, 1, "credentials/info", &token, &info).await;
+        assert_eq!(v1.json()["OTP"]["type"], "online");
+        let v2 = call(&stack, 2, "credentials/info", &token, &info).await;
+        let object = &v2.json()["auth"]["objects"][1];
+        assert_eq!(
+            (&object["type"], &object["id"]),
+            (&json!("ChallengeResponse"), &json!("OTP"))
+        );
+        let send = json!({ "credentialID": coded });
+        let challenge = json!({ "credentialID": coded, "authObjectID": "OTP" });
+        for (version, method, body) in [
+            (1, "credentials/sendOTP", &send),
+            (2, "credentials/sendOTP", &send),
+            (2, "credentials/getChallenge", &challenge),
+        ] {
+            let sent = call(&stack, version, method, &token, body).await;
+            assert_eq!(
+                (sent.status, sent.body.as_str()),
+                (StatusCode::NO_CONTENT, "")
+            );
+        }
+        let asked = stack.sam.with(|s| s.codes.clone());
+        assert_eq!(asked.len(), 3);
+        assert!(
+            asked.iter().all(|a| a.key.as_str() == coded
+                && a.client.as_str() == "app"
+                && a.person == person)
+        );
+
+        let request = |text: &str| (400, "invalid_request".to_owned(), text.to_owned());
+        let id = "Invalid parameter credentialID";
+        for (method, body, text) in [
+            (
+                "sendOTP",
+                json!({}),
+                "Missing (or invalid type) string parameter credentialID",
+            ),
+            (
+                "sendOTP",
+                json!({ "credentialID": 1 }),
+                "Missing (or invalid type) string parameter credentialID",
+            ),
+            ("sendOTP", json!({ "credentialID": "key-taro" }), id),
+            ("sendOTP", json!({ "credentialID": KEY }), id),
+            ("sendOTP", json!({ "credentialID": "key-hanako" }), id),
+            ("getChallenge", json!({}), id),
+            (
+                "getChallenge",
+                json!({ "credentialID": "key-taro", "authObjectID": "OTP" }),
+                id,
+            ),
+            (
+                "getChallenge",
+                json!({ "credentialID": coded }),
+                "Invalid parameter authObjectID",
+            ),
+            (
+                "getChallenge",
+                json!({ "credentialID": coded, "authObjectID": "PIN" }),
+                "Invalid parameter authObjectID",
+            ),
+            (
+                "getChallenge",
+                json!({ "credentialID": KEY, "authObjectID": "OTP" }),
+                "Invalid parameter authObjectID",
+            ),
+        ] {
+            let method = format!("credentials/{method}");
+            let answer = call(&stack, 2, &method, &token, &body).await;
+            assert_eq!(told(&answer), request(text), "{method} {body}");
+        }
+        assert_eq!(stack.sam.with(|s| s.codes.len()), 3);
+        for (refusal, status, text) in [
+            (CallError::Refused(Refusal::Locked), 400, "OTP locked"),
+            (
+                CallError::Refused(Refusal::KeyNotActive),
+                400,
+                "The credential identified by credentialID is disabled",
+            ),
+            (
+                CallError::Refused(Refusal::NotNow),
+                503,
+                "The service can't answer now; try again later",
+            ),
+            (
+                CallError::Unknown,
+                503,
+                "The service can't answer now; try again later",
+            ),
+        ] {
+            stack.sam.with(|s| s.code_refusals.push(refusal));
+            let answer = call(&stack, 1, "credentials/sendOTP", &token, &send).await;
+            let (code, _, words) = told(&answer);
+            assert_eq!((code, words.as_str()), (status, text));
+        }
+        // Version 1 has no such method.
+        let none = call(&stack, 1, "credentials/getChallenge", &token, &challenge).await;
+        assert_eq!(none.status, StatusCode::NOT_IMPLEMENTED);
     }
 }

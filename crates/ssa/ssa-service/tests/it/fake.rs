@@ -34,6 +34,9 @@ pub struct State {
     pub certified: Vec<KeyId>,
     /// Tries with collected secrets since the last good one.
     pub explicit: u32,
+    /// Codes that were asked for, and the answer to the next calls instead.
+    pub codes: Vec<SendCodeRequest>,
+    pub code_refusals: Vec<CallError<Refusal>>,
     pub wishes: Vec<AskRequest>,
     /// Seconds by which tokens live longer, when a test goes to another day.
     pub later: i64,
@@ -88,6 +91,7 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
         origin_case: core_types::OriginCase::ProviderSoftware,
         origin_statement: "statement".to_owned(),
         collected: id.as_str().ends_with("explicit"),
+        codes: id.as_str().ends_with("coded-explicit"),
         exportable: id.as_str().starts_with("leaves"),
         created: UnixTime(1_800_000_000),
         registration: core_types::VoucherId::parse("v-1").unwrap(),
@@ -224,6 +228,14 @@ impl SamPort for FakeSam {
             })
         });
         Box::pin(async { Self::answer(answer) })
+    }
+
+    fn send_code<'a>(&'a self, request: &'a SendCodeRequest) -> Called<'a, SendCode> {
+        let answer = self.with(|s| {
+            s.codes.push(request.clone());
+            s.code_refusals.pop().map_or(Ok(Empty {}), Err)
+        });
+        Box::pin(async { answer })
     }
 
     fn sign<'a>(&'a self, request: &'a SignRequest) -> Called<'a, Sign> {

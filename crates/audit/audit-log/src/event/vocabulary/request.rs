@@ -90,6 +90,17 @@ macro_rules! request_events {
         /// Until when.
         until: UnixTime,
     }
+    /// A one-time code for this key and client went to its owner, by the SAM's courier.
+    CodeSent = "code.sent", Intent, by(client client), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Key.
+        key: KeyId,
+        /// Client that asked.
+        client: ClientId,
+        /// `mail` or `phone`.
+        way: Code,
+    }
     /// The act was approved.
     ActApproved = "act.approved", Success, by(person person), about(one person) {
         /// Digest of the act.

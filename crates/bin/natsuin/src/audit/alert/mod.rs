@@ -23,8 +23,9 @@ use service_kit::daemon::{self, TlsFiles};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve};
 
+use crate::outgoing::{MailTable, WebhookTable};
 use crate::output::{Exit, Failure, Out};
-use tell::{MailTable, Teller, WebhookTable};
+use tell::Teller;
 
 const CHECK: &str = "compare with config/natsuin-alert.toml";
 /// Entries that are read from a zone in one round: what is more waits for the next.

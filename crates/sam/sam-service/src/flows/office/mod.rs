@@ -249,6 +249,7 @@ impl<C: CryptoModule> Sam<C> {
                 secret: invitation.secret,
                 replaces: None,
                 collected: false,
+                codes: None,
                 exportable: false,
             },
             source: source.to_owned(),
