@@ -11,8 +11,8 @@ use service_kit::http::HttpOptions;
 use service_kit::{CallError, Client, Identity};
 use ssa_service::calls::{
     AddRequest, ClientAdd, ClientInfo, ClientList, ClientProof, ClientRefusal, ClientRequest,
-    ClientResume, ClientRotate, ClientSet, ClientShow, ClientState, ClientSuspend, Contract,
-    ListRequest, RotateRequest, SetRequest,
+    ClientResponseSecret, ClientResume, ClientRotate, ClientSet, ClientShow, ClientState,
+    ClientSuspend, Contract, ListRequest, RotateRequest, SetRequest,
 };
 use ssa_service::{ClientCertificate, ClientSettings};
 use web_ui::{Arg, clean};
@@ -90,6 +90,11 @@ pub enum ClientCommand {
         /// Seconds for which what it had before still counts; 0 when that has leaked.
         #[arg(long, default_value_t = 24 * 3600)]
         overlap: i64,
+    },
+    /// Show with what notices to a client are signed (`response_uri`); it is for the client alone.
+    ResponseSecret {
+        /// Its id.
+        id: String,
     },
     /// Suspend a client: from then on nobody knows it or its tokens.
     Suspend {
@@ -172,6 +177,12 @@ pub async fn run(command: ClientCommand, who: &Path, out: Out) -> Result<Exit, F
                 out.say(&out.m().t("client-secret"));
                 out.say(&format!("    {}", secret.expose()));
             }
+            out.object(&done);
+            return Ok(Exit::Good);
+        }
+        ClientCommand::ResponseSecret { id } => {
+            let done = call::<ClientResponseSecret>(&desk, &named(&id)?).await?;
+            out.say(done.secret.expose());
             out.object(&done);
             return Ok(Exit::Good);
         }

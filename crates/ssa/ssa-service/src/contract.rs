@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::Rate;
 use store_kit::{StoreError, Tx, sql};
 
-use crate::users;
+use crate::{notices, users};
 
 /// Methods of the CSC API that want a client, as contracts name them.
 const METHODS: [&str; 12] = [
@@ -25,6 +25,8 @@ const METHODS: [&str; 12] = [
 ];
 /// Most keys, or certificates, of a client.
 pub(crate) const KEYS: usize = 10;
+/// Most addresses for notices.
+const RESPONSE_URIS: usize = 20;
 /// Most people that a contract names.
 const PEOPLE: usize = 1000;
 
@@ -61,6 +63,12 @@ pub struct ClientSettings {
     /// How many signatures it may ask for.
     #[serde(skip_serializing_if = "Quota::is_unlimited")]
     pub quota: Quota,
+    /// Exact addresses that may be told when values of calls that don't wait are there (`response_uri`); at most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub response_uris: Vec<String>,
+    /// Counts the secrets with which such notices are signed: another number, another secret.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub response_serial: u32,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
     /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request
@@ -100,6 +108,11 @@ impl ClientCertificate {
             Self::Thumbprints(known) => (1..=KEYS).contains(&known.len()),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Most signatures in a day and in a month (UTC). One is used by asking: a token that could sign counts what it asked for
@@ -142,6 +155,11 @@ impl ClientSettings {
                 self.scopes
                     .iter()
                     .all(|s| matches!(s.as_str(), "service" | "credential")),
+            ),
+            (
+                "response_uris",
+                self.response_uris.len() <= RESPONSE_URIS
+                    && self.response_uris.iter().all(|uri| notices::plausible(uri)),
             ),
             ("keys", self.read_keys().is_some()),
             (
@@ -337,5 +355,21 @@ mod tests {
         assert_eq!(fault(&|s| s.people = text("a b")), Some("people"));
         assert_eq!(fault(&|s| s.contract = "x\ny".to_owned()), Some("contract"));
         assert_eq!(fault(&|s| s.keys = vec![1.into()]), Some("keys"));
+        let hooks = "https://app.example/done?a=b";
+        assert_eq!(fault(&|s| s.response_uris = text(hooks)), None);
+        for bad in [
+            "http://app.example/",
+            "https://app.example/#a",
+            "https://u:p@app.example/",
+            "https://app.example",
+            "/done",
+        ] {
+            let fault = fault(&|s| s.response_uris = text(bad));
+            assert_eq!(fault, Some("response_uris"), "{bad}");
+        }
+        assert_eq!(
+            fault(&|s| s.response_uris = vec![hooks.to_owned(); 21]),
+            Some("response_uris")
+        );
     }
 }

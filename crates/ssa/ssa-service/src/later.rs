@@ -10,7 +10,7 @@ use store_kit::{Row, StoreError, Tx, sql, transaction};
 
 use crate::csc::signed;
 use crate::tokens::{Holder, Token, read_holder};
-use crate::{Ssa, crypt};
+use crate::{Ssa, crypt, notices};
 
 /// Nobody else takes a call up for so many seconds.
 const LEASE: i64 = 150;
@@ -36,6 +36,8 @@ struct Later {
     exp: UnixTime,
     /// Sealed request to the SAM; gone when there is an outcome.
     call: Option<Vec<u8>>,
+    /// Who is told of the outcome, sealed; gone when it is on its way.
+    notice: Option<Vec<u8>>,
     version: i64,
 }
 
@@ -45,6 +47,7 @@ pub(crate) async fn begin(
     token: &Token,
     mut asked: SignRequest,
     keep: i64,
+    response_uri: Option<String>,
 ) -> Result<Option<SecretText>, StoreError> {
     let name = crypt::draw(ssa.random());
     let id = crypt::digest(name.expose());
@@ -58,8 +61,16 @@ pub(crate) async fn begin(
     let Some(sealed) = sealed else {
         return Ok(None);
     };
+    let notice = match response_uri {
+        None => None,
+        Some(uri) => match notices::sealed(ssa, &id, &name, uri)? {
+            None => return Ok(None),
+            sealed => sealed,
+        },
+    };
     let new = Later {
         id,
+        notice,
         client: token.client.clone(),
         person: token.person.clone(),
         holder: token.holder,
@@ -124,16 +135,51 @@ async fn work(ssa: &Ssa, later: Later) -> Result<Outcome, StoreError> {
         }
         Err(CallError::Refused(refusal)) => (Outcome::Refused(refusal), later.lease),
     };
+    let open = outcome == Outcome::Open;
     let done = Later {
-        call: later.call.filter(|_| outcome == Outcome::Open),
+        call: later.call.filter(|_| open),
+        notice: later.notice.clone().filter(|_| open),
         outcome: outcome.clone(),
         lease,
         ..later
     };
-    transaction!(ssa.store(), "signed-later", |tx| {
-        update(tx, &done).await.map(drop)
+    let now = ssa.now();
+    let told = later.notice.filter(|_| !open);
+    let told = transaction!(ssa.store(), "signed-later", |tx| {
+        let mine = update(tx, &done).await?;
+        if mine && let Some(notice) = &told {
+            notices::insert(tx, &done.id, &done.client, notice, now).await?;
+        }
+        Ok::<_, StoreError>(mine && told.is_some())
     })?;
+    if told {
+        notices::soon(ssa);
+    }
     Ok(outcome)
+}
+
+/// Takes up calls that nobody works on any more and of which somebody wants to be told. Others wait until they are asked for.
+pub(crate) async fn resume(ssa: &Ssa) -> Result<(), StoreError> {
+    let now = ssa.now();
+    let query = "SELECT id FROM ssa_later WHERE lease <= $1 AND exp > $1 AND call IS NOT NULL AND notice IS NOT NULL \
+                 ORDER BY lease LIMIT 20";
+    let mut tx = ssa.store().read("resume-later").await?;
+    let rows = tx.fetch_all(sql(query).bind(now.0)).await?;
+    let ids: Vec<String> = rows
+        .iter()
+        .map(|row| row.text("id"))
+        .collect::<Result<_, _>>()?;
+    let mut left = Vec::new();
+    for id in ids {
+        left.extend(find(&mut tx, &id).await?);
+    }
+    drop(tx);
+    for later in left {
+        if let Some(taken) = take(ssa, later, now).await? {
+            work(ssa, taken).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes a call up; `None` when somebody else did.
@@ -156,8 +202,8 @@ fn place(id: &str) -> String {
 async fn insert(tx: &mut Tx, new: &Later, now: UnixTime) -> Result<(), StoreError> {
     tx.execute(sql("DELETE FROM ssa_later WHERE exp < $1").bind(now.0))
         .await?;
-    let insert = "INSERT INTO ssa_later (id, client, person, cnf, call, outcome, lease, exp, version) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)";
+    let insert = "INSERT INTO ssa_later (id, client, person, cnf, call, outcome, lease, exp, notice, version) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)";
     let insert = sql(insert)
         .bind(&new.id)
         .bind(new.client.as_str())
@@ -166,12 +212,13 @@ async fn insert(tx: &mut Tx, new: &Later, now: UnixTime) -> Result<(), StoreErro
         .bind(new.call.as_deref())
         .bind(written(&new.outcome)?)
         .bind(new.lease.0)
-        .bind(new.exp.0);
+        .bind(new.exp.0)
+        .bind(new.notice.as_deref());
     tx.execute(insert).await.map(drop)
 }
 
 async fn update(tx: &mut Tx, later: &Later) -> Result<bool, StoreError> {
-    let update = "UPDATE ssa_later SET call = $1, outcome = $2, lease = $3, version = $4 \
+    let update = "UPDATE ssa_later SET call = $1, outcome = $2, lease = $3, version = $4, notice = $7 \
                   WHERE id = $5 AND version = $6";
     let update = sql(update)
         .bind(later.call.as_deref())
@@ -179,12 +226,13 @@ async fn update(tx: &mut Tx, later: &Later) -> Result<bool, StoreError> {
         .bind(later.lease.0)
         .bind(later.version + 1)
         .bind(&later.id)
-        .bind(later.version);
+        .bind(later.version)
+        .bind(later.notice.as_deref());
     Ok(tx.execute(update).await? == 1)
 }
 
 async fn find(tx: &mut Tx, id: &str) -> Result<Option<Later>, StoreError> {
-    let query = "SELECT id, client, person, cnf, call, outcome, lease, exp, version FROM ssa_later WHERE id = $1";
+    let query = "SELECT id, client, person, cnf, call, outcome, lease, exp, notice, version FROM ssa_later WHERE id = $1";
     let row = tx.fetch_optional(sql(query).bind(id)).await?;
     row.map(|row| read(&row)).transpose()
 }
@@ -203,6 +251,7 @@ fn read(row: &Row) -> Result<Later, StoreError> {
         lease: UnixTime(row.int("lease")?),
         exp: UnixTime(row.int("exp")?),
         call: row.maybe_blob("call")?,
+        notice: row.maybe_blob("notice")?,
         version: row.int("version")?,
     })
 }

@@ -20,6 +20,7 @@ mod later;
 mod limits;
 mod links;
 mod manage;
+mod notices;
 mod oauth;
 mod pages;
 mod passkeys;
@@ -87,6 +88,8 @@ pub struct Ports {
     /// The network, for time-stamping authorities, OpenID providers, and whoever says whether a certificate was revoked. It
     /// refuses addresses of private networks, unless its maker was told that some of these lie there.
     pub fetch: Arc<dyn pki::fetch::Fetch>,
+    /// Addresses of clients that are told when something is ready.
+    pub webhooks: Arc<notify::webhook::Webhooks>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

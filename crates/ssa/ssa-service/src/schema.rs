@@ -47,6 +47,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: LINKS_SQLITE,
             postgres: LINKS_POSTGRES,
         },
+        Migration {
+            name: "0009-notices",
+            sqlite: NOTICES_SQLITE,
+            postgres: NOTICES_POSTGRES,
+        },
     ],
 };
 
@@ -280,3 +285,32 @@ macro_rules! links {
 
 const LINKS_SQLITE: &str = links!("INTEGER", "BLOB", " STRICT");
 const LINKS_POSTGRES: &str = links!("BIGINT", "BYTEA", "");
+
+// Who is told when a call has its outcome; sealed, for it names the call. A row of `ssa_notice` waits to be sent.
+macro_rules! notices {
+    ($int:literal, $blob:literal, $end:literal) => {
+        concat!(
+            "ALTER TABLE ssa_later ADD COLUMN notice ",
+            $blob,
+            ";
+            CREATE INDEX ssa_later_lease ON ssa_later (lease);
+            CREATE TABLE ssa_notice (
+                id TEXT PRIMARY KEY, client TEXT NOT NULL, notice ",
+            $blob,
+            " NOT NULL, failures ",
+            $int,
+            " NOT NULL,
+                next ",
+            $int,
+            " NOT NULL, version ",
+            $int,
+            " NOT NULL)",
+            $end,
+            ";
+            CREATE INDEX ssa_notice_next ON ssa_notice (next);"
+        )
+    };
+}
+
+const NOTICES_SQLITE: &str = notices!("INTEGER", "BLOB", " STRICT");
+const NOTICES_POSTGRES: &str = notices!("BIGINT", "BYTEA", "");

@@ -222,6 +222,7 @@ fn methods(v1: bool) -> Vec<Method> {
         false => vec![
             may("operationMode", Kind::Word(&["S", "A"])),
             may("validity_period", Number),
+            may("response_uri", Text),
         ],
     };
     let mut all = vec![

@@ -30,7 +30,7 @@ pub struct SignHashRequest {
 }
 
 /// When the values are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignMode {
     /// With the answer (`operationMode` `S`).
     Now,
@@ -38,6 +38,8 @@ pub enum SignMode {
     Later {
         /// Seconds for which they are kept.
         keep: i64,
+        /// Address of the client that is told when they are there. Not checked here.
+        response_uri: Option<String>,
     },
 }
 
@@ -45,14 +47,14 @@ pub enum SignMode {
 const KEEP: (i64, i64) = (60 * 60, 24 * 60 * 60);
 
 impl SignMode {
-    /// `response_uri` is refused: nobody is called back.
     fn read(body: &Body) -> Result<Self, CscError> {
         let later = match body.opt_string("operationMode")?.as_deref() {
             None | Some("S") => false,
             Some("A") => true,
             Some(_) => return Err(CscError::InvalidParameter("operationMode")),
         };
-        if body.get("response_uri").is_some_and(|uri| !uri.is_null()) {
+        let response_uri = body.opt_string("response_uri")?;
+        if response_uri.is_some() && !later {
             return Err(CscError::InvalidParameter("response_uri"));
         }
         let keep = match body.get("validity_period") {
@@ -67,7 +69,7 @@ impl SignMode {
             }
         };
         Ok(match later {
-            true => Self::Later { keep },
+            true => Self::Later { keep, response_uri },
             false => Self::Now,
         })
     }
@@ -296,7 +298,10 @@ mod tests {
             SignHashRequest::parse_with_mode(json.as_bytes()).map(|(_, mode)| mode)
         };
         assert_eq!(mode(""), Ok(SignMode::Now));
-        let later = |keep| Ok(SignMode::Later { keep });
+        let later = |keep| {
+            let response_uri = None;
+            Ok(SignMode::Later { keep, response_uri })
+        };
         assert_eq!(mode(r#","operationMode":"A""#), later(3600));
         assert_eq!(
             mode(r#","operationMode":"A","validity_period":1"#),
@@ -311,7 +316,15 @@ mod tests {
         assert_eq!(mode(r#","operationMode":"B""#), invalid("operationMode"));
         assert_eq!(mode(r#","validity_period":1"#), invalid("validity_period"));
         let called = mode(r#","operationMode":"A","response_uri":"https://a.example""#);
-        assert_eq!(called, invalid("response_uri"));
+        let response_uri = Some("https://a.example".to_owned());
+        let keep = 3600;
+        assert_eq!(called, Ok(SignMode::Later { keep, response_uri }));
+        for bad in [
+            r#","response_uri":"https://a.example""#,
+            r#","operationMode":"A","response_uri":1"#,
+        ] {
+            assert_eq!(mode(bad), invalid("response_uri"), "{bad}");
+        }
     }
 
     #[test]

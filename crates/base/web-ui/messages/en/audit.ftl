@@ -162,6 +162,7 @@ audit-word-module-not-switched = the module didn't follow the officers
 audit-word-clock-beyond-bound = the clock is beyond its bound
 audit-word-added = registered
 audit-word-set = contract set
+audit-word-response-secret-shown = secret of notices shown
 audit-word-rotated = secret replaced
 audit-word-suspended = suspended
 audit-word-resumed = resumed

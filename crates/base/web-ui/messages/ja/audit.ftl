@@ -159,6 +159,7 @@ audit-word-module-not-switched = モジュールが役職者の決定に従わ�
 audit-word-clock-beyond-bound = 時計の誤差が範囲を超えた
 audit-word-added = 登録
 audit-word-set = 契約の設定
+audit-word-response-secret-shown = 通知の秘密を表示
 audit-word-rotated = 秘密の交換
 audit-word-suspended = 停止
 audit-word-resumed = 再開

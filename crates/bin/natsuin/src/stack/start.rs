@@ -372,7 +372,7 @@ impl Stack {
         let http = service_kit::http::client(&http_options)?;
         let (failed_sender, failed) = watch::channel(None);
         let sequencers = kit.zones.clone();
-        background(&kit, sam, failed_sender);
+        background(&kit, sam, ssa.clone(), failed_sender);
         let running = std::mem::take(&mut kit.running);
         let mut stack = Self {
             ports: vec![

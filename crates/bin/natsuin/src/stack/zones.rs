@@ -13,6 +13,7 @@ use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
 use core_types::{ClientId, Clock, Level, Random, SecretBytes, TenantId, sha256};
 use dev_ca::{DevCa, Ra};
+use notify::webhook::Webhooks;
 use sam_service::{RemoteModule, Sam, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
@@ -51,6 +52,8 @@ pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.
 /// How often the SAM's rows are compared with its log.
 pub(super) const SCRUB_EVERY: Duration = Duration::from_secs(3600);
+/// How often the SSA looks for notices that are due.
+const NOTICES_EVERY: Duration = Duration::from_secs(5);
 pub(super) const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 pub(super) const MAX_USES: u64 = 100_000_000;
 
@@ -148,19 +151,27 @@ impl Kit {
         Client::new(base, &self.inside(as_whom)?)
     }
 
-    /// A client for what lies outside the zones and is the development CA's.
-    fn outside(&self) -> Result<reqwest::Client, Trouble> {
-        let anchors = std::fs::read_to_string(self.ca.trust_anchors_file()).map_err(|e| {
+    fn anchors(&self) -> Result<String, Trouble> {
+        std::fs::read_to_string(self.ca.trust_anchors_file()).map_err(|e| {
             Trouble::new(
                 "data-dir",
                 format!("the trust anchors can't be read: {e}"),
                 "check --data",
             )
-        })?;
+        })
+    }
+
+    /// A client for what lies outside the zones and is the development CA's.
+    fn outside(&self) -> Result<reqwest::Client, Trouble> {
         service_kit::http::client(&HttpOptions {
-            ca_pem: Some(anchors),
+            ca_pem: Some(self.anchors()?),
             ..HttpOptions::default()
         })
+    }
+
+    fn webhooks(&self) -> Result<Webhooks, Trouble> {
+        let made = Webhooks::new(Some(self.anchors()?), notify::webhook::PATIENCE);
+        made.map_err(|e| Trouble::new("bad-config", e.to_string(), "check --data"))
     }
 
     pub(super) fn inside(&self, as_whom: &str) -> Result<HttpOptions, Trouble> {
@@ -390,6 +401,7 @@ pub(super) async fn start_ssa(
         sam: Arc::new(kit.client(sam_url, NAME_SSA)?),
         certifier: Arc::new(certifier),
         fetch: Arc::new(HttpFetch::new(kit.outside()?, true)),
+        webhooks: Arc::new(kit.webhooks()?),
         clock: kit.clock.clone(),
         random: kit.random.clone(),
         audit,
@@ -414,7 +426,12 @@ pub(super) async fn start_ssa(
 }
 
 /// Gives entries their places, and ends what has run out. A log that can't be written stops the stack (I5).
-pub(super) fn background(kit: &Kit, sam: Sam<RemoteModule>, failed: watch::Sender<Option<String>>) {
+pub(super) fn background(
+    kit: &Kit,
+    sam: Sam<RemoteModule>,
+    ssa: Ssa,
+    failed: watch::Sender<Option<String>>,
+) {
     let failed = Arc::new(failed);
     for zone in kit.zones.clone() {
         let (clock, failed, mut shutdown) =
@@ -450,6 +467,18 @@ pub(super) fn background(kit: &Kit, sam: Sam<RemoteModule>, failed: watch::Sende
             }
             if let Err(error) = sam.maintain().await {
                 tracing::warn!(%error, "the SAM could not tidy up; it tries again");
+            }
+        }
+    });
+    let mut shutdown = kit.shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(NOTICES_EVERY) => {}
+                () = shutdown.requested() => return,
+            }
+            if let Err(error) = ssa.send_notices().await {
+                tracing::warn!(%error, "the SSA could not send notices; it tries again");
             }
         }
     });

@@ -46,7 +46,16 @@ async fn attempt(
     if call.v1 && mode != SignMode::Now {
         return Err(CscError::InvalidParameter("operationMode").into());
     }
-    let quota = bearer.client.settings.quota;
+    let settings = &bearer.client.settings;
+    if let SignMode::Later {
+        response_uri: Some(uri),
+        ..
+    } = &mode
+        && !settings.response_uris.contains(uri)
+    {
+        return Err(CscError::InvalidParameter("response_uri").into());
+    }
+    let quota = settings.quota;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {
         return Err(CscError::InvalidParameter("credentialID").into());
@@ -74,8 +83,8 @@ async fn attempt(
         hashes: request.hashes.into_iter().map(Into::into).collect(),
         idempotency_key: idempotency_key(&call.headers)?,
     };
-    if let SignMode::Later { keep } = mode {
-        let response_id = later::begin(ssa, &token, asked, keep).await?;
+    if let SignMode::Later { keep, response_uri } = mode {
+        let response_id = later::begin(ssa, &token, asked, keep, response_uri).await?;
         let response_id = response_id.ok_or(CscError::Internal)?;
         return Ok(SignHashAnswer::Accepted { response_id });
     }

@@ -54,6 +54,8 @@ calls! {
     ClientSet: "/ssa/v1/client/set", SetRequest => ClientInfo;
     /// Gives a client a new secret or new keys; what it had before counts for a while.
     ClientRotate: "/ssa/v1/client/rotate", RotateRequest => RotateAnswer;
+    /// With what notices to a client are signed (`response_uri`).
+    ClientResponseSecret: "/ssa/v1/client/response-secret", ClientRequest => ResponseSecretAnswer;
     /// Suspends a client: from then on nobody knows it or its tokens.
     ClientSuspend: "/ssa/v1/client/suspend", ClientRequest => ClientInfo;
     /// Ends a suspension.
@@ -144,6 +146,15 @@ pub struct RotateAnswer {
     pub client: ClientInfo,
     /// Its new secret, shown once; none if it has keys.
     pub secret: Option<SecretText>,
+}
+
+/// Answer of [`ClientResponseSecret`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseSecretAnswer {
+    /// The secret in the form of *Standard Webhooks*: `whsec_` and base64. Another `response_serial` in the contract makes
+    /// another one.
+    pub secret: SecretText,
 }
 
 /// Whether a client may come.

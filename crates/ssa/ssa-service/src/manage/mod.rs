@@ -15,12 +15,12 @@ use service_kit::{Peer, Routes, Trouble};
 use store_kit::{StoreError, Tx, transaction};
 
 use crate::clients::{self, NewClient, Record, State};
-use crate::contract;
-use crate::{Ssa, crypt};
+use crate::{Ssa, contract, crypt, notices};
 use calls::{
     AddRequest, ClientAdd, ClientInfo, ClientList, ClientProof, ClientRefusal, ClientRequest,
-    ClientResume, ClientRotate, ClientSet, ClientShow, ClientState, ClientSuspend, Contract,
-    ListAnswer, RotateAnswer, RotateRequest, SetRequest,
+    ClientResponseSecret, ClientResume, ClientRotate, ClientSet, ClientShow, ClientState,
+    ClientSuspend, Contract, ListAnswer, ResponseSecretAnswer, RotateAnswer, RotateRequest,
+    SetRequest,
 };
 
 /// Longest request in bytes.
@@ -93,6 +93,9 @@ impl Ssa {
             .method::<ClientAdd, _, _>(|d, p, r| async move { d.add(&p, r).await })
             .method::<ClientSet, _, _>(|d, p, r| async move { d.set(&p, r).await })
             .method::<ClientRotate, _, _>(|d, p, r| async move { d.rotate(&p, r).await })
+            .method::<ClientResponseSecret, _, _>(|d, p, r| async move {
+                d.response_secret(&p, &r.client).await
+            })
             .method::<ClientSuspend, _, _>(|d, p, r| async move {
                 d.switch(&p, &r, State::Suspended).await
             })
@@ -273,6 +276,23 @@ impl Desk {
             client: done?,
             secret,
         })
+    }
+
+    async fn response_secret(
+        &self,
+        peer: &Peer,
+        client: &ClientId,
+    ) -> Result<ResponseSecretAnswer, ClientRefusal> {
+        let by = self.enter(peer, Want::Secret).await?;
+        let ssa = &self.ssa;
+        let done: Result<SecretText, Stop> = transaction!(ssa.store(), "response-secret", |tx| {
+            let found = clients::record(tx, client.as_str()).await?;
+            let record = found.ok_or(ClientRefusal::Unknown)?;
+            self.changed(tx, by, client, "response-secret-shown")
+                .await?;
+            Ok(notices::written(&ssa.response_secret(&record.client)))
+        });
+        Ok(ResponseSecretAnswer { secret: done? })
     }
 
     async fn switch(

@@ -134,7 +134,7 @@ async fn a_call_that_lost_its_worker_is_taken_up_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_later_too_and_nobody_is_called_back() {
+async fn a_refusal_comes_later_too_and_nobody_is_called_back_without_a_contract() {
     for stack in stacks().await {
         let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
         let service = stack.service_token("app", "hanako").await;
@@ -145,6 +145,7 @@ async fn a_refusal_comes_later_too_and_nobody_is_called_back() {
         let refused = outcome(&stack, &service, &id(&begun)).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
         for (members, words) in [
+            // No contract allows it.
             (
                 json!({ "response_uri": "https://app.example/done" }),
                 "Invalid parameter response_uri",

@@ -21,6 +21,7 @@ mod login_call;
 mod manage;
 mod moving;
 mod mutual;
+mod notices;
 mod oauth;
 mod openapi;
 mod passkeys;

@@ -25,7 +25,7 @@ use crate::web::{
 
 const ADMINISTRATOR: &str = "tanaka.office";
 const OPERATOR: &str = "ito.office";
-const SECURITY: &str = "sato.office";
+pub const SECURITY: &str = "sato.office";
 const AUDITOR: &str = "watanabe.office";
 
 fn officers() -> Vec<ClientOfficer> {
@@ -43,7 +43,7 @@ fn officers() -> Vec<ClientOfficer> {
 }
 
 /// A call as the listener hands it on, by whoever's certificate has this name.
-async fn call<M: Method>(
+pub async fn call<M: Method>(
     stack: &Stack,
     name: &str,
     request: &M::Request,
@@ -83,7 +83,7 @@ fn add(id: &str) -> AddRequest {
     }
 }
 
-fn named(id: &str) -> ClientRequest {
+pub fn named(id: &str) -> ClientRequest {
     ClientRequest {
         client: client_id(id),
     }
@@ -106,7 +106,7 @@ async fn shown(stack: &Stack, id: &str) -> ClientInfo {
 }
 
 /// Changes the contract of a client.
-async fn set(
+pub async fn set(
     stack: &Stack,
     id: &str,
     change: impl FnOnce(&mut ClientSettings),

@@ -10,6 +10,7 @@ use core_types::bytes::b64;
 use core_types::clock::ManualClock;
 use core_types::random::SeededRandom;
 use core_types::{Clock, HashAlg, KeyAlg, PersonId, SecretBytes, TenantId, UnixTime, sha256};
+use notify::webhook::Webhooks;
 use serde_json::Value;
 use ssa_service::{ClientSettings, Config, NewClient, NewUser, PasswordCost, Ports, Rates, Ssa};
 use store_kit::testing::TestStore;
@@ -131,6 +132,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         sam: sam.clone(),
         certifier: ra.clone(),
         fetch: net.clone(),
+        webhooks: Arc::new(Webhooks::new(None, std::time::Duration::from_millis(300)).unwrap()),
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
         audit: AuditLog::new(
