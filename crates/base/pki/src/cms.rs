@@ -10,7 +10,7 @@ use crate::cert::Certificate;
 use crate::oid;
 pub use crate::signed_attrs::{
     EssCertId, SignedAttrs, SignedAttrsError, attribute, minimal_signed_attrs,
-    parse_signed_attrs_strict, signing_certificate,
+    parse_signed_attrs_strict, signed_attrs_at, signing_certificate,
 };
 
 /// An attribute, signed or unsigned.

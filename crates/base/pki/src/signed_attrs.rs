@@ -21,12 +21,26 @@ pub fn minimal_signed_attrs(
     document_digest: &[u8],
     signer_cert: &[u8],
 ) -> Result<Vec<u8>, DerError> {
+    signed_attrs_at(document_digest, signer_cert, None)
+}
+
+/// As [`minimal_signed_attrs`], with the claimed time of signing if there is one: CAdES wants it, PAdES has it elsewhere.
+///
+/// # Errors
+/// As [`minimal_signed_attrs`].
+pub fn signed_attrs_at(
+    document_digest: &[u8],
+    signer_cert: &[u8],
+    at: Option<UnixTime>,
+) -> Result<Vec<u8>, DerError> {
     let cert = Certificate::parse(signer_cert)?;
-    Ok(asn1::set_of(vec![
+    let mut all = vec![
         attribute(oid::CONTENT_TYPE, &asn1::oid(oid::DATA)),
         attribute(oid::MESSAGE_DIGEST, &asn1::octets(document_digest)),
         signing_certificate(&cert),
-    ]))
+    ];
+    all.extend(at.map(|at| attribute(oid::SIGNING_TIME, &asn1::time(at))));
+    Ok(asn1::set_of(all))
 }
 
 /// The signingCertificateV2 attribute that refers to `cert` by SHA-256, which is the default and therefore

@@ -13,7 +13,7 @@ use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
 use crate::{
     archive, audit, bench, config, courier, csc, demo, dev, device, evidence, key, sign, statement,
-    verify,
+    verify, worker,
 };
 
 /// Remote signatures that only their signers can make.
@@ -99,6 +99,12 @@ pub enum Command {
     Courier {
         /// Configuration file; see config/natsuin-courier.toml.
         #[arg(long, default_value = "/etc/natsuin-courier/courier.toml")]
+        config: PathBuf,
+    },
+    /// Sign documents for `signatures/signDoc`; a process of its own, for a sandbox.
+    ScaWorker {
+        /// Configuration file; see config/natsuin-sca-worker.toml.
+        #[arg(long, default_value = "/etc/natsuin-sca-worker/worker.toml")]
         config: PathBuf,
     },
     /// Sign the configuration of a SAM's nodes, and look at what was signed.
@@ -492,6 +498,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             sign::run(sign, out).await
         }
         Command::Bench(args) => bench::run(args, out).await,
+        Command::ScaWorker { config } => worker::run(&config, out).await,
         Command::Courier { config } => courier::run(&config, out).await,
         Command::Csc(command) => csc::run(command, out).await,
         Command::Verify { files, trust } => verify::run(&files, &trust, out).await,

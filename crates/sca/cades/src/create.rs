@@ -1,6 +1,6 @@
 //! Putting a signature together.
 
-use core_types::{HashAlg, KeyAlg, SigAlg};
+use core_types::{HashAlg, KeyAlg, SigAlg, UnixTime};
 use pki::alg::VerifyError;
 use pki::asn1::DerError;
 use pki::cms::{NewSignedData, SignedAttrsError, SignedData, SignerError, SignerInfo};
@@ -13,6 +13,18 @@ use pki::{Certificate, Signed, oid};
 /// [`DerError`] when the certificate can't be parsed.
 pub fn signed_attrs(document_digest: &[u8], signer_cert: &[u8]) -> Result<Vec<u8>, DerError> {
     pki::cms::minimal_signed_attrs(document_digest, signer_cert)
+}
+
+/// As [`signed_attrs`], with the claimed time of signing, which CAdES baseline signatures have there (EN 319 122-1 §6.3).
+///
+/// # Errors
+/// As [`signed_attrs`].
+pub fn signed_attrs_at(
+    document_digest: &[u8],
+    signer_cert: &[u8],
+    at: Option<UnixTime>,
+) -> Result<Vec<u8>, DerError> {
+    pki::cms::signed_attrs_at(document_digest, signer_cert, at)
 }
 
 /// The hash that gets signed: that of the signed attributes under the signature's hash function.
@@ -34,6 +46,49 @@ pub fn build_signed_data(
     chain: &[Vec<u8>],
     signature_timestamp_token: Option<&[u8]>,
 ) -> Result<Vec<u8>, BuildError> {
+    let value = (sig_alg, signature);
+    build(
+        signed_attrs,
+        value,
+        signer_cert,
+        chain,
+        signature_timestamp_token,
+        None,
+    )
+}
+
+/// As [`build_signed_data`], with the document in it (enveloping). Its digest isn't compared: whoever made the attributes from
+/// it knows.
+///
+/// # Errors
+/// As [`build_signed_data`].
+pub fn build_enveloping(
+    signed_attrs: &[u8],
+    (sig_alg, signature): (SigAlg, &[u8]),
+    signer_cert: &[u8],
+    chain: &[Vec<u8>],
+    signature_timestamp_token: Option<&[u8]>,
+    document: &[u8],
+) -> Result<Vec<u8>, BuildError> {
+    let (value, document) = ((sig_alg, signature), Some(document));
+    build(
+        signed_attrs,
+        value,
+        signer_cert,
+        chain,
+        signature_timestamp_token,
+        document,
+    )
+}
+
+fn build(
+    signed_attrs: &[u8],
+    (sig_alg, signature): (SigAlg, &[u8]),
+    signer_cert: &[u8],
+    chain: &[Vec<u8>],
+    signature_timestamp_token: Option<&[u8]>,
+    content: Option<&[u8]>,
+) -> Result<Vec<u8>, BuildError> {
     let cert = Certificate::parse(signer_cert)?;
     let attrs = pki::cms::parse_signed_attrs_strict(signed_attrs)?;
     if attrs.message_digest.len() != sig_alg.hash().len() {
@@ -52,7 +107,7 @@ pub fn build_signed_data(
         .collect();
     let new = NewSignedData {
         content_type: oid::DATA,
-        content: None,
+        content,
         signed_attrs,
         sig_alg,
         signature,

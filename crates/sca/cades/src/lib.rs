@@ -11,8 +11,8 @@ mod report;
 mod verify;
 
 pub use create::{
-    BuildError, add_counter_signature, add_timestamp, build_signed_data, signature_value,
-    signed_attrs, size_estimate, to_be_signed,
+    BuildError, add_counter_signature, add_timestamp, build_enveloping, build_signed_data,
+    signature_value, signed_attrs, signed_attrs_at, size_estimate, to_be_signed,
 };
 pub use report::{
     CertStatus, CmsReport, CounterReport, Reason, Revocation, TimeStampReport, Verdict,

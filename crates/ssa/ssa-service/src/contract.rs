@@ -9,7 +9,7 @@ use store_kit::{StoreError, Tx, sql};
 use crate::{notices, users};
 
 /// Methods of the CSC API that want a client, as contracts name them.
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 13] = [
     "auth/login",
     "auth/revoke",
     "credentials/list",
@@ -19,6 +19,7 @@ const METHODS: [&str; 12] = [
     "credentials/getChallenge",
     "credentials/sendOTP",
     "credentials/extendTransaction",
+    "signatures/signDoc",
     "signatures/signHash",
     "signatures/signPolling",
     "signatures/timestamp",

@@ -43,7 +43,7 @@ use axum::Router;
 use core_types::{Clock, Random, UnixTime};
 use service_kit::Trouble;
 use store_kit::{Store, StoreError, transaction};
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use certificates::{CertificateRule, Certificates};
@@ -52,7 +52,7 @@ pub use config::{Config, PasswordCost, Rates, TimeStamper};
 pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use enrol::{EnrolError, Enrolled};
 pub use manage::{ClientOfficer, calls};
-pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort};
+pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort, WorkerPort};
 pub use providers::{Endpoints, Provider};
 
 /// Tables of the SSA, for opening its store.
@@ -60,6 +60,8 @@ pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TA
 
 /// Passwords hashed at a time; more wait.
 const HASHERS: usize = 2;
+/// Calls with documents at a time; more are told to come later.
+const DOCUMENTS: usize = 8;
 
 /// The service. Cheap to clone; all clones share everything.
 #[derive(Clone)]
@@ -71,6 +73,7 @@ struct Inner {
     ports: Ports,
     sealer: crypt::Sealer,
     hashers: Arc<Semaphore>,
+    documents: Semaphore,
     limits: limits::Limits,
     decided: Notify,
     known_good: certificates::KnownGood,
@@ -88,6 +91,8 @@ pub struct Ports {
     /// The network, for time-stamping authorities, OpenID providers, and whoever says whether a certificate was revoked. It
     /// refuses addresses of private networks, unless its maker was told that some of these lie there.
     pub fetch: Arc<dyn pki::fetch::Fetch>,
+    /// Who signs documents; without one `signatures/signDoc` isn't there.
+    pub worker: Option<Arc<dyn WorkerPort>>,
     /// Addresses of clients that are told when something is ready.
     pub webhooks: Arc<notify::webhook::Webhooks>,
     /// Time.
@@ -118,6 +123,7 @@ impl Ssa {
             ports,
             sealer,
             hashers: Arc::new(Semaphore::new(HASHERS)),
+            documents: Semaphore::new(DOCUMENTS),
             limits: limits::Limits::default(),
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
@@ -186,6 +192,15 @@ impl Ssa {
 
     pub(crate) fn certifier(&self) -> &dyn CertifyPort {
         self.0.ports.certifier.as_ref()
+    }
+
+    pub(crate) fn worker(&self) -> Option<&dyn WorkerPort> {
+        self.0.ports.worker.as_deref()
+    }
+
+    /// Room for a call with documents, if there is any.
+    pub(crate) fn room_for_documents(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.documents.try_acquire().ok()
     }
 
     pub(crate) fn fetch(&self) -> &dyn pki::fetch::Fetch {

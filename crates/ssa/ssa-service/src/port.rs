@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use core_types::rpc::Method;
+use csc_types::{SignDocResponse, WorkerRefusal, WorkerRequest, WorkerSignDoc};
 use sam_api::ssa;
 use sap::enrol::{CertifyRequest, CertifyResponse};
 use service_kit::http::HttpOptions;
@@ -78,6 +79,24 @@ sam_port! {
     handed_over: HandedOver;
     /// What happened to a person's keys and factors.
     history: History;
+}
+
+/// The worker behind `signatures/signDoc`, which reads the documents of strangers.
+pub trait WorkerPort: Send + Sync {
+    /// Has documents signed with the caller's token.
+    fn sign_doc<'a>(
+        &'a self,
+        request: &'a WorkerRequest,
+    ) -> Asked<'a, SignDocResponse, CallError<WorkerRefusal>>;
+}
+
+impl WorkerPort for service_kit::Client {
+    fn sign_doc<'a>(
+        &'a self,
+        request: &'a WorkerRequest,
+    ) -> Asked<'a, SignDocResponse, CallError<WorkerRefusal>> {
+        Box::pin(self.call::<WorkerSignDoc>(request))
+    }
 }
 
 /// The RA and CA that turn an enrolment into a certificate (`sap.md` §8, steps 5 and 6).

@@ -19,6 +19,11 @@ impl Body {
         Ok(Self(unique.0))
     }
 
+    /// Members that were read already.
+    pub(crate) fn of(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+
     /// A member that is neither `null` nor `""`.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0

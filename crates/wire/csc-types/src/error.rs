@@ -57,6 +57,31 @@ pub enum CscError {
     HashContradiction,
     /// RSASSA-PSS parameters that are not accepted, with the reason.
     PssParams(PssRefusal),
+    /// `documentDigests` of `signatures/signDoc` can't be meant.
+    DocumentDigests,
+    /// `documents` of `signatures/signDoc` can't be meant.
+    Documents,
+    /// Neither documents nor digests.
+    NoDocuments,
+    /// Documents and digests.
+    BothDocuments,
+    /// A digest of a document is not base64.
+    InvalidBase64Hashes,
+    /// A document is not base64.
+    InvalidBase64Documents,
+    /// Properties that can't be signed, by their names.
+    SignedProps(String),
+    /// A document or digest is not what was authorized.
+    DocumentMismatch,
+    /// What another part of the service answered.
+    Passed {
+        /// HTTP status.
+        status: u16,
+        /// The `error` member.
+        error: &'static str,
+        /// The `error_description` member.
+        description: String,
+    },
     /// The signature activation data ran out.
     SadExpired,
     /// The certificate ran out.
@@ -116,6 +141,8 @@ impl CscError {
             Self::UnauthorizedClient | Self::AccessDenied | Self::Declined | Self::NotDecided => {
                 403
             }
+            Self::Passed { status, .. } => *status,
+            Self::DocumentMismatch => 403,
             Self::BodyTooLarge => 413,
             Self::RateLimited => 429,
             Self::Internal => 500,
@@ -129,6 +156,8 @@ impl CscError {
     pub fn error(&self) -> &'static str {
         match self {
             Self::InvalidAuthData => "invalid_authentication_data",
+            Self::Passed { error, .. } => error,
+            Self::DocumentMismatch => "invalid_hash",
             Self::LoginFailed => "authentication_error",
             Self::NotFinished => "accepted_request",
             Self::InvalidToken => "invalid_token",
@@ -179,6 +208,17 @@ impl CscError {
             Self::PssParams(why) => {
                 return format!("Invalid parameter signAlgoParams: {why}").into();
             }
+            Self::DocumentDigests => "Invalid object parameter documentDigests",
+            Self::Documents => "Invalid array parameter documents",
+            Self::NoDocuments => "Empty documentDigests and documents objects",
+            Self::BothDocuments => "Both documentDigests and documents parameters passed",
+            Self::InvalidBase64Hashes => "Invalid Base64 hashes string parameter",
+            Self::InvalidBase64Documents => "Invalid Base64 documents string parameter",
+            Self::SignedProps(names) => {
+                return format!("Invalid parameter signed_props: {names}").into();
+            }
+            Self::DocumentMismatch => "Document or documentDigest does not match authorized hash",
+            Self::Passed { description, .. } => return description.clone().into(),
             Self::SadExpired => "SAD expired",
             Self::CertificateExpired => "Signing certificate is expired",
             Self::CertificateStatus => "Invalid certificate status",

@@ -20,6 +20,7 @@ pub mod oauth;
 pub mod openapi;
 pub mod secret;
 pub mod sign;
+pub mod sign_doc;
 pub mod timestamp;
 pub mod token;
 pub mod v1;
@@ -45,6 +46,7 @@ pub use sign::{
     CounterSignature, CounterSignatures, SignHashAnswer, SignHashRequest, SignHashResponse,
     SignMode, SignPollingRequest, SignedValue,
 };
+pub use sign_doc::{SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest, WorkerSignDoc};
 pub use timestamp::{TimestampRequest, TimestampResponse};
 pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};
 pub use waiting::{AuthorizeCheckRequest, GetChallengeRequest, SendOtpRequest};

@@ -372,6 +372,43 @@ fn methods(v1: bool) -> Vec<Method> {
                 ),
             ],
         ));
+        let entry = |content: Vec<Member>| {
+            let mut members = content;
+            members.extend([
+                must("signature_format", Kind::Word(&["C", "P", "X", "J"])),
+                may("conformance_level", Text),
+                must("signAlgo", Text),
+                may("signAlgoParams", Bytes),
+                may("signed_envelope_property", Text),
+                may("signed_props", Kind::Free),
+            ]);
+            Kind::Objects(members)
+        };
+        all.push(method(
+            "signatures/signDoc",
+            "Signs documents, or digests of them, in a format; offered if the operator runs a worker for it",
+            "11.14",
+            Token,
+            vec![
+                must("credentialID", Text),
+                may("SAD", Text),
+                may("documents", entry(vec![must("document", Bytes)])),
+                may(
+                    "documentDigests",
+                    entry(vec![must("hashes", AllBytes), may("hashAlgorithmOID", Text)]),
+                ),
+                may("operationMode", Kind::Word(&["S", "A"])),
+                may("returnValidationInfo", Flag),
+                client_data(),
+            ],
+            vec![(
+                200,
+                vec![
+                    may("DocumentWithSignature", AllBytes),
+                    may("SignatureObject", AllBytes),
+                ],
+            )],
+        ));
         all.push(method(
             "credentials/getChallenge",
             "Has the challenge of an authentication object sent to the signer",

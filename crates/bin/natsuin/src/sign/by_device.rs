@@ -4,7 +4,8 @@ use core_types::SigAlg;
 use csc_client::OutOfBand;
 use csc_types::{Credential, CredentialAuthorizeResponse, SecretText};
 
-use super::{Job, Session, after_approval, bug, declined, input, service};
+use super::{Job, after_approval, bug, declined, input, service};
+use crate::browser::Session;
 use crate::device::{Device, Wanted};
 use crate::output::Failure;
 

@@ -5,28 +5,21 @@ mod by_device;
 mod finish;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Random as _, SigAlg};
-use csc_client::loopback::{Listener, PageLang};
-use csc_client::{
-    AuthorizeParams, Client, ClientCredentials, ClientError, HttpOptions, Provider, choose_alg,
-    wire_alg,
-};
+use csc_client::{Client, ClientCredentials, ClientError, HttpOptions, choose_alg, wire_alg};
 use csc_types::{Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization};
 use signing_job::{HttpFetch, Names, Prepared, Request, Trust};
-use web_ui::{Arg, Lang, clean};
+use web_ui::clean;
 
+use crate::browser::{Session, Stopped};
 use crate::demo::signed_name;
 use crate::device::Device;
 use crate::output::{Exit, Failure, Out};
 use by_device::by_device;
 use finish::finish;
-
-/// How long the person may take in the browser.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What to sign and where.
 pub struct Sign {
@@ -66,15 +59,6 @@ pub struct DeviceKey {
     pub pin_file: Option<PathBuf>,
 }
 
-/// What the steps share.
-struct Session<'a> {
-    client: &'a Client,
-    provider: Provider,
-    listener: Listener,
-    browser: bool,
-    out: Out,
-}
-
 /// Signs.
 ///
 /// # Errors
@@ -107,20 +91,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     };
     let client = Client::new(&base_url(&sign.url), credentials, &http).map_err(|e| service(&e))?;
     let provider = client.discover().await.map_err(|e| service(&e))?;
-    let page = match out.lang {
-        Lang::Ja => PageLang::Ja,
-        Lang::En => PageLang::En,
-    };
-    let listener = Listener::bind(page)
-        .await
-        .map_err(|e| Failure::from(anyhow::Error::from(e)))?;
-    let session = Session {
-        client: &client,
-        provider,
-        listener,
-        browser: sign.browser,
-        out,
-    };
+    let session = Session::begin(&client, provider, sign.browser, out).await?;
 
     let device = sign.device.as_ref().map(|d| {
         let (passphrase, pin) = (d.passphrase_file.as_deref(), d.pin_file.clone());
@@ -129,9 +100,10 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     let device = device.transpose()?;
     let token = match &sign.user {
         Some(_) => client.own_token(&session.provider).await,
-        None => Ok(session
-            .authorize(Purpose::Service, "cli-open-login")
-            .await?),
+        None => {
+            let token = session.authorize(Purpose::Service, "cli-open-login");
+            Ok(token.await.map_err(nothing_signed)?.access_token)
+        }
     };
     let token = token.map_err(|e| service(&e))?;
     let all = client.credentials_of(&token, sign.user.as_deref()).await;
@@ -145,7 +117,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
             let sad = by_device(&session, device, &token, &credential, alg, &jobs).await?;
             (token, Some(sad))
         }
-        None => (session.approve(&credential, alg, &jobs).await?, None),
+        None => (approve(&session, &credential, alg, &jobs).await?, None),
     };
     let wire = wire_alg(alg, &credential.key).ok_or_else(|| {
         input(
@@ -175,29 +147,28 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
     finish(jobs, values, &trust, &fetch, sign.tsa.as_deref(), out).await
 }
 
-impl Session<'_> {
-    /// One approval for all files, in the browser.
-    async fn approve(
-        &self,
-        credential: &Credential,
-        alg: SigAlg,
-        jobs: &[Job],
-    ) -> Result<SecretText, Failure> {
-        let documents = self.provider.takes_documents();
-        let digests = jobs
-            .iter()
-            .map(|job| job.prepared.digest(job.names.object.clone(), documents));
-        let asked = SignatureAuthorization {
-            credential_id: credential.credential_id.clone(),
-            signature_qualifier: None,
-            num_signatures: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
-            digests: digests.collect(),
-            hash_algorithm: Some(alg.hash()),
-            renewable_for: 0,
-        };
-        self.authorize(Purpose::Credential(asked), "cli-open-approve")
-            .await
-    }
+/// One approval for all files, in the browser.
+async fn approve(
+    session: &Session<'_>,
+    credential: &Credential,
+    alg: SigAlg,
+    jobs: &[Job],
+) -> Result<SecretText, Failure> {
+    let documents = session.provider.takes_documents();
+    let digests = jobs
+        .iter()
+        .map(|job| job.prepared.digest(job.names.object.clone(), documents));
+    let asked = SignatureAuthorization {
+        credential_id: credential.credential_id.clone(),
+        signature_qualifier: None,
+        num_signatures: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+        digests: digests.collect(),
+        hash_algorithm: Some(alg.hash()),
+        renewable_for: 0,
+    };
+    let purpose = Purpose::Credential(asked);
+    let token = session.authorize(purpose, "cli-open-approve").await;
+    Ok(token.map_err(nothing_signed)?.access_token)
 }
 
 /// A file on its way.
@@ -257,51 +228,6 @@ fn prepare(sign: &Sign, credential: &Credential, alg: SigAlg) -> Result<Vec<Job>
         });
     }
     Ok(jobs)
-}
-
-impl Session<'_> {
-    /// Sends the person's browser to the service and waits for it to come back.
-    async fn authorize(&self, purpose: Purpose, told: &str) -> Result<SecretText, Failure> {
-        let redirect_uri = self.listener.redirect_uri();
-        let params = AuthorizeParams {
-            purpose,
-            redirect_uri: &redirect_uri,
-            lang: Some(self.out.lang.tag()),
-            description: None,
-        };
-        let pending = self
-            .client
-            .authorize(&self.provider, &params, &SystemRandom)
-            .await
-            .map_err(|e| service(&e))?;
-        let m = self.out.m();
-        self.out
-            .note(&m.f(told, &[("url", Arg::Own(pending.url.as_str()))]));
-        if self.browser && !open(pending.url.as_str()) {
-            self.out.note(&m.t("cli-no-browser"));
-        }
-        let waited = tokio::time::timeout(PATIENCE, self.listener.wait(&pending)).await;
-        let callback = waited
-            .map_err(|_| declined("nobody came back from the browser within ten minutes"))?
-            .map_err(|e| Failure::from(anyhow::Error::from(e)))?;
-        let token = self
-            .client
-            .exchange(&self.provider, &pending, &callback)
-            .await;
-        token.map(|t| t.access_token).map_err(|error| match error {
-            ClientError::Refused(_) => declined("it was not approved in the browser"),
-            other => service(&other),
-        })
-    }
-}
-
-/// Starts the person's browser.
-fn open(url: &str) -> bool {
-    let command = std::process::Command::new("xdg-open")
-        .arg(url)
-        .stderr(std::process::Stdio::null())
-        .spawn();
-    command.is_ok()
 }
 
 /// The one key that can sign, or the one that was named.
@@ -368,6 +294,15 @@ fn declined(what: &str) -> Failure {
         format!("{what}. Nothing was signed."),
         "run the command again to start anew",
     )
+}
+
+/// What didn't come of a browser, in the words of somebody who wanted to sign.
+fn nothing_signed(stopped: Stopped) -> Failure {
+    match stopped {
+        Stopped::Declined(what) => declined(what),
+        Stopped::Service(error) => service(&error),
+        Stopped::Here(error) => Failure::from(error),
+    }
 }
 
 fn bug() -> Failure {

@@ -85,6 +85,8 @@ pub struct Inner {
     pub sam_for_office: String,
     /// The SSA, for officers who manage clients.
     pub ssa_for_officers: String,
+    /// The worker that signs documents, for the SSA.
+    pub worker: String,
 }
 
 /// A running stack.
@@ -345,7 +347,7 @@ impl Stack {
         let ra_url = kit
             .mutual("ra.natsuin.internal", dev_ca::routes::ra(ra.clone()))
             .await?;
-        let ssa = start_ssa(
+        let (ssa, worker) = start_ssa(
             &mut kit,
             &ssa_url,
             &sic_url,
@@ -396,6 +398,7 @@ impl Stack {
                 sam_for_sic: urls.for_sic,
                 sam_for_office: urls.for_office,
                 ssa_for_officers,
+                worker,
             },
             client_officers,
             ra,

@@ -30,7 +30,7 @@ use super::files::DataDir;
 use super::officers;
 use super::start::{StoreChoice, listener, port};
 use super::state::State;
-use crate::courier;
+use crate::{courier, worker};
 
 /// Name of the one SAM, as in acts.
 pub(super) const SAM: &str = "sam.natsuin.localhost";
@@ -47,6 +47,8 @@ pub const NAME_SIC: &str = "sic.natsuin.internal";
 pub const NAME_OFFICE: &str = "office.natsuin.internal";
 /// Name in the certificate of the courier of one-time codes.
 pub const NAME_COURIER: &str = "courier.natsuin.internal";
+/// Name in the certificate of the worker that signs documents.
+pub const NAME_WORKER: &str = "worker.natsuin.internal";
 /// How often entries get their place in the log.
 pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.
@@ -350,7 +352,7 @@ pub(super) async fn start_ssa(
     tenant: &TenantId,
     sam_url: &str,
     ra_url: &str,
-) -> Result<Ssa, Trouble> {
+) -> Result<(Ssa, String), Trouble> {
     let store = kit.open("ssa", ssa_service::MIGRATIONS).await?;
     let key = kit.data.secret("ssa/ssa.key", kit.random.as_ref())?;
     let audit = AuditLog::new(
@@ -396,11 +398,18 @@ pub(super) async fn start_ssa(
         longest_call: std::time::Duration::from_secs(60),
         proxies: Vec::new(),
     };
+    let anchors = kit.anchors()?;
+    let stamper = worker::stamper(&kit.ca.urls().tsa, &anchors)?;
+    let service = format!("{ssa_url}/csc/v2");
+    let callers = vec![NAME_SSA.to_owned()];
+    let signs = worker::worker(&service, callers, vec![stamper], &anchors)?;
+    let worker_url = kit.mutual(NAME_WORKER, sca_worker::router(signs)).await?;
     let certifier = HttpCertifier::new(format!("{ra_url}/ra/certify"), &kit.inside(NAME_SSA)?)?;
     let ports = SsaPorts {
         sam: Arc::new(kit.client(sam_url, NAME_SSA)?),
         certifier: Arc::new(certifier),
         fetch: Arc::new(HttpFetch::new(kit.outside()?, true)),
+        worker: Some(Arc::new(kit.client(&worker_url, NAME_SSA)?)),
         webhooks: Arc::new(kit.webhooks()?),
         clock: kit.clock.clone(),
         random: kit.random.clone(),
@@ -422,7 +431,7 @@ pub(super) async fn start_ssa(
     let router = ssa.certificate_router();
     kit.running
         .push(serve(asking, router, Some(tls), kit.shutdown.clone())?);
-    Ok(ssa)
+    Ok((ssa, worker_url))
 }
 
 /// Gives entries their places, and ends what has run out. A log that can't be written stops the stack (I5).

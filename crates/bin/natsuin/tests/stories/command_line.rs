@@ -169,12 +169,35 @@ async fn sign(story: &mut Story, agent: &mut Agent, options: &[&str]) -> (i32, V
         .args(["sign", "--no-browser", "--json", "--url"])
         .arg(&story.stack.ssa_url)
         .args(options);
-    let mut child = command
+    in_browser(story, agent, &mut command).await
+}
+
+/// A program that ends with its test.
+struct Ended(Option<std::process::Child>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs a command and does in the browser what it asks for.
+pub async fn in_browser(
+    story: &mut Story,
+    agent: &mut Agent,
+    command: &mut Command,
+) -> (i32, Value) {
+    let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let told = BufReader::new(child.stderr.take().unwrap()).lines();
+    // A test that fails in between leaves no program behind that waits for its browser.
+    let mut child = Ended(Some(child));
+    let told = BufReader::new(child.0.as_mut().unwrap().stderr.take().unwrap()).lines();
     for line in told.map(Result::unwrap) {
         let Some((_, address)) = line.split_once("open: ") else {
             continue;
@@ -187,7 +210,7 @@ async fn sign(story: &mut Story, agent: &mut Agent, options: &[&str]) -> (i32, V
         let answer = story.stack.http.get(back).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }
-    let output = child.wait_with_output().unwrap();
+    let output = child.0.take().unwrap().wait_with_output().unwrap();
     let value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("one JSON object: {}", text(&output)));
     (output.status.code().unwrap(), value)

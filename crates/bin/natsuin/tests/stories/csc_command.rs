@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use core_types::KeyAlg;
 use core_types::bytes::b64;
+use natsuin::agent::Agent;
 use natsuin::stack::{NewFactors, NewSigner, StoreChoice};
 use serde_json::Value;
 
 use crate::bad_input::Ahead;
+use crate::command_line::in_browser;
 use crate::kit::{Story, natsuin, run, text};
 
 struct Caller {
@@ -202,6 +204,62 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
     let (code, report) = caller.call(1, "check", &given[..3]);
     assert_eq!((code, &report["failed"]), (0, &Value::from(0)), "{report}");
     assert_eq!(report["not_tested"], 2, "{report}");
+    // In a browser: a token to read with, and one that the signer approved.
+    clock.advance(60);
+    let mut story = story;
+    let mut agent = Agent::new(&story.stack);
+    let with_browser = |command: &str, more: &[&str]| {
+        let mut natsuin = natsuin();
+        natsuin
+            .args([
+                "csc",
+                command,
+                "--json",
+                "--no-browser",
+                "--client",
+                "natsuin-cli",
+                "--url",
+            ])
+            .arg(format!("{}/csc/v2", caller.url))
+            .arg("--trust")
+            .arg(&caller.trust)
+            .args(more);
+        natsuin
+    };
+    let mut login = with_browser("login", &[]);
+    let (code, told) = in_browser(&mut story, &mut agent, &mut login).await;
+    assert_eq!(code, 0, "{told}");
+    let by_browser = caller.file(
+        "browser.token",
+        told["answer"]["access_token"].as_str().unwrap(),
+    );
+    let (code, list) = caller.call(2, "list", &[("--token-file", &by_browser)]);
+    assert_eq!(code, 0, "{list}");
+    let (own, digest) = (
+        story.signer.credentials[0].credential_id.clone(),
+        b64([9; 32]),
+    );
+    let mut approve = with_browser("authorize", &["--key", &own, "--hash", &digest]);
+    let (code, told) = in_browser(&mut story, &mut agent, &mut approve).await;
+    assert_eq!(code, 0, "{told}");
+    let signing = caller.file(
+        "signing.token",
+        told["answer"]["access_token"].as_str().unwrap(),
+    );
+    let (own, digest, algo) = (
+        PathBuf::from(own),
+        PathBuf::from(digest),
+        PathBuf::from("1.2.840.10045.4.3.2"),
+    );
+    let given = [
+        ("--token-file", signing.as_path()),
+        ("--key", &own),
+        ("--hash", &digest),
+        ("--sign-algo", &algo),
+    ];
+    let (code, signed) = caller.call(2, "sign-hash", &given);
+    assert_eq!(code, 0, "{signed}");
+
     // Against somebody who is no provider.
     let sca = Caller {
         url: story.stack.sca_url.clone(),

@@ -21,6 +21,7 @@ mod large;
 mod many;
 mod officers;
 mod patterns;
+mod sign_doc;
 mod spend;
 mod strangers;
 mod validators;

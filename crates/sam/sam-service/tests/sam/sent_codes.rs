@@ -142,11 +142,11 @@ async fn codes_go_to_addresses_of_an_ra_only_and_not_without_end() {
         let phone = CodeAddress::Phone("+819012345678".into());
         let (key, seed) = enrol_at(&world, "p", Some(phone)).await;
         let (none, _) = enrol(&world, "p").await;
-        let own = world.enrol("p", true, &[core_types::KeyAlg::P256]).await;
+        let own = world.enrol("r", true, &[core_types::KeyAlg::P256]).await;
         assert!(!none.codes && !own.keys[0].codes);
         for (person, key, refusal) in [
             ("p", &none, Refusal::Mismatch),
-            ("p", &own.keys[0], Refusal::Mismatch),
+            ("r", &own.keys[0], Refusal::Mismatch),
             ("q", &key, Refusal::NotFound),
         ] {
             let refused = world.sam.send_code(SSA, wish(person, key)).await;

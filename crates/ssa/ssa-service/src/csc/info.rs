@@ -24,6 +24,7 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
         ("credentials/getChallenge", false),
         ("credentials/sendOTP", true),
         ("credentials/extendTransaction", true),
+        ("signatures/signDoc", false),
         ("signatures/signHash", true),
         ("signatures/signPolling", false),
         ("signatures/timestamp", true),
@@ -34,6 +35,7 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
     ];
     let offered = |name: &str| match name {
         "auth/login" => ssa.config().login_client.is_some(),
+        "signatures/signDoc" => ssa.worker().is_some(),
         "signatures/timestamp" => !ssa.config().time_stampers.is_empty(),
         _ => true,
     };
@@ -116,8 +118,7 @@ fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
             algos,
             algo_params: Vec::new(),
         },
-        // signDoc isn't among the methods; clients insist on these members, so they name what applications can make
-        // with the values of signHash.
+        // Of `signDoc`, or what applications can make with the values of signHash: clients insist on these members.
         signature_formats: SignatureFormats {
             formats: vec!["C".to_owned(), "P".to_owned()],
             envelope_properties: vec![

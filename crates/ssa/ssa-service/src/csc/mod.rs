@@ -11,6 +11,7 @@ mod polling;
 mod refusals;
 mod revoke;
 mod sign;
+mod sign_doc;
 mod timestamp;
 
 use std::convert::Infallible;
@@ -27,7 +28,8 @@ use axum::routing::{get, post};
 use core_types::Digest32;
 use csc_types::{
     Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info, ListResponse,
-    LoginResponse, OAuthError, SecretText, SignHashAnswer, SignHashResponse, TimestampResponse, v1,
+    LoginResponse, OAuthError, SecretText, SignDocResponse, SignHashAnswer, SignHashResponse,
+    TimestampResponse, v1,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -95,6 +97,7 @@ impl Told for ExtendResponse {}
 impl Told for LoginResponse {}
 impl Told for SignHashResponse {}
 impl Told for SignHashAnswer {}
+impl Told for SignDocResponse {}
 impl Told for TimestampResponse {}
 
 impl Told for CredentialAuthorizeResponse {
@@ -144,6 +147,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/getChallenge", post(challenge_v2))
         .route("/credentials/sendOTP", post(send_otp_v2))
         .route("/credentials/extendTransaction", post(extend_v2))
+        .route("/signatures/signDoc", post(sign_doc_v2))
         .route("/signatures/signHash", post(sign_hash_v2))
         .route("/signatures/signPolling", post(poll_v2))
         .route("/signatures/timestamp", post(timestamp_v2))
@@ -174,6 +178,11 @@ async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
 /// Version 1 says `credentials/sendOTP` for it.
 async fn challenge_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { codes::challenge(&ssa, &call, whole(body).await?).await }.await)
+}
+
+/// Version 1 has no such method: its clients make documents themselves.
+async fn sign_doc_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(sign_doc::sign_doc(&ssa, &call, body).await)
 }
 
 /// Version 1 has no such method: its calls bring the values.

@@ -52,7 +52,7 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
-    fn explained(error: CscError, description: &'static str) -> Self {
+    pub(super) fn explained(error: CscError, description: &'static str) -> Self {
         Self {
             description: Some(description),
             ..error.into()

@@ -430,6 +430,9 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
             ],
         ));
         rows.push(sending("credentials/getChallenge"));
+        let document = json!({ "credentialID": "key-hanako", "documents": [
+            { "document": "AQID", "signature_format": "C", "signAlgo": "1.2.840.10045.4.3.2" }] });
+        rows.push(signing("signatures/signDoc", &document));
         rows.push(row(
             "credentials/authorizeCheck",
             [

@@ -258,7 +258,7 @@ async fn bodies_and_headers_are_bounded_and_checked() {
         .csc("credentials/list", &token, r#"{"certificates":"all"}"#)
         .await;
     assert_eq!(told(&certificates), bad("Invalid parameter certificates"));
-    let method = stack.csc("signatures/signDoc", &token, "{}").await;
+    let method = stack.csc("signatures/signNothing", &token, "{}").await;
     assert_eq!(
         (method.status, &method.json()["error"]),
         (

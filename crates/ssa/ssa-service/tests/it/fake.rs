@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use core_types::{B64, ClientId, Digest32, KeyAlg, KeyId, Level, PersonId, UnixTime, sha256};
+use csc_types::{CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest};
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sap::enrol::{CertifyRequest, CertifyResponse, Subject};
 use service_kit::CallError;
-use ssa_service::{Asked, Called, CertifyError, CertifyPort, SamPort};
+use ssa_service::{Asked, Called, CertifyError, CertifyPort, SamPort, WorkerPort};
 
 pub const SIGN_UNTIL: i64 = 300;
 pub const MAX_ITEMS: u32 = 10_000;
@@ -447,6 +448,40 @@ impl SamPort for FakeSam {
             Ok(HistoryAnswer {
                 entries: vec![entry],
             })
+        })
+    }
+}
+
+/// A worker that uses up what it is given, as `signHash` would, and answers with one signature; or with what it is told to.
+pub struct FakeWorker {
+    pub sam: std::sync::Arc<FakeSam>,
+    pub told: Mutex<Vec<CallError<WorkerRefusal>>>,
+    pub asked: Mutex<Vec<WorkerRequest>>,
+}
+
+impl WorkerPort for FakeWorker {
+    fn sign_doc<'a>(
+        &'a self,
+        request: &'a WorkerRequest,
+    ) -> Asked<'a, SignDocResponse, CallError<WorkerRefusal>> {
+        self.asked.lock().unwrap().push(request.clone());
+        let told = self.told.lock().unwrap().pop();
+        let asked = SignDocRequest::parse(request.body.as_bytes()).unwrap();
+        let right = asked.sad.as_ref().unwrap_or(&request.token);
+        let grant = sha256(&[right.expose().as_bytes()]);
+        let fresh = self.sam.with(|s| {
+            let found = s.requests.values_mut().find(|r| r.grant == Some(grant));
+            found.is_some_and(|found| !std::mem::replace(&mut found.used, true))
+        });
+        Box::pin(async move {
+            match told {
+                Some(told) => Err(told),
+                None if !fresh => Err(CallError::Refused(CscError::InvalidToken.into())),
+                None => Ok(SignDocResponse {
+                    signatures: vec!["c2ln".to_owned()],
+                    ..SignDocResponse::default()
+                }),
+            }
         })
     }
 }

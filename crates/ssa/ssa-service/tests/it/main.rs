@@ -28,6 +28,7 @@ mod passkeys;
 mod portal;
 mod providers;
 mod quirks;
+mod sign_doc;
 mod signing;
 mod timestamp;
 mod web;

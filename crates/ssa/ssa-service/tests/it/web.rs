@@ -17,7 +17,7 @@ use store_kit::testing::TestStore;
 use tower::ServiceExt as _;
 use url::Url;
 
-use crate::fake::{FakeNet, FakeRa, FakeSam, client_id};
+use crate::fake::{FakeNet, FakeRa, FakeSam, FakeWorker, client_id};
 
 pub const START: i64 = 1_800_000_000;
 pub const BASE: &str = "http://localhost:4000";
@@ -33,6 +33,7 @@ pub struct Stack {
     pub sam: Arc<FakeSam>,
     pub ra: Arc<FakeRa>,
     pub net: Arc<FakeNet>,
+    pub worker: Arc<FakeWorker>,
     pub clock: Arc<ManualClock>,
     pub store: TestStore,
     pub clients: BTreeMap<String, String>,
@@ -128,10 +129,16 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         proxies: Vec::new(),
     };
     set(&mut config);
+    let worker = Arc::new(FakeWorker {
+        sam: sam.clone(),
+        told: std::sync::Mutex::default(),
+        asked: std::sync::Mutex::default(),
+    });
     let ports = Ports {
         sam: sam.clone(),
         certifier: ra.clone(),
         fetch: net.clone(),
+        worker: Some(worker.clone()),
         webhooks: Arc::new(Webhooks::new(None, std::time::Duration::from_millis(300)).unwrap()),
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
@@ -148,6 +155,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         sam,
         ra,
         net,
+        worker,
         clock,
         store,
         clients: BTreeMap::new(),

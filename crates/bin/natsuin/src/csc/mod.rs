@@ -1,11 +1,14 @@
 //! `natsuin csc`: single calls of the CSC API of any provider, in either version, and a check of a provider.
 
+mod browser;
+mod report;
+
 use std::path::{Path, PathBuf};
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Random as _, SecretBytes};
-use csc_client::check::{self, Case, Means, Outcome};
+use csc_client::check::{self, Means};
 use csc_client::plain::{Answer, Proof, Service};
 use csc_client::{ClientError, HttpOptions};
 use csc_types::SecretText;
@@ -13,6 +16,8 @@ use serde_json::{Value, json};
 use sic_core::Totp;
 
 use crate::output::{Exit, Failure, Out};
+use browser::ByBrowser;
+use report::{report, to_junit};
 
 /// Where the service is, and how it is reached.
 #[derive(Debug, clap::Args)]
@@ -62,17 +67,21 @@ pub enum CscCommand {
         #[command(flatten)]
         at: At,
     },
-    /// Log in by `auth/login`: name, password and, directly behind it, the one-time code if there is a seed.
+    /// Log in: with `--client` in a browser (OAuth 2, code and PKCE), else by `auth/login` with name, password and, directly behind
+    /// it, the one-time code if there is a seed.
     Login {
         /// Where.
         #[command(flatten)]
         at: At,
+        /// In a browser.
+        #[command(flatten)]
+        browser: ByBrowser,
         /// Login name.
-        #[arg(long)]
-        user: String,
+        #[arg(long, required_unless_present = "client", conflicts_with = "client")]
+        user: Option<String>,
         /// File with the password.
-        #[arg(long, value_name = "FILE")]
-        password_file: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "client")]
+        password_file: Option<PathBuf>,
         /// File with the seed of the login's one-time codes, base32.
         #[arg(long, value_name = "FILE")]
         totp_secret_file: Option<PathBuf>,
@@ -92,14 +101,18 @@ pub enum CscCommand {
         #[arg(long, value_name = "ID")]
         key: Option<String>,
     },
-    /// Authorize signatures in explicit mode, with secrets of that credential.
+    /// Authorize signatures: with `--client` in a browser, where the signer approves, else in explicit mode with secrets of that
+    /// credential.
     Authorize {
         /// Where.
         #[command(flatten)]
         at: At,
+        /// In a browser.
+        #[command(flatten)]
+        browser: ByBrowser,
         /// File with a token of scope `service`.
-        #[arg(long, value_name = "FILE")]
-        token_file: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "client")]
+        token_file: Option<PathBuf>,
         /// The credential.
         #[arg(long, value_name = "ID")]
         key: String,
@@ -185,13 +198,19 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             let answer = service(&at)?.call("info", Proof::None, &json!({})).await;
             told(answer, out)
         }
+        CscCommand::Login { at, browser, .. } if browser.is_wanted() => {
+            browser::login(&at, &browser, out).await
+        }
         CscCommand::Login {
             at,
             user,
             password_file,
             totp_secret_file,
             remember,
+            ..
         } => {
+            let (user, password_file) =
+                (user.unwrap_or_default(), password_file.unwrap_or_default());
             let mut typed = secret(&password_file)?.expose().to_owned();
             if let Some(file) = totp_secret_file {
                 typed.push_str(code(&file)?.expose());
@@ -229,13 +248,25 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
         }
         CscCommand::Authorize {
             at,
+            browser,
+            key,
+            hash,
+            hash_algo,
+            ..
+        } if browser.is_wanted() => {
+            browser::authorize(&at, &browser, (&key, &hash, &hash_algo), out).await
+        }
+        CscCommand::Authorize {
+            at,
             token_file,
             key,
             hash,
             hash_algo,
             secrets,
+            ..
         } => {
-            let (token, service) = (secret(&token_file)?, service(&at)?);
+            let token = secret(&token_file.unwrap_or_default())?;
+            let service = service(&at)?;
             let (hashes, algorithm) = service.version().hash_members();
             let mut body = json!({ "credentialID": key, "numSignatures": hash.len() });
             body[hashes] = json!(hash);
@@ -315,24 +346,29 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
     }
 }
 
-fn service(at: &At) -> Result<Service, Failure> {
+fn options(at: &At) -> Result<HttpOptions, Failure> {
     let mut roots = Vec::new();
     for file in &at.trust {
         roots.extend(std::fs::read(file).map_err(|e| input(file, &e))?);
         roots.push(b'\n');
     }
-    let options = HttpOptions {
+    Ok(HttpOptions {
         extra_roots_pem: Some(roots).filter(|roots| !roots.is_empty()),
         ..HttpOptions::default()
-    };
-    Service::new(&at.url, &options).map_err(|e| {
-        Failure::new(
-            Exit::Input,
-            "address",
-            e.to_string(),
-            "give the address of the API with --url, and its CA with --trust",
-        )
     })
+}
+
+fn service(at: &At) -> Result<Service, Failure> {
+    Service::new(&at.url, &options(at)?).map_err(|e| address(&e))
+}
+
+fn address(error: &ClientError) -> Failure {
+    Failure::new(
+        Exit::Input,
+        "address",
+        error.to_string(),
+        "give the address of the API with --url, and its CA with --trust",
+    )
 }
 
 /// One line of a file, without the end of the line.
@@ -381,117 +417,4 @@ fn told(answer: Result<Answer, ClientError>, out: Out) -> Result<Exit, Failure> 
         200..300 => Exit::Good,
         _ => Exit::Declined,
     })
-}
-
-fn report(url: &str, cases: &[Case], out: Out) -> Exit {
-    let count = |wanted: fn(&Outcome) -> bool| cases.iter().filter(|c| wanted(&c.outcome)).count();
-    let passed = count(|o| matches!(o, Outcome::Passed));
-    let failed = count(|o| matches!(o, Outcome::Failed { .. }));
-    let untested = count(|o| matches!(o, Outcome::NotTested { .. }));
-    for case in cases {
-        let line = match &case.outcome {
-            Outcome::Passed => format!("OK  {}  ({})", case.name, case.clause),
-            Outcome::Failed { why } => format!("NG  {}  ({}): {why}", case.name, case.clause),
-            Outcome::NotTested { needs } => {
-                format!("--  {}  ({}): {needs}", case.name, case.clause)
-            }
-        };
-        out.say(&line);
-    }
-    let numbers = [
-        ("passed", passed),
-        ("failed", failed),
-        ("untested", untested),
-    ];
-    let numbers = numbers.map(|(name, n)| (name, web_ui::Arg::Num(n as u64)));
-    out.say(&out.m().f("cli-csc-checked", &numbers));
-    out.object(
-        &json!({ "schema": "natsuin.csc-check/1", "url": url, "passed": passed, "failed": failed,
-        "not_tested": untested, "cases": cases }),
-    );
-    match failed {
-        0 => Exit::Good,
-        _ => Exit::Negative,
-    }
-}
-
-fn to_junit(url: &str, cases: &[Case]) -> String {
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let failed = cases
-        .iter()
-        .filter(|c| matches!(c.outcome, Outcome::Failed { .. }));
-    let skipped = cases
-        .iter()
-        .filter(|c| matches!(c.outcome, Outcome::NotTested { .. }));
-    xml.push_str(&format!(
-        "<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n",
-        escape(url),
-        cases.len(),
-        failed.count(),
-        skipped.count()
-    ));
-    for case in cases {
-        let inner = match &case.outcome {
-            Outcome::Passed => String::new(),
-            Outcome::Failed { why } => format!("<failure message=\"{}\"/>", escape(why)),
-            Outcome::NotTested { needs } => {
-                format!("<skipped message=\"needs {}\"/>", escape(needs))
-            }
-        };
-        xml.push_str(&format!(
-            "  <testcase classname=\"csc-{}\" name=\"{}\">{inner}</testcase>\n",
-            escape(case.clause),
-            escape(case.name)
-        ));
-    }
-    xml.push_str("</testsuite>\n");
-    xml
-}
-
-/// What a provider says may hold anything; XML has no way to write most control characters.
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use csc_client::check::Kind;
-
-    #[test]
-    fn a_report_in_xml_can_be_read_whatever_a_provider_says() {
-        let case = |outcome| Case {
-            name: "a <b>",
-            clause: "1",
-            kind: Kind::Negative,
-            outcome,
-        };
-        let why = "\u{0}\"'<&>\u{ffff}".to_owned();
-        let cases = [
-            case(Outcome::Passed),
-            case(Outcome::Failed { why }),
-            case(Outcome::NotTested { needs: "a token" }),
-        ];
-        let xml = to_junit("https://a.example/?a&b", &cases);
-        assert!(
-            xml.contains("tests=\"3\" failures=\"1\" skipped=\"1\""),
-            "{xml}"
-        );
-        assert!(xml.contains("message=\" &quot;'&lt;&amp;&gt; \""), "{xml}");
-        assert!(
-            xml.contains("name=\"a &lt;b&gt;\"") && xml.contains("a&amp;b"),
-            "{xml}"
-        );
-    }
 }

@@ -1,0 +1,105 @@
+//! Tokens by way of a browser: OAuth 2 with code and PKCE, at any provider.
+
+use std::path::PathBuf;
+
+use core_types::HashAlg;
+use csc_client::{Client, ClientCredentials};
+use csc_types::{DocumentDigest, Purpose, SignatureAuthorization, TokenResponse, decode_base64};
+use serde_json::json;
+
+use super::{At, address, options, secret, unreachable};
+use crate::browser::{Session, Stopped};
+use crate::output::{Exit, Failure, Out};
+
+/// A registered client that comes with a browser.
+#[derive(Debug, clap::Args)]
+pub struct ByBrowser {
+    /// Registered client, whose redirect URI is `http://127.0.0.1/callback` with any port.
+    #[arg(long)]
+    client: Option<String>,
+    /// File with its secret, if it has one.
+    #[arg(long, value_name = "FILE", requires = "client")]
+    client_secret_file: Option<PathBuf>,
+    /// Only print the address that the browser has to be sent to.
+    #[arg(long, requires = "client")]
+    no_browser: bool,
+}
+
+impl ByBrowser {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.client.is_some()
+    }
+}
+
+/// Scope `service`.
+pub(super) async fn login(at: &At, by: &ByBrowser, out: Out) -> Result<Exit, Failure> {
+    token(at, by, Purpose::Service, "cli-open-login", out).await
+}
+
+/// Scope `credential` for these hashes: base64, as `signHash` will sign them.
+pub(super) async fn authorize(
+    at: &At,
+    by: &ByBrowser,
+    (key, hashes, algorithm): (&str, &[String], &str),
+    out: Out,
+) -> Result<Exit, Failure> {
+    let wrong = |what: &str| {
+        let remedy = "give hashes in base64 with --hash, all of the --hash-algo";
+        Failure::new(Exit::Input, "hash", what, remedy)
+    };
+    let algorithm = HashAlg::from_oid(algorithm).ok_or_else(|| wrong("an unknown hash"))?;
+    let digests = hashes.iter().map(|text| {
+        let hash = decode_base64(text).filter(|hash| hash.len() == algorithm.len());
+        Some(DocumentDigest {
+            hash: hash?,
+            ..DocumentDigest::default()
+        })
+    });
+    let digests: Option<Vec<_>> = digests.collect();
+    let asked = SignatureAuthorization {
+        credential_id: Some(key.to_owned()),
+        signature_qualifier: None,
+        num_signatures: u32::try_from(hashes.len()).unwrap_or(u32::MAX),
+        digests: digests.ok_or_else(|| wrong("a hash of another length, or not base64"))?,
+        hash_algorithm: Some(algorithm),
+        renewable_for: 0,
+    };
+    let purpose = Purpose::Credential(asked);
+    token(at, by, purpose, "cli-open-approve", out).await
+}
+
+async fn token(
+    at: &At,
+    by: &ByBrowser,
+    purpose: Purpose,
+    told: &str,
+    out: Out,
+) -> Result<Exit, Failure> {
+    let credentials = ClientCredentials {
+        client_id: by.client.clone().unwrap_or_default(),
+        client_secret: by.client_secret_file.as_deref().map(secret).transpose()?,
+    };
+    // What a browser is for is the same in both versions, and this client speaks the newer one.
+    let url = at.url.replace("/csc/v1", "/csc/v2");
+    let client = Client::new(&url, credentials, &options(at)?).map_err(|e| address(&e))?;
+    let provider = client.discover().await.map_err(|e| unreachable(&e))?;
+    let session = Session::begin(&client, provider, !by.no_browser, out).await?;
+    match session.authorize(purpose, told).await {
+        Ok(token) => Ok(show(&token, out)),
+        Err(Stopped::Declined(what)) => Err(Failure::new(
+            Exit::Declined,
+            "declined",
+            what,
+            "run the command again to start anew",
+        )),
+        Err(Stopped::Service(error)) => Err(unreachable(&error)),
+        Err(Stopped::Here(error)) => Err(Failure::from(error)),
+    }
+}
+
+fn show(token: &TokenResponse, out: Out) -> Exit {
+    let answer = json!(token);
+    out.say(&serde_json::to_string_pretty(&answer).unwrap_or_default());
+    out.object(&json!({ "schema": "natsuin.csc/1", "status": 200, "answer": answer }));
+    Exit::Good
+}

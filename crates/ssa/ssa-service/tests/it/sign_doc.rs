@@ -1,0 +1,184 @@
+//! `signatures/signDoc`: the worker gets the call and the caller's token, once the caller is known; what it answers is passed on,
+//! and nothing else.
+
+use axum::http::StatusCode;
+use csc_types::{CscError, WorkerRefusal};
+use serde_json::{Value, json};
+use service_kit::CallError;
+
+use crate::oauth::client;
+use crate::web::{Answer, Stack, hash, stacks};
+
+fn body(change: impl FnOnce(&mut Value)) -> String {
+    let mut body = json!({ "credentialID": "key-hanako", "documents": [
+        { "document": "AQID", "signature_format": "C", "signAlgo": "1.2.840.10045.4.3.2" }] });
+    change(&mut body);
+    body.to_string()
+}
+
+async fn call(stack: &Stack, token: &str, body: &str) -> Answer {
+    stack.csc("signatures/signDoc", token, body).await
+}
+
+fn told(answer: &Answer) -> (u16, String, String) {
+    let body = answer.json();
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    (
+        answer.status.as_u16(),
+        text("error"),
+        text("error_description"),
+    )
+}
+
+// shows: T-USE-SAP-REPLAY
+#[tokio::test]
+async fn the_worker_gets_the_callers_token_and_body_and_its_answer_is_passed_on() {
+    for stack in stacks().await {
+        let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let signed = call(&stack, &signing, &body(|_| ())).await;
+        assert_eq!(signed.status, StatusCode::OK, "{}", signed.body);
+        assert_eq!(signed.json(), json!({ "SignatureObject": ["c2ln"] }));
+        let asked = stack.worker.asked.lock().unwrap().pop().unwrap();
+        assert_eq!(
+            (asked.token.expose(), asked.body),
+            (signing.as_str(), body(|_| ()))
+        );
+        let again = call(&stack, &signing, &body(|_| ())).await;
+        assert_eq!(told(&again).0, 401);
+        // With a service token beside a SAD, too.
+        let service = stack.service_token("app", "hanako").await;
+        let sad = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let with_sad = body(|b| b["SAD"] = json!(sad));
+        let signed = call(&stack, &service, &with_sad).await;
+        assert_eq!(signed.status, StatusCode::OK, "{}", signed.body);
+        let asked = stack.worker.asked.lock().unwrap().pop().unwrap();
+        assert_eq!(asked.token.expose(), service);
+    }
+}
+
+// shows: T-USE-DTBSR-FORGE
+#[tokio::test]
+async fn faults_are_told_before_the_worker_hears_of_anything() {
+    for mut stack in stacks().await {
+        let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let service = stack.service_token("app", "hanako").await;
+        let request = |text: &str| (400, "invalid_request".to_owned(), text.to_owned());
+        for (token, body, text) in [
+            (
+                &signing,
+                body(|b| b["credentialID"] = json!("key-taro")),
+                "Invalid parameter credentialID",
+            ),
+            (
+                &signing,
+                body(|b| b["documents"] = json!([])),
+                "Empty documentDigests and documents objects",
+            ),
+            (
+                &signing,
+                body(|b| b["documentDigests"] = json!([{}])),
+                "Both documentDigests and documents parameters passed",
+            ),
+            (
+                &signing,
+                body(|b| b["documents"][0]["document"] = json!("*")),
+                "Invalid Base64 documents string parameter",
+            ),
+            (
+                &signing,
+                body(|b| b["SAD"] = json!("another")),
+                "Invalid parameter SAD",
+            ),
+            (
+                &service,
+                body(|b| b["SAD"] = json!("unknown")),
+                "Invalid parameter SAD",
+            ),
+            (
+                &service,
+                body(|_| ()),
+                "Missing (or invalid type) string parameter SAD",
+            ),
+            (
+                &signing,
+                "{".to_owned(),
+                "The request body must be one JSON object without repeated members",
+            ),
+        ] {
+            let answer = call(&stack, token, &body).await;
+            assert_eq!(told(&answer), request(text), "{body}");
+        }
+        let long = call(&stack, &signing, &" ".repeat((16 << 20) + 1)).await;
+        assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE);
+        // Of a stranger not even the length matters.
+        let stranger = call(&stack, "unknown", &" ".repeat((16 << 20) + 1)).await;
+        assert_eq!(stranger.status, StatusCode::UNAUTHORIZED);
+        // The contract counts here as everywhere.
+        let settings = ssa_service::ClientSettings {
+            methods: vec!["signatures/signHash".to_owned()],
+            ..ssa_service::ClientSettings::default()
+        };
+        client(&mut stack, "hashes", settings).await;
+        let token = stack.credential_token("hashes", "hanako", &[hash(1)]).await;
+        let answer = call(&stack, &token, &body(|_| ())).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        assert!(stack.worker.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_speaks_in_errors_of_the_api_or_not_at_all() {
+    for stack in stacks().await {
+        let odd = |status, error: &str| WorkerRefusal {
+            status,
+            error: error.to_owned(),
+            description: "internal: /srv/worker".to_owned(),
+        };
+        let mismatch = "Document or documentDigest does not match authorized hash";
+        let later = "The service can't answer now; try again later";
+        for (answer, status, error, text) in [
+            (
+                CallError::Refused(CscError::DocumentMismatch.into()),
+                403,
+                "invalid_hash",
+                mismatch,
+            ),
+            (
+                CallError::Refused(odd(400, "whatever")),
+                500,
+                "server_error",
+                "Internal error",
+            ),
+            (
+                CallError::Refused(odd(200, "invalid_request")),
+                500,
+                "server_error",
+                "Internal error",
+            ),
+            (
+                CallError::Unreachable,
+                503,
+                "temporarily_unavailable",
+                later,
+            ),
+            (
+                CallError::Unknown,
+                500,
+                "server_error",
+                csc_types::OUTCOME_LOST,
+            ),
+        ] {
+            let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
+            stack.worker.told.lock().unwrap().push(answer);
+            let refused = call(&stack, &token, &body(|_| ())).await;
+            assert_eq!(told(&refused), (status, error.to_owned(), text.to_owned()));
+        }
+        let info = stack.csc("info", "x", "{}").await.json();
+        assert!(
+            info["methods"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("signatures/signDoc"))
+        );
+    }
+}
