@@ -17,6 +17,7 @@ mod bundle;
 mod evidence;
 mod files;
 mod note;
+mod reconcile;
 mod report;
 mod tree;
 mod verify;
@@ -24,5 +25,6 @@ mod walk;
 pub mod witness;
 
 pub use evidence::{Anchors, EvidenceFault, Shown, SignatureShown, verify_evidence};
+pub use reconcile::{Reconciled, Reconciler, Unmatched};
 pub use report::{Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};
 pub use verify::{Known, VerifyError, verify, verify_each};

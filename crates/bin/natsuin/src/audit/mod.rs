@@ -7,7 +7,7 @@ mod witness;
 use std::path::{Path, PathBuf};
 
 use audit_verify::witness::State;
-use audit_verify::{Bad, Known, Place};
+use audit_verify::{Bad, Known, Place, Reconciled, Reconciler};
 use audit_witness::{Anchor, AnchorFault};
 use core_types::bytes::hex;
 use core_types::random::SystemRandom;
@@ -25,7 +25,7 @@ pub use search::{Format, SearchArgs, run as search};
 pub use witness::run as witness;
 
 /// The zones that keep a log.
-const ZONES: [&str; 3] = ["cm", "sam", "ssa"];
+pub(crate) const ZONES: [&str; 3] = ["cm", "sam", "ssa"];
 
 /// Exports the logs of a stopped stack.
 ///
@@ -80,7 +80,7 @@ async fn opened(data: &Path, choice: &StoreChoice, zone: &'static str) -> Result
     Ok(open.await.map_err(|e| unusable(e.to_string()))?)
 }
 
-fn tables(zone: &str) -> &'static [store_kit::Migrations] {
+pub(crate) fn tables(zone: &str) -> &'static [store_kit::Migrations] {
     match zone {
         "cm" => cm_core::MIGRATIONS,
         "sam" => sam_service::MIGRATIONS,
@@ -113,6 +113,8 @@ pub struct Judged {
     notes: Vec<String>,
     /// For a program, by zone.
     pub zones: Map<String, serde_json::Value>,
+    /// The SAM's log against the module's, where both are good.
+    pub reconciled: Option<Reconciled>,
 }
 
 impl Judged {
@@ -144,6 +146,7 @@ pub fn verify(verify: &Verify, out: Out) -> Result<Exit, Failure> {
     let verdict = judged.verdict;
     out.object(&json!({
         "schema": "natsuin.audit-verify/1", "ok": verdict == Exit::Good, "zones": judged.zones,
+        "reconciled": judged.reconciled,
     }));
     Ok(verdict)
 }
@@ -167,6 +170,7 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
     let cosigners: Vec<&str> = cosigners.iter().map(String::as_str).collect();
     let mut reports = Map::new();
     let (mut good, mut sure) = (true, true);
+    let (mut reconciler, mut believed) = (Reconciler::default(), 0);
     for zone in ZONES {
         let export = dir.join(zone);
         let key_file = keys
@@ -201,7 +205,8 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
             certain: &certain,
             zone: Some(zone),
         };
-        let report = audit_verify::verify(&export, known).map_err(|e| {
+        let each = |seq, text: &str| reconciler.take(zone, seq, text);
+        let report = audit_verify::verify_each(&export, known, each).map_err(|e| {
             let what = format!("{zone}: {e}");
             let remedy = "check that the export is whole";
             Failure::new(Exit::Input, "audit-export", what, remedy)
@@ -209,6 +214,7 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         let zone_good = report.ok && stamped.is_ok();
         let zone_sure = report.witnesses.agreeing == report.witnesses.given;
         (good, sure) = (good && zone_good, sure && zone_sure);
+        believed += usize::from(report.ok && ["cm", "sam"].contains(&zone));
         let word = match (zone_good, zone_sure) {
             (false, _) => "NG",
             (true, false) => "??",
@@ -256,6 +262,19 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         }
         reports.insert(zone.to_owned(), shown);
     }
+    let reconciled = (believed == 2).then(|| reconciler.judge());
+    if let Some(told) = &reconciled {
+        good &= told.ok;
+        let word = if told.ok { "OK" } else { "NG" };
+        lines.push(format!("{word}  sam/cm   orders {}", told.orders));
+        if let Some(bad) = &told.first_bad {
+            let (zone, seq, kind) = (bad.zone, bad.seq, bad.kind);
+            lines.push(format!(
+                "    first bad {zone} entry {seq} ({kind}): {}",
+                bad.what
+            ));
+        }
+    }
     let verdict = match (good, sure) {
         (false, _) => Exit::Negative,
         (true, false) => Exit::Undetermined,
@@ -266,6 +285,7 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         lines,
         notes,
         zones: reports,
+        reconciled,
     })
 }
 

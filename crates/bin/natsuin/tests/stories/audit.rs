@@ -335,3 +335,78 @@ async fn an_auditor_searches_a_running_zone_and_nobody_else_does() {
     drop(stop);
     running.stopped().await;
 }
+
+/// A zone's log with these entries, exported with its key.
+async fn exported(dir: &std::path::Path, zone: &'static str, events: &[audit_log::Event]) {
+    let store = testing::sqlite(&[TABLES]).await;
+    let random = Arc::new(SystemRandom);
+    let log = AuditLog::new(zone, "a", SecretBytes::new(vec![1; 32]), random);
+    let key = LogKey::from_seed(
+        &format!("log.example/{zone}"),
+        &SecretBytes::new(vec![2; 32]),
+    );
+    let sequencer = Sequencer::open(log.clone(), key.unwrap(), None, &store)
+        .await
+        .unwrap();
+    let at = core_types::UnixTime(1_790_000_000);
+    for event in events {
+        let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+            log.append(tx, event.clone(), at).await
+        });
+        done.unwrap();
+    }
+    sequencer.sequence(&store, at).await.unwrap();
+    audit_log::export(&store, &dir.join(zone), &sequencer.public())
+        .await
+        .unwrap();
+}
+
+// shows: T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_module_did_is_compared_with_what_the_sam_meant() {
+    use audit_log::Event;
+    let person = core_types::PersonId::parse("hanako").unwrap();
+    let key = core_types::KeyId::parse("k").unwrap();
+    let [act, other] = [1, 2].map(|n| core_types::Digest32([n; 32]));
+    let meant = Event::SadConsumed {
+        act,
+        client: core_types::ClientId::parse("app").unwrap(),
+        person: person.clone(),
+        key: key.clone(),
+        step: 1,
+        items: 2,
+        call: other,
+    };
+    let used = |act| Event::KeyUsed {
+        key: key.clone(),
+        owner: person.clone(),
+        alg: crate::spend::ALG,
+        count: 2,
+        act,
+        order: other,
+        step: 1,
+        attempt: 0,
+    };
+    for (sam, cm, bad) in [
+        (vec![meant.clone()], vec![used(act)], None),
+        (vec![meant.clone()], vec![used(act), used(other)], Some(1)),
+        (vec![meant], vec![used(act), used(act)], Some(1)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        exported(dir.path(), "sam", &sam).await;
+        exported(dir.path(), "cm", &cm).await;
+        exported(dir.path(), "ssa", &[]).await;
+        let said = run(natsuin()
+            .args(["audit", "verify", "--json"])
+            .arg(dir.path()));
+        let told = object(&said)["reconciled"].clone();
+        assert_eq!(said.status.success(), bad.is_none(), "{}", text(&said));
+        assert_eq!(told["orders"], 1, "{}", text(&said));
+        if let Some(seq) = bad {
+            assert_eq!(
+                (&told["first_bad"]["zone"], &told["first_bad"]["seq"]),
+                (&"cm".into(), &seq.into())
+            );
+        }
+    }
+}
