@@ -3,6 +3,7 @@
 //! Everything runs in this process: signer's side, client, SSA, gateway, SAM and CM, over loopback with mutual TLS and
 //! durable commits. One file a measurement; [`raw`] is the baseline of all.
 
+mod audit;
 mod cm;
 mod csc;
 mod measure;
@@ -41,6 +42,8 @@ pub enum BenchPart {
     Sam,
     /// The CSC API: single calls and whole signatures at 1, 16 and 256 connections, memory of an idle one.
     Csc,
+    /// The audit log: appends beside a bare insert, proofs and searches in a large log, its check, backup and restore.
+    Audit(audit::AuditArgs),
     /// What the cryptographic module costs beside its back end alone: software, and a token if one is named.
     Cm(cm::CmArgs),
 }
@@ -64,6 +67,13 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
         None => out.object(&whole(span, args.data, out).await?),
         Some(BenchPart::Sam) => out.object(&sam::run(span, out)?),
         Some(BenchPart::Csc) => out.object(&api(span, args.data, out).await?),
+        Some(BenchPart::Audit(audit)) => {
+            let scratch = tempfile::Builder::new()
+                .prefix("natsuin-bench-")
+                .tempdir_in(args.data.unwrap_or_else(std::env::temp_dir))
+                .map_err(anyhow::Error::from)?;
+            out.object(&audit::run(span, audit, scratch.path(), out).await?);
+        }
         Some(BenchPart::Cm(cm)) => out.object(&cm::run(span, cm, out).await?),
     }
     Ok(Exit::Good)
