@@ -15,7 +15,7 @@ use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, StoreChoice};
 use serde_json::{Value, json};
 use store_kit::{Store, StoreUrl, sql};
 
-use crate::kit::Story;
+use crate::kit::{Story, entries, natsuin, run};
 use crate::spend::{Spender, approval, credential, hashes};
 
 const P256: &str = "1.2.840.10045.4.3.2";
@@ -250,4 +250,67 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
             "one good call, one use"
         );
     }
+}
+
+/// As if the database had gone down and come back.
+async fn drop_connections(url: &StoreUrl) {
+    let admin = Store::open(url, "cm", cm_core::MIGRATIONS, &SystemRandom).await;
+    let mut tx = admin.unwrap().read("drop").await.unwrap();
+    let query = "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert!(tx.fetch_one(sql(query)).await.unwrap().int("n").unwrap() > 0);
+}
+
+// shows: T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_in_the_middle_costs_calls_and_nothing_else() {
+    let url = store_kit::testing::postgres_database().await;
+    let StoreUrl::Postgres(text) = &url else {
+        panic!("a PostgreSQL database was asked for");
+    };
+    let store = StoreChoice::Postgres(text.to_string());
+    let mut story = Story::on(KeyAlg::P256, store, false).await;
+    let spender = Spender::new(&story.stack, "test-client").await;
+    let mut agent = Agent::new(&story.stack);
+    let (key, mut signed) = (credential(&story), 0);
+    for n in 0..5 {
+        let approved = hashes(1);
+        let asked = approval(&key, &approved);
+        let token = spender.token(&mut story, &mut agent, asked).await;
+        let body = crate::spend::body(&key, &approved);
+        let post = || spender.post(&token, body.clone(), None);
+        let (first, second) = match n {
+            4 => (post().await.0, 401),
+            _ => (
+                tokio::join!(post(), drop_connections(&url)).0.0,
+                post().await.0,
+            ),
+        };
+        assert!(first != 200 || second != 200, "one approval, two answers");
+        signed += usize::from(first == 200) + usize::from(second == 200);
+        assert!(
+            n < 4 || first == 200,
+            "it goes on when the database is back"
+        );
+    }
+    story.stack.stop().await;
+    let (data, out) = (
+        story.dir.path().join("data"),
+        story.dir.path().join("export"),
+    );
+    let mut export = natsuin();
+    export.args(["audit", "export", "--store", text.as_str(), "--data"]);
+    let said = run(export.arg(&data).arg("--out").arg(&out));
+    assert!(said.status.success(), "{}", crate::kit::text(&said));
+    let mut verify = natsuin();
+    verify
+        .args(["audit", "verify"])
+        .arg(&out)
+        .arg("--keys")
+        .arg(data.join("witness"));
+    let said = run(verify.arg("--witness").arg(data.join("witness")));
+    assert!(said.status.success(), "{}", crate::kit::text(&said));
+    let sam = entries(&out, "sam");
+    let made = sam.iter().filter(|e| e["kind"] == "signature.made").count();
+    assert!(signed <= made && made <= 5, "signed {signed}, made {made}");
 }
