@@ -187,6 +187,13 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Corrupt(path.to_owned()))
 }
 
+/// A connection that only reads, beside the process that owns the file. Makes nothing where nothing is.
+pub(crate) fn sqlite_reader(path: &Path) -> Result<Connection, StoreError> {
+    check_header(path)?;
+    let connection = sqlite_connection(path, true);
+    connection.map_err(|error| name_damage(error, path))
+}
+
 fn sqlite_connection(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> {
     // One thread at a time uses a connection, as its type has it, so SQLite needs no locks of its own.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -86,6 +86,18 @@ pub enum StoreError {
     /// A stored value has another type than expected, or is missing.
     #[error("column {0} of the store has no usable value")]
     Column(&'static str),
+    /// There is no store of this zone.
+    #[error("there is no store of {0}. Check the address")]
+    NoStore(&'static str),
+    /// Rows are in the store already.
+    #[error("the store has rows already. Restore into a new one")]
+    NotBlank,
+    /// Tables or columns are others than this program's.
+    #[error("the tables are those of another version. Use the version that made them")]
+    OtherSchema,
+    /// A restore into this store didn't come to its end.
+    #[error("a restore into this store did not end. Remove the store, and restore anew")]
+    HalfFilled,
     /// Any other failure of the database.
     #[error("the database failed: {0}")]
     Database(#[source] DatabaseError),
@@ -124,6 +136,10 @@ impl StoreError {
             Self::Duplicate(_) => "store-duplicate",
             Self::Audit(_) => "store-audit",
             Self::Column(_) => "store-column",
+            Self::NoStore(_) => "store-none",
+            Self::NotBlank => "store-not-blank",
+            Self::OtherSchema => "store-other-schema",
+            Self::HalfFilled => "store-half-filled",
             Self::Database(_) => "store-database",
             Self::Closed => "store-closed",
         }

@@ -59,6 +59,7 @@
 //!   answered before, whether *yes* or *no*. PostgreSQL does the like by itself.
 
 mod connect;
+mod dump;
 mod error;
 mod group;
 mod migrate;
@@ -71,10 +72,11 @@ pub mod testing;
 mod tx;
 mod url;
 
+pub use dump::{Dump, Fill, Table};
 pub use error::{DatabaseError, StoreError};
 pub use migrate::{Migration, Migrations};
 pub use seen::{Seen, Written};
-pub use sql::{Row, Sql, sql};
+pub use sql::{Cell, Kind, Row, Sql, sql};
 #[doc(hidden)]
 pub use store::Attempts;
 pub use store::Store;

@@ -3,6 +3,7 @@
 use core_types::bytes::b64u;
 use core_types::{Random, sha256};
 
+use crate::dump::refuse_half_filled;
 use crate::error::StoreError;
 use crate::sql::sql;
 use crate::store::Store;
@@ -53,6 +54,7 @@ pub(crate) async fn migrate(
     transaction!(store, "migrate", |tx| {
         own_tables(tx, schema).await?;
         claim(tx, schema, &system_id).await?;
+        refuse_half_filled(tx).await?;
         for set in sets {
             apply(tx, set).await?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, Decode, Row as _, Type, ValueRef as _};
+use sqlx::{Any, AssertSqlSafe, Decode, Row as _, Type, ValueRef as _};
 
 use crate::error::StoreError;
 
@@ -13,14 +13,22 @@ use crate::error::StoreError;
 /// and `Option`s of them. The first bound value is `$1`.
 #[derive(Debug)]
 pub struct Sql<'q> {
-    text: &'static str,
+    text: Cow<'static, str>,
     values: Vec<Value<'q>>,
 }
 
 /// Starts a statement from a constant text.
 pub fn sql<'q>(text: &'static str) -> Sql<'q> {
     Sql {
-        text,
+        text: Cow::Borrowed(text),
+        values: Vec::new(),
+    }
+}
+
+/// A statement that was put together, of nothing but names that were looked at.
+pub(crate) fn sql_of<'q>(text: String) -> Sql<'q> {
+    Sql {
+        text: Cow::Owned(text),
         values: Vec::new(),
     }
 }
@@ -33,8 +41,8 @@ impl<'q> Sql<'q> {
         self
     }
 
-    pub(crate) fn text(&self) -> &'static str {
-        self.text
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The values as SQLite takes them.
@@ -48,7 +56,10 @@ impl<'q> Sql<'q> {
     }
 
     pub(crate) fn into_postgres(self) -> sqlx::query::Query<'q, Any, AnyArguments> {
-        let query = sqlx::query(self.text);
+        let query = match self.text {
+            Cow::Borrowed(text) => sqlx::query(text),
+            Cow::Owned(text) => sqlx::query(AssertSqlSafe(text)),
+        };
         self.values
             .into_iter()
             .fold(query, |query, value| match value {
@@ -98,6 +109,41 @@ values! {
     &'q [u8], NoBlob, |bytes| Self::Blob(Cow::Borrowed(bytes));
     &'q Vec<u8>, NoBlob, |bytes| Self::Blob(Cow::Borrowed(bytes));
     Vec<u8>, NoBlob, |bytes| Self::Blob(Cow::Owned(bytes));
+}
+
+/// A stored value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// None.
+    Null,
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Numbers.
+    Int,
+    /// Texts.
+    Text,
+    /// Bytes.
+    Blob,
+}
+
+impl From<Cell> for Value<'_> {
+    fn from(cell: Cell) -> Self {
+        match cell {
+            Cell::Null => Self::NoInt,
+            Cell::Int(n) => Self::Int(n),
+            Cell::Text(text) => Self::Text(Cow::Owned(text)),
+            Cell::Blob(bytes) => Self::Blob(Cow::Owned(bytes)),
+        }
+    }
 }
 
 /// A row; columns are read by name. A value that is `NULL` or of another type is an error, never a default.
@@ -185,6 +231,45 @@ impl Row {
             rusqlite::types::Value::Blob(bytes) => Some(bytes.clone()),
             _ => None,
         })
+    }
+
+    /// All its values, in the order of the statement.
+    pub(crate) fn cells(&self, kinds: &[Kind]) -> Result<Vec<Cell>, StoreError> {
+        const FAULT: StoreError = StoreError::Column("of a table");
+        match &self.0 {
+            Cells::Sqlite { values, .. } => {
+                let each = values
+                    .iter()
+                    .zip(kinds)
+                    .map(|(value, kind)| match (value, kind) {
+                        (rusqlite::types::Value::Null, _) => Ok(Cell::Null),
+                        (rusqlite::types::Value::Integer(n), Kind::Int) => Ok(Cell::Int(*n)),
+                        (rusqlite::types::Value::Text(text), Kind::Text) => {
+                            Ok(Cell::Text(text.clone()))
+                        }
+                        (rusqlite::types::Value::Blob(bytes), Kind::Blob) => {
+                            Ok(Cell::Blob(bytes.clone()))
+                        }
+                        _ => Err(FAULT),
+                    });
+                each.collect()
+            }
+            Cells::Postgres(row) => {
+                let each = kinds.iter().enumerate().map(|(at, kind)| {
+                    let value = row.try_get_raw(at).map_err(|_| FAULT)?;
+                    if value.is_null() {
+                        return Ok(Cell::Null);
+                    }
+                    match kind {
+                        Kind::Int => <i64 as Decode<Any>>::decode(value).map(Cell::Int),
+                        Kind::Text => <String as Decode<Any>>::decode(value).map(Cell::Text),
+                        Kind::Blob => <Vec<u8> as Decode<Any>>::decode(value).map(Cell::Blob),
+                    }
+                    .map_err(|_| FAULT)
+                });
+                each.collect()
+            }
+        }
     }
 
     fn maybe<T: for<'r> Decode<'r, Any> + Type<Any>>(

@@ -189,7 +189,7 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    async fn begin(readers: Arc<Readers>) -> Result<Self, StoreError> {
+    pub(crate) async fn begin(readers: Arc<Readers>) -> Result<Self, StoreError> {
         let permit = readers.permits.clone().acquire_owned();
         let permit = tokio::time::timeout(PATIENCE, permit).await;
         let permit = permit

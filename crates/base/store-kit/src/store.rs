@@ -53,16 +53,7 @@ impl Store {
         migrations: &[Migrations],
         random: &dyn Random,
     ) -> Result<Self, StoreError> {
-        let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if schema.is_empty()
-            || schema.len() > 40
-            || !schema.chars().all(named)
-            || schema.starts_with("pg_")
-        {
-            return Err(StoreError::BadUrl(
-                "the schema's name must be 1 to 40 of a-z, 0-9 and _",
-            ));
-        }
+        admit(schema)?;
         let database = match url {
             StoreUrl::Sqlite(path) => Database::Sqlite(connect::sqlite(path).await?),
             StoreUrl::Postgres(url) => {
@@ -199,6 +190,21 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({:?}, {})", self.dialect(), self.0.schema)
     }
+}
+
+/// Names of schemas go into statements.
+pub(crate) fn admit(schema: &str) -> Result<(), StoreError> {
+    let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if schema.is_empty()
+        || schema.len() > 40
+        || !schema.chars().all(named)
+        || schema.starts_with("pg_")
+    {
+        return Err(StoreError::BadUrl(
+            "the schema's name must be 1 to 40 of a-z, 0-9 and _",
+        ));
+    }
+    Ok(())
 }
 
 async fn commit(tx: tx::Inner) -> Result<(), StoreError> {

@@ -12,8 +12,8 @@ use crate::officer::{self, ApprovalCommand, OfficerCommand};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Options, StoreChoice};
 use crate::{
-    archive, audit, bench, config, courier, csc, demo, dev, device, evidence, key, sign, statement,
-    verify, worker,
+    archive, audit, backup, bench, config, courier, csc, demo, dev, device, evidence, key, sign,
+    statement, verify, worker,
 };
 
 /// Remote signatures that only their signers can make.
@@ -164,6 +164,9 @@ pub enum Command {
     /// Write exported logs to a medium of their own, signed, and check such an archive.
     #[command(subcommand)]
     Archive(archive::ArchiveCommand),
+    /// Back up the stores of all zones, check a backup, and restore one.
+    #[command(subcommand)]
+    Backup(Box<backup::BackupCommand>),
     /// Export and check the evidence of a single act: who approved what.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -585,6 +588,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             audit::verify(&verify, out)
         }
         Command::Archive(command) => archive::run(&command, &SystemClock, out),
+        Command::Backup(command) => backup::run(*command, &SystemClock, out).await,
         Command::Audit(AuditCommand::Search(args)) => audit::search(*args, out).await,
         Command::Audit(AuditCommand::Alert { config }) => audit::alert(&config, out).await,
         Command::Audit(AuditCommand::Witness { config }) => audit::witness(&config, out).await,

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod archive;
 pub mod audit;
+pub mod backup;
 pub mod bench;
 mod browser;
 pub mod cli;

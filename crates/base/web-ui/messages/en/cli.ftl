@@ -28,6 +28,11 @@ cli-hashed-here = { $n ->
 }
 cli-signed-of = { $n } of { $total } signed
 archive-intact = Archived { $at }; { $n } files are as they were signed.
+backup-made = Backup { $name }: { $n } files, { $rows } rows.
+backup-intact = Backup { $name }, made { $at }; restored for a trial, every byte is as it was signed.
+backup-older = The witness knows of later entries: the service went on after this backup was made.
+backup-no-keys = Without the module's keys: make their backup with natsuin-cm backup, and put it in with --cm-keys.
+backup-restored = Restored: { $zones }. What signers had approved before is void.
 cli-counter-good = Counter-signed by { $who }: this signature was made there.
 cli-counter-undetermined = Counter-signed by { $who }; whether it is good can't be said.
 cli-counter-bad = A counter-signature by { $who } is not good: it doesn't show where the signature was made.

@@ -1,10 +1,14 @@
 //! Somebody who holds databases, files and logs of the service.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use ::backup::Identity;
+use core_types::bytes::{b64, b64u, hex};
 use core_types::{KeyAlg, SecretBytes};
 use csc_types::Purpose;
+use jose::SigningKey;
 use natsuin::agent::Agent;
 use natsuin::stack::{Factors, Options, Stack, StoreChoice};
 use serde_json::Value;
@@ -130,7 +134,8 @@ impl std::io::Write for Lines {
 }
 
 // shows: T-USE-CAPTURE, T-KEY-DATA-DISCLOSE, I-7.1.4.1-log-signing-events, I-7.1.4.1-signing-event-certificate,
-// I-4.2.1-rssp-holds-verification-info, I-7.1.5.1-archive-no-secrets, T-REG-INFO-CAPTURE
+// I-4.2.1-rssp-holds-verification-info, I-7.1.5.1-archive-no-secrets, I-7.1.7.1-backup-confidentiality,
+// T-REG-INFO-CAPTURE
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_database_or_export_holds_a_secret() {
     let lines = Lines::default();
@@ -194,6 +199,8 @@ async fn no_log_database_or_export_holds_a_secret() {
     let said = medium.create(&export, &archive);
     assert!(said.status.success(), "{}", text(&said));
 
+    let told = handed_out(dir.path(), &export, &signer.person);
+
     one_signature_is_linked(&export);
 
     // Seeds as people type them and as bytes; everything else as text.
@@ -213,6 +220,12 @@ async fn no_log_database_or_export_holds_a_secret() {
         ("client secret", client.client_secret.unwrap().into_bytes()),
     ];
     secrets.extend(cookies.into_iter().map(|c| ("cookie", c.into_bytes())));
+    let state: Value =
+        serde_json::from_slice(&std::fs::read(data.join("state.json")).unwrap()).unwrap();
+    let shares = state["office"]["shares"].as_array().unwrap();
+    let shares = shares.iter().map(|s| s.as_str().unwrap().to_owned());
+    secrets.extend(shares.map(|s| ("recovery share", s.into_bytes())));
+    let keys = private_keys(&data);
     let mut places: Vec<(String, Vec<u8>)> = ["cm", "sam", "ssa", "sca", "witness"]
         .iter()
         .flat_map(|zone| files(&data.join(zone)))
@@ -221,6 +234,7 @@ async fn no_log_database_or_export_holds_a_secret() {
         .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
         .collect();
     places.push(("the log".to_owned(), lines.0.lock().unwrap().clone()));
+    places.extend(told);
     // What isn't secret is found, so the search works.
     let known = [
         ("sam.db", key.as_bytes()),
@@ -236,5 +250,104 @@ async fn no_log_database_or_export_holds_a_secret() {
             let found = bytes.windows(secret.len()).any(|w| w == &secret[..]);
             assert!(!found, "{place} holds a {what}");
         }
+        for (what, forms) in keys.iter().filter(|(what, _)| what != place) {
+            for form in forms {
+                let found = bytes.windows(form.len()).any(|w| w == &form[..]);
+                assert!(!found, "{place} holds {what}");
+            }
+        }
     }
+}
+
+/// Private keys in the stack's folder: each file, and how its key might be written elsewhere.
+fn private_keys(data: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
+    let mut keys = Vec::new();
+    for path in files(data) {
+        let bytes = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let forms = match text.split_once("PRIVATE KEY-----\n") {
+            // The second line of its PEM is in the middle of the key.
+            Some((_, pem)) => vec![pem.lines().nth(1).unwrap().as_bytes().to_vec()],
+            None if path.extension().is_some_and(|e| e == "key") => {
+                let texts = [b64(&bytes), b64u(&bytes), hex(&bytes)];
+                let texts = texts.map(String::into_bytes);
+                texts.into_iter().chain([bytes]).collect()
+            }
+            None => continue,
+        };
+        keys.push((path.display().to_string(), forms));
+    }
+    for expected in ["cm/root.key", "sam/log.key", "ssa/ssa.key", "ca/"] {
+        let found = keys.iter().any(|(name, _)| name.contains(expected));
+        assert!(found, "no private key: {expected}");
+    }
+    keys
+}
+
+/// What else leaves the service: a search, evidence, a backup as it is, and its rows for who may open it.
+fn handed_out(dir: &Path, export: &Path, person: &str) -> Vec<(String, Vec<u8>)> {
+    let (at, data) = (|name: &str| dir.join(name), dir.join("data"));
+    let done = |command: &mut Command| {
+        let said = run(command);
+        assert!(said.status.success(), "{}", text(&said));
+        said.stdout
+    };
+    let mut search = natsuin();
+    search.args(["audit", "search", "--format", "csv", "--export"]);
+    let csv = done(search.arg(export));
+    let made = entries(export, "sam");
+    let made = made.iter().find(|e| e["kind"] == "signature.made").unwrap();
+    let mut evidence = natsuin();
+    evidence.args(["evidence", "export", "--person", person, "--act"]);
+    evidence.arg(made["detail"]["act"].as_str().unwrap());
+    evidence.arg("--data").arg(&data).arg("--root");
+    done(
+        evidence
+            .arg(data.join("root.jwk"))
+            .arg("--out")
+            .arg(at("evidence")),
+    );
+    let identity = Identity::generate();
+    std::fs::write(at("identity"), identity.text().expose()).unwrap();
+    let mut backup = natsuin();
+    backup.args(["backup", "create", "--data"]).arg(&data);
+    for name in ["key", "operator", "officer"] {
+        let (key, pkcs8) = SigningKey::generate().unwrap();
+        let public = serde_json::to_vec(key.public()).unwrap();
+        std::fs::write(
+            at(name),
+            if name == "key" {
+                pkcs8.expose()
+            } else {
+                &public
+            },
+        )
+        .unwrap();
+        backup.arg(format!("--{name}")).arg(at(name));
+    }
+    backup
+        .arg("--recipient")
+        .arg(identity.recipient().to_string());
+    done(backup.arg("--to").arg(at("backup.age")));
+    std::fs::create_dir(at("rows")).unwrap();
+    let mut open = Command::new("age");
+    open.arg("-d")
+        .arg("-i")
+        .arg(at("identity"))
+        .arg("-o")
+        .arg(at("tar"));
+    done(open.arg(at("backup.age")));
+    done(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(at("tar"))
+            .arg("-C")
+            .arg(at("rows")),
+    );
+    let rows = ["cm", "sam", "ssa"]
+        .iter()
+        .flat_map(|z| files(&dir.join("rows").join(z)));
+    let all = rows.chain([at("evidence"), at("backup.age")]);
+    let all = all.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()));
+    all.chain([("a search".to_owned(), csv)]).collect()
 }

@@ -5,6 +5,7 @@
 mod alert;
 mod archive;
 mod audit;
+mod backup;
 mod bad_input;
 mod browser;
 mod clients;

@@ -1,0 +1,155 @@
+//! Making a backup.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use age::stream::StreamWriter;
+use core_types::{Digest32, UnixTime, sha256};
+use jose::SigningKey;
+use store_kit::{Dump, Table};
+
+use crate::manifest::{Authority, Listed, Manifest, SCHEMA, Signed, TYP_BACKUP, ZoneListed};
+use crate::seal::{Recipient, sealing};
+use crate::{BackupError, MANIFEST, SIGNATURE, rows, tar};
+
+/// Bytes of rows in one file.
+const PART: usize = 1 << 20;
+
+/// A backup in the making; what it is sealed for can open it only after [`Writer::finish`].
+pub struct Writer<W: Write> {
+    out: StreamWriter<W>,
+    zones: BTreeMap<String, ZoneListed>,
+    files: BTreeMap<String, Listed>,
+}
+
+impl<W: Write> std::fmt::Debug for Writer<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} files)", self.files.len())
+    }
+}
+
+/// A backup that was made.
+#[derive(Debug)]
+pub struct Made<W> {
+    /// Where it was written.
+    pub out: W,
+    /// Its name.
+    pub name: Digest32,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a backup that any of these can open.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn begin(recipients: &[Recipient], out: W) -> Result<Self, BackupError> {
+        Ok(Self {
+            out: sealing(recipients, out)?,
+            zones: BTreeMap::new(),
+            files: BTreeMap::new(),
+        })
+    }
+
+    /// Puts in a file, such as one of the configuration, at this path.
+    ///
+    /// # Errors
+    /// [`BackupError`], also for a path that isn't plain or is taken.
+    pub fn file(&mut self, path: &str, bytes: &[u8]) -> Result<(), BackupError> {
+        if !tar::is_plain(path) || self.files.contains_key(path) {
+            return Err(BackupError::Damaged(format!("{path} can't be put in")));
+        }
+        tar::put(&mut self.out, path, bytes)?;
+        let listed = Listed {
+            size: bytes.len() as u64,
+            sha256: sha256(&[bytes]),
+        };
+        self.files.insert(path.to_owned(), listed);
+        Ok(())
+    }
+
+    /// Puts in a zone's store, as its snapshot has it. Blocks on file writes: not for a serving task.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn zone(&mut self, zone: &str, mut dump: Dump) -> Result<(), BackupError> {
+        let mut counts = BTreeMap::new();
+        for table in dump.tables().to_vec() {
+            let count = self.table(zone, &mut dump, &table).await?;
+            counts.insert(table.name, count);
+        }
+        let listed = ZoneListed {
+            system: dump.system().to_owned(),
+            migrations: dump.migrations().to_vec(),
+            rows: counts,
+        };
+        self.zones.insert(zone.to_owned(), listed);
+        Ok(())
+    }
+
+    async fn table(
+        &mut self,
+        zone: &str,
+        dump: &mut Dump,
+        table: &Table,
+    ) -> Result<u64, BackupError> {
+        let (mut count, mut parts, mut last) = (0, 0, None::<Vec<_>>);
+        let head = rows::head(table);
+        let mut text = String::new();
+        loop {
+            let page = dump.page(table, last.as_deref()).await?;
+            for row in &page {
+                if text.is_empty() {
+                    text = format!("{head}\n");
+                }
+                text += &rows::line(row);
+                text.push('\n');
+                count += 1;
+            }
+            if text.len() >= PART || (page.is_empty() && !text.is_empty()) {
+                parts += 1;
+                let path = format!("{zone}/{}/{parts:06}.jsonl", table.name);
+                self.file(&path, text.as_bytes())?;
+                text.clear();
+            }
+            match page.into_iter().next_back() {
+                Some(row) => last = Some(row),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// Puts in the list of everything, signed, and ends the file.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn finish(
+        mut self,
+        made: UnixTime,
+        authority: Authority,
+        key: &SigningKey,
+    ) -> Result<Made<W>, BackupError> {
+        authority.check()?;
+        let manifest = Manifest {
+            schema: SCHEMA.to_owned(),
+            made,
+            zones: self.zones,
+            files: self.files,
+            authority,
+        };
+        let text = serde_json::to_vec(&manifest).unwrap_or_default();
+        let name = sha256(&[&text]);
+        let payload = serde_json::to_vec(&Signed { manifest: name }).unwrap_or_default();
+        let signature = key.sign(TYP_BACKUP, &payload);
+        let signature = signature.map_err(|e| BackupError::Damaged(e.to_string()))?;
+        tar::put(&mut self.out, MANIFEST, &text)?;
+        tar::put(&mut self.out, SIGNATURE, signature.as_bytes())?;
+        tar::end(&mut self.out)?;
+        Ok(Made {
+            out: self.out.finish()?,
+            name,
+            manifest,
+        })
+    }
+}
