@@ -280,6 +280,14 @@ pub(crate) struct Code {
     pub(crate) exp: UnixTime,
 }
 
+impl Code {
+    /// Whether it stands for a deletion.
+    pub(crate) fn deletes(&self) -> bool {
+        let details = self.details.as_deref();
+        details.is_some_and(|text| matches!(csc_types::details::deletion(text), Ok(Some(_))))
+    }
+}
+
 /// Stores a new code.
 pub(crate) async fn insert_code(tx: &mut Tx, code: &Code, now: UnixTime) -> Result<(), StoreError> {
     // Used codes are kept for a day, so that a second use is recognised.

@@ -16,6 +16,8 @@ pub(crate) enum Scope {
     Service,
     /// Sign with one key, as the SAM decides.
     Credential(KeyFacts),
+    /// Tell that its person had this credential deleted.
+    Deletion(KeyFacts),
 }
 
 impl Scope {
@@ -23,6 +25,23 @@ impl Scope {
         match self {
             Self::Service => "service",
             Self::Credential(_) => "credential",
+            Self::Deletion(_) => "credential-deletion",
+        }
+    }
+
+    /// What a contract calls it: whoever may ask for approvals may ask for this one.
+    pub(crate) fn contract(&self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Credential(_) | Self::Deletion(_) => "credential",
+        }
+    }
+
+    /// The one key that it is about.
+    pub(crate) fn facts(&self) -> Option<&KeyFacts> {
+        match self {
+            Self::Service => None,
+            Self::Credential(facts) | Self::Deletion(facts) => Some(facts),
         }
     }
 }
@@ -119,10 +138,7 @@ pub(crate) async fn insert(
         .await?;
     let insert = "INSERT INTO ssa_token (id, grant_id, scope, client, person, key, alg, not_after, exp, cnf, revoked) \
                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)";
-    let facts = match &token.scope {
-        Scope::Service => None,
-        Scope::Credential(facts) => Some(facts),
-    };
+    let facts = token.scope.facts();
     let insert = sql(insert)
         .bind(digest(text.expose()))
         .bind(grant)
@@ -187,6 +203,9 @@ fn read(row: &Row) -> Result<Token, StoreError> {
     let scope = match row.text("scope")?.as_str() {
         "service" => Scope::Service,
         "credential" => Scope::Credential(read_facts(row)?.ok_or(StoreError::Column("key"))?),
+        "credential-deletion" => {
+            Scope::Deletion(read_facts(row)?.ok_or(StoreError::Column("key"))?)
+        }
         _ => return Err(StoreError::Column("scope")),
     };
     let person = match row.text("person")? {

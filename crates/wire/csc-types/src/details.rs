@@ -34,6 +34,32 @@ impl DetailsType {
     }
 }
 
+/// Spellings of the type of `authorization_details` for the deletion of a credential (2.2): implementations disagree.
+const DELETION: [&str; 3] = [
+    "credential_deletion",
+    "credential-deletion",
+    "https://cloudsignatureconsortium.org/2025/credential-deletion",
+];
+
+/// The credential whose deletion these `authorization_details` ask for, if that is what they ask.
+///
+/// # Errors
+/// [`OAuthError::InvalidDetails`] when they do and name none.
+pub fn deletion(text: &str) -> Result<Option<String>, OAuthError> {
+    let value: Value = serde_json::from_str(text).map_err(|_| OAuthError::Invalid(DETAILS))?;
+    let object = single(&value)?;
+    let kind = object.get("type").and_then(Value::as_str);
+    if !kind.is_some_and(|kind| DELETION.contains(&kind)) {
+        return Ok(None);
+    }
+    let id = object.get("credentialID").and_then(Value::as_str);
+    let id = id.filter(|id| !id.is_empty());
+    let id = id.ok_or(OAuthError::InvalidDetails(
+        "authorization_details: a deletion names its credentialID",
+    ))?;
+    Ok(Some(id.to_owned()))
+}
+
 /// What a hash in an authorization is the hash of (2.2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum HashType {
@@ -317,6 +343,18 @@ fn write_digest(digest: &DocumentDigest) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deletion_is_known_by_each_of_its_names() {
+        for kind in DELETION {
+            let text = json!([{ "type": kind, "credentialID": "k" }]).to_string();
+            assert_eq!(deletion(&text), Ok(Some("k".to_owned())));
+            let text = json!({ "type": kind }).to_string();
+            assert!(deletion(&text).is_err());
+        }
+        assert_eq!(deletion(r#"[{"type":"credential"}]"#), Ok(None));
+        assert!(deletion("[]").is_err() && deletion("x").is_err());
+    }
     use core_types::bytes::b64u;
 
     fn hash() -> Vec<u8> {

@@ -49,7 +49,7 @@ pub use sign::{
 pub use sign_doc::{SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest, WorkerSignDoc};
 pub use timestamp::{TimestampRequest, TimestampResponse};
 pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};
-pub use waiting::{AuthorizeCheckRequest, GetChallengeRequest, SendOtpRequest};
+pub use waiting::{AuthorizeCheckRequest, DeleteRequest, GetChallengeRequest, SendOtpRequest};
 
 /// The value of `info.specs` that this crate follows.
 pub const SPECS: &str = "2.2.0.0";

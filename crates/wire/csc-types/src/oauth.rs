@@ -6,7 +6,9 @@ use core_types::HashAlg;
 use core_types::bytes::b64u;
 use serde::{Deserialize, Serialize};
 
-use crate::details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
+use serde_json::json;
+
+use crate::details::{self, DetailsType, DocumentDigest, HashType, SignatureAuthorization};
 use crate::error::OAuthError;
 use crate::lenient::{self, decode_base64};
 use crate::secret::SecretText;
@@ -55,6 +57,11 @@ pub enum Purpose {
     Service,
     /// Scope `credential`: sign with a credential.
     Credential(SignatureAuthorization),
+    /// Delete a credential (2.2), by `authorization_details` alone.
+    Deletion {
+        /// The credential.
+        credential_id: String,
+    },
 }
 
 /// An authorization request, checked. It comes by query or by PAR in the same form.
@@ -111,9 +118,16 @@ impl AuthorizeRequest {
         let received_details = params.owned("authorization_details");
         let purpose = match (&received_details, params.get("scope")) {
             // Some clients send the scope too; the details win.
-            (Some(details), None | Some("credential")) => {
-                Purpose::Credential(SignatureAuthorization::parse(details)?)
-            }
+            (Some(details), scope) => match (details::deletion(details)?, scope) {
+                (None, None | Some("credential")) => {
+                    Purpose::Credential(SignatureAuthorization::parse(details)?)
+                }
+                (
+                    Some(credential_id),
+                    None | Some("credential-deletion" | "credential_deletion"),
+                ) => Purpose::Deletion { credential_id },
+                _ => return Err(OAuthError::InvalidScope),
+            },
             (None, None | Some("service")) => Purpose::Service,
             (None, Some("credential")) => Purpose::Credential(plain_authorization(params)?),
             _ => return Err(OAuthError::InvalidScope),
@@ -161,6 +175,11 @@ impl AuthorizeRequest {
                     Some(details) => pairs.push(("authorization_details", details.clone())),
                     None => plain_pairs(asked, &mut pairs),
                 }
+            }
+            Purpose::Deletion { credential_id } => {
+                let details =
+                    json!([{ "type": "credential_deletion", "credentialID": credential_id }]);
+                pairs.push(("authorization_details", details.to_string()));
             }
         }
         let optional = [

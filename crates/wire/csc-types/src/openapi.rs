@@ -410,6 +410,24 @@ fn methods(v1: bool) -> Vec<Method> {
             )],
         ));
         all.push(method(
+            "credentials/delete",
+            "Tells that the signer had a credential deleted",
+            "11.5",
+            Token,
+            vec![
+                must(
+                    "credentialDeletionRequest",
+                    Kind::Object(vec![
+                        must("credentialID", Text),
+                        may("revoke", Flag),
+                        may("revocationReason", Number),
+                    ]),
+                ),
+                client_data(),
+            ],
+            vec![(204, Vec::new())],
+        ));
+        all.push(method(
             "credentials/getChallenge",
             "Has the challenge of an authentication object sent to the signer",
             "11.10",

@@ -1,6 +1,7 @@
 //! `credentials/authorizeCheck`, `credentials/getChallenge` and `credentials/sendOTP` (CSC 11.9, 11.10, 11.12).
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::body::Body;
 use crate::error::CscError;
@@ -78,6 +79,42 @@ impl SendOtpRequest {
     }
 }
 
+/// Request of `credentials/delete` (CSC 11.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// The credential.
+    pub credential_id: String,
+    /// Its certificate shall be revoked, too.
+    pub revoke: bool,
+}
+
+impl DeleteRequest {
+    /// Reads a request body; an older form has the members at the top.
+    ///
+    /// # Errors
+    /// The CSC error to answer with.
+    pub fn parse(body: &[u8]) -> Result<Self, CscError> {
+        let body = Body::parse(body)?;
+        let request = match body.get("credentialDeletionRequest") {
+            Some(Value::Object(members)) => Body::of(members.clone()),
+            Some(_) => return Err(CscError::InvalidParameter("credentialDeletionRequest")),
+            None => body,
+        };
+        let revoke = request.flag("revoke")?;
+        // RFC 5280 §5.3.1: 7 isn't used.
+        let reason = request.get("revocationReason").map(Value::as_u64);
+        match reason {
+            None if !revoke => {}
+            Some(Some(0..=6 | 8..=10)) if revoke => {}
+            _ => return Err(CscError::InvalidParameter("revocationReason")),
+        }
+        Ok(Self {
+            credential_id: request.string("credentialID")?,
+            revoke,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +138,20 @@ mod tests {
             GetChallengeRequest::parse(br#"{"credentialID":"k","authObjectID":7}"#),
             Err(CscError::InvalidParameter("authObjectID"))
         );
+        let delete = |text: &str| DeleteRequest::parse(text.as_bytes());
+        let wanted = DeleteRequest {
+            credential_id: "k".to_owned(),
+            revoke: false,
+        };
+        assert_eq!(
+            delete(r#"{"credentialDeletionRequest":{"credentialID":"k"}}"#),
+            Ok(wanted.clone())
+        );
+        assert_eq!(delete(r#"{"credentialID":"k"}"#), Ok(wanted));
+        let reason = Err(CscError::InvalidParameter("revocationReason"));
+        assert_eq!(delete(r#"{"credentialID":"k","revoke":true}"#), reason);
+        let seven = r#"{"credentialID":"k","revoke":true,"revocationReason":7}"#;
+        assert_eq!(delete(seven), reason);
         assert_eq!(
             SendOtpRequest::parse(b"{}"),
             Err(CscError::MissingString("credentialID"))

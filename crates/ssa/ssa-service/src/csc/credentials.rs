@@ -66,7 +66,7 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
     let bearer = bearer(ssa, call).await?;
     let request = InfoRequest::parse(&body)?;
     let other = |facts: &crate::tokens::KeyFacts| facts.key.as_str() != request.credential_id;
-    if matches!(&bearer.token.scope, Scope::Credential(facts) if other(facts)) {
+    if bearer.token.scope.facts().is_some_and(other) {
         refused(ssa, "credentials/info", &bearer.token, "key").await?;
         return Err(CscError::InvalidParameter("credentialID").into());
     }

@@ -21,6 +21,7 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
         ("credentials/info", true),
         ("credentials/authorize", true),
         ("credentials/authorizeCheck", false),
+        ("credentials/delete", false),
         ("credentials/getChallenge", false),
         ("credentials/sendOTP", true),
         ("credentials/extendTransaction", true),

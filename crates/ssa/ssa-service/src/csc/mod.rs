@@ -3,6 +3,7 @@
 mod authorize;
 mod codes;
 mod credentials;
+mod delete;
 mod elsewhere;
 mod extend;
 mod info;
@@ -144,6 +145,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/info", post(credential_v2))
         .route("/credentials/authorize", post(authorize_v2))
         .route("/credentials/authorizeCheck", post(check_v2))
+        .route("/credentials/delete", post(delete_v2))
         .route("/credentials/getChallenge", post(challenge_v2))
         .route("/credentials/sendOTP", post(send_otp_v2))
         .route("/credentials/extendTransaction", post(extend_v2))
@@ -173,6 +175,11 @@ pub(crate) fn router_v1() -> Router<Ssa> {
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
+}
+
+/// Only version 2.2 has such a method.
+async fn delete_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { delete::delete(&ssa, &call, whole(body).await?).await }.await)
 }
 
 /// Version 1 says `credentials/sendOTP` for it.
@@ -307,7 +314,7 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     };
     drop(tx);
     let allowed =
-        contract.allows_method(call.method()) && contract.allows_scope(token.scope.name());
+        contract.allows_method(call.method()) && contract.allows_scope(token.scope.contract());
     if !served || !allowed {
         refused(ssa, "csc", &token, "contract").await?;
         return Err(CscError::AccessDenied.into());

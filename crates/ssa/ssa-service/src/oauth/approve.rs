@@ -10,7 +10,9 @@ use axum::response::Response;
 use core_types::{ClientId, Digest32, KeyId, PersonId, sha256};
 use csc_types::{AuthorizeRequest, HashType, OAuthError, Purpose, SignatureAuthorization};
 use sam_api::Refusal;
-use sam_api::ssa::{DocItem, KeyState, PrepareItem, PrepareRequest, RequestState, StatusRequest};
+use sam_api::ssa::{
+    AskRequest, DocItem, KeyState, PrepareItem, PrepareRequest, RequestState, StatusRequest, Wish,
+};
 use serde::Deserialize;
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
@@ -143,15 +145,18 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
         (true, _) => {
             // Up to 10,000 digests: read only where they are needed.
             let request = AuthorizeRequest::parse(&params(&flow.pairs)?)?;
-            let Purpose::Credential(asked) = &request.purpose else {
-                return Err(OAuthError::ServerError.into());
-            };
             let asking = Asking {
                 client,
                 session: &session,
                 handle,
             };
-            ask(ssa, visit, flow, asking, &request, asked).await
+            match &request.purpose {
+                Purpose::Credential(asked) => ask(ssa, visit, flow, asking, &request, asked).await,
+                Purpose::Deletion { credential_id } => {
+                    ask_to_delete(ssa, visit, flow, asking, credential_id).await
+                }
+                Purpose::Service => Err(OAuthError::ServerError.into()),
+            }
         }
         (false, _) => {
             let mut tx = ssa.store().read("consent").await?;
@@ -214,8 +219,54 @@ async fn ask(
         Ok(prepared) => prepared,
         Err(error) => return deny(ssa, visit, flow, &prepare_refused(&error), "prepare").await,
     };
+    put(ssa, flow, (session, handle), (prepared.rid, facts, count)).await
+}
+
+/// Puts the wish to destroy a key before its owner: what a client says ends nothing, the owner's proof does.
+async fn ask_to_delete(
+    ssa: &Ssa,
+    visit: &Visit,
+    flow: Flow,
+    asking: Asking<'_>,
+    credential_id: &str,
+) -> Result<Response, Refused> {
+    let Asking {
+        session, handle, ..
+    } = asking;
+    let key = KeyId::parse(credential_id);
+    let key = key.map_err(|_| OAuthError::InvalidDetails("credentialID is unknown"))?;
+    let found = ssa.key_of(&session.person, &key).await;
+    let facts = match found {
+        Ok(Some((info, cert))) if info.state != KeyState::Destroyed => KeyFacts {
+            key: key.clone(),
+            alg: info.alg,
+            not_after: cert.not_after,
+        },
+        // A key of somebody else and one that isn't there, or not any more, look the same.
+        Ok(_) => return deny(ssa, visit, flow, &OAuthError::AccessDenied, "key").await,
+        Err(error) => return deny(ssa, visit, flow, &prepare_refused(&error), "key").await,
+    };
+    let wish = AskRequest {
+        person: session.person.clone(),
+        wish: Wish::Destroy { key },
+        return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
+        ttl: REQUEST_LIFE,
+    };
+    match ssa.sam().ask(&wish).await {
+        Ok(asked) => put(ssa, flow, (session, handle), (asked.rid, facts, 0)).await,
+        Err(error) => deny(ssa, visit, flow, &prepare_refused(&error), "prepare").await,
+    }
+}
+
+/// Keeps what lies at the SAM, and sends the browser there.
+async fn put(
+    ssa: &Ssa,
+    flow: Flow,
+    (session, handle): (&Session, &str),
+    (rid, facts, count): (Digest32, KeyFacts, u32),
+) -> Result<Response, Refused> {
     let place = rid_place(&session.person, &flow.client);
-    let sealed = ssa.sealer().seal(ssa.random(), &place, &prepared.rid.0);
+    let sealed = ssa.sealer().seal(ssa.random(), &place, &rid.0);
     let mut next = flow.clone();
     next.state = FlowState::Asked;
     next.person = Some(session.person.clone());
@@ -226,7 +277,7 @@ async fn ask(
             return Ok(false);
         }
         let event = Event::RequestPrepared {
-            request: sha256(&[&prepared.rid.0]),
+            request: sha256(&[&rid.0]),
             client: next.client.clone(),
             person: session.person.clone(),
             key: facts.key.clone(),
@@ -236,7 +287,7 @@ async fn ask(
         Ok::<_, StoreError>(true)
     })?;
     if stored {
-        return Ok(to_sic(ssa, prepared.rid));
+        return Ok(to_sic(ssa, rid));
     }
     // The same page was loaded twice at once; the other request is the one that counts.
     let other = living(ssa, handle, &flow.browser).await?;

@@ -113,7 +113,7 @@ async fn known_client(ssa: &Ssa, given: &Params) -> Result<Client, Refused> {
 fn scope(request: &AuthorizeRequest) -> &'static str {
     match request.purpose {
         Purpose::Service => "service",
-        Purpose::Credential(_) => "credential",
+        Purpose::Credential(_) | Purpose::Deletion { .. } => "credential",
     }
 }
 

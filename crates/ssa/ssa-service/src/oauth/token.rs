@@ -10,6 +10,7 @@ use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
 use csc_types::{
     ClientAuth, Grant, OAuthError, SecretText, SignatureAuthorization, TokenRequest, TokenResponse,
+    details,
 };
 use sam_api::Refusal;
 use sam_api::ssa::BindRequest;
@@ -25,6 +26,9 @@ use crate::flow::{self, Code};
 use crate::refresh::{self, Refresh};
 use crate::tokens::{self, Holder, KeyFacts, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt};
+
+/// Life of a token for `credentials/delete` in seconds.
+const DELETION_LIFE: i64 = 300;
 
 pub(super) async fn token(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
     match exchange(&ssa, &sender, body).await {
@@ -127,6 +131,7 @@ async fn redeemed(
 ) -> Result<TokenResponse, Refused> {
     match (&code.facts, &code.rid) {
         (None, None) => service(ssa, client, code, holder).await,
+        (Some(facts), Some(_)) if code.deletes() => deletion(ssa, code, facts, holder).await,
         (Some(facts), Some(rid)) => credential(ssa, code, facts, rid, holder).await,
         _ => Err(OAuthError::ServerError.into()),
     }
@@ -162,7 +167,7 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
         return Err(OAuthError::InvalidCode);
     }
     match (&presented.details, &code.details) {
-        (None, _) => Ok(()),
+        (None, _) if presented.received_details.is_none() => Ok(()),
         // Word for word the same: up to 10,000 digests need no second reading.
         _ if presented.received_details == code.details => Ok(()),
         // Compared by meaning: some clients spell the same digests differently here.
@@ -171,10 +176,43 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
         {
             Ok(())
         }
-        (Some(_), _) => Err(OAuthError::InvalidDetails(
-            "authorization_details differ from those of the authorization request",
-        )),
+        // Of a deletion, the credential.
+        (None, Some(first)) => {
+            let again = presented.received_details.as_deref().unwrap_or_default();
+            match (details::deletion(again)?, details::deletion(first)?) {
+                (Some(again), Some(first)) if again == first => Ok(()),
+                _ => Err(OAuthError::InvalidDetails(OTHER_DETAILS)),
+            }
+        }
+        _ => Err(OAuthError::InvalidDetails(OTHER_DETAILS)),
     }
+}
+
+const OTHER_DETAILS: &str = "authorization_details differ from those of the authorization request";
+
+/// The owner had the key destroyed; the token lets the client tell so, once.
+async fn deletion(
+    ssa: &Ssa,
+    code: &Code,
+    facts: &KeyFacts,
+    holder: Option<Holder>,
+) -> Result<TokenResponse, Refused> {
+    let text = crypt::draw(ssa.random());
+    let exp = ssa.now().plus(DELETION_LIFE);
+    let token = token_for(code, Scope::Deletion(facts.clone()), exp, holder);
+    let kind = token.kind();
+    issue(ssa, code, &text, &token, None).await?;
+    let key = facts.key.to_string();
+    let details = code.details.as_deref();
+    let details = details.map(|details| details::granted(details, &key));
+    Ok(TokenResponse {
+        access_token: text,
+        token_type: kind.to_owned(),
+        expires_in: DELETION_LIFE.unsigned_abs(),
+        refresh_token: None,
+        authorization_details: details.transpose()?,
+        credential_id: Some(key),
+    })
 }
 
 async fn service(
@@ -227,7 +265,7 @@ async fn credential(
     let details = code
         .details
         .as_deref()
-        .map(|details| csc_types::details::granted(details, &key));
+        .map(|details| details::granted(details, &key));
     let left = bound.sign_until.0.saturating_sub(ssa.now().0).max(0);
     Ok(TokenResponse {
         access_token: text,

@@ -71,6 +71,8 @@ struct World {
     later: String,
     login_refresh: String,
     old_refresh: String,
+    deletion_taro: String,
+    deleted: String,
 }
 
 const LATER: i64 = 15 * 24 * 60 * 60;
@@ -101,6 +103,7 @@ pub async fn ready() -> Vec<Stack> {
         let person = stack.users["hanako"].person.clone();
         stack.sam.add_key(&person, "key-explicit", KeyAlg::P256);
         stack.sam.add_key(&person, "coded-explicit", KeyAlg::P256);
+        stack.sam.add_key(&person, "key-ended", KeyAlg::P256);
         all.push(stack);
     }
     all
@@ -182,7 +185,15 @@ async fn world(stack: &Stack) -> World {
     body["operationMode"] = json!("A");
     let path = "/csc/v2/signatures/signHash";
     let (later, _) = call(stack, path, &bearer(&spent), &body).await;
+    let deletion_taro = crate::delete::token(stack, "app", "taro", "key-taro").await;
+    let deleted = crate::delete::token(stack, "app", "hanako", "key-ended").await;
+    let body = json!({ "credentialID": "key-ended" });
+    let path = "/csc/v2/credentials/delete";
+    let (done, words) = call(stack, path, &bearer(&deleted), &body).await;
+    assert_eq!(done.status, StatusCode::NO_CONTENT, "{words}");
     World {
+        deletion_taro,
+        deleted,
         later: later.json()["responseID"].as_str().unwrap().to_owned(),
         expired,
         expired_signing,
@@ -430,6 +441,21 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
             ],
         ));
         rows.push(sending("credentials/getChallenge"));
+        let delete = json!({ "credentialDeletionRequest": { "credentialID": "key-hanako" } });
+        rows.push(row(
+            "credentials/delete",
+            [
+                no_token(&delete),
+                refused(Scope, &w.service, &delete, 403, "access_denied"),
+                refused(User, &w.deletion_taro, &delete, 400, id),
+                nobody(
+                    Client,
+                    "the token is the application's that the owner approved",
+                ),
+                expired(&w.expired, &delete),
+                refused(Used, &w.deleted, &delete, 401, "expired_token"),
+            ],
+        ));
         let document = json!({ "credentialID": "key-hanako", "documents": [
             { "document": "AQID", "signature_format": "C", "signAlgo": "1.2.840.10045.4.3.2" }] });
         rows.push(signing("signatures/signDoc", &document));

@@ -351,6 +351,28 @@ impl SamPort for FakeSam {
         let answer = self.with(|s| {
             s.wishes.push(request.clone());
             let rid = sha256(&[b"wish", &s.wishes.len().to_be_bytes()]);
+            let key = match &request.wish {
+                Wish::Destroy { key } => key.clone(),
+                _ => KeyId::parse("no-key").unwrap(),
+            };
+            let asked = PrepareRequest {
+                person: request.person.clone(),
+                key,
+                client: client_id("portal"),
+                client_name: String::new(),
+                client_jws: None,
+                items: Vec::new(),
+                renew: 0,
+                return_uri: request.return_uri.clone(),
+                ttl: request.ttl,
+            };
+            let stored = Request {
+                asked,
+                state: RequestState::Open,
+                grant: None,
+                used: false,
+            };
+            s.requests.insert(rid, stored);
             PrepareAnswer {
                 rid,
                 exp: UnixTime(i64::MAX),

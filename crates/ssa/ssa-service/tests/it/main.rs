@@ -4,8 +4,10 @@
 
 mod certificates;
 mod coverage;
+mod coverage_errors;
 mod coverage_oauth;
 mod csc;
+mod delete;
 mod device;
 mod elsewhere;
 mod explicit;
