@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use core_types::rpc::Method;
+use core_types::rpc::{Empty, Method};
 use core_types::{ClientId, Level, SecretBytes};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,7 +12,7 @@ use service_kit::{CallError, Client, Identity};
 use ssa_service::calls::{
     AddRequest, ClientAdd, ClientInfo, ClientList, ClientProof, ClientRefusal, ClientRequest,
     ClientResponseSecret, ClientResume, ClientRotate, ClientSet, ClientShow, ClientState,
-    ClientSuspend, Contract, ListRequest, RotateRequest, SetRequest,
+    ClientSuspend, Contract, RotateRequest, SetRequest,
 };
 use ssa_service::{ClientCertificate, ClientSettings};
 use web_ui::{Arg, clean};
@@ -151,7 +151,7 @@ pub async fn run(command: ClientCommand, who: &Path, out: Out) -> Result<Exit, F
     let desk = desk(who)?;
     let info = match command {
         ClientCommand::List => {
-            let all = call::<ClientList>(&desk, &ListRequest {}).await?;
+            let all = call::<ClientList>(&desk, &Empty {}).await?;
             all.clients.iter().for_each(|info| line(info, out));
             out.object(&all);
             return Ok(Exit::Good);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use core_types::rpc::Method;
+pub use core_types::rpc::Empty;
 use core_types::{B64, Digest32, FactorId, KeyId, Level, SecretBytes, UnixTime};
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
@@ -316,27 +316,8 @@ pub enum ModuleState {
     Error,
 }
 
-/// No members.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Empty {}
-
-macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $name;
-
-        impl Method for $name {
-            const PATH: &'static str = $path;
-            type Request = $request;
-            type Response = $response;
-            type Refusal = Refusal;
-        }
-    )*};
-}
-
-calls! {
+core_types::methods! {
+    refusal = Refusal;
     /// The public root key.
     Root: "/cm/v1/root", Empty => RootAnswer;
     /// Signs a `sam-keys` statement.

@@ -1,6 +1,6 @@
 //! Methods for the SSA: `POST /sam/v1/…`.
 
-use core_types::rpc::Method;
+pub use core_types::rpc::Empty;
 use core_types::{
     B64, ClientId, Digest32, HashAlg, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes,
     SigAlg, UnixTime, VoucherId,
@@ -11,22 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::Refusal;
 pub use crate::life::*;
 
-macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $name;
-
-        impl Method for $name {
-            const PATH: &'static str = $path;
-            type Request = $request;
-            type Response = $response;
-            type Refusal = Refusal;
-        }
-    )*};
-}
-
-calls! {
+core_types::methods! {
+    refusal = Refusal;
     /// What this SAM is and can do.
     About: "/sam/v1/about", Empty => AboutAnswer;
     /// Stores a request to sign. It has no power.
@@ -68,11 +54,6 @@ calls! {
     /// What happened to a person's keys and factors lately.
     History: "/sam/v1/history", HistoryRequest => HistoryAnswer;
 }
-
-/// No members.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Empty {}
 
 /// Answer of [`About`].
 #[derive(Debug, Clone, Serialize, Deserialize)]

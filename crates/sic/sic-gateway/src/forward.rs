@@ -23,21 +23,6 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 /// Longest answer in bytes: an act with 10,000 items is about 2 MB.
 pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
-/// The calls of the signer's side. Nothing else of the SAM can be reached from here.
-const SIGNERS: [&str; 11] = [
-    m::Keys::PATH,
-    m::Open::PATH,
-    m::Approve::PATH,
-    m::Refuse::PATH,
-    m::Outcome::PATH,
-    m::FactorSeed::PATH,
-    m::ImportKey::PATH,
-    m::Import::PATH,
-    m::EnrolOpen::PATH,
-    m::EnrolSeed::PATH,
-    m::EnrolRegister::PATH,
-];
-
 /// What officers call beside their own calls: to enrol a passkey.
 const OFFICERS: [&str; 3] = [m::Keys::PATH, m::EnrolOpen::PATH, m::EnrolRegister::PATH];
 
@@ -76,16 +61,13 @@ impl Forward for service_kit::Client {
 }
 
 pub(crate) fn routes<F: Forward>(office: bool) -> Router<Arc<Gateway<F>>> {
-    let paths: Vec<&'static str> = match office {
-        true => OFFICERS
-            .iter()
-            .chain(sap::office::calls::PATHS)
-            .copied()
-            .collect(),
-        false => SIGNERS.to_vec(),
+    // Nothing else of the SAM can be reached from here.
+    let (beside, own): (&[&str], _) = match office {
+        true => (&OFFICERS, sap::office::calls::PATHS),
+        false => (&[], m::PATHS),
     };
+    let paths = beside.iter().chain(own).copied();
     paths
-        .into_iter()
         .fold(Router::new(), |router, path| {
             router.route(
                 path,

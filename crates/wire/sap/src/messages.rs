@@ -1,6 +1,6 @@
 //! Calls of the signer's side to the SAM, forwarded by the SIC gateway: `POST /sap/v1/…` with JSON bodies.
 
-use core_types::rpc::Method as Call;
+pub use core_types::rpc::Empty;
 use core_types::{B64, Digest32, KeyId, VoucherId};
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
@@ -60,22 +60,8 @@ impl SapRefusal {
     }
 }
 
-macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $name;
-
-        impl Call for $name {
-            const PATH: &'static str = $path;
-            type Request = $request;
-            type Response = $response;
-            type Refusal = SapRefusal;
-        }
-    )*};
-}
-
-calls! {
+core_types::methods! {
+    refusal = SapRefusal;
     /// The current `sam-keys` statement.
     Keys: "/sap/v1/keys", Empty => KeysAnswer;
     /// The signer opens a request: mints the act.
@@ -99,11 +85,6 @@ calls! {
     /// Enrols the factors.
     EnrolRegister: "/sap/v1/enrol/register", EnrolRegisterRequest => Done;
 }
-
-/// No members.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Empty {}
 
 /// Answer of [`Keys`].
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Calls of officers to the SSA: `POST /ssa/v1/client/…` with JSON bodies, over mutual TLS.
 
-use core_types::rpc::Method;
+use core_types::rpc::Empty;
 use core_types::{ClientId, UnixTime};
 use csc_types::SecretText;
 use serde::{Deserialize, Serialize};
@@ -28,24 +28,10 @@ pub enum ClientRefusal {
     NotNow,
 }
 
-macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $name;
-
-        impl Method for $name {
-            const PATH: &'static str = $path;
-            type Request = $request;
-            type Response = $response;
-            type Refusal = ClientRefusal;
-        }
-    )*};
-}
-
-calls! {
+core_types::methods! {
+    refusal = ClientRefusal;
     /// All clients, by id.
-    ClientList: "/ssa/v1/client/list", ListRequest => ListAnswer;
+    ClientList: "/ssa/v1/client/list", Empty => ListAnswer;
     /// One client.
     ClientShow: "/ssa/v1/client/show", ClientRequest => ClientInfo;
     /// Registers a client. One that isn't public can't come before it has a secret or a key.
@@ -61,11 +47,6 @@ calls! {
     /// Ends a suspension.
     ClientResume: "/ssa/v1/client/resume", ClientRequest => ClientInfo;
 }
-
-/// Request of [`ClientList`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListRequest {}
 
 /// Answer of [`ClientList`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::response::IntoResponse as _;
 use core_types::bytes::b64;
-use core_types::rpc::Method;
+use core_types::rpc::{Empty, Method};
 use core_types::{Clock as _, Level, OfficerId, PeerId};
 use sap::office::Role;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use service_kit::Peer;
 use ssa_service::calls::{
     AddRequest, ClientAdd, ClientInfo, ClientList, ClientProof, ClientRefusal, ClientRequest,
     ClientResume, ClientRotate, ClientSet, ClientShow, ClientState, ClientSuspend, Contract,
-    ListRequest, RotateAnswer, RotateRequest, SetRequest,
+    RotateAnswer, RotateRequest, SetRequest,
 };
 use ssa_service::{ClientOfficer, ClientSettings, Quota};
 use store_kit::{StoreError, sql, transaction};
@@ -170,7 +170,7 @@ async fn every_office_does_its_own_and_strangers_nothing() {
             let no = ClientRefusal::NotAllowed;
             let may = |allowed: &[&str]| allowed.contains(&who);
             let running = [ADMINISTRATOR, OPERATOR, SECURITY];
-            let list = call::<ClientList>(&stack, who, &ListRequest {}).await;
+            let list = call::<ClientList>(&stack, who, &Empty {}).await;
             assert_eq!(list.is_ok(), may(&running), "{who}");
             assert!(list.is_ok() || list == Err(no.clone()));
             let show = call::<ClientShow>(&stack, who, &named("app")).await;

@@ -1,6 +1,5 @@
 //! Calls of officers to the SAM: `POST /sap/v1/office/…` with JSON bodies, at the gateway of the officers' origin only.
 
-use core_types::rpc::Method as Call;
 use core_types::{Digest32, KeyId, OfficerId, PersonId, SecretBytes, UnixTime};
 use serde::{Deserialize, Serialize};
 
@@ -19,27 +18,8 @@ pub struct OfficeRefusal {
     pub rule: Option<String>,
 }
 
-macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident: $path:literal, $request:ty => $response:ty;)*) => {
-        /// Paths of all calls of this module.
-        pub const PATHS: &[&str] = &[$($path),*];
-
-        $(
-            $(#[$doc])*
-            #[derive(Debug, Clone, Copy)]
-            pub struct $name;
-
-            impl Call for $name {
-                const PATH: &'static str = $path;
-                type Request = $request;
-                type Response = $response;
-                type Refusal = OfficeRefusal;
-            }
-        )*
-    };
-}
-
-calls! {
+core_types::methods! {
+    refusal = OfficeRefusal;
     /// Mints the act with which an account logs in.
     LogInOpen: "/sap/v1/office/log-in/open", LogInOpenRequest => OfficeAct;
     /// Logs in by a proof over that act.
