@@ -11,6 +11,7 @@ pub mod id;
 pub mod key;
 pub mod level;
 pub mod net;
+pub mod noise;
 pub mod pss;
 pub mod random;
 pub mod rpc;

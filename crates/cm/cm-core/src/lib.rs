@@ -22,7 +22,7 @@ mod items;
 pub mod ledger;
 mod mark;
 mod module;
-pub mod noise;
+mod nonces;
 mod officers;
 pub mod policy;
 mod prune;

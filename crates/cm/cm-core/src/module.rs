@@ -8,6 +8,7 @@ use cm_api::rpc::{
     StatementRequest,
 };
 use cm_api::{ExecuteRequest, Executed, ModuleError, ModuleState, Refusal};
+use core_types::noise::Watched;
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
 use jose::{Jwk, SealKey, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
@@ -17,7 +18,7 @@ use crate::backend::{Backend, Fault};
 use crate::cache::KeyCache;
 use crate::execute::on_thread;
 use crate::mark;
-use crate::noise::{Nonces, Watched};
+use crate::nonces::Nonces;
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
 use crate::selftest;

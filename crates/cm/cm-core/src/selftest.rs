@@ -5,10 +5,10 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, Unbou
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::hmac;
 use core_types::bytes::hex;
+use core_types::noise::{AT_START, HealthTest};
 use core_types::{HashAlg, Random};
 
 use crate::backend::Fault;
-use crate::noise::{AT_START, HealthTest};
 
 /// SHA-2 of "abc" (FIPS 180-4).
 const SHA2: [(HashAlg, &str); 3] = [
@@ -84,7 +84,7 @@ fn gcm_siv() -> Option<String> {
     Some(hex(text))
 }
 
-/// The program sees conditioned output and no raw noise ([`crate::noise`]), so a stuck source that is conditioned
+/// The program sees conditioned output and no raw noise ([`core_types::noise`]), so a stuck source that is conditioned
 /// well can't be told from a good one here. What is seen at once is a generator that repeats itself.
 fn differs(random: &dyn Random) -> bool {
     let mut blocks: Vec<_> = (0..64).map(|_| random.digest32()).collect();

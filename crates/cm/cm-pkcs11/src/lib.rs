@@ -20,10 +20,10 @@ mod wrapped;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
+use core_types::noise::{AT_START, HealthTest};
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
-use cm_core::noise::{AT_START, HealthTest};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, ObjectClass};
 

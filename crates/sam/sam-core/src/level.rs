@@ -7,6 +7,7 @@ use cm_api::Health;
 use core_types::{DtbsForm, KeyAlg, Level};
 use sam_api::ssa::{Declared, KeyLevel, LevelPart};
 use sap::Item;
+use sap::act::MAX_ITEMS;
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
@@ -36,10 +37,18 @@ pub struct Policy {
     /// Keys for algorithms that are experimental (ML-DSA) are made; the module has a switch of its own.
     #[serde(default)]
     pub experimental_algorithms: bool,
+    /// How many signatures one act may ask for. The guideline's ideal, and so the default, is one
+    /// (`II-A1-sad-each-time`); never more than [`MAX_ITEMS`].
+    #[serde(default = "each_time")]
+    pub max_items: u32,
 }
 
 fn lowest() -> Level {
     Level::One
+}
+
+fn each_time() -> u32 {
+    1
 }
 
 impl Default for Policy {
@@ -51,6 +60,7 @@ impl Default for Policy {
             sam_declaration: None,
             bare_hashes_at_level_3: false,
             experimental_algorithms: false,
+            max_items: each_time(),
         }
     }
 }
@@ -83,12 +93,20 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether a key of this kind and `level` may sign these items: at level 3 the person approves documents, and the SAM
+    /// How many signatures one act may ask for, whatever was configured.
+    pub fn max_items(&self) -> usize {
+        usize::try_from(self.max_items).map_or(MAX_ITEMS, |most| most.min(MAX_ITEMS))
+    }
+
+    /// Whether a key of this kind and `level` may sign these items: no more than the operator lets one act ask for; at level 3 the person approves documents, and the SAM
     /// sees that nothing else is signed; and a key that signs messages needs one, not its hash.
     ///
     /// # Errors
-    /// [`Reason::Level`], [`Reason::BareHash`].
+    /// [`Reason::Invalid`], [`Reason::Level`], [`Reason::BareHash`].
     pub fn check_items(&self, alg: KeyAlg, level: Level, items: &[Item]) -> Result<(), Reason> {
+        if items.len() > self.max_items() {
+            return Err(Reason::Invalid("items"));
+        }
         let bare = items.iter().any(|i| matches!(i, Item::Hash { .. }));
         if bare && alg.form() == DtbsForm::Message {
             return Err(Reason::BareHash);

@@ -1,11 +1,13 @@
 //! The SAM itself: start, recovery, and what all flows share.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use audit_log::{AuditError, AuditLog, Event};
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
+use core_types::noise::{Unhealthy, Watched};
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
@@ -44,7 +46,9 @@ pub struct Inner<C> {
     pub(crate) store: Store,
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<dyn Random>,
+    pub(crate) random: Arc<Watched>,
+    /// Whether the log tells that it has failed.
+    random_told: AtomicBool,
     pub(crate) sealer: Sealer,
     pub(crate) rings: Rings,
     pub(crate) root: Jwk,
@@ -92,6 +96,9 @@ pub enum StartError {
         "this installation has no officers yet: begin it with `natsuin-sam init`, once, on an empty store"
     )]
     NotBegun,
+    /// The generator of random numbers.
+    #[error("{0}: replace the machine or its kernel, and look at what else draws from it")]
+    Random(#[from] Unhealthy),
     /// The configuration isn't signed by those who may.
     #[error("{0}. Sign it with `natsuin config sign`, or put the last good one back")]
     Settings(#[from] SettingsRefused),
@@ -148,6 +155,7 @@ impl<C: CryptoModule> Sam<C> {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StartError> {
+        let watched = Arc::new(Watched::begin(random.clone())?);
         let answered = module.call::<Root>(&Empty {}).await?.root;
         if root.is_some_and(|pinned| pinned != answered) {
             return Err(StartError::OtherRoot);
@@ -155,11 +163,12 @@ impl<C: CryptoModule> Sam<C> {
         let health = module.call::<Status>(&Empty {}).await?;
         let service = Service::judge(&health, &config.policy)?;
         let row_key = row_key(&module, &store).await?;
-        let sealer = Sealer::new(&row_key, config.tenant.as_str(), random.clone())
+        let sealer = Sealer::new(&row_key, config.tenant.as_str(), watched.clone())
             .map_err(|_| StartError::Unusable("the row key has another form"))?;
         let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
         let audit_key = SecretBytes::new(audit_key.0.to_vec());
-        let audit = AuditLog::new("sam", &config.node, audit_key, random.clone());
+        // The log isn't sealed with nonces, and has to tell of the generator's failure.
+        let audit = AuditLog::new("sam", &config.node, audit_key, random);
         let clock_watch = ClockWatch::from(Beat::read(clock.as_ref()));
         Ok(Self(Arc::new(Inner {
             config,
@@ -167,7 +176,8 @@ impl<C: CryptoModule> Sam<C> {
             store,
             audit,
             clock,
-            random,
+            random: watched,
+            random_told: AtomicBool::new(false),
             sealer,
             rings: Rings::default(),
             root: answered,
@@ -201,6 +211,7 @@ impl<C: CryptoModule> Sam<C> {
     /// [`StoreError`].
     pub async fn maintain(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
+        self.look_at_random().await;
         self.watch_clock().await?;
         self.recover(now).await?;
         self.end_expired(now).await?;
@@ -210,6 +221,18 @@ impl<C: CryptoModule> Sam<C> {
         self.prune(now).await
     }
 
+    /// Records once that the generator has failed. From then on no row is sealed and no act looked at, until a restart
+    /// finds a good one (`II-3.3.2-random-quality`).
+    async fn look_at_random(&self) {
+        if self.random.failed() && !self.random_told.swap(true, Ordering::SeqCst) {
+            tracing::error!("the SAM's random generator failed: nothing is done until a restart");
+            self.record(Event::Alarm {
+                what: "sam-random-failed".into(),
+            })
+            .await;
+        }
+    }
+
     /// The epoch as of now; what is written under it is checked against [`Self::now`] in its transaction.
     pub(crate) async fn epoch(&self) -> Result<Digest32, StoreError> {
         Ok(sha256(&[&self.store.read_epoch_source().await?]))
@@ -217,6 +240,9 @@ impl<C: CryptoModule> Sam<C> {
 
     /// The world as of this transaction.
     pub(crate) async fn now(&self, tx: &mut Tx) -> Result<Now, Failed> {
+        if self.random.failed() {
+            return Err(Reason::NotNow.into());
+        }
         Ok(self.at(sha256(&[&tx.epoch_source().await?])))
     }
 
@@ -339,6 +365,7 @@ impl<C: CryptoModule> Sam<C> {
             Failed::Store(error) => tracing::error!(%error, "the SAM's store or audit log failed"),
             Failed::Changed | Failed::No(_) => {}
         }
+        self.look_at_random().await;
         failed.reason()
     }
 

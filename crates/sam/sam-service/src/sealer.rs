@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
-use core_types::{Random, SecretBytes, sha256};
+use core_types::noise::Watched;
+use core_types::{Random as _, SecretBytes, sha256};
 use store_kit::Seen;
 use zeroize::Zeroizing;
 
@@ -33,11 +34,11 @@ pub(crate) const REMEMBERED: [&str; 12] = [
 pub(crate) struct Sealer {
     key: LessSafeKey,
     tenant: String,
-    random: Arc<dyn Random>,
+    random: Arc<Watched>,
     seen: [Seen; REMEMBERED.len()],
 }
 
-/// A sealed row didn't open, or the library refused to seal.
+/// A sealed row didn't open, or can't be sealed: the library refused, or the generator has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadSeal;
 
@@ -45,7 +46,7 @@ impl Sealer {
     pub(crate) fn new(
         key: &SecretBytes,
         tenant: &str,
-        random: Arc<dyn Random>,
+        random: Arc<Watched>,
     ) -> Result<Self, BadSeal> {
         let key = UnboundKey::new(&AES_256_GCM_SIV, key.expose()).map_err(|_| BadSeal)?;
         Ok(Self {
@@ -71,6 +72,10 @@ impl Sealer {
     ) -> Result<Vec<u8>, BadSeal> {
         let mut nonce = [0; NONCE];
         self.random.fill(&mut nonce);
+        // What a failed generator gave, here or for the row itself, must not have an effect.
+        if self.random.failed() {
+            return Err(BadSeal);
+        }
         let mut body = Zeroizing::new(plain);
         let tag = self.key.seal_in_place_separate_tag(
             Nonce::assume_unique_for_key(nonce),
@@ -134,7 +139,7 @@ mod tests {
             Sealer::new(
                 &SecretBytes::new(vec![key; 32]),
                 tenant,
-                Arc::new(SystemRandom),
+                Arc::new(Watched::new(Arc::new(SystemRandom))),
             )
             .unwrap()
         };

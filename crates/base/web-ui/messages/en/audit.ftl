@@ -155,6 +155,7 @@ audit-word-system-auditor = system auditor
 audit-word-synchronised = synchronised
 audit-word-unsynchronised = not synchronised
 audit-word-passkey-counter-went-back = the counter of a passkey went back, which a copy of it would explain
+audit-word-sam-random-failed = the SAM's random generator failed
 audit-word-sealed-row-tampered = a sealed row was altered
 audit-word-sealed-row-set-back = a sealed row was set back to an older version
 audit-word-request-unknown-to-signer = a signer was asked for something they don't know

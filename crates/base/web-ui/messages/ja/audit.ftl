@@ -152,6 +152,7 @@ audit-word-system-auditor = システム監査者
 audit-word-synchronised = 同期
 audit-word-unsynchronised = 非同期
 audit-word-passkey-counter-went-back = パスキーの計数が戻った(複製の疑い)
+audit-word-sam-random-failed = SAMの乱数生成器が故障した
 audit-word-sealed-row-tampered = 封をした行が改変された
 audit-word-sealed-row-set-back = 封をした行が古い版に戻された
 audit-word-request-unknown-to-signer = 署名者の身に覚えのない依頼があった

@@ -282,6 +282,8 @@ impl Stack {
                 } else {
                     Level::One
                 },
+                // Batches are what developers try.
+                max_items: 10_000,
                 ..Policy::default()
             },
             attesters: Attesters::default(),

@@ -48,7 +48,7 @@ impl<C: CryptoModule> Sam<C> {
                 statement,
                 ceiling: self.service.ceiling,
                 declared: self.service.declared.clone(),
-                max_items: u32::try_from(sap::act::MAX_ITEMS).unwrap_or(u32::MAX),
+                max_items: u32::try_from(self.config.policy.max_items()).unwrap_or(u32::MAX),
             }),
             Err(failed) => Err(self.explain(&failed).await.to_ssa()),
         }

@@ -8,8 +8,8 @@ use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
 use core_types::{
-    B64, ClientId, Clock as _, Digest32, HashAlg, KeyAlg, Level, PersonId, SecretBytes, SigAlg,
-    TenantId, UnixTime, VoucherId, sha256,
+    B64, ClientId, Clock as _, Digest32, HashAlg, KeyAlg, Level, PersonId, Random, SecretBytes,
+    SigAlg, TenantId, UnixTime, VoucherId, sha256,
 };
 use dev_ca::ra::Invitation;
 use dev_ca::{DevCa, Ra, Urls};
@@ -20,7 +20,7 @@ use sam_core::attest::Attesters;
 use sam_core::clock::ClockRule;
 use sam_core::passkey::RelyingParty;
 use sam_core::{Policy, totp};
-use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig, SettingsSource};
+use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig, SettingsSource, StartError};
 use sap::enrol::{CertifyRequest, SealedEnrolment, SealedSeed, Subject};
 use sap::messages::*;
 use sap::{NewFactor, Proof, SamKeys, SealedProof, TYP_SEALED, TYP_SEED, act_digest};
@@ -146,7 +146,10 @@ impl World {
             return_prefixes: vec![RETURN.into()],
             registration_authorities: vec![ra.public_key().clone()],
             issuers: vec![ca.root().der().to_vec()],
-            policy,
+            policy: Policy {
+                max_items: 10_000,
+                ..policy
+            },
             attesters: Attesters::default(),
             clients: [(
                 client(),
@@ -202,8 +205,17 @@ impl World {
     }
 
     pub async fn node_with(&self, config: SamConfig) -> Sam<Cm> {
+        let started = self.node_drawing(config, Arc::new(SystemRandom)).await;
+        started.unwrap()
+    }
+
+    /// As [`Self::node_with`], drawing from another generator.
+    pub async fn node_drawing(
+        &self,
+        config: SamConfig,
+        random: Arc<dyn Random>,
+    ) -> Result<Sam<Cm>, StartError> {
         let root = Some(self.sam.root().clone());
-        let random = Arc::new(SystemRandom);
         Sam::start(
             config,
             self.cm.clone(),
@@ -213,7 +225,6 @@ impl World {
             random,
         )
         .await
-        .unwrap()
     }
 
     pub fn invitation(&self, person: &str, keys: &[KeyAlg]) -> Invitation {
@@ -599,7 +610,6 @@ impl World {
 }
 
 pub fn random_token() -> String {
-    use core_types::Random as _;
     format!("canary-token-{}", SystemRandom.digest32())
 }
 

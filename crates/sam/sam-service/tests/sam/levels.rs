@@ -233,3 +233,42 @@ async fn a_service_that_lost_a_level_does_not_use_its_keys() {
         assert!(world.sign(&signer, &token, &[hash(2)]).await.is_ok());
     }
 }
+
+// shows: II-A1-sad-each-time
+#[tokio::test(flavor = "multi_thread")]
+async fn one_proof_is_for_one_signature_unless_the_operator_lets_it_be_for_more() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        for most in [1, 2] {
+            let policy = match most {
+                1 => Policy::default(),
+                _ => Policy {
+                    max_items: most,
+                    ..Policy::default()
+                },
+            };
+            let node = world
+                .node_with(SamConfig {
+                    node: format!("sam-{most}"),
+                    policy,
+                    ..world.config.clone()
+                })
+                .await;
+            assert_eq!(node.about().await.unwrap().max_items, most);
+            let hashes: Vec<_> = (0..=most).map(hash).collect();
+            let of = |n: u32| world.prepare_request(&signer, hash_items(&hashes[..n as usize]));
+            let more = node.prepare(SSA, of(most + 1)).await;
+            let items = Refusal::Invalid {
+                member: "items".into(),
+            };
+            assert_eq!(more.unwrap_err(), items);
+            let rid = node.prepare(SSA, of(most)).await.unwrap().rid;
+            // The signer sees how many there are, and which.
+            let opened = node.open(OpenRequest { rid }).await.unwrap();
+            let act = sam_core::act::read_act(&opened.act).unwrap();
+            let shown: Vec<_> = act.items.iter().map(|i| i.digest().clone()).collect();
+            assert_eq!(shown, hashes[..most as usize]);
+        }
+        world.approved(&mut signer, &[hash(1), hash(2)]).await;
+    }
+}

@@ -27,6 +27,7 @@ mod once;
 mod patterns;
 mod pins;
 mod proof;
+mod random;
 mod renewal;
 mod scrub;
 mod sent_codes;

@@ -1,5 +1,4 @@
-//! Continuous health tests of random generators, and of the nonces in signature values (`III-3-11-random`,
-//! `III-3-13-detect-hardware`).
+//! Continuous health tests of random generators (`III-3-11-random`, `II-3.3.2-random-quality`, `III-3-13-detect-hardware`).
 //!
 //! The tests are those of SP 800-90B §4.4 (repetition count and adaptive proportion), over bytes, and one over whole draws. What
 //! they see is conditioned: AWS-LC and PKCS#11 give the output of a generator and no raw noise. So they find a generator
@@ -7,12 +6,11 @@
 //! well. Since the output has eight bits of entropy a byte, the cutoffs can be chosen so that a good generator fails them
 //! never (less than once in 2⁶⁰ bytes), and a failure needs no second opinion.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use core_types::{Digest32, Random, SigAlg, sha256};
-use pki::asn1::{INTEGER, SEQUENCE, Tlv};
+use crate::Random;
 
 /// §4.4.1: as many equal bytes in a row, 1 + ⌈60 / 8⌉ and one more.
 const REPEATED: u32 = 10;
@@ -26,8 +24,6 @@ const DRAW: usize = 12;
 const DRAWS: usize = 1024;
 /// Bytes that are looked at before a generator is used for the first time (§4.3: 1,024 at least).
 pub const AT_START: usize = 4096;
-/// Signature values whose nonces are remembered.
-const NONCES: usize = 65_536;
 
 /// A generator isn't one any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,15 +95,17 @@ impl HealthTest {
     }
 }
 
-/// A generator all of whose output is tested. Once it has failed it counts as failed for good.
-pub(crate) struct Watched {
+/// A generator all of whose output is tested. Once it has failed it counts as failed for good; who uses it asks before
+/// anything that was drawn has an effect.
+pub struct Watched {
     inner: Arc<dyn Random>,
     test: Mutex<HealthTest>,
     failed: AtomicBool,
 }
 
 impl Watched {
-    pub(crate) fn new(inner: Arc<dyn Random>) -> Self {
+    /// Watches `inner` from now on.
+    pub fn new(inner: Arc<dyn Random>) -> Self {
         Self {
             inner,
             test: Mutex::default(),
@@ -115,7 +113,22 @@ impl Watched {
         }
     }
 
-    pub(crate) fn failed(&self) -> bool {
+    /// Watches `inner`, which has stood the test of [`AT_START`] bytes.
+    ///
+    /// # Errors
+    /// [`Unhealthy`]; it must not be used.
+    pub fn begin(inner: Arc<dyn Random>) -> Result<Self, Unhealthy> {
+        let mut drawn = [0; AT_START];
+        inner.fill(&mut drawn);
+        let mut test = HealthTest::default();
+        test.feed(&drawn)?;
+        let watched = Self::new(inner);
+        *watched.test.lock().unwrap_or_else(PoisonError::into_inner) = test;
+        Ok(watched)
+    }
+
+    /// Whether it has failed.
+    pub fn failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
 }
@@ -124,59 +137,16 @@ impl Random for Watched {
     fn fill(&self, out: &mut [u8]) {
         self.inner.fill(out);
         let mut test = self.test.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(unhealthy) = test.feed(out) {
-            tracing::error!(%unhealthy, "the module's random generator failed");
+        if test.feed(out).is_err() {
             self.failed.store(true, Ordering::SeqCst);
         }
     }
 }
 
-/// Nonces of ECDSA values that were made lately. Two values over different things with one nonce give the key away, so that
-/// the second of them must not leave.
-#[derive(Default)]
-pub(crate) struct Nonces(Mutex<(HashMap<Digest32, Digest32>, VecDeque<Digest32>)>);
-
-impl Nonces {
-    /// Takes note of a value (DER) by the key `spki` over `dtbs`; answers whether its nonce is a new one. A generator may
-    /// be deterministic (RFC 6979): the same value over the same thing is no fault.
-    pub(crate) fn new_one(&self, spki: Digest32, alg: SigAlg, dtbs: &[u8], value: &[u8]) -> bool {
-        let SigAlg::Ecdsa(_) = alg else {
-            return true;
-        };
-        // What isn't a value at all is somebody else's to find.
-        let Some(r) = nonce_of(value) else {
-            return true;
-        };
-        let (name, over) = (sha256(&[&spki.0, r]), sha256(&[dtbs]));
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (nonces, order) = &mut *known;
-        if let Some(before) = nonces.get(&name) {
-            return *before == over;
-        }
-        nonces.insert(name, over);
-        order.push_back(name);
-        if order.len() > NONCES
-            && let Some(oldest) = order.pop_front()
-        {
-            nonces.remove(&oldest);
-        }
-        true
-    }
-}
-
-/// What the nonce of an ECDSA value left in it: r.
-fn nonce_of(value: &[u8]) -> Option<&[u8]> {
-    const WHAT: &str = "ECDSA value";
-    let mut parts = Tlv::single(value, WHAT).ok()?.open(SEQUENCE, WHAT).ok()?;
-    parts.expect(INTEGER, WHAT).ok()?.as_uint(WHAT).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use core_types::HashAlg;
-    use core_types::random::{SeededRandom, SystemRandom};
-
     use super::*;
+    use crate::random::{SeededRandom, SystemRandom};
 
     /// Probability that of `n` bytes at least `k` are a given one.
     fn tail(n: u32, k: u32) -> f64 {
@@ -195,7 +165,7 @@ mod tests {
             .sum()
     }
 
-    // shows: III-3-11-random
+    // shows: III-3-11-random, II-3.3.2-random-quality
     #[test]
     fn the_cutoffs_are_those_of_the_standard_for_eight_bits_a_byte() {
         let never = 2_f64.powi(-60);
@@ -209,7 +179,7 @@ mod tests {
         assert!(2_f64.powi(-8 * 12) * 1024.0 < never);
     }
 
-    // shows: III-3-11-random, III-3-13-detect-hardware, T-KEY-DERIVE
+    // shows: III-3-11-random, II-3.3.2-random-quality, III-3-13-detect-hardware, T-KEY-DERIVE
     #[test]
     fn a_generator_that_is_stuck_biased_or_set_back_is_found() {
         let mut good = HealthTest::default();
@@ -238,27 +208,5 @@ mod tests {
             let drawn = SeededRandom::new(seed).digest32();
             assert_eq!(again.feed(&drawn.0), told, "{seed}");
         }
-    }
-
-    // shows: III-3-13-detect-hardware, T-KEY-DERIVE
-    #[test]
-    fn a_nonce_is_used_for_one_thing_only() {
-        let nonces = Nonces::default();
-        let alg = SigAlg::Ecdsa(HashAlg::Sha256);
-        let (key, other) = (Digest32([1; 32]), Digest32([2; 32]));
-        let value = |r: u8, s: u8| vec![0x30, 6, 2, 1, r, 2, 1, s];
-        assert!(nonces.new_one(key, alg, b"a", &value(5, 6)));
-        assert!(
-            nonces.new_one(key, alg, b"a", &value(5, 6)),
-            "the same again"
-        );
-        assert!(!nonces.new_one(key, alg, b"b", &value(5, 7)));
-        assert!(
-            nonces.new_one(other, alg, b"b", &value(5, 7)),
-            "another key"
-        );
-        assert!(nonces.new_one(key, alg, b"b", &value(6, 7)));
-        assert!(nonces.new_one(key, SigAlg::Ed25519, b"c", &value(5, 7)));
-        assert!(nonces.new_one(key, alg, b"c", b"no value"));
     }
 }
