@@ -80,6 +80,9 @@ pub enum Command {
         /// CA certificates to trust, PEM; may be given more than once.
         #[arg(long)]
         trust: Vec<PathBuf>,
+        /// Revocation lists that are at hand, PEM or DER, for checks without the network; may be given more than once.
+        #[arg(long, value_name = "FILE")]
+        crl: Vec<PathBuf>,
     },
     /// Check what the cryptographic module signed about a key: its origin, or its destruction.
     Statement {
@@ -504,7 +507,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::ScaWorker { config } => worker::run(&config, out).await,
         Command::Courier { config } => courier::run(&config, out).await,
         Command::Csc(command) => csc::run(command, out).await,
-        Command::Verify { files, trust } => verify::run(&files, &trust, out).await,
+        Command::Verify { files, trust, crl } => verify::run(&files, &trust, &crl, out).await,
         Command::Statement { file, root, cert } => {
             statement::run(&file, &root, cert.as_deref(), out)
         }

@@ -155,16 +155,20 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         }
     }
     let anchors = demo.out_dir.join("trust-anchors.pem");
-    let kept = std::fs::copy(stack.ca.trust_anchors_file(), &anchors);
+    let lists = demo.out_dir.join("revocation-lists.pem");
+    let kept = std::fs::copy(stack.ca.trust_anchors_file(), &anchors)
+        .map_err(anyhow::Error::from)
+        .and_then(|_| write_lists(&stack, &lists));
     stack.stop().await;
     let signed = results
         .iter()
         .find_map(|(_, value)| value["signed_document"].as_str());
     if let (Ok(_), Some(signed)) = (kept, signed) {
         out.say(&format!(
-            "{}  natsuin verify {signed} --trust {}      natsuin dev --ready-file ready.json",
+            "{}  natsuin verify {signed} --trust {} --crl {}      natsuin dev --ready-file ready.json",
             m.t("cli-next"),
-            anchors.display()
+            anchors.display(),
+            lists.display()
         ));
     }
     let good = results.iter().all(|(good, _)| *good);
@@ -328,6 +332,13 @@ async fn fetch(agent: &mut Agent, url: &Url, target: &Path) -> anyhow::Result<()
     file.flush().await?;
     file.get_ref().sync_all().await?;
     Ok(())
+}
+
+/// What the stack's CA says of revocation, since it answers no more once the demonstration is over.
+fn write_lists(stack: &Stack, path: &Path) -> anyhow::Result<()> {
+    let lists = [stack.ca.crl()?, stack.ca.root_crl()?];
+    let pem = lists.map(|der| pki::pem::encode(verify::CRL_LABEL, &der));
+    Ok(std::fs::write(path, pem.concat())?)
 }
 
 fn write_sample(dir: &Path) -> Result<PathBuf, Failure> {

@@ -11,11 +11,19 @@ use web_ui::{Arg, Messages, clean};
 
 use crate::output::{Exit, Failure, Out, findings, shown_time};
 
-/// Verifies files.
+/// RFC 7468 §6.
+pub const CRL_LABEL: &str = "X509 CRL";
+
+/// Verifies files. `crls`: revocation lists beside those that are fetched.
 ///
 /// # Errors
-/// [`Failure`] when the trust anchors can't be used; what is wrong with a file shows in its result.
-pub async fn run(files: &[PathBuf], trust: &[PathBuf], out: Out) -> Result<Exit, Failure> {
+/// [`Failure`] when trust anchors or revocation lists can't be used; what is wrong with a file shows in its result.
+pub async fn run(
+    files: &[PathBuf],
+    trust: &[PathBuf],
+    crls: &[PathBuf],
+    out: Out,
+) -> Result<Exit, Failure> {
     let pem = read_pem(trust)?;
     let trust = Trust::from_pem(&pem).map_err(|e| {
         Failure::new(
@@ -25,6 +33,7 @@ pub async fn run(files: &[PathBuf], trust: &[PathBuf], out: Out) -> Result<Exit,
             "give PEM certificates",
         )
     })?;
+    let trust = trust.with_crls(read_crls(crls)?);
     let options = csc_client::HttpOptions {
         extra_roots_pem: Some(pem.into_bytes()),
         ..Default::default()
@@ -78,6 +87,36 @@ pub fn read_pem(files: &[PathBuf]) -> Result<String, Failure> {
         pem.push('\n');
     }
     Ok(pem)
+}
+
+fn read_crls(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut lists = Vec::new();
+    for file in files {
+        let unusable = |why: String| {
+            let what = format!("{} is no revocation list: {why}", file.display());
+            Failure::new(
+                Exit::Input,
+                "crl-file",
+                what,
+                "name a file with X.509 CRLs, PEM or DER",
+            )
+        };
+        let bytes = std::fs::read(file).map_err(|e| unusable(e.to_string()))?;
+        let found = match std::str::from_utf8(&bytes) {
+            Ok(text) => {
+                pki::pem::decode_all(CRL_LABEL, text).map_err(|e| unusable(e.to_string()))?
+            }
+            Err(_) => vec![bytes],
+        };
+        if found.is_empty() {
+            return Err(unusable("nothing of that kind in it".to_owned()));
+        }
+        for list in &found {
+            pki::crl::Crl::parse(list).map_err(|e| unusable(e.to_string()))?;
+        }
+        lists.extend(found);
+    }
+    Ok(lists)
 }
 
 async fn one(

@@ -12,9 +12,12 @@ use pki::{CertInfo, Certificate, name, oid};
 use crate::job::{JobError, Signed, open};
 use crate::outcome::{Outcome, TimeSource, Verification};
 
-/// Whom a check trusts.
+/// Whom a check trusts, and the revocation lists that it has at hand.
 #[derive(Debug, Clone, Default)]
-pub struct Trust(cades::Trust);
+pub struct Trust {
+    trust: cades::Trust,
+    crls: Vec<Vec<u8>>,
+}
 
 impl Trust {
     /// The same anchors for signers and time-stamp authorities, as PEM certificates one after another.
@@ -26,21 +29,31 @@ impl Trust {
             .iter()
             .map(|c| c.der().to_vec())
             .collect();
-        Ok(Self(cades::Trust {
+        Ok(Self::new(cades::Trust {
             tsa_anchors: anchors.clone(),
             anchors,
             ..cades::Trust::default()
         }))
     }
 
+    /// Takes revocation lists (DER) into account beside what a check fetches. They need no trust: a list counts if the
+    /// issuer of the certificate has signed it, and for its time.
+    #[must_use]
+    pub fn with_crls(self, crls: Vec<Vec<u8>>) -> Self {
+        Self { crls, ..self }
+    }
+
     /// Any trust.
     pub fn new(trust: cades::Trust) -> Self {
-        Self(trust)
+        Self {
+            trust,
+            crls: Vec::new(),
+        }
     }
 
     /// Anchors (DER) of time-stamp authorities.
     pub fn tsa_anchors(&self) -> &[Vec<u8>] {
-        &self.0.tsa_anchors
+        &self.trust.tsa_anchors
     }
 }
 
@@ -78,7 +91,7 @@ pub struct Signer {
 }
 
 /// Checks every signature of a file as of `at`: that nothing was changed, signature, chain, revocation (asked
-/// through `fetch`), time-stamp.
+/// through `fetch`, and by the lists at hand), time-stamp.
 ///
 /// # Errors
 /// [`JobError::File`] or [`JobError::Pdf`] when the file can't be read; whatever is wrong with a signature is in
@@ -95,10 +108,11 @@ pub async fn check(
         Ok((file, found))
     })
     .await?;
-    let evidence = pades::gather(&found, &trust.0, at, fetch).await;
+    let mut evidence = pades::gather(&found, &trust.trust, at, fetch).await;
+    evidence.crls.extend(trust.crls.iter().cloned());
     let (trust, path) = (trust.clone(), path.to_owned());
     blocking(move || {
-        let report = pades::verify(&file, &found, &trust.0, &evidence, at)?;
+        let report = pades::verify(&file, &found, &trust.trust, &evidence, at)?;
         let signers = found.iter().map(signer).collect();
         let (sha256, size) = hash_file(&file).map_err(|source| JobError::File { path, source })?;
         Ok(Checked {

@@ -84,6 +84,31 @@ fn the_demonstration_signs_and_shows_table_a1() {
         "{verdict}"
     );
 
+    // With the lists that the demonstration left everything can be said, as the line it ends with promises.
+    let lists = out.join("revocation-lists.pem");
+    let (code, verdict) = json(natsuin().args(["verify", "--json", "--trust"]).args([
+        &trust,
+        Path::new("--crl"),
+        &lists,
+        &signed,
+    ]));
+    assert_eq!(
+        (code, verdict["results"][0]["verdict"].as_str()),
+        (0, Some("passed")),
+        "{verdict}"
+    );
+    let (code, verdict) = json(natsuin().args(["verify", "--json", "--trust"]).args([
+        &trust,
+        Path::new("--crl"),
+        &trust,
+        &signed,
+    ]));
+    assert_eq!(
+        (code, verdict["code"].as_str()),
+        (2, Some("crl-file")),
+        "{verdict}"
+    );
+
     let mut pdf = std::fs::read(&signed).unwrap();
     let at = pdf.windows(9).position(|w| w == b"/MediaBox").unwrap();
     pdf[at + 12] ^= 1;
