@@ -4,17 +4,11 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { PHONE, launch, person } from './kit.mjs';
 
 const [readyFile, proposal, outDir] = process.argv.slice(2);
 const ready = JSON.parse(readFileSync(readyFile, 'utf8'));
-const AXE = readFileSync(new URL('./node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.localhost 127.0.0.1'],
-});
+const browser = await launch();
 
 const standard = (text) => Buffer.from(text, 'base64url').toString('base64');
 
@@ -25,35 +19,15 @@ let uses = 0;
 async function officer(name, lang, options = {}) {
   const known = ready.officers.find((o) => o.officer === name);
   const file = JSON.parse(readFileSync(known.file, 'utf8'));
-  const context = await browser.newContext({ locale: lang === 'ja' ? 'ja-JP' : 'en-GB', ...options });
-  const page = await context.newPage();
-  const complaints = [];
-  page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()));
-  page.on('pageerror', (e) => complaints.push(String(e)));
-  const cdp = await context.newCDPSession(page);
-  await cdp.send('WebAuthn.enable');
-  const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
-    options: { protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
-  });
+  const { page, look, complaints, give } = await person(browser, outDir, `console-${name}-${lang}`, { locale: lang === 'ja' ? 'ja-JP' : 'en-GB', ...options });
   uses += 1000;
-  await cdp.send('WebAuthn.addCredential', {
-    authenticatorId,
-    credential: { credentialId: standard(file.id), isResidentCredential: true, rpId: new URL(file.url).hostname, privateKey: standard(file.key), userHandle: standard('AAAA'), signCount: uses, backupEligibility: true, backupState: true },
-  });
-  let n = 0;
-  const look = async (what) => {
-    n += 1;
-    await page.screenshot({ path: join(outDir, `console-${name}-${lang}-${n}-${what}.png`), fullPage: true });
-    const found = await page.evaluate(`${AXE}; axe.run(document, { runOnly: ['wcag2a', 'wcag2aa'] })`);
-    const bad = found.violations.filter((v) => ['serious', 'critical'].includes(v.impact));
-    assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes[0].html}`), [], `${name} ${what}: accessible`);
-    const wide = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
-    assert.ok(wide <= 0, `${name} ${what}: ${wide} px wider than the screen`);
-  };
+  await give({ credentialId: standard(file.id), isResidentCredential: true, rpId: new URL(file.url).hostname, privateKey: standard(file.key), userHandle: standard('AAAA'), signCount: uses, backupEligibility: true, backupState: true });
+  let seen = false;
   const logIn = async () => {
     await page.goto(ready.console);
     await page.locator('#account').fill(name);
-    if (n === 0) await look('log-in');
+    if (!seen) await look('log-in');
+    seen = true;
     await page.locator('#log-in ~ .actions button[type=submit]').click();
     await page.locator('#prove').click();
     await page.locator('#log-out').waitFor();
@@ -72,7 +46,7 @@ const SEES = {
 };
 
 for (const [name, expected] of Object.entries(SEES)) {
-  for (const [lang, options] of [['ja', { viewport: { width: 390, height: 844 } }], ['en', {}]]) {
+  for (const [lang, options] of [['ja', PHONE], ['en', {}]]) {
     const { page, look, logIn, complaints } = await officer(name, lang, options);
     await logIn();
     assert.deepEqual(await parts(page), expected, `${name} sees this`);

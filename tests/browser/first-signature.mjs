@@ -1,62 +1,17 @@
-// From an invitation to a signed file, in a real browser: portal, SIC page, e-contract page.
+// From an invitation to a signed file, and the life of the key, in a real browser: portal, SIC page, e-contract page.
 // Usage: node first-signature.mjs READY_FILE PDF OUT_DIR. Ends with exit code 0 only if everything went as it should.
 // Screenshots of every page go to OUT_DIR.
 
-import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
+import { life } from './life.mjs';
+import { PHONE, launch, person as someone, submit, totp } from './kit.mjs';
 
 const [readyFile, pdf, outDir] = process.argv.slice(2);
 const ready = JSON.parse(readFileSync(readyFile, 'utf8'));
-const AXE = readFileSync(new URL('./node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
-
-/** A one-time code (RFC 6238), `ahead` steps of 30 s from now. */
-function totp(base32, ahead = 0) {
-  const bits = [...base32.replace(/\s/g, '')].map((c) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(c).toString(2).padStart(5, '0')).join('');
-  const seed = Buffer.from(bits.match(/.{8}/g).map((b) => parseInt(b, 2)));
-  const counter = Buffer.alloc(8);
-  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30000) + ahead));
-  const mac = createHmac('sha1', seed).update(counter).digest();
-  const at = mac[19] & 15;
-  return String((mac.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, '0');
-}
-
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.localhost 127.0.0.1'],
-});
-
-/** A person with a browser: what it complained of, and pictures of what it showed. */
-async function person(name, options) {
-  const context = await browser.newContext({ acceptDownloads: true, ...options });
-  const page = await context.newPage();
-  const complaints = [];
-  page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()));
-  page.on('pageerror', (e) => complaints.push(String(e)));
-  const policies = new Map();
-  page.on('response', (r) => policies.set(r.url(), r.headers()['content-security-policy']));
-  const cdp = await context.newCDPSession(page);
-  await cdp.send('WebAuthn.enable');
-  const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
-    options: { protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
-  });
-  let n = 0;
-  const look = async (what) => {
-    n += 1;
-    await page.screenshot({ path: join(outDir, `${name}-${String(n).padStart(2, '0')}-${what}.png`), fullPage: true });
-    // The pages' own policy forbids foreign scripts; the debugger's evaluation isn't one.
-    const found = await page.evaluate(`${AXE}; axe.run(document, { runOnly: ['wcag2a', 'wcag2aa'] })`);
-    const bad = found.violations.filter((v) => ['serious', 'critical'].includes(v.impact));
-    assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes[0].html}`), [], `${name} ${what}: accessible`);
-  };
-  const passkeys = async () => (await cdp.send('WebAuthn.getCredentials', { authenticatorId })).credentials;
-  return { page, look, complaints, policies, passkeys };
-}
-
-const submit = (page) => page.locator('.actions button[type=submit]').first().click();
+const browser = await launch();
+const person = (name, options) => someone(browser, outDir, name, options);
 
 /**
  * Signs up at the portal with the login name `login`, with a login passkey or without; ends on the SIC's enrolment page.
@@ -152,7 +107,7 @@ async function result({ page, look }, file) {
 
 // On a phone, in Japanese, with a passkey.
 {
-  const her = await person('ja-phone', { locale: 'ja-JP', viewport: { width: 390, height: 844 } });
+  const her = await person('ja-phone', { locale: 'ja-JP', ...PHONE });
   const { page, look } = her;
   await signUp(her, ready.invitations[0], 'michiko', true);
   assert.deepEqual((await her.passkeys()).map((p) => p.rpId), ['localhost']);
@@ -212,6 +167,7 @@ async function result({ page, look }, file) {
   await page.waitForURL(`${ready.sca}/documents/*`);
   await look('refused');
   assert.equal(await page.locator('a[href$="/signed.pdf"]').count(), 0);
+  await life(her, ready, async () => {}, true);
   assert.deepEqual(her.complaints.filter((c) => !c.includes('status of 4')), [], 'the browser has nothing to complain of');
 }
 
@@ -235,6 +191,12 @@ async function result({ page, look }, file) {
   await look('approve-pin');
   await page.locator('#approve').click();
   await result(him, 'signed-en.pdf');
+
+  await life(him, ready, async () => {
+    await page.fill('#pin', 'a long signing pin');
+    await page.fill('#otp', totp(seed, 1));
+    await look('resume-pin');
+  }, false);
 
   // Without a login passkey he logs in with password and code, adds one, names it, logs in with it, and removes it.
   await logOut(him);

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 pub use core_types::rpc::Empty;
+use core_types::rpc::Method;
 use core_types::{B64, Digest32, FactorId, KeyId, Level, SecretBytes, UnixTime};
 use jose::Jwk;
 use serde::{Deserialize, Serialize};

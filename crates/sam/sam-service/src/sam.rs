@@ -46,7 +46,9 @@ pub struct Inner<C> {
     pub(crate) store: Store,
     pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<Watched>,
+    pub(crate) random: Arc<dyn Random>,
+    /// The same generator, and what its tests say.
+    watched: Arc<Watched>,
     /// Whether the log tells that it has failed.
     random_told: AtomicBool,
     pub(crate) sealer: Sealer,
@@ -176,7 +178,8 @@ impl<C: CryptoModule> Sam<C> {
             store,
             audit,
             clock,
-            random: watched,
+            random: watched.clone(),
+            watched,
             random_told: AtomicBool::new(false),
             sealer,
             rings: Rings::default(),
@@ -224,7 +227,7 @@ impl<C: CryptoModule> Sam<C> {
     /// Records once that the generator has failed. From then on no row is sealed and no act looked at, until a restart
     /// finds a good one (`II-3.3.2-random-quality`).
     async fn look_at_random(&self) {
-        if self.random.failed() && !self.random_told.swap(true, Ordering::SeqCst) {
+        if self.watched.failed() && !self.random_told.swap(true, Ordering::SeqCst) {
             tracing::error!("the SAM's random generator failed: nothing is done until a restart");
             self.record(Event::Alarm {
                 what: "sam-random-failed".into(),
@@ -240,7 +243,7 @@ impl<C: CryptoModule> Sam<C> {
 
     /// The world as of this transaction.
     pub(crate) async fn now(&self, tx: &mut Tx) -> Result<Now, Failed> {
-        if self.random.failed() {
+        if self.watched.failed() {
             return Err(Reason::NotNow.into());
         }
         Ok(self.at(sha256(&[&tx.epoch_source().await?])))

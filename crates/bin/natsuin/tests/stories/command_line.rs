@@ -86,23 +86,27 @@ fn the_demonstration_signs_and_shows_table_a1() {
 
     // With the lists that the demonstration left everything can be said, as the line it ends with promises.
     let lists = out.join("revocation-lists.pem");
-    let (code, verdict) = json(natsuin().args(["verify", "--json", "--trust"]).args([
-        &trust,
-        Path::new("--crl"),
-        &lists,
-        &signed,
-    ]));
+    let (code, verdict) = json(
+        natsuin()
+            .args(["verify", "--json", "--trust"])
+            .arg(&trust)
+            .arg("--crl")
+            .arg(&lists)
+            .arg(&signed),
+    );
     assert_eq!(
         (code, verdict["results"][0]["verdict"].as_str()),
         (0, Some("passed")),
         "{verdict}"
     );
-    let (code, verdict) = json(natsuin().args(["verify", "--json", "--trust"]).args([
-        &trust,
-        Path::new("--crl"),
-        &trust,
-        &signed,
-    ]));
+    let (code, verdict) = json(
+        natsuin()
+            .args(["verify", "--json", "--trust"])
+            .arg(&trust)
+            .arg("--crl")
+            .arg(&trust)
+            .arg(&signed),
+    );
     assert_eq!(
         (code, verdict["code"].as_str()),
         (2, Some("crl-file")),

@@ -13,6 +13,7 @@ use sam_api::Refusal;
 use sam_api::ssa::LevelPart;
 use sam_core::Policy;
 use sam_service::{FoundError, MIGRATIONS, Sam, SamConfig, StartError};
+use sap::Act;
 use sap::messages::{ApproveRequest, OpenRequest, SapRefusalCode};
 use store_kit::testing;
 
@@ -265,7 +266,9 @@ async fn one_proof_is_for_one_signature_unless_the_operator_lets_it_be_for_more(
             let rid = node.prepare(SSA, of(most)).await.unwrap().rid;
             // The signer sees how many there are, and which.
             let opened = node.open(OpenRequest { rid }).await.unwrap();
-            let act = sam_core::act::read_act(&opened.act).unwrap();
+            let Act::Sign(act) = sam_core::act::read_act(&opened.act).unwrap() else {
+                panic!("an act to sign");
+            };
             let shown: Vec<_> = act.items.iter().map(|i| i.digest().clone()).collect();
             assert_eq!(shown, hashes[..most as usize]);
         }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use core_types::random::SystemRandom;
 use core_types::{KeyAlg, Random};
 use sam_api::Refusal;
-use sam_api::ssa::*;
 use sam_service::{SamConfig, StartError};
 use sap::messages::*;
 

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Form, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use core_types::{Digest32, FactorId, KeyId, VoucherId};
+use core_types::{Digest32, FactorId, KeyId, Level, VoucherId};
 use sam_api::Refusal;
 use sam_api::ssa::{
     AskRequest, FactorInfo, FactorsRequest, Happened, HistoryEntry, HistoryRequest, KeyInfo,
@@ -58,6 +58,8 @@ struct KeyView {
 struct RegistrationView {
     id: String,
     factors: Vec<FactorView>,
+    /// No passkey can be added with what is there.
+    weak: bool,
     wishes: Vec<&'static str>,
     /// Keys from elsewhere may join it.
     brings: bool,
@@ -175,7 +177,13 @@ fn registrations(
         let living = keys
             .iter()
             .any(|k| k.registration == **id && k.state != KeyState::Destroyed);
-        let mut wishes = vec!["factor-add-passkey"];
+        // A weaker factor never adds a stronger one, and a passkey counts at level 2: who has nothing like it is told before
+        // making one in vain.
+        let weak = own.iter().all(|f| f.level < Level::Two);
+        let mut wishes = vec![];
+        if !weak {
+            wishes.push("factor-add-passkey");
+        }
         if !has_pin {
             wishes.push("factor-add-pin-totp");
         }
@@ -186,6 +194,7 @@ fn registrations(
             brings: own.iter().any(|f| f.method != Method::Collected),
             id: id.to_string(),
             factors: own.iter().map(|f| factor_view(words, f)).collect(),
+            weak,
             wishes,
         }
     };
