@@ -68,6 +68,7 @@ fn examine(root: &Path) -> Result<Report> {
 
 #[cfg(test)]
 mod tests {
+    use super::report::Status;
     use super::*;
 
     #[test]
@@ -76,7 +77,8 @@ mod tests {
         assert!(report.problems.is_empty(), "{}", report.problems.join("\n"));
     }
 
-    // shows: I-3.2-reader-chapters, I-7-requirement-set
+    // shows: I-3.2-reader-chapters, I-7-requirement-set,
+    // I-6.1-counter-threats, I-7.1.6-insider
     #[test]
     fn every_requirement_has_a_status_and_every_threat_its_requirements() {
         let root = crate::shell::root();
@@ -90,6 +92,12 @@ mod tests {
         }
         for threat in &report.threats {
             assert!(!threat.answered_by.is_empty(), "{}", threat.id);
+            assert_eq!(
+                threat.status,
+                Status::Shown,
+                "no attack test: {}",
+                threat.id
+            );
         }
     }
 }

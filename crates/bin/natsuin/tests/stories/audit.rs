@@ -247,7 +247,8 @@ async fn logs_are_searched_in_a_stopped_stack_and_in_an_export_in_words() {
     assert_eq!(bad.status.code(), Some(6), "{}", text(&bad));
 }
 
-// shows: I-7.1.4.6-deny-by-default
+// shows: I-7.1.4.6-deny-by-default,
+// I-7.1.1.2-system-auditor
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auditor_searches_a_running_zone_and_nobody_else_does() {
     let dir = tempfile::tempdir().unwrap();

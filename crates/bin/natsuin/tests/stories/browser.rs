@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::kit::{natsuin, run, text};
 
-// shows: T-USE-SAP-BYPASS
+// shows: T-USE-SAP-BYPASS,
+// I-5.2.2-flow, I-5.2.2-login-at-rssp-ui, I-5.2.2-authorization-credential
 #[test]
 fn a_person_signs_up_and_signs_with_passkey_or_pin() {
     let dir = tempfile::tempdir().unwrap();

@@ -135,7 +135,7 @@ impl std::io::Write for Lines {
 
 // shows: T-USE-CAPTURE, T-KEY-DATA-DISCLOSE, I-7.1.4.1-log-signing-events, I-7.1.4.1-signing-event-certificate,
 // I-4.2.1-rssp-holds-verification-info, I-7.1.5.1-archive-no-secrets, I-7.1.7.1-backup-confidentiality,
-// T-REG-INFO-CAPTURE
+// T-REG-INFO-CAPTURE, I-7.1.4.1-log-sad-management
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_database_or_export_holds_a_secret() {
     let lines = Lines::default();

@@ -61,7 +61,8 @@ async fn officers_stop_a_signers_key_from_the_command_line_and_nobody_alone() {
 }
 
 // shows: I-7.1.1.5-privileged-unprivileged-separate, II-3.3.2-privileged-authenticated-per-operation,
-// I-3.5.1-only-signer-activates
+// I-3.5.1-only-signer-activates,
+// I-7.1.1.3-signer
 #[tokio::test(flavor = "multi_thread")]
 async fn officers_and_signers_have_no_door_in_common() {
     let story = Story::begin(KeyAlg::P256).await;

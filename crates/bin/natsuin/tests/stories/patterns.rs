@@ -23,7 +23,8 @@ fn client(story: &Story, id: &str) -> Client {
     Client::new(&story.stack.ssa_url, credentials, &options).unwrap()
 }
 
-// shows: I-3.5.2-L1-user-auth, T-USE-SAP-BYPASS
+// shows: I-3.5.2-L1-user-auth, T-USE-SAP-BYPASS,
+// I-5.2.4.1-login-id-kinds, I-5.2.4.1-authorization-per-signer
 #[tokio::test(flavor = "multi_thread")]
 async fn a_for_b_reaches_the_people_of_a_contract_and_only_an_approval_reaches_a_key() {
     let mut story = Story::begin(KeyAlg::P256).await;

@@ -27,7 +27,8 @@ async fn status(caller: &Client, path: &str, body: &str) -> Option<u16> {
     answer.ok().map(|(status, _)| status)
 }
 
-// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS, I-7.1.2.1-identify-authenticate-each-user
+// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS, I-7.1.2.1-identify-authenticate-each-user,
+// I-4.2.1-player-roles
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_opens_to_its_own_callers_only() {
     let story = Story::begin(KeyAlg::P256).await;

@@ -374,7 +374,8 @@ async fn a_locked_pin_is_unlocked_by_another_factor_only() {
     }
 }
 
-// shows: II-3.1.1-signer-data-protected, T-REG-IMPERSONATE
+// shows: II-3.1.1-signer-data-protected, T-REG-IMPERSONATE,
+// I-A4.1-renewal
 #[tokio::test(flavor = "multi_thread")]
 async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
     for world in worlds().await {

@@ -156,7 +156,8 @@ async fn pattern_3_an_ssa_on_its_own_authorizes_nothing_at_any_level() {
     }
 }
 
-// shows: I-3.5.2-L1-key-auth-direct, I-3.5.2-L2-patterns, I-3.5.2-L3-pattern
+// shows: I-3.5.2-L1-key-auth-direct, I-3.5.2-L2-patterns, I-3.5.2-L3-pattern,
+// I-3.5.1-retention-L3
 #[tokio::test(flavor = "multi_thread")]
 async fn pattern_4_a_signer_whom_a_declared_sam_asks_signs_at_every_level() {
     for (world, mut signer) in signers_at(Level::Three).await {

@@ -148,7 +148,8 @@ fn description(answer: &Answer) -> String {
 }
 
 // shows: I-7.1.1.10-only-privileged-manage-all-interfaces, I-7.1.1.7-admin-operator-not-auditor-officer,
-// I-7.1.3.1-access-control
+// I-7.1.3.1-access-control,
+// I-7.1.1.2-system-administrator
 #[tokio::test]
 async fn every_office_does_its_own_and_strangers_nothing() {
     for stack in stacks().await {

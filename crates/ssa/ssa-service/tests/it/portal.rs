@@ -78,7 +78,8 @@ async fn choose(
     browser.post(&format!("{code}/account"), &form).await
 }
 
-// shows: T-REG-IMPERSONATE, I-4.2.2a-keygen-by-rssp
+// shows: T-REG-IMPERSONATE, I-4.2.2a-keygen-by-rssp,
+// I-4.2.2a-rsc-issued
 #[tokio::test]
 async fn from_an_invitation_to_a_certified_key() {
     for stack in stacks().await {
