@@ -24,6 +24,7 @@ async function signUp({ page, look }, invitation, login, passkey) {
   await page.fill('#name', login);
   await page.fill('#password', 'correct horse battery');
   await page.fill('#again', 'correct horse battery');
+  await page.check('#terms');
   await look('account');
   await submit(page);
   const seed = (await page.locator('#seed').innerText()).replace(/\s/g, '');

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::certificates::Certificates;
 use crate::providers::Provider;
+use crate::published::Published;
 
 /// Settings of the SSA. URLs are origins (scheme, host, port) without a final slash.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub name: String,
     /// ISO 3166-1 alpha-2 code for `info.region`.
     pub region: String,
+    /// What is published about the service.
+    pub published: Published,
     /// Tenant of the SAM that this service belongs to.
     pub tenant: TenantId,
     /// Development: a banner on every page and a sentence in `info.description`.
@@ -169,7 +172,7 @@ impl Config {
         if self.name.is_empty() || self.name.chars().count() > 255 {
             return Err(trouble("the name must have 1 to 255 characters".to_owned()));
         }
-        Ok(())
+        self.published.check()
     }
 
     /// Whether cookies can be `Secure`.
@@ -205,6 +208,7 @@ mod tests {
             sic_url: sic.to_owned(),
             name: "n".to_owned(),
             region: "JP".to_owned(),
+            published: Published::development(base),
             tenant: TenantId::parse("t").unwrap(),
             development: false,
             key: SecretBytes::new(vec![1; 32]),

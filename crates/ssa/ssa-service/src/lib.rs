@@ -27,6 +27,7 @@ mod passkeys;
 mod password;
 mod port;
 mod providers;
+mod published;
 mod refresh;
 mod refusal;
 mod schema;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use audit_log::AuditLog;
 use axum::Router;
 use core_types::{Clock, Random, UnixTime};
+use sam_api::ssa::AboutAnswer;
 use service_kit::Trouble;
 use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit};
@@ -54,6 +56,7 @@ pub use enrol::{EnrolError, Enrolled};
 pub use manage::{ClientOfficer, calls};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort, WorkerPort};
 pub use providers::{Endpoints, Provider};
+pub use published::{Document, Published};
 
 /// Tables of the SSA, for opening its store.
 pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TABLES];
@@ -79,6 +82,7 @@ struct Inner {
     known_good: certificates::KnownGood,
     known_providers: providers::Known,
     max_items: OnceCell<u32>,
+    about: OnceCell<AboutAnswer>,
 }
 
 /// What the service reaches out to.
@@ -129,6 +133,7 @@ impl Ssa {
             known_good: certificates::KnownGood::default(),
             known_providers: providers::Known::default(),
             max_items: OnceCell::new(),
+            about: OnceCell::new(),
         })))
     }
 
@@ -250,13 +255,18 @@ impl Ssa {
         done.await.ok()
     }
 
-    /// Most items of one act, asked of the SAM once.
-    pub(crate) async fn max_items(&self) -> Option<u32> {
+    /// What the SAM is and can do, asked of it once.
+    pub(crate) async fn about(&self) -> Option<&AboutAnswer> {
         let ask = || async {
             let about = self.sam().about(&sam_api::ssa::Empty {}).await;
-            about.map(|about| about.max_items).map_err(drop)
+            about.map_err(drop)
         };
-        self.0.max_items.get_or_try_init(ask).await.ok().copied()
+        self.0.about.get_or_try_init(ask).await.ok()
+    }
+
+    /// Most items of one act.
+    pub(crate) async fn max_items(&self) -> Option<u32> {
+        self.about().await.map(|about| about.max_items)
     }
 
     /// The session of a browser, kept alive by asking.

@@ -120,6 +120,40 @@ pub struct Info {
     /// AdES levels of `signDoc`.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub conformance_levels: Vec<String>,
+    /// What the provider publishes about the service; a member of our own.
+    #[serde(
+        rename = "jt2aService",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub service: Option<ServiceInfo>,
+}
+
+/// What a provider publishes about its service under the JT2A Remote Signature Guideline (appendix 2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    /// Name and version of the guideline.
+    pub guideline: String,
+    /// The highest level of a key, 1 to 3; absent while it isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u8>,
+    /// Service policy, practice statement, terms of use.
+    pub documents: Vec<DocumentInfo>,
+    /// Address of the provider: `https:`, `mailto:` or `tel:`.
+    pub contact: String,
+    /// The same for people.
+    pub about: String,
+}
+
+/// A document that anybody can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentInfo {
+    /// `service-policy`, `practice-statement` or `terms-of-use`.
+    pub kind: String,
+    /// Version.
+    pub version: String,
+    /// Address.
+    pub url: String,
 }
 
 /// One of several authorization servers (2.2).

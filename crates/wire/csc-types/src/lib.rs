@@ -37,7 +37,9 @@ pub use credentials::{
 pub use details::{DetailsType, DocumentDigest, HashType, SignatureAuthorization};
 pub use error::{BARE_HASH, CscError, ErrorBody, OAuthError, OUTCOME_LOST};
 pub use extend::{ExtendRequest, ExtendResponse};
-pub use info::{Info, InfoQuery, OAuthServer, SignAlgorithms, SignatureFormats};
+pub use info::{
+    DocumentInfo, Info, InfoQuery, OAuthServer, ServiceInfo, SignAlgorithms, SignatureFormats,
+};
 pub use lenient::decode_base64;
 pub use login::{LoginRequest, LoginResponse};
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};

@@ -501,6 +501,7 @@ fn info(v1: bool) -> Vec<Member> {
             must("signAlgorithms", Kind::Object(algorithms)),
             must("signature_formats", Kind::Object(formats)),
             must("conformance_levels", Texts),
+            may("jt2aService", Kind::Free),
         ]);
     }
     all

@@ -108,6 +108,7 @@ event-office-refused = Call { $call } of officer account { $account } was refuse
 event-settings-admitted = Settings were admitted: { $part }. They take effect at the next start.
 event-client-registered = Application { $client } was registered at the SAM with { $keys } keys.
 event-client-forgotten = Application { $client } was removed from the SAM's records.
+event-account-terms-accepted = { $person } accepted the terms of use (SHA-256 of the version: { $version }).
 event-account-made = The account of { $person } was made.
 event-login-succeeded = { $person } logged in ({ $method }).
 event-login-failed = A login of { $person } failed ({ $method }): { $reason }.

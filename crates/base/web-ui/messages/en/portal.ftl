@@ -231,3 +231,23 @@ portal-provider-unknown = Your account at that site isn't registered here. Log i
 portal-leaving-title = On to { $name }
 portal-leaving-text = You log in at another site. When you are done you come back here by yourself.
 portal-leaving-do = If nothing happens, go on here
+
+## What is published about the service
+
+portal-about-title = About this service
+portal-about-conformity = What it claims
+portal-about-level = Highest level of a key: { $n }
+portal-about-level-hint = The level says how a key is made, kept and authorized. Each key shows its own and why it isn't higher.
+portal-about-documents = Read before you use it
+portal-about-service-policy = Service policy
+portal-about-practice-statement = Practice statement
+portal-about-terms-of-use = Terms of use
+portal-about-version = Version
+portal-about-contact = Contact
+portal-duties-title = What is expected of signers
+portal-duty-1 = Apply with true information only.
+portal-duty-2 = Keep your ways to log in and to approve to yourself. If one is lost or seen by others, stop your keys here at once and tell us.
+portal-duty-3 = If you or somebody for you brings in a key, look after it and every copy of it.
+portal-duty-4 = Ask for revocation without delay when your registered details change or a key may be in other hands.
+portal-account-terms = I accept the terms of use
+portal-account-terms-needed = Read the terms of use and tick the box to go on. What you typed is kept, except the password.

@@ -105,6 +105,7 @@ event-office-refused = 役職者アカウント{ $account }の呼び出し{ $cal
 event-settings-admitted = 設定を認めた: { $part }。次の起動から有効。
 event-client-registered = アプリ{ $client }を鍵{ $keys }本でSAMに登録した。
 event-client-forgotten = アプリ{ $client }をSAMの記録から消した。
+event-account-terms-accepted = { $person }が利用規約に同意した(版のSHA-256: { $version })。
 event-account-made = { $person }のアカウントを作った。
 event-login-succeeded = { $person }がログインした({ $method })。
 event-login-failed = { $person }のログインが失敗した({ $method }): { $reason }。

@@ -219,3 +219,23 @@ portal-provider-unknown = そのサイトのIDは、ここに登録されてい�
 portal-leaving-title = { $name } に進みます
 portal-leaving-text = ログインのため、別のサイトに移ります。終わると自動でここに戻ります。
 portal-leaving-do = 移らないときは、ここを押してください
+
+## What is published about the service
+
+portal-about-title = このサービスについて
+portal-about-conformity = 適合の宣言
+portal-about-level = 鍵のレベルの上限: { $n }
+portal-about-level-hint = レベルは、鍵の作り方、保管、承認の方法を表します。鍵ごとに、そのレベルと、それより高くない理由を表示します。
+portal-about-documents = ご利用の前にお読みください
+portal-about-service-policy = サービスポリシー
+portal-about-practice-statement = 運用規程
+portal-about-terms-of-use = 利用規約
+portal-about-version = 版
+portal-about-contact = 連絡先
+portal-duties-title = 署名者にお願いすること
+portal-duty-1 = 事実と異なる内容で申し込まないでください。
+portal-duty-2 = ログインと承認の手段は、ほかの人に渡さないでください。なくしたり見られたりしたときは、すぐにここで鍵を停止し、連絡してください。
+portal-duty-3 = 鍵を持ち込むときは、ご本人や代理の方が、鍵とすべての写しを適切に管理してください。
+portal-duty-4 = 登録した内容が変わったときや、鍵がほかの人の手に渡ったおそれがあるときは、すぐに失効を申し出てください。
+portal-account-terms = 利用規約に同意します
+portal-account-terms-needed = 利用規約を読み、同意の欄にチェックを入れてください。パスワード以外の入力は残っています。

@@ -374,6 +374,7 @@ pub(super) async fn start_ssa(
         sic_url: sic_url.to_owned(),
         name: "Natsuin (development)".to_owned(),
         region: "JP".to_owned(),
+        published: ssa_service::Published::development(ssa_url),
         tenant: tenant.clone(),
         development: true,
         key,

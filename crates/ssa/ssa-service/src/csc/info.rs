@@ -4,12 +4,15 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use core_types::{DtbsForm, KeyAlg};
-use csc_types::{Info, InfoQuery, SignAlgorithms, SignatureFormats, algo_list};
+use csc_types::{
+    DocumentInfo, Info, InfoQuery, ServiceInfo, SignAlgorithms, SignatureFormats, algo_list,
+};
 use serde_json::{Value, json};
 
 use super::refusals::Fault;
 use super::{Call, answer};
-use crate::Ssa;
+use crate::published::{Document, GUIDELINE};
+use crate::{Config, Ssa};
 
 /// What `info.methods` names, in the versions that have it.
 fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
@@ -49,12 +52,12 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
 
 /// Some drafts say `GET`, which does no harm.
 pub(super) async fn info_by_get(State(ssa): State<Ssa>) -> Response {
-    answer(Ok::<_, Fault>(describe(&ssa, false, None)))
+    answer(Ok::<_, Fault>(describe(&ssa, false, None).await))
 }
 
 pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Info, Fault> {
     let query = InfoQuery::parse(&body)?;
-    Ok(describe(ssa, call.v1, query.lang.as_deref()))
+    Ok(describe(ssa, call.v1, query.lang.as_deref()).await)
 }
 
 /// What version 1 tells: neither formats nor algorithms.
@@ -77,7 +80,7 @@ pub(super) fn in_v1(told: Value, _: &[u8]) -> Value {
     Value::Object(v1)
 }
 
-fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
+async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
     let config = ssa.config();
     let lang = lang
         .and_then(web_ui::Lang::from_tag)
@@ -99,6 +102,7 @@ fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
     if config.login_client.is_some() {
         auth_type.push("basic".to_owned());
     }
+    let level = ssa.about().await.map(|about| u8::from(about.ceiling));
     Info {
         specs: csc_types::SPECS.to_owned(),
         name: config.name.clone(),
@@ -119,6 +123,7 @@ fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
             algos,
             algo_params: Vec::new(),
         },
+        service: Some(service(config, level)),
         // Of `signDoc`, or what applications can make with the values of signHash: clients insist on these members.
         signature_formats: SignatureFormats {
             formats: vec!["C".to_owned(), "P".to_owned()],
@@ -128,5 +133,20 @@ fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
             ],
         },
         conformance_levels: vec!["AdES-B-B".to_owned(), "AdES-B-T".to_owned()],
+    }
+}
+
+fn service(config: &Config, level: Option<u8>) -> ServiceInfo {
+    let document = |(kind, document): (&str, &Document)| DocumentInfo {
+        kind: kind.to_owned(),
+        version: document.version.clone(),
+        url: document.url.clone(),
+    };
+    ServiceInfo {
+        guideline: GUIDELINE.to_owned(),
+        level,
+        documents: config.published.documents().map(document).into(),
+        contact: config.published.contact.clone(),
+        about: format!("{}/about", config.base_url),
     }
 }

@@ -1,6 +1,7 @@
 //! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script.
 
 mod certificate;
+mod about;
 pub(crate) mod device;
 mod home;
 mod keys;
@@ -33,6 +34,7 @@ pub(crate) use trouble::{Trouble, sorry};
 pub(crate) fn router() -> Router<Ssa> {
     Router::new()
         .route("/", get(home::home))
+        .route("/about", get(about::page))
         .route("/login", get(login::page).post(login::submit))
         .route("/login/passkey", post(passkey::log_in))
         .route("/login/certificate", post(certificate::leave))

@@ -2,6 +2,7 @@
 //! for signing are made; nothing of those passes through here.
 
 use askama::Template;
+use audit_log::Event;
 use axum::extract::{Form, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -38,6 +39,8 @@ struct AccountView {
     action: String,
     login: String,
     error: String,
+    terms_url: String,
+    terms_version: String,
 }
 
 #[derive(Template)]
@@ -125,6 +128,8 @@ fn show_account(
         token: browser.form_token(),
         action: format!("/i/{code}/account"),
         login: login.to_owned(),
+        terms_url: ssa.config().published.terms.url.clone(),
+        terms_version: ssa.config().published.terms.version.clone(),
         error: if error.is_empty() {
             String::new()
         } else {
@@ -152,6 +157,8 @@ pub(super) struct Chosen {
     name: String,
     password: String,
     again: String,
+    /// Version of the terms of use that was on the page and is accepted.
+    terms: String,
 }
 
 /// `POST /i/{code}/account`
@@ -193,6 +200,10 @@ async fn chosen(
     if !users::acceptable(&password, &login) {
         return again_please("portal-account-bad-password");
     }
+    let version = &ssa.config().published.terms.version;
+    if form.terms != *version {
+        return again_please("portal-account-terms-needed");
+    }
     let mut tx = ssa.store().read("login-taken").await?;
     let taken = users::taken(&mut tx, &login).await?;
     drop(tx);
@@ -209,8 +220,17 @@ async fn chosen(
         browser: Some(browser.id()),
         ..invitation
     };
+    let accepted = Event::TermsAccepted {
+        person: next.person.clone(),
+        version: core_types::sha256(&[version.as_bytes()]),
+    };
+    let now = ssa.now();
     let stored = transaction!(ssa.store(), "sign-up-chosen", |tx| {
-        enrol::update(tx, &next).await
+        let stored = enrol::update(tx, &next).await?;
+        if stored {
+            ssa.audit().append(tx, accepted.clone(), now).await?;
+        }
+        Ok::<_, StoreError>(stored)
     })?;
     if !stored {
         return Err(Trouble::LinkUsed);
@@ -372,7 +392,7 @@ async fn sign_up(
         }
         session::end(tx, old).await?;
         session::begin(tx, fresh, &invitation.person, now).await?;
-        let event = audit_log::Event::AccountMade {
+        let event = Event::AccountMade {
             person: invitation.person.clone(),
         };
         ssa.audit().append(tx, event, now).await?;

@@ -74,6 +74,7 @@ async fn choose(
         ("name", name),
         ("password", password),
         ("again", again),
+        ("terms", "development"),
     ];
     browser.post(&format!("{code}/account"), &form).await
 }
@@ -285,4 +286,74 @@ async fn pages_speak_both_languages_and_carry_their_headers() {
     assert_eq!(Browser::new(stack).get("/").await.status, StatusCode::OK);
     let css = browser.get("/static/ui.css").await;
     assert_eq!(css.status, StatusCode::OK);
+}
+
+// shows: I-A2-documents, I-A2.01-conformity, I-A2.14-contact, I-3.2-selection-info-published
+#[tokio::test]
+async fn what_the_service_promises_is_there_before_anybody_has_an_account() {
+    for stack in stacks().await {
+        let told = Browser::new(&stack).get("/csc/v2/info").await;
+        let told: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+        let service = &told["jt2aService"];
+        assert_eq!(service["level"], 1, "{service}");
+        assert!(service["guideline"].as_str().unwrap().contains("version 1"));
+        let documents = service["documents"].as_array().unwrap();
+        let kinds: Vec<_> = documents
+            .iter()
+            .map(|d| d["kind"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            kinds,
+            ["service-policy", "practice-statement", "terms-of-use"]
+        );
+        assert!(documents.iter().all(|d| d["version"] == "development"));
+        assert!(service["contact"].is_string());
+        for (lang, words) in [("ja", "連絡先"), ("en", "Contact")] {
+            let mut nobody = Browser::new(&stack);
+            nobody.lang = lang;
+            let page = nobody.get("/about").await;
+            assert_eq!(page.status, StatusCode::OK);
+            assert!(page.body.contains(words), "{}", page.body);
+            assert!(!page.body.contains("portal-"), "{}", page.body);
+            let home = nobody.get("/").await;
+            assert!(home.body.contains("href=\"/about\""));
+        }
+    }
+}
+
+// shows: I-A2.03-signer-duties
+#[tokio::test]
+async fn who_makes_an_account_has_seen_the_duties_and_accepted_the_terms() {
+    for stack in stacks().await {
+        let invited = invite(&stack, "A").await;
+        let path = invited.link.expose().strip_prefix(BASE).unwrap().to_owned();
+        let mut browser = Browser::new(&stack);
+        let page = browser.get(&format!("{path}/account")).await;
+        let token = page.field("token");
+        for duty in [
+            "true information",
+            "stop your keys",
+            "brings in a key",
+            "revocation",
+        ] {
+            assert!(page.body.contains(duty), "{duty}: {}", page.body);
+        }
+        let accepted = "account.terms-accepted".to_owned();
+        for terms in ["", "an older version"] {
+            let form = [
+                ("token", token.as_str()),
+                ("name", "yamada"),
+                ("password", "long enough"),
+                ("again", "long enough"),
+                ("terms", terms),
+            ];
+            let answer = browser.post(&format!("{path}/account"), &form).await;
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(answer.body.contains("value=\"yamada\""), "what was typed");
+            assert!(!stack.audit_kinds().await.contains(&accepted));
+        }
+        let done = choose(&mut browser, &path, "yamada", "long enough", "long enough").await;
+        assert_eq!(done.status, StatusCode::SEE_OTHER);
+        assert!(stack.audit_kinds().await.contains(&accepted));
+    }
 }

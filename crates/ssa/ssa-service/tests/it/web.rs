@@ -12,7 +12,9 @@ use core_types::random::SeededRandom;
 use core_types::{Clock, HashAlg, KeyAlg, PersonId, SecretBytes, TenantId, UnixTime, sha256};
 use notify::webhook::Webhooks;
 use serde_json::Value;
-use ssa_service::{ClientSettings, Config, NewClient, NewUser, PasswordCost, Ports, Rates, Ssa};
+use ssa_service::{
+    ClientSettings, Config, NewClient, NewUser, PasswordCost, Ports, Published, Rates, Ssa,
+};
 use store_kit::testing::TestStore;
 use tower::ServiceExt as _;
 use url::Url;
@@ -111,6 +113,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         sic_url: SIC.to_owned(),
         name: "Natsuin <test>".to_owned(),
         region: "JP".to_owned(),
+        published: Published::development(BASE),
         tenant: TenantId::parse("t").unwrap(),
         development: true,
         key: SecretBytes::new(vec![7; 32]),

@@ -9,6 +9,13 @@ macro_rules! access_events {
         /// Person.
         person: PersonId,
     }
+    /// Who makes an account accepted the terms of use.
+    TermsAccepted = "account.terms-accepted", Success, by(person person), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// SHA-256 of the version's text.
+        version: Digest32,
+    }
     /// Somebody logged in.
     LoginSucceeded = "login.succeeded", Success, by(person person), about(one person) {
         /// Person.
