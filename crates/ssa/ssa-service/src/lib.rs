@@ -81,7 +81,6 @@ struct Inner {
     decided: Notify,
     known_good: certificates::KnownGood,
     known_providers: providers::Known,
-    max_items: OnceCell<u32>,
     about: OnceCell<AboutAnswer>,
 }
 
@@ -132,7 +131,6 @@ impl Ssa {
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
             known_providers: providers::Known::default(),
-            max_items: OnceCell::new(),
             about: OnceCell::new(),
         })))
     }

@@ -1,7 +1,7 @@
 //! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script.
 
-mod certificate;
 mod about;
+mod certificate;
 pub(crate) mod device;
 mod home;
 mod keys;
