@@ -2,22 +2,16 @@
 //! so that the SAM itself speaks with no network but the zones'. The SSA is not on this way.
 
 use core_types::SecretBytes;
-use core_types::rpc::Method;
 use sap::enrol::CodeAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
 use crate::ssa::Empty;
 
-/// Brings one code to one address, once.
-#[derive(Debug, Clone, Copy)]
-pub struct Deliver;
-
-impl Method for Deliver {
-    const PATH: &'static str = "/courier/v1/deliver";
-    type Request = DeliverRequest;
-    type Response = Empty;
-    type Refusal = Refusal;
+core_types::methods! {
+    refusal = Refusal;
+    /// Brings one code to one address, once.
+    Deliver: "/courier/v1/deliver", DeliverRequest => Empty;
 }
 
 /// Request of [`Deliver`].
