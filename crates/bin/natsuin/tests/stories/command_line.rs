@@ -109,7 +109,7 @@ fn the_demonstration_signs_and_shows_table_a1() {
     );
     assert_eq!(
         (code, verdict["code"].as_str()),
-        (2, Some("crl-file")),
+        (6, Some("crl-file")),
         "{verdict}"
     );
 
