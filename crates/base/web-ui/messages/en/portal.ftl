@@ -236,6 +236,7 @@ portal-leaving-do = If nothing happens, go on here
 
 portal-about-title = About this service
 portal-about-conformity = What it claims
+portal-about-guideline = JT2A Remote Signature Guideline, version 1 (2020)
 portal-about-level = Highest level of a key: { $n }
 portal-about-level-hint = The level says how a key is made, kept and authorized. Each key shows its own and why it isn't higher.
 portal-about-documents = Read before you use it

@@ -224,6 +224,7 @@ portal-leaving-do = 移らないときは、ここを押してください
 
 portal-about-title = このサービスについて
 portal-about-conformity = 適合の宣言
+portal-about-guideline = JT2A リモート署名ガイドライン 第1版(2020年)
 portal-about-level = 鍵のレベルの上限: { $n }
 portal-about-level-hint = レベルは、鍵の作り方、保管、承認の方法を表します。鍵ごとに、そのレベルと、それより高くない理由を表示します。
 portal-about-documents = ご利用の前にお読みください

@@ -7,14 +7,12 @@ use web_ui::{Arg, Messages};
 
 use super::{Content, Visit, show};
 use crate::Ssa;
-use crate::published::GUIDELINE;
 
 #[derive(Template)]
 #[template(path = "about.html")]
 struct View {
     m: Messages,
     service: String,
-    guideline: &'static str,
     /// What the level means, in a sentence; nothing while the SAM can't be asked.
     level: String,
     documents: Vec<DocumentView>,
@@ -35,7 +33,6 @@ pub(super) async fn page(State(ssa): State<Ssa>, visit: Visit) -> Response {
     let view = View {
         m: words,
         service: web_ui::clean(&ssa.config().name),
-        guideline: GUIDELINE,
         level: ssa.about().await.map_or_else(String::new, |about| {
             let n = u64::from(u8::from(about.ceiling));
             words.f("portal-about-level", &[("n", Arg::Num(n))])
