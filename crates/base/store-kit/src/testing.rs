@@ -4,11 +4,11 @@
 //! `fsync`, and is stopped and removed when the process ends, however it ends. `NATSUIN_TEST_POSTGRES` may name an
 //! empty database to be used instead.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -111,31 +111,109 @@ async fn open(
     }
 }
 
-/// The shell that keeps the cluster; it stops and removes it when our end of the pipe closes.
-struct Cluster {
+/// A PostgreSQL of one test alone, with a synchronous standby that takes its place on demand. The address stays the same, as
+/// with a service address that moves.
+#[derive(Debug)]
+pub struct Replicated {
     url: StoreUrl,
-    _keeper: Child,
-    _alive: ChildStdin,
+    keeper: Keeper,
 }
 
-/// `$1` = directory of the programs, `$2` = of the cluster, `$3` = user to run as or empty.
-const KEEPER: &str = r#"
-trap '' INT TERM HUP
-as() { if [ -n "$user" ]; then setpriv --reuid "$user" --regid "$user" --init-groups "$@"; else "$@"; fi; }
-bin=$1; dir=$2; user=$3
-cd "$dir" && {
-  as "$bin/initdb" -D "$dir/data" -U natsuin -A trust -E UTF8 --locale=C --no-instructions &&
-  as "$bin/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -o "-c listen_addresses= -c unix_socket_directories=$dir \
-     -c port=5432 -c max_connections=300 -c shared_buffers=32MB -c logging_collector=off" start
-} >"$dir/start.log" 2>&1 && echo ready || { echo failed; cat "$dir/start.log" "$dir/server.log"; }
-exec >/dev/null 2>&1
-cat
-as "$bin/pg_ctl" -D "$dir/data" -m immediate stop
-rm -rf "$dir"
-"#;
+impl Replicated {
+    /// Starts both; nothing that is committed is on one of them only.
+    ///
+    /// # Panics
+    /// As [`postgres_url`].
+    pub fn start() -> Self {
+        let keeper = Keeper::start(PAIR);
+        let url = keeper.url("now");
+        Self { url, keeper }
+    }
+
+    /// Where the one that serves answers.
+    pub fn url(&self) -> &StoreUrl {
+        &self.url
+    }
+
+    /// The one that serves is gone without a word, and the standby is promoted.
+    ///
+    /// # Panics
+    /// When it can't be.
+    pub fn fail_over(&mut self) {
+        use std::io::Write as _;
+        self.keeper
+            .alive
+            .write_all(b"fail-over\n")
+            .expect("the keeper listens");
+        self.keeper.expect("promoted");
+    }
+}
+
+/// The shared cluster.
+struct Cluster {
+    url: StoreUrl,
+    _keeper: Keeper,
+}
 
 impl Cluster {
     fn start() -> Self {
+        let keeper = Keeper::start(KEEPER);
+        let url = keeper.url(".");
+        Self {
+            url,
+            _keeper: keeper,
+        }
+    }
+}
+
+/// The shell that keeps a cluster; it stops and removes it when our end of the pipe closes.
+#[derive(Debug)]
+struct Keeper {
+    dir: PathBuf,
+    said: Lines<BufReader<ChildStdout>>,
+    _shell: Child,
+    alive: ChildStdin,
+}
+
+/// What every keeper's script begins with. `$1` = directory of the programs, `$2` = of the cluster, `$3` = user to run as or
+/// empty.
+const BEGIN: &str = r#"
+trap '' INT TERM HUP
+as() { if [ -n "$user" ]; then setpriv --reuid "$user" --regid "$user" --init-groups "$@"; else "$@"; fi; }
+bin=$1; dir=$2; user=$3
+start() { as "$bin/pg_ctl" -D "$dir/$1" -l "$dir/server.log" -w -o "-c listen_addresses= -c unix_socket_directories=$dir/$2 \
+  -c port=5432 -c max_connections=300 -c shared_buffers=32MB -c logging_collector=off $3" start; }
+initialise() { as "$bin/initdb" -D "$dir/$1" -U natsuin -A trust -E UTF8 --locale=C --no-instructions; }
+stop() { as "$bin/pg_ctl" -D "$dir/$1" -m immediate stop; }
+"#;
+
+/// One server.
+const KEEPER: &str = r#"
+cd "$dir" && { initialise data && start data . ""; } >"$dir/start.log" 2>&1 &&
+  echo ready || { echo failed; cat "$dir/start.log" "$dir/server.log"; exec >/dev/null 2>&1; }
+exec >/dev/null 2>&1
+cat
+stop data
+rm -rf "$dir"
+"#;
+
+/// One server and a standby of it.
+const PAIR: &str = r#"
+cd "$dir" && {
+  as mkdir a b && as ln -s a now && initialise data-a && start data-a a "-c synchronous_standby_names=*" &&
+  as "$bin/pg_basebackup" -h "$dir/a" -U natsuin -D "$dir/data-b" -R -X stream -c fast && start data-b b ""
+} >"$dir/start.log" 2>&1 && echo ready || { echo failed; cat "$dir/start.log" "$dir/server.log"; exec >/dev/null 2>&1; }
+while read -r line; do
+  { stop data-a; as "$bin/pg_ctl" -D "$dir/data-b" -w promote && as ln -sfn b now; } >"$dir/promote.log" 2>&1 &&
+    echo promoted || { echo failed; cat "$dir/promote.log" "$dir/server.log"; exec >/dev/null 2>&1; }
+done
+exec >/dev/null 2>&1
+stop data-a; stop data-b
+rm -rf "$dir"
+"#;
+
+impl Keeper {
+    fn start(script: &str) -> Self {
         let bin = programs().unwrap_or_else(|| {
             panic!("PostgreSQL isn't installed: `cargo xtask test` installs it (Debian: apt-get install postgresql)")
         });
@@ -155,9 +233,9 @@ impl Cluster {
                 "there is no user postgres to run the test cluster as"
             );
         }
-        let mut keeper = Command::new("sh")
+        let mut shell = Command::new("sh")
             .arg("-c")
-            .arg(KEEPER)
+            .arg([BEGIN, script].concat())
             .arg("keeper")
             .arg(&bin)
             .arg(&dir)
@@ -167,25 +245,36 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
-        let alive = keeper.stdin.take().expect("its input");
-        let mut lines = BufReader::new(keeper.stdout.take().expect("its output"))
-            .lines()
-            .map_while(Result::ok);
-        if lines.next().as_deref() != Some("ready") {
-            panic!(
-                "the test cluster didn't start:\n{}",
-                lines.collect::<Vec<_>>().join("\n")
-            );
+        let alive = shell.stdin.take().expect("its input");
+        let said = BufReader::new(shell.stdout.take().expect("its output")).lines();
+        let mut keeper = Self {
+            dir,
+            said,
+            _shell: shell,
+            alive,
+        };
+        keeper.expect("ready");
+        keeper
+    }
+
+    /// Waits for this word.
+    fn expect(&mut self, word: &str) {
+        let mut lines = self.said.by_ref().map_while(Result::ok);
+        if lines.next().as_deref() == Some(word) {
+            return;
         }
+        // Nothing more comes once nobody keeps it.
+        let told: Vec<String> = lines.take(200).collect();
+        panic!("the test cluster isn't {word}:\n{}", told.join("\n"));
+    }
+
+    /// Address of the server whose socket lies in this folder.
+    fn url(&self, folder: &str) -> StoreUrl {
         let url = format!(
             "postgres://natsuin@localhost/postgres?host={}",
-            dir.display()
+            self.dir.join(folder).display()
         );
-        Self {
-            url: StoreUrl::parse(&url).expect("an address"),
-            _keeper: keeper,
-            _alive: alive,
-        }
+        StoreUrl::parse(&url).expect("an address")
     }
 }
 

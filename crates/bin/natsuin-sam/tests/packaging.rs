@@ -32,7 +32,7 @@ fn unit(name: &str) -> BTreeMap<String, Vec<String>> {
     settings
 }
 
-const UNITS: [&str; 3] = ["natsuin-sam", "natsuin-cm", "natsuin-sic"];
+const UNITS: [&str; 4] = ["natsuin-sam", "natsuin-cm", "natsuin-sic", "natsuin-ssa"];
 /// What every daemon is denied.
 const DENIED: [(&str, &str); 27] = [
     ("NoNewPrivileges", "yes"),

@@ -4,12 +4,11 @@
 //! Must never know who makes the value, how the signer approves, or any user interface.
 
 mod check;
-mod fetch;
 mod job;
 mod outcome;
 
 pub use cades::Verdict;
 pub use check::{Checked, Names, Signer, Trust, check};
-pub use fetch::HttpFetch;
+pub use http_fetch::HttpFetch;
 pub use job::{Found, JobError, Prepared, Request, Signed, TimeStamping, look, prepare};
 pub use outcome::{Outcome, TimeSource, Verification};

@@ -248,9 +248,18 @@ impl Ssa {
             exp: answer.exp,
             version: 0,
         };
-        transaction!(self.store(), "invite", |tx| {
-            enrol::insert(tx, &invitation).await
+        let fresh = transaction!(self.store(), "invite", |tx| {
+            // The SAM takes the same invitation again; a second link for it would be somebody else's.
+            let voucher = invitation.voucher.as_str();
+            if enrol::find_by_voucher(tx, voucher).await?.is_some() {
+                return Ok(false);
+            }
+            enrol::insert(tx, &invitation).await?;
+            Ok::<_, StoreError>(true)
         })?;
+        if !fresh {
+            return Err(AdminError::Taken("the voucher"));
+        }
         let link = format!("{}/i/{}", self.config().base_url, code.expose());
         Ok(Invited {
             voucher: answer.voucher,

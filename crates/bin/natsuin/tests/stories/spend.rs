@@ -98,6 +98,12 @@ impl Spender {
             .access_token
     }
 
+    /// The first key of the person whose login this token is.
+    pub async fn first_credential(&self, login: &SecretText) -> String {
+        let all = self.client.credentials(login).await.unwrap();
+        all[0].credential_id.clone().unwrap()
+    }
+
     /// The certificate of the key that this token is for, DER.
     pub async fn certificate(&self, token: &SecretText, credential_id: &str) -> Vec<u8> {
         let request = InfoRequest {

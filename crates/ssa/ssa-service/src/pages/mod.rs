@@ -68,6 +68,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/signing/device", post(moving::device))
         .route("/signing/handed-over/{act}", get(moving::handed_over))
         .route("/notice", post(signing::notice))
+        .route("/invitation", post(sign_up::register))
         .route("/enrol/{voucher}", get(keys::enrol))
         .route("/enrolled/{voucher}", get(keys::enrolled))
         .route("/i/{code}", get(sign_up::invitation))

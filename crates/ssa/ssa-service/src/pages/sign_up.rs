@@ -3,17 +3,23 @@
 
 use askama::Template;
 use audit_log::Event;
+use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Form, Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
-use core_types::SecretBytes;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use core_types::{PersonId, SecretBytes, UnixTime, VoucherId};
 use qrcode::QrCode;
 use qrcode::render::svg;
-use serde::Deserialize;
+use sam_api::Refusal;
+use serde::{Deserialize, Serialize};
+use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 use web_ui::{Messages, group4};
 
 use super::{Content, Trouble, Visit, go, login, own_form, show, sorry, with_cookie};
+use crate::admin::AdminError;
 use crate::enrol::{self, Invitation, SignUp};
 use crate::session::{self, Browser};
 use crate::{Ssa, crypt, users};
@@ -59,6 +65,52 @@ struct AppView {
 #[template(path = "letter.html")]
 struct LetterView {
     m: Messages,
+}
+
+/// Longest invitation of an authority, in bytes.
+const INVITATION: usize = 16 << 10;
+
+/// Answer of `POST /invitation`.
+#[derive(Serialize)]
+struct Registered {
+    voucher: VoucherId,
+    person: PersonId,
+    /// Where the person signs up; without the voucher's secret, which the authority hands over, no key is made.
+    link: String,
+    exp: UnixTime,
+}
+
+/// `POST /invitation`: a registration authority's signed invitation (`natsuin-invite+jws`), which the SAM verifies. It speaks
+/// for itself, once, whoever brings it; the answer is for the authority alone.
+pub(super) async fn register(State(ssa): State<Ssa>, body: Bytes) -> Response {
+    let text = std::str::from_utf8(&body).ok().map(str::trim);
+    let Some(jws) = text.filter(|t| !t.is_empty() && t.len() <= INVITATION) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let invited = match ssa.register_ra_invite(jws).await {
+        Ok(invited) => invited,
+        Err(error) => return refusal(&error).into_response(),
+    };
+    let registered = Registered {
+        voucher: invited.voucher,
+        person: invited.person,
+        link: invited.link.expose().to_owned(),
+        exp: invited.exp,
+    };
+    let keep_nothing = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (StatusCode::CREATED, keep_nothing, Json(registered)).into_response()
+}
+
+fn refusal(error: &AdminError) -> StatusCode {
+    match error {
+        AdminError::Invalid(_) => StatusCode::BAD_REQUEST,
+        AdminError::Taken(_) | AdminError::Sam(CallError::Refused(Refusal::Used)) => {
+            StatusCode::CONFLICT
+        }
+        AdminError::Sam(CallError::Refused(Refusal::NotNow)) => StatusCode::SERVICE_UNAVAILABLE,
+        AdminError::Sam(CallError::Refused(_)) => StatusCode::FORBIDDEN,
+        AdminError::Sam(_) | AdminError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 /// `GET /i/{code}`

@@ -1,4 +1,6 @@
-//! The network for revocation data and time-stamps.
+//! The network for revocation data and time-stamps, behind [`pki::fetch::Fetch`].
+//!
+//! Must never know what is fetched, or whom the answer persuades.
 
 use std::net::IpAddr;
 use std::time::Duration;

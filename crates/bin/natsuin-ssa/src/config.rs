@@ -1,0 +1,330 @@
+//! The configuration file, and what is made of it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use audit_service::AuditConfig;
+use core_types::{ClientId, OfficerId, PeerId, SecretBytes, TenantId};
+use csc_types::SecretText;
+use sap::office::Role;
+use serde::Deserialize;
+use service_kit::daemon::{self, FilesRead, TlsFiles};
+use service_kit::{Identity, Rate, Trouble};
+use ssa_service::{
+    CertificateRule, Certificates, ClientOfficer, Config as Service, PasswordCost, Provider,
+    Published, Rates, TimeStamper,
+};
+
+pub(crate) const CHECK: &str = "check the settings of this daemon";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) node: String,
+    base_url: String,
+    sic_url: String,
+    name: String,
+    region: String,
+    tenant: TenantId,
+    key: PathBuf,
+    pub(crate) chain_key: PathBuf,
+    public: Option<PublicFiles>,
+    pub(crate) sam_url: String,
+    pub(crate) certify_url: String,
+    pub(crate) worker_url: Option<String>,
+    pub(crate) store: String,
+    #[serde(default)]
+    development: bool,
+    #[serde(default)]
+    fapi: bool,
+    login_client: Option<ClientId>,
+    #[serde(default = "two_thousand")]
+    most_pending: u32,
+    #[serde(default = "a_minute")]
+    longest_call_seconds: u64,
+    #[serde(default)]
+    proxies: Vec<IpAddr>,
+    #[serde(default)]
+    time_stamping: Vec<TimeStamping>,
+    pub(crate) outside_ca: Option<PathBuf>,
+    /// Time-stamping authorities or providers of the operator's lie in a private network.
+    #[serde(default)]
+    pub(crate) private_network: bool,
+    pub(crate) certificates: Option<CertificatesFile>,
+    #[serde(default)]
+    providers: Vec<ProviderFile>,
+    #[serde(default)]
+    rates: RatesFile,
+    pub(crate) officers: Option<Officers>,
+    published: Published,
+    pub(crate) tls: TlsFiles,
+    pub(crate) audit: AuditConfig,
+}
+
+/// The public origin's certificate; without it a reverse proxy of the same machine has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicFiles {
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+/// A time-stamping authority.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeStamping {
+    url: String,
+    anchors: PathBuf,
+}
+
+/// The listener that asks for client certificates.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CertificatesFile {
+    pub(crate) listen: SocketAddr,
+    url: String,
+    login: Option<RuleFile>,
+    clients: Option<RuleFile>,
+}
+
+/// Which certificates count.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFile {
+    anchors: PathBuf,
+    intermediates: Option<PathBuf>,
+    #[serde(default)]
+    policies: Vec<String>,
+}
+
+/// An OpenID provider, asked for its addresses (discovery).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderFile {
+    id: String,
+    name: String,
+    issuer: String,
+    client_id: String,
+    secret: Option<PathBuf>,
+    #[serde(default)]
+    assurance: BTreeMap<String, u8>,
+    #[serde(default)]
+    least: u8,
+}
+
+impl RuleFile {
+    fn load(&self, name: &str, files: &mut FilesRead) -> Result<CertificateRule, Trouble> {
+        Ok(CertificateRule {
+            anchors: certificates(files, &format!("{name}.anchors"), &self.anchors)?,
+            intermediates: match &self.intermediates {
+                Some(path) => certificates(files, &format!("{name}.intermediates"), path)?,
+                None => Vec::new(),
+            },
+            policies: self.policies.clone(),
+        })
+    }
+}
+
+impl ProviderFile {
+    fn load(&self) -> Result<Provider, Trouble> {
+        let secret = self.secret.as_deref().map(daemon::text).transpose()?;
+        Ok(Provider {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            issuer: self.issuer.clone(),
+            client_id: self.client_id.clone(),
+            client_secret: secret.map(|text| SecretText::new(text.trim().to_owned())),
+            endpoints: None,
+            assurance: self.assurance.clone(),
+            least: self.least,
+        })
+    }
+}
+
+/// Certificates of a PEM file, DER.
+fn certificates(
+    files: &mut FilesRead,
+    name: &str,
+    path: &std::path::Path,
+) -> Result<Vec<Vec<u8>>, Trouble> {
+    let read = pki::Certificate::parse_pem(&files.text(name, path)?);
+    let read =
+        read.map_err(|e| Trouble::new("config-file", format!("{}: {e}", path.display()), CHECK))?;
+    Ok(read.iter().map(|c| c.der().to_vec()).collect())
+}
+
+/// How often somebody may call; what isn't named is as the service has it.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RatesFile {
+    address: Option<Rate>,
+    client: Option<Rate>,
+    person: Option<Rate>,
+}
+
+/// The listener of those who manage clients, and who they are.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Officers {
+    pub(crate) listen: SocketAddr,
+    people: Vec<Officer>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Officer {
+    certificate: PeerId,
+    officer: OfficerId,
+    role: Role,
+}
+
+impl Officers {
+    /// Everybody, by the name in their certificate.
+    pub(crate) fn known(&self) -> Vec<ClientOfficer> {
+        let known = |one: &Officer| ClientOfficer {
+            peer: one.certificate.clone(),
+            officer: one.officer.clone(),
+            role: one.role,
+        };
+        self.people.iter().map(known).collect()
+    }
+}
+
+fn two_thousand() -> u32 {
+    2000
+}
+
+fn a_minute() -> u64 {
+    60
+}
+
+impl Config {
+    /// What the service is told, with what its files hold.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a file can't be used.
+    pub(crate) fn service(&self, files: &mut FilesRead) -> Result<Service, Trouble> {
+        let mut time_stampers = Vec::new();
+        for (n, one) in self.time_stamping.iter().enumerate() {
+            let name = format!("time_stamping.{n}.anchors");
+            time_stampers.push(TimeStamper {
+                url: one.url.clone(),
+                anchors: certificates(files, &name, &one.anchors)?,
+            });
+        }
+        let certificates = match &self.certificates {
+            Some(given) => {
+                let mut rule = |name: &str, rule: &Option<RuleFile>| {
+                    let name = format!("certificates.{name}");
+                    rule.as_ref()
+                        .map(|rule| rule.load(&name, files))
+                        .transpose()
+                };
+                Some(Certificates {
+                    url: given.url.clone(),
+                    login: rule("login", &given.login)?,
+                    clients: rule("clients", &given.clients)?,
+                })
+            }
+            None => None,
+        };
+        let providers = self.providers.iter().map(ProviderFile::load);
+        let providers = providers.collect::<Result<_, Trouble>>()?;
+        let usual = Rates::default();
+        Ok(Service {
+            base_url: self.base_url.clone(),
+            sic_url: self.sic_url.clone(),
+            name: self.name.clone(),
+            region: self.region.clone(),
+            tenant: self.tenant.clone(),
+            development: self.development,
+            key: daemon::secret32(&self.key)?,
+            password_cost: PasswordCost::default(),
+            fapi: self.fapi,
+            login_client: self.login_client.clone(),
+            certificates,
+            providers,
+            time_stampers,
+            rates: Rates {
+                address: self.rates.address.unwrap_or(usual.address),
+                client: self.rates.client.unwrap_or(usual.client),
+                person: self.rates.person.unwrap_or(usual.person),
+            },
+            most_pending: self.most_pending,
+            longest_call: Duration::from_secs(self.longest_call_seconds),
+            published: self.published.clone(),
+            proxies: self.proxies.clone(),
+        })
+    }
+
+    /// The public origin's certificate and key, for the listener that asks for certificates too. Without them nobody but this machine may reach the listener.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a file can't be read, or passwords would go over a network in the clear.
+    pub(crate) fn public(&self, files: &mut FilesRead) -> Result<Option<Identity>, Trouble> {
+        let Some(public) = &self.public else {
+            if self.listen.ip().is_loopback() {
+                return Ok(None);
+            }
+            return Err(Trouble::new(
+                "bad-config",
+                format!("{} would be served without TLS", self.listen),
+                "name [public] chain and key, or listen on a loopback address behind your proxy",
+            ));
+        };
+        Ok(Some(Identity {
+            chain_pem: files.text("public.chain", &public.chain)?,
+            key_pem: SecretBytes::from(daemon::text(&public.key)?),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn sample() -> String {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/natsuin-ssa.toml");
+        daemon::text(&sample).unwrap()
+    }
+
+    fn read(text: &str) -> Result<Config, Trouble> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ssa.toml");
+        std::fs::write(&path, text).unwrap();
+        daemon::load(&path)
+    }
+
+    #[test]
+    fn the_sample_configuration_is_read() {
+        let config = read(&sample()).unwrap();
+        assert!(config.base_url.starts_with("https://"));
+        assert!(!config.development && config.login_client.is_none());
+        let officers = config.officers.unwrap().known();
+        assert_eq!(officers.len(), 3);
+        assert!(officers.iter().all(|o| o.role != Role::SystemAuditor));
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_is_served() {
+        let mut config = read(&sample()).unwrap();
+        config.public = None;
+        let mut files = FilesRead::default();
+        assert_eq!(config.public(&mut files).unwrap_err().code, "bad-config");
+        config.listen = "[::1]:8080".parse().unwrap();
+        assert!(config.public(&mut files).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_setting_or_an_office_that_nobody_knows_is_an_error() {
+        let text = sample();
+        assert!(read(&format!("fapl = true\n{text}")).is_err());
+        let role = text.replace("system-administrator", "administrator");
+        assert!(role != text && read(&role).is_err());
+    }
+}

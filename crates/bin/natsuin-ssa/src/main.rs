@@ -1,0 +1,198 @@
+//! The server signing application as a daemon: portal, OAuth 2 and CSC API for everybody, and a listener of its own for
+//! officers who manage clients. It holds no key of a signer and is not on the path of the proof.
+
+mod config;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log::AuditLog;
+use audit_service::trouble as audit_trouble;
+use clap::Parser;
+use config::{CHECK, Config};
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{Clock as _, sha256};
+use http_fetch::HttpFetch;
+use notify::webhook::{PATIENCE, Webhooks};
+use service_kit::daemon::{self, FilesRead};
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
+use ssa_service::{HttpCertifier, MIGRATIONS, Ports, Ssa, WorkerPort};
+use store_kit::{Store, StoreError, StoreUrl, transaction};
+
+/// How often it is looked for notices that are due.
+const NOTICES_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Parser)]
+#[command(version, about = "Natsuin's server signing application")]
+struct Args {
+    /// Configuration file; see config/natsuin-ssa.toml.
+    #[arg(long, default_value = "/etc/natsuin/ssa.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
+        .log_internal_errors(false)
+        .init();
+    let args = Args::parse();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
+        .and_then(|runtime| runtime.block_on(run(&args)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => report(&trouble),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that prints")]
+fn report(trouble: &Trouble) -> ExitCode {
+    eprintln!(
+        "error: {}  (code {})\n  do:  {}",
+        trouble.what, trouble.code, trouble.remedy
+    );
+    ExitCode::from(4)
+}
+
+fn store_trouble(error: &StoreError) -> Trouble {
+    Trouble::new("store", error.to_string(), CHECK)
+}
+
+async fn run(args: &Args) -> Result<(), Trouble> {
+    let mut files = FilesRead::default();
+    let config: Config = files.load(&args.config)?;
+    service_kit::harden(false)?;
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let (identity, ca) = (
+        config.tls.identity()?,
+        files.text("tls.ca", &config.tls.ca)?,
+    );
+    let service = config.service(&mut files)?;
+    let own = config.public(&mut files)?;
+    let public = own.as_ref().map(tls::public_server).transpose()?;
+    let asking = match (&config.certificates, &own) {
+        (None, _) => None,
+        (Some(asked), Some(own)) => Some((asked.listen, tls::asking_server(own)?)),
+        (Some(_), None) => {
+            let what = "certificates are asked for without [public]";
+            let remedy = "name [public] chain and key: no proxy may end TLS before that listener";
+            return Err(Trouble::new("bad-config", what, remedy));
+        }
+    };
+    let zones = HttpOptions {
+        ca_pem: Some(ca.clone()),
+        identity: Some(identity.clone()),
+        ..HttpOptions::default()
+    };
+    let outside = HttpOptions {
+        ca_pem: match &config.outside_ca {
+            Some(path) => Some(files.text("outside_ca", path)?),
+            None => None,
+        },
+        public_only: !config.private_network,
+        ..HttpOptions::default()
+    };
+    let webhooks = Webhooks::new(outside.ca_pem.clone(), PATIENCE);
+    let webhooks = webhooks.map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
+    let worker = match &config.worker_url {
+        Some(url) => {
+            let worker: Arc<dyn WorkerPort> = Arc::new(Client::new(url.clone(), &zones)?);
+            Some(worker)
+        }
+        None => None,
+    };
+    let url = StoreUrl::parse(&config.store).map_err(|e| store_trouble(&e))?;
+    let opened = Store::open(&url, "ssa", MIGRATIONS, random.as_ref()).await;
+    let store = opened.map_err(|e| store_trouble(&e))?;
+    let chain = daemon::secret32(&config.chain_key)?;
+    let audit = AuditLog::new("ssa", &config.node, chain, random.clone());
+    let sequencer = config.audit.open(&audit, &store, &zones, clock.now());
+    let sequencer = sequencer.await?;
+    let ports = Ports {
+        sam: Arc::new(Client::new(config.sam_url.clone(), &zones)?),
+        certifier: Arc::new(HttpCertifier::new(config.certify_url.clone(), &zones)?),
+        fetch: Arc::new(HttpFetch::new(
+            service_kit::http::client(&outside)?,
+            config.private_network,
+        )),
+        worker,
+        webhooks: Arc::new(webhooks),
+        clock: clock.clone(),
+        random,
+        audit: audit.clone(),
+    };
+    let ssa = Ssa::new(service, store.clone(), ports)?;
+    let officers = match &config.officers {
+        Some(officers) => Some((officers.listen, ssa.officers_router(officers.known())?)),
+        None => None,
+    };
+    // Whoever changes who may manage clients, or any other setting, is in the log for it before anybody is served.
+    let mut read = Vec::new();
+    for (name, digest) in files.digests() {
+        read.extend_from_slice(&[name.as_bytes(), b"\n", &digest.0].concat());
+    }
+    let settings = [("configuration", sha256(&[&read]))];
+    let now = clock.now();
+    let started: Result<(), StoreError> = transaction!(store, "ssa-start", |tx| {
+        let version = env!("CARGO_PKG_VERSION").into();
+        audit.starts(tx, version, &settings, now).await
+    });
+    started.map_err(|e| store_trouble(&e))?;
+
+    let (stop, shutdown) = Shutdown::new();
+    let mut running = vec![serve(
+        bind(config.listen).await?,
+        ssa.router(),
+        public,
+        shutdown.clone(),
+    )?];
+    if let Some((listen, server)) = asking {
+        let router = ssa.certificate_router();
+        let served = serve(bind(listen).await?, router, Some(server), shutdown.clone());
+        running.push(served?);
+    }
+    if let Some((listen, router)) = officers {
+        let mutual = tls::mutual_server(&identity, &ca)?;
+        let served = serve(bind(listen).await?, router, Some(mutual), shutdown.clone());
+        running.push(served?);
+    }
+    let auditors = (&identity, ca.as_str());
+    let reading = config
+        .audit
+        .serve(&audit, &store, clock.clone(), auditors, shutdown);
+    running.extend(reading.await?);
+    let every = config.audit.every();
+    let notices = async {
+        let mut ticks = tokio::time::interval(NOTICES_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = ssa.send_notices().await {
+                tracing::warn!(%error, "notices could not be sent; they are tried again");
+            }
+        }
+    };
+    let ended: Result<(), Trouble> = tokio::select! {
+        () = notices => Ok(()),
+        () = daemon::interrupted() => Ok(()),
+        error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit_trouble(&error)),
+    };
+    drop(stop);
+    for one in running {
+        one.stopped().await;
+    }
+    // After an error the log may be what can't be written.
+    if ended.is_ok() {
+        let stopped = audit.stops(&store, clock.now()).await;
+        stopped.map_err(|e| store_trouble(&e))?;
+        let last = sequencer.sequence(&store, clock.now()).await;
+        last.map_err(|e| audit_trouble(&e))?;
+    }
+    ended
+}
