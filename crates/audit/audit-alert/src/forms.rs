@@ -202,6 +202,7 @@ mod tests {
             about: about.to_owned(),
             seq: Some(7),
             kind: "alarm".to_owned(),
+            targets: Vec::new(),
         };
         Notice { alert, more: 3 }
     }

@@ -89,6 +89,7 @@ mod tests {
             about: about.to_owned(),
             seq: Some(1),
             kind: "alarm".to_owned(),
+            targets: Vec::new(),
         }
     }
 

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use audit_reader::Entry;
-use core_types::UnixTime;
+use core_types::{ClientId, Digest32, KeyId, UnixTime};
 use serde::{Deserialize, Serialize};
+
+use crate::acting::Target;
 
 /// From when on a rule judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -68,10 +70,13 @@ pub struct Alert {
     pub seq: Option<u64>,
     /// Type of the entry.
     pub kind: String,
+    /// What of it can be stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
 }
 
 /// Every rule there is.
-pub const RULES: [(&str, Severity); 15] = [
+pub const RULES: [(&str, Severity); 18] = [
     ("wrong-value", Severity::Critical),
     ("alarm", Severity::Critical),
     ("witness-away", Severity::Critical),
@@ -87,6 +92,9 @@ pub const RULES: [(&str, Severity); 15] = [
     ("long-session", Severity::Warning),
     ("reading-refused", Severity::Warning),
     ("certificate-ends", Severity::Warning),
+    ("stopped", Severity::Critical),
+    ("held-back", Severity::Critical),
+    ("stop-refused", Severity::Critical),
 ];
 
 /// Acts that are remembered, and for how long: a right ends within hours.
@@ -96,11 +104,12 @@ const MINUTE: i64 = 60;
 /// Persons whose approvals are counted at a time.
 const MOST_PERSONS: usize = 100_000;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Act {
     at: UnixTime,
     approved: bool,
     consumed: bool,
+    key: Option<KeyId>,
 }
 
 /// What the rules remember of the entries so far.
@@ -113,7 +122,8 @@ pub struct Watch {
     failures: BTreeMap<String, VecDeque<UnixTime>>,
     approvals: HashMap<String, VecDeque<UnixTime>>,
     acts: HashMap<String, Act>,
-    sessions: BTreeMap<String, UnixTime>,
+    /// When each account logged in last, and by which session.
+    sessions: BTreeMap<String, (UnixTime, Option<Digest32>)>,
     since: Option<UnixTime>,
 }
 
@@ -144,7 +154,10 @@ impl Watch {
         };
         let alert = |rule: &'static str, about: &str| alert(rule, entry, about);
         match entry.kind.as_str() {
-            "signature.wrong" => vec![alert("wrong-value", text("key"))],
+            "signature.wrong" => {
+                let wrong = alert("wrong-value", text("key"));
+                vec![wrong.naming(key(text("key")))]
+            }
             "alarm" if text("what").starts_with("clock") => vec![alert("clock", text("what"))],
             "alarm" => vec![alert("alarm", text("what"))],
             "audit.witness-away" => vec![alert("witness-away", text("witness"))],
@@ -181,13 +194,15 @@ impl Watch {
                     .collect()
             }
             "sap.refused" | "sad.refused" | "office.refused" if text("reason") == "used" => {
-                vec![alert(
-                    "spent-approval",
-                    entry.alias().unwrap_or_else(|| text("client")),
-                )]
+                let who = entry.alias().unwrap_or_else(|| text("client"));
+                let client = ClientId::parse(text("client")).ok();
+                vec![
+                    alert("spent-approval", who)
+                        .naming(client.map(|client| Target::Client { client })),
+                ]
             }
             "act.minted" => {
-                self.remember(text("act"), entry.at);
+                self.remember(text("act"), text("key"), entry.at);
                 Vec::new()
             }
             "act.approved" => self.approved(entry, text("act")),
@@ -200,7 +215,7 @@ impl Watch {
                     // From before the watch began, until that can't be.
                     None => entry.at.0 - since.0 > ACT_LIFE,
                 };
-                step.then(|| alert("skipped-step", text("act")))
+                step.then(|| self.skipped(entry, text("act")))
                     .into_iter()
                     .collect()
             }
@@ -209,51 +224,78 @@ impl Watch {
                     Some(act) => !(act.approved && act.consumed),
                     None => entry.at.0 - since.0 > ACT_LIFE,
                 };
-                step.then(|| alert("skipped-step", text("act")))
+                step.then(|| self.skipped(entry, text("act")))
                     .into_iter()
                     .collect()
             }
             "officer.logged-in" => {
+                let session = Digest32::parse(text("session")).ok();
+                let account = text("account").to_owned();
+                let before = self.sessions.insert(account, (entry.at, session));
                 let doubled = self.limits.doubled_seconds;
-                let before = self.sessions.insert(text("account").to_owned(), entry.at);
-                let soon = before.is_some_and(|at| entry.at.0 - at.0 < doubled);
-                soon.then(|| alert("double-session", text("account")))
-                    .into_iter()
-                    .collect()
+                let soon = before.filter(|(at, _)| entry.at.0 - at.0 < doubled);
+                // Which of the two is the officer's own, the log doesn't know.
+                let double = |(_, other): (UnixTime, Option<Digest32>)| {
+                    let double = alert("double-session", text("account"));
+                    double
+                        .naming(other.map(ending_of))
+                        .naming(session.map(ending_of))
+                };
+                soon.map(double).into_iter().collect()
             }
             "officer.logged-out" => {
                 self.sessions.remove(text("account"));
                 Vec::new()
             }
-            "proposal.made" | "proposal.taken" => {
-                let long = self.limits.session_seconds;
-                let began = self.sessions.get(text("account"));
-                let late = began.is_some_and(|at| entry.at.0 - at.0 > long);
-                late.then(|| alert("long-session", text("account")))
-                    .into_iter()
-                    .collect()
+            "proposal.made" | "proposal.approved" | "proposal.ended" | "proposal.taken" => {
+                let account = text("account");
+                let mut alerts = Vec::new();
+                if let Some((at, session)) = self.sessions.get(account).copied()
+                    && entry.at.0 - at.0 > self.limits.session_seconds
+                {
+                    let long = alert("long-session", account);
+                    alerts.push(long.naming(session.map(ending_of)));
+                }
+                if self.too_fast(account, entry.at) {
+                    alerts.push(alert("machine-speed", account));
+                }
+                alerts
             }
             _ => Vec::new(),
         }
     }
 
     fn approved(&mut self, entry: &Entry, act: &str) -> Vec<Alert> {
-        if let Some(act) = self.acts.get_mut(act) {
+        let known = self.acts.get_mut(act).map(|act| {
             act.approved = true;
-        }
+            act.key.clone()
+        });
         let person = entry.alias().unwrap_or_default().to_owned();
-        if self.approvals.len() >= MOST_PERSONS {
-            self.approvals
-                .retain(|_, times| times.back().is_some_and(|at| entry.at.0 - at.0 < MINUTE));
-        }
-        let times = self.approvals.entry(person.clone()).or_default();
-        let fast = wave(times, entry.at, MINUTE, self.limits.approvals_a_minute);
-        fast.then(|| alert("machine-speed", entry, &person))
-            .into_iter()
-            .collect()
+        let fast = self.too_fast(&person, entry.at);
+        let fast = fast.then(|| alert("machine-speed", entry, &person));
+        let named = known.flatten().map(|key| Target::Key { key });
+        fast.map(|alert| alert.naming(named)).into_iter().collect()
     }
 
-    fn remember(&mut self, act: &str, at: UnixTime) {
+    /// Whether somebody does more in a minute than a person reads.
+    fn too_fast(&mut self, who: &str, at: UnixTime) -> bool {
+        if self.approvals.len() >= MOST_PERSONS {
+            self.approvals
+                .retain(|_, times| times.back().is_some_and(|last| at.0 - last.0 < MINUTE));
+        }
+        let times = self.approvals.entry(who.to_owned()).or_default();
+        wave(times, at, MINUTE, self.limits.approvals_a_minute)
+    }
+
+    /// A step without the one before it.
+    fn skipped(&self, entry: &Entry, act: &str) -> Alert {
+        let stated = entry.detail.get("key").and_then(|key| key.as_str());
+        let known = self.acts.get(act).and_then(|act| act.key.clone());
+        let key = stated.and_then(|key| KeyId::parse(key).ok()).or(known);
+        alert("skipped-step", entry, act).naming(key.map(|key| Target::Key { key }))
+    }
+
+    fn remember(&mut self, act: &str, key: &str, at: UnixTime) {
         if self.acts.len() >= MOST_ACTS {
             self.acts.retain(|_, known| at.0 - known.at.0 < ACT_LIFE);
         }
@@ -262,6 +304,7 @@ impl Watch {
                 at,
                 approved: false,
                 consumed: false,
+                key: KeyId::parse(key).ok(),
             };
             self.acts.insert(act.to_owned(), minted);
         }
@@ -281,9 +324,25 @@ fn wave(times: &mut VecDeque<UnixTime>, at: UnixTime, window: i64, most: usize) 
     many
 }
 
-fn severity(rule: &str) -> Severity {
+pub(crate) fn severity(rule: &str) -> Severity {
     let known = RULES.iter().find(|(name, _)| *name == rule);
     known.map_or(Severity::Critical, |(_, severity)| *severity)
+}
+
+fn key(text: &str) -> Option<Target> {
+    KeyId::parse(text).ok().map(|key| Target::Key { key })
+}
+
+fn ending_of(session: Digest32) -> Target {
+    Target::Session { session }
+}
+
+impl Alert {
+    /// The same, with what of it can be stopped.
+    fn naming(mut self, target: Option<Target>) -> Self {
+        self.targets.extend(target);
+        self
+    }
 }
 
 fn alert(rule: &'static str, entry: &Entry, about: &str) -> Alert {
@@ -295,6 +354,7 @@ fn alert(rule: &'static str, entry: &Entry, about: &str) -> Alert {
         about: about.to_owned(),
         seq: Some(entry.seq),
         kind: entry.kind.clone(),
+        targets: Vec::new(),
     }
 }
 
@@ -314,191 +374,9 @@ pub fn ending(name: &str, ends: UnixTime, limits: Limits, now: UnixTime) -> Opti
         about: name.to_owned(),
         seq: None,
         kind: String::new(),
+        targets: Vec::new(),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn entry(at: i64, kind: &str, detail: Value) -> Entry {
-        let text = json!({
-            "v": 1, "zone": "sam", "node": "a", "n": 1, "at": at, "subject": "service:sam",
-            "outcome": "failure", "class": "access", "kind": kind, "detail": detail,
-        });
-        Entry::parse(u64::try_from(at).unwrap(), &text.to_string(), None).unwrap()
-    }
-
-    fn rules(entries: &[(i64, &str, Value)]) -> Vec<String> {
-        let mut watch = Watch::new(Limits::default());
-        let seen = entries
-            .iter()
-            .flat_map(|(at, kind, detail)| watch.see(&entry(*at, kind, detail.clone())));
-        seen.map(|alert| format!("{}@{}", alert.rule, alert.at.0))
-            .collect()
-    }
-
-    #[test]
-    fn what_is_bad_by_itself_is_told_at_once() {
-        for (kind, detail, rule) in [
-            ("signature.wrong", json!({"key": "k"}), "wrong-value@5"),
-            ("alarm", json!({"what": "sealed-row-tampered"}), "alarm@5"),
-            ("alarm", json!({"what": "clock-beyond-bound"}), "clock@5"),
-            ("clock.state", json!({"state": "stepped"}), "clock@5"),
-            (
-                "audit.witness-away",
-                json!({"witness": "w"}),
-                "witness-away@5",
-            ),
-            (
-                "audit.read-refused",
-                json!({"reader": "r"}),
-                "reading-refused@5",
-            ),
-            (
-                "settings.refused",
-                json!({"reason": "unsigned"}),
-                "settings-refused@5",
-            ),
-            (
-                "sad.refused",
-                json!({"client": "c", "reason": "used"}),
-                "spent-approval@5",
-            ),
-        ] {
-            assert_eq!(rules(&[(5, kind, detail)]), [rule], "{kind}");
-        }
-        let quiet = [
-            (5, "clock.state", json!({"state": "synchronised"})),
-            (
-                5,
-                "sad.refused",
-                json!({"client": "c", "reason": "expired"}),
-            ),
-            (5, "login.succeeded", json!({"person": "p"})),
-            (5, "no.such-event", json!({})),
-        ];
-        assert!(rules(&quiet).is_empty());
-    }
-
-    #[test]
-    fn waves_are_counted_within_their_window() {
-        let lock = |at| {
-            (
-                at,
-                "factor.locked",
-                json!({"person": "p", "factor": "f", "until": 9}),
-            )
-        };
-        let slow: Vec<_> = (0..50).map(|n| lock(n * 200)).collect();
-        assert!(rules(&slow).is_empty());
-        let fast: Vec<_> = (0..9).map(|n| lock(n * 10)).collect();
-        assert_eq!(rules(&fast), ["lockout-wave@40"]);
-        let failed = |at| (at, "signature.failed", json!({"reason": "device"}));
-        let many: Vec<_> = (0..5).map(failed).collect();
-        assert_eq!(rules(&many), ["module-trouble@4"]);
-    }
-
-    #[test]
-    fn a_start_without_an_end_before_it_is_a_crash() {
-        let (start, stop) = ("service.started", "service.stopped");
-        let none = json!({});
-        let orderly = [
-            (1, start, none.clone()),
-            (2, stop, none.clone()),
-            (3, start, none.clone()),
-        ];
-        assert!(rules(&orderly).is_empty());
-        assert_eq!(
-            rules(&[(1, start, none.clone()), (3, start, none)]),
-            ["crashed@3"]
-        );
-    }
-
-    #[test]
-    fn approvals_at_machine_speed_are_told_and_those_of_several_people_are_not() {
-        let approve = |at: i64, who: &str| {
-            (
-                at,
-                "act.approved",
-                json!({"act": format!("a{at}"), "person": who}),
-            )
-        };
-        let robot: Vec<_> = (0..12).map(|n| approve(n, "p")).collect();
-        assert_eq!(rules(&robot), ["machine-speed@11"]);
-        let people: Vec<_> = (0..12)
-            .map(|n| approve(n, &format!("p{}", n % 3)))
-            .collect();
-        assert!(rules(&people).is_empty());
-    }
-
-    #[test]
-    fn every_step_of_a_signature_has_to_be_there() {
-        let step = |at, kind: &'static str| (at, kind, json!({"act": "a", "person": "p"}));
-        let (minted, approved) = (step(1, "act.minted"), step(2, "act.approved"));
-        let (consumed, made) = (step(3, "sad.consumed"), step(4, "signature.made"));
-        let all = [
-            minted.clone(),
-            approved.clone(),
-            consumed.clone(),
-            made.clone(),
-        ];
-        assert!(rules(&all).is_empty());
-        assert_eq!(
-            rules(&[minted.clone(), consumed.clone(), made.clone()]),
-            ["skipped-step@3", "skipped-step@4"]
-        );
-        assert_eq!(rules(&[minted, approved, made.clone()]), ["skipped-step@4"]);
-        // Of acts from before the watch began nothing is known, until that can't be.
-        assert!(rules(std::slice::from_ref(&made)).is_empty());
-        let later = step(ACT_LIFE + 5, "signature.made");
-        assert_eq!(
-            rules(&[made, later]),
-            [format!("skipped-step@{}", ACT_LIFE + 5)]
-        );
-    }
-
-    #[test]
-    fn sessions_of_officers_that_double_or_last_are_told() {
-        let who = json!({"account": "officer.a", "officer": "a", "session": "s"});
-        let at = |at, kind: &'static str| (at, kind, who.clone());
-        assert_eq!(
-            rules(&[at(0, "officer.logged-in"), at(10, "officer.logged-in")]),
-            ["double-session@10"]
-        );
-        assert!(
-            rules(&[
-                at(0, "officer.logged-in"),
-                at(5, "officer.logged-out"),
-                at(10, "officer.logged-in")
-            ])
-            .is_empty()
-        );
-        assert!(rules(&[at(0, "officer.logged-in"), at(700, "officer.logged-in")]).is_empty());
-        assert_eq!(
-            rules(&[at(0, "officer.logged-in"), at(15_000, "proposal.made")]),
-            ["long-session@15000"]
-        );
-    }
-
-    #[test]
-    fn certificates_are_told_of_before_they_end() {
-        let (limits, now) = (Limits::default(), UnixTime(1_800_000_000));
-        let day = 24 * 3600;
-        assert_eq!(ending("x.pem", now.plus(31 * day), limits, now), None);
-        let soon = ending("x.pem", now.plus(20 * day), limits, now).unwrap();
-        assert_eq!(
-            (soon.severity, soon.about.as_str()),
-            (Severity::Warning, "x.pem")
-        );
-        assert_eq!(
-            ending("x.pem", now.plus(day), limits, now)
-                .unwrap()
-                .severity,
-            Severity::Critical
-        );
-        assert!(ending("x.pem", now.plus(-day), limits, now).is_some());
-    }
-}
+mod tests;

@@ -60,6 +60,8 @@ struct Config {
     return_prefixes: Vec<String>,
     services: Vec<String>,
     gateways: Vec<String>,
+    #[serde(default)]
+    guards: Vec<String>,
     cm_url: String,
     cm_root: PathBuf,
     registration_authorities: PathBuf,
@@ -462,6 +464,7 @@ fn settings(
         clients,
         services: config.services,
         gateways: config.gateways,
+        guards: config.guards,
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),

@@ -171,6 +171,9 @@ struct RatesFile {
 pub(crate) struct Officers {
     pub(crate) listen: SocketAddr,
     people: Vec<Officer>,
+    /// Programs that watch the logs and may suspend clients.
+    #[serde(default)]
+    pub(crate) guards: Vec<PeerId>,
 }
 
 #[derive(Deserialize)]

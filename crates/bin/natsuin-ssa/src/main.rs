@@ -130,7 +130,10 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     };
     let ssa = Ssa::new(service, store.clone(), ports)?;
     let officers = match &config.officers {
-        Some(officers) => Some((officers.listen, ssa.officers_router(officers.known())?)),
+        Some(officers) => {
+            let router = ssa.officers_router(officers.known(), officers.guards.clone())?;
+            Some((officers.listen, router))
+        }
         None => None,
     };
     // Whoever changes who may manage clients, or any other setting, is in the log for it before anybody is served.

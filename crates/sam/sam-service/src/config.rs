@@ -40,6 +40,8 @@ pub struct SamConfig {
     pub services: Vec<String>,
     /// Names in the certificates of the gateways that may call `/sap/v1/*`.
     pub gateways: Vec<String>,
+    /// Names in the certificates of the programs that watch the logs and may stop keys and officers' sessions, and nothing else.
+    pub guards: Vec<String>,
     /// What is declared of this machine's clock.
     pub clock: ClockRule,
     /// With what the provider counter-signs each signature, if it does.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use cm_api::CryptoModule;
-use sam_api::{Refusal, ssa};
+use sam_api::{Refusal, guard, ssa};
 use sap::messages::{self as sic, SapRefusal, SapRefusalCode};
 use sap::office::calls::{self as office, OfficeRefusal};
 use service_kit::{Peer, Routes};
@@ -59,6 +59,9 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         })
         .method::<ssa::Stop, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.stop(&p.name, r).await })
+        })
+        .method::<guard::GuardStop, _, _>(|s, p, r| {
+            whole(async move { admit_guard(&s, &p)?.guard_stop(&p.name, r).await })
         })
         .method::<ssa::Notice, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p)?.notice(&p.name, r).await })
@@ -222,6 +225,15 @@ fn admit<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>
         return Ok(sam);
     }
     tracing::warn!(peer = %peer.name, "a caller that is no service of the SSA was refused");
+    Err(Refusal::NotFound)
+}
+
+/// A guard is nobody's service: what it may do is one method.
+fn admit_guard<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>, Refusal> {
+    if sam.config.guards.contains(&peer.name) {
+        return Ok(sam);
+    }
+    tracing::warn!(peer = %peer.name, "a caller that is no guard was refused");
     Err(Refusal::NotFound)
 }
 

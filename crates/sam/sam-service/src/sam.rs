@@ -8,7 +8,7 @@ use audit_log::{AuditError, AuditLog, Event};
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
 use core_types::noise::{Unhealthy, Watched};
-use core_types::{B64, Clock, Digest32, Random, SecretBytes, UnixTime, sha256};
+use core_types::{B64, Clock, Digest32, PeerId, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
 use sam_core::clock::{Beat, ClockRule};
@@ -16,6 +16,7 @@ use sam_core::enrol::Rules;
 use sam_core::settings::SettingsRefused;
 use sam_core::state::Now;
 use sam_core::{ActState, Contradiction, Reason, Service};
+use service_kit::RateLimit;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
 
@@ -58,6 +59,7 @@ pub struct Inner<C> {
     pub(crate) hashing: Semaphore,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
+    pub(crate) guards: RateLimit<PeerId>,
 }
 
 impl<C> Clone for Sam<C> {
@@ -188,6 +190,7 @@ impl<C: CryptoModule> Sam<C> {
             hashing: Semaphore::new(HASHES_AT_ONCE),
             clock_watch,
             courier: OnceLock::new(),
+            guards: RateLimit::default(),
         })))
     }
 

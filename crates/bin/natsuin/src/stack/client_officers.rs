@@ -9,7 +9,7 @@ use service_kit::Trouble;
 use ssa_service::{ClientOfficer, Ssa};
 
 use super::officers::OFFICERS;
-use super::zones::{Kit, NAME_SSA};
+use super::zones::{Kit, NAME_GUARD, NAME_SSA};
 use crate::client::{CLIENT_OFFICER_FILE, ClientOfficerFile};
 
 /// An officer who manages clients, as the ready file shows them.
@@ -43,7 +43,8 @@ pub(super) async fn start(
             role,
         });
     }
-    let router = ssa.officers_router(officers.clone())?;
+    let guard = PeerId::parse(NAME_GUARD).map_err(|e| failed(&e))?;
+    let router = ssa.officers_router(officers.clone(), vec![guard])?;
     let url = kit.mutual(NAME_SSA, router).await?;
     kit.data
         .keep("office/clients-trust.pem", &kit.internal_ca)?;

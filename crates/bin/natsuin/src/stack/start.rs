@@ -290,6 +290,7 @@ impl Stack {
             clients: super::seed::known_clients(),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
+            guards: vec![NAME_GUARD.to_owned()],
             clock: sam_core::clock::ClockRule::Unsynchronised,
             counter_sign: state
                 .counter_signer

@@ -49,6 +49,8 @@ pub const NAME_OFFICE: &str = "office.natsuin.internal";
 pub const NAME_COURIER: &str = "courier.natsuin.internal";
 /// Name in the certificate of the worker that signs documents.
 pub const NAME_WORKER: &str = "worker.natsuin.internal";
+/// Name in the certificate of the program that watches the logs and may stop what they warn of.
+pub const NAME_GUARD: &str = "guard.natsuin.internal";
 /// How often entries get their place in the log.
 pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.

@@ -10,10 +10,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Clock, PeerId, SecretBytes, UnixTime};
+use core_types::{Clock, KeyId, PeerId, PersonId, SecretBytes, UnixTime, sha256};
+use sam_api::guard::{GuardRequest, GuardStop};
+use sam_api::ssa::Empty;
 use serde_json::Value;
 use service_kit::http::HttpOptions;
-use service_kit::{Shutdown, bind, serve};
+use service_kit::{Routes, Shutdown, bind, serve};
 use store_kit::{StoreError, testing, transaction};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -93,14 +95,14 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     let sequencer = Sequencer::open(log.clone(), key, None, &store)
         .await
         .unwrap();
-    let alarm = async |what: &'static str| {
+    let happen = async |event: Event| {
         let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
-            log.append(tx, Event::Alarm { what: what.into() }, SystemClock.now())
-                .await
+            log.append(tx, event.clone(), SystemClock.now()).await
         });
         done.unwrap();
         sequencer.sequence(&store, SystemClock.now()).await.unwrap();
     };
+    let alarm = async |what: &'static str| happen(Event::Alarm { what: what.into() }).await;
     let reading = audit_service::router(audit_service::Reading {
         log: log.clone(),
         store: store.store.clone(),
@@ -114,6 +116,29 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     let (_stop, shutdown) = Shutdown::new();
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let zone = serve(listener, reading, Some(mutual), shutdown.clone()).unwrap();
+
+    // The SAM's door for guards, which takes the name in the caller's certificate for what it is.
+    let (stopped, mut stops) = mpsc::unbounded_channel::<(String, GuardRequest)>();
+    let doors = Routes::new(Arc::new(stopped), 4096).method::<GuardStop, _, _>(
+        |stopped, peer, request| async move {
+            stopped.send((peer.name, request)).unwrap();
+            Ok(Empty {})
+        },
+    );
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let mutual = service_kit::tls::mutual_server(&own, &ca.internal_ca_pem()).unwrap();
+    let doors = serve(
+        listener,
+        doors.into_router(),
+        Some(mutual),
+        shutdown.clone(),
+    )
+    .unwrap();
+    let guard = ca
+        .service_cert("guard.example", &["guard.example"])
+        .unwrap();
+    std::fs::write(at("guard-chain.pem"), guard.chain_pem).unwrap();
+    std::fs::write(at("guard-key.pem"), guard.key_pem.expose()).unwrap();
 
     let (hooked, mut hooks) = mpsc::unbounded_channel::<(HeaderMap, String)>();
     let (strayed, mut strays) = mpsc::unbounded_channel::<()>();
@@ -153,6 +178,8 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
         "service = \"test\"\ndata = \"{}\"\nevery_seconds = 1\nquiet_seconds = 3600\nlogs = [\"https://localhost:{}\"]\n\
          certificates = [\"{}\"]\nmetrics = \"127.0.0.1:0\"\n[tls]\nchain = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n\
          [limits]\ncertificate_days = 100000\n\
+         [act]\nrules = {{ wrong-value = \"key\" }}\nper_hour = 1\nsam = \"https://localhost:{}\"\n\
+         [act.tls]\nchain = \"{guard}-chain.pem\"\nkey = \"{guard}-key.pem\"\nca = \"{}\"\n\
          [mail]\nhost = \"127.0.0.1\"\nport = {relay}\ntls = \"none\"\nfrom = \"natsuin@example.jp\"\nto = [\"duty@example.jp\"]\n{}{}{}",
         at("data").display(),
         zone.addr.port(),
@@ -160,9 +187,12 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
         at("chain.pem").display(),
         at("key.pem").display(),
         at("ca.pem").display(),
+        doors.addr.port(),
+        at("ca.pem").display(),
         hook("/hangs"),
         hook("/redirects"),
         hook("/good"),
+        guard = at("guard").display(),
     );
     // A receiver in a private network is one by the operator's word only.
     std::fs::write(
@@ -262,6 +292,35 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     let (_, body) = hooks.recv().await.unwrap();
     let told: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(told["about"].as_str(), Some("module-not-switched"));
+
+    // A key whose value is wrong is stopped, with the guard's certificate; of the next one people are told.
+    let wrong = async |key: &str| {
+        happen(Event::SignatureWrong {
+            act: sha256(&[key.as_bytes()]),
+            person: PersonId::parse("p").unwrap(),
+            key: KeyId::parse(key).unwrap(),
+        })
+        .await;
+    };
+    wrong("key-1").await;
+    let (who, what) = stops.recv().await.unwrap();
+    let one = KeyId::parse("key-1").unwrap();
+    assert_eq!(
+        (who.as_str(), what),
+        ("guard.example", GuardRequest::Key { key: one })
+    );
+    let mut rules = Vec::new();
+    wrong("key-2").await;
+    while rules.last().map(String::as_str) != Some("held-back") {
+        let (_, body) = hooks.recv().await.unwrap();
+        let told: Value = serde_json::from_str(&body).unwrap();
+        rules.push(told["rule"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(
+        rules,
+        ["wrong-value", "stopped", "wrong-value", "held-back"]
+    );
+    assert!(stops.try_recv().is_err(), "no more than the bound");
     child.kill().unwrap();
     child.wait().unwrap();
 }

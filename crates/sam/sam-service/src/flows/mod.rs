@@ -7,6 +7,7 @@ mod change;
 mod counter;
 mod enrol;
 mod explicit;
+mod guard;
 mod hand_over;
 mod import;
 mod keys;

@@ -34,6 +34,7 @@ pub const ORIGIN: &str = "http://sic.localhost:8443";
 pub const RP_ID: &str = "sic.localhost";
 pub const SSA: &str = "ssa.test";
 pub const GATEWAY: &str = "sic.test";
+pub const GUARD: &str = "guard.test";
 pub const RETURN: &str = "http://ssa.localhost:1/return";
 pub const PIN: &str = "canary-pin-blue-heron";
 pub const START: UnixTime = UnixTime(1_800_000_000);
@@ -161,6 +162,7 @@ impl World {
             .into(),
             services: vec![SSA.into(), "other-ssa.test".into()],
             gateways: vec![GATEWAY.into()],
+            guards: vec![GUARD.into()],
             clock: ClockRule::default(),
             office: office_config(),
             counter_sign: None,

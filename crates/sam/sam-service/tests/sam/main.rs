@@ -13,6 +13,7 @@ mod evidence;
 mod explicit;
 mod factors;
 mod flow;
+mod guard;
 mod kit;
 mod levels;
 mod life;

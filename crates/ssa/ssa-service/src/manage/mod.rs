@@ -11,7 +11,7 @@ use axum::Router;
 use core_types::{ClientId, Digest32, OfficerId, PeerId, UnixTime, sha256};
 use csc_types::SecretText;
 use sap::office::Role;
-use service_kit::{Peer, Routes, Trouble};
+use service_kit::{Peer, Rate, RateLimit, Routes, Trouble};
 use store_kit::{StoreError, Tx, transaction};
 
 use crate::clients::{self, NewClient, Record, State};
@@ -38,6 +38,14 @@ pub struct ClientOfficer {
     /// Office in which they do it.
     pub role: Role,
 }
+
+/// How much a guard may stop: five clients at once, and one more each minute.
+const GUARD: Rate = Rate {
+    burst: 5,
+    per_minute: 1,
+};
+/// As whom guards are recorded, beside the name in their certificate.
+const GUARD_NAME: &str = "guard";
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,26 +74,43 @@ impl Want {
 struct Desk {
     ssa: Ssa,
     officers: Vec<ClientOfficer>,
+    /// Programs that watch the logs: they suspend clients, a few at a time, and do nothing else.
+    guards: Vec<ClientOfficer>,
+    stopped: RateLimit<PeerId>,
 }
 
 impl Ssa {
-    /// What officers call; for a listener with [`service_kit::tls::mutual_server`].
+    /// What officers call; for a listener with [`service_kit::tls::mutual_server`]. `guards`: names in the certificates of
+    /// programs that watch the logs and may suspend clients, and nothing else.
     ///
     /// # Errors
     /// [`Trouble`] when a certificate names two of them.
-    pub fn officers_router(&self, officers: Vec<ClientOfficer>) -> Result<Router, Trouble> {
-        for (n, officer) in officers.iter().enumerate() {
-            if officers[..n].iter().any(|other| other.peer == officer.peer) {
-                return Err(Trouble::new(
-                    "bad-config",
-                    format!("the certificate {} stands for two officers", officer.peer),
-                    "give every officer a certificate of their own",
-                ));
-            }
+    pub fn officers_router(
+        &self,
+        officers: Vec<ClientOfficer>,
+        guards: Vec<PeerId>,
+    ) -> Result<Router, Trouble> {
+        let mut names: Vec<&PeerId> = officers.iter().map(|o| &o.peer).chain(&guards).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) {
+            return Err(Trouble::new(
+                "bad-config",
+                format!("the certificate {} stands for two officers", twice[0]),
+                "give every officer, and every guard, a certificate of their own",
+            ));
         }
+        let name = OfficerId::parse(GUARD_NAME)
+            .map_err(|e| Trouble::new("bug", e.to_string(), "report this with the output above"))?;
+        let guard = |peer| ClientOfficer {
+            peer,
+            officer: name.clone(),
+            role: Role::SystemOperator,
+        };
         let desk = Desk {
             ssa: self.clone(),
             officers,
+            guards: guards.into_iter().map(guard).collect(),
+            stopped: RateLimit::default(),
         };
         Ok(Routes::new(Arc::new(desk), LIMIT)
             .method::<ClientList, _, _>(|d, p, _| async move { d.list(&p).await })
@@ -97,11 +122,13 @@ impl Ssa {
                 d.response_secret(&p, &r.client).await
             })
             .method::<ClientSuspend, _, _>(|d, p, r| async move {
-                d.switch(&p, &r, State::Suspended).await
+                let by = d.enter_to_stop(&p).await?;
+                d.switch(by, &r, State::Suspended).await
             })
-            .method::<ClientResume, _, _>(
-                |d, p, r| async move { d.switch(&p, &r, State::Active).await },
-            )
+            .method::<ClientResume, _, _>(|d, p, r| async move {
+                let by = d.enter(&p, Want::Stop).await?;
+                d.switch(by, &r, State::Active).await
+            })
             .into_router())
     }
 }
@@ -164,6 +191,23 @@ impl Desk {
             recorded?;
         }
         Err(ClientRefusal::NotAllowed)
+    }
+
+    /// The same for whoever stops a client: a guard may, too.
+    async fn enter_to_stop(&self, peer: &Peer) -> Result<&ClientOfficer, ClientRefusal> {
+        let guard = self.guards.iter().find(|g| g.peer.as_str() == peer.name);
+        let Some(guard) = guard else {
+            return self.enter(peer, Want::Stop).await;
+        };
+        let taken = self.stopped.take(&guard.peer, GUARD, self.ssa.now());
+        if taken.is_ok() {
+            return Ok(guard);
+        }
+        // Recorded as everybody is who is refused.
+        match self.enter(peer, Want::Stop).await {
+            Err(ClientRefusal::NotAllowed) | Ok(_) => Err(ClientRefusal::NotNow),
+            Err(other) => Err(other),
+        }
     }
 
     async fn list(&self, peer: &Peer) -> Result<ListAnswer, ClientRefusal> {
@@ -297,11 +341,10 @@ impl Desk {
 
     async fn switch(
         &self,
-        peer: &Peer,
+        by: &ClientOfficer,
         request: &ClientRequest,
         to: State,
     ) -> Result<ClientInfo, ClientRefusal> {
-        let by = self.enter(peer, Want::Stop).await?;
         let ssa = &self.ssa;
         let done: Result<ClientInfo, Stop> = transaction!(ssa.store(), "switch-client", |tx| {
             let found = clients::record(tx, request.client.as_str()).await?;

@@ -27,6 +27,7 @@ const ADMINISTRATOR: &str = "tanaka.office";
 const OPERATOR: &str = "ito.office";
 pub const SECURITY: &str = "sato.office";
 const AUDITOR: &str = "watanabe.office";
+const GUARD: &str = "guard.test";
 
 fn officers() -> Vec<ClientOfficer> {
     let officer = |peer: &str, role| ClientOfficer {
@@ -48,12 +49,21 @@ pub async fn call<M: Method>(
     name: &str,
     request: &M::Request,
 ) -> Result<M::Response, M::Refusal> {
+    let router = stack.ssa.officers_router(officers(), vec![peer(GUARD)]);
+    call_at::<M>(router.unwrap(), name, request).await
+}
+
+/// The same at a listener that goes on.
+async fn call_at<M: Method>(
+    router: axum::Router,
+    name: &str,
+    request: &M::Request,
+) -> Result<M::Response, M::Refusal> {
     let peer = Peer {
         name: name.to_owned(),
         addr: ([127, 0, 0, 1], 1).into(),
     };
     let body = Body::from(serde_json::to_vec(request).unwrap());
-    let router = stack.ssa.officers_router(officers()).unwrap();
     let request = Request::post(M::PATH).extension(peer).body(body).unwrap();
     let response = router.oneshot(request).await.into_response();
     let status = response.status();
@@ -64,6 +74,10 @@ pub async fn call<M: Method>(
         StatusCode::UNPROCESSABLE_ENTITY => Err(serde_json::from_slice(&body).unwrap()),
         other => panic!("{other}"),
     }
+}
+
+fn peer(name: &str) -> PeerId {
+    PeerId::parse(name).unwrap()
 }
 
 fn contract(settings: ClientSettings) -> Contract {
@@ -468,5 +482,52 @@ async fn what_cannot_be_recorded_is_not_changed() {
         let stopped = call::<ClientSuspend>(&stack, OPERATOR, &named("app")).await;
         assert_eq!(stopped, Err(ClientRefusal::NotNow));
         assert_eq!(shown(&stack, "app").await.state, ClientState::Active);
+    }
+}
+
+// shows: I-7.1.4.7-alert-starts-countermeasure
+#[tokio::test]
+async fn a_program_that_watches_the_logs_suspends_a_few_clients_and_does_nothing_else() {
+    for stack in stacks().await {
+        let router = stack
+            .ssa
+            .officers_router(officers(), vec![peer(GUARD)])
+            .unwrap();
+        for n in 0..7 {
+            let id = format!("app-{n}");
+            let added = call::<ClientAdd>(&stack, ADMINISTRATOR, &add(&id)).await;
+            let given = rotate(&added.unwrap(), 0);
+            call::<ClientRotate>(&stack, SECURITY, &given)
+                .await
+                .unwrap();
+        }
+        let no = ClientRefusal::NotAllowed;
+        let listed = call_at::<ClientList>(router.clone(), GUARD, &ListRequest {}).await;
+        assert_eq!(listed.unwrap_err(), no);
+        let mut stopped = Vec::new();
+        for n in 0..7 {
+            let request = named(&format!("app-{n}"));
+            let done = call_at::<ClientSuspend>(router.clone(), GUARD, &request).await;
+            stopped.push(done.map(|info| info.state));
+        }
+        let (some, rest) = stopped.split_at(5);
+        assert!(
+            some.iter().all(|s| *s == Ok(ClientState::Suspended)),
+            "{some:?}"
+        );
+        assert!(
+            rest.iter().all(|s| *s == Err(ClientRefusal::NotNow)),
+            "{rest:?}"
+        );
+        let resumed = call_at::<ClientResume>(router.clone(), GUARD, &named("app-0")).await;
+        assert_eq!(resumed.unwrap_err(), no);
+        let resumed = call::<ClientResume>(&stack, ADMINISTRATOR, &named("app-0")).await;
+        assert_eq!(resumed.unwrap().state, ClientState::Active);
+        let kinds = stack.audit_kinds().await;
+        let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
+        assert_eq!(count("client.change-refused"), 1 + 2 + 1);
+        // A certificate is one thing or the other.
+        let both = stack.ssa.officers_router(officers(), vec![peer(SECURITY)]);
+        assert!(both.is_err());
     }
 }

@@ -146,6 +146,24 @@ macro_rules! office_events {
         /// Why.
         reason: Code,
     }
+    /// A program that watches the logs stopped something.
+    GuardStopped = "guard.stopped", Success, by(peer peer), about() {
+        /// Name in its certificate.
+        peer: PeerId,
+        /// What: `key`, `session`.
+        what: Code,
+        /// The key.
+        key: Option<KeyId>,
+        /// Digest that names the officer's session.
+        session: Option<Digest32>,
+    }
+    /// A program that watches the logs could not stop something.
+    GuardRefused = "guard.refused", Failure, by(peer peer), about() {
+        /// Name in its certificate.
+        peer: PeerId,
+        /// Why.
+        reason: Code,
+    }
     /// Settings were admitted; they take effect at the next start.
     SettingsAdmitted = "settings.admitted", Success, by(service), about() {
         /// Which.

@@ -1,6 +1,7 @@
 //! `natsuin audit alert`: reads the zones' logs as an auditor's program, and tells what somebody has to know of, by mail,
 //! signed webhook, and metrics.
 
+mod act;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use serde_json::json;
 use service_kit::daemon::{self, TlsFiles};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve};
+
+use act::{ActTable, Actor, Deeds};
 
 use crate::outgoing::{MailTable, WebhookTable};
 use crate::output::{Exit, Failure, Out};
@@ -46,6 +49,7 @@ struct Config {
     #[serde(default)]
     certificates: Vec<PathBuf>,
     metrics: Option<SocketAddr>,
+    act: Option<ActTable>,
     mail: Option<MailTable>,
     #[serde(default, rename = "webhook")]
     webhooks: Vec<WebhookTable>,
@@ -60,6 +64,7 @@ struct State {
     quiet: Quiet,
     /// By way.
     waiting: BTreeMap<String, Vec<Notice>>,
+    deeds: Deeds,
 }
 
 /// Watches until interrupted.
@@ -83,6 +88,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     });
     let logs: Vec<_> = logs.collect::<Result<_, Trouble>>()?;
     let tellers = tell::ways(config.mail.as_ref(), &config.webhooks)?;
+    let actor = config.act.as_ref().map(Actor::new).transpose()?;
     let counts = Arc::new(Mutex::new(Counts::default()));
     let (stop, shutdown) = Shutdown::new();
     let mut listening = None;
@@ -99,6 +105,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
         config,
         logs,
         tellers,
+        actor,
         counts,
     };
     let mut ticks = tokio::time::interval(Duration::from_secs(watcher.config.every_seconds.max(1)));
@@ -123,6 +130,7 @@ struct Watcher {
     config: Config,
     logs: Vec<(String, Client)>,
     tellers: Vec<Teller>,
+    actor: Option<Actor>,
     counts: Arc<Mutex<Counts>>,
     watch: Watch,
     state: State,
@@ -163,6 +171,13 @@ impl Watcher {
             };
             self.counts().certificates.insert(name.clone(), ends.0);
             alerts.extend(ending(&name, ends, self.config.limits, now));
+        }
+        if let Some(actor) = &self.actor {
+            let further = actor.choose(&mut self.state.deeds, &alerts, now);
+            alerts.extend(further);
+            // Noted before it is asked for: a crash in between costs a stop that is asked for again, and the bound holds.
+            save(&self.config.data, &self.state)?;
+            alerts.extend(actor.act(&mut self.state.deeds, now).await);
         }
         let quiet = self.config.quiet_seconds;
         let mut notices = Vec::new();

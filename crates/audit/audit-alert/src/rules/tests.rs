@@ -1,0 +1,258 @@
+use core_types::sha256;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn entry(at: i64, kind: &str, detail: Value) -> Entry {
+    let text = json!({
+        "v": 1, "zone": "sam", "node": "a", "n": 1, "at": at, "subject": "service:sam",
+        "outcome": "failure", "class": "access", "kind": kind, "detail": detail,
+    });
+    Entry::parse(u64::try_from(at).unwrap(), &text.to_string(), None).unwrap()
+}
+
+fn rules(entries: &[(i64, &str, Value)]) -> Vec<String> {
+    let mut watch = Watch::new(Limits::default());
+    let seen = entries
+        .iter()
+        .flat_map(|(at, kind, detail)| watch.see(&entry(*at, kind, detail.clone())));
+    seen.map(|alert| format!("{}@{}", alert.rule, alert.at.0))
+        .collect()
+}
+
+#[test]
+fn what_is_bad_by_itself_is_told_at_once() {
+    for (kind, detail, rule) in [
+        ("signature.wrong", json!({"key": "k"}), "wrong-value@5"),
+        ("alarm", json!({"what": "sealed-row-tampered"}), "alarm@5"),
+        ("alarm", json!({"what": "clock-beyond-bound"}), "clock@5"),
+        ("clock.state", json!({"state": "stepped"}), "clock@5"),
+        (
+            "audit.witness-away",
+            json!({"witness": "w"}),
+            "witness-away@5",
+        ),
+        (
+            "audit.read-refused",
+            json!({"reader": "r"}),
+            "reading-refused@5",
+        ),
+        (
+            "settings.refused",
+            json!({"reason": "unsigned"}),
+            "settings-refused@5",
+        ),
+        (
+            "sad.refused",
+            json!({"client": "c", "reason": "used"}),
+            "spent-approval@5",
+        ),
+    ] {
+        assert_eq!(rules(&[(5, kind, detail)]), [rule], "{kind}");
+    }
+    let quiet = [
+        (5, "clock.state", json!({"state": "synchronised"})),
+        (
+            5,
+            "sad.refused",
+            json!({"client": "c", "reason": "expired"}),
+        ),
+        (5, "login.succeeded", json!({"person": "p"})),
+        (5, "no.such-event", json!({})),
+    ];
+    assert!(rules(&quiet).is_empty());
+}
+
+#[test]
+fn waves_are_counted_within_their_window() {
+    let lock = |at| {
+        (
+            at,
+            "factor.locked",
+            json!({"person": "p", "factor": "f", "until": 9}),
+        )
+    };
+    let slow: Vec<_> = (0..50).map(|n| lock(n * 200)).collect();
+    assert!(rules(&slow).is_empty());
+    let fast: Vec<_> = (0..9).map(|n| lock(n * 10)).collect();
+    assert_eq!(rules(&fast), ["lockout-wave@40"]);
+    let failed = |at| (at, "signature.failed", json!({"reason": "device"}));
+    let many: Vec<_> = (0..5).map(failed).collect();
+    assert_eq!(rules(&many), ["module-trouble@4"]);
+}
+
+#[test]
+fn a_start_without_an_end_before_it_is_a_crash() {
+    let (start, stop) = ("service.started", "service.stopped");
+    let none = json!({});
+    let orderly = [
+        (1, start, none.clone()),
+        (2, stop, none.clone()),
+        (3, start, none.clone()),
+    ];
+    assert!(rules(&orderly).is_empty());
+    assert_eq!(
+        rules(&[(1, start, none.clone()), (3, start, none)]),
+        ["crashed@3"]
+    );
+}
+
+#[test]
+fn approvals_at_machine_speed_are_told_and_those_of_several_people_are_not() {
+    let approve = |at: i64, who: &str| {
+        (
+            at,
+            "act.approved",
+            json!({"act": format!("a{at}"), "person": who}),
+        )
+    };
+    let robot: Vec<_> = (0..12).map(|n| approve(n, "p")).collect();
+    assert_eq!(rules(&robot), ["machine-speed@11"]);
+    let people: Vec<_> = (0..12)
+        .map(|n| approve(n, &format!("p{}", n % 3)))
+        .collect();
+    assert!(rules(&people).is_empty());
+}
+
+#[test]
+fn every_step_of_a_signature_has_to_be_there() {
+    let step = |at, kind: &'static str| (at, kind, json!({"act": "a", "person": "p"}));
+    let (minted, approved) = (step(1, "act.minted"), step(2, "act.approved"));
+    let (consumed, made) = (step(3, "sad.consumed"), step(4, "signature.made"));
+    let all = [
+        minted.clone(),
+        approved.clone(),
+        consumed.clone(),
+        made.clone(),
+    ];
+    assert!(rules(&all).is_empty());
+    assert_eq!(
+        rules(&[minted.clone(), consumed.clone(), made.clone()]),
+        ["skipped-step@3", "skipped-step@4"]
+    );
+    assert_eq!(rules(&[minted, approved, made.clone()]), ["skipped-step@4"]);
+    // Of acts from before the watch began nothing is known, until that can't be.
+    assert!(rules(std::slice::from_ref(&made)).is_empty());
+    let later = step(ACT_LIFE + 5, "signature.made");
+    assert_eq!(
+        rules(&[made, later]),
+        [format!("skipped-step@{}", ACT_LIFE + 5)]
+    );
+}
+
+#[test]
+fn sessions_of_officers_that_double_or_last_are_told() {
+    let who = json!({"account": "officer.a", "officer": "a", "session": "s"});
+    let at = |at, kind: &'static str| (at, kind, who.clone());
+    assert_eq!(
+        rules(&[at(0, "officer.logged-in"), at(10, "officer.logged-in")]),
+        ["double-session@10"]
+    );
+    assert!(
+        rules(&[
+            at(0, "officer.logged-in"),
+            at(5, "officer.logged-out"),
+            at(10, "officer.logged-in")
+        ])
+        .is_empty()
+    );
+    assert!(rules(&[at(0, "officer.logged-in"), at(700, "officer.logged-in")]).is_empty());
+    assert_eq!(
+        rules(&[at(0, "officer.logged-in"), at(15_000, "proposal.made")]),
+        ["long-session@15000"]
+    );
+}
+
+#[test]
+fn certificates_are_told_of_before_they_end() {
+    let (limits, now) = (Limits::default(), UnixTime(1_800_000_000));
+    let day = 24 * 3600;
+    assert_eq!(ending("x.pem", now.plus(31 * day), limits, now), None);
+    let soon = ending("x.pem", now.plus(20 * day), limits, now).unwrap();
+    assert_eq!(
+        (soon.severity, soon.about.as_str()),
+        (Severity::Warning, "x.pem")
+    );
+    assert_eq!(
+        ending("x.pem", now.plus(day), limits, now)
+            .unwrap()
+            .severity,
+        Severity::Critical
+    );
+    assert!(ending("x.pem", now.plus(-day), limits, now).is_some());
+}
+
+/// What each alert says can be stopped.
+fn targets(entries: &[(i64, &str, Value)]) -> Vec<(String, Vec<String>)> {
+    let mut watch = Watch::new(Limits::default());
+    let seen = entries
+        .iter()
+        .flat_map(|(at, kind, detail)| watch.see(&entry(*at, kind, detail.clone())));
+    let named = |alert: Alert| (alert.rule, alert.targets.iter().map(Target::name).collect());
+    seen.map(named).collect()
+}
+
+#[test]
+fn an_alert_names_what_can_be_stopped_and_nobody_else() {
+    let (one, two) = (sha256(&[b"1"]).to_string(), sha256(&[b"2"]).to_string());
+    let logged_in =
+        |session: &str| json!({"account": "officer.a", "officer": "a", "session": session});
+    assert_eq!(
+        targets(&[
+            (0, "officer.logged-in", logged_in(&one)),
+            (10, "officer.logged-in", logged_in(&two))
+        ]),
+        [("double-session".to_owned(), vec![one.clone(), two])]
+    );
+    assert_eq!(
+        targets(&[
+            (0, "officer.logged-in", logged_in(&one)),
+            (15_000, "proposal.made", logged_in(""))
+        ]),
+        [("long-session".to_owned(), vec![one])]
+    );
+    let spent = json!({"client": "app", "reason": "used"});
+    assert_eq!(
+        targets(&[(0, "sad.refused", spent)]),
+        [("spent-approval".to_owned(), vec!["app".to_owned()])]
+    );
+    let mut robot = Vec::new();
+    for n in 0..12 {
+        let act = format!("a{n}");
+        robot.push((
+            n,
+            "act.minted",
+            json!({"act": act, "person": "p", "key": "key-1"}),
+        ));
+        robot.push((n, "act.approved", json!({"act": act, "person": "p"})));
+    }
+    assert_eq!(
+        targets(&robot),
+        [("machine-speed".to_owned(), vec!["key-1".to_owned()])]
+    );
+    // Who is attacked isn't stopped for it.
+    let lock = |n| {
+        (
+            n,
+            "factor.locked",
+            json!({"person": "p", "factor": "f", "until": 9, "key": "k"}),
+        )
+    };
+    let wave: Vec<_> = (0..5).map(lock).collect();
+    assert_eq!(targets(&wave), [("lockout-wave".to_owned(), vec![])]);
+}
+
+#[test]
+fn officers_at_machine_speed_are_told() {
+    let made = |n| {
+        (
+            n,
+            "proposal.made",
+            json!({"account": "officer.a", "what": "key"}),
+        )
+    };
+    let robot: Vec<_> = (0..12).map(made).collect();
+    assert_eq!(rules(&robot), ["machine-speed@11"]);
+    let person: Vec<_> = (0..12).map(|n| made(n * 30)).collect();
+    assert!(rules(&person).is_empty());
+}

@@ -1,0 +1,101 @@
+//! What a program that watches the logs may stop: a key, an officer's session. It can stop a few of them and then has to wait,
+//! so that whoever misuses it, or makes noise that it takes for an attack, doesn't stop everybody.
+
+use audit_log::Event;
+use cm_api::CryptoModule;
+use core_types::{Digest32, PeerId};
+use sam_api::Refusal;
+use sam_api::guard::GuardRequest;
+use sam_api::ssa::{Empty, Happened, KeyState};
+use sam_core::Reason;
+use sam_core::office::Session;
+use service_kit::Rate;
+use store_kit::transaction;
+
+use super::change::{key_event, key_note};
+use crate::audit;
+use crate::failed::Failed;
+use crate::records::KeyRecord;
+use crate::rows;
+use crate::sam::Sam;
+
+/// How much a guard may stop: five at once, and one more each minute.
+const RATE: Rate = Rate {
+    burst: 5,
+    per_minute: 1,
+};
+
+impl<C: CryptoModule> Sam<C> {
+    /// Stops what the guard with this name in its certificate asks for. Recorded either way.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], or [`Refusal::NotNow`] when it has stopped too much lately.
+    pub async fn guard_stop(&self, guard: &str, request: GuardRequest) -> Result<Empty, Refusal> {
+        let guard = PeerId::parse(guard).map_err(|_| Refusal::NotFound)?;
+        let done = match self.guards.take(&guard, RATE, self.clock.now()) {
+            Ok(()) => self.try_guard_stop(&guard, &request).await,
+            Err(_) => Err(Reason::NotNow.into()),
+        };
+        match done {
+            Ok(()) => Ok(Empty {}),
+            Err(failed) => {
+                let reason = self.explain(&failed).await;
+                self.record(Event::GuardRefused {
+                    peer: guard,
+                    reason: audit::reason(&reason),
+                })
+                .await;
+                Err(reason.to_ssa())
+            }
+        }
+    }
+
+    async fn try_guard_stop(&self, guard: &PeerId, request: &GuardRequest) -> Result<(), Failed> {
+        match request {
+            GuardRequest::Key { key } => {
+                transaction!(self.store, "guard-key", |tx| {
+                    let now = self.clock.now();
+                    let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
+                    let row = row.ok_or(Reason::NotFound)?;
+                    if row.body.life.state != KeyState::Active {
+                        return Ok(());
+                    }
+                    let life = row.body.life.stopped_by_provider(None, now)?;
+                    let next = row.body.with_life(life);
+                    rows::save(tx, &self.sealer, &row, &next).await?;
+                    let note = key_note(&next, Happened::Suspended, now);
+                    self.note(tx, &next.owner, vec![note]).await?;
+                    let stopped = Event::GuardStopped {
+                        peer: guard.clone(),
+                        what: "key".into(),
+                        key: Some(next.key.clone()),
+                        session: None,
+                    };
+                    let events = [stopped, key_event(&next, Digest32([0; 32]))];
+                    self.audit.append_all(tx, &events, now).await?;
+                    Ok::<_, Failed>(())
+                })
+            }
+            GuardRequest::Session { session } => {
+                transaction!(self.store, "guard-session", |tx| {
+                    let now = self.clock.now();
+                    let id = session.to_string();
+                    let row = rows::get::<Session>(tx, &self.sealer, &id).await?;
+                    let row = row.ok_or(Reason::NotFound)?;
+                    if row.body.ended {
+                        return Ok(());
+                    }
+                    rows::save(tx, &self.sealer, &row, &row.body.ended()).await?;
+                    let event = Event::GuardStopped {
+                        peer: guard.clone(),
+                        what: "session".into(),
+                        key: None,
+                        session: Some(*session),
+                    };
+                    self.audit.append(tx, event, now).await?;
+                    Ok::<_, Failed>(())
+                })
+            }
+        }
+    }
+}

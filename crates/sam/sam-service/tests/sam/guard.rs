@@ -1,0 +1,156 @@
+//! A program that watches the logs stops keys and officers' sessions; it does nothing else, and not much of it.
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use core_types::rpc::Method;
+use core_types::{Digest32, KeyAlg, KeyId, sha256};
+use sam_api::Refusal;
+use sam_api::guard::{GuardRequest, GuardStop};
+use sam_api::ssa::{About, KeyState, KeysRequest};
+use sam_service::ssa_router;
+use sap::messages::SapRefusalCode;
+use sap::office::calls::{SessionRequest, State};
+use sap::office::{KeyAction, Measure};
+use service_kit::Peer;
+use tower::ServiceExt as _;
+
+use crate::kit::*;
+
+/// Calls the services' listener as `peer`.
+async fn call<M: Method>(world: &World, peer: &str, request: &M::Request) -> Result<(), Refusal> {
+    let body = Body::from(serde_json::to_vec(request).unwrap());
+    let mut request = Request::post(M::PATH).body(body).unwrap();
+    request.extensions_mut().insert(Peer {
+        name: peer.into(),
+        addr: ([127, 0, 0, 1], 1).into(),
+    });
+    let answer = ssa_router(world.sam.clone())
+        .oneshot(request)
+        .await
+        .unwrap();
+    match answer.status().as_u16() {
+        200 => Ok(()),
+        _ => {
+            let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            Err(serde_json::from_slice(&body).unwrap())
+        }
+    }
+}
+
+async fn stop(world: &World, peer: &str, request: GuardRequest) -> Result<(), Refusal> {
+    call::<GuardStop>(world, peer, &request).await
+}
+
+fn key(key: &KeyId) -> GuardRequest {
+    GuardRequest::Key { key: key.clone() }
+}
+
+async fn state(world: &World, signer: &Signer) -> KeyState {
+    let request = KeysRequest {
+        person: signer.person.clone(),
+    };
+    world.sam.keys(request).await.unwrap().keys[0].state
+}
+
+// shows: I-7.1.4.7-alert-starts-countermeasure
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_stops_a_key_at_once_and_two_officers_let_it_go_on() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let hashes = [hash(1)];
+        let rid = world.prepare(&signer, &hashes).await;
+        let act = world.open(rid).await;
+        let id = signer.keys[0].key.clone();
+        // Nobody else has that door, and the guard has no other.
+        for peer in [SSA, GATEWAY, "", "unknown.test"] {
+            assert_eq!(stop(&world, peer, key(&id)).await, Err(Refusal::NotFound));
+        }
+        let about = call::<About>(&world, GUARD, &sam_api::ssa::Empty {}).await;
+        assert_eq!(about, Err(Refusal::NotFound));
+        assert_eq!(state(&world, &signer).await, KeyState::Active);
+
+        stop(&world, GUARD, key(&id)).await.unwrap();
+        assert_eq!(state(&world, &signer).await, KeyState::Suspended);
+        let proof = signer.passkey.prove(act).unwrap();
+        assert!(world.approve(proof).await.is_err(), "what was open is over");
+        // Again is nothing; what isn't there is a refusal, and recorded.
+        stop(&world, GUARD, key(&id)).await.unwrap();
+        let none = KeyId::parse("nobodys").unwrap();
+        assert_eq!(
+            stop(&world, GUARD, key(&none)).await,
+            Err(Refusal::NotFound)
+        );
+        assert_eq!(world.audited("guard.stopped", id.as_str()).await, 1);
+        assert_eq!(world.audited("key.suspended", id.as_str()).await, 1);
+        assert_eq!(world.audited("guard.refused", GUARD).await, 1);
+
+        let measure = Measure::Key {
+            key: id,
+            action: KeyAction::Resume,
+        };
+        world.decide(measure).await.unwrap();
+        assert_eq!(state(&world, &signer).await, KeyState::Active);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_is_misused_stops_a_few_and_then_waits() {
+    let [world, _] = worlds().await;
+    let mut signers = Vec::new();
+    for n in 0..7 {
+        signers.push(world.enrol(&format!("p-{n}"), false, &[KeyAlg::P256]).await);
+    }
+    let mut stopped = 0;
+    for signer in &signers {
+        match stop(&world, GUARD, key(&signer.keys[0].key)).await {
+            Ok(()) => stopped += 1,
+            Err(refusal) => assert_eq!(refusal, Refusal::NotNow),
+        }
+    }
+    assert_eq!(stopped, 5);
+    assert_eq!(world.audited("guard.refused", GUARD).await, 2);
+    world.clock.advance(60);
+    stop(&world, GUARD, key(&signers[5].keys[0].key))
+        .await
+        .unwrap();
+    assert_eq!(state(&world, &signers[6]).await, KeyState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_ends_an_officers_session_and_no_other() {
+    for world in worlds().await {
+        let mut officers = world.officers().await;
+        let [first, second, ..] = officers.devices.as_mut_slice() else {
+            panic!("two officers")
+        };
+        let (one, two) = (
+            world.log_in(first).await.unwrap().session,
+            world.log_in(second).await.unwrap().session,
+        );
+        let works = async |session: &core_types::SecretBytes| {
+            let request = SessionRequest {
+                session: session.clone(),
+            };
+            world
+                .office::<State>(&request)
+                .await
+                .map(drop)
+                .map_err(|r| r.code)
+        };
+        assert!(works(&one).await.is_ok() && works(&two).await.is_ok());
+        let session = sha256(&[b"natsuin-office-session-v1\n", one.expose()]);
+        stop(&world, GUARD, GuardRequest::Session { session })
+            .await
+            .unwrap();
+        assert_eq!(works(&one).await, Err(SapRefusalCode::Expired));
+        assert!(works(&two).await.is_ok());
+        let unknown = GuardRequest::Session {
+            session: Digest32([1; 32]),
+        };
+        assert_eq!(stop(&world, GUARD, unknown).await, Err(Refusal::NotFound));
+        assert_eq!(
+            world.audited("guard.stopped", &session.to_string()).await,
+            1
+        );
+    }
+}
