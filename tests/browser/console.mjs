@@ -39,7 +39,7 @@ async function officer(name, lang, options = {}) {
 const parts = (page) => page.locator('#app > section').evaluateAll((list) => list.map((s) => s.id));
 
 const SEES = {
-  sato: ['approvals', 'people', 'state', 'alerts'],
+  sato: ['approvals', 'people', 'state', 'keys', 'alerts'],
   tanaka: ['state', 'alerts', 'approvals'],
   ito: ['alerts', 'state', 'keys', 'approvals'],
   watanabe: ['search', 'log', 'people', 'alerts', 'approvals'],
@@ -54,6 +54,9 @@ for (const [name, expected] of Object.entries(SEES)) {
     const card = page.locator(`[data-proposal="${proposal}"]`);
     assert.equal(await card.count(), 1, 'everybody sees the proposal');
     assert.equal(await card.locator('button.look').count(), 0, `${name} can't approve it`);
+    const ends = page.locator('#keys');
+    if (expected.includes('keys')) assert.match(await ends.innerText(), lang === 'ja' ? /1か月以内に切れるものはありません/ : /None ends within a month/);
+    if (expected.includes('state')) assert.match(await page.locator('#state').innerText(), lang === 'ja' ? /同期していない/ : /unsynchronised/);
     if (name === 'watanabe') {
       const found = page.locator('#found li.entry');
       await page.locator('#kind').selectOption('officer.');

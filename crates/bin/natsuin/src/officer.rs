@@ -505,8 +505,21 @@ fn show_state(state: &StateAnswer, out: Out) {
     ] {
         out.say(&format!("{}: {value}", m.t(id)));
     }
+    out.say(&match state.clock_bound_ms {
+        Some(bound) => m.n("office-clock-bound", bound.into()),
+        None => m.t("office-clock-unsynchronised"),
+    });
+    if let Some(error) = state.clock_error_ms {
+        out.say(&m.n("office-clock-error", error.into()));
+    }
     out.say(&m.n("office-usable", state.usable.into()));
     out.say(&m.n("office-open-proposals", state.open.into()));
+    if state.due > 0 {
+        out.say(&m.n("office-due-officers", state.due.into()));
+    }
+    for one in &state.ending {
+        out.say(&format!("{}  {}", m.time(one.at), one.key));
+    }
 }
 
 fn refused(error: anyhow::Error) -> Failure {

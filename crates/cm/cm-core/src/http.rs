@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audit_log::Event;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension};
 use axum::http::StatusCode;
@@ -14,41 +15,62 @@ use cm_api::rpc::{
 };
 use cm_api::{ModuleError, Refusal};
 use core_types::rpc::Method as _;
-use service_kit::{Peer, Routes};
+use core_types::PeerId;
+use service_kit::{Peer, Rate, RateLimit, Routes};
 
 use crate::module::Module;
 
 /// Longest request: an order over 10,000 SHA-512 digests is about 2 MB as a JWS.
 const LIMIT: usize = 4 * 1024 * 1024;
 
+/// How many calls of one stranger are entries: what comes beyond says nothing new, and mustn't fill the disk.
+const STRANGERS: Rate = Rate {
+    burst: 10,
+    per_minute: 10,
+};
+
 struct Door {
     module: Arc<Module>,
     caller: String,
+    strangers: RateLimit<PeerId>,
 }
 
 impl Door {
     /// `III-3-4-authenticate-application`: the name in the caller's certificate must be the SAM's.
-    fn admit(&self, peer: &Peer) -> Result<&Module, Refusal> {
+    async fn admit(&self, peer: &Peer) -> Result<&Module, Refusal> {
         if peer.name == self.caller {
             return Ok(&self.module);
         }
         tracing::warn!(peer = %peer.name, "a caller that isn't the SAM was refused");
+        // A certificate without a name that could stand in the log is nobody's, too.
+        let name = PeerId::parse(peer.name.as_str()).or_else(|_| PeerId::parse("unnamed"));
+        if let Ok(peer) = name
+            && self
+                .strangers
+                .take(&peer, STRANGERS, self.module.clock.now())
+                .is_ok()
+        {
+            let door = "module".into();
+            self.module
+                .record(Event::PeerRefused { peer, door })
+                .await?;
+        }
         Err(Refusal::NotAuthentic)
     }
 
     /// `III-3-4-authenticate-administrator`: the administrator, or the SAM.
-    fn admit_administrator(&self, peer: &Peer) -> Result<&Module, Refusal> {
+    async fn admit_administrator(&self, peer: &Peer) -> Result<&Module, Refusal> {
         let named = self.module.config.administrator.as_ref();
         if named.is_some_and(|name| *name == peer.name) {
             return Ok(&self.module);
         }
-        self.admit(peer)
+        self.admit(peer).await
     }
 
     /// An order's outcome has a third form beside answer and refusal: 504, nobody knows. The caller's side takes
     /// everything but 200 and 422 for that.
     async fn execute(&self, peer: &Peer, body: &Bytes) -> Response {
-        let module = match self.admit(peer) {
+        let module = match self.admit(peer).await {
             Ok(module) => module,
             Err(refusal) => return refused(refusal),
         };
@@ -72,6 +94,7 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
     let door = Arc::new(Door {
         module,
         caller: caller.into(),
+        strangers: RateLimit::default(),
     });
     let orders = door.clone();
     let execute = move |Extension(peer): Extension<Peer>, body: Bytes| {
@@ -79,15 +102,15 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
         async move { door.execute(&peer, &body).await }
     };
     Routes::new(door, LIMIT)
-        .method::<Root, _, _>(|d, peer, _| async move { Ok(d.admit(&peer)?.root_answer()) })
-        .method::<Status, _, _>(
-            |d, peer, _| async move { Ok(d.admit_administrator(&peer)?.health()) },
-        )
+        .method::<Root, _, _>(|d, peer, _| async move { Ok(d.admit(&peer).await?.root_answer()) })
+        .method::<Status, _, _>(|d, peer, _| async move {
+            Ok(d.admit_administrator(&peer).await?.health())
+        })
         .method::<SwitchModule, _, _>(|d, peer, request| async move {
-            d.admit_administrator(&peer)?.switch(&request).await
+            d.admit_administrator(&peer).await?.switch(&request).await
         })
         .method::<HoldCeremony, _, _>(|d, peer, request| async move {
-            let held = d.admit_administrator(&peer)?.ceremony(&request).await;
+            let held = d.admit_administrator(&peer).await?.ceremony(&request).await;
             held.map_err(|e| match e {
                 ModuleError::Refused(refusal) => refusal,
                 // A key that nobody was told of is no key.
@@ -95,13 +118,17 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
             })
         })
         .method::<Statement, _, _>(|d, peer, request| async move {
-            d.admit(&peer)?.statement(request).await
+            d.admit(&peer).await?.statement(request).await
         })
-        .method::<RowKey, _, _>(|d, peer, request| async move { d.admit(&peer)?.row_key(&request) })
-        .method::<PinMac, _, _>(|d, peer, request| async move { d.admit(&peer)?.pin_mac(&request) })
-        .method::<ImportKey, _, _>(|d, peer, _| async move { d.admit(&peer)?.import_key() })
+        .method::<RowKey, _, _>(|d, peer, request| async move {
+            d.admit(&peer).await?.row_key(&request)
+        })
+        .method::<PinMac, _, _>(|d, peer, request| async move {
+            d.admit(&peer).await?.pin_mac(&request)
+        })
+        .method::<ImportKey, _, _>(|d, peer, _| async move { d.admit(&peer).await?.import_key() })
         .method::<SelfTest, _, _>(|d, peer, _| async move {
-            d.admit_administrator(&peer)?.self_test().await
+            d.admit_administrator(&peer).await?.self_test().await
         })
         .into_router()
         .route(

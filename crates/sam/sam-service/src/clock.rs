@@ -97,6 +97,12 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
+    /// What the time daemon said last, in milliseconds.
+    pub(crate) fn clock_error(&self) -> Option<u32> {
+        let estimate = self.clock_watch.with(|watched| watched.estimate);
+        estimate.map(|estimate| estimate.error_ms)
+    }
+
     pub(crate) fn clock_state(&self) -> ClockState {
         if self.was_set() {
             return ClockState::Stepped;

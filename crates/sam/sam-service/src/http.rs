@@ -4,12 +4,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use audit_log::Event;
 use axum::Router;
 use cm_api::CryptoModule;
+use core_types::PeerId;
 use sam_api::{Refusal, guard, ssa};
 use sap::messages::{self as sic, SapRefusal, SapRefusalCode};
 use sap::office::calls::{self as office, OfficeRefusal};
-use service_kit::{Peer, Routes};
+use service_kit::{Peer, Rate, Routes};
 
 use crate::flows::Door;
 use crate::sam::Sam;
@@ -22,64 +24,68 @@ const GATEWAY_LIMIT: usize = 64 * 1024;
 /// Routes for the listener of the SSA's services.
 pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
     Routes::new(Arc::new(sam), SSA_LIMIT)
-        .method::<ssa::About, _, _>(|s, p, _| whole(async move { admit(&s, &p)?.about().await }))
+        .method::<ssa::About, _, _>(|s, p, _| {
+            whole(async move { admit(&s, &p).await?.about().await })
+        })
         .method::<ssa::Prepare, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.prepare(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.prepare(&p.name, r).await })
         })
         .method::<ssa::Status, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.status(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.status(&p.name, r).await })
         })
         .method::<ssa::Bind, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.bind(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.bind(&p.name, r).await })
         })
         .method::<ssa::Explicit, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.explicit(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.explicit(&p.name, r).await })
         })
         .method::<ssa::SendCode, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.send_code(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.send_code(&p.name, r).await })
         })
         .method::<ssa::Sign, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.sign(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.sign(&p.name, r).await })
         })
         .method::<ssa::Renew, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.renew(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.renew(&p.name, r).await })
         })
         .method::<ssa::Voucher, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.voucher(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.voucher(&p.name, r).await })
         })
         .method::<ssa::Enrolment, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.enrolment(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.enrolment(&p.name, r).await })
         })
         .method::<ssa::Certificate, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.certificate(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.certificate(&p.name, r).await })
         })
-        .method::<ssa::Keys, _, _>(|s, p, r| whole(async move { admit(&s, &p)?.keys(r).await }))
+        .method::<ssa::Keys, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p).await?.keys(r).await })
+        })
         .method::<ssa::Ask, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.ask(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.ask(&p.name, r).await })
         })
         .method::<ssa::Stop, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.stop(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.stop(&p.name, r).await })
         })
         .method::<guard::GuardStop, _, _>(|s, p, r| {
-            whole(async move { admit_guard(&s, &p)?.guard_stop(&p.name, r).await })
+            whole(async move { admit_guard(&s, &p).await?.guard_stop(&p.name, r).await })
         })
         .method::<ssa::Notice, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.notice(&p.name, r).await })
+            whole(async move { admit(&s, &p).await?.notice(&p.name, r).await })
         })
         .method::<ssa::Factors, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.factors(r).await })
+            whole(async move { admit(&s, &p).await?.factors(r).await })
         })
         .method::<ssa::Signatures, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.signatures(r).await })
+            whole(async move { admit(&s, &p).await?.signatures(r).await })
         })
         .method::<ssa::Receipt, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.receipt(r).await })
+            whole(async move { admit(&s, &p).await?.receipt(r).await })
         })
         .method::<ssa::HandedOver, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.handed_over(r).await })
+            whole(async move { admit(&s, &p).await?.handed_over(r).await })
         })
         .method::<ssa::History, _, _>(|s, p, r| {
-            whole(async move { admit(&s, &p)?.history(r).await })
+            whole(async move { admit(&s, &p).await?.history(r).await })
         })
         .into_router()
 }
@@ -88,37 +94,37 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
 pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
     Routes::new(Arc::new(sam), GATEWAY_LIMIT)
         .method::<sic::Keys, _, _>(|s, p, _| {
-            whole(async move { admit_gateway(&s, &p)?.statement().await })
+            whole(async move { admit_gateway(&s, &p).await?.statement().await })
         })
         .method::<sic::Open, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.open(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.open(r).await })
         })
         .method::<sic::Approve, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.approve(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.approve(r).await })
         })
         .method::<sic::Refuse, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.refuse(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.refuse(r).await })
         })
         .method::<sic::Outcome, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.outcome(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.outcome(r).await })
         })
         .method::<sic::FactorSeed, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.factor_seed(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.factor_seed(r).await })
         })
         .method::<sic::ImportKey, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.import_key(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.import_key(r).await })
         })
         .method::<sic::Import, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.import(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.import(r).await })
         })
         .method::<sic::EnrolOpen, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.enrol_open(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.enrol_open(r).await })
         })
         .method::<sic::EnrolSeed, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.enrol_seed(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.enrol_seed(r).await })
         })
         .method::<sic::EnrolRegister, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p)?.enrol_register(r).await })
+            whole(async move { admit_gateway(&s, &p).await?.enrol_register(r).await })
         })
         .into_router()
 }
@@ -127,53 +133,59 @@ pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
 pub fn office_router<C: CryptoModule>(sam: Sam<C>) -> Router {
     Routes::new(Arc::new(sam), GATEWAY_LIMIT)
         .method::<sic::Keys, _, _>(|s, p, _| {
-            whole(async move { enter(&s, &p, sap_no)?.statement().await })
+            whole(async move { enter(&s, &p, sap_no).await?.statement().await })
         })
         .method::<sic::EnrolOpen, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, sap_no)?.enrol_open_at(Door::Office, r).await })
+            whole(async move {
+                enter(&s, &p, sap_no)
+                    .await?
+                    .enrol_open_at(Door::Office, r)
+                    .await
+            })
         })
         .method::<sic::EnrolRegister, _, _>(|s, p, r| {
             whole(async move {
-                enter(&s, &p, sap_no)?
+                enter(&s, &p, sap_no)
+                    .await?
                     .enrol_register_at(Door::Office, r)
                     .await
             })
         })
         .method::<office::LogInOpen, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.log_in_open(r).await })
+            whole(async move { enter(&s, &p, no).await?.log_in_open(r).await })
         })
         .method::<office::LogIn, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.log_in(r).await })
+            whole(async move { enter(&s, &p, no).await?.log_in(r).await })
         })
         .method::<office::LogOut, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.log_out(r).await })
+            whole(async move { enter(&s, &p, no).await?.log_out(r).await })
         })
         .method::<office::Propose, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.propose(r).await })
+            whole(async move { enter(&s, &p, no).await?.propose(r).await })
         })
         .method::<office::Proposals, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.proposals(r).await })
+            whole(async move { enter(&s, &p, no).await?.proposals(r).await })
         })
         .method::<office::ProposalOpen, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.proposal_open(r).await })
+            whole(async move { enter(&s, &p, no).await?.proposal_open(r).await })
         })
         .method::<office::ProposalApprove, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.proposal_approve(r).await })
+            whole(async move { enter(&s, &p, no).await?.proposal_approve(r).await })
         })
         .method::<office::ProposalEnd, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.proposal_end(r).await })
+            whole(async move { enter(&s, &p, no).await?.proposal_end(r).await })
         })
         .method::<office::ProposalTake, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.proposal_take(r).await })
+            whole(async move { enter(&s, &p, no).await?.proposal_take(r).await })
         })
         .method::<office::People, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.people(r).await })
+            whole(async move { enter(&s, &p, no).await?.people(r).await })
         })
         .method::<office::State, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.state(r).await })
+            whole(async move { enter(&s, &p, no).await?.state(r).await })
         })
         .method::<office::Audit, _, _>(|s, p, r| {
-            whole(async move { enter(&s, &p, no)?.audit_search(r).await })
+            whole(async move { enter(&s, &p, no).await?.audit_search(r).await })
         })
         .into_router()
 }
@@ -220,35 +232,38 @@ where
         .unwrap_or_else(|_| Err(R::not_now()))
 }
 
-fn admit<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>, Refusal> {
+async fn admit<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>, Refusal> {
     if sam.config.services.contains(&peer.name) {
         return Ok(sam);
     }
-    tracing::warn!(peer = %peer.name, "a caller that is no service of the SSA was refused");
+    sam.stranger(peer, "services").await;
     Err(Refusal::NotFound)
 }
 
 /// A guard is nobody's service: what it may do is one method.
-fn admit_guard<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>, Refusal> {
+async fn admit_guard<'s, C: CryptoModule>(
+    sam: &'s Sam<C>,
+    peer: &Peer,
+) -> Result<&'s Sam<C>, Refusal> {
     if sam.config.guards.contains(&peer.name) {
         return Ok(sam);
     }
-    tracing::warn!(peer = %peer.name, "a caller that is no guard was refused");
+    sam.stranger(peer, "guards").await;
     Err(Refusal::NotFound)
 }
 
-fn admit_gateway<'s, C: CryptoModule>(
+async fn admit_gateway<'s, C: CryptoModule>(
     sam: &'s Sam<C>,
     peer: &Peer,
 ) -> Result<&'s Sam<C>, SapRefusal> {
     if sam.config.gateways.contains(&peer.name) {
         return Ok(sam);
     }
-    tracing::warn!(peer = %peer.name, "a caller that is no SIC gateway was refused");
+    sam.stranger(peer, "gateways").await;
     Err(SapRefusal::new(SapRefusalCode::NotFound))
 }
 
-fn enter<'s, C: CryptoModule, R>(
+async fn enter<'s, C: CryptoModule, R>(
     sam: &'s Sam<C>,
     peer: &Peer,
     no: fn(SapRefusalCode) -> R,
@@ -256,6 +271,30 @@ fn enter<'s, C: CryptoModule, R>(
     if sam.config.office.gateways.contains(&peer.name) {
         return Ok(sam);
     }
-    tracing::warn!(peer = %peer.name, "a caller that is no gateway of officers was refused");
+    sam.stranger(peer, "office").await;
     Err(no(SapRefusalCode::NotFound))
+}
+
+/// How many calls of one stranger are entries: what comes beyond says nothing new, and mustn't fill the disk.
+const STRANGERS: Rate = Rate {
+    burst: 10,
+    per_minute: 10,
+};
+
+impl<C: CryptoModule> Sam<C> {
+    /// Records that somebody with a certificate of the zones called where they have nothing to do.
+    async fn stranger(&self, peer: &Peer, door: &'static str) {
+        tracing::warn!(peer = %peer.name, door, "a caller that has nothing to do here was refused");
+        // A certificate without a name that could stand in the log is nobody's, too.
+        let name = PeerId::parse(peer.name.as_str()).or_else(|_| PeerId::parse("unnamed"));
+        let Ok(peer) = name else { return };
+        if self
+            .strangers
+            .take(&peer, STRANGERS, self.clock.now())
+            .is_ok()
+        {
+            let door = door.into();
+            self.record(Event::PeerRefused { peer, door }).await;
+        }
+    }
 }

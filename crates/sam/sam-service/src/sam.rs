@@ -60,6 +60,7 @@ pub struct Inner<C> {
     pub(crate) clock_watch: ClockWatch,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
     pub(crate) guards: RateLimit<PeerId>,
+    pub(crate) strangers: RateLimit<PeerId>,
 }
 
 impl<C> Clone for Sam<C> {
@@ -191,6 +192,7 @@ impl<C: CryptoModule> Sam<C> {
             clock_watch,
             courier: OnceLock::new(),
             guards: RateLimit::default(),
+            strangers: RateLimit::default(),
         })))
     }
 

@@ -11,7 +11,7 @@ import { announce, clean, clock, el, facts, field, foreign, loadTexts, message, 
 
 /** What stands on whose page. The SAM decides what it answers to whom; this is the order in which it is needed. */
 const PAGES = {
-  'security-officer': [approvals, people, state, alerts],
+  'security-officer': [approvals, people, state, keys, alerts],
   'system-administrator': [state, alerts, approvals],
   'system-operator': [alerts, state, keys, approvals],
   'system-auditor': [search, log, people, alerts, approvals],
@@ -241,15 +241,23 @@ function state({ state: is }) {
   return section('state', 'office-state',
     el('div', { class: 'card' }, facts([
       [t('office-sam'), foreign(is.sam), ' ', el('span', { class: 'quiet' }, `${s('office-version')} ${clean(is.version)}`)],
-      [t('office-clock'), status(is.clock, 'office-clock-good', 'office-clock-bad', 'office-clock-do')],
+      [t('office-clock'), clockOf(is)],
       [t('office-module'), is.module === null
         ? status(false, '', 'office-module-none', 'office-module-do')
         : el('p', { class: is.module === 'operational' ? 'status' : 'status no' }, s(known) === known ? foreign(is.module) : t(known))],
       [t('office-ceiling'), t('sic-level', { n: is.ceiling })],
       [t('office-checkpoint'), checkpoint(is.log)],
       [t('office-open'), t('office-open-proposals', { n: is.open })],
+      is.due > 0 && [t('office-people'), t('office-due-officers', { n: is.due })],
     ])),
     nodes(is.nodes));
+}
+
+function clockOf(is) {
+  if (is.clock_bound_ms === null) return [el('p', { class: 'status wait' }, t('office-clock-unsynchronised')), el('p', { class: 'hint' }, t('office-clock-unsynchronised-do'))];
+  return [status(is.clock, 'office-clock-good', 'office-clock-bad', 'office-clock-do'),
+    el('p', { class: 'quiet' }, t('office-clock-bound', { n: is.clock_bound_ms })),
+    is.clock_error_ms !== null && el('p', { class: 'quiet' }, t('office-clock-error', { n: is.clock_error_ms }))];
 }
 
 function checkpoint(is) {
@@ -267,7 +275,10 @@ function keys({ state: is }) {
   const total = is.keys.reduce((n, [, count]) => n + count, 0);
   return section('keys', 'office-keys',
     is.keys.length === 0 ? empty('office-keys-none') : el('div', { class: 'card' }, facts(is.keys.map(([of, count]) => [stateOf(of), el('span', { class: 'num' }, String(count))])),
-      is.keys_more && el('p', { class: 'hint' }, t('office-keys-more', { n: total }))));
+      is.keys_more && el('p', { class: 'hint' }, t('office-keys-more', { n: total }))),
+    el('h3', {}, t('office-ending')),
+    is.ending.length === 0 ? empty('office-ending-none')
+      : el('div', { class: 'card' }, facts(is.ending.map((one) => [stamp(one.at), foreign(one.key)])), el('p', { class: 'hint' }, t('office-ending-do'))));
 }
 
 function stateOf(word) {

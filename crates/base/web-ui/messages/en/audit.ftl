@@ -105,6 +105,7 @@ event-proposal-admitted = Proposal { $proposal } ({ $what }) was admitted: { $st
 event-proposal-taken = { $officer } took approved proposal { $proposal } to carry it out.
 event-proposal-ended = Proposal { $proposal } ended without effect: { $reason }.
 event-office-refused = Call { $call } of officer account { $account } was refused: { $reason }.
+event-access-peer-refused = { $peer } has nothing to do at the door for { $door } and was refused.
 event-guard-stopped = { $peer }, which watches the logs, stopped a { $what } (key: { $key }, session: { $session }).
 event-guard-refused = { $peer }, which watches the logs, was refused to stop something: { $reason }.
 event-settings-admitted = Settings were admitted: { $part }. They take effect at the next start.

@@ -102,6 +102,7 @@ event-proposal-admitted = 提案{ $proposal }({ $what })が認められた: { $s
 event-proposal-taken = { $officer }が承認済みの提案{ $proposal }を実施のために受け取った。
 event-proposal-ended = 提案{ $proposal }は効力なく終わった: { $reason }。
 event-office-refused = 役職者アカウント{ $account }の呼び出し{ $call }を拒否した: { $reason }。
+event-access-peer-refused = { $door }用の入口を呼ぶ権限のない{ $peer }を拒否した。
 event-guard-stopped = ログを見張る{ $peer }が{ $what }を止めた（鍵: { $key }、セッション: { $session }）。
 event-guard-refused = ログを見張る{ $peer }が止めようとしたが、拒否した: { $reason }。
 event-settings-admitted = 設定を認めた: { $part }。次の起動から有効。

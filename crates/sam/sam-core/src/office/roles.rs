@@ -109,6 +109,8 @@ pub enum Deed {
     SeePeople,
     /// See how the SAM is.
     SeeState,
+    /// See how many keys are in which state, and which of them end soon.
+    SeeKeys,
     /// Search the audit log (`I-7.1.4.6-deny-by-default`).
     ReadAudit,
 }
@@ -119,6 +121,8 @@ impl Deed {
             Self::SeeProposals | Self::SeeState => &Role::ALL,
             // Administrators have no access to what is relevant to security, operators need none.
             Self::SeePeople => &[Role::SecurityOfficer, Role::SystemAuditor],
+            // Whoever runs the service tells signers of it; whoever answers for security stops keys.
+            Self::SeeKeys => &[Role::SecurityOfficer, Role::SystemOperator],
             Self::ReadAudit => &[Role::SystemAuditor],
         }
     }

@@ -24,6 +24,7 @@ mod office;
 mod office_audit;
 mod office_kit;
 mod office_measures;
+mod office_state;
 mod once;
 mod patterns;
 mod pins;

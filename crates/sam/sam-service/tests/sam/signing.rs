@@ -363,7 +363,7 @@ async fn a_storm_of_requests_pushes_out_only_its_own() {
     }
 }
 
-// shows: II-3.3.1-sap-endpoint, III-3-4-authenticate-application
+// shows: II-3.3.1-sap-endpoint, III-3-4-authenticate-application, I-7.1.4.1-log-all-access-attempts
 #[tokio::test(flavor = "multi_thread")]
 async fn each_listener_serves_its_own_callers_and_methods_only() {
     for world in worlds().await {
@@ -381,6 +381,14 @@ async fn each_listener_serves_its_own_callers_and_methods_only() {
         for peer in [SSA, "", "unknown.test"] {
             assert_eq!(keys(gateway.clone(), peer).await.0, 422, "{peer}");
         }
+        // Each of these is an entry, and a flood of them is some.
+        let strangers = async || world.audited("access.peer-refused", "unknown.test").await;
+        assert_eq!(strangers().await, 2);
+        assert_eq!(world.audited("access.peer-refused", "\"unnamed\"").await, 2);
+        for _ in 0..30 {
+            assert_eq!(about(ssa.clone(), "unknown.test").await.0, 422);
+        }
+        assert_eq!(strangers().await, 10);
         // The methods of one listener don't exist on the other.
         assert_eq!(about(gateway.clone(), GATEWAY).await.0, 404);
         assert_eq!(about(gateway, SSA).await.0, 404);

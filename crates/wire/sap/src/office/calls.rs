@@ -259,6 +259,10 @@ pub struct StateAnswer {
     pub ceiling: core_types::Level,
     /// Whether the clock can be vouched for.
     pub clock: bool,
+    /// Largest error of the clock in milliseconds that is declared; nothing: it is declared as unsynchronised.
+    pub clock_bound_ms: Option<u32>,
+    /// What the time daemon said last of the clock's error, in milliseconds, with its age; nothing when it said nothing.
+    pub clock_error_ms: Option<u32>,
     /// State of the module, or nothing when it doesn't answer.
     pub module: Option<String>,
     /// How many security officers could approve now.
@@ -273,10 +277,24 @@ pub struct StateAnswer {
     pub log: LogInfo,
     /// Entries of the log that somebody has to look at, newest first.
     pub alerts: Vec<AuditEntry>,
-    /// How many signers' keys are in which state.
+    /// How many signers' keys are in which state; for whoever has to do with keys.
     pub keys: Vec<(String, u32)>,
     /// There are more keys than were counted.
     pub keys_more: bool,
+    /// Keys whose certificates end within a month, the first ones first; for the same.
+    pub ending: Vec<KeyEnds>,
+    /// Officers whose appointment or training ends within a month, or has ended; for whoever renews them.
+    pub due: u32,
+}
+
+/// A key whose certificate ends soon. Whose it is, is nothing for the console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyEnds {
+    /// Key.
+    pub key: KeyId,
+    /// End of the certificate.
+    pub at: UnixTime,
 }
 
 /// A node of the SAM.

@@ -157,6 +157,13 @@ macro_rules! office_events {
         /// Digest that names the officer's session.
         session: Option<Digest32>,
     }
+    /// Somebody with a certificate of the zones called where they have nothing to do.
+    PeerRefused = "access.peer-refused", Failure, by(peer peer), about() {
+        /// Name in their certificate.
+        peer: PeerId,
+        /// Which door: `services`, `gateways`, `office`, `guards`, `module`.
+        door: Code,
+    }
     /// A program that watches the logs could not stop something.
     GuardRefused = "guard.refused", Failure, by(peer peer), about() {
         /// Name in its certificate.

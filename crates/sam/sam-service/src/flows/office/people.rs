@@ -2,12 +2,14 @@
 
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status};
+use core_types::{KeyId, UnixTime};
+use sam_core::clock::ClockRule;
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, AuditEntry, LogInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer,
+    AccountInfo, AuditEntry, KeyEnds, LogInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer,
     SessionRequest, StateAnswer,
 };
-use store_kit::{Tx, sql};
+use store_kit::{StoreError, Tx, sql};
 
 use super::About;
 use super::proposals::check_deed;
@@ -27,6 +29,10 @@ const ALERTS: [&str; 6] = [
 const MOST_ALERTS: usize = 20;
 /// Keys that are counted for the page.
 const MOST_KEYS: i64 = 10_000;
+/// Keys that are named because their certificates end.
+const MOST_ENDING: i64 = 50;
+/// Seconds before the end of a certificate from which on it is named.
+const ENDS_SOON: i64 = 31 * 24 * 3600;
 
 impl<C: CryptoModule> Sam<C> {
     /// Everybody who holds or held an office.
@@ -118,7 +124,18 @@ impl<C: CryptoModule> Sam<C> {
         });
         let nodes = nodes.collect();
         let mut tx = self.store.read("office-state").await?;
-        let (keys, keys_more) = self.keys_by_state(&mut tx).await?;
+        let may = |deed| check_deed(&present.person, deed, now).is_ok();
+        let (keys, keys_more, ending) = match may(Deed::SeeKeys) {
+            true => {
+                let (keys, more) = self.keys_by_state(&mut tx).await?;
+                (keys, more, self.keys_ending(&mut tx, now).await?)
+            }
+            false => (Vec::new(), false, Vec::new()),
+        };
+        let due = match may(Deed::SeePeople) {
+            true => self.officers_due(&mut tx, now).await?,
+            false => 0,
+        };
         let usable = self.usable_officers(&mut tx, now).await?.len();
         let count = sql("SELECT COUNT(*) AS n FROM office_proposal WHERE state = $1");
         let open = tx.fetch_one(count.bind("open")).await?.int("n")?;
@@ -128,6 +145,11 @@ impl<C: CryptoModule> Sam<C> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ceiling: self.service.ceiling,
             clock: self.check_clock().is_ok(),
+            clock_bound_ms: match self.config.clock {
+                ClockRule::BoundMs(bound) => Some(bound),
+                ClockRule::Unsynchronised => None,
+            },
+            clock_error_ms: self.clock_error(),
             module: module
                 .ok()
                 .map(|health| format!("{:?}", health.state).to_lowercase()),
@@ -144,7 +166,34 @@ impl<C: CryptoModule> Sam<C> {
             alerts: alerts.collect(),
             keys,
             keys_more,
+            ending,
+            due,
         })
+    }
+
+    /// Keys that can be used and whose certificates end within a month.
+    async fn keys_ending(&self, tx: &mut Tx, now: UnixTime) -> Result<Vec<KeyEnds>, Failed> {
+        let select = "SELECT id, stamp FROM signing_key WHERE state = $1 AND stamp > $2 AND stamp <= $3 \
+                      ORDER BY stamp LIMIT $4";
+        let until = now.plus(ENDS_SOON);
+        let select = sql(select).bind("active").bind(now.0).bind(until.0);
+        let mut ending = Vec::new();
+        for row in tx.fetch_all(select.bind(MOST_ENDING)).await? {
+            ending.push(KeyEnds {
+                key: KeyId::parse(row.text("id")?).map_err(|_| StoreError::Column("id"))?,
+                at: UnixTime(row.int("stamp")?),
+            });
+        }
+        Ok(ending)
+    }
+
+    async fn officers_due(&self, tx: &mut Tx, now: UnixTime) -> Result<u32, Failed> {
+        let mut due = 0;
+        for id in rows::ids::<Officer>(tx).await? {
+            let row = rows::get::<Officer>(tx, &self.sealer, &id).await?;
+            due += u32::from(row.is_some_and(|row| row.body.is_due(now)));
+        }
+        Ok(due)
     }
 
     /// How many of the first keys are in which state, and whether there are more.
