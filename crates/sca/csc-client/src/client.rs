@@ -23,6 +23,7 @@ use crate::discover::{
 };
 use crate::error::ClientError;
 use crate::http::{self, HttpOptions, safe_url};
+use crate::signed::ClientKey;
 
 /// What is asked out of band.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     credentials: ClientCredentials,
+    key: Option<ClientKey>,
     pauses: Vec<Duration>,
 }
 
@@ -75,8 +77,18 @@ impl Client {
             http: options.build()?,
             base,
             credentials,
+            key: None,
             pauses: options.retry_pauses.clone(),
         })
+    }
+
+    /// The same with a key of its own: it signs its requests, and without a secret authenticates with the key.
+    #[must_use]
+    pub fn with_key(self, key: ClientKey) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
     }
 
     /// `info`.
@@ -137,9 +149,13 @@ impl Client {
         let endpoints = &provider.endpoints;
         let (mut pending, pairs) =
             Pending::new(provider, &self.credentials.client_id, params, random);
+        let pairs = match &self.key {
+            None => pairs,
+            Some(key) => key.request(&self.credentials.client_id, &audience(endpoints), pairs)?,
+        };
         if let Some(url) = &endpoints.pushed {
             let endpoint = "oauth2/pushed_authorize";
-            let response = http::send(endpoint, self.form(url, endpoints, pairs.clone())).await?;
+            let response = http::send(endpoint, self.form(url, endpoints, pairs.clone())?).await?;
             let missing = matches!(
                 response.status(),
                 StatusCode::NOT_FOUND
@@ -184,7 +200,7 @@ impl Client {
         form.push(("client_id", self.credentials.client_id.clone()));
         let endpoints = &provider.endpoints;
         let endpoint = "oauth2/token";
-        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)).await?;
+        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)?).await?;
         http::json(endpoint, response).await
     }
 
@@ -200,7 +216,7 @@ impl Client {
         ];
         let endpoints = &provider.endpoints;
         let endpoint = "oauth2/token";
-        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)).await?;
+        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)?).await?;
         let answer: TokenResponse = http::json(endpoint, response).await?;
         Ok(answer.access_token)
     }
@@ -430,10 +446,16 @@ impl Client {
         url: &Url,
         endpoints: &Endpoints,
         mut form: Vec<(&'static str, String)>,
-    ) -> RequestBuilder {
+    ) -> Result<RequestBuilder, ClientError> {
         let request = self.http.post(url.clone());
-        match &self.credentials.client_secret {
-            None => request.form(&form),
+        Ok(match &self.credentials.client_secret {
+            None => {
+                if let Some(key) = &self.key {
+                    let client = &self.credentials.client_id;
+                    form.extend(key.assertion(client, &audience(endpoints))?);
+                }
+                request.form(&form)
+            }
             Some(secret) if endpoints.secret_in_body => {
                 form.push(("client_secret", secret.expose().to_owned()));
                 request.form(&form)
@@ -447,7 +469,7 @@ impl Client {
                     .basic_auth(id, Some(encode(secret.expose())))
                     .form(&form)
             }
-        }
+        })
     }
 
     /// Metadata of an issuer, `None` when there is none at any of the usual places.
@@ -469,4 +491,10 @@ impl Client {
         }
         Ok(None)
     }
+}
+
+/// Whom what a client signs is for: the issuer, or where it says none the origin of the page.
+fn audience(endpoints: &Endpoints) -> String {
+    let origin = || endpoints.authorize.origin().ascii_serialization();
+    endpoints.issuer.clone().unwrap_or_else(origin)
 }

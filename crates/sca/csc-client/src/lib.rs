@@ -19,6 +19,7 @@ mod http;
 pub mod loopback;
 pub mod plain;
 mod select;
+mod signed;
 
 pub use authorize::{AuthorizeParams, Callback, Pending};
 pub use client::{Client, OutOfBand};
@@ -26,6 +27,7 @@ pub use discover::{Endpoints, Provider};
 pub use error::ClientError;
 pub use http::HttpOptions;
 pub use select::{WireAlg, choose_alg, wire_alg};
+pub use signed::ClientKey;
 
 use csc_types::SecretText;
 

@@ -12,12 +12,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use core_types::random::SeededRandom;
+use core_types::clock::SystemClock;
+use core_types::random::{SeededRandom, SystemRandom};
 use core_types::{HashAlg, sha256};
 use csc_client::loopback::{Listener, PageLang};
 use csc_client::{
-    AuthorizeParams, Callback, Client, ClientCredentials, ClientError, HttpOptions, Pending,
-    Provider,
+    AuthorizeParams, Callback, Client, ClientCredentials, ClientError, ClientKey, HttpOptions,
+    Pending, Provider,
 };
 use csc_types::{
     AuthorizeRequest, DocumentDigest, ExtendRequest, GetChallengeRequest, HashType, Params,
@@ -534,4 +535,63 @@ async fn codes_and_challenges_are_asked_for() {
     assert!(sent.is_none());
     let told = client.challenge(&token, &object("token")).await.unwrap();
     assert_eq!(told.unwrap().expose(), "42");
+}
+
+#[tokio::test]
+async fn a_client_with_a_key_signs_its_requests_and_needs_no_secret() {
+    let fake = Fake {
+        par: true,
+        metadata: true,
+        rar: true,
+        ..Fake::default()
+    };
+    let (fake, _) = start(fake).await;
+    let base = fake.base.lock().unwrap().clone();
+    let (key, _) = jose::SigningKey::generate().unwrap();
+    let known = serde_json::to_value(key.public()).unwrap();
+    let known = jose::ForeignKey::parse(&known).unwrap();
+    let own = ClientKey::new(key, Arc::new(SystemClock), Arc::new(SystemRandom));
+    let credentials = ClientCredentials {
+        client_id: "app:1".to_owned(),
+        client_secret: None,
+    };
+    let client = Client::new(&base, credentials, &HttpOptions::default());
+    let client = client.unwrap().with_key(own);
+    let provider = client.discover().await.unwrap();
+    let purpose = Purpose::Credential(SignatureAuthorization {
+        credential_id: Some("k1".into()),
+        signature_qualifier: None,
+        num_signatures: 1,
+        digests: vec![DocumentDigest {
+            hash: vec![1; 32],
+            label: Some("契約書".into()),
+            ..DocumentDigest::default()
+        }],
+        hash_algorithm: Some(HashAlg::Sha256),
+        renewable_for: 0,
+    });
+    authorize(&client, &provider, purpose).await;
+    let pushed = fake.pushed.lock().unwrap().pop().unwrap();
+    let names: Vec<&str> = pushed.keys().map(String::as_str).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let read = |name: &str, typ: &str| {
+        let jws = jose::ForeignJws::read(&pushed[name]).unwrap();
+        assert_eq!(jws.typ().as_deref(), Some(typ));
+        let payload = jws.verify(&known).unwrap();
+        let claims: Value = serde_json::from_slice(payload).unwrap();
+        assert_eq!(
+            (&claims["iss"], &claims["aud"]),
+            (&json!("app:1"), &json!(base))
+        );
+        let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+        assert!((1..=600).contains(&life));
+        claims
+    };
+    let request = read("request", "oauth-authz-req+jwt");
+    assert_eq!(request["client_id"], "app:1");
+    let details = &request["authorization_details"][0];
+    assert_eq!(details["documentDigests"][0]["label"], "契約書");
+    let word = read("client_assertion", "jwt");
+    assert_eq!(word["sub"], "app:1");
+    assert_ne!(word["jti"], request["jti"]);
 }
