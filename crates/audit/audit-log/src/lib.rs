@@ -40,7 +40,7 @@ pub use event::{Class, Code, Event, Outcome, Subject};
 pub use export::{LoggedEntry, export};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
-pub use person::{Opening, opening};
+pub use person::{Opening, is_forgotten, opening, row_name, row_of};
 pub use proof::{Proofs, about, latest, prove};
 pub use search::{BadCursor, Cursor, Found, FoundEntry, MOST_FOUND, Query, search};
 pub use sequencer::{LogReader, Sequenced, Sequencer, read_back};

@@ -91,6 +91,8 @@ struct Inner {
     zone: &'static str,
     node: String,
     persons: Persons,
+    /// Table whose rows are named after persons.
+    table: Option<&'static str>,
     /// Key of the zone's log; every node's chain key is derived from it, so that one sequencer can check all.
     key: SecretBytes,
     chain: hmac::Key,
@@ -119,11 +121,24 @@ impl AuditLog {
     /// The log of `zone` as `node` writes it. `key` is the zone's audit key (32 bytes, the same for all its nodes);
     /// `random` gives the salts of persons.
     pub fn new(zone: &'static str, node: &str, key: SecretBytes, random: Arc<dyn Random>) -> Self {
+        Self::naming(zone, node, key, random, None)
+    }
+
+    /// The same for a zone that has a table of persons by id: entries name its rows by the persons' aliases, as everything
+    /// that is about a person. [`row_of`](crate::row_of) finds such a row again.
+    pub fn naming(
+        zone: &'static str,
+        node: &str,
+        key: SecretBytes,
+        random: Arc<dyn Random>,
+        persons: Option<&'static str>,
+    ) -> Self {
         let chain = chain_key(&key, node);
         Self(Arc::new(Inner {
             zone,
             node: node.to_owned(),
             persons: Persons::new(random),
+            table: persons,
             key,
             chain,
             end: Arc::default(),
@@ -157,10 +172,23 @@ impl AuditLog {
         now: UnixTime,
     ) -> Result<Vec<EntryRef>, StoreError> {
         let inner = &*self.0;
-        let written_rows = match events {
+        let mut written_rows = match events {
             [] => Vec::new(),
             _ => tx.take_unrecorded(),
         };
+        for (_, id, _) in written_rows
+            .iter_mut()
+            .filter(|(table, ..)| inner.table == Some(*table))
+        {
+            let person = PersonId::parse(id.as_str());
+            let person = person.map_err(|_| StoreError::Audit("a row of no person"))?;
+            inner
+                .persons
+                .alias(tx, &person)
+                .await?
+                .as_str()
+                .clone_into(id);
+        }
         let count = i64::try_from(events.len())
             .map_err(|_| StoreError::Audit("too many events at once"))?;
         let (last, mut mac) = self.take_numbers(tx, count).await?;

@@ -162,6 +162,38 @@ pub(crate) fn is_of(person: &str, alias: &str, salt: &[u8]) -> bool {
     PersonId::parse(person).is_ok_and(|person| commitment(salt, &person).to_string() == alias)
 }
 
+/// By what name entries tell of a person's row, as this transaction sees it; nothing when no entry does, or it was forgotten.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn row_name(tx: &mut Tx, person: &str) -> Result<Option<String>, StoreError> {
+    let Ok(person) = PersonId::parse(person) else {
+        return Ok(None);
+    };
+    let found = find(tx, &person).await?;
+    Ok(found.map(|opening| opening.alias.as_str().to_owned()))
+}
+
+/// Whose row entries tell of by this name: the reverse of [`row_name`].
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn row_of(tx: &mut Tx, name: &str) -> Result<Option<String>, StoreError> {
+    let select = sql("SELECT person FROM audit_person WHERE alias = $1");
+    let row = tx.fetch_optional(select.bind(name)).await?;
+    row.map(|row| row.text("person")).transpose()
+}
+
+/// Whether entries name this person's rows no more, because an entry says that the person was forgotten.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn is_forgotten(tx: &mut Tx, name: &str) -> Result<bool, StoreError> {
+    let select = "SELECT 1 AS found FROM audit_entry WHERE kind = 'audit.person-forgotten' AND body LIKE $1 LIMIT 1";
+    let select = sql(select).bind(format!("%\"alias\":\"{name}\"%"));
+    Ok(tx.fetch_optional(select).await?.is_some())
+}
+
 /// What links a person to their entries, for their own evidence and for auditors; nothing when no entry is about them, or
 /// it was forgotten.
 ///

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use audit_log::{
-    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, TABLES, opening,
-    read_back, search,
+    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, TABLES, is_forgotten,
+    opening, read_back, row_name, row_of, search,
 };
 use core_types::{Digest32, KeyId, PersonId, SecretBytes, UnixTime};
 use store_kit::testing::{self, TestStore};
@@ -661,5 +661,45 @@ async fn the_last_of_several_entries_names_the_rows_that_were_written_with_them(
         assert!(!bodies[0].contains("rows"));
         assert!(bodies[1].contains(r#""rows":[["row","a",7],["row","b",4]]"#));
         assert!(bodies[2].contains(r#""rows":[["row","b",5]]"#));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_named_after_persons_are_named_by_their_aliases() {
+    for store in testing::both(&[TABLES]).await {
+        let random = std::sync::Arc::new(core_types::random::SystemRandom);
+        let key = SecretBytes::new(vec![1; 32]);
+        let log = AuditLog::naming("sam", "a", key, random, Some("person"));
+        let (persons, keys) = (Seen::recorded("person"), Seen::recorded("key"));
+        let done: Result<(), StoreError> = transaction!(store, "rows", |tx| {
+            tx.wrote(&persons, "p1", 4);
+            tx.wrote(&keys, "p2", 7);
+            log.append(tx, event(1), NOW).await?;
+            Ok(())
+        });
+        done.unwrap();
+        let mut bodies = Vec::new();
+        let read = read_back(&log, &store, |body| {
+            bodies.push(body.to_owned());
+            Ok(())
+        });
+        assert_eq!(read.await.unwrap(), 1);
+        assert!(!bodies[0].contains("p1"), "{}", bodies[0]);
+        assert!(bodies[0].contains(r#"["key","p2",7]"#));
+        let person = PersonId::parse("p1").unwrap();
+        let mut tx = store.read("names").await.unwrap();
+        let name = row_name(&mut tx, "p1").await.unwrap().unwrap();
+        assert!(bodies[0].contains(&format!(r#"["person","{name}",4]"#)));
+        assert_eq!(row_of(&mut tx, &name).await.unwrap().unwrap(), "p1");
+        assert!(!is_forgotten(&mut tx, &name).await.unwrap());
+        drop(tx);
+        let done: Result<bool, StoreError> = transaction!(store.store, "forget", |tx| {
+            log.forget(tx, &person, NOW).await
+        });
+        assert!(done.unwrap());
+        let mut tx = store.read("names").await.unwrap();
+        assert_eq!(row_name(&mut tx, "p1").await.unwrap(), None);
+        assert_eq!(row_of(&mut tx, &name).await.unwrap(), None);
+        assert!(is_forgotten(&mut tx, &name).await.unwrap());
     }
 }

@@ -24,8 +24,9 @@ use crate::clock::ClockWatch;
 use crate::config::SamConfig;
 use crate::courier::Courier;
 use crate::failed::Failed;
+use crate::records::PersonRecord;
 use crate::ring::{Ring, Rings};
-use crate::rows;
+use crate::rows::{self, Noun as _};
 use crate::sealer::Sealer;
 
 /// How many PINs are hashed at once: each takes 19 MiB and a core.
@@ -172,8 +173,9 @@ impl<C: CryptoModule> Sam<C> {
             .map_err(|_| StartError::Unusable("the row key has another form"))?;
         let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
         let audit_key = SecretBytes::new(audit_key.0.to_vec());
+        let persons = Some(PersonRecord::TABLE);
         // The log isn't sealed with nonces, and has to tell of the generator's failure.
-        let audit = AuditLog::new("sam", &config.node, audit_key, random);
+        let audit = AuditLog::naming("sam", &config.node, audit_key, random, persons);
         let clock_watch = ClockWatch::from(Beat::read(clock.as_ref()));
         Ok(Self(Arc::new(Inner {
             config,

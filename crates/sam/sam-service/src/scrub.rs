@@ -161,7 +161,12 @@ impl<C: CryptoModule> Sam<C> {
             };
             after = last.text("id")?;
             for row in &page {
-                with.judge::<T>(row.text("id")?, rows::unseal(&self.sealer, row))?;
+                let id = row.text("id")?;
+                let name = match T::TABLE == PersonRecord::TABLE {
+                    true => audit_log::row_name(&mut tx, &id).await?,
+                    false => None,
+                };
+                with.judge::<T>(id, name, rows::unseal(&self.sealer, row))?;
             }
         }
     }
@@ -181,9 +186,11 @@ impl Comparison<'_> {
         self.reader.newer(tx, |b| ledger.read(b, since)).await
     }
 
+    /// `name`: what entries call a row whose id they don't tell.
     fn judge<T: Noun>(
         &mut self,
         id: String,
+        name: Option<String>,
         opened: Result<rows::Row<T>, Failed>,
     ) -> Result<(), AuditError> {
         self.found.rows += 1;
@@ -196,7 +203,10 @@ impl Comparison<'_> {
             }
         };
         let powerless = row.body.columns().stamp < self.since.plus(MARGIN).0;
-        match self.ledger.take(T::TABLE, &id) {
+        // Entries of older builds have the id itself.
+        let told = self.ledger.take(T::TABLE, &id);
+        let named = name.and_then(|name| self.ledger.take(T::TABLE, &name));
+        match told.max(named) {
             Some(version) if row.version == version => {}
             Some(version) if row.version < version => self.found.set_back.push((T::TABLE, id)),
             None if is_fleeting(T::TABLE) && powerless => {}
@@ -214,7 +224,16 @@ impl Comparison<'_> {
         if is_fleeting(T::TABLE) {
             return Ok(());
         }
-        for id in named.into_keys() {
+        for name in named.into_keys() {
+            let mut id = name;
+            if T::TABLE == PersonRecord::TABLE {
+                match audit_log::row_of(tx, &id).await? {
+                    Some(person) => id = person,
+                    // Who was forgotten has no row any more, or one that is strange.
+                    None if audit_log::is_forgotten(tx, &id).await? => continue,
+                    None => {}
+                }
+            }
             // It may have been written again after its page.
             if tx.fetch_optional(sql(T::SELECT).bind(&id)).await?.is_none() {
                 self.found.missing.push((T::TABLE, id));

@@ -405,3 +405,19 @@ async fn what_has_no_power_left_is_neither_missed_nor_strange() {
         assert!(after.rows < found.rows);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_entry_names_a_person_otherwise_than_by_the_alias() {
+    for world in worlds().await {
+        let who = "hanako-tanaka";
+        let mut signer = world.enrol(who, false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        world.sign(&signer, &token, &[hash(1)]).await.unwrap();
+        let entries = world.audit_text().await;
+        assert!(entries.iter().any(|e| e.contains(r#"["person","#)));
+        for entry in entries {
+            assert!(!entry.contains(who), "{entry}");
+        }
+        assert!(in_order(&world.node("sam-2").await.scrub().await.unwrap()));
+    }
+}
