@@ -3,6 +3,7 @@
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, UnixTime, sha256};
+use serde::Deserialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use crate::event::{Code, Event};
@@ -35,6 +36,7 @@ impl AuditLog {
                 settings: sha256(&[&all]),
             },
         ];
+        events.extend(restored(tx).await?);
         for (name, before, value) in self.changed(tx, settings, 1).await? {
             events.push(Event::ParameterChanged {
                 parameter: name.into(),
@@ -131,4 +133,25 @@ impl AuditLog {
         let mac = hmac::sign(&self.setting_key(), message.as_bytes());
         format!("{value}.{}", b64u(mac))
     }
+}
+
+/// What a restore left to be recorded.
+#[derive(Deserialize)]
+struct Restored {
+    backup: Digest32,
+    operator: Digest32,
+    officer: Digest32,
+}
+
+async fn restored(tx: &mut Tx) -> Result<Option<Event>, StoreError> {
+    let Some(note) = store_kit::take_filled(tx).await? else {
+        return Ok(None);
+    };
+    let note: Option<Restored> = serde_json::from_str(&note)
+        .map_err(|_| StoreError::Audit("the note of a restore is unreadable"))?;
+    Ok(note.map(|of| Event::StoreRestored {
+        backup: of.backup,
+        operator: of.operator,
+        officer: of.officer,
+    }))
 }

@@ -22,7 +22,9 @@ mod seal;
 mod tar;
 mod write;
 
-pub use manifest::{Authority, LONGEST_APPROVAL, Listed, Manifest, Office, Restore, ZoneListed};
+pub use manifest::{
+    Approved, Authority, LONGEST_APPROVAL, Listed, Manifest, Office, Restore, ZoneListed,
+};
 pub use read::Backup;
 pub use seal::{Identity, Recipient, opening, sealing};
 pub use write::{Made, Writer};

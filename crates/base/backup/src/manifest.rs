@@ -79,6 +79,17 @@ impl Authority {
     }
 }
 
+/// Who approved a restore, as its record in the log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Name of the backup.
+    pub backup: Digest32,
+    /// Thumbprint of the operator's key.
+    pub operator: Digest32,
+    /// Thumbprint of the officer's key.
+    pub officer: Digest32,
+}
+
 /// What is signed of a backup.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,30 +144,28 @@ impl Manifest {
         target: Digest32,
         approvals: &[String],
         now: UnixTime,
-    ) -> Result<(), BackupError> {
+    ) -> Result<Approved, BackupError> {
         self.authority.check()?;
-        let by = |office, keys: &[Jwk]| {
-            approvals.iter().any(|approval| {
-                let payload = keys
-                    .iter()
-                    .find_map(|key| jose::verify(approval.trim(), TYP_RESTORE, key).ok());
-                let told = payload.and_then(|p| serde_json::from_slice::<Restore>(&p).ok());
-                told.is_some_and(|told| {
-                    (told.backup, told.target, told.office) == (name, target, office)
-                        && told.exp > now
-                        && told.exp.0 - now.0 <= LONGEST_APPROVAL
-                })
+        let good = |approval: &String, key: &Jwk, office| {
+            let payload = jose::verify(approval.trim(), TYP_RESTORE, key).ok();
+            let told = payload.and_then(|p| serde_json::from_slice::<Restore>(&p).ok());
+            told.is_some_and(|told| {
+                (told.backup, told.target, told.office) == (name, target, office)
+                    && told.exp > now
+                    && told.exp.0 - now.0 <= LONGEST_APPROVAL
             })
         };
-        for (office, keys) in [
-            (Office::SystemOperator, &self.authority.operators),
-            (Office::SecurityOfficer, &self.authority.officers),
-        ] {
-            if !by(office, keys) {
-                return Err(BackupError::NotApproved(office));
-            }
-        }
-        Ok(())
+        let by = |office, keys: &[Jwk]| {
+            let mut keys = keys.iter();
+            let key = keys.find(|key| approvals.iter().any(|a| good(a, key, office)));
+            key.map(Jwk::thumbprint)
+                .ok_or(BackupError::NotApproved(office))
+        };
+        Ok(Approved {
+            backup: name,
+            operator: by(Office::SystemOperator, &self.authority.operators)?,
+            officer: by(Office::SecurityOfficer, &self.authority.officers)?,
+        })
     }
 }
 
@@ -194,7 +203,9 @@ mod tests {
             let approvals: Vec<String> = approvals.iter().map(|a| (*a).clone()).collect();
             manifest.approved(name, target, &approvals, UnixTime(now))
         };
-        judged(&[&mine, &theirs], target, 1000).unwrap();
+        let approved = judged(&[&mine, &theirs], target, 1000).unwrap();
+        assert_eq!(approved.operator, operator.public().thumbprint());
+        assert_eq!(approved.officer, officer.public().thumbprint());
         judged(&[&theirs, &mine], target, 1000).unwrap();
         let both = good(Office::SecurityOfficer).approve(&operator).unwrap();
         let strange = good(Office::SecurityOfficer).approve(&other).unwrap();

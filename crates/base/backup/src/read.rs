@@ -9,7 +9,7 @@ use core_types::{Digest32, sha256};
 use jose::Jwk;
 use store_kit::{Fill, Store};
 
-use crate::manifest::{Listed, Manifest, SCHEMA, Signed, TYP_BACKUP};
+use crate::manifest::{Approved, Listed, Manifest, SCHEMA, Signed, TYP_BACKUP};
 use crate::seal::{Identity, opening};
 use crate::{BackupError, MANIFEST, SIGNATURE, rows, tar};
 
@@ -102,13 +102,15 @@ impl<'i> Backup<'i> {
         })
     }
 
-    /// Fills blank stores, by zone; zones that aren't named are passed over. Blocks on file reads: not for a serving task.
+    /// Fills blank stores, by zone; zones that aren't named are passed over. `approved` is what each zone records when it starts
+    /// next; nothing for stores in which none will. Blocks on file reads: not for a serving task.
     ///
     /// # Errors
     /// [`BackupError`]. A store that wasn't filled to its end can't be opened any more.
     pub async fn fill(
         &self,
         stores: BTreeMap<String, Store>,
+        approved: Option<&Approved>,
     ) -> Result<BTreeMap<String, Store>, BackupError> {
         let mut filling = BTreeMap::new();
         for (zone, store) in stores {
@@ -137,7 +139,8 @@ impl<'i> Backup<'i> {
             if counts != listed.rows {
                 return Err(damaged("rows are missing"));
             }
-            filled.insert(zone, fill.end().await?);
+            let note = serde_json::to_string(&approved).unwrap_or_default();
+            filled.insert(zone, fill.end(&note).await?);
         }
         Ok(filled)
     }

@@ -19,6 +19,8 @@ const PAGE: i64 = 200;
 const OWN: [&str; 2] = ["store_meta", "store_migration"];
 /// Set in `store_meta` while a store is being filled.
 const FILLING: &str = "filling";
+/// What a store that was filled has to tell the log, in `store_meta` until it did.
+const FILLED: &str = "filled";
 
 /// A table: its columns in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,12 +209,16 @@ impl Fill {
         })
     }
 
-    /// The store is whole: it begins an epoch of its own, and can be opened from now on.
+    /// The store is whole: it begins an epoch of its own, and can be opened from now on. Whoever opens it first finds `note`
+    /// with [`take_filled`].
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn end(self) -> Result<Store, StoreError> {
+    pub async fn end(self, note: &str) -> Result<Store, StoreError> {
         let done: Result<(), StoreError> = transaction!(self.store, "fill-end", |tx| {
+            let insert =
+                "INSERT INTO store_meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+            tx.execute(sql(insert).bind(FILLED).bind(note)).await?;
             tx.execute(sql("DELETE FROM store_meta WHERE key = $1").bind(FILLING))
                 .await?;
             Ok(())
@@ -228,6 +234,19 @@ impl Table {
         let found = self.columns.iter().find(|(name, _)| name == column);
         found.map(|(_, kind)| *kind)
     }
+}
+
+/// What the one who filled this store left for its log, once: it is gone with this transaction.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn take_filled(tx: &mut Tx) -> Result<Option<String>, StoreError> {
+    let note = meta(tx, FILLED).await?;
+    if note.is_some() {
+        let delete = sql("DELETE FROM store_meta WHERE key = $1");
+        tx.execute(delete.bind(FILLED)).await?;
+    }
+    Ok(note)
 }
 
 /// A store that was being filled when its program ended is not used.

@@ -3,7 +3,8 @@
 use core_types::random::SystemRandom;
 use store_kit::testing::{self, TestStore};
 use store_kit::{
-    Cell, Dump, Fill, Migration, Migrations, Store, StoreError, StoreUrl, Table, sql, transaction,
+    Cell, Dump, Fill, Migration, Migrations, Store, StoreError, StoreUrl, Table, sql, take_filled,
+    transaction,
 };
 
 const TABLES: &[Migrations] = &[Migrations {
@@ -84,7 +85,12 @@ async fn a_store_in_use_is_read_as_it_was_and_fills_a_blank_one_on_either_databa
         assert_eq!(all(&mut open().await.unwrap()).await[1].1.len(), 1204);
         for to in testing::both(TABLES).await {
             let epoch = to.epoch_source().await.unwrap();
-            filled(&to, &mut dump).await.end().await.unwrap();
+            filled(&to, &mut dump).await.end("note").await.unwrap();
+            let take = async || -> Result<_, StoreError> {
+                transaction!(to.store, "take", |tx| { take_filled(tx).await })
+            };
+            assert_eq!(take().await.unwrap().as_deref(), Some("note"));
+            assert_eq!(take().await.unwrap(), None, "told once");
             let mut copy = Dump::open(&to.url, to.schema).await.unwrap();
             assert_ne!(copy.system(), dump.system());
             assert_eq!(all(&mut copy).await, rows);

@@ -17,6 +17,7 @@ audit-not-proven = NG  { $zone }: the log fails its check, first at { $place }. 
 audit-witness-silent = A witness that was given stands behind no checkpoint here: removed from the export, or it doesn't watch this log.
 audit-key-of-export = The log's key is the export's own. Compare it with the one received when the log began (--keys).
 event-service-started = The service started (version { $version }).
+event-service-restored = The store came out of the backup { $backup }; operator { $operator }, officer { $officer }.
 event-service-stopped = The service ended in order.
 event-audit-started = The audit function writes from here on.
 event-audit-stopped = The audit function ended in order.

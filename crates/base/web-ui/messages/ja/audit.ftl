@@ -14,6 +14,7 @@ audit-not-proven = NG  { $zone }: ログは検証に合格しません。最初�
 audit-witness-silent = 示された証人は、ここのどのチェックポイントにも連署していません。書き出しから除かれたか、このログを見ていない証人です。
 audit-key-of-export = ログの公開鍵は書き出しにあるものです。ログの開始時に受け取ったものと比べてください(--keys)。
 event-service-started = サービスが起動した(バージョン{ $version })。
+event-service-restored = データベースを控え{ $backup }から復元した。システム運用担当者{ $operator }、セキュリティ統括責任者{ $officer }。
 event-service-stopped = サービスが正常に終了した。
 event-audit-started = 監査機能が記録を始めた。
 event-audit-stopped = 監査機能が正常に終了した。

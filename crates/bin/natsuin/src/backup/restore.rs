@@ -85,13 +85,13 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
     let approved = backup
         .manifest()
         .approved(backup.name(), target, &approvals, now);
-    approved.map_err(|e| {
+    let approved = approved.map_err(|e| {
         let remedy =
             "have both approve this backup for these stores (backup target, backup approve)";
         refused(e.to_string(), remedy)
     })?;
     let names: Vec<String> = stores.keys().cloned().collect();
-    let filled = backup.fill(stores).await;
+    let filled = backup.fill(stores, Some(&approved)).await;
     let filled = filled.map_err(|e| refused(e.to_string(), "begin again with new stores"))?;
     for store in filled.values() {
         store.close().await;

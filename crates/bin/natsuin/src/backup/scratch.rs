@@ -102,7 +102,7 @@ pub(super) async fn judge<'i>(
             "it has a store that this program doesn't know".to_owned(),
         ));
     }
-    let filled = match backup.fill(stores).await {
+    let filled = match backup.fill(stores, None).await {
         Ok(filled) => filled,
         Err(error) => return Ok(Judged::Bad(error.to_string())),
     };

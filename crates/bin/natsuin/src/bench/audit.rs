@@ -450,7 +450,9 @@ async fn backup(url: &StoreUrl, dir: &Path, name: &str, keys: usize, out: Out) -
     let backup = Backup::open(&path, &identity, signer.public())?;
     let target = StoreUrl::Sqlite(dir.join(format!("{name}-restored.db")));
     let store = Store::open(&target, "sam", &tables(), &SystemRandom).await?;
-    let filled = backup.fill([("sam".to_owned(), store)].into()).await?;
+    let filled = backup
+        .fill([("sam".to_owned(), store)].into(), None)
+        .await?;
     filled.get("sam").context("no store")?.close().await;
     let bytes = std::fs::metadata(&path)?.len();
     let (backup_seconds, restore_seconds) = (wrote.as_secs_f64(), begun.elapsed().as_secs_f64());

@@ -17,7 +17,7 @@ use serde_json::Value;
 use store_kit::{Store, StoreError, StoreUrl, sql, transaction};
 
 use crate::bad_input::Ahead;
-use crate::kit::{Story, natsuin, run, text};
+use crate::kit::{Story, entries, natsuin, run, text};
 
 /// What an operator has on the desk.
 struct Desk {
@@ -327,6 +327,16 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         verify.arg("--witness").arg(desk.data().join("witness"));
         let said = run(verify.arg("--keys").arg(desk.data().join("witness")));
         assert!(said.status.success(), "{}", text(&said));
+
+        for zone in ["sam", "ssa"] {
+            let all = entries(&desk.at("export"), zone);
+            let restored: Vec<_> = all
+                .iter()
+                .filter(|e| e["kind"] == "service.restored")
+                .collect();
+            assert_eq!(restored.len(), 1, "{zone}");
+            assert_eq!(restored[0]["detail"]["backup"], new, "{zone}");
+        }
 
         // What is older than its anchor is told before, and doesn't start after.
         desk.lose().await;

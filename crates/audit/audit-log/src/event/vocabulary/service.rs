@@ -11,6 +11,15 @@ macro_rules! service_events {
         /// Digest of the settings it started with.
         settings: Digest32,
     }
+    /// The zone's store came out of a backup of the whole service; recorded at the first start after it.
+    StoreRestored = "service.restored", Success, by(service), about() {
+        /// Name of the backup.
+        backup: Digest32,
+        /// Thumbprint of the key of the operator who restored it.
+        operator: Digest32,
+        /// Thumbprint of the key of the officer who approved that.
+        officer: Digest32,
+    }
     /// A zone's process ends in order.
     ServiceStopped = "service.stopped", Success, by(service), about() {}
     /// The audit function writes from here on.
