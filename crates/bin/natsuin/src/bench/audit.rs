@@ -92,6 +92,7 @@ struct Appends {
 #[derive(Debug, Serialize)]
 struct Search {
     by: &'static str,
+    /// Entries of the answer that had most.
     found: usize,
     p50_ms: f64,
     p99_ms: f64,
@@ -325,7 +326,7 @@ async fn searches(store: &Store, entries: usize) -> Result<Vec<Search>> {
         "next page deep inside",
     ] {
         let mut took = Vec::new();
-        let mut count = 0;
+        let mut most = 0;
         for n in 0..TIMES {
             let from = UnixTime(BEGIN + spread(n, seconds));
             let base = Query::default();
@@ -367,12 +368,13 @@ async fn searches(store: &Store, entries: usize) -> Result<Vec<Search>> {
                 }
             };
             let begun = now();
-            count = audit_log::search(store, &query).await?.entries.len();
+            let entries = audit_log::search(store, &query).await?.entries;
             took.push(begun.elapsed());
+            most = entries.len().max(most);
         }
         found.push(Search {
             by,
-            found: count,
+            found: most,
             p50_ms: percentile(took.clone(), 50),
             p99_ms: percentile(took, 99),
         });

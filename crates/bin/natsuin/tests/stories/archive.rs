@@ -3,14 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use core_types::KeyAlg;
 use jose::SigningKey;
 use natsuin::sample;
 use serde_json::Value;
 
-use crate::kit::{Story, files, natsuin, run, text};
+use crate::kit::{Story, cramped, files, natsuin, run, text};
 
 /// Where archives go, and the key that signs them.
 pub struct Medium {
@@ -33,7 +33,10 @@ impl Medium {
     }
 
     pub fn create(&self, export: &Path, to: &Path) -> Output {
-        let mut command = natsuin();
+        self.create_by(natsuin(), export, to)
+    }
+
+    fn create_by(&self, mut command: Command, export: &Path, to: &Path) -> Output {
         command.args(["archive", "create", "--json"]).arg(export);
         command.arg("--to").arg(to).arg("--key").arg(&self.private);
         command.arg("--keys").arg(&self.keys).arg("--witness");
@@ -92,6 +95,13 @@ async fn logs_are_archived_signed_and_checked_and_one_byte_is_enough_to_tell() {
         let mode = fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o222, 0, "{} can be written", path.display());
     }
+
+    // A disk without room has nothing that looks like an archive, and one that can't be written nothing at all.
+    let said = medium.create_by(cramped(1), &export, &dir.join("full"));
+    assert_eq!(said.status.code(), Some(6), "{}", text(&said));
+    assert_eq!(medium.verify(&dir.join("full"), &medium.public).0, 1);
+    let said = medium.create(&export, Path::new("/sys/archive"));
+    assert_eq!(said.status.code(), Some(6), "{}", text(&said));
 
     // A second archive goes nowhere near the first.
     assert_eq!(medium.create(&export, &archive).status.code(), Some(6));

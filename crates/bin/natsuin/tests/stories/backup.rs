@@ -17,7 +17,7 @@ use serde_json::Value;
 use store_kit::{Store, StoreError, StoreUrl, sql, transaction};
 
 use crate::bad_input::Ahead;
-use crate::kit::{Story, entries, natsuin, run, text};
+use crate::kit::{Story, cramped, entries, natsuin, run, text};
 
 /// What an operator has on the desk.
 struct Desk {
@@ -216,10 +216,7 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         );
 
         // A disk without room, and one that can't be written, hold nothing that looks like a backup.
-        let mut cramped = Command::new("bash");
-        cramped.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]);
-        cramped.arg(env!("CARGO_BIN_EXE_natsuin"));
-        let (code, told) = desk.create_by(cramped, "cramped", "signer", &[&mine]);
+        let (code, told) = desk.create_by(cramped(64), "cramped", "signer", &[&mine]);
         assert_eq!((code, &told["code"]), (6, &Value::from("backup")), "{told}");
         assert!(!desk.at("cramped").exists());
         let (code, told) = desk.create("/sys/backup", "signer", &[&mine]);

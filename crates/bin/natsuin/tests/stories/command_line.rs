@@ -191,6 +191,39 @@ fn the_module_is_measured_beside_its_keys() {
     assert!(shown["scale"]["compare_seconds"].is_number(), "{shown}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_measured_on_both_stores() {
+    let postgres = store_kit::testing::postgres_database().await;
+    let store_kit::StoreUrl::Postgres(url) = postgres else {
+        panic!("a PostgreSQL database was asked for");
+    };
+    let mut command = natsuin();
+    command.args(["bench", "audit", "--json", "--seconds", "1"]);
+    command.args([
+        "--entries",
+        "3000",
+        "--keys",
+        "20",
+        "--postgres",
+        url.as_str(),
+    ]);
+    let (code, shown) = json(&mut command);
+    assert_eq!(code, 0, "{shown}");
+    for store in shown["stores"].as_array().unwrap() {
+        assert_eq!(store["appends"].as_array().unwrap().len(), 2, "{shown}");
+        assert!(store["entries"].as_u64().unwrap() > 3000, "{shown}");
+        for search in store["searches"].as_array().unwrap() {
+            assert_eq!(
+                search["found"] == 0,
+                search["by"] == "rare type",
+                "{search}"
+            );
+        }
+        assert_eq!(store["backup"]["keys"], 20, "{shown}");
+    }
+    assert_eq!(shown["stores"].as_array().map(Vec::len), Some(2));
+}
+
 /// Runs `natsuin sign --json` and does in the browser what it asks for.
 async fn sign(story: &mut Story, agent: &mut Agent, options: &[&str]) -> (i32, Value) {
     let mut command = natsuin();

@@ -121,6 +121,15 @@ pub fn natsuin() -> Command {
     command
 }
 
+/// The same where no file can grow beyond so many KiB, as on a disk without room.
+pub fn cramped(kib: u32) -> Command {
+    let mut command = Command::new("bash");
+    let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_natsuin")]);
+    command.env("LC_ALL", "C");
+    command
+}
+
 /// Runs a program that the tests need; a missing one is a failure that says how to get it.
 pub fn run(command: &mut Command) -> Output {
     let name = command.get_program().to_string_lossy().into_owned();
