@@ -3,7 +3,8 @@
 
 use std::sync::LazyLock;
 
-use core_types::Digest32;
+use core_types::{Digest32, UnixTime};
+use jose::openid::{Expected, identify};
 use jose::{JweContext, Jwk, SealKey, SigningKey};
 use libfuzzer_sys::fuzz_target;
 
@@ -31,6 +32,16 @@ fuzz_target!(|data: &[u8]| {
         let own = jose::ForeignKey::parse(&own).expect("our own key");
         assert!(jws.verify(&own).is_err());
         let _ = (jws.typ(), jws.kid(), jws.jwk());
+        let expected = Expected {
+            issuer: "https://op.example",
+            audience: "natsuin",
+            nonce: "n",
+            acr: &[],
+            amr: &[],
+            since: None,
+            now: UnixTime(1_800_000_000),
+        };
+        assert!(identify(text, &[own], expected).is_err());
     }
     if let Ok(value) = serde_json::from_str(text) {
         let _ = jose::ForeignKey::parse(&value).map(|key| key.thumbprint());

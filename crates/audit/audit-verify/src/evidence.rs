@@ -177,12 +177,15 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
             None => remarks.push("no-certificate"),
         }
     }
-    let by_word = !["passkey", "device"].contains(&approval.proof.method.as_str());
+    let by_word = !["passkey", "device", "idp"].contains(&approval.proof.method.as_str());
     if by_word {
         remarks.push("the-sams-word-only");
     }
     if approval.proof.method == "device" {
         remarks.push("the-sams-word-for-the-pin");
+    }
+    if approval.proof.method == "idp" {
+        remarks.push("the-providers-word");
     }
     let signatures = approvals.signatures(&bundle.act, name, &act)?;
     let signed = documents.values().filter_map(|document| match document {

@@ -23,6 +23,7 @@ use sam_core::clock::{ClockEstimate, ClockRule};
 use sam_core::office::Limits;
 use sam_core::office::ceremony::Site;
 use sam_core::passkey::RelyingParty;
+use sam_core::provider::{Provider, Providers};
 use sam_core::settings::Brought;
 use sam_service::{
     CounterSigner, KnownClient, MIGRATIONS, OfficeConfig, RemoteModule, Sam, SamConfig,
@@ -70,6 +71,8 @@ struct Config {
     policy: Policy,
     #[serde(default)]
     attestation: AttestationConfig,
+    #[serde(default)]
+    providers: BTreeMap<String, ProviderEntry>,
     #[serde(default)]
     clients: BTreeMap<ClientId, ClientEntry>,
     clock: Option<ClockConfig>,
@@ -157,6 +160,57 @@ impl ClientEntry {
         })
     }
 }
+
+/// An identity provider whose word counts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderEntry {
+    name: String,
+    issuer: String,
+    client: String,
+    authorize: String,
+    keys: PathBuf,
+    #[serde(default)]
+    acr: Vec<String>,
+    #[serde(default)]
+    amr: Vec<String>,
+    multi_factor: bool,
+}
+
+impl ProviderEntry {
+    fn load(self, id: &str, files: &mut FilesRead) -> Result<Provider, Trouble> {
+        #[derive(Deserialize)]
+        struct KeySet {
+            keys: Vec<serde_json::Value>,
+        }
+        let wrong = |what: String| Trouble::new("config-file", what, CHECK);
+        let set: KeySet = json(files, &format!("providers.{id}.keys"), &self.keys)?;
+        let keys = set.keys.iter().map(jose::ForeignKey::parse_of_provider);
+        let keys: Vec<_> = keys
+            .collect::<Result<_, _>>()
+            .map_err(|e| wrong(format!("{}: {e}", self.keys.display())))?;
+        let secure = |text: &str| text.starts_with("https://");
+        if keys.is_empty() || !secure(&self.issuer) || !secure(&self.authorize) {
+            let what = "needs keys, and addresses that begin with https://";
+            return Err(wrong(format!("providers.{id} {what}")));
+        }
+        if self.multi_factor && self.acr.is_empty() && self.amr.is_empty() {
+            let what = "is declared multi-factor, but asks for no acr and no amr";
+            return Err(wrong(format!("providers.{id} {what}")));
+        }
+        Ok(Provider {
+            name: self.name,
+            issuer: self.issuer,
+            client: self.client,
+            authorize: self.authorize,
+            keys,
+            acr: self.acr,
+            amr: self.amr,
+            multi_factor: self.multi_factor,
+        })
+    }
+}
+
 /// How the machine's clock is kept.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -447,6 +501,11 @@ fn settings(
             Ok((id, known))
         })
         .collect::<Result<_, Trouble>>()?;
+    let providers = config
+        .providers
+        .into_iter()
+        .map(|(id, entry)| entry.load(&id, files))
+        .collect::<Result<_, Trouble>>()?;
     let sam = SamConfig {
         sam: config.sam,
         node: config.node,
@@ -461,6 +520,7 @@ fn settings(
         issuers: issuers.iter().map(|c| c.der().to_vec()).collect(),
         policy: config.policy,
         attesters: config.attestation.load(files, now)?,
+        providers: Providers(providers),
         clients,
         services: config.services,
         gateways: config.gateways,
@@ -534,6 +594,7 @@ mod tests {
             ("zones-ca.pem", ca.internal_ca_pem()),
             ("attestation-roots.pem", ca.internal_ca_pem()),
             ("other-app-keys.json", format!("[{jwk}]")),
+            ("op-keys.json", format!("{{\"keys\":[{jwk}]}}")),
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
@@ -545,7 +606,12 @@ mod tests {
             .replace("# roots =", "roots =")
             .replace(
                 "[tls]",
-                &format!("[clients.other-app]\nname = 'b'\nkeys = '{keys}'\n[tls]"),
+                &format!(
+                    "[clients.other-app]\nname = 'b'\nkeys = '{keys}'\n\
+                     [providers.op]\nname = 'OP'\nissuer = 'https://op'\nclient = 'sam'\n\
+                     authorize = 'https://op/a'\nkeys = '{here}/op-keys.json'\nacr = ['high']\n\
+                     multi_factor = true\n[tls]"
+                ),
             );
         let path = dir.path().join("sam.toml");
         std::fs::write(&path, &text).unwrap();
@@ -557,6 +623,6 @@ mod tests {
         settings(config, &mut files, SystemClock.now()).unwrap();
         let read = files.digests();
         assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
-        assert_eq!(read.len(), 7, "{read:?}");
+        assert_eq!(read.len(), 8, "{read:?}");
     }
 }

@@ -472,13 +472,12 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::Dev(args) => {
             let store = store_choice(args.store);
             let options = Options {
-                data: args.data,
                 port: args.port,
                 store,
                 tls: args.tls,
                 pkcs11: args.pkcs11,
                 counter_sign: args.counter_sign,
-                load: false,
+                ..Options::new(args.data)
             };
             dev::run(&options, args.ready_file, out).await
         }

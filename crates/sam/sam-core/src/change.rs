@@ -297,6 +297,7 @@ mod tests {
     use super::*;
     use crate::Policy;
     use crate::enrol::PinTotp;
+    use crate::provider::Providers;
 
     fn pin(id: &str, fails: u8) -> Factor {
         Factor {
@@ -366,9 +367,11 @@ mod tests {
     #[test]
     fn a_factor_is_of_its_registration_and_unlocks_only_others() {
         let (policy, attesters) = (Policy::default(), Attesters::default());
+        let providers = Providers::default();
         let rules = Rules {
             policy: &policy,
             attesters: &attesters,
+            providers: &providers,
         };
         let (a, b) = (pin("a", 0), pin("b", 10));
         let all = [a.clone(), b.clone()];
@@ -400,9 +403,11 @@ mod tests {
     #[test]
     fn one_pin_few_factors_and_never_none() {
         let (policy, attesters) = (Policy::default(), Attesters::default());
+        let providers = Providers::default();
         let rules = Rules {
             policy: &policy,
             attesters: &attesters,
+            providers: &providers,
         };
         let (a, b) = (pin("a", 0), pin("b", 0));
         let second = check_add(rules, &a, &b, std::slice::from_ref(&a));

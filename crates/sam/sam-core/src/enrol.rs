@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::attest::Attesters;
 use crate::level::{FactorKind, Policy};
 use crate::passkey::Passkey;
+use crate::provider::{Identity, Providers};
 use crate::sent::{self, Sent};
 use crate::{Reason, csr};
 
@@ -313,6 +314,8 @@ pub enum FactorBody {
     PinTotp(PinTotp),
     /// Device key and PIN.
     Device(Device),
+    /// An identity provider's word.
+    Idp(Identity),
 }
 
 /// PIN and one-time code.
@@ -402,7 +405,7 @@ impl FactorBody {
     /// What of it can be guessed, if anything.
     pub fn guessable(&self) -> Option<Guessable<'_>> {
         let (salt, mac, fails, wait_until) = match self {
-            Self::Passkey(_) => return None,
+            Self::Passkey(_) | Self::Idp(_) => return None,
             Self::PinTotp(f) => (&f.salt, &f.mac, f.fails, f.wait_until),
             Self::Device(f) => (&f.salt, &f.mac, f.fails, f.wait_until),
         };
@@ -434,7 +437,7 @@ impl FactorBody {
     pub fn with_fails(&self, fails: u8, wait_until: UnixTime) -> Self {
         let mut next = self.clone();
         match &mut next {
-            Self::Passkey(_) => {}
+            Self::Passkey(_) | Self::Idp(_) => {}
             Self::PinTotp(f) => (f.fails, f.wait_until) = (fails, wait_until),
             Self::Device(f) => (f.fails, f.wait_until) = (fails, wait_until),
         }
@@ -445,7 +448,7 @@ impl FactorBody {
     pub fn with_pin(&self, salt: &B64, mac: &SecretBytes) -> Option<Self> {
         let (salt, mac) = (salt.clone(), mac.clone());
         match self {
-            Self::Passkey(_) => None,
+            Self::Passkey(_) | Self::Idp(_) => None,
             Self::PinTotp(f) => Some(Self::PinTotp(PinTotp {
                 salt,
                 mac,
@@ -475,7 +478,7 @@ impl Factor {
                 mac: SecretBytes::new(Vec::new()),
                 ..device.clone()
             }),
-            body @ FactorBody::Passkey(_) => body.clone(),
+            body @ (FactorBody::Passkey(_) | FactorBody::Idp(_)) => body.clone(),
         };
         Self {
             body,
@@ -491,15 +494,21 @@ impl Factor {
             FactorBody::PinTotp(secrets) if secrets.collected => Method::Collected,
             FactorBody::PinTotp(_) => Method::PinTotp,
             FactorBody::Device(_) => Method::Device,
+            FactorBody::Idp(_) => Method::Idp,
         }
     }
 
-    /// What of it matters for levels, by what is known of its model today.
-    pub fn kind(&self, attesters: &Attesters) -> FactorKind {
+    /// What of it matters for levels, by what is known of its model or provider today.
+    fn kind(&self, rules: Rules<'_>) -> FactorKind {
         match &self.body {
-            FactorBody::Passkey(passkey) => attesters.kind(passkey),
+            FactorBody::Passkey(passkey) => rules.attesters.kind(passkey),
             FactorBody::PinTotp(_) => FactorKind::PinTotp,
             FactorBody::Device(_) => FactorKind::Device,
+            // Without its provider it proves nothing; it counts as the least meanwhile.
+            FactorBody::Idp(identity) => {
+                let kind = rules.providers.kind(&identity.issuer);
+                kind.unwrap_or(FactorKind::ProviderSingle)
+            }
         }
     }
 
@@ -509,7 +518,11 @@ impl Factor {
         PublicFactor {
             device: match &self.body {
                 FactorBody::Device(device) => Some(device.key.clone()),
-                FactorBody::Passkey(_) | FactorBody::PinTotp(_) => None,
+                FactorBody::Passkey(_) | FactorBody::PinTotp(_) | FactorBody::Idp(_) => None,
+            },
+            provider: match &self.body {
+                FactorBody::Idp(identity) => Some(identity.clone()),
+                _ => None,
             },
             id: self.id.clone(),
             act: self.act,
@@ -519,7 +532,7 @@ impl Factor {
                     counter: 0,
                     ..passkey.clone()
                 }),
-                FactorBody::PinTotp(_) | FactorBody::Device(_) => None,
+                FactorBody::PinTotp(_) | FactorBody::Device(_) | FactorBody::Idp(_) => None,
             },
         }
     }
@@ -532,12 +545,14 @@ pub struct Rules<'a> {
     pub policy: &'a Policy,
     /// Authenticators that are vouched for.
     pub attesters: &'a Attesters,
+    /// Identity providers whose word counts.
+    pub providers: &'a Providers,
 }
 
 impl Rules<'_> {
     /// The highest level at which this factor counts.
     pub fn strength(&self, factor: &Factor) -> Level {
-        self.policy.strength(factor.kind(self.attesters))
+        self.policy.strength(factor.kind(*self))
     }
 
     /// Whether a proof with this factor counts at `level`.
@@ -550,11 +565,11 @@ impl Rules<'_> {
     /// # Errors
     /// [`Reason::Level`] naming the requirement that the factor doesn't meet.
     pub fn check(&self, level: Level, factor: &Factor) -> Result<(), Reason> {
-        self.policy.check(level, factor.kind(self.attesters))
+        self.policy.check(level, factor.kind(*self))
     }
 }
 
-/// The public part of a factor. Without a passkey or device key it is PIN and one-time code, of which nothing can be shown.
+/// The public part of a factor. Without a passkey, device key or provider it is PIN and one-time code, of which nothing can be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublicFactor {
@@ -569,6 +584,9 @@ pub struct PublicFactor {
     /// The device key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Jwk>,
+    /// The person at an identity provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Identity>,
 }
 
 /// Digest of a set of factors: over the JSON of their public parts, ordered by id.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Reason;
 use crate::clock::ClockState;
 use crate::enrol::PublicFactor;
+use crate::provider::Providers;
 
 /// Evidence of an approval or an enrolment, stored by the digest of its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,17 @@ pub enum PublicProof {
         /// ES256 over `act`: r and s, 64 bytes.
         sig: B64,
     },
+    /// An identity provider's word is public as a whole; its key is the one that was configured.
+    Idp {
+        /// Digest of the act.
+        act: Digest32,
+        /// The factor.
+        factor: FactorId,
+        /// The ID token.
+        id_token: String,
+        /// The provider's key that signed it (JWK), by the SAM's configuration.
+        key: serde_json::Value,
+    },
     /// PIN and one-time code that the application collected: the person saw no act.
     Collected {
         /// Digest of the act.
@@ -118,9 +130,15 @@ pub enum PublicProof {
 }
 
 impl PublicProof {
-    /// The public part of a proof with this factor.
-    pub fn of(proof: &Proof, factor: &FactorId) -> Self {
+    /// The public part of a proof with this factor. `providers` are those that verified it.
+    pub fn of(proof: &Proof, factor: &FactorId, providers: &Providers) -> Self {
         match proof {
+            Proof::Idp { act, id_token } => Self::Idp {
+                act: *act,
+                factor: factor.clone(),
+                id_token: id_token.clone(),
+                key: providers.key_of(id_token),
+            },
             Proof::Passkey { .. } => Self::Passkey {
                 proof: proof.clone(),
             },

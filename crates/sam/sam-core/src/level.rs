@@ -24,6 +24,9 @@ pub struct Policy {
     /// PIN and one-time code through the SIC count at level 2. Off by default: a look-alike page defeats them.
     /// Named in the conformity report when on.
     pub pin_totp_at_level_2: bool,
+    /// The word of identity providers for two factors counts at level 2. Off by default: how they found out is theirs to know.
+    #[serde(default)]
+    pub provider_at_level_2: bool,
     /// Level of the service: no key is above it, and the SAM doesn't start when it can't be reached.
     #[serde(default = "lowest")]
     pub ceiling: Level,
@@ -56,6 +59,7 @@ impl Default for Policy {
         Self {
             version: 1,
             pin_totp_at_level_2: false,
+            provider_at_level_2: false,
             ceiling: lowest(),
             sam_declaration: None,
             bare_hashes_at_level_3: false,
@@ -128,7 +132,12 @@ impl Policy {
     }
 
     fn reaches(&self, worth: &Worth, level: Level) -> bool {
-        let phished = worth.phishable && !(self.pin_totp_at_level_2 && level == Level::Two);
+        let switched = match worth.kind {
+            FactorKind::PinTotp => self.pin_totp_at_level_2,
+            FactorKind::ProviderMulti => self.provider_at_level_2,
+            _ => false,
+        };
+        let phished = worth.phishable && !(switched && level == Level::Two);
         admits_pattern(level, worth.pattern)
             && worth.is_multi_factor()
             && !phished

@@ -21,6 +21,7 @@ pub mod notice;
 pub mod office;
 pub mod passkey;
 pub mod pin;
+pub mod provider;
 pub mod reason;
 pub mod secrets;
 pub mod sent;

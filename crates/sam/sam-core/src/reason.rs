@@ -64,6 +64,9 @@ pub enum Reason {
     /// The device key's signature is wrong.
     #[error("the device key didn't sign this act")]
     DeviceSignature,
+    /// The identity provider's word isn't good.
+    #[error("identity provider: {0}")]
+    IdToken(#[from] jose::openid::IdTokenFault),
     /// The authenticator isn't vouched for where the level asks for it, or is compromised.
     #[error("authenticator: {0}")]
     NotVouched(#[from] NotVouched),
@@ -146,6 +149,7 @@ impl Reason {
             | Self::SealedWrong
             | Self::Passkey(_)
             | Self::DeviceSignature
+            | Self::IdToken(_)
             | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
@@ -201,6 +205,7 @@ impl Reason {
             | Self::SealedWrong
             | Self::Passkey(_)
             | Self::DeviceSignature
+            | Self::IdToken(_)
             | Self::NotVouched(_)
             | Self::WeakPin
             | Self::CredentialKnown
@@ -231,6 +236,7 @@ impl Reason {
             Self::SealedWrong => "sealed-wrong",
             Self::Passkey(error) => error.code(),
             Self::DeviceSignature => "device-signature",
+            Self::IdToken(fault) => fault.code(),
             Self::NotVouched(cause) => cause.code(),
             Self::WeakPin => "weak-pin",
             Self::CredentialKnown => "credential-known",

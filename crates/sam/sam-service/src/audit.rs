@@ -15,6 +15,7 @@ pub(crate) fn method(method: Method) -> Code {
         Method::Passkey => "passkey".into(),
         Method::PinTotp => "pin-totp".into(),
         Method::Device => "device".into(),
+        Method::Idp => "idp".into(),
         Method::Collected => "collected".into(),
     }
 }

@@ -10,6 +10,7 @@ use sam_core::attest::Attesters;
 use sam_core::clock::ClockRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
+use sam_core::provider::Providers;
 
 use crate::settings::SettingsSource;
 
@@ -34,6 +35,8 @@ pub struct SamConfig {
     pub policy: Policy,
     /// Authenticators that are vouched for.
     pub attesters: Attesters,
+    /// Identity providers whose word counts.
+    pub providers: Providers,
     /// Clients the SAM knows itself, by id.
     pub clients: BTreeMap<ClientId, KnownClient>,
     /// Names in the certificates of the SSA services that may call `/sam/v1/*`.

@@ -266,7 +266,7 @@ noun!(Factor, "factor", |f| Columns {
     link: match &f.body {
         FactorBody::Passkey(p) => sha256(&[b"credential", &p.id.0]).to_string(),
         FactorBody::Device(d) => sha256(&[b"device", &d.key.thumbprint().0]).to_string(),
-        FactorBody::PinTotp(_) => f.id.to_string(),
+        FactorBody::PinTotp(_) | FactorBody::Idp(_) => f.id.to_string(),
     },
     state: "",
     stamp: f.created.0,

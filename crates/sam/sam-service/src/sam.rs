@@ -270,6 +270,7 @@ impl<C: CryptoModule> Sam<C> {
         Rules {
             policy: &self.config.policy,
             attesters: &self.config.attesters,
+            providers: &self.config.providers,
         }
     }
 

@@ -18,6 +18,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "registration_authorities",
     "issuers",
     "clients.*.keys",
+    "providers.*.keys",
     "attestation.roots",
     "attestation.metadata_root",
     "counter_sign.certificate",

@@ -3,11 +3,12 @@
 use core_types::{B64, Digest32, Level, Random, SecretBytes, UnixTime};
 use jose::SigningKey;
 use sap::act::{ActClient, Person, Since};
-use sap::messages::{ApproveRequest, OutcomeRequest, PasskeyHint, RefuseRequest};
+use sap::messages::{ApproveRequest, OutcomeRequest, PasskeyHint, ProviderHint, RefuseRequest};
 use sap::proof::Method;
 use sap::{Item, Proof, SealedPin, SealedProof, SignAct};
 
 use crate::passkey::{Authenticator, GetAssertion};
+use crate::provider::provider_address;
 use crate::trust::{SicError, TrustedSam};
 use crate::{MAX_PIN, MIN_PIN};
 
@@ -19,6 +20,7 @@ pub struct Review<A = SignAct> {
     sam: TrustedSam,
     methods: Vec<Method>,
     passkeys: Vec<PasskeyHint>,
+    providers: Vec<ProviderHint>,
 }
 
 /// What has to be shown before anybody is asked. Names and labels of the client are its own claims unless
@@ -89,6 +91,7 @@ impl<A: Reviewed> Review<A> {
         sam: TrustedSam,
         methods: Vec<Method>,
         passkeys: Vec<PasskeyHint>,
+        providers: Vec<ProviderHint>,
     ) -> Self {
         Self {
             act,
@@ -96,6 +99,7 @@ impl<A: Reviewed> Review<A> {
             sam,
             methods,
             passkeys,
+            providers,
         }
     }
 
@@ -235,6 +239,35 @@ impl<A: Reviewed> Confirmed<A> {
                 sig: B64(sig),
                 sealed,
             },
+            new: None,
+        })
+    }
+
+    /// Where the person proves their will to an identity provider: with `redirect_uri` and `state` of the caller's, to which the
+    /// answer comes in the fragment (OpenID Connect Core 1.0 §3.2.2, `response_type=id_token`).
+    ///
+    /// # Errors
+    /// [`SicError::MethodNotOffered`], [`SicError::Expired`].
+    pub fn provider_address(
+        &self,
+        redirect_uri: &str,
+        state: &str,
+        now: UnixTime,
+    ) -> Result<String, SicError> {
+        self.ready(Method::Idp, now)?;
+        let hint = self.0.providers.first().ok_or(SicError::MethodNotOffered)?;
+        Ok(provider_address(hint, self.0.digest, redirect_uri, state))
+    }
+
+    /// Approves with an identity provider's word for this act.
+    ///
+    /// # Errors
+    /// [`SicError::MethodNotOffered`], [`SicError::Expired`].
+    pub fn provider(&self, id_token: String, now: UnixTime) -> Result<ApproveRequest, SicError> {
+        self.ready(Method::Idp, now)?;
+        let act = self.0.digest;
+        Ok(ApproveRequest {
+            proof: Proof::Idp { act, id_token },
             new: None,
         })
     }

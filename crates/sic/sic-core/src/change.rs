@@ -253,6 +253,28 @@ impl ConfirmedChange {
         Ok(self.complete(request))
     }
 
+    /// Where the person proves their will to an identity provider.
+    ///
+    /// # Errors
+    /// As [`Confirmed::provider_address`].
+    pub fn provider_address(
+        &self,
+        redirect_uri: &str,
+        state: &str,
+        now: UnixTime,
+    ) -> Result<String, SicError> {
+        self.confirmed.provider_address(redirect_uri, state, now)
+    }
+
+    /// Approves with an identity provider's word for this act.
+    ///
+    /// # Errors
+    /// As [`Confirmed::provider`].
+    pub fn provider(&self, id_token: String, now: UnixTime) -> Result<ApproveRequest, SicError> {
+        let request = self.confirmed.provider(id_token, now)?;
+        Ok(self.complete(request))
+    }
+
     fn complete(&self, request: ApproveRequest) -> ApproveRequest {
         ApproveRequest {
             new: self.new.clone(),

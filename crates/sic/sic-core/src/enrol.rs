@@ -7,12 +7,14 @@ use sap::act::{Person, Replaced};
 use sap::enrol::{InvitedBy, SealedEnrolment, SealedSeed};
 use sap::messages::{
     EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer, EnrolSeedRequest, PasskeyHint,
+    ProviderHint,
 };
 use sap::proof::Method;
 use sap::{EnrolAct, TYP_SEED};
 
 use crate::approve::{check_otp, check_pin};
 use crate::passkey::{Authenticator, CreatePasskey};
+use crate::provider::provider_address;
 use crate::totp::Totp;
 use crate::trust::{SicError, TrustedSam};
 
@@ -58,6 +60,7 @@ pub struct EnrolReview {
     digest: Digest32,
     sam: TrustedSam,
     exclude: Vec<PasskeyHint>,
+    providers: Vec<ProviderHint>,
 }
 
 /// What has to be shown before the person enrols.
@@ -82,13 +85,14 @@ impl EnrolReview {
         act: EnrolAct,
         digest: Digest32,
         sam: TrustedSam,
-        exclude: Vec<PasskeyHint>,
+        (exclude, providers): (Vec<PasskeyHint>, Vec<ProviderHint>),
     ) -> Self {
         Self {
             act,
             digest,
             sam,
             exclude,
+            providers,
         }
     }
 
@@ -193,6 +197,7 @@ impl Enrolling {
             act: self.review.digest,
             sealed: self.sealed(Some((pin, otp)), random)?,
             passkey: None,
+            id_token: None,
         })
     }
 
@@ -218,6 +223,47 @@ impl Enrolling {
             act: self.review.digest,
             sealed: self.sealed(None, random)?,
             passkey: Some(made),
+            id_token: None,
+        })
+    }
+
+    /// Where the person shows who they are to an identity provider; see [`crate::Confirmed::provider_address`].
+    ///
+    /// # Errors
+    /// [`SicError::MethodNotOffered`], [`SicError::Expired`].
+    pub fn provider_address(
+        &self,
+        redirect_uri: &str,
+        state: &str,
+        now: UnixTime,
+    ) -> Result<String, SicError> {
+        self.ready(Method::Idp, now)?;
+        let hint = self.review.providers.first();
+        let hint = hint.ok_or(SicError::MethodNotOffered)?;
+        Ok(provider_address(
+            hint,
+            self.review.digest,
+            redirect_uri,
+            state,
+        ))
+    }
+
+    /// Binds whom an identity provider names in a token for this enrolment.
+    ///
+    /// # Errors
+    /// [`SicError::MethodNotOffered`], [`SicError::Expired`] or [`SicError::Seal`].
+    pub fn provider(
+        &self,
+        id_token: String,
+        now: UnixTime,
+        random: &dyn Random,
+    ) -> Result<EnrolRegisterRequest, SicError> {
+        self.ready(Method::Idp, now)?;
+        Ok(EnrolRegisterRequest {
+            act: self.review.digest,
+            sealed: self.sealed(None, random)?,
+            passkey: None,
+            id_token: Some(id_token),
         })
     }
 
@@ -312,6 +358,7 @@ mod tests {
                 EnrolOpenAnswer {
                     act,
                     exclude: vec![],
+                    providers: vec![],
                 },
                 NOW,
             )

@@ -18,6 +18,7 @@ mod change;
 mod enrol;
 mod office;
 mod passkey;
+mod provider;
 #[cfg(test)]
 mod testing;
 mod totp;

@@ -91,7 +91,7 @@ impl TrustedSam {
         };
         let digest = act_digest(&answer.act);
         let methods = vec![Method::Passkey];
-        let review = Review::new(act, digest, self.clone(), methods, answer.passkeys);
+        let review = Review::new(act, digest, self.clone(), methods, answer.passkeys, vec![]);
         Ok(OfficerReview { review, document })
     }
 }

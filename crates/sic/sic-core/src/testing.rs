@@ -72,6 +72,7 @@ impl Sam {
             methods: vec![Method::Passkey, Method::PinTotp],
             passkeys: vec![],
             exclude: vec![],
+            providers: vec![],
         }
     }
 

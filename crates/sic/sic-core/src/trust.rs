@@ -177,6 +177,7 @@ impl TrustedSam {
             self.clone(),
             answer.methods,
             answer.passkeys,
+            answer.providers,
         ))
     }
 
@@ -195,7 +196,8 @@ impl TrustedSam {
         }
         let digest = act_digest(&answer.act);
         let (methods, passkeys) = (answer.methods, answer.passkeys);
-        let review = Review::new(act, digest, self.clone(), methods, passkeys);
+        let providers = answer.providers;
+        let review = Review::new(act, digest, self.clone(), methods, passkeys, providers);
         Ok(ChangeReview::new(review, answer.exclude))
     }
 
@@ -215,7 +217,8 @@ impl TrustedSam {
             return Err(ActError::RpId.into());
         }
         let digest = act_digest(&answer.act);
-        Ok(EnrolReview::new(act, digest, self.clone(), answer.exclude))
+        let hints = (answer.exclude, answer.providers);
+        Ok(EnrolReview::new(act, digest, self.clone(), hints))
     }
 
     pub(crate) fn act(&self, jws: &str, now: UnixTime) -> Result<Act, SicError> {
@@ -394,6 +397,7 @@ mod tests {
             methods: vec![],
             passkeys: vec![],
             exclude: vec![],
+            providers: vec![],
         };
         assert_eq!(refused(answer), ActError::Kind);
     }
@@ -424,6 +428,7 @@ mod tests {
         let answer = EnrolOpenAnswer {
             act: sam.mint(&Act::Enrol(act)),
             exclude: vec![],
+            providers: vec![],
         };
         assert!(matches!(
             trusted.enrol_act(answer, NOW),

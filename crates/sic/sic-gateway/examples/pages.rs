@@ -114,6 +114,7 @@ impl Talker {
                     methods,
                     passkeys: vec![],
                     exclude: vec![],
+                    providers: vec![],
                 });
             }
             4 => return Err(m::SapRefusalCode::Used),
@@ -168,6 +169,7 @@ impl Talker {
             methods,
             passkeys,
             exclude: vec![],
+            providers: vec![],
         })
     }
 
@@ -197,6 +199,7 @@ impl Talker {
         json(m::EnrolOpenAnswer {
             act: self.mint(&Act::Enrol(act)),
             exclude: vec![],
+            providers: vec![],
         })
     }
 

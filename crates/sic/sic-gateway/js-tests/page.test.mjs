@@ -9,6 +9,7 @@ import { APPROVED_HERE, Refused, sameShown, verifyAct, verifyStatement } from '.
 import { makesNew, nameOf } from '../page/change.mjs';
 import { b64u, fromB64u, open, seal, sealPair, thumbprint } from '../page/jose.mjs';
 import { checkAct } from '../page/office.mjs';
+import { CHANNEL, address, ask } from '../page/provider.mjs';
 import { matrix } from '../page/qr.mjs';
 import { clean, group4, middle, time } from '../page/ui.mjs';
 
@@ -73,6 +74,39 @@ test('acts about keys and factors are told apart by their own kind and form', as
     }
   }
   await assert.rejects(verifyAct(v.enrol, keys, APPROVED_HERE, v.now), forged);
+});
+
+test('a provider is asked for a fresh proof of this act, and only its answer to this page counts', async () => {
+  globalThis.location = { origin: 'https://sic.example' };
+  const digest = fromB64u(v.digest);
+  const hint = { name: 'OP', issuer: 'https://op.example', authorize: 'https://op.example/a?x=1', client: 'sam', acr: ['a', 'b'] };
+  const url = new URL(address(hint, digest, 'state'));
+  const said = Object.fromEntries(url.searchParams);
+  assert.deepEqual(said, {
+    x: '1', response_type: 'id_token', response_mode: 'fragment', scope: 'openid', client_id: 'sam',
+    redirect_uri: 'https://sic.example/p', state: 'state', nonce: v.digest, prompt: 'login', max_age: '0', acr_values: 'a b',
+  });
+  assert.throws(() => address({ ...hint, authorize: 'javascript:alert(1)' }, digest, 's'), TypeError);
+
+  let opened;
+  globalThis.window = { open: (...args) => { opened = args; } };
+  const other = new BroadcastChannel(CHANNEL);
+  const pending = ask(hint, digest, new AbortController());
+  assert.deepEqual(opened.slice(1), ['_blank', 'noopener']);
+  const state = new URL(opened[0]).searchParams.get('state');
+  other.postMessage({ state: 'another', id_token: 'forged' });
+  other.postMessage({ state, id_token: 'word' });
+  assert.equal(await pending, 'word');
+  const refusing = ask(hint, digest, new AbortController());
+  other.postMessage({ state: new URL(opened[0]).searchParams.get('state'), id_token: null });
+  await assert.rejects(refusing);
+  const abort = new AbortController();
+  const stopped = ask(hint, digest, abort);
+  abort.abort();
+  await assert.rejects(stopped);
+  other.close();
+  delete globalThis.window;
+  delete globalThis.location;
 });
 
 test('a fresh act is the same only if all that was shown is', async () => {

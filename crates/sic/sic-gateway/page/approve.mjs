@@ -5,6 +5,7 @@ import { changeBody, makeNew, makesNew, nameOf } from './change.mjs';
 import { b64u, fromB64u, seal, sha256 } from './jose.mjs';
 import { Lost, No, call, config, loadConfig, samKeys } from './net.mjs';
 import * as passkey from './passkey.mjs';
+import * as provider from './provider.mjs';
 import { listOf } from './list.mjs';
 import {
   announce, clean, clock, el, facts, field, foreign, loadTexts, message, now, pause, s, show, stamp, t, title,
@@ -26,14 +27,17 @@ const signs = () => session.act.kind === 'sign';
 const label = (id) => (signs() ? byNumber(id) : t(`sic-do-${nameOf(session.act)}`));
 const ofKind = (id) => (signs() ? id : `${id}-change`);
 const byNumber = (id) => (count() === 1 ? t(`${id}-one`) : t(`${id}-many`, { n: count() }));
-const ways = () => session.methods.filter((m) => (m === 'passkey' ? passkey.possible() && session.passkeys.length : m === 'pin-totp'));
+const ways = () => session.methods.filter((m) => {
+  if (m === 'passkey') return passkey.possible() && session.passkeys.length;
+  return m === 'pin-totp' || (m === 'idp' && session.providers.length);
+});
 
 async function openRequest(previous) {
   timers.forEach(clearTimeout);
   const keys = await samKeys();
   const answer = await call('open', { rid });
   const { act, digest } = await verifyAct(answer.act, keys, APPROVED_HERE, now());
-  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], made: false, fresh: null };
+  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], providers: answer.providers ?? [], made: false, fresh: null };
   const usable = ways();
   if (!usable.includes(way)) way = usable[0];
   const left = (seconds) => Math.max(0, (act.exp - seconds) * 1000 - Date.now());
@@ -106,11 +110,14 @@ const cancelButton = () =>
 
 /** How the approval works, and the other way if there is one. */
 function wayLine() {
-  const other = ways().find((m) => m !== way);
+  const others = ways().filter((m) => m !== way);
+  const names = { passkey: 'sic-use-passkey', 'pin-totp': 'sic-use-pin', idp: 'sic-use-provider' };
   return el('div', { class: 'small' },
     way === 'passkey' && el('p', { class: 'quiet' }, t('sic-passkey-hint')),
-    other && el('button', { id: 'other-way', class: 'link small', type: 'button', onclick: () => { way = other; ready(); form?.focus(); } },
-      t(other === 'passkey' ? 'sic-use-passkey' : 'sic-use-pin')));
+    way === 'idp' && el('p', { class: 'quiet' }, t('sic-provider-hint')),
+    others.map((other, n) =>
+      el('button', { id: n ? `other-way-${n}` : 'other-way', class: 'link small', type: 'button', onclick: () => { way = other; ready(); form?.focus(); } },
+        t(names[other]))));
 }
 
 /** The bar with its buttons live, and what happened last above them. */
@@ -118,12 +125,14 @@ function buttons(notice) {
   const yes =
     way === 'passkey'
       ? passkeyButton()
+      : way === 'idp'
+      ? session.providers.map(providerButton)
       : way === 'pin-totp' && el('button', { id: 'approve', class: 'sign', type: 'submit', form: 'pin-form' }, label('sic-approve'));
   bar.replaceChildren(
     ...[
       notice ?? (!way && message('alarm', t('sic-no-method'), t('sic-no-method-do'), copyLink())),
       !notice && passkey.inApp() && way === 'passkey' && inAppNote(),
-      yes,
+      ...[yes].flat(),
       cancelButton(),
       el('button', { id: 'unknown', class: 'link small', type: 'button', onclick: askUnknown }, t('sic-unknown')),
     ].filter(Boolean),
@@ -143,6 +152,20 @@ function passkeyButton() {
       pending.then((made) => approve({ method: 'passkey', act: b64u(session.digest), ...made }), notApproved);
     },
   }, label('sic-approve-passkey'));
+}
+
+function providerButton(hint, n) {
+  return el('button', {
+    id: n ? `approve-${n}` : 'approve', class: 'sign', type: 'button',
+    onclick: () => {
+      const abort = new AbortController();
+      const act = b64u(session.digest);
+      const pending = provider.ask(hint, session.digest, abort);
+      waiting(t('sic-wait-provider'), () => abort.abort());
+      const no = () => buttons(message('note', t('sic-provider-no'), t('sic-provider-no-do')));
+      pending.then((word) => approve({ method: 'idp', act, id_token: word }), no);
+    },
+  }, t('sic-approve-provider', { name: foreign(hint.name) }));
 }
 
 function notApproved(error) {

@@ -4,6 +4,7 @@ import { Refused, sameShown, verifyAct } from './act.mjs';
 import { b64u, fromB64u, open, seal, sealPair, sha256 } from './jose.mjs';
 import { Lost, No, call, config, loadConfig, samKeys } from './net.mjs';
 import * as passkey from './passkey.mjs';
+import * as provider from './provider.mjs';
 import { qrSvg } from './qr.mjs';
 import { announce, clean, el, facts, field, foreign, group4, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
 
@@ -25,7 +26,7 @@ async function openVoucher(previous) {
   const answer = await call('enrol/open', { voucher });
   const { act, digest } = await verifyAct(answer.act, keys, 'enrol', now());
   if (act.voucher !== voucher || act.rp_id !== config.rp_id) throw new Refused('error-act-not-genuine');
-  session = { act, digest, keys, exclude: answer.exclude };
+  session = { act, digest, keys, exclude: answer.exclude, providers: answer.providers ?? [] };
   timer = setTimeout(expired, Math.max(0, act.exp * 1000 - Date.now()));
   if (previous && !sameShown(previous, act)) return choose(message('note', t('sic-changed')));
   return undefined;
@@ -55,6 +56,7 @@ async function choose(said) {
   const options = passkey.createOptions(digest, config.rp_id, s('sic-passkey-service'), user, exclude, act.level === 3);
   const canPasskey = act.methods.includes('passkey') && passkey.possible();
   const collected = act.methods.includes('collected');
+  const providers = act.methods.includes('idp') ? session.providers : [];
   const canPin = collected || act.methods.includes('pin-totp');
   const make = () => {
     const abort = new AbortController();
@@ -86,13 +88,26 @@ async function choose(said) {
       el('h2', {}, t('sic-enrol-pin')),
       el('p', {}, t(collected ? 'sic-enrol-collected' : 'sic-enrol-pin-what')),
       el('button', { class: canPasskey ? 'plain' : null, type: 'button', id: 'use-pin', onclick: usePin }, t('sic-enrol-pin'))),
-    !canPasskey && !canPin && inAppNote(),
+    providers.map((hint, n) => el('section', { class: 'card' },
+      el('h2', {}, t('sic-enrol-provider', { name: foreign(hint.name) })),
+      el('p', {}, t('sic-enrol-provider-what')),
+      el('button', { class: canPasskey || canPin ? 'plain' : null, type: 'button', id: `use-provider-${n}`, onclick: () => useProvider(hint) },
+        t('sic-enrol-provider', { name: foreign(hint.name) })))),
+    !canPasskey && !canPin && !providers.length && inAppNote(),
     el('p', { class: 'small quiet' }, t('sic-enrol-lost')),
   );
   place(said);
 }
 
 const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-app-browser-do'));
+
+/** Binds the person's account at a provider: its word about this enrolment. */
+function useProvider(hint) {
+  const abort = new AbortController();
+  const pending = provider.ask(hint, session.digest, abort);
+  place(el('p', { class: 'dot', role: 'status', tabindex: '-1' }, t('sic-wait-provider')));
+  pending.then((word) => register({}, null, word), () => place(message('note', t('sic-provider-no'), t('sic-provider-no-do'))));
+}
 
 async function usePin() {
   place(el('p', { class: 'dot', role: 'status', tabindex: '-1' }, t('sic-loading')));
@@ -151,11 +166,11 @@ function pinForm(seed) {
   pin.input.focus();
 }
 
-async function register(secrets, made) {
+async function register(secrets, made, word) {
   place(el('p', { class: 'dot', role: 'status', tabindex: '-1' }, t('sic-sending')));
   try {
     const sealed = await sealFor(secrets);
-    await call('enrol/register', { act: b64u(session.digest), sealed, ...(made && { passkey: made }) });
+    await call('enrol/register', { act: b64u(session.digest), sealed, ...(made && { passkey: made }), ...(word && { id_token: word }) });
     done();
   } catch (error) {
     failed(error, made ? 'sic-enrol-refused-passkey-do' : 'sic-enrol-refused-do');

@@ -15,7 +15,7 @@ use web_ui::{Lang, Messages, css, css_path};
 use crate::Gateway;
 use crate::config::GatewayConfig;
 
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 14] = [
     ("act.mjs", include_str!("../page/act.mjs")),
     ("approve.mjs", include_str!("../page/approve.mjs")),
     ("bring.mjs", include_str!("../page/bring.mjs")),
@@ -26,6 +26,8 @@ const MODULES: [(&str, &str); 12] = [
     ("list.mjs", include_str!("../page/list.mjs")),
     ("net.mjs", include_str!("../page/net.mjs")),
     ("passkey.mjs", include_str!("../page/passkey.mjs")),
+    ("provider.mjs", include_str!("../page/provider.mjs")),
+    ("return.mjs", include_str!("../page/return.mjs")),
     ("qr.mjs", include_str!("../page/qr.mjs")),
     ("ui.mjs", include_str!("../page/ui.mjs")),
 ];

@@ -22,7 +22,7 @@ struct Frame {
 }
 
 /// A page: its path, the id of its title, its script, and whether signers or officers have it.
-const PAGES: [(&str, &str, &str, Whose); 3] = [
+const PAGES: [(&str, &str, &str, Whose); 4] = [
     (
         "/a",
         "sic-title-approve",
@@ -30,6 +30,7 @@ const PAGES: [(&str, &str, &str, Whose); 3] = [
         Whose::Signers,
     ),
     ("/e", "sic-title-enrol", "/sic/enrol.mjs", Whose::Both),
+    ("/p", "sic-provider-back", "/sic/return.mjs", Whose::Signers),
     ("/o", "office-title", "/sic/console.mjs", Whose::Officers),
 ];
 

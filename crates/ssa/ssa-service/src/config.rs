@@ -8,6 +8,7 @@ use service_kit::{Rate, Trouble};
 use url::Url;
 
 use crate::certificates::Certificates;
+use crate::oauth::Registration;
 use crate::providers::Provider;
 use crate::published::Published;
 
@@ -35,6 +36,8 @@ pub struct Config {
     /// FAPI 2.0 Security Profile for all clients: pushed requests, clients that authenticate with keys, tokens bound to
     /// keys. Off: for those clients alone whose settings say so.
     pub fapi: bool,
+    /// Clients that register themselves; without, none can, and that endpoint isn't there.
+    pub registration: Option<Registration>,
     /// The client whose contract holds for whoever calls `auth/login`, which doesn't say who calls; without it that method isn't
     /// there.
     pub login_client: Option<ClientId>,
@@ -144,6 +147,9 @@ impl Config {
                 return Err(trouble("certificates are taken, but of no CA".to_owned()));
             }
         }
+        if let Some(member) = self.registration.as_ref().and_then(Registration::fault) {
+            return Err(trouble(format!("registration has wrong {member}")));
+        }
         for (n, provider) in self.providers.iter().enumerate() {
             let id = &provider.id;
             if let Some(member) = provider.fault(self.development) {
@@ -214,6 +220,7 @@ mod tests {
             key: SecretBytes::new(vec![1; 32]),
             password_cost: PasswordCost::default(),
             fapi: false,
+            registration: None,
             login_client: None,
             certificates: None,
             providers: Vec::new(),

@@ -54,6 +54,7 @@ pub use config::{Config, PasswordCost, Rates, TimeStamper};
 pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use enrol::{EnrolError, Enrolled};
 pub use manage::{ClientOfficer, calls};
+pub use oauth::{Publisher, Registration};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort, WorkerPort};
 pub use providers::{Endpoints, Provider};
 pub use published::{Document, Published};

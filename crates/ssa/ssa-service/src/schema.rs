@@ -52,6 +52,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: NOTICES_SQLITE,
             postgres: NOTICES_POSTGRES,
         },
+        Migration {
+            name: "0010-registered-software",
+            sqlite: SOFTWARE_SQLITE,
+            postgres: SOFTWARE_POSTGRES,
+        },
     ],
 };
 
@@ -314,3 +319,9 @@ macro_rules! notices {
 
 const NOTICES_SQLITE: &str = notices!("INTEGER", "BLOB", " STRICT");
 const NOTICES_POSTGRES: &str = notices!("BIGINT", "BYTEA", "");
+
+// How many clients a piece of software has registered; `id` is a digest.
+const SOFTWARE_SQLITE: &str =
+    "CREATE TABLE ssa_software (id TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT;";
+const SOFTWARE_POSTGRES: &str =
+    "CREATE TABLE ssa_software (id TEXT PRIMARY KEY, n BIGINT NOT NULL);";

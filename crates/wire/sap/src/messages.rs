@@ -115,6 +115,26 @@ pub struct OpenAnswer {
     /// With a new passkey: those the person has already, for `excludeCredentials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<PasskeyHint>,
+    /// With method `idp`: the providers that know the person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderHint>,
+}
+
+/// An identity provider that the page can send the signer to. What it says is untrusted: a token that another provider made, or
+/// for somebody else, is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderHint {
+    /// Its name.
+    pub name: String,
+    /// Its issuer identifier.
+    pub issuer: String,
+    /// Its authorization endpoint.
+    pub authorize: String,
+    /// The SAM's client id there.
+    pub client: String,
+    /// Values of `acr` to ask for.
+    pub acr: Vec<String>,
 }
 
 /// Where a passkey lies, as far as known.
@@ -244,6 +264,9 @@ pub struct EnrolOpenAnswer {
     pub act: String,
     /// Passkeys the person has already, for `excludeCredentials`.
     pub exclude: Vec<PasskeyHint>,
+    /// With method `idp`: the providers whose word counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderHint>,
 }
 
 /// Request of [`EnrolSeed`].
@@ -276,7 +299,7 @@ pub struct EnrolSeedAnswer {
     pub sealed: String,
 }
 
-/// Request of [`EnrolRegister`]: a passkey, PIN and TOTP, or both.
+/// Request of [`EnrolRegister`]: a passkey, PIN and TOTP, an identity provider's word, or several of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolRegisterRequest {
@@ -287,4 +310,7 @@ pub struct EnrolRegisterRequest {
     /// The new passkey, if one is enrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passkey: Option<PasskeyRegistration>,
+    /// An ID token whose `nonce` is the digest of the act: its `sub` at its `iss` is bound to the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<String>,
 }

@@ -13,6 +13,8 @@ pub enum Method {
     PinTotp,
     /// Signature by a key that the person's own program keeps, and a PIN sealed by it.
     Device,
+    /// ID token of an identity provider, whose nonce is the digest of the act.
+    Idp,
     /// PIN and one-time code of one credential alone, collected by an application and seen by it and the SSA. Level 1.
     Collected,
 }
@@ -57,15 +59,23 @@ pub enum Proof {
         /// Compact JWE with a [`SealedPin`] inside.
         sealed: String,
     },
+    /// The word of an identity provider, given for this act.
+    Idp {
+        /// Digest of the act.
+        act: Digest32,
+        /// ID token (compact JWS), whose `nonce` is the digest.
+        id_token: String,
+    },
 }
 
 impl Proof {
     /// Digest of the act the proof is for.
     pub fn act(&self) -> Digest32 {
         match self {
-            Self::Passkey { act, .. } | Self::PinTotp { act, .. } | Self::Device { act, .. } => {
-                *act
-            }
+            Self::Passkey { act, .. }
+            | Self::PinTotp { act, .. }
+            | Self::Device { act, .. }
+            | Self::Idp { act, .. } => *act,
         }
     }
 
@@ -85,6 +95,7 @@ impl Proof {
                 .fold(0, usize::saturating_add),
             Self::PinTotp { sealed, .. } => sealed.len(),
             Self::Device { sig, sealed, .. } => text(sig).saturating_add(sealed.len()),
+            Self::Idp { id_token, .. } => id_token.len(),
         };
         length <= MAX_PROOF
     }
@@ -95,6 +106,7 @@ impl Proof {
             Self::Passkey { .. } => Method::Passkey,
             Self::PinTotp { .. } => Method::PinTotp,
             Self::Device { .. } => Method::Device,
+            Self::Idp { .. } => Method::Idp,
         }
     }
 }

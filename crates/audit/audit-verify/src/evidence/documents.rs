@@ -43,6 +43,9 @@ pub(super) struct Proof {
     pub(super) act: Option<String>,
     /// Of a device key: its signature over the digest of the act.
     pub(super) sig: Option<String>,
+    /// Of an identity provider: its ID token, and the key (JWK) that the SAM was configured with.
+    pub(super) id_token: Option<String>,
+    pub(super) key: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +66,14 @@ pub(super) struct Factor {
     pub(super) created: i64,
     pub(super) passkey: Option<Passkey>,
     pub(super) device: Option<Jwk>,
+    pub(super) provider: Option<Identity>,
+}
+
+/// A person at an identity provider.
+#[derive(Deserialize, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) issuer: String,
+    pub(super) subject: String,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]

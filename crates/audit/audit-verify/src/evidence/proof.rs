@@ -2,13 +2,13 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::documents::{Factor, Proof};
+use super::documents::{Factor, Identity, Proof};
 use super::jws::{self, Jwk};
 use super::{EvidenceFault, from_b64u};
 
@@ -41,6 +41,7 @@ pub(super) fn check(
         let own = proof.act.as_deref() == Some(act) && factor.passkey.is_none();
         return match (own, &factor.device, proof.method.as_str()) {
             (true, Some(key), "device") => device(proof, key, act),
+            (true, None, "idp") => provider(proof, factor.provider.as_ref(), act),
             (true, None, method) if !["passkey", "device"].contains(&method) => Ok(()),
             _ => Err(broken("the proof is for another act")),
         };
@@ -87,6 +88,57 @@ fn device(proof: &Proof, key: &Jwk, act: &str) -> Result<(), EvidenceFault> {
         true => Ok(()),
         false => Err(EvidenceFault::Broken("the device key's signature is wrong")),
     }
+}
+
+/// Checks an identity provider's word: signed by the key that the SAM was configured with, about this person, for this act.
+fn provider(proof: &Proof, known: Option<&Identity>, act: &str) -> Result<(), EvidenceFault> {
+    let form = || EvidenceFault::Form("an identity provider's word");
+    let (token, key) = (proof.id_token.as_deref(), proof.key.as_ref());
+    let (token, key, known) = (
+        token.ok_or_else(form)?,
+        key.ok_or_else(form)?,
+        known.ok_or_else(form)?,
+    );
+    let (signed, sig) = token.rsplit_once('.').ok_or_else(form)?;
+    let (header, payload) = signed.split_once('.').ok_or_else(form)?;
+    let json = |part: &str| -> Option<Value> { serde_json::from_slice(&from_b64u(part)?).ok() };
+    let (header, claims) = (
+        json(header).ok_or_else(form)?,
+        json(payload).ok_or_else(form)?,
+    );
+    let sig = from_b64u(sig).ok_or_else(form)?;
+    let good = header.get("alg").is_some() && header.get("alg") == key.get("alg");
+    if !good || !signed_by(key, signed.as_bytes(), &sig).ok_or_else(form)? {
+        return Err(EvidenceFault::Broken("the provider's signature is wrong"));
+    }
+    let says = |name: &str, text: &str| claims.get(name).and_then(Value::as_str) == Some(text);
+    let about = says("iss", &known.issuer) && says("sub", &known.subject) && says("nonce", act);
+    match about {
+        true => Ok(()),
+        false => Err(EvidenceFault::Broken(
+            "the provider's word is about another person or act",
+        )),
+    }
+}
+
+/// Whether a key (JWK with `alg`) signed a message as JOSE does (RFC 7518 §3).
+fn signed_by(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool> {
+    let part = |name: &str| key.get(name).and_then(Value::as_str).and_then(from_b64u);
+    let rsa = |params| {
+        let (n, e) = (part("n")?, part("e")?);
+        Some(RsaPublicKeyComponents { n: &n, e: &e }.verify(params, message, sig))
+    };
+    let done = match key.get("alg")?.as_str()? {
+        "ES256" => {
+            let point = [&[4][..], &part("x")?, &part("y")?].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, sig)
+        }
+        "EdDSA" => UnparsedPublicKey::new(&ED25519, part("x")?).verify(message, sig),
+        "RS256" => rsa(&RSA_PKCS1_2048_8192_SHA256)?,
+        "PS256" => rsa(&RSA_PSS_2048_8192_SHA256)?,
+        _ => return None,
+    };
+    Some(done.is_ok())
 }
 
 /// Checks that a passkey was registered for the act that made it. Its key stands in the factor; that the attestation

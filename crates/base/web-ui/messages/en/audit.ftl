@@ -122,6 +122,7 @@ event-login-method-added = { $person } added a way to log in: { $method }.
 event-login-method-removed = { $person } removed a way to log in: { $method }.
 event-login-ended = { $person } logged out, or the session ended: { $reason }.
 event-client-changed = { $officer } changed application { $client }: { $change }.
+event-client-registered-itself = Application { $client } registered itself with the statement { $statement }.
 event-client-change-refused = { $peer } may not manage applications, or not so, and was refused.
 event-client-refused = Application { $client } didn't prove who it is: { $reason }.
 event-token-issued = { $client } got a token for { $person } ({ $scope }).

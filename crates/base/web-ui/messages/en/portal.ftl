@@ -231,6 +231,7 @@ portal-provider-unknown = Your account at that site isn't registered here. Log i
 portal-leaving-title = On to { $name }
 portal-leaving-text = You log in at another site. When you are done you come back here by yourself.
 portal-leaving-do = If nothing happens, go on here
+portal-factor-idp = Proof at another site
 
 ## What is published about the service
 

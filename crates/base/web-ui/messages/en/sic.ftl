@@ -242,3 +242,16 @@ sic-bring-over = This approval is no longer good.
 sic-bring-over-do = Begin again in the portal.
 sic-bring-again = The key may not have arrived.
 sic-bring-again-do = Send it once more; it comes in once only.
+
+## Identity providers
+
+sic-approve-provider = Approve with { $name }
+sic-provider-hint = You prove who you are at another site, for this approval only. It opens beside this page and comes back by itself.
+sic-use-provider = Approve at another site
+sic-wait-provider = Waiting for your proof at the other site.
+sic-provider-no = There was no proof from the other site.
+sic-provider-no-do = Nothing was approved. Try again, or choose another way.
+sic-provider-back = Back from the other site
+sic-provider-back-do = You can close this page. It goes on in the page from which you came.
+sic-enrol-provider = Approve with { $name }
+sic-enrol-provider-what = Each approval is then proved by logging in at that site anew.

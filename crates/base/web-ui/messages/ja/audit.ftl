@@ -119,6 +119,7 @@ event-login-method-added = { $person }がログイン方法を追加した: { $m
 event-login-method-removed = { $person }がログイン方法を削除した: { $method }。
 event-login-ended = { $person }がログアウトしたか、セッションが終わった: { $reason }。
 event-client-changed = { $officer }がアプリ{ $client }を変更した: { $change }。
+event-client-registered-itself = アプリ{ $client }が、ソフトウェアの証明書類{ $statement }により自ら登録した。
 event-client-change-refused = アプリの管理が許されない{ $peer }の呼び出しを拒否した。
 event-client-refused = アプリ{ $client }は自らを証明できなかった: { $reason }。
 event-token-issued = { $client }に{ $person }のトークンを発行した({ $scope })。

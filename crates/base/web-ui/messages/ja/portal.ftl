@@ -219,6 +219,7 @@ portal-provider-unknown = そのサイトのIDは、ここに登録されてい�
 portal-leaving-title = { $name } に進みます
 portal-leaving-text = ログインのため、別のサイトに移ります。終わると自動でここに戻ります。
 portal-leaving-do = 移らないときは、ここを押してください
+portal-factor-idp = ほかのサイトでの本人確認
 
 ## What is published about the service
 

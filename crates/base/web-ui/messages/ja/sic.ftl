@@ -242,3 +242,16 @@ sic-bring-over = この承認はもう使えません。
 sic-bring-over-do = ポータルでやり直してください。
 sic-bring-again = 鍵が届いていないおそれがあります。
 sic-bring-again-do = もう一度送ってください。同じ鍵は一度しか登録されません。
+
+## Identity providers
+
+sic-approve-provider = { $name } で承認する
+sic-provider-hint = この承認のためだけに、別のサイトで本人であることを示します。別の画面で開き、終わると自動で戻ります。
+sic-use-provider = 別のサイトで承認する
+sic-wait-provider = 別のサイトでの確認を待っています。
+sic-provider-no = 別のサイトでの確認ができませんでした。
+sic-provider-no-do = 何も承認されていません。やり直すか、別の方法を選んでください。
+sic-provider-back = 別のサイトから戻りました
+sic-provider-back-do = この画面は閉じてかまいません。元の画面で続きます。
+sic-enrol-provider = { $name } で承認する
+sic-enrol-provider-what = 承認のたびに、そのサイトであらためてログインして、本人であることを示します。

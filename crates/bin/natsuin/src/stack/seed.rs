@@ -275,7 +275,7 @@ impl Stack {
         factors: NewFactors<'_>,
     ) -> anyhow::Result<(core_types::VoucherId, Option<SecretBytes>)> {
         let now = self.clock.now();
-        let with_pin = matches!(factors, NewFactors::PinTotp(_));
+        let at_level_one = matches!(factors, NewFactors::PinTotp(_) | NewFactors::Provider(_));
         let (jws, voucher, secret) = self.ra.invite(Invitation {
             tenant: self.tenant.clone(),
             person: person.clone(),
@@ -286,8 +286,8 @@ impl Stack {
                 serial_number: format!("DEV-{}", new.login),
             },
             assurance: "development".to_owned(),
-            // PIN and codes count at level 1 only, and nobody may enrol them above; nor keys that may leave.
-            ceiling: if with_pin || new.exportable {
+            // PIN and codes, and the word of others, count at level 1 only, and nobody may enrol them above; nor keys that may leave.
+            ceiling: if at_level_one || new.exportable {
                 Level::One
             } else {
                 Level::Two

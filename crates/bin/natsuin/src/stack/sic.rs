@@ -47,7 +47,12 @@ pub enum Factors<'a> {
         /// Generator.
         totp: &'a Totp,
     },
+    /// An identity provider's word.
+    Provider(&'a mut AtProvider),
 }
+
+/// The person at their identity provider: gets the address of its page, answers its ID token if it gave one.
+pub type AtProvider = dyn FnMut(&str) -> Option<String> + Send;
 
 impl Factors<'_> {
     /// The same factors for one more use.
@@ -55,11 +60,25 @@ impl Factors<'_> {
         match self {
             Self::Passkey(device) => Factors::Passkey(&mut **device),
             Self::PinTotp { pin, totp } => Factors::PinTotp { pin, totp },
+            Self::Provider(there) => Factors::Provider(&mut **there),
         }
     }
 }
 
+/// What the provider said at this address.
+fn word(there: &mut AtProvider, address: &str) -> Result<String> {
+    there(address).context("the identity provider gave no word")
+}
+
+/// A program that waits for one answer has nothing to tell apart.
+const STATE: &str = "one";
+
 impl Sic {
+    /// Where a provider sends the signer back to.
+    fn back(&self) -> String {
+        format!("{}/p", self.origin)
+    }
+
     pub(crate) async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Response>
     where
         M::Refusal: std::fmt::Debug,
@@ -121,6 +140,10 @@ impl Sic {
                     Factors::PinTotp { pin, totp } => {
                         confirmed.pin_totp(pin, &totp.code(now), now, self.random.as_ref())?
                     }
+                    Factors::Provider(there) => {
+                        let to = confirmed.provider_address(&self.back(), STATE, now)?;
+                        confirmed.provider(word(there, &to)?, now)?
+                    }
                 }
             }
             Err(SicError::Act(ActError::Kind)) => {
@@ -129,6 +152,10 @@ impl Sic {
                     Factors::Passkey(authenticator) => confirmed.passkey(authenticator, now)?,
                     Factors::PinTotp { pin, totp } => {
                         confirmed.pin_totp(pin, &totp.code(now), now, self.random.as_ref())?
+                    }
+                    Factors::Provider(there) => {
+                        let to = confirmed.provider_address(&self.back(), STATE, now)?;
+                        confirmed.provider(word(there, &to)?, now)?
                     }
                 }
             }
@@ -170,6 +197,12 @@ impl Sic {
                 self.call::<EnrolRegister>(&request).await?;
                 Ok(None)
             }
+            NewFactors::Provider(there) => {
+                let to = enrolling.provider_address(&self.back(), STATE, now)?;
+                let request = enrolling.provider(word(there, &to)?, now, self.random.as_ref())?;
+                self.call::<EnrolRegister>(&request).await?;
+                Ok(None)
+            }
             NewFactors::PinTotp(pin) => {
                 let (request, key) = enrolling.seed_request(now, self.random.as_ref())?;
                 let seed = key.open(&self.call::<EnrolSeed>(&request).await?)?;
@@ -189,4 +222,6 @@ pub enum NewFactors<'a> {
     Passkey(&'a mut (dyn Authenticator + Send)),
     /// A PIN; the SAM makes the seed.
     PinTotp(&'a SecretBytes),
+    /// Whom an identity provider knows.
+    Provider(&'a mut AtProvider),
 }

@@ -15,6 +15,7 @@ use sam_core::Policy;
 use sam_core::attest::Attesters;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
+use sam_core::provider::Providers;
 use sam_service::{OfficeConfig, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Rate, Running, Shutdown, Trouble, bind, serve, tls};
@@ -55,6 +56,10 @@ pub struct Options {
     pub counter_sign: bool,
     /// For benchmarks: everybody may call as often as they can.
     pub load: bool,
+    /// OpenID providers at which people log in.
+    pub login_providers: Vec<ssa_service::Provider>,
+    /// Identity providers whose word counts for an act.
+    pub providers: Providers,
 }
 
 impl Options {
@@ -68,6 +73,8 @@ impl Options {
             pkcs11: None,
             counter_sign: false,
             load: false,
+            login_providers: Vec::new(),
+            providers: Providers::default(),
         }
     }
 }
@@ -247,6 +254,7 @@ impl Stack {
             pkcs11: options.pkcs11.clone(),
             counter_sign: options.counter_sign,
             load: options.load,
+            login_providers: options.login_providers.clone(),
             clock: clock.clone(),
             random: random.clone(),
             ca: ca.clone(),
@@ -287,6 +295,7 @@ impl Stack {
                 ..Policy::default()
             },
             attesters: Attesters::default(),
+            providers: options.providers.clone(),
             clients: super::seed::known_clients(),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],

@@ -82,6 +82,7 @@ pub(super) struct Kit {
     pub(super) counter_sign: bool,
     /// Nobody is held to a rate.
     pub(super) load: bool,
+    pub(super) login_providers: Vec<ssa_service::Provider>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) ca: Arc<DevCa>,
@@ -382,13 +383,14 @@ pub(super) async fn start_ssa(
         key,
         password_cost: PasswordCost::default(),
         fapi: false,
+        registration: None,
         login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
         certificates: Some(Certificates {
             url: format!("https://localhost:{}", port(&asking)?),
             login: Some(rule.clone()),
             clients: Some(rule),
         }),
-        providers: Vec::new(),
+        providers: kit.login_providers.clone(),
         time_stampers: vec![TimeStamper {
             url: kit.ca.urls().tsa.clone(),
             anchors: vec![kit.ca.root().der().to_vec()],

@@ -23,6 +23,7 @@ mod large;
 mod many;
 mod officers;
 mod patterns;
+mod providers;
 mod sign_doc;
 mod spend;
 mod strangers;

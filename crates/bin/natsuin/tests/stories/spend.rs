@@ -104,6 +104,28 @@ impl Spender {
         all[0].credential_id.clone().unwrap()
     }
 
+    /// Whether the SAM accepts what these factors make of the request.
+    pub async fn approves(
+        &self,
+        signer: &DevSigner,
+        agent: &mut Agent,
+        factors: Factors<'_>,
+        purpose: Purpose,
+    ) -> bool {
+        let params = AuthorizeParams {
+            purpose,
+            redirect_uri: &self.redirect_uri,
+            lang: None,
+            description: None,
+        };
+        let asked = self
+            .client
+            .authorize(&self.provider, &params, &SystemRandom);
+        let pending = asked.await.unwrap();
+        let back = agent.until(pending.url.as_str(), &self.redirect_uri, signer, factors);
+        back.await.is_ok()
+    }
+
     /// The certificate of the key that this token is for, DER.
     pub async fn certificate(&self, token: &SecretText, credential_id: &str) -> Vec<u8> {
         let request = InfoRequest {

@@ -248,6 +248,10 @@ pub enum FactorKind {
     /// A key in the person's own program, and a PIN: no look-alike page gets the key to sign, and nobody vouches for where
     /// it is kept.
     Device,
+    /// An identity provider's word for one factor.
+    ProviderSingle,
+    /// An identity provider's word for two factors of different kinds, as the operator declares.
+    ProviderMulti,
 }
 
 /// What a kind of factor is worth.
@@ -266,7 +270,7 @@ pub struct Worth {
 }
 
 /// Which combination counts as what.
-pub const WORTH: [Worth; 6] = [
+pub const WORTH: [Worth; 8] = [
     Worth {
         kind: FactorKind::PasskeyCompromised,
         elements: &[Element::Possession],
@@ -307,6 +311,21 @@ pub const WORTH: [Worth; 6] = [
         elements: &[Element::Possession, Element::Knowledge],
         pattern: 4,
         phishable: false,
+        vouched: false,
+    },
+    // What the person shows there is the provider's business, so it may be something that a look-alike page can use.
+    Worth {
+        kind: FactorKind::ProviderSingle,
+        elements: &[Element::Verified],
+        pattern: 4,
+        phishable: true,
+        vouched: false,
+    },
+    Worth {
+        kind: FactorKind::ProviderMulti,
+        elements: &[Element::Possession, Element::Verified],
+        pattern: 4,
+        phishable: true,
         vouched: false,
     },
 ];
@@ -423,7 +442,8 @@ mod tests {
         };
         let single = WORTH.iter().filter(|w| !w.is_multi_factor());
         let single: Vec<_> = single.map(|w| w.kind).collect();
-        assert_eq!(single, [FactorKind::PasskeyCompromised]);
+        let alone = [FactorKind::PasskeyCompromised, FactorKind::ProviderSingle];
+        assert_eq!(single, alone);
         assert!(!with(&[Element::Knowledge]).is_multi_factor());
         assert!(!with(&[Element::Knowledge, Element::Knowledge]).is_multi_factor());
         assert!(!with(&[]).is_multi_factor());

@@ -8,6 +8,7 @@ use sam_api::ssa::HistoryEntry;
 use sam_core::enrol::{Factor, FactorBody, MAX_FAILS};
 use sam_core::evidence::{Approval, Evidence, PublicProof};
 use sam_core::passkey::{Asserted, Assertion, verify_assertion};
+use sam_core::provider::{Identity, Providers};
 use sam_core::state::{MAX_TRIES, Now, Subject};
 use sam_core::{ActState, Reason, pin, secrets, sent, totp};
 use sap::messages::{ApproveRequest, Done, SapRefusal};
@@ -44,6 +45,8 @@ pub(crate) enum Wanted<'a> {
     Device(&'a Digest32),
     /// PIN and one-time code, collected by an application.
     Collected,
+    /// The person whom an identity provider knows so.
+    Idp(&'a Identity),
 }
 
 impl Wanted<'_> {
@@ -53,6 +56,7 @@ impl Wanted<'_> {
             (FactorBody::Device(device), Self::Device(key)) => device.key.thumbprint() == *key,
             (FactorBody::PinTotp(secrets), Self::Sealed) => !secrets.collected,
             (FactorBody::PinTotp(secrets), Self::Collected) => secrets.collected,
+            (FactorBody::Idp(known), Self::Idp(identity)) => known == identity,
             _ => false,
         }
     }
@@ -76,6 +80,7 @@ pub(crate) enum Success {
         salt: B64,
     },
     Device,
+    Idp,
 }
 
 impl<C: CryptoModule> Sam<C> {
@@ -181,12 +186,30 @@ impl<C: CryptoModule> Sam<C> {
                     }
                 }
             }
+            Proof::Idp { id_token, .. } => {
+                // Not guessable, so nothing is counted. Whose word it is said to be only finds the factor.
+                let claimed = Providers::unchecked_identity(id_token)?;
+                let mut tx = self.store.read("approve-read").await?;
+                let epoch = sha256(&[&tx.epoch_source().await?]);
+                let loaded = self
+                    .load(&mut tx, digest, Wanted::Idp(&claimed), epoch)
+                    .await?;
+                drop(tx);
+                *person = Some(loaded.act.body.person.clone());
+                brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
+                let (exp, now) = (loaded.act.body.exp, loaded.now.time);
+                let identity = self.config.providers.verify(id_token, digest, exp, now)?;
+                if !Wanted::Idp(&identity).is(&loaded.factor.body.body) {
+                    return Err(Reason::ForeignFactor.into());
+                }
+                (loaded, Success::Idp)
+            }
         };
         let made = self.make(&loaded.act.body, digest, brought).await?;
         let proved = Proved {
             act: digest,
             method: proof.method(),
-            public: PublicProof::of(proof, &loaded.factor.body.id),
+            public: PublicProof::of(proof, &loaded.factor.body.id, &self.config.providers),
         };
         self.accept(proved, &loaded, &success, made.as_ref()).await
     }
@@ -622,6 +645,7 @@ fn succeeded(
             secrets.spent(salt).map(FactorBody::PinTotp)
         }
         (FactorBody::Device(_), Success::Device) => Ok(body.with_fails(0, UnixTime(0))),
+        (FactorBody::Idp(_), Success::Idp) => Ok(body.clone()),
         _ => Err(Reason::ForeignFactor),
     }
 }

@@ -12,13 +12,14 @@ use sam_core::enrol::{
 use sam_core::evidence::{Enrolment, Evidence};
 use sam_core::life::cause_code;
 use sam_core::passkey::{Attestation, Passkey, RelyingParty, verify_registration};
+use sam_core::provider::Provider;
 use sam_core::state::{Now, Subject};
 use sam_core::{ActState, FactorKind, Policy, Reason, pin};
 use sap::act::Replaced;
 use sap::enrol::{InvitedBy, PasskeyRegistration, SealedEnrolment};
 use sap::messages::{
     Done, EnrolOpenAnswer, EnrolOpenRequest, EnrolRegisterRequest, EnrolSeedAnswer,
-    EnrolSeedRequest, SapRefusal,
+    EnrolSeedRequest, ProviderHint, SapRefusal,
 };
 use sap::office::is_account;
 use sap::proof::Method;
@@ -184,8 +185,11 @@ impl<C: CryptoModule> Sam<C> {
                 .iter()
                 .map(|f| &f.body)
                 .filter(|f| f.removed.is_none());
-            let exclude = passkey_hints(living);
-            Ok::<_, Failed>(EnrolOpenAnswer { act: jws, exclude })
+            Ok::<_, Failed>(EnrolOpenAnswer {
+                act: jws,
+                exclude: passkey_hints(living),
+                providers: self.enrolment_providers(&row.body),
+            })
         })
     }
 
@@ -212,10 +216,24 @@ impl<C: CryptoModule> Sam<C> {
 
     fn enrolment_methods(&self, voucher: &Voucher) -> Vec<Method> {
         if voucher.invite.collected {
-            vec![Method::Collected]
-        } else {
-            self.config.policy.enrolment_methods(voucher.ceiling())
+            return vec![Method::Collected];
         }
+        let mut methods = self.config.policy.enrolment_methods(voucher.ceiling());
+        if !self.enrolment_providers(voucher).is_empty() {
+            methods.push(Method::Idp);
+        }
+        methods
+    }
+
+    /// Identity providers whose word counts for keys of this voucher. Officers aren't known to any.
+    fn enrolment_providers(&self, voucher: &Voucher) -> Vec<ProviderHint> {
+        if voucher.invite.collected || is_account(&voucher.invite.person) {
+            return Vec::new();
+        }
+        let (policy, ceiling) = (&self.config.policy, voucher.ceiling());
+        let all = self.config.providers.0.iter();
+        let counts = all.filter(|provider| policy.admits(ceiling, provider.kind()));
+        counts.map(Provider::hint).collect()
     }
 
     /// Checks the new factors; the secret was right.
@@ -236,6 +254,19 @@ impl<C: CryptoModule> Sam<C> {
                 FactorBody::Passkey(passkey),
             ));
         }
+        if let Some(token) = &request.id_token {
+            let providers = &self.config.providers;
+            let exp = loaded.act.body.exp;
+            let identity = providers.verify(token, request.act, exp, now)?;
+            let hints = self.enrolment_providers(&loaded.voucher.body);
+            if !hints.iter().any(|hint| hint.issuer == identity.issuer) {
+                return Err(Reason::NotAllowed("method").into());
+            }
+            bodies.push((
+                FactorId::random(self.random.as_ref()),
+                FactorBody::Idp(identity),
+            ));
+        }
         match (secrets.pin, secrets.otp) {
             (None, None) => {}
             (Some(pin), Some(otp)) => {
@@ -250,7 +281,7 @@ impl<C: CryptoModule> Sam<C> {
             for (_, body) in &mut bodies {
                 match body {
                     FactorBody::PinTotp(secrets) => secrets.collected = true,
-                    FactorBody::Passkey(_) | FactorBody::Device(_) => {
+                    FactorBody::Passkey(_) | FactorBody::Device(_) | FactorBody::Idp(_) => {
                         return Err(Reason::NotAllowed("collected").into());
                     }
                 }

@@ -335,11 +335,23 @@ impl<C: CryptoModule> Sam<C> {
         if usable.iter().any(|f| f.method() == Method::Device) {
             methods.push(Method::Device);
         }
+        let mut providers = Vec::new();
+        for factor in &usable {
+            if let FactorBody::Idp(identity) = &factor.body
+                && let Some(provider) = self.config.providers.of(&identity.issuer)
+            {
+                providers.push(provider.hint());
+            }
+        }
+        if !providers.is_empty() {
+            methods.push(Method::Idp);
+        }
         OpenAnswer {
             act,
             methods,
             passkeys,
             exclude: passkey_hints(exclude.iter()),
+            providers,
         }
     }
 }
@@ -352,7 +364,7 @@ pub(crate) fn passkey_hints<'a>(factors: impl Iterator<Item = &'a Factor>) -> Ve
                 id: p.id.clone(),
                 transports: p.transports.clone(),
             }),
-            FactorBody::PinTotp(_) | FactorBody::Device(_) => None,
+            FactorBody::PinTotp(_) | FactorBody::Device(_) | FactorBody::Idp(_) => None,
         })
         .collect()
 }

@@ -79,6 +79,7 @@ async fn enrol(
         act,
         sealed: world.seal(act, &world.secrets(act, &secret)).await,
         passkey: Some(passkey.register(act).unwrap()),
+        id_token: None,
     };
     world
         .sam

@@ -86,6 +86,7 @@ async fn a_clock_that_was_set_makes_open_acts_void_and_gives_no_second_use() {
                 act: enrol,
                 sealed: world.seal(enrol, &world.secrets(enrol, &secret)).await,
                 passkey: Some(registration),
+                id_token: None,
             };
             let alarms = world.audited("alarm", "clock-stepped").await;
             let voided = world.audited("act.ended", "clock-stepped").await;

@@ -41,6 +41,7 @@ async fn a_registration_that_waits_over_midnight_is_certified() {
             act,
             sealed: world.seal(act, &world.secrets(act, &secret)).await,
             passkey: Some(passkey().register(act).unwrap()),
+            id_token: None,
         };
         world.sam.enrol_register(request).await.unwrap();
         let EnrolmentAnswer::Enrolled { keys: before, .. } = world.enrolment(&voucher).await else {

@@ -28,6 +28,7 @@ async fn register(world: &World, act: Digest32, secret: &SecretBytes) -> Result<
             act,
             sealed,
             passkey,
+            id_token: None,
         })
         .await
 }
@@ -59,6 +60,7 @@ async fn nobody_enrols_without_the_secret_of_this_very_voucher() {
             act: second,
             sealed,
             passkey: passkey_two,
+            id_token: None,
         };
         assert!(world.sam.enrol_register(request).await.is_err());
         // A registration for another act.
@@ -68,6 +70,7 @@ async fn nobody_enrols_without_the_secret_of_this_very_voucher() {
             act: second,
             sealed,
             passkey: foreign,
+            id_token: None,
         };
         assert!(world.sam.enrol_register(request).await.is_err());
         register(&world, second, &secret).await.unwrap();
@@ -168,6 +171,7 @@ async fn invitations_come_from_a_registered_ra_or_stay_at_level_one() {
                 act,
                 sealed,
                 passkey: registration,
+                id_token: None,
             })
             .await
             .unwrap();
@@ -220,6 +224,7 @@ async fn a_credential_belongs_to_one_person_ever() {
             act,
             sealed,
             passkey: registration,
+            id_token: None,
         };
         assert_eq!(
             world.sam.enrol_register(request).await.unwrap_err().code,
@@ -295,6 +300,7 @@ async fn a_seed_is_handed_out_once_and_weak_pins_are_refused() {
                 act,
                 sealed,
                 passkey: None,
+                id_token: None,
             };
             assert_eq!(
                 world.sam.enrol_register(request).await.unwrap_err().code,
@@ -310,6 +316,7 @@ async fn a_seed_is_handed_out_once_and_weak_pins_are_refused() {
                 act,
                 sealed,
                 passkey: None,
+                id_token: None,
             })
             .await
             .unwrap();

@@ -48,12 +48,14 @@ pub async fn enrol_at(
         act,
         sealed: world.seal(act, &sealed).await,
         passkey: Some(device.register(act).unwrap()),
+        id_token: None,
     };
     world.sam.enrol_register(with_passkey).await.unwrap_err();
     let request = EnrolRegisterRequest {
         act,
         sealed: world.seal(act, &sealed).await,
         passkey: None,
+        id_token: None,
     };
     world.sam.enrol_register(request).await.unwrap();
     let keys = world.certify(&voucher).await;

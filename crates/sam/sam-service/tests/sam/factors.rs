@@ -412,6 +412,7 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             act,
             sealed: world.seal(act, &world.secrets(act, &secret)).await,
             passkey: Some(passkey().register(act).unwrap()),
+            id_token: None,
         };
         let mut second = passkey();
         let more = world.change(&signer, add(&signer, Method::Passkey)).await;
@@ -429,6 +430,7 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             act,
             sealed: world.seal(act, &world.secrets(act, &secret)).await,
             passkey: Some(fresh.register(act).unwrap()),
+            id_token: None,
         };
         world.sam.enrol_register(request).await.unwrap();
         world.sam.maintain().await.unwrap();
@@ -496,6 +498,7 @@ async fn no_key_is_made_for_a_registration_that_has_ended() {
                 act,
                 sealed: world.seal(act, &world.secrets(act, &secret)).await,
                 passkey: Some(passkey.register(act).unwrap()),
+                id_token: None,
             };
             world.sam.enrol_register(request).await.unwrap();
             (voucher, passkey)

@@ -19,6 +19,7 @@ use sam_api::ssa::*;
 use sam_core::attest::Attesters;
 use sam_core::clock::ClockRule;
 use sam_core::passkey::RelyingParty;
+use sam_core::provider::Providers;
 use sam_core::{Policy, totp};
 use sam_service::{KnownClient, MIGRATIONS, Sam, SamConfig, SettingsSource, StartError};
 use sap::enrol::{CertifyRequest, SealedEnrolment, SealedSeed, Subject};
@@ -152,6 +153,7 @@ impl World {
                 ..policy
             },
             attesters: Attesters::default(),
+            providers: Providers::default(),
             clients: [(
                 client(),
                 KnownClient {
@@ -292,6 +294,7 @@ impl World {
             act,
             sealed: self.seal(act, &sealed).await,
             passkey: Some(registration),
+            id_token: None,
         };
         self.sam.enrol_register(request).await.unwrap();
         let keys = self.certify(&voucher).await;

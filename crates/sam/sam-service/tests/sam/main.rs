@@ -29,6 +29,7 @@ mod once;
 mod patterns;
 mod pins;
 mod proof;
+mod providers;
 mod random;
 mod renewal;
 mod scrub;

@@ -215,6 +215,7 @@ impl World {
             act,
             sealed: self.seal(act, &sealed).await,
             passkey: Some(passkey.register(act).unwrap()),
+            id_token: None,
         };
         self.office::<EnrolRegister>(&request).await?;
         let account = shown.person.id;

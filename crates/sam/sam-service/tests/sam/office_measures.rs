@@ -43,6 +43,7 @@ async fn enrol_again(
         act,
         sealed: world.seal(act, &world.secrets(act, secret)).await,
         passkey: Some(fresh.register(act).unwrap()),
+        id_token: None,
     };
     world.sam.enrol_register(request).await?;
     Ok(fresh)

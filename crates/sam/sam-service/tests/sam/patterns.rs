@@ -181,6 +181,7 @@ async fn pattern_4_a_signer_whom_a_declared_sam_asks_signs_at_every_level() {
             act,
             sealed: world.seal(act, &world.secrets(act, &secret)).await,
             passkey: Some(passkey().register(act).unwrap()),
+            id_token: None,
         };
         assert!(world.sam.enrol_register(request).await.is_err());
     }

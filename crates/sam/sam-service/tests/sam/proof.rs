@@ -44,6 +44,7 @@ pub fn moved(proof: Proof, to: Digest32) -> Proof {
             sig,
             sealed,
         },
+        Proof::Idp { id_token, .. } => Proof::Idp { act: to, id_token },
     }
 }
 
@@ -104,6 +105,7 @@ async fn a_proof_counts_for_its_own_act_and_person_only() {
             act: a,
             sealed,
             passkey,
+            id_token: None,
         };
         assert!(world.sam.enrol_register(request).await.is_err());
         // Nothing of this harmed the act.

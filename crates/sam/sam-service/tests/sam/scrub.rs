@@ -106,6 +106,7 @@ async fn a_node_that_has_seen_nothing_finds_rows_that_were_set_back() {
             act,
             sealed,
             passkey: Some(registration),
+            id_token: None,
         };
         world.sam.enrol_register(request).await.unwrap();
 
@@ -200,6 +201,7 @@ async fn a_voucher_whose_row_was_taken_away_is_not_used_again() {
             act,
             sealed,
             passkey: Some(registration),
+            id_token: None,
         };
         world.sam.enrol_register(register).await.unwrap();
 

@@ -333,6 +333,7 @@ async fn a_dump_of_the_store_holds_no_secret() {
                 act,
                 sealed,
                 passkey: None,
+                id_token: None,
             })
             .await
             .unwrap();

@@ -47,6 +47,9 @@ pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
     ] {
         value[name] = json!(FOREIGN_ALGORITHMS);
     }
+    if ssa.config().registration.is_some() {
+        value["registration_endpoint"] = json!(format!("{base}/oauth2/register"));
+    }
     if let Some(Certificates { url, .. }) = &ssa.config().certificates {
         value["tls_client_certificate_bound_access_tokens"] = json!(true);
         // RFC 8705 §5: what clients with certificates call instead. CSC lies at the same paths there.

@@ -1,5 +1,5 @@
 //! OAuth 2.0 authorization server: code flow with PKCE S256 only, pushed requests, scopes `service` and `credential`
-//! (RFC 6749, 7523, 7636, 7662, 8252, 8414, 8628, 8705, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
+//! (RFC 6749, 7523, 7591, 7636, 7662, 8252, 8414, 8628, 8705, 9101, 9126, 9207, 9396, 9449), and the FAPI 2.0 Security Profile by setting.
 
 mod account_token;
 mod approve;
@@ -12,6 +12,7 @@ mod jwt;
 mod metadata;
 mod pushed;
 mod refreshing;
+mod register;
 mod request_object;
 mod revoke;
 mod token;
@@ -34,6 +35,8 @@ use crate::Ssa;
 use crate::limits::{Origin, Wait};
 use crate::refusal::Told;
 
+pub use register::{Publisher, Registration};
+
 /// Longest form at the token and revocation endpoints in bytes.
 const FORM_LIMIT: usize = 2 << 20;
 /// Longest pushed request in bytes: 10,000 digests with labels.
@@ -51,6 +54,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/oauth2/revoke", post(revoke::revoke))
         .route("/revoke", post(revoke::revoke))
         .route("/oauth2/introspect", post(introspect::introspect))
+        .route("/oauth2/register", post(register::register))
         .route("/oauth2/jwks", get(metadata::jwks))
         .route(
             "/.well-known/oauth-authorization-server",

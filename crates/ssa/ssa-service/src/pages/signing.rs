@@ -206,6 +206,7 @@ fn factor_view(words: &Messages, factor: &FactorInfo) -> FactorView {
         Method::PinTotp => ("portal-factor-pin-totp", vec!["factor-pin"]),
         Method::Device => ("portal-factor-device", vec!["factor-pin"]),
         Method::Passkey => ("portal-factor-passkey", vec![]),
+        Method::Idp => ("portal-factor-idp", vec![]),
         Method::Collected => ("portal-factor-collected", vec![]),
     };
     if factor.locked_until.is_some() {

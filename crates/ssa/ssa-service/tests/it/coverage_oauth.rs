@@ -136,6 +136,8 @@ fn every_oauth_endpoint_is_known_here() {
         "oauth2/jwks",
         ".well-known/oauth-authorization-server",
         ".well-known/openid-configuration",
+        // Wants a statement instead, and is off by default: `registration.rs`.
+        "oauth2/register",
     ];
     let clients = [
         "oauth2/pushed_authorize",

@@ -30,6 +30,7 @@ mod passkeys;
 mod portal;
 mod providers;
 mod quirks;
+mod registration;
 mod sign_doc;
 mod signing;
 mod timestamp;

@@ -122,6 +122,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
             passes: 1,
         },
         fapi: false,
+        registration: None,
         login_client: None,
         certificates: None,
         providers: Vec::new(),

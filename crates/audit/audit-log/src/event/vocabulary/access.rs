@@ -91,6 +91,15 @@ macro_rules! access_events {
         /// Digest of its contract from here on.
         contract: Digest32,
     }
+    /// A client registered itself with a publisher's statement about its software.
+    ClientRegisteredItself = "client.registered-itself", Success, by(client client), about() {
+        /// Client.
+        client: ClientId,
+        /// Digest of the publisher's name.
+        publisher: Digest32,
+        /// Digest of the statement.
+        statement: Digest32,
+    }
     /// Somebody tried to manage clients who may not, or not so.
     ClientChangeRefused = "client.change-refused", Failure, by(peer peer), about() {
         /// Name in the caller's certificate.

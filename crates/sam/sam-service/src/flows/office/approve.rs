@@ -238,7 +238,11 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     pub(crate) async fn office_evidence(&self, proved: &Proved) -> Result<Written, Failed> {
-        let public = PublicProof::of(&proved.proof, &proved.factor.body.id);
+        let public = PublicProof::of(
+            &proved.proof,
+            &proved.factor.body.id,
+            &self.config.providers,
+        );
         let proof = public.digest()?;
         let Now {
             epoch,

@@ -1,0 +1,291 @@
+//! Clients that register themselves (RFC 7591), with a software statement of a publisher that the operator trusts. What they are
+//! called and where they are answered is the statement's word alone; what they may is the operator's contract for all of them.
+
+use audit_log::Event;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use core_types::{ClientId, UnixTime, sha256};
+use csc_types::SecretText;
+use jose::{ForeignJws, ForeignKey};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store_kit::{StoreError, Tx, sql, transaction};
+
+use super::jwt::Claims;
+use super::never_cached;
+use crate::clients::{self, NewClient, State as Phase};
+use crate::contract::{ClientSettings, read_keys};
+use crate::{Ssa, crypt};
+
+/// Longest request in bytes.
+const LIMIT: usize = 64 << 10;
+/// Longest life of a statement in seconds: a year and a month.
+const LONGEST: i64 = 396 * 24 * 60 * 60;
+
+/// Which clients may register themselves, and what they may then.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Who may vouch for software.
+    pub publishers: Vec<Publisher>,
+    /// The contract of each such client. Without keys and certificate, which are its own.
+    pub contract: ClientSettings,
+    /// Most clients of one piece of software.
+    pub most: u32,
+}
+
+/// Somebody who vouches for software.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publisher {
+    /// `iss` of their statements.
+    pub issuer: String,
+    /// Their keys (JWK).
+    pub keys: Vec<Value>,
+}
+
+impl Registration {
+    /// The member that can't be meant, if there is one.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let good = |publisher: &Publisher| {
+            !publisher.keys.is_empty() && read_keys(&publisher.keys).is_some()
+        };
+        if self.publishers.is_empty() || !self.publishers.iter().all(good) {
+            return Some("publishers");
+        }
+        let contract = &self.contract;
+        let own = !contract.keys.is_empty() || contract.certificate.is_some();
+        // A token of its own would read about people whom no person at this client knows.
+        if own || !contract.users.is_empty() {
+            return Some("contract");
+        }
+        contract.fault()
+    }
+}
+
+/// Why a client isn't registered (RFC 7591 §3.2.2).
+enum Fault {
+    Statement,
+    Unapproved,
+    Redirect,
+    Metadata,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Fault {
+    fn answer(self) -> Response {
+        let (status, error, why) = match self {
+            Self::Statement => (
+                StatusCode::BAD_REQUEST,
+                "invalid_software_statement",
+                "the statement isn't signed by its publisher, or lacks a member, or is past its time",
+            ),
+            Self::Unapproved => (
+                StatusCode::BAD_REQUEST,
+                "unapproved_software_statement",
+                "this publisher or this software can't register here any more",
+            ),
+            Self::Redirect => (
+                StatusCode::BAD_REQUEST,
+                "invalid_redirect_uri",
+                "a redirect URI isn't among the statement's, or can't be used",
+            ),
+            Self::Metadata => (
+                StatusCode::BAD_REQUEST,
+                "invalid_client_metadata",
+                "a member can't be used",
+            ),
+            Self::Store(error) => {
+                tracing::error!(%error, "the store failed a registration");
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "server_error",
+                    "try again later",
+                )
+            }
+        };
+        let body = json!({ "error": error, "error_description": why });
+        (status, Json(body)).into_response()
+    }
+}
+
+/// What a client says about itself. Other members are ignored (§2).
+#[derive(Deserialize)]
+struct Wanted {
+    software_statement: String,
+    redirect_uris: Option<Vec<String>>,
+    jwks: Option<KeySet>,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
+}
+
+/// A statement that a publisher signed.
+struct Software {
+    publisher: String,
+    id: String,
+    name: String,
+    redirects: Vec<String>,
+    keys: Option<Vec<Value>>,
+}
+
+/// `POST /oauth2/register`; not there unless the operator says who vouches.
+pub(super) async fn register(State(ssa): State<Ssa>, body: Body) -> Response {
+    let Some(rules) = &ssa.config().registration else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    never_cached(match registered(&ssa, rules, body).await {
+        Ok(client) => (StatusCode::CREATED, Json(client)).into_response(),
+        Err(fault) => fault.answer(),
+    })
+}
+
+async fn registered(ssa: &Ssa, rules: &Registration, body: Body) -> Result<Value, Fault> {
+    let body = axum::body::to_bytes(body, LIMIT).await;
+    let body = body.map_err(|_| Fault::Metadata)?;
+    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| Fault::Metadata)?;
+    let now = ssa.now();
+    let software = vouched(rules, &wanted.software_statement, now)?;
+    let redirects = match wanted.redirect_uris {
+        None => software.redirects,
+        Some(own) if own.iter().all(|uri| software.redirects.contains(uri)) => own,
+        Some(_) => return Err(Fault::Redirect),
+    };
+    // The statement's keys are the last word; a client of software without any brings its own.
+    let keys = software.keys.or(wanted.jwks.map(|set| set.keys));
+    let keys = keys.unwrap_or_default();
+    let mut settings = rules.contract.clone();
+    settings.contract = format!("{} of {}", software.id, software.publisher);
+    settings.contract = web_ui::clean(&settings.contract)
+        .chars()
+        .take(200)
+        .collect();
+    settings.keys.clone_from(&keys);
+    let mut random = [0; 16];
+    ssa.random().fill(&mut random);
+    let id = format!("dyn.{}", core_types::bytes::hex(random));
+    let new = NewClient {
+        id: ClientId::parse(id).map_err(|_| Fault::Metadata)?,
+        name: software.name,
+        redirect_uris: redirects,
+        native: false,
+        public: false,
+        settings,
+    };
+    match new.fault() {
+        Some("redirect_uris") => return Err(Fault::Redirect),
+        Some(_) => return Err(Fault::Metadata),
+        None if keys.len() > crate::contract::KEYS || new.settings.lacks_keys() => {
+            return Err(Fault::Metadata);
+        }
+        None => {}
+    }
+    let secret = keys.is_empty().then(|| crypt::draw(ssa.random()));
+    let name = format!("{}\n{}", software.publisher, software.id);
+    let statement = sha256(&[wanted.software_statement.as_bytes()]);
+    let made = transaction!(ssa.store(), "register-client", |tx| {
+        if !count(tx, &crypt::digest(&name), rules.most).await? {
+            return Ok::<_, StoreError>(false);
+        }
+        let text = secret.as_ref().map(SecretText::expose);
+        let made = clients::insert(tx, &new, text, Phase::Active, now).await?;
+        let event = Event::ClientRegisteredItself {
+            client: new.id.clone(),
+            publisher: sha256(&[software.publisher.as_bytes()]),
+            statement,
+        };
+        ssa.audit().append(tx, event, now).await?;
+        Ok(made)
+    })?;
+    if !made {
+        return Err(Fault::Unapproved);
+    }
+    let mut answer = json!({
+        "client_id": new.id,
+        "client_id_issued_at": now,
+        "client_name": new.name,
+        "redirect_uris": new.redirect_uris,
+        "token_endpoint_auth_method": if secret.is_some() { "client_secret_basic" } else { "private_key_jwt" },
+        "grant_types": if new.settings.refresh { json!(["authorization_code", "refresh_token"]) } else { json!(["authorization_code"]) },
+        "response_types": ["code"],
+        "software_id": software.id,
+        "software_statement": wanted.software_statement,
+    });
+    match &secret {
+        Some(secret) => {
+            answer["client_secret"] = json!(secret.expose());
+            answer["client_secret_expires_at"] = json!(0);
+        }
+        None => answer["jwks"] = json!({ "keys": keys }),
+    }
+    Ok(answer)
+}
+
+/// Reads a statement that one of the publishers signed and that is good now (RFC 7591 §2.3).
+fn vouched(rules: &Registration, statement: &str, now: UnixTime) -> Result<Software, Fault> {
+    let bad = Fault::Statement;
+    let jws = ForeignJws::read(statement).map_err(|_| Fault::Statement)?;
+    let Some(said) = Claims::read(jws.unchecked_payload()) else {
+        return Err(bad);
+    };
+    let known = |publisher: &&Publisher| said.text("iss") == Some(publisher.issuer.as_str());
+    let publisher = rules.publishers.iter().find(known);
+    let publisher = publisher.ok_or(Fault::Unapproved)?;
+    let fits = matches!(
+        jws.typ().as_deref(),
+        None | Some("jwt" | "software-statement+jwt")
+    );
+    let keys = publisher
+        .keys
+        .iter()
+        .filter_map(|key| ForeignKey::parse(key).ok());
+    let mut keys = keys.filter(|key| match (jws.kid(), key.kid()) {
+        (Some(wanted), Some(kid)) => wanted == kid,
+        _ => true,
+    });
+    let payload = keys.find_map(|key| jws.verify(&key).ok());
+    let claims = payload.filter(|_| fits).and_then(Claims::read);
+    let claims = claims
+        .filter(|claims| claims.is_current(now, LONGEST))
+        .ok_or(bad)?;
+    let text = |name: &str| {
+        let text = claims
+            .text(name)
+            .filter(|text| (1..=100).contains(&text.chars().count()));
+        text.map(str::to_owned).ok_or(Fault::Statement)
+    };
+    let redirects = claims.0.get("redirect_uris").cloned().unwrap_or_default();
+    let redirects: Vec<String> = serde_json::from_value(redirects).map_err(|_| Fault::Redirect)?;
+    let keys = match claims.0.get("jwks") {
+        None => None,
+        Some(set) => {
+            let set: KeySet = serde_json::from_value(set.clone()).map_err(|_| Fault::Statement)?;
+            Some(set.keys)
+        }
+    };
+    Ok(Software {
+        publisher: publisher.issuer.clone(),
+        id: text("software_id")?,
+        name: text("client_name")?,
+        redirects,
+        keys,
+    })
+}
+
+/// Counts one more client of this software; `false` when there are enough.
+async fn count(tx: &mut Tx, software: &str, most: u32) -> Result<bool, StoreError> {
+    let first = "INSERT INTO ssa_software (id, n) VALUES ($1, 0) ON CONFLICT DO NOTHING";
+    tx.execute(sql(first).bind(software)).await?;
+    let more = "UPDATE ssa_software SET n = n + 1 WHERE id = $1 AND n < $2";
+    let more = sql(more).bind(software).bind(i64::from(most));
+    Ok(tx.execute(more).await? == 1)
+}

@@ -1,0 +1,229 @@
+//! Clients that register themselves (RFC 7591): with whose word, as what, and how many.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use core_types::Clock as _;
+use jose::SigningKey;
+use serde_json::{Value, json};
+use ssa_service::{ClientSettings, Publisher, Registration};
+
+use crate::web::{
+    Answer, BASE, Browser, REDIRECT, START, Stack, VERIFIER, encode, service_request, stacks,
+    stacks_with,
+};
+
+const PUBLISHER: &str = "https://publisher.example";
+
+fn public(key: &SigningKey) -> Value {
+    serde_json::to_value(key.public()).unwrap()
+}
+
+async fn open_to(key: &SigningKey) -> Vec<Stack> {
+    stacks_with(|config| {
+        config.registration = Some(Registration {
+            publishers: vec![Publisher {
+                issuer: PUBLISHER.to_owned(),
+                keys: vec![public(key)],
+            }],
+            contract: ClientSettings {
+                scopes: vec!["service".to_owned()],
+                ..ClientSettings::default()
+            },
+            most: 2,
+        });
+    })
+    .await
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": PUBLISHER, "iat": START, "exp": START + 86_400, "software_id": "viewer",
+        "client_name": "Viewer", "redirect_uris": [REDIRECT, "https://app.example/other"],
+    })
+}
+
+fn statement(key: &SigningKey, claims: &Value) -> String {
+    key.sign("JWT", claims.to_string().as_bytes()).unwrap()
+}
+
+async fn register(stack: &Stack, body: &Value) -> Answer {
+    let request =
+        Request::post("/oauth2/register").header(header::CONTENT_TYPE, "application/json");
+    stack
+        .send(request.body(Body::from(body.to_string())).unwrap())
+        .await
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn a_client_registers_with_its_publishers_word_and_is_what_that_says() {
+    let (publisher, _) = SigningKey::generate().unwrap();
+    for stack in open_to(&publisher).await {
+        let word = statement(&publisher, &claims());
+        // What it says beside the statement doesn't count.
+        let body = json!({
+            "software_statement": word, "client_name": "Bank", "redirect_uris": [REDIRECT],
+            "scope": "credential", "token_endpoint_auth_method": "none",
+        });
+        let made = register(&stack, &body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        let made = made.json();
+        assert_eq!(
+            (&made["client_name"], &made["redirect_uris"]),
+            (&json!("Viewer"), &json!([REDIRECT]))
+        );
+        let (id, secret) = (
+            made["client_id"].as_str().unwrap(),
+            made["client_secret"].as_str().unwrap(),
+        );
+        let code = Browser::new(&stack)
+            .log_in_for_code(&service_request(id), "hanako")
+            .await;
+        let basic = core_types::bytes::b64(format!("{id}:{secret}"));
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+        ];
+        let request = Request::post("/oauth2/token")
+            .header(header::AUTHORIZATION, format!("Basic {basic}"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let token = stack
+            .send(request.body(Body::from(encode(&form))).unwrap())
+            .await;
+        assert_eq!(token.status, StatusCode::OK, "{}", token.body);
+
+        // With keys in the statement it has no secret, and its own keys are none.
+        let (own, _) = SigningKey::generate().unwrap();
+        let mut with_keys = claims();
+        with_keys["jwks"] = json!({ "keys": [public(&own)] });
+        let body = json!({
+            "software_statement": statement(&publisher, &with_keys),
+            "jwks": { "keys": [public(&publisher)] },
+        });
+        let made = register(&stack, &body).await.json();
+        assert_eq!(made["jwks"]["keys"], json!([public(&own)]));
+        assert_eq!(
+            (&made["client_secret"], &made["token_endpoint_auth_method"]),
+            (&Value::Null, &json!("private_key_jwt"))
+        );
+        // Two of one software, and no third.
+        let third = register(&stack, &json!({ "software_statement": word })).await;
+        assert_eq!(third.json()["error"], "unapproved_software_statement");
+        let kinds = stack.audit_kinds().await;
+        assert_eq!(
+            kinds
+                .iter()
+                .filter(|k| *k == "client.registered-itself")
+                .count(),
+            2
+        );
+        let request = Request::get("/.well-known/oauth-authorization-server");
+        let metadata = stack
+            .send(request.body(Body::empty()).unwrap())
+            .await
+            .json();
+        assert_eq!(
+            metadata["registration_endpoint"],
+            format!("{BASE}/oauth2/register")
+        );
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn statements_and_members_that_do_not_count_register_nothing() {
+    let (publisher, _) = SigningKey::generate().unwrap();
+    let (other, _) = SigningKey::generate().unwrap();
+    for stack in open_to(&publisher).await {
+        let now = stack.clock.now().0;
+        let bent = |member: &str, value: Value| {
+            let mut claims = claims();
+            claims[member] = value;
+            statement(&publisher, &claims)
+        };
+        let none = {
+            let part = |value: Value| core_types::bytes::b64u(value.to_string());
+            format!("{}.{}.", part(json!({ "alg": "none" })), part(claims()))
+        };
+        for (word, error) in [
+            (statement(&other, &claims()), "invalid_software_statement"),
+            (none, "invalid_software_statement"),
+            ("x".to_owned(), "invalid_software_statement"),
+            (
+                bent("iss", json!("https://evil.example")),
+                "unapproved_software_statement",
+            ),
+            (bent("exp", json!(now)), "invalid_software_statement"),
+            (
+                bent("exp", json!(now + 400 * 86_400)),
+                "invalid_software_statement",
+            ),
+            (bent("iat", json!(now + 61)), "invalid_software_statement"),
+            (
+                bent("software_id", Value::Null),
+                "invalid_software_statement",
+            ),
+            (
+                bent("client_name", json!("x".repeat(101))),
+                "invalid_software_statement",
+            ),
+            (
+                bent("client_name", json!("a\nb")),
+                "invalid_client_metadata",
+            ),
+            (bent("redirect_uris", json!([])), "invalid_redirect_uri"),
+            (bent("redirect_uris", json!("x")), "invalid_redirect_uri"),
+            (
+                bent("redirect_uris", json!(["http://app.example/cb"])),
+                "invalid_redirect_uri",
+            ),
+            (
+                bent("jwks", json!({ "keys": [{ "kty": "oct", "k": "AA" }] })),
+                "invalid_client_metadata",
+            ),
+            (
+                publisher
+                    .sign("at+jwt", claims().to_string().as_bytes())
+                    .unwrap(),
+                "invalid_software_statement",
+            ),
+        ] {
+            let answer = register(&stack, &json!({ "software_statement": word })).await;
+            assert_eq!(
+                (answer.status, &answer.json()["error"]),
+                (StatusCode::BAD_REQUEST, &json!(error)),
+                "{word}"
+            );
+        }
+        let word = statement(&publisher, &claims());
+        let elsewhere =
+            json!({ "software_statement": word, "redirect_uris": ["https://evil.example/cb"] });
+        assert_eq!(
+            register(&stack, &elsewhere).await.json()["error"],
+            "invalid_redirect_uri"
+        );
+        for body in [json!({}), json!([]), json!({ "software_statement": 7 })] {
+            assert_eq!(
+                register(&stack, &body).await.json()["error"],
+                "invalid_client_metadata"
+            );
+        }
+        let large = json!({ "software_statement": "x".repeat(70_000) });
+        assert_eq!(
+            register(&stack, &large).await.status,
+            StatusCode::BAD_REQUEST
+        );
+        let kinds = stack.audit_kinds().await;
+        assert!(!kinds.iter().any(|k| k == "client.registered-itself"));
+    }
+}
+
+#[tokio::test]
+async fn unless_somebody_vouches_nobody_registers() {
+    for stack in stacks().await {
+        let answer = register(&stack, &json!({ "software_statement": "x" })).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    }
+}
