@@ -12,6 +12,8 @@ mod documents;
 mod inclusion;
 mod jws;
 mod proof;
+#[cfg(test)]
+mod wycheproof;
 
 use std::collections::BTreeMap;
 

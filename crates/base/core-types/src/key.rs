@@ -22,6 +22,8 @@ pub enum DestroyCause {
     Unused,
     /// It was handed over to another provider or to its owner.
     HandedOver,
+    /// It was made for one act, and that act is over.
+    Used,
 }
 
 impl DestroyCause {
@@ -35,6 +37,7 @@ impl DestroyCause {
             Self::Officers => "officers",
             Self::Unused => "unused",
             Self::HandedOver => "handed-over",
+            Self::Used => "used",
         }
     }
 }

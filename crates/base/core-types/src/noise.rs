@@ -131,6 +131,12 @@ impl Watched {
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
+
+    /// Begins anew. To be used only if the tests of a start follow at once.
+    pub fn begin_again(&self) {
+        *self.test.lock().unwrap_or_else(PoisonError::into_inner) = HealthTest::default();
+        self.failed.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Random for Watched {

@@ -146,7 +146,7 @@ impl ForeignKey {
         sha256(&[canonical.as_bytes()])
     }
 
-    fn verifies(&self, message: &[u8], value: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], value: &[u8]) -> bool {
         let done = match &self.material {
             Material::P256(jwk) => {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, jwk.point()).verify(message, value)

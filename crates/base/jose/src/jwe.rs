@@ -132,16 +132,23 @@ impl SealKey {
         let tag: [u8; 16] = part(tag)?.try_into().map_err(|_| JoseError::Malformed)?;
         let mut buffer = part(ciphertext)?;
         buffer.extend_from_slice(&tag);
-        let mut buffer = Zeroizing::new(buffer);
-        let plain = key
-            .open_in_place(
-                Nonce::assume_unique_for_key(iv),
-                Aad::from(protected.as_bytes()),
-                &mut buffer,
-            )
-            .map_err(|_| JoseError::NotAuthentic)?;
-        Ok(SecretBytes::new(plain.to_vec()))
+        opened(&key, iv, protected.as_bytes(), buffer)
     }
+}
+
+/// Opens a content, its tag behind it.
+pub(crate) fn opened(
+    key: &LessSafeKey,
+    iv: [u8; 12],
+    aad: &[u8],
+    sealed: Vec<u8>,
+) -> Result<SecretBytes, JoseError> {
+    let mut buffer = Zeroizing::new(sealed);
+    let nonce = Nonce::assume_unique_for_key(iv);
+    let plain = key
+        .open_in_place(nonce, Aad::from(aad), &mut buffer)
+        .map_err(|_| JoseError::NotAuthentic)?;
+    Ok(SecretBytes::new(plain.to_vec()))
 }
 
 /// Seals `plaintext` for `recipient`.
@@ -187,32 +194,34 @@ pub fn seal(
 }
 
 /// Concat KDF of NIST SP 800-56A with SHA-256, one round, for `enc` A256GCM (RFC 7518 §4.6.2).
-fn derive(
+pub(crate) fn derive(
     private: &PrivateKey,
     peer: &Jwk,
     apu: Digest32,
     apv: Digest32,
 ) -> Result<LessSafeKey, JoseError> {
     let peer = UnparsedPublicKey::new(&ECDH_P256, peer.point());
-    agree(private, peer, JoseError::BadKey, |z| {
-        let key = Zeroizing::new(
-            sha256(&[
-                &1u32.to_be_bytes(),
-                z,
-                &7u32.to_be_bytes(),
-                b"A256GCM",
-                &32u32.to_be_bytes(),
-                &apu.0,
-                &32u32.to_be_bytes(),
-                &apv.0,
-                &256u32.to_be_bytes(),
-            ])
-            .0,
-        );
-        UnboundKey::new(&AES_256_GCM, key.as_slice())
-            .map(LessSafeKey::new)
-            .map_err(|_| JoseError::BadKey)
-    })
+    agree(private, peer, JoseError::BadKey, |z| of_secret(z, apu, apv))
+}
+
+pub(crate) fn of_secret(z: &[u8], apu: Digest32, apv: Digest32) -> Result<LessSafeKey, JoseError> {
+    let key = Zeroizing::new(
+        sha256(&[
+            &1u32.to_be_bytes(),
+            z,
+            &7u32.to_be_bytes(),
+            b"A256GCM",
+            &32u32.to_be_bytes(),
+            &apu.0,
+            &32u32.to_be_bytes(),
+            &apv.0,
+            &256u32.to_be_bytes(),
+        ])
+        .0,
+    );
+    UnboundKey::new(&AES_256_GCM, key.as_slice())
+        .map(LessSafeKey::new)
+        .map_err(|_| JoseError::BadKey)
 }
 
 #[cfg(test)]

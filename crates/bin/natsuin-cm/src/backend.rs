@@ -76,12 +76,43 @@ fn patience() -> u64 {
     Limits::default().patience.as_secs()
 }
 
+/// Why there is no back end: in words, and as an alarm for the audit log.
+#[derive(Debug)]
+pub(crate) struct NotOpened {
+    pub(crate) trouble: Trouble,
+    pub(crate) what: &'static str,
+}
+
+impl From<Trouble> for NotOpened {
+    /// Settings, or a file that they name.
+    fn from(trouble: Trouble) -> Self {
+        let what = "cm-start-settings";
+        Self { trouble, what }
+    }
+}
+
+impl From<OpenError> for NotOpened {
+    fn from(error: OpenError) -> Self {
+        let what = match &error {
+            OpenError::Module(..) => "cm-start-library",
+            OpenError::NoToken(_) | OpenError::TwoTokens(_) => "cm-start-token",
+            OpenError::Login(_) => "cm-start-login",
+            OpenError::LastTry => "cm-start-last-try",
+            OpenError::NoMechanism => "cm-start-mechanism",
+            OpenError::Silent => "cm-start-silent",
+            OpenError::Contradiction { .. } => "cm-start-contradiction",
+        };
+        let trouble = Trouble::new("pkcs11", error.to_string(), remedy(&error));
+        Self { trouble, what }
+    }
+}
+
 /// Makes the back end ready.
 ///
 /// # Errors
-/// [`Trouble`] `pkcs11` when module, token or PIN can't be used, `bad-config` for settings that contradict each other.
-/// The PIN is tried at most once.
-pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, Trouble> {
+/// [`NotOpened`] with [`Trouble`] `pkcs11` when module, token or PIN can't be used, `bad-config` for settings that contradict
+/// each other. The PIN is tried at most once, and not if it is the token's last try.
+pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, NotOpened> {
     match config {
         BackendConfig::Software {} => Ok(Arc::new(SoftBackend)),
         BackendConfig::Pkcs11(token) => open_token(token),
@@ -89,17 +120,17 @@ pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, Trouble> 
             let opened = tokens.iter().map(open_token).collect::<Result<_, _>>()?;
             match Several::new(opened, *shared) {
                 Some(several) => Ok(Arc::new(several)),
-                None => Err(Trouble::new(
+                None => Err(NotOpened::from(Trouble::new(
                     "bad-config",
                     "several tokens are 1 to 255, all with the same keys setting".to_owned(),
                     "see the comments in the sample of this daemon",
-                )),
+                ))),
             }
         }
     }
 }
 
-fn open_token(token: &Token) -> Result<Arc<dyn Backend>, Trouble> {
+fn open_token(token: &Token) -> Result<Arc<dyn Backend>, NotOpened> {
     token.check()?;
     let options = Options {
         module: token.module.clone(),
@@ -120,15 +151,18 @@ fn open_token(token: &Token) -> Result<Arc<dyn Backend>, Trouble> {
             let wrapped = WrappedKeys::open(backend, token.wrapped_declaration.clone());
             match wrapped {
                 Ok(wrapped) => Ok(Arc::new(wrapped)),
-                Err(fault) => Err(Trouble::new(
-                    "pkcs11",
-                    fault.to_string(),
-                    "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
-                )),
+                Err(fault) => Err(NotOpened {
+                    trouble: Trouble::new(
+                        "pkcs11",
+                        fault.to_string(),
+                        "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
+                    ),
+                    what: "cm-start-wrapping",
+                }),
             }
         }
         Ok(backend) => Ok(Arc::new(backend)),
-        Err(error) => Err(Trouble::new("pkcs11", error.to_string(), remedy(&error))),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -15,7 +15,9 @@ use audit_log::Sequencer;
 use audit_service::{AuditConfig, trouble};
 use clap::Parser;
 use cm_core::policy::PolicyError;
-use cm_core::{ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret, StartError};
+use cm_core::{
+    ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret, StartError, not_started,
+};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -162,7 +164,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             witness,
             approvals,
         } => {
-            let backend = backend::open(&config.backend)?;
+            let backend = backend::open(&config.backend).map_err(|not| not.trouble)?;
             let restore = admin::Restore {
                 from,
                 shares,
@@ -208,6 +210,10 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
         } => {
             let client = admin::client(url, identity(chain, key)?, config.tls.ca_pem()?)?;
             admin::switch(&client, admin::read_approvals(approvals)?).await
+        }
+        admin::Command::SelfTest { url, chain, key } => {
+            let client = admin::client(url, identity(chain, key)?, config.tls.ca_pem()?)?;
+            admin::self_test(&client).await
         }
         admin::Command::ApproveKey {
             key,
@@ -270,7 +276,18 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let officers = keys(&config.officers)?;
     let policy = policy(config.algorithms.as_deref(), &officers)?;
     let policy = policy.experiments(config.experimental_algorithms);
-    let mut backend = backend::open(&config.backend)?;
+    let store = open_store(&config.store).await?;
+    let root = root_secret(&config.root_secret)?;
+    let mut backend = match backend::open(&config.backend) {
+        Ok(backend) => backend,
+        Err(not) => {
+            let (clock, random) = (SystemClock, Arc::new(SystemRandom));
+            let node = config.node.as_str();
+            let told = not_started(node, &store, &root, &clock, random, not.what).await;
+            told.map_err(|e| Trouble::new("cm-start", e.to_string(), CHECK))?;
+            return Err(not.trouble);
+        }
+    };
     if !config.keys_ahead.is_empty() {
         let want = config
             .keys_ahead
@@ -283,8 +300,6 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
             Trouble::new("bad-config", e.to_string(), remedy)
         })?);
     }
-    let store = open_store(&config.store).await?;
-    let root = root_secret(&config.root_secret)?;
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
@@ -382,7 +397,9 @@ async fn test_again(
         ticks.tick().await;
         if !own.unchanged() {
             tracing::error!("the program's file or its configuration was changed while it runs");
-            module.latch("program or configuration changed").await;
+            module
+                .latch_for_good("program or configuration changed")
+                .await;
         }
         match module.self_test().await {
             Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),

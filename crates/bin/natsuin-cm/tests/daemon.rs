@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
 use cm_api::{
-    ExecuteRequest, Executed, KeyCreated, ModuleState, Order, OrderBody, OrderKind, SignItem,
+    ExecuteRequest, Executed, KeyCreated, ModuleState, Order, OrderBody, OrderKind, Refusal,
+    SignItem,
 };
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -21,9 +22,10 @@ use core_types::{
     Random as _, SecretBytes, SigAlg, TenantId, UnixTime, sha256,
 };
 use dev_ca::{DevCa, Urls};
+use pkcs11_faults::control::{CONTROL, MODULE};
 use pkcs11_faults::softhsm::{self, SoftHsm};
 use service_kit::http::HttpOptions;
-use service_kit::{Client, Identity};
+use service_kit::{CallError, Client, Identity};
 
 const PIN: &str = "12345678";
 
@@ -98,8 +100,30 @@ every_seconds = 10
             .arg("--config")
             .arg(path)
             .env("SOFTHSM2_CONF", self.token.path().join("softhsm2.conf"))
+            .env(CONTROL, self.token.path().join("faults"))
+            .env(MODULE, softhsm::Library::SoftHsm2.path().unwrap())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// A token of SoftHSM2 with the label `natsuin`.
+    fn make_token(&self) {
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "natsuin", "--pin", PIN])
+            .args(["--so-pin", "00000000"])
+            .env("SOFTHSM2_CONF", self.token.path().join("softhsm2.conf"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// The table of a token with this label behind this library.
+    fn pkcs11(&self, module: &Path, token: &str, more: &str) -> String {
+        format!(
+            "kind = \"pkcs11\"\nmodule = \"{}\"\ntoken = \"{token}\"\npin_file = \"{}\"\n{more}",
+            module.display(),
+            self.token.path().join("pin").display()
+        )
     }
 
     fn refused(&self, backend: &str) -> String {
@@ -198,26 +222,15 @@ async fn the_software_back_end_starts_and_answers_the_sam_only() {
         .await;
 }
 
-// shows: III-3-13-secure-state, III-3-4-authenticate-administrator
+// shows: III-3-13-secure-state, III-3-4-authenticate-administrator, III-3-14-audit-records
+// shows: III-3-7-confidential-channel, T-KEY-DATA-DISCLOSE
 #[tokio::test]
 async fn a_token_is_used_as_configured_or_nothing_starts() {
     let module = softhsm::Library::SoftHsm2.path().unwrap();
     let site = Site::new();
-    let made = Command::new("softhsm2-util")
-        .args(["--init-token", "--free", "--label", "natsuin", "--pin", PIN])
-        .args(["--so-pin", "00000000"])
-        .env("SOFTHSM2_CONF", site.token.path().join("softhsm2.conf"))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    site.make_token();
     let pin = site.token.path().join("pin");
-    let config = |module: &Path, token: &str, more: &str| {
-        format!(
-            "kind = \"pkcs11\"\nmodule = \"{}\"\ntoken = \"{token}\"\npin_file = \"{}\"\n{more}",
-            module.display(),
-            pin.display()
-        )
-    };
+    let config = |module: &Path, token: &str, more: &str| site.pkcs11(module, token, more);
     let absent = site.refused(&config(Path::new("/nonexistent.so"), "natsuin", ""));
     assert!(
         absent.contains("/nonexistent.so") && absent.contains("pkcs11"),
@@ -244,6 +257,28 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
     let right = config(&module, "natsuin", declared);
     site.works(&right, "pkcs11", Level::Two).await;
+
+    // A module that has a log says in it why it doesn't start.
+    site.refused(&config(Path::new("/nonexistent.so"), "natsuin", ""));
+    site.refused(&config(&module, "another", ""));
+    site.refused(&config(&module, "natsuin", certified));
+    site.refused(&config(&module, "natsuin", "sessions = 0"));
+    secret(&pin, b"87654321");
+    site.refused(&config(&module, "natsuin", ""));
+    let log = site.token.path().join("log");
+    site.done(&["export-log", "--out", &log.display().to_string()]);
+    for what in ["library", "token", "contradiction", "settings", "login"] {
+        let what = format!("cm-start-{what}");
+        assert!(in_files(&log, what.as_bytes()), "{what}");
+    }
+    // Without its root secret, or with another one, there is no log to write to, and nothing starts either.
+    let root = site.token.path().join("root.key");
+    secret(&root, &[9; 32]);
+    let other = site.refused("kind = \"software\"");
+    assert!(other.contains("doesn't open this store"), "{other}");
+    fs::remove_file(&root).unwrap();
+    let none = site.refused("kind = \"software\"");
+    assert!(none.contains("root.key"), "{none}");
 }
 
 /// The SAM's side of the wire.
@@ -282,6 +317,10 @@ impl SamSide {
     }
 
     async fn order(&self, kind: OrderKind) -> Executed {
+        self.try_order(kind).await.unwrap()
+    }
+
+    async fn try_order(&self, kind: OrderKind) -> Result<Executed, CallError<Refusal>> {
         let body = OrderBody {
             sam: "sam.test".into(),
             order: kind.name().unwrap_or_else(|| SystemRandom.digest32()),
@@ -293,7 +332,7 @@ impl SamSide {
             statement: self.statement.clone(),
             order: Order::seal(&body, &self.act).unwrap(),
         };
-        self.client.call::<Execute>(&request).await.unwrap()
+        self.client.call::<Execute>(&request).await
     }
 
     /// A key whose private half this test knows, brought in as its signer would.
@@ -442,27 +481,105 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
     let signed = pki::Signed::Message(b"document");
     pki::verify_signature(&key.spki.0, p256, signed, &values[0].0).unwrap();
     clear(&needles, pid, "after signing");
-    let kind = OrderKind::Destroy {
-        key: key.key.clone(),
-        version: 1,
-        spki: sha256(&[&key.spki.0]),
-        act: Digest32([3; 32]),
-        cause: DestroyCause::Owner,
+    // An RSA key too: one of its primes, as PKCS#8 has it and as the library keeps it.
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let (pkcs8, spki) = {
+        use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
+        use aws_lc_rs::signature::KeyPair as _;
+        let pkcs8: Pkcs8V1Der<'_> = rsa.as_der().unwrap();
+        let spki: PublicKeyX509Der<'_> = rsa.public_key().as_der().unwrap();
+        (pkcs8.as_ref().to_vec(), spki.as_ref().to_vec())
     };
-    assert!(matches!(sam.order(kind).await, Executed::Destroyed(_)));
-    // The root secret lies in a file by design, and nowhere else than there and in the memory.
-    needles.truncate(4);
-    clear(&needles, pid, "after destruction");
-    running.0.kill().unwrap();
-    running.0.wait().unwrap();
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut running.0.stderr.take().unwrap(), &mut said).unwrap();
-    for (what, needle) in &needles {
-        assert!(
-            !said.as_bytes().windows(needle.len()).any(|w| w == needle),
-            "{what} in the log"
-        );
+    let prime = {
+        use pki::asn1::{INTEGER, OCTET_STRING, SEQUENCE, Tlv};
+        let what = "key";
+        let mut info = Tlv::single(&pkcs8, what)
+            .unwrap()
+            .open(SEQUENCE, what)
+            .unwrap();
+        info.expect(INTEGER, what).unwrap();
+        info.expect(SEQUENCE, what).unwrap();
+        let inner = info.expect(OCTET_STRING, what).unwrap().value;
+        let mut key = Tlv::single(inner, what)
+            .unwrap()
+            .open(SEQUENCE, what)
+            .unwrap();
+        let mut numbers = (0..5).map(|_| {
+            let number = key.expect(INTEGER, what).unwrap();
+            number.as_uint(what).unwrap().to_vec()
+        });
+        numbers.nth(4).unwrap()
+    };
+    assert_eq!(prime.len(), 128);
+    let sign = |message: &[u8]| {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let mut value = vec![0; 256];
+        let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
+        rsa.sign(padding, &random, message, &mut value).unwrap();
+        value
+    };
+    let other = sam.import(&pkcs8, &spki, sign).await;
+    needles.push(("prime", prime.clone()));
+    needles.push(("prime, little endian", prime.into_iter().rev().collect()));
+    let pkcs1 = SigAlg::RsaPkcs1(HashAlg::Sha256);
+    let kind = OrderKind::Sign {
+        key: other.key.clone(),
+        version: 1,
+        spki: sha256(&[&other.spki.0]),
+        alg: pkcs1,
+        items: vec![SignItem::of_message(0, pkcs1, b"document")],
+        act: Digest32([5; 32]),
+        proof: Digest32([2; 32]),
+        approved: SystemClock.now(),
+        renewable: false,
+        step: 0,
+        attempt: 0,
+        counter_sign: None,
+    };
+    assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
+    clear(&needles, pid, "after signing with RSA");
+
+    // Backups and exported logs, made while the keys live and after their end.
+    let kept = |name: &str, needles: &[(&str, Vec<u8>)]| {
+        let [backup, log] = ["backup", "log"].map(|of| {
+            let path = site.token.path().join(format!("{of}-{name}"));
+            path.display().to_string()
+        });
+        site.done(&["backup", "--out", &backup]);
+        site.done(&["export-log", "--out", &log]);
+        for (what, needle) in needles {
+            let found = in_files(site.token.path(), needle);
+            assert!(!found, "{what} in a backup or log, {name}");
+        }
+    };
+    let silent = |running: &mut Running, needles: &[(&str, Vec<u8>)]| {
+        running.0.kill().unwrap();
+        running.0.wait().unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut running.0.stderr.take().unwrap(), &mut said).unwrap();
+        for (what, needle) in needles {
+            let found = said.as_bytes().windows(needle.len()).any(|w| w == needle);
+            assert!(!found, "{what} in what it printed");
+        }
+    };
+    silent(&mut running, &needles);
+    kept("alive", &needles);
+
+    let (mut running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    for key in [&key, &other] {
+        let kind = OrderKind::Destroy {
+            key: key.key.clone(),
+            version: 1,
+            spki: sha256(&[&key.spki.0]),
+            act: Digest32([3; 32]),
+            cause: DestroyCause::Owner,
+        };
+        assert!(matches!(sam.order(kind).await, Executed::Destroyed(_)));
     }
+    clear(&needles, running.0.id(), "after destruction");
+    silent(&mut running, &needles);
+    kept("destroyed", &needles);
 }
 
 impl Site {
@@ -514,6 +631,7 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
         level: Level::One,
         act: Digest32([1; 32]),
         exportable: false,
+        one_time: false,
     };
     let mut keys = Vec::new();
     for _ in 0..2 {
@@ -762,4 +880,93 @@ async fn two_officers_have_keys_of_the_provider_made_and_ended() {
     let ended = hold(&["1", "2"], &[]);
     let said = String::from_utf8(ended.stdout).unwrap();
     assert!(said.contains("unrecoverable after"), "{said}");
+}
+
+fn generate() -> OrderKind {
+    OrderKind::Generate {
+        tenant: TenantId::parse("t").unwrap(),
+        owner: PersonId::parse("hanako").unwrap(),
+        alg: KeyAlg::P256,
+        level: Level::One,
+        act: Digest32([1; 32]),
+        exportable: false,
+        one_time: false,
+    }
+}
+
+fn sign(key: &KeyCreated, act: u8) -> OrderKind {
+    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+    OrderKind::Sign {
+        key: key.key.clone(),
+        version: 1,
+        spki: sha256(&[&key.spki.0]),
+        alg: p256,
+        items: vec![SignItem::of_message(0, p256, b"document")],
+        act: Digest32([act; 32]),
+        proof: Digest32([2; 32]),
+        approved: SystemClock.now(),
+        renewable: false,
+        step: 0,
+        attempt: 0,
+        counter_sign: None,
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, T-USE-SAP-REPLAY
+#[tokio::test]
+async fn a_crash_of_the_library_costs_a_restart_and_gives_no_second_value() {
+    let site = Site::new();
+    site.make_token();
+    let faults = site.token.path().join("faults");
+    let backend = site.pkcs11(&softhsm::faulty().unwrap(), "natsuin", "");
+    let (mut running, client, _) = site.start(&backend).await;
+    let sam = SamSide::new(client).await;
+    let Executed::Created(key) = sam.order(generate()).await else {
+        panic!("a key was ordered")
+    };
+    assert!(matches!(
+        sam.order(sign(&key, 1)).await,
+        Executed::Signed(_)
+    ));
+    fs::write(&faults, "C_Sign crash 1").unwrap();
+    let lost = sam.try_order(sign(&key, 2)).await;
+    assert!(
+        !matches!(lost, Ok(_) | Err(CallError::Refused(_))),
+        "nobody knows: {lost:?}"
+    );
+    assert!(!running.0.wait().unwrap().success());
+    fs::write(&faults, "").unwrap();
+    // As the service manager would.
+    let (_again, client, health) = site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Operational);
+    let sam = SamSide::new(client).await;
+    let spent = sam.try_order(sign(&key, 2)).await;
+    assert!(
+        matches!(spent, Err(CallError::Refused(Refusal::Duplicate))),
+        "{spent:?}"
+    );
+    assert!(matches!(
+        sam.order(sign(&key, 3)).await,
+        Executed::Signed(_)
+    ));
+}
+
+// shows: III-3-4-authenticate-application, III-3-7-confidential-channel, T-KEY-DATA-DISCLOSE
+#[tokio::test]
+async fn the_daemon_with_a_kryoptic_token_answers_the_sam_only() {
+    let Some(library) = softhsm::childs_library() else {
+        let test = "the_daemon_with_a_kryoptic_token_answers_the_sam_only";
+        return softhsm::must_pass(test, softhsm::Library::Kryoptic);
+    };
+    let site = Site::new();
+    let module = library.path().unwrap();
+    let options = cm_pkcs11::Options {
+        module: module.clone(),
+        label: "natsuin".to_owned(),
+        pin: SecretBytes::from(PIN.to_owned()),
+        declaration: None,
+    };
+    cm_pkcs11::Pkcs11Backend::initialise(&options).unwrap();
+    let backend = site.pkcs11(&module, "natsuin", "");
+    site.works(&backend, "pkcs11", Level::One).await;
 }

@@ -83,6 +83,9 @@ pub enum Command {
         /// Revocation lists that are at hand, PEM or DER, for checks without the network; may be given more than once.
         #[arg(long, value_name = "FILE")]
         crl: Vec<PathBuf>,
+        /// The provider's table of algorithms.
+        #[command(flatten)]
+        algorithms: verify::Algorithms,
     },
     /// Check what the cryptographic module signed about a key: its origin, or its destruction.
     Statement {
@@ -506,7 +509,12 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
         Command::ScaWorker { config } => worker::run(&config, out).await,
         Command::Courier { config } => courier::run(&config, out).await,
         Command::Csc(command) => csc::run(command, out).await,
-        Command::Verify { files, trust, crl } => verify::run(&files, &trust, &crl, out).await,
+        Command::Verify {
+            files,
+            trust,
+            crl,
+            algorithms,
+        } => verify::run(&files, &trust, &crl, &algorithms, out).await,
         Command::Statement { file, root, cert } => {
             statement::run(&file, &root, cert.as_deref(), out)
         }

@@ -105,6 +105,7 @@ pub async fn run(demo: Demo, out: Out) -> Result<Exit, Failure> {
         keys: &[KeyAlg::P256],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let enrolled = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?;
     let Some(key) = enrolled.shown.credentials.first() else {

@@ -85,10 +85,10 @@ fn origin(m: Messages, told: &Origin) -> String {
             )
         },
     );
-    let leave = if told.exportable {
-        format!(" {}", m.t("cli-origin-exportable"))
-    } else {
-        String::new()
+    let leave = match (told.exportable, told.one_time) {
+        (true, _) => format!(" {}", m.t("cli-origin-exportable")),
+        (_, true) => format!(" {}", m.t("cli-origin-one-time")),
+        _ => String::new(),
     };
     let level = u64::from(u8::from(told.level));
     let head = m.f(
@@ -162,6 +162,7 @@ mod tests {
             declaration: Some("certificate 1".into()),
             level,
             exportable: false,
+            one_time: false,
             act: Digest32([2; 32]),
             created: UnixTime(1_780_000_000),
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use core_types::clock::SystemClock;
-use core_types::{Clock as _, HashAlg};
+use core_types::{Approvals, Clock as _, HashAlg};
 use serde_json::{Value, json};
 use signing_job::{HttpFetch, Trust, Verdict};
 use web_ui::{Arg, Messages, clean};
@@ -14,16 +14,56 @@ use crate::output::{Exit, Failure, Out, findings, shown_time};
 /// RFC 7468 §6.
 pub const CRL_LABEL: &str = "X509 CRL";
 
+/// The provider's table of approved algorithms, as its officers have signed it.
+#[derive(Debug, Default, clap::Args)]
+pub struct Algorithms {
+    /// Judge by this table of approved algorithms (what `natsuin-cm sign-algorithms` printed, a line for each officer) and not
+    /// by the one that comes with the program. One that approves more than that has to be signed by two officers.
+    #[arg(long, value_name = "FILE", requires = "officer")]
+    pub algorithms: Option<PathBuf>,
+    /// Public key (JWK) of an officer of the provider, known from before; given as often as there are officers.
+    #[arg(long, value_name = "JWK", requires = "algorithms")]
+    pub officer: Vec<PathBuf>,
+}
+
+impl Algorithms {
+    fn read(&self) -> Result<Option<Approvals>, Failure> {
+        let Some(path) = &self.algorithms else {
+            return Ok(None);
+        };
+        let wrong = |path: &Path, what: &dyn std::fmt::Display, remedy: &'static str| {
+            let what = format!("{}: {what}", path.display());
+            Failure::new(Exit::Input, "algorithms", what, remedy)
+        };
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|e| wrong(path, &e, "check the path"))
+        };
+        let mut officers = Vec::new();
+        for path in &self.officer {
+            let key: jose::Jwk = serde_json::from_str(&read(path)?)
+                .map_err(|e| wrong(path, &e, "give an officer's public key as a JWK (JSON)"))?;
+            officers.push(key);
+        }
+        let table = cm_core::Policy::for_verifying(&read(path)?, &officers);
+        let remedy = "get the signed table and the officers' keys from the provider again";
+        table.map(Some).map_err(|e| wrong(path, &e, remedy))
+    }
+}
+
 /// Verifies files. `crls`: revocation lists beside those that are fetched.
 ///
 /// # Errors
-/// [`Failure`] when trust anchors or revocation lists can't be used; what is wrong with a file shows in its result.
+/// [`Failure`] when trust anchors, revocation lists or the table of algorithms can't be used; what is wrong with a file shows in
+/// its result.
 pub async fn run(
     files: &[PathBuf],
     trust: &[PathBuf],
     crls: &[PathBuf],
+    algorithms: &Algorithms,
     out: Out,
 ) -> Result<Exit, Failure> {
+    let approvals = algorithms.read()?;
+    let table = approvals.as_ref().map(|a| (a.version(), a.digest()));
     let pem = read_pem(trust)?;
     let trust = Trust::from_pem(&pem).map_err(|e| {
         Failure::new(
@@ -34,6 +74,10 @@ pub async fn run(
         )
     })?;
     let trust = trust.with_crls(read_crls(crls)?);
+    let trust = match approvals {
+        Some(approvals) => trust.with_approvals(approvals),
+        None => trust,
+    };
     let options = csc_client::HttpOptions {
         extra_roots_pem: Some(pem.into_bytes()),
         ..Default::default()
@@ -59,7 +103,17 @@ pub async fn run(
     ];
     out.say(&out.m().f("cli-verified-count", &counted));
     let ok = undetermined == 0 && failed == 0;
-    out.object(&json!({"schema": "natsuin.verify/1", "ok": ok, "results": results}));
+    let mut told = json!({"schema": "natsuin.verify/1", "ok": ok, "results": results});
+    if let Some((version, digest)) = table {
+        let digest = digest.to_string();
+        told["algorithms"] = json!({"version": version, "sha256": digest});
+        let named = [
+            ("version", Arg::Num(version)),
+            ("digest", Arg::Text(&digest)),
+        ];
+        out.say(&out.m().f("cli-verified-table", &named));
+    }
+    out.object(&told);
     Ok(match (failed, undetermined) {
         (0, 0) => Exit::Good,
         (0, _) => Exit::Undetermined,

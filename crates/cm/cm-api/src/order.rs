@@ -48,6 +48,9 @@ pub enum OrderKind {
         act: Digest32,
         /// Whether its owner may have it handed over: level 1 only, and an exception.
         exportable: bool,
+        /// For one act of its owner, and destroyed after it. Never exportable.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        one_time: bool,
     },
     /// Take a signing key that was made elsewhere (`III-3-15-import-*`). Never at level 3; at level 2 only from a CA that
     /// the module's operator trusts.

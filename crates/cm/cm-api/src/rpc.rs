@@ -86,6 +86,12 @@ pub enum Reason {
         "III-3-17-retention-L2-no-export, III-3-9-attributed-keys: the key may not leave the module"
     )]
     Export,
+    /// A key for one act was ordered to sign by another one, or by an act that may have further steps.
+    #[error("the key is for one act")]
+    OneTime,
+    /// The key under which it is wrapped isn't in the device.
+    #[error("the wrapping key is missing")]
+    NoWrappingKey,
     /// A value that the back end made with this key was wrong: it isn't used any more.
     #[error("a value of the key was wrong")]
     WrongValue,
@@ -115,6 +121,8 @@ impl Reason {
             Self::Level => "I-3.5.1-retention-L2",
             Self::Export => "III-3-9-attributed-keys",
             Self::Purpose
+            | Self::OneTime
+            | Self::NoWrappingKey
             | Self::Uses
             | Self::Time
             | Self::WrongValue
@@ -299,6 +307,9 @@ pub struct Health {
     /// The evaluation that a ceiling above level 1 rests on, as the operator declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declaration: Option<String>,
+    /// In the state *error*: when the self-tests passed since then, which officers want to know before they let it go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested: Option<UnixTime>,
 }
 
 /// State of the module (`III-3-13-secure-state`).
@@ -313,7 +324,8 @@ pub enum ModuleState {
     Degraded,
     /// Two officers disabled it: nothing is executed until two officers enable it.
     Disabled,
-    /// A test failed or a value was wrong: no private-key operation any more until a restart passes the tests.
+    /// A test failed or a value was wrong: no private-key operation any more until all tests pass, at a restart or when two
+    /// officers let it go on.
     Error,
 }
 
@@ -337,7 +349,7 @@ core_types::methods! {
     SwitchModule: "/cm/v1/switch", SwitchRequest => Health;
     /// Makes or ends a key of the provider.
     HoldCeremony: "/cm/v1/ceremony", CeremonyRequest => Held;
-    /// Runs the self-tests now; answers the state after them.
+    /// Runs the self-tests now; answers the state after them. Alone they never end the state *error*.
     SelfTest: "/cm/v1/self-test", Empty => Health;
 }
 

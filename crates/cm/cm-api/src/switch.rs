@@ -1,4 +1,4 @@
-//! Enabling and disabling the module: an act of two officers (`III-A1.4.2-dual-control`), and of nobody else.
+//! Enabling and disabling the module, and its way out of the state *error*: an act of two officers (`III-A1.4.2-dual-control`), and of nobody else.
 //!
 //! Each officer signs the same bytes with a key of their own that the module's operator has registered. Everything else
 //! about the module needs no second person (`III-A1.4.2-other-work-single`).
@@ -24,6 +24,9 @@ pub struct Switch {
     pub root: String,
     /// To be usable, or not to be.
     pub enabled: bool,
+    /// To leave the state *error*: the self-tests have passed on demand, and pass once more now. Only together with `enabled`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recover: bool,
     /// One more than the module's last one (`Health::switched`): an approval is good once.
     pub serial: u64,
     /// Not accepted at or after this time.

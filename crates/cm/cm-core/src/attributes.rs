@@ -67,6 +67,9 @@ pub struct KeyAttributes {
     pub level: Level,
     /// Whether its owner may have it handed over; never above level 1.
     pub exportable: bool,
+    /// Whether it is good for one act of its owner, and destroyed after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_time: bool,
     /// Back end that holds it.
     pub origin: String,
     /// Where it was made and how it got here.
@@ -107,6 +110,9 @@ pub struct KeyUse {
     pub handed_to: Option<Digest32>,
     /// Document signatures made or ordered.
     pub signatures: u64,
+    /// Of a key for one act: that act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Digest32>,
     /// A value was wrong: the key isn't used any more.
     pub wrong: bool,
     /// Acts that may have further steps, until their time is over.
@@ -278,8 +284,8 @@ impl KeyAttributes {
     /// The attributes after signatures for documents with `alg` by this act.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it (`III-3-6-reauthorization-limits`);
-    /// [`Refusal::Duplicate`] for an item of the act that was ordered before.
+    /// [`Refusal::NotAllowed`] when algorithm or limits don't allow it (`III-3-6-reauthorization-limits`), or the key is for one
+    /// act and this is another; [`Refusal::Duplicate`] for an item of the act that was ordered before.
     pub fn after_signing(&self, alg: SigAlg, by: &ByAct, now: UnixTime) -> Result<Self, Refusal> {
         let no = Refusal::NotAllowed;
         self.signers()?;
@@ -289,12 +295,19 @@ impl KeyAttributes {
         if now >= self.not_after {
             return Err(no(Reason::Time));
         }
+        // A restore knows how much was signed and not by which act: then it is no longer good for any.
+        if self.one_time
+            && (by.renewable || (self.used.signatures > 0 && self.used.act != Some(by.act)))
+        {
+            return Err(no(Reason::OneTime));
+        }
         let signatures = self.used.signatures.checked_add(by.items.count());
         let signatures = signatures.filter(|s| *s <= self.max_uses);
         let signatures = signatures.ok_or(no(Reason::Uses))?;
         Ok(Self {
             used: KeyUse {
                 signatures,
+                act: self.one_time.then_some(by.act),
                 acts: self.acts_after(by, now)?,
                 ..self.used.clone()
             },

@@ -144,6 +144,9 @@ pub enum Fault {
     Broken(&'static str),
 }
 
+/// A key can't be unwrapped, since the device hasn't its wrapping key.
+pub const NO_WRAPPING_KEY: Fault = Fault::Unfit("the wrapping key is missing");
+
 impl Fault {
     /// Whether it is certain that no key or value came into being.
     pub fn nothing_was_made(&self) -> bool {

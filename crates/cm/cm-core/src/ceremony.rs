@@ -146,6 +146,7 @@ impl Module {
             spki: sha256(&[&made.spki]),
             level: birth.level,
             exportable: false,
+            one_time: false,
             origin: self.backend.name().to_owned(),
             case: self.case_here(),
             act: birth.act,

@@ -10,11 +10,22 @@ use sam_keys::{Origin, TYP_ORIGIN};
 use store_kit::transaction;
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose, Tree};
-use crate::backend::NewKey;
+use crate::backend::{NO_WRAPPING_KEY, NewKey};
 use crate::import::Import;
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 use crate::{admit, backend::Fault, weak};
+
+/// What an order to make a key says.
+struct Ordered<'o> {
+    tenant: &'o TenantId,
+    owner: &'o PersonId,
+    alg: KeyAlg,
+    level: Level,
+    act: Digest32,
+    exportable: bool,
+    one_time: bool,
+}
 
 /// Both keys are given away, and their maker isn't to be trusted.
 const COMMON_FACTOR: Fault = Fault::Broken("a key with a factor of another one");
@@ -45,9 +56,18 @@ impl Module {
                 level,
                 act,
                 exportable,
+                one_time,
             } => {
-                self.generate(order, tenant, owner, *alg, *level, *act, *exportable)
-                    .await
+                let ordered = Ordered {
+                    tenant,
+                    owner,
+                    alg: *alg,
+                    level: *level,
+                    act: *act,
+                    exportable: *exportable,
+                    one_time: *one_time,
+                };
+                self.generate(order, ordered).await
             }
             OrderKind::Import {
                 tenant,
@@ -111,22 +131,23 @@ impl Module {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the members of one kind of order, in its order"
-    )]
     async fn generate(
         &self,
         order: &OrderBody,
-        tenant: &TenantId,
-        owner: &PersonId,
-        alg: KeyAlg,
-        level: Level,
-        act: Digest32,
-        exportable: bool,
+        ordered: Ordered<'_>,
     ) -> Result<Executed, ModuleError> {
+        let Ordered {
+            tenant,
+            owner,
+            alg,
+            level,
+            act,
+            exportable,
+            one_time,
+        } = ordered;
         let now = self.clock.now();
-        if exportable && (level > Level::One || !self.backend.exports()) {
+        let leaves = level == Level::One && !one_time && self.backend.exports();
+        if exportable && !leaves {
             return Err(Refusal::NotAllowed(Reason::Export).into());
         }
         self.may_make(alg, level, now)?;
@@ -151,12 +172,16 @@ impl Module {
             spki: sha256(&[&made.spki]),
             level,
             exportable,
+            one_time,
             origin: self.backend.name().to_owned(),
             case: self.case_here(),
             act,
             created: now,
             not_after: self.not_after(now),
-            max_uses: self.config.max_uses,
+            max_uses: match one_time {
+                true => self.config.max_uses.min(self.config.act_uses),
+                false => self.config.max_uses,
+            },
             act_uses: self.config.act_uses,
             act_seconds: self.config.act_seconds,
             used: KeyUse::default(),
@@ -251,6 +276,7 @@ impl Module {
             declaration: self.backend.declaration(),
             level: of.level,
             exportable: of.exportable,
+            one_time: of.one_time,
             act: of.act,
             created: of.created,
         };
@@ -287,6 +313,7 @@ impl Module {
     pub(crate) async fn no_key(&self, fault: Fault) -> ModuleError {
         self.note(&fault).await;
         match fault {
+            NO_WRAPPING_KEY => self.no_wrapping_key().await.into(),
             Fault::Unfit(_) => Refusal::NotAllowed(Reason::Algorithm).into(),
             _ => Refusal::NotOperational.into(),
         }

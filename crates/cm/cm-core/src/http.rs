@@ -14,8 +14,8 @@ use cm_api::rpc::{
     SwitchModule,
 };
 use cm_api::{ModuleError, Refusal};
-use core_types::rpc::Method as _;
 use core_types::PeerId;
+use core_types::rpc::Method as _;
 use service_kit::{Peer, Rate, RateLimit, Routes};
 
 use crate::module::Module;
@@ -75,6 +75,11 @@ impl Door {
             Err(refusal) => return refused(refusal),
         };
         let Ok(request) = serde_json::from_slice(body) else {
+            let event = Event::OrderRefused {
+                order: None,
+                reason: "malformed".into(),
+            };
+            let _ = module.record(event).await;
             return StatusCode::BAD_REQUEST.into_response();
         };
         match module.execute(&request).await {

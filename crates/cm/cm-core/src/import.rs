@@ -264,6 +264,7 @@ impl Module {
             spki: sha256(&[&made.spki]),
             level: import.level,
             exportable: false,
+            one_time: false,
             origin: self.backend.name().to_owned(),
             case: import.case,
             act: import.act,

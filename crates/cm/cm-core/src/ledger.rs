@@ -130,7 +130,7 @@ impl Ledger {
         }
         if entry.kind == "cm.switched" {
             let serial = entry.detail.serial.ok_or(NotAnEntry)?;
-            let enabled = entry.detail.to.as_deref() == Some("enabled");
+            let enabled = matches!(entry.detail.to.as_deref(), Some("enabled" | "recovered"));
             if self.switched.is_none_or(|s| s.serial <= serial) {
                 self.switched = Some(Switched { serial, enabled });
             }

@@ -19,6 +19,7 @@ use crate::cache::KeyCache;
 use crate::execute::on_thread;
 use crate::mark;
 use crate::nonces::Nonces;
+use crate::not_started::not_started;
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
 use crate::selftest;
@@ -132,7 +133,7 @@ pub struct Module {
     pub(crate) policy: Policy,
     pub(crate) root: SigningKey,
     pub(crate) import: SealKey,
-    state: StateCell,
+    pub(crate) state: StateCell,
     pub(crate) times: Times,
     pub(crate) switch: SwitchCell,
     /// Held while a key is made and stored, so that a change of the wrapping key misses none.
@@ -170,7 +171,12 @@ impl Module {
         random: Arc<dyn Random>,
     ) -> Result<Self, StartError> {
         let random = Arc::new(Watched::new(random));
-        self_tests(backend.clone(), random.clone()).await?;
+        if let Err(fault) = self_tests(backend.clone(), random.clone()).await {
+            let (node, clock) = (config.node.as_str(), clock.as_ref());
+            let what = "cm-start-self-test";
+            not_started(node, &store, root_secret, clock, random, what).await?;
+            return Err(fault.into());
+        }
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
         let audit = AuditLog::new("cm", &config.node, vault.audit_key(), random.clone());
         let (_, fresh) = SigningKey::generate().map_err(|_| StartError::Keys)?;
@@ -329,7 +335,13 @@ impl Module {
 
     /// Stops every private-key operation until a restart: the program around the module has found that it isn't what it
     /// was (`III-3-12-protect-security-functions`).
-    pub async fn latch(&self, what: &'static str) {
+    pub async fn latch_for_good(&self, what: &'static str) {
+        self.state.for_good();
+        self.latch(what).await;
+    }
+
+    /// Stops every private-key operation until a restart, or until officers let it go on.
+    pub(crate) async fn latch(&self, what: &'static str) {
         self.note(&Fault::Broken(what)).await;
         self.cache.clear();
     }
@@ -342,18 +354,36 @@ impl Module {
         }
     }
 
-    /// Runs the self-tests now; their failure is noted like any other fault.
+    /// Runs the self-tests now; their failure is noted like any other fault. In the state *error* they end nothing: that they
+    /// passed is what officers want to know before they do ([`Self::switch`]).
     ///
     /// # Errors
-    /// [`Refusal::NotOperational`] in the states *locked* and *error*, which no test ends.
+    /// [`Refusal::NotOperational`] in the states *locked* and *disabled*, in which the device isn't touched.
     pub async fn self_test(&self) -> Result<Health, Refusal> {
         self.look_at_random().await;
-        self.operational()?;
-        match self_tests(self.backend.clone(), self.random.clone()).await {
-            Ok(()) => self.well(),
+        if self.state.get() != ModuleState::Error {
+            self.operational()?;
+        }
+        match self.tests().await {
+            Ok(()) => {
+                self.state.passed(self.clock.now());
+                self.well();
+            }
             Err(fault) => self.note(&fault).await,
         }
         Ok(self.health())
+    }
+
+    /// All tests of a start, without consequences. In the state *error* the generator is tested as if it were new.
+    pub(crate) async fn tests(&self) -> Result<(), Fault> {
+        if self.state.get() == ModuleState::Error {
+            self.random.begin_again();
+        }
+        self_tests(self.backend.clone(), self.random.clone()).await?;
+        match self.random.failed() {
+            true => Err(Fault::Broken("random generator")),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn root_answer(&self) -> RootAnswer {
@@ -372,6 +402,7 @@ impl Module {
             exports: self.backend.exports(),
             device: self.backend.device(),
             declaration: self.backend.declaration(),
+            tested: self.state.tested(),
         }
     }
 
@@ -500,7 +531,7 @@ impl Module {
     }
 }
 
-fn start_error(failed: Failed) -> StartError {
+pub(crate) fn start_error(failed: Failed) -> StartError {
     match failed {
         Failed::Store(e) => StartError::Store(e),
         Failed::Refused(_) | Failed::Tampered => StartError::WrongRoot,

@@ -119,6 +119,17 @@ impl Policy {
         })
     }
 
+    /// A provider's table for judging signatures by, under the rules that the module itself has for its first one: signed by an
+    /// officer, and by two if it approves more than the program's own.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn for_verifying(lines: &str, officers: &[Jwk]) -> Result<Approvals, PolicyError> {
+        let policy = Self::signed(lines, officers)?;
+        policy.follows(None, true)?;
+        Ok(policy.table)
+    }
+
     /// Signs a table, as a security officer, after reading it.
     ///
     /// # Errors
@@ -316,6 +327,17 @@ mod tests {
         assert!(program.follows(held.as_ref(), true).unwrap().is_some());
         // The first one is compared with the program's own.
         assert_eq!(of(9, "2041-12-31", 1).follows(None, true), loosens);
+        // By which signatures are judged, too.
+        let key = || SigningKey::generate().unwrap().0;
+        let keys = [key(), key()];
+        let officers = keys.each_ref().map(|k| k.public().clone());
+        let loose = table(9, "2041-12-31");
+        let lines = keys.each_ref().map(|k| Policy::sign(&loose, k).unwrap());
+        let judged = |lines: &str| Policy::for_verifying(lines, &officers);
+        assert_eq!(judged(&lines[0]).map(|_| ()), Err(PolicyError::Loosens));
+        assert_eq!(judged(&lines.join("\n")).unwrap().text(), loose);
+        let tight = Policy::sign(&table(9, "2029-12-31"), &keys[0]).unwrap();
+        assert_eq!(judged(&tight).unwrap().version(), 9);
         assert!(of(9, "2041-12-31", 0).follows(None, false).is_ok());
     }
 }

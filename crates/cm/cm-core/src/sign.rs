@@ -5,14 +5,15 @@ use std::sync::Arc;
 use audit_log::Event;
 use cm_api::rpc::Reason;
 use cm_api::{Executed, ModuleError, OrderBody, OrderKind, Refusal, SignItem};
-use core_types::{B64, Digest32, KeyAlg, KeyId, SigAlg, sha256};
+use core_types::{B64, DestroyCause, Digest32, KeyAlg, KeyId, SigAlg, sha256};
 use store_kit::{Seen, transaction};
 
-use crate::attributes::ByAct;
-use crate::backend::{Fault, PrivateKey};
+use crate::attributes::{ByAct, Purpose};
+use crate::backend::{Fault, NO_WRAPPING_KEY, PrivateKey};
 use crate::cache::cache_name;
 use crate::execute::on_thread;
 use crate::items::Items;
+use crate::ledger::End;
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 
@@ -111,10 +112,30 @@ impl Module {
         let done = self.values(&row, alg, items).await;
         if let Err(ModuleError::Refused(_)) = &done {
             self.nothing_came(order.order, &row, &by).await;
+        } else if row.attributes.one_time {
+            self.end_one_time(&row, act).await;
         }
         match (done, &sealing) {
             (Ok(Executed::Signed(values)), Some(by)) => Ok(self.counter_signed(by, values).await),
             (done, _) => done,
+        }
+    }
+
+    /// The one act of a key is over, whatever its outcome: the key is destroyed before the values leave. If that can't be
+    /// written, no other act can use it all the same, and the SAM orders its destruction again.
+    async fn end_one_time(&self, used: &KeyRow, act: Digest32) {
+        let of = &used.attributes;
+        let end = End {
+            at: self.clock.now(),
+            act,
+            cause: DestroyCause::Used,
+        };
+        let row: Result<_, Failed> = transaction!(self.store, "cm-one-time", |tx| {
+            let key = (&of.key, of.version, of.spki);
+            self.bury(tx, key, end, Purpose::is_signers).await
+        });
+        if let Err(error) = self.buried(&of.key, row).await {
+            tracing::warn!(%error, key = %of.key, "a key whose one act is over isn't destroyed yet");
         }
     }
 
@@ -231,11 +252,22 @@ impl Module {
             drop(self.self_test().await);
             return Ok(Executed::WrongValue);
         }
+        if no_value && faults.iter().all(|fault| *fault == NO_WRAPPING_KEY) {
+            self.cache.forget(&row.material);
+            return Err(self.no_wrapping_key().await.into());
+        }
         if no_value && faults.iter().all(Fault::nothing_was_made) {
             Err(Refusal::NotOperational.into())
         } else {
             Err(ModuleError::Unknown)
         }
+    }
+
+    /// A blob is of no use without its wrapping key, and nothing was made of it.
+    pub(crate) async fn no_wrapping_key(&self) -> Refusal {
+        tracing::error!("a wrapping key isn't in the device");
+        self.alarm("cm-wrapping-key-missing").await;
+        Refusal::NotAllowed(Reason::NoWrappingKey)
     }
 
     /// Stops a key for good. What can't be written holds in this process at least.
@@ -279,6 +311,7 @@ impl Module {
         );
         let key: Arc<dyn PrivateKey> = match on_thread(move || backend.load(alg, &material)).await {
             Ok(key) => Arc::from(key),
+            Err(NO_WRAPPING_KEY) => return Err(self.no_wrapping_key().await.into()),
             Err(Fault::Unfit(what)) => {
                 tracing::error!(what, "a key isn't in the back end");
                 self.alarm("cm-key-missing").await;

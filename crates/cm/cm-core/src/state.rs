@@ -1,8 +1,9 @@
 //! States of the module, and what brings it from one to another (`III-3-13-secure-state`).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cm_api::rpc::ModuleState;
+use core_types::UnixTime;
 
 use crate::backend::Fault;
 
@@ -31,7 +32,7 @@ impl Report {
     }
 }
 
-/// The successor of a state. *Error* is left by a restart only, *locked* by a restart or into *error*.
+/// The successor of a state. No report ends *error* ([`StateCell::recovered`]); *locked* is left by a restart or into *error*.
 pub(crate) fn after(state: ModuleState, report: Report) -> ModuleState {
     use ModuleState::{Degraded, Disabled, Error, Locked, Operational};
     match (state, report) {
@@ -46,22 +47,84 @@ pub(crate) fn after(state: ModuleState, report: Report) -> ModuleState {
 
 /// The state of a running module.
 #[derive(Debug)]
-pub(crate) struct StateCell(Mutex<ModuleState>);
+pub(crate) struct StateCell(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: ModuleState,
+    /// How often something was found that belongs into the state *error*.
+    errors: u64,
+    /// Only a restart helps.
+    for_good: bool,
+    /// Of the state *error*: when the tests passed since it was last reported.
+    tested: Option<UnixTime>,
+}
+
+/// What was found wrong until now, for [`StateCell::recovered`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errors(u64);
 
 impl StateCell {
     pub(crate) fn operational() -> Self {
-        Self(Mutex::new(ModuleState::Operational))
+        Self(Mutex::new(Inner {
+            state: ModuleState::Operational,
+            errors: 0,
+            for_good: false,
+            tested: None,
+        }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self) -> ModuleState {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner().state
     }
 
     /// Notes a report; answers the new state if it is another one.
     pub(crate) fn note(&self, report: Report) -> Option<ModuleState> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = after(*state, report);
-        (std::mem::replace(&mut *state, next) != next).then_some(next)
+        let mut inner = self.inner();
+        if report == Report::Broken {
+            inner.errors += 1;
+            inner.tested = None;
+        }
+        let next = after(inner.state, report);
+        (std::mem::replace(&mut inner.state, next) != next).then_some(next)
+    }
+
+    /// Only a restart ends the state *error* from now on.
+    pub(crate) fn for_good(&self) {
+        self.inner().for_good = true;
+    }
+
+    /// The tests passed, in whatever state.
+    pub(crate) fn passed(&self, now: UnixTime) {
+        let mut inner = self.inner();
+        inner.tested = (inner.state == ModuleState::Error).then_some(now);
+    }
+
+    /// When they passed in the state *error*.
+    pub(crate) fn tested(&self) -> Option<UnixTime> {
+        self.inner().tested
+    }
+
+    /// Whether officers may let it go on: in the state *error*, tested since, and no matter for a restart.
+    pub(crate) fn may_recover(&self) -> Option<Errors> {
+        let inner = self.inner();
+        let may = inner.state == ModuleState::Error && inner.tested.is_some() && !inner.for_good;
+        may.then_some(Errors(inner.errors))
+    }
+
+    /// The way out of *error*, unless something was found wrong since.
+    pub(crate) fn recovered(&self, seen: Errors) -> bool {
+        let mut inner = self.inner();
+        let good = Errors(inner.errors) == seen && !inner.for_good;
+        if good && inner.state == ModuleState::Error {
+            inner.state = ModuleState::Operational;
+            inner.tested = None;
+        }
+        good
     }
 }
 
@@ -92,5 +155,32 @@ mod tests {
         assert_eq!(cell.note(Report::Away), Some(ModuleState::Degraded));
         assert_eq!(cell.note(Report::Away), None, "told once");
         assert_eq!(cell.note(Report::Well), Some(ModuleState::Operational));
+    }
+
+    // shows: III-3-13-secure-state
+    #[test]
+    fn error_is_left_after_a_test_and_not_past_what_was_found_since() {
+        let (cell, now) = (StateCell::operational(), UnixTime(7));
+        cell.passed(now);
+        assert_eq!(
+            (cell.may_recover(), cell.tested()),
+            (None, None),
+            "no error"
+        );
+        cell.note(Report::Broken);
+        assert_eq!(cell.may_recover(), None, "not tested");
+        cell.passed(now);
+        let seen = cell.may_recover().unwrap();
+        cell.note(Report::Broken);
+        assert!(!cell.recovered(seen) && cell.get() == ModuleState::Error);
+        assert_eq!(cell.may_recover(), None, "to be tested again");
+        cell.passed(now);
+        assert!(cell.recovered(cell.may_recover().unwrap()));
+        assert_eq!(cell.get(), ModuleState::Operational);
+        cell.note(Report::Broken);
+        cell.passed(now);
+        let seen = cell.may_recover().unwrap();
+        cell.for_good();
+        assert!(cell.may_recover().is_none() && !cell.recovered(seen));
     }
 }

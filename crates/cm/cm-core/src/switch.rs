@@ -12,6 +12,7 @@ use store_kit::{Tx, sql, transaction};
 
 use crate::module::Module;
 use crate::officers::For;
+use crate::state::Errors;
 use crate::store::Failed;
 use crate::vault::Vault;
 
@@ -132,7 +133,8 @@ impl Module {
     ///
     /// # Errors
     /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module;
-    /// [`Refusal::NotNow`] for another serial or time. Either is recorded.
+    /// [`Refusal::NotNow`] for another serial or time, and for leaving *error* where the self-tests haven't passed on demand
+    /// since it began, or only a restart helps; [`Refusal::NotOperational`] when a test fails. Each is recorded.
     pub async fn switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
         let done = self.try_switch(request).await;
         if let Err(refusal) = &done {
@@ -140,6 +142,7 @@ impl Module {
                 order: None,
                 reason: match refusal {
                     Refusal::NotNow => "switch-not-now",
+                    Refusal::NotOperational => "switch-tests-failed",
                     _ => "switch-not-approved",
                 }
                 .into(),
@@ -161,6 +164,16 @@ impl Module {
             exp: wanted.exp,
         };
         self.approved_for_now(&of, MAX_SWITCH_LIFE)?;
+        let recovery = match wanted.recover {
+            true if !wanted.enabled => return Err(Refusal::Malformed),
+            true => {
+                if self.switch.now().serial.checked_add(1) != Some(wanted.serial) {
+                    return Err(Refusal::NotNow);
+                }
+                Some(self.fit_to_recover().await?)
+            }
+            false => None,
+        };
         let next = Switched {
             serial: wanted.serial,
             enabled: wanted.enabled,
@@ -177,7 +190,12 @@ impl Module {
                 .await?;
             let event = Event::ModuleSwitched {
                 serial: next.serial,
-                to: if next.enabled { "enabled" } else { "disabled" }.into(),
+                to: match (next.enabled, recovery.is_some()) {
+                    (true, true) => "recovered",
+                    (true, false) => "enabled",
+                    (false, _) => "disabled",
+                }
+                .into(),
                 officer: first,
                 second,
             };
@@ -189,8 +207,26 @@ impl Module {
         if !next.enabled {
             self.cache.clear();
         }
+        // Something was found wrong in the very meantime: the approval is spent, and the state stays.
+        if recovery.is_some_and(|seen| !self.state.recovered(seen)) {
+            return Err(Refusal::NotOperational);
+        }
         tracing::warn!(enabled = next.enabled, "two officers switched the module");
         Ok(self.health())
+    }
+}
+
+impl Module {
+    /// All that a start tests: algorithms, generator, device, audit log and rows.
+    async fn fit_to_recover(&self) -> Result<Errors, Refusal> {
+        let seen = self.state.may_recover().ok_or(Refusal::NotNow)?;
+        self.cache.clear();
+        if let Err(fault) = self.tests().await {
+            self.note(&fault).await;
+            return Err(Refusal::NotOperational);
+        }
+        self.scrub().await?;
+        Ok(seen)
     }
 }
 

@@ -106,6 +106,8 @@ fn cure(error: &Error) -> Cure {
         | RvError::SessionHandleInvalid
         | RvError::KeyHandleInvalid
         | RvError::ObjectHandleInvalid
+        | RvError::WrappingKeyHandleInvalid
+        | RvError::UnwrappingKeyHandleInvalid
         | RvError::OperationActive
         | RvError::OperationNotInitialized
         | RvError::HostMemory

@@ -11,6 +11,8 @@
 
 mod encode;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod import;
 mod keys;
 mod pool;
@@ -124,8 +126,11 @@ impl Pkcs11Backend {
         })?;
         let mut noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
         for part in drawn.chunks(DRAW) {
-            let healthy = noise.feed(part);
-            healthy.map_err(|_| Fault::Broken("the token's random generator"))?;
+            if noise.feed(part).is_err() {
+                // Whether it may be used again others decide; then its tests begin anew.
+                *noise = HealthTest::default();
+                return Err(Fault::Broken("the token's random generator"));
+            }
         }
         Ok(drawn)
     }

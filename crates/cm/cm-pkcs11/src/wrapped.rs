@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
+use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, NewKey, PrivateKey};
 use core_types::{B64, KeyAlg, Level, SecretBytes, SigAlg, sha256};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -39,22 +39,29 @@ pub struct WrappedKeys {
 }
 
 /// What the module keeps of a key, sealed.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Blob {
+pub(crate) struct Blob {
     kek: u32,
     spki: B64,
     wrapped: B64,
 }
 
 impl Blob {
-    fn read(material: &SecretBytes) -> Result<Self, Fault> {
+    pub(crate) fn read(material: &SecretBytes) -> Result<Self, Fault> {
         serde_json::from_slice(material.expose()).map_err(|_| Fault::Unfit("not a wrapped key"))
     }
 
-    fn material(&self) -> Result<SecretBytes, Fault> {
+    pub(crate) fn material(&self) -> Result<SecretBytes, Fault> {
         let json = serde_json::to_vec(self).map_err(|_| Fault::Broken("blob encoding"))?;
         Ok(SecretBytes::new(json))
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Blob {
+    pub(crate) fn parts(self) -> (u32, Vec<u8>, Vec<u8>) {
+        (self.kek, self.spki.0, self.wrapped.0)
     }
 }
 
@@ -82,9 +89,56 @@ impl WrappedKeys {
             let_go: Arc::default(),
         };
         if newest.is_none() {
-            this.renew_wrapping()?;
+            // Not 1: a new key must not be taken for one that was lost, under which there may be blobs.
+            let drawn = this.token.draw(4)?;
+            let first = drawn.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) >> 1;
+            this.make_wrapping(first)?;
         }
         Ok(this)
+    }
+
+    fn make_wrapping(&self, number: u32) -> Result<(), Fault> {
+        let number = self.pool().slowly(move |c| {
+            let template = [
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::AES),
+                Attribute::ValueLen(32.into()),
+                Attribute::Token(true),
+                Attribute::Private(true),
+                Attribute::Sensitive(true),
+                Attribute::Extractable(false),
+                Attribute::Wrap(true),
+                Attribute::Unwrap(true),
+                Attribute::Encrypt(false),
+                Attribute::Decrypt(false),
+                Attribute::Label(b"natsuin-kek".to_vec()),
+                Attribute::Id(kek_id(number)),
+            ];
+            let made = c.session.generate_key(&Mechanism::AesKeyGen, &template);
+            let made = made.map_err(|e| Failure::of("making a wrapping key", &e))?;
+            let asked = [
+                AttributeType::Sensitive,
+                AttributeType::Extractable,
+                AttributeType::NeverExtractable,
+            ];
+            let told = c.session.get_attributes(made, &asked);
+            let told = told.map_err(|e| Failure::of("wrapping key", &e))?;
+            let right = [
+                Attribute::Sensitive(true),
+                Attribute::Extractable(false),
+                Attribute::NeverExtractable(true),
+            ];
+            if right.iter().all(|a| told.contains(a)) {
+                Ok(number)
+            } else {
+                gone(&c.session, made)?;
+                Err(Failure::plain(Fault::Broken(
+                    "attributes of a wrapping key",
+                )))
+            }
+        })?;
+        self.kek.store(number, Ordering::SeqCst);
+        Ok(())
     }
 
     fn pool(&self) -> &Pool {
@@ -128,7 +182,7 @@ fn keks(session: &Session) -> Result<Vec<(u32, ObjectHandle)>, Failure> {
 /// The newest KEK, which another node may have made.
 fn current(c: &mut Connection) -> Result<(u32, ObjectHandle), Failure> {
     let number = newest(&c.session)?;
-    let number = number.ok_or(Failure::plain(Fault::Unfit("the wrapping key is missing")))?;
+    let number = number.ok_or(Failure::plain(NO_WRAPPING_KEY))?;
     Ok((number, kek(c, number)?))
 }
 
@@ -147,7 +201,7 @@ fn kek(c: &mut Connection, number: u32) -> Result<ObjectHandle, Failure> {
             c.keys.insert(id, *one);
             Ok(*one)
         }
-        [] => Err(Failure::plain(Fault::Unfit("the wrapping key is missing"))),
+        [] => Err(Failure::plain(NO_WRAPPING_KEY)),
         _ => Err(Failure::plain(Fault::Unfit(
             "two wrapping keys of one name",
         ))),
@@ -361,48 +415,9 @@ impl Backend for WrappedKeys {
     }
 
     fn renew_wrapping(&self) -> Result<(), Fault> {
-        let number = self.pool().slowly(|c| {
-            let number = newest(&c.session)?.unwrap_or(0) + 1;
-            let template = [
-                Attribute::Class(ObjectClass::SECRET_KEY),
-                Attribute::KeyType(KeyType::AES),
-                Attribute::ValueLen(32.into()),
-                Attribute::Token(true),
-                Attribute::Private(true),
-                Attribute::Sensitive(true),
-                Attribute::Extractable(false),
-                Attribute::Wrap(true),
-                Attribute::Unwrap(true),
-                Attribute::Encrypt(false),
-                Attribute::Decrypt(false),
-                Attribute::Label(b"natsuin-kek".to_vec()),
-                Attribute::Id(kek_id(number)),
-            ];
-            let made = c.session.generate_key(&Mechanism::AesKeyGen, &template);
-            let made = made.map_err(|e| Failure::of("making a wrapping key", &e))?;
-            let asked = [
-                AttributeType::Sensitive,
-                AttributeType::Extractable,
-                AttributeType::NeverExtractable,
-            ];
-            let told = c.session.get_attributes(made, &asked);
-            let told = told.map_err(|e| Failure::of("wrapping key", &e))?;
-            let right = [
-                Attribute::Sensitive(true),
-                Attribute::Extractable(false),
-                Attribute::NeverExtractable(true),
-            ];
-            if right.iter().all(|a| told.contains(a)) {
-                Ok(number)
-            } else {
-                gone(&c.session, made)?;
-                Err(Failure::plain(Fault::Broken(
-                    "attributes of a wrapping key",
-                )))
-            }
-        })?;
-        self.kek.store(number, Ordering::SeqCst);
-        Ok(())
+        let newest = self.pool().with(|c| newest(&c.session))?;
+        let next = newest.unwrap_or(0).checked_add(1);
+        self.make_wrapping(next.ok_or(Fault::Unfit("no number for a wrapping key"))?)
     }
 
     fn rewrap(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Option<SecretBytes>, Fault> {

@@ -139,6 +139,8 @@ pub enum StopCause {
     HandedOver,
     /// The provider, by two officers.
     Provider,
+    /// It was made for one act, and that act is over.
+    Used,
 }
 
 /// Why and since when a key is stopped.

@@ -424,6 +424,9 @@ pub struct KeyInfo {
     /// Its owner may have it handed over.
     #[serde(default)]
     pub exportable: bool,
+    /// It is for one act, and destroyed after it.
+    #[serde(default)]
+    pub one_time: bool,
     /// Registration it belongs to, by the voucher that began it.
     pub registration: VoucherId,
     /// End of the certificate; nothing before certification.

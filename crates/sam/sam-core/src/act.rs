@@ -164,6 +164,7 @@ pub fn mint_enrol(
         keys: invite.keys.clone(),
         replaces: content.replaces.cloned(),
         exportable: invite.exportable,
+        one_time: invite.one_time,
         rp_id: content.rp_id.to_owned(),
         return_uri: content.return_uri.to_owned(),
     })

@@ -266,6 +266,10 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
     if invite.exportable && invite.collected {
         return Err(Reason::Invalid("exportable"));
     }
+    // What is destroyed after one act isn't handed over.
+    if invite.one_time && invite.exportable {
+        return Err(Reason::Invalid("one_time"));
+    }
     if invite.keys.is_empty() || invite.keys.len() > MAX_KEYS {
         return Err(Reason::Invalid("keys"));
     }

@@ -356,6 +356,7 @@ mod tests {
             exports: false,
             device: device.then(|| "maker model 1.0".into()),
             declaration: declaration.map(Into::into),
+            tested: None,
         }
     }
 

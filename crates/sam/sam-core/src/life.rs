@@ -216,6 +216,7 @@ impl Life {
                 | StopCause::FactorsLost
                 | StopCause::HandedOver
                 | StopCause::Provider
+                | StopCause::Used
         );
         if !destroys {
             return Err(Reason::NotAllowed("stop-cause"));
@@ -376,6 +377,7 @@ pub fn cause_code(cause: StopCause) -> &'static str {
         StopCause::HandedOver => "handed-over",
         StopCause::WrongValue => "wrong-value",
         StopCause::Provider => "provider",
+        StopCause::Used => "used",
     }
 }
 
@@ -385,7 +387,7 @@ mod tests {
 
     use super::*;
 
-    const CAUSES: [StopCause; 10] = [
+    const CAUSES: [StopCause; 11] = [
         StopCause::Signer,
         StopCause::Login,
         StopCause::Hold,
@@ -396,6 +398,7 @@ mod tests {
         StopCause::WrongValue,
         StopCause::HandedOver,
         StopCause::Provider,
+        StopCause::Used,
     ];
     const T: UnixTime = UnixTime(1000);
 
@@ -436,7 +439,8 @@ mod tests {
                 C::Left,
                 C::FactorsLost,
                 C::HandedOver,
-                C::Provider
+                C::Provider,
+                C::Used
             ]
         );
         for cause in suspending {

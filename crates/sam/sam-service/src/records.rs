@@ -128,6 +128,22 @@ pub(crate) struct KeyRecord {
     /// To whom it leaves or left.
     #[serde(default)]
     pub(crate) receiver: Option<Jwk>,
+    /// It is for one act.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) one_time: bool,
+    /// Of a key for one act: that act, from the moment on in which its right was spent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spent: Option<Spent>,
+}
+
+/// The one act of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spent {
+    /// Its digest.
+    pub(crate) act: Digest32,
+    /// No order of it is executed at or after this time.
+    pub(crate) until: UnixTime,
 }
 
 impl KeyRecord {
@@ -143,7 +159,15 @@ impl KeyRecord {
     }
 
     pub(crate) fn is_active(&self, now: UnixTime) -> bool {
-        self.life.is_active(now) && !self.chain.is_empty()
+        self.life.is_active(now) && !self.chain.is_empty() && self.spent.is_none()
+    }
+
+    /// The one act of this key begins: no other can any more.
+    pub(crate) fn spent_by(&self, act: Digest32, until: UnixTime) -> Self {
+        Self {
+            spent: Some(Spent { act, until }),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn level(&self) -> Level {
@@ -276,14 +300,19 @@ noun!(KeyRecord, "signing_key", |k| Columns {
     link: k.voucher.to_string(),
     state: match k.life.state {
         KeyState::Pending => "pending",
+        KeyState::Active | KeyState::Suspended if k.spent.is_some() => "spent",
         KeyState::Active => "active",
         KeyState::Suspended if k.life.is_leaving() => "leaving",
         KeyState::Suspended => "suspended",
         KeyState::Destroyed if k.life.awaits_module() => "doomed",
         KeyState::Destroyed => "destroyed",
     },
-    // A living key: when its certificate ends, so that those that are over are found.
-    stamp: k.life.until.unwrap_or(k.created).0,
+    // A living key: when its certificate ends, so that those that are over are found; of one whose only act began, when that
+    // can't bring anything any more.
+    stamp: match &k.spent {
+        Some(spent) => spent.until.0,
+        None => k.life.until.unwrap_or(k.created).0,
+    },
 });
 noun!(Voucher, "voucher", |v| Columns {
     owner: v.invite.person.to_string(),

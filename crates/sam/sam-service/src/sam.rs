@@ -225,6 +225,7 @@ impl<C: CryptoModule> Sam<C> {
         self.watch_clock().await?;
         self.recover(now).await?;
         self.end_expired(now).await?;
+        self.end_spent(now).await?;
         self.end_waiting(now).await?;
         self.hand_over_leaving().await?;
         self.destroy_doomed().await?;

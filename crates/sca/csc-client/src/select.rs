@@ -83,6 +83,7 @@ mod tests {
             len: 0,
             curve: curve.map(str::to_owned),
             origin: None,
+            one_time: false,
         }
     }
 

@@ -51,6 +51,15 @@ impl Trust {
         }
     }
 
+    /// The same, judging algorithms by this table.
+    #[must_use]
+    pub fn with_approvals(self, approvals: core_types::Approvals) -> Self {
+        Self(cades::Trust {
+            approvals,
+            ..self.0
+        })
+    }
+
     /// Anchors (DER) of time-stamp authorities.
     pub fn tsa_anchors(&self) -> &[Vec<u8>] {
         &self.trust.tsa_anchors

@@ -136,6 +136,7 @@ impl Sam {
             keys: vec![KeyAlg::P256],
             replaces: None,
             exportable: false,
+            one_time: false,
             rp_id: "sic.localhost".into(),
             return_uri: "http://localhost:8401/r".into(),
         }

@@ -193,6 +193,7 @@ impl Talker {
             keys: vec![KeyAlg::Rsa3072, KeyAlg::P256],
             replaces: None,
             exportable: false,
+            one_time: false,
             rp_id: "sic.localhost".into(),
             return_uri: "http://localhost:8401/keys".into(),
         };

@@ -109,6 +109,14 @@ test('a provider is asked for a fresh proof of this act, and only its answer to 
   delete globalThis.location;
 });
 
+test('what keys may be made for is said in known members only', async () => {
+  const keys = await keysNow();
+  for (const [name, jws] of Object.entries(v.enrols)) {
+    if (name.startsWith('bad')) await assert.rejects(verifyAct(jws, keys, 'enrol', v.now), forged, name);
+    else assert.equal((await verifyAct(jws, keys, 'enrol', v.now)).act[name.replace('-', '_')], true, name);
+  }
+});
+
 test('a fresh act is the same only if all that was shown is', async () => {
   const keys = await keysNow();
   const { act } = await verifyAct(v.act, keys, 'sign', v.now);

@@ -30,7 +30,7 @@ const MEMBERS = {
   officer: [...COMMON, 'what', 'document', 'text', 'needs', 'since'],
 };
 /** Members that may be missing. */
-const OPTIONAL = { enrol: 'exportable' };
+const OPTIONAL = { enrol: ['exportable', 'one_time'] };
 /** Kinds that are approved on the page of a request. */
 export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
 /** Where a key that comes in was made. */
@@ -94,18 +94,17 @@ export async function verifyAct(jws, keys, kinds, now) {
   return { act, digest: await sha256('natsuin-act-v1\n', jws) };
 }
 
-const whole = (act) =>
-  exactly(act, MEMBERS[act.kind]) ||
-  (Object.hasOwn(OPTIONAL, act.kind) && exactly(act, [...MEMBERS[act.kind], OPTIONAL[act.kind]]));
+const optional = (kind) => (Object.hasOwn(OPTIONAL, kind) ? OPTIONAL[kind] : []);
+const whole = (act) => exactly(act, [...MEMBERS[act.kind], ...optional(act.kind).filter((name) => Object.hasOwn(act, name))]);
 const isKey = (key) => exactly(key, ['id', 'version', 'spki', 'cert', 'subject']);
 const isPublic = (jwk) => exactly(jwk, ['kty', 'crv', 'x', 'y']);
 const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
 
-function checkEnrol({ replaces, exportable }) {
+function checkEnrol({ replaces, exportable, one_time: oneTime }) {
   const form =
     replaces === null ||
     (exactly(replaces, ['registration', 'keys']) && Array.isArray(replaces.keys) && replaces.keys.every(isKey));
-  if (!form || ![undefined, true].includes(exportable)) throw notGenuine('members');
+  if (!form || ![exportable, oneTime].every((flag) => [undefined, true].includes(flag))) throw notGenuine('members');
 }
 
 const FORMS = {

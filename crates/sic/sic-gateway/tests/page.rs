@@ -88,9 +88,26 @@ fn enrol_act() -> EnrolAct {
         keys: vec![KeyAlg::P256],
         replaces: None,
         exportable: false,
+        one_time: false,
         rp_id: "sic.localhost".into(),
         return_uri: "http://localhost:8401/r".into(),
     }
+}
+
+/// Acts of enrolment with what a key may be made for beside the usual; those with `bad` in the name aren't of the form.
+fn enrols(key: &SigningKey) -> Value {
+    let with = |members: Value| {
+        let mut act = serde_json::to_value(Act::Enrol(enrol_act())).unwrap();
+        let more = members.as_object().unwrap().clone();
+        act.as_object_mut().unwrap().extend(more);
+        key.sign(TYP_ACT, act.to_string().as_bytes()).unwrap()
+    };
+    json!({
+        "exportable": with(json!({"exportable": true})),
+        "one-time": with(json!({"one_time": true})),
+        "bad-flag": with(json!({"one_time": 1})),
+        "bad-member": with(json!({"two_times": true})),
+    })
 }
 
 /// The act as JSON with one change, signed again by `key`.
@@ -422,6 +439,7 @@ fn the_page_and_rust_agree_on_every_format() {
         "other_roots": [other_root.public()], "statement": good, "bad_statements": bad_statements,
         "act": act, "digest": digest, "bad_acts": bad_acts(&act_key, &act_pkcs8, &act),
         "enrol": act_key.sign(TYP_ACT, &serde_json::to_vec(&Act::Enrol(enrol_act())).unwrap()).unwrap(),
+        "enrols": enrols(&act_key),
         "changes": changes(&act_key),
         "office": office(&act_key),
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,

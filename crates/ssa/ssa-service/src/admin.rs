@@ -189,6 +189,7 @@ impl Ssa {
                 collected: false,
                 codes: None,
                 exportable: false,
+                one_time: false,
             }),
         };
         let answer = self.sam().voucher(&request).await?;

@@ -41,6 +41,8 @@ pub struct Invitation {
     pub codes: Option<CodeAddress>,
     /// The keys may be handed over to whoever their owner wants.
     pub exportable: bool,
+    /// They are for one act each.
+    pub one_time: bool,
 }
 
 /// The registration authority.
@@ -97,6 +99,7 @@ impl Ra {
             collected: invitation.collected,
             codes: invitation.codes,
             exportable: invitation.exportable,
+            one_time: invitation.one_time,
         };
         let payload = serde_json::to_vec(&invite).map_err(|_| RaError::Malformed)?;
         Ok((

@@ -329,6 +329,7 @@ fn an_invitation_commits_to_its_secret() {
         collected: false,
         codes: None,
         exportable: false,
+        one_time: false,
     };
     let (jws, voucher, secret) = enrolment.ra.invite(invitation).unwrap();
     let payload = jose::verify(&jws, sap::TYP_INVITE, enrolment.ra.public_key()).unwrap();

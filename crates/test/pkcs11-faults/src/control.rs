@@ -17,6 +17,8 @@ pub enum Action {
     Late(u64),
     /// Doesn't answer while the control file says so.
     Hang,
+    /// Calls, and adds these flags to the answer (`C_GetTokenInfo`).
+    Flags(u64),
     /// Calls, and changes a bit of the value.
     Flip,
     /// Calls, and gives the same bytes every time (`C_GenerateRandom`).
@@ -27,6 +29,8 @@ pub enum Action {
     CloseAll,
     /// Stops the real library first.
     Finalize,
+    /// Ends the process, as a crash in the library would.
+    Crash,
 }
 
 impl Action {
@@ -35,6 +39,7 @@ impl Action {
         match word.split_once(':') {
             Some(("rv", text)) => code(text).map(Self::Rv),
             Some(("late", text)) => code(text).map(Self::Late),
+            Some(("flags", text)) => code(text).map(Self::Flags),
             Some(_) => None,
             None => match word {
                 "hang" => Some(Self::Hang),
@@ -43,6 +48,7 @@ impl Action {
                 "logout" => Some(Self::Logout),
                 "closeall" => Some(Self::CloseAll),
                 "finalize" => Some(Self::Finalize),
+                "crash" => Some(Self::Crash),
                 _ => None,
             },
         }

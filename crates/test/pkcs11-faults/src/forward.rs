@@ -11,6 +11,7 @@
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -53,7 +54,12 @@ fn load() -> Option<Real> {
     Some(Real {
         _library: library,
         functions,
-        spoilt: spoilt(functions),
+        spoilt: ck::CK_FUNCTION_LIST {
+            C_GetMechanismList: Some(mechanism_list),
+            C_WrapKey: Some(wrap_key),
+            C_UnwrapKey: Some(unwrap_key),
+            ..spoilt(functions)
+        },
     })
 }
 
@@ -88,6 +94,7 @@ fn before(
             }
             (None, None)
         }
+        Some(Action::Crash) => std::process::abort(),
         Some(action @ (Action::Logout | Action::CloseAll | Action::Finalize)) => {
             disturb(action, session);
             (None, None)
@@ -147,6 +154,7 @@ macro_rules! wrappers {
         fn spoilt(real: ck::CK_FUNCTION_LIST) -> ck::CK_FUNCTION_LIST {
             ck::CK_FUNCTION_LIST {
                 C_GetFunctionList: Some(C_GetFunctionList),
+                C_GetTokenInfo: Some(C_GetTokenInfo),
                 C_Sign: Some(C_Sign),
                 C_GenerateRandom: Some(C_GenerateRandom),
                 $($name: Some($name),)*
@@ -161,7 +169,6 @@ macro_rules! wrappers {
 wrappers! {
     plain C_Initialize(arguments: *mut c_void);
     plain C_GetSlotList(present: ck::CK_BBOOL, list: *mut ck::CK_SLOT_ID, count: *mut ck::CK_ULONG);
-    plain C_GetTokenInfo(slot: ck::CK_SLOT_ID, info: *mut ck::CK_TOKEN_INFO);
     plain C_OpenSession(slot: ck::CK_SLOT_ID, flags: ck::CK_FLAGS, application: *mut c_void, notify: ck::CK_NOTIFY, session: *mut ck::CK_SESSION_HANDLE);
     session C_CloseSession(session: ck::CK_SESSION_HANDLE);
     session C_GetSessionInfo(session: ck::CK_SESSION_HANDLE, info: *mut ck::CK_SESSION_INFO);
@@ -175,6 +182,117 @@ wrappers! {
     session C_WrapKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, with: ck::CK_OBJECT_HANDLE, key: ck::CK_OBJECT_HANDLE, wrapped: *mut ck::CK_BYTE, length: *mut ck::CK_ULONG);
     session C_UnwrapKey(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, with: ck::CK_OBJECT_HANDLE, wrapped: *mut ck::CK_BYTE, length: ck::CK_ULONG, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, key: *mut ck::CK_OBJECT_HANDLE);
     session C_CreateObject(session: ck::CK_SESSION_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG, object: *mut ck::CK_OBJECT_HANDLE);
+}
+
+/// Whether the real module has AES key wrap with padding (RFC 5649) under its name of PKCS#11 3.0 only, which the binding of
+/// the tested code can't say: then it has it under the older name here.
+static RENAMED: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" fn mechanism_list(
+    slot: ck::CK_SLOT_ID,
+    list: *mut ck::CK_MECHANISM_TYPE,
+    count: *mut ck::CK_ULONG,
+) -> ck::CK_RV {
+    let Some(call) = real().and_then(|r| r.functions.C_GetMechanismList) else {
+        return ck::CKR_FUNCTION_NOT_SUPPORTED;
+    };
+    // SAFETY: the application's own arguments.
+    let rv = unsafe { call(slot, list, count) };
+    if rv != ck::CKR_OK || list.is_null() || count.is_null() {
+        return rv;
+    }
+    // SAFETY: the module has answered CKR_OK, so that it wrote `count` and as many entries of `list`.
+    let told =
+        unsafe { std::slice::from_raw_parts_mut(list, usize::try_from(*count).unwrap_or(0)) };
+    if !told.contains(&ck::CKM_AES_KEY_WRAP_PAD) {
+        for mechanism in told.iter_mut().filter(|m| **m == ck::CKM_AES_KEY_WRAP_KWP) {
+            *mechanism = ck::CKM_AES_KEY_WRAP_PAD;
+            RENAMED.store(true, Ordering::SeqCst);
+        }
+    }
+    rv
+}
+
+/// The mechanism by the name that the real module knows.
+///
+/// # Safety
+/// As PKCS#11 says: `mechanism` is valid for reading, or null.
+unsafe fn by_real_name(mechanism: *mut ck::CK_MECHANISM) -> Option<ck::CK_MECHANISM> {
+    if mechanism.is_null() {
+        return None;
+    }
+    // SAFETY: the caller vouches for it.
+    let mut told = unsafe { *mechanism };
+    if told.mechanism == ck::CKM_AES_KEY_WRAP_PAD && RENAMED.load(Ordering::SeqCst) {
+        told.mechanism = ck::CKM_AES_KEY_WRAP_KWP;
+    }
+    Some(told)
+}
+
+unsafe extern "C" fn wrap_key(
+    session: ck::CK_SESSION_HANDLE,
+    mechanism: *mut ck::CK_MECHANISM,
+    with: ck::CK_OBJECT_HANDLE,
+    key: ck::CK_OBJECT_HANDLE,
+    wrapped: *mut ck::CK_BYTE,
+    length: *mut ck::CK_ULONG,
+) -> ck::CK_RV {
+    // SAFETY: the application's own argument.
+    let Some(mut mechanism) = (unsafe { by_real_name(mechanism) }) else {
+        return ck::CKR_ARGUMENTS_BAD;
+    };
+    // SAFETY: the application's own arguments, and a mechanism that lives as long as the call.
+    unsafe { C_WrapKey(session, &mut mechanism, with, key, wrapped, length) }
+}
+
+unsafe extern "C" fn unwrap_key(
+    session: ck::CK_SESSION_HANDLE,
+    mechanism: *mut ck::CK_MECHANISM,
+    with: ck::CK_OBJECT_HANDLE,
+    wrapped: *mut ck::CK_BYTE,
+    length: ck::CK_ULONG,
+    template: *mut ck::CK_ATTRIBUTE,
+    count: ck::CK_ULONG,
+    key: *mut ck::CK_OBJECT_HANDLE,
+) -> ck::CK_RV {
+    // SAFETY: the application's own argument.
+    let Some(mut mechanism) = (unsafe { by_real_name(mechanism) }) else {
+        return ck::CKR_ARGUMENTS_BAD;
+    };
+    // SAFETY: the application's own arguments, and a mechanism that lives as long as the call.
+    unsafe {
+        C_UnwrapKey(
+            session,
+            &mut mechanism,
+            with,
+            wrapped,
+            length,
+            template,
+            count,
+            key,
+        )
+    }
+}
+
+/// Apart from the others, since what the token says can be changed.
+unsafe extern "C" fn C_GetTokenInfo(
+    slot: ck::CK_SLOT_ID,
+    info: *mut ck::CK_TOKEN_INFO,
+) -> ck::CK_RV {
+    let Some(call) = real().and_then(|r| r.functions.C_GetTokenInfo) else {
+        return ck::CKR_FUNCTION_NOT_SUPPORTED;
+    };
+    let (instead, action) = before("C_GetTokenInfo", None);
+    if let Some(rv) = instead {
+        return rv;
+    }
+    // SAFETY: the application's own arguments.
+    let rv = unsafe { call(slot, info) };
+    if let (ck::CKR_OK, Some(Action::Flags(more)), false) = (rv, action, info.is_null()) {
+        // SAFETY: the module has just written there.
+        unsafe { (*info).flags |= more };
+    }
+    after(action, rv)
 }
 
 /// Apart from the others, since only a call that hands out a value counts, and the value can be spoilt.

@@ -34,10 +34,21 @@ impl Library {
         }
     }
 
-    /// Whether it wraps keys for us (RFC 5649). Kryoptic knows that mechanism only as `CKM_AES_KEY_WRAP_KWP` of PKCS#11 3.0,
-    /// which the binding in use (`cryptoki` 0.12) can't name.
+    /// Whether it wraps keys for us (RFC 5649) as it is. Kryoptic knows that mechanism only as `CKM_AES_KEY_WRAP_KWP` of
+    /// PKCS#11 3.0, which the binding in use (`cryptoki` 0.12) can't name.
     pub fn wraps(self) -> bool {
         self == Self::SoftHsm2
+    }
+
+    /// The library as one that wraps: behind the module of this crate where it has the mechanism under the newer name only.
+    ///
+    /// # Errors
+    /// What to do when it isn't there.
+    pub fn wrapping_path(self) -> Result<PathBuf, String> {
+        match self.wraps() {
+            true => self.path(),
+            false => faulty(),
+        }
     }
 
     /// Where it is.
@@ -55,6 +66,19 @@ impl Library {
                 self.name()
             )
         })
+    }
+}
+
+/// The module of this crate, which Cargo puts beside the test program. A child's environment names what it forwards to.
+///
+/// # Errors
+/// It isn't there.
+pub fn faulty() -> Result<PathBuf, String> {
+    let beside = std::env::current_exe().map_err(|e| e.to_string())?;
+    let module = beside.with_file_name("libpkcs11_faults.so");
+    match module.exists() {
+        true => Ok(module),
+        false => Err(format!("{} wasn't built", module.display())),
     }
 }
 

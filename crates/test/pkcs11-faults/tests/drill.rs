@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cm_api::rpc::{ModuleState, StatementRequest};
+use cm_api::rpc::{ModuleState, StatementRequest, SwitchRequest};
+use cm_api::switch::Switch;
 use cm_api::{
     ExecuteRequest, Executed, KeyCreated, ModuleError, Order, OrderBody, OrderKind, Refusal,
     SignItem,
@@ -41,10 +42,7 @@ const LIMITS: Limits = Limits {
 
 /// The faulty module, which Cargo put beside this program.
 fn faulty_module() -> PathBuf {
-    let beside = std::env::current_exe().unwrap();
-    let module = beside.with_file_name("libpkcs11_faults.so");
-    assert!(module.exists(), "{} wasn't built", module.display());
-    module
+    softhsm::faulty().unwrap()
 }
 
 /// Whether this process has a token of its own; if not, the test of this name runs in one that has, on SoftHSM2.
@@ -93,6 +91,7 @@ struct Drill {
     module: Module,
     act: SigningKey,
     statement: String,
+    officers: [SigningKey; 2],
     _store: TestStore,
 }
 
@@ -101,9 +100,17 @@ impl Drill {
         Self::over(token()).await
     }
 
+    async fn wrapped() -> Self {
+        Self::over(WrappedKeys::open(token(), None).unwrap()).await
+    }
+
     async fn over(backend: impl Backend) -> Self {
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
-        let config = ModuleConfig::new("sam.test", "cm-1", 100_000);
+        let officers = [0; 2].map(|_| SigningKey::generate().unwrap().0);
+        let config = ModuleConfig {
+            officers: officers.iter().map(|o| o.public().clone()).collect(),
+            ..ModuleConfig::new("sam.test", "cm-1", 100_000)
+        };
         let module = Module::start(
             config,
             Arc::new(backend),
@@ -129,6 +136,7 @@ impl Drill {
             module,
             act,
             statement,
+            officers,
             _store: store,
         }
     }
@@ -158,6 +166,7 @@ impl Drill {
             level: Level::One,
             act: Digest32([1; 32]),
             exportable: false,
+            one_time: false,
         };
         match self.ask(kind).await? {
             Executed::Created(key) => Ok(key),
@@ -220,6 +229,23 @@ impl Drill {
     async fn state(&self) -> ModuleState {
         self.module.self_test().await.unwrap().state
     }
+
+    /// Two officers let the module leave its error state.
+    async fn recover(&self, serial: u64) -> Result<ModuleState, Refusal> {
+        let wanted = Switch {
+            sam: "sam.test".into(),
+            root: self.module.root().kid(),
+            enabled: true,
+            recover: true,
+            serial,
+            exp: NOW.plus(600),
+        };
+        let approvals = self.officers.iter().map(|o| wanted.approve(o).unwrap());
+        let request = SwitchRequest {
+            approvals: approvals.collect(),
+        };
+        Ok(self.module.switch(&request).await?.state)
+    }
 }
 
 /// A value was wrong, or one was before.
@@ -244,13 +270,7 @@ async fn after_every_fault_the_service_works_again_without_a_restart() {
         return;
     }
     every_fault("token", &Drill::begin().await).await;
-    let wrapped = WrappedKeys::open(token(), None);
-    if softhsm::childs_library().is_some_and(Library::wraps) {
-        every_fault("wrapped", &Drill::over(wrapped.unwrap()).await).await;
-    } else {
-        let cannot = Fault::Unfit("the token can't wrap with AES (RFC 5649)");
-        assert_eq!(wrapped.err(), Some(cannot));
-    }
+    every_fault("wrapped", &Drill::wrapped().await).await;
 }
 
 async fn every_fault(kind: &str, drill: &Drill) {
@@ -367,8 +387,11 @@ async fn a_token_whose_generator_is_stuck_is_not_used_any_more() {
     if !with_token("a_token_whose_generator_is_stuck_is_not_used_any_more") {
         return;
     }
-    for ordered in [false, true] {
-        let drill = Drill::begin().await;
+    for (ordered, wrapped) in [(false, false), (true, false), (false, true), (true, true)] {
+        let drill = match wrapped {
+            true => Drill::wrapped().await,
+            false => Drill::begin().await,
+        };
         let ec = drill.key(KeyAlg::P256).await.unwrap();
         faults("C_GenerateRandom stuck");
         if ordered {
@@ -380,10 +403,15 @@ async fn a_token_whose_generator_is_stuck_is_not_used_any_more() {
         }
         faults("");
         let refused = Err(ModuleError::Refused(Refusal::NotOperational));
-        assert_eq!(drill.sign(&ec, ECDSA).await, refused, "{ordered}");
+        assert_eq!(drill.sign(&ec, ECDSA).await, refused, "{ordered} {wrapped}");
         assert!(drill.key(KeyAlg::P256).await.is_err());
+        // The way back: a good generator, a test that passes, and two officers.
+        assert_eq!(drill.recover(1).await, Err(Refusal::NotNow), "not tested");
+        assert_eq!(drill.state().await, ModuleState::Error);
+        assert_eq!(drill.recover(1).await, Ok(ModuleState::Operational));
+        drill.sign(&ec, ECDSA).await.unwrap();
     }
-    // The way back: a good generator, and a restart.
+    // Or a restart.
     let drill = Drill::begin().await;
     let ec = drill.key(KeyAlg::P256).await.unwrap();
     drill.sign(&ec, ECDSA).await.unwrap();
@@ -438,6 +466,13 @@ fn a_refused_pin_is_tried_once() {
     Pkcs11Backend::initialise(&options("12345678")).unwrap();
     let opened = Pkcs11Backend::open_with(&options("87654321"), LIMITS);
     assert!(matches!(opened, Err(OpenError::Login(_))));
+    // What a token says that would be blocked by another wrong PIN, or is: then none is tried, not even the right one.
+    for flag in ["0x20000", "0x40000"] {
+        faults(&format!("C_GetTokenInfo flags:{flag}\nC_Login rv:0x5"));
+        let opened = Pkcs11Backend::open_with(&options("12345678"), LIMITS);
+        assert!(matches!(opened, Err(OpenError::LastTry)), "{flag}");
+    }
+    faults("");
     // What a token says whose PIN was changed under a running module.
     let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
     faults("C_GenerateRandom rv:0xb3 1\nC_Login rv:0xa0 1");

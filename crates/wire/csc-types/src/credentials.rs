@@ -246,6 +246,14 @@ pub struct KeyInfo {
         skip_serializing_if = "Option::is_none"
     )]
     pub origin: Option<KeyOrigin>,
+    /// Natsuin's own addition: the key is for one authorization, and destroyed after it.
+    #[serde(
+        rename = "natsuinOneTime",
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub one_time: bool,
 }
 
 /// Origin of a key.

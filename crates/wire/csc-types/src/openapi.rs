@@ -515,6 +515,7 @@ fn credential(v1: bool) -> Vec<Member> {
         must("len", Number),
         may("curve", Text),
         may("natsuinOrigin", Kind::Free),
+        may("natsuinOneTime", Kind::Flag),
     ];
     let cert = vec![
         may(

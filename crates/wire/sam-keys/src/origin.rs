@@ -35,6 +35,9 @@ pub struct Origin {
     pub level: Level,
     /// Whether its owner may have it handed over.
     pub exportable: bool,
+    /// Whether it is for one act of its owner, and destroyed after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_time: bool,
     /// Digest of the act that led to it.
     pub act: Digest32,
     /// When it came into being here.
@@ -54,7 +57,7 @@ impl Origin {
             OriginCase::CaDirect => told.level > Level::Two,
             _ => told.level > Level::One,
         };
-        if too_high || (told.exportable && told.level > Level::One) {
+        if too_high || (told.exportable && (told.level > Level::One || told.one_time)) {
             return Err(StatementError::Malformed);
         }
         Ok(told)

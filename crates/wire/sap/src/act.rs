@@ -205,6 +205,9 @@ pub struct EnrolAct {
     /// The keys may be handed over to whoever their owner wants; absent = they never leave.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exportable: bool,
+    /// Each of the keys is for one act, and destroyed after it; absent = for as many as its certificate lasts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_time: bool,
     /// WebAuthn RP ID for the passkey: the SIC host.
     pub rp_id: String,
     /// Where the page goes afterwards.

@@ -82,6 +82,9 @@ pub struct Invite {
     /// Its keys may be handed over to whoever their owner wants: an exception, and level 1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exportable: bool,
+    /// Its keys are for one act each, and destroyed after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_time: bool,
 }
 
 /// A WebAuthn registration whose challenge is the digest of the enrol act.

@@ -190,7 +190,7 @@ fn client_data(bytes: &[u8], kind: &str, act: &str) -> Result<String, EvidenceFa
     Ok(rest.split(':').next().unwrap_or_default().to_owned())
 }
 
-fn verifies(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool> {
+pub(super) fn verifies(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool> {
     let part = |name: &str| key.get(name).and_then(Value::as_str).and_then(from_b64u);
     let done = match key.get("alg")?.as_str()? {
         "es256" => {

@@ -200,6 +200,7 @@ sic-refused-change = The approval was not accepted. Nothing was changed.
 sic-not-arrived-change = Your approval didn't arrive. Nothing was changed.
 sic-enrol-collected = This PIN and these codes are for this key alone. You type them into applications, which see them; use a PIN that you use nowhere else. The key stays at level 1.
 sic-enrol-exportable = You can later have these keys handed over to a receiver that you choose. The provider can't do it without your approval.
+sic-enrol-one-time = Each of these keys is for one approval, however many documents it covers. After it the key is destroyed.
 
 sic-ask-import = Let this key come in?
 sic-means-import = The service may then keep the key with this public half and sign with it, each time with your approval. Whoever else has a copy of it can sign as you without the service.

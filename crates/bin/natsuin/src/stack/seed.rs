@@ -27,6 +27,8 @@ pub struct NewSigner<'a> {
     pub collected: bool,
     /// They may be handed over.
     pub exportable: bool,
+    /// They are for one act each.
+    pub one_time: bool,
 }
 
 /// An enrolled person and how they log in.
@@ -138,6 +140,7 @@ impl Stack {
                 collected: false,
                 // Where the module can do it, one of the two may have keys handed over.
                 exportable: login == "taro" && self.exports,
+                one_time: false,
             };
             let mut enrolled = self.enrol(&new, NewFactors::PinTotp(&pin)).await?;
             enrolled.shown.pin = String::from_utf8_lossy(pin.expose()).into_owned();
@@ -243,6 +246,7 @@ impl Stack {
                 keys: &[alg],
                 collected: true,
                 exportable: false,
+                one_time: false,
                 ..*of
             };
             let (voucher, seed) = self
@@ -300,6 +304,7 @@ impl Stack {
                 .collected
                 .then(|| CodeAddress::Mail(format!("{}@example.jp", new.login))),
             exportable: new.exportable,
+            one_time: new.one_time,
         })?;
         self.ssa.register_ra_invite(&jws).await?;
         // What an RA would hand over in person or by letter: `voucher.secret`.

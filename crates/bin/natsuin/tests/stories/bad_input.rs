@@ -68,6 +68,7 @@ async fn enrol(story: &Story, login: &str, name: &str, key: KeyAlg) -> (DevSigne
         keys: &[key],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let factors = NewFactors::Passkey(&mut device);
     let signer = story.stack.enrol(&new, factors).await.unwrap().shown;

@@ -29,6 +29,7 @@ async fn pyhanko_signs_thirty_files_through_version_1_with_pin_and_code() {
         keys: &[key],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let mut signer = story.signer.clone();
     story.stack.enrol_collected(&of, &mut signer).await.unwrap();

@@ -57,6 +57,7 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
         keys: &[KeyAlg::P256],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let mut signer = story.signer.clone();
     story
@@ -67,7 +68,13 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
     let pin = core_types::SecretBytes::from("another pin".to_owned());
     let taro = story
         .stack
-        .enrol(&of("taro"), NewFactors::PinTotp(&pin))
+        .enrol(
+            &NewSigner {
+                one_time: true,
+                ..of("taro")
+            },
+            NewFactors::PinTotp(&pin),
+        )
         .await;
     let taro = taro.unwrap().shown;
     clock.advance(30);
@@ -110,6 +117,13 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
     let (code, list) = caller.call(2, "list", &[("--token-file", token)]);
     let ids = list["answer"]["credentialIDs"].as_array().unwrap();
     assert_eq!((code, ids.len()), (0, 3), "{list}");
+    let once = |list: &Value| list["answer"]["credentialInfos"][0]["key"]["natsuinOneTime"].clone();
+    let (_, theirs) = caller.call(2, "list", &[("--token-file", other)]);
+    assert_eq!(
+        (once(&list), once(&theirs)),
+        (Value::Null, Value::from(true)),
+        "{theirs}"
+    );
 
     let collected: Vec<_> = signer
         .credentials

@@ -215,6 +215,7 @@ async fn a_key_that_was_made_to_leave_is_opened_by_its_receiver_with_openssl() {
         keys: &[KeyAlg::Rsa2048],
         collected: false,
         exportable: true,
+        one_time: false,
     };
     let enrolled = story
         .stack
@@ -274,5 +275,84 @@ async fn a_key_that_was_made_to_leave_is_opened_by_its_receiver_with_openssl() {
         !page.contains(&format!("/signing/hand-over/{id}")),
         "{page}"
     );
+    story.stack.stop().await;
+}
+
+// shows: III-3-6-reauthorization-limits, III-A1.6-destroy-at-end
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_one_approval_signs_once_is_destroyed_and_shown_as_such() {
+    let mut story = Story::begin(KeyAlg::P256).await;
+    let mut device = Device::new(&story.stack.sic_url, &SystemRandom).unwrap();
+    let new = NewSigner {
+        login: "taro",
+        name: "山田 太郎",
+        keys: &[KeyAlg::P256],
+        collected: false,
+        exportable: false,
+        one_time: true,
+    };
+    let enrolled = story
+        .stack
+        .enrol(&new, NewFactors::Passkey(&mut device))
+        .await;
+    story.signer = enrolled.unwrap().shown;
+    story.device = device;
+    let page = story.portal("/signing").await;
+    assert!(page.contains("一度の承認のための鍵です"), "{page}");
+
+    let file = story.dir.path().join("contract.pdf");
+    std::fs::write(&file, natsuin::sample::contract().unwrap()).unwrap();
+    let (signed, _) = story.sign(&file, "signed.pdf").await.unwrap();
+    let anchors = story.anchors();
+    let mut command = natsuin();
+    command
+        .arg("verify")
+        .arg(&signed)
+        .arg("--trust")
+        .arg(&anchors);
+    let said = run(&mut command);
+    assert!(said.status.success(), "{}", text(&said));
+    // Judged by what the provider's officers have signed: the same file, where such keys aren't trusted any more.
+    let built_in = core_types::Approvals::built_in().unwrap();
+    let mut table: Value = serde_json::from_str(built_in.text()).unwrap();
+    table["version"] = (built_in.version() + 1).into();
+    let judged = |table: &Value, by: &[&jose::SigningKey], pinned: &jose::SigningKey| {
+        let lines = by
+            .iter()
+            .map(|key| cm_core::Policy::sign(&table.to_string(), key).unwrap());
+        let (signed_table, officer) =
+            (story.dir.path().join("table"), story.dir.path().join("jwk"));
+        std::fs::write(&signed_table, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        std::fs::write(&officer, serde_json::to_vec(pinned.public()).unwrap()).unwrap();
+        let mut command = natsuin();
+        command.args(["--json", "verify"]).arg(&signed);
+        command
+            .arg("--trust")
+            .arg(&anchors)
+            .arg("--algorithms")
+            .arg(&signed_table);
+        let said = run(command.arg("--officer").arg(&officer));
+        let object: Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        (said.status.code().unwrap(), object)
+    };
+    let [officer, stranger] = [0; 2].map(|_| jose::SigningKey::generate().unwrap().0);
+    let (code, told) = judged(&table, &[&officer], &officer);
+    assert_eq!(
+        (code, &told["algorithms"]["version"]),
+        (0, &table["version"]),
+        "{told}"
+    );
+    for row in table["approved"].as_array_mut().unwrap() {
+        row["sign_until"] = "2020-12-31".into();
+        row["verify_until"] = "2020-12-31".into();
+    }
+    let (code, told) = judged(&table, &[&officer], &officer);
+    assert_ne!(code, 0, "{told}");
+    let reason = &told["results"][0]["reasons"][0]["code"];
+    assert_eq!(reason, "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", "{told}");
+    assert_eq!(judged(&table, &[&stranger], &officer).0, 6, "not theirs");
+    assert!(story.sign(&file, "again.pdf").await.is_err());
+    let page = story.portal("/signing").await;
+    assert!(page.contains("その署名が終わったため"), "{page}");
     story.stack.stop().await;
 }

@@ -61,6 +61,7 @@ impl Story {
             keys: &[key],
             collected: false,
             exportable: false,
+            one_time: false,
         };
         let signer = stack
             .enrol(&new, NewFactors::Passkey(&mut device))

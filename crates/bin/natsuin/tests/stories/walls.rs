@@ -174,6 +174,7 @@ async fn a_hostile_ssa_gets_nothing_that_its_signer_did_not_approve() {
             keys: &[KeyAlg::P256],
             collected: false,
             exportable: false,
+            one_time: false,
         };
         let factors = NewFactors::Passkey(&mut accomplice);
         story.stack.enrol(&new, factors).await.unwrap();

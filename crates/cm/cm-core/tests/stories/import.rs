@@ -316,6 +316,7 @@ fn exportable_as(alg: KeyAlg, level: Level) -> OrderKind {
             level,
             act,
             exportable: true,
+            one_time: false,
         },
         other => other,
     }

@@ -1,6 +1,7 @@
 //! A module on a given store and back end, and the SAM that talks to it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use cm_api::rpc::StatementRequest;
@@ -19,7 +20,7 @@ use core_types::{
     SecretBytes, SigAlg, TenantId, UnixTime, sha256,
 };
 use jose::{Jwk, SigningKey};
-use pkcs11_faults::softhsm::{self, Library, OnTokens};
+use pkcs11_faults::softhsm::{self, OnTokens};
 use store_kit::sql;
 use store_kit::testing::TestStore;
 
@@ -259,6 +260,7 @@ pub fn generate(alg: KeyAlg, level: Level) -> OrderKind {
         level,
         act: Digest32([1; 32]),
         exportable: false,
+        one_time: false,
     }
 }
 
@@ -312,14 +314,16 @@ pub fn refusal<T: std::fmt::Debug>(answer: Result<T, ModuleError>) -> Refusal {
 pub async fn everywhere<F: AsyncFn(Story)>(_: OnTokens, story: F) {
     if let Some(library) = softhsm::childs_library() {
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
-        story(Story::begin(store, Arc::new(token(library))).await).await;
+        let path = library.path().unwrap();
+        story(Story::begin(store, Arc::new(token(path.clone()))).await).await;
         // The same token again, as one that only makes keys and wraps them.
-        let wrapped = WrappedKeys::open(token(library), None);
         if !library.wraps() {
             let cannot = Fault::Unfit("the token can't wrap with AES (RFC 5649)");
-            return assert_eq!(wrapped.err(), Some(cannot), "{}", library.name());
+            let wrapped = WrappedKeys::open(token(path), None);
+            assert_eq!(wrapped.err(), Some(cannot), "{}", library.name());
         }
-        let wrapped = wrapped.unwrap();
+        let wrapping = token(library.wrapping_path().unwrap());
+        let wrapped = WrappedKeys::open(wrapping, None).unwrap();
         let store = store_kit::testing::sqlite(MIGRATIONS).await;
         return story(Story::begin(store, Arc::new(wrapped)).await).await;
     }
@@ -328,9 +332,9 @@ pub async fn everywhere<F: AsyncFn(Story)>(_: OnTokens, story: F) {
     }
 }
 
-fn token(library: Library) -> Pkcs11Backend {
+fn token(module: PathBuf) -> Pkcs11Backend {
     let options = cm_pkcs11::Options {
-        module: library.path().unwrap(),
+        module,
         label: "natsuin-story".to_owned(),
         pin: SecretBytes::from("12345678".to_owned()),
         declaration: None,

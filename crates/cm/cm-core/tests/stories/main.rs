@@ -11,6 +11,7 @@ mod faulty;
 mod import;
 mod kit;
 mod noise;
+mod one_time;
 mod orders;
 mod restore;
 mod several;

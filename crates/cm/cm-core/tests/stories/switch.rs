@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cm_api::rpc::{ModuleState, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_api::{OrderKind, Refusal};
+use cm_core::backend::Fault;
 use core_types::KeyAlg;
 use jose::SigningKey;
 use store_kit::{StoreError, sql, transaction};
@@ -39,6 +40,7 @@ fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
         sam: SAM.into(),
         root: story.module.root().kid(),
         enabled,
+        recover: false,
         serial,
         exp: NOW.plus(600),
     }
@@ -172,6 +174,84 @@ async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
     .await;
 }
 
+// shows: III-3-13-secure-state, III-A1.4.2-dual-control, III-3-14-audit-records, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn two_officers_end_the_error_state_after_a_test_that_passed() {
+    let officers = Officers::new();
+    for test in store_kit::testing::both(cm_core::MIGRATIONS).await {
+        let faulty = Faulty::default();
+        let mut story = Story::begin(test, Arc::new(faulty.clone())).await;
+        story.module = story.again_with(&officers.setup()).await;
+        let key = story.key(KeyAlg::P256).await;
+        let kind = || sign(&key, P256, &[digest(P256, "a")]);
+        let recover = |serial| Switch {
+            recover: true,
+            ..to(&story, true, serial)
+        };
+        let switch = async |who: &[usize], wanted: &Switch| {
+            let asked = story.module.switch(&officers.approve(who, wanted)).await;
+            asked.map(|health| health.state)
+        };
+        assert_eq!(
+            switch(&[0, 1], &recover(1)).await,
+            Err(Refusal::NotNow),
+            "there is no error"
+        );
+        let broken = Fault::Broken("known answer");
+        faulty.plan(|plan| plan.self_test = Some(broken.clone()));
+        let health = story.module.self_test().await.unwrap();
+        assert_eq!((health.state, health.tested), (ModuleState::Error, None));
+        // Enabling isn't it, nor is an approval before the tests have passed.
+        assert_eq!(
+            switch(&[0, 1], &to(&story, true, 1)).await,
+            Ok(ModuleState::Error)
+        );
+        faulty.plan(|plan| plan.self_test = None);
+        assert_eq!(switch(&[0, 1], &recover(2)).await, Err(Refusal::NotNow));
+        let health = story.module.self_test().await.unwrap();
+        assert_eq!(
+            (health.state, health.tested, health.operational),
+            (ModuleState::Error, Some(NOW), false),
+            "no test ends it"
+        );
+        assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+        for who in [&[0][..], &[0, 0]] {
+            let alone = switch(who, &recover(2)).await;
+            assert_eq!(alone, Err(Refusal::NotAuthentic));
+        }
+        let off = Switch {
+            enabled: false,
+            ..recover(2)
+        };
+        assert_eq!(switch(&[0, 1], &off).await, Err(Refusal::Malformed));
+        assert_eq!(switch(&[0, 1], &recover(3)).await, Err(Refusal::NotNow));
+        // What fails again when they decide.
+        faulty.plan(|plan| plan.self_test = Some(broken.clone()));
+        let failed = switch(&[0, 1], &recover(2)).await;
+        assert_eq!(failed, Err(Refusal::NotOperational));
+        assert_eq!(story.audited("switch-tests-failed").await, 1);
+        faulty.plan(|plan| plan.self_test = None);
+        assert_eq!(
+            switch(&[0, 1], &recover(2)).await,
+            Err(Refusal::NotNow),
+            "to be tested again"
+        );
+        story.module.self_test().await.unwrap();
+        let done = switch(&[0, 1], &recover(2)).await;
+        assert_eq!(done, Ok(ModuleState::Operational));
+        assert_eq!(story.audited("\"to\":\"recovered\"").await, 1);
+        story.module.execute(&story.order(kind())).await.unwrap();
+        assert_eq!(switch(&[0, 1], &recover(2)).await, Err(Refusal::NotNow));
+        // A program that isn't what it was is a matter for a restart.
+        story.module.latch_for_good("program changed").await;
+        story.module.self_test().await.unwrap();
+        assert_eq!(switch(&[0, 1], &recover(3)).await, Err(Refusal::NotNow));
+        let fresh = story.again_with(&officers.setup()).await;
+        fresh.scrub().await.unwrap();
+        fresh.execute(&story.order(kind())).await.unwrap();
+    }
+}
+
 // shows: III-A1.4.2-dual-control, T-INS-OPERATOR
 #[tokio::test]
 async fn whoever_can_write_the_database_cannot_enable() {
@@ -232,7 +312,8 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
     let story = Faulty::default().story().await;
     let key = story.key(KeyAlg::P256).await;
     let order = story.order(sign(&key, P256, &[digest(P256, "a")]));
-    let router = cm_core::router(Arc::new(story.module), "sam.test");
+    let (module, test) = (Arc::new(story.module), &story.test);
+    let router = cm_core::router(module, "sam.test");
     let ask = async |path: &str, body: Vec<u8>, peer: &str| {
         let mut http = Request::post(path).body(Body::from(body)).unwrap();
         http.headers_mut()
@@ -262,6 +343,18 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
         assert_eq!(ask(path, body.clone(), "ssa.test").await, refused, "{path}");
         assert_eq!(ask(path, body, "sam.test").await, StatusCode::OK, "{path}");
     }
+    let mut tx = test.store.read("look").await.unwrap();
+    let rows = tx.fetch_all(sql("SELECT body AS t FROM audit_entry"));
+    let texts = rows.await.unwrap();
+    let told = |words: &str| {
+        texts
+            .iter()
+            .filter(|r| r.text("t").unwrap().contains(words))
+            .count()
+    };
+    assert_eq!(told("\"peer\":\"ssa.test\""), 4, "each is in the log");
+    assert_eq!(told("\"peer\":\"admin.test\""), 2);
+    drop(tx);
     // Bringing nothing is refused like bringing too little.
     let nothing = json(&SwitchRequest {
         approvals: Vec::new(),

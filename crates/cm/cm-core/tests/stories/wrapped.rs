@@ -51,16 +51,44 @@ async fn the_wrapping_key_changes_online_and_older_copies_are_of_no_use() {
             before.replace(&story).await;
             let fresh = story.again(7).await.unwrap();
             let order = story.order(sign(&keys[0].0, P256, &[digest(P256, "a")]));
-            assert_eq!(refusal(fresh.execute(&order).await), Refusal::NoSuchKey);
-            assert_eq!(
-                story.audited("cm-key-missing").await,
-                1,
-                "its wrapping key is gone"
-            );
+            let missing = Refusal::NotAllowed(Reason::NoWrappingKey);
+            assert_eq!(refusal(fresh.execute(&order).await), missing);
+            assert_eq!(story.audited("cm-wrapping-key-missing").await, 1);
             for (key, alg) in &keys[1..] {
                 let order = story.order(sign(key, *alg, &[digest(*alg, "a")]));
                 fresh.execute(&order).await.unwrap();
             }
+        },
+    )
+    .await;
+}
+
+// shows: III-3-14-audit-records, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn without_its_wrapping_key_a_key_signs_nothing_and_the_log_says_why() {
+    everywhere(
+        without_its_wrapping_key_a_key_signs_nothing_and_the_log_says_why::ON_TOKENS,
+        async |story| {
+            if story.backend.name() != "pkcs11-wrapped" {
+                // Elsewhere the root secret is what opens keys; see `another_root_secret_opens_nothing`.
+                return;
+            }
+            let key = story.key(KeyAlg::P256).await;
+            let kind = || sign(&key, P256, &[digest(P256, "a")]);
+            story.module.execute(&story.order(kind())).await.unwrap();
+            // Somebody removes it from the device, though there is another by now.
+            story.backend.renew_wrapping().unwrap();
+            assert_eq!(story.backend.retire_wrapping().unwrap(), 1);
+            let missing = Refusal::NotAllowed(Reason::NoWrappingKey);
+            assert_eq!(story.refused(kind()).await, missing, "ready for use before");
+            assert_eq!(story.refused(kind()).await, missing);
+            assert_eq!(story.audited("cm-wrapping-key-missing").await, 2);
+            assert_eq!(story.audited("cm-key-missing").await, 0);
+            let health = story.module.self_test().await.unwrap();
+            assert!(health.operational, "others aren't concerned");
+            let other = story.key(KeyAlg::P256).await;
+            let order = story.order(sign(&other, P256, &[digest(P256, "a")]));
+            story.module.execute(&order).await.unwrap();
         },
     )
     .await;
@@ -96,4 +124,5 @@ async fn a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest() {
 pkcs11_faults::on_tokens!(
     the_wrapping_key_changes_online_and_older_copies_are_of_no_use,
     a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest,
+    without_its_wrapping_key_a_key_signs_nothing_and_the_log_says_why,
 );

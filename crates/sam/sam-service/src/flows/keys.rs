@@ -212,7 +212,11 @@ impl<C: CryptoModule> Sam<C> {
                 Some((coming, act)) => {
                     told.case == coming.case && told.spki == coming.spki && told.act == act
                 }
-                None => !told.case.imported() && told.exportable == voucher.invite.exportable,
+                None => {
+                    let invite = &voucher.invite;
+                    !told.case.imported()
+                        && (told.exportable, told.one_time) == (invite.exportable, invite.one_time)
+                }
             };
             as_agreed
                 && told.key == created.key
@@ -263,6 +267,8 @@ impl<C: CryptoModule> Sam<C> {
             collected: voucher.invite.collected,
             codes: voucher.invite.codes.clone(),
             exportable: told.exportable,
+            one_time: told.one_time,
+            spent: None,
             receiver: None,
         })
     }
@@ -282,6 +288,7 @@ impl<C: CryptoModule> Sam<C> {
             level,
             act,
             exportable: voucher.invite.exportable,
+            one_time: voucher.invite.one_time,
         };
         match self.command(epoch, kind).await? {
             Executed::Created(created) => Ok(created),
@@ -397,6 +404,7 @@ impl<C: CryptoModule> Sam<C> {
             collected: key.collected,
             codes: key.codes.is_some() && self.courier.get().is_some(),
             exportable: key.exportable,
+            one_time: key.one_time,
         }
     }
 }

@@ -13,6 +13,7 @@ mod import;
 mod keys;
 mod new_factor;
 mod office;
+mod one_time;
 mod open;
 mod orders;
 mod outcome;

@@ -150,6 +150,9 @@ impl<C: CryptoModule> Sam<C> {
         if !key.is_active(now) {
             return Err(Reason::KeyNotActive.into());
         }
+        if key.one_time && request.renew != 0 {
+            return Err(Reason::Invalid("renew").into());
+        }
         if key.collected != collected {
             return Err(Reason::ForeignFactor.into());
         }

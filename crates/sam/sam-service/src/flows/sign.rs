@@ -102,7 +102,7 @@ impl<C: CryptoModule> Sam<C> {
         match self.begin(found, asked).await? {
             Begun::Stored(answer) => Ok(answer),
             Begun::GivenUp => Err(Reason::Lost.into()),
-            Begun::Taken(taken) => self.execute(*taken, &request.client).await,
+            Begun::Taken(taken) => self.execute_once(*taken, &request.client).await,
         }
     }
 
@@ -181,12 +181,18 @@ impl<C: CryptoModule> Sam<C> {
                     else {
                         return Err(Reason::OtherKind.into());
                     };
-                    let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
-                    let key = key.ok_or(Reason::KeyNotActive)?.body;
+                    let key_row = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+                    let key_row = key_row.ok_or(Reason::KeyNotActive)?;
+                    let key = key_row.body.clone();
                     let same =
                         key.version == *key_version && key.spki_digest() == found.act.key.spki;
                     if !key.is_active(now.time) || !same {
                         return Err(Reason::KeyNotActive.into());
+                    }
+                    if key.one_time {
+                        let until = next.job.as_ref().map_or(now.time, |j| j.deadline);
+                        let spent = key.spent_by(found.digest, until);
+                        rows::save(tx, &self.sealer, &key_row, &spent).await?;
                     }
                     let count = next.job.as_ref().map_or(0, |j| j.indices.len());
                     let event = Event::SadConsumed {
@@ -222,7 +228,11 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// Orders, checks every value, and stores the outcome. From here on the items are either signed or lost.
-    async fn execute(&self, mut taken: Taken, client: &ClientId) -> Result<SignAnswer, Failed> {
+    pub(crate) async fn execute(
+        &self,
+        mut taken: Taken,
+        client: &ClientId,
+    ) -> Result<SignAnswer, Failed> {
         let counter_sign = self.counter_sign();
         loop {
             let name = Order::name(taken.found.digest, taken.step, taken.job.attempt);

@@ -282,6 +282,7 @@ fn destroy_cause(cause: StopCause) -> DestroyCause {
         StopCause::FactorsLost => DestroyCause::Replaced,
         StopCause::HandedOver => DestroyCause::HandedOver,
         StopCause::Provider | StopCause::WrongValue => DestroyCause::Officers,
+        StopCause::Used => DestroyCause::Used,
         StopCause::Signer | StopCause::Login | StopCause::Left => DestroyCause::Owner,
     }
 }

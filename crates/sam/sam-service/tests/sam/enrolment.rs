@@ -139,6 +139,7 @@ async fn invitations_come_from_a_registered_ra_or_stay_at_level_one() {
             collected: false,
             codes: None,
             exportable: false,
+            one_time: false,
         };
         let forged = rogue
             .sign(TYP_INVITE, &serde_json::to_vec(&invite).unwrap())

@@ -471,6 +471,7 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             collected: false,
             codes: None,
             exportable: false,
+            one_time: false,
         };
         let request = VoucherRequest::Ssa {
             invite: Box::new(invite),

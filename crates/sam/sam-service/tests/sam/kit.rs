@@ -244,6 +244,7 @@ impl World {
             collected: false,
             codes: None,
             exportable: false,
+            one_time: false,
         }
     }
 

@@ -26,6 +26,7 @@ mod office_kit;
 mod office_measures;
 mod office_state;
 mod once;
+mod one_time;
 mod patterns;
 mod pins;
 mod proof;

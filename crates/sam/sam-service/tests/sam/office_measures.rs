@@ -166,6 +166,7 @@ async fn the_modules_switch_takes_what_its_officers_sign_themselves() {
         assert!(approve(b, None).await.is_err());
         let (key, _) = SigningKey::generate().unwrap();
         let other = Switch {
+            recover: false,
             serial: 2,
             ..switch.clone()
         };

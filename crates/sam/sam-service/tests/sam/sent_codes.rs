@@ -192,6 +192,7 @@ async fn codes_go_to_addresses_of_an_ra_only_and_not_without_end() {
             collected: true,
             codes: mail(),
             exportable: false,
+            one_time: false,
         };
         let by = |invite: &Invite| VoucherRequest::Ssa {
             invite: Box::new(invite.clone()),

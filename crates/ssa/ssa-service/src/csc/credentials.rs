@@ -175,6 +175,7 @@ fn describe(
                 case: key.origin_case.to_string(),
                 statement: key.origin_statement.clone(),
             }),
+            one_time: key.one_time,
         },
         cert: CertInfo {
             // A revocation that the provider learns of stops the key, so an enabled key's certificate is valid as

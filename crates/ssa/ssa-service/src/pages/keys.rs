@@ -46,6 +46,8 @@ struct Card {
     /// Evaluations that the level rests on by the operator's word.
     declared: Vec<String>,
     origin: String,
+    /// It is for one act.
+    one_time: bool,
     made: String,
 }
 
@@ -151,6 +153,7 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
             OriginCase::CaDirect => "portal-key-origin-ca",
             OriginCase::CaThroughSigner | OriginCase::Signer => "portal-key-origin-copies",
         }),
+        one_time: key.one_time,
         made: words.date(key.created),
     }
 }

@@ -53,6 +53,8 @@ struct KeyView {
     wishes: Vec<&'static str>,
     /// It may be handed over.
     leaves: bool,
+    /// It is for one act.
+    one_time: bool,
 }
 
 struct RegistrationView {
@@ -158,6 +160,7 @@ fn key_view(words: &Messages, key: &KeyInfo) -> KeyView {
         gone: stop.filter(|_| destroyed).map_or_else(String::new, gone),
         stops: key.state == KeyState::Active,
         leaves: key.exportable && key.state == KeyState::Active,
+        one_time: key.one_time,
         changes: key.changes,
         wishes,
     }
@@ -300,6 +303,7 @@ fn cause_text(cause: StopCause, destroyed: bool) -> &'static str {
         StopCause::HandedOver => "portal-handing-over",
         StopCause::WrongValue => "portal-stopped-wrong-value",
         StopCause::Provider => "portal-stopped-provider",
+        StopCause::Used => "portal-stopped-used",
     }
 }
 
@@ -513,6 +517,7 @@ mod tests {
                 StopCause::WrongValue,
                 StopCause::HandedOver,
                 StopCause::Provider,
+                StopCause::Used,
             ] {
                 assert!(words.has(cause_text(cause, false)) && words.has(cause_text(cause, true)));
             }

@@ -94,6 +94,7 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
         collected: id.as_str().ends_with("explicit"),
         codes: id.as_str().ends_with("coded-explicit"),
         exportable: id.as_str().starts_with("leaves"),
+        one_time: false,
         created: UnixTime(1_800_000_000),
         registration: core_types::VoucherId::parse("v-1").unwrap(),
         until: Some(UnixTime(4_000_000_000)),

@@ -223,6 +223,7 @@ impl Sam {
             level: Level::One,
             act: Digest32([1; 32]),
             exportable: false,
+            one_time: false,
         })
     }
 

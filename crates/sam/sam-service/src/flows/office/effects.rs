@@ -86,6 +86,7 @@ impl<C: CryptoModule> Sam<C> {
         // A minute for the way to the module.
         let exp = exp.min(now.plus(MAX_SWITCH_LIFE - 60));
         let switch = Switch {
+            recover: false,
             sam: self.config.sam.clone(),
             root: self.root.kid(),
             enabled,

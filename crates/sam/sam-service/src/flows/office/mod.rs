@@ -251,6 +251,7 @@ impl<C: CryptoModule> Sam<C> {
                 collected: false,
                 codes: None,
                 exportable: false,
+                one_time: false,
             },
             source: source.to_owned(),
             by: InvitedBy::Office,

@@ -1,0 +1,41 @@
+//! A module that doesn't start: why stands in its log all the same, beside what the daemon prints.
+
+use std::sync::Arc;
+
+use audit_log::{AuditLog, Event};
+use core_types::{Clock, Random};
+use store_kit::{Store, sql, transaction};
+
+use crate::module::{StartError, start_error};
+use crate::store::{self, Failed};
+use crate::vault::{RootSecret, Vault};
+
+/// Records the alarm `what` for a module that can't start, such as `cm-start-login`. A store in which no module has ever
+/// started has no log yet, and gets none by this; one of another root secret has a log that this one can't write.
+///
+/// # Errors
+/// [`StartError`] when it can't be recorded.
+pub async fn not_started(
+    node: &str,
+    store: &Store,
+    root_secret: &RootSecret,
+    clock: &dyn Clock,
+    random: Arc<dyn Random>,
+    what: &'static str,
+) -> Result<(), StartError> {
+    let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
+    let audit = AuditLog::new("cm", node, vault.audit_key(), random);
+    let now = clock.now();
+    let told: Result<(), Failed> = transaction!(store, "cm-not-started", |tx| {
+        let secret = sql("SELECT sealed FROM cm_secret WHERE id = $1").bind("root");
+        let Some(row) = tx.fetch_optional(secret).await? else {
+            return Ok(());
+        };
+        store::open_secret(&vault, "root", &row.blob("sealed")?)?;
+        audit
+            .append(tx, Event::Alarm { what: what.into() }, now)
+            .await?;
+        Ok::<_, Failed>(())
+    });
+    told.map_err(start_error)
+}
