@@ -13,8 +13,8 @@ use serde::Deserialize;
 use service_kit::daemon::{self, FilesRead, TlsFiles};
 use service_kit::{Identity, Rate, Trouble};
 use ssa_service::{
-    CertificateRule, Certificates, ClientOfficer, Config as Service, PasswordCost, Provider,
-    Published, Rates, TimeStamper,
+    CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service, PasswordCost,
+    Provider, Published, Publisher, Rates, Registration, TimeStamper,
 };
 
 pub(crate) const CHECK: &str = "check the settings of this daemon";
@@ -56,6 +56,7 @@ pub(crate) struct Config {
     pub(crate) certificates: Option<CertificatesFile>,
     #[serde(default)]
     providers: Vec<ProviderFile>,
+    registration: Option<RegistrationFile>,
     #[serde(default)]
     rates: RatesFile,
     pub(crate) officers: Option<Officers>,
@@ -113,6 +114,52 @@ struct ProviderFile {
     assurance: BTreeMap<String, u8>,
     #[serde(default)]
     least: u8,
+}
+
+/// Clients that register themselves with a publisher's software statement.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegistrationFile {
+    most: u32,
+    publishers: Vec<PublisherFile>,
+    #[serde(default)]
+    contract: ClientSettings,
+}
+
+/// Who vouches for software: `iss`, and a JSON array of JWKs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublisherFile {
+    issuer: String,
+    keys: PathBuf,
+}
+
+impl RegistrationFile {
+    fn load(&self, files: &mut FilesRead) -> Result<Registration, Trouble> {
+        let publisher = |given: &PublisherFile| {
+            let text = files.text("registration.publishers.keys", &given.keys)?;
+            let keys = serde_json::from_str(&text).map_err(|e| {
+                Trouble::new(
+                    "config-file",
+                    format!("{}: {e}", given.keys.display()),
+                    CHECK,
+                )
+            })?;
+            Ok(Publisher {
+                issuer: given.issuer.clone(),
+                keys,
+            })
+        };
+        Ok(Registration {
+            publishers: self
+                .publishers
+                .iter()
+                .map(publisher)
+                .collect::<Result<_, Trouble>>()?,
+            contract: self.contract.clone(),
+            most: self.most,
+        })
+    }
 }
 
 impl RuleFile {
@@ -236,6 +283,8 @@ impl Config {
         };
         let providers = self.providers.iter().map(ProviderFile::load);
         let providers = providers.collect::<Result<_, Trouble>>()?;
+        let registration = self.registration.as_ref();
+        let registration = registration.map(|given| given.load(files)).transpose()?;
         let usual = Rates::default();
         Ok(Service {
             base_url: self.base_url.clone(),
@@ -250,6 +299,7 @@ impl Config {
             login_client: self.login_client.clone(),
             certificates,
             providers,
+            registration,
             time_stampers,
             rates: Rates {
                 address: self.rates.address.unwrap_or(usual.address),

@@ -54,10 +54,13 @@ impl Trust {
     /// The same, judging algorithms by this table.
     #[must_use]
     pub fn with_approvals(self, approvals: core_types::Approvals) -> Self {
-        Self(cades::Trust {
-            approvals,
-            ..self.0
-        })
+        Self {
+            trust: cades::Trust {
+                approvals,
+                ..self.trust
+            },
+            ..self
+        }
     }
 
     /// Anchors (DER) of time-stamp authorities.

@@ -138,7 +138,7 @@ async fn on(
     let mut all = Vec::new();
     for tasks in [1, 16] {
         let bare = rate(span, tasks, |task, n| {
-            insert(store.clone(), task * 1_000_000_000 + n)
+            insert(store.clone(), (100 * tasks + task) * 1_000_000_000 + n)
         })
         .await?;
         let with = rate(span, tasks, |_, n| append(store.clone(), log.clone(), n)).await?;

@@ -18,7 +18,7 @@ pub use device::Device;
 pub use files::write_json;
 pub use officers::{DevOffice, DevOfficer};
 pub use seed::NewSigner;
-pub use sic::{Factors, NewFactors, Refused, Sic};
+pub use sic::{AtProvider, Factors, NewFactors, Refused, Sic};
 pub use start::{Inner, Options, Stack, StoreChoice};
 pub use state::{DevClient, DevCredential, DevSigner};
 pub use zones::{NAME_CM, NAME_GUARD, NAME_OFFICE, NAME_SAM, NAME_SIC, NAME_SSA, log_key};

@@ -316,6 +316,7 @@ impl Site {
             collected: false,
             codes: None,
             exportable: false,
+            one_time: false,
         });
         let (jws, voucher, secret) = invited.unwrap();
         let ticket = format!("{voucher}.{}", core_types::bytes::b64u(secret.expose()));

@@ -100,6 +100,7 @@ async fn a_provider_logs_its_person_in_and_its_word_about_an_act_signs_it() {
         keys: &[KeyAlg::P256],
         collected: false,
         exportable: false,
+        one_time: false,
     };
     let enrolled = stack.enrol(&new, NewFactors::Provider(&mut ask)).await;
     let signer = enrolled.unwrap().shown;

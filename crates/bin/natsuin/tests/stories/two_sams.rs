@@ -46,6 +46,24 @@ struct Node {
 impl Node {
     async fn start(&mut self, site: &Site, store: &str) {
         self.program = Some(site.sam(self.name, store, &self.ports).await);
+        // New connections: those of before lead to a process that is gone.
+        self.ssa = site.caller(self.ports.ssa, NAME_SSA);
+        self.gateway = site.caller(self.ports.gateway, NAME_SIC);
+    }
+
+    /// Waits until none of its connections to the database is one to a server that is gone: such a call is told *not now*, which
+    /// would show nothing.
+    async fn settled(&self, person: &PersonId) {
+        let request = KeysRequest {
+            person: person.clone(),
+        };
+        for _ in 0..200 {
+            let calls = (0..64).map(|_| self.ssa.call::<Keys>(&request));
+            if join_all(calls).await.iter().all(Result::is_ok) {
+                return;
+            }
+        }
+        panic!("{} doesn't go on", self.name);
     }
 
     fn kill(&mut self) {
@@ -324,6 +342,9 @@ async fn two_nodes_use_nothing_twice_whichever_is_killed_and_whatever_is_promote
     database.fail_over();
     nodes[1].start(&site, &store).await;
     let both = [&nodes[0], &nodes[1]];
+    for node in both {
+        node.settled(&signer.person).await;
+    }
     assert_eq!(approve(both, &unopened).await, 0, "an act of before");
     for asked in all.iter().chain([&late]) {
         assert_eq!(sign(both, asked).await, 0, "an approval of before");

@@ -502,7 +502,7 @@ async fn a_program_that_watches_the_logs_suspends_a_few_clients_and_does_nothing
                 .unwrap();
         }
         let no = ClientRefusal::NotAllowed;
-        let listed = call_at::<ClientList>(router.clone(), GUARD, &ListRequest {}).await;
+        let listed = call_at::<ClientList>(router.clone(), GUARD, &Empty {}).await;
         assert_eq!(listed.unwrap_err(), no);
         let mut stopped = Vec::new();
         for n in 0..7 {
