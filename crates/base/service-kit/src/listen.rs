@@ -20,7 +20,7 @@ use crate::peer::{Peer, PeerCertificates, name_of};
 use crate::{Trouble, tls};
 
 /// Most connections of one listener at a time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 12_288;
 /// A handshake or a request head that takes longer is an attack or a dead peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a peer may take.

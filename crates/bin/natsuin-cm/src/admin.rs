@@ -21,6 +21,8 @@ use service_kit::{Client, Identity, Trouble, daemon};
 use shares::Share;
 use store_kit::Store;
 
+use crate::passphrase;
+
 /// Administrators' commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -37,6 +39,9 @@ pub(crate) enum Command {
         #[arg(long)]
         of: u8,
     },
+    /// Seal the root secret's file with a passphrase (`--passphrase-file`), which every start then needs. For machines that can't
+    /// seal it themselves.
+    SealRoot,
     /// Write a backup of all keys.
     Backup {
         /// The file; it must be new.
@@ -235,14 +240,20 @@ fn bad_backup(error: &BackupError) -> Trouble {
 }
 
 /// The root secret's file: made if it isn't there, by nobody else's leave to read.
-pub(crate) fn ceremony(secret: &Path, out: &Path, need: u8, of: u8) -> Result<String, Trouble> {
+pub(crate) fn ceremony(
+    secret: &Path,
+    passphrase: Option<&Path>,
+    out: &Path,
+    need: u8,
+    of: u8,
+) -> Result<String, Trouble> {
     let numbers = |e| trouble("shares", e, "choose how many of how many");
     if !secret.exists() {
         let mut bytes = [0; 32];
         core_types::Random::fill(&SystemRandom, &mut bytes);
         write_new(secret, &bytes)?;
     }
-    let secret = daemon::secret32(secret)?;
+    let secret = passphrase::read(secret, passphrase)?;
     let dealt = shares::deal(&secret, need, of, &SystemRandom).map_err(numbers)?;
     fs::create_dir(out).map_err(|e| file(out, &e))?;
     for share in &dealt {
@@ -290,6 +301,8 @@ pub(crate) struct Restore<'r> {
     pub(crate) approvals: &'r [PathBuf],
     /// Where the root secret belongs on this machine.
     pub(crate) root_secret: &'r Path,
+    /// What opens it, where a sealed one is there.
+    pub(crate) passphrase: Option<&'r Path>,
     pub(crate) node: &'r str,
     pub(crate) copies_kept_days: u32,
     pub(crate) backend: &'r dyn Backend,
@@ -320,7 +333,7 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
     let root = RootSecret::new(secret.clone())
         .ok_or_else(|| trouble("shares", "no root secret", "use shares of a root secret"))?;
     if r.root_secret.exists() {
-        let there = daemon::secret32(r.root_secret)?;
+        let there = passphrase::read(r.root_secret, r.passphrase)?;
         if !there.ct_eq(secret.expose()) {
             let remedy = "name a root_secret that doesn't exist yet";
             return Err(trouble(

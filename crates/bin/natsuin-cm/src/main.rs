@@ -3,6 +3,7 @@
 mod admin;
 mod backend;
 mod ceremony;
+mod passphrase;
 mod protect;
 
 use std::net::SocketAddr;
@@ -33,6 +34,9 @@ struct Args {
     /// Configuration file; see config/natsuin-cm.toml.
     #[arg(long, default_value = "/etc/natsuin/cm.toml")]
     config: PathBuf,
+    /// File or pipe whose first line is the passphrase that seals the root secret, where one does.
+    #[arg(long, value_name = "FILE", global = true)]
+    passphrase_file: Option<PathBuf>,
     /// What to do; without it, to serve.
     #[command(subcommand)]
     command: Option<admin::Command>,
@@ -47,6 +51,9 @@ struct Config {
     caller: String,
     store: String,
     root_secret: PathBuf,
+    /// From the command line.
+    #[serde(skip)]
+    passphrase_file: Option<PathBuf>,
     max_uses: u64,
     copies_kept_days: u32,
     #[serde(default = "five_years")]
@@ -127,7 +134,8 @@ const CHECK: &str = "check the settings of this daemon";
 const ALTERED: &str = "read the error above; if the log or a row was altered keep the store as it is, and restore a backup";
 
 async fn run(args: &Args) -> Result<(), Trouble> {
-    let config: Config = daemon::load(&args.config)?;
+    let mut config: Config = daemon::load(&args.config)?;
+    config.passphrase_file.clone_from(&args.passphrase_file);
     match &args.command {
         None => {
             let own = protect::Own::look(&args.config, config.binary_sha256.as_deref())?;
@@ -151,10 +159,11 @@ fn say(text: &str) {
 async fn administer(config: Config, command: &admin::Command) -> Result<String, Trouble> {
     match command {
         admin::Command::Ceremony { out, need, of } => {
-            admin::ceremony(&config.root_secret, out, *need, *of)
+            admin::ceremony(&config.root_secret, config.passphrase(), out, *need, *of)
         }
-        admin::Command::CheckBackup { from } => {
-            admin::check(from, &root_secret(&config.root_secret)?)
+        admin::Command::CheckBackup { from } => admin::check(from, &root_secret(&config)?),
+        admin::Command::SealRoot => {
+            passphrase::seal(&config.root_secret, config.passphrase(), &SystemRandom)
         }
         admin::Command::Restore {
             from,
@@ -173,6 +182,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
                 witness,
                 approvals,
                 root_secret: &config.root_secret,
+                passphrase: config.passphrase(),
                 node: &config.node,
                 copies_kept_days: config.copies_kept_days,
                 backend: backend.as_ref(),
@@ -260,8 +270,14 @@ fn identity(chain: &Path, key: &Path) -> Result<service_kit::Identity, Trouble> 
     })
 }
 
-fn root_secret(path: &Path) -> Result<RootSecret, Trouble> {
-    RootSecret::new(daemon::secret32(path)?)
+impl Config {
+    fn passphrase(&self) -> Option<&Path> {
+        self.passphrase_file.as_deref()
+    }
+}
+
+fn root_secret(config: &Config) -> Result<RootSecret, Trouble> {
+    RootSecret::new(passphrase::read(&config.root_secret, config.passphrase())?)
         .ok_or_else(|| Trouble::new("config-file", "the root secret can't be used", CHECK))
 }
 
@@ -277,7 +293,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let policy = policy(config.algorithms.as_deref(), &officers)?;
     let policy = policy.experiments(config.experimental_algorithms);
     let store = open_store(&config.store).await?;
-    let root = root_secret(&config.root_secret)?;
+    let root = root_secret(config)?;
     let mut backend = match backend::open(&config.backend) {
         Ok(backend) => backend,
         Err(not) => {

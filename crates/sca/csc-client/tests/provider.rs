@@ -77,13 +77,15 @@ async fn metadata(State(fake): Shared) -> Response {
     } else {
         base.clone()
     };
-    Json(
-        json!({ "issuer": issuer, "authorization_endpoint": format!("{base}/oauth2/authorize"),
+    let mut metadata = json!({ "issuer": issuer, "authorization_endpoint": format!("{base}/oauth2/authorize"),
         "token_endpoint": format!("{base}/oauth2/token"),
         "authorization_response_iss_parameter_supported": true,
-        "token_endpoint_auth_methods_supported": ["client_secret_post"] }),
-    )
-    .into_response()
+        "token_endpoint_auth_methods_supported": ["client_secret_post"] });
+    if fake.par {
+        let endpoint = format!("{base}/oauth2/pushed_authorize");
+        metadata["pushed_authorization_request_endpoint"] = endpoint.into();
+    }
+    Json(metadata).into_response()
 }
 
 async fn push(State(fake): Shared, Form(form): Form<HashMap<String, String>>) -> Response {

@@ -201,8 +201,10 @@ impl Job<'_> {
     }
 }
 
-/// Documents, as far as they are there, and the digests that are signed.
-fn digests(entry: &DocEntry, alg: SigAlg) -> Result<Vec<(Option<&[u8]>, Vec<u8>)>, CscError> {
+/// A document, if it is there, and its digest that is signed.
+type Digested<'e> = (Option<&'e [u8]>, Vec<u8>);
+
+fn digests(entry: &DocEntry, alg: SigAlg) -> Result<Vec<Digested<'_>>, CscError> {
     let hash = alg.hash();
     match &entry.content {
         DocContent::Document(document) => Ok(vec![(Some(document), hash.digest(document))]),

@@ -548,7 +548,7 @@ impl FakeNet {
             return Some(forged);
         }
         let all = self.1.lock().unwrap();
-        let answers = all.iter().filter_map(|provider| {
+        let mut answers = all.iter().filter_map(|provider| {
             let issuer = provider.metadata()["issuer"].as_str()?.to_owned();
             let answer = match (url.strip_prefix(&issuer)?, form) {
                 ("/.well-known/openid-configuration", None) => provider.metadata(),
@@ -558,7 +558,7 @@ impl FakeNet {
             };
             Some(answer.to_string().into_bytes())
         });
-        answers.last()
+        answers.next_back()
     }
 }
 
