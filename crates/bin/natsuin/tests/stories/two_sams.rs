@@ -2,6 +2,7 @@
 //! at once, each is killed in turn while it works, and the standby is promoted. What was used stays used.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -57,18 +58,18 @@ impl Node {
         let request = KeysRequest {
             person: person.clone(),
         };
-        let mut good = 0;
-        for _ in 0..4000 {
-            good = match self.ssa.call::<Keys>(&request).await {
-                Ok(_) => good + 1,
-                Err(_) => 0,
-            };
+        let going_on = async {
+            let mut good = 0;
             // The pool takes them in turn, so this is more than once around.
-            if good == 64 {
-                return;
+            while good < 64 {
+                good = match self.ssa.call::<Keys>(&request).await {
+                    Ok(_) => good + 1,
+                    Err(_) => 0,
+                };
             }
-        }
-        panic!("{} doesn't go on", self.name);
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), going_on).await;
+        assert!(in_time.is_ok(), "{} doesn't go on", self.name);
     }
 
     fn kill(&mut self) {
