@@ -86,10 +86,10 @@ pub(crate) enum Command {
         #[arg(long)]
         root: PathBuf,
         /// Name of the backup, as told when it was made and checked.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         backup: String,
         /// Name of the store, as `restore-target` tells.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         target: String,
         /// End of the approval, Unix time, at most a day from now; the same for both officers.
         #[arg(long)]

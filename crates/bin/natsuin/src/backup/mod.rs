@@ -56,10 +56,10 @@ pub enum BackupCommand {
         #[arg(long, value_enum)]
         office: AsWhat,
         /// Name of the backup, as `backup verify` told.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         backup: String,
         /// Name of the stores, as `backup target` told.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         target: String,
         /// End of the approval, Unix time, at most a day from now.
         #[arg(long)]
