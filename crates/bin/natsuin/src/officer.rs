@@ -72,11 +72,13 @@ pub enum ApprovalCommand {
     /// One proposal with all it says.
     Show {
         /// Its digest.
+        #[arg(allow_hyphen_values = true)]
         proposal: String,
     },
     /// Approve a proposal.
     Give {
         /// Its digest.
+        #[arg(allow_hyphen_values = true)]
         proposal: String,
         /// Without being asked.
         #[arg(long)]
@@ -88,11 +90,13 @@ pub enum ApprovalCommand {
     /// End a proposal: your own, or one that you could have approved.
     Refuse {
         /// Its digest.
+        #[arg(allow_hyphen_values = true)]
         proposal: String,
     },
     /// Take your own approved proposal with the evidence of its approvals, to carry it out.
     Take {
         /// Its digest.
+        #[arg(allow_hyphen_values = true)]
         proposal: String,
         /// Where the evidence goes (JSON).
         #[arg(long)]

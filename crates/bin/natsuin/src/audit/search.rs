@@ -61,10 +61,10 @@ pub struct SearchArgs {
     #[arg(long = "type", value_name = "TYPE")]
     pub kinds: Vec<String>,
     /// Person it is about; in an export, which doesn't say who anybody is, the name that entries have.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub person: Option<String>,
     /// Key it is about.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub key: Option<String>,
     /// Outcome.
     #[arg(long, value_parser = ["success", "failure", "intent"])]

@@ -98,7 +98,7 @@ pub enum CscCommand {
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
         /// One of them alone, with everything about it.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: Option<String>,
     },
     /// Authorize signatures: with `--client` in a browser, where the signer approves, else in explicit mode with secrets of that
@@ -114,7 +114,7 @@ pub enum CscCommand {
         #[arg(long, value_name = "FILE", required_unless_present = "client")]
         token_file: Option<PathBuf>,
         /// The credential.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: String,
         /// Hash to be signed, base64; may be given more than once.
         #[arg(long, required = true)]
@@ -135,7 +135,7 @@ pub enum CscCommand {
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
         /// The credential.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: String,
     },
     /// Sign hashes.
@@ -150,7 +150,7 @@ pub enum CscCommand {
         #[arg(long, value_name = "FILE")]
         sad_file: Option<PathBuf>,
         /// The credential.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: String,
         /// Hash to be signed, base64; may be given more than once.
         #[arg(long, required = true)]
@@ -177,7 +177,7 @@ pub enum CscCommand {
         #[arg(long, value_name = "FILE")]
         other_token_file: Option<PathBuf>,
         /// A credential of the first user.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: Option<String>,
         /// Secrets of the credential.
         #[command(flatten)]
