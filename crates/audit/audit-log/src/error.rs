@@ -78,3 +78,10 @@ pub enum AuditError {
     #[error("the log key must be 32 bytes, its name 1 to 100 characters without spaces or '+'")]
     BadKey,
 }
+
+impl AuditError {
+    /// Whether only the database is away ([`StoreError::is_away`]): nothing is known against the log.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_away())
+    }
+}

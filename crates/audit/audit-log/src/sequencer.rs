@@ -97,11 +97,26 @@ impl Sequencer {
     }
 
     /// Sequences every `every` until that fails; gives the error with which the zone must stop acting (I5).
+    ///
+    /// A database that is away is waited for: meanwhile no entry can be written, so the zone does nothing (I5), and what the
+    /// database holds when it is back is compared with the witnesses before anything else.
     pub async fn keep(&self, store: &Store, clock: &dyn Clock, every: Duration) -> AuditError {
+        let mut away = false;
         loop {
             tokio::time::sleep(every).await;
-            if let Err(error) = self.sequence(store, clock.now()).await {
-                return error;
+            match self.sequence(store, clock.now()).await {
+                Ok(_) if away => {
+                    tracing::info!("the audit log can be written again");
+                    away = false;
+                }
+                Ok(_) => {}
+                Err(error) if error.is_away() => {
+                    if !away {
+                        tracing::error!(%error, "the audit log can't be written: nothing is done until it can");
+                    }
+                    away = true;
+                }
+                Err(error) => return error,
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Writing, sequencing and the attacks on both, on both stores.
 
+#[path = "log/away.rs"]
+mod away;
+
 use std::collections::BTreeSet;
 
 use audit_log::{

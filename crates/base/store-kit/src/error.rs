@@ -145,6 +145,25 @@ impl StoreError {
         }
     }
 
+    /// Whether the database is gone, full or can't be written for now. Nothing is known against what it holds, so a program
+    /// that does nothing meanwhile may wait for it.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Busy(_) | Self::Conflict(_) => true,
+            Self::Database(DatabaseError::Sqlite(error)) => matches!(
+                code(error).unwrap_or(0) & 0xff,
+                BUSY | LOCKED | READ_ONLY | IO | FULL | CANT_OPEN
+            ),
+            Self::Database(DatabaseError::Postgres(error)) => match &**error {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+                sqlx::Error::WorkerCrashed => true,
+                sqlx::Error::Database(e) => e.code().is_some_and(|c| is_away(&c)),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether running the transaction again from its first read may succeed.
     pub(crate) fn passes(&self) -> bool {
         match self {
@@ -191,6 +210,10 @@ impl From<Arc<rusqlite::Error>> for StoreError {
 
 const BUSY: i32 = rusqlite::ffi::SQLITE_BUSY;
 const LOCKED: i32 = rusqlite::ffi::SQLITE_LOCKED;
+const READ_ONLY: i32 = rusqlite::ffi::SQLITE_READONLY;
+const IO: i32 = rusqlite::ffi::SQLITE_IOERR;
+const FULL: i32 = rusqlite::ffi::SQLITE_FULL;
+const CANT_OPEN: i32 = rusqlite::ffi::SQLITE_CANTOPEN;
 const DUPLICATE: i32 = rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 const DUPLICATE_KEY: i32 = rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY;
 
@@ -207,9 +230,43 @@ fn is_transient(code: &str) -> bool {
     matches!(code, "40001" | "40P01" | "55P03")
 }
 
+/// PostgreSQL: the connection, resources, an operator (shutdown, promotion), the system under it; and a standby's refusal of
+/// writes, while an address still leads to one.
+fn is_away(code: &str) -> bool {
+    let class = ["08", "53", "57P", "58"];
+    is_transient(code) || code == "25006" || class.iter().any(|class| code.starts_with(class))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_that_may_come_back_is_told_from_one_that_holds_something_wrong() {
+        for code in [
+            "08006", "53300", "53100", "57P01", "57P03", "58030", "25006", "40001",
+        ] {
+            assert!(is_away(code), "{code}");
+        }
+        for code in ["23505", "42P01", "57014", "XX001", "22P02", ""] {
+            assert!(!is_away(code), "{code}");
+        }
+        let sqlite = |code| {
+            let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            StoreError::from(failure).is_away()
+        };
+        for code in [5, 6, 8, 10, 13, 14, 778, 1032] {
+            assert!(sqlite(code), "{code}");
+        }
+        for code in [1, 11, 19, 26, 2067] {
+            assert!(!sqlite(code), "{code}");
+        }
+        assert!(StoreError::from(sqlx::Error::PoolTimedOut).is_away());
+        assert!(StoreError::from(sqlx::Error::WorkerCrashed).is_away());
+        assert!(!StoreError::from(sqlx::Error::RowNotFound).is_away());
+        assert!(!StoreError::Column("version").is_away());
+        assert!(!StoreError::Audit("it was altered").is_away());
+    }
 
     #[test]
     fn only_passing_failures_are_retried() {

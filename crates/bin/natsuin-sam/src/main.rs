@@ -354,8 +354,12 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     let tidy = async {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
-            if let Err(error) = sam.maintain().await {
-                break Trouble::new("store", error.to_string(), CHECK);
+            match sam.maintain().await {
+                Ok(()) => {}
+                Err(error) if error.is_away() => {
+                    tracing::warn!(%error, "the SAM could not tidy up; it tries again");
+                }
+                Err(error) => break Trouble::new("store", error.to_string(), CHECK),
             }
         }
     };
@@ -377,6 +381,9 @@ async fn run(args: &Args) -> Result<(), Trouble> {
             match sam.scrub().await {
                 Ok(found) => {
                     tracing::info!(rows = found.rows, "rows were compared with the audit log")
+                }
+                Err(error) if error.is_away() => {
+                    tracing::warn!(%error, "rows could not be compared; that is tried again");
                 }
                 Err(error) => break audit_trouble(&error),
             }
@@ -409,8 +416,15 @@ async fn run(args: &Args) -> Result<(), Trouble> {
 /// Tells the SAM what the file says of the clock's error; a file that says nothing is no estimate.
 async fn heed(sam: &Sam<RemoteModule>, file: &std::path::Path) -> Result<(), Trouble> {
     let text = daemon::text(file).unwrap_or_default();
-    let heeded = sam.heed_clock(ClockEstimate::parse(&text)).await;
-    heeded.map_err(|e| Trouble::new("store", e.to_string(), CHECK))
+    match sam.heed_clock(ClockEstimate::parse(&text)).await {
+        Ok(()) => Ok(()),
+        // What was found counts; only its entry waits for the database.
+        Err(error) if error.is_away() => {
+            tracing::warn!(%error, "what the clock says could not be recorded; that is tried again");
+            Ok(())
+        }
+        Err(error) => Err(Trouble::new("store", error.to_string(), CHECK)),
+    }
 }
 
 /// Begins the installation, or opens it again.

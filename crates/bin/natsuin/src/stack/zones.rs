@@ -467,6 +467,10 @@ pub(super) fn background(
                 () = shutdown.requested() => return,
             }
             if let Err(error) = compared.scrub().await {
+                if error.is_away() {
+                    tracing::warn!(%error, "rows could not be compared; that is tried again");
+                    continue;
+                }
                 failed.send_replace(Some(format!("the audit log of sam: {error}")));
                 return;
             }

@@ -58,18 +58,22 @@ impl Node {
         let request = KeysRequest {
             person: person.clone(),
         };
+        let mut last = None;
         let going_on = async {
             let mut good = 0;
             // The pool takes them in turn, so this is more than once around.
             while good < 64 {
-                good = match self.ssa.call::<Keys>(&request).await {
-                    Ok(_) => good + 1,
-                    Err(_) => 0,
-                };
+                match self.ssa.call::<Keys>(&request).await {
+                    Ok(_) => good += 1,
+                    Err(why) => {
+                        good = 0;
+                        last = Some(why);
+                    }
+                }
             }
         };
         let in_time = tokio::time::timeout(Duration::from_secs(60), going_on).await;
-        assert!(in_time.is_ok(), "{} doesn't go on", self.name);
+        assert!(in_time.is_ok(), "{} doesn't go on: {last:?}", self.name);
     }
 
     fn kill(&mut self) {
