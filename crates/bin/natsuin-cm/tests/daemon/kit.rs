@@ -1,0 +1,384 @@
+//! A daemon with everything that its configuration names, and the SAM's side of the wire.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
+use cm_api::{
+    ExecuteRequest, Executed, KeyCreated, ModuleState, Order, OrderBody, OrderKind, Refusal,
+    SignItem,
+};
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{
+    B64, Clock as _, Digest32, HashAlg, KeyAlg, Level, OriginCase, PersonId, Random as _,
+    SecretBytes, SigAlg, TenantId, UnixTime, sha256,
+};
+use dev_ca::{DevCa, Urls};
+use pkcs11_faults::control::{CONTROL, MODULE};
+use pkcs11_faults::softhsm::{self, SoftHsm};
+use service_kit::http::HttpOptions;
+use service_kit::{CallError, Client, Identity};
+
+pub const PIN: &str = "12345678";
+
+/// Everything a daemon's configuration names.
+pub struct Site {
+    pub token: SoftHsm,
+    pub ca: DevCa,
+    pub port: u16,
+    /// Further settings of the daemon.
+    pub settings: String,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let token = SoftHsm::new().unwrap();
+        let dir = token.path();
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let urls = Urls::under("http://127.0.0.1:1");
+        let ca = DevCa::open(&dir.join("ca"), urls, clock, random).unwrap();
+        let own = ca.service_cert("cm", &["cm.localhost"]).unwrap();
+        fs::write(dir.join("chain.pem"), &own.chain_pem).unwrap();
+        secret(&dir.join("key.pem"), own.key_pem.expose());
+        fs::write(dir.join("ca.pem"), ca.internal_ca_pem()).unwrap();
+        secret(&dir.join("root.key"), &[7; 32]);
+        secret(&dir.join("log.key"), &[8; 32]);
+        secret(&dir.join("pin"), PIN.as_bytes());
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        Self {
+            token,
+            ca,
+            port: port.port(),
+            settings: String::new(),
+        }
+    }
+
+    pub fn daemon(&self, backend: &str) -> Command {
+        let dir = self.token.path().display();
+        let config = format!(
+            r#"
+listen = "127.0.0.1:{port}"
+node = "cm-1"
+sam = "sam.test"
+caller = "sam.localhost"
+store = "sqlite:{dir}/cm.db"
+root_secret = "{dir}/root.key"
+max_uses = 10
+copies_kept_days = 30
+key_cache_seconds = 0
+{settings}
+[backend]
+{backend}
+[tls]
+chain = "{dir}/chain.pem"
+key = "{dir}/key.pem"
+ca = "{dir}/ca.pem"
+[audit]
+log = "test/cm"
+key = "{dir}/log.key"
+witness = "{dir}/witness.txt"
+every_seconds = 10
+"#,
+            port = self.port,
+            settings = self.settings
+        );
+        let path = self.token.path().join("cm.toml");
+        fs::write(&path, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_natsuin-cm"));
+        command
+            .arg("--config")
+            .arg(path)
+            .env("SOFTHSM2_CONF", self.token.path().join("softhsm2.conf"))
+            .env(CONTROL, self.token.path().join("faults"))
+            .env(MODULE, softhsm::Library::SoftHsm2.path().unwrap())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// A token of SoftHSM2 with the label `natsuin`.
+    pub fn make_token(&self) {
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "natsuin", "--pin", PIN])
+            .args(["--so-pin", "00000000"])
+            .env("SOFTHSM2_CONF", self.token.path().join("softhsm2.conf"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// The table of a token with this label behind this library.
+    pub fn pkcs11(&self, module: &Path, token: &str, more: &str) -> String {
+        format!(
+            "kind = \"pkcs11\"\nmodule = \"{}\"\ntoken = \"{token}\"\npin_file = \"{}\"\n{more}",
+            module.display(),
+            self.token.path().join("pin").display()
+        )
+    }
+
+    pub fn refused(&self, backend: &str) -> String {
+        let Output { status, stderr, .. } = self.daemon(backend).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(4), "{said}");
+        assert!(!said.contains(PIN) && !said.contains("87654321"), "{said}");
+        said
+    }
+
+    /// What a service with this name in its certificate reaches the daemon with.
+    pub fn client(&self, name: &str) -> Client {
+        let identity: Identity = self.ca.service_cert(name, &[name]).unwrap();
+        let options = HttpOptions {
+            ca_pem: Some(self.ca.internal_ca_pem()),
+            identity: Some(identity),
+            ..HttpOptions::default()
+        };
+        Client::new(format!("https://cm.localhost:{}", self.port), &options).unwrap()
+    }
+
+    /// Starts it and waits until it answers.
+    pub async fn start(&self, backend: &str) -> (Running, Client, cm_api::Health) {
+        let mut running = Running(self.daemon(backend).spawn().unwrap());
+        let sam = self.client("sam.localhost");
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        let mut health = None;
+        for _ in 0..1200 {
+            ticks.tick().await;
+            assert_eq!(running.0.try_wait().unwrap(), None, "it ended");
+            if let Ok(answer) = sam.call::<Status>(&Empty {}).await {
+                health = Some(answer);
+                break;
+            }
+        }
+        (running, sam, health.unwrap())
+    }
+
+    /// Starts it, asks it as the SAM and as another, and ends it in order.
+    pub async fn works(&self, backend: &str, name: &str, ceiling: Level) {
+        let (_running, sam, health) = self.start(backend).await;
+        assert_eq!((health.backend.as_str(), health.ceiling), (name, ceiling));
+        let tested = sam.call::<SelfTest>(&Empty {}).await.unwrap();
+        assert_eq!(tested.state, ModuleState::Operational);
+        // Without TLS, and with TLS but without a certificate, nothing is answered.
+        let mut plain = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let get = b"POST /cm/v1/status HTTP/1.1\r\nhost: cm\r\ncontent-length: 2\r\n\r\n{}";
+        std::io::Write::write_all(&mut plain, get).unwrap();
+        let mut said = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut plain, &mut said);
+        assert!(
+            !said.starts_with(b"HTTP/1.1"),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+        let anybody = HttpOptions {
+            ca_pem: Some(self.ca.internal_ca_pem()),
+            ..HttpOptions::default()
+        };
+        let url = format!("https://cm.localhost:{}", self.port);
+        let anybody = Client::new(url, &anybody).unwrap();
+        assert!(anybody.call::<Status>(&Empty {}).await.is_err());
+        let stranger = self.client("ssa.localhost");
+        assert!(stranger.call::<SelfTest>(&Empty {}).await.is_err());
+    }
+}
+
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+pub fn secret(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+/// The SAM's side of the wire.
+pub struct SamSide {
+    pub client: Client,
+    pub act: jose::SigningKey,
+    pub statement: String,
+    pub root: jose::Jwk,
+}
+
+impl SamSide {
+    pub async fn new(client: Client) -> Self {
+        let (act, _) = jose::SigningKey::generate().unwrap();
+        let (seal, _) = jose::SealKey::generate().unwrap();
+        let now = SystemClock.now();
+        let request = StatementRequest {
+            sam: "sam.test".into(),
+            epoch: Digest32([9; 32]),
+            act: act.public().clone(),
+            seal: seal.public().clone(),
+            nbf: now,
+            exp: now.plus(3600),
+        };
+        let statement = client.call::<Statement>(&request).await.unwrap().statement;
+        let root = client
+            .call::<cm_api::rpc::Root>(&Empty {})
+            .await
+            .unwrap()
+            .root;
+        Self {
+            client,
+            act,
+            statement,
+            root,
+        }
+    }
+
+    pub async fn order(&self, kind: OrderKind) -> Executed {
+        self.try_order(kind).await.unwrap()
+    }
+
+    pub async fn try_order(&self, kind: OrderKind) -> Result<Executed, CallError<Refusal>> {
+        let body = OrderBody {
+            sam: "sam.test".into(),
+            order: kind.name().unwrap_or_else(|| SystemRandom.digest32()),
+            epoch: Digest32([9; 32]),
+            exp: SystemClock.now().plus(30),
+            kind,
+        };
+        let request = ExecuteRequest {
+            statement: self.statement.clone(),
+            order: Order::seal(&body, &self.act).unwrap(),
+        };
+        self.client.call::<Execute>(&request).await
+    }
+
+    /// A key whose private half this test knows, brought in as its signer would.
+    pub async fn import(
+        &self,
+        pkcs8: &[u8],
+        spki: &[u8],
+        prove: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> KeyCreated {
+        let told = self
+            .client
+            .call::<ImportKey>(&Empty {})
+            .await
+            .unwrap()
+            .statement;
+        let now: UnixTime = SystemClock.now();
+        let to = sam_keys::import::ImportKey::verify(&told, std::slice::from_ref(&self.root), now)
+            .unwrap();
+        let (owner, act) = (PersonId::parse("hanako").unwrap(), Digest32([6; 32]));
+        let bound =
+            sam_keys::import::ImportedKey::binding("sam.test", &owner, act, sha256(&[spki]));
+        let sent = sam_keys::import::ImportedKey {
+            sam: "sam.test".into(),
+            owner: owner.clone(),
+            act,
+            pkcs8: SecretBytes::new(pkcs8.to_vec()),
+            spki: B64(spki.to_vec()),
+            proof: B64(prove(&bound)),
+        };
+        let kind = OrderKind::Import {
+            tenant: TenantId::parse("t").unwrap(),
+            owner,
+            level: Level::One,
+            act,
+            case: OriginCase::Signer,
+            spki: sha256(&[spki]),
+            envelope: sent.seal(&to, &SystemRandom).unwrap(),
+        };
+        match self.order(kind).await {
+            Executed::Created(key) => key,
+            other => panic!("a key was imported: {other:?}"),
+        }
+    }
+}
+
+impl Site {
+    /// An administrator's command.
+    pub fn command(&self, args: &[&str]) -> Output {
+        let mut command = self.daemon("kind = \"software\"");
+        command.args(args).output().unwrap()
+    }
+
+    /// Two officers make their keys; answers the settings that name them.
+    pub fn officers(&self) -> String {
+        let at = |name: String| self.token.path().join(name).display().to_string();
+        for n in [1, 2] {
+            let (key, public) = (at(format!("officer-{n}")), at(format!("officer-{n}.jwk")));
+            self.done(&["officer-key", "--out", &key, "--public", &public]);
+        }
+        let [first, second] = [1, 2].map(|n| at(format!("officer-{n}.jwk")));
+        format!("officers = [\"{first}\", \"{second}\"]\nadministrator = \"admin.localhost\"")
+    }
+
+    pub fn done(&self, args: &[&str]) -> String {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(args);
+        assert!(
+            status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
+        String::from_utf8(stdout).unwrap()
+    }
+}
+
+pub fn generate() -> OrderKind {
+    OrderKind::Generate {
+        tenant: TenantId::parse("t").unwrap(),
+        owner: PersonId::parse("hanako").unwrap(),
+        alg: KeyAlg::P256,
+        level: Level::One,
+        act: Digest32([1; 32]),
+        exportable: false,
+        one_time: false,
+    }
+}
+
+pub fn sign(key: &KeyCreated, act: u8) -> OrderKind {
+    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+    OrderKind::Sign {
+        key: key.key.clone(),
+        version: 1,
+        spki: sha256(&[&key.spki.0]),
+        alg: p256,
+        items: vec![SignItem::of_message(0, p256, b"document")],
+        act: Digest32([act; 32]),
+        proof: Digest32([2; 32]),
+        approved: SystemClock.now(),
+        renewable: false,
+        step: 0,
+        attempt: 0,
+        counter_sign: None,
+    }
+}
+
+/// Whether these bytes are in any file under this directory.
+pub fn in_files(dir: &Path, needle: &[u8]) -> bool {
+    fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return in_files(&path, needle);
+        }
+        let bytes = fs::read(&path).unwrap_or_default();
+        bytes.windows(needle.len()).any(|w| w == needle)
+    })
+}

@@ -1,0 +1,144 @@
+//! The way back on another machine.
+
+use std::fs;
+
+use cm_api::{Executed, OrderKind, SignItem};
+use core_types::clock::SystemClock;
+use core_types::{
+    Clock as _, DestroyCause, Digest32, HashAlg, KeyAlg, Level, PersonId, SigAlg, TenantId, sha256,
+};
+
+use crate::kit::*;
+
+// shows: III-3-10-backup, I-7.1.7.2-privileged-restore, III-A1.4.1-protect-change-loss, T-INS-OPERATOR
+#[tokio::test]
+async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
+    let mut site = Site::new();
+    let dir = site.token.path().to_owned();
+    let at = |name: &str| dir.join(name).display().to_string();
+    site.settings = site.officers();
+    let (running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    let generate = || OrderKind::Generate {
+        tenant: TenantId::parse("t").unwrap(),
+        owner: PersonId::parse("hanako").unwrap(),
+        alg: KeyAlg::P256,
+        level: Level::One,
+        act: Digest32([1; 32]),
+        exportable: false,
+        one_time: false,
+    };
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let Executed::Created(key) = sam.order(generate()).await else {
+            panic!("a key was ordered")
+        };
+        keys.push(key);
+    }
+    drop(running);
+    let shares = at("shares");
+    site.done(&["ceremony", "--out", &shares, "--need", "2", "--of", "3"]);
+    let made = site.done(&["backup", "--out", &at("backup")]);
+    let backup = made.trim().rsplit(' ').next().unwrap().to_owned();
+    let whole = site.done(&["check-backup", "--from", &at("backup")]);
+    assert!(whole.contains("2 keys"), "{whole}");
+    assert!(site.done(&["scrub"]).contains("2 keys agree"));
+    // One of them ends after the backup.
+    let (running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    let root = sam.root.clone();
+    let end = OrderKind::Destroy {
+        key: keys[1].key.clone(),
+        version: 1,
+        spki: sha256(&[&keys[1].spki.0]),
+        act: Digest32([3; 32]),
+        cause: DestroyCause::Owner,
+    };
+    sam.order(end).await;
+    drop(running);
+    site.done(&["export-log", "--out", &at("log")]);
+    fs::copy(dir.join("log/log.pub"), dir.join("log-key")).unwrap();
+    fs::copy(dir.join("witness.txt"), dir.join("old-witness")).unwrap();
+
+    // Another machine: no store, no root secret, a log of its own.
+    for gone in ["cm.db", "cm.db-wal", "cm.db-shm", "root.key", "witness.txt"] {
+        let _ = fs::remove_file(dir.join(gone));
+    }
+    fs::write(at("root.jwk"), serde_json::to_vec(&root).unwrap()).unwrap();
+    let target = site.done(&["restore-target"]);
+    let exp = SystemClock.now().plus(600).0.to_string();
+    for n in ["1", "2"] {
+        let (key, root) = (at(&format!("officer-{n}")), at("root.jwk"));
+        let approval = site.done(&[
+            "approve-restore",
+            "--key",
+            &key,
+            "--root",
+            &root,
+            "--backup",
+            &backup,
+            "--target",
+            target.trim(),
+            "--exp",
+            &exp,
+        ]);
+        fs::write(at(&format!("approval-{n}")), approval).unwrap();
+    }
+    // The officers of the backup count, not those of the configuration.
+    site.settings = String::new();
+    let share = |n: u8| format!("{shares}/share-{n}.txt");
+    let restore = |given: &[String], approvals: &[&str]| {
+        let mut args = vec!["restore".to_owned(), "--from".into(), at("backup")];
+        for share in given {
+            args.extend(["--share".to_owned(), share.clone()]);
+        }
+        args.extend(["--log".into(), at("log"), "--log-key".into(), at("log-key")]);
+        args.extend(["--witness".into(), at("old-witness")]);
+        for approval in approvals {
+            args.extend(["--approval".into(), at(&format!("approval-{approval}"))]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        site.command(&args)
+    };
+    for (few, approvals) in [
+        (&[share(1)][..], &["1", "2"][..]),
+        (&[share(1), share(1)], &["1", "2"]),
+        (&[share(1), share(3)], &["1", "1"]),
+        (&[share(1), share(3)], &[]),
+    ] {
+        let refused = restore(few, approvals);
+        assert_eq!(refused.status.code(), Some(4));
+        assert!(!dir.join("root.key").exists(), "nothing came of it");
+    }
+    let done = restore(&[share(3), share(1)], &["1", "2"]);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert!(said.contains("1 keys are usable again"), "{said}");
+    assert!(
+        said.contains(keys[1].key.as_str()) && said.contains("destroyed"),
+        "{said}"
+    );
+    let (_running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    assert_eq!(sam.root.kid(), root.kid(), "the same module");
+    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+    let kind = OrderKind::Sign {
+        key: keys[0].key.clone(),
+        version: 1,
+        spki: sha256(&[&keys[0].spki.0]),
+        alg: p256,
+        items: vec![SignItem::of_message(0, p256, b"document")],
+        act: Digest32([1; 32]),
+        proof: Digest32([2; 32]),
+        approved: SystemClock.now(),
+        renewable: false,
+        step: 0,
+        attempt: 0,
+        counter_sign: None,
+    };
+    assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
+}
