@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
-use core_types::{Digest32, PersonId, Random, SecretBytes, UnixTime};
+use core_types::{Digest32, PersonId, Random, SecretBytes, TenantId, UnixTime};
 use serde::Serialize;
 use store_kit::{Migration, Migrations, StoreError, Tx, Written, sql};
 
@@ -85,7 +85,11 @@ const MAX_BODY: usize = u16::MAX as usize;
 
 /// The audit log of one zone, as one node writes it. Cheap to clone.
 #[derive(Clone)]
-pub struct AuditLog(Arc<Inner>);
+pub struct AuditLog {
+    inner: Arc<Inner>,
+    /// The tenant whose persons events name; nothing: the provider's own.
+    tenant: Option<TenantId>,
+}
 
 struct Inner {
     zone: &'static str,
@@ -102,7 +106,7 @@ struct Inner {
 
 impl std::fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AuditLog({}, {})", self.0.zone, self.0.node)
+        write!(f, "AuditLog({}, {})", self.inner.zone, self.inner.node)
     }
 }
 
@@ -134,7 +138,7 @@ impl AuditLog {
         persons: Option<&'static str>,
     ) -> Self {
         let chain = chain_key(&key, node);
-        Self(Arc::new(Inner {
+        let inner = Inner {
             zone,
             node: node.to_owned(),
             persons: Persons::new(random),
@@ -142,7 +146,27 @@ impl AuditLog {
             key,
             chain,
             end: Arc::default(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            tenant: None,
+        }
+    }
+
+    /// The same log for what happens within a tenant: its entries say so, and the persons they are about are the tenant's.
+    #[must_use]
+    pub fn within(&self, tenant: &TenantId) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            tenant: Some(tenant.clone()),
+        }
+    }
+
+    fn name(&self, person: &PersonId) -> String {
+        match &self.tenant {
+            Some(tenant) => tenant.name(person.as_str()),
+            None => person.to_string(),
+        }
     }
 
     /// Records an event inside the caller's transaction: it becomes durable with the effect or not at all.
@@ -171,7 +195,7 @@ impl AuditLog {
         events: &[Event],
         now: UnixTime,
     ) -> Result<Vec<EntryRef>, StoreError> {
-        let inner = &*self.0;
+        let inner = &*self.inner;
         let mut written_rows = match events {
             [] => Vec::new(),
             _ => tx.take_unrecorded(),
@@ -180,14 +204,8 @@ impl AuditLog {
             .iter_mut()
             .filter(|(table, ..)| inner.table == Some(*table))
         {
-            let person = PersonId::parse(id.as_str());
-            let person = person.map_err(|_| StoreError::Audit("a row of no person"))?;
-            inner
-                .persons
-                .alias(tx, &person)
-                .await?
-                .as_str()
-                .clone_into(id);
+            let alias = inner.persons.alias(tx, id).await?;
+            alias.as_str().clone_into(id);
         }
         let count = i64::try_from(events.len())
             .map_err(|_| StoreError::Audit("too many events at once"))?;
@@ -203,7 +221,7 @@ impl AuditLog {
         let mut written = Vec::with_capacity(events.len());
         for (n, event) in (last + 1..).zip(events) {
             let event = match event.person() {
-                Some(person) => &event.named(&inner.persons.alias(tx, person).await?),
+                Some(person) => &event.named(&inner.persons.alias(tx, &self.name(person)).await?),
                 None => event,
             };
             // The last one tells which rows were written with all of them.
@@ -251,14 +269,14 @@ impl AuditLog {
         let take = "UPDATE audit_head SET n = n + $1 WHERE node = $2 RETURNING n, mac";
         for _ in 0..2 {
             if let Some(row) = tx
-                .fetch_optional(sql(take).bind(count).bind(&self.0.node))
+                .fetch_optional(sql(take).bind(count).bind(&self.inner.node))
                 .await?
             {
                 return Ok((row.int("n")? - count, row.blob("mac")?));
             }
             let first = "INSERT INTO audit_head (node, n, mac) VALUES ($1, 0, $2) ON CONFLICT (node) DO NOTHING";
-            let start = self.0.chain_start();
-            tx.execute(sql(first).bind(&self.0.node).bind(start.as_slice()))
+            let start = self.inner.chain_start();
+            tx.execute(sql(first).bind(&self.inner.node).bind(start.as_slice()))
                 .await?;
         }
         Err(StoreError::Audit("the head of the chain can't be made"))
@@ -275,7 +293,7 @@ impl AuditLog {
         person: &PersonId,
         now: UnixTime,
     ) -> Result<bool, StoreError> {
-        let Some(alias) = self.0.persons.forget(tx, person).await? else {
+        let Some(alias) = self.inner.persons.forget(tx, &self.name(person)).await? else {
             return Ok(false);
         };
         let alias = Digest32::parse(alias.as_str());
@@ -294,11 +312,12 @@ impl AuditLog {
     ) -> Result<String, StoreError> {
         let body = Body {
             v: 1,
-            zone: self.0.zone,
-            node: &self.0.node,
+            zone: self.inner.zone,
+            node: &self.inner.node,
             n,
             at: now,
-            subject: subject_text(event.subject(), self.0.zone),
+            tenant: self.tenant.as_ref(),
+            subject: subject_text(event.subject(), self.inner.zone),
             outcome: event.outcome(),
             rows,
             class: event.class(),
@@ -314,25 +333,28 @@ impl AuditLog {
     }
 
     pub(crate) fn node(&self) -> &str {
-        &self.0.node
+        &self.inner.node
     }
 
     pub(crate) fn zone(&self) -> &'static str {
-        self.0.zone
+        self.inner.zone
     }
 
     pub(crate) fn key_of(&self, node: &str) -> hmac::Key {
-        chain_key(&self.0.key, node)
+        chain_key(&self.inner.key, node)
     }
 
     /// Key that authenticates the sequencer's own row.
     pub(crate) fn tree_key(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, derive(&self.0.key, "tree", "").as_ref())
+        hmac::Key::new(
+            hmac::HMAC_SHA256,
+            derive(&self.inner.key, "tree", "").as_ref(),
+        )
     }
 
     /// Key that authenticates the settings of the last start.
     pub(crate) fn setting_key(&self) -> hmac::Key {
-        let key = derive(&self.0.key, "setting", "");
+        let key = derive(&self.inner.key, "setting", "");
         hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
     }
 }
@@ -387,6 +409,9 @@ struct Body<'e> {
     node: &'e str,
     n: i64,
     at: UnixTime,
+    /// Within which tenant; nothing: the provider's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'e TenantId>,
     subject: String,
     outcome: Outcome,
     /// Sealed rows that were written with this entry and those right before it: table, id, version.

@@ -1,10 +1,11 @@
 //! Persons in the log. An entry names a person by a salted commitment; which one it is stands in a table beside, and can
-//! be forgotten without touching an entry.
+//! be forgotten without touching an entry. A person of a tenant stands in that table under [`TenantId::name`]; the commitment
+//! is over the name that the tenant itself uses, which is the one in acts: the salt tells the same names of two tenants apart.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use core_types::{Digest32, PersonId, Random, sha256};
+use core_types::{Digest32, PersonId, Random, TenantId, sha256};
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::error::AuditError;
@@ -24,14 +25,15 @@ pub struct Opening {
 }
 
 /// The name in entries: base64url(SHA-256("natsuin-audit-person\n" ‖ salt ‖ person)).
-pub(crate) fn commitment(salt: &[u8], person: &PersonId) -> Digest32 {
-    sha256(&[b"natsuin-audit-person\n", salt, person.as_str().as_bytes()])
+pub(crate) fn commitment(salt: &[u8], person: &str) -> Digest32 {
+    let own = TenantId::own_name(person);
+    sha256(&[b"natsuin-audit-person\n", salt, own.as_bytes()])
 }
 
 /// Persons whose commitments were committed.
 pub(crate) struct Persons {
     random: Arc<dyn Random>,
-    known: Arc<Mutex<HashMap<PersonId, PersonId>>>,
+    known: Arc<Mutex<HashMap<String, PersonId>>>,
 }
 
 impl Persons {
@@ -43,11 +45,7 @@ impl Persons {
     }
 
     /// The name of a person in this zone's entries; a new one gets it now.
-    pub(crate) async fn alias(
-        &self,
-        tx: &mut Tx,
-        person: &PersonId,
-    ) -> Result<PersonId, StoreError> {
+    pub(crate) async fn alias(&self, tx: &mut Tx, person: &str) -> Result<PersonId, StoreError> {
         let known = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get(person).cloned()
@@ -61,14 +59,14 @@ impl Persons {
             let insert = "INSERT INTO audit_person (person, alias, salt) VALUES ($1, $2, $3) \
                           ON CONFLICT (person) DO NOTHING";
             let alias = commitment(&salt, person).to_string();
-            let insert = sql(insert).bind(person.as_str()).bind(alias);
+            let insert = sql(insert).bind(person).bind(alias);
             tx.execute(insert.bind(salt)).await?;
         }
         let found = find(tx, person).await?;
         let alias = found
             .ok_or(StoreError::Audit("a person can't be named"))?
             .alias;
-        let (known, of, named) = (self.known.clone(), person.clone(), alias.clone());
+        let (known, of, named) = (self.known.clone(), person.to_owned(), alias.clone());
         tx.when_committed(move || {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= MOST {
@@ -83,22 +81,22 @@ impl Persons {
     pub(crate) async fn forget(
         &self,
         tx: &mut Tx,
-        person: &PersonId,
+        person: &str,
     ) -> Result<Option<PersonId>, StoreError> {
         let Some(opening) = find(tx, person).await? else {
             return Ok(None);
         };
         let delete = sql("DELETE FROM audit_person WHERE person = $1");
-        tx.execute(delete.bind(person.as_str())).await?;
+        tx.execute(delete.bind(person)).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(person);
         Ok(Some(opening.alias))
     }
 }
 
-async fn find(tx: &mut Tx, person: &PersonId) -> Result<Option<Opening>, StoreError> {
+async fn find(tx: &mut Tx, person: &str) -> Result<Option<Opening>, StoreError> {
     let select = sql("SELECT alias, salt FROM audit_person WHERE person = $1");
-    let row = tx.fetch_optional(select.bind(person.as_str())).await?;
+    let row = tx.fetch_optional(select.bind(person)).await?;
     row.map(|row| {
         let alias = PersonId::parse(row.text("alias")?);
         Ok(Opening {
@@ -159,7 +157,12 @@ pub(crate) async fn check(tx: &mut Tx) -> Result<(), AuditError> {
 
 /// Whether the person has this alias with this salt.
 pub(crate) fn is_of(person: &str, alias: &str, salt: &[u8]) -> bool {
-    PersonId::parse(person).is_ok_and(|person| commitment(salt, &person).to_string() == alias)
+    let parts = person.split_once('/');
+    let named = match parts {
+        Some((tenant, own)) => TenantId::parse(tenant).is_ok() && PersonId::parse(own).is_ok(),
+        None => PersonId::parse(person).is_ok(),
+    };
+    named && commitment(salt, person).to_string() == alias
 }
 
 /// By what name entries tell of a person's row, as this transaction sees it; nothing when no entry does, or it was forgotten.
@@ -167,10 +170,7 @@ pub(crate) fn is_of(person: &str, alias: &str, salt: &[u8]) -> bool {
 /// # Errors
 /// [`StoreError`].
 pub async fn row_name(tx: &mut Tx, person: &str) -> Result<Option<String>, StoreError> {
-    let Ok(person) = PersonId::parse(person) else {
-        return Ok(None);
-    };
-    let found = find(tx, &person).await?;
+    let found = find(tx, person).await?;
     Ok(found.map(|opening| opening.alias.as_str().to_owned()))
 }
 
@@ -195,11 +195,11 @@ pub async fn is_forgotten(tx: &mut Tx, name: &str) -> Result<bool, StoreError> {
 }
 
 /// What links a person to their entries, for their own evidence and for auditors; nothing when no entry is about them, or
-/// it was forgotten.
+/// it was forgotten. `person`: of a tenant by [`TenantId::name`].
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn opening(store: &Store, person: &PersonId) -> Result<Option<Opening>, StoreError> {
+pub async fn opening(store: &Store, person: &str) -> Result<Option<Opening>, StoreError> {
     let mut tx = store.read("audit-person").await?;
     find(&mut tx, person).await
 }

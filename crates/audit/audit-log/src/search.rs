@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use core_types::{Digest32, KeyId, PersonId, UnixTime, sha256};
+use core_types::{Digest32, KeyId, PersonName, UnixTime, sha256};
 use store_kit::{Row, Store, StoreError, Tx, sql};
 
 use crate::event::{Class, Event, Outcome, class_of};
@@ -27,7 +27,7 @@ pub struct Query {
     /// Types, such as `key.used`, or beginnings of types, such as `key.`.
     pub kinds: Vec<String>,
     /// Person it is about.
-    pub person: Option<PersonId>,
+    pub person: Option<PersonName>,
     /// Key it is about.
     pub key: Option<KeyId>,
     /// What became of it.
@@ -156,7 +156,7 @@ impl Default for Cursor {
 enum By<'q> {
     Time,
     Kind(&'static str),
-    Person(&'q PersonId),
+    Person(&'q PersonName),
     Key(&'q KeyId),
 }
 

@@ -9,7 +9,7 @@ use audit_log::{
     AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, TABLES, is_forgotten,
     opening, read_back, row_name, row_of, search,
 };
-use core_types::{Digest32, KeyId, PersonId, SecretBytes, UnixTime};
+use core_types::{Digest32, KeyId, PersonId, PersonName, SecretBytes, TenantId, UnixTime};
 use store_kit::testing::{self, TestStore};
 use store_kit::{Seen, Store, StoreError, sql, transaction};
 
@@ -79,7 +79,7 @@ async fn entries_are_sequenced_and_found() {
             from: NOW.plus(5),
             until: NOW.plus(8),
             kinds: vec!["key.suspended".to_owned()],
-            person: PersonId::parse("p6").ok(),
+            person: PersonName::parse("p6").ok(),
             ..Query::default()
         };
         let found = search(&store, &some).await.unwrap().entries;
@@ -110,7 +110,7 @@ async fn entries_are_sequenced_and_found() {
                 ..some.clone()
             },
             Query {
-                person: PersonId::parse("nobody").ok(),
+                person: PersonName::parse("nobody").ok(),
                 ..some.clone()
             },
         ] {
@@ -184,7 +184,7 @@ async fn every_criterion_and_every_pair_finds_exactly_what_fits_page_by_page() {
                     from,
                     until,
                     kinds: kinds.iter().map(|k| (*k).to_owned()).collect(),
-                    person: who.clone(),
+                    person: who.clone().map(Into::into),
                     key: of.clone(),
                     outcome,
                     limit: 7,
@@ -228,14 +228,14 @@ async fn a_person_is_forgotten_and_the_log_holds() {
         );
         let about = async |person: &PersonId| {
             let query = Query {
-                person: Some(person.clone()),
+                person: Some(person.clone().into()),
                 ..Query::default()
             };
             search(&store, &query).await.unwrap().entries
         };
         sequencer.sequence(&store, NOW).await.unwrap();
         assert_eq!((about(&one).await.len(), about(&two).await.len()), (2, 1));
-        let salt = opening(&store, &one).await.unwrap().unwrap().salt;
+        let salt = opening(&store, one.as_str()).await.unwrap().unwrap().salt;
         let forget = async |commit: bool| {
             let done: Result<bool, StoreError> = transaction!(store.store, "forget", |tx| {
                 let known = log.forget(tx, &one, NOW).await?;
@@ -258,10 +258,42 @@ async fn a_person_is_forgotten_and_the_log_holds() {
         assert_eq!(all.iter().filter(|f| f.person.is_none()).count(), 3);
         // The same person comes again under another name.
         write(&store, &log, 1).await;
-        let again = opening(&store, &one).await.unwrap().unwrap();
+        let again = opening(&store, one.as_str()).await.unwrap().unwrap();
         assert_ne!(again.salt, salt);
         sequencer.sequence(&store, NOW).await.unwrap();
         assert_eq!(about(&one).await.len(), 1);
+    }
+}
+
+// The same name in two tenants is two persons, also for whoever reads the log.
+#[tokio::test]
+async fn a_tenants_persons_are_named_apart() {
+    for store in testing::both(&[TABLES]).await {
+        let (sequencer, log) = (open(&store).await.unwrap(), log("a"));
+        let acme = log.within(&TenantId::parse("acme").unwrap());
+        let event = Event::LoginSucceeded {
+            person: PersonId::parse("taro").unwrap(),
+            method: "totp".into(),
+        };
+        let done: Result<(), StoreError> = transaction!(store.store, "two", |tx| {
+            log.append(tx, event.clone(), NOW).await?;
+            acme.append(tx, event.clone(), NOW).await?;
+            acme.append(tx, event.clone(), NOW).await.map(drop)
+        });
+        done.unwrap();
+        sequencer.sequence(&store, NOW).await.unwrap();
+        for (name, times) in [("taro", 1), ("acme/taro", 2), ("other/taro", 0)] {
+            let query = Query {
+                person: PersonName::parse(name).ok(),
+                ..Query::default()
+            };
+            let found = search(&store, &query).await.unwrap().entries;
+            assert_eq!(found.len(), times, "{name}");
+            let within = |e: &audit_log::FoundEntry| e.entry.body.contains("\"tenant\":\"acme\"");
+            assert!(found.iter().all(|e| within(e) == name.starts_with("acme/")));
+            assert!(found.iter().all(|e| e.person.as_deref() == Some(name)));
+        }
+        read_back(&log, &store, |_| Ok(())).await.unwrap();
     }
 }
 
@@ -579,7 +611,7 @@ async fn an_entry_has_the_four_fields_and_fixed_words_only() {
         .unwrap()
         .text("body")
         .unwrap();
-    let owner = opening(&store, &PersonId::parse("p1").unwrap()).await;
+    let owner = opening(&store, "p1").await;
     let owner = owner.unwrap().unwrap().alias;
     assert_eq!(
         body,

@@ -75,6 +75,22 @@ impl AuditConfig {
         watched.map_err(|e| trouble(&e))
     }
 
+    /// Records that the daemon stops, and gives the last entries their place.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the log can't be written.
+    pub async fn close(
+        log: &AuditLog,
+        store: &Store,
+        sequencer: &Sequencer,
+        now: UnixTime,
+    ) -> Result<(), Trouble> {
+        let stopped = log.stops(store, now).await;
+        stopped.map_err(|e| trouble(&e.into()))?;
+        let last = sequencer.sequence(store, now).await;
+        last.map(drop).map_err(|e| trouble(&e))
+    }
+
     /// Serves auditors, if there are any.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use core_types::{KeyId, PersonId, UnixTime};
+use core_types::{KeyId, PersonName, UnixTime};
 use serde::{Deserialize, Serialize};
 use service_kit::Peer;
 use store_kit::StoreError;
@@ -28,7 +28,7 @@ pub struct SearchRequest {
     /// Types, such as `key.used`, or beginnings of types, such as `key.`.
     pub kinds: Vec<String>,
     /// Person it is about.
-    pub person: Option<PersonId>,
+    pub person: Option<PersonName>,
     /// Key it is about.
     pub key: Option<KeyId>,
     /// `success`, `failure` or `intent`.

@@ -33,6 +33,8 @@ struct Body {
     node: String,
     n: u64,
     at: i64,
+    #[serde(rename = "tenant", default)]
+    _tenant: Option<String>,
     #[serde(rename = "subject")]
     _subject: String,
     #[serde(rename = "outcome")]

@@ -90,6 +90,61 @@ ids! {
     OfficerId;
 }
 
+impl TenantId {
+    /// What `name`, such as a person's, is called in books that hold the names of several tenants. No identifier has
+    /// this form, so no name of another tenant, or of nobody's, is ever taken for it.
+    pub fn name(&self, name: &str) -> String {
+        format!("{self}/{name}")
+    }
+
+    /// The name within its tenant, of one that may have been given by [`Self::name`].
+    pub fn own_name(name: &str) -> &str {
+        name.split_once('/').map_or(name, |(_, own)| own)
+    }
+}
+
+/// A person's name where those of all tenants stand side by side: an identifier, or [`TenantId::name`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PersonName(String);
+
+impl PersonName {
+    /// Checks and wraps a name.
+    ///
+    /// # Errors
+    /// [`BadId`] when the text has another form.
+    pub fn parse(text: impl Into<String>) -> Result<Self, BadId> {
+        let text = text.into();
+        match text.split_once('/') {
+            Some((tenant, own)) => check(tenant).and_then(|()| check(own))?,
+            None => check(&text)?,
+        }
+        Ok(Self(text))
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<PersonId> for PersonName {
+    fn from(person: PersonId) -> Self {
+        Self(person.0)
+    }
+}
+
+impl fmt::Display for PersonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PersonName {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(String::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +156,19 @@ mod tests {
             assert_eq!(KeyId::parse(bad), Err(BadId), "{bad:?}");
         }
         assert!(serde_json_like("\"ok\""));
+    }
+
+    #[test]
+    fn a_tenants_names_are_nobody_elses() {
+        let tenant = TenantId::parse("acme").unwrap();
+        let name = tenant.name("taro");
+        assert_eq!(TenantId::own_name(&name), "taro");
+        assert_eq!(TenantId::own_name("taro"), "taro");
+        assert!(PersonId::parse(name.clone()).is_err());
+        assert_eq!(PersonName::parse(name).unwrap().as_str(), "acme/taro");
+        for bad in ["/taro", "acme/", "a/b/c", ""] {
+            assert_eq!(PersonName::parse(bad), Err(BadId), "{bad:?}");
+        }
     }
 
     fn serde_json_like(text: &str) -> bool {

@@ -21,7 +21,9 @@ pub use alg::{DtbsForm, HashAlg, KeyAlg, RsaSize, SigAlg};
 pub use approval::{ApprovalError, Approvals};
 pub use bytes::{B64, Digest32, sha256};
 pub use clock::{Clock, UnixTime};
-pub use id::{ClientId, FactorId, KeyId, OfficerId, PeerId, PersonId, TenantId, VoucherId};
+pub use id::{
+    ClientId, FactorId, KeyId, OfficerId, PeerId, PersonId, PersonName, TenantId, VoucherId,
+};
 pub use key::{DestroyCause, OriginCase};
 pub use level::Level;
 pub use pss::{PssParams, PssRefusal};

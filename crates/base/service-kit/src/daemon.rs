@@ -1,14 +1,49 @@
-//! What the daemons' configuration files have in common: TOML with unknown keys refused, PEM and key files beside.
+//! What the daemons have in common: how they start and tell why they can't, and configuration files: TOML with unknown
+//! keys refused, PEM and key files beside.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use core_types::{Digest32, SecretBytes, sha256};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::http::HttpOptions;
 use crate::{Identity, Trouble};
+
+/// What to do about most trouble of a daemon at its start.
+pub const CHECK: &str = "check the settings of this daemon";
+
+/// Runs a daemon, or one of its commands, to its end: log lines go to standard error, and so does what went wrong (exit
+/// code 4).
+pub fn main(run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
+        .log_internal_errors(false)
+        .init();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
+        .and_then(|runtime| runtime.block_on(run));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => report(&trouble),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that prints")]
+fn report(trouble: &Trouble) -> ExitCode {
+    eprintln!(
+        "error: {}  (code {})\n  do:  {}",
+        trouble.what, trouble.code, trouble.remedy
+    );
+    ExitCode::from(4)
+}
 
 /// Files of a TLS identity and the CA that vouches for the other side.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +66,18 @@ impl TlsFiles {
         Ok(Identity {
             chain_pem: text(&self.chain)?,
             key_pem: SecretBytes::from(text(&self.key)?),
+        })
+    }
+
+    /// A caller of other zones, with this identity.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a file can't be read.
+    pub fn caller(&self) -> Result<HttpOptions, Trouble> {
+        Ok(HttpOptions {
+            ca_pem: Some(self.ca_pem()?),
+            identity: Some(self.identity()?),
+            ..HttpOptions::default()
         })
     }
 

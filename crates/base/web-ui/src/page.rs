@@ -24,6 +24,12 @@ pub struct Page<'a> {
     pub lang: Lang,
     /// Document title as 「状態: 対象」; the product's name is added.
     pub title: &'a str,
+    /// Name in the bar and in the title; empty = the product's.
+    pub name: &'a str,
+    /// Address of a picture beside the name, on the same origin; empty = none.
+    pub logo: &'a str,
+    /// Address of a style sheet after the common one, on the same origin; empty = none.
+    pub style: &'a str,
     /// What this surface is called beside the product's name, such as 「承認」; may be empty.
     pub surface: &'a str,
     /// Host name shown in the bar; empty = none. The approval page shows where the reader is.
@@ -50,6 +56,9 @@ impl<'a> Page<'a> {
         Self {
             lang,
             title,
+            name: "",
+            logo: "",
+            style: "",
             surface: "",
             host: "",
             home: "",
@@ -72,6 +81,13 @@ impl<'a> Page<'a> {
         Messages::new(self.lang)
     }
 
+    fn named(&self) -> String {
+        match self.name {
+            "" => self.m().t("product"),
+            name => name.to_owned(),
+        }
+    }
+
     fn css(&self) -> &'static str {
         css_path()
     }
@@ -85,6 +101,9 @@ mod tests {
     fn a_page_escapes_what_it_is_given_and_names_its_language() {
         let page = Page {
             surface: "<b>",
+            name: "<b>",
+            logo: "/brand/\"<b>",
+            style: "/brand/style.css",
             switch: "/x?lang=en",
             dev: true,
             ..Page::new(Lang::Ja, "\"><script>", "<p>ok</p>")

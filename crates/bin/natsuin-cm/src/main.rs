@@ -23,8 +23,7 @@ use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use serde::Deserialize;
-use service_kit::daemon::{self, TlsFiles};
-use service_kit::http::HttpOptions;
+use service_kit::daemon::{self, CHECK, TlsFiles};
 use service_kit::{Shutdown, Trouble, bind, serve, tls};
 use store_kit::{Store, StoreUrl};
 
@@ -104,36 +103,12 @@ fn daily() -> u64 {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
-        .log_internal_errors(false)
-        .init();
-    let args = Args::parse();
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
-        .and_then(|runtime| runtime.block_on(run(&args)));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => report(&trouble),
-    }
+    daemon::main(run(Args::parse()))
 }
 
-#[expect(clippy::print_stderr, reason = "the one place that prints")]
-fn report(trouble: &Trouble) -> ExitCode {
-    eprintln!(
-        "error: {}  (code {})\n  do:  {}",
-        trouble.what, trouble.code, trouble.remedy
-    );
-    ExitCode::from(4)
-}
-
-const CHECK: &str = "check the settings of this daemon";
 const ALTERED: &str = "read the error above; if the log or a row was altered keep the store as it is, and restore a backup";
 
-async fn run(args: &Args) -> Result<(), Trouble> {
+async fn run(args: Args) -> Result<(), Trouble> {
     let mut config: Config = daemon::load(&args.config)?;
     config.passphrase_file.clone_from(&args.passphrase_file);
     match &args.command {
@@ -378,21 +353,14 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     }
     // After an error the log may be what can't be written.
     if ended.is_ok() {
-        let stopped = module.audit().stops(&store, clock.now()).await;
-        stopped.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
-        let last = sequencer.sequence(&store, clock.now()).await;
-        last.map_err(|e| trouble(&e))?;
+        AuditConfig::close(module.audit(), &store, &sequencer, clock.now()).await?;
     }
     ended
 }
 
 /// The module's log, with those who watch it.
 async fn sequencer(module: &Module, store: &Store, config: &Config) -> Result<Sequencer, Trouble> {
-    let options = HttpOptions {
-        ca_pem: Some(config.tls.ca_pem()?),
-        identity: Some(config.tls.identity()?),
-        ..HttpOptions::default()
-    };
+    let options = config.tls.caller()?;
     let now = SystemClock.now();
     config
         .audit

@@ -10,8 +10,7 @@ use core_types::SecretBytes;
 use core_types::clock::SystemClock;
 use jose::Jwk;
 use serde::Deserialize;
-use service_kit::daemon::{self, TlsFiles};
-use service_kit::http::HttpOptions;
+use service_kit::daemon::{self, CHECK, TlsFiles};
 use service_kit::{Client, Identity, Shutdown, Trouble, bind, serve, tls};
 use sic_gateway::GatewayConfig;
 
@@ -40,52 +39,23 @@ struct Config {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
-        .log_internal_errors(false)
-        .init();
-    let args = Args::parse();
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
-        .and_then(|runtime| runtime.block_on(run(&args)));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => report(&trouble),
-    }
+    daemon::main(run(Args::parse()))
 }
 
-#[expect(clippy::print_stderr, reason = "the one place that prints")]
-fn report(trouble: &Trouble) -> ExitCode {
-    eprintln!(
-        "error: {}  (code {})\n  do:  {}",
-        trouble.what, trouble.code, trouble.remedy
-    );
-    ExitCode::from(4)
-}
-
-async fn run(args: &Args) -> Result<(), Trouble> {
+async fn run(args: Args) -> Result<(), Trouble> {
     let config: Config = daemon::load(&args.config)?;
-    let check = "check the settings of this daemon";
     let roots: Vec<Jwk> = serde_json::from_str(&daemon::text(&config.roots)?).map_err(|e| {
         Trouble::new(
             "config-file",
             format!("{}: {e}", config.roots.display()),
-            check,
+            CHECK,
         )
     })?;
     let mut gateway = GatewayConfig::new(roots, config.origin)
-        .map_err(|e| Trouble::new("bad-config", e.to_string(), check))?;
+        .map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
     gateway.help = config.help;
     gateway.office = config.office;
-    let options = HttpOptions {
-        ca_pem: Some(config.tls.ca_pem()?),
-        identity: Some(config.tls.identity()?),
-        ..HttpOptions::default()
-    };
-    let sam = Client::new(config.sam_url, &options)?;
+    let sam = Client::new(config.sam_url, &config.tls.caller()?)?;
     let public = Identity {
         chain_pem: daemon::text(&config.public_chain)?,
         key_pem: SecretBytes::from(daemon::text(&config.public_key)?),

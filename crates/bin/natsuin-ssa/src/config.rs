@@ -10,14 +10,12 @@ use core_types::{ClientId, OfficerId, PeerId, SecretBytes, TenantId};
 use csc_types::SecretText;
 use sap::office::Role;
 use serde::Deserialize;
-use service_kit::daemon::{self, FilesRead, TlsFiles};
+use service_kit::daemon::{self, CHECK, FilesRead, TlsFiles};
 use service_kit::{Identity, Rate, Trouble};
 use ssa_service::{
-    CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service, PasswordCost,
-    Provider, Published, Publisher, Rates, Registration, TimeStamper,
+    Branding, CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service,
+    Logo, Provider, Published, Publisher, Rates, Registration, TimeStamper,
 };
-
-pub(crate) const CHECK: &str = "check the settings of this daemon";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,10 +39,8 @@ pub(crate) struct Config {
     #[serde(default)]
     fapi: bool,
     login_client: Option<ClientId>,
-    #[serde(default = "two_thousand")]
-    most_pending: u32,
-    #[serde(default = "a_minute")]
-    longest_call_seconds: u64,
+    most_pending: Option<u32>,
+    longest_call_seconds: Option<u64>,
     #[serde(default)]
     proxies: Vec<IpAddr>,
     #[serde(default)]
@@ -60,9 +56,44 @@ pub(crate) struct Config {
     #[serde(default)]
     rates: RatesFile,
     pub(crate) officers: Option<Officers>,
+    #[serde(default)]
+    branding: BrandingFile,
     published: Published,
     pub(crate) tls: TlsFiles,
     pub(crate) audit: AuditConfig,
+}
+
+/// How the service looks; what isn't named is as the product has it.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BrandingFile {
+    ja: Option<String>,
+    en: Option<String>,
+    colour: Option<String>,
+    logo: Option<PathBuf>,
+    contact: Option<String>,
+}
+
+impl BrandingFile {
+    fn load(&self) -> Result<Branding, Trouble> {
+        let logo = self.logo.as_deref().map(|path| {
+            let what = || {
+                format!(
+                    "{} can't be read, or isn't a PNG or JPEG of at most 64 KiB",
+                    path.display()
+                )
+            };
+            let logo = std::fs::read(path).ok().and_then(Logo::new);
+            logo.ok_or_else(|| Trouble::new("config-file", what(), CHECK))
+        });
+        Ok(Branding {
+            ja: self.ja.clone(),
+            en: self.en.clone(),
+            colour: self.colour.clone(),
+            logo: logo.transpose()?,
+            contact: self.contact.clone(),
+        })
+    }
 }
 
 /// The public origin's certificate; without it a reverse proxy of the same machine has it.
@@ -243,14 +274,6 @@ impl Officers {
     }
 }
 
-fn two_thousand() -> u32 {
-    2000
-}
-
-fn a_minute() -> u64 {
-    60
-}
-
 impl Config {
     /// What the service is told, with what its files hold.
     ///
@@ -285,16 +308,18 @@ impl Config {
         let providers = providers.collect::<Result<_, Trouble>>()?;
         let registration = self.registration.as_ref();
         let registration = registration.map(|given| given.load(files)).transpose()?;
-        let usual = Rates::default();
+        let usual = Service::new(
+            (self.base_url.clone(), self.sic_url.clone()),
+            self.name.clone(),
+            self.tenant.clone(),
+            daemon::secret32(&self.key)?,
+            self.published.clone(),
+        );
+        let longest_call = self.longest_call_seconds.map(Duration::from_secs);
         Ok(Service {
-            base_url: self.base_url.clone(),
-            sic_url: self.sic_url.clone(),
-            name: self.name.clone(),
             region: self.region.clone(),
-            tenant: self.tenant.clone(),
+            branding: self.branding.load()?,
             development: self.development,
-            key: daemon::secret32(&self.key)?,
-            password_cost: PasswordCost::default(),
             fapi: self.fapi,
             login_client: self.login_client.clone(),
             certificates,
@@ -302,14 +327,14 @@ impl Config {
             registration,
             time_stampers,
             rates: Rates {
-                address: self.rates.address.unwrap_or(usual.address),
-                client: self.rates.client.unwrap_or(usual.client),
-                person: self.rates.person.unwrap_or(usual.person),
+                address: self.rates.address.unwrap_or(usual.rates.address),
+                client: self.rates.client.unwrap_or(usual.rates.client),
+                person: self.rates.person.unwrap_or(usual.rates.person),
             },
-            most_pending: self.most_pending,
-            longest_call: Duration::from_secs(self.longest_call_seconds),
-            published: self.published.clone(),
+            most_pending: self.most_pending.unwrap_or(usual.most_pending),
+            longest_call: longest_call.unwrap_or(usual.longest_call),
             proxies: self.proxies.clone(),
+            ..usual
         })
     }
 

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::AuditLog;
-use audit_service::trouble as audit_trouble;
+use audit_service::{AuditConfig, trouble as audit_trouble};
 use clap::Parser;
-use config::{CHECK, Config};
+use config::Config;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, sha256};
 use http_fetch::HttpFetch;
 use notify::webhook::{PATIENCE, Webhooks};
-use service_kit::daemon::{self, FilesRead};
+use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
 use ssa_service::{HttpCertifier, MIGRATIONS, Ports, Ssa, WorkerPort};
@@ -35,37 +35,14 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
-        .log_internal_errors(false)
-        .init();
-    let args = Args::parse();
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Trouble::new("runtime", e.to_string(), "check the machine's limits"))
-        .and_then(|runtime| runtime.block_on(run(&args)));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => report(&trouble),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "the one place that prints")]
-fn report(trouble: &Trouble) -> ExitCode {
-    eprintln!(
-        "error: {}  (code {})\n  do:  {}",
-        trouble.what, trouble.code, trouble.remedy
-    );
-    ExitCode::from(4)
+    daemon::main(run(Args::parse()))
 }
 
 fn store_trouble(error: &StoreError) -> Trouble {
     Trouble::new("store", error.to_string(), CHECK)
 }
 
-async fn run(args: &Args) -> Result<(), Trouble> {
+async fn run(args: Args) -> Result<(), Trouble> {
     let mut files = FilesRead::default();
     let config: Config = files.load(&args.config)?;
     service_kit::harden(false)?;
@@ -86,11 +63,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
             return Err(Trouble::new("bad-config", what, remedy));
         }
     };
-    let zones = HttpOptions {
-        ca_pem: Some(ca.clone()),
-        identity: Some(identity.clone()),
-        ..HttpOptions::default()
-    };
+    let zones = config.tls.caller()?;
     let outside = HttpOptions {
         ca_pem: match &config.outside_ca {
             Some(path) => Some(files.text("outside_ca", path)?),
@@ -192,10 +165,7 @@ async fn run(args: &Args) -> Result<(), Trouble> {
     }
     // After an error the log may be what can't be written.
     if ended.is_ok() {
-        let stopped = audit.stops(&store, clock.now()).await;
-        stopped.map_err(|e| store_trouble(&e))?;
-        let last = sequencer.sequence(&store, clock.now()).await;
-        last.map_err(|e| audit_trouble(&e))?;
+        AuditConfig::close(&audit, &store, &sequencer, clock.now()).await?;
     }
     ended
 }

@@ -15,7 +15,7 @@ use sap::office::{ACCOUNT, Document, KeyAction, Measure, Office, Part, Role};
 use serde_json::json;
 use service_kit::http::HttpOptions;
 use sic_core::Trust;
-use web_ui::{Arg, Messages, clean};
+use web_ui::{Arg, Lang, Messages, clean};
 
 use crate::office::{Officer, OfficerFile};
 use crate::output::{Exit, Failure, Out};
@@ -402,7 +402,7 @@ fn lines(document: &Document, m: Messages) -> Vec<String> {
 }
 
 fn in_words(document: &Document, m: Messages) -> String {
-    let facts = document.facts.name.clone().unwrap_or_default();
+    let facts = document.facts.whom();
     let roles = |office: &Office| {
         let names: Vec<String> = office.roles.iter().map(|r| m.t(&role_id(*r))).collect();
         names.join(" + ")
@@ -520,6 +520,15 @@ fn show_state(state: &StateAnswer, out: Out) {
     out.say(&m.n("office-open-proposals", state.open.into()));
     if state.due > 0 {
         out.say(&m.n("office-due-officers", state.due.into()));
+    }
+    for one in &state.tenants {
+        let name = clean(one.brand.name(m.lang == Lang::Ja));
+        let what = m.t("office-tenants");
+        out.say(&format!(
+            "{what}: {name} ({}), {}",
+            one.tenant,
+            u8::from(one.ceiling)
+        ));
     }
     for one in &state.ending {
         out.say(&format!("{}  {}", m.time(one.at), one.key));

@@ -3,8 +3,8 @@
 use core_types::{B64, ClientId, Digest32, KeyAlg, Level, Random, TenantId, UnixTime};
 use sam_api::ssa::PrepareItem;
 use sap::act::{
-    Act, ActClient, ActKey, EnrolAct, Item, MAX_ITEMS, MAX_LABEL, MAX_LIFE, Person, Replaced,
-    SignAct, Since, Version1,
+    Act, ActClient, ActKey, Brand, EnrolAct, Item, MAX_ITEMS, MAX_LABEL, MAX_LIFE, Person,
+    Replaced, SignAct, Since, Version1,
 };
 use sap::enrol::{Invite, InvitedBy};
 use sap::manage::OfficerAct;
@@ -25,6 +25,8 @@ pub struct Issuer<'a> {
     pub sam: &'a str,
     /// Tenant.
     pub tenant: &'a TenantId,
+    /// How the tenant is shown.
+    pub brand: Option<&'a Brand>,
     /// Store epoch.
     pub epoch: Digest32,
     /// Policy version.
@@ -86,6 +88,7 @@ pub fn mint_sign(
         v: Version1,
         sam: issuer.sam.to_owned(),
         tenant: issuer.tenant.clone(),
+        brand: issuer.brand.cloned(),
         nonce: random.digest32(),
         iat: now,
         exp: now.plus(MAX_LIFE).min(content.until),
@@ -148,6 +151,7 @@ pub fn mint_enrol(
         v: Version1,
         sam: issuer.sam.to_owned(),
         tenant: issuer.tenant.clone(),
+        brand: issuer.brand.cloned(),
         nonce: random.digest32(),
         iat: now,
         exp: now.plus(MAX_LIFE).min(invite.exp),
@@ -210,6 +214,7 @@ pub fn mint_officer(
         v: Version1,
         sam: issuer.sam.to_owned(),
         tenant: issuer.tenant.clone(),
+        brand: issuer.brand.cloned(),
         nonce: random.digest32(),
         iat: now,
         exp: now.plus(MAX_LIFE).min(content.until),

@@ -167,6 +167,7 @@ pub fn mint(
         v: Version1,
         sam: issuer.sam.to_owned(),
         tenant: issuer.tenant.clone(),
+        brand: issuer.brand.cloned(),
         nonce: random.digest32(),
         iat: now,
         exp: now.plus(MAX_LIFE).min(c.until),

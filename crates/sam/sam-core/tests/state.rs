@@ -48,6 +48,7 @@ fn minted(hashes: &[u8]) -> (SignAct, ActState) {
     let issuer = Issuer {
         sam: "sam",
         tenant: &tenant,
+        brand: None,
         epoch: EPOCH,
         policy: 1,
     };

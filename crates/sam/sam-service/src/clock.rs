@@ -12,6 +12,7 @@ use store_kit::{StoreError, sql, transaction};
 use crate::failed::Failed;
 use crate::rows::{self, Noun as _};
 use crate::sam::Sam;
+use crate::sealer;
 
 /// Acts looked at in one go.
 const PAGE: i64 = 500;
@@ -141,8 +142,10 @@ impl<C: CryptoModule> Sam<C> {
                 // The sealed copy says whether it is open. What doesn't open approves nothing either.
                 let open = rows::unseal::<ActState>(&self.sealer, row)
                     .is_ok_and(|act| act.body.phase == Phase::Open);
-                if open {
-                    let voided = self.void(&row.text("id")?).await;
+                let whose = sealer::whose(&row.blob("sealed")?).ok();
+                let tenant = whose.and_then(|whose| self.of_row(whose.as_ref()));
+                if let Some(tenant) = tenant.filter(|_| open) {
+                    let voided = tenant.void(&row.text("id")?).await;
                     self.survive(voided).await?;
                 }
             }

@@ -1,8 +1,8 @@
 //! Settings of a SAM, fixed while it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use core_types::{B64, ClientId, KeyId, TenantId};
+use core_types::{B64, ClientId, KeyId, PersonId, TenantId};
 use jose::{ForeignKey, Jwk};
 use pki::{Certificate, DerError};
 use sam_core::Policy;
@@ -11,6 +11,7 @@ use sam_core::clock::ClockRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;
+use sap::act::Brand;
 
 use crate::settings::SettingsSource;
 
@@ -21,8 +22,12 @@ pub struct SamConfig {
     pub sam: String,
     /// Name of this node, unique among the nodes on one store; names its chain in the audit log.
     pub node: String,
-    /// Tenant.
+    /// The provider's own tenant; what stands beside is for it alone, as far as [`TenantConfig`] has it too.
     pub tenant: TenantId,
+    /// How it is shown to its signers; nothing: by no name.
+    pub brand: Option<Brand>,
+    /// Other tenants.
+    pub tenants: Vec<TenantConfig>,
     /// Origin and RP ID of the SIC.
     pub relying_party: RelyingParty,
     /// Where the SIC page may go afterwards: prefixes of the SSA's URIs.
@@ -53,6 +58,81 @@ pub struct SamConfig {
     pub office: OfficeConfig,
     /// Where all this comes from.
     pub source: SettingsSource,
+}
+
+/// A tenant: persons, keys, vouchers, requests and acts of its own, which no other tenant's service can name.
+#[derive(Debug, Clone)]
+pub struct TenantConfig {
+    /// Name, as in acts, vouchers and orders to the module.
+    pub id: TenantId,
+    /// How it is shown to its signers, in every act.
+    pub brand: Brand,
+    /// Names in the certificates of its SSA services. By them alone it is known whose a call is.
+    pub services: Vec<String>,
+    /// Where the SIC page may go afterwards.
+    pub return_prefixes: Vec<String>,
+    /// Public keys of its registration authorities.
+    pub registration_authorities: Vec<Jwk>,
+    /// Pinned issuers of its signers' certificates, DER.
+    pub issuers: Vec<Vec<u8>>,
+    /// Its policy of levels. Its ceiling isn't above the installation's.
+    pub policy: Policy,
+    /// Identity providers whose word counts.
+    pub providers: Providers,
+    /// Its clients that the SAM knows itself.
+    pub clients: BTreeMap<ClientId, KnownClient>,
+}
+
+impl SamConfig {
+    /// What holds within a tenant.
+    pub(crate) fn within(&self, tenant: &TenantConfig) -> Self {
+        let tenant = tenant.clone();
+        Self {
+            tenant: tenant.id,
+            brand: Some(tenant.brand),
+            services: tenant.services,
+            return_prefixes: tenant.return_prefixes,
+            registration_authorities: tenant.registration_authorities,
+            issuers: tenant.issuers,
+            policy: tenant.policy,
+            providers: tenant.providers,
+            clients: tenant.clients,
+            ..self.clone()
+        }
+    }
+
+    /// Whether every call has one tenant: an error says what is wrong.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let mut ids = BTreeSet::from([&self.tenant]);
+        let mut services: BTreeSet<&String> = self.services.iter().collect();
+        for tenant in &self.tenants {
+            if !ids.insert(&tenant.id) || is_account(tenant.id.as_str()) {
+                return Err("a tenant is there twice, or has a name that only officers have");
+            }
+            if !tenant.services.iter().all(|name| services.insert(name)) {
+                return Err("a service belongs to two tenants");
+            }
+            if tenant.policy.ceiling > self.policy.ceiling {
+                return Err("a tenant's ceiling is above the installation's");
+            }
+            if !tenant.brand.is_possible() {
+                return Err(
+                    "a tenant has no name in Japanese or English, or no colour that is one",
+                );
+            }
+        }
+        match self.brand.as_ref().is_none_or(Brand::is_possible) {
+            true => Ok(()),
+            false => {
+                Err("the provider has no name in Japanese or English, or no colour that is one")
+            }
+        }
+    }
+}
+
+/// Officers' accounts begin so: their rows never look like a tenant's.
+fn is_account(name: &str) -> bool {
+    PersonId::parse(name).is_ok_and(|id| sap::office::is_account(&id))
 }
 
 /// The officers' place: an origin of its own, with a gateway of its own.

@@ -1,5 +1,5 @@
 //! The SAM's listeners. Which peer may call what is decided by the name in its certificate: the SSA's services reach
-//! `/sam/v1/*` only, the SIC gateways the signers' `/sap/v1/*` only, the officers' gateways theirs only.
+//! `/sam/v1/*` only, each within its tenant, the SIC gateways the signers' `/sap/v1/*` only, the officers' gateways theirs only.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -97,34 +97,104 @@ pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
             whole(async move { admit_gateway(&s, &p).await?.statement().await })
         })
         .method::<sic::Open, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.open(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_request(r.rid)
+                    .await
+                    .open(r)
+                    .await
+            })
         })
         .method::<sic::Approve, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.approve(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.proof.act())
+                    .await
+                    .approve(r)
+                    .await
+            })
         })
         .method::<sic::Refuse, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.refuse(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .refuse(r)
+                    .await
+            })
         })
         .method::<sic::Outcome, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.outcome(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .outcome(r)
+                    .await
+            })
         })
         .method::<sic::FactorSeed, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.factor_seed(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .factor_seed(r)
+                    .await
+            })
         })
         .method::<sic::ImportKey, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.import_key(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .import_key(r)
+                    .await
+            })
         })
         .method::<sic::Import, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.import(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .import(r)
+                    .await
+            })
         })
         .method::<sic::EnrolOpen, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.enrol_open(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_voucher(&r.voucher)
+                    .await
+                    .enrol_open(r)
+                    .await
+            })
         })
         .method::<sic::EnrolSeed, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.enrol_seed(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .enrol_seed(r)
+                    .await
+            })
         })
         .method::<sic::EnrolRegister, _, _>(|s, p, r| {
-            whole(async move { admit_gateway(&s, &p).await?.enrol_register(r).await })
+            whole(async move {
+                admit_gateway(&s, &p)
+                    .await?
+                    .at_act(r.act)
+                    .await
+                    .enrol_register(r)
+                    .await
+            })
         })
         .into_router()
 }
@@ -232,9 +302,10 @@ where
         .unwrap_or_else(|_| Err(R::not_now()))
 }
 
-async fn admit<'s, C: CryptoModule>(sam: &'s Sam<C>, peer: &Peer) -> Result<&'s Sam<C>, Refusal> {
-    if sam.config.services.contains(&peer.name) {
-        return Ok(sam);
+/// The SAM in the hands of the tenant whose service calls: whatever a request names is looked for among that tenant's alone.
+async fn admit<C: CryptoModule>(sam: &Sam<C>, peer: &Peer) -> Result<Sam<C>, Refusal> {
+    if let Some(tenant) = sam.serving(&peer.name) {
+        return Ok(tenant);
     }
     sam.stranger(peer, "services").await;
     Err(Refusal::NotFound)

@@ -20,9 +20,10 @@ mod sam;
 mod scrub;
 mod sealer;
 mod settings;
+mod tenants;
 mod verify;
 
-pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig};
+pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig, TenantConfig};
 pub use courier::{Courier, Delivering, Undelivered};
 pub use flows::FoundError;
 pub use http::{gateway_router, office_router, ssa_router};

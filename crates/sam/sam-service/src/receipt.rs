@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use audit_log::LoggedEntry;
 use core_types::bytes::b64u;
-use core_types::{Digest32, PersonId, sha256};
+use core_types::{Digest32, sha256};
 use jose::Jwk;
 use sam_core::evidence::Evidence;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub enum ReceiptError {
 }
 
 /// The bundle about `act` of `person` from a SAM's store, as JSON. `root`: the module's root key, which a checker
-/// compares with the one it knows.
+/// compares with the one it knows. A person of a tenant is named by [`core_types::TenantId::name`].
 ///
 /// # Errors
 /// [`ReceiptError`].
@@ -70,8 +70,7 @@ pub async fn bundle(
     let places: Vec<i64> = entries.keys().copied().collect();
     let proofs = audit_log::prove(store, &places).await?;
     let proofs = proofs.ok_or(ReceiptError::NotYet)?;
-    let person = PersonId::parse(person).map_err(|_| ReceiptError::NotFound)?;
-    let opening = audit_log::opening(store, &person).await?;
+    let opening = audit_log::opening(store, person).await?;
     let opening = opening.ok_or(ReceiptError::NotFound)?;
     let entries: Vec<Value> = entries
         .values()

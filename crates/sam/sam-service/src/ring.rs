@@ -110,7 +110,7 @@ impl<C: CryptoModule> Sam<C> {
             return Ok(Some(ring));
         }
         let mut tx = self.store.read("ring").await?;
-        let stored = rows::get::<RingRecord>(&mut tx, &self.sealer, slot).await?;
+        let stored = rows::get::<RingRecord>(&mut tx, &self.house, slot).await?;
         drop(tx);
         let Some(row) = stored else {
             return Ok(None);
@@ -165,11 +165,11 @@ impl<C: CryptoModule> Sam<C> {
             exp: nbf.plus(LIFE),
         };
         transaction!(self.store, "ring-make", |tx| {
-            if rows::insert(tx, &self.sealer, slot, &record).await? {
+            if rows::insert(tx, &self.house, slot, &record).await? {
                 return Ok(record.clone());
             }
             // Another node was faster: its keys are everybody's.
-            let stored = rows::get::<RingRecord>(tx, &self.sealer, slot).await?;
+            let stored = rows::get::<RingRecord>(tx, &self.house, slot).await?;
             Ok::<_, Failed>(stored.ok_or(Reason::NotNow)?.body)
         })
     }

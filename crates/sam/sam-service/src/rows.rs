@@ -1,12 +1,16 @@
 //! Tables and the one way to write them: read, check the seal and that no newer version was seen, compute the successor, seal with `version + 1`,
 //! compare and swap (`sap.md` R6). Index columns are for finding; decisions read the sealed copy only.
 
+use std::borrow::Cow;
+
+use core_types::TenantId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store_kit::{Migration, Migrations, Row as SqlRow, StoreError, Tx, share_lock, sql};
 
 use crate::failed::Failed;
-use crate::sealer::Sealer;
+use crate::records::PersonRecord;
+use crate::sealer::{self, Sealer};
 
 /// Tables of the SAM, with those of its audit log, for opening its store.
 pub const MIGRATIONS: &[Migrations] = &[TABLES, audit_log::TABLES];
@@ -139,6 +143,8 @@ pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
     const BY_LINK: &'static str;
     const BY_OWNER: &'static str;
     const IDS: &'static str;
+    /// The beginning of a row, which says whose it is.
+    const HEAD: &'static str;
     const INSERT: &'static str;
     const UPDATE: &'static str;
     /// For a successor with the same columns, whose indexes then need no writing.
@@ -158,6 +164,17 @@ pub(crate) struct Columns {
     pub(crate) state: &'static str,
     /// Time, for order and pruning.
     pub(crate) stamp: i64,
+}
+
+impl Columns {
+    /// As they stand in the table, beside those of other tenants.
+    pub(crate) fn of(self, sealer: &Sealer) -> Self {
+        Self {
+            owner: sealer.name(&self.owner).into_owned(),
+            link: sealer.name(&self.link).into_owned(),
+            ..self
+        }
+    }
 }
 
 macro_rules! noun {
@@ -183,6 +200,12 @@ macro_rules! noun {
             );
             const IDS: &'static str =
                 concat!("SELECT id FROM ", $table, " ORDER BY stamp, id LIMIT 1000");
+            const HEAD: &'static str = concat!(
+                // As long as a head can be: format, length, identifier.
+                "SELECT substr(sealed, 1, 66) AS head FROM ",
+                $table,
+                " WHERE id = $1"
+            );
             const INSERT: &'static str = concat!(
                 "INSERT INTO ",
                 $table,
@@ -224,8 +247,23 @@ pub(crate) async fn get<T: Noun>(
     sealer: &Sealer,
     id: &str,
 ) -> Result<Option<Row<T>>, Failed> {
-    let row = tx.fetch_optional(sql(T::SELECT).bind(id)).await?;
-    row.map(|row| open(tx, sealer, &row)).transpose()
+    let place = place::<T>(sealer, id);
+    match tx.fetch_optional(sql(T::SELECT).bind(&*place)).await? {
+        Some(row) => open(tx, sealer, &row),
+        None => Ok(None),
+    }
+}
+
+/// Whose the row with this id is, by what it says itself, of a table in which ids are one tenant's anyway. `None`: there is
+/// no such row, or it can't say.
+pub(crate) async fn whose<T: Noun>(
+    tx: &mut Tx,
+    id: &str,
+) -> Result<Option<Option<TenantId>>, Failed> {
+    let Some(row) = tx.fetch_optional(sql(T::HEAD).bind(id)).await? else {
+        return Ok(None);
+    };
+    Ok(sealer::whose(&row.blob("head")?).ok())
 }
 
 /// Ids of all rows of a small table, oldest first.
@@ -243,8 +281,11 @@ pub(crate) async fn by_link<T: Noun>(
     sealer: &Sealer,
     link: &str,
 ) -> Result<Vec<Row<T>>, Failed> {
-    let rows = tx.fetch_all(sql(T::BY_LINK).bind(link)).await?;
-    rows.iter().map(|row| open(tx, sealer, row)).collect()
+    let link = sealer.name(link);
+    let rows = tx.fetch_all(sql(T::BY_LINK).bind(&*link)).await?;
+    rows.iter()
+        .filter_map(|row| open(tx, sealer, row).transpose())
+        .collect()
 }
 
 /// Rows of this person, oldest first.
@@ -253,8 +294,11 @@ pub(crate) async fn by_owner<T: Noun>(
     sealer: &Sealer,
     owner: &str,
 ) -> Result<Vec<Row<T>>, Failed> {
-    let rows = tx.fetch_all(sql(T::BY_OWNER).bind(owner)).await?;
-    rows.iter().map(|row| open(tx, sealer, row)).collect()
+    let owner = sealer.name(owner);
+    let rows = tx.fetch_all(sql(T::BY_OWNER).bind(&*owner)).await?;
+    rows.iter()
+        .filter_map(|row| open(tx, sealer, row).transpose())
+        .collect()
 }
 
 /// Inserts the first version; `false` if the id, or something that must be unique, is there already.
@@ -264,10 +308,11 @@ pub(crate) async fn insert<T: Noun>(
     id: &str,
     body: &T,
 ) -> Result<bool, Failed> {
-    let columns = body.columns();
-    let sealed = seal(sealer, id, 1, body)?;
+    let columns = body.columns().of(sealer);
+    let id = place::<T>(sealer, id);
+    let sealed = seal(sealer, &id, 1, body)?;
     let statement = sql(T::INSERT)
-        .bind(id)
+        .bind(&*id)
         .bind(1_i64)
         .bind(sealed)
         .bind(columns.owner)
@@ -276,7 +321,7 @@ pub(crate) async fn insert<T: Noun>(
         .bind(columns.stamp);
     let inserted = tx.execute(statement).await? == 1;
     if inserted && let Some(seen) = sealer.seen(T::TABLE) {
-        tx.wrote(seen, id, 1);
+        tx.wrote(seen, &id, 1);
     }
     Ok(inserted)
 }
@@ -293,13 +338,16 @@ pub(crate) async fn save<T: Noun>(
     let sealed = seal(sealer, &read.id, version, next)?;
     let statement = match columns == read.body.columns() {
         true => sql(T::UPDATE_SEALED).bind(sealed).bind(version),
-        false => sql(T::UPDATE)
-            .bind(sealed)
-            .bind(version)
-            .bind(columns.owner)
-            .bind(columns.link)
-            .bind(columns.state)
-            .bind(columns.stamp),
+        false => {
+            let columns = columns.of(sealer);
+            sql(T::UPDATE)
+                .bind(sealed)
+                .bind(version)
+                .bind(columns.owner)
+                .bind(columns.link)
+                .bind(columns.state)
+                .bind(columns.stamp)
+        }
     };
     let statement = statement.bind(&read.id).bind(read.version);
     tx.cas(statement).await?;
@@ -319,8 +367,18 @@ pub(crate) async fn get_key_shared(
         tx,
         "SELECT id, version, sealed FROM signing_key WHERE id = $1"
     );
-    let row = tx.fetch_optional(statement.bind(id)).await?;
-    row.map(|row| open(tx, sealer, &row)).transpose()
+    match tx.fetch_optional(statement.bind(id)).await? {
+        Some(row) => open(tx, sealer, &row),
+        None => Ok(None),
+    }
+}
+
+/// Where a row lies. Persons are named by their tenants; all other ids are drawn or are digests.
+fn place<'a, T: Noun>(sealer: &Sealer, id: &'a str) -> Cow<'a, str> {
+    match T::TABLE == PersonRecord::TABLE {
+        true => sealer.name(id),
+        false => Cow::Borrowed(id),
+    }
 }
 
 fn seal<T: Noun>(sealer: &Sealer, id: &str, version: i64, body: &T) -> Result<Vec<u8>, Failed> {
@@ -331,23 +389,29 @@ fn seal<T: Noun>(sealer: &Sealer, id: &str, version: i64, body: &T) -> Result<Ve
         .map_err(|_| cannot())?)
 }
 
-/// A row whose seal holds, whatever this node has seen of it: for the comparison with the log.
+/// A row whose seal holds, whosever it is and whatever this node has seen of it: for the comparison with the log.
 pub(crate) fn unseal<T: Noun>(sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
     let (id, version) = (row.text("id")?, row.int("version")?);
     let sealed = row.blob("sealed")?;
     let plain = sealer
-        .open(T::TABLE, &id, version, sealed)
+        .open_any(T::TABLE, &id, version, sealed)
         .map_err(|_| Failed::Tampered(T::TABLE))?;
     let body = serde_json::from_slice(&plain).map_err(|_| Failed::Tampered(T::TABLE))?;
     Ok(Row { id, version, body })
 }
 
-fn open<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, Failed> {
-    let Row { id, version, body } = unseal(sealer, row)?;
+/// A row of this tenant's; nothing, if it is another's.
+fn open<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<Option<Row<T>>, Failed> {
+    let (id, version) = (row.text("id")?, row.int("version")?);
+    let opened = sealer.open(T::TABLE, &id, version, row.blob("sealed")?);
+    let Some(plain) = opened.map_err(|_| Failed::Tampered(T::TABLE))? else {
+        return Ok(None);
+    };
+    let body = serde_json::from_slice(&plain).map_err(|_| Failed::Tampered(T::TABLE))?;
     if let Some(seen) = sealer.seen(T::TABLE)
         && !tx.is_newest(seen, &id, version)?
     {
         return Err(Failed::SetBack(T::TABLE));
     }
-    Ok(Row { id, version, body })
+    Ok(Some(Row { id, version, body }))
 }

@@ -38,25 +38,31 @@ const BATCH: i64 = 200;
 /// Acts and requests are kept this long after their end, for pages that ask what became of them.
 const KEEP: i64 = 24 * 3600;
 
-/// A running SAM. Cheap to clone; all clones share everything.
-pub struct Sam<C>(Arc<Inner<C>>);
+/// A running SAM in the hands of one tenant: of the others' rows it sees none. Cheap to clone; all clones share everything.
+pub struct Sam<C> {
+    inner: Arc<Inner<C>>,
+    pub(crate) config: Arc<SamConfig>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) audit: AuditLog,
+}
 
 /// What a SAM consists of. Not exported; public only because `Deref` asks for it.
 pub struct Inner<C> {
-    pub(crate) config: SamConfig,
+    /// The tenants, the provider's own first.
+    views: Vec<View>,
     pub(crate) module: C,
     pub(crate) store: Store,
-    pub(crate) audit: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     /// The same generator, and what its tests say.
     watched: Arc<Watched>,
     /// Whether the log tells that it has failed.
     random_told: AtomicBool,
-    pub(crate) sealer: Sealer,
+    /// Seals what is the SAM's own, and nobody's.
+    pub(crate) house: Arc<Sealer>,
     pub(crate) rings: Rings,
     pub(crate) root: Jwk,
-    pub(crate) service: Service,
     pub(crate) hashing: Semaphore,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
@@ -64,9 +70,23 @@ pub struct Inner<C> {
     pub(crate) strangers: RateLimit<PeerId>,
 }
 
+/// What is different from tenant to tenant.
+struct View {
+    config: Arc<SamConfig>,
+    sealer: Arc<Sealer>,
+    service: Arc<Service>,
+    audit: AuditLog,
+}
+
 impl<C> Clone for Sam<C> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            inner: self.inner.clone(),
+            config: self.config.clone(),
+            sealer: self.sealer.clone(),
+            service: self.service.clone(),
+            audit: self.audit.clone(),
+        }
     }
 }
 
@@ -74,7 +94,7 @@ impl<C> Deref for Sam<C> {
     type Target = Inner<C>;
 
     fn deref(&self) -> &Inner<C> {
-        &self.0
+        &self.inner
     }
 }
 
@@ -141,7 +161,9 @@ impl<C: CryptoModule> Sam<C> {
             sam.watch_clock().await?;
         }
         let now = sam.clock.now();
-        sam.recover(now).await?;
+        for tenant in sam.tenants() {
+            tenant.recover(now).await?;
+        }
         let epoch = sam.epoch().await?;
         match sam.ring(epoch, now).await {
             Ok(_) => Ok(sam),
@@ -167,35 +189,67 @@ impl<C: CryptoModule> Sam<C> {
             return Err(StartError::OtherRoot);
         }
         let health = module.call::<Status>(&Empty {}).await?;
-        let service = Service::judge(&health, &config.policy)?;
+        config.check().map_err(StartError::Unusable)?;
         let row_key = row_key(&module, &store).await?;
-        let sealer = Sealer::new(&row_key, config.tenant.as_str(), watched.clone())
+        let house = Sealer::new(&row_key, config.tenant.clone(), watched.clone())
             .map_err(|_| StartError::Unusable("the row key has another form"))?;
+        let house = Arc::new(house);
         let audit_key = sha256(&[b"natsuin-sam-audit-v1\n", row_key.expose()]);
         let audit_key = SecretBytes::new(audit_key.0.to_vec());
         let persons = Some(PersonRecord::TABLE);
         // The log isn't sealed with nonces, and has to tell of the generator's failure.
         let audit = AuditLog::naming("sam", &config.node, audit_key, random, persons);
+        let mut views = vec![View {
+            service: Arc::new(Service::judge(&health, &config.policy)?),
+            sealer: house.clone(),
+            audit: audit.clone(),
+            config: Arc::new(config.clone()),
+        }];
+        for tenant in &config.tenants {
+            views.push(View {
+                service: Arc::new(Service::judge(&health, &tenant.policy)?),
+                sealer: Arc::new(house.of(tenant.id.clone())),
+                audit: audit.within(&tenant.id),
+                config: Arc::new(config.within(tenant)),
+            });
+        }
         let clock_watch = ClockWatch::from(Beat::read(clock.as_ref()));
-        Ok(Self(Arc::new(Inner {
-            config,
+        let inner = Arc::new(Inner {
+            views,
             module,
             store,
-            audit,
             clock,
             random: watched.clone(),
             watched,
             random_told: AtomicBool::new(false),
-            sealer,
+            house,
             rings: Rings::default(),
             root: answered,
-            service,
             hashing: Semaphore::new(HASHES_AT_ONCE),
             clock_watch,
             courier: OnceLock::new(),
             guards: RateLimit::default(),
             strangers: RateLimit::default(),
-        })))
+        });
+        let own = &inner.views[0];
+        Ok(Self::with(inner.clone(), own))
+    }
+
+    fn with(inner: Arc<Inner<C>>, view: &View) -> Self {
+        Self {
+            config: view.config.clone(),
+            sealer: view.sealer.clone(),
+            service: view.service.clone(),
+            audit: view.audit.clone(),
+            inner,
+        }
+    }
+
+    /// This SAM in the hands of each tenant, the provider's own first.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = Self> {
+        let inner = &self.inner;
+        let views = inner.views.iter();
+        views.map(|view| Self::with(inner.clone(), view))
     }
 
     /// The public root key of the module; other zones pin its thumbprint.
@@ -223,12 +277,14 @@ impl<C: CryptoModule> Sam<C> {
         let now = self.clock.now();
         self.look_at_random().await;
         self.watch_clock().await?;
-        self.recover(now).await?;
-        self.end_expired(now).await?;
-        self.end_spent(now).await?;
         self.end_waiting(now).await?;
-        self.hand_over_leaving().await?;
-        self.destroy_doomed().await?;
+        for tenant in self.tenants() {
+            tenant.recover(now).await?;
+            tenant.end_expired(now).await?;
+            tenant.end_spent(now).await?;
+            tenant.hand_over_leaving().await?;
+            tenant.destroy_doomed().await?;
+        }
         self.prune(now).await
     }
 
@@ -279,6 +335,7 @@ impl<C: CryptoModule> Sam<C> {
         Issuer {
             sam: &self.config.sam,
             tenant: &self.config.tenant,
+            brand: self.config.brand.as_ref(),
             epoch,
             policy: self.config.policy.version,
         }

@@ -1,16 +1,22 @@
 //! Seals rows before they reach SQL: AES-256-GCM-SIV (RFC 8452) under `K_row`, bound to table, id, version and
-//! tenant, so that a row can't be edited, moved to another place or mixed with another version.
+//! tenant, so that a row can't be edited, moved to another place, mixed with another version or given to another tenant.
+//!
+//! A [`Sealer`] is one tenant's: rows of the others aren't there for it, whatever id it is asked for. That is the wall
+//! between tenants; what is above it needn't know of the others.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use core_types::noise::Watched;
-use core_types::{Random as _, SecretBytes, sha256};
+use core_types::{Random as _, SecretBytes, TenantId, sha256};
 use store_kit::Seen;
 use zeroize::Zeroizing;
 
-/// Format of sealed rows, part of what is authenticated.
+/// Format of the rows of the provider's own tenant, part of what is authenticated.
 const FORMAT: u8 = 1;
+/// Format of the rows of other tenants, which begin with the tenant's name after its length.
+const OF_TENANT: u8 = 2;
 const NONCE: usize = 12;
 
 /// Tables of which this node remembers the newest versions, and the log tells every change. Not the others: values made once are never changed, and the
@@ -30,12 +36,15 @@ pub(crate) const REMEMBERED: [&str; 12] = [
     "office_session",
 ];
 
-/// The open `K_row`, and the memory of what it sealed and opened.
+/// The open `K_row` in the hands of one tenant, and the memory of what it sealed and opened.
 pub(crate) struct Sealer {
-    key: LessSafeKey,
-    tenant: String,
+    key: Arc<LessSafeKey>,
+    /// The provider's own tenant.
+    house: TenantId,
+    /// Whose this is, unless it is the provider's own.
+    tenant: Option<TenantId>,
     random: Arc<Watched>,
-    seen: [Seen; REMEMBERED.len()],
+    seen: Arc<[Seen; REMEMBERED.len()]>,
 }
 
 /// A sealed row didn't open, or can't be sealed: the library refused, or the generator has failed.
@@ -43,18 +52,44 @@ pub(crate) struct Sealer {
 pub(crate) struct BadSeal;
 
 impl Sealer {
+    /// That of the provider's own tenant.
     pub(crate) fn new(
         key: &SecretBytes,
-        tenant: &str,
+        house: TenantId,
         random: Arc<Watched>,
     ) -> Result<Self, BadSeal> {
         let key = UnboundKey::new(&AES_256_GCM_SIV, key.expose()).map_err(|_| BadSeal)?;
         Ok(Self {
-            key: LessSafeKey::new(key),
-            tenant: tenant.to_owned(),
+            key: Arc::new(LessSafeKey::new(key)),
+            house,
+            tenant: None,
             random,
-            seen: REMEMBERED.map(Seen::recorded),
+            seen: Arc::new(REMEMBERED.map(Seen::recorded)),
         })
+    }
+
+    /// That of another tenant, on the same rows.
+    pub(crate) fn of(&self, tenant: TenantId) -> Self {
+        Self {
+            key: self.key.clone(),
+            house: self.house.clone(),
+            tenant: Some(tenant),
+            random: self.random.clone(),
+            seen: self.seen.clone(),
+        }
+    }
+
+    /// What a name of this tenant's is called where the names of all tenants stand side by side.
+    pub(crate) fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match &self.tenant {
+            Some(tenant) if !name.is_empty() => Cow::Owned(tenant.name(name)),
+            _ => Cow::Borrowed(name),
+        }
+    }
+
+    /// Whether a sealed row is this tenant's, as far as it says itself: if it lies, it doesn't open.
+    fn owns(&self, sealed: &[u8]) -> Result<bool, BadSeal> {
+        Ok(whose(sealed)? == self.tenant)
     }
 
     /// What this node has seen of a table.
@@ -76,40 +111,61 @@ impl Sealer {
         if self.random.failed() {
             return Err(BadSeal);
         }
+        let head = head(self.tenant.as_ref());
         let mut body = Zeroizing::new(plain);
         let tag = self.key.seal_in_place_separate_tag(
             Nonce::assume_unique_for_key(nonce),
-            self.aad(table, id, version),
+            self.aad(self.tenant.as_ref(), table, id, version),
             body.as_mut_slice(),
         );
         let tag = tag.map_err(|_| BadSeal)?;
-        Ok([&[FORMAT], nonce.as_slice(), &body, tag.as_ref()].concat())
+        Ok([&head, nonce.as_slice(), &body, tag.as_ref()].concat())
     }
 
+    /// A row of this tenant's; nothing, if it is another's.
     pub(crate) fn open(
         &self,
         table: &str,
         id: &str,
         version: i64,
         sealed: Vec<u8>,
-    ) -> Result<Zeroizing<Vec<u8>>, BadSeal> {
-        let (head, body) = sealed.split_at_checked(1 + NONCE).ok_or(BadSeal)?;
-        let nonce: [u8; NONCE] = head[1..].try_into().map_err(|_| BadSeal)?;
-        if head[0] != FORMAT {
-            return Err(BadSeal);
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, BadSeal> {
+        match self.owns(&sealed)? {
+            true => self.open_any(table, id, version, sealed).map(Some),
+            false => Ok(None),
         }
+    }
+
+    /// A row, whosever it is: for maintenance, which answers nobody.
+    pub(crate) fn open_any(
+        &self,
+        table: &str,
+        id: &str,
+        version: i64,
+        sealed: Vec<u8>,
+    ) -> Result<Zeroizing<Vec<u8>>, BadSeal> {
+        let tenant = whose(&sealed)?;
+        let start = head(tenant.as_ref()).len();
+        let (nonce, body) = sealed[start..].split_at_checked(NONCE).ok_or(BadSeal)?;
+        let nonce: [u8; NONCE] = nonce.try_into().map_err(|_| BadSeal)?;
         let mut body = Zeroizing::new(body.to_vec());
         let nonce = Nonce::assume_unique_for_key(nonce);
         let plain = self
             .key
-            .open_in_place(nonce, self.aad(table, id, version), &mut body)
+            .open_in_place(
+                nonce,
+                self.aad(tenant.as_ref(), table, id, version),
+                &mut body,
+            )
             .map_err(|_| BadSeal)?
             .len();
         body.truncate(plain);
         Ok(body)
     }
 
-    fn aad(&self, table: &str, id: &str, version: i64) -> Aad<[u8; 32]> {
+    fn aad(&self, tenant: Option<&TenantId>, table: &str, id: &str, version: i64) -> Aad<[u8; 32]> {
+        let format = tenant.map_or(FORMAT, |_| OF_TENANT);
+        let tenant = tenant.unwrap_or(&self.house).as_str();
         let length = |s: &str| (s.len() as u64).to_be_bytes();
         let digest = sha256(&[
             b"natsuin-row-v1\n",
@@ -118,11 +174,34 @@ impl Sealer {
             &length(id),
             id.as_bytes(),
             &version.to_be_bytes(),
-            &length(&self.tenant),
-            self.tenant.as_bytes(),
-            &[FORMAT],
+            &length(tenant),
+            tenant.as_bytes(),
+            &[format],
         ]);
         Aad::from(digest.0)
+    }
+}
+
+/// What a row of this tenant begins with.
+fn head(tenant: Option<&TenantId>) -> Vec<u8> {
+    let Some(tenant) = tenant else {
+        return vec![FORMAT];
+    };
+    // An identifier has at most 64 characters.
+    let length = u8::try_from(tenant.as_str().len()).unwrap_or(u8::MAX);
+    [&[OF_TENANT, length], tenant.as_str().as_bytes()].concat()
+}
+
+/// Whose a sealed row is, by its beginning; nothing: the provider's own. Not to be believed before it was opened.
+pub(crate) fn whose(sealed: &[u8]) -> Result<Option<TenantId>, BadSeal> {
+    match sealed {
+        [FORMAT, ..] => Ok(None),
+        [OF_TENANT, length, rest @ ..] => {
+            let name = rest.get(..usize::from(*length)).ok_or(BadSeal)?;
+            let name = str::from_utf8(name).map_err(|_| BadSeal)?;
+            TenantId::parse(name).map(Some).map_err(|_| BadSeal)
+        }
+        _ => Err(BadSeal),
     }
 }
 
@@ -138,7 +217,7 @@ mod tests {
         let sealer = |key, tenant| {
             Sealer::new(
                 &SecretBytes::new(vec![key; 32]),
-                tenant,
+                TenantId::parse(tenant).unwrap(),
                 Arc::new(Watched::new(Arc::new(SystemRandom))),
             )
             .unwrap()
@@ -148,7 +227,10 @@ mod tests {
         assert!(!sealed.windows(6).any(|w| w == b"secret"));
         let open = |s: &Sealer, table, id, v, bytes: &[u8]| s.open(table, id, v, bytes.to_vec());
         assert_eq!(
-            open(&s, "act", "a", 1, &sealed).unwrap().as_slice(),
+            open(&s, "act", "a", 1, &sealed)
+                .unwrap()
+                .unwrap()
+                .as_slice(),
             b"secret"
         );
         assert!(open(&s, "key", "a", 1, &sealed).is_err());
@@ -161,5 +243,41 @@ mod tests {
             other[at] ^= 1;
             assert!(open(&s, "act", "a", 1, &other).is_err(), "{at}");
         }
+    }
+
+    // shows: T-USE-CRED-ALTER
+    #[test]
+    fn a_row_is_there_for_its_tenant_only() {
+        let house = Sealer::new(
+            &SecretBytes::new(vec![1; 32]),
+            TenantId::parse("house").unwrap(),
+            Arc::new(Watched::new(Arc::new(SystemRandom))),
+        )
+        .unwrap();
+        let of = |name| house.of(TenantId::parse(name).unwrap());
+        let (acme, other) = (of("acme"), of("other"));
+        let sealed = acme.seal("act", "a", 1, b"secret".to_vec()).unwrap();
+        let open = |s: &Sealer, bytes: &[u8]| s.open("act", "a", 1, bytes.to_vec());
+        assert_eq!(open(&acme, &sealed).unwrap().unwrap().as_slice(), b"secret");
+        assert!(open(&other, &sealed).unwrap().is_none());
+        assert!(open(&house, &sealed).unwrap().is_none());
+        let any = house.open_any("act", "a", 1, sealed.clone()).unwrap();
+        assert_eq!(any.as_slice(), b"secret");
+        // Who says that it is another's hasn't made it another's.
+        for (head, of) in [(head(other.tenant.as_ref()), &other), (head(None), &house)] {
+            let forged = [&head, &sealed["acme".len() + 2..]].concat();
+            assert!(open(of, &forged).is_err());
+        }
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            // Not there, or not whole: never opened.
+            assert!(!matches!(open(&acme, &changed), Ok(Some(_))), "{at}");
+        }
+        assert_eq!(acme.name("taro"), "acme/taro");
+        assert_eq!(
+            (house.name("taro"), acme.name("")),
+            ("taro".into(), "".into())
+        );
     }
 }

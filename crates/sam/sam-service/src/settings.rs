@@ -23,6 +23,10 @@ pub const SIGNED_FILES: &[&str] = &[
     "attestation.metadata_root",
     "counter_sign.certificate",
     "tls.ca",
+    "tenants.*.registration_authorities",
+    "tenants.*.issuers",
+    "tenants.*.clients.*.keys",
+    "tenants.*.providers.*.keys",
 ];
 
 /// The one row.

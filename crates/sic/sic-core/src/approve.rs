@@ -2,7 +2,7 @@
 
 use core_types::{B64, Digest32, Level, Random, SecretBytes, UnixTime};
 use jose::SigningKey;
-use sap::act::{ActClient, Person, Since};
+use sap::act::{ActClient, Brand, Person, Since};
 use sap::messages::{ApproveRequest, OutcomeRequest, PasskeyHint, ProviderHint, RefuseRequest};
 use sap::proof::Method;
 use sap::{Item, Proof, SealedPin, SealedProof, SignAct};
@@ -29,6 +29,8 @@ pub struct Review<A = SignAct> {
 pub struct Summary<'a> {
     /// Who approves.
     pub person: &'a Person,
+    /// Whose signer they are here, as the SAM has it.
+    pub brand: Option<&'a Brand>,
     /// Who asked.
     pub client: &'a ActClient,
     /// Id of the key, the CSC `credentialID`.
@@ -72,7 +74,8 @@ impl Reviewed for SignAct {
 /// Everything that was shown or that limits what the approval is for. Nonce and times belong to the minting.
 fn shown(a: &SignAct) -> impl PartialEq + '_ {
     (
-        (&a.sam, &a.tenant, &a.person, &a.key, &a.client, &a.algs),
+        (&a.sam, &a.tenant, &a.brand),
+        (&a.person, &a.key, &a.client, &a.algs),
         (
             &a.items,
             a.renew,
@@ -141,6 +144,7 @@ impl Review<SignAct> {
     pub fn summary(&self) -> Summary<'_> {
         Summary {
             person: &self.act.person,
+            brand: self.act.brand.as_ref(),
             client: &self.act.client,
             key: self.act.key.id.as_str(),
             subject: &self.act.key.subject,

@@ -134,6 +134,7 @@ mod tests {
             v: a.v,
             sam: a.sam,
             tenant: a.tenant,
+            brand: a.brand,
             nonce: a.nonce,
             iat: a.iat,
             exp: a.exp,

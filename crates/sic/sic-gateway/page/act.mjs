@@ -29,7 +29,8 @@ const MEMBERS = {
   'hand-over': [...COMMON, 'key', 'alg', 'receiver', 'since'],
   officer: [...COMMON, 'what', 'document', 'text', 'needs', 'since'],
 };
-/** Members that may be missing. */
+/** Members that may be missing: of every kind, and of these. */
+const BRAND = 'brand';
 const OPTIONAL = { enrol: ['exportable', 'one_time'] };
 /** Kinds that are approved on the page of a request. */
 export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
@@ -85,6 +86,7 @@ export async function verifyAct(jws, keys, kinds, now) {
   if (![act.iat, act.exp].every(Number.isSafeInteger) || act.exp <= act.iat || act.exp - act.iat > MAX_LIFE) {
     throw notGenuine('life');
   }
+  if (Object.hasOwn(act, BRAND) && !isBrand(act.brand)) throw notGenuine('members');
   if (!exactly(act.person, ['id', 'name']) || !/^https?:\/\//.test(act.return)) throw notGenuine('members');
   if (kind === 'sign') checkSign(act);
   else if (kind === 'enrol') checkEnrol(act);
@@ -94,10 +96,14 @@ export async function verifyAct(jws, keys, kinds, now) {
   return { act, digest: await sha256('natsuin-act-v1\n', jws) };
 }
 
-const optional = (kind) => (Object.hasOwn(OPTIONAL, kind) ? OPTIONAL[kind] : []);
+const optional = (kind) => [BRAND, ...(Object.hasOwn(OPTIONAL, kind) ? OPTIONAL[kind] : [])];
 const whole = (act) => exactly(act, [...MEMBERS[act.kind], ...optional(act.kind).filter((name) => Object.hasOwn(act, name))]);
 const isKey = (key) => exactly(key, ['id', 'version', 'spki', 'cert', 'subject']);
 const isPublic = (jwk) => exactly(jwk, ['kty', 'crv', 'x', 'y']);
+const isName = (text) => typeof text === 'string' && text !== '' && [...text].length <= 60;
+const isBrand = (brand) =>
+  exactly(brand, ['ja', 'en', ...(Object.hasOwn(brand ?? {}, 'colour') ? ['colour'] : [])]) && isName(brand.ja) && isName(brand.en) &&
+  /^#[0-9a-f]{6}$/.test(brand.colour ?? '#000000');
 const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
 
 function checkEnrol({ replaces, exportable, one_time: oneTime }) {

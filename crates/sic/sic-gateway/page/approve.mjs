@@ -8,7 +8,7 @@ import * as passkey from './passkey.mjs';
 import * as provider from './provider.mjs';
 import { listOf } from './list.mjs';
 import {
-  announce, clean, clock, el, facts, field, foreign, loadTexts, message, now, pause, s, show, stamp, t, title,
+  announce, brand, clean, clock, el, facts, field, foreign, loadTexts, message, now, pause, s, show, stamp, t, title,
 } from './ui.mjs';
 
 const MIN_PIN = 8;
@@ -59,6 +59,7 @@ function ready(notice) {
   const changed = Object.values(act.since).some((time) => time !== null);
   const when = (seconds) => (seconds === null ? t('sic-never') : stamp(seconds));
   show(
+    brand(act),
     el('h1', {}, heading),
     el('p', { class: 'lead row spread' }, el('span', {}, t('sic-from', { client: foreign(client.name) })),
       el('span', { class: 'small' }, t('sic-until', { time: el('span', { class: 'num' }, clock(act.exp)) }))),
@@ -96,12 +97,12 @@ async function readyChange(notice) {
     };
     const step = await makeNew(session, made, failed);
     if (!step) return undefined;
-    show(changeBody(act), step, bar);
+    show(brand(act), changeBody(act), step, bar);
     bar.replaceChildren(...[notice, cancelButton()].filter(Boolean));
     return undefined;
   }
   form = way === 'pin-totp' ? pinForm() : null;
-  show(changeBody(act), form?.node, wayLine(), bar);
+  show(brand(act), changeBody(act), form?.node, wayLine(), bar);
   return buttons(notice);
 }
 

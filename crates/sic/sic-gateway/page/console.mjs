@@ -7,7 +7,7 @@ import { entries } from './log.mjs';
 import { Lost, No, call, config, loadConfig } from './net.mjs';
 import { inWords, openAct, read, rolesOf } from './office.mjs';
 import * as passkey from './passkey.mjs';
-import { announce, clean, clock, el, facts, field, foreign, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
+import { announce, clean, clock, el, facts, field, foreign, lang, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
 
 /** What stands on whose page. The SAM decides what it answers to whom; this is the order in which it is needed. */
 const PAGES = {
@@ -48,7 +48,7 @@ function logIn(notice) {
   clearTimeout(timer);
   me = undefined;
   title(s('office-log-in'));
-  const name = field('account', t('office-account'), t('office-account-hint'), { type: 'text', autocomplete: 'username', autocapitalize: 'off', spellcheck: 'false', maxlength: '64' });
+  const name = field('account', t('office-account'), t('office-account-hint'), { type: 'text', autocomplete: 'username', autocapitalize: 'off', spellcheck: 'false', maxlength: '129' });
   const place = el('div', { class: 'actions' });
   const next = async (event) => {
     event.preventDefault();
@@ -249,6 +249,8 @@ function state({ state: is }) {
       [t('office-checkpoint'), checkpoint(is.log)],
       [t('office-open'), t('office-open-proposals', { n: is.open })],
       is.due > 0 && [t('office-people'), t('office-due-officers', { n: is.due })],
+      is.tenants?.length > 0 && [t('office-tenants'), el('ul', {}, is.tenants.map((one) =>
+        el('li', {}, foreign(one.brand[lang]), ' ', el('code', { class: 'quiet' }, clean(one.tenant)), ' ', t('sic-level', { n: one.ceiling }))))],
     ])),
     nodes(is.nodes));
 }

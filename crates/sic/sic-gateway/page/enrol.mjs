@@ -6,7 +6,7 @@ import { Lost, No, call, config, loadConfig, samKeys } from './net.mjs';
 import * as passkey from './passkey.mjs';
 import * as provider from './provider.mjs';
 import { qrSvg } from './qr.mjs';
-import { announce, clean, el, facts, field, foreign, group4, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
+import { announce, brand, clean, el, facts, field, foreign, group4, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
 
 const MIN_PIN = 8;
 const KEY_NAMES = {
@@ -68,6 +68,7 @@ async function choose(said) {
     });
   };
   show(
+    brand(act),
     el('h1', {}, t('sic-enrol-ask')),
     el('p', { class: 'lead' }, t('sic-enrol-lead')),
     el('section', { class: 'card' }, facts([

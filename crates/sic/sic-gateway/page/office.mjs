@@ -41,7 +41,8 @@ export const rolesOf = (office) =>
 
 /** What is proposed, in one sentence; the same that the command line shows. */
 export function inWords({ measure, facts }) {
-  const name = foreign(facts.name ?? '');
+  // Another tenant's person with the tenant's name behind.
+  const name = foreign(`${facts.name ?? ''}${facts.tenant ? ` (${facts.tenant})` : ''}`);
   const code = (text) => foreign(text);
   switch (measure.measure) {
     case 'appoint': return t('office-do-appoint', { name: foreign(measure.name), what: span(rolesOf(measure.office)) });

@@ -77,6 +77,15 @@ export const stamp = (seconds) =>
 export const facts = (pairs) =>
   el('dl', { class: 'facts' }, pairs.filter(Boolean).map(([k, ...v]) => el('div', {}, el('dt', {}, k), el('dd', {}, v))));
 
+/** Whose signers this is for, as the SAM has signed it; nothing, where the provider has no tenants' names to tell apart. */
+export function brand({ brand: shown }) {
+  if (!shown) return null;
+  const node = el('p', { class: 'whose', id: 'brand' }, t('sic-brand', { name: foreign(shown[lang]) }));
+  // A style attribute would be refused by the page's own policy; this isn't one.
+  if (shown.colour) node.style.setProperty('--brand', shown.colour);
+  return node;
+}
+
 /** Error or notice as *what happened* and *what to do*. */
 export function message(kind, what, todo, ...more) {
   return el(

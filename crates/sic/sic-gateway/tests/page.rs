@@ -42,6 +42,7 @@ fn sign_act() -> SignAct {
         v: Version1,
         sam: "sam.test".into(),
         tenant: TenantId::parse("t").unwrap(),
+        brand: None,
         nonce: Digest32([1; 32]),
         iat: NOW,
         exp: NOW.plus(300),
@@ -75,6 +76,7 @@ fn enrol_act() -> EnrolAct {
         v: Version1,
         sam: "sam.test".into(),
         tenant: TenantId::parse("t").unwrap(),
+        brand: None,
         nonce: Digest32([1; 32]),
         iat: NOW,
         exp: NOW.plus(300),
@@ -104,6 +106,11 @@ fn enrols(key: &SigningKey) -> Value {
     };
     json!({
         "exportable": with(json!({"exportable": true})),
+        "brand": with(json!({"brand": {"ja": "アクメ", "en": "Acme", "colour": "#0a5c8a"}})),
+        "brand-plain": with(json!({"brand": {"ja": "アクメ", "en": "Acme"}})),
+        "bad-brand": with(json!({"brand": {"ja": "アクメ"}})),
+        "bad-brand-more": with(json!({"brand": {"ja": "アクメ", "en": "Acme", "logo": "x"}})),
+        "bad-brand-colour": with(json!({"brand": {"ja": "アクメ", "en": "Acme", "colour": "red"}})),
         "one-time": with(json!({"one_time": true})),
         "bad-flag": with(json!({"one_time": 1})),
         "bad-member": with(json!({"two_times": true})),

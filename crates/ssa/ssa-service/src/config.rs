@@ -7,6 +7,7 @@ use core_types::{ClientId, SecretBytes, TenantId};
 use service_kit::{Rate, Trouble};
 use url::Url;
 
+use crate::branding::Branding;
 use crate::certificates::Certificates;
 use crate::oauth::Registration;
 use crate::providers::Provider;
@@ -23,6 +24,8 @@ pub struct Config {
     pub name: String,
     /// ISO 3166-1 alpha-2 code for `info.region`.
     pub region: String,
+    /// How it looks.
+    pub branding: Branding,
     /// What is published about the service.
     pub published: Published,
     /// Tenant of the SAM that this service belongs to.
@@ -119,6 +122,39 @@ impl Default for PasswordCost {
 }
 
 impl Config {
+    /// The settings of a service at these origins (its own, the approval page's), with the usual value for all that has
+    /// one: nothing is switched on, and the rates are [`Rates::default`]. Whoever starts an SSA begins here.
+    pub fn new(
+        (base_url, sic_url): (String, String),
+        name: String,
+        tenant: TenantId,
+        key: SecretBytes,
+        published: Published,
+    ) -> Self {
+        Self {
+            base_url,
+            sic_url,
+            name,
+            region: "JP".to_owned(),
+            branding: Branding::default(),
+            published,
+            tenant,
+            development: false,
+            key,
+            password_cost: PasswordCost::default(),
+            fapi: false,
+            registration: None,
+            login_client: None,
+            certificates: None,
+            providers: Vec::new(),
+            time_stampers: Vec::new(),
+            rates: Rates::default(),
+            most_pending: 2000,
+            longest_call: Duration::from_secs(60),
+            proxies: Vec::new(),
+        }
+    }
+
     /// Checks what can be checked without a network.
     ///
     /// # Errors
@@ -178,6 +214,7 @@ impl Config {
         if self.name.is_empty() || self.name.chars().count() > 255 {
             return Err(trouble("the name must have 1 to 255 characters".to_owned()));
         }
+        self.branding.check()?;
         self.published.check()
     }
 
@@ -209,26 +246,14 @@ mod tests {
     // shows: T-USE-SAP-BYPASS
     #[test]
     fn the_portal_never_shares_the_approval_pages_host() {
-        let config = |base: &str, sic: &str| Config {
-            base_url: base.to_owned(),
-            sic_url: sic.to_owned(),
-            name: "n".to_owned(),
-            region: "JP".to_owned(),
-            published: Published::development(base),
-            tenant: TenantId::parse("t").unwrap(),
-            development: false,
-            key: SecretBytes::new(vec![1; 32]),
-            password_cost: PasswordCost::default(),
-            fapi: false,
-            registration: None,
-            login_client: None,
-            certificates: None,
-            providers: Vec::new(),
-            time_stampers: Vec::new(),
-            rates: Rates::default(),
-            most_pending: 2000,
-            longest_call: Duration::from_secs(60),
-            proxies: Vec::new(),
+        let config = |base: &str, sic: &str| {
+            Config::new(
+                (base.to_owned(), sic.to_owned()),
+                "n".to_owned(),
+                TenantId::parse("t").unwrap(),
+                SecretBytes::new(vec![1; 32]),
+                Published::development(base),
+            )
         };
         let sic = "https://sign.example";
         assert!(config("https://portal.example", sic).check().is_ok());

@@ -6,6 +6,7 @@
 //! (`sap.md` R4, R5). Tokens, codes and cookies are stored as digests, so its database alone signs nothing.
 
 mod admin;
+mod branding;
 mod certificates;
 mod clients;
 mod config;
@@ -48,6 +49,7 @@ use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
+pub use branding::{Branding, Logo};
 pub use certificates::{CertificateRule, Certificates};
 pub use clients::NewClient;
 pub use config::{Config, PasswordCost, Rates, TimeStamper};

@@ -16,6 +16,8 @@ pub const MAX_LIFE: i64 = 300;
 pub const MAX_ITEMS: usize = 10_000;
 /// Longest label in characters.
 pub const MAX_LABEL: usize = 200;
+/// Longest name of a tenant in characters.
+pub const MAX_BRAND: usize = 60;
 
 /// Digest of an act: SHA-256 of a domain tag and the ASCII of the JWS as it stands.
 pub fn act_digest(jws: &str) -> Digest32 {
@@ -55,6 +57,7 @@ impl Act {
             Self::Sign(a) => ActHead {
                 sam: &a.sam,
                 tenant: &a.tenant,
+                brand: a.brand.as_ref(),
                 nonce: a.nonce,
                 iat: a.iat,
                 exp: a.exp,
@@ -67,6 +70,7 @@ impl Act {
             Self::Enrol(a) => ActHead {
                 sam: &a.sam,
                 tenant: &a.tenant,
+                brand: a.brand.as_ref(),
                 nonce: a.nonce,
                 iat: a.iat,
                 exp: a.exp,
@@ -109,6 +113,8 @@ pub struct ActHead<'a> {
     pub sam: &'a str,
     /// Tenant.
     pub tenant: &'a TenantId,
+    /// How it is shown.
+    pub brand: Option<&'a Brand>,
     /// Random.
     pub nonce: Digest32,
     /// Issued at.
@@ -137,6 +143,9 @@ pub struct SignAct {
     pub sam: String,
     /// Tenant.
     pub tenant: TenantId,
+    /// How the tenant is shown; absent = by no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brand: Option<Brand>,
     /// 32 random bytes.
     pub nonce: Digest32,
     /// Issued at.
@@ -178,6 +187,9 @@ pub struct EnrolAct {
     pub sam: String,
     /// Tenant.
     pub tenant: TenantId,
+    /// How the tenant is shown; absent = by no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brand: Option<Brand>,
     /// 32 random bytes.
     pub nonce: Digest32,
     /// Issued at.
@@ -245,6 +257,45 @@ impl TryFrom<u8> for Version1 {
 impl From<Version1> for u8 {
     fn from(_: Version1) -> Self {
         1
+    }
+}
+
+/// How a tenant is shown to its signers. It stands in acts, so that it is the SAM's word and not that of whoever serves
+/// the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Brand {
+    /// Name in Japanese, 1 to [`MAX_BRAND`] characters.
+    pub ja: String,
+    /// Name in English, as long.
+    pub en: String,
+    /// Its colour, `#` and six hexadecimal digits in lower case; absent = none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colour: Option<String>,
+}
+
+impl Brand {
+    /// The name in Japanese, or in English.
+    pub fn name(&self, japanese: bool) -> &str {
+        match japanese {
+            true => &self.ja,
+            false => &self.en,
+        }
+    }
+
+    /// Whether names and colour have their form.
+    pub fn is_possible(&self) -> bool {
+        let name = |name: &String| {
+            (1..=MAX_BRAND).contains(&name.chars().count())
+                && name.trim() == name
+                && !name.chars().any(char::is_control)
+        };
+        let digit = |d: u8| matches!(d, b'0'..=b'9' | b'a'..=b'f');
+        let colour = |text: &String| {
+            let digits = text.strip_prefix('#');
+            digits.is_some_and(|d| d.len() == 6 && d.bytes().all(digit))
+        };
+        name(&self.ja) && name(&self.en) && self.colour.as_ref().is_none_or(colour)
     }
 }
 
@@ -423,6 +474,7 @@ mod tests {
             v: Version1,
             sam: "sam.test".into(),
             tenant: TenantId::parse("t").unwrap(),
+            brand: None,
             nonce: Digest32([1; 32]),
             iat: UnixTime(1000),
             exp: UnixTime(1300),

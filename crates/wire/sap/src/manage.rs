@@ -9,7 +9,7 @@ use core_types::{
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
-use crate::act::{ActHead, ActKey, Person, Since, Version1};
+use crate::act::{ActHead, ActKey, Brand, Person, Since, Version1};
 use crate::enrol::PasskeyRegistration;
 use crate::proof::{Method, optional_secret_text};
 
@@ -28,6 +28,9 @@ macro_rules! act {
             pub sam: String,
             /// Tenant.
             pub tenant: TenantId,
+            /// How the tenant is shown; absent = by no name.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub brand: Option<Brand>,
             /// 32 random bytes.
             pub nonce: Digest32,
             /// Issued at.
@@ -55,6 +58,7 @@ macro_rules! act {
                 ActHead {
                     sam: &self.sam,
                     tenant: &self.tenant,
+                    brand: self.brand.as_ref(),
                     nonce: self.nonce,
                     iat: self.iat,
                     exp: self.exp,
@@ -270,6 +274,7 @@ mod tests {
             v: Version1,
             sam: "sam.test".into(),
             tenant: TenantId::parse("t").unwrap(),
+            brand: None,
             nonce: Digest32([1; 32]),
             iat: UnixTime(1000),
             exp: UnixTime(1300),

@@ -272,6 +272,9 @@ pub struct Document {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
+    /// The tenant whose key or person it affects; absent = the provider's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// Person it affects: id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<PersonId>,
@@ -293,6 +296,17 @@ pub struct Facts {
     /// When it takes effect at the earliest, if there is a waiting time: seconds after the last approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<i64>,
+}
+
+impl Facts {
+    /// Whom it affects, as a sentence says it: another tenant's person with the tenant's name behind.
+    pub fn whom(&self) -> String {
+        let name = self.name.as_deref().unwrap_or_default();
+        match &self.tenant {
+            Some(tenant) => format!("{name} ({tenant})"),
+            None => name.to_owned(),
+        }
+    }
 }
 
 /// Who makes a proposal.

@@ -93,6 +93,7 @@ office-accounts = Accounts
 office-state = State
 office-clock-do = Look at the time service of the machine. Until it is good nothing new is approved or signed.
 office-module-do = Look at the module's machine and its log. Nothing is signed until it answers.
+office-tenants = Tenants
 office-ceiling = Highest level
 office-checkpoint = Last checkpoint of the log
 office-log-late = The log hasn't had its checkpoint for minutes.

@@ -35,6 +35,7 @@ sic-found = { $n } of { $total }
 sic-none-found = This request has no document of that name.
 sic-same-content = Some documents have the same content: { $label }
 sic-all-or-none = You can't leave out single documents.
+sic-brand = For signers of { $name }
 sic-person = Signer
 sic-key = Key
 sic-level = Level { $n }

@@ -93,6 +93,7 @@ office-accounts = アカウント
 office-state = 状態
 office-clock-do = この機械の時刻同期を確かめてください。直るまで、新しい承認も署名も行われません。
 office-module-do = モジュールの機械とその記録を確かめてください。応答するまで署名は行われません。
+office-tenants = テナント
 office-ceiling = 最高のレベル
 office-checkpoint = ログの最後のチェックポイント
 office-log-late = 数分間、チェックポイントが作られていません。

@@ -35,6 +35,7 @@ sic-found = { $total }件中{ $n }件
 sic-none-found = その名前の文書はこの依頼にありません。
 sic-same-content = 同じ内容の文書があります: { $label }
 sic-all-or-none = 一部だけ外すことはできません。
+sic-brand = { $name }をご利用の方へ
 sic-person = 署名する人
 sic-key = 使う鍵
 sic-level = レベル{ $n }

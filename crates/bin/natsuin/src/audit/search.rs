@@ -9,7 +9,7 @@ use audit_reader::{Entry, Wanted, csv_header, csv_line, json, line};
 use audit_service::{SEARCH, SearchAnswer, SearchRequest};
 use audit_verify::Known;
 use core_types::bytes::{b64u, from_b64u};
-use core_types::{KeyId, PersonId, UnixTime};
+use core_types::{KeyId, PersonName, UnixTime};
 use serde_json::{Value, json};
 use service_kit::daemon::TlsFiles;
 use service_kit::http::HttpOptions;
@@ -378,9 +378,9 @@ fn time(text: &str) -> Result<UnixTime, Failure> {
     })
 }
 
-fn person(text: &str) -> Result<PersonId, Failure> {
-    let todo = "give the person's id";
-    PersonId::parse(text).map_err(|e| Failure::new(Exit::Input, "person", e.to_string(), todo))
+fn person(text: &str) -> Result<PersonName, Failure> {
+    let todo = "give the person's id, of another tenant's person TENANT/ID";
+    PersonName::parse(text).map_err(|e| Failure::new(Exit::Input, "person", e.to_string(), todo))
 }
 
 fn key(text: &str) -> Result<KeyId, Failure> {

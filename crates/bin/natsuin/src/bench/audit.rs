@@ -342,7 +342,7 @@ async fn searches(store: &Store, entries: usize) -> Result<Vec<Search>> {
                     ..base
                 },
                 "person" => Query {
-                    person: Some(who(n)?),
+                    person: Some(who(n)?.into()),
                     ..base
                 },
                 "key" => Query {

@@ -201,6 +201,7 @@ impl Scene {
         let issuer = Issuer {
             sam: "sam.example",
             tenant: &self.tenant,
+            brand: None,
             epoch: Digest32([1; 32]),
             policy: 1,
         };

@@ -14,7 +14,7 @@ use sap::proof::Method;
 use sap::{Item, SignAct};
 use serde_json::json;
 use sic_core::{MAX_PIN, MIN_PIN, Review};
-use web_ui::{Arg, clean};
+use web_ui::{Arg, Lang, clean};
 
 use crate::key::{group4, receiver_code, sic_at};
 use crate::output::{Exit, Failure, Out};
@@ -214,6 +214,10 @@ fn shown(review: &Review, wanted: &Wanted<'_>, out: Out) {
             ("n", Arg::Num(level)),
         ],
     ));
+    if let Some(brand) = summary.brand {
+        let name = brand.name(m.lang == Lang::Ja);
+        out.note(&m.f("sic-brand", &[("name", Arg::Text(name))]));
+    }
     for (name, digest) in wanted.files {
         let hash = core_types::bytes::hex(digest);
         out.note(&format!("  {}\n    {}", clean(name), group4(&hash)));

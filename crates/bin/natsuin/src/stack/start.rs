@@ -277,6 +277,8 @@ impl Stack {
             sam: SAM.to_owned(),
             node: "sam-1".to_owned(),
             tenant: tenant.clone(),
+            brand: None,
+            tenants: Vec::new(),
             relying_party: RelyingParty {
                 origin: sic_url.clone(),
                 rp_id: "sic.localhost".to_owned(),

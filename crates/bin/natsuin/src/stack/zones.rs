@@ -19,8 +19,7 @@ use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Running, Shutdown, Trouble, serve, tls};
 use signing_job::HttpFetch;
 use ssa_service::{
-    CertificateRule, Certificates, HttpCertifier, PasswordCost, Ports as SsaPorts, Rates, Ssa,
-    TimeStamper,
+    CertificateRule, Certificates, HttpCertifier, Ports as SsaPorts, Rates, Ssa, TimeStamper,
 };
 use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
@@ -373,17 +372,7 @@ pub(super) async fn start_ssa(
         policies: vec![dev_ca::PERSON_POLICY.to_owned()],
     };
     let config = ssa_service::Config {
-        base_url: ssa_url.to_owned(),
-        sic_url: sic_url.to_owned(),
-        name: "Natsuin (development)".to_owned(),
-        region: "JP".to_owned(),
-        published: ssa_service::Published::development(ssa_url),
-        tenant: tenant.clone(),
         development: true,
-        key,
-        password_cost: PasswordCost::default(),
-        fapi: false,
-        registration: None,
         login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
         certificates: Some(Certificates {
             url: format!("https://localhost:{}", port(&asking)?),
@@ -399,9 +388,13 @@ pub(super) async fn start_ssa(
             true => Rates::UNLIMITED,
             false => Rates::default(),
         },
-        most_pending: 2000,
-        longest_call: std::time::Duration::from_secs(60),
-        proxies: Vec::new(),
+        ..ssa_service::Config::new(
+            (ssa_url.to_owned(), sic_url.to_owned()),
+            "Natsuin (development)".to_owned(),
+            tenant.clone(),
+            key,
+            ssa_service::Published::development(ssa_url),
+        )
     };
     let anchors = kit.anchors()?;
     let stamper = worker::stamper(&kit.ca.urls().tsa, &anchors)?;

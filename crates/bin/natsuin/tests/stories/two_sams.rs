@@ -25,7 +25,7 @@ use sic_core::{Confirmed, Totp};
 use store_kit::testing::Replicated;
 use tokio::sync::Notify;
 
-use crate::daemons::{Program, SamPorts, Site, port};
+use crate::site::{Program, SamPorts, Site, port};
 use crate::spend::ALG;
 
 const PAGE: &str = "https://sic.localhost:1";
@@ -283,6 +283,7 @@ async fn two_nodes_use_nothing_twice_whichever_is_killed_and_whatever_is_promote
             office: port(),
             origin: PAGE.to_owned(),
             home: HOME.to_owned(),
+            tenants: String::new(),
         };
         let http = service_kit::http::client(&site.options(NAME_SIC)).unwrap();
         let reached = format!("https://localhost:{}", ports.gateway);

@@ -398,8 +398,7 @@ pub fn check_asking(reason: &str, ttl: i64) -> Result<(), Reason> {
 
 /// One line that says in words what is approved; the same for everybody. Pages say more, from the document.
 pub fn words(document: &Document) -> String {
-    let facts = &document.facts;
-    let whom = facts.name.as_deref().unwrap_or_default();
+    let whom = document.facts.whom();
     let text = match &document.measure {
         Measure::Appoint { name, office, .. } => {
             format!("appoint {name} as {}", roles_in_words(&office.roles))

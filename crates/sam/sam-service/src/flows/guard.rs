@@ -55,16 +55,17 @@ impl<C: CryptoModule> Sam<C> {
             GuardRequest::Key { key } => {
                 transaction!(self.store, "guard-key", |tx| {
                     let now = self.clock.now();
-                    let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
+                    let of = self.of_key(tx, key).await?;
+                    let row = rows::get::<KeyRecord>(tx, &of.sealer, key.as_str()).await?;
                     let row = row.ok_or(Reason::NotFound)?;
                     if row.body.life.state != KeyState::Active {
                         return Ok(());
                     }
                     let life = row.body.life.stopped_by_provider(None, now)?;
                     let next = row.body.with_life(life);
-                    rows::save(tx, &self.sealer, &row, &next).await?;
+                    rows::save(tx, &of.sealer, &row, &next).await?;
                     let note = key_note(&next, Happened::Suspended, now);
-                    self.note(tx, &next.owner, vec![note]).await?;
+                    of.note(tx, &next.owner, vec![note]).await?;
                     let stopped = Event::GuardStopped {
                         peer: guard.clone(),
                         what: "key".into(),
@@ -72,7 +73,7 @@ impl<C: CryptoModule> Sam<C> {
                         session: None,
                     };
                     let events = [stopped, key_event(&next, Digest32([0; 32]))];
-                    self.audit.append_all(tx, &events, now).await?;
+                    of.audit.append_all(tx, &events, now).await?;
                     Ok::<_, Failed>(())
                 })
             }

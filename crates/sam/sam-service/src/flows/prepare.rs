@@ -273,10 +273,8 @@ impl<C: CryptoModule> Sam<C> {
             "SELECT id FROM request WHERE owner = $1 AND link = $2 AND state = $3 \
                           ORDER BY stamp DESC, id LIMIT 200",
         );
-        let open = select
-            .bind(record.person.as_str())
-            .bind(record.columns().link)
-            .bind("open");
+        let columns = record.columns().of(&self.sealer);
+        let open = select.bind(columns.owner).bind(columns.link).bind("open");
         let open = tx.fetch_all(open).await?;
         for old in open.iter().skip(usize::try_from(MAX_OPEN - 1).unwrap_or(0)) {
             let id = old.text("id")?;

@@ -37,7 +37,7 @@ impl<C: CryptoModule> Sam<C> {
         let made = bundle(
             &self.store,
             &self.root,
-            request.person.as_str(),
+            &self.sealer.name(request.person.as_str()),
             request.act,
         )
         .await;
@@ -60,8 +60,8 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         request: SignaturesRequest,
     ) -> Result<SignaturesAnswer, Refusal> {
-        let person = request.person.as_str();
-        let found = audit_log::latest(&self.store, person, "signature.made", LISTED).await;
+        let person = self.sealer.name(request.person.as_str());
+        let found = audit_log::latest(&self.store, &person, "signature.made", LISTED).await;
         let found = found.map_err(|error| {
             tracing::error!(%error, "signatures couldn't be listed");
             Refusal::NotNow

@@ -62,7 +62,8 @@ impl<C: CryptoModule> Sam<C> {
             if !rows::insert(tx, &self.sealer, id, &voucher).await? {
                 let known = rows::get::<Voucher>(tx, &self.sealer, id)
                     .await?
-                    .ok_or(Reason::NotNow)?
+                    // Another tenant's, of which nothing is told.
+                    .ok_or(Reason::Used)?
                     .body;
                 let same = known.source == voucher.source && known.service == voucher.service;
                 return if same {

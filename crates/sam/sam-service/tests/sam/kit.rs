@@ -49,6 +49,9 @@ pub struct World {
     pub store: TestStore,
     pub config: SamConfig,
     pub founders: tokio::sync::Mutex<Founders>,
+    /// Name in the certificate of the service that asks, and where pages go afterwards.
+    pub service: &'static str,
+    pub back: &'static str,
     /// A CA whose keys the module takes.
     pub sender: SigningKey,
     _cm_store: TestStore,
@@ -141,6 +144,8 @@ impl World {
             sam: "sam.test".into(),
             node: "sam-1".into(),
             tenant: TenantId::parse("demo").unwrap(),
+            brand: None,
+            tenants: Vec::new(),
             relying_party: RelyingParty {
                 origin: ORIGIN.into(),
                 rp_id: RP_ID.into(),
@@ -192,6 +197,8 @@ impl World {
             clock,
             store,
             config,
+            service: SSA,
+            back: RETURN,
             founders: tokio::sync::Mutex::new(founders),
             sender,
             _cm_store: cm_store,
@@ -252,9 +259,9 @@ impl World {
         let (invite, voucher, secret) = self.ra.invite(invitation).unwrap();
         let request = VoucherRequest::Ra {
             invite,
-            return_uri: RETURN.into(),
+            return_uri: self.back.into(),
         };
-        let answer = self.sam.voucher(SSA, request).await.unwrap();
+        let answer = self.sam.voucher(self.service, request).await.unwrap();
         assert_eq!(answer.voucher, voucher);
         (voucher, secret)
     }
@@ -367,7 +374,7 @@ impl World {
                 certify: answer.certify,
                 chain: answer.chain,
             };
-            self.sam.certificate(SSA, request).await.unwrap();
+            self.sam.certificate(self.service, request).await.unwrap();
         }
         self.sam.keys(KeysRequest { person }).await.unwrap().keys
     }
@@ -380,7 +387,7 @@ impl World {
     pub async fn enrolment(&self, voucher: &VoucherId) -> EnrolmentAnswer {
         self.sam
             .enrolment(
-                SSA,
+                self.service,
                 EnrolmentRequest {
                     voucher: voucher.clone(),
                 },
@@ -432,14 +439,14 @@ impl World {
             client_jws: None,
             items,
             renew: 0,
-            return_uri: RETURN.into(),
+            return_uri: self.back.into(),
             ttl: 600,
         }
     }
 
     pub async fn prepare(&self, signer: &Signer, hashes: &[B64]) -> Digest32 {
         let request = self.prepare_request(signer, hash_items(hashes));
-        self.sam.prepare(SSA, request).await.unwrap().rid
+        self.sam.prepare(self.service, request).await.unwrap().rid
     }
 
     pub async fn open(&self, rid: Digest32) -> Digest32 {
@@ -462,10 +469,10 @@ impl World {
         let request = AskRequest {
             person: signer.person.clone(),
             wish,
-            return_uri: RETURN.into(),
+            return_uri: self.back.into(),
             ttl: 600,
         };
-        Ok(self.sam.ask(SSA, request).await?.rid)
+        Ok(self.sam.ask(self.service, request).await?.rid)
     }
 
     /// Asks for a change and opens it.
@@ -497,7 +504,7 @@ impl World {
             key: signer.keys[0].key.clone(),
             changes,
         };
-        self.sam.stop(SSA, request).await
+        self.sam.stop(self.service, request).await
     }
 
     pub async fn factors(&self, signer: &Signer) -> Vec<FactorInfo> {
@@ -517,7 +524,7 @@ impl World {
     pub async fn bind(&self, rid: Digest32, token: &str) -> Result<BindAnswer, Refusal> {
         self.sam
             .bind(
-                SSA,
+                self.service,
                 BindRequest {
                     rid,
                     grant: sha256(&[token.as_bytes()]),
@@ -541,7 +548,7 @@ impl World {
     pub async fn renewable(&self, signer: &mut Signer, hashes: &[B64], renew: i64) -> String {
         let mut request = self.prepare_request(signer, hash_items(hashes));
         request.renew = renew;
-        let rid = self.sam.prepare(SSA, request).await.unwrap().rid;
+        let rid = self.sam.prepare(self.service, request).await.unwrap().rid;
         let act = self.open(rid).await;
         let proof = signer.passkey.prove(act).unwrap();
         self.approve(proof).await.unwrap();
@@ -567,7 +574,7 @@ impl World {
         next: &str,
     ) -> Result<BindAnswer, Refusal> {
         let request = self.renew_request(signer, token, next);
-        self.sam.renew(SSA, request).await
+        self.sam.renew(self.service, request).await
     }
 
     pub fn sign_request(&self, signer: &Signer, token: &str, hashes: &[B64]) -> SignRequest {
@@ -589,7 +596,7 @@ impl World {
         hashes: &[B64],
     ) -> Result<SignAnswer, Refusal> {
         self.sam
-            .sign(SSA, self.sign_request(signer, token, hashes))
+            .sign(self.service, self.sign_request(signer, token, hashes))
             .await
     }
 

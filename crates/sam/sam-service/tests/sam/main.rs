@@ -39,3 +39,4 @@ mod settings;
 mod signed_requests;
 mod signing;
 mod stores;
+mod tenants;

@@ -102,11 +102,16 @@ async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
     if config.login_client.is_some() {
         auth_type.push("basic".to_owned());
     }
+    let named = config.branding.name(lang);
+    let logo = match config.branding.addresses().logo {
+        none if none.is_empty() => "/static/icon.svg".to_owned(),
+        logo => logo,
+    };
     let level = ssa.about().await.map(|about| u8::from(about.ceiling));
     Info {
         specs: csc_types::SPECS.to_owned(),
-        name: config.name.clone(),
-        logo: Some(format!("{}/static/icon.svg", config.base_url)),
+        name: named.unwrap_or(&config.name).to_owned(),
+        logo: Some(format!("{}{logo}", config.base_url)),
         region: config.region.clone(),
         lang: lang.tag().to_owned(),
         description,

@@ -27,6 +27,7 @@ use url::Url;
 use web_ui::{Csp, Lang, Messages, NavLink, Page};
 
 use crate::Ssa;
+use crate::branding;
 use crate::session::Browser;
 
 pub(crate) use trouble::{Trouble, sorry};
@@ -79,6 +80,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/i/{code}/app", get(sign_up::app).post(sign_up::confirm))
         .route("/i/{code}/passkey", get(security::offer))
         .merge(passkey::SCRIPT.router())
+        .merge(branding::router())
         .merge(web_ui::static_router())
         .fallback(trouble::nothing_here)
 }
@@ -87,6 +89,7 @@ pub(crate) fn router() -> Router<Ssa> {
 pub(crate) fn router_for_certificates() -> Router<Ssa> {
     Router::new()
         .route("/certificate/{handle}", get(certificate::show))
+        .merge(branding::router())
         .merge(web_ui::static_router())
         .fallback(trouble::nothing_here)
 }
@@ -179,12 +182,17 @@ pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
         true => visit.lang.switch_url(&visit.path, visit.query.as_deref()),
         false => String::new(),
     };
+    let branding = &ssa.config().branding;
+    let (addresses, contact) = (branding.addresses(), branding.contact.as_deref());
     let page = Page {
+        name: branding.name(visit.lang).unwrap_or_default(),
+        logo: &addresses.logo,
+        style: &addresses.style,
         home: "/",
         nav: if content.inside { &nav } else { &[] },
         switch: &switch,
         dev: ssa.config().development,
-        contact: &ssa.config().name,
+        contact: contact.unwrap_or(&ssa.config().name),
         scripts: content.scripts,
         ..Page::new(visit.lang, content.title, content.body)
     };

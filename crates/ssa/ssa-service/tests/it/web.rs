@@ -109,28 +109,19 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
     let ra = Arc::new(FakeRa(std::sync::Mutex::new(None)));
     let net = Arc::new(FakeNet::default());
     let mut config = Config {
-        base_url: BASE.to_owned(),
-        sic_url: SIC.to_owned(),
-        name: "Natsuin <test>".to_owned(),
-        region: "JP".to_owned(),
-        published: Published::development(BASE),
-        tenant: TenantId::parse("t").unwrap(),
         development: true,
-        key: SecretBytes::new(vec![7; 32]),
         password_cost: PasswordCost {
             memory: 64,
             passes: 1,
         },
-        fapi: false,
-        registration: None,
-        login_client: None,
-        certificates: None,
-        providers: Vec::new(),
-        time_stampers: Vec::new(),
         rates: Rates::UNLIMITED,
-        most_pending: 2000,
-        longest_call: std::time::Duration::from_secs(60),
-        proxies: Vec::new(),
+        ..Config::new(
+            (BASE.to_owned(), SIC.to_owned()),
+            "Natsuin <test>".to_owned(),
+            TenantId::parse("t").unwrap(),
+            SecretBytes::new(vec![7; 32]),
+            Published::development(BASE),
+        )
     };
     set(&mut config);
     let worker = Arc::new(FakeWorker {

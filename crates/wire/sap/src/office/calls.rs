@@ -1,9 +1,12 @@
 //! Calls of officers to the SAM: `POST /sap/v1/office/…` with JSON bodies, at the gateway of the officers' origin only.
 
-use core_types::{Digest32, KeyId, OfficerId, PersonId, SecretBytes, UnixTime};
+use core_types::{
+    Digest32, KeyId, OfficerId, PersonId, PersonName, SecretBytes, TenantId, UnixTime,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Measure, Office};
+use crate::act::Brand;
 use crate::messages::{Empty, PasskeyHint, SapRefusalCode};
 use crate::proof::{Proof, secret_text};
 
@@ -285,6 +288,21 @@ pub struct StateAnswer {
     pub ending: Vec<KeyEnds>,
     /// Officers whose appointment or training ends within a month, or has ended; for whoever renews them.
     pub due: u32,
+    /// Tenants beside the provider's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantInfo>,
+}
+
+/// A tenant that this SAM serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantInfo {
+    /// Its name in vouchers, acts and orders.
+    pub tenant: TenantId,
+    /// How it is shown to its signers.
+    pub brand: Brand,
+    /// Highest level of its keys.
+    pub ceiling: core_types::Level,
 }
 
 /// A key whose certificate ends soon. Whose it is, is nothing for the console.
@@ -335,7 +353,7 @@ pub struct AuditRequest {
     /// Types, such as `key.used`, or beginnings of types, such as `key.`; at most [`MAX_KINDS`].
     pub kinds: Vec<String>,
     /// Person it is about.
-    pub person: Option<PersonId>,
+    pub person: Option<PersonName>,
     /// Key it is about.
     pub key: Option<KeyId>,
     /// `success`, `failure` or `intent`.

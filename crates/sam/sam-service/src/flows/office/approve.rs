@@ -55,7 +55,7 @@ impl<C: CryptoModule> Sam<C> {
         let mut about = About::default();
         match self.try_proposal_approve(&request, &mut about).await {
             Ok(info) => {
-                self.finish_soon();
+                self.tenants().for_each(|tenant| tenant.finish_soon());
                 Ok(info)
             }
             Err(failed) => Err(self
@@ -117,9 +117,10 @@ impl<C: CryptoModule> Sam<C> {
                 given: u32::try_from(next.approvals.len()).unwrap_or(u32::MAX),
                 needs: u32::from(sam_core::office::proposal::takes(next.measure()).persons),
             });
+            let mut theirs = None;
             if next.phase != Phase::Open {
                 self.check_requester(tx, &next, now).await?;
-                self.carry_out(tx, &next, proposal, &mut events, now)
+                self.carry_out(tx, &next, proposal, &mut events, &mut theirs, now)
                     .await?;
                 events.push(Event::ProposalAdmitted {
                     proposal,
@@ -129,6 +130,9 @@ impl<C: CryptoModule> Sam<C> {
             }
             rows::save(tx, &self.sealer, &row, &next).await?;
             self.audit.append_all(tx, &events, now.time).await?;
+            if let Some((log, events)) = theirs {
+                log.append_all(tx, &events, now.time).await?;
+            }
             Ok::<_, Failed>(next)
         })?;
         let info = super::proposals::info(&approved, proposal, None, self.clock.now());

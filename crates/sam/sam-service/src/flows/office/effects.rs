@@ -1,10 +1,10 @@
 //! What an approved proposal does, in the transaction of its last approval.
 
-use audit_log::Event;
+use audit_log::{AuditLog, Event};
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status, SwitchModule, SwitchRequest};
 use cm_api::switch::{MAX_SWITCH_LIFE, Switch, TYP_SWITCH};
-use core_types::{Digest32, KeyId, UnixTime, VoucherId};
+use core_types::{Digest32, KeyId, TenantId, UnixTime, VoucherId};
 use sam_api::ssa::{Happened, HistoryEntry};
 use sam_core::Reason;
 use sam_core::enrol::Factor;
@@ -49,13 +49,15 @@ impl<C: CryptoModule> Sam<C> {
                 named(&self.in_office(&mut tx, officer).await?.body.name)
             }
             Measure::Key { key, action } => {
-                let row = self.signing_key(&mut tx, key).await?;
+                let of = self.of_key(&mut tx, key).await?;
+                let row = of.signing_key(&mut tx, key).await?;
                 by_provider(&row.body, *action, None, now)?;
                 Facts {
                     person: Some(row.body.owner.clone()),
                     name: Some(row.body.record.subject.common_name.clone()),
                     subject: Some(row.body.subject_text.clone()),
                     changes: Some(row.body.life.changes),
+                    tenant: self.other_than(&of),
                     ..Facts::default()
                 }
             }
@@ -63,7 +65,13 @@ impl<C: CryptoModule> Sam<C> {
                 person,
                 registration,
                 ..
-            } => self.factor_facts(&mut tx, person, registration).await?,
+            } => {
+                let of = self.of_registration(&mut tx, registration).await?;
+                Facts {
+                    tenant: self.other_than(&of),
+                    ..of.factor_facts(&mut tx, person, registration).await?
+                }
+            }
             Measure::Restore { .. } | Measure::DeleteArchived { .. } => Facts::default(),
             // These stand in the signed configuration.
             Measure::Client { .. }
@@ -101,13 +109,15 @@ impl<C: CryptoModule> Sam<C> {
         Ok((facts, exp))
     }
 
-    /// Brings a proposal about. Nothing of it stands if any of it fails.
+    /// Brings a proposal about. Nothing of it stands if any of it fails. What happens to another tenant's goes to `theirs`, to
+    /// be recorded within that tenant.
     pub(crate) async fn carry_out(
         &self,
         tx: &mut Tx,
         record: &Proposal,
         digest: Digest32,
         events: &mut Vec<Event>,
+        theirs: &mut Option<(AuditLog, Vec<Event>)>,
         now: Now,
     ) -> Result<(), Failed> {
         let at = now.time;
@@ -158,8 +168,14 @@ impl<C: CryptoModule> Sam<C> {
             }
             Measure::Dismiss { officer } => self.dismiss(tx, officer, digest, events, at).await,
             Measure::Key { key, action } => {
-                self.key_by_provider(tx, key, *action, record, digest, events, at)
-                    .await
+                let of = self.of_key(tx, key).await?;
+                let by = (record, digest, at);
+                let event = of.key_by_provider(tx, key, *action, by).await?;
+                match self.other_than(&of) {
+                    Some(_) => *theirs = Some((of.audit.clone(), vec![event])),
+                    None => events.push(event),
+                }
+                Ok(())
             }
             // Done after the commit, or by others with the evidence.
             Measure::Module { .. } | Measure::Restore { .. } | Measure::DeleteArchived { .. } => {
@@ -168,7 +184,10 @@ impl<C: CryptoModule> Sam<C> {
             Measure::Client { .. } | Measure::ForgetClient { .. } | Measure::Settings { .. } => {
                 Err(Reason::OtherKind.into())
             }
-            Measure::Factors { .. } => self.announce_factors(tx, record, digest, at).await,
+            Measure::Factors { registration, .. } => {
+                let of = self.of_registration(tx, registration).await?;
+                of.announce_factors(tx, record, digest, at).await
+            }
         }
     }
 
@@ -311,24 +330,20 @@ impl<C: CryptoModule> Sam<C> {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as in every effect")]
+    /// What is done to a key of this tenant, and the event to be recorded.
     async fn key_by_provider(
         &self,
         tx: &mut Tx,
         key: &KeyId,
         action: KeyAction,
-        record: &Proposal,
-        digest: Digest32,
-        events: &mut Vec<Event>,
-        at: UnixTime,
-    ) -> Result<(), Failed> {
+        (record, digest, at): (&Proposal, Digest32, UnixTime),
+    ) -> Result<Event, Failed> {
         let row = self.signing_key(tx, key).await?;
         if record.document.facts.changes != Some(row.body.life.changes) {
             return Err(Reason::Withdrawn.into());
         }
         let next = by_provider(&row.body, action, Some(digest), at)?;
         rows::save(tx, &self.sealer, &row, &next).await?;
-        events.push(key_event(&next, digest));
         let what = match action {
             KeyAction::Suspend => Happened::Suspended,
             KeyAction::Resume => Happened::Resumed,
@@ -338,7 +353,14 @@ impl<C: CryptoModule> Sam<C> {
             act: Some(digest),
             ..key_note(&next, what, at)
         };
-        self.note(tx, &next.owner, vec![note]).await
+        self.note(tx, &next.owner, vec![note]).await?;
+        Ok(key_event(&next, digest))
+    }
+
+    /// The tenant in whose hands that one is, if it isn't this one's.
+    fn other_than(&self, of: &Self) -> Option<TenantId> {
+        let tenant = &of.config.tenant;
+        (*tenant != self.config.tenant).then(|| tenant.clone())
     }
 }
 

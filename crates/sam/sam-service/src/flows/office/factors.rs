@@ -98,7 +98,7 @@ impl<C: CryptoModule> Sam<C> {
                 let Some(row) = row else { return Ok(()) };
                 let digest = row.body.digest();
                 let mut events = Vec::new();
-                let next = match self.invite_signer(tx, &row.body, digest, now).await {
+                let next = match self.invite_of(tx, &row.body, digest, now).await {
                     Ok(voucher) => {
                         events.push(Event::VoucherMade {
                             voucher,
@@ -132,6 +132,21 @@ impl<C: CryptoModule> Sam<C> {
             self.survive(done).await?;
         }
         Ok(())
+    }
+
+    /// Invites the signer within their tenant.
+    async fn invite_of(
+        &self,
+        tx: &mut Tx,
+        record: &Proposal,
+        digest: Digest32,
+        now: UnixTime,
+    ) -> Result<VoucherId, Failed> {
+        let Measure::Factors { registration, .. } = record.measure() else {
+            return Err(Reason::OtherKind.into());
+        };
+        let of = self.of_registration(tx, registration).await?;
+        of.invite_signer(tx, record, digest, now).await
     }
 
     async fn invite_signer(

@@ -7,7 +7,7 @@ use sam_core::clock::ClockRule;
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
     AccountInfo, AuditEntry, KeyEnds, LogInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer,
-    SessionRequest, StateAnswer,
+    SessionRequest, StateAnswer, TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
 
@@ -168,6 +168,16 @@ impl<C: CryptoModule> Sam<C> {
             keys_more,
             ending,
             due,
+            tenants: self
+                .config
+                .tenants
+                .iter()
+                .map(|tenant| TenantInfo {
+                    tenant: tenant.id.clone(),
+                    brand: tenant.brand.clone(),
+                    ceiling: tenant.policy.ceiling,
+                })
+                .collect(),
         })
     }
 

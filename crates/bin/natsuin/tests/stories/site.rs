@@ -1,0 +1,387 @@
+//! A site without a stack: the configuration files of the daemons, and the programs that were started with them.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cm_api::rpc::{Empty, Root};
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use core_types::{Clock as _, KeyAlg, Level, PersonId, Random as _, SecretBytes, TenantId};
+use dev_ca::ra::Invitation;
+use dev_ca::{DevCa, Ra, Urls};
+use natsuin::stack::{NAME_CM, NAME_OFFICE, NAME_SAM, NAME_SIC, NAME_SSA, Sic};
+use sap::enrol::Subject;
+use serde_json::Value;
+use service_kit::Client;
+use service_kit::http::HttpOptions;
+use sic_core::{Trust, Voucher};
+use tempfile::TempDir;
+
+use crate::kit::{entries, run, text};
+
+/// Name of the SAM in acts.
+pub const SAM: &str = "sam.test";
+/// Name in the registration authority's certificate.
+pub const NAME_RA: &str = "ra.natsuin.internal";
+
+/// A site without a stack: files and certificates, and the registration authority, which is nobody's daemon.
+pub struct Site {
+    pub dir: TempDir,
+    pub ca: Arc<DevCa>,
+    tenant: TenantId,
+}
+
+/// A daemon that runs. Gone with this value, as by kill -9.
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What a service manager does.
+    pub fn end(&mut self) {
+        let pid = self.child.id().to_string();
+        let sent = run(Command::new("kill").args(["-TERM", &pid]));
+        assert!(sent.status.success(), "{}", text(&sent));
+        let code = self.child.wait().unwrap().code();
+        assert_eq!(code, Some(0), "{}", self.said());
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn port() -> u16 {
+    let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+    bound.local_addr().unwrap().port()
+}
+
+pub fn secret(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = File::options();
+    let opened = options.write(true).create_new(true).mode(0o600).open(path);
+    opened.unwrap().write_all(bytes).unwrap();
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let urls = Urls::under("http://127.0.0.1:1");
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let ca = Arc::new(DevCa::open(&dir.path().join("ca"), urls, clock, random).unwrap());
+        let site = Self {
+            dir,
+            ca,
+            tenant: TenantId::parse("test").unwrap(),
+        };
+        for (zone, name) in [("cm", NAME_CM), ("sam", NAME_SAM), ("sic", NAME_SIC)]
+            .into_iter()
+            .chain([("ssa", NAME_SSA)])
+        {
+            site.zone(zone, name);
+        }
+        // What a picture begins with.
+        fs::write(site.at("logo.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+        fs::write(site.at("zones-ca.pem"), site.ca.internal_ca_pem()).unwrap();
+        for name in ["cm-root.key", "ssa.key", "ssa-chain.key"] {
+            secret(&site.at(name), &SystemRandom.digest32().0);
+        }
+        let public = site
+            .ca
+            .localhost_cert(&["localhost", "sic.localhost"])
+            .unwrap();
+        fs::write(site.at("public-chain.pem"), &public.chain_pem).unwrap();
+        secret(&site.at("public-key.pem"), public.key_pem.expose());
+        let ra = site.ra(Vec::new());
+        let keys = serde_json::to_string(&[ra.public_key()]).unwrap();
+        fs::write(site.at("ra-keys.json"), keys).unwrap();
+        site
+    }
+
+    /// A zone's certificate and log key.
+    pub fn zone(&self, zone: &str, name: &str) {
+        let own = self.ca.service_cert(name, &[name, "localhost"]).unwrap();
+        fs::write(self.at(&format!("{zone}-chain.pem")), &own.chain_pem).unwrap();
+        secret(&self.at(&format!("{zone}-key.pem")), own.key_pem.expose());
+        let log_key = self.at(&format!("{zone}-log.key"));
+        secret(&log_key, &SystemRandom.digest32().0);
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn ra(&self, roots: Vec<jose::Jwk>) -> Ra {
+        Ra::new(self.ca.clone(), SAM, roots).unwrap()
+    }
+
+    pub fn anchors(&self) -> String {
+        fs::read_to_string(self.ca.trust_anchors_file()).unwrap()
+    }
+
+    /// What a zone with this name in its certificate calls others with.
+    pub fn options(&self, name: &str) -> HttpOptions {
+        HttpOptions {
+            ca_pem: Some(self.ca.internal_ca_pem()),
+            identity: Some(self.ca.service_cert(name, &[name, "localhost"]).unwrap()),
+            ..HttpOptions::default()
+        }
+    }
+
+    pub fn caller(&self, port: u16, name: &str) -> Client {
+        Client::new(format!("https://localhost:{port}"), &self.options(name)).unwrap()
+    }
+
+    /// A daemon's program, beside the one of this test.
+    fn program(&self, name: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_natsuin")).with_file_name(name);
+        assert!(
+            program.exists(),
+            "{name} isn't there: `cargo build --workspace --bins` builds what these tests start"
+        );
+        Command::new(program)
+    }
+
+    /// The configuration with the tables that all daemons have.
+    pub fn configure(&self, zone: &str, node: &str, settings: &str) -> PathBuf {
+        let dir = self.dir.path().display();
+        let audit = match zone {
+            "sic" => String::new(),
+            _ => format!(
+                "[audit]\nlog = 'test/{zone}'\nkey = '{dir}/{zone}-log.key'\nwitness = '{dir}/{zone}-witness.txt'\n\
+                 every_seconds = 1\n"
+            ),
+        };
+        let tls = format!(
+            "[tls]\nchain = '{dir}/{zone}-chain.pem'\nkey = '{dir}/{zone}-key.pem'\nca = '{dir}/zones-ca.pem'\n"
+        );
+        let path = self.at(&format!("{node}.toml"));
+        fs::write(&path, format!("{settings}\n{tls}{audit}")).unwrap();
+        path
+    }
+
+    /// Starts it and waits until it listens here.
+    pub async fn start(&self, name: &str, config: &Path, port: u16) -> Program {
+        let log = config.with_extension("err");
+        let mut command = self.program(name);
+        command.arg("--config").arg(config);
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn();
+        let mut program = Program {
+            child: child.unwrap(),
+            log,
+        };
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..1500 {
+            ticks.tick().await;
+            let ended = program.child.try_wait().unwrap();
+            assert_eq!(ended, None, "{name}: {}", program.said());
+            if tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok()
+            {
+                return program;
+            }
+        }
+        panic!("{name} doesn't listen: {}", program.said());
+    }
+
+    /// The module; its root key goes where the others pin it.
+    pub async fn module(&self, port: u16) -> (Program, jose::Jwk) {
+        let dir = self.dir.path().display();
+        let settings = format!(
+            "listen = '127.0.0.1:{port}'\nnode = 'cm-1'\nsam = '{SAM}'\ncaller = '{NAME_SAM}'\nstore = 'sqlite:{dir}/cm.db'\n\
+             root_secret = '{dir}/cm-root.key'\nmax_uses = 10000\ncopies_kept_days = 30\nkey_cache_seconds = 0\n\
+             [backend]\nkind = 'software'\n"
+        );
+        let config = self.configure("cm", "cm-1", &settings);
+        let program = self.start("natsuin-cm", &config, port).await;
+        let told = self.caller(port, NAME_SAM).call::<Root>(&Empty {}).await;
+        let root = told.unwrap().root;
+        fs::write(
+            self.at("cm-root.jwk"),
+            serde_json::to_string(&root).unwrap(),
+        )
+        .unwrap();
+        fs::write(
+            self.at("roots.json"),
+            serde_json::to_string(&[&root]).unwrap(),
+        )
+        .unwrap();
+        (program, root)
+    }
+
+    /// A node of the SAM. The first one begins the installation.
+    pub async fn sam(&self, node: &str, store: &str, at: &SamPorts) -> Program {
+        let dir = self.dir.path().display();
+        let SamPorts {
+            module,
+            ssa,
+            gateway,
+            office,
+            origin,
+            home,
+            tenants,
+        } = at;
+        let settings = format!(
+            "listen_ssa = '127.0.0.1:{ssa}'\nlisten_gateway = '127.0.0.1:{gateway}'\nnode = '{node}'\nsam = '{SAM}'\n\
+             tenant = '{tenant}'\nsic_origin = '{origin}'\nreturn_prefixes = ['{home}/']\nservices = ['{NAME_SSA}']\n\
+             gateways = ['{NAME_SIC}']\ncm_url = 'https://localhost:{module}'\ncm_root = '{dir}/cm-root.jwk'\n\
+             registration_authorities = '{dir}/ra-keys.json'\nissuers = '{issuers}'\nstore = '{store}'\n\
+             [policy]\nversion = 1\npin_totp_at_level_2 = false\nceiling = 1\n\
+             [office]\nlisten = '127.0.0.1:{office}'\norigin = 'https://sic.localhost:{office}'\ngateways = ['{NAME_OFFICE}']\n\
+             idle_seconds = 600\nsession_seconds = 14400\n{tenants}",
+            tenant = self.tenant,
+            issuers = self.ca.trust_anchors_file().display(),
+        );
+        let config = self.configure("sam", node, &settings);
+        if !self.at("ceremony").exists() {
+            let officers = self.at("officers.toml");
+            let until = SystemClock.now().plus(90 * 24 * 3600).rfc3339();
+            let one = |id: &str| {
+                format!(
+                    "[[officer]]\nid = '{id}'\nname = '{id}'\nidentity = 'card-{id}'\nuntil = '{until}'\n"
+                )
+            };
+            fs::write(&officers, one("sato") + &one("suzuki")).unwrap();
+            let begun = run(self
+                .program("natsuin-sam")
+                .arg("--config")
+                .arg(&config)
+                .arg("init")
+                .arg("--officers")
+                .arg(&officers)
+                .arg("--out")
+                .arg(self.at("ceremony")));
+            assert!(begun.status.success(), "{}", text(&begun));
+        }
+        self.start("natsuin-sam", &config, *gateway).await
+    }
+
+    /// What a signer's side reaches the SAM with, over this address.
+    pub fn sic(&self, root: &jose::Jwk, page: &str, reached: &str, http: reqwest::Client) -> Sic {
+        Sic {
+            trust: Trust::new(vec![root.clone()], page).unwrap(),
+            origin: reached.to_owned(),
+            http,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        }
+    }
+
+    /// The registration authority invites a person: what it sends to the service, and what it hands to the person.
+    pub fn invite(&self, ra: &Ra, person: &str) -> (String, Voucher) {
+        invitation(ra, &self.tenant, person)
+    }
+}
+
+pub fn invitation(ra: &Ra, tenant: &TenantId, person: &str) -> (String, Voucher) {
+    let invited = ra.invite(Invitation {
+        tenant: tenant.clone(),
+        person: PersonId::parse(person).unwrap(),
+        subject: Subject {
+            common_name: person.to_owned(),
+            country: "JP".to_owned(),
+            organization: None,
+            serial_number: format!("TEST-{person}"),
+        },
+        assurance: "test".to_owned(),
+        ceiling: Level::One,
+        keys: vec![KeyAlg::P256],
+        exp: SystemClock.now().plus(3600),
+        replaces: None,
+        collected: false,
+        codes: None,
+        exportable: false,
+        one_time: false,
+    });
+    let (jws, voucher, secret) = invited.unwrap();
+    let ticket = format!("{voucher}.{}", core_types::bytes::b64u(secret.expose()));
+    (jws, Voucher::parse(&SecretBytes::from(ticket)).unwrap())
+}
+
+/// Where a node of the SAM listens, and what it has to know.
+pub struct SamPorts {
+    pub module: u16,
+    pub ssa: u16,
+    pub gateway: u16,
+    pub office: u16,
+    /// Origin of the approval page.
+    pub origin: String,
+    /// Origin of the portal.
+    pub home: String,
+    /// Tables of other tenants, TOML.
+    pub tenants: String,
+}
+
+impl Site {
+    /// The SIC gateway's daemon.
+    pub async fn gateway(&self, at: u16, page: &str, sam: u16) -> Program {
+        let dir = self.dir.path().display();
+        let settings = format!(
+            "listen = '127.0.0.1:{at}'\norigin = '{page}'\nroots = '{dir}/roots.json'\nsam_url = 'https://localhost:{sam}'\n\
+             public_chain = '{dir}/public-chain.pem'\npublic_key = '{dir}/public-key.pem'\n"
+        );
+        let config = self.configure("sic", "sic-1", &settings);
+        self.start("natsuin-sic", &config, at).await
+    }
+
+    /// A client outside, which trusts the public origins.
+    pub fn http(&self) -> reqwest::Client {
+        let options = HttpOptions {
+            ca_pem: Some(self.anchors()),
+            ..HttpOptions::default()
+        };
+        service_kit::http::client(&options).unwrap()
+    }
+}
+
+impl Site {
+    /// The entries of a zone's log, which has to be good.
+    pub async fn entries(&self, zone: &str, store: &str) -> Vec<Value> {
+        let tables = match zone {
+            "cm" => cm_core::MIGRATIONS,
+            "sam" => sam_service::MIGRATIONS,
+            _ => ssa_service::MIGRATIONS,
+        };
+        let url = store_kit::StoreUrl::parse(store).unwrap();
+        // The store's name in its database is the zone's.
+        let name: &'static str = match zone {
+            "cm" => "cm",
+            "sam" => "sam",
+            _ => "ssa",
+        };
+        let opened = store_kit::Store::open(&url, name, tables, &SystemRandom).await;
+        let store = opened.unwrap();
+        let seed = SecretBytes::new(fs::read(self.at(&format!("{zone}-log.key"))).unwrap());
+        let key = audit_log::LogKey::from_seed(&format!("test/{zone}"), &seed).unwrap();
+        let export = self.at("export");
+        let done = audit_log::export(&store, &export.join(zone), &key.public()).await;
+        done.unwrap();
+        store.close().await;
+        entries(&export, zone)
+    }
+}

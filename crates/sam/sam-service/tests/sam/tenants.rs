@@ -1,0 +1,663 @@
+//! Two tenants on one SAM: whatever a service names, it reaches its own tenant's and nobody else's.
+
+use std::mem::swap;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use core_types::random::SystemRandom;
+use core_types::rpc::Method;
+use core_types::{
+    B64, Clock as _, Digest32, KeyAlg, Level, PersonId, SecretBytes, TenantId, VoucherId, sha256,
+};
+use dev_ca::{DevCa, Ra, Urls};
+use jose::SealKey;
+use sam_api::Refusal;
+use sam_api::guard::GuardRequest;
+use sam_api::ssa::{self, *};
+use sam_core::Policy;
+use sam_core::provider::Providers;
+use sam_service::{Sam, SamConfig, StartError, TenantConfig, gateway_router, ssa_router};
+use sap::act::Brand;
+use sap::enrol::Invite;
+use sap::manage::NoticeEffect;
+use sap::messages::{
+    Approve, ApproveRequest, EnrolOpen, EnrolOpenRequest, Open, OpenRequest, SapRefusalCode,
+};
+use sap::office::{KeyAction, Measure};
+use sap::{RevocationNotice, act_digest};
+use serde_json::Value;
+use service_kit::Peer;
+use tower::ServiceExt as _;
+
+use crate::cm::Cm;
+use crate::kit::*;
+
+const ACME_SSA: &str = "ssa.acme.test";
+const ACME_RETURN: &str = "http://acme.localhost:1/return";
+
+/// What is another tenant's; [`World::turn`] puts it in the place of the world's.
+struct Side {
+    sam: Sam<Cm>,
+    ra: Ra,
+    ca: Arc<DevCa>,
+    tenant: TenantId,
+    service: &'static str,
+    back: &'static str,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    /// The world is the other tenant's from here on, and that one's is at `side`.
+    fn turn(&mut self, side: &mut Side) {
+        swap(&mut self.sam, &mut side.sam);
+        swap(&mut self.ra, &mut side.ra);
+        swap(&mut self.ca, &mut side.ca);
+        swap(&mut self.config.tenant, &mut side.tenant);
+        swap(&mut self.service, &mut side.service);
+        swap(&mut self.back, &mut side.back);
+    }
+}
+
+fn brand() -> Brand {
+    Brand {
+        ja: "アクメ".into(),
+        en: "Acme".into(),
+        colour: Some("#0a5c8a".into()),
+    }
+}
+
+/// A tenant of the world's SAM, with a CA and an RA of its own.
+async fn acme(world: &mut World) -> Side {
+    let dir = tempfile::tempdir().unwrap();
+    let urls = Urls::under("http://ca.acme.localhost:1");
+    let random = Arc::new(SystemRandom);
+    let ca = Arc::new(DevCa::open(dir.path(), urls, world.clock.clone(), random).unwrap());
+    let ra = Ra::new(ca.clone(), "sam.test", vec![world.sam.root().clone()]).unwrap();
+    let tenant = TenantId::parse("acme").unwrap();
+    let config = SamConfig {
+        tenants: vec![TenantConfig {
+            id: tenant.clone(),
+            brand: brand(),
+            services: vec![ACME_SSA.into()],
+            return_prefixes: vec![ACME_RETURN.into()],
+            registration_authorities: vec![ra.public_key().clone()],
+            issuers: vec![ca.root().der().to_vec()],
+            policy: Policy {
+                version: 9,
+                max_items: 2,
+                ..Policy::default()
+            },
+            providers: Providers::default(),
+            clients: [].into(),
+        }],
+        ..world.config.clone()
+    };
+    world.sam = world.node_with(config.clone()).await;
+    world.config = config;
+    Side {
+        sam: world.sam.of(&tenant).unwrap(),
+        ra,
+        ca,
+        tenant,
+        service: ACME_SSA,
+        back: ACME_RETURN,
+        _dir: dir,
+    }
+}
+
+/// Calls a listener as `peer`: the answer, or the refusal.
+async fn call(router: axum::Router, peer: &str, path: &str, body: &Value) -> Result<Value, Value> {
+    let mut request = Request::post(path)
+        .body(Body::from(body.to_string()))
+        .unwrap();
+    request.extensions_mut().insert(Peer {
+        name: peer.into(),
+        addr: ([127, 0, 0, 1], 1).into(),
+    });
+    let answer = router.oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    match status {
+        200 => Ok(body),
+        422 => Err(body),
+        other => panic!("{path} answers {other}: {body}"),
+    }
+}
+
+/// What a tenant has, for a stranger to name.
+struct Owned {
+    signer: Signer,
+    /// A key that was handed over, and by which act.
+    gone: (PersonId, Digest32),
+    voucher: VoucherId,
+    invite: String,
+    rid: Digest32,
+    act: Digest32,
+    token: String,
+    notice: String,
+}
+
+async fn own(world: &World, name: &str) -> Owned {
+    let mut signer = world.enrol(name, false, &[KeyAlg::P256]).await;
+    let mut invitation = world.invitation(&format!("{name}-leaves"), &[KeyAlg::P256]);
+    (invitation.ceiling, invitation.exportable) = (Level::One, true);
+    let mut leaver = world.enrol_by(invitation, false).await;
+    let (_, receiver) = receiver();
+    let wish = Wish::HandOver {
+        key: leaver.keys[0].key.clone(),
+        receiver,
+    };
+    let left = world.change(&leaver, wish).await;
+    let proof = leaver.passkey.prove(left).unwrap();
+    world.approve(proof).await.unwrap();
+    world.sam.maintain().await.unwrap();
+
+    let invited = world.invitation(&format!("{name}-invited"), &[KeyAlg::P256]);
+    let (invite, voucher, _) = world.ra.invite(invited).unwrap();
+    let request = VoucherRequest::Ra {
+        invite: invite.clone(),
+        return_uri: world.back.into(),
+    };
+    world.sam.voucher(world.service, request).await.unwrap();
+
+    let mut request = world.prepare_request(&signer, hash_items(&[hash(1), hash(2)]));
+    request.renew = 600;
+    let rid = world.sam.prepare(world.service, request).await.unwrap().rid;
+    let act = world.open(rid).await;
+    let proof = signer.passkey.prove(act).unwrap();
+    world.approve(proof).await.unwrap();
+    let token = random_token();
+    world.bind(rid, &token).await.unwrap();
+    world.sign(&signer, &token, &[hash(1)]).await.unwrap();
+    let notice = RevocationNotice {
+        sam: world.config.sam.clone(),
+        tenant: world.config.tenant.clone(),
+        key: signer.keys[0].key.clone(),
+        cert: sha256(&[&signer.keys[0].chain[0].0]),
+        effect: NoticeEffect::Hold,
+        iat: START,
+    };
+    Owned {
+        notice: world.ra.notice(&notice).unwrap(),
+        gone: (leaver.person, left),
+        signer,
+        voucher,
+        invite,
+        rid,
+        act,
+        token,
+    }
+}
+
+fn receiver() -> (SealKey, jose::Jwk) {
+    let (key, _) = SealKey::generate().unwrap();
+    let public = key.public().clone();
+    (key, public)
+}
+
+/// A call of this method that names what `of` has, as its owner's service would make it. The order is that of the table in
+/// `sam-api`; a method without a case fails the test.
+fn naming(path: &str, of: &Owned, back: &str) -> Value {
+    let (person, key) = (of.signer.person.clone(), of.signer.keys[0].key.clone());
+    let json = |request: Result<Value, serde_json::Error>| request.unwrap();
+    let items = hash_items(&[hash(3)]);
+    let secret = || SecretBytes::from("12345678".to_owned());
+    match path {
+        About::PATH => serde_json::json!({}),
+        Prepare::PATH => json(serde_json::to_value(PrepareRequest {
+            person,
+            key,
+            client: client(),
+            client_name: "claimed".into(),
+            client_jws: None,
+            items,
+            renew: 0,
+            return_uri: back.into(),
+            ttl: 600,
+        })),
+        Status::PATH => json(serde_json::to_value(StatusRequest { rid: of.rid })),
+        Bind::PATH => json(serde_json::to_value(BindRequest {
+            rid: of.rid,
+            grant: sha256(&[of.token.as_bytes()]),
+        })),
+        Explicit::PATH => json(serde_json::to_value(ExplicitRequest {
+            person,
+            key,
+            client: client(),
+            client_name: "claimed".into(),
+            items,
+            pin: secret(),
+            otp: secret(),
+            grant: Digest32([1; 32]),
+        })),
+        SendCode::PATH => json(serde_json::to_value(SendCodeRequest {
+            person,
+            key,
+            client: client(),
+        })),
+        Sign::PATH => json(serde_json::to_value(SignRequest {
+            token: SecretBytes::from(of.token.clone()),
+            client: client(),
+            key,
+            alg: alg(&of.signer.keys[0]),
+            hashes: vec![hash(2)],
+            idempotency_key: None,
+        })),
+        Renew::PATH => json(serde_json::to_value(RenewRequest {
+            token: SecretBytes::from(of.token.clone()),
+            client: client(),
+            key,
+            hashes: vec![],
+            grant: Digest32([2; 32]),
+        })),
+        Voucher::PATH => json(serde_json::to_value(VoucherRequest::Ra {
+            invite: of.invite.clone(),
+            return_uri: back.into(),
+        })),
+        Enrolment::PATH => json(serde_json::to_value(EnrolmentRequest {
+            voucher: of.voucher.clone(),
+        })),
+        Certificate::PATH => json(serde_json::to_value(CertificateRequest {
+            key,
+            certify: "a.b.c".into(),
+            chain: vec![B64(vec![1])],
+        })),
+        Keys::PATH => json(serde_json::to_value(KeysRequest { person })),
+        Ask::PATH => json(serde_json::to_value(AskRequest {
+            person,
+            wish: Wish::Suspend { key },
+            return_uri: back.into(),
+            ttl: 600,
+        })),
+        // Last of those about the key: from here on it is stopped.
+        Stop::PATH => json(serde_json::to_value(StopRequest {
+            person,
+            changes: of.signer.keys[0].changes,
+            key,
+        })),
+        Notice::PATH => json(serde_json::to_value(NoticeRequest {
+            notice: of.notice.clone(),
+        })),
+        Factors::PATH => json(serde_json::to_value(FactorsRequest { person })),
+        Signatures::PATH => json(serde_json::to_value(SignaturesRequest { person })),
+        Receipt::PATH => json(serde_json::to_value(ReceiptRequest {
+            person,
+            act: of.act,
+        })),
+        HandedOver::PATH => json(serde_json::to_value(HandedOverRequest {
+            person: of.gone.0.clone(),
+            act: of.gone.1,
+        })),
+        History::PATH => json(serde_json::to_value(HistoryRequest { person })),
+        other => {
+            panic!("{other} has no case here: say what happens when another tenant's is named")
+        }
+    }
+}
+
+/// A refusal, or an answer that tells of nothing.
+fn is_nothing(answer: &Result<Value, Value>) -> bool {
+    let Ok(Value::Object(members)) = answer else {
+        return answer.is_err();
+    };
+    // That something was done is no *nothing*.
+    let empty = |v: &Value| v.as_array().is_some_and(Vec::is_empty);
+    !members.is_empty() && members.values().all(empty)
+}
+
+struct NoCourier;
+
+impl sam_service::Courier for NoCourier {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a sam_api::delivery::DeliverRequest,
+    ) -> sam_service::Delivering<'a> {
+        Box::pin(async { Err(sam_service::Undelivered) })
+    }
+}
+
+async fn the_stranger_gets_nothing(
+    world: &World,
+    of: &Owned,
+    owner: (&str, &str),
+    stranger: (&str, &str),
+) {
+    for path in ssa::PATHS {
+        let router = || ssa_router(world.sam.clone());
+        // Each with its own addresses: what is wrong is the tenant alone.
+        let theirs = call(router(), stranger.0, path, &naming(path, of, stranger.1)).await;
+        let ours = call(router(), owner.0, path, &naming(path, of, owner.1)).await;
+        if *path == About::PATH {
+            assert!(theirs.unwrap() != ours.unwrap(), "each has its own policy");
+            continue;
+        }
+        assert!(
+            is_nothing(&theirs),
+            "{path} tells {} of {}: {theirs:?}",
+            stranger.0,
+            owner.0
+        );
+        assert_ne!(
+            theirs, ours,
+            "{path} can't be told from a refusal of {}'s",
+            owner.0
+        );
+    }
+}
+
+// shows: T-USE-SAP-BYPASS, T-INS-OPERATOR, T-USE-CRED-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_names_what_is_another_tenants_gets_nothing_whatever_it_asks() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        world.sam.send_codes_by(Arc::new(NoCourier));
+        let here = own(&world, "taro").await;
+        world.turn(&mut side);
+        let there = own(&world, "hanako").await;
+        world.turn(&mut side);
+        sequence(&world).await;
+        let (house, acme) = ((SSA, RETURN), (ACME_SSA, ACME_RETURN));
+        the_stranger_gets_nothing(&world, &there, acme, house).await;
+        the_stranger_gets_nothing(&world, &here, house, acme).await;
+        // Nothing of it was done: the rows are as the log says, and nobody is alarmed.
+        assert_eq!(world.sam.scrub().await.unwrap().strange, vec![]);
+        assert_eq!(world.audited("alarm", "").await, 0);
+    }
+}
+
+/// Gives entries their places, so that there are receipts.
+async fn sequence(world: &World) {
+    let key = audit_log::LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![9; 32])).unwrap();
+    let log = world.sam.audit().clone();
+    let opened = audit_log::Sequencer::open(log, key, None, &world.store.store).await;
+    let now = world.clock.now();
+    opened
+        .unwrap()
+        .sequence(&world.store.store, now)
+        .await
+        .unwrap();
+}
+
+// shows: T-USE-CRED-FORGE, T-USE-SAP-REPLAY, T-USE-SAD-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_name_in_two_tenants_is_two_persons() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        let mut here = world.enrol("taro", true, &[KeyAlg::P256]).await;
+        let rid = world.prepare(&here, &[hash(1)]).await;
+        world.turn(&mut side);
+        let mut there = world.enrol("taro", true, &[KeyAlg::P256]).await;
+        assert_ne!(here.keys[0].key, there.keys[0].key);
+        assert_eq!(world.key(&there).await.key, there.keys[0].key);
+        let theirs = world.prepare(&there, &[hash(1)]).await;
+        world.turn(&mut side);
+        assert_eq!(world.key(&here).await.key, here.keys[0].key);
+        assert_eq!(world.factors(&here).await.len(), 2);
+
+        // By the gateway, which serves both: each opens as its tenant's, with that tenant's name.
+        let gate = |path, body: Value| {
+            let router = gateway_router(world.sam.clone());
+            async move { call(router, GATEWAY, path, &body).await }
+        };
+        let opened = async |rid| {
+            let body = serde_json::to_value(OpenRequest { rid }).unwrap();
+            let answer = gate(Open::PATH, body).await.unwrap();
+            let jws = answer["act"].as_str().unwrap().to_owned();
+            let payload = core_types::bytes::from_b64u(jws.split('.').nth(1).unwrap()).unwrap();
+            let act: sap::Act = serde_json::from_slice(&payload).unwrap();
+            (act_digest(&jws), act)
+        };
+        let (ours, shown) = opened(rid).await;
+        assert_eq!(
+            (shown.head().tenant.as_str(), shown.head().brand),
+            ("demo", None)
+        );
+        let (acme, shown) = opened(theirs).await;
+        let head = shown.head();
+        assert_eq!((head.tenant.as_str(), head.policy), ("acme", 9));
+        assert_eq!(head.brand, Some(&brand()));
+
+        // One's passkey, PIN and code are nobody's for the other's act, and the reverse.
+        let approve = async |proof| {
+            let body = serde_json::to_value(ApproveRequest { proof, new: None }).unwrap();
+            gate(Approve::PATH, body).await
+        };
+        assert!(approve(there.passkey.prove(ours).unwrap()).await.is_err());
+        assert!(approve(here.passkey.prove(acme).unwrap()).await.is_err());
+        let otp = world.otp(there.seed.as_ref().unwrap(), 1);
+        let proof = world.pin_proof(ours, PIN, otp).await;
+        assert!(approve(proof).await.is_err());
+        approve(here.passkey.prove(ours).unwrap()).await.unwrap();
+        approve(there.passkey.prove(acme).unwrap()).await.unwrap();
+
+        // What was approved for one is bound and used by that one only.
+        let token = random_token();
+        assert_eq!(
+            world.bind(theirs, &token).await.unwrap_err(),
+            Refusal::NotFound
+        );
+        world.bind(rid, &token).await.unwrap();
+        world.turn(&mut side);
+        assert_eq!(
+            world.bind(rid, &token).await.unwrap_err(),
+            Refusal::NotFound
+        );
+        for signer in [&here, &there] {
+            let refused = world.sign(signer, &token, &[hash(1)]).await;
+            assert_eq!(refused.unwrap_err(), Refusal::NotFound);
+        }
+        world.turn(&mut side);
+        world.sign(&here, &token, &[hash(1)]).await.unwrap();
+
+        // In the log they are two, under one name each.
+        let of = async |person: &str| {
+            let query = audit_log::Query {
+                kinds: vec!["person.enrolled".into()],
+                ..audit_log::Query::default()
+            };
+            let found = audit_log::search(&world.store.store, &query).await.unwrap();
+            let named = found
+                .entries
+                .iter()
+                .filter(|e| e.person.as_deref() == Some(person));
+            named.count()
+        };
+        sequence(&world).await;
+        assert_eq!((of("taro").await, of("acme/taro").await), (1, 1));
+        assert!(world.audited("signature.made", "\"tenant\":\"acme\"").await == 0);
+        assert!(world.audited("enrolled", "\"tenant\":\"acme\"").await > 0);
+        assert!(world.sam.scrub().await.unwrap().strange.is_empty());
+    }
+}
+
+// shows: T-REG-IMPERSONATE
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_invites_into_its_own_tenant_only() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        let ask = |invite: String, back: &str| VoucherRequest::Ra {
+            invite,
+            return_uri: back.into(),
+        };
+        // By acme's authority, for the provider's own tenant, whatever it says of the tenant.
+        for tenant in ["demo", "acme"] {
+            let mut invitation = world.invitation("taro", &[KeyAlg::P256]);
+            invitation.tenant = TenantId::parse(tenant).unwrap();
+            let (invite, ..) = side.ra.invite(invitation).unwrap();
+            let refused = world.sam.voucher(SSA, ask(invite, RETURN)).await;
+            assert_eq!(
+                refused.unwrap_err(),
+                Refusal::RegistrationRefused,
+                "{tenant}"
+            );
+        }
+        // By the right authority, brought by the other tenant's service, or naming the other tenant.
+        let (invite, voucher, secret) = world
+            .ra
+            .invite(world.invitation("taro", &[KeyAlg::P256]))
+            .unwrap();
+        let refused = side
+            .sam
+            .voucher(ACME_SSA, ask(invite.clone(), ACME_RETURN))
+            .await;
+        assert_eq!(refused.unwrap_err(), Refusal::RegistrationRefused);
+        let mut other = world.invitation("taro", &[KeyAlg::P256]);
+        other.tenant = side.tenant.clone();
+        let (other, ..) = world.ra.invite(other).unwrap();
+        let member = world
+            .sam
+            .voucher(SSA, ask(other, RETURN))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            member,
+            Refusal::Invalid {
+                member: "tenant".into()
+            }
+        );
+        // A page of one tenant's never goes on to the other's.
+        let back = world
+            .sam
+            .voucher(SSA, ask(invite.clone(), ACME_RETURN))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            back,
+            Refusal::Invalid {
+                member: "return".into()
+            }
+        );
+        world
+            .sam
+            .voucher(SSA, ask(invite.clone(), RETURN))
+            .await
+            .unwrap();
+
+        // The gateway finds whose voucher it is; the other tenant's hands don't hold it.
+        let request = EnrolOpenRequest {
+            voucher: voucher.clone(),
+        };
+        let body = serde_json::to_value(&request).unwrap();
+        let router = gateway_router(world.sam.clone());
+        call(router, GATEWAY, EnrolOpen::PATH, &body).await.unwrap();
+        let unknown = side.sam.enrol_open(request).await.unwrap_err();
+        assert_eq!(unknown.code, SapRefusalCode::NotFound);
+        // A name of a voucher that is taken is taken for all, and nothing is told of whose it is.
+        let taken = Invite {
+            voucher: voucher.clone(),
+            tenant: side.tenant.clone(),
+            person: PersonId::parse("taro").unwrap(),
+            subject: subject("taro"),
+            assurance: "password".into(),
+            ceiling: Level::One,
+            keys: vec![KeyAlg::P256],
+            exp: world.clock.now().plus(600),
+            secret: sha256(&[secret.expose()]),
+            replaces: None,
+            collected: false,
+            codes: None,
+            exportable: false,
+            one_time: false,
+        };
+        let request = VoucherRequest::Ssa {
+            invite: Box::new(taken),
+            return_uri: ACME_RETURN.into(),
+        };
+        let refused = side.sam.voucher(ACME_SSA, request).await.unwrap_err();
+        assert_eq!(refused, Refusal::Used);
+        world.turn(&mut side);
+    }
+}
+
+// shows: I-7.1.4.7-alert-starts-countermeasure
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_and_guards_are_there_for_all_tenants() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        let here = world.enrol("taro", false, &[KeyAlg::P256]).await;
+        world.turn(&mut side);
+        let there = world.enrol("taro", false, &[KeyAlg::P256]).await;
+        world.turn(&mut side);
+        let key = there.keys[0].key.clone();
+        let stop = GuardRequest::Key { key: key.clone() };
+        world.sam.guard_stop(GUARD, stop).await.unwrap();
+        let measure = Measure::Key {
+            key,
+            action: KeyAction::Resume,
+        };
+        let asked = world.decide(measure).await.unwrap();
+        // Approvers are told whose it is.
+        assert!(
+            asked
+                .document
+                .contains("\"tenant\":\"acme\",\"person\":\"taro\""),
+            "{}",
+            asked.document
+        );
+        world.turn(&mut side);
+        let states: Vec<_> = world.history(&there).await.iter().map(|e| e.what).collect();
+        assert_eq!(states[..2], [Happened::Resumed, Happened::Suspended]);
+        assert_eq!(world.key(&there).await.state, KeyState::Active);
+        world.turn(&mut side);
+        assert_eq!(world.key(&here).await.state, KeyState::Active);
+        assert!(
+            !world
+                .history(&here)
+                .await
+                .iter()
+                .any(|e| e.what == Happened::Suspended)
+        );
+        assert_eq!(world.audited("key.resumed", "\"tenant\":\"acme\"").await, 1);
+        assert!(world.sam.scrub().await.unwrap().strange.is_empty());
+        // What ends by itself ends in every tenant.
+        let end = there.keys[0].until.unwrap();
+        world.clock.advance(end.0 - world.clock.now().0 + 1);
+        world.sam.maintain().await.unwrap();
+        world.turn(&mut side);
+        assert_eq!(world.key(&there).await.state, KeyState::Destroyed);
+    }
+}
+
+// shows: II-3.3.2-config-authorised-change
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_in_which_a_call_could_have_two_tenants_starts_nothing() {
+    let [mut world, _] = worlds().await;
+    let _side = acme(&mut world).await;
+    let good = world.config.clone();
+    let with = |set: &dyn Fn(&mut TenantConfig)| {
+        let mut config = good.clone();
+        set(&mut config.tenants[0]);
+        config
+    };
+    let twice = || {
+        let mut config = good.clone();
+        let mut second = config.tenants[0].clone();
+        second.services = vec!["third.test".into()];
+        config.tenants.push(second);
+        config
+    };
+    for bad in [
+        with(&|t| t.services.push(SSA.into())),
+        with(&|t| t.id = good.tenant.clone()),
+        with(&|t| t.id = TenantId::parse("officer.a").unwrap()),
+        with(&|t| t.policy.ceiling = Level::Two),
+        with(&|t| t.brand.ja = String::new()),
+        with(&|t| t.brand.colour = Some("red".into())),
+        twice(),
+    ] {
+        let started = world.node_drawing(bad, Arc::new(SystemRandom)).await;
+        assert!(matches!(started.err(), Some(StartError::Unusable(_))));
+    }
+    // A tenant that isn't served any more has nobody to ask for it, and its rows stay as they are.
+    let alone = SamConfig {
+        tenants: Vec::new(),
+        ..good.clone()
+    };
+    world.sam = world.node_with(alone).await;
+    let nothing = serde_json::json!({});
+    let router = ssa_router(world.sam.clone());
+    assert!(call(router, ACME_SSA, About::PATH, &nothing).await.is_err());
+    assert!(world.sam.scrub().await.unwrap().strange.is_empty());
+}
