@@ -18,7 +18,7 @@ use crate::{Identity, Trouble};
 pub const CHECK: &str = "check the settings of this daemon";
 
 /// Runs a daemon, or one of its commands, to its end: log lines go to standard error, and so does what went wrong (exit
-/// code 4).
+/// code 4, or 75 if it passes by itself: service managers try that again).
 pub fn main(run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -42,7 +42,15 @@ fn report(trouble: &Trouble) -> ExitCode {
         "error: {}  (code {})\n  do:  {}",
         trouble.what, trouble.code, trouble.remedy
     );
-    ExitCode::from(4)
+    ExitCode::from(exit(trouble))
+}
+
+/// The number that `RestartPreventExitStatus` of the units names, or `EX_TEMPFAIL`.
+fn exit(trouble: &Trouble) -> u8 {
+    match trouble.code {
+        Trouble::AWAY => 75,
+        _ => 4,
+    }
 }
 
 /// Files of a TLS identity and the CA that vouches for the other side.
@@ -227,6 +235,13 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        let away = Trouble::new(Trouble::AWAY, "the database is away", "wait");
+        let store = Trouble::new("store", "it is another's", CHECK);
+        assert_eq!((exit(&away), exit(&store)), (75, 4));
+    }
 
     #[test]
     fn every_file_that_is_named_counts_and_no_other() {

@@ -14,6 +14,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// Code of trouble that passes by itself, such as a database that is away for now: a service manager tries again.
+    pub const AWAY: &'static str = "away";
+
     /// Puts a pair of sentences together.
     pub fn new(code: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {

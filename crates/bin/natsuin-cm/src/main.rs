@@ -257,7 +257,13 @@ fn root_secret(config: &Config) -> Result<RootSecret, Trouble> {
 }
 
 async fn open_store(url: &str) -> Result<Store, Trouble> {
-    let trouble = |e: store_kit::StoreError| Trouble::new("store", e.to_string(), CHECK);
+    let trouble = |e: store_kit::StoreError| {
+        let code = match e.is_away() {
+            true => Trouble::AWAY,
+            false => "store",
+        };
+        Trouble::new(code, e.to_string(), CHECK)
+    };
     let url = StoreUrl::parse(url).map_err(trouble)?;
     let opened = Store::open(&url, "cm", MIGRATIONS, &SystemRandom).await;
     opened.map_err(trouble)

@@ -21,12 +21,12 @@ use sam_core::clock::ClockEstimate;
 use sam_core::office::ceremony::Site;
 use sam_core::settings::Brought;
 use sam_service::{
-    MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, gateway_router, office_router,
-    ssa_router,
+    MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError, gateway_router,
+    office_router, ssa_router,
 };
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
-use store_kit::{Store, StoreUrl};
+use store_kit::{Store, StoreError, StoreUrl};
 
 #[derive(Parser)]
 #[command(version, about = "Natsuin's signature activation module")]
@@ -70,7 +70,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let url =
         StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
     let opened = Store::open(&url, "sam", MIGRATIONS, random.as_ref()).await;
-    let store = opened.map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
+    let store = opened.map_err(|e| store_trouble(&e))?;
     if args.restored {
         let marked = store.mark_restored().await;
         marked.map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
@@ -104,7 +104,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         random,
     )
     .await;
-    let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+    let sam = started.map_err(|e| start_trouble(&e))?;
     if let Some(courier) = courier {
         sam.send_codes_by(Arc::new(courier));
     }
@@ -198,6 +198,21 @@ async fn run(args: Args) -> Result<(), Trouble> {
         AuditConfig::close(sam.audit(), &store, &sequencer, clock.now()).await?;
     }
     ended
+}
+
+fn store_trouble(error: &StoreError) -> Trouble {
+    let code = match error.is_away() {
+        true => Trouble::AWAY,
+        false => "store",
+    };
+    Trouble::new(code, error.to_string(), CHECK)
+}
+
+fn start_trouble(error: &StartError) -> Trouble {
+    match error {
+        StartError::Store(error) if error.is_away() => store_trouble(error),
+        other => Trouble::new("sam-start", other.to_string(), CHECK),
+    }
 }
 
 /// Tells the SAM what the file says of the clock's error; a file that says nothing is no estimate.

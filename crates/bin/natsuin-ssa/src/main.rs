@@ -39,7 +39,11 @@ fn main() -> ExitCode {
 }
 
 fn store_trouble(error: &StoreError) -> Trouble {
-    Trouble::new("store", error.to_string(), CHECK)
+    let code = match error.is_away() {
+        true => Trouble::AWAY,
+        false => "store",
+    };
+    Trouble::new(code, error.to_string(), CHECK)
 }
 
 async fn run(args: Args) -> Result<(), Trouble> {
