@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use audit_service::AuditConfig;
-use core_types::{ClientId, OfficerId, PeerId, SecretBytes, TenantId};
+use core_types::{ClientId, KeyAlg, OfficerId, PeerId, SecretBytes, TenantId};
 use csc_types::SecretText;
 use sap::office::Role;
 use serde::Deserialize;
 use service_kit::daemon::{self, CHECK, FilesRead, TlsFiles};
 use service_kit::{Identity, Rate, Trouble};
 use ssa_service::{
-    Branding, CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service,
+    Branding, CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service, Creation,
     Logo, Provider, Published, Publisher, Rates, Registration, TimeStamper,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     proxies: Vec<IpAddr>,
     #[serde(default)]
     time_stamping: Vec<TimeStamping>,
+    #[serde(default)]
+    creations: Vec<CreationFile>,
     pub(crate) outside_ca: Option<PathBuf>,
     /// Time-stamping authorities or providers of the operator's lie in a private network.
     #[serde(default)]
@@ -110,6 +112,14 @@ struct PublicFiles {
 struct TimeStamping {
     url: String,
     anchors: PathBuf,
+}
+
+/// A kind of credential that clients may have their users make for themselves.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreationFile {
+    policy: Option<String>,
+    key: KeyAlg,
 }
 
 /// The listener that asks for client certificates.
@@ -190,6 +200,15 @@ impl RegistrationFile {
             contract: self.contract.clone(),
             most: self.most,
         })
+    }
+}
+
+impl CreationFile {
+    fn load(&self) -> Creation {
+        Creation {
+            policy: self.policy.clone(),
+            key: self.key,
+        }
     }
 }
 
@@ -326,6 +345,7 @@ impl Config {
             providers,
             registration,
             time_stampers,
+            creations: self.creations.iter().map(CreationFile::load).collect(),
             rates: Rates {
                 address: self.rates.address.unwrap_or(usual.rates.address),
                 client: self.rates.client.unwrap_or(usual.rates.client),

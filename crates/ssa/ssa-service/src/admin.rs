@@ -166,13 +166,23 @@ impl Ssa {
     /// # Errors
     /// [`AdminError::Sam`] or [`AdminError::Store`].
     pub async fn invite(&self, new: NewInvitation) -> Result<Invited, AdminError> {
+        let back = |voucher: &VoucherId| self.enrolled_uri(voucher);
+        self.invite_and_return(new, back).await
+    }
+
+    /// The same; the SIC page goes `back` there afterwards.
+    pub(crate) async fn invite_and_return(
+        &self,
+        new: NewInvitation,
+        back: impl FnOnce(&VoucherId) -> String,
+    ) -> Result<Invited, AdminError> {
         let mut secret = vec![0; 16];
         self.random().fill(&mut secret);
         let secret = SecretBytes::new(secret);
         let voucher = VoucherId::random(self.random());
         let name = new.subject.common_name.clone();
         let request = VoucherRequest::Ssa {
-            return_uri: self.enrolled_uri(&voucher),
+            return_uri: back(&voucher),
             invite: Box::new(Invite {
                 voucher: voucher.clone(),
                 tenant: self.config().tenant.clone(),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use core_types::{ClientId, SecretBytes, TenantId};
+use core_types::{ClientId, KeyAlg, SecretBytes, TenantId};
 use service_kit::{Rate, Trouble};
 use url::Url;
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// Time-stamping authorities for `signatures/timestamp`, asked in this order; none, and that method isn't there.
     pub time_stampers: Vec<TimeStamper>,
+    /// Kinds of credential that clients may have their users make for themselves; none, and `credentials/create` isn't there.
+    pub creations: Vec<Creation>,
     /// How often somebody may call.
     pub rates: Rates,
     /// Most pushed requests, and most authorizations in browsers, that one client may have under way; 64 KiB each on
@@ -59,6 +61,15 @@ pub struct Config {
     pub longest_call: Duration,
     /// Addresses of reverse proxies of our own, whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpAddr>,
+}
+
+/// A kind of credential that people make for themselves, at level 1, under the name that their other certificates have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Creation {
+    /// Policy (OID) under which the CA issues its certificates, if clients may ask for it by that.
+    pub policy: Option<String>,
+    /// Its key.
+    pub key: KeyAlg,
 }
 
 /// A time-stamping authority (RFC 3161).
@@ -148,6 +159,7 @@ impl Config {
             certificates: None,
             providers: Vec::new(),
             time_stampers: Vec::new(),
+            creations: Vec::new(),
             rates: Rates::default(),
             most_pending: 2000,
             longest_call: Duration::from_secs(60),

@@ -9,13 +9,14 @@ use store_kit::{StoreError, Tx, sql};
 use crate::{notices, users};
 
 /// Methods of the CSC API that want a client, as contracts name them.
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 15] = [
     "auth/login",
     "auth/revoke",
     "credentials/list",
     "credentials/info",
     "credentials/authorize",
     "credentials/authorizeCheck",
+    "credentials/create",
     "credentials/delete",
     "credentials/getChallenge",
     "credentials/sendOTP",

@@ -169,6 +169,15 @@ impl Flow {
     pub(crate) fn signs(&self) -> bool {
         self.given("authorization_details").is_some() || self.given("scope") == Some("credential")
     }
+
+    /// Whether it asks for a new credential.
+    pub(crate) fn creates(&self) -> bool {
+        creates(self.given("authorization_details"))
+    }
+}
+
+fn creates(details: Option<&str>) -> bool {
+    details.is_some_and(|text| matches!(csc_types::create::creation(text), Ok(Some(_))))
 }
 
 /// Stores a new authorization.
@@ -285,6 +294,11 @@ impl Code {
     pub(crate) fn deletes(&self) -> bool {
         let details = self.details.as_deref();
         details.is_some_and(|text| matches!(csc_types::details::deletion(text), Ok(Some(_))))
+    }
+
+    /// Whether it stands for a new credential.
+    pub(crate) fn creates(&self) -> bool {
+        creates(self.details.as_deref())
     }
 }
 

@@ -52,7 +52,7 @@ pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, 
 pub use branding::{Branding, Logo};
 pub use certificates::{CertificateRule, Certificates};
 pub use clients::NewClient;
-pub use config::{Config, PasswordCost, Rates, TimeStamper};
+pub use config::{Config, Creation, PasswordCost, Rates, TimeStamper};
 pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use enrol::{EnrolError, Enrolled};
 pub use manage::{ClientOfficer, calls};

@@ -18,6 +18,8 @@ pub(crate) enum Scope {
     Credential(KeyFacts),
     /// Tell that its person had this credential deleted.
     Deletion(KeyFacts),
+    /// Tell that its person had this credential made.
+    Creation(KeyFacts),
 }
 
 impl Scope {
@@ -26,6 +28,7 @@ impl Scope {
             Self::Service => "service",
             Self::Credential(_) => "credential",
             Self::Deletion(_) => "credential-deletion",
+            Self::Creation(_) => "credential-creation",
         }
     }
 
@@ -33,7 +36,7 @@ impl Scope {
     pub(crate) fn contract(&self) -> &'static str {
         match self {
             Self::Service => "service",
-            Self::Credential(_) | Self::Deletion(_) => "credential",
+            Self::Credential(_) | Self::Deletion(_) | Self::Creation(_) => "credential",
         }
     }
 
@@ -41,7 +44,7 @@ impl Scope {
     pub(crate) fn facts(&self) -> Option<&KeyFacts> {
         match self {
             Self::Service => None,
-            Self::Credential(facts) | Self::Deletion(facts) => Some(facts),
+            Self::Credential(facts) | Self::Deletion(facts) | Self::Creation(facts) => Some(facts),
         }
     }
 }
@@ -205,6 +208,9 @@ fn read(row: &Row) -> Result<Token, StoreError> {
         "credential" => Scope::Credential(read_facts(row)?.ok_or(StoreError::Column("key"))?),
         "credential-deletion" => {
             Scope::Deletion(read_facts(row)?.ok_or(StoreError::Column("key"))?)
+        }
+        "credential-creation" => {
+            Scope::Creation(read_facts(row)?.ok_or(StoreError::Column("key"))?)
         }
         _ => return Err(StoreError::Column("scope")),
     };

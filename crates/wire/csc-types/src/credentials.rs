@@ -21,7 +21,7 @@ pub enum Certificates {
 }
 
 impl Certificates {
-    fn read(body: &Body) -> Result<Self, CscError> {
+    pub(crate) fn read(body: &Body) -> Result<Self, CscError> {
         match body.opt_string("certificates")?.as_deref() {
             None => Ok(Self::default()),
             Some("none") => Ok(Self::None),

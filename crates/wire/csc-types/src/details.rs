@@ -125,7 +125,7 @@ pub struct SignatureAuthorization {
     pub renewable_for: u32,
 }
 
-const DETAILS: &str = "authorization_details";
+pub(crate) const DETAILS: &str = "authorization_details";
 const SIGNED_ATTRS: &str = "signedAttrs";
 const BYTE_RANGE: &str = "byteRange";
 
@@ -279,7 +279,7 @@ pub fn granted(received: &str, credential_id: &str) -> Result<Value, OAuthError>
     Ok(Value::Array(vec![object]))
 }
 
-fn single(value: &Value) -> Result<&Map<String, Value>, OAuthError> {
+pub(crate) fn single(value: &Value) -> Result<&Map<String, Value>, OAuthError> {
     let object = match value {
         Value::Array(entries) => match entries.as_slice() {
             [one] => one.as_object(),

@@ -9,6 +9,7 @@
 pub mod algorithm;
 pub mod authorize;
 mod body;
+pub mod create;
 pub mod credentials;
 pub mod details;
 pub mod error;
@@ -30,6 +31,7 @@ pub use algorithm::{algo_list, decide};
 pub use authorize::{
     CredentialAuthorizeRequest, CredentialAuthorizeResponse, Granted, Pending, RevokeRequest,
 };
+pub use create::{CreateRequest, CreateResponse, CreationRequest};
 pub use credentials::{
     AuthInfo, CertInfo, Certificates, Credential, InfoRequest, KeyInfo, KeyOrigin, LevelInfo,
     ListRequest, ListResponse,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use serde_json::json;
 
+use crate::create::{self, CreationRequest};
 use crate::details::{self, DetailsType, DocumentDigest, HashType, SignatureAuthorization};
 use crate::error::OAuthError;
 use crate::lenient::{self, decode_base64};
@@ -62,6 +63,8 @@ pub enum Purpose {
         /// The credential.
         credential_id: String,
     },
+    /// Make a new credential (2.2), by `authorization_details` alone.
+    Creation(CreationRequest),
 }
 
 /// An authorization request, checked. It comes by query or by PAR in the same form.
@@ -118,16 +121,7 @@ impl AuthorizeRequest {
         let received_details = params.owned("authorization_details");
         let purpose = match (&received_details, params.get("scope")) {
             // Some clients send the scope too; the details win.
-            (Some(details), scope) => match (details::deletion(details)?, scope) {
-                (None, None | Some("credential")) => {
-                    Purpose::Credential(SignatureAuthorization::parse(details)?)
-                }
-                (
-                    Some(credential_id),
-                    None | Some("credential-deletion" | "credential_deletion"),
-                ) => Purpose::Deletion { credential_id },
-                _ => return Err(OAuthError::InvalidScope),
-            },
+            (Some(details), scope) => by_details(details, scope)?,
             (None, None | Some("service")) => Purpose::Service,
             (None, Some("credential")) => Purpose::Credential(plain_authorization(params)?),
             _ => return Err(OAuthError::InvalidScope),
@@ -181,6 +175,13 @@ impl AuthorizeRequest {
                     json!([{ "type": "credential_deletion", "credentialID": credential_id }]);
                 pairs.push(("authorization_details", details.to_string()));
             }
+            Purpose::Creation(asked) => {
+                let policy = asked.certificate_policy.as_ref();
+                let request =
+                    policy.map_or_else(|| json!({}), |p| json!({ "certificatePolicy": p }));
+                let details = json!([{ "type": "credential_creation", "credentialCreationRequest": request }]);
+                pairs.push(("authorization_details", details.to_string()));
+            }
         }
         let optional = [
             ("redirect_uri", &self.redirect_uri),
@@ -208,6 +209,32 @@ impl AuthorizeRequest {
             self.received_details = Some(asked.to_details(form).to_string());
         }
         self
+    }
+}
+
+/// What `authorization_details` ask for, and with them a scope that says the same or none.
+fn by_details(details: &str, scope: Option<&str>) -> Result<Purpose, OAuthError> {
+    if let Some(credential_id) = details::deletion(details)? {
+        return match scope {
+            None | Some("credential-deletion" | "credential_deletion") => {
+                Ok(Purpose::Deletion { credential_id })
+            }
+            _ => Err(OAuthError::InvalidScope),
+        };
+    }
+    if let Some(asked) = create::creation(details)? {
+        return match scope {
+            None | Some("credential-creation" | "credential_creation") => {
+                Ok(Purpose::Creation(asked))
+            }
+            _ => Err(OAuthError::InvalidScope),
+        };
+    }
+    match scope {
+        None | Some("credential") => {
+            SignatureAuthorization::parse(details).map(Purpose::Credential)
+        }
+        _ => Err(OAuthError::InvalidScope),
     }
 }
 

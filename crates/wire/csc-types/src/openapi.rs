@@ -409,6 +409,31 @@ fn methods(v1: bool) -> Vec<Method> {
                 ],
             )],
         ));
+        let mut created: Vec<Member> = credential(v1);
+        // All of it comes with `credentialInfo`.
+        created.iter_mut().for_each(|member| member.2 = false);
+        created.push(must("credentialID", Text));
+        all.push(method(
+            "credentials/create",
+            "Tells that the signer had a credential made; offered if the operator says of which kinds",
+            "11.4",
+            Token,
+            vec![
+                must(
+                    "credentialCreationRequest",
+                    Kind::Object(vec![
+                        may("certificatePolicy", Text),
+                        may("subjectData", Kind::Free),
+                    ]),
+                ),
+                may("credentialInfo", Flag),
+                certificates(),
+                may("certInfo", Flag),
+                may("authInfo", Flag),
+                client_data(),
+            ],
+            vec![(201, created)],
+        ));
         all.push(method(
             "credentials/delete",
             "Tells that the signer had a credential deleted",

@@ -105,8 +105,9 @@ impl TokenRequest {
         };
         let received_details = params.owned("authorization_details");
         let details = match received_details.as_deref() {
-            // Compared as it stands: it names one credential and nothing else.
+            // Compared as they stand: they ask for no signatures.
             Some(text) if crate::details::deletion(text)?.is_some() => None,
+            Some(text) if crate::create::creation(text)?.is_some() => None,
             Some(text) => Some(SignatureAuthorization::parse(text)?),
             None => None,
         };

@@ -11,7 +11,7 @@ use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
-use core_types::{ClientId, Clock, Level, Random, SecretBytes, TenantId, sha256};
+use core_types::{ClientId, Clock, KeyAlg, Level, Random, SecretBytes, TenantId, sha256};
 use dev_ca::{DevCa, Ra};
 use notify::webhook::Webhooks;
 use sam_service::{RemoteModule, Sam, SamConfig};
@@ -383,6 +383,10 @@ pub(super) async fn start_ssa(
         time_stampers: vec![TimeStamper {
             url: kit.ca.urls().tsa.clone(),
             anchors: vec![kit.ca.root().der().to_vec()],
+        }],
+        creations: vec![ssa_service::Creation {
+            policy: None,
+            key: KeyAlg::P256,
         }],
         rates: match kit.load {
             true => Rates::UNLIMITED,

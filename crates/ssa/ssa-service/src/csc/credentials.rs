@@ -144,7 +144,7 @@ fn usable(key: &ssa::KeyInfo, cert: &CertFacts, now: UnixTime) -> bool {
     key.state == KeyState::Active && cert.not_before <= now && now < cert.not_after
 }
 
-fn describe(
+pub(super) fn describe(
     client: &Client,
     key: &ssa::KeyInfo,
     cert: &CertFacts,

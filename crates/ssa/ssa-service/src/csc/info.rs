@@ -24,6 +24,7 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
         ("credentials/info", true),
         ("credentials/authorize", true),
         ("credentials/authorizeCheck", false),
+        ("credentials/create", false),
         ("credentials/delete", false),
         ("credentials/getChallenge", false),
         ("credentials/sendOTP", true),
@@ -39,6 +40,7 @@ fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
     ];
     let offered = |name: &str| match name {
         "auth/login" => ssa.config().login_client.is_some(),
+        "credentials/create" => !ssa.config().creations.is_empty(),
         "signatures/signDoc" => ssa.worker().is_some(),
         "signatures/timestamp" => !ssa.config().time_stampers.is_empty(),
         _ => true,

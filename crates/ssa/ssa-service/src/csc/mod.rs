@@ -2,6 +2,7 @@
 
 mod authorize;
 mod codes;
+mod create;
 mod credentials;
 mod delete;
 mod elsewhere;
@@ -28,9 +29,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use core_types::Digest32;
 use csc_types::{
-    Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info, ListResponse,
-    LoginResponse, OAuthError, SecretText, SignDocResponse, SignHashAnswer, SignHashResponse,
-    TimestampResponse, v1,
+    CreateResponse, Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info,
+    ListResponse, LoginResponse, OAuthError, SecretText, SignDocResponse, SignHashAnswer,
+    SignHashResponse, TimestampResponse, v1,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -110,6 +111,12 @@ impl Told for CredentialAuthorizeResponse {
     }
 }
 
+impl Told for CreateResponse {
+    fn status(&self) -> StatusCode {
+        StatusCode::CREATED
+    }
+}
+
 /// Done; there is nothing to tell.
 #[derive(Serialize)]
 struct Done;
@@ -145,6 +152,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/credentials/info", post(credential_v2))
         .route("/credentials/authorize", post(authorize_v2))
         .route("/credentials/authorizeCheck", post(check_v2))
+        .route("/credentials/create", post(create_v2))
         .route("/credentials/delete", post(delete_v2))
         .route("/credentials/getChallenge", post(challenge_v2))
         .route("/credentials/sendOTP", post(send_otp_v2))
@@ -175,6 +183,11 @@ pub(crate) fn router_v1() -> Router<Ssa> {
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
+}
+
+/// Only version 2.2 has such a method.
+async fn create_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { create::create(&ssa, &call, whole(body).await?).await }.await)
 }
 
 /// Only version 2.2 has such a method.

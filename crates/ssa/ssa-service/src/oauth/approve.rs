@@ -20,7 +20,7 @@ use url::Url;
 
 use super::authorize::{refusal, success};
 use super::request_object::REQUEST;
-use super::{Refused, params};
+use super::{Refused, create, params};
 use crate::clients::{self, Client};
 use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
 use crate::pages::{self, Visit, login};
@@ -95,6 +95,9 @@ async fn agreed(
     if form.answer != "yes" {
         return deny(ssa, visit, flow, &OAuthError::AccessDenied, "declined").await;
     }
+    if flow.creates() {
+        return create::begin(ssa, visit, flow, &session, &form.flow).await;
+    }
     if flow.device.is_some() {
         // Each device is agreed to by itself, and none opens the way for another.
         return finish(ssa, visit, flow, &session).await;
@@ -140,6 +143,12 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
     if !served {
         return deny(ssa, visit, flow, &OAuthError::AccessDenied, "contract").await;
     }
+    if flow.creates() {
+        return match flow.state {
+            FlowState::Asked => create::decided(ssa, visit, flow, &session, handle, back).await,
+            _ => Ok(login::creation(ssa, visit, browser, handle, &flow).await?),
+        };
+    }
     match (flow.signs(), flow.state) {
         (true, FlowState::Asked) => decided(ssa, visit, flow, &session, handle, back).await,
         (true, _) => {
@@ -155,7 +164,7 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
                 Purpose::Deletion { credential_id } => {
                     ask_to_delete(ssa, visit, flow, asking, credential_id).await
                 }
-                Purpose::Service => Err(OAuthError::ServerError.into()),
+                Purpose::Service | Purpose::Creation(_) => Err(OAuthError::ServerError.into()),
             }
         }
         (false, _) => {
@@ -383,7 +392,7 @@ async fn decided(
 }
 
 /// Ends the authorization with a code.
-async fn finish(
+pub(super) async fn finish(
     ssa: &Ssa,
     visit: &Visit,
     mut flow: Flow,
@@ -437,7 +446,7 @@ async fn finish(
 }
 
 /// Ends the authorization with an error.
-async fn deny(
+pub(super) async fn deny(
     ssa: &Ssa,
     visit: &Visit,
     mut flow: Flow,
@@ -489,7 +498,7 @@ fn open_rid(ssa: &Ssa, flow: &Flow, person: &PersonId) -> Option<Digest32> {
     Some(Digest32(rid.expose().try_into().ok()?))
 }
 
-fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
+pub(super) fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
     match error {
         CallError::Refused(
             Refusal::NotFound | Refusal::Mismatch | Refusal::KeyNotActive | Refusal::Level { .. },

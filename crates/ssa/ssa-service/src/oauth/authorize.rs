@@ -8,7 +8,7 @@ use store_kit::transaction;
 use url::Url;
 
 use super::pushed::REFERENCE;
-use super::{Refused, account_token, params, request_object};
+use super::{Refused, account_token, create, params, request_object};
 use crate::clients::{self, Client};
 use crate::flow::{self, Flow, Pairs};
 use crate::pages::{self, Visit};
@@ -51,7 +51,7 @@ async fn begin(ssa: &Ssa, visit: &Visit, pairs: Pairs) -> Result<Response, Refus
         .redirect(given.get("redirect_uri"))
         .ok_or(OAuthError::Invalid("redirect_uri"))?;
     let request = match AuthorizeRequest::parse(&given)
-        .and_then(|r| check(&client, &r).map(|()| r))
+        .and_then(|r| check(ssa, &client, &r).map(|()| r))
         .and_then(|r| proof_key(&given).map(|_| r))
     {
         Ok(request) => request,
@@ -113,17 +113,26 @@ async fn known_client(ssa: &Ssa, given: &Params) -> Result<Client, Refused> {
 fn scope(request: &AuthorizeRequest) -> &'static str {
     match request.purpose {
         Purpose::Service => "service",
-        Purpose::Credential(_) | Purpose::Deletion { .. } => "credential",
+        Purpose::Credential(_) | Purpose::Deletion { .. } | Purpose::Creation(_) => "credential",
     }
 }
 
 /// What this service doesn't offer, or not to this client, although the messages allow it.
-pub(super) fn check(client: &Client, request: &AuthorizeRequest) -> Result<(), OAuthError> {
+pub(super) fn check(
+    ssa: &Ssa,
+    client: &Client,
+    request: &AuthorizeRequest,
+) -> Result<(), OAuthError> {
     if !client.settings.allows_scope(scope(request)) {
         return Err(OAuthError::UnauthorizedClient);
     }
-    let Purpose::Credential(asked) = &request.purpose else {
-        return Ok(());
+    let asked = match &request.purpose {
+        Purpose::Credential(asked) => asked,
+        Purpose::Creation(asked) => {
+            let policy = asked.certificate_policy.as_deref();
+            return create::kind(ssa, policy).map(drop);
+        }
+        Purpose::Service | Purpose::Deletion { .. } => return Ok(()),
     };
     if asked.credential_id.is_none() {
         return Err(OAuthError::InvalidDetails(

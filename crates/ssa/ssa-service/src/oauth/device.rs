@@ -50,7 +50,7 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
     }
     let given = params(&pairs)?;
     let request = AuthorizeRequest::parse(&given)?;
-    super::authorize::check(&client, &request)?;
+    super::authorize::check(ssa, &client, &request)?;
     let now = ssa.now();
     let (code, user_code) = (
         crypt::draw(ssa.random()),

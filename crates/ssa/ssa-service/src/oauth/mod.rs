@@ -5,6 +5,7 @@ mod account_token;
 mod approve;
 mod authorize;
 mod client_auth;
+mod create;
 mod device;
 pub(crate) mod dpop;
 mod introspect;
@@ -35,6 +36,7 @@ use crate::Ssa;
 use crate::limits::{Origin, Wait};
 use crate::refusal::Told;
 
+pub(crate) use create::is_under;
 pub use register::{Publisher, Registration};
 
 /// Longest form at the token and revocation endpoints in bytes.

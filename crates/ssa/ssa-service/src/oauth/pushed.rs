@@ -44,7 +44,7 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<PushedResponse,
     pairs.push(("client_id".to_owned(), client.id.to_string()));
     let given = params(&pairs)?;
     let request = AuthorizeRequest::parse(&given)?;
-    super::authorize::check(&client, &request)?;
+    super::authorize::check(ssa, &client, &request)?;
     let named = request.redirect_uri.is_some() || !client.is_fapi(ssa);
     if !named || client.redirect(request.redirect_uri.as_deref()).is_none() {
         return Err(OAuthError::Invalid("redirect_uri").into());

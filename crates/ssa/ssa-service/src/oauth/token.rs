@@ -10,7 +10,7 @@ use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
 use csc_types::{
     ClientAuth, Grant, OAuthError, SecretText, SignatureAuthorization, TokenRequest, TokenResponse,
-    details,
+    create, details,
 };
 use sam_api::Refusal;
 use sam_api::ssa::BindRequest;
@@ -27,8 +27,8 @@ use crate::refresh::{self, Refresh};
 use crate::tokens::{self, Holder, KeyFacts, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt};
 
-/// Life of a token for `credentials/delete` in seconds.
-const DELETION_LIFE: i64 = 300;
+/// Life of a token for `credentials/create` or `credentials/delete` in seconds.
+const TELLING_LIFE: i64 = 300;
 
 pub(super) async fn token(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
     match exchange(&ssa, &sender, body).await {
@@ -131,7 +131,12 @@ async fn redeemed(
 ) -> Result<TokenResponse, Refused> {
     match (&code.facts, &code.rid) {
         (None, None) => service(ssa, client, code, holder).await,
-        (Some(facts), Some(_)) if code.deletes() => deletion(ssa, code, facts, holder).await,
+        (Some(facts), Some(_)) if code.deletes() => {
+            telling(ssa, code, Scope::Deletion(facts.clone()), holder).await
+        }
+        (Some(facts), Some(_)) if code.creates() => {
+            telling(ssa, code, Scope::Creation(facts.clone()), holder).await
+        }
         (Some(facts), Some(rid)) => credential(ssa, code, facts, rid, holder).await,
         _ => Err(OAuthError::ServerError.into()),
     }
@@ -176,11 +181,14 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
         {
             Ok(())
         }
-        // Of a deletion, the credential.
+        // Of a deletion the credential, of a new one what it shall be.
         (None, Some(first)) => {
             let again = presented.received_details.as_deref().unwrap_or_default();
-            match (details::deletion(again)?, details::deletion(first)?) {
-                (Some(again), Some(first)) if again == first => Ok(()),
+            let deletion = (details::deletion(again)?, details::deletion(first)?);
+            let creation = (create::creation(again)?, create::creation(first)?);
+            match (deletion, creation) {
+                ((Some(again), Some(first)), _) if again == first => Ok(()),
+                (_, (Some(again), Some(first))) if again == first => Ok(()),
                 _ => Err(OAuthError::InvalidDetails(OTHER_DETAILS)),
             }
         }
@@ -190,25 +198,26 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
 
 const OTHER_DETAILS: &str = "authorization_details differ from those of the authorization request";
 
-/// The owner had the key destroyed; the token lets the client tell so, once.
-async fn deletion(
+/// The owner had the key made or destroyed; the token lets the client hear of it, once.
+async fn telling(
     ssa: &Ssa,
     code: &Code,
-    facts: &KeyFacts,
+    scope: Scope,
     holder: Option<Holder>,
 ) -> Result<TokenResponse, Refused> {
     let text = crypt::draw(ssa.random());
-    let exp = ssa.now().plus(DELETION_LIFE);
-    let token = token_for(code, Scope::Deletion(facts.clone()), exp, holder);
+    let exp = ssa.now().plus(TELLING_LIFE);
+    let key = scope.facts().map(|facts| facts.key.to_string());
+    let token = token_for(code, scope, exp, holder);
     let kind = token.kind();
     issue(ssa, code, &text, &token, None).await?;
-    let key = facts.key.to_string();
+    let key = key.ok_or(OAuthError::ServerError)?;
     let details = code.details.as_deref();
     let details = details.map(|details| details::granted(details, &key));
     Ok(TokenResponse {
         access_token: text,
         token_type: kind.to_owned(),
-        expires_in: DELETION_LIFE.unsigned_abs(),
+        expires_in: TELLING_LIFE.unsigned_abs(),
         refresh_token: None,
         authorization_details: details.transpose()?,
         credential_id: Some(key),

@@ -195,7 +195,9 @@ pub(crate) async fn for_flow(
 
 async fn why(ssa: &Ssa, visit: &Visit, flow: &Flow) -> Result<String, StoreError> {
     let client = client_name(ssa, flow).await?;
-    let id = if flow.signs() {
+    let id = if flow.creates() {
+        "portal-login-to-create"
+    } else if flow.signs() {
         "portal-login-to-sign"
     } else {
         "portal-login-to-read"
@@ -230,6 +232,41 @@ pub(crate) async fn consent(
     let client = client_name(ssa, flow).await?;
     let title = words.f("portal-consent-title", &[("app", Arg::Text(&client))]);
     let view = ConsentView {
+        m: words,
+        token: browser.form_token(),
+        flow: handle.to_owned(),
+        client: web_ui::clean(&client),
+    };
+    let body = view.render().unwrap_or_default();
+    let content = Content {
+        leads: leads(ssa, flow),
+        inside: true,
+        ..Content::new(&title, &body)
+    };
+    Ok(show(ssa, visit, content))
+}
+
+#[derive(Template)]
+#[template(path = "creation.html")]
+struct CreationView {
+    m: Messages,
+    token: String,
+    flow: String,
+    client: String,
+}
+
+/// Asks whether a new key shall be made, as the client wishes.
+pub(crate) async fn creation(
+    ssa: &Ssa,
+    visit: &Visit,
+    browser: &Browser,
+    handle: &str,
+    flow: &Flow,
+) -> Result<Response, StoreError> {
+    let words = visit.words();
+    let client = client_name(ssa, flow).await?;
+    let title = words.t("portal-creation-heading");
+    let view = CreationView {
         m: words,
         token: browser.form_token(),
         flow: handle.to_owned(),

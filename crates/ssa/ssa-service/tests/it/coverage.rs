@@ -73,6 +73,8 @@ struct World {
     old_refresh: String,
     deletion_taro: String,
     deleted: String,
+    expired_creation: String,
+    created: String,
 }
 
 const LATER: i64 = 15 * 24 * 60 * 60;
@@ -80,6 +82,7 @@ const LATER: i64 = 15 * 24 * 60 * 60;
 pub async fn ready() -> Vec<Stack> {
     let set = |config: &mut ssa_service::Config| {
         config.login_client = Some(client_id("basic"));
+        config.creations = crate::create::creations();
         config.time_stampers = vec![TimeStamper {
             url: "stamp://down".to_owned(),
             anchors: Vec::new(),
@@ -155,6 +158,7 @@ async fn world(stack: &Stack) -> World {
     stack.sam.with(|s| s.later = LATER);
     let expired = stack.service_token("app", "hanako").await;
     let expired_signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let expired_creation = crate::create::token(stack, "app", "hanako", "key-old").await;
     stack.clock.advance(3600);
     stack.sam.with(|s| s.later = LATER + 7200);
     let revoked = stack.service_token("app", "hanako").await;
@@ -191,7 +195,14 @@ async fn world(stack: &Stack) -> World {
     let path = "/csc/v2/credentials/delete";
     let (done, words) = call(stack, path, &bearer(&deleted), &body).await;
     assert_eq!(done.status, StatusCode::NO_CONTENT, "{words}");
+    let created = crate::create::token(stack, "app", "hanako", "key-made").await;
+    let body = json!({ "credentialCreationRequest": {} });
+    let path = "/csc/v2/credentials/create";
+    let (done, words) = call(stack, path, &bearer(&created), &body).await;
+    assert_eq!(done.status, StatusCode::CREATED, "{words}");
     World {
+        expired_creation,
+        created,
         deletion_taro,
         deleted,
         later: later.json()["responseID"].as_str().unwrap().to_owned(),
@@ -454,6 +465,21 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
                 ),
                 expired(&w.expired, &delete),
                 refused(Used, &w.deleted, &delete, 401, "expired_token"),
+            ],
+        ));
+        let create = json!({ "credentialCreationRequest": {} });
+        rows.push(row(
+            "credentials/create",
+            [
+                no_token(&create),
+                refused(Scope, &w.deletion_taro, &create, 403, "access_denied"),
+                nobody(User, "the token brings its own person's key and names it"),
+                nobody(
+                    Client,
+                    "the token is the application's that the person agreed to",
+                ),
+                expired(&w.expired_creation, &create),
+                refused(Used, &w.created, &create, 401, "expired_token"),
             ],
         ));
         let document = json!({ "credentialID": "key-hanako", "documents": [

@@ -73,6 +73,24 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("credentials/authorizeCheck", &["Invalid parameter handle"]),
     (
+        "credentials/create",
+        &[
+            "Invalid parameter credentialCreationRequest",
+            "Invalid parameter certificatePolicy",
+            "Invalid parameter certificates",
+        ],
+    ),
+    (
+        "credentials/delete",
+        &[
+            "Missing (or invalid type) string parameter credentialID",
+            "Invalid parameter credentialID",
+            "Invalid parameter credentialDeletionRequest",
+            "Invalid parameter revocationReason",
+            "Revocation is the certification authority's: ask it, or have the signer do so",
+        ],
+    ),
+    (
         "credentials/getChallenge",
         &[
             "Invalid parameter credentialID",
@@ -164,8 +182,10 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// Methods that version 1 doesn't have.
-const LATER: [&str; 4] = [
+const LATER: [&str; 6] = [
     "credentials/authorizeCheck",
+    "credentials/create",
+    "credentials/delete",
     "credentials/getChallenge",
     "signatures/signDoc",
     "signatures/signPolling",
@@ -423,6 +443,30 @@ async fn documents(listener: &mut Listener<'_>) {
     listener.bearer(method, &signing, of(entry)).await;
 }
 
+async fn made_and_ended(listener: &mut Listener<'_>) {
+    let stack = listener.stack;
+    let token = crate::create::token(stack, "app", "hanako", "key-made").await;
+    let method = "credentials/create";
+    for body in [
+        json!({}),
+        json!({ "credentialCreationRequest": { "certificatePolicy": "1.2.3" } }),
+        json!({ "credentialCreationRequest": {}, "certificates": "all" }),
+    ] {
+        listener.bearer(method, &token, body).await;
+    }
+    let token = crate::delete::token(stack, "app", "taro", "key-taro").await;
+    let method = "credentials/delete";
+    for body in [
+        json!({}),
+        json!({ "credentialID": "key-hanako" }),
+        json!({ "credentialDeletionRequest": 7 }),
+        json!({ "credentialID": "key-taro", "revocationReason": 7 }),
+        json!({ "credentialID": "key-taro", "revoke": true, "revocationReason": 1 }),
+    ] {
+        listener.bearer(method, &token, body).await;
+    }
+}
+
 async fn later_and_stamps(listener: &mut Listener<'_>, service: &str) {
     let stack = listener.stack;
     if listener.version == 2 {
@@ -510,6 +554,7 @@ async fn every_error_of_the_tables_is_reached_in_both_versions() {
             authorizations(&mut listener, &service).await;
             if version == 2 {
                 documents(&mut listener).await;
+                made_and_ended(&mut listener).await;
             }
             later_and_stamps(&mut listener, &service).await;
             signatures(&mut listener, &service).await;

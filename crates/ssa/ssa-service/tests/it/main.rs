@@ -6,6 +6,7 @@ mod certificates;
 mod coverage;
 mod coverage_errors;
 mod coverage_oauth;
+mod create;
 mod csc;
 mod delete;
 mod device;

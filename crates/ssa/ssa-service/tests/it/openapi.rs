@@ -21,6 +21,7 @@ const TRIES: usize = 40;
 async fn full() -> Vec<Stack> {
     let set = |config: &mut ssa_service::Config| {
         config.login_client = Some(client_id("basic"));
+        config.creations = crate::create::creations();
         config.time_stampers = vec![TimeStamper {
             url: "stamp://down".to_owned(),
             anchors: Vec::new(),
