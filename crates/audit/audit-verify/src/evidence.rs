@@ -99,6 +99,9 @@ pub struct SignatureShown {
     pub at: i64,
     /// Items of the act, from 0, in the order asked.
     pub items: Vec<u32>,
+    /// What was signed without having been shown, base64url; nothing when the items stand in the act.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filled: Vec<String>,
     /// SHA-256 of each value, base64url.
     pub values: Vec<String>,
 }
@@ -173,7 +176,7 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
     if let Some(key) = key {
         match bundle.certificates.first() {
             Some(_) => certificate::check(&bundle.certificates, key, anchors.issuer, &mut remarks)?,
-            None if act.kind == "sign" => {
+            None if act.signs() => {
                 return Err(EvidenceFault::Broken("the signer's certificate is missing"));
             }
             None => remarks.push("no-certificate"),
@@ -188,6 +191,9 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
     }
     if approval.proof.method == "idp" {
         remarks.push("the-providers-word");
+    }
+    if act.kind == "sign-open" {
+        remarks.push("the-data-was-not-shown");
     }
     let signatures = approvals.signatures(&bundle.act, name, &act)?;
     let signed = documents.values().filter_map(|document| match document {
@@ -373,6 +379,7 @@ impl<'a> Approvals<'a> {
                 alg: signed.alg.clone(),
                 at: signed.at,
                 items: signed.indices.clone(),
+                filled: signed.filled.clone(),
                 values: signed.values.clone(),
             });
         }
@@ -386,9 +393,19 @@ impl<'a> Approvals<'a> {
         approval: &str,
         act: &documents::Act,
     ) -> Result<(), EvidenceFault> {
-        let items = act.items.as_deref().unwrap_or_default();
-        let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < items.len());
+        let open = act.kind == "sign-open";
+        let places = match open {
+            true => act.count.and_then(|n| usize::try_from(n).ok()),
+            false => act.items.as_ref().map(Vec::len),
+        };
+        let places = places.unwrap_or_default();
+        let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < places);
+        // What nobody was shown is named by the signature's evidence, and only there.
+        let named = if open { signed.indices.len() } else { 0 };
+        let in_time = !open || act.until.is_some_and(|until| signed.at < until);
         let fits = signed.approval == approval
+            && signed.filled.len() == named
+            && in_time
             && signed.indices.len() == signed.values.len()
             && signed.indices.iter().all(in_act)
             && act.algs.as_ref().is_some_and(|a| a.contains(&signed.alg));

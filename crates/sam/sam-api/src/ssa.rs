@@ -69,6 +69,9 @@ pub struct AboutAnswer {
     pub declared: Vec<Declared>,
     /// Most items in one act.
     pub max_items: u32,
+    /// Most signatures over what nobody was shown, with keys of level 1; 0: none are made.
+    #[serde(default)]
+    pub max_open: u32,
 }
 
 /// Request of [`Prepare`].
@@ -86,8 +89,11 @@ pub struct PrepareRequest {
     /// The client's signed request object (RFC 9101), as it came: the SAM compares it with everything here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_jws: Option<String>,
-    /// What is to be signed, in order.
+    /// What is to be signed, in order; nothing with `open`.
     pub items: Vec<PrepareItem>,
+    /// Instead of items: so many signatures over what the client will ask for (`sign-open`, level 1 only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<u32>,
     /// Seconds from the approval page for which the rest may be signed with renewed tokens, at most 3600; 0 for none.
     pub renew: i64,
     /// Where the page goes afterwards; must be one of the URIs registered for the SSA (prefix match on origin and path).

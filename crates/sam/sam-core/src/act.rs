@@ -9,6 +9,7 @@ use sap::act::{
 use sap::enrol::{Invite, InvitedBy};
 use sap::manage::OfficerAct;
 use sap::proof::Method;
+use sap::sign_open::SignOpenAct;
 
 use crate::Reason;
 use crate::label;
@@ -101,6 +102,47 @@ pub fn mint_sign(
         algs,
         items: content.items,
         renew: renew_until(content.renew, now),
+        since: content.since,
+        return_uri: content.return_uri,
+    })
+}
+
+/// Mints an act to sign without items at `now`: so many signatures, for so many seconds. Nothing of `content.items` and `content.renew`
+/// goes into it.
+///
+/// # Errors
+/// [`Reason::Expired`] when the request has ended, [`Reason::AlgorithmNotApproved`] when the key has no algorithm.
+pub fn mint_sign_open(
+    issuer: Issuer<'_>,
+    content: SignContent,
+    (count, seconds): (u32, i64),
+    now: UnixTime,
+    random: &dyn Random,
+) -> Result<SignOpenAct, Reason> {
+    if now >= content.until {
+        return Err(Reason::Expired);
+    }
+    let algs = content.alg.sig_algs();
+    if algs.is_empty() {
+        return Err(Reason::AlgorithmNotApproved);
+    }
+    let until = now.plus(seconds);
+    Ok(SignOpenAct {
+        v: Version1,
+        sam: issuer.sam.to_owned(),
+        tenant: issuer.tenant.clone(),
+        nonce: random.digest32(),
+        iat: now,
+        exp: now.plus(MAX_LIFE).min(content.until).min(until),
+        epoch: issuer.epoch,
+        policy: issuer.policy,
+        level: content.level,
+        person: content.person,
+        key: content.key,
+        client: content.client,
+        algs,
+        count,
+        until,
         since: content.since,
         return_uri: content.return_uri,
     })

@@ -200,6 +200,9 @@ pub struct Signature {
     pub alg: SigAlg,
     /// Items, in the order asked.
     pub indices: Vec<u32>,
+    /// Of an act without items (`sign-open`): what was signed, which nobody was shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filled: Vec<B64>,
     /// SHA-256 of each value.
     pub values: Vec<Digest32>,
     /// Certificates in DER, the signer's first.

@@ -7,11 +7,12 @@ use cm_api::Health;
 use core_types::{DtbsForm, KeyAlg, Level};
 use sam_api::ssa::{Declared, KeyLevel, LevelPart};
 use sap::Item;
-use sap::act::MAX_ITEMS;
+use sap::act::{MAX_ITEMS, MAX_LIFE};
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
+use crate::state::SIGN_WINDOW;
 pub use table::FactorKind;
 use table::{WORTH, Worth, admits_pattern, requirement};
 
@@ -44,10 +45,21 @@ pub struct Policy {
     /// (`II-A1-sad-each-time`); never more than [`MAX_ITEMS`].
     #[serde(default = "each_time")]
     pub max_items: u32,
+    /// How many signatures one approval may be for whose data nobody was shown (`sign-open`, CSC SCAL 1). 0, and so by default, none.
+    /// Keys of level 1 only; never more than [`MAX_ITEMS`].
+    #[serde(default)]
+    pub sign_open: u32,
+    /// Seconds from the approval page on after which such an approval is over, 60 to 600.
+    #[serde(default = "ten_minutes")]
+    pub sign_open_seconds: i64,
 }
 
 fn lowest() -> Level {
     Level::One
+}
+
+fn ten_minutes() -> i64 {
+    MAX_LIFE + SIGN_WINDOW
 }
 
 fn each_time() -> u32 {
@@ -65,6 +77,8 @@ impl Default for Policy {
             bare_hashes_at_level_3: false,
             experimental_algorithms: false,
             max_items: each_time(),
+            sign_open: 0,
+            sign_open_seconds: ten_minutes(),
         }
     }
 }
@@ -117,6 +131,39 @@ impl Policy {
         }
         if bare && level == Level::Three && !self.bare_hashes_at_level_3 {
             return Err(Reason::Level("II-3.3.1-dtbsr-integrity"));
+        }
+        Ok(())
+    }
+
+    /// How many signatures an approval may be for whose data nobody was shown; 0: none.
+    pub fn max_open(&self) -> u32 {
+        self.sign_open
+            .min(u32::try_from(MAX_ITEMS).unwrap_or(u32::MAX))
+    }
+
+    /// Seconds from the minting on after which an act without items is over.
+    pub fn open_seconds(&self) -> i64 {
+        self.sign_open_seconds.clamp(60, ten_minutes())
+    }
+
+    /// Whether a key of this kind and `level` may sign `count` things that nobody was shown. Above level 1 signer, data and key are
+    /// linked in the proof, so never.
+    ///
+    /// # Errors
+    /// [`Reason::Level`] naming the requirement, [`Reason::NotAllowed`] when it is off, [`Reason::Invalid`] for more than it
+    /// allows, [`Reason::BareHash`].
+    pub fn check_open(&self, alg: KeyAlg, level: Level, count: u32) -> Result<(), Reason> {
+        if level > Level::One {
+            return Err(Reason::Level("II-3.3.1-sad-verified"));
+        }
+        if self.max_open() == 0 {
+            return Err(Reason::NotAllowed("sign-open"));
+        }
+        if alg.form() == DtbsForm::Message {
+            return Err(Reason::BareHash);
+        }
+        if count == 0 || count > self.max_open() {
+            return Err(Reason::Invalid("open"));
         }
         Ok(())
     }

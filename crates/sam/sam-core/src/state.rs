@@ -80,6 +80,9 @@ pub enum Subject {
         client: ClientId,
         /// Service identity that prepared the request; no other may use the act.
         service: String,
+        /// Of an act without items: nothing is signed at or after this time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        open_until: Option<UnixTime>,
     },
     /// An enrolment.
     Enrol {
@@ -284,7 +287,13 @@ impl ActState {
     ) -> Result<Self, Reason> {
         self.check_open(now)?;
         let (phase, sign_until) = match &self.subject {
-            Subject::Sign { .. } => (Phase::Approved, now.time.plus(SIGN_WINDOW)),
+            Subject::Sign { open_until, .. } => {
+                let end = now.time.plus(SIGN_WINDOW);
+                (
+                    Phase::Approved,
+                    open_until.map_or(end, |until| end.min(until)),
+                )
+            }
             Subject::Import { coming, .. } => (Phase::Approved, coming.until),
             Subject::Change { .. } | Subject::Officer { .. } => (Phase::Closed, now.time),
             Subject::Enrol { .. } => return Err(Reason::OtherKind),

@@ -91,6 +91,7 @@ fn minted(hashes: &[u8]) -> (SignAct, ActState) {
         key_version: 1,
         client: client(),
         service: "ssa".into(),
+        open_until: None,
     };
     let state = ActState::minted(subject, Act::Sign(act.clone()).head(), hashes.len());
     (act, state)

@@ -253,6 +253,9 @@ pub(crate) struct SignBody {
     #[serde(default)]
     pub(crate) messages: Vec<B64>,
     pub(crate) renew: i64,
+    /// Instead of items: so many signatures over what nobody is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) open: Option<u32>,
 }
 
 /// A request to change something.

@@ -2,6 +2,8 @@
 //!
 //! Cases that need something which wasn't given (a token, a key, its secrets) are reported as not tested, never as good.
 
+mod offered;
+
 use core_types::bytes::b64;
 use csc_types::SecretText;
 use serde::Serialize;
@@ -88,7 +90,10 @@ pub async fn check(service: &Service, means: &Means) -> Result<Vec<Case>, Client
     let info = run.open_to_all().await?;
     run.strangers(&info).await?;
     match &means.token {
-        Some(token) => run.known(token, means).await?,
+        Some(token) => {
+            run.known(token, means).await?;
+            run.offered(&info, Proof::Bearer(token)).await?;
+        }
         None => run.skip_known(),
     }
     Ok(run.cases)
@@ -263,6 +268,11 @@ impl Run<'_> {
             ("another user's credential", "11.7", Kind::WrongUser),
             ("authorize and sign", "11.8", Kind::Positive),
             ("a SAD works once", "8.1", Kind::Replay),
+            (
+                "methods that not every service offers",
+                "11",
+                Kind::Negative,
+            ),
         ] {
             self.skip(name, clause, kind, "a token");
         }

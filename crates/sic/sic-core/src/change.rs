@@ -101,7 +101,7 @@ impl ChangeReview {
             Act::Import(_) => Consequence::KeyMayComeIn,
             Act::HandOver(_) => Consequence::KeyLeaves,
             // Acts to sign, to enrol and of officers don't come here.
-            Act::Suspend(_) | Act::Sign(_) | Act::Enrol(_) | Act::Officer(_) => {
+            Act::Suspend(_) | Act::Sign(_) | Act::SignOpen(_) | Act::Enrol(_) | Act::Officer(_) => {
                 Consequence::KeyStops
             }
         }

@@ -188,7 +188,9 @@ impl TrustedSam {
     pub fn change_act(&self, answer: OpenAnswer, now: UnixTime) -> Result<ChangeReview, SicError> {
         let act = self.act(&answer.act, now)?;
         match &act {
-            Act::Sign(_) | Act::Enrol(_) | Act::Officer(_) => return Err(ActError::Kind.into()),
+            Act::Sign(_) | Act::SignOpen(_) | Act::Enrol(_) | Act::Officer(_) => {
+                return Err(ActError::Kind.into());
+            }
             Act::Factor(factor) if factor.rp_id != self.trust.rp_id => {
                 return Err(ActError::RpId.into());
             }

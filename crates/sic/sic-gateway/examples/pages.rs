@@ -22,14 +22,14 @@ use sap::enrol::{InvitedBy, SealedSeed};
 use sap::messages as m;
 use sap::proof::Method;
 use sap::{
-    Act, EnrolAct, Item, Proof, SamKeys, SealedProof, SignAct, TYP_ACT, TYP_KEYS, TYP_SEALED,
-    TYP_SEED,
+    Act, EnrolAct, Item, Proof, SamKeys, SealedProof, SignAct, SignOpenAct, TYP_ACT, TYP_KEYS,
+    TYP_SEALED, TYP_SEED,
 };
 use service_kit::Shutdown;
 use sic_gateway::{Forward, ForwardError, GatewayConfig, router};
 
 /// What a request's number shows.
-const STATES: [&str; 13] = [
+const STATES: [&str; 14] = [
     "one document, passkey or PIN",
     "500 documents",
     "a client nobody knows",
@@ -43,6 +43,7 @@ const STATES: [&str; 13] = [
     "signed by the application, level 2",
     "three documents, two of them equal",
     "10,000 documents",
+    "a key of level 1 and no list",
 ];
 
 struct Talker {
@@ -76,6 +77,29 @@ fn document() -> Item {
         d: B64(vec![1; 32]),
         m: Digest32([2; 32]),
         ranges: Some([0, 11, 19, 10]),
+    }
+}
+
+/// The same without its list.
+fn open_act(act: SignAct) -> SignOpenAct {
+    SignOpenAct {
+        v: Version1,
+        sam: act.sam,
+        tenant: act.tenant,
+        nonce: act.nonce,
+        iat: act.iat,
+        exp: act.exp,
+        epoch: act.epoch,
+        policy: act.policy,
+        level: act.level,
+        person: act.person,
+        key: act.key,
+        client: act.client,
+        algs: act.algs,
+        count: 3,
+        until: act.iat.plus(600),
+        since: act.since,
+        return_uri: act.return_uri,
     }
 }
 
@@ -160,7 +184,10 @@ impl Talker {
             id: B64(vec![7; 16]),
             transports: vec!["internal".into()],
         }];
-        let act = self.mint(&Act::Sign(act));
+        let act = match state {
+            13 => self.mint(&Act::SignOpen(open_act(act))),
+            _ => self.mint(&Act::Sign(act)),
+        };
         if state == 9 {
             self.lost.lock().unwrap().push(sap::act_digest(&act));
         }

@@ -76,6 +76,19 @@ test('acts about keys and factors are told apart by their own kind and form', as
   await assert.rejects(verifyAct(v.enrol, keys, APPROVED_HERE, v.now), forged);
 });
 
+test('an act without a list is of level 1, bounded, and told apart from one with a list', async () => {
+  const keys = await keysNow();
+  for (const [name, jws] of Object.entries(v.opens)) {
+    if (name.startsWith('bad')) {
+      await assert.rejects(verifyAct(jws, keys, APPROVED_HERE, v.now), forged, name);
+      continue;
+    }
+    const { act } = await verifyAct(jws, keys, APPROVED_HERE, v.now);
+    assert.deepEqual([act.kind, act.count, act.items], ['sign-open', 3, undefined]);
+    await assert.rejects(verifyAct(jws, keys, 'sign', v.now), forged, name);
+  }
+});
+
 test('a provider is asked for a fresh proof of this act, and only its answer to this page counts', async () => {
   globalThis.location = { origin: 'https://sic.example' };
   const digest = fromB64u(v.digest);

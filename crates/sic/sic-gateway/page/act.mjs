@@ -12,6 +12,8 @@ export class Refused extends Error {
 
 const notGenuine = (detail) => new Refused('error-act-not-genuine', detail);
 const MAX_LIFE = 300;
+/** Longest time in seconds for what is signed without being shown. */
+const MAX_OPEN = 600;
 const SKEW = 60;
 const HASH_LENGTH = { sha256: 32, sha384: 48, sha512: 64 };
 const COMMON = [
@@ -19,6 +21,7 @@ const COMMON = [
 ];
 const MEMBERS = {
   sign: [...COMMON, 'key', 'client', 'algs', 'items', 'renew', 'since'],
+  'sign-open': [...COMMON, 'key', 'client', 'algs', 'count', 'until', 'since'],
   enrol: [...COMMON, 'voucher', 'by', 'methods', 'keys', 'replaces', 'rp_id'],
   suspend: [...COMMON, 'key', 'alg', 'since'],
   resume: [...COMMON, 'key', 'alg', 'since'],
@@ -33,7 +36,7 @@ const MEMBERS = {
 const BRAND = 'brand';
 const OPTIONAL = { enrol: ['exportable', 'one_time'] };
 /** Kinds that are approved on the page of a request. */
-export const APPROVED_HERE = ['sign', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
+export const APPROVED_HERE = ['sign', 'sign-open', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
 /** Where a key that comes in was made. */
 const CASES = ['2-i', '2-ii', '3-i'];
 const CHANGES = {
@@ -89,6 +92,7 @@ export async function verifyAct(jws, keys, kinds, now) {
   if (Object.hasOwn(act, BRAND) && !isBrand(act.brand)) throw notGenuine('members');
   if (!exactly(act.person, ['id', 'name']) || !/^https?:\/\//.test(act.return)) throw notGenuine('members');
   if (kind === 'sign') checkSign(act);
+  else if (kind === 'sign-open') checkOpen(act);
   else if (kind === 'enrol') checkEnrol(act);
   else checkChange(act);
   // Minted a moment ago: if it isn't valid now, the clock here is wrong.
@@ -127,6 +131,21 @@ const FORMS = {
 function checkChange(act) {
   const form = Object.hasOwn(FORMS, act.kind) ? FORMS[act.kind](act) : isKey(act.key);
   if (!isSince(act.since) || !form) throw notGenuine('members');
+}
+
+/** Without a list only at level 1, and within bounds. */
+function checkOpen(act) {
+  const form =
+    isKey(act.key) &&
+    exactly(act.client, ['id', 'name', 'known', 'signed']) &&
+    isSince(act.since) &&
+    act.level === 1 &&
+    [act.count, act.until].every(Number.isSafeInteger) &&
+    act.count >= 1 &&
+    act.count <= 10000 &&
+    act.until >= act.exp &&
+    act.until - act.iat <= MAX_OPEN;
+  if (!form) throw notGenuine('members');
 }
 
 function checkSign(act) {

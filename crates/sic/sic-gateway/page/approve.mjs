@@ -21,12 +21,14 @@ let timers = [];
 let bar;
 let form;
 
-const count = () => session.act.items.length;
-const signs = () => session.act.kind === 'sign';
+/** What will be signed isn't known yet, and nobody is shown it. */
+const open = () => session.act.kind === 'sign-open';
+const count = () => (open() ? session.act.count : session.act.items.length);
+const signs = () => session.act.kind === 'sign' || open();
 /** Text of a button or notice: of this number of documents, or of this kind of change. */
 const label = (id) => (signs() ? byNumber(id) : t(`sic-do-${nameOf(session.act)}`));
 const ofKind = (id) => (signs() ? id : `${id}-change`);
-const byNumber = (id) => (count() === 1 ? t(`${id}-one`) : t(`${id}-many`, { n: count() }));
+const byNumber = (id) => (open() ? t(`${id}-open`, { n: count() }) : count() === 1 ? t(`${id}-one`) : t(`${id}-many`, { n: count() }));
 const ways = () => session.methods.filter((m) => {
   if (m === 'passkey') return passkey.possible() && session.passkeys.length;
   return m === 'pin-totp' || (m === 'idp' && session.providers.length);
@@ -53,7 +55,8 @@ function ready(notice) {
   const { act } = session;
   const { client, key } = act;
   const heading = byNumber('sic-ask');
-  title(`${s(count() === 1 ? 'sic-ask-one' : 'sic-ask-many', { n: count() })}: ${clean(client.name)}`);
+  const asked = open() ? 'sic-ask-open' : count() === 1 ? 'sic-ask-one' : 'sic-ask-many';
+  title(`${s(asked, { n: count() })}: ${clean(client.name)}`);
   bar = el('div', { class: 'actions' });
   form = way === 'pin-totp' ? pinForm() : null;
   const changed = Object.values(act.since).some((time) => time !== null);
@@ -64,14 +67,14 @@ function ready(notice) {
     el('p', { class: 'lead row spread' }, el('span', {}, t('sic-from', { client: foreign(client.name) })),
       el('span', { class: 'small' }, t('sic-until', { time: el('span', { class: 'num' }, clock(act.exp)) }))),
     !client.known && message('note', t('sic-client-unknown', { client: foreign(client.name) })),
-    el('div', { class: 'stack' }, listOf(act.items),
+    open() ? openNote(act) : el('div', { class: 'stack' }, listOf(act.items),
       el('p', { class: 'small quiet' }, t(client.signed && client.known ? 'sic-signed-by-client' : 'sic-list-from-service'))),
     el('section', { class: 'card' }, facts([
       [t('sic-person'), foreign(act.person.name)],
       [t('sic-key'), el('span', {}, t('sic-level', { n: act.level })), ' ', el('code', { class: 'quiet' }, clean(key.id))],
       [t('sic-cert'), foreign(key.subject)],
       [t('sic-count'), byNumber('sic-count')],
-      act.renew !== 0 && [t('sic-renew'), t('sic-renew-until', { time: stamp(act.renew) })],
+      Boolean(act.renew) && [t('sic-renew'), t('sic-renew-until', { time: stamp(act.renew) })],
       [t('sic-since-act'), when(act.since.act)],
       [t('sic-since-factors'), when(act.since.factors)],
       [t('sic-since-keys'), when(act.since.keys)],
@@ -82,6 +85,10 @@ function ready(notice) {
   );
   buttons(notice);
 }
+
+/** That the documents are not shown, and how much the application may sign instead, until when. */
+const openNote = (act) => message('alarm', t('sic-open-what', { client: foreign(act.client.name) }),
+  t('sic-open-limits', { n: act.count, time: stamp(act.until) }));
 
 /** A change: what it means; what is new is made first, then the person says yes or no. */
 async function readyChange(notice) {

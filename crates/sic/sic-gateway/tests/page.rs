@@ -18,8 +18,8 @@ use sap::act::{ActClient, ActKey, Person, Since, Version1};
 use sap::enrol::{InvitedBy, SealedSeed};
 use sap::proof::Method;
 use sap::{
-    Act, EnrolAct, Item, SamKeys, SealedProof, SignAct, TYP_ACT, TYP_KEYS, TYP_SEALED, TYP_SEED,
-    act_digest,
+    Act, EnrolAct, Item, SamKeys, SealedProof, SignAct, SignOpenAct, TYP_ACT, TYP_KEYS, TYP_SEALED,
+    TYP_SEED, act_digest,
 };
 use serde_json::{Value, json};
 
@@ -114,6 +114,46 @@ fn enrols(key: &SigningKey) -> Value {
         "one-time": with(json!({"one_time": true})),
         "bad-flag": with(json!({"one_time": 1})),
         "bad-member": with(json!({"two_times": true})),
+    })
+}
+
+/// Acts without items; those with `bad` in the name aren't of the form.
+fn opens(key: &SigningKey) -> Value {
+    let act = sign_act();
+    let open = SignOpenAct {
+        v: Version1,
+        sam: act.sam,
+        tenant: act.tenant,
+        nonce: act.nonce,
+        iat: act.iat,
+        exp: act.exp,
+        epoch: act.epoch,
+        policy: act.policy,
+        level: act.level,
+        person: act.person,
+        key: act.key,
+        client: act.client,
+        algs: act.algs,
+        count: 3,
+        until: NOW.plus(600),
+        since: act.since,
+        return_uri: act.return_uri,
+    };
+    let open = Act::SignOpen(open);
+    let with = |member: &str, value: Value| {
+        let mut act = serde_json::to_value(&open).unwrap();
+        act[member] = value;
+        key.sign(TYP_ACT, act.to_string().as_bytes()).unwrap()
+    };
+    json!({
+        "good": with("count", json!(3)),
+        "bad-level": with("level", json!(2)),
+        "bad-count": with("count", json!(0)),
+        "bad-many": with("count", json!(10_001)),
+        "bad-until": with("until", json!(NOW.0 + 601)),
+        "bad-early": with("until", json!(NOW.0 + 299)),
+        "bad-items": with("items", json!([])),
+        "bad-key": with("key", json!({})),
     })
 }
 
@@ -447,6 +487,7 @@ fn the_page_and_rust_agree_on_every_format() {
         "act": act, "digest": digest, "bad_acts": bad_acts(&act_key, &act_pkcs8, &act),
         "enrol": act_key.sign(TYP_ACT, &serde_json::to_vec(&Act::Enrol(enrol_act())).unwrap()).unwrap(),
         "enrols": enrols(&act_key),
+        "opens": opens(&act_key),
         "changes": changes(&act_key),
         "office": office(&act_key),
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,

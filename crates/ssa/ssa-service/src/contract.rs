@@ -72,6 +72,9 @@ pub struct ClientSettings {
     /// Counts the secrets with which such notices are signed: another number, another secret.
     #[serde(skip_serializing_if = "is_zero")]
     pub response_serial: u32,
+    /// May ask for approvals without saying what will be signed (CSC SCAL 1), of keys of level 1, if the SAM's policy allows any.
+    #[serde(skip_serializing_if = "is_false")]
+    pub sign_open: bool,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
     /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request
@@ -111,6 +114,11 @@ impl ClientCertificate {
             Self::Thumbprints(known) => (1..=KEYS).contains(&known.len()),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

@@ -1,10 +1,10 @@
 //! A person's keys as the SAM tells them, with what their certificates say.
 
 use core_types::bytes::hex;
-use core_types::{KeyId, PersonId, UnixTime};
+use core_types::{DtbsForm, KeyId, Level, PersonId, UnixTime};
 use der::Decode as _;
 use sam_api::Refusal;
-use sam_api::ssa::{KeyInfo, KeysRequest};
+use sam_api::ssa::{AboutAnswer, KeyInfo, KeysRequest};
 use service_kit::CallError;
 use x509_cert::Certificate;
 
@@ -39,6 +39,16 @@ pub(crate) fn read_certificate(der: &[u8]) -> Option<CertFacts> {
         not_before: time(&tbs.validity().not_before)?,
         not_after: time(&tbs.validity().not_after)?,
     })
+}
+
+/// Whether a signer can be asked for signatures of this key without being shown what will be signed (CSC SCAL 1). The SAM decides
+/// once more.
+pub(crate) fn signs_open(key: &KeyInfo, about: &AboutAnswer) -> bool {
+    about.max_open > 0
+        && key.level.level == Level::One
+        && key.alg.form() == DtbsForm::Digest
+        && !key.collected
+        && !key.one_time
 }
 
 impl Ssa {

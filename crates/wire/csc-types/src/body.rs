@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::CscError;
@@ -15,8 +15,10 @@ impl Body {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self(Map::new()));
         }
-        let unique: Unique = serde_json::from_slice(bytes).map_err(|_| CscError::Malformed)?;
-        Ok(Self(unique.0))
+        match strict(bytes) {
+            Some(Value::Object(members)) => Ok(Self(members)),
+            _ => Err(CscError::Malformed),
+        }
     }
 
     /// Members that were read already.
@@ -67,30 +69,75 @@ impl Body {
     }
 }
 
-/// An object whose members are all different: two readers of one body must not see two values.
-struct Unique(Map<String, Value>);
+/// Reads JSON in which no object names a member twice, at any depth: two readers of one text must not see two values.
+pub(crate) fn strict(text: &[u8]) -> Option<Value> {
+    serde_json::from_slice::<Unique>(text)
+        .ok()
+        .map(|read| read.0)
+}
+
+/// A value all of whose objects have different members.
+struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Unique;
+        d.deserialize_any(AnyValue).map(Self)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+struct AnyValue;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Unique, A::Error> {
-                let mut map = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if map.insert(name, value).is_some() {
-                        return Err(A::Error::custom("repeated member"));
-                    }
-                }
-                Ok(Unique(map))
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without repeated members")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unique(value)) = access.next_element()? {
+            list.push(value);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((name, Unique(value))) = access.next_entry::<String, Unique>()? {
+            if map.insert(name, value).is_some() {
+                return Err(A::Error::custom("repeated member"));
             }
         }
-        d.deserialize_map(Members)
+        Ok(Value::Object(map))
     }
 }
 
@@ -108,10 +155,21 @@ mod tests {
             b"{",
             b"{\"a\":1}x",
             b"{\"a\":1,\"a\":2}",
+            b"{\"a\":[{\"b\":{\"c\":1,\"c\":2}}]}",
             b"\xff",
         ] {
             assert_eq!(Body::parse(bad).err(), Some(CscError::Malformed));
         }
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read_as_it_stands() {
+        let text = r#"{"a":[null,true,-1,18446744073709551615,1.5e3,"\u0000捺"],"b":{"b":{}}}"#;
+        let plain: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(strict(text.as_bytes()), Some(plain));
+        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
+        assert!(strict(deep(100).as_bytes()).is_some());
+        assert_eq!(strict(deep(200).as_bytes()), None);
     }
 
     #[test]

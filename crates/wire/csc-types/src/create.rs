@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::body::Body;
+use crate::body::{Body, strict};
 use crate::credentials::{Certificates, Credential};
 use crate::details::{DETAILS, single};
 use crate::error::{CscError, OAuthError};
@@ -47,7 +47,7 @@ impl CreationRequest {
 /// # Errors
 /// [`OAuthError::InvalidDetails`] when they do and can't be meant.
 pub fn creation(text: &str) -> Result<Option<CreationRequest>, OAuthError> {
-    let value: Value = serde_json::from_str(text).map_err(|_| OAuthError::Invalid(DETAILS))?;
+    let value = strict(text.as_bytes()).ok_or(OAuthError::Invalid(DETAILS))?;
     let object = single(&value)?;
     let kind = object.get("type").and_then(Value::as_str);
     if !kind.is_some_and(|kind| CREATION.contains(&kind)) {

@@ -4,6 +4,7 @@ use core_types::HashAlg;
 use core_types::bytes::b64;
 use serde_json::{Map, Value, json};
 
+use crate::body::strict;
 use crate::error::OAuthError;
 use crate::lenient::decode_base64;
 
@@ -46,7 +47,7 @@ const DELETION: [&str; 3] = [
 /// # Errors
 /// [`OAuthError::InvalidDetails`] when they do and name none.
 pub fn deletion(text: &str) -> Result<Option<String>, OAuthError> {
-    let value: Value = serde_json::from_str(text).map_err(|_| OAuthError::Invalid(DETAILS))?;
+    let value = strict(text.as_bytes()).ok_or(OAuthError::Invalid(DETAILS))?;
     let object = single(&value)?;
     let kind = object.get("type").and_then(Value::as_str);
     if !kind.is_some_and(|kind| DELETION.contains(&kind)) {
@@ -136,7 +137,7 @@ impl SignatureAuthorization {
     /// [`OAuthError::InvalidDetails`] with the reason.
     pub fn parse(text: &str) -> Result<Self, OAuthError> {
         let bad = OAuthError::InvalidDetails;
-        let value: Value = serde_json::from_str(text).map_err(|_| OAuthError::Invalid(DETAILS))?;
+        let value = strict(text.as_bytes()).ok_or(OAuthError::Invalid(DETAILS))?;
         let object = single(&value)?;
         object
             .get("type")

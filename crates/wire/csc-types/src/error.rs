@@ -13,6 +13,10 @@ use crate::lenient;
 pub enum CscError {
     /// The body is not a JSON object, or names a member twice.
     Malformed,
+    /// The body is something else than JSON by its `Content-Type`.
+    MediaType,
+    /// Called with another HTTP method than `POST`.
+    WrongMethod,
     /// No usable `Authorization: Bearer` header.
     MalformedHeader,
     /// A required string is missing or has another type.
@@ -143,6 +147,7 @@ impl CscError {
             }
             Self::Passed { status, .. } => *status,
             Self::DocumentMismatch => 403,
+            Self::WrongMethod => 405,
             Self::BodyTooLarge => 413,
             Self::RateLimited => 429,
             Self::Internal => 500,
@@ -190,6 +195,8 @@ impl CscError {
             Self::OutOfBounds(p) => return format!("Out of bounds parameter {p}").into(),
             Self::NotFinished => "The request is accepted and not completed yet",
             Self::Malformed => "The request body must be one JSON object without repeated members",
+            Self::MediaType => "The request body must be application/json",
+            Self::WrongMethod => "Call this method with POST",
             Self::MalformedHeader => "Malformed authorization header",
             Self::TooManySignatures => "Numbers of signatures is too high",
             Self::UserIdMustBeNull => "userID parameter MUST be null",

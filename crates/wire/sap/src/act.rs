@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::enrol::InvitedBy;
 use crate::manage::{FactorAct, HandOverAct, ImportAct, KeyAct, LeaveAct, OfficerAct};
 use crate::proof::Method;
+use crate::sign_open::SignOpenAct;
 
 /// Longest life of an act in seconds.
 pub const MAX_LIFE: i64 = 300;
@@ -30,6 +31,8 @@ pub fn act_digest(jws: &str) -> Digest32 {
 pub enum Act {
     /// Sign these items.
     Sign(SignAct),
+    /// Sign what this application will ask for, within bounds.
+    SignOpen(SignOpenAct),
     /// Enrol these factors and make these keys.
     Enrol(EnrolAct),
     /// Stop this key for a while.
@@ -80,6 +83,7 @@ impl Act {
                 person: &a.person,
                 return_uri: &a.return_uri,
             },
+            Self::SignOpen(a) => a.head(),
             Self::Suspend(a) | Self::Resume(a) | Self::Destroy(a) => a.head(),
             Self::Leave(a) => a.head(),
             Self::Factor(a) => a.head(),
@@ -93,6 +97,7 @@ impl Act {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sign(_) => "sign",
+            Self::SignOpen(_) => "sign-open",
             Self::Enrol(_) => "enrol",
             Self::Suspend(_) => "suspend",
             Self::Resume(_) => "resume",

@@ -9,11 +9,13 @@ pub mod manage;
 pub mod messages;
 pub mod office;
 pub mod proof;
+pub mod sign_open;
 
 pub use act::{Act, ActHead, EnrolAct, Item, SignAct, act_digest};
 pub use manage::{FactorChange, NewFactor, RevocationNotice, SealedFactor};
 pub use proof::{Proof, SealedPin, SealedProof};
 pub use sam_keys::{SamKeys, StatementError, TYP_KEYS};
+pub use sign_open::SignOpenAct;
 
 /// `typ` of an act.
 pub const TYP_ACT: &str = "natsuin-act+jws";

@@ -98,6 +98,9 @@ pub(super) struct Signed {
     pub(super) approval: String,
     pub(super) alg: String,
     pub(super) indices: Vec<u32>,
+    /// Of an act without items: what was signed.
+    #[serde(default)]
+    pub(super) filled: Vec<String>,
     pub(super) values: Vec<String>,
     pub(super) at: i64,
     pub(super) clock: String,
@@ -136,7 +139,9 @@ pub(super) struct Act {
     alg: Option<String>,
     spki: Option<String>,
     case: Option<String>,
-    until: Option<i64>,
+    pub(super) until: Option<i64>,
+    /// Of an act without items: most signatures.
+    pub(super) count: Option<u32>,
     /// Of a hand-over: the receiver's key.
     receiver: Option<Jwk>,
 }
@@ -170,6 +175,11 @@ pub(super) struct Item {
 }
 
 impl Act {
+    /// Whether it is for signatures.
+    pub(super) fn signs(&self) -> bool {
+        matches!(self.kind.as_str(), "sign" | "sign-open")
+    }
+
     pub(super) fn key(&self) -> Option<&Key> {
         self.key.as_ref()
     }
@@ -194,6 +204,11 @@ impl Act {
             .iter()
             .map(|i| format!("{} {} {} {:?}", i.form, i.ha, i.h, i.label))
             .collect();
+        if let (Some(count), Some(until)) = (self.count, self.until) {
+            lines.push(format!(
+                "any data of the application, up to {count}, until {until}"
+            ));
+        }
         if let Some(until) = self.renew.filter(|u| *u != 0) {
             lines.push(format!("renewable until {until}"));
         }

@@ -16,7 +16,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::measure::{CLIENT_THREADS, f64_of, mib, now, per_second, percentile, resident_kib};
+use super::measure::{
+    CLIENT_THREADS, f64_of, mib, millis, now, per_second, percentile, resident_kib,
+};
 use super::service::Bench;
 use crate::agent::Agent;
 use crate::output::Out;
@@ -123,19 +125,51 @@ async fn measured(
         show(&row, out);
         calls.push(row);
     }
-    let address = base
-        .strip_prefix("http://")
-        .and_then(|rest| rest.split('/').next())
-        .context("the stack speaks plain HTTP here")?
-        .to_owned();
-    let idle = tokio::task::spawn_blocking(move || idle(&address)).await??;
-    out.say(&format!("idle connection   {idle:>6.1} KiB"));
+    let idle = idle(stack, IDLE, out).await?;
     Ok(Csc {
         schema: "natsuin.bench-csc/1",
         cores,
         calls,
-        idle_connection_kib: idle,
+        idle_connection_kib: idle.connection_kib,
     })
+}
+
+/// What is measured of the API.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CscArgs {
+    /// Only what idle connections hold: so many of them, 10000 if you don't say. Both ends are this process's, so that it may have to
+    /// be allowed twice as many open files (`ulimit -n`).
+    #[arg(long, num_args = 0..=1, default_missing_value = "10000", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=12_000))]
+    pub idle: Option<u32>,
+}
+
+/// What idle connections cost.
+#[derive(Debug, Serialize)]
+pub(super) struct Idle {
+    schema: &'static str,
+    connections: usize,
+    /// Growth of this process's memory for each, KiB; without TLS, both ends.
+    connection_kib: f64,
+    /// This process's memory with all of them, MiB.
+    resident_mib: f64,
+    /// A call of `info` on one more connection meanwhile, ms.
+    info_ms: f64,
+}
+
+/// Opens connections to a running stack and keeps them, each after one answer.
+pub(super) async fn idle(stack: &Stack, connections: usize, out: Out) -> Result<Idle> {
+    let address = stack
+        .ssa_url
+        .strip_prefix("http://")
+        .context("the stack speaks plain HTTP here")?
+        .to_owned();
+    let measured = tokio::task::spawn_blocking(move || kept(&address, connections)).await??;
+    out.say(&format!(
+        "{connections} idle connections   {:>6.1} KiB each   {:>7.1} MiB in all   info meanwhile {:>6.2} ms",
+        measured.connection_kib, measured.resident_mib, measured.info_ms
+    ));
+    Ok(measured)
 }
 
 /// Somebody who is logged in and has a key.
@@ -238,12 +272,13 @@ async fn call_after_call(
     Ok(times)
 }
 
-/// Growth of memory for each connection that has had an answer and is kept.
-fn idle(address: &str) -> Result<f64> {
+/// Connections that have had an answer and are kept.
+fn kept(address: &str, connections: usize) -> Result<Idle> {
     let request = format!("GET /csc/v2/info HTTP/1.1\r\nhost: {address}\r\n\r\n");
     let mut buffer = vec![0; 16 * 1024];
     let mut open = || {
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = TcpStream::connect(address)
+            .context("no more connections: raise the number of open files (ulimit -n)")?;
         stream.write_all(request.as_bytes())?;
         let read = stream.read(&mut buffer)?;
         if !buffer
@@ -258,12 +293,21 @@ fn idle(address: &str) -> Result<f64> {
     // What only the first ones need.
     let mut kept = (0..16).map(|_| open()).collect::<Result<Vec<_>>>()?;
     let before = resident_kib()?;
-    for _ in 0..IDLE {
+    for _ in 0..connections {
         kept.push(open()?);
     }
     let after = resident_kib()?;
+    let begun = now();
+    kept.push(open()?);
+    let info = begun.elapsed();
     drop(kept);
-    Ok(mib(after.saturating_sub(before)) * 1024.0 / f64_of(IDLE))
+    Ok(Idle {
+        schema: "natsuin.bench-csc-idle/1",
+        connections,
+        connection_kib: mib(after.saturating_sub(before)) * 1024.0 / f64_of(connections),
+        resident_mib: mib(after),
+        info_ms: millis(info),
+    })
 }
 
 impl Bench {

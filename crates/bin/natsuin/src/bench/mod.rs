@@ -41,7 +41,7 @@ pub enum BenchPart {
     /// What the SAM's decisions cost: a passkey's proof, acts of 1, 100 and 10,000 hashes.
     Sam,
     /// The CSC API: single calls and whole signatures at 1, 16 and 256 connections, memory of an idle one.
-    Csc,
+    Csc(csc::CscArgs),
     /// The audit log: appends beside a bare insert, proofs and searches in a large log, its check, backup and restore.
     Audit(audit::AuditArgs),
     /// What the cryptographic module costs beside its back end alone: software, and a token if one is named.
@@ -66,7 +66,13 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
     match args.part {
         None => out.object(&whole(span, args.data, out).await?),
         Some(BenchPart::Sam) => out.object(&sam::run(span, out)?),
-        Some(BenchPart::Csc) => out.object(&api(span, args.data, out).await?),
+        Some(BenchPart::Csc(csc)) => match csc.idle {
+            Some(connections) => {
+                let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+                out.object(&idle(connections, args.data, out).await?);
+            }
+            None => out.object(&api(span, args.data, out).await?),
+        },
         Some(BenchPart::Audit(audit)) => {
             let scratch = tempfile::Builder::new()
                 .prefix("natsuin-bench-")
@@ -87,6 +93,18 @@ async fn api(span: Duration, data: Option<PathBuf>, out: Out) -> Result<csc::Csc
     let data = data.unwrap_or_else(|| scratch.path().join("stack"));
     let stack = Stack::start(&load(data), &|_| {}).await?;
     let measured = csc::run(&stack, span, out).await;
+    stack.stop().await;
+    measured
+}
+
+/// What connections hold that are kept and say nothing.
+async fn idle(connections: usize, data: Option<PathBuf>, out: Out) -> Result<csc::Idle> {
+    let scratch = tempfile::Builder::new()
+        .prefix("natsuin-bench-")
+        .tempdir()?;
+    let data = data.unwrap_or_else(|| scratch.path().join("stack"));
+    let stack = Stack::start(&load(data), &|_| {}).await?;
+    let measured = csc::idle(&stack, connections, out).await;
     stack.stop().await;
     measured
 }

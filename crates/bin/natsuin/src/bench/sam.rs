@@ -238,6 +238,7 @@ impl Scene {
             key_version: 1,
             client: self.client.clone(),
             service: "ssa".to_owned(),
+            open_until: None,
         };
         let count = act.items.len();
         let act = Act::Sign(act);

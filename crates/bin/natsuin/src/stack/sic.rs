@@ -187,21 +187,35 @@ impl Sic {
         voucher: Voucher,
         factors: NewFactors<'_>,
     ) -> Result<Option<SecretBytes>> {
+        let (seed, _) = self.enrol_and_go_on(voucher, factors).await?;
+        Ok(seed)
+    }
+
+    /// As [`Self::enrol`]; answers where the browser goes on, too.
+    ///
+    /// # Errors
+    /// As [`Self::enrol`].
+    pub async fn enrol_and_go_on(
+        &self,
+        voucher: Voucher,
+        factors: NewFactors<'_>,
+    ) -> Result<(Option<SecretBytes>, String)> {
         let opened = self.call::<EnrolOpen>(&voucher.open()).await?;
         let review = self.sam().await?.enrol_act(opened, self.clock.now())?;
         let enrolling = review.confirm(voucher)?;
         let now = self.clock.now();
-        match factors {
+        let goes_on = enrolling.return_uri().to_owned();
+        let seed = match factors {
             NewFactors::Passkey(authenticator) => {
                 let request = enrolling.passkey(authenticator, now, self.random.as_ref())?;
                 self.call::<EnrolRegister>(&request).await?;
-                Ok(None)
+                None
             }
             NewFactors::Provider(there) => {
                 let to = enrolling.provider_address(&self.back(), STATE, now)?;
                 let request = enrolling.provider(word(there, &to)?, now, self.random.as_ref())?;
                 self.call::<EnrolRegister>(&request).await?;
-                Ok(None)
+                None
             }
             NewFactors::PinTotp(pin) => {
                 let (request, key) = enrolling.seed_request(now, self.random.as_ref())?;
@@ -210,9 +224,10 @@ impl Sic {
                 let code = seed.totp.code(now.plus(-30));
                 let request = enrolling.pin_totp(pin, &code, now, self.random.as_ref())?;
                 self.call::<EnrolRegister>(&request).await?;
-                Ok(Some(seed.base32))
+                Some(seed.base32)
             }
-        }
+        };
+        Ok((seed, goes_on))
     }
 }
 

@@ -12,6 +12,7 @@ mod clients;
 mod command_line;
 mod counter;
 mod crash;
+mod create;
 mod csc_clients;
 mod csc_command;
 mod daemons;

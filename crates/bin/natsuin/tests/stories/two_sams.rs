@@ -160,6 +160,7 @@ async fn open(at: [&Node; 2], signer: &Signer) -> (Digest32, B64, Confirmed<sap:
             label: "a.pdf".to_owned(),
             doc: None,
         }],
+        open: None,
         renew: 0,
         return_uri: format!("{HOME}/back"),
         ttl: 600,

@@ -103,6 +103,7 @@ impl HostileSsa {
                 label: "harmless.pdf".to_owned(),
                 doc: None,
             }],
+            open: None,
             renew: 0,
             return_uri: self.return_uri.clone(),
             ttl: 600,

@@ -101,7 +101,13 @@ impl ActState {
         if !self.grant.is_some_and(|g| g.ct_eq(&asked.grant)) {
             return Err(Reason::NotFound);
         }
-        let Subject::Sign { key, client, .. } = &self.subject else {
+        let Subject::Sign {
+            key,
+            client,
+            open_until,
+            ..
+        } = &self.subject
+        else {
             return Err(Reason::OtherKind);
         };
         if let Some(job) = &self.job {
@@ -113,7 +119,10 @@ impl ActState {
         if !act.algs.contains(&asked.alg) {
             return Err(Reason::AlgorithmNotApproved);
         }
-        let indices = self.matching(act, asked)?;
+        let indices = match open_until {
+            Some(_) => self.first_free(asked)?,
+            None => self.matching(act, asked)?,
+        };
         let mut next = self.clone();
         next.items.set(&indices, ItemState::Taken);
         next.job = Some(Job {
@@ -196,6 +205,18 @@ impl ActState {
             (true, JobState::Lost) => Err(Reason::Lost),
             (false, _) => Err(Reason::Used),
         }
+    }
+
+    /// Places for what nobody was shown: no more than the act has.
+    fn first_free(&self, asked: Asked<'_>) -> Result<Vec<u32>, Reason> {
+        let right = |hash: &B64| hash.0.len() == asked.alg.hash().len();
+        let count = u32::try_from(asked.hashes.len()).map_err(|_| Reason::HashNotApproved)?;
+        let free = |index: &u32| self.items.get(*index) == ItemState::Free;
+        let places: Vec<u32> = (0..count).filter(free).collect();
+        if count == 0 || places.len() != asked.hashes.len() || !asked.hashes.iter().all(right) {
+            return Err(Reason::HashNotApproved);
+        }
+        Ok(places)
     }
 
     /// Matches the asked hashes, as a multiset, with free items.

@@ -39,6 +39,7 @@ impl<C: CryptoModule> Sam<C> {
             client_name: request.client_name.clone(),
             items: request.items.clone(),
             client_jws: None,
+            open: None,
             renew: 0,
             // Nobody goes anywhere afterwards; acts have a place to go to.
             return_uri: self

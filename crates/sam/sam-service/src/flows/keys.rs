@@ -49,6 +49,7 @@ impl<C: CryptoModule> Sam<C> {
                 ceiling: self.service.ceiling,
                 declared: self.service.declared.clone(),
                 max_items: u32::try_from(self.config.policy.max_items()).unwrap_or(u32::MAX),
+                max_open: self.config.policy.max_open(),
             }),
             Err(failed) => Err(self.explain(&failed).await.to_ssa()),
         }

@@ -3,7 +3,7 @@
 use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::{Digest32, KeyId, Level, Random, UnixTime};
-use sam_core::act::{Issuer, SignContent, act_client, mint_sign};
+use sam_core::act::{Issuer, SignContent, act_client, mint_sign, mint_sign_open};
 use sam_core::change::{self, ChangeContent};
 use sam_core::enrol::{Factor, FactorBody};
 use sam_core::import::{self, ImportContent};
@@ -40,6 +40,8 @@ struct Opened {
 /// What the act will say.
 enum Content {
     Sign(Box<SignContent>, String),
+    /// So many signatures, for so many seconds.
+    SignOpen(Box<SignContent>, String, (u32, i64)),
     Import(Box<ImportContent>),
     Change(Box<ChangeContent>),
 }
@@ -48,7 +50,7 @@ impl Content {
     fn items(&self) -> usize {
         match self {
             Self::Sign(content, _) => content.items.len(),
-            Self::Import(_) | Self::Change(_) => 0,
+            Self::SignOpen(..) | Self::Import(_) | Self::Change(_) => 0,
         }
     }
 
@@ -68,8 +70,21 @@ impl Content {
                     key_version: act.key.version,
                     client: act.client.id.clone(),
                     service,
+                    open_until: None,
                 };
                 Ok((Act::Sign(act), subject))
+            }
+            Self::SignOpen(content, service, bounds) => {
+                let act = mint_sign_open(issuer, *content, bounds, now, random)?;
+                let subject = Subject::Sign {
+                    request,
+                    key: act.key.id.clone(),
+                    key_version: act.key.version,
+                    client: act.client.id.clone(),
+                    service,
+                    open_until: Some(act.until),
+                };
+                Ok((Act::SignOpen(act), subject))
             }
             Self::Import(content) => {
                 let subject = Subject::Import {
@@ -145,6 +160,7 @@ impl<C: CryptoModule> Sam<C> {
                 let (act, subject) = content.mint(id, sam.issuer(epoch), time, random.as_ref())?;
                 let items = match &act {
                     Act::Sign(sign) => sign.items.len(),
+                    Act::SignOpen(open) => usize::try_from(open.count).unwrap_or(0),
                     _ => 0,
                 };
                 let payload = serde_json::to_vec(&act).map_err(|_| Reason::NotNow)?;
@@ -247,8 +263,17 @@ impl<C: CryptoModule> Sam<C> {
             .all();
         let level = key.level();
         let content = self.content(&request.body, sign, &key, &person, level);
+        let (content, service) = (Box::new(content), request.body.service.clone());
+        let content = match sign.open {
+            Some(count) => {
+                let policy = &self.config.policy;
+                policy.check_open(key.alg, level, count)?;
+                Content::SignOpen(content, service, (count, policy.open_seconds()))
+            }
+            None => Content::Sign(content, service),
+        };
         Ok(Opened {
-            content: Content::Sign(Box::new(content), request.body.service.clone()),
+            content,
             level,
             key: Some(key.key),
             factors,

@@ -168,16 +168,30 @@ impl<C: CryptoModule> Sam<C> {
                 Ok((request, asked))
             })
             .await?;
-        let work = move || {
-            check_items(asked, |item, given| {
-                certificate::signed_attrs(&item.h.0, given, &certificate.0, now)
-            })
+        let policy = &self.config.policy;
+        let checked = match request.open {
+            Some(count) => {
+                policy.check_open(key.alg, key.level(), count)?;
+                // One call, of a key that goes on afterwards, and nothing that would be shown beside.
+                if !asked.is_empty() || request.renew != 0 || key.one_time {
+                    return Err(Reason::Invalid("open").into());
+                }
+                Vec::new()
+            }
+            None => {
+                let work = move || {
+                    check_items(asked, |item, given| {
+                        certificate::signed_attrs(&item.h.0, given, &certificate.0, now)
+                    })
+                };
+                self.by_size(count, work).await?
+            }
         };
-        let checked = self.by_size(count, work).await?;
         let (items, attrs): (Vec<_>, Vec<_>) =
             checked.into_iter().map(|c| (c.item, c.attrs)).unzip();
-        let policy = &self.config.policy;
-        policy.check_items(key.alg, key.level(), &items)?;
+        if request.open.is_none() {
+            policy.check_items(key.alg, key.level(), &items)?;
+        }
         let messages = match key.alg.form() {
             DtbsForm::Digest => Vec::new(),
             DtbsForm::Message => attrs.into_iter().flatten().collect(),
@@ -191,7 +205,8 @@ impl<C: CryptoModule> Sam<C> {
         let rid = self.random.digest32();
         let id = request_id(rid);
         let exp = now.plus(request.ttl);
-        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let named = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let count = request.open.unwrap_or(named);
         let prepared = Event::RequestPrepared {
             request: id,
             client: request.client.clone(),
@@ -211,6 +226,7 @@ impl<C: CryptoModule> Sam<C> {
                 items,
                 messages,
                 renew: request.renew,
+                open: request.open,
             }),
             return_uri: request.return_uri,
             created: now,
@@ -235,6 +251,7 @@ impl<C: CryptoModule> Sam<C> {
             client: &request.client,
             key: &request.key,
             items: &request.items,
+            open: request.open,
         };
         let prefixes = &self.config.return_prefixes;
         let ours = |audience: &str| {

@@ -47,9 +47,9 @@ impl<C: CryptoModule> Sam<C> {
         seen: &mut Option<Digest32>,
     ) -> Result<BindAnswer, Failed> {
         let grant = sha256(&[request.token.expose()]);
-        let found = match self.find(grant).await {
+        let found = match self.find(grant, None).await {
             // The call may have been done and its answer lost: then the new token is bound by now.
-            Err(Failed::No(Reason::NotFound)) => self.find(request.grant).await?,
+            Err(Failed::No(Reason::NotFound)) => self.find(request.grant, None).await?,
             found => found?,
         };
         if found.service != service {

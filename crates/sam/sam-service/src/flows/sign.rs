@@ -6,7 +6,7 @@ use audit_log::Event;
 use cm_api::order::{MAX_ATTEMPTS, MAX_ORDER_LIFE};
 use cm_api::rpc::Reason as ModuleReason;
 use cm_api::{CryptoModule, Executed, Order};
-use core_types::{B64, ClientId, Digest32, DtbsForm, KeyAlg, PersonId, sha256};
+use core_types::{B64, ClientId, Digest32, DtbsForm, KeyAlg, PersonId, SigAlg, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{Happened, SignAnswer, SignRequest};
 use sam_core::act::read_act;
@@ -36,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) act: Arc<SignAct>,
     pub(crate) person: PersonId,
     pub(crate) service: String,
+    /// The items are what the application asked for; nobody was shown them.
+    pub(crate) open: bool,
 }
 
 enum Begun {
@@ -85,7 +87,8 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::Invalid("idempotency_key").into());
         }
         let grant = sha256(&[request.token.expose()]);
-        let found = self.find(grant).await?;
+        let asked = Some((request.alg, request.hashes.as_slice()));
+        let found = self.find(grant, asked).await?;
         if found.service != service {
             return Err(Reason::NotFound.into());
         }
@@ -106,8 +109,12 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// The act this token is bound to, with its verified text.
-    pub(crate) async fn find(&self, grant: Digest32) -> Result<Found, Failed> {
+    /// The act this token is bound to, with its verified text. `asked` fills an act without items; without it there is none to find.
+    pub(crate) async fn find(
+        &self,
+        grant: Digest32,
+        asked: Option<(SigAlg, &[B64])>,
+    ) -> Result<Found, Failed> {
         let mut tx = self.store.read("sign-find").await?;
         let rows = rows::by_link::<ActState>(&mut tx, &self.sealer, &grant.to_string()).await?;
         let row = rows
@@ -123,10 +130,13 @@ impl<C: CryptoModule> Sam<C> {
         let act = self
             .by_size(row.body.items.len(), move || read_act(&jws))
             .await?;
-        let Act::Sign(act) = act else {
-            return Err(Reason::OtherKind.into());
+        let (act, open) = match (act, asked) {
+            (Act::Sign(act), _) => (act, false),
+            (Act::SignOpen(act), Some((alg, hashes))) => (act.filled(alg.hash(), hashes), true),
+            _ => return Err(Reason::OtherKind.into()),
         };
         Ok(Found {
+            open,
             digest,
             act: Arc::new(act),
             person: row.body.person,
@@ -188,6 +198,9 @@ impl<C: CryptoModule> Sam<C> {
                         key.version == *key_version && key.spki_digest() == found.act.key.spki;
                     if !key.is_active(now.time) || !same {
                         return Err(Reason::KeyNotActive.into());
+                    }
+                    if found.open {
+                        self.config.policy.check_open(key.alg, key.level(), 1)?;
                     }
                     if key.one_time {
                         let until = next.job.as_ref().map_or(now.time, |j| j.deadline);
@@ -310,6 +323,7 @@ impl<C: CryptoModule> Sam<C> {
             order,
             alg: taken.job.alg,
             indices: taken.job.indices.clone(),
+            filled: filled(&taken.found),
             values: hashes,
             certificates: taken.key.chain.clone(),
             epoch: taken.epoch,
@@ -464,6 +478,12 @@ impl<C: CryptoModule> Sam<C> {
             self.explain(&failed).await;
         }
     }
+}
+
+/// What was signed without having been shown.
+fn filled(found: &Found) -> Vec<B64> {
+    let items = found.act.items.iter().filter(|_| found.open);
+    items.map(|item| item.digest().clone()).collect()
 }
 
 /// The name of the values of a step in the store.

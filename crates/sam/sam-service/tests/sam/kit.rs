@@ -438,6 +438,7 @@ impl World {
             client_name: "claimed".into(),
             client_jws: None,
             items,
+            open: None,
             renew: 0,
             return_uri: self.back.into(),
             ttl: 600,

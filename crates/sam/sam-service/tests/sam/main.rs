@@ -36,6 +36,7 @@ mod renewal;
 mod scrub;
 mod sent_codes;
 mod settings;
+mod sign_open;
 mod signed_requests;
 mod signing;
 mod stores;

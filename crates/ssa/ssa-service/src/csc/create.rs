@@ -45,7 +45,7 @@ async fn attempt(ssa: &Ssa, bearer: &Bearer, body: &[u8]) -> Result<CreateRespon
     let now = ssa.now();
     let told = match request.credential_info {
         true => {
-            let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
+            let about = ssa.about().await.ok_or(CscError::Unavailable)?;
             let (certificates, cert_info) = (request.certificates, request.cert_info);
             let mut credential = describe(
                 &bearer.client,
@@ -53,7 +53,7 @@ async fn attempt(ssa: &Ssa, bearer: &Bearer, body: &[u8]) -> Result<CreateRespon
                 &cert,
                 certificates,
                 cert_info,
-                most,
+                about,
                 now,
             );
             credential.credential_id = Some(id.to_owned());

@@ -7,13 +7,13 @@ use csc_types::{
     AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, KeyOrigin,
     LevelInfo, ListRequest, ListResponse, algo_list, v1,
 };
-use sam_api::ssa::{self, KeyState, LevelPart};
+use sam_api::ssa::{self, AboutAnswer, KeyState, LevelPart};
 use serde_json::{Value, json};
 
 use super::refusals::{Fault, of_keys};
 use super::{Bearer, Call, bearer, refused};
 use crate::clients::Client;
-use crate::keys::{CertFacts, read_certificate};
+use crate::keys::{CertFacts, read_certificate, signs_open};
 use crate::tokens::Scope;
 use crate::{Ssa, users};
 
@@ -35,7 +35,7 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
         }
     };
     let keys = ssa.keys_of(&person).await.map_err(of_keys)?;
-    let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
+    let about = ssa.about().await.ok_or(CscError::Unavailable)?;
     let now = ssa.now();
     let mut answer = ListResponse {
         credential_infos: request.credential_info.then(Vec::new),
@@ -52,7 +52,7 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
                 &cert,
                 request.certificates,
                 request.cert_info,
-                most,
+                about,
                 now,
             );
             credential.credential_id = Some(key.key.to_string());
@@ -73,14 +73,14 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
     let found = find(ssa, &bearer, &request.credential_id).await?;
     let found = found.and_then(|(_, key)| certified(&key).map(|cert| (key, cert)));
     let (key, cert) = found.ok_or(CscError::InvalidParameter("credentialID"))?;
-    let most = ssa.max_items().await.ok_or(CscError::Unavailable)?;
+    let about = ssa.about().await.ok_or(CscError::Unavailable)?;
     Ok(describe(
         &bearer.client,
         &key,
         &cert,
         request.certificates,
         request.cert_info,
-        most,
+        about,
         ssa.now(),
     ))
 }
@@ -150,9 +150,11 @@ pub(super) fn describe(
     cert: &CertFacts,
     certificates: Certificates,
     cert_info: bool,
-    most: u32,
+    about: &AboutAnswer,
     now: UnixTime,
 ) -> Credential {
+    // To this application, which the operator lets ask without hashes.
+    let open = client.settings.sign_open && !client.settings.out_of_band && signs_open(key, about);
     let chain = key.chain.iter().map(|cert| b64(&cert.0));
     let certificates = match certificates {
         Certificates::None => None,
@@ -193,8 +195,12 @@ pub(super) fn describe(
             valid_to: dated(cert.not_after),
         },
         auth: auth_info(key, client.settings.out_of_band),
-        scal: "2".to_owned(),
-        multisign: most,
+        scal: if open { "1" } else { "2" }.to_owned(),
+        multisign: if open {
+            about.max_open
+        } else {
+            about.max_items
+        },
         lang: None,
         level: Some(level(key)),
     }

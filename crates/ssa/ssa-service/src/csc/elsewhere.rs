@@ -47,6 +47,7 @@ pub(super) async fn ask(
         client_name: client.name.clone(),
         client_jws: None,
         items: asked.items,
+        open: None,
         renew: 0,
         return_uri: format!("{}/requests/{}", ssa.config().base_url, label.expose()),
         ttl: waiting::LIFE,

@@ -3,7 +3,6 @@
 
 use audit_log::Event;
 use axum::body::Bytes;
-use axum::http::header;
 use core_types::{PersonId, SecretBytes};
 use csc_types::login::{LoginRequest, LoginResponse, basic};
 use csc_types::{CscError, SecretText};
@@ -31,7 +30,7 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
     if let Some(token) = request.refresh_token {
         return again(ssa, &client, &token, remember).await;
     }
-    let header = call.headers.get(header::AUTHORIZATION);
+    let header = super::authorization(&call.headers).map_err(|_| CscError::LoginHeader)?;
     let (name, typed) = basic(header.and_then(|value| value.to_str().ok()))?;
     let (password, code) = split(&typed).ok_or(CscError::LoginFailed)?;
     let login = Login {

@@ -53,12 +53,12 @@ const LIMIT: usize = 2 << 20;
 macro_rules! methods {
     ($($v2:ident / $v1:ident: $core:path, $shape:path;)*) => {$(
         async fn $v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-            answer(async { $core(&ssa, &call, whole(body).await?).await }.await)
+            answer(async { $core(&ssa, &call, whole(&call, body).await?).await }.await)
         }
 
         async fn $v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
             let outcome = async {
-                let body = Bytes::from(v1::to_v2(&whole(body).await?)?);
+                let body = Bytes::from(v1::to_v2(&whole(&call, body).await?)?);
                 let told = $core(&ssa, &call, body.clone()).await?;
                 let status = told.status();
                 let told = serde_json::to_value(told).map_err(|_| CscError::Internal)?;
@@ -161,6 +161,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/signatures/signHash", post(sign_hash_v2))
         .route("/signatures/signPolling", post(poll_v2))
         .route("/signatures/timestamp", post(timestamp_v2))
+        .method_not_allowed_fallback(wrong_method)
         .fallback(unknown)
 }
 
@@ -177,27 +178,28 @@ pub(crate) fn router_v1() -> Router<Ssa> {
         .route("/credentials/extendTransaction", post(extend_v1))
         .route("/signatures/signHash", post(sign_hash_v1))
         .route("/signatures/timestamp", post(timestamp_v1))
+        .method_not_allowed_fallback(wrong_method)
         .fallback(unknown)
 }
 
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { elsewhere::check(&ssa, &call, whole(body).await?).await }.await)
+    answer(async { elsewhere::check(&ssa, &call, whole(&call, body).await?).await }.await)
 }
 
 /// Only version 2.2 has such a method.
 async fn create_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { create::create(&ssa, &call, whole(body).await?).await }.await)
+    answer(async { create::create(&ssa, &call, whole(&call, body).await?).await }.await)
 }
 
 /// Only version 2.2 has such a method.
 async fn delete_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { delete::delete(&ssa, &call, whole(body).await?).await }.await)
+    answer(async { delete::delete(&ssa, &call, whole(&call, body).await?).await }.await)
 }
 
 /// Version 1 says `credentials/sendOTP` for it.
 async fn challenge_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { codes::challenge(&ssa, &call, whole(body).await?).await }.await)
+    answer(async { codes::challenge(&ssa, &call, whole(&call, body).await?).await }.await)
 }
 
 /// Version 1 has no such method: its clients make documents themselves.
@@ -207,21 +209,25 @@ async fn sign_doc_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response
 
 /// Version 1 has no such method: its calls bring the values.
 async fn poll_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { polling::poll(&ssa, &call, whole(body).await?).await }.await)
+    answer(async { polling::poll(&ssa, &call, whole(&call, body).await?).await }.await)
 }
 
 /// With the same members in both versions.
 async fn timestamp_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { timestamp::timestamp(&ssa, &call, whole(body).await?).await }.await)
+    answer(async { timestamp::timestamp(&ssa, &call, whole(&call, body).await?).await }.await)
 }
 
 async fn timestamp_v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    let told = async { timestamp::timestamp(&ssa, &call, whole(body).await?).await };
+    let told = async { timestamp::timestamp(&ssa, &call, whole(&call, body).await?).await };
     answer(told.await.map_err(Fault::in_v1))
 }
 
 async fn unknown() -> Response {
-    Fault::from(CscError::NotImplemented).into_response()
+    answer(Err::<Done, _>(CscError::NotImplemented.into()))
+}
+
+async fn wrong_method() -> Response {
+    answer(Err::<Done, _>(CscError::WrongMethod.into()))
 }
 
 /// The answer to calls that come too often.
@@ -275,7 +281,7 @@ impl FromRequestParts<Ssa> for Call {
 
 /// Reads the `Authorization` header and finds its token (RFC 6750 §2.1, RFC 9449 §7.1).
 async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
-    let value = call.headers.get(header::AUTHORIZATION);
+    let value = authorization(&call.headers)?;
     let value = value.and_then(|v| v.to_str().ok());
     let text = value
         .and_then(|value| value.split_once(' '))
@@ -340,15 +346,43 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     })
 }
 
+/// The one `Authorization` header: of two, somebody on the way could have read the other.
+fn authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, CscError> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    match (all.next(), all.next()) {
+        (_, Some(_)) => Err(CscError::MalformedHeader),
+        (one, None) => Ok(one),
+    }
+}
+
 async fn lookup(ssa: &Ssa, text: &SecretText) -> Result<Option<Token>, StoreError> {
     let mut tx = ssa.store().read("token").await?;
     tokens::find(&mut tx, text).await
 }
 
-/// The whole body, if it isn't too long.
-async fn whole(body: Body) -> Result<Bytes, CscError> {
+/// The whole body, if it isn't too long, and is JSON as far as its sender says.
+async fn whole(call: &Call, body: Body) -> Result<Bytes, CscError> {
     let too_long = |_| CscError::BodyTooLarge;
-    axum::body::to_bytes(body, LIMIT).await.map_err(too_long)
+    let bytes = axum::body::to_bytes(body, LIMIT).await.map_err(too_long)?;
+    if !bytes.is_empty() {
+        is_json(&call.headers)?;
+    }
+    Ok(bytes)
+}
+
+/// `Content-Type`, of which there is one at most: JSON with whatever parameters. Some clients don't say.
+fn is_json(headers: &HeaderMap) -> Result<(), CscError> {
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = all.next() else {
+        return Ok(());
+    };
+    let text = value.to_str().unwrap_or_default();
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    let json = kind.eq_ignore_ascii_case("application/json");
+    match json && all.next().is_none() {
+        true => Ok(()),
+        false => Err(CscError::MediaType),
+    }
 }
 
 fn answer(outcome: Result<impl Told, Fault>) -> Response {

@@ -7,7 +7,7 @@ use service_kit::CallError;
 
 use super::refusals::Fault;
 use super::sign::authority;
-use super::{Bearer, Call, bearer, refused};
+use super::{Bearer, Call, bearer, is_json, refused};
 use crate::Ssa;
 
 const METHOD: &str = "signatures/signDoc";
@@ -34,14 +34,19 @@ pub(super) async fn sign_doc(ssa: &Ssa, call: &Call, body: Body) -> Result<SignD
     // Who calls is known before the documents are taken in.
     let bearer = bearer(ssa, call).await?;
     let token = bearer.token.clone();
-    let done = attempt(ssa, bearer, body).await;
+    let done = attempt(ssa, call, bearer, body).await;
     if let Err(fault) = &done {
         refused(ssa, METHOD, &token, fault.reason()).await?;
     }
     done
 }
 
-async fn attempt(ssa: &Ssa, bearer: Bearer, body: Body) -> Result<SignDocResponse, Fault> {
+async fn attempt(
+    ssa: &Ssa,
+    call: &Call,
+    bearer: Bearer,
+    body: Body,
+) -> Result<SignDocResponse, Fault> {
     let worker = ssa.worker().ok_or(CscError::NotImplemented)?;
     let _room = ssa.room_for_documents().ok_or(CscError::Unavailable)?;
     // A bound token is good only with its key or certificate, which the worker doesn't have.
@@ -50,6 +55,7 @@ async fn attempt(ssa: &Ssa, bearer: Bearer, body: Body) -> Result<SignDocRespons
     }
     let body = axum::body::to_bytes(body, LIMIT).await;
     let body = body.map_err(|_| CscError::BodyTooLarge)?;
+    is_json(&call.headers)?;
     let asked = SignDocRequest::parse(&body)?;
     let token = bearer.text.clone();
     let (_, _, facts, _) = authority(ssa, bearer, asked.sad.as_ref()).await?;

@@ -23,6 +23,7 @@ use super::request_object::REQUEST;
 use super::{Refused, create, params};
 use crate::clients::{self, Client};
 use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
+use crate::keys::signs_open;
 use crate::pages::{self, Visit, login};
 use crate::session::{self, Session};
 use crate::tokens::KeyFacts;
@@ -209,6 +210,7 @@ async fn ask(
         return Err(OAuthError::ServerError.into());
     };
     let count = asked.num_signatures;
+    let open = asked.digests.is_empty().then_some(count);
     let asked = PrepareRequest {
         person: session.person.clone(),
         key: facts.key.clone(),
@@ -220,6 +222,7 @@ async fn ask(
             .find(|(name, _)| name == REQUEST)
             .map(|(_, object)| object.clone()),
         items,
+        open,
         renew: i64::from(asked.renewable_for),
         return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
         ttl: REQUEST_LIFE,
@@ -330,7 +333,18 @@ async fn usable_key(
     if !allowed || info.state != KeyState::Active || ssa.now() >= cert.not_after {
         return Err(OAuthError::AccessDenied);
     }
-    let most = ssa.max_items().await.ok_or(OAuthError::Unavailable)?;
+    let about = ssa.about().await.ok_or(OAuthError::Unavailable)?;
+    let open = asked.digests.is_empty();
+    if open && !(client.settings.sign_open && signs_open(&info, about)) {
+        return Err(OAuthError::InvalidDetails(
+            "hashes are needed: this credential has SCAL 2",
+        ));
+    }
+    let most = if open {
+        about.max_open
+    } else {
+        about.max_items
+    };
     if asked.num_signatures > most {
         return Err(OAuthError::InvalidDetails(
             "too many hashes for one authorization",
@@ -344,6 +358,9 @@ async fn usable_key(
 }
 
 fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Vec<PrepareItem>> {
+    if asked.digests.is_empty() {
+        return Some(Vec::new());
+    }
     let ha = asked.hash_algorithm?;
     let item = |digest: &csc_types::DocumentDigest| PrepareItem {
         ha,

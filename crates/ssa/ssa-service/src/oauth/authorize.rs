@@ -139,10 +139,13 @@ pub(super) fn check(
             "credentialID is needed: this service chooses none",
         ));
     }
-    if asked.digests.is_empty() {
+    if asked.digests.is_empty() && !client.settings.sign_open {
         return Err(OAuthError::InvalidDetails(
             "hashes are needed: every credential here has SCAL 2",
         ));
+    }
+    if asked.digests.is_empty() && asked.renewable_for != 0 {
+        return Err(OAuthError::InvalidDetails("renewableFor goes with hashes"));
     }
     for digest in &asked.digests {
         let more = digest.signed_attrs.is_some() || digest.byte_range.is_some();

@@ -194,9 +194,13 @@ pub(super) fn used_basic(headers: &HeaderMap) -> bool {
 
 /// Id and secret of a Basic header, each form-encoded inside (RFC 6749 §2.3.1).
 fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretText)>, OAuthError> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = all.next() else {
         return Ok(None);
     };
+    if all.next().is_some() {
+        return Err(OAuthError::InvalidClient);
+    }
     let read = || {
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
         let plain = from_b64(encoded.trim()).ok()?;

@@ -1,4 +1,4 @@
-//! A new credential for somebody who has one (`credentials/create`, `docs/design/0024-create.md`): the person agrees here, makes key and
+//! A new credential for somebody who has one (`credentials/create`, `docs/design/0024-create-and-open.md`): the person agrees here, makes key and
 //! factor on the SIC page with an invitation of the SSA's own, which the SAM holds to level 1, and has a certificate for the name that
 //! their other certificates have. Then the client gets its code.
 

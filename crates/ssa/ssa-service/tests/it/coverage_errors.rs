@@ -1,5 +1,5 @@
 //! Every error that the tables of the specification (§11 of both versions) have for a method of the API, reached: a row without a
-//! case, or a case without a row, fails. Those of OAuth's endpoints are OAuth's own and stand in `oauth.rs`, `grants.rs` and `flows.rs`.
+//! case, or a case without a row, fails. Those of OAuth's endpoints stand in `coverage_oauth_errors.rs`.
 
 use std::collections::BTreeSet;
 

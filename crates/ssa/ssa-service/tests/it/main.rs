@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod bad_input;
 mod certificates;
 mod coverage;
 mod coverage_errors;
 mod coverage_oauth;
+mod coverage_oauth_errors;
 mod create;
 mod csc;
 mod delete;
@@ -33,6 +35,7 @@ mod providers;
 mod quirks;
 mod registration;
 mod sign_doc;
+mod sign_open;
 mod signing;
 mod timestamp;
 mod web;
