@@ -144,6 +144,7 @@ pub fn mint_sign_open(
         count,
         until,
         since: content.since,
+        brand: issuer.brand.cloned(),
         return_uri: content.return_uri,
     })
 }

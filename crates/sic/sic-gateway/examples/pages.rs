@@ -99,6 +99,7 @@ fn open_act(act: SignAct) -> SignOpenAct {
         count: 3,
         until: act.iat.plus(600),
         since: act.since,
+        brand: act.brand,
         return_uri: act.return_uri,
     }
 }

@@ -137,6 +137,7 @@ fn opens(key: &SigningKey) -> Value {
         count: 3,
         until: NOW.plus(600),
         since: act.since,
+        brand: act.brand,
         return_uri: act.return_uri,
     };
     let open = Act::SignOpen(open);

@@ -4,7 +4,7 @@
 use core_types::{B64, Digest32, HashAlg, Level, SigAlg, TenantId, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use crate::act::{ActClient, ActHead, ActKey, Item, Person, SignAct, Since, Version1};
+use crate::act::{ActClient, ActHead, ActKey, Brand, Item, Person, SignAct, Since, Version1};
 
 /// An act of kind `sign-open`: any data of this application, up to `count` signatures in one call, until `until`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct SignOpenAct {
     pub until: UnixTime,
     /// What the signer should remember.
     pub since: Since,
+    /// As in [`SignAct::brand`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brand: Option<Brand>,
     /// Where the page goes afterwards.
     #[serde(rename = "return")]
     pub return_uri: String,
@@ -60,6 +63,7 @@ impl SignOpenAct {
             level: self.level,
             person: &self.person,
             return_uri: &self.return_uri,
+            brand: self.brand.as_ref(),
         }
     }
 
@@ -87,6 +91,7 @@ impl SignOpenAct {
             items: hashes.iter().map(item).collect(),
             renew: 0,
             since: self.since,
+            brand: self.brand,
             return_uri: self.return_uri,
         }
     }
