@@ -109,6 +109,7 @@ async fn two_tenants_on_one_sam_are_strangers() {
             label: "a.pdf".to_owned(),
             doc: None,
         }],
+        open: None,
         renew: 0,
         return_uri: format!("{}/", acme.portal),
         ttl: 600,

@@ -213,6 +213,7 @@ fn naming(path: &str, of: &Owned, back: &str) -> Value {
             client_name: "claimed".into(),
             client_jws: None,
             items,
+            open: None,
             renew: 0,
             return_uri: back.into(),
             ttl: 600,

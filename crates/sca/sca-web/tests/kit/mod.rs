@@ -260,7 +260,7 @@ async fn token(State(p): Shared, Form(form): Form<HashMap<String, String>>) -> R
     p.switches.redeemed.fetch_add(1, Ordering::SeqCst);
     let token = SystemRandom.digest32().to_string();
     let bound = match asked.purpose {
-        Purpose::Service | Purpose::Deletion { .. } => None,
+        Purpose::Service | Purpose::Deletion { .. } | Purpose::Creation(_) => None,
         Purpose::Credential(bound) => Some(bound),
     };
     p.tokens.lock().unwrap().insert(token.clone(), bound);
