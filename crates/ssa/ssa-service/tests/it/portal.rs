@@ -4,10 +4,10 @@ use axum::http::StatusCode;
 use core_types::{B64, KeyAlg, Level, UnixTime, sha256};
 use sam_api::ssa::{EnrolledKey, EnrolmentAnswer, KeyState, VoucherRequest};
 use sap::enrol::Subject;
-use ssa_service::{CertifyError, Enrolled, Invited, NewInvitation};
+use ssa_service::{Branding, CertifyError, Enrolled, Invited, Logo, NewInvitation};
 
 use crate::fake::key_info;
-use crate::web::{Answer, BASE, Browser, SIC, START, Stack, stacks, totp};
+use crate::web::{Answer, BASE, Browser, SIC, START, Stack, stacks, stacks_with, totp};
 
 async fn invite(stack: &Stack, name: &str) -> Invited {
     let subject = Subject {
@@ -355,5 +355,55 @@ async fn who_makes_an_account_has_seen_the_duties_and_accepted_the_terms() {
         let done = choose(&mut browser, &path, "yamada", "long enough", "long enough").await;
         assert_eq!(done.status, StatusCode::SEE_OTHER);
         assert!(stack.audit_kinds().await.contains(&accepted));
+    }
+}
+
+/// A tenant's service looks like the tenant's, and what isn't named is as the product has it.
+#[tokio::test]
+async fn the_portal_and_info_have_the_look_of_their_tenant() {
+    let png = b"\x89PNG\r\n\x1a\n<script>".to_vec();
+    let look = Branding {
+        ja: Some("みなと\"<b>".to_owned()),
+        en: None,
+        colour: Some("#0a5c8a".to_owned()),
+        logo: Logo::new(png),
+        contact: Some("Ask us".to_owned()),
+    };
+    for stack in stacks_with(|config| config.branding = look.clone()).await {
+        let mut browser = Browser::new(&stack);
+        for lang in ["ja", "en"] {
+            let page = browser.get(&format!("/about?lang={lang}")).await.body;
+            // Escaped, in the bar and in the title, in both languages as there is only one name.
+            assert_eq!(page.matches("みなと").count(), 2, "{page}");
+            assert!(!page.contains("<b>") && page.contains("Ask us"), "{page}");
+        }
+        let page = browser.get("/about").await.body;
+        let address = |mark: &str| {
+            let from = page.split(mark).nth(1).unwrap();
+            format!("{mark}{}", from.split('"').next().unwrap())
+        };
+        let logo = browser.get(&address("/brand/logo")).await;
+        assert_eq!(logo.headers["content-type"], "image/png");
+        assert_eq!(logo.headers["x-content-type-options"], "nosniff");
+        let style = browser.get(&address("/brand/style.css")).await;
+        assert!(style.body.contains("#0a5c8a"), "{}", style.body);
+        let info = stack.csc("info", "", r#"{"lang":"ja"}"#).await.json();
+        assert_eq!(info["name"], "みなと\"<b>");
+        let shown = info["logo"].as_str().unwrap();
+        assert_eq!(shown.strip_prefix(BASE), Some(&*address("/brand/logo")));
+    }
+    for stack in stacks().await {
+        let mut browser = Browser::new(&stack);
+        let page = browser.get("/about").await.body;
+        assert!(
+            !page.contains("/brand/") && !page.contains("<img"),
+            "{page}"
+        );
+        assert_eq!(
+            browser.get("/brand/logo").await.status,
+            StatusCode::NOT_FOUND
+        );
+        let info = stack.csc("info", "", "{}").await.json();
+        assert_eq!(info["logo"], format!("{BASE}/static/icon.svg"));
     }
 }
