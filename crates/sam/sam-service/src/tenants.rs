@@ -25,18 +25,18 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// In the hands of whose request this is.
-    pub async fn at_request(&self, rid: Digest32) -> Self {
+    pub(crate) async fn at_request(&self, rid: Digest32) -> Self {
         self.holding::<RequestRecord>(&request_id(rid).to_string())
             .await
     }
 
     /// In the hands of whose act this is.
-    pub async fn at_act(&self, act: Digest32) -> Self {
+    pub(crate) async fn at_act(&self, act: Digest32) -> Self {
         self.holding::<ActState>(&act.to_string()).await
     }
 
     /// In the hands of whose voucher this is.
-    pub async fn at_voucher(&self, voucher: &VoucherId) -> Self {
+    pub(crate) async fn at_voucher(&self, voucher: &VoucherId) -> Self {
         self.holding::<Voucher>(voucher.as_str()).await
     }
 
