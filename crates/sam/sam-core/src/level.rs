@@ -407,6 +407,41 @@ mod tests {
         }
     }
 
+    // shows: II-3.3.1-sad-verified, T-USE-DTBSR-FORGE
+    #[test]
+    fn what_is_not_shown_is_signed_at_level_one_within_bounds_or_not_at_all() {
+        let off = Policy::default();
+        let of = |sign_open| Policy {
+            sign_open,
+            ..Policy::default()
+        };
+        let alg = KeyAlg::P256;
+        let check = |policy: &Policy, level, count| policy.check_open(alg, level, count);
+        assert_eq!(
+            check(&off, Level::One, 1),
+            Err(Reason::NotAllowed("sign-open"))
+        );
+        for level in [Level::Two, Level::Three] {
+            let above = Err(Reason::Level("II-3.3.1-sad-verified"));
+            assert_eq!(check(&of(9), level, 1), above);
+        }
+        assert_eq!(check(&of(9), Level::One, 9), Ok(()));
+        for count in [0, 10, u32::MAX] {
+            let bounds = Err(Reason::Invalid("open"));
+            assert_eq!(check(&of(9), Level::One, count), bounds, "{count}");
+        }
+        assert_eq!(usize::try_from(of(u32::MAX).max_open()), Ok(MAX_ITEMS));
+        let bare = of(9).check_open(KeyAlg::Ed25519, Level::One, 1);
+        assert_eq!(bare, Err(Reason::BareHash));
+        for (given, kept) in [(i64::MIN, 60), (60, 60), (90, 90), (i64::MAX, 600)] {
+            let policy = Policy {
+                sign_open_seconds: given,
+                ..of(9)
+            };
+            assert_eq!(policy.open_seconds(), kept);
+        }
+    }
+
     fn policy(ceiling: Level, sam: Option<&str>) -> Policy {
         Policy {
             ceiling,

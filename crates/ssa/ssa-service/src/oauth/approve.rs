@@ -96,6 +96,9 @@ async fn agreed(
     if form.answer != "yes" {
         return deny(ssa, visit, flow, &OAuthError::AccessDenied, "declined").await;
     }
+    if !is_fresh(&flow, &session) {
+        return Ok(pages::go(&format!("/oauth2/continue/{}", form.flow)));
+    }
     if flow.creates() {
         return create::begin(ssa, visit, flow, &session, &form.flow).await;
     }
@@ -108,6 +111,13 @@ async fn agreed(
         session::consent(tx, &session.id, flow.client.as_str(), now).await
     })?;
     Ok(pages::go(&format!("/oauth2/continue/{}", form.flow)))
+}
+
+/// Whether this login counts for it: one since it began, where the client or the matter wants that. A new key is made by whoever sits
+/// there, without any factor of the person's.
+fn is_fresh(flow: &Flow, session: &Session) -> bool {
+    let wanted = flow.creates() || flow.given("prompt") == Some("login");
+    !wanted || session.created >= flow.created
 }
 
 async fn living(ssa: &Ssa, handle: &str, browser: &str) -> Result<Option<Flow>, StoreError> {
@@ -126,7 +136,7 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
     }
     let session = ssa.session(Some(browser)).await?.filter(|session| {
-        let fresh = flow.given("prompt") != Some("login") || session.created >= flow.created;
+        let fresh = is_fresh(&flow, session);
         let same = flow
             .person
             .as_ref()

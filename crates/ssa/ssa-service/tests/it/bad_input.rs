@@ -37,7 +37,10 @@ fn good(name: &str, v1: bool) -> Value {
             { "document": "AQID", "signature_format": "C", "signAlgo": "1.2.840.10045.4.3.2" }] }),
         "signatures/timestamp" => json!({ "hash": b64(hash(1)), "hashAlgo": oid }),
         "signatures/signPolling" => json!({ "requestID": "x" }),
-        "credentials/create" => json!({ "credentialCreationRequest": {} }),
+        // A policy that its certificate doesn't have: nothing is used up.
+        "credentials/create" => {
+            json!({ "credentialCreationRequest": { "certificatePolicy": "1.2.3" } })
+        }
         "credentials/delete" => json!({ "credentialDeletionRequest": { "credentialID": key } }),
         "credentials/getChallenge" => {
             json!({ "credentialID": "coded-explicit", "authObjectID": "OTP" })
@@ -61,7 +64,7 @@ async fn targets(stack: &Stack, v1: bool) -> Vec<Target> {
         let schema = &operations["post"]["requestBody"]["content"]["application/json"]["schema"];
         let authorization = match name.as_str() {
             "info" => None,
-            "auth/login" => Some(format!("Basic {}", b64(format!("hanako:{PASSWORD}000000")))),
+            "auth/login" => Some(format!("Basic {}", b64(format!("nobody:{PASSWORD}000000")))),
             "credentials/create" => Some(format!("Bearer {created}")),
             "credentials/delete" => Some(format!("Bearer {deleted}")),
             _ => Some(format!("Bearer {service}")),

@@ -276,6 +276,32 @@ async fn nobody_gets_a_key_who_did_not_make_it() {
     }
 }
 
+// shows: T-REG-IMPERSONATE
+#[tokio::test]
+async fn a_login_from_before_makes_no_key() {
+    for stack in offering().await {
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        stack.clock.advance(60);
+        // Whoever finds the browser is asked to log in, and its older login's form doesn't count.
+        let page = browser.authorize(&request("app", DETAILS, json!({}))).await;
+        assert!(page.body.contains("name=\"password\""), "{}", page.body);
+        let (token, flow) = (page.field("token"), page.field("flow"));
+        let form = [
+            ("token", token.as_str()),
+            ("flow", &flow),
+            ("answer", "yes"),
+        ];
+        let agreed = browser.post("/oauth2/agree", &form).await;
+        let again = browser.follow(agreed).await;
+        assert!(again.body.contains("name=\"password\""), "{}", again.body);
+        assert!(stack.sam.with(|s| s.vouchers.is_empty()));
+        let page = browser.log_in_here(&page, "hanako").await;
+        let there = answer(&mut browser, &page, "yes").await;
+        assert!(there.location().starts_with(&format!("{SIC}/e#")));
+    }
+}
+
 #[tokio::test]
 async fn a_code_for_a_creation_is_for_nothing_else() {
     for stack in offering().await {
