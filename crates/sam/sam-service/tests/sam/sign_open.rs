@@ -71,7 +71,7 @@ fn invalid(member: &str) -> Refusal {
     }
 }
 
-// shows: I-7.1.2.2-action-before-signing, III-A1.8-level-told
+// shows: II-A1-sad-once, T-USE-SAP-REPLAY
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_shown_is_signed_once_and_its_evidence_says_what_it_was() {
     for world in open_worlds().await {

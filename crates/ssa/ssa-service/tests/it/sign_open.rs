@@ -73,7 +73,7 @@ async fn sign(stack: &Stack, token: &str, n: u8) -> Answer {
     stack.csc(method, token, &body.to_string()).await
 }
 
-// shows: I-7.1.2.2-action-before-signing
+// shows: II-A2-csc-conformance
 #[tokio::test]
 async fn who_may_ask_without_hashes_is_told_where_and_signs_within_bounds() {
     for stack in allowing().await {
