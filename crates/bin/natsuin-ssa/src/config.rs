@@ -13,8 +13,8 @@ use serde::Deserialize;
 use service_kit::daemon::{self, CHECK, FilesRead, TlsFiles};
 use service_kit::{Identity, Rate, Trouble};
 use ssa_service::{
-    Branding, CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service, Creation,
-    Logo, Provider, Published, Publisher, Rates, Registration, TimeStamper,
+    Branding, CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service,
+    Creation, Logo, Provider, Published, Publisher, Rates, Registration, TimeStamper,
 };
 
 #[derive(Deserialize)]

@@ -159,6 +159,9 @@ fn lines(m: Messages, shown: &Shown) -> Vec<String> {
     for signature in &shown.signatures {
         let items = signature.items.len();
         say("evidence-signed", format!("{items} × {}", signature.alg));
+        for hash in &signature.filled {
+            say("evidence-what", clean(hash));
+        }
     }
     let method = match shown.by_word {
         true => format!("{} · {}", shown.method, m.t("evidence-by-word")),

@@ -425,7 +425,7 @@ impl Client {
         http::json(method, response).await
     }
 
-    fn post(
+    pub(crate) fn post(
         &self,
         method: &str,
         token: Option<&SecretText>,

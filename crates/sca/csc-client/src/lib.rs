@@ -16,6 +16,7 @@ mod discover;
 mod dns;
 mod error;
 mod http;
+mod lifecycle;
 pub mod loopback;
 pub mod plain;
 mod select;

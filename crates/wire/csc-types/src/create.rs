@@ -1,7 +1,7 @@
 //! `credentials/create` (CSC 11.4, 2.2) and the `authorization_details` that lead to it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::body::{Body, strict};
 use crate::credentials::{Certificates, Credential};
@@ -25,6 +25,14 @@ pub struct CreationRequest {
 }
 
 impl CreationRequest {
+    /// The value of `credentialCreationRequest`.
+    pub fn to_value(&self) -> Value {
+        match &self.certificate_policy {
+            Some(policy) => json!({ "certificatePolicy": policy }),
+            None => json!({}),
+        }
+    }
+
     /// `subjectData` has the right type or isn't there; sources disagree about what is in it, and the service doesn't use it.
     fn read(members: Body) -> Option<Self> {
         let policy = match members.get("certificatePolicy") {
@@ -115,8 +123,6 @@ pub enum CreateResponse {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
