@@ -176,10 +176,8 @@ impl AuthorizeRequest {
                 pairs.push(("authorization_details", details.to_string()));
             }
             Purpose::Creation(asked) => {
-                let policy = asked.certificate_policy.as_ref();
-                let request =
-                    policy.map_or_else(|| json!({}), |p| json!({ "certificatePolicy": p }));
-                let details = json!([{ "type": "credential_creation", "credentialCreationRequest": request }]);
+                let details = json!([{ "type": "credential_creation",
+                    "credentialCreationRequest": asked.to_value() }]);
                 pairs.push(("authorization_details", details.to_string()));
             }
         }

@@ -8,7 +8,7 @@ use csc_client::{AuthorizeParams, Callback, Client, ClientCredentials, HttpOptio
 use csc_types::create::CreationRequest;
 use csc_types::{DocumentDigest, Purpose, SecretText, SignatureAuthorization};
 use natsuin::stack::{Device, Factors, NewFactors};
-use serde_json::{Value, json};
+use serde_json::json;
 use sic_core::Voucher;
 
 use crate::kit::Story;
@@ -88,28 +88,17 @@ async fn a_person_makes_another_key_at_an_applications_wish_and_signs_with_it() 
     let mut fresh = Device::new(&story.stack.sic_url, &SystemRandom).unwrap();
     let wish = Purpose::Creation(CreationRequest::default());
     let token = app.token(&mut story, wish, &mut fresh).await;
-    let body = json!({ "credentialCreationRequest": { "subjectData": { "given_name": "太郎" } },
-        "credentialInfo": true, "certInfo": true, "certificates": "chain" });
-    let call = async |body: &Value| {
-        let made = app
-            .service
-            .call("credentials/create", Proof::Bearer(&token), body);
-        made.await.unwrap()
-    };
-    let made = call(&body).await;
-    assert_eq!(made.status, 201);
-    let told = made.json().unwrap();
-    assert_eq!(told["jt2aLevel"]["level"], 1, "{told}");
+    let creation = CreationRequest::default();
+    let made = app.client.created(&token, &creation).await.unwrap();
+    assert_eq!(made.level.unwrap().level, 1);
     // The name is the one that the authority approved for the first key.
-    assert!(
-        told["cert"]["subjectDN"]
-            .as_str()
-            .unwrap()
-            .contains("髙橋 花子"),
-        "{told}"
-    );
-    assert_eq!(call(&body).await.status, 401, "told once");
-    let key = told["credentialID"].as_str().unwrap().to_owned();
+    assert!(made.cert.subject_dn.unwrap().contains("髙橋 花子"));
+    let again = json!({ "credentialCreationRequest": {} });
+    let again = app
+        .service
+        .call("credentials/create", Proof::Bearer(&token), &again);
+    assert_eq!(again.await.unwrap().status, 401, "told once");
+    let key = made.credential_id.unwrap();
     assert_ne!(key, story.signer.credentials[0].credential_id);
 
     // It signs with its own passkey; the first key's doesn't reach it.
