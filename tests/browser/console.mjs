@@ -39,9 +39,9 @@ async function officer(name, lang, options = {}) {
 const parts = (page) => page.locator('#app > section').evaluateAll((list) => list.map((s) => s.id));
 
 const SEES = {
-  sato: ['approvals', 'people', 'state', 'keys', 'alerts'],
-  tanaka: ['state', 'alerts', 'approvals'],
-  ito: ['alerts', 'state', 'keys', 'approvals'],
+  sato: ['approvals', 'people', 'state', 'keys', 'clients', 'alerts'],
+  tanaka: ['state', 'clients', 'alerts', 'approvals'],
+  ito: ['alerts', 'state', 'keys', 'clients', 'approvals'],
   watanabe: ['search', 'log', 'people', 'alerts', 'approvals'],
 };
 
@@ -57,6 +57,19 @@ for (const [name, expected] of Object.entries(SEES)) {
     const ends = page.locator('#keys');
     if (expected.includes('keys')) assert.match(await ends.innerText(), lang === 'ja' ? /1か月以内に切れるものはありません/ : /None ends within a month/);
     if (expected.includes('state')) assert.match(await page.locator('#state').innerText(), lang === 'ja' ? /同期していない/ : /unsynchronised/);
+    if (expected.includes('state')) {
+      // One backup was made lately; what was tried out is too old.
+      const state = page.locator('#state');
+      assert.match(await state.innerText(), lang === 'ja' ? /最後の作成/ : /last made/);
+      assert.equal(await state.locator('.status.no').count(), 1, 'a late trial, and nothing else');
+    }
+    if (expected.includes('clients')) {
+      await page.locator('#look-clients').click();
+      const row = page.locator('#client-list [data-client]');
+      await row.first().waitFor();
+      assert.match(await page.locator('#client-list').innerText(), lang === 'ja' ? /利用可/ : /may call/);
+      await look('clients');
+    }
     if (name === 'watanabe') {
       const found = page.locator('#found li.entry');
       await page.locator('#kind').selectOption('officer.');
@@ -74,6 +87,16 @@ for (const [name, expected] of Object.entries(SEES)) {
         assert.ok(tries < 500, 'the reading is an entry');
       }
       await look('readings');
+      // Other zones' logs, in the same words; the SAM let the account look, and that zone noted who read.
+      await page.locator('#kind').selectOption('');
+      for (const [zone, said] of [['cm', lang === 'ja' ? /鍵/ : /key/i], ['ssa', lang === 'ja' ? /クライアント/ : /client/i]]) {
+        await page.locator('#zone').selectOption(zone);
+        await page.locator('#search-form button[type=submit]').click();
+        await page.locator('#found .dot').waitFor({ state: 'detached' });
+        await found.first().waitFor();
+        assert.match(await page.locator('#found').textContent(), said);
+        await look(`search-${zone}`);
+      }
     } else {
       assert.equal(await page.locator('#search').count(), 0);
     }

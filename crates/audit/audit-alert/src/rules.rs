@@ -26,6 +26,10 @@ pub struct Limits {
     pub doubled_seconds: i64,
     /// A certificate ends within so many days.
     pub certificate_days: i64,
+    /// Between which hours officers work, such as `[8, 20]`; `[22, 6]` is a night. Without it every hour is usual.
+    pub usual_hours: Option<[i64; 2]>,
+    /// Whose hours: those of a place so many hours ahead of UTC.
+    pub utc_offset_hours: i64,
 }
 
 impl Default for Limits {
@@ -38,6 +42,22 @@ impl Default for Limits {
             session_seconds: 4 * 3600,
             doubled_seconds: 600,
             certificate_days: 30,
+            usual_hours: None,
+            utc_offset_hours: 9,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether officers work at this time.
+    fn is_usual(&self, at: UnixTime) -> bool {
+        let Some([from, until]) = self.usual_hours else {
+            return true;
+        };
+        let hour = (at.0.div_euclid(3600) + self.utc_offset_hours).rem_euclid(24);
+        match from <= until {
+            true => (from..until).contains(&hour),
+            false => hour >= from || hour < until,
         }
     }
 }
@@ -76,7 +96,7 @@ pub struct Alert {
 }
 
 /// Every rule there is.
-pub const RULES: [(&str, Severity); 18] = [
+pub const RULES: [(&str, Severity); 20] = [
     ("wrong-value", Severity::Critical),
     ("alarm", Severity::Critical),
     ("witness-away", Severity::Critical),
@@ -91,6 +111,8 @@ pub const RULES: [(&str, Severity); 18] = [
     ("spent-approval", Severity::Warning),
     ("long-session", Severity::Warning),
     ("reading-refused", Severity::Warning),
+    ("unusual-hours", Severity::Warning),
+    ("officer-due", Severity::Warning),
     ("certificate-ends", Severity::Warning),
     ("stopped", Severity::Critical),
     ("held-back", Severity::Critical),
@@ -144,6 +166,29 @@ impl Watch {
 
     /// Looks at the next entry, in order of time.
     pub fn see(&mut self, entry: &Entry) -> Vec<Alert> {
+        let mut alerts = self.judge(entry);
+        alerts.extend(self.unusual(entry));
+        alerts
+    }
+
+    /// What officers do is told when nobody is there to do it (Appendix 5: beyond usual hours).
+    fn unusual(&self, entry: &Entry) -> Option<Alert> {
+        let deeds = [
+            "officer.logged-in",
+            "proposal.made",
+            "proposal.approved",
+            "proposal.taken",
+            "client.changed",
+        ];
+        if !deeds.contains(&entry.kind.as_str()) || self.limits.is_usual(entry.at) {
+            return None;
+        }
+        let who = |name: &str| entry.detail.get(name).and_then(|who| who.as_str());
+        let who = who("account").or_else(|| who("officer"));
+        Some(alert("unusual-hours", entry, who.unwrap_or_default()))
+    }
+
+    fn judge(&mut self, entry: &Entry) -> Vec<Alert> {
         let since = *self.since.get_or_insert(entry.at);
         let text = |name: &str| {
             entry
@@ -158,11 +203,15 @@ impl Watch {
                 let wrong = alert("wrong-value", text("key"));
                 vec![wrong.naming(key(text("key")))]
             }
+            // `clock.source` says which.
+            "alarm" if text("what") == "clock-source-false" => Vec::new(),
             "alarm" if text("what").starts_with("clock") => vec![alert("clock", text("what"))],
             "alarm" => vec![alert("alarm", text("what"))],
             "audit.witness-away" => vec![alert("witness-away", text("witness"))],
             "audit.read-refused" => vec![alert("reading-refused", text("reader"))],
             "settings.refused" => vec![alert("settings-refused", text("reason"))],
+            "officer.due" => vec![alert("officer-due", text("officer"))],
+            "clock.source" if text("state") == "false" => vec![alert("clock", text("source"))],
             "clock.state" if text("state") != "synchronised" => vec![alert("clock", text("state"))],
             "service.started" => {
                 let node = (entry.zone.clone(), entry.node.clone());

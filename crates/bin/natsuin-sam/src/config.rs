@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use audit_service::AuditConfig;
 use core_types::{ClientId, KeyId, TenantId, UnixTime};
 use sam_core::Policy;
+use sam_core::backups::BackupRule;
 use sam_core::clock::ClockRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::{Provider, Providers};
 use sam_service::{
-    CounterSigner, KnownClient, OfficeConfig, SamConfig, SettingsSource, TenantConfig,
+    BackupWatch, CounterSigner, KnownClient, OfficeConfig, SamConfig, SettingsSource, TenantConfig,
 };
 use sap::act::Brand;
 use serde::Deserialize;
@@ -20,6 +21,7 @@ use service_kit::Trouble;
 use service_kit::daemon::{CHECK, FilesRead, TlsFiles};
 
 use crate::attestation::AttestationConfig;
+use crate::clock::ClockConfig;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +53,7 @@ pub(crate) struct Config {
     #[serde(default)]
     tenants: BTreeMap<TenantId, TenantEntry>,
     pub(crate) clock: Option<ClockConfig>,
+    backups: Option<BackupsConfig>,
     pub(crate) office: OfficeEntry,
     pub(crate) counter_sign: Option<CounterSignEntry>,
     pub(crate) courier_url: Option<String>,
@@ -186,12 +189,25 @@ impl ProviderEntry {
     }
 }
 
-/// How the machine's clock is kept.
+/// How backups are watched.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ClockConfig {
-    bound_ms: u32,
-    pub(crate) estimate: PathBuf,
+pub(crate) struct BackupsConfig {
+    reports: PathBuf,
+    made_hours: u32,
+    verified_days: u32,
+}
+
+impl From<BackupsConfig> for BackupWatch {
+    fn from(config: BackupsConfig) -> Self {
+        Self {
+            reports: config.reports,
+            rule: BackupRule {
+                made_hours: config.made_hours,
+                verified_days: config.verified_days,
+            },
+        }
+    }
 }
 
 /// A tenant with what is its own.
@@ -300,6 +316,7 @@ pub(crate) fn settings(
         services: config.services,
         gateways: config.gateways,
         guards: config.guards,
+        backups: config.backups.map(Into::into),
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),

@@ -3,6 +3,7 @@
 
 mod attestation;
 mod ceremony;
+mod clock;
 mod config;
 
 use std::path::PathBuf;
@@ -12,12 +13,12 @@ use std::time::Duration;
 
 use audit_service::{AuditConfig, trouble as audit_trouble};
 use clap::Parser;
+use clock::ClockConfig;
 use config::{Config, json, settings};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use jose::Jwk;
-use sam_core::clock::ClockEstimate;
 use sam_core::office::ceremony::Site;
 use sam_core::settings::Brought;
 use sam_service::{
@@ -41,9 +42,6 @@ struct Args {
     #[command(subcommand)]
     command: Option<ceremony::Command>,
 }
-
-/// How often the estimate of the clock's error is read.
-const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     daemon::main(run(Args::parse()))
@@ -82,7 +80,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let root: Jwk = json(&mut files, "cm_root", &config.cm_root)?;
     let scrub_every = Duration::from_secs(config.scrub_seconds.max(60));
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
-    let estimate = config.clock.as_ref().map(|c| c.estimate.clone());
+    let mut watch = config.clock.as_ref().map(ClockConfig::watch).transpose()?;
     let listen_office = config.office.listen;
     let courier = config.courier_url.as_ref();
     let courier = courier.map(|url| Client::new(url.clone(), &options));
@@ -108,8 +106,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
     if let Some(courier) = courier {
         sam.send_codes_by(Arc::new(courier));
     }
-    if let Some(estimate) = &estimate {
-        heed(&sam, estimate).await?;
+    if let Some(watch) = &mut watch {
+        watch.heed(&sam).await?;
     }
     let sequencer = audit.open(sam.audit(), &store, &options, clock.now());
     let sequencer = sequencer.await?;
@@ -154,14 +152,9 @@ async fn run(args: Args) -> Result<(), Trouble> {
         }
     };
     let watch = async {
-        let Some(estimate) = &estimate else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::time::sleep(CLOCK_EVERY).await;
-            if let Err(trouble) = heed(&sam, estimate).await {
-                break trouble;
-            }
+        match watch {
+            None => std::future::pending().await,
+            Some(watch) => watch.keep(&sam).await,
         }
     };
     // The first comparison was made before anybody was served.
@@ -212,20 +205,6 @@ fn start_trouble(error: &StartError) -> Trouble {
     match error {
         StartError::Store(error) if error.is_away() => store_trouble(error),
         other => Trouble::new("sam-start", other.to_string(), CHECK),
-    }
-}
-
-/// Tells the SAM what the file says of the clock's error; a file that says nothing is no estimate.
-async fn heed(sam: &Sam<RemoteModule>, file: &std::path::Path) -> Result<(), Trouble> {
-    let text = daemon::text(file).unwrap_or_default();
-    match sam.heed_clock(ClockEstimate::parse(&text)).await {
-        Ok(()) => Ok(()),
-        // What was found counts; only its entry waits for the database.
-        Err(error) if error.is_away() => {
-            tracing::warn!(%error, "what the clock says could not be recorded; that is tried again");
-            Ok(())
-        }
-        Err(error) => Err(Trouble::new("store", error.to_string(), CHECK)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The SIC gateway as a daemon: the signer's page, and the way from it to the SAM. No database, no secret but its keys.
 
+mod beside;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +37,9 @@ struct Config {
     public_chain: PathBuf,
     public_key: PathBuf,
     sam_url: String,
+    /// Zones that officers look at from their console.
+    #[serde(default)]
+    beside: Vec<beside::BesideEntry>,
     tls: TlsFiles,
 }
 
@@ -55,12 +60,13 @@ async fn run(args: Args) -> Result<(), Trouble> {
         .map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
     gateway.help = config.help;
     gateway.office = config.office;
+    let beside = beside::neighbours(&config.beside, config.office, &config.tls)?;
     let sam = Client::new(config.sam_url, &config.tls.caller()?)?;
     let public = Identity {
         chain_pem: daemon::text(&config.public_chain)?,
         key_pem: SecretBytes::from(daemon::text(&config.public_key)?),
     };
-    let router = sic_gateway::router(gateway, sam, Arc::new(SystemClock));
+    let router = sic_gateway::router_beside(gateway, sam, beside, Arc::new(SystemClock));
     let (stop, shutdown) = Shutdown::new();
     let running = serve(
         bind(config.listen).await?,

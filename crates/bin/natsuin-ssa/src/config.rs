@@ -271,6 +271,9 @@ pub(crate) struct Officers {
     /// Programs that watch the logs and may suspend clients.
     #[serde(default)]
     pub(crate) guards: Vec<PeerId>,
+    /// Gateways of the officers' console, which list clients and do nothing else.
+    #[serde(default)]
+    pub(crate) viewers: Vec<PeerId>,
 }
 
 #[derive(Deserialize)]

@@ -108,7 +108,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let ssa = Ssa::new(service, store.clone(), ports)?;
     let officers = match &config.officers {
         Some(officers) => {
-            let router = ssa.officers_router(officers.known(), officers.guards.clone())?;
+            let (guards, viewers) = (officers.guards.clone(), officers.viewers.clone());
+            let router = ssa.officers_router_seen_by(officers.known(), guards, viewers)?;
             Some((officers.listen, router))
         }
         None => None,

@@ -20,7 +20,8 @@ pkcs11_faults::on_tokens!(kryoptic:
 );
 
 // shows: III-3-1-no-plaintext-private-key, III-3-17-retention-L2-inside, III-3-17-retention-L2-no-export
-// shows: III-A1.6-destroy-at-end
+// shows: III-A1.6-destroy-at-end,
+// I-4.2.2a-prefer-rssp-generation, I-4.2.2a-key-kept-properly
 #[test]
 fn keys_are_made_in_the_token_stay_there_and_sign() {
     match softhsm::childs_library() {

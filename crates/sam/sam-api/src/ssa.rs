@@ -72,6 +72,22 @@ pub struct AboutAnswer {
     /// Most signatures over what nobody was shown, with keys of level 1; 0: none are made.
     #[serde(default)]
     pub max_open: u32,
+    /// What is declared of its clock, and what is so.
+    pub clock: ClockInfo,
+}
+
+/// The clock of a SAM, for whoever asks how exact its times are (`I-7.1.1.12-accuracy-declared`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockInfo {
+    /// `synchronised`, `unsynchronised` (nothing is declared), `beyond-bound` or `stepped`.
+    pub state: String,
+    /// The largest error that is declared, in milliseconds; nothing: unsynchronised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_ms: Option<u32>,
+    /// The largest error that is possible by the last estimate, in milliseconds; nothing while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_ms: Option<u32>,
 }
 
 /// Request of [`Prepare`].

@@ -91,20 +91,31 @@ impl ClockEstimate {
         let at = UnixTime(words.next()?.parse().ok()?);
         words.next().is_none().then_some(Self { error_ms, at })
     }
+
+    /// The largest error at `now`, in milliseconds: nobody has corrected the clock since.
+    pub fn error_at(self, now: UnixTime) -> i64 {
+        let age = now.0.saturating_sub(self.at.0).max(0);
+        i64::from(self.error_ms).saturating_add(age.saturating_mul(DRIFT) / 3600)
+    }
 }
 
 impl ClockRule {
+    /// What is declared, in milliseconds; nothing when nobody keeps the clock right.
+    pub fn bound_ms(self) -> Option<u32> {
+        match self {
+            Self::Unsynchronised => None,
+            Self::BoundMs(bound) => Some(bound),
+        }
+    }
+
     /// The state at `now`. An estimate gets worse with its age, so that a lost time server leaves hours, not days.
     pub fn judge(self, estimate: Option<ClockEstimate>, now: UnixTime) -> ClockState {
         let bound = match self {
             Self::Unsynchronised => return ClockState::Unsynchronised,
             Self::BoundMs(bound) => i64::from(bound),
         };
-        let within = estimate.is_some_and(|e| {
-            let age = now.0.saturating_sub(e.at.0);
-            let drift = age.max(0).saturating_mul(DRIFT) / 3600;
-            age >= -AHEAD && i64::from(e.error_ms).saturating_add(drift) <= bound
-        });
+        let within = estimate
+            .is_some_and(|e| now.0.saturating_sub(e.at.0) >= -AHEAD && e.error_at(now) <= bound);
         match within {
             true => ClockState::Synchronised,
             false => ClockState::Beyond,

@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod attest;
+pub mod backups;
 pub mod certificate;
 pub mod change;
 pub mod client_jws;

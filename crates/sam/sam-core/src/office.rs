@@ -9,7 +9,7 @@ pub mod roles;
 pub mod session;
 
 pub use genesis::GenesisRecord;
-pub use people::{Account, AccountPhase, Officer};
+pub use people::{Account, AccountPhase, Officer, Reminder, Urgency};
 pub use proposal::{Approver, Phase, Proposal, Takes};
 pub use roles::{Deed, Roles};
 pub use session::{Limits, Session};

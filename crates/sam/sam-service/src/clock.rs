@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use audit_log::Event;
 use cm_api::CryptoModule;
+use core_types::PeerId;
 use sam_core::clock::{Beat, ClockEstimate, ClockState};
 use sam_core::state::Phase;
 use sam_core::{ActState, Reason};
@@ -29,7 +30,24 @@ struct Watched {
     was_set: bool,
     estimate: Option<ClockEstimate>,
     recorded: Option<ClockState>,
+    sources: Vec<ClockSource>,
 }
+
+/// What a source of time says of the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockSource {
+    /// Its name in the settings.
+    pub name: PeerId,
+    /// `agrees`, [`FALSE`], [`NO_MAJORITY`], or why it says nothing.
+    pub state: &'static str,
+    /// Its clock less ours, in milliseconds.
+    pub offset_ms: Option<i64>,
+}
+
+/// State of a source that the majority contradicts.
+pub const FALSE: &str = "false";
+/// State of sources that have no majority.
+pub const NO_MAJORITY: &str = "no-majority";
 
 impl ClockWatch {
     pub(crate) fn from(since: Beat) -> Self {
@@ -39,6 +57,7 @@ impl ClockWatch {
                 was_set: false,
                 estimate: None,
                 recorded: None,
+                sources: Vec::new(),
             }),
             voiding: tokio::sync::Mutex::default(),
         }
@@ -59,6 +78,55 @@ impl<C: CryptoModule> Sam<C> {
     pub async fn heed_clock(&self, estimate: Option<ClockEstimate>) -> Result<(), StoreError> {
         self.clock_watch.with(|watched| watched.estimate = estimate);
         self.watch_clock().await
+    }
+
+    /// Takes note of what each source of time says, in the order of the settings. What changed for a source is recorded; one that
+    /// the majority contradicts, and a majority that there isn't any more, are alarms (`I-7.1.1.12-synchronised`).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn heed_sources(&self, sources: Vec<ClockSource>) -> Result<(), StoreError> {
+        let before = self.clock_watch.with(|watched| watched.sources.clone());
+        let was = |name: &PeerId| before.iter().find(|s| s.name == *name).map(|s| s.state);
+        let changed: Vec<_> = sources
+            .iter()
+            .filter(|s| was(&s.name) != Some(s.state))
+            .collect();
+        let mut events = Vec::new();
+        let mut alarms: Vec<&'static str> = Vec::new();
+        for source in &changed {
+            events.push(Event::ClockSource {
+                source: source.name.clone(),
+                state: source.state.into(),
+            });
+            let alarm = match source.state {
+                FALSE => "clock-source-false",
+                NO_MAJORITY => "clock-no-majority",
+                _ => continue,
+            };
+            tracing::error!(source = %source.name, offset_ms = source.offset_ms, "{alarm}");
+            if !alarms.contains(&alarm) {
+                alarms.push(alarm);
+            }
+        }
+        events.extend(
+            alarms
+                .into_iter()
+                .map(|what| Event::Alarm { what: what.into() }),
+        );
+        if !events.is_empty() {
+            let now = self.clock.now();
+            transaction!(self.store, "clock-sources", |tx| {
+                self.audit.append_all(tx, &events, now).await.map(drop)
+            })?;
+        }
+        self.clock_watch.with(|watched| watched.sources = sources);
+        Ok(())
+    }
+
+    /// What the sources said last.
+    pub(crate) fn clock_sources(&self) -> Vec<ClockSource> {
+        self.clock_watch.with(|watched| watched.sources.clone())
     }
 
     /// Makes open acts void if the clock was set, and records its state when it isn't the last recorded one.
@@ -98,10 +166,11 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// What the time daemon said last, in milliseconds.
+    /// The largest error that is possible by the last estimate and its age, in milliseconds.
     pub(crate) fn clock_error(&self) -> Option<u32> {
-        let estimate = self.clock_watch.with(|watched| watched.estimate);
-        estimate.map(|estimate| estimate.error_ms)
+        let estimate = self.clock_watch.with(|watched| watched.estimate)?;
+        let error = estimate.error_at(self.clock.now());
+        Some(u32::try_from(error).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn clock_state(&self) -> ClockState {

@@ -13,6 +13,7 @@ use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;
 use sap::act::Brand;
 
+use crate::backups::BackupWatch;
 use crate::settings::SettingsSource;
 
 /// Settings of a SAM.
@@ -52,6 +53,8 @@ pub struct SamConfig {
     pub guards: Vec<String>,
     /// What is declared of this machine's clock.
     pub clock: ClockRule,
+    /// How backups are watched, if they are.
+    pub backups: Option<BackupWatch>,
     /// With what the provider counter-signs each signature, if it does.
     pub counter_sign: Option<CounterSigner>,
     /// Where officers act, and how long their sessions last.

@@ -257,6 +257,9 @@ pub fn office_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<office::Audit, _, _>(|s, p, r| {
             whole(async move { enter(&s, &p, no).await?.audit_search(r).await })
         })
+        .method::<office::Beside, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no).await?.beside(r).await })
+        })
         .into_router()
 }
 

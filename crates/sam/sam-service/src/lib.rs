@@ -5,6 +5,7 @@
 //! than by its digest, or an implementation of the CM.
 
 mod audit;
+mod backups;
 mod clock;
 mod config;
 mod courier;
@@ -13,6 +14,7 @@ mod flows;
 mod http;
 mod receipt;
 mod records;
+mod reminders;
 mod remote;
 mod ring;
 mod rows;
@@ -23,6 +25,8 @@ mod settings;
 mod tenants;
 mod verify;
 
+pub use backups::BackupWatch;
+pub use clock::{ClockSource, FALSE, NO_MAJORITY};
 pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig, TenantConfig};
 pub use courier::{Courier, Delivering, Undelivered};
 pub use flows::FoundError;

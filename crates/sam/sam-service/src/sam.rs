@@ -20,11 +20,13 @@ use service_kit::RateLimit;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
 
+use crate::backups::BackupsTold;
 use crate::clock::ClockWatch;
 use crate::config::SamConfig;
 use crate::courier::Courier;
 use crate::failed::Failed;
 use crate::records::PersonRecord;
+use crate::reminders::Reminded;
 use crate::ring::{Ring, Rings};
 use crate::rows::{self, Noun as _};
 use crate::sealer::Sealer;
@@ -65,6 +67,8 @@ pub struct Inner<C> {
     pub(crate) root: Jwk,
     pub(crate) hashing: Semaphore,
     pub(crate) clock_watch: ClockWatch,
+    pub(crate) backups_told: BackupsTold,
+    pub(crate) reminded: Reminded,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
     pub(crate) guards: RateLimit<PeerId>,
     pub(crate) strangers: RateLimit<PeerId>,
@@ -227,6 +231,8 @@ impl<C: CryptoModule> Sam<C> {
             root: answered,
             hashing: Semaphore::new(HASHES_AT_ONCE),
             clock_watch,
+            backups_told: BackupsTold::default(),
+            reminded: Reminded::default(),
             courier: OnceLock::new(),
             guards: RateLimit::default(),
             strangers: RateLimit::default(),
@@ -277,6 +283,8 @@ impl<C: CryptoModule> Sam<C> {
         let now = self.clock.now();
         self.look_at_random().await;
         self.watch_clock().await?;
+        self.watch_backups().await?;
+        self.remind(now).await?;
         self.end_waiting(now).await?;
         for tenant in self.tenants() {
             tenant.recover(now).await?;

@@ -11,9 +11,9 @@ import { announce, clean, clock, el, facts, field, foreign, lang, loadTexts, mes
 
 /** What stands on whose page. The SAM decides what it answers to whom; this is the order in which it is needed. */
 const PAGES = {
-  'security-officer': [approvals, people, state, keys, alerts],
-  'system-administrator': [state, alerts, approvals],
-  'system-operator': [alerts, state, keys, approvals],
+  'security-officer': [approvals, people, state, keys, clients, alerts],
+  'system-administrator': [state, clients, alerts, approvals],
+  'system-operator': [alerts, state, keys, clients, approvals],
   'system-auditor': [search, log, people, alerts, approvals],
 };
 const SEES_PEOPLE = ['security-officer', 'system-auditor'];
@@ -245,6 +245,7 @@ function state({ state: is }) {
       [t('office-module'), is.module === null
         ? status(false, '', 'office-module-none', 'office-module-do')
         : el('p', { class: is.module === 'operational' ? 'status' : 'status no' }, s(known) === known ? foreign(is.module) : t(known))],
+      [t('office-backups'), backups(is.backups)],
       [t('office-ceiling'), t('sic-level', { n: is.ceiling })],
       [t('office-checkpoint'), checkpoint(is.log)],
       [t('office-open'), t('office-open-proposals', { n: is.open })],
@@ -259,7 +260,18 @@ function clockOf(is) {
   if (is.clock_bound_ms === null) return [el('p', { class: 'status wait' }, t('office-clock-unsynchronised')), el('p', { class: 'hint' }, t('office-clock-unsynchronised-do'))];
   return [status(is.clock, 'office-clock-good', 'office-clock-bad', 'office-clock-do'),
     el('p', { class: 'quiet' }, t('office-clock-bound', { n: is.clock_bound_ms })),
-    is.clock_error_ms !== null && el('p', { class: 'quiet' }, t('office-clock-error', { n: is.clock_error_ms }))];
+    is.clock_error_ms !== null && el('p', { class: 'quiet' }, t('office-clock-error', { n: is.clock_error_ms })),
+    is.clock_sources.length > 0 && el('ul', { class: 'rows', 'aria-label': s('office-clock-sources') }, is.clock_sources.map((one) =>
+      el('li', { class: one.state === 'agrees' ? '' : 'status no' }, foreign(one.source), ' ', el('span', { class: 'quiet' },
+        s(`audit-word-${one.state}`), one.offset_ms !== null && [' ', t('office-clock-offset', { n: one.offset_ms })]))))];
+}
+
+function backups(is) {
+  if (is === null) return [el('p', { class: 'status wait' }, t('office-backups-unwatched')), el('p', { class: 'hint' }, t('office-backups-unwatched-do'))];
+  const line = (at, late, id) => el('div', {}, el('p', { class: late ? 'status no' : 'status' }, t(id), ' ', at === null ? t('office-backup-never') : stamp(at)),
+    late && el('p', { class: 'hint' }, t(`${id}-do`)));
+  return [line(is.made, is.made_late, 'office-backup-made'), line(is.tried, is.tried_late, 'office-backup-tried'),
+    is.tried_made !== null && el('p', { class: 'quiet' }, t('office-backup-tried-made', { at: stamp(is.tried_made) }))];
 }
 
 function checkpoint(is) {
@@ -306,6 +318,44 @@ function log({ state: is }) {
 
 const day = (text, more) => (text ? Math.floor(Date.parse(`${text}T00:00:00+09:00`) / 1000) + more : null);
 
+/** What another zone says, for whoever the SAM lets look. It is that zone's word, and shown as such. */
+const beside = (zone, what, search = '') => ask('beside', { zone, what, search });
+
+function clients() {
+  const zones = (config.beside ?? []).filter((zone) => zone.clients);
+  if (zones.length === 0) return null;
+  const place = el('div', { id: 'client-list', class: 'stack', role: 'status' });
+  const run = async () => {
+    place.replaceChildren(el('p', { class: 'dot' }, t('sic-loading')));
+    const parts = [];
+    for (const zone of zones) {
+      try {
+        parts.push(listOf(zone.name, (await beside(zone.name, 'clients')).clients, zones.length > 1));
+      } catch (error) {
+        parts.push(said(error, 'office-clients-refused'));
+      }
+    }
+    place.replaceChildren(...parts);
+  };
+  return section('clients', 'office-clients', el('p', { class: 'note' }, t('office-clients-word')),
+    el('div', { class: 'row' }, el('button', { id: 'look-clients', class: 'plain', type: 'button', onclick: run }, t('office-clients-look'))), place);
+}
+
+function listOf(zone, list, named) {
+  if (list.length === 0) return empty('office-clients-none');
+  const ids = ['office-client', 'office-client-state', 'office-client-proof', 'office-client-used'];
+  const row = (one) => el('tr', { 'data-client': clean(one.client) },
+    el('th', { scope: 'row', 'data-label': s('office-client') }, foreign(one.contract.name), ' ', el('code', { class: 'quiet' }, clean(one.client))),
+    el('td', { 'data-label': s('office-client-state') }, known(`office-client-${one.state}`, one.state)),
+    el('td', { 'data-label': s('office-client-proof') }, known(`office-client-by-${one.proof}`, one.proof)),
+    el('td', { 'data-label': s('office-client-used') }, el('span', { class: 'num' }, `${Number(one.used[0])} / ${Number(one.used[1])}`)));
+  return el('div', { class: 'scroll wide-table' }, el('table', { class: 'cards' }, named && el('caption', {}, foreign(zone)),
+    el('thead', {}, el('tr', {}, ids.map((id) => el('th', { scope: 'col' }, t(id))))), el('tbody', {}, list.map(row))));
+}
+
+/** The text for a word of the other zone's program, or the word as it came. */
+const known = (id, word) => (s(id) === id ? foreign(word) : t(id));
+
 function search() {
   const from = field('from', t('office-search-from'), null, { type: 'date', required: false, class: 'short' });
   const until = field('until', t('office-search-until'), null, { type: 'date', required: false, class: 'short' });
@@ -317,6 +367,9 @@ function search() {
   };
   const kind = choice('kind', t('office-search-type'), GROUPS.map((g) => [g === 'alarm' ? g : `${g}.`, s(`office-group-${g}`)]));
   const outcome = choice('outcome', t('office-search-outcome'), ['success', 'failure', 'intent'].map((o) => [o, s(`audit-outcome-${o}`)]));
+  const logs = (config.beside ?? []).filter((zone) => zone.log);
+  const zone = choice('zone', t('office-search-zone'), logs.map((one) => [one.name, clean(one.name)]));
+  zone.input.firstChild.replaceChildren(...t('office-search-own'));
   const found = el('div', { id: 'found', class: 'stack', role: 'status' });
   const run = async (after) => {
     found.replaceChildren(el('p', { class: 'dot' }, t('sic-loading')));
@@ -325,7 +378,8 @@ function search() {
       person: person.input.value.trim() || null, key: key.input.value.trim() || null, outcome: outcome.input.value || null, after,
     };
     try {
-      const answer = await ask('audit', wanted);
+      const other = zone.input.value;
+      const answer = other ? await beside(other, 'log', JSON.stringify({ ...wanted, limit: 50 })) : await ask('audit', wanted);
       found.replaceChildren(answer.entries.length ? entries(answer.entries) : empty('audit-nothing-found'),
         ...(answer.next ? [el('button', { id: 'more', class: 'plain', type: 'button', onclick: () => run(answer.next) }, t('office-search-more'))] : []));
     } catch (error) {
@@ -338,7 +392,7 @@ function search() {
   };
   return section('search', 'office-search', el('p', { class: 'note' }, t('office-search-recorded')),
     el('form', { id: 'search-form', class: 'card', novalidate: true, onsubmit: submit },
-      from.node, until.node, kind.node, outcome.node, person.node, key.node,
+      logs.length > 0 && zone.node, from.node, until.node, kind.node, outcome.node, person.node, key.node,
       el('div', { class: 'row' }, el('button', { type: 'submit' }, t('office-search-do')))),
     found, el('p', { class: 'small quiet' }, t('office-search-export')));
 }

@@ -4,6 +4,8 @@ use jose::Jwk;
 use serde::Serialize;
 use service_kit::Rate;
 
+use crate::beside::NeighbourShown;
+
 /// Calls per remote address unless the operator says otherwise. One approval takes four calls, one enrolment five.
 const RATE: Rate = Rate {
     burst: 60,
@@ -22,6 +24,7 @@ pub struct GatewayConfig {
     pub help: Option<String>,
     /// Calls per remote address.
     pub rate: Rate,
+    pub(crate) beside: Vec<NeighbourShown>,
     /// For officers instead of signers: their calls, and none of the signers' but to enrol a passkey.
     pub office: bool,
 }
@@ -77,6 +80,7 @@ impl GatewayConfig {
             dev: false,
             help: None,
             rate: RATE,
+            beside: Vec::new(),
             office: false,
         })
     }
@@ -103,6 +107,7 @@ impl GatewayConfig {
             roots: &self.roots,
             dev: self.dev,
             help: self.help.as_deref(),
+            beside: &self.beside,
         }
     }
 }
@@ -115,6 +120,8 @@ pub(crate) struct PublicConfig<'a> {
     roots: &'a [Jwk],
     dev: bool,
     help: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    beside: &'a [NeighbourShown],
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ use sap::messages as m;
 use service_kit::rate::network;
 use service_kit::{CallError, Peer};
 
-use crate::Gateway;
+use sap::office::calls::Beside;
+
+use crate::{Gateway, beside};
 
 /// Longest request body in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -67,8 +69,13 @@ pub(crate) fn routes<F: Forward>(office: bool) -> Router<Arc<Gateway<F>>> {
         false => (&[], m::PATHS),
     };
     let paths = beside.iter().chain(own).copied();
-    paths
-        .fold(Router::new(), |router, path| {
+    let passed = paths.filter(|path| *path != Beside::PATH);
+    let router = match office {
+        true => Router::new().route(Beside::PATH, post(beside::look)),
+        false => Router::new(),
+    };
+    passed
+        .fold(router, |router, path| {
             router.route(
                 path,
                 post(move |state, peer, headers, body| pass(path, state, peer, headers, body)),
@@ -87,30 +94,44 @@ async fn pass<F: Forward>(
     let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
         p.addr.ip()
     });
+    if let Err(refused) = admitted(&gateway, addr, &headers) {
+        return refused;
+    }
+    relayed(path, gateway.forward.forward(path, body.to_vec()).await)
+}
+
+/// Whether a request is one of this page's, and not one too many.
+#[expect(clippy::result_large_err, reason = "the refusal is the answer")]
+pub(crate) fn admitted<F: Forward>(
+    gateway: &Gateway<F>,
+    addr: IpAddr,
+    headers: &HeaderMap,
+) -> Result<(), Response> {
     if let Err(wait) = gateway
         .limit
         .take(&network(addr), gateway.config.rate, gateway.clock.now())
     {
-        return (
-            StatusCode::TOO_MANY_REQUESTS,
-            [(RETRY_AFTER, wait.to_string())],
-        )
-            .into_response();
+        let wait = [(RETRY_AFTER, wait.to_string())];
+        return Err((StatusCode::TOO_MANY_REQUESTS, wait).into_response());
     }
     // Another site's page can't send this content type without being asked first, and is refused by its name here.
     let is_json = headers
         .get(CONTENT_TYPE)
         .is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
     if !is_json {
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response());
     }
     if headers
         .get(ORIGIN)
         .is_some_and(|o| o.as_bytes() != gateway.config.origin().as_bytes())
     {
-        return StatusCode::FORBIDDEN.into_response();
+        return Err(StatusCode::FORBIDDEN.into_response());
     }
-    let outcome = gateway.forward.forward(path, body.to_vec()).await;
+    Ok(())
+}
+
+/// An answer as it stands, or that there is none.
+pub(crate) fn relayed(path: &str, outcome: Result<(u16, Vec<u8>), ForwardError>) -> Response {
     // Path and outcome only: bodies hold proofs.
     let status = match outcome {
         Ok((_, ref answer)) if answer.len() > MAX_ANSWER => StatusCode::GATEWAY_TIMEOUT,
@@ -126,6 +147,6 @@ async fn pass<F: Forward>(
         Ok(_) | Err(ForwardError::Unknown) => StatusCode::GATEWAY_TIMEOUT,
         Err(ForwardError::Unreachable) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    tracing::warn!(path, status = status.as_u16(), "no answer from the SAM");
+    tracing::warn!(path, status = status.as_u16(), "no answer");
     (status, [(CACHE_CONTROL, "no-store")]).into_response()
 }

@@ -4,6 +4,7 @@
 //! that matters: no database, no session, no secret of a person. Must never read, store or log a forwarded body, and
 //! never offers the SAM's other calls.
 
+mod beside;
 mod config;
 mod files;
 mod forward;
@@ -17,6 +18,7 @@ use core_types::Clock;
 use service_kit::RateLimit;
 use web_ui::{Csp, secure, static_router};
 
+pub use beside::Neighbour;
 pub use config::{ConfigError, GatewayConfig};
 pub use forward::{Forward, ForwardError, MAX_ANSWER, MAX_REQUEST};
 
@@ -27,6 +29,7 @@ pub(crate) struct Gateway<F> {
     config: GatewayConfig,
     files: Files,
     forward: F,
+    beside: Vec<Neighbour<F>>,
     limit: RateLimit<IpAddr>,
     clock: Arc<dyn Clock>,
 }
@@ -37,6 +40,17 @@ pub(crate) struct Gateway<F> {
 ///
 /// Served by `service_kit::serve`, which tells each request's peer; without it every request counts as one address.
 pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Clock>) -> Router {
+    router_beside(config, forward, Vec::new(), clock)
+}
+
+/// The same with zones that officers look at from here ([`Neighbour`]); signers never do.
+pub fn router_beside<F: Forward>(
+    mut config: GatewayConfig,
+    forward: F,
+    beside: Vec<Neighbour<F>>,
+    clock: Arc<dyn Clock>,
+) -> Router {
+    config.beside = beside.iter().map(Neighbour::shown).collect();
     let csp = Csp {
         approval: true,
         https: config.is_https(),
@@ -48,6 +62,7 @@ pub fn router<F: Forward>(config: GatewayConfig, forward: F, clock: Arc<dyn Cloc
         limit: RateLimit::default(),
         config,
         forward,
+        beside,
         clock,
     });
     let router = Router::new()

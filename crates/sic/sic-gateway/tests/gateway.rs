@@ -12,8 +12,11 @@ use core_types::rpc::Method as _;
 use core_types::{UnixTime, sha256};
 use jose::SigningKey;
 use sap::messages::{Approve, Keys};
+use sap::office::calls::Beside;
 use service_kit::Rate;
-use sic_gateway::{Forward, ForwardError, GatewayConfig, MAX_ANSWER, MAX_REQUEST, router};
+use sic_gateway::{
+    Forward, ForwardError, GatewayConfig, MAX_ANSWER, MAX_REQUEST, Neighbour, router, router_beside,
+};
 use tower::ServiceExt as _;
 
 /// Paths and bodies.
@@ -131,6 +134,106 @@ async fn nothing_else_of_the_sam_can_be_reached() {
     own.headers_mut()
         .insert(header::ORIGIN, "http://sic.localhost:8402".parse().unwrap());
     assert_eq!(send(&router, own).await.0, StatusCode::OK);
+}
+
+/// What another zone shows is asked for only after the SAM has let the account look, and nobody but officers gets there.
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test]
+async fn another_zone_is_asked_only_when_the_sam_lets_an_officer_look() {
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let at = |who: &str, answer: Answer| Sam {
+        answer: answer.map(|(status, body)| (status, [who.as_bytes(), &body].concat())),
+        seen: seen.clone(),
+    };
+    let begin = |office: bool, sam: Answer| {
+        let root = SigningKey::generate().unwrap().0.public().clone();
+        let mut config = GatewayConfig::new(vec![root], "http://sic.localhost:8402").unwrap();
+        config.office = office;
+        let beside = vec![
+            Neighbour {
+                name: "shop".to_owned(),
+                clients: Some(at("clients", Ok((200, b"{}".to_vec())))),
+                log: Some(at("log", Ok((200, b"{}".to_vec())))),
+            },
+            Neighbour {
+                name: "cm".to_owned(),
+                clients: None,
+                log: Some(at("cm", Ok((403, Vec::new())))),
+            },
+        ];
+        let clock = Arc::new(ManualClock::at(UnixTime(1000)));
+        router_beside(config, at("", sam), beside, clock)
+    };
+    let asks = |zone: &str, what: &str, search: &str| {
+        let session = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let body =
+            serde_json::json!({"session": session, "zone": zone, "what": what, "search": search});
+        post(Beside::PATH, body.to_string())
+    };
+    let paths = || {
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        seen.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    let yes = begin(true, Ok((200, b"{}".to_vec())));
+    let (status, headers, body) = send(&yes, asks("shop", "clients", "")).await;
+    assert_eq!(
+        (status, body.as_slice()),
+        (StatusCode::OK, b"clients{}".as_slice())
+    );
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(paths(), [Beside::PATH, "/ssa/v1/client/list"]);
+    let (status, _, body) = send(&yes, asks("shop", "log", "{\"kinds\":[]}")).await;
+    assert_eq!(
+        (status, body.as_slice()),
+        (StatusCode::OK, b"log{}".as_slice())
+    );
+    assert_eq!(seen.lock().unwrap()[1].1, b"{\"kinds\":[]}");
+    assert_eq!(paths(), [Beside::PATH, "/search"]);
+    // A zone that refuses the gateway gives no answer.
+    let (status, ..) = send(&yes, asks("cm", "log", "{}")).await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+    paths();
+    // What isn't there isn't asked for, nor is the SAM.
+    for (zone, what) in [
+        ("cm", "clients"),
+        ("sam", "log"),
+        ("shop", "keys"),
+        ("a/b", "log"),
+    ] {
+        let (status, ..) = send(&yes, asks(zone, what, "")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{zone} {what}");
+        assert!(paths().is_empty());
+    }
+    // No and nothing of the SAM are neither of them yes.
+    for (answer, told) in [
+        (Ok((422, b"{}".to_vec())), StatusCode::UNPROCESSABLE_ENTITY),
+        (Ok((503, b"{}".to_vec())), StatusCode::GATEWAY_TIMEOUT),
+        (Err(ForwardError::Unknown), StatusCode::GATEWAY_TIMEOUT),
+        (
+            Err(ForwardError::Unreachable),
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+    ] {
+        let no = begin(true, answer);
+        assert_eq!(send(&no, asks("shop", "clients", "")).await.0, told);
+        assert_eq!(paths(), [Beside::PATH]);
+    }
+    let mut foreign = asks("shop", "clients", "");
+    let evil = "http://evil.test".parse().unwrap();
+    foreign.headers_mut().insert(header::ORIGIN, evil);
+    assert_eq!(send(&yes, foreign).await.0, StatusCode::FORBIDDEN);
+    // Signers have no such call.
+    let signers = begin(false, Ok((200, b"{}".to_vec())));
+    assert_eq!(
+        send(&signers, asks("shop", "clients", "")).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert!(paths().is_empty());
+    let (.., config) = get(&yes, "/sic/config.json").await;
+    assert!(
+        config.contains(r#"{"name":"shop","clients":true,"log":true}"#),
+        "{config}"
+    );
 }
 
 #[tokio::test]

@@ -38,15 +38,15 @@ mod trips;
 mod users;
 mod waiting;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_log::AuditLog;
 use axum::Router;
 use core_types::{Clock, Random, UnixTime};
-use sam_api::ssa::AboutAnswer;
+use sam_api::ssa::{AboutAnswer, ClockInfo};
 use service_kit::Trouble;
 use store_kit::{Store, StoreError, transaction};
-use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use branding::{Branding, Logo};
@@ -84,8 +84,37 @@ struct Inner {
     decided: Notify,
     known_good: certificates::KnownGood,
     known_providers: providers::Known,
-    about: OnceCell<AboutAnswer>,
+    about: Mutex<Option<About>>,
 }
+
+/// What the SAM said of itself, and when it was asked.
+#[derive(Clone)]
+pub(crate) struct About {
+    /// When it was asked last, with or without an answer.
+    tried: UnixTime,
+    /// When it answered.
+    pub(crate) asked: UnixTime,
+    answer: Arc<AboutAnswer>,
+}
+
+impl About {
+    /// What it said of its clock, unless that is too long ago to say anything.
+    pub(crate) fn clock(&self, now: UnixTime) -> Option<&ClockInfo> {
+        let fresh = (0..ABOUT_AGAIN * 2).contains(&(now.0 - self.asked.0));
+        fresh.then_some(&self.answer.clock)
+    }
+}
+
+impl std::ops::Deref for About {
+    type Target = AboutAnswer;
+
+    fn deref(&self) -> &AboutAnswer {
+        &self.answer
+    }
+}
+
+/// Seconds after which the SAM is asked again what it is: its clock's error changes, and nobody may have it asked more often.
+const ABOUT_AGAIN: i64 = 60;
 
 /// What the service reaches out to.
 #[derive(Clone)]
@@ -134,7 +163,7 @@ impl Ssa {
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
             known_providers: providers::Known::default(),
-            about: OnceCell::new(),
+            about: Mutex::default(),
         })))
     }
 
@@ -256,13 +285,25 @@ impl Ssa {
         done.await.ok()
     }
 
-    /// What the SAM is and can do, asked of it once.
-    pub(crate) async fn about(&self) -> Option<&AboutAnswer> {
-        let ask = || async {
-            let about = self.sam().about(&sam_api::ssa::Empty {}).await;
-            about.map_err(drop)
-        };
-        self.0.about.get_or_try_init(ask).await.ok()
+    /// What the SAM is and can do, asked of it once a minute at most. While it doesn't answer, what it said before.
+    pub(crate) async fn about(&self) -> Option<About> {
+        let now = self.now();
+        let known = || self.0.about.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().as_mut() {
+            if (0..ABOUT_AGAIN).contains(&(now.0 - known.tried.0)) {
+                return Some(known.clone());
+            }
+            // Nobody else waits for the answer.
+            known.tried = now;
+        }
+        if let Ok(answer) = self.sam().about(&sam_api::ssa::Empty {}).await {
+            *known() = Some(About {
+                tried: now,
+                asked: now,
+                answer: Arc::new(answer),
+            });
+        }
+        known().clone()
     }
 
     /// Most items of one act.

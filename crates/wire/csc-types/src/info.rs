@@ -139,10 +139,32 @@ pub struct ServiceInfo {
     pub level: Option<u8>,
     /// Service policy, practice statement, terms of use.
     pub documents: Vec<DocumentInfo>,
+    /// How exact the times of the service are; absent while the SAM, whose clock decides, can't be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeInfo>,
     /// Address of the provider: `https:`, `mailto:` or `tel:`.
     pub contact: String,
     /// The same for people.
     pub about: String,
+}
+
+/// How exact the times of a service are, as it declares and as it measures (guideline I-7.1.1.12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimeInfo {
+    /// `synchronised`; `unsynchronised`: nothing is declared, as in development; `beyond-bound` or `stepped`: nothing new is
+    /// approved or signed until it is good again.
+    pub state: String,
+    /// The largest error that is declared, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_error_ms: Option<u32>,
+    /// The largest error that is possible by the last measurement and its age, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_error_ms: Option<u32>,
+    /// When that was asked of the service, in seconds since 1970; it is asked anew every minute at most.
+    pub asked: i64,
+    /// Where it is said how to confirm it: the practice statement.
+    pub how: String,
 }
 
 /// A document that anybody can read.

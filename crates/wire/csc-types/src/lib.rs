@@ -41,6 +41,7 @@ pub use error::{BARE_HASH, CscError, ErrorBody, OAuthError, OUTCOME_LOST};
 pub use extend::{ExtendRequest, ExtendResponse};
 pub use info::{
     DocumentInfo, Info, InfoQuery, OAuthServer, ServiceInfo, SignAlgorithms, SignatureFormats,
+    TimeInfo,
 };
 pub use lenient::decode_base64;
 pub use login::{LoginRequest, LoginResponse};

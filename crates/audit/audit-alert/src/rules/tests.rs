@@ -27,6 +27,17 @@ fn what_is_bad_by_itself_is_told_at_once() {
         ("alarm", json!({"what": "sealed-row-tampered"}), "alarm@5"),
         ("alarm", json!({"what": "clock-beyond-bound"}), "clock@5"),
         ("clock.state", json!({"state": "stepped"}), "clock@5"),
+        ("alarm", json!({"what": "backup-late"}), "alarm@5"),
+        (
+            "clock.source",
+            json!({"source": "b", "state": "false"}),
+            "clock@5",
+        ),
+        (
+            "officer.due",
+            json!({"officer": "o", "until": 9}),
+            "officer-due@5",
+        ),
         (
             "audit.witness-away",
             json!({"witness": "w"}),
@@ -52,6 +63,7 @@ fn what_is_bad_by_itself_is_told_at_once() {
     }
     let quiet = [
         (5, "clock.state", json!({"state": "synchronised"})),
+        (5, "clock.source", json!({"source": "b", "state": "silent"})),
         (
             5,
             "sad.refused",
@@ -63,6 +75,7 @@ fn what_is_bad_by_itself_is_told_at_once() {
     assert!(rules(&quiet).is_empty());
 }
 
+// shows: I-7.1.4.7-alert-other-anomalies
 #[test]
 fn waves_are_counted_within_their_window() {
     let lock = |at| {
@@ -97,6 +110,7 @@ fn a_start_without_an_end_before_it_is_a_crash() {
     );
 }
 
+// shows: I-7.1.4.7-user-activity-examples
 #[test]
 fn approvals_at_machine_speed_are_told_and_those_of_several_people_are_not() {
     let approve = |at: i64, who: &str| {
@@ -114,6 +128,7 @@ fn approvals_at_machine_speed_are_told_and_those_of_several_people_are_not() {
     assert!(rules(&people).is_empty());
 }
 
+// shows: I-7.1.4.7-user-activity-examples
 #[test]
 fn every_step_of_a_signature_has_to_be_there() {
     let step = |at, kind: &'static str| (at, kind, json!({"act": "a", "person": "p"}));
@@ -140,6 +155,7 @@ fn every_step_of_a_signature_has_to_be_there() {
     );
 }
 
+// shows: I-7.1.4.7-user-activity-examples
 #[test]
 fn sessions_of_officers_that_double_or_last_are_told() {
     let who = json!({"account": "officer.a", "officer": "a", "session": "s"});
@@ -255,4 +271,41 @@ fn officers_at_machine_speed_are_told() {
     assert_eq!(rules(&robot), ["machine-speed@11"]);
     let person: Vec<_> = (0..12).map(|n| made(n * 30)).collect();
     assert!(rules(&person).is_empty());
+}
+
+/// At 8 in the morning in Japan the day begins; nights are days for whoever works then.
+// shows: I-7.1.4.7-user-activity-examples, I-7.1.4.7-alert-other-anomalies
+#[test]
+fn what_officers_do_beyond_usual_hours_is_told_if_there_are_such_hours() {
+    let at = |hours: i64| 1_800_000_000 - 1_800_000_000 % 86_400 + hours * 3600;
+    let told = |usual: Option<[i64; 2]>, kind: &str, hour_in_japan: i64| {
+        let mut watch = Watch::new(Limits {
+            usual_hours: usual,
+            ..Limits::default()
+        });
+        let who = json!({"account": "officer.a", "officer": "a"});
+        let seen = watch.see(&entry(at(hour_in_japan - 9), kind, who));
+        let unusual = seen.iter().find(|alert| alert.rule == "unusual-hours");
+        unusual.map(|alert| alert.about.clone())
+    };
+    let day = Some([8, 20]);
+    for (usual, hour, expected) in [
+        (day, 7, true),
+        (day, 8, false),
+        (day, 19, false),
+        (day, 20, true),
+        (day, 3, true),
+        (Some([22, 6]), 23, false),
+        (Some([22, 6]), 5, false),
+        (Some([22, 6]), 6, true),
+        (None, 3, false),
+    ] {
+        for kind in ["officer.logged-in", "proposal.approved", "client.changed"] {
+            let about = told(usual, kind, hour);
+            assert_eq!(about.is_some(), expected, "{kind} {usual:?} {hour}");
+            assert_eq!(about.as_deref(), expected.then_some("officer.a"));
+        }
+        // Signers sign when they like.
+        assert_eq!(told(usual, "act.approved", hour), None);
+    }
 }

@@ -42,6 +42,9 @@ pub struct CreateArgs {
     /// A file or folder to put in beside, such as of the configuration; may be given more than once.
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
+    /// Folder for the report that the console shows: `made.json` there tells of this backup.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 }
 
 pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<Exit, Failure> {
@@ -91,6 +94,9 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
             return Err(failure);
         }
     };
+    if let Some(dir) = &create.report {
+        super::report(dir, "made.json", name, now, now)?;
+    }
     let rows: u64 = manifest.zones.values().flat_map(|z| z.rows.values()).sum();
     let (name, files) = (name.to_string(), manifest.files.len() as u64);
     let told = [

@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use core_types::random::SystemRandom;
 use core_types::{Clock, Digest32, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
+use sam_core::backups::BackupReport;
 use serde_json::json;
 use service_kit::daemon;
 use shares::Share;
@@ -40,7 +41,14 @@ pub enum BackupCommand {
     /// Write a backup; the zones go on meanwhile.
     Create(Box<create::CreateArgs>),
     /// Check a backup to its last byte, and by a restore into a place of its own that is removed afterwards.
-    Verify(Box<VerifyArgs>),
+    Verify {
+        /// How it is opened and judged.
+        #[command(flatten)]
+        verify: Box<VerifyArgs>,
+        /// Folder for the report that the console shows: `verified.json` there tells which backup was good.
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
+    },
     /// Tell by what name a restore into these blank stores is approved; makes them.
     Target {
         /// The stores.
@@ -122,7 +130,9 @@ pub async fn run(command: BackupCommand, clock: &dyn Clock, out: Out) -> Result<
     match command {
         BackupCommand::Recipient { out: dir, need, of } => recipient(&dir, need, of, out),
         BackupCommand::Create(create) => create::run(&create, clock.now(), out).await,
-        BackupCommand::Verify(verify) => scratch::run(&verify, out).await,
+        BackupCommand::Verify { verify, report } => {
+            scratch::run(&verify, report.as_deref(), clock.now(), out).await
+        }
         BackupCommand::Target { stores } => restore::target(&stores, out).await,
         BackupCommand::Approve {
             key,
@@ -258,6 +268,27 @@ impl VerifyArgs {
     fn signer(&self) -> Result<Jwk, Failure> {
         public_key(&self.key)
     }
+}
+
+/// Tells the SAM, which reads the folder, of a backup; the file is whole at any time.
+fn report(
+    dir: &Path,
+    name: &str,
+    backup: Digest32,
+    made: UnixTime,
+    now: UnixTime,
+) -> Result<(), Failure> {
+    let report = BackupReport {
+        backup,
+        made,
+        at: now,
+    };
+    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    let written = fs::write(&new, report.text()).and_then(|()| fs::rename(&new, &path));
+    written.map_err(|e| {
+        let what = format!("{}: {e}; the backup itself is good", path.display());
+        Failure::new(Exit::Input, "report", what, "check the folder of --report")
+    })
 }
 
 fn public_key(path: &Path) -> Result<Jwk, Failure> {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ::backup::{Backup, BackupError};
 use audit_verify::Known;
+use core_types::UnixTime;
 use core_types::random::SystemRandom;
 use serde_json::json;
 use store_kit::{Store, StoreUrl};
@@ -35,7 +36,12 @@ pub(super) struct ZoneJudged {
     pub(super) older: Option<bool>,
 }
 
-pub(super) async fn run(verify: &VerifyArgs, out: Out) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    verify: &VerifyArgs,
+    report: Option<&Path>,
+    now: UnixTime,
+    out: Out,
+) -> Result<Exit, Failure> {
     let identity = verify.identity()?;
     match judge(verify, &identity).await? {
         Judged::Bad(why) => {
@@ -45,6 +51,10 @@ pub(super) async fn run(verify: &VerifyArgs, out: Out) -> Result<Exit, Failure> 
         }
         Judged::Good(backup, zones) => {
             tell(&backup, &zones, out);
+            if let Some(dir) = report {
+                let made = backup.manifest().made;
+                super::report(dir, "verified.json", backup.name(), made, now)?;
+            }
             out.object(&json!({
                 "schema": "natsuin.backup-verify/1", "ok": true, "name": backup.name().to_string(),
                 "made": backup.manifest().made.rfc3339(), "zones": zones,

@@ -9,7 +9,7 @@ use service_kit::Trouble;
 use ssa_service::{ClientOfficer, Ssa};
 
 use super::officers::OFFICERS;
-use super::zones::{Kit, NAME_GUARD, NAME_SSA};
+use super::zones::{Kit, NAME_GUARD, NAME_OFFICE, NAME_SSA};
 use crate::client::{CLIENT_OFFICER_FILE, ClientOfficerFile};
 
 /// An officer who manages clients, as the ready file shows them.
@@ -44,7 +44,8 @@ pub(super) async fn start(
         });
     }
     let guard = PeerId::parse(NAME_GUARD).map_err(|e| failed(&e))?;
-    let router = ssa.officers_router(officers.clone(), vec![guard])?;
+    let viewer = PeerId::parse(NAME_OFFICE).map_err(|e| failed(&e))?;
+    let router = ssa.officers_router_seen_by(officers.clone(), vec![guard], vec![viewer])?;
     let url = kit.mutual(NAME_SSA, router).await?;
     kit.data
         .keep("office/clients-trust.pem", &kit.internal_ca)?;

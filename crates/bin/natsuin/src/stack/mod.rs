@@ -2,6 +2,7 @@
 //! SSA, gateway, SAM and CM. The same code paths as in production; what differs is the CA, the keys' protection and
 //! the file that remembers everybody's secrets.
 
+mod beside;
 mod client_officers;
 mod counter;
 mod device;

@@ -13,10 +13,11 @@ use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
+use sam_core::backups::BackupRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;
-use sam_service::{OfficeConfig, SamConfig};
+use sam_service::{BackupWatch, OfficeConfig, SamConfig};
 use service_kit::http::HttpOptions;
 use service_kit::{Rate, Running, Shutdown, Trouble, bind, serve, tls};
 use sic_core::Trust;
@@ -25,6 +26,7 @@ use ssa_service::Ssa;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::beside;
 use super::client_officers::{self, DevClientOfficer};
 use super::files::DataDir;
 use super::state::{Ports, State};
@@ -302,6 +304,16 @@ impl Stack {
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
             guards: vec![NAME_GUARD.to_owned()],
+            // For whoever tries backups out: the folder has to be there.
+            backups: Some(data.join("backup-reports"))
+                .filter(|reports| reports.is_dir())
+                .map(|reports| BackupWatch {
+                    reports,
+                    rule: BackupRule {
+                        made_hours: 26,
+                        verified_days: 35,
+                    },
+                }),
             clock: sam_core::clock::ClockRule::Unsynchronised,
             counter_sign: state
                 .counter_signer
@@ -348,11 +360,6 @@ impl Stack {
             listeners.sic,
             sic_gateway::router(gateway, forward, clock.clone()),
         )?);
-        let forward = kit.client(&urls.for_office, NAME_OFFICE)?;
-        kit.running.push(public(
-            listeners.office,
-            sic_gateway::router(office, forward, clock.clone()),
-        )?);
         progress("sic");
 
         let ra = Arc::new(
@@ -372,6 +379,12 @@ impl Stack {
         .await?;
         kit.running.push(public(listeners.ssa, ssa.router())?);
         let (ssa_for_officers, client_officers) = client_officers::start(&mut kit, &ssa).await?;
+        let forward = kit.client(&urls.for_office, NAME_OFFICE)?;
+        let beside = beside::neighbours(&mut kit, &ssa_for_officers).await?;
+        kit.running.push(public(
+            listeners.office,
+            sic_gateway::router_beside(office, forward, beside, clock.clone()),
+        )?);
         progress("ssa");
 
         let anchors = std::fs::read_to_string(ca.trust_anchors_file()).map_err(|e| {

@@ -68,6 +68,7 @@ async fn converse(stream: TcpStream, mails: mpsc::UnboundedSender<String>) {
     }
 }
 
+// shows: I-7.1.4.7-alert-notifies-administrator
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up() {
     let dir = tempfile::tempdir().unwrap();

@@ -62,7 +62,8 @@ fn edit(path: &Path, change: impl Fn(&mut Vec<u8>)) {
 }
 
 // shows: I-7.1.5.1-archive-external-media, I-7.1.5.1-archive-all-audit-logs, I-7.1.5.1-archive-time,
-// I-7.1.5.2-archive-integrity-check
+// I-7.1.5.2-archive-integrity-check,
+// I-7.1.5.2-archive-unaltered
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_archived_signed_and_checked_and_one_byte_is_enough_to_tell() {
     let mut story = Story::begin(KeyAlg::P256).await;

@@ -13,6 +13,7 @@ use jose::SigningKey;
 use natsuin::agent::Agent;
 use natsuin::sample;
 use natsuin::stack::{Options, Stack, StoreChoice};
+use sam_core::backups::BackupReport;
 use serde_json::Value;
 use store_kit::{Store, StoreError, StoreUrl, sql, transaction};
 
@@ -39,6 +40,7 @@ impl Desk {
             let public = serde_json::to_vec(key.public()).unwrap();
             fs::write(desk.at(&format!("{name}.jwk")), public).unwrap();
         }
+        fs::create_dir(desk.at("reports")).unwrap();
         for name in ["mine", "theirs"] {
             let identity = Identity::generate();
             fs::write(desk.at(name), identity.text().expose()).unwrap();
@@ -49,6 +51,12 @@ impl Desk {
             .unwrap();
         }
         desk
+    }
+
+    /// The name of the backup in a report for the console.
+    fn reported(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.at("reports").join(name)).ok()?;
+        Some(BackupReport::parse(&text).unwrap().backup.to_string())
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -98,7 +106,7 @@ impl Desk {
             false => format!("@{to}"),
         };
         let words = format!(
-            "create --to {to} --key @{key}.key --operator @operator.jwk --officer @officer.jwk{}",
+            "create --to {to} --report @reports --key @{key}.key --operator @operator.jwk --officer @officer.jwk{}",
             recipients.join("")
         );
         self.with(by, &words, true)
@@ -106,7 +114,7 @@ impl Desk {
 
     fn verify(&self, file: &str, with: &str) -> (i32, Value) {
         let words = format!(
-            "verify @{file} {with} --key @signer.jwk --keys @data/witness --witness @data/witness"
+            "verify @{file} {with} --report @reports --key @signer.jwk --keys @data/witness --witness @data/witness"
         );
         self.backup(&words, false)
     }
@@ -163,7 +171,8 @@ impl Desk {
 }
 
 // shows: I-7.1.7.1-backup-integrity, I-7.1.7.1-backup-confidentiality, I-7.1.7.2-restore-state,
-// I-7.1.7.2-privileged-restore
+// I-7.1.7.2-privileged-restore,
+// I-7.1.1.2-system-operator
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
     let StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
@@ -202,8 +211,13 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             .iter()
             .find(|z| z["zone"] == "sam");
         assert_eq!(sam.unwrap()["older"], true, "{told}");
+        assert_eq!(
+            desk.reported("verified.json").as_deref(),
+            old["name"].as_str()
+        );
         let (code, made) = desk.create("new", "signer", &[&mine]);
         assert_eq!(code, 0, "{made}");
+        assert_eq!(desk.reported("made.json").as_deref(), made["name"].as_str());
         let (code, told) = desk.verify("new", "--identity @mine");
         assert_eq!(code, 0, "{told}");
         for zone in told["zones"].as_array().unwrap() {
@@ -253,6 +267,11 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             let (code, told) = desk.verify("bad", "--identity @mine");
             assert_eq!(code, 1, "cut at {at}: {told}");
         }
+        // What isn't good isn't reported as tried.
+        assert_eq!(
+            desk.reported("verified.json").as_deref(),
+            made["name"].as_str()
+        );
         assert_eq!(desk.create("foreign", "signer", &[&theirs]).0, 0);
         let (code, told) = desk.verify("foreign", "--identity @mine");
         assert_eq!(code, 1, "{told}");

@@ -4,7 +4,10 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use core_types::clock::SystemClock;
+use core_types::{Clock as _, Digest32};
 use natsuin::sample;
+use sam_core::backups::BackupReport;
 use serde_json::Value;
 
 use crate::kit::{natsuin, run, text};
@@ -66,6 +69,18 @@ fn officers_see_what_their_role_needs_and_approve_with_their_passkeys() {
         std::env::var_os("NATSUIN_SCREENSHOTS").map_or_else(|| dir.path().to_owned(), Into::into);
     std::fs::create_dir_all(&shots).unwrap();
     let ready = dir.path().join("ready.json");
+    // A backup of an hour ago, and one of forty days ago that was tried out.
+    let reports = dir.path().join("data/backup-reports");
+    std::fs::create_dir_all(&reports).unwrap();
+    let now = SystemClock.now();
+    for (name, age) in [("made.json", 3600), ("verified.json", 40 * 24 * 3600)] {
+        let report = BackupReport {
+            backup: Digest32([1; 32]),
+            made: now.plus(-age),
+            at: now,
+        };
+        std::fs::write(reports.join(name), report.text()).unwrap();
+    }
     let mut stack = natsuin();
     stack.args(["dev", "--data"]).arg(dir.path().join("data"));
     stack.arg("--ready-file").arg(&ready);

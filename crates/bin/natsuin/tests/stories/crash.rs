@@ -39,7 +39,8 @@ fn audit(data: &Path, export: &Path) -> Command {
     verify
 }
 
-// shows: I-7.1.4.3-no-unauthorised-deletion
+// shows: I-7.1.4.3-no-unauthorised-deletion,
+// I-7.1.4.3-audit-retained
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_stack_starts_clean_and_its_logs_hold() {
     let dir = tempfile::tempdir().unwrap();

@@ -265,11 +265,14 @@ impl Member {
 }
 
 /// The four daemons from their configuration files: a client is registered, a person is invited, signs up, enrols a passkey and
-/// signs. Then each is ended as a service manager does it, and each log is whole.
-// shows: II-1-logical-structure, I-7.1.1.10-only-privileged-manage-all-interfaces
+/// signs. Then each is ended as a service manager does it, and each log is whole. One of the SAM's sources of time lies.
+// shows: II-1-logical-structure, I-7.1.1.10-only-privileged-manage-all-interfaces, I-7.1.1.12-synchronised,
+// I-4.1-same-requirements-all-deployments, I-A5-log-class-application, I-A5-audit-two-classes,
+// I-A5-audit-log-compliance
 #[tokio::test(flavor = "multi_thread")]
 async fn four_daemons_make_one_signature() {
-    let site = Site::new();
+    let mut site = Site::new();
+    site.clock = crate::time::sources(3600);
     let (cm, ssa, sic) = (port(), port(), port());
     let page = format!("https://sic.localhost:{sic}");
     let (mut module, root) = site.module(cm).await;
@@ -307,6 +310,13 @@ async fn four_daemons_make_one_signature() {
     let (login, key, used) = hanako.sign().await;
     let again = body(&key, &hashes(1));
     assert_eq!(hanako.spender.post(&used, again.clone(), None).await.0, 401);
+    let info = middle.http.get(format!("{}/csc/v2/info", service.portal));
+    let info: Value = info.send().await.unwrap().json().await.unwrap();
+    let time = &info["jt2aService"]["time"];
+    assert_eq!(time["state"], "synchronised", "{time}");
+    assert_eq!(time["declaredErrorMs"], 60_000);
+    let measured = time["measuredErrorMs"].as_u64().unwrap();
+    assert!(measured < 60_000, "{time}");
     // A client that is stopped is stopped at once.
     let desk = site.caller(service.officers, "sato.office.natsuin.internal");
     let stop = ClientRequest {
@@ -318,12 +328,41 @@ async fn four_daemons_make_one_signature() {
     for program in [&mut service.program, &mut gateway, &mut sam, &mut module] {
         program.end();
     }
+    let mut everything = std::collections::BTreeSet::new();
     for zone in ["cm", "sam", "ssa"] {
         let said = site.entries(zone, &format!("sqlite:{dir}/{zone}.db")).await;
         let kinds: Vec<_> = said.iter().map(|e| e["kind"].as_str().unwrap()).collect();
         let (first, last) = (kinds[0], kinds[kinds.len() - 1]);
         assert!(kinds.contains(&"service.started"), "{zone}: {first}");
         assert!(last.ends_with(".stopped"), "{zone}: {last}");
+        // What was done can be held against the software and the settings of that day.
+        let started = said.iter().find(|e| e["kind"] == "service.started");
+        let started = &started.unwrap()["detail"];
+        assert!(started["version"].is_string() && started["settings"].is_string());
+        everything.extend(said.iter().map(|e| {
+            let word = |name: &str| e[name].as_str().unwrap().to_owned();
+            (word("class"), word("kind"))
+        }));
+        let sources = said.iter().filter(|e| e["kind"] == "clock.source");
+        let named: Vec<_> = sources.map(|e| e["detail"].clone()).collect();
+        let expected = [("first", "agrees"), ("second", "agrees"), ("third", "false")];
+        let expected = expected
+            .map(|(source, state)| serde_json::json!({"source": source, "state": state}))
+            .to_vec();
+        let asked = zone == "sam";
+        assert_eq!(named, if asked { expected } else { Vec::new() });
+    }
+    // Requests, account operations, usage and important operations; behaviour and access, each in its class.
+    for (class, kind) in [
+        ("transaction", "request.prepared"),
+        ("access", "login.succeeded"),
+        ("access", "account.made"),
+        ("transaction", "signature.made"),
+        ("transaction", "service.started"),
+        ("transaction", "client.changed"),
+    ] {
+        let entry = (class.to_owned(), kind.to_owned());
+        assert!(everything.contains(&entry), "{kind}: {everything:?}");
     }
 }
 

@@ -29,6 +29,7 @@ mod sign_doc;
 mod site;
 mod spend;
 mod strangers;
+mod time;
 mod two_sams;
 mod two_tenants;
 mod validators;

@@ -62,7 +62,8 @@ async fn officers_stop_a_signers_key_from_the_command_line_and_nobody_alone() {
 
 // shows: I-7.1.1.5-privileged-unprivileged-separate, II-3.3.2-privileged-authenticated-per-operation,
 // I-3.5.1-only-signer-activates,
-// I-7.1.1.3-signer
+// I-7.1.1.3-signer,
+// I-7.1.1.3-unprivileged-roles-min-set
 #[tokio::test(flavor = "multi_thread")]
 async fn officers_and_signers_have_no_door_in_common() {
     let story = Story::begin(KeyAlg::P256).await;
@@ -71,6 +72,10 @@ async fn officers_and_signers_have_no_door_in_common() {
     for (door, name) in [
         (&stack.inner.sam_for_office, NAME_SIC),
         (&stack.inner.sam_for_office, NAME_SSA),
+        // Those of an application, a registration authority and a CA, whom the zones' CA may know as well.
+        (&stack.inner.sam_for_office, "sca.natsuin.internal"),
+        (&stack.inner.sam_for_office, "ra.natsuin.internal"),
+        (&stack.inner.sam_for_office, "ca.natsuin.internal"),
         (&stack.inner.sam_for_sic, NAME_OFFICE),
         (&stack.inner.sam_for_ssa, NAME_OFFICE),
     ] {

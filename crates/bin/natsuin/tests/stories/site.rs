@@ -33,6 +33,8 @@ pub struct Site {
     pub dir: TempDir,
     pub ca: Arc<DevCa>,
     tenant: TenantId,
+    /// What its SAMs are told of their clock; without it nobody keeps it.
+    pub clock: String,
 }
 
 /// A daemon that runs. Gone with this value, as by kill -9.
@@ -94,6 +96,7 @@ impl Site {
             dir,
             ca,
             tenant: TenantId::parse("test").unwrap(),
+            clock: String::new(),
         };
         for (zone, name) in [("cm", NAME_CM), ("sam", NAME_SAM), ("sic", NAME_SIC)]
             .into_iter()
@@ -253,7 +256,8 @@ impl Site {
              registration_authorities = '{dir}/ra-keys.json'\nissuers = '{issuers}'\nstore = '{store}'\n\
              [policy]\nversion = 1\npin_totp_at_level_2 = false\nceiling = 1\n\
              [office]\nlisten = '127.0.0.1:{office}'\norigin = 'https://sic.localhost:{office}'\ngateways = ['{NAME_OFFICE}']\n\
-             idle_seconds = 600\nsession_seconds = 14400\n{tenants}",
+             idle_seconds = 600\nsession_seconds = 14400\n{tenants}{clock}",
+            clock = self.clock,
             tenant = self.tenant,
             issuers = self.ca.trust_anchors_file().display(),
         );

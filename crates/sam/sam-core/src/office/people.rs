@@ -14,6 +14,29 @@ pub const DUE: i64 = 30 * 24 * 3600;
 /// How many security officers an installation needs to go on.
 pub const FEWEST: usize = 2;
 
+/// One that ends within this time is pressing, in seconds.
+const PRESSING: i64 = 7 * 24 * 3600;
+
+/// That an appointment or training ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reminder {
+    /// The first end of the two.
+    pub until: UnixTime,
+    /// How near it is.
+    pub urgency: Urgency,
+}
+
+/// How near an end is: each is told of once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Within a month.
+    Soon,
+    /// Within a week.
+    Pressing,
+    /// It was.
+    Over,
+}
+
 /// A natural person who holds or held an office.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,8 +76,20 @@ impl Officer {
 
     /// Whether somebody should be reminded of the end of appointment or training.
     pub fn is_due(&self, now: UnixTime) -> bool {
+        self.reminder(now).is_some()
+    }
+
+    /// Of what somebody should be reminded, if of anything.
+    pub fn reminder(&self, now: UnixTime) -> Option<Reminder> {
         let training = self.office.training.map_or(self.office.until, |t| t.until);
-        self.ended.is_none() && self.office.until.min(training) <= now.plus(DUE)
+        let until = self.office.until.min(training);
+        let urgency = match until.0.saturating_sub(now.0) {
+            left if left > DUE => return None,
+            left if left > PRESSING => Urgency::Soon,
+            left if left > 0 => Urgency::Pressing,
+            _ => Urgency::Over,
+        };
+        self.ended.is_none().then_some(Reminder { until, urgency })
     }
 
     /// The word for the store's constraint.

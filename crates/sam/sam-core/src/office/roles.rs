@@ -111,6 +111,8 @@ pub enum Deed {
     SeeState,
     /// See how many keys are in which state, and which of them end soon.
     SeeKeys,
+    /// See which applications there are, and what is agreed with them.
+    SeeClients,
     /// Search the audit log (`I-7.1.4.6-deny-by-default`).
     ReadAudit,
 }
@@ -123,6 +125,12 @@ impl Deed {
             Self::SeePeople => &[Role::SecurityOfficer, Role::SystemAuditor],
             // Whoever runs the service tells signers of it; whoever answers for security stops keys.
             Self::SeeKeys => &[Role::SecurityOfficer, Role::SystemOperator],
+            // Whoever has to do with them (`natsuin client`); auditors read the log instead.
+            Self::SeeClients => &[
+                Role::SecurityOfficer,
+                Role::SystemAdministrator,
+                Role::SystemOperator,
+            ],
             Self::ReadAudit => &[Role::SystemAuditor],
         }
     }

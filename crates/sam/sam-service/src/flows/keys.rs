@@ -6,7 +6,8 @@ use core_types::{B64, Digest32, KeyAlg, Level, VoucherId, sha256};
 use pki::{Signed, verify_signature};
 use sam_api::Refusal;
 use sam_api::ssa::{
-    AboutAnswer, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeysAnswer, KeysRequest,
+    AboutAnswer, ClockInfo, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeysAnswer,
+    KeysRequest,
 };
 use sam_core::enrol::{Enrolled, MadeKey, Voucher, VoucherPhase, record};
 use sam_core::import::Coming;
@@ -50,6 +51,11 @@ impl<C: CryptoModule> Sam<C> {
                 declared: self.service.declared.clone(),
                 max_items: u32::try_from(self.config.policy.max_items()).unwrap_or(u32::MAX),
                 max_open: self.config.policy.max_open(),
+                clock: ClockInfo {
+                    state: self.clock_state().code().to_owned(),
+                    bound_ms: self.config.clock.bound_ms(),
+                    error_ms: self.clock_error(),
+                },
             }),
             Err(failed) => Err(self.explain(&failed).await.to_ssa()),
         }

@@ -1,14 +1,15 @@
 //! The clock's bound (`sap.md` §9; §14, 59).
 
-use core_types::{Clock as _, KeyAlg};
+use core_types::{Clock as _, KeyAlg, PeerId};
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sam_core::clock::{ClockEstimate, ClockRule};
-use sam_service::SamConfig;
+use sam_service::{ClockSource, FALSE, NO_MAJORITY, SamConfig};
 use sap::messages::*;
 
 use crate::kit::*;
 
+// shows: I-7.1.1.12-synchronised, I-7.1.1.12-audit-time-source
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_its_bound_the_clock_makes_no_act_and_no_order() {
     for world in worlds().await {
@@ -50,6 +51,13 @@ async fn beyond_its_bound_the_clock_makes_no_act_and_no_order() {
 
         // The right wasn't spent by being refused.
         node.heed_clock(estimate(500)).await.unwrap();
+        let about = node.about().await.unwrap().clock;
+        assert_eq!((about.bound_ms, about.error_ms), (Some(500), Some(500)));
+        assert_eq!(about.state, "synchronised");
+        assert_eq!(
+            world.sam.about().await.unwrap().clock.state,
+            "unsynchronised"
+        );
         assert_eq!(world.audited("clock.state", "\"synchronised").await, 1);
         node.sign(SSA, request).await.unwrap();
         node.open(OpenRequest { rid: waiting }).await.unwrap();
@@ -61,6 +69,52 @@ async fn beyond_its_bound_the_clock_makes_no_act_and_no_order() {
         world.clock.advance(10);
         node.maintain().await.unwrap();
         assert_eq!(world.audited("alarm", "clock-beyond-bound").await, 2);
+    }
+}
+
+/// What several sources say is in the log by their names, each change once; a liar and a majority that is gone are alarms.
+// shows: I-7.1.1.12-synchronised
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_of_time_that_lie_are_named() {
+    for world in worlds().await {
+        let says = |states: [&'static str; 3]| {
+            let named =
+                ["a.example", "b.example", "c.example"].map(|name| PeerId::parse(name).unwrap());
+            let sources = named
+                .into_iter()
+                .zip(states)
+                .map(|(name, state)| ClockSource {
+                    name,
+                    state,
+                    offset_ms: None,
+                });
+            sources.collect::<Vec<_>>()
+        };
+        for _ in 0..2 {
+            world.sam.heed_sources(says(["agrees"; 3])).await.unwrap();
+        }
+        assert_eq!(world.audited("clock.source", "agrees").await, 3);
+        for _ in 0..2 {
+            let lying = says(["agrees", FALSE, "silent"]);
+            world.sam.heed_sources(lying).await.unwrap();
+        }
+        assert_eq!(
+            world
+                .audited("clock.source", "b.example\",\"state\":\"false")
+                .await,
+            1
+        );
+        assert_eq!(
+            world
+                .audited("clock.source", "c.example\",\"state\":\"silent")
+                .await,
+            1
+        );
+        assert_eq!(world.audited("alarm", "clock-source-false").await, 1);
+        let lost = says([NO_MAJORITY, NO_MAJORITY, "silent"]);
+        world.sam.heed_sources(lost).await.unwrap();
+        assert_eq!(world.audited("alarm", "clock-no-majority").await, 1);
+        assert_eq!(world.audited("clock.source", "a.example").await, 2);
     }
 }
 

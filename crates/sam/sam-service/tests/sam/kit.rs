@@ -170,6 +170,7 @@ impl World {
             services: vec![SSA.into(), "other-ssa.test".into()],
             gateways: vec![GATEWAY.into()],
             guards: vec![GUARD.into()],
+            backups: None,
             clock: ClockRule::default(),
             office: office_config(),
             counter_sign: None,

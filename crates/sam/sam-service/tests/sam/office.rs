@@ -259,7 +259,8 @@ async fn no_way_of_assigning_gives_a_person_roles_that_exclude_each_other() {
     }
 }
 
-// shows: I-7.1.1.5-privileged-unprivileged-separate, T-INS-OPERATOR
+// shows: I-7.1.1.5-privileged-unprivileged-separate, T-INS-OPERATOR,
+// I-7.1.1.3-unprivileged-roles-min-set
 #[tokio::test(flavor = "multi_thread")]
 async fn an_officers_account_is_no_signers_and_the_reverse() {
     for world in worlds().await {
@@ -768,6 +769,7 @@ async fn the_provider_stops_and_destroys_a_key_by_two_officers_and_the_signer_is
     }
 }
 
+// shows: I-7.1.1.2-system-operator
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_is_approved_for_the_operator_who_takes_it_once_with_the_evidence() {
     for world in worlds().await {

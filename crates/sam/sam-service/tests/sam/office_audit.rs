@@ -1,9 +1,13 @@
 //! The audit log and the state of the SAM for officers: auditors read the log, nobody else, and each reading is an entry.
 
 use audit_log::{LogKey, Sequencer};
-use core_types::{Clock as _, SecretBytes};
+use core_types::{Clock as _, PeerId, SecretBytes};
 use sap::office::Role;
-use sap::office::calls::{Audit, AuditRequest, SessionRequest, State};
+use sap::office::calls::{
+    Audit, AuditRequest, Beside, BesideRequest, Looked, SessionRequest, State,
+};
+
+use store_kit::{StoreError, sql, transaction};
 
 use crate::kit::*;
 
@@ -89,5 +93,70 @@ async fn only_an_auditor_reads_the_log_and_each_reading_is_an_entry() {
         );
         assert_eq!(state.log.checkpoint, Some(world.clock.now()));
         assert_eq!(state.nodes.len(), 1);
+    }
+}
+
+/// Who may look at what other zones show: auditors at their logs, everybody else at applications; each look is an entry first.
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_at_other_zones_goes_by_role_and_is_recorded() {
+    for world in worlds().await {
+        let mut all = vec![
+            (
+                Role::SystemAuditor,
+                world.appoint("auditor", Role::SystemAuditor).await,
+            ),
+            (
+                Role::SystemAdministrator,
+                world.appoint("admin", Role::SystemAdministrator).await,
+            ),
+            (
+                Role::SystemOperator,
+                world.appoint("operator", Role::SystemOperator).await,
+            ),
+        ];
+        all.push((
+            Role::SecurityOfficer,
+            world.officers().await.devices.remove(0),
+        ));
+        let mut looked = 0;
+        for (role, device) in &mut all {
+            let session = world.log_in(device).await.unwrap().session;
+            for what in [Looked::Clients, Looked::Log] {
+                let request = BesideRequest {
+                    session: session.clone(),
+                    zone: PeerId::parse("shop").unwrap(),
+                    what,
+                    search: "{}".to_owned(),
+                };
+                let may = (*role == Role::SystemAuditor) == (what == Looked::Log);
+                let answer = world.office::<Beside>(&request).await;
+                assert_eq!(answer.is_ok(), may, "{role:?} {what:?}");
+                looked += usize::from(may);
+            }
+        }
+        assert_eq!(
+            world.audited("officer.looked", "\"zone\":\"shop\"").await,
+            looked
+        );
+        assert_eq!(
+            world.audited("office.refused", "\"beside\"").await,
+            8 - looked
+        );
+        // What can't be recorded isn't allowed.
+        let session = world.log_in(&mut all[0].1).await.unwrap().session;
+        let gone: Result<(), StoreError> = transaction!(world.store.store, "gone", |tx| {
+            tx.execute(sql("ALTER TABLE audit_entry RENAME TO audit_gone"))
+                .await?;
+            Ok(())
+        });
+        gone.unwrap();
+        let request = BesideRequest {
+            session,
+            zone: PeerId::parse("shop").unwrap(),
+            what: Looked::Log,
+            search: String::new(),
+        };
+        assert!(world.office::<Beside>(&request).await.is_err());
     }
 }

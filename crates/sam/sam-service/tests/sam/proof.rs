@@ -66,7 +66,8 @@ async fn a_proof_that_is_too_long_is_refused_before_anything_is_counted() {
     }
 }
 
-// shows: T-USE-SAD-FORGE, T-USE-SAP-BYPASS, II-3.3.1-sap-sad-integrity, I-3.5.1-only-signer-activates
+// shows: T-USE-SAD-FORGE, T-USE-SAP-BYPASS, II-3.3.1-sap-sad-integrity, I-3.5.1-only-signer-activates,
+// I-3.3-confirm-instructing-person
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_counts_for_its_own_act_and_person_only() {
     for world in worlds().await {

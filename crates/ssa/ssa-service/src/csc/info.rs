@@ -3,16 +3,17 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
-use core_types::{DtbsForm, KeyAlg};
+use core_types::{DtbsForm, KeyAlg, UnixTime};
 use csc_types::{
-    DocumentInfo, Info, InfoQuery, ServiceInfo, SignAlgorithms, SignatureFormats, algo_list,
+    DocumentInfo, Info, InfoQuery, ServiceInfo, SignAlgorithms, SignatureFormats, TimeInfo,
+    algo_list,
 };
 use serde_json::{Value, json};
 
 use super::refusals::Fault;
 use super::{Call, answer};
 use crate::published::{Document, GUIDELINE};
-use crate::{Config, Ssa};
+use crate::{About, Config, Ssa};
 
 /// What `info.methods` names, in the versions that have it.
 fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
@@ -109,7 +110,7 @@ async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
         none if none.is_empty() => "/static/icon.svg".to_owned(),
         logo => logo,
     };
-    let level = ssa.about().await.map(|about| u8::from(about.ceiling));
+    let about = ssa.about().await;
     Info {
         specs: csc_types::SPECS.to_owned(),
         name: named.unwrap_or(&config.name).to_owned(),
@@ -130,7 +131,7 @@ async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
             algos,
             algo_params: Vec::new(),
         },
-        service: Some(service(config, level)),
+        service: Some(service(config, about.as_ref(), ssa.now())),
         // Of `signDoc`, or what applications can make with the values of signHash: clients insist on these members.
         signature_formats: SignatureFormats {
             formats: vec!["C".to_owned(), "P".to_owned()],
@@ -143,7 +144,7 @@ async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
     }
 }
 
-fn service(config: &Config, level: Option<u8>) -> ServiceInfo {
+fn service(config: &Config, about: Option<&About>, now: UnixTime) -> ServiceInfo {
     let document = |(kind, document): (&str, &Document)| DocumentInfo {
         kind: kind.to_owned(),
         version: document.version.clone(),
@@ -151,7 +152,17 @@ fn service(config: &Config, level: Option<u8>) -> ServiceInfo {
     };
     ServiceInfo {
         guideline: GUIDELINE.to_owned(),
-        level,
+        level: about.map(|about| u8::from(about.ceiling)),
+        time: about.and_then(|about| {
+            let clock = about.clock(now)?;
+            Some(TimeInfo {
+                state: clock.state.clone(),
+                declared_error_ms: clock.bound_ms,
+                measured_error_ms: clock.error_ms,
+                asked: about.asked.0,
+                how: config.published.practice.url.clone(),
+            })
+        }),
         documents: config.published.documents().map(document).into(),
         contact: config.published.contact.clone(),
         about: format!("{}/about", config.base_url),

@@ -59,12 +59,20 @@ struct KeyView {
 
 struct RegistrationView {
     id: String,
+    /// What these methods approve for; nothing that is gone.
+    keys: Vec<OfRegistration>,
     factors: Vec<FactorView>,
     /// No passkey can be added with what is there.
     weak: bool,
     wishes: Vec<&'static str>,
     /// Keys from elsewhere may join it.
     brings: bool,
+}
+
+struct OfRegistration {
+    id: String,
+    subject: String,
+    kind: &'static str,
 }
 
 struct FactorView {
@@ -177,9 +185,8 @@ fn registrations(
     let view = |id: &&VoucherId| {
         let own: Vec<_> = factors.iter().filter(|f| f.registration == **id).collect();
         let has_pin = own.iter().any(|f| f.method == Method::PinTotp);
-        let living = keys
-            .iter()
-            .any(|k| k.registration == **id && k.state != KeyState::Destroyed);
+        let living = |k: &&KeyInfo| k.registration == **id && k.state != KeyState::Destroyed;
+        let for_keys: Vec<_> = keys.iter().filter(living).map(of_registration).collect();
         // A weaker factor never adds a stronger one, and a passkey counts at level 2: who has nothing like it is told before
         // making one in vain.
         let weak = own.iter().all(|f| f.level < Level::Two);
@@ -190,18 +197,27 @@ fn registrations(
         if !has_pin {
             wishes.push("factor-add-pin-totp");
         }
-        if living {
+        if !for_keys.is_empty() {
             wishes.push("leave");
         }
         RegistrationView {
             brings: own.iter().any(|f| f.method != Method::Collected),
             id: id.to_string(),
+            keys: for_keys,
             factors: own.iter().map(|f| factor_view(words, f)).collect(),
             weak,
             wishes,
         }
     };
     all.iter().map(view).collect()
+}
+
+fn of_registration(key: &KeyInfo) -> OfRegistration {
+    OfRegistration {
+        id: key.key.to_string(),
+        subject: web_ui::clean(&key.subject.common_name),
+        kind: key.alg.name(),
+    }
 }
 
 fn factor_view(words: &Messages, factor: &FactorInfo) -> FactorView {

@@ -130,7 +130,8 @@ async fn bind(stack: &Stack, browser: &mut Browser<'_>, card: &PeerCertificates)
     browser.get(&back).await
 }
 
-// shows: I-4.2.2b-authenticate-with-rsc, T-USE-CRED-FORGE
+// shows: I-4.2.2b-authenticate-with-rsc, T-USE-CRED-FORGE,
+// I-4.2.2a-rsc-third-party
 #[tokio::test]
 async fn a_registered_certificate_logs_its_person_in_and_signs_nothing() {
     let (_dir, stacks) = with_cas(|_| {}).await;
@@ -181,7 +182,8 @@ async fn a_registered_certificate_logs_its_person_in_and_signs_nothing() {
     }
 }
 
-// shows: T-USE-CRED-FORGE
+// shows: T-USE-CRED-FORGE,
+// I-4.2.2b-ask-csp
 #[tokio::test]
 async fn certificates_that_do_not_count_are_refused_for_their_reason() {
     let (_dir, stacks) = with_cas(|_| {}).await;

@@ -508,7 +508,8 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
 
 // shows: T-USE-SAP-BYPASS, T-USE-CRED-FORGE, T-USE-SAP-REPLAY, I-4.2.2b-login-then-request,
 // I-7.1.2.1-identify-authenticate-each-user, I-7.1.3.1-access-control,
-// I-7.1.1.3-sca, I-5.2.2-flow
+// I-7.1.1.3-sca, I-5.2.2-flow,
+// I-3.3-confirm-instructing-person
 #[tokio::test]
 async fn every_method_of_both_versions_refuses_every_wrong_caller() {
     let source = include_str!("../../src/csc/mod.rs");

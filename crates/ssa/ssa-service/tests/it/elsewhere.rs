@@ -178,7 +178,8 @@ async fn the_person_finds_the_request_in_the_portal_and_the_application_gets_its
     }
 }
 
-// shows: T-USE-SAP-BYPASS
+// shows: T-USE-SAP-BYPASS,
+// I-4.1-same-requirements-all-deployments, I-5.2.2-flow-may-vary
 #[tokio::test]
 async fn a_handle_is_its_applications_and_a_request_its_persons() {
     for stack in with_terminals(stacks().await).await {

@@ -53,6 +53,7 @@ async fn service(stack: &Stack) -> String {
     stack.service_token("app", "hanako").await
 }
 
+// shows: I-5.2.2-flow-may-vary
 #[tokio::test]
 async fn both_versions_authorize_and_sign_with_their_own_members() {
     for stack in stacks().await {

@@ -43,6 +43,12 @@ pub struct State {
     /// Seconds by which tokens live longer, when a test goes to another day.
     pub later: i64,
     pub factors: HashMap<PersonId, Vec<FactorInfo>>,
+    /// What it says of its clock, if not that nobody keeps it.
+    pub clock: Option<ClockInfo>,
+    /// It doesn't say what it is.
+    pub away: bool,
+    /// How often it was asked that.
+    pub abouts: u32,
 }
 
 #[derive(Default)]
@@ -129,7 +135,19 @@ pub fn certificate(name: &str) -> B64 {
 
 impl SamPort for FakeSam {
     fn about<'a>(&'a self, _: &'a Empty) -> Called<'a, About> {
-        Box::pin(async {
+        let (clock, away) = self.with(|s| {
+            s.abouts += 1;
+            (s.clock.clone(), s.away)
+        });
+        let clock = clock.unwrap_or(ClockInfo {
+            state: "unsynchronised".to_owned(),
+            bound_ms: None,
+            error_ms: None,
+        });
+        Box::pin(async move {
+            if away {
+                return Err(CallError::Refused(Refusal::NotNow));
+            }
             Ok(AboutAnswer {
                 sam: "sam".to_owned(),
                 statement: "s".to_owned(),
@@ -137,6 +155,7 @@ impl SamPort for FakeSam {
                 declared: Vec::new(),
                 max_items: MAX_ITEMS,
                 max_open: MAX_OPEN,
+                clock,
             })
         })
     }

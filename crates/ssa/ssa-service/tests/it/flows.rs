@@ -99,6 +99,7 @@ async fn another_client_needs_the_persons_word_and_may_be_declined() {
     }
 }
 
+// shows: I-5.2.2-flow-may-vary
 #[tokio::test]
 async fn a_signature_from_authorization_to_value() {
     for stack in stacks().await {
@@ -171,6 +172,7 @@ async fn a_signature_from_authorization_to_value() {
     }
 }
 
+// shows: I-5.2.2-flow-may-vary
 #[tokio::test]
 async fn plain_parameters_and_a_sad_beside_a_service_token() {
     for stack in stacks().await {

@@ -531,3 +531,34 @@ async fn a_program_that_watches_the_logs_suspends_a_few_clients_and_does_nothing
         assert!(both.is_err());
     }
 }
+
+/// The gateway of the officers' console sees what is agreed with applications, no secret, and changes nothing.
+#[tokio::test]
+async fn a_gateway_of_officers_lists_clients_and_does_nothing_else() {
+    const GATEWAY: &str = "office.natsuin.internal";
+    for stack in stacks().await {
+        let router = stack
+            .ssa
+            .officers_router_seen_by(officers(), vec![peer(GUARD)], vec![peer(GATEWAY)])
+            .unwrap();
+        let listed = call_at::<ClientList>(router.clone(), GATEWAY, &Empty {}).await;
+        let own = call::<ClientList>(&stack, ADMINISTRATOR, &Empty {}).await;
+        assert_eq!(listed, own);
+        let no = ClientRefusal::NotAllowed;
+        let app = named("app");
+        let shown = call_at::<ClientShow>(router.clone(), GATEWAY, &app).await;
+        assert_eq!(shown.unwrap_err(), no);
+        let stopped = call_at::<ClientSuspend>(router.clone(), GATEWAY, &app).await;
+        assert_eq!(stopped.unwrap_err(), no);
+        let resumed = call_at::<ClientResume>(router.clone(), GATEWAY, &app).await;
+        assert_eq!(resumed.unwrap_err(), no);
+        let added = call_at::<ClientAdd>(router, GATEWAY, &add("new-one")).await;
+        assert_eq!(added.unwrap_err(), no);
+        // A certificate is one thing or the other.
+        let (guards, viewers) = (vec![peer(GUARD)], vec![peer(GUARD)]);
+        let both = stack
+            .ssa
+            .officers_router_seen_by(officers(), guards, viewers);
+        assert!(both.is_err());
+    }
+}

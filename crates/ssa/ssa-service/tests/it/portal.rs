@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use core_types::{B64, KeyAlg, Level, UnixTime, sha256};
-use sam_api::ssa::{EnrolledKey, EnrolmentAnswer, KeyState, VoucherRequest};
+use sam_api::ssa::{ClockInfo, EnrolledKey, EnrolmentAnswer, KeyState, VoucherRequest};
 use sap::enrol::Subject;
 use ssa_service::{Branding, CertifyError, Enrolled, Invited, Logo, NewInvitation};
 
@@ -80,7 +80,8 @@ async fn choose(
 }
 
 // shows: T-REG-IMPERSONATE, I-4.2.2a-keygen-by-rssp,
-// I-4.2.2a-rsc-issued
+// I-4.2.2a-rsc-issued,
+// I-4.2.2a-registration-steps, I-5.2.2-registration-prerequisites
 #[tokio::test]
 async fn from_an_invitation_to_a_certified_key() {
     for stack in stacks().await {
@@ -283,6 +284,12 @@ async fn pages_speak_both_languages_and_carry_their_headers() {
     );
     let missing = browser.get("/nothing").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    // Whoever ended at a page that says no gets on from there.
+    assert!(
+        missing.body.contains("id=\"back\" href=\"/\""),
+        "{}",
+        missing.body
+    );
     assert_eq!(Browser::new(stack).get("/").await.status, StatusCode::OK);
     let css = browser.get("/static/ui.css").await;
     assert_eq!(css.status, StatusCode::OK);
@@ -318,6 +325,65 @@ async fn what_the_service_promises_is_there_before_anybody_has_an_account() {
             let home = nobody.get("/").await;
             assert!(home.body.contains("href=\"/about\""));
         }
+    }
+}
+
+// shows: I-7.1.1.12-accuracy-declared
+#[tokio::test]
+async fn how_exact_times_are_is_told_as_declared_and_as_measured() {
+    for stack in stacks().await {
+        let told = async || {
+            let told = Browser::new(&stack).get("/csc/v2/info").await;
+            let told: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+            told["jt2aService"]["time"].clone()
+        };
+        let page = async |lang: &'static str| {
+            let mut nobody = Browser::new(&stack);
+            nobody.lang = lang;
+            nobody.get("/about").await.body
+        };
+        let clock = |state: &str, error_ms| {
+            let clock = ClockInfo {
+                state: state.to_owned(),
+                bound_ms: Some(1000),
+                error_ms,
+            };
+            stack.sam.with(|s| s.clock = Some(clock));
+        };
+        // Development says so, and declares nothing.
+        let time = told().await;
+        assert_eq!(time["state"], "unsynchronised");
+        assert_eq!(time.get("declaredErrorMs"), None);
+        assert!(page("ja").await.contains("宣言していません"));
+
+        clock("synchronised", Some(12));
+        // Whoever asks often doesn't have the SAM asked often.
+        assert_eq!(told().await["state"], "unsynchronised");
+        assert_eq!(stack.sam.with(|s| s.abouts), 1);
+        stack.clock.advance(60);
+        let time = told().await;
+        assert_eq!(time["state"], "synchronised");
+        assert_eq!(time["declaredErrorMs"], 1000);
+        assert_eq!(time["measuredErrorMs"], 12);
+        assert!(time["how"].as_str().unwrap().starts_with("http"));
+        let shown = page("en").await;
+        assert!(
+            shown.contains("1,000 ms at most") && shown.contains("at most 12 ms now"),
+            "{shown}"
+        );
+        assert!(!shown.contains("vouched"));
+
+        clock("beyond-bound", Some(4000));
+        stack.clock.advance(60);
+        assert_eq!(told().await["state"], "beyond-bound");
+        assert!(
+            page("en").await.contains("vouched") && page("ja").await.contains("保証できません")
+        );
+        // An old answer says nothing of the clock.
+        stack.sam.with(|s| s.away = true);
+        stack.clock.advance(120);
+        assert!(told().await.is_null());
+        assert!(!page("en").await.contains("id=\"time\""));
     }
 }
 

@@ -82,7 +82,8 @@ async fn bind(browser: &mut Browser<'_>, at: &DevProvider) -> Answer {
     browser.get(back.as_str()).await
 }
 
-// shows: I-4.2.2b-authenticate-with-rsc, T-USE-CRED-FORGE
+// shows: I-4.2.2b-authenticate-with-rsc, T-USE-CRED-FORGE,
+// I-4.2.2a-rsc-third-party, I-5.2.4.2-federated-login
 #[tokio::test]
 async fn an_account_at_a_provider_logs_in_whoever_bound_it_and_signs_nothing() {
     for (stack, good, _) in with_providers().await {
@@ -120,7 +121,8 @@ async fn an_account_at_a_provider_logs_in_whoever_bound_it_and_signs_nothing() {
     }
 }
 
-// shows: T-USE-CRED-FORGE, T-USE-CAPTURE
+// shows: T-USE-CRED-FORGE, T-USE-CAPTURE,
+// I-5.2.4.2-federated-login, I-A8-fal
 #[tokio::test]
 async fn tokens_that_are_not_for_this_login_are_refused() {
     for (stack, good, other) in with_providers().await {

@@ -41,6 +41,13 @@ async fn a_login_stops_a_key_and_a_stale_page_does_not() {
         browser.log_in("hanako").await;
         let page = browser.get("/signing").await;
         assert!(!page.body.contains("portal-"), "{}", page.body);
+        // The card of a registration says which keys its methods approve for.
+        let card = page.body.split("data-keys").nth(1).unwrap();
+        let card = card.split("</ul>").next().unwrap();
+        assert!(
+            card.contains("<code>key-hanako</code>") && !card.contains("key-taro"),
+            "{card}"
+        );
         let (token, key, changes) = (
             page.field("token"),
             page.field("key"),

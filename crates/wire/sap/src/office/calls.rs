@@ -1,7 +1,7 @@
 //! Calls of officers to the SAM: `POST /sap/v1/office/…` with JSON bodies, at the gateway of the officers' origin only.
 
 use core_types::{
-    Digest32, KeyId, OfficerId, PersonId, PersonName, SecretBytes, TenantId, UnixTime,
+    Digest32, KeyId, OfficerId, PeerId, PersonId, PersonName, SecretBytes, TenantId, UnixTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ core_types::methods! {
     State: "/sap/v1/office/state", SessionRequest => StateAnswer;
     /// Searches the SAM's audit log. The search is an entry of it.
     Audit: "/sap/v1/office/audit", AuditRequest => AuditAnswer;
+    /// Whether the account may look at what another zone shows; recorded. The officers' gateway asks before it asks that zone, whose
+    /// answer the SAM doesn't hear.
+    Beside: "/sap/v1/office/beside", BesideRequest => Empty;
 }
 
 /// Request of [`LogInOpen`].
@@ -266,6 +269,10 @@ pub struct StateAnswer {
     pub clock_bound_ms: Option<u32>,
     /// What the time daemon said last of the clock's error, in milliseconds, with its age; nothing when it said nothing.
     pub clock_error_ms: Option<u32>,
+    /// What each source of time said last, if this node asks several itself.
+    pub clock_sources: Vec<ClockSourceInfo>,
+    /// What is reported of backups; nothing when nobody watches them.
+    pub backups: Option<BackupsInfo>,
     /// State of the module, or nothing when it doesn't answer.
     pub module: Option<String>,
     /// How many security officers could approve now.
@@ -305,6 +312,34 @@ pub struct TenantInfo {
     pub ceiling: core_types::Level,
 }
 
+/// A source of time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockSourceInfo {
+    /// Its name in the settings.
+    pub source: PeerId,
+    /// `agrees`, `false` for one that the majority contradicts, `no-majority`, or why it says nothing.
+    pub state: String,
+    /// Its clock less the node's, in milliseconds.
+    pub offset_ms: Option<i64>,
+}
+
+/// What is reported of backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupsInfo {
+    /// When the last one was made.
+    pub made: Option<UnixTime>,
+    /// Whether that is too long ago, or never.
+    pub made_late: bool,
+    /// When a backup was last restored for trial and found whole.
+    pub tried: Option<UnixTime>,
+    /// When that backup was made.
+    pub tried_made: Option<UnixTime>,
+    /// Whether that is too long ago, or never.
+    pub tried_late: bool,
+}
+
 /// A key whose certificate ends soon. Whose it is, is nothing for the console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -337,6 +372,32 @@ pub struct LogInfo {
     pub checkpoint: Option<UnixTime>,
     /// How many witnesses cosigned it.
     pub cosigned: u32,
+}
+
+/// Request of [`Beside`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BesideRequest {
+    /// Token of the session.
+    #[serde(with = "secret_text")]
+    pub session: SecretBytes,
+    /// What the gateway calls the zone.
+    pub zone: PeerId,
+    /// What is looked at.
+    pub what: Looked,
+    /// Of a log: what is searched, as that zone's listener takes it. The SAM records its digest.
+    #[serde(default)]
+    pub search: String,
+}
+
+/// What another zone shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Looked {
+    /// Clients of an SSA.
+    Clients,
+    /// Its audit log.
+    Log,
 }
 
 /// Request of [`Audit`]; what is empty or missing matches everything.

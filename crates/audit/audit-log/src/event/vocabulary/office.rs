@@ -51,6 +51,13 @@ macro_rules! office_events {
         /// Digest of the proposal.
         by: Digest32,
     }
+    /// Appointment or training of an officer ends soon, or has ended.
+    OfficerDue = "officer.due", Success, by(service), about() {
+        /// Person.
+        officer: OfficerId,
+        /// The first end of the two.
+        until: UnixTime,
+    }
     /// An account of an officer was made, or invited anew.
     AccountInvited = "officer.invited", Success, by(service), about(one account) {
         /// Account.
@@ -72,6 +79,17 @@ macro_rules! office_events {
         act: Digest32,
         /// Digest that names the session.
         session: Digest32,
+    }
+    /// An officer looked at what another zone shows.
+    OfficerLooked = "officer.looked", Success, by(person account), about(one account) {
+        /// Account.
+        account: PersonId,
+        /// What: `clients`, `log`.
+        what: Code,
+        /// What the gateway calls the zone.
+        zone: PeerId,
+        /// Digest of what was searched.
+        query: Digest32,
     }
     /// An officer logged out.
     OfficerLoggedOut = "officer.logged-out", Success, by(person account), about(one account) {

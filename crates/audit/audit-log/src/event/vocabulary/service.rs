@@ -103,6 +103,13 @@ macro_rules! service_events {
         /// Such as `synchronised`, `unsynchronised`, `stepped`.
         state: Code,
     }
+    /// What a source of time says, or why it says nothing, changed.
+    ClockSource = "clock.source", Success, by(service), about() {
+        /// Its name in the settings.
+        source: PeerId,
+        /// Such as `agrees`, `false`, `silent`.
+        state: Code,
+    }
     /// A condition that an operator must look at.
     Alarm = "alarm", Failure, by(service), about() {
         /// Which.

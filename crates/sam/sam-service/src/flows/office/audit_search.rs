@@ -2,10 +2,13 @@
 
 use audit_log::{Event, Outcome, Query, search};
 use cm_api::CryptoModule;
-use core_types::{PeerId, UnixTime};
+use core_types::rpc::Empty;
+use core_types::{PeerId, UnixTime, sha256};
 use sam_core::Reason;
 use sam_core::office::Deed;
-use sap::office::calls::{AuditAnswer, AuditEntry, AuditRequest, MAX_KINDS, OfficeRefusal};
+use sap::office::calls::{
+    AuditAnswer, AuditEntry, AuditRequest, BesideRequest, Looked, MAX_KINDS, OfficeRefusal,
+};
 use store_kit::transaction;
 
 use super::About;
@@ -27,6 +30,38 @@ impl<C: CryptoModule> Sam<C> {
             Ok(answer) => Ok(answer),
             Err(failed) => Err(self.refused_office("audit", about, &failed).await),
         }
+    }
+
+    /// Whether an account may look at what another zone shows. Recorded before the answer leaves.
+    ///
+    /// # Errors
+    /// [`OfficeRefusal`].
+    pub async fn beside(&self, request: BesideRequest) -> Result<Empty, OfficeRefusal> {
+        let mut about = About::default();
+        match self.try_beside(&request, &mut about).await {
+            Ok(()) => Ok(Empty {}),
+            Err(failed) => Err(self.refused_office("beside", about, &failed).await),
+        }
+    }
+
+    async fn try_beside(&self, request: &BesideRequest, about: &mut About) -> Result<(), Failed> {
+        let present = self.present(&request.session, about).await?;
+        let now = self.clock.now();
+        let (deed, what) = match request.what {
+            Looked::Clients => (Deed::SeeClients, "clients"),
+            Looked::Log => (Deed::ReadAudit, "log"),
+        };
+        check_deed(&present.person, deed, now)?;
+        let looked = Event::OfficerLooked {
+            account: present.person.account.body.id.clone(),
+            what: what.into(),
+            zone: request.zone.clone(),
+            query: sha256(&[request.search.as_bytes()]),
+        };
+        transaction!(self.store, "beside", |tx| {
+            self.audit.append(tx, looked.clone(), now).await?;
+            Ok::<_, Failed>(())
+        })
     }
 
     async fn try_audit_search(

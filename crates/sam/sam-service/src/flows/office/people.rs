@@ -3,16 +3,17 @@
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status};
 use core_types::{KeyId, UnixTime};
-use sam_core::clock::ClockRule;
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, AuditEntry, KeyEnds, LogInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer,
-    SessionRequest, StateAnswer, TenantInfo,
+    AccountInfo, AuditEntry, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo,
+    OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer,
+    TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
 
 use super::About;
 use super::proposals::check_deed;
+use crate::clock::ClockSource;
 use crate::failed::Failed;
 use crate::rows;
 use crate::sam::Sam;
@@ -33,6 +34,14 @@ const MOST_KEYS: i64 = 10_000;
 const MOST_ENDING: i64 = 50;
 /// Seconds before the end of a certificate from which on it is named.
 const ENDS_SOON: i64 = 31 * 24 * 3600;
+
+fn shown(source: ClockSource) -> ClockSourceInfo {
+    ClockSourceInfo {
+        source: source.name,
+        state: source.state.to_owned(),
+        offset_ms: source.offset_ms,
+    }
+}
 
 impl<C: CryptoModule> Sam<C> {
     /// Everybody who holds or held an office.
@@ -145,11 +154,16 @@ impl<C: CryptoModule> Sam<C> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ceiling: self.service.ceiling,
             clock: self.check_clock().is_ok(),
-            clock_bound_ms: match self.config.clock {
-                ClockRule::BoundMs(bound) => Some(bound),
-                ClockRule::Unsynchronised => None,
-            },
+            clock_bound_ms: self.config.clock.bound_ms(),
             clock_error_ms: self.clock_error(),
+            clock_sources: self.clock_sources().into_iter().map(shown).collect(),
+            backups: self.backups().map(|known| BackupsInfo {
+                made: known.made.map(|report| report.made),
+                made_late: known.late.made,
+                tried: known.verified.map(|report| report.at),
+                tried_made: known.verified.map(|report| report.made),
+                tried_late: known.late.verified,
+            }),
             module: module
                 .ok()
                 .map(|health| format!("{:?}", health.state).to_lowercase()),
