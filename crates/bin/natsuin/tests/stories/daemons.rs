@@ -345,7 +345,11 @@ async fn four_daemons_make_one_signature() {
         }));
         let sources = said.iter().filter(|e| e["kind"] == "clock.source");
         let named: Vec<_> = sources.map(|e| e["detail"].clone()).collect();
-        let expected = [("first", "agrees"), ("second", "agrees"), ("third", "false")];
+        let expected = [
+            ("first", "agrees"),
+            ("second", "agrees"),
+            ("third", "false"),
+        ];
         let expected = expected
             .map(|(source, state)| serde_json::json!({"source": source, "state": state}))
             .to_vec();

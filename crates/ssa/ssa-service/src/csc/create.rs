@@ -53,7 +53,7 @@ async fn attempt(ssa: &Ssa, bearer: &Bearer, body: &[u8]) -> Result<CreateRespon
                 &cert,
                 certificates,
                 cert_info,
-                about,
+                &about,
                 now,
             );
             credential.credential_id = Some(id.to_owned());

@@ -52,7 +52,7 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
                 &cert,
                 request.certificates,
                 request.cert_info,
-                about,
+                &about,
                 now,
             );
             credential.credential_id = Some(key.key.to_string());
@@ -80,7 +80,7 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
         &cert,
         request.certificates,
         request.cert_info,
-        about,
+        &about,
         ssa.now(),
     ))
 }

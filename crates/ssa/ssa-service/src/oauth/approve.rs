@@ -345,7 +345,7 @@ async fn usable_key(
     }
     let about = ssa.about().await.ok_or(OAuthError::Unavailable)?;
     let open = asked.digests.is_empty();
-    if open && !(client.settings.sign_open && signs_open(&info, about)) {
+    if open && !(client.settings.sign_open && signs_open(&info, &about)) {
         return Err(OAuthError::InvalidDetails(
             "hashes are needed: this credential has SCAL 2",
         ));

@@ -6,8 +6,7 @@ use core_types::{KeyId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
     AccountInfo, AuditEntry, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo,
-    OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer,
-    TenantInfo,
+    OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
 
