@@ -41,14 +41,7 @@ pub enum BackupCommand {
     /// Write a backup; the zones go on meanwhile.
     Create(Box<create::CreateArgs>),
     /// Check a backup to its last byte, and by a restore into a place of its own that is removed afterwards.
-    Verify {
-        /// How it is opened and judged.
-        #[command(flatten)]
-        verify: Box<VerifyArgs>,
-        /// Folder for the report that the console shows: `verified.json` there tells which backup was good.
-        #[arg(long, value_name = "DIR")]
-        report: Option<PathBuf>,
-    },
+    Verify(Box<TrialArgs>),
     /// Tell by what name a restore into these blank stores is approved; makes them.
     Target {
         /// The stores.
@@ -100,6 +93,17 @@ pub struct Stores {
     zones: Vec<String>,
 }
 
+/// A trial, and who hears of it.
+#[derive(Debug, Args)]
+pub struct TrialArgs {
+    /// How it is opened and judged.
+    #[command(flatten)]
+    verify: VerifyArgs,
+    /// Folder for the report that the console shows: `verified.json` there tells which backup was good.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
 /// What a backup is opened and judged with.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -130,8 +134,8 @@ pub async fn run(command: BackupCommand, clock: &dyn Clock, out: Out) -> Result<
     match command {
         BackupCommand::Recipient { out: dir, need, of } => recipient(&dir, need, of, out),
         BackupCommand::Create(create) => create::run(&create, clock.now(), out).await,
-        BackupCommand::Verify { verify, report } => {
-            scratch::run(&verify, report.as_deref(), clock.now(), out).await
+        BackupCommand::Verify(trial) => {
+            scratch::run(&trial.verify, trial.report.as_deref(), clock.now(), out).await
         }
         BackupCommand::Target { stores } => restore::target(&stores, out).await,
         BackupCommand::Approve {
