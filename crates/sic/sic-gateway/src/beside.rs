@@ -18,7 +18,7 @@ use serde::Serialize;
 use service_kit::Peer;
 
 use crate::Gateway;
-use crate::forward::{Forward, admitted, relayed};
+use crate::forward::{Forward, relayed, unwanted};
 
 /// Where an SSA lists its clients.
 const CLIENTS: &str = "/ssa/v1/client/list";
@@ -62,7 +62,7 @@ pub(crate) async fn look<F: Forward>(
     let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
         p.addr.ip()
     });
-    if let Err(refused) = admitted(&gateway, addr, &headers) {
+    if let Some(refused) = unwanted(&gateway, addr, &headers) {
         return refused;
     }
     let Ok(request) = serde_json::from_slice::<BesideRequest>(&body) else {

@@ -94,40 +94,35 @@ async fn pass<F: Forward>(
     let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
         p.addr.ip()
     });
-    if let Err(refused) = admitted(&gateway, addr, &headers) {
+    if let Some(refused) = unwanted(&gateway, addr, &headers) {
         return refused;
     }
     relayed(path, gateway.forward.forward(path, body.to_vec()).await)
 }
 
-/// Whether a request is one of this page's, and not one too many.
-#[expect(clippy::result_large_err, reason = "the refusal is the answer")]
-pub(crate) fn admitted<F: Forward>(
+/// Why a request is none of this page's, or one too many.
+pub(crate) fn unwanted<F: Forward>(
     gateway: &Gateway<F>,
     addr: IpAddr,
     headers: &HeaderMap,
-) -> Result<(), Response> {
+) -> Option<Response> {
     if let Err(wait) = gateway
         .limit
         .take(&network(addr), gateway.config.rate, gateway.clock.now())
     {
         let wait = [(RETRY_AFTER, wait.to_string())];
-        return Err((StatusCode::TOO_MANY_REQUESTS, wait).into_response());
+        return Some((StatusCode::TOO_MANY_REQUESTS, wait).into_response());
     }
     // Another site's page can't send this content type without being asked first, and is refused by its name here.
     let is_json = headers
         .get(CONTENT_TYPE)
         .is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
     if !is_json {
-        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response());
+        return Some(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response());
     }
-    if headers
-        .get(ORIGIN)
-        .is_some_and(|o| o.as_bytes() != gateway.config.origin().as_bytes())
-    {
-        return Err(StatusCode::FORBIDDEN.into_response());
-    }
-    Ok(())
+    let own = gateway.config.origin().as_bytes();
+    let foreign = headers.get(ORIGIN).is_some_and(|o| o.as_bytes() != own);
+    foreign.then(|| StatusCode::FORBIDDEN.into_response())
 }
 
 /// An answer as it stands, or that there is none.
