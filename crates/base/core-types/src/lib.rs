@@ -14,6 +14,7 @@ pub mod net;
 pub mod noise;
 pub mod pss;
 pub mod random;
+pub mod retry;
 pub mod rpc;
 pub mod secret;
 

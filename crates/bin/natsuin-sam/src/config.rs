@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) office: OfficeEntry,
     pub(crate) counter_sign: Option<CounterSignEntry>,
     pub(crate) courier_url: Option<String>,
+    #[serde(default = "a_month")]
+    notice_before_end_days: u32,
     #[serde(default = "hourly")]
     pub(crate) scrub_seconds: u64,
     #[serde(default)]
@@ -275,6 +277,10 @@ fn providers(
     Ok(Providers(all?))
 }
 
+fn a_month() -> u32 {
+    30
+}
+
 fn hourly() -> u64 {
     3600
 }
@@ -320,6 +326,7 @@ pub(crate) fn settings(
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),
+        notice_before_end: i64::from(config.notice_before_end_days) * 24 * 3600,
         counter_sign: config.counter_sign.map(|c| c.load(files)).transpose()?,
         office: config.office.load()?,
         source: SettingsSource::Program,

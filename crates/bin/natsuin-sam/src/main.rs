@@ -43,6 +43,9 @@ struct Args {
     command: Option<ceremony::Command>,
 }
 
+/// How often notices to signers that are due are looked for.
+const NOTICES_EVERY: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     daemon::main(run(Args::parse()))
 }
@@ -151,6 +154,18 @@ async fn run(args: Args) -> Result<(), Trouble> {
             }
         }
     };
+    let tell = async {
+        loop {
+            tokio::time::sleep(NOTICES_EVERY).await;
+            match sam.send_notices().await {
+                Ok(()) => {}
+                Err(error) if error.is_away() => {
+                    tracing::warn!(%error, "notices to signers could not be sent; they are tried again");
+                }
+                Err(error) => break Trouble::new("store", error.to_string(), CHECK),
+            }
+        }
+    };
     let watch = async {
         match watch {
             None => std::future::pending().await,
@@ -178,6 +193,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), audit.every()) => Err(audit_trouble(&error)),
         trouble = tidy => Err(trouble),
+        trouble = tell => Err(trouble),
     };
     drop(stop);
     for_ssa.stopped().await;

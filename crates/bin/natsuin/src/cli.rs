@@ -341,6 +341,9 @@ pub struct DevArgs {
     /// Add the provider's counter-signature to each signature, which shows where it was made.
     #[arg(long)]
     pub counter_sign: bool,
+    /// Port of a mail server on this machine that gets codes and notices to signers; without one they land in files.
+    #[arg(long, value_name = "PORT")]
+    pub mail_port: Option<u16>,
     /// Serve everything over HTTPS with the development CA.
     #[arg(long)]
     pub tls: bool,
@@ -480,6 +483,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
                 tls: args.tls,
                 pkcs11: args.pkcs11,
                 counter_sign: args.counter_sign,
+                mail_port: args.mail_port,
                 ..Options::new(args.data)
             };
             dev::run(&options, args.ready_file, out).await

@@ -1,5 +1,5 @@
-//! `natsuin courier`: brings one-time codes from the SAM to signers, by mail and by a signed webhook of whoever sends short
-//! messages. A process of the SAM's own zone: it takes calls of the SAM's certificate only, keeps nothing, and the SSA is not on
+//! `natsuin courier`: brings one-time codes and notices from the SAM to signers, by mail and by a signed webhook of whoever sends
+//! short messages. A process of the SAM's own zone: it takes calls of the SAM's certificate only, keeps nothing, and the SSA is not on
 //! this way.
 
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock, Random};
 use notify::NotifyError;
-use notify::mail::Mailer;
+use notify::mail::{MailConfig, MailTls, Mailer};
 use notify::webhook::{Target, Webhooks};
 use sam_api::Refusal;
-use sam_api::delivery::{Deliver, DeliverRequest};
-use sam_api::ssa::Empty;
-use sap::enrol::CodeAddress;
+use sam_api::delivery::{Deliver, DeliverRequest, Tell, TellRequest};
+use sam_api::ssa::{Empty, Happened, HistoryEntry};
+use sap::enrol::{CodeAddress, NoticeLanguage};
 use serde::Deserialize;
 use serde_json::json;
 use service_kit::daemon::{self, TlsFiles};
@@ -28,13 +28,16 @@ use crate::output::{Exit, Failure, Out};
 
 const CHECK: &str = "compare with config/natsuin-courier.toml";
 /// Longest request in bytes.
-const LIMIT: usize = 4096;
+const LIMIT: usize = 64 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     listen: SocketAddr,
     service: String,
+    /// Whom to ask, in notices.
+    #[serde(default)]
+    contact: String,
     sams: Vec<String>,
     tls: TlsFiles,
     mail: Option<MailTable>,
@@ -45,6 +48,8 @@ struct Config {
 pub(crate) struct Courier {
     /// Name of the service in messages.
     pub(crate) service: String,
+    /// Whom to ask, as the operator wrote it: a line of text, or nothing.
+    pub(crate) contact: String,
     /// Names in the certificates of those who may send.
     pub(crate) sams: Vec<String>,
     pub(crate) ways: Ways,
@@ -59,8 +64,37 @@ pub(crate) enum Ways {
         mail: Option<Box<Mailer>>,
         phone: Option<Box<(Target, Webhooks)>>,
     },
-    /// Development: a line of JSON in this file for each.
-    File(PathBuf),
+    /// Development: a line of JSON in a file for each code, and in another for each notice.
+    Files { codes: PathBuf, notices: PathBuf },
+}
+
+impl Ways {
+    /// Of a development stack: into files, or to a mail server on this machine.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub(crate) fn development(
+        port: Option<u16>,
+        codes: PathBuf,
+        notices: PathBuf,
+    ) -> Result<Self, Trouble> {
+        let Some(port) = port else {
+            return Ok(Self::Files { codes, notices });
+        };
+        let mailer = Mailer::new(&MailConfig {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls: MailTls::None,
+            ca_pem: None,
+            login: None,
+            from: "Natsuin <no-reply@natsuin.localhost>".to_owned(),
+        });
+        let mailer = mailer.map_err(|e| Trouble::new("mail", e.to_string(), CHECK))?;
+        Ok(Self::Out {
+            mail: Some(Box::new(mailer)),
+            phone: None,
+        })
+    }
 }
 
 /// Brings codes until interrupted.
@@ -77,6 +111,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     let phone = config.phone.as_ref().map(|phone| phone.hook(CHECK));
     let courier = Courier {
         service: config.service,
+        contact: config.contact,
         sams: config.sams,
         ways: Ways::Out {
             mail: mail.transpose()?.map(Box::new),
@@ -98,24 +133,21 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     Ok(Exit::Good)
 }
 
-/// The one method there is.
+/// Both methods there are.
 pub(crate) fn router(courier: Courier) -> Router {
     Routes::new(Arc::new(courier), LIMIT)
         .method::<Deliver, _, _>(|courier, peer, request| async move {
             courier.deliver(&peer, request).await
         })
+        .method::<Tell, _, _>(
+            |courier, peer, request| async move { courier.tell(&peer, request).await },
+        )
         .into_router()
 }
 
 impl Courier {
     async fn deliver(&self, peer: &Peer, request: DeliverRequest) -> Result<Empty, Refusal> {
-        if !self.sams.contains(&peer.name) {
-            tracing::warn!(
-                peer = peer.name,
-                "a code of somebody who is no SAM was not brought"
-            );
-            return Err(Refusal::NotFound);
-        }
+        self.admit(peer)?;
         match self.bring(&request).await {
             Ok(()) => Ok(Empty {}),
             Err(error) => {
@@ -125,14 +157,95 @@ impl Courier {
         }
     }
 
+    async fn tell(&self, peer: &Peer, request: TellRequest) -> Result<Empty, Refusal> {
+        self.admit(peer)?;
+        let (subject, text) = self.letter(&request);
+        let done = match &self.ways {
+            Ways::Files { notices, .. } => {
+                let at = self.clock.now().rfc3339();
+                let line =
+                    json!({ "to": request.to.mail, "subject": subject, "text": text, "at": at });
+                let written = append(notices, &format!("{line}\n"));
+                written.map_err(|e| NotifyError::Later(e.to_string()))
+            }
+            Ways::Out { mail: None, .. } => {
+                Err(NotifyError::Settings("no way for notices".to_owned()))
+            }
+            Ways::Out {
+                mail: Some(mail), ..
+            } => mail.send(&request.to.mail, &subject, &text).await,
+        };
+        done.map(|()| Empty {}).map_err(|error| {
+            tracing::error!(notice = %request.notice, %error, "a notice couldn't be brought");
+            match error {
+                NotifyError::Address(_) | NotifyError::Refused(_) => Refusal::Invalid {
+                    member: "to".to_owned(),
+                },
+                NotifyError::Settings(_) | NotifyError::Later(_) => Refusal::NotNow,
+            }
+        })
+    }
+
+    fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        if self.sams.contains(&peer.name) {
+            return Ok(());
+        }
+        tracing::warn!(
+            peer = peer.name,
+            "nothing of somebody who is no SAM was brought"
+        );
+        Err(Refusal::NotFound)
+    }
+
+    /// Subject and text of a notice, in the person's language, or both. Nothing in it comes from a person, an application or the
+    /// SSA, and there is no link: what it asks for is to open the portal as always.
+    fn letter(&self, request: &TellRequest) -> (String, String) {
+        let langs = match request.to.lang {
+            Some(NoticeLanguage::Ja) => &[Lang::Ja][..],
+            Some(NoticeLanguage::En) => &[Lang::En],
+            None => &[Lang::Ja, Lang::En],
+        };
+        let service = [("service", Arg::Own(self.service.as_str()))];
+        let parts: Vec<_> = langs.iter().map(|lang| Messages::new(*lang)).collect();
+        let subject: Vec<_> = parts
+            .iter()
+            .map(|words| words.f("notice-mail-subject", &service))
+            .collect();
+        let text: Vec<_> = parts
+            .iter()
+            .map(|words| self.body(words, request))
+            .collect();
+        (subject.join(" / "), text.join("\n\n----\n\n"))
+    }
+
+    fn body(&self, words: &Messages, request: &TellRequest) -> String {
+        let service = [("service", Arg::Own(self.service.as_str()))];
+        let mut text = words.f("notice-mail-lead", &service);
+        text.push('\n');
+        for entry in &request.entries {
+            text.push_str(&thing(words, entry));
+        }
+        text.push('\n');
+        text.push_str(&words.t("notice-mail-not-you"));
+        if !self.contact.is_empty() {
+            let contact = [("contact", Arg::Own(self.contact.as_str()))];
+            text.push('\n');
+            text.push_str(&words.f("notice-mail-contact", &contact));
+        }
+        text.push('\n');
+        text.push_str(&words.t("notice-mail-never"));
+        text.push('\n');
+        text
+    }
+
     async fn bring(&self, request: &DeliverRequest) -> Result<(), NotifyError> {
         let code = String::from_utf8_lossy(request.code.expose());
         let none = |way: &str| NotifyError::Settings(format!("no way for codes by {way}"));
         let now = self.clock.now();
         match (&self.ways, &request.to) {
-            (Ways::File(file), to) => {
+            (Ways::Files { codes, .. }, to) => {
                 let line = json!({ "to": to, "code": code, "client": request.client, "at": now.rfc3339() });
-                append(file, &format!("{line}\n")).map_err(|e| NotifyError::Later(e.to_string()))
+                append(codes, &format!("{line}\n")).map_err(|e| NotifyError::Later(e.to_string()))
             }
             (Ways::Out { mail, .. }, CodeAddress::Mail(to)) => {
                 let mail = mail.as_ref().ok_or_else(|| none("mail"))?;
@@ -165,6 +278,27 @@ impl Courier {
             .map(|lang| Messages::new(lang).f(id, &values))
             .join(between)
     }
+}
+
+/// One thing that happened, with what it is about and why.
+fn thing(words: &Messages, entry: &HistoryEntry) -> String {
+    let time = words.time(entry.at);
+    let mut text = format!("\n{time}\n  {}\n", words.t(entry.what.message()));
+    if let Some(cause) = entry.cause {
+        let gone = matches!(entry.what, Happened::Destroyed | Happened::HandedOver);
+        let why = words.f(cause.message(gone), &[("time", Arg::Own(&time))]);
+        text.push_str(&format!("  {why}\n"));
+    }
+    let key = entry
+        .key
+        .as_ref()
+        .map(|key| ("notice-mail-key", key.as_str()));
+    let factor = entry.factor.as_ref();
+    let factor = factor.map(|factor| ("notice-mail-factor", factor.as_str()));
+    for (id, name) in key.into_iter().chain(factor) {
+        text.push_str(&format!("  {}\n", words.f(id, &[("id", Arg::Own(name))])));
+    }
+    text
 }
 
 /// For development alone.

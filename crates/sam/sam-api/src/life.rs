@@ -143,6 +143,27 @@ pub enum StopCause {
     Used,
 }
 
+impl StopCause {
+    /// The text of it in the message files; `destroyed`: the key is gone for good.
+    pub fn message(self, destroyed: bool) -> &'static str {
+        match self {
+            Self::Signer if destroyed => "portal-destroyed-by-you",
+            Self::Signer => "portal-stopped-signer",
+            Self::Login => "portal-stopped-login",
+            Self::Hold => "portal-stopped-hold",
+            Self::Revoked => "portal-stopped-revoked",
+            Self::Expired => "portal-stopped-expired",
+            Self::Left => "portal-stopped-left",
+            Self::FactorsLost => "portal-stopped-factors-lost",
+            Self::HandedOver if destroyed => "portal-handed-over",
+            Self::HandedOver => "portal-handing-over",
+            Self::WrongValue => "portal-stopped-wrong-value",
+            Self::Provider => "portal-stopped-provider",
+            Self::Used => "portal-stopped-used",
+        }
+    }
+}
+
 /// Why and since when a key is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +226,9 @@ pub struct HistoryRequest {
 pub struct HistoryAnswer {
     /// What happened, newest first; the SAM keeps the last 100.
     pub entries: Vec<HistoryEntry>,
+    /// Whether the SAM tells the person of it by mail, too.
+    #[serde(default)]
+    pub mailed: bool,
 }
 
 /// Something that happened to a person's keys or factors: the notice to the signer.
@@ -261,6 +285,31 @@ pub enum Happened {
     HandedOver,
     /// Officers approved that new factors take the place of lost ones, after a waiting time.
     FactorsOrdered,
+    /// The certificate of a key is about to end.
+    CertificateEnding,
+}
+
+impl Happened {
+    /// The text of it in the message files.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Suspended => "portal-happened-suspended",
+            Self::Resumed => "portal-happened-resumed",
+            Self::Destroyed => "portal-happened-destroyed",
+            Self::Left => "portal-happened-left",
+            Self::Enrolled => "portal-happened-enrolled",
+            Self::FactorAdded => "portal-happened-factor-added",
+            Self::FactorRemoved => "portal-happened-factor-removed",
+            Self::PinChanged => "portal-happened-pin-changed",
+            Self::FactorLocked => "portal-happened-factor-locked",
+            Self::FactorUnlocked => "portal-happened-factor-unlocked",
+            Self::ImportApproved => "portal-happened-import-approved",
+            Self::Imported => "portal-happened-imported",
+            Self::HandedOver => "portal-happened-handed-over",
+            Self::FactorsOrdered => "portal-happened-factors-ordered",
+            Self::CertificateEnding => "portal-happened-certificate-ending",
+        }
+    }
 }
 
 /// Request of [`crate::ssa::HandedOver`].

@@ -262,6 +262,11 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
         }
         _ => {}
     }
+    if let Some(address) = &invite.notices
+        && !sent::is_mail(&address.mail)
+    {
+        return Err(Reason::Invalid("notices"));
+    }
     // What applications collect proves no hand-over.
     if invite.exportable && invite.collected {
         return Err(Reason::Invalid("exportable"));

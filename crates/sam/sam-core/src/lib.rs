@@ -28,6 +28,7 @@ pub mod secrets;
 pub mod sent;
 pub mod settings;
 pub mod state;
+pub mod told;
 pub mod totp;
 
 pub use level::{Contradiction, FactorKind, KeyFacts, Policy, Service};

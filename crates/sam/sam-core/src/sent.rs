@@ -65,17 +65,20 @@ pub fn draw(random: &dyn Random) -> SecretBytes {
 /// Whether something could be sent there: one address, and nothing that could be read as more.
 pub fn deliverable(address: &CodeAddress) -> bool {
     match address {
-        CodeAddress::Mail(mail) => {
-            let plain = mail
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b"<>(),;:\\\"[]".contains(&b));
-            let parts: Vec<&str> = mail.split('@').collect();
-            plain && mail.len() <= 254 && parts.len() == 2 && parts.iter().all(|p| !p.is_empty())
-        }
+        CodeAddress::Mail(mail) => is_mail(mail),
         CodeAddress::Phone(number) => number.strip_prefix('+').is_some_and(|digits| {
             (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
         }),
     }
+}
+
+/// Whether this is one mail address, and nothing that could be read as more: no second address, no header.
+pub fn is_mail(mail: &str) -> bool {
+    let plain = mail
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"<>(),;:\\\"[]".contains(&b));
+    let parts: Vec<&str> = mail.split('@').collect();
+    plain && mail.len() <= 254 && parts.len() == 2 && parts.iter().all(|p| !p.is_empty())
 }
 
 impl PinTotp {

@@ -57,6 +57,8 @@ pub struct SamConfig {
     pub backups: Option<BackupWatch>,
     /// With what the provider counter-signs each signature, if it does.
     pub counter_sign: Option<CounterSigner>,
+    /// How many seconds before the end of its certificate the owner of a key is told; 0: never.
+    pub notice_before_end: i64,
     /// Where officers act, and how long their sessions last.
     pub office: OfficeConfig,
     /// Where all this comes from.

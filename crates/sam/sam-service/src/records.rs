@@ -10,10 +10,11 @@ use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
 use sam_core::life::Life;
 use sam_core::office::{Account, AccountPhase, GenesisRecord, Officer, Proposal, Session};
 use sam_core::state::JobState;
+use sam_core::told::Notice;
 use sam_core::{ActState, KeyFacts};
 use sap::Item;
 use sap::act::{ActKey, Since};
-use sap::enrol::{CodeAddress, EnrolmentRecord};
+use sap::enrol::{CodeAddress, EnrolmentRecord, NoticeAddress};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{Columns, noun};
@@ -41,6 +42,9 @@ pub(crate) struct PersonRecord {
     pub(crate) keys_changed: Option<UnixTime>,
     /// What happened lately, oldest first.
     pub(crate) history: Vec<HistoryEntry>,
+    /// Where they are told of it, by an RA's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) notices: Option<NoticeAddress>,
 }
 
 impl PersonRecord {
@@ -52,13 +56,14 @@ impl PersonRecord {
             factors_changed: None,
             keys_changed: None,
             history: Vec::new(),
+            notices: None,
         }
     }
 
     /// Notes what happened, for the person to see.
     pub(crate) fn note(&mut self, entry: HistoryEntry) {
         match entry.what {
-            Happened::FactorLocked => {}
+            Happened::FactorLocked | Happened::CertificateEnding => {}
             Happened::FactorsOrdered => self.factors_changed = Some(entry.at),
             Happened::Suspended
             | Happened::Resumed
@@ -389,6 +394,13 @@ noun!(Session, "office_session", |s| Columns {
     link: String::new(),
     state: "",
     stamp: s.until.0,
+});
+noun!(Notice, "notice", |n| Columns {
+    owner: n.person.to_string(),
+    link: String::new(),
+    state: "",
+    // When it is due.
+    stamp: n.next.0,
 });
 noun!(ResultRecord, "result", |r| Columns {
     owner: String::new(),

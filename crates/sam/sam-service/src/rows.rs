@@ -103,6 +103,16 @@ macro_rules! apart {
     };
 }
 
+/// Notices to signers that wait.
+macro_rules! notices {
+    ($bytes:literal) => {
+        concat!(
+            table!("notice", $bytes),
+            "CREATE INDEX notice_stamp ON notice (stamp);",
+        )
+    };
+}
+
 const TABLES: Migrations = Migrations {
     component: "sam",
     steps: &[
@@ -130,6 +140,11 @@ const TABLES: Migrations = Migrations {
             name: "0003-settings",
             sqlite: table!("settings", "BLOB"),
             postgres: table!("settings", "BYTEA"),
+        },
+        Migration {
+            name: "0004-notices",
+            sqlite: notices!("BLOB"),
+            postgres: notices!("BYTEA"),
         },
     ],
 };

@@ -198,6 +198,7 @@ impl Ssa {
                 replaces: None,
                 collected: false,
                 codes: None,
+                notices: None,
                 exportable: false,
                 one_time: false,
             }),

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use core_types::bytes::b64;
+use core_types::retry::next_try;
 use core_types::{ClientId, SecretBytes, UnixTime};
 use csc_types::SecretText;
+use notify::NotifyError;
 use notify::webhook::Target;
-use notify::{NotifyError, next_try};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store_kit::{StoreError, Tx, sql, transaction};

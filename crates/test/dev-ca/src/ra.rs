@@ -10,7 +10,8 @@ use jose::{JoseError, Jwk, SigningKey};
 use pki::csr::{Csr, CsrError};
 use pki::{name, oid};
 use sap::enrol::{
-    Certify, CertifyRequest, CertifyResponse, CodeAddress, EnrolmentRecord, Invite, Subject,
+    Certify, CertifyRequest, CertifyResponse, CodeAddress, EnrolmentRecord, Invite, NoticeAddress,
+    Subject,
 };
 use sap::{RevocationNotice, SamKeys, StatementError};
 
@@ -39,6 +40,8 @@ pub struct Invitation {
     pub collected: bool,
     /// Where the SAM may send such codes.
     pub codes: Option<CodeAddress>,
+    /// Where the SAM may tell the person what happened.
+    pub notices: Option<NoticeAddress>,
     /// The keys may be handed over to whoever their owner wants.
     pub exportable: bool,
     /// They are for one act each.
@@ -98,6 +101,7 @@ impl Ra {
             replaces: invitation.replaces,
             collected: invitation.collected,
             codes: invitation.codes,
+            notices: invitation.notices,
             exportable: invitation.exportable,
             one_time: invitation.one_time,
         };

@@ -328,6 +328,7 @@ fn an_invitation_commits_to_its_secret() {
         replaces: None,
         collected: false,
         codes: None,
+        notices: None,
         exportable: false,
         one_time: false,
     };

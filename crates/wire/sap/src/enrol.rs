@@ -46,6 +46,27 @@ pub enum CodeAddress {
     Phone(String),
 }
 
+/// A language in which a person is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoticeLanguage {
+    /// Japanese.
+    Ja,
+    /// English.
+    En,
+}
+
+/// Where the SAM tells a person what happened to their keys and factors, past the SSA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeAddress {
+    /// A mail address, as in [`CodeAddress::Mail`].
+    pub mail: String,
+    /// The person's language; both when it isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lang: Option<NoticeLanguage>,
+}
+
 /// An invitation: payload of the RA's JWS (`natsuin-invite+jws`), or the SSA's own words at level 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +100,9 @@ pub struct Invite {
     /// only, and an RA's to say: the SSA would name an address of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<CodeAddress>,
+    /// Where the person is told of stops, of changed factors and of the end of certificates. An RA's to say, as [`Self::codes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notices: Option<NoticeAddress>,
     /// Its keys may be handed over to whoever their owner wants: an exception, and level 1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exportable: bool,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use core_types::{ClientId, KeyAlg, Level, PersonId, SecretBytes};
 use dev_ca::ra::Invitation;
 use sam_service::KnownClient;
-use sap::enrol::{CodeAddress, Subject};
+use sap::enrol::{CodeAddress, NoticeAddress, Subject};
 use service_kit::Trouble;
 use sic_core::Voucher;
 use ssa_service::{ClientSettings, NewClient, NewInvitation, NewUser};
@@ -303,6 +303,10 @@ impl Stack {
             codes: new
                 .collected
                 .then(|| CodeAddress::Mail(format!("{}@example.jp", new.login))),
+            notices: Some(NoticeAddress {
+                mail: format!("{}@example.jp", new.login),
+                lang: None,
+            }),
             exportable: new.exportable,
             one_time: new.one_time,
         })?;

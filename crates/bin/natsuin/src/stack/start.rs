@@ -56,6 +56,8 @@ pub struct Options {
     pub pkcs11: Option<PathBuf>,
     /// The provider adds its counter-signature to each signature.
     pub counter_sign: bool,
+    /// Port of a mail server on this machine that gets codes and notices to signers; without one they land in files.
+    pub mail_port: Option<u16>,
     /// For benchmarks: everybody may call as often as they can.
     pub load: bool,
     /// OpenID providers at which people log in.
@@ -74,6 +76,7 @@ impl Options {
             tls: false,
             pkcs11: None,
             counter_sign: false,
+            mail_port: None,
             load: false,
             login_providers: Vec::new(),
             providers: Providers::default(),
@@ -255,6 +258,7 @@ impl Stack {
             store: options.store.clone(),
             pkcs11: options.pkcs11.clone(),
             counter_sign: options.counter_sign,
+            mail_port: options.mail_port,
             load: options.load,
             login_providers: options.login_providers.clone(),
             clock: clock.clone(),
@@ -315,6 +319,7 @@ impl Stack {
                     },
                 }),
             clock: sam_core::clock::ClockRule::Unsynchronised,
+            notice_before_end: 30 * 24 * 3600,
             counter_sign: state
                 .counter_signer
                 .clone()

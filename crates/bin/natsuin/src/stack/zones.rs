@@ -55,13 +55,15 @@ pub(super) const SEQUENCE_EVERY: Duration = Duration::from_secs(2);
 /// How often what has ended is given up and pruned.
 /// How often the SAM's rows are compared with its log.
 pub(super) const SCRUB_EVERY: Duration = Duration::from_secs(3600);
-/// How often the SSA looks for notices that are due.
+/// How often SSA and SAM look for notices that are due.
 const NOTICES_EVERY: Duration = Duration::from_secs(5);
 pub(super) const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 pub(super) const MAX_USES: u64 = 100_000_000;
 
 /// Where codes for signers land in development, a line of JSON each.
 pub(super) const CODES: &str = "codes.jsonl";
+/// File in which the courier of a development stack leaves notices to signers.
+const NOTICES: &str = "notices.jsonl";
 
 /// A zone's log and the store it lies in.
 #[derive(Clone)]
@@ -79,6 +81,8 @@ pub(super) struct Kit {
     pub(super) pkcs11: Option<PathBuf>,
     /// Every signature is counter-signed.
     pub(super) counter_sign: bool,
+    /// Port of a mail server on this machine.
+    pub(super) mail_port: Option<u16>,
     /// Nobody is held to a rate.
     pub(super) load: bool,
     pub(super) login_providers: Vec<ssa_service::Provider>,
@@ -316,8 +320,13 @@ pub(super) async fn start_sam(
     kit.log("sam", sam.audit().clone(), &store).await?;
     let courier = courier::Courier {
         service: "Natsuin (development)".to_owned(),
+        contact: String::new(),
         sams: vec![NAME_SAM.to_owned()],
-        ways: courier::Ways::File(kit.data.join(CODES)),
+        ways: courier::Ways::development(
+            kit.mail_port,
+            kit.data.join(CODES),
+            kit.data.join(NOTICES),
+        )?,
         clock: kit.clock.clone(),
         random: kit.random.clone(),
     };
@@ -473,6 +482,7 @@ pub(super) fn background(
             }
         }
     });
+    let telling = sam.clone();
     let mut shutdown = kit.shutdown.clone();
     tokio::spawn(async move {
         loop {
@@ -494,6 +504,9 @@ pub(super) fn background(
             }
             if let Err(error) = ssa.send_notices().await {
                 tracing::warn!(%error, "the SSA could not send notices; it tries again");
+            }
+            if let Err(error) = telling.send_notices().await {
+                tracing::warn!(%error, "the SAM could not send notices; it tries again");
             }
         }
     });

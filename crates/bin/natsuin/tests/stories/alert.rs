@@ -26,7 +26,7 @@ use crate::kit::{natsuin, run};
 const SECRET: [u8; 32] = [5; 32];
 
 /// A mail server that takes everything, and gives out what it took.
-async fn relay(mails: mpsc::UnboundedSender<String>) -> u16 {
+pub async fn relay(mails: mpsc::UnboundedSender<String>) -> u16 {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -22,6 +22,7 @@ mod keys;
 mod kit;
 mod large;
 mod many;
+mod notices;
 mod officers;
 mod patterns;
 mod providers;

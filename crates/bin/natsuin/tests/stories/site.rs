@@ -319,6 +319,7 @@ pub fn invitation(ra: &Ra, tenant: &TenantId, person: &str) -> (String, Voucher)
         replaces: None,
         collected: false,
         codes: None,
+        notices: None,
         exportable: false,
         one_time: false,
     });

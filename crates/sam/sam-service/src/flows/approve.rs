@@ -4,7 +4,7 @@ use audit_log::Event;
 use cm_api::CryptoModule;
 use cm_api::rpc::{PinMac, PinMacRequest};
 use core_types::{B64, Digest32, FactorId, SecretBytes, UnixTime, sha256};
-use sam_api::ssa::HistoryEntry;
+use sam_api::ssa::{Happened, HistoryEntry};
 use sam_core::enrol::{Factor, FactorBody, MAX_FAILS};
 use sam_core::evidence::{Approval, Evidence, PublicProof};
 use sam_core::passkey::{Asserted, Assertion, verify_assertion};
@@ -12,6 +12,7 @@ use sam_core::provider::{Identity, Providers};
 use sam_core::state::{MAX_TRIES, Now, Subject};
 use sam_core::{ActState, Reason, pin, secrets, sent, totp};
 use sap::messages::{ApproveRequest, Done, SapRefusal};
+use sap::office::is_account;
 use sap::proof::Method;
 use sap::{NewFactor, Proof};
 use store_kit::{Tx, transaction};
@@ -320,6 +321,18 @@ impl<C: CryptoModule> Sam<C> {
             };
             rows::save(tx, &self.sealer, &loaded.act, &act).await?;
             rows::save(tx, &self.sealer, &loaded.factor, &factor).await?;
+            // Officers' accounts have no history here; what isn't locked is no news.
+            if events.len() > 1 && !is_account(&factor.person) {
+                let locked = HistoryEntry {
+                    at: loaded.now.time,
+                    what: Happened::FactorLocked,
+                    key: None,
+                    factor: Some(factor.id.clone()),
+                    act: None,
+                    cause: None,
+                };
+                self.note(tx, &factor.person, vec![locked]).await?;
+            }
             self.audit.append_all(tx, &events, loaded.now.time).await?;
             loaded.act = Row {
                 version: loaded.act.version + 1,
@@ -611,7 +624,7 @@ impl<C: CryptoModule> Sam<C> {
             last_act: Some(at),
             ..row.body.clone()
         };
-        notes.into_iter().for_each(|note| next.note(note));
+        self.tell(tx, &mut next, notes).await?;
         rows::save(tx, &self.sealer, row, &next).await
     }
 }

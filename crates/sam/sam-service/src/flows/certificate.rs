@@ -78,6 +78,7 @@ impl<C: CryptoModule> Sam<C> {
                 ..row.body.clone()
             };
             rows::save(tx, &self.sealer, &row, &next).await?;
+            self.remind_later(tx, &next, accepted.until, now).await?;
             let event = Event::CertificateAccepted {
                 key: next.key,
                 person: next.owner,

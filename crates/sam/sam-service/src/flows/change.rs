@@ -133,9 +133,13 @@ impl<C: CryptoModule> Sam<C> {
         };
         match read.await {
             Ok(row) => {
-                let mut entries = row.map(|r| r.body.history).unwrap_or_default();
+                let (mut entries, notices) =
+                    row.map_or((Vec::new(), None), |r| (r.body.history, r.body.notices));
                 entries.reverse();
-                Ok(HistoryAnswer { entries })
+                Ok(HistoryAnswer {
+                    entries,
+                    mailed: notices.is_some() && self.courier.get().is_some(),
+                })
             }
             Err(failed) => Err(self.explain(&failed).await.to_ssa()),
         }
@@ -559,21 +563,6 @@ impl<C: CryptoModule> Sam<C> {
             notes.push(key_note(&next, Happened::Destroyed, at));
         }
         Ok(notes)
-    }
-
-    /// Notes what happened for the person to see.
-    pub(crate) async fn note(
-        &self,
-        tx: &mut Tx,
-        person: &PersonId,
-        entries: Vec<HistoryEntry>,
-    ) -> Result<(), Failed> {
-        let row = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str())
-            .await?
-            .ok_or(Reason::NotFound)?;
-        let mut next = row.body.clone();
-        entries.into_iter().for_each(|entry| next.note(entry));
-        rows::save(tx, &self.sealer, &row, &next).await
     }
 }
 

@@ -428,7 +428,7 @@ impl<C: CryptoModule> Sam<C> {
                 act: Some(request.act),
                 cause: None,
             });
-            let fresh = self.put_person(tx, &act.person, person, notes).await?;
+            let fresh = self.put_person(tx, &voucher, person, notes).await?;
             events.extend(
                 factors
                     .iter()
@@ -475,14 +475,15 @@ impl<C: CryptoModule> Sam<C> {
     async fn put_person(
         &self,
         tx: &mut Tx,
-        id: &core_types::PersonId,
+        voucher: &Voucher,
         row: Option<Row<PersonRecord>>,
         notes: Vec<HistoryEntry>,
     ) -> Result<bool, Failed> {
+        let id = &voucher.invite.person;
         let mut next = row
             .as_ref()
             .map_or_else(|| PersonRecord::new(id.clone()), |r| r.body.clone());
-        notes.into_iter().for_each(|note| next.note(note));
+        self.tell_enrolled(tx, &mut next, voucher, notes).await?;
         match row {
             Some(row) => {
                 rows::save(tx, &self.sealer, &row, &next).await?;

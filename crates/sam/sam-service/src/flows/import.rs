@@ -280,10 +280,11 @@ impl<C: CryptoModule> Sam<C> {
                 return Err(Reason::NotNow.into());
             }
             let mut noted = person.body.clone();
-            noted.note(HistoryEntry {
+            let entry = HistoryEntry {
                 act: Some(act),
                 ..key_note(&key, Happened::Imported, now.time)
-            });
+            };
+            self.tell(tx, &mut noted, vec![entry]).await?;
             rows::save(tx, &self.sealer, &person, &noted).await?;
             let event = Event::KeyImported {
                 key: key.key.clone(),

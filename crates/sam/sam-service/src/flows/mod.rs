@@ -12,6 +12,7 @@ mod hand_over;
 mod import;
 mod keys;
 mod new_factor;
+mod notices;
 mod office;
 mod one_time;
 mod open;

@@ -109,6 +109,9 @@ impl<C: CryptoModule> Sam<C> {
                 if invite.codes.is_some() {
                     return Err(Reason::Invalid("codes"));
                 }
+                if invite.notices.is_some() {
+                    return Err(Reason::Invalid("notices"));
+                }
                 let source = serde_json::to_string(&invite).map_err(|_| Reason::Malformed)?;
                 (*invite, source, InvitedBy::Ssa, return_uri)
             }

@@ -138,6 +138,7 @@ async fn invitations_come_from_a_registered_ra_or_stay_at_level_one() {
             replaces: None,
             collected: false,
             codes: None,
+            notices: None,
             exportable: false,
             one_time: false,
         };

@@ -470,6 +470,7 @@ async fn all_factors_lost_means_a_new_key_and_the_old_one_gone() {
             replaces: Some(voucher),
             collected: false,
             codes: None,
+            notices: None,
             exportable: false,
             one_time: false,
         };

@@ -172,6 +172,7 @@ impl World {
             guards: vec![GUARD.into()],
             backups: None,
             clock: ClockRule::default(),
+            notice_before_end: 30 * 24 * 3600,
             office: office_config(),
             counter_sign: None,
             source: SettingsSource::Program,
@@ -251,6 +252,7 @@ impl World {
             replaces: None,
             collected: false,
             codes: None,
+            notices: None,
             exportable: false,
             one_time: false,
         }

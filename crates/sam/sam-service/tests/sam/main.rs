@@ -20,6 +20,7 @@ mod life;
 mod messages;
 mod model;
 mod moving;
+mod notices;
 mod office;
 mod office_audit;
 mod office_kit;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use core_types::{ClientId, Level, PersonId, SecretBytes};
 use futures_util::future::join_all;
 use sam_api::Refusal;
-use sam_api::delivery::DeliverRequest;
+use sam_api::delivery::{DeliverRequest, TellRequest};
 use sam_api::ssa::*;
 use sam_service::{Courier, Delivering, Undelivered};
 use sap::enrol::{CodeAddress, Invite};
@@ -26,11 +26,15 @@ impl Courier for Letters {
     fn deliver<'a>(&'a self, request: &'a DeliverRequest) -> Delivering<'a> {
         Box::pin(async move {
             if self.down.load(Ordering::SeqCst) {
-                return Err(Undelivered);
+                return Err(Undelivered::Later);
             }
             self.kept.lock().unwrap().push(request.clone());
             Ok(())
         })
+    }
+
+    fn tell<'a>(&'a self, _: &'a TellRequest) -> Delivering<'a> {
+        Box::pin(async { Err(Undelivered::Later) })
     }
 }
 
@@ -191,6 +195,7 @@ async fn codes_go_to_addresses_of_an_ra_only_and_not_without_end() {
             replaces: None,
             collected: true,
             codes: mail(),
+            notices: None,
             exportable: false,
             one_time: false,
         };

@@ -559,6 +559,7 @@ async fn an_authority_invites_into_its_own_tenant_only() {
             replaces: None,
             collected: false,
             codes: None,
+            notices: None,
             exportable: false,
             one_time: false,
         };

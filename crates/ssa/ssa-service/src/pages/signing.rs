@@ -37,6 +37,8 @@ struct View {
     registrations: Vec<RegistrationView>,
     signed: Vec<EntryView>,
     history: Vec<EntryView>,
+    /// It is also told by mail.
+    mailed: bool,
 }
 
 struct KeyView {
@@ -118,14 +120,19 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
     };
     let signed = ssa.sam().signatures(&asked).await.map_err(not_now)?.entries;
     let asked = HistoryRequest { person };
-    let history = ssa.sam().history(&asked).await.map_err(not_now)?.entries;
+    let history = ssa.sam().history(&asked).await.map_err(not_now)?;
     let words = visit.words();
     let view = View {
         token: browser.form_token(),
         keys: keys.iter().map(|key| key_view(&words, key)).collect(),
         registrations: registrations(&words, &keys, &factors),
         signed: signed.iter().map(|e| signed_view(&words, e)).collect(),
-        history: history.iter().map(|e| entry_view(&words, e)).collect(),
+        mailed: history.mailed,
+        history: history
+            .entries
+            .iter()
+            .map(|e| entry_view(&words, e))
+            .collect(),
         m: words,
     };
     let body = view.render().unwrap_or_default();
@@ -164,7 +171,7 @@ fn key_view(words: &Messages, key: &KeyInfo) -> KeyView {
         kind: key.alg.name(),
         state,
         mark,
-        why: stop.map_or_else(String::new, |s| at(cause_text(s.cause, destroyed), s.at)),
+        why: stop.map_or_else(String::new, |s| at(s.cause.message(destroyed), s.at)),
         gone: stop.filter(|_| destroyed).map_or_else(String::new, gone),
         stops: key.state == KeyState::Active,
         leaves: key.exportable && key.state == KeyState::Active,
@@ -250,7 +257,7 @@ fn entry_view(words: &Messages, entry: &HistoryEntry) -> EntryView {
     let of = entry.key.as_ref().map(ToString::to_string);
     let of = of.or_else(|| entry.factor.as_ref().map(ToString::to_string));
     EntryView {
-        what: words.t(happened_text(entry.what)),
+        what: words.t(entry.what.message()),
         time: words.time(entry.at),
         of: of.unwrap_or_default(),
         // Of an enrolment there is evidence, but nothing was approved by a factor yet.
@@ -303,43 +310,6 @@ pub(super) async fn receipt(
     found
         .await
         .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
-}
-
-fn cause_text(cause: StopCause, destroyed: bool) -> &'static str {
-    match cause {
-        StopCause::Signer if destroyed => "portal-destroyed-by-you",
-        StopCause::Signer => "portal-stopped-signer",
-        StopCause::Login => "portal-stopped-login",
-        StopCause::Hold => "portal-stopped-hold",
-        StopCause::Revoked => "portal-stopped-revoked",
-        StopCause::Expired => "portal-stopped-expired",
-        StopCause::Left => "portal-stopped-left",
-        StopCause::FactorsLost => "portal-stopped-factors-lost",
-        StopCause::HandedOver if destroyed => "portal-handed-over",
-        StopCause::HandedOver => "portal-handing-over",
-        StopCause::WrongValue => "portal-stopped-wrong-value",
-        StopCause::Provider => "portal-stopped-provider",
-        StopCause::Used => "portal-stopped-used",
-    }
-}
-
-fn happened_text(what: Happened) -> &'static str {
-    match what {
-        Happened::Suspended => "portal-happened-suspended",
-        Happened::Resumed => "portal-happened-resumed",
-        Happened::Destroyed => "portal-happened-destroyed",
-        Happened::Left => "portal-happened-left",
-        Happened::Enrolled => "portal-happened-enrolled",
-        Happened::FactorAdded => "portal-happened-factor-added",
-        Happened::FactorRemoved => "portal-happened-factor-removed",
-        Happened::PinChanged => "portal-happened-pin-changed",
-        Happened::FactorLocked => "portal-happened-factor-locked",
-        Happened::FactorUnlocked => "portal-happened-factor-unlocked",
-        Happened::ImportApproved => "portal-happened-import-approved",
-        Happened::Imported => "portal-happened-imported",
-        Happened::HandedOver => "portal-happened-handed-over",
-        Happened::FactorsOrdered => "portal-happened-factors-ordered",
-    }
 }
 
 /// The form of the stop button.
@@ -535,7 +505,9 @@ mod tests {
                 StopCause::Provider,
                 StopCause::Used,
             ] {
-                assert!(words.has(cause_text(cause, false)) && words.has(cause_text(cause, true)));
+                for gone in [false, true] {
+                    assert!(words.has(cause.message(gone)));
+                }
             }
         }
         assert!(wish("sign", "id".to_owned()).is_none());

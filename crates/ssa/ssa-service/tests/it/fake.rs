@@ -501,6 +501,7 @@ impl SamPort for FakeSam {
         Box::pin(async {
             Ok(HistoryAnswer {
                 entries: vec![entry],
+                mailed: true,
             })
         })
     }

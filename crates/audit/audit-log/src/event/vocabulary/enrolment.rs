@@ -109,6 +109,33 @@ macro_rules! enrolment_events {
         /// SHA-256 of the certificate.
         certificate: Digest32,
     }
+    /// The certificate of a key is about to end; its owner is told.
+    CertificateEnding = "certificate.ending", Success, by(service), about(one person) {
+        /// Key.
+        key: KeyId,
+        /// Person.
+        person: PersonId,
+        /// When it ends.
+        until: UnixTime,
+    }
+    /// A person was told by mail of what happened to their keys and factors.
+    SignerTold = "signer.told", Success, by(service), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Names the notice.
+        notice: Digest32,
+        /// Of how many things it tells.
+        entries: u32,
+    }
+    /// A notice to a person wasn't delivered.
+    SignerNotTold = "signer.not-told", Failure, by(service), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Names the notice.
+        notice: Digest32,
+        /// `not-now`: it is tried again; `given-up`, `refused` or `no-courier`: it isn't.
+        reason: Code,
+    }
     /// A certificate was refused.
     CertificateRefused = "certificate.refused", Failure, by(service), about() {
         /// Key.

@@ -250,6 +250,7 @@ impl<C: CryptoModule> Sam<C> {
                 replaces: None,
                 collected: false,
                 codes: None,
+                notices: None,
                 exportable: false,
                 one_time: false,
             },
