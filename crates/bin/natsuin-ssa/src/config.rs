@@ -47,6 +47,9 @@ pub(crate) struct Config {
     time_stamping: Vec<TimeStamping>,
     #[serde(default)]
     creations: Vec<CreationFile>,
+    /// How often certificates of keys are asked about; 0: never.
+    #[serde(default = "ten_minutes")]
+    pub(crate) revocation_seconds: u64,
     pub(crate) outside_ca: Option<PathBuf>,
     /// Time-stamping authorities or providers of the operator's lie in a private network.
     #[serde(default)]
@@ -294,6 +297,10 @@ impl Officers {
         };
         self.people.iter().map(known).collect()
     }
+}
+
+fn ten_minutes() -> u64 {
+    600
 }
 
 impl Config {

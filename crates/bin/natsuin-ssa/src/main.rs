@@ -149,7 +149,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         .audit
         .serve(&audit, &store, clock.clone(), auditors, shutdown);
     running.extend(reading.await?);
-    let every = config.audit.every();
+    let (every, revocation_seconds) = (config.audit.every(), config.revocation_seconds);
     let notices = async {
         let mut ticks = tokio::time::interval(NOTICES_EVERY);
         loop {
@@ -159,7 +159,20 @@ async fn run(args: Args) -> Result<(), Trouble> {
             }
         }
     };
+    let looking = async {
+        if revocation_seconds == 0 {
+            std::future::pending::<()>().await;
+        }
+        let mut ticks = tokio::time::interval(Duration::from_secs(revocation_seconds.max(60)));
+        loop {
+            ticks.tick().await;
+            if let Err(error) = ssa.watch_certificates().await {
+                tracing::warn!(%error, "certificates could not be looked at; they are again");
+            }
+        }
+    };
     let ended: Result<(), Trouble> = tokio::select! {
+        () = looking => Ok(()),
         () = notices => Ok(()),
         () = daemon::interrupted() => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit_trouble(&error)),

@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod guard;
 pub mod life;
 pub mod refusal;
+pub mod revocation;
 pub mod ssa;
 
 pub use refusal::Refusal;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
 pub use crate::life::*;
+pub use crate::revocation::*;
 
 core_types::methods! {
     refusal = Refusal;
@@ -43,6 +44,10 @@ core_types::methods! {
     Stop: "/sam/v1/stop", StopRequest => Empty;
     /// Hands over a registration authority's notice about a certificate.
     Notice: "/sam/v1/notice", NoticeRequest => Empty;
+    /// Certificates of keys, for whoever looks what their CAs publish about them.
+    Watched: "/sam/v1/watched", WatchedRequest => WatchedAnswer;
+    /// Hands over what a CA published about the certificate of a key: revoked ends the key, a hold stops it, and its end lifts that.
+    Revocation: "/sam/v1/revocation", RevocationRequest => Empty;
     /// Factors of a person.
     Factors: "/sam/v1/factors", FactorsRequest => FactorsAnswer;
     /// The latest signatures of a person.

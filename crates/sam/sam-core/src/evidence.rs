@@ -21,6 +21,8 @@ pub enum Evidence {
     Signature(Box<Signature>),
     /// An authority's notice was heeded.
     Notice(Box<Notice>),
+    /// What a CA published was heeded.
+    Revocation(Box<Revocation>),
 }
 
 impl Evidence {
@@ -80,6 +82,29 @@ pub struct Notice {
     pub at: UnixTime,
     /// Version of this software.
     pub software: String,
+}
+
+/// Evidence of what a CA published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// SHA-256 of the certificate.
+    pub certificate: Digest32,
+    /// Certificate of the CA, DER.
+    pub issuer: B64,
+    /// SHA-256 of the CRL or OCSP response.
+    pub digest: Digest32,
+    /// It itself, DER; nothing when it is longer than [`Self::LONGEST`].
+    pub published: Option<B64>,
+    /// Time.
+    pub at: UnixTime,
+    /// Version of this software.
+    pub software: String,
+}
+
+impl Revocation {
+    /// Longest CRL or OCSP response that is kept, in bytes.
+    pub const LONGEST: usize = 256 * 1024;
 }
 
 /// A proof without its secrets.

@@ -24,6 +24,7 @@ pub mod passkey;
 pub mod pin;
 pub mod provider;
 pub mod reason;
+pub mod revocation;
 pub mod secrets;
 pub mod sent;
 pub mod settings;

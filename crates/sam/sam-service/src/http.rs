@@ -72,6 +72,12 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<ssa::Notice, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p).await?.notice(&p.name, r).await })
         })
+        .method::<ssa::Watched, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p).await?.watched(&p.name, r).await })
+        })
+        .method::<ssa::Revocation, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p).await?.revocation(&p.name, r).await })
+        })
         .method::<ssa::Factors, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p).await?.factors(r).await })
         })

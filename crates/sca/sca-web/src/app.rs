@@ -70,7 +70,10 @@ impl App {
             .split_once("://")
             .map_or("", |(_, host)| host)
             .to_owned();
-        let client = Client::new(&config.csc_url, config.credentials.clone(), &config.http)?;
+        let mut client = Client::new(&config.csc_url, config.credentials.clone(), &config.http)?;
+        if let Some(key) = config.key.clone() {
+            client = client.with_key(key);
+        }
         let tsa = HttpFetch::new(config.http.build()?, true);
         let strangers = HttpOptions {
             public_only: !config.private_network,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use core_types::{Clock, Random};
-use csc_client::{ClientCredentials, ClientError, HttpOptions};
+use csc_client::{ClientCredentials, ClientError, ClientKey, HttpOptions};
 
 /// How the application is reached and what it uses.
 pub struct Config {
@@ -34,6 +34,8 @@ pub struct Config {
     pub csc_url: String,
     /// Registration at the provider.
     pub credentials: ClientCredentials,
+    /// Key of its own: it signs its requests, and authenticates with it when there is no secret.
+    pub key: Option<ClientKey>,
     /// How to reach provider, time-stamp authority and revocation services.
     pub http: HttpOptions,
     /// RFC 3161 time-stamp authority; without one signatures carry the claimed time only (B-B).
@@ -74,6 +76,7 @@ impl Config {
             public_url,
             csc_url,
             credentials,
+            key: None,
             http: HttpOptions::default(),
             tsa_url: None,
             anchors_pem: String::new(),

@@ -37,6 +37,7 @@ mod tokens;
 mod trips;
 mod users;
 mod waiting;
+mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,6 +61,7 @@ pub use oauth::{Publisher, Registration};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort, WorkerPort};
 pub use providers::{Endpoints, Provider};
 pub use published::{Document, Published};
+pub use watch::Looked;
 
 /// Tables of the SSA, for opening its store.
 pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TABLES];
@@ -83,6 +85,7 @@ struct Inner {
     limits: limits::Limits,
     decided: Notify,
     known_good: certificates::KnownGood,
+    silent: watch::Silent,
     known_providers: providers::Known,
     about: Mutex<Option<About>>,
 }
@@ -162,6 +165,7 @@ impl Ssa {
             limits: limits::Limits::default(),
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
+            silent: watch::Silent::default(),
             known_providers: providers::Known::default(),
             about: Mutex::default(),
         })))
@@ -211,6 +215,10 @@ impl Ssa {
 
     pub(crate) fn known_good(&self) -> &certificates::KnownGood {
         &self.0.known_good
+    }
+
+    pub(crate) fn silent(&self) -> &watch::Silent {
+        &self.0.silent
     }
 
     pub(crate) fn config(&self) -> &Config {

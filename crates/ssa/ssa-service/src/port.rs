@@ -69,6 +69,10 @@ sam_port! {
     stop: Stop;
     /// Hands over an authority's notice.
     notice: Notice;
+    /// Certificates of keys.
+    watched: Watched;
+    /// Hands over what a CA published.
+    revocation: Revocation;
     /// Factors of a person.
     factors: Factors;
     /// The latest signatures of a person.

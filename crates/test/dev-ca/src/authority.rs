@@ -235,6 +235,23 @@ impl DevCa {
         Ok(())
     }
 
+    /// Ends a hold: the certificate counts again. Nothing else is taken back.
+    ///
+    /// # Errors
+    /// [`DevCaError::NotIssued`] for an unknown serial number.
+    pub fn release(&self, serial: &str) -> Result<(), DevCaError> {
+        const HOLD: u32 = 6;
+        let mut register = self.register();
+        let issued = register.issued.get_mut(serial);
+        let issued = issued.ok_or_else(|| DevCaError::NotIssued(serial.to_owned()))?;
+        if matches!(issued.revoked, Some((_, HOLD))) {
+            issued.revoked = None;
+            register.crl_number += 1;
+            register.save()?;
+        }
+        Ok(())
+    }
+
     /// A certificate and key for mutual TLS between zones. The first DNS name is the caller's identity.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub(super) enum Document {
     Enrolment(Box<Enrolment>),
     Signature(Box<Signed>),
     Notice {},
+    Revocation {},
 }
 
 #[derive(Deserialize)]

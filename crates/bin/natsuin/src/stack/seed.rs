@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use core_types::{ClientId, KeyAlg, Level, PersonId, SecretBytes};
 use dev_ca::ra::Invitation;
+use jose::{ForeignKey, SigningKey};
 use sam_service::KnownClient;
 use sap::enrol::{CodeAddress, NoticeAddress, Subject};
+use serde_json::json;
 use service_kit::Trouble;
 use sic_core::Voucher;
 use ssa_service::{ClientSettings, NewClient, NewInvitation, NewUser};
 
 use super::sic::NewFactors;
 use super::start::Stack;
-use super::state::{DevClient, DevCredential, DevSigner};
+use super::state::{DevClient, DevCredential, DevSigner, State};
 
 /// A person to enrol.
 #[derive(Clone, Copy)]
@@ -41,8 +43,11 @@ pub struct EnrolledSigner {
 /// The client that calls of `auth/login` count as.
 pub(super) const LOGIN_CLIENT: &str = "login-client";
 
+/// The e-contract application.
+const APP: &str = "demo-app";
+
 const CLIENTS: [(&str, &str); 7] = [
-    ("demo-app", "みなと商事「電子契約」"),
+    (APP, "みなと商事「電子契約」"),
     ("test-client", "Test client"),
     ("other-client", "Another test client"),
     ("natsuin-cli", "Natsuin command line"),
@@ -52,22 +57,49 @@ const CLIENTS: [(&str, &str); 7] = [
 ];
 
 /// The clients as the SAM itself knows them, so that pages can say whose name they show.
-pub(super) fn known_clients() -> BTreeMap<ClientId, KnownClient> {
+pub(super) fn known_clients(app_key: Option<&SigningKey>) -> BTreeMap<ClientId, KnownClient> {
     let known = CLIENTS.iter().filter_map(|(id, name)| {
         Some((
             ClientId::parse(*id).ok()?,
             KnownClient {
                 name: (*name).to_owned(),
-                keys: Vec::new(),
+                keys: app_key
+                    .filter(|_| *id == APP)
+                    .and_then(|key| ForeignKey::parse(&json!(key.public())).ok())
+                    .into_iter()
+                    .collect(),
             },
         ))
     });
     known.collect()
 }
 
+/// The key with which the e-contract application signs its requests.
+///
+/// # Errors
+/// [`Trouble`] when it can't be read.
+pub(super) fn app_key(state: &State) -> Result<Option<SigningKey>, Trouble> {
+    let key = state.app_key.as_ref().map(SigningKey::from_pkcs8);
+    key.transpose()
+        .map_err(|e| trouble(&format!("the key of {APP}: {e}")))
+}
+
+/// Makes that key, unless the application is registered without one.
+///
+/// # Errors
+/// [`Trouble`] when none can be made.
+pub(super) fn make_app_key(state: &mut State) -> Result<(), Trouble> {
+    if state.app_key.is_none() && state.clients.is_empty() {
+        let (_, pkcs8) = SigningKey::generate().map_err(|e| trouble(&e.to_string()))?;
+        state.app_key = Some(pkcs8);
+    }
+    Ok(())
+}
+
 impl Stack {
     /// Registers the clients that are missing.
     pub(super) async fn seed_clients(&mut self) -> Result<(), Trouble> {
+        let app_key = app_key(&self.state)?;
         for (id, name) in CLIENTS {
             let native = id == "natsuin-cli";
             let redirect_uris = match id {
@@ -105,6 +137,11 @@ impl Stack {
                         _ => Vec::new(),
                     },
                     device: id == "terminal-client",
+                    keys: app_key
+                        .iter()
+                        .filter(|_| id == APP)
+                        .map(|key| json!(key.public()))
+                        .collect(),
                     ..ClientSettings::default()
                 },
             };

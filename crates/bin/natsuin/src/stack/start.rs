@@ -8,7 +8,7 @@ use axum::Router;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock, Level, Random, TenantId};
-use csc_client::ClientCredentials;
+use csc_client::{ClientCredentials, ClientKey};
 use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
 use sam_core::Policy;
@@ -58,6 +58,8 @@ pub struct Options {
     pub counter_sign: bool,
     /// Port of a mail server on this machine that gets codes and notices to signers; without one they land in files.
     pub mail_port: Option<u16>,
+    /// The e-contract application signs its requests with a key that SSA and SAM know; counts at the first start in a directory.
+    pub signed_requests: bool,
     /// For benchmarks: everybody may call as often as they can.
     pub load: bool,
     /// OpenID providers at which people log in.
@@ -77,6 +79,7 @@ impl Options {
             pkcs11: None,
             counter_sign: false,
             mail_port: None,
+            signed_requests: false,
             load: false,
             login_providers: Vec::new(),
             providers: Providers::default(),
@@ -279,6 +282,10 @@ impl Stack {
         let ra_key = ca_ra_key(&ca)?;
         let module_url = start_module(&mut kit, ra_key.clone(), &mut state).await?;
         progress("cm");
+        if options.signed_requests {
+            super::seed::make_app_key(&mut state)?;
+        }
+        let app_key = super::seed::app_key(&state)?;
         let config = SamConfig {
             sam: SAM.to_owned(),
             node: "sam-1".to_owned(),
@@ -304,7 +311,7 @@ impl Stack {
             },
             attesters: Attesters::default(),
             providers: options.providers.clone(),
-            clients: super::seed::known_clients(),
+            clients: super::seed::known_clients(app_key.as_ref()),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],
             guards: vec![NAME_GUARD.to_owned()],
@@ -469,6 +476,8 @@ impl Stack {
             credentials,
             self.data.join("sca"),
         );
+        config.key = super::seed::app_key(&self.state)?
+            .map(|key| ClientKey::new(key, self.clock.clone(), self.random.clone()));
         config.http.extra_roots_pem = Some(anchors.as_bytes().to_vec());
         config.tsa_url = Some(self.ca.urls().tsa.clone());
         config.anchors_pem = anchors.to_owned();
@@ -491,6 +500,15 @@ impl Stack {
             ..HttpOptions::default()
         };
         service_kit::Client::new(base, &options)
+    }
+
+    /// Looks now what the CA publishes about the certificates of keys, as the SSA does every minute.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn look_at_certificates(&self) -> Result<ssa_service::Looked, Trouble> {
+        let looked = self.ssa.watch_certificates().await;
+        looked.map_err(|e| store_trouble("ssa", &e))
     }
 
     /// A registered client by id.

@@ -2,6 +2,7 @@
 //!
 //! A file like this exists in development only. In production clients and signers keep their secrets themselves.
 
+use core_types::SecretBytes;
 use sam_api::ssa::{Declared, LevelPart};
 use serde::{Deserialize, Serialize};
 use web_ui::Messages;
@@ -23,6 +24,9 @@ pub struct State {
     pub signers: Vec<DevSigner>,
     /// With what signatures are counter-signed, since a start asked for it.
     pub counter_signer: Option<DevCounterSigner>,
+    /// PKCS#8 of the key with which the e-contract application signs its requests, if the first start asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_key: Option<SecretBytes>,
     /// Officers, and what their ceremony handed out.
     pub office: DevOffice,
 }

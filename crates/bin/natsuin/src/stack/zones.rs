@@ -482,7 +482,7 @@ pub(super) fn background(
             }
         }
     });
-    let telling = sam.clone();
+    let (telling, looking) = (sam.clone(), ssa.clone());
     let mut shutdown = kit.shutdown.clone();
     tokio::spawn(async move {
         loop {
@@ -492,6 +492,9 @@ pub(super) fn background(
             }
             if let Err(error) = sam.maintain().await {
                 tracing::warn!(%error, "the SAM could not tidy up; it tries again");
+            }
+            if let Err(error) = looking.watch_certificates().await {
+                tracing::warn!(%error, "the SSA could not look at certificates; it tries again");
             }
         }
     });

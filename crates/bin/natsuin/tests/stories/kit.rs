@@ -47,6 +47,16 @@ impl Story {
         Self::with(key, dir, &options, Arc::new(SystemClock)).await
     }
 
+    /// With an application that signs its requests.
+    pub async fn of_signing_application(key: KeyAlg, store: StoreChoice) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            signed_requests: true,
+            ..options(&dir.path().join("data"), store, false)
+        };
+        Self::with(key, dir, &options, Arc::new(SystemClock)).await
+    }
+
     async fn with(
         key: KeyAlg,
         dir: tempfile::TempDir,

@@ -21,6 +21,7 @@ mod outcome;
 mod prepare;
 mod receipts;
 mod renew;
+mod revocation;
 mod send_code;
 mod sign;
 mod stop;

@@ -220,7 +220,12 @@ async fn what_the_module_could_not_destroy_yet_is_ordered_again() {
     }
 }
 
-fn notice(world: &World, signer: &Signer, effect: NoticeEffect, after: i64) -> RevocationNotice {
+pub fn notice(
+    world: &World,
+    signer: &Signer,
+    effect: NoticeEffect,
+    after: i64,
+) -> RevocationNotice {
     let key = &signer.keys[0];
     RevocationNotice {
         sam: world.config.sam.clone(),

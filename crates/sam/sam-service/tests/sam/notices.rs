@@ -84,9 +84,12 @@ async fn enrol(world: &World, name: &str, with_pin: bool, mail: &str) -> Signer 
     world.enrol_by(invitation, with_pin).await
 }
 
+/// Notices that aren't delivered; not those about the end of certificates, whose time hasn't come.
 async fn waiting(world: &World) -> i64 {
+    let soon = world.clock.now().plus(DAY).0;
     let mut tx = world.store.read("notices").await.unwrap();
-    let row = tx.fetch_optional(sql("SELECT count(*) AS n FROM notice"));
+    let count = "SELECT count(*) AS n FROM notice WHERE stamp < $1";
+    let row = tx.fetch_optional(sql(count).bind(soon));
     row.await.unwrap().unwrap().int("n").unwrap()
 }
 

@@ -22,6 +22,7 @@ use service_kit::Peer;
 use soft_passkey::{Behaviour, SoftPasskey};
 use std::sync::Arc;
 use store_kit::testing::TestStore;
+use store_kit::{StoreError, sql, transaction};
 use tower::ServiceExt as _;
 
 use crate::cm::Cm;
@@ -325,4 +326,27 @@ pub fn appointment(name: &str, roles: &[Role], now: UnixTime) -> (Measure, Secre
         secret: sha256(&[secret.expose()]),
     };
     (measure, secret)
+}
+
+pub fn rule(refusal: OfficeRefusal) -> String {
+    refusal
+        .rule
+        .unwrap_or_else(|| format!("{:?}", refusal.code))
+}
+
+pub async fn run(world: &World, statement: &'static str) {
+    let store = &world.store.store;
+    let done: Result<u64, StoreError> =
+        transaction!(store, "attack", |tx| { tx.execute(sql(statement)).await });
+    done.unwrap();
+}
+
+pub fn officer(name: &str) -> OfficerId {
+    OfficerId::parse(name).unwrap()
+}
+
+pub fn dismiss(name: &str) -> Measure {
+    Measure::Dismiss {
+        officer: officer(name),
+    }
 }

@@ -38,6 +38,10 @@ pub struct State {
     pub explicit: u32,
     /// Codes that were asked for, and the answer to the next calls instead.
     pub codes: Vec<SendCodeRequest>,
+    /// Certificates of keys.
+    pub watched: Vec<WatchedCertificate>,
+    /// What CAs published.
+    pub published: Vec<RevocationRequest>,
     pub code_refusals: Vec<CallError<Refusal>>,
     pub wishes: Vec<AskRequest>,
     /// Seconds by which tokens live longer, when a test goes to another day.
@@ -440,6 +444,21 @@ impl SamPort for FakeSam {
             _ => Err(Refusal::RegistrationRefused),
         };
         Box::pin(async { Self::answer(answer) })
+    }
+
+    fn watched<'a>(&'a self, _: &'a WatchedRequest) -> Called<'a, Watched> {
+        let certificates = self.with(|s| s.watched.clone());
+        Box::pin(async {
+            Ok(WatchedAnswer {
+                certificates,
+                next: None,
+            })
+        })
+    }
+
+    fn revocation<'a>(&'a self, request: &'a RevocationRequest) -> Called<'a, Revocation> {
+        self.with(|s| s.published.push(request.clone()));
+        Box::pin(async { Ok(Empty {}) })
     }
 
     fn factors<'a>(&'a self, request: &'a FactorsRequest) -> Called<'a, Factors> {

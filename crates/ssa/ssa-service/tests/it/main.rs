@@ -38,4 +38,5 @@ mod sign_doc;
 mod sign_open;
 mod signing;
 mod timestamp;
+mod watch;
 mod web;

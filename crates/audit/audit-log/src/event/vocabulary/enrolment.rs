@@ -136,6 +136,26 @@ macro_rules! enrolment_events {
         /// `not-now`: it is tried again; `given-up`, `refused` or `no-courier`: it isn't.
         reason: Code,
     }
+    /// What a CA published about the certificate of a key was heeded.
+    RevocationHeeded = "revocation.heeded", Success, by(authority authority), about(one owner) {
+        /// SHA-256 of the CA's certificate.
+        authority: Digest32,
+        /// Key.
+        key: KeyId,
+        /// Owner.
+        owner: PersonId,
+        /// `revoked`, `hold` or `released`.
+        effect: Code,
+        /// Digest of the evidence.
+        evidence: Digest32,
+    }
+    /// What was said to be published about the certificate of a key says nothing about it.
+    RevocationRefused = "revocation.refused", Failure, by(service), about() {
+        /// Key.
+        key: KeyId,
+        /// Why.
+        reason: Code,
+    }
     /// A certificate was refused.
     CertificateRefused = "certificate.refused", Failure, by(service), about() {
         /// Key.
