@@ -11,7 +11,7 @@ use crate::Lang;
 use crate::show::{clean, isolate, jst_date, jst_time};
 
 /// Every file of messages: surface, Japanese, English.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     file(
         "common",
         include_str!("../messages/ja/common.ftl"),
@@ -51,6 +51,11 @@ const FILES: [(&str, &str, &str); 9] = [
         "alert",
         include_str!("../messages/ja/alert.ftl"),
         include_str!("../messages/en/alert.ftl"),
+    ),
+    file(
+        "problem",
+        include_str!("../messages/ja/problem.ftl"),
+        include_str!("../messages/en/problem.ftl"),
     ),
     file(
         "cli",

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use service_kit::Trouble;
 use unicode_width::UnicodeWidthStr as _;
-use web_ui::{Lang, Messages, clean};
+use web_ui::{Arg, Lang, Messages, clean};
 
 /// Exit codes of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Out {
         }
     }
 
-    /// An error, as a pair of lines or as the one object.
+    /// An error for a person, in their language, or as the one object. The detail is what the program itself says, in English.
     pub fn failure(self, failure: &Failure) {
         let Trouble { code, what, remedy } = &failure.trouble;
         if self.json {
@@ -125,9 +125,28 @@ impl Out {
                 json!({"schema": "natsuin.error/1", "code": code, "what": what, "do": remedy});
             self.object(&object);
         } else {
-            self.note(&format!("error: {what}  (code {code})\n  do:  {remedy}"));
+            self.note(&told(self.m(), &failure.trouble));
         }
     }
+}
+
+fn told(words: Messages, trouble: &Trouble) -> String {
+    let Trouble { code, what, remedy } = trouble;
+    let own = format!("problem-{code}");
+    let id = if words.has(&own) {
+        own.as_str()
+    } else {
+        "problem-other"
+    };
+    let (happened, todo) = (words.t(id), words.t(&format!("{id}-do")));
+    let head = words.f(
+        "problem",
+        &[("what", Arg::Own(&happened)), ("code", Arg::Own(code))],
+    );
+    let todo = words.f("problem-do", &[("do", Arg::Own(&todo))]);
+    let detail = format!("{what}; {remedy}");
+    let detail = words.f("problem-detail", &[("detail", Arg::Own(&detail))]);
+    format!("{head}\n  {todo}\n  {detail}")
 }
 
 /// A reader that went away, such as `head`, is no reason to stop a service.
@@ -230,6 +249,63 @@ pub fn step(name: &str, what: &str, seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Codes of errors as the sources name them, here and in what the command line is made of.
+    fn codes() -> std::collections::BTreeSet<String> {
+        let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let mut files: Vec<_> = ["bin/natsuin", "base/service-kit", "audit/audit-service"]
+            .map(|name| std::path::Path::new(crates).join(name).join("src"))
+            .into();
+        let mut codes = std::collections::BTreeSet::new();
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
+            for made in ["Trouble::new(", "Failure::new(", " input(", " trouble("] {
+                for rest in text.split(made).skip(1) {
+                    let rest = rest.trim_start();
+                    let rest = match rest.strip_prefix("Exit::") {
+                        Some(rest) => rest.split_once(',').unwrap().1.trim_start(),
+                        None => rest,
+                    };
+                    let code = rest.strip_prefix('"').and_then(|r| r.split_once("\","));
+                    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                    codes.extend(
+                        code.map(|(c, _)| c.to_owned())
+                            .filter(|c| c.chars().all(word)),
+                    );
+                }
+            }
+        }
+        codes
+    }
+
+    #[test]
+    fn every_error_is_told_in_the_readers_language() {
+        let codes = codes();
+        assert!(codes.len() > 60, "{codes:?}");
+        for lang in Lang::ALL {
+            let words = Messages::new(lang);
+            for code in &codes {
+                let id = format!("problem-{code}");
+                assert!(words.has(&id) && words.has(&format!("{id}-do")), "{code}");
+            }
+        }
+        let trouble = Trouble::new("port-in-use", "port 1 is in use", "choose another");
+        let ja = told(Messages::new(Lang::Ja), &trouble);
+        assert!(
+            ja.starts_with("エラー: ポートは") && ja.contains("対処: "),
+            "{ja}"
+        );
+        assert!(ja.contains("port 1 is in use"), "{ja}");
+        let en = told(Messages::new(Lang::En), &trouble);
+        assert!(en.starts_with("error: The port is in use"), "{en}");
+        let unknown = "no-such-code";
+        let other = Trouble::new(unknown, "x", "y");
+        assert!(told(Messages::new(Lang::Ja), &other).contains("no-such-code"));
+    }
 
     #[test]
     fn times_are_shown_in_japan_and_columns_line_up() {
