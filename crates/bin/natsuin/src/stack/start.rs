@@ -112,6 +112,8 @@ pub struct Stack {
     pub sic_url: String,
     /// Origin of the officers' page.
     pub office_url: String,
+    /// Origin of the listener that asks for certificates.
+    pub asking_url: String,
     /// Origin of the e-contract application.
     pub sca_url: String,
     /// Origin of CA, OCSP, CRL and TSA.
@@ -380,7 +382,7 @@ impl Stack {
         let ra_url = kit
             .mutual("ra.natsuin.internal", dev_ca::routes::ra(ra.clone()))
             .await?;
-        let (ssa, worker) = start_ssa(
+        let (ssa, worker, asking_url) = start_ssa(
             &mut kit,
             &ssa_url,
             &sic_url,
@@ -426,6 +428,7 @@ impl Stack {
             ssa_url,
             sic_url,
             office_url,
+            asking_url,
             sca_url,
             ca_url,
             ca,

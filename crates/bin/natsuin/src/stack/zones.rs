@@ -363,7 +363,7 @@ pub(super) async fn start_ssa(
     tenant: &TenantId,
     sam_url: &str,
     ra_url: &str,
-) -> Result<(Ssa, String), Trouble> {
+) -> Result<(Ssa, String, String), Trouble> {
     let store = kit.open("ssa", ssa_service::MIGRATIONS).await?;
     let key = kit.data.secret("ssa/ssa.key", kit.random.as_ref())?;
     let audit = AuditLog::new(
@@ -375,6 +375,7 @@ pub(super) async fn start_ssa(
     kit.log("ssa", audit.clone(), &store).await?;
     // Certificates for people and clients come of the development CA, by its `person_cert`.
     let asking = listener(0, true).await?;
+    let asking_url = format!("https://localhost:{}", port(&asking)?);
     let rule = CertificateRule {
         anchors: vec![kit.ca.root().der().to_vec()],
         intermediates: Vec::new(),
@@ -384,7 +385,7 @@ pub(super) async fn start_ssa(
         development: true,
         login_client: ClientId::parse(super::seed::LOGIN_CLIENT).ok(),
         certificates: Some(Certificates {
-            url: format!("https://localhost:{}", port(&asking)?),
+            url: asking_url.clone(),
             login: Some(rule.clone()),
             clients: Some(rule),
         }),
@@ -442,7 +443,7 @@ pub(super) async fn start_ssa(
     let router = ssa.certificate_router();
     kit.running
         .push(serve(asking, router, Some(tls), kit.shutdown.clone())?);
-    Ok((ssa, worker_url))
+    Ok((ssa, worker_url, asking_url))
 }
 
 /// Gives entries their places, and ends what has run out. A log that can't be written stops the stack (I5).

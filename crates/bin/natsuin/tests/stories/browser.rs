@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use core_types::clock::SystemClock;
-use core_types::{Clock as _, Digest32};
+use core_types::{Clock as _, Digest32, KeyAlg};
 use natsuin::sample;
+use natsuin::stack::{NewFactors, NewSigner};
 use sam_core::backups::BackupReport;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kit::{natsuin, run, text};
+use crate::providers::Elsewhere;
 
 // shows: T-USE-SAP-BYPASS,
 // I-5.2.2-flow, I-5.2.2-login-at-rssp-ui, I-5.2.2-authorization-credential
@@ -111,5 +113,52 @@ fn officers_see_what_their_role_needs_and_approve_with_their_passkeys() {
     let said = run(node.arg(made["proposal"].as_str().unwrap()).arg(&shots));
     stack.kill().unwrap();
     stack.wait().unwrap();
+    assert!(said.status.success(), "{}", text(&said));
+}
+
+// shows: I-4.2.2b-authenticate-with-rsc, I-3.5.1-keyauth-L1
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_logs_its_person_in_and_a_provider_answers_beside_the_approval_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let shots =
+        std::env::var_os("NATSUIN_SCREENSHOTS").map_or_else(|| dir.path().to_owned(), Into::into);
+    std::fs::create_dir_all(&shots).unwrap();
+    let elsewhere = Elsewhere::begin().await;
+    let (stack, mut ask) = (&elsewhere.stack, elsewhere.ask());
+    let new = NewSigner {
+        login: "hanako",
+        name: "髙橋 花子",
+        keys: &[KeyAlg::P256],
+        collected: false,
+        exportable: false,
+        one_time: false,
+    };
+    let enrolled = stack.enrol(&new, NewFactors::Provider(&mut ask)).await;
+    let signer = enrolled.unwrap().shown;
+    let card = |name: &str| {
+        let made = stack.ca.person_cert(name).unwrap();
+        let (cert, key) = (
+            dir.path().join(format!("{name}.crt")),
+            dir.path().join(format!("{name}.key")),
+        );
+        std::fs::write(&cert, made.chain_pem).unwrap();
+        std::fs::write(&key, made.key_pem.expose()).unwrap();
+        json!({ "cert": cert, "key": key })
+    };
+    let job = json!({
+        "portal": stack.ssa_url, "sic": stack.sic_url, "asking": stack.asking_url,
+        "issuer": elsewhere.issuer, "user": signer.user, "password": signer.password,
+        "seed": signer.login_totp_secret, "card": card("hanako"), "other": card("jiro"),
+    });
+    let file = dir.path().join("job.json");
+    std::fs::write(&file, job.to_string()).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/browser");
+    let said = tokio::task::spawn_blocking(move || {
+        let mut node = Command::new("node");
+        node.current_dir(&scripts).arg("elsewhere.mjs");
+        run(node.arg(&file).arg(&shots))
+    });
+    let said = said.await.unwrap();
+    elsewhere.stack.stop().await;
     assert!(said.status.success(), "{}", text(&said));
 }

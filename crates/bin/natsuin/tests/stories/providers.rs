@@ -46,54 +46,82 @@ async fn there_and_back(
     location.map(|to| to.to_str().unwrap().to_owned())
 }
 
+/// A stack whose people log in and approve at a provider.
+pub struct Elsewhere {
+    pub stack: Stack,
+    pub op: Arc<DevProvider>,
+    pub issuer: String,
+    _dir: tempfile::TempDir,
+    _stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Elsewhere {
+    pub async fn begin() -> Self {
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        let clock = Arc::new(SystemClock);
+        let op = Arc::new(DevProvider::new(&issuer, "natsuin", clock).unwrap());
+        op.seat("sub-hanako");
+        let (stop, shutdown) = Shutdown::new();
+        serve(listener, op.clone().router(), None, shutdown).unwrap();
+
+        let keys = op.jwks()["keys"].as_array().unwrap().clone();
+        let keys = keys
+            .iter()
+            .map(|key| ForeignKey::parse_of_provider(key).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            load: true,
+            login_providers: vec![ssa_service::Provider {
+                id: "op".to_owned(),
+                name: "OP".to_owned(),
+                issuer: issuer.clone(),
+                client_id: "natsuin".to_owned(),
+                client_secret: None,
+                endpoints: None,
+                assurance: [("high".to_owned(), 2)].into(),
+                least: 2,
+            }],
+            providers: Providers(vec![Provider {
+                name: "OP".to_owned(),
+                issuer: issuer.clone(),
+                client: "natsuin".to_owned(),
+                authorize: format!("{issuer}/authorize"),
+                keys: keys.collect(),
+                acr: vec!["high".to_owned()],
+                amr: Vec::new(),
+                multi_factor: true,
+            }]),
+            ..Options::new(dir.path().join("data"))
+        };
+        let stack = Stack::start(&options, &|_| {}).await.unwrap();
+        Self {
+            stack,
+            op,
+            issuer,
+            _dir: dir,
+            _stop: stop,
+        }
+    }
+
+    /// What asks the provider for an ID token, as a browser would.
+    pub fn ask(&self) -> impl FnMut(&str) -> Option<String> + use<> {
+        let provider = self.op.clone();
+        move |address: &str| {
+            let back = provider.authorize(&Url::parse(address).ok()?)?;
+            let said = url::form_urlencoded::parse(back.fragment()?.as_bytes());
+            let mut said = said.filter(|(name, _)| name == "id_token");
+            said.next().map(|(_, token)| token.into_owned())
+        }
+    }
+}
+
 // shows: I-4.2.2b-authenticate-with-rsc, I-3.5.1-keyauth-L1, T-USE-SAD-FORGE
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_logs_its_person_in_and_its_word_about_an_act_signs_it() {
-    let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
-    let clock = Arc::new(SystemClock);
-    let op = Arc::new(DevProvider::new(&issuer, "natsuin", clock).unwrap());
-    op.seat("sub-hanako");
-    let (_stop, shutdown) = Shutdown::new();
-    serve(listener, op.clone().router(), None, shutdown).unwrap();
-
-    let keys = op.jwks()["keys"].as_array().unwrap().clone();
-    let keys = keys
-        .iter()
-        .map(|key| ForeignKey::parse_of_provider(key).unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        load: true,
-        login_providers: vec![ssa_service::Provider {
-            id: "op".to_owned(),
-            name: "OP".to_owned(),
-            issuer: issuer.clone(),
-            client_id: "natsuin".to_owned(),
-            client_secret: None,
-            endpoints: None,
-            assurance: [("high".to_owned(), 2)].into(),
-            least: 2,
-        }],
-        providers: Providers(vec![Provider {
-            name: "OP".to_owned(),
-            issuer: issuer.clone(),
-            client: "natsuin".to_owned(),
-            authorize: format!("{issuer}/authorize"),
-            keys: keys.collect(),
-            acr: vec!["high".to_owned()],
-            amr: Vec::new(),
-            multi_factor: true,
-        }]),
-        ..Options::new(dir.path().join("data"))
-    };
-    let stack = Stack::start(&options, &|_| {}).await.unwrap();
-    let provider = op.clone();
-    let mut ask = move |address: &str| {
-        let back = provider.authorize(&Url::parse(address).ok()?)?;
-        let said = url::form_urlencoded::parse(back.fragment()?.as_bytes());
-        let mut said = said.filter(|(name, _)| name == "id_token");
-        said.next().map(|(_, token)| token.into_owned())
-    };
+    let elsewhere = Elsewhere::begin().await;
+    let (stack, op) = (&elsewhere.stack, &elsewhere.op);
+    let mut ask = elsewhere.ask();
     let new = NewSigner {
         login: "hanako",
         name: "髙橋 花子",
@@ -106,22 +134,22 @@ async fn a_provider_logs_its_person_in_and_its_word_about_an_act_signs_it() {
     let signer = enrolled.unwrap().shown;
 
     // Bound after a login with the password, the account logs in by itself.
-    let mut agent = Agent::new(&stack);
+    let mut agent = Agent::new(stack);
     let (login, home) = (
         format!("{}/login?next=/security", stack.ssa_url),
         format!("{}/security", stack.ssa_url),
     );
     let factors = Factors::Provider(&mut ask);
     agent.visit(&login, &home, &signer, factors).await.unwrap();
-    let bound = there_and_back(&stack, &mut agent, "/security", "/security/provider/op").await;
+    let bound = there_and_back(stack, &mut agent, "/security", "/security/provider/op").await;
     assert_eq!(bound.as_deref(), Some("/security"));
-    let mut agent = Agent::new(&stack);
-    let entered = there_and_back(&stack, &mut agent, "/login", "/login/provider/op").await;
+    let mut agent = Agent::new(stack);
+    let entered = there_and_back(stack, &mut agent, "/login", "/login/provider/op").await;
     assert_eq!(entered.as_deref(), Some("/keys"));
     op.seat("sub-other");
     let other = there_and_back(
-        &stack,
-        &mut Agent::new(&stack),
+        stack,
+        &mut Agent::new(stack),
         "/login",
         "/login/provider/op",
     )
@@ -129,7 +157,7 @@ async fn a_provider_logs_its_person_in_and_its_word_about_an_act_signs_it() {
     assert_eq!(other, None);
 
     // Somebody else's word, and one that was given for a login, sign nothing; the person's own about this act does.
-    let spender = Spender::new(&stack, "test-client").await;
+    let spender = Spender::new(stack, "test-client").await;
     let key = signer.credentials[0].credential_id.clone();
     let asked = hashes(1);
     let wanted = approval(&key, &asked);
@@ -156,5 +184,5 @@ async fn a_provider_logs_its_person_in_and_its_word_about_an_act_signs_it() {
     let token = spender.token_of(&signer, &mut agent, factors, wanted).await;
     let (status, signed) = spender.post(&token, body(&key, &asked), None).await;
     assert_eq!(status, 200, "{signed}");
-    stack.stop().await;
+    elsewhere.stack.stop().await;
 }
