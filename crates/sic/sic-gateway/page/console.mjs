@@ -20,8 +20,8 @@ const SEES_PEOPLE = ['security-officer', 'system-auditor'];
 /** Seconds after which a checkpoint is late. */
 const LATE = 300;
 const GROUPS = ['account', 'access', 'act', 'alarm', 'audit', 'certificate', 'change', 'client', 'clock', 'cm', 'factor', 'key', 'login',
-  'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'rows', 'sad', 'sap', 'service', 'settings',
-  'signature', 'token', 'voucher'];
+  'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'revocation', 'rows', 'sad', 'sap', 'service', 'settings',
+  'signature', 'signer', 'token', 'voucher'];
 
 let me;
 let timer;
