@@ -72,6 +72,9 @@ pub struct AboutAnswer {
     pub ceiling: Level,
     /// What of it rests on the operator's word.
     pub declared: Vec<Declared>,
+    /// Accounts at identity providers can be factors.
+    #[serde(default)]
+    pub providers: bool,
     /// Most items in one act.
     pub max_items: u32,
     /// Most signatures over what nobody was shown, with keys of level 1; 0: none are made.

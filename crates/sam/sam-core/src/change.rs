@@ -226,7 +226,7 @@ pub fn at_least(rules: Rules<'_>, proving: &Factor, touched: &Factor) -> Result<
 ///
 /// # Errors
 /// [`Reason::NotAllowed`] when the proving one is weaker, when there are too many, or a
-/// second one with PIN.
+/// second one with PIN; [`Reason::CredentialKnown`] for an account at a provider that is there already.
 pub fn check_add(
     rules: Rules<'_>,
     proving: &Factor,
@@ -238,6 +238,15 @@ pub fn check_add(
         && all.iter().any(|f| matches!(f.body, FactorBody::PinTotp(_)));
     if all.len() >= MAX_FACTORS || second_pin {
         return Err(Reason::NotAllowed("factor-count"));
+    }
+    let known = match &new.body {
+        FactorBody::Idp(identity) => all
+            .iter()
+            .any(|f| matches!(&f.body, FactorBody::Idp(known) if known == identity)),
+        _ => false,
+    };
+    if known {
+        return Err(Reason::CredentialKnown);
     }
     Ok(())
 }

@@ -210,6 +210,21 @@ impl ConfirmedChange {
         Ok(Self { new, ..self })
     }
 
+    /// Brings a provider's word for this act as the account that the act adds.
+    ///
+    /// # Errors
+    /// [`SicError::MethodNotOffered`] when the act adds none.
+    pub fn with_provider(self, id_token: String) -> Result<Self, SicError> {
+        let wanted = FactorChange::Add {
+            method: Method::Idp,
+        };
+        if self.change() != Some(&wanted) {
+            return Err(SicError::MethodNotOffered);
+        }
+        let new = Some(NewFactor::Idp { id_token });
+        Ok(Self { new, ..self })
+    }
+
     /// Approves with PIN and one-time code, sealed for the SAM alone.
     ///
     /// # Errors

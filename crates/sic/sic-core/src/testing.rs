@@ -73,6 +73,7 @@ impl Sam {
             passkeys: vec![],
             exclude: vec![],
             providers: vec![],
+            new_providers: vec![],
         }
     }
 

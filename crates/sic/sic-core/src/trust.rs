@@ -400,6 +400,7 @@ mod tests {
             passkeys: vec![],
             exclude: vec![],
             providers: vec![],
+            new_providers: vec![],
         };
         assert_eq!(refused(answer), ActError::Kind);
     }

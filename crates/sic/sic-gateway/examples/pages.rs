@@ -140,6 +140,7 @@ impl Talker {
                     passkeys: vec![],
                     exclude: vec![],
                     providers: vec![],
+                    new_providers: vec![],
                 });
             }
             4 => return Err(m::SapRefusalCode::Used),
@@ -198,6 +199,7 @@ impl Talker {
             passkeys,
             exclude: vec![],
             providers: vec![],
+            new_providers: vec![],
         })
     }
 

@@ -66,7 +66,7 @@ test('acts about keys and factors are told apart by their own kind and form', as
     }
     const { act } = await verifyAct(jws, keys, APPROVED_HERE, v.now);
     assert.equal(nameOf(act), name);
-    assert.equal(makesNew(act), ['add-passkey', 'add-pin-totp', 'add-device', 'pin', 'hand-over'].includes(name));
+    assert.equal(makesNew(act), ['add-passkey', 'add-pin-totp', 'add-idp', 'add-device', 'pin', 'hand-over'].includes(name));
     await assert.rejects(verifyAct(jws, keys, 'sign', v.now), forged, name);
     for (const lang of ['en', 'ja']) {
       const texts = readFileSync(new URL(`../../../base/web-ui/messages/${lang}/sic.ftl`, import.meta.url), 'utf8');

@@ -39,7 +39,7 @@ async function openRequest(previous) {
   const keys = await samKeys();
   const answer = await call('open', { rid });
   const { act, digest } = await verifyAct(answer.act, keys, APPROVED_HERE, now());
-  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], providers: answer.providers ?? [], made: false, fresh: null };
+  session = { act, digest, keys, methods: answer.methods, passkeys: answer.passkeys, exclude: answer.exclude ?? [], providers: answer.providers ?? [], newProviders: answer.new_providers ?? [], made: false, fresh: null };
   const usable = ways();
   if (!usable.includes(way)) way = usable[0];
   const left = (seconds) => Math.max(0, (act.exp - seconds) * 1000 - Date.now());

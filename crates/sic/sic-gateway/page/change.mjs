@@ -3,6 +3,7 @@
 import { b64u, open, seal, sealPair, thumbprint } from './jose.mjs';
 import { call, config } from './net.mjs';
 import * as passkey from './passkey.mjs';
+import * as provider from './provider.mjs';
 import { qrSvg } from './qr.mjs';
 import { clean, el, facts, field, foreign, group4, hex, message, s, stamp, t } from './ui.mjs';
 
@@ -68,6 +69,7 @@ export async function makeNew(session, done, failed) {
   const { act, digest, keys, exclude } = session;
   if (act.kind === 'hand-over') return receiverStep(await keyCode(act.receiver), done);
   if (act.change.do === 'add' && act.change.method === 'passkey') return passkeyStep(session, done);
+  if (act.change.do === 'add' && act.change.method === 'idp') return providerStep(session, done);
   let seed = null;
   if (act.change.do === 'add') {
     try {
@@ -98,6 +100,21 @@ async function passkeyStep({ act, digest, exclude }, done) {
   return el('section', { class: 'card' },
     el('p', {}, t('sic-new-passkey-first')), notice,
     el('button', { id: 'make-new', type: 'button', onclick: make }, t('sic-enrol-passkey')));
+}
+
+function providerStep({ digest, newProviders }, done) {
+  const notice = el('div', {});
+  const ask = (hint) => {
+    const pending = provider.ask(hint, digest, new AbortController());
+    notice.replaceChildren(el('p', { class: 'dot', role: 'status' }, t('sic-wait-provider')));
+    pending.then((word) => done({ method: 'idp', id_token: word }), () => {
+      notice.replaceChildren(message('note', t('sic-provider-no'), t('sic-provider-no-do')));
+    });
+  };
+  return el('section', { class: 'card' },
+    el('p', {}, t('sic-new-provider-first')), notice,
+    newProviders.map((hint, n) =>
+      el('button', { id: n ? `make-new-${n}` : 'make-new', type: 'button', onclick: () => ask(hint) }, t('sic-enrol-provider', { name: foreign(hint.name) }))));
 }
 
 /** A page can be told any key: the person brings its code from the program that has the key, and it is compared here. */

@@ -219,6 +219,7 @@ fn changes(key: &SigningKey) -> Value {
             "add-pin-totp",
             factor(json!({"do": "add", "method": "pin-totp"})),
         ),
+        ("add-idp", factor(json!({"do": "add", "method": "idp"}))),
         (
             "add-device",
             factor(json!({"do": "add-device", "key": device})),

@@ -205,6 +205,11 @@ pub enum NewFactor {
         /// The registration.
         registration: PasskeyRegistration,
     },
+    /// An account at an identity provider: its word for the act, as a proof's.
+    Idp {
+        /// The ID token.
+        id_token: String,
+    },
     /// PIN and one-time code, or a new PIN alone (also that of a device key), sealed for the SAM.
     PinTotp {
         /// Compact JWE with a [`SealedFactor`].

@@ -118,6 +118,9 @@ pub struct OpenAnswer {
     /// With method `idp`: the providers that know the person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<ProviderHint>,
+    /// With an account at a provider to be added: the providers whose word would count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new_providers: Vec<ProviderHint>,
 }
 
 /// An identity provider that the page can send the signer to. What it says is untrusted: a token that another provider made, or

@@ -37,6 +37,7 @@ portal-factor-pin = Change the PIN
 portal-factor-unlock = Unlock
 portal-factor-add-passkey = Add a passkey
 portal-factor-weak = A passkey counts for more than what you approve with here, so it can't be added with it. For a passkey, ask whoever invited you for a new invitation.
+portal-factor-add-idp = Add an account at another site
 portal-factor-add-pin-totp = Add a PIN and an authenticator app
 portal-signatures = Signatures
 portal-signed = { $n ->

@@ -37,6 +37,7 @@ portal-factor-pin = 暗証番号を変更する
 portal-factor-unlock = ロックを解除する
 portal-factor-add-passkey = パスキーを追加する
 portal-factor-weak = パスキーは今の承認方法より強いため、今の方法では追加できません。パスキーを使うには、招待元に新しい招待を依頼してください。
+portal-factor-add-idp = ほかのサイトのIDを追加する
 portal-factor-add-pin-totp = 暗証番号と認証アプリを追加する
 portal-signatures = 署名
 portal-signed = { $n }件の署名

@@ -17,6 +17,7 @@ use sam_core::life::{Life, cause_code};
 use sam_core::{ActState, FactorKind, Reason, import};
 use sap::FactorChange;
 use sap::act::Person;
+use sap::proof::Method;
 use store_kit::Tx;
 
 use super::new_factor::Made;
@@ -343,6 +344,12 @@ impl<C: CryptoModule> Sam<C> {
                 .map(|f| &f.body.body)
         };
         match change {
+            FactorChange::Add {
+                method: Method::Idp,
+            } => match self.providers_at(of.highest()).is_empty() {
+                false => Ok(()),
+                true => Err(Reason::NotAllowed("method-not-admitted")),
+            },
             FactorChange::Add { method } => {
                 let wanted = self.config.policy.enrolment_methods(of.highest());
                 match wanted.contains(method) {

@@ -230,9 +230,13 @@ impl<C: CryptoModule> Sam<C> {
         if voucher.invite.collected || is_account(&voucher.invite.person) {
             return Vec::new();
         }
-        let (policy, ceiling) = (&self.config.policy, voucher.ceiling());
+        self.providers_at(voucher.ceiling())
+    }
+
+    /// Identity providers whose word counts at this level.
+    pub(crate) fn providers_at(&self, level: Level) -> Vec<ProviderHint> {
         let all = self.config.providers.0.iter();
-        let counts = all.filter(|provider| policy.admits(ceiling, provider.kind()));
+        let counts = all.filter(|provider| self.config.policy.admits(level, provider.kind()));
         counts.map(Provider::hint).collect()
     }
 

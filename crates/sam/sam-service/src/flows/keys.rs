@@ -49,6 +49,7 @@ impl<C: CryptoModule> Sam<C> {
                 statement,
                 ceiling: self.service.ceiling,
                 declared: self.service.declared.clone(),
+                providers: !self.providers_at(Level::One).is_empty(),
                 max_items: u32::try_from(self.config.policy.max_items()).unwrap_or(u32::MAX),
                 max_open: self.config.policy.max_open(),
                 clock: ClockInfo {

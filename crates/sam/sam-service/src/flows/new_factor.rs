@@ -1,4 +1,4 @@
-//! What comes with a `factor` act: a new passkey, a new PIN with its one-time codes, or another PIN (`sap.md` §9).
+//! What comes with a `factor` act: a new passkey, a new PIN with its one-time codes, an account at a provider, or another PIN (`sap.md` §9).
 
 use cm_api::CryptoModule;
 use core_types::{B64, Digest32, FactorId, Level, SecretBytes, UnixTime, VoucherId};
@@ -7,6 +7,7 @@ use sam_core::change::Change;
 use sam_core::enrol::{Device, Factor, FactorBody, PinTotp, Seed};
 use sam_core::evidence::MadeFactor;
 use sam_core::passkey::Passkey;
+use sam_core::provider::Identity;
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason, pin, secrets, totp};
 use sap::enrol::SealedSeed;
@@ -23,6 +24,7 @@ use crate::sam::{Sam, seal_keys};
 pub(crate) enum Brought {
     Passkey(Box<Passkey>, [B64; 2]),
     Secrets(SealedFactor),
+    Identity(Identity),
 }
 
 /// What the act makes, ready to be stored with the approval.
@@ -136,6 +138,20 @@ impl<C: CryptoModule> Sam<C> {
                 Ok(Some(Brought::Passkey(passkey, evidence)))
             }
             (
+                Some(FactorChange::Add {
+                    method: Method::Idp,
+                }),
+                Some(NewFactor::Idp { id_token }),
+            ) => {
+                let (providers, now) = (&self.config.providers, self.clock.now());
+                let identity = providers.verify(&id_token, digest, act.exp, now)?;
+                let hints = self.providers_at(act.level);
+                if !hints.iter().any(|hint| hint.issuer == identity.issuer) {
+                    return Err(Reason::NotAllowed("method").into());
+                }
+                Ok(Some(Brought::Identity(identity)))
+            }
+            (
                 Some(
                     FactorChange::Add {
                         method: Method::PinTotp,
@@ -190,6 +206,17 @@ impl<C: CryptoModule> Sam<C> {
                     now,
                 )),
                 registration: Some(evidence),
+            },
+            (Some(Brought::Identity(identity)), _) => Made::Factor {
+                factor: Box::new(factor(
+                    act,
+                    digest,
+                    registration,
+                    id,
+                    FactorBody::Idp(identity),
+                    now,
+                )),
+                registration: None,
             },
             (Some(Brought::Secrets(given)), FactorChange::Pin { factor }) => {
                 let (salt, mac) = self.hashed_pin(factor, given.new_pin).await?;

@@ -3,6 +3,7 @@
 use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::{Digest32, KeyId, Level, Random, UnixTime};
+use sam_api::ssa::Wish;
 use sam_core::act::{Issuer, SignContent, act_client, mint_sign, mint_sign_open};
 use sam_core::change::{self, ChangeContent};
 use sam_core::enrol::{Factor, FactorBody};
@@ -19,7 +20,8 @@ use super::change::key_of;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::{
-    KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord, SignBody, request_id,
+    ChangeBody, KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord, SignBody,
+    request_id,
 };
 use crate::rows::{self, Row};
 use crate::sam::Sam;
@@ -154,6 +156,15 @@ impl<C: CryptoModule> Sam<C> {
         }
         let (sam, random) = (self.clone(), self.random.clone());
         let seen = request.version;
+        let adds_provider = matches!(
+            &request.body.body,
+            RequestBody::Change(ChangeBody {
+                wish: Wish::AddFactor {
+                    method: Method::Idp,
+                    ..
+                }
+            })
+        );
         // Up to 10,000 items are copied, written and hashed.
         let (digest, jws, state, kind) = self
             .by_size(content.items(), move || {
@@ -206,7 +217,11 @@ impl<C: CryptoModule> Sam<C> {
             self.audit.append_all(tx, &events, time).await?;
             Ok::<_, Failed>(())
         })?;
-        Ok(self.open_answer(jws, level, &factors, &exclude))
+        let mut answer = self.open_answer(jws, level, &factors, &exclude);
+        if adds_provider {
+            answer.new_providers = self.providers_at(level);
+        }
+        Ok(answer)
     }
 
     async fn read_request(&self, id: Digest32) -> Result<Opened, Failed> {
@@ -377,6 +392,7 @@ impl<C: CryptoModule> Sam<C> {
             passkeys,
             exclude: passkey_hints(exclude.iter()),
             providers,
+            new_providers: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use core_types::{Clock as _, Digest32, KeyAlg, Level};
 use jose::{ForeignKey, SigningKey};
+use sam_api::ssa::{Happened, Wish};
 use sam_core::Policy;
 use sam_core::provider::{Provider, Providers};
 use sam_service::SamConfig;
@@ -290,5 +291,85 @@ async fn enrolling_takes_the_vouchers_secret_and_a_word_about_the_enrolment() {
         }
         register(&secret, good.clone()).await.unwrap();
         register(&secret, good).await.unwrap_err();
+    }
+}
+
+// shows: I-3.5.1-keyauth-L1, T-USE-CRED-FORGE, T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_at_a_provider_is_added_by_a_proof_and_its_own_fresh_word_and_removed_again() {
+    for world in worlds().await {
+        let (key, _) = SigningKey::generate().unwrap();
+        let (foreign, _) = SigningKey::generate().unwrap();
+        let world = believing(world, vec![provider(&key, false)]).await;
+        let mut invitation = world.invitation("p", &[KeyAlg::P256]);
+        invitation.ceiling = Level::One;
+        let mut signer = world.enrol_by(invitation, false).await;
+        let none = json!({});
+        let wanted = Wish::AddFactor {
+            registration: signer.keys[0].registration.clone(),
+            method: Method::Idp,
+        };
+        let rid = world.ask(&signer, wanted.clone()).await.unwrap();
+        let opened = world.sam.open(OpenRequest { rid }).await.unwrap();
+        assert!(opened.providers.is_empty(), "none can prove yet");
+        assert_eq!(opened.new_providers[0].issuer, ISSUER);
+        let act = act_digest(&opened.act);
+        // Nothing, a word about another act, of another's key, and one that is old: refused, with the best of proofs.
+        let other = Digest32([9; 32]);
+        let stale = json!({ "auth_time": world.clock.now().0 - 4000 });
+        for word in [
+            None,
+            Some(token(&world, &key, other, "hanako", &none)),
+            Some(token(&world, &foreign, act, "hanako", &none)),
+            Some(token(&world, &key, act, "hanako", &stale)),
+        ] {
+            let proof = signer.passkey.prove(act).unwrap();
+            let new = word.map(|id_token| sap::NewFactor::Idp { id_token });
+            world.approve_with(proof, new).await.unwrap_err();
+        }
+        assert_eq!(world.factors(&signer).await.len(), 1);
+        // The provider's word alone adds nothing: it is no proof of this person yet.
+        let word = token(&world, &key, act, "hanako", &none);
+        let alone = Proof::Idp {
+            act,
+            id_token: word.clone(),
+        };
+        let new = || {
+            Some(sap::NewFactor::Idp {
+                id_token: word.clone(),
+            })
+        };
+        world.approve_with(alone, new()).await.unwrap_err();
+        let proof = signer.passkey.prove(act).unwrap();
+        world.approve_with(proof.clone(), new()).await.unwrap();
+        world.approve_with(proof, new()).await.unwrap_err();
+        let factors = world.factors(&signer).await;
+        assert_eq!((factors.len(), factors[1].method), (2, Method::Idp));
+        assert_eq!(world.history(&signer).await[0].what, Happened::FactorAdded);
+
+        // It proves from now on, as that account and no other.
+        let act = world.open(world.prepare(&signer, &[hash(1)]).await).await;
+        for (sub, good) in [("taro", false), ("hanako", true)] {
+            let id_token = token(&world, &key, act, sub, &none);
+            let done = world.approve(Proof::Idp { act, id_token }).await;
+            assert_eq!(done.is_ok(), good, "{sub}");
+        }
+        // The same account again is refused.
+        let act = world.change(&signer, wanted).await;
+        let proof = signer.passkey.prove(act).unwrap();
+        let again = sap::NewFactor::Idp {
+            id_token: token(&world, &key, act, "hanako", &none),
+        };
+        world.approve_with(proof, Some(again)).await.unwrap_err();
+        let remove = Wish::RemoveFactor {
+            factor: factors[1].factor.clone(),
+        };
+        world.changed(remove, &mut signer).await.unwrap();
+        let act = world.open(world.prepare(&signer, &[hash(2)]).await).await;
+        let id_token = token(&world, &key, act, "hanako", &none);
+        world
+            .approve(Proof::Idp { act, id_token })
+            .await
+            .unwrap_err();
     }
 }

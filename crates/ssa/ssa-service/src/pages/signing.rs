@@ -121,11 +121,12 @@ async fn shown(ssa: &Ssa, visit: &Visit) -> Result<Response, Trouble> {
     let signed = ssa.sam().signatures(&asked).await.map_err(not_now)?.entries;
     let asked = HistoryRequest { person };
     let history = ssa.sam().history(&asked).await.map_err(not_now)?;
+    let providers = ssa.about().await.is_some_and(|about| about.providers);
     let words = visit.words();
     let view = View {
         token: browser.form_token(),
         keys: keys.iter().map(|key| key_view(&words, key)).collect(),
-        registrations: registrations(&words, &keys, &factors),
+        registrations: registrations(&words, &keys, &factors, providers),
         signed: signed.iter().map(|e| signed_view(&words, e)).collect(),
         mailed: history.mailed,
         history: history
@@ -185,6 +186,7 @@ fn registrations(
     words: &Messages,
     keys: &[KeyInfo],
     factors: &[FactorInfo],
+    providers: bool,
 ) -> Vec<RegistrationView> {
     let mut all: Vec<&VoucherId> = factors.iter().map(|f| &f.registration).collect();
     all.sort();
@@ -203,6 +205,9 @@ fn registrations(
         }
         if !has_pin {
             wishes.push("factor-add-pin-totp");
+        }
+        if providers && own.iter().any(|f| f.method != Method::Collected) {
+            wishes.push("factor-add-idp");
         }
         if !for_keys.is_empty() {
             wishes.push("leave");
@@ -409,6 +414,7 @@ fn wish(what: &str, of: String) -> Option<Wish> {
         }),
         "factor-add-passkey" => add(Method::Passkey),
         "factor-add-pin-totp" => add(Method::PinTotp),
+        "factor-add-idp" => add(Method::Idp),
         "factor-remove" => Some(Wish::RemoveFactor { factor: factor()? }),
         "factor-pin" => Some(Wish::ChangePin { factor: factor()? }),
         "factor-unlock" => Some(Wish::UnlockFactor { factor: factor()? }),
@@ -479,6 +485,7 @@ mod tests {
             "leave",
             "factor-add-passkey",
             "factor-add-pin-totp",
+            "factor-add-idp",
             "factor-remove",
             "factor-pin",
             "factor-unlock",

@@ -157,6 +157,7 @@ impl SamPort for FakeSam {
                 statement: "s".to_owned(),
                 ceiling: Level::One,
                 declared: Vec::new(),
+                providers: true,
                 max_items: MAX_ITEMS,
                 max_open: MAX_OPEN,
                 clock,
