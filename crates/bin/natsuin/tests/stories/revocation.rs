@@ -1,6 +1,5 @@
 //! A CA revokes a signer's certificate, and tells nobody: the service finds it in what the CA publishes.
 
-use core_types::KeyAlg;
 use natsuin::agent::Agent;
 use natsuin::stack::Factors;
 use pki::Certificate;

@@ -6,7 +6,6 @@ use jose::SigningKey;
 use sam_service::{FoundError, MIGRATIONS, Sam, StartError};
 use sap::act::Version1;
 use sap::messages::SapRefusalCode;
-use sap::office::calls::*;
 use sap::office::{Reopen, TYP_REOPEN};
 use store_kit::testing;
 use store_kit::{StoreError, sql, transaction};
