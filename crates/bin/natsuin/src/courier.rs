@@ -205,11 +205,10 @@ impl Courier {
             Some(NoticeLanguage::En) => &[Lang::En],
             None => &[Lang::Ja, Lang::En],
         };
-        let service = [("service", Arg::Own(self.service.as_str()))];
         let parts: Vec<_> = langs.iter().map(|lang| Messages::new(*lang)).collect();
         let subject: Vec<_> = parts
             .iter()
-            .map(|words| words.f("notice-mail-subject", &service))
+            .map(|words| words.f("notice-mail-subject", &[self.name(words, request)]))
             .collect();
         let text: Vec<_> = parts
             .iter()
@@ -218,9 +217,17 @@ impl Courier {
         (subject.join(" / "), text.join("\n\n----\n\n"))
     }
 
+    /// The service's name: the tenant's, as it stands in the SAM's configuration, or that of this courier.
+    fn name<'a>(&'a self, words: &Messages, request: &'a TellRequest) -> (&'a str, Arg<'a>) {
+        let brand = request.brand.as_ref();
+        let name = brand.map_or(self.service.as_str(), |brand| {
+            brand.name(words.lang == Lang::Ja)
+        });
+        ("service", Arg::Own(name))
+    }
+
     fn body(&self, words: &Messages, request: &TellRequest) -> String {
-        let service = [("service", Arg::Own(self.service.as_str()))];
-        let mut text = words.f("notice-mail-lead", &service);
+        let mut text = words.f("notice-mail-lead", &[self.name(words, request)]);
         text.push('\n');
         for entry in &request.entries {
             text.push_str(&thing(words, entry));

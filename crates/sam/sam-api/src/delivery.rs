@@ -2,6 +2,7 @@
 //! message, so that the SAM itself speaks with no network but the zones'. The SSA is not on this way.
 
 use core_types::{Digest32, SecretBytes};
+use sap::act::Brand;
 use sap::enrol::{CodeAddress, NoticeAddress};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct DeliverRequest {
 pub struct TellRequest {
     /// Where to, as the registration authority said.
     pub to: NoticeAddress,
+    /// Of whose service it is, if it has a name of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brand: Option<Brand>,
     /// Names the notice; the same when it is tried again.
     pub notice: Digest32,
     /// What happened, in order.

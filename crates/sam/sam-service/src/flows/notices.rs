@@ -19,9 +19,12 @@ use crate::failed::Failed;
 use crate::records::{KeyRecord, PersonRecord};
 use crate::rows::{self, Row};
 use crate::sam::Sam;
+use crate::sealer;
 
 /// Notices sent in one go.
 const AT_ONCE: i64 = 50;
+/// Those of a tenant that isn't there are looked at again after so many seconds.
+const PUT_OFF: i64 = 24 * 3600;
 
 /// A notice as it is to be sent.
 struct Letter {
@@ -120,19 +123,26 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// Sends the notices to signers that are due. Safe at any time on any node; the composition root calls it every few seconds.
+    /// Sends the notices to signers that are due, of all tenants. Safe at any time on any node; the composition root calls it every few seconds.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn send_notices(&self) -> Result<(), StoreError> {
-        let select = sql("SELECT id FROM notice WHERE stamp <= $1 ORDER BY stamp LIMIT $2");
+        let select = sql("SELECT id, sealed FROM notice WHERE stamp <= $1 ORDER BY stamp LIMIT $2");
         let mut tx = self.store.read("notices-due").await?;
-        let due = select.bind(self.clock.now().0).bind(AT_ONCE);
-        let due = tx.fetch_all(due).await?;
+        let now = self.clock.now();
+        let due = tx.fetch_all(select.bind(now.0).bind(AT_ONCE)).await?;
         drop(tx);
         for row in due {
             let id = row.text("id")?;
-            let sent = self.send_notice(&id).await;
+            let sent = match sealer::whose(&row.blob("sealed")?) {
+                Ok(whose) => match self.of_row(whose.as_ref()) {
+                    Some(tenant) => tenant.send_notice(&id).await,
+                    // Of a tenant that was stopped: its rows stay closed, and out of the way of others.
+                    None => Ok(self.put_off(&id, now.plus(PUT_OFF)).await?),
+                },
+                Err(_) => Err(Failed::Tampered("notice")),
+            };
             if matches!(sent, Err(Failed::Tampered(_))) {
                 // Alarmed below, once: it can't be read now or later.
                 let gone: Result<u64, StoreError> = transaction!(self.store, "notice-bad", |tx| {
@@ -144,6 +154,14 @@ impl<C: CryptoModule> Sam<C> {
             self.survive(sent).await?;
         }
         Ok(())
+    }
+
+    async fn put_off(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
+        let update = || sql("UPDATE notice SET stamp = $1 WHERE id = $2");
+        let done: Result<u64, StoreError> = transaction!(self.store, "notice-put-off", |tx| {
+            tx.execute(update().bind(until.0).bind(id)).await
+        });
+        done.map(drop)
     }
 
     async fn send_notice(&self, id: &str) -> Result<(), Failed> {
@@ -220,6 +238,7 @@ impl<C: CryptoModule> Sam<C> {
                 },
                 request: TellRequest {
                     to,
+                    brand: self.config.brand.clone(),
                     notice,
                     entries,
                 },

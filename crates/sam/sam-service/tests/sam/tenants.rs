@@ -281,6 +281,11 @@ fn naming(path: &str, of: &Owned, back: &str) -> Value {
         Notice::PATH => json(serde_json::to_value(NoticeRequest {
             notice: of.notice.clone(),
         })),
+        Watched::PATH => json(serde_json::to_value(WatchedRequest { after: None })),
+        Revocation::PATH => json(serde_json::to_value(RevocationRequest {
+            key,
+            published: Published::Crl(B64(vec![1])),
+        })),
         Factors::PATH => json(serde_json::to_value(FactorsRequest { person })),
         Signatures::PATH => json(serde_json::to_value(SignaturesRequest { person })),
         Receipt::PATH => json(serde_json::to_value(ReceiptRequest {
@@ -315,7 +320,11 @@ impl sam_service::Courier for NoCourier {
         &'a self,
         _: &'a sam_api::delivery::DeliverRequest,
     ) -> sam_service::Delivering<'a> {
-        Box::pin(async { Err(sam_service::Undelivered) })
+        Box::pin(async { Err(sam_service::Undelivered::Later) })
+    }
+
+    fn tell<'a>(&'a self, _: &'a sam_api::delivery::TellRequest) -> sam_service::Delivering<'a> {
+        Box::pin(async { Err(sam_service::Undelivered::Later) })
     }
 }
 
@@ -332,6 +341,13 @@ async fn the_stranger_gets_nothing(
         let ours = call(router(), owner.0, path, &naming(path, of, owner.1)).await;
         if *path == About::PATH {
             assert!(theirs.unwrap() != ours.unwrap(), "each has its own policy");
+            continue;
+        }
+        if *path == Watched::PATH {
+            // Each its own.
+            let key = of.signer.keys[0].key.as_str();
+            assert!(!theirs.unwrap().to_string().contains(key), "{path}");
+            assert!(ours.unwrap().to_string().contains(key), "{path}");
             continue;
         }
         assert!(
