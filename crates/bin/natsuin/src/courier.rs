@@ -27,6 +27,8 @@ use crate::outgoing::{MailTable, WebhookTable};
 use crate::output::{Exit, Failure, Out};
 
 const CHECK: &str = "compare with config/natsuin-courier.toml";
+/// Longest subject in bytes; a mailer takes no longer one.
+const MAX_SUBJECT: usize = 400;
 /// Longest request in bytes.
 const LIMIT: usize = 64 * 1024;
 
@@ -214,7 +216,13 @@ impl Courier {
             .iter()
             .map(|words| self.body(words, request))
             .collect();
-        (subject.join(" / "), text.join("\n\n----\n\n"))
+        // Long names of a tenant leave room for one language.
+        let both = subject.join(" / ");
+        let subject = match both.len() <= MAX_SUBJECT {
+            true => both,
+            false => subject.into_iter().next().unwrap_or_default(),
+        };
+        (subject, text.join("\n\n----\n\n"))
     }
 
     /// The service's name: the tenant's, as it stands in the SAM's configuration, or that of this courier.
