@@ -15,6 +15,7 @@ use sap::proof::Method;
 use store_kit::sql;
 
 use crate::kit::*;
+use crate::tenants::{acme, brand};
 
 const DAY: i64 = 24 * 3600;
 
@@ -393,6 +394,37 @@ async fn only_an_authority_names_the_address_and_a_changed_one_is_told_to_both()
         assert_eq!(
             post.news(),
             [told("new@example.jp", &[Happened::Suspended])]
+        );
+    }
+}
+
+// shows: T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signer_of_a_tenant_is_told_in_its_name_and_of_nobody_elses_keys() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        let post = Post::of(&world);
+        enrol(&world, "taro", false, "here@example.jp").await;
+        world.turn(&mut side);
+        let there = enrol(&world, "taro", false, "there@example.jp").await;
+        world.turn(&mut side);
+        world.sam.send_notices().await.unwrap();
+        let kept = std::mem::take(&mut *post.kept.lock().unwrap());
+        let brand_of = |mail: &str| {
+            let found = kept.iter().find(|request| request.to.mail == mail);
+            found.unwrap().brand.clone()
+        };
+        assert_eq!(kept.len(), 2);
+        assert_eq!(brand_of("here@example.jp"), None);
+        assert_eq!(brand_of("there@example.jp"), Some(brand()));
+        world.turn(&mut side);
+        let seen = world.key(&there).await.changes;
+        world.stop(&there, seen).await.unwrap();
+        world.turn(&mut side);
+        world.sam.send_notices().await.unwrap();
+        assert_eq!(
+            post.news(),
+            [told("there@example.jp", &[Happened::Suspended])]
         );
     }
 }

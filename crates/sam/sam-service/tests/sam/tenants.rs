@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-fn brand() -> Brand {
+pub fn brand() -> Brand {
     Brand {
         ja: "アクメ".into(),
         en: "Acme".into(),
@@ -68,7 +68,7 @@ fn brand() -> Brand {
 }
 
 /// A tenant of the world's SAM, with a CA and an RA of its own.
-async fn acme(world: &mut World) -> Side {
+pub async fn acme(world: &mut World) -> Side {
     let dir = tempfile::tempdir().unwrap();
     let urls = Urls::under("http://ca.acme.localhost:1");
     let random = Arc::new(SystemRandom);
