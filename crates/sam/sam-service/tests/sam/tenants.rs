@@ -37,7 +37,7 @@ const ACME_SSA: &str = "ssa.acme.test";
 const ACME_RETURN: &str = "http://acme.localhost:1/return";
 
 /// What is another tenant's; [`World::turn`] puts it in the place of the world's.
-struct Side {
+pub struct Side {
     sam: Sam<Cm>,
     ra: Ra,
     ca: Arc<DevCa>,
@@ -49,7 +49,7 @@ struct Side {
 
 impl World {
     /// The world is the other tenant's from here on, and that one's is at `side`.
-    fn turn(&mut self, side: &mut Side) {
+    pub fn turn(&mut self, side: &mut Side) {
         swap(&mut self.sam, &mut side.sam);
         swap(&mut self.ra, &mut side.ra);
         swap(&mut self.ca, &mut side.ca);
