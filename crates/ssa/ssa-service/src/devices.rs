@@ -5,7 +5,7 @@ use csc_types::SecretText;
 use store_kit::{Row, StoreError, Tx, sql};
 
 use crate::crypt::digest;
-use crate::flow::{Pairs, from_json, to_json};
+use crate::flow::{Bound, Pairs, from_json, hold, size, to_json};
 
 /// Life of both codes in seconds.
 pub(crate) const LIFE: i64 = 15 * 60;
@@ -87,30 +87,40 @@ pub(crate) fn normal(typed: &str) -> Option<String> {
     (letters.len() == LENGTH && letters.chars().all(known)).then_some(letters)
 }
 
-/// Stores a device.
+/// Stores a device. Those that wait for this client are held to the bound.
 pub(crate) async fn insert(
     tx: &mut Tx,
     code: &SecretText,
     user_code: &SecretText,
     client: &ClientId,
     pairs: &Pairs,
+    bound: Option<Bound>,
     now: UnixTime,
 ) -> Result<bool, StoreError> {
-    // Kept for a day, so that an old code is called expired and not unknown.
+    // Kept for a day, so that an old code is called expired and not unknown; what it asked for isn't.
     let old = now.plus(-24 * 60 * 60).0;
     tx.execute(sql("DELETE FROM ssa_device WHERE exp < $1").bind(old))
         .await?;
-    let insert = "INSERT INTO ssa_device (id, user_code, client, params, state, pause, asked, exp, version) \
-                  VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0) ON CONFLICT DO NOTHING";
+    let forget = "UPDATE ssa_device SET params = '[]', size = 0 WHERE size > 0 AND exp <= $1";
+    tx.execute(sql(forget).bind(now.0)).await?;
+    let params = to_json(pairs);
+    let insert = "INSERT INTO ssa_device (id, user_code, client, params, state, pause, asked, exp, size, version) \
+                  VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, 0) ON CONFLICT DO NOTHING";
     let insert = sql(insert)
         .bind(digest(code.expose()))
         .bind(digest(&normal(user_code.expose()).unwrap_or_default()))
         .bind(client.as_str())
-        .bind(to_json(pairs))
+        .bind(params.as_str())
         .bind(State::Waiting.name())
         .bind(PAUSE)
-        .bind(now.plus(LIFE).0);
-    Ok(tx.execute(insert).await? == 1)
+        .bind(now.plus(LIFE).0)
+        .bind(size(&params));
+    let stored = tx.execute(insert).await? == 1;
+    let keep = "DELETE FROM ssa_device WHERE client = $1 AND size > 0 AND id NOT IN (SELECT id FROM (SELECT id, \
+                ROW_NUMBER() OVER (ORDER BY exp DESC, id) AS n, SUM(size) OVER (ORDER BY exp DESC, id) AS bytes \
+                FROM ssa_device WHERE client = $1 AND size > 0) AS newest WHERE n <= $2 AND bytes <= $3)";
+    hold(tx, keep, client, bound).await?;
+    Ok(stored)
 }
 
 macro_rules! select {
@@ -169,7 +179,8 @@ pub(crate) async fn decide(
     to: State,
     now: UnixTime,
 ) -> Result<bool, StoreError> {
-    let update = "UPDATE ssa_device SET state = $1, version = version + 1 WHERE id = $2 AND state = 'waiting' AND exp > $3";
+    let update = "UPDATE ssa_device SET state = $1, params = '[]', size = 0, version = version + 1 \
+                  WHERE id = $2 AND state = 'waiting' AND exp > $3";
     let update = sql(update).bind(to.name()).bind(id).bind(now.0);
     Ok(tx.execute(update).await? == 1)
 }

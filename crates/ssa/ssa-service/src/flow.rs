@@ -61,11 +61,13 @@ pub(crate) async fn push(
     hold(tx, keep, client, bound).await
 }
 
-fn size(params: &str) -> i64 {
+/// Bytes of stored parameters.
+pub(crate) fn size(params: &str) -> i64 {
     i64::try_from(params.len()).unwrap_or(i64::MAX)
 }
 
-async fn hold(
+/// Deletes, with this statement, what is more than a client may have under way.
+pub(crate) async fn hold(
     tx: &mut Tx,
     keep: &'static str,
     client: &ClientId,

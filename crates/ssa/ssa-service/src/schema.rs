@@ -57,6 +57,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: SOFTWARE_SQLITE,
             postgres: SOFTWARE_POSTGRES,
         },
+        Migration {
+            name: "0011-bounds-of-devices-and-trips",
+            sqlite: MORE_BOUNDS_SQLITE,
+            postgres: MORE_BOUNDS_POSTGRES,
+        },
     ],
 };
 
@@ -325,3 +330,19 @@ const SOFTWARE_SQLITE: &str =
     "CREATE TABLE ssa_software (id TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT;";
 const SOFTWARE_POSTGRES: &str =
     "CREATE TABLE ssa_software (id TEXT PRIMARY KEY, n BIGINT NOT NULL);";
+
+// As `bounds`, for devices that wait: 0 when what they asked for is forgotten.
+macro_rules! more_bounds {
+    ($int:literal) => {
+        concat!(
+            "ALTER TABLE ssa_device ADD COLUMN size ",
+            $int,
+            " NOT NULL DEFAULT 1;
+            CREATE INDEX ssa_device_client ON ssa_device (client, exp, size);
+            CREATE INDEX ssa_trip_browser ON ssa_trip (browser, exp);"
+        )
+    };
+}
+
+const MORE_BOUNDS_SQLITE: &str = more_bounds!("INTEGER");
+const MORE_BOUNDS_POSTGRES: &str = more_bounds!("BIGINT");

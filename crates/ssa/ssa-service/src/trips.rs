@@ -12,6 +12,8 @@ use crate::session::Browser;
 
 /// Life of a trip in seconds: a card has to be found and its PIN typed.
 const LIFE: i64 = 300;
+/// Most trips of one browser at a time; the oldest give way.
+const MOST: i64 = 8;
 
 /// What a browser left for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +87,10 @@ impl Ssa {
             .bind(sealed.ok_or(BAD)?)
             .bind(now.plus(LIFE).0);
         tx.execute(insert).await?;
+        let keep = "DELETE FROM ssa_trip WHERE browser = $1 AND id <> $2 AND id NOT IN (SELECT id FROM ssa_trip \
+                    WHERE browser = $1 AND id <> $2 ORDER BY exp DESC, id LIMIT $3)";
+        tx.execute(sql(keep).bind(browser).bind(&id).bind(MOST - 1))
+            .await?;
         Ok(handle)
     }
 

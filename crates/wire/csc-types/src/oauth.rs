@@ -98,6 +98,32 @@ pub struct AuthorizeRequest {
 }
 
 impl AuthorizeRequest {
+    /// Whether [`AuthorizeRequest::parse`] looks at a parameter of this name; nobody needs to keep others.
+    pub fn reads(name: &str) -> bool {
+        matches!(
+            name,
+            "client_id"
+                | "response_type"
+                | "code_challenge"
+                | "code_challenge_method"
+                | "authorization_details"
+                | "scope"
+                | "state"
+                | "description"
+                | "redirect_uri"
+                | "lang"
+                | "account_token"
+                | "prompt"
+                | "clientData"
+                | "numSignatures"
+                | "hashes"
+                | "hash"
+                | "hashAlgorithmOID"
+                | "credentialID"
+                | "signatureQualifier"
+        )
+    }
+
     /// Reads the parameters. `request_uri` must have been resolved before.
     ///
     /// # Errors
@@ -329,6 +355,7 @@ mod tests {
         let pairs = request
             .to_pairs()
             .into_iter()
+            .inspect(|(name, _)| assert!(AuthorizeRequest::reads(name), "{name}"))
             .map(|(n, v)| (n.to_owned(), v));
         AuthorizeRequest::parse(&Params::from_pairs(pairs).unwrap()).unwrap()
     }

@@ -38,8 +38,10 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
         "redirect_uri",
         "state",
     ];
-    pairs
-        .retain(|(name, _)| !CREDENTIALS.contains(&name.as_str()) && !own.contains(&name.as_str()));
+    pairs.retain(|(name, _)| {
+        let name = name.as_str();
+        AuthorizeRequest::reads(name) && !CREDENTIALS.contains(&name) && !own.contains(&name)
+    });
     for (name, value) in [
         ("client_id", client.id.as_str()),
         ("response_type", "code"),
@@ -56,8 +58,9 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
         crypt::draw(ssa.random()),
         devices::draw_user_code(ssa.random()),
     );
+    let bound = ssa.bound();
     let stored = transaction!(ssa.store(), "begin-device", |tx| {
-        devices::insert(tx, &code, &user_code, &client.id, &pairs, now).await
+        devices::insert(tx, &code, &user_code, &client.id, &pairs, bound, now).await
     })?;
     if !stored {
         // Two user codes alike: one in 25 milliards.

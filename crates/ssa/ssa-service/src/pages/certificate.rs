@@ -9,7 +9,7 @@ use serde::Deserialize;
 use service_kit::PeerCertificates;
 use store_kit::{StoreError, transaction};
 
-use super::login::{Destination, arrive, back_to_login, first};
+use super::login::{Destination, allowed, arrive, back_to_login, first};
 use super::{Trouble, Visit, found, go, own_form, sorry, with_cookie};
 use crate::certificates::{CertificateFault, stable_id};
 use crate::links::Kind;
@@ -37,7 +37,7 @@ pub(super) async fn leave(
 ) -> Response {
     let left = async {
         let browser = own_browser(&ssa, &visit, &headers, &form.token)?;
-        let (flow, next) = (form.flow, form.next);
+        let (flow, next) = (form.flow, allowed(&form.next).to_owned());
         let to = Destination::find(&ssa, browser, flow.clone(), next.clone()).await?;
         to.ok_or(Trouble::LinkExpired)?;
         set_out(&ssa, browser, Wish::LogIn { flow, next }).await

@@ -107,8 +107,14 @@ pub(super) fn known_or_new(ssa: &Ssa, visit: &Visit) -> (Browser, bool) {
     }
 }
 
+/// Longest path of a page that a login may lead to: ours end with a name of an identifier's length.
+const LONGEST_NEXT: usize = 200;
+
 /// Pages that a login may lead to: our own, by name.
 pub(super) fn allowed(next: &str) -> &str {
+    if next.len() > LONGEST_NEXT {
+        return "";
+    }
     let plain = next
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
@@ -485,5 +491,6 @@ mod tests {
         ] {
             assert_eq!(allowed(bad), "", "{bad}");
         }
+        assert_eq!(allowed(&format!("/keys{}", "a".repeat(LONGEST_NEXT))), "");
     }
 }

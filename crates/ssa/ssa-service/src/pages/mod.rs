@@ -18,7 +18,7 @@ mod trouble;
 use std::convert::Infallible;
 
 use axum::Router;
-use axum::extract::FromRequestParts;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
@@ -31,6 +31,9 @@ use crate::branding;
 use crate::session::Browser;
 
 pub(crate) use trouble::{Trouble, sorry};
+
+/// Longest form of the portal in bytes: the longest holds a public key or a passkey's attestation.
+const FORM_LIMIT: usize = 64 << 10;
 
 pub(crate) fn router() -> Router<Ssa> {
     Router::new()
@@ -79,6 +82,7 @@ pub(crate) fn router() -> Router<Ssa> {
         )
         .route("/i/{code}/app", get(sign_up::app).post(sign_up::confirm))
         .route("/i/{code}/passkey", get(security::offer))
+        .layer(DefaultBodyLimit::max(FORM_LIMIT))
         .merge(passkey::SCRIPT.router())
         .merge(branding::router())
         .merge(web_ui::static_router())

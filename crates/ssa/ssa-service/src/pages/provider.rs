@@ -9,7 +9,7 @@ use store_kit::transaction;
 use web_ui::{Arg, Messages};
 
 use super::certificate::{Leaving, own_browser};
-use super::login::{Destination, arrive, back_to_login, first};
+use super::login::{Destination, allowed, arrive, back_to_login, first};
 use super::{Content, Trouble, Visit, go, show, sorry, with_cookie};
 use crate::links::Kind;
 use crate::passkeys::tidy_name;
@@ -37,7 +37,7 @@ pub(super) async fn leave(
     let left = async {
         let browser = own_browser(&ssa, &visit, &headers, &form.token)?;
         let provider = ssa.provider(&id).ok_or(Trouble::NotFound)?;
-        let (flow, next) = (form.flow, form.next);
+        let (flow, next) = (form.flow, allowed(&form.next).to_owned());
         let to = Destination::find(&ssa, browser, flow.clone(), next.clone()).await?;
         let to = to.ok_or(Trouble::LinkExpired)?;
         let wish = Wish::LogIn { flow, next };

@@ -259,6 +259,69 @@ async fn what_waits_for_a_client_is_bounded_and_the_newest_stay() {
     }
 }
 
+#[tokio::test]
+async fn devices_that_wait_are_bounded_and_what_they_asked_for_is_forgotten_in_time() {
+    let set = |config: &mut ssa_service::Config| config.most_pending = 5;
+    for mut stack in stacks_with(set).await {
+        let settings = ClientSettings {
+            device: true,
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "terminal", settings).await;
+        let begin = async |name: &str, bytes: usize| {
+            let value = "x".repeat(bytes);
+            let form = [("scope", "service"), (name, &value)];
+            let answer = stack
+                .client_form("terminal", "/oauth2/device_authorization", &form)
+                .await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+            stack.clock.advance(1);
+        };
+        let count = "SELECT COUNT(*) AS n FROM ssa_device";
+        let bytes = "SELECT CAST(SUM(LENGTH(params)) AS BIGINT) AS n FROM ssa_device";
+        for _ in 0..8 {
+            begin("what_nobody_reads", 100 << 10).await;
+        }
+        assert_eq!(rows(&stack, count).await, 5);
+        assert!(rows(&stack, bytes).await < 5 << 10);
+        // By size too: five may have 320 KiB together.
+        for _ in 0..4 {
+            begin("clientData", 150 << 10).await;
+        }
+        assert_eq!(rows(&stack, count).await, 2);
+        stack.clock.advance(15 * 60);
+        begin("clientData", 1).await;
+        assert_eq!(rows(&stack, count).await, 3, "old codes are still known");
+        assert!(rows(&stack, bytes).await < 1 << 10);
+    }
+}
+
+#[tokio::test]
+async fn trips_to_a_login_elsewhere_are_few_and_small() {
+    let (_dir, stacks) = crate::certificates::with_cas(|_| {}).await;
+    for stack in stacks {
+        let mut browser = Browser::new(&stack);
+        let page = browser.get("/login").await;
+        let token = page.field("token");
+        let mut ways = Vec::new();
+        for n in 0..12 {
+            let next = format!("/keys{}", "x".repeat(5000 * n));
+            let form = [("token", token.as_str()), ("flow", ""), ("next", &next)];
+            let away = browser.post("/login/certificate", &form).await;
+            ways.push(away.location());
+            stack.clock.advance(1);
+        }
+        let count = "SELECT COUNT(*) AS n FROM ssa_trip";
+        assert_eq!(rows(&stack, count).await, 8);
+        let longest = "SELECT CAST(MAX(LENGTH(state)) AS BIGINT) AS n FROM ssa_trip";
+        assert!(rows(&stack, longest).await < 1 << 10);
+        let next = "x".repeat(70 << 10);
+        let form = [("token", token.as_str()), ("flow", ""), ("next", &next)];
+        let long = browser.post("/login/certificate", &form).await;
+        assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}
+
 // shows: T-USE-CRED-FORGE
 #[tokio::test]
 async fn tries_while_a_name_has_to_wait_are_one_entry_each_time() {
