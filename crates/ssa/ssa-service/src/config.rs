@@ -195,6 +195,12 @@ impl Config {
                 return Err(trouble("certificates are taken, but of no CA".to_owned()));
             }
         }
+        if self.fapi && self.login_client.is_some() {
+            return Err(trouble(
+                "fapi and login_client exclude each other: auth/login gives tokens without a key"
+                    .to_owned(),
+            ));
+        }
         if let Some(member) = self.registration.as_ref().and_then(Registration::fault) {
             return Err(trouble(format!("registration has wrong {member}")));
         }
@@ -257,7 +263,7 @@ mod tests {
 
     // shows: T-USE-SAP-BYPASS
     #[test]
-    fn the_portal_never_shares_the_approval_pages_host() {
+    fn settings_that_would_open_what_others_close_are_refused() {
         let config = |base: &str, sic: &str| {
             Config::new(
                 (base.to_owned(), sic.to_owned()),
@@ -277,6 +283,12 @@ mod tests {
         ] {
             assert!(config(bad, sic).check().is_err(), "{bad}");
         }
+        // Nor does one call undo what holds for all others.
+        let mut strict = config("https://portal.example", sic);
+        strict.login_client = Some(ClientId::parse("basic").unwrap());
+        assert!(strict.check().is_ok());
+        strict.fapi = true;
+        assert!(strict.check().is_err());
     }
 
     #[test]

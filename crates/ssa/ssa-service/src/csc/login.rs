@@ -18,11 +18,15 @@ use crate::{Ssa, crypt};
 
 /// Digits of the one-time code behind the password.
 const CODE: usize = 6;
+/// What grants that began here are called: refresh tokens of the token endpoint want their client, which nobody is here.
+const GRANT: &str = "login.";
 
 pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginResponse, Fault> {
     let client = contract(ssa).await?.ok_or(CscError::NotImplemented)?;
     let contract = &client.settings;
-    if !contract.allows_method("auth/login") || !contract.allows_scope("service") {
+    // Nobody proves a key here: what gets only bound tokens gets none.
+    let bound = contract.bound_tokens || contract.certificate.is_some() || client.is_fapi(ssa);
+    if bound || !contract.allows_method("auth/login") || !contract.allows_scope("service") {
         return Err(CscError::AccessDenied.into());
     }
     let request = LoginRequest::parse(&body)?;
@@ -49,7 +53,7 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
     }
     let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
     let now = ssa.now();
-    let grant = crypt::digest(text.expose());
+    let grant = format!("{GRANT}{}", crypt::digest(text.expose()));
     let first = Refresh::first(grant.clone(), client.id.clone(), person.clone(), None, now);
     transaction!(ssa.store(), "auth-login", |tx| {
         if remember {
@@ -88,7 +92,10 @@ async fn again(
     let now = ssa.now();
     let done = transaction!(ssa.store(), "auth-login-again", |tx| {
         let found = refresh::find(tx, presented.expose()).await?;
-        let Some(found) = found.filter(|found| found.client == client.id) else {
+        let own = |found: &Refresh| {
+            found.client == client.id && found.holder.is_none() && found.grant.starts_with(GRANT)
+        };
+        let Some(found) = found.filter(own) else {
             return Ok::<_, StoreError>(false);
         };
         if !found.live {

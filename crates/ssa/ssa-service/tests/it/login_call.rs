@@ -3,20 +3,26 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use core_types::bytes::{b64, b64u};
+use core_types::sha256;
 use serde_json::{Value, json};
-use ssa_service::ClientSettings;
+use ssa_service::{ClientCertificate, ClientSettings};
 
 use crate::fake::client_id;
 use crate::oauth::client;
 use crate::web::{Answer, PASSWORD, Stack, stacks, stacks_with};
 
 async fn with_contract() -> Vec<Stack> {
+    with_settings(|_| {}).await
+}
+
+async fn with_settings(set: fn(&mut ClientSettings)) -> Vec<Stack> {
     let mut all = Vec::new();
     for mut stack in stacks_with(|config| config.login_client = Some(client_id("basic"))).await {
-        let settings = ClientSettings {
+        let mut settings = ClientSettings {
             refresh: true,
             ..ClientSettings::default()
         };
+        set(&mut settings);
         client(&mut stack, "basic", settings).await;
         all.push(stack);
     }
@@ -194,6 +200,44 @@ async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
                 .iter()
                 .any(|k| k == "login.locked")
         );
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn nobody_gets_here_what_the_token_endpoint_gives_for_a_key_or_a_secret() {
+    for stack in with_contract().await {
+        // A refresh token that a client got with its secret is worth nothing without.
+        let mut browser = crate::web::Browser::new(&stack);
+        let request = crate::web::service_request("basic");
+        let code = browser.log_in_for_code(&request, "hanako").await;
+        stack.next_code();
+        let refresh = token(&stack.exchange("basic", &code).await, "refresh_token");
+        let body = json!({ "refresh_token": refresh });
+        let answer = login(&stack, 2, None, &body).await;
+        assert_eq!(told(&answer).2, "Invalid refresh_token");
+        // And it wasn't spent.
+        let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh)];
+        let good = stack.client_form("basic", "/oauth2/token", &form).await;
+        assert_eq!(good.status, StatusCode::OK, "{}", good.body);
+    }
+    // A client that gets only bound tokens gets none here.
+    let set: [fn(&mut ClientSettings); 3] = [
+        |s| s.bound_tokens = true,
+        |s| s.certificate = Some(ClientCertificate::Thumbprints(vec![sha256(&[])])),
+        |s| {
+            (s.fapi, s.certificate) = (
+                true,
+                Some(ClientCertificate::Thumbprints(vec![sha256(&[])])),
+            )
+        },
+    ];
+    for set in set {
+        for stack in with_settings(set).await {
+            let typed = basic(&format!("hanako:{PASSWORD}{}", stack.code("hanako")));
+            let answer = login(&stack, 2, Some(&typed), &Value::Null).await;
+            assert_eq!(told(&answer).1, "access_denied", "{}", answer.body);
+        }
     }
 }
 
