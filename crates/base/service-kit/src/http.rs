@@ -31,6 +31,8 @@ pub struct HttpOptions {
     pub follow_redirects: bool,
     /// Longest time for one exchange; [`EXCHANGE`] if nothing is said.
     pub timeout: Option<Duration>,
+    /// Longest answer in bytes that a [`crate::Client`] takes; 128 MiB if nothing is said. A longer one is unknown.
+    pub longest_answer: Option<usize>,
     /// Keep cookies between requests: never, a user agent does that itself.
     pub user_agent: Option<String>,
 }
@@ -59,6 +61,8 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, Trouble> {
             public_only: options.public_only,
         }))
         .redirect(redirects)
+        // The environment has no say in whom we reach: a proxy would look names up itself, past the rule above.
+        .no_proxy()
         .connect_timeout(CONNECT)
         .timeout(options.timeout.unwrap_or(EXCHANGE))
         .pool_idle_timeout(KEPT)

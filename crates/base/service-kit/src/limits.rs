@@ -90,6 +90,8 @@ impl HttpBody for Counted {
 pub(crate) struct Timely<B> {
     body: B,
     end: Pin<Box<Sleep>>,
+    /// Longest time without a byte.
+    grace: Duration,
     /// The end without what was earned.
     basis: Instant,
     bytes: u64,
@@ -117,6 +119,7 @@ impl<B> Timely<B> {
         Self {
             body,
             end: Box::pin(tokio::time::sleep_until(basis)),
+            grace,
             basis,
             bytes: 0,
         }
@@ -144,7 +147,8 @@ where
         {
             self.bytes += data.len() as u64;
             let earned = Duration::from_millis(self.bytes.saturating_mul(1000) / SLOWEST);
-            let end = self.basis + earned;
+            // What was earned is for a slow line, not for a pause.
+            let end = (self.basis + earned).min(Instant::now() + self.grace);
             self.end.as_mut().reset(end);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

@@ -17,10 +17,14 @@ use tower::ServiceExt as _;
 
 use crate::limits::{Calls, Counted, Timely, idle_for};
 use crate::peer::{Peer, PeerCertificates, name_of};
+use crate::rate::network;
+use crate::room::Rooms;
 use crate::{Trouble, tls};
 
 /// Most connections of one listener at a time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 12_288;
+/// Most of them from one address (of IPv6 a /64): a proxy or a zone of ours keeps some hundred.
+const CONNECTIONS_OF_ONE: u64 = 3072;
 /// A handshake or a request head that takes longer is an attack or a dead peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a peer may take.
@@ -101,7 +105,7 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Trouble> {
 pub fn serve(
     listener: TcpListener,
     router: Router,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<tls::Server>,
     mut shutdown: Shutdown,
 ) -> Result<Running, Trouble> {
     tls::install_provider();
@@ -112,9 +116,10 @@ pub fn serve(
             "start again",
         )
     })?;
-    let acceptor = tls.map(TlsAcceptor::from);
+    let acceptor = tls.map(|tls| (TlsAcceptor::from(tls.config), tls.mutual));
     let task = tokio::spawn(async move {
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let shares = Rooms::new(u64::MAX, CONNECTIONS_OF_ONE);
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else {
                 break;
@@ -126,10 +131,18 @@ pub fn serve(
             let Ok((stream, addr)) = accepted else {
                 continue;
             };
+            // Whoever has its share hears nothing; a proxy of this machine speaks for many.
+            let share = match addr.ip().to_canonical().is_loopback() {
+                true => None,
+                false => match shares.enter(network(addr.ip()), 1) {
+                    Some(share) => Some(share),
+                    None => continue,
+                },
+            };
             let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
             tokio::spawn(async move {
                 connection(stream, addr, acceptor, router, shutdown).await;
-                drop(slot);
+                drop((slot, share));
             });
         }
     });
@@ -139,7 +152,7 @@ pub fn serve(
 async fn connection(
     stream: TcpStream,
     addr: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<(TlsAcceptor, bool)>,
     router: Router,
     shutdown: Shutdown,
 ) {
@@ -162,14 +175,15 @@ async fn connection(
             )
             .await
         }
-        Some(acceptor) => {
+        Some((acceptor, mutual)) => {
             let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await
             else {
                 tracing::debug!(%addr, "TLS handshake failed");
                 return;
             };
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            let name = shown.first().and_then(name_of);
+            // What a stranger's certificate says of itself is nobody's name.
+            let name = shown.first().filter(|_| mutual).and_then(name_of);
             let certificates: Arc<[Vec<u8>]> = shown.iter().map(|c| c.to_vec()).collect();
             let caller = Caller {
                 peer: Peer {
@@ -285,7 +299,13 @@ mod tests {
         let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
         let whole = format!("{head}abc");
         let h2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let much = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000001\r\n\r\n{}",
+            "a".repeat(1_000_000)
+        );
         for (what, said, answer) in [
+            // Four minutes at the slowest pace were earned.
+            ("a body that stops", much.as_bytes(), "400"),
             ("nothing", &b""[..], ""),
             ("half a head", b"POST / HTTP/1.1\r\nhost:", ""),
             ("HTTP/2 and no request", h2, ""),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Identity of the caller, put into each request's extensions by [`crate::serve`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// First DNS name of the verified client certificate; empty on listeners that ask for none.
+    /// First DNS name of the client certificate that [`crate::tls::mutual_server`] verified; empty on all other listeners.
     pub name: String,
     /// Address of the connection.
     pub addr: SocketAddr,

@@ -22,6 +22,14 @@ pub struct Identity {
     pub key_pem: SecretBytes,
 }
 
+/// How a listener speaks TLS; for [`crate::serve`].
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub(crate) config: Arc<rustls::ServerConfig>,
+    /// Who gets through was vouched for by the CA of the zones: the name in the certificate is the caller's.
+    pub(crate) mutual: bool,
+}
+
 /// Installs the one cryptographic provider of the process. Called first by every `main`; again is harmless.
 pub fn install_provider() {
     // Fails only when a provider is installed already, which is what we want.
@@ -68,10 +76,7 @@ fn parts(
 ///
 /// # Errors
 /// [`Trouble`] when the material can't be used.
-pub fn mutual_server(
-    identity: &Identity,
-    client_ca: &str,
-) -> Result<Arc<rustls::ServerConfig>, Trouble> {
+pub fn mutual_server(identity: &Identity, client_ca: &str) -> Result<Server, Trouble> {
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots(client_ca)?))
         .build()
         .map_err(|_| bad("the CA for client certificates"))?;
@@ -80,21 +85,27 @@ pub fn mutual_server(
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(|_| bad("the server certificate"))?;
-    Ok(Arc::new(config))
+    Ok(Server {
+        config: Arc::new(config),
+        mutual: true,
+    })
 }
 
 /// Server side towards browsers and clients.
 ///
 /// # Errors
 /// [`Trouble`] when the material can't be used.
-pub fn public_server(identity: &Identity) -> Result<Arc<rustls::ServerConfig>, Trouble> {
+pub fn public_server(identity: &Identity) -> Result<Server, Trouble> {
     let (chain, key) = parts(identity)?;
     let mut config = rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|_| bad("the server certificate"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Server {
+        config: Arc::new(config),
+        mutual: false,
+    })
 }
 
 /// Server side that asks for a client certificate and takes any, or none: it knows that the caller holds the key, and nothing
@@ -103,7 +114,7 @@ pub fn public_server(identity: &Identity) -> Result<Arc<rustls::ServerConfig>, T
 ///
 /// # Errors
 /// [`Trouble`] when the material can't be used.
-pub fn asking_server(identity: &Identity) -> Result<Arc<rustls::ServerConfig>, Trouble> {
+pub fn asking_server(identity: &Identity) -> Result<Server, Trouble> {
     let (chain, key) = parts(identity)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder()
@@ -113,7 +124,10 @@ pub fn asking_server(identity: &Identity) -> Result<Arc<rustls::ServerConfig>, T
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Server {
+        config: Arc::new(config),
+        mutual: false,
+    })
 }
 
 /// Accepts the certificate of whoever holds its key.

@@ -124,9 +124,14 @@ async fn a_server_that_asks_takes_any_certificate_from_whoever_holds_its_key() {
     let (ca, foreign) = (Ca::new(), Ca::new());
     tls::install_provider();
     let config = tls::asking_server(&ca.issue("portal.internal")).unwrap();
-    let tell = async |shown: Option<Extension<PeerCertificates>>| match shown {
-        Some(Extension(PeerCertificates(shown))) => format!("{:?}", shown.first()),
-        None => "none".to_owned(),
+    let tell = async |Extension(peer): Extension<Peer>,
+                      shown: Option<Extension<PeerCertificates>>| {
+        // Nobody vouched for what it calls itself.
+        assert_eq!(peer.name, "");
+        match shown {
+            Some(Extension(PeerCertificates(shown))) => format!("{:?}", shown.first()),
+            None => "none".to_owned(),
+        }
     };
     let router = axum::Router::new().route("/", axum::routing::get(tell));
     let (_stop, shutdown) = Shutdown::new();
@@ -180,4 +185,39 @@ async fn a_stopped_server_is_unreachable_and_a_taken_port_is_named() {
         caller.call::<WhoAmI>(&true).await,
         Err(CallError::Unreachable)
     ));
+}
+
+/// A method whose answer is as long as was asked.
+struct Long;
+
+impl Method for Long {
+    const PATH: &'static str = "/test/v1/long";
+    type Request = usize;
+    type Response = String;
+    type Refusal = u8;
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_was_allowed_is_unknown() {
+    let ca = Ca::new();
+    tls::install_provider();
+    let config = tls::mutual_server(&ca.issue("worker.internal"), &ca.pem()).unwrap();
+    let router = Routes::new(Arc::new(()), 1024)
+        .method::<Long, _, _>(|_, _, n: usize| async move { Ok("a".repeat(n)) })
+        .into_router();
+    let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let (_stop, shutdown) = Shutdown::new();
+    let running = serve(listener.await.unwrap(), router, Some(config), shutdown).unwrap();
+    let options = HttpOptions {
+        ca_pem: Some(ca.pem()),
+        identity: Some(ca.issue("ssa.internal")),
+        longest_answer: Some(1 << 20),
+        ..HttpOptions::default()
+    };
+    let url = format!("https://localhost:{}", running.addr.port());
+    let client = Client::new(url, &options).unwrap();
+    let most = (1 << 20) - 2;
+    assert_eq!(client.call::<Long>(&most).await.unwrap().len(), most);
+    let error = client.call::<Long>(&(most + 1)).await.unwrap_err();
+    assert!(matches!(error, CallError::Unknown));
 }

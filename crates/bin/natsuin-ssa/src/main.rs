@@ -80,7 +80,11 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let webhooks = webhooks.map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
     let worker = match &config.worker_url {
         Some(url) => {
-            let worker: Arc<dyn WorkerPort> = Arc::new(Client::new(url.clone(), &zones)?);
+            let options = HttpOptions {
+                longest_answer: Some(ssa_service::WORKER_ANSWER),
+                ..zones.clone()
+            };
+            let worker: Arc<dyn WorkerPort> = Arc::new(Client::new(url.clone(), &options)?);
             Some(worker)
         }
         None => None,

@@ -81,6 +81,7 @@ pub(crate) fn worker(
     let bad = |e: csc_client::ClientError| Trouble::new("bad-config", e.to_string(), CHECK);
     let options = HttpOptions {
         extra_roots_pem: Some(roots.as_bytes().to_vec()),
+        proxies: false,
         ..HttpOptions::default()
     };
     // It authenticates with the token that it is given, and as nobody else.

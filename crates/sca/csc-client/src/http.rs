@@ -24,6 +24,9 @@ pub struct HttpOptions {
     pub extra_roots_pem: Option<Vec<u8>>,
     /// Names that lead to this machine or a private network are refused; for addresses given by strangers.
     pub public_only: bool,
+    /// Proxies that the environment names are used: for a person's own program. Never with `public_only`, since a proxy looks
+    /// names up itself.
+    pub proxies: bool,
     /// Longest time for one call.
     pub timeout: Duration,
     /// Pauses before the second, third, … try of calls that may be repeated.
@@ -36,6 +39,7 @@ impl Default for HttpOptions {
             resolve: BTreeMap::new(),
             extra_roots_pem: None,
             public_only: false,
+            proxies: true,
             timeout: Duration::from_secs(60),
             retry_pauses: vec![Duration::from_millis(200), Duration::from_secs(1)],
         }
@@ -62,7 +66,11 @@ impl HttpOptions {
                 .map_err(|e| ClientError::BadRoots(e.to_string()))?,
         };
         let base = || {
-            reqwest::Client::builder()
+            let builder = match self.proxies && !self.public_only {
+                true => reqwest::Client::builder(),
+                false => reqwest::Client::builder().no_proxy(),
+            };
+            builder
                 .dns_resolver(Arc::new(Resolver {
                     names: self.resolve.clone(),
                     public_only: self.public_only,

@@ -41,7 +41,7 @@ pub struct Worker {
     pub time_stampers: Vec<TimeStamper>,
     /// The way to them.
     pub fetch: Arc<dyn Fetch>,
-    /// For nonces, and for the names of calls.
+    /// For nonces.
     pub random: Arc<dyn Random>,
 }
 

@@ -1,7 +1,9 @@
 //! From documents to signatures around values that `signHash` gave.
 
+use std::time::Duration;
+
 use core_types::bytes::b64;
-use core_types::{HashAlg, SigAlg, UnixTime};
+use core_types::{HashAlg, SigAlg, UnixTime, sha256};
 use csc_client::ClientError;
 use csc_types::algorithm::decide;
 use csc_types::sign_doc::{DocContent, DocEntry, Envelope, Format, Level, named_hash};
@@ -9,10 +11,16 @@ use csc_types::{
     Certificates, CscError, InfoRequest, SecretText, SignDocRequest, SignDocResponse,
     SignHashRequest, SignedValue, WorkerRefusal, WorkerRequest, decode_base64,
 };
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use pki::Certificate;
 use pki::asn1::Tlv;
 
 use crate::Worker;
+
+/// Time-stamps that are asked for at a time.
+const STAMPS_AT_ONCE: usize = 8;
+/// Longest time for all of them: the service waits two minutes for the whole call.
+const STAMPING: Duration = Duration::from_secs(45);
 
 /// The credential, as far as signatures hold it.
 struct Signer {
@@ -32,8 +40,17 @@ impl Worker {
         &self,
         request: WorkerRequest,
     ) -> Result<SignDocResponse, WorkerRefusal> {
-        let WorkerRequest { token, body } = request;
+        let WorkerRequest {
+            token,
+            body,
+            idempotency_key,
+        } = request;
         let asked = SignDocRequest::parse(body.as_bytes())?;
+        // A repeat gets the values that were made for it, so that what fails after them costs nobody an approval.
+        let call = idempotency_key.unwrap_or_else(|| {
+            let token = token.expose().as_bytes();
+            sha256(&[b"signDoc\0", token, b"\0", body.as_bytes()]).to_string()
+        });
         drop(body);
         asked.entries.iter().try_for_each(|e| self.offers(e))?;
         let signer = self.signer(&token, &asked).await?;
@@ -51,10 +68,11 @@ impl Worker {
                 });
             }
         }
-        let values = self.values(&token, &asked, &signer, &jobs).await?;
+        let values = self.values(&token, &asked, &signer, &jobs, &call).await?;
+        let stamps = self.stamps(signer.alg.hash(), &jobs, &values).await?;
         let mut answer = SignDocResponse::default();
-        for (job, value) in jobs.iter().zip(&values) {
-            let signature = b64(self.assemble(&signer, job, value).await?);
+        for ((job, value), stamp) in jobs.iter().zip(&values).zip(&stamps) {
+            let signature = b64(assemble(&signer, job, value, stamp.as_deref())?);
             match job.encloses() {
                 Some(_) => answer.documents.push(signature),
                 None => answer.signatures.push(signature),
@@ -119,6 +137,7 @@ impl Worker {
         asked: &SignDocRequest,
         signer: &Signer,
         jobs: &[Job<'_>],
+        call: &str,
     ) -> Result<Vec<SignedValue>, WorkerRefusal> {
         let first = asked.entries.first().ok_or(CscError::NoDocuments)?;
         let hash = signer.alg.hash();
@@ -134,46 +153,35 @@ impl Worker {
             sign_algo_params: first.sign_algo_params.clone(),
             client_data: None,
         };
-        let call = self.random.digest32().to_string();
-        let values = self.service.sign_hash(token, &request, &call).await;
-        values.map_err(|error| passed(&error))
+        let values = self.service.sign_hash(token, &request, call).await;
+        values.map_err(|error| match &error {
+            // There may be values, but nobody has them; the caller is told so and not that nothing was done.
+            ClientError::Api { .. } => passed(&error),
+            unknown if unknown.outcome_is_unknown() => {
+                tracing::error!(%error, "the service gave its worker no whole answer");
+                lost()
+            }
+            _ => passed(&error),
+        })
     }
 
-    async fn assemble(
+    /// Time-stamps of those values that want one, a few at a time and all of them in time. Without one of them the call is
+    /// tried again, with the same values.
+    async fn stamps(
         &self,
-        signer: &Signer,
-        job: &Job<'_>,
-        signed: &SignedValue,
-    ) -> Result<Vec<u8>, WorkerRefusal> {
-        let stamp = match job.entry.level {
-            Level::B => None,
-            _ => Some(self.stamp(signer.alg.hash(), &signed.value).await?),
-        };
-        let build = |chain: &[Vec<u8>]| {
-            let leaf = signer.chain.first().map_or(&[][..], Vec::as_slice);
-            let (attrs, stamp) = (&job.attrs, stamp.as_deref());
-            let value = signed.value.as_slice();
-            match job.encloses() {
-                Some(document) => cades::build_enveloping(
-                    attrs,
-                    (signer.alg, value),
-                    leaf,
-                    chain,
-                    stamp,
-                    document,
-                ),
-                None => cades::build_signed_data(attrs, signer.alg, value, leaf, chain, stamp),
-            }
-        };
-        let with_counter = signed.counter.as_ref().and_then(|counter| {
-            let cms = build(&[&signer.chain[..], &counter.certificates].concat()).ok()?;
-            cades::add_counter_signature(&cms, &counter.signer_info).ok()
+        hash: HashAlg,
+        jobs: &[Job<'_>],
+        values: &[SignedValue],
+    ) -> Result<Vec<Option<Vec<u8>>>, CscError> {
+        let each = jobs.iter().zip(values).map(|(job, signed)| async move {
+            Ok::<_, CscError>(match job.entry.level {
+                Level::B => None,
+                _ => Some(self.stamp(hash, &signed.value).await?),
+            })
         });
-        let cms = with_counter.map_or_else(|| build(&signer.chain), Ok);
-        cms.map_err(|error| {
-            tracing::error!(%error, "a value of the service made no signature");
-            CscError::Internal.into()
-        })
+        let all = stream::iter(each).buffered(STAMPS_AT_ONCE).try_collect();
+        let all = tokio::time::timeout(STAMPING, all).await;
+        all.map_err(|_| CscError::Unavailable)?
     }
 
     async fn stamp(&self, hash: HashAlg, value: &[u8]) -> Result<Vec<u8>, CscError> {
@@ -189,6 +197,40 @@ impl Worker {
             }
         }
         Err(CscError::Unavailable)
+    }
+}
+
+fn assemble(
+    signer: &Signer,
+    job: &Job<'_>,
+    signed: &SignedValue,
+    stamp: Option<&[u8]>,
+) -> Result<Vec<u8>, WorkerRefusal> {
+    let build = |chain: &[Vec<u8>]| {
+        let leaf = signer.chain.first().map_or(&[][..], Vec::as_slice);
+        let (attrs, value) = (&job.attrs, signed.value.as_slice());
+        match job.encloses() {
+            Some(document) => {
+                cades::build_enveloping(attrs, (signer.alg, value), leaf, chain, stamp, document)
+            }
+            None => cades::build_signed_data(attrs, signer.alg, value, leaf, chain, stamp),
+        }
+    };
+    let with_counter = signed.counter.as_ref().and_then(|counter| {
+        let cms = build(&[&signer.chain[..], &counter.certificates].concat()).ok()?;
+        cades::add_counter_signature(&cms, &counter.signer_info).ok()
+    });
+    let cms = with_counter.map_or_else(|| build(&signer.chain), Ok);
+    cms.map_err(|error| {
+        tracing::error!(%error, "a value of the service made no signature");
+        CscError::Internal.into()
+    })
+}
+
+fn lost() -> WorkerRefusal {
+    WorkerRefusal {
+        description: csc_types::OUTCOME_LOST.to_owned(),
+        ..CscError::Internal.into()
     }
 }
 

@@ -39,15 +39,16 @@ mod users;
 mod waiting;
 mod watch;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit_log::AuditLog;
 use axum::Router;
-use core_types::{Clock, Random, UnixTime};
+use core_types::{ClientId, Clock, Random, UnixTime};
 use sam_api::ssa::{AboutAnswer, ClockInfo};
-use service_kit::Trouble;
+use service_kit::{Room, Rooms, Trouble};
 use store_kit::{Store, StoreError, transaction};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use branding::{Branding, Logo};
@@ -55,6 +56,7 @@ pub use certificates::{CertificateRule, Certificates};
 pub use clients::NewClient;
 pub use config::{Config, Creation, PasswordCost, Rates, TimeStamper};
 pub use contract::{ClientCertificate, ClientSettings, Quota};
+pub use csc::WORKER_ANSWER;
 pub use enrol::{EnrolError, Enrolled};
 pub use manage::{ClientOfficer, calls};
 pub use oauth::{Publisher, Registration};
@@ -69,7 +71,11 @@ pub const MIGRATIONS: &[store_kit::Migrations] = &[schema::TABLES, audit_log::TA
 /// Passwords hashed at a time; more wait.
 const HASHERS: usize = 2;
 /// Calls with documents at a time; more are told to come later.
-const DOCUMENTS: usize = 8;
+const DOCUMENTS: u64 = 8;
+/// Of one client.
+const DOCUMENTS_OF_ONE: u64 = 2;
+/// Bytes of requests' bodies that are being read, of all callers and of one address.
+const READING: (u64, u64) = (256 << 20, 64 << 20);
 
 /// The service. Cheap to clone; all clones share everything.
 #[derive(Clone)]
@@ -81,7 +87,8 @@ struct Inner {
     ports: Ports,
     sealer: crypt::Sealer,
     hashers: Arc<Semaphore>,
-    documents: Semaphore,
+    documents: Arc<Rooms<ClientId>>,
+    bodies: Arc<Rooms<IpAddr>>,
     limits: limits::Limits,
     decided: Notify,
     known_good: certificates::KnownGood,
@@ -161,7 +168,8 @@ impl Ssa {
             ports,
             sealer,
             hashers: Arc::new(Semaphore::new(HASHERS)),
-            documents: Semaphore::new(DOCUMENTS),
+            documents: Rooms::new(DOCUMENTS, DOCUMENTS_OF_ONE),
+            bodies: Rooms::new(READING.0, READING.1),
             limits: limits::Limits::default(),
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
@@ -241,9 +249,14 @@ impl Ssa {
         self.0.ports.worker.as_deref()
     }
 
-    /// Room for a call with documents, if there is any.
-    pub(crate) fn room_for_documents(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.documents.try_acquire().ok()
+    /// Room for a call of this client with documents, if there is any.
+    pub(crate) fn room_for_documents(&self, client: &ClientId) -> Option<Room<ClientId>> {
+        self.0.documents.enter(client.clone(), 1)
+    }
+
+    /// Room for bodies of requests by network, in bytes.
+    pub(crate) fn bodies(&self) -> &Arc<Rooms<IpAddr>> {
+        &self.0.bodies
     }
 
     pub(crate) fn fetch(&self) -> &dyn pki::fetch::Fetch {

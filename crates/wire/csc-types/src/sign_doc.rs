@@ -373,6 +373,9 @@ pub struct WorkerRequest {
     pub token: SecretText,
     /// The request's body as it came: JSON of [`SignDocRequest`].
     pub body: String,
+    /// The caller's `Idempotency-Key`, for `signHash`; without one, the same call with the same token is the same call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
 }
 
 /// Why the worker signed nothing: an error of the API.

@@ -421,7 +421,13 @@ pub(super) async fn start_ssa(
         sam: Arc::new(kit.client(sam_url, NAME_SSA)?),
         certifier: Arc::new(certifier),
         fetch: Arc::new(HttpFetch::new(kit.outside()?, true)),
-        worker: Some(Arc::new(kit.client(&worker_url, NAME_SSA)?)),
+        worker: Some(Arc::new(Client::new(
+            &*worker_url,
+            &HttpOptions {
+                longest_answer: Some(ssa_service::WORKER_ANSWER),
+                ..kit.inside(NAME_SSA)?
+            },
+        )?)),
         webhooks: Arc::new(kit.webhooks()?),
         clock: kit.clock.clone(),
         random: kit.random.clone(),

@@ -152,8 +152,15 @@ async fn documents_are_signed_by_the_worker_with_the_callers_token_and_no_others
         cades::verify(&without[0], &digest, &trust, &Default::default(), now).intact
     };
     assert!(intact(&other) && !intact(b"forged"));
-    // The token made its one signHash.
-    let (status, _) = sign_doc(&story, &token, &both).await;
+    // The token made its one signHash: the same call gets the same values, if its answer was lost, and another gets none.
+    let (status, again) = sign_doc(&story, &token, &both).await;
+    assert_eq!(status, 200, "{again}");
+    let value = |cms: &[u8]| SignedData::parse(cms).unwrap().signers[0].signature.clone();
+    let with_again = found(&again, "DocumentWithSignature");
+    assert_eq!(value(&with_again[0]), value(&with[0]));
+    assert_eq!(found(&again, "SignatureObject"), without);
+    let fewer = json!([common(json!({ "document": b64(&text) }))]);
+    let (status, _) = sign_doc(&story, &token, &of("documents", fewer)).await;
     assert_eq!(status, 401);
     // A signature of a digest, as a PDF gets it.
     let token = spender
@@ -169,6 +176,7 @@ async fn documents_are_signed_by_the_worker_with_the_callers_token_and_no_others
     let request = csc_types::WorkerRequest {
         token,
         body: "{}".to_owned(),
+        idempotency_key: None,
     };
     let refused = stranger.call::<csc_types::WorkerSignDoc>(&request).await;
     let Err(service_kit::CallError::Refused(refusal)) = refused else {

@@ -21,7 +21,7 @@ use std::convert::Infallible;
 use audit_log::Event;
 use axum::Json;
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -45,20 +45,23 @@ use crate::oauth::{dpop, shown};
 use crate::tokens::{self, Holder, Token};
 use refusals::Fault;
 pub(crate) use sign::signed;
+pub use sign_doc::WORKER_ANSWER;
 
 /// Longest body in bytes: 10,000 SHA-512 digests in base64 are less than 1 MB.
 const LIMIT: usize = 2 << 20;
+/// Of it, what is read before anybody is known.
+const SMALL: usize = 16 << 10;
 
 /// A method as both versions serve it. `$shape` makes an answer of version 1 of one of version 2 and of the request's body.
 macro_rules! methods {
     ($($v2:ident / $v1:ident: $core:path, $shape:path;)*) => {$(
         async fn $v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-            answer(async { $core(&ssa, &call, whole(&call, body).await?).await }.await)
+            answer(async { $core(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
         }
 
         async fn $v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
             let outcome = async {
-                let body = Bytes::from(v1::to_v2(&whole(&call, body).await?)?);
+                let body = Bytes::from(v1::to_v2(&whole(&ssa, &call, body).await?)?);
                 let told = $core(&ssa, &call, body.clone()).await?;
                 let status = told.status();
                 let told = serde_json::to_value(told).map_err(|_| CscError::Internal)?;
@@ -184,22 +187,22 @@ pub(crate) fn router_v1() -> Router<Ssa> {
 
 /// Version 1 has no such method: its calls wait.
 async fn check_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { elsewhere::check(&ssa, &call, whole(&call, body).await?).await }.await)
+    answer(async { elsewhere::check(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 /// Only version 2.2 has such a method.
 async fn create_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { create::create(&ssa, &call, whole(&call, body).await?).await }.await)
+    answer(async { create::create(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 /// Only version 2.2 has such a method.
 async fn delete_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { delete::delete(&ssa, &call, whole(&call, body).await?).await }.await)
+    answer(async { delete::delete(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 /// Version 1 says `credentials/sendOTP` for it.
 async fn challenge_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { codes::challenge(&ssa, &call, whole(&call, body).await?).await }.await)
+    answer(async { codes::challenge(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 /// Version 1 has no such method: its clients make documents themselves.
@@ -209,16 +212,16 @@ async fn sign_doc_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response
 
 /// Version 1 has no such method: its calls bring the values.
 async fn poll_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { polling::poll(&ssa, &call, whole(&call, body).await?).await }.await)
+    answer(async { polling::poll(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 /// With the same members in both versions.
 async fn timestamp_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    answer(async { timestamp::timestamp(&ssa, &call, whole(&call, body).await?).await }.await)
+    answer(async { timestamp::timestamp(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 async fn timestamp_v1(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
-    let told = async { timestamp::timestamp(&ssa, &call, whole(&call, body).await?).await };
+    let told = async { timestamp::timestamp(&ssa, &call, whole(&ssa, &call, body).await?).await };
     answer(told.await.map_err(Fault::in_v1))
 }
 
@@ -279,17 +282,20 @@ impl FromRequestParts<Ssa> for Call {
     }
 }
 
-/// Reads the `Authorization` header and finds its token (RFC 6750 §2.1, RFC 9449 §7.1).
-async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
-    let value = authorization(&call.headers)?;
-    let value = value.and_then(|v| v.to_str().ok());
+/// Scheme and token of the `Authorization` header, if there is one of that kind.
+fn presented(call: &Call) -> Result<Option<(String, SecretText)>, CscError> {
+    let value = authorization(&call.headers)?.and_then(|value| value.to_str().ok());
     let text = value
         .and_then(|value| value.split_once(' '))
         .map(|(scheme, text)| (scheme.to_ascii_lowercase(), text.trim()))
         .filter(|(scheme, _)| matches!(scheme.as_str(), "bearer" | "dpop"))
         .filter(|(_, text)| !text.is_empty() && !text.contains(' '));
-    let (scheme, text) = text.ok_or(CscError::MalformedHeader)?;
-    let text = SecretText::new(text.to_owned());
+    Ok(text.map(|(scheme, text)| (scheme, SecretText::new(text.to_owned()))))
+}
+
+/// Finds the token of the `Authorization` header (RFC 6750 §2.1, RFC 9449 §7.1).
+async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
+    let (scheme, text) = presented(call)?.ok_or(CscError::MalformedHeader)?;
     let token = lookup(ssa, &text).await?.ok_or(CscError::InvalidToken)?;
     // A bound token is none without its key, and an unbound one isn't made to look bound.
     let key = match token.holder {
@@ -360,14 +366,28 @@ async fn lookup(ssa: &Ssa, text: &SecretText) -> Result<Option<Token>, StoreErro
     tokens::find(&mut tx, text).await
 }
 
-/// The whole body, if it isn't too long, and is JSON as far as its sender says.
-async fn whole(call: &Call, body: Body) -> Result<Bytes, CscError> {
-    let too_long = |_| CscError::BodyTooLarge;
-    let bytes = axum::body::to_bytes(body, LIMIT).await.map_err(too_long)?;
+/// The whole body, if it isn't too long, and is JSON as far as its sender says; of whoever shows no token that was issued here,
+/// little.
+async fn whole(ssa: &Ssa, call: &Call, body: Body) -> Result<Bytes, Fault> {
+    let small = body.size_hint().upper().is_some_and(|n| n <= SMALL as u64);
+    let known = small || shows_token(ssa, call).await?;
+    let limit = if known { LIMIT } else { SMALL };
+    let read = axum::body::to_bytes(body, limit).await;
+    let bytes = read.map_err(|_| match !known && matches!(presented(call), Ok(Some(_))) {
+        true => CscError::InvalidToken,
+        false => CscError::BodyTooLarge,
+    })?;
     if !bytes.is_empty() {
         is_json(&call.headers)?;
     }
     Ok(bytes)
+}
+
+async fn shows_token(ssa: &Ssa, call: &Call) -> Result<bool, StoreError> {
+    match presented(call) {
+        Ok(Some((_, text))) => Ok(lookup(ssa, &text).await?.is_some()),
+        Ok(None) | Err(_) => Ok(false),
+    }
 }
 
 /// `Content-Type`, of which there is one at most: JSON with whatever parameters. Some clients don't say.

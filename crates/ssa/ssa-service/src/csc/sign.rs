@@ -161,7 +161,7 @@ pub(super) async fn authority(
 }
 
 /// 1 to 128 visible ASCII characters.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, CscError> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, CscError> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };

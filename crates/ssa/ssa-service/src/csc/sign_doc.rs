@@ -1,18 +1,24 @@
 //! `signatures/signDoc` (CSC 11.14): the call goes to a worker in a process of its own, which uses the caller's token like any client.
 //! Documents are carried past as text: nothing here reads one.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use csc_types::{CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest};
 use service_kit::CallError;
 
 use super::refusals::Fault;
-use super::sign::authority;
+use super::sign::{authority, idempotency_key};
 use super::{Bearer, Call, bearer, is_json, refused};
 use crate::Ssa;
 
 const METHOD: &str = "signatures/signDoc";
 /// Longest body in bytes: documents of 12 MB together.
 const LIMIT: usize = 16 << 20;
+/// Longest answer of a worker in bytes: what came, encoded once more, with signatures and certificates.
+pub const WORKER_ANSWER: usize = 2 * LIMIT;
+/// Longest time for a body: two megabit a second.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Error codes that a worker may answer with; others are nobody's business outside.
 const CODES: [&str; 9] = [
@@ -48,12 +54,16 @@ async fn attempt(
     body: Body,
 ) -> Result<SignDocResponse, Fault> {
     let worker = ssa.worker().ok_or(CscError::NotImplemented)?;
-    let _room = ssa.room_for_documents().ok_or(CscError::Unavailable)?;
+    let _room = ssa
+        .room_for_documents(&bearer.client.id)
+        .ok_or(CscError::Unavailable)?;
     // A bound token is good only with its key or certificate, which the worker doesn't have.
     if bearer.token.holder.is_some() {
         return Err(Fault::explained(CscError::AccessDenied, BOUND));
     }
-    let body = axum::body::to_bytes(body, LIMIT).await;
+    // Whoever has a room has to leave it again, however slow its line.
+    let body = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, LIMIT)).await;
+    let body = body.map_err(|_| Fault::explained(CscError::Unavailable, TOO_SLOW))?;
     let body = body.map_err(|_| CscError::BodyTooLarge)?;
     is_json(&call.headers)?;
     let asked = SignDocRequest::parse(&body)?;
@@ -66,6 +76,7 @@ async fn attempt(
     let request = WorkerRequest {
         token,
         body: String::from_utf8(body.into()).map_err(|_| CscError::Malformed)?,
+        idempotency_key: idempotency_key(&call.headers)?,
     };
     let done = worker.sign_doc(&request).await;
     done.map_err(|error| match error {
@@ -75,6 +86,7 @@ async fn attempt(
     })
 }
 
+const TOO_SLOW: &str = "The documents came too slowly";
 const BOUND: &str = "A bound token can't be handed on: ask signatures/signHash";
 
 fn passed(refusal: WorkerRefusal) -> CscError {

@@ -1,10 +1,13 @@
 //! `signatures/signDoc`: the worker gets the call and the caller's token, once the caller is known; what it answers is passed on,
 //! and nothing else.
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
 use csc_types::{CscError, WorkerRefusal};
 use serde_json::{Value, json};
 use service_kit::CallError;
+
+use tower::ServiceExt as _;
 
 use crate::oauth::client;
 use crate::web::{Answer, Stack, hash, stacks};
@@ -43,8 +46,22 @@ async fn the_worker_gets_the_callers_token_and_body_and_its_answer_is_passed_on(
             (asked.token.expose(), asked.body),
             (signing.as_str(), body(|_| ()))
         );
+        assert_eq!(asked.idempotency_key, None);
         let again = call(&stack, &signing, &body(|_| ())).await;
         assert_eq!(told(&again).0, 401);
+        // The caller's own name for the call is the one at signHash.
+        for (key, carried) in [("call-1", true), ("no name", false)] {
+            stack.worker.asked.lock().unwrap().clear();
+            let request = Request::post("/csc/v2/signatures/signDoc")
+                .header(header::AUTHORIZATION, format!("Bearer {signing}"))
+                .header("idempotency-key", key);
+            stack
+                .send(request.body(Body::from(body(|_| ()))).unwrap())
+                .await;
+            let asked = stack.worker.asked.lock().unwrap().pop();
+            let asked = asked.map(|asked| asked.idempotency_key.unwrap());
+            assert_eq!(asked.as_deref(), carried.then_some(key));
+        }
         // With a service token beside a SAD, too.
         let service = stack.service_token("app", "hanako").await;
         let sad = stack.credential_token("app", "hanako", &[hash(1)]).await;
@@ -123,6 +140,40 @@ async fn faults_are_told_before_the_worker_hears_of_anything() {
         let answer = call(&stack, &token, &body(|_| ())).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert!(stack.worker.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn calls_that_wait_with_their_documents_leave_room_to_other_clients() {
+    for stack in stacks().await {
+        let mut tokens = Vec::new();
+        for client in ["app", "app", "app", "other"] {
+            let token = stack.credential_token(client, "hanako", &[hash(1)]).await;
+            tokens.push(token);
+        }
+        // Two whose documents never come.
+        let slow: Vec<_> = tokens[..2]
+            .iter()
+            .map(|token| {
+                let nothing = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+                let request = Request::post("/csc/v2/signatures/signDoc")
+                    .header(header::AUTHORIZATION, format!("Bearer {token}"));
+                let body = Body::from_stream(nothing);
+                tokio::spawn(stack.ssa.router().oneshot(request.body(body).unwrap()))
+            })
+            .collect();
+        // Until both have their room the third has one, and uses nothing up.
+        let busy = body(|b| b["documents"] = json!([]));
+        while told(&call(&stack, &tokens[2], &busy).await).0 != 503 {
+            tokio::task::yield_now().await;
+        }
+        let own = call(&stack, &tokens[2], &body(|_| ())).await;
+        assert_eq!(told(&own).0, 503, "{}", own.body);
+        let other = call(&stack, &tokens[3], &body(|_| ())).await;
+        assert_eq!(other.status, StatusCode::OK, "{}", other.body);
+        for task in slow {
+            task.abort();
+        }
     }
 }
 
