@@ -54,8 +54,8 @@ pub struct Config {
     pub creations: Vec<Creation>,
     /// How often somebody may call.
     pub rates: Rates,
-    /// Most pushed requests, and most authorizations in browsers, that one client may have under way; 64 KiB each on
-    /// average. The oldest give way.
+    /// Most pushed requests, and most authorizations in browsers and of devices, that one client may have under way; 64 KiB each on
+    /// average. The oldest give way. Of calls that don't wait for their values, the newest.
     pub most_pending: u32,
     /// How long a call of version 1 in mode `implicit` waits for its person; clients give up after a minute or so.
     pub longest_call: Duration,

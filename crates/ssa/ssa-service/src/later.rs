@@ -160,11 +160,10 @@ async fn work(ssa: &Ssa, later: Later) -> Result<Outcome, StoreError> {
 
 /// Takes up calls that nobody works on any more and of which somebody wants to be told. Others wait until they are asked for.
 pub(crate) async fn resume(ssa: &Ssa) -> Result<(), StoreError> {
-    let now = ssa.now();
     let query = "SELECT id FROM ssa_later WHERE lease <= $1 AND exp > $1 AND call IS NOT NULL AND notice IS NOT NULL \
                  ORDER BY lease LIMIT 20";
     let mut tx = ssa.store().read("resume-later").await?;
-    let rows = tx.fetch_all(sql(query).bind(now.0)).await?;
+    let rows = tx.fetch_all(sql(query).bind(ssa.now().0)).await?;
     let ids: Vec<String> = rows
         .iter()
         .map(|row| row.text("id"))
@@ -174,12 +173,36 @@ pub(crate) async fn resume(ssa: &Ssa) -> Result<(), StoreError> {
         left.extend(find(&mut tx, &id).await?);
     }
     drop(tx);
-    for later in left {
-        if let Some(taken) = take(ssa, later, now).await? {
-            work(ssa, taken).await?;
+    let tasks: Vec<_> = left
+        .into_iter()
+        .map(|later| {
+            let ssa = ssa.clone();
+            // Each by itself, with a lease from when it begins: one that takes long holds up no other.
+            tokio::spawn(async move {
+                if let Some(taken) = take(&ssa, later, ssa.now()).await? {
+                    work(&ssa, taken).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        })
+        .collect();
+    let mut outcome = Ok(());
+    for task in tasks {
+        if let Ok(Err(error)) = task.await {
+            outcome = Err(error);
         }
     }
-    Ok(())
+    outcome
+}
+
+/// Whether one more call of this client may wait.
+pub(crate) async fn has_room(ssa: &Ssa, client: &ClientId) -> Result<bool, StoreError> {
+    let query =
+        "SELECT COUNT(*) AS n FROM ssa_later WHERE client = $1 AND exp > $2 AND call IS NOT NULL";
+    let query = sql(query).bind(client.as_str()).bind(ssa.now().0);
+    let mut tx = ssa.store().read("sign-later").await?;
+    let waiting = tx.fetch_one(query).await?.int("n")?;
+    Ok(waiting < i64::from(ssa.config().most_pending))
 }
 
 /// Takes a call up; `None` when somebody else did.

@@ -24,8 +24,9 @@ use crate::{Ssa, clients, later};
 
 /// Nobody else sends a notice for so many seconds.
 const LEASE: i64 = 60;
-/// Notices sent at once.
-const AT_ONCE: i64 = 20;
+/// Notices sent at once, of all clients and of one: whose receiver hangs has no more hands than that.
+const AT_ONCE: i64 = 40;
+const AT_ONCE_OF_ONE: i64 = 4;
 
 /// Whom to tell, and of what.
 #[derive(Serialize, Deserialize)]
@@ -96,8 +97,10 @@ impl Ssa {
     /// # Errors
     /// [`StoreError`].
     pub async fn send_notices(&self) -> Result<(), StoreError> {
-        later::resume(self).await?;
-        send_due(self).await
+        // What is over is told, whatever became of what isn't.
+        let resumed = later::resume(self).await;
+        let sent = send_due(self).await;
+        resumed.and(sent)
     }
 
     /// With what notices to this client are signed: 32 bytes, bound to the client and the number in its contract.
@@ -146,8 +149,11 @@ async fn send_due(ssa: &Ssa) -> Result<(), StoreError> {
 async fn take_due(ssa: &Ssa) -> Result<Vec<Due>, StoreError> {
     let now = ssa.now();
     let due = transaction!(ssa.store(), "take-notices", |tx| {
-        let query = "SELECT id, client, notice, failures, version FROM ssa_notice WHERE next <= $1 ORDER BY next LIMIT $2";
-        let rows = tx.fetch_all(sql(query).bind(now.0).bind(AT_ONCE)).await?;
+        let query = "SELECT id, client, notice, failures, version FROM (SELECT id, client, notice, failures, version, next, \
+                     ROW_NUMBER() OVER (PARTITION BY client ORDER BY next, id) AS place FROM ssa_notice WHERE next <= $1) AS due \
+                     WHERE place <= $2 ORDER BY next, id LIMIT $3";
+        let query = sql(query).bind(now.0).bind(AT_ONCE_OF_ONE).bind(AT_ONCE);
+        let rows = tx.fetch_all(query).await?;
         let mut mine = Vec::new();
         for row in &rows {
             let due = Due {
@@ -189,10 +195,12 @@ async fn send(ssa: &Ssa, due: Due) -> Result<(), StoreError> {
         Err(error) => {
             tracing::warn!(client = due.client, %error, "a notice to a client wasn't delivered");
             let failures = due.failures.saturating_add(1);
-            error
-                .is_transient()
-                .then(|| next_try(failures, now))
-                .flatten()
+            let again = error.is_transient().then(|| next_try(failures, now));
+            let again = again.flatten();
+            if again.is_none() {
+                tracing::error!(client = due.client, "a notice to a client was given up");
+            }
+            again
         }
     };
     transaction!(ssa.store(), "sent-notice", |tx| {

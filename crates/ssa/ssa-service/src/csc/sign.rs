@@ -55,6 +55,9 @@ async fn attempt(
     {
         return Err(CscError::InvalidParameter("response_uri").into());
     }
+    if mode != SignMode::Now && !later::has_room(ssa, &bearer.client.id).await? {
+        return Err(Fault::from(Wait(5)));
+    }
     let quota = settings.quota;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use service_kit::CallError;
 use ssa_service::calls::ClientResponseSecret;
 use ssa_service::{ClientSettings, Config};
-use store_kit::sql;
+use store_kit::{StoreError, sql, transaction};
 use tokio::net::TcpListener;
 
 use crate::manage::{SECURITY, call, named, set};
@@ -268,5 +268,61 @@ async fn a_call_that_lost_its_worker_is_finished_although_nobody_asks() {
             keys.collect::<Vec<_>>()
         });
         assert!(keys.len() >= 2 && keys.iter().all(|key| *key == keys[0]));
+    }
+}
+
+#[tokio::test]
+async fn one_clients_backlog_holds_up_no_other_client_and_calls_that_wait_are_bounded() {
+    let set = |config: &mut Config| config.most_pending = 3;
+    for mut stack in stacks_with(set).await {
+        let (base, seen) = receiver().await;
+        let uri = format!("{base}/done");
+        let token = told_at(&mut stack, std::slice::from_ref(&uri)).await;
+        let begun = begin(&stack, &token, &uri).await;
+        assert!(begun["responseID"].is_string(), "{begun}");
+        assert!(settled(&stack).await.is_empty());
+        seen.notices.lock().unwrap().clear();
+        // A round takes a few of each client, however many one has.
+        let backlog = |client: &'static str, n: usize| {
+            let store = &stack.store;
+            async move {
+                transaction!(store, "backlog", |tx| {
+                    for n in 0..n {
+                        let insert = "INSERT INTO ssa_notice (id, client, notice, failures, next, version) \
+                                      VALUES ($1, $2, $3, 0, 0, 0)";
+                        let insert = sql(insert).bind(format!("{client}-{n}")).bind(client);
+                        tx.execute(insert.bind(&b"x"[..])).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+                .unwrap();
+            }
+        };
+        backlog("a-hangs", 50).await;
+        backlog("told", 2).await;
+        stack.ssa.send_notices().await.unwrap();
+        let left =
+            sql("SELECT client, COUNT(*) AS n FROM ssa_notice GROUP BY client ORDER BY client");
+        let mut tx = stack.store.read("left").await.unwrap();
+        let left = tx.fetch_all(left).await.unwrap();
+        let left: Vec<_> = left
+            .iter()
+            .map(|row| (row.text("client").unwrap(), row.int("n").unwrap()))
+            .collect();
+        assert_eq!(left, [("a-hangs".to_owned(), 46)]);
+        drop(tx);
+        // Calls whose outcome isn't there yet.
+        stack.sam.with(|s| {
+            s.sign_refusals = std::iter::repeat_with(|| CallError::Unreachable)
+                .take(20)
+                .collect();
+        });
+        let token = stack.credential_token("told", "hanako", &[hash(1)]).await;
+        for _ in 0..3 {
+            let begun = begin(&stack, &token, &uri).await;
+            assert!(begun["responseID"].is_string(), "{begun}");
+        }
+        let full = begin(&stack, &token, &uri).await;
+        assert_eq!(full["error"], "temporarily_unavailable", "{full}");
     }
 }
