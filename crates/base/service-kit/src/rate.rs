@@ -113,6 +113,16 @@ impl<K: Eq + Hash + Clone> RateLimit<K> {
         Ok(())
     }
 
+    /// The same for what should be rare: `per_minute` is what comes back in an hour.
+    ///
+    /// # Errors
+    /// Seconds to wait.
+    pub fn take_hourly(&self, caller: &K, rate: Rate, now: UnixTime) -> Result<(), u32> {
+        let minutes = UnixTime(now.0.div_euclid(60));
+        let taken = self.take(caller, rate, minutes);
+        taken.map_err(|minutes| minutes.saturating_mul(60))
+    }
+
     /// A call that was counted doesn't count after all.
     pub fn give_back(&self, caller: &K) {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,10 +19,10 @@ use crate::records::KeyRecord;
 use crate::rows;
 use crate::sam::Sam;
 
-/// How much a guard may stop: five at once, and one more each minute.
+/// How much a guard may stop: five at once, and five more in an hour.
 const RATE: Rate = Rate {
     burst: 5,
-    per_minute: 1,
+    per_minute: 5,
 };
 
 impl<C: CryptoModule> Sam<C> {
@@ -32,7 +32,7 @@ impl<C: CryptoModule> Sam<C> {
     /// [`Refusal::NotFound`], or [`Refusal::NotNow`] when it has stopped too much lately.
     pub async fn guard_stop(&self, guard: &str, request: GuardRequest) -> Result<Empty, Refusal> {
         let guard = PeerId::parse(guard).map_err(|_| Refusal::NotFound)?;
-        let done = match self.guards.take(&guard, RATE, self.clock.now()) {
+        let done = match self.guards.take_hourly(&guard, RATE, self.clock.now()) {
             Ok(()) => self.try_guard_stop(&guard, &request).await,
             Err(_) => Err(Reason::NotNow.into()),
         };

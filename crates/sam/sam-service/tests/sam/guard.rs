@@ -109,7 +109,7 @@ async fn a_guard_that_is_misused_stops_a_few_and_then_waits() {
     }
     assert_eq!(stopped, 5);
     assert_eq!(world.audited("guard.refused", GUARD).await, 2);
-    world.clock.advance(60);
+    world.clock.advance(720);
     stop(&world, GUARD, key(&signers[5].keys[0].key))
         .await
         .unwrap();

@@ -39,10 +39,10 @@ pub struct ClientOfficer {
     pub role: Role,
 }
 
-/// How much a guard may stop: five clients at once, and one more each minute.
+/// How much a guard may stop: five clients at once, and five more in an hour.
 const GUARD: Rate = Rate {
     burst: 5,
-    per_minute: 1,
+    per_minute: 5,
 };
 /// As whom guards are recorded, beside the name in their certificate.
 const GUARD_NAME: &str = "guard";
@@ -198,6 +198,12 @@ impl Desk {
         {
             return Ok(officer);
         }
+        self.refused(peer).await?;
+        Err(ClientRefusal::NotAllowed)
+    }
+
+    /// Records that somebody wanted what isn't theirs to do.
+    async fn refused(&self, peer: &Peer) -> Result<(), ClientRefusal> {
         if let Ok(peer) = PeerId::parse(peer.name.as_str()) {
             let (ssa, now) = (&self.ssa, self.ssa.now());
             let recorded: Result<(), Stop> = transaction!(ssa.store(), "officer-refused", |tx| {
@@ -207,7 +213,7 @@ impl Desk {
             });
             recorded?;
         }
-        Err(ClientRefusal::NotAllowed)
+        Ok(())
     }
 
     /// The same for whoever stops a client: a guard may, too.
@@ -216,15 +222,12 @@ impl Desk {
         let Some(guard) = guard else {
             return self.enter(peer, Want::Stop).await;
         };
-        let taken = self.stopped.take(&guard.peer, GUARD, self.ssa.now());
+        let taken = self.stopped.take_hourly(&guard.peer, GUARD, self.ssa.now());
         if taken.is_ok() {
             return Ok(guard);
         }
-        // Recorded as everybody is who is refused.
-        match self.enter(peer, Want::Stop).await {
-            Err(ClientRefusal::NotAllowed) | Ok(_) => Err(ClientRefusal::NotNow),
-            Err(other) => Err(other),
-        }
+        self.refused(peer).await?;
+        Err(ClientRefusal::NotNow)
     }
 
     async fn list(&self, peer: &Peer) -> Result<ListAnswer, ClientRefusal> {
@@ -261,6 +264,9 @@ impl Desk {
             contract,
             public,
         } = request;
+        if public && self.ssa.config().fapi {
+            return Err(invalid("public"));
+        }
         let new = checked(client, contract, public)?;
         let state = if public { State::Active } else { State::New };
         let (ssa, now) = (&self.ssa, self.ssa.now());
@@ -288,7 +294,9 @@ impl Desk {
             client.settings.clone_from(&new.settings);
             client.settings.keys = keys;
             client.settings.certificate = certificate;
-            if client.settings.lacks_keys() {
+            // One without a secret gets its keys from whoever hands them out.
+            let own = record.state == State::New;
+            if client.settings.lacks_keys(ssa.config().fapi && !own) {
                 return Err(invalid("keys").into());
             }
             clients::update(tx, &record).await?;
@@ -321,7 +329,7 @@ impl Desk {
             let mut settings = record.client.settings.clone();
             settings.keys.clone_from(&request.keys);
             settings.certificate.clone_from(&request.certificate);
-            if settings.lacks_keys() {
+            if settings.lacks_keys(ssa.config().fapi) {
                 return Err(invalid("keys").into());
             }
             if let Some(member) = settings.fault() {

@@ -519,13 +519,20 @@ async fn a_program_that_watches_the_logs_suspends_a_few_clients_and_does_nothing
             rest.iter().all(|s| *s == Err(ClientRefusal::NotNow)),
             "{rest:?}"
         );
+        // A minute later as well: only an hour gives all of it back.
+        stack.clock.advance(660);
+        let more = call_at::<ClientSuspend>(router.clone(), GUARD, &named("app-5")).await;
+        assert_eq!(more.unwrap_err(), ClientRefusal::NotNow);
+        stack.clock.advance(60);
+        let more = call_at::<ClientSuspend>(router.clone(), GUARD, &named("app-5")).await;
+        assert_eq!(more.unwrap().state, ClientState::Suspended);
         let resumed = call_at::<ClientResume>(router.clone(), GUARD, &named("app-0")).await;
         assert_eq!(resumed.unwrap_err(), no);
         let resumed = call::<ClientResume>(&stack, ADMINISTRATOR, &named("app-0")).await;
         assert_eq!(resumed.unwrap().state, ClientState::Active);
         let kinds = stack.audit_kinds().await;
         let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
-        assert_eq!(count("client.change-refused"), 1 + 2 + 1);
+        assert_eq!(count("client.change-refused"), 1 + 2 + 1 + 1);
         // A certificate is one thing or the other.
         let both = stack.ssa.officers_router(officers(), vec![peer(SECURITY)]);
         assert!(both.is_err());
