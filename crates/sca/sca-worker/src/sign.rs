@@ -303,3 +303,84 @@ fn passed(error: &ClientError) -> WorkerRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use core_types::random::SeededRandom;
+    use csc_client::{ClientCredentials, HttpOptions};
+    use pki::fetch::{Fetch, FetchError, Fetching};
+    use tokio::sync::Barrier;
+
+    use super::*;
+    use crate::TimeStamper;
+
+    /// Answers nobody before so many ask at a time, and then with nothing good.
+    struct Together(Barrier, AtomicUsize);
+
+    impl Fetch for Together {
+        fn get<'a>(&'a self, url: &'a str, limit: usize) -> Fetching<'a> {
+            self.post(url, "", Vec::new(), limit)
+        }
+
+        fn post<'a>(&'a self, url: &'a str, _: &'a str, _: Vec<u8>, _: usize) -> Fetching<'a> {
+            Box::pin(async move {
+                self.0.wait().await;
+                self.1.fetch_add(1, Ordering::Relaxed);
+                Err(FetchError {
+                    url: url.to_owned(),
+                    reason: "down".to_owned(),
+                })
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn time_stamps_are_asked_for_at_a_time_and_one_that_fails_is_no_internal_error() {
+        let nobody = ClientCredentials {
+            client_id: String::new(),
+            client_secret: None,
+        };
+        let service = "http://localhost:1/csc/v2";
+        let together = Arc::new(Together(Barrier::new(STAMPS_AT_ONCE), AtomicUsize::new(0)));
+        let worker = Worker {
+            service: csc_client::Client::new(service, nobody, &HttpOptions::default()).unwrap(),
+            callers: Vec::new(),
+            time_stampers: vec![TimeStamper {
+                url: "http://tsa.example".to_owned(),
+                anchors: Vec::new(),
+            }],
+            fetch: together.clone(),
+            random: Arc::new(SeededRandom::new(1)),
+        };
+        let entry = |level| DocEntry {
+            content: DocContent::Document(vec![1]),
+            format: Format::Cades,
+            level,
+            sign_algo: String::new(),
+            sign_algo_params: None,
+            envelope: Envelope::Attached,
+            signing_time: None,
+        };
+        let (stamped, plain) = (entry(Level::T), entry(Level::B));
+        let job = |entry| Job {
+            entry,
+            document: None,
+            attrs: Vec::new(),
+        };
+        let value = || SignedValue {
+            value: vec![1],
+            counter: None,
+        };
+        let values: Vec<_> = (0..STAMPS_AT_ONCE).map(|_| value()).collect();
+        let jobs: Vec<_> = values.iter().map(|_| job(&plain)).collect();
+        let none = worker.stamps(HashAlg::Sha256, &jobs, &values).await;
+        assert_eq!(none.unwrap(), vec![None; STAMPS_AT_ONCE]);
+        let jobs: Vec<_> = values.iter().map(|_| job(&stamped)).collect();
+        let down = worker.stamps(HashAlg::Sha256, &jobs, &values).await;
+        assert_eq!(down.unwrap_err(), CscError::Unavailable);
+        assert_eq!(together.1.load(Ordering::Relaxed), STAMPS_AT_ONCE);
+    }
+}

@@ -5,6 +5,7 @@
 //! signing seed, nor anything of the cryptographic module: the proof goes past it from the SIC page to the SAM
 //! (`sap.md` R4, R5). Tokens, codes and cookies are stored as digests, so its database alone signs nothing.
 
+mod about;
 mod admin;
 mod branding;
 mod certificates;
@@ -40,12 +41,11 @@ mod waiting;
 mod watch;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use audit_log::AuditLog;
 use axum::Router;
 use core_types::{ClientId, Clock, Random, UnixTime};
-use sam_api::ssa::{AboutAnswer, ClockInfo};
 use service_kit::{Room, Rooms, Trouble};
 use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{Notify, Semaphore};
@@ -94,37 +94,8 @@ struct Inner {
     known_good: certificates::KnownGood,
     silent: watch::Silent,
     known_providers: providers::Known,
-    about: Mutex<Option<About>>,
+    about: about::About,
 }
-
-/// What the SAM said of itself, and when it was asked.
-#[derive(Clone)]
-pub(crate) struct About {
-    /// When it was asked last, with or without an answer.
-    tried: UnixTime,
-    /// When it answered.
-    pub(crate) asked: UnixTime,
-    answer: Arc<AboutAnswer>,
-}
-
-impl About {
-    /// What it said of its clock, unless that is too long ago to say anything.
-    pub(crate) fn clock(&self, now: UnixTime) -> Option<&ClockInfo> {
-        let fresh = (0..ABOUT_AGAIN * 2).contains(&(now.0 - self.asked.0));
-        fresh.then_some(&self.answer.clock)
-    }
-}
-
-impl std::ops::Deref for About {
-    type Target = AboutAnswer;
-
-    fn deref(&self) -> &AboutAnswer {
-        &self.answer
-    }
-}
-
-/// Seconds after which the SAM is asked again what it is: its clock's error changes, and nobody may have it asked more often.
-const ABOUT_AGAIN: i64 = 60;
 
 /// What the service reaches out to.
 #[derive(Clone)]
@@ -175,7 +146,7 @@ impl Ssa {
             known_good: certificates::KnownGood::default(),
             silent: watch::Silent::default(),
             known_providers: providers::Known::default(),
-            about: Mutex::default(),
+            about: about::About::default(),
         })))
     }
 
@@ -306,25 +277,9 @@ impl Ssa {
         done.await.ok()
     }
 
-    /// What the SAM is and can do, asked of it once a minute at most. While it doesn't answer, what it said before.
-    pub(crate) async fn about(&self) -> Option<About> {
-        let now = self.now();
-        let known = || self.0.about.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known().as_mut() {
-            if (0..ABOUT_AGAIN).contains(&(now.0 - known.tried.0)) {
-                return Some(known.clone());
-            }
-            // Nobody else waits for the answer.
-            known.tried = now;
-        }
-        if let Ok(answer) = self.sam().about(&sam_api::ssa::Empty {}).await {
-            *known() = Some(About {
-                tried: now,
-                asked: now,
-                answer: Arc::new(answer),
-            });
-        }
-        known().clone()
+    /// What the SAM said of itself last.
+    pub(crate) fn heard(&self) -> &about::About {
+        &self.0.about
     }
 
     /// Most items of one act.

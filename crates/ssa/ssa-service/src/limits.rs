@@ -141,7 +141,7 @@ pub(crate) async fn by_address(
     if request.uri().path().starts_with("/static/") {
         return next.run(request).await;
     }
-    let mut request = request.map(|body| ssa.bodies().weigh(origin.0, body));
+    let request = request.map(|body| ssa.bodies().weigh(origin.0, body));
     let rate = ssa.config().rates.address;
     let taken = ssa.limits().addresses.take(&origin.0, rate, ssa.now());
     match taken {

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::refusals::Fault;
 use super::{Call, answer};
 use crate::published::{Document, GUIDELINE};
-use crate::{About, Config, Ssa};
+use crate::about::Heard;
+use crate::{Config, Ssa};
 
 /// What `info.methods` names, in the versions that have it.
 fn methods(ssa: &Ssa, v1: bool) -> Vec<String> {
@@ -144,7 +145,7 @@ async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
     }
 }
 
-fn service(config: &Config, about: Option<&About>, now: UnixTime) -> ServiceInfo {
+fn service(config: &Config, about: Option<&Heard>, now: UnixTime) -> ServiceInfo {
     let document = |(kind, document): (&str, &Document)| DocumentInfo {
         kind: kind.to_owned(),
         version: document.version.clone(),

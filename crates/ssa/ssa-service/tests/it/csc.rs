@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use core_types::bytes::b64;
+use futures_util::stream::{self, StreamExt as _};
 use sam_api::Refusal;
 use sam_api::ssa::KeyState;
 use serde_json::{Value, json};
@@ -382,4 +383,66 @@ async fn a_credential_has_every_member_that_clients_insist_on() {
         stack.csc("credentials/list", &token, "").await.json()["credentialIDs"],
         json!([])
     );
+}
+
+#[tokio::test]
+async fn while_the_sam_is_away_callers_of_info_dont_call_for_it_in_turn() {
+    for stack in stacks().await {
+        let about = |away| {
+            stack.sam.with(|s| {
+                s.away = away;
+                std::mem::take(&mut s.abouts)
+            })
+        };
+        let info = async || {
+            let answer = stack.csc("info", "x", "{}").await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+            let mut told = answer.json();
+            // What was said of the clock counts for a shorter time.
+            told["jt2aService"]["time"].take();
+            told
+        };
+        about(true);
+        let without = info().await;
+        for _ in 0..5 {
+            assert_eq!(info().await, without);
+        }
+        assert_eq!(about(false), 1);
+        assert_eq!(info().await, without);
+        stack.clock.advance(10);
+        let with = info().await;
+        assert_ne!(with, without);
+        assert_eq!(about(true), 1);
+        // What it said counts for a while, and as long as nothing else is heard.
+        for _ in 0..3 {
+            assert_eq!(info().await, with);
+            stack.clock.advance(61);
+        }
+        assert!((1..=2).contains(&about(false)));
+    }
+}
+
+#[tokio::test]
+async fn of_whoever_shows_no_token_little_is_read() {
+    for stack in stacks().await {
+        let token = stack.service_token("app", "hanako").await;
+        let told = async |token: Option<&str>, body: Body| {
+            let mut request = Request::post("/csc/v2/credentials/list");
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            stack.send(request.body(body).unwrap()).await.status
+        };
+        for (token, status) in [
+            (None, StatusCode::PAYLOAD_TOO_LARGE),
+            (Some("unknown"), StatusCode::UNAUTHORIZED),
+        ] {
+            // Begins, and would never end: whoever waits for it waits for ever.
+            let begun = stream::iter([Ok::<_, std::io::Error>(vec![b' '; 20 << 10])]);
+            let endless = Body::from_stream(begun.chain(stream::pending()));
+            assert_eq!(told(token, endless).await, status);
+        }
+        let long = format!("{{}}{}", " ".repeat(20 << 10));
+        assert_eq!(told(Some(&token), Body::from(long)).await, StatusCode::OK);
+    }
 }

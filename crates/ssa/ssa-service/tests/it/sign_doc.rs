@@ -1,6 +1,10 @@
 //! `signatures/signDoc`: the worker gets the call and the caller's token, once the caller is known; what it answers is passed on,
 //! and nothing else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use csc_types::{CscError, WorkerRefusal};
@@ -152,20 +156,23 @@ async fn calls_that_wait_with_their_documents_leave_room_to_other_clients() {
             tokens.push(token);
         }
         // Two whose documents never come.
-        let slow: Vec<_> = tokens[..2]
-            .iter()
-            .map(|token| {
-                let nothing = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-                let request = Request::post("/csc/v2/signatures/signDoc")
-                    .header(header::AUTHORIZATION, format!("Bearer {token}"));
-                let body = Body::from_stream(nothing);
-                tokio::spawn(stack.ssa.router().oneshot(request.body(body).unwrap()))
-            })
-            .collect();
-        // Until both have their room the third has one, and uses nothing up.
-        let busy = body(|b| b["documents"] = json!([]));
-        while told(&call(&stack, &tokens[2], &busy).await).0 != 503 {
-            tokio::task::yield_now().await;
+        let mut slow = Vec::new();
+        for token in &tokens[..2] {
+            let asked = Arc::new(AtomicBool::new(false));
+            let told = asked.clone();
+            let nothing = futures_util::stream::poll_fn(move |_| {
+                told.store(true, Ordering::Relaxed);
+                Poll::<Option<Result<Vec<u8>, std::io::Error>>>::Pending
+            });
+            let request = Request::post("/csc/v2/signatures/signDoc")
+                .header(header::AUTHORIZATION, format!("Bearer {token}"))
+                .body(Body::from_stream(nothing));
+            let called = stack.ssa.router().oneshot(request.unwrap());
+            slow.push(tokio::spawn(called));
+            // Whose body is asked for has its room.
+            while !asked.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
         }
         let own = call(&stack, &tokens[2], &body(|_| ())).await;
         assert_eq!(told(&own).0, 503, "{}", own.body);
