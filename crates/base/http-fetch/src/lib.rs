@@ -1,4 +1,4 @@
-//! The network for revocation data and time-stamps, behind [`pki::fetch::Fetch`].
+//! The network for revocation data, time-stamps and OpenID providers, behind [`pki::fetch::Fetch`].
 //!
 //! Must never know what is fetched, or whom the answer persuades.
 
@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Fetches over a given HTTP client, which must not follow redirects.
 ///
-/// The addresses come from certificates in documents of strangers. Unless `private` is set, addresses of this
+/// Some addresses are configured, others come from certificates that strangers show or that lie in their documents. Unless `private` is set, addresses of this
 /// machine and of private networks are refused; for names that is up to the client's resolver.
 #[derive(Debug, Clone)]
 pub struct HttpFetch {

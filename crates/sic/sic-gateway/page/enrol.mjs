@@ -19,6 +19,8 @@ let secret;
 let session;
 let timer;
 let notice;
+/** What ends the wait for a provider. */
+let asking;
 
 async function openVoucher(previous) {
   clearTimeout(timer);
@@ -105,10 +107,15 @@ const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-a
 
 /** Binds the person's account at a provider: its word about this enrolment. */
 function useProvider(hint) {
+  // Whoever presses again waits for the new answer alone.
+  asking?.abort();
   const abort = new AbortController();
+  asking = abort;
   const pending = provider.ask(hint, session.digest, abort);
   place(el('p', { class: 'dot', role: 'status', tabindex: '-1' }, t('sic-wait-provider')));
-  pending.then((word) => register({}, null, word), () => place(message('note', t('sic-provider-no'), t('sic-provider-no-do'))));
+  pending.then((word) => register({}, null, word), () => {
+    if (asking === abort) place(message('note', t('sic-provider-no'), t('sic-provider-no-do')));
+  });
 }
 
 async function usePin() {
