@@ -39,6 +39,8 @@ pub struct Identified {
     pub subject: String,
     /// `acr`.
     pub acr: Option<String>,
+    /// `auth_time`: when the person proved themselves.
+    pub auth_time: Option<UnixTime>,
 }
 
 /// Why a token isn't accepted.
@@ -160,9 +162,10 @@ pub fn identify(
     if !enough || !expected.amr.iter().all(used) {
         return Err(Context);
     }
+    let auth_time = time(&claims, "auth_time");
     if let Some(since) = expected.since {
         let fresh = |at: UnixTime| since.plus(-SKEW) <= at && at <= now.plus(SKEW);
-        if !time(&claims, "auth_time").is_some_and(fresh) {
+        if !auth_time.is_some_and(fresh) {
             return Err(Stale);
         }
     }
@@ -170,6 +173,7 @@ pub fn identify(
     Ok(Identified {
         subject: subject.ok_or(Subject)?.to_owned(),
         acr: acr.map(str::to_owned),
+        auth_time,
     })
 }
 

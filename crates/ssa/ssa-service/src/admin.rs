@@ -97,7 +97,7 @@ impl Ssa {
         }
         let settings = &new.settings;
         let proves = !settings.keys.is_empty() || settings.certificate.is_some();
-        if new.public && proves || settings.lacks_keys() {
+        if new.public && proves || settings.lacks_keys(self.config().fapi) {
             return Err(AdminError::Invalid("the client's way to authenticate"));
         }
         let has_secret = !new.public && !proves;

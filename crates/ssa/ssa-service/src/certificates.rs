@@ -16,6 +16,9 @@ const KNOWN_GOOD: i64 = 300;
 /// Most certificates that are remembered; beyond it all are asked about anew.
 const MOST_KNOWN: usize = 10_000;
 
+/// A CA that names it may issue under any (RFC 5280 §4.2.1.4).
+const ANY_POLICY: &str = "2.5.29.32.0";
+
 /// The listener that asks for client certificates, and which of them count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificates {
@@ -37,7 +40,8 @@ pub struct CertificateRule {
     pub anchors: Vec<Vec<u8>>,
     /// Certificates (DER) between, for cards that don't send them.
     pub intermediates: Vec<Vec<u8>>,
-    /// Policies (dotted), one of which the certificate has to name; empty: any or none.
+    /// Policies (dotted), one of which the certificate has to name, and each CA below the anchor too, or any policy; empty: any or
+    /// none.
     pub policies: Vec<String>,
 }
 
@@ -157,25 +161,26 @@ impl Ssa {
         let purpose = Purpose::ClientAuthentication;
         let path = path::validate(own, &between, &rule.anchors, self.now(), purpose);
         let path = path.map_err(|error| {
-            tracing::info!(%error, "a certificate was not accepted");
-            match error {
+            let fault = match error {
                 PathError::ExtKeyUsage { .. } | PathError::KeyUsage { .. } => {
                     CertificateFault::Purpose
                 }
                 error if error.is_out_of_bounds() => CertificateFault::Time,
                 _ => CertificateFault::Untrusted,
-            }
+            };
+            // The error itself names subjects, who may be people.
+            let (certificate, reason) = (thumbprint(own), fault.code());
+            tracing::info!(%certificate, reason, "a certificate was not accepted");
+            fault
         })?;
         // A CA's own certificate is nobody's.
-        let leaf = path
-            .certificates
-            .first()
-            .filter(|_| path.certificates.len() > 1);
-        let policies = leaf
-            .ok_or(CertificateFault::Untrusted)?
-            .policies()
-            .map_err(|_| CertificateFault::Untrusted)?;
-        let fits = rule.policies.is_empty() || policies.iter().any(|p| rule.policies.contains(p));
+        let [below @ .., _] = path.certificates.as_slice() else {
+            return Err(CertificateFault::Untrusted);
+        };
+        if below.is_empty() {
+            return Err(CertificateFault::Untrusted);
+        }
+        let fits = rule.policies.is_empty() || has_policy(below, &rule.policies)?;
         fits.then_some(path).ok_or(CertificateFault::Purpose)
     }
 
@@ -188,8 +193,8 @@ impl Ssa {
                 State::Good { .. } => {}
                 State::Revoked { .. } => return Err(CertificateFault::Revoked),
                 State::Unknown(why) => {
-                    let certificate = certificate.subject_text();
-                    tracing::error!(certificate, ?why, "nobody says whether it was revoked");
+                    let certificate = thumbprint(certificate.der());
+                    tracing::error!(%certificate, ?why, "nobody says whether it was revoked");
                     return Err(CertificateFault::Unclear);
                 }
             }
@@ -198,7 +203,73 @@ impl Ssa {
     }
 }
 
+/// Whether the first certificate, a leaf, names one of these policies and each CA between it and the anchor may issue under it
+/// (RFC 5280 §6.1). Mappings between policies aren't followed.
+fn has_policy(path: &[Certificate], wanted: &[String]) -> Result<bool, CertificateFault> {
+    let named = path.iter().map(Certificate::policies);
+    let named = named.collect::<Result<Vec<_>, _>>();
+    let named = named.map_err(|_| CertificateFault::Untrusted)?;
+    let Some((own, between)) = named.split_first() else {
+        return Ok(false);
+    };
+    let may = |ca: &Vec<String>, policy| ca.iter().any(|p| p == policy || p == ANY_POLICY);
+    let good = |policy: &&String| own.contains(policy) && between.iter().all(|ca| may(ca, policy));
+    Ok(wanted.iter().any(|policy| good(&policy)))
+}
+
 fn leaf(path: &Path) -> Result<Certificate, CertificateFault> {
     let own = path.certificates.first().cloned();
     own.ok_or(CertificateFault::Untrusted)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+
+    use super::*;
+
+    /// A certificate that names these policies, of which each is the last arc of an identifier.
+    fn naming(policies: &[&[u8]]) -> Certificate {
+        let list: Vec<u8> = policies
+            .iter()
+            .flat_map(|oid| {
+                let n = u8::try_from(oid.len()).unwrap();
+                [&[0x30, n + 2, 6, n][..], oid].concat()
+            })
+            .collect();
+        let value = [&[0x30, u8::try_from(list.len()).unwrap()][..], &list].concat();
+        let mut params = CertificateParams::new(vec!["x".to_owned()]).unwrap();
+        if !policies.is_empty() {
+            let extension = CustomExtension::from_oid_content(&[2, 5, 29, 32], value);
+            params.custom_extensions.push(extension);
+        }
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        Certificate::parse(made.der()).unwrap()
+    }
+
+    // shows: T-USE-CRED-FORGE
+    #[test]
+    fn a_policy_counts_if_every_ca_on_the_way_may_issue_under_it() {
+        let (good, other, any): (&[u8], &[u8], &[u8]) =
+            (&[42, 3, 4], &[42, 3, 5], &[0x55, 0x1d, 0x20, 0]);
+        let wanted = ["1.2.3.4".to_owned(), "1.2.3.6".to_owned()];
+        let fits = |path: &[&[&[u8]]]| {
+            let path: Vec<Certificate> = path.iter().map(|policies| naming(policies)).collect();
+            has_policy(&path, &wanted).unwrap()
+        };
+        assert!(fits(&[&[good]]) && fits(&[&[other, good], &[any], &[other, good]]));
+        for bad in [
+            &[][..],
+            &[&[]],
+            &[&[other]],
+            // Whoever has no right to a policy can't give it away, at any place.
+            &[&[good], &[]],
+            &[&[good], &[other]],
+            &[&[good], &[any], &[]],
+            // Nor is any policy of a leaf one that was wanted.
+            &[&[any], &[good]],
+        ] {
+            assert!(!fits(bad), "{bad:?}");
+        }
+    }
 }

@@ -185,9 +185,10 @@ impl ClientSettings {
     }
 
     /// Whether its profile wants keys that it doesn't have: to sign requests with, or to authenticate with instead of a secret.
-    pub(crate) fn lacks_keys(&self) -> bool {
+    /// `fapi`: the profile holds for all clients.
+    pub(crate) fn lacks_keys(&self, fapi: bool) -> bool {
         let proves = !self.keys.is_empty() || self.certificate.is_some();
-        self.signed_requests && self.keys.is_empty() || self.fapi && !proves
+        self.signed_requests && self.keys.is_empty() || (self.fapi || fapi) && !proves
     }
 
     pub(crate) fn allows_method(&self, method: &str) -> bool {

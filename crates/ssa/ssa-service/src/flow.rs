@@ -176,10 +176,25 @@ impl Flow {
     pub(crate) fn creates(&self) -> bool {
         creates(self.given("authorization_details"))
     }
+
+    /// Whether it asks for a deletion.
+    pub(crate) fn deletes(&self) -> bool {
+        deletes(self.given("authorization_details"))
+    }
+
+    /// Whether a login counts only if it came since, because the client or the matter wants that. A new key is made by whoever sits
+    /// there, without any factor of the person's.
+    pub(crate) fn wants_fresh_login(&self) -> bool {
+        self.creates() || self.given("prompt") == Some("login")
+    }
 }
 
 fn creates(details: Option<&str>) -> bool {
     details.is_some_and(|text| matches!(csc_types::create::creation(text), Ok(Some(_))))
+}
+
+fn deletes(details: Option<&str>) -> bool {
+    details.is_some_and(|text| matches!(csc_types::details::deletion(text), Ok(Some(_))))
 }
 
 /// Stores a new authorization.
@@ -294,8 +309,7 @@ pub(crate) struct Code {
 impl Code {
     /// Whether it stands for a deletion.
     pub(crate) fn deletes(&self) -> bool {
-        let details = self.details.as_deref();
-        details.is_some_and(|text| matches!(csc_types::details::deletion(text), Ok(Some(_))))
+        deletes(self.details.as_deref())
     }
 
     /// Whether it stands for a new credential.

@@ -74,7 +74,7 @@ impl Ssa {
         method: &'static str,
         shown: &Shown,
         fresh: &Browser,
-        now: UnixTime,
+        (proved, now): (UnixTime, UnixTime),
     ) -> Result<Option<PersonId>, StoreError> {
         let query = "SELECT id, person, name, record, created, used FROM ssa_link WHERE id = $1";
         let row = tx
@@ -89,7 +89,7 @@ impl Ssa {
         let update = sql("UPDATE ssa_link SET used = $1 WHERE id = $2");
         tx.execute(update.bind(now.0).bind(link.id.to_string()))
             .await?;
-        session::begin(tx, fresh, &link.person, now).await?;
+        session::begin_as_of(tx, fresh, &link.person, (proved, now)).await?;
         let event = Event::LoginSucceeded {
             person: link.person.clone(),
             method: method.into(),
@@ -113,6 +113,20 @@ impl Ssa {
             reason: reason.into(),
         };
         self.audit().append(tx, event, now).await.map(drop)
+    }
+
+    /// Records that an identity wasn't bound to this person.
+    pub(crate) async fn bind_refused(
+        &self,
+        kind: Kind,
+        person: PersonId,
+        reason: &'static str,
+    ) -> Result<(), StoreError> {
+        let now = self.now();
+        transaction!(self.store(), "bind-refused", |tx| {
+            self.link_refused(tx, kind, Some(person.clone()), reason, now)
+                .await
+        })
     }
 
     /// Binds an identity to the person of this session. `false`: it is bound already, to whomever, or there are too many.

@@ -177,7 +177,7 @@ impl Ssa {
         let about = self.about_provider(provider, false).await?;
         let mut url = about.authorization.clone();
         let challenge = b64u(sha256(&[secrets.verifier.as_bytes()]).0);
-        let fresh = FRESH.to_string();
+        let fresh = if again { 0 } else { FRESH }.to_string();
         let accepted = provider
             .assurance
             .iter()
@@ -204,13 +204,13 @@ impl Ssa {
         Ok(url)
     }
 
-    /// Who came back, and with which assurance.
+    /// Who came back, with which assurance, and when they proved themselves there.
     pub(crate) async fn answered_by(
         &self,
         provider: &Provider,
         answer: &Answer,
         secrets: Secrets<'_>,
-    ) -> Result<(Shown, u8), ProviderFault> {
+    ) -> Result<(Shown, u8, UnixTime), ProviderFault> {
         let about = self.about_provider(provider, false).await?;
         match &answer.iss {
             Some(iss) if *iss != provider.issuer => return Err(ProviderFault::MixedUp),
@@ -247,7 +247,8 @@ impl Ssa {
             id: stable_id(&provider.issuer, &identified.subject),
             text: format!("{}: {}", provider.name, identified.subject),
         };
-        Ok((shown, level))
+        let proved = identified.auth_time.ok_or(ProviderFault::Declined)?;
+        Ok((shown, level, proved.min(now)))
     }
 
     async fn redeem_at(

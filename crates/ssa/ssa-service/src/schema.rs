@@ -62,6 +62,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: MORE_BOUNDS_SQLITE,
             postgres: MORE_BOUNDS_POSTGRES,
         },
+        Migration {
+            name: "0012-clients-of-software",
+            sqlite: OF_SOFTWARE_SQLITE,
+            postgres: OF_SOFTWARE_POSTGRES,
+        },
     ],
 };
 
@@ -325,7 +330,7 @@ macro_rules! notices {
 const NOTICES_SQLITE: &str = notices!("INTEGER", "BLOB", " STRICT");
 const NOTICES_POSTGRES: &str = notices!("BIGINT", "BYTEA", "");
 
-// How many clients a piece of software has registered; `id` is a digest.
+// A row for each piece of software that registers clients, which they lock; `id` is a digest.
 const SOFTWARE_SQLITE: &str =
     "CREATE TABLE ssa_software (id TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT;";
 const SOFTWARE_POSTGRES: &str =
@@ -346,3 +351,20 @@ macro_rules! more_bounds {
 
 const MORE_BOUNDS_SQLITE: &str = more_bounds!("INTEGER");
 const MORE_BOUNDS_POSTGRES: &str = more_bounds!("BIGINT");
+
+// `software`: as what a client registered itself. `used`: it got a token. An index for calls that wait, by client.
+macro_rules! of_software {
+    ($int:literal) => {
+        concat!(
+            "ALTER TABLE ssa_client ADD COLUMN software TEXT;
+            ALTER TABLE ssa_client ADD COLUMN used ",
+            $int,
+            " NOT NULL DEFAULT 1;
+            CREATE INDEX ssa_client_software ON ssa_client (software);
+            CREATE INDEX ssa_later_client ON ssa_later (client, exp);"
+        )
+    };
+}
+
+const OF_SOFTWARE_SQLITE: &str = of_software!("INTEGER");
+const OF_SOFTWARE_POSTGRES: &str = of_software!("BIGINT");

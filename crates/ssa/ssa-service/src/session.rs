@@ -111,15 +111,26 @@ pub(crate) async fn begin(
     person: &PersonId,
     now: UnixTime,
 ) -> Result<(), StoreError> {
+    begin_as_of(tx, browser, person, (now, now)).await
+}
+
+/// The same for a person who proved themselves before, somewhere else.
+pub(crate) async fn begin_as_of(
+    tx: &mut Tx,
+    browser: &Browser,
+    person: &PersonId,
+    (proved, now): (UnixTime, UnixTime),
+) -> Result<(), StoreError> {
     let old = now.plus(-LIFE).0;
     tx.execute(sql("DELETE FROM ssa_session WHERE created < $1").bind(old))
         .await?;
     tx.execute(sql("DELETE FROM ssa_consent WHERE at < $1").bind(old))
         .await?;
-    let insert = "INSERT INTO ssa_session (id, person, created, seen) VALUES ($1, $2, $3, $3)";
+    let insert = "INSERT INTO ssa_session (id, person, created, seen) VALUES ($1, $2, $3, $4)";
     let insert = sql(insert)
         .bind(browser.id())
         .bind(person.as_str())
+        .bind(proved.min(now).0)
         .bind(now.0);
     tx.execute(insert).await.map(drop)
 }

@@ -4,6 +4,7 @@ use core_types::{ClientId, Digest32, KeyAlg, KeyId, PersonId, UnixTime};
 use csc_types::SecretText;
 use store_kit::{Row, StoreError, Tx, sql};
 
+use crate::clients;
 use crate::crypt::digest;
 
 /// Life of a service token in seconds.
@@ -153,7 +154,8 @@ pub(crate) async fn insert(
         .bind(facts.map(|f| f.not_after.0))
         .bind(token.exp.0)
         .bind(token.holder.map(|holder| holder.to_string()));
-    tx.execute(insert).await.map(drop)
+    tx.execute(insert).await?;
+    clients::used(tx, &token.client).await
 }
 
 /// Finds a token by its text.

@@ -12,6 +12,9 @@ use crate::DevCaError;
 use crate::authority::Urls;
 use crate::key::{DevKey, SIG_ALG};
 
+/// A CA that names it may issue under any policy (RFC 5280 §4.2.1.4).
+const ANY_POLICY: &str = "2.5.29.32.0";
+
 /// What a certificate is for; decides its extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
@@ -168,7 +171,13 @@ fn extensions(
             &asn1::sequence(&parts),
         ));
     }
-    if let Profile::Person(policy) = profile {
+    let policy = match profile {
+        Profile::Person(policy) => Some(policy.as_str()),
+        // A CA below another may issue under every policy.
+        Profile::Ca(_) if issuer.cert.is_some() => Some(ANY_POLICY),
+        _ => None,
+    };
+    if let Some(policy) = policy {
         let policy = asn1::sequence(&[&asn1::sequence(&[&asn1::try_oid(policy)?])]);
         out.push(encode_extension(oid::CERT_POLICIES, false, &policy));
     }

@@ -12,6 +12,7 @@ portal-code-hint = The six digits in your authenticator app.
 portal-login-signs-nothing = Logging in signs nothing.
 portal-login-to-sign = "{ $app }" asks for a signature. After logging in you see what would be signed.
 portal-login-to-create = "{ $app }" asks that you make a new key. After logging in you decide.
+portal-login-to-delete = "{ $app }" asks you to delete one of your keys. After logging in you see which one, and decide.
 portal-login-to-read = "{ $app }" asks for the list of your keys and certificates. Logging in gives it that list. It can't sign with it.
 portal-login-wrong = Login name, password or one-time code is wrong. Enter all three again. A code works only once.
 portal-login-wait = { $n ->

@@ -96,13 +96,24 @@ async fn agreed(
     if form.answer != "yes" {
         return deny(ssa, visit, flow, &OAuthError::AccessDenied, "declined").await;
     }
-    if !is_fresh(&flow, &session) {
+    // A signature or a deletion is agreed to on the approval page and nowhere else.
+    let here = flow.creates() || !flow.signs();
+    if !here || flow.state != FlowState::Begun || !is_fresh(&flow, &session) {
         return Ok(pages::go(&format!("/oauth2/continue/{}", form.flow)));
     }
     if flow.creates() {
         return create::begin(ssa, visit, flow, &session, &form.flow).await;
     }
     if flow.device.is_some() {
+        let mut tx = ssa.store().read("client").await?;
+        let client = clients::find(&mut tx, flow.client.as_str()).await?;
+        let client = client.ok_or(OAuthError::Invalid("client_id"))?;
+        let served = client.settings.serves(&mut tx, &session.person).await?;
+        drop(tx);
+        let own = flow.person.as_ref().is_none_or(|p| *p == session.person);
+        if !served || !own {
+            return deny(ssa, visit, flow, &OAuthError::AccessDenied, "contract").await;
+        }
         // Each device is agreed to by itself, and none opens the way for another.
         return finish(ssa, visit, flow, &session).await;
     }
@@ -113,11 +124,9 @@ async fn agreed(
     Ok(pages::go(&format!("/oauth2/continue/{}", form.flow)))
 }
 
-/// Whether this login counts for it: one since it began, where the client or the matter wants that. A new key is made by whoever sits
-/// there, without any factor of the person's.
+/// Whether this login counts for it.
 fn is_fresh(flow: &Flow, session: &Session) -> bool {
-    let wanted = flow.creates() || flow.given("prompt") == Some("login");
-    !wanted || session.created >= flow.created
+    !flow.wants_fresh_login() || session.created >= flow.created
 }
 
 async fn living(ssa: &Ssa, handle: &str, browser: &str) -> Result<Option<Flow>, StoreError> {

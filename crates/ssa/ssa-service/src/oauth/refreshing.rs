@@ -6,8 +6,9 @@ use store_kit::{StoreError, transaction};
 
 use super::Refused;
 use crate::clients::Client;
+use crate::refresh::{self, Refresh};
 use crate::tokens::{self, Holder, SERVICE_LIFE, Scope, Token};
-use crate::{Ssa, crypt, refresh};
+use crate::{Ssa, crypt};
 
 /// A token of the client itself (RFC 6749 §4.4).
 pub(super) async fn for_itself(
@@ -61,7 +62,10 @@ pub(super) async fn refresh(
         let Some(found) = refresh::find(tx, presented).await? else {
             return Ok::<_, StoreError>(Err(OAuthError::InvalidRefreshToken));
         };
-        let bound = found.holder.is_none() || found.holder == holder;
+        // A client that authenticates is known by that: its key or certificate may be a new one (RFC 8705 §4, RFC 9449 §5), but not
+        // be left out. A public client is known by its key alone.
+        let renewed = !client.is_public() && holder.is_some();
+        let bound = found.holder.is_none() || found.holder == holder || renewed;
         let refused = if found.client != client.id || !found.live {
             // It came a second time, or from somebody else: it has leaked.
             refresh::end_grant(tx, &found.grant).await?;
@@ -87,7 +91,11 @@ pub(super) async fn refresh(
         }
         if rotate {
             refresh::spend(tx, &found).await?;
-            refresh::insert(tx, &next, &found, now).await?;
+            let chain = Refresh {
+                holder: found.holder.and(holder),
+                ..found.clone()
+            };
+            refresh::insert(tx, &next, &chain, now).await?;
         }
         let token = Token {
             scope: Scope::Service,

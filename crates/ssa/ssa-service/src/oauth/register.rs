@@ -22,6 +22,8 @@ use crate::{Ssa, crypt};
 
 /// Longest request in bytes.
 const LIMIT: usize = 64 << 10;
+/// A client that got no token after so many seconds is forgotten when another one comes.
+const UNUSED: i64 = 60 * 60;
 /// Longest life of a statement in seconds: a year and a month.
 const LONGEST: i64 = 396 * 24 * 60 * 60;
 
@@ -70,6 +72,8 @@ enum Fault {
     Unapproved,
     Redirect,
     Metadata,
+    /// There is no statement in it.
+    Malformed,
     Store(StoreError),
 }
 
@@ -80,6 +84,17 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
+    /// As the audit log calls it; what has no statement, or failed by itself, isn't recorded.
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Statement => Some("registration-statement"),
+            Self::Unapproved => Some("registration-unapproved"),
+            Self::Redirect => Some("registration-redirect"),
+            Self::Metadata => Some("registration-metadata"),
+            Self::Malformed | Self::Store(_) => None,
+        }
+    }
+
     fn answer(self) -> Response {
         let (status, error, why) = match self {
             Self::Statement => (
@@ -97,7 +112,7 @@ impl Fault {
                 "invalid_redirect_uri",
                 "a redirect URI isn't among the statement's, or can't be used",
             ),
-            Self::Metadata => (
+            Self::Metadata | Self::Malformed => (
                 StatusCode::BAD_REQUEST,
                 "invalid_client_metadata",
                 "a member can't be used",
@@ -143,25 +158,56 @@ pub(super) async fn register(State(ssa): State<Ssa>, body: Body) -> Response {
     let Some(rules) = &ssa.config().registration else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    never_cached(match registered(&ssa, rules, body).await {
+    let done = match registered(&ssa, rules, body).await {
+        Ok(client) => Ok(client),
+        Err(fault) => Err(refused(&ssa, fault).await),
+    };
+    never_cached(match done {
         Ok(client) => (StatusCode::CREATED, Json(client)).into_response(),
         Err(fault) => fault.answer(),
     })
 }
 
+/// Records that somebody wasn't registered.
+async fn refused(ssa: &Ssa, fault: Fault) -> Fault {
+    let Some(reason) = fault.code() else {
+        return fault;
+    };
+    let recorded: Result<(), StoreError> =
+        transaction!(ssa.store(), "registration-refused", |tx| {
+            let event = Event::ClientRefused {
+                client: None,
+                reason: reason.into(),
+            };
+            ssa.audit().append(tx, event, ssa.now()).await.map(drop)
+        });
+    recorded.map_or_else(Fault::Store, |()| fault)
+}
+
 async fn registered(ssa: &Ssa, rules: &Registration, body: Body) -> Result<Value, Fault> {
     let body = axum::body::to_bytes(body, LIMIT).await;
-    let body = body.map_err(|_| Fault::Metadata)?;
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| Fault::Metadata)?;
+    let body = body.map_err(|_| Fault::Malformed)?;
+    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| Fault::Malformed)?;
+    let done = judged(ssa, rules, &wanted).await;
+    if done.is_err() {
+        let statement = sha256(&[wanted.software_statement.as_bytes()]);
+        tracing::warn!(%statement, "a client wasn't registered");
+    }
+    done
+}
+
+async fn judged(ssa: &Ssa, rules: &Registration, wanted: &Wanted) -> Result<Value, Fault> {
     let now = ssa.now();
     let software = vouched(rules, &wanted.software_statement, now)?;
-    let redirects = match wanted.redirect_uris {
+    let redirects = match &wanted.redirect_uris {
         None => software.redirects,
-        Some(own) if own.iter().all(|uri| software.redirects.contains(uri)) => own,
+        Some(own) if own.iter().all(|uri| software.redirects.contains(uri)) => own.clone(),
         Some(_) => return Err(Fault::Redirect),
     };
     // The statement's keys are the last word; a client of software without any brings its own.
-    let keys = software.keys.or(wanted.jwks.map(|set| set.keys));
+    let keys = software
+        .keys
+        .or(wanted.jwks.as_ref().map(|set| set.keys.clone()));
     let keys = keys.unwrap_or_default();
     let mut settings = rules.contract.clone();
     settings.contract = format!("{} of {}", software.id, software.publisher);
@@ -184,20 +230,24 @@ async fn registered(ssa: &Ssa, rules: &Registration, body: Body) -> Result<Value
     match new.fault() {
         Some("redirect_uris") => return Err(Fault::Redirect),
         Some(_) => return Err(Fault::Metadata),
-        None if keys.len() > crate::contract::KEYS || new.settings.lacks_keys() => {
+        None if keys.len() > crate::contract::KEYS
+            || new.settings.lacks_keys(ssa.config().fapi) =>
+        {
             return Err(Fault::Metadata);
         }
         None => {}
     }
     let secret = keys.is_empty().then(|| crypt::draw(ssa.random()));
     let name = format!("{}\n{}", software.publisher, software.id);
+    let software_id = crypt::digest(&name);
     let statement = sha256(&[wanted.software_statement.as_bytes()]);
     let made = transaction!(ssa.store(), "register-client", |tx| {
-        if !count(tx, &crypt::digest(&name), rules.most).await? {
+        if !has_room(tx, &software_id, rules.most, now).await? {
             return Ok::<_, StoreError>(false);
         }
         let text = secret.as_ref().map(SecretText::expose);
         let made = clients::insert(tx, &new, text, Phase::Active, now).await?;
+        clients::registered_as(tx, &new.id, &software_id).await?;
         let event = Event::ClientRegisteredItself {
             client: new.id.clone(),
             publisher: sha256(&[software.publisher.as_bytes()]),
@@ -281,11 +331,25 @@ fn vouched(rules: &Registration, statement: &str, now: UnixTime) -> Result<Softw
     })
 }
 
-/// Counts one more client of this software; `false` when there are enough.
-async fn count(tx: &mut Tx, software: &str, most: u32) -> Result<bool, StoreError> {
+/// Whether one more client of this software may be there. Those that are suspended don't count, and those that got no token within
+/// an hour are gone: a copy of the statement blocks nobody for good.
+async fn has_room(
+    tx: &mut Tx,
+    software: &str,
+    most: u32,
+    now: UnixTime,
+) -> Result<bool, StoreError> {
     let first = "INSERT INTO ssa_software (id, n) VALUES ($1, 0) ON CONFLICT DO NOTHING";
     tx.execute(sql(first).bind(software)).await?;
-    let more = "UPDATE ssa_software SET n = n + 1 WHERE id = $1 AND n < $2";
-    let more = sql(more).bind(software).bind(i64::from(most));
-    Ok(tx.execute(more).await? == 1)
+    // Whoever registers the same software waits for this transaction.
+    let lock = "UPDATE ssa_software SET n = n + 1 WHERE id = $1";
+    tx.execute(sql(lock).bind(software)).await?;
+    let unused = clients::forget_unused(tx, software, now.plus(-UNUSED)).await?;
+    if unused > 0 {
+        tracing::info!(
+            unused,
+            "clients that registered themselves and got no token are forgotten"
+        );
+    }
+    Ok(clients::of_software(tx, software).await? < i64::from(most))
 }

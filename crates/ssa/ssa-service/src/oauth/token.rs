@@ -13,7 +13,7 @@ use csc_types::{
     create, details,
 };
 use sam_api::Refusal;
-use sam_api::ssa::BindRequest;
+use sam_api::ssa::{BindRequest, RequestState, StatusRequest};
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
@@ -131,7 +131,8 @@ async fn redeemed(
 ) -> Result<TokenResponse, Refused> {
     match (&code.facts, &code.rid) {
         (None, None) => service(ssa, client, code, holder).await,
-        (Some(facts), Some(_)) if code.deletes() => {
+        (Some(facts), Some(rid)) if code.deletes() => {
+            confirmed(ssa, code, rid).await?;
             telling(ssa, code, Scope::Deletion(facts.clone()), holder).await
         }
         (Some(facts), Some(_)) if code.creates() => {
@@ -197,6 +198,16 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
 }
 
 const OTHER_DETAILS: &str = "authorization_details differ from those of the authorization request";
+
+/// As `bind` does for signatures: what the SAM doesn't confirm nobody is told.
+async fn confirmed(ssa: &Ssa, code: &Code, rid: &[u8]) -> Result<(), Refused> {
+    let rid = open_rid(ssa, code, rid).ok_or(OAuthError::ServerError)?;
+    let status = ssa.sam().status(&StatusRequest { rid }).await;
+    match status.map_err(bind_refused)?.state {
+        RequestState::Approved => Ok(()),
+        _ => Err(OAuthError::InvalidCode.into()),
+    }
+}
 
 /// The owner had the key made or destroyed; the token lets the client hear of it, once.
 async fn telling(

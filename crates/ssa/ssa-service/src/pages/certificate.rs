@@ -14,7 +14,7 @@ use super::{Trouble, Visit, found, go, own_form, sorry, with_cookie};
 use crate::certificates::{CertificateFault, stable_id};
 use crate::links::Kind;
 use crate::passkeys::tidy_name;
-use crate::session::Browser;
+use crate::session::{Browser, Session};
 use crate::trips::{Leg, Shown, Trip, Wish};
 use crate::{Ssa, crypt};
 
@@ -191,7 +191,7 @@ async fn log_in(
         Ok(shown) => {
             let person = transaction!(ssa.store(), "login-certificate", |tx| {
                 let (kind, method) = (Kind::Certificate, Kind::Certificate.method());
-                ssa.log_in_by_link(tx, kind, method, &shown, &fresh, now)
+                ssa.log_in_by_link(tx, kind, method, &shown, &fresh, (now, now))
                     .await
             })?;
             (person, "portal-certificate-unknown".to_owned())
@@ -227,15 +227,35 @@ async fn bind(
     };
     let shown = shown.map_err(|code| {
         let fault = CertificateFault::ALL.into_iter().find(|f| f.code() == code);
-        Trouble::Certificate(fault.unwrap_or(CertificateFault::Untrusted))
-    })?;
+        fault.unwrap_or(CertificateFault::Untrusted)
+    });
+    let shown = match shown {
+        Ok(shown) => shown,
+        Err(fault) => {
+            ssa.bind_refused(Kind::Certificate, session.person, fault.code())
+                .await?;
+            return Err(Trouble::Certificate(fault));
+        }
+    };
+    add(ssa, session, Kind::Certificate, name, &shown).await
+}
+
+/// Binds what was shown to the person of this session.
+pub(super) async fn add(
+    ssa: &Ssa,
+    session: Session,
+    kind: Kind,
+    name: &str,
+    shown: &Shown,
+) -> Result<Response, Trouble> {
     let now = ssa.now();
-    let added = transaction!(ssa.store(), "bind-certificate", |tx| {
-        ssa.add_link(tx, &session, Kind::Certificate, name, &shown, now)
-            .await
+    let added = transaction!(ssa.store(), "bind-identity", |tx| {
+        ssa.add_link(tx, &session, kind, name, shown, now).await
     })?;
-    match added {
-        true => Ok(go("/security")),
-        false => Err(Trouble::Bound),
+    if added {
+        return Ok(go("/security"));
     }
+    ssa.bind_refused(kind, session.person, "identity-bound")
+        .await?;
+    Err(Trouble::Bound)
 }

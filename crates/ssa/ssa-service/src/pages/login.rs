@@ -203,6 +203,8 @@ async fn why(ssa: &Ssa, visit: &Visit, flow: &Flow) -> Result<String, StoreError
     let client = client_name(ssa, flow).await?;
     let id = if flow.creates() {
         "portal-login-to-create"
+    } else if flow.deletes() {
+        "portal-login-to-delete"
     } else if flow.signs() {
         "portal-login-to-sign"
     } else {
@@ -372,6 +374,12 @@ impl Destination {
             }
         }
         Ok(Some(Self { flow, handle, next }))
+    }
+
+    /// Whether a login elsewhere, of which somebody still has a session, isn't enough.
+    pub(super) fn wants_fresh(&self) -> bool {
+        let flow = self.flow.as_ref();
+        allowed(&self.next) == "/security" || flow.is_some_and(Flow::wants_fresh_login)
     }
 }
 

@@ -5,10 +5,11 @@ use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
+use core_types::UnixTime;
 use store_kit::transaction;
 use web_ui::{Arg, Messages};
 
-use super::certificate::{Leaving, own_browser};
+use super::certificate::{Leaving, add, own_browser};
 use super::login::{Destination, allowed, arrive, back_to_login, first};
 use super::{Content, Trouble, Visit, go, show, sorry, with_cookie};
 use crate::links::Kind;
@@ -40,8 +41,9 @@ pub(super) async fn leave(
         let (flow, next) = (form.flow, allowed(&form.next).to_owned());
         let to = Destination::find(&ssa, browser, flow.clone(), next.clone()).await?;
         let to = to.ok_or(Trouble::LinkExpired)?;
+        let again = to.wants_fresh();
         let wish = Wish::LogIn { flow, next };
-        match set_out(&ssa, &visit, browser, provider, wish).await? {
+        match set_out(&ssa, &visit, browser, provider, (wish, again)).await? {
             Ok(page) => Ok(page),
             Err(fault) => refused(&ssa, &visit, browser, to, fault).await,
         }
@@ -68,7 +70,7 @@ pub(super) async fn leave_to_bind(
         let wish = Wish::Bind {
             name: tidy_name(&form.name, &provider.name),
         };
-        let left = set_out(&ssa, &visit, browser, provider, wish).await?;
+        let left = set_out(&ssa, &visit, browser, provider, (wish, true)).await?;
         left.map_err(Trouble::Provider)
     };
     left.await
@@ -76,15 +78,14 @@ pub(super) async fn leave_to_bind(
 }
 
 /// The page that goes on to the provider by itself: a redirect would be held to the form's policy, and nobody knows before
-/// where a provider's own redirects lead.
+/// where a provider's own redirects lead. With the wish: whether the person has to prove themselves there anew.
 async fn set_out(
     ssa: &Ssa,
     visit: &Visit,
     browser: &Browser,
     provider: &Provider,
-    wish: Wish,
+    (wish, again): (Wish, bool),
 ) -> Result<Result<Response, ProviderFault>, Trouble> {
-    let again = matches!(wish, Wish::Bind { .. });
     let [nonce, verifier] = [(); 2].map(|()| crypt::draw(ssa.random()).expose().to_owned());
     let trip = Trip {
         wish,
@@ -183,18 +184,20 @@ async fn log_in(
     visit: &Visit,
     browser: &Browser,
     (flow, next): (String, String),
-    identified: Result<(Shown, u8), ProviderFault>,
+    identified: Result<(Shown, u8, UnixTime), ProviderFault>,
 ) -> Result<Response, Trouble> {
     let to = Destination::find(ssa, browser, flow, next).await?;
     let to = to.ok_or(Trouble::LinkExpired)?;
-    let (shown, assurance) = match identified {
+    let (shown, assurance, proved) = match identified {
         Ok(identified) => identified,
         Err(fault) => return refused(ssa, visit, browser, to, fault).await,
     };
     let fresh = Browser::new(crypt::draw(ssa.random()));
     let (kind, now) = (Kind::Provider, ssa.now());
     let person = transaction!(ssa.store(), "login-provider", |tx| {
-        ssa.log_in_by_link(tx, kind, kind.method_at(assurance), &shown, &fresh, now)
+        // Its session there may be older than this login: what wants a fresh one here counts from then.
+        let method = kind.method_at(assurance);
+        ssa.log_in_by_link(tx, kind, method, &shown, &fresh, (proved, now))
             .await
     })?;
     if person.is_some() {
@@ -226,20 +229,18 @@ async fn bind(
     ssa: &Ssa,
     browser: &Browser,
     name: &str,
-    identified: Result<(Shown, u8), ProviderFault>,
+    identified: Result<(Shown, u8, UnixTime), ProviderFault>,
 ) -> Result<Response, Trouble> {
     let session = ssa.session(Some(browser)).await?;
     let Some(session) = session.filter(|session| session.is_recent(ssa.now())) else {
         return Ok(first("/security"));
     };
-    let (shown, _) = identified.map_err(Trouble::Provider)?;
-    let now = ssa.now();
-    let added = transaction!(ssa.store(), "bind-provider", |tx| {
-        ssa.add_link(tx, &session, Kind::Provider, name, &shown, now)
-            .await
-    })?;
-    match added {
-        true => Ok(go("/security")),
-        false => Err(Trouble::Bound),
+    match identified {
+        Ok((shown, ..)) => add(ssa, session, Kind::Provider, name, &shown).await,
+        Err(fault) => {
+            ssa.bind_refused(Kind::Provider, session.person, fault.code())
+                .await?;
+            Err(Trouble::Provider(fault))
+        }
     }
 }

@@ -113,6 +113,25 @@ async fn a_deletion_is_the_owners_act_and_told_once() {
     }
 }
 
+// shows: T-TERM-NOT-OWNER
+#[tokio::test]
+async fn nobody_is_told_of_a_deletion_that_the_sam_does_not_confirm() {
+    for stack in stacks().await {
+        let mut browser = Browser::new(&stack);
+        let form = request("app", "credential_deletion", "key-hanako");
+        // The login says what is asked for.
+        let page = browser.authorize(&form).await;
+        assert!(page.body.contains("asks you to delete one of your keys"));
+        let answer = browser.log_in_here(&page, "hanako").await;
+        let (rid, back) = browser.at_sic(&answer);
+        stack.sam.decide(rid, RequestState::Approved);
+        let code = browser.get(&back).await.param("code").unwrap();
+        stack.sam.decide(rid, RequestState::Refused);
+        let refused = stack.exchange("app", &code).await;
+        assert_eq!(refused.json()["error"], "invalid_grant");
+    }
+}
+
 // shows: T-TERM-NOT-OWNER, T-USE-SAP-BYPASS
 #[tokio::test]
 async fn no_client_ends_a_key_and_no_stranger_is_asked() {

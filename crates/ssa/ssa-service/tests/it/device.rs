@@ -70,6 +70,45 @@ async fn agree(browser: &mut Browser<'_>, page: &Answer, answer: &str) -> Answer
     browser.post("/oauth2/agree", &form).await
 }
 
+// shows: T-USE-SAP-BYPASS
+#[tokio::test]
+async fn agreeing_on_our_page_never_stands_for_an_approval() {
+    for stack in with_terminal().await {
+        let request = credential_request("terminal", "key-hanako", &[hash(1)]);
+        let deletion = json!([{ "type": "credential_deletion", "credentialID": "key-hanako" }]);
+        let deletion = [("authorization_details", deletion.to_string())];
+        let signing: Vec<_> = request
+            .iter()
+            .filter(|(name, _)| matches!(*name, "scope" | "authorization_details"))
+            .map(|(name, value)| (*name, value.clone()))
+            .collect();
+        for form in [&signing[..], &deletion] {
+            let form: Vec<(&str, &str)> = form.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            let codes = begin(&stack, &form).await;
+            let mut browser = Browser::new(&stack);
+            browser.log_in("hanako").await;
+            stack.next_code();
+            let page = browser.get("/device").await;
+            let token = page.field("token");
+            let code = codes["user_code"].as_str().unwrap();
+            let form = [("token", token.as_str()), ("code", code)];
+            let next = browser.post("/device", &form).await.location();
+            let flow = next.rsplit('/').next().unwrap();
+            // Before the approval page was opened, and after.
+            for _ in 0..2 {
+                let form = [("token", token.as_str()), ("flow", flow), ("answer", "yes")];
+                let agreed = browser.post("/oauth2/agree", &form).await;
+                assert_eq!(agreed.location(), next);
+                let on = browser.get(&next).await;
+                assert!(on.location().contains("/a#"), "{}", on.location());
+                stack.clock.advance(10);
+                let waits = poll(&stack, "terminal", &codes).await;
+                assert_eq!(error(&waits), "authorization_pending");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_terminal_gets_its_token_after_its_user_agreed_elsewhere() {
     for stack in with_terminal().await {

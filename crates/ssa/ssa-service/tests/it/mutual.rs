@@ -288,6 +288,39 @@ async fn a_subject_counts_under_the_ca_for_clients_while_it_is_not_revoked() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_of_the_same_subject_goes_on_with_the_refresh_tokens() {
+    let (_dir, stacks) = with_cas(|_| {}).await;
+    for stack in stacks {
+        let (own, renewed) = (card(&stack, "app.example"), card(&stack, "app.example"));
+        assert_ne!(own, renewed);
+        let subject = pki::Certificate::parse(&own.0[0]).unwrap().subject_text();
+        let settings = ClientSettings {
+            certificate: Some(ClientCertificate::Subject(subject)),
+            refresh: true,
+            ..ClientSettings::default()
+        };
+        register(&stack, "renewing", settings).await;
+        let code = Browser::new(&stack)
+            .log_in_for_code(&service_request("renewing"), "hanako")
+            .await;
+        let form = grant("renewing", &code);
+        let first = post(&stack, "/oauth2/token", &form, Some(&own)).await;
+        let refresh = text(&first, "refresh_token");
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh.as_str()),
+            ("client_id", "renewing"),
+        ];
+        let next = post(&stack, "/oauth2/token", &form, Some(&renewed)).await;
+        let token = text(&next, "access_token");
+        for (shown, status) in [(&own, StatusCode::UNAUTHORIZED), (&renewed, StatusCode::OK)] {
+            let list = list(&stack, "Bearer", &token, Some(shown)).await;
+            assert_eq!(list.status, status);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_profile_for_high_stakes_takes_certificates_and_other_clients_may_bind_their_tokens() {
     let (_dir, stacks) = with_cas(|_| {}).await;
     for stack in stacks {

@@ -523,6 +523,44 @@ async fn a_bound_token_is_none_without_its_key() {
     }
 }
 
+// shows: T-USE-CAPTURE
+#[tokio::test]
+async fn a_client_that_authenticates_may_change_its_key_but_not_leave_it_out() {
+    for stack in stacks().await {
+        let (old, new) = (Key::new(), Key::new());
+        let code = service_code(&stack, "other", "hanako").await;
+        let basic = format!("Basic {}", b64(format!("other:{}", stack.clients["other"])));
+        let ask = async |form: &[(&str, &str)], proof: Option<&str>| {
+            let mut headers = vec![("authorization", basic.as_str())];
+            headers.extend(proof.map(|proof| ("dpop", proof)));
+            post(&stack, "/oauth2/token", &headers, form).await
+        };
+        let path = "/oauth2/token";
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+        ];
+        let first = ask(&form, Some(&old.good_proof(&stack, path, None, "1"))).await;
+        let refresh = text(&first, "refresh_token");
+        let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh)];
+        let without = ask(&form, None).await;
+        assert_eq!(error(&without), "invalid_dpop_proof");
+        let renewed = ask(&form, Some(&new.good_proof(&stack, path, None, "2"))).await;
+        assert_eq!(text(&renewed, "token_type"), "DPoP");
+        // The new token is the new key's, and so is what comes after.
+        let token = text(&renewed, "access_token");
+        let path = "/csc/v2/credentials/list";
+        for (key, status) in [(&old, StatusCode::UNAUTHORIZED), (&new, StatusCode::OK)] {
+            let proof = key.good_proof(&stack, path, Some(&token), &key.thumbprint());
+            let headers = [("authorization", format!("DPoP {token}")), ("dpop", proof)];
+            let list = csc(&stack, "credentials/list", &headers, "{}").await;
+            assert_eq!(list.status, status, "{}", list.body);
+        }
+    }
+}
+
 fn request_object(stack: &Stack, key: &Key, id: &str, change: impl FnOnce(&mut Value)) -> String {
     let now = stack.clock.now();
     let mut claims = json!({ "iss": id, "aud": BASE, "exp": now.plus(300), "nbf": now });

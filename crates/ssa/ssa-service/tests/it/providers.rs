@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::{StatusCode, header};
+use core_types::Clock as _;
 use core_types::bytes::b64u;
 use dev_provider::DevProvider;
 use serde_json::{Value, json};
@@ -115,6 +116,8 @@ async fn an_account_at_a_provider_logs_in_whoever_bound_it_and_signs_nothing() {
         let mut taro = Browser::new(&stack);
         taro.log_in("taro").await;
         assert_eq!(bind(&mut taro, &good).await.status, StatusCode::CONFLICT);
+        let kinds = stack.audit_kinds().await;
+        assert_eq!(kinds.iter().filter(|k| *k == "login.failed").count(), 2);
         good.seat("sub-taro");
         let answer = log_in(&mut Browser::new(&stack), &good).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
@@ -169,6 +172,45 @@ async fn tokens_that_are_not_for_this_login_are_refused() {
         }
         let entered = log_in(&mut Browser::new(&stack), &good).await;
         assert_eq!(entered.location(), "/keys");
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn a_session_at_the_provider_is_no_fresh_login_where_one_is_wanted() {
+    for (stack, good, _) in with_providers().await {
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        bind(&mut browser, &good).await;
+        let asks = |there: &Url, anew: bool| {
+            let pairs: Vec<(String, String)> = there.query_pairs().into_owned().collect();
+            let has =
+                |name: &str, value: &str| pairs.contains(&(name.to_owned(), value.to_owned()));
+            assert_eq!(has("prompt", "login"), anew, "{there}");
+            assert!(has("max_age", if anew { "0" } else { "300" }), "{there}");
+        };
+        for (page, anew) in [("/login", false), ("/login?next=/security", true)] {
+            let page = browser.get(page).await;
+            asks(&press(&mut browser, &page, "good").await, anew);
+        }
+        // Whatever the provider makes of it: what it says was proved before the request came isn't a login for it.
+        let request = crate::web::with(
+            credential_request("app", "key-hanako", &[hash(1)]),
+            "prompt",
+            Some("login"),
+        );
+        let now = stack.clock.now().0;
+        for (proved, enough) in [(now - 100, false), (now, true)] {
+            let mut browser = Browser::new(&stack);
+            let page = browser.authorize(&request).await;
+            let there = press(&mut browser, &page, "good").await;
+            asks(&there, true);
+            good.bend(json!({ "auth_time": proved }));
+            let back = good.authorize(&there).unwrap();
+            let answer = browser.get(back.as_str()).await;
+            let answer = browser.follow(answer).await;
+            assert_eq!(answer.status.is_redirection(), enough, "{}", answer.body);
+        }
     }
 }
 

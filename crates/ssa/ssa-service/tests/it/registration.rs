@@ -5,8 +5,12 @@ use axum::http::{Request, StatusCode, header};
 use core_types::Clock as _;
 use jose::SigningKey;
 use serde_json::{Value, json};
+use ssa_service::calls::{ClientRefusal, ClientRotate, ClientShow, ClientSuspend, RotateRequest};
 use ssa_service::{ClientSettings, Publisher, Registration};
+use store_kit::sql;
 
+use crate::manage::{SECURITY, call, named};
+use crate::oauth::client;
 use crate::web::{
     Answer, BASE, Browser, REDIRECT, START, Stack, VERIFIER, encode, service_request, stacks,
     stacks_with,
@@ -19,7 +23,12 @@ fn public(key: &SigningKey) -> Value {
 }
 
 async fn open_to(key: &SigningKey) -> Vec<Stack> {
+    open_to_under(key, false).await
+}
+
+async fn open_to_under(key: &SigningKey, fapi: bool) -> Vec<Stack> {
     stacks_with(|config| {
+        config.fapi = fapi;
         config.registration = Some(Registration {
             publishers: vec![Publisher {
                 issuer: PUBLISHER.to_owned(),
@@ -108,9 +117,11 @@ async fn a_client_registers_with_its_publishers_word_and_is_what_that_says() {
             (&made["client_secret"], &made["token_endpoint_auth_method"]),
             (&Value::Null, &json!("private_key_jwt"))
         );
-        // Two of one software, and no third.
+        // Two of one software, and no third; that is in the log.
         let third = register(&stack, &json!({ "software_statement": word })).await;
         assert_eq!(third.json()["error"], "unapproved_software_statement");
+        let kinds = stack.audit_kinds().await;
+        assert_eq!(kinds.iter().filter(|k| *k == "client.refused").count(), 1);
         let kinds = stack.audit_kinds().await;
         assert_eq!(
             kinds
@@ -128,6 +139,98 @@ async fn a_client_registers_with_its_publishers_word_and_is_what_that_says() {
             metadata["registration_endpoint"],
             format!("{BASE}/oauth2/register")
         );
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn a_copy_of_a_statement_keeps_its_software_out_for_an_hour_at_most() {
+    let (publisher, _) = SigningKey::generate().unwrap();
+    for stack in open_to(&publisher).await {
+        let body = json!({ "software_statement": statement(&publisher, &claims()) });
+        let made = register(&stack, &body).await.json();
+        let (id, secret) = (made["client_id"].as_str().unwrap(), &made["client_secret"]);
+        let code = Browser::new(&stack)
+            .log_in_for_code(&service_request(id), "hanako")
+            .await;
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+            ("client_id", id),
+            ("client_secret", secret.as_str().unwrap()),
+        ];
+        let request = Request::post("/oauth2/token")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let token = stack
+            .send(request.body(Body::from(encode(&form))).unwrap())
+            .await;
+        assert_eq!(token.status, StatusCode::OK, "{}", token.body);
+        let idle = register(&stack, &body).await.json();
+        let idle = idle["client_id"].as_str().unwrap();
+        let status = async || register(&stack, &body).await.status;
+        assert_eq!(status().await, StatusCode::BAD_REQUEST);
+        // Who never got a token gives way; who did stays.
+        stack.clock.advance(3600);
+        assert_eq!(status().await, StatusCode::CREATED);
+        assert_eq!(status().await, StatusCode::BAD_REQUEST);
+        let known = async |id: &str| {
+            let mut tx = stack.store.read("client").await.unwrap();
+            let query = sql("SELECT COUNT(*) AS n FROM ssa_client WHERE id = $1");
+            let row = tx.fetch_one(query.bind(id)).await.unwrap();
+            row.int("n").unwrap() == 1
+        };
+        assert!(known(id).await && !known(idle).await);
+        // An officer's way to make room.
+        call::<ClientSuspend>(&stack, SECURITY, &named(id))
+            .await
+            .unwrap();
+        assert_eq!(status().await, StatusCode::CREATED);
+    }
+}
+
+#[tokio::test]
+async fn where_the_profile_holds_for_all_nobody_registers_without_keys() {
+    let (publisher, _) = SigningKey::generate().unwrap();
+    for mut stack in open_to_under(&publisher, true).await {
+        let body = json!({ "software_statement": statement(&publisher, &claims()) });
+        let answer = register(&stack, &body).await;
+        assert_eq!(answer.json()["error"], "invalid_client_metadata");
+        let (own, _) = SigningKey::generate().unwrap();
+        let mut with_keys = claims();
+        with_keys["jwks"] = json!({ "keys": [public(&own)] });
+        let body = json!({ "software_statement": statement(&publisher, &with_keys) });
+        let answer = register(&stack, &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        // Nor is one made with a secret, by whomever.
+        let new = ssa_service::NewClient {
+            id: crate::fake::client_id("secret"),
+            name: "secret".to_owned(),
+            redirect_uris: vec![REDIRECT.to_owned()],
+            native: false,
+            public: false,
+            settings: ClientSettings::default(),
+        };
+        assert!(stack.ssa.create_client(&new).await.is_err());
+        let settings = ClientSettings {
+            keys: vec![public(&own)],
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "keyed", settings).await;
+        let info = call::<ClientShow>(&stack, SECURITY, &named("keyed"))
+            .await
+            .unwrap();
+        let rotate = RotateRequest {
+            client: info.client,
+            version: info.version,
+            overlap: 0,
+            keys: Vec::new(),
+            certificate: None,
+        };
+        let refused = call::<ClientRotate>(&stack, SECURITY, &rotate).await;
+        let member = "keys".to_owned();
+        assert_eq!(refused.unwrap_err(), ClientRefusal::Invalid { member });
     }
 }
 
