@@ -304,11 +304,27 @@ fn ten_minutes() -> u64 {
 }
 
 impl Config {
+    /// Who is asked over TLS can be asked: nobody finds out only when it is needed.
+    fn can_reach(&self) -> Result<(), Trouble> {
+        let stampers = self.time_stamping.iter().map(|one| &one.url);
+        let providers = self.providers.iter().map(|one| &one.issuer);
+        let over_tls = |url: &&String| url.starts_with("https://");
+        match stampers.chain(providers).find(over_tls) {
+            Some(url) if self.outside_ca.is_none() => Err(Trouble::new(
+                "bad-config",
+                format!("no CA is trusted for {url}"),
+                "name outside_ca, the CAs (PEM) of addresses outside",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// What the service is told, with what its files hold.
     ///
     /// # Errors
     /// [`Trouble`] when a file can't be used.
     pub(crate) fn service(&self, files: &mut FilesRead) -> Result<Service, Trouble> {
+        self.can_reach()?;
         let mut time_stampers = Vec::new();
         for (n, one) in self.time_stamping.iter().enumerate() {
             let name = format!("time_stamping.{n}.anchors");
@@ -416,6 +432,27 @@ mod tests {
         let officers = config.officers.unwrap().known();
         assert_eq!(officers.len(), 3);
         assert!(officers.iter().all(|o| o.role != Role::SystemAuditor));
+    }
+
+    #[test]
+    fn whoever_is_asked_over_tls_needs_a_ca() {
+        let stamper = |scheme: &str| {
+            format!(
+                "[[time_stamping]]\nurl = \"{scheme}://tsa.example.jp/\"\nanchors = \"tsa.pem\""
+            )
+        };
+        let provider = "[[providers]]\nid = \"corp\"\nname = \"Corp\"\nissuer = \"https://id.example.jp\"\nclient_id = \"n\"";
+        let text = sample();
+        for (more, good) in [
+            (&*stamper("http"), true),
+            (&*stamper("https"), false),
+            (provider, false),
+        ] {
+            let mut config = read(&format!("{text}\n{more}\n")).unwrap();
+            assert_eq!(config.can_reach().is_ok(), good, "{more}");
+            config.outside_ca = Some("cas.pem".into());
+            assert!(config.can_reach().is_ok(), "{more}");
+        }
     }
 
     #[test]
