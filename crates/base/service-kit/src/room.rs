@@ -173,7 +173,7 @@ mod tests {
     async fn bytes_of_a_body_take_room_while_they_come() {
         let rooms = Rooms::new(10, 8);
         let read = async |n: usize| {
-            let body = rooms.weigh("a", Body::from(vec![0; n]));
+            let body = rooms.weigh("a", Body::from(vec![0_u8; n]));
             axum::body::to_bytes(body, 100).await.is_ok()
         };
         assert!(read(8).await && read(8).await && !read(9).await);

@@ -62,7 +62,10 @@ event-cm-restore-approved = Two officers approved that backup { $backup } is res
 event-cm-checkpoint-signed = Log key { $key } signed a checkpoint of { $size } entries.
 event-cm-algorithms-in-force = Table of algorithms { $version } is in force, signed by { $officers } officers.
 event-cm-settings = Settings of the module or its policy changed.
-event-request-prepared = { $client } asked { $person } to sign { $items } items with key { $key }.
+event-request-prepared = { $items ->
+    [0] { $client } asked { $person } to delete key { $key }.
+   *[other] { $client } asked { $person } to sign { $items } items with key { $key }.
+}
 event-request-refused = A request of { $client } to { $person } was refused: { $reason }.
 event-request-opened = { $person } opened request { $request }.
 event-act-minted = Act { $act } was made for { $person } to approve: { $what }, { $items } items, level { $level }.

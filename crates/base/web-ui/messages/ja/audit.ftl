@@ -59,7 +59,10 @@ event-cm-restore-approved = 役職者2名が控え{ $backup }からの復元を�
 event-cm-checkpoint-signed = ログの鍵{ $key }が{ $size }件のチェックポイントに署名した。
 event-cm-algorithms-in-force = アルゴリズムの表{ $version }が有効になった。署名した役職者は{ $officers }名。
 event-cm-settings = モジュールの設定またはポリシーが変わった。
-event-request-prepared = { $client }が{ $person }に、鍵{ $key }による{ $items }件の署名を求めた。
+event-request-prepared = { $items ->
+    [0] { $client }が{ $person }に、鍵{ $key }の削除を求めた。
+   *[other] { $client }が{ $person }に、鍵{ $key }による{ $items }件の署名を求めた。
+}
 event-request-refused = { $client }の{ $person }への依頼を拒否した: { $reason }。
 event-request-opened = { $person }が依頼{ $request }を開いた。
 event-act-minted = { $person }の承認対象{ $act }を作った: { $what }、{ $items }件、レベル{ $level }。
