@@ -50,7 +50,7 @@ pub use sign_doc::WORKER_ANSWER;
 /// Longest body in bytes: 10,000 SHA-512 digests in base64 are less than 1 MB.
 const LIMIT: usize = 2 << 20;
 /// Of it, what is read before anybody is known.
-const SMALL: usize = 16 << 10;
+const SMALL: usize = 64 << 10;
 
 /// A method as both versions serve it. `$shape` makes an answer of version 1 of one of version 2 and of the request's body.
 macro_rules! methods {

@@ -438,11 +438,11 @@ async fn of_whoever_shows_no_token_little_is_read() {
             (Some("unknown"), StatusCode::UNAUTHORIZED),
         ] {
             // Begins, and would never end: whoever waits for it waits for ever.
-            let begun = stream::iter([Ok::<_, std::io::Error>(vec![b' '; 20 << 10])]);
+            let begun = stream::iter([Ok::<_, std::io::Error>(vec![b' '; 80 << 10])]);
             let endless = Body::from_stream(begun.chain(stream::pending()));
             assert_eq!(told(token, endless).await, status);
         }
-        let long = format!("{{}}{}", " ".repeat(20 << 10));
+        let long = format!("{{}}{}", " ".repeat(80 << 10));
         assert_eq!(told(Some(&token), Body::from(long)).await, StatusCode::OK);
     }
 }
