@@ -1,12 +1,17 @@
 //! How often somebody may call, and how much may wait.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use futures_util::stream::{self, StreamExt as _};
 use service_kit::{Peer, Rate};
 use ssa_service::{ClientSettings, Rates};
 use store_kit::sql;
+use tower::ServiceExt as _;
 
 use crate::oauth::client;
 use crate::web::{Answer, Browser, Stack, encode, service_request, stacks_with};
@@ -256,6 +261,53 @@ async fn what_waits_for_a_client_is_bounded_and_the_newest_stay() {
         }
         let flows = "SELECT COUNT(*) AS n FROM ssa_flow WHERE client = 'app'";
         assert_eq!(rows(&stack, flows).await, 5);
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_dont_end_take_room_of_their_address_alone() {
+    for stack in crate::web::stacks().await {
+        let request = |addr: &str| {
+            let peer = Peer {
+                name: String::new(),
+                addr: (addr.parse::<IpAddr>().unwrap(), 1).into(),
+            };
+            let basic = core_types::bytes::b64(format!("app:{}", stack.clients["app"]));
+            Request::post("/oauth2/pushed_authorize")
+                .header(header::AUTHORIZATION, format!("Basic {basic}"))
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .extension(peer)
+        };
+        let good = async |addr: &str| {
+            let form = Body::from(encode(&service_request("app")));
+            stack.send(request(addr).body(form).unwrap()).await.status
+        };
+        let part = axum::body::Bytes::from(vec![b'a'; 1 << 20]);
+        let mut slow = Vec::new();
+        for _ in 0..16 {
+            let came = Arc::new(AtomicBool::new(false));
+            let told = came.clone();
+            let parts = stream::iter(vec![Ok::<_, std::io::Error>(part.clone()); 4]);
+            let rest = stream::poll_fn(move |_| {
+                told.store(true, Ordering::Relaxed);
+                Poll::Pending
+            });
+            let body = Body::from_stream(parts.chain(rest));
+            let call = stack.ssa.router();
+            slow.push(tokio::spawn(
+                call.oneshot(request("192.0.2.1").body(body).unwrap()),
+            ));
+            while !came.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(good("192.0.2.1").await, StatusCode::BAD_REQUEST);
+        assert_eq!(good("192.0.2.2").await, StatusCode::CREATED);
+        for call in slow {
+            call.abort();
+            assert!(call.await.is_err());
+        }
+        assert_eq!(good("192.0.2.1").await, StatusCode::CREATED);
     }
 }
 
