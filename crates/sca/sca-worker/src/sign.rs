@@ -173,12 +173,15 @@ impl Worker {
         jobs: &[Job<'_>],
         values: &[SignedValue],
     ) -> Result<Vec<Option<Vec<u8>>>, CscError> {
-        let each = jobs.iter().zip(values).map(|(job, signed)| async move {
-            Ok::<_, CscError>(match job.entry.level {
-                Level::B => None,
-                _ => Some(self.stamp(hash, &signed.value).await?),
-            })
-        });
+        let mut each = Vec::new();
+        for (job, signed) in jobs.iter().zip(values) {
+            each.push(async move {
+                Ok::<_, CscError>(match job.entry.level {
+                    Level::B => None,
+                    _ => Some(self.stamp(hash, &signed.value).await?),
+                })
+            });
+        }
         let all = stream::iter(each).buffered(STAMPS_AT_ONCE).try_collect();
         let all = tokio::time::timeout(STAMPING, all).await;
         all.map_err(|_| CscError::Unavailable)?

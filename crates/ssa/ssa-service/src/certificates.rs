@@ -258,8 +258,8 @@ mod tests {
             has_policy(&path, &wanted).unwrap()
         };
         assert!(fits(&[&[good]]) && fits(&[&[other, good], &[any], &[other, good]]));
-        for bad in [
-            &[][..],
+        let bad: [&[&[&[u8]]]; 7] = [
+            &[],
             &[&[]],
             &[&[other]],
             // Whoever has no right to a policy can't give it away, at any place.
@@ -268,7 +268,8 @@ mod tests {
             &[&[good], &[any], &[]],
             // Nor is any policy of a leaf one that was wanted.
             &[&[any], &[good]],
-        ] {
+        ];
+        for bad in bad {
             assert!(!fits(bad), "{bad:?}");
         }
     }

@@ -6,9 +6,8 @@ use store_kit::{StoreError, transaction};
 
 use super::Refused;
 use crate::clients::Client;
-use crate::refresh::{self, Refresh};
 use crate::tokens::{self, Holder, SERVICE_LIFE, Scope, Token};
-use crate::{Ssa, crypt};
+use crate::{Ssa, crypt, refresh};
 
 /// A token of the client itself (RFC 6749 §4.4).
 pub(super) async fn for_itself(
@@ -91,10 +90,8 @@ pub(super) async fn refresh(
         }
         if rotate {
             refresh::spend(tx, &found).await?;
-            let chain = Refresh {
-                holder: found.holder.and(holder),
-                ..found.clone()
-            };
+            let mut chain = found.clone();
+            chain.holder = found.holder.and(holder);
             refresh::insert(tx, &next, &chain, now).await?;
         }
         let token = Token {
