@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use core_types::{ClientId, Digest32, KeyId, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{Alert, severity};
+use crate::rules::{Alert, SAM, severity};
 
 /// What can be stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +97,8 @@ impl Acting {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Brake {
-    done: VecDeque<(UnixTime, Target)>,
+    /// What was chosen when; nothing where it came to nothing, which still counts for the bound.
+    done: VecDeque<(UnixTime, Option<Target>)>,
 }
 
 impl Brake {
@@ -105,11 +106,19 @@ impl Brake {
     pub fn choose(&mut self, alert: &Alert, acting: &Acting, now: UnixTime) -> Chosen {
         self.done.retain(|(at, _)| now.0 - at.0 < AGAIN);
         let mut chosen = Chosen::default();
+        if alert.zone != SAM {
+            // The other zones' logs say what those zones want: nobody is stopped by their word.
+            return chosen;
+        }
         let Some(stop) = acting.rules.get(&alert.rule) else {
             return chosen;
         };
         for target in alert.targets.iter().filter(|t| t.kind() == *stop) {
-            if self.done.iter().any(|(_, known)| known == target) {
+            if self
+                .done
+                .iter()
+                .any(|(_, known)| known.as_ref() == Some(target))
+            {
                 continue;
             }
             let lately = self.done.iter().filter(|(at, _)| now.0 - at.0 < HOUR);
@@ -117,10 +126,17 @@ impl Brake {
                 chosen.held_back = Some(held_back(alert, now));
                 break;
             }
-            self.done.push_back((now, target.clone()));
+            self.done.push_back((now, Some(target.clone())));
             chosen.stop.push(target.clone());
         }
         chosen
+    }
+
+    /// The stop was refused, or nobody answered: it wasn't done, so that the next alert may ask for it again.
+    pub fn came_to_nothing(&mut self, target: &Target) {
+        for (_, known) in &mut self.done {
+            *known = known.take().filter(|known| known != target);
+        }
     }
 }
 
@@ -186,6 +202,7 @@ mod tests {
         };
         Alert {
             severity: Severity::Warning,
+            zone: SAM.to_owned(),
             targets: clients.iter().map(client).collect(),
             ..own("stopped", String::new(), UnixTime(0))
         }
@@ -235,6 +252,32 @@ mod tests {
         assert_eq!(stop("c", HOUR + 15), (1, false));
         assert_eq!(stop("a", HOUR + 30), (0, false));
         assert_eq!(stop("a", AGAIN + 30), (1, false));
+    }
+
+    #[test]
+    fn a_stop_that_came_to_nothing_is_asked_for_again_and_counts_for_the_bound() {
+        let acting = acting(&[("spent-approval", Stop::Client)], 2).unwrap();
+        let mut brake = Brake::default();
+        let spent = alert("spent-approval", &["a"]);
+        let first = brake.choose(&spent, &acting, UnixTime(0)).stop;
+        assert_eq!(first.len(), 1);
+        brake.came_to_nothing(&first[0]);
+        let again = brake.choose(&spent, &acting, UnixTime(10)).stop;
+        assert_eq!(again, first);
+        brake.came_to_nothing(&again[0]);
+        let more = brake.choose(&spent, &acting, UnixTime(20));
+        assert!(more.stop.is_empty() && more.held_back.is_some());
+    }
+
+    #[test]
+    fn nobody_is_stopped_by_the_word_of_another_zone() {
+        let acting = acting(&[("spent-approval", Stop::Client)], 2).unwrap();
+        let mut spent = alert("spent-approval", &["a"]);
+        for zone in ["ssa", "cm", ""] {
+            spent.zone = zone.to_owned();
+            let chosen = Brake::default().choose(&spent, &acting, UnixTime(0));
+            assert_eq!(chosen, Chosen::default(), "{zone}");
+        }
     }
 
     #[test]

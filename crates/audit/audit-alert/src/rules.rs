@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::acting::Target;
 
+mod acts;
+
+use acts::{Acts, Step};
+
 /// From when on a rule judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -119,20 +123,25 @@ pub const RULES: [(&str, Severity); 20] = [
     ("stop-refused", Severity::Critical),
 ];
 
-/// Acts that are remembered, and for how long: a right ends within hours.
-const MOST_ACTS: usize = 100_000;
-const ACT_LIFE: i64 = 24 * 3600;
+/// The zone whose log tells of acts and officers.
+pub(crate) const SAM: &str = "sam";
+/// Beginnings of the types that only the SAM has.
+const OF_THE_SAM: [&str; 7] = [
+    "act.",
+    "sad.",
+    "sap.",
+    "signature.",
+    "office.",
+    "officer.",
+    "proposal.",
+];
+/// So many persons within the window whose spent approvals come from one application: it is the application, and not them.
+const SPENT_PERSONS: usize = 10;
+/// Applications that are counted at a time.
+const MOST_CLIENTS: usize = 1_000;
 const MINUTE: i64 = 60;
 /// Persons whose approvals are counted at a time.
 const MOST_PERSONS: usize = 100_000;
-
-#[derive(Debug, Clone)]
-struct Act {
-    at: UnixTime,
-    approved: bool,
-    consumed: bool,
-    key: Option<KeyId>,
-}
 
 /// What the rules remember of the entries so far.
 #[derive(Debug)]
@@ -143,10 +152,11 @@ pub struct Watch {
     locks: BTreeMap<String, VecDeque<UnixTime>>,
     failures: BTreeMap<String, VecDeque<UnixTime>>,
     approvals: HashMap<String, VecDeque<UnixTime>>,
-    acts: HashMap<String, Act>,
+    acts: Acts,
+    /// Who used spent approvals lately, by application.
+    spent: BTreeMap<String, VecDeque<(UnixTime, String)>>,
     /// When each account logged in last, and by which session.
     sessions: BTreeMap<String, (UnixTime, Option<Digest32>)>,
-    since: Option<UnixTime>,
 }
 
 impl Watch {
@@ -158,13 +168,13 @@ impl Watch {
             locks: BTreeMap::new(),
             failures: BTreeMap::new(),
             approvals: HashMap::new(),
-            acts: HashMap::new(),
+            acts: Acts::new(),
+            spent: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            since: None,
         }
     }
 
-    /// Looks at the next entry, in order of time.
+    /// Looks at the next entry, in the order of its zone's log.
     pub fn see(&mut self, entry: &Entry) -> Vec<Alert> {
         let mut alerts = self.judge(entry);
         alerts.extend(self.unusual(entry));
@@ -189,7 +199,6 @@ impl Watch {
     }
 
     fn judge(&mut self, entry: &Entry) -> Vec<Alert> {
-        let since = *self.since.get_or_insert(entry.at);
         let text = |name: &str| {
             entry
                 .detail
@@ -198,6 +207,14 @@ impl Watch {
                 .unwrap_or_default()
         };
         let alert = |rule: &'static str, about: &str| alert(rule, entry, about);
+        let sams = OF_THE_SAM.iter().any(|of| entry.kind.starts_with(of));
+        if sams && entry.zone != SAM {
+            // Whoever runs another zone doesn't speak as the SAM.
+            return vec![alert("alarm", "entry-of-another-zone")];
+        }
+        if entry.zone == SAM {
+            self.acts.begin(entry.at);
+        }
         match entry.kind.as_str() {
             "signature.wrong" => {
                 let wrong = alert("wrong-value", text("key"));
@@ -244,39 +261,26 @@ impl Watch {
             }
             "sap.refused" | "sad.refused" | "office.refused" if text("reason") == "used" => {
                 let who = entry.alias().unwrap_or_else(|| text("client"));
-                let client = ClientId::parse(text("client")).ok();
+                let client = self.spends(text("client"), who, entry.at);
                 vec![
                     alert("spent-approval", who)
                         .naming(client.map(|client| Target::Client { client })),
                 ]
             }
             "act.minted" => {
-                self.remember(text("act"), text("key"), entry.at);
+                let key = KeyId::parse(text("key")).ok();
+                let full = self.acts.minted(text("act"), key, entry.at);
+                full.then(|| alert("alarm", "acts-not-followed"))
+                    .into_iter()
+                    .collect()
+            }
+            "act.ended" | "act.refused" | "sad.ended" => {
+                self.acts.ended(text("act"), entry.at);
                 Vec::new()
             }
             "act.approved" => self.approved(entry, text("act")),
-            "sad.consumed" => {
-                let step = match self.acts.get_mut(text("act")) {
-                    Some(act) => {
-                        act.consumed = true;
-                        !act.approved
-                    }
-                    // From before the watch began, until that can't be.
-                    None => entry.at.0 - since.0 > ACT_LIFE,
-                };
-                step.then(|| self.skipped(entry, text("act")))
-                    .into_iter()
-                    .collect()
-            }
-            "signature.made" => {
-                let step = match self.acts.get(text("act")) {
-                    Some(act) => !(act.approved && act.consumed),
-                    None => entry.at.0 - since.0 > ACT_LIFE,
-                };
-                step.then(|| self.skipped(entry, text("act")))
-                    .into_iter()
-                    .collect()
-            }
+            "sad.consumed" => self.step(entry, text("act"), Step::Consumed),
+            "signature.made" => self.step(entry, text("act"), Step::Made),
             "officer.logged-in" => {
                 let session = Digest32::parse(text("session")).ok();
                 let account = text("account").to_owned();
@@ -315,14 +319,12 @@ impl Watch {
     }
 
     fn approved(&mut self, entry: &Entry, act: &str) -> Vec<Alert> {
-        let known = self.acts.get_mut(act).map(|act| {
-            act.approved = true;
-            act.key.clone()
-        });
+        let until = entry.detail.get("sign_until").and_then(|v| v.as_i64());
+        let key = self.acts.approved(act, until.map(UnixTime));
         let person = entry.alias().unwrap_or_default().to_owned();
         let fast = self.too_fast(&person, entry.at);
         let fast = fast.then(|| alert("machine-speed", entry, &person));
-        let named = known.flatten().map(|key| Target::Key { key });
+        let named = key.map(|key| Target::Key { key });
         fast.map(|alert| alert.naming(named)).into_iter().collect()
     }
 
@@ -336,27 +338,47 @@ impl Watch {
         wave(times, at, MINUTE, self.limits.approvals_a_minute)
     }
 
-    /// A step without the one before it.
-    fn skipped(&self, entry: &Entry, act: &str) -> Alert {
+    /// A step, which is told if the one before it is missing.
+    fn step(&mut self, entry: &Entry, act: &str, step: Step) -> Vec<Alert> {
         let stated = entry.detail.get("key").and_then(|key| key.as_str());
-        let known = self.acts.get(act).and_then(|act| act.key.clone());
-        let key = stated.and_then(|key| KeyId::parse(key).ok()).or(known);
-        alert("skipped-step", entry, act).naming(key.map(|key| Target::Key { key }))
+        let stated = stated.and_then(|key| KeyId::parse(key).ok());
+        let key = stated.or_else(|| self.acts.key(act));
+        let skipped = alert("skipped-step", entry, act);
+        let skipped = skipped.naming(key.map(|key| Target::Key { key }));
+        self.acts.step(act, step, skipped).into_iter().collect()
     }
 
-    fn remember(&mut self, act: &str, key: &str, at: UnixTime) {
-        if self.acts.len() >= MOST_ACTS {
-            self.acts.retain(|_, known| at.0 - known.at.0 < ACT_LIFE);
+    /// The zone's log was read to its end: what seemed to be missing the time before, and still is, is told.
+    pub fn settle(&mut self, zone: &str) -> Vec<Alert> {
+        match zone {
+            SAM => self.acts.settle(),
+            _ => Vec::new(),
         }
-        if self.acts.len() < MOST_ACTS {
-            let minted = Act {
-                at,
-                approved: false,
-                consumed: false,
-                key: KeyId::parse(key).ok(),
-            };
-            self.acts.insert(act.to_owned(), minted);
+    }
+
+    /// Counts a spent approval. One signer can send their own again as often as they like: an application is named only when
+    /// those of many persons come from it.
+    fn spends(&mut self, client: &str, who: &str, at: UnixTime) -> Option<ClientId> {
+        let window = self.limits.window_seconds;
+        if self.spent.len() >= MOST_CLIENTS {
+            self.spent.retain(|_, lately| {
+                lately
+                    .back()
+                    .is_some_and(|(last, _)| at.0 - last.0 < window)
+            });
         }
+        let known = self.spent.contains_key(client);
+        if !known && self.spent.len() >= MOST_CLIENTS {
+            return None;
+        }
+        let lately = self.spent.entry(client.to_owned()).or_default();
+        lately.retain(|(then, other)| at.0 - then.0 < window && other != who);
+        lately.push_back((at, who.to_owned()));
+        if lately.len() < SPENT_PERSONS {
+            return None;
+        }
+        self.spent.remove(client);
+        ClientId::parse(client).ok()
     }
 }
 
@@ -403,6 +425,20 @@ fn alert(rule: &'static str, entry: &Entry, about: &str) -> Alert {
         about: about.to_owned(),
         seq: Some(entry.seq),
         kind: entry.kind.clone(),
+        targets: Vec::new(),
+    }
+}
+
+/// A zone's log gave an entry of another zone out. `zone`: whose log it is.
+pub fn foreign(zone: &str, now: UnixTime) -> Alert {
+    Alert {
+        rule: "alarm".to_owned(),
+        severity: Severity::Critical,
+        at: now,
+        zone: zone.to_owned(),
+        about: "entry-of-another-zone".to_owned(),
+        seq: None,
+        kind: String::new(),
         targets: Vec::new(),
     }
 }

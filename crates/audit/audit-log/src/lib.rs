@@ -22,6 +22,7 @@
 mod error;
 mod event;
 mod export;
+mod follow;
 mod hashes;
 mod log;
 mod note;
@@ -38,6 +39,7 @@ mod witness;
 pub use error::AuditError;
 pub use event::{Class, Code, Event, Outcome, Subject};
 pub use export::{LoggedEntry, export};
+pub use follow::{Start, follow, since};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
 pub use person::{Opening, is_forgotten, opening, row_name, row_of};

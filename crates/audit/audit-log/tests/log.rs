@@ -6,8 +6,8 @@ mod away;
 use std::collections::BTreeSet;
 
 use audit_log::{
-    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, TABLES, is_forgotten,
-    opening, read_back, row_name, row_of, search,
+    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, Start, TABLES, follow,
+    is_forgotten, opening, read_back, row_name, row_of, search,
 };
 use core_types::{Digest32, KeyId, PersonId, PersonName, SecretBytes, TenantId, UnixTime};
 use store_kit::testing::{self, TestStore};
@@ -212,6 +212,51 @@ async fn every_criterion_and_every_pair_finds_exactly_what_fits_page_by_page() {
                 assert_eq!(found, expected, "{query:?}");
             }
         }
+    }
+}
+
+/// In a search, entries of a node whose clock is behind, or whose name sorts first, come in before what was read.
+#[tokio::test]
+async fn reading_on_in_the_order_of_the_log_misses_no_entry_of_any_node() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        let (mut read, mut last) = (Vec::new(), None);
+        let mut written = 0;
+        // In each second both nodes write; what `a` writes is read before `b`, which is also a minute behind at times.
+        for round in 0..20 {
+            for (node, late) in [("b", 0), ("a", 0), ("a", -60)] {
+                write(&store, &log(node), round / 5 + late).await;
+                written += 1;
+                sequencer.sequence(&store, NOW).await.unwrap();
+                let start = last.map_or(Start::Time(NOW.plus(-60)), Start::After);
+                for entry in follow(&store, start, 7).await.unwrap() {
+                    let place = u64::try_from(entry.seq).unwrap();
+                    assert!(last.is_none_or(|last| last < place));
+                    last = Some(place);
+                    read.push((entry.node, entry.n));
+                }
+            }
+        }
+        let count = read.len();
+        assert_eq!(count, written);
+        read.sort();
+        read.dedup();
+        assert_eq!(read.len(), count, "each once");
+        // A beginning takes what is of that time or later, and what stands behind it.
+        let none = follow(&store, Start::Time(NOW.plus(1000)), 7)
+            .await
+            .unwrap();
+        assert!(none.is_empty());
+        let all = follow(&store, Start::Time(UnixTime(0)), 1000)
+            .await
+            .unwrap();
+        assert_eq!(all.len(), count);
+        assert!(
+            follow(&store, Start::After(u64::MAX), 7)
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 

@@ -4,11 +4,13 @@
 //! nothing else of the store.
 
 mod config;
+mod follow;
 mod search;
 mod tiles;
 mod witnesses;
 
 pub use config::{AuditConfig, trouble};
+pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};
 pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};
 pub use tiles::{Reading, router};
 pub use witnesses::{MeasureConfig, WitnessConfig, WitnessesConfig, reach};

@@ -12,6 +12,7 @@ use core_types::{Clock, PeerId, sha256};
 use service_kit::Peer;
 use store_kit::{Store, StoreError, transaction};
 
+use crate::follow::{self, FOLLOW};
 use crate::search::{self, SEARCH};
 
 /// What auditors read from.
@@ -29,12 +30,13 @@ pub struct Reading {
 /// Longest search in bytes.
 const LONGEST: usize = 16 * 1024;
 
-/// `GET /checkpoint`, `GET /tile/…` and `POST /search`; for a listener with [`service_kit::tls::mutual_server`].
+/// `GET /checkpoint`, `GET /tile/…`, `POST /search` and `POST /follow`; for a listener with [`service_kit::tls::mutual_server`].
 pub fn router(reading: Reading) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
         .route(SEARCH, post(search::handle))
+        .route(FOLLOW, post(follow::handle))
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(Arc::new(reading))
 }

@@ -1,6 +1,7 @@
 use core_types::sha256;
 use serde_json::{Value, json};
 
+use super::acts::{ACT_LIFE, MOST_ACTS};
 use super::*;
 
 fn entry(at: i64, kind: &str, detail: Value) -> Entry {
@@ -12,12 +13,22 @@ fn entry(at: i64, kind: &str, detail: Value) -> Entry {
 }
 
 fn rules(entries: &[(i64, &str, Value)]) -> Vec<String> {
+    let seen = watched(entries).into_iter();
+    seen.map(|alert| format!("{}@{}", alert.rule, alert.at.0))
+        .collect()
+}
+
+/// The alerts of a log that is read twice to its end.
+fn watched(entries: &[(i64, &str, Value)]) -> Vec<Alert> {
     let mut watch = Watch::new(Limits::default());
     let seen = entries
         .iter()
         .flat_map(|(at, kind, detail)| watch.see(&entry(*at, kind, detail.clone())));
-    seen.map(|alert| format!("{}@{}", alert.rule, alert.at.0))
-        .collect()
+    let mut seen: Vec<Alert> = seen.collect();
+    for _ in 0..2 {
+        seen.extend(watch.settle(SAM));
+    }
+    seen
 }
 
 #[test]
@@ -200,10 +211,7 @@ fn certificates_are_told_of_before_they_end() {
 
 /// What each alert says can be stopped.
 fn targets(entries: &[(i64, &str, Value)]) -> Vec<(String, Vec<String>)> {
-    let mut watch = Watch::new(Limits::default());
-    let seen = entries
-        .iter()
-        .flat_map(|(at, kind, detail)| watch.see(&entry(*at, kind, detail.clone())));
+    let seen = watched(entries).into_iter();
     let named = |alert: Alert| (alert.rule, alert.targets.iter().map(Target::name).collect());
     seen.map(named).collect()
 }
@@ -226,11 +234,6 @@ fn an_alert_names_what_can_be_stopped_and_nobody_else() {
             (15_000, "proposal.made", logged_in(""))
         ]),
         [("long-session".to_owned(), vec![one])]
-    );
-    let spent = json!({"client": "app", "reason": "used"});
-    assert_eq!(
-        targets(&[(0, "sad.refused", spent)]),
-        [("spent-approval".to_owned(), vec!["app".to_owned()])]
     );
     let mut robot = Vec::new();
     for n in 0..12 {
@@ -308,4 +311,124 @@ fn what_officers_do_beyond_usual_hours_is_told_if_there_are_such_hours() {
         // Signers sign when they like.
         assert_eq!(told(usual, "act.approved", hour), None);
     }
+}
+
+/// Nodes' entries get their places in batches: `b` approved before `a` used it, and stands behind it.
+#[test]
+fn a_step_that_stands_before_the_one_it_rests_on_is_waited_for() {
+    let step = |at, kind: &str| entry(at, kind, json!({"act": "a", "person": "p", "key": "k"}));
+    let mut watch = Watch::new(Limits::default());
+    assert!(watch.see(&step(1, "act.minted")).is_empty());
+    assert!(watch.see(&step(2, "sad.consumed")).is_empty());
+    assert!(watch.see(&step(2, "signature.made")).is_empty());
+    assert!(watch.settle(SAM).is_empty(), "read to its end once");
+    assert!(watch.see(&step(2, "act.approved")).is_empty());
+    assert!(watch.settle(SAM).is_empty() && watch.settle(SAM).is_empty());
+    // Another zone's end is no end of this one.
+    let mut watch = Watch::new(Limits::default());
+    watch.see(&step(1, "act.minted"));
+    watch.see(&step(2, "sad.consumed"));
+    for _ in 0..3 {
+        assert!(watch.settle("cm").is_empty());
+    }
+    assert!(watch.settle(SAM).is_empty());
+    let skipped = watch.settle(SAM);
+    assert_eq!(skipped.len(), 1);
+    assert_eq!(skipped[0].rule, "skipped-step");
+}
+
+#[test]
+fn more_acts_than_can_be_remembered_are_told_of_and_nobody_is_blamed() {
+    let act = |at, kind: &str, n: usize| {
+        let detail = json!({"act": format!("a{n}"), "person": format!("p{n}"), "key": "k", "sign_until": 100});
+        entry(at, kind, detail)
+    };
+    let mut watch = Watch::new(Limits::default());
+    // Long enough ago that an act that isn't known is one without an approval.
+    watch.see(&act(0, "alarm", 0));
+    let begun = ACT_LIFE + 10;
+    let mut told = Vec::new();
+    for n in 0..MOST_ACTS + 10 {
+        told.extend(watch.see(&act(begun, "act.minted", n)));
+    }
+    let rules = told
+        .iter()
+        .map(|alert| (alert.rule.as_str(), alert.about.as_str()));
+    assert_eq!(rules.collect::<Vec<_>>(), [("alarm", "acts-not-followed")]);
+    let mut spend = |n: usize| {
+        for kind in ["act.approved", "sad.consumed", "signature.made"] {
+            watch.see(&act(begun + 1, kind, n));
+        }
+        [watch.settle(SAM), watch.settle(SAM)].concat().len()
+    };
+    assert_eq!((spend(0), spend(MOST_ACTS + 1)), (0, 0));
+}
+
+#[test]
+fn acts_are_forgotten_when_their_rights_end_so_that_a_busy_day_has_room() {
+    let mut watch = Watch::new(Limits::default());
+    let hour = 3600;
+    for n in 0..MOST_ACTS as i64 * 2 {
+        let at = n * 24 * hour / (MOST_ACTS as i64 * 2);
+        let detail =
+            json!({"act": format!("a{n}"), "person": format!("p{n}"), "sign_until": at + 300});
+        for kind in [
+            "act.minted",
+            "act.approved",
+            "sad.consumed",
+            "signature.made",
+        ] {
+            let told = watch.see(&entry(at, kind, detail.clone()));
+            assert!(told.is_empty(), "{told:?}");
+        }
+    }
+    assert!(watch.settle(SAM).is_empty() && watch.settle(SAM).is_empty());
+}
+
+#[test]
+fn an_application_is_named_when_spent_approvals_of_many_persons_come_from_it() {
+    let spent = |at: i64, who: String| {
+        (
+            at,
+            "sad.refused",
+            json!({"client": "app", "reason": "used", "person": who}),
+        )
+    };
+    let named = |entries: &[(i64, &str, Value)]| {
+        let alerts = targets(entries);
+        assert_eq!(alerts.len(), entries.len(), "each is told");
+        alerts
+            .into_iter()
+            .flat_map(|(_, named)| named)
+            .collect::<Vec<_>>()
+    };
+    let own: Vec<_> = (0..100).map(|n| spent(n, "p".to_owned())).collect();
+    assert!(named(&own).is_empty(), "one signer can stop no application");
+    let slow: Vec<_> = (0..30).map(|n| spent(n * 100, format!("p{n}"))).collect();
+    assert!(named(&slow).is_empty());
+    let many: Vec<_> = (0..10).map(|n| spent(n, format!("p{n}"))).collect();
+    assert_eq!(named(&many), ["app"]);
+}
+
+#[test]
+fn another_zone_does_not_speak_as_the_sam() {
+    let mut watch = Watch::new(Limits::default());
+    for (kind, detail) in [
+        ("signature.wrong", json!({"key": "k"})),
+        ("sad.consumed", json!({"act": "a", "key": "k"})),
+        (
+            "officer.logged-in",
+            json!({"account": "officer.a", "session": "s"}),
+        ),
+    ] {
+        let mut entry = entry(ACT_LIFE * 2, kind, detail);
+        entry.zone = "ssa".to_owned();
+        let told = watch.see(&entry);
+        let told: Vec<_> = told
+            .iter()
+            .map(|a| (a.about.as_str(), a.targets.len()))
+            .collect();
+        assert_eq!(told, [("entry-of-another-zone", 0)], "{kind}");
+    }
+    assert!(watch.settle(SAM).is_empty() && watch.settle(SAM).is_empty());
 }

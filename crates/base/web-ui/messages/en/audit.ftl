@@ -165,6 +165,7 @@ audit-word-enabled = enabled
 audit-word-disabled = disabled
 audit-word-search = search
 audit-word-bundle = bundle
+audit-word-follow = reading on
 audit-word-security-officer = security officer
 audit-word-system-administrator = system administrator
 audit-word-system-operator = system operator

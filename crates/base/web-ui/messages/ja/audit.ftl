@@ -162,6 +162,7 @@ audit-word-enabled = 有効
 audit-word-disabled = 無効
 audit-word-search = 検索
 audit-word-bundle = まとまり
+audit-word-follow = 続きの読出し
 audit-word-security-officer = セキュリティ統括責任者
 audit-word-system-administrator = システム管理者
 audit-word-system-operator = システム運用担当者

@@ -176,7 +176,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
         )
     };
     let config = format!(
-        "service = \"test\"\ndata = \"{}\"\nevery_seconds = 1\nquiet_seconds = 3600\nlogs = [\"https://localhost:{}\"]\n\
+        "service = \"test\"\ndata = \"{}\"\nevery_seconds = 1\nquiet_seconds = 3600\nlogs = [{{ zone = \"sam\", url = \"https://localhost:{}\" }}]\n\
          certificates = [\"{}\"]\nmetrics = \"127.0.0.1:0\"\n[tls]\nchain = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n\
          [limits]\ncertificate_days = 100000\n\
          [act]\nrules = {{ wrong-value = \"key\" }}\nper_hour = 1\nsam = \"https://localhost:{}\"\n\
@@ -322,6 +322,40 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
         ["wrong-value", "stopped", "wrong-value", "held-back"]
     );
     assert!(stops.try_recv().is_err(), "no more than the bound");
+
+    // A node whose clock is behind is heard, too.
+    let behind = AuditLog::new(
+        "sam",
+        "0",
+        SecretBytes::new(vec![1; 32]),
+        Arc::new(SystemRandom),
+    );
+    let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+        let late = Event::Alarm {
+            what: "of-a-node-behind".into(),
+        };
+        behind.append(tx, late, SystemClock.now().plus(-3)).await
+    });
+    done.unwrap();
+    sequencer.sequence(&store, SystemClock.now()).await.unwrap();
+    let (_, body) = hooks.recv().await.unwrap();
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["about"].as_str(), Some("of-a-node-behind"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // What a zone's log says is of that zone: the program that takes it for another's believes nothing of it.
+    let config = std::fs::read_to_string(at("alert.toml")).unwrap();
+    let config = config.replace("zone = \"sam\"", "zone = \"ssa\"");
+    std::fs::write(at("alert.toml"), config).unwrap();
+    let (mut child, _) = begin();
+    wrong("key-3").await;
+    let (_, body) = hooks.recv().await.unwrap();
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (told["zone"].as_str(), told["about"].as_str()),
+        (Some("ssa"), Some("entry-of-another-zone"))
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -205,15 +205,19 @@ impl Desk {
     /// Records that somebody wanted what isn't theirs to do.
     async fn refused(&self, peer: &Peer) -> Result<(), ClientRefusal> {
         if let Ok(peer) = PeerId::parse(peer.name.as_str()) {
-            let (ssa, now) = (&self.ssa, self.ssa.now());
-            let recorded: Result<(), Stop> = transaction!(ssa.store(), "officer-refused", |tx| {
-                let event = Event::ClientChangeRefused { peer: peer.clone() };
-                ssa.audit().append(tx, event, now).await?;
-                Ok(())
-            });
-            recorded?;
+            self.refused(&peer).await?;
         }
         Ok(())
+    }
+
+    /// Records that somebody was refused.
+    async fn refused(&self, peer: &PeerId) -> Result<(), Stop> {
+        let (ssa, now) = (&self.ssa, self.ssa.now());
+        transaction!(ssa.store(), "officer-refused", |tx| {
+            let event = Event::ClientChangeRefused { peer: peer.clone() };
+            ssa.audit().append(tx, event, now).await?;
+            Ok(())
+        })
     }
 
     /// The same for whoever stops a client: a guard may, too.
@@ -373,9 +377,14 @@ impl Desk {
         to: State,
     ) -> Result<ClientInfo, ClientRefusal> {
         let ssa = &self.ssa;
+        let is_guard = self.guards.iter().any(|guard| guard.peer == by.peer);
         let done: Result<ClientInfo, Stop> = transaction!(ssa.store(), "switch-client", |tx| {
             let found = clients::record(tx, request.client.as_str()).await?;
             let mut record = found.ok_or(ClientRefusal::Unknown)?;
+            // Anybody can call in the name of a client that proves nothing: what it did is no reason to stop it.
+            if is_guard && record.client.is_public() {
+                return Err(ClientRefusal::NotAllowed.into());
+            }
             match (record.state, to) {
                 // Nobody knows it anyway, and without a secret it mustn't come.
                 (State::New, _) => return Err(invalid("client").into()),
@@ -389,6 +398,9 @@ impl Desk {
             };
             self.changed(tx, by, &request.client, what).await
         });
+        if matches!(done, Err(Stop::Refused(ClientRefusal::NotAllowed))) {
+            self.refused(&by.peer).await?;
+        }
         Ok(done?)
     }
 

@@ -533,6 +533,20 @@ async fn a_program_that_watches_the_logs_suspends_a_few_clients_and_does_nothing
         let kinds = stack.audit_kinds().await;
         let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
         assert_eq!(count("client.change-refused"), 1 + 2 + 1 + 1);
+        // Anybody can call in a public client's name, so that no guard stops it.
+        let public = AddRequest {
+            public: true,
+            ..add("public")
+        };
+        let added = call::<ClientAdd>(&stack, ADMINISTRATOR, &public).await;
+        assert_eq!(added.unwrap().state, ClientState::Active);
+        stack.clock.advance(720);
+        let stopped = call::<ClientSuspend>(&stack, GUARD, &named("public")).await;
+        assert_eq!(stopped.unwrap_err(), no);
+        assert_eq!(shown(&stack, "public").await.state, ClientState::Active);
+        let kinds = stack.audit_kinds().await;
+        let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
+        assert_eq!(count("client.change-refused"), 1 + 2 + 1 + 1 + 1);
         // A certificate is one thing or the other.
         let both = stack.ssa.officers_router(officers(), vec![peer(SECURITY)]);
         assert!(both.is_err());

@@ -105,7 +105,10 @@ impl Actor {
             match self.ask(&target).await {
                 Ok(()) => further.push(told(&target, true, now)),
                 Err(Answer::None) if now.0 - since.0 < PATIENCE => deeds.open.push((since, target)),
-                Err(_) => further.push(told(&target, false, now)),
+                Err(_) => {
+                    deeds.brake.came_to_nothing(&target);
+                    further.push(told(&target, false, now));
+                }
             }
         }
         further

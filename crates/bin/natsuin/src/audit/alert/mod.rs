@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_alert::{Counts, Limits, Notice, Quiet, Watch, ending};
+use audit_alert::{Alert, Counts, Limits, Notice, Quiet, Watch, ending, foreign};
 use audit_reader::Entry;
-use audit_service::{SEARCH, SearchAnswer, SearchRequest};
+use audit_service::{FOLLOW, FollowAnswer, FollowRequest};
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
@@ -42,7 +42,7 @@ struct Config {
     data: PathBuf,
     every_seconds: u64,
     quiet_seconds: i64,
-    logs: Vec<String>,
+    logs: Vec<LogTable>,
     tls: TlsFiles,
     #[serde(default)]
     limits: Limits,
@@ -55,10 +55,31 @@ struct Config {
     webhooks: Vec<WebhookTable>,
 }
 
+/// A log, and whose it is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogTable {
+    /// Its zone: entries of another one aren't believed.
+    zone: String,
+    /// The zone's listener for auditors.
+    url: String,
+}
+
+/// A log that is read.
+struct Log {
+    zone: String,
+    url: String,
+    client: Client,
+}
+
 /// What outlives a restart: where reading goes on, what was told, and what couldn't be.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct State {
+    /// The last place read, by log.
+    places: BTreeMap<String, u64>,
+    /// How far older builds read: time, number and node, by log. Reading goes on from that time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     after: BTreeMap<String, String>,
     from: Option<i64>,
     quiet: Quiet,
@@ -82,9 +103,13 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
         identity: Some(config.tls.identity()?),
         ..HttpOptions::default()
     };
-    let logs = config.logs.iter().map(|url| {
-        let url = url.trim_end_matches('/').to_owned();
-        Ok((url.clone(), Client::new(url, &options)?))
+    let logs = config.logs.iter().map(|log| {
+        let url = log.url.trim_end_matches('/').to_owned();
+        Ok(Log {
+            zone: log.zone.clone(),
+            client: Client::new(url.clone(), &options)?,
+            url,
+        })
     });
     let logs: Vec<_> = logs.collect::<Result<_, Trouble>>()?;
     let tellers = tell::ways(config.mail.as_ref(), &config.webhooks)?;
@@ -128,7 +153,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
 
 struct Watcher {
     config: Config,
-    logs: Vec<(String, Client)>,
+    logs: Vec<Log>,
     tellers: Vec<Teller>,
     actor: Option<Actor>,
     counts: Arc<Mutex<Counts>>,
@@ -141,27 +166,37 @@ impl Watcher {
     async fn round(&mut self, now: UnixTime) -> Result<(), Trouble> {
         // What happened before the first round is the auditor's to look for.
         let from = *self.state.from.get_or_insert(now.0);
-        let mut entries = Vec::new();
-        for (url, client) in &self.logs {
-            let after = self.state.after.get(url).cloned();
-            match read(client, after, from).await {
-                Ok((read, after)) => {
-                    entries.extend(read);
-                    if let Some(after) = after {
-                        self.state.after.insert(url.clone(), after);
-                    }
-                }
-                Err(why) => {
-                    tracing::error!(url, why, "a log can't be read");
-                    *self.counts().unread.entry(url.clone()).or_default() += 1;
-                }
-            }
-        }
-        entries.sort_by_key(|entry: &Entry| entry.at);
         let mut alerts = Vec::new();
-        for entry in &entries {
-            self.counts().entry(&entry.zone, &entry.outcome, entry.at);
-            alerts.extend(self.watch.see(entry));
+        for log in &self.logs {
+            let after = self.state.places.get(&log.url).copied();
+            let before = self.state.after.get(&log.url);
+            let before = before.and_then(|place| place.split('/').next()?.parse().ok());
+            let read = match read(log, after, before.unwrap_or(from)).await {
+                Ok(read) => read,
+                Err(unread) => {
+                    *self.counts().unread.entry(log.url.clone()).or_default() += 1;
+                    let why = match unread {
+                        Unread::Other(why) => why,
+                        Unread::Foreign => {
+                            alerts.push(foreign(&log.zone, now));
+                            "it has an entry of another zone".to_owned()
+                        }
+                    };
+                    tracing::error!(url = log.url, why, "a log can't be read");
+                    continue;
+                }
+            };
+            for entry in &read.entries {
+                self.counts().entry(&entry.zone, &entry.outcome, entry.at);
+                alerts.extend(self.watch.see(entry));
+            }
+            if let Some(after) = read.after {
+                self.state.places.insert(log.url.clone(), after);
+                self.state.after.remove(&log.url);
+            }
+            if read.whole {
+                alerts.extend(self.watch.settle(&log.zone));
+            }
         }
         for path in &self.config.certificates {
             let name = path.display().to_string();
@@ -175,26 +210,17 @@ impl Watcher {
         if let Some(actor) = &self.actor {
             let further = actor.choose(&mut self.state.deeds, &alerts, now);
             alerts.extend(further);
-            // Noted before it is asked for: a crash in between costs a stop that is asked for again, and the bound holds.
+        }
+        self.keep(alerts, now);
+        if let Some(actor) = &self.actor {
+            // Noted before it is asked for: a crash in between costs a stop that is asked for again, the bound holds, and what
+            // was read is still told.
             save(&self.config.data, &self.state)?;
-            alerts.extend(actor.act(&mut self.state.deeds, now).await);
+            let further = actor.act(&mut self.state.deeds, now).await;
+            self.keep(further, now);
         }
-        let quiet = self.config.quiet_seconds;
-        let mut notices = Vec::new();
-        for alert in alerts {
-            self.counts().alert(&alert.rule);
-            tracing::warn!(rule = alert.rule, zone = alert.zone, "an alert");
-            notices.extend(self.state.quiet.pass(alert, quiet, now));
-        }
-        notices.extend(self.state.quiet.due(quiet, now));
-        for teller in &self.tellers {
-            let waiting = self
-                .state
-                .waiting
-                .entry(teller.name().to_owned())
-                .or_default();
-            waiting.extend(notices.iter().cloned());
-        }
+        let due = self.state.quiet.due(self.config.quiet_seconds, now);
+        self.wait(&due);
         // Noted before it is told: a message may come twice after a crash, and none gets lost.
         save(&self.config.data, &self.state)?;
         for teller in &self.tellers {
@@ -209,50 +235,89 @@ impl Watcher {
         save(&self.config.data, &self.state)
     }
 
+    /// Counts alerts, and lets those wait that are told now.
+    fn keep(&mut self, alerts: Vec<Alert>, now: UnixTime) {
+        let mut notices = Vec::new();
+        for alert in alerts {
+            self.counts().alert(&alert.rule);
+            tracing::warn!(rule = alert.rule, zone = alert.zone, "an alert");
+            let quiet = self.config.quiet_seconds;
+            notices.extend(self.state.quiet.pass(alert, quiet, now));
+        }
+        self.wait(&notices);
+    }
+
+    /// Lets notices wait for every way by which they are told.
+    fn wait(&mut self, notices: &[Notice]) {
+        for teller in &self.tellers {
+            let waiting = self.state.waiting.entry(teller.name().to_owned());
+            waiting.or_default().extend(notices.iter().cloned());
+        }
+    }
+
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is new in a log, and where reading goes on.
-async fn read(
-    client: &Client,
-    mut after: Option<String>,
-    from: i64,
-) -> Result<(Vec<Entry>, Option<String>), String> {
-    let mut entries: Vec<Entry> = Vec::new();
-    while entries.len() < ROUND {
-        let request = SearchRequest {
-            from: Some(from),
-            after: after.clone(),
-            limit: Some(PAGE),
-            ..SearchRequest::default()
+/// What is new in a log.
+struct Read {
+    entries: Vec<Entry>,
+    /// Place of the last one.
+    after: Option<u64>,
+    /// That is all there was.
+    whole: bool,
+}
+
+/// Why a log can't be read.
+enum Unread {
+    /// It has an entry of another zone.
+    Foreign,
+    /// Otherwise.
+    Other(String),
+}
+
+fn other(why: impl ToString) -> Unread {
+    Unread::Other(why.to_string())
+}
+
+/// Reads a log on, in its own order. Of what can't be read to the end nothing is taken.
+async fn read(log: &Log, mut after: Option<u64>, from: i64) -> Result<Read, Unread> {
+    let (mut entries, mut whole): (Vec<Entry>, bool) = (Vec::new(), false);
+    let mut count = 0;
+    while !whole && count < ROUND {
+        let request = FollowRequest {
+            after,
+            from,
+            limit: PAGE,
         };
-        let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
-        let (status, body) = client
-            .forward(SEARCH, body)
-            .await
-            .map_err(|e| e.to_string())?;
+        let body = serde_json::to_vec(&request).map_err(other)?;
+        let (status, body) = log.client.forward(FOLLOW, body).await.map_err(other)?;
         if status != 200 {
-            return Err(format!("status {status}"));
+            return Err(other(format!("status {status}")));
         }
-        let answer: SearchAnswer = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+        let answer: FollowAnswer = serde_json::from_slice(&body).map_err(other)?;
         for found in &answer.entries {
-            let seq = u64::try_from(found.seq).unwrap_or_default();
-            let entry = Entry::parse(seq, &found.body, None).ok_or("an entry can't be read")?;
+            if after.is_some_and(|after| found.seq <= after) {
+                return Err(other("its places don't rise"));
+            }
+            let entry = Entry::parse(found.seq, &found.body, None);
+            let entry = entry.ok_or_else(|| other("an entry can't be read"))?;
+            if entry.zone != log.zone {
+                return Err(Unread::Foreign);
+            }
+            after = Some(found.seq);
             // Its own readings would be entries for ever.
             entries.extend(Some(entry).filter(|entry| entry.kind != "audit.read"));
         }
-        if let Some(last) = answer.entries.last() {
-            let last = Entry::parse(0, &last.body, None).ok_or("an entry can't be read")?;
-            after = Some(format!("{}/{}/{}", last.at.0, last.n, last.node));
-        }
-        match answer.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+        count += answer.entries.len();
+        whole = !answer.more || answer.entries.is_empty();
     }
-    Ok((entries, after))
+    Ok(Read {
+        entries,
+        after,
+        whole,
+    })
 }
 
 /// When the first certificate of a file ends.
