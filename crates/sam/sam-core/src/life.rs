@@ -140,6 +140,17 @@ impl Life {
         Ok(self.to(KeyState::Suspended, Some(provider)))
     }
 
+    /// Whether the provider's stop, or its end, leaves nothing to stop.
+    pub fn is_stopped_for_good(&self) -> bool {
+        let provider =
+            |stop: &Stop| matches!(stop.cause, StopCause::Provider | StopCause::WrongValue);
+        match self.state {
+            KeyState::Destroyed => true,
+            KeyState::Suspended => self.stop.as_ref().is_some_and(provider),
+            KeyState::Pending | KeyState::Active => false,
+        }
+    }
+
     /// The provider lets it go on: what the provider or the platform itself stopped, and nobody else's stop.
     ///
     /// # Errors

@@ -1,16 +1,16 @@
 //! What a program that watches the logs may stop: a key, an officer's session. It can stop a few of them and then has to wait,
 //! so that whoever misuses it, or makes noise that it takes for an attack, doesn't stop everybody.
 
-use audit_log::Event;
+use audit_log::{Event, since};
 use cm_api::CryptoModule;
-use core_types::{Digest32, PeerId};
+use core_types::{Digest32, PeerId, UnixTime};
 use sam_api::Refusal;
 use sam_api::guard::GuardRequest;
-use sam_api::ssa::{Empty, Happened, KeyState};
+use sam_api::ssa::{Empty, Happened};
 use sam_core::Reason;
 use sam_core::office::Session;
 use service_kit::Rate;
-use store_kit::transaction;
+use store_kit::{Tx, transaction};
 
 use super::change::{key_event, key_note};
 use crate::audit;
@@ -24,6 +24,14 @@ const RATE: Rate = Rate {
     burst: 5,
     per_minute: 5,
 };
+
+/// How much a guard may stop in a day, on all nodes together: so many keys, so many sessions. A certificate that was stolen
+/// stops no more, and doesn't keep officers from their work.
+const KEYS_A_DAY: usize = 30;
+const SESSIONS_A_DAY: usize = 10;
+const DAY: i64 = 24 * 3600;
+/// Entries that are looked at; more can't have come together without that.
+const MOST: i64 = 10_000;
 
 impl<C: CryptoModule> Sam<C> {
     /// Stops what the guard with this name in its certificate asks for. Recorded either way.
@@ -58,9 +66,10 @@ impl<C: CryptoModule> Sam<C> {
                     let of = self.of_key(tx, key).await?;
                     let row = rows::get::<KeyRecord>(tx, &of.sealer, key.as_str()).await?;
                     let row = row.ok_or(Reason::NotFound)?;
-                    if row.body.life.state != KeyState::Active {
+                    if row.body.life.is_stopped_for_good() {
                         return Ok(());
                     }
+                    self.spare(tx, guard, "key", KEYS_A_DAY, now).await?;
                     let life = row.body.life.stopped_by_provider(None, now)?;
                     let next = row.body.with_life(life);
                     rows::save(tx, &of.sealer, &row, &next).await?;
@@ -86,6 +95,8 @@ impl<C: CryptoModule> Sam<C> {
                     if row.body.ended {
                         return Ok(());
                     }
+                    self.spare(tx, guard, "session", SESSIONS_A_DAY, now)
+                        .await?;
                     rows::save(tx, &self.sealer, &row, &row.body.ended()).await?;
                     let event = Event::GuardStopped {
                         peer: guard.clone(),
@@ -97,6 +108,27 @@ impl<C: CryptoModule> Sam<C> {
                     Ok::<_, Failed>(())
                 })
             }
+        }
+    }
+
+    /// Whether the guard may stop one more today.
+    async fn spare(
+        &self,
+        tx: &mut Tx,
+        guard: &PeerId,
+        what: &str,
+        most: usize,
+        now: UnixTime,
+    ) -> Result<(), Failed> {
+        let entries = since(tx, "guard.stopped", now.plus(-DAY), MOST).await?;
+        let own = entries.iter().filter(|text| {
+            let entry: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            entry["detail"]["peer"] == guard.as_str() && entry["detail"]["what"] == what
+        });
+        if own.count() < most {
+            Ok(())
+        } else {
+            Err(Reason::NotNow.into())
         }
     }
 }

@@ -6,6 +6,7 @@ use core_types::rpc::Method;
 use core_types::{Digest32, KeyAlg, KeyId, sha256};
 use sam_api::Refusal;
 use sam_api::guard::{GuardRequest, GuardStop};
+use sam_api::life::StopCause;
 use sam_api::ssa::{About, KeyState, KeysRequest};
 use sam_service::ssa_router;
 use sap::messages::SapRefusalCode;
@@ -91,6 +92,51 @@ async fn a_guard_stops_a_key_at_once_and_two_officers_let_it_go_on() {
         world.decide(measure).await.unwrap();
         assert_eq!(state(&world, &signer).await, KeyState::Active);
     }
+}
+
+/// A thief with the signer's login stops the key first, and lets it go on when the guard is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guard_stopped_is_not_the_signers_to_let_go_on() {
+    for world in worlds().await {
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let id = signer.keys[0].key.clone();
+        let changes = world.key(&signer).await.changes;
+        world.stop(&signer, changes).await.unwrap();
+        assert_eq!(state(&world, &signer).await, KeyState::Suspended);
+        stop(&world, GUARD, key(&id)).await.unwrap();
+        assert_eq!(world.audited("guard.stopped", id.as_str()).await, 1);
+        let stopped = world.key(&signer).await.stop.unwrap();
+        assert_eq!(stopped.cause, StopCause::Provider);
+        // It is stopped already.
+        stop(&world, GUARD, key(&id)).await.unwrap();
+        assert_eq!(world.audited("guard.stopped", id.as_str()).await, 1);
+    }
+}
+
+/// A guard's certificate that was stolen is worth a day's share, on whatever node and after however many restarts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_ends_no_more_than_a_days_share_of_sessions() {
+    let [world, _] = worlds().await;
+    let mut officers = world.officers().await;
+    let mut ended = 0;
+    for _ in 0..12 {
+        let session = world
+            .log_in(&mut officers.devices[0])
+            .await
+            .unwrap()
+            .session;
+        let session = sha256(&[b"natsuin-office-session-v1\n", session.expose()]);
+        match stop(&world, GUARD, GuardRequest::Session { session }).await {
+            Ok(()) => ended += 1,
+            Err(refusal) => assert_eq!(refusal, Refusal::NotNow),
+        }
+        world.clock.advance(60);
+    }
+    assert_eq!(ended, 10);
+    assert_eq!(world.audited("guard.refused", GUARD).await, 2);
+    // Keys are counted apart.
+    let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+    stop(&world, GUARD, key(&signer.keys[0].key)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
