@@ -155,6 +155,9 @@ pub(crate) enum Command {
         /// End of the approval, Unix time, at most an hour from now; the same for both officers.
         #[arg(long)]
         exp: i64,
+        /// With `--to recovered`: the error that is left, as `self-test` names it.
+        #[arg(long, required_if_eq("to", "recovered"))]
+        error: Option<String>,
     },
     /// Bring two officers' approvals to the running module, as its administrator.
     Switch {
@@ -489,7 +492,7 @@ pub(crate) fn approve(
     key: &Path,
     root: &Path,
     to: To,
-    serial: u64,
+    (serial, error): (u64, Option<String>),
     exp: i64,
 ) -> Result<String, Trouble> {
     let officer = officer(key)?;
@@ -498,6 +501,7 @@ pub(crate) fn approve(
         root: read_root(root)?.kid(),
         enabled: to != To::Disabled,
         recover: to == To::Recovered,
+        error: error.filter(|_| to == To::Recovered),
         serial,
         exp: UnixTime(exp),
     };
@@ -548,9 +552,12 @@ pub(crate) async fn self_test(client: &Client) -> Result<String, Trouble> {
         (false, Some(at)) => format!("; the tests passed at {at}"),
         (false, None) => "; the tests didn't pass".to_owned(),
     };
+    let error = health.error.map(|error| format!("; its error is {error}"));
     Ok(format!(
-        "the module is {:?}; switched {} times{tested}",
-        health.state, health.switched
+        "the module is {:?}; switched {} times{tested}{}",
+        health.state,
+        health.switched,
+        error.unwrap_or_default()
     ))
 }
 

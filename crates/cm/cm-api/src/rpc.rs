@@ -310,6 +310,10 @@ pub struct Health {
     /// In the state *error*: when the self-tests passed since then, which officers want to know before they let it go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tested: Option<UnixTime>,
+    /// In the state *error*: names the node, its start, and how often something was found wrong since. Officers approve to leave
+    /// this error and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// State of the module (`III-3-13-secure-state`).

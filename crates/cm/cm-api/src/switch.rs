@@ -27,6 +27,10 @@ pub struct Switch {
     /// To leave the state *error*: the self-tests have passed on demand, and pass once more now. Only together with `enabled`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recover: bool,
+    /// With `recover`, and only then: [`crate::rpc::Health::error`] as the officers saw it. An approval is for this node and for
+    /// what was found wrong until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// One more than the module's last one (`Health::switched`): an approval is good once.
     pub serial: u64,
     /// Not accepted at or after this time.

@@ -1,6 +1,7 @@
 //! The module: start, its own secrets, and the calls that are not orders.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_log::{AuditLog, Event};
 use cm_api::rpc::{
@@ -128,6 +129,8 @@ pub struct Module {
     pub(crate) seen: Seen,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<Watched>,
+    /// That it failed was told, since it began.
+    pub(crate) random_told: AtomicBool,
     pub(crate) nonces: Nonces,
     pub(crate) moduli: Arc<Moduli>,
     pub(crate) policy: Policy,
@@ -234,6 +237,7 @@ impl Module {
         };
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
         let import = SealKey::from_private(&import).map_err(|_| StartError::Keys)?;
+        let state = StateCell::operational(&config.node, now);
         Ok(Self {
             config,
             backend,
@@ -244,12 +248,13 @@ impl Module {
             seen: Seen::default(),
             clock,
             random,
+            random_told: AtomicBool::new(false),
             nonces: Nonces::default(),
             moduli: Arc::default(),
             policy,
             root,
             import,
-            state: StateCell::operational(),
+            state,
             times: Times::new(),
             switch: SwitchCell::new(switched, now),
             making: tokio::sync::RwLock::default(),
@@ -346,9 +351,9 @@ impl Module {
         self.cache.clear();
     }
 
-    /// A generator that has failed ends all work, as any failed test does.
+    /// A generator that has failed ends all work, as any failed test does; also one that fails in the state *error*.
     pub(crate) async fn look_at_random(&self) {
-        if self.random.failed() && self.state.get() != ModuleState::Error {
+        if self.random.failed() && !self.random_told.swap(true, Ordering::SeqCst) {
             self.alarm("cm-random-failed").await;
             self.latch("random generator").await;
         }
@@ -377,7 +382,10 @@ impl Module {
     /// All tests of a start, without consequences. In the state *error* the generator is tested as if it were new.
     pub(crate) async fn tests(&self) -> Result<(), Fault> {
         if self.state.get() == ModuleState::Error {
+            // What it forgets is an error all the same: what officers approved before isn't for it.
+            self.look_at_random().await;
             self.random.begin_again();
+            self.random_told.store(false, Ordering::SeqCst);
         }
         self_tests(self.backend.clone(), self.random.clone()).await?;
         match self.random.failed() {
@@ -392,7 +400,8 @@ impl Module {
         }
     }
 
-    pub(crate) fn health(&self) -> Health {
+    /// What the module says of itself; for whoever may ask.
+    pub fn health(&self) -> Health {
         Health {
             operational: self.operational().is_ok(),
             state: self.state(),
@@ -403,6 +412,7 @@ impl Module {
             device: self.backend.device(),
             declaration: self.backend.declaration(),
             tested: self.state.tested(),
+            error: self.state.error(),
         }
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct StateCell(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Node and start: counts of errors are those of this process.
+    process: String,
     state: ModuleState,
     /// How often something was found that belongs into the state *error*.
     errors: u64,
@@ -64,9 +66,18 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Errors(u64);
 
+impl Inner {
+    fn error(&self) -> Option<String> {
+        let error = self.state == ModuleState::Error;
+        error.then(|| format!("{}/{}", self.process, self.errors))
+    }
+}
+
 impl StateCell {
-    pub(crate) fn operational() -> Self {
+    /// A node that starts at `now`.
+    pub(crate) fn operational(node: &str, now: UnixTime) -> Self {
         Self(Mutex::new(Inner {
+            process: format!("{node}/{}", now.0),
             state: ModuleState::Operational,
             errors: 0,
             for_good: false,
@@ -109,10 +120,17 @@ impl StateCell {
         self.inner().tested
     }
 
-    /// Whether officers may let it go on: in the state *error*, tested since, and no matter for a restart.
-    pub(crate) fn may_recover(&self) -> Option<Errors> {
+    /// Names the error that the module is in.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.inner().error()
+    }
+
+    /// Whether officers may let it go on: in the state *error*, this one, tested since, and no matter for a restart.
+    pub(crate) fn may_recover(&self, error: Option<&str>) -> Option<Errors> {
         let inner = self.inner();
-        let may = inner.state == ModuleState::Error && inner.tested.is_some() && !inner.for_good;
+        let may = inner.error().is_some_and(|own| Some(own.as_str()) == error)
+            && inner.tested.is_some()
+            && !inner.for_good;
         may.then_some(Errors(inner.errors))
     }
 
@@ -132,6 +150,11 @@ impl StateCell {
 mod tests {
     use super::*;
 
+    /// By officers who see the error as it is.
+    fn may(cell: &StateCell) -> Option<Errors> {
+        cell.may_recover(cell.error().as_deref())
+    }
+
     const STATES: [ModuleState; 4] = [
         ModuleState::Locked,
         ModuleState::Operational,
@@ -150,7 +173,7 @@ mod tests {
         for state in STATES {
             assert_eq!(after(state, Report::Broken), ModuleState::Error);
         }
-        let cell = StateCell::operational();
+        let cell = StateCell::operational("n", UnixTime(1));
         assert_eq!(cell.note(Report::Well), None);
         assert_eq!(cell.note(Report::Away), Some(ModuleState::Degraded));
         assert_eq!(cell.note(Report::Away), None, "told once");
@@ -160,27 +183,44 @@ mod tests {
     // shows: III-3-13-secure-state
     #[test]
     fn error_is_left_after_a_test_and_not_past_what_was_found_since() {
-        let (cell, now) = (StateCell::operational(), UnixTime(7));
+        let (cell, now) = (StateCell::operational("n", UnixTime(1)), UnixTime(7));
         cell.passed(now);
-        assert_eq!(
-            (cell.may_recover(), cell.tested()),
-            (None, None),
-            "no error"
-        );
+        assert_eq!((may(&cell), cell.tested()), (None, None), "no error");
         cell.note(Report::Broken);
-        assert_eq!(cell.may_recover(), None, "not tested");
+        assert_eq!(may(&cell), None, "not tested");
         cell.passed(now);
-        let seen = cell.may_recover().unwrap();
+        let seen = may(&cell).unwrap();
         cell.note(Report::Broken);
         assert!(!cell.recovered(seen) && cell.get() == ModuleState::Error);
-        assert_eq!(cell.may_recover(), None, "to be tested again");
+        assert_eq!(may(&cell), None, "to be tested again");
         cell.passed(now);
-        assert!(cell.recovered(cell.may_recover().unwrap()));
+        assert!(cell.recovered(may(&cell).unwrap()));
         assert_eq!(cell.get(), ModuleState::Operational);
         cell.note(Report::Broken);
         cell.passed(now);
-        let seen = cell.may_recover().unwrap();
+        let seen = may(&cell).unwrap();
         cell.for_good();
-        assert!(cell.may_recover().is_none() && !cell.recovered(seen));
+        assert!(may(&cell).is_none() && !cell.recovered(seen));
+    }
+
+    #[test]
+    fn an_approval_is_for_one_error_of_one_process() {
+        let broken = |node, start| {
+            let cell = StateCell::operational(node, UnixTime(start));
+            assert_eq!(cell.error(), None);
+            cell.note(Report::Broken);
+            cell.passed(UnixTime(7));
+            cell
+        };
+        let cell = broken("n", 1);
+        let seen = cell.error();
+        assert!(cell.may_recover(seen.as_deref()).is_some());
+        assert!(cell.may_recover(None).is_none());
+        for other in [broken("m", 1), broken("n", 2)] {
+            assert!(other.may_recover(seen.as_deref()).is_none());
+        }
+        cell.note(Report::Broken);
+        cell.passed(UnixTime(8));
+        assert!(cell.may_recover(seen.as_deref()).is_none(), "a later one");
     }
 }

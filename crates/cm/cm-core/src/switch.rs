@@ -133,8 +133,8 @@ impl Module {
     ///
     /// # Errors
     /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module;
-    /// [`Refusal::NotNow`] for another serial or time, and for leaving *error* where the self-tests haven't passed on demand
-    /// since it began, or only a restart helps; [`Refusal::NotOperational`] when a test fails. Each is recorded.
+    /// [`Refusal::NotNow`] for another serial or time, and for leaving *error* where it is another one than the officers saw, the
+    /// self-tests haven't passed on demand since it began, or only a restart helps; [`Refusal::NotOperational`] when a test fails. Each is recorded.
     pub async fn switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
         let done = self.try_switch(request).await;
         if let Err(refusal) = &done {
@@ -166,11 +166,12 @@ impl Module {
         self.approved_for_now(&of, MAX_SWITCH_LIFE)?;
         let recovery = match wanted.recover {
             true if !wanted.enabled => return Err(Refusal::Malformed),
+            false if wanted.error.is_some() => return Err(Refusal::Malformed),
             true => {
                 if self.switch.now().serial.checked_add(1) != Some(wanted.serial) {
                     return Err(Refusal::NotNow);
                 }
-                Some(self.fit_to_recover().await?)
+                Some(self.fit_to_recover(wanted.error.as_deref()).await?)
             }
             false => None,
         };
@@ -218,8 +219,8 @@ impl Module {
 
 impl Module {
     /// All that a start tests: algorithms, generator, device, audit log and rows.
-    async fn fit_to_recover(&self) -> Result<Errors, Refusal> {
-        let seen = self.state.may_recover().ok_or(Refusal::NotNow)?;
+    async fn fit_to_recover(&self, error: Option<&str>) -> Result<Errors, Refusal> {
+        let seen = self.state.may_recover(error).ok_or(Refusal::NotNow)?;
         self.cache.clear();
         if let Err(fault) = self.tests().await {
             self.note(&fault).await;

@@ -404,6 +404,7 @@ mod tests {
             device: device.then(|| "maker model 1.0".into()),
             declaration: declaration.map(Into::into),
             tested: None,
+            error: None,
         }
     }
 

@@ -237,6 +237,7 @@ impl Drill {
             root: self.module.root().kid(),
             enabled: true,
             recover: true,
+            error: self.module.health().error,
             serial,
             exp: NOW.plus(600),
         };

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cm_api::rpc::ModuleState;
 use cm_api::{Executed, Refusal};
-use cm_core::{MIGRATIONS, StartError};
+use cm_core::backend::Fault;
+use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret, StartError};
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
-use core_types::{KeyAlg, Level, Random};
+use core_types::{KeyAlg, Level, Random, SecretBytes};
 
 use crate::faulty::Faulty;
-use crate::kit::{P256, Story, by_act, digest, generate, sign};
+use crate::kit::{NOW, P256, SAM, Story, by_act, digest, generate, sign};
+use crate::switch::{Officers, to};
 
 /// A good generator that gets stuck when it is told to.
 #[derive(Default)]
@@ -56,6 +58,45 @@ async fn a_generator_that_gets_stuck_ends_all_work_until_a_restart_with_a_good_o
         story.module.execute(&story.order(of(4))).await.unwrap();
         assert_eq!(story.audited("cm-random-failed").await, 1);
     }
+}
+
+// shows: III-3-11-random, III-3-13-detect-hardware, III-3-13-secure-state
+#[tokio::test]
+async fn a_generator_that_fails_while_the_module_is_in_error_is_not_forgotten() {
+    let faulty = Faulty::default();
+    let mut story = faulty.story().await;
+    let (random, officers) = (Arc::new(Sticky::default()), Officers::new());
+    let started = Module::start(
+        ModuleConfig {
+            officers: officers.setup().officers,
+            ..ModuleConfig::new(SAM, "cm-1", 1000)
+        },
+        story.backend.clone(),
+        story.test.store.clone(),
+        &RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap(),
+        story.clock.clone(),
+        random.clone(),
+    );
+    story.module = started.await.unwrap();
+    let broken = Fault::Broken("known answer");
+    faulty.plan(|plan| plan.self_test = Some(broken.clone()));
+    story.module.self_test().await.unwrap();
+    faulty.plan(|plan| plan.self_test = None);
+    let tested = story.module.self_test().await.unwrap();
+    assert_eq!(tested.tested, Some(NOW));
+
+    // It is stuck while officers enable the module, which draws, and good again when somebody tests it.
+    random.0.store(true, Ordering::SeqCst);
+    let enable = officers.approve(&[0, 1], &to(&story, true, 1));
+    let _ = story.module.switch(&enable).await;
+    random.0.store(false, Ordering::SeqCst);
+    let again = story.module.self_test().await.unwrap();
+    assert_eq!(again.tested, Some(NOW));
+    assert_ne!(
+        again.error, tested.error,
+        "what was approved before fits no more"
+    );
+    assert_eq!(story.audited("cm-random-failed").await, 1);
 }
 
 // shows: III-3-13-detect-hardware, III-3-13-secure-state, T-KEY-DERIVE, T-KEY-MALFUNCTION

@@ -27,7 +27,7 @@ impl Officers {
         }
     }
 
-    fn approve(&self, who: &[usize], wanted: &Switch) -> SwitchRequest {
+    pub fn approve(&self, who: &[usize], wanted: &Switch) -> SwitchRequest {
         let sign = |i: &usize| wanted.approve(&self.0[*i]).unwrap();
         SwitchRequest {
             approvals: who.iter().map(sign).collect(),
@@ -35,12 +35,13 @@ impl Officers {
     }
 }
 
-fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
+pub fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
     Switch {
         sam: SAM.into(),
         root: story.module.root().kid(),
         enabled,
         recover: false,
+        error: None,
         serial,
         exp: NOW.plus(600),
     }
@@ -184,10 +185,13 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         story.module = story.again_with(&officers.setup()).await;
         let key = story.key(KeyAlg::P256).await;
         let kind = || sign(&key, P256, &[digest(P256, "a")]);
+        // By officers who see the error as it is.
         let recover = |serial| Switch {
             recover: true,
+            error: story.module.health().error,
             ..to(&story, true, serial)
         };
+        let self_test = async || story.module.self_test().await.unwrap();
         let switch = async |who: &[usize], wanted: &Switch| {
             let asked = story.module.switch(&officers.approve(who, wanted)).await;
             asked.map(|health| health.state)
@@ -199,7 +203,7 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         );
         let broken = Fault::Broken("known answer");
         faulty.plan(|plan| plan.self_test = Some(broken.clone()));
-        let health = story.module.self_test().await.unwrap();
+        let health = self_test().await;
         assert_eq!((health.state, health.tested), (ModuleState::Error, None));
         // Enabling isn't it, nor is an approval before the tests have passed.
         assert_eq!(
@@ -208,7 +212,7 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         );
         faulty.plan(|plan| plan.self_test = None);
         assert_eq!(switch(&[0, 1], &recover(2)).await, Err(Refusal::NotNow));
-        let health = story.module.self_test().await.unwrap();
+        let health = self_test().await;
         assert_eq!(
             (health.state, health.tested, health.operational),
             (ModuleState::Error, Some(NOW), false),
@@ -225,18 +229,42 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         };
         assert_eq!(switch(&[0, 1], &off).await, Err(Refusal::Malformed));
         assert_eq!(switch(&[0, 1], &recover(3)).await, Err(Refusal::NotNow));
+        // Another node's error, a later or an earlier one, and none.
+        let named = story.module.health().error.unwrap();
+        for error in [
+            Some(format!("other-{named}")),
+            Some(format!("{named}1")),
+            None,
+        ] {
+            let other = Switch {
+                error,
+                ..recover(2)
+            };
+            assert_eq!(switch(&[0, 1], &other).await, Err(Refusal::NotNow));
+        }
+        let odd = Switch {
+            recover: false,
+            ..recover(2)
+        };
+        assert_eq!(switch(&[0, 1], &odd).await, Err(Refusal::Malformed));
         // What fails again when they decide.
         faulty.plan(|plan| plan.self_test = Some(broken.clone()));
         let failed = switch(&[0, 1], &recover(2)).await;
         assert_eq!(failed, Err(Refusal::NotOperational));
         assert_eq!(story.audited("switch-tests-failed").await, 1);
         faulty.plan(|plan| plan.self_test = None);
+        let before = recover(2);
         assert_eq!(
             switch(&[0, 1], &recover(2)).await,
             Err(Refusal::NotNow),
             "to be tested again"
         );
-        story.module.self_test().await.unwrap();
+        // What officers approved before isn't for what was found since, though the tests pass now.
+        faulty.plan(|plan| plan.self_test = Some(broken.clone()));
+        self_test().await;
+        faulty.plan(|plan| plan.self_test = None);
+        self_test().await;
+        assert_eq!(switch(&[0, 1], &before).await, Err(Refusal::NotNow));
         let done = switch(&[0, 1], &recover(2)).await;
         assert_eq!(done, Ok(ModuleState::Operational));
         assert_eq!(story.audited("\"to\":\"recovered\"").await, 1);
@@ -244,7 +272,7 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         assert_eq!(switch(&[0, 1], &recover(2)).await, Err(Refusal::NotNow));
         // A program that isn't what it was is a matter for a restart.
         story.module.latch_for_good("program changed").await;
-        story.module.self_test().await.unwrap();
+        self_test().await;
         assert_eq!(switch(&[0, 1], &recover(3)).await, Err(Refusal::NotNow));
         let fresh = story.again_with(&officers.setup()).await;
         fresh.scrub().await.unwrap();

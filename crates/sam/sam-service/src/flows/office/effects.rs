@@ -95,6 +95,7 @@ impl<C: CryptoModule> Sam<C> {
         let exp = exp.min(now.plus(MAX_SWITCH_LIFE - 60));
         let switch = Switch {
             recover: false,
+            error: None,
             sam: self.config.sam.clone(),
             root: self.root.kid(),
             enabled,
