@@ -12,6 +12,7 @@ mod documents;
 mod inclusion;
 mod jws;
 mod proof;
+mod provider;
 #[cfg(test)]
 mod wycheproof;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::note::PublicKey;
 use documents::{Approval, Document, Signed};
 use inclusion::Logged;
+pub use provider::TrustedProvider;
 
 /// What the checker believes, obtained before and not from the bundle.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,8 @@ pub struct Anchors<'a> {
     pub log: &'a str,
     /// Certificate of the issuer of signers' certificates, DER. Without it the certificate's issuer isn't judged.
     pub issuer: Option<&'a [u8]>,
+    /// Identity providers. The word of one that isn't among them is the SAM's word only.
+    pub providers: &'a [TrustedProvider],
 }
 
 /// What is wrong with the evidence: it shows nothing.
@@ -182,15 +186,26 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
             None => remarks.push("no-certificate"),
         }
     }
-    let by_word = !["passkey", "device", "idp"].contains(&approval.proof.method.as_str());
-    if by_word {
+    let method = approval.proof.method.as_str();
+    let vouched = method == "idp"
+        && provider::vouches(
+            &approval.proof,
+            &approval.factor,
+            anchors.providers,
+            (act.iat, approval.at),
+        )?;
+    let by_word = !vouched && !["passkey", "device"].contains(&method);
+    if by_word && method != "idp" {
         remarks.push("the-sams-word-only");
     }
     if approval.proof.method == "device" {
         remarks.push("the-sams-word-for-the-pin");
     }
-    if approval.proof.method == "idp" {
-        remarks.push("the-providers-word");
+    if method == "idp" {
+        remarks.push(match vouched {
+            true => "the-providers-word",
+            false => "the-providers-key-unknown",
+        });
     }
     if act.kind == "sign-open" {
         remarks.push("the-data-was-not-shown");

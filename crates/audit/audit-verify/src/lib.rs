@@ -24,7 +24,9 @@ mod verify;
 mod walk;
 pub mod witness;
 
-pub use evidence::{Anchors, EvidenceFault, Shown, SignatureShown, verify_evidence};
+pub use evidence::{
+    Anchors, EvidenceFault, Shown, SignatureShown, TrustedProvider, verify_evidence,
+};
 pub use reconcile::{Reconciled, Reconciler, Unmatched};
 pub use report::{Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};
 pub use verify::{Known, VerifyError, verify, verify_each};

@@ -247,6 +247,9 @@ pub enum EvidenceCommand {
         /// The SAM's log key, known from before.
         #[arg(long, value_name = "PUB")]
         log: PathBuf,
+        /// Identity providers that you know (JSON array: issuer, client, keys, acr, amr), had from them. The word of any other is the service's only.
+        #[arg(long)]
+        providers: Option<PathBuf>,
         /// Certificate (PEM) of the issuer of signers' certificates.
         #[arg(long, value_name = "PEM")]
         issuer: Option<PathBuf>,
@@ -570,7 +573,11 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             root,
             log,
             issuer,
-        }) => evidence::verify(&file, &root, &log, issuer.as_deref(), out),
+            providers,
+        }) => {
+            let (issuer, providers) = (issuer.as_deref(), providers.as_deref());
+            evidence::verify(&file, &root, &log, issuer, providers, out)
+        }
         Command::Key(command) => key_command(command, out).await,
         Command::Device(DeviceCommand::Enrol {
             file,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use audit_verify::{Anchors, Shown, verify_evidence};
+use audit_verify::{Anchors, Shown, TrustedProvider, verify_evidence};
 use core_types::{Digest32, UnixTime, random::SystemRandom};
 use jose::Jwk;
 use sam_service::{ReceiptError, bundle};
@@ -96,6 +96,7 @@ pub fn verify(
     root: &Path,
     log: &Path,
     issuer: Option<&Path>,
+    providers: Option<&Path>,
     out: Out,
 ) -> Result<Exit, Failure> {
     let bundle = read(
@@ -105,10 +106,12 @@ pub fn verify(
     let root = root_key(root)?.kid();
     let log = String::from_utf8_lossy(&read(log, "give the SAM's log key, sam.pub")?).into_owned();
     let issuer = issuer.map(certificate).transpose()?;
+    let providers = providers.map(trusted).transpose()?.unwrap_or_default();
     let anchors = Anchors {
         root: &root,
         log: log.trim(),
         issuer: issuer.as_deref(),
+        providers: &providers,
     };
     match verify_evidence(&bundle, anchors) {
         Ok(shown) => {
@@ -123,6 +126,15 @@ pub fn verify(
             Ok(Exit::Negative)
         }
     }
+}
+
+/// Identity providers whose keys were had from them.
+fn trusted(path: &Path) -> Result<Vec<TrustedProvider>, Failure> {
+    let todo = "give a JSON array of objects with issuer, client, keys (JWK with alg), acr and amr";
+    serde_json::from_slice(&read(path, todo)?).map_err(|e| {
+        let what = format!("{} names no providers: {e}", path.display());
+        Failure::new(Exit::Input, "file", what, todo)
+    })
 }
 
 fn shown_json(shown: &Shown) -> serde_json::Value {

@@ -122,7 +122,7 @@ fn provider(proof: &Proof, known: Option<&Identity>, act: &str) -> Result<(), Ev
 }
 
 /// Whether a key (JWK with `alg`) signed a message as JOSE does (RFC 7518 §3).
-fn signed_by(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool> {
+pub(super) fn signed_by(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool> {
     let part = |name: &str| key.get(name).and_then(Value::as_str).and_then(from_b64u);
     let rsa = |params| {
         let (n, e) = (part("n")?, part("e")?);

@@ -113,5 +113,6 @@ evidence-remark-issuer-not-checked = The certificate's issuer wasn't checked; gi
 evidence-remark-clock-not-kept = The service's clock was nobody's to keep right: times are only what it showed.
 evidence-remark-the-data-was-not-shown = The application had data signed that nobody was shown; its hashes stand beside the signatures.
 evidence-remark-the-sams-word-only = Secrets such as a PIN leave nothing that others could check.
-evidence-remark-the-providers-word = The proof is an identity provider's word for this act; that the key is the provider's is the service's word.
+evidence-remark-the-providers-word = The proof is an identity provider's word for this act, by a key that you named.
+evidence-remark-the-providers-key-unknown = The proof is an identity provider's word for this act; that the key is the provider's is the service's word. Give the provider's keys (--providers).
 evidence-remark-the-sams-word-for-the-pin = Anybody can check the device key's signature; for the PIN there is only the service's word.

@@ -110,5 +110,6 @@ evidence-remark-issuer-not-checked = 証明書の発行者は確かめていま�
 evidence-remark-clock-not-kept = サービスの時計は合わせられていませんでした。時刻は時計の表示のとおりです。
 evidence-remark-the-data-was-not-shown = アプリが署名させたデータは、承認のときに表示されていません。ハッシュ値は署名のところにあります。
 evidence-remark-the-sams-word-only = 暗証番号などの秘密は、ほかの人が確かめられるものを残しません。
-evidence-remark-the-providers-word = 証拠は、この行為についての本人確認サイトの言明です。その鍵が同サイトのものであることは、サービスの言明が根拠です。
+evidence-remark-the-providers-word = 証拠は、この行為についての本人確認サイトの言明で、指定された同サイトの鍵により確かめられました。
+evidence-remark-the-providers-key-unknown = 証拠は、この行為についての本人確認サイトの言明です。その鍵が同サイトのものであることは、サービスの言明だけが根拠です。同サイトの鍵を指定してください（--providers）。
 evidence-remark-the-sams-word-for-the-pin = 端末の鍵の署名は誰でも確かめられます。暗証番号については、サービスの言明だけが根拠です。

@@ -1,7 +1,7 @@
 //! Receipts: what the SAM gives out, judged by the checker that shares nothing with it.
 
 use audit_log::{LogKey, Sequencer};
-use audit_verify::{Anchors, EvidenceFault, Shown, verify_evidence};
+use audit_verify::{Anchors, EvidenceFault, Shown, TrustedProvider, verify_evidence};
 use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::*;
@@ -61,6 +61,27 @@ impl World {
             root: &root,
             log: &log.key,
             issuer: Some(&self.config.issuers[0]),
+            providers: &[],
+        };
+        verify_evidence(bundle.as_bytes(), anchors)
+    }
+
+    /// The same by somebody who knows these providers.
+    pub async fn shown_to(
+        &self,
+        providers: &[TrustedProvider],
+        signer: &Signer,
+        act: Digest32,
+    ) -> Result<Shown, EvidenceFault> {
+        let log = Log::of(self).await;
+        log.turn(self).await;
+        let bundle = self.receipt(signer, act).await.unwrap();
+        let root = self.sam.root().kid();
+        let anchors = Anchors {
+            root: &root,
+            log: &log.key,
+            issuer: Some(&self.config.issuers[0]),
+            providers,
         };
         verify_evidence(bundle.as_bytes(), anchors)
     }
@@ -207,6 +228,7 @@ fn every_change_is_noticed(world: &World, log: &Log, bundle: &str, other: &Signe
         root: &root,
         log: &stranger,
         issuer: None,
+        providers: &[],
     };
     assert!(verify_evidence(bundle.as_bytes(), anchors).is_err());
     let anchors = Anchors {
