@@ -113,6 +113,9 @@ macro_rules! notices {
     };
 }
 
+/// Maintenance and the console look for keys in a state whose time has come.
+const KEYS_BY_STATE: &str = "CREATE INDEX signing_key_state ON signing_key (state, stamp);";
+
 const TABLES: Migrations = Migrations {
     component: "sam",
     steps: &[
@@ -145,6 +148,11 @@ const TABLES: Migrations = Migrations {
             name: "0004-notices",
             sqlite: notices!("BLOB"),
             postgres: notices!("BYTEA"),
+        },
+        Migration {
+            name: "0005-keys-by-state",
+            sqlite: KEYS_BY_STATE,
+            postgres: KEYS_BY_STATE,
         },
     ],
 };

@@ -20,6 +20,28 @@ pub async fn run(world: &World, statement: &'static str) -> u64 {
     done.unwrap()
 }
 
+/// What maintenance and the console ask for walks an index, whatever the number of keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_a_state_are_found_without_looking_at_all_of_them() {
+    let [world, _] = worlds().await;
+    for (state, order) in [
+        ("spent", "stamp <= 9"),
+        ("active", "stamp > 1 AND stamp <= 9"),
+    ] {
+        let text = format!(
+            "EXPLAIN QUERY PLAN SELECT id FROM signing_key WHERE state = '{state}' AND {order} ORDER BY stamp LIMIT 2"
+        );
+        let mut tx = world.store.store.read("plan").await.unwrap();
+        let rows = tx
+            .fetch_all(sql(Box::leak(text.into_boxed_str())))
+            .await
+            .unwrap();
+        let plan: Vec<_> = rows.iter().map(|row| row.text("detail").unwrap()).collect();
+        assert!(plan[0].contains("INDEX signing_key_state"), "{plan:?}");
+        assert_eq!(plan.len(), 1, "nothing is sorted: {plan:?}");
+    }
+}
+
 // shows: II-3.1.1-signer-data-protected, T-USE-CRED-ALTER, T-USE-SAP-REPLAY
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_were_edited_swapped_or_set_back_are_not_believed() {
