@@ -307,7 +307,7 @@ mod tests {
     use super::*;
     use crate::Policy;
     use crate::enrol::PinTotp;
-    use crate::provider::Providers;
+    use crate::provider::{Identity, Provider, Providers};
 
     fn pin(id: &str, fails: u8) -> Factor {
         Factor {
@@ -427,6 +427,32 @@ mod tests {
         assert_eq!(check_remove(rules, &a.id, Level::One, &all), Ok(()));
         let last = check_remove(rules, &a.id, Level::One, &all[..1]);
         assert_eq!(last, Err(Reason::NotAllowed("last-factor")));
+        // A provider that isn't configured any more proves nothing.
+        let known = Provider {
+            name: "OP".into(),
+            issuer: "https://op.example".into(),
+            client: "sam.test".into(),
+            authorize: "https://op.example/authorize".into(),
+            keys: Vec::new(),
+            acr: Vec::new(),
+            amr: Vec::new(),
+            multi_factor: false,
+        };
+        let mut word = pin("c", 0);
+        word.body = FactorBody::Idp(Identity {
+            issuer: known.issuer.clone(),
+            subject: "s".into(),
+        });
+        let with_word = [a.clone(), word];
+        let gone = check_remove(rules, &a.id, Level::One, &with_word);
+        assert_eq!(gone, Err(Reason::NotAllowed("last-factor")));
+        let providers = Providers(vec![known]);
+        let believing = Rules {
+            providers: &providers,
+            ..rules
+        };
+        let left = check_remove(believing, &a.id, Level::One, &with_word);
+        assert_eq!(left, Ok(()));
         // What is left must count at the level of the keys.
         let weak = check_remove(rules, &a.id, Level::Two, &all);
         assert_eq!(weak, Err(Reason::NotAllowed("last-factor")));

@@ -4,7 +4,6 @@
 use core_types::{Digest32, UnixTime};
 use jose::openid::{Expected, Identified, identify};
 use jose::{ForeignJws, ForeignKey};
-use sap::act::MAX_LIFE;
 use sap::messages::ProviderHint;
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +65,8 @@ impl Providers {
         })
     }
 
-    /// Who proved their will with this token, for the act with this digest, which ends at `exp`. They have to have proved
-    /// themselves to the provider since it could begin: that they were logged in there anyway is no will.
+    /// Who proved their will with this token, for the act with this digest, which began at `since`. They have to have proved
+    /// themselves to the provider since then: that they were logged in there anyway is no will.
     ///
     /// # Errors
     /// [`Reason::ForeignFactor`] for an unknown provider, [`Reason::IdToken`].
@@ -75,7 +74,7 @@ impl Providers {
         &self,
         token: &str,
         act: Digest32,
-        exp: UnixTime,
+        since: UnixTime,
         now: UnixTime,
     ) -> Result<Identity, Reason> {
         let claimed = Self::unchecked_identity(token)?;
@@ -86,7 +85,7 @@ impl Providers {
             nonce: &act.to_string(),
             acr: &provider.acr,
             amr: &provider.amr,
-            since: Some(exp.plus(-MAX_LIFE)),
+            since: Some(since),
             now,
         };
         let Identified { subject, .. } = identify(token, &provider.keys, expected)?;

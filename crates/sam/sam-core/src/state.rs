@@ -169,6 +169,9 @@ pub struct ActState {
     pub level: Level,
     /// Expires at.
     pub exp: UnixTime,
+    /// Issued at; acts of older builds don't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iat: Option<UnixTime>,
     /// Epoch in the act.
     pub epoch: Digest32,
     /// Policy in the act.
@@ -217,6 +220,7 @@ impl ActState {
             person: head.person.id.clone(),
             level: head.level,
             exp: head.exp,
+            iat: Some(head.iat),
             epoch: head.epoch,
             policy: head.policy,
             return_uri: head.return_uri.to_owned(),
@@ -230,6 +234,11 @@ impl ActState {
             job: None,
             seed: None,
         }
+    }
+
+    /// When it began, at the earliest.
+    pub fn began(&self) -> UnixTime {
+        self.iat.unwrap_or(self.exp.plus(-MAX_LIFE))
     }
 
     /// Whether a proof may still be given.

@@ -290,7 +290,11 @@ impl Rules<'_> {
 
     /// Whether a proof with this factor counts at `level`.
     pub fn admits(&self, level: Level, factor: &Factor) -> bool {
-        level <= self.strength(factor)
+        let gone = match &factor.body {
+            FactorBody::Idp(identity) => self.providers.of(&identity.issuer).is_none(),
+            _ => false,
+        };
+        !gone && level <= self.strength(factor)
     }
 
     /// As [`Self::admits`].

@@ -198,8 +198,8 @@ impl<C: CryptoModule> Sam<C> {
                 drop(tx);
                 *person = Some(loaded.act.body.person.clone());
                 brought = self.brought(&loaded.act.body, digest, new, epoch).await?;
-                let (exp, now) = (loaded.act.body.exp, loaded.now.time);
-                let identity = self.config.providers.verify(id_token, digest, exp, now)?;
+                let (since, now) = (loaded.act.body.began(), loaded.now.time);
+                let identity = self.config.providers.verify(id_token, digest, since, now)?;
                 if !Wanted::Idp(&identity).is(&loaded.factor.body.body) {
                     return Err(Reason::ForeignFactor.into());
                 }

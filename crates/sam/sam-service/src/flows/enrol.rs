@@ -260,8 +260,8 @@ impl<C: CryptoModule> Sam<C> {
         }
         if let Some(token) = &request.id_token {
             let providers = &self.config.providers;
-            let exp = loaded.act.body.exp;
-            let identity = providers.verify(token, request.act, exp, now)?;
+            let since = loaded.act.body.began();
+            let identity = providers.verify(token, request.act, since, now)?;
             let hints = self.enrolment_providers(&loaded.voucher.body);
             if !hints.iter().any(|hint| hint.issuer == identity.issuer) {
                 return Err(Reason::NotAllowed("method").into());

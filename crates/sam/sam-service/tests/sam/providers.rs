@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use audit_verify::{EvidenceFault, TrustedProvider};
 use core_types::{Clock as _, Digest32, KeyAlg, Level};
 use jose::{ForeignKey, SigningKey};
 use sam_api::ssa::{Happened, Wish};
@@ -118,12 +119,42 @@ async fn a_providers_word_for_this_act_signs_once_and_anybody_can_check_it() {
         assert!(verifies(&signer.keys[0], &hash(1), &signed.signatures[0]));
 
         let shown = world.shown(&signer, act).await;
-        assert_eq!((shown.method.as_str(), shown.by_word), ("idp", false));
-        assert!(
-            shown.remarks.contains(&"the-providers-word"),
-            "{:?}",
-            shown.remarks
-        );
+        assert_eq!((shown.method.as_str(), shown.by_word), ("idp", true));
+        let unknown = "the-providers-key-unknown";
+        assert!(shown.remarks.contains(&unknown), "{:?}", shown.remarks);
+        // Whoever has the provider's key from the provider needs the SAM's word no more, and sees what isn't as it must be.
+        let trusted = |key: &SigningKey| TrustedProvider {
+            issuer: ISSUER.into(),
+            client: "sam.test".into(),
+            keys: vec![provider(key, true).keys[0].to_jwk()],
+            acr: vec!["high".into()],
+            amr: vec!["hwk".into()],
+        };
+        let known = trusted(&key);
+        let shown = world
+            .shown_to(std::slice::from_ref(&known), &signer, act)
+            .await;
+        let shown = shown.unwrap();
+        assert!(!shown.by_word && shown.remarks.contains(&"the-providers-word"));
+        let (other, _) = SigningKey::generate().unwrap();
+        for bent in [
+            trusted(&other),
+            TrustedProvider {
+                client: "another".into(),
+                ..known.clone()
+            },
+            TrustedProvider {
+                acr: vec!["higher".into()],
+                ..known.clone()
+            },
+            TrustedProvider {
+                amr: vec!["face".into()],
+                ..known
+            },
+        ] {
+            let shown = world.shown_to(&[bent], &signer, act).await;
+            assert!(matches!(shown, Err(EvidenceFault::Broken(_))), "{shown:?}");
+        }
     }
 }
 
@@ -203,6 +234,27 @@ async fn a_word_that_is_not_the_providers_about_this_person_and_act_is_refused()
         world.approve(proof(of_other, foreign)).await.unwrap();
         world.approve(proof(act, say(json!({})))).await.unwrap();
         assert_eq!(world.audited("act.approved", "").await, 2);
+    }
+}
+
+/// Of an act whose life its request cuts short, too: a log-in from before it is none for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_from_before_a_short_act_is_no_will() {
+    for world in worlds().await {
+        let (key, _) = SigningKey::generate().unwrap();
+        let world = believing(world, vec![provider(&key, true)]).await;
+        let signer = enrol(&world, &key, "p", Level::One).await.unwrap();
+        let mut request = world.prepare_request(&signer, hash_items(&[hash(1)]));
+        request.ttl = 60;
+        let rid = world.sam.prepare(SSA, request).await.unwrap().rid;
+        let act = world.open(rid).await;
+        let now = world.clock.now().0;
+        let say = |at: i64| token(&world, &key, act, "sub-p", &json!({ "auth_time": at }));
+        let before = world.audited("sap.refused", "id-token-stale").await;
+        world.approve(proof(act, say(now - 150))).await.unwrap_err();
+        let after = world.audited("sap.refused", "id-token-stale").await;
+        assert_eq!(after, before + 1);
+        world.approve(proof(act, say(now))).await.unwrap();
     }
 }
 
