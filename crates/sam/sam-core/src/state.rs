@@ -83,6 +83,9 @@ pub enum Subject {
         /// Of an act without items: nothing is signed at or after this time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         open_until: Option<UnixTime>,
+        /// The key is for one act: its row changes when this one is used.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        one_time: bool,
     },
     /// An enrolment.
     Enrol {

@@ -92,6 +92,7 @@ fn minted(hashes: &[u8]) -> (SignAct, ActState) {
         client: client(),
         service: "ssa".into(),
         open_until: None,
+        one_time: false,
     };
     let state = ActState::minted(subject, Act::Sign(act.clone()).head(), hashes.len());
     (act, state)

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use core_types::TenantId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store_kit::{Migration, Migrations, Row as SqlRow, StoreError, Tx, share_lock, sql};
+use store_kit::{Dialect, Migration, Migrations, Row as SqlRow, StoreError, Tx, share_lock, sql};
 
 use crate::failed::Failed;
 use crate::records::PersonRecord;
@@ -380,16 +380,31 @@ pub(crate) async fn save<T: Noun>(
     Ok(())
 }
 
+/// How a key row is read that must not change before the transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyLock {
+    /// Others may read it so, too: many sign with one key at once.
+    Shared,
+    /// This transaction changes it itself. Two that had shared it would wait for each other.
+    ToChange,
+}
+
 /// The key row, read so that it can't change before the transaction ends.
-pub(crate) async fn get_key_shared(
+pub(crate) async fn get_key(
     tx: &mut Tx,
     sealer: &Sealer,
     id: &str,
+    lock: KeyLock,
 ) -> Result<Option<Row<crate::records::KeyRecord>>, Failed> {
-    let statement = share_lock!(
-        tx,
-        "SELECT id, version, sealed FROM signing_key WHERE id = $1"
-    );
+    let statement = match (lock, tx.dialect()) {
+        (KeyLock::ToChange, Dialect::Postgres) => {
+            sql("SELECT id, version, sealed FROM signing_key WHERE id = $1 FOR UPDATE")
+        }
+        _ => share_lock!(
+            tx,
+            "SELECT id, version, sealed FROM signing_key WHERE id = $1"
+        ),
+    };
     match tx.fetch_optional(statement.bind(id)).await? {
         Some(row) => open(tx, sealer, &row),
         None => Ok(None),

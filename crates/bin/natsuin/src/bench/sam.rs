@@ -239,6 +239,7 @@ impl Scene {
             client: self.client.clone(),
             service: "ssa".to_owned(),
             open_until: None,
+            one_time: false,
         };
         let count = act.items.len();
         let act = Act::Sign(act);

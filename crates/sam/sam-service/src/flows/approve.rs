@@ -23,7 +23,7 @@ use super::new_factor::Made;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::{KeyRecord, PersonRecord, RequestPhase, RequestRecord};
-use crate::rows::{self, Row};
+use crate::rows::{self, KeyLock, Row};
 use crate::sam::{Sam, seal_keys};
 
 /// What the proof is checked against.
@@ -539,7 +539,8 @@ impl<C: CryptoModule> Sam<C> {
                 Subject::Sign {
                     key, key_version, ..
                 } => {
-                    let key = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+                    let key =
+                        rows::get_key(tx, &self.sealer, key.as_str(), KeyLock::Shared).await?;
                     let good = |k: &Row<KeyRecord>| {
                         k.body.is_active(now.time) && k.body.version == *key_version
                     };

@@ -39,11 +39,14 @@ struct Opened {
     exclude: Vec<Factor>,
 }
 
+/// The service that asked, and whether the key is for one act.
+type Caller = (String, bool);
+
 /// What the act will say.
 enum Content {
-    Sign(Box<SignContent>, String),
+    Sign(Box<SignContent>, Caller),
     /// So many signatures, for so many seconds.
-    SignOpen(Box<SignContent>, String, (u32, i64)),
+    SignOpen(Box<SignContent>, Caller, (u32, i64)),
     Import(Box<ImportContent>),
     Change(Box<ChangeContent>),
 }
@@ -64,7 +67,7 @@ impl Content {
         random: &dyn Random,
     ) -> Result<(Act, Subject), Reason> {
         match self {
-            Self::Sign(content, service) => {
+            Self::Sign(content, (service, one_time)) => {
                 let act = mint_sign(issuer, *content, now, random)?;
                 let subject = Subject::Sign {
                     request,
@@ -73,10 +76,11 @@ impl Content {
                     client: act.client.id.clone(),
                     service,
                     open_until: None,
+                    one_time,
                 };
                 Ok((Act::Sign(act), subject))
             }
-            Self::SignOpen(content, service, bounds) => {
+            Self::SignOpen(content, (service, one_time), bounds) => {
                 let act = mint_sign_open(issuer, *content, bounds, now, random)?;
                 let subject = Subject::Sign {
                     request,
@@ -85,6 +89,7 @@ impl Content {
                     client: act.client.id.clone(),
                     service,
                     open_until: Some(act.until),
+                    one_time,
                 };
                 Ok((Act::SignOpen(act), subject))
             }
@@ -278,14 +283,17 @@ impl<C: CryptoModule> Sam<C> {
             .all();
         let level = key.level();
         let content = self.content(&request.body, sign, &key, &person, level);
-        let (content, service) = (Box::new(content), request.body.service.clone());
+        let (content, caller) = (
+            Box::new(content),
+            (request.body.service.clone(), key.one_time),
+        );
         let content = match sign.open {
             Some(count) => {
                 let policy = &self.config.policy;
                 policy.check_open(key.alg, level, count)?;
-                Content::SignOpen(content, service, (count, policy.open_seconds()))
+                Content::SignOpen(content, caller, (count, policy.open_seconds()))
             }
-            None => Content::Sign(content, service),
+            None => Content::Sign(content, caller),
         };
         Ok(Opened {
             content,

@@ -12,7 +12,7 @@ use store_kit::transaction;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
-use crate::rows;
+use crate::rows::{self, KeyLock};
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
@@ -71,7 +71,8 @@ impl<C: CryptoModule> Sam<C> {
                 .await?
                 .ok_or(Reason::NotFound)?;
             let next = row.body.renew(&found.act, asked, now)?;
-            let key = rows::get_key_shared(tx, &self.sealer, request.key.as_str()).await?;
+            let key =
+                rows::get_key(tx, &self.sealer, request.key.as_str(), KeyLock::Shared).await?;
             let good = |k: &rows::Row<KeyRecord>| k.body.is_active(now.time);
             if !key.as_ref().is_some_and(good) {
                 return Err(Reason::KeyNotActive.into());

@@ -22,7 +22,7 @@ use super::taken::{Taken, sign_order, taken};
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::{KeyRecord, RequestBody, RequestRecord, ResultRecord};
-use crate::rows;
+use crate::rows::{self, KeyLock};
 use crate::sam::Sam;
 use crate::verify::all_verify;
 
@@ -186,12 +186,19 @@ impl<C: CryptoModule> Sam<C> {
                     // The right isn't spent for an order that would be refused.
                     self.check_clock()?;
                     let Subject::Sign {
-                        key, key_version, ..
+                        key,
+                        key_version,
+                        one_time,
+                        ..
                     } = &next.subject
                     else {
                         return Err(Reason::OtherKind.into());
                     };
-                    let key_row = rows::get_key_shared(tx, &self.sealer, key.as_str()).await?;
+                    let lock = match one_time {
+                        true => KeyLock::ToChange,
+                        false => KeyLock::Shared,
+                    };
+                    let key_row = rows::get_key(tx, &self.sealer, key.as_str(), lock).await?;
                     let key_row = key_row.ok_or(Reason::KeyNotActive)?;
                     let key = key_row.body.clone();
                     let same =
