@@ -69,7 +69,7 @@ impl<C: CryptoModule> Sam<C> {
                     if row.body.life.is_stopped_for_good() {
                         return Ok(());
                     }
-                    self.spare(tx, guard, "key", KEYS_A_DAY, now).await?;
+                    spare(tx, guard, "key", KEYS_A_DAY, now).await?;
                     let life = row.body.life.stopped_by_provider(None, now)?;
                     let next = row.body.with_life(life);
                     rows::save(tx, &of.sealer, &row, &next).await?;
@@ -95,8 +95,7 @@ impl<C: CryptoModule> Sam<C> {
                     if row.body.ended {
                         return Ok(());
                     }
-                    self.spare(tx, guard, "session", SESSIONS_A_DAY, now)
-                        .await?;
+                    spare(tx, guard, "session", SESSIONS_A_DAY, now).await?;
                     rows::save(tx, &self.sealer, &row, &row.body.ended()).await?;
                     let event = Event::GuardStopped {
                         peer: guard.clone(),
@@ -110,25 +109,24 @@ impl<C: CryptoModule> Sam<C> {
             }
         }
     }
+}
 
-    /// Whether the guard may stop one more today.
-    async fn spare(
-        &self,
-        tx: &mut Tx,
-        guard: &PeerId,
-        what: &str,
-        most: usize,
-        now: UnixTime,
-    ) -> Result<(), Failed> {
-        let entries = since(tx, "guard.stopped", now.plus(-DAY), MOST).await?;
-        let own = entries.iter().filter(|text| {
-            let entry: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-            entry["detail"]["peer"] == guard.as_str() && entry["detail"]["what"] == what
-        });
-        if own.count() < most {
-            Ok(())
-        } else {
-            Err(Reason::NotNow.into())
-        }
+/// Whether the guard may stop one more today.
+async fn spare(
+    tx: &mut Tx,
+    guard: &PeerId,
+    what: &str,
+    most: usize,
+    now: UnixTime,
+) -> Result<(), Failed> {
+    let entries = since(tx, "guard.stopped", now.plus(-DAY), MOST).await?;
+    let own = entries.iter().filter(|text| {
+        let entry: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        entry["detail"]["peer"] == guard.as_str() && entry["detail"]["what"] == what
+    });
+    if own.count() < most {
+        Ok(())
+    } else {
+        Err(Reason::NotNow.into())
     }
 }
