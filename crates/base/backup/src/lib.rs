@@ -59,6 +59,9 @@ pub enum BackupError {
     /// Not an age file, cut off, or altered.
     #[error("it is no backup, or not whole: {0}")]
     Damaged(String),
+    /// It would open what is in the backup.
+    #[error("{0}")]
+    Secret(String),
     /// Not in it.
     #[error("it has no store of {0}")]
     NoZone(String),

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use ::backup::{Authority, BackupError, Recipient, Writer};
 use clap::Args;
-use core_types::UnixTime;
+use core_types::{SecretBytes, UnixTime};
 use serde_json::json;
 use store_kit::Dump;
 use web_ui::Arg;
 
+use super::secrets::Secrets;
 use super::{Stores, new_file, public_key, signing_key, unusable};
 use crate::output::{Exit, Failure, Out};
 
@@ -39,7 +40,8 @@ pub struct CreateArgs {
     /// The module's own backup, as `natsuin-cm backup` wrote it.
     #[arg(long, value_name = "FILE")]
     cm_keys: Option<PathBuf>,
-    /// A file or folder to put in beside, such as of the configuration; may be given more than once.
+    /// A file or folder to put in beside, such as of the configuration; may be given more than once. A root secret or PIN that a
+    /// configuration among them names is refused, and in a folder every file of 32 bytes.
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
     /// Folder for the report that the console shows: `made.json` there tells of this backup.
@@ -73,8 +75,12 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
     authority.check().map_err(|e| failed(&create.to, &e))?;
     let key = signing_key(&create.key)?;
     let stores = create.stores.all()?;
+    let mut secrets = Secrets::default();
+    for path in &create.files {
+        secrets.look(path).map_err(|e| unusable(path, &e))?;
+    }
     let file = new_file(&create.to).map_err(|e| unusable(&create.to, &e))?;
-    let done = write(create, &recipients, &stores, BufWriter::new(file)).await;
+    let done = write(create, &recipients, &stores, &secrets, BufWriter::new(file)).await;
     let made = done.and_then(|writer| {
         let made = writer
             .finish(now, authority, &key)
@@ -121,6 +127,7 @@ async fn write(
     create: &CreateArgs,
     recipients: &[Recipient],
     stores: &[(&'static str, store_kit::StoreUrl)],
+    secrets: &Secrets,
     file: BufWriter<fs::File>,
 ) -> Result<ToFile, Failure> {
     let fault = |e: BackupError| failed(&create.to, &e);
@@ -136,13 +143,23 @@ async fn write(
         writer.file("module/keys", &bytes).map_err(fault)?;
     }
     if let Some(data) = &create.stores.data {
-        put(&mut writer, data, "files/data", &of_a_stack).map_err(|e| unusable(data, &e))?;
+        let wanted = |path: &Path, _: &[u8]| Ok(of_a_stack(path));
+        put(&mut writer, data, "files/data", &wanted).map_err(|e| unusable(data, &e))?;
     }
     for path in &create.files {
         let name = path.file_name().and_then(OsStr::to_str);
         let name = name.ok_or_else(|| unusable(path, &"it has no name"))?;
-        let all = |_: &Path| true;
-        put(&mut writer, path, &format!("files/{name}"), &all).map_err(|e| unusable(path, &e))?;
+        let wanted = |found: &Path, bytes: &[u8]| {
+            let judged = secrets.refuse(found, bytes, found == path);
+            judged.map(|()| true)
+        };
+        put(&mut writer, path, &format!("files/{name}"), &wanted).map_err(|e| match e {
+            BackupError::Secret(what) => {
+                let remedy = "leave it out, and name each file that is wanted with its own --file";
+                Failure::new(Exit::Input, "backup-secret", what, remedy)
+            }
+            other => unusable(path, &other),
+        })?;
     }
     Ok(writer)
 }
@@ -160,12 +177,13 @@ fn put(
     writer: &mut ToFile,
     path: &Path,
     name: &str,
-    wanted: &dyn Fn(&Path) -> bool,
+    wanted: &dyn Fn(&Path, &[u8]) -> Result<bool, BackupError>,
 ) -> Result<(), BackupError> {
     let kind = fs::symlink_metadata(path)?.file_type();
     if kind.is_file() {
-        return match wanted(path) {
-            true => writer.file(name, &fs::read(path)?),
+        let bytes = SecretBytes::new(fs::read(path)?);
+        return match wanted(path, bytes.expose())? {
+            true => writer.file(name, bytes.expose()),
             false => Ok(()),
         };
     }

@@ -4,6 +4,7 @@
 mod create;
 mod restore;
 mod scratch;
+mod secrets;
 
 use std::fs;
 use std::path::{Path, PathBuf};

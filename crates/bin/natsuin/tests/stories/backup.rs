@@ -236,6 +236,24 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         let (code, told) = desk.create("/sys/backup", "signer", &[&mine]);
         assert_eq!((code, &told["code"]), (6, &Value::from("backup")), "{told}");
 
+        // Nothing that opens what is in it goes in.
+        let (etc, root) = (desk.at("etc"), desk.data().join("cm/root.key"));
+        fs::create_dir(&etc).unwrap();
+        fs::copy(&root, etc.join("copy")).unwrap();
+        fs::write(etc.join("cm.toml"), format!("root_secret = {root:?}\n")).unwrap();
+        for secret in ["@etc", "@etc/cm.toml --file @etc/copy"] {
+            let words = format!(
+                "create --to @secret --key @signer.key --operator @operator.jwk --officer @officer.jwk --recipient {mine} --file {secret}"
+            );
+            let (code, told) = desk.backup(&words, true);
+            assert_eq!(
+                (code, &told["code"]),
+                (6, &Value::from("backup-secret")),
+                "{told}"
+            );
+            assert!(!desk.at("secret").exists());
+        }
+
         // Other people's tools open it, and the root secret isn't in it.
         let said = run(Command::new("age")
             .arg("-d")
