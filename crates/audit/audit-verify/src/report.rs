@@ -32,6 +32,8 @@ pub struct Witnesses {
     pub agreeing: u32,
     /// Witnesses given.
     pub given: u32,
+    /// Size of the log at the last checkpoint in the witness's file; none without a file, or in an empty one.
+    pub filed: Option<u64>,
     /// The last that each cosigned.
     pub cosigned: Vec<Cosigned>,
 }

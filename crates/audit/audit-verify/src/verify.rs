@@ -161,7 +161,10 @@ pub fn verify_each(
         source,
     })?;
     bad.extend(stray);
-    let mut witnesses = Witnesses::default();
+    let mut witnesses = Witnesses {
+        filed,
+        ..Witnesses::default()
+    };
     if known.witness.is_some() {
         let contradicted = bad
             .iter()

@@ -68,8 +68,11 @@ pub enum BackupError {
     /// Nobody, or one person, could approve a restore.
     #[error("a system operator and a security officer have to be named, and nobody as both")]
     Authority,
+    /// Its maker was told of other people than the restorer.
+    #[error("it names other operators or officers than those that are given here")]
+    OtherAuthority,
     /// Nobody in this office approved it.
-    #[error("no {0:?} of this backup has approved its restore into these stores")]
+    #[error("no {0:?} has approved the restore of this backup into these stores")]
     NotApproved(Office),
     /// Shares that don't fit.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! What a backup says of itself, and who may restore it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use core_types::{Digest32, UnixTime};
 use jose::{Jwk, SigningKey};
@@ -29,7 +29,7 @@ pub struct Manifest {
     pub zones: BTreeMap<String, ZoneListed>,
     /// Each file, by path.
     pub files: BTreeMap<String, Listed>,
-    /// Who may restore it.
+    /// Who may restore it, as its maker was told; counts only where the restorer was told the same.
     pub authority: Authority,
 }
 
@@ -76,6 +76,15 @@ impl Authority {
             true => Err(BackupError::Authority),
             false => Ok(()),
         }
+    }
+
+    /// Whether the same keys are named in the same offices, in any order.
+    fn is(&self, other: &Self) -> bool {
+        let same = |a: &[Jwk], b: &[Jwk]| {
+            let all = |keys: &[Jwk]| keys.iter().map(Jwk::kid).collect::<BTreeSet<_>>();
+            all(a) == all(b)
+        };
+        same(&self.operators, &other.operators) && same(&self.officers, &other.officers)
     }
 }
 
@@ -134,18 +143,23 @@ impl Restore {
 }
 
 impl Manifest {
-    /// Whether a system operator and a security officer of this backup approved its restore into `target`.
+    /// Whether a system operator and a security officer approved the restore of this backup into `target`. Whose keys those are is
+    /// `known` from elsewhere: the list is signed by nobody but the key that makes backups without people, every day.
     ///
     /// # Errors
-    /// [`BackupError::NotApproved`] with the office that is missing.
+    /// [`BackupError::OtherAuthority`] when the backup names others; [`BackupError::NotApproved`] with the office that is missing.
     pub fn approved(
         &self,
+        known: &Authority,
         name: Digest32,
         target: Digest32,
         approvals: &[String],
         now: UnixTime,
     ) -> Result<Approved, BackupError> {
-        self.authority.check()?;
+        known.check()?;
+        if !self.authority.is(known) {
+            return Err(BackupError::OtherAuthority);
+        }
         let good = |approval: &String, key: &Jwk, office| {
             let payload = jose::verify(approval.trim(), TYP_RESTORE, key).ok();
             let told = payload.and_then(|p| serde_json::from_slice::<Restore>(&p).ok());
@@ -163,8 +177,8 @@ impl Manifest {
         };
         Ok(Approved {
             backup: name,
-            operator: by(Office::SystemOperator, &self.authority.operators)?,
-            officer: by(Office::SecurityOfficer, &self.authority.officers)?,
+            operator: by(Office::SystemOperator, &known.operators)?,
+            officer: by(Office::SecurityOfficer, &known.officers)?,
         })
     }
 }
@@ -201,7 +215,8 @@ mod tests {
         let theirs = good(Office::SecurityOfficer).approve(&officer).unwrap();
         let judged = |approvals: &[&String], target, now| {
             let approvals: Vec<String> = approvals.iter().map(|a| (*a).clone()).collect();
-            manifest.approved(name, target, &approvals, UnixTime(now))
+            let known = manifest.authority.clone();
+            manifest.approved(&known, name, target, &approvals, UnixTime(now))
         };
         let approved = judged(&[&mine, &theirs], target, 1000).unwrap();
         assert_eq!(approved.operator, operator.public().thumbprint());
@@ -236,6 +251,16 @@ mod tests {
             judged(&two, target, 1099 - LONGEST_APPROVAL).is_err(),
             "for too long"
         );
+        // Who makes backups names whom they like; that makes nobody an operator or an officer.
+        let mut made = manifest.clone();
+        made.authority.operators = vec![other.public().clone()];
+        let approvals = [
+            good(Office::SystemOperator).approve(&other).unwrap(),
+            theirs.clone(),
+        ];
+        let known = &manifest.authority;
+        let refused = made.approved(known, name, target, &approvals, UnixTime(1000));
+        assert!(matches!(refused, Err(BackupError::OtherAuthority)));
         let mut alone = manifest.authority.clone();
         alone.officers.push(operator.public().clone());
         assert!(matches!(alone.check(), Err(BackupError::Authority)));

@@ -31,6 +31,7 @@ archive-intact = Archived { $at }; { $n } files are as they were signed.
 backup-made = Backup { $name }: { $n } files, { $rows } rows.
 backup-intact = Backup { $name }, made { $at }; restored for a trial, every byte is as it was signed.
 backup-older = The witness knows of later entries: the service went on after this backup was made.
+backup-age-unknown = Whether the service went on after this backup is unknown: there is no witness file, or it is empty or ends before the backup.
 backup-no-keys = Without the module's keys: make their backup with natsuin-cm backup, and put it in with --cm-keys.
 backup-restored = Restored: { $zones }. What signers had approved before is void.
 cli-counter-good = Counter-signed by { $who }: this signature was made there.

@@ -28,6 +28,7 @@ archive-intact = { $at }に保管。{ $n }個のファイルは署名された�
 backup-made = バックアップ { $name }：ファイル{ $n }個、{ $rows }行。
 backup-intact = バックアップ { $name }（{ $at }作成）。試しに復元し、すべて署名されたときのままです。
 backup-older = 証人はこれより後の記録を知っています。このバックアップの後もサービスは動いていました。
+backup-age-unknown = このバックアップの後もサービスが動いていたかどうかは不明です。証人のファイルがないか、空か、バックアップより前で終わっています。
 backup-no-keys = 暗号モジュールの鍵は含まれていません。natsuin-cm backup で作り、--cm-keys で加えてください。
 backup-restored = 復元しました：{ $zones }。それ以前の承認は無効です。
 cli-counter-good = { $who } のカウンタ署名があります。この署名はそこで作られました。

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use ::backup::{Authority, BackupError, Recipient, Writer};
+use ::backup::{BackupError, Recipient, Writer};
 use clap::Args;
 use core_types::{SecretBytes, UnixTime};
 use serde_json::json;
@@ -13,7 +13,7 @@ use store_kit::Dump;
 use web_ui::Arg;
 
 use super::secrets::Secrets;
-use super::{Stores, new_file, public_key, signing_key, unusable};
+use super::{Stores, authority, new_file, signing_key, unusable};
 use crate::output::{Exit, Failure, Out};
 
 /// What goes in, and who may open and restore it.
@@ -62,16 +62,7 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
             )
         })?);
     }
-    let keys = |paths: &[PathBuf]| {
-        paths
-            .iter()
-            .map(|p| public_key(p))
-            .collect::<Result<_, _>>()
-    };
-    let authority = Authority {
-        operators: keys(&create.operators)?,
-        officers: keys(&create.officers)?,
-    };
+    let authority = authority(&create.operators, &create.officers)?;
     authority.check().map_err(|e| failed(&create.to, &e))?;
     let key = signing_key(&create.key)?;
     let stores = create.stores.all()?;

@@ -9,7 +9,7 @@ mod secrets;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::backup::{BackupError, Identity, Office, Restore};
+use ::backup::{Authority, BackupError, Identity, Office, Restore};
 use clap::{Args, Subcommand};
 use core_types::random::SystemRandom;
 use core_types::{Clock, Digest32, SecretBytes, UnixTime};
@@ -293,6 +293,20 @@ fn report(
     written.map_err(|e| {
         let what = format!("{}: {e}; the backup itself is good", path.display());
         Failure::new(Exit::Input, "report", what, "check the folder of --report")
+    })
+}
+
+/// Keys of operators and officers, from their files.
+fn authority(operators: &[PathBuf], officers: &[PathBuf]) -> Result<Authority, Failure> {
+    let keys = |paths: &[PathBuf]| {
+        paths
+            .iter()
+            .map(|p| public_key(p))
+            .collect::<Result<_, _>>()
+    };
+    Ok(Authority {
+        operators: keys(operators)?,
+        officers: keys(officers)?,
     })
 }
 

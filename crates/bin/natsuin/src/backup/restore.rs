@@ -13,7 +13,7 @@ use store_kit::Store;
 use web_ui::Arg;
 
 use super::scratch::{self, Judged};
-use super::{Stores, VerifyArgs, unusable, write_new};
+use super::{Stores, VerifyArgs, authority, unusable, write_new};
 use crate::audit::tables;
 use crate::output::{Exit, Failure, Out};
 
@@ -26,6 +26,12 @@ pub struct RestoreArgs {
     /// The stores.
     #[command(flatten)]
     stores: Stores,
+    /// Public key (JWK) of a system operator, known from elsewhere than the backup; all that it names, each once.
+    #[arg(long = "operator", required = true, value_name = "JWK")]
+    operators: Vec<PathBuf>,
+    /// Public key (JWK) of a security officer, likewise.
+    #[arg(long = "officer", required = true, value_name = "JWK")]
+    officers: Vec<PathBuf>,
     /// File with an approval: a system operator's, and a security officer's.
     #[arg(long = "approval", required = true)]
     approvals: Vec<PathBuf>,
@@ -61,6 +67,7 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
             "give the auditor's files with --witness",
         ));
     }
+    let known = authority(&restore.operators, &restore.officers)?;
     let identity = restore.from.identity()?;
     let (backup, zones) = match scratch::judge(&restore.from, &identity).await? {
         Judged::Good(backup, zones) => (backup, zones),
@@ -69,13 +76,22 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
     scratch::tell(&backup, &zones, out);
     let (target, stores) = open(&restore.stores).await?;
     let wanted = |zone: &str| stores.contains_key(zone);
-    if zones
-        .iter()
-        .any(|z| wanted(z.zone) && z.older == Some(true))
-        && !restore.older
-    {
-        let what = "the backup is older than the service was: the witness knows of more entries";
-        let remedy = "take a newer one; or, if there is none, say --older and have the auditor deal with the logs";
+    let judged = zones.iter().filter(|z| wanted(z.zone)).map(|z| z.older);
+    let older = judged.fold(Some(false), |all, one| match (all, one) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (Some(false), one) => one,
+        (None, _) => None,
+    });
+    if older != Some(false) && !restore.older {
+        let what = match older {
+            Some(_) => {
+                "the backup is older than the service was: the witness knows of more entries"
+            }
+            None => {
+                "nobody knows whether the backup is older than the service was: the witness's file is empty, or ends before it"
+            }
+        };
+        let remedy = "take a newer one, or the auditor's whole file; or, if there is none, say --older and have the auditor deal with the logs";
         return Err(refused(what.to_owned(), remedy));
     }
     let mut approvals = Vec::new();
@@ -84,10 +100,14 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
     }
     let approved = backup
         .manifest()
-        .approved(backup.name(), target, &approvals, now);
+        .approved(&known, backup.name(), target, &approvals, now);
     let approved = approved.map_err(|e| {
-        let remedy =
-            "have both approve this backup for these stores (backup target, backup approve)";
+        let remedy = match e {
+            BackupError::OtherAuthority => {
+                "find out who made it and for whom; give --operator and --officer as they were at its time"
+            }
+            _ => "have both approve this backup for these stores (backup target, backup approve)",
+        };
         refused(e.to_string(), remedy)
     })?;
     let names: Vec<String> = stores.keys().cloned().collect();

@@ -32,7 +32,8 @@ pub(super) struct ZoneJudged {
     rows: u64,
     /// Entries in its log.
     entries: u64,
-    /// Whether the witness knows of more: then it is older than the service was. Unknown without a witness.
+    /// Whether the witness knows of more: then it is older than the service was. Unknown without a witness, or when its file is
+    /// empty or ends before the backup does.
     pub(super) older: Option<bool>,
 }
 
@@ -76,8 +77,10 @@ pub(super) fn tell(backup: &Backup<'_>, zones: &[ZoneJudged], out: Out) {
             "    {}   rows {} · entries {}",
             of.zone, of.rows, of.entries
         ));
-        if of.older == Some(true) {
-            out.say(&format!("    ! {}", m.t("backup-older")));
+        match of.older {
+            Some(true) => out.say(&format!("    ! {}", m.t("backup-older"))),
+            None => out.say(&format!("    ? {}", m.t("backup-age-unknown"))),
+            Some(false) => {}
         }
     }
     if !backup.manifest().files.contains_key("module/keys") {
@@ -168,7 +171,16 @@ async fn log(
     }
     let older = match &witness {
         None => None,
-        Some(path) => Some(!check(Some(path))?.ok),
+        Some(path) => {
+            let report = check(Some(path))?;
+            // A file that ends before the backup itself was emptied or cut: it contradicts nothing, and says nothing.
+            let says = |last| last >= report.proven;
+            match report.witnesses.filed.is_some_and(says) {
+                _ if !report.ok => Some(true),
+                true => Some(false),
+                false => None,
+            }
+        }
     };
     Ok(Ok((alone.entries, older)))
 }

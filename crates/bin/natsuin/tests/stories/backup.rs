@@ -131,7 +131,7 @@ impl Desk {
 
     fn restore(&self, file: &str, more: &str) -> (i32, Value) {
         let words = format!(
-            "restore @{file} --identity @mine --key @signer.jwk --keys @data/witness --witness @data/witness {more}"
+            "restore @{file} --identity @mine --key @signer.jwk --keys @data/witness --witness @data/witness --operator @operator.jwk --officer @officer.jwk {more}"
         );
         self.backup(&words, true)
     }
@@ -229,12 +229,32 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             "nothing is overwritten"
         );
 
+        // A witness's file that was emptied, or cut before the end of the backup, vouches for nothing.
+        let file = desk.data().join("witness/sam.txt");
+        let whole = fs::read_to_string(&file).unwrap();
+        let first: String = whole.split_inclusive('\n').take(6).collect();
+        for shorter in [String::new(), first] {
+            fs::write(&file, shorter).unwrap();
+            let (code, told) = desk.verify("old", "--identity @mine");
+            let zones = told["zones"].as_array().unwrap();
+            let sam = zones.iter().find(|z| z["zone"] == "sam").unwrap();
+            assert_eq!((code, &sam["older"]), (0, &Value::Null), "{told}");
+        }
+        fs::write(&file, whole).unwrap();
+
         // A disk without room, and one that can't be written, hold nothing that looks like a backup.
         let (code, told) = desk.create_by(cramped(64), "cramped", "signer", &[&mine]);
         assert_eq!((code, &told["code"]), (6, &Value::from("backup")), "{told}");
         assert!(!desk.at("cramped").exists());
         let (code, told) = desk.create("/sys/backup", "signer", &[&mine]);
         assert_eq!((code, &told["code"]), (6, &Value::from("backup")), "{told}");
+
+        // Whoever has the key of the daily backups can name whom they like.
+        let words = format!(
+            "create --to @own --key @signer.key --operator @other.jwk --officer @officer.jwk --recipient {mine}"
+        );
+        let (code, own) = desk.backup(&words, true);
+        assert_eq!(code, 0, "{own}");
 
         // Nothing that opens what is in it goes in.
         let (etc, root) = (desk.at("etc"), desk.data().join("cm/root.key"));
@@ -331,7 +351,24 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             code == 1 && told["what"].as_str().unwrap().contains("older"),
             "{told}"
         );
+        let own = own["name"].as_str().unwrap();
+        desk.approve("operator", own, target, "yes-own-1");
+        desk.approve("officer", own, target, "yes-own-2");
+        let (code, told) = desk.restore("own", "--approval @yes-own-1 --approval @yes-own-2");
+        assert!(
+            code == 1 && told["what"].as_str().unwrap().contains("names other"),
+            "{told}"
+        );
         let both = "--approval @yes-1 --approval @yes-2 --files @files";
+        let file = desk.data().join("witness/sam.txt");
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        let (code, told) = desk.restore("new", both);
+        assert!(
+            code == 1 && told["what"].as_str().unwrap().contains("nobody knows"),
+            "{told}"
+        );
+        fs::write(&file, whole).unwrap();
         assert_eq!(desk.restore("bad", both).0, 1);
         let (code, told) = desk.restore("new", both);
         assert_eq!(code, 0, "{told}");
