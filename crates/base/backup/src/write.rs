@@ -12,7 +12,7 @@ use crate::manifest::{Authority, Listed, Manifest, SCHEMA, Signed, TYP_BACKUP, Z
 use crate::seal::{Recipient, sealing};
 use crate::{BackupError, MANIFEST, SIGNATURE, rows, tar};
 
-/// Bytes of rows in one file.
+/// Bytes of rows after which a file ends, with the row that reaches them.
 const PART: usize = 1 << 20;
 
 /// A backup in the making; what it is sealed for can open it only after [`Writer::finish`].
@@ -106,18 +106,32 @@ impl<W: Write> Writer<W> {
                 text += &rows::line(row);
                 text.push('\n');
                 count += 1;
+                if text.len() >= PART {
+                    self.part(zone, table, &mut parts, &mut text)?;
+                }
             }
-            if text.len() >= PART || (page.is_empty() && !text.is_empty()) {
-                parts += 1;
-                let path = format!("{zone}/{}/{parts:06}.jsonl", table.name);
-                self.file(&path, text.as_bytes())?;
-                text.clear();
+            if page.is_empty() && !text.is_empty() {
+                self.part(zone, table, &mut parts, &mut text)?;
             }
             match page.into_iter().next_back() {
                 Some(row) => last = Some(row),
                 None => return Ok(count),
             }
         }
+    }
+
+    fn part(
+        &mut self,
+        zone: &str,
+        table: &Table,
+        parts: &mut u32,
+        text: &mut String,
+    ) -> Result<(), BackupError> {
+        *parts += 1;
+        let path = format!("{zone}/{}/{parts:06}.jsonl", table.name);
+        self.file(&path, text.as_bytes())?;
+        text.clear();
+        Ok(())
     }
 
     /// Puts in the list of everything, signed, and ends the file.
@@ -151,5 +165,48 @@ impl<W: Write> Writer<W> {
             name,
             manifest,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::random::SystemRandom;
+    use store_kit::{Migration, Migrations, Store, StoreError, StoreUrl, sql, transaction};
+
+    use super::*;
+    use crate::Identity;
+
+    const TABLES: &[Migrations] = &[Migrations {
+        component: "notes",
+        steps: &[Migration {
+            name: "0001",
+            sqlite: "CREATE TABLE note (n BIGINT PRIMARY KEY, sealed BLOB NOT NULL)",
+            postgres: "",
+        }],
+    }];
+
+    #[tokio::test]
+    async fn large_rows_fill_many_files_and_none_of_them_grows_with_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = StoreUrl::Sqlite(dir.path().join("sam.db"));
+        let store = Store::open(&url, "sam", TABLES, &SystemRandom).await;
+        let store = store.unwrap();
+        let done: Result<(), StoreError> = transaction!(store, "put", |tx| {
+            for n in 0..20_i64 {
+                let insert = sql("INSERT INTO note (n, sealed) VALUES ($1, $2)").bind(n);
+                tx.execute(insert.bind(vec![7_u8; 300_000])).await?;
+            }
+            Ok(())
+        });
+        done.unwrap();
+        let recipient = Identity::generate().recipient();
+        let mut writer = Writer::begin(&[recipient], Vec::new()).unwrap();
+        let dump = Dump::open(&url, "sam").await.unwrap();
+        writer.zone("sam", dump).await.unwrap();
+        assert_eq!(writer.zones["sam"].rows["note"], 20);
+        let sizes: Vec<u64> = writer.files.values().map(|f| f.size).collect();
+        // 400,000 bytes each as text.
+        assert_eq!(sizes.len(), 7);
+        assert!(sizes.iter().all(|size| *size < 1_300_000), "{sizes:?}");
     }
 }

@@ -13,8 +13,10 @@ use crate::transaction;
 use crate::tx::{Dialect, Inner, Tx};
 use crate::url::StoreUrl;
 
-/// Rows read at a time.
+/// Rows read at a time, at most.
 const PAGE: i64 = 200;
+/// Bytes of texts and blobs read at a time, unless one row has more.
+const PAGE_BYTES: i64 = 4 << 20;
 /// What every store has of its own: never part of a dump.
 const OWN: [&str; 2] = ["store_meta", "store_migration"];
 /// Set in `store_meta` while a store is being filled.
@@ -104,7 +106,8 @@ impl Dump {
         &self.system
     }
 
-    /// The rows of a table that follow `after` in the order of its primary key, at most some hundred; none at the end.
+    /// The rows of a table that follow `after` in the order of its primary key, some hundred or some megabytes of them at most;
+    /// none at the end.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -113,25 +116,31 @@ impl Dump {
         table: &Table,
         after: Option<&[Cell]>,
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let key: Vec<_> = table.key.iter().map(|at| &*table.columns[*at].0).collect();
+        let sized = table.columns.iter().filter(|(_, kind)| *kind != Kind::Int);
+        let sizes = sized
+            .map(|(name, _)| format!("coalesce(CAST(octet_length({name}) AS BIGINT), 0)"))
+            .chain(["0".to_owned()]);
+        let sizes = sizes.collect::<Vec<_>>().join(" + ");
+        let sizes = format!("CAST({sizes} AS BIGINT) AS size");
+        let (mut rows, mut bytes) = (0_i64, 0_i64);
+        for row in self
+            .tx
+            .fetch_all(table.following(&sizes, after, PAGE))
+            .await?
+        {
+            bytes = bytes.saturating_add(row.int("size")?);
+            if rows > 0 && bytes > PAGE_BYTES {
+                break;
+            }
+            rows += 1;
+        }
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
         let names: Vec<_> = table.columns.iter().map(|(name, _)| &**name).collect();
-        let mut text = format!("SELECT {} FROM {}", names.join(", "), table.name);
-        if after.is_some() {
-            let places: Vec<_> = (1..=key.len()).map(|n| format!("${n}")).collect();
-            text += &format!(" WHERE ({}) > ({})", key.join(", "), places.join(", "));
-        }
-        text += &format!(" ORDER BY {} LIMIT {PAGE}", key.join(", "));
-        let mut query = sql_of(text);
-        for at in after.into_iter().flat_map(|_| &table.key) {
-            query = query.bind(
-                after
-                    .and_then(|row| row.get(*at))
-                    .cloned()
-                    .unwrap_or(Cell::Null),
-            );
-        }
         let kinds: Vec<Kind> = table.columns.iter().map(|(_, kind)| *kind).collect();
-        let rows = self.tx.fetch_all(query).await?;
+        let select = table.following(&names.join(", "), after, rows);
+        let rows = self.tx.fetch_all(select).await?;
         rows.iter().map(|row| row.cells(&kinds)).collect()
     }
 }
@@ -230,6 +239,27 @@ impl Fill {
 }
 
 impl Table {
+    /// Selects so many rows after one, in the order of the primary key.
+    fn following(&self, what: &str, after: Option<&[Cell]>, rows: i64) -> Sql<'static> {
+        let key: Vec<_> = self.key.iter().map(|at| &*self.columns[*at].0).collect();
+        let mut text = format!("SELECT {what} FROM {}", self.name);
+        if after.is_some() {
+            let places: Vec<_> = (1..=key.len()).map(|n| format!("${n}")).collect();
+            text += &format!(" WHERE ({}) > ({})", key.join(", "), places.join(", "));
+        }
+        text += &format!(" ORDER BY {} LIMIT {rows}", key.join(", "));
+        let mut query = sql_of(text);
+        for at in after.into_iter().flat_map(|_| &self.key) {
+            query = query.bind(
+                after
+                    .and_then(|row| row.get(*at))
+                    .cloned()
+                    .unwrap_or(Cell::Null),
+            );
+        }
+        query
+    }
+
     fn kind(&self, column: &str) -> Option<Kind> {
         let found = self.columns.iter().find(|(name, _)| name == column);
         found.map(|(_, kind)| *kind)

@@ -102,6 +102,35 @@ async fn a_store_in_use_is_read_as_it_was_and_fills_a_blank_one_on_either_databa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_where_its_rows_are_large() {
+    for from in testing::both(TABLES).await {
+        let done: Result<(), StoreError> = transaction!(from.store, "large", |tx| {
+            for (n, size) in [3, 1, 3, 9, 0].into_iter().enumerate() {
+                let insert = "INSERT INTO note (owner, n, body, sealed) VALUES ('a', $1, $2, $3)";
+                let insert = sql(insert).bind(i64::try_from(n).unwrap_or(0));
+                let body = "x".repeat(size << 19);
+                tx.execute(insert.bind(body).bind(vec![7_u8; size << 19]))
+                    .await?;
+            }
+            Ok(())
+        });
+        done.unwrap();
+        let mut dump = Dump::open(&from.url, from.schema).await.unwrap();
+        let table = dump.tables()[1].clone();
+        let (mut pages, mut last) = (Vec::new(), None::<Vec<Cell>>);
+        loop {
+            let page = dump.page(&table, last.as_deref()).await.unwrap();
+            pages.push(page.len());
+            match page.into_iter().next_back() {
+                Some(row) => last = Some(row),
+                None => break,
+            }
+        }
+        assert_eq!(pages, [2, 1, 1, 1, 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_blank_store_of_the_same_tables_is_filled_and_a_half_filled_one_does_not_open() {
     for from in testing::both(TABLES).await {
         put(&from, &["a"], 1..2).await;
