@@ -98,8 +98,9 @@ impl Sequencer {
 
     /// Sequences every `every` until that fails; gives the error with which the zone must stop acting (I5).
     ///
-    /// A database that is away is waited for: meanwhile no entry can be written, so the zone does nothing (I5), and what the
-    /// database holds when it is back is compared with the witnesses before anything else.
+    /// A database that is away is waited for: meanwhile no entry can be written, so the zone does nothing (I5). When it is back,
+    /// flows go on at once, as between any two runs; the next run compares what the database holds with the witnesses, and
+    /// a contradiction stops the zone then, at most `every` later.
     pub async fn keep(&self, store: &Store, clock: &dyn Clock, every: Duration) -> AuditError {
         let mut away = false;
         loop {

@@ -124,12 +124,28 @@ pub fn text(path: &Path) -> Result<String, Trouble> {
     fs::read_to_string(path).map_err(|e| unreadable(path, &e))
 }
 
+/// Reads a file of secret bytes, once.
+///
+/// # Errors
+/// [`Trouble`] `config-file`.
+pub fn secret(path: &Path) -> Result<SecretBytes, Trouble> {
+    let bytes = fs::read(path).map_err(|e| unreadable(path, &e))?;
+    Ok(SecretBytes::new(bytes))
+}
+
 /// Reads a file of exactly 32 secret bytes.
 ///
 /// # Errors
 /// [`Trouble`] when it can't be read or has another length.
 pub fn secret32(path: &Path) -> Result<SecretBytes, Trouble> {
-    let bytes = SecretBytes::new(fs::read(path).map_err(|e| unreadable(path, &e))?);
+    of_32(path, secret(path)?)
+}
+
+/// What was read of a file that has exactly 32 secret bytes.
+///
+/// # Errors
+/// [`Trouble`] when it has another length.
+pub fn of_32(path: &Path, bytes: SecretBytes) -> Result<SecretBytes, Trouble> {
     if bytes.len() == 32 {
         return Ok(bytes);
     }

@@ -28,9 +28,10 @@ const SHORTEST: usize = 15;
 /// # Errors
 /// [`Trouble`]: no such file, no passphrase, a wrong one.
 pub(crate) fn read(path: &Path, passphrase: Option<&Path>) -> Result<SecretBytes, Trouble> {
-    let sealed = fs::read(path).unwrap_or_default();
-    let Some(sealed) = sealed.strip_prefix(MAGIC) else {
-        return daemon::secret32(path);
+    // Once, and into bytes that are wiped: what isn't sealed is the secret itself.
+    let read = daemon::secret(path)?;
+    let Some(sealed) = read.expose().strip_prefix(MAGIC) else {
+        return daemon::of_32(path, read);
     };
     let Some(given) = passphrase else {
         return Err(trouble(
@@ -90,7 +91,9 @@ pub(crate) fn seal(
         trouble("file", format!("{}: {e}", path.display()), remedy)
     })?;
     Ok(format!(
-        "{} is sealed; without its passphrase, and without shares, nothing of this module opens any more",
+        "{} is sealed; without its passphrase, and without shares, nothing of this module opens any more. The open secret \
+         may still be read from old blocks of the disk, its snapshots and copies: destroy or overwrite the medium when it \
+         leaves the room, or make the next secret in a file system in memory",
         path.display()
     ))
 }
@@ -130,6 +133,23 @@ mod tests {
     use core_types::random::SystemRandom;
 
     use super::*;
+
+    #[test]
+    fn the_file_is_read_once() {
+        use std::io::Write as _;
+        use std::os::fd::AsRawFd as _;
+
+        // Who reads a pipe again finds nothing more.
+        for content in [vec![7_u8; 32], vec![7; 31]] {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(&content).unwrap();
+            drop(writer);
+            let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+            let read = read(Path::new(&path), None).ok();
+            let secret = read.as_ref().map(SecretBytes::expose);
+            assert_eq!(secret, (content.len() == 32).then_some(&*content));
+        }
+    }
 
     // shows: III-3-1-no-plaintext-private-key
     #[test]

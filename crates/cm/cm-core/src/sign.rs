@@ -111,7 +111,8 @@ impl Module {
         self.seen.note(key.as_str(), row.row_version + 1);
         let done = self.values(&row, alg, items).await;
         if let Err(ModuleError::Refused(_)) = &done {
-            self.nothing_came(order.order, &row, &by).await;
+            self.nothing_came(order.order, (*step, *attempt), &row, &by)
+                .await;
         } else if row.attributes.one_time {
             self.end_one_time(&row, act).await;
         }
@@ -141,10 +142,25 @@ impl Module {
 
     /// An order was taken, and it is certain that no value came of it: the next attempt may have its items. What can't be
     /// written is not believed later, and costs the right.
-    async fn nothing_came(&self, order: Digest32, used: &KeyRow, by: &ByAct) {
+    async fn nothing_came(
+        &self,
+        order: Digest32,
+        (step, attempt): (u32, u32),
+        used: &KeyRow,
+        by: &ByAct,
+    ) {
         let of = &used.attributes;
         let noted: Result<Option<i64>, Failed> = transaction!(self.store, "cm-nothing", |tx| {
             store::note_nothing(tx, order).await?;
+            let event = Event::KeyGaveNothing {
+                key: of.key.clone(),
+                owner: of.owner.clone(),
+                act: by.act,
+                order,
+                step,
+                attempt,
+            };
+            self.audit.append(tx, event, self.clock.now()).await?;
             if !by.renewable {
                 return Ok::<_, Failed>(None);
             }

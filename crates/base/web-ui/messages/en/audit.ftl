@@ -41,6 +41,7 @@ event-key-imported = Key { $key } ({ $alg }) of { $owner } came in, origin { $or
 event-key-handed-over = Key { $key } of { $owner } leaves, sealed to receiver { $receiver }.
 event-key-csr-signed = Key { $key } of { $owner } signs its one certification request.
 event-key-used = Key { $key } of { $owner } is used: { $count } values, { $alg }, act { $act }.
+event-key-gave-nothing = Nothing came of the use of key { $key } of { $owner } for act { $act }.
 event-key-destroyed = Key { $key } of { $owner } was destroyed: { $reason }.
 event-key-restored = Key { $key } of { $owner } was restored with { $signatures } signatures until then.
 event-key-erased = The device erased key { $key } of { $owner }.

@@ -38,6 +38,7 @@ event-key-imported = { $owner }の鍵{ $key }({ $alg })が持ち込まれた。�
 event-key-handed-over = { $owner }の鍵{ $key }を受取人{ $receiver }宛てに封をして引き渡す。
 event-key-csr-signed = { $owner }の鍵{ $key }が、一度だけの証明書署名要求に署名する。
 event-key-used = { $owner }の鍵{ $key }を使う: { $count }件、{ $alg }、承認対象{ $act }。
+event-key-gave-nothing = { $owner }の鍵{ $key }からは何も出なかった: 承認対象{ $act }。
 event-key-destroyed = { $owner }の鍵{ $key }を廃棄した: { $reason }。
 event-key-restored = { $owner }の鍵{ $key }を復元した。それまでの署名は{ $signatures }回。
 event-key-erased = 装置が{ $owner }の鍵{ $key }を消去した。

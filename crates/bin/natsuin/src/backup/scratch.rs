@@ -174,7 +174,7 @@ async fn log(
         Some(path) => {
             let report = check(Some(path))?;
             // A file that ends before the backup itself was emptied or cut: it contradicts nothing, and says nothing.
-            let says = |last| last >= report.proven;
+            let says = |last: u64| last >= report.proven;
             match report.witnesses.filed.is_some_and(says) {
                 _ if !report.ok => Some(true),
                 true => Some(false),

@@ -350,12 +350,17 @@ async fn exported(dir: &std::path::Path, zone: &'static str, events: &[audit_log
         .await
         .unwrap();
     let at = core_types::UnixTime(1_790_000_000);
-    for event in events {
+    // What the other log can say something of lies within its time.
+    let begin = (audit_log::Event::AuditStarted {}, at.plus(-60));
+    let end = (audit_log::Event::AuditStopped {}, at.plus(60));
+    let between = events.iter().map(|event| (event.clone(), at));
+    for (event, at) in [begin].into_iter().chain(between).chain([end]) {
         let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
             log.append(tx, event.clone(), at).await
         });
         done.unwrap();
     }
+    let at = at.plus(60);
     sequencer.sequence(&store, at).await.unwrap();
     audit_log::export(&store, &dir.join(zone), &sequencer.public())
         .await
@@ -390,8 +395,8 @@ async fn what_the_module_did_is_compared_with_what_the_sam_meant() {
     };
     for (sam, cm, bad) in [
         (vec![meant.clone()], vec![used(act)], None),
-        (vec![meant.clone()], vec![used(act), used(other)], Some(1)),
-        (vec![meant], vec![used(act), used(act)], Some(1)),
+        (vec![meant.clone()], vec![used(act), used(other)], Some(2)),
+        (vec![meant], vec![used(act), used(act)], Some(2)),
     ] {
         let dir = tempfile::tempdir().unwrap();
         exported(dir.path(), "sam", &sam).await;

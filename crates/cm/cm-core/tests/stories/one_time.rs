@@ -115,6 +115,7 @@ async fn an_attempt_that_came_to_nothing_leaves_the_key_to_the_same_act_only() {
     faulty.plan(|plan| plan.sign = Some((0, Fault::Unavailable("away"))));
     let refused = story.refused(once(1, &key, &["a"])).await;
     assert_eq!(refused, Refusal::NotOperational);
+    assert_eq!(story.audited("key.gave-nothing").await, 1);
     faulty.plan(|plan| *plan = Plan::default());
     let other = Refusal::NotAllowed(Reason::OneTime);
     assert_eq!(story.refused(once(2, &key, &["a"])).await, other);
@@ -134,6 +135,11 @@ async fn an_attempt_that_came_to_nothing_leaves_the_key_to_the_same_act_only() {
     let order = story.order(once(3, &key, &["a"]));
     let done = story.module.execute(&order).await;
     assert_eq!(done.unwrap_err(), cm_api::ModuleError::Unknown);
+    assert_eq!(
+        story.audited("key.gave-nothing").await,
+        1,
+        "nobody knows that"
+    );
     faulty.plan(|plan| *plan = Plan::default());
     assert_eq!(story.audited("key.destroyed").await, 2);
     let spki = sha256(&[&key.spki.0]);

@@ -71,6 +71,21 @@ macro_rules! module_events {
         /// Number of the order within the step.
         attempt: u32,
     }
+    /// Certainly no value came of an order; the SAM may order once more.
+    KeyGaveNothing = "key.gave-nothing", Failure, by(service), about(one owner) {
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// Digest of the approved act.
+        act: Digest32,
+        /// Name of the order.
+        order: Digest32,
+        /// Step of the act.
+        step: u32,
+        /// Number of the order within the step.
+        attempt: u32,
+    }
     /// A signing key was destroyed.
     KeyDestroyed = "key.destroyed", Success, by(service), about(one owner) {
         /// Key.
