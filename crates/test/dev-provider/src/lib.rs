@@ -23,7 +23,7 @@ pub type Bent = serde_json::Map<String, Value>;
 /// The provider.
 pub struct DevProvider {
     issuer: String,
-    client: String,
+    clients: Vec<String>,
     key: SigningKey,
     clock: Arc<dyn Clock>,
     state: Mutex<Inside>,
@@ -39,6 +39,7 @@ struct Inside {
 
 /// An authorization request that was agreed to.
 struct Asked {
+    client: String,
     nonce: String,
     challenge: String,
     redirect: String,
@@ -47,6 +48,11 @@ struct Asked {
 impl DevProvider {
     /// A provider with one client and a fresh key; `None` when no key can be made.
     pub fn new(issuer: &str, client: &str, clock: Arc<dyn Clock>) -> Option<Self> {
+        Self::of(issuer, &[client], clock)
+    }
+
+    /// The same with several clients.
+    pub fn of(issuer: &str, clients: &[&str], clock: Arc<dyn Clock>) -> Option<Self> {
         let (key, _) = SigningKey::generate().ok()?;
         let state = Inside {
             subject: "nobody".to_owned(),
@@ -56,7 +62,7 @@ impl DevProvider {
         };
         Some(Self {
             issuer: issuer.to_owned(),
-            client: client.to_owned(),
+            clients: clients.iter().map(|&client| client.to_owned()).collect(),
             key,
             clock,
             state: Mutex::new(state),
@@ -97,12 +103,17 @@ impl DevProvider {
         json!({ "keys": [key] })
     }
 
-    /// An ID token for whoever is there, bent.
+    /// An ID token for whoever is there and the first client, bent.
     pub fn id_token(&self, nonce: &str) -> String {
+        self.id_token_for(self.clients.first().map_or("", String::as_str), nonce)
+    }
+
+    /// The same for one of the clients.
+    pub fn id_token_for(&self, client: &str, nonce: &str) -> String {
         let now = self.clock.now().0;
         let inside = self.inside();
         let mut claims = json!({
-            "iss": self.issuer, "aud": self.client, "sub": inside.subject, "nonce": nonce,
+            "iss": self.issuer, "aud": client, "sub": inside.subject, "nonce": nonce,
             "iat": now, "exp": now + 300, "auth_time": now, "acr": "high", "amr": ["pwd", "hwk"],
         });
         for (name, value) in &inside.bent {
@@ -120,18 +131,20 @@ impl DevProvider {
     pub fn authorize(&self, address: &Url) -> Option<Url> {
         let given: BTreeMap<String, String> = address.query_pairs().into_owned().collect();
         let text = |name: &str| given.get(name).map(String::as_str);
-        if text("client_id")? != self.client {
+        let client = text("client_id")?;
+        if !self.clients.iter().any(|known| known == client) {
             return None;
         }
         let (nonce, state) = (text("nonce")?, text("state")?);
         let mut back = Url::parse(text("redirect_uri")?).ok()?;
         if text("response_type")? == "id_token" {
-            let token = self.id_token(nonce);
+            let token = self.id_token_for(client, nonce);
             back.set_fragment(Some(&format!("id_token={token}&state={state}")));
             return Some(back);
         }
         let code = SystemRandom.digest32().to_string();
         let asked = Asked {
+            client: client.to_owned(),
             nonce: nonce.to_owned(),
             challenge: text("code_challenge").unwrap_or_default().to_owned(),
             redirect: text("redirect_uri")?.to_owned(),
@@ -154,8 +167,9 @@ impl DevProvider {
         let text = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
         let asked = self.inside().codes.remove(text("code"))?;
         let verified = b64u(sha256(&[text("code_verifier").as_bytes()]).0) == asked.challenge;
-        let same = text("redirect_uri") == asked.redirect && text("client_id") == self.client;
-        let id_token = (verified && same).then(|| self.id_token(&asked.nonce))?;
+        let same = text("redirect_uri") == asked.redirect && text("client_id") == asked.client;
+        let token = || self.id_token_for(&asked.client, &asked.nonce);
+        let id_token = (verified && same).then(token)?;
         Some(json!({ "access_token": "unused", "token_type": "Bearer", "id_token": id_token }))
     }
 

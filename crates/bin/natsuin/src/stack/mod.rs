@@ -8,6 +8,7 @@ mod counter;
 mod device;
 mod files;
 mod officers;
+mod providers;
 mod seed;
 mod sic;
 mod start;

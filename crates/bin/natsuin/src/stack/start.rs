@@ -228,6 +228,7 @@ impl Stack {
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, Trouble> {
         tls::install_provider();
+        super::providers::apart(options)?;
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let data = DataDir::open(&options.data)?;
         let mut state: State = data.load("state.json")?.unwrap_or_default();

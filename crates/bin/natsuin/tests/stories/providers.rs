@@ -60,7 +60,8 @@ impl Elsewhere {
         let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let clock = Arc::new(SystemClock);
-        let op = Arc::new(DevProvider::new(&issuer, "natsuin", clock).unwrap());
+        let op = DevProvider::of(&issuer, &["natsuin-ssa", "natsuin-sam"], clock);
+        let op = Arc::new(op.unwrap());
         op.seat("sub-hanako");
         let (stop, shutdown) = Shutdown::new();
         serve(listener, op.clone().router(), None, shutdown).unwrap();
@@ -76,7 +77,7 @@ impl Elsewhere {
                 id: "op".to_owned(),
                 name: "OP".to_owned(),
                 issuer: issuer.clone(),
-                client_id: "natsuin".to_owned(),
+                client_id: "natsuin-ssa".to_owned(),
                 client_secret: None,
                 endpoints: None,
                 assurance: [("high".to_owned(), 2)].into(),
@@ -85,7 +86,7 @@ impl Elsewhere {
             providers: Providers(vec![Provider {
                 name: "OP".to_owned(),
                 issuer: issuer.clone(),
-                client: "natsuin".to_owned(),
+                client: "natsuin-sam".to_owned(),
                 authorize: format!("{issuer}/authorize"),
                 keys: keys.collect(),
                 acr: vec!["high".to_owned()],
@@ -94,6 +95,11 @@ impl Elsewhere {
             }]),
             ..Options::new(dir.path().join("data"))
         };
+        // One client for both: what logs somebody in could approve an act.
+        let mut shared = options.clone();
+        shared.login_providers[0].client_id = "natsuin-sam".to_owned();
+        let refused = Stack::start(&shared, &|_| {}).await.err().unwrap();
+        assert_eq!(refused.code, "bad-config");
         let stack = Stack::start(&options, &|_| {}).await.unwrap();
         Self {
             stack,
@@ -172,12 +178,25 @@ async fn a_provider_logs_its_person_in_and_its_word_about_an_act_signs_it() {
             .await
     );
     op.seat("sub-hanako");
-    let stale = op.id_token("a login");
+    let stale = op.id_token_for("natsuin-sam", "a login");
     let mut replays = move |_: &str| Some(stale.clone());
     let replayed = Factors::Provider(&mut replays);
     assert!(
         !spender
             .approves(&signer, &mut agent, replayed, wanted.clone())
+            .await
+    );
+    // A hostile SSA has the person log in, with the act's digest for a nonce.
+    let provider = op.clone();
+    let mut logs_in = move |address: &str| {
+        let asked = Url::parse(address).ok()?;
+        let nonce = asked.query_pairs().find(|(name, _)| name == "nonce")?;
+        Some(provider.id_token_for("natsuin-ssa", &nonce.1))
+    };
+    let logged_in = Factors::Provider(&mut logs_in);
+    assert!(
+        !spender
+            .approves(&signer, &mut agent, logged_in, wanted.clone())
             .await
     );
     let factors = Factors::Provider(&mut ask);
