@@ -14,24 +14,58 @@ use crate::enrol::{MAX_FAILS, PinTotp};
 pub const DIGITS: usize = 8;
 /// Life of a code in seconds.
 pub const LIFE: i64 = 300;
-/// Least time between two codes in seconds.
+/// So long a code stands: who asks again meanwhile is told that it is on its way. In seconds.
+const STANDS: i64 = 60;
+/// Least time between two codes for one client in seconds.
 const PAUSE: i64 = 30;
-/// Most codes in an hour.
+/// Most codes in an hour for one client, and for all.
+const MOST_FOR_ONE: u8 = 3;
 const MOST: u8 = 6;
 const HOUR: i64 = 3600;
+/// After so many codes in a row that nobody used, a client gets none for [`MUTED`] seconds. More than refusals count for, since a
+/// mail may be late.
+const UNUSED: u8 = 6;
+const MUTED: i64 = 86_400;
 
-/// What was sent to the person of a factor.
+/// What was sent to the person of a factor. Older builds kept a code for all clients beside: it isn't read any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sent {
+    /// Begin of the hour that is counted.
+    since: UnixTime,
+    /// Codes in that hour.
+    count: u8,
+    /// What was sent for each client: none of them touches what another one asked for.
+    #[serde(default)]
+    clients: Vec<ForClient>,
+}
+
+/// What was sent for one client.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sent {
+struct ForClient {
     /// When the last code was.
     at: UnixTime,
     /// Begin of the hour that is counted.
     since: UnixTime,
     /// Codes in that hour.
     count: u8,
+    /// Codes in a row before the last one that nobody used.
+    unused: u8,
+    /// The courier didn't bring the last one, as far as is known.
+    lost: bool,
+    /// Who asked for it.
+    client: ClientId,
     /// The last code, until it is used.
     code: Option<SentCode>,
+}
+
+/// What is done about a wish for a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Another one is sent.
+    New,
+    /// The last one was sent just now and counts.
+    OnItsWay,
 }
 
 /// A code, as far as it is kept.
@@ -82,48 +116,90 @@ pub fn is_mail(mail: &str) -> bool {
 }
 
 impl PinTotp {
-    /// Whether another code may be sent now.
+    /// What to do when this client asks for a code for this key now.
     ///
     /// # Errors
-    /// [`Reason::Locked`] after failures, too soon or too often; [`Reason::ForeignFactor`] when no application collects.
-    pub fn may_send(&self, now: UnixTime) -> Result<(), Reason> {
+    /// [`Reason::Locked`] after failures, too soon or too often, or when nobody uses what this client asks for;
+    /// [`Reason::ForeignFactor`] when no application collects.
+    pub fn may_send(&self, key: &KeyId, client: &ClientId, now: UnixTime) -> Result<Wish, Reason> {
         if !self.collected {
             return Err(Reason::ForeignFactor);
         }
         if self.fails >= MAX_FAILS || now < self.wait_until {
             return Err(Reason::Locked);
         }
-        match &self.sent {
-            Some(sent) if now < sent.at.plus(PAUSE) => Err(Reason::Locked),
-            Some(sent) if now < sent.since.plus(HOUR) && sent.count >= MOST => Err(Reason::Locked),
-            _ => Ok(()),
+        let Some(sent) = &self.sent else {
+            return Ok(Wish::New);
+        };
+        if let Some(of) = sent.of(client) {
+            let code = of.code.as_ref().filter(|_| !of.lost);
+            if now < of.at.plus(STANDS) && code.is_some_and(|code| code.key == *key) {
+                return Ok(Wish::OnItsWay);
+            }
+            let often = now < of.since.plus(HOUR) && of.count >= MOST_FOR_ONE;
+            let muted = now < of.at.plus(MUTED) && of.all_unused() >= UNUSED;
+            if now < of.at.plus(PAUSE) || often || muted {
+                return Err(Reason::Locked);
+            }
+        }
+        match now < sent.since.plus(HOUR) && sent.count >= MOST {
+            true => Err(Reason::Locked),
+            false => Ok(Wish::New),
         }
     }
 
-    /// With a new code in the place of an older one.
+    /// With a new code in the place of an older one for the same client.
     ///
     /// # Errors
-    /// As [`Self::may_send`].
+    /// As [`Self::may_send`]; [`Reason::Locked`] too while one is on its way.
     pub fn with_sent(&self, code: SentCode, now: UnixTime) -> Result<Self, Reason> {
-        self.may_send(now)?;
-        let counted = self.sent.as_ref();
-        let counted = counted.filter(|sent| now < sent.since.plus(HOUR));
-        let (since, count) = counted.map_or((now, 0), |sent| (sent.since, sent.count));
+        if self.may_send(&code.key, &code.client, now)? != Wish::New {
+            return Err(Reason::Locked);
+        }
+        let counted = |since: UnixTime, count| match now < since.plus(HOUR) {
+            true => (since, count),
+            false => (now, 0_u8),
+        };
+        let (mut clients, mut all) = (Vec::new(), (now, 0));
+        if let Some(sent) = &self.sent {
+            all = counted(sent.since, sent.count);
+            clients.clone_from(&sent.clients);
+        }
+        // A day on nothing of it matters.
+        clients.retain(|of| now < of.at.plus(MUTED));
+        let before = clients.iter().position(|of| of.client == code.client);
+        let before = before.map(|at| clients.swap_remove(at));
+        let own = before
+            .as_ref()
+            .map_or((now, 0), |of| counted(of.since, of.count));
+        clients.push(ForClient {
+            at: now,
+            since: own.0,
+            count: own.1.saturating_add(1),
+            unused: before.as_ref().map_or(0, ForClient::all_unused),
+            lost: false,
+            client: code.client.clone(),
+            code: Some(code),
+        });
         Ok(Self {
             sent: Some(Sent {
-                at: now,
-                since,
-                count: count.saturating_add(1),
-                code: Some(code),
+                since: all.0,
+                count: all.1.saturating_add(1),
+                clients,
             }),
             ..self.clone()
         })
     }
 
+    /// The courier didn't bring the code of this salt: it counts if it comes all the same, but nobody is told that it does.
+    pub fn undelivered(&self, salt: &B64) -> Option<Self> {
+        self.changed(salt, |of| of.lost = true)
+    }
+
     /// The code that counts for this key and client now.
     pub fn sent_code(&self, key: &KeyId, client: &ClientId, now: UnixTime) -> Option<&SentCode> {
-        let sent = self.sent.as_ref().filter(|s| now < s.at.plus(LIFE))?;
-        let code = sent.code.as_ref()?;
+        let of = self.sent.as_ref()?.of(client)?;
+        let code = of.code.as_ref().filter(|_| now < of.at.plus(LIFE))?;
         (code.key == *key && code.client == *client).then_some(code)
     }
 
@@ -132,22 +208,41 @@ impl PinTotp {
     /// # Errors
     /// [`Reason::SecretWrong`] when it was used or replaced meanwhile.
     pub fn spent(&self, salt: &B64) -> Result<Self, Reason> {
-        let sent = self.sent.as_ref().filter(|sent| {
-            let code = sent.code.as_ref();
-            code.is_some_and(|code| code.salt == *salt)
+        let next = self.changed(salt, |of| {
+            of.code = None;
+            of.unused = 0;
         });
-        let sent = sent.ok_or(Reason::SecretWrong {
+        let next = next.ok_or(Reason::SecretWrong {
             tries_left: MAX_FAILS.saturating_sub(self.fails),
         })?;
         Ok(Self {
             fails: 0,
             wait_until: UnixTime(0),
-            sent: Some(Sent {
-                code: None,
-                ..sent.clone()
-            }),
-            ..self.clone()
+            ..next
         })
+    }
+
+    /// With another record of the client whose code has this salt.
+    fn changed(&self, salt: &B64, change: impl FnOnce(&mut ForClient)) -> Option<Self> {
+        let mut next = self.clone();
+        let mut clients = next.sent.as_mut()?.clients.iter_mut();
+        let of = clients.find(|of| of.code.as_ref().is_some_and(|code| code.salt == *salt))?;
+        change(of);
+        Some(next)
+    }
+}
+
+impl Sent {
+    fn of(&self, client: &ClientId) -> Option<&ForClient> {
+        self.clients.iter().find(|of| of.client == *client)
+    }
+}
+
+impl ForClient {
+    /// Codes in a row that nobody used, with the last one. What the courier lost isn't held against anybody.
+    fn all_unused(&self) -> u8 {
+        let last = self.code.is_some() && !self.lost;
+        self.unused.saturating_add(u8::from(last))
     }
 }
 
@@ -192,27 +287,99 @@ mod tests {
         let spent = with.spent(&B64(vec![1])).unwrap();
         assert!(spent.sent_code(&key, &client, now).is_none());
         assert!(spent.spent(&B64(vec![1])).is_err());
-        // A newer one ends the older one.
-        let newer = with.with_sent(code(2), now.plus(PAUSE)).unwrap();
+        // A newer one ends the older one of the same client, and nobody else's.
+        let newer = with.with_sent(code(2), now.plus(STANDS)).unwrap();
         assert!(newer.spent(&B64(vec![1])).is_err());
+        let beside = with.with_sent(of("other", 3), now).unwrap();
+        assert!(beside.sent_code(&key, &client, now).is_some());
+        let beside = beside.spent(&B64(vec![1])).unwrap();
+        assert!(beside.spent(&B64(vec![3])).is_ok());
+    }
+
+    fn of(client: &str, n: u8) -> SentCode {
+        SentCode {
+            client: ClientId::parse(client).unwrap(),
+            ..code(n)
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_sent_again() {
+        let now = UnixTime(1000);
+        let (key, client) = (code(1).key, code(1).client);
+        let with = factor().with_sent(code(1), now).unwrap();
+        let asked = |with: &PinTotp, at| with.may_send(&key, &client, now.plus(at));
+        assert_eq!(asked(&with, STANDS - 1), Ok(Wish::OnItsWay));
+        assert!(with.with_sent(code(2), now.plus(STANDS - 1)).is_err());
+        assert_eq!(asked(&with, STANDS), Ok(Wish::New));
+        let other = KeyId::parse("other").unwrap();
+        let other = with.may_send(&other, &client, now.plus(PAUSE - 1));
+        assert_eq!(other, Err(Reason::Locked));
+        // Of one that was lost or used nobody is told that it comes.
+        for gone in [
+            with.undelivered(&B64(vec![1])),
+            with.spent(&B64(vec![1])).ok(),
+        ] {
+            let gone = gone.unwrap();
+            assert_eq!(asked(&gone, PAUSE - 1), Err(Reason::Locked));
+            assert_eq!(asked(&gone, PAUSE), Ok(Wish::New));
+        }
     }
 
     #[test]
     fn codes_are_sent_seldom_and_not_while_the_secrets_are_locked() {
         let mut now = UnixTime(1000);
+        let key = code(0).key;
+        let may = |factor: &PinTotp, client: &str, at| {
+            factor.may_send(&key, &ClientId::parse(client).unwrap(), at)
+        };
         let mut factor = factor();
-        for n in 0..MOST {
+        for n in 0..MOST_FOR_ONE {
             factor = factor.with_sent(code(n), now).unwrap();
-            let early = factor.with_sent(code(n), now.plus(PAUSE - 1));
-            assert_eq!(early.unwrap_err(), Reason::Locked);
-            now = now.plus(PAUSE);
+            now = now.plus(STANDS);
         }
-        assert_eq!(factor.may_send(now), Err(Reason::Locked));
-        assert_eq!(factor.may_send(UnixTime(1000 + HOUR)), Ok(()));
+        assert_eq!(may(&factor, "c", now), Err(Reason::Locked));
+        // What one client wastes isn't another one's loss, up to the total.
+        for n in MOST_FOR_ONE..MOST {
+            assert_eq!(may(&factor, "d", now), Ok(Wish::New));
+            factor = factor.with_sent(of("d", n), now).unwrap();
+            now = now.plus(STANDS);
+        }
+        assert_eq!(may(&factor, "e", now), Err(Reason::Locked));
+        let hour = UnixTime(1000 + HOUR);
+        assert_eq!(may(&factor, "c", hour), Ok(Wish::New));
         factor.fails = MAX_FAILS;
-        assert_eq!(factor.may_send(UnixTime(1000 + HOUR)), Err(Reason::Locked));
+        assert_eq!(may(&factor, "c", hour), Err(Reason::Locked));
         factor.collected = false;
-        assert_eq!(factor.may_send(now), Err(Reason::ForeignFactor));
+        assert_eq!(may(&factor, "c", now), Err(Reason::ForeignFactor));
+    }
+
+    #[test]
+    fn a_client_whose_codes_nobody_uses_is_not_heard_for_a_day() {
+        let (mut now, mut unused) = (UnixTime(1000), factor());
+        for n in 0..UNUSED {
+            unused = unused.with_sent(code(n), now).unwrap();
+            now = now.plus(HOUR);
+        }
+        let (key, client) = (code(0).key, code(0).client);
+        assert_eq!(unused.may_send(&key, &client, now), Err(Reason::Locked));
+        let other = ClientId::parse("other").unwrap();
+        assert_eq!(unused.may_send(&key, &other, now), Ok(Wish::New));
+        let day = now.plus(MUTED - HOUR);
+        assert_eq!(unused.may_send(&key, &client, day), Ok(Wish::New));
+        for heard in [
+            unused.spent(&B64(vec![UNUSED - 1])).ok(),
+            unused.undelivered(&B64(vec![UNUSED - 1])),
+        ] {
+            assert_eq!(heard.unwrap().may_send(&key, &client, now), Ok(Wish::New));
+        }
+    }
+
+    #[test]
+    fn what_older_builds_kept_is_read() {
+        let old = r#"{"at":1,"since":1,"count":2,"code":null}"#;
+        let sent: Sent = serde_json::from_str(old).unwrap();
+        assert_eq!((sent.count, sent.clients.len()), (2, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sam_api::Refusal;
 use sam_api::delivery::DeliverRequest;
 use sam_api::ssa::{Empty, SendCodeRequest};
 use sam_core::enrol::{Factor, FactorBody, PinTotp};
-use sam_core::sent::{self, SentCode};
+use sam_core::sent::{self, SentCode, Wish};
 use sam_core::{Reason, pin};
 use sap::enrol::CodeAddress;
 use store_kit::{Tx, transaction};
@@ -57,7 +57,10 @@ impl<C: CryptoModule> Sam<C> {
         let mut tx = self.store.read("send-code-read").await?;
         let wanted = self.wanted_code(&mut tx, service, request).await?;
         drop(tx);
-        wanted.secrets.may_send(self.clock.now())?;
+        let (key, client) = (&request.key, &request.client);
+        if wanted.secrets.may_send(key, client, self.clock.now())? == Wish::OnItsWay {
+            return Ok(());
+        }
         let code = sent::draw(self.random.as_ref());
         let mut salt = vec![0; pin::SALT];
         self.random.fill(&mut salt);
@@ -68,6 +71,10 @@ impl<C: CryptoModule> Sam<C> {
         let to = transaction!(self.store, "send-code", |tx| {
             let now = self.clock.now();
             let wanted = self.wanted_code(tx, service, request).await?;
+            // Another node may have been faster.
+            if wanted.secrets.may_send(key, client, now)? == Wish::OnItsWay {
+                return Ok(None);
+            }
             let kept = SentCode {
                 key: request.key.clone(),
                 client: request.client.clone(),
@@ -89,8 +96,11 @@ impl<C: CryptoModule> Sam<C> {
                 },
             };
             self.audit.append(tx, event, now).await?;
-            Ok::<_, Failed>(wanted.to)
+            Ok::<_, Failed>(Some(wanted.to))
         })?;
+        let Some(to) = to else {
+            return Ok(());
+        };
         let known = self.config.clients.get(&request.client);
         let letter = DeliverRequest {
             to,
@@ -98,8 +108,26 @@ impl<C: CryptoModule> Sam<C> {
             life: sent::LIFE,
             client: known.map_or_else(|| request.client.to_string(), |known| known.name.clone()),
         };
-        let delivered = courier.deliver(&letter).await;
-        delivered.map_err(|_| Reason::NotNow.into())
+        if courier.deliver(&letter).await.is_ok() {
+            return Ok(());
+        }
+        let noted: Result<(), Failed> = transaction!(self.store, "code-lost", |tx| {
+            let wanted = self.wanted_code(tx, service, request).await?;
+            let Some(next) = wanted.secrets.undelivered(&salt) else {
+                return Ok(());
+            };
+            let next = Factor {
+                body: FactorBody::PinTotp(next),
+                ..wanted.row.body.clone()
+            };
+            rows::save(tx, &self.sealer, &wanted.row, &next).await?;
+            self.rows_changed(tx, "code-lost").await?;
+            Ok::<_, Failed>(())
+        });
+        if let Err(error) = noted {
+            tracing::warn!(?error, "that a code wasn't delivered couldn't be written");
+        }
+        Err(Reason::NotNow.into())
     }
 
     async fn wanted_code(

@@ -165,13 +165,32 @@ async fn codes_go_to_addresses_of_an_ra_only_and_not_without_end() {
         letters.down.store(false, Ordering::SeqCst);
         let soon = world.sam.send_code(SSA, wish("p", &key)).await;
         assert_eq!(soon.unwrap_err(), Refusal::Locked);
-        for _ in 0..5 {
-            world.clock.advance(31);
+        for _ in 0..2 {
+            world.clock.advance(61);
+            world.sam.send_code(SSA, wish("p", &key)).await.unwrap();
+            // Whoever asks again at once is told that it is on its way.
             world.sam.send_code(SSA, wish("p", &key)).await.unwrap();
         }
-        world.clock.advance(31);
+        let own = letters.last();
+        assert_eq!(letters.kept.lock().unwrap().len(), 2);
+        world.clock.advance(61);
         let many = world.sam.send_code(SSA, wish("p", &key)).await;
         assert_eq!(many.unwrap_err(), Refusal::Locked);
+        // Another client gets its own, and doesn't end this one's.
+        let of = |client| SendCodeRequest {
+            client: ClientId::parse(client).unwrap(),
+            ..wish("p", &key)
+        };
+        for _ in 0..3 {
+            world.sam.send_code(SSA, of("client-2")).await.unwrap();
+            world.clock.advance(61);
+        }
+        for client in ["client-2", "client-3"] {
+            let many = world.sam.send_code(SSA, of(client)).await;
+            assert_eq!(many.unwrap_err(), Refusal::Locked);
+        }
+        let asked = request("p", &key, APP_PIN, own, "own");
+        world.sam.explicit(SSA, asked).await.unwrap();
         // Guessing them is counted like guessing all else.
         for n in 0..10 {
             let guess = SecretBytes::from(format!("{n:08}"));
