@@ -3,18 +3,19 @@
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, UnixTime, sha256};
-use serde::Deserialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use crate::event::{Code, Event};
 use crate::log::AuditLog;
+use crate::restored::{Restorers, restored};
 
 /// A setting by its name and the digest of its value.
 pub type Setting = (&'static str, Digest32);
 
 impl AuditLog {
-    /// Records that the audit function and the service begin, and which settings have changed since the last start of
-    /// this node.
+    /// Records that the audit function and the service begin, whether the store came out of a backup and who of `restorers` wanted
+    /// that, and which settings have changed since the last start of this node. The store itself is one of them (`store`): another
+    /// one without a restore before it was put in its place.
     ///
     /// # Errors
     /// [`StoreError`]; then the service must not start.
@@ -23,6 +24,7 @@ impl AuditLog {
         tx: &mut Tx,
         version: Code,
         settings: &[Setting],
+        restorers: &Restorers,
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let all: Vec<u8> = settings
@@ -36,8 +38,11 @@ impl AuditLog {
                 settings: sha256(&[&all]),
             },
         ];
-        events.extend(restored(tx).await?);
-        for (name, before, value) in self.changed(tx, settings, 1).await? {
+        events.extend(restored(tx, self.zone(), restorers).await?);
+        let store = store_kit::store_names(tx).await?.pop();
+        let store = store.map(|name| ("store", name));
+        let noted: Vec<Setting> = settings.iter().copied().chain(store).collect();
+        for (name, before, value) in self.changed(tx, &noted, 1).await? {
             events.push(Event::ParameterChanged {
                 parameter: name.into(),
                 before,
@@ -133,25 +138,4 @@ impl AuditLog {
         let mac = hmac::sign(&self.setting_key(), message.as_bytes());
         format!("{value}.{}", b64u(mac))
     }
-}
-
-/// What a restore left to be recorded.
-#[derive(Deserialize)]
-struct Restored {
-    backup: Digest32,
-    operator: Digest32,
-    officer: Digest32,
-}
-
-async fn restored(tx: &mut Tx) -> Result<Option<Event>, StoreError> {
-    let Some(note) = store_kit::take_filled(tx).await? else {
-        return Ok(None);
-    };
-    let note: Option<Restored> = serde_json::from_str(&note)
-        .map_err(|_| StoreError::Audit("the note of a restore is unreadable"))?;
-    Ok(note.map(|of| Event::StoreRestored {
-        backup: of.backup,
-        operator: of.operator,
-        officer: of.officer,
-    }))
 }

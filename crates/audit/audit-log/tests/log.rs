@@ -2,11 +2,13 @@
 
 #[path = "log/away.rs"]
 mod away;
+#[path = "log/restored.rs"]
+mod restored;
 
 use std::collections::BTreeSet;
 
 use audit_log::{
-    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Sequencer, Start, TABLES, follow,
+    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Restorers, Sequencer, Start, TABLES, follow,
     is_forgotten, opening, read_back, row_name, row_of, search,
 };
 use core_types::{Digest32, KeyId, PersonId, PersonName, SecretBytes, TenantId, UnixTime};
@@ -685,7 +687,8 @@ async fn start_end_and_changed_settings_are_recorded() {
                 [("witness", Digest32([witness; 32]))],
             );
             let started: Result<(), StoreError> = transaction!(store.store, "start", |tx| {
-                log.starts(tx, "1.0".into(), &policy, NOW).await
+                log.starts(tx, "1.0".into(), &policy, &Restorers::default(), NOW)
+                    .await
             });
             started.unwrap();
             log.audits_by(&store, &witness, NOW).await.unwrap();

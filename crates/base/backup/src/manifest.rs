@@ -88,15 +88,17 @@ impl Authority {
     }
 }
 
-/// Who approved a restore, as its record in the log has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// That a restore was approved, with all that shows it: what each zone judges by its own settings and records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Approved {
     /// Name of the backup.
     pub backup: Digest32,
-    /// Thumbprint of the operator's key.
-    pub operator: Digest32,
-    /// Thumbprint of the officer's key.
-    pub officer: Digest32,
+    /// The stores that are filled, a line each: zone and name. The SHA-256 of this text is the target.
+    pub stores: String,
+    /// Signature of the backup.
+    pub signature: String,
+    /// The operator's approval, and the officer's.
+    pub approvals: [String; 2],
 }
 
 /// What is signed of a backup.
@@ -143,8 +145,9 @@ impl Restore {
 }
 
 impl Manifest {
-    /// Whether a system operator and a security officer approved the restore of this backup into `target`. Whose keys those are is
-    /// `known` from elsewhere: the list is signed by nobody but the key that makes backups without people, every day.
+    /// Whether a system operator and a security officer approved the restore of this backup into `target`; the approvals of both.
+    /// Whose keys those are is `known` from elsewhere: the list is signed by nobody but the key that makes backups without
+    /// people, every day.
     ///
     /// # Errors
     /// [`BackupError::OtherAuthority`] when the backup names others; [`BackupError::NotApproved`] with the office that is missing.
@@ -155,13 +158,13 @@ impl Manifest {
         target: Digest32,
         approvals: &[String],
         now: UnixTime,
-    ) -> Result<Approved, BackupError> {
+    ) -> Result<[String; 2], BackupError> {
         known.check()?;
         if !self.authority.is(known) {
             return Err(BackupError::OtherAuthority);
         }
-        let good = |approval: &String, key: &Jwk, office| {
-            let payload = jose::verify(approval.trim(), TYP_RESTORE, key).ok();
+        let good = |approval: &str, key: &Jwk, office| {
+            let payload = jose::verify(approval, TYP_RESTORE, key).ok();
             let told = payload.and_then(|p| serde_json::from_slice::<Restore>(&p).ok());
             told.is_some_and(|told| {
                 (told.backup, told.target, told.office) == (name, target, office)
@@ -170,16 +173,16 @@ impl Manifest {
             })
         };
         let by = |office, keys: &[Jwk]| {
-            let mut keys = keys.iter();
-            let key = keys.find(|key| approvals.iter().any(|a| good(a, key, office)));
-            key.map(Jwk::thumbprint)
+            let mut approvals = approvals.iter().map(|a| a.trim());
+            let found = approvals.find(|a| keys.iter().any(|key| good(a, key, office)));
+            found
+                .map(str::to_owned)
                 .ok_or(BackupError::NotApproved(office))
         };
-        Ok(Approved {
-            backup: name,
-            operator: by(Office::SystemOperator, &known.operators)?,
-            officer: by(Office::SecurityOfficer, &known.officers)?,
-        })
+        Ok([
+            by(Office::SystemOperator, &known.operators)?,
+            by(Office::SecurityOfficer, &known.officers)?,
+        ])
     }
 }
 
@@ -218,10 +221,10 @@ mod tests {
             let known = manifest.authority.clone();
             manifest.approved(&known, name, target, &approvals, UnixTime(now))
         };
-        let approved = judged(&[&mine, &theirs], target, 1000).unwrap();
-        assert_eq!(approved.operator, operator.public().thumbprint());
-        assert_eq!(approved.officer, officer.public().thumbprint());
-        judged(&[&theirs, &mine], target, 1000).unwrap();
+        for both in [[&mine, &theirs], [&theirs, &mine]] {
+            let approved = judged(&both, target, 1000).unwrap();
+            assert_eq!(approved, [mine.clone(), theirs.clone()]);
+        }
         let both = good(Office::SecurityOfficer).approve(&operator).unwrap();
         let strange = good(Office::SecurityOfficer).approve(&other).unwrap();
         let wrong = Restore {

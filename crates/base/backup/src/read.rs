@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use core_types::{Digest32, sha256};
+use core_types::{Digest32, UnixTime, sha256};
 use jose::Jwk;
 use store_kit::{Fill, Store};
 
-use crate::manifest::{Approved, Listed, Manifest, SCHEMA, Signed, TYP_BACKUP};
+use crate::manifest::{Approved, Authority, Listed, Manifest, SCHEMA, Signed, TYP_BACKUP};
 use crate::seal::{Identity, opening};
 use crate::{BackupError, MANIFEST, SIGNATURE, rows, tar};
 
@@ -19,6 +19,7 @@ pub struct Backup<'i> {
     path: PathBuf,
     identity: &'i Identity,
     name: Digest32,
+    signature: String,
     manifest: Manifest,
 }
 
@@ -70,7 +71,30 @@ impl<'i> Backup<'i> {
             path: path.to_owned(),
             identity,
             name,
+            signature,
             manifest,
+        })
+    }
+
+    /// That its restore into these stores was approved, to be judged again by each zone; `stores`: see [`Approved::stores`].
+    ///
+    /// # Errors
+    /// As [`Manifest::approved`].
+    pub fn approved(
+        &self,
+        known: &Authority,
+        stores: &str,
+        approvals: &[String],
+        now: UnixTime,
+    ) -> Result<Approved, BackupError> {
+        let target = sha256(&[stores.as_bytes()]);
+        let manifest = &self.manifest;
+        let approvals = manifest.approved(known, self.name, target, approvals, now)?;
+        Ok(Approved {
+            backup: self.name,
+            stores: stores.to_owned(),
+            signature: self.signature.clone(),
+            approvals,
         })
     }
 

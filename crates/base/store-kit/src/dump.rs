@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, RwLock};
 
+use core_types::{Digest32, sha256};
+
 use crate::connect;
 use crate::error::StoreError;
 use crate::sql::{Cell, Kind, Sql, sql, sql_of};
@@ -277,6 +279,19 @@ pub async fn take_filled(tx: &mut Tx) -> Result<Option<String>, StoreError> {
         tx.execute(delete.bind(FILLED)).await?;
     }
     Ok(note)
+}
+
+/// Names that this store has had, one for each time it was restored, the present one last; at most a hundred. No other store has
+/// them, unless somebody wrote its id there.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn store_names(tx: &mut Tx) -> Result<Vec<Digest32>, StoreError> {
+    let id = meta(tx, "system_id").await?.unwrap_or_default();
+    let restores = meta(tx, "restores").await?.unwrap_or_default();
+    let restores: u64 = restores.parse().unwrap_or(0);
+    let name = |n| sha256(&[format!("natsuin-store\n{id}\n{n}\n").as_bytes()]);
+    Ok((restores.saturating_sub(99)..=restores).map(name).collect())
 }
 
 /// A store that was being filled when its program ended is not used.

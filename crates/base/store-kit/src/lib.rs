@@ -72,7 +72,7 @@ pub mod testing;
 mod tx;
 mod url;
 
-pub use dump::{Dump, Fill, Table, take_filled};
+pub use dump::{Dump, Fill, Table, store_names, take_filled};
 pub use error::{DatabaseError, StoreError};
 pub use migrate::{Migration, Migrations};
 pub use seen::{Seen, Written};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use audit_log::Restorers;
 use audit_service::AuditConfig;
 use core_types::{ClientId, KeyId, TenantId, UnixTime};
 use sam_core::Policy;
@@ -57,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) office: OfficeEntry,
     pub(crate) counter_sign: Option<CounterSignEntry>,
     pub(crate) courier_url: Option<String>,
+    restorers: Option<PathBuf>,
     #[serde(default = "a_month")]
     notice_before_end_days: u32,
     #[serde(default = "hourly")]
@@ -328,6 +330,10 @@ pub(crate) fn settings(
         }),
         notice_before_end: i64::from(config.notice_before_end_days) * 24 * 3600,
         counter_sign: config.counter_sign.map(|c| c.load(files)).transpose()?,
+        restorers: match &config.restorers {
+            Some(path) => json(files, "restorers", path)?,
+            None => Restorers::default(),
+        },
         office: config.office.load()?,
         source: SettingsSource::Program,
     };

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use audit_log::Restorers;
 use audit_service::AuditConfig;
 use core_types::{ClientId, KeyAlg, OfficerId, PeerId, SecretBytes, TenantId};
 use csc_types::SecretText;
@@ -58,6 +59,7 @@ pub(crate) struct Config {
     #[serde(default)]
     providers: Vec<ProviderFile>,
     registration: Option<RegistrationFile>,
+    restorers: Option<PathBuf>,
     #[serde(default)]
     rates: RatesFile,
     pub(crate) officers: Option<Officers>,
@@ -323,6 +325,16 @@ impl Config {
     ///
     /// # Errors
     /// [`Trouble`] when a file can't be used.
+    /// Who makes backups and who approves their restore; without the file nobody does.
+    pub(crate) fn restorers(&self, files: &mut FilesRead) -> Result<Restorers, Trouble> {
+        let Some(path) = &self.restorers else {
+            return Ok(Restorers::default());
+        };
+        let text = files.text("restorers", path)?;
+        serde_json::from_str(&text)
+            .map_err(|e| Trouble::new("config-file", format!("{}: {e}", path.display()), CHECK))
+    }
+
     pub(crate) fn service(&self, files: &mut FilesRead) -> Result<Service, Trouble> {
         self.can_reach()?;
         let mut time_stampers = Vec::new();

@@ -56,6 +56,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         files.text("tls.ca", &config.tls.ca)?,
     );
     let service = config.service(&mut files)?;
+    let restorers = config.restorers(&mut files)?;
     let own = config.public(&mut files)?;
     let public = own.as_ref().map(tls::public_server).transpose()?;
     let asking = match (&config.certificates, &own) {
@@ -127,7 +128,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let now = clock.now();
     let started: Result<(), StoreError> = transaction!(store, "ssa-start", |tx| {
         let version = env!("CARGO_PKG_VERSION").into();
-        audit.starts(tx, version, &settings, now).await
+        audit.starts(tx, version, &settings, &restorers, now).await
     });
     started.map_err(|e| store_trouble(&e))?;
 

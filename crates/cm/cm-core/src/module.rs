@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use audit_log::{AuditLog, Event};
+use audit_log::{AuditLog, Event, Restorers};
 use cm_api::rpc::{
     Health, PinMacAnswer, PinMacRequest, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
     StatementRequest,
@@ -217,7 +217,11 @@ impl Module {
                 ("settings", config.digest()),
                 ("algorithms", policy.digest()),
             ];
-            audit.starts(tx, VERSION.into(), &settings, now).await?;
+            // No backup of a service is ever restored into the module's own store.
+            let nobody = Restorers::default();
+            audit
+                .starts(tx, VERSION.into(), &settings, &nobody, now)
+                .await?;
             Ok::<_, Failed>(Ok((root, import, switched)))
         });
         let started = started.map_err(start_error)?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use audit_log::Restorers;
 use core_types::{B64, ClientId, KeyId, PersonId, TenantId};
 use jose::{ForeignKey, Jwk};
 use pki::{Certificate, DerError};
@@ -61,6 +62,8 @@ pub struct SamConfig {
     pub notice_before_end: i64,
     /// Where officers act, and how long their sessions last.
     pub office: OfficeConfig,
+    /// Who makes backups, and who approves their restore.
+    pub restorers: Restorers,
     /// Where all this comes from.
     pub source: SettingsSource,
 }

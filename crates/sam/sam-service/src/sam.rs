@@ -468,7 +468,10 @@ impl<C: CryptoModule> Sam<C> {
         ];
         transaction!(self.store, "sam-start", |tx| {
             let version = env!("CARGO_PKG_VERSION").into();
-            self.audit.starts(tx, version, &settings, now).await?;
+            let restorers = &self.config.restorers;
+            self.audit
+                .starts(tx, version, &settings, restorers, now)
+                .await?;
             Ok::<_, StoreError>(())
         })
     }

@@ -22,6 +22,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "attestation.roots",
     "attestation.metadata_root",
     "counter_sign.certificate",
+    "restorers",
     "tls.ca",
     "tenants.*.registration_authorities",
     "tenants.*.issuers",

@@ -135,7 +135,13 @@ impl Node {
         let settings = [("policy", sha256(&[&[setting]]))];
         let done: Result<(), StoreError> = transaction!(store, "start", |tx| {
             kit::log("node-1")
-                .starts(tx, "1".into(), &settings, UnixTime(at))
+                .starts(
+                    tx,
+                    "1".into(),
+                    &settings,
+                    &audit_log::Restorers::default(),
+                    UnixTime(at),
+                )
                 .await
         });
         done.expect("a start");

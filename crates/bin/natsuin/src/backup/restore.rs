@@ -48,7 +48,7 @@ pub(super) async fn target(stores: &Stores, out: Out) -> Result<Exit, Failure> {
     for store in opened.values() {
         store.close().await;
     }
-    let name = name.to_string();
+    let name = sha256(&[name.as_bytes()]).to_string();
     out.say(&name);
     out.object(&json!({"schema": "natsuin.backup-target/1", "ok": true, "target": name}));
     Ok(Exit::Good)
@@ -98,9 +98,7 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
     for path in &restore.approvals {
         approvals.push(fs::read_to_string(path).map_err(|e| unusable(path, &e))?);
     }
-    let approved = backup
-        .manifest()
-        .approved(&known, backup.name(), target, &approvals, now);
+    let approved = backup.approved(&known, &target, &approvals, now);
     let approved = approved.map_err(|e| {
         let remedy = match e {
             BackupError::OtherAuthority => {
@@ -135,9 +133,9 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
     Ok(Exit::Good)
 }
 
-/// Opens the stores that are to be filled, and their name. The module's isn't among them: its restore is a ceremony of its own,
-/// in which destroyed keys stay destroyed.
-async fn open(stores: &Stores) -> Result<(Digest32, BTreeMap<String, Store>), Failure> {
+/// Opens the stores that are to be filled, and the text whose SHA-256 is their name. The module's isn't among them: its restore is
+/// a ceremony of its own, in which destroyed keys stay destroyed.
+async fn open(stores: &Stores) -> Result<(String, BTreeMap<String, Store>), Failure> {
     let mut all = stores.all()?;
     if stores.data.is_some() {
         all.retain(|(zone, _)| *zone != "cm");
@@ -155,9 +153,12 @@ async fn open(stores: &Stores) -> Result<(Digest32, BTreeMap<String, Store>), Fa
         };
         let store = Store::open(&url, zone, tables(zone), &SystemRandom).await;
         let store = store.map_err(unusable)?;
-        let source = store.epoch_source().await.map_err(unusable)?;
-        names += &format!("{zone} {}\n", sha256(&[&source]));
+        let mut tx = store.read("target").await.map_err(unusable)?;
+        let own = store_kit::store_names(&mut tx).await.map_err(unusable)?;
+        let own = own.last().map(Digest32::to_string).unwrap_or_default();
+        drop(tx);
+        names += &format!("{zone} {own}\n");
         opened.insert(zone.to_owned(), store);
     }
-    Ok((sha256(&[names.as_bytes()]), opened))
+    Ok((names, opened))
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use audit_log::Restorers;
 use axum::Router;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -66,6 +67,8 @@ pub struct Options {
     pub login_providers: Vec<ssa_service::Provider>,
     /// Identity providers whose word counts for an act.
     pub providers: Providers,
+    /// Who makes backups, and who approves their restore.
+    pub restorers: Restorers,
 }
 
 impl Options {
@@ -83,6 +86,7 @@ impl Options {
             load: false,
             login_providers: Vec::new(),
             providers: Providers::default(),
+            restorers: Restorers::default(),
         }
     }
 }
@@ -267,6 +271,7 @@ impl Stack {
             mail_port: options.mail_port,
             load: options.load,
             login_providers: options.login_providers.clone(),
+            restorers: options.restorers.clone(),
             clock: clock.clone(),
             random: random.clone(),
             ca: ca.clone(),
@@ -314,6 +319,7 @@ impl Stack {
             },
             attesters: Attesters::default(),
             providers: options.providers.clone(),
+            restorers: options.restorers.clone(),
             clients: super::seed::known_clients(app_key.as_ref()),
             services: vec![NAME_SSA.to_owned()],
             gateways: vec![NAME_SIC.to_owned()],

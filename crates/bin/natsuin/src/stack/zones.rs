@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::{AuditLog, LogKey, Sequencer};
+use audit_log::{AuditLog, LogKey, Restorers, Sequencer};
 use axum::Router;
 use cm_core::backend::Backend;
 use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
@@ -86,6 +86,7 @@ pub(super) struct Kit {
     /// Nobody is held to a rate.
     pub(super) load: bool,
     pub(super) login_providers: Vec<ssa_service::Provider>,
+    pub(super) restorers: Restorers,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) ca: Arc<DevCa>,
@@ -440,7 +441,11 @@ pub(super) async fn start_ssa(
     let now = kit.clock.now();
     let started: Result<(), store_kit::StoreError> = transaction!(store, "ssa-start", |tx| {
         let version = env!("CARGO_PKG_VERSION").into();
-        ports.audit.starts(tx, version, &settings, now).await
+        let restorers = &kit.restorers;
+        ports
+            .audit
+            .starts(tx, version, &settings, restorers, now)
+            .await
     });
     started.map_err(|e| store_trouble("ssa", &e))?;
     let ssa = Ssa::new(config, store, ports)?;

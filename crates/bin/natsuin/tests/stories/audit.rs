@@ -115,7 +115,8 @@ async fn the_witness_is_a_program_of_its_own_and_its_signatures_count_everywhere
     let sequencer = opened.watched_by(watches(&url), &store, now).await.unwrap();
     let append = async || {
         let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
-            log.starts(tx, "1".into(), &[], now).await
+            log.starts(tx, "1".into(), &[], &audit_log::Restorers::default(), now)
+                .await
         });
         done.unwrap();
     };

@@ -159,9 +159,18 @@ impl Desk {
     }
 
     async fn start(&self) -> Result<Stack, String> {
+        let public = |name: &str| {
+            let text = fs::read(self.at(&format!("{name}.jwk"))).unwrap();
+            vec![serde_json::from_slice(&text).unwrap()]
+        };
         let options = Options {
             store: self.store.clone(),
             load: true,
+            restorers: audit_log::Restorers {
+                backups: public("signer"),
+                operators: public("operator"),
+                officers: public("officer"),
+            },
             ..Options::new(self.data())
         };
         self.clock.advance(120);
@@ -327,6 +336,7 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         let (code, target) = desk.backup("target", true);
         assert_eq!(code, 0, "{target}");
         let target = target["target"].as_str().unwrap();
+        let named = target.to_owned();
         let (old, new) = (
             old["name"].as_str().unwrap(),
             made["name"].as_str().unwrap(),
@@ -407,6 +417,7 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
                 .collect();
             assert_eq!(restored.len(), 1, "{zone}");
             assert_eq!(restored[0]["detail"]["backup"], new, "{zone}");
+            assert_eq!(restored[0]["detail"]["target"], named, "{zone}");
         }
 
         // What is older than its anchor is told before, and doesn't start after.

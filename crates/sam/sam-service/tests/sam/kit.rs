@@ -175,6 +175,7 @@ impl World {
             notice_before_end: 30 * 24 * 3600,
             office: office_config(),
             counter_sign: None,
+            restorers: audit_log::Restorers::default(),
             source: SettingsSource::Program,
         };
         let founders = Founders::new(&config, &root, START);

@@ -15,10 +15,19 @@ macro_rules! service_events {
     StoreRestored = "service.restored", Success, by(service), about() {
         /// Name of the backup.
         backup: Digest32,
+        /// Name of the stores that it was restored into.
+        target: Digest32,
         /// Thumbprint of the key of the operator who restored it.
         operator: Digest32,
         /// Thumbprint of the key of the officer who approved that.
         officer: Digest32,
+    }
+    /// The zone's store says that it came out of a backup, and nobody who may approve that did.
+    StoreRestoredUnapproved = "service.restored-unapproved", Failure, by(service), about() {
+        /// Name of the backup as the store says; zeros when it says none.
+        backup: Digest32,
+        /// What is missing.
+        reason: Code,
     }
     /// A zone's process ends in order.
     ServiceStopped = "service.stopped", Success, by(service), about() {}

@@ -1,0 +1,124 @@
+//! What a store says of its own restore, and what of it is believed.
+
+use audit_log::Restorers;
+use core_types::sha256;
+use jose::SigningKey;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn key() -> SigningKey {
+    SigningKey::generate().unwrap().0
+}
+
+fn signed(key: &SigningKey, typ: &str, payload: &Value) -> String {
+    key.sign(typ, payload.to_string().as_bytes()).unwrap()
+}
+
+/// Starts, and gives what it recorded of the store and its restore.
+async fn start(store: &Store, restorers: &Restorers) -> Vec<Value> {
+    let done: Result<(), StoreError> = transaction!(store, "start", |tx| {
+        log("a").starts(tx, "1.0".into(), &[], restorers, NOW).await
+    });
+    done.unwrap();
+    let mut tx = store.read("entries").await.unwrap();
+    let query = sql("SELECT body FROM audit_entry ORDER BY n DESC");
+    let rows = tx.fetch_all(query).await.unwrap();
+    let entries = rows
+        .iter()
+        .map(|row| serde_json::from_str::<Value>(&row.text("body").unwrap()).unwrap());
+    entries
+        .take_while(|entry| entry["kind"] != "service.started")
+        .collect()
+}
+
+async fn put(store: &Store, note: &str) {
+    let done: Result<_, StoreError> = transaction!(store, "put", |tx| {
+        let insert = "INSERT INTO store_meta (key, value) VALUES ('filled', $1)";
+        tx.execute(sql(insert).bind(note)).await
+    });
+    done.unwrap();
+}
+
+// shows: I-7.1.7.2-privileged-restore
+#[tokio::test]
+async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
+    let (signer, operator, officer, other) = (key(), key(), key(), key());
+    let public = |key: &SigningKey| vec![key.public().clone()];
+    let known = Restorers {
+        backups: public(&signer),
+        operators: public(&operator),
+        officers: public(&officer),
+    };
+    let backup = Digest32([7; 32]);
+    for store in testing::both(&[TABLES]).await {
+        assert_eq!(start(&store, &known).await, Vec::<Value>::new());
+        let mut tx = store.read("names").await.unwrap();
+        let name = store_kit::store_names(&mut tx).await.unwrap().pop();
+        drop(tx);
+        let stores = format!("ssa {backup}\nsam {}\n", name.unwrap());
+        store.mark_restored().await.unwrap();
+        let note = |by: [&SigningKey; 3], stores: &str| {
+            let target = sha256(&[stores.as_bytes()]);
+            let yes = |key, office| {
+                let told = json!({"backup": backup, "target": target, "office": office, "exp": 1});
+                signed(key, "natsuin-restore+jws", &told)
+            };
+            let list = json!({ "manifest": backup });
+            json!({
+                "backup": backup, "stores": stores,
+                "signature": signed(by[0], "natsuin-backup+jws", &list),
+                "approvals": [yes(by[1], "system-operator"), yes(by[2], "security-officer")],
+            })
+            .to_string()
+        };
+        let both = [&signer, &operator, &officer];
+        let good = note(both, &stores);
+
+        // Without a note it is another store all the same.
+        let told = start(&store, &known).await;
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            (&told[0]["kind"], &told[0]["detail"]["parameter"]),
+            (&"parameter.changed".into(), &"store".into())
+        );
+        for (note, reason) in [
+            ("null".to_owned(), "unreadable"),
+            (json!({ "backup": backup }).to_string(), "unreadable"),
+            (
+                note([&other, &operator, &officer], &stores),
+                "backup-unsigned",
+            ),
+            (note([&signer, &other, &officer], &stores), "no-operator"),
+            (note([&signer, &operator, &other], &stores), "no-officer"),
+            (note([&signer, &operator, &operator], &stores), "no-officer"),
+            (note([&signer, &officer, &operator], &stores), "no-operator"),
+            (note(both, &format!("sam {backup}\n")), "other-store"),
+            (
+                note(both, &stores.replace("\nsam ", "\ncm ")),
+                "other-store",
+            ),
+            (good.replace("ssa ", "ssb "), "no-operator"),
+        ] {
+            put(&store, &note).await;
+            let told = start(&store, &known).await;
+            assert_eq!(told.len(), 2, "{reason}");
+            assert_eq!(told[0]["kind"], "alarm");
+            assert_eq!(told[1]["kind"], "service.restored-unapproved");
+            assert_eq!(told[1]["detail"]["reason"], reason);
+        }
+        put(&store, &good).await;
+        let told = start(&store, &Restorers::default()).await;
+        assert_eq!(told[1]["detail"]["reason"], "backup-unsigned");
+        put(&store, &good).await;
+        let told = start(&store, &known).await;
+        assert_eq!(told[0]["kind"], "service.restored");
+        let thumbprint = operator.public().thumbprint().to_string();
+        assert_eq!(told[0]["detail"]["operator"], thumbprint);
+        // It happened once.
+        put(&store, &good).await;
+        let told = start(&store, &known).await;
+        assert_eq!(told[1]["detail"]["reason"], "again");
+        assert_eq!(start(&store, &known).await, Vec::<Value>::new());
+    }
+}
