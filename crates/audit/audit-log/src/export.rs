@@ -12,6 +12,8 @@ use crate::error::AuditError;
 use crate::tiles::{self, Resource};
 
 const PAGE: i64 = 1000;
+/// Which ranges were deleted after archiving, if any.
+const ARCHIVED: &str = "archived.json";
 
 /// An entry as it is exported and found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,7 +36,8 @@ pub struct LoggedEntry {
 
 /// Writes the whole log to a directory in the form of C2SP tlog-tiles: `checkpoint`, `tile/…`, and beside them
 /// `checkpoints.txt` (every checkpoint as a signed note, each followed by an empty line) and `log.pub` (the log's public
-/// key, which the auditor should compare with the one received before). A damaged log is written as it is: hashes and
+/// key, which the auditor should compare with the one received before). Bundles of entries that were deleted after archiving
+/// aren't there; `archived.json` says which archives have them, and the hashes of their tiles stay. A damaged log is written as it is: hashes and
 /// entries that are missing are zeros and empty, so that the others keep their places. Blocks on file writes: not for a
 /// serving task.
 ///
@@ -56,6 +59,7 @@ pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, Audi
     for resource in Resource::all(size) {
         let bytes = match resource {
             Resource::Checkpoint => continue,
+            Resource::Entries { n, .. } if tiles::is_archived(&mut tx, n).await? => continue,
             Resource::Tile { level, n, width } => tiles::tile(&mut tx, level, n, width).await?,
             Resource::Entries { n, width } => tiles::bundle(&mut tx, n, width).await?,
         };
@@ -78,6 +82,19 @@ pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, Audi
     let mut key = Out::create(dir, "log.pub")?;
     key.line(public)?;
     key.finish()?;
+    // Of an earlier export, perhaps.
+    let told = dir.join(ARCHIVED);
+    match std::fs::remove_file(&told) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(fault(&told, error));
+        }
+        _ => {}
+    }
+    let deleted = crate::sequencer::archived(&mut tx).await?;
+    if !deleted.is_empty() {
+        let text = serde_json::to_vec_pretty(&deleted).unwrap_or_default();
+        write(dir, ARCHIVED, &text)?;
+    }
     // Last: whoever finds it finds everything that it covers.
     write(dir, "checkpoint", note.as_bytes())?;
     Ok(u64::try_from(size).unwrap_or(0))

@@ -47,7 +47,10 @@ pub use person::{Opening, is_forgotten, opening, row_name, row_of};
 pub use proof::{Proofs, about, latest, prove};
 pub use restored::Restorers;
 pub use search::{BadCursor, Cursor, Found, FoundEntry, MOST_FOUND, Query, search};
-pub use sequencer::{LogReader, Sequenced, Sequencer, read_back};
+pub use sequencer::{
+    Archived, Deleted, Deletion, DeletionError, Leaves, LogReader, Sequenced, Sequencer, Summary,
+    Told, archived, read_back,
+};
 pub use service::Setting;
 pub use status::{Status, newest, status};
 pub use tiles::{Resource, fetch};

@@ -76,6 +76,17 @@ pub const TABLES: Migrations = Migrations {
             UPDATE audit_entry SET key_id = CAST(body AS json) -> 'detail' ->> 'key';
             CREATE INDEX audit_entry_key ON audit_entry (key_id, at, node, n) WHERE key_id IS NOT NULL;
             CREATE INDEX audit_entry_kind ON audit_entry (kind, at, node, n);",
+    },
+    Migration {
+        name: "0006-cut",
+        sqlite: "
+            CREATE TABLE audit_cut (size BIGINT PRIMARY KEY, state TEXT NOT NULL, mac BLOB NOT NULL);
+            CREATE TABLE audit_tile (n BIGINT PRIMARY KEY, hashes BLOB NOT NULL);
+            CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);",
+        postgres: "
+            CREATE TABLE audit_cut (size BIGINT PRIMARY KEY, state TEXT NOT NULL, mac BYTEA NOT NULL);
+            CREATE TABLE audit_tile (n BIGINT PRIMARY KEY, hashes BYTEA NOT NULL);
+            CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);",
     }],
 };
 

@@ -10,6 +10,7 @@ use store_kit::{Row, Store, StoreError, Tx, sql};
 use crate::event::{Class, Event, Outcome, class_of};
 use crate::export::{LoggedEntry, entry};
 use crate::person::is_of;
+use crate::sequencer::{Archived, archived};
 
 /// Most entries of one answer.
 pub const MOST_FOUND: usize = 1000;
@@ -97,6 +98,8 @@ pub struct Found {
     pub entries: Vec<FoundEntry>,
     /// Where to go on, unless this is all.
     pub next: Option<Cursor>,
+    /// Ranges that reach into the time asked for and lie in archives, deleted from here; oldest first.
+    pub archived: Vec<Archived>,
 }
 
 /// An entry with what isn't in its text.
@@ -168,7 +171,7 @@ pub async fn search(store: &Store, query: &Query) -> Result<Found, StoreError> {
     let limit = query.limit.clamp(1, MOST_FOUND);
     let wanted = query.wanted();
     let mut tx = store.read("audit-search").await?;
-    if let Some(person) = &query.person {
+    let mut found = if let Some(person) = &query.person {
         walk(&mut tx, query, &By::Person(person), &wanted, limit).await
     } else if let Some(key) = &query.key {
         walk(&mut tx, query, &By::Key(key), &wanted, limit).await
@@ -176,7 +179,11 @@ pub async fn search(store: &Store, query: &Query) -> Result<Found, StoreError> {
         walk(&mut tx, query, &By::Time, &wanted, limit).await
     } else {
         merge(&mut tx, query, &wanted, limit).await
-    }
+    }?;
+    found.archived = archived(&mut tx).await?;
+    let from = query.start().at;
+    found.archived.retain(|range| range.last.0 >= from);
+    Ok(found)
 }
 
 /// Follows one index, and takes what fits.
@@ -203,6 +210,7 @@ async fn walk(
                 return Ok(Found {
                     entries,
                     next: Some(at),
+                    archived: Vec::new(),
                 });
             }
         }
@@ -210,12 +218,14 @@ async fn walk(
             return Ok(Found {
                 entries,
                 next: None,
+                archived: Vec::new(),
             });
         }
     }
     Ok(Found {
         entries,
         next: Some(at),
+        archived: Vec::new(),
     })
 }
 
@@ -237,6 +247,7 @@ async fn merge(
     Ok(Found {
         entries,
         next: next.flatten(),
+        archived: Vec::new(),
     })
 }
 

@@ -15,10 +15,14 @@ use crate::note::LogKey;
 use crate::tree::{Frontier, Subtree, leaf};
 use crate::witness::WitnessFile;
 
+mod cut;
+mod delete;
 mod read;
 mod state;
 mod watch;
 
+pub use cut::{Archived, Told, archived};
+pub use delete::{Deleted, Deletion, DeletionError, Leaves, Summary};
 pub use read::{LogReader, read_back};
 use state::{State, Tree, check_link, heads, signed};
 use watch::Watch;

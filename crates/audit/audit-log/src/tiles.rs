@@ -129,7 +129,10 @@ pub async fn fetch(store: &Store, resource: Resource) -> Result<Option<Vec<u8>>,
             tile(&mut tx, level, n, width).await.map(Some)
         }
         Resource::Entries { n, width } if n * TILE + width <= size => {
-            bundle(&mut tx, n, width).await.map(Some)
+            match is_archived(&mut tx, n).await? {
+                true => Ok(None),
+                false => bundle(&mut tx, n, width).await.map(Some),
+            }
         }
         Resource::Tile { .. } | Resource::Entries { .. } => Ok(None),
     }
@@ -164,6 +167,17 @@ pub(crate) async fn tile(
     let hashes = hashes.tile(tx, i64::from(level), n).await?;
     let hash = |at| hashes.get(&at).map_or([0; 32], |hash| hash.0);
     Ok((n * TILE..n * TILE + width).flat_map(hash).collect())
+}
+
+/// Whether this bundle was deleted after archiving, by what the store tells: there is none then, and the checker judges.
+pub(crate) async fn is_archived(tx: &mut Tx, n: i64) -> Result<bool, StoreError> {
+    let cut = "SELECT 1 AS found FROM audit_cut WHERE size > $1 LIMIT 1";
+    if tx.fetch_optional(sql(cut).bind(n * TILE)).await?.is_none() {
+        return Ok(false);
+    }
+    let count = sql("SELECT count(*) AS n FROM audit_entry WHERE seq >= $1 AND seq < $2");
+    let count = count.bind(n * TILE).bind((n + 1) * TILE);
+    Ok(tx.fetch_one(count).await?.int("n")? < TILE)
 }
 
 /// Entries that are missing are empty, for the same reason.

@@ -23,6 +23,8 @@ pub struct AuditConfig {
     key: PathBuf,
     witness: PathBuf,
     every_seconds: u64,
+    #[serde(default = "a_year")]
+    keep_days: u32,
     witnesses: Option<WitnessesConfig>,
     reading: Option<ReadingConfig>,
 }
@@ -35,6 +37,10 @@ struct ReadingConfig {
     auditors: Vec<PeerId>,
 }
 
+fn a_year() -> u32 {
+    366
+}
+
 /// What an error of the log means for the daemon.
 pub fn trouble(error: &AuditError) -> Trouble {
     let remedy = "check the log before starting again";
@@ -45,6 +51,11 @@ impl AuditConfig {
     /// How often entries get their place in the log.
     pub fn every(&self) -> Duration {
         Duration::from_secs(self.every_seconds.max(1))
+    }
+
+    /// How long entries are kept at least before they may be deleted after archiving, in days.
+    pub fn keep_days(&self) -> u32 {
+        self.keep_days
     }
 
     /// Opens the zone's log; a change of these settings since the last start is recorded first. `options`: own identity
@@ -118,12 +129,13 @@ impl AuditConfig {
     }
 
     /// What an auditor has to know of when it changes.
-    fn parameters(&self) -> [Setting; 5] {
+    fn parameters(&self) -> [Setting; 6] {
         let digest = |text: &str| sha256(&[text.as_bytes()]);
         [
             ("log", digest(&self.log)),
             ("witness", digest(&self.witness.display().to_string())),
             ("every-seconds", digest(&self.every().as_secs().to_string())),
+            ("keep-days", digest(&self.keep_days.to_string())),
             ("witnesses", digest(&format!("{:?}", self.witnesses))),
             ("reading", digest(&format!("{:?}", self.reading))),
         ]

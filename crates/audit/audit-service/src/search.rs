@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audit_log::{Class, Event, Outcome, Query, search};
+use audit_log::{Archived, Class, Event, Outcome, Query, search};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
@@ -49,6 +49,9 @@ pub struct SearchAnswer {
     pub entries: Vec<FoundEntry>,
     /// Where to go on, unless this is all.
     pub next: Option<String>,
+    /// Ranges that reach into the time asked for and lie in archives, deleted from this log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archived: Vec<Archived>,
 }
 
 /// An entry.
@@ -136,6 +139,7 @@ async fn answer(reading: &Reading, peer: &Peer, body: &[u8]) -> Result<Response,
     Ok(Json(SearchAnswer {
         entries: entries.collect(),
         next: found.next.map(|next| next.to_string()),
+        archived: found.archived,
     })
     .into_response())
 }

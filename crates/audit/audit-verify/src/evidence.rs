@@ -13,6 +13,7 @@ mod inclusion;
 mod jws;
 mod proof;
 mod provider;
+mod warrant;
 #[cfg(test)]
 mod wycheproof;
 
@@ -24,6 +25,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::note::PublicKey;
+pub use warrant::{DeletionApproved, verify_deletion};
+
 use documents::{Approval, Document, Signed};
 use inclusion::Logged;
 pub use provider::TrustedProvider;
@@ -267,7 +270,7 @@ impl<'a> Approvals<'a> {
     /// Checks act, statement, proof and place in the log of one approval.
     fn check(&self, name: &str, approval: &'a Approval) -> Result<documents::Act, EvidenceFault> {
         let digest = jws::act_digest(&approval.act);
-        let act = self.act(&approval.act, &approval.statement, approval.at)?;
+        let act = act_of(self.root, &approval.act, &approval.statement, approval.at)?;
         proof::check(&approval.proof, &approval.factor, &digest, act.rp_host())?;
         let in_log = self.logged.iter().any(|e| {
             e.kind == "act.approved"
@@ -278,30 +281,6 @@ impl<'a> Approvals<'a> {
         if !in_log {
             return Err(EvidenceFault::Broken(
                 "the log doesn't contain the approval",
-            ));
-        }
-        Ok(act)
-    }
-
-    /// An act by the SAM whose keys `K_root` vouched for when it was used.
-    fn act(&self, text: &str, statement: &str, at: i64) -> Result<documents::Act, EvidenceFault> {
-        let payload = jws::verify(statement, "natsuin-keys+jws", self.root)
-            .ok_or(EvidenceFault::Broken("the statement isn't by the root key"))?;
-        let keys: documents::Keys = serde_json::from_slice(&payload)
-            .map_err(|_| EvidenceFault::Form("the statement's members"))?;
-        if at < keys.nbf || at >= keys.exp {
-            return Err(EvidenceFault::Broken("the statement wasn't valid then"));
-        }
-        let payload = jws::verify(text, "natsuin-act+jws", &keys.act)
-            .ok_or(EvidenceFault::Broken("the act isn't by the SAM"))?;
-        let act: documents::Act = serde_json::from_slice(&payload)
-            .map_err(|_| EvidenceFault::Form("the act's members"))?;
-        if act.sam != keys.sam || act.epoch != keys.epoch {
-            return Err(EvidenceFault::Broken("the act is another SAM's"));
-        }
-        if at < act.iat - 60 || at >= act.exp {
-            return Err(EvidenceFault::Broken(
-                "the act wasn't open when it was approved",
             ));
         }
         Ok(act)
@@ -320,7 +299,12 @@ impl<'a> Approvals<'a> {
             _ => None,
         });
         if let Some(enrolment) = enrolment {
-            let act = self.act(&enrolment.act, &enrolment.statement, enrolment.at)?;
+            let act = act_of(
+                self.root,
+                &enrolment.act,
+                &enrolment.statement,
+                enrolment.at,
+            )?;
             if act.kind != "enrol" {
                 return Err(EvidenceFault::Broken(
                     "the enrolment is another kind of act",
@@ -441,6 +425,41 @@ impl<'a> Approvals<'a> {
             )),
         }
     }
+}
+
+/// The SAM's keys, if `K_root` vouched for them at this time.
+fn keys_of(root: &jws::Jwk, statement: &str, at: i64) -> Result<documents::Keys, EvidenceFault> {
+    let payload = jws::verify(statement, "natsuin-keys+jws", root)
+        .ok_or(EvidenceFault::Broken("the statement isn't by the root key"))?;
+    let keys: documents::Keys = serde_json::from_slice(&payload)
+        .map_err(|_| EvidenceFault::Form("the statement's members"))?;
+    match at >= keys.nbf && at < keys.exp {
+        true => Ok(keys),
+        false => Err(EvidenceFault::Broken("the statement wasn't valid then")),
+    }
+}
+
+/// An act by the SAM whose keys `K_root` vouched for when it was used.
+fn act_of(
+    root: &jws::Jwk,
+    text: &str,
+    statement: &str,
+    at: i64,
+) -> Result<documents::Act, EvidenceFault> {
+    let keys = keys_of(root, statement, at)?;
+    let payload = jws::verify(text, "natsuin-act+jws", &keys.act)
+        .ok_or(EvidenceFault::Broken("the act isn't by the SAM"))?;
+    let act: documents::Act =
+        serde_json::from_slice(&payload).map_err(|_| EvidenceFault::Form("the act's members"))?;
+    if act.sam != keys.sam || act.epoch != keys.epoch {
+        return Err(EvidenceFault::Broken("the act is another SAM's"));
+    }
+    if at < act.iat - 60 || at >= act.exp {
+        return Err(EvidenceFault::Broken(
+            "the act wasn't open when it was approved",
+        ));
+    }
+    Ok(act)
 }
 
 fn sha256(bytes: &[u8]) -> String {

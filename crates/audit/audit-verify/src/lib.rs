@@ -12,8 +12,13 @@
 //! - `checkpoints.txt` and the witness's file: all C2SP checkpoints (origin, size, root) as C2SP signed notes by an
 //!   Ed25519 key of that name, cosigned or not, each followed by an empty line.
 //! - `log.pub`: the public key, `NAME+HASH+KEY`.
+//! - `archived.json`, where entries were deleted after archiving: a list of `from`, `size`, `archive`, `proposal` (and more),
+//!   without gaps from place 0. Bundles of these ranges may be missing; their `tile/0` stays. The list is believed if an
+//!   entry `audit.log-deleted` of the log has its digest (`chain`).
 
+mod archived;
 mod bundle;
+mod deletions;
 mod evidence;
 mod files;
 mod note;
@@ -24,9 +29,11 @@ mod verify;
 mod walk;
 pub mod witness;
 
+pub use deletions::Deletions;
 pub use evidence::{
-    Anchors, EvidenceFault, Shown, SignatureShown, TrustedProvider, verify_evidence,
+    Anchors, DeletionApproved, EvidenceFault, Shown, SignatureShown, TrustedProvider, verify_deletion,
+    verify_evidence,
 };
 pub use reconcile::{Reconciled, Reconciler, Unmatched};
-pub use report::{Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};
+pub use report::{Archived, Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};
 pub use verify::{Known, VerifyError, verify, verify_each};

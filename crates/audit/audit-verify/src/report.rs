@@ -9,7 +9,7 @@ pub struct Report {
     pub schema: &'static str,
     /// Whether nothing is wrong.
     pub ok: bool,
-    /// Entries in the export.
+    /// Entries of the log, with those of which there are the hashes alone.
     pub entries: u64,
     /// Checkpoints in the export.
     pub checkpoints: u64,
@@ -19,10 +19,27 @@ pub struct Report {
     pub witnesses: Witnesses,
     /// The first thing that is wrong, in the order of the log.
     pub first_bad: Option<Bad>,
+    /// Ranges that were deleted from the log after archiving, oldest first.
+    pub archived: Vec<Archived>,
     /// Worth knowing, but no fault. At most 100; [`Report::remarks_total`] counts all.
     pub remarks: Vec<Remark>,
     /// Number of remarks.
     pub remarks_total: u64,
+}
+
+/// A range that was deleted after archiving, as an entry of the log itself says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Archived {
+    /// First place.
+    pub from: u64,
+    /// The place behind the last.
+    pub size: u64,
+    /// Digest that names the archive: SHA-256 of its list, base64url.
+    pub archive: String,
+    /// Digest of the proposal that two officers approved.
+    pub proposal: String,
+    /// Whether every entry of it was read, from an archive that was given. If not, the tree vouches for their hashes alone.
+    pub read: bool,
 }
 
 /// How many witnesses agree.
@@ -100,6 +117,8 @@ pub enum Reason {
     Unreadable,
     /// There is no entry in this place.
     Missing,
+    /// Entries are missing, and no entry tells that they were deleted after archiving.
+    NotDeleted,
     /// The node's numbers leave a gap or repeat.
     NodeGap,
     /// The entry is another log's.
@@ -141,6 +160,9 @@ impl Reason {
         match self {
             Self::Unreadable => "the bytes aren't an entry",
             Self::Missing => "the entry is missing",
+            Self::NotDeleted => {
+                "entries are missing, and no entry of the log tells that they were deleted after archiving"
+            }
             Self::NodeGap => "the node's numbering has a gap or repeats",
             Self::MemberDiffers => "the entry is another log's",
             Self::LeafDiffers => "leaf hash differs",

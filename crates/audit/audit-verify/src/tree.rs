@@ -14,6 +14,11 @@ fn hash(parts: &[&[u8]]) -> Hash {
     out
 }
 
+/// SHA-256 of these, one after the other.
+pub(crate) fn digest_of(parts: &[&[u8]]) -> Hash {
+    hash(parts)
+}
+
 pub(crate) fn leaf_hash(data: &[u8]) -> Hash {
     hash(&[&[0x00], data])
 }

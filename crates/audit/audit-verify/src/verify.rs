@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::archived::{Claims, Source};
 use crate::files;
 use crate::note::{Checkpoint, Note, NoteFault, PublicKey, WitnessKey, split};
 use crate::report::{Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};
@@ -49,6 +50,8 @@ pub struct Known<'k> {
     pub certain: &'k [State],
     /// The zone that the log is of.
     pub zone: Option<&'k str>,
+    /// Exports of the same log in archives, which have entries that were deleted from it since.
+    pub archives: &'k [&'k Path],
 }
 
 /// Verifies the export in `dir`.
@@ -141,8 +144,14 @@ pub fn verify_each(
     }));
     let expected = join(&own.list, &seen.list, &mut bad);
     let size = own.list.last().map_or(0, |p| p.checkpoint.size);
+    let claims = Claims::read(dir)?;
+    let source = Source {
+        dir,
+        archives: known.archives,
+        claims: &claims,
+    };
     let log = (known.zone, size);
-    let (walk, fault) = Walk::over(dir, log, &expected, &mut remarks, &mut each)?;
+    let (walk, fault) = Walk::over(source, log, &expected, &mut remarks, &mut each)?;
     let tile = walk.tile_fault.clone();
     // Checkpoints that couldn't be read are why the log seems to end there.
     let fault = fault.filter(|f| !(torn && f.reason == Reason::Truncated && f.seq == Some(size)));
@@ -150,6 +159,15 @@ pub fn verify_each(
         Some(fault) => bad.push(fault),
         None => bad.extend(tile),
     }
+    // What is missing for another reason isn't looked for twice.
+    let archived = match bad.iter().any(|b| b.place == Place::Entry) {
+        true => Vec::new(),
+        false => {
+            let (archived, fault) = claims.judge(&walk);
+            bad.extend(fault);
+            archived
+        }
+    };
     let held = |c: &Checkpoint| own.list.iter().any(|p| p.checkpoint == *c);
     let missing = seen.list.iter().map(|p| p.checkpoint);
     for checkpoint in missing.filter(|c| c.size <= size && !held(c)) {
@@ -211,6 +229,7 @@ pub fn verify_each(
         proven: walk.proven,
         witnesses,
         first_bad: bad.into_iter().next(),
+        archived,
         remarks: remarks.first,
         remarks_total: remarks.total,
     })
@@ -314,7 +333,7 @@ impl Remarks {
 
 /// A file's text; nothing when there is no such plain file. What isn't text becomes characters that no note contains, and
 /// is reported as a fault of the log.
-fn read_text(path: &Path) -> Result<Option<String>, VerifyError> {
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>, VerifyError> {
     let bytes = files::plain(path, MAX_NOTES).map_err(|source| VerifyError::File {
         path: path.to_owned(),
         source,

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::archived::Source;
 use crate::bundle::{self, WIDTH};
 use crate::report::{Bad, Place, Reason};
 use crate::tree::{Hash, Tree, leaf_hash};
@@ -48,11 +49,28 @@ struct Body {
     _detail: IgnoredAny,
 }
 
+/// An entry that tells of a deletion.
+#[derive(Deserialize)]
+struct Telling {
+    detail: Deletion,
+}
+
+/// What it tells.
+#[derive(Deserialize)]
+pub(crate) struct Deletion {
+    pub(crate) size: u64,
+    pub(crate) chain: String,
+}
+
+/// The type of such an entry.
+const DELETED: &str = "audit.log-deleted";
+
 /// How far the walk came.
 #[derive(Default)]
 pub(crate) struct Walk {
     tree: Tree,
-    nodes: HashMap<String, (u64, i64)>,
+    /// Number and time of each node's last entry, and how many gaps there had been.
+    nodes: HashMap<String, (u64, i64, usize)>,
     zone: Option<String>,
     /// The levels above the leaves.
     levels: Vec<Level>,
@@ -60,6 +78,12 @@ pub(crate) struct Walk {
     times: Times,
     pub(crate) entries: u64,
     pub(crate) proven: u64,
+    /// Ranges that aren't in the export itself.
+    pub(crate) absent: Vec<(u64, u64)>,
+    /// Those of them of which there are the hashes alone.
+    pub(crate) gaps: Vec<(u64, u64)>,
+    /// Deletions that entries tell of.
+    pub(crate) told: Vec<Deletion>,
     /// The first tile that differs; entries may be good all the same.
     pub(crate) tile_fault: Option<Bad>,
 }
@@ -86,7 +110,7 @@ type Fault = Box<Bad>;
 impl Walk {
     /// Walks over a log of this zone, if it is known, and size.
     pub(crate) fn over(
-        dir: &Path,
+        source: Source<'_>,
         (zone, size): (Option<&str>, u64),
         expected: &Expected,
         remarks: &mut Remarks,
@@ -97,11 +121,29 @@ impl Walk {
             zone: zone.map(str::to_owned),
             ..Self::default()
         };
+        let dir = source.dir;
         for n in 0..size.div_ceil(WIDTH) {
             let width = WIDTH.min(size - n * WIDTH);
-            let entries = read(dir, "entries", n, width)?;
+            let mut entries = read(dir, "entries", n, width)?;
             let leaves = read(dir, "0", n, width)?;
+            let claimed = width == WIDTH && source.claims.contain(n * WIDTH);
+            if claimed && entries.is_none() {
+                extend(&mut walk.absent, n * WIDTH);
+            }
+            for archive in source.archives.iter().filter(|_| claimed) {
+                if entries.is_none() {
+                    entries = read(archive, "entries", n, width)?;
+                }
+            }
             let Some(entries) = entries else {
+                let hashes = leaves.filter(|l| claimed && l.len() as u64 == width * 32);
+                if let Some(hashes) = hashes {
+                    if let Err(bad) = walk.skip(&hashes, expected) {
+                        return Ok((walk, Some(*bad)));
+                    }
+                    walk.climb(dir, true)?;
+                    continue;
+                }
                 let bad = Bad::at(Place::Entry, Some(n * WIDTH), Reason::Truncated);
                 return Ok((walk, Some(bad)));
             };
@@ -115,6 +157,18 @@ impl Walk {
         let end = (last > walk.entries)
             .then(|| Bad::at(Place::Entry, Some(walk.entries), Reason::Truncated));
         Ok((walk, end))
+    }
+
+    /// Takes the hashes of a bundle that isn't there.
+    fn skip(&mut self, hashes: &[u8], expected: &Expected) -> Result<(), Fault> {
+        let first = self.tree.size();
+        for hash in hashes.as_chunks::<32>().0 {
+            self.tree.push(*hash);
+            self.entries += 1;
+            self.compare(expected)?;
+        }
+        extend(&mut self.gaps, first);
+        Ok(())
     }
 
     fn bundle(
@@ -181,9 +235,19 @@ impl Walk {
         if body.v != 1 || *zone != body.zone {
             return Err(named(Reason::MemberDiffers));
         }
-        let (last, before) = self.nodes.entry(body.node.clone()).or_insert((0, i64::MIN));
-        if body.n != *last + 1 {
+        let gaps = self.gaps.len();
+        let fresh = self.nodes.entry(body.node.clone());
+        let (last, before, seen) = fresh.or_insert((0, i64::MIN, 0));
+        // Behind a gap a node goes on at any later number, once.
+        let follows = body.n == *last + 1 || (*seen < gaps && body.n > *last);
+        if !follows {
             return Err(named(Reason::NodeGap));
+        }
+        *seen = gaps;
+        if body.kind == DELETED {
+            let telling = serde_json::from_str::<Telling>(text);
+            let telling = telling.map_err(|_| named(Reason::Unreadable))?;
+            self.told.push(telling.detail);
         }
         if body.at < *before {
             remarks.add(Some(seq), "time-went-back");
@@ -290,6 +354,14 @@ impl Times {
             Some((_, bad)) => Err(Box::new(bad)),
             None => Ok(()),
         }
+    }
+}
+
+/// Adds a bundle to ranges.
+fn extend(ranges: &mut Vec<(u64, u64)>, first: u64) {
+    match ranges.last_mut() {
+        Some((_, end)) if *end == first => *end += WIDTH,
+        _ => ranges.push((first, first + WIDTH)),
     }
 }
 

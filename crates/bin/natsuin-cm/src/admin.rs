@@ -6,6 +6,7 @@ use std::io::{BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use audit_archive::Archive;
 use clap::Subcommand;
 use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
@@ -71,6 +72,9 @@ pub(crate) enum Command {
         /// The witness's file: without it nobody knows where the log ends.
         #[arg(long)]
         witness: PathBuf,
+        /// Directory of an archive with entries that were deleted from the log; as many as the log names.
+        #[arg(long = "archive")]
+        archives: Vec<PathBuf>,
         /// File with an officer's approval; two, where the module had officers when the backup was made.
         #[arg(long = "approval")]
         approvals: Vec<PathBuf>,
@@ -101,6 +105,18 @@ pub(crate) enum Command {
         /// The directory.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Delete from the module's live log what an archive has, as two officers approved.
+    DeleteArchived {
+        /// Directory of the archive.
+        #[arg(long)]
+        archive: PathBuf,
+        /// Public key (JWK) that archives are signed with.
+        #[arg(long, value_name = "JWK")]
+        archive_key: PathBuf,
+        /// What `natsuin approval take` wrote.
+        #[arg(long)]
+        taken: PathBuf,
     },
     /// Compare every key's row with the audit log.
     Scrub,
@@ -301,6 +317,7 @@ pub(crate) struct Restore<'r> {
     pub(crate) log: &'r Path,
     pub(crate) log_key: &'r Path,
     pub(crate) witness: &'r Path,
+    pub(crate) archives: &'r [PathBuf],
     pub(crate) approvals: &'r [PathBuf],
     /// Where the root secret belongs on this machine.
     pub(crate) root_secret: &'r Path,
@@ -332,7 +349,7 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
             "ask for shares of one dealing, as many as needed",
         )
     })?;
-    let ledger = ledger(r.log, r.log_key, r.witness)?;
+    let ledger = ledger(r.log, r.log_key, r.witness, r.archives)?;
     let root = RootSecret::new(secret.clone())
         .ok_or_else(|| trouble("shares", "no root secret", "use shares of a root secret"))?;
     if r.root_secret.exists() {
@@ -422,13 +439,19 @@ pub(crate) fn approve_restore(
 }
 
 /// The log's facts, if the export is whole up to what the witness has seen.
-fn ledger(log: &Path, key: &Path, witness: &Path) -> Result<Ledger, Trouble> {
+fn ledger(log: &Path, key: &Path, witness: &Path, archives: &[PathBuf]) -> Result<Ledger, Trouble> {
     let remedy = "export the log again, up to the witness's last checkpoint";
     let key = daemon::text(key)?;
+    let archives: Vec<PathBuf> = archives
+        .iter()
+        .map(|dir| Archive::logs(dir).join("cm"))
+        .collect();
+    let archives: Vec<&Path> = archives.iter().map(PathBuf::as_path).collect();
     let known = audit_verify::Known {
         key: key.trim(),
         witness: Some(witness),
         zone: Some("cm"),
+        archives: &archives,
         ..audit_verify::Known::default()
     };
     let (mut ledger, mut read) = (Ledger::default(), Ok(()));
@@ -440,6 +463,14 @@ fn ledger(log: &Path, key: &Path, witness: &Path) -> Result<Ledger, Trouble> {
     let report = report.map_err(|e| trouble("audit", e, remedy))?;
     if !report.ok || report.witnesses.agreeing == 0 {
         return Err(trouble("audit", "the audit log doesn't verify", remedy));
+    }
+    // What was executed and destroyed before the cut counts as much.
+    if let Some(part) = report.archived.iter().find(|part| !part.read) {
+        let what = format!(
+            "entries up to {} lie in archive {}",
+            part.size, part.archive
+        );
+        return Err(trouble("audit", what, "give that archive too (--archive)"));
     }
     read.map_err(|e| trouble("audit", e, remedy))?;
     Ok(ledger)

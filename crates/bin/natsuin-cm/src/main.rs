@@ -17,7 +17,7 @@ use audit_service::{AuditConfig, trouble};
 use clap::Parser;
 use cm_core::policy::PolicyError;
 use cm_core::{
-    ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret, StartError, not_started,
+    ImportCa, Ledger, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret, StartError, not_started,
 };
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
@@ -146,6 +146,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             log,
             log_key,
             witness,
+            archives,
             approvals,
         } => {
             let backend = backend::open(&config.backend).map_err(|not| not.trouble)?;
@@ -155,6 +156,7 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
                 log,
                 log_key,
                 witness,
+                archives,
                 approvals,
                 root_secret: &config.root_secret,
                 passphrase: config.passphrase(),
@@ -227,6 +229,27 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             };
             let entries = done.await.map_err(|e| trouble(&e))?;
             Ok(format!("{entries} entries in {}", out.display()))
+        }
+        admin::Command::DeleteArchived {
+            archive,
+            archive_key,
+            taken,
+        } => {
+            let (module, store) = start(&config).await?;
+            let sequencer = sequencer(&module, &store, &config).await?;
+            let root = serde_json::to_string(module.root()).unwrap_or_default();
+            let files = audit_archive::Files {
+                zone: "cm",
+                archive,
+                archive_key,
+                taken,
+                root: &root,
+                keep_days: config.audit.keep_days(),
+            };
+            let mut noted = Ledger::default();
+            let done = files.delete(&sequencer, &store, &mut noted, SystemClock.now());
+            done.await
+                .map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))
         }
         admin::Command::ChangeWrapping => {
             let (module, _) = start(&config).await?;

@@ -34,6 +34,18 @@ pub(crate) enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Delete from the SAM's live log what an archive has, as two officers approved.
+    DeleteArchived {
+        /// Directory of the archive.
+        #[arg(long)]
+        archive: PathBuf,
+        /// Public key (JWK) that archives are signed with.
+        #[arg(long, value_name = "JWK")]
+        archive_key: PathBuf,
+        /// What `natsuin approval take` wrote.
+        #[arg(long)]
+        taken: PathBuf,
+    },
     /// Open an installation again that has fewer than two usable security officers, with the shares of several persons.
     Reopen {
         /// The officers, as for `init`.

@@ -22,7 +22,7 @@ use jose::Jwk;
 use sam_core::office::ceremony::Site;
 use sam_core::settings::Brought;
 use sam_service::{
-    MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError, gateway_router,
+    LogSummary, MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError, gateway_router,
     office_router, ssa_router,
 };
 use service_kit::daemon::{self, CHECK, FilesRead};
@@ -93,6 +93,38 @@ async fn run(args: Args) -> Result<(), Trouble> {
         files: files.digests(),
         signatures: signatures(&args.config)?,
     });
+    if let Some(ceremony::Command::DeleteArchived {
+        archive,
+        archive_key,
+        taken,
+    }) = &args.command
+    {
+        let pinned = serde_json::to_string(&root).unwrap_or_default();
+        let started = Sam::start(
+            settings,
+            module,
+            store.clone(),
+            Some(root),
+            clock.clone(),
+            random,
+        )
+        .await;
+        let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+        let now = clock.now();
+        let sequencer = audit.open(sam.audit(), &store, &options, now).await?;
+        let files = audit_archive::Files {
+            zone: "sam",
+            archive,
+            archive_key,
+            taken,
+            root: &pinned,
+            keep_days: audit.keep_days(),
+        };
+        let done = files.delete(&sequencer, &store, &mut LogSummary::new(now), now);
+        let done = done.await;
+        say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
+        return Ok(());
+    }
     if let Some(command) = &args.command {
         return ceremonies(command, settings, module, store, root).await;
     }
@@ -240,6 +272,8 @@ async fn ceremonies(
         Trouble::new("office", e.to_string(), remedy)
     };
     let told = match command {
+        // Done before.
+        ceremony::Command::DeleteArchived { .. } => return Ok(()),
         ceremony::Command::Init {
             officers,
             need,

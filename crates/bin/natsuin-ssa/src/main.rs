@@ -32,10 +32,38 @@ struct Args {
     /// Configuration file; see config/natsuin-ssa.toml.
     #[arg(long, default_value = "/etc/natsuin/ssa.toml")]
     config: PathBuf,
+    /// Something else instead of serving.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What is done instead of serving.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Delete from the SSA's live log what an archive has, as two officers approved.
+    DeleteArchived {
+        /// Directory of the archive.
+        #[arg(long)]
+        archive: PathBuf,
+        /// Public key (JWK) that archives are signed with.
+        #[arg(long, value_name = "JWK")]
+        archive_key: PathBuf,
+        /// What `natsuin approval take` wrote.
+        #[arg(long)]
+        taken: PathBuf,
+        /// The module's root key (JWK), as the SAM's machine has it.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     daemon::main(run(Args::parse()))
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn say(text: &str) {
+    println!("{text}");
 }
 
 fn store_trouble(error: &StoreError) -> Trouble {
@@ -97,6 +125,25 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let audit = AuditLog::new("ssa", &config.node, chain, random.clone());
     let sequencer = config.audit.open(&audit, &store, &zones, clock.now());
     let sequencer = sequencer.await?;
+    if let Some(Command::DeleteArchived {
+        archive,
+        archive_key,
+        taken,
+        root,
+    }) = &args.command
+    {
+        let files = audit_archive::Files {
+            zone: "ssa",
+            archive,
+            archive_key,
+            taken,
+            root: &daemon::text(root)?,
+            keep_days: config.audit.keep_days(),
+        };
+        let done = files.delete(&sequencer, &store, &mut (), clock.now()).await;
+        say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
+        return Ok(());
+    }
     let ports = Ports {
         sam: Arc::new(Client::new(config.sam_url.clone(), &zones)?),
         certifier: Arc::new(HttpCertifier::new(config.certify_url.clone(), &zones)?),

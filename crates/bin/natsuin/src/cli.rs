@@ -429,6 +429,9 @@ pub enum AuditCommand {
         /// Directory with the logs' public keys, `ZONE.pub`, taken when the logs began. Default: those in the export.
         #[arg(long)]
         keys: Option<PathBuf>,
+        /// Directory of an archive with entries that were deleted from the logs since; may be given more than once.
+        #[arg(long = "archive", value_name = "DIR")]
+        archives: Vec<PathBuf>,
         /// File with the public key of a witness that cosigns checkpoints; may be given more than once.
         #[arg(long = "cosigner", value_name = "VKEY")]
         cosigners: Vec<PathBuf>,
@@ -596,6 +599,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
             witness,
             keys,
             cosigners,
+            archives,
             time_stamps,
             tsa_trust,
         }) => {
@@ -604,6 +608,7 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
                 witness,
                 keys,
                 cosigners,
+                archives,
                 stamps: time_stamps.zip(tsa_trust),
             };
             audit::verify(&verify, out)

@@ -433,9 +433,15 @@ fn in_words(document: &Document, m: Messages) -> String {
         Measure::Module { enabled: true } => ("module-on", String::new(), String::new()),
         Measure::Module { enabled: false } => ("module-off", String::new(), String::new()),
         Measure::Restore { zone, backup } => ("restore", zone_name(*zone), backup.to_string()),
-        Measure::DeleteArchived { zone, archive } => {
-            ("delete-archived", zone_name(*zone), archive.to_string())
-        }
+        Measure::DeleteArchived {
+            zone,
+            archive,
+            size,
+        } => (
+            "delete-archived",
+            format!("{} (0–{})", zone_name(*zone), size.saturating_sub(1)),
+            archive.to_string(),
+        ),
     };
     let args = [("name", Arg::Text(&name)), ("what", Arg::Text(&what))];
     m.f(&format!("office-do-{id}"), &args)

@@ -6,17 +6,19 @@
 
 use std::collections::HashMap;
 
-use audit_log::AuditError;
+use audit_log::{AuditError, Summary as _};
 use cm_api::order::MAX_ATTEMPTS;
 use cm_api::{Order, Refusal};
 use core_types::{DestroyCause, Digest32, KeyId, UnixTime};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store_kit::{Seen, Tx, sql};
 
 use crate::attributes::Tree;
 use crate::module::Module;
 use crate::store::{self, Failed};
 use crate::switch::Switched;
+
+mod summary;
 
 /// Facts from the log. Feed it every entry, in any order.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +34,8 @@ pub struct Ledger {
 }
 
 /// A table of algorithms that was in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct InForce {
     pub(crate) version: u64,
     pub(crate) table: Digest32,
@@ -40,7 +43,8 @@ pub(crate) struct InForce {
 }
 
 /// What was done with a key.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Life {
     pub(crate) made: bool,
     pub(crate) signatures: u64,
@@ -55,7 +59,8 @@ pub(crate) struct Life {
 }
 
 /// The end of a key.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct End {
     pub(crate) at: UnixTime,
     pub(crate) act: Digest32,
@@ -346,12 +351,7 @@ impl Module {
     /// claim what isn't looked at.
     async fn own_ledger(&self) -> Result<Ledger, AuditError> {
         let mut ledger = Ledger::default();
-        let read = audit_log::read_back(&self.audit, &self.store, |body| {
-            let read = ledger.read(body);
-            // Only a restore asks for the orders, of which there may be very many.
-            ledger.orders.clear();
-            read.map_err(|_| "it isn't an entry of a module")
-        });
+        let read = audit_log::read_back(&self.audit, &self.store, |told| ledger.take(told));
         read.await?;
         Ok(ledger)
     }

@@ -35,5 +35,5 @@ pub use receipt::{ReceiptError, bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;
 pub use sam::{Sam, StartError};
-pub use scrub::Scrubbed;
+pub use scrub::{LogSummary, Scrubbed};
 pub use settings::{SIGNED_FILES, SettingsSource};

@@ -4,16 +4,16 @@
 //! The log is protected by what lies outside the database: signed checkpoints and their witness.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use audit_log::{AuditError, Event, LogReader};
+use audit_log::{AuditError, Event, LogReader, Summary, Told};
 use cm_api::CryptoModule;
 use core_types::UnixTime;
 use sam_core::ActState;
 use sam_core::enrol::{Factor, Voucher};
 use sam_core::office::{Account, GenesisRecord, Officer, Proposal, Session};
 use sam_core::settings::Trust;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store_kit::{Seen, sql};
 
 use crate::failed::Failed;
@@ -86,9 +86,74 @@ impl Ledger {
         Ok(())
     }
 
+    /// Takes note of an entry, or of what was noted of entries that are gone.
+    fn take_note(&mut self, told: Told<'_>, since: UnixTime) -> Result<(), &'static str> {
+        let part = match told {
+            Told::Entry(body) => return self.read(body, since),
+            Told::Summary(part) => serde_json::from_str::<Noted>(part),
+        };
+        let noted = part.map_err(|_| "what was noted of deleted entries is unreadable")?;
+        self.0.entry(noted.table).or_default().extend(noted.rows);
+        Ok(())
+    }
+
     /// The newest version of a row that is being compared. What is left in the end was never met.
     fn take(&mut self, table: &str, id: &str) -> Option<i64> {
         self.0.get_mut(table)?.remove(id)
+    }
+}
+
+/// Rows in a part of what is noted.
+const NOTED: usize = 500;
+
+/// What the SAM notes of entries that are deleted after archiving: the newest version of every row that they name, so that
+/// the comparison goes on.
+#[derive(Debug)]
+pub struct LogSummary {
+    ledger: Ledger,
+    since: UnixTime,
+}
+
+/// A part of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    table: String,
+    /// Newest version by the row's name.
+    rows: BTreeMap<String, i64>,
+}
+
+impl LogSummary {
+    /// Nothing noted yet. Acts and requests that are without power at `now` aren't noted.
+    pub fn new(now: UnixTime) -> Self {
+        Self {
+            ledger: Ledger::default(),
+            since: now.plus(-FLEETING - MARGIN),
+        }
+    }
+}
+
+impl Summary for LogSummary {
+    fn take(&mut self, told: Told<'_>) -> Result<(), &'static str> {
+        self.ledger.take_note(told, self.since)
+    }
+
+    fn parts(&self) -> Result<Vec<String>, &'static str> {
+        let mut parts = Vec::new();
+        let tables: BTreeMap<_, _> = self.ledger.0.iter().collect();
+        for (table, rows) in tables {
+            let mut rows: Vec<_> = rows.iter().collect();
+            rows.sort_unstable();
+            for some in rows.chunks(NOTED) {
+                let noted = Noted {
+                    table: table.clone(),
+                    rows: some.iter().map(|(id, v)| ((*id).clone(), **v)).collect(),
+                };
+                let text = serde_json::to_string(&noted);
+                parts.push(text.map_err(|_| "it has no text form")?);
+            }
+        }
+        Ok(parts)
     }
 }
 
@@ -105,7 +170,9 @@ impl<C: CryptoModule> Sam<C> {
     pub async fn scrub(&self) -> Result<Scrubbed, AuditError> {
         let since = self.clock.now().plus(-FLEETING - MARGIN);
         let mut ledger = Ledger::default();
-        let read = LogReader::sequenced(&self.audit, &self.store, |b| ledger.read(b, since));
+        let read = LogReader::sequenced(&self.audit, &self.store, |told| {
+            ledger.take_note(told, since)
+        });
         let mut comparison = Comparison {
             reader: read.await?,
             ledger,
@@ -183,7 +250,8 @@ struct Comparison<'l> {
 impl Comparison<'_> {
     async fn catch_up(&mut self, tx: &mut store_kit::Tx) -> Result<(), AuditError> {
         let (ledger, since) = (&mut self.ledger, self.since);
-        self.reader.newer(tx, |b| ledger.read(b, since)).await
+        let each = |told: Told<'_>| ledger.take_note(told, since);
+        self.reader.newer(tx, each).await
     }
 
     /// `name`: what entries call a row whose id they don't tell.

@@ -381,6 +381,8 @@ function search() {
       const other = zone.input.value;
       const answer = other ? await beside(other, 'log', JSON.stringify({ ...wanted, limit: 50 })) : await ask('audit', wanted);
       found.replaceChildren(answer.entries.length ? entries(answer.entries) : empty('audit-nothing-found'),
+        ...(answer.archived ?? []).map((part) => el('p', { class: 'note' },
+          t('audit-found-archived', { zone: 'SAM', at: when(part.last), archive: foreign(part.archive) }))),
         ...(answer.next ? [el('button', { id: 'more', class: 'plain', type: 'button', onclick: () => run(answer.next) }, t('office-search-more'))] : []));
     } catch (error) {
       found.replaceChildren(said(error, 'office-search-refused'));

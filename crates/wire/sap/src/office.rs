@@ -172,8 +172,10 @@ pub enum Measure {
     DeleteArchived {
         /// Of which zone.
         zone: Zone,
-        /// SHA-256 of the archive.
+        /// SHA-256 of the archive's list.
         archive: Digest32,
+        /// Entries below this place; a multiple of 256.
+        size: u64,
     },
 }
 
@@ -197,6 +199,31 @@ pub enum Part {
     Policy,
     /// Parameters of the audit function.
     Audit,
+}
+
+/// `typ` of a [`Warrant`].
+pub const TYP_WARRANT: &str = "natsuin-warrant+jws";
+
+/// The SAM's word to whoever carries out an approved proposal, signed by `K_act`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Warrant {
+    /// Format version, 1.
+    pub v: Version1,
+    /// SAM.
+    pub sam: String,
+    /// Epoch of its store.
+    pub epoch: Digest32,
+    /// Digest of the [`Document`].
+    pub proposal: Digest32,
+    /// Digest of the evidence of each approval.
+    pub evidence: Vec<Digest32>,
+    /// Who approved, in the same order.
+    pub officers: Vec<OfficerId>,
+    /// When it was taken.
+    pub at: UnixTime,
+    /// Not carried out at or after this time.
+    pub exp: UnixTime,
 }
 
 /// A zone with a store of its own.

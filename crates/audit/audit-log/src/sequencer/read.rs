@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::hmac;
-use core_types::Digest32;
+use core_types::{Digest32, UnixTime};
 use serde::Deserialize;
 use store_kit::{Row, Store, StoreError, Tx, sql};
 
+use super::cut::{self, Told};
 use super::{State, Tree, check_link, heads, signed};
 use crate::error::AuditError;
 use crate::log::AuditLog;
@@ -17,7 +18,8 @@ use crate::tree::{Frontier, Subtree, leaf};
 /// Rows read at a time.
 const PAGE: i64 = 1000;
 
-/// Gives out the body of every entry in the log of this store, sequenced or not, and says how many there were.
+/// Gives out every entry in the log of this store, sequenced or not, and says how many there were. Of entries that were
+/// deleted after archiving it gives out what the zone noted of them instead, first of all.
 ///
 /// Each entry's chain code is computed anew, and the Merkle tree up to the last checkpoint. Reading takes time in
 /// proportion to the log; what is written meanwhile is read too. Whether the newest entries and the last checkpoints are
@@ -29,7 +31,7 @@ const PAGE: i64 = 1000;
 pub async fn read_back(
     log: &AuditLog,
     store: &Store,
-    mut each: impl FnMut(&str) -> Result<(), &'static str>,
+    mut each: impl FnMut(Told<'_>) -> Result<(), &'static str>,
 ) -> Result<u64, AuditError> {
     let mut reader = LogReader::sequenced(log, store, &mut each).await?;
     let mut tx = store.read("audit-read").await?;
@@ -42,7 +44,7 @@ pub async fn read_back(
 pub struct LogReader<'l> {
     log: &'l AuditLog,
     chains: BTreeMap<String, hmac::Key>,
-    state: State,
+    pub(super) state: State,
     read: u64,
 }
 
@@ -54,42 +56,14 @@ impl<'l> LogReader<'l> {
     pub async fn sequenced(
         log: &'l AuditLog,
         store: &Store,
-        mut each: impl FnMut(&str) -> Result<(), &'static str>,
+        mut each: impl FnMut(Told<'_>) -> Result<(), &'static str>,
     ) -> Result<Self, AuditError> {
         let done = sequenced(log, store).await?;
-        let mut reader = Self {
-            log,
-            chains: BTreeMap::new(),
-            state: State::default(),
-            read: 0,
-        };
-        let mut tree = Frontier::default();
+        let (mut reader, mut tree) = Self::begin(log, store, &done, &mut each).await?;
         while tree.size() < done.tree.size {
-            let mut tx = store.read("audit-read").await?;
-            let (from, to) = (signed(tree.size())?, signed(done.tree.size)?);
-            let select = "SELECT seq, node, n, at, kind, person, key_id, body, leaf, mac FROM audit_entry \
-                          WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
-            let rows = tx.fetch_all(sql(select).bind(from).bind(to).bind(PAGE));
-            let rows = rows.await?;
-            if rows.is_empty() {
-                return Err(AuditError::Missing(tree.size()));
-            }
-            let roots = checkpoints(&mut tx, from, from + PAGE).await?;
-            let mut complete = Vec::new();
-            for row in &rows {
-                if row.int("seq")? != signed(tree.size())? {
-                    return Err(AuditError::Missing(tree.size()));
-                }
-                let body = reader.entry(row, &mut each)?;
-                tree.push(leaf(body.as_bytes()), |subtree| complete.push(subtree));
-                if roots
-                    .get(&signed(tree.size())?)
-                    .is_some_and(|r| *r != Some(tree.root()))
-                {
-                    return Err(AuditError::Tree("a checkpoint isn't that of the entries"));
-                }
-            }
-            check_subtrees(&mut tx, &complete).await?;
+            reader
+                .page(store, &mut tree, done.tree.size, &mut each)
+                .await?;
         }
         reader.state.tree = Tree {
             size: tree.size(),
@@ -103,6 +77,63 @@ impl<'l> LogReader<'l> {
         Ok(reader)
     }
 
+    /// Begins behind what was deleted after archiving: checks what is left of that, and gives out what the zone noted.
+    pub(super) async fn begin(
+        log: &'l AuditLog,
+        store: &Store,
+        done: &State,
+        each: &mut impl FnMut(Told<'_>) -> Result<(), &'static str>,
+    ) -> Result<(Self, Frontier), AuditError> {
+        let mut reader = Self {
+            log,
+            chains: BTreeMap::new(),
+            state: State::default(),
+            read: 0,
+        };
+        let Some(cut) = cut::load(store, log, done.cut).await? else {
+            return Ok((reader, Frontier::default()));
+        };
+        let tree = cut::check_rest(store, &cut).await?;
+        for part in cut::summary(store, &cut).await? {
+            each(Told::Summary(&part)).map_err(AuditError::Tree)?;
+        }
+        reader.state.nodes = cut.nodes;
+        Ok((reader, tree))
+    }
+
+    /// Reads the next page of what has its place, up to `to`; answers time and hash of each entry.
+    pub(super) async fn page(
+        &mut self,
+        store: &Store,
+        tree: &mut Frontier,
+        to: u64,
+        each: &mut impl FnMut(Told<'_>) -> Result<(), &'static str>,
+    ) -> Result<Vec<(UnixTime, Digest32)>, AuditError> {
+        let mut tx = store.read("audit-read").await?;
+        let from = signed(tree.size())?;
+        let select = "SELECT seq, node, n, at, kind, person, key_id, body, leaf, mac FROM audit_entry \
+                      WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3";
+        let select = sql(select).bind(from).bind(signed(to)?).bind(PAGE);
+        let rows = tx.fetch_all(select).await?;
+        if rows.is_empty() {
+            return Err(AuditError::Missing(tree.size()));
+        }
+        let roots = checkpoints(&mut tx, from, from + PAGE).await?;
+        let (mut complete, mut leaves) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for row in &rows {
+            if row.int("seq")? != signed(tree.size())? {
+                return Err(AuditError::Missing(tree.size()));
+            }
+            let body = self.entry(row, each)?;
+            let leaf = leaf(body.as_bytes());
+            leaves.push((UnixTime(row.int("at")?), leaf));
+            tree.push(leaf, |subtree| complete.push(subtree));
+            check_root(&roots, tree)?;
+        }
+        check_subtrees(&mut tx, &complete).await?;
+        Ok(leaves)
+    }
+
     /// Reads what was written since, as this transaction's snapshot has it: after that, log and rows can be compared in it.
     ///
     /// # Errors
@@ -110,7 +141,7 @@ impl<'l> LogReader<'l> {
     pub async fn newer(
         &mut self,
         tx: &mut Tx,
-        mut each: impl FnMut(&str) -> Result<(), &'static str>,
+        mut each: impl FnMut(Told<'_>) -> Result<(), &'static str>,
     ) -> Result<(), AuditError> {
         let heads = heads(tx).await?;
         self.state.check_not_behind(&heads)?;
@@ -149,7 +180,7 @@ impl<'l> LogReader<'l> {
     fn entry(
         &mut self,
         row: &Row,
-        each: &mut impl FnMut(&str) -> Result<(), &'static str>,
+        each: &mut impl FnMut(Told<'_>) -> Result<(), &'static str>,
     ) -> Result<String, AuditError> {
         let (node, n) = (row.text("node")?, row.int("n")?);
         let typed = |_| AuditError::Entry {
@@ -166,7 +197,7 @@ impl<'l> LogReader<'l> {
         let chain = chain.or_insert_with(|| self.log.key_of(&node));
         check_link(chain, &mut self.state, &node, n, &body, &mac)?;
         let why = match fitting {
-            true => each(&body).err(),
+            true => each(Told::Entry(&body)).err(),
             false => Some("what is kept beside the entry differs from it"),
         };
         if let Some(why) = why {
@@ -178,7 +209,7 @@ impl<'l> LogReader<'l> {
 }
 
 /// What the sequencer has done, by its own authenticated row.
-async fn sequenced(log: &AuditLog, store: &Store) -> Result<State, AuditError> {
+pub(super) async fn sequenced(log: &AuditLog, store: &Store) -> Result<State, AuditError> {
     let mut tx = store.read("audit-read").await?;
     if let Some(state) = State::load(&mut tx, log).await? {
         return Ok(state);
@@ -191,8 +222,21 @@ async fn sequenced(log: &AuditLog, store: &Store) -> Result<State, AuditError> {
     }
 }
 
+/// The tree must be that of the checkpoint of its size, if there is one.
+pub(super) fn check_root(
+    roots: &BTreeMap<i64, Option<Digest32>>,
+    tree: &Frontier,
+) -> Result<(), AuditError> {
+    match roots.get(&signed(tree.size())?) {
+        Some(root) if *root != Some(tree.root()) => {
+            Err(AuditError::Tree("a checkpoint isn't that of the entries"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The roots that the checkpoints of these sizes state.
-async fn checkpoints(
+pub(super) async fn checkpoints(
     tx: &mut Tx,
     after: i64,
     to: i64,
@@ -207,7 +251,7 @@ async fn checkpoints(
     rows.iter().map(root).collect()
 }
 
-async fn check_subtrees(tx: &mut Tx, subtrees: &[Subtree]) -> Result<(), AuditError> {
+pub(super) async fn check_subtrees(tx: &mut Tx, subtrees: &[Subtree]) -> Result<(), AuditError> {
     for subtree in subtrees {
         let select = "SELECT root FROM audit_subtree WHERE level = $1 AND n = $2";
         let select = sql(select).bind(i64::from(subtree.level));
@@ -237,7 +281,7 @@ struct KeptDetail {
 }
 
 /// Whether the columns of an entry say what its text says.
-fn fits(row: &Row, body: &str) -> Result<bool, StoreError> {
+pub(super) fn fits(row: &Row, body: &str) -> Result<bool, StoreError> {
     let Ok(kept) = serde_json::from_str::<Kept>(body) else {
         return Ok(false);
     };

@@ -53,6 +53,9 @@ pub(super) struct State {
     /// The tree's parts are kept in the store; they weren't always.
     #[serde(default)]
     pub(super) tiled: bool,
+    /// Entries below this place were deleted after archiving. Left out while there are none, as older programs write it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) cut: u64,
     pub(super) nodes: BTreeMap<String, Head>,
 }
 
@@ -63,7 +66,7 @@ pub(super) struct Tree {
     pub(super) roots: Vec<Digest32>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Head {
     pub(super) n: i64,
@@ -132,18 +135,7 @@ impl State {
     }
 
     pub(super) fn heads(&self) -> BTreeMap<String, Head> {
-        self.nodes
-            .iter()
-            .map(|(node, h)| {
-                (
-                    node.clone(),
-                    Head {
-                        n: h.n,
-                        mac: h.mac.clone(),
-                    },
-                )
-            })
-            .collect()
+        self.nodes.clone()
     }
 
     /// No chain may be shorter than what was sequenced of it.
@@ -189,6 +181,10 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn is_zero(place: &u64) -> bool {
+    *place == 0
 }
 
 pub(super) fn sealed_text(log: &AuditLog, version: i64, text: &str) -> String {

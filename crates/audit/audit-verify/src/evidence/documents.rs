@@ -143,6 +143,8 @@ pub(super) struct Act {
     pub(super) until: Option<i64>,
     /// Of an act without items: most signatures.
     pub(super) count: Option<u32>,
+    /// Of an officer's approval: digest of the exact bytes.
+    pub(super) document: Option<String>,
     /// Of a hand-over: the receiver's key.
     receiver: Option<Jwk>,
 }

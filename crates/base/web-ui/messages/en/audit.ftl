@@ -15,6 +15,14 @@ audit-found = { $n ->
 audit-more = There is more: --after { $next }
 audit-not-proven = NG  { $zone }: the log fails its check, first at { $place }. What is shown may be altered. See: natsuin audit verify
 audit-witness-silent = A witness that was given stands behind no checkpoint here: removed from the export, or it doesn't watch this log.
+audit-archived = Entries { $from } to { $last } were deleted after archiving; archive { $archive } has them (--archive).
+audit-archived-read = Entries { $from } to { $last } were deleted after archiving, and read from archive { $archive }.
+audit-deletions = { $n ->
+    [one] 1 deletion of archived entries, against approvals
+   *[other] { $n } deletions of archived entries, against approvals
+}
+audit-deletions-open = Entries were deleted after archiving. Whether that was approved stands in an archive of the SAM's log: give it (--archive).
+audit-found-archived = { $zone }: entries up to { $at } lie in archive { $archive } and aren't searched here.
 audit-key-of-export = The log's key is the export's own. Compare it with the one received when the log began (--keys).
 event-service-started = The service started (version { $version }).
 event-service-restored = The store came out of the backup { $backup }; operator { $operator }, officer { $officer }.
@@ -26,6 +34,7 @@ event-audit-parameter-changed = The audit function's parameter { $parameter } ch
 event-audit-read = { $reader } read { $entries } entries of the log ({ $what }).
 event-audit-read-refused = { $reader } may not read the log and was refused.
 event-audit-person-forgotten = Who { $alias } is was forgotten.
+event-audit-log-deleted = The { $size } oldest entries are deleted from the log, from { $from } on now; archive { $archive } has them. Approved by { $officer } and { $second } (proposal { $proposal }).
 event-audit-witness-away = Witness { $witness } has stayed away too long.
 event-audit-witness-back = Witness { $witness } cosigns again.
 event-settings-adopted = Signed configuration { $serial } is obeyed from here on; { $need } have to sign the next one.

@@ -12,6 +12,13 @@ audit-found = { $n }件
 audit-more = 続きがあります: --after { $next }
 audit-not-proven = NG  { $zone }: ログは検証に合格しません。最初の箇所は{ $place }。表示内容は改変されている可能性があります。natsuin audit verify で確かめてください
 audit-witness-silent = 示された証人は、ここのどのチェックポイントにも連署していません。書き出しから除かれたか、このログを見ていない証人です。
+audit-archived = { $from }番から{ $last }番までのエントリは保管後に削除された。アーカイブ{ $archive }にある（--archive）。
+audit-archived-read = { $from }番から{ $last }番までのエントリは保管後に削除された。アーカイブ{ $archive }から読んだ。
+audit-deletions = { $n ->
+   *[other] 保管後の削除{ $n }件と承認の照合
+}
+audit-deletions-open = 保管後に削除されたエントリがある。承認の有無はSAMのログのアーカイブにある。--archiveで渡すこと。
+audit-found-archived = { $zone }: { $at }までのエントリはアーカイブ{ $archive }にあり、ここでは検索されない。
 audit-key-of-export = ログの公開鍵は書き出しにあるものです。ログの開始時に受け取ったものと比べてください(--keys)。
 event-service-started = サービスが起動した(バージョン{ $version })。
 event-service-restored = データベースを控え{ $backup }から復元した。システム運用担当者{ $operator }、セキュリティ統括責任者{ $officer }。
@@ -23,6 +30,7 @@ event-audit-parameter-changed = 監査機能のパラメータ{ $parameter }が�
 event-audit-read = { $reader }がログを{ $entries }件読んだ({ $what })。
 event-audit-read-refused = ログを読めない{ $reader }の読み取りを拒否した。
 event-audit-person-forgotten = { $alias }がだれであるかの対応を消した。
+event-audit-log-deleted = 先頭から{ $size }件までのエントリをログから削除した（今回は{ $from }番から）。アーカイブ{ $archive }にある。承認: { $officer }、{ $second }（提案{ $proposal }）。
 event-audit-witness-away = 証人{ $witness }が長く答えていない。
 event-audit-witness-back = 証人{ $witness }が再び連署している。
 event-settings-adopted = 署名された設定{ $serial }に従う。次の設定には{ $need }名の署名が要る。

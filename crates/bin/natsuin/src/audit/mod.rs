@@ -6,8 +6,9 @@ mod witness;
 
 use std::path::{Path, PathBuf};
 
+use audit_archive::Archive;
 use audit_verify::witness::State;
-use audit_verify::{Bad, Known, Place, Reconciled, Reconciler};
+use audit_verify::{Archived, Bad, Deletions, Known, Place, Reconciled, Reconciler, Unmatched};
 use audit_witness::{Anchor, AnchorFault};
 use core_types::bytes::hex;
 use core_types::random::SystemRandom;
@@ -15,7 +16,7 @@ use core_types::{UnixTime, sha256};
 use serde_json::{Map, json};
 use service_kit::Trouble;
 use store_kit::{Store, StoreUrl};
-use web_ui::{Messages, clean};
+use web_ui::{Arg, Messages, clean};
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{StoreChoice, log_key};
@@ -99,6 +100,8 @@ pub struct Verify {
     pub keys: Option<PathBuf>,
     /// Files with public keys of witnesses that cosign.
     pub cosigners: Vec<PathBuf>,
+    /// Directories of archives, which have entries that were deleted from the logs since.
+    pub archives: Vec<PathBuf>,
     /// Directory of a witness with its time-stamps, and the certificates (PEM) that authorities of time have to lead to.
     pub stamps: Option<(PathBuf, PathBuf)>,
 }
@@ -171,6 +174,7 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
     let mut reports = Map::new();
     let (mut good, mut sure) = (true, true);
     let (mut reconciler, mut believed) = (Reconciler::default(), 0);
+    let (mut deletions, mut sam_whole) = (Deletions::default(), false);
     for zone in ZONES {
         let export = dir.join(zone);
         let key_file = keys
@@ -198,14 +202,24 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
             .witness
             .as_ref()
             .map(|w| w.join(format!("{zone}.txt")));
+        let archives: Vec<PathBuf> = verify
+            .archives
+            .iter()
+            .map(|archive| Archive::logs(archive).join(zone))
+            .collect();
+        let archives: Vec<&Path> = archives.iter().map(PathBuf::as_path).collect();
         let known = Known {
+            archives: &archives,
             key: key.trim(),
             witness: witness.as_deref(),
             cosigners: &cosigners,
             certain: &certain,
             zone: Some(zone),
         };
-        let each = |seq, text: &str| reconciler.take(zone, seq, text);
+        let each = |seq, text: &str| {
+            reconciler.take(zone, seq, text);
+            deletions.take(zone, seq, text);
+        };
         let report = audit_verify::verify_each(&export, known, each).map_err(|e| {
             let what = format!("{zone}: {e}");
             let remedy = "check that the export is whole";
@@ -231,6 +245,8 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         if let Some(bad) = &report.first_bad {
             lines.push(format!("    first bad {}: {}", place(bad), bad.what));
         }
+        sam_whole |= zone == "sam" && report.ok && report.archived.iter().all(|part| part.read);
+        lines.extend(report.archived.iter().map(|part| in_archive(part, m)));
         for cosigned in &report.witnesses.cosigned {
             let at = m.time(UnixTime(cosigned.at));
             lines.push(format!(
@@ -267,13 +283,18 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         good &= told.ok;
         let word = if told.ok { "OK" } else { "NG" };
         lines.push(format!("{word}  sam/cm   orders {}", told.orders));
-        if let Some(bad) = &told.first_bad {
-            let (zone, seq, kind) = (bad.zone, bad.seq, bad.kind);
-            lines.push(format!(
-                "    first bad {zone} entry {seq} ({kind}): {}",
-                bad.what
-            ));
-        }
+        lines.extend(told.first_bad.as_ref().map(unmatched));
+    }
+    let (told, unapproved) = deletions.judge();
+    if told > 0 && sam_whole {
+        good &= unapproved.is_none();
+        let word = if unapproved.is_none() { "OK" } else { "NG" };
+        lines.push(format!("{word}  {}", m.n("audit-deletions", told)));
+        lines.extend(unapproved.as_ref().map(unmatched));
+    } else if told > 0 {
+        // The approvals may stand in what lies in an archive.
+        sure = false;
+        lines.push(format!("??  {}", m.t("audit-deletions-open")));
     }
     let verdict = match (good, sure) {
         (false, _) => Exit::Negative,
@@ -287,6 +308,25 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         zones: reports,
         reconciled,
     })
+}
+
+fn unmatched(bad: &Unmatched) -> String {
+    let (zone, seq, kind) = (bad.zone, bad.seq, bad.kind);
+    format!("    first bad {zone} entry {seq} ({kind}): {}", bad.what)
+}
+
+/// A range that lies in an archive, and whether it was given.
+fn in_archive(part: &Archived, m: Messages) -> String {
+    let id = match part.read {
+        true => "audit-archived-read",
+        false => "audit-archived",
+    };
+    let told = [
+        ("from", Arg::Num(part.from)),
+        ("last", Arg::Num(part.size - 1)),
+        ("archive", Arg::Text(&part.archive)),
+    ];
+    format!("    {}", m.f(id, &told))
 }
 
 /// The time-stamps that a witness has of the log with this key.

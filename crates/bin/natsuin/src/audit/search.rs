@@ -1,10 +1,10 @@
 //! `natsuin audit search`: entries by date, type, person, key and outcome, from a stopped stack, an export, or the
 //! listeners that zones have for auditors. Entries of several zones are joined in order of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use audit_log::{Class, Event, MOST_FOUND, Outcome, Query};
+use audit_log::{Archived, Class, Event, MOST_FOUND, Outcome, Query};
 use audit_reader::{Entry, Wanted, csv_header, csv_line, json, line};
 use audit_service::{SEARCH, SearchAnswer, SearchRequest};
 use audit_verify::Known;
@@ -111,12 +111,12 @@ pub async fn run(args: SearchArgs, out: Out) -> Result<Exit, Failure> {
         .transpose()?
         .unwrap_or_default();
     let limit = args.limit.clamp(1, MOST_FOUND);
-    let (mut all, mut found, mut faults) = (Vec::new(), 0, BTreeMap::new());
+    let (mut all, mut found, mut notes) = (Vec::new(), 0, Notes::default());
     if args.format == Format::Csv {
         out.say(csv_header());
     }
     let more = loop {
-        let (entries, more) = page(&sources, &wanted, &mut after, limit, &mut faults).await?;
+        let (entries, more) = page(&sources, &wanted, &mut after, limit, &mut notes).await?;
         found += entries.len();
         for entry in &entries {
             match args.format {
@@ -138,13 +138,22 @@ pub async fn run(args: SearchArgs, out: Out) -> Result<Exit, Failure> {
     if let Some(next) = &next {
         out.note(&out.m().f("audit-more", &[("next", Arg::Own(next))]));
     }
-    for (zone, at) in &faults {
+    for (zone, archive, at) in &notes.archived {
+        let values = [
+            ("zone", Arg::Text(zone)),
+            ("archive", Arg::Text(archive)),
+            ("at", Arg::Text(at)),
+        ];
+        out.note(&out.m().f("audit-found-archived", &values));
+    }
+    for (zone, at) in &notes.faults {
         let values = [("zone", Arg::Text(zone)), ("place", Arg::Text(at))];
         out.note(&out.m().f("audit-not-proven", &values));
     }
-    let good = faults.is_empty();
+    let good = notes.faults.is_empty();
     out.object(&json!({
-        "schema": "natsuin.audit-search/1", "ok": good, "entries": all, "next": next, "faults": faults,
+        "schema": "natsuin.audit-search/1", "ok": good, "entries": all, "next": next,
+        "faults": notes.faults, "archived": notes.archived,
     }));
     Ok(if good { Exit::Good } else { Exit::Negative })
 }
@@ -160,6 +169,27 @@ enum Source {
     Asked(String, Client),
 }
 
+/// What is to be known beside what was found.
+#[derive(Default)]
+struct Notes {
+    /// Of exports: the first place of each that isn't proven.
+    faults: BTreeMap<String, String>,
+    /// What wasn't searched because it lies in an archive: source, archive, end.
+    archived: BTreeSet<(String, String, String)>,
+}
+
+impl Notes {
+    fn tell(&mut self, source: &str, archived: &[Archived]) {
+        self.archived.extend(archived.iter().map(|part| {
+            (
+                source.to_owned(),
+                part.archive.to_string(),
+                part.last.rfc3339(),
+            )
+        }));
+    }
+}
+
 /// What a source has next.
 struct Page {
     entries: Vec<Entry>,
@@ -172,12 +202,12 @@ async fn page(
     wanted: &Wanted,
     after: &mut BTreeMap<String, String>,
     limit: usize,
-    faults: &mut BTreeMap<String, String>,
+    notes: &mut Notes,
 ) -> Result<(Vec<Entry>, bool), Failure> {
     let mut heads = Vec::new();
     for source in sources {
         let from = after.get(source.name()).map(String::as_str);
-        let page = source.page(wanted, from, limit, faults).await?;
+        let page = source.page(wanted, from, limit, notes).await?;
         heads.push((source, page.more, page.entries.into_iter().peekable()));
     }
     let mut entries = Vec::new();
@@ -218,10 +248,10 @@ impl Source {
         wanted: &Wanted,
         after: Option<&str>,
         limit: usize,
-        faults: &mut BTreeMap<String, String>,
+        notes: &mut Notes,
     ) -> Result<Page, Failure> {
         match self {
-            Self::Stored(zone, store) => stored(zone, store, wanted, after, limit).await,
+            Self::Stored(zone, store) => stored(zone, store, (wanted, after), limit, notes).await,
             Self::Exported { zone, dir, key } => {
                 let after = after.map(str::parse).transpose().map_err(|_| no_place())?;
                 let known = Known {
@@ -231,14 +261,23 @@ impl Source {
                 let found = audit_reader::search_export(dir, known, wanted, after, limit);
                 let found = found.map_err(|e| unusable(format!("{zone}: {e}")))?;
                 if let Some(bad) = &found.report.first_bad {
-                    faults.insert((*zone).to_owned(), place(bad));
+                    notes.faults.insert((*zone).to_owned(), place(bad));
                 }
+                notes
+                    .archived
+                    .extend(found.report.archived.iter().map(|part| {
+                        (
+                            (*zone).to_owned(),
+                            part.archive.clone(),
+                            format!("#{}", part.size - 1),
+                        )
+                    }));
                 Ok(Page {
                     entries: found.entries,
                     more: found.next.is_some(),
                 })
             }
-            Self::Asked(url, client) => asked(url, client, wanted, after, limit).await,
+            Self::Asked(url, client) => asked(url, client, (wanted, after), limit, notes).await,
         }
     }
 }
@@ -246,9 +285,9 @@ impl Source {
 async fn stored(
     zone: &str,
     store: &Store,
-    wanted: &Wanted,
-    after: Option<&str>,
+    (wanted, after): (&Wanted, Option<&str>),
     limit: usize,
+    notes: &mut Notes,
 ) -> Result<Page, Failure> {
     let mut query = Query {
         from: wanted.from.unwrap_or(UnixTime(0)),
@@ -268,6 +307,7 @@ async fn stored(
         let found = audit_log::search(store, &query).await;
         let found =
             found.map_err(|e| unusable(format!("the log of {zone} can't be searched: {e}")))?;
+        notes.tell(zone, &found.archived);
         for found in found.entries {
             entries.push(read(found.entry.seq, &found.entry.body, found.person)?);
         }
@@ -284,9 +324,9 @@ async fn stored(
 async fn asked(
     url: &str,
     client: &Client,
-    wanted: &Wanted,
-    after: Option<&str>,
+    (wanted, after): (&Wanted, Option<&str>),
     limit: usize,
+    notes: &mut Notes,
 ) -> Result<Page, Failure> {
     let mut request = SearchRequest {
         from: wanted.from.map(|t| t.0),
@@ -326,6 +366,7 @@ async fn asked(
             Err(CallError::Unreachable) => return Err(unreachable(url, "can't be reached")),
             Err(_) => return Err(unreachable(url, "gave no answer")),
         };
+        notes.tell(url, &answer.archived);
         for found in answer.entries {
             entries.push(read(found.seq, &found.body, found.person)?);
         }

@@ -70,7 +70,7 @@ pub async fn restore_on(
     backup::restore(&to.store, &mut from, secret, ledger, &with).await
 }
 
-fn use_of(key: &KeyCreated) -> cm_api::OrderKind {
+pub fn use_of(key: &KeyCreated) -> cm_api::OrderKind {
     sign(key, P256, &[digest(P256, "a")])
 }
 

@@ -6,6 +6,7 @@ mod algorithms;
 mod backup;
 mod ceremony;
 mod counter;
+mod deletion;
 mod destroy;
 mod faulty;
 mod import;

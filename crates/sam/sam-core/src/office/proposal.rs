@@ -120,8 +120,12 @@ pub fn check_measure(proposal: &Measure, now: UnixTime) -> Result<(), Reason> {
         | Measure::ForgetClient { .. }
         | Measure::Settings { .. }
         | Measure::Module { .. }
-        | Measure::Restore { .. }
-        | Measure::DeleteArchived { .. } => Ok(()),
+        | Measure::Restore { .. } => Ok(()),
+        // Whole tiles of the log, so that its tree stays as it is.
+        Measure::DeleteArchived { size, .. } => match *size > 0 && size.is_multiple_of(256) {
+            true => Ok(()),
+            false => Err(Reason::Invalid("size")),
+        },
     }
 }
 
@@ -429,8 +433,14 @@ pub fn words(document: &Document) -> String {
         Measure::Module { enabled: true } => "enable the cryptographic module".to_owned(),
         Measure::Module { enabled: false } => "disable the cryptographic module".to_owned(),
         Measure::Restore { zone, backup } => format!("restore backup {backup} of {zone:?}"),
-        Measure::DeleteArchived { zone, archive } => {
-            format!("delete from the log of {zone:?} what archive {archive} has")
+        Measure::DeleteArchived {
+            zone,
+            archive,
+            size,
+        } => {
+            format!(
+                "delete the {size} oldest entries from the log of {zone:?}, which archive {archive} has"
+            )
         }
     };
     crate::label::clean(&text, MAX_WORDS)

@@ -6,6 +6,7 @@ mod attest;
 mod clock;
 mod cm;
 mod days;
+mod deletion;
 mod device;
 mod enrolment;
 mod envelopes;

@@ -205,6 +205,10 @@ pub struct TakenProposal {
     pub document: String,
     /// Evidence of each approval, as stored.
     pub approvals: Vec<String>,
+    /// A [`Warrant`](super::Warrant) over both (JWS).
+    pub warrant: String,
+    /// The statement of `K_root` about the key that signed it.
+    pub statement: String,
 }
 
 /// Answer of [`People`].
@@ -434,6 +438,19 @@ pub struct AuditAnswer {
     pub entries: Vec<AuditEntry>,
     /// Where to go on, unless this is all.
     pub next: Option<String>,
+    /// Archives that have entries of the time asked for, which were deleted from the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archived: Vec<InArchive>,
+}
+
+/// What lies in an archive and not in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InArchive {
+    /// Digest that names the archive.
+    pub archive: Digest32,
+    /// Time of the latest entry.
+    pub last: UnixTime,
 }
 
 /// An entry of the log.

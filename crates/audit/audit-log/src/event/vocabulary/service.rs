@@ -65,6 +65,23 @@ macro_rules! service_events {
         /// The alias.
         alias: Digest32,
     }
+    /// Entries were deleted after archiving; an archive that was checked has every one of them.
+    LogDeleted = "audit.log-deleted", Success, by(service), about() {
+        /// First place.
+        from: u64,
+        /// The place behind the last.
+        size: u64,
+        /// Digest that names the archive.
+        archive: Digest32,
+        /// Digest of the proposal's document.
+        proposal: Digest32,
+        /// An officer who approved it.
+        officer: OfficerId,
+        /// The other one.
+        second: OfficerId,
+        /// Digest over this and all deletions before.
+        chain: Digest32,
+    }
     /// A witness of the log has stayed away too long.
     WitnessAway = "audit.witness-away", Failure, by(service), about() {
         /// Which, as a digest of its name and key.

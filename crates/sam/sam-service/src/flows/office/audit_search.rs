@@ -7,7 +7,7 @@ use core_types::{PeerId, UnixTime, sha256};
 use sam_core::Reason;
 use sam_core::office::Deed;
 use sap::office::calls::{
-    AuditAnswer, AuditEntry, AuditRequest, BesideRequest, Looked, MAX_KINDS, OfficeRefusal,
+    AuditAnswer, AuditEntry, AuditRequest, BesideRequest, InArchive, Looked, MAX_KINDS, OfficeRefusal,
 };
 use store_kit::transaction;
 
@@ -92,9 +92,14 @@ impl<C: CryptoModule> Sam<C> {
             person: found.person,
             body: found.entry.body,
         });
+        let archived = found.archived.iter().map(|part| InArchive {
+            archive: part.archive,
+            last: part.last,
+        });
         Ok(AuditAnswer {
             entries: entries.collect(),
             next: found.next.map(|next| next.to_string()),
+            archived: archived.collect(),
         })
     }
 }

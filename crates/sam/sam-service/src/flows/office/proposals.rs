@@ -5,7 +5,7 @@ use cm_api::CryptoModule;
 use core_types::{Digest32, UnixTime};
 use sam_core::Reason;
 use sam_core::act::{OfficerContent, mint_officer};
-use sam_core::office::proposal::{self, check_asking, check_measure, takes, words};
+use sam_core::office::proposal::{self, TAKE_WITHIN, check_asking, check_measure, takes, words};
 use sam_core::office::{Deed, Phase, Proposal};
 use sam_core::state::Subject;
 use sap::Act;
@@ -14,7 +14,7 @@ use sap::office::calls::{
     ApprovalInfo, OfficeAct, OfficeRefusal, ProposalInfo, ProposalRequest, ProposalState,
     ProposalsAnswer, ProposeRequest, SessionRequest, TakenProposal,
 };
-use sap::office::{Document, Requester};
+use sap::office::{Document, Requester, TYP_WARRANT, Warrant};
 use store_kit::{sql, transaction};
 
 use super::log_in::minted;
@@ -272,7 +272,7 @@ impl<C: CryptoModule> Sam<C> {
         let present = self.present(&request.session, about).await?;
         present.session.body.check_fresh(self.clock.now())?;
         let id = request.proposal.to_string();
-        let taken = transaction!(self.store, "proposal-take", |tx| {
+        let (taken, at) = transaction!(self.store, "proposal-take", |tx| {
             let now = self.now(tx).await?;
             let person = self.person(tx, &present.person.account.body.id).await?;
             let row = rows::get::<Proposal>(tx, &self.sealer, &id).await?;
@@ -285,8 +285,21 @@ impl<C: CryptoModule> Sam<C> {
                 officer: person.officer.body.id,
             };
             self.audit.append(tx, event, now.time).await?;
-            Ok::<_, Failed>(next)
+            Ok::<_, Failed>((next, now))
         })?;
+        let warrant = Warrant {
+            v: Version1,
+            sam: self.config.sam.clone(),
+            epoch: at.epoch,
+            proposal: request.proposal,
+            evidence: taken.approvals.iter().map(|g| g.evidence).collect(),
+            officers: taken.approvals.iter().map(|g| g.officer.clone()).collect(),
+            at: at.time,
+            exp: at.time.plus(TAKE_WITHIN),
+        };
+        let payload = serde_json::to_vec(&warrant).map_err(|_| Reason::NotNow)?;
+        let ring = self.ring(at.epoch, at.time).await?;
+        let warrant = ring.act.sign(TYP_WARRANT, &payload);
         let mut approvals = Vec::new();
         for given in &taken.approvals {
             let evidence = self.evidence(given.evidence).await?.ok_or(Reason::NotNow)?;
@@ -295,6 +308,8 @@ impl<C: CryptoModule> Sam<C> {
         Ok(TakenProposal {
             document: taken.text,
             approvals,
+            warrant: warrant.map_err(|_| Reason::NotNow)?,
+            statement: ring.statement.clone(),
         })
     }
 }

@@ -1,14 +1,13 @@
 //! Writing, sequencing and the attacks on both, on both stores.
 
-#[path = "log/away.rs"]
 mod away;
-#[path = "log/restored.rs"]
+mod deletion;
 mod restored;
 
 use std::collections::BTreeSet;
 
 use audit_log::{
-    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Restorers, Sequencer, Start, TABLES, follow,
+    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Restorers, Sequencer, Start, TABLES, Told, follow,
     is_forgotten, opening, read_back, row_name, row_of, search,
 };
 use core_types::{Digest32, KeyId, PersonId, PersonName, SecretBytes, TenantId, UnixTime};
@@ -382,7 +381,10 @@ async fn what_is_read_back_is_what_was_written_or_nothing() {
             }
             let mut bodies = 0;
             let own = log("a");
-            let read = read_back(&own, &store, |body| {
+            let read = read_back(&own, &store, |told| {
+                let Told::Entry(body) = told else {
+                    return Err("a summary");
+                };
                 bodies += usize::from(body.contains("key.suspended"));
                 Ok(())
             });
@@ -736,7 +738,10 @@ async fn the_last_of_several_entries_names_the_rows_that_were_written_with_them(
         done.unwrap();
         let mut bodies = Vec::new();
         let own = log("a");
-        let read = read_back(&own, &store, |body| {
+        let read = read_back(&own, &store, |told| {
+            let Told::Entry(body) = told else {
+                return Err("a summary");
+            };
             bodies.push(body.to_owned());
             Ok(())
         });
@@ -762,7 +767,10 @@ async fn rows_that_are_named_after_persons_are_named_by_their_aliases() {
         });
         done.unwrap();
         let mut bodies = Vec::new();
-        let read = read_back(&log, &store, |body| {
+        let read = read_back(&log, &store, |told| {
+            let Told::Entry(body) = told else {
+                return Err("a summary");
+            };
             bodies.push(body.to_owned());
             Ok(())
         });
