@@ -1,7 +1,7 @@
 //! Proofs over the log: that entries are in it (RFC 6962 §2.1.1), for receipts, and that it only grew (§2.1.2), for
 //! witnesses.
 
-use core_types::Digest32;
+use core_types::{Digest32, KeyId};
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::export::{LoggedEntry, entry};
@@ -55,6 +55,22 @@ pub async fn latest(
     let select = sql(select).bind(person).bind(kind).bind(most);
     let rows = tx.fetch_all(select).await?;
     rows.iter().map(entry).collect()
+}
+
+/// The latest entries of a kind about a key, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn of_key(
+    tx: &mut Tx,
+    key: &KeyId,
+    kind: &str,
+    most: i64,
+) -> Result<Vec<LoggedEntry>, StoreError> {
+    let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry \
+                  WHERE key_id = $1 AND kind = $2 AND seq IS NOT NULL ORDER BY at DESC, seq DESC LIMIT $3";
+    let rows = tx.fetch_all(sql(select).bind(key.as_str()).bind(kind).bind(most));
+    rows.await?.iter().map(entry).collect()
 }
 
 /// Proves entries at these places with the first checkpoint that covers them all; nothing while there is none. The cost

@@ -132,6 +132,7 @@ impl Sequencer {
     /// # Errors
     /// [`AuditError`]; a zone that gets one must stop acting.
     pub async fn sequence(&self, store: &Store, now: UnixTime) -> Result<Sequenced, AuditError> {
+        self.log.notes_backups(store, now).await?;
         let mut added = 0;
         let mut size = 0;
         while self.has_work(store).await? {

@@ -139,3 +139,41 @@ impl AuditLog {
         format!("{value}.{}", b64u(mac))
     }
 }
+
+/// What the making of a backup left to be recorded.
+#[derive(Deserialize)]
+struct BackedUp {
+    backup: Digest32,
+    signer: Digest32,
+}
+
+impl AuditLog {
+    /// Records backups that were made since the last time.
+    pub(crate) async fn notes_backups(
+        &self,
+        store: &Store,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let mut tx = store.read("audit-backups").await?;
+        if !store_kit::was_dumped(&mut tx).await? {
+            return Ok(());
+        }
+        drop(tx);
+        transaction!(store, "audit-backups", |tx| {
+            let mut events = Vec::new();
+            for note in store_kit::take_dumped(tx).await? {
+                // Whoever writes into the store may leave anything: what isn't such a note is recorded as that.
+                events.push(match serde_json::from_str::<BackedUp>(&note) {
+                    Ok(of) => Event::StoreBackedUp {
+                        backup: of.backup,
+                        signer: of.signer,
+                    },
+                    Err(_) => Event::Alarm {
+                        what: "backup-note-unreadable".into(),
+                    },
+                });
+            }
+            self.append_all(tx, &events, now).await.map(drop)
+        })
+    }
+}

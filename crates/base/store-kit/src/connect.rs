@@ -194,6 +194,21 @@ pub(crate) fn sqlite_reader(path: &Path) -> Result<Connection, StoreError> {
     connection.map_err(|error| name_damage(error, path))
 }
 
+/// Writes one row with two texts beside the process that owns the file, which waits for it as for any reader.
+pub(crate) fn sqlite_word(
+    path: &Path,
+    insert: &'static str,
+    key: &str,
+    value: &str,
+) -> Result<(), StoreError> {
+    check_header(path)?;
+    let word = || {
+        let connection = sqlite_connection(path, false)?;
+        connection.execute(insert, (key, value)).map(drop)
+    };
+    word().map_err(|error| name_damage(error, path))
+}
+
 fn sqlite_connection(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> {
     // One thread at a time uses a connection, as its type has it, so SQLite needs no locks of its own.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -294,6 +294,70 @@ pub async fn store_names(tx: &mut Tx) -> Result<Vec<Digest32>, StoreError> {
     Ok((restores.saturating_sub(99)..=restores).map(name).collect())
 }
 
+/// What notes of dumps are called in `store_meta`.
+const DUMPED: &str = "dumped:";
+/// Most notes taken at once.
+const DUMPS: i64 = 20;
+
+/// Leaves word in a store that it was dumped, for its zone's log, while its zone runs or not. `name`: of the dump, different
+/// each time.
+///
+/// # Errors
+/// [`StoreError`]; nobody will know of the dump then.
+pub async fn leave_dumped(
+    url: &StoreUrl,
+    schema: &'static str,
+    name: &str,
+    note: &str,
+) -> Result<(), StoreError> {
+    admit(schema)?;
+    let insert = "INSERT INTO store_meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+    let (key, note) = (format!("{DUMPED}{name}"), note.to_owned());
+    match url {
+        StoreUrl::Sqlite(path) => {
+            let path = path.clone();
+            let word = move || connect::sqlite_word(&path, insert, &key, &note);
+            let left = tokio::task::spawn_blocking(word).await;
+            left.map_err(|_| StoreError::Closed)?
+        }
+        StoreUrl::Postgres(url) => {
+            sqlx::any::install_default_drivers();
+            let pool = connect::postgres(url, schema).await?;
+            let left = sqlx::query(insert).bind(key).bind(note).execute(&pool);
+            let left = left.await;
+            pool.close().await;
+            left?;
+            Ok(())
+        }
+    }
+}
+
+/// Whether such word was left.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn was_dumped(tx: &mut Tx) -> Result<bool, StoreError> {
+    let select = sql("SELECT 1 AS found FROM store_meta WHERE key LIKE $1 LIMIT 1");
+    let found = tx.fetch_optional(select.bind(format!("{DUMPED}%"))).await?;
+    Ok(found.is_some())
+}
+
+/// The notes that were left, once: they are gone with this transaction.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn take_dumped(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
+    let select = "SELECT key, value FROM store_meta WHERE key LIKE $1 ORDER BY key LIMIT $2";
+    let select = sql(select).bind(format!("{DUMPED}%")).bind(DUMPS);
+    let mut notes = Vec::new();
+    for row in tx.fetch_all(select).await? {
+        let delete = sql("DELETE FROM store_meta WHERE key = $1");
+        tx.execute(delete.bind(row.text("key")?)).await?;
+        notes.push(row.text("value")?);
+    }
+    Ok(notes)
+}
+
 /// A store that was being filled when its program ended is not used.
 pub(crate) async fn refuse_half_filled(tx: &mut Tx) -> Result<(), StoreError> {
     match meta(tx, FILLING).await? {

@@ -72,7 +72,9 @@ pub mod testing;
 mod tx;
 mod url;
 
-pub use dump::{Dump, Fill, Table, store_names, take_filled};
+pub use dump::{
+    Dump, Fill, Table, leave_dumped, store_names, take_dumped, take_filled, was_dumped,
+};
 pub use error::{DatabaseError, StoreError};
 pub use migrate::{Migration, Migrations};
 pub use seen::{Seen, Written};

@@ -120,8 +120,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
             root: &pinned,
             keep_days: audit.keep_days(),
         };
-        let done = files.delete(&sequencer, &store, &mut LogSummary::new(now), now);
-        let done = done.await;
+        let mut noted = LogSummary::new(now);
+        let done = files.delete(&sequencer, &store, &mut noted, now).await;
         say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
         return Ok(());
     }

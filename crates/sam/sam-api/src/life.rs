@@ -376,7 +376,21 @@ pub struct ReceiptRequest {
     pub act: Digest32,
 }
 
-/// Answer of [`crate::ssa::Receipt`].
+/// Request of [`crate::ssa::ReceiptOf`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptOfRequest {
+    /// The client that got the signature: it sees no other's.
+    pub client: ClientId,
+    /// The person, if the client's token is theirs.
+    pub person: Option<PersonId>,
+    /// Key.
+    pub key: KeyId,
+    /// SHA-256 of the signature value.
+    pub value: Digest32,
+}
+
+/// Answer of [`crate::ssa::Receipt`] and [`crate::ssa::ReceiptOf`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptAnswer {

@@ -54,6 +54,8 @@ core_types::methods! {
     Signatures: "/sam/v1/signatures", SignaturesRequest => SignaturesAnswer;
     /// The evidence of an act of a person, for them to keep.
     Receipt: "/sam/v1/receipt", ReceiptRequest => ReceiptAnswer;
+    /// The same of a signature value, for the client that got it.
+    ReceiptOf: "/sam/v1/receipt-of", ReceiptOfRequest => ReceiptAnswer;
     /// A key that its owner had handed over, sealed to the receiver.
     HandedOver: "/sam/v1/handed-over", HandedOverRequest => HandedOverAnswer;
     /// What happened to a person's keys and factors lately.

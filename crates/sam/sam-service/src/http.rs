@@ -87,6 +87,9 @@ pub fn ssa_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<ssa::Receipt, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p).await?.receipt(r).await })
         })
+        .method::<ssa::ReceiptOf, _, _>(|s, p, r| {
+            whole(async move { admit(&s, &p).await?.receipt_of(r).await })
+        })
         .method::<ssa::HandedOver, _, _>(|s, p, r| {
             whole(async move { admit(&s, &p).await?.handed_over(r).await })
         })

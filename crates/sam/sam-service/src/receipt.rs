@@ -9,7 +9,7 @@ use core_types::{Digest32, sha256};
 use jose::Jwk;
 use sam_core::evidence::Evidence;
 use serde_json::{Value, json};
-use store_kit::{Store, StoreError, sql};
+use store_kit::{Store, StoreError, Tx, sql};
 
 /// Longest chain from a factor back to its enrolment.
 const DEPTH: usize = 16;
@@ -47,7 +47,8 @@ pub async fn bundle(
         let Some(about) = next.take() else { break };
         let found = audit_log::about(store, person, about).await?;
         for named in found.iter().filter_map(evidence_of) {
-            let Some(text) = document(store, named).await? else {
+            let mut tx = store.read("evidence").await?;
+            let Some(text) = document(&mut tx, named).await? else {
                 continue;
             };
             let parsed = serde_json::from_str::<Evidence>(&text).ok();
@@ -95,8 +96,8 @@ fn evidence_of(entry: &LoggedEntry) -> Option<Digest32> {
     Digest32::parse(body.get("detail")?.get("evidence")?.as_str()?).ok()
 }
 
-async fn document(store: &Store, name: Digest32) -> Result<Option<String>, StoreError> {
-    let mut tx = store.read("evidence").await?;
+/// The text of a piece of evidence, if it is there and is what its name says.
+pub(crate) async fn document(tx: &mut Tx, name: Digest32) -> Result<Option<String>, StoreError> {
     let select = sql("SELECT body FROM evidence WHERE id = $1").bind(name.to_string());
     let row = tx.fetch_optional(select).await?;
     let body = row.map(|r| r.blob("body")).transpose()?;

@@ -25,6 +25,7 @@ const METHODS: [&str; 15] = [
     "signatures/signHash",
     "signatures/signPolling",
     "signatures/timestamp",
+    "signatures/receipt",
 ];
 /// Most keys, or certificates, of a client.
 pub(crate) const KEYS: usize = 10;

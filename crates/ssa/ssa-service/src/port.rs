@@ -79,6 +79,8 @@ sam_port! {
     signatures: Signatures;
     /// The evidence of an act of a person.
     receipt: Receipt;
+    /// The evidence of a signature value, for the client that got it.
+    receipt_of: ReceiptOf;
     /// A key that its owner had handed over.
     handed_over: HandedOver;
     /// What happened to a person's keys and factors.

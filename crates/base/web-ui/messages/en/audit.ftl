@@ -27,6 +27,7 @@ audit-key-of-export = The log's key is the export's own. Compare it with the one
 event-service-started = The service started (version { $version }).
 event-service-restored = The store came out of the backup { $backup }; operator { $operator }, officer { $officer }.
 event-service-restored-unapproved = The store says that it came out of the backup { $backup }, and nobody approved that: { $reason }.
+event-service-backed-up = The store was backed up: backup { $backup }, signed with { $signer }.
 event-service-stopped = The service ended in order.
 event-audit-started = The audit function writes from here on.
 event-audit-stopped = The audit function ended in order.

@@ -23,6 +23,7 @@ audit-key-of-export = ログの公開鍵は書き出しにあるものです。�
 event-service-started = サービスが起動した(バージョン{ $version })。
 event-service-restored = データベースを控え{ $backup }から復元した。システム運用担当者{ $operator }、セキュリティ統括責任者{ $officer }。
 event-service-restored-unapproved = データベースは控え{ $backup }から復元されたとあるが、承認されていない: { $reason }。
+event-service-backed-up = ストアのバックアップ{ $backup }を作った。署名した鍵は{ $signer }。
 event-service-stopped = サービスが正常に終了した。
 event-audit-started = 監査機能が記録を始めた。
 event-audit-stopped = 監査機能が正常に終了した。

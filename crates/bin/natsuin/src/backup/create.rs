@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ::backup::{BackupError, Recipient, Writer};
 use clap::Args;
-use core_types::{SecretBytes, UnixTime};
+use core_types::{Digest32, SecretBytes, UnixTime};
+use jose::SigningKey;
 use serde_json::json;
 use store_kit::Dump;
 use web_ui::Arg;
@@ -91,6 +92,11 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
             return Err(failure);
         }
     };
+    if let Err(failure) = leave_word(&stores, name, &key).await {
+        // A backup that no log tells of isn't kept.
+        let _ = fs::remove_file(&create.to);
+        return Err(failure);
+    }
     if let Some(dir) = &create.report {
         super::report(dir, "made.json", name, now, now)?;
     }
@@ -110,6 +116,24 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
         "module_keys": create.cm_keys.is_some(),
     }));
     Ok(Exit::Good)
+}
+
+/// Leaves word of the backup in each store, which its zone records as soon as it runs.
+async fn leave_word(
+    stores: &[(&'static str, store_kit::StoreUrl)],
+    name: Digest32,
+    key: &SigningKey,
+) -> Result<(), Failure> {
+    let note = json!({ "backup": name, "signer": key.public().thumbprint() }).to_string();
+    for (zone, url) in stores {
+        let left = store_kit::leave_dumped(url, zone, &name.to_string(), &note);
+        left.await.map_err(|e| {
+            let what = format!("{zone} can't be told of its backup: {e}");
+            let remedy = "the user of the store has to write to store_meta; nothing was kept";
+            Failure::new(Exit::Input, "backup", what, remedy)
+        })?;
+    }
+    Ok(())
 }
 
 type ToFile = Writer<BufWriter<fs::File>>;

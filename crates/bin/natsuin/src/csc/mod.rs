@@ -138,6 +138,21 @@ pub enum CscCommand {
         #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: String,
     },
+    /// Fetch the evidence of a signature that this client got, for `natsuin evidence verify`.
+    Receipt {
+        /// Where.
+        #[command(flatten)]
+        at: At,
+        /// File with a token.
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// The credential.
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+        key: String,
+        /// The signature value, base64, as `sign-hash` got it.
+        #[arg(long, value_name = "BASE64")]
+        signature: String,
+    },
     /// Sign hashes.
     SignHash {
         /// Where.
@@ -294,6 +309,17 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             let body = json!({ "credentialID": key });
             let proof = Proof::Bearer(&token);
             told(service.call("credentials/sendOTP", proof, &body).await, out)
+        }
+        CscCommand::Receipt {
+            at,
+            token_file,
+            key,
+            signature,
+        } => {
+            let (token, service) = (secret(&token_file)?, service(&at)?);
+            let body = json!({ "credentialID": key, "signature": signature });
+            let proof = Proof::Bearer(&token);
+            told(service.call("signatures/receipt", proof, &body).await, out)
         }
         CscCommand::SignHash {
             at,

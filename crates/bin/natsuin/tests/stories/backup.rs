@@ -420,6 +420,14 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             assert_eq!(restored[0]["detail"]["target"], named, "{zone}");
         }
 
+        // Each backup is told of in the log of the zone it was made of, whether that ran or not.
+        let all = entries(&desk.at("export"), "cm");
+        let told = all.iter().filter(|e| e["kind"] == "service.backed-up");
+        let told: Vec<_> = told
+            .map(|e| e["detail"]["backup"].as_str().unwrap())
+            .collect();
+        assert!(told.contains(&old) && told.contains(&new), "{told:?}");
+
         // What is older than its anchor is told before, and doesn't start after.
         desk.lose().await;
         let (_, target) = desk.backup("target", true);

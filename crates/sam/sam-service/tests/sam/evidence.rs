@@ -149,7 +149,53 @@ async fn a_signature_is_shown_from_enrolment_to_value_without_asking_us() {
         });
         assert_eq!(list.await.unwrap().entries[0].act, act);
 
+        let asked = ReceiptOfRequest {
+            client: client(),
+            person: None,
+            key: signer.keys[0].key.clone(),
+            value: sha256(&[&values[0].0]),
+        };
+        only_who_got_a_value_gets_its_receipt(&world, &asked, &signer, &other, &bundle).await;
+
         every_change_is_noticed(&world, &log, &bundle, &other);
+    }
+}
+
+async fn only_who_got_a_value_gets_its_receipt(
+    world: &World,
+    asked: &ReceiptOfRequest,
+    signer: &Signer,
+    other: &Signer,
+    bundle: &str,
+) {
+    let theirs = ReceiptOfRequest {
+        person: Some(signer.person.clone()),
+        ..asked.clone()
+    };
+    for good in [asked, &theirs] {
+        let answer = world.sam.receipt_of(good.clone()).await.unwrap();
+        assert_eq!(answer.bundle, bundle);
+    }
+    for bad in [
+        ReceiptOfRequest {
+            client: core_types::ClientId::parse("other-client").unwrap(),
+            ..asked.clone()
+        },
+        ReceiptOfRequest {
+            person: Some(other.person.clone()),
+            ..asked.clone()
+        },
+        ReceiptOfRequest {
+            key: other.keys[0].key.clone(),
+            ..asked.clone()
+        },
+        ReceiptOfRequest {
+            value: sha256(&[b"another"]),
+            ..asked.clone()
+        },
+    ] {
+        let refused = world.sam.receipt_of(bad.clone()).await.unwrap_err();
+        assert_eq!(refused, Refusal::NotFound, "{bad:?}");
     }
 }
 

@@ -10,6 +10,7 @@ mod extend;
 mod info;
 mod login;
 mod polling;
+mod receipt;
 mod refusals;
 mod revoke;
 mod sign;
@@ -104,6 +105,7 @@ impl Told for SignHashResponse {}
 impl Told for SignHashAnswer {}
 impl Told for SignDocResponse {}
 impl Told for TimestampResponse {}
+impl Told for receipt::Receipt {}
 
 impl Told for CredentialAuthorizeResponse {
     fn status(&self) -> StatusCode {
@@ -164,6 +166,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/signatures/signHash", post(sign_hash_v2))
         .route("/signatures/signPolling", post(poll_v2))
         .route("/signatures/timestamp", post(timestamp_v2))
+        .route("/signatures/receipt", post(receipt_v2))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown)
 }
@@ -213,6 +216,11 @@ async fn sign_doc_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response
 /// Version 1 has no such method: its calls bring the values.
 async fn poll_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
     answer(async { polling::poll(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
+}
+
+/// A method of our own: CSC has none.
+async fn receipt_v2(State(ssa): State<Ssa>, call: Call, body: Body) -> Response {
+    answer(async { receipt::receipt(&ssa, &call, whole(&ssa, &call, body).await?).await }.await)
 }
 
 /// With the same members in both versions.

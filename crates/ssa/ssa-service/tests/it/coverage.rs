@@ -451,6 +451,20 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
                 nobody(Used, "asking uses nothing up"),
             ],
         ));
+        let made =
+            json!({ "credentialID": "key-hanako", "signature": core_types::bytes::b64("value") });
+        let signature = "Invalid parameter signature";
+        rows.push(row(
+            "signatures/receipt",
+            [
+                no_token(&made),
+                nobody(Scope, "whoever may call may ask"),
+                refused(User, &w.taro, &made, 400, signature),
+                refused(Client, &w.other, &made, 400, signature),
+                expired(&w.expired, &made),
+                nobody(Used, "asking uses nothing up"),
+            ],
+        ));
         rows.push(sending("credentials/getChallenge"));
         let delete = json!({ "credentialDeletionRequest": { "credentialID": "key-hanako" } });
         rows.push(row(

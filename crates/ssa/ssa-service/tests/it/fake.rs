@@ -496,6 +496,24 @@ impl SamPort for FakeSam {
         Box::pin(async { Self::answer(answer) })
     }
 
+    fn receipt_of<'a>(&'a self, request: &'a ReceiptOfRequest) -> Called<'a, ReceiptOf> {
+        let theirs = request.person.as_ref().is_none_or(|person| {
+            self.with(|s| {
+                s.keys
+                    .get(person)
+                    .is_some_and(|keys| keys.iter().any(|k| k.key == request.key))
+            })
+        });
+        let own = theirs && request.client.as_str() == "app";
+        let answer = match own && request.value == sha256(&[b"value"]) {
+            true => Ok(ReceiptAnswer {
+                bundle: "{\"format\":\"natsuin-evidence/1\"}".to_owned(),
+            }),
+            false => Err(Refusal::NotFound),
+        };
+        Box::pin(async { Self::answer(answer) })
+    }
+
     fn handed_over<'a>(&'a self, request: &'a HandedOverRequest) -> Called<'a, HandedOver> {
         let own = self.with(|s| s.keys.contains_key(&request.person));
         let answer = match own && request.act == sha256(&[b"act"]) {

@@ -29,6 +29,13 @@ macro_rules! service_events {
         /// What is missing.
         reason: Code,
     }
+    /// A backup of the zone's store was made, by a program beside it.
+    StoreBackedUp = "service.backed-up", Success, by(service), about() {
+        /// Name of the backup.
+        backup: Digest32,
+        /// Thumbprint of the key that signed it.
+        signer: Digest32,
+    }
     /// A zone's process ends in order.
     ServiceStopped = "service.stopped", Success, by(service), about() {}
     /// The audit function writes from here on.
