@@ -90,12 +90,24 @@ impl Taken {
     }
 
     pub fn by(zone: &str, archive: Digest32, size: u64, officers: &[&str], asked: &str) -> Self {
+        Self::at(NOW, zone, archive, size, officers, asked)
+    }
+
+    /// The same, taken at this time.
+    pub fn at(
+        now: UnixTime,
+        zone: &str,
+        archive: Digest32,
+        size: u64,
+        officers: &[&str],
+        asked: &str,
+    ) -> Self {
         let (root, act) = (
             SigningKey::generate().unwrap().0,
             SigningKey::generate().unwrap().0,
         );
         let statement = json!({
-            "sam": "sam.example", "epoch": "e", "act": act.public(), "nbf": NOW.0 - 100, "exp": NOW.0 + 3600,
+            "sam": "sam.example", "epoch": "e", "act": act.public(), "nbf": now.0 - 100, "exp": now.0 + 3600,
         });
         let statement = root
             .sign("natsuin-keys+jws", statement.to_string().as_bytes())
@@ -108,11 +120,11 @@ impl Taken {
         let proposal = sha256(&[document.as_bytes()]);
         let approvals: Vec<String> = officers
             .iter()
-            .map(|who| approval(&act, &statement, proposal, who))
+            .map(|who| approval(&act, &statement, proposal, who, now))
             .collect();
         let payload = json!({
             "v": 1, "sam": "sam.example", "epoch": "e", "proposal": proposal, "evidence": [],
-            "officers": officers, "at": NOW.0 - 10, "exp": NOW.0 + 86_400,
+            "officers": officers, "at": now.0 - 10, "exp": now.0 + 86_400,
         });
         let mut taken = Self {
             document,
@@ -165,10 +177,16 @@ impl Taken {
 }
 
 /// Evidence of an approval with a device key.
-fn approval(act: &SigningKey, statement: &str, proposal: Digest32, who: &str) -> String {
+fn approval(
+    act: &SigningKey,
+    statement: &str,
+    proposal: Digest32,
+    who: &str,
+    now: UnixTime,
+) -> String {
     let device = SigningKey::generate().unwrap().0;
     let payload = json!({
-        "kind": "officer", "sam": "sam.example", "epoch": "e", "iat": NOW.0 - 60, "exp": NOW.0 + 240,
+        "kind": "officer", "sam": "sam.example", "epoch": "e", "iat": now.0 - 60, "exp": now.0 + 240,
         "level": 3, "person": {"id": format!("officer.{who}"), "name": who}, "document": proposal,
         "what": "delete-archived", "text": "…", "needs": 2,
     });
@@ -178,7 +196,7 @@ fn approval(act: &SigningKey, statement: &str, proposal: Digest32, who: &str) ->
     let digest = sha256(&[b"natsuin-act-v1\n", jws.as_bytes()]);
     let signature = device.sign_bytes(&digest.0).unwrap();
     json!({
-        "evidence": "approval", "act": jws, "statement": statement, "at": NOW.0 - 50, "policy": 1,
+        "evidence": "approval", "act": jws, "statement": statement, "at": now.0 - 50, "policy": 1,
         "clock": "synchronised", "made": null,
         "proof": {"method": "device", "act": digest, "sig": b64u(signature)},
         "factor": {"id": "f", "act": digest, "created": 1, "device": device.public()},

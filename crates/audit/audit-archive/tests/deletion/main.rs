@@ -139,8 +139,14 @@ async fn what_two_officers_let_go_is_in_the_archive_and_both_are_checked_togethe
         // The next archive has what follows, and the one before is still told of.
         live.write(700, OLD).await;
         let archive = medium.archive(&live, "two").await;
-        let taken = Taken::of("sam", archive.name(), 1_280);
-        let done = Try::of(&medium, "two", &taken).at(&live).await.unwrap();
+        // Late enough that the entry of the first deletion goes too.
+        let later = NOW.plus(60 * 86_400);
+        let taken = Taken::at(later, "sam", archive.name(), 1_280, &["o1", "o2"], "o3");
+        let second = Try {
+            now: later,
+            ..Try::of(&medium, "two", &taken)
+        };
+        let done = second.at(&live).await.unwrap();
         assert_eq!((done.from, done.size), (512, 1_280));
         let out = medium.export(&live, "later").await;
         let alone = check(&out, &[]);
