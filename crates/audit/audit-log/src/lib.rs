@@ -43,7 +43,10 @@ pub use export::{LoggedEntry, export};
 pub use follow::{Start, follow, since};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
-pub use person::{Opening, is_forgotten, opening, row_name, row_of};
+pub use person::{
+    ForgetError, Opening, check_over, evidence_about, is_forgotten, opening, row_name, row_of,
+    subject_of,
+};
 pub use proof::{Proofs, about, latest, of_key, prove};
 pub use restored::Restorers;
 pub use search::{BadCursor, Cursor, Found, FoundEntry, MOST_FOUND, Query, search};

@@ -7,10 +7,10 @@ use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, PersonId, Random, SecretBytes, TenantId, UnixTime};
 use serde::Serialize;
-use store_kit::{Migration, Migrations, StoreError, Tx, Written, sql};
+use store_kit::{Migration, Migrations, Store, StoreError, Tx, Written, sql, transaction};
 
 use crate::event::{Class, Event, Outcome, Subject};
-use crate::person::Persons;
+use crate::person::{ForgetError, Persons, check_over};
 
 /// Tables of the log; give them to `Store::open` along with the zone's own.
 pub const TABLES: Migrations = Migrations {
@@ -82,11 +82,13 @@ pub const TABLES: Migrations = Migrations {
         sqlite: "
             CREATE TABLE audit_cut (size BIGINT PRIMARY KEY, state TEXT NOT NULL, mac BLOB NOT NULL);
             CREATE TABLE audit_tile (n BIGINT PRIMARY KEY, hashes BLOB NOT NULL);
-            CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);",
+            CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);
+            ALTER TABLE audit_person ADD COLUMN seen BIGINT;",
         postgres: "
             CREATE TABLE audit_cut (size BIGINT PRIMARY KEY, state TEXT NOT NULL, mac BYTEA NOT NULL);
             CREATE TABLE audit_tile (n BIGINT PRIMARY KEY, hashes BYTEA NOT NULL);
-            CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);",
+            CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);
+            ALTER TABLE audit_person ADD COLUMN seen BIGINT;",
     }],
 };
 
@@ -302,6 +304,7 @@ impl AuditLog {
         &self,
         tx: &mut Tx,
         person: &PersonId,
+        by: Digest32,
         now: UnixTime,
     ) -> Result<bool, StoreError> {
         let Some(alias) = self.inner.persons.forget(tx, &self.name(person)).await? else {
@@ -309,9 +312,42 @@ impl AuditLog {
         };
         let alias = Digest32::parse(alias.as_str());
         let alias = alias.map_err(|_| StoreError::Column("alias"))?;
-        self.append(tx, Event::PersonForgotten { alias }, now)
+        self.append(tx, Event::PersonForgotten { alias, by }, now)
             .await?;
         Ok(true)
+    }
+
+    /// The same, unless something was recorded about the person at `before` or later: then it has to be kept.
+    ///
+    /// # Errors
+    /// [`ForgetError`].
+    pub async fn forget_after(
+        &self,
+        tx: &mut Tx,
+        person: &PersonId,
+        by: Digest32,
+        before: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, ForgetError> {
+        check_over(tx, person, before).await?;
+        Ok(self.forget(tx, person, by, now).await?)
+    }
+
+    /// The same in a transaction of its own, for a zone that keeps nothing else of persons.
+    ///
+    /// # Errors
+    /// [`ForgetError`].
+    pub async fn forget_person(
+        &self,
+        store: &Store,
+        person: &PersonId,
+        by: Digest32,
+        before: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, ForgetError> {
+        transaction!(store, "audit-forget", |tx| {
+            self.forget_after(tx, person, by, before, now).await
+        })
     }
 
     fn body(

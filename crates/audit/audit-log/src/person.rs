@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use core_types::{Digest32, PersonId, Random, TenantId, sha256};
+use core_types::{Digest32, PersonId, Random, TenantId, UnixTime, sha256};
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::error::AuditError;
@@ -153,6 +153,63 @@ pub(crate) async fn check(tx: &mut Tx) -> Result<(), AuditError> {
             }
         }
     }
+}
+
+/// What officers approve in place of a person's id: SHA-256("natsuin-forget-person-v1\n" ‖ salt ‖ id).
+pub fn subject_of(salt: &[u8], person: &PersonId) -> Digest32 {
+    sha256(&[
+        b"natsuin-forget-person-v1\n",
+        salt,
+        person.as_str().as_bytes(),
+    ])
+}
+
+/// Why a person isn't forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// Something was recorded about them too short a time ago.
+    #[error("the last entry about this person is of {}, and has to be kept longer", .0.rfc3339())]
+    Kept(UnixTime),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Checks that nothing was recorded about a person at `before` or later, entries that were deleted after archiving
+/// included.
+///
+/// # Errors
+/// [`ForgetError`].
+pub async fn check_over(
+    tx: &mut Tx,
+    person: &PersonId,
+    before: UnixTime,
+) -> Result<(), ForgetError> {
+    let select = "SELECT seen, (SELECT max(at) FROM audit_entry e WHERE e.person = p.alias) AS last \
+                  FROM audit_person p WHERE person = $1";
+    let row = tx.fetch_optional(sql(select).bind(person.as_str())).await?;
+    let Some(row) = row else { return Ok(()) };
+    let last = row.maybe_int("seen")?.max(row.maybe_int("last")?);
+    match last.map(UnixTime).filter(|last| *last >= before) {
+        Some(last) => Err(ForgetError::Kept(last)),
+        None => Ok(()),
+    }
+}
+
+/// Names of evidence in the entries about a person.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn evidence_about(tx: &mut Tx, person: &PersonId) -> Result<Vec<Digest32>, StoreError> {
+    let select = "SELECT e.body FROM audit_entry e JOIN audit_person p ON p.alias = e.person WHERE p.person = $1";
+    let rows = tx.fetch_all(sql(select).bind(person.as_str())).await?;
+    let mut found = Vec::new();
+    for row in rows {
+        let body: serde_json::Value = serde_json::from_str(&row.text("body")?).unwrap_or_default();
+        let named = body["detail"]["evidence"].as_str();
+        found.extend(named.and_then(|name| Digest32::parse(name).ok()));
+    }
+    Ok(found)
 }
 
 /// Whether the person has this alias with this salt.

@@ -25,6 +25,8 @@ pub struct AuditConfig {
     every_seconds: u64,
     #[serde(default = "a_year")]
     keep_days: u32,
+    #[serde(default = "ten_years")]
+    keep_persons_days: u32,
     witnesses: Option<WitnessesConfig>,
     reading: Option<ReadingConfig>,
 }
@@ -35,6 +37,10 @@ pub struct AuditConfig {
 struct ReadingConfig {
     listen: SocketAddr,
     auditors: Vec<PeerId>,
+}
+
+fn ten_years() -> u32 {
+    3653
 }
 
 fn a_year() -> u32 {
@@ -56,6 +62,11 @@ impl AuditConfig {
     /// How long entries are kept at least before they may be deleted after archiving, in days.
     pub fn keep_days(&self) -> u32 {
         self.keep_days
+    }
+
+    /// How long persons are remembered at least after the last entry about them, in days.
+    pub fn keep_persons_days(&self) -> u32 {
+        self.keep_persons_days
     }
 
     /// Opens the zone's log; a change of these settings since the last start is recorded first. `options`: own identity
@@ -129,13 +140,17 @@ impl AuditConfig {
     }
 
     /// What an auditor has to know of when it changes.
-    fn parameters(&self) -> [Setting; 6] {
+    fn parameters(&self) -> [Setting; 7] {
         let digest = |text: &str| sha256(&[text.as_bytes()]);
         [
             ("log", digest(&self.log)),
             ("witness", digest(&self.witness.display().to_string())),
             ("every-seconds", digest(&self.every().as_secs().to_string())),
             ("keep-days", digest(&self.keep_days.to_string())),
+            (
+                "keep-persons-days",
+                digest(&self.keep_persons_days.to_string()),
+            ),
             ("witnesses", digest(&format!("{:?}", self.witnesses))),
             ("reading", digest(&format!("{:?}", self.reading))),
         ]

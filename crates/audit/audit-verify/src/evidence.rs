@@ -25,7 +25,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::note::PublicKey;
-pub use warrant::{DeletionApproved, verify_deletion};
+pub use warrant::{DeletionApproved, ForgettingApproved, verify_deletion, verify_forgetting};
 
 use documents::{Approval, Document, Signed};
 use inclusion::Logged;

@@ -31,8 +31,8 @@ pub mod witness;
 
 pub use deletions::Deletions;
 pub use evidence::{
-    Anchors, DeletionApproved, EvidenceFault, Shown, SignatureShown, TrustedProvider, verify_deletion,
-    verify_evidence,
+    Anchors, DeletionApproved, EvidenceFault, ForgettingApproved, Shown, SignatureShown,
+    TrustedProvider, verify_deletion, verify_evidence, verify_forgetting,
 };
 pub use reconcile::{Reconciled, Reconciler, Unmatched};
 pub use report::{Archived, Bad, Cosigned, Place, Reason, Remark, Report, Witnesses};

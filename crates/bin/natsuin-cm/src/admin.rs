@@ -118,6 +118,18 @@ pub(crate) enum Command {
         #[arg(long)]
         taken: PathBuf,
     },
+    /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
+    ForgetPerson {
+        /// Id of the person.
+        #[arg(long, allow_hyphen_values = true)]
+        person: String,
+        /// File with the salt that `natsuin officer forget` made.
+        #[arg(long)]
+        salt: PathBuf,
+        /// What `natsuin approval take` wrote.
+        #[arg(long)]
+        taken: PathBuf,
+    },
     /// Compare every key's row with the audit log.
     Scrub,
     /// Change the key under which the token wraps: every wrapped key anew, then the end of the old wrapping keys.

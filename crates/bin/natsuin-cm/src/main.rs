@@ -251,6 +251,27 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             done.await
                 .map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))
         }
+        admin::Command::ForgetPerson {
+            person,
+            salt,
+            taken,
+        } => {
+            let (module, store) = start(&config).await?;
+            let now = SystemClock.now();
+            let root = serde_json::to_string(module.root()).unwrap_or_default();
+            let order = audit_archive::Forgetting {
+                taken,
+                person,
+                salt,
+                root: &root,
+                keep_days: config.audit.keep_persons_days(),
+            };
+            let order = order.check(now).map_err(|e| not_forgotten(&e))?;
+            let audit = module.audit();
+            let done = audit.forget_person(&store, &order.person, order.by, order.before, now);
+            let known = done.await.map_err(|e| not_forgotten(&e))?;
+            Ok(forgotten(known))
+        }
         admin::Command::ChangeWrapping => {
             let (module, _) = start(&config).await?;
             admin::change_wrapping(&module).await
@@ -260,6 +281,19 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             admin::scrub(&module).await
         }
     }
+}
+
+fn not_forgotten(error: &dyn std::fmt::Display) -> Trouble {
+    let remedy = "have two officers approve it for this person, and wait until nothing has to be kept of them";
+    Trouble::new("forget-person", error.to_string(), remedy)
+}
+
+fn forgotten(known: bool) -> String {
+    let said = match known {
+        true => "forgotten; destroy the salt when all zones have done so",
+        false => "this zone knows nothing of this person",
+    };
+    said.to_owned()
 }
 
 fn identity(chain: &Path, key: &Path) -> Result<service_kit::Identity, Trouble> {

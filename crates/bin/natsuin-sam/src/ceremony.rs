@@ -46,6 +46,18 @@ pub(crate) enum Command {
         #[arg(long)]
         taken: PathBuf,
     },
+    /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
+    ForgetPerson {
+        /// Id of the person.
+        #[arg(long, allow_hyphen_values = true)]
+        person: String,
+        /// File with the salt that `natsuin officer forget` made.
+        #[arg(long)]
+        salt: PathBuf,
+        /// What `natsuin approval take` wrote.
+        #[arg(long)]
+        taken: PathBuf,
+    },
     /// Open an installation again that has fewer than two usable security officers, with the shares of several persons.
     Reopen {
         /// The officers, as for `init`.

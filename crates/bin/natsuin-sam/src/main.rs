@@ -125,6 +125,34 @@ async fn run(args: Args) -> Result<(), Trouble> {
         say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
         return Ok(());
     }
+    if let Some(ceremony::Command::ForgetPerson {
+        person,
+        salt,
+        taken,
+    }) = &args.command
+    {
+        let not = |error: &dyn std::fmt::Display| {
+            let remedy = "have two officers approve it for this person, and wait until nothing has to be kept of them";
+            Trouble::new("forget-person", error.to_string(), remedy)
+        };
+        let order = audit_archive::Forgetting {
+            taken,
+            person,
+            salt,
+            root: &serde_json::to_string(&root).unwrap_or_default(),
+            keep_days: audit.keep_persons_days(),
+        };
+        let order = order.check(clock.now()).map_err(|e| not(&e))?;
+        let started = Sam::start(settings, module, store, Some(root), clock, random).await;
+        let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+        let done = sam.forget_person(&order.person, order.by, order.before);
+        let known = done.await.map_err(|e| not(&e))?;
+        say(match known {
+            true => "forgotten; destroy the salt when all zones have done so",
+            false => "this zone knows nothing of this person",
+        });
+        return Ok(());
+    }
     if let Some(command) = &args.command {
         return ceremonies(command, settings, module, store, root).await;
     }
@@ -273,7 +301,9 @@ async fn ceremonies(
     };
     let told = match command {
         // Done before.
-        ceremony::Command::DeleteArchived { .. } => return Ok(()),
+        ceremony::Command::DeleteArchived { .. } | ceremony::Command::ForgetPerson { .. } => {
+            return Ok(());
+        }
         ceremony::Command::Init {
             officers,
             need,

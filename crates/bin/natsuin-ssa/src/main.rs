@@ -40,6 +40,21 @@ struct Args {
 /// What is done instead of serving.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
+    ForgetPerson {
+        /// Id of the person.
+        #[arg(long, allow_hyphen_values = true)]
+        person: String,
+        /// File with the salt that `natsuin officer forget` made.
+        #[arg(long)]
+        salt: PathBuf,
+        /// What `natsuin approval take` wrote.
+        #[arg(long)]
+        taken: PathBuf,
+        /// The module's root key (JWK), as the SAM's machine has it.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+    },
     /// Delete from the SSA's live log what an archive has, as two officers approved.
     DeleteArchived {
         /// Directory of the archive.
@@ -142,6 +157,35 @@ async fn run(args: Args) -> Result<(), Trouble> {
         };
         let done = files.delete(&sequencer, &store, &mut (), clock.now()).await;
         say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
+        return Ok(());
+    }
+    if let Some(Command::ForgetPerson {
+        person,
+        salt,
+        taken,
+        root,
+    }) = &args.command
+    {
+        let not = |error: &dyn std::fmt::Display| {
+            let remedy = "have two officers approve it for this person, and wait until nothing has to be kept of them";
+            Trouble::new("forget-person", error.to_string(), remedy)
+        };
+        let order = audit_archive::Forgetting {
+            taken,
+            person,
+            salt,
+            root: &daemon::text(root)?,
+            keep_days: config.audit.keep_persons_days(),
+        };
+        let now = clock.now();
+        let order = order.check(now).map_err(|e| not(&e))?;
+        let (person, by, before) = (&order.person, order.by, order.before);
+        let done = ssa_service::forget_person(&store, &audit, person, by, before, now);
+        let known = done.await.map_err(|e| not(&e))?;
+        say(match known {
+            true => "forgotten; destroy the salt when all zones have done so",
+            false => "this zone knows nothing of this person",
+        });
         return Ok(());
     }
     let ports = Ports {

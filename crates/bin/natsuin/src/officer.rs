@@ -51,6 +51,19 @@ pub enum OfficerCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Propose to forget who somebody was, in all zones. What is approved names a commitment; the person's id and the salt
+    /// are handed to whoever has to know, and the salt is destroyed in the end.
+    Forget {
+        /// Id of the person.
+        #[arg(allow_hyphen_values = true)]
+        person: String,
+        /// New file for the salt.
+        #[arg(long)]
+        salt: PathBuf,
+        /// Why; it is kept, and must not say who.
+        #[arg(long)]
+        reason: String,
+    },
     /// Propose any measure, given as JSON in a file.
     Propose {
         /// The measure.
@@ -185,6 +198,24 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
             out.say(&format!("    {link}"));
             out.object(&json!({"proposal": made.proposal, "link": link}));
         }
+        OfficerCommand::Forget {
+            person,
+            salt: file,
+            reason,
+        } => {
+            let todo = "give the id that the SAM knows the person by";
+            let person =
+                PersonId::parse(person).map_err(|e| input("person", &e.to_string(), todo))?;
+            let mut salt = vec![0; 32];
+            SystemRandom.fill(&mut salt);
+            write_new(&file, core_types::bytes::b64u(&salt).as_bytes())?;
+            let subject = audit_log::subject_of(&salt, &person);
+            let measure = Measure::ForgetPerson { subject };
+            let made = officer.propose(measure, &reason, 7 * 24 * 3600).await;
+            let made = made.map_err(refused)?;
+            show(&made, out);
+            out.object(&made);
+        }
         OfficerCommand::Propose {
             measure,
             reason,
@@ -306,6 +337,18 @@ async fn give(
         Err(_) if !wanted => Ok(None),
         given => given.map(Some).map_err(refused),
     }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|e| input("file", &e.to_string(), "name a file that isn't there yet"))
 }
 
 fn at_work(file: &Path) -> Result<Officer, Failure> {
@@ -442,6 +485,7 @@ fn in_words(document: &Document, m: Messages) -> String {
             format!("{} (0–{})", zone_name(*zone), size.saturating_sub(1)),
             archive.to_string(),
         ),
+        Measure::ForgetPerson { subject } => ("forget-person", String::new(), subject.to_string()),
     };
     let args = [("name", Arg::Text(&name)), ("what", Arg::Text(&what))];
     m.f(&format!("office-do-{id}"), &args)

@@ -29,7 +29,7 @@ pub use backups::BackupWatch;
 pub use clock::{ClockSource, FALSE, NO_MAJORITY};
 pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig, TenantConfig};
 pub use courier::{Courier, Delivering, Undelivered};
-pub use flows::FoundError;
+pub use flows::{FoundError, NotForgotten};
 pub use http::{gateway_router, office_router, ssa_router};
 pub use receipt::{ReceiptError, bundle};
 pub use remote::RemoteModule;

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use core_types::TenantId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store_kit::{Dialect, Migration, Migrations, Row as SqlRow, StoreError, Tx, share_lock, sql};
+use store_kit::{
+    Dialect, Migration, Migrations, Row as SqlRow, Seen, StoreError, Tx, share_lock, sql,
+};
 
 use crate::failed::Failed;
 use crate::records::PersonRecord;
@@ -172,6 +174,7 @@ pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
     const UPDATE: &'static str;
     /// For a successor with the same columns, whose indexes then need no writing.
     const UPDATE_SEALED: &'static str;
+    const DELETE: &'static str;
 
     fn columns(&self) -> Columns;
 }
@@ -246,6 +249,8 @@ macro_rules! noun {
                 $table,
                 " SET sealed = $1, version = $2 WHERE id = $3 AND version = $4"
             );
+            const DELETE: &'static str =
+                concat!("DELETE FROM ", $table, " WHERE id = $1 AND version = $2");
 
             fn columns(&self) -> $crate::rows::Columns {
                 let $this = self;
@@ -376,6 +381,20 @@ pub(crate) async fn save<T: Noun>(
     tx.cas(statement).await?;
     if let Some(seen) = sealer.seen(T::TABLE) {
         tx.wrote(seen, &read.id, version);
+    }
+    Ok(())
+}
+
+/// Removes a row for good if it still has the version that was read; the log tells so.
+pub(crate) async fn remove<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    read: &Row<T>,
+) -> Result<(), Failed> {
+    tx.cas(sql(T::DELETE).bind(&read.id).bind(read.version))
+        .await?;
+    if let Some(seen) = sealer.seen(T::TABLE) {
+        tx.wrote(seen, &read.id, Seen::NEVER);
     }
     Ok(())
 }

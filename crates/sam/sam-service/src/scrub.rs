@@ -292,7 +292,11 @@ impl Comparison<'_> {
         if is_fleeting(T::TABLE) {
             return Ok(());
         }
-        for name in named.into_keys() {
+        for (name, version) in named {
+            // Removed for good, as the log says.
+            if version == Seen::NEVER {
+                continue;
+            }
             let mut id = name;
             if T::TABLE == PersonRecord::TABLE {
                 match audit_log::row_of(tx, &id).await? {

@@ -57,6 +57,7 @@ export function inWords({ measure, facts }) {
     case 'module': return t(measure.enabled ? 'office-do-module-on' : 'office-do-module-off');
     case 'restore': return t('office-do-restore', { name: foreign(measure.zone), what: code(measure.backup) });
     case 'delete-archived': return t('office-do-delete-archived', { name: foreign(`${measure.zone.toUpperCase()} (0–${measure.size - 1})`), what: code(measure.archive) });
+    case 'forget-person': return t('office-do-forget-person', { what: code(measure.subject) });
     default: return [clean(measure.measure)];
   }
 }

@@ -177,6 +177,12 @@ pub enum Measure {
         /// Entries below this place; a multiple of 256.
         size: u64,
     },
+    /// Forget who somebody was, in all zones, once nothing has to be kept of them any more.
+    ForgetPerson {
+        /// Commitment to the person with a salt, which whoever has to know is told otherwise: what is approved is kept, and
+        /// must name nobody.
+        subject: Digest32,
+    },
 }
 
 /// What the provider does to a key.
@@ -254,6 +260,7 @@ impl Measure {
             Self::Module { .. } => "module",
             Self::Restore { .. } => "restore",
             Self::DeleteArchived { .. } => "delete-archived",
+            Self::ForgetPerson { .. } => "forget-person",
         }
     }
 

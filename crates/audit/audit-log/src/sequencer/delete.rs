@@ -1,13 +1,13 @@
 //! Deleting entries that are archived (`I-7.1.4.3-delete-after-archive`). Their hashes stay, so that the tree, its
 //! checkpoints and its proofs go on; a few entries stay that the zone goes on needing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use core_types::{Digest32, OfficerId, UnixTime};
 use store_kit::{Store, sql, transaction};
 
 use super::cut::{self, Archived, Cut, Told, chained};
-use super::read::{LogReader, sequenced};
+use super::read::{LogReader, Passed, sequenced};
 use super::state::State;
 use super::{Sequencer, signed};
 use crate::error::AuditError;
@@ -155,11 +155,11 @@ impl Sequencer {
         let mut each = |told: Told<'_>| summary.take(told);
         let (mut reader, mut tree) = LogReader::begin(&self.log, store, &state, &mut each).await?;
         let mut last = UnixTime(i64::MIN);
-        let mut waiting = Vec::new();
+        let (mut waiting, mut persons) = (Vec::new(), BTreeMap::new());
         while tree.size() < size {
             let first = tree.size();
             let leaves = reader.page(store, &mut tree, size, &mut each).await?;
-            for (place, (at, leaf)) in (first..).zip(leaves) {
+            for (place, Passed { at, leaf, person }) in (first..).zip(leaves) {
                 if archive.at(place) != Some(leaf) {
                     return Err(DeletionError::NotArchived(place));
                 }
@@ -167,6 +167,10 @@ impl Sequencer {
                     return Err(DeletionError::Recent(place));
                 }
                 last = last.max(at);
+                if let Some(alias) = person {
+                    let seen = persons.entry(alias).or_insert(at);
+                    *seen = at.max(*seen);
+                }
                 waiting.push(leaf);
             }
             let end = tree.size() - waiting.len() as u64;
@@ -213,6 +217,12 @@ impl Sequencer {
                 return Err(DeletionError::Done(state.cut));
             }
             cut.insert(tx, &self.log, &parts).await?;
+            for (alias, at) in &persons {
+                // How long somebody has to be remembered counts from here.
+                let update = "UPDATE audit_person SET seen = $1 WHERE alias = $2 AND (seen IS NULL OR seen < $1)";
+                tx.execute(sql(update).bind(at.0).bind(alias.as_str()))
+                    .await?;
+            }
             state.cut = size;
             state.update(tx, &self.log).await?;
             self.log.append(tx, event.clone(), now).await?;

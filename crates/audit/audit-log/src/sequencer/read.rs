@@ -39,6 +39,14 @@ pub async fn read_back(
     Ok(reader.read)
 }
 
+/// An entry that was read.
+pub(super) struct Passed {
+    pub(super) at: UnixTime,
+    pub(super) leaf: Digest32,
+    /// Alias of whom it is about.
+    pub(super) person: Option<String>,
+}
+
 /// Reads a log in two parts: what has its place, and then, as often as wanted, what was written since.
 #[derive(Debug)]
 pub struct LogReader<'l> {
@@ -101,14 +109,14 @@ impl<'l> LogReader<'l> {
         Ok((reader, tree))
     }
 
-    /// Reads the next page of what has its place, up to `to`; answers time and hash of each entry.
+    /// Reads the next page of what has its place, up to `to`; answers what a deletion wants to know of each entry.
     pub(super) async fn page(
         &mut self,
         store: &Store,
         tree: &mut Frontier,
         to: u64,
         each: &mut impl FnMut(Told<'_>) -> Result<(), &'static str>,
-    ) -> Result<Vec<(UnixTime, Digest32)>, AuditError> {
+    ) -> Result<Vec<Passed>, AuditError> {
         let mut tx = store.read("audit-read").await?;
         let from = signed(tree.size())?;
         let select = "SELECT seq, node, n, at, kind, person, key_id, body, leaf, mac FROM audit_entry \
@@ -126,7 +134,11 @@ impl<'l> LogReader<'l> {
             }
             let body = self.entry(row, each)?;
             let leaf = leaf(body.as_bytes());
-            leaves.push((UnixTime(row.int("at")?), leaf));
+            leaves.push(Passed {
+                at: UnixTime(row.int("at")?),
+                leaf,
+                person: row.maybe_text("person")?,
+            });
             tree.push(leaf, |subtree| complete.push(subtree));
             check_root(&roots, tree)?;
         }

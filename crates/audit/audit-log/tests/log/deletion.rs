@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use audit_log::{
-    AuditError, AuditLog, Deletion, DeletionError, Event, Leaves, Query, Resource, Sequencer,
-    Setting, Summary, TABLES, Told, export, fetch, is_forgotten, prove, read_back, search,
+    AuditError, AuditLog, Deletion, DeletionError, Event, ForgetError, Leaves, Query, Resource,
+    Sequencer, Setting, Summary, TABLES, Told, export, fetch, is_forgotten, prove, read_back,
+    search,
 };
 use core_types::{Digest32, FactorId, OfficerId, PersonId, UnixTime, sha256};
 use store_kit::testing;
@@ -127,7 +128,7 @@ async fn filled(store: &Store) -> (Sequencer, Counts) {
     ];
     append(store, &log("a"), &first, NOW).await;
     let forgotten: Result<_, StoreError> = transaction!(store, "test", |tx| {
-        log("a").forget(tx, &person, NOW).await
+        log("a").forget(tx, &person, digest(9), NOW).await
     });
     assert!(forgotten.unwrap());
     for n in 6..WRITTEN {
@@ -290,8 +291,10 @@ async fn nothing_goes_that_an_archive_lacks_or_that_is_young() {
         assert_eq!(counted(&store).await.unwrap(), counts);
 
         let mut noted = Counts::default();
-        let done = sequencer.delete_archived(&store, &deletion(256, 1), &archive, &mut noted, NOW);
-        done.await.unwrap();
+        sequencer
+            .delete_archived(&store, &deletion(256, 1), &archive, &mut noted, NOW)
+            .await
+            .unwrap();
         let error = try_it(deletion(256, 1), &archive).await;
         assert!(matches!(error, DeletionError::Done(256)), "{error:?}");
     }
@@ -357,8 +360,10 @@ async fn what_stays_of_deleted_entries_cannot_be_altered() {
         let (sequencer, _) = filled(&store).await;
         let archive = leaves(&store).await;
         let mut noted = Counts::default();
-        let done = sequencer.delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW);
-        done.await.unwrap();
+        sequencer
+            .delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW)
+            .await
+            .unwrap();
         counted(&store).await.unwrap();
         tamper(&store, change).await;
         let read = counted(&store).await;
@@ -372,6 +377,45 @@ async fn what_stays_of_deleted_entries_cannot_be_altered() {
             tamper(&store, back).await;
             counted(&store).await.unwrap();
         }
+    }
+}
+
+// shows: I-A5-no-secrets-in-logs
+#[tokio::test]
+async fn nobody_is_forgotten_while_entries_about_them_have_to_be_kept() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        for n in 0..300 {
+            write(&store, &log("a"), n).await;
+        }
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let forget = async |person: &str, before: i64| {
+            let person = PersonId::parse(person).unwrap();
+            let (by, before) = (digest(9), NOW.plus(before));
+            let log = log("a");
+            let done = log.forget_person(&store, &person, by, before, NOW.plus(9_000));
+            done.await
+        };
+        let kept = |done: Result<bool, ForgetError>| match done {
+            Err(ForgetError::Kept(at)) => at,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kept(forget("p20", 20).await), NOW.plus(20));
+        let archive = leaves(&store).await;
+        sequencer
+            .delete_archived(&store, &deletion(256, 1), &archive, &mut (), NOW)
+            .await
+            .unwrap();
+        // Entries that are gone count as well.
+        assert_eq!(kept(forget("p20", 20).await), NOW.plus(20));
+        assert_eq!(kept(forget("p280", 280).await), NOW.plus(280));
+        assert!(forget("p20", 21).await.unwrap());
+        assert!(forget("p280", 281).await.unwrap());
+        assert!(!forget("p20", 21).await.unwrap(), "once");
+        assert!(!forget("nobody", 0).await.unwrap());
+        counted(&store).await.unwrap();
+        let told = "SELECT count(*) AS n FROM audit_entry WHERE kind = 'audit.person-forgotten'";
+        assert_eq!(count(&store, told).await, 2);
     }
 }
 
@@ -392,8 +436,10 @@ async fn what_a_crash_left_of_deleted_entries_is_removed_by_asking_again() {
         };
         run(copy[0]).await;
         let mut noted = Counts::default();
-        let done = sequencer.delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW);
-        done.await.unwrap();
+        sequencer
+            .delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW)
+            .await
+            .unwrap();
         let whole = counted(&store).await.unwrap();
         run(copy[1]).await;
         let left = "SELECT count(*) AS n FROM audit_entry WHERE seq < 512";
@@ -401,8 +447,10 @@ async fn what_a_crash_left_of_deleted_entries_is_removed_by_asking_again() {
         // As after the crash: the log reads the same, and an export still has whole bundles.
         assert_eq!(counted(&store).await.unwrap(), whole);
         let sequencer = open(&store).await.unwrap();
-        let again = sequencer.delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW);
-        assert!(matches!(again.await, Err(DeletionError::Done(512))));
+        let again = sequencer
+            .delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW)
+            .await;
+        assert!(matches!(again, Err(DeletionError::Done(512))));
         assert_eq!(count(&store, left).await, 5);
         assert_eq!(counted(&store).await.unwrap(), whole);
     }

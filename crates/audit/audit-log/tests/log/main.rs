@@ -284,7 +284,7 @@ async fn a_person_is_forgotten_and_the_log_holds() {
         let salt = opening(&store, one.as_str()).await.unwrap().unwrap().salt;
         let forget = async |commit: bool| {
             let done: Result<bool, StoreError> = transaction!(store.store, "forget", |tx| {
-                let known = log.forget(tx, &one, NOW).await?;
+                let known = log.forget(tx, &one, Digest32([9; 32]), NOW).await?;
                 if commit {
                     Ok(known)
                 } else {
@@ -785,7 +785,7 @@ async fn rows_that_are_named_after_persons_are_named_by_their_aliases() {
         assert!(!is_forgotten(&mut tx, &name).await.unwrap());
         drop(tx);
         let done: Result<bool, StoreError> = transaction!(store.store, "forget", |tx| {
-            log.forget(tx, &person, NOW).await
+            log.forget(tx, &person, Digest32([9; 32]), NOW).await
         });
         assert!(done.unwrap());
         let mut tx = store.read("names").await.unwrap();

@@ -73,6 +73,18 @@ enum Measure {
         archive: String,
         size: u64,
     },
+    ForgetPerson {
+        subject: String,
+    },
+}
+
+/// Forgetting a person, as two officers approved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgettingApproved {
+    /// Commitment to the person, base64url.
+    pub subject: String,
+    /// Digest of what was approved, base64url.
+    pub proposal: String,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +102,49 @@ pub fn verify_deletion(
     root: &str,
     now: i64,
 ) -> Result<DeletionApproved, EvidenceFault> {
+    let (proposal, officers, measure) = approved(taken, root, now)?;
+    match measure {
+        Measure::DeleteArchived {
+            zone,
+            archive,
+            size,
+        } => Ok(DeletionApproved {
+            zone,
+            archive,
+            size,
+            proposal,
+            officers,
+        }),
+        Measure::ForgetPerson { .. } => {
+            Err(EvidenceFault::Broken("what was approved isn't a deletion"))
+        }
+    }
+}
+
+/// The same for forgetting a person.
+///
+/// # Errors
+/// As [`verify_deletion`].
+pub fn verify_forgetting(
+    taken: &[u8],
+    root: &str,
+    now: i64,
+) -> Result<ForgettingApproved, EvidenceFault> {
+    let (proposal, _, measure) = approved(taken, root, now)?;
+    match measure {
+        Measure::ForgetPerson { subject } => Ok(ForgettingApproved { subject, proposal }),
+        Measure::DeleteArchived { .. } => Err(EvidenceFault::Broken(
+            "what was approved isn't that a person is forgotten",
+        )),
+    }
+}
+
+/// What two officers approved: its digest, they, and the measure.
+fn approved(
+    taken: &[u8],
+    root: &str,
+    now: i64,
+) -> Result<(String, [String; PERSONS], Measure), EvidenceFault> {
     let broken = EvidenceFault::Broken;
     let root: jws::Jwk =
         serde_json::from_str(root).map_err(|_| EvidenceFault::Anchor("the root key"))?;
@@ -109,8 +164,9 @@ pub fn verify_deletion(
     if sha256(taken.document.as_bytes()) != warrant.proposal {
         return Err(broken("something else was approved"));
     }
-    let document: Approved = serde_json::from_str(&taken.document)
-        .map_err(|_| broken("what was approved isn't a deletion"))?;
+    let document: Approved = serde_json::from_str(&taken.document).map_err(|_| {
+        broken("what was approved isn't a deletion, nor that a person is forgotten")
+    })?;
     let evidence: Vec<String> = taken
         .approvals
         .iter()
@@ -142,16 +198,6 @@ pub fn verify_deletion(
     if officers.contains(&document.requester.officer) {
         return Err(broken("who asked is one of those who approved"));
     }
-    let Measure::DeleteArchived {
-        zone,
-        archive,
-        size,
-    } = document.measure;
-    Ok(DeletionApproved {
-        zone,
-        archive,
-        size,
-        proposal: warrant.proposal.clone(),
-        officers: [officer.clone(), second.clone()],
-    })
+    let officers = [officer.clone(), second.clone()];
+    Ok((warrant.proposal, officers, document.measure))
 }

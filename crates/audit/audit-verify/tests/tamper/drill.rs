@@ -245,7 +245,12 @@ async fn forget(store: &Store, person: &str) {
     let person = PersonId::parse(person).expect("an id");
     let done: Result<bool, StoreError> = transaction!(store, "forget", |tx| {
         kit::log("node-1")
-            .forget(tx, &person, UnixTime(START + EARLIER))
+            .forget(
+                tx,
+                &person,
+                core_types::Digest32([7; 32]),
+                UnixTime(START + EARLIER),
+            )
             .await
     });
     assert!(done.expect("forgotten"));

@@ -18,6 +18,7 @@ office-do-settings-audit = Admit audit settings { $what }
 office-do-module-on = Enable the cryptographic module
 office-do-module-off = Disable the cryptographic module
 office-do-restore = Restore backup { $what } of { $name }
+office-do-forget-person = Forget in all zones who the person of commitment { $what } is
 office-do-delete-archived = Delete from the live log the entries { $name }, which archive { $what } has
 office-state-open = waits for approvals
 office-state-waiting = approved, its time has not come

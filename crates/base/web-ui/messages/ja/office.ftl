@@ -18,6 +18,7 @@ office-do-settings-audit = 監査設定{ $what }を認める
 office-do-module-on = 暗号モジュールを有効にする
 office-do-module-off = 暗号モジュールを無効にする
 office-do-restore = { $name }をバックアップ{ $what }から復元する
+office-do-forget-person = コミットメント{ $what }の人がだれであるかの対応と記録を、すべての区画から消す
 office-do-delete-archived = アーカイブ{ $what }にあるエントリ{ $name }を、稼働中のログから削除する
 office-state-open = 承認待ち
 office-state-waiting = 承認済み、待機期間中

@@ -85,6 +85,10 @@ pub fn takes(proposal: &Measure) -> Takes {
             taken: true,
             ..two(RUNNERS)
         },
+        Measure::ForgetPerson { .. } => Takes {
+            taken: true,
+            ..two(MANAGERS)
+        },
     }
 }
 
@@ -120,7 +124,8 @@ pub fn check_measure(proposal: &Measure, now: UnixTime) -> Result<(), Reason> {
         | Measure::ForgetClient { .. }
         | Measure::Settings { .. }
         | Measure::Module { .. }
-        | Measure::Restore { .. } => Ok(()),
+        | Measure::Restore { .. }
+        | Measure::ForgetPerson { .. } => Ok(()),
         // Whole tiles of the log, so that its tree stays as it is.
         Measure::DeleteArchived { size, .. } => match *size > 0 && size.is_multiple_of(256) {
             true => Ok(()),
@@ -441,6 +446,9 @@ pub fn words(document: &Document) -> String {
             format!(
                 "delete the {size} oldest entries from the log of {zone:?}, which archive {archive} has"
             )
+        }
+        Measure::ForgetPerson { subject } => {
+            format!("forget in all zones who the person of commitment {subject} is")
         }
     };
     crate::label::clean(&text, MAX_WORDS)

@@ -7,6 +7,7 @@ mod change;
 mod counter;
 mod enrol;
 mod explicit;
+mod forget;
 mod guard;
 mod hand_over;
 mod import;
@@ -29,5 +30,6 @@ mod taken;
 mod voucher;
 mod voucher_secret;
 
+pub use forget::NotForgotten;
 pub(crate) use office::Door;
 pub use office::FoundError;

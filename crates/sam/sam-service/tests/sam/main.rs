@@ -14,6 +14,7 @@ mod evidence;
 mod explicit;
 mod factors;
 mod flow;
+mod forget;
 mod guard;
 mod kit;
 mod levels;

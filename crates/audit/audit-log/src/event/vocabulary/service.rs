@@ -71,6 +71,8 @@ macro_rules! service_events {
     PersonForgotten = "audit.person-forgotten", Success, by(service), about() {
         /// The alias.
         alias: Digest32,
+        /// Digest of the proposal's document, which names the person by a commitment.
+        by: Digest32,
     }
     /// Entries were deleted after archiving; an archive that was checked has every one of them.
     LogDeleted = "audit.log-deleted", Success, by(service), about() {

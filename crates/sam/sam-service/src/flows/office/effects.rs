@@ -72,7 +72,9 @@ impl<C: CryptoModule> Sam<C> {
                     ..of.factor_facts(&mut tx, person, registration).await?
                 }
             }
-            Measure::Restore { .. } | Measure::DeleteArchived { .. } => Facts::default(),
+            Measure::Restore { .. }
+            | Measure::DeleteArchived { .. }
+            | Measure::ForgetPerson { .. } => Facts::default(),
             // These stand in the signed configuration.
             Measure::Client { .. }
             | Measure::ForgetClient { .. }
@@ -179,9 +181,10 @@ impl<C: CryptoModule> Sam<C> {
                 Ok(())
             }
             // Done after the commit, or by others with the evidence.
-            Measure::Module { .. } | Measure::Restore { .. } | Measure::DeleteArchived { .. } => {
-                Ok(())
-            }
+            Measure::Module { .. }
+            | Measure::Restore { .. }
+            | Measure::DeleteArchived { .. }
+            | Measure::ForgetPerson { .. } => Ok(()),
             Measure::Client { .. } | Measure::ForgetClient { .. } | Measure::Settings { .. } => {
                 Err(Reason::OtherKind.into())
             }
