@@ -16,7 +16,9 @@
 mod archive;
 mod delete;
 mod forget;
+mod lost;
 
 pub use archive::{Archive, Unusable};
 pub use delete::{Files, LEAST_KEPT, NotDeleted, Order, delete};
 pub use forget::{Forget, Forgetting, LEAST_REMEMBERED, NotForgotten};
+pub use lost::{NotBroughtUp, Source, bring_up};

@@ -51,8 +51,8 @@ pub use proof::{Proofs, about, latest, of_key, prove};
 pub use restored::Restorers;
 pub use search::{BadCursor, Cursor, Found, FoundEntry, MOST_FOUND, Query, search};
 pub use sequencer::{
-    Archived, Deleted, Deletion, DeletionError, Leaves, LogReader, Sequenced, Sequencer, Summary,
-    Told, archived, read_back,
+    Archived, Deleted, Deletion, DeletionError, Leaves, LogReader, Lost, ReplayError, Replayed,
+    Sequenced, Sequencer, Summary, Told, archived, read_back, replay,
 };
 pub use service::Setting;
 pub use status::{Status, newest, status};

@@ -18,12 +18,14 @@ use crate::witness::WitnessFile;
 mod cut;
 mod delete;
 mod read;
+mod replay;
 mod state;
 mod watch;
 
 pub use cut::{Archived, Told, archived};
 pub use delete::{Deleted, Deletion, DeletionError, Leaves, Summary};
 pub use read::{LogReader, read_back};
+pub use replay::{Lost, ReplayError, Replayed, replay};
 use state::{State, Tree, check_link, heads, signed};
 use watch::Watch;
 

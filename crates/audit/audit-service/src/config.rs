@@ -59,6 +59,20 @@ impl AuditConfig {
         Duration::from_secs(self.every_seconds.max(1))
     }
 
+    /// The key that signs checkpoints.
+    ///
+    /// # Errors
+    /// [`Trouble`] when its file can't be used.
+    pub fn log_key(&self) -> Result<LogKey, Trouble> {
+        let seed = daemon::secret32(&self.key)?;
+        LogKey::from_seed(&self.log, &seed).map_err(|e| trouble(&e))
+    }
+
+    /// The witness's file.
+    pub fn witness(&self) -> &std::path::Path {
+        &self.witness
+    }
+
     /// How long entries are kept at least before they may be deleted after archiving, in days.
     pub fn keep_days(&self) -> u32 {
         self.keep_days
@@ -83,8 +97,7 @@ impl AuditConfig {
     ) -> Result<Sequencer, Trouble> {
         let recorded = log.audits_by(store, &self.parameters(), now).await;
         recorded.map_err(|e| trouble(&e.into()))?;
-        let seed = daemon::secret32(&self.key)?;
-        let key = LogKey::from_seed(&self.log, &seed).map_err(|e| trouble(&e))?;
+        let key = self.log_key()?;
         let witness = Some(self.witness.clone());
         let opened = Sequencer::open(log.clone(), key, witness, store).await;
         let sequencer = opened.map_err(|e| trouble(&e))?;

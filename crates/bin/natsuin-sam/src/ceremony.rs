@@ -46,6 +46,16 @@ pub(crate) enum Command {
         #[arg(long)]
         taken: PathBuf,
     },
+    /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
+    /// the witness knows to its end. To be done before the first start.
+    BringUpLog {
+        /// Directory of this zone's export.
+        #[arg(long)]
+        log: PathBuf,
+        /// Directory of an archive with entries that were deleted from the log; as many as it names.
+        #[arg(long = "archive")]
+        archives: Vec<PathBuf>,
+    },
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
     ForgetPerson {
         /// Id of the person.

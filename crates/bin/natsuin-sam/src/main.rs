@@ -125,6 +125,21 @@ async fn run(args: Args) -> Result<(), Trouble> {
         say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
         return Ok(());
     }
+    if let Some(ceremony::Command::BringUpLog { log, archives }) = &args.command {
+        let now = clock.now();
+        let own = Sam::log_of(settings, module, store.clone(), Some(root), clock, random).await;
+        let own = own.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+        let source = audit_archive::Source {
+            zone: "sam",
+            export: log,
+            witness: audit.witness(),
+            archives,
+        };
+        let key = audit.log_key()?;
+        let done = audit_archive::bring_up(source, &own, &key, &store, now).await;
+        say(&brought_up(done)?);
+        return Ok(());
+    }
     if let Some(ceremony::Command::ForgetPerson {
         person,
         salt,
@@ -284,6 +299,19 @@ fn start_trouble(error: &StartError) -> Trouble {
     }
 }
 
+fn brought_up(
+    done: Result<audit_log::Replayed, audit_archive::NotBroughtUp>,
+) -> Result<String, Trouble> {
+    let done = done.map_err(|e| {
+        let remedy = "use the last export of this log and the witness's own file, on a store that was just restored";
+        Trouble::new("bring-up-log", e.to_string(), remedy)
+    })?;
+    Ok(format!(
+        "the log had {} entries and has {}; {} persons are known from lost rows only",
+        done.from, done.size, done.strangers
+    ))
+}
+
 /// Begins the installation, or opens it again.
 async fn ceremonies(
     command: &ceremony::Command,
@@ -301,9 +329,9 @@ async fn ceremonies(
     };
     let told = match command {
         // Done before.
-        ceremony::Command::DeleteArchived { .. } | ceremony::Command::ForgetPerson { .. } => {
-            return Ok(());
-        }
+        ceremony::Command::DeleteArchived { .. }
+        | ceremony::Command::ForgetPerson { .. }
+        | ceremony::Command::BringUpLog { .. } => return Ok(()),
         ceremony::Command::Init {
             officers,
             need,

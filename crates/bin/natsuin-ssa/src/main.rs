@@ -40,6 +40,16 @@ struct Args {
 /// What is done instead of serving.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
+    /// the witness knows to its end. To be done before the first start.
+    BringUpLog {
+        /// Directory of this zone's export.
+        #[arg(long)]
+        log: PathBuf,
+        /// Directory of an archive with entries that were deleted from the log; as many as it names.
+        #[arg(long = "archive")]
+        archives: Vec<PathBuf>,
+    },
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
     ForgetPerson {
         /// Id of the person.
@@ -138,6 +148,25 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let store = opened.map_err(|e| store_trouble(&e))?;
     let chain = daemon::secret32(&config.chain_key)?;
     let audit = AuditLog::new("ssa", &config.node, chain, random.clone());
+    if let Some(Command::BringUpLog { log, archives }) = &args.command {
+        let source = audit_archive::Source {
+            zone: "ssa",
+            export: log,
+            witness: config.audit.witness(),
+            archives,
+        };
+        let key = config.audit.log_key()?;
+        let done = audit_archive::bring_up(source, &audit, &key, &store, clock.now()).await;
+        let done = done.map_err(|e| {
+            let remedy = "use the last export of this log and the witness's own file, on a store that was just restored";
+            Trouble::new("bring-up-log", e.to_string(), remedy)
+        })?;
+        say(&format!(
+            "the log had {} entries and has {}; {} persons are known from lost rows only",
+            done.from, done.size, done.strangers
+        ));
+        return Ok(());
+    }
     let sequencer = config.audit.open(&audit, &store, &zones, clock.now());
     let sequencer = sequencer.await?;
     if let Some(Command::DeleteArchived {

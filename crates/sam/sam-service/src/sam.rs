@@ -178,6 +178,22 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
+    /// The log of a SAM that isn't started, for bringing it up after a restore. Nothing is written but the wrapped row key.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn log_of(
+        config: SamConfig,
+        module: C,
+        store: Store,
+        root: Option<Jwk>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<AuditLog, StartError> {
+        let sam = Self::build(config, module, store, root, clock, random).await?;
+        Ok(sam.audit.clone())
+    }
+
     /// A SAM that hasn't started: with its keys, and nothing written but the wrapped row key.
     pub(crate) async fn build(
         config: SamConfig,

@@ -285,11 +285,24 @@ struct Kept {
 }
 
 #[derive(Deserialize)]
-struct KeptDetail {
+pub(super) struct KeptDetail {
     person: Option<String>,
     owner: Option<String>,
     account: Option<String>,
     key: Option<String>,
+}
+
+impl KeptDetail {
+    /// Whom the entry is about.
+    pub(super) fn about(&self) -> Option<&str> {
+        let told = self.person.as_deref().or(self.owner.as_deref());
+        told.or(self.account.as_deref())
+    }
+
+    /// Which key the entry is about.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
 }
 
 /// Whether the columns of an entry say what its text says.
@@ -297,11 +310,9 @@ pub(super) fn fits(row: &Row, body: &str) -> Result<bool, StoreError> {
     let Ok(kept) = serde_json::from_str::<Kept>(body) else {
         return Ok(false);
     };
-    let told = kept.detail.person.or(kept.detail.owner);
-    let told = told.or(kept.detail.account);
     Ok(row.int("at")? == kept.at
         && row.text("kind")? == kept.kind
-        && row.maybe_text("person")? == told
-        && row.maybe_text("key_id")? == kept.detail.key
+        && row.maybe_text("person")?.as_deref() == kept.detail.about()
+        && row.maybe_text("key_id")?.as_deref() == kept.detail.key()
         && row.text("leaf")? == leaf(body.as_bytes()).to_string())
 }

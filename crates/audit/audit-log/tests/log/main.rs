@@ -2,6 +2,7 @@
 
 mod away;
 mod deletion;
+mod replay;
 mod restored;
 
 use std::collections::BTreeSet;

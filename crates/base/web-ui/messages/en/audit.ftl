@@ -36,6 +36,7 @@ event-audit-read = { $reader } read { $entries } entries of the log ({ $what }).
 event-audit-read-refused = { $reader } may not read the log and was refused.
 event-audit-person-forgotten = Who { $alias } is was forgotten (proposal { $by }).
 event-audit-log-deleted = The { $size } oldest entries are deleted from the log, from { $from } on now; archive { $archive } has them. Approved by { $officer } and { $second } (proposal { $proposal }).
+event-audit-log-replayed = A store with { $from } entries got the others back from an export: { $size } now.
 event-audit-witness-away = Witness { $witness } has stayed away too long.
 event-audit-witness-back = Witness { $witness } cosigns again.
 event-settings-adopted = Signed configuration { $serial } is obeyed from here on; { $need } have to sign the next one.

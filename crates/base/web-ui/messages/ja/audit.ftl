@@ -32,6 +32,7 @@ event-audit-read = { $reader }がログを{ $entries }件読んだ({ $what })。
 event-audit-read-refused = ログを読めない{ $reader }の読み取りを拒否した。
 event-audit-person-forgotten = { $alias }がだれであるかの対応を消した（提案{ $by }）。
 event-audit-log-deleted = 先頭から{ $size }件までのエントリをログから削除した（今回は{ $from }番から）。アーカイブ{ $archive }にある。承認: { $officer }、{ $second }（提案{ $proposal }）。
+event-audit-log-replayed = エントリ{ $from }件のストアに、書き出しから残りを戻した。いま{ $size }件。
 event-audit-witness-away = 証人{ $witness }が長く答えていない。
 event-audit-witness-back = 証人{ $witness }が再び連署している。
 event-settings-adopted = 署名された設定{ $serial }に従う。次の設定には{ $need }名の署名が要る。

@@ -71,7 +71,8 @@ macro_rules! service_events {
     PersonForgotten = "audit.person-forgotten", Success, by(service), about() {
         /// The alias.
         alias: Digest32,
-        /// Digest of the proposal's document, which names the person by a commitment.
+        /// Digest of the proposal's document, which names the person by a commitment; or of the checkpoint up to which a log
+        /// was brought that names persons of whom the store knows nothing.
         by: Digest32,
     }
     /// Entries were deleted after archiving; an archive that was checked has every one of them.
@@ -90,6 +91,13 @@ macro_rules! service_events {
         second: OfficerId,
         /// Digest over this and all deletions before.
         chain: Digest32,
+    }
+    /// A store from an older backup got the entries back that it lacked, from an export that the witness knows.
+    LogReplayed = "audit.log-replayed", Success, by(service), about() {
+        /// Entries that the store had.
+        from: u64,
+        /// Entries that it has now, without this one.
+        size: u64,
     }
     /// A witness of the log has stayed away too long.
     WitnessAway = "audit.witness-away", Failure, by(service), about() {

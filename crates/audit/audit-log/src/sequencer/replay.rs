@@ -1,0 +1,226 @@
+//! The way on for a store that came out of a backup older than its log: the entries that it lacks, from an export that the
+//! witness knows. Their chain codes can be computed again, since a node's code rests on nothing but the log's key and the
+//! texts; whoever hasn't the key can't, and a text that isn't the one that was logged leads to another checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use core_types::{B64, Digest32, UnixTime, sha256};
+use serde::Deserialize;
+use store_kit::{Store, StoreError, Tx, sql, transaction};
+
+use super::read::KeptDetail;
+use super::state::{Head, State, heads};
+use super::{AuditLog, Tree, keep_subtrees, signed};
+use crate::error::AuditError;
+use crate::event::Event;
+use crate::log::{link, start_of};
+use crate::note::LogKey;
+use crate::tree::leaf;
+
+/// What an export has, once it was checked against its witness.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Texts of entries, by their place.
+    pub entries: BTreeMap<u64, String>,
+    /// Sizes of the log's checkpoints, and each as the log signed it.
+    pub checkpoints: BTreeMap<u64, String>,
+}
+
+/// Why entries aren't put back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] AuditError),
+    /// The zone has written since the restore: two logs can't be joined.
+    #[error(
+        "the zone has written entries of its own since the restore; restore again, and bring the log up first"
+    )]
+    Begun,
+    /// The export isn't of this log, or lacks an entry.
+    #[error("the entry in place {0} is missing in the export, or isn't this log's")]
+    Entry(u64),
+    /// The entries lead to another tree.
+    #[error("up to {0} the export and the store aren't one log")]
+    Other(u64),
+}
+
+impl From<StoreError> for ReplayError {
+    fn from(error: StoreError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// What was put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replayed {
+    /// Entries that the store had.
+    pub from: u64,
+    /// Entries that it has now, under checkpoints.
+    pub size: u64,
+    /// Persons named in entries of whom the store doesn't know who they are.
+    pub strangers: u64,
+}
+
+/// An entry as it is put back.
+#[derive(Deserialize)]
+struct Text {
+    zone: String,
+    node: String,
+    n: i64,
+    at: i64,
+    kind: String,
+    detail: KeptDetail,
+}
+
+/// Puts entries back, checkpoint by checkpoint: each must come out as the log signed it. To be done before the zone starts,
+/// which then compares its rows with the whole log, and names every one that is older. Persons whom only lost rows knew are
+/// forgotten, as an entry says for each.
+///
+/// # Errors
+/// [`ReplayError`]; everything up to the last good checkpoint is kept.
+pub async fn replay(
+    log: &AuditLog,
+    key: &LogKey,
+    store: &Store,
+    lost: &Lost,
+    now: UnixTime,
+) -> Result<Replayed, ReplayError> {
+    let mut from = None;
+    let mut last = 0;
+    for (size, note) in &lost.checkpoints {
+        let step: Result<(u64, u64), ReplayError> = transaction!(store, "audit-replay", |tx| {
+            tx.execute(sql("UPDATE audit_tree SET version = version WHERE id = 1"))
+                .await?;
+            let state = State::load(tx, log)
+                .await?
+                .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
+            let before = state.tree.size;
+            if before >= *size {
+                return Ok((before, before));
+            }
+            if heads(tx).await? != state.heads() {
+                return Err(ReplayError::Begun);
+            }
+            put_back(tx, log, key, state, lost, (*size, note)).await?;
+            Ok((before, *size))
+        });
+        let (before, after) = step?;
+        from.get_or_insert(before);
+        last = after;
+    }
+    let from = from.unwrap_or(last);
+    if from == last {
+        return Ok(Replayed {
+            from,
+            size: last,
+            strangers: 0,
+        });
+    }
+    let by = lost.checkpoints.get(&last).map_or("", String::as_str);
+    let by = sha256(&[by.as_bytes()]);
+    let strangers: Result<u64, ReplayError> = transaction!(store, "audit-replayed", |tx| {
+        let mut events: Vec<_> = strangers(tx)
+            .await?
+            .into_iter()
+            .map(|alias| Event::PersonForgotten { alias, by })
+            .collect();
+        let count = events.len() as u64;
+        events.push(Event::LogReplayed { from, size: last });
+        log.append_all(tx, &events, now).await?;
+        Ok(count)
+    });
+    Ok(Replayed {
+        from,
+        size: last,
+        strangers: strangers?,
+    })
+}
+
+/// Puts the entries up to one checkpoint back.
+async fn put_back(
+    tx: &mut Tx,
+    log: &AuditLog,
+    key: &LogKey,
+    mut state: State,
+    lost: &Lost,
+    (size, note): (u64, &str),
+) -> Result<(), ReplayError> {
+    let mut tree = state.frontier()?;
+    let (mut complete, mut at, mut changed) = (Vec::new(), 0, BTreeSet::new());
+    while tree.size() < size {
+        let place = tree.size();
+        let body = lost.entries.get(&place).ok_or(ReplayError::Entry(place))?;
+        let text: Text = serde_json::from_str(body).map_err(|_| ReplayError::Entry(place))?;
+        let chain = log.key_of(&text.node);
+        let head = state
+            .nodes
+            .entry(text.node.clone())
+            .or_insert_with(|| Head {
+                n: 0,
+                mac: B64(start_of(&chain)),
+            });
+        if text.zone != log.zone() || text.n != head.n + 1 {
+            return Err(ReplayError::Entry(place));
+        }
+        let mac = link(&chain, &head.mac.0, body);
+        let hash = leaf(body.as_bytes());
+        let insert = "INSERT INTO audit_entry (node, n, at, kind, person, key_id, body, leaf, mac, seq) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let insert = sql(insert).bind(text.node.as_str()).bind(text.n);
+        let insert = insert.bind(text.at).bind(text.kind.as_str());
+        let insert = insert.bind(text.detail.about()).bind(text.detail.key());
+        let insert = insert.bind(body.as_str()).bind(hash.to_string());
+        tx.execute(insert.bind(mac.as_slice()).bind(signed(place)?))
+            .await?;
+        *head = Head {
+            n: text.n,
+            mac: B64(mac),
+        };
+        at = text.at;
+        changed.insert(text.node);
+        tree.push(hash, |subtree| complete.push(subtree));
+    }
+    let own = key.checkpoint(tree.size(), &tree.root());
+    if !note.starts_with(&own) {
+        return Err(ReplayError::Other(size));
+    }
+    for node in &changed {
+        let Some(head) = state.nodes.get(node) else {
+            continue;
+        };
+        let put = "INSERT INTO audit_head (node, n, mac) VALUES ($1, $2, $3) \
+                   ON CONFLICT (node) DO UPDATE SET n = excluded.n, mac = excluded.mac";
+        let put = sql(put).bind(node.as_str()).bind(head.n);
+        tx.execute(put.bind(head.mac.0.as_slice())).await?;
+    }
+    state.tree = Tree {
+        size: tree.size(),
+        roots: tree.roots().to_vec(),
+    };
+    state.update(tx, log).await?;
+    keep_subtrees(tx, &complete).await?;
+    let insert = sql("INSERT INTO audit_checkpoint (size, at, note) VALUES ($1, $2, $3)");
+    let insert = insert.bind(signed(size)?).bind(at);
+    tx.execute(insert.bind(own.as_str())).await?;
+    Ok(())
+}
+
+/// Aliases in entries of whom nobody knows who they are, and no entry says that this was forgotten.
+async fn strangers(tx: &mut Tx) -> Result<Vec<Digest32>, StoreError> {
+    let select = "SELECT DISTINCT e.person AS alias FROM audit_entry e WHERE e.person IS NOT NULL \
+                  AND NOT EXISTS (SELECT 1 FROM audit_person p WHERE p.alias = e.person) ORDER BY e.person";
+    let rows = tx.fetch_all(sql(select)).await?;
+    let mut unknown = Vec::new();
+    for row in rows {
+        let alias = row.text("alias")?;
+        let Ok(digest) = Digest32::parse(&alias) else {
+            continue;
+        };
+        if !crate::person::is_forgotten(tx, &alias).await? {
+            unknown.push(digest);
+        }
+    }
+    Ok(unknown)
+}

@@ -1,0 +1,158 @@
+//! A store from an older backup gets its lost entries back, exactly as they were, or none.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+use std::path::Path;
+
+use audit_log::{
+    AuditError, Event, Lost, ReplayError, Replayed, Sequencer, TABLES, prove, read_back, replay,
+};
+use core_types::{PersonId, UnixTime};
+use store_kit::testing::{self, TestStore};
+use store_kit::{Store, StoreError, sql, transaction};
+
+use crate::{NOW, key, log};
+
+/// Entries that are the same each time they are written: nobody is named.
+async fn write(store: &Store, nodes: &[&str], from: i64, to: i64) {
+    for n in from..to {
+        let node = nodes[usize::try_from(n).unwrap() % nodes.len()];
+        let event = Event::ClockState {
+            state: "unsynchronised".into(),
+        };
+        let done: Result<_, StoreError> = transaction!(store, "test", |tx| {
+            log(node).append(tx, event.clone(), NOW.plus(n)).await
+        });
+        done.unwrap();
+    }
+}
+
+async fn open(store: &Store, witness: &Path) -> Result<Sequencer, AuditError> {
+    Sequencer::open(log("a"), key(), Some(witness.to_owned()), store).await
+}
+
+/// A log of 700 entries by two nodes, its last of a person; and a store that has the first 300.
+async fn lived(witness: &Path, whole: &Store, old: &Store) -> Lost {
+    let sequencer = open(whole, witness).await.unwrap();
+    for (from, to) in [(0, 100), (100, 300), (300, 301), (301, 699)] {
+        write(whole, &["a", "b"], from, to).await;
+        sequencer.sequence(whole, NOW).await.unwrap();
+    }
+    let person = PersonId::parse("somebody").unwrap();
+    let event = Event::LoginSucceeded {
+        person,
+        method: "totp".into(),
+    };
+    let done: Result<_, StoreError> = transaction!(whole, "test", |tx| {
+        log("b").append(tx, event.clone(), NOW.plus(700)).await
+    });
+    done.unwrap();
+    sequencer.sequence(whole, NOW).await.unwrap();
+
+    let before = Sequencer::open(log("a"), key(), None, old).await.unwrap();
+    for (from, to) in [(0, 100), (100, 300)] {
+        write(old, &["a", "b"], from, to).await;
+        before.sequence(old, NOW).await.unwrap();
+    }
+    let mut lost = Lost::default();
+    let mut tx = whole.read("lost").await.unwrap();
+    let select = "SELECT seq, body FROM audit_entry WHERE seq IS NOT NULL";
+    for row in tx.fetch_all(sql(select)).await.unwrap() {
+        let place = u64::try_from(row.int("seq").unwrap()).unwrap();
+        lost.entries.insert(place, row.text("body").unwrap());
+    }
+    let select = "SELECT size, note FROM audit_checkpoint";
+    for row in tx.fetch_all(sql(select)).await.unwrap() {
+        let size = u64::try_from(row.int("size").unwrap()).unwrap();
+        lost.checkpoints.insert(size, row.text("note").unwrap());
+    }
+    lost
+}
+
+async fn put_back(store: &Store, lost: &Lost) -> Result<Replayed, ReplayError> {
+    replay(&log("a"), &key(), store, lost, UnixTime(NOW.0 + 800)).await
+}
+
+async fn pairs() -> [[TestStore; 2]; 2] {
+    let ([one, two], [three, four]) = (
+        testing::both(&[TABLES]).await,
+        testing::both(&[TABLES]).await,
+    );
+    [[one, three], [two, four]]
+}
+
+// shows: I-7.1.7.1-backup-integrity, I-7.1.4.8-audit-integrity-verifier
+#[tokio::test]
+async fn a_store_that_is_older_than_its_log_gets_the_lost_entries_back_and_goes_on() {
+    for [whole, old] in pairs().await {
+        let dir = tempfile::tempdir().unwrap();
+        let witness = dir.path().join("witness");
+        let lost = lived(&witness, &whole, &old).await;
+        let refused = open(&old, &witness).await;
+        assert!(
+            matches!(refused, Err(AuditError::RolledBack { .. })),
+            "{refused:?}"
+        );
+        let done = put_back(&old, &lost).await.unwrap();
+        assert_eq!((done.from, done.size, done.strangers), (300, 700, 1));
+        let again = put_back(&old, &lost).await.unwrap();
+        assert_eq!((again.from, again.size), (700, 700), "nothing more to do");
+
+        // The witness knows it, everything is proven, and it grows.
+        let sequencer = open(&old, &witness).await.unwrap();
+        read_back(&log("a"), &old, |_| Ok(())).await.unwrap();
+        let (here, there) = (
+            prove(&old, &[3, 450]).await.unwrap(),
+            prove(&whole, &[3, 450]).await.unwrap(),
+        );
+        assert_eq!(here, there);
+        write(&old, &["a", "b"], 800, 810).await;
+        // Whom only the lost rows knew is forgotten, and that the log was brought up is told.
+        let added = sequencer.sequence(&old, NOW).await.unwrap();
+        assert_eq!(added.size, 712);
+        read_back(&log("a"), &old, |_| Ok(())).await.unwrap();
+    }
+}
+
+// shows: I-7.1.4.8-audit-integrity-verifier
+#[tokio::test]
+async fn nothing_comes_back_that_the_log_did_not_sign() {
+    for [whole, old] in pairs().await {
+        let dir = tempfile::tempdir().unwrap();
+        let lost = lived(&dir.path().join("witness"), &whole, &old).await;
+        let size = async || {
+            let status = audit_log::status(&old).await.unwrap();
+            (status.entries, status.new)
+        };
+        let mut altered = lost.clone();
+        let entry = altered.entries.get_mut(&300).unwrap();
+        *entry = entry.replace("unsynchronised", "synchronised");
+        let refused = put_back(&old, &altered).await;
+        assert!(
+            matches!(refused, Err(ReplayError::Other(301))),
+            "{refused:?}"
+        );
+        let mut missing = lost.clone();
+        missing.entries.remove(&300);
+        let refused = put_back(&old, &missing).await;
+        assert!(
+            matches!(refused, Err(ReplayError::Entry(300))),
+            "{refused:?}"
+        );
+        let mut swapped = lost.clone();
+        let (one, two) = (swapped.entries[&300].clone(), swapped.entries[&302].clone());
+        swapped.entries.insert(300, two);
+        swapped.entries.insert(302, one);
+        assert!(put_back(&old, &swapped).await.is_err());
+        let mut forged = lost.clone();
+        let note = forged.checkpoints.get_mut(&301).unwrap();
+        *note = note.replace("\n301\n", "\n301 \n");
+        assert!(put_back(&old, &forged).await.is_err());
+        assert_eq!(size().await, (300, 0));
+        // Two logs can't be joined.
+        write(&old, &["a"], 900, 901).await;
+        let refused = put_back(&old, &lost).await;
+        assert!(matches!(refused, Err(ReplayError::Begun)), "{refused:?}");
+        assert_eq!(size().await, (300, 1));
+    }
+}
