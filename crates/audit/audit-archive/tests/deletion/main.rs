@@ -331,7 +331,7 @@ async fn an_archive_that_is_not_what_was_signed_lets_nothing_go() {
     assert_eq!(live.rows().await, 600);
 }
 
-// shows: I-7.1.4.8-audit-integrity-verifier, T-INS-TAMPERING
+// shows: I-7.1.4.8-audit-integrity-verifier, T-INS-OPERATOR
 #[tokio::test]
 async fn what_is_missing_without_the_logs_word_is_found() {
     let live = Live::begin(testing::sqlite(&[audit_log::TABLES]).await, 800).await;

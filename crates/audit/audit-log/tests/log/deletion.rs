@@ -382,7 +382,6 @@ async fn what_stays_of_deleted_entries_cannot_be_altered() {
     }
 }
 
-// shows: I-A5-no-secrets-in-logs
 #[tokio::test]
 async fn nobody_is_forgotten_while_entries_about_them_have_to_be_kept() {
     for store in testing::both(&[TABLES]).await {

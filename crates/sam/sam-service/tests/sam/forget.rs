@@ -16,7 +16,6 @@ async fn rows(world: &World, query: &'static str) -> i64 {
     tx.fetch_one(sql(query)).await.unwrap().int("n").unwrap()
 }
 
-// shows: II-3.1.1-signer-data-protected
 #[tokio::test(flavor = "multi_thread")]
 async fn who_left_long_ago_is_forgotten_and_nothing_else_is() {
     for world in worlds().await {
