@@ -125,9 +125,10 @@ async fn leave_word(
     key: &SigningKey,
 ) -> Result<(), Failure> {
     let note = json!({ "backup": name, "signer": key.public().thumbprint() }).to_string();
+    let name = name.to_string();
     for (zone, url) in stores {
-        let left = store_kit::leave_dumped(url, zone, &name.to_string(), &note);
-        left.await.map_err(|e| {
+        let left = store_kit::leave_dumped(url, zone, &name, &note).await;
+        left.map_err(|e| {
             let what = format!("{zone} can't be told of its backup: {e}");
             let remedy = "the user of the store has to write to store_meta; nothing was kept";
             Failure::new(Exit::Input, "backup", what, remedy)

@@ -1,6 +1,6 @@
 //! A person is forgotten: when, by whose leave, and what is left.
 
-use core_types::{Digest32, KeyAlg};
+use core_types::{Clock as _, Digest32, KeyAlg};
 use sam_service::NotForgotten;
 use sap::office::{KeyAction, Measure};
 use store_kit::sql;
