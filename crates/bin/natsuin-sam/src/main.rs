@@ -22,8 +22,8 @@ use jose::Jwk;
 use sam_core::office::ceremony::Site;
 use sam_core::settings::Brought;
 use sam_service::{
-    LogSummary, MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError, gateway_router,
-    office_router, ssa_router,
+    LogSummary, MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError,
+    gateway_router, office_router, ssa_router,
 };
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};

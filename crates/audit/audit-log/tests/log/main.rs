@@ -8,8 +8,8 @@ mod restored;
 use std::collections::BTreeSet;
 
 use audit_log::{
-    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Restorers, Sequencer, Start, TABLES, Told, follow,
-    is_forgotten, opening, read_back, row_name, row_of, search,
+    AuditError, AuditLog, Class, Event, LogKey, Outcome, Query, Restorers, Sequencer, Start,
+    TABLES, Told, follow, is_forgotten, opening, read_back, row_name, row_of, search,
 };
 use core_types::{Digest32, KeyId, PersonId, PersonName, SecretBytes, TenantId, UnixTime};
 use store_kit::testing::{self, TestStore};

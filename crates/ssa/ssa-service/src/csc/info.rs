@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::refusals::Fault;
 use super::{Call, answer};
-use crate::published::{Document, GUIDELINE};
 use crate::about::Heard;
+use crate::published::{Document, GUIDELINE};
 use crate::{Config, Ssa};
 
 /// What `info.methods` names, in the versions that have it.

@@ -7,7 +7,8 @@ use core_types::{PeerId, UnixTime, sha256};
 use sam_core::Reason;
 use sam_core::office::Deed;
 use sap::office::calls::{
-    AuditAnswer, AuditEntry, AuditRequest, BesideRequest, InArchive, Looked, MAX_KINDS, OfficeRefusal,
+    AuditAnswer, AuditEntry, AuditRequest, BesideRequest, InArchive, Looked, MAX_KINDS,
+    OfficeRefusal,
 };
 use store_kit::transaction;
 
