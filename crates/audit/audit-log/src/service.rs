@@ -3,6 +3,7 @@
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, UnixTime, sha256};
+use serde::Deserialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use crate::event::{Code, Event};

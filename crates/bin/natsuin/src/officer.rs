@@ -512,32 +512,6 @@ fn show_people(people: &PeopleAnswer, out: Out) {
             out.say(&format!("    {}  {state}", account.account));
         }
     }
-    for source in &state.clock_sources {
-        let offset = source.offset_ms.map(|ms| format!("{ms:+} ms"));
-        out.say(&format!(
-            "  {}  {}  {}",
-            source.source,
-            m.t(&format!("audit-word-{}", source.state)),
-            offset.unwrap_or_default()
-        ));
-    }
-    match &state.backups {
-        None => out.say(&format!(
-            "{}: {}",
-            m.t("office-backups"),
-            m.t("office-backups-unwatched")
-        )),
-        Some(known) => {
-            let at = |at: Option<_>| at.map_or_else(|| m.t("office-backup-never"), |at| m.time(at));
-            let late = |late: bool| if late { "!" } else { " " };
-            for (id, when, is) in [
-                ("office-backup-made", known.made, known.made_late),
-                ("office-backup-tried", known.tried, known.tried_late),
-            ] {
-                out.say(&format!("{} {} {}", late(is), m.t(id), at(when)));
-            }
-        }
-    }
     out.say(&m.n("office-usable", people.usable.into()));
 }
 
@@ -591,6 +565,32 @@ fn show_state(state: &StateAnswer, out: Out) {
     });
     if let Some(error) = state.clock_error_ms {
         out.say(&m.n("office-clock-error", error.into()));
+    }
+    for source in &state.clock_sources {
+        let offset = source.offset_ms.map(|ms| format!("{ms:+} ms"));
+        out.say(&format!(
+            "  {}  {}  {}",
+            source.source,
+            m.t(&format!("audit-word-{}", source.state)),
+            offset.unwrap_or_default()
+        ));
+    }
+    match &state.backups {
+        None => out.say(&format!(
+            "{}: {}",
+            m.t("office-backups"),
+            m.t("office-backups-unwatched")
+        )),
+        Some(known) => {
+            let at = |at: Option<_>| at.map_or_else(|| m.t("office-backup-never"), |at| m.time(at));
+            let late = |late: bool| if late { "!" } else { " " };
+            for (id, when, is) in [
+                ("office-backup-made", known.made, known.made_late),
+                ("office-backup-tried", known.tried, known.tried_late),
+            ] {
+                out.say(&format!("{} {} {}", late(is), m.t(id), at(when)));
+            }
+        }
     }
     out.say(&m.n("office-usable", state.usable.into()));
     out.say(&m.n("office-open-proposals", state.open.into()));

@@ -212,7 +212,7 @@ fn has_policy(path: &[Certificate], wanted: &[String]) -> Result<bool, Certifica
     let Some((own, between)) = named.split_first() else {
         return Ok(false);
     };
-    let may = |ca: &Vec<String>, policy| ca.iter().any(|p| p == policy || p == ANY_POLICY);
+    let may = |ca: &Vec<String>, policy: &String| ca.iter().any(|p| p == policy || p == ANY_POLICY);
     let good = |policy: &&String| own.contains(policy) && between.iter().all(|ca| may(ca, policy));
     Ok(wanted.iter().any(|policy| good(&policy)))
 }

@@ -9,7 +9,7 @@ use store_kit::{StoreError, Tx, sql};
 use crate::{notices, users};
 
 /// Methods of the CSC API that want a client, as contracts name them.
-const METHODS: [&str; 15] = [
+const METHODS: [&str; 16] = [
     "auth/login",
     "auth/revoke",
     "credentials/list",

@@ -91,10 +91,10 @@ async fn two_tenants_on_one_sam_are_strangers() {
     // A service that asks the SAM for the other tenant's by itself, with its own good certificate.
     let hostile = site.caller(ports.ssa, ACME);
     let person = PersonId::parse("p-hanako").unwrap();
-    let listed = hostile.call::<Keys>(&KeysRequest {
+    let mine = KeysRequest {
         person: person.clone(),
-    });
-    let listed: Vec<_> = listed.await.unwrap().keys;
+    };
+    let listed: Vec<_> = hostile.call::<Keys>(&mine).await.unwrap().keys;
     let named: Vec<_> = listed.iter().map(|key| key.key.as_str()).collect();
     assert_eq!(named, [theirs.as_str()]);
     let prepare = |key: &str| PrepareRequest {

@@ -66,6 +66,7 @@ async fn a_generator_that_fails_while_the_module_is_in_error_is_not_forgotten() 
     let faulty = Faulty::default();
     let mut story = faulty.story().await;
     let (random, officers) = (Arc::new(Sticky::default()), Officers::new());
+    let root = RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap();
     let started = Module::start(
         ModuleConfig {
             officers: officers.setup().officers,
@@ -73,7 +74,7 @@ async fn a_generator_that_fails_while_the_module_is_in_error_is_not_forgotten() 
         },
         story.backend.clone(),
         story.test.store.clone(),
-        &RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap(),
+        &root,
         story.clock.clone(),
         random.clone(),
     );

@@ -222,7 +222,7 @@ impl<C: CryptoModule> Sam<C> {
             let (to, entries) = match &row.body.about {
                 About::News { to, entries } => (to.clone(), entries.clone()),
                 About::Ending { key } => {
-                    self.remind(tx, key, now).await?;
+                    self.remind_owner(tx, key, now).await?;
                     self.delete_notice(tx, &row).await?;
                     return Ok(None);
                 }
@@ -247,7 +247,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// The certificate of this key is about to end, if the key still lives.
-    async fn remind(&self, tx: &mut Tx, key: &KeyId, now: UnixTime) -> Result<(), Failed> {
+    async fn remind_owner(&self, tx: &mut Tx, key: &KeyId, now: UnixTime) -> Result<(), Failed> {
         let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
         let row = row.filter(|k| {
             let state = k.body.life.state;

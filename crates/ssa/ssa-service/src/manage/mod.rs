@@ -198,12 +198,12 @@ impl Desk {
         {
             return Ok(officer);
         }
-        self.refused(peer).await?;
+        self.refused_at_the_door(peer).await?;
         Err(ClientRefusal::NotAllowed)
     }
 
     /// Records that somebody wanted what isn't theirs to do.
-    async fn refused(&self, peer: &Peer) -> Result<(), ClientRefusal> {
+    async fn refused_at_the_door(&self, peer: &Peer) -> Result<(), ClientRefusal> {
         if let Ok(peer) = PeerId::parse(peer.name.as_str()) {
             self.refused(&peer).await?;
         }
@@ -230,7 +230,7 @@ impl Desk {
         if taken.is_ok() {
             return Ok(guard);
         }
-        self.refused(peer).await?;
+        self.refused_at_the_door(peer).await?;
         Err(ClientRefusal::NotNow)
     }
 

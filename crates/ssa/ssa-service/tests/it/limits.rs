@@ -287,7 +287,7 @@ async fn bodies_that_dont_end_take_room_of_their_address_alone() {
         for _ in 0..16 {
             let came = Arc::new(AtomicBool::new(false));
             let told = came.clone();
-            let parts = stream::iter(vec![Ok::<_, std::io::Error>(part.clone()); 4]);
+            let parts = stream::iter([(); 4].map(|()| Ok::<_, std::io::Error>(part.clone())));
             let rest = stream::poll_fn(move |_| {
                 told.store(true, Ordering::Relaxed);
                 Poll::Pending
