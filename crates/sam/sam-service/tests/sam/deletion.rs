@@ -131,11 +131,12 @@ async fn officers_let_archived_entries_go_and_every_row_is_still_known() {
         );
         world.node("sam-2").await;
         assert_eq!(world.audited("alarm", "sealed-row").await, 0);
-        let act = world.open(world.prepare(&signer, &[hash(1)]).await).await;
-        world
-            .approve(signer.passkey.prove(act).unwrap())
-            .await
-            .unwrap();
+        let rid = world.prepare(&signer, &[hash(1)]).await;
+        let act = world.open(rid).await;
+        let proof = signer.passkey.prove(act).unwrap();
+        world.approve(proof).await.unwrap();
+        world.bind(rid, "token").await.unwrap();
+        world.sign(&signer, "token", &[hash(1)]).await.unwrap();
         assert_eq!(world.shown(&signer, act).await.chain.len(), 1);
 
         // A row that is older than what was noted of entries that are gone.
