@@ -638,7 +638,6 @@ async fn officers_and_guards_are_there_for_all_tenants() {
     }
 }
 
-// shows: II-3.3.2-config-authorised-change
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_in_which_a_call_could_have_two_tenants_starts_nothing() {
     let [mut world, _] = worlds().await;
