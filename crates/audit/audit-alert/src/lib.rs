@@ -11,4 +11,4 @@ mod rules;
 pub use acting::{Acting, ActingError, Brake, Chosen, STOPS, Stop, Target, told};
 pub use forms::{Counts, mail, webhook};
 pub use quiet::{Notice, Quiet};
-pub use rules::{Alert, Limits, RULES, Severity, Watch, ending, foreign};
+pub use rules::{Alert, Limits, RULES, Severity, Watch, ending, foreign, set_back};

@@ -431,12 +431,21 @@ fn alert(rule: &'static str, entry: &Entry, about: &str) -> Alert {
 
 /// A zone's log gave an entry of another zone out. `zone`: whose log it is.
 pub fn foreign(zone: &str, now: UnixTime) -> Alert {
+    of_a_log(zone, "entry-of-another-zone", now)
+}
+
+/// A zone's log is shorter than it was: an old copy of its store was put back.
+pub fn set_back(zone: &str, now: UnixTime) -> Alert {
+    of_a_log(zone, "log-set-back", now)
+}
+
+fn of_a_log(zone: &str, about: &str, now: UnixTime) -> Alert {
     Alert {
         rule: "alarm".to_owned(),
         severity: Severity::Critical,
         at: now,
         zone: zone.to_owned(),
-        about: "entry-of-another-zone".to_owned(),
+        about: about.to_owned(),
         seq: None,
         kind: String::new(),
         targets: Vec::new(),

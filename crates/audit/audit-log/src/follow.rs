@@ -5,6 +5,7 @@ use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::export::{LoggedEntry, entry};
 use crate::search::MOST_FOUND;
+use crate::tiles::checkpoint;
 
 /// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,16 @@ pub enum Start {
     Time(UnixTime),
 }
 
+/// What comes next in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// In the order of the log.
+    pub entries: Vec<LoggedEntry>,
+    /// Entries in the log. Where the last place read isn't below it, an old copy of the store was put back, and places that were
+    /// read before have other entries.
+    pub size: i64,
+}
+
 /// The next entries in the order of the log, at most `limit` and [`MOST_FOUND`]; fewer mean that there are no more. Only entries
 /// that have their place are there.
 ///
@@ -24,12 +35,9 @@ pub enum Start {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn follow(
-    store: &Store,
-    start: Start,
-    limit: usize,
-) -> Result<Vec<LoggedEntry>, StoreError> {
+pub async fn follow(store: &Store, start: Start, limit: usize) -> Result<Next, StoreError> {
     let mut tx = store.read("audit-follow").await?;
+    let size = checkpoint(&mut tx).await?.map_or(0, |(size, _)| size);
     let first = match start {
         Start::After(place) => i64::try_from(place).ok().and_then(|p| p.checked_add(1)),
         Start::Time(time) => {
@@ -40,12 +48,17 @@ pub async fn follow(
         }
     };
     let Some(first) = first else {
-        return Ok(Vec::new());
+        let entries = Vec::new();
+        return Ok(Next { entries, size });
     };
     let limit = i64::try_from(limit.clamp(1, MOST_FOUND)).unwrap_or(i64::MAX);
     let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry WHERE seq >= $1 ORDER BY seq LIMIT $2";
     let rows = tx.fetch_all(sql(select).bind(first).bind(limit)).await?;
-    rows.iter().map(entry).collect()
+    let entries: Result<_, StoreError> = rows.iter().map(entry).collect();
+    Ok(Next {
+        entries: entries?,
+        size,
+    })
 }
 
 /// Texts of the entries of a type from a time on, also of those that have no place yet; at most `limit`. For bounds that have to

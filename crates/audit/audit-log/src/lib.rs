@@ -40,7 +40,7 @@ mod witness;
 pub use error::AuditError;
 pub use event::{Class, Code, Event, Outcome, Subject};
 pub use export::{LoggedEntry, export};
-pub use follow::{Start, follow, since};
+pub use follow::{Next, Start, follow, since};
 pub use log::{AuditLog, EntryRef, TABLES};
 pub use note::{LogKey, checkpoint_text, is_origin, signed_checkpoint, verifier_key};
 pub use person::{

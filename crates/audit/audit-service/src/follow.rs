@@ -37,6 +37,8 @@ pub struct FollowAnswer {
     pub entries: Vec<Followed>,
     /// Whether there is more.
     pub more: bool,
+    /// Entries in the log; not more than the last place read means that an old copy of it was put back.
+    pub size: u64,
 }
 
 /// An entry at its place. Whom it is about isn't told: its text has an alias.
@@ -79,17 +81,19 @@ async fn answer(reading: &Reading, peer: &Peer, body: &[u8]) -> Result<Response,
             reader,
             what: "follow".into(),
             query: sha256(&[format!("{request:?}").as_bytes()]),
-            entries: u32::try_from(found.len()).unwrap_or(u32::MAX),
+            entries: u32::try_from(found.entries.len()).unwrap_or(u32::MAX),
         })
         .await?;
-    let more = found.len() >= request.limit.clamp(1, audit_log::MOST_FOUND);
-    let entries = found.into_iter().map(|entry| Followed {
+    let more = found.entries.len() >= request.limit.clamp(1, audit_log::MOST_FOUND);
+    let size = u64::try_from(found.size).unwrap_or_default();
+    let entries = found.entries.into_iter().map(|entry| Followed {
         seq: u64::try_from(entry.seq).unwrap_or_default(),
         body: entry.body,
     });
     Ok(Json(FollowAnswer {
         entries: entries.collect(),
         more,
+        size,
     })
     .into_response())
 }

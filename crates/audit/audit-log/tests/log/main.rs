@@ -231,7 +231,7 @@ async fn reading_on_in_the_order_of_the_log_misses_no_entry_of_any_node() {
                 written += 1;
                 sequencer.sequence(&store, NOW).await.unwrap();
                 let start = last.map_or(Start::Time(NOW.plus(-60)), Start::After);
-                for entry in follow(&store, start, 7).await.unwrap() {
+                for entry in follow(&store, start, 7).await.unwrap().entries {
                     let place = u64::try_from(entry.seq).unwrap();
                     assert!(last.is_none_or(|last| last < place));
                     last = Some(place);
@@ -248,17 +248,13 @@ async fn reading_on_in_the_order_of_the_log_misses_no_entry_of_any_node() {
         let none = follow(&store, Start::Time(NOW.plus(1000)), 7)
             .await
             .unwrap();
-        assert!(none.is_empty());
+        assert!(none.entries.is_empty());
         let all = follow(&store, Start::Time(UnixTime(0)), 1000)
             .await
             .unwrap();
-        assert_eq!(all.len(), count);
-        assert!(
-            follow(&store, Start::After(u64::MAX), 7)
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        assert_eq!((all.entries.len(), all.size), (count, 60));
+        let beyond = follow(&store, Start::After(u64::MAX), 7).await.unwrap();
+        assert_eq!((beyond.entries.len(), beyond.size), (0, 60));
     }
 }
 

@@ -344,6 +344,24 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     child.kill().unwrap();
     child.wait().unwrap();
 
+    // A log that is shorter than what was read of it is told of, and read again.
+    let state = std::fs::read_to_string(at("data/state.json")).unwrap();
+    let mut state: Value = serde_json::from_str(&state).unwrap();
+    for place in state["places"].as_object_mut().unwrap().values_mut() {
+        *place = 1_000_000.into();
+    }
+    std::fs::write(at("data/state.json"), state.to_string()).unwrap();
+    let (mut child, _) = begin();
+    let (_, body) = hooks.recv().await.unwrap();
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["about"].as_str(), Some("log-set-back"));
+    alarm("after-that").await;
+    let (_, body) = hooks.recv().await.unwrap();
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["about"].as_str(), Some("after-that"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
     // What a zone's log says is of that zone: the program that takes it for another's believes nothing of it.
     let config = std::fs::read_to_string(at("alert.toml")).unwrap();
     let config = config.replace("zone = \"sam\"", "zone = \"ssa\"");

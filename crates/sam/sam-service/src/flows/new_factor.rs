@@ -144,7 +144,7 @@ impl<C: CryptoModule> Sam<C> {
                 Some(NewFactor::Idp { id_token }),
             ) => {
                 let (providers, now) = (&self.config.providers, self.clock.now());
-                let identity = providers.verify(&id_token, digest, act.exp, now)?;
+                let identity = providers.verify(&id_token, digest, act.began(), now)?;
                 let hints = self.providers_at(act.level);
                 if !hints.iter().any(|hint| hint.issuer == identity.issuer) {
                     return Err(Reason::NotAllowed("method").into());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_alert::{Alert, Counts, Limits, Notice, Quiet, Watch, ending, foreign};
+use audit_alert::{Alert, Counts, Limits, Notice, Quiet, Watch, ending, foreign, set_back};
 use audit_reader::Entry;
 use audit_service::{FOLLOW, FollowAnswer, FollowRequest};
 use axum::Router;
@@ -34,6 +34,8 @@ const CHECK: &str = "compare with config/natsuin-alert.toml";
 /// Entries that are read from a zone in one round: what is more waits for the next.
 const ROUND: usize = 20_000;
 const PAGE: usize = 1000;
+/// Seconds of a day.
+const DAY: i64 = 24 * 3600;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,6 +183,14 @@ impl Watcher {
                             alerts.push(foreign(&log.zone, now));
                             "it has an entry of another zone".to_owned()
                         }
+                        Unread::SetBack => {
+                            // Its places have other entries now: what may be new of a day is read again.
+                            self.state.places.remove(&log.url);
+                            let again = format!("{}/0/", now.0 - DAY);
+                            self.state.after.insert(log.url.clone(), again);
+                            alerts.push(set_back(&log.zone, now));
+                            "it is shorter than it was".to_owned()
+                        }
                     };
                     tracing::error!(url = log.url, why, "a log can't be read");
                     continue;
@@ -273,6 +283,8 @@ struct Read {
 enum Unread {
     /// It has an entry of another zone.
     Foreign,
+    /// It is shorter than what was read of it.
+    SetBack,
     /// Otherwise.
     Other(String),
 }
@@ -297,6 +309,9 @@ async fn read(log: &Log, mut after: Option<u64>, from: i64) -> Result<Read, Unre
             return Err(other(format!("status {status}")));
         }
         let answer: FollowAnswer = serde_json::from_slice(&body).map_err(other)?;
+        if after.is_some_and(|after| after >= answer.size) {
+            return Err(Unread::SetBack);
+        }
         for found in &answer.entries {
             if after.is_some_and(|after| found.seq <= after) {
                 return Err(other("its places don't rise"));
