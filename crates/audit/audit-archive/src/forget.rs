@@ -5,7 +5,7 @@ use std::path::Path;
 use audit_log::subject_of;
 use audit_verify::{EvidenceFault, verify_forgetting};
 use core_types::bytes::from_b64u;
-use core_types::{Digest32, PersonId, UnixTime};
+use core_types::{Digest32, PersonId, PersonName, TenantId, UnixTime};
 
 /// No setting lets anybody be forgotten earlier, in days after the last entry about them.
 pub const LEAST_REMEMBERED: u32 = 366;
@@ -16,7 +16,7 @@ const DAY: i64 = 86_400;
 pub struct Forgetting<'o> {
     /// File with what an officer took from the SAM.
     pub taken: &'o Path,
-    /// Id of the person.
+    /// Id of the person; of another tenant's, TENANT/ID.
     pub person: &'o str,
     /// File with the salt of the commitment, base64url.
     pub salt: &'o Path,
@@ -31,6 +31,8 @@ pub struct Forgetting<'o> {
 pub struct Forget {
     /// Who is forgotten.
     pub person: PersonId,
+    /// Within which tenant; nothing: the provider's own.
+    pub tenant: Option<TenantId>,
     /// Digest of the proposal.
     pub by: Digest32,
     /// Nothing may have been recorded about them at this time or later.
@@ -61,18 +63,20 @@ impl Forgetting<'_> {
             let read = std::fs::read(path);
             read.map_err(|e| NotForgotten::Input(format!("{}: {e}", path.display())))
         };
-        let person = PersonId::parse(self.person);
-        let person = person.map_err(|e| NotForgotten::Input(e.to_string()))?;
+        let unfit = |e: core_types::id::BadId| NotForgotten::Input(e.to_string());
+        let name = PersonName::parse(self.person).map_err(unfit)?;
         let approved = verify_forgetting(&read(self.taken)?, self.root, now.0)?;
         let salt = String::from_utf8(read(self.salt)?).unwrap_or_default();
         let salt = from_b64u(salt.trim()).ok().filter(|salt| salt.len() == 32);
         let salt = salt.ok_or(NotForgotten::Other)?;
-        if subject_of(&salt, &person).to_string() != approved.subject {
+        if subject_of(&salt, &name).to_string() != approved.subject {
             return Err(NotForgotten::Other);
         }
         let kept = i64::from(self.keep_days.max(LEAST_REMEMBERED)) * DAY;
+        let (tenant, person) = name.parts().map_err(unfit)?;
         Ok(Forget {
             person,
+            tenant,
             by: Digest32::parse(&approved.proposal).map_err(|_| NotForgotten::Other)?,
             before: now.plus(-kept),
         })

@@ -329,7 +329,7 @@ impl AuditLog {
         before: UnixTime,
         now: UnixTime,
     ) -> Result<bool, ForgetError> {
-        check_over(tx, person, before).await?;
+        check_over(tx, &self.name(person), before).await?;
         Ok(self.forget(tx, person, by, now).await?)
     }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use core_types::{Digest32, PersonId, Random, TenantId, UnixTime, sha256};
+use core_types::{Digest32, PersonId, PersonName, Random, TenantId, UnixTime, sha256};
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::error::AuditError;
@@ -155,8 +155,9 @@ pub(crate) async fn check(tx: &mut Tx) -> Result<(), AuditError> {
     }
 }
 
-/// What officers approve in place of a person's id: SHA-256("natsuin-forget-person-v1\n" ‖ salt ‖ id).
-pub fn subject_of(salt: &[u8], person: &PersonId) -> Digest32 {
+/// What officers approve in place of a person's name: SHA-256("natsuin-forget-person-v1\n" ‖ salt ‖ name), where the name of another
+/// tenant's person is TENANT/ID.
+pub fn subject_of(salt: &[u8], person: &PersonName) -> Digest32 {
     sha256(&[
         b"natsuin-forget-person-v1\n",
         salt,
@@ -176,18 +177,14 @@ pub enum ForgetError {
 }
 
 /// Checks that nothing was recorded about a person at `before` or later, entries that were deleted after archiving
-/// included.
+/// included. `person`: of a tenant by [`TenantId::name`].
 ///
 /// # Errors
 /// [`ForgetError`].
-pub async fn check_over(
-    tx: &mut Tx,
-    person: &PersonId,
-    before: UnixTime,
-) -> Result<(), ForgetError> {
+pub async fn check_over(tx: &mut Tx, person: &str, before: UnixTime) -> Result<(), ForgetError> {
     let select = "SELECT seen, (SELECT max(at) FROM audit_entry e WHERE e.person = p.alias) AS last \
                   FROM audit_person p WHERE person = $1";
-    let row = tx.fetch_optional(sql(select).bind(person.as_str())).await?;
+    let row = tx.fetch_optional(sql(select).bind(person)).await?;
     let Some(row) = row else { return Ok(()) };
     let last = row.maybe_int("seen")?.max(row.maybe_int("last")?);
     match last.map(UnixTime).filter(|last| *last >= before) {
@@ -196,13 +193,13 @@ pub async fn check_over(
     }
 }
 
-/// Names of evidence in the entries about a person.
+/// Names of evidence in the entries about a person, who is named as in [`check_over`].
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn evidence_about(tx: &mut Tx, person: &PersonId) -> Result<Vec<Digest32>, StoreError> {
+pub async fn evidence_about(tx: &mut Tx, person: &str) -> Result<Vec<Digest32>, StoreError> {
     let select = "SELECT e.body FROM audit_entry e JOIN audit_person p ON p.alias = e.person WHERE p.person = $1";
-    let rows = tx.fetch_all(sql(select).bind(person.as_str())).await?;
+    let rows = tx.fetch_all(sql(select).bind(person)).await?;
     let mut found = Vec::new();
     for row in rows {
         let body: serde_json::Value = serde_json::from_str(&row.text("body")?).unwrap_or_default();

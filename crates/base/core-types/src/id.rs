@@ -121,6 +121,17 @@ impl PersonName {
         Ok(Self(text))
     }
 
+    /// The tenant, and the person within it; no tenant: the provider's own.
+    ///
+    /// # Errors
+    /// Never: both were checked.
+    pub fn parts(&self) -> Result<(Option<TenantId>, PersonId), BadId> {
+        match self.0.split_once('/') {
+            Some((tenant, own)) => Ok((Some(TenantId::parse(tenant)?), PersonId::parse(own)?)),
+            None => Ok((None, PersonId::parse(self.0.as_str())?)),
+        }
+    }
+
     /// The text form.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -166,6 +177,8 @@ mod tests {
         assert_eq!(TenantId::own_name("taro"), "taro");
         assert!(PersonId::parse(name.clone()).is_err());
         assert_eq!(PersonName::parse(name).unwrap().as_str(), "acme/taro");
+        let (of, own) = PersonName::parse("acme/taro").unwrap().parts().unwrap();
+        assert_eq!((of, own.as_str()), (Some(tenant), "taro"));
         for bad in ["/taro", "acme/", "a/b/c", ""] {
             assert_eq!(PersonName::parse(bad), Err(BadId), "{bad:?}");
         }

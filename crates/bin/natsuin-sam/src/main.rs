@@ -160,6 +160,12 @@ async fn run(args: Args) -> Result<(), Trouble> {
         let order = order.check(clock.now()).map_err(|e| not(&e))?;
         let started = Sam::start(settings, module, store, Some(root), clock, random).await;
         let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
+        let sam = match &order.tenant {
+            Some(tenant) => sam
+                .of(tenant)
+                .ok_or_else(|| not(&"there is no such tenant"))?,
+            None => sam,
+        };
         let done = sam.forget_person(&order.person, order.by, order.before);
         let known = done.await.map_err(|e| not(&e))?;
         say(match known {

@@ -208,6 +208,14 @@ async fn run(args: Args) -> Result<(), Trouble> {
         };
         let now = clock.now();
         let order = order.check(now).map_err(|e| not(&e))?;
+        // An order about the provider's own tenant names none.
+        if order
+            .tenant
+            .as_ref()
+            .is_some_and(|of| *of != service.tenant)
+        {
+            return Err(not(&"this is another tenant's service"));
+        }
         let (person, by, before) = (&order.person, order.by, order.before);
         let done = ssa_service::forget_person(&store, &audit, person, by, before, now);
         let known = done.await.map_err(|e| not(&e))?;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use clap::Subcommand;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Digest32, OfficerId, PersonId, Random as _, SecretBytes, UnixTime, sha256};
+use core_types::{
+    Digest32, OfficerId, PersonId, PersonName, Random as _, SecretBytes, UnixTime, sha256,
+};
 use jose::SigningKey;
 use sam_core::office::ceremony::identity;
 use sap::office::calls::{OfficerInfo, PeopleAnswer, ProposalInfo, ProposalState, StateAnswer};
@@ -203,9 +205,9 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
             salt: file,
             reason,
         } => {
-            let todo = "give the id that the SAM knows the person by";
+            let todo = "give the id that the SAM knows the person by; of another tenant's person TENANT/ID";
             let person =
-                PersonId::parse(person).map_err(|e| input("person", &e.to_string(), todo))?;
+                PersonName::parse(person).map_err(|e| input("person", &e.to_string(), todo))?;
             let mut salt = vec![0; 32];
             SystemRandom.fill(&mut salt);
             write_new(&file, core_types::bytes::b64u(&salt).as_bytes())?;

@@ -34,7 +34,7 @@ pub async fn forget_person(
     now: UnixTime,
 ) -> Result<bool, ForgetError> {
     transaction!(store, "forget-person", |tx| {
-        audit_log::check_over(tx, person, before).await?;
+        audit_log::check_over(tx, person.as_str(), before).await?;
         let mut gone = 0;
         for statement in ROWS {
             gone += tx.execute(sql(statement).bind(person.as_str())).await?;

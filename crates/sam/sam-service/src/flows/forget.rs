@@ -42,7 +42,7 @@ impl From<Failed> for NotForgotten {
 }
 
 impl<C: CryptoModule> Sam<C> {
-    /// Forgets a person, as two officers approved (`by`), unless a key of theirs isn't destroyed, or something was recorded
+    /// Forgets a person of this tenant, as two officers approved (`by`), unless a key of theirs isn't destroyed, or something was recorded
     /// about them at `before` or later. Whether anything was known of them.
     ///
     /// # Errors
@@ -54,8 +54,10 @@ impl<C: CryptoModule> Sam<C> {
         before: UnixTime,
     ) -> Result<bool, NotForgotten> {
         let now = self.clock.now();
+        // Where those of all tenants stand side by side.
+        let name = self.sealer.name(person.as_str());
         transaction!(self.store, "forget-person", |tx| {
-            audit_log::check_over(tx, person, before).await?;
+            audit_log::check_over(tx, &name, before).await?;
             let keys = rows::by_owner::<KeyRecord>(tx, &self.sealer, person.as_str()).await?;
             if keys
                 .iter()
@@ -63,7 +65,7 @@ impl<C: CryptoModule> Sam<C> {
             {
                 return Err(NotForgotten::Signer);
             }
-            let evidence = audit_log::evidence_about(tx, person).await?;
+            let evidence = audit_log::evidence_about(tx, &name).await?;
             for name in &evidence {
                 let delete = sql("DELETE FROM evidence WHERE id = $1");
                 tx.execute(delete.bind(name.to_string())).await?;
@@ -81,7 +83,7 @@ impl<C: CryptoModule> Sam<C> {
                 "DELETE FROM request WHERE owner = $1",
                 "DELETE FROM result WHERE owner = $1",
             ] {
-                tx.execute(sql(statement).bind(person.as_str())).await?;
+                tx.execute(sql(statement).bind(&*name)).await?;
             }
             if gone > 0 {
                 // The rows by the name that they have, while they have one.

@@ -136,6 +136,8 @@ struct Owned {
     rid: Digest32,
     act: Digest32,
     token: String,
+    /// SHA-256 of a value that was made.
+    value: Digest32,
     notice: String,
 }
 
@@ -170,7 +172,7 @@ async fn own(world: &World, name: &str) -> Owned {
     world.approve(proof).await.unwrap();
     let token = random_token();
     world.bind(rid, &token).await.unwrap();
-    world.sign(&signer, &token, &[hash(1)]).await.unwrap();
+    let signed = world.sign(&signer, &token, &[hash(1)]).await.unwrap();
     let notice = RevocationNotice {
         sam: world.config.sam.clone(),
         tenant: world.config.tenant.clone(),
@@ -188,6 +190,7 @@ async fn own(world: &World, name: &str) -> Owned {
         rid,
         act,
         token,
+        value: sha256(&[&signed.signatures[0].0]),
     }
 }
 
@@ -291,6 +294,12 @@ fn naming(path: &str, of: &Owned, back: &str) -> Value {
         Receipt::PATH => json(serde_json::to_value(ReceiptRequest {
             person,
             act: of.act,
+        })),
+        ReceiptOf::PATH => json(serde_json::to_value(ReceiptOfRequest {
+            client: client(),
+            person: None,
+            key,
+            value: of.value,
         })),
         HandedOver::PATH => json(serde_json::to_value(HandedOverRequest {
             person: of.gone.0.clone(),
@@ -635,6 +644,52 @@ async fn officers_and_guards_are_there_for_all_tenants() {
         world.sam.maintain().await.unwrap();
         world.turn(&mut side);
         assert_eq!(world.key(&there).await.state, KeyState::Destroyed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_forgotten_in_one_tenant_is_known_in_the_other() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        let here = world.enrol("taro", false, &[KeyAlg::P256]).await;
+        world.turn(&mut side);
+        let there = world.enrol("taro", false, &[KeyAlg::P256]).await;
+        world.turn(&mut side);
+        let destroy = Measure::Key {
+            key: there.keys[0].key.clone(),
+            action: KeyAction::Destroy,
+        };
+        world.decide(destroy).await.unwrap();
+        world.sam.maintain().await.unwrap();
+        let (by, later) = (Digest32([9; 32]), world.clock.now().plus(1));
+        // By the provider's own tenant it is the other one, whose key lives.
+        assert!(
+            world
+                .sam
+                .forget_person(&here.person, by, later)
+                .await
+                .is_err()
+        );
+        assert!(
+            side.sam
+                .forget_person(&there.person, by, later)
+                .await
+                .unwrap()
+        );
+        let known = async |name| {
+            let opening = audit_log::opening(&world.store.store, name).await;
+            opening.unwrap().is_some()
+        };
+        assert_eq!(
+            (known("taro").await, known("acme/taro").await),
+            (true, false)
+        );
+        assert_eq!(world.key(&here).await.state, KeyState::Active);
+        assert!(!world.history(&here).await.is_empty());
+        world.turn(&mut side);
+        assert!(world.history(&there).await.is_empty());
+        world.turn(&mut side);
+        assert!(world.sam.scrub().await.unwrap().strange.is_empty());
     }
 }
 
