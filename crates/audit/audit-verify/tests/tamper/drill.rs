@@ -362,8 +362,7 @@ async fn in_the_machine(
 const IN_MACHINE: usize = 3;
 
 // shows: I-7.1.4.8-audit-integrity, I-7.1.4.3-no-unauthorised-deletion, T-INS-OPERATOR,
-// I-7.1.4.3-append-only,
-// I-A5-audit-detects-impersonation
+// I-7.1.4.3-append-only
 #[tokio::test]
 async fn a_hundred_manipulations_are_found_and_named() {
     let (whole, fork) = (Node::made(0).await, Node::made(1).await);

@@ -279,8 +279,7 @@ pub async fn in_browser(
 }
 
 // shows: I-5.2.3-flow,
-// I-5.2.3-hash-in-app,
-// I-A3-verification-report
+// I-5.2.3-hash-in-app
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_signed_and_verified_against_a_running_service() {
     let mut story = Story::begin(KeyAlg::P256).await;

@@ -33,8 +33,7 @@ fn signature(pdf: &[u8]) -> ([usize; 4], Vec<u8>) {
 }
 
 // shows: I-3.3-key-held-used-on-instruction, I-4.2.1-sca-assembles, I-4.2.2b-choose-data-key-instruct,
-// I-5.2.2-activate-and-sign, I-6.1-signer-can-sign,
-// I-A3-verification-third-party
+// I-5.2.2-activate-and-sign, I-6.1-signer-can-sign
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_files_are_accepted_by_poppler_pyhanko_openssl_and_qpdf() {
     for key in [KeyAlg::P256, KeyAlg::Rsa3072] {

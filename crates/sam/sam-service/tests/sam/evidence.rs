@@ -88,7 +88,7 @@ impl World {
 }
 
 // shows: II-A1-sad-once, T-USE-SAP-BYPASS, I-6.1-signer-identifiable, I-A2.12-evidence-provided,
-// I-A1.1-rssp-authenticates-on-direct-issue, I-A5-audit-detects-impersonation
+// I-A1.1-rssp-authenticates-on-direct-issue
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_shown_from_enrolment_to_value_without_asking_us() {
     for mut world in worlds().await {

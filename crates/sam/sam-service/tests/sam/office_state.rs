@@ -53,7 +53,6 @@ async fn keys_that_end_soon_are_shown_to_whoever_has_to_do_with_keys_and_to_nobo
 }
 
 /// What programs report of backups is shown, and an alarm tells once that it has become late. A report that isn't one is none.
-// shows: I-7.1.7.1-backup-integrity
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_that_are_late_or_were_never_tried_are_alarms_and_on_the_page() {
     for world in worlds().await {
