@@ -89,7 +89,7 @@ for (const [name, expected] of Object.entries(SEES)) {
       await look('readings');
       // Other zones' logs, in the same words; the SAM let the account look, and that zone noted who read.
       await page.locator('#kind').selectOption('');
-      for (const [zone, said] of [['cm', lang === 'ja' ? /鍵/ : /key/i], ['ssa', lang === 'ja' ? /クライアント/ : /client/i]]) {
+      for (const [zone, said] of [['cm', lang === 'ja' ? /鍵/ : /key/i], ['ssa', lang === 'ja' ? /アカウント/ : /account/i]]) {
         await page.locator('#zone').selectOption(zone);
         await page.locator('#search-form button[type=submit]').click();
         await page.locator('#found .dot').waitFor({ state: 'detached' });

@@ -21,19 +21,23 @@ fn defines(folder: &Path, name: &str) -> bool {
         if path.is_dir() {
             return defines(&path, name);
         }
-        path.extension().is_some_and(|e| e == "rs")
-            && std::fs::read_to_string(&path).unwrap().lines().any(|line| {
-                let mut words = line
-                    .trim()
-                    .split(|c: char| !c.is_alphanumeric() && c != '_');
-                let public = words.next() == Some("pub");
-                match words.next() {
-                    Some("use") => public && words.any(|word| word == name),
-                    Some("struct" | "enum" | "trait" | "type") => {
-                        public && words.next() == Some(name)
-                    }
-                    _ => false,
-                }
+        let text = match path.extension() {
+            Some(e) if e == "rs" => std::fs::read_to_string(&path).unwrap(),
+            _ => return false,
+        };
+        let words = |text: &str| {
+            let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let brought = text.split("pub use ").skip(1).any(|rest| {
+            let list = rest.split(';').next().unwrap_or_default();
+            words(list).iter().any(|word| word == name)
+        });
+        brought
+            || text.lines().any(|line| {
+                matches!(&words(line.trim())[..], [public, kind, own, ..]
+                    if public == "pub" && own == name
+                    && ["struct", "enum", "trait", "type"].contains(&kind.as_str()))
             })
     })
 }

@@ -330,8 +330,8 @@ mod tests {
 
         fn post<'a>(&'a self, url: &'a str, _: &'a str, _: Vec<u8>, _: usize) -> Fetching<'a> {
             Box::pin(async move {
-                self.0.wait().await;
                 self.1.fetch_add(1, Ordering::Relaxed);
+                self.0.wait().await;
                 Err(FetchError {
                     url: url.to_owned(),
                     reason: "down".to_owned(),

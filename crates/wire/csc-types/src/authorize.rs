@@ -68,6 +68,7 @@ impl CredentialAuthorizeRequest {
             }
             auth_data.push((id.to_owned(), SecretText::new(value.to_owned())));
         }
+        body.opt_string("clientData")?;
         let description = body.opt_string("description")?;
         if description
             .as_ref()

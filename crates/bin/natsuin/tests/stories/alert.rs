@@ -352,13 +352,19 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     }
     std::fs::write(at("data/state.json"), state.to_string()).unwrap();
     let (mut child, _) = begin();
-    let (_, body) = hooks.recv().await.unwrap();
-    let told: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(told["about"].as_str(), Some("log-set-back"));
+    let mut next = async || {
+        let (_, body) = hooks.recv().await.unwrap();
+        let told: Value = serde_json::from_str(&body).unwrap();
+        told["about"].as_str().unwrap().to_owned()
+    };
+    // What was told when the program was killed may be told once more: it never knew.
+    let mut about = next().await;
+    if about == "of-a-node-behind" {
+        about = next().await;
+    }
+    assert_eq!(about, "log-set-back");
     alarm("after-that").await;
-    let (_, body) = hooks.recv().await.unwrap();
-    let told: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(told["about"].as_str(), Some("after-that"));
+    assert_eq!(next().await, "after-that");
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -368,8 +374,14 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     std::fs::write(at("alert.toml"), config).unwrap();
     let (mut child, _) = begin();
     wrong("key-3").await;
-    let (_, body) = hooks.recv().await.unwrap();
-    let told: Value = serde_json::from_str(&body).unwrap();
+    let told = loop {
+        let (_, body) = hooks.recv().await.unwrap();
+        let told: Value = serde_json::from_str(&body).unwrap();
+        // As above.
+        if told["about"] != "after-that" {
+            break told;
+        }
+    };
     assert_eq!(
         (told["zone"].as_str(), told["about"].as_str()),
         (Some("ssa"), Some("entry-of-another-zone"))

@@ -10,7 +10,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 use service_kit::Identity;
 use service_kit::http::HttpOptions;
-use ssa_service::calls::{ClientList, ClientRotate};
+use ssa_service::calls::{ClientList, ClientRotate, ClientSuspend};
 
 use crate::kit::Story;
 
@@ -88,9 +88,13 @@ async fn a_client_is_registered_used_stopped_and_managed_by_nobody_else() {
     assert_eq!(switch("resume").0, 0);
     assert_eq!(introspect().await, 200);
     // The zones' own certificates are nobody's office, and the public origin has no such door.
-    for name in [NAME_SSA, NAME_SIC, NAME_OFFICE] {
+    // The officers' gateway lists them, and that is all.
+    for (name, listed) in [(NAME_SSA, 422), (NAME_SIC, 422), (NAME_OFFICE, 200)] {
         let caller = stack.caller(&stack.inner.ssa_for_officers, name).unwrap();
         let answer = caller.forward(ClientList::PATH, b"{}".to_vec()).await;
+        assert_eq!(answer.unwrap().0, listed, "{name}");
+        let suspend = br#"{"client":"new-app"}"#.to_vec();
+        let answer = caller.forward(ClientSuspend::PATH, suspend).await;
         assert_eq!(answer.unwrap().0, 422, "{name}");
     }
     for path in [ClientList::PATH, ClientRotate::PATH] {

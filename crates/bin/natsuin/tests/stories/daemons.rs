@@ -359,7 +359,7 @@ async fn four_daemons_make_one_signature() {
     // Requests, account operations, usage and important operations; behaviour and access, each in its class.
     for (class, kind) in [
         ("transaction", "request.prepared"),
-        ("access", "login.succeeded"),
+        ("access", "token.issued"),
         ("access", "account.made"),
         ("transaction", "signature.made"),
         ("transaction", "service.started"),

@@ -93,7 +93,10 @@ async fn a_stop_at_the_portal_reaches_its_owner_by_mail() {
         let answer = agent.send(&stop, pressed).await.unwrap();
         assert!(answer.status().is_redirection());
         let (head, text) = parts(&mails.recv().await.unwrap());
-        assert!(head.contains("To: taro@example.jp") && head.contains("Subject: =?utf-8?b?"));
+        assert!(
+            head.contains("To: taro@example.jp") && head.contains("=?utf-8?b?"),
+            "{head}"
+        );
         let key = &signer.credentials[0].credential_id;
         for words in ["鍵を停止", "Key stopped", "Stopped from this portal", key] {
             assert!(text.contains(words), "{words}: {text}");

@@ -41,11 +41,18 @@ async fn what_our_application_asks_for_is_shown_as_its_own_and_unsigned_requests
         assert!(signed.exists());
 
         // The receipt holds the act as the signer saw it: name and list are the application's own.
-        let page = get(
-            &mut story.agent,
-            &format!("{}/signing", story.stack.ssa_url),
-        )
-        .await;
+        // It is there when its entry has its place in the log.
+        let signing = format!("{}/signing", story.stack.ssa_url);
+        let listed = async {
+            loop {
+                let page = get(&mut story.agent, &signing).await;
+                if page.contains("/signing/receipt/") {
+                    break page;
+                }
+            }
+        };
+        let page = tokio::time::timeout(std::time::Duration::from_secs(60), listed).await;
+        let page = page.unwrap();
         let act = page.split("/signing/receipt/").nth(1).unwrap();
         let act = act.split('"').next().unwrap();
         let receipt = format!("{}/signing/receipt/{act}", story.stack.ssa_url);

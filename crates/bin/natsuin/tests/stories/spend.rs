@@ -123,7 +123,8 @@ impl Spender {
             .authorize(&self.provider, &params, &SystemRandom);
         let pending = asked.await.unwrap();
         let back = agent.until(pending.url.as_str(), &self.redirect_uri, signer, factors);
-        back.await.is_ok()
+        back.await
+            .is_ok_and(|back| back.query_pairs().any(|(name, _)| name == "code"))
     }
 
     /// The certificate of the key that this token is for, DER.

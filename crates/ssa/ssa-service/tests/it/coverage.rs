@@ -189,7 +189,6 @@ async fn world(stack: &Stack) -> World {
     body["operationMode"] = json!("A");
     let path = "/csc/v2/signatures/signHash";
     let (later, _) = call(stack, path, &bearer(&spent), &body).await;
-    let deletion_taro = crate::delete::token(stack, "app", "taro", "key-taro").await;
     let deleted = crate::delete::token(stack, "app", "hanako", "key-ended").await;
     let body = json!({ "credentialID": "key-ended" });
     let path = "/csc/v2/credentials/delete";
@@ -200,6 +199,7 @@ async fn world(stack: &Stack) -> World {
     let path = "/csc/v2/credentials/create";
     let (done, words) = call(stack, path, &bearer(&created), &body).await;
     assert_eq!(done.status, StatusCode::CREATED, "{words}");
+    let deletion_taro = crate::delete::token(stack, "app", "taro", "key-taro").await;
     World {
         expired_creation,
         created,

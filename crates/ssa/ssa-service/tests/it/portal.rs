@@ -368,7 +368,7 @@ async fn how_exact_times_are_is_told_as_declared_and_as_measured() {
         assert!(time["how"].as_str().unwrap().starts_with("http"));
         let shown = page("en").await;
         assert!(
-            shown.contains("1,000 ms at most") && shown.contains("at most 12 ms now"),
+            shown.contains("1000 ms at most") && shown.contains("at most 12 ms now"),
             "{shown}"
         );
         assert!(!shown.contains("vouched"));
