@@ -184,7 +184,7 @@ async fn one(
     let mut last = NoAnswer::Silent;
     let asked = talk(&address, nonce, clock, &mut found, &mut last);
     let asked = tokio::time::timeout(deadline, asked).await;
-    let said = asked.unwrap_or_else(|_| match found {
+    let said = asked.unwrap_or(match found {
         Some(_) => Err(last),
         None => Err(NoAnswer::Unreachable),
     });

@@ -325,9 +325,11 @@ async fn every_fault(kind: &str, drill: &Drill) {
             faults(lines);
             let begun = Instant::now();
             // Stopping the library beside a call is undefined, and Kryoptic 1.5 locks itself up when somebody logs out
-            // beside one; then only one call is made.
+            // beside one; of a session that is closed in the middle of its C_Sign nobody knows what came out. Then only one
+            // call is made.
             let texts = ["one", "two"];
-            let alone = lines.contains("finalize") || lines.contains("logout");
+            let beside = ["finalize", "logout", "closeall"];
+            let alone = beside.iter().any(|fault| lines.contains(fault));
             let texts = &texts[usize::from(alone)..];
             let got = match drill.sign_texts(key, alg, texts).await {
                 Ok(()) => Signed,

@@ -83,7 +83,7 @@ pub(super) fn vouches(
         ));
     }
     let meant = |name: &str| time(name).is_some_and(|t| (began - SKEW..=at + SKEW).contains(&t));
-    if !meant("auth_time") || !time("exp").is_some_and(|exp| at < exp + SKEW) {
+    if !meant("auth_time") || time("exp").is_none_or(|exp| at >= exp + SKEW) {
         return Err(EvidenceFault::Broken(
             "the provider's word is of another time",
         ));

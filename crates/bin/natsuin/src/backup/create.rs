@@ -189,11 +189,14 @@ fn of_a_stack(path: &Path) -> bool {
     !(store.iter().any(|s| name.ends_with(s)) || witness || path.ends_with("cm/root.key"))
 }
 
+/// Whether a file with these bytes goes into the backup, or why the backup is refused.
+type Wanted<'a> = &'a dyn Fn(&Path, &[u8]) -> Result<bool, BackupError>;
+
 fn put(
     writer: &mut ToFile,
     path: &Path,
     name: &str,
-    wanted: &dyn Fn(&Path, &[u8]) -> Result<bool, BackupError>,
+    wanted: Wanted<'_>,
 ) -> Result<(), BackupError> {
     let kind = fs::symlink_metadata(path)?.file_type();
     if kind.is_file() {

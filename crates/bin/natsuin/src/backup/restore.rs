@@ -70,18 +70,18 @@ pub(super) async fn run(restore: &RestoreArgs, now: UnixTime, out: Out) -> Resul
     let known = authority(&restore.operators, &restore.officers)?;
     let identity = restore.from.identity()?;
     let (backup, zones) = match scratch::judge(&restore.from, &identity).await? {
-        Judged::Good(backup, zones) => (backup, zones),
+        Judged::Good(backup, zones) => (*backup, zones),
         Judged::Bad(why) => return Err(refused(why, "take another copy of the backup")),
     };
     scratch::tell(&backup, &zones, out);
     let (target, stores) = open(&restore.stores).await?;
     let wanted = |zone: &str| stores.contains_key(zone);
-    let judged = zones.iter().filter(|z| wanted(z.zone)).map(|z| z.older);
-    let older = judged.fold(Some(false), |all, one| match (all, one) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (Some(false), one) => one,
-        (None, _) => None,
-    });
+    let judged: Vec<_> = zones.iter().filter(|z| wanted(z.zone)).collect();
+    let older = match judged.iter().any(|z| z.older == Some(true)) {
+        true => Some(true),
+        false if judged.iter().any(|z| z.older.is_none()) => None,
+        false => Some(false),
+    };
     if older != Some(false) && !restore.older {
         let what = match older {
             Some(_) => {

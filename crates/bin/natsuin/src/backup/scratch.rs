@@ -19,7 +19,7 @@ use crate::output::{Exit, Failure, Out};
 /// What a backup turned out to be.
 pub(super) enum Judged<'i> {
     /// Whole and consistent.
-    Good(Backup<'i>, Vec<ZoneJudged>),
+    Good(Box<Backup<'i>>, Vec<ZoneJudged>),
     /// Not what it should be.
     Bad(String),
 }
@@ -136,7 +136,7 @@ pub(super) async fn judge<'i>(
         }
         store.close().await;
     }
-    Ok(Judged::Good(backup, zones))
+    Ok(Judged::Good(Box::new(backup), zones))
 }
 
 /// The log in a restored store: whole, and whether the witness knows of more.
