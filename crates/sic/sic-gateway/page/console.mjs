@@ -268,7 +268,8 @@ function clockOf(is) {
 
 function backups(is) {
   if (is === null) return [el('p', { class: 'status wait' }, t('office-backups-unwatched')), el('p', { class: 'hint' }, t('office-backups-unwatched-do'))];
-  const line = (at, late, id) => el('div', {}, el('p', { class: late ? 'status no' : 'status' }, t(id), ' ', at === null ? t('office-backup-never') : stamp(at)),
+  const line = (at, late, id) => el('div', {}, el('p', { class: late ? 'status no' : 'status' }, // One piece, so that it wraps as a sentence.
+    el('span', {}, t(id), ' ', at === null ? t('office-backup-never') : stamp(at))),
     late && el('p', { class: 'hint' }, t(`${id}-do`)));
   return [line(is.made, is.made_late, 'office-backup-made'), line(is.tried, is.tried_late, 'office-backup-tried'),
     is.tried_made !== null && el('p', { class: 'quiet' }, t('office-backup-tried-made', { at: stamp(is.tried_made) }))];
