@@ -43,21 +43,17 @@ fn key() -> KeyId {
     KeyId::parse("k").unwrap()
 }
 
-fn minted(hashes: &[u8]) -> (SignAct, ActState) {
-    let tenant = TenantId::parse("t").unwrap();
-    let issuer = Issuer {
-        sam: "sam",
-        tenant: &tenant,
-        brand: None,
-        epoch: EPOCH,
-        policy: 1,
-    };
-    let item = |n: &u8| Item::Hash {
-        ha: HashAlg::Sha256,
-        h: h(*n),
+fn item(ha: HashAlg, h: B64) -> Item {
+    Item::Hash {
+        ha,
+        h,
         label: String::new(),
-    };
-    let content = SignContent {
+    }
+}
+
+/// What is asked for until 1,000 s from now.
+fn content(items: Vec<Item>) -> SignContent {
+    SignContent {
         level: Level::One,
         person: Person {
             id: PersonId::parse("p").unwrap(),
@@ -77,14 +73,30 @@ fn minted(hashes: &[u8]) -> (SignAct, ActState) {
             known: true,
             signed: false,
         },
-        items: hashes.iter().map(item).collect(),
+        items,
         renew: 0,
         since: Since::default(),
         return_uri: "http://localhost/".into(),
         until: T.plus(1000),
+    }
+}
+
+fn mint(content: SignContent, at: UnixTime) -> Result<SignAct, Reason> {
+    let tenant = TenantId::parse("t").unwrap();
+    let issuer = Issuer {
+        sam: "sam",
+        tenant: &tenant,
+        brand: None,
+        epoch: EPOCH,
+        policy: 1,
     };
     let random = core_types::random::SeededRandom::new(1);
-    let act = mint_sign(issuer, content, T, &random).unwrap();
+    mint_sign(issuer, content, at, &random)
+}
+
+fn minted(hashes: &[u8]) -> (SignAct, ActState) {
+    let items = hashes.iter().map(|n| item(HashAlg::Sha256, h(*n)));
+    let act = mint(content(items.collect()), T).unwrap();
     let subject = Subject::Sign {
         request: EPOCH,
         key: key(),
@@ -173,6 +185,27 @@ fn an_act_is_approved_while_open_and_current_only() {
 }
 
 // shows: I-7.1.2.5-authentication-failure-lockout
+#[test]
+fn an_act_lasts_no_longer_than_its_request_and_is_renewed_for_an_hour_at_most() {
+    let one = || vec![item(HashAlg::Sha256, h(1))];
+    let last = mint(content(one()), T.plus(999)).unwrap();
+    assert_eq!(last.exp, T.plus(1000));
+    let late = mint(content(one()), T.plus(1000));
+    assert_eq!(late.unwrap_err(), Reason::Expired);
+    for (asked, until) in [(-5, 0), (0, 0), (100, T.0 + 100), (10_000, T.0 + 3600)] {
+        let mut wanted = content(one());
+        wanted.renew = asked;
+        assert_eq!(mint(wanted, T).unwrap().renew, until, "{asked}");
+    }
+    // One item that the key can't sign is one too many.
+    let mixed = vec![
+        item(HashAlg::Sha256, h(1)),
+        item(HashAlg::Sha512, B64(vec![2; 64])),
+    ];
+    let mixed = mint(content(mixed), T);
+    assert_eq!(mixed.unwrap_err(), Reason::AlgorithmNotApproved);
+}
+
 #[test]
 fn tries_are_counted_and_the_last_failure_kills() {
     let (_, mut state) = minted(&[1]);
