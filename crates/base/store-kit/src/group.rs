@@ -225,13 +225,15 @@ impl Member {
         if connection.is_autocommit() {
             return;
         }
-        let undone =
-            run(connection, "ROLLBACK TO member").and_then(|()| run(connection, "RELEASE member"));
-        if let Err(error) = undone {
+        if self.follows {
+            let undone = run(connection, "ROLLBACK TO member")
+                .and_then(|()| run(connection, "RELEASE member"));
+            let Err(error) = undone else { return };
             tracing::warn!(%error, "a transaction could not be undone alone; those that share its commit fail too");
-            if let Err(error) = run(connection, "ROLLBACK") {
-                tracing::error!(%error, "a transaction could not be rolled back");
-            }
+        }
+        // The first of a group has no savepoint: so far the whole transaction is its own.
+        if let Err(error) = run(connection, "ROLLBACK") {
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
     }
 }
