@@ -245,13 +245,7 @@ pub(crate) async fn consent(
         flow: handle.to_owned(),
         client: web_ui::clean(&client),
     };
-    let body = view.render().unwrap_or_default();
-    let content = Content {
-        leads: leads(ssa, flow),
-        inside: true,
-        ..Content::new(&title, &body)
-    };
-    Ok(show(ssa, visit, content))
+    Ok(ask(ssa, visit, flow, &title, &view))
 }
 
 #[derive(Template)]
@@ -280,13 +274,18 @@ pub(crate) async fn creation(
         flow: handle.to_owned(),
         client: web_ui::clean(&client),
     };
+    Ok(ask(ssa, visit, flow, &title, &view))
+}
+
+/// A question about an authorization, within the portal.
+fn ask(ssa: &Ssa, visit: &Visit, flow: &Flow, title: &str, view: &impl Template) -> Response {
     let body = view.render().unwrap_or_default();
     let content = Content {
         leads: leads(ssa, flow),
         inside: true,
-        ..Content::new(&title, &body)
+        ..Content::new(title, &body)
     };
-    Ok(show(ssa, visit, content))
+    show(ssa, visit, content)
 }
 
 /// The signer came back from the SIC page without having decided.
