@@ -1,8 +1,13 @@
 //! Running other programs, and where the workspace lies.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -28,6 +33,45 @@ pub fn run(command: &mut Command) -> Result<()> {
         .stdin(Stdio::null())
         .status()
         .with_context(|| format!("couldn't start `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Like [`run`]; but where nobody watches, the command and all it started are killed when `limit` is over. A person at a
+/// terminal sees a program that hangs and can interrupt it, which a process group of its own would prevent.
+pub fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
+    if std::io::stdout().is_terminal() {
+        return run(command);
+    }
+    let shown = show(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("couldn't start `{shown}`"))?;
+    // The shell's own: a bare machine has no program of that name.
+    let kill = format!("kill -KILL -{}", child.id());
+    let (ended, waits) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        let late = waits.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
+        if late {
+            let killed = Command::new("sh").args(["-c", &kill]).status();
+            killed.is_ok_and(|status| status.success())
+        } else {
+            false
+        }
+    });
+    let status = child.wait();
+    drop(ended);
+    if watch.join().unwrap_or(false) {
+        bail!(
+            "`{shown}` was killed after {} s: something in it hangs",
+            limit.as_secs()
+        );
+    }
+    let status = status.with_context(|| format!("couldn't wait for `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
@@ -69,4 +113,22 @@ fn show(command: &Command) -> String {
         shown.push_str(&arg.to_string_lossy());
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_is_ended_with_what_it_started() {
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "sleep 1000 & wait"]);
+        let error = run_within(Duration::from_millis(1), &mut hangs).unwrap_err();
+        assert!(
+            error.to_string().contains("something in it hangs"),
+            "{error}"
+        );
+        run_within(Duration::from_secs(600), &mut Command::new("true")).unwrap();
+        assert!(run_within(Duration::from_secs(600), &mut Command::new("false")).is_err());
+    }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::workspace::Workspace;
 use crate::{boundaries, conformity, kryoptic, shell, tcb, tools};
+
+/// Twice what compiling and running the tests takes on two cores: longer means that one hangs, and the line above says which.
+const TESTS: Duration = Duration::from_secs(45 * 60);
 
 /// Runs every step and stops at the first that fails.
 pub fn run(offline_tools: bool) -> Result<()> {
@@ -66,7 +69,7 @@ fn test(args: &[&str]) -> Result<()> {
     if kryoptic.is_file() {
         cargo.env("NATSUIN_KRYOPTIC", kryoptic);
     }
-    shell::run(&mut cargo)
+    shell::run_within(TESTS, &mut cargo)
 }
 
 /// Names the step, does it, and says how long it took.
