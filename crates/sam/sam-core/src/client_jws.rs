@@ -161,3 +161,251 @@ fn shown(text: &str) -> String {
     let plain: String = text.chars().filter(|c| *c != '\u{fffd}').collect();
     label::clean(&plain, MAX_LABEL)
 }
+
+#[cfg(test)]
+mod tests {
+    use core_types::B64;
+    use core_types::bytes::{b64, b64u};
+    use jose::SigningKey;
+    use sam_api::ssa::DocItem;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    struct Asked {
+        client: ClientId,
+        key: KeyId,
+        items: Vec<PrepareItem>,
+        open: Option<u32>,
+        typ: &'static str,
+        claims: Value,
+    }
+
+    /// Two hashes for one key, asked for by the client `app`.
+    fn asked() -> Asked {
+        let item = |n: u8| PrepareItem {
+            ha: HashAlg::Sha256,
+            h: B64(vec![n; 32]),
+            label: "契約書.pdf".into(),
+            doc: None,
+        };
+        let key = KeyId::parse(&"k".repeat(22)).unwrap();
+        let digest = |n: u8| json!({ "hash": b64(&[n; 32]), "label": "契約書.pdf" });
+        Asked {
+            client: ClientId::parse("app").unwrap(),
+            items: vec![item(1), item(2)],
+            open: None,
+            typ: TYP_REQUEST,
+            claims: json!({
+                "iss": "app", "client_id": "app", "aud": "https://as.example", "iat": NOW.0, "exp": NOW.0 + 300,
+                "authorization_details": [{
+                    "credentialID": key.as_str(), "hashAlgorithmOID": HashAlg::Sha256.oid(),
+                    "documentDigests": [digest(1), digest(2)],
+                }],
+            }),
+            key,
+        }
+    }
+
+    /// What becomes of a request that was changed before the application signed it, or after.
+    fn checked(change: impl Fn(&mut Asked)) -> Result<Vec<String>, Reason> {
+        let mut asked = asked();
+        change(&mut asked);
+        let (key, _) = SigningKey::generate().unwrap();
+        let known = |key: &SigningKey| {
+            ForeignKey::parse(&serde_json::to_value(key.public()).unwrap()).unwrap()
+        };
+        let jws = key
+            .sign(asked.typ, asked.claims.to_string().as_bytes())
+            .unwrap();
+        let claimed = Claimed {
+            client: &asked.client,
+            key: &asked.key,
+            items: &asked.items,
+            open: asked.open,
+        };
+        let (other, _) = SigningKey::generate().unwrap();
+        let ours = |aud: &str| aud == "https://as.example";
+        assert_eq!(check(&jws, &[known(&other)], claimed, ours, NOW), Err(BAD));
+        check(&jws, &[known(&other), known(&key)], claimed, ours, NOW)
+    }
+
+    fn good(change: impl Fn(&mut Asked)) {
+        let names = checked(change).unwrap();
+        assert_eq!(names, ["契約書.pdf", "契約書.pdf"]);
+    }
+
+    fn bad(what: &str, change: impl Fn(&mut Asked)) {
+        assert_eq!(checked(change), Err(BAD), "{what}");
+    }
+
+    #[test]
+    fn only_a_request_of_this_client_to_us_counts() {
+        good(|_| ());
+        good(|a| a.typ = "jwt");
+        good(|a| a.claims["aud"] = json!([7, "https://else.example", "https://as.example"]));
+        bad("another kind of token", |a| a.typ = "logout+jwt");
+        bad("another issuer", |a| a.claims["iss"] = json!("other"));
+        bad("another client", |a| a.claims["client_id"] = json!("other"));
+        for aud in [
+            json!("https://else.example"),
+            json!(["https://else.example"]),
+            json!(7),
+        ] {
+            bad("for somebody else", |a| a.claims["aud"] = aud.clone());
+        }
+    }
+
+    #[test]
+    fn its_life_is_bounded_to_the_second() {
+        let times = |from: &'static str, begins: i64, ends: i64| {
+            move |a: &mut Asked| {
+                a.claims["iat"] = Value::Null;
+                a.claims[from] = json!(NOW.0 + begins);
+                a.claims["exp"] = json!(NOW.0 + ends);
+            }
+        };
+        for from in ["iat", "nbf"] {
+            good(times(from, 60, 61));
+            bad("too far ahead", times(from, 61, 62));
+            good(times(from, -300, 1));
+            bad("over", times(from, -300, 0));
+            good(times(from, -1, 3599));
+            bad("too long", times(from, -1, 3600));
+        }
+        good(|a| a.claims["nbf"] = json!(NOW.0 - 1));
+        bad("nbf counts before iat", |a| {
+            a.claims["nbf"] = json!(NOW.0 + 61)
+        });
+        bad("without a beginning", |a| a.claims["iat"] = Value::Null);
+    }
+
+    #[test]
+    fn details_are_one_object_in_every_form_that_is_sent() {
+        let form = |form: fn(Value) -> Value| {
+            move |a: &mut Asked| {
+                let one = a.claims["authorization_details"][0].take();
+                a.claims["authorization_details"] = form(one);
+            }
+        };
+        good(form(|one| one));
+        good(form(|one| json!(one.to_string())));
+        good(form(|one| json!(json!([one]).to_string())));
+        bad("two", form(|one| json!([one, one])));
+        bad("none", form(|_| json!([])));
+        bad("no object", form(|_| json!("what")));
+    }
+
+    #[test]
+    fn whatever_differs_from_what_was_signed_is_refused() {
+        const SIGNED: &str = "/authorization_details/0";
+        let signed = |path: &'static str, value: Value| {
+            move |a: &mut Asked| {
+                *a.claims.pointer_mut(&format!("{SIGNED}{path}")).unwrap() = value.clone();
+            }
+        };
+        good(signed("/documentDigests/0/hash", json!(b64u(&[1; 32]))));
+        bad(
+            "hash",
+            signed("/documentDigests/0/hash", json!(b64(&[9; 32]))),
+        );
+        bad("no hash", signed("/documentDigests/0/hash", json!("*")));
+        bad(
+            "name",
+            signed("/documentDigests/1/label", json!("覚書.pdf")),
+        );
+        bad("key", signed("/credentialID", json!("x".repeat(22))));
+        bad(
+            "hash function",
+            signed("/hashAlgorithmOID", json!(HashAlg::Sha512.oid())),
+        );
+        bad("no hash function", signed("/hashAlgorithmOID", json!("")));
+        bad("order", |a| a.items.reverse());
+        bad("one less", |a| drop(a.items.pop()));
+        bad("one more", |a| a.items.push(a.items[0].clone()));
+        bad("another function asked", |a| {
+            a.items[1].ha = HashAlg::Sha384
+        });
+        // What the SSA took out of a name and marked is no difference.
+        good(|a| a.items[0].label = "契約\u{fffd}書.pdf".into());
+        good(|a| {
+            for item in a
+                .claims
+                .pointer_mut("/authorization_details/0/documentDigests")
+                .unwrap()
+                .as_array_mut()
+                .unwrap()
+            {
+                item["label"] = Value::Null;
+            }
+            a.claims["description"] = json!("契約書.pdf");
+        });
+    }
+
+    #[test]
+    fn documents_are_told_from_bare_hashes() {
+        let doc = |attributes: Option<u8>| DocItem {
+            signed_attrs: attributes.map(|n| B64(vec![n; 40])),
+            ranges: None,
+        };
+        let document = |kind: Value, signed: Option<u8>, asked: Option<DocItem>| {
+            move |a: &mut Asked| {
+                let digest = "/authorization_details/0/documentDigests/0";
+                let digest = a.claims.pointer_mut(digest).unwrap();
+                digest["hashType"] = kind.clone();
+                digest["signedAttrs"] = json!(signed.map(|n| b64(&[n; 40])));
+                a.items[0].doc.clone_from(&asked);
+            }
+        };
+        good(document(json!("dtbsr"), None, None));
+        good(document(json!("DTBSR"), None, None));
+        good(document(json!("sdr"), None, Some(doc(None))));
+        good(document(json!("SDR"), Some(1), Some(doc(Some(1)))));
+        bad(
+            "a document signed, a hash asked",
+            document(json!("sdr"), None, None),
+        );
+        bad(
+            "a hash signed, a document asked",
+            document(json!("dtbsr"), None, Some(doc(None))),
+        );
+        bad(
+            "a hash by default",
+            document(Value::Null, None, Some(doc(None))),
+        );
+        bad("an unknown kind", document(json!("x"), None, None));
+        bad(
+            "other attributes",
+            document(json!("sdr"), Some(1), Some(doc(Some(2)))),
+        );
+        bad(
+            "attributes left out",
+            document(json!("sdr"), Some(1), Some(doc(None))),
+        );
+        bad(
+            "attributes added",
+            document(json!("sdr"), None, Some(doc(Some(1)))),
+        );
+    }
+
+    #[test]
+    fn a_number_instead_of_documents_is_that_number() {
+        let open = |signed: Value, asked: u32| {
+            move |a: &mut Asked| {
+                a.claims["authorization_details"][0]["numSignatures"] = signed.clone();
+                a.claims["authorization_details"][0]["documentDigests"] = json!([]);
+                a.items.clear();
+                a.open = Some(asked);
+            }
+        };
+        assert_eq!(checked(open(json!(3), 3)), Ok(Vec::new()));
+        bad("one more", open(json!(3), 4));
+        bad("no number", open(Value::Null, 3));
+        bad("documents and a number", |a| {
+            a.claims["authorization_details"][0]["numSignatures"] = json!(2);
+            a.open = Some(2);
+        });
+    }
+}
