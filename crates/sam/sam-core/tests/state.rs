@@ -1,6 +1,8 @@
 //! The state machine of an act, and the matching of what is asked with what was approved.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "state/mint.rs"]
+mod mint;
 #[path = "state/model.rs"]
 mod model;
 
