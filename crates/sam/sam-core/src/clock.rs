@@ -175,6 +175,8 @@ mod tests {
     #[test]
     fn without_an_estimate_a_bound_is_not_met_and_development_goes_on() {
         let bound = ClockRule::BoundMs(u32::MAX);
+        assert_eq!(bound.bound_ms(), Some(u32::MAX));
+        assert_eq!(ClockRule::Unsynchronised.bound_ms(), None);
         assert_eq!(bound.judge(None, NOW), ClockState::Beyond);
         assert_eq!(bound.judge(None, NOW).check(), Err(Reason::Clock));
         let state = ClockRule::default().judge(None, NOW);

@@ -390,6 +390,7 @@ impl KeyFacts {
 #[cfg(test)]
 mod tests {
     use cm_api::ModuleState;
+    use core_types::{B64, Digest32, HashAlg};
 
     use super::*;
 
@@ -441,6 +442,72 @@ mod tests {
             };
             assert_eq!(policy.open_seconds(), kept);
         }
+    }
+
+    #[test]
+    fn experimental_keys_are_for_who_switched_them_on() {
+        let with = |experimental_algorithms| Policy {
+            experimental_algorithms,
+            ..Policy::default()
+        };
+        for on in [false, true] {
+            assert_eq!(with(on).check_alg(KeyAlg::P256), Ok(()));
+        }
+        assert_eq!(with(true).check_alg(KeyAlg::MlDsa65), Ok(()));
+        let off = with(false).check_alg(KeyAlg::MlDsa65);
+        assert_eq!(off, Err(Reason::AlgorithmNotApproved));
+    }
+
+    // shows: II-3.3.1-dtbsr-integrity
+    #[test]
+    fn bare_hashes_are_signed_where_nothing_better_is_asked_for() {
+        let hash = Item::Hash {
+            ha: HashAlg::Sha256,
+            h: B64(vec![1; 32]),
+            label: String::new(),
+        };
+        let doc = Item::Doc {
+            ha: HashAlg::Sha256,
+            h: B64(vec![1; 32]),
+            label: String::new(),
+            d: B64(vec![2; 32]),
+            m: Digest32([2; 32]),
+            ranges: None,
+        };
+        let three = Policy {
+            max_items: 3,
+            ..Policy::default()
+        };
+        let (bare, docs) = ([hash.clone()], [doc.clone()]);
+        let check = |alg, level, items: &[Item]| three.check_items(alg, level, items);
+        let p256 = KeyAlg::P256;
+        for level in [Level::One, Level::Two] {
+            assert_eq!(check(p256, level, &bare), Ok(()));
+        }
+        assert_eq!(check(p256, Level::Three, &docs), Ok(()));
+        let integrity = Err(Reason::Level("II-3.3.1-dtbsr-integrity"));
+        assert_eq!(check(p256, Level::Three, &bare), integrity);
+        // One among many is enough.
+        let mixed = [doc.clone(), hash.clone()];
+        assert_eq!(check(p256, Level::Three, &mixed), integrity);
+        assert_eq!(check(KeyAlg::Ed25519, Level::One, &docs), Ok(()));
+        let message = check(KeyAlg::Ed25519, Level::One, &mixed);
+        assert_eq!(message, Err(Reason::BareHash));
+        let allowed = Policy {
+            bare_hashes_at_level_3: true,
+            ..Policy::default()
+        };
+        assert_eq!(allowed.check_items(p256, Level::Three, &bare), Ok(()));
+        let many = vec![hash; 4];
+        assert_eq!(check(p256, Level::One, &many[..3]), Ok(()));
+        let more = check(p256, Level::One, &many);
+        assert_eq!(more, Err(Reason::Invalid("items")));
+        let whatever = Policy {
+            max_items: u32::MAX,
+            ..Policy::default()
+        };
+        assert_eq!(whatever.max_items(), MAX_ITEMS);
+        assert_eq!(three.max_items(), 3);
     }
 
     fn policy(ceiling: Level, sam: Option<&str>) -> Policy {

@@ -514,6 +514,49 @@ mod tests {
         assert!(resumed.stopped_by_login(resumed.changes, T).is_ok());
     }
 
+    #[test]
+    fn the_providers_stop_lies_on_top_of_the_signers_own() {
+        let by = Some(Digest32([7; 32]));
+        let own = active().suspended(StopCause::Signer, None, T).unwrap();
+        let both = own.stopped_by_provider(by, T.plus(1)).unwrap();
+        let stop = both.stop.clone().unwrap();
+        assert_eq!((stop.cause, stop.by), (StopCause::Provider, by));
+        assert_eq!(stop.under.map(|u| u.cause), Some(StopCause::Signer));
+        assert_eq!(both.resumed(), Err(Reason::KeyNotActive));
+        // Once it is over, the signer's own stands, and is the signer's to lift.
+        let back = both.resumed_by_provider().unwrap();
+        assert_eq!((back.state, &back.stop), (own.state, &own.stop));
+        assert!(back.resumed().is_ok());
+        let alone = active().stopped_by_provider(by, T).unwrap();
+        assert!(alone.resumed_by_provider().unwrap().is_active(T));
+
+        // It neither covers nor lifts what others stopped.
+        let held = active().noticed(&notice(NoticeEffect::Hold, 10), Digest32([8; 32]), T);
+        let held = held.unwrap().unwrap();
+        let closed = Err(Reason::KeyNotActive);
+        for stopped in [&alone, &both, &held, &Life::made()] {
+            assert_eq!(stopped.stopped_by_provider(by, T), closed);
+        }
+        for others in [&own, &held, &active(), &Life::made()] {
+            assert_eq!(others.resumed_by_provider(), closed);
+        }
+        let wrong = active().found_wrong(Digest32([9; 32]), T).unwrap();
+        assert!(wrong.resumed_by_provider().is_ok());
+        let gone = active().destroyed(StopCause::Provider, by, T).unwrap();
+        for (life, good) in [
+            (&alone, true),
+            (&both, true),
+            (&wrong, true),
+            (&gone, true),
+            (&own, false),
+            (&held, false),
+            (&active(), false),
+            (&Life::made(), false),
+        ] {
+            assert_eq!(life.is_stopped_for_good(), good, "{life:?}");
+        }
+    }
+
     // shows: III-3-9-attributed-keys
     #[test]
     fn a_key_that_leaves_is_used_no_more_unless_the_module_keeps_it() {

@@ -81,10 +81,12 @@ mod tests {
             "87654321",
             "abcdefgh",
             &"é".repeat(65),
+            &"ac".repeat(65),
         ] {
             assert_eq!(check(weak), Err(Reason::WeakPin), "{weak}");
         }
-        for good in ["blue-heron", "ひらがなのはなし", "29 4 81 7"] {
+        let longest = "ac".repeat(64);
+        for good in ["blue-heron", "ひらがなのはなし", "29 4 81 7", &longest] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
     }

@@ -382,6 +382,63 @@ mod tests {
         assert_eq!((sent.count, sent.clients.len()), (2, 0));
     }
 
+    /// Gives these numbers, and no more.
+    struct Drawn(std::sync::Mutex<Vec<u32>>);
+
+    impl Random for Drawn {
+        fn fill(&self, out: &mut [u8]) {
+            let next = self.0.lock().unwrap().pop().unwrap();
+            out.copy_from_slice(&next.to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn no_code_is_likelier_than_another() {
+        let code = |mut numbers: Vec<u32>| {
+            numbers.reverse();
+            draw(&Drawn(numbers.into()))
+        };
+        // 42 whole ranges of 10^8 codes go into 32 bits; what is left over is drawn again.
+        let whole = 4_200_000_000;
+        assert_eq!(code(vec![0]).expose(), b"00000000");
+        assert_eq!(code(vec![whole - 1]).expose(), b"99999999");
+        assert_eq!(code(vec![whole, u32::MAX, 7]).expose(), b"00000007");
+    }
+
+    #[test]
+    fn hours_and_days_begin_anew_to_the_second() {
+        let (now, key) = (UnixTime(1000), code(0).key);
+        let hour = now.plus(HOUR);
+        let one = factor().with_sent(code(0), now).unwrap();
+        let later = one.with_sent(code(1), hour).unwrap();
+        let counted = |f: &PinTotp| {
+            let sent = f.sent.as_ref().unwrap();
+            (
+                sent.since,
+                sent.count,
+                sent.clients[0].since,
+                sent.clients[0].count,
+            )
+        };
+        assert_eq!(counted(&later), (hour, 1, hour, 1));
+        let sooner = one.with_sent(code(1), hour.plus(-1)).unwrap();
+        assert_eq!(counted(&sooner), (now, 2, now, 2));
+        let day = one.with_sent(of("other", 1), now.plus(MUTED)).unwrap();
+        assert_eq!(day.sent.unwrap().clients.len(), 1);
+        let mut waits = factor();
+        waits.wait_until = now;
+        assert_eq!(waits.may_send(&key, &code(0).client, now), Ok(Wish::New));
+    }
+
+    #[test]
+    fn a_code_that_counted_takes_failures_back() {
+        let now = UnixTime(1000);
+        let mut failed = factor().with_sent(code(1), now).unwrap();
+        (failed.fails, failed.wait_until) = (3, now.plus(9));
+        let spent = failed.spent(&B64(vec![1])).unwrap();
+        assert_eq!((spent.fails, spent.wait_until), (0, UnixTime(0)));
+    }
+
     #[test]
     fn codes_are_digits_and_addresses_are_one_address() {
         let random = SeededRandom::new(7);

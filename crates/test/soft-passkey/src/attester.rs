@@ -3,13 +3,15 @@
 
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use core_types::UnixTime;
 use core_types::bytes::{b64, b64u};
 use pki::asn1::{self, BOOLEAN, context_constructed, octets, sequence, tlv, uint};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Broken;
 
@@ -22,6 +24,7 @@ pub struct Attester {
     /// The attesting certificate, DER.
     pub leaf: Vec<u8>,
     leaf_pair: EcdsaKeyPair,
+    root_pair: EcdsaKeyPair,
     /// The root's key once more, for JWS signatures.
     root_jws: EcdsaKeyPair,
 }
@@ -46,7 +49,7 @@ impl Attester {
         let root = Template {
             issuer: &root_name,
             subject: &root_name,
-            key: &root_pair,
+            key: &spki(&root_pair)?,
             extensions: &root_extensions,
         };
         let leaf_extensions = [
@@ -57,7 +60,7 @@ impl Attester {
         let leaf = Template {
             issuer: &root_name,
             subject: &subject,
-            key: &leaf_pair,
+            key: &spki(&leaf_pair)?,
             extensions: &leaf_extensions,
         };
         Ok(Self {
@@ -65,6 +68,7 @@ impl Attester {
             root: root.signed(&root_pair, now)?,
             leaf: leaf.signed(&root_pair, now)?,
             leaf_pair,
+            root_pair,
             root_jws,
         })
     }
@@ -99,8 +103,41 @@ impl Attester {
         protection: &str,
         next_update: &str,
     ) -> Result<String, Broken> {
+        let header = json!({ "alg": "ES256", "typ": "JWT", "x5c": [b64(&self.root)] });
+        let payload = self.payload(status, protection, next_update);
+        let signed = format!("{}.{}", b64u(header.to_string()), b64u(payload.to_string()));
+        let value = self.root_jws.sign(&SystemRandom::new(), signed.as_bytes());
+        let value = value.map_err(|_| Broken)?;
+        Ok(format!("{signed}.{}", b64u(value.as_ref())))
+    }
+
+    /// The same about a sound model, signed by an RSA key that this maker's root certified at `now`.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn rsa_metadata(&self, next_update: &str, now: UnixTime) -> Result<String, Broken> {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| Broken)?;
+        let key: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| Broken)?;
+        let signer = Template {
+            issuer: &name("Test Attestation CA")?,
+            subject: &name("Metadata Signing")?,
+            key: key.as_ref(),
+            extensions: &[extension("2.5.29.19", true, &sequence(&[]))?],
+        };
+        let chain = [signer.signed(&self.root_pair, now)?, self.root.clone()].map(b64);
+        let header = json!({ "alg": "RS256", "typ": "JWT", "x5c": chain });
+        let payload = self.payload(&[], "hardware", next_update);
+        let signed = format!("{}.{}", b64u(header.to_string()), b64u(payload.to_string()));
+        let mut value = vec![0; pair.public_modulus_len()];
+        let random = SystemRandom::new();
+        let done = pair.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut value);
+        done.map_err(|_| Broken)?;
+        Ok(format!("{signed}.{}", b64u(value)))
+    }
+
+    fn payload(&self, status: &[&str], protection: &str, next_update: &str) -> Value {
         let reports: Vec<_> = status.iter().map(|s| json!({ "status": s })).collect();
-        let payload = json!({
+        json!({
             "legalHeader": "test",
             "no": 7,
             "nextUpdate": next_update,
@@ -113,19 +150,15 @@ impl Attester {
                 "statusReports": reports,
                 "timeOfLastStatusChange": "2026-01-01",
             }, { "aaid": "1234#5678", "statusReports": [] }],
-        });
-        let header = json!({ "alg": "ES256", "typ": "JWT", "x5c": [b64(&self.root)] });
-        let signed = format!("{}.{}", b64u(header.to_string()), b64u(payload.to_string()));
-        let value = self.root_jws.sign(&SystemRandom::new(), signed.as_bytes());
-        let value = value.map_err(|_| Broken)?;
-        Ok(format!("{signed}.{}", b64u(value.as_ref())))
+        })
     }
 }
 
 struct Template<'a> {
     issuer: &'a [u8],
     subject: &'a [u8],
-    key: &'a EcdsaKeyPair,
+    /// SubjectPublicKeyInfo, DER.
+    key: &'a [u8],
     extensions: &'a [Vec<u8>],
 }
 
@@ -134,7 +167,6 @@ impl Template<'_> {
         // ecdsa-with-SHA256
         let alg = asn1::try_oid("1.2.840.10045.4.3.2").map_err(|_| Broken)?;
         let alg = sequence(&[&alg]);
-        let spki: PublicKeyX509Der<'_> = self.key.public_key().as_der().map_err(|_| Broken)?;
         let years = |n: i64| asn1::time(now.plus(n * 365 * 86_400));
         let extensions: Vec<&[u8]> = self.extensions.iter().map(Vec::as_slice).collect();
         let tbs = sequence(&[
@@ -144,12 +176,17 @@ impl Template<'_> {
             self.issuer,
             &sequence(&[&years(-1), &years(10)]),
             self.subject,
-            spki.as_ref(),
+            self.key,
             &tlv(context_constructed(3), &[&sequence(&extensions)]),
         ]);
         let value = by.sign(&SystemRandom::new(), &tbs).map_err(|_| Broken)?;
         Ok(sequence(&[&tbs, &alg, &asn1::bits(value.as_ref())]))
     }
+}
+
+fn spki(pair: &EcdsaKeyPair) -> Result<Vec<u8>, Broken> {
+    let key: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| Broken)?;
+    Ok(key.as_ref().to_vec())
 }
 
 fn name(unit: &str) -> Result<Vec<u8>, Broken> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use core_types::UnixTime;
 use core_types::random::SystemRandom;
 use sam_core::FactorKind;
-use sam_core::attest::{Attesters, Metadata, Model, NotVouched};
+use sam_core::attest::{Attesters, MAX_METADATA, Metadata, Model, NotVouched};
 use sam_core::passkey::{Attestation, Passkey, PasskeyError, verify_registration};
 use soft_passkey::{Attester, SoftPasskey};
 use webauthn::Statement;
@@ -167,6 +167,22 @@ fn metadata_that_nobody_signed_are_not_read() {
     assert!(read(&format!("{}.{}.", a[0], a[1]), &maker.root).is_err());
     let none = core_types::bytes::b64u(r#"{"alg":"none","x5c":[]}"#);
     assert!(read(&format!("{none}.{}.", a[1]), &maker.root).is_err());
+}
+
+#[test]
+fn metadata_are_measured_and_may_be_signed_with_rsa() {
+    let maker = attester();
+    let long = |bytes: usize| {
+        let read = Metadata::read(&"x".repeat(bytes), &maker.root, NOW);
+        read.unwrap_err().to_string().contains("too large")
+    };
+    assert!(!long(MAX_METADATA) && long(MAX_METADATA + 1));
+    let rsa = maker.rsa_metadata("2030-01-01", NOW).unwrap();
+    let read = Metadata::read(&rsa, &maker.root, NOW).unwrap();
+    assert_eq!(read.number, 7);
+    let (signed, _) = rsa.rsplit_once('.').unwrap();
+    let wrong = format!("{signed}.{}", core_types::bytes::b64u(&[1; 256]));
+    assert!(Metadata::read(&wrong, &maker.root, NOW).is_err());
 }
 
 #[test]

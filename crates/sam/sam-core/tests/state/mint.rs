@@ -1,7 +1,7 @@
 //! Every kind of act ends with its request, to the second.
 
 use core_types::random::SeededRandom;
-use core_types::{KeyAlg, KeyId, Level, PersonId, TenantId, UnixTime, VoucherId};
+use core_types::{KeyAlg, KeyId, Level, PersonId, TenantId, UnixTime};
 use sam_core::act::{
     EnrolContent, Issuer, MAX_RENEW, MAX_REQUEST_LIFE, OfficerContent, mint_enrol, mint_officer,
     mint_sign_open,
@@ -9,9 +9,10 @@ use sam_core::act::{
 use sam_core::change::{Change, ChangeContent, mint};
 use sam_core::{Reason, attest};
 use sap::act::{MAX_LIFE, Person, Since};
-use sap::enrol::{Invite, InvitedBy, Subject};
+use sap::enrol::InvitedBy;
 use sap::proof::Method;
 
+use super::voucher::invite;
 use super::{EPOCH, T, content};
 
 fn issuer(tenant: &TenantId) -> Issuer<'_> {
@@ -36,28 +37,7 @@ fn ends(at: UnixTime) -> [Result<UnixTime, Reason>; 4] {
     let tenant = TenantId::parse("t").unwrap();
     let (issuer, random) = (issuer(&tenant), SeededRandom::new(1));
     let open = mint_sign_open(issuer, content(Vec::new()), (2, 3600), at, &random);
-    let invite = Invite {
-        voucher: VoucherId::parse("v").unwrap(),
-        tenant: tenant.clone(),
-        person: person().id,
-        subject: Subject {
-            common_name: "p".into(),
-            country: "JP".into(),
-            organization: None,
-            serial_number: "1".into(),
-        },
-        assurance: "in-person".into(),
-        ceiling: Level::One,
-        keys: vec![KeyAlg::P256],
-        exp: until(),
-        secret: EPOCH,
-        replaces: None,
-        collected: false,
-        codes: None,
-        notices: None,
-        exportable: false,
-        one_time: false,
-    };
+    let invite = invite();
     let enrol = EnrolContent {
         invite: &invite,
         by: InvitedBy::Ssa,
