@@ -253,6 +253,12 @@ mod tests {
         OriginCase::Signer,
     ];
 
+    #[test]
+    fn a_ca_has_a_day_and_a_signer_an_hour() {
+        let [ca, through, signer] = CASES.map(patience);
+        assert_eq!((ca, through, signer), (86_400, 3_600, 3_600));
+    }
+
     // shows: III-3-15-import-L3, I-3.5.1-import-L3, I-3.5.1-import-L2
     #[test]
     fn a_key_comes_in_as_far_as_its_origin_admits() {

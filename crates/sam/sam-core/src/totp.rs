@@ -27,3 +27,19 @@ fn percent(out: &mut Vec<u8>, text: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_reads_who_the_seed_is_for_and_what_it_does() {
+        let uri = uri(&SecretBytes::new(vec![0; 20]), "sam.example", "髙 1~_-");
+        let uri = std::str::from_utf8(uri.expose()).unwrap();
+        assert_eq!(
+            uri,
+            "otpauth://totp/sam.example%20signing:%E9%AB%99%201~_-?secret=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\
+             &issuer=sam.example%20signing&algorithm=SHA1&digits=6&period=30"
+        );
+    }
+}
