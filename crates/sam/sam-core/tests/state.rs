@@ -7,6 +7,8 @@ mod certificate;
 mod mint;
 #[path = "state/model.rs"]
 mod model;
+#[path = "state/office.rs"]
+mod office;
 #[path = "state/phases.rs"]
 mod phases;
 #[path = "state/voucher.rs"]

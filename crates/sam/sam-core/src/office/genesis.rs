@@ -143,18 +143,27 @@ mod tests {
     }
 
     fn genesis(officers: Vec<Founder>, key: &SigningKey) -> String {
+        shared(officers, (2, 3), NOW, key)
+    }
+
+    fn shared(
+        officers: Vec<Founder>,
+        (need, of): (u8, u8),
+        at: UnixTime,
+        key: &SigningKey,
+    ) -> String {
         let genesis = Genesis {
             v: Version1,
             sam: "sam.test".into(),
             tenant: TenantId::parse("t").unwrap(),
             root: key.public().clone(),
             recovery: key.public().clone(),
-            need: 2,
-            of: 3,
+            need,
+            of,
             officers,
             settings: vec![],
             nonce: Digest32([9; 32]),
-            at: NOW,
+            at,
         };
         key.sign(TYP_GENESIS, &serde_json::to_vec(&genesis).unwrap())
             .unwrap()
@@ -188,6 +197,27 @@ mod tests {
         let payload = jose::verify(&jws, TYP_GENESIS, key.public()).unwrap();
         let forged = other.sign(TYP_GENESIS, &payload).unwrap();
         assert!(check_genesis(&forged, NOW).is_err());
+    }
+
+    #[test]
+    fn one_share_is_never_enough_and_the_record_is_of_now() {
+        let (key, _) = SigningKey::generate().unwrap();
+        let checked = |shares, at| {
+            let jws = shared(vec![founder(1), founder(2)], shares, at, &key);
+            check_genesis(&jws, NOW).map(drop)
+        };
+        for shares in [(2, 2), (2, 3), (3, 5)] {
+            assert_eq!(checked(shares, NOW), Ok(()), "{shares:?}");
+        }
+        for shares in [(0, 3), (1, 3), (1, 1), (3, 2), (4, 2)] {
+            let need = Err(Reason::Invalid("need"));
+            assert_eq!(checked(shares, NOW), need, "{shares:?}");
+        }
+        for at in [3600, -3600] {
+            assert_eq!(checked((2, 3), NOW.plus(at)), Ok(()));
+            let far = checked((2, 3), NOW.plus(at + at.signum()));
+            assert_eq!(far, Err(Reason::Invalid("at")));
+        }
     }
 
     #[test]
