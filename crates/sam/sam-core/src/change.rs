@@ -453,6 +453,10 @@ mod tests {
         };
         let left = check_remove(believing, &a.id, Level::One, &with_word);
         assert_eq!(left, Ok(()));
+        let twice = check_add(believing, &a, &with_word[1], &with_word);
+        assert_eq!(twice, Err(Reason::CredentialKnown));
+        let first = check_add(believing, &a, &with_word[1], &with_word[..1]);
+        assert_eq!(first, Ok(()));
         // What is left must count at the level of the keys.
         let weak = check_remove(rules, &a.id, Level::Two, &all);
         assert_eq!(weak, Err(Reason::NotAllowed("last-factor")));

@@ -64,3 +64,56 @@ pub fn check_key(
         Err(Reason::Mismatch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jose::SigningKey;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    // shows: T-TERM-REPLAY
+    #[test]
+    fn a_notice_is_an_authoritys_for_us_and_of_now() {
+        let (key, _) = SigningKey::generate().unwrap();
+        let (stranger, _) = SigningKey::generate().unwrap();
+        let tenant = |id| TenantId::parse(id).unwrap();
+        let checked = |by: &SigningKey, change: &dyn Fn(&mut RevocationNotice)| {
+            let mut notice = RevocationNotice {
+                sam: "sam".into(),
+                tenant: tenant("t"),
+                key: KeyId::parse("k").unwrap(),
+                cert: Digest32([1; 32]),
+                effect: NoticeEffect::Hold,
+                iat: NOW,
+            };
+            change(&mut notice);
+            let jws = by.sign(TYP_NOTICE, &serde_json::to_vec(&notice).unwrap());
+            let known = [key.public().clone()];
+            check(&jws.unwrap(), &known, "sam", &tenant("t"), NOW).map(|c| c.notice)
+        };
+        assert!(checked(&key, &|_| ()).is_ok());
+        assert!(checked(&stranger, &|_| ()).is_err());
+        let other = Reason::Invalid("notice");
+        let sam = checked(&key, &|n| n.sam = "another".into());
+        assert_eq!(sam.unwrap_err(), other);
+        let of = checked(&key, &|n| n.tenant = tenant("u"));
+        assert_eq!(of.unwrap_err(), other);
+        for effect in [NoticeEffect::Hold, NoticeEffect::Released] {
+            let at = |ahead: i64| checked(&key, &|n| (n.effect, n.iat) = (effect, NOW.plus(ahead)));
+            assert!(at(AHEAD).is_ok());
+            assert_eq!(at(AHEAD + 1).unwrap_err(), Reason::NotNow);
+        }
+        let revoked = checked(&key, &|n| {
+            (n.effect, n.iat) = (NoticeEffect::Revoked, NOW.plus(1_000_000));
+        });
+        let notice = revoked.unwrap();
+        let (named, cert) = (notice.key.clone(), notice.cert);
+        assert_eq!(check_key(&notice, &named, cert), Ok(()));
+        let another = KeyId::parse("l").unwrap();
+        assert_eq!(check_key(&notice, &another, cert), Err(Reason::Mismatch));
+        let newer = check_key(&notice, &named, Digest32([2; 32]));
+        assert_eq!(newer, Err(Reason::Mismatch));
+    }
+}

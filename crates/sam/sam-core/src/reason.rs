@@ -255,3 +255,33 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_hears_the_requirement_and_the_tries_and_nothing_else() {
+        let told = Reason::Level("I-3.5.1-retention-L2").to_sap();
+        assert_eq!(told.requirement.as_deref(), Some("I-3.5.1-retention-L2"));
+        assert_eq!(told.tries_left, None);
+        let wrong = Reason::SecretWrong { tries_left: 4 }.to_sap();
+        assert_eq!((wrong.tries_left, wrong.requirement), (Some(4), None));
+        let proof = Reason::NotAllowed("role").to_sap();
+        assert_eq!((proof.tries_left, proof.requirement), (None, None));
+    }
+
+    #[test]
+    fn an_officer_hears_the_rule_and_never_why_a_proof_failed() {
+        let rule = |reason: Reason| reason.to_office().rule;
+        for reason in [
+            Reason::NotAllowed("role"),
+            Reason::Invalid("until"),
+            Reason::Level("I-3.5.1-retention-L2"),
+        ] {
+            assert_eq!(rule(reason.clone()).as_deref(), Some(reason.code()));
+        }
+        assert_eq!(rule(Reason::DeviceSignature), None);
+        assert_eq!(rule(Reason::NotFound), None);
+    }
+}

@@ -431,6 +431,8 @@ mod tests {
                 assert!(known.contains(&id), "{id}");
             }
         }
+        let enrolment = requirement(LevelPart::Enrolment, Two);
+        assert_eq!(enrolment, "II-3.1.3-csr-person-content-checked");
     }
 
     // shows: II-3.2-keyauth-L2-mfa

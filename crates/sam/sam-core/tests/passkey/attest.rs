@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use core_types::UnixTime;
 use core_types::random::SystemRandom;
+use core_types::{FactorId, PersonId, UnixTime, VoucherId};
 use sam_core::FactorKind;
 use sam_core::attest::{Attesters, MAX_METADATA, Metadata, Model, NotVouched};
+use sam_core::enrol::{Factor, FactorBody};
 use sam_core::passkey::{Attestation, Passkey, PasskeyError, verify_registration};
 use soft_passkey::{Attester, SoftPasskey};
 use webauthn::Statement;
@@ -167,6 +168,23 @@ fn metadata_that_nobody_signed_are_not_read() {
     assert!(read(&format!("{}.{}.", a[0], a[1]), &maker.root).is_err());
     let none = core_types::bytes::b64u(r#"{"alg":"none","x5c":[]}"#);
     assert!(read(&format!("{none}.{}.", a[1]), &maker.root).is_err());
+}
+
+#[test]
+fn what_is_shown_of_a_passkey_has_no_counter() {
+    let (mut passkey, _) = registered(&attester());
+    passkey.counter = 5;
+    let factor = Factor {
+        id: FactorId::parse("f").unwrap(),
+        person: PersonId::parse("p").unwrap(),
+        voucher: VoucherId::parse("v").unwrap(),
+        act: ACT,
+        created: NOW,
+        body: FactorBody::Passkey(passkey.clone()),
+        removed: None,
+    };
+    passkey.counter = 0;
+    assert_eq!(factor.public().passkey, Some(passkey));
 }
 
 #[test]

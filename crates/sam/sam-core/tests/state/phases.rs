@@ -1,17 +1,20 @@
 //! What an act of each kind still allows in each phase, and until which second.
 
-use core_types::{Digest32, FactorId, KeyAlg, KeyId, OriginCase, PersonId, SecretBytes, VoucherId};
+use core_types::{
+    B64, Digest32, FactorId, HashAlg, KeyAlg, KeyId, OriginCase, PersonId, SecretBytes, VoucherId,
+};
 use sam_core::change::Change;
 use sam_core::enrol::Seed;
 use sam_core::import::{CA_BRINGS, Coming};
-use sam_core::state::{CLOCKS_DIFFER, MAX_SPOILED, Phase, SIGN_WINDOW, Subject};
+use sam_core::state::{CLOCKS_DIFFER, Items, MAX_SPOILED, Phase, Renewal, SIGN_WINDOW, Subject};
 use sam_core::{ActState, Reason};
+use sap::Item;
 use sap::act::MAX_LIFE;
 use sap::manage::FactorChange;
 use sap::messages::ActOutcome;
 use sap::proof::Method;
 
-use super::{EPOCH, GRANT, T, approved, minted, now};
+use super::{EPOCH, GRANT, T, approved, client, h, key, minted, now, take};
 
 fn of(subject: Subject) -> ActState {
     ActState {
@@ -156,6 +159,74 @@ fn a_seed_is_handed_out_once_and_gone_with_the_approval() {
     });
     assert_eq!(enrolling.enrolled(now(1)).unwrap().phase, Phase::Closed);
     assert_eq!(enrolling.enrolled(now(300)).unwrap_err(), Reason::Expired);
+}
+
+#[test]
+fn an_act_closes_with_its_last_item() {
+    let (act, state) = approved(&[1, 2]);
+    let one = take(&act, &state, &[h(1)]).unwrap().done(0, 0).unwrap();
+    assert_eq!(one.phase, Phase::Approved);
+    for outcome in [ActState::done, ActState::lost] {
+        let all = take(&act, &state, &[h(1), h(2)]).unwrap();
+        let over = outcome(&all, 0, 0).unwrap();
+        assert_eq!(over.phase, Phase::Closed);
+        assert!(over.items.used_up() && !over.items.is_empty());
+    }
+    assert!(Items::free(0).is_empty());
+    // A state of another number of items is none of this act.
+    let longer = ActState {
+        items: Items::free(3),
+        ..state
+    };
+    let refused = take(&act, &longer, &[h(1)]).unwrap_err();
+    assert_eq!(refused, Reason::HashNotApproved);
+}
+
+#[test]
+fn only_wrong_wishes_for_a_right_spoil_it() {
+    let (_, state) = approved(&[1]);
+    for counts in [
+        Reason::Mismatch,
+        Reason::AlgorithmNotApproved,
+        Reason::HashNotApproved,
+    ] {
+        assert_eq!(state.spoil(&counts).unwrap().spoiled, 1);
+        assert_eq!(minted(&[1]).1.spoil(&counts), None);
+    }
+    for other in [Reason::Expired, Reason::NotFound, Reason::Used] {
+        assert_eq!(state.spoil(&other), None);
+    }
+}
+
+#[test]
+fn a_chain_goes_on_with_either_hash_of_a_document() {
+    let (mut act, state) = approved(&[1, 2]);
+    act.renew = T.0 + 1000;
+    act.items[0] = Item::Doc {
+        ha: HashAlg::Sha256,
+        h: h(1),
+        label: String::new(),
+        d: h(9),
+        m: EPOCH,
+        ranges: None,
+    };
+    let (client, key) = (client(), key());
+    let renewed = |hashes: &[B64]| {
+        let asked = Renewal {
+            grant: GRANT,
+            next: Digest32([9; 32]),
+            client: &client,
+            key: &key,
+            hashes,
+        };
+        state.renew(&act, asked, now(3)).map(|s| s.step)
+    };
+    for hashes in [vec![], vec![h(1)], vec![h(9)], vec![h(2), h(9)]] {
+        assert_eq!(renewed(&hashes), Ok(1), "{hashes:?}");
+    }
+    for hashes in [vec![h(3)], vec![h(1), h(9)], vec![h(2), h(2)]] {
+        assert_eq!(renewed(&hashes), Err(Reason::HashNotApproved));
+    }
 }
 
 // shows: III-3-15-import-L2

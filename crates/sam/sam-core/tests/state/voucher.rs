@@ -1,8 +1,8 @@
 //! Invitations, what becomes of them, and the guessable parts of factors: every bound on both sides.
 
 use core_types::{
-    B64, Digest32, FactorId, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes, TenantId,
-    UnixTime, VoucherId, sha256,
+    B64, ClientId, Digest32, FactorId, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes,
+    TenantId, UnixTime, VoucherId, sha256,
 };
 use jose::SigningKey;
 use sam_core::Reason;
@@ -11,6 +11,7 @@ use sam_core::enrol::{
     MadeKey, PinTotp, Rebinds, Seed, Voucher, VoucherPhase, check_certify, check_invite,
     check_ra_invite, factors_digest, record,
 };
+use sam_core::sent::SentCode;
 use sap::enrol::{Certify, CodeAddress, Invite, InvitedBy, NoticeAddress, Subject};
 use sap::proof::Method;
 use sap::{TYP_CERTIFY, TYP_INVITE};
@@ -446,7 +447,26 @@ fn a_new_pin_changes_the_pin_and_nothing_else() {
 
 #[test]
 fn a_removed_factor_keeps_its_name_and_no_secret() {
-    let gone = factor(FactorBody::PinTotp(codes())).removed(T.plus(1));
+    let sent = PinTotp {
+        collected: true,
+        ..codes()
+    };
+    assert_eq!(
+        factor(FactorBody::PinTotp(sent.clone())).method(),
+        Method::Collected
+    );
+    assert_eq!(
+        factor(FactorBody::PinTotp(codes())).method(),
+        Method::PinTotp
+    );
+    let code = SentCode {
+        key: KeyId::parse("k").unwrap(),
+        client: ClientId::parse("c").unwrap(),
+        salt: B64(vec![1]),
+        mac: SecretBytes::new(vec![1]),
+    };
+    let sent = sent.with_sent(code, T).unwrap();
+    let gone = factor(FactorBody::PinTotp(sent)).removed(T.plus(1));
     assert_eq!(gone.removed, Some(T.plus(1)));
     let FactorBody::PinTotp(rest) = &gone.body else {
         panic!("another kind")

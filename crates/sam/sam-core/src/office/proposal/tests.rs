@@ -212,6 +212,8 @@ fn a_proposal_for_others_is_taken_once_by_who_asked() {
         take(&good, &operator, NOW.plus(TAKE_WITHIN)).unwrap_err(),
         Reason::Expired
     );
+    let withdrawn = take(&good.void(None), &operator, NOW);
+    assert_eq!(withdrawn.unwrap_err(), Reason::Withdrawn);
     let done = take(&good, &operator, NOW).unwrap();
     assert_eq!(take(&done, &operator, NOW).unwrap_err(), Reason::Used);
 }
