@@ -7,7 +7,7 @@ use sam_core::act::{
     mint_sign_open,
 };
 use sam_core::change::{Change, ChangeContent, mint};
-use sam_core::{Reason, attest};
+use sam_core::{Reason, attest, evidence};
 use sap::act::{MAX_LIFE, Person, Since};
 use sap::enrol::InvitedBy;
 use sap::proof::Method;
@@ -111,4 +111,5 @@ fn bounds_are_those_that_are_written_down() {
         (300, 3_600, 86_400)
     );
     assert_eq!(attest::MAX_METADATA, 67_108_864);
+    assert_eq!(evidence::Revocation::LONGEST, 262_144);
 }
