@@ -10,17 +10,24 @@ struct Item {
     inner: String,
 }
 
+/// Commands that several daemons have.
+const SHARED: &str = "crates/audit/audit-service/src/commands.rs";
+
 /// The sources of one program.
 pub struct Program {
     source: String,
 }
 
 impl Program {
-    /// Reads `crates/bin/NAME`; nothing where there is no such program.
+    /// Reads `crates/bin/NAME`, and the commands that daemons share; nothing where there is no such program.
     pub fn read(root: &Path, name: &str) -> Option<Self> {
         let mut source = String::new();
         collect(&root.join("crates/bin").join(name).join("src"), &mut source);
-        (!source.is_empty()).then_some(Self { source })
+        if source.is_empty() {
+            return None;
+        }
+        source.push_str(&std::fs::read_to_string(root.join(SHARED)).unwrap_or_default());
+        Some(Self { source })
     }
 
     /// Whether the program takes these words; its own name isn't among them. Values stay unread.

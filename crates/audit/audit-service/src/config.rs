@@ -63,23 +63,23 @@ impl AuditConfig {
     ///
     /// # Errors
     /// [`Trouble`] when its file can't be used.
-    pub fn log_key(&self) -> Result<LogKey, Trouble> {
+    pub(crate) fn log_key(&self) -> Result<LogKey, Trouble> {
         let seed = daemon::secret32(&self.key)?;
         LogKey::from_seed(&self.log, &seed).map_err(|e| trouble(&e))
     }
 
     /// The witness's file.
-    pub fn witness(&self) -> &std::path::Path {
+    pub(crate) fn witness(&self) -> &std::path::Path {
         &self.witness
     }
 
     /// How long entries are kept at least before they may be deleted after archiving, in days.
-    pub fn keep_days(&self) -> u32 {
+    pub(crate) fn keep_days(&self) -> u32 {
         self.keep_days
     }
 
     /// How long persons are remembered at least after the last entry about them, in days.
-    pub fn keep_persons_days(&self) -> u32 {
+    pub(crate) fn keep_persons_days(&self) -> u32 {
         self.keep_persons_days
     }
 

@@ -1,14 +1,17 @@
-//! A zone's audit function towards the network: auditors read the log here, and witnesses are asked from here.
+//! A zone's audit function towards the network: auditors read the log here, and witnesses are asked from here. Beside it, what a
+//! daemon does with its log instead of serving.
 //!
 //! Serves nobody but auditors, and records each reading. Must never know what a zone decides; it sees the log and
 //! nothing else of the store.
 
+mod commands;
 mod config;
 mod follow;
 mod search;
 mod tiles;
 mod witnesses;
 
+pub use commands::{BringUpLog, DeleteArchived, ForgetPerson};
 pub use config::{AuditConfig, trouble};
 pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};
 pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use audit_archive::Archive;
+use audit_service::{DeleteArchived, ForgetPerson};
 use clap::Subcommand;
 use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
@@ -107,29 +108,9 @@ pub(crate) enum Command {
         out: PathBuf,
     },
     /// Delete from the module's live log what an archive has, as two officers approved.
-    DeleteArchived {
-        /// Directory of the archive.
-        #[arg(long)]
-        archive: PathBuf,
-        /// Public key (JWK) that archives are signed with.
-        #[arg(long, value_name = "JWK")]
-        archive_key: PathBuf,
-        /// What `natsuin approval take` wrote.
-        #[arg(long)]
-        taken: PathBuf,
-    },
+    DeleteArchived(DeleteArchived),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
-    ForgetPerson {
-        /// Id of the person.
-        #[arg(long, allow_hyphen_values = true)]
-        person: String,
-        /// File with the salt that `natsuin officer forget` made.
-        #[arg(long)]
-        salt: PathBuf,
-        /// What `natsuin approval take` wrote.
-        #[arg(long)]
-        taken: PathBuf,
-    },
+    ForgetPerson(ForgetPerson),
     /// Compare every key's row with the audit log.
     Scrub,
     /// Change the key under which the token wraps: every wrapped key anew, then the end of the old wrapping keys.

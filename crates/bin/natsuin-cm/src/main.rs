@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::Sequencer;
-use audit_service::{AuditConfig, trouble};
+use audit_service::{AuditConfig, ForgetPerson, trouble};
 use clap::Parser;
 use cm_core::policy::PolicyError;
 use cm_core::{
@@ -230,47 +230,21 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
             let entries = done.await.map_err(|e| trouble(&e))?;
             Ok(format!("{entries} entries in {}", out.display()))
         }
-        admin::Command::DeleteArchived {
-            archive,
-            archive_key,
-            taken,
-        } => {
+        admin::Command::DeleteArchived(command) => {
             let (module, store) = start(&config).await?;
             let sequencer = sequencer(&module, &store, &config).await?;
-            let root = serde_json::to_string(module.root()).unwrap_or_default();
-            let files = audit_archive::Files {
-                zone: "cm",
-                archive,
-                archive_key,
-                taken,
-                root: &root,
-                keep_days: config.audit.keep_days(),
-            };
-            let mut noted = Ledger::default();
-            let done = files.delete(&sequencer, &store, &mut noted, SystemClock.now());
+            let (root, log) = (json(module.root()), (&sequencer, &store));
+            let (mut noted, now) = (Ledger::default(), SystemClock.now());
+            let done = command.run("cm", &config.audit, &root, log, &mut noted, now);
             done.await
-                .map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))
         }
-        admin::Command::ForgetPerson {
-            person,
-            salt,
-            taken,
-        } => {
+        admin::Command::ForgetPerson(command) => {
             let (module, store) = start(&config).await?;
             let now = SystemClock.now();
-            let root = serde_json::to_string(module.root()).unwrap_or_default();
-            let order = audit_archive::Forgetting {
-                taken,
-                person,
-                salt,
-                root: &root,
-                keep_days: config.audit.keep_persons_days(),
-            };
-            let order = order.check(now).map_err(|e| not_forgotten(&e))?;
+            let order = command.check(&config.audit, &json(module.root()), now)?;
             let audit = module.audit();
             let done = audit.forget_person(&store, &order.person, order.by, order.before, now);
-            let known = done.await.map_err(|e| not_forgotten(&e))?;
-            Ok(forgotten(known))
+            ForgetPerson::told(done.await)
         }
         admin::Command::ChangeWrapping => {
             let (module, _) = start(&config).await?;
@@ -283,17 +257,8 @@ async fn administer(config: Config, command: &admin::Command) -> Result<String, 
     }
 }
 
-fn not_forgotten(error: &dyn std::fmt::Display) -> Trouble {
-    let remedy = "have two officers approve it for this person, and wait until nothing has to be kept of them";
-    Trouble::new("forget-person", error.to_string(), remedy)
-}
-
-fn forgotten(known: bool) -> String {
-    let said = match known {
-        true => "forgotten; destroy the salt when all zones have done so",
-        false => "this zone knows nothing of this person",
-    };
-    said.to_owned()
+fn json(key: &jose::Jwk) -> String {
+    serde_json::to_string(key).unwrap_or_default()
 }
 
 fn identity(chain: &Path, key: &Path) -> Result<service_kit::Identity, Trouble> {

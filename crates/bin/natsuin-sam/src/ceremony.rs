@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use audit_service::{BringUpLog, DeleteArchived, ForgetPerson};
 use clap::Subcommand;
 use core_types::random::SystemRandom;
 use core_types::{OfficerId, SecretBytes, UnixTime};
@@ -35,39 +36,12 @@ pub(crate) enum Command {
         out: PathBuf,
     },
     /// Delete from the SAM's live log what an archive has, as two officers approved.
-    DeleteArchived {
-        /// Directory of the archive.
-        #[arg(long)]
-        archive: PathBuf,
-        /// Public key (JWK) that archives are signed with.
-        #[arg(long, value_name = "JWK")]
-        archive_key: PathBuf,
-        /// What `natsuin approval take` wrote.
-        #[arg(long)]
-        taken: PathBuf,
-    },
+    DeleteArchived(DeleteArchived),
     /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
     /// the witness knows to its end. To be done before the first start.
-    BringUpLog {
-        /// Directory of this zone's export.
-        #[arg(long)]
-        log: PathBuf,
-        /// Directory of an archive with entries that were deleted from the log; as many as it names.
-        #[arg(long = "archive")]
-        archives: Vec<PathBuf>,
-    },
+    BringUpLog(BringUpLog),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
-    ForgetPerson {
-        /// Id of the person.
-        #[arg(long, allow_hyphen_values = true)]
-        person: String,
-        /// File with the salt that `natsuin officer forget` made.
-        #[arg(long)]
-        salt: PathBuf,
-        /// What `natsuin approval take` wrote.
-        #[arg(long)]
-        taken: PathBuf,
-    },
+    ForgetPerson(ForgetPerson),
     /// Open an installation again that has fewer than two usable security officers, with the shares of several persons.
     Reopen {
         /// The officers, as for `init`.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_service::{AuditConfig, trouble as audit_trouble};
+use audit_service::{AuditConfig, ForgetPerson, trouble as audit_trouble};
 use clap::Parser;
 use clock::ClockConfig;
 use config::{Config, json, settings};
@@ -93,85 +93,38 @@ async fn run(args: Args) -> Result<(), Trouble> {
         files: files.digests(),
         signatures: signatures(&args.config)?,
     });
-    if let Some(ceremony::Command::DeleteArchived {
-        archive,
-        archive_key,
-        taken,
-    }) = &args.command
-    {
-        let pinned = serde_json::to_string(&root).unwrap_or_default();
-        let started = Sam::start(
-            settings,
-            module,
-            store.clone(),
-            Some(root),
-            clock.clone(),
-            random,
-        )
-        .await;
+    if let Some(ceremony::Command::DeleteArchived(command)) = &args.command {
+        let (pinned, open) = (serde_json::to_string(&root), store.clone());
+        let started = Sam::start(settings, module, open, Some(root), clock.clone(), random).await;
         let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
         let now = clock.now();
         let sequencer = audit.open(sam.audit(), &store, &options, now).await?;
-        let files = audit_archive::Files {
-            zone: "sam",
-            archive,
-            archive_key,
-            taken,
-            root: &pinned,
-            keep_days: audit.keep_days(),
-        };
+        let (root, log) = (pinned.unwrap_or_default(), (&sequencer, &store));
         let mut noted = LogSummary::new(now);
-        let done = files.delete(&sequencer, &store, &mut noted, now).await;
-        say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
+        let done = command.run("sam", &audit, &root, log, &mut noted, now);
+        say(&done.await?);
         return Ok(());
     }
-    if let Some(ceremony::Command::BringUpLog { log, archives }) = &args.command {
+    if let Some(ceremony::Command::BringUpLog(command)) = &args.command {
         let now = clock.now();
         let own = Sam::log_of(settings, module, store.clone(), Some(root), clock, random).await;
         let own = own.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
-        let source = audit_archive::Source {
-            zone: "sam",
-            export: log,
-            witness: audit.witness(),
-            archives,
-        };
-        let key = audit.log_key()?;
-        let done = audit_archive::bring_up(source, &own, &key, &store, now).await;
-        say(&brought_up(done)?);
+        say(&command.run("sam", &audit, &own, &store, now).await?);
         return Ok(());
     }
-    if let Some(ceremony::Command::ForgetPerson {
-        person,
-        salt,
-        taken,
-    }) = &args.command
-    {
-        let not = |error: &dyn std::fmt::Display| {
-            let remedy = "have two officers approve it for this person, and wait until nothing has to be kept of them";
-            Trouble::new("forget-person", error.to_string(), remedy)
-        };
-        let order = audit_archive::Forgetting {
-            taken,
-            person,
-            salt,
-            root: &serde_json::to_string(&root).unwrap_or_default(),
-            keep_days: audit.keep_persons_days(),
-        };
-        let order = order.check(clock.now()).map_err(|e| not(&e))?;
+    if let Some(ceremony::Command::ForgetPerson(command)) = &args.command {
+        let pinned = serde_json::to_string(&root).unwrap_or_default();
+        let order = command.check(&audit, &pinned, clock.now())?;
         let started = Sam::start(settings, module, store, Some(root), clock, random).await;
         let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
         let sam = match &order.tenant {
             Some(tenant) => sam
                 .of(tenant)
-                .ok_or_else(|| not(&"there is no such tenant"))?,
+                .ok_or_else(|| ForgetPerson::refused(&"there is no such tenant"))?,
             None => sam,
         };
         let done = sam.forget_person(&order.person, order.by, order.before);
-        let known = done.await.map_err(|e| not(&e))?;
-        say(match known {
-            true => "forgotten; destroy the salt when all zones have done so",
-            false => "this zone knows nothing of this person",
-        });
+        say(&ForgetPerson::told(done.await)?);
         return Ok(());
     }
     if let Some(command) = &args.command {
@@ -305,19 +258,6 @@ fn start_trouble(error: &StartError) -> Trouble {
     }
 }
 
-fn brought_up(
-    done: Result<audit_log::Replayed, audit_archive::NotBroughtUp>,
-) -> Result<String, Trouble> {
-    let done = done.map_err(|e| {
-        let remedy = "use the last export of this log and the witness's own file, on a store that was just restored";
-        Trouble::new("bring-up-log", e.to_string(), remedy)
-    })?;
-    Ok(format!(
-        "the log had {} entries and has {}; {} persons are known from lost rows only",
-        done.from, done.size, done.strangers
-    ))
-}
-
 /// Begins the installation, or opens it again.
 async fn ceremonies(
     command: &ceremony::Command,
@@ -335,9 +275,9 @@ async fn ceremonies(
     };
     let told = match command {
         // Done before.
-        ceremony::Command::DeleteArchived { .. }
-        | ceremony::Command::ForgetPerson { .. }
-        | ceremony::Command::BringUpLog { .. } => return Ok(()),
+        ceremony::Command::DeleteArchived(_)
+        | ceremony::Command::ForgetPerson(_)
+        | ceremony::Command::BringUpLog(_) => return Ok(()),
         ceremony::Command::Init {
             officers,
             need,

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::AuditLog;
-use audit_service::{AuditConfig, trouble as audit_trouble};
+use audit_service::{
+    AuditConfig, BringUpLog, DeleteArchived, ForgetPerson, trouble as audit_trouble,
+};
 use clap::Parser;
 use config::Config;
 use core_types::clock::SystemClock;
@@ -42,40 +44,21 @@ struct Args {
 enum Command {
     /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
     /// the witness knows to its end. To be done before the first start.
-    BringUpLog {
-        /// Directory of this zone's export.
-        #[arg(long)]
-        log: PathBuf,
-        /// Directory of an archive with entries that were deleted from the log; as many as it names.
-        #[arg(long = "archive")]
-        archives: Vec<PathBuf>,
-    },
+    BringUpLog(BringUpLog),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
     ForgetPerson {
-        /// Id of the person.
-        #[arg(long, allow_hyphen_values = true)]
-        person: String,
-        /// File with the salt that `natsuin officer forget` made.
-        #[arg(long)]
-        salt: PathBuf,
-        /// What `natsuin approval take` wrote.
-        #[arg(long)]
-        taken: PathBuf,
+        /// Whom, and by whose leave.
+        #[command(flatten)]
+        command: ForgetPerson,
         /// The module's root key (JWK), as the SAM's machine has it.
         #[arg(long, value_name = "JWK")]
         root: PathBuf,
     },
     /// Delete from the SSA's live log what an archive has, as two officers approved.
     DeleteArchived {
-        /// Directory of the archive.
-        #[arg(long)]
-        archive: PathBuf,
-        /// Public key (JWK) that archives are signed with.
-        #[arg(long, value_name = "JWK")]
-        archive_key: PathBuf,
-        /// What `natsuin approval take` wrote.
-        #[arg(long)]
-        taken: PathBuf,
+        /// What, and by whose leave.
+        #[command(flatten)]
+        command: DeleteArchived,
         /// The module's root key (JWK), as the SAM's machine has it.
         #[arg(long, value_name = "JWK")]
         root: PathBuf,
@@ -148,81 +131,34 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let store = opened.map_err(|e| store_trouble(&e))?;
     let chain = daemon::secret32(&config.chain_key)?;
     let audit = AuditLog::new("ssa", &config.node, chain, random.clone());
-    if let Some(Command::BringUpLog { log, archives }) = &args.command {
-        let source = audit_archive::Source {
-            zone: "ssa",
-            export: log,
-            witness: config.audit.witness(),
-            archives,
-        };
-        let key = config.audit.log_key()?;
-        let done = audit_archive::bring_up(source, &audit, &key, &store, clock.now()).await;
-        let done = done.map_err(|e| {
-            let remedy = "use the last export of this log and the witness's own file, on a store that was just restored";
-            Trouble::new("bring-up-log", e.to_string(), remedy)
-        })?;
-        say(&format!(
-            "the log had {} entries and has {}; {} persons are known from lost rows only",
-            done.from, done.size, done.strangers
-        ));
+    if let Some(Command::BringUpLog(command)) = &args.command {
+        let done = command.run("ssa", &config.audit, &audit, &store, clock.now());
+        say(&done.await?);
         return Ok(());
     }
     let sequencer = config.audit.open(&audit, &store, &zones, clock.now());
     let sequencer = sequencer.await?;
-    if let Some(Command::DeleteArchived {
-        archive,
-        archive_key,
-        taken,
-        root,
-    }) = &args.command
-    {
-        let files = audit_archive::Files {
-            zone: "ssa",
-            archive,
-            archive_key,
-            taken,
-            root: &daemon::text(root)?,
-            keep_days: config.audit.keep_days(),
-        };
-        let done = files.delete(&sequencer, &store, &mut (), clock.now()).await;
-        say(&done.map_err(|e| Trouble::new("delete-archived", e.to_string(), e.remedy()))?);
+    if let Some(Command::DeleteArchived { command, root }) = &args.command {
+        let (root, log, now) = (daemon::text(root)?, (&sequencer, &store), clock.now());
+        let (mut none, audit) = ((), &config.audit);
+        let done = command.run("ssa", audit, &root, log, &mut none, now);
+        say(&done.await?);
         return Ok(());
     }
-    if let Some(Command::ForgetPerson {
-        person,
-        salt,
-        taken,
-        root,
-    }) = &args.command
-    {
-        let not = |error: &dyn std::fmt::Display| {
-            let remedy = "have two officers approve it for this person, and wait until nothing has to be kept of them";
-            Trouble::new("forget-person", error.to_string(), remedy)
-        };
-        let order = audit_archive::Forgetting {
-            taken,
-            person,
-            salt,
-            root: &daemon::text(root)?,
-            keep_days: config.audit.keep_persons_days(),
-        };
+    if let Some(Command::ForgetPerson { command, root }) = &args.command {
         let now = clock.now();
-        let order = order.check(now).map_err(|e| not(&e))?;
+        let order = command.check(&config.audit, &daemon::text(root)?, now)?;
         // An order about the provider's own tenant names none.
         if order
             .tenant
             .as_ref()
             .is_some_and(|of| *of != service.tenant)
         {
-            return Err(not(&"this is another tenant's service"));
+            return Err(ForgetPerson::refused(&"this is another tenant's service"));
         }
         let (person, by, before) = (&order.person, order.by, order.before);
         let done = ssa_service::forget_person(&store, &audit, person, by, before, now);
-        let known = done.await.map_err(|e| not(&e))?;
-        say(match known {
-            true => "forgotten; destroy the salt when all zones have done so",
-            false => "this zone knows nothing of this person",
-        });
+        say(&ForgetPerson::told(done.await)?);
         return Ok(());
     }
     let ports = Ports {
