@@ -1,18 +1,11 @@
 //! Reading on for programs of auditors: entries in the order of the log, without names.
 
-use std::sync::Arc;
-
-use audit_log::{Event, Start, follow};
-use axum::Json;
-use axum::extract::{Extension, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use audit_log::{Start, follow};
 use core_types::{UnixTime, sha256};
 use serde::{Deserialize, Serialize};
-use service_kit::Peer;
-use store_kit::StoreError;
+use store_kit::{Store, StoreError};
 
-use crate::tiles::Reading;
+use crate::question::{Answered, Question};
 
 /// Path of reading on.
 pub const FOLLOW: &str = "/follow";
@@ -51,49 +44,33 @@ pub struct Followed {
     pub body: String,
 }
 
-pub(crate) async fn handle(
-    State(reading): State<Arc<Reading>>,
-    Extension(peer): Extension<Peer>,
-    body: axum::body::Bytes,
-) -> Response {
-    match answer(&reading, &peer, &body).await {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::error!(%error, "an auditor couldn't read the log on");
-            StatusCode::SERVICE_UNAVAILABLE.into_response()
-        }
-    }
-}
+impl Question for FollowRequest {
+    const NAME: &'static str = "follow";
+    const MALFORMED: &'static str = "not a place to read from";
+    type Query = Self;
+    type Answer = FollowAnswer;
 
-async fn answer(reading: &Reading, peer: &Peer, body: &[u8]) -> Result<Response, StoreError> {
-    let Some(reader) = reading.auditor(peer).await? else {
-        return Ok(StatusCode::FORBIDDEN.into_response());
-    };
-    let Ok(request) = serde_json::from_slice::<FollowRequest>(body) else {
-        return Ok((StatusCode::BAD_REQUEST, "not a place to read from").into_response());
-    };
-    let from = Start::Time(UnixTime(request.from));
-    let start = request.after.map_or(from, Start::After);
-    let found = follow(&reading.store, start, request.limit).await?;
-    // What isn't recorded isn't handed out.
-    reading
-        .record(Event::AuditRead {
-            reader,
-            what: "follow".into(),
-            query: sha256(&[format!("{request:?}").as_bytes()]),
-            entries: u32::try_from(found.entries.len()).unwrap_or(u32::MAX),
+    fn query(self) -> Result<Self, &'static str> {
+        Ok(self)
+    }
+
+    async fn answer(query: Self, store: &Store) -> Result<Answered<FollowAnswer>, StoreError> {
+        let from = Start::Time(UnixTime(query.from));
+        let start = query.after.map_or(from, Start::After);
+        let found = follow(store, start, query.limit).await?;
+        let entries = found.entries.into_iter().map(|entry| Followed {
+            seq: u64::try_from(entry.seq).unwrap_or_default(),
+            body: entry.body,
+        });
+        let entries: Vec<_> = entries.collect();
+        Ok(Answered {
+            query: sha256(&[format!("{query:?}").as_bytes()]),
+            entries: entries.len(),
+            answer: FollowAnswer {
+                more: entries.len() >= query.limit.clamp(1, audit_log::MOST_FOUND),
+                size: u64::try_from(found.size).unwrap_or_default(),
+                entries,
+            },
         })
-        .await?;
-    let more = found.entries.len() >= request.limit.clamp(1, audit_log::MOST_FOUND);
-    let size = u64::try_from(found.size).unwrap_or_default();
-    let entries = found.entries.into_iter().map(|entry| Followed {
-        seq: u64::try_from(entry.seq).unwrap_or_default(),
-        body: entry.body,
-    });
-    Ok(Json(FollowAnswer {
-        entries: entries.collect(),
-        more,
-        size,
-    })
-    .into_response())
+    }
 }

@@ -7,6 +7,7 @@
 mod commands;
 mod config;
 mod follow;
+mod question;
 mod search;
 mod tiles;
 mod witnesses;

@@ -1,18 +1,11 @@
-//! Search for auditors over the network: the messages, and the handler.
-
-use std::sync::Arc;
+//! Search for auditors over the network: the messages, and what answers them.
 
 use audit_log::{Archived, Class, Event, Outcome, Query, search};
-use axum::Json;
-use axum::extract::{Extension, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
 use core_types::{KeyId, PersonName, UnixTime};
 use serde::{Deserialize, Serialize};
-use service_kit::Peer;
-use store_kit::StoreError;
+use store_kit::{Store, StoreError};
 
-use crate::tiles::Reading;
+use crate::question::{Answered, Question};
 
 /// Path of a search.
 pub const SEARCH: &str = "/search";
@@ -66,8 +59,12 @@ pub struct FoundEntry {
     pub body: String,
 }
 
-impl SearchRequest {
-    /// The query, or what is wrong with it.
+impl Question for SearchRequest {
+    const NAME: &'static str = "search";
+    const MALFORMED: &'static str = "not a search";
+    type Query = Query;
+    type Answer = SearchAnswer;
+
     fn query(self) -> Result<Query, &'static str> {
         let outcome = self
             .outcome
@@ -96,50 +93,23 @@ impl SearchRequest {
             limit: self.limit.unwrap_or(every.limit),
         })
     }
-}
 
-pub(crate) async fn handle(
-    State(reading): State<Arc<Reading>>,
-    Extension(peer): Extension<Peer>,
-    body: axum::body::Bytes,
-) -> Response {
-    match answer(&reading, &peer, &body).await {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::error!(%error, "an auditor couldn't search the log");
-            StatusCode::SERVICE_UNAVAILABLE.into_response()
-        }
-    }
-}
-
-async fn answer(reading: &Reading, peer: &Peer, body: &[u8]) -> Result<Response, StoreError> {
-    let Some(reader) = reading.auditor(peer).await? else {
-        return Ok(StatusCode::FORBIDDEN.into_response());
-    };
-    let request = serde_json::from_slice::<SearchRequest>(body).map_err(|_| "not a search");
-    let query = match request.and_then(SearchRequest::query) {
-        Ok(query) => query,
-        Err(why) => return Ok((StatusCode::BAD_REQUEST, why).into_response()),
-    };
-    let found = search(&reading.store, &query).await?;
-    // What isn't recorded isn't handed out.
-    reading
-        .record(Event::AuditRead {
-            reader,
-            what: "search".into(),
+    async fn answer(query: Query, store: &Store) -> Result<Answered<SearchAnswer>, StoreError> {
+        let found = search(store, &query).await?;
+        let entries = found.entries.into_iter().map(|found| FoundEntry {
+            seq: found.entry.seq,
+            person: found.person,
+            body: found.entry.body,
+        });
+        let entries: Vec<_> = entries.collect();
+        Ok(Answered {
             query: query.digest(),
-            entries: u32::try_from(found.entries.len()).unwrap_or(u32::MAX),
+            entries: entries.len(),
+            answer: SearchAnswer {
+                entries,
+                next: found.next.map(|next| next.to_string()),
+                archived: found.archived,
+            },
         })
-        .await?;
-    let entries = found.entries.into_iter().map(|found| FoundEntry {
-        seq: found.entry.seq,
-        person: found.person,
-        body: found.entry.body,
-    });
-    Ok(Json(SearchAnswer {
-        entries: entries.collect(),
-        next: found.next.map(|next| next.to_string()),
-        archived: found.archived,
-    })
-    .into_response())
+    }
 }

@@ -12,8 +12,9 @@ use core_types::{Clock, PeerId, sha256};
 use service_kit::Peer;
 use store_kit::{Store, StoreError, transaction};
 
-use crate::follow::{self, FOLLOW};
-use crate::search::{self, SEARCH};
+use crate::follow::{FOLLOW, FollowRequest};
+use crate::question::handle;
+use crate::search::{SEARCH, SearchRequest};
 
 /// What auditors read from.
 pub struct Reading {
@@ -35,8 +36,8 @@ pub fn router(reading: Reading) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
-        .route(SEARCH, post(search::handle))
-        .route(FOLLOW, post(follow::handle))
+        .route(SEARCH, post(handle::<SearchRequest>))
+        .route(FOLLOW, post(handle::<FollowRequest>))
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(Arc::new(reading))
 }
