@@ -18,7 +18,7 @@ pub mod trouble;
 pub use listen::{Running, Shutdown, bind, serve};
 pub use peer::{Peer, PeerCertificates};
 pub use protect::harden;
-pub use rate::{Rate, RateLimit};
+pub use rate::{HourlyLimit, HourlyRate, Rate, RateLimit};
 pub use room::{Room, Rooms};
 pub use rpc::{CallError, Client, Routes};
 pub use tls::Identity;

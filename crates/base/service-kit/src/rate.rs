@@ -35,6 +35,15 @@ impl Rate {
     }
 }
 
+/// How often one caller may do what should be rare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HourlyRate {
+    /// Calls at once.
+    pub burst: u32,
+    /// Calls per hour in the long run.
+    pub per_hour: u32,
+}
+
 /// Counts calls by caller, such as an address, a client or a person.
 #[derive(Debug)]
 pub struct RateLimit<K>(Mutex<Buckets<K>>);
@@ -113,16 +122,6 @@ impl<K: Eq + Hash + Clone> RateLimit<K> {
         Ok(())
     }
 
-    /// The same for what should be rare: `per_minute` is what comes back in an hour.
-    ///
-    /// # Errors
-    /// Seconds to wait.
-    pub fn take_hourly(&self, caller: &K, rate: Rate, now: UnixTime) -> Result<(), u32> {
-        let minutes = UnixTime(now.0.div_euclid(60));
-        let taken = self.take(caller, rate, minutes);
-        taken.map_err(|minutes| minutes.saturating_mul(60))
-    }
-
     /// A call that was counted doesn't count after all.
     pub fn give_back(&self, caller: &K) {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,6 +130,33 @@ impl<K: Eq + Hash + Clone> RateLimit<K> {
         if let Some(bucket) = bucket.or(buckets.others.as_mut()) {
             bucket.tokens = (bucket.tokens + CALL).min(bucket.rate.full());
         }
+    }
+}
+
+/// Counts what should be rare, as [`RateLimit`] does, over hours.
+#[derive(Debug)]
+pub struct HourlyLimit<K>(RateLimit<K>);
+
+impl<K> Default for HourlyLimit<K> {
+    fn default() -> Self {
+        Self(RateLimit::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> HourlyLimit<K> {
+    /// Counts one call of a caller who may call at this rate.
+    ///
+    /// # Errors
+    /// Seconds to wait, when the caller has used up its calls.
+    pub fn take(&self, caller: &K, rate: HourlyRate, now: UnixTime) -> Result<(), u32> {
+        // The same sum with a minute where a second stands.
+        let minutes = UnixTime(now.0.div_euclid(60));
+        let rate = Rate {
+            burst: rate.burst,
+            per_minute: rate.per_hour,
+        };
+        let taken = self.0.take(caller, rate, minutes);
+        taken.map_err(|minutes| minutes.saturating_mul(60))
     }
 }
 
@@ -163,6 +189,22 @@ mod tests {
         assert_eq!(limit.take(&"a", two, T.plus(1)), Err(1));
         assert_eq!(limit.take(&"a", two, T.plus(2)), Ok(()));
         assert_eq!(limit.take(&"a", two, T.plus(-500)), Err(2));
+    }
+
+    #[test]
+    fn what_is_rare_comes_back_over_hours() {
+        let limit = HourlyLimit::default();
+        let two = HourlyRate {
+            burst: 2,
+            per_hour: 4,
+        };
+        assert_eq!(limit.take(&"a", two, UnixTime(0)), Ok(()));
+        assert_eq!(limit.take(&"a", two, UnixTime(0)), Ok(()));
+        assert_eq!(limit.take(&"a", two, UnixTime(0)), Err(900));
+        assert_eq!(limit.take(&"b", two, UnixTime(0)), Ok(()));
+        assert_eq!(limit.take(&"a", two, UnixTime(899)), Err(60));
+        assert_eq!(limit.take(&"a", two, UnixTime(900)), Ok(()));
+        assert_eq!(limit.take(&"a", two, UnixTime(900)), Err(900));
     }
 
     #[test]

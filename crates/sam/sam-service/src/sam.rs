@@ -16,7 +16,7 @@ use sam_core::enrol::Rules;
 use sam_core::settings::SettingsRefused;
 use sam_core::state::Now;
 use sam_core::{ActState, Contradiction, Reason, Service};
-use service_kit::RateLimit;
+use service_kit::{HourlyLimit, RateLimit};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
 
@@ -70,7 +70,7 @@ pub struct Inner<C> {
     pub(crate) backups_told: BackupsTold,
     pub(crate) reminded: Reminded,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
-    pub(crate) guards: RateLimit<PeerId>,
+    pub(crate) guards: HourlyLimit<PeerId>,
     pub(crate) strangers: RateLimit<PeerId>,
 }
 
@@ -250,7 +250,7 @@ impl<C: CryptoModule> Sam<C> {
             backups_told: BackupsTold::default(),
             reminded: Reminded::default(),
             courier: OnceLock::new(),
-            guards: RateLimit::default(),
+            guards: HourlyLimit::default(),
             strangers: RateLimit::default(),
         });
         let own = &inner.views[0];

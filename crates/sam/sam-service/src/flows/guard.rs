@@ -9,7 +9,7 @@ use sam_api::guard::GuardRequest;
 use sam_api::ssa::{Empty, Happened};
 use sam_core::Reason;
 use sam_core::office::Session;
-use service_kit::Rate;
+use service_kit::HourlyRate;
 use store_kit::{Tx, transaction};
 
 use super::change::{key_event, key_note};
@@ -20,9 +20,9 @@ use crate::rows;
 use crate::sam::Sam;
 
 /// How much a guard may stop: five at once, and five more in an hour.
-const RATE: Rate = Rate {
+const RATE: HourlyRate = HourlyRate {
     burst: 5,
-    per_minute: 5,
+    per_hour: 5,
 };
 
 /// How much a guard may stop in a day, on all nodes together: so many keys, so many sessions. A certificate that was stolen
@@ -40,7 +40,7 @@ impl<C: CryptoModule> Sam<C> {
     /// [`Refusal::NotFound`], or [`Refusal::NotNow`] when it has stopped too much lately.
     pub async fn guard_stop(&self, guard: &str, request: GuardRequest) -> Result<Empty, Refusal> {
         let guard = PeerId::parse(guard).map_err(|_| Refusal::NotFound)?;
-        let done = match self.guards.take_hourly(&guard, RATE, self.clock.now()) {
+        let done = match self.guards.take(&guard, RATE, self.clock.now()) {
             Ok(()) => self.try_guard_stop(&guard, &request).await,
             Err(_) => Err(Reason::NotNow.into()),
         };

@@ -11,7 +11,7 @@ use axum::Router;
 use core_types::{ClientId, Digest32, OfficerId, PeerId, UnixTime, sha256};
 use csc_types::SecretText;
 use sap::office::Role;
-use service_kit::{Peer, Rate, RateLimit, Routes, Trouble};
+use service_kit::{HourlyLimit, HourlyRate, Peer, Routes, Trouble};
 use store_kit::{StoreError, Tx, transaction};
 
 use crate::clients::{self, NewClient, Record, State};
@@ -40,9 +40,9 @@ pub struct ClientOfficer {
 }
 
 /// How much a guard may stop: five clients at once, and five more in an hour.
-const GUARD: Rate = Rate {
+const GUARD: HourlyRate = HourlyRate {
     burst: 5,
-    per_minute: 5,
+    per_hour: 5,
 };
 /// As whom guards are recorded, beside the name in their certificate.
 const GUARD_NAME: &str = "guard";
@@ -76,7 +76,7 @@ struct Desk {
     officers: Vec<ClientOfficer>,
     /// Programs that watch the logs: they suspend clients, a few at a time, and do nothing else.
     guards: Vec<ClientOfficer>,
-    stopped: RateLimit<PeerId>,
+    stopped: HourlyLimit<PeerId>,
     /// Gateways of officers: they list clients for whom the SAM lets look, and do nothing else.
     viewers: Vec<PeerId>,
 }
@@ -126,7 +126,7 @@ impl Ssa {
             ssa: self.clone(),
             officers,
             guards: guards.into_iter().map(guard).collect(),
-            stopped: RateLimit::default(),
+            stopped: HourlyLimit::default(),
             viewers,
         };
         Ok(Routes::new(Arc::new(desk), LIMIT)
@@ -226,7 +226,7 @@ impl Desk {
         let Some(guard) = guard else {
             return self.enter(peer, Want::Stop).await;
         };
-        let taken = self.stopped.take_hourly(&guard.peer, GUARD, self.ssa.now());
+        let taken = self.stopped.take(&guard.peer, GUARD, self.ssa.now());
         if taken.is_ok() {
             return Ok(guard);
         }
