@@ -1,0 +1,390 @@
+//! What administrators do beside the running daemon, or ask of it. On an embedded store the daemon is stopped first.
+
+mod backup;
+mod officers;
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use audit_service::{DeleteArchived, ForgetPerson, trouble as audit_trouble};
+use clap::Subcommand;
+use cm_core::{Ledger, Module};
+use core_types::random::SystemRandom;
+use core_types::{Clock as _, SecretBytes, clock::SystemClock};
+use service_kit::http::HttpOptions;
+use service_kit::{Client, Identity, Trouble, daemon};
+
+use crate::config::Config;
+use crate::{backend, ceremony, open_store, passphrase, sequencer, start};
+
+pub(crate) use officers::{officer, read_root};
+
+/// Administrators' commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Deal the root secret to shares, of which several persons' are needed for a restore; makes the secret if there is
+    /// none yet.
+    Ceremony {
+        /// Directory for the shares, one file each, for handing out; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+        /// How many shares are needed.
+        #[arg(long)]
+        need: u8,
+        /// How many shares there are.
+        #[arg(long)]
+        of: u8,
+    },
+    /// Seal the root secret's file with a passphrase (`--passphrase-file`), which every start then needs. For machines that can't
+    /// seal it themselves.
+    SealRoot,
+    /// Write a backup of all keys.
+    Backup {
+        /// The file; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Check a backup to its last line.
+    CheckBackup {
+        /// The file.
+        #[arg(long)]
+        from: PathBuf,
+    },
+    /// Restore a backup into an empty store, with the shares of several persons and the audit log up to its end.
+    Restore {
+        /// The backup.
+        #[arg(long)]
+        from: PathBuf,
+        /// A share; given as often as shares are needed.
+        #[arg(long = "share", required = true)]
+        shares: Vec<PathBuf>,
+        /// Export of the module's audit log.
+        #[arg(long)]
+        log: PathBuf,
+        /// Public key of the log, as taken when it began.
+        #[arg(long)]
+        log_key: PathBuf,
+        /// The witness's file: without it nobody knows where the log ends.
+        #[arg(long)]
+        witness: PathBuf,
+        /// Directory of an archive with entries that were deleted from the log; as many as the log names.
+        #[arg(long = "archive")]
+        archives: Vec<PathBuf>,
+        /// File with an officer's approval; two, where the module had officers when the backup was made.
+        #[arg(long = "approval")]
+        approvals: Vec<PathBuf>,
+    },
+    /// Tell by what name officers approve a restore into this empty store.
+    RestoreTarget,
+    /// Approve, as an officer, that a backup is restored into one store; prints the approval.
+    ApproveRestore {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// Name of the backup, as told when it was made and checked.
+        #[arg(long, allow_hyphen_values = true)]
+        backup: String,
+        /// Name of the store, as `restore-target` tells.
+        #[arg(long, allow_hyphen_values = true)]
+        target: String,
+        /// End of the approval, Unix time, at most a day from now; the same for both officers.
+        #[arg(long)]
+        exp: i64,
+    },
+    /// Give every entry of the audit log its place, sign a checkpoint, and write the log to a directory for archive, check
+    /// and restore.
+    ExportLog {
+        /// The directory.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Delete from the module's live log what an archive has, as two officers approved.
+    DeleteArchived(DeleteArchived),
+    /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
+    ForgetPerson(ForgetPerson),
+    /// Compare every key's row with the audit log.
+    Scrub,
+    /// Change the key under which the token wraps: every wrapped key anew, then the end of the old wrapping keys.
+    ChangeWrapping,
+    /// Make an officer's key: the private half in a file of the officer's, the public half for `officers`.
+    OfficerKey {
+        /// File for the private key; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+        /// File for the public key (JWK); it must be new.
+        #[arg(long)]
+        public: PathBuf,
+    },
+    /// Sign a table of approved algorithms, as a security officer; prints what `algorithms` has to contain, a line for each
+    /// officer. Its version must be higher than before, and two officers sign what approves more than before.
+    SignAlgorithms {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The table (JSON).
+        #[arg(long)]
+        table: PathBuf,
+    },
+    /// Run the self-tests of the running module now, as its administrator, and tell its state. In the state *error* officers want
+    /// to see them pass before they approve `recovered`.
+    SelfTest {
+        /// The running module, and who calls it.
+        #[command(flatten)]
+        at: Running,
+    },
+    /// Approve, as an officer, that the module is enabled, disabled, or leaves the state *error*; prints the approval.
+    Approve {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// What is approved.
+        #[arg(long, value_enum)]
+        to: To,
+        /// One more than the number of the last switching, as the module's state tells.
+        #[arg(long)]
+        serial: u64,
+        /// End of the approval, Unix time, at most an hour from now; the same for both officers.
+        #[arg(long)]
+        exp: i64,
+        /// With `--to recovered`: the error that is left, as `self-test` names it.
+        #[arg(long, required_if_eq("to", "recovered"))]
+        error: Option<String>,
+    },
+    /// Bring two officers' approvals to the running module, as its administrator.
+    Switch {
+        /// The running module, and who calls it.
+        #[command(flatten)]
+        at: Running,
+        /// File with an approval; given twice.
+        #[arg(long = "approval", required = true)]
+        approvals: Vec<PathBuf>,
+    },
+    /// Approve, as an officer, that a key of the provider is made or destroyed; prints the approval.
+    ApproveKey {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// End of the approval, Unix time, at most an hour from now; the same for both officers.
+        #[arg(long)]
+        exp: i64,
+        /// What is approved.
+        #[command(subcommand)]
+        what: crate::ceremony::What,
+    },
+    /// Bring two officers' approvals of a key of the provider to the running module, as its administrator.
+    HoldCeremony {
+        /// The running module, and who calls it.
+        #[command(flatten)]
+        at: Running,
+        /// File with an approval; given twice.
+        #[arg(long = "approval", required = true)]
+        approvals: Vec<PathBuf>,
+        /// New file for the certification request of a seal key (PEM).
+        #[arg(long)]
+        request: Option<PathBuf>,
+    },
+}
+
+/// What officers decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum To {
+    Enabled,
+    Disabled,
+    /// Out of the state *error*, and enabled.
+    Recovered,
+}
+
+/// The running module, and as whom it is called.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Running {
+    /// Address of the module, such as `https://cm.internal.example.jp:8501`.
+    #[arg(long)]
+    url: String,
+    /// The administrator's certificate chain (PEM).
+    #[arg(long)]
+    chain: PathBuf,
+    /// Its private key (PEM).
+    #[arg(long)]
+    key: PathBuf,
+}
+
+impl Running {
+    /// The way to it.
+    fn client(&self, config: &Config) -> Result<Client, Trouble> {
+        let options = HttpOptions {
+            identity: Some(Identity {
+                chain_pem: daemon::text(&self.chain)?,
+                key_pem: SecretBytes::from(daemon::text(&self.key)?),
+            }),
+            ca_pem: Some(config.tls.ca_pem()?),
+            ..HttpOptions::default()
+        };
+        Client::new(&self.url, &options)
+    }
+}
+
+/// Does what an administrator wants; answers what was done, in words.
+///
+/// # Errors
+/// [`Trouble`]: what happened, and what to do.
+pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Trouble> {
+    match command {
+        Command::Ceremony { out, need, of } => {
+            backup::ceremony(&config.root_secret, config.passphrase(), out, *need, *of)
+        }
+        Command::CheckBackup { from } => backup::check(from, &config.root()?),
+        Command::SealRoot => {
+            passphrase::seal(&config.root_secret, config.passphrase(), &SystemRandom)
+        }
+        Command::Restore {
+            from,
+            shares,
+            log,
+            log_key,
+            witness,
+            archives,
+            approvals,
+        } => {
+            let backend = backend::open(&config.backend).map_err(|not| not.trouble)?;
+            let restore = backup::Restore {
+                from,
+                shares,
+                log,
+                log_key,
+                witness,
+                archives,
+                approvals,
+                root_secret: &config.root_secret,
+                passphrase: config.passphrase(),
+                node: &config.node,
+                copies_kept_days: config.copies_kept_days,
+                backend: backend.as_ref(),
+            };
+            backup::restore(&open_store(&config.store).await?, restore).await
+        }
+        Command::RestoreTarget => backup::restore_target(&open_store(&config.store).await?).await,
+        Command::ApproveRestore {
+            key,
+            root,
+            backup,
+            target,
+            exp,
+        } => backup::approve_restore(&config.sam, key, root, (backup, target), *exp),
+        Command::Backup { out } => {
+            let (module, _) = start(&config).await?;
+            backup::backup(&module, out).await
+        }
+        Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table),
+        Command::OfficerKey { out, public } => officers::officer_key(out, public),
+        Command::Approve {
+            key,
+            root,
+            to,
+            serial,
+            exp,
+            error,
+        } => officers::approve(&config.sam, key, root, *to, (*serial, error.clone()), *exp),
+        Command::Switch { at, approvals } => {
+            officers::switch(&at.client(&config)?, officers::read_approvals(approvals)?).await
+        }
+        Command::SelfTest { at } => officers::self_test(&at.client(&config)?).await,
+        Command::ApproveKey {
+            key,
+            root,
+            exp,
+            what,
+        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()),
+        Command::HoldCeremony {
+            at,
+            approvals,
+            request,
+        } => {
+            let client = at.client(&config)?;
+            let approvals = officers::read_approvals(approvals)?;
+            ceremony::hold(&client, approvals, request.as_ref()).await
+        }
+        Command::ExportLog { out } => {
+            let (module, store) = start(&config).await?;
+            let sequencer = sequencer(&module, &store, &config).await?;
+            let done = async {
+                sequencer.sequence(&store, SystemClock.now()).await?;
+                audit_log::export(&store, out, &sequencer.public()).await
+            };
+            let entries = done.await.map_err(|e| audit_trouble(&e))?;
+            Ok(format!("{entries} entries in {}", out.display()))
+        }
+        Command::DeleteArchived(command) => {
+            let (module, store) = start(&config).await?;
+            let sequencer = sequencer(&module, &store, &config).await?;
+            let (root, log) = (json(module.root()), (&sequencer, &store));
+            let (mut noted, now) = (Ledger::default(), SystemClock.now());
+            let done = command.run("cm", &config.audit, &root, log, &mut noted, now);
+            done.await
+        }
+        Command::ForgetPerson(command) => {
+            let (module, store) = start(&config).await?;
+            let now = SystemClock.now();
+            let order = command.check(&config.audit, &json(module.root()), now)?;
+            let audit = module.audit();
+            let done = audit.forget_person(&store, &order.person, order.by, order.before, now);
+            ForgetPerson::told(done.await)
+        }
+        Command::ChangeWrapping => {
+            let (module, _) = start(&config).await?;
+            change_wrapping(&module).await
+        }
+        Command::Scrub => {
+            let (module, _) = start(&config).await?;
+            backup::scrub(&module).await
+        }
+    }
+}
+
+fn json(key: &jose::Jwk) -> String {
+    serde_json::to_string(key).unwrap_or_default()
+}
+
+pub(crate) async fn change_wrapping(module: &Module) -> Result<String, Trouble> {
+    let done = module.change_wrapping().await;
+    let done = done.map_err(|e| trouble("wrapping", e, "check the token, then run it again"))?;
+    Ok(format!(
+        "{} keys wrapped anew, {} wrapping keys destroyed",
+        done.keys, done.retired
+    ))
+}
+
+pub(crate) fn trouble(
+    code: &'static str,
+    what: impl std::fmt::Display,
+    remedy: &'static str,
+) -> Trouble {
+    Trouble::new(code, what.to_string(), remedy)
+}
+
+fn new_file(path: &Path) -> Result<File, Trouble> {
+    let mut options = OpenOptions::new();
+    let opened = options.create_new(true).write(true).mode(0o600).open(path);
+    opened.map_err(|e| file(path, &e))
+}
+
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
+    let mut target = new_file(path)?;
+    let done = target.write_all(bytes).and_then(|()| target.sync_all());
+    done.map_err(|e| file(path, &e))
+}
+
+fn file(path: &Path, error: &std::io::Error) -> Trouble {
+    let remedy = "check the path, who may read it, and that a new file isn't there yet";
+    trouble("file", format!("{}: {error}", path.display()), remedy)
+}

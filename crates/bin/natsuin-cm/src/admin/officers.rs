@@ -1,0 +1,101 @@
+//! What officers decide about the module: their keys, their approvals, and bringing these to it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
+use cm_api::switch::Switch;
+use cm_core::Policy;
+use core_types::{SecretBytes, UnixTime};
+use jose::SigningKey;
+use service_kit::{Client, Trouble, daemon};
+
+use super::{To, file, trouble, write_new};
+
+pub(crate) fn officer_key(out: &Path, public: &Path) -> Result<String, Trouble> {
+    let made = SigningKey::generate();
+    let (key, pkcs8) = made.map_err(|e| trouble("keys", e, "try again"))?;
+    let jwk = serde_json::to_vec(key.public()).map_err(|e| trouble("keys", e, "try again"))?;
+    write_new(out, pkcs8.expose())?;
+    write_new(public, &jwk)?;
+    Ok(format!(
+        "{} is the officer's alone; {} belongs into officers",
+        out.display(),
+        public.display()
+    ))
+}
+
+pub(crate) fn officer(key: &Path) -> Result<SigningKey, Trouble> {
+    let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| file(key, &e))?);
+    let remedy = "use a key that officer-key has made";
+    SigningKey::from_pkcs8(&pkcs8).map_err(|e| trouble("keys", e, remedy))
+}
+
+pub(crate) fn sign_algorithms(key: &Path, table: &Path) -> Result<String, Trouble> {
+    let signed = Policy::sign(&daemon::text(table)?, &officer(key)?);
+    signed.map_err(|e| trouble("bad-config", e, "correct the table"))
+}
+
+pub(crate) fn approve(
+    sam: &str,
+    key: &Path,
+    root: &Path,
+    to: To,
+    (serial, error): (u64, Option<String>),
+    exp: i64,
+) -> Result<String, Trouble> {
+    let officer = officer(key)?;
+    let wanted = Switch {
+        sam: sam.to_owned(),
+        root: read_root(root)?.kid(),
+        enabled: to != To::Disabled,
+        recover: to == To::Recovered,
+        error: error.filter(|_| to == To::Recovered),
+        serial,
+        exp: UnixTime(exp),
+    };
+    let approval = wanted.approve(&officer);
+    approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
+}
+
+/// The module's root key, as others pin it.
+pub(crate) fn read_root(path: &Path) -> Result<jose::Jwk, Trouble> {
+    serde_json::from_str(&daemon::text(path)?)
+        .map_err(|e| trouble("keys", e, "give the module's root key as a JWK"))
+}
+
+/// Approvals, one in each file.
+pub(crate) fn read_approvals(paths: &[PathBuf]) -> Result<Vec<String>, Trouble> {
+    let read = |path: &PathBuf| Ok(daemon::text(path)?.trim().to_owned());
+    paths.iter().map(read).collect()
+}
+
+pub(crate) async fn switch(client: &Client, approvals: Vec<String>) -> Result<String, Trouble> {
+    let request = SwitchRequest { approvals };
+    let health = client.call::<SwitchModule>(&request).await;
+    let remedy = "two different officers approve the same bytes, with the next serial, within the hour; to leave the state error, \
+                  natsuin-cm self-test has to pass first";
+    let health = health.map_err(|e| trouble("switch", format!("{e:?}"), remedy))?;
+    Ok(format!(
+        "the module is {:?}; switched {} times",
+        health.state, health.switched
+    ))
+}
+
+pub(crate) async fn self_test(client: &Client) -> Result<String, Trouble> {
+    let health = client.call::<SelfTest>(&Empty {}).await;
+    let remedy = "a module that is locked or disabled isn't tested; else look at its log";
+    let health = health.map_err(|e| trouble("self-test", format!("{e:?}"), remedy))?;
+    let tested = match (health.operational, health.tested) {
+        (true, _) => "; the tests passed".to_owned(),
+        (false, Some(at)) => format!("; the tests passed at {at}"),
+        (false, None) => "; the tests didn't pass".to_owned(),
+    };
+    let error = health.error.map(|error| format!("; its error is {error}"));
+    Ok(format!(
+        "the module is {:?}; switched {} times{tested}{}",
+        health.state,
+        health.switched,
+        error.unwrap_or_default()
+    ))
+}

@@ -1,0 +1,147 @@
+//! The configuration file, and the files that it names.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use audit_service::AuditConfig;
+use cm_core::policy::PolicyError;
+use cm_core::{ImportCa, Policy, RootSecret};
+use serde::Deserialize;
+use service_kit::Trouble;
+use service_kit::daemon::{self, CHECK, TlsFiles};
+
+use crate::{backend, passphrase};
+
+/// See config/natsuin-cm.toml.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) node: String,
+    pub(crate) sam: String,
+    pub(crate) caller: String,
+    pub(crate) store: String,
+    pub(crate) root_secret: PathBuf,
+    /// From the command line.
+    #[serde(skip)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    pub(crate) max_uses: u64,
+    pub(crate) copies_kept_days: u32,
+    #[serde(default = "five_years")]
+    pub(crate) key_life_days: u32,
+    #[serde(default)]
+    experimental_algorithms: bool,
+    #[serde(default)]
+    import_cas: Vec<ImportCaFile>,
+    #[serde(default)]
+    officers: Vec<PathBuf>,
+    pub(crate) administrator: Option<String>,
+    #[serde(default = "five_minutes")]
+    pub(crate) key_cache_seconds: i64,
+    #[serde(default)]
+    pub(crate) lock_memory: bool,
+    pub(crate) binary_sha256: Option<String>,
+    #[serde(default)]
+    pub(crate) keys_ahead: std::collections::BTreeMap<core_types::KeyAlg, usize>,
+    algorithms: Option<PathBuf>,
+    #[serde(default = "daily")]
+    pub(crate) self_test_seconds: u64,
+    pub(crate) backend: backend::BackendConfig,
+    pub(crate) tls: TlsFiles,
+    pub(crate) audit: AuditConfig,
+}
+
+/// A CA from which keys are taken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportCaFile {
+    key: PathBuf,
+    generation: Option<String>,
+}
+
+fn five_minutes() -> i64 {
+    300
+}
+
+fn five_years() -> u32 {
+    1826
+}
+
+fn daily() -> u64 {
+    86_400
+}
+
+impl Config {
+    /// File with the passphrase, where one seals the root secret.
+    pub(crate) fn passphrase(&self) -> Option<&Path> {
+        self.passphrase_file.as_deref()
+    }
+
+    /// The root secret.
+    pub(crate) fn root(&self) -> Result<RootSecret, Trouble> {
+        RootSecret::new(passphrase::read(&self.root_secret, self.passphrase())?)
+            .ok_or_else(|| Trouble::new("config-file", "the root secret can't be used", CHECK))
+    }
+
+    /// Public keys of the officers.
+    pub(crate) fn officers(&self) -> Result<Vec<jose::Jwk>, Trouble> {
+        self.officers.iter().map(|path| key(path)).collect()
+    }
+
+    /// CAs from which keys are taken.
+    pub(crate) fn import_cas(&self) -> Result<Vec<ImportCa>, Trouble> {
+        let read = |file: &ImportCaFile| {
+            Ok(ImportCa {
+                key: key(&file.key)?,
+                generation: file.generation.clone(),
+            })
+        };
+        self.import_cas.iter().map(read).collect()
+    }
+
+    /// Which algorithms are approved. A table of the operator's own counts only with an officer's signature, where there are
+    /// officers.
+    pub(crate) fn policy(&self, officers: &[jose::Jwk]) -> Result<Policy, Trouble> {
+        let policy = match &self.algorithms {
+            Some(path) if officers.is_empty() => Policy::parse(&daemon::text(path)?),
+            Some(path) => Policy::signed(daemon::text(path)?.trim(), officers),
+            None => Policy::built_in(),
+        };
+        let policy = policy.map_err(|e| bad_table(&e))?;
+        Ok(policy.experiments(self.experimental_algorithms))
+    }
+}
+
+/// What is wrong with the table of approved algorithms.
+pub(crate) fn bad_table(error: &PolicyError) -> Trouble {
+    let remedy = match error {
+        PolicyError::Older { .. } | PolicyError::Other(_) => {
+            "give the last table; to go back, sign the old content with the next version (sign-algorithms)"
+        }
+        PolicyError::Loosens => "let a second officer sign it too (sign-algorithms), a line each",
+        PolicyError::Table(_) | PolicyError::Unsigned => {
+            "check the table of approved algorithms, and let an officer sign it (sign-algorithms)"
+        }
+    };
+    Trouble::new("bad-config", error.to_string(), remedy)
+}
+
+fn key(path: &Path) -> Result<jose::Jwk, Trouble> {
+    serde_json::from_str(&daemon::text(path)?).map_err(|e| {
+        let what = format!("{}: {e}", path.display());
+        Trouble::new("bad-config", what, "give a public key as a JWK (P-256)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_configuration_is_read() {
+        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../config/natsuin-cm.toml");
+        let config: Config = daemon::load(&sample).unwrap();
+        assert_eq!(config.listen.port(), 8501);
+    }
+}
