@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Subcommand;
 use core_types::SecretBytes;
 use core_types::bytes::from_b64u;
 use jose::{Jwk, SigningKey};
@@ -13,6 +14,41 @@ use service_kit::daemon;
 use web_ui::Arg;
 
 use crate::output::{Exit, Failure, Out};
+
+/// Commands of `natsuin config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Sign a new configuration (with --serial), or add a signature to what another officer has signed.
+    Sign {
+        /// Configuration files of `natsuin-sam`, one for each node.
+        #[arg(required = true)]
+        configs: Vec<PathBuf>,
+        /// File of signatures; goes beside each node's configuration as `….toml.sig`.
+        #[arg(long)]
+        sig: PathBuf,
+        /// Your private key, as `natsuin-cm officer-key` makes it.
+        #[arg(long)]
+        key: PathBuf,
+        /// Number of the configuration, above the last one's.
+        #[arg(long, requires_all = ["need", "signers"])]
+        serial: Option<u64>,
+        /// How many have to sign the next one.
+        #[arg(long, requires = "serial")]
+        need: Option<u8>,
+        /// Public key (JWK) of somebody who may sign the next one; may be given more than once.
+        #[arg(long = "signer", value_name = "JWK", requires = "serial")]
+        signers: Vec<PathBuf>,
+    },
+    /// Show what was signed and by whom, and whether these are the files.
+    Verify {
+        /// Configuration files of `natsuin-sam`, one for each node.
+        #[arg(required = true)]
+        configs: Vec<PathBuf>,
+        /// File of signatures.
+        #[arg(long)]
+        sig: PathBuf,
+    },
+}
 
 /// What to sign.
 #[derive(Debug)]
@@ -26,6 +62,35 @@ pub struct Sign {
     /// Of a new configuration: its number, how many have to sign the next one, and who may (JWKs). Nothing: the signature
     /// is added to what others have signed.
     pub new: Option<(u64, u8, Vec<PathBuf>)>,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`]: a file can't be used, or isn't what the others have signed.
+pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
+    match command {
+        ConfigCommand::Sign {
+            configs,
+            sig,
+            key,
+            serial,
+            need,
+            signers,
+        } => {
+            let new = serial
+                .zip(need)
+                .map(|(serial, need)| (serial, need, signers));
+            let sign = Sign {
+                configs,
+                sig,
+                key,
+                new,
+            };
+            self::sign(&sign, out)
+        }
+        ConfigCommand::Verify { configs, sig } => verify(&configs, &sig, out),
+    }
 }
 
 /// Signs a new configuration, or adds a signature.

@@ -12,6 +12,35 @@ use crate::stack::{
     DevClient, DevClientOfficer, DevOfficer, DevSigner, Options, Stack, write_json,
 };
 
+/// Options of `natsuin dev`.
+#[derive(Debug, clap::Args)]
+pub struct DevArgs {
+    /// Write URLs, clients and signers to this file (JSON) when everything answers.
+    #[arg(long, value_name = "F")]
+    pub ready_file: Option<PathBuf>,
+    /// First of four ports; 0 takes free ones.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// Directory of the stack.
+    #[arg(long, default_value = "natsuin-dev")]
+    pub data: PathBuf,
+    /// `postgres://…` instead of embedded SQLite files.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// PKCS#11 module (shared library) in which signers' keys are made and kept, such as SoftHSM2's.
+    #[arg(long, value_name = "MODULE")]
+    pub pkcs11: Option<PathBuf>,
+    /// Add the provider's counter-signature to each signature, which shows where it was made.
+    #[arg(long)]
+    pub counter_sign: bool,
+    /// Port of a mail server on this machine that gets codes and notices to signers; without one they land in files.
+    #[arg(long, value_name = "PORT")]
+    pub mail_port: Option<u16>,
+    /// Serve everything over HTTPS with the development CA.
+    #[arg(long)]
+    pub tls: bool,
+}
+
 /// Contents of the ready file.
 #[derive(Serialize)]
 struct Ready<'a> {
@@ -47,20 +76,25 @@ struct Ready<'a> {
 ///
 /// # Errors
 /// [`Failure`] when a part doesn't start or can't go on.
-pub async fn run(
-    options: &Options,
-    ready_file: Option<PathBuf>,
-    out: Out,
-) -> Result<Exit, Failure> {
+pub async fn run(args: DevArgs, out: Out) -> Result<Exit, Failure> {
+    let options = Options {
+        port: args.port,
+        store: args.store.into(),
+        tls: args.tls,
+        pkcs11: args.pkcs11,
+        counter_sign: args.counter_sign,
+        mail_port: args.mail_port,
+        ..Options::new(args.data)
+    };
     let begun = now();
     // An old file must not tell of a stack that isn't there.
-    if let Some(file) = &ready_file {
+    if let Some(file) = &args.ready_file {
         let _ = std::fs::remove_file(file);
     }
-    let mut stack = Stack::start(options, &|_| {}).await?;
+    let mut stack = Stack::start(&options, &|_| {}).await?;
     stack.seed_signers().await?;
     let ready = ready(&stack, stack.invitations().await?)?;
-    if let Some(file) = &ready_file {
+    if let Some(file) = &args.ready_file {
         write_json(file, &ready)?;
     }
     let m = out.m();
@@ -82,7 +116,7 @@ pub async fn run(
         m.t("cli-dev-app"),
         stack.sca_url
     ));
-    let secrets = ready_file.as_ref().map_or_else(String::new, |f| {
+    let secrets = args.ready_file.as_ref().map_or_else(String::new, |f| {
         let path = f.display().to_string();
         format!("; {}", own("cli-dev-secrets", "path", &path))
     });
@@ -102,7 +136,7 @@ pub async fn run(
             "keep the data directory as it is and run `natsuin audit verify` on it",
         )),
     };
-    if let Some(file) = &ready_file {
+    if let Some(file) = &args.ready_file {
         let _ = std::fs::remove_file(file);
     }
     stack.stop().await;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use audit_verify::{Anchors, Shown, TrustedProvider, verify_evidence};
+use clap::Subcommand;
 use core_types::{Digest32, UnixTime, random::SystemRandom};
 use jose::Jwk;
 use sam_service::{ReceiptError, bundle};
@@ -13,6 +14,49 @@ use web_ui::{Messages, clean};
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::StoreChoice;
+
+/// Commands of `natsuin evidence`.
+#[derive(Debug, Subcommand)]
+pub enum EvidenceCommand {
+    /// Write the evidence of an act of a stopped development stack to a file. Signers get theirs in the portal.
+    Export {
+        /// Directory of the stack.
+        #[arg(long, default_value = "natsuin-dev")]
+        data: PathBuf,
+        /// `postgres://…` if the stack keeps its rows there.
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
+        /// The module's root key, a JWK in a file.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// Person that the act is of.
+        #[arg(long, allow_hyphen_values = true)]
+        person: String,
+        /// Digest of the act.
+        #[arg(long, allow_hyphen_values = true)]
+        act: String,
+        /// Where the file goes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Check a bundle of evidence offline.
+    Verify {
+        /// The bundle.
+        file: PathBuf,
+        /// The module's root key, a JWK in a file, known from before.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// The SAM's log key, known from before.
+        #[arg(long, value_name = "PUB")]
+        log: PathBuf,
+        /// Identity providers that you know (JSON array: issuer, client, keys, acr, amr), had from them. The word of any other is the service's only.
+        #[arg(long)]
+        providers: Option<PathBuf>,
+        /// Certificate (PEM) of the issuer of signers' certificates.
+        #[arg(long, value_name = "PEM")]
+        issuer: Option<PathBuf>,
+    },
+}
 
 /// What to export, and from where.
 #[derive(Debug)]
@@ -29,6 +73,43 @@ pub struct Export {
     pub act: String,
     /// Where the bundle goes.
     pub out: PathBuf,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`] when the store or a file can't be used, or there is no such act.
+pub async fn run(command: EvidenceCommand, out: Out) -> Result<Exit, Failure> {
+    match command {
+        EvidenceCommand::Export {
+            data,
+            store,
+            root,
+            person,
+            act,
+            out: file,
+        } => {
+            let what = Export {
+                data,
+                store: store.into(),
+                root,
+                person,
+                act,
+                out: file,
+            };
+            export(what, out).await
+        }
+        EvidenceCommand::Verify {
+            file,
+            root,
+            log,
+            issuer,
+            providers,
+        } => {
+            let (issuer, providers) = (issuer.as_deref(), providers.as_deref());
+            verify(&file, &root, &log, issuer, providers, out)
+        }
+    }
 }
 
 /// Writes the evidence of one act of a stopped stack to a file.

@@ -1,6 +1,7 @@
 //! `natsuin audit`: take the logs out, search them, and check them anywhere.
 
 mod alert;
+mod command;
 mod search;
 mod witness;
 
@@ -22,6 +23,7 @@ use crate::output::{Exit, Failure, Out};
 use crate::stack::{StoreChoice, log_key};
 
 pub use alert::run as alert;
+pub use command::{AuditCommand, run};
 pub use search::{Format, SearchArgs, run as search};
 pub use witness::run as witness;
 

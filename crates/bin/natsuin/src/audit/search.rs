@@ -493,10 +493,7 @@ async fn sources(args: &SearchArgs) -> Result<Vec<Source>, Failure> {
                 Source::Exported { zone, dir, key }
             }
             None => {
-                let choice = args
-                    .store
-                    .clone()
-                    .map_or(StoreChoice::Embedded, StoreChoice::Postgres);
+                let choice = StoreChoice::from(args.store.clone());
                 Source::Stored(zone, opened(&args.data, &choice, zone).await?)
             }
         });

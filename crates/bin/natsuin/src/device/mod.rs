@@ -6,6 +6,7 @@ mod secret;
 
 use std::path::{Path, PathBuf};
 
+use clap::Subcommand;
 use core_types::random::SystemRandom;
 use core_types::{Digest32, HashAlg, SecretBytes, sha256};
 use jose::{Jwk, SigningKey};
@@ -22,6 +23,46 @@ use crate::stack::{Refused, Sic};
 
 /// Fewest characters of the file's passphrase. Whoever has the file can try as often as they like.
 const MIN_PASSPHRASE: usize = 12;
+
+/// Commands of `natsuin device`.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Make a device key, and show what to add in the portal and to compare on the approval page.
+    Enrol {
+        /// Where the key goes, sealed under a passphrase.
+        file: PathBuf,
+        /// Origin of the approval page, such as `https://sign-example.jp`.
+        #[arg(long, value_name = "URL")]
+        sic: String,
+        /// The module's root key, a JWK in a file, from the one who enrolled you.
+        #[arg(long, value_name = "JWK")]
+        root: PathBuf,
+        /// File with the passphrase on the first line, which only you can read; default: it is asked for.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Show the public half of a device key and its code.
+    Show {
+        /// The device key.
+        file: PathBuf,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(command: DeviceCommand, out: Out) -> Result<Exit, Failure> {
+    match command {
+        DeviceCommand::Enrol {
+            file,
+            sic,
+            root,
+            passphrase_file,
+        } => enrol(&file, (&sic, &root), passphrase_file.as_deref(), out),
+        DeviceCommand::Show { file } => show(&file, out),
+    }
+}
 
 /// Makes a device key, and shows what its person takes to the portal and to the approval page.
 ///

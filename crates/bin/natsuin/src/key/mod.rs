@@ -1,6 +1,7 @@
 //! `natsuin key`: the signer's side of keys that come in and keys that leave. Private keys are read, sealed and opened here,
 //! on the signer's or the CA's machine, and never in the service.
 
+mod command;
 mod file;
 mod pkcs12;
 
@@ -20,6 +21,7 @@ use service_kit::http::{HttpOptions, client};
 use sic_core::Trust;
 use web_ui::Arg;
 
+pub use command::{KeyCommand, run};
 pub use file::KeyFile;
 
 use crate::output::{Exit, Failure, Out};

@@ -21,6 +21,81 @@ use crate::output::{Exit, Failure, Out};
 use by_device::by_device;
 use finish::finish;
 
+/// Options of `natsuin sign`.
+#[derive(Debug, clap::Args)]
+pub struct SignArgs {
+    /// PDF files.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The service, such as `https://rssp.example.jp` or `https://rssp.example.jp/csc/v2`.
+    #[arg(long)]
+    pub url: String,
+    /// Registered client id.
+    #[arg(long, default_value = "natsuin-cli")]
+    pub client: String,
+    /// File with the client's secret, if it has one.
+    #[arg(long, value_name = "FILE")]
+    pub client_secret_file: Option<PathBuf>,
+    /// Key to sign with, when you have several.
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub key: Option<String>,
+    /// Where signed files go; default: beside the originals.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// CA certificates to trust, PEM; may be given more than once.
+    #[arg(long)]
+    pub trust: Vec<PathBuf>,
+    /// RFC 3161 time-stamp authority.
+    #[arg(long, value_name = "URL")]
+    pub tsa: Option<String>,
+    /// Signature field to fill in, for files with several empty ones.
+    #[arg(long, value_name = "NAME")]
+    pub field: Option<String>,
+    /// Print the addresses instead of starting a browser.
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Approve here instead of in a browser, with the device key in this file and its PIN.
+    #[arg(long, value_name = "FILE")]
+    pub device_key: Option<PathBuf>,
+    /// File with the device key's passphrase on the first line, which only you can read; default: it is asked for.
+    #[arg(long, value_name = "FILE", requires = "device_key")]
+    pub passphrase_file: Option<PathBuf>,
+    /// File with the PIN on the first line, which only you can read; default: it is asked for.
+    #[arg(long, value_name = "FILE", requires = "device_key")]
+    pub pin_file: Option<PathBuf>,
+    /// Your login name, when the client has a contract that names you and needs no login of yours.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "client_secret_file",
+        requires = "device_key"
+    )]
+    pub user: Option<String>,
+}
+
+impl From<SignArgs> for Sign {
+    fn from(args: SignArgs) -> Self {
+        Self {
+            files: args.files,
+            url: args.url,
+            client: args.client,
+            secret_file: args.client_secret_file,
+            key: args.key,
+            out_dir: args.out,
+            trust: args.trust,
+            tsa: args.tsa,
+            field: args.field,
+            browser: !args.no_browser,
+            device: args.device_key.map(|file| DeviceKey {
+                file,
+                passphrase_file: args.passphrase_file,
+                pin_file: args.pin_file,
+            }),
+            user: args.user,
+        }
+    }
+}
+
 /// What to sign and where.
 pub struct Sign {
     /// PDF files.
