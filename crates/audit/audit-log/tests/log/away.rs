@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use core_types::Clock;
+use audit_log::TABLES;
+use core_types::{Clock, UnixTime};
 use store_kit::testing::Replicated;
+use store_kit::{Store, sql};
 
-use super::*;
+use crate::kit::{NOW, log, open, write};
 
 /// A clock that stands.
 struct Standing;

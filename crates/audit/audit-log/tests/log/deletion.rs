@@ -13,7 +13,7 @@ use core_types::{Digest32, FactorId, OfficerId, PersonId, UnixTime, sha256};
 use store_kit::testing;
 use store_kit::{Store, StoreError, sql, transaction};
 
-use crate::{NOW, event, key, log, open, tamper, write};
+use crate::kit::{NOW, event, key, log, open, tamper, write};
 
 /// Entries before the cut, of which the last is the 700th.
 const WRITTEN: i64 = 700;

@@ -11,7 +11,7 @@ use core_types::{PersonId, UnixTime};
 use store_kit::testing::{self, TestStore};
 use store_kit::{Store, StoreError, sql, transaction};
 
-use crate::{NOW, key, log};
+use crate::kit::{NOW, key, log};
 
 /// Entries that are the same each time they are written: nobody is named.
 async fn write(store: &Store, nodes: &[&str], from: i64, to: i64) {

@@ -1,11 +1,12 @@
 //! What a store says of its own restore, and what of it is believed.
 
-use audit_log::Restorers;
-use core_types::sha256;
+use audit_log::{Restorers, TABLES};
+use core_types::{Digest32, sha256};
 use jose::SigningKey;
 use serde_json::{Value, json};
+use store_kit::{Store, StoreError, sql, testing, transaction};
 
-use super::*;
+use crate::kit::{NOW, log};
 
 fn key() -> SigningKey {
     SigningKey::generate().unwrap().0
