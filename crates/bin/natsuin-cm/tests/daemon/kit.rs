@@ -16,8 +16,8 @@ use cm_api::{
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{
-    B64, Clock as _, Digest32, HashAlg, KeyAlg, Level, OriginCase, PersonId, Random as _,
-    SecretBytes, SigAlg, TenantId, UnixTime, sha256,
+    B64, Clock as _, DestroyCause, Digest32, HashAlg, KeyAlg, Level, OriginCase, PersonId,
+    Random as _, SecretBytes, SigAlg, TenantId, UnixTime, sha256,
 };
 use dev_ca::{DevCa, Urls};
 use pkcs11_faults::control::{CONTROL, MODULE};
@@ -250,6 +250,14 @@ impl SamSide {
         self.try_order(kind).await.unwrap()
     }
 
+    /// A new key.
+    pub async fn key(&self) -> KeyCreated {
+        let Executed::Created(key) = self.order(generate()).await else {
+            panic!("a key was ordered")
+        };
+        key
+    }
+
     pub async fn try_order(&self, kind: OrderKind) -> Result<Executed, CallError<Refusal>> {
         let body = OrderBody {
             sam: "sam.test".into(),
@@ -341,7 +349,7 @@ impl Site {
     }
 }
 
-pub fn generate() -> OrderKind {
+fn generate() -> OrderKind {
     OrderKind::Generate {
         tenant: TenantId::parse("t").unwrap(),
         owner: PersonId::parse("hanako").unwrap(),
@@ -353,14 +361,16 @@ pub fn generate() -> OrderKind {
     }
 }
 
-pub fn sign(key: &KeyCreated, act: u8) -> OrderKind {
-    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
+pub const P256: SigAlg = SigAlg::Ecdsa(HashAlg::Sha256);
+
+/// To sign `document`.
+pub fn sign(key: &KeyCreated, alg: SigAlg, act: u8) -> OrderKind {
     OrderKind::Sign {
         key: key.key.clone(),
         version: 1,
         spki: sha256(&[&key.spki.0]),
-        alg: p256,
-        items: vec![SignItem::of_message(0, p256, b"document")],
+        alg,
+        items: vec![SignItem::of_message(0, alg, b"document")],
         act: Digest32([act; 32]),
         proof: Digest32([2; 32]),
         approved: SystemClock.now(),
@@ -368,6 +378,16 @@ pub fn sign(key: &KeyCreated, act: u8) -> OrderKind {
         step: 0,
         attempt: 0,
         counter_sign: None,
+    }
+}
+
+pub fn destroy(key: &KeyCreated) -> OrderKind {
+    OrderKind::Destroy {
+        key: key.key.clone(),
+        version: 1,
+        spki: sha256(&[&key.spki.0]),
+        act: Digest32([3; 32]),
+        cause: DestroyCause::Owner,
     }
 }
 

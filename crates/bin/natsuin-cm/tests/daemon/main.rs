@@ -95,15 +95,13 @@ async fn a_crash_of_the_library_costs_a_restart_and_gives_no_second_value() {
     let backend = site.pkcs11(&softhsm::faulty().unwrap(), "natsuin", "");
     let (mut running, client, _) = site.start(&backend).await;
     let sam = SamSide::new(client).await;
-    let Executed::Created(key) = sam.order(generate()).await else {
-        panic!("a key was ordered")
-    };
+    let key = sam.key().await;
     assert!(matches!(
-        sam.order(sign(&key, 1)).await,
+        sam.order(sign(&key, P256, 1)).await,
         Executed::Signed(_)
     ));
     fs::write(&faults, "C_Sign crash 1").unwrap();
-    let lost = sam.try_order(sign(&key, 2)).await;
+    let lost = sam.try_order(sign(&key, P256, 2)).await;
     assert!(
         !matches!(lost, Ok(_) | Err(CallError::Refused(_))),
         "nobody knows: {lost:?}"
@@ -114,13 +112,13 @@ async fn a_crash_of_the_library_costs_a_restart_and_gives_no_second_value() {
     let (_again, client, health) = site.start(&backend).await;
     assert_eq!(health.state, ModuleState::Operational);
     let sam = SamSide::new(client).await;
-    let spent = sam.try_order(sign(&key, 2)).await;
+    let spent = sam.try_order(sign(&key, P256, 2)).await;
     assert!(
         matches!(spent, Err(CallError::Refused(Refusal::Duplicate))),
         "{spent:?}"
     );
     assert!(matches!(
-        sam.order(sign(&key, 3)).await,
+        sam.order(sign(&key, P256, 3)).await,
         Executed::Signed(_)
     ));
 }

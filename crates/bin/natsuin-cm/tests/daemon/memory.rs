@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use cm_api::{Executed, OrderKind, SignItem};
-use core_types::clock::SystemClock;
-use core_types::{Clock as _, DestroyCause, Digest32, HashAlg, SigAlg, sha256};
+use cm_api::Executed;
+use core_types::{HashAlg, SigAlg};
 
 use crate::kit::*;
 
@@ -36,7 +35,6 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
     let (mut running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
     // Elliptic: the scalar, as PKCS#8 has it and as the library keeps it. RSA: one prime.
-    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
     let made = aws_lc_rs::signature::EcdsaKeyPair::generate(
         &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
     )
@@ -52,11 +50,11 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
     let at = pkcs8.windows(2).position(|w| w == [0x04, 0x20]).unwrap() + 2;
     let scalar = pkcs8[at..at + 32].to_vec();
     let reversed: Vec<u8> = scalar.iter().rev().copied().collect();
-    let sign = |message: &[u8]| {
+    let prove = |message: &[u8]| {
         let random = aws_lc_rs::rand::SystemRandom::new();
         made.sign(&random, message).unwrap().as_ref().to_vec()
     };
-    let key = sam.import(&pkcs8, &spki, sign).await;
+    let key = sam.import(&pkcs8, &spki, prove).await;
     let mut needles = vec![
         ("scalar", scalar),
         ("scalar, little endian", reversed),
@@ -79,25 +77,11 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
     // The search itself finds what is there: the module's name in its settings.
     assert!(in_memory(pid, b"sam.test"));
     clear(&needles, pid, "after import");
-    let kind = OrderKind::Sign {
-        key: key.key.clone(),
-        version: 1,
-        spki: sha256(&[&key.spki.0]),
-        alg: p256,
-        items: vec![SignItem::of_message(0, p256, b"document")],
-        act: Digest32([1; 32]),
-        proof: Digest32([2; 32]),
-        approved: SystemClock.now(),
-        renewable: false,
-        step: 0,
-        attempt: 0,
-        counter_sign: None,
-    };
-    let Executed::Signed(values) = sam.order(kind).await else {
+    let Executed::Signed(values) = sam.order(sign(&key, P256, 1)).await else {
         panic!("a signature was ordered")
     };
     let signed = pki::Signed::Message(b"document");
-    pki::verify_signature(&key.spki.0, p256, signed, &values[0].0).unwrap();
+    pki::verify_signature(&key.spki.0, P256, signed, &values[0].0).unwrap();
     clear(&needles, pid, "after signing");
     // An RSA key too: one of its primes, as PKCS#8 has it and as the library keeps it.
     let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
@@ -129,32 +113,19 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
         numbers.nth(4).unwrap()
     };
     assert_eq!(prime.len(), 128);
-    let sign = |message: &[u8]| {
+    let prove = |message: &[u8]| {
         let random = aws_lc_rs::rand::SystemRandom::new();
         let mut value = vec![0; 256];
         let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
         rsa.sign(padding, &random, message, &mut value).unwrap();
         value
     };
-    let other = sam.import(&pkcs8, &spki, sign).await;
+    let other = sam.import(&pkcs8, &spki, prove).await;
     needles.push(("prime", prime.clone()));
     needles.push(("prime, little endian", prime.into_iter().rev().collect()));
     let pkcs1 = SigAlg::RsaPkcs1(HashAlg::Sha256);
-    let kind = OrderKind::Sign {
-        key: other.key.clone(),
-        version: 1,
-        spki: sha256(&[&other.spki.0]),
-        alg: pkcs1,
-        items: vec![SignItem::of_message(0, pkcs1, b"document")],
-        act: Digest32([5; 32]),
-        proof: Digest32([2; 32]),
-        approved: SystemClock.now(),
-        renewable: false,
-        step: 0,
-        attempt: 0,
-        counter_sign: None,
-    };
-    assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
+    let signed = sam.order(sign(&other, pkcs1, 5)).await;
+    assert!(matches!(signed, Executed::Signed(_)));
     clear(&needles, pid, "after signing with RSA");
 
     // Backups and exported logs, made while the keys live and after their end.
@@ -186,14 +157,10 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
     let (mut running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
     for key in [&key, &other] {
-        let kind = OrderKind::Destroy {
-            key: key.key.clone(),
-            version: 1,
-            spki: sha256(&[&key.spki.0]),
-            act: Digest32([3; 32]),
-            cause: DestroyCause::Owner,
-        };
-        assert!(matches!(sam.order(kind).await, Executed::Destroyed(_)));
+        assert!(matches!(
+            sam.order(destroy(key)).await,
+            Executed::Destroyed(_)
+        ));
     }
     clear(&needles, running.0.id(), "after destruction");
     silent(&mut running, &needles);

@@ -2,11 +2,9 @@
 
 use std::fs;
 
-use cm_api::{Executed, OrderKind, SignItem};
+use cm_api::Executed;
+use core_types::Clock as _;
 use core_types::clock::SystemClock;
-use core_types::{
-    Clock as _, DestroyCause, Digest32, HashAlg, KeyAlg, Level, PersonId, SigAlg, TenantId, sha256,
-};
 
 use crate::kit::*;
 
@@ -19,22 +17,7 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
     site.settings = site.officers();
     let (running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
-    let generate = || OrderKind::Generate {
-        tenant: TenantId::parse("t").unwrap(),
-        owner: PersonId::parse("hanako").unwrap(),
-        alg: KeyAlg::P256,
-        level: Level::One,
-        act: Digest32([1; 32]),
-        exportable: false,
-        one_time: false,
-    };
-    let mut keys = Vec::new();
-    for _ in 0..2 {
-        let Executed::Created(key) = sam.order(generate()).await else {
-            panic!("a key was ordered")
-        };
-        keys.push(key);
-    }
+    let keys = [sam.key().await, sam.key().await];
     drop(running);
     let shares = at("shares");
     site.done(&["ceremony", "--out", &shares, "--need", "2", "--of", "3"]);
@@ -47,14 +30,7 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
     let (running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
     let root = sam.root.clone();
-    let end = OrderKind::Destroy {
-        key: keys[1].key.clone(),
-        version: 1,
-        spki: sha256(&[&keys[1].spki.0]),
-        act: Digest32([3; 32]),
-        cause: DestroyCause::Owner,
-    };
-    sam.order(end).await;
+    sam.order(destroy(&keys[1])).await;
     drop(running);
     site.done(&["export-log", "--out", &at("log")]);
     fs::copy(dir.join("log/log.pub"), dir.join("log-key")).unwrap();
@@ -125,20 +101,6 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
     let (_running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
     assert_eq!(sam.root.kid(), root.kid(), "the same module");
-    let p256 = SigAlg::Ecdsa(HashAlg::Sha256);
-    let kind = OrderKind::Sign {
-        key: keys[0].key.clone(),
-        version: 1,
-        spki: sha256(&[&keys[0].spki.0]),
-        alg: p256,
-        items: vec![SignItem::of_message(0, p256, b"document")],
-        act: Digest32([1; 32]),
-        proof: Digest32([2; 32]),
-        approved: SystemClock.now(),
-        renewable: false,
-        step: 0,
-        attempt: 0,
-        counter_sign: None,
-    };
-    assert!(matches!(sam.order(kind).await, Executed::Signed(_)));
+    let signed = sam.order(sign(&keys[0], P256, 1)).await;
+    assert!(matches!(signed, Executed::Signed(_)));
 }
