@@ -15,7 +15,7 @@ use shares::{deal, join};
 use store_kit::sql;
 use store_kit::testing::TestStore;
 
-use crate::destroy::{KeyRow, destroy};
+use crate::destroy::{Altered, KeyRow, destroy};
 use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, Story, digest, refusal, sign};
 
@@ -264,46 +264,13 @@ async fn a_backup_is_sealed_and_altered_or_foreign_ones_are_refused() {
 async fn the_comparison_with_the_log_finds_what_was_set_back_while_nobody_looked() {
     for test in store_kit::testing::both(MIGRATIONS).await {
         let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
-        let [back, ended, gone, good] = [
-            story.key(KeyAlg::P256).await,
-            story.key(KeyAlg::P256).await,
-            story.key(KeyAlg::P256).await,
-            story.key(KeyAlg::P256).await,
-        ];
-        assert_eq!(story.module.scrub().await.unwrap().keys, 4);
-        let (old_back, old_ended) = (
-            KeyRow::of(&story, &back).await,
-            KeyRow::of(&story, &ended).await,
-        );
-        for key in [&back, &good] {
-            story
-                .module
-                .execute(&story.order(use_of(key)))
-                .await
-                .unwrap();
-        }
-        story
-            .module
-            .execute(&story.order(destroy(&ended)))
-            .await
-            .unwrap();
-        old_back.replace(&story).await;
-        old_ended.put(&story).await;
-        crate::destroy::exhume(&story, &ended).await;
-        KeyRow::of(&story, &gone).await.delete(&story).await;
-        // A process that has seen nothing.
-        story.module = story.again(7).await.unwrap();
-        let found = story.module.scrub().await.unwrap();
-        assert_eq!(found.set_back, std::slice::from_ref(&back.key));
-        assert_eq!(found.revived, std::slice::from_ref(&ended.key));
-        assert_eq!(found.missing, [gone.key.as_str()]);
-        for key in [&back, &ended, &gone] {
-            assert_eq!(story.refused(use_of(key)).await, Refusal::NoSuchKey);
-        }
+        let altered = Altered::begin(&story).await;
+        altered.are_found(&mut story).await;
         for what in ["cm-row-set-back", "cm-row-revived", "cm-row-missing"] {
             assert_eq!(story.audited(what).await, 1, "{what}");
         }
-        let done: Result<_, ModuleError> = story.module.execute(&story.order(use_of(&good))).await;
+        let order = story.order(use_of(&altered.good));
+        let done: Result<_, ModuleError> = story.module.execute(&order).await;
         done.unwrap();
     }
 }

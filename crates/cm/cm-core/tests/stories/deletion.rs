@@ -6,11 +6,11 @@ use audit_log::{Deletion, Event, Leaves, LogKey, Sequencer};
 use cm_api::Refusal;
 use cm_core::{Ledger, MIGRATIONS};
 use cm_soft::SoftBackend;
-use core_types::{Clock as _, Digest32, KeyAlg, OfficerId, SecretBytes, sha256};
+use core_types::{Clock as _, Digest32, OfficerId, SecretBytes, sha256};
 use store_kit::{StoreError, sql, transaction};
 
 use crate::backup::use_of;
-use crate::destroy::{KeyRow, destroy};
+use crate::destroy::Altered;
 use crate::kit::Story;
 
 async fn sequencer(story: &Story) -> Sequencer {
@@ -35,22 +35,7 @@ async fn archived(story: &Story) -> (Leaves, u64) {
 async fn keys_are_compared_with_what_was_noted_of_entries_that_are_gone() {
     for test in store_kit::testing::both(MIGRATIONS).await {
         let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
-        let [back, ended, gone, good] = [
-            story.key(KeyAlg::P256).await,
-            story.key(KeyAlg::P256).await,
-            story.key(KeyAlg::P256).await,
-            story.key(KeyAlg::P256).await,
-        ];
-        let (old_back, old_ended) = (
-            KeyRow::of(&story, &back).await,
-            KeyRow::of(&story, &ended).await,
-        );
-        for key in [&back, &good] {
-            let order = story.order(use_of(key));
-            story.module.execute(&order).await.unwrap();
-        }
-        let order = story.order(destroy(&ended));
-        story.module.execute(&order).await.unwrap();
+        let altered = Altered::begin(&story).await;
         let filling = vec![
             Event::ClockState {
                 state: "unsynchronised".into()
@@ -86,22 +71,11 @@ async fn keys_are_compared_with_what_was_noted_of_entries_that_are_gone() {
         );
         assert!(found.missing.is_empty(), "{found:?}");
         story.module = story.again(7).await.unwrap();
-        let order = story.order(use_of(&good));
+        let order = story.order(use_of(&altered.good));
         story.module.execute(&order).await.unwrap();
         story.module.scrub().await.unwrap();
 
-        old_back.replace(&story).await;
-        old_ended.put(&story).await;
-        crate::destroy::exhume(&story, &ended).await;
-        KeyRow::of(&story, &gone).await.delete(&story).await;
-        story.module = story.again(7).await.unwrap();
-        let found = story.module.scrub().await.unwrap();
-        assert_eq!(found.set_back, std::slice::from_ref(&back.key));
-        assert_eq!(found.revived, std::slice::from_ref(&ended.key));
-        assert_eq!(found.missing, [gone.key.as_str()]);
-        for key in [&back, &ended, &gone] {
-            assert_eq!(story.refused(use_of(key)).await, Refusal::NoSuchKey);
-        }
+        altered.are_found(&mut story).await;
 
         // What was noted, altered: nothing can be told any more.
         let change =

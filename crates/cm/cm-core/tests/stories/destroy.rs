@@ -5,6 +5,7 @@ use core_types::{DestroyCause, Digest32, KeyAlg, sha256};
 use sam_keys::Destruction;
 use store_kit::{StoreError, sql, transaction};
 
+use crate::backup::use_of;
 use crate::faulty::Faulty;
 use crate::kit::{NOW, P256, Story, digest, everywhere, sign};
 
@@ -38,7 +39,6 @@ async fn a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing() {
         a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing::ON_TOKENS,
         async |story| {
             let (key, other) = (story.key(KeyAlg::P256).await, story.key(KeyAlg::P256).await);
-            let use_of = |key: &KeyCreated| sign(key, P256, &[digest(P256, "a")]);
             story
                 .module
                 .execute(&story.order(use_of(&key)))
@@ -190,6 +190,61 @@ impl KeyRow {
             sealed: other.sealed.clone(),
         };
         mixed.put(story).await;
+    }
+}
+
+/// Keys whose rows are set back, revived and deleted behind the module's back, beside one that is left alone.
+pub struct Altered {
+    back: KeyCreated,
+    ended: KeyCreated,
+    gone: KeyCreated,
+    pub good: KeyCreated,
+    /// Rows of the first two, as they were at first.
+    old: [KeyRow; 2],
+}
+
+impl Altered {
+    /// Makes the keys, and gives the log something to tell of them.
+    pub async fn begin(story: &Story) -> Self {
+        let [back, ended, gone, good] = [
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::P256).await,
+            story.key(KeyAlg::P256).await,
+        ];
+        assert_eq!(story.module.scrub().await.unwrap().keys, 4);
+        let old = [
+            KeyRow::of(story, &back).await,
+            KeyRow::of(story, &ended).await,
+        ];
+        for kind in [use_of(&back), use_of(&good), destroy(&ended)] {
+            let order = story.order(kind);
+            story.module.execute(&order).await.unwrap();
+        }
+        Self {
+            back,
+            ended,
+            gone,
+            good,
+            old,
+        }
+    }
+
+    /// Alters the rows; a process that has seen nothing finds each of them.
+    pub async fn are_found(&self, story: &mut Story) {
+        let [back, ended] = &self.old;
+        back.replace(story).await;
+        ended.put(story).await;
+        exhume(story, &self.ended).await;
+        KeyRow::of(story, &self.gone).await.delete(story).await;
+        story.module = story.again(7).await.unwrap();
+        let found = story.module.scrub().await.unwrap();
+        assert_eq!(found.set_back, std::slice::from_ref(&self.back.key));
+        assert_eq!(found.revived, std::slice::from_ref(&self.ended.key));
+        assert_eq!(found.missing, [self.gone.key.as_str()]);
+        for key in [&self.back, &self.ended, &self.gone] {
+            assert_eq!(story.refused(use_of(key)).await, Refusal::NoSuchKey);
+        }
     }
 }
 
