@@ -141,7 +141,7 @@ async fn remembered(stack: &Stack) -> String {
     let header = login_header(stack);
     let (answer, _) = call(stack, "/csc/v2/auth/login", &header, &body).await;
     stack.next_code();
-    answer.json()["refresh_token"].as_str().unwrap().to_owned()
+    answer.text("refresh_token")
 }
 
 async fn waiting(stack: &Stack, token: &str, n: u8) -> String {
@@ -149,7 +149,7 @@ async fn waiting(stack: &Stack, token: &str, n: u8) -> String {
         "hashAlgorithmOID": HashAlg::Sha256.oid(), "authData": [{ "id": "portal" }] });
     let path = "/csc/v2/credentials/authorize";
     let (answer, _) = call(stack, path, &bearer(token), &body).await;
-    answer.json()["handle"].as_str().unwrap().to_owned()
+    answer.text("handle")
 }
 
 async fn world(stack: &Stack) -> World {
@@ -205,7 +205,7 @@ async fn world(stack: &Stack) -> World {
         created,
         deletion_taro,
         deleted,
-        later: later.json()["responseID"].as_str().unwrap().to_owned(),
+        later: later.text("responseID"),
         expired,
         expired_signing,
         revoked,

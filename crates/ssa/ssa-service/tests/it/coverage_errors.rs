@@ -543,7 +543,7 @@ async fn every_error_of_the_tables_is_reached_in_both_versions() {
             });
             let form = [("grant_type", "client_credentials")];
             let own = stack.client_form("itself", "/oauth2/token", &form).await;
-            let own = own.json()["access_token"].as_str().unwrap().to_owned();
+            let own = own.text("access_token");
             let service = stack.service_token("app", "hanako").await;
             let mut listener = Listener {
                 stack: &stack,

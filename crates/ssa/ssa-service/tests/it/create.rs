@@ -9,7 +9,7 @@ use ssa_service::{CertifyError, Creation};
 
 use crate::fake::key_info;
 use crate::web::{
-    Answer, Browser, Form, REDIRECT, SIC, Stack, VERIFIER, service_request, stacks_with,
+    Answer, Browser, Form, REDIRECT, SIC, Stack, VERIFIER, details_request, stacks_with,
 };
 
 const DETAILS: &str = "https://cloudsignatureconsortium.org/2025/credential-creation";
@@ -32,10 +32,7 @@ async fn offering() -> Vec<Stack> {
 
 fn request(client: &str, kind: &str, asked: Value) -> Form {
     let details = json!([{ "type": kind, "credentialCreationRequest": asked }]);
-    let mut form = service_request(client);
-    form.retain(|(name, _)| *name != "scope");
-    form.push(("authorization_details", details.to_string()));
-    form
+    details_request(client, &details)
 }
 
 /// The person's answer to the page that asks whether a key shall be made.
@@ -107,19 +104,12 @@ async fn redeemed(stack: &Stack, client: &str, login: &str, key: &str, asked: Va
 /// A token that brings a new credential.
 pub async fn token(stack: &Stack, client: &str, login: &str, key: &str) -> String {
     let answer = redeemed(stack, client, login, key, json!({})).await;
-    let token = answer.json()["access_token"].as_str().map(str::to_owned);
-    token.unwrap_or_else(|| panic!("{}", answer.body))
+    answer.text("access_token")
 }
 
 async fn create(stack: &Stack, token: &str, body: &Value) -> Answer {
     let method = "credentials/create";
     stack.csc(method, token, &body.to_string()).await
-}
-
-fn words(answer: &Answer) -> (u16, String) {
-    let told: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    let words = told["error_description"].as_str().unwrap_or_default();
-    (answer.status.as_u16(), words.to_owned())
 }
 
 // shows: T-USE-SAP-BYPASS, T-REG-IMPERSONATE
@@ -140,28 +130,20 @@ async fn a_new_credential_is_its_persons_own_act_and_brought_once() {
         let token = told["access_token"].as_str().unwrap();
         // The token reads about this key alone, and signs nothing.
         let sign = json!({ "credentialID": "key-new", "hashes": ["AA=="], "signAlgo": "1.2" });
-        for (method, body, status) in [
+        let info = json!({ "credentialID": "key-hanako" });
+        let own = json!({ "credentialID": "key-new" });
+        let calls = [
             ("credentials/list", json!({}), 403),
-            (
-                "credentials/info",
-                json!({ "credentialID": "key-hanako" }),
-                400,
-            ),
-            (
-                "credentials/delete",
-                json!({ "credentialID": "key-new" }),
-                403,
-            ),
+            ("credentials/info", info, 400),
+            ("credentials/delete", own, 403),
             ("signatures/signHash", sign, 400),
-        ] {
-            let answer = stack.csc(method, token, &body.to_string()).await;
-            assert_eq!(answer.status.as_u16(), status, "{method} {}", answer.body);
-        }
+        ];
+        stack.answers(token, &calls).await;
         let of =
             |policy: &str| json!({ "credentialCreationRequest": { "certificatePolicy": policy } });
         let other = "Invalid parameter certificatePolicy".to_owned();
         assert_eq!(
-            words(&create(&stack, token, &of(UNUSED)).await),
+            create(&stack, token, &of(UNUSED)).await.error(),
             (400, other)
         );
         let mut body = of(POLICY);

@@ -5,16 +5,13 @@ use core_types::{KeyAlg, KeyId};
 use sam_api::ssa::{KeyState, RequestState, Wish};
 use serde_json::{Value, json};
 
-use crate::web::{Answer, Browser, Form, REDIRECT, Stack, VERIFIER, service_request, stacks};
+use crate::web::{Answer, Browser, Form, REDIRECT, Stack, VERIFIER, details_request, stacks};
 
 const DETAILS: &str = "https://cloudsignatureconsortium.org/2025/credential-deletion";
 
 fn request(client: &str, kind: &str, key: &str) -> Form {
     let details = json!([{ "type": kind, "credentialID": key }]);
-    let mut form = service_request(client);
-    form.retain(|(name, _)| *name != "scope");
-    form.push(("authorization_details", details.to_string()));
-    form
+    details_request(client, &details)
 }
 
 /// The key's state, as the SAM would tell it.
@@ -39,9 +36,8 @@ async fn redeemed(stack: &Stack, client: &str, login: &str, key: &str) -> Answer
 
 /// A token that tells of a deletion.
 pub async fn token(stack: &Stack, client: &str, login: &str, key: &str) -> String {
-    let answer = redeemed(stack, client, login, key).await;
-    let token = answer.json()["access_token"].as_str().map(str::to_owned);
-    let token = token.unwrap_or_else(|| panic!("{}", answer.body));
+    let token = redeemed(stack, client, login, key).await;
+    let token = token.text("access_token");
     if key == "key-taro" {
         // Others go on with it.
         state(stack, key, KeyState::Active);
@@ -53,12 +49,6 @@ async fn delete(stack: &Stack, token: &str, body: &Value) -> Answer {
     stack
         .csc("credentials/delete", token, &body.to_string())
         .await
-}
-
-fn words(answer: &Answer) -> (u16, String) {
-    let told: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    let words = told["error_description"].as_str().unwrap_or_default();
-    (answer.status.as_u16(), words.to_owned())
 }
 
 // shows: T-TERM-NOT-OWNER, T-TERM-REPLAY
@@ -79,25 +69,17 @@ async fn a_deletion_is_the_owners_act_and_told_once() {
         assert_eq!((wish.person, wish.wish), (person, Wish::Destroy { key }));
         let token = told["access_token"].as_str().unwrap();
         // The token reads about this key alone, and signs nothing.
-        for (method, body, status) in [
+        let sign = json!({ "credentialID": "key-2", "hashes": ["AA=="], "signAlgo": "1.2" });
+        let info = json!({ "credentialID": "key-hanako" });
+        let calls = [
             ("credentials/list", json!({}), 403),
-            (
-                "credentials/info",
-                json!({ "credentialID": "key-hanako" }),
-                400,
-            ),
-            (
-                "signatures/signHash",
-                json!({ "credentialID": "key-2", "hashes": ["AA=="], "signAlgo": "1.2" }),
-                400,
-            ),
-        ] {
-            let answer = stack.csc(method, token, &body.to_string()).await;
-            assert_eq!(answer.status.as_u16(), status, "{method} {}", answer.body);
-        }
+            ("credentials/info", info, 400),
+            ("signatures/signHash", sign, 400),
+        ];
+        stack.answers(token, &calls).await;
         let other = json!({ "credentialDeletionRequest": { "credentialID": "key-hanako" } });
         let id = "Invalid parameter credentialID".to_owned();
-        assert_eq!(words(&delete(&stack, token, &other).await), (400, id));
+        assert_eq!(delete(&stack, token, &other).await.error(), (400, id));
         let revoke = json!({ "credentialID": "key-2", "revoke": true, "revocationReason": 1 });
         assert_eq!(delete(&stack, token, &revoke).await.status, 400);
         let own = json!({ "credentialDeletionRequest": { "credentialID": "key-2" } });

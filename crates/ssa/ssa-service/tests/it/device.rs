@@ -152,7 +152,7 @@ async fn a_terminal_gets_its_token_after_its_user_agreed_elsewhere() {
             stack.clock.advance(10);
             let answer = poll(&stack, "terminal", &codes).await;
             if n == 0 {
-                let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+                let token = answer.text("access_token");
                 let list = stack.csc("credentials/list", &token, "{}").await;
                 assert_eq!(list.json(), json!({ "credentialIDs": ["key-hanako"] }));
                 assert_eq!(

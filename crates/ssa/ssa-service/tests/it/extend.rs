@@ -22,7 +22,7 @@ async fn renewable(stack: &Stack, hashes: &[Vec<u8>]) -> String {
     let code = browser.approve_for_code(&form, "hanako").await;
     let answer = stack.exchange("app", &code).await;
     stack.next_code();
-    answer.json()["access_token"].as_str().unwrap().to_owned()
+    answer.text("access_token")
 }
 
 fn sign(n: u8, sad: Option<&str>) -> String {

@@ -18,7 +18,7 @@ async fn service_scope_by_pushed_request_login_and_code() {
             .client_form("app", "/oauth2/pushed_authorize", &form)
             .await;
         assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.body);
-        let uri = pushed.json()["request_uri"].as_str().unwrap().to_owned();
+        let uri = pushed.text("request_uri");
         assert_eq!(pushed.json()["expires_in"], 90);
 
         let mut browser = Browser::new(&stack);

@@ -107,10 +107,7 @@ async fn a_code_that_comes_twice_takes_its_token_with_it() {
         let code = browser
             .log_in_for_code(&service_request("app"), "hanako")
             .await;
-        let token = stack.exchange("app", &code).await.json()["access_token"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let token = stack.exchange("app", &code).await.text("access_token");
         assert_eq!(
             stack.csc("credentials/list", &token, "").await.status,
             StatusCode::OK
@@ -211,7 +208,7 @@ async fn a_pushed_request_is_for_one_use_by_its_client() {
             let pushed = stack
                 .client_form("app", "/oauth2/pushed_authorize", &form)
                 .await;
-            pushed.json()["request_uri"].as_str().unwrap().to_owned()
+            pushed.text("request_uri")
         };
         let open = |client: &str, uri: &str| {
             vec![

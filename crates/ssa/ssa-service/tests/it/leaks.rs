@@ -15,10 +15,7 @@ async fn the_database_holds_no_token_code_cookie_or_secret() {
                 "hanako",
             )
             .await;
-        let token = stack.exchange("app", &code).await.json()["access_token"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let token = stack.exchange("app", &code).await.text("access_token");
         stack.next_code();
         let mut another = Browser::new(&stack);
         let refreshable = another

@@ -194,7 +194,7 @@ async fn what_they_do_with_codes_and_tokens() {
             "#14, #18, #19: {}",
             tokens.body
         );
-        let token = tokens.json()["access_token"].as_str().unwrap().to_owned();
+        let token = tokens.text("access_token");
         // 22: read about the key before signing, with the token that signs.
         let info = r#"{"credentialID":"key-hanako"}"#;
         assert_eq!(
@@ -246,7 +246,7 @@ async fn what_they_do_with_codes_and_tokens() {
         let pushed = stack
             .client_form("other", "/oauth2/pushed_authorize", &form)
             .await;
-        let uri = pushed.json()["request_uri"].as_str().unwrap().to_owned();
+        let uri = pushed.text("request_uri");
         let form = vec![
             ("client_id", "other".to_owned()),
             ("request_uri", uri),
@@ -262,7 +262,7 @@ async fn what_they_do_with_codes_and_tokens() {
         let again = stack.client_form("other", "/oauth2/token", &form).await;
         assert_eq!(again.status, StatusCode::OK, "#34: {}", again.body);
         // 12: where some look for the revocation endpoint.
-        let access = again.json()["access_token"].as_str().unwrap().to_owned();
+        let access = again.text("access_token");
         let revoked = stack
             .client_form("other", "/revoke", &[("token", &access)])
             .await;

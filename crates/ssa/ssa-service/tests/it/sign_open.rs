@@ -8,7 +8,7 @@ use ssa_service::ClientSettings;
 
 use crate::fake::MAX_OPEN;
 use crate::oauth::client;
-use crate::web::{Answer, Browser, Form, Stack, hash, service_request, stacks};
+use crate::web::{Answer, Browser, Form, Stack, details_request, hash, stacks};
 
 const P256: &str = "1.2.840.10045.4.3.2";
 
@@ -30,10 +30,7 @@ fn request(client: &str, key: &str, count: u32, more: Value) -> Form {
     let mut details = json!({ "type": "credential", "credentialID": key, "numSignatures": count });
     let more = more.as_object().unwrap().clone();
     details.as_object_mut().unwrap().extend(more);
-    let mut form = service_request(client);
-    form.retain(|(name, _)| *name != "scope");
-    form.push(("authorization_details", json!([details]).to_string()));
-    form
+    details_request(client, &json!([details]))
 }
 
 /// The error that an authorization ends with, before or after the login.

@@ -67,6 +67,19 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{} {}", self.status, self.body))
     }
 
+    /// A text of its JSON.
+    pub fn text(&self, name: &str) -> String {
+        self.json()[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {name}: {}", self.body))
+            .to_owned()
+    }
+
+    /// Its status, and what its JSON says of an error.
+    pub fn error(&self) -> (u16, String) {
+        (self.status.as_u16(), self.text("error_description"))
+    }
+
     /// Value of a query parameter of the redirect.
     pub fn param(&self, name: &str) -> Option<String> {
         let url = Url::parse(&self.location()).unwrap();
@@ -246,6 +259,14 @@ impl Stack {
             .await
     }
 
+    /// CSC calls with one token, each with what it is answered with.
+    pub async fn answers(&self, token: &str, calls: &[(&str, Value, u16)]) {
+        for (method, body, status) in calls {
+            let answer = self.csc(method, token, &body.to_string()).await;
+            assert_eq!(answer.status.as_u16(), *status, "{method} {}", answer.body);
+        }
+    }
+
     /// The code that the app of this user shows now.
     pub fn code(&self, login: &str) -> String {
         totp(&self.users[login].seed, self.clock.now().0 / 30)
@@ -264,7 +285,7 @@ impl Stack {
             .await;
         let answer = self.exchange(client, &code).await;
         self.next_code();
-        answer.json()["access_token"].as_str().unwrap().to_owned()
+        answer.text("access_token")
     }
 
     /// A token of scope `credential` for these hashes, approved.
@@ -276,10 +297,7 @@ impl Stack {
             .await;
         let answer = self.exchange(client, &code).await;
         self.next_code();
-        answer.json()["access_token"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{}", answer.body))
-            .to_owned()
+        answer.text("access_token")
     }
 
     /// Kinds of the audit entries so far.
@@ -316,11 +334,14 @@ pub fn credential_request(client: &str, key: &str, hashes: &[Vec<u8>]) -> Form {
         "type": "credential", "credentialID": key, "numSignatures": hashes.len(),
         "hashAlgorithmOID": HashAlg::Sha256.oid(), "documentDigests": digests, "locations": ["x"],
     }]);
-    let mut form = service_request(client);
-    form.retain(|(name, _)| *name != "scope");
-    form.push(("scope", "credential".to_owned()));
-    form.push(("authorization_details", details.to_string()));
-    form
+    let form = with(service_request(client), "scope", Some("credential"));
+    with(form, "authorization_details", Some(&details.to_string()))
+}
+
+/// What is asked for stands in `authorization_details`; there is no scope.
+pub fn details_request(client: &str, details: &Value) -> Form {
+    let form = with(service_request(client), "scope", None);
+    with(form, "authorization_details", Some(&details.to_string()))
 }
 
 pub fn with(mut form: Form, name: &'static str, value: Option<&str>) -> Form {

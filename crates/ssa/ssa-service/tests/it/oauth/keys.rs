@@ -6,7 +6,7 @@ use core_types::{Clock as _, sha256};
 use serde_json::{Value, json};
 use ssa_service::ClientSettings;
 
-use super::{JWT_BEARER, Key, assertion, client, csc, error, post, service_code, text};
+use super::{JWT_BEARER, Key, assertion, client, csc, error, post, service_code};
 use crate::web::{
     BASE, Browser, REDIRECT, VERIFIER, credential_request, hash, service_request, stacks, with,
 };
@@ -117,8 +117,8 @@ async fn a_bound_token_is_none_without_its_key() {
             post(&stack, "/oauth2/token", &headers, &form).await
         };
         let tokens = exchange(&code, &key.good_proof(&stack, "/oauth2/token", None, "t")).await;
-        assert_eq!(text(&tokens, "token_type"), "DPoP");
-        let token = text(&tokens, "access_token");
+        assert_eq!(tokens.text("token_type"), "DPoP");
+        let token = tokens.text("access_token");
 
         let path = "/csc/v2/credentials/list";
         let list = async |scheme: &str, proofs: &[&str]| {
@@ -197,7 +197,7 @@ async fn a_bound_token_is_none_without_its_key() {
         let request = credential_request("app", "key-hanako", &[hash(1)]);
         let code = browser.approve_for_code(&request, "hanako").await;
         let bound = exchange(&code, &thief.good_proof(&stack, "/oauth2/token", None, "5")).await;
-        let sad = text(&bound, "access_token");
+        let sad = bound.text("access_token");
         let body = json!({ "credentialID": "key-hanako", "SAD": sad, "hashes": [b64(hash(1))], "signAlgo": "1.2.840.10045.4.3.2" });
         let path = "/csc/v2/signatures/signHash";
         let proof = key.good_proof(&stack, path, Some(&token), "6");
@@ -233,14 +233,14 @@ async fn a_client_that_authenticates_may_change_its_key_but_not_leave_it_out() {
             ("code_verifier", VERIFIER),
         ];
         let first = ask(&form, Some(&old.good_proof(&stack, path, None, "1"))).await;
-        let refresh = text(&first, "refresh_token");
+        let refresh = first.text("refresh_token");
         let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh)];
         let without = ask(&form, None).await;
         assert_eq!(error(&without), "invalid_dpop_proof");
         let renewed = ask(&form, Some(&new.good_proof(&stack, path, None, "2"))).await;
-        assert_eq!(text(&renewed, "token_type"), "DPoP");
+        assert_eq!(renewed.text("token_type"), "DPoP");
         // The new token is the new key's, and so is what comes after.
-        let token = text(&renewed, "access_token");
+        let token = renewed.text("access_token");
         let path = "/csc/v2/credentials/list";
         for (key, status) in [(&old, StatusCode::UNAUTHORIZED), (&new, StatusCode::OK)] {
             let proof = key.good_proof(&stack, path, Some(&token), &key.thumbprint());

@@ -117,13 +117,6 @@ fn error(answer: &Answer) -> String {
         .to_owned()
 }
 
-fn text(answer: &Answer, name: &str) -> String {
-    answer.json()[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {name}: {}", answer.body))
-        .to_owned()
-}
-
 /// A code of scope `service` for this client.
 async fn service_code(stack: &Stack, client: &str, login: &str) -> String {
     let mut browser = Browser::new(stack);

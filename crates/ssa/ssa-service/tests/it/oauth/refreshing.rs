@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use ssa_service::ClientSettings;
 
-use super::{client, error, service_code, text};
+use super::{client, error, service_code};
 use crate::web::{Answer, Browser, Stack, stacks};
 
 async fn alive(stack: &Stack, token: &str) -> bool {
@@ -26,13 +26,10 @@ async fn a_refresh_token_counts_once_and_one_that_comes_again_ends_everything() 
         client(&mut stack, "keeps", settings).await;
         let code = service_code(&stack, "keeps", "hanako").await;
         let first = stack.exchange("keeps", &code).await;
-        let (token, one) = (text(&first, "access_token"), text(&first, "refresh_token"));
+        let (token, one) = (first.text("access_token"), first.text("refresh_token"));
         let second = refresh(&stack, "keeps", &one).await;
         assert_eq!(second.status, StatusCode::OK, "{}", second.body);
-        let (newer, two) = (
-            text(&second, "access_token"),
-            text(&second, "refresh_token"),
-        );
+        let (newer, two) = (second.text("access_token"), second.text("refresh_token"));
         assert!(one != two && alive(&stack, &newer).await && alive(&stack, &token).await);
         // No wider scope than it was given for.
         let form = [
@@ -55,7 +52,7 @@ async fn a_refresh_token_counts_once_and_one_that_comes_again_ends_everything() 
 
         // Presented by another client it has leaked, too.
         let code = service_code(&stack, "keeps", "hanako").await;
-        let one = text(&stack.exchange("keeps", &code).await, "refresh_token");
+        let one = stack.exchange("keeps", &code).await.text("refresh_token");
         assert_eq!(error(&refresh(&stack, "app", &one).await), "invalid_grant");
         assert_eq!(
             error(&refresh(&stack, "keeps", &one).await),
@@ -65,10 +62,7 @@ async fn a_refresh_token_counts_once_and_one_that_comes_again_ends_everything() 
         // Revoking it revokes what came of it; logging out everywhere ends it; so does time.
         let code = service_code(&stack, "keeps", "hanako").await;
         let tokens = stack.exchange("keeps", &code).await;
-        let (token, one) = (
-            text(&tokens, "access_token"),
-            text(&tokens, "refresh_token"),
-        );
+        let (token, one) = (tokens.text("access_token"), tokens.text("refresh_token"));
         let form = [
             ("token", one.as_str()),
             ("token_type_hint", "refresh_token"),
@@ -83,10 +77,7 @@ async fn a_refresh_token_counts_once_and_one_that_comes_again_ends_everything() 
 
         let code = service_code(&stack, "keeps", "hanako").await;
         let tokens = stack.exchange("keeps", &code).await;
-        let (token, one) = (
-            text(&tokens, "access_token"),
-            text(&tokens, "refresh_token"),
-        );
+        let (token, one) = (tokens.text("access_token"), tokens.text("refresh_token"));
         let mut browser = Browser::new(&stack);
         browser.log_in("hanako").await;
         let page = browser.get("/security").await;
@@ -101,7 +92,7 @@ async fn a_refresh_token_counts_once_and_one_that_comes_again_ends_everything() 
 
         stack.next_code();
         let code = service_code(&stack, "keeps", "hanako").await;
-        let one = text(&stack.exchange("keeps", &code).await, "refresh_token");
+        let one = stack.exchange("keeps", &code).await.text("refresh_token");
         stack.clock.advance(14 * 24 * 60 * 60);
         let late = refresh(&stack, "keeps", &one).await;
         assert_eq!(late.json()["error_description"], "Refresh token expired");
@@ -122,12 +113,12 @@ async fn a_refresh_token_presented_twenty_times_at_once_leaves_no_two_chains() {
         };
         client(&mut stack, "keeps", settings).await;
         let code = service_code(&stack, "keeps", "hanako").await;
-        let one = text(&stack.exchange("keeps", &code).await, "refresh_token");
+        let one = stack.exchange("keeps", &code).await.text("refresh_token");
         let all = (0..20).map(|_| refresh(&stack, "keeps", &one));
         let mut answers = Vec::new();
         for answer in futures_util::future::join_all(all).await {
             if answer.status == StatusCode::OK {
-                answers.push(text(&answer, "refresh_token"));
+                answers.push(answer.text("refresh_token"));
             }
         }
         assert!(answers.len() <= 1, "{}", answers.len());

@@ -7,7 +7,7 @@ use core_types::bytes::b64u;
 use serde_json::{Value, json};
 use ssa_service::{ClientSettings, NewClient};
 
-use super::{JWT_BEARER, Key, assertion, client, error, post, text};
+use super::{JWT_BEARER, Key, assertion, client, error, post};
 use crate::fake::client_id;
 use crate::web::{
     BASE, Browser, Form, REDIRECT, Stack, VERIFIER, credential_request, hash, service_request,
@@ -149,7 +149,7 @@ async fn under_fapi_requests_are_pushed_clients_have_keys_and_tokens_are_bound()
             "invalid_client"
         );
         let pushed = push(&service_request("bank"), &asserted("3")).await;
-        let uri = text(&pushed, "request_uri");
+        let uri = pushed.text("request_uri");
         let form = vec![("client_id", "bank".to_owned()), ("request_uri", uri)];
         let code = browser.log_in_for_code(&form, "hanako").await;
         let exchange = async |jwt: &str, proof: Option<&str>, grant: &[(&str, &str)]| {
@@ -171,8 +171,8 @@ async fn under_fapi_requests_are_pushed_clients_have_keys_and_tokens_are_bound()
         assert_eq!(error(&unbound), "invalid_dpop_proof");
         let proof = |jti: &str| key.good_proof(&stack, "/oauth2/token", None, jti);
         let tokens = exchange(&asserted("5"), Some(&proof("p")), &grant).await;
-        assert_eq!(text(&tokens, "token_type"), "DPoP");
-        let refresh = text(&tokens, "refresh_token");
+        assert_eq!(tokens.text("token_type"), "DPoP");
+        let refresh = tokens.text("refresh_token");
         // The refresh token is the client's, and stays the same: whoever has another key needs the client's, too.
         let grant = [
             ("grant_type", "refresh_token"),

@@ -6,7 +6,7 @@ use core_types::{Clock as _, sha256};
 use serde_json::{Value, json};
 use ssa_service::ClientSettings;
 
-use super::{client, error, post, text};
+use super::{client, error, post};
 use crate::web::{Browser, Stack, hash, service_request, stacks, with};
 
 // shows: T-USE-SAP-BYPASS
@@ -23,7 +23,7 @@ async fn a_clients_own_token_reads_about_the_people_of_its_contract_and_signs_no
         assert_eq!(error(&refused), "unauthorized_client");
         let answer = stack.client_form("archive", "/oauth2/token", &form).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        let token = text(&answer, "access_token");
+        let token = answer.text("access_token");
         assert!(answer.json().get("refresh_token").is_none());
         let form = [form[0], ("scope", "credential")];
         let wider = stack.client_form("archive", "/oauth2/token", &form).await;
