@@ -1,8 +1,8 @@
 //! What comes with a `factor` act: a new passkey, a new PIN with its one-time codes, an account at a provider, or another PIN (`sap.md` §9).
 
 use cm_api::CryptoModule;
-use core_types::{B64, Digest32, FactorId, Level, SecretBytes, UnixTime, VoucherId};
-use jose::JweContext;
+use core_types::{B64, Digest32, FactorId, Level, PersonId, SecretBytes, UnixTime, VoucherId};
+use jose::{JweContext, Jwk};
 use sam_core::change::Change;
 use sam_core::enrol::{Device, Factor, FactorBody, PinTotp, Seed};
 use sam_core::evidence::MadeFactor;
@@ -75,9 +75,7 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         request: &FactorSeedRequest,
     ) -> Result<EnrolSeedAnswer, Failed> {
-        let mut bytes = vec![0; totp::SEED];
-        self.random.fill(&mut bytes);
-        let seed = SecretBytes::new(bytes);
+        let seed = self.draw_seed();
         let person = transaction!(self.store, "factor-seed", |tx| {
             let now = self.now(tx).await?;
             let row = rows::get::<ActState>(tx, &self.sealer, &request.act.to_string()).await?;
@@ -91,20 +89,37 @@ impl<C: CryptoModule> Sam<C> {
             self.rows_changed(tx, "seed-handed-out").await?;
             Ok::<_, Failed>(next.person)
         })?;
+        let sealed = self.seal_seed(&seed, &person, request.act, &request.key)?;
+        Ok(EnrolSeedAnswer { sealed })
+    }
+
+    /// A new seed for one-time codes.
+    pub(super) fn draw_seed(&self) -> SecretBytes {
+        let mut bytes = vec![0; totp::SEED];
+        self.random.fill(&mut bytes);
+        SecretBytes::new(bytes)
+    }
+
+    /// A seed as it is handed out: for the page alone that asked under this act, with its key.
+    pub(super) fn seal_seed(
+        &self,
+        seed: &SecretBytes,
+        person: &PersonId,
+        act: Digest32,
+        key: &Jwk,
+    ) -> Result<String, Reason> {
         let plain = SealedSeed {
-            seed: totp::base32(&seed),
-            uri: totp::uri(&seed, &self.config.sam, person.as_str()),
+            seed: totp::base32(seed),
+            uri: totp::uri(seed, &self.config.sam, person.as_str()),
         };
         let plain = serde_json::to_vec(&plain)
             .map(SecretBytes::new)
             .map_err(|_| Reason::NotNow)?;
         let context = JweContext {
             typ: TYP_SEED,
-            apu: request.act,
+            apu: act,
         };
-        let sealed = jose::seal(&plain, &request.key, context, self.random.as_ref())
-            .map_err(|_| Reason::Malformed)?;
-        Ok(EnrolSeedAnswer { sealed })
+        jose::seal(&plain, key, context, self.random.as_ref()).map_err(|_| Reason::Malformed)
     }
 
     /// Looks at what came with the proof: exactly what this kind of act needs, and nothing else.

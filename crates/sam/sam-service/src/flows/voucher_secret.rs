@@ -2,13 +2,11 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, SecretBytes};
-use jose::JweContext;
+use core_types::Digest32;
 use sam_core::enrol::{MAX_VOUCHER_TRIES, Seed, Voucher};
 use sam_core::state::{Now, Subject};
-use sam_core::{ActState, FactorKind, Reason, secrets, totp};
-use sap::TYP_SEED;
-use sap::enrol::{SealedEnrolment, SealedSeed};
+use sam_core::{ActState, FactorKind, Reason, secrets};
+use sap::enrol::SealedEnrolment;
 use sap::messages::{EnrolSeedAnswer, EnrolSeedRequest};
 use store_kit::{Tx, transaction};
 
@@ -35,23 +33,9 @@ impl<C: CryptoModule> Sam<C> {
         let ceiling = loaded.voucher.body.ceiling();
         let policy = &self.config.policy;
         let admitted = policy.check(ceiling, FactorKind::PinTotp);
-        let mut bytes = vec![0; totp::SEED];
-        self.random.fill(&mut bytes);
-        let seed = SecretBytes::new(bytes);
+        let seed = self.draw_seed();
         let person = loaded.voucher.body.invite.person.clone();
-        let plain = SealedSeed {
-            seed: totp::base32(&seed),
-            uri: totp::uri(&seed, &self.config.sam, person.as_str()),
-        };
-        let plain = serde_json::to_vec(&plain)
-            .map(SecretBytes::new)
-            .map_err(|_| Reason::NotNow)?;
-        let context = JweContext {
-            typ: TYP_SEED,
-            apu: request.act,
-        };
-        let sealed = jose::seal(&plain, &request.key, context, self.random.as_ref())
-            .map_err(|_| Reason::Malformed)?;
+        let sealed = self.seal_seed(&seed, &person, request.act, &request.key)?;
         transaction!(self.store, "enrol-seed", |tx| {
             let now = self.now(tx).await?;
             let current = self.load_enrolment(tx, request.act, now).await?;
