@@ -113,13 +113,17 @@ impl Messages {
                 Arg::Num(n) => values.set(*name, *n),
             }
         }
+        self.formatted(id, &values)
+    }
+
+    fn formatted(&self, id: &str, values: &FluentArgs<'_>) -> String {
         let bundle = bundle(self.lang);
         let Some(pattern) = bundle.get_message(id).and_then(|m| m.value()) else {
             return id.to_owned();
         };
         let mut errors = Vec::new();
         bundle
-            .format_pattern(pattern, Some(&values), &mut errors)
+            .format_pattern(pattern, Some(values), &mut errors)
             .into_owned()
     }
 
@@ -166,14 +170,7 @@ impl Messages {
         for name in names {
             values.set(*name, format!("{{{name}}}"));
         }
-        let bundle = bundle(self.lang);
-        let Some(pattern) = bundle.get_message(id).and_then(|m| m.value()) else {
-            return id.to_owned();
-        };
-        let mut errors = Vec::new();
-        bundle
-            .format_pattern(pattern, Some(&values), &mut errors)
-            .into_owned()
+        self.formatted(id, &values)
     }
 }
 
