@@ -5,7 +5,6 @@
 //! what that zone says, and believes none of it. The page shows it as the other zone's word. This gateway's own certificate opens
 //! those doors, so whoever holds its key can look there, too; the other zone records each reading.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -59,10 +58,7 @@ pub(crate) async fn look<F: Forward>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
-        p.addr.ip()
-    });
-    if let Some(refused) = unwanted(&gateway, addr, &headers) {
+    if let Some(refused) = unwanted(&gateway, peer.as_deref(), &headers) {
         return refused;
     }
     let Ok(request) = serde_json::from_slice::<BesideRequest>(&body) else {

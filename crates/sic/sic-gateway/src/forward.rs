@@ -91,10 +91,7 @@ async fn pass<F: Forward>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(p)| {
-        p.addr.ip()
-    });
-    if let Some(refused) = unwanted(&gateway, addr, &headers) {
+    if let Some(refused) = unwanted(&gateway, peer.as_deref(), &headers) {
         return refused;
     }
     relayed(path, gateway.forward.forward(path, body.to_vec()).await)
@@ -103,9 +100,10 @@ async fn pass<F: Forward>(
 /// Why a request is none of this page's, or one too many.
 pub(crate) fn unwanted<F: Forward>(
     gateway: &Gateway<F>,
-    addr: IpAddr,
+    peer: Option<&Peer>,
     headers: &HeaderMap,
 ) -> Option<Response> {
+    let addr = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip());
     if let Err(wait) = gateway
         .limit
         .take(&network(addr), gateway.config.rate, gateway.clock.now())
