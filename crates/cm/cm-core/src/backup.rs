@@ -15,7 +15,7 @@ use core_types::bytes::{b64u, from_b64u};
 use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
-use store_kit::{StoreError, sql};
+use store_kit::{Row, Sql, StoreError, sql};
 
 use crate::mark;
 use crate::module::Module;
@@ -178,14 +178,9 @@ impl Module {
         writer.line(&serde_json::to_string(&head).map_err(|_| BackupError::Malformed("head"))?)?;
         let mut keys = 0;
         let mut after = String::new();
-        loop {
-            let mut tx = self.store.read("cm-backup").await?;
-            let query = "SELECT id, version, attributes, sealed FROM cm_key WHERE id > $1 ORDER BY id LIMIT $2";
-            let rows = tx
-                .fetch_all(sql(query).bind(after.as_str()).bind(PAGE))
-                .await?;
-            let Some(last) = rows.last() else { break };
-            after = last.text("id")?;
+        let query =
+            "SELECT id, version, attributes, sealed FROM cm_key WHERE id > $1 ORDER BY id LIMIT $2";
+        while let Some(rows) = self.page(sql(query), "id", &mut after).await? {
             for row in &rows {
                 let (id, version, attributes) = (
                     row.text("id")?,
@@ -238,14 +233,8 @@ impl Module {
     /// Tombstones, public keys, the module's own secrets, and the orders of the last day.
     async fn rest(&self, writer: &mut Writer<'_>, made: UnixTime) -> Result<(), BackupError> {
         let mut after = String::new();
-        loop {
-            let mut tx = self.store.read("cm-backup").await?;
-            let query = "SELECT id, version, pending, sealed FROM cm_tombstone WHERE id > $1 ORDER BY id LIMIT $2";
-            let rows = tx
-                .fetch_all(sql(query).bind(after.as_str()).bind(PAGE))
-                .await?;
-            let Some(last) = rows.last() else { break };
-            after = last.text("id")?;
+        let query = "SELECT id, version, pending, sealed FROM cm_tombstone WHERE id > $1 ORDER BY id LIMIT $2";
+        while let Some(rows) = self.page(sql(query), "id", &mut after).await? {
             for row in &rows {
                 writer.item(&Item::Tombstone {
                     id: row.text("id")?,
@@ -256,15 +245,8 @@ impl Module {
             }
         }
         let mut after = String::new();
-        loop {
-            let mut tx = self.store.read("cm-backup").await?;
-            let query =
-                "SELECT spki, key FROM cm_public_key WHERE spki > $1 ORDER BY spki LIMIT $2";
-            let rows = tx
-                .fetch_all(sql(query).bind(after.as_str()).bind(PAGE))
-                .await?;
-            let Some(last) = rows.last() else { break };
-            after = last.text("spki")?;
+        let query = "SELECT spki, key FROM cm_public_key WHERE spki > $1 ORDER BY spki LIMIT $2";
+        while let Some(rows) = self.page(sql(query), "spki", &mut after).await? {
             for row in &rows {
                 let (spki, key) = (row.text("spki")?, row.text("key")?);
                 writer.item(&Item::PublicKey { spki, key })?;
@@ -290,20 +272,35 @@ impl Module {
             })?;
         }
         let mut after = String::new();
-        loop {
-            let mut tx = self.store.read("cm-backup").await?;
+        let orders = || {
             let query =
                 "SELECT id, at FROM cm_order WHERE at >= $1 AND id > $2 ORDER BY id LIMIT $3";
-            let query = sql(query).bind(made.0 - ORDERS_KEPT).bind(after.as_str());
-            let rows = tx.fetch_all(query.bind(PAGE)).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.text("id")?;
+            sql(query).bind(made.0 - ORDERS_KEPT)
+        };
+        while let Some(rows) = self.page(orders(), "id", &mut after).await? {
             for row in &rows {
                 let (id, at) = (row.text("id")?, row.int("at")?);
                 writer.item(&Item::Order { id, at })?;
             }
         }
         Ok(())
+    }
+
+    /// The next rows after `after`, which is the last one's `key` then; nothing at the end. The statement wants that and a number.
+    async fn page(
+        &self,
+        query: Sql<'_>,
+        key: &'static str,
+        after: &mut String,
+    ) -> Result<Option<Vec<Row>>, BackupError> {
+        let mut tx = self.store.read("cm-backup").await?;
+        let query = query.bind(after.as_str()).bind(PAGE);
+        let rows = tx.fetch_all(query).await?;
+        let Some(last) = rows.last() else {
+            return Ok(None);
+        };
+        *after = last.text(key)?;
+        Ok(Some(rows))
     }
 }
 
