@@ -1,14 +1,17 @@
 //! The pages' requests.
 
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart};
-use axum::extract::{DefaultBodyLimit, Form, OriginalUri, Path, State};
+use axum::extract::{DefaultBodyLimit, Form, FromRequestParts, OriginalUri, Path};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
@@ -18,14 +21,13 @@ use web_ui::Lang;
 
 use crate::app::App;
 use crate::begin::Place;
+use crate::documents::{self, Document};
 use crate::files::{self, Incoming};
 use crate::guard;
 use crate::pages::{self, Frame};
 use crate::problem::Problem;
 use crate::sessions::SessionId;
 use crate::view::Stage;
-
-type Shared = State<Arc<App>>;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -46,16 +48,31 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 }
 
 /// Parts of a request that every page needs.
-struct Ask<'a> {
-    app: &'a Arc<App>,
+struct Ask {
+    app: Arc<App>,
     lang: Lang,
-    uri: &'a Uri,
+    uri: Uri,
+    headers: HeaderMap,
 }
 
-impl Ask<'_> {
+impl FromRequestParts<Arc<App>> for Ask {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, app).await?;
+        Ok(Self {
+            app: app.clone(),
+            lang: Lang::from_request_parts(parts, app).await?,
+            uri,
+            headers: parts.headers.clone(),
+        })
+    }
+}
+
+impl Ask {
     fn frame(&self) -> Frame<'_> {
         Frame {
-            app: self.app,
+            app: &self.app,
             lang: self.lang,
             path: self.uri.path(),
             query: self.uri.query(),
@@ -65,29 +82,53 @@ impl Ask<'_> {
     fn fail(&self, problem: &Problem) -> Response {
         pages::problem(&self.frame(), problem)
     }
+
+    /// The session, if there is one.
+    fn known_session(&self) -> Result<SessionId, Problem> {
+        self.app.known_session(&self.headers)
+    }
+
+    /// A changing request from our own page: its session, when token and origin are right.
+    fn proven(&self, proof: &Proof) -> Result<SessionId, Problem> {
+        let owner = self.known_session().map_err(|_| Problem::FORM_STALE)?;
+        guard::same_origin(&self.headers, &self.app.config.public_url)?;
+        if is_token(&self.app, &owner, &proof.csrf) {
+            Ok(owner)
+        } else {
+            Err(Problem::FORM_STALE)
+        }
+    }
+
+    /// Adds the session's cookie, and the language when it was just chosen.
+    fn with_cookies(&self, mut response: Response, session: Option<String>) -> Response {
+        let query = self.uri.query();
+        let chosen = query.is_some_and(|q| q.split('&').any(|p| p.starts_with("lang=")));
+        let language = chosen.then(|| {
+            format!(
+                "lang={}; Path=/; SameSite=Lax; Max-Age=31536000",
+                self.lang.tag()
+            )
+        });
+        for cookie in session.into_iter().chain(language) {
+            if let Ok(value) = HeaderValue::try_from(cookie) {
+                response.headers_mut().append(SET_COOKIE, value);
+            }
+        }
+        response
+    }
 }
 
-async fn home(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
-    if let Err(problem) = guard::own_host(&headers, &app.host) {
+async fn home(ask: Ask) -> Response {
+    if let Err(problem) = guard::own_host(&ask.headers, &ask.app.host) {
         return ask.fail(&problem);
     }
-    app.sweep().await;
-    let (owner, cookie) = app.session(&headers);
+    ask.app.sweep().await;
+    let (owner, cookie) = ask.app.session(&ask.headers);
     let response = first_page(&ask, &owner, None);
-    with_cookies(response, cookie, lang, &uri)
+    ask.with_cookies(response, cookie)
 }
 
-fn first_page(ask: &Ask<'_>, owner: &SessionId, problem: Option<&Problem>) -> Response {
+fn first_page(ask: &Ask, owner: &SessionId, problem: Option<&Problem>) -> Response {
     let (csrf, earlier) = {
         let inner = ask.app.lock();
         let csrf = inner
@@ -107,25 +148,17 @@ fn first_page(ask: &Ask<'_>, owner: &SessionId, problem: Option<&Problem>) -> Re
 }
 
 async fn upload(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
+    ask: Ask,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
-    let owner = match app.known_session(&headers) {
+    let owner = match ask.known_session() {
         Ok(owner) => owner,
         Err(_) => return ask.fail(&Problem::FORM_STALE),
     };
     let taken = async {
-        guard::same_origin(&headers, &app.config.public_url)?;
+        guard::same_origin(&ask.headers, &ask.app.config.public_url)?;
         let form = form.map_err(|_| Problem::UPLOAD_BROKEN)?;
-        receive(&app, owner, guard::declared_length(&headers), form).await
+        receive(&ask.app, owner, guard::declared_length(&ask.headers), form).await
     };
     match taken.await {
         Ok(id) => Redirect::to(&format!("/documents/{id}")).into_response(),
@@ -196,21 +229,11 @@ fn is_token(app: &App, owner: &SessionId, given: &str) -> bool {
         .is_some_and(|s| given.ct_eq(&s.csrf))
 }
 
-async fn document(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
-    let shown = app.known_session(&headers).and_then(|owner| {
-        let view = app.view(&owner, &id)?;
-        let csrf = app
+async fn document(ask: Ask, Path(id): Path<String>) -> Response {
+    let shown = ask.known_session().and_then(|owner| {
+        let view = ask.app.view(&owner, &id)?;
+        let csrf = ask
+            .app
             .lock()
             .sessions
             .get(&owner)
@@ -230,7 +253,7 @@ async fn document(
         }
         Err(problem) => ask.fail(&problem),
     };
-    with_cookies(response, None, lang, &uri)
+    ask.with_cookies(response, None)
 }
 
 #[derive(Deserialize)]
@@ -244,97 +267,42 @@ struct Proof {
     key: Option<String>,
 }
 
-/// A changing request from our own page: its session, when token and origin are right.
-fn proven(app: &App, headers: &HeaderMap, proof: &Proof) -> Result<SessionId, Problem> {
-    let owner = app
-        .known_session(headers)
-        .map_err(|_| Problem::FORM_STALE)?;
-    guard::same_origin(headers, &app.config.public_url)?;
-    if is_token(app, &owner, &proof.csrf) {
-        Ok(owner)
-    } else {
-        Err(Problem::FORM_STALE)
-    }
-}
-
-async fn sign(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Form(proof): Form<Proof>,
-) -> Response {
+async fn sign(ask: Ask, Path(id): Path<String>, Form(proof): Form<Proof>) -> Response {
     let done = async {
-        let owner = proven(&app, &headers, &proof)?;
-        app.start(owner, id.clone(), lang.tag(), proof.fresh.is_some())
+        let owner = ask.proven(&proof)?;
+        ask.app
+            .start(owner, id.clone(), ask.lang.tag(), proof.fresh.is_some())
             .await?;
         Ok(owner)
     };
-    onward(
-        &Ask {
-            app: &app,
-            lang,
-            uri: &uri,
-        },
-        &id,
-        done.await,
-    )
+    onward(&ask, &id, done.await)
 }
 
-async fn choose(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Form(proof): Form<Proof>,
-) -> Response {
+async fn choose(ask: Ask, Path(id): Path<String>, Form(proof): Form<Proof>) -> Response {
     let done = async {
-        let owner = proven(&app, &headers, &proof)?;
+        let owner = ask.proven(&proof)?;
         let key = proof.key.as_deref().unwrap_or_default();
-        app.choose(owner, id.clone(), key, lang.tag()).await?;
+        ask.app
+            .choose(owner, id.clone(), key, ask.lang.tag())
+            .await?;
         Ok(owner)
     };
-    onward(
-        &Ask {
-            app: &app,
-            lang,
-            uri: &uri,
-        },
-        &id,
-        done.await,
-    )
+    onward(&ask, &id, done.await)
 }
 
-async fn resume(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Form(proof): Form<Proof>,
-) -> Response {
+async fn resume(ask: Ask, Path(id): Path<String>, Form(proof): Form<Proof>) -> Response {
     let done = async {
-        let owner = proven(&app, &headers, &proof)?;
-        app.resume(owner, id.clone()).await?;
+        let owner = ask.proven(&proof)?;
+        ask.app.resume(owner, id.clone()).await?;
         Ok(owner)
     };
-    onward(
-        &Ask {
-            app: &app,
-            lang,
-            uri: &uri,
-        },
-        &id,
-        done.await,
-    )
+    onward(&ask, &id, done.await)
 }
 
 /// After a step: to the provider when the browser is needed there, else to the document's page.
-fn onward(ask: &Ask<'_>, id: &str, done: Result<SessionId, Problem>) -> Response {
+fn onward(ask: &Ask, id: &str, done: Result<SessionId, Problem>) -> Response {
     match done {
-        Ok(owner) => Redirect::to(&next_page(ask.app, &owner, id)).into_response(),
+        Ok(owner) => Redirect::to(&next_page(&ask.app, &owner, id)).into_response(),
         // Somebody pressed twice: the page shows how it stands.
         Err(problem) if problem == Problem::WRONG_STATE => {
             Redirect::to(&format!("/documents/{id}")).into_response()
@@ -350,21 +318,10 @@ fn next_page(app: &App, owner: &SessionId, id: &str) -> String {
     format!("/documents/{id}{}", if leaves { "/go" } else { "" })
 }
 
-async fn go(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
-    match app
-        .known_session(&headers)
-        .and_then(|owner| app.depart(&owner, &id))
+async fn go(ask: Ask, Path(id): Path<String>) -> Response {
+    match ask
+        .known_session()
+        .and_then(|owner| ask.app.depart(&owner, &id))
     {
         Ok(Some(next)) => pages::leave(&ask.frame(), &next),
         // Back or reload: the address was good for one use.
@@ -373,94 +330,65 @@ async fn go(
     }
 }
 
-async fn callback(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
+async fn callback(ask: Ask) -> Response {
     let returned = async {
-        let owner = app.known_session(&headers)?;
-        let returned = app
-            .callback(owner, uri.query().unwrap_or_default(), lang.tag())
+        let owner = ask.known_session()?;
+        let returned = ask
+            .app
+            .callback(owner, ask.uri.query().unwrap_or_default(), ask.lang.tag())
             .await?;
         Ok::<_, Problem>((owner, returned))
     };
     match returned.await {
         Ok((owner, returned)) => {
-            let response = Redirect::to(&next_page(&app, &owner, &returned.id)).into_response();
-            let life = app.config.job_life;
+            let response = Redirect::to(&next_page(&ask.app, &owner, &returned.id)).into_response();
+            let life = ask.app.config.job_life;
             let cookie = returned
                 .cookie
-                .map(|c| guard::set_cookie(&c, app.https(), life));
-            with_cookies(response, cookie, lang, &uri)
+                .map(|c| guard::set_cookie(&c, ask.app.https(), life));
+            ask.with_cookies(response, cookie)
         }
         Err(problem) => ask.fail(&problem),
     }
 }
 
-async fn original(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
-    let found = app.known_session(&headers).and_then(|owner| {
-        let inner = app.lock();
-        let document = inner.documents.get(&owner, &id)?;
-        Ok((
-            document.original(),
-            files::disposition("inline", &document.name),
-        ))
-    });
-    match found {
-        Ok((path, disposition)) => file(&ask, &path, &disposition).await,
-        Err(problem) => ask.fail(&problem),
-    }
+async fn original(ask: Ask, Path(id): Path<String>) -> Response {
+    download(&ask, &id, |document| {
+        let disposition = files::disposition("inline", &document.name);
+        Ok((document.original(), disposition))
+    })
+    .await
 }
 
-async fn signed(
-    State(app): Shared,
-    lang: Lang,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+async fn signed(ask: Ask, Path(id): Path<String>) -> Response {
+    download(&ask, &id, |document| match document.state {
+        documents::State::Signed(_) => Ok((
+            document.signed(),
+            files::disposition("attachment", &document.signed_name()),
+        )),
+        _ => Err(Problem::NOT_FOUND),
+    })
+    .await
+}
+
+/// A file of a document: its path, and under which name it goes.
+async fn download(
+    ask: &Ask,
+    id: &str,
+    of: impl FnOnce(&Document) -> Result<(PathBuf, String), Problem>,
 ) -> Response {
-    let ask = Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    };
-    let found = app.known_session(&headers).and_then(|owner| {
-        let inner = app.lock();
-        let document = inner.documents.get(&owner, &id)?;
-        match document.state {
-            crate::documents::State::Signed(_) => Ok((
-                document.signed(),
-                files::disposition("attachment", &document.signed_name()),
-            )),
-            _ => Err(Problem::NOT_FOUND),
-        }
+    let found = ask.known_session().and_then(|owner| {
+        let inner = ask.app.lock();
+        of(inner.documents.get(&owner, id)?)
     });
     match found {
-        Ok((path, disposition)) => file(&ask, &path, &disposition).await,
+        Ok((path, disposition)) => file(ask, &path, &disposition).await,
         Err(problem) => ask.fail(&problem),
     }
 }
 
 /// Streams a PDF.
-async fn file(ask: &Ask<'_>, path: &std::path::Path, disposition: &str) -> Response {
+async fn file(ask: &Ask, path: &std::path::Path, disposition: &str) -> Response {
     let opened = async {
         let file = tokio::fs::File::open(path).await?;
         let len = file.metadata().await?.len();
@@ -487,35 +415,6 @@ async fn file(ask: &Ask<'_>, path: &std::path::Path, disposition: &str) -> Respo
         .into_response()
 }
 
-async fn lost(State(app): Shared, lang: Lang, OriginalUri(uri): OriginalUri) -> Response {
-    Ask {
-        app: &app,
-        lang,
-        uri: &uri,
-    }
-    .fail(&Problem::NOT_FOUND)
-}
-
-/// Adds the session's cookie, and the language when it was just chosen.
-fn with_cookies(
-    mut response: Response,
-    session: Option<String>,
-    lang: Lang,
-    uri: &Uri,
-) -> Response {
-    let chosen = uri
-        .query()
-        .is_some_and(|q| q.split('&').any(|p| p.starts_with("lang=")));
-    let language = chosen.then(|| {
-        format!(
-            "lang={}; Path=/; SameSite=Lax; Max-Age=31536000",
-            lang.tag()
-        )
-    });
-    for cookie in session.into_iter().chain(language) {
-        if let Ok(value) = HeaderValue::try_from(cookie) {
-            response.headers_mut().append(SET_COOKIE, value);
-        }
-    }
-    response
+async fn lost(ask: Ask) -> Response {
+    ask.fail(&Problem::NOT_FOUND)
 }
