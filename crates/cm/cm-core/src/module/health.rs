@@ -1,0 +1,144 @@
+//! How the module is: what it says of itself, its self-tests, and what a fault does to it.
+
+use std::sync::atomic::Ordering;
+
+use audit_log::Event;
+use cm_api::rpc::Health;
+use cm_api::{ModuleState, Refusal};
+
+use super::{Module, self_tests};
+use crate::backend::Fault;
+use crate::state::Report;
+
+impl Module {
+    /// What the module says of itself; for whoever may ask.
+    pub fn health(&self) -> Health {
+        Health {
+            operational: self.operational().is_ok(),
+            state: self.state(),
+            switched: self.switch.now().serial,
+            backend: self.backend.name().to_owned(),
+            ceiling: self.backend.ceiling(),
+            exports: self.backend.exports(),
+            device: self.backend.device(),
+            declaration: self.backend.declaration(),
+            tested: self.state.tested(),
+            error: self.state.error(),
+        }
+    }
+
+    /// The state, with what two officers have decided.
+    fn state(&self) -> ModuleState {
+        match self.state.get() {
+            ModuleState::Operational | ModuleState::Degraded if !self.switch.now().enabled => {
+                ModuleState::Disabled
+            }
+            state => state,
+        }
+    }
+
+    /// Refuses in the states *locked*, *disabled* and *error* (`III-3-13-secure-state`).
+    pub(crate) fn operational(&self) -> Result<(), Refusal> {
+        match self.state() {
+            _ if self.random.failed() => Err(Refusal::NotOperational),
+            ModuleState::Operational | ModuleState::Degraded => Ok(()),
+            ModuleState::Locked | ModuleState::Disabled | ModuleState::Error => {
+                Err(Refusal::NotOperational)
+            }
+        }
+    }
+
+    /// Takes note that the back end did what was asked.
+    pub(crate) fn well(&self) {
+        if self.state.note(Report::Well).is_some() {
+            tracing::info!("the back end works again; the module is operational");
+        }
+    }
+
+    /// Takes note of a fault: another state, an alarm in the audit log when it changes.
+    pub(crate) async fn note(&self, fault: &Fault) {
+        let Some(report) = Report::of(fault) else {
+            return;
+        };
+        tracing::error!(%fault, "the back end failed");
+        let Some(state) = self.state.note(report) else {
+            return;
+        };
+        tracing::error!(?state, "the cryptographic module is in another state");
+        self.alarm(match state {
+            ModuleState::Error => "cm-error",
+            ModuleState::Locked => "cm-locked",
+            ModuleState::Degraded | ModuleState::Operational | ModuleState::Disabled => {
+                "cm-degraded"
+            }
+        })
+        .await;
+    }
+
+    /// Records an alarm. The state holds also when the record can't be written: then nothing else can be either.
+    pub(crate) async fn alarm(&self, what: &'static str) {
+        if self
+            .record(Event::Alarm { what: what.into() })
+            .await
+            .is_err()
+        {
+            tracing::error!(what, "an alarm couldn't be recorded");
+        }
+    }
+
+    /// Stops every private-key operation until a restart: the program around the module has found that it isn't what it
+    /// was (`III-3-12-protect-security-functions`).
+    pub async fn latch_for_good(&self, what: &'static str) {
+        self.state.for_good();
+        self.latch(what).await;
+    }
+
+    /// Stops every private-key operation until a restart, or until officers let it go on.
+    pub(crate) async fn latch(&self, what: &'static str) {
+        self.note(&Fault::Broken(what)).await;
+        self.cache.clear();
+    }
+
+    /// A generator that has failed ends all work, as any failed test does; also one that fails in the state *error*.
+    pub(crate) async fn look_at_random(&self) {
+        if self.random.failed() && !self.random_told.swap(true, Ordering::SeqCst) {
+            self.alarm("cm-random-failed").await;
+            self.latch("random generator").await;
+        }
+    }
+
+    /// Runs the self-tests now; their failure is noted like any other fault. In the state *error* they end nothing: that they
+    /// passed is what officers want to know before they do ([`Self::switch`]).
+    ///
+    /// # Errors
+    /// [`Refusal::NotOperational`] in the states *locked* and *disabled*, in which the device isn't touched.
+    pub async fn self_test(&self) -> Result<Health, Refusal> {
+        self.look_at_random().await;
+        if self.state.get() != ModuleState::Error {
+            self.operational()?;
+        }
+        match self.tests().await {
+            Ok(()) => {
+                self.state.passed(self.clock.now());
+                self.well();
+            }
+            Err(fault) => self.note(&fault).await,
+        }
+        Ok(self.health())
+    }
+
+    /// All tests of a start, without consequences. In the state *error* the generator is tested as if it were new.
+    pub(crate) async fn tests(&self) -> Result<(), Fault> {
+        if self.state.get() == ModuleState::Error {
+            // What it forgets is an error all the same: what officers approved before isn't for it.
+            self.look_at_random().await;
+            self.random.begin_again();
+            self.random_told.store(false, Ordering::SeqCst);
+        }
+        self_tests(self.backend.clone(), self.random.clone()).await?;
+        match self.random.failed() {
+            true => Err(Fault::Broken("random generator")),
+            false => Ok(()),
+        }
+    }
+}
