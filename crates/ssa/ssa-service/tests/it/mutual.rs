@@ -78,11 +78,6 @@ async fn list(
     at_listener(stack, request, shown).await
 }
 
-fn text(answer: &Answer, member: &str) -> String {
-    let value = answer.json()[member].as_str().map(str::to_owned);
-    value.unwrap_or_else(|| panic!("{}", answer.body))
-}
-
 // shows: T-USE-CRED-FORGE, T-USE-CAPTURE
 #[tokio::test]
 async fn a_token_is_worth_nothing_without_the_certificate_it_belongs_to() {
@@ -101,7 +96,7 @@ async fn a_token_is_worth_nothing_without_the_certificate_it_belongs_to() {
             Some(&own),
         )
         .await;
-        let token = text(&answer, "access_token");
+        let token = answer.text("access_token");
         assert_eq!(answer.json()["token_type"], "Bearer");
         assert_eq!(
             list(&stack, "Bearer", &token, Some(&own)).await.status,
@@ -124,7 +119,7 @@ async fn a_token_is_worth_nothing_without_the_certificate_it_belongs_to() {
         assert_eq!(told.json()["cnf"], json!({ "x5t#S256": thumbprint(&own) }));
 
         // Nor is the refresh token: to another client not, and not with another certificate.
-        let refresh = text(&answer, "refresh_token");
+        let refresh = answer.text("refresh_token");
         let form = |client| {
             [
                 ("grant_type", "refresh_token"),
@@ -137,7 +132,7 @@ async fn a_token_is_worth_nothing_without_the_certificate_it_belongs_to() {
             assert_eq!(refused.json()["error"], "invalid_client");
         }
         let good = post(&stack, "/oauth2/token", &form("certified"), Some(&own)).await;
-        let next = text(&good, "access_token");
+        let next = good.text("access_token");
         assert_eq!(
             list(&stack, "Bearer", &next, None).await.status,
             StatusCode::UNAUTHORIZED
@@ -160,7 +155,7 @@ async fn a_token_is_worth_nothing_without_the_certificate_it_belongs_to() {
             Some(&own),
         )
         .await;
-        let token = text(&answer, "access_token");
+        let token = answer.text("access_token");
         let body = json!({
             "credentialID": "key-hanako", "hashes": [core_types::bytes::b64(hash(1))],
             "hashAlgorithmOID": core_types::HashAlg::Sha256.oid(), "signAlgo": "1.2.840.10045.4.3.2",
@@ -305,14 +300,14 @@ async fn a_renewed_certificate_of_the_same_subject_goes_on_with_the_refresh_toke
             .await;
         let form = grant("renewing", &code);
         let first = post(&stack, "/oauth2/token", &form, Some(&own)).await;
-        let refresh = text(&first, "refresh_token");
+        let refresh = first.text("refresh_token");
         let form = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh.as_str()),
             ("client_id", "renewing"),
         ];
         let next = post(&stack, "/oauth2/token", &form, Some(&renewed)).await;
-        let token = text(&next, "access_token");
+        let token = next.text("access_token");
         for (shown, status) in [(&own, StatusCode::UNAUTHORIZED), (&renewed, StatusCode::OK)] {
             let list = list(&stack, "Bearer", &token, Some(shown)).await;
             assert_eq!(list.status, status);
@@ -335,7 +330,7 @@ async fn the_profile_for_high_stakes_takes_certificates_and_other_clients_may_bi
         let refused = post(&stack, "/oauth2/pushed_authorize", &pushed, None).await;
         assert_eq!(refused.json()["error"], "invalid_client");
         let answer = post(&stack, "/oauth2/pushed_authorize", &pushed, Some(&own)).await;
-        let reference = text(&answer, "request_uri");
+        let reference = answer.text("request_uri");
         let mut browser = Browser::new(&stack);
         let form = vec![
             ("client_id", "strict".to_owned()),
@@ -343,7 +338,7 @@ async fn the_profile_for_high_stakes_takes_certificates_and_other_clients_may_bi
         ];
         let code = browser.log_in_for_code(&form, "hanako").await;
         let answer = post(&stack, "/oauth2/token", &grant("strict", &code), Some(&own)).await;
-        let token = text(&answer, "access_token");
+        let token = answer.text("access_token");
         assert_eq!(
             list(&stack, "Bearer", &token, None).await.status,
             StatusCode::UNAUTHORIZED
@@ -381,7 +376,7 @@ async fn the_profile_for_high_stakes_takes_certificates_and_other_clients_may_bi
         let unbound = post(&stack, "/oauth2/token", &form, None).await;
         assert_eq!(unbound.json()["error"], "invalid_dpop_proof");
         let answer = post(&stack, "/oauth2/token", &form, Some(&own)).await;
-        let token = text(&answer, "access_token");
+        let token = answer.text("access_token");
         assert_eq!(
             list(&stack, "Bearer", &token, None).await.status,
             StatusCode::UNAUTHORIZED

@@ -300,6 +300,11 @@ impl Stack {
         answer.text("access_token")
     }
 
+    /// Whether there is an audit entry of this kind.
+    pub async fn audited(&self, kind: &str) -> bool {
+        self.audit_kinds().await.iter().any(|k| k == kind)
+    }
+
     /// Kinds of the audit entries so far.
     pub async fn audit_kinds(&self) -> Vec<String> {
         let mut tx = self.store.read("audit").await.unwrap();
