@@ -1,13 +1,13 @@
 //! More attacks of `sap.md` §14: other kinds of act with the same proof, mixed-up users, a log that can't be written.
 
-use core_types::{Digest32, KeyAlg};
+use core_types::KeyAlg;
 use sam_api::Refusal;
 use sam_api::ssa::*;
-use sap::Proof;
 use sap::messages::*;
 use sap::proof::Method;
 
 use crate::kit::*;
+use crate::proof::moved;
 
 async fn run(world: &World, statement: &'static str) {
     let done: Result<u64, store_kit::StoreError> =
@@ -15,25 +15,6 @@ async fn run(world: &World, statement: &'static str) {
             tx.execute(store_kit::sql(statement)).await
         });
     done.unwrap();
-}
-
-fn moved(proof: Proof, to: Digest32) -> Proof {
-    match proof {
-        Proof::Passkey {
-            id,
-            auth_data,
-            client_data,
-            sig,
-            ..
-        } => Proof::Passkey {
-            act: to,
-            id,
-            auth_data,
-            client_data,
-            sig,
-        },
-        other => other,
-    }
 }
 
 fn wishes(signer: &Signer) -> Vec<Wish> {

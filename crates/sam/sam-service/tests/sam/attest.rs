@@ -56,8 +56,7 @@ async fn vouching(mut world: World, attesters: Attesters) -> World {
         node: "sam-2".into(),
         ..world.config.clone()
     };
-    world.sam = world.node_with(config.clone()).await;
-    world.config = config;
+    world.go_on_with(config).await;
     world
 }
 

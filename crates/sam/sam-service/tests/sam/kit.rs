@@ -223,6 +223,12 @@ impl World {
         started.unwrap()
     }
 
+    /// Goes on with a node of this configuration.
+    pub async fn go_on_with(&mut self, config: SamConfig) {
+        self.sam = self.node_with(config.clone()).await;
+        self.config = config;
+    }
+
     /// As [`Self::node_with`], drawing from another generator.
     pub async fn node_drawing(
         &self,

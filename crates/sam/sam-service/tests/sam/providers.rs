@@ -60,8 +60,7 @@ async fn believing(mut world: World, providers: Vec<Provider>) -> World {
         node: format!("sam-{}", NODES.fetch_add(1, Ordering::SeqCst)),
         ..world.config.clone()
     };
-    world.sam = world.node_with(config.clone()).await;
-    world.config = config;
+    world.go_on_with(config).await;
     world
 }
 

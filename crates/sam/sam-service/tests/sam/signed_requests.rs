@@ -29,8 +29,7 @@ async fn with_key(mut world: World, key: &SigningKey) -> World {
         keys: vec![ForeignKey::parse(&serde_json::to_value(key.public()).unwrap()).unwrap()],
     };
     config.clients.insert(signing_client(), known);
-    world.sam = world.node_with(config.clone()).await;
-    world.config = config;
+    world.go_on_with(config).await;
     world
 }
 

@@ -91,8 +91,7 @@ pub async fn acme(world: &mut World) -> Side {
         }],
         ..world.config.clone()
     };
-    world.sam = world.node_with(config.clone()).await;
-    world.config = config;
+    world.go_on_with(config).await;
     Side {
         sam: world.sam.of(&tenant).unwrap(),
         ra,
