@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use core_types::bytes::b64u;
 use serde::Deserialize;
-use store_kit::transaction;
+use store_kit::{StoreError, transaction};
 use web_ui::Messages;
 
 use super::passkey::SCRIPT;
@@ -170,18 +170,12 @@ pub(super) async fn rename(
     Path(id): Path<String>,
     Form(form): Form<Change>,
 ) -> Response {
-    let done = async {
-        let Some(session) = allowed(&ssa, &visit, &headers, &form.token).await? else {
-            return Ok(login::first("/security"));
-        };
-        let name = tidy_name(&form.name, &visit.words().t("portal-passkey-name-default"));
-        match ssa.rename_passkey(&session.person, &id, &name).await? {
-            true => Ok(go("/security")),
-            false => Err(Trouble::LinkExpired),
-        }
-    };
-    done.await
-        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+    let (ssa, id) = (&ssa, &id);
+    let name = &tidy_name(&form.name, &visit.words().t("portal-passkey-name-default"));
+    changed(ssa, &visit, &headers, &form, |session| async move {
+        ssa.rename_passkey(&session.person, id, name).await
+    })
+    .await
 }
 
 /// `POST /passkeys/{id}/remove`
@@ -192,17 +186,11 @@ pub(super) async fn remove(
     Path(id): Path<String>,
     Form(form): Form<Change>,
 ) -> Response {
-    let done = async {
-        let Some(session) = allowed(&ssa, &visit, &headers, &form.token).await? else {
-            return Ok(login::first("/security"));
-        };
-        match ssa.remove_passkey(&session, &id).await? {
-            true => Ok(go("/security")),
-            false => Err(Trouble::LinkExpired),
-        }
-    };
-    done.await
-        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+    let (ssa, id) = (&ssa, &id);
+    changed(ssa, &visit, &headers, &form, |session| async move {
+        ssa.remove_passkey(&session, id).await
+    })
+    .await
 }
 
 /// `POST /links/{id}/remove`
@@ -213,17 +201,32 @@ pub(super) async fn remove_link(
     Path(id): Path<String>,
     Form(form): Form<Change>,
 ) -> Response {
+    let (ssa, id) = (&ssa, &id);
+    changed(ssa, &visit, &headers, &form, |session| async move {
+        ssa.remove_link(&session, id).await
+    })
+    .await
+}
+
+/// One of the person's own things is changed, if it is there; after a login of just now.
+async fn changed<F: Future<Output = Result<bool, StoreError>>>(
+    ssa: &Ssa,
+    visit: &Visit,
+    headers: &HeaderMap,
+    form: &Change,
+    change: impl FnOnce(Session) -> F,
+) -> Response {
     let done = async {
-        let Some(session) = allowed(&ssa, &visit, &headers, &form.token).await? else {
+        let Some(session) = allowed(ssa, visit, headers, &form.token).await? else {
             return Ok(login::first("/security"));
         };
-        match ssa.remove_link(&session, &id).await? {
+        match change(session).await? {
             true => Ok(go("/security")),
             false => Err(Trouble::LinkExpired),
         }
     };
     done.await
-        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+        .unwrap_or_else(|trouble| sorry(ssa, visit, trouble))
 }
 
 /// The session, if this is its own form and the person proved just now who they are.
