@@ -20,16 +20,6 @@ fn sign_body(change: impl FnOnce(&mut Value)) -> String {
     body.to_string()
 }
 
-fn told(answer: &Answer) -> (u16, String, String) {
-    let body = answer.json();
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    (
-        answer.status.as_u16(),
-        text("error"),
-        text("error_description"),
-    )
-}
-
 fn bad(text: &str) -> (u16, String, String) {
     (400, "invalid_request".to_owned(), text.to_owned())
 }
@@ -113,7 +103,7 @@ async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
         let (lines, _guard) = LogLines::begin();
         for (body, text) in cases {
             let answer = stack.csc("signatures/signHash", &token, &body).await;
-            assert_eq!(told(&answer), bad(text), "{body}");
+            assert_eq!(answer.told(), bad(text), "{body}");
             // The operator reads endpoint and error, and nothing that was sent.
             let line = lines.take();
             let wanted = ["a call was refused", "/csc/v2/signatures/signHash", text];
@@ -124,7 +114,7 @@ async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
         // A hash that isn't in the act is the SAM's to refuse.
         let other = sign_body(|b| b["hashes"] = json!([b64(hash(2))]));
         let answer = stack.csc("signatures/signHash", &token, &other).await;
-        assert_eq!(told(&answer), bad("Hash is not authorized by the SAD"));
+        assert_eq!(answer.told(), bad("Hash is not authorized by the SAD"));
         // None of that used the token up.
         let good = stack
             .csc("signatures/signHash", &token, &sign_body(|_| ()))
@@ -166,7 +156,7 @@ async fn what_the_sam_refuses_becomes_a_csc_error() {
         let answer = stack
             .csc("signatures/signHash", &token, &sign_body(|_| ()))
             .await;
-        let (got, code, _) = told(&answer);
+        let (got, code, _) = answer.told();
         assert_eq!((got, code.as_str()), (status, error), "{name}");
     }
 }
@@ -225,7 +215,7 @@ async fn bodies_and_headers_are_bounded_and_checked() {
     ] {
         let answer = raw(stack, value, Body::empty()).await;
         assert_eq!(
-            told(&answer),
+            answer.told(),
             bad("Malformed authorization header"),
             "{value:?}"
         );
@@ -248,11 +238,11 @@ async fn bodies_and_headers_are_bounded_and_checked() {
     let user = stack
         .csc("credentials/list", &token, r#"{"userID":"x"}"#)
         .await;
-    assert_eq!(told(&user), bad("userID parameter MUST be null"));
+    assert_eq!(user.told(), bad("userID parameter MUST be null"));
     let certificates = stack
         .csc("credentials/list", &token, r#"{"certificates":"all"}"#)
         .await;
-    assert_eq!(told(&certificates), bad("Invalid parameter certificates"));
+    assert_eq!(certificates.told(), bad("Invalid parameter certificates"));
     let method = stack.csc("signatures/signNothing", &token, "{}").await;
     assert_eq!(
         (method.status, &method.json()["error"]),
@@ -263,7 +253,7 @@ async fn bodies_and_headers_are_bounded_and_checked() {
     );
     let missing = stack.csc("credentials/info", &token, "{}").await;
     assert_eq!(
-        told(&missing),
+        missing.told(),
         bad("Missing (or invalid type) string parameter credentialID")
     );
 }

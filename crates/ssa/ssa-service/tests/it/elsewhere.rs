@@ -52,14 +52,6 @@ async fn check(stack: &Stack, token: &str, handle: &str) -> Answer {
     call(stack, "/csc/v2/credentials/authorizeCheck", token, &body).await
 }
 
-fn told(answer: &Answer) -> (u16, String) {
-    let text = &answer.json()["error_description"];
-    (
-        answer.status.as_u16(),
-        text.as_str().unwrap_or_default().to_owned(),
-    )
-}
-
 /// Opens the newest request in the portal and decides on the SIC page. Answers the page that the browser comes back to.
 async fn decide(stack: &Stack, browser: &mut Browser<'_>, state: RequestState) -> Answer {
     let page = browser.get("/requests").await;
@@ -99,7 +91,7 @@ async fn only_a_program_of_the_persons_own_is_told_where_its_request_lies() {
         assert_eq!(waits.get("sicRequest"), None, "{waits}");
         stack.sam.decide(rid, RequestState::Approved);
         let other = check(&stack, &terminal, handle).await;
-        assert_eq!(told(&other).1, UNKNOWN);
+        assert_eq!(other.error().1, UNKNOWN);
         let sad = check(&stack, &program, handle).await;
         assert_eq!(sad.status, StatusCode::OK, "{}", sad.body);
     }
@@ -129,7 +121,7 @@ async fn the_person_finds_the_request_in_the_portal_and_the_application_gets_its
             .json();
         assert_eq!(seen["auth"]["mode"], "oauth2code");
         assert_eq!(
-            told(&authorize(&stack, &app, &ask(1)).await).1,
+            authorize(&stack, &app, &ask(1)).await.error().1,
             "Invalid parameter credentialID"
         );
 
@@ -166,7 +158,7 @@ async fn the_person_finds_the_request_in_the_portal_and_the_application_gets_its
         let sad = granted.text("SAD");
         assert!(granted.json()["expiresIn"].as_u64().unwrap() <= 300);
         assert_eq!(
-            told(&check(&stack, &token, &handle).await),
+            check(&stack, &token, &handle).await.error(),
             (400, UNKNOWN.to_owned())
         );
         let sign = json!({ "credentialID": "key-hanako", "SAD": sad, "hashes": [b64(hash(1))],
@@ -174,7 +166,7 @@ async fn the_person_finds_the_request_in_the_portal_and_the_application_gets_its
         let signed = call(&stack, "/csc/v2/signatures/signHash", &token, &sign).await;
         assert_eq!(signed.status, StatusCode::OK, "{}", signed.body);
         let again = call(&stack, "/csc/v2/signatures/signHash", &token, &sign).await;
-        assert_eq!(told(&again).1, "Invalid parameter SAD");
+        assert_eq!(again.error().1, "Invalid parameter SAD");
     }
 }
 
@@ -190,7 +182,7 @@ async fn a_handle_is_its_applications_and_a_request_its_persons() {
         let guess = core_types::bytes::b64u([1; 32]);
         for (who, what) in [(&kiosk, &handle), (&taro, &handle), (&token, &guess)] {
             assert_eq!(
-                told(&check(&stack, who, what).await),
+                check(&stack, who, what).await.error(),
                 (400, UNKNOWN.to_owned())
             );
         }
@@ -229,15 +221,15 @@ async fn a_handle_is_its_applications_and_a_request_its_persons() {
         let answer = authorize(&stack, &token, &bare).await;
         assert_eq!(answer.json()["error"], "invalid_authentication_data");
         assert_eq!(
-            told(&authorize(&stack, &taro, &ask(1)).await).1,
+            authorize(&stack, &taro, &ask(1)).await.error().1,
             "Invalid parameter credentialID"
         );
         // Too late.
         stack.clock.advance(3600);
-        assert_eq!(told(&check(&stack, &token, &handle).await).0, 401);
+        assert_eq!(check(&stack, &token, &handle).await.error().0, 401);
         let token = stack.service_token("terminal", "hanako").await;
         assert_eq!(
-            told(&check(&stack, &token, &handle).await),
+            check(&stack, &token, &handle).await.error(),
             (400, UNKNOWN.to_owned())
         );
         let mut hanako = Browser::new(&stack);
@@ -298,7 +290,7 @@ async fn three_refusals_mute_an_application_for_a_day() {
             let page = decide(&stack, &mut browser, RequestState::Refused).await;
             assert!(page.body.contains("You refused"), "{}", page.body);
             for _ in 0..2 {
-                assert_eq!(told(&check(&stack, &token, &handle).await), declined);
+                assert_eq!(check(&stack, &token, &handle).await.error(), declined);
             }
         }
         // An approval forgives two refusals.
@@ -313,7 +305,7 @@ async fn three_refusals_mute_an_application_for_a_day() {
             decide(&stack, &mut browser, RequestState::Refused).await;
         }
         let muted = authorize(&stack, &token, &ask(8)).await;
-        assert_eq!(told(&muted), declined);
+        assert_eq!(muted.error(), declined);
         let kiosk = stack.service_token("kiosk", "hanako").await;
         handle(&stack, &kiosk, 8).await;
         stack.clock.advance(24 * 3600);
@@ -356,7 +348,7 @@ async fn version_1_waits_for_the_person() {
                     let signed = call(&stack, "/csc/v1/signatures/signHash", &token, &sign).await;
                     assert_eq!(signed.status, StatusCode::OK, "{}", signed.body);
                 }
-                _ => assert_eq!(told(&answer), (403, "The user declined".to_owned())),
+                _ => assert_eq!(answer.error(), (403, "The user declined".to_owned())),
             }
         }
     }
@@ -369,7 +361,7 @@ async fn what_version_1_waited_for_in_vain_is_over() {
         let token = stack.service_token("terminal", "hanako").await;
         let answer = call(&stack, "/csc/v1/credentials/authorize", &token, &v1(1)).await;
         assert_eq!(
-            told(&answer),
+            answer.error(),
             (403, "The user did not decide in time".to_owned())
         );
         let mut browser = Browser::new(&stack);

@@ -22,16 +22,6 @@ async fn call(stack: &Stack, version: u8, method: &str, token: &str, body: &Valu
         .await
 }
 
-fn told(answer: &Answer) -> (u16, String, String) {
-    let body = answer.json();
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    (
-        answer.status.as_u16(),
-        text("error"),
-        text("error_description"),
-    )
-}
-
 fn v1_body(change: impl FnOnce(&mut Value)) -> Value {
     let mut body = json!({ "credentialID": KEY, "numSignatures": 1, "hash": [b64(hash(1))], "PIN": "secret pin", "OTP": "123456" });
     change(&mut body);
@@ -117,7 +107,7 @@ async fn both_versions_authorize_and_sign_with_their_own_members() {
                 Some(1)
             );
             let again = call(&stack, version, "signatures/signHash", &token, &sign).await;
-            assert_eq!(told(&again).2, "Invalid parameter SAD");
+            assert_eq!(again.told().2, "Invalid parameter SAD");
             // Revoked before its use it is nothing.
             let granted = call(&stack, version, "credentials/authorize", &token, &body).await;
             let sad = granted.text("SAD");
@@ -127,7 +117,7 @@ async fn both_versions_authorize_and_sign_with_their_own_members() {
             let mut sign = sign;
             sign["SAD"] = json!(sad);
             let signed = call(&stack, version, "signatures/signHash", &token, &sign).await;
-            assert_eq!(told(&signed).0, 400);
+            assert_eq!(signed.told().0, 400);
         }
         let info = call(&stack, 1, "info", "x", &json!({})).await.json();
         assert_eq!(info["specs"], "1.0.3.0");
@@ -200,7 +190,7 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
         for ((v1, v2), text) in cases {
             for (version, body) in [(1, v1), (2, v2)] {
                 let answer = call(&stack, version, "credentials/authorize", &token, &body).await;
-                assert_eq!(told(&answer), request(text), "v{version} {body}");
+                assert_eq!(answer.told(), request(text), "v{version} {body}");
             }
         }
         let wrong = |v2: bool, pin: &str, otp: &str| match v2 {
@@ -226,7 +216,7 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
             )
             .await;
             assert_eq!(
-                told(&v1),
+                v1.told(),
                 (
                     400,
                     "invalid_pin".to_owned(),
@@ -242,7 +232,7 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
             )
             .await;
             assert_eq!(
-                told(&v2),
+                v2.told(),
                 (
                     400,
                     "invalid_authentication_data".to_owned(),
@@ -262,14 +252,14 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
             .await;
         }
         let locked = call(&stack, 2, "credentials/authorize", &token, &v2_body(|_| ())).await;
-        assert_eq!(told(&locked), request("Credential locked"));
+        assert_eq!(locked.told(), request("Credential locked"));
         let locked = call(&stack, 1, "credentials/authorize", &token, &v1_body(|_| ())).await;
-        assert_eq!(told(&locked), request("PIN locked"));
+        assert_eq!(locked.told(), request("PIN locked"));
         stack.sam.with(|s| s.explicit = 0);
 
         // Somebody else's login, no login, and a token that signs.
         let answer = call(&stack, 2, "credentials/authorize", &other, &v2_body(|_| ())).await;
-        assert_eq!(told(&answer).2, "Invalid parameter credentialID");
+        assert_eq!(answer.told().2, "Invalid parameter credentialID");
         let answer = call(
             &stack,
             1,
@@ -387,7 +377,7 @@ async fn codes_are_sent_by_the_sam_and_no_answer_holds_one() {
         ] {
             let method = format!("credentials/{method}");
             let answer = call(&stack, 2, &method, &token, &body).await;
-            assert_eq!(told(&answer), request(text), "{method} {body}");
+            assert_eq!(answer.told(), request(text), "{method} {body}");
         }
         assert_eq!(stack.sam.with(|s| s.codes.len()), 3);
         for (refusal, status, text) in [
@@ -410,7 +400,7 @@ async fn codes_are_sent_by_the_sam_and_no_answer_holds_one() {
         ] {
             stack.sam.with(|s| s.code_refusals.push(refusal));
             let answer = call(&stack, 1, "credentials/sendOTP", &token, &send).await;
-            let (code, _, words) = told(&answer);
+            let (code, _, words) = answer.told();
             assert_eq!((code, words.as_str()), (status, text));
         }
         // Version 1 has no such method.

@@ -46,16 +46,6 @@ fn basic(text: &str) -> String {
     format!("Basic {}", b64(text))
 }
 
-fn told(answer: &Answer) -> (u16, String, String) {
-    let body = answer.json();
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    (
-        answer.status.as_u16(),
-        text("error"),
-        text("error_description"),
-    )
-}
-
 #[tokio::test]
 async fn a_login_gives_a_token_that_reads_and_a_refresh_token_if_one_is_wanted() {
     for stack in with_contract().await {
@@ -70,7 +60,7 @@ async fn a_login_gives_a_token_that_reads_and_a_refresh_token_if_one_is_wanted()
             assert_eq!(list.json(), json!({ "credentialIDs": ["key-hanako"] }));
             // The code counts once.
             let again = login(&stack, version, Some(&typed()), &Value::Null).await;
-            assert_eq!(told(&again).1, "authentication_error");
+            assert_eq!(again.told().1, "authentication_error");
             stack.next_code();
             let remember = json!({ "rememberMe": true, "clientData": "x" });
             let answer = login(&stack, version, Some(&typed()), &remember).await;
@@ -88,10 +78,10 @@ async fn a_login_gives_a_token_that_reads_and_a_refresh_token_if_one_is_wanted()
             let (second, access) = (answer.text("refresh_token"), answer.text("access_token"));
             // The old one again: it has leaked, and takes everything along.
             let leaked = login(&stack, version, None, &body).await;
-            assert_eq!(told(&leaked).2, "Invalid refresh_token");
+            assert_eq!(leaked.told().2, "Invalid refresh_token");
             let body = json!({ "refresh_token": second });
             assert_eq!(
-                told(&login(&stack, version, None, &body).await).2,
+                login(&stack, version, None, &body).await.told().2,
                 "Invalid refresh_token"
             );
             let list = stack.csc("credentials/list", &access, "{}").await;
@@ -128,7 +118,7 @@ async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
         ] {
             let answer = login(&stack, 2, value.as_deref(), &Value::Null).await;
             assert_eq!(
-                told(&answer),
+                answer.told(),
                 (status, "invalid_request".to_owned(), malformed.to_owned())
             );
             assert_eq!(
@@ -137,7 +127,7 @@ async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
             );
         }
         let answer = login(&stack, 2, header("nopassword").as_deref(), &Value::Null).await;
-        assert_eq!(told(&answer), bad("Malformed username-password"));
+        assert_eq!(answer.told(), bad("Malformed username-password"));
         for (body, text) in [
             (
                 json!({ "refresh_token": 1 }),
@@ -152,7 +142,7 @@ async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
                 "Invalid parameter rememberMe",
             ),
         ] {
-            assert_eq!(told(&login(&stack, 1, None, &body).await), bad(text));
+            assert_eq!(login(&stack, 1, None, &body).await.told(), bad(text));
         }
         let failed = (
             400,
@@ -166,7 +156,7 @@ async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
             format!("hanako:{PASSWORD}"),
         ] {
             let answer = login(&stack, 1, header(&text).as_deref(), &Value::Null).await;
-            assert_eq!(told(&answer), failed, "{text}");
+            assert_eq!(answer.told(), failed, "{text}");
         }
         // The same counter as on the page: after five tries even the right one waits.
         for _ in 0..4 {
@@ -180,7 +170,9 @@ async fn faults_have_their_words_and_a_failed_login_tells_nothing() {
         }
         let right = format!("hanako:{PASSWORD}{code}");
         assert_eq!(
-            told(&login(&stack, 2, header(&right).as_deref(), &Value::Null).await),
+            login(&stack, 2, header(&right).as_deref(), &Value::Null)
+                .await
+                .told(),
             failed
         );
         assert!(stack.audited("login.locked").await);
@@ -199,7 +191,7 @@ async fn nobody_gets_here_what_the_token_endpoint_gives_for_a_key_or_a_secret() 
         let refresh = stack.exchange("basic", &code).await.text("refresh_token");
         let body = json!({ "refresh_token": refresh });
         let answer = login(&stack, 2, None, &body).await;
-        assert_eq!(told(&answer).2, "Invalid refresh_token");
+        assert_eq!(answer.told().2, "Invalid refresh_token");
         // And it wasn't spent.
         let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh)];
         let good = stack.client_form("basic", "/oauth2/token", &form).await;
@@ -220,7 +212,7 @@ async fn nobody_gets_here_what_the_token_endpoint_gives_for_a_key_or_a_secret() 
         for stack in with_settings(set).await {
             let typed = basic(&format!("hanako:{PASSWORD}{}", stack.code("hanako")));
             let answer = login(&stack, 2, Some(&typed), &Value::Null).await;
-            assert_eq!(told(&answer).1, "access_denied", "{}", answer.body);
+            assert_eq!(answer.told().1, "access_denied", "{}", answer.body);
         }
     }
 }

@@ -27,16 +27,6 @@ async fn call(stack: &Stack, token: &str, body: &str) -> Answer {
     stack.csc("signatures/signDoc", token, body).await
 }
 
-fn told(answer: &Answer) -> (u16, String, String) {
-    let body = answer.json();
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    (
-        answer.status.as_u16(),
-        text("error"),
-        text("error_description"),
-    )
-}
-
 // shows: T-USE-SAP-REPLAY
 #[tokio::test]
 async fn the_worker_gets_the_callers_token_and_body_and_its_answer_is_passed_on() {
@@ -52,7 +42,7 @@ async fn the_worker_gets_the_callers_token_and_body_and_its_answer_is_passed_on(
         );
         assert_eq!(asked.idempotency_key, None);
         let again = call(&stack, &signing, &body(|_| ())).await;
-        assert_eq!(told(&again).0, 401);
+        assert_eq!(again.told().0, 401);
         // The caller's own name for the call is the one at signHash.
         for (key, carried) in [("call-1", true), ("no name", false)] {
             stack.worker.asked.lock().unwrap().clear();
@@ -127,7 +117,7 @@ async fn faults_are_told_before_the_worker_hears_of_anything() {
             ),
         ] {
             let answer = call(&stack, token, &body).await;
-            assert_eq!(told(&answer), request(text), "{body}");
+            assert_eq!(answer.told(), request(text), "{body}");
         }
         let long = call(&stack, &signing, &" ".repeat((16 << 20) + 1)).await;
         assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -175,7 +165,7 @@ async fn calls_that_wait_with_their_documents_leave_room_to_other_clients() {
             }
         }
         let own = call(&stack, &tokens[2], &body(|_| ())).await;
-        assert_eq!(told(&own).0, 503, "{}", own.body);
+        assert_eq!(own.told().0, 503, "{}", own.body);
         let other = call(&stack, &tokens[3], &body(|_| ())).await;
         assert_eq!(other.status, StatusCode::OK, "{}", other.body);
         for task in slow {
@@ -229,7 +219,7 @@ async fn a_worker_speaks_in_errors_of_the_api_or_not_at_all() {
             let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
             stack.worker.told.lock().unwrap().push(answer);
             let refused = call(&stack, &token, &body(|_| ())).await;
-            assert_eq!(told(&refused), (status, error.to_owned(), text.to_owned()));
+            assert_eq!(refused.told(), (status, error.to_owned(), text.to_owned()));
         }
         let info = stack.csc("info", "x", "{}").await.json();
         assert!(

@@ -75,9 +75,21 @@ impl Answer {
             .to_owned()
     }
 
-    /// Its status, and what its JSON says of an error.
+    /// Its status, and what its JSON says of an error: the code, and in words.
+    pub fn told(&self) -> (u16, String, String) {
+        let body = self.json();
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        (
+            self.status.as_u16(),
+            text("error"),
+            text("error_description"),
+        )
+    }
+
+    /// The same without the code.
     pub fn error(&self) -> (u16, String) {
-        (self.status.as_u16(), self.text("error_description"))
+        let (status, _, words) = self.told();
+        (status, words)
     }
 
     /// Value of a query parameter of the redirect.
