@@ -232,13 +232,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
         if revocation_seconds == 0 {
             std::future::pending::<()>().await;
         }
-        let mut ticks = tokio::time::interval(Duration::from_secs(revocation_seconds.max(60)));
-        loop {
-            ticks.tick().await;
-            if let Err(error) = ssa.watch_certificates().await {
-                tracing::warn!(%error, "certificates could not be looked at; they are again");
-            }
-        }
+        ssa.keep_watch(Duration::from_secs(revocation_seconds.max(60)))
+            .await;
     };
     let ended: Result<(), Trouble> = tokio::select! {
         () = looking => Ok(()),

@@ -94,7 +94,7 @@ struct Inner {
     limits: limits::Limits,
     decided: Notify,
     known_good: certificates::KnownGood,
-    silent: watch::Silent,
+    watch: watch::Watch,
     known_providers: providers::Known,
     about: about::About,
 }
@@ -146,7 +146,7 @@ impl Ssa {
             limits: limits::Limits::default(),
             decided: Notify::new(),
             known_good: certificates::KnownGood::default(),
-            silent: watch::Silent::default(),
+            watch: watch::Watch::default(),
             known_providers: providers::Known::default(),
             about: about::About::default(),
         })))
@@ -198,8 +198,8 @@ impl Ssa {
         &self.0.known_good
     }
 
-    pub(crate) fn silent(&self) -> &watch::Silent {
-        &self.0.silent
+    pub(crate) fn watch(&self) -> &watch::Watch {
+        &self.0.watch
     }
 
     pub(crate) fn config(&self) -> &Config {

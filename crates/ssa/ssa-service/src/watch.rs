@@ -1,27 +1,61 @@
 //! Looks what CAs publish about the certificates of signers' keys (`I-A4.2-revocation-prompt-destruction`), and brings the SAM what matters: it
 //! judges by the CA's own signature and stops the key. Whether a CA can be reached stops nothing; that it can't is an alarm.
 
-use std::collections::HashMap;
+mod lists;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use audit_log::Event;
 use core_types::{B64, Digest32, KeyId, sha256};
+use lists::{Lists, Once};
 use pki::Certificate;
-use pki::fetch::{Fetch, Fetching};
 use pki::revocation::{self, Evidence, State};
 use sam_api::ssa::{Published, RevocationRequest, WatchedCertificate, WatchedRequest};
 use store_kit::{StoreError, transaction};
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::Ssa;
 
 /// Certificates asked about at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 24;
+/// Of one CA, so that a silent one leaves room for the others.
+const OF_ONE_CA: usize = 4;
+/// Certificates under way before the SAM is asked for more.
+const UNDER_WAY: usize = 400;
 
-/// Which CAs say nothing.
+/// A CA (or its responder) doesn't say whether certificates are revoked.
+const UNKNOWN: &str = "revocation-unknown";
+/// The SAM doesn't say which certificates there are.
+const UNASKED: &str = "revocation-unasked";
+/// A look at all certificates takes longer than the time between two.
+const LATE: &str = "revocation-late";
+
+/// What is remembered from one look to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Silent(std::sync::Mutex<Vec<Digest32>>);
+pub(crate) struct Watch(Mutex<Remembered>);
 
-/// What came of a look at all certificates.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// The last key that was looked at, if the SAM didn't say what comes after it.
+    after: Option<KeyId>,
+    /// CAs whose silence was told.
+    told: HashSet<Digest32>,
+    /// CAs that said nothing since the look began at the first key.
+    silent: HashSet<Digest32>,
+    /// That the SAM couldn't be asked was told.
+    unasked: bool,
+}
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of a look at certificates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Looked {
     /// Certificates that were asked about.
@@ -36,78 +70,171 @@ pub struct Looked {
 enum Found {
     /// Nothing that the SAM has to hear.
     Nothing,
-    /// Nobody says anything. The digest of its CA's certificate.
-    Unknown(Digest32),
+    /// Nobody says anything.
+    Unknown,
     /// To be brought.
     Matters(KeyId, Published),
 }
 
+/// What was done about one certificate.
+enum Told {
+    Nothing,
+    Brought,
+    /// An alarm, unless the log couldn't be written.
+    Unknown(Option<StoreError>),
+}
+
+/// Where one look stands.
+#[derive(Default)]
+struct Round {
+    looked: Looked,
+    /// Looks under way, by the digest of the CA's certificate.
+    tasks: JoinSet<Told>,
+    cas: HashMap<tokio::task::Id, Digest32>,
+    /// The log couldn't be written; the look goes on.
+    trouble: Option<StoreError>,
+}
+
 impl Ssa {
-    /// Looks once at all certificates of keys that can be used or are stopped for a while. Safe at any time on any node; the
-    /// composition root calls it every few minutes.
+    /// Looks at all certificates again and again, `every` so often, and never ends. A look that takes longer is an alarm, once until one
+    /// is done in time. Safe on any node.
+    pub async fn keep_watch(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        ticks.tick().await;
+        let mut told = false;
+        loop {
+            // Apart, so that it goes on while the alarm waits for the log; it ends with this one.
+            let (mut look, ssa) = (JoinSet::new(), self.clone());
+            look.spawn(async move { ssa.watch_certificates().await });
+            let mut late = false;
+            let looked = loop {
+                tokio::select! {
+                    biased;
+                    looked = look.join_next() => break looked,
+                    _ = ticks.tick() => {
+                        late = true;
+                        if !told {
+                            told = self.alarm(LATE).await.is_ok();
+                        }
+                    }
+                }
+            };
+            match looked {
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err(error))) => {
+                    tracing::error!(%error, "an alarm about certificates could not be recorded");
+                }
+                Some(Err(_)) | None => tracing::error!("the look at certificates broke off"),
+            }
+            if !late {
+                told = false;
+                ticks.tick().await;
+            }
+        }
+    }
+
+    /// Looks once at all certificates of keys that can be used or are stopped for a while; when the SAM doesn't say which come next, the
+    /// next look goes on from there. Safe at any time on any node.
     ///
     /// # Errors
-    /// [`StoreError`] when an alarm can't be recorded.
+    /// [`StoreError`] when an alarm can't be recorded; the certificates were looked at all the same.
     pub async fn watch_certificates(&self) -> Result<Looked, StoreError> {
-        let lists = std::sync::Arc::new(Mutex::new(HashMap::new()));
-        let (mut looked, mut silent) = (Looked::default(), Vec::new());
-        let mut after = None;
+        let (lists, all) = (
+            Arc::new(Lists::default()),
+            Arc::new(Semaphore::new(AT_ONCE)),
+        );
+        let mut of_ca: HashMap<Digest32, Arc<Semaphore>> = HashMap::new();
+        let mut round = Round::default();
+        let mut after = self.watch().lock().after.clone();
         loop {
             let request = WatchedRequest { after };
             let Ok(page) = self.sam().watched(&request).await else {
-                tracing::warn!(
-                    "the SAM doesn't say which certificates there are; it is asked again"
-                );
-                return Ok(looked);
+                tracing::error!("the SAM doesn't say which certificates there are");
+                self.watch().lock().after = request.after;
+                round.trouble = self.tell_unasked().await.err();
+                self.drain(&mut round, 0).await;
+                return round.done();
             };
-            for some in page.certificates.chunks(AT_ONCE) {
-                let asked: Vec<_> = some
-                    .iter()
-                    .map(|certificate| {
-                        let (ssa, certificate) = (self.clone(), certificate.clone());
-                        let lists = lists.clone();
-                        tokio::spawn(async move { ssa.look(&certificate, &lists).await })
-                    })
-                    .collect();
-                for found in asked {
-                    looked.certificates += 1;
-                    match found.await {
-                        Ok(Found::Matters(key, published)) => {
-                            looked.brought += 1;
-                            self.bring(key, published).await;
-                        }
-                        Ok(Found::Unknown(issuer)) => {
-                            looked.unknown += 1;
-                            silent.push(issuer);
-                        }
-                        Ok(Found::Nothing) | Err(_) => {}
-                    }
-                }
+            self.watch().lock().unasked = false;
+            for certificate in page.certificates {
+                let ca = sha256(&[certificate.chain.get(1).map_or(&[][..], |ca| &ca.0)]);
+                let one = of_ca.entry(ca);
+                let one = one.or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_CA)));
+                let (ssa, lists, all, one) =
+                    (self.clone(), lists.clone(), all.clone(), one.clone());
+                let task = round.tasks.spawn(async move {
+                    // Nobody closes these.
+                    let (_one, _all) = (one.acquire().await, all.acquire().await);
+                    ssa.look_and_tell(&certificate, ca, &lists).await
+                });
+                round.cas.insert(task.id(), ca);
             }
             after = page.next;
             if after.is_none() {
                 break;
             }
+            self.drain(&mut round, UNDER_WAY).await;
         }
-        silent.sort_unstable();
-        silent.dedup();
-        self.tell_of_silence(silent).await?;
-        Ok(looked)
+        self.drain(&mut round, 0).await;
+        let mut watch = self.watch().lock();
+        let silent = std::mem::take(&mut watch.silent);
+        watch.told.retain(|ca| silent.contains(ca));
+        watch.after = None;
+        drop(watch);
+        round.done()
     }
 
-    async fn look(
-        &self,
-        of: &WatchedCertificate,
-        lists: &Mutex<HashMap<String, Vec<u8>>>,
-    ) -> Found {
+    /// Takes up what comes of the looks under way, until so many are left.
+    async fn drain(&self, round: &mut Round, left: usize) {
+        while round.tasks.len() > left {
+            let Some(ended) = round.tasks.join_next_with_id().await else {
+                return;
+            };
+            round.looked.certificates += 1;
+            let (told, ca) = match ended {
+                Ok((id, told)) => {
+                    round.cas.remove(&id);
+                    (told, None)
+                }
+                // A look that broke off found nothing out.
+                Err(broken) => (Told::Unknown(None), round.cas.remove(&broken.id())),
+            };
+            match told {
+                Told::Nothing => {}
+                Told::Brought => round.looked.brought += 1,
+                Told::Unknown(trouble) => {
+                    round.looked.unknown += 1;
+                    let more = match ca {
+                        Some(ca) => self.tell_silent(ca).await.err(),
+                        None => None,
+                    };
+                    round.trouble = round.trouble.take().or(trouble).or(more);
+                }
+            }
+        }
+    }
+
+    /// Looks at one certificate, and tells at once what came of it.
+    async fn look_and_tell(&self, of: &WatchedCertificate, ca: Digest32, lists: &Lists) -> Told {
+        match self.look(of, lists).await {
+            Found::Nothing => Told::Nothing,
+            Found::Matters(key, published) => {
+                self.bring(key, published).await;
+                Told::Brought
+            }
+            Found::Unknown => Told::Unknown(self.tell_silent(ca).await.err()),
+        }
+    }
+
+    async fn look(&self, of: &WatchedCertificate, lists: &Lists) -> Found {
         let [certificate, issuer] = of.chain.as_slice() else {
-            return Found::Nothing;
+            return Found::Unknown;
         };
-        let name = sha256(&[&issuer.0]);
         let parsed = Certificate::parse(&certificate.0)
             .and_then(|c| Ok((c, Certificate::parse(&issuer.0)?)));
         let Ok((certificate, issuer)) = parsed else {
-            return Found::Unknown(name);
+            return Found::Unknown;
         };
         let now = self.now();
         let fetch = Once {
@@ -123,7 +250,7 @@ impl Ssa {
         match revocation::state(&certificate, &issuer, &evidence, now) {
             State::Unknown(why) => {
                 tracing::error!(key = %of.key, ?why, "nobody says whether the certificate of a key is revoked");
-                Found::Unknown(name)
+                Found::Unknown
             }
             state if said(&state) => {
                 let published = pieces(evidence).into_iter().find(|piece| {
@@ -148,27 +275,41 @@ impl Ssa {
         }
     }
 
-    /// Alarms once for each CA that has become silent.
-    async fn tell_of_silence(&self, now_silent: Vec<Digest32>) -> Result<(), StoreError> {
+    /// Alarms for each CA that has become silent: at once, not when the look is over.
+    async fn tell_silent(&self, ca: Digest32) -> Result<(), StoreError> {
         let news = {
-            let known = self.silent().0.lock();
-            known.map_or(true, |known| {
-                now_silent.iter().any(|ca| !known.contains(ca))
-            })
+            let mut watch = self.watch().lock();
+            watch.silent.insert(ca) && !watch.told.contains(&ca)
         };
         if news {
-            let now = self.now();
-            transaction!(self.store(), "revocation-unknown", |tx| {
-                let event = Event::Alarm {
-                    what: "revocation-unknown".into(),
-                };
-                self.audit().append(tx, event, now).await.map(drop)
-            })?;
-        }
-        if let Ok(mut known) = self.silent().0.lock() {
-            *known = now_silent;
+            self.alarm(UNKNOWN).await?;
+            self.watch().lock().told.insert(ca);
         }
         Ok(())
+    }
+
+    /// Alarms once until the SAM answers again.
+    async fn tell_unasked(&self) -> Result<(), StoreError> {
+        let told = self.watch().lock().unasked;
+        if !told {
+            self.alarm(UNASKED).await?;
+            self.watch().lock().unasked = true;
+        }
+        Ok(())
+    }
+
+    async fn alarm(&self, what: &'static str) -> Result<(), StoreError> {
+        let now = self.now();
+        transaction!(self.store(), "watch-alarm", |tx| {
+            let event = Event::Alarm { what: what.into() };
+            self.audit().append(tx, event, now).await.map(drop)
+        })
+    }
+}
+
+impl Round {
+    fn done(self) -> Result<Looked, StoreError> {
+        self.trouble.map_or(Ok(self.looked), Err)
     }
 }
 
@@ -192,35 +333,5 @@ fn whole(piece: &Published) -> Evidence {
             crls: Vec::new(),
             ocsp_responses: vec![der.0.clone()],
         },
-    }
-}
-
-/// Fetches each list once in a round, however many certificates name it.
-struct Once<'a> {
-    fetch: &'a dyn Fetch,
-    lists: &'a Mutex<HashMap<String, Vec<u8>>>,
-}
-
-impl Fetch for Once<'_> {
-    fn get<'a>(&'a self, url: &'a str, limit: usize) -> Fetching<'a> {
-        Box::pin(async move {
-            let mut lists = self.lists.lock().await;
-            if let Some(list) = lists.get(url) {
-                return Ok(list.clone());
-            }
-            let list = self.fetch.get(url, limit).await?;
-            lists.insert(url.to_owned(), list.clone());
-            Ok(list)
-        })
-    }
-
-    fn post<'a>(
-        &'a self,
-        url: &'a str,
-        content_type: &'a str,
-        body: Vec<u8>,
-        limit: usize,
-    ) -> Fetching<'a> {
-        self.fetch.post(url, content_type, body, limit)
     }
 }

@@ -6,7 +6,7 @@ use sam_api::ssa::{Published, WatchedCertificate};
 use ssa_service::Looked;
 
 use crate::certificates::{with_ca, with_cas};
-use crate::web::Stack;
+use crate::web::{Stack, until};
 
 /// A key whose certificate is of the stack's CA; the serial number.
 fn key(stack: &Stack, id: &str, held: bool) -> String {
@@ -66,5 +66,59 @@ async fn what_a_ca_publishes_is_brought_and_its_silence_is_an_alarm_once() {
         *stack.net.0.lock().unwrap() = None;
         look(&stack).await;
         assert_eq!(alarms(&stack).await, 2, "and when it happens again");
+    }
+}
+
+// shows: I-A4.2-revocation-prompt-destruction
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_behind_a_page_that_the_sam_does_not_give_are_looked_at_next_and_it_is_told() {
+    let (_dir, stacks) = with_cas(|_| {}).await;
+    for stack in stacks {
+        let serials: Vec<String> = ["key-a", "key-b", "key-c"]
+            .iter()
+            .map(|id| key(&stack, id, false))
+            .collect();
+        with_ca(&stack, |ca| ca.revoke(&serials[2], 1).unwrap());
+        let page = |ends: Option<&str>| {
+            stack.sam.with(|s| {
+                s.watched_page = Some(1);
+                s.watched_ends = ends.map(|id| KeyId::parse(id).unwrap());
+            });
+        };
+        page(Some("key-b"));
+        for n in [2, 0] {
+            assert_eq!(look(&stack).await, (n, 0, 0));
+            assert_eq!(alarms(&stack).await, 1, "told once");
+        }
+        page(None);
+        assert_eq!(look(&stack).await, (1, 0, 1), "it goes on behind the last");
+        assert_eq!(look(&stack).await, (3, 0, 1), "and begins anew");
+        page(Some("key-a"));
+        look(&stack).await;
+        assert_eq!(alarms(&stack).await, 2, "and when it happens again");
+    }
+}
+
+// shows: I-A4.2-revocation-prompt-destruction
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_takes_too_long_is_an_alarm_and_so_is_a_ca_before_the_look_is_over() {
+    let (_dir, stacks) = with_cas(|_| {}).await;
+    for stack in stacks {
+        key(&stack, "key-a", false);
+        key(&stack, "key-b", false);
+        let ca = stack.net.0.lock().unwrap().take();
+        stack.sam.with(|s| {
+            s.watched_page = Some(1);
+            s.watched_hangs_after = KeyId::parse("key-a").ok();
+        });
+        let watching = stack.ssa.clone();
+        let every = std::time::Duration::from_millis(50);
+        let watching = tokio::spawn(async move { watching.keep_watch(every).await });
+        until("both alarms", async || {
+            (alarms(&stack).await == 2).then_some(())
+        })
+        .await;
+        watching.abort();
+        *stack.net.0.lock().unwrap() = ca;
     }
 }

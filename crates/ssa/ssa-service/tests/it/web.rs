@@ -328,6 +328,21 @@ impl Stack {
     }
 }
 
+/// Asks again and again until there is an answer; a test that waits for something that never comes says what it was.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            match ask().await {
+                Some(answer) => return answer,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let bound = std::time::Duration::from_secs(60);
+    let answer = tokio::time::timeout(bound, asking).await;
+    answer.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
 pub type Form = Vec<(&'static str, String)>;
 
 pub fn service_request(client: &str) -> Form {

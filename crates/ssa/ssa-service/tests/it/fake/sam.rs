@@ -42,6 +42,12 @@ pub struct State {
     pub codes: Vec<SendCodeRequest>,
     /// Certificates of keys.
     pub watched: Vec<WatchedCertificate>,
+    /// So many of them in one answer, if not all.
+    pub watched_page: Option<usize>,
+    /// It doesn't say which come after this one.
+    pub watched_ends: Option<KeyId>,
+    /// It never answers which come after this one.
+    pub watched_hangs_after: Option<KeyId>,
     /// What CAs published.
     pub published: Vec<RevocationRequest>,
     pub code_refusals: Vec<CallError<Refusal>>,
@@ -426,13 +432,27 @@ impl SamPort for FakeSam {
         Box::pin(async { Self::answer(answer) })
     }
 
-    fn watched<'a>(&'a self, _: &'a WatchedRequest) -> Called<'a, Watched> {
-        let certificates = self.with(|s| s.watched.clone());
-        Box::pin(async {
-            Ok(WatchedAnswer {
-                certificates,
-                next: None,
-            })
+    fn watched<'a>(&'a self, request: &'a WatchedRequest) -> Called<'a, Watched> {
+        let answer = self.with(|s| {
+            let after = |w: &WatchedCertificate| Some(&w.key) == request.after.as_ref();
+            let from = s.watched.iter().position(after).map_or(0, |n| n + 1);
+            let page = s.watched_page.unwrap_or(usize::MAX);
+            let certificates: Vec<_> = s.watched[from..].iter().take(page).cloned().collect();
+            let more = from + certificates.len() < s.watched.len();
+            let next = certificates.last().filter(|_| more).map(|w| w.key.clone());
+            let ends = request.after.is_some() && request.after == s.watched_ends;
+            match ends {
+                true => Err(CallError::Unreachable),
+                false => Ok(WatchedAnswer { certificates, next }),
+            }
+        });
+        let hangs =
+            self.with(|s| request.after.is_some() && request.after == s.watched_hangs_after);
+        Box::pin(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            answer
         })
     }
 
