@@ -5,10 +5,12 @@
 
 mod acting;
 mod forms;
+mod logs;
 mod quiet;
 mod rules;
 
 pub use acting::{Acting, ActingError, Brake, Chosen, STOPS, Stop, Target, told};
 pub use forms::{Counts, mail, webhook};
+pub use logs::{Silences, entry_unread, foreign, set_back};
 pub use quiet::{Notice, Quiet};
-pub use rules::{Alert, Limits, RULES, Severity, Watch, ending, foreign, set_back};
+pub use rules::{Alert, Limits, RULES, Severity, Watch, ending};

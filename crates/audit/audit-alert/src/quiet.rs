@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use core_types::UnixTime;
 use serde::{Deserialize, Serialize};
 
+use crate::logs::{AGAIN, UNREAD};
 use crate::rules::Alert;
 
 /// An alert that is told, with how many of its group there were since the last one.
@@ -38,7 +39,11 @@ const MOST: usize = 10_000;
 impl Quiet {
     /// Whether this alert is told now; if not, it is told by [`Quiet::due`] later.
     pub fn pass(&mut self, alert: Alert, seconds: i64, now: UnixTime) -> Option<Notice> {
-        let name = format!("{}\n{}\n{}", alert.rule, alert.zone, alert.about);
+        if let Some(other) = opposite(&alert.rule) {
+            // What no longer holds isn't told later.
+            self.groups.remove(&name(other, &alert));
+        }
+        let name = name(&alert.rule, &alert);
         if let Some(group) = self.groups.get_mut(&name) {
             group.more += u64::from(group.waiting.is_some());
             group.waiting = Some(alert);
@@ -73,6 +78,20 @@ impl Quiet {
         });
         told.collect()
     }
+}
+
+/// The rule that says the opposite.
+fn opposite(rule: &str) -> Option<&'static str> {
+    match rule {
+        UNREAD => Some(AGAIN),
+        AGAIN => Some(UNREAD),
+        _ => None,
+    }
+}
+
+/// Name of the group that `rule` has about the same as `alert`.
+fn name(rule: &str, alert: &Alert) -> String {
+    format!("{rule}\n{}\n{}", alert.zone, alert.about)
 }
 
 #[cfg(test)]

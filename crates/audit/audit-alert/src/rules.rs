@@ -30,6 +30,8 @@ pub struct Limits {
     pub doubled_seconds: i64,
     /// A certificate ends within so many days.
     pub certificate_days: i64,
+    /// For so many seconds a log can't be read.
+    pub unread_seconds: i64,
     /// Between which hours officers work, such as `[8, 20]`; `[22, 6]` is a night. Without it every hour is usual.
     pub usual_hours: Option<[i64; 2]>,
     /// Whose hours: those of a place so many hours ahead of UTC.
@@ -46,6 +48,7 @@ impl Default for Limits {
             session_seconds: 4 * 3600,
             doubled_seconds: 600,
             certificate_days: 30,
+            unread_seconds: 300,
             usual_hours: None,
             utc_offset_hours: 9,
         }
@@ -100,7 +103,7 @@ pub struct Alert {
 }
 
 /// Every rule there is.
-pub const RULES: [(&str, Severity); 20] = [
+pub const RULES: [(&str, Severity); 23] = [
     ("wrong-value", Severity::Critical),
     ("alarm", Severity::Critical),
     ("witness-away", Severity::Critical),
@@ -118,6 +121,9 @@ pub const RULES: [(&str, Severity); 20] = [
     ("unusual-hours", Severity::Warning),
     ("officer-due", Severity::Warning),
     ("certificate-ends", Severity::Warning),
+    ("log-unread", Severity::Critical),
+    ("log-read-again", Severity::Warning),
+    ("entry-unread", Severity::Critical),
     ("stopped", Severity::Critical),
     ("held-back", Severity::Critical),
     ("stop-refused", Severity::Critical),
@@ -425,29 +431,6 @@ fn alert(rule: &'static str, entry: &Entry, about: &str) -> Alert {
         about: about.to_owned(),
         seq: Some(entry.seq),
         kind: entry.kind.clone(),
-        targets: Vec::new(),
-    }
-}
-
-/// A zone's log gave an entry of another zone out. `zone`: whose log it is.
-pub fn foreign(zone: &str, now: UnixTime) -> Alert {
-    of_a_log(zone, "entry-of-another-zone", now)
-}
-
-/// A zone's log is shorter than it was: an old copy of its store was put back.
-pub fn set_back(zone: &str, now: UnixTime) -> Alert {
-    of_a_log(zone, "log-set-back", now)
-}
-
-fn of_a_log(zone: &str, about: &str, now: UnixTime) -> Alert {
-    Alert {
-        rule: "alarm".to_owned(),
-        severity: Severity::Critical,
-        at: now,
-        zone: zone.to_owned(),
-        about: about.to_owned(),
-        seq: None,
-        kind: String::new(),
         targets: Vec::new(),
     }
 }

@@ -141,6 +141,25 @@ pub fn cramped(kib: u32) -> Command {
     command
 }
 
+/// Waits for what another task or program does; if nothing comes of it, says what was waited for.
+pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
+    let longest = std::time::Duration::from_secs(60);
+    match tokio::time::timeout(longest, waited).await {
+        Ok(came) => came,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}
+
+/// Asks again until something holds, for as long as [`within`] waits.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    within(what, async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// Runs a program that the tests need; a missing one is a failure that says how to get it.
 pub fn run(command: &mut Command) -> Output {
     let name = command.get_program().to_string_lossy().into_owned();

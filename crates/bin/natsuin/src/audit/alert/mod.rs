@@ -2,6 +2,7 @@
 //! signed webhook, and metrics.
 
 mod act;
+mod read;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use audit_alert::{Alert, Counts, Limits, Notice, Quiet, Watch, ending, foreign, set_back};
-use audit_reader::Entry;
-use audit_service::{FOLLOW, FollowAnswer, FollowRequest};
+use audit_alert::{Alert, Counts, Limits, Notice, Quiet, Silences, Watch};
+use audit_alert::{ending, entry_unread, foreign, set_back};
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
@@ -28,12 +28,10 @@ use act::{ActTable, Actor, Deeds};
 
 use crate::outgoing::{MailTable, WebhookTable};
 use crate::output::{Exit, Failure, Out};
+use read::{Log, Unread, read};
 use tell::Teller;
 
 const CHECK: &str = "compare with config/natsuin-alert.toml";
-/// Entries that are read from a zone in one round: what is more waits for the next.
-const ROUND: usize = 20_000;
-const PAGE: usize = 1000;
 /// Seconds of a day.
 const DAY: i64 = 24 * 3600;
 
@@ -67,13 +65,6 @@ struct LogTable {
     url: String,
 }
 
-/// A log that is read.
-struct Log {
-    zone: String,
-    url: String,
-    client: Client,
-}
-
 /// What outlives a restart: where reading goes on, what was told, and what couldn't be.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,6 +76,8 @@ struct State {
     after: BTreeMap<String, String>,
     from: Option<i64>,
     quiet: Quiet,
+    /// Logs that can't be read.
+    silences: Silences,
     /// By way.
     waiting: BTreeMap<String, Vec<Notice>>,
     deeds: Deeds,
@@ -103,6 +96,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     let options = HttpOptions {
         ca_pem: Some(config.tls.ca_pem()?),
         identity: Some(config.tls.identity()?),
+        timeout: Some(read::PATIENCE),
         ..HttpOptions::default()
     };
     let logs = config.logs.iter().map(|log| {
@@ -193,9 +187,19 @@ impl Watcher {
                         }
                     };
                     tracing::error!(url = log.url, why, "a log can't be read");
+                    let seconds = self.config.limits.unread_seconds;
+                    let silences = &mut self.state.silences;
+                    alerts.extend(silences.unread(&log.zone, &log.url, seconds, now));
                     continue;
                 }
             };
+            alerts.extend(self.state.silences.read(&log.zone, &log.url, now));
+            if let Some(first) = read.unread.first() {
+                let count = read.unread.len();
+                tracing::error!(url = log.url, first, count, "entries can't be read");
+            }
+            let unread = read.unread.iter();
+            alerts.extend(unread.map(|seq| entry_unread(&log.zone, *seq, now)));
             for entry in &read.entries {
                 self.counts().entry(&entry.zone, &entry.outcome, entry.at);
                 alerts.extend(self.watch.see(entry));
@@ -268,71 +272,6 @@ impl Watcher {
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What is new in a log.
-struct Read {
-    entries: Vec<Entry>,
-    /// Place of the last one.
-    after: Option<u64>,
-    /// That is all there was.
-    whole: bool,
-}
-
-/// Why a log can't be read.
-enum Unread {
-    /// It has an entry of another zone.
-    Foreign,
-    /// It is shorter than what was read of it.
-    SetBack,
-    /// Otherwise.
-    Other(String),
-}
-
-fn other(why: impl ToString) -> Unread {
-    Unread::Other(why.to_string())
-}
-
-/// Reads a log on, in its own order. Of what can't be read to the end nothing is taken.
-async fn read(log: &Log, mut after: Option<u64>, from: i64) -> Result<Read, Unread> {
-    let (mut entries, mut whole): (Vec<Entry>, bool) = (Vec::new(), false);
-    let mut count = 0;
-    while !whole && count < ROUND {
-        let request = FollowRequest {
-            after,
-            from,
-            limit: PAGE,
-        };
-        let body = serde_json::to_vec(&request).map_err(other)?;
-        let (status, body) = log.client.forward(FOLLOW, body).await.map_err(other)?;
-        if status != 200 {
-            return Err(other(format!("status {status}")));
-        }
-        let answer: FollowAnswer = serde_json::from_slice(&body).map_err(other)?;
-        if after.is_some_and(|after| after >= answer.size) {
-            return Err(Unread::SetBack);
-        }
-        for found in &answer.entries {
-            if after.is_some_and(|after| found.seq <= after) {
-                return Err(other("its places don't rise"));
-            }
-            let entry = Entry::parse(found.seq, &found.body, None);
-            let entry = entry.ok_or_else(|| other("an entry can't be read"))?;
-            if entry.zone != log.zone {
-                return Err(Unread::Foreign);
-            }
-            after = Some(found.seq);
-            // Its own readings would be entries for ever.
-            entries.extend(Some(entry).filter(|entry| entry.kind != "audit.read"));
-        }
-        count += answer.entries.len();
-        whole = !answer.more || answer.entries.is_empty();
-    }
-    Ok(Read {
-        entries,
-        after,
-        whole,
-    })
 }
 
 /// When the first certificate of a file ends.
