@@ -33,6 +33,18 @@ fn unit(name: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 const UNITS: [&str; 4] = ["natsuin-sam", "natsuin-cm", "natsuin-sic", "natsuin-ssa"];
+/// Where the system has the CAs that it trusts.
+const SYSTEM_CAS: [&str; 3] = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust"];
+/// Each unit, and the sample of what it reads.
+const SAMPLES: [(&str, &str); 7] = [
+    ("natsuin-sam", "natsuin-sam.toml"),
+    ("natsuin-cm", "natsuin-cm.toml"),
+    ("natsuin-sic", "natsuin-sic.toml"),
+    ("natsuin-ssa", "natsuin-ssa.toml"),
+    ("natsuin-alert", "natsuin-alert.toml"),
+    ("natsuin-courier", "natsuin-courier.toml"),
+    ("natsuin-sca-worker", "natsuin-sca-worker.toml"),
+];
 /// What every daemon is denied.
 const DENIED: [(&str, &str); 27] = [
     ("NoNewPrivileges", "yes"),
@@ -101,6 +113,7 @@ fn units_give_each_daemon_its_own_and_nothing_else() {
             let fine = path == format!("/usr/bin/{name}")
                 || path == "/run/natsuin"
                 || (name == "natsuin-sam" && path == "/var/lib/natsuin-backup")
+                || (name == "natsuin-ssa" && SYSTEM_CAS.contains(&path))
                 || path == "/usr/share/zoneinfo"
                 || [
                     "/usr/lib",
@@ -112,6 +125,106 @@ fn units_give_each_daemon_its_own_and_nothing_else() {
                 .contains(&path)
                 || ["/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime"].contains(&path);
             assert!(fine, "{name}: {path}");
+        }
+    }
+}
+
+/// Paths of the machine that a text names.
+fn paths(text: &str) -> Vec<&str> {
+    let roots = ["/etc/", "/run/", "/usr/", "/var/"];
+    let ends = |c: char| c.is_whitespace() || "\"'`,;)]}".contains(c);
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices('/') {
+        // Neither the path of a URL nor the rest of a longer one.
+        let before = text[..at].chars().next_back();
+        let begins = before.is_none_or(|c| ends(c) || "=:(\"`[{".contains(c));
+        if begins && roots.iter().any(|root| text[at..].starts_with(root)) {
+            found.push(text[at..].split(ends).next().unwrap_or_default());
+        }
+    }
+    found
+}
+
+#[test]
+fn what_a_sample_names_is_there_for_its_daemon() {
+    let made = std::fs::read_to_string(packaging().join("tmpfiles.d/natsuin.conf")).unwrap();
+    let made: Vec<&str> = made
+        .lines()
+        .filter_map(|line| line.strip_prefix("d ")?.split(' ').next())
+        .collect();
+    for (name, sample) in SAMPLES {
+        let unit = unit(&format!("{name}.service"));
+        let bound = [
+            &unit["BindReadOnlyPaths"][..],
+            unit.get("BindPaths").map_or(&[], Vec::as_slice),
+        ];
+        let bound = bound.concat().join(" ");
+        let bound: Vec<&str> = bound.split(' ').collect();
+        let sample = packaging().join("../config").join(sample);
+        let sample = std::fs::read_to_string(sample).unwrap();
+        let named = paths(&sample);
+        assert!(named.len() > 2, "{name}: {named:?}");
+        for path in named {
+            let below = |bound: &&&str| {
+                let bound = bound.trim_start_matches('-');
+                path == bound || path.starts_with(&format!("{bound}/"))
+            };
+            let by = bound.iter().find(below);
+            let by = by.unwrap_or_else(|| panic!("{name} doesn't see {path}"));
+            // A folder that comes later than its daemon would never be seen by it.
+            let ours = ["/run/natsuin", "/var/lib/natsuin-backup"];
+            if ours.iter().any(|folder| path.starts_with(folder)) {
+                assert!(
+                    made.contains(by),
+                    "{name}: {by} isn't made before the start"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn documents_name_the_paths_of_the_units() {
+    let start = |name: &str| {
+        let start = unit(&format!("{name}.service"))["ExecStart"].concat();
+        let words: Vec<String> = start.split(' ').map(str::to_owned).collect();
+        (words[0].clone(), words.last().unwrap().clone())
+    };
+    for lang in ["en", "ja"] {
+        let docs = packaging().join("../docs/operator").join(lang);
+        let (mut seen, mut installed) = (0, String::new());
+        for file in std::fs::read_dir(docs).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let path = path.display();
+            assert!(!text.contains("/usr/local"), "{path}");
+            for line in text.lines() {
+                let Some((program, config)) = line.split_once(" --config ") else {
+                    continue;
+                };
+                let name = match program {
+                    "natsuin courier" => "natsuin-courier",
+                    "natsuin sca-worker" => "natsuin-sca-worker",
+                    "natsuin audit alert" => "natsuin-alert",
+                    program if UNITS.contains(&program) => program,
+                    _ => continue,
+                };
+                seen += 1;
+                let config = config.split(' ').next().unwrap();
+                assert_eq!(config, start(name).1, "{path}: {line}");
+            }
+            if path.to_string().ends_with("installation.md") {
+                installed = text;
+            }
+        }
+        assert!(seen > 6, "{lang}: {seen}");
+        let (program, config) = start("natsuin-cm");
+        for what in [
+            format!("target/release/natsuin-cm {program} "),
+            format!("config/natsuin-cm.toml {config} "),
+            "packaging/tmpfiles.d/natsuin.conf /usr/lib/tmpfiles.d/natsuin.conf ".to_owned(),
+        ] {
+            assert!(installed.contains(&what), "{lang}: {what}");
         }
     }
 }
