@@ -54,7 +54,7 @@ pub use sequencer::{
     Archived, Deleted, Deletion, DeletionError, Leaves, LogReader, Lost, ReplayError, Replayed,
     Sequenced, Sequencer, Summary, Told, archived, read_back, replay,
 };
-pub use service::Setting;
+pub use service::{Setting, beside};
 pub use status::{Status, newest, status};
 pub use tiles::{Resource, fetch};
 pub use witness::{Answer, Asking, Carrier, Measure, Witness, Witnesses};

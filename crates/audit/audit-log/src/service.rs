@@ -13,6 +13,12 @@ use crate::restored::{Restorers, restored};
 /// A setting by its name and the digest of its value.
 pub type Setting = (&'static str, Digest32);
 
+/// The node as which a command writes beside the daemon `node`, which may run meanwhile: with one name for both, the start of
+/// the command would be a crash of the daemon.
+pub fn beside(node: &str) -> String {
+    format!("{node}.command")
+}
+
 impl AuditLog {
     /// Records that the audit function and the service begin, whether the store came out of a backup and who of `restorers` wanted
     /// that, and which settings have changed since the last start of this node. The store itself is one of them (`store`): another

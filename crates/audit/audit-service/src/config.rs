@@ -126,6 +126,26 @@ impl AuditConfig {
         last.map(drop).map_err(|e| trouble(&e))
     }
 
+    /// Records that a command ends which began in the log, whatever came of it: a start without an end is a crash. With the
+    /// sequencer the last entries get their place, otherwise they wait for the daemon.
+    ///
+    /// # Errors
+    /// [`Trouble`] of the command, or when the log can't be written.
+    pub async fn ends<T>(
+        log: &AuditLog,
+        store: &Store,
+        sequencer: Option<&Sequencer>,
+        done: Result<T, Trouble>,
+        now: UnixTime,
+    ) -> Result<T, Trouble> {
+        let ended = match sequencer {
+            Some(sequencer) => Self::close(log, store, sequencer, now).await,
+            None => log.stops(store, now).await.map_err(|e| trouble(&e.into())),
+        };
+        let done = done?;
+        ended.map(|()| done)
+    }
+
     /// Serves auditors, if there are any.
     ///
     /// # Errors

@@ -56,6 +56,16 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it starts the SAM, which its log then tells of.
+    pub(crate) fn starts(&self) -> bool {
+        match self {
+            Self::DeleteArchived { .. } | Self::ForgetPerson { .. } | Self::Reopen { .. } => true,
+            Self::Init { .. } | Self::BringUpLog { .. } => false,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Officers {

@@ -336,6 +336,7 @@ pub(crate) fn settings(
         },
         office: config.office.load()?,
         source: SettingsSource::Program,
+        beside: false,
     };
     Ok((sam, config.audit))
 }

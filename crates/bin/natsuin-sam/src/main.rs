@@ -93,16 +93,25 @@ async fn run(args: Args) -> Result<(), Trouble> {
         files: files.digests(),
         signatures: signatures(&args.config)?,
     });
+    settings.beside = args.command.as_ref().is_some_and(ceremony::Command::starts);
     if let Some(ceremony::Command::DeleteArchived(command)) = &args.command {
         let (pinned, open) = (serde_json::to_string(&root), store.clone());
         let started = Sam::start(settings, module, open, Some(root), clock.clone(), random).await;
         let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
         let now = clock.now();
-        let sequencer = audit.open(sam.audit(), &store, &options, now).await?;
+        let opened = audit.open(sam.audit(), &store, &options, now).await;
+        let sequencer = match opened {
+            Ok(sequencer) => sequencer,
+            Err(trouble) => {
+                return AuditConfig::ends(sam.audit(), &store, None, Err(trouble), now).await;
+            }
+        };
         let (root, log) = (pinned.unwrap_or_default(), (&sequencer, &store));
         let mut noted = LogSummary::new(now);
         let done = command.run("sam", &audit, &root, log, &mut noted, now);
-        say(&done.await?);
+        let (done, now) = (done.await, clock.now());
+        let ended = AuditConfig::ends(sam.audit(), &store, Some(&sequencer), done, now);
+        say(&ended.await?);
         return Ok(());
     }
     if let Some(ceremony::Command::BringUpLog(command)) = &args.command {
@@ -115,16 +124,21 @@ async fn run(args: Args) -> Result<(), Trouble> {
     if let Some(ceremony::Command::ForgetPerson(command)) = &args.command {
         let pinned = serde_json::to_string(&root).unwrap_or_default();
         let order = command.check(&audit, &pinned, clock.now())?;
+        let (beside, now) = (store.clone(), clock.now());
         let started = Sam::start(settings, module, store, Some(root), clock, random).await;
         let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
-        let sam = match &order.tenant {
-            Some(tenant) => sam
-                .of(tenant)
-                .ok_or_else(|| ForgetPerson::refused(&"there is no such tenant"))?,
-            None => sam,
+        let whose = match &order.tenant {
+            Some(tenant) => sam.of(tenant),
+            None => Some(sam.clone()),
         };
-        let done = sam.forget_person(&order.person, order.by, order.before);
-        say(&ForgetPerson::told(done.await)?);
+        let done = match whose {
+            Some(whose) => {
+                let done = whose.forget_person(&order.person, order.by, order.before);
+                ForgetPerson::told(done.await)
+            }
+            None => Err(ForgetPerson::refused(&"there is no such tenant")),
+        };
+        say(&AuditConfig::ends(sam.audit(), &beside, None, done, now).await?);
         return Ok(());
     }
     if let Some(command) = &args.command {
@@ -303,14 +317,18 @@ async fn ceremonies(
             shares,
             out,
         } => {
+            let beside = store.clone();
             let started = Sam::start(settings, module, store, Some(root), clock, random).await;
             let sam = started.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
-            let record = sam.genesis().await.map_err(refused)?;
-            let plans = ceremony::plans(officers)?;
-            let (jws, invitations) = ceremony::reopen(&record, &plans, shares, now)?;
-            let told = ceremony::hand_out(out, &origin, &invitations, &[])?;
-            sam.reopen(&jws).await.map_err(refused)?;
-            told
+            let done = async {
+                let record = sam.genesis().await.map_err(refused)?;
+                let plans = ceremony::plans(officers)?;
+                let (jws, invitations) = ceremony::reopen(&record, &plans, shares, now)?;
+                let told = ceremony::hand_out(out, &origin, &invitations, &[])?;
+                sam.reopen(&jws).await.map_err(refused)?;
+                Ok::<_, Trouble>(told)
+            };
+            AuditConfig::ends(sam.audit(), &beside, None, done.await, now).await?
         }
     };
     say(&told);

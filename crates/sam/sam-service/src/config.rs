@@ -66,6 +66,8 @@ pub struct SamConfig {
     pub restorers: Restorers,
     /// Where all this comes from.
     pub source: SettingsSource,
+    /// For a command beside the node, which may run meanwhile: what it writes into the log is a node's of its own.
+    pub beside: bool,
 }
 
 /// A tenant: persons, keys, vouchers, requests and acts of its own, which no other tenant's service can name.

@@ -218,7 +218,11 @@ impl<C: CryptoModule> Sam<C> {
         let audit_key = SecretBytes::new(audit_key.0.to_vec());
         let persons = Some(PersonRecord::TABLE);
         // The log isn't sealed with nonces, and has to tell of the generator's failure.
-        let audit = AuditLog::naming("sam", &config.node, audit_key, random, persons);
+        let node = match config.beside {
+            true => audit_log::beside(&config.node),
+            false => config.node.clone(),
+        };
+        let audit = AuditLog::naming("sam", &node, audit_key, random, persons);
         let mut views = vec![View {
             service: Arc::new(Service::judge(&health, &config.policy)?),
             sealer: house.clone(),

@@ -1,6 +1,7 @@
 //! What administrators do beside the running daemon, or ask of it. On an embedded store the daemon is stopped first.
 
 mod backup;
+mod beside;
 mod officers;
 
 use std::fs::{File, OpenOptions};
@@ -8,16 +9,16 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use audit_service::{DeleteArchived, ForgetPerson, trouble as audit_trouble};
+use audit_service::{DeleteArchived, ForgetPerson};
 use clap::Subcommand;
-use cm_core::{Ledger, Module};
+use cm_core::Module;
+use core_types::SecretBytes;
 use core_types::random::SystemRandom;
-use core_types::{Clock as _, SecretBytes, clock::SystemClock};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Trouble, daemon};
 
 use crate::config::Config;
-use crate::{backend, ceremony, open_store, passphrase, sequencer, start};
+use crate::{backend, ceremony, open_store, passphrase};
 
 pub(crate) use officers::{officer, read_root};
 
@@ -281,10 +282,6 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             target,
             exp,
         } => backup::approve_restore(&config.sam, key, root, (backup, target), *exp),
-        Command::Backup { out } => {
-            let (module, _) = start(&config).await?;
-            backup::backup(&module, out).await
-        }
         Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table),
         Command::OfficerKey { out, public } => officers::officer_key(out, public),
         Command::Approve {
@@ -314,48 +311,16 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             let approvals = officers::read_approvals(approvals)?;
             ceremony::hold(&client, approvals, request.as_ref()).await
         }
-        Command::ExportLog { out } => {
-            let (module, store) = start(&config).await?;
-            let sequencer = sequencer(&module, &store, &config).await?;
-            let done = async {
-                sequencer.sequence(&store, SystemClock.now()).await?;
-                audit_log::export(&store, out, &sequencer.public()).await
-            };
-            let entries = done.await.map_err(|e| audit_trouble(&e))?;
-            Ok(format!("{entries} entries in {}", out.display()))
-        }
-        Command::DeleteArchived(command) => {
-            let (module, store) = start(&config).await?;
-            let sequencer = sequencer(&module, &store, &config).await?;
-            let (root, log) = (json(module.root()), (&sequencer, &store));
-            let (mut noted, now) = (Ledger::default(), SystemClock.now());
-            let done = command.run("cm", &config.audit, &root, log, &mut noted, now);
-            done.await
-        }
-        Command::ForgetPerson(command) => {
-            let (module, store) = start(&config).await?;
-            let now = SystemClock.now();
-            let order = command.check(&config.audit, &json(module.root()), now)?;
-            let audit = module.audit();
-            let done = audit.forget_person(&store, &order.person, order.by, order.before, now);
-            ForgetPerson::told(done.await)
-        }
-        Command::ChangeWrapping => {
-            let (module, _) = start(&config).await?;
-            change_wrapping(&module).await
-        }
-        Command::Scrub => {
-            let (module, _) = start(&config).await?;
-            backup::scrub(&module).await
-        }
+        Command::Backup { .. }
+        | Command::ExportLog { .. }
+        | Command::DeleteArchived(_)
+        | Command::ForgetPerson(_)
+        | Command::ChangeWrapping
+        | Command::Scrub => beside::run(config, command).await,
     }
 }
 
-fn json(key: &jose::Jwk) -> String {
-    serde_json::to_string(key).unwrap_or_default()
-}
-
-pub(crate) async fn change_wrapping(module: &Module) -> Result<String, Trouble> {
+async fn change_wrapping(module: &Module) -> Result<String, Trouble> {
     let done = module.change_wrapping().await;
     let done = done.map_err(|e| trouble("wrapping", e, "check the token, then run it again"))?;
     Ok(format!(

@@ -304,6 +304,7 @@ impl Stack {
         let config = SamConfig {
             sam: SAM.to_owned(),
             node: "sam-1".to_owned(),
+            beside: false,
             tenant: tenant.clone(),
             brand: None,
             tenants: Vec::new(),

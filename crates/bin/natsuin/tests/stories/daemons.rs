@@ -18,6 +18,7 @@ use ssa_service::calls::{
     AddRequest, ClientAdd, ClientRequest, ClientRotate, ClientSuspend, Contract, RotateRequest,
 };
 
+use crate::kit::text;
 use crate::site::{NAME_RA, Program, SAM, SamPorts, Site, invitation, port};
 use crate::spend::{Spender, approval, body, hashes};
 
@@ -325,13 +326,47 @@ async fn four_daemons_make_one_signature() {
     desk.call::<ClientSuspend>(&stop).await.unwrap();
     assert_eq!(hanako.spender.post(&login, again, None).await.0, 401);
 
-    for program in [&mut service.program, &mut gateway, &mut sam, &mut module] {
+    for program in [&mut service.program, &mut gateway, &mut sam] {
         program.end();
+    }
+    // A command that comes to nothing, twice: no start of it is taken for a crash, least of all for one of the daemon.
+    let delete = [
+        "delete-archived",
+        "--archive",
+        "/nowhere",
+        "--archive-key",
+        "/nowhere",
+        "--taken",
+        "/nowhere",
+    ];
+    for _ in 0..2 {
+        let done = site.command("natsuin-sam", "sam-1", &delete);
+        assert_eq!(done.status.code(), Some(4), "{}", text(&done));
+        assert!(text(&done).contains("delete-archived"), "{}", text(&done));
+    }
+    module.end();
+    let out = site.at("cm-export").display().to_string();
+    for (args, good) in [
+        (&delete[..], false),
+        (&["scrub"], true),
+        (&["export-log", "--out", &out], true),
+    ] {
+        let done = site.command("natsuin-cm", "cm-1", args);
+        assert_eq!(done.status.success(), good, "{}", text(&done));
     }
     let mut everything = std::collections::BTreeSet::new();
     for zone in ["cm", "sam", "ssa"] {
         let said = site.entries(zone, &format!("sqlite:{dir}/{zone}.db")).await;
-        let kinds: Vec<_> = said.iter().map(|e| e["kind"].as_str().unwrap()).collect();
+        let by_command = |e: &&Value| e["node"].as_str().unwrap().ends_with(".command");
+        assert_eq!(said.iter().any(|e| by_command(&e)), zone != "ssa", "{zone}");
+        let mut watch = audit_alert::Watch::new(audit_alert::Limits::default());
+        for (seq, entry) in (0..).zip(&said) {
+            let entry = audit_reader::Entry::parse(seq, &entry.to_string(), None).unwrap();
+            let told = watch.see(&entry);
+            assert!(told.iter().all(|alert| alert.rule != "crashed"), "{told:?}");
+        }
+        let own = said.iter().filter(|e| !by_command(e));
+        let kinds: Vec<_> = own.map(|e| e["kind"].as_str().unwrap()).collect();
         let (first, last) = (kinds[0], kinds[kinds.len() - 1]);
         assert!(kinds.contains(&"service.started"), "{zone}: {first}");
         assert!(last.ends_with(".stopped"), "{zone}: {last}");

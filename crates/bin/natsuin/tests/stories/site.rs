@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,6 +210,13 @@ impl Site {
             }
         }
         panic!("{name} doesn't listen: {}", program.said());
+    }
+
+    /// What a daemon's program does instead of serving, with the configuration of this node.
+    pub fn command(&self, name: &str, node: &str, args: &[&str]) -> Output {
+        let mut command = self.program(name);
+        let config = self.at(&format!("{node}.toml"));
+        run(command.arg("--config").arg(config).args(args))
     }
 
     /// The module; its root key goes where the others pin it.

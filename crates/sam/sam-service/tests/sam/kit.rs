@@ -143,6 +143,7 @@ impl World {
         let config = SamConfig {
             sam: "sam.test".into(),
             node: "sam-1".into(),
+            beside: false,
             tenant: TenantId::parse("demo").unwrap(),
             brand: None,
             tenants: Vec::new(),

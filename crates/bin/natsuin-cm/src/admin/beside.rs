@@ -1,0 +1,59 @@
+//! Commands that start the module beside its daemon: in the log they are a node of their own, which ends when they do.
+
+use audit_service::{AuditConfig, ForgetPerson, trouble as audit_trouble};
+use cm_core::{Ledger, Module};
+use core_types::Clock as _;
+use core_types::clock::SystemClock;
+use service_kit::Trouble;
+use store_kit::Store;
+
+use super::{Command, backup, change_wrapping};
+use crate::config::Config;
+use crate::{sequencer, start};
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Trouble`] when the module doesn't start, or of the command.
+pub(super) async fn run(mut config: Config, command: &Command) -> Result<String, Trouble> {
+    config.node = audit_log::beside(&config.node);
+    let (module, store) = start(&config).await?;
+    let done = work(&config, &module, &store, command).await;
+    AuditConfig::ends(module.audit(), &store, None, done, SystemClock.now()).await
+}
+
+async fn work(
+    config: &Config,
+    module: &Module,
+    store: &Store,
+    command: &Command,
+) -> Result<String, Trouble> {
+    let now = SystemClock.now();
+    let root = serde_json::to_string(module.root()).unwrap_or_default();
+    match command {
+        Command::Backup { out } => backup::backup(module, out).await,
+        Command::ChangeWrapping => change_wrapping(module).await,
+        Command::ExportLog { out } => {
+            let sequencer = sequencer(module, store, config).await?;
+            let done = async {
+                sequencer.sequence(store, now).await?;
+                audit_log::export(store, out, &sequencer.public()).await
+            };
+            let entries = done.await.map_err(|e| audit_trouble(&e))?;
+            Ok(format!("{entries} entries in {}", out.display()))
+        }
+        Command::DeleteArchived(command) => {
+            let sequencer = sequencer(module, store, config).await?;
+            let (log, mut noted) = ((&sequencer, store), Ledger::default());
+            let done = command.run("cm", &config.audit, &root, log, &mut noted, now);
+            done.await
+        }
+        Command::ForgetPerson(command) => {
+            let order = command.check(&config.audit, &root, now)?;
+            let audit = module.audit();
+            let done = audit.forget_person(store, &order.person, order.by, order.before, now);
+            ForgetPerson::told(done.await)
+        }
+        _ => backup::scrub(module).await,
+    }
+}
