@@ -50,6 +50,18 @@ impl StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// Whether it opens a database for whoever reads it.
+    pub fn has_password(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(url) => {
+                url.password().is_some() || url.query_pairs().any(|(k, _)| k == "password")
+            }
+        }
+    }
+}
+
 fn is_local(url: &Url) -> bool {
     if let Some((_, host)) = url
         .query_pairs()
@@ -143,5 +155,16 @@ mod tests {
         let url =
             StoreUrl::parse("postgres://sam:hunter2@localhost/natsuin?password=hunter2").unwrap();
         assert!(!format!("{url} {url:?}").contains("hunter2"));
+        for (text, has) in [
+            ("postgres://sam:hunter2@localhost/natsuin", true),
+            ("postgres://sam@localhost/natsuin?password=hunter2", true),
+            (
+                "postgres://sam@localhost/natsuin?host=/run/postgresql",
+                false,
+            ),
+            ("sqlite:/a:b@c/d.db", false),
+        ] {
+            assert_eq!(StoreUrl::parse(text).unwrap().has_password(), has, "{text}");
+        }
     }
 }

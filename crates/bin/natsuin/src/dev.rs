@@ -11,6 +11,7 @@ use crate::output::{Exit, Failure, Out};
 use crate::stack::{
     DevClient, DevClientOfficer, DevOfficer, DevSigner, Options, Stack, write_json,
 };
+use crate::stores::choice;
 
 /// Options of `natsuin dev`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ pub struct DevArgs {
     /// Directory of the stack.
     #[arg(long, default_value = "natsuin-dev")]
     pub data: PathBuf,
-    /// `postgres://…` instead of embedded SQLite files.
+    /// `postgres://…` instead of embedded SQLite files, or `@FILE` with it.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// PKCS#11 module (shared library) in which signers' keys are made and kept, such as SoftHSM2's.
@@ -79,7 +80,7 @@ struct Ready<'a> {
 pub async fn run(args: DevArgs, out: Out) -> Result<Exit, Failure> {
     let options = Options {
         port: args.port,
-        store: args.store.into(),
+        store: choice(args.store.as_deref())?,
         tls: args.tls,
         pkcs11: args.pkcs11,
         counter_sign: args.counter_sign,

@@ -14,6 +14,7 @@ use web_ui::{Messages, clean};
 
 use crate::output::{Exit, Failure, Out};
 use crate::stack::StoreChoice;
+use crate::stores::choice;
 
 /// Commands of `natsuin evidence`.
 #[derive(Debug, Subcommand)]
@@ -23,7 +24,7 @@ pub enum EvidenceCommand {
         /// Directory of the stack.
         #[arg(long, default_value = "natsuin-dev")]
         data: PathBuf,
-        /// `postgres://…` if the stack keeps its rows there.
+        /// `postgres://…` if the stack keeps its rows there, or `@FILE` with it.
         #[arg(long, value_name = "URL")]
         store: Option<String>,
         /// The module's root key, a JWK in a file.
@@ -91,7 +92,7 @@ pub async fn run(command: EvidenceCommand, out: Out) -> Result<Exit, Failure> {
         } => {
             let what = Export {
                 data,
-                store: store.into(),
+                store: choice(store.as_deref())?,
                 root,
                 person,
                 act,

@@ -25,5 +25,6 @@ pub mod sample;
 pub mod sign;
 pub mod stack;
 pub mod statement;
+mod stores;
 pub mod verify;
 pub mod worker;

@@ -82,7 +82,17 @@ impl<C: CryptoModule> Sam<C> {
 fn report(path: &Path) -> Option<BackupReport> {
     use std::io::Read as _;
     let mut text = String::new();
-    let file = std::fs::File::open(path).ok()?;
-    file.take(LONGEST).read_to_string(&mut text).ok()?;
-    BackupReport::parse(&text)
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+    let why = match read {
+        Ok(_) => match BackupReport::parse(&text) {
+            Some(report) => return Some(report),
+            None => "it is no report".to_owned(),
+        },
+        // Before the first one.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(path = %path.display(), why, "the report of a backup can't be read");
+    None
 }

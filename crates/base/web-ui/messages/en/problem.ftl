@@ -190,3 +190,5 @@ problem-report = The report can't be written.
 problem-report-do = Check the folder of --report.
 problem-runtime = The program can't start.
 problem-runtime-do = Check memory and limits of the operating system.
+problem-store-password = A password stands on the command line.
+problem-store-password-do = Give @FILE: the configuration of the zone, or a file of yours with the address.

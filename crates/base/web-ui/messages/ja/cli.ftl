@@ -30,6 +30,7 @@ backup-intact = バックアップ { $name }（{ $at }作成）。試しに復�
 backup-older = 証人はこれより後の記録を知っています。このバックアップの後もサービスは動いていました。
 backup-age-unknown = このバックアップの後もサービスが動いていたかどうかは不明です。証人のファイルがないか、空か、バックアップより前で終わっています。
 backup-no-keys = 暗号モジュールの鍵は含まれていません。natsuin-cm backup で作り、--cm-keys で加えてください。
+backup-untold = バックアップは正しく、残してあります。ただし、次の区画に知らせることができず、そのログには残りません: { $zones }。データベースの利用者がstore_metaに書けるようにして、もう一度作ってください。
 backup-restored = 復元しました：{ $zones }。それ以前の承認は無効です。
 cli-counter-good = { $who } のカウンタ署名があります。この署名はそこで作られました。
 cli-counter-undetermined = { $who } のカウンタ署名があります。有効かどうかは判定できません。

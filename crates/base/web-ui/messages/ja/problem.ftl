@@ -190,3 +190,5 @@ problem-report = 報告を書けません。
 problem-report-do = --reportのディレクトリーを確かめてください。
 problem-runtime = プログラムを始められません。
 problem-runtime-do = メモリーとOSの制限を確かめてください。
+problem-store-password = コマンドラインにパスワードがあります。
+problem-store-password-do = @FILEで、区画の設定ファイルか、アドレスを書いた自分のファイルを指定してください。

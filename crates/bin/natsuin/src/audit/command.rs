@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::{SearchArgs, Verify, alert, export, search, verify, witness};
 use crate::output::{Exit, Failure, Out};
+use crate::stores::choice;
 
 /// Commands of `natsuin audit`.
 #[derive(Debug, Subcommand)]
@@ -15,7 +16,7 @@ pub enum AuditCommand {
         /// Directory of the stack.
         #[arg(long, default_value = "natsuin-dev")]
         data: PathBuf,
-        /// `postgres://…` if the stack keeps its rows there.
+        /// `postgres://…` if the stack keeps its rows there, or `@FILE` with it.
         #[arg(long, value_name = "URL")]
         store: Option<String>,
         /// Where the export goes; one folder a zone.
@@ -71,7 +72,7 @@ pub async fn run(command: AuditCommand, out: Out) -> Result<Exit, Failure> {
             data,
             store,
             out: dir,
-        } => export(&data, store.into(), &dir, out).await,
+        } => export(&data, choice(store.as_deref())?, &dir, out).await,
         AuditCommand::Verify {
             dir,
             witness,

@@ -19,7 +19,7 @@ use web_ui::Arg;
 
 use super::{ZONES, opened, place};
 use crate::output::{Exit, Failure, Out};
-use crate::stack::StoreChoice;
+use crate::stores::choice;
 
 /// Options of `natsuin audit search`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub struct SearchArgs {
     /// Directory of a stopped development stack.
     #[arg(long, default_value = "natsuin-dev")]
     pub data: PathBuf,
-    /// `postgres://…` if the stack keeps its rows there.
+    /// `postgres://…` if the stack keeps its rows there, or `@FILE` with it.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// Search an export instead, which is checked in the same pass.
@@ -493,7 +493,7 @@ async fn sources(args: &SearchArgs) -> Result<Vec<Source>, Failure> {
                 Source::Exported { zone, dir, key }
             }
             None => {
-                let choice = StoreChoice::from(args.store.clone());
+                let choice = choice(args.store.as_deref())?;
                 Source::Stored(zone, opened(&args.data, &choice, zone).await?)
             }
         });

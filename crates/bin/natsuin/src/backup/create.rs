@@ -92,11 +92,7 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
             return Err(failure);
         }
     };
-    if let Err(failure) = leave_word(&stores, name, &key).await {
-        // A backup that no log tells of isn't kept.
-        let _ = fs::remove_file(&create.to);
-        return Err(failure);
-    }
+    let untold = leave_word(&stores, name, &key).await;
     if let Some(dir) = &create.report {
         super::report(dir, "made.json", name, now, now)?;
     }
@@ -111,30 +107,41 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
     if create.cm_keys.is_none() {
         out.note(&out.m().t("backup-no-keys"));
     }
+    let zones: Vec<_> = untold.iter().map(|(zone, _)| *zone).collect();
+    if !zones.is_empty() {
+        for (zone, why) in &untold {
+            out.note(&format!("{zone}: {why}"));
+        }
+        let named = zones.join(" ");
+        let named = [("zones", Arg::Own(&named))];
+        out.note(&out.m().f("backup-untold", &named));
+    }
     out.object(&json!({
         "schema": "natsuin.backup-create/1", "ok": true, "name": name, "files": files, "rows": rows,
-        "module_keys": create.cm_keys.is_some(),
+        "module_keys": create.cm_keys.is_some(), "untold": zones,
     }));
-    Ok(Exit::Good)
+    Ok(match zones.is_empty() {
+        true => Exit::Good,
+        false => Exit::Partly,
+    })
 }
 
-/// Leaves word of the backup in each store, which its zone records as soon as it runs.
+/// Leaves word of the backup in each store, which its zone records as soon as it runs. Answers which couldn't be told: the backup
+/// is whole and others have word of it, so it stays.
 async fn leave_word(
     stores: &[(&'static str, store_kit::StoreUrl)],
     name: Digest32,
     key: &SigningKey,
-) -> Result<(), Failure> {
+) -> Vec<(&'static str, store_kit::StoreError)> {
     let note = json!({ "backup": name, "signer": key.public().thumbprint() }).to_string();
     let name = name.to_string();
+    let mut untold = Vec::new();
     for (zone, url) in stores {
-        let left = store_kit::leave_dumped(url, zone, &name, &note).await;
-        left.map_err(|e| {
-            let what = format!("{zone} can't be told of its backup: {e}");
-            let remedy = "the user of the store has to write to store_meta; nothing was kept";
-            Failure::new(Exit::Input, "backup", what, remedy)
-        })?;
+        if let Err(error) = store_kit::leave_dumped(url, zone, &name, &note).await {
+            untold.push((*zone, error));
+        }
     }
-    Ok(())
+    untold
 }
 
 type ToFile = Writer<BufWriter<fs::File>>;

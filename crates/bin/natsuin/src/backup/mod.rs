@@ -7,6 +7,7 @@ mod scratch;
 mod secrets;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ::backup::{Authority, BackupError, Identity, Office, Restore};
@@ -22,6 +23,7 @@ use store_kit::StoreUrl;
 
 use crate::audit::ZONES;
 use crate::output::{Exit, Failure, Out};
+use crate::stores::address;
 
 /// Commands of `natsuin backup`.
 #[derive(Debug, Subcommand)]
@@ -86,11 +88,12 @@ pub struct Stores {
     /// Directory of a development stack.
     #[arg(long, required_unless_present = "zones")]
     data: Option<PathBuf>,
-    /// `postgres://…` if the stack keeps its rows there.
+    /// `postgres://…` if the stack keeps its rows there, or `@FILE` with it.
     #[arg(long, value_name = "URL", requires = "data")]
     store: Option<String>,
-    /// A zone (cm, sam, ssa) and where its store is, as in its configuration; may be given more than once.
-    #[arg(long = "zone", value_name = "NAME=URL", conflicts_with = "data")]
+    /// A zone (cm, sam, ssa) and where its store is: `sam=@/etc/natsuin/sam.toml` as its configuration says, or an address without
+    /// a password; may be given more than once.
+    #[arg(long = "zone", value_name = "NAME=@FILE", conflicts_with = "data")]
     zones: Vec<String>,
 }
 
@@ -213,7 +216,7 @@ impl Stores {
                 Some(data) => named.push((
                     zone,
                     match &self.store {
-                        Some(url) => url.clone(),
+                        Some(word) => address(word)?,
                         None => {
                             let file = data.join(zone).join(format!("{zone}.db"));
                             format!("sqlite:{}", file.display())
@@ -222,13 +225,17 @@ impl Stores {
                 )),
                 None => {
                     let given = self.zones.iter().filter_map(|z| z.strip_prefix(&prefix));
-                    named.extend(given.map(|url| (zone, url.to_owned())));
+                    for word in given {
+                        named.push((zone, address(word)?));
+                    }
                 }
             }
         }
         let known = |z: &String| ZONES.iter().any(|zone| z.starts_with(&format!("{zone}=")));
         if let Some(strange) = self.zones.iter().find(|z| !known(z)) {
-            let what = format!("{strange:?} names no zone");
+            // What comes behind may be a secret.
+            let name = strange.split('=').next().unwrap_or_default();
+            let what = format!("{name:?} names no zone");
             return Err(Failure::new(
                 Exit::Input,
                 "zone",
@@ -275,7 +282,8 @@ impl VerifyArgs {
     }
 }
 
-/// Tells the SAM, which reads the folder, of a backup; the file is whole at any time.
+/// Tells the SAM, which reads the folder as another user, of a backup; the file is whole at any time, holds no secret, and may be
+/// read by all whatever the job's umask is.
 fn report(
     dir: &Path,
     name: &str,
@@ -289,8 +297,12 @@ fn report(
         at: now,
     };
     let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
-    let written = fs::write(&new, report.text()).and_then(|()| fs::rename(&new, &path));
-    written.map_err(|e| {
+    let written = || {
+        fs::write(&new, report.text())?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+        fs::rename(&new, &path)
+    };
+    written().map_err(|e| {
         let what = format!("{}: {e}; the backup itself is good", path.display());
         Failure::new(Exit::Input, "report", what, "check the folder of --report")
     })

@@ -46,7 +46,7 @@ pub struct AuditArgs {
     /// Signers with a key that are backed up with it; 0: no backup.
     #[arg(long, default_value_t = 10_000)]
     keys: usize,
-    /// An empty PostgreSQL database to measure on, beside SQLite.
+    /// An empty PostgreSQL database to measure on, beside SQLite: its address, or `@FILE` with it.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
 }
@@ -102,7 +102,10 @@ pub(super) async fn run(span: Duration, args: AuditArgs, dir: &Path, out: Out) -
     let sqlite = StoreUrl::Sqlite(dir.join("sam.db"));
     let mut urls = vec![("SQLite", sqlite)];
     if let Some(url) = &args.postgres {
-        urls.push(("PostgreSQL", StoreUrl::parse(url)?));
+        urls.push((
+            "PostgreSQL",
+            StoreUrl::parse(&crate::stores::address(url)?)?,
+        ));
     }
     let (mut stores, mut verify) = (Vec::new(), 0.0);
     for (name, url) in urls {

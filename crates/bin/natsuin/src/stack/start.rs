@@ -42,13 +42,6 @@ pub enum StoreChoice {
     Postgres(String),
 }
 
-impl From<Option<String>> for StoreChoice {
-    /// As it is told on a command line: a `postgres://…`, or nothing.
-    fn from(url: Option<String>) -> Self {
-        url.map_or(Self::Embedded, Self::Postgres)
-    }
-}
-
 /// How to start.
 #[derive(Debug, Clone)]
 pub struct Options {

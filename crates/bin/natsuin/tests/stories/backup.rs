@@ -2,6 +2,7 @@
 //! be, and restored into a service that signs on.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use store_kit::{Store, StoreError, StoreUrl, sql, transaction};
 
 use crate::bad_input::Ahead;
-use crate::kit::{Story, cramped, entries, natsuin, run, text};
+use crate::kit::{Story, cramped, entries, natsuin, private, run, text};
 
 /// What an operator has on the desk.
 struct Desk {
@@ -158,6 +159,19 @@ impl Desk {
         store.close().await;
     }
 
+    /// Does something to the SSA's store, which lies in a file.
+    async fn ssa(&self, what: &'static str) {
+        let url = StoreUrl::Sqlite(self.data().join("ssa/ssa.db"));
+        let store = Store::open(&url, "ssa", ssa_service::MIGRATIONS, &SystemRandom);
+        let store = store.await.unwrap();
+        let done: Result<(), StoreError> = transaction!(store, "meddle", |tx| {
+            tx.execute(sql(what)).await?;
+            Ok(())
+        });
+        done.unwrap();
+        store.close().await;
+    }
+
     async fn start(&self) -> Result<Stack, String> {
         let public = |name: &str| {
             let text = fs::read(self.at(&format!("{name}.jwk"))).unwrap();
@@ -201,8 +215,11 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         let together = dealt["recipient"].as_str().unwrap();
 
         // While it runs; then it goes on.
-        let (code, old) = desk.create("old", "signer", &[&mine, together]);
+        let (code, old) = desk.create_by(private(), "old", "signer", &[&mine, together]);
         assert_eq!(code, 0, "{old}");
+        let mode = |name: &str| fs::metadata(desk.at(name)).unwrap().permissions().mode();
+        assert_eq!(mode("old") & 0o777, 0o600);
+        assert_eq!(mode("reports/made.json") & 0o777, 0o644, "the SAM reads it");
         let input = desk.at("契約書.pdf");
         fs::write(&input, sample::contract().unwrap()).unwrap();
         story.sign(&input, "signed.pdf").await.unwrap();
@@ -254,6 +271,19 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         assert!(!desk.at("cramped").exists());
         let (code, told) = desk.create("/sys/backup", "signer", &[&mine]);
         assert_eq!((code, &told["code"]), (6, &Value::from("backup")), "{told}");
+
+        // What a zone can't be told of stays, as others have word of it; and that is said.
+        if desk.store == StoreChoice::Embedded {
+            desk.ssa("CREATE TRIGGER mute BEFORE INSERT ON store_meta BEGIN SELECT RAISE(ABORT, 'no'); END")
+                .await;
+            let (code, told) = desk.create("untold", "signer", &[&mine]);
+            assert_eq!(code, 8, "{told}");
+            assert_eq!(told["untold"], serde_json::json!(["ssa"]), "{told}");
+            assert_eq!(desk.reported("made.json").as_deref(), told["name"].as_str());
+            desk.ssa("DROP TRIGGER mute").await;
+            let (code, told) = desk.verify("untold", "--identity @mine");
+            assert_eq!(code, 0, "{told}");
+        }
 
         // Whoever has the key of the daily backups can name whom they like.
         let words = format!(

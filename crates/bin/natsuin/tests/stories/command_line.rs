@@ -371,3 +371,37 @@ fn a_stack_that_cannot_start_says_why_and_what_to_do() {
     .unwrap();
     refused(natsuin().args(["dev", "--data"]).arg(&damaged), "store");
 }
+
+// shows: T-INS-OPERATOR
+#[test]
+fn a_password_of_a_store_is_on_no_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = "postgres://sam:hunter2@localhost/natsuin";
+    for words in [
+        &["backup", "target", "--zone"][..],
+        &["audit", "export", "--out", "/nowhere", "--store"],
+        &["audit", "search", "--store"],
+        &["dev", "--store"],
+    ] {
+        let word = match words.contains(&"--zone") {
+            true => format!("sam={url}"),
+            false => url.to_owned(),
+        };
+        let (code, told) = json(natsuin().arg("--json").args(words).arg(word));
+        assert_eq!(
+            (code, told["code"].as_str()),
+            (6, Some("store-password")),
+            "{told}"
+        );
+        assert!(!told.to_string().contains("hunter2"), "{told}");
+    }
+    // As the zone's own configuration has it.
+    let config = dir.path().join("sam.toml");
+    let store = dir.path().join("sam.db");
+    let text = format!("node = 'a'\nstore = 'sqlite:{}'\n", store.display());
+    std::fs::write(&config, text).unwrap();
+    let zone = format!("sam=@{}", config.display());
+    let (code, told) = json(natsuin().args(["--json", "backup", "target", "--zone", &zone]));
+    assert_eq!(code, 0, "{told}");
+    assert!(store.exists());
+}

@@ -141,6 +141,15 @@ pub fn cramped(kib: u32) -> Command {
     command
 }
 
+/// The same as a user whose files nobody else can read.
+pub fn private() -> Command {
+    let mut command = Command::new("bash");
+    let script = "umask 077; exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_natsuin")]);
+    command.env("LC_ALL", "C");
+    command
+}
+
 /// Waits for what another task or program does; if nothing comes of it, says what was waited for.
 pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
     let longest = std::time::Duration::from_secs(60);

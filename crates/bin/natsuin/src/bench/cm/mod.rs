@@ -49,7 +49,7 @@ pub struct CmArgs {
     /// Only this: make so many keys of P-256 in software, and measure one order at 1, 1,000 and 1,000,000 of them.
     #[arg(long, value_name = "N", conflicts_with = "pkcs11")]
     pub keys: Option<usize>,
-    /// The store for --keys, a PostgreSQL database that is empty; without it SQLite.
+    /// The store for --keys, a PostgreSQL database that is empty (its address, or `@FILE` with it); without it SQLite.
     #[arg(long, value_name = "URL", requires = "keys")]
     pub store: Option<String>,
     /// The drill itself, with its control file; for the process that the command starts.
@@ -117,8 +117,9 @@ pub(super) async fn run(span: Duration, args: CmArgs, out: Out) -> Result<Result
         return Ok(Results::Drill(rows));
     }
     if let Some(keys) = args.keys {
-        let store = args.store.as_deref();
-        let scale = scale::run(dir, keys.max(1), store, span, out).await?;
+        let store = args.store.as_deref().map(crate::stores::address);
+        let store = store.transpose()?;
+        let scale = scale::run(dir, keys.max(1), store.as_deref(), span, out).await?;
         return Ok(Results::Scale {
             schema: SCHEMA,
             cores,
