@@ -1,7 +1,7 @@
 //! Proofs over the log: that entries are in it (RFC 6962 §2.1.1), for receipts, and that it only grew (§2.1.2), for
 //! witnesses.
 
-use core_types::{Digest32, KeyId};
+use core_types::{Digest32, KeyId, UnixTime};
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::export::{LoggedEntry, entry};
@@ -57,7 +57,7 @@ pub async fn latest(
     rows.iter().map(entry).collect()
 }
 
-/// The latest entries of a kind about a key, newest first.
+/// The latest entries of a kind about a key, newest first; `before`: only those before an entry of this time and place.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -65,12 +65,16 @@ pub async fn of_key(
     tx: &mut Tx,
     key: &KeyId,
     kind: &str,
+    before: Option<(UnixTime, i64)>,
     most: i64,
 ) -> Result<Vec<LoggedEntry>, StoreError> {
     let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry \
-                  WHERE key_id = $1 AND kind = $2 AND seq IS NOT NULL ORDER BY at DESC, seq DESC LIMIT $3";
-    let rows = tx.fetch_all(sql(select).bind(key.as_str()).bind(kind).bind(most));
-    rows.await?.iter().map(entry).collect()
+                  WHERE key_id = $1 AND kind = $2 AND seq IS NOT NULL AND (at < $3 OR (at = $3 AND seq < $4)) \
+                  ORDER BY at DESC, seq DESC LIMIT $5";
+    let (at, seq) = before.unwrap_or((UnixTime(i64::MAX), i64::MAX));
+    let select = sql(select).bind(key.as_str()).bind(kind).bind(at.0);
+    let rows = tx.fetch_all(select.bind(seq).bind(most)).await?;
+    rows.iter().map(entry).collect()
 }
 
 /// Proves entries at these places with the first checkpoint that covers them all; nothing while there is none. The cost

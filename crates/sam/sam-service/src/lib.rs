@@ -21,6 +21,7 @@ mod rows;
 mod sam;
 mod scrub;
 mod sealer;
+mod searches;
 mod settings;
 mod tenants;
 mod verify;

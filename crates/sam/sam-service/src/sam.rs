@@ -30,6 +30,7 @@ use crate::reminders::Reminded;
 use crate::ring::{Ring, Rings};
 use crate::rows::{self, Noun as _};
 use crate::sealer::Sealer;
+use crate::searches::Searches;
 
 /// How many PINs are hashed at once: each takes 19 MiB and a core.
 const HASHES_AT_ONCE: usize = 2;
@@ -72,6 +73,7 @@ pub struct Inner<C> {
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
     pub(crate) guards: HourlyLimit<PeerId>,
     pub(crate) strangers: RateLimit<PeerId>,
+    pub(crate) searches: Searches,
 }
 
 /// What is different from tenant to tenant.
@@ -256,6 +258,7 @@ impl<C: CryptoModule> Sam<C> {
             courier: OnceLock::new(),
             guards: HourlyLimit::default(),
             strangers: RateLimit::default(),
+            searches: Searches::default(),
         });
         let own = &inner.views[0];
         Ok(Self::with(inner.clone(), own))

@@ -1,7 +1,8 @@
 //! Receipts for the signer: what was signed, and the evidence of any act of theirs.
 
+use audit_log::LoggedEntry;
 use cm_api::CryptoModule;
-use core_types::{ClientId, Digest32, KeyId, UnixTime};
+use core_types::{ClientId, Digest32, KeyId, PersonId, UnixTime, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{
     ReceiptAnswer, ReceiptOfRequest, ReceiptRequest, SignaturesAnswer, SignaturesRequest,
@@ -9,17 +10,19 @@ use sam_api::ssa::{
 };
 use sam_core::evidence::Evidence;
 use serde::Deserialize;
-use store_kit::{StoreError, Tx};
+use store_kit::StoreError;
 
-use crate::receipt::{ReceiptError, bundle, document};
+use crate::receipt::{ReceiptError, bundle, bytes};
 use crate::records::KeyRecord;
 use crate::rows;
 use crate::sam::Sam;
 
 /// How many signatures are listed.
 const LISTED: i64 = 50;
+/// Calls of a key that are looked at together.
+const PAGE: usize = 64;
 /// Among how many calls of a key, the newest, a value is looked for.
-const SEARCHED: i64 = 1000;
+const SEARCHED: usize = 20_000;
 
 #[derive(Deserialize)]
 struct Body {
@@ -36,14 +39,23 @@ struct Made {
     evidence: Digest32,
 }
 
-/// Whether this evidence is of a call that made the value.
-async fn has_value(tx: &mut Tx, evidence: Digest32, value: Digest32) -> Result<bool, Refusal> {
-    let text = document(tx, evidence).await.map_err(|error| {
-        tracing::error!(%error, "evidence couldn't be read");
-        Refusal::NotNow
-    })?;
-    let read = text.and_then(|text| serde_json::from_str::<Evidence>(&text).ok());
-    Ok(matches!(read, Some(Evidence::Signature(made)) if made.values.contains(&value)))
+/// Whether this is evidence of a call that made the value; `name`: what the evidence is called. For a thread that may be busy.
+fn has_value(text: &[u8], name: Digest32, value: Digest32) -> bool {
+    // Of thousands of pieces one has it: only that is read whole.
+    let word = value.to_string();
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
+    if !text.contains(&word) || sha256(&[text.as_bytes()]) != name {
+        return false;
+    }
+    let read = serde_json::from_str::<Evidence>(text);
+    matches!(read, Ok(Evidence::Signature(made)) if made.values.contains(&value))
+}
+
+fn unread(error: StoreError) -> Refusal {
+    tracing::error!(%error, "a receipt couldn't be made");
+    Refusal::NotNow
 }
 
 impl<C: CryptoModule> Sam<C> {
@@ -73,36 +85,76 @@ impl<C: CryptoModule> Sam<C> {
     /// The same of a signature value, for the client that got it and nobody else.
     ///
     /// # Errors
-    /// As [`Self::receipt`]; another client's value, and one that never was, look the same.
+    /// As [`Self::receipt`]; another client's value, and one that never was, look the same. [`Refusal::NotNow`] also while the
+    /// client has searches enough under way, and for a key with so many later calls that whether the value was isn't known.
     pub async fn receipt_of(&self, request: ReceiptOfRequest) -> Result<ReceiptAnswer, Refusal> {
-        let unread = |error: StoreError| {
-            tracing::error!(%error, "a receipt couldn't be made");
-            Refusal::NotNow
-        };
-        let (owner, act) = {
-            let mut tx = self.store.read("receipt-of").await.map_err(unread)?;
-            let found = rows::get::<KeyRecord>(&mut tx, &self.sealer, request.key.as_str()).await;
-            let row = found.map_err(|_| Refusal::NotNow)?;
-            let owner = row.ok_or(Refusal::NotFound)?.body.owner;
-            if request.person.is_some_and(|person| person != owner) {
-                return Err(Refusal::NotFound);
-            }
-            let made = audit_log::of_key(&mut tx, &request.key, "signature.made", SEARCHED).await;
-            let mut act = None;
-            for entry in made.map_err(unread)? {
-                let Ok(body) = serde_json::from_str::<Body>(&entry.body) else {
-                    continue;
-                };
-                let (made, client) = (body.detail.evidence, body.detail.client);
-                if client == request.client && has_value(&mut tx, made, request.value).await? {
-                    act = Some(body.detail.act);
-                    break;
+        let search = self.searches.begin(&request.client).await;
+        let _search = search.ok_or(Refusal::NotNow)?;
+        let person = self.owner_of(&request).await?;
+        let (mut before, mut seen) = (None, 0);
+        while seen < SEARCHED {
+            let calls = self.calls(&request.key, before).await?;
+            for (body, at) in &calls {
+                before = Some(*at);
+                let Some(body) = body else { continue };
+                let made = &body.detail;
+                if made.client == request.client && self.made(made.evidence, request.value).await? {
+                    let act = made.act;
+                    return self.receipt(ReceiptRequest { person, act }).await;
                 }
             }
-            (owner, act.ok_or(Refusal::NotFound)?)
+            if calls.len() < PAGE {
+                return Err(Refusal::NotFound);
+            }
+            seen += calls.len();
+        }
+        let key = request.key.as_str();
+        tracing::warn!(
+            key,
+            seen,
+            "a value wasn't found among the newest calls of its key"
+        );
+        Err(Refusal::NotNow)
+    }
+
+    /// Whose the key is, if the caller may ask for it.
+    async fn owner_of(&self, request: &ReceiptOfRequest) -> Result<PersonId, Refusal> {
+        let mut tx = self.store.read("receipt-of").await.map_err(unread)?;
+        let found = rows::get::<KeyRecord>(&mut tx, &self.sealer, request.key.as_str()).await;
+        let row = found.map_err(|_| Refusal::NotNow)?;
+        let owner = row.ok_or(Refusal::NotFound)?.body.owner;
+        match &request.person {
+            Some(person) if *person != owner => Err(Refusal::NotFound),
+            _ => Ok(owner),
+        }
+    }
+
+    /// The next calls of a key, newest first, each with its time and place; nothing where an entry is of another form.
+    async fn calls(
+        &self,
+        key: &KeyId,
+        before: Option<(UnixTime, i64)>,
+    ) -> Result<Vec<(Option<Body>, (UnixTime, i64))>, Refusal> {
+        let most = i64::try_from(PAGE).unwrap_or(i64::MAX);
+        let mut tx = self.store.read("receipt-of").await.map_err(unread)?;
+        let found = audit_log::of_key(&mut tx, key, "signature.made", before, most).await;
+        let found = found.map_err(unread)?;
+        let read = |entry: &LoggedEntry| {
+            let body = serde_json::from_str(&entry.body).ok();
+            (body, (entry.at, entry.seq))
         };
-        let person = owner;
-        self.receipt(ReceiptRequest { person, act }).await
+        Ok(found.iter().map(read).collect())
+    }
+
+    /// Whether this evidence is of a call that made the value.
+    async fn made(&self, evidence: Digest32, value: Digest32) -> Result<bool, Refusal> {
+        let mut tx = self.store.read("receipt-of").await.map_err(unread)?;
+        let text = bytes(&mut tx, evidence).await.map_err(unread)?;
+        drop(tx);
+        let Some(text) = text else { return Ok(false) };
+        let judged = move || has_value(&text, evidence, value);
+        let judged = tokio::task::spawn_blocking(judged).await;
+        judged.map_err(|_| Refusal::NotNow)
     }
 
     /// The latest signatures of a person, newest first.

@@ -199,6 +199,41 @@ async fn only_who_got_a_value_gets_its_receipt(
     }
 }
 
+/// What was got long ago has its receipt too, and what never was isn't taken for it.
+// shows: I-A2.12-evidence-provided
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_found_behind_many_later_calls_of_its_key() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let mut values = Vec::new();
+        for n in 0..70 {
+            let rid = world.prepare(&signer, &[hash(n)]).await;
+            let act = world.open(rid).await;
+            let proof = signer.passkey.prove(act).unwrap();
+            world.approve(proof).await.unwrap();
+            let token = format!("token-{n}");
+            world.bind(rid, &token).await.unwrap();
+            let signed = world.sign(&signer, &token, &[hash(n)]).await.unwrap();
+            values.push((act, sha256(&[&signed.signatures[0].0])));
+        }
+        log.turn(&world).await;
+        let asked = |value| ReceiptOfRequest {
+            client: client(),
+            person: None,
+            key: signer.keys[0].key.clone(),
+            value,
+        };
+        for (act, value) in [values[69], values[6], values[5], values[0]] {
+            let answer = world.sam.receipt_of(asked(value)).await.unwrap();
+            let shown = world.check(&answer.bundle, &log).unwrap();
+            assert_eq!(shown.act, act.to_string());
+        }
+        let never = world.sam.receipt_of(asked(sha256(&[b"never"]))).await;
+        assert_eq!(never.unwrap_err(), Refusal::NotFound);
+    }
+}
+
 fn every_change_is_noticed(world: &World, log: &Log, bundle: &str, other: &Signer) {
     let good: Value = serde_json::from_str(bundle).unwrap();
     let refused = |name: &str, change: &dyn Fn(&mut Value)| {
