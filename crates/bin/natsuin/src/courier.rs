@@ -241,7 +241,7 @@ impl Courier {
             text.push_str(&thing(words, entry));
         }
         text.push('\n');
-        text.push_str(&words.t("notice-mail-not-you"));
+        text.push_str(&words.t(ending(&request.entries)));
         if !self.contact.is_empty() {
             let contact = [("contact", Arg::Own(self.contact.as_str()))];
             text.push('\n');
@@ -295,6 +295,15 @@ impl Courier {
     }
 }
 
+/// What a notice ends with: whom a date reminds, nobody has attacked.
+fn ending(entries: &[HistoryEntry]) -> &'static str {
+    let reminds = |entry: &HistoryEntry| entry.what == Happened::CertificateEnding;
+    match !entries.is_empty() && entries.iter().all(reminds) {
+        true => "notice-mail-reminder",
+        false => "notice-mail-not-you",
+    }
+}
+
 /// One thing that happened, with what it is about and why.
 fn thing(words: &Messages, entry: &HistoryEntry) -> String {
     let time = words.time(entry.at);
@@ -323,4 +332,36 @@ fn append(file: &Path, line: &str) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.create(true).append(true).mode(0o600).open(file)?;
     file.write_all(line.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reminder_asks_nobody_to_stop_their_keys() {
+        let entry = |what| HistoryEntry {
+            at: core_types::UnixTime(1_800_000_000),
+            what,
+            key: None,
+            factor: None,
+            act: None,
+            cause: None,
+        };
+        let (ends, stopped) = (
+            entry(Happened::CertificateEnding),
+            entry(Happened::Suspended),
+        );
+        assert_eq!(
+            ending(&[ends.clone(), ends.clone()]),
+            "notice-mail-reminder"
+        );
+        for entries in [vec![stopped.clone()], vec![ends, stopped], Vec::new()] {
+            assert_eq!(ending(&entries), "notice-mail-not-you");
+        }
+        for lang in Lang::ALL {
+            let words = Messages::new(lang);
+            assert!(words.has("notice-mail-reminder"));
+        }
+    }
 }

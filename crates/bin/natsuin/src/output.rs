@@ -146,7 +146,8 @@ fn told(words: Messages, trouble: &Trouble) -> String {
     let todo = words.f("problem-do", &[("do", Arg::Own(&todo))]);
     let detail = format!("{what}; {remedy}");
     let detail = words.f("problem-detail", &[("detail", Arg::Own(&detail))]);
-    format!("{head}\n  {todo}\n  {detail}")
+    // What the program knows of this case comes before what holds for all of its kind.
+    format!("{head}\n  {detail}\n  {todo}")
 }
 
 /// A reader that went away, such as `head`, is no reason to stop a service.
@@ -300,6 +301,8 @@ mod tests {
             "{ja}"
         );
         assert!(ja.contains("port 1 is in use"), "{ja}");
+        let before = ja.find("port 1 is in use; choose another") < ja.find("対処: ");
+        assert!(before, "{ja}");
         let en = told(Messages::new(Lang::En), &trouble);
         assert!(en.starts_with("error: The port is in use"), "{en}");
         let unknown = "no-such-code";

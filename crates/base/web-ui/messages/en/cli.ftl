@@ -106,6 +106,7 @@ notice-mail-lead = This happened at { $service }:
 notice-mail-key = Key: { $id }
 notice-mail-factor = Way to approve: { $id }
 notice-mail-not-you = If it wasn't you, or you don't understand it: open the portal the way you always do, stop your keys there, and write to the service. Stopping needs nothing but your login.
+notice-mail-reminder = This is a reminder, sent to everybody whose certificate ends. Until then everything goes on as before, and you needn't do anything in a hurry.
 notice-mail-contact = Contact: { $contact }
 notice-mail-never = This mail has no link, and nobody asks you for a PIN, a code or a password because of it. It was sent without the portal, so compare: the portal shows the same under "What happened".
 code-mail-text = Your one-time code for { $service } is { $code }. It was asked for by { $client } and works for { $n } minutes, together with the PIN of that key. If you are not signing anything now, tell nobody this code and write to the service.

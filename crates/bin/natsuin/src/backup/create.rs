@@ -178,7 +178,7 @@ async fn write(
         };
         put(&mut writer, path, &format!("files/{name}"), &wanted).map_err(|e| match e {
             BackupError::Secret(what) => {
-                let remedy = "leave it out, and name each file that is wanted with its own --file";
+                let remedy = "leave it out, and keep it where no backup goes";
                 Failure::new(Exit::Input, "backup-secret", what, remedy)
             }
             other => unusable(path, &other),

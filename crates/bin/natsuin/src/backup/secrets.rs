@@ -69,7 +69,7 @@ impl Secrets {
         let why = if bytes.starts_with(SEALED) || self.0.contains(&sha256(&[bytes])) {
             "opens what is in the backup, and must not lie beside it"
         } else if bytes.len() == SECRET && !singly {
-            "has 32 bytes, as the root secret has: name the files that are wanted one by one, and never that one"
+            "has 32 bytes, as the root secret has, and isn't taken out of a folder"
         } else {
             return Ok(());
         };

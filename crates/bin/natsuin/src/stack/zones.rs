@@ -282,7 +282,7 @@ pub(super) async fn start_module(
         Trouble::new(
             "cm-scrub",
             e.to_string(),
-            "the module's log or rows were altered; begin with an empty data directory",
+            "the module's log or rows were altered; keep the data directory as it is, and run natsuin audit verify on it",
         )
     })?;
     if let Some(officers) = officers {
