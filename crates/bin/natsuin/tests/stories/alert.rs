@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::kit::{natsuin, run};
+use crate::kit::{natsuin, next, run, until};
 
 const SECRET: [u8; 32] = [5; 32];
 
@@ -219,7 +219,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     };
     let (mut child, addr) = begin();
     // The first round tells of the certificate, and begins to read.
-    let (headers, body) = hooks.recv().await.unwrap();
+    let (headers, body) = next("a webhook", &mut hooks).await;
     let told: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         (told["rule"].as_str(), told["service"].as_str()),
@@ -234,17 +234,21 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
         body.as_bytes(),
     );
     assert_eq!(header("webhook-signature"), signed);
-    assert!(mails.recv().await.unwrap().contains("To: duty@example.jp"));
+    assert!(
+        next("a mail", &mut mails)
+            .await
+            .contains("To: duty@example.jp")
+    );
 
     alarm("sealed-row-tampered").await;
     alarm("sealed-row-tampered").await;
-    let (_, body) = hooks.recv().await.unwrap();
+    let (_, body) = next("a webhook", &mut hooks).await;
     let told: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         (told["rule"].as_str(), told["zone"].as_str()),
         (Some("alarm"), Some("sam"))
     );
-    assert!(mails.recv().await.unwrap().contains("Subject: "));
+    assert!(next("a mail", &mut mails).await.contains("Subject: "));
 
     let http = service_kit::http::client(&HttpOptions::default()).unwrap();
     let metrics = async || {
@@ -257,7 +261,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     };
     // Both alarms are counted, whether they were told or held back.
     let counted = "natsuin_alerts_total{rule=\"alarm\",severity=\"critical\"} 2\n";
-    while !metrics().await.contains(counted) {}
+    until("both alarms", async || metrics().await.contains(counted)).await;
     let counts = metrics().await;
     for way in ["/hangs", "/redirects"] {
         let failed = |line: &&str| {
@@ -273,7 +277,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     assert!(strays.try_recv().is_err(), "no redirect is followed");
 
     // What was told isn't told again after a restart, and what couldn't be still waits.
-    loop {
+    let waits = async || {
         let state = std::fs::read_to_string(at("data/state.json")).unwrap();
         let state: Value = serde_json::from_str(&state).unwrap();
         let waits = state["waiting"].as_object().unwrap();
@@ -282,15 +286,14 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
             way.and_then(|(_, left)| left.as_array())
                 .map_or(0, Vec::len)
         };
-        if (count("/good"), count("duty@example.jp"), count("/hangs")) == (0, 0, 2) {
-            break;
-        }
-    }
+        (count("/good"), count("duty@example.jp"), count("/hangs")) == (0, 0, 2)
+    };
+    until("what couldn't be told to wait", waits).await;
     child.kill().unwrap();
     child.wait().unwrap();
     let (mut child, _) = begin();
     alarm("module-not-switched").await;
-    let (_, body) = hooks.recv().await.unwrap();
+    let (_, body) = next("a webhook", &mut hooks).await;
     let told: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(told["about"].as_str(), Some("module-not-switched"));
 
@@ -304,7 +307,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
         .await;
     };
     wrong("key-1").await;
-    let (who, what) = stops.recv().await.unwrap();
+    let (who, what) = next("a stop", &mut stops).await;
     let one = KeyId::parse("key-1").unwrap();
     assert_eq!(
         (who.as_str(), what),
@@ -313,7 +316,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     let mut rules = Vec::new();
     wrong("key-2").await;
     while rules.last().map(String::as_str) != Some("held-back") {
-        let (_, body) = hooks.recv().await.unwrap();
+        let (_, body) = next("a webhook", &mut hooks).await;
         let told: Value = serde_json::from_str(&body).unwrap();
         rules.push(told["rule"].as_str().unwrap().to_owned());
     }
@@ -338,7 +341,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     });
     done.unwrap();
     sequencer.sequence(&store, SystemClock.now()).await.unwrap();
-    let (_, body) = hooks.recv().await.unwrap();
+    let (_, body) = next("a webhook", &mut hooks).await;
     let told: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(told["about"].as_str(), Some("of-a-node-behind"));
     child.kill().unwrap();
@@ -352,19 +355,19 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     }
     std::fs::write(at("data/state.json"), state.to_string()).unwrap();
     let (mut child, _) = begin();
-    let mut next = async || {
-        let (_, body) = hooks.recv().await.unwrap();
+    let mut heard = async || {
+        let (_, body) = next("a webhook", &mut hooks).await;
         let told: Value = serde_json::from_str(&body).unwrap();
         told["about"].as_str().unwrap().to_owned()
     };
     // What was told when the program was killed may be told once more: it never knew.
-    let mut about = next().await;
+    let mut about = heard().await;
     if about == "of-a-node-behind" {
-        about = next().await;
+        about = heard().await;
     }
     assert_eq!(about, "log-set-back");
     alarm("after-that").await;
-    assert_eq!(next().await, "after-that");
+    assert_eq!(heard().await, "after-that");
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -375,7 +378,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     let (mut child, _) = begin();
     wrong("key-3").await;
     let told = loop {
-        let (_, body) = hooks.recv().await.unwrap();
+        let (_, body) = next("a webhook", &mut hooks).await;
         let told: Value = serde_json::from_str(&body).unwrap();
         // As above.
         if told["about"] != "after-that" {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use service_kit::{Shutdown, bind, serve};
 use tokio::sync::mpsc;
 
-use crate::kit::{natsuin, within};
+use crate::kit::{natsuin, next};
 
 /// A zone's listener for auditors, which its operator can shut.
 #[derive(Default)]
@@ -103,8 +103,8 @@ async fn a_log_that_cant_be_read_is_told_and_one_bad_entry_ends_nothing() {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "watching");
-    let mut next = async || {
-        let told = within("what is told", hooks.recv()).await.unwrap();
+    let mut heard = async || {
+        let told = next("what is told", &mut hooks).await;
         let text = |name: &str| told[name].as_str().unwrap().to_owned();
         (text("rule"), text("about"), told["seq"].as_u64())
     };
@@ -113,16 +113,16 @@ async fn a_log_that_cant_be_read_is_told_and_one_bad_entry_ends_nothing() {
     // What isn't an entry names its place, and what lies behind it is judged.
     let more = ["no entry".to_owned(), alarm("behind-it")];
     zone.lock().unwrap().log.extend(more);
-    assert_eq!(next().await, told("entry-unread", "", Some(0)));
-    assert_eq!(next().await, told("alarm", "behind-it", Some(1)));
+    assert_eq!(heard().await, told("entry-unread", "", Some(0)));
+    assert_eq!(heard().await, told("alarm", "behind-it", Some(1)));
 
     // The zone's operator takes the reader out of `auditors`: somebody hears of it, and when it is over.
     zone.lock().unwrap().shut = true;
-    assert_eq!(next().await, told("log-unread", &url, None));
+    assert_eq!(heard().await, told("log-unread", &url, None));
     zone.lock().unwrap().log.push(alarm("meanwhile"));
     zone.lock().unwrap().shut = false;
-    assert_eq!(next().await, told("log-read-again", &url, None));
-    assert_eq!(next().await, told("alarm", "meanwhile", Some(2)));
+    assert_eq!(heard().await, told("log-read-again", &url, None));
+    assert_eq!(heard().await, told("alarm", "meanwhile", Some(2)));
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -9,7 +9,7 @@ use natsuin::stack::{Device, Factors, NewFactors, NewSigner};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use crate::kit::{Story, natsuin, run, text};
+use crate::kit::{Story, natsuin, run, text, until};
 
 const PASSWORD: &str = "パスワード 1";
 
@@ -241,15 +241,17 @@ async fn a_key_that_was_made_to_leave_is_opened_by_its_receiver_with_openssl() {
     // The module seals it at once, in the background.
     let url = format!("{}/signing/handed-over/{act}", story.stack.ssa_url);
     let url = Url::parse(&url).unwrap();
-    let bundle = loop {
+    let mut bundle = String::new();
+    until("the key in its seal", async || {
         let request = story.agent.request(Method::GET, &url);
         let answer = story.agent.send(&url, request).await.unwrap();
         match answer.status().as_u16() {
-            200 => break answer.text().await.unwrap(),
-            404 => tokio::task::yield_now().await,
-            other => panic!("{other}"),
+            200 => bundle = answer.text().await.unwrap(),
+            other => assert_eq!(other, 404),
         }
-    };
+        !bundle.is_empty()
+    })
+    .await;
     std::fs::write(dir.join("bundle.json"), bundle).unwrap();
     key(&dir, &["receive", "--new", "stranger.key"]);
     let open = |with| {

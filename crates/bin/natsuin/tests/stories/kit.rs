@@ -11,6 +11,7 @@ use natsuin::agent::Agent;
 use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, Options, Stack, StoreChoice};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A running stack in a directory of its own, and a signer with one key and a passkey.
 pub struct Story {
@@ -157,6 +158,11 @@ pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
         Ok(came) => came,
         Err(_) => panic!("waited in vain for {what}"),
     }
+}
+
+/// The next thing that comes, for as long as [`within`] waits.
+pub async fn next<T>(what: &str, from: &mut UnboundedReceiver<T>) -> T {
+    within(what, from.recv()).await.unwrap()
 }
 
 /// Asks again until something holds, for as long as [`within`] waits.

@@ -11,6 +11,7 @@ use store_kit::testing::postgres_database;
 use tokio::sync::mpsc;
 
 use crate::alert::relay;
+use crate::kit::next;
 
 /// Head and text of a mail.
 fn parts(mail: &str) -> (String, String) {
@@ -60,7 +61,7 @@ async fn a_stop_at_the_portal_reaches_its_owner_by_mail() {
         let mut device = Device::new(&stack.sic_url, &SystemRandom).unwrap();
         let signer = stack.enrol(&new, NewFactors::Passkey(&mut device)).await;
         let signer = signer.unwrap().shown;
-        let (head, text) = parts(&mails.recv().await.unwrap());
+        let (head, text) = parts(&next("a mail", &mut mails).await);
         assert!(head.contains("To: taro@example.jp") && !head.contains("mallory"));
         assert!(text.contains("登録") && text.contains("Enrolled"), "{text}");
 
@@ -92,7 +93,7 @@ async fn a_stop_at_the_portal_reaches_its_owner_by_mail() {
         let pressed = pressed.header("origin", &stack.ssa_url);
         let answer = agent.send(&stop, pressed).await.unwrap();
         assert!(answer.status().is_redirection());
-        let (head, text) = parts(&mails.recv().await.unwrap());
+        let (head, text) = parts(&next("a mail", &mut mails).await);
         assert!(
             head.contains("To: taro@example.jp") && head.contains("=?utf-8?b?"),
             "{head}"

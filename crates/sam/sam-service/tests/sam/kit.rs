@@ -40,6 +40,23 @@ pub const RETURN: &str = "http://ssa.localhost:1/return";
 pub const PIN: &str = "canary-pin-blue-heron";
 pub const START: UnixTime = UnixTime(1_800_000_000);
 
+/// Tries until something comes of it, for a minute at most.
+pub async fn until<T>(what: &str, mut tried: impl AsyncFnMut() -> Option<T>) -> T {
+    let came = async {
+        loop {
+            if let Some(came) = tried().await {
+                break came;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let longest = std::time::Duration::from_secs(60);
+    match tokio::time::timeout(longest, came).await {
+        Ok(came) => came,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}
+
 pub struct World {
     pub sam: Sam<Cm>,
     pub cm: Cm,

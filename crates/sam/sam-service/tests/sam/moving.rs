@@ -446,17 +446,18 @@ async fn a_key_leaves_by_its_owners_act_for_the_receiver_of_the_act_and_is_destr
         world.approve(proof.clone()).await.unwrap();
         let refused = world.sign(&signer, &token, &[hash(1)]).await.unwrap_err();
         assert_eq!(refused, Refusal::KeyNotActive);
-        let answer = loop {
+        let answer = until("the key in its seal", async || {
             world.sam.maintain().await.unwrap();
             let request = HandedOverRequest {
                 person: signer.person.clone(),
                 act,
             };
-            match world.sam.handed_over(request).await {
-                Ok(answer) => break answer,
-                Err(refusal) => assert_eq!(refusal, Refusal::NotFound),
-            }
-        };
+            let answer = world.sam.handed_over(request).await;
+            answer
+                .inspect_err(|refusal| assert_eq!(*refusal, Refusal::NotFound))
+                .ok()
+        })
+        .await;
         let pkcs8 = take_over(&answer.sealed, act, &receiver).unwrap();
         let taken = SoftBackend.load(KeyAlg::P256, &pkcs8).unwrap();
         assert_eq!(taken.spki(), signer.keys[0].spki.0);
@@ -525,13 +526,12 @@ async fn keys_that_may_not_leave_stay_and_the_refusal_names_why() {
         world.cm.next(Fault::HandOverRefused);
         let wish = hand_over(&signer, &public);
         world.changed(wish, &mut signer).await.unwrap();
-        loop {
+        until("the stop to be the signer's", async || {
             world.sam.maintain().await.unwrap();
             let stop = world.key(&signer).await.stop.unwrap();
-            if stop.cause == StopCause::Signer {
-                break;
-            }
-        }
+            (stop.cause == StopCause::Signer).then_some(())
+        })
+        .await;
         let key = signer.keys[0].key.clone();
         world
             .changed(Wish::Resume { key }, &mut signer)

@@ -22,15 +22,13 @@ async fn one_time(world: &World, name: &str) -> Signer {
 /// The key is destroyed, in the module too, and says why.
 async fn is_used_up(world: &World, signer: &Signer) -> Destruction {
     // The SAM has it destroyed in the background as well.
-    let stop = loop {
+    let stop = until("the module to destroy it", async || {
         world.sam.maintain().await.unwrap();
         let key = world.key(signer).await;
         assert_eq!(key.state, KeyState::Destroyed);
-        let stop = key.stop.unwrap();
-        if stop.certificate.is_some() {
-            break stop;
-        }
-    };
+        key.stop.filter(|stop| stop.certificate.is_some())
+    })
+    .await;
     assert_eq!(stop.cause, StopCause::Used);
     let request = world.prepare_request(signer, hash_items(&[hash(9)]));
     let refused = world.sam.prepare(SSA, request).await.unwrap_err();
