@@ -23,6 +23,8 @@ const LISTED: i64 = 50;
 const PAGE: usize = 64;
 /// Among how many calls of a key, the newest, a value is looked for.
 const SEARCHED: usize = 20_000;
+/// How many bytes of evidence are read for that.
+const READ: usize = 512 << 20;
 
 #[derive(Deserialize)]
 struct Body {
@@ -91,15 +93,23 @@ impl<C: CryptoModule> Sam<C> {
         let search = self.searches.begin(&request.client).await;
         let _search = search.ok_or(Refusal::NotNow)?;
         let person = self.owner_of(&request).await?;
-        let (mut before, mut seen) = (None, 0);
-        while seen < SEARCHED {
+        let (mut before, mut seen, mut read) = (None, 0, 0);
+        while seen < SEARCHED && read < READ {
             let calls = self.calls(&request.key, before).await?;
             for (body, at) in &calls {
                 before = Some(*at);
                 let Some(body) = body else { continue };
-                let made = &body.detail;
-                if made.client == request.client && self.made(made.evidence, request.value).await? {
-                    let act = made.act;
+                if body.detail.client != request.client {
+                    continue;
+                }
+                let (act, name) = (body.detail.act, body.detail.evidence);
+                let Some(text) = self.evidence(name).await? else {
+                    continue;
+                };
+                read += text.len();
+                let judged = move || has_value(&text, name, request.value);
+                let judged = tokio::task::spawn_blocking(judged).await;
+                if judged.map_err(|_| Refusal::NotNow)? {
                     return self.receipt(ReceiptRequest { person, act }).await;
                 }
             }
@@ -146,15 +156,10 @@ impl<C: CryptoModule> Sam<C> {
         Ok(found.iter().map(read).collect())
     }
 
-    /// Whether this evidence is of a call that made the value.
-    async fn made(&self, evidence: Digest32, value: Digest32) -> Result<bool, Refusal> {
+    /// What lies under the name of a piece of evidence.
+    async fn evidence(&self, name: Digest32) -> Result<Option<Vec<u8>>, Refusal> {
         let mut tx = self.store.read("receipt-of").await.map_err(unread)?;
-        let text = bytes(&mut tx, evidence).await.map_err(unread)?;
-        drop(tx);
-        let Some(text) = text else { return Ok(false) };
-        let judged = move || has_value(&text, evidence, value);
-        let judged = tokio::task::spawn_blocking(judged).await;
-        judged.map_err(|_| Refusal::NotNow)
+        bytes(&mut tx, name).await.map_err(unread)
     }
 
     /// The latest signatures of a person, newest first.
