@@ -96,16 +96,11 @@ fn evidence_of(entry: &LoggedEntry) -> Option<Digest32> {
     Digest32::parse(body.get("detail")?.get("evidence")?.as_str()?).ok()
 }
 
-/// What lies under the name of a piece of evidence, whatever it is.
-pub(crate) async fn bytes(tx: &mut Tx, name: Digest32) -> Result<Option<Vec<u8>>, StoreError> {
-    let select = sql("SELECT body FROM evidence WHERE id = $1").bind(name.to_string());
-    let row = tx.fetch_optional(select).await?;
-    row.map(|r| r.blob("body")).transpose()
-}
-
 /// The text of a piece of evidence, if it is there and is what its name says.
 async fn document(tx: &mut Tx, name: Digest32) -> Result<Option<String>, StoreError> {
-    let body = bytes(tx, name).await?;
+    let select = sql("SELECT body FROM evidence WHERE id = $1").bind(name.to_string());
+    let row = tx.fetch_optional(select).await?;
+    let body = row.map(|r| r.blob("body")).transpose()?;
     Ok(body
         .filter(|b| sha256(&[b]) == name)
         .and_then(|b| String::from_utf8(b).ok()))

@@ -12,7 +12,7 @@ use sam_core::evidence::Evidence;
 use serde::Deserialize;
 use store_kit::StoreError;
 
-use crate::receipt::{ReceiptError, bundle, bytes};
+use crate::receipt::{ReceiptError, bundle};
 use crate::records::KeyRecord;
 use crate::rows;
 use crate::sam::Sam;
@@ -103,7 +103,7 @@ impl<C: CryptoModule> Sam<C> {
                     continue;
                 }
                 let (act, name) = (body.detail.act, body.detail.evidence);
-                let Some(text) = self.evidence(name).await? else {
+                let Some(text) = self.evidence(name).await.map_err(unread)? else {
                     continue;
                 };
                 read += text.len();
@@ -154,12 +154,6 @@ impl<C: CryptoModule> Sam<C> {
             (body, (entry.at, entry.seq))
         };
         Ok(found.iter().map(read).collect())
-    }
-
-    /// What lies under the name of a piece of evidence.
-    async fn evidence(&self, name: Digest32) -> Result<Option<Vec<u8>>, Refusal> {
-        let mut tx = self.store.read("receipt-of").await.map_err(unread)?;
-        bytes(&mut tx, name).await.map_err(unread)
     }
 
     /// The latest signatures of a person, newest first.
