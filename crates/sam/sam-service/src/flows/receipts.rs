@@ -2,7 +2,7 @@
 
 use audit_log::LoggedEntry;
 use cm_api::CryptoModule;
-use core_types::{ClientId, Digest32, KeyId, PersonId, UnixTime, sha256};
+use core_types::{ClientId, Digest32, KeyId, PersonId, UnixTime};
 use sam_api::Refusal;
 use sam_api::ssa::{
     ReceiptAnswer, ReceiptOfRequest, ReceiptRequest, SignaturesAnswer, SignaturesRequest,
@@ -41,14 +41,13 @@ struct Made {
     evidence: Digest32,
 }
 
-/// Whether this is evidence of a call that made the value; `name`: what the evidence is called. For a thread that may be busy.
-fn has_value(text: &[u8], name: Digest32, value: Digest32) -> bool {
+/// Whether this is evidence of a call that made the value. For a thread that may be busy.
+fn has_value(text: &[u8], value: Digest32) -> bool {
     // Of thousands of pieces one has it: only that is read whole.
-    let word = value.to_string();
     let Ok(text) = std::str::from_utf8(text) else {
         return false;
     };
-    if !text.contains(&word) || sha256(&[text.as_bytes()]) != name {
+    if !text.contains(&value.to_string()) {
         return false;
     }
     let read = serde_json::from_str::<Evidence>(text);
@@ -103,11 +102,12 @@ impl<C: CryptoModule> Sam<C> {
                     continue;
                 }
                 let (act, name) = (body.detail.act, body.detail.evidence);
-                let Some(text) = self.evidence(name).await.map_err(unread)? else {
+                let text = self.evidence(name).await.map_err(unread)?;
+                let Some(text) = text else {
                     continue;
                 };
                 read += text.len();
-                let judged = move || has_value(&text, name, request.value);
+                let judged = move || has_value(&text, request.value);
                 let judged = tokio::task::spawn_blocking(judged).await;
                 if judged.map_err(|_| Refusal::NotNow)? {
                     return self.receipt(ReceiptRequest { person, act }).await;
