@@ -348,8 +348,8 @@ async fn four_daemons_make_one_signature() {
     let out = site.at("cm-export").display().to_string();
     for (args, good) in [
         (&delete[..], false),
-        (&["scrub"], true),
-        (&["export-log", "--out", &out], true),
+        (&["scrub"][..], true),
+        (&["export-log", "--out", &out][..], true),
     ] {
         let done = site.command("natsuin-cm", "cm-1", args);
         assert_eq!(done.status.success(), good, "{}", text(&done));
