@@ -156,7 +156,7 @@ fn what_a_sample_names_is_there_for_its_daemon() {
         let unit = unit(&format!("{name}.service"));
         let bound = [
             &unit["BindReadOnlyPaths"][..],
-            unit.get("BindPaths").map_or(&[], Vec::as_slice),
+            unit.get("BindPaths").map_or(&[][..], Vec::as_slice),
         ];
         let bound = bound.concat().join(" ");
         let bound: Vec<&str> = bound.split(' ').collect();
