@@ -214,6 +214,18 @@ async fn run(args: Args) -> Result<(), Trouble> {
             }
         }
     };
+    let end = async {
+        loop {
+            tokio::time::sleep(NOTICES_EVERY).await;
+            match sam.end_keys().await {
+                Ok(()) => {}
+                Err(error) if error.is_away() => {
+                    tracing::warn!(%error, "keys that officers ended could not be destroyed yet; that is tried again");
+                }
+                Err(error) => break Trouble::new("store", error.to_string(), CHECK),
+            }
+        }
+    };
     let watch = async {
         match watch {
             None => std::future::pending().await,
@@ -242,6 +254,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         error = sequencer.keep(&store, clock.as_ref(), audit.every()) => Err(audit_trouble(&error)),
         trouble = tidy => Err(trouble),
         trouble = tell => Err(trouble),
+        trouble = end => Err(trouble),
     };
     drop(stop);
     for_ssa.stopped().await;

@@ -8,9 +8,11 @@ use core_types::{B64, Digest32, PersonId, SecretBytes};
 use jose::Jwk;
 use sap::office::calls::{
     LogIn, LogInOpen, LogInOpenRequest, LogOut, LoggedIn, People, PeopleAnswer, ProposalApprove,
-    ProposalEnd, ProposalInfo, ProposalOpen, ProposalRequest, ProposalTake, Proposals, Propose,
-    ProposeRequest, SessionRequest, State, StateAnswer, TakenProposal,
+    ProposalCertificates, ProposalEnd, ProposalInfo, ProposalOpen, ProposalProgress,
+    ProposalRequest, ProposalTake, Proposals, Propose, ProposeRequest, SessionRequest, State,
+    StateAnswer, TakenProposal,
 };
+use sap::office::ending::{CertificatesRequest, Destroyed, Progress};
 use sap::office::{Document, Measure};
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +184,47 @@ impl Officer {
         let answer = self.sic.call::<ProposalTake>(&request).await;
         self.log_out(session).await?;
         answer
+    }
+
+    /// How far it is with a proposal to end all keys.
+    ///
+    /// # Errors
+    /// When the SAM refuses.
+    pub async fn progress(&mut self, proposal: Digest32) -> Result<Progress> {
+        let session = self.log_in().await?.session;
+        let request = ProposalRequest {
+            session: session.clone(),
+            proposal,
+        };
+        let answer = self.sic.call::<ProposalProgress>(&request).await;
+        self.log_out(session).await?;
+        answer
+    }
+
+    /// The module's certificates of all keys that were destroyed with it. They are to be verified.
+    ///
+    /// # Errors
+    /// When the SAM refuses, or its answers don't come to an end.
+    pub async fn certificates(&mut self, proposal: Digest32) -> Result<Vec<Destroyed>> {
+        let session = self.log_in().await?.session;
+        let mut request = CertificatesRequest {
+            session: session.clone(),
+            proposal,
+            after: None,
+        };
+        let mut all = Vec::new();
+        loop {
+            let answer = self.sic.call::<ProposalCertificates>(&request).await?;
+            all.extend(answer.keys);
+            let Some(next) = answer.next else { break };
+            anyhow::ensure!(
+                request.after.as_ref().is_none_or(|last| *last < next),
+                "the SAM gives the same keys again"
+            );
+            request.after = Some(next);
+        }
+        self.log_out(session).await?;
+        Ok(all)
     }
 
     /// Who holds which office.

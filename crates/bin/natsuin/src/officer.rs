@@ -1,5 +1,7 @@
 //! `natsuin officer` and `natsuin approval`: what officers do, from a program, over their own gateway.
 
+mod ending;
+
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use core_types::{
 use jose::SigningKey;
 use sam_core::office::ceremony::identity;
 use sap::office::calls::{OfficerInfo, PeopleAnswer, ProposalInfo, ProposalState, StateAnswer};
-use sap::office::{ACCOUNT, Document, KeyAction, Measure, Office, Part, Role};
+use sap::office::{ACCOUNT, Document, EndCause, KeyAction, Measure, Office, Part, Role};
 use serde_json::json;
 use service_kit::http::HttpOptions;
 use sic_core::Trust;
@@ -66,6 +68,11 @@ pub enum OfficerCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Propose to end all keys of a tenant or of the whole service: none signs from the last approval on, none is made any more,
+    /// all are destroyed, and their owners are told. Nothing takes it back.
+    EndKeys(ending::EndKeys),
+    /// How far it is with ending all keys: how many there were, are destroyed, wait for the module, and how many persons were told.
+    Ended(ending::Report),
     /// Propose any measure, given as JSON in a file.
     Propose {
         /// The measure.
@@ -218,6 +225,8 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
             show(&made, out);
             out.object(&made);
         }
+        OfficerCommand::EndKeys(what) => return ending::propose(&mut officer, what, out).await,
+        OfficerCommand::Ended(what) => return ending::report(&mut officer, who, what, out).await,
         OfficerCommand::Propose {
             measure,
             reason,
@@ -488,6 +497,16 @@ fn in_words(document: &Document, m: Messages) -> String {
             archive.to_string(),
         ),
         Measure::ForgetPerson { subject } => ("forget-person", String::new(), subject.to_string()),
+        Measure::EndKeys { tenant, cause } => {
+            let id = match cause {
+                EndCause::EndOfService => "end-keys-end-of-service",
+                EndCause::Incident => "end-keys-incident",
+            };
+            let whole = || m.t("office-whole-service");
+            let of = tenant.as_ref().map_or_else(whole, ToString::to_string);
+            let keys = document.facts.keys.unwrap_or_default();
+            (id, of, keys.to_string())
+        }
     };
     let args = [("name", Arg::Text(&name)), ("what", Arg::Text(&what))];
     m.f(&format!("office-do-{id}"), &args)

@@ -2,12 +2,14 @@
 //! how a session ends.
 
 pub mod ceremony;
+pub mod ending;
 pub mod genesis;
 pub mod people;
 pub mod proposal;
 pub mod roles;
 pub mod session;
 
+pub use ending::{Ended, Standing};
 pub use genesis::GenesisRecord;
 pub use people::{Account, AccountPhase, Officer, Reminder, Urgency};
 pub use proposal::{Approver, Phase, Proposal, Takes};

@@ -7,6 +7,9 @@ use sap::office::calls::OfficeRefusal;
 use crate::attest::NotVouched;
 use crate::passkey::PasskeyError;
 
+/// The requirement by which nothing goes on once the provider has ended all keys.
+const PROVIDER_END: &str = "I-A4.4-provider-end";
+
 /// A refusal with its exact cause. The cause goes into the audit log only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
@@ -97,6 +100,9 @@ pub enum Reason {
     /// The module wouldn't have a key that was brought; names the requirement.
     #[error("the key doesn't meet {0}")]
     Import(&'static str),
+    /// The provider has ended all keys (`I-A4.4-provider-end`): none signs, and none is made.
+    #[error("all keys have ended at the provider's side")]
+    Ended,
     /// The rules of the kind of act forbid it; says which.
     #[error("not allowed: {0}")]
     NotAllowed(&'static str),
@@ -140,6 +146,12 @@ impl Reason {
                     ..SapRefusal::new(Code::Refused)
                 };
             }
+            Self::Ended => {
+                return SapRefusal {
+                    requirement: Some(PROVIDER_END.to_owned()),
+                    ..SapRefusal::new(Code::Refused)
+                };
+            }
             Self::KeyNotActive => Code::KeyStopped,
             Self::NotNow | Self::Clock | Self::Lost => Code::NotNow,
             Self::ProofTooOld => Code::ProofNeeded,
@@ -166,7 +178,9 @@ impl Reason {
     /// What an officer may know: who may not do something is told the rule, who proved wrongly isn't told why.
     pub fn to_office(&self) -> OfficeRefusal {
         let rule = match self {
-            Self::Invalid(_) | Self::NotAllowed(_) | Self::Level(_) => Some(self.code().to_owned()),
+            Self::Invalid(_) | Self::NotAllowed(_) | Self::Level(_) | Self::Ended => {
+                Some(self.code().to_owned())
+            }
             _ => None,
         };
         OfficeRefusal {
@@ -195,6 +209,9 @@ impl Reason {
             Self::BareHash => Refusal::BareHash,
             Self::Level(requirement) | Self::Import(requirement) => Refusal::Level {
                 requirement: (*requirement).to_owned(),
+            },
+            Self::Ended => Refusal::Level {
+                requirement: PROVIDER_END.to_owned(),
             },
             Self::Registration(_) => Refusal::RegistrationRefused,
             Self::Lost => Refusal::Lost,
@@ -246,6 +263,7 @@ impl Reason {
             Self::AlgorithmNotApproved => "algorithm-not-approved",
             Self::BareHash => "bare-hash",
             Self::Level(requirement) | Self::Import(requirement) => requirement,
+            Self::Ended => "service-ended",
             Self::NotAllowed(rule) => rule,
             Self::Registration(check) => check,
             Self::ProofTooOld => "proof-too-old",

@@ -257,6 +257,12 @@ pub fn office_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<office::ProposalTake, _, _>(|s, p, r| {
             whole(async move { enter(&s, &p, no).await?.proposal_take(r).await })
         })
+        .method::<office::ProposalProgress, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no).await?.proposal_progress(r).await })
+        })
+        .method::<office::ProposalCertificates, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no).await?.proposal_certificates(r).await })
+        })
         .method::<office::People, _, _>(|s, p, r| {
             whole(async move { enter(&s, &p, no).await?.people(r).await })
         })

@@ -156,6 +156,11 @@ const TABLES: Migrations = Migrations {
             sqlite: KEYS_BY_STATE,
             postgres: KEYS_BY_STATE,
         },
+        Migration {
+            name: "0006-standing",
+            sqlite: table!("standing", "BLOB"),
+            postgres: table!("standing", "BYTEA"),
+        },
     ],
 };
 
@@ -458,7 +463,11 @@ pub(crate) fn unseal<T: Noun>(sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, F
 }
 
 /// A row of this tenant's; nothing, if it is another's.
-fn open<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<Option<Row<T>>, Failed> {
+pub(crate) fn open<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    row: &SqlRow,
+) -> Result<Option<Row<T>>, Failed> {
     let (id, version) = (row.text("id")?, row.int("version")?);
     let opened = sealer.open(T::TABLE, &id, version, row.blob("sealed")?);
     let Some(plain) = opened.map_err(|_| Failed::Tampered(T::TABLE))? else {

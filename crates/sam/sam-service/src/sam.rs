@@ -163,6 +163,7 @@ impl<C: CryptoModule> Sam<C> {
         sam.record_start().await?;
         let found = sam.scrub().await?;
         sam.adopt_settings(&found).await?;
+        sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;
         }

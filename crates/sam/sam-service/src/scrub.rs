@@ -11,7 +11,7 @@ use cm_api::CryptoModule;
 use core_types::UnixTime;
 use sam_core::ActState;
 use sam_core::enrol::{Factor, Voucher};
-use sam_core::office::{Account, GenesisRecord, Officer, Proposal, Session};
+use sam_core::office::{Account, GenesisRecord, Officer, Proposal, Session, Standing};
 use sam_core::settings::Trust;
 use serde::{Deserialize, Serialize};
 use store_kit::{Seen, sql};
@@ -185,6 +185,7 @@ impl<C: CryptoModule> Sam<C> {
         self.compare_rows::<Account>(&mut comparison).await?;
         self.compare_rows::<Proposal>(&mut comparison).await?;
         self.compare_rows::<Session>(&mut comparison).await?;
+        self.compare_rows::<Standing>(&mut comparison).await?;
         self.compare_rows::<PersonRecord>(&mut comparison).await?;
         self.compare_rows::<Factor>(&mut comparison).await?;
         self.compare_rows::<KeyRecord>(&mut comparison).await?;

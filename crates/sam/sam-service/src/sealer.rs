@@ -21,7 +21,7 @@ const NONCE: usize = 12;
 
 /// Tables of which this node remembers the newest versions, and the log tells every change. Not the others: values made once are never changed, and the
 /// SAM's own keys of a day may be made again after the clock was set back.
-pub(crate) const REMEMBERED: [&str; 12] = [
+pub(crate) const REMEMBERED: [&str; 13] = [
     "settings",
     "person",
     "factor",
@@ -34,6 +34,7 @@ pub(crate) const REMEMBERED: [&str; 12] = [
     "office_account",
     "office_proposal",
     "office_session",
+    "standing",
 ];
 
 /// The open `K_row` in the hands of one tenant, and the memory of what it sealed and opened.
@@ -85,6 +86,11 @@ impl Sealer {
             Some(tenant) if !name.is_empty() => Cow::Owned(tenant.name(name)),
             _ => Cow::Borrowed(name),
         }
+    }
+
+    /// What such names of this tenant's begin with; nothing: they are those without a prefix.
+    pub(crate) fn prefix(&self) -> Option<String> {
+        self.tenant.as_ref().map(|tenant| tenant.name(""))
     }
 
     /// Whether a sealed row is this tenant's, as far as it says itself: if it lies, it doesn't open.

@@ -174,7 +174,26 @@ function proposal(info) {
     info.yours && !module && el('div', { class: 'row' },
       el('button', { type: 'button', class: 'look', onclick: () => look(info) }, t('office-look'))),
     info.yours && module && el('p', { class: 'hint' }, t('office-module-by-command')),
-    info.state === 'open' && told.requester.account === account() && el('p', { class: 'hint' }, t('office-own')));
+    info.state === 'open' && told.requester.account === account() && el('p', { class: 'hint' }, t('office-own')),
+    info.state === 'done' && told.measure.measure === 'end-keys' && ending(info.proposal));
+}
+
+/** How far it is with ending all keys: asked for when somebody wants to know. */
+function ending(id) {
+  const place = el('div', { class: 'stack', role: 'status' });
+  const part = (one) => [el('p', {}, t('office-ending-of', { name: foreign(one.tenant), at: stamp(one.at) })),
+    el('ul', {}, ['keys', 'marked', 'destroyed', 'waiting', 'told'].map((what) =>
+      el('li', {}, t(`office-ending-${what}`, { n: what === 'marked' ? one.ended : one[what] }))))];
+  const run = async () => {
+    try {
+      const is = await ask('proposal/progress', { proposal: id });
+      place.replaceChildren(el('p', { class: is.complete ? 'status' : 'status wait' }, t(is.complete ? 'office-ending-complete' : 'office-ending-going-on')),
+        ...is.parts.flatMap(part));
+    } catch (error) {
+      place.replaceChildren(said(error, 'office-refused'));
+    }
+  };
+  return el('div', { class: 'stack' }, el('div', { class: 'row' }, el('button', { type: 'button', class: 'ending plain', onclick: run }, t('office-ending'))), place);
 }
 
 /** The act of one approval: what it says, and the two answers. */

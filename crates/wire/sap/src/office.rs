@@ -5,6 +5,7 @@
 //! [`Document`]; each approver proves an act of kind `officer` that names the document by its digest.
 
 pub mod calls;
+pub mod ending;
 
 use core_types::{ClientId, Digest32, KeyId, OfficerId, PersonId, TenantId, UnixTime, VoucherId};
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,35 @@ pub enum Measure {
         /// must name nobody.
         subject: Digest32,
     },
+    /// End all keys there are, for good (`I-A4.4-provider-end`): none signs from then on, none is made any more, and all are
+    /// destroyed.
+    EndKeys {
+        /// Of this tenant; absent = of the whole service.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<TenantId>,
+        /// Because of what.
+        cause: EndCause,
+    },
+}
+
+/// Because of what all keys end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndCause {
+    /// The service ends. What an owner had approved to be handed over before goes to its receiver first.
+    EndOfService,
+    /// Something happened, such as a leak. Nothing is waited for.
+    Incident,
+}
+
+impl EndCause {
+    /// The word for it, as in the member `cause`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::EndOfService => "end-of-service",
+            Self::Incident => "incident",
+        }
+    }
 }
 
 /// What the provider does to a key.
@@ -261,6 +291,7 @@ impl Measure {
             Self::Restore { .. } => "restore",
             Self::DeleteArchived { .. } => "delete-archived",
             Self::ForgetPerson { .. } => "forget-person",
+            Self::EndKeys { .. } => "end-keys",
         }
     }
 
@@ -324,6 +355,9 @@ pub struct Facts {
     /// Digest of the registration's keys and factors, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Digest32>,
+    /// How many keys there were that would end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
     /// The exact bytes that each approver signs for the module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,

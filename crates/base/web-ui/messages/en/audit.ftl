@@ -129,6 +129,7 @@ event-proposal-approved = { $officer } approved proposal { $proposal }: { $given
 event-proposal-admitted = Proposal { $proposal } ({ $what }) was admitted: { $state }.
 event-proposal-taken = { $officer } took approved proposal { $proposal } to carry it out.
 event-proposal-ended = Proposal { $proposal } ended without effect: { $reason }.
+event-key-all-ended = Officers ended all { $keys } keys ({ $reason }, proposal { $proposal }). None signs or is made any more; each is destroyed.
 event-office-refused = Call { $call } of officer account { $account } was refused: { $reason }.
 event-access-peer-refused = { $peer } has nothing to do at the door for { $door } and was refused.
 event-guard-stopped = { $peer }, which watches the logs, stopped a { $what } (key: { $key }, session: { $session }).

@@ -125,6 +125,7 @@ event-proposal-approved = { $officer }が提案{ $proposal }を承認した: { $
 event-proposal-admitted = 提案{ $proposal }({ $what })が認められた: { $state }。
 event-proposal-taken = { $officer }が承認済みの提案{ $proposal }を実施のために受け取った。
 event-proposal-ended = 提案{ $proposal }は効力なく終わった: { $reason }。
+event-key-all-ended = 役職者がすべての鍵{ $keys }本を終わらせた({ $reason }、提案{ $proposal })。以後は署名にも作成にも使えず、1本ずつ廃棄される。
 event-office-refused = 役職者アカウント{ $account }の呼び出し{ $call }を拒否した: { $reason }。
 event-access-peer-refused = { $door }用の入口を呼ぶ権限のない{ $peer }を拒否した。
 event-guard-stopped = ログを見張る{ $peer }が{ $what }を止めた（鍵: { $key }、セッション: { $session }）。

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use core_types::{Digest32, OfficerId, PersonId, UnixTime, sha256};
 use jose::ForeignKey;
-use sap::office::{Document, KeyAction, MAX_WORDS, Measure, Part, Requester, Role};
+use sap::office::{Document, EndCause, KeyAction, MAX_WORDS, Measure, Part, Requester, Role};
 use serde::{Deserialize, Serialize};
 
 use super::people::{Account, Officer, check_account, check_office, check_words};
@@ -72,7 +72,7 @@ pub fn takes(proposal: &Measure) -> Takes {
             persons: 1,
             ..two(RUNNERS)
         },
-        Measure::Key { .. } | Measure::Module { .. } => two(RUNNERS),
+        Measure::Key { .. } | Measure::Module { .. } | Measure::EndKeys { .. } => two(RUNNERS),
         Measure::Factors { .. } => Takes {
             wait: FACTORS_WAIT,
             ..two(RUNNERS)
@@ -125,7 +125,8 @@ pub fn check_measure(proposal: &Measure, now: UnixTime) -> Result<(), Reason> {
         | Measure::Settings { .. }
         | Measure::Module { .. }
         | Measure::Restore { .. }
-        | Measure::ForgetPerson { .. } => Ok(()),
+        | Measure::ForgetPerson { .. }
+        | Measure::EndKeys { .. } => Ok(()),
         // Whole tiles of the log, so that its tree stays as it is.
         Measure::DeleteArchived { size, .. } => match *size > 0 && size.is_multiple_of(256) {
             true => Ok(()),
@@ -449,6 +450,18 @@ pub fn words(document: &Document) -> String {
         }
         Measure::ForgetPerson { subject } => {
             format!("forget in all zones who the person of commitment {subject} is")
+        }
+        Measure::EndKeys { tenant, cause } => {
+            let of = match tenant {
+                Some(tenant) => format!("tenant {tenant}"),
+                None => "the whole service".to_owned(),
+            };
+            let why = match cause {
+                EndCause::EndOfService => "the service ends",
+                EndCause::Incident => "of an incident",
+            };
+            let keys = document.facts.keys.unwrap_or_default();
+            format!("destroy all keys of {of}, {keys} now, because {why}; none is made again")
         }
     };
     crate::label::clean(&text, MAX_WORDS)

@@ -70,6 +70,7 @@ impl<C: CryptoModule> Sam<C> {
             if row.body.life.state == KeyState::Active && row.body.chain == request.chain {
                 return Ok(());
             }
+            self.stays_so(tx).await?;
             let next = KeyRecord {
                 life: row.body.life.certified(accepted.until)?,
                 certify: Some(request.certify.clone()),

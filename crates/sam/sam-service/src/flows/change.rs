@@ -232,6 +232,7 @@ impl<C: CryptoModule> Sam<C> {
                 let (key, changes) = (key.clone(), row.body.life.changes);
                 let change = match wish {
                     Wish::HandOver { receiver, .. } => {
+                        self.goes_on(tx).await?;
                         let (exportable, level) = (row.body.exportable, row.body.level());
                         import::check_hand_over(exportable, level, row.body.alg)?;
                         let receiver = receiver.clone();
@@ -397,6 +398,7 @@ impl<C: CryptoModule> Sam<C> {
                 let life = after(&row.body.life, what.change, Some(what.act), at)?;
                 let mut next = row.body.with_life(life);
                 if let Change::HandOver { receiver, .. } = what.change {
+                    self.stays_so(tx).await?;
                     import::check_hand_over(next.exportable, next.level(), next.alg)?;
                     next.receiver = Some(receiver.clone());
                 }

@@ -134,6 +134,9 @@ impl<C: CryptoModule> Sam<C> {
                 .await?
                 .ok_or(Reason::NotFound)?;
             door.check(&row.body)?;
+            if door == Door::Signers {
+                self.goes_on(tx).await?;
+            }
             row.body.check_open(now.time)?;
             let ceiling = row.body.ceiling();
             let (replaced, ends) = self.replaced(tx, &row.body).await?.unzip();
@@ -368,6 +371,9 @@ impl<C: CryptoModule> Sam<C> {
             self.check_not_set()?;
             let current = self.load_enrolment(tx, request.act, now).await?;
             let act = current.act.body.enrolled(now)?;
+            if !is_account(&act.person) {
+                self.stays_so(tx).await?;
+            }
             // As in every approval: before all that belongs to the person.
             let person = rows::get::<PersonRecord>(tx, &self.sealer, act.person.as_str()).await?;
             let enrolled = Enrolled {

@@ -117,6 +117,7 @@ impl<C: CryptoModule> Sam<C> {
         level: Level,
         coming: &Coming,
     ) -> Result<Welcome, Failed> {
+        self.goes_on(tx).await?;
         self.config.policy.check_alg(coming.alg)?;
         import::check_origin(coming.case, level)?;
         import::check_strength(coming.alg)?;
@@ -266,6 +267,7 @@ impl<C: CryptoModule> Sam<C> {
     async fn keep_imported(&self, act: Digest32, key: KeyRecord) -> Result<ImportAnswer, Failed> {
         transaction!(self.store, "import-keep", |tx| {
             let now = self.now(tx).await?;
+            self.stays_so(tx).await?;
             let person = rows::get::<PersonRecord>(tx, &self.sealer, key.owner.as_str()).await?;
             let person = person.ok_or(Reason::NotFound)?;
             let row = rows::get::<ActState>(tx, &self.sealer, &act.to_string()).await?;

@@ -109,6 +109,7 @@ impl<C: CryptoModule> Sam<C> {
                 _ => return Ok(EnrolmentAnswer::Dead {}),
             };
             if let Some(alg) = voucher.invite.keys.get(enrolled.keys.len()) {
+                self.goes_on(&mut tx).await?;
                 drop(tx);
                 self.make_key(&row, &enrolled, *alg).await?;
                 continue;
@@ -352,6 +353,7 @@ impl<C: CryptoModule> Sam<C> {
 
     async fn keep_key(&self, seen: &Row<Voucher>, key: KeyRecord) -> Result<(), Failed> {
         transaction!(self.store, "key-keep", |tx| {
+            self.stays_so(tx).await?;
             let row = rows::get::<Voucher>(tx, &self.sealer, &seen.id)
                 .await?
                 .ok_or(Reason::NotFound)?;

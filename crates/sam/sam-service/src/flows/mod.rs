@@ -5,6 +5,7 @@ mod approve;
 mod certificate;
 mod change;
 mod counter;
+mod ending;
 mod enrol;
 mod explicit;
 mod forget;

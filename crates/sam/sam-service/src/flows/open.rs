@@ -275,6 +275,7 @@ impl<C: CryptoModule> Sam<C> {
         if !key.is_active(self.clock.now()) || key.owner != request.body.person {
             return Err(Reason::KeyNotActive.into());
         }
+        self.goes_on(&mut tx).await?;
         let person = rows::get::<PersonRecord>(&mut tx, &self.sealer, key.owner.as_str()).await?;
         let person = person.ok_or(Reason::NotFound)?.body;
         let factors = self

@@ -142,11 +142,13 @@ impl<C: CryptoModule> Sam<C> {
         }
         let mut tx = self.store.read("prepare-read").await?;
         let key = rows::get::<KeyRecord>(&mut tx, &self.sealer, request.key.as_str()).await?;
+        let goes_on = self.goes_on(&mut tx).await;
         drop(tx);
         let key = key
             .filter(|k| k.body.owner == request.person)
             .ok_or(Reason::NotFound)?
             .body;
+        goes_on?;
         if !key.is_active(now) {
             return Err(Reason::KeyNotActive.into());
         }

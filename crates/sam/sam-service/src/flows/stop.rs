@@ -182,7 +182,7 @@ impl<C: CryptoModule> Sam<C> {
         tokio::spawn(async move {
             let done = async {
                 sam.hand_over_leaving().await?;
-                sam.destroy_doomed().await
+                sam.destroy_doomed().await.map(drop)
             };
             if let Err(error) = done.await {
                 tracing::error!(%error, "keys that ended couldn't be dealt with yet; maintenance tries again");
@@ -190,29 +190,34 @@ impl<C: CryptoModule> Sam<C> {
         });
     }
 
-    /// Has the module destroy every key that ended. Asked again, the module says the same again.
-    pub(crate) async fn destroy_doomed(&self) -> Result<(), StoreError> {
+    /// Has the module destroy keys that ended, some at a time; tells of how many it is done. Asked again, the module says the same
+    /// again.
+    pub(crate) async fn destroy_doomed(&self) -> Result<usize, StoreError> {
         let select = sql("SELECT id FROM signing_key WHERE state = $1 ORDER BY stamp LIMIT $2");
         let mut tx = self.store.read("doomed").await?;
         let doomed = tx.fetch_all(select.bind("doomed").bind(BATCH)).await?;
         drop(tx);
+        let mut done = 0;
         for row in doomed {
             let id = row.text("id")?;
-            let destroyed = self.destroy_one(&id).await;
-            self.survive(destroyed).await?;
+            match self.destroy_one(&id).await {
+                Ok(gone) => done += usize::from(gone),
+                Err(failed) => self.survive(Err(failed)).await?,
+            }
         }
-        Ok(())
+        Ok(done)
     }
 
-    async fn destroy_one(&self, id: &str) -> Result<(), Failed> {
+    /// `true`: the key is gone for good, and was not before.
+    async fn destroy_one(&self, id: &str) -> Result<bool, Failed> {
         let mut tx = self.store.read("doomed-key").await?;
         let row = rows::get::<KeyRecord>(&mut tx, &self.sealer, id).await?;
         drop(tx);
         let Some(key) = row.map(|r| r.body).filter(|k| k.life.awaits_module()) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(stop) = key.life.stop.clone() else {
-            return Ok(());
+            return Ok(false);
         };
         let kind = OrderKind::Destroy {
             key: key.key.clone(),
@@ -243,10 +248,14 @@ impl<C: CryptoModule> Sam<C> {
             let life = match row.body.life.confirmed(gone) {
                 Ok(life) if !same => life,
                 // Another node was told meanwhile, or there is nothing new.
-                _ => return Ok(()),
+                _ => return Ok(false),
             };
             let next = row.body.with_life(life);
             rows::save(tx, &self.sealer, &row, &next).await?;
+            let gone = !next.life.awaits_module();
+            if gone && stop.cause == StopCause::Provider {
+                self.count_destroyed(tx, stop.by).await?;
+            }
             if first {
                 let event = Event::KeyDestroyed {
                     key: next.key,
@@ -258,7 +267,7 @@ impl<C: CryptoModule> Sam<C> {
             } else {
                 self.rows_changed(tx, "destruction-confirmed").await?;
             }
-            Ok::<_, Failed>(())
+            Ok::<_, Failed>(gone)
         })
     }
 

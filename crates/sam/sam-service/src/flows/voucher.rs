@@ -58,6 +58,7 @@ impl<C: CryptoModule> Sam<C> {
             exp: voucher.invite.exp,
         };
         transaction!(self.store, "voucher", |tx| {
+            self.goes_on(tx).await?;
             let id = voucher.invite.voucher.as_str();
             if !rows::insert(tx, &self.sealer, id, &voucher).await? {
                 let known = rows::get::<Voucher>(tx, &self.sealer, id)

@@ -5,6 +5,7 @@ use core_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::ending::{Certificates, CertificatesRequest, Progress};
 use super::{Measure, Office};
 use crate::act::Brand;
 use crate::messages::{Empty, PasskeyHint, SapRefusalCode};
@@ -41,6 +42,10 @@ core_types::methods! {
     ProposalEnd: "/sap/v1/office/proposal/end", ProposalRequest => ProposalInfo;
     /// Takes an approved proposal that the SAM doesn't carry out itself: once, by who asked, with the evidence.
     ProposalTake: "/sap/v1/office/proposal/take", ProposalRequest => TakenProposal;
+    /// How far it is with ending all keys.
+    ProposalProgress: "/sap/v1/office/proposal/progress", ProposalRequest => Progress;
+    /// The module's certificates of the keys that were destroyed with it, some at a time.
+    ProposalCertificates: "/sap/v1/office/proposal/certificates", CertificatesRequest => Certificates;
     /// Officers, their roles and accounts.
     People: "/sap/v1/office/people", SessionRequest => PeopleAnswer;
     /// How the SAM is.

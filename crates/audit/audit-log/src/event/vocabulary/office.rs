@@ -153,6 +153,15 @@ macro_rules! office_events {
         /// Why.
         reason: Code,
     }
+    /// Officers ended all keys of the tenant: no signature has begun since. What comes of each key is an entry of its own.
+    KeysEnded = "key.all-ended", Intent, by(service), about() {
+        /// Digest of the proposal's document.
+        proposal: Digest32,
+        /// How many there were.
+        keys: u64,
+        /// Because of what: `end-of-service`, `incident`.
+        reason: Code,
+    }
     /// A call of an officer, or in the name of one, was refused.
     OfficeRefused = "office.refused", Failure, by(maybe_person account), about(maybe account) {
         /// The call.

@@ -117,7 +117,7 @@ impl<C: CryptoModule> Sam<C> {
                 given: u32::try_from(next.approvals.len()).unwrap_or(u32::MAX),
                 needs: u32::from(sam_core::office::proposal::takes(next.measure()).persons),
             });
-            let mut theirs = None;
+            let mut theirs = Vec::new();
             if next.phase != Phase::Open {
                 self.check_requester(tx, &next, now).await?;
                 self.carry_out(tx, &next, proposal, &mut events, &mut theirs, now)
@@ -130,7 +130,7 @@ impl<C: CryptoModule> Sam<C> {
             }
             rows::save(tx, &self.sealer, &row, &next).await?;
             self.audit.append_all(tx, &events, now.time).await?;
-            if let Some((log, events)) = theirs {
+            for (log, events) in theirs {
                 log.append_all(tx, &events, now.time).await?;
             }
             Ok::<_, Failed>(next)

@@ -72,6 +72,7 @@ impl<C: CryptoModule> Sam<C> {
                     ..of.factor_facts(&mut tx, person, registration).await?
                 }
             }
+            Measure::EndKeys { tenant, .. } => self.end_facts(&mut tx, tenant.as_ref()).await?,
             Measure::Restore { .. }
             | Measure::DeleteArchived { .. }
             | Measure::ForgetPerson { .. } => Facts::default(),
@@ -112,15 +113,15 @@ impl<C: CryptoModule> Sam<C> {
         Ok((facts, exp))
     }
 
-    /// Brings a proposal about. Nothing of it stands if any of it fails. What happens to another tenant's goes to `theirs`, to
-    /// be recorded within that tenant.
+    /// Brings a proposal about. Nothing of it stands if any of it fails. What happens to a tenant's goes to `theirs`, to be
+    /// recorded within that tenant.
     pub(crate) async fn carry_out(
         &self,
         tx: &mut Tx,
         record: &Proposal,
         digest: Digest32,
         events: &mut Vec<Event>,
-        theirs: &mut Option<(AuditLog, Vec<Event>)>,
+        theirs: &mut Vec<(AuditLog, Vec<Event>)>,
         now: Now,
     ) -> Result<(), Failed> {
         let at = now.time;
@@ -175,10 +176,14 @@ impl<C: CryptoModule> Sam<C> {
                 let by = (record, digest, at);
                 let event = of.key_by_provider(tx, key, *action, by).await?;
                 match self.other_than(&of) {
-                    Some(_) => *theirs = Some((of.audit.clone(), vec![event])),
+                    Some(_) => theirs.push((of.audit.clone(), vec![event])),
                     None => events.push(event),
                 }
                 Ok(())
+            }
+            Measure::EndKeys { tenant, cause } => {
+                let what = (tenant.as_ref(), *cause);
+                self.end_all(tx, what, digest, theirs, at).await
             }
             // Done after the commit, or by others with the evidence.
             Measure::Module { .. }

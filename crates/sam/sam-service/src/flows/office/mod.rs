@@ -28,6 +28,7 @@ use crate::rows::{self, Row};
 use crate::sam::Sam;
 
 pub use genesis::FoundError;
+pub(crate) use proposals::check_deed;
 
 /// By which listener somebody came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
