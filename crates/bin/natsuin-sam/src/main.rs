@@ -217,7 +217,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let end = async {
         loop {
             tokio::time::sleep(NOTICES_EVERY).await;
-            match sam.end_keys().await {
+            match sam.finish_ending().await {
                 Ok(()) => {}
                 Err(error) if error.is_away() => {
                     tracing::warn!(%error, "keys that officers ended could not be destroyed yet; that is tried again");

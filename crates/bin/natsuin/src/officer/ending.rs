@@ -144,7 +144,7 @@ fn part_lines(part: &Part, m: Messages) -> Vec<String> {
     let at = m.time(part.at);
     let of = [
         ("name", Arg::Text(part.tenant.as_str())),
-        ("at", Arg::Text(&at)),
+        ("at", Arg::Own(&at)),
     ];
     let mut lines = vec![m.f("office-ending-of", &of)];
     for (id, n) in [

@@ -523,7 +523,7 @@ pub(super) fn background(
             if let Err(error) = telling.send_notices().await {
                 tracing::warn!(%error, "the SAM could not send notices; it tries again");
             }
-            if let Err(error) = telling.end_keys().await {
+            if let Err(error) = telling.finish_ending().await {
                 tracing::warn!(%error, "the SAM could not destroy all keys yet; it tries again");
             }
         }

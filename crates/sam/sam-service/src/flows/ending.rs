@@ -197,7 +197,7 @@ impl<C: CryptoModule> Sam<C> {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn end_keys(&self) -> Result<(), StoreError> {
+    pub async fn finish_ending(&self) -> Result<(), StoreError> {
         for tenant in self.tenants() {
             let mut tx = self.store.read("ending").await?;
             let standing = tenant.standing(&mut tx).await;

@@ -44,6 +44,8 @@ pub enum Fault {
     HandOverLost,
     /// The module doesn't let keys go, however often it is asked: whoever approved it and maintenance may ask at once.
     HandOverRefused,
+    /// Orders to destroy keys or to hand them over don't arrive, however often they are sent.
+    Away,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +130,7 @@ impl Cm {
         let lost = match order {
             Some(OrderKind::Import { .. }) => Fault::ImportLost,
             Some(OrderKind::HandOver { .. }) => {
-                if self.faults.lock().unwrap().front() == Some(&Fault::HandOverRefused) {
+                if self.is_next(Fault::HandOverRefused) {
                     return Err(Refusal::NotAllowed(cm_api::rpc::Reason::Export).into());
                 }
                 Fault::HandOverLost
@@ -140,6 +142,10 @@ impl Cm {
             Some(_) => Err(ModuleError::Unknown),
             None => answer,
         }
+    }
+
+    fn is_next(&self, fault: Fault) -> bool {
+        self.faults.lock().unwrap().front() == Some(&fault)
     }
 
     async fn never<T>(&self) -> T {
@@ -166,6 +172,9 @@ impl CryptoModule for Cm {
         }
         let json = serde_json::to_value(request).unwrap();
         let destroys = order_of::<M>(&json).is_some_and(|o| matches!(o, OrderKind::Destroy { .. }));
+        if (destroys || hands_over::<M>(&json)) && self.is_next(Fault::Away) {
+            return Err(ModuleError::Unknown);
+        }
         if destroys && self.take(|f| *f == Fault::DestroyLost).is_some() {
             return Err(ModuleError::Unknown);
         }
@@ -173,10 +182,10 @@ impl CryptoModule for Cm {
             return self.moving::<M>(request, order_of::<M>(&json)).await;
         };
         let fault = self.take(|f| {
-            use Fault::{DestroyLost, HandOverLost, HandOverRefused, ImportLost, PinHangs};
+            use Fault::{Away, DestroyLost, HandOverLost, HandOverRefused, ImportLost, PinHangs};
             !matches!(
                 f,
-                PinHangs | DestroyLost | ImportLost | HandOverLost | HandOverRefused
+                PinHangs | DestroyLost | ImportLost | HandOverLost | HandOverRefused | Away
             )
         });
         match fault {
@@ -231,6 +240,10 @@ fn order_of<M: Method>(json: &serde_json::Value) -> Option<OrderKind> {
     let payload = core_types::bytes::from_b64u(payload).unwrap();
     let body: OrderBody = serde_json::from_slice(&payload).unwrap();
     Some(body.kind)
+}
+
+fn hands_over<M: Method>(json: &serde_json::Value) -> bool {
+    order_of::<M>(json).is_some_and(|o| matches!(o, OrderKind::HandOver { .. }))
 }
 
 /// The digests of an order to sign.

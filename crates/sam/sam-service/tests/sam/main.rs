@@ -8,6 +8,7 @@ mod cm;
 mod days;
 mod deletion;
 mod device;
+mod ending;
 mod enrolment;
 mod envelopes;
 mod evidence;

@@ -252,3 +252,27 @@ fn who_asked_or_could_approve_ends_it_also_while_it_waits() {
     }
     assert!(end(&end(&proposal, &b).unwrap(), &a).is_err());
 }
+
+// shows: I-A4.4-provider-end
+#[test]
+fn ending_all_keys_takes_two_others_and_says_how_many_and_whose() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| officer(name, Role::SecurityOfficer));
+    let mut proposal = asked(
+        Measure::EndKeys {
+            tenant: Some(TenantId::parse("acme").unwrap()),
+            cause: EndCause::EndOfService,
+        },
+        &a,
+    );
+    proposal.document.facts.keys = Some(12);
+    let said =
+        "destroy all keys of tenant acme, 12 now, because the service ends; none is made again";
+    assert_eq!(words(&proposal.document), said);
+    assert!(approve(&proposal, &a, 1, NOW).is_err());
+    let once = approve(&proposal, &b, 1, NOW).unwrap();
+    assert_eq!(once.phase, Phase::Open);
+    assert!(approve(&once, &b, 2, NOW).is_err());
+    let done = approve(&once, &c, 1, NOW).unwrap();
+    assert_eq!(done.phase, Phase::Done);
+    assert_eq!(approve(&done, &c, 1, NOW).unwrap_err(), Reason::Used);
+}
