@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Requirement that [`Refusal::Level`] names when the provider has ended all keys: none signs, and none is made.
+pub const PROVIDER_END: &str = "I-A4.4-provider-end";
+
 /// A definite refusal: no signature was made by this call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "kebab-case")]

@@ -1,14 +1,12 @@
 //! Why the SAM said no: precise for the audit log, coarse for everybody else.
 
 use sam_api::Refusal;
+use sam_api::refusal::PROVIDER_END;
 use sap::messages::{SapRefusal, SapRefusalCode};
 use sap::office::calls::OfficeRefusal;
 
 use crate::attest::NotVouched;
 use crate::passkey::PasskeyError;
-
-/// The requirement by which nothing goes on once the provider has ended all keys.
-const PROVIDER_END: &str = "I-A4.4-provider-end";
 
 /// A refusal with its exact cause. The cause goes into the audit log only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

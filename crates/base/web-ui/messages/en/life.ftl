@@ -94,6 +94,8 @@ portal-happened-imported = Key came in
 portal-happened-handed-over = Key handed over
 portal-trouble-key = This is not a public key that can be used.
 portal-trouble-key-do = Go back and paste a certificate, a public key in PEM, or the line that the command shows. Nothing was changed.
+portal-trouble-ended = The provider has ended all keys here.
+portal-trouble-ended-do = Nothing can be signed here any more, and no key can be made. Your signatures and receipts stay good. The requirement:
 portal-trouble-level = The rules of the level don't allow this.
 portal-trouble-level-do = Nothing was changed. The requirement that isn't met:
 

@@ -91,6 +91,8 @@ portal-happened-imported = 鍵を受け取り
 portal-happened-handed-over = 鍵を引き渡し
 portal-trouble-key = 使える公開鍵ではありません。
 portal-trouble-key-do = 戻って、証明書、PEMの公開鍵、またはコマンドが表示する行を貼り付けてください。何も変更されていません。
+portal-trouble-ended = ここの鍵は、サービスの運営者がすべて終わらせました。
+portal-trouble-ended-do = 今後ここで署名することも、鍵を作ることもできません。これまでの署名と控えは有効です。根拠となる要件:
 portal-trouble-level = レベルの規則により、この操作はできません。
 portal-trouble-level-do = 何も変更されていません。満たさない要件:
 

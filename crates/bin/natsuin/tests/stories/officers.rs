@@ -101,3 +101,52 @@ async fn officers_and_signers_have_no_door_in_common() {
         assert_eq!(post(&stack.office_url, path).await, 404, "{path}");
     }
 }
+
+// shows: I-A4.4-provider-end
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_end_all_keys_from_the_command_line_and_read_the_report() {
+    let story = Story::begin(KeyAlg::P256).await;
+    let file = |id: &str| {
+        let officers = story.stack.officers();
+        let known = officers.iter().find(|o| o.officer.as_str() == id).unwrap();
+        known.file.clone()
+    };
+    let end = [
+        "officer",
+        "end-keys",
+        "--whole-service",
+        "--cause",
+        "end-of-service",
+        "--reason",
+        "the contract ends",
+    ];
+    tokio::task::block_in_place(|| {
+        // Either a tenant or the whole service.
+        assert_ne!(run(&file("ito"), &[&end[..2], &end[3..]].concat()).0, 0);
+        let (code, made) = run(&file("ito"), &end);
+        assert_eq!(code, 0, "{made}");
+        let document: Value = serde_json::from_str(made["document"].as_str().unwrap()).unwrap();
+        let proposal = made["proposal"].as_str().unwrap();
+        let report = ["officer", "ended", proposal];
+        // There is nothing to report yet.
+        assert_eq!(run(&file("ito"), &report).0, 3);
+        let give = ["approval", "give", proposal, "--yes"];
+        assert_eq!(run(&file("ito"), &give).0, 3);
+        assert_eq!(run(&file("sato"), &give).0, 0);
+        let (code, done) = run(&file("suzuki"), &give);
+        assert_eq!((code, done["state"].as_str()), (0, Some("done")));
+        let certificates = story.dir.path().join("destroyed.txt");
+        let name = certificates.display().to_string();
+        let with_them = [&report[..], &["--certificates", &name]].concat();
+        let (code, told) = run(&file("ito"), &with_them);
+        assert_eq!(code, 0, "{told}");
+        let part = &told["progress"]["parts"][0];
+        assert_eq!(part["keys"], document["facts"]["keys"]);
+        assert_ne!(part["keys"].as_u64(), Some(0));
+        let lines = std::fs::read_to_string(&certificates).unwrap();
+        let lines = u64::try_from(lines.lines().count()).unwrap();
+        assert_eq!(told["certificates"].as_u64(), Some(lines));
+        // It is over once and for all.
+        assert_eq!(run(&file("ito"), &end).0, 3);
+    });
+}

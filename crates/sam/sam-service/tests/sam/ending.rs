@@ -6,6 +6,7 @@ use core_types::{DestroyCause, Digest32, KeyAlg, Level, TenantId};
 use jose::SealKey;
 use sam_api::Refusal;
 use sam_api::delivery::{DeliverRequest, TellRequest};
+use sam_api::refusal::PROVIDER_END;
 use sam_api::ssa::*;
 use sam_keys::Destruction;
 use sam_service::{Courier, Delivering, Undelivered};
@@ -21,8 +22,6 @@ use crate::kit::*;
 use crate::office_kit::*;
 use crate::tenants::acme;
 
-const REQUIREMENT: &str = "I-A4.4-provider-end";
-
 fn end(tenant: Option<&str>, cause: EndCause) -> Measure {
     Measure::EndKeys {
         tenant: tenant.map(|name| TenantId::parse(name).unwrap()),
@@ -32,7 +31,7 @@ fn end(tenant: Option<&str>, cause: EndCause) -> Measure {
 
 fn ended() -> Refusal {
     Refusal::Level {
-        requirement: REQUIREMENT.to_owned(),
+        requirement: PROVIDER_END.to_owned(),
     }
 }
 
@@ -232,12 +231,12 @@ async fn after_the_end_no_key_is_made_brought_or_certified_and_the_refusal_names
             let request = world.prepare_request(&signer, hash_items(&[hash(3)]));
             assert_eq!(sam.prepare(SSA, request).await.err(), Some(ended()));
             let refused = sam.open(OpenRequest { rid }).await.unwrap_err();
-            assert_eq!(refused.requirement.as_deref(), Some(REQUIREMENT));
+            assert_eq!(refused.requirement.as_deref(), Some(PROVIDER_END));
             let request = EnrolOpenRequest {
                 voucher: invited.clone(),
             };
             let refused = sam.enrol_open(request).await.unwrap_err();
-            assert_eq!(refused.requirement.as_deref(), Some(REQUIREMENT));
+            assert_eq!(refused.requirement.as_deref(), Some(PROVIDER_END));
             let (invite, ..) = world
                 .ra
                 .invite(world.invitation("x", &[KeyAlg::P256]))

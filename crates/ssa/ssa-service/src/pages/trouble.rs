@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use csc_types::OAuthError;
+use sam_api::refusal::PROVIDER_END;
 use store_kit::StoreError;
 use web_ui::Messages;
 
@@ -67,6 +68,7 @@ impl Trouble {
             Self::Changed => "portal-trouble-changed",
             Self::Impossible => "portal-trouble-impossible",
             Self::NotAKey => "portal-trouble-key",
+            Self::Level(requirement) if requirement == PROVIDER_END => "portal-trouble-ended",
             Self::Level(_) => "portal-trouble-level",
             Self::ForeignForm => "portal-trouble-form",
             Self::NotNow => "portal-trouble-not-now",
