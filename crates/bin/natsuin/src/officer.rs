@@ -72,7 +72,7 @@ pub enum OfficerCommand {
     /// all are destroyed, and their owners are told. Nothing takes it back.
     EndKeys(ending::EndKeys),
     /// How far it is with ending all keys: how many there were, are destroyed, wait for the module, and how many persons were told.
-    Ended(ending::Report),
+    Ended(ending::EndedReport),
     /// Propose any measure, given as JSON in a file.
     Propose {
         /// The measure.

@@ -49,7 +49,7 @@ pub enum CliCause {
 
 /// `natsuin officer ended`.
 #[derive(Debug, Args)]
-pub struct Report {
+pub struct EndedReport {
     /// Digest of the proposal.
     #[arg(allow_hyphen_values = true)]
     proposal: String,
@@ -89,7 +89,7 @@ pub(super) async fn propose(
 pub(super) async fn report(
     officer: &mut Officer,
     who: &Path,
-    what: Report,
+    what: EndedReport,
     out: Out,
 ) -> Result<Exit, Failure> {
     let proposal = digest(&what.proposal)?;
