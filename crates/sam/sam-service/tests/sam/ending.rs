@@ -487,7 +487,8 @@ async fn the_end_of_the_whole_service_is_every_tenants_also_of_those_that_come_l
         world.enrol("q", false, &[KeyAlg::P256]).await;
         world.turn(&mut side);
         // Keys of a tenant that isn't served can't be ended: it is put back first.
-        let served = std::mem::replace(&mut world.sam, world.node_with(lone).await);
+        let alone = world.node_with(lone).await;
+        let served = std::mem::replace(&mut world.sam, alone);
         let mut founders = world.officers().await;
         let refused = world
             .propose(&mut founders.devices[0], end(None, EndCause::EndOfService))
