@@ -338,8 +338,10 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         request: ProposalRequest,
     ) -> Result<Progress, OfficeRefusal> {
-        let mut about = About::default();
-        about.digest = Some(request.proposal);
+        let mut about = About {
+            digest: Some(request.proposal),
+            ..About::default()
+        };
         match self.try_progress(&request, &mut about).await {
             Ok(progress) => Ok(progress),
             Err(failed) => Err(self
@@ -356,8 +358,10 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         request: CertificatesRequest,
     ) -> Result<Certificates, OfficeRefusal> {
-        let mut about = About::default();
-        about.digest = Some(request.proposal);
+        let mut about = About {
+            digest: Some(request.proposal),
+            ..About::default()
+        };
         match self.try_certificates(&request, &mut about).await {
             Ok(certificates) => Ok(certificates),
             Err(failed) => Err(self
