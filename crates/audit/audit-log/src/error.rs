@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use store_kit::StoreError;
+use store_kit::{StoreError, disk_is_away};
 
 /// A failure of sequencer, witness or export.
 #[derive(Debug, thiserror::Error)]
@@ -83,5 +83,12 @@ impl AuditError {
     /// Whether only the database is away ([`StoreError::is_away`]): nothing is known against the log.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_away())
+    }
+
+    /// Whether it ends when somebody makes room or brings the database back: a zone that stopped for it may be started
+    /// again by its service manager until it stays. That goes for the witness's file on a full disk too: what the zone would do
+    /// meanwhile would have no anchor, so it must not go on, but nothing has been found against the log.
+    pub fn passes(&self) -> bool {
+        self.is_away() || matches!(self, Self::File { source, .. } if disk_is_away(source))
     }
 }

@@ -3,11 +3,16 @@
 //! Members are identifiers, digests, counts, times and words fixed at compile time, so neither free text nor a
 //! secret can get into the log (`I-A5-no-secrets-in-logs`).
 
+use std::net::IpAddr;
+
 use core_types::{
     ClientId, Digest32, FactorId, KeyAlg, KeyId, Level, OfficerId, PeerId, PersonId, SigAlg,
     UnixTime, VoucherId,
 };
 use serde::Serialize;
+
+use crate::person::Opening;
+pub use crate::place::Place;
 
 /// A word that the program's text fixes, such as a reason or a method; never made from input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -74,8 +79,12 @@ impl Class {
 
 /// A member of an event, in which a person can be named by their alias.
 trait Member: Clone {
-    fn named(&self, _alias: &PersonId) -> Self {
+    fn named(&self, _of: &Opening) -> Self {
         self.clone()
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        None
     }
 
     fn key(&self) -> Option<&KeyId> {
@@ -92,8 +101,18 @@ macro_rules! members {
 members! { Code ClientId Digest32 FactorId KeyAlg Level OfficerId PeerId SigAlg UnixTime VoucherId bool u32 u64 }
 
 impl Member for PersonId {
-    fn named(&self, alias: &PersonId) -> Self {
-        alias.clone()
+    fn named(&self, of: &Opening) -> Self {
+        of.alias.clone()
+    }
+}
+
+impl Member for Place {
+    fn named(&self, of: &Opening) -> Self {
+        Place::named(*self, of)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        Place::address(*self)
     }
 }
 
@@ -104,8 +123,8 @@ impl Member for KeyId {
 }
 
 impl<M: Member> Member for Option<M> {
-    fn named(&self, alias: &PersonId) -> Self {
-        self.as_ref().map(|member| member.named(alias))
+    fn named(&self, of: &Opening) -> Self {
+        self.as_ref().map(|member| member.named(of))
     }
 
     fn key(&self) -> Option<&KeyId> {
@@ -205,15 +224,26 @@ macro_rules! events {
                 match self { $(Self::$name { $($field),* } => subject!($($by)+),)* }
             }
 
-            /// The same event with the person under another name.
-            pub(crate) fn named(&self, alias: &PersonId) -> Self {
+            /// The same event with the person under another name, and where they called from too.
+            pub(crate) fn named(&self, of: &Opening) -> Self {
                 match self {
                     $(Self::$name { $($field),* } => {
                         // A variant without members has nobody to name.
-                        let _ = alias;
-                        Self::$name { $($field: $field.named(alias)),* }
+                        let _ = of;
+                        Self::$name { $($field: $field.named(of)),* }
                     })*
                 }
+            }
+
+            /// Where the call came from, if that is known.
+            pub(crate) fn address(&self) -> Option<IpAddr> {
+                let mut address = None;
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        $(address = address.or($field.address());)*
+                    })*
+                }
+                address
             }
 
             /// The key it is about, for searching.
@@ -250,6 +280,7 @@ macro_rules! events {
 pub(crate) fn class_of(kind: &str) -> Class {
     let access = [
         "login.",
+        "authorization.",
         "token.",
         "client.refused",
         "access.",
@@ -289,6 +320,7 @@ mod tests {
             person: Some(person.clone()),
             method: "totp".into(),
             reason: "wrong".into(),
+            from: Place::Unknown,
         };
         assert_eq!(event.kind(), "login.failed");
         assert_eq!(event.outcome(), Outcome::Failure);
@@ -297,6 +329,7 @@ mod tests {
             person: None,
             method: "totp".into(),
             reason: "unknown".into(),
+            from: Place::Unknown,
         };
         assert_eq!(
             (nobody.subject(), nobody.person()),

@@ -7,13 +7,13 @@
 //! `audit-verify` checks what comes out here and shares no code.
 //!
 //! ```no_run
-//! # use audit_log::{AuditLog, Event}; use core_types::{PersonId, Random, SecretBytes, UnixTime}; use std::sync::Arc;
+//! # use audit_log::{AuditLog, Event}; use core_types::{Digest32, PersonId, Random, SecretBytes, UnixTime}; use std::sync::Arc;
 //! # use store_kit::{Store, StoreError, transaction};
 //! # async fn example(store: &Store, key: SecretBytes, random: Arc<dyn Random>, person: PersonId, now: UnixTime) -> Result<(), StoreError> {
 //! let audit = AuditLog::new("ssa", "node-1", key, random);
 //! transaction!(store, "login", |tx| {
 //!     // … the effect …
-//!     audit.append(tx, Event::LoginSucceeded { person: person.clone(), method: "totp".into() }, now).await?;
+//!     audit.append(tx, Event::TermsAccepted { person: person.clone(), version: Digest32([7; 32]) }, now).await?;
 //!     Ok::<_, StoreError>(())
 //! })
 //! # }
@@ -27,6 +27,7 @@ mod hashes;
 mod log;
 mod note;
 mod person;
+mod place;
 mod proof;
 mod restored;
 mod search;
@@ -38,7 +39,7 @@ mod tree;
 mod witness;
 
 pub use error::AuditError;
-pub use event::{Class, Code, Event, Outcome, Subject};
+pub use event::{Class, Code, Event, Outcome, Place, Subject};
 pub use export::{LoggedEntry, export};
 pub use follow::{Next, Start, follow, since};
 pub use log::{AuditLog, EntryRef, TABLES};

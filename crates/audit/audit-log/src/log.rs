@@ -11,6 +11,7 @@ use store_kit::{Migration, Migrations, Store, StoreError, Tx, Written, sql, tran
 
 use crate::event::{Class, Event, Outcome, Subject};
 use crate::person::{ForgetError, Persons, check_over};
+use crate::place;
 
 /// Tables of the log; give them to `Store::open` along with the zone's own.
 pub const TABLES: Migrations = Migrations {
@@ -89,6 +90,11 @@ pub const TABLES: Migrations = Migrations {
             CREATE TABLE audit_tile (n BIGINT PRIMARY KEY, hashes BYTEA NOT NULL);
             CREATE TABLE audit_summary (part BIGINT PRIMARY KEY, body TEXT NOT NULL);
             ALTER TABLE audit_person ADD COLUMN seen BIGINT;",
+    },
+    Migration {
+        name: "0007-address",
+        sqlite: "CREATE TABLE audit_address (alias TEXT NOT NULL, name TEXT NOT NULL, address TEXT NOT NULL, PRIMARY KEY (alias, name)) WITHOUT ROWID",
+        postgres: "CREATE TABLE audit_address (alias TEXT NOT NULL, name TEXT NOT NULL, address TEXT NOT NULL, PRIMARY KEY (alias, name))",
     }],
 };
 
@@ -234,7 +240,13 @@ impl AuditLog {
         let mut written = Vec::with_capacity(events.len());
         for (n, event) in (last + 1..).zip(events) {
             let event = match event.person() {
-                Some(person) => &event.named(&inner.persons.alias(tx, &self.name(person)).await?),
+                Some(person) => {
+                    let of = inner.persons.opening(tx, &self.name(person)).await?;
+                    if let Some(address) = event.address() {
+                        place::keep(tx, &of, address).await?;
+                    }
+                    &event.named(&of)
+                }
                 None => event,
             };
             // The last one tells which rows were written with all of them.

@@ -9,6 +9,7 @@ use core_types::{Digest32, PersonId, PersonName, Random, TenantId, UnixTime, sha
 use store_kit::{Store, StoreError, Tx, sql};
 
 use crate::error::AuditError;
+use crate::place;
 
 /// Most persons that a process remembers; then it begins anew.
 const MOST: usize = 50_000;
@@ -33,7 +34,7 @@ pub(crate) fn commitment(salt: &[u8], person: &str) -> Digest32 {
 /// Persons whose commitments were committed.
 pub(crate) struct Persons {
     random: Arc<dyn Random>,
-    known: Arc<Mutex<HashMap<String, PersonId>>>,
+    known: Arc<Mutex<HashMap<String, Opening>>>,
 }
 
 impl Persons {
@@ -46,12 +47,17 @@ impl Persons {
 
     /// The name of a person in this zone's entries; a new one gets it now.
     pub(crate) async fn alias(&self, tx: &mut Tx, person: &str) -> Result<PersonId, StoreError> {
+        Ok(self.opening(tx, person).await?.alias)
+    }
+
+    /// The same, with what it is made of.
+    pub(crate) async fn opening(&self, tx: &mut Tx, person: &str) -> Result<Opening, StoreError> {
         let known = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get(person).cloned()
         };
-        if let Some(alias) = known {
-            return Ok(alias);
+        if let Some(opening) = known {
+            return Ok(opening);
         }
         if find(tx, person).await?.is_none() {
             let mut salt = vec![0; 32];
@@ -63,10 +69,8 @@ impl Persons {
             tx.execute(insert.bind(salt)).await?;
         }
         let found = find(tx, person).await?;
-        let alias = found
-            .ok_or(StoreError::Audit("a person can't be named"))?
-            .alias;
-        let (known, of, named) = (self.known.clone(), person.to_owned(), alias.clone());
+        let opening = found.ok_or(StoreError::Audit("a person can't be named"))?;
+        let (known, of, named) = (self.known.clone(), person.to_owned(), opening.clone());
         tx.when_committed(move || {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= MOST {
@@ -74,7 +78,7 @@ impl Persons {
             }
             known.insert(of, named);
         });
-        Ok(alias)
+        Ok(opening)
     }
 
     /// Forgets who it is. Answers the name that entries keep.
@@ -88,6 +92,7 @@ impl Persons {
         };
         let delete = sql("DELETE FROM audit_person WHERE person = $1");
         tx.execute(delete.bind(person)).await?;
+        place::forget(tx, &opening).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(person);
         Ok(Some(opening.alias))

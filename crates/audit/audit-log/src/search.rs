@@ -10,6 +10,7 @@ use store_kit::{Row, Store, StoreError, Tx, sql};
 use crate::event::{Class, Event, Outcome, class_of};
 use crate::export::{LoggedEntry, entry};
 use crate::person::is_of;
+use crate::place;
 use crate::sequencer::{Archived, archived};
 
 /// Most entries of one answer.
@@ -109,6 +110,8 @@ pub struct FoundEntry {
     pub entry: LoggedEntry,
     /// Whom it is about, unless that was forgotten.
     pub person: Option<String>,
+    /// The address that the text's `from` stands for, unless that was forgotten.
+    pub from: Option<String>,
 }
 
 impl Query {
@@ -180,6 +183,9 @@ pub async fn search(store: &Store, query: &Query) -> Result<Found, StoreError> {
     } else {
         merge(&mut tx, query, &wanted, limit).await
     }?;
+    for found in &mut found.entries {
+        found.from = place::of_entry(&mut tx, &found.entry.body).await?;
+    }
     found.archived = archived(&mut tx).await?;
     let from = query.start().at;
     found.archived.retain(|range| range.last.0 >= from);
@@ -315,6 +321,7 @@ async fn page(
         Ok(FoundEntry {
             entry: entry(row)?,
             person: known.map(|(known, _)| known),
+            from: None,
         })
     };
     rows.iter().map(found).collect()

@@ -119,7 +119,7 @@ impl Sequencer {
                 Ok(_) => {}
                 Err(error) if error.is_away() => {
                     if !away {
-                        tracing::error!(%error, "the audit log can't be written: nothing is done until it can");
+                        tracing::error!(%error, "the audit log can't be written: nothing is done until it can. Make room on the store's disk, or bring the database back");
                     }
                     away = true;
                 }

@@ -32,6 +32,8 @@ pub struct Entry {
     pub detail: Map<String, Value>,
     /// Whom it is about, if that is known beside the log; the text has a commitment.
     pub person: Option<String>,
+    /// The address it came from, if that is known beside the log; the text has a commitment.
+    pub from: Option<String>,
     /// The text.
     pub text: String,
 }
@@ -66,8 +68,15 @@ impl Entry {
             subject: body.subject,
             detail: body.detail,
             person,
+            from: None,
             text: text.to_owned(),
         })
+    }
+
+    /// The same with the address that is known beside the log.
+    #[must_use]
+    pub fn come_from(self, from: Option<String>) -> Self {
+        Self { from, ..self }
     }
 
     /// Name under which the entry has the person it is about.

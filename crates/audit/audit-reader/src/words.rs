@@ -12,6 +12,8 @@ const TIMES: [&str; 2] = ["until", "sign_until"];
 const WORDS: [&str; 9] = [
     "reason", "method", "what", "state", "to", "why", "effect", "roles", "change",
 ];
+/// Members that some types of events haven't had from the beginning.
+const LATER: [&str; 3] = ["session", "from", "credential"];
 /// Characters of a digest that are shown.
 const SHORT: usize = 10;
 
@@ -29,16 +31,22 @@ pub fn sentence(m: Messages, entry: &Entry) -> String {
         return m.f("audit-unknown-event", &[("kind", Arg::Text(&entry.kind))]);
     }
     let values = entry.detail.iter();
-    let values: Vec<_> = values
-        .map(|(name, value)| (name, show(m, entry, name, value)))
+    let mut values: Vec<_> = values
+        .map(|(name, value)| (name.as_str(), show(m, entry, name, value)))
         .collect();
+    // Entries of older programs don't have them.
+    for name in LATER {
+        if !entry.detail.contains_key(name) {
+            values.push((name, show(m, entry, name, &Value::Null)));
+        }
+    }
     let args = values.iter().map(|(name, value)| {
         let arg = match value {
             Shown::Foreign(text) => Arg::Text(text),
             Shown::Own(text) => Arg::Own(text),
             Shown::Number(n) => Arg::Num(*n),
         };
-        (name.as_str(), arg)
+        (*name, arg)
     });
     m.f(&id, &args.collect::<Vec<_>>())
 }
@@ -60,7 +68,7 @@ pub fn json(m: Messages, entry: &Entry) -> Value {
     json!({
         "zone": entry.zone, "seq": entry.seq, "node": entry.node, "n": entry.n,
         "time": entry.at.rfc3339(), "kind": entry.kind, "class": entry.class, "outcome": entry.outcome,
-        "subject": entry.subject, "person": entry.person, "key": entry.key(),
+        "subject": entry.subject, "person": entry.person, "from": entry.from, "key": entry.key(),
         "words": sentence(m, entry), "entry": text,
     })
 }
@@ -74,8 +82,12 @@ fn show(m: Messages, entry: &Entry, name: &str, value: &Value) -> Shown {
     let person = PERSONS.contains(&name);
     match (value, &entry.person) {
         (Value::Null, _) if person || name == "client" => Shown::Own(m.t("audit-somebody")),
+        (Value::Null, _) if name == "from" => Shown::Own(m.t("audit-from-unknown")),
         (Value::Null, _) => Shown::Own(m.t("audit-none")),
         (Value::String(_), Some(known)) if person => Shown::Foreign(known.clone()),
+        (Value::String(_), _) if name == "from" && entry.from.is_some() => {
+            Shown::Foreign(entry.from.clone().unwrap_or_default())
+        }
         (Value::String(text), _) if Digest32::parse(text).is_ok() => {
             Shown::Own(format!("{}…", text.get(..SHORT).unwrap_or_default()))
         }
@@ -143,6 +155,30 @@ mod tests {
                 );
             }
         }
+    }
+
+    // shows: I-A5-audit-detects-impersonation
+    #[test]
+    fn a_login_tells_where_from_in_which_session_with_what_and_older_ones_that_nobody_knows() {
+        let digest = |n: u8| Digest32([n; 32]).to_string();
+        let login = entry(
+            "login.succeeded",
+            &json!({"person": digest(7), "method": "passkey", "session": digest(1), "from": digest(2), "credential": digest(3)}),
+        );
+        let en = Messages::new(Lang::En);
+        let said = sentence(en, &login);
+        for part in [digest(1), digest(2), digest(3)] {
+            assert!(said.contains(&part[..SHORT]), "{said}");
+        }
+        let login = login.come_from(Some("203.0.113.5".to_owned()));
+        let said = sentence(en, &login);
+        assert!(said.contains("203.0.113.5") && !said.contains(&digest(2)[..SHORT]));
+        let older = entry(
+            "login.succeeded",
+            &json!({"person": digest(7), "method": "totp"}),
+        );
+        let said = sentence(en, &older);
+        assert!(!said.contains('$') && !said.contains('{'), "{said}");
     }
 
     #[test]

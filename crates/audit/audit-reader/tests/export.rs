@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use audit_log::{AuditLog, Event, LogKey, Sequencer, TABLES, export};
+use audit_log::{AuditLog, Event, LogKey, Place, Sequencer, TABLES, export};
 use audit_reader::{Entry, Searched, Wanted, search_export};
 use audit_verify::Known;
 use core_types::random::SystemRandom;
@@ -34,10 +34,14 @@ async fn exported(dir: &Path) -> String {
                 person: Some(person),
                 method: "totp".into(),
                 reason: "wrong".into(),
+                from: Place::Unknown,
             },
             _ => Event::LoginSucceeded {
                 person,
                 method: "passkey".into(),
+                session: None,
+                from: Place::Unknown,
+                credential: None,
             },
         };
         append(&store, &log, event, UnixTime(START.0 + n)).await;

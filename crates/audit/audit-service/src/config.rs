@@ -49,8 +49,18 @@ fn a_year() -> u32 {
 
 /// What an error of the log means for the daemon.
 pub fn trouble(error: &AuditError) -> Trouble {
-    let remedy = "check the log before starting again";
-    Trouble::new("audit", error.to_string(), remedy)
+    match error.passes() {
+        true => Trouble::new(
+            Trouble::AWAY,
+            error.to_string(),
+            "make room, or bring the database back; nothing is done until then, and the service manager tries again",
+        ),
+        false => Trouble::new(
+            "audit",
+            error.to_string(),
+            "check the log before starting again",
+        ),
+    }
 }
 
 impl AuditConfig {

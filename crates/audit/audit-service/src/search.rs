@@ -55,6 +55,9 @@ pub struct FoundEntry {
     pub seq: i64,
     /// Whom it is about, unless that was forgotten; the text has an alias.
     pub person: Option<String>,
+    /// The address that `from` in the text stands for, unless that was forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Its text (JSON).
     pub body: String,
 }
@@ -99,6 +102,7 @@ impl Question for SearchRequest {
         let entries = found.entries.into_iter().map(|found| FoundEntry {
             seq: found.entry.seq,
             person: found.person,
+            from: found.from,
             body: found.entry.body,
         });
         let entries: Vec<_> = entries.collect();

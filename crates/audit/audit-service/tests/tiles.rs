@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use audit_log::{AuditLog, Event, LogKey, Sequencer, TABLES, export};
+use audit_log::{AuditLog, Event, LogKey, Place, Sequencer, TABLES, export};
 use audit_service::{Reading, SearchAnswer, router};
 use axum::body::Body;
 use axum::http::Request;
@@ -71,6 +71,9 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
         let event = Event::LoginSucceeded {
             person: PersonId::parse("p").unwrap(),
             method: "totp".into(),
+            session: None,
+            from: Place::Unknown,
+            credential: None,
         };
         let events = vec![event; 600];
         let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
@@ -145,6 +148,9 @@ async fn only_auditors_search_and_each_search_is_an_entry() {
         let event = Event::LoginSucceeded {
             person: person.clone(),
             method: "totp".into(),
+            session: None,
+            from: Place::Unknown,
+            credential: None,
         };
         let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
             log().append_all(tx, &vec![event.clone(); 5], NOW).await

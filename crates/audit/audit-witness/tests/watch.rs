@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_log::{
-    Answer, Asking, AuditError, AuditLog, Carrier, Event, LogKey, Measure, Sequencer, TABLES,
-    Witness, Witnesses, export,
+    Answer, Asking, AuditError, AuditLog, Carrier, Event, LogKey, Measure, Place, Sequencer,
+    TABLES, Witness, Witnesses, export,
 };
 use audit_verify::{Known, verify};
 use audit_witness::{CosignKey, Keeper, KeeperError, Tsa, anchors, router};
@@ -50,6 +50,9 @@ async fn write(store: &TestStore, word: &'static str, count: usize) {
     let event = Event::LoginSucceeded {
         person: PersonId::parse("p").unwrap(),
         method: word.into(),
+        session: None,
+        from: Place::Unknown,
+        credential: None,
     };
     let events = vec![event; count];
     let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {

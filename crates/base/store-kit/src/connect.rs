@@ -116,7 +116,7 @@ async fn refuse_unsafe(pool: &AnyPool) -> Result<(), StoreError> {
 fn prepare_file(path: &Path) -> Result<String, StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
-        move |source| StoreError::File { path, source }
+        move |source| StoreError::of_file(&path, source)
     };
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         DirBuilder::new()
@@ -150,10 +150,7 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let fault = |source| StoreError::File {
-        path: name.clone(),
-        source,
-    };
+    let fault = |source| StoreError::of_file(&name, source);
     let mut options = OpenOptions::new();
     let file = options
         .write(true)
@@ -165,7 +162,7 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(StoreError::File { path: name, source }),
+        Err(TryLockError::Error(source)) => Err(fault(source)),
     }
 }
 
@@ -227,11 +224,16 @@ fn wal_and_health(writer: &Connection) -> Result<bool, rusqlite::Error> {
     Ok(ask("PRAGMA journal_mode = WAL")? == "wal" && ask("PRAGMA quick_check(1)")? == "ok")
 }
 
-/// SQLITE_CORRUPT and SQLITE_NOTADB, with their extensions, by name.
+/// SQLITE_CORRUPT and SQLITE_NOTADB, with their extensions, by name; and what SQLite says when a disk is full or read-only
+/// (SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL): whether the file is ours was seen before.
 fn name_damage(error: rusqlite::Error, path: &Path) -> StoreError {
     match code(&error).map(|c| c & 0xff) {
         Some(11 | 26) => StoreError::Corrupt(path.to_owned()),
-        Some(8 | 10 | 13 | 14) => StoreError::File {
+        Some(8 | 10 | 13) => StoreError::Disk {
+            path: path.to_owned(),
+            source: std::io::Error::other(error.to_string()),
+        },
+        Some(14) => StoreError::File {
             path: path.to_owned(),
             source: std::io::Error::other(error.to_string()),
         },

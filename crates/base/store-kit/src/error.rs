@@ -1,6 +1,6 @@
 //! What can go wrong with a store, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A failure of the store. No text in it contains a password or a stored value.
@@ -18,6 +18,16 @@ pub enum StoreError {
         /// The file or directory.
         path: PathBuf,
         /// What the system said.
+        source: std::io::Error,
+    },
+    /// The disk of the store's file is full, or can't be written. Nothing is known against what it holds.
+    #[error(
+        "the store file {path} can't be written for now: {source}. Make room on its disk, or mount it for writing"
+    )]
+    Disk {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system or SQLite said.
         source: std::io::Error,
     },
     /// Another process has the SQLite file open. The operator's fault.
@@ -99,7 +109,7 @@ pub enum StoreError {
     #[error("a restore into this store did not end. Remove the store, and restore anew")]
     HalfFilled,
     /// Any other failure of the database.
-    #[error("the database failed: {0}")]
+    #[error("the database failed: {0}{advice}", advice = advice(.0))]
     Database(#[source] DatabaseError),
     /// The store was closed, or the program ends: nothing was done.
     #[error("the store is closed. Start the program again")]
@@ -123,6 +133,7 @@ impl StoreError {
         match self {
             Self::BadUrl(_) => "store-url",
             Self::File { .. } => "store-file",
+            Self::Disk { .. } => "store-disk",
             Self::InUse(_) => "store-in-use",
             Self::Corrupt(_) => "store-corrupt",
             Self::OtherZone { .. } => "store-other-zone",
@@ -149,7 +160,7 @@ impl StoreError {
     /// that does nothing meanwhile may wait for it.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Busy(_) | Self::Conflict(_) => true,
+            Self::Unreachable(_) | Self::Busy(_) | Self::Conflict(_) | Self::Disk { .. } => true,
             Self::Database(DatabaseError::Sqlite(error)) => matches!(
                 code(error).unwrap_or(0) & 0xff,
                 BUSY | LOCKED | READ_ONLY | IO | FULL | CANT_OPEN
@@ -161,6 +172,15 @@ impl StoreError {
                 _ => false,
             },
             _ => false,
+        }
+    }
+
+    /// What it means that the system refused this file or directory.
+    pub(crate) fn of_file(path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        match disk_is_away(&source) {
+            true => Self::Disk { path, source },
+            false => Self::File { path, source },
         }
     }
 
@@ -178,6 +198,34 @@ impl StoreError {
             _ => false,
         }
     }
+}
+
+/// What to do, where it is known.
+fn advice(error: &DatabaseError) -> &'static str {
+    let no_room = match error {
+        DatabaseError::Sqlite(error) => {
+            matches!(code(error).unwrap_or(0) & 0xff, READ_ONLY | IO | FULL)
+        }
+        DatabaseError::Postgres(error) => match &**error {
+            // Disk full; an I/O error of the system under it.
+            sqlx::Error::Database(e) => e.code().is_some_and(|c| c == "53100" || c == "58030"),
+            _ => false,
+        },
+    };
+    match no_room {
+        true => ". Make room on its disk, and see that it can be written",
+        false => "",
+    }
+}
+
+/// Whether a file can't be written because its disk is full or mounted for reading only, or because of a limit: that passes when
+/// somebody makes room, and says nothing against what the file holds.
+pub fn disk_is_away(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem
+    )
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -266,6 +314,26 @@ mod tests {
         assert!(!StoreError::from(sqlx::Error::RowNotFound).is_away());
         assert!(!StoreError::Column("version").is_away());
         assert!(!StoreError::Audit("it was altered").is_away());
+    }
+
+    #[test]
+    fn a_disk_that_is_full_or_read_only_is_told_from_a_file_that_is_not_ours() {
+        // ENOSPC, EFBIG, EROFS, EDQUOT; then ENOENT, EACCES, EISDIR.
+        for (errno, away) in [
+            (28, true),
+            (27, true),
+            (30, true),
+            (122, true),
+            (2, false),
+            (13, false),
+            (21, false),
+        ] {
+            let source = std::io::Error::from_raw_os_error(errno);
+            let error = StoreError::of_file(Path::new("/x/y.db"), source);
+            assert_eq!(error.is_away(), away, "{error}");
+            assert_eq!(error.code() == "store-disk", away, "{error}");
+            assert!(error.to_string().contains("/x/y.db"));
+        }
     }
 
     #[test]

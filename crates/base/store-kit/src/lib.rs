@@ -75,7 +75,7 @@ mod url;
 pub use dump::{
     Dump, Fill, Table, leave_dumped, store_names, take_dumped, take_filled, was_dumped,
 };
-pub use error::{DatabaseError, StoreError};
+pub use error::{DatabaseError, StoreError, disk_is_away};
 pub use migrate::{Migration, Migrations};
 pub use seen::{Seen, Written};
 pub use sql::{Cell, Kind, Row, Sql, sql};

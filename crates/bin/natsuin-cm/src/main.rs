@@ -22,7 +22,7 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use service_kit::daemon::{self, CHECK};
 use service_kit::{Shutdown, Trouble, bind, serve, tls};
-use store_kit::{Store, StoreUrl};
+use store_kit::{Store, StoreError, StoreUrl};
 
 #[derive(Parser)]
 #[command(version, about = "Natsuin's cryptographic module")]
@@ -71,16 +71,17 @@ fn say(text: &str) {
 }
 
 async fn open_store(url: &str) -> Result<Store, Trouble> {
-    let trouble = |e: store_kit::StoreError| {
-        let code = match e.is_away() {
-            true => Trouble::AWAY,
-            false => "store",
-        };
-        Trouble::new(code, e.to_string(), CHECK)
-    };
-    let url = StoreUrl::parse(url).map_err(trouble)?;
+    let url = StoreUrl::parse(url).map_err(|e| store_trouble(&e))?;
     let opened = Store::open(&url, "cm", MIGRATIONS, &SystemRandom).await;
-    opened.map_err(trouble)
+    opened.map_err(|e| store_trouble(&e))
+}
+
+fn store_trouble(error: &StoreError) -> Trouble {
+    let code = match error.is_away() {
+        true => Trouble::AWAY,
+        false => "store",
+    };
+    Trouble::new(code, error.to_string(), CHECK)
 }
 
 async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
@@ -124,6 +125,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
     let module = started.map_err(|e| match e {
         StartError::Policy(error) => bad_table(&error),
+        StartError::Store(error) => store_trouble(&error),
         error => Trouble::new("cm-start", error.to_string(), CHECK),
     })?;
     Ok((Arc::new(module), store))

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use audit_log::Place;
 use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method};
@@ -40,6 +41,14 @@ impl Origin {
     pub(crate) fn of(extensions: &Extensions) -> Self {
         let known = extensions.get::<Self>().copied();
         known.unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+
+    /// For the log; what came to no door of ours has none.
+    pub(crate) fn place(self) -> Place {
+        match self.0.is_unspecified() {
+            true => Place::Unknown,
+            false => Place::Address(self.0),
+        }
     }
 
     fn find(extensions: &Extensions, headers: &HeaderMap, proxies: &[IpAddr]) -> Self {

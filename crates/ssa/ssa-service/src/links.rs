@@ -2,7 +2,7 @@
 //! provider, by issuer and subject. A person binds them
 //! after logging in another way, each to one person; like every login they open the portal and sign nothing.
 
-use audit_log::Event;
+use audit_log::{Event, Place};
 use core_types::{Digest32, PersonId, SecretBytes, UnixTime};
 use serde::{Deserialize, Serialize};
 use store_kit::{Row, StoreError, Tx, sql, transaction};
@@ -93,6 +93,9 @@ impl Ssa {
         let event = Event::LoginSucceeded {
             person: link.person.clone(),
             method: method.into(),
+            session: fresh.session(),
+            from: fresh.from(),
+            credential: Some(link.id),
         };
         self.audit().append(tx, event, now).await?;
         Ok(Some(link.person))
@@ -111,6 +114,8 @@ impl Ssa {
             person,
             method: kind.method().into(),
             reason: reason.into(),
+            // Of a login elsewhere nobody is known here; a binding is its session's.
+            from: Place::Unknown,
         };
         self.audit().append(tx, event, now).await.map(drop)
     }

@@ -126,6 +126,7 @@ impl Ssa {
                         person,
                         method: METHOD.into(),
                         reason: reason.into(),
+                        from: browser.from(),
                     };
                     self.audit().append(tx, event, now).await?;
                     return Ok(false);
@@ -142,6 +143,9 @@ impl Ssa {
             let event = Event::LoginSucceeded {
                 person: found.person.clone(),
                 method: METHOD.into(),
+                session: fresh.session(),
+                from: fresh.from(),
+                credential: Digest32::parse(&row_id(&shown.id)).ok(),
             };
             self.audit().append(tx, event, now).await?;
             Ok::<_, StoreError>(true)

@@ -1,12 +1,13 @@
 //! Sessions of people who logged in, and the cookie that stands for a browser before and after.
 
-use audit_log::Event;
+use audit_log::{Event, Place};
 use axum::http::{HeaderMap, HeaderValue, header};
-use core_types::{PersonId, UnixTime};
+use core_types::{Digest32, PersonId, UnixTime};
 use csc_types::SecretText;
 use store_kit::{StoreError, Tx, sql};
 
 use crate::crypt::{digest, grant};
+use crate::limits::Origin;
 use crate::{Ssa, refresh, tokens};
 
 /// A session ends after this long without a request, in seconds.
@@ -17,13 +18,45 @@ pub(crate) const LIFE: i64 = 8 * 60 * 60;
 /// A login counts as just now for this long, in seconds.
 const RECENT: i64 = 5 * 60;
 
-/// A browser, known by its cookie; who is logged in there is another question.
+/// A browser, known by its cookie, and where it calls from; who is logged in there is another question.
 #[derive(Debug, Clone)]
-pub(crate) struct Browser(SecretText);
+pub(crate) struct Browser {
+    cookie: SecretText,
+    from: Place,
+}
 
 impl Browser {
     pub(crate) fn new(cookie: SecretText) -> Self {
-        Self(cookie)
+        Self {
+            cookie,
+            from: Place::Unknown,
+        }
+    }
+
+    /// The same browser with another cookie.
+    pub(crate) fn renewed(&self, cookie: SecretText) -> Self {
+        Self {
+            cookie,
+            from: self.from,
+        }
+    }
+
+    /// The same, calling from there.
+    pub(crate) fn at(self, origin: Origin) -> Self {
+        Self {
+            from: origin.place(),
+            ..self
+        }
+    }
+
+    /// Where it calls from, for the log.
+    pub(crate) fn from(&self) -> Place {
+        self.from
+    }
+
+    /// How the log names a session of this browser.
+    pub(crate) fn session(&self) -> Option<Digest32> {
+        Digest32::parse(&self.id()).ok()
     }
 
     /// The browser that sent this request, if it has a cookie of ours.
@@ -37,7 +70,7 @@ impl Browser {
                     if found.is_some() || value.len() != 43 {
                         return None;
                     }
-                    found = Some(Self(SecretText::new(value.to_owned())));
+                    found = Some(Self::new(SecretText::new(value.to_owned())));
                 }
             }
         }
@@ -46,12 +79,12 @@ impl Browser {
 
     /// How it is stored.
     pub(crate) fn id(&self) -> String {
-        digest(self.0.expose())
+        digest(self.cookie.expose())
     }
 
     /// The token that forms of this browser carry.
     pub(crate) fn form_token(&self) -> String {
-        grant(&format!("natsuin-form\n{}", self.0.expose())).to_string()
+        grant(&format!("natsuin-form\n{}", self.cookie.expose())).to_string()
     }
 
     /// Whether a form came from a page made for this browser.
@@ -63,7 +96,7 @@ impl Browser {
     pub(crate) fn set_cookie(&self, https: bool) -> HeaderValue {
         let secure = if https { "; Secure" } else { "" };
         let name = cookie_name(https);
-        let value = self.0.expose();
+        let value = self.cookie.expose();
         let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
         // Both parts are base64url and constants, which every header takes.
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
@@ -90,9 +123,16 @@ pub(crate) struct Session {
     pub(crate) person: PersonId,
     pub(crate) created: UnixTime,
     seen: UnixTime,
+    /// Where its browser calls from now.
+    pub(crate) from: Place,
 }
 
 impl Session {
+    /// How the log names it.
+    pub(crate) fn named(&self) -> Option<Digest32> {
+        Digest32::parse(&self.id).ok()
+    }
+
     /// Whether the person proved who they are just now; changing how they log in needs that.
     pub(crate) fn is_recent(&self, now: UnixTime) -> bool {
         now < self.created.plus(RECENT)
@@ -156,6 +196,7 @@ pub(crate) async fn find(
         person,
         created: UnixTime(created),
         seen: UnixTime(seen),
+        from: browser.from(),
     }))
 }
 
@@ -177,15 +218,16 @@ pub(crate) async fn end(tx: &mut Tx, browser: &Browser) -> Result<(), StoreError
         .map(drop)
 }
 
-/// Ends all sessions of a person but this one. Answers how many.
-async fn end_others(tx: &mut Tx, session: &Session) -> Result<u64, StoreError> {
+/// Ends all sessions of a person but this one. Answers which.
+async fn end_others(tx: &mut Tx, session: &Session) -> Result<Vec<String>, StoreError> {
     let consents = "DELETE FROM ssa_consent WHERE session IN \
                     (SELECT id FROM ssa_session WHERE person = $1 AND id <> $2)";
     let person = session.person.as_str();
     tx.execute(sql(consents).bind(person).bind(&session.id))
         .await?;
-    let others = "DELETE FROM ssa_session WHERE person = $1 AND id <> $2";
-    tx.execute(sql(others).bind(person).bind(&session.id)).await
+    let others = "DELETE FROM ssa_session WHERE person = $1 AND id <> $2 RETURNING id";
+    let ended = tx.fetch_all(sql(others).bind(person).bind(&session.id));
+    ended.await?.iter().map(|row| row.text("id")).collect()
 }
 
 impl Ssa {
@@ -197,10 +239,11 @@ impl Ssa {
         session: &Session,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        for _ in 0..end_others(tx, session).await? {
+        for ended in end_others(tx, session).await? {
             let event = Event::LoggedOut {
                 person: session.person.clone(),
                 reason: "everywhere".into(),
+                session: Digest32::parse(&ended).ok(),
             };
             self.audit().append(tx, event, now).await?;
         }

@@ -1,6 +1,6 @@
 //! Accounts and login: password and one-time code, checked together, answered together.
 
-use audit_log::Event;
+use audit_log::{Event, Place};
 use core_types::{PersonId, SecretBytes, UnixTime};
 use store_kit::{StoreError, Tx, sql, transaction};
 
@@ -69,9 +69,10 @@ impl Ssa {
         fresh: Option<&Browser>,
     ) -> Result<LoginOutcome, StoreError> {
         let now = self.now();
+        let from = fresh.map_or(Place::Unknown, Browser::from);
         let name = login.name.trim().to_ascii_lowercase();
         // The failure is counted before anything is compared, so that no crash or race gives a free try.
-        let (user, wait) = self.count_login(&name, now).await?;
+        let (user, wait) = self.count_login(&name, from, now).await?;
         if let Some(until) = wait {
             let seconds = until.0 - now.0;
             return Ok(LoginOutcome::Wait { seconds });
@@ -84,7 +85,7 @@ impl Ssa {
         });
         let known = user.as_ref().map(|user| user.person.clone());
         let (Some(user), Some(step), true) = (user, step, fits) else {
-            self.login_failed(known, "wrong", now).await?;
+            self.login_failed(known, from, "wrong", now).await?;
             return Ok(LoginOutcome::Wrong);
         };
         let guess = digest(&name);
@@ -107,12 +108,15 @@ impl Ssa {
             let event = Event::LoginSucceeded {
                 person: user.person.clone(),
                 method: METHOD.into(),
+                session: fresh.and_then(Browser::session),
+                from,
+                credential: None,
             };
             self.audit().append(tx, event, now).await?;
             Ok::<_, StoreError>(true)
         })?;
         if !done {
-            self.login_failed(known, "replayed", now).await?;
+            self.login_failed(known, from, "replayed", now).await?;
             return Ok(LoginOutcome::Wrong);
         }
         Ok(LoginOutcome::In(user.person))
@@ -123,6 +127,7 @@ impl Ssa {
     async fn count_login(
         &self,
         name: &str,
+        from: Place,
         now: UnixTime,
     ) -> Result<(Option<User>, Option<UnixTime>), StoreError> {
         let guess = digest(name);
@@ -143,7 +148,7 @@ impl Ssa {
                     (person.clone().map(locked), None)
                 }
                 Counted::Waits { until, first } => {
-                    let begun = first.then(|| failed(person.clone(), "waiting"));
+                    let begun = first.then(|| failed(person.clone(), from, "waiting"));
                     (begun, Some(until))
                 }
             };
@@ -158,11 +163,12 @@ impl Ssa {
     async fn login_failed(
         &self,
         person: Option<PersonId>,
+        from: Place,
         reason: &'static str,
         now: UnixTime,
     ) -> Result<(), StoreError> {
         transaction!(self.store(), "login-failed", |tx| {
-            let event = failed(person.clone(), reason);
+            let event = failed(person.clone(), from, reason);
             self.audit().append(tx, event, now).await.map(drop)
         })
     }
@@ -203,11 +209,12 @@ fn seed_place(person: &PersonId) -> String {
     format!("ssa_user/seed/{person}")
 }
 
-fn failed(person: Option<PersonId>, reason: &'static str) -> Event {
+fn failed(person: Option<PersonId>, from: Place, reason: &'static str) -> Event {
     Event::LoginFailed {
         person,
         method: METHOD.into(),
         reason: reason.into(),
+        from,
     }
 }
 

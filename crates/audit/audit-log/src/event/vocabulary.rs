@@ -7,7 +7,7 @@ use core_types::{
 };
 use serde::Serialize;
 
-use super::{Class, Code, Member as _, Outcome, Subject, class_of};
+use super::{Class, Code, IpAddr, Member as _, Opening, Outcome, Place, Subject, class_of};
 
 #[macro_use]
 mod service;

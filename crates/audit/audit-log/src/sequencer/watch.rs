@@ -82,7 +82,7 @@ impl Sequencer {
             return Ok(());
         };
         let mut seen = filed.as_ref().map_or(0, |(size, _)| *size);
-        let mut last = watch.last.take().max(filed);
+        let mut last = watch.last.clone().max(filed);
         loop {
             let select =
                 "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT 1000";

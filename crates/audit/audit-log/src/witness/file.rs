@@ -60,14 +60,17 @@ impl WitnessFile {
         Ok(Some((size, note)))
     }
 
-    /// Appends checkpoints durably.
+    /// Appends checkpoints durably. Of what can't be written whole, as on a full disk, nothing stays.
     pub(crate) fn append(&self, notes: &[String]) -> Result<(), AuditError> {
         let mut file = self.file()?;
         let text: String = notes.iter().map(|note| format!("{note}\n")).collect();
-        file.seek(SeekFrom::End(0)).map_err(|e| self.fault(e))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_data())
-            .map_err(|e| self.fault(e))
+        let end = file.seek(SeekFrom::End(0)).map_err(|e| self.fault(e))?;
+        let written = file.write_all(text.as_bytes());
+        written.and_then(|()| file.sync_data()).map_err(|e| {
+            // If this fails too, the next reading cuts it off.
+            let _ = file.set_len(end);
+            self.fault(e)
+        })
     }
 
     fn file(&self) -> Result<File, AuditError> {

@@ -6,6 +6,7 @@ mod attacks;
 mod away;
 mod deletion;
 mod kit;
+mod place;
 mod reading;
 mod replay;
 mod restored;

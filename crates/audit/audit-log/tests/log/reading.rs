@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use audit_log::{Class, Event, Outcome, Query, Start, TABLES, follow, opening, read_back, search};
+use audit_log::{
+    Class, Event, Outcome, Place, Query, Start, TABLES, follow, opening, read_back, search,
+};
 use core_types::{Digest32, KeyId, PersonId, PersonName, TenantId, UnixTime};
 use store_kit::{StoreError, testing, transaction};
 
@@ -93,6 +95,7 @@ async fn every_criterion_and_every_pair_finds_exactly_what_fits_page_by_page() {
                     person: Some(who),
                     method: "totp".into(),
                     reason: "test".into(),
+                    from: Place::Unknown,
                 },
                 _ => Event::Alarm {
                     what: "test".into(),
@@ -261,6 +264,9 @@ async fn a_tenants_persons_are_named_apart() {
         let event = Event::LoginSucceeded {
             person: PersonId::parse("taro").unwrap(),
             method: "totp".into(),
+            session: None,
+            from: Place::Unknown,
+            credential: None,
         };
         let done: Result<(), StoreError> = transaction!(store.store, "two", |tx| {
             log.append(tx, event.clone(), NOW).await?;

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use audit_log::{
-    AuditError, Event, Lost, ReplayError, Replayed, Sequencer, TABLES, prove, read_back, replay,
+    AuditError, Event, Lost, Place, ReplayError, Replayed, Sequencer, TABLES, prove, read_back,
+    replay,
 };
 use core_types::{PersonId, UnixTime};
 use store_kit::testing::{self, TestStore};
@@ -46,6 +47,9 @@ async fn lived(witness: &Path, whole: &Store, old: &Store) -> Lost {
     let event = Event::LoginSucceeded {
         person,
         method: "totp".into(),
+        session: None,
+        from: Place::Unknown,
+        credential: None,
     };
     let done: Result<_, StoreError> = transaction!(whole, "test", |tx| {
         log("b").append(tx, event.clone(), NOW.plus(700)).await

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use audit_log::{
-    Answer, Asking, AuditLog, Carrier, Event, LogKey, Measure, Sequencer, TABLES, Witness,
+    Answer, Asking, AuditLog, Carrier, Event, LogKey, Measure, Place, Sequencer, TABLES, Witness,
     Witnesses, export,
 };
 use audit_verify::{Known, Report, verify};
@@ -104,6 +104,9 @@ pub fn event(n: usize) -> Event {
     Event::LoginSucceeded {
         person: PersonId::parse(format!("p{n}")).expect("an id"),
         method: "totp".into(),
+        session: None,
+        from: Place::Unknown,
+        credential: None,
     }
 }
 

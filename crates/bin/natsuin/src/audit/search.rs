@@ -309,7 +309,8 @@ async fn stored(
             found.map_err(|e| unusable(format!("the log of {zone} can't be searched: {e}")))?;
         notes.tell(zone, &found.archived);
         for found in found.entries {
-            entries.push(read(found.entry.seq, &found.entry.body, found.person)?);
+            let entry = read(found.entry.seq, &found.entry.body, found.person)?;
+            entries.push(entry.come_from(found.from));
         }
         query.after = found.next;
         if entries.len() >= limit || query.after.is_none() {
@@ -368,7 +369,8 @@ async fn asked(
         };
         notes.tell(url, &answer.archived);
         for found in answer.entries {
-            entries.push(read(found.seq, &found.body, found.person)?);
+            let entry = read(found.seq, &found.body, found.person)?;
+            entries.push(entry.come_from(found.from));
         }
         request.after = answer.next;
         if entries.len() >= limit || request.after.is_none() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::backup::{Authority, Backup, Identity, Writer};
 use anyhow::{Context as _, Result, ensure};
-use audit_log::{AuditLog, Event, LogKey, Query, Sequencer};
+use audit_log::{AuditLog, Event, LogKey, Place, Query, Sequencer};
 use core_types::random::SystemRandom;
 use core_types::{Digest32, HashAlg, KeyId, PersonId, Random as _, SecretBytes, SigAlg, UnixTime};
 use jose::SigningKey;
@@ -260,6 +260,9 @@ fn event(n: usize) -> Event {
         0 => Event::LoginSucceeded {
             person,
             method: "passkey".into(),
+            session: None,
+            from: Place::Unknown,
+            credential: None,
         },
         1 => Event::SadConsumed {
             act,

@@ -277,6 +277,9 @@ async fn an_auditor_searches_a_running_zone_and_nobody_else_does() {
     let event = audit_log::Event::LoginSucceeded {
         person: core_types::PersonId::parse("hanako").unwrap(),
         method: "passkey".into(),
+        session: None,
+        from: audit_log::Place::Unknown,
+        credential: None,
     };
     let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
         log.append(tx, event.clone(), SystemClock.now()).await

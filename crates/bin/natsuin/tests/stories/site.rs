@@ -59,8 +59,36 @@ impl Program {
         assert_eq!(code, Some(0), "{}", self.said());
     }
 
-    fn said(&self) -> String {
+    /// What it has told its operator.
+    pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// No file of its can grow beyond so many bytes from now on, as on a disk without room; nothing: there is room again.
+    pub fn room(&self, bytes: Option<u64>) {
+        let soft = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        let set = run(Command::new("prlimit")
+            .args(["--pid", &pid])
+            .arg(format!("--fsize={soft}:")));
+        assert!(set.status.success(), "{}", text(&set));
+    }
+
+    /// Waits until it ends by itself; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..1500 {
+            ticks.tick().await;
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+        }
+        panic!("it goes on: {}", self.said());
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 }
 
@@ -184,19 +212,28 @@ impl Site {
         path
     }
 
+    /// Starts it. No file of its can grow beyond `room` KiB, as on a disk without room; nothing: there is as much as there is,
+    /// until [`Program::room`]. A write beyond that fails, as on a full disk, instead of ending the program.
+    pub fn spawn(&self, name: &str, config: &Path, room: Option<u32>) -> Program {
+        let room = room.map_or("unlimited".to_owned(), |kib| kib.to_string());
+        let script = format!("trap '' XFSZ; ulimit -S -f {room}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &script])
+            .arg(self.program(name).get_program());
+        command.arg("--config").arg(config);
+        let log = config.with_extension("err");
+        let output = command.stdout(Stdio::null());
+        let output = output.stderr(File::create(&log).unwrap());
+        Program {
+            child: output.spawn().unwrap(),
+            log,
+        }
+    }
+
     /// Starts it and waits until it listens here.
     pub async fn start(&self, name: &str, config: &Path, port: u16) -> Program {
-        let log = config.with_extension("err");
-        let mut command = self.program(name);
-        command.arg("--config").arg(config);
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn();
-        let mut program = Program {
-            child: child.unwrap(),
-            log,
-        };
+        let mut program = self.spawn(name, config, None);
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         for _ in 0..1500 {
             ticks.tick().await;

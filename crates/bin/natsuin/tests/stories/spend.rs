@@ -2,7 +2,9 @@
 
 use core_types::random::SystemRandom;
 use core_types::{HashAlg, KeyAlg, Random as _, SigAlg};
-use csc_client::{AuthorizeParams, Callback, Client, ClientCredentials, HttpOptions, Provider};
+use csc_client::{
+    AuthorizeParams, Callback, Client, ClientCredentials, ClientError, HttpOptions, Provider,
+};
 use csc_types::{
     Certificates, DocumentDigest, HashType, InfoRequest, Purpose, SecretText, SignHashRequest,
     SignatureAuthorization,
@@ -96,6 +98,24 @@ impl Spender {
             .await
             .unwrap()
             .access_token
+    }
+
+    /// Asks for an authorization, as an application does before it sends the browser; the status of a refusal.
+    pub async fn asks(&self, purpose: Purpose) -> Result<(), u16> {
+        let params = AuthorizeParams {
+            purpose,
+            redirect_uri: &self.redirect_uri,
+            lang: None,
+            description: None,
+        };
+        let asked = self
+            .client
+            .authorize(&self.provider, &params, &SystemRandom);
+        match asked.await {
+            Ok(_) => Ok(()),
+            Err(ClientError::Api { status, .. }) => Err(status),
+            Err(other) => panic!("{other}"),
+        }
     }
 
     /// The first key of the person whose login this token is.

@@ -47,7 +47,10 @@ impl From<Wait> for Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed a CSC request");
-        CscError::Internal.into()
+        match error.is_away() {
+            true => CscError::Unavailable.into(),
+            false => CscError::Internal.into(),
+        }
     }
 }
 

@@ -314,7 +314,16 @@ async fn put(
             key: facts.key.clone(),
             items: count,
         };
-        ssa.audit().append(tx, event, ssa.now()).await?;
+        let sent = Event::AuthorizationSent {
+            request: sha256(&[&rid.0]),
+            client: next.client.clone(),
+            person: session.person.clone(),
+            key: facts.key.clone(),
+            session: session.named(),
+            from: session.from,
+        };
+        let events = [event, sent];
+        ssa.audit().append_all(tx, &events, ssa.now()).await?;
         Ok::<_, StoreError>(true)
     })?;
     if stored {
@@ -460,6 +469,15 @@ pub(super) async fn finish(
             None => CODE_LIFE,
         }),
     };
+    let request = open_rid(ssa, &flow, &session.person);
+    let granted = Event::AuthorizationGranted {
+        request: request.map(|rid| sha256(&[&rid.0])),
+        client: flow.client.clone(),
+        person: session.person.clone(),
+        key: flow.facts.as_ref().map(|facts| facts.key.clone()),
+        session: session.named(),
+        from: session.from,
+    };
     let first = transaction!(ssa.store(), "issue-code", |tx| {
         let mut first = flow::update(tx, &flow).await?;
         if let (true, Some(device)) = (first, &flow.device) {
@@ -467,6 +485,7 @@ pub(super) async fn finish(
         }
         if first {
             flow::insert_code(tx, &code, now).await?;
+            ssa.audit().append(tx, granted.clone(), now).await?;
         }
         Ok::<_, StoreError>(first)
     })?;

@@ -144,7 +144,10 @@ impl Refused {
             Self::Wait(_) => OAuthError::RateLimited,
             Self::Store(error) => {
                 tracing::error!(%error, "the store failed an OAuth request");
-                OAuthError::ServerError
+                match error.is_away() {
+                    true => OAuthError::Unavailable,
+                    false => OAuthError::ServerError,
+                }
             }
         }
     }

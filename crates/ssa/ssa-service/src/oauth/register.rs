@@ -119,11 +119,11 @@ impl Fault {
             ),
             Self::Store(error) => {
                 tracing::error!(%error, "the store failed a registration");
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "server_error",
-                    "try again later",
-                )
+                let (status, error) = match error.is_away() {
+                    true => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+                    false => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+                };
+                (status, error, "try again later")
             }
         };
         let body = json!({ "error": error, "error_description": why });

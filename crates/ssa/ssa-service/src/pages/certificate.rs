@@ -185,7 +185,7 @@ async fn log_in(
 ) -> Result<Response, Trouble> {
     let to = Destination::find(ssa, browser, flow, next).await?;
     let to = to.ok_or(Trouble::LinkExpired)?;
-    let fresh = Browser::new(crypt::draw(ssa.random()));
+    let fresh = browser.renewed(crypt::draw(ssa.random()));
     let now = ssa.now();
     let (person, problem) = match shown {
         Ok(shown) => {

@@ -328,7 +328,7 @@ async fn submitted(
         return Ok(sorry(ssa, visit, Trouble::LinkExpired));
     };
     // A new cookie for the session: one that was planted before the login is worth nothing after it.
-    let fresh = Browser::new(crypt::draw(ssa.random()));
+    let fresh = browser.renewed(crypt::draw(ssa.random()));
     let login = Login {
         name: form.name.clone(),
         password: SecretBytes::from(form.password),
@@ -466,6 +466,7 @@ pub(super) async fn log_out(
             let event = audit_log::Event::LoggedOut {
                 person: session.person.clone(),
                 reason: "asked".into(),
+                session: session.named(),
             };
             ssa.audit().append(tx, event, ssa.now()).await.map(drop)
         })

@@ -28,6 +28,7 @@ use web_ui::{Csp, Lang, Messages, NavLink, Page};
 
 use crate::Ssa;
 use crate::branding;
+use crate::limits::Origin;
 use crate::session::Browser;
 
 pub(crate) use trouble::{Trouble, sorry};
@@ -121,8 +122,10 @@ impl FromRequestParts<Ssa> for Visit {
         let lang = Lang::from_request_parts(parts, ssa).await?;
         let query = parts.uri.query().map(str::to_owned);
         let mut given = query.as_deref().unwrap_or_default().split('&');
+        let origin = Origin::of(&parts.extensions);
+        let browser = Browser::of(&parts.headers, ssa.config().https());
         Ok(Self {
-            browser: Browser::of(&parts.headers, ssa.config().https()),
+            browser: browser.map(|browser| browser.at(origin)),
             lang,
             chose: given.any(|pair| pair.starts_with("lang=")),
             path: parts.uri.path().to_owned(),

@@ -15,7 +15,6 @@ use web_ui::{Arg, Script};
 use super::login::{Destination, arrive, back_to_login, first};
 use super::{Trouble, Visit, go, own_form, sorry, with_cookie};
 use crate::passkeys::{Ceremony, Made, Shown, hints, tidy_name, user_handle};
-use crate::session::Browser;
 use crate::{Ssa, crypt};
 
 /// The script of every page with a passkey on it.
@@ -43,7 +42,10 @@ pub(super) async fn begin(
         Ok(None) => StatusCode::FORBIDDEN.into_response(),
         Err(error) => {
             tracing::error!(%error, "the store failed a page");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            match error.is_away() {
+                true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                false => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            }
         }
     };
     let headers = response.headers_mut();
@@ -141,7 +143,7 @@ async fn logged_in(
     let Some(to) = Destination::find(ssa, browser, form.flow, form.next).await? else {
         return Ok(sorry(ssa, visit, Trouble::LinkExpired));
     };
-    let fresh = Browser::new(crypt::draw(ssa.random()));
+    let fresh = browser.renewed(crypt::draw(ssa.random()));
     let done = match shown {
         Some(shown) => ssa.log_in_with_passkey(browser, &shown, &fresh).await?,
         None => false,

@@ -192,7 +192,7 @@ async fn log_in(
         Ok(identified) => identified,
         Err(fault) => return refused(ssa, visit, browser, to, fault).await,
     };
-    let fresh = Browser::new(crypt::draw(ssa.random()));
+    let fresh = browser.renewed(crypt::draw(ssa.random()));
     let (kind, now) = (Kind::Provider, ssa.now());
     let person = transaction!(ssa.store(), "login-provider", |tx| {
         // Its session there may be older than this login: what wants a fresh one here counts from then.

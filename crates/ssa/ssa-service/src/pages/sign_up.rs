@@ -398,7 +398,7 @@ async fn confirmed(
     let Some(step) = otp::verify(&seed, typed.as_bytes(), now, 0) else {
         return show_app(ssa, visit, browser, code, &invitation, "portal-app-wrong");
     };
-    let fresh = Browser::new(crypt::draw(ssa.random()));
+    let fresh = browser.renewed(crypt::draw(ssa.random()));
     if !sign_up(ssa, &invitation, step, browser, &fresh).await? {
         return Err(Trouble::LinkUsed);
     }

@@ -111,7 +111,10 @@ impl Trouble {
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed a page");
-        Self::Internal
+        match error.is_away() {
+            true => Self::NotNow,
+            false => Self::Internal,
+        }
     }
 }
 

@@ -22,6 +22,12 @@ macro_rules! access_events {
         person: PersonId,
         /// Method.
         method: Code,
+        /// Digest that names the session, when one begins.
+        session: Option<Digest32>,
+        /// Where the person called from.
+        from: Place,
+        /// Digest of the credential's id, as at `login.method-added`; nothing for a password.
+        credential: Option<Digest32>,
     }
     /// A login failed.
     LoginFailed = "login.failed", Failure, by(maybe_person person), about(maybe person) {
@@ -31,6 +37,8 @@ macro_rules! access_events {
         method: Code,
         /// Why.
         reason: Code,
+        /// Where the call came from, when the account exists.
+        from: Place,
     }
     /// Logins were tried while nobody was let try: one entry for all of a waiting time.
     LoginWaited = "login.waited", Failure, by(maybe_person person), about(maybe person) {
@@ -70,6 +78,38 @@ macro_rules! access_events {
         person: PersonId,
         /// Why.
         reason: Code,
+        /// Digest that names the session.
+        session: Option<Digest32>,
+    }
+    /// A person was sent to the approval page with a client's request.
+    AuthorizationSent = "authorization.sent", Success, by(person person), about(one person) {
+        /// Digest that names the request, in the SAM's log too.
+        request: Digest32,
+        /// Client that asks.
+        client: ClientId,
+        /// Person.
+        person: PersonId,
+        /// Key it is about.
+        key: KeyId,
+        /// Digest that names the session.
+        session: Option<Digest32>,
+        /// Where the person called from.
+        from: Place,
+    }
+    /// A person came back from the approval page having approved, and the client gets its code.
+    AuthorizationGranted = "authorization.granted", Success, by(person person), about(one person) {
+        /// Digest that names the request, in the SAM's log too; nothing for what needs no approval.
+        request: Option<Digest32>,
+        /// Client that gets the code.
+        client: ClientId,
+        /// Person.
+        person: PersonId,
+        /// Key it is about.
+        key: Option<KeyId>,
+        /// Digest that names the session.
+        session: Option<Digest32>,
+        /// Where the person called from.
+        from: Place,
     }
     /// A client didn't authenticate.
     ClientRefused = "client.refused", Failure, by(maybe_client client), about() {
