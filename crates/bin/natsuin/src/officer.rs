@@ -1,6 +1,7 @@
 //! `natsuin officer` and `natsuin approval`: what officers do, from a program, over their own gateway.
 
 mod ending;
+mod show;
 
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -14,16 +15,17 @@ use core_types::{
 };
 use jose::SigningKey;
 use sam_core::office::ceremony::identity;
-use sap::office::calls::{OfficerInfo, PeopleAnswer, ProposalInfo, ProposalState, StateAnswer};
+use sap::office::calls::{PeopleAnswer, ProposalInfo, ProposalState};
 use sap::office::{ACCOUNT, Document, EndCause, KeyAction, Measure, Office, Part, Role};
 use serde_json::json;
 use service_kit::http::HttpOptions;
 use sic_core::Trust;
-use web_ui::{Arg, Lang, Messages, clean};
+use web_ui::{Arg, Messages, clean};
 
 use crate::office::{Officer, OfficerFile};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Device, Sic};
+use show::{person_line, show_state};
 
 /// Commands of `natsuin officer`.
 #[derive(Debug, Subcommand)]
@@ -534,102 +536,6 @@ fn show_people(people: &PeopleAnswer, out: Out) {
         }
     }
     out.say(&m.n("office-usable", people.usable.into()));
-}
-
-fn person_line(officer: &OfficerInfo, m: Messages) -> String {
-    let roles: Vec<String> = officer
-        .office
-        .roles
-        .iter()
-        .map(|r| m.t(&role_id(*r)))
-        .collect();
-    let mut line = format!(
-        "{} ({})  {}  –{}",
-        clean(&officer.name),
-        officer.officer,
-        roles.join(" + "),
-        m.time(officer.office.until)
-    );
-    for (so, id) in [
-        (officer.ended.is_some(), "office-ended"),
-        (officer.due, "office-due"),
-    ] {
-        if so {
-            line.push_str(&format!("  ! {}", m.t(id)));
-        }
-    }
-    line
-}
-
-fn show_state(state: &StateAnswer, out: Out) {
-    let m = out.m();
-    let clock = if state.clock {
-        "office-clock-good"
-    } else {
-        "office-clock-bad"
-    };
-    let module = state
-        .module
-        .clone()
-        .unwrap_or_else(|| m.t("office-module-none"));
-    for (id, value) in [
-        ("office-sam", format!("{} / {}", state.sam, state.node)),
-        ("office-version", state.version.clone()),
-        ("office-clock", m.t(clock)),
-        ("office-module", module),
-    ] {
-        out.say(&format!("{}: {value}", m.t(id)));
-    }
-    out.say(&match state.clock_bound_ms {
-        Some(bound) => m.n("office-clock-bound", bound.into()),
-        None => m.t("office-clock-unsynchronised"),
-    });
-    if let Some(error) = state.clock_error_ms {
-        out.say(&m.n("office-clock-error", error.into()));
-    }
-    for source in &state.clock_sources {
-        let offset = source.offset_ms.map(|ms| format!("{ms:+} ms"));
-        out.say(&format!(
-            "  {}  {}  {}",
-            source.source,
-            m.t(&format!("audit-word-{}", source.state)),
-            offset.unwrap_or_default()
-        ));
-    }
-    match &state.backups {
-        None => out.say(&format!(
-            "{}: {}",
-            m.t("office-backups"),
-            m.t("office-backups-unwatched")
-        )),
-        Some(known) => {
-            let at = |at: Option<_>| at.map_or_else(|| m.t("office-backup-never"), |at| m.time(at));
-            let late = |late: bool| if late { "!" } else { " " };
-            for (id, when, is) in [
-                ("office-backup-made", known.made, known.made_late),
-                ("office-backup-tried", known.tried, known.tried_late),
-            ] {
-                out.say(&format!("{} {} {}", late(is), m.t(id), at(when)));
-            }
-        }
-    }
-    out.say(&m.n("office-usable", state.usable.into()));
-    out.say(&m.n("office-open-proposals", state.open.into()));
-    if state.due > 0 {
-        out.say(&m.n("office-due-officers", state.due.into()));
-    }
-    for one in &state.tenants {
-        let name = clean(one.brand.name(m.lang == Lang::Ja));
-        let what = m.t("office-tenants");
-        out.say(&format!(
-            "{what}: {name} ({}), {}",
-            one.tenant,
-            u8::from(one.ceiling)
-        ));
-    }
-    for one in &state.ending {
-        out.say(&format!("{}  {}", m.time(one.at), one.key));
-    }
 }
 
 fn refused(error: anyhow::Error) -> Failure {

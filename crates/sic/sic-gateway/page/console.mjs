@@ -265,6 +265,7 @@ function state({ state: is }) {
         ? status(false, '', 'office-module-none', 'office-module-do')
         : el('p', { class: is.module === 'operational' ? 'status' : 'status no' }, s(known) === known ? foreign(is.module) : t(known))],
       [t('office-backups'), backups(is.backups)],
+      [t('office-mail'), mail(is.mail)],
       [t('office-ceiling'), t('sic-level', { n: is.ceiling })],
       [t('office-checkpoint'), checkpoint(is.log)],
       [t('office-open'), t('office-open-proposals', { n: is.open })],
@@ -292,6 +293,17 @@ function backups(is) {
     late && el('p', { class: 'hint' }, t(`${id}-do`)));
   return [line(is.made, is.made_late, 'office-backup-made'), line(is.tried, is.tried_late, 'office-backup-tried'),
     is.tried_made !== null && el('p', { class: 'quiet' }, t('office-backup-tried-made', { at: stamp(is.tried_made) }))];
+}
+
+function mail(is) {
+  const nothing = is.waiting + is.given_up + is.codes === 0;
+  return [!is.courier && status(false, '', 'office-mail-none', 'office-mail-none-do'),
+    is.courier && nothing && el('p', { class: 'status' }, t('office-mail-good')),
+    is.waiting > 0 && el('p', { class: is.failed > 0 ? 'status no' : 'status wait' }, el('span', {}, t('office-mail-waiting', { n: is.waiting }),
+      is.oldest !== null && [' ', t('office-mail-oldest', { at: stamp(is.oldest) })])),
+    is.failed > 0 && [el('p', { class: 'quiet' }, t('office-mail-failed', { n: is.failed })), el('p', { class: 'hint' }, t('office-mail-failed-do'))],
+    is.given_up > 0 && [el('p', { class: 'status no' }, t('office-mail-given-up', { n: is.given_up })), el('p', { class: 'hint' }, t('office-mail-given-up-do'))],
+    is.codes > 0 && el('p', { class: 'status no' }, t('office-mail-codes', { n: is.codes }))];
 }
 
 function checkpoint(is) {

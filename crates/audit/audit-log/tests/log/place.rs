@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use audit_log::{Event, Place, Query, TABLES, follow, search};
 use core_types::{Digest32, PersonId};
-use store_kit::{StoreError, sql, testing, transaction};
+use store_kit::{Store, StoreError, sql, testing, transaction};
 
 use crate::kit::{NOW, log, open};
 

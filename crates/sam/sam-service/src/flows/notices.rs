@@ -206,7 +206,12 @@ impl<C: CryptoModule> Sam<C> {
                 (Some(row), None) => self.delete_notice(tx, row).await?,
                 (None, _) => {}
             }
-            self.audit.append(tx, event, now).await?;
+            // Without a courier each would alarm; that there is none stands on the officers' page.
+            let lost = done.is_err() && again.is_none() && has_courier;
+            let what = "notice-given-up".into();
+            let alarm = lost.then_some(Event::Alarm { what });
+            let events: Vec<_> = [event].into_iter().chain(alarm).collect();
+            self.audit.append_all(tx, &events, now).await?;
             Ok::<_, Failed>(())
         })
     }

@@ -121,7 +121,12 @@ impl<C: CryptoModule> Sam<C> {
                 ..wanted.row.body.clone()
             };
             rows::save(tx, &self.sealer, &wanted.row, &next).await?;
-            self.rows_changed(tx, "code-lost").await?;
+            let event = Event::CodeNotSent {
+                person: request.person.clone(),
+                key: request.key.clone(),
+                client: request.client.clone(),
+            };
+            self.audit.append(tx, event, self.clock.now()).await?;
             Ok::<_, Failed>(())
         });
         if let Err(error) = noted {

@@ -4,17 +4,21 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use core_types::{Clock as _, KeyAlg, Level};
+use audit_log::{LogKey, Sequencer};
+use core_types::{Clock as _, KeyAlg, Level, SecretBytes};
 use futures_util::future::join_all;
 use sam_api::Refusal;
 use sam_api::delivery::{DeliverRequest, TellRequest};
 use sam_api::ssa::*;
 use sam_service::{Courier, Delivering, SamConfig, Undelivered};
 use sap::enrol::{Invite, NoticeAddress, NoticeLanguage};
+use sap::office::Role;
+use sap::office::calls::{MailInfo, SessionRequest, State};
 use sap::proof::Method;
 use store_kit::sql;
 
 use crate::kit::*;
+use crate::office_kit::*;
 use crate::tenants::{acme, brand};
 
 const DAY: i64 = 24 * 3600;
@@ -426,5 +430,68 @@ async fn the_signer_of_a_tenant_is_told_in_its_name_and_of_nobody_elses_keys() {
             post.news(),
             [told("there@example.jp", &[Happened::Suspended])]
         );
+    }
+}
+
+/// What waits, what is tried again and what was given up is on the officers' page, and the last is an alarm, once for each.
+// shows: I-7.1.4.7-alert-other-anomalies, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_waits_or_was_given_up_is_on_the_officers_page() {
+    for world in worlds().await {
+        let mut operator = world.appoint("o", Role::SystemOperator).await;
+        let key = LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![5; 32])).unwrap();
+        let opened = Sequencer::open(world.sam.audit().clone(), key, None, &world.store);
+        let sequencer = opened.await.unwrap();
+        let mut mail = async || {
+            sequencer
+                .sequence(&world.store, world.clock.now())
+                .await
+                .unwrap();
+            let session = world.log_in(&mut operator).await.unwrap().session;
+            let state = world.office::<State>(&SessionRequest { session }).await;
+            state.unwrap().mail
+        };
+        assert_eq!(mail().await, MailInfo::default(), "nobody brings mail yet");
+        let post = Post::of(&world);
+        let quiet = MailInfo {
+            courier: true,
+            ..MailInfo::default()
+        };
+        // Of a key whose certificate ends in a year nothing waits yet.
+        enrol(&world, "p", false, "p@example.jp").await;
+        let since = world.clock.now();
+        let waits = MailInfo {
+            waiting: 1,
+            oldest: Some(since),
+            ..quiet.clone()
+        };
+        assert_eq!(mail().await, waits);
+        world.sam.send_notices().await.unwrap();
+        assert_eq!((mail().await, post.news().len()), (quiet.clone(), 1));
+
+        // The mail server is away: tried again, and given up in the end.
+        post.fails(Some(Undelivered::Later));
+        enrol(&world, "q", false, "q@example.jp").await;
+        world.sam.send_notices().await.unwrap();
+        let failed = MailInfo { failed: 1, ..waits };
+        assert_eq!(mail().await, failed);
+        let alarms = async || world.audited("alarm", "notice-given-up").await;
+        assert_eq!(alarms().await, 0);
+        for _ in 0..8 {
+            world.clock.advance(DAY);
+            world.sam.send_notices().await.unwrap();
+        }
+        let lost = MailInfo {
+            given_up: 1,
+            ..quiet.clone()
+        };
+        assert_eq!((mail().await, alarms().await), (lost, 1));
+        // An address that takes nothing is given up at once.
+        post.fails(Some(Undelivered::Never));
+        enrol(&world, "r", false, "r@example.jp").await;
+        world.sam.send_notices().await.unwrap();
+        assert_eq!((mail().await.given_up, alarms().await), (2, 2));
+        world.clock.advance(8 * DAY);
+        assert_eq!(mail().await, quiet, "after a week that is history");
     }
 }

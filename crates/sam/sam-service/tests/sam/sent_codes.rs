@@ -162,6 +162,7 @@ async fn codes_go_to_addresses_of_an_ra_only_and_not_without_end() {
         letters.down.store(true, Ordering::SeqCst);
         let lost = world.sam.send_code(SSA, wish("p", &key)).await;
         assert_eq!(lost.unwrap_err(), Refusal::NotNow);
+        assert_eq!(world.audited("code.not-sent", "").await, 1);
         letters.down.store(false, Ordering::SeqCst);
         let soon = world.sam.send_code(SSA, wish("p", &key)).await;
         assert_eq!(soon.unwrap_err(), Refusal::Locked);

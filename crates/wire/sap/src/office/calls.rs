@@ -282,6 +282,8 @@ pub struct StateAnswer {
     pub clock_sources: Vec<ClockSourceInfo>,
     /// What is reported of backups; nothing when nobody watches them.
     pub backups: Option<BackupsInfo>,
+    /// How mail to signers goes.
+    pub mail: MailInfo,
     /// State of the module, or nothing when it doesn't answer.
     pub module: Option<String>,
     /// How many security officers could approve now.
@@ -347,6 +349,24 @@ pub struct BackupsInfo {
     pub tried_made: Option<UnixTime>,
     /// Whether that is too long ago, or never.
     pub tried_late: bool,
+}
+
+/// How mail to signers goes: notices and one-time codes. Whom they are for is nothing for the console.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailInfo {
+    /// Whether this node has a courier; without one nothing goes out.
+    pub courier: bool,
+    /// Notices that wait to be sent, of at most 1000 that are looked at.
+    pub waiting: u32,
+    /// Those of them that were tried without success, and are tried again.
+    pub failed: u32,
+    /// When the first of what they tell happened.
+    pub oldest: Option<UnixTime>,
+    /// Notices that were given up in the last seven days, at most 1000.
+    pub given_up: u32,
+    /// One-time codes that didn't go out in the last seven days, at most 1000.
+    pub codes: u32,
 }
 
 /// A key whose certificate ends soon. Whose it is, is nothing for the console.

@@ -101,6 +101,15 @@ macro_rules! request_events {
         /// `mail` or `phone`.
         way: Code,
     }
+    /// A one-time code didn't go out; nobody can use it.
+    CodeNotSent = "code.not-sent", Failure, by(service), about(one person) {
+        /// Person.
+        person: PersonId,
+        /// Key.
+        key: KeyId,
+        /// Client that asked.
+        client: ClientId,
+    }
     /// The act was approved.
     ActApproved = "act.approved", Success, by(person person), about(one person) {
         /// Digest of the act.

@@ -6,6 +6,7 @@ mod effects;
 mod factors;
 mod genesis;
 mod log_in;
+mod mail;
 mod people;
 mod proposals;
 

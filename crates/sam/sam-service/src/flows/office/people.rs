@@ -163,6 +163,7 @@ impl<C: CryptoModule> Sam<C> {
                 tried_made: known.verified.map(|report| report.made),
                 tried_late: known.late.verified,
             }),
+            mail: self.mail(&mut tx, now).await?,
             module: module
                 .ok()
                 .map(|health| format!("{:?}", health.state).to_lowercase()),
