@@ -279,9 +279,13 @@ fn store_trouble(error: &StoreError) -> Trouble {
 }
 
 fn start_trouble(error: &StartError) -> Trouble {
-    match error {
-        StartError::Store(error) if error.is_away() => store_trouble(error),
-        other => Trouble::new("sam-start", other.to_string(), CHECK),
+    match error.passes() {
+        true => Trouble::new(
+            Trouble::AWAY,
+            error.to_string(),
+            "look at database, disk and module; the service manager tries again",
+        ),
+        false => Trouble::new("sam-start", error.to_string(), CHECK),
     }
 }
 

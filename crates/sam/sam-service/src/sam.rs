@@ -142,6 +142,22 @@ pub enum StartError {
     Unusable(&'static str),
 }
 
+impl StartError {
+    /// Whether it ends by itself, or when somebody makes room or brings database or module back: then it may be tried again.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_away(),
+            Self::Log(error) => error.passes(),
+            // Not there yet, not enabled, or its own disk is full.
+            Self::Module(error) => matches!(
+                error,
+                cm_api::ModuleError::Refused(cm_api::Refusal::NotOperational)
+            ),
+            _ => false,
+        }
+    }
+}
+
 impl<C: CryptoModule> Sam<C> {
     /// Asks the module for the row key, records the start, compares rows and log, and gives up what a crash left half
     /// done.

@@ -91,6 +91,18 @@ impl<'s> Running<'s> {
         }
     }
 
+    /// A SAM that comes up before its module is one of those too.
+    async fn restart_without_module(&mut self) {
+        let configs = ["cm-1.toml", "sam-1.toml"].map(|name| self.site.at(name));
+        self.sam.kill();
+        self.module.kill();
+        let mut tried = self.site.spawn("natsuin-sam", &configs[1], None);
+        assert_eq!(tried.ended().await, Some(75), "{}", tried.said());
+        let [cm, sam, _] = self.ports;
+        self.module = self.site.start("natsuin-cm", &configs[0], cm).await;
+        self.sam = self.site.start("natsuin-sam", &configs[1], sam).await;
+    }
+
     /// The witness of the SSA's log on a disk that is full for longer files than its store's: the daemon stops, since nothing would
     /// watch what it does, and comes back.
     async fn witness_without_room(&mut self) {
@@ -205,6 +217,7 @@ async fn a_full_disk_costs_calls_and_nothing_is_done_unrecorded() {
     hanako.sign().await;
 
     // Starting on a full disk, and a witness that has no room.
+    all.restart_without_module().await;
     all.restart_on_full_disks().await;
     all.witness_without_room().await;
     hanako.sign().await;
