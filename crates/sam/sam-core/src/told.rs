@@ -99,6 +99,11 @@ pub fn is_news(entry: &HistoryEntry) -> bool {
     !(entry.what == Happened::Destroyed && entry.cause == Some(StopCause::Used))
 }
 
+/// Whether this is the stop or the end of a key, which takes place also where it can't be noted.
+pub fn is_stop(entry: &HistoryEntry) -> bool {
+    matches!(entry.what, Happened::Suspended | Happened::Destroyed)
+}
+
 /// When the owner of a key is told that its certificate ends at `until`, being accepted at `now`: `lead` seconds before, or when a
 /// third of a short life is left. Nothing when nobody is to be told.
 pub fn remind_at(now: UnixTime, until: UnixTime, lead: i64) -> Option<UnixTime> {
@@ -134,7 +139,12 @@ mod tests {
             act: None,
             cause: Some(StopCause::Login),
         };
-        assert!(is_news(&entry));
+        assert!(is_news(&entry) && is_stop(&entry));
+        let resumed = HistoryEntry {
+            what: Happened::Resumed,
+            ..entry.clone()
+        };
+        assert!(!is_stop(&resumed), "whoever is not told gets nothing back");
         let used = HistoryEntry {
             what: Happened::Destroyed,
             cause: Some(StopCause::Used),

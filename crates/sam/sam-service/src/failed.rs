@@ -31,4 +31,13 @@ impl Failed {
             Self::Store(_) | Self::Tampered(_) | Self::SetBack(_) | Self::Changed => Reason::NotNow,
         }
     }
+
+    /// The alarm that it is: somebody wrote to the store. The row is refused, now and later.
+    pub(crate) fn alarm(&self) -> Option<&'static str> {
+        match self {
+            Self::Tampered(_) => Some("sealed-row-tampered"),
+            Self::SetBack(_) => Some("sealed-row-set-back"),
+            Self::No(_) | Self::Store(_) | Self::Changed => None,
+        }
+    }
 }

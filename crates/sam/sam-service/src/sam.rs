@@ -464,23 +464,11 @@ impl<C: CryptoModule> Sam<C> {
 
     /// Turns the end of a flow into its reason, and tells operators what they must look at.
     pub(crate) async fn explain(&self, failed: &Failed) -> Reason {
-        match failed {
-            Failed::Tampered(table) => {
-                tracing::error!(table, "a sealed row was edited, moved or exchanged");
-                self.record(Event::Alarm {
-                    what: "sealed-row-tampered".into(),
-                })
-                .await;
-            }
-            Failed::SetBack(table) => {
-                tracing::error!(table, "an older copy of a sealed row was put back");
-                self.record(Event::Alarm {
-                    what: "sealed-row-set-back".into(),
-                })
-                .await;
-            }
-            Failed::Store(error) => tracing::error!(%error, "the SAM's store or audit log failed"),
-            Failed::Changed | Failed::No(_) => {}
+        if let Some(what) = failed.alarm() {
+            tracing::error!(what, %failed, "somebody wrote to the SAM's store");
+            self.record(Event::Alarm { what: what.into() }).await;
+        } else if let Failed::Store(error) = failed {
+            tracing::error!(%error, "the SAM's store or audit log failed");
         }
         self.look_at_random().await;
         failed.reason()

@@ -9,7 +9,7 @@ use sam_api::delivery::TellRequest;
 use sam_api::ssa::{Happened, HistoryEntry, KeyState};
 use sam_core::Reason;
 use sam_core::enrol::Voucher;
-use sam_core::told::{About, Notice, is_news, remind_at};
+use sam_core::told::{About, Notice, is_news, is_stop, remind_at};
 use sap::enrol::{InvitedBy, NoticeAddress};
 use store_kit::{StoreError, Tx, sql, transaction};
 
@@ -33,16 +33,27 @@ struct Letter {
 }
 
 impl<C: CryptoModule> Sam<C> {
-    /// Notes what happened for the person to see, and tells them.
+    /// Notes what happened for the person to see, and tells them. A stop waits for nothing: where the person's row is refused or
+    /// gone, it stands without its note, with an alarm in the same transaction. Whatever else happens fails with the row.
     pub(crate) async fn note(
         &self,
         tx: &mut Tx,
         person: &PersonId,
         entries: Vec<HistoryEntry>,
     ) -> Result<(), Failed> {
-        let row = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str())
-            .await?
-            .ok_or(Reason::NotFound)?;
+        let read = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str()).await;
+        let alarm = match &read {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("sealed-row-missing"),
+            Err(failed) => failed.alarm(),
+        };
+        if let Some(what) = alarm.filter(|_| entries.iter().all(is_stop)) {
+            tracing::error!(what, "a key is stopped, and its owner can't be told");
+            let event = Event::Alarm { what: what.into() };
+            let noted = self.audit.append(tx, event, self.clock.now());
+            return Ok(noted.await.map(drop)?);
+        }
+        let row = read?.ok_or(Reason::NotFound)?;
         let mut next = row.body.clone();
         self.tell(tx, &mut next, entries).await?;
         rows::save(tx, &self.sealer, &row, &next).await
