@@ -129,7 +129,6 @@ fn units_give_each_daemon_its_own_and_nothing_else() {
     }
 }
 
-<<<<<<< HEAD
 /// Paths of the machine that a text names.
 fn paths(text: &str) -> Vec<&str> {
     let roots = ["/etc/", "/run/", "/usr/", "/var/"];
@@ -230,7 +229,6 @@ fn documents_name_the_paths_of_the_units() {
         ] {
             assert!(installed.contains(&what), "{lang}: {what}");
         }
-=======
 /// A daemon that ends with 75 is started again until what it waits for is back: five starts within ten seconds, where a service
 /// manager gives up by default, can't come about.
 #[test]
@@ -241,7 +239,6 @@ fn units_go_on_trying() {
         assert_eq!(unit["RestartPreventExitStatus"], ["4"], "{name}");
         let pause: u32 = unit["RestartSec"].concat().parse().unwrap();
         assert!(pause > 2, "{name}");
->>>>>>> 30c29ff (A daemon that waits for room or its module is started again until it stays)
     }
 }
 

@@ -1,9 +1,12 @@
 //! Tables and the one way to write them: read, check the seal and that no newer version was seen, compute the successor, seal with `version + 1`,
 //! compare and swap (`sap.md` R6). Index columns are for finding; decisions read the sealed copy only.
 
+mod owned;
+mod walk;
+
 use std::borrow::Cow;
 
-use core_types::TenantId;
+use core_types::{TenantId, UnixTime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store_kit::{
@@ -11,8 +14,14 @@ use store_kit::{
 };
 
 use crate::failed::Failed;
-use crate::records::PersonRecord;
+use crate::records::{KeyRecord, PersonRecord};
 use crate::sealer::{self, Sealer};
+
+pub(crate) use owned::{by_owner, keys_of, readable_by_owner, remove, remove_owned};
+pub(crate) use walk::{ACTIVE, DOOMED, LEAVING, SPENT, SUSPENDED, TAKEN, WATCHED, Walk};
+
+/// Rows that are read in one go.
+pub(crate) const BATCH: i64 = 200;
 
 /// Tables of the SAM, with those of its audit log, for opening its store.
 pub const MIGRATIONS: &[Migrations] = &[TABLES, audit_log::TABLES];
@@ -171,6 +180,7 @@ pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Rows after an id, in the order of ids.
     const PAGE: &'static str;
     const BY_LINK: &'static str;
+    /// Rows of a person after a place among them.
     const BY_OWNER: &'static str;
     const IDS: &'static str;
     /// The beginning of a row, which says whose it is.
@@ -225,9 +235,9 @@ macro_rules! noun {
                 " WHERE link = $1 ORDER BY stamp, id LIMIT 200"
             );
             const BY_OWNER: &'static str = concat!(
-                "SELECT id, version, sealed FROM ",
+                "SELECT id, version, sealed, stamp FROM ",
                 $table,
-                " WHERE owner = $1 ORDER BY stamp, id LIMIT 200"
+                " WHERE owner = $1 AND (stamp, id) > ($2, $3) ORDER BY stamp, id LIMIT $4"
             );
             const IDS: &'static str =
                 concat!("SELECT id FROM ", $table, " ORDER BY stamp, id LIMIT 1000");
@@ -321,19 +331,6 @@ pub(crate) async fn by_link<T: Noun>(
         .collect()
 }
 
-/// Rows of this person, oldest first.
-pub(crate) async fn by_owner<T: Noun>(
-    tx: &mut Tx,
-    sealer: &Sealer,
-    owner: &str,
-) -> Result<Vec<Row<T>>, Failed> {
-    let owner = sealer.name(owner);
-    let rows = tx.fetch_all(sql(T::BY_OWNER).bind(&*owner)).await?;
-    rows.iter()
-        .filter_map(|row| open(tx, sealer, row).transpose())
-        .collect()
-}
-
 /// Inserts the first version; `false` if the id, or something that must be unique, is there already.
 pub(crate) async fn insert<T: Noun>(
     tx: &mut Tx,
@@ -341,12 +338,22 @@ pub(crate) async fn insert<T: Noun>(
     id: &str,
     body: &T,
 ) -> Result<bool, Failed> {
+    insert_as(tx, sealer, id, 1, body).await
+}
+
+async fn insert_as<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    id: &str,
+    version: i64,
+    body: &T,
+) -> Result<bool, Failed> {
     let columns = body.columns().of(sealer);
     let id = place::<T>(sealer, id);
-    let sealed = seal(sealer, &id, 1, body)?;
+    let sealed = seal(sealer, &id, version, body)?;
     let statement = sql(T::INSERT)
         .bind(&*id)
-        .bind(1_i64)
+        .bind(version)
         .bind(sealed)
         .bind(columns.owner)
         .bind(columns.link)
@@ -354,7 +361,7 @@ pub(crate) async fn insert<T: Noun>(
         .bind(columns.stamp);
     let inserted = tx.execute(statement).await? == 1;
     if inserted && let Some(seen) = sealer.seen(T::TABLE) {
-        tx.wrote(seen, &id, 1);
+        tx.wrote(seen, &id, version);
     }
     Ok(inserted)
 }
@@ -390,18 +397,40 @@ pub(crate) async fn save<T: Noun>(
     Ok(())
 }
 
-/// Removes a row for good if it still has the version that was read; the log tells so.
-pub(crate) async fn remove<T: Noun>(
+/// Versions of a row that stand in for each second of [`put`].
+const A_SECOND: i64 = 1 << 20;
+
+/// Puts a row where there may be one that is refused, or was one that is gone. Its version is above all that the earlier one ever
+/// had, so that a copy of that one is older, for the log and for every node: no row is written so often in a second. A node that has
+/// refused the earlier one refuses this one too, until its next start. `false` if something that must be unique is there already.
+pub(crate) async fn put<T: Noun>(
     tx: &mut Tx,
     sealer: &Sealer,
-    read: &Row<T>,
-) -> Result<(), Failed> {
-    tx.cas(sql(T::DELETE).bind(&read.id).bind(read.version))
-        .await?;
+    id: &str,
+    body: &T,
+    at: UnixTime,
+) -> Result<bool, Failed> {
+    let place = place::<T>(sealer, id);
+    let version = at.0.max(1).saturating_mul(A_SECOND).min(Seen::NEVER - 1);
+    let found = tx.fetch_optional(sql(T::SELECT).bind(&*place)).await?;
+    let Some(found) = found else {
+        return insert_as(tx, sealer, id, version, body).await;
+    };
+    let columns = body.columns().of(sealer);
+    let statement = sql(T::UPDATE)
+        .bind(seal(sealer, &place, version, body)?)
+        .bind(version)
+        .bind(columns.owner)
+        .bind(columns.link)
+        .bind(columns.state)
+        .bind(columns.stamp)
+        .bind(&*place)
+        .bind(found.int("version")?);
+    tx.cas(statement).await?;
     if let Some(seen) = sealer.seen(T::TABLE) {
-        tx.wrote(seen, &read.id, Seen::NEVER);
+        tx.wrote(seen, &place, version);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// How a key row is read that must not change before the transaction ends.
@@ -419,7 +448,7 @@ pub(crate) async fn get_key(
     sealer: &Sealer,
     id: &str,
     lock: KeyLock,
-) -> Result<Option<Row<crate::records::KeyRecord>>, Failed> {
+) -> Result<Option<Row<KeyRecord>>, Failed> {
     let statement = match (lock, tx.dialect()) {
         (KeyLock::ToChange, Dialect::Postgres) => {
             sql("SELECT id, version, sealed FROM signing_key WHERE id = $1 FOR UPDATE")

@@ -28,7 +28,7 @@ use crate::failed::Failed;
 use crate::records::PersonRecord;
 use crate::reminders::Reminded;
 use crate::ring::{Ring, Rings};
-use crate::rows::{self, Noun as _};
+use crate::rows::{self, Noun as _, Walk};
 use crate::sealer::Sealer;
 use crate::searches::Searches;
 
@@ -36,7 +36,7 @@ use crate::searches::Searches;
 const HASHES_AT_ONCE: usize = 2;
 /// Above this number of items work moves to a thread of its own.
 const FEW: usize = 64;
-/// Rows handled by one step of recovery or pruning.
+/// Rows handled by one step of pruning.
 const BATCH: i64 = 200;
 /// Acts and requests are kept this long after their end, for pages that ask what became of them.
 const KEEP: i64 = 24 * 3600;
@@ -506,12 +506,8 @@ impl<C: CryptoModule> Sam<C> {
 
     /// Jobs whose orders have passed their time become lost.
     async fn recover(&self, now: UnixTime) -> Result<(), StoreError> {
-        let mut tx = self.store.read("recover").await?;
-        let select = sql("SELECT id FROM act WHERE state = 'taken' ORDER BY stamp LIMIT $1");
-        let taken = tx.fetch_all(select.bind(BATCH)).await?;
-        drop(tx);
-        for row in taken {
-            let id = row.text("id")?;
+        let mut taken = Walk::new(rows::TAKEN, &self.sealer, UnixTime(i64::MAX));
+        while let Some(id) = taken.next(&self.store).await? {
             let done: Result<(), Failed> = transaction!(self.store, "give-up", |tx| {
                 let Some(row) = rows::get::<ActState>(tx, &self.sealer, &id).await? else {
                     return Ok(());
@@ -529,13 +525,7 @@ impl<C: CryptoModule> Sam<C> {
                 }
                 Ok::<_, Failed>(())
             });
-            match done {
-                Err(Failed::Store(error)) => return Err(error),
-                Err(failed) => {
-                    self.explain(&failed).await;
-                }
-                Ok(()) => {}
-            }
+            self.go_on(&mut taken, done).await?;
         }
         Ok(())
     }

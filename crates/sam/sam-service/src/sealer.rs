@@ -282,6 +282,10 @@ mod tests {
         }
         assert_eq!(acme.name("taro"), "acme/taro");
         assert_eq!(
+            (acme.prefix(), house.prefix()),
+            ("acme/".into(), String::new())
+        );
+        assert_eq!(
             (house.name("taro"), acme.name("")),
             ("taro".into(), "".into())
         );

@@ -3,22 +3,20 @@
 
 use audit_log::Event;
 use cm_api::{CryptoModule, Executed, OrderKind};
-use core_types::{B64, Digest32};
+use core_types::{B64, Digest32, UnixTime};
 use sam_api::Refusal;
 use sam_api::ssa::{HandedOverAnswer, HandedOverRequest, Happened, StopCause};
 use sam_core::Reason;
-use store_kit::{StoreError, sql, transaction};
+use store_kit::{StoreError, transaction};
 
 use super::change::{key_event, key_note};
 use super::orders::Ordered;
 use super::sign::result_id;
 use crate::failed::Failed;
 use crate::records::{KeyRecord, ResultRecord};
-use crate::rows;
+use crate::rows::{self, Walk};
 use crate::sam::Sam;
 
-/// Keys that are looked at in one go.
-const BATCH: i64 = 200;
 /// How long the sealed key is kept for its owner to fetch, in seconds.
 const KEPT: i64 = 7 * 24 * 3600;
 
@@ -42,6 +40,11 @@ impl<C: CryptoModule> Sam<C> {
         request: &HandedOverRequest,
     ) -> Result<HandedOverAnswer, Failed> {
         let mut tx = self.store.read("handed-over").await?;
+        let id = result_id(request.act, 0);
+        let kept = rows::get::<ResultRecord>(&mut tx, &self.sealer, &id).await?;
+        let now = self.clock.now();
+        let kept = kept.filter(|kept| now < kept.body.until);
+        let kept = kept.ok_or(Reason::NotFound)?.body;
         let owner = request.person.as_str();
         let keys = rows::by_owner::<KeyRecord>(&mut tx, &self.sealer, owner).await?;
         let by_this = |key: &KeyRecord| {
@@ -50,11 +53,6 @@ impl<C: CryptoModule> Sam<C> {
         };
         let key = keys.into_iter().map(|k| k.body).find(by_this);
         let key = key.ok_or(Reason::NotFound)?;
-        let id = result_id(request.act, 0);
-        let kept = rows::get::<ResultRecord>(&mut tx, &self.sealer, &id).await?;
-        let now = self.clock.now();
-        let kept = kept.filter(|kept| now < kept.body.until);
-        let kept = kept.ok_or(Reason::NotFound)?.body;
         let sealed = kept.values.into_iter().next().ok_or(Reason::NotFound)?;
         Ok(HandedOverAnswer {
             key: key.key,
@@ -66,14 +64,10 @@ impl<C: CryptoModule> Sam<C> {
     /// Has the module give away every key that leaves. Asked again by the same act for the same receiver, it does the same
     /// again.
     pub(crate) async fn hand_over_leaving(&self) -> Result<(), StoreError> {
-        let select = sql("SELECT id FROM signing_key WHERE state = $1 ORDER BY stamp LIMIT $2");
-        let mut tx = self.store.read("leaving").await?;
-        let leaving = tx.fetch_all(select.bind("leaving").bind(BATCH)).await?;
-        drop(tx);
-        for row in leaving {
-            let id = row.text("id")?;
+        let mut leaving = Walk::new(rows::LEAVING, &self.sealer, UnixTime(i64::MAX));
+        while let Some(id) = leaving.next(&self.store).await? {
             let done = self.hand_over_one(&id).await;
-            self.survive(done).await?;
+            self.go_on(&mut leaving, done).await?;
         }
         Ok(())
     }

@@ -4,17 +4,14 @@
 use cm_api::CryptoModule;
 use core_types::{Digest32, UnixTime};
 use sam_api::ssa::{Happened, StopCause};
-use store_kit::{StoreError, sql, transaction};
+use store_kit::{StoreError, transaction};
 
 use super::change::{key_event, key_note};
 use super::taken::Taken;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
-use crate::rows;
+use crate::rows::{self, Walk};
 use crate::sam::Sam;
-
-/// Keys that are looked at in one go.
-const BATCH: i64 = 200;
 
 impl<C: CryptoModule> Sam<C> {
     /// The act of a key for one act is over. What can't be written now, maintenance does.
@@ -32,27 +29,22 @@ impl<C: CryptoModule> Sam<C> {
 
     /// Ends keys whose one act can't bring anything any more, after a crash in the midst of it.
     pub(crate) async fn end_spent(&self, now: UnixTime) -> Result<(), StoreError> {
-        let select = sql(
-            "SELECT id FROM signing_key WHERE state = 'spent' AND stamp <= $1 ORDER BY stamp LIMIT $2",
-        );
-        let mut tx = self.store.read("spent").await?;
-        let over = tx.fetch_all(select.bind(now.0).bind(BATCH)).await?;
-        let mut keys = Vec::new();
-        for row in over {
-            let id = row.text("id")?;
-            match rows::get::<KeyRecord>(&mut tx, &self.sealer, &id).await {
-                Ok(row) => keys.extend(row.map(|r| r.body)),
-                Err(failed) => self.survive(Err(failed)).await?,
-            }
-        }
-        drop(tx);
-        for key in keys {
-            if let Some(spent) = &key.spent {
-                let ended = self.end_used(key.key.as_str(), spent.act).await;
-                self.survive(ended).await?;
-            }
+        let mut over = Walk::new(rows::SPENT, &self.sealer, now);
+        while let Some(id) = over.next(&self.store).await? {
+            let ended = self.end_one_spent(&id).await;
+            self.go_on(&mut over, ended).await?;
         }
         Ok(())
+    }
+
+    async fn end_one_spent(&self, id: &str) -> Result<(), Failed> {
+        let mut tx = self.store.read("spent").await?;
+        let row = rows::get::<KeyRecord>(&mut tx, &self.sealer, id).await?;
+        drop(tx);
+        match row.and_then(|key| key.body.spent) {
+            Some(spent) => self.end_used(id, spent.act).await,
+            None => Ok(()),
+        }
     }
 
     async fn end_used(&self, id: &str, act: Digest32) -> Result<(), Failed> {

@@ -24,7 +24,7 @@ use crate::rows::{self, Row};
 use crate::sam::Sam;
 
 /// Keys in one answer.
-const PAGE: i64 = 200;
+const MOST_WATCHED: usize = 200;
 
 impl<C: CryptoModule> Sam<C> {
     /// Certificates of keys of `service` that live.
@@ -47,38 +47,68 @@ impl<C: CryptoModule> Sam<C> {
         service: &str,
         request: WatchedRequest,
     ) -> Result<WatchedAnswer, Failed> {
-        let after = request
+        let mut after = request
             .after
             .map_or_else(String::new, |key| key.to_string());
-        let select = "SELECT id FROM signing_key WHERE id > $1 AND state IN ('active', 'suspended', 'leaving') \
-                      ORDER BY id LIMIT $2";
+        let tenant = self.sealer.prefix();
         let mut tx = self.store.read("watched").await?;
-        let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
         let mut certificates = Vec::new();
-        let mut last = None;
-        for row in &rows {
-            let id = row.text("id")?;
-            last = KeyId::parse(id.as_str()).ok();
-            let Some(row) = rows::get::<KeyRecord>(&mut tx, &self.sealer, &id).await? else {
-                continue;
-            };
-            if row.body.service != service || row.body.chain.is_empty() {
-                continue;
+        let mut refused = None;
+        // As many pages of the table as one of an answer takes, which ends with a key of the service's own.
+        loop {
+            let select = sql(rows::WATCHED)
+                .bind(after.as_str())
+                .bind(tenant.as_str());
+            let page = tx.fetch_all(select.bind(rows::BATCH)).await?;
+            let Some(last) = page.last() else { break };
+            after = last.text("id")?;
+            for row in &page {
+                let key = match rows::open::<KeyRecord>(&mut tx, &self.sealer, row) {
+                    Ok(Some(key)) => key.body,
+                    Ok(None) => continue,
+                    // It signs nothing, and stands in nobody's way.
+                    Err(failed) if failed.alarm().is_some() => {
+                        refused = Some(failed);
+                        continue;
+                    }
+                    Err(failed) => return Err(failed),
+                };
+                certificates.extend(self.watch(&mut tx, service, key).await?);
+                if certificates.len() == MOST_WATCHED {
+                    let next = certificates.last().map(|last| last.key.clone());
+                    return Ok(WatchedAnswer { certificates, next });
+                }
             }
-            let Some(issuer) = self.issuer_of(&row.body) else {
-                continue;
-            };
-            certificates.push(WatchedCertificate {
-                held: self.holder(&mut tx, &row.body).await?.is_some(),
-                chain: vec![row.body.chain[0].clone(), issuer],
-                key: row.body.key,
-            });
         }
-        let full = i64::try_from(rows.len()).is_ok_and(|n| n == PAGE);
+        drop(tx);
+        if let Some(failed) = refused {
+            self.explain(&failed).await;
+        }
         Ok(WatchedAnswer {
             certificates,
-            next: last.filter(|_| full),
+            next: None,
         })
+    }
+
+    /// What there is to watch of a key of `service`.
+    async fn watch(
+        &self,
+        tx: &mut Tx,
+        service: &str,
+        key: KeyRecord,
+    ) -> Result<Option<WatchedCertificate>, Failed> {
+        let (Some(certificate), Some(issuer)) = (key.chain.first().cloned(), self.issuer_of(&key))
+        else {
+            return Ok(None);
+        };
+        if key.service != service {
+            return Ok(None);
+        }
+        Ok(Some(WatchedCertificate {
+            held: self.holder(tx, &key).await?.is_some(),
+            chain: vec![certificate, issuer],
+            key: key.key,
+        }))
     }
 
     /// Heeds what a CA published about the certificate of a key. That nothing is wrong with it lifts a hold that came this way, and

@@ -11,17 +11,14 @@ use sam_core::evidence::{Evidence, Notice};
 use sam_core::life::{Gone, cause_code};
 use sam_core::{Reason, notice};
 use sap::manage::NoticeEffect;
-use store_kit::{StoreError, sql, transaction};
+use store_kit::{StoreError, transaction};
 
 use super::change::{key_event, key_note};
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
-use crate::rows;
+use crate::rows::{self, Walk};
 use crate::sam::Sam;
-
-/// Keys that are looked at in one go.
-const BATCH: i64 = 200;
 
 impl<C: CryptoModule> Sam<C> {
     /// Stops a key on the word of `service` that its owner is logged in. Easy on purpose; resuming takes a proof.
@@ -144,17 +141,9 @@ impl<C: CryptoModule> Sam<C> {
 
     /// Ends keys whose certificates are over. They can't be used since that very second; this only makes it final.
     pub(crate) async fn end_expired(&self, now: UnixTime) -> Result<(), StoreError> {
-        for state in ["active", "suspended", "leaving"] {
-            let select = sql(
-                "SELECT id FROM signing_key WHERE state = $1 AND stamp <= $2 ORDER BY stamp LIMIT $3",
-            );
-            let mut tx = self.store.read("expired").await?;
-            let over = tx
-                .fetch_all(select.bind(state).bind(now.0).bind(BATCH))
-                .await?;
-            drop(tx);
-            for row in over {
-                let id = row.text("id")?;
+        for state in [rows::ACTIVE, rows::SUSPENDED, rows::LEAVING] {
+            let mut over = Walk::new(state, &self.sealer, now);
+            while let Some(id) = over.next(&self.store).await? {
                 let ended: Result<(), Failed> = transaction!(self.store, "expire", |tx| {
                     let Some(row) = rows::get::<KeyRecord>(tx, &self.sealer, &id).await? else {
                         return Ok(());
@@ -170,7 +159,7 @@ impl<C: CryptoModule> Sam<C> {
                     self.audit.append(tx, event, now).await?;
                     Ok::<_, Failed>(())
                 });
-                self.survive(ended).await?;
+                self.go_on(&mut over, ended).await?;
             }
         }
         Ok(())
@@ -190,19 +179,14 @@ impl<C: CryptoModule> Sam<C> {
         });
     }
 
-    /// Has the module destroy keys that ended, some at a time; tells of how many it is done. Asked again, the module says the same
-    /// again.
+    /// Has the module destroy every key that ended; tells of how many it is done. Asked again, the module says the same again.
     pub(crate) async fn destroy_doomed(&self) -> Result<usize, StoreError> {
-        let select = sql("SELECT id FROM signing_key WHERE state = $1 ORDER BY stamp LIMIT $2");
-        let mut tx = self.store.read("doomed").await?;
-        let doomed = tx.fetch_all(select.bind("doomed").bind(BATCH)).await?;
-        drop(tx);
         let mut done = 0;
-        for row in doomed {
-            let id = row.text("id")?;
+        let mut doomed = Walk::new(rows::DOOMED, &self.sealer, UnixTime(i64::MAX));
+        while let Some(id) = doomed.next(&self.store).await? {
             match self.destroy_one(&id).await {
                 Ok(gone) => done += usize::from(gone),
-                Err(failed) => self.survive(Err(failed)).await?,
+                Err(failed) => self.go_on(&mut doomed, Err(failed)).await?,
             }
         }
         Ok(done)
@@ -280,6 +264,18 @@ impl<C: CryptoModule> Sam<C> {
                 Ok(())
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// The same on a walk, which tells once of rows that are refused.
+    pub(crate) async fn go_on(
+        &self,
+        walk: &mut Walk,
+        done: Result<(), Failed>,
+    ) -> Result<(), StoreError> {
+        match done {
+            Err(failed) if !walk.failed(&failed) => Ok(()),
+            done => self.survive(done).await,
         }
     }
 }

@@ -1,0 +1,133 @@
+//! All rows of a person, however many there are, and those of them that are refused.
+
+use store_kit::{Row as SqlRow, Seen, Tx, sql};
+
+use super::{BATCH, Noun, Row, open, place};
+use crate::failed::Failed;
+use crate::records::KeyRecord;
+use crate::sealer::Sealer;
+
+/// Rows of this person, all of them, oldest first.
+pub(crate) async fn by_owner<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    owner: &str,
+) -> Result<Vec<Row<T>>, Failed> {
+    let rows = owned(tx, sealer, T::BY_OWNER, owner).await?;
+    rows.into_iter().collect()
+}
+
+/// Those rows of this person that are as they were written, and how many are refused: none of which may stand in the way of
+/// the others.
+pub(crate) async fn readable_by_owner<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    owner: &str,
+) -> Result<(Vec<Row<T>>, usize), Failed> {
+    let rows = owned(tx, sealer, T::BY_OWNER, owner).await?;
+    let all = rows.len();
+    let good: Vec<_> = rows.into_iter().flatten().collect();
+    let refused = all - good.len();
+    Ok((good, refused))
+}
+
+/// Each row of this person that `select` finds page by page, or why it is refused.
+async fn owned<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    select: &'static str,
+    owner: &str,
+) -> Result<Vec<Result<Row<T>, Failed>>, Failed> {
+    let owner = sealer.name(owner);
+    let mut after = (i64::MIN, String::new());
+    let mut found = Vec::new();
+    loop {
+        let page = sql(select)
+            .bind(&*owner)
+            .bind(after.0)
+            .bind(after.1.as_str());
+        let page = tx.fetch_all(page.bind(BATCH)).await?;
+        let Some(last) = page.last() else {
+            return Ok(found);
+        };
+        after = (last.int("stamp")?, last.text("id")?);
+        for row in &page {
+            match open(tx, sealer, row) {
+                Err(failed) if failed.alarm().is_none() => return Err(failed),
+                opened => found.extend(opened.transpose()),
+            }
+        }
+    }
+}
+
+/// Keys of this person: all that aren't gone, and of those that are the ones that came last. Oldest first.
+pub(crate) async fn keys_of(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    owner: &str,
+) -> Result<Vec<Row<KeyRecord>>, Failed> {
+    const LIVING: &str = "SELECT id, version, sealed, stamp FROM signing_key WHERE owner = $1 AND (stamp, id) > ($2, $3) \
+                          AND state NOT IN ('doomed', 'destroyed') ORDER BY stamp, id LIMIT $4";
+    const GONE: &str = "SELECT id, version, sealed FROM signing_key WHERE owner = $1 AND state IN ('doomed', 'destroyed') \
+                        ORDER BY stamp DESC, id DESC LIMIT $2";
+    let living = owned::<KeyRecord>(tx, sealer, LIVING, owner).await?;
+    let mut keys: Vec<_> = living.into_iter().collect::<Result<_, _>>()?;
+    let name = sealer.name(owner);
+    let gone = sql(GONE).bind(&*name).bind(BATCH);
+    for row in &tx.fetch_all(gone).await? {
+        keys.extend(open::<KeyRecord>(tx, sealer, row)?);
+    }
+    keys.sort_by(|a, b| (a.body.created, &a.id).cmp(&(b.body.created, &b.id)));
+    Ok(keys)
+}
+
+/// Removes the row with this id for good, also one that is refused; the log tells so. Whether there was one.
+pub(crate) async fn remove<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    id: &str,
+) -> Result<bool, Failed> {
+    let place = place::<T>(sealer, id);
+    let Some(row) = tx.fetch_optional(sql(T::SELECT).bind(&*place)).await? else {
+        return Ok(false);
+    };
+    remove_row::<T>(tx, sealer, &row).await?;
+    Ok(true)
+}
+
+/// Removes all rows of this person for good, also those that are refused; the log tells so. How many there were.
+pub(crate) async fn remove_owned<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    owner: &str,
+) -> Result<u64, Failed> {
+    let name = sealer.name(owner);
+    let mut gone = 0;
+    loop {
+        let page = sql(T::BY_OWNER).bind(&*name).bind(i64::MIN).bind("");
+        let page = tx.fetch_all(page.bind(BATCH)).await?;
+        if page.is_empty() {
+            return Ok(gone);
+        }
+        for row in &page {
+            match open::<T>(tx, sealer, row) {
+                Ok(Some(row)) if row.body.columns().owner == owner => {}
+                // Somebody else's, which was only made to look like theirs.
+                Ok(_) => return Err(Failed::Tampered(T::TABLE)),
+                Err(failed) if failed.alarm().is_none() => return Err(failed),
+                Err(_) => {}
+            }
+            remove_row::<T>(tx, sealer, row).await?;
+            gone += 1;
+        }
+    }
+}
+
+async fn remove_row<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Result<(), Failed> {
+    let (id, version) = (row.text("id")?, row.int("version")?);
+    tx.cas(sql(T::DELETE).bind(&id).bind(version)).await?;
+    if let Some(seen) = sealer.seen(T::TABLE) {
+        tx.wrote(seen, &id, Seen::NEVER);
+    }
+    Ok(())
+}
