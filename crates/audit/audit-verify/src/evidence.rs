@@ -44,6 +44,11 @@ pub struct Anchors<'a> {
     pub providers: &'a [TrustedProvider],
 }
 
+/// So many seconds after `until` a signature over what wasn't shown may say that it was made. The right was spent before `until`, and
+/// no order of it is executed after; but the time is that of the evidence, which is written when the module has answered: an answer
+/// is waited for forty seconds, and the clocks of two nodes may differ by a minute.
+const LATE: i64 = 40 + 60;
+
 /// What is wrong with the evidence: it shows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvidenceFault {
@@ -401,7 +406,7 @@ impl<'a> Approvals<'a> {
         let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < places);
         // What nobody was shown is named by the signature's evidence, and only there.
         let named = if open { signed.indices.len() } else { 0 };
-        let in_time = !open || act.until.is_some_and(|until| signed.at < until);
+        let in_time = !open || act.until.is_some_and(|until| signed.at < until.saturating_add(LATE));
         let fits = signed.approval == approval
             && signed.filled.len() == named
             && in_time

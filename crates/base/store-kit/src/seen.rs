@@ -106,7 +106,7 @@ impl Seen {
 /// What a transaction read or wrote and will have seen once it is committed, and what else is to be done then.
 #[derive(Default)]
 pub(crate) struct Pending {
-    known: Vec<(Seen, String, i64)>,
+    known: HashMap<String, Vec<(Seen, i64)>>,
     unrecorded: BTreeMap<(&'static str, String), i64>,
     after: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -120,12 +120,13 @@ impl std::fmt::Debug for Pending {
 impl Pending {
     /// The version this transaction knows of the row.
     pub(crate) fn version(&self, seen: &Seen, id: &str) -> Option<i64> {
-        let of = self.known.iter().filter(|(s, i, _)| s.is(seen) && i == id);
-        of.map(|(_, _, version)| *version).max()
+        let of = self.known.get(id)?.iter().filter(|(s, _)| s.is(seen));
+        of.map(|(_, version)| *version).max()
     }
 
     pub(crate) fn add(&mut self, seen: &Seen, id: &str, version: i64) {
-        self.known.push((seen.clone(), id.to_owned(), version));
+        let known = self.known.entry(id.to_owned()).or_default();
+        known.push((seen.clone(), version));
     }
 
     pub(crate) fn wrote(&mut self, seen: &Seen, id: &str, version: i64) {
@@ -151,8 +152,10 @@ impl Pending {
     }
 
     pub(crate) fn note(self) {
-        for (seen, id, version) in self.known {
-            seen.note(&id, version);
+        for (id, known) in self.known {
+            for (seen, version) in known {
+                seen.note(&id, version);
+            }
         }
         for work in self.after {
             work();

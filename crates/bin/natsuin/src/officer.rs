@@ -536,6 +536,11 @@ fn show_people(people: &PeopleAnswer, out: Out) {
         }
     }
     out.say(&m.n("office-usable", people.usable.into()));
+    if !people.refused.is_empty() {
+        let names: Vec<_> = people.refused.iter().map(ToString::to_string).collect();
+        let names = names.join(", ");
+        out.say(&m.f("office-refused-rows", &[("names", Arg::Text(&names))]));
+    }
 }
 
 fn refused(error: anyhow::Error) -> Failure {

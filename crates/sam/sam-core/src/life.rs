@@ -345,6 +345,11 @@ impl Life {
         self.state == KeyState::Destroyed && said.is_none_or(|g| g.unrecoverable_after.is_none())
     }
 
+    /// Whether the key is destroyed, and the module has said for good that it is.
+    pub fn is_gone(&self) -> bool {
+        self.state == KeyState::Destroyed && !self.awaits_module()
+    }
+
     /// As the SSA may know it.
     pub fn info(&self) -> Option<StopInfo> {
         self.stop.as_ref().map(|s| StopInfo {

@@ -41,3 +41,12 @@ impl Failed {
         }
     }
 }
+
+/// What was read; nothing where the row is refused. For looking at many rows, none of which may stand in the way of others.
+pub(crate) fn readable<T>(read: Result<T, Failed>) -> Result<Option<T>, Failed> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(failed) if failed.alarm().is_some() => Ok(None),
+        Err(failed) => Err(failed),
+    }
+}

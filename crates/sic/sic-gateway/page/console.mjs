@@ -248,6 +248,7 @@ function people({ people: known }) {
     el('td', { 'data-label': s('office-accounts') }, o.accounts.map((a) => el('p', {}, el('code', {}, clean(a.account)), ' ', a.active ? a.last_act && stamp(a.last_act) : t('office-no-passkey')))));
   const names = ['office-name', 'office-roles', 'office-term', 'office-named-by', 'office-accounts'];
   return section('people', 'office-people', el('p', {}, t('office-usable', { n: known.usable })),
+    known.refused.length > 0 && message('alarm', t('office-refused-rows', { names: known.refused.map(clean).join(', ') })),
     el('div', { class: 'scroll wide-table' }, el('table', { class: 'cards' },
       el('thead', {}, el('tr', {}, names.map((id) => el('th', { scope: 'col' }, t(id))))), el('tbody', {}, known.officers.map(row)))));
 }

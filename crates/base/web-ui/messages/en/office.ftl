@@ -37,6 +37,7 @@ office-needs = { $n } needed
 office-yours = yours to approve
 office-none = Nothing is waiting.
 office-usable = Security officers who could approve now: { $n }
+office-refused-rows = Refused, because a record of theirs or of their account isn't as it was written: { $names }
 office-ended = removed
 office-due = appointment or training ends soon
 office-no-passkey = no passkey yet

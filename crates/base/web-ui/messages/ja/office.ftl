@@ -37,6 +37,7 @@ office-needs = 必要な承認 { $n }人
 office-yours = あなたの承認待ち
 office-none = 承認待ちはありません。
 office-usable = いま承認できるセキュリティ統括責任者: { $n }人
+office-refused-rows = 本人またはアカウントの記録が書き込まれたままではないため、拒まれている人: { $names }
 office-ended = 解任済み
 office-due = 任期または教育の期限が近い
 office-no-passkey = パスキー未登録

@@ -3,26 +3,25 @@
 use audit_log::{Event, ForgetError};
 use cm_api::CryptoModule;
 use core_types::{Digest32, PersonId, UnixTime};
-use sam_api::ssa::KeyState;
 use sam_core::enrol::{Factor, Voucher};
-use store_kit::{StoreError, Tx, sql, transaction};
+use store_kit::{StoreError, sql, transaction};
 
 use crate::failed::Failed;
 use crate::records::{KeyRecord, PersonRecord};
-use crate::rows::{self, Noun};
+use crate::rows;
 use crate::sam::Sam;
 
 /// Why a person isn't forgotten.
 #[derive(Debug, thiserror::Error)]
 pub enum NotForgotten {
-    /// A key of theirs isn't destroyed.
+    /// A key of theirs isn't destroyed, in the module too.
     #[error("a key of this person isn't destroyed: they are a signer still")]
     Signer,
     /// Entries about them have to be kept longer, or the store.
     #[error(transparent)]
     Log(#[from] ForgetError),
-    /// A row can't be read.
-    #[error("a row of this person isn't as the SAM wrote it")]
+    /// The row of a key can't be read: whether that key is destroyed isn't known.
+    #[error("the row of a key of this person isn't as the SAM wrote it")]
     Row,
 }
 
@@ -43,7 +42,7 @@ impl From<Failed> for NotForgotten {
 
 impl<C: CryptoModule> Sam<C> {
     /// Forgets a person of this tenant, as two officers approved (`by`), unless a key of theirs isn't destroyed, or something was recorded
-    /// about them at `before` or later. Whether anything was known of them.
+    /// about them at `before` or later. What else of them is refused, such as their own row after a restore, goes with the rest. Whether anything was known of them.
     ///
     /// # Errors
     /// [`NotForgotten`]; nothing was done.
@@ -58,11 +57,9 @@ impl<C: CryptoModule> Sam<C> {
         let name = self.sealer.name(person.as_str());
         transaction!(self.store, "forget-person", |tx| {
             audit_log::check_over(tx, &name, before).await?;
+            // All of them: what isn't known any more is never destroyed.
             let keys = rows::by_owner::<KeyRecord>(tx, &self.sealer, person.as_str()).await?;
-            if keys
-                .iter()
-                .any(|k| k.body.life.state != KeyState::Destroyed)
-            {
+            if keys.iter().any(|key| !key.body.life.is_gone()) {
                 return Err(NotForgotten::Signer);
             }
             let evidence = audit_log::evidence_about(tx, &name).await?;
@@ -70,18 +67,17 @@ impl<C: CryptoModule> Sam<C> {
                 let delete = sql("DELETE FROM evidence WHERE id = $1");
                 tx.execute(delete.bind(name.to_string())).await?;
             }
-            let mut gone = self.remove_all::<KeyRecord>(tx, person).await?;
-            gone += self.remove_all::<Factor>(tx, person).await?;
-            gone += self.remove_all::<Voucher>(tx, person).await?;
-            if let Some(row) = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str()).await? {
-                rows::remove(tx, &self.sealer, &row).await?;
-                gone += 1;
-            }
+            let owner = person.as_str();
+            let mut gone = rows::remove_owned::<KeyRecord>(tx, &self.sealer, owner).await?;
+            gone += rows::remove_owned::<Factor>(tx, &self.sealer, owner).await?;
+            gone += rows::remove_owned::<Voucher>(tx, &self.sealer, owner).await?;
+            gone += u64::from(rows::remove::<PersonRecord>(tx, &self.sealer, owner).await?);
             for statement in [
                 "DELETE FROM act_text WHERE id IN (SELECT id FROM act WHERE owner = $1)",
                 "DELETE FROM act WHERE owner = $1",
                 "DELETE FROM request WHERE owner = $1",
                 "DELETE FROM result WHERE owner = $1",
+                "DELETE FROM notice WHERE owner = $1",
             ] {
                 tx.execute(sql(statement).bind(&*name)).await?;
             }
@@ -95,23 +91,5 @@ impl<C: CryptoModule> Sam<C> {
             let known = self.audit.forget(tx, person, by, now).await?;
             Ok(known || gone > 0)
         })
-    }
-
-    async fn remove_all<T: Noun>(
-        &self,
-        tx: &mut Tx,
-        person: &PersonId,
-    ) -> Result<u64, NotForgotten> {
-        let mut gone = 0;
-        loop {
-            let rows = rows::by_owner::<T>(tx, &self.sealer, person.as_str()).await?;
-            if rows.is_empty() {
-                return Ok(gone);
-            }
-            for row in &rows {
-                rows::remove(tx, &self.sealer, row).await?;
-                gone += 1;
-            }
-        }
     }
 }

@@ -77,7 +77,7 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// Keys of a person.
+    /// Keys of a person: all that aren't gone, and the last of those that are.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -385,12 +385,9 @@ impl<C: CryptoModule> Sam<C> {
 
     async fn try_keys(&self, request: &KeysRequest) -> Result<KeysAnswer, Failed> {
         let mut tx = self.store.read("keys").await?;
-        let rows =
-            rows::by_owner::<KeyRecord>(&mut tx, &self.sealer, request.person.as_str()).await?;
-        let mut keys: Vec<_> = rows.into_iter().map(|r| r.body).collect();
-        keys.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
+        let keys = rows::keys_of(&mut tx, &self.sealer, request.person.as_str()).await?;
         Ok(KeysAnswer {
-            keys: keys.into_iter().map(|key| self.info(key)).collect(),
+            keys: keys.into_iter().map(|key| self.info(key.body)).collect(),
         })
     }
 

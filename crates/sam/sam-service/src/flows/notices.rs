@@ -17,7 +17,7 @@ use super::change::key_note;
 use crate::courier::Undelivered;
 use crate::failed::Failed;
 use crate::records::{KeyRecord, PersonRecord};
-use crate::rows::{self, Row};
+use crate::rows::{self, Noun as _, Row};
 use crate::sam::Sam;
 use crate::sealer;
 
@@ -148,13 +148,13 @@ impl<C: CryptoModule> Sam<C> {
             let id = row.text("id")?;
             let sent = match sealer::whose(&row.blob("sealed")?) {
                 Ok(whose) => match self.of_row(whose.as_ref()) {
-                    Some(tenant) => tenant.send_notice(&id).await,
+                    Some(tenant) => tenant.send_or_put_off(&id).await,
                     // Of a tenant that was stopped: its rows stay closed, and out of the way of others.
                     None => Ok(self.put_off(&id, now.plus(PUT_OFF)).await?),
                 },
-                Err(_) => Err(Failed::Tampered("notice")),
+                Err(_) => Err(Failed::Tampered(Notice::TABLE)),
             };
-            if matches!(sent, Err(Failed::Tampered(_))) {
+            if matches!(sent, Err(Failed::Tampered(Notice::TABLE))) {
                 // Alarmed below, once: it can't be read now or later.
                 let gone: Result<u64, StoreError> = transaction!(self.store, "notice-bad", |tx| {
                     tx.execute(sql("DELETE FROM notice WHERE id = $1").bind(&id))
@@ -173,6 +173,44 @@ impl<C: CryptoModule> Sam<C> {
             tx.execute(update().bind(until.0).bind(id)).await
         });
         done.map(drop)
+    }
+
+    /// What can't be told now, because a row that it needs is refused or gone, goes out of the way of others.
+    async fn send_or_put_off(&self, id: &str) -> Result<(), Failed> {
+        match self.send_notice(id).await {
+            done @ (Ok(()) | Err(Failed::Store(_) | Failed::Tampered(Notice::TABLE))) => done,
+            Err(failed) => {
+                tracing::warn!(%failed, "a notice to a signer can't be made");
+                self.try_later(id).await
+            }
+        }
+    }
+
+    /// With growing pauses; in the end it is given up, and that is an alarm.
+    async fn try_later(&self, id: &str) -> Result<(), Failed> {
+        transaction!(self.store, "notice-later", |tx| {
+            let now = self.clock.now();
+            let Some(row) = rows::get::<Notice>(tx, &self.sealer, id).await? else {
+                return Ok(());
+            };
+            if let Some(next) = row.body.failed(now) {
+                return rows::save(tx, &self.sealer, &row, &next).await;
+            }
+            self.delete_notice(tx, &row).await?;
+            let notice = Digest32::parse(id).map_err(|_| Failed::Tampered(Notice::TABLE))?;
+            let events = [
+                Event::SignerNotTold {
+                    person: row.body.person,
+                    notice,
+                    reason: "given-up".into(),
+                },
+                Event::Alarm {
+                    what: "notice-given-up".into(),
+                },
+            ];
+            self.audit.append_all(tx, &events, now).await?;
+            Ok::<_, Failed>(())
+        })
     }
 
     async fn send_notice(&self, id: &str) -> Result<(), Failed> {
@@ -245,7 +283,7 @@ impl<C: CryptoModule> Sam<C> {
             };
             let taken = row.body.taken(now);
             rows::save(tx, &self.sealer, &row, &taken).await?;
-            let notice = Digest32::parse(id).map_err(|_| Failed::Tampered("notice"))?;
+            let notice = Digest32::parse(id).map_err(|_| Failed::Tampered(Notice::TABLE))?;
             Ok::<_, Failed>(Some(Letter {
                 row: Row {
                     version: row.version + 1,

@@ -224,6 +224,8 @@ pub struct PeopleAnswer {
     pub officers: Vec<OfficerInfo>,
     /// How many security officers could approve now.
     pub usable: u32,
+    /// Officers of whom a row, or that of an account, isn't as it was written, so that it is refused.
+    pub refused: Vec<OfficerId>,
 }
 
 /// An officer.

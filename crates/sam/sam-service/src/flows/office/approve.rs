@@ -16,7 +16,7 @@ use store_kit::{Tx, transaction};
 
 use super::{About, Person};
 use crate::audit;
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::rows::{self, Row};
 use crate::sam::Sam;
 
@@ -142,7 +142,7 @@ impl<C: CryptoModule> Sam<C> {
         Ok(info)
     }
 
-    /// Those who approved before and still may.
+    /// Those who approved before and still may; whose row is refused may not.
     async fn still_may(
         &self,
         tx: &mut Tx,
@@ -151,9 +151,9 @@ impl<C: CryptoModule> Sam<C> {
     ) -> Result<Vec<OfficerId>, Failed> {
         let mut still = Vec::new();
         for given in &proposal.approvals {
-            let person = match self.person(tx, &given.account).await {
-                Ok(person) => person,
-                Err(Failed::No(_)) => continue,
+            let person = match readable(self.person(tx, &given.account).await) {
+                Ok(Some(person)) => person,
+                Ok(None) | Err(Failed::No(_)) => continue,
                 Err(failed) => return Err(failed),
             };
             let approve = sam_core::office::proposal::takes(proposal.measure()).approve;

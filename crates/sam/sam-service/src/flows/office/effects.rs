@@ -15,7 +15,7 @@ use sap::office::{Facts, KeyAction, Measure, Office, Role};
 use store_kit::Tx;
 
 use super::Invitation;
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::flows::change::{key_event, key_note};
 use crate::records::KeyRecord;
 use crate::rows::{self, Row};
@@ -38,7 +38,8 @@ impl<C: CryptoModule> Sam<C> {
         let mut tx = self.store.read("proposal-facts").await?;
         let facts = match proposal {
             Measure::Appoint { officer, name, .. } => {
-                if self.officer(&mut tx, officer).await?.is_some() {
+                let known = readable(self.officer(&mut tx, officer).await)?.flatten();
+                if known.is_some() {
                     return Err(Reason::Invalid("officer").into());
                 }
                 named(name)
@@ -144,7 +145,8 @@ impl<C: CryptoModule> Sam<C> {
                     since: at,
                     ended: None,
                 };
-                if !rows::insert(tx, &self.sealer, officer.as_str(), &fresh).await? {
+                let known = readable(self.officer(tx, officer).await)?.flatten();
+                if known.is_some() || !self.make_officer(tx, &fresh, at).await? {
                     return Err(Reason::Invalid("officer").into());
                 }
                 events.push(Event::OfficerAppointed {
@@ -310,14 +312,18 @@ impl<C: CryptoModule> Sam<C> {
             officer: id.clone(),
             by: digest,
         });
-        for account in rows::by_owner::<Account>(tx, &self.sealer, id.as_str()).await? {
+        // What is refused is of no use to anybody, and without an officer it stays so.
+        let (accounts, _) = rows::readable_by_owner::<Account>(tx, &self.sealer, id.as_str()).await?;
+        for account in accounts {
             let ended = Account {
                 phase: AccountPhase::Ended,
                 ..account.body.clone()
             };
             rows::save(tx, &self.sealer, &account, &ended).await?;
             let owner = account.body.id.as_str();
-            for factor in rows::by_owner::<Factor>(tx, &self.sealer, owner).await? {
+            let (factors, _) =
+                rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
+            for factor in factors {
                 if factor.body.removed.is_none() {
                     rows::save(tx, &self.sealer, &factor, &factor.body.removed(at)).await?;
                     events.push(Event::FactorRemoved {

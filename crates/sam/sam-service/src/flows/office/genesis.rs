@@ -14,7 +14,7 @@ use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use super::Invitation;
 use crate::config::SamConfig;
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::rows;
 use crate::sam::{Sam, StartError};
 
@@ -107,7 +107,8 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// Opens an installation again that has fewer than two usable security officers, by a proposal of the recovery key.
+    /// Opens an installation again that has fewer than two usable security officers, by a proposal of the recovery key. Officers
+    /// and accounts whose rows are refused come back by it under their names; nodes that run heed them after their next start.
     ///
     /// # Errors
     /// [`FoundError`].
@@ -186,13 +187,13 @@ impl<C: CryptoModule> Sam<C> {
                 ended: None,
             };
             let word = officer.word();
-            match self.officer(tx, &founder.officer).await? {
+            match readable(self.officer(tx, &founder.officer).await)?.flatten() {
                 // Known from before: the same human only, and back in office.
                 Some(row) if row.body.identity == founder.identity => {
                     rows::save(tx, &self.sealer, &row, &officer).await?;
                 }
                 Some(_) => return Err(Reason::Invalid("officers").into()),
-                None if rows::insert(tx, &self.sealer, officer.id.as_str(), &officer).await? => {}
+                None if self.make_officer(tx, &officer, at).await? => {}
                 None => return Err(Reason::Invalid("officers").into()),
             }
             events.push(Event::OfficerAppointed {

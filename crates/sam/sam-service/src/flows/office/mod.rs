@@ -21,10 +21,10 @@ use sap::act::Since;
 use sap::enrol::{Invite, InvitedBy, Subject};
 use sap::office::calls::OfficeRefusal;
 use sap::office::is_account;
-use store_kit::{Tx, transaction};
+use store_kit::{Tx, sql, transaction};
 
 use crate::audit;
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::rows::{self, Row};
 use crate::sam::Sam;
 
@@ -120,6 +120,9 @@ impl<C: CryptoModule> Sam<C> {
             let mut session = row.ok_or(Reason::NotFound)?;
             session.body.check(self.config.office.limits, now.time)?;
             let person = self.person(tx, &session.body.account).await?;
+            if person.officer.body.id != session.body.officer {
+                return Err(Reason::NotFound.into());
+            }
             // Whoever lost the office while logged in is out at once, on every node.
             person.account.body.usable()?;
             person
@@ -158,14 +161,15 @@ impl<C: CryptoModule> Sam<C> {
         rows::get::<Officer>(tx, &self.sealer, id.as_str()).await
     }
 
-    /// The living factors with which an account proves.
+    /// The living factors with which an account proves; one whose row is refused is none of them.
     pub(crate) async fn office_factors(
         &self,
         tx: &mut Tx,
         account: &Account,
     ) -> Result<Vec<Row<Factor>>, Failed> {
         let registration = account.usable()?;
-        let mut factors = rows::by_owner::<Factor>(tx, &self.sealer, account.id.as_str()).await?;
+        let owner = account.id.as_str();
+        let (mut factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
         factors.retain(|f| f.body.voucher == *registration && f.body.removed.is_none());
         Ok(factors)
     }
@@ -175,7 +179,8 @@ impl<C: CryptoModule> Sam<C> {
         self.service.ceiling.max(Level::Two)
     }
 
-    /// Persons who could approve as security officers now: in office, with an account that has a factor.
+    /// Persons who could approve as security officers now: in office, with an account that has a factor. Whose row is refused
+    /// can't, and doesn't stand in the way of the others, nor of opening again.
     pub(crate) async fn usable_officers(
         &self,
         tx: &mut Tx,
@@ -183,11 +188,11 @@ impl<C: CryptoModule> Sam<C> {
     ) -> Result<Vec<OfficerId>, Failed> {
         let mut usable = Vec::new();
         for id in rows::ids::<Officer>(tx).await? {
-            let officer = rows::get::<Officer>(tx, &self.sealer, &id).await?;
+            let officer = readable(rows::get::<Officer>(tx, &self.sealer, &id).await)?.flatten();
             let Some(officer) = officer.filter(|o| o.body.is_security_officer(now)) else {
                 continue;
             };
-            let accounts = rows::by_owner::<Account>(tx, &self.sealer, &id).await?;
+            let (accounts, _) = rows::readable_by_owner::<Account>(tx, &self.sealer, &id).await?;
             for account in accounts.iter().filter(|a| a.body.usable().is_ok()) {
                 if !self.office_factors(tx, &account.body).await?.is_empty() {
                     usable.push(officer.body.id.clone());
@@ -196,6 +201,23 @@ impl<C: CryptoModule> Sam<C> {
             }
         }
         Ok(usable)
+    }
+
+    /// Makes an officer whom no row that can be read names, in the place of one that is refused, if there is any. `false` if this
+    /// human is an officer by another name.
+    pub(crate) async fn make_officer(
+        &self,
+        tx: &mut Tx,
+        officer: &Officer,
+        at: UnixTime,
+    ) -> Result<bool, Failed> {
+        let select = sql("SELECT id FROM office_person WHERE link = $1 AND id <> $2");
+        let identity = officer.identity.to_string();
+        let other = select.bind(identity).bind(officer.id.as_str());
+        if tx.fetch_optional(other).await?.is_some() {
+            return Ok(false);
+        }
+        rows::put(tx, &self.sealer, officer.id.as_str(), officer, at).await
     }
 
     /// Makes an account, or invites a known one anew.
@@ -214,8 +236,9 @@ impl<C: CryptoModule> Sam<C> {
             by,
             ..
         } = *invitation;
-        let known = rows::get::<Account>(tx, &self.sealer, account.as_str()).await?;
-        match known {
+        let known = rows::get::<Account>(tx, &self.sealer, account.as_str()).await;
+        // One whose row is refused begins anew: its earlier factors and sessions are of no use to whoever has it now.
+        match readable(known)?.flatten() {
             Some(row) if row.body.officer == officer.id => {
                 let next = Account {
                     voucher: voucher.clone(),
@@ -227,7 +250,7 @@ impl<C: CryptoModule> Sam<C> {
             None => {
                 let fresh =
                     Account::invited(account.clone(), officer.id.clone(), voucher.clone(), at);
-                if !rows::insert(tx, &self.sealer, account.as_str(), &fresh).await? {
+                if !rows::put(tx, &self.sealer, account.as_str(), &fresh, at).await? {
                     return Err(Failed::Changed);
                 }
             }
@@ -301,7 +324,9 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::Withdrawn.into());
         }
         person.officer.body.roles(at).ok_or(Reason::Withdrawn)?;
-        for row in rows::by_owner::<Factor>(tx, &self.sealer, account.id.as_str()).await? {
+        let owner = account.id.as_str();
+        let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
+        for row in factors {
             if row.body.voucher != *id && row.body.removed.is_none() {
                 rows::save(tx, &self.sealer, &row, &row.body.removed(at)).await?;
                 events.push(Event::FactorRemoved {

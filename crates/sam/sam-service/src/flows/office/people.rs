@@ -2,7 +2,7 @@
 
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status};
-use core_types::{KeyId, UnixTime};
+use core_types::{KeyId, OfficerId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
     AccountInfo, AuditEntry, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo,
@@ -13,7 +13,7 @@ use store_kit::{StoreError, Tx, sql};
 use super::About;
 use super::proposals::check_deed;
 use crate::clock::ClockSource;
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::rows;
 use crate::sam::Sam;
 
@@ -76,12 +76,19 @@ impl<C: CryptoModule> Sam<C> {
         let now = self.clock.now();
         check_deed(&present.person, Deed::SeePeople, now)?;
         let mut tx = self.store.read("people").await?;
-        let mut officers = Vec::new();
+        let (mut officers, mut refused) = (Vec::new(), Vec::new());
         for id in rows::ids::<Officer>(&mut tx).await? {
-            let Some(row) = rows::get::<Officer>(&mut tx, &self.sealer, &id).await? else {
+            let row = rows::get::<Officer>(&mut tx, &self.sealer, &id).await;
+            let Some(found) = readable(row)? else {
+                refused.extend(OfficerId::parse(id));
                 continue;
             };
-            let accounts = rows::by_owner::<Account>(&mut tx, &self.sealer, &id).await?;
+            let Some(row) = found else { continue };
+            let (accounts, bad) =
+                rows::readable_by_owner::<Account>(&mut tx, &self.sealer, &id).await?;
+            if bad > 0 {
+                refused.push(row.body.id.clone());
+            }
             let due = row.body.is_due(now);
             let officer = row.body;
             officers.push(OfficerInfo {
@@ -106,6 +113,7 @@ impl<C: CryptoModule> Sam<C> {
         Ok(PeopleAnswer {
             officers,
             usable: u32::try_from(usable).unwrap_or(u32::MAX),
+            refused,
         })
     }
 
@@ -214,7 +222,7 @@ impl<C: CryptoModule> Sam<C> {
     async fn officers_due(&self, tx: &mut Tx, now: UnixTime) -> Result<u32, Failed> {
         let mut due = 0;
         for id in rows::ids::<Officer>(tx).await? {
-            let row = rows::get::<Officer>(tx, &self.sealer, &id).await?;
+            let row = readable(rows::get::<Officer>(tx, &self.sealer, &id).await)?.flatten();
             due += u32::from(row.is_some_and(|row| row.body.is_due(now)));
         }
         Ok(due)
