@@ -406,7 +406,10 @@ impl<'a> Approvals<'a> {
         let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < places);
         // What nobody was shown is named by the signature's evidence, and only there.
         let named = if open { signed.indices.len() } else { 0 };
-        let in_time = !open || act.until.is_some_and(|until| signed.at < until.saturating_add(LATE));
+        let in_time = !open
+            || act
+                .until
+                .is_some_and(|until| signed.at < until.saturating_add(LATE));
         let fits = signed.approval == approval
             && signed.filled.len() == named
             && in_time

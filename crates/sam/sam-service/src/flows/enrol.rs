@@ -183,7 +183,9 @@ impl<C: CryptoModule> Sam<C> {
                 level: ceiling,
             });
             self.audit.append_all(tx, &events, now.time).await?;
-            let known = rows::by_owner::<Factor>(tx, &self.sealer, state.person.as_str()).await?;
+            // Hints only: one that is refused is missing from them.
+            let owner = state.person.as_str();
+            let (known, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
             let living = known
                 .iter()
                 .map(|f| &f.body)

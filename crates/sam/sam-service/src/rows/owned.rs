@@ -131,3 +131,91 @@ async fn remove_row<T: Noun>(tx: &mut Tx, sealer: &Sealer, row: &SqlRow) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use core_types::noise::Watched;
+    use core_types::random::SystemRandom;
+    use core_types::{KeyId, PersonId, SecretBytes, TenantId, UnixTime};
+    use sam_core::told::Notice;
+    use store_kit::{StoreError, testing, transaction};
+
+    use super::*;
+    use crate::rows::{self, MIGRATIONS};
+
+    /// More than two pages.
+    const MANY: i64 = 2 * BATCH + 7;
+
+    fn notice(n: i64) -> Notice {
+        let key = KeyId::parse(format!("key-{n}")).unwrap();
+        // Many of one second, so that pages end among them.
+        Notice::ending(PersonId::parse("taro").unwrap(), key, UnixTime(n / 150))
+    }
+
+    #[tokio::test]
+    async fn all_rows_of_a_person_are_read_and_removed_however_many_there_are() {
+        for store in testing::both(MIGRATIONS).await {
+            let house = Sealer::new(
+                &SecretBytes::new(vec![1; 32]),
+                TenantId::parse("house").unwrap(),
+                Arc::new(Watched::new(Arc::new(SystemRandom))),
+            );
+            let house = house.unwrap();
+            let acme = house.of(TenantId::parse("acme").unwrap());
+            let done: Result<(), Failed> = transaction!(store.store, "rows", |tx| {
+                for n in 0..MANY {
+                    let inserted = rows::insert(tx, &house, &format!("h-{n}"), &notice(n)).await?;
+                    assert!(inserted);
+                }
+                rows::insert(tx, &acme, "a-0", &notice(0)).await?;
+                Ok(())
+            });
+            done.unwrap();
+            let mut tx = store.store.read("look").await.unwrap();
+            let all = by_owner::<Notice>(&mut tx, &house, "taro").await.unwrap();
+            let ids: std::collections::BTreeSet<_> = all.iter().map(|row| &row.id).collect();
+            assert_eq!((all.len() as i64, ids.len() as i64), (MANY, MANY));
+            assert!(all.is_sorted_by_key(|row| row.body.next));
+            assert_eq!(
+                by_owner::<Notice>(&mut tx, &acme, "taro")
+                    .await
+                    .unwrap()
+                    .len(),
+                1
+            );
+            drop(tx);
+            // One is refused: all are, where all are needed, and the others are there for whoever looks at each.
+            let spoil = "UPDATE notice SET sealed = (SELECT n.sealed FROM notice n WHERE n.id = 'h-1') WHERE id = 'h-0'";
+            let spoilt: Result<u64, StoreError> =
+                transaction!(store.store, "spoil", |tx| { tx.execute(sql(spoil)).await });
+            assert_eq!(spoilt.unwrap(), 1);
+            let mut tx = store.store.read("look").await.unwrap();
+            let refused = by_owner::<Notice>(&mut tx, &house, "taro").await;
+            assert!(matches!(refused, Err(Failed::Tampered("notice"))));
+            let readable = readable_by_owner::<Notice>(&mut tx, &house, "taro").await;
+            let (good, bad) = readable.unwrap();
+            assert_eq!((good.len() as i64, bad), (MANY - 1, 1));
+            drop(tx);
+            let gone: Result<u64, Failed> = transaction!(store.store, "remove", |tx| {
+                remove_owned::<Notice>(tx, &house, "taro").await
+            });
+            assert_eq!(gone.unwrap() as i64, MANY);
+            let mut tx = store.store.read("look").await.unwrap();
+            assert!(
+                by_owner::<Notice>(&mut tx, &house, "taro")
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+            assert_eq!(
+                by_owner::<Notice>(&mut tx, &acme, "taro")
+                    .await
+                    .unwrap()
+                    .len(),
+                1
+            );
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! A person is forgotten: when, by whose leave, and what is left.
 
 use core_types::{Clock as _, Digest32, KeyAlg};
+use sam_api::ssa::*;
 use sam_service::NotForgotten;
 use sap::office::{KeyAction, Measure};
 use store_kit::sql;
 
+use crate::cm::Fault;
 use crate::kit::*;
 use crate::stores::run;
 
@@ -50,6 +52,7 @@ async fn who_left_long_ago_is_forgotten_and_nothing_else_is() {
             "SELECT count(*) AS n FROM signing_key WHERE owner = 'gone'",
             "SELECT count(*) AS n FROM voucher WHERE owner = 'gone'",
             "SELECT count(*) AS n FROM act WHERE owner = 'gone'",
+            "SELECT count(*) AS n FROM notice WHERE owner = 'gone'",
             "SELECT count(*) AS n FROM audit_person WHERE person = 'gone'",
         ] {
             assert_eq!(rows(&world, query).await, 0, "{query}");
@@ -73,5 +76,132 @@ async fn who_left_long_ago_is_forgotten_and_nothing_else_is() {
         let node = world.node("sam-3").await;
         let found = node.scrub().await.unwrap();
         assert_eq!(found.set_back.len(), 1, "{found:?}");
+    }
+}
+
+/// Has the module destroy what ended; what ended may be dealt with in the background as well.
+async fn destroyed(world: &World) {
+    let left = "SELECT count(*) AS n FROM signing_key WHERE state = 'doomed'";
+    for _ in 0..10 {
+        world.sam.maintain().await.unwrap();
+        if rows(world, left).await == 0 {
+            return;
+        }
+    }
+    panic!("keys are left");
+}
+
+/// Nobody is forgotten who has a key, or had one that the module still has: what isn't known any more is never destroyed.
+// shows: III-A1.6-destroy-at-end, T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn one_living_key_is_seen_among_however_many_that_are_gone() {
+    // Real keys take a while; how rows are read by pages is tested on both stores.
+    let [world, _] = worlds().await;
+    let leave = async |signer: &mut Signer| {
+        let newest = signer.keys.iter().max_by_key(|key| key.created).unwrap();
+        let registration = newest.registration.clone();
+        world.changed(Wish::Leave { registration }, signer).await
+    };
+    for _ in 0..26 {
+        world.clock.advance(1);
+        let mut signer = world.enrol("many", false, &[KeyAlg::P256; 8]).await;
+        leave(&mut signer).await.unwrap();
+    }
+    destroyed(&world).await;
+    world.clock.advance(1);
+    let mut signer = world.enrol("many", false, &[KeyAlg::P256]).await;
+    let living = signer.keys.iter().filter(|k| k.state == KeyState::Active);
+    assert_eq!(living.count(), 1);
+    assert_eq!(
+        signer.keys.len(),
+        201,
+        "all that live, and the last of those that don't"
+    );
+    let by = Digest32([9; 32]);
+    let forget = async || {
+        let later = world.clock.now().plus(YEAR);
+        world.sam.forget_person(&signer.person, by, later).await
+    };
+    let kept = forget().await;
+    assert!(matches!(kept, Err(NotForgotten::Signer)), "{kept:?}");
+    let all = "SELECT count(*) AS n FROM signing_key WHERE owner = 'many'";
+    assert_eq!(rows(&world, all).await, 209);
+    // It ended, and the module doesn't answer.
+    world.cm.next(Fault::DestroyLost);
+    world.cm.next(Fault::DestroyLost);
+    leave(&mut signer).await.unwrap();
+    let kept = forget().await;
+    assert!(matches!(kept, Err(NotForgotten::Signer)), "{kept:?}");
+    world.cm.calm();
+    destroyed(&world).await;
+    assert!(forget().await.unwrap());
+    assert_eq!(rows(&world, all).await, 0);
+    let found = world.sam.scrub().await.unwrap();
+    assert_eq!((found.missing, found.strange), (vec![], vec![]));
+}
+
+/// Whoever is refused since a restore can't act any more, but can be forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_is_forgotten_unless_a_key_is_among_it() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        world.enrol("q", false, &[KeyAlg::P256]).await;
+        for keep in [
+            "CREATE TABLE kept_person AS SELECT * FROM person",
+            "CREATE TABLE kept_factor AS SELECT * FROM factor",
+            "CREATE TABLE kept_key AS SELECT * FROM signing_key",
+        ] {
+            run(&world, keep).await;
+        }
+        let destroy = Wish::Destroy {
+            key: signer.keys[0].key.clone(),
+        };
+        world.changed(destroy, &mut signer).await.unwrap();
+        destroyed(&world).await;
+        run(&world, "CREATE TABLE gone_key AS SELECT * FROM signing_key").await;
+        for back in [
+            "UPDATE person SET sealed = (SELECT k.sealed FROM kept_person k WHERE k.id = person.id), \
+             version = (SELECT k.version FROM kept_person k WHERE k.id = person.id)",
+            "UPDATE factor SET sealed = (SELECT k.sealed FROM kept_factor k WHERE k.id = factor.id), \
+             version = (SELECT k.version FROM kept_factor k WHERE k.id = factor.id)",
+            "UPDATE signing_key SET sealed = (SELECT k.sealed FROM kept_key k WHERE k.id = signing_key.id), \
+             version = (SELECT k.version FROM kept_key k WHERE k.id = signing_key.id)",
+        ] {
+            run(&world, back).await;
+        }
+        let later = world.clock.now().plus(YEAR);
+        let forget = async || {
+            let by = Digest32([9; 32]);
+            world.sam.forget_person(&signer.person, by, later).await
+        };
+        let unknown = forget().await;
+        assert!(matches!(unknown, Err(NotForgotten::Row)), "{unknown:?}");
+        run(
+            &world,
+            "UPDATE signing_key SET sealed = (SELECT k.sealed FROM gone_key k WHERE k.id = signing_key.id), \
+             version = (SELECT k.version FROM gone_key k WHERE k.id = signing_key.id)",
+        )
+        .await;
+        // Another's row that was made to look like theirs doesn't go with it.
+        run(&world, "UPDATE voucher SET owner = 'p' WHERE owner = 'q'").await;
+        let foreign = forget().await;
+        assert!(matches!(foreign, Err(NotForgotten::Row)), "{foreign:?}");
+        run(
+            &world,
+            "UPDATE voucher SET owner = 'q' WHERE id IN (SELECT link FROM signing_key WHERE owner = 'q')",
+        )
+        .await;
+        assert!(forget().await.unwrap());
+        for query in [
+            "SELECT count(*) AS n FROM person WHERE id = 'p'",
+            "SELECT count(*) AS n FROM factor WHERE owner = 'p'",
+        ] {
+            assert_eq!(rows(&world, query).await, 0, "{query}");
+        }
+        let found = world.node("sam-2").await.scrub().await.unwrap();
+        assert!(
+            found.set_back.is_empty() && found.missing.is_empty(),
+            "{found:?}"
+        );
     }
 }

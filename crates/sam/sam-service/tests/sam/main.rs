@@ -38,6 +38,7 @@ mod pins;
 mod proof;
 mod providers;
 mod random;
+mod refused;
 mod renewal;
 mod revocation;
 mod scrub;

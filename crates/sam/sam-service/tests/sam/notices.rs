@@ -19,6 +19,7 @@ use store_kit::sql;
 
 use crate::kit::*;
 use crate::office_kit::*;
+use crate::stores::run;
 use crate::tenants::{acme, brand};
 
 const DAY: i64 = 24 * 3600;
@@ -265,7 +266,7 @@ async fn a_notice_is_sent_by_one_node_and_one_that_was_edited_by_none() {
 // shows: I-A4.1-expiry-notice
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_certificate_is_told_of_in_time_and_once() {
-    for world in worlds().await {
+    for mut world in worlds().await {
         let post = Post::of(&world);
         let signer = enrol(&world, "p", false, "p@example.jp").await;
         let gone = enrol(&world, "q", false, "q@example.jp").await;
@@ -305,15 +306,76 @@ async fn the_end_of_a_certificate_is_told_of_in_time_and_once() {
         world.sam.send_notices().await.unwrap();
         assert_eq!(post.news(), [told("p@example.jp", &[Happened::Destroyed])]);
 
-        // A provider that leaves it to the CA says nothing.
-        let silent = world
-            .node_with(SamConfig {
-                node: "sam-2".into(),
-                notice_before_end: 0,
-                ..world.config.clone()
-            })
-            .await;
-        drop(silent);
+        // A provider that leaves it to the CA says nothing before the end.
+        let silent = SamConfig {
+            node: "sam-2".into(),
+            notice_before_end: 0,
+            ..world.config.clone()
+        };
+        world.sam = world.node_with(silent).await;
+        world.sam.send_codes_by(post.clone());
+        let signer = enrol(&world, "r", false, "r@example.jp").await;
+        world.sam.send_notices().await.unwrap();
+        assert_eq!(post.news(), [told("r@example.jp", &[Happened::Enrolled])]);
+        let until = world.key(&signer).await.until.unwrap();
+        world.clock.advance(until.0 - 1 - world.clock.now().0);
+        world.sam.send_notices().await.unwrap();
+        assert!(post.news().is_empty());
+        assert_eq!(
+            world.audited("certificate.ending", "").await,
+            1,
+            "as before"
+        );
+    }
+}
+
+/// A reminder that can't be made, because the row of its person or key is refused or gone, is out of the way at once, and in the end one
+/// alarm.
+// shows: I-A4.1-expiry-notice, T-USE-CRED-ALTER
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reminder_that_cannot_be_made_waits_for_nobody_elses_and_is_given_up() {
+    for world in worlds().await {
+        let post = Post::of(&world);
+        let signer = enrol(&world, "p", false, "p@example.jp").await;
+        for name in ["gone", "spoiled", "keyless"] {
+            enrol(&world, name, false, "q@example.jp").await;
+        }
+        world.sam.send_notices().await.unwrap();
+        post.news();
+        for attack in [
+            "DELETE FROM person WHERE id = 'gone'",
+            "UPDATE person SET sealed = (SELECT p.sealed FROM person p WHERE p.id = 'p') WHERE id = 'spoiled'",
+            "UPDATE signing_key SET sealed = (SELECT k.sealed FROM signing_key k WHERE k.owner = 'p') WHERE owner = 'keyless'",
+        ] {
+            run(&world, attack).await;
+        }
+        let until = world.key(&signer).await.until.unwrap();
+        world
+            .clock
+            .advance(until.0 - 30 * DAY - world.clock.now().0);
+        let alarms = world.audited("alarm", "").await;
+        for _ in 0..2 {
+            world.sam.send_notices().await.unwrap();
+        }
+        assert_eq!(
+            post.news(),
+            [told("p@example.jp", &[Happened::CertificateEnding])]
+        );
+        let due = "SELECT count(*) AS n FROM notice WHERE stamp <= $1";
+        let mut tx = world.store.read("due").await.unwrap();
+        let now = world.clock.now().0;
+        let row = tx.fetch_one(sql(due).bind(now)).await.unwrap();
+        assert_eq!(row.int("n").unwrap(), 0, "nothing stands in the way");
+        drop(tx);
+        assert_eq!(world.audited("alarm", "").await, alarms);
+        for _ in 0..10 {
+            world.clock.advance(DAY);
+            world.sam.send_notices().await.unwrap();
+        }
+        assert_eq!(world.audited("alarm", "notice-given-up").await, 3);
+        assert_eq!(world.audited("signer.not-told", "given-up").await, 3);
+        assert_eq!(world.audited("alarm", "").await, alarms + 3);
+        assert!(post.news().is_empty());
     }
 }
 

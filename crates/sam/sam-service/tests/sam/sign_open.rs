@@ -1,6 +1,8 @@
 //! Acts without items (`sign-open`, CSC SCAL 1): level 1 only, off unless the policy allows them, bounded in number and time, for one
 //! application, and named as what they are.
 
+use std::sync::Arc;
+
 use cm_soft::SoftBackend;
 use core_types::{ClientId, Clock as _, Digest32, KeyAlg, Level};
 use sam_api::Refusal;
@@ -11,6 +13,7 @@ use sam_service::{MIGRATIONS, SamConfig};
 use sap::messages::{OpenRequest, SapRefusalCode};
 use sap::{Act, SignOpenAct, act_digest};
 use store_kit::testing;
+use tokio::sync::Notify;
 
 use crate::kit::*;
 use crate::levels::{Declared, policy};
@@ -27,13 +30,7 @@ fn open_policy(level: Level) -> Policy {
 /// Worlds whose operator allows it.
 async fn open_worlds() -> [World; 2] {
     let [sqlite, postgres] = testing::both(MIGRATIONS).await;
-    let on = |store| {
-        World::with(
-            store,
-            std::sync::Arc::new(SoftBackend),
-            open_policy(Level::One),
-        )
-    };
+    let on = |store| World::with(store, Arc::new(SoftBackend), open_policy(Level::One));
     [on(sqlite).await, on(postgres).await]
 }
 
@@ -176,6 +173,34 @@ async fn a_shorter_time_of_the_operators_is_kept() {
         world.clock.advance(10);
         let late = world.sign(&signer, "token", &[hash(1)]).await.unwrap_err();
         assert_eq!(late, Refusal::Expired);
+    }
+}
+
+/// The right is spent in its last second; the module takes its time. What came of it is good evidence, and says when.
+// shows: I-A2.12-evidence-provided, II-A1-sad-once
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_after_the_last_second_is_good_evidence() {
+    for world in open_worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let (rid, digest, act) = opened(&world, &signer, 1).await;
+        world.clock.advance(299);
+        let proof = signer.passkey.prove(digest).unwrap();
+        world.approve(proof).await.unwrap();
+        let until = world.bind(rid, "token").await.unwrap().sign_until;
+        // Five minutes after the approval, which is a second before the end of all.
+        assert_eq!(act.until.0 - until.0, 1);
+        world.clock.advance(until.0 - 1 - world.clock.now().0);
+        let (reached, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        world.cm.delay(reached.clone(), release.clone());
+        let request = world.sign_request(&signer, "token", &[hash(1)]);
+        let sam = world.sam.clone();
+        let call = tokio::spawn(async move { sam.sign(SSA, request).await });
+        reached.notified().await;
+        world.clock.advance(30);
+        release.notify_one();
+        call.await.unwrap().unwrap();
+        let shown = world.shown(&signer, digest).await;
+        assert!(shown.signatures[0].at > act.until.0);
     }
 }
 

@@ -313,7 +313,8 @@ impl<C: CryptoModule> Sam<C> {
             by: digest,
         });
         // What is refused is of no use to anybody, and without an officer it stays so.
-        let (accounts, _) = rows::readable_by_owner::<Account>(tx, &self.sealer, id.as_str()).await?;
+        let (accounts, _) =
+            rows::readable_by_owner::<Account>(tx, &self.sealer, id.as_str()).await?;
         for account in accounts {
             let ended = Account {
                 phase: AccountPhase::Ended,
@@ -321,8 +322,7 @@ impl<C: CryptoModule> Sam<C> {
             };
             rows::save(tx, &self.sealer, &account, &ended).await?;
             let owner = account.body.id.as_str();
-            let (factors, _) =
-                rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
+            let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
             for factor in factors {
                 if factor.body.removed.is_none() {
                     rows::save(tx, &self.sealer, &factor, &factor.body.removed(at)).await?;

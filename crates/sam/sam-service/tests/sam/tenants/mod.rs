@@ -28,8 +28,9 @@ use serde_json::Value;
 use service_kit::Peer;
 use tower::ServiceExt as _;
 
-use crate::cm::Cm;
+use crate::cm::{Cm, Fault};
 use crate::kit::*;
+use crate::stores::run;
 
 const ACME_SSA: &str = "ssa.acme.test";
 const ACME_RETURN: &str = "http://acme.localhost:1/return";
@@ -425,6 +426,89 @@ async fn who_is_forgotten_in_one_tenant_is_known_in_the_other() {
         assert!(world.history(&there).await.is_empty());
         world.turn(&mut side);
         assert!(world.sam.scrub().await.unwrap().strange.is_empty());
+    }
+}
+
+/// More rows than are read in one go, each of them first of its kind: of a tenant that isn't served any more, and an act that
+/// doesn't open.
+const IN_THE_WAY: [&str; 5] = [
+    "INSERT INTO signing_key WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+     SELECT 'zz-a-' || i, version, sealed, owner, link, 'active', 0 FROM signing_key, n WHERE owner = 'acme/taro'",
+    "INSERT INTO signing_key WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+     SELECT 'zz-b-' || i, version, sealed, owner, link, 'spent', 0 FROM signing_key, n WHERE id = 'zz-a-1'",
+    "INSERT INTO signing_key WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+     SELECT 'zz-c-' || i, version, sealed, owner, link, 'doomed', 0 FROM signing_key, n WHERE id = 'zz-a-1'",
+    "INSERT INTO signing_key WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+     SELECT 'zz-d-' || i, version, sealed, owner, link, 'leaving', 0 FROM signing_key, n WHERE id = 'zz-a-1'",
+    "INSERT INTO act WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+     SELECT 'zz-' || i, version, sealed, owner, '', 'taken', 0 FROM act, n WHERE state = 'taken'",
+];
+
+// shows: T-INS-OPERATOR, I-4.2.2c-termination-causes
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_cannot_be_dealt_with_hold_up_nobody_elses() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        world.turn(&mut side);
+        world.enrol("taro", false, &[KeyAlg::P256]).await;
+        world.turn(&mut side);
+        let alone = SamConfig {
+            tenants: Vec::new(),
+            ..world.config.clone()
+        };
+        world.sam = world.node_with(alone).await;
+        let mut invitation = world.invitation("once", &[KeyAlg::P256]);
+        invitation.one_time = true;
+        let mut once = world.enrol_by(invitation, false).await;
+        let mut ended = world.enrol("ended", false, &[KeyAlg::P256]).await;
+        let over = world.enrol("over", false, &[KeyAlg::P256]).await;
+        // Its only act has begun, and the node that waited for the module is gone.
+        let token = world.approved(&mut once, &[hash(1)]).await;
+        world.cm.next(Fault::NeverArrives);
+        let (sam, request) = (
+            world.sam.clone(),
+            world.sign_request(&once, &token, &[hash(1)]),
+        );
+        let task = tokio::spawn(async move { sam.sign(SSA, request).await });
+        world.cm.hanging.notified().await;
+        task.abort();
+        for copies in IN_THE_WAY {
+            assert_eq!(run(&world, copies).await, 250, "{copies}");
+        }
+
+        // What a service watches are its own keys, and where its page ends tells of no other's.
+        let watched = world.sam.watched(SSA, WatchedRequest { after: None });
+        let watched = watched.await.unwrap();
+        let keys: Vec<_> = watched.certificates.into_iter().map(|w| w.key).collect();
+        let mut own = [&ended, &over].map(|signer| signer.keys[0].key.clone());
+        own.sort();
+        assert_eq!((keys, watched.next), (own.to_vec(), None));
+
+        let destroy = Wish::Destroy {
+            key: ended.keys[0].key.clone(),
+        };
+        world.changed(destroy, &mut ended).await.unwrap();
+        world.clock.advance(31);
+        world.sam.maintain().await.unwrap();
+        assert_eq!(world.audited("sad.ended", "lost").await, 1);
+        assert_eq!(
+            world.audited("alarm", "sealed-row-tampered").await,
+            1,
+            "one for all of them"
+        );
+        let of = async |signer: &Signer| {
+            let key = world.key(signer).await;
+            (key.state, key.stop.map(|stop| stop.cause))
+        };
+        let gone = |cause| (KeyState::Destroyed, Some(cause));
+        assert_eq!(of(&once).await, gone(StopCause::Used));
+        assert_eq!(world.audited("key.destroyed", "used").await, 1);
+        let stop = world.key(&ended).await.stop.unwrap();
+        assert!(stop.certificate.is_some(), "the module said so");
+        let until = world.key(&over).await.until.unwrap();
+        world.clock.advance(until.0 + 1 - world.clock.now().0);
+        world.sam.maintain().await.unwrap();
+        assert_eq!(of(&over).await, gone(StopCause::Expired));
     }
 }
 
