@@ -18,8 +18,11 @@ use sap::proof::Method;
 use store_kit::sql;
 
 use crate::kit::*;
+<<<<<<< HEAD
 use crate::office_kit::*;
 use crate::stores::run;
+=======
+>>>>>>> d784512 (One import less)
 use crate::tenants::{acme, brand};
 
 const DAY: i64 = 24 * 3600;
@@ -347,7 +350,7 @@ async fn a_reminder_that_cannot_be_made_waits_for_nobody_elses_and_is_given_up()
             "UPDATE person SET sealed = (SELECT p.sealed FROM person p WHERE p.id = 'p') WHERE id = 'spoiled'",
             "UPDATE signing_key SET sealed = (SELECT k.sealed FROM signing_key k WHERE k.owner = 'p') WHERE owner = 'keyless'",
         ] {
-            run(&world, attack).await;
+            crate::stores::run(&world, attack).await;
         }
         let until = world.key(&signer).await.until.unwrap();
         world
