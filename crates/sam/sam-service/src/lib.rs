@@ -23,6 +23,7 @@ mod scrub;
 mod sealer;
 mod searches;
 mod settings;
+mod start_error;
 mod tenants;
 mod verify;
 
@@ -35,6 +36,7 @@ pub use http::{gateway_router, office_router, ssa_router};
 pub use receipt::{ReceiptError, bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;
-pub use sam::{Sam, StartError};
+pub use sam::Sam;
 pub use scrub::{LogSummary, Scrubbed};
 pub use settings::{SIGNED_FILES, SettingsSource};
+pub use start_error::StartError;

@@ -8,8 +8,9 @@ use store_kit::transaction;
 
 use crate::failed::Failed;
 use crate::rows::{self, Columns, Noun as _, noun};
-use crate::sam::{Sam, StartError};
+use crate::sam::Sam;
 use crate::scrub::Scrubbed;
+use crate::start_error::StartError;
 
 /// Members of `natsuin-sam`'s configuration that name files which are signed with it. Not those that are secret or
 /// renewed by themselves: the own certificate and keys, and metadata with their maker's signature.

@@ -18,11 +18,7 @@ use sap::proof::Method;
 use store_kit::sql;
 
 use crate::kit::*;
-<<<<<<< HEAD
 use crate::office_kit::*;
-use crate::stores::run;
-=======
->>>>>>> d784512 (One import less)
 use crate::tenants::{acme, brand};
 
 const DAY: i64 = 24 * 3600;

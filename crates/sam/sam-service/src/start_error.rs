@@ -1,0 +1,59 @@
+//! Why the SAM didn't start, and whether trying again helps.
+
+use audit_log::AuditError;
+use cm_api::{ModuleError, Refusal};
+use core_types::noise::Unhealthy;
+use sam_core::Contradiction;
+use sam_core::settings::SettingsRefused;
+use store_kit::StoreError;
+
+/// Why the SAM didn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The CM can't be asked, or refuses.
+    #[error(
+        "the cryptographic module doesn't answer: {0}. Start it first, and check its certificate"
+    )]
+    Module(#[from] ModuleError),
+    /// The module's root isn't the pinned one.
+    #[error(
+        "the module's root key is not the pinned one: this is another module, or it lost its store"
+    )]
+    OtherRoot,
+    /// The levels that are configured can't be true.
+    #[error("{0}: correct the declarations, or set policy.ceiling to what is so")]
+    Levels(#[from] Contradiction),
+    /// The store.
+    #[error("the SAM's store: {0}")]
+    Store(#[from] StoreError),
+    /// The installation hasn't begun.
+    #[error(
+        "this installation has no officers yet: begin it with `natsuin-sam init`, once, on an empty store"
+    )]
+    NotBegun,
+    /// The generator of random numbers.
+    #[error("{0}: replace the machine or its kernel, and look at what else draws from it")]
+    Random(#[from] Unhealthy),
+    /// The configuration isn't signed by those who may.
+    #[error("{0}. Sign it with `natsuin config sign`, or put the last good one back")]
+    Settings(#[from] SettingsRefused),
+    /// The audit log isn't what the SAM wrote.
+    #[error("the SAM's audit log: {0}")]
+    Log(#[from] AuditError),
+    /// The store's rows don't open with the module's key, or the settings can't be used.
+    #[error("the SAM can't start: {0}")]
+    Unusable(&'static str),
+}
+
+impl StartError {
+    /// Whether it ends by itself, or when somebody makes room or brings database or module back: then it may be tried again.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_away(),
+            Self::Log(error) => error.passes(),
+            // Not there yet, not enabled, or its own disk is full.
+            Self::Module(error) => matches!(error, ModuleError::Refused(Refusal::NotOperational)),
+            _ => false,
+        }
+    }
+}
