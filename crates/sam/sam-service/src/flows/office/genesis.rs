@@ -16,7 +16,8 @@ use super::Invitation;
 use crate::config::SamConfig;
 use crate::failed::{Failed, readable};
 use crate::rows;
-use crate::sam::{Sam, StartError};
+use crate::sam::Sam;
+use crate::start_error::StartError;
 
 /// Id of the one row.
 const GENESIS: &str = "genesis";
