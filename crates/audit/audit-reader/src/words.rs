@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(
             line(en, &failed),
             "22 Nov 2026, 14:05:12 JST  sam #7  [FAILED]  \
-             A login of somebody unknown failed (one-time code): \u{2068}odd\u{2069}."
+             A login of somebody unknown failed (one-time code): \u{2068}odd\u{2069}; from: unknown."
         );
         let roles = entry(
             "officer.changed",
