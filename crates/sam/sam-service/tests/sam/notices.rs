@@ -18,7 +18,6 @@ use sap::proof::Method;
 use store_kit::sql;
 
 use crate::kit::*;
-use crate::office_kit::*;
 use crate::tenants::{acme, brand};
 
 const DAY: i64 = 24 * 3600;
