@@ -22,7 +22,9 @@ use notify::webhook::{PATIENCE, Webhooks};
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
-use ssa_service::{HttpCertifier, MIGRATIONS, Ports, Ssa, WorkerPort};
+use ssa_service::{
+    ForgetOrder, HttpCertifier, MIGRATIONS, Ports, SamPort, Ssa, WorkerPort, forget_person,
+};
 use store_kit::{Store, StoreError, StoreUrl, transaction};
 
 /// How often it is looked for notices that are due.
@@ -148,16 +150,18 @@ async fn run(args: Args) -> Result<(), Trouble> {
     if let Some(Command::ForgetPerson { command, root }) = &args.command {
         let now = clock.now();
         let order = command.check(&config.audit, &daemon::text(root)?, now)?;
-        // An order about the provider's own tenant names none.
-        if order
-            .tenant
-            .as_ref()
-            .is_some_and(|of| *of != service.tenant)
-        {
-            return Err(ForgetPerson::refused(&"this is another tenant's service"));
-        }
-        let (person, by, before) = (&order.person, order.by, order.before);
-        let done = ssa_service::forget_person(&store, &audit, person, by, before, now);
+        let sam = Client::new(config.sam_url.clone(), &zones)?;
+        let order = ForgetOrder {
+            person: &order.person,
+            tenant: order.tenant.as_ref(),
+            by: order.by,
+            before: order.before,
+        };
+        let (kept, asked) = (
+            (&store, &audit),
+            (&sam as &dyn SamPort, random.as_ref() as &dyn Random),
+        );
+        let done = forget_person(kept, asked, &service.tenant, order, now);
         say(&ForgetPerson::told(done.await)?);
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod checkpoint;
 mod counter;
 mod destroy;
 mod execute;
+mod forget;
 mod http;
 mod import;
 mod items;
@@ -38,6 +39,7 @@ mod vault;
 pub mod weak;
 
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
+pub use forget::NotForgotten;
 pub use http::router;
 pub use ledger::{Ledger, Scrubbed};
 pub use module::{ImportCa, Module, ModuleConfig, StartError};

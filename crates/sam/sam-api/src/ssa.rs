@@ -3,7 +3,7 @@
 pub use core_types::rpc::Empty;
 use core_types::{
     B64, ClientId, Digest32, HashAlg, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes,
-    SigAlg, UnixTime, VoucherId,
+    SigAlg, TenantId, UnixTime, VoucherId,
 };
 use sap::enrol::{Invite, Subject};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ core_types::methods! {
 pub struct AboutAnswer {
     /// Name of the SAM.
     pub sam: String,
+    /// Whose the service is that asks.
+    pub tenant: TenantInfo,
     /// Current `sam-keys` statement.
     pub statement: String,
     /// Highest level of the service.
@@ -84,6 +86,16 @@ pub struct AboutAnswer {
     pub max_open: u32,
     /// What is declared of its clock, and what is so.
     pub clock: ClockInfo,
+}
+
+/// Whose a service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantInfo {
+    /// The tenant.
+    pub name: TenantId,
+    /// Whether it is the provider's own: its persons are named without it where those of all tenants stand side by side.
+    pub own: bool,
 }
 
 /// The clock of a SAM, for whoever asks how exact its times are (`I-7.1.1.12-accuracy-declared`).

@@ -80,6 +80,11 @@ impl Sealer {
         }
     }
 
+    /// Whether the tenant is the provider's own.
+    pub(crate) fn is_own(&self) -> bool {
+        self.tenant.is_none()
+    }
+
     /// What a name of this tenant's is called where the names of all tenants stand side by side.
     pub(crate) fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match &self.tenant {

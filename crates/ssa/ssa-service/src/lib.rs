@@ -59,7 +59,7 @@ pub use config::{Config, Creation, PasswordCost, Rates, TimeStamper};
 pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use csc::WORKER_ANSWER;
 pub use enrol::{EnrolError, Enrolled};
-pub use forget::forget_person;
+pub use forget::{ForgetOrder, NotForgotten, forget_person};
 pub use manage::{ClientOfficer, calls};
 pub use oauth::{Publisher, Registration};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort, WorkerPort};

@@ -50,8 +50,7 @@ async fn work(
         }
         Command::ForgetPerson(command) => {
             let order = command.check(&config.audit, &root, now)?;
-            let audit = module.audit();
-            let done = audit.forget_person(store, &order.person, order.by, order.before, now);
+            let done = module.forget_person(&order.person, order.by, order.before);
             ForgetPerson::told(done.await)
         }
         _ => backup::scrub(module).await,

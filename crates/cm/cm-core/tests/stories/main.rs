@@ -10,6 +10,7 @@ mod counter;
 mod deletion;
 mod destroy;
 mod faulty;
+mod forget;
 mod import;
 mod kit;
 mod noise;

@@ -7,7 +7,7 @@ use pki::{Signed, verify_signature};
 use sam_api::Refusal;
 use sam_api::ssa::{
     AboutAnswer, ClockInfo, EnrolledKey, EnrolmentAnswer, EnrolmentRequest, KeyInfo, KeysAnswer,
-    KeysRequest,
+    KeysRequest, TenantInfo,
 };
 use sam_core::enrol::{Enrolled, MadeKey, Voucher, VoucherPhase, record};
 use sam_core::import::Coming;
@@ -46,6 +46,10 @@ impl<C: CryptoModule> Sam<C> {
         match self.current_statement().await {
             Ok(statement) => Ok(AboutAnswer {
                 sam: self.config.sam.clone(),
+                tenant: TenantInfo {
+                    name: self.config.tenant.clone(),
+                    own: self.sealer.is_own(),
+                },
                 statement,
                 ceiling: self.service.ceiling,
                 declared: self.service.declared.clone(),

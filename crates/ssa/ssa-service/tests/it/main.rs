@@ -17,6 +17,7 @@ mod explicit;
 mod extend;
 mod fake;
 mod flows;
+mod forget;
 mod grants;
 mod later;
 mod leaks;

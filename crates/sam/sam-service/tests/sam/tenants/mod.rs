@@ -412,6 +412,11 @@ async fn who_is_forgotten_in_one_tenant_is_known_in_the_other() {
                 .await
                 .unwrap()
         );
+        // A service learns whose it is, so that it forgets its own tenant's persons only.
+        let whose = async |sam: &Sam<Cm>| sam.about().await.unwrap().tenant;
+        assert!(whose(&world.sam).await.own);
+        let acme = whose(&side.sam).await;
+        assert_eq!((acme.name.as_str(), acme.own), ("acme", false));
         let known = async |name| {
             let opening = audit_log::opening(&world.store.store, name).await;
             opening.unwrap().is_some()

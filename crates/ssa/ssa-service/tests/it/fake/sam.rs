@@ -57,6 +57,8 @@ pub struct State {
     pub factors: HashMap<PersonId, Vec<FactorInfo>>,
     /// What it says of its clock, if not that nobody keeps it.
     pub clock: Option<ClockInfo>,
+    /// Whose the service is, if not the provider's own.
+    pub tenant: Option<TenantInfo>,
     /// It doesn't say what it is.
     pub away: bool,
     /// How often it was asked that.
@@ -128,6 +130,11 @@ impl SamPort for FakeSam {
             s.abouts += 1;
             (s.clock.clone(), s.away)
         });
+        let tenant = self.with(|s| s.tenant.clone());
+        let tenant = tenant.unwrap_or_else(|| TenantInfo {
+            name: core_types::TenantId::parse("t").unwrap(),
+            own: true,
+        });
         let clock = clock.unwrap_or(ClockInfo {
             state: "unsynchronised".to_owned(),
             bound_ms: None,
@@ -139,6 +146,7 @@ impl SamPort for FakeSam {
             }
             Ok(AboutAnswer {
                 sam: "sam".to_owned(),
+                tenant,
                 statement: "s".to_owned(),
                 ceiling: Level::One,
                 declared: Vec::new(),
