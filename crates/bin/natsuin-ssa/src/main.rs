@@ -16,7 +16,7 @@ use clap::Parser;
 use config::Config;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Clock as _, sha256};
+use core_types::{Clock as _, Random, sha256};
 use http_fetch::HttpFetch;
 use notify::webhook::{PATIENCE, Webhooks};
 use service_kit::daemon::{self, CHECK, FilesRead};

@@ -117,13 +117,26 @@ fn scope(request: &AuthorizeRequest) -> &'static str {
     }
 }
 
+/// CSC methods that bring what the person agreed to; without one of them in the contract nobody is asked.
+fn methods(request: &AuthorizeRequest) -> &'static [&'static str] {
+    match request.purpose {
+        Purpose::Service => &[],
+        Purpose::Credential(_) => &["signatures/signHash", "signatures/signDoc"],
+        Purpose::Deletion { .. } => &["credentials/delete"],
+        Purpose::Creation(_) => &["credentials/create"],
+    }
+}
+
 /// What this service doesn't offer, or not to this client, although the messages allow it.
 pub(super) fn check(
     ssa: &Ssa,
     client: &Client,
     request: &AuthorizeRequest,
 ) -> Result<(), OAuthError> {
-    if !client.settings.allows_scope(scope(request)) {
+    let contract = &client.settings;
+    let methods = methods(request);
+    let brought = methods.is_empty() || methods.iter().any(|m| contract.allows_method(m));
+    if !brought || !contract.allows_scope(scope(request)) {
         return Err(OAuthError::UnauthorizedClient);
     }
     let asked = match &request.purpose {

@@ -5,11 +5,12 @@ use core_types::{B64, KeyAlg, KeyId, Level};
 use sam_api::ssa::{EnrolledKey, EnrolmentAnswer, KeyState, VoucherRequest};
 use sap::enrol::Invite;
 use serde_json::{Value, json};
-use ssa_service::{CertifyError, Creation};
+use ssa_service::{CertifyError, ClientSettings, Creation};
 
 use crate::fake::key_info;
 use crate::web::{
-    Answer, Browser, Form, REDIRECT, SIC, Stack, VERIFIER, details_request, stacks_with,
+    Answer, Browser, Form, REDIRECT, SIC, Stack, VERIFIER, credential_request, details_request,
+    hash, stacks_with,
 };
 
 const DETAILS: &str = "https://cloudsignatureconsortium.org/2025/credential-creation";
@@ -322,5 +323,48 @@ async fn without_a_kind_there_is_no_such_method() {
         assert_eq!(error.as_deref(), Some("invalid_authorization_details"));
         let info = stack.csc("info", &token, "{}").await.json();
         assert!(!info["methods"].to_string().contains("credentials/create"));
+    }
+}
+
+// What a contract doesn't let a client finish isn't begun: no key is made, and none destroyed, for a call that is refused in the end.
+#[tokio::test]
+async fn a_contract_without_the_call_asks_nobody() {
+    for stack in offering().await {
+        let deletion = json!([{ "type": "credential_deletion", "credentialID": "key-hanako" }]);
+        let mut deletion_form = request("app", "credential_creation", json!({}));
+        deletion_form.retain(|(name, _)| *name != "authorization_details");
+        deletion_form.push(("authorization_details", deletion.to_string()));
+        let wishes = [
+            (
+                "credentials/create",
+                request("app", "credential_creation", json!({})),
+            ),
+            ("credentials/delete", deletion_form),
+            (
+                "signatures/signHash",
+                credential_request("app", "key-hanako", &[hash(1)]),
+            ),
+        ];
+        for allowed in [
+            "credentials/create",
+            "credentials/delete",
+            "signatures/signHash",
+        ] {
+            let contract = ClientSettings {
+                methods: vec![allowed.to_owned()],
+                ..ClientSettings::default()
+            };
+            stack.contract("app", &contract).await;
+            for (method, form) in &wishes {
+                let answer = Browser::new(&stack).authorize(form).await;
+                let error = answer
+                    .status
+                    .is_redirection()
+                    .then(|| answer.param("error"))
+                    .flatten();
+                let refused = (*method != allowed).then_some("unauthorized_client");
+                assert_eq!(error.as_deref(), refused, "{method} with {allowed}");
+            }
+        }
     }
 }

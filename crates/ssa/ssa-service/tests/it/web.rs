@@ -241,6 +241,18 @@ impl Stack {
         }
     }
 
+    /// Gives a client another contract.
+    pub async fn contract(&self, client: &str, settings: &ClientSettings) {
+        let settings = serde_json::to_string(settings).unwrap();
+        let done: Result<u64, store_kit::StoreError> =
+            store_kit::transaction!(self.store, "contract", |tx| {
+                let update = "UPDATE ssa_client SET settings = $1 WHERE id = $2";
+                let update = store_kit::sql(update);
+                tx.execute(update.bind(&settings).bind(client)).await
+            });
+        assert_eq!(done.unwrap(), 1);
+    }
+
     /// A form sent by a client with HTTP Basic.
     pub async fn client_form(&self, client: &str, path: &str, form: &[(&str, &str)]) -> Answer {
         let basic = b64(format!("{client}:{}", self.clients[client]));
