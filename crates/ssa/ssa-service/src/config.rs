@@ -201,6 +201,23 @@ impl Config {
                     .to_owned(),
             ));
         }
+        for (n, kind) in self.creations.iter().enumerate() {
+            let which = kind.policy.as_deref().unwrap_or("none");
+            if kind.policy.as_deref().is_some_and(|text| !is_oid(text)) {
+                return Err(trouble(format!(
+                    "[[creations]] number {} has a policy that is no OID: {which}",
+                    n + 1
+                )));
+            }
+            let earlier = self.creations[..n].iter();
+            if let Some(first) = earlier.clone().position(|k| k.policy == kind.policy) {
+                return Err(trouble(format!(
+                    "[[creations]] number {} and number {} have the same policy: {which}",
+                    first + 1,
+                    n + 1
+                )));
+            }
+        }
         if let Some(member) = self.registration.as_ref().and_then(Registration::fault) {
             return Err(trouble(format!("registration has wrong {member}")));
         }
@@ -251,6 +268,12 @@ fn host(text: &str) -> Option<String> {
     Some(Url::parse(text).ok()?.host_str()?.to_owned())
 }
 
+/// An object identifier as it is written, such as `1.3.6.1.4.1.32473.1`, of which certificates can hold one.
+fn is_oid(text: &str) -> bool {
+    let parsed = text.parse::<der::oid::ObjectIdentifier>();
+    parsed.is_ok_and(|oid| oid.to_string() == text)
+}
+
 fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text
@@ -289,6 +312,45 @@ mod tests {
         assert!(strict.check().is_ok());
         strict.fapi = true;
         assert!(strict.check().is_err());
+    }
+
+    #[test]
+    fn kinds_of_credential_are_told_apart_by_policies_that_there_can_be() {
+        let check = |policies: &[Option<&str>]| {
+            let base = "https://portal.example";
+            let mut config = Config::new(
+                (base.to_owned(), "https://sign.example".to_owned()),
+                "n".to_owned(),
+                TenantId::parse("t").unwrap(),
+                SecretBytes::new(vec![1; 32]),
+                Published::development(base),
+            );
+            let kind = |policy: &Option<&str>| Creation {
+                policy: policy.map(str::to_owned),
+                key: core_types::KeyAlg::P256,
+            };
+            config.creations = policies.iter().map(kind).collect();
+            config.check().map_err(|trouble| format!("{trouble:?}"))
+        };
+        let (a, b) = (Some("1.3.6.1.4.1.32473.1"), Some("1.3.6.1.4.1.32473.2"));
+        assert_eq!(check(&[a, None, b]), Ok(()));
+        for bad in [
+            "",
+            "x",
+            "1",
+            "1.3.",
+            "1..3",
+            "3.1.2",
+            "1.3.6.1 ",
+            "urn:oid:1.3.6",
+        ] {
+            let wrong = check(&[a, Some(bad)]).unwrap_err();
+            assert!(wrong.contains("number 2"), "{bad}: {wrong}");
+        }
+        for twice in [[a, b, a], [None, b, None]] {
+            let wrong = check(&twice).unwrap_err();
+            assert!(wrong.contains("number 1 and number 3"), "{wrong}");
+        }
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub(crate) enum ProviderFault {
     Token(IdTokenFault),
     /// The assurance is too low.
     Assurance,
+    /// It let a session of before count, although it was told to ask anew.
+    Stale,
 }
 
 impl ProviderFault {
@@ -129,6 +131,7 @@ impl ProviderFault {
             Self::Code => "provider-code",
             Self::Token(fault) => fault.code(),
             Self::Assurance => "provider-assurance",
+            Self::Stale => "provider-stale",
         }
     }
 
@@ -137,6 +140,7 @@ impl ProviderFault {
         match self {
             Self::Unreachable => "portal-provider-unreachable",
             Self::Declined => "portal-provider-declined",
+            Self::Stale => "portal-provider-stale",
             Self::Assurance | Self::Token(IdTokenFault::Context) => "portal-provider-assurance",
             Self::MixedUp | Self::Code | Self::Token(_) => "portal-provider-refused",
         }

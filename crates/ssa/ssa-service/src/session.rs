@@ -16,7 +16,7 @@ pub(crate) const IDLE: i64 = 30 * 60;
 pub(crate) const LIFE: i64 = 8 * 60 * 60;
 
 /// A login counts as just now for this long, in seconds.
-const RECENT: i64 = 5 * 60;
+pub(crate) const RECENT: i64 = 5 * 60;
 
 /// A browser, known by its cookie, and where it calls from; who is logged in there is another question.
 #[derive(Debug, Clone)]

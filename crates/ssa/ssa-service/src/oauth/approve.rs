@@ -425,7 +425,7 @@ async fn decided(
             RequestState::Expired => {
                 deny(ssa, visit, flow, &OAuthError::AccessDenied, "expired").await
             }
-            RequestState::Open if back => Ok(login::undecided(ssa, visit, handle)),
+            RequestState::Open if back => Ok(login::undecided(ssa, visit, handle, &flow)),
             RequestState::Open => Ok(to_sic(ssa, rid)),
         },
         Err(CallError::Refused(Refusal::NotFound | Refusal::Expired)) => {

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use core_types::SecretBytes;
+use core_types::{SecretBytes, UnixTime};
 use serde::Deserialize;
 use store_kit::{StoreError, transaction};
 use web_ui::{Arg, Messages};
@@ -51,6 +51,8 @@ struct ConsentView {
 #[template(path = "undecided.html")]
 struct UndecidedView {
     m: Messages,
+    text: String,
+    again: String,
     link: String,
 }
 
@@ -288,10 +290,20 @@ fn ask(ssa: &Ssa, visit: &Visit, flow: &Flow, title: &str, view: &impl Template)
     show(ssa, visit, content)
 }
 
-/// The signer came back from the SIC page without having decided.
-pub(crate) fn undecided(ssa: &Ssa, visit: &Visit, handle: &str) -> Response {
+/// The person came back from the SIC page without having decided what they were asked.
+pub(crate) fn undecided(ssa: &Ssa, visit: &Visit, handle: &str, flow: &Flow) -> Response {
+    let words = visit.words();
+    let (text, again) = if flow.creates() {
+        ("portal-undecided-create", "portal-undecided-create-again")
+    } else if flow.deletes() {
+        ("portal-undecided-delete", "portal-undecided-delete-again")
+    } else {
+        ("portal-undecided-text", "portal-undecided-again")
+    };
     let view = UndecidedView {
-        m: visit.words(),
+        text: words.t(text),
+        again: words.t(again),
+        m: words,
         link: format!("/oauth2/continue/{handle}"),
     };
     let body = view.render().unwrap_or_default();
@@ -373,6 +385,16 @@ impl Destination {
             }
         }
         Ok(Some(Self { flow, handle, next }))
+    }
+
+    /// Since when a login counts for where it leads, if not every one does.
+    pub(super) fn since(&self, now: UnixTime) -> Option<UnixTime> {
+        if allowed(&self.next) == "/security" {
+            // With a minute left to change something.
+            return Some(now.plus(60 - session::RECENT));
+        }
+        let flow = self.flow.as_ref().filter(|flow| flow.wants_fresh_login());
+        flow.map(|flow| flow.created)
     }
 
     /// Whether a login elsewhere, of which somebody still has a session, isn't enough.

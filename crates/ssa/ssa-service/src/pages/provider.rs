@@ -19,6 +19,9 @@ use crate::session::Browser;
 use crate::trips::{Leg, Shown, Trip, Wish};
 use crate::{Ssa, crypt};
 
+/// How far a provider's clock may be behind, in seconds.
+const SKEW: i64 = 30;
+
 #[derive(Template)]
 #[template(path = "leaving.html")]
 struct LeavingView {
@@ -191,6 +194,14 @@ async fn log_in(
     let (shown, assurance, proved) = match identified {
         Ok(identified) => identified,
         Err(fault) => return refused(ssa, visit, browser, to, fault).await,
+    };
+    let proved = match to.since(ssa.now()) {
+        // The login page would come again and again, and nobody would know why.
+        Some(since) if proved < since.plus(-SKEW) => {
+            return refused(ssa, visit, browser, to, ProviderFault::Stale).await;
+        }
+        Some(since) => proved.max(since),
+        None => proved,
     };
     let fresh = browser.renewed(crypt::draw(ssa.random()));
     let (kind, now) = (Kind::Provider, ssa.now());

@@ -222,6 +222,11 @@ async fn nobody_gets_a_key_who_did_not_make_it() {
         let (invite, back) = invited(&stack);
         let undecided = browser.get(&back).await;
         assert_eq!(undecided.status, StatusCode::OK);
+        assert!(
+            undecided.body.contains("No key was made"),
+            "{}",
+            undecided.body
+        );
         let path = back.replace("resume", "continue");
         let again = browser.get(&path).await;
         assert!(again.location().contains(invite.voucher.as_str()));
