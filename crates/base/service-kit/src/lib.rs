@@ -19,7 +19,7 @@ pub use listen::{Running, Shutdown, bind, serve};
 pub use peer::{Peer, PeerCertificates};
 pub use protect::harden;
 pub use rate::{HourlyLimit, HourlyRate, Rate, RateLimit};
-pub use room::{Room, Rooms};
+pub use room::{Room, Rooms, is_no_room};
 pub use rpc::{CallError, Client, Routes};
 pub use tls::Identity;
 pub use trouble::Trouble;

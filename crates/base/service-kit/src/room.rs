@@ -36,6 +36,19 @@ pub struct Room<K: Eq + Hash> {
 #[error("too much is under way")]
 struct NoRoom;
 
+/// Whether a body couldn't be read because [`Rooms::weigh`] had no room for it: there may be some later. Else it was too long,
+/// or broken off.
+pub fn is_no_room(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = cause {
+        if one.is::<NoRoom>() {
+            return true;
+        }
+        cause = one.source();
+    }
+    false
+}
+
 impl<K: Eq + Hash + Clone> Rooms<K> {
     /// Room for so many in all, and for so many of one caller.
     pub fn new(all: u64, each: u64) -> Arc<Self> {
@@ -181,5 +194,17 @@ mod tests {
         assert!(read(5).await && !read(6).await);
         drop(other);
         assert!(read(6).await);
+    }
+
+    #[tokio::test]
+    async fn that_there_was_no_room_is_told_from_a_body_that_is_too_long() {
+        let rooms = Rooms::new(10, 8);
+        let fault = async |n: usize, limit: usize| {
+            let body = rooms.weigh("a", Body::from(vec![0_u8; n]));
+            let read = axum::body::to_bytes(body, limit).await;
+            is_no_room(&read.unwrap_err())
+        };
+        assert!(fault(9, 100).await);
+        assert!(!fault(8, 7).await);
     }
 }

@@ -19,6 +19,9 @@ use crate::flow::Bound;
 use crate::pages::{self, Visit};
 use crate::{Ssa, csc, oauth};
 
+/// When there was no room for a body: others that are being read are over soon.
+pub(crate) const FULL: Wait = Wait(5);
+
 /// Seconds until the next call may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait(pub(crate) u32);

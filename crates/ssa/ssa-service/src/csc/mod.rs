@@ -36,6 +36,7 @@ use csc_types::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use service_kit::is_no_room;
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
@@ -381,10 +382,13 @@ async fn whole(ssa: &Ssa, call: &Call, body: Body) -> Result<Bytes, Fault> {
     let known = small || shows_token(ssa, call).await?;
     let limit = if known { LIMIT } else { SMALL };
     let read = axum::body::to_bytes(body, limit).await;
-    let bytes = read.map_err(|_| match !known && matches!(presented(call), Ok(Some(_))) {
-        true => CscError::InvalidToken,
-        false => CscError::BodyTooLarge,
-    })?;
+    let bytes = read.map_err(
+        |error| match !known && matches!(presented(call), Ok(Some(_))) {
+            _ if is_no_room(&error) => Fault::full(),
+            true => CscError::InvalidToken.into(),
+            false => CscError::BodyTooLarge.into(),
+        },
+    )?;
     if !bytes.is_empty() {
         is_json(&call.headers)?;
     }

@@ -10,7 +10,7 @@ use sam_api::Refusal;
 use service_kit::CallError;
 use store_kit::StoreError;
 
-use crate::limits::Wait;
+use crate::limits::{FULL, Wait};
 use crate::refusal::Told;
 
 /// An error answer.
@@ -59,6 +59,14 @@ impl Fault {
         Self {
             description: Some(description),
             ..error.into()
+        }
+    }
+
+    /// There is no room for the body while others are being read.
+    pub(super) fn full() -> Self {
+        Self {
+            wait: Some(FULL),
+            ..CscError::Unavailable.into()
         }
     }
 

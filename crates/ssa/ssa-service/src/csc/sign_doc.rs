@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use csc_types::{CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest};
-use service_kit::CallError;
+use service_kit::{CallError, is_no_room};
 
 use super::refusals::Fault;
 use super::sign::{authority, idempotency_key};
@@ -64,7 +64,10 @@ async fn attempt(
     // Whoever has a room has to leave it again, however slow its line.
     let body = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, LIMIT)).await;
     let body = body.map_err(|_| Fault::explained(CscError::Unavailable, TOO_SLOW))?;
-    let body = body.map_err(|_| CscError::BodyTooLarge)?;
+    let body = body.map_err(|error| match is_no_room(&error) {
+        true => Fault::full(),
+        false => CscError::BodyTooLarge.into(),
+    })?;
     is_json(&call.headers)?;
     let asked = SignDocRequest::parse(&body)?;
     let token = bearer.text.clone();

@@ -29,11 +29,11 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use csc_types::{OAuthError, Params};
-use service_kit::PeerCertificates;
+use service_kit::{PeerCertificates, is_no_room};
 use store_kit::StoreError;
 
 use crate::Ssa;
-use crate::limits::{Origin, Wait};
+use crate::limits::{FULL, Origin, Wait};
 use crate::refusal::Told;
 
 pub(crate) use create::is_under;
@@ -116,6 +116,8 @@ pub(crate) enum Refused {
     Store(StoreError),
     /// It calls too often.
     Wait(Wait),
+    /// There is no room for its body while others are being read.
+    Full,
 }
 
 impl From<OAuthError> for Refused {
@@ -142,6 +144,7 @@ impl Refused {
         match self {
             Self::OAuth(error) => error,
             Self::Wait(_) => OAuthError::RateLimited,
+            Self::Full => OAuthError::Unavailable,
             Self::Store(error) => {
                 tracing::error!(%error, "the store failed an OAuth request");
                 match error.is_away() {
@@ -156,7 +159,8 @@ impl Refused {
     pub(crate) fn answer(self, basic: bool) -> Response {
         let wait = match &self {
             Self::Wait(wait) => Some(*wait),
-            _ => None,
+            Self::Full => Some(FULL),
+            Self::OAuth(_) | Self::Store(_) => None,
         };
         let error = self.told();
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -191,10 +195,13 @@ fn never_cached(mut response: Response) -> Response {
     response
 }
 
-/// Reads a form body; `None` when it is too long or broken off.
-async fn form(body: Body, limit: usize) -> Result<crate::flow::Pairs, OAuthError> {
-    let too_long = |_| OAuthError::Invalid("body");
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(too_long)?;
+/// Reads a form body.
+async fn form(body: Body, limit: usize) -> Result<crate::flow::Pairs, Refused> {
+    let bytes = axum::body::to_bytes(body, limit).await;
+    let bytes = bytes.map_err(|error| match is_no_room(&error) {
+        true => Refused::Full,
+        false => OAuthError::Invalid("body").into(),
+    })?;
     Ok(url::form_urlencoded::parse(&bytes).into_owned().collect())
 }
 

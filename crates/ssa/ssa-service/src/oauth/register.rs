@@ -12,10 +12,11 @@ use csc_types::SecretText;
 use jose::{ForeignJws, ForeignKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use service_kit::is_no_room;
 use store_kit::{StoreError, Tx, sql, transaction};
 
 use super::jwt::Claims;
-use super::never_cached;
+use super::{Refused, never_cached};
 use crate::clients::{self, NewClient, State as Phase};
 use crate::contract::{ClientSettings, read_keys};
 use crate::{Ssa, crypt};
@@ -74,6 +75,8 @@ enum Fault {
     Metadata,
     /// There is no statement in it.
     Malformed,
+    /// There is no room for the request while others are being read.
+    Full,
     Store(StoreError),
 }
 
@@ -91,7 +94,7 @@ impl Fault {
             Self::Unapproved => Some("registration-unapproved"),
             Self::Redirect => Some("registration-redirect"),
             Self::Metadata => Some("registration-metadata"),
-            Self::Malformed | Self::Store(_) => None,
+            Self::Malformed | Self::Full | Self::Store(_) => None,
         }
     }
 
@@ -117,6 +120,7 @@ impl Fault {
                 "invalid_client_metadata",
                 "a member can't be used",
             ),
+            Self::Full => return Refused::Full.answer(false),
             Self::Store(error) => {
                 tracing::error!(%error, "the store failed a registration");
                 let (status, error) = match error.is_away() {
@@ -186,7 +190,10 @@ async fn refused(ssa: &Ssa, fault: Fault) -> Fault {
 
 async fn registered(ssa: &Ssa, rules: &Registration, body: Body) -> Result<Value, Fault> {
     let body = axum::body::to_bytes(body, LIMIT).await;
-    let body = body.map_err(|_| Fault::Malformed)?;
+    let body = body.map_err(|error| match is_no_room(&error) {
+        true => Fault::Full,
+        false => Fault::Malformed,
+    })?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| Fault::Malformed)?;
     let done = judged(ssa, rules, &wanted).await;
     if done.is_err() {
