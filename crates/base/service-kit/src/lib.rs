@@ -3,6 +3,7 @@
 //!
 //! Knows no zone and no message. Which names may call what is decided by the zone that serves.
 
+mod crowd;
 pub mod daemon;
 pub mod http;
 pub mod limits;

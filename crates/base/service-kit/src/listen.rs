@@ -15,22 +15,18 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use crate::crowd::{Crowd, MAX_CONNECTIONS};
 use crate::limits::{Calls, Counted, Timely, idle_for};
 use crate::peer::{Peer, PeerCertificates, name_of};
-use crate::rate::network;
-use crate::room::Rooms;
 use crate::{Trouble, tls};
 
-/// Most connections of one listener at a time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 12_288;
-/// Most of them from one address (of IPv6 a /64): a proxy or a zone of ours keeps some hundred.
-const CONNECTIONS_OF_ONE: u64 = 3072;
 /// A handshake or a request head that takes longer is an attack or a dead peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a peer may take.
 const LIMITS: Limits = Limits {
     patience: PATIENCE,
     idle: Duration::from_secs(60),
+    crowded: Duration::from_secs(5),
     body: Duration::from_secs(30),
 };
 
@@ -40,6 +36,8 @@ struct Limits {
     patience: Duration,
     /// Without any request, whatever else the connection is kept busy with. Our own clients let go of theirs before.
     idle: Duration,
+    /// The same while the listener has many connections.
+    crowded: Duration,
     /// For a request's body, above what it earns by coming.
     body: Duration,
 }
@@ -119,7 +117,7 @@ pub fn serve(
     let acceptor = tls.map(|tls| (TlsAcceptor::from(tls.config), tls.mutual));
     let task = tokio::spawn(async move {
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let shares = Rooms::new(u64::MAX, CONNECTIONS_OF_ONE);
+        let crowd = Crowd::new();
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else {
                 break;
@@ -131,22 +129,28 @@ pub fn serve(
             let Ok((stream, addr)) = accepted else {
                 continue;
             };
-            // Whoever has its share hears nothing; a proxy of this machine speaks for many.
-            let share = match addr.ip().to_canonical().is_loopback() {
-                true => None,
-                false => match shares.enter(network(addr.ip()), 1) {
-                    Some(share) => Some(share),
-                    None => continue,
-                },
+            // Whoever has its share hears nothing.
+            let Some(place) = crowd.enter(addr.ip()) else {
+                continue;
             };
-            let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
+            let ends = Ends {
+                shutdown: shutdown.clone(),
+                crowded: crowd.crowded(),
+            };
+            let (acceptor, router) = (acceptor.clone(), router.clone());
             tokio::spawn(async move {
-                connection(stream, addr, acceptor, router, shutdown).await;
-                drop((slot, share));
+                connection(stream, addr, acceptor, router, ends).await;
+                drop((slot, place));
             });
         }
     });
     Ok(Running { addr, task })
+}
+
+/// For what reasons of the listener's a connection ends.
+struct Ends {
+    shutdown: Shutdown,
+    crowded: watch::Receiver<bool>,
 }
 
 async fn connection(
@@ -154,7 +158,7 @@ async fn connection(
     addr: SocketAddr,
     acceptor: Option<(TlsAcceptor, bool)>,
     router: Router,
-    shutdown: Shutdown,
+    ends: Ends,
 ) {
     // Without it small answers wait for the peer's delayed acknowledgement. A socket that refuses is only slower.
     let _ = stream.set_nodelay(true);
@@ -170,7 +174,7 @@ async fn connection(
                     certificates: None,
                 },
                 router,
-                shutdown,
+                ends,
                 LIMITS,
             )
             .await
@@ -192,7 +196,7 @@ async fn connection(
                 },
                 certificates: (!certificates.is_empty()).then_some(PeerCertificates(certificates)),
             };
-            talk(TokioIo::new(stream), caller, router, shutdown, LIMITS).await;
+            talk(TokioIo::new(stream), caller, router, ends, LIMITS).await;
         }
     }
 }
@@ -203,11 +207,16 @@ struct Caller {
     certificates: Option<PeerCertificates>,
 }
 
-async fn talk<I>(io: I, caller: Caller, router: Router, mut shutdown: Shutdown, limits: Limits)
+async fn talk<I>(io: I, caller: Caller, router: Router, ends: Ends, limits: Limits)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    let Ends {
+        mut shutdown,
+        crowded,
+    } = ends;
     let (calls, mut busy) = Calls::new();
+    let waiting = without_requests(busy.clone(), crowded, limits);
     let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let call = calls.begin();
         request.extensions_mut().insert(caller.peer.clone());
@@ -241,7 +250,7 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = idle_for(&mut busy, limits.idle) => {
+        () = waiting => {
             connection.as_mut().graceful_shutdown();
             // A call that came in the same moment is finished; a peer that only won't go is left.
             tokio::select! {
@@ -257,6 +266,26 @@ where
     }
 }
 
+/// Returns when there was no request for as long as the listener bears it.
+async fn without_requests(
+    mut busy: watch::Receiver<usize>,
+    mut crowded: watch::Receiver<bool>,
+    limits: Limits,
+) {
+    let mut meanwhile = busy.clone();
+    let sooner = async {
+        // Without a listener nothing is crowded.
+        match crowded.wait_for(|crowded| *crowded).await.is_ok() {
+            true => idle_for(&mut meanwhile, limits.crowded).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = idle_for(&mut busy, limits.idle) => {}
+        () = sooner => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::routing::post;
@@ -265,11 +294,17 @@ mod tests {
     use super::*;
 
     /// A connection to a service that reads a body, with limits that are over at once.
-    fn connected() -> (DuplexStream, watch::Sender<bool>) {
+    fn connected() -> (DuplexStream, [watch::Sender<bool>; 2]) {
+        with_idle(Duration::from_millis(40), false)
+    }
+
+    /// The same where a connection without requests is borne so long, and there are many or not.
+    fn with_idle(idle: Duration, many: bool) -> (DuplexStream, [watch::Sender<bool>; 2]) {
         let (peer, server) = tokio::io::duplex(64 * 1024);
         let limits = Limits {
             patience: Duration::from_millis(40),
-            idle: Duration::from_millis(40),
+            idle,
+            crowded: Duration::from_millis(40),
             body: Duration::from_millis(40),
         };
         let router = Router::new().route("/", post(|body: String| async move { body }));
@@ -281,8 +316,10 @@ mod tests {
             certificates: None,
         };
         let (stop, shutdown) = Shutdown::new();
-        tokio::spawn(talk(TokioIo::new(server), caller, router, shutdown, limits));
-        (peer, stop)
+        let (crowd, crowded) = watch::channel(many);
+        let ends = Ends { shutdown, crowded };
+        tokio::spawn(talk(TokioIo::new(server), caller, router, ends, limits));
+        (peer, [stop, crowd])
     }
 
     /// What a peer hears until it is left. That it is left at all is what is tested.
@@ -316,5 +353,12 @@ mod tests {
             let heard = heard(peer, said).await;
             assert!(heard.contains(answer), "{what}: {heard}");
         }
+    }
+
+    #[tokio::test]
+    async fn where_there_are_many_a_connection_without_requests_goes_sooner() {
+        let (peer, [_stop, _crowd]) = with_idle(Duration::from_secs(3600), true);
+        let said = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
+        assert!(heard(peer, said).await.contains("abc"));
     }
 }
