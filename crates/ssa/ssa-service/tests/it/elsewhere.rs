@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use ssa_service::ClientSettings;
 
 use crate::oauth::client;
-use crate::web::{Answer, Browser, SIC, Stack, hash, stacks, stacks_with};
+use crate::web::{Answer, Browser, SIC, Stack, hash, stacks, stacks_with, until};
 
 async fn with_terminals(stacks: Vec<Stack>) -> Vec<Stack> {
     let mut all = Vec::new();
@@ -329,14 +329,11 @@ async fn version_1_waits_for_the_person() {
             let waiting = call(&stack, "/csc/v1/credentials/authorize", &token, &body);
             let person = async {
                 // As soon as it is there.
-                while !browser
-                    .get("/requests")
-                    .await
-                    .body
-                    .contains("name=\"request\"")
-                {
-                    tokio::task::yield_now().await;
-                }
+                until("the request in the portal", async || {
+                    let page = browser.get("/requests").await;
+                    page.body.contains("name=\"request\"").then_some(())
+                })
+                .await;
                 decide(&stack, &mut browser, state).await
             };
             let (answer, _) = tokio::join!(waiting, person);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use service_kit::CallError;
 use store_kit::sql;
 
-use crate::web::{Answer, Stack, hash, stacks};
+use crate::web::{Answer, Stack, hash, stacks, until};
 
 fn body(members: &Value) -> String {
     let mut body = json!({ "credentialID": "key-hanako", "hashes": [b64(hash(1))],
@@ -26,15 +26,12 @@ async fn begin(stack: &Stack, token: &str, members: &Value) -> Answer {
 
 /// Waits until whoever works on the only call has written down how far it is.
 async fn worked(stack: &Stack) {
-    loop {
+    until("the call's first step", async || {
         let mut tx = stack.store.read("later").await.unwrap();
         let row = tx.fetch_one(sql("SELECT version FROM ssa_later")).await;
-        if row.unwrap().int("version").unwrap() > 0 {
-            return;
-        }
-        drop(tx);
-        tokio::task::yield_now().await;
-    }
+        (row.unwrap().int("version").unwrap() > 0).then_some(())
+    })
+    .await;
 }
 
 fn id(answer: &Answer) -> String {
@@ -50,13 +47,11 @@ async fn poll(stack: &Stack, token: &str, id: &str) -> Answer {
 
 /// Asks until there is an outcome.
 async fn outcome(stack: &Stack, token: &str, id: &str) -> Answer {
-    loop {
+    until("an outcome", async || {
         let answer = poll(stack, token, id).await;
-        if answer.status != StatusCode::ACCEPTED {
-            return answer;
-        }
-        tokio::task::yield_now().await;
-    }
+        (answer.status != StatusCode::ACCEPTED).then_some(answer)
+    })
+    .await
 }
 
 // shows: T-USE-SAP-REPLAY

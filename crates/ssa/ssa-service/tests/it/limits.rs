@@ -14,7 +14,7 @@ use store_kit::sql;
 use tower::ServiceExt as _;
 
 use crate::oauth::client;
-use crate::web::{Answer, Browser, Stack, encode, service_request, stacks_with};
+use crate::web::{Answer, Browser, Stack, encode, service_request, stacks_with, until};
 
 const FEW: Rate = Rate {
     burst: 3,
@@ -310,9 +310,10 @@ async fn bodies_that_dont_end_take_room_of_their_address_alone() {
             slow.push(tokio::spawn(
                 call.oneshot(request("192.0.2.1").body(body).unwrap()),
             ));
-            while !came.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
-            }
+            until("a body's first parts", async || {
+                came.load(Ordering::Relaxed).then_some(())
+            })
+            .await;
         }
         later("/oauth2/token", "application/x-www-form-urlencoded").await;
         later("/csc/v2/info", "application/json").await;

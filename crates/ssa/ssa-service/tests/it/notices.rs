@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::manage::{SECURITY, call, named, set};
 use crate::oauth::client;
-use crate::web::{Stack, hash, stacks, stacks_with};
+use crate::web::{Stack, hash, stacks, stacks_with, until};
 
 #[derive(Default)]
 struct Seen {
@@ -85,18 +85,16 @@ async fn waiting(stack: &Stack) -> Vec<(i64, i64)> {
 
 /// Waits until the call has its outcome, and the first try with its notice is over.
 async fn settled(stack: &Stack) -> Vec<(i64, i64)> {
-    loop {
+    until("the notice's first try", async || {
         let mut tx = stack.store.read("later").await.unwrap();
         let open = sql("SELECT count(*) AS n FROM ssa_later WHERE notice IS NOT NULL");
         let open = tx.fetch_one(open).await.unwrap().int("n").unwrap();
         drop(tx);
         let waiting = waiting(stack).await;
         let tried = waiting.iter().all(|(failures, _)| *failures > 0);
-        if open == 0 && tried {
-            return waiting;
-        }
-        tokio::task::yield_now().await;
-    }
+        (open == 0 && tried).then_some(waiting)
+    })
+    .await
 }
 
 // shows: T-USE-CAPTURE
@@ -251,17 +249,16 @@ async fn a_call_that_lost_its_worker_is_finished_although_nobody_asks() {
             .sam
             .with(|s| s.sign_refusals = vec![CallError::Unreachable]);
         begin(&stack, &token, &uri).await;
-        loop {
-            let asked = stack.sam.with(|s| s.signed.len());
-            if asked == 1 {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        while seen.notices.lock().unwrap().is_empty() {
+        until("the SAM's first call", async || {
+            stack.sam.with(|s| (s.signed.len() == 1).then_some(()))
+        })
+        .await;
+        until("the notice", async || {
             stack.clock.advance(150);
             stack.ssa.send_notices().await.unwrap();
-        }
+            (!seen.notices.lock().unwrap().is_empty()).then_some(())
+        })
+        .await;
         assert!(settled(&stack).await.is_empty());
         let keys = stack.sam.with(|s| {
             let keys = s.signed.iter().map(|s| s.idempotency_key.clone());

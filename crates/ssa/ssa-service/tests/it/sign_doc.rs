@@ -14,7 +14,7 @@ use service_kit::CallError;
 use tower::ServiceExt as _;
 
 use crate::oauth::client;
-use crate::web::{Answer, Stack, hash, stacks};
+use crate::web::{Answer, Stack, hash, stacks, until};
 
 fn body(change: impl FnOnce(&mut Value)) -> String {
     let mut body = json!({ "credentialID": "key-hanako", "documents": [
@@ -160,9 +160,10 @@ async fn calls_that_wait_with_their_documents_leave_room_to_other_clients() {
             let called = stack.ssa.router().oneshot(request.unwrap());
             slow.push(tokio::spawn(called));
             // Whose body is asked for has its room.
-            while !asked.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
-            }
+            until("the body to be asked for", async || {
+                asked.load(Ordering::Relaxed).then_some(())
+            })
+            .await;
         }
         let own = call(&stack, &tokens[2], &body(|_| ())).await;
         assert_eq!(own.told().0, 503, "{}", own.body);
