@@ -1,9 +1,13 @@
 //! OAuth clients: who they are, how they prove it, where they may be answered.
 
+mod registered;
+
 use core_types::{ClientId, Digest32, UnixTime};
 use jose::ForeignKey;
 use store_kit::{Row, StoreError, Tx, sql};
 use url::{Host, Url};
+
+pub(crate) use registered::{beyond_share, delete, of_software, registered_as, unused, used};
 
 use crate::contract::{ClientSettings, read_keys};
 use crate::crypt::digest;
@@ -270,40 +274,6 @@ pub(crate) async fn insert(
         .bind(settings)
         .bind(state.name());
     Ok(tx.execute(insert).await? == 1)
-}
-
-/// Notes of a client that was just registered that it did so itself, as this software.
-pub(crate) async fn registered_as(
-    tx: &mut Tx,
-    client: &ClientId,
-    software: &str,
-) -> Result<(), StoreError> {
-    let update = sql("UPDATE ssa_client SET software = $1, used = 0 WHERE id = $2");
-    tx.execute(update.bind(software).bind(client.as_str()))
-        .await
-        .map(drop)
-}
-
-/// Notes that a client got a token.
-pub(crate) async fn used(tx: &mut Tx, client: &ClientId) -> Result<(), StoreError> {
-    let update = sql("UPDATE ssa_client SET used = 1 WHERE id = $1 AND used = 0");
-    tx.execute(update.bind(client.as_str())).await.map(drop)
-}
-
-/// Deletes clients of this software that registered before and never got a token; answers how many.
-pub(crate) async fn forget_unused(
-    tx: &mut Tx,
-    software: &str,
-    before: UnixTime,
-) -> Result<u64, StoreError> {
-    let delete = "DELETE FROM ssa_client WHERE software = $1 AND used = 0 AND state = 'active' AND created <= $2";
-    tx.execute(sql(delete).bind(software).bind(before.0)).await
-}
-
-/// How many clients of this software may come.
-pub(crate) async fn of_software(tx: &mut Tx, software: &str) -> Result<i64, StoreError> {
-    let query = "SELECT COUNT(*) AS n FROM ssa_client WHERE software = $1 AND state = 'active'";
-    tx.fetch_one(sql(query).bind(software)).await?.int("n")
 }
 
 /// Keeps what was changed of a client, apart from its secrets.

@@ -12,7 +12,7 @@ use crate::port::SamPort;
 use crate::{clients, users};
 
 /// Everything that names a person by their id.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 14] = [
     "DELETE FROM ssa_consent WHERE session IN (SELECT id FROM ssa_session WHERE person = $1)",
     "DELETE FROM ssa_session WHERE person = $1",
     "DELETE FROM ssa_flow WHERE person = $1",
@@ -25,6 +25,7 @@ const ROWS: [&str; 13] = [
     "DELETE FROM ssa_later WHERE person = $1",
     "DELETE FROM ssa_mute WHERE person = $1",
     "DELETE FROM ssa_link WHERE person = $1",
+    "UPDATE ssa_client SET person = NULL WHERE person = $1",
     "DELETE FROM ssa_user WHERE person = $1",
 ];
 

@@ -67,6 +67,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: OF_SOFTWARE_SQLITE,
             postgres: OF_SOFTWARE_POSTGRES,
         },
+        Migration {
+            name: "0013-first-person-of-a-client",
+            sqlite: FIRST_PERSON,
+            postgres: FIRST_PERSON,
+        },
     ],
 };
 
@@ -352,7 +357,7 @@ macro_rules! more_bounds {
 const MORE_BOUNDS_SQLITE: &str = more_bounds!("INTEGER");
 const MORE_BOUNDS_POSTGRES: &str = more_bounds!("BIGINT");
 
-// `software`: as what a client registered itself. `used`: it got a token. An index for calls that wait, by client.
+// `software`: as what a client registered itself. `used`: whether it got a token. An index for calls that wait, by client.
 macro_rules! of_software {
     ($int:literal) => {
         concat!(
@@ -368,3 +373,7 @@ macro_rules! of_software {
 
 const OF_SOFTWARE_SQLITE: &str = of_software!("INTEGER");
 const OF_SOFTWARE_POSTGRES: &str = of_software!("BIGINT");
+
+// Who used a client first that registered itself. From here on `used` is when it last got a token, about; 0: it never did.
+const FIRST_PERSON: &str = "ALTER TABLE ssa_client ADD COLUMN person TEXT;
+    CREATE INDEX ssa_client_person ON ssa_client (software, person);";

@@ -155,7 +155,7 @@ pub(crate) async fn insert(
         .bind(token.exp.0)
         .bind(token.holder.map(|holder| holder.to_string()));
     tx.execute(insert).await?;
-    clients::used(tx, &token.client).await
+    clients::used(tx, &token.client, token.person.as_ref(), now).await
 }
 
 /// Finds a token by its text.

@@ -152,6 +152,7 @@ event-authorization-sent = { $person } was sent to approve what { $client } asks
 event-authorization-granted = { $client } gets a code for { $person } (key: { $key }, request: { $request }); from: { $from }, session: { $session }.
 event-client-changed = { $officer } changed application { $client }: { $change }.
 event-client-registered-itself = Application { $client } registered itself with the statement { $statement }.
+event-client-gave-way = Application { $client }, which had registered itself, was removed to make room for others.
 event-client-change-refused = { $peer } may not manage applications, or not so, and was refused.
 event-client-refused = Application { $client } didn't prove who it is: { $reason }.
 event-token-issued = { $client } got a token for { $person } ({ $scope }).

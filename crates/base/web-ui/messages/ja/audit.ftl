@@ -148,6 +148,7 @@ event-authorization-sent = { $client }が鍵{ $key }で求めることの承認�
 event-authorization-granted = { $client }が{ $person }のためのコードを得た(鍵: { $key }、要求: { $request })。接続元: { $from }、セッション: { $session }。
 event-client-changed = { $officer }がアプリ{ $client }を変更した: { $change }。
 event-client-registered-itself = アプリ{ $client }が、ソフトウェアの証明書類{ $statement }により自ら登録した。
+event-client-gave-way = 自ら登録したアプリ{ $client }が、ほかのアプリに場所を空けるために削除された。
 event-client-change-refused = アプリの管理が許されない{ $peer }の呼び出しを拒否した。
 event-client-refused = アプリ{ $client }は自らを証明できなかった: { $reason }。
 event-token-issued = { $client }に{ $person }のトークンを発行した({ $scope })。

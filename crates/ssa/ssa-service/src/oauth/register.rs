@@ -25,6 +25,8 @@ use crate::{Ssa, crypt};
 const LIMIT: usize = 64 << 10;
 /// A client that got no token after so many seconds is forgotten when another one comes.
 const UNUSED: i64 = 60 * 60;
+/// Where there is no room, one person keeps this part of a software's clients, and one at least.
+const SHARES: u32 = 10;
 /// Longest life of a statement in seconds: a year and a month.
 const LONGEST: i64 = 396 * 24 * 60 * 60;
 
@@ -249,7 +251,7 @@ async fn judged(ssa: &Ssa, rules: &Registration, wanted: &Wanted) -> Result<Valu
     let software_id = crypt::digest(&name);
     let statement = sha256(&[wanted.software_statement.as_bytes()]);
     let made = transaction!(ssa.store(), "register-client", |tx| {
-        if !has_room(tx, &software_id, rules.most, now).await? {
+        if !has_room(ssa, tx, &software_id, rules.most, now).await? {
             return Ok::<_, StoreError>(false);
         }
         let text = secret.as_ref().map(SecretText::expose);
@@ -338,9 +340,11 @@ fn vouched(rules: &Registration, statement: &str, now: UnixTime) -> Result<Softw
     })
 }
 
-/// Whether one more client of this software may be there. Those that are suspended don't count, and those that got no token within
-/// an hour are gone: a copy of the statement blocks nobody for good.
+/// Whether one more client of this software may be there. Those that are suspended don't count. Those that got no token within an hour
+/// give way, and where there is no room then, so does one of whoever has more than a share: who has a copy of the statement and one
+/// account keeps few places. It takes as many accounts as there are shares to keep others out.
 async fn has_room(
+    ssa: &Ssa,
     tx: &mut Tx,
     software: &str,
     most: u32,
@@ -351,12 +355,29 @@ async fn has_room(
     // Whoever registers the same software waits for this transaction.
     let lock = "UPDATE ssa_software SET n = n + 1 WHERE id = $1";
     tx.execute(sql(lock).bind(software)).await?;
-    let unused = clients::forget_unused(tx, software, now.plus(-UNUSED)).await?;
-    if unused > 0 {
-        tracing::info!(
-            unused,
-            "clients that registered themselves and got no token are forgotten"
-        );
+    for client in clients::unused(tx, software, now.plus(-UNUSED)).await? {
+        gives_way(ssa, tx, client, now).await?;
     }
-    Ok(clients::of_software(tx, software).await? < i64::from(most))
+    if clients::of_software(tx, software).await? < i64::from(most) {
+        return Ok(true);
+    }
+    let share = i64::from((most / SHARES).max(1));
+    match clients::beyond_share(tx, software, share).await? {
+        Some(client) => {
+            gives_way(ssa, tx, client, now).await?;
+            Ok(clients::of_software(tx, software).await? < i64::from(most))
+        }
+        None => Ok(false),
+    }
+}
+
+async fn gives_way(
+    ssa: &Ssa,
+    tx: &mut Tx,
+    client: ClientId,
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    clients::delete(tx, &client).await?;
+    let event = Event::ClientGaveWay { client };
+    ssa.audit().append(tx, event, now).await.map(drop)
 }

@@ -142,51 +142,92 @@ async fn a_client_registers_with_its_publishers_word_and_is_what_that_says() {
     }
 }
 
+/// Gets a token as this person with a client that was just registered.
+async fn use_it(stack: &Stack, made: &Value, login: &str) {
+    let (id, secret) = (made["client_id"].as_str().unwrap(), &made["client_secret"]);
+    let code = Browser::new(stack)
+        .log_in_for_code(&service_request(id), login)
+        .await;
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", &code),
+        ("redirect_uri", REDIRECT),
+        ("code_verifier", VERIFIER),
+        ("client_id", id),
+        ("client_secret", secret.as_str().unwrap()),
+    ];
+    let request = Request::post("/oauth2/token")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let token = stack
+        .send(request.body(Body::from(encode(&form))).unwrap())
+        .await;
+    assert_eq!(token.status, StatusCode::OK, "{}", token.body);
+    stack.next_code();
+}
+
+async fn is_known(stack: &Stack, made: &Value) -> bool {
+    let mut tx = stack.store.read("client").await.unwrap();
+    let query = sql("SELECT COUNT(*) AS n FROM ssa_client WHERE id = $1");
+    let query = query.bind(made["client_id"].as_str().unwrap());
+    tx.fetch_one(query).await.unwrap().int("n").unwrap() == 1
+}
+
+async fn gave_way(stack: &Stack) -> usize {
+    let kinds = stack.audit_kinds().await;
+    kinds.iter().filter(|k| *k == "client.gave-way").count()
+}
+
 // shows: T-USE-CRED-FORGE
 #[tokio::test]
-async fn a_copy_of_a_statement_keeps_its_software_out_for_an_hour_at_most() {
+async fn who_got_no_token_in_an_hour_gives_way() {
     let (publisher, _) = SigningKey::generate().unwrap();
     for stack in open_to(&publisher).await {
         let body = json!({ "software_statement": statement(&publisher, &claims()) });
-        let made = register(&stack, &body).await.json();
-        let (id, secret) = (made["client_id"].as_str().unwrap(), &made["client_secret"]);
-        let code = Browser::new(&stack)
-            .log_in_for_code(&service_request(id), "hanako")
-            .await;
-        let form = [
-            ("grant_type", "authorization_code"),
-            ("code", &code),
-            ("redirect_uri", REDIRECT),
-            ("code_verifier", VERIFIER),
-            ("client_id", id),
-            ("client_secret", secret.as_str().unwrap()),
-        ];
-        let request = Request::post("/oauth2/token")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let token = stack
-            .send(request.body(Body::from(encode(&form))).unwrap())
-            .await;
-        assert_eq!(token.status, StatusCode::OK, "{}", token.body);
+        let used = register(&stack, &body).await.json();
+        use_it(&stack, &used, "hanako").await;
         let idle = register(&stack, &body).await.json();
-        let idle = idle["client_id"].as_str().unwrap();
         let status = async || register(&stack, &body).await.status;
         assert_eq!(status().await, StatusCode::BAD_REQUEST);
-        // Who never got a token gives way; who did stays.
+        assert_eq!(gave_way(&stack).await, 0);
         stack.clock.advance(3600);
         assert_eq!(status().await, StatusCode::CREATED);
         assert_eq!(status().await, StatusCode::BAD_REQUEST);
-        let known = async |id: &str| {
-            let mut tx = stack.store.read("client").await.unwrap();
-            let query = sql("SELECT COUNT(*) AS n FROM ssa_client WHERE id = $1");
-            let row = tx.fetch_one(query.bind(id)).await.unwrap();
-            row.int("n").unwrap() == 1
-        };
-        assert!(known(id).await && !known(idle).await);
+        assert!(is_known(&stack, &used).await && !is_known(&stack, &idle).await);
+        assert_eq!(gave_way(&stack).await, 1);
         // An officer's way to make room.
+        let id = used["client_id"].as_str().unwrap();
         call::<ClientSuspend>(&stack, SECURITY, &named(id))
             .await
             .unwrap();
         assert_eq!(status().await, StatusCode::CREATED);
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn one_account_with_a_copy_of_a_statement_keeps_nobody_out() {
+    let (publisher, _) = SigningKey::generate().unwrap();
+    for stack in open_to(&publisher).await {
+        let body = json!({ "software_statement": statement(&publisher, &claims()) });
+        let [first, second] = [
+            register(&stack, &body).await.json(),
+            register(&stack, &body).await.json(),
+        ];
+        use_it(&stack, &first, "hanako").await;
+        stack.clock.advance(2 * 3600);
+        use_it(&stack, &second, "hanako").await;
+        // The one used least recently of whoever has more than a share.
+        let own = register(&stack, &body).await;
+        assert_eq!(own.status, StatusCode::CREATED, "{}", own.body);
+        let own = own.json();
+        assert!(!is_known(&stack, &first).await && is_known(&stack, &second).await);
+        assert_eq!(gave_way(&stack).await, 1);
+        use_it(&stack, &own, "taro").await;
+        // Nobody has more than a share now: what is used stays.
+        let none = register(&stack, &body).await;
+        assert_eq!(none.json()["error"], "unapproved_software_statement");
+        assert!(is_known(&stack, &second).await && is_known(&stack, &own).await);
+        assert_eq!(gave_way(&stack).await, 1);
     }
 }
 

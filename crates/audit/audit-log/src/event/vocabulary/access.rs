@@ -140,6 +140,11 @@ macro_rules! access_events {
         /// Digest of the statement.
         statement: Digest32,
     }
+    /// A client that had registered itself is gone: it got no token in time, or its person has many and others came.
+    ClientGaveWay = "client.gave-way", Success, by(client client), about() {
+        /// Client.
+        client: ClientId,
+    }
     /// Somebody tried to manage clients who may not, or not so.
     ClientChangeRefused = "client.change-refused", Failure, by(peer peer), about() {
         /// Name in the caller's certificate.
