@@ -52,7 +52,9 @@ impl Lists {
     fn note(&self, url: &str, answered: bool) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         match answered {
-            true => drop(failed.remove(url)),
+            true => {
+                failed.remove(url);
+            }
             false => *failed.entry(url.to_owned()).or_default() += 1,
         }
     }

@@ -34,7 +34,7 @@ async fn forget(
         (&stack.store.store, &audit),
         (
             stack.sam.as_ref() as &dyn ssa_service::SamPort,
-            &SystemRandom as _,
+            &SystemRandom as &dyn core_types::Random,
         ),
     );
     forget_person(kept, asked, &tenant(service), order, now).await
