@@ -209,8 +209,8 @@ impl Config {
                     n + 1
                 )));
             }
-            let earlier = self.creations[..n].iter();
-            if let Some(first) = earlier.clone().position(|k| k.policy == kind.policy) {
+            let mut earlier = self.creations[..n].iter();
+            if let Some(first) = earlier.position(|k| k.policy == kind.policy) {
                 return Err(trouble(format!(
                     "[[creations]] number {} and number {} have the same policy: {which}",
                     first + 1,
