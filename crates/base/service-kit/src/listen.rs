@@ -275,7 +275,8 @@ async fn without_requests(
     let mut meanwhile = busy.clone();
     let sooner = async {
         // Without a listener nothing is crowded.
-        match crowded.wait_for(|crowded| *crowded).await.is_ok() {
+        let many = crowded.wait_for(|crowded| *crowded).await.is_ok();
+        match many {
             true => idle_for(&mut meanwhile, limits.crowded).await,
             false => std::future::pending().await,
         }
