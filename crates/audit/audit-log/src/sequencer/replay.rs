@@ -87,6 +87,7 @@ pub async fn replay(
     lost: &Lost,
     now: UnixTime,
 ) -> Result<Replayed, ReplayError> {
+    let texts: BTreeSet<&str> = lost.entries.values().map(String::as_str).collect();
     let mut from = None;
     let mut last = 0;
     for (size, note) in &lost.checkpoints {
@@ -100,9 +101,7 @@ pub async fn replay(
             if before >= *size {
                 return Ok((before, before));
             }
-            if heads(tx).await? != state.heads() {
-                return Err(ReplayError::Begun);
-            }
+            check_not_begun(tx, &state, &texts).await?;
             put_back(tx, log, key, state, lost, (*size, note)).await?;
             Ok((before, *size))
         });
@@ -138,6 +137,31 @@ pub async fn replay(
     })
 }
 
+/// What has no place yet must be among what comes back: a backup beside a zone that writes has its newest entries so. Anything
+/// else is of a zone that has begun again.
+async fn check_not_begun(
+    tx: &mut Tx,
+    state: &State,
+    texts: &BTreeSet<&str>,
+) -> Result<(), ReplayError> {
+    let mut ends = state.heads();
+    let select = "SELECT node, n, body, mac FROM audit_entry WHERE seq IS NULL ORDER BY node, n";
+    for row in tx.fetch_all(sql(select)).await? {
+        if !texts.contains(row.text("body")?.as_str()) {
+            return Err(ReplayError::Begun);
+        }
+        let head = Head {
+            n: row.int("n")?,
+            mac: B64(row.blob("mac")?),
+        };
+        ends.insert(row.text("node")?, head);
+    }
+    match heads(tx).await? == ends {
+        true => Ok(()),
+        false => Err(ReplayError::Begun),
+    }
+}
+
 /// Puts the entries up to one checkpoint back.
 async fn put_back(
     tx: &mut Tx,
@@ -166,14 +190,20 @@ async fn put_back(
         }
         let mac = link(&chain, &head.mac.0, body);
         let hash = leaf(body.as_bytes());
+        // One that is there without a place gets it, and nothing else may stand there.
         let insert = "INSERT INTO audit_entry (node, n, at, kind, person, key_id, body, leaf, mac, seq) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+                      ON CONFLICT (node, n) DO UPDATE SET at = excluded.at, kind = excluded.kind, person = excluded.person, \
+                          key_id = excluded.key_id, leaf = excluded.leaf, mac = excluded.mac, seq = excluded.seq \
+                      WHERE audit_entry.seq IS NULL AND audit_entry.body = excluded.body";
         let insert = sql(insert).bind(text.node.as_str()).bind(text.n);
         let insert = insert.bind(text.at).bind(text.kind.as_str());
         let insert = insert.bind(text.detail.about()).bind(text.detail.key());
         let insert = insert.bind(body.as_str()).bind(hash.to_string());
-        tx.execute(insert.bind(mac.as_slice()).bind(signed(place)?))
-            .await?;
+        let insert = insert.bind(mac.as_slice()).bind(signed(place)?);
+        if tx.execute(insert).await? != 1 {
+            return Err(ReplayError::Begun);
+        }
         *head = Head {
             n: text.n,
             mac: B64(mac),
@@ -191,7 +221,7 @@ async fn put_back(
             continue;
         };
         let put = "INSERT INTO audit_head (node, n, mac) VALUES ($1, $2, $3) \
-                   ON CONFLICT (node) DO UPDATE SET n = excluded.n, mac = excluded.mac";
+                   ON CONFLICT (node) DO UPDATE SET n = excluded.n, mac = excluded.mac WHERE audit_head.n < excluded.n";
         let put = sql(put).bind(node.as_str()).bind(head.n);
         tx.execute(put.bind(head.mac.0.as_slice())).await?;
     }

@@ -12,7 +12,7 @@ use core_types::{PersonId, UnixTime};
 use store_kit::testing::{self, TestStore};
 use store_kit::{Store, StoreError, sql, transaction};
 
-use crate::kit::{NOW, key, log};
+use crate::kit::{NOW, key, log, tamper};
 
 /// Entries that are the same each time they are written: nobody is named.
 async fn write(store: &Store, nodes: &[&str], from: i64, to: i64) {
@@ -119,6 +119,61 @@ async fn a_store_that_is_older_than_its_log_gets_the_lost_entries_back_and_goes_
         let added = sequencer.sequence(&old, NOW).await.unwrap();
         assert_eq!(added.size, 712);
         read_back(&log("a"), &old, |_| Ok(())).await.unwrap();
+    }
+}
+
+/// A backup beside a zone that writes has entries that wait for their place.
+// shows: I-7.1.7.1-backup-integrity, I-7.1.7.2-restore-state
+#[tokio::test]
+async fn a_backup_from_between_two_runs_of_the_sequencer_gets_the_lost_entries_back() {
+    for [whole, old] in pairs().await {
+        let dir = tempfile::tempdir().unwrap();
+        let witness = dir.path().join("witness");
+        let lost = lived(&witness, &whole, &old).await;
+        // Written before the backup and placed after it: under the next checkpoint, and under the one after that.
+        for (from, to) in [(300, 301), (301, 350)] {
+            write(&old, &["a", "b"], from, to).await;
+        }
+        // What is kept beside a text may have been altered meanwhile: it comes out of the text again.
+        tamper(
+            &old,
+            "UPDATE audit_entry SET kind = 'alarm', mac = (SELECT e.mac FROM audit_entry e WHERE e.seq = 0) \
+             WHERE seq IS NULL AND node = 'a' AND n = (SELECT min(n) FROM audit_entry WHERE seq IS NULL AND node = 'a')",
+        )
+        .await;
+        let done = put_back(&old, &lost).await.unwrap();
+        assert_eq!((done.from, done.size, done.strangers), (300, 700, 1));
+        read_back(&log("a"), &old, |_| Ok(())).await.unwrap();
+        let sequencer = open(&old, &witness).await.unwrap();
+        write(&old, &["a", "b"], 800, 810).await;
+        assert_eq!(sequencer.sequence(&old, NOW).await.unwrap().size, 712);
+        read_back(&log("a"), &old, |_| Ok(())).await.unwrap();
+    }
+}
+
+/// Another text in the place of one that comes back, and one more than come back.
+// shows: I-7.1.4.8-audit-integrity-verifier
+#[tokio::test]
+async fn an_entry_that_the_export_lacks_means_that_the_zone_has_begun() {
+    for [whole, old] in pairs().await {
+        let dir = tempfile::tempdir().unwrap();
+        let lost = lived(&dir.path().join("witness"), &whole, &old).await;
+        for (from, to) in [(300, 301), (301, 350)] {
+            write(&old, &["a", "b"], from, to).await;
+        }
+        for change in [
+            "UPDATE audit_entry SET body = replace(body, 'unsynchronised', 'synchronised') WHERE seq IS NULL AND node = 'b'",
+            "DELETE FROM audit_entry WHERE seq IS NULL AND node = 'b'",
+        ] {
+            tamper(&old, change).await;
+            let refused = put_back(&old, &lost).await;
+            assert!(
+                matches!(refused, Err(ReplayError::Begun)),
+                "{change}: {refused:?}"
+            );
+        }
+        let placed = audit_log::status(&old).await.unwrap().entries;
+        assert_eq!(placed, 300);
     }
 }
 
