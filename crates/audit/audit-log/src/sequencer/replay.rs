@@ -76,10 +76,10 @@ struct Text {
 
 /// Puts entries back, checkpoint by checkpoint: each must come out as the log signed it. To be done before the zone starts,
 /// which then compares its rows with the whole log, and names every one that is older. Persons whom only lost rows knew are
-/// forgotten, as an entry says for each.
+/// forgotten, as an entry says for each. All of it is one transaction: a crash leaves the store as it was.
 ///
 /// # Errors
-/// [`ReplayError`]; everything up to the last good checkpoint is kept.
+/// [`ReplayError`]; nothing is kept then.
 pub async fn replay(
     log: &AuditLog,
     key: &LogKey,
@@ -88,52 +88,50 @@ pub async fn replay(
     now: UnixTime,
 ) -> Result<Replayed, ReplayError> {
     let texts: BTreeSet<&str> = lost.entries.values().map(String::as_str).collect();
-    let mut from = None;
-    let mut last = 0;
-    for (size, note) in &lost.checkpoints {
-        let step: Result<(u64, u64), ReplayError> = transaction!(store, "audit-replay", |tx| {
-            tx.execute(sql("UPDATE audit_tree SET version = version WHERE id = 1"))
-                .await?;
-            let state = State::load(tx, log)
-                .await?
-                .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
-            let before = state.tree.size;
-            if before >= *size {
-                return Ok((before, before));
-            }
-            check_not_begun(tx, &state, &texts).await?;
-            put_back(tx, log, key, state, lost, (*size, note)).await?;
-            Ok((before, *size))
-        });
-        let (before, after) = step?;
-        from.get_or_insert(before);
-        last = after;
-    }
-    let from = from.unwrap_or(last);
-    if from == last {
-        return Ok(Replayed {
-            from,
-            size: last,
-            strangers: 0,
-        });
-    }
-    let by = lost.checkpoints.get(&last).map_or("", String::as_str);
-    let by = sha256(&[by.as_bytes()]);
-    let strangers: Result<u64, ReplayError> = transaction!(store, "audit-replayed", |tx| {
+    transaction!(store, "audit-replay", |tx| {
+        tx.execute(sql("UPDATE audit_tree SET version = version WHERE id = 1"))
+            .await?;
+        let mut state = State::load(tx, log)
+            .await?
+            .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
+        let from = state.tree.size;
+        let newer = lost.checkpoints.range(from.saturating_add(1)..);
+        let Some((size, note)) = newer.clone().next_back() else {
+            return Ok(Replayed {
+                from,
+                size: from,
+                strangers: 0,
+            });
+        };
+        check_not_begun(tx, &state, &texts).await?;
+        let mut changed = BTreeSet::new();
+        for checkpoint in newer {
+            put_back(tx, (log, key), &mut state, &mut changed, lost, checkpoint).await?;
+        }
+        for node in &changed {
+            let Some(head) = state.nodes.get(node) else {
+                continue;
+            };
+            let put = "INSERT INTO audit_head (node, n, mac) VALUES ($1, $2, $3) \
+                       ON CONFLICT (node) DO UPDATE SET n = excluded.n, mac = excluded.mac WHERE audit_head.n <= excluded.n";
+            let put = sql(put).bind(node.as_str()).bind(head.n);
+            tx.execute(put.bind(head.mac.0.as_slice())).await?;
+        }
+        state.update(tx, log).await?;
+        let by = sha256(&[note.as_bytes()]);
         let mut events: Vec<_> = strangers(tx)
             .await?
             .into_iter()
             .map(|alias| Event::PersonForgotten { alias, by })
             .collect();
-        let count = events.len() as u64;
-        events.push(Event::LogReplayed { from, size: last });
+        let strangers = events.len() as u64;
+        events.push(Event::LogReplayed { from, size: *size });
         log.append_all(tx, &events, now).await?;
-        Ok(count)
-    });
-    Ok(Replayed {
-        from,
-        size: last,
-        strangers: strangers?,
+        Ok(Replayed {
+            from,
+            size: *size,
+            strangers,
+        })
     })
 }
 
@@ -162,17 +160,18 @@ async fn check_not_begun(
     }
 }
 
-/// Puts the entries up to one checkpoint back.
+/// Puts the entries up to one checkpoint back, and notes of which nodes some were.
 async fn put_back(
     tx: &mut Tx,
-    log: &AuditLog,
-    key: &LogKey,
-    mut state: State,
+    (log, key): (&AuditLog, &LogKey),
+    state: &mut State,
+    changed: &mut BTreeSet<String>,
     lost: &Lost,
-    (size, note): (u64, &str),
+    (size, note): (&u64, &String),
 ) -> Result<(), ReplayError> {
+    let size = *size;
     let mut tree = state.frontier()?;
-    let (mut complete, mut at, mut changed) = (Vec::new(), 0, BTreeSet::new());
+    let (mut complete, mut at) = (Vec::new(), 0);
     while tree.size() < size {
         let place = tree.size();
         let body = lost.entries.get(&place).ok_or(ReplayError::Entry(place))?;
@@ -216,20 +215,10 @@ async fn put_back(
     if !note.starts_with(&own) {
         return Err(ReplayError::Other(size));
     }
-    for node in &changed {
-        let Some(head) = state.nodes.get(node) else {
-            continue;
-        };
-        let put = "INSERT INTO audit_head (node, n, mac) VALUES ($1, $2, $3) \
-                   ON CONFLICT (node) DO UPDATE SET n = excluded.n, mac = excluded.mac WHERE audit_head.n < excluded.n";
-        let put = sql(put).bind(node.as_str()).bind(head.n);
-        tx.execute(put.bind(head.mac.0.as_slice())).await?;
-    }
     state.tree = Tree {
         size: tree.size(),
         roots: tree.roots().to_vec(),
     };
-    state.update(tx, log).await?;
     keep_subtrees(tx, &complete).await?;
     let insert = sql("INSERT INTO audit_checkpoint (size, at, note) VALUES ($1, $2, $3)");
     let insert = insert.bind(signed(size)?).bind(at);

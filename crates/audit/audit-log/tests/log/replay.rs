@@ -211,11 +211,36 @@ async fn nothing_comes_back_that_the_log_did_not_sign() {
         let note = forged.checkpoints.get_mut(&301).unwrap();
         *note = note.replace("\n301\n", "\n301 \n");
         assert!(put_back(&old, &forged).await.is_err());
-        assert_eq!(size().await, (300, 0));
+        let mut later = lost.clone();
+        let entry = later.entries.get_mut(&500).unwrap();
+        *entry = entry.replace("unsynchronised", "synchronised");
+        let refused = put_back(&old, &later).await;
+        assert!(
+            matches!(refused, Err(ReplayError::Other(699))),
+            "{refused:?}"
+        );
+        assert_eq!(size().await, (300, 0), "all of it or nothing");
         // Two logs can't be joined.
         write(&old, &["a"], 900, 901).await;
         let refused = put_back(&old, &lost).await;
         assert!(matches!(refused, Err(ReplayError::Begun)), "{refused:?}");
         assert_eq!(size().await, (300, 1));
+        // As if that hadn't been: what was tried before leaves nothing behind.
+        tamper(&old, "DELETE FROM audit_entry WHERE seq IS NULL").await;
+        let head = "UPDATE audit_head SET n = n - 1, mac = (SELECT e.mac FROM audit_entry e WHERE e.node = 'a' \
+                    ORDER BY e.n DESC LIMIT 1) WHERE node = 'a'";
+        tamper(&old, head).await;
+        let done = put_back(&old, &lost).await.unwrap();
+        assert_eq!((done.from, done.size, done.strangers), (300, 700, 1));
+        assert_eq!(size().await, (700, 2));
+        let told = "SELECT body FROM audit_entry WHERE kind = 'audit.log-replayed'";
+        let told = old.read("told").await.unwrap().fetch_all(sql(told)).await;
+        let told = told.unwrap();
+        assert_eq!(told.len(), 1);
+        let body = told[0].text("body").unwrap();
+        assert!(
+            body.contains(r#""detail":{"from":300,"size":700}"#),
+            "{body}"
+        );
     }
 }
