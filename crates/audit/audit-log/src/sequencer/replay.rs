@@ -104,6 +104,7 @@ pub async fn replay(
             });
         };
         check_not_begun(tx, &state, &texts).await?;
+        let before = strangers(tx).await?;
         let mut changed = BTreeSet::new();
         for checkpoint in newer {
             put_back(tx, (log, key), &mut state, &mut changed, lost, checkpoint).await?;
@@ -119,8 +120,10 @@ pub async fn replay(
         }
         state.update(tx, log).await?;
         let by = sha256(&[note.as_bytes()]);
-        let mut events: Vec<_> = strangers(tx)
-            .await?
+        let new = strangers(tx).await?;
+        let new = new.difference(&before).copied().collect();
+        let new = unnamed_below(lost, from, new);
+        let mut events: Vec<_> = new
             .into_iter()
             .map(|alias| Event::PersonForgotten { alias, by })
             .collect();
@@ -226,19 +229,35 @@ async fn put_back(
     Ok(())
 }
 
+/// Those whom no entry below this place is about, deleted ones included that an archive has: the store knew all others, and whoever
+/// took that out of it isn't helped by an entry which says that they were forgotten.
+fn unnamed_below(lost: &Lost, from: u64, mut aliases: BTreeSet<Digest32>) -> BTreeSet<Digest32> {
+    if aliases.is_empty() {
+        return aliases;
+    }
+    for body in lost.entries.range(..from).map(|(_, body)| body) {
+        let text = serde_json::from_str::<Text>(body).ok();
+        let about = text.as_ref().and_then(|text| text.detail.about());
+        if let Some(alias) = about.and_then(|alias| Digest32::parse(alias).ok()) {
+            aliases.remove(&alias);
+        }
+    }
+    aliases
+}
+
 /// Aliases in entries of whom nobody knows who they are, and no entry says that this was forgotten.
-async fn strangers(tx: &mut Tx) -> Result<Vec<Digest32>, StoreError> {
+async fn strangers(tx: &mut Tx) -> Result<BTreeSet<Digest32>, StoreError> {
     let select = "SELECT DISTINCT e.person AS alias FROM audit_entry e WHERE e.person IS NOT NULL \
                   AND NOT EXISTS (SELECT 1 FROM audit_person p WHERE p.alias = e.person) ORDER BY e.person";
     let rows = tx.fetch_all(sql(select)).await?;
-    let mut unknown = Vec::new();
+    let mut unknown = BTreeSet::new();
     for row in rows {
         let alias = row.text("alias")?;
         let Ok(digest) = Digest32::parse(&alias) else {
             continue;
         };
         if !crate::person::is_forgotten(tx, &alias).await? {
-            unknown.push(digest);
+            unknown.insert(digest);
         }
     }
     Ok(unknown)

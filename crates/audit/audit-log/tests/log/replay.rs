@@ -62,6 +62,10 @@ async fn lived(witness: &Path, whole: &Store, old: &Store) -> Lost {
         write(old, &["a", "b"], from, to).await;
         before.sequence(old, NOW).await.unwrap();
     }
+    export_of(whole).await
+}
+
+async fn export_of(whole: &Store) -> Lost {
     let mut lost = Lost::default();
     let mut tx = whole.read("lost").await.unwrap();
     let select = "SELECT seq, body FROM audit_entry WHERE seq IS NOT NULL";
@@ -148,6 +152,62 @@ async fn a_backup_from_between_two_runs_of_the_sequencer_gets_the_lost_entries_b
         write(&old, &["a", "b"], 800, 810).await;
         assert_eq!(sequencer.sequence(&old, NOW).await.unwrap().size, 712);
         read_back(&log("a"), &old, |_| Ok(())).await.unwrap();
+    }
+}
+
+/// The store knew whom its own entries are about: who is taken out of it between restore and bringing up isn't *forgotten*.
+// shows: I-7.1.4.8-audit-integrity-verifier, I-7.1.7.2-restore-state
+#[tokio::test]
+async fn only_persons_whom_lost_rows_alone_knew_are_forgotten() {
+    for [whole, old] in pairs().await {
+        let sequencer = Sequencer::open(log("a"), key(), None, &whole)
+            .await
+            .unwrap();
+        let before = Sequencer::open(log("a"), key(), None, &old).await.unwrap();
+        let login = async |store: &Store, person: &str, at: i64| {
+            let event = Event::LoginSucceeded {
+                person: PersonId::parse(person).unwrap(),
+                method: "totp".into(),
+            };
+            let done: Result<_, StoreError> = transaction!(store, "test", |tx| {
+                log("a").append(tx, event.clone(), NOW.plus(at)).await
+            });
+            done.unwrap();
+        };
+        // Placed before the backup, deleted from the log before it, and not placed yet when it was made.
+        for (at, person) in [(0, "victim"), (1, "archived"), (2, "waiting")] {
+            login(&whole, person, at).await;
+            let mut tx = whole.read("persons").await.unwrap();
+            let select = sql("SELECT person, alias, salt FROM audit_person WHERE person = $1");
+            let row = tx.fetch_one(select.bind(person)).await.unwrap();
+            drop(tx);
+            let known: Result<_, StoreError> = transaction!(old, "test", |tx| {
+                let insert = "INSERT INTO audit_person (person, alias, salt) VALUES ($1, $2, $3)";
+                let insert = sql(insert)
+                    .bind(row.text("person")?)
+                    .bind(row.text("alias")?);
+                tx.execute(insert.bind(row.blob("salt")?)).await
+            });
+            known.unwrap();
+            login(&old, person, at).await;
+            if person == "archived" {
+                sequencer.sequence(&whole, NOW).await.unwrap();
+                before.sequence(&old, NOW).await.unwrap();
+            }
+        }
+        for person in ["victim", "archived", "waiting", "new"] {
+            login(&whole, person, 3).await;
+        }
+        sequencer.sequence(&whole, NOW).await.unwrap();
+        let lost = export_of(&whole).await;
+        tamper(&old, "UPDATE audit_entry SET person = NULL WHERE seq = 1").await;
+        tamper(&old, "DELETE FROM audit_person").await;
+        let done = put_back(&old, &lost).await.unwrap();
+        assert_eq!((done.from, done.size, done.strangers), (2, 7, 1));
+        let back = "UPDATE audit_entry SET person = (SELECT e.person FROM audit_entry e WHERE e.seq = 4) WHERE seq = 1";
+        tamper(&old, back).await;
+        let read = read_back(&log("a"), &old, |_| Ok(())).await;
+        assert!(matches!(read, Err(AuditError::Person(_))), "{read:?}");
     }
 }
 
