@@ -25,6 +25,8 @@ pub enum Told<'t> {
     Summary(&'t str),
     /// The text of an entry.
     Entry(&'t str),
+    /// Reading begins anew, since entries were deleted after archiving meanwhile: what was told before is told again.
+    Again,
 }
 
 /// A range of the log that was deleted after archiving. Members are added, never renamed.

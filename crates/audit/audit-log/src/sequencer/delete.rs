@@ -158,7 +158,11 @@ impl Sequencer {
         let (mut waiting, mut persons) = (Vec::new(), BTreeMap::new());
         while tree.size() < size {
             let first = tree.size();
-            let leaves = reader.page(store, &mut tree, size, &mut each).await?;
+            let page = reader.page(store, &mut tree, size, &mut each).await;
+            let leaves = match page {
+                Ok(leaves) => leaves,
+                Err(error) => return Err(self.unless_cut(store, from, error).await),
+            };
             for (place, Passed { at, leaf, person }) in (first..).zip(leaves) {
                 if archive.at(place) != Some(leaf) {
                     return Err(DeletionError::NotArchived(place));
@@ -233,6 +237,14 @@ impl Sequencer {
         self.sequence(store, now).await?;
         let kept = self.sweep(store, from, size).await?;
         Ok(Deleted { from, size, kept })
+    }
+
+    /// Why reading failed: another deletion beside this one is no fault of the log.
+    async fn unless_cut(&self, store: &Store, from: u64, error: AuditError) -> DeletionError {
+        match sequenced(&self.log, store).await {
+            Ok(state) if state.cut > from => DeletionError::Done(state.cut),
+            _ => error.into(),
+        }
     }
 
     /// Removes the rows of this range that don't stay; answers how many do.

@@ -19,7 +19,8 @@ use crate::tree::{Frontier, Subtree, leaf};
 const PAGE: i64 = 1000;
 
 /// Gives out every entry in the log of this store, sequenced or not, and says how many there were. Of entries that were
-/// deleted after archiving it gives out what the zone noted of them instead, first of all.
+/// deleted after archiving it gives out what the zone noted of them instead, first of all; if some are deleted while it reads, it
+/// begins anew and says so ([`Told::Again`]).
 ///
 /// Each entry's chain code is computed anew, and the Merkle tree up to the last checkpoint. Reading takes time in
 /// proportion to the log; what is written meanwhile is read too. Whether the newest entries and the last checkpoints are
@@ -66,12 +67,31 @@ impl<'l> LogReader<'l> {
         store: &Store,
         mut each: impl FnMut(Told<'_>) -> Result<(), &'static str>,
     ) -> Result<Self, AuditError> {
-        let done = sequenced(log, store).await?;
-        let (mut reader, mut tree) = Self::begin(log, store, &done, &mut each).await?;
+        let mut done = sequenced(log, store).await?;
+        loop {
+            let error = match Self::all(log, store, &done, &mut each).await {
+                Err(error) if !matches!(error, AuditError::Store(_)) => error,
+                read => return read,
+            };
+            // A deletion beside this takes entries away page by page, and says so first in the sequencer's row.
+            let now = sequenced(log, store).await?;
+            if now.cut <= done.cut {
+                return Err(error);
+            }
+            each(Told::Again).map_err(AuditError::Tree)?;
+            done = now;
+        }
+    }
+
+    async fn all(
+        log: &'l AuditLog,
+        store: &Store,
+        done: &State,
+        each: &mut impl FnMut(Told<'_>) -> Result<(), &'static str>,
+    ) -> Result<Self, AuditError> {
+        let (mut reader, mut tree) = Self::begin(log, store, done, each).await?;
         while tree.size() < done.tree.size {
-            reader
-                .page(store, &mut tree, done.tree.size, &mut each)
-                .await?;
+            reader.page(store, &mut tree, done.tree.size, each).await?;
         }
         reader.state.tree = Tree {
             size: tree.size(),

@@ -34,6 +34,7 @@ impl Summary for Counts {
                 let kind = body["kind"].as_str().unwrap_or_default().to_owned();
                 *self.0.entry(kind).or_default() += 1;
             }
+            Told::Again => self.0.clear(),
         }
         Ok(())
     }
@@ -229,6 +230,47 @@ async fn what_is_archived_goes_and_the_log_goes_on() {
         assert!(!dir.path().join("tile/entries/003").exists());
         assert!(dir.path().join("tile/0/003").exists());
         assert!(dir.path().join("archived.json").exists());
+    }
+}
+
+/// Nodes go on comparing their rows with the log while an officer's command takes entries away.
+// shows: I-7.1.4.3-delete-after-archive, I-7.1.4.8-audit-integrity-verifier
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_beside_a_reader_is_not_taken_for_tampering() {
+    for store in testing::both(&[TABLES]).await {
+        let (sequencer, _) = filled(&store).await;
+        // A reader takes a thousand entries at a time.
+        let more: Vec<_> = (WRITTEN..1_400).map(event).collect();
+        append(&store, &log("a"), &more, NOW.plus(WRITTEN)).await;
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let mut wanted = counted(&store).await.unwrap();
+        let archive = leaves(&store).await;
+        let runtime = tokio::runtime::Handle::current();
+        let (mut counts, mut again) = (Counts::default(), 0);
+        for size in [1_024, 1_280] {
+            let mut first = true;
+            let read = read_back(&log("a"), &store, |told| {
+                if std::mem::take(&mut first) {
+                    let mut noted = Counts::default();
+                    let deletion = deletion(size, 1);
+                    let done =
+                        sequencer.delete_archived(&store, &deletion, &archive, &mut noted, NOW);
+                    let done = tokio::task::block_in_place(|| runtime.block_on(done));
+                    assert_eq!(done.unwrap().size, size);
+                }
+                again += u32::from(told == Told::Again);
+                counts.take(told)
+            });
+            read.await.unwrap();
+            *wanted.0.entry("audit.log-deleted".to_owned()).or_default() += 1;
+            assert_eq!(counts, wanted);
+            counts = Counts::default();
+        }
+        assert_eq!(again, 2, "each time it began anew");
+        // An entry that nobody deleted is missing.
+        tamper(&store, "DELETE FROM audit_entry WHERE seq = 1390").await;
+        let read = read_back(&log("a"), &store, |_| Ok(())).await;
+        assert!(matches!(read, Err(AuditError::Missing(1_390))), "{read:?}");
     }
 }
 
