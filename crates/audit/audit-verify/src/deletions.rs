@@ -1,4 +1,5 @@
-//! Deletions that logs tell of, against the SAM's log: two officers have approved each, and somebody took it.
+//! Deletions that logs tell of, and persons who were forgotten, against the SAM's log: two officers have approved each, for that and
+//! nothing else, and somebody took it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,41 +7,63 @@ use serde::Deserialize;
 
 use crate::reconcile::Unmatched;
 
+const DELETED: &str = "audit.log-deleted";
+const FORGOTTEN: &str = "audit.person-forgotten";
+const REPLAYED: &str = "audit.log-replayed";
+
 /// Takes the entries of all logs, the SAM's first or last.
 #[derive(Debug, Default)]
 pub struct Deletions {
     /// By proposal: who approved it.
     approved: BTreeMap<String, BTreeSet<String>>,
+    /// By proposal: what was admitted.
+    admitted: BTreeMap<String, String>,
     taken: BTreeSet<String>,
-    told: Vec<(Unmatched, String)>,
+    told: Vec<Told>,
+}
+
+/// An entry that has to rest on a proposal.
+#[derive(Debug)]
+struct Told {
+    this: Unmatched,
+    proposal: String,
+    /// What has to be proposed.
+    what: &'static str,
+    /// Who approved that, as the entry has it.
+    officers: Vec<String>,
+    node: String,
+    n: u64,
 }
 
 #[derive(Deserialize)]
 struct Entry {
     at: i64,
     kind: String,
+    #[serde(default)]
+    node: String,
+    #[serde(default)]
+    n: u64,
     detail: Detail,
 }
 
 #[derive(Deserialize)]
 struct Detail {
     proposal: Option<String>,
+    what: Option<String>,
+    by: Option<String>,
     officer: Option<String>,
+    second: Option<String>,
 }
 
 impl Deletions {
     /// Takes an entry of a zone's log: its place and text, as [`verify_each`](crate::verify_each) gives them out.
     pub fn take(&mut self, zone: &str, seq: u64, text: &str) {
         // Few entries are about this.
-        if !text.contains("\"kind\":\"proposal.")
-            && !text.contains("\"kind\":\"audit.log-deleted\"")
-        {
+        let about = [DELETED, FORGOTTEN, REPLAYED, "proposal."];
+        if !about.iter().any(|kind| text.contains(kind)) {
             return;
         }
         let Ok(entry) = serde_json::from_str::<Entry>(text) else {
-            return;
-        };
-        let Some(proposal) = entry.detail.proposal else {
             return;
         };
         let zone = match zone {
@@ -48,78 +71,227 @@ impl Deletions {
             "sam" => "sam",
             _ => "ssa",
         };
-        match entry.kind.as_str() {
-            "proposal.approved" if zone == "sam" => {
+        let Entry {
+            at,
+            kind,
+            node,
+            n,
+            detail,
+        } = entry;
+        let mut tell = |kind, what, proposal: Option<String>, officers, fault| {
+            let this = Unmatched {
+                zone,
+                seq,
+                at,
+                kind,
+                what: fault,
+            };
+            self.told.push(Told {
+                this,
+                proposal: proposal.unwrap_or_default(),
+                what,
+                officers,
+                node: node.clone(),
+                n,
+            });
+        };
+        match (kind.as_str(), detail.proposal) {
+            (DELETED, proposal) => {
+                let officers = vec![
+                    detail.officer.unwrap_or_default(),
+                    detail.second.unwrap_or_default(),
+                ];
+                let fault = "entries were deleted and no two officers had approved that";
+                tell(DELETED, "delete-archived", proposal, officers, fault);
+            }
+            (FORGOTTEN, _) => {
+                let fault = "a person was forgotten and no two officers had approved that";
+                tell(FORGOTTEN, "forget-person", detail.by, Vec::new(), fault);
+            }
+            (REPLAYED, _) => self.brought_up(zone, &node, n),
+            ("proposal.approved", Some(proposal)) if zone == "sam" => {
                 let officers = self.approved.entry(proposal).or_default();
-                officers.extend(entry.detail.officer);
+                officers.extend(detail.officer);
             }
-            "proposal.taken" if zone == "sam" => {
+            ("proposal.admitted", Some(proposal)) if zone == "sam" => {
+                let what = detail.what.unwrap_or_default();
+                self.admitted.insert(proposal, what);
+            }
+            ("proposal.taken", Some(proposal)) if zone == "sam" => {
                 self.taken.insert(proposal);
-            }
-            "audit.log-deleted" => {
-                let this = Unmatched {
-                    zone,
-                    seq,
-                    at: entry.at,
-                    kind: "audit.log-deleted",
-                    what: "entries were deleted and no two officers had approved that",
-                };
-                self.told.push((this, proposal));
             }
             _ => {}
         }
     }
 
-    /// How many deletions were told, and the first that wasn't approved. The logs must have been found good, and the
-    /// SAM's read in whole.
+    /// A log was brought up after a restore: its node forgot, right before it says so, those whom only lost rows knew. No officer
+    /// approves that.
+    fn brought_up(&mut self, zone: &str, node: &str, n: u64) {
+        let mut by = None;
+        for before in (0..n).rev() {
+            let Some(told) = self.told.last().filter(|told| {
+                (told.this.zone, told.this.kind, told.n) == (zone, FORGOTTEN, before)
+                    && told.node == node
+                    && by.as_ref().is_none_or(|by| *by == told.proposal)
+            }) else {
+                break;
+            };
+            by = Some(told.proposal.clone());
+            self.told.pop();
+        }
+    }
+
+    /// How many deletions and forgotten persons were told of, and the first that wasn't approved, or rests on a proposal that had
+    /// been carried out before. The logs must have been found good, and the SAM's read in whole.
     #[must_use]
     pub fn judge(&self) -> (u64, Option<Unmatched>) {
-        let good = |proposal: &String| {
-            self.taken.contains(proposal)
-                && self.approved.get(proposal).is_some_and(|o| o.len() >= 2)
-        };
-        let bad = self.told.iter().find(|(_, proposal)| !good(proposal));
+        let mut spent = BTreeSet::new();
+        let bad = self.told.iter().find(|told| {
+            // A person is forgotten in every zone; entries are deleted from the log of the one that the proposal names.
+            let zone = match told.this.kind {
+                FORGOTTEN => told.this.zone,
+                _ => "",
+            };
+            let first = spent.insert((&told.proposal, zone));
+            !first || !self.is_approved(told)
+        });
         (
             u64::try_from(self.told.len()).unwrap_or(u64::MAX),
-            bad.map(|(this, _)| this.clone()),
+            bad.map(|told| told.this.clone()),
         )
+    }
+
+    fn is_approved(&self, told: &Told) -> bool {
+        let Some(officers) = self.approved.get(&told.proposal) else {
+            return false;
+        };
+        officers.len() >= 2
+            && told
+                .officers
+                .iter()
+                .all(|officer| officers.contains(officer))
+            && self.admitted.get(&told.proposal).map(String::as_str) == Some(told.what)
+            && self.taken.contains(&told.proposal)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn entry(kind: &str, officer: &str) -> String {
-        format!(
-            r#"{{"v":1,"at":7,"kind":"{kind}","detail":{{"proposal":"p","officer":"{officer}"}}}}"#
+    fn entry(kind: &str, n: u64, detail: &Value) -> String {
+        json!({"v": 1, "node": "a", "n": n, "at": 7, "kind": kind, "detail": detail}).to_string()
+    }
+
+    fn approvals(what: &str) -> Vec<String> {
+        let by = |officer: &str| json!({"proposal": "p", "officer": officer});
+        vec![
+            entry("proposal.approved", 1, &by("o1")),
+            entry("proposal.approved", 2, &by("o2")),
+            entry(
+                "proposal.admitted",
+                3,
+                &json!({"proposal": "p", "what": what, "state": "approved"}),
+            ),
+            entry("proposal.taken", 4, &by("o3")),
+        ]
+    }
+
+    fn deleted(second: &str) -> String {
+        let detail = json!({"proposal": "p", "officer": "o1", "second": second});
+        entry("audit.log-deleted", 9, &detail)
+    }
+
+    fn forgotten(n: u64, by: &str) -> String {
+        entry(
+            "audit.person-forgotten",
+            n,
+            &json!({"alias": "a", "by": by}),
         )
     }
 
+    fn judged(entries: &[(&str, &[String])]) -> (u64, Option<(&'static str, u64)>) {
+        let mut deletions = Deletions::default();
+        for (zone, texts) in entries {
+            for (seq, text) in (0..).zip(*texts) {
+                deletions.take(zone, seq, text);
+            }
+        }
+        let (told, bad) = deletions.judge();
+        (told, bad.map(|bad| (bad.zone, bad.seq)))
+    }
+
+    // shows: I-7.1.4.3-delete-after-archive
     #[test]
     fn a_deletion_wants_two_officers_and_somebody_who_took_it() {
-        let sam = [
-            entry("proposal.approved", "o1"),
-            entry("proposal.approved", "o2"),
-            entry("proposal.taken", "o3"),
-        ];
-        let judged = |sam: &[String], zone: &str| {
-            let mut deletions = Deletions::default();
-            deletions.take("cm", 9, &entry("audit.log-deleted", "o1"));
-            for text in sam {
-                deletions.take(zone, 0, text);
-            }
-            deletions.judge()
-        };
-        assert_eq!(judged(&sam, "sam"), (1, None));
-        for without in 0..3 {
-            let mut less = sam.to_vec();
+        let (sam, cm) = (approvals("delete-archived"), [deleted("o2")]);
+        assert_eq!(judged(&[("cm", &cm), ("sam", &sam)]), (1, None));
+        for without in 0..4 {
+            let mut less = sam.clone();
             less.remove(without);
-            let bad = judged(&less, "sam").1.unwrap();
-            assert_eq!((bad.zone, bad.seq), ("cm", 9));
+            assert_eq!(judged(&[("cm", &cm), ("sam", &less)]).1, Some(("cm", 0)));
         }
-        let one = [sam[0].clone(), sam[0].clone(), sam[2].clone()];
-        assert!(judged(&one, "sam").1.is_some(), "one officer twice");
-        assert!(judged(&sam, "ssa").1.is_some(), "another zone's log");
+        let mut one = sam.clone();
+        one[1] = one[0].clone();
+        assert!(judged(&[("cm", &cm), ("sam", &one)]).1.is_some(), "twice");
+        assert!(
+            judged(&[("cm", &cm), ("ssa", &sam)]).1.is_some(),
+            "other log"
+        );
+        let other = [deleted("o3")];
+        assert!(judged(&[("cm", &other), ("sam", &sam)]).1.is_some());
+    }
+
+    // shows: I-7.1.4.3-delete-after-archive
+    #[test]
+    fn a_proposal_is_good_for_what_it_proposes_and_once() {
+        let (sam, cm) = (approvals("delete-archived"), [deleted("o2")]);
+        for what in ["restore", "settings", "forget-person"] {
+            let other = approvals(what);
+            let told = judged(&[("cm", &cm), ("sam", &other)]);
+            assert_eq!(told, (1, Some(("cm", 0))), "{what}");
+        }
+        let twice = [deleted("o2"), deleted("o2")];
+        assert_eq!(judged(&[("cm", &twice), ("sam", &sam)]).1, Some(("cm", 1)));
+        let two = judged(&[("cm", &cm), ("sam", &sam), ("ssa", &cm)]);
+        assert_eq!(two.1, Some(("ssa", 0)));
+    }
+
+    #[test]
+    fn a_person_is_forgotten_as_two_officers_approved_once_in_each_zone() {
+        let (sam, one) = (approvals("forget-person"), [forgotten(9, "p")]);
+        let all: [(&str, &[String]); 4] =
+            [("cm", &one), ("sam", &sam), ("sam", &one), ("ssa", &one)];
+        assert_eq!(judged(&all), (3, None));
+        let other = approvals("delete-archived");
+        assert_eq!(
+            judged(&[("ssa", &one), ("sam", &other)]).1,
+            Some(("ssa", 0))
+        );
+        let twice = [forgotten(9, "p"), forgotten(10, "p")];
+        assert_eq!(
+            judged(&[("ssa", &twice), ("sam", &sam)]).1,
+            Some(("ssa", 1))
+        );
+        let unknown = [forgotten(9, "q")];
+        assert!(judged(&[("ssa", &unknown), ("sam", &sam)]).1.is_some());
+    }
+
+    #[test]
+    fn those_who_are_forgotten_with_lost_rows_are_followed_by_the_entry_that_says_so() {
+        let up = |n| entry("audit.log-replayed", n, &json!({"from": 1, "size": 9}));
+        let good = [forgotten(9, "c"), forgotten(10, "c"), up(11)];
+        assert_eq!(judged(&[("sam", &good)]), (0, None));
+        for (bad, left) in [
+            ([forgotten(9, "c"), forgotten(10, "d"), up(11)], 1),
+            ([forgotten(8, "c"), forgotten(10, "c"), up(11)], 1),
+            ([forgotten(9, "c"), forgotten(10, "c"), up(12)], 2),
+            ([up(8), forgotten(9, "c"), forgotten(10, "c")], 2),
+        ] {
+            let (told, first) = judged(&[("sam", &bad)]);
+            assert_eq!((told, first.is_some()), (left, true), "{bad:?}");
+        }
     }
 }

@@ -19,10 +19,10 @@ audit-witness-silent = A witness that was given stands behind no checkpoint here
 audit-archived = Entries { $from } to { $last } were deleted after archiving; archive { $archive } has them (--archive).
 audit-archived-read = Entries { $from } to { $last } were deleted after archiving, and read from archive { $archive }.
 audit-deletions = { $n ->
-    [one] 1 deletion of archived entries, against approvals
-   *[other] { $n } deletions of archived entries, against approvals
+    [one] 1 deletion of archived entries or of who somebody was, against approvals
+   *[other] { $n } deletions of archived entries or of who somebody was, against approvals
 }
-audit-deletions-open = Entries were deleted after archiving. Whether that was approved stands in an archive of the SAM's log: give it (--archive).
+audit-deletions-open = Entries were deleted after archiving, or persons forgotten. Whether that was approved stands in an archive of the SAM's log: give it (--archive).
 audit-found-archived = { $zone }: entries up to { $at } lie in archive { $archive } and aren't searched here.
 audit-key-of-export = The log's key is the export's own. Compare it with the one received when the log began (--keys).
 event-service-started = The service started (version { $version }).

@@ -16,9 +16,9 @@ audit-witness-silent = 示された証人は、ここのどのチェックポイ
 audit-archived = { $from }番から{ $last }番までのエントリは保管後に削除された。アーカイブ{ $archive }にある（--archive）。
 audit-archived-read = { $from }番から{ $last }番までのエントリは保管後に削除された。アーカイブ{ $archive }から読んだ。
 audit-deletions = { $n ->
-   *[other] 保管後の削除{ $n }件と承認の照合
+   *[other] 保管後の削除と、だれであるかの対応の消去{ $n }件と承認の照合
 }
-audit-deletions-open = 保管後に削除されたエントリがある。承認の有無はSAMのログのアーカイブにある。--archiveで渡すこと。
+audit-deletions-open = 保管後に削除されたエントリ、または消された人の対応がある。承認の有無はSAMのログのアーカイブにある。--archiveで渡すこと。
 audit-found-archived = { $zone }: { $at }までのエントリはアーカイブ{ $archive }にあり、ここでは検索されない。
 audit-key-of-export = ログの公開鍵は書き出しにあるものです。ログの開始時に受け取ったものと比べてください(--keys)。
 event-service-started = サービスが起動した(バージョン{ $version })。
