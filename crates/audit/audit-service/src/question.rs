@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use service_kit::Peer;
 use store_kit::{Store, StoreError};
 
-use crate::tiles::Reading;
+use crate::tiles::Desk;
 
 /// A question, as it comes (JSON).
 pub(crate) trait Question: DeserializeOwned + Send {
@@ -50,11 +50,11 @@ pub(crate) struct Answered<A> {
 
 /// Answers an auditor; everybody else is refused.
 pub(crate) async fn handle<Q: Question>(
-    State(reading): State<Arc<Reading>>,
+    State(desk): State<Arc<Desk>>,
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    match answer::<Q>(&reading, &peer, &body).await {
+    match answer::<Q>(&desk, &peer, &body).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, what = Q::NAME, "an auditor couldn't read the log");
@@ -64,11 +64,11 @@ pub(crate) async fn handle<Q: Question>(
 }
 
 async fn answer<Q: Question>(
-    reading: &Reading,
+    desk: &Desk,
     peer: &Peer,
     body: &[u8],
 ) -> Result<Response, StoreError> {
-    let Some(reader) = reading.auditor(peer).await? else {
+    let Some(reader) = desk.auditor(peer).await? else {
         return Ok(StatusCode::FORBIDDEN.into_response());
     };
     let question = serde_json::from_slice::<Q>(body).map_err(|_| Q::MALFORMED);
@@ -76,15 +76,14 @@ async fn answer<Q: Question>(
         Ok(query) => query,
         Err(why) => return Ok((StatusCode::BAD_REQUEST, why).into_response()),
     };
-    let found = Q::answer(query, &reading.store).await?;
+    let found = Q::answer(query, &desk.reading.store).await?;
     // What isn't recorded isn't handed out.
-    reading
-        .record(Event::AuditRead {
-            reader,
-            what: Q::NAME.into(),
-            query: found.query,
-            entries: u32::try_from(found.entries).unwrap_or(u32::MAX),
-        })
-        .await?;
+    desk.record(Event::AuditRead {
+        reader,
+        what: Q::NAME.into(),
+        query: found.query,
+        entries: u32::try_from(found.entries).unwrap_or(u32::MAX),
+    })
+    .await?;
     Ok(Json(found.answer).into_response())
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use core_types::{Clock, PeerId, sha256};
-use service_kit::Peer;
+use service_kit::{Peer, Rate, RateLimit};
 use store_kit::{Store, StoreError, transaction};
 
 use crate::follow::{FOLLOW, FollowRequest};
@@ -28,6 +28,18 @@ pub struct Reading {
     pub clock: Arc<dyn Clock>,
 }
 
+/// How many calls of one stranger are entries: what comes beyond says nothing new, and mustn't fill the disk.
+const STRANGERS: Rate = Rate {
+    burst: 10,
+    per_minute: 10,
+};
+
+/// Where auditors read.
+pub(crate) struct Desk {
+    pub(crate) reading: Reading,
+    strangers: RateLimit<PeerId>,
+}
+
 /// Longest search in bytes.
 const LONGEST: usize = 16 * 1024;
 
@@ -39,26 +51,26 @@ pub fn router(reading: Reading) -> Router {
         .route(SEARCH, post(handle::<SearchRequest>))
         .route(FOLLOW, post(handle::<FollowRequest>))
         .layer(DefaultBodyLimit::max(LONGEST))
-        .with_state(Arc::new(reading))
+        .with_state(Arc::new(Desk {
+            reading,
+            strangers: RateLimit::default(),
+        }))
 }
 
-async fn checkpoint(
-    State(reading): State<Arc<Reading>>,
-    Extension(peer): Extension<Peer>,
-) -> Response {
-    reading.answer(&peer, Some(Resource::Checkpoint)).await
+async fn checkpoint(State(desk): State<Arc<Desk>>, Extension(peer): Extension<Peer>) -> Response {
+    desk.answer(&peer, Some(Resource::Checkpoint)).await
 }
 
 async fn tile(
-    State(reading): State<Arc<Reading>>,
+    State(desk): State<Arc<Desk>>,
     Extension(peer): Extension<Peer>,
     Path(path): Path<String>,
 ) -> Response {
     let resource = Resource::parse(&format!("tile/{path}"));
-    reading.answer(&peer, resource).await
+    desk.answer(&peer, resource).await
 }
 
-impl Reading {
+impl Desk {
     async fn answer(&self, peer: &Peer, resource: Option<Resource>) -> Response {
         match self.read(peer, resource).await {
             Ok(Ok(response)) => response,
@@ -82,7 +94,7 @@ impl Reading {
         let Some(resource) = resource else {
             return Ok(Err(StatusCode::NOT_FOUND));
         };
-        let Some(bytes) = fetch(&self.store, resource).await? else {
+        let Some(bytes) = fetch(&self.reading.store, resource).await? else {
             return Ok(Err(StatusCode::NOT_FOUND));
         };
         let (kind, caching) = match resource {
@@ -108,24 +120,28 @@ impl Reading {
         Ok(Ok(response))
     }
 
-    /// Who reads, if they may; who may not is recorded.
+    /// Who reads, if they may; who may not is recorded, at a bounded rate.
     pub(crate) async fn auditor(&self, peer: &Peer) -> Result<Option<PeerId>, StoreError> {
         let Ok(reader) = PeerId::parse(peer.name.as_str()) else {
             return Ok(None);
         };
-        if self.auditors.contains(&reader) {
+        if self.reading.auditors.contains(&reader) {
             return Ok(Some(reader));
         }
-        self.record(Event::AuditReadRefused { reader }).await?;
+        tracing::warn!(%reader, "a caller that is no auditor was refused");
+        let now = self.reading.clock.now();
+        if self.strangers.take(&reader, STRANGERS, now).is_ok() {
+            self.record(Event::AuditReadRefused { reader }).await?;
+        }
         Ok(None)
     }
 
     pub(crate) async fn record(&self, event: Event) -> Result<(), StoreError> {
-        transaction!(self.store, "audit-read", |tx| {
-            self.log
-                .append(tx, event.clone(), self.clock.now())
-                .await
-                .map(drop)
+        let Reading {
+            log, store, clock, ..
+        } = &self.reading;
+        transaction!(store, "audit-read", |tx| {
+            log.append(tx, event.clone(), clock.now()).await.map(drop)
         })
     }
 }

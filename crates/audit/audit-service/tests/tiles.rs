@@ -111,6 +111,14 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
         assert_eq!(count(&store, "audit.read").await, 3);
         let refused = i64::try_from(resources.len()).unwrap();
         assert_eq!(count(&store, "audit.read-refused").await, refused);
+        // A flood of them is a few entries, and others' are told still.
+        for _ in 0..30 {
+            assert_eq!(get(&router, "sam.example", "/checkpoint").await.0, 403);
+            assert_eq!(post(&router, "sam.example", "{}").await.0, 403);
+        }
+        assert_eq!(count(&store, "audit.read-refused").await, 10);
+        assert_eq!(get(&router, "ssa.example", "/checkpoint").await.0, 403);
+        assert_eq!(count(&store, "audit.read-refused").await, 11);
         for path in [
             "/tile/0/003",
             "/tile/0/002",

@@ -365,7 +365,7 @@ async fn enter<'s, C: CryptoModule, R>(
 }
 
 /// How many calls of one stranger are entries: what comes beyond says nothing new, and mustn't fill the disk.
-const STRANGERS: Rate = Rate {
+pub(crate) const STRANGERS: Rate = Rate {
     burst: 10,
     per_minute: 10,
 };

@@ -15,6 +15,7 @@ use store_kit::{Tx, transaction};
 use super::change::{key_event, key_note};
 use crate::audit;
 use crate::failed::Failed;
+use crate::http::STRANGERS;
 use crate::records::KeyRecord;
 use crate::rows;
 use crate::sam::Sam;
@@ -34,7 +35,7 @@ const DAY: i64 = 24 * 3600;
 const MOST: i64 = 10_000;
 
 impl<C: CryptoModule> Sam<C> {
-    /// Stops what the guard with this name in its certificate asks for. Recorded either way.
+    /// Stops what the guard with this name in its certificate asks for. Recorded either way; of a flood of refusals some.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], or [`Refusal::NotNow`] when it has stopped too much lately.
@@ -48,11 +49,15 @@ impl<C: CryptoModule> Sam<C> {
             Ok(()) => Ok(Empty {}),
             Err(failed) => {
                 let reason = self.explain(&failed).await;
-                self.record(Event::GuardRefused {
-                    peer: guard,
-                    reason: audit::reason(&reason),
-                })
-                .await;
+                tracing::warn!(%guard, reason = reason.code(), "a guard was refused");
+                let now = self.clock.now();
+                if self.strangers.take(&guard, STRANGERS, now).is_ok() {
+                    self.record(Event::GuardRefused {
+                        peer: guard,
+                        reason: audit::reason(&reason),
+                    })
+                    .await;
+                }
                 Err(reason.to_ssa())
             }
         }

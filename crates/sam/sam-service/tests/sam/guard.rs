@@ -84,6 +84,11 @@ async fn a_guard_stops_a_key_at_once_and_two_officers_let_it_go_on() {
         assert_eq!(world.audited("guard.stopped", id.as_str()).await, 1);
         assert_eq!(world.audited("key.suspended", id.as_str()).await, 1);
         assert_eq!(world.audited("guard.refused", GUARD).await, 1);
+        // A flood of them is some.
+        for _ in 0..40 {
+            assert!(stop(&world, GUARD, key(&none)).await.is_err());
+        }
+        assert_eq!(world.audited("guard.refused", GUARD).await, 10);
 
         let measure = Measure::Key {
             key: id,
