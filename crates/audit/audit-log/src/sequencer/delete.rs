@@ -18,13 +18,15 @@ use crate::hashes::TILE;
 const PAGE: i64 = 1000;
 
 /// Types of entries that stay: what receipts of later signatures need to lead back to an enrolment, who was forgotten, how
-/// often a node has begun, and what was deleted before.
+/// often a node has begun, what was deleted before, and which restores there were: the note of one counts once.
 const KEPT: &[&str] = &[
     "audit.log-deleted",
+    "audit.log-replayed",
     "audit.person-forgotten",
     "audit.started",
     "factor.added",
     "person.enrolled",
+    "service.restored",
 ];
 /// An entry of this type stays if the act added a factor.
 const APPROVED: &str = "act.approved";

@@ -6,7 +6,8 @@ use jose::SigningKey;
 use serde_json::{Value, json};
 use store_kit::{Store, StoreError, sql, testing, transaction};
 
-use crate::kit::{NOW, log};
+use crate::deletion::{deletion, leaves};
+use crate::kit::{NOW, event, log, open};
 
 fn key() -> SigningKey {
     SigningKey::generate().unwrap().0
@@ -121,5 +122,20 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
         let told = start(&store, &known).await;
         assert_eq!(told[1]["detail"]["reason"], "again");
         assert_eq!(start(&store, &known).await, Vec::<Value>::new());
+        // And once for good: its entry stays when those around it are deleted after archiving.
+        let sequencer = open(&store).await.unwrap();
+        let many: Vec<_> = (0..256).map(event).collect();
+        let done: Result<_, StoreError> = transaction!(store, "test", |tx| {
+            log("a").append_all(tx, &many, NOW).await
+        });
+        done.unwrap();
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let archive = leaves(&store).await;
+        let deletion = deletion(256, 1);
+        let deleted = sequencer.delete_archived(&store, &deletion, &archive, &mut (), NOW);
+        assert_eq!(deleted.await.unwrap().size, 256);
+        put(&store, &good).await;
+        let told = start(&store, &known).await;
+        assert_eq!(told[1]["detail"]["reason"], "again");
     }
 }
