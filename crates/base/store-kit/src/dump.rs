@@ -273,12 +273,14 @@ impl Table {
 /// # Errors
 /// [`StoreError`].
 pub async fn take_filled(tx: &mut Tx) -> Result<Option<String>, StoreError> {
-    let note = meta(tx, FILLED).await?;
-    if note.is_some() {
-        let delete = sql("DELETE FROM store_meta WHERE key = $1");
-        tx.execute(delete.bind(FILLED)).await?;
-    }
-    Ok(note)
+    taken(tx, FILLED).await
+}
+
+/// The value of whoever deletes it: of two who do at once, one has it.
+async fn taken(tx: &mut Tx, key: &str) -> Result<Option<String>, StoreError> {
+    let delete = sql("DELETE FROM store_meta WHERE key = $1 RETURNING value").bind(key);
+    let row = tx.fetch_optional(delete).await?;
+    row.map(|row| row.text("value")).transpose()
 }
 
 /// Names that this store has had, one for each time it was restored, the present one last; at most a hundred. No other store has
@@ -347,13 +349,11 @@ pub async fn was_dumped(tx: &mut Tx) -> Result<bool, StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub async fn take_dumped(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
-    let select = "SELECT key, value FROM store_meta WHERE key LIKE $1 ORDER BY key LIMIT $2";
+    let select = "SELECT key FROM store_meta WHERE key LIKE $1 ORDER BY key LIMIT $2";
     let select = sql(select).bind(format!("{DUMPED}%")).bind(DUMPS);
     let mut notes = Vec::new();
     for row in tx.fetch_all(select).await? {
-        let delete = sql("DELETE FROM store_meta WHERE key = $1");
-        tx.execute(delete.bind(row.text("key")?)).await?;
-        notes.push(row.text("value")?);
+        notes.extend(taken(tx, &row.text("key")?).await?);
     }
     Ok(notes)
 }

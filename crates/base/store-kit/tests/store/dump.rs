@@ -3,8 +3,8 @@
 use core_types::random::SystemRandom;
 use store_kit::testing::{self, TestStore};
 use store_kit::{
-    Cell, Dump, Fill, Migration, Migrations, Store, StoreError, StoreUrl, Table, sql, take_filled,
-    transaction,
+    Cell, Dump, Fill, Migration, Migrations, Store, StoreError, StoreUrl, Table, leave_dumped, sql,
+    take_dumped, take_filled, transaction,
 };
 
 const TABLES: &[Migrations] = &[Migrations {
@@ -98,6 +98,41 @@ async fn a_store_in_use_is_read_as_it_was_and_fills_a_blank_one_on_either_databa
             drop(copy);
             again(to).await.unwrap();
         }
+    }
+}
+
+/// Nodes that begin or record at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_is_taken_by_one_of_several_nodes() {
+    for store in testing::both(TABLES).await {
+        let left: Result<_, StoreError> = transaction!(store.store, "left", |tx| {
+            let insert = "INSERT INTO store_meta (key, value) VALUES ('filled', 'restored')";
+            tx.execute(sql(insert)).await
+        });
+        left.unwrap();
+        for n in 0..5 {
+            let name = n.to_string();
+            let left = leave_dumped(&store.url, store.schema, &name, "backup").await;
+            left.unwrap();
+        }
+        let mut nodes = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let store = store.store.clone();
+            nodes.spawn(async move {
+                let taken: Result<_, StoreError> = transaction!(store, "take", |tx| {
+                    let filled = take_filled(tx).await?;
+                    Ok((filled, take_dumped(tx).await?))
+                });
+                taken.unwrap()
+            });
+        }
+        let all = nodes.join_all().await;
+        let restored: Vec<_> = all
+            .iter()
+            .filter_map(|(filled, _)| filled.as_ref())
+            .collect();
+        assert_eq!(restored, ["restored"]);
+        assert_eq!(all.iter().map(|(_, dumped)| dumped.len()).sum::<usize>(), 5);
     }
 }
 
