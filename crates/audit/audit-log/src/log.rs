@@ -1,7 +1,7 @@
 //! The writer: rows in the caller's transaction, chained for each node.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
@@ -121,6 +121,8 @@ struct Inner {
     chain: hmac::Key,
     /// Number of the last entry that this process has seen committed.
     end: Arc<AtomicI64>,
+    /// Thumbprints of keys that sign backups, once the zone has started.
+    makers: OnceLock<Vec<Digest32>>,
 }
 
 impl std::fmt::Debug for AuditLog {
@@ -165,6 +167,7 @@ impl AuditLog {
             key,
             chain,
             end: Arc::default(),
+            makers: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
@@ -389,6 +392,16 @@ impl AuditLog {
         } else {
             Ok(text)
         }
+    }
+
+    /// Who makes backups, as the zone's settings have it; only the first word counts.
+    pub(crate) fn knows_makers(&self, makers: Vec<Digest32>) {
+        self.inner.makers.get_or_init(|| makers);
+    }
+
+    /// Who makes backups; nobody until the zone has started, or if its settings name nobody.
+    pub(crate) fn makers(&self) -> &[Digest32] {
+        self.inner.makers.get().map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn node(&self) -> &str {

@@ -102,12 +102,8 @@ pub(crate) async fn restored(
 impl Restorers {
     /// Thumbprints of the operator's and the officer's key, or the word for what is missing.
     fn judge(&self, note: &Note, target: Digest32) -> Result<(Digest32, Digest32), &'static str> {
-        let signed = self.backups.iter().any(|key| {
-            let payload = jose::verify(&note.signature, TYP_BACKUP, key).ok();
-            let signed = payload.and_then(|p| serde_json::from_slice::<Signed>(&p).ok());
-            signed.is_some_and(|signed| signed.manifest == note.backup)
-        });
-        if !signed {
+        let signs = |key: &Jwk| is_signed(note.backup, &note.signature, key);
+        if !self.backups.iter().any(signs) {
             return Err("backup-unsigned");
         }
         let by = |approval: &str, keys: &[Jwk], office: &str| {
@@ -129,6 +125,13 @@ impl Restorers {
             _ => Err("no-officer"),
         }
     }
+}
+
+/// Whether the key signed the backup with this name.
+pub(crate) fn is_signed(backup: Digest32, signature: &str, key: &Jwk) -> bool {
+    let payload = jose::verify(signature, TYP_BACKUP, key).ok();
+    let signed = payload.and_then(|p| serde_json::from_slice::<Signed>(&p).ok());
+    signed.is_some_and(|signed| signed.manifest == backup)
 }
 
 /// Whether this log has this restore already: then its note was put back.

@@ -3,12 +3,13 @@
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, UnixTime, sha256};
+use jose::Jwk;
 use serde::Deserialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use crate::event::{Code, Event};
 use crate::log::AuditLog;
-use crate::restored::{Restorers, restored};
+use crate::restored::{Restorers, is_signed, restored};
 
 /// A setting by its name and the digest of its value.
 pub type Setting = (&'static str, Digest32);
@@ -45,6 +46,7 @@ impl AuditLog {
                 settings: sha256(&[&all]),
             },
         ];
+        self.knows_makers(restorers.backups.iter().map(Jwk::thumbprint).collect());
         events.extend(restored(tx, self.zone(), restorers).await?);
         let store = store_kit::store_names(tx).await?.pop();
         let store = store.map(|name| ("store", name));
@@ -151,7 +153,10 @@ impl AuditLog {
 #[derive(Deserialize)]
 struct BackedUp {
     backup: Digest32,
-    signer: Digest32,
+    /// Whose it is.
+    key: Jwk,
+    /// Signature of the backup.
+    signature: String,
 }
 
 impl AuditLog {
@@ -169,18 +174,36 @@ impl AuditLog {
         transaction!(store, "audit-backups", |tx| {
             let mut events = Vec::new();
             for note in store_kit::take_dumped(tx).await? {
-                // Whoever writes into the store may leave anything: what isn't such a note is recorded as that.
-                events.push(match serde_json::from_str::<BackedUp>(&note) {
-                    Ok(of) => Event::StoreBackedUp {
-                        backup: of.backup,
-                        signer: of.signer,
-                    },
-                    Err(_) => Event::Alarm {
-                        what: "backup-note-unreadable".into(),
-                    },
-                });
+                events.extend(self.backed_up(tx, &note).await?);
             }
             self.append_all(tx, &events, now).await.map(drop)
         })
+    }
+
+    /// What such a note says, as far as it is believed: whoever writes into the store may leave anything. Who holds a key and has
+    /// no business to make backups is told of too, where the zone knows who has.
+    async fn backed_up(&self, tx: &mut Tx, note: &str) -> Result<Vec<Event>, StoreError> {
+        let alarm = |what: &'static str| Event::Alarm { what: what.into() };
+        let Ok(of) = serde_json::from_str::<BackedUp>(note) else {
+            return Ok(vec![alarm("backup-note-unreadable")]);
+        };
+        if !is_signed(of.backup, &of.signature, &of.key) {
+            return Ok(vec![alarm("backup-note-unsigned")]);
+        }
+        let told = "SELECT 1 AS found FROM audit_entry WHERE kind = 'service.backed-up' AND body LIKE $1 LIMIT 1";
+        let told = sql(told).bind(format!("%\"backup\":\"{}\"%", of.backup));
+        if tx.fetch_optional(told).await?.is_some() {
+            return Ok(vec![alarm("backup-note-again")]);
+        }
+        let signer = of.key.thumbprint();
+        let mut events = vec![Event::StoreBackedUp {
+            backup: of.backup,
+            signer,
+        }];
+        let makers = self.makers();
+        if !makers.is_empty() && !makers.contains(&signer) {
+            events.push(alarm("backup-by-unknown-key"));
+        }
+        Ok(events)
     }
 }

@@ -37,6 +37,8 @@ pub struct Made<W> {
     pub name: Digest32,
     /// What is in it.
     pub manifest: Manifest,
+    /// The signature over its name, a JWS.
+    pub signature: String,
 }
 
 impl<W: Write> Writer<W> {
@@ -164,6 +166,7 @@ impl<W: Write> Writer<W> {
             out: self.out.finish()?,
             name,
             manifest,
+            signature,
         })
     }
 }

@@ -139,3 +139,82 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
         assert_eq!(told[1]["detail"]["reason"], "again");
     }
 }
+
+/// The kinds of entries, and the newest with its detail, after word was left in the store.
+async fn left(store: &TestStore, sequencer: &Sequencer, note: &Value) -> Vec<Value> {
+    let before = sequenced(store).await;
+    let name = sha256(&[note.to_string().as_bytes(), &before.to_be_bytes()]).to_string();
+    let done = store_kit::leave_dumped(&store.url, store.schema, &name, &note.to_string()).await;
+    done.unwrap();
+    sequencer.sequence(store, NOW).await.unwrap();
+    let mut tx = store.read("entries").await.unwrap();
+    let query = sql("SELECT body FROM audit_entry WHERE n > $1 ORDER BY n");
+    let query = query.bind(i64::try_from(before).unwrap());
+    let rows = tx.fetch_all(query).await.unwrap();
+    let entries = rows
+        .iter()
+        .map(|row| serde_json::from_str::<Value>(&row.text("body").unwrap()).unwrap());
+    entries.collect()
+}
+
+// shows: I-7.1.7.1-backup-integrity
+#[tokio::test]
+async fn a_backup_is_told_of_by_the_key_that_signed_it_and_once() {
+    let (signer, other) = (key(), key());
+    for store in testing::both(&[TABLES]).await {
+        let own = log("a");
+        let sequencer = Sequencer::open(own.clone(), super::key(), None, &store).await;
+        let sequencer = sequencer.unwrap();
+        let signature = |by: &SigningKey, backup: Digest32| {
+            signed(by, "natsuin-backup+jws", &json!({ "manifest": backup }))
+        };
+        let note = |n: u8, by: &SigningKey| {
+            let backup = Digest32([n; 32]);
+            json!({"backup": backup, "key": by.public(), "signature": signature(by, backup)})
+        };
+        let mut by_another = note(1, &signer);
+        by_another["key"] = serde_json::to_value(other.public()).unwrap();
+        let mut of_another = note(1, &signer);
+        of_another["backup"] = note(2, &signer)["backup"].clone();
+        let mut unsigned = note(1, &signer);
+        unsigned["signature"] = "".into();
+        let unreadable =
+            json!({"backup": Digest32([1; 32]), "signer": signer.public().thumbprint()});
+        for (bad, why) in [
+            (by_another, "backup-note-unsigned"),
+            (of_another, "backup-note-unsigned"),
+            (unsigned, "backup-note-unsigned"),
+            (unreadable, "backup-note-unreadable"),
+            (Value::Null, "backup-note-unreadable"),
+        ] {
+            let told = left(&store, &sequencer, &bad).await;
+            let whats: Vec<_> = told.iter().map(|e| &e["detail"]["what"]).collect();
+            assert_eq!(whats, [why], "{bad}");
+        }
+        let told = left(&store, &sequencer, &note(1, &signer)).await;
+        assert_eq!(
+            (told.len(), &told[0]["kind"]),
+            (1, &"service.backed-up".into())
+        );
+        let thumbprint = signer.public().thumbprint().to_string();
+        assert_eq!(told[0]["detail"]["signer"], thumbprint);
+        let told = left(&store, &sequencer, &note(1, &signer)).await;
+        assert_eq!(told[0]["detail"]["what"], "backup-note-again");
+
+        // A zone that knows who makes backups says when it is somebody else.
+        let known = Restorers {
+            backups: vec![signer.public().clone()],
+            ..Restorers::default()
+        };
+        let done: Result<(), StoreError> = transaction!(store, "start", |tx| {
+            own.starts(tx, "1.0".into(), &[], &known, NOW).await
+        });
+        done.unwrap();
+        sequencer.sequence(&store, NOW).await.unwrap();
+        assert_eq!(left(&store, &sequencer, &note(2, &signer)).await.len(), 1);
+        let told = left(&store, &sequencer, &note(3, &other)).await;
+        let kinds: Vec<_> = told.iter().map(|e| &e["kind"]).collect();
+        assert_eq!(kinds, ["service.backed-up", "alarm"]);
+        assert_eq!(told[1]["detail"]["what"], "backup-by-unknown-key");
+    }
+}

@@ -82,9 +82,9 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
             .into_inner()
             .map_err(|e| unusable(&create.to, e.error()))?;
         file.sync_all().map_err(|e| unusable(&create.to, &e))?;
-        Ok((made.name, made.manifest))
+        Ok((made.name, made.manifest, made.signature))
     });
-    let (name, manifest) = match made {
+    let (name, manifest, signature) = match made {
         Ok(made) => made,
         Err(failure) => {
             // Nobody takes half a backup for one.
@@ -92,7 +92,7 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
             return Err(failure);
         }
     };
-    let untold = leave_word(&stores, name, &key).await;
+    let untold = leave_word(&stores, name, &signature, &key).await;
     if let Some(dir) = &create.report {
         super::report(dir, "made.json", name, now, now)?;
     }
@@ -131,9 +131,10 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
 async fn leave_word(
     stores: &[(&'static str, store_kit::StoreUrl)],
     name: Digest32,
+    signature: &str,
     key: &SigningKey,
 ) -> Vec<(&'static str, store_kit::StoreError)> {
-    let note = json!({ "backup": name, "signer": key.public().thumbprint() }).to_string();
+    let note = json!({ "backup": name, "key": key.public(), "signature": signature }).to_string();
     let name = name.to_string();
     let mut untold = Vec::new();
     for (zone, url) in stores {
