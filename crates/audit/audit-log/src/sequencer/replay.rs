@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use core_types::{B64, Digest32, UnixTime, sha256};
 use serde::Deserialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
@@ -215,9 +217,9 @@ async fn put_back(
         tree.push(hash, |subtree| complete.push(subtree));
     }
     let own = key.checkpoint(tree.size(), &tree.root());
-    if !note.starts_with(&own) {
+    let Some(witnesses) = note.strip_prefix(&*own) else {
         return Err(ReplayError::Other(size));
-    }
+    };
     state.tree = Tree {
         size: tree.size(),
         roots: tree.roots().to_vec(),
@@ -226,7 +228,26 @@ async fn put_back(
     let insert = sql("INSERT INTO audit_checkpoint (size, at, note) VALUES ($1, $2, $3)");
     let insert = insert.bind(signed(size)?).bind(at);
     tx.execute(insert.bind(own.as_str())).await?;
+    for line in witnesses.lines() {
+        let Some(witness) = cosigner(line) else {
+            continue;
+        };
+        let insert = "INSERT INTO audit_cosignature (size, witness, line) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let insert = sql(insert).bind(signed(size)?).bind(witness.to_string());
+        tx.execute(insert.bind(format!("{line}\n"))).await?;
+    }
     Ok(())
+}
+
+/// Whose cosignature this line is: a digest over the witness's name and key id, which is all that it says of the key. What isn't
+/// one stays away. It is the auditor's to check; the log asks its witnesses anew where they are.
+fn cosigner(line: &str) -> Option<Digest32> {
+    let (name, encoded) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    let bytes = STANDARD.decode(encoded).ok()?;
+    let (id, rest) = bytes.split_first_chunk::<4>()?;
+    // Time and Ed25519 signature.
+    let whole = rest.len() == 8 + 64 && crate::note::is_origin(name);
+    whole.then(|| sha256(&[b"natsuin-cosigner\n", name.as_bytes(), b"\n", id]))
 }
 
 /// Those whom no entry below this place is about, deleted ones included that an archive has: the store knew all others, and whoever

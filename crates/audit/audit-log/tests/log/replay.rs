@@ -155,6 +155,41 @@ async fn a_backup_from_between_two_runs_of_the_sequencer_gets_the_lost_entries_b
     }
 }
 
+// shows: I-7.1.4.8-audit-integrity-verifier
+#[tokio::test]
+async fn checkpoints_come_back_with_what_witnesses_signed_under_them() {
+    for [whole, old] in pairs().await {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lost = lived(&dir.path().join("witness"), &whole, &old).await;
+        let line = |name: &str, fill: u8, length: usize| {
+            let bytes = vec![fill; length];
+            format!("\u{2014} {name} {}\n", core_types::bytes::b64(bytes))
+        };
+        let (one, two) = (line("w1.example", 1, 76), line("w2.example", 2, 76));
+        let note = lost.checkpoints.get_mut(&699).unwrap();
+        let own = note.clone();
+        *note += &[
+            one.as_str(),
+            &two,
+            &line("short.example", 3, 75),
+            &line("no+name", 4, 76),
+            "something else\n",
+            // Once is enough.
+            &line("w1.example", 1, 76),
+        ]
+        .concat();
+        put_back(&old, &lost).await.unwrap();
+        let out = dir.path().join("export");
+        audit_log::export(&old, &out, &key().public())
+            .await
+            .unwrap();
+        let all = std::fs::read_to_string(out.join("checkpoints.txt")).unwrap();
+        let both = [format!("{own}{one}{two}\n"), format!("{own}{two}{one}\n")];
+        assert!(both.iter().any(|note| all.contains(note)), "{all}");
+        assert_eq!(all.matches(".example ").count(), 2);
+    }
+}
+
 /// The store knew whom its own entries are about: who is taken out of it between restore and bringing up isn't *forgotten*.
 // shows: I-7.1.4.8-audit-integrity-verifier, I-7.1.7.2-restore-state
 #[tokio::test]
