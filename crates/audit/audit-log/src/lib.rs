@@ -24,6 +24,7 @@ mod event;
 mod export;
 mod follow;
 mod hashes;
+mod late;
 mod log;
 mod note;
 mod person;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use store_kit::{Migration, Migrations, Store, StoreError, Tx, Written, sql, transaction};
 
 use crate::event::{Class, Event, Outcome, Subject};
+use crate::late::Late;
 use crate::person::{ForgetError, Persons, check_over};
 use crate::place;
 
@@ -123,6 +124,7 @@ struct Inner {
     end: Arc<AtomicI64>,
     /// Thumbprints of keys that sign backups, once the zone has started.
     makers: OnceLock<Vec<Digest32>>,
+    late: Late,
 }
 
 impl std::fmt::Debug for AuditLog {
@@ -168,6 +170,7 @@ impl AuditLog {
             chain,
             end: Arc::default(),
             makers: OnceLock::new(),
+            late: Late::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -210,8 +213,21 @@ impl AuditLog {
     /// Records several events in order, cheaper than one by one.
     ///
     /// # Errors
-    /// As [`AuditLog::append`].
+    /// As [`AuditLog::append`]; [`StoreError::Unplaced`] while the sequencer of this process doesn't get on.
     pub async fn append_all(
+        &self,
+        tx: &mut Tx,
+        events: &[Event],
+        now: UnixTime,
+    ) -> Result<Vec<EntryRef>, StoreError> {
+        match self.inner.late.is_late() {
+            true => Err(StoreError::Unplaced),
+            false => self.put(tx, events, now).await,
+        }
+    }
+
+    /// The same for the sequencer itself, late or not.
+    pub(crate) async fn put(
         &self,
         tx: &mut Tx,
         events: &[Event],
@@ -402,6 +418,11 @@ impl AuditLog {
     /// Who makes backups; nobody until the zone has started, or if its settings name nobody.
     pub(crate) fn makers(&self) -> &[Digest32] {
         self.inner.makers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether its sequencer gets on.
+    pub(crate) fn late(&self) -> &Late {
+        &self.inner.late
     }
 
     pub(crate) fn node(&self) -> &str {

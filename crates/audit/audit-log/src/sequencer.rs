@@ -9,6 +9,7 @@ use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Mutex;
 
 use crate::error::AuditError;
+use crate::event::Event;
 use crate::hashes::Hashes;
 use crate::log::AuditLog;
 use crate::note::LogKey;
@@ -104,28 +105,62 @@ impl Sequencer {
 
     /// Sequences every `every` until that fails; gives the error with which the zone must stop acting (I5).
     ///
-    /// A database that is away is waited for: meanwhile no entry can be written, so the zone does nothing (I5). When it is back,
-    /// flows go on at once, as between any two runs; the next run compares what the database holds with the witnesses, and
-    /// a contradiction stops the zone then, at most `every` later.
+    /// A database that is away is waited for. If entries get no place for two minutes, or six intervals, nothing more is written
+    /// ([`StoreError::Unplaced`]), so the zone does nothing, until they do: then that is told, and flows go on. The next run after an
+    /// absence compares what the database holds with the witnesses, and a contradiction stops the zone then.
     pub async fn keep(&self, store: &Store, clock: &dyn Clock, every: Duration) -> AuditError {
-        let mut away = false;
+        let (mut away, mut late) = (false, false);
         loop {
             tokio::time::sleep(every).await;
-            match self.sequence(store, clock.now()).await {
-                Ok(_) if away => {
-                    tracing::info!("the audit log can be written again");
-                    away = false;
+            self.log.late().begins(clock.monotonic());
+            let done = {
+                let mut run = std::pin::pin!(self.sequence(store, clock.now()));
+                loop {
+                    tokio::select! {
+                        done = &mut run => break done,
+                        // It may wait for a lock, and for ever.
+                        () = tokio::time::sleep(every) => late |= self.is_late(clock, every, late),
+                    }
                 }
-                Ok(_) => {}
+            };
+            match done {
+                Ok(_) => {
+                    if away {
+                        tracing::info!("the audit log can be written again");
+                    }
+                    away = false;
+                    late = late && self.tell_late(store, clock.now()).await.is_err();
+                }
                 Err(error) if error.is_away() => {
                     if !away {
-                        tracing::error!(%error, "the audit log can't be written: nothing is done until it can. Make room on the store's disk, or bring the database back");
+                            tracing::error!(%error, "entries of the audit log get no place for now. Make room on the store's disk, or bring the database back");
                     }
                     away = true;
+                    late |= self.is_late(clock, every, late);
                 }
                 Err(error) => return error,
             }
         }
+    }
+
+    fn is_late(&self, clock: &dyn Clock, every: Duration, known: bool) -> bool {
+        let is_late = self.log.late().look(clock.monotonic(), every);
+        if is_late && !known {
+            tracing::error!(
+                "entries of the audit log get no place for too long: nothing is done until they do"
+            );
+        }
+        is_late
+    }
+
+    /// Records that nothing could be done for a while.
+    async fn tell_late(&self, store: &Store, now: UnixTime) -> Result<(), StoreError> {
+        tracing::info!("entries of the audit log get their places again");
+        transaction!(store, "audit-late", |tx| {
+            let what = "checkpoint-late".into();
+            self.log.append(tx, Event::Alarm { what }, now).await?;
+            Ok(())
+        })
     }
 
     /// Sequences everything written so far, in bounded steps, compares the log with what the witnesses know, and tells
@@ -147,6 +182,7 @@ impl Sequencer {
                 break;
             }
         }
+        self.log.late().ends();
         self.catch_up(store).await?;
         self.ask_witnesses(store, now, false).await?;
         Ok(Sequenced { added, size })

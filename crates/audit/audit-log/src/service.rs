@@ -176,7 +176,7 @@ impl AuditLog {
             for note in store_kit::take_dumped(tx).await? {
                 events.extend(self.backed_up(tx, &note).await?);
             }
-            self.append_all(tx, &events, now).await.map(drop)
+            self.put(tx, &events, now).await.map(drop)
         })
     }
 

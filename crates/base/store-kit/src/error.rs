@@ -93,6 +93,11 @@ pub enum StoreError {
     /// An audit entry can't be written, so the transaction must not be either.
     #[error("the audit log can't be written: {0}. Nothing was done")]
     Audit(&'static str),
+    /// What was written into the audit log gets no place in it, so nothing more is written until it does.
+    #[error(
+        "entries of the audit log get no place in it. Nothing is done until they do: look for locks and triggers on its tables, and for space"
+    )]
+    Unplaced,
     /// A stored value has another type than expected, or is missing.
     #[error("column {0} of the store has no usable value")]
     Column(&'static str),
@@ -146,6 +151,7 @@ impl StoreError {
             Self::Doomed(_) => "store-doomed",
             Self::Duplicate(_) => "store-duplicate",
             Self::Audit(_) => "store-audit",
+            Self::Unplaced => "store-unplaced",
             Self::Column(_) => "store-column",
             Self::NoStore(_) => "store-none",
             Self::NotBlank => "store-not-blank",
@@ -156,11 +162,15 @@ impl StoreError {
         }
     }
 
-    /// Whether the database is gone, full or can't be written for now. Nothing is known against what it holds, so a program
+    /// Whether the database, or the log in it, is gone, full or can't be written for now. Nothing is known against what it holds, so a program
     /// that does nothing meanwhile may wait for it.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Busy(_) | Self::Conflict(_) | Self::Disk { .. } => true,
+            Self::Unreachable(_)
+            | Self::Busy(_)
+            | Self::Conflict(_)
+            | Self::Disk { .. }
+            | Self::Unplaced => true,
             Self::Database(DatabaseError::Sqlite(error)) => matches!(
                 code(error).unwrap_or(0) & 0xff,
                 BUSY | LOCKED | READ_ONLY | IO | FULL | CANT_OPEN
@@ -311,6 +321,7 @@ mod tests {
         }
         assert!(StoreError::from(sqlx::Error::PoolTimedOut).is_away());
         assert!(StoreError::from(sqlx::Error::WorkerCrashed).is_away());
+        assert!(StoreError::Unplaced.is_away() && !StoreError::Unplaced.passes());
         assert!(!StoreError::from(sqlx::Error::RowNotFound).is_away());
         assert!(!StoreError::Column("version").is_away());
         assert!(!StoreError::Audit("it was altered").is_away());

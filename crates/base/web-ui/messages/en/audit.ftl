@@ -210,6 +210,7 @@ audit-word-backup-note-unreadable = the store has word of a backup that isn't on
 audit-word-backup-note-unsigned = the store has word of a backup that its key hasn't signed
 audit-word-backup-note-again = the store has word of a backup that was recorded before
 audit-word-backup-by-unknown-key = a backup was signed by a key that makes no backups here
+audit-word-checkpoint-late = entries got no place in the log for too long, and nothing was done
 audit-word-backup-late = the last backup is too old
 audit-word-backup-not-tried = no recent backup was restored for a trial
 audit-word-clock-source-false = a source of time contradicts the majority

@@ -206,6 +206,7 @@ audit-word-backup-note-unreadable = バックアップの書き置きでない�
 audit-word-backup-note-unsigned = 書き置きのバックアップにその鍵の署名がない
 audit-word-backup-note-again = 記録済みのバックアップの書き置きが再びある
 audit-word-backup-by-unknown-key = ここでバックアップを作る鍵でない鍵が署名した
+audit-word-checkpoint-late = エントリがログでの位置を長く得られず、その間何も実行しなかった
 audit-word-backup-late = 最後のバックアップが古すぎる
 audit-word-backup-not-tried = 最近のバックアップの試験復元が行われていない
 audit-word-clock-source-false = 時刻源の1つが多数と食い違う

@@ -1,0 +1,88 @@
+//! Whether entries get their places. What stays without one is under no checkpoint: no witness has seen it, and nobody who follows
+//! the log gets it. So whoever keeps the sequencer from its work, by a lock or a trigger, must not keep a zone that goes on (I5).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long the sequencer may take for what waits, its tries together, before nothing more is written; six intervals, if those are
+/// longer. A standby is promoted within it, and a database that is away for longer can't be written anyway.
+const LATEST: Duration = Duration::from_secs(120);
+
+/// What the writer of a log knows of its sequencer, once that runs. A log without one is never late.
+#[derive(Debug, Default)]
+pub(crate) struct Late {
+    /// When the first run began that gave not everything its place: milliseconds of the monotonic clock, and one; 0: none.
+    since: AtomicU64,
+    is_late: AtomicBool,
+}
+
+impl Late {
+    /// A run begins. `now`: of a clock that nobody sets.
+    pub(crate) fn begins(&self, now: Duration) {
+        let now = millis(now).saturating_add(1);
+        // An earlier one counts, if it hasn't come to its end.
+        let _ = self
+            .since
+            .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Everything that was written before has its place.
+    pub(crate) fn ends(&self) {
+        self.since.store(0, Ordering::SeqCst);
+        self.is_late.store(false, Ordering::SeqCst);
+    }
+
+    /// Looks whether it is too late by now. `every`: the interval between runs.
+    pub(crate) fn look(&self, now: Duration, every: Duration) -> bool {
+        let since = self.since.load(Ordering::SeqCst);
+        let most = millis(LATEST.max(every.saturating_mul(6)));
+        let is_late = since > 0 && millis(now).saturating_sub(since - 1) >= most;
+        self.is_late.store(is_late, Ordering::SeqCst);
+        is_late
+    }
+
+    /// Whether nothing may be written.
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::SeqCst)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFTEN: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_is_late_two_minutes_after_the_first_run_that_did_not_end_well() {
+        let late = Late::default();
+        assert!(!late.look(at(9_999), OFTEN), "no sequencer");
+        late.begins(at(0));
+        assert!(!late.look(at(119), OFTEN));
+        // Further runs don't put it off.
+        late.begins(at(119));
+        assert!(!late.is_late());
+        assert!(late.look(at(120), OFTEN) && late.is_late());
+        late.ends();
+        assert!(!late.is_late() && !late.look(at(500), OFTEN));
+        // Between two runs nothing waits that the next one doesn't place.
+        late.begins(at(9_999));
+        assert!(!late.look(at(10_000), OFTEN));
+    }
+
+    #[test]
+    fn long_intervals_have_longer() {
+        let late = Late::default();
+        late.begins(at(7));
+        assert!(!late.look(at(366), at(60)));
+        assert!(late.look(at(367), at(60)));
+    }
+}
