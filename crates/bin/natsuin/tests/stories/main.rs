@@ -8,6 +8,7 @@ mod archive;
 mod audit;
 mod backup;
 mod bad_input;
+mod bring_up;
 mod browser;
 mod clients;
 mod command_line;
