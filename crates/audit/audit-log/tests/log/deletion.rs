@@ -255,8 +255,8 @@ async fn a_deletion_beside_a_reader_is_not_taken_for_tampering() {
         let runtime = tokio::runtime::Handle::current();
         let (mut counts, mut again) = (Counts::default(), 0);
         for size in [1_024, 1_280] {
-            let mut first = true;
-            let read = read_back(&log("a"), &store, |told| {
+            let (mut first, own) = (true, log("a"));
+            let read = read_back(&own, &store, |told| {
                 if std::mem::take(&mut first) {
                     let mut noted = Counts::default();
                     let deletion = deletion(size, 1);

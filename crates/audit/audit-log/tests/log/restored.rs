@@ -132,8 +132,10 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
         sequencer.sequence(&store, NOW).await.unwrap();
         let archive = leaves(&store).await;
         let deletion = deletion(256, 1);
-        let deleted = sequencer.delete_archived(&store, &deletion, &archive, &mut (), NOW);
-        assert_eq!(deleted.await.unwrap().size, 256);
+        let deleted = sequencer
+            .delete_archived(&store, &deletion, &archive, &mut (), NOW)
+            .await;
+        assert_eq!(deleted.unwrap().size, 256);
         put(&store, &good).await;
         let told = start(&store, &known).await;
         assert_eq!(told[1]["detail"]["reason"], "again");
