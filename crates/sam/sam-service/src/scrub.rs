@@ -319,3 +319,18 @@ impl Comparison<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_again_is_noted_once() {
+        let mut noted = LogSummary::new(UnixTime(1_800_000_000));
+        let entry = r#"{"zone":"sam","at":1800000000,"rows":[["person","p1",3]]}"#;
+        noted.take(Told::Entry(entry)).unwrap();
+        assert_eq!(noted.parts().unwrap().len(), 1);
+        noted.take(Told::Again).unwrap();
+        assert!(noted.parts().unwrap().is_empty());
+    }
+}
