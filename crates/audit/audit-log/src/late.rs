@@ -26,7 +26,7 @@ impl Late {
             .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Everything that was written before has its place.
+    /// Everything that was written before has its place, and is in the witness's file.
     pub(crate) fn ends(&self) {
         self.since.store(0, Ordering::SeqCst);
         self.is_late.store(false, Ordering::SeqCst);

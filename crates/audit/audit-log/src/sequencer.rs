@@ -182,8 +182,9 @@ impl Sequencer {
                 break;
             }
         }
-        self.log.late().ends();
         self.catch_up(store).await?;
+        // What waits for the witness's file waits still.
+        self.log.late().ends();
         self.ask_witnesses(store, now, false).await?;
         Ok(Sequenced { added, size })
     }
