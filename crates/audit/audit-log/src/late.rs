@@ -13,6 +13,8 @@ const LATEST: Duration = Duration::from_secs(120);
 pub(crate) struct Late {
     /// When the first run began that gave not everything its place: milliseconds of the monotonic clock, and one; 0: none.
     since: AtomicU64,
+    /// Some got theirs since it was last looked.
+    moved: AtomicBool,
     is_late: AtomicBool,
 }
 
@@ -26,6 +28,11 @@ impl Late {
             .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
     }
 
+    /// Some entries got their places: with many it takes longer, and nothing is wrong.
+    pub(crate) fn moves(&self) {
+        self.moved.store(true, Ordering::SeqCst);
+    }
+
     /// Everything that was written before has its place, and is in the witness's file.
     pub(crate) fn ends(&self) {
         self.since.store(0, Ordering::SeqCst);
@@ -34,8 +41,13 @@ impl Late {
 
     /// Looks whether it is too late by now. `every`: the interval between runs.
     pub(crate) fn look(&self, now: Duration, every: Duration) -> bool {
+        let moved = self.moved.swap(false, Ordering::SeqCst);
+        if moved && self.since.load(Ordering::SeqCst) > 0 {
+            let now = millis(now).saturating_add(1);
+            self.since.store(now, Ordering::SeqCst);
+        }
         let since = self.since.load(Ordering::SeqCst);
-        let most = millis(LATEST.max(every.saturating_mul(6)));
+        let most = millis(patience(every));
         let is_late = since > 0 && millis(now).saturating_sub(since - 1) >= most;
         self.is_late.store(is_late, Ordering::SeqCst);
         is_late
@@ -45,6 +57,11 @@ impl Late {
     pub(crate) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::SeqCst)
     }
+}
+
+/// How long entries may wait, and a run may take. `every`: the interval between runs.
+pub(crate) fn patience(every: Duration) -> Duration {
+    LATEST.max(every.saturating_mul(6))
 }
 
 fn millis(time: Duration) -> u64 {
@@ -76,6 +93,18 @@ mod tests {
         // Between two runs nothing waits that the next one doesn't place.
         late.begins(at(9_999));
         assert!(!late.look(at(10_000), OFTEN));
+    }
+
+    #[test]
+    fn a_run_that_gets_on_may_take_long() {
+        let late = Late::default();
+        late.begins(at(0));
+        for minute in 1..60 {
+            late.moves();
+            assert!(!late.look(at(60 * minute), OFTEN));
+        }
+        assert!(!late.look(at(60 * 60), OFTEN));
+        assert!(late.look(at(61 * 60), OFTEN), "until it doesn't");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use crate::error::AuditError;
 use crate::event::Event;
 use crate::hashes::Hashes;
+use crate::late::patience;
 use crate::log::AuditLog;
 use crate::note::LogKey;
 use crate::tree::{Frontier, Subtree, leaf};
@@ -106,20 +107,25 @@ impl Sequencer {
     /// Sequences every `every` until that fails; gives the error with which the zone must stop acting (I5).
     ///
     /// A database that is away is waited for. If entries get no place for two minutes, or six intervals, nothing more is written
-    /// ([`StoreError::Unplaced`]), so the zone does nothing, until they do: then that is told, and flows go on. The next run after an
-    /// absence compares what the database holds with the witnesses, and a contradiction stops the zone then.
+    /// ([`StoreError::Unplaced`]), so the zone does nothing, until they do: then that is told, and flows go on. A run that takes so
+    /// long without getting on is given up for another. The next run after an absence compares what the database holds with the witnesses, and a contradiction stops the zone then.
     pub async fn keep(&self, store: &Store, clock: &dyn Clock, every: Duration) -> AuditError {
         let (mut away, mut late) = (false, false);
         loop {
             tokio::time::sleep(every).await;
-            self.log.late().begins(clock.monotonic());
+            let begun = clock.monotonic();
+            self.log.late().begins(begun);
             let done = {
                 let mut run = std::pin::pin!(self.sequence(store, clock.now()));
                 loop {
                     tokio::select! {
                         done = &mut run => break done,
-                        // It may wait for a lock, and for ever.
                         () = tokio::time::sleep(every) => late |= self.is_late(clock, every, late),
+                    }
+                    // It may wait for a lock, or for a server that is gone: another one may get on.
+                    let taken = clock.monotonic().saturating_sub(begun);
+                    if self.log.late().is_late() && taken >= patience(every) {
+                        break Err(StoreError::Unplaced.into());
                     }
                 }
             };
@@ -181,6 +187,7 @@ impl Sequencer {
             if count == 0 {
                 break;
             }
+            self.log.late().moves();
         }
         self.catch_up(store).await?;
         // What waits for the witness's file waits still.

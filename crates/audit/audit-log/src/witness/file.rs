@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::AuditError;
 use crate::note::size_of;
@@ -12,12 +13,12 @@ const TAIL: u64 = 4096;
 
 /// Notes one after the other, each followed by an empty line.
 #[derive(Debug, Clone)]
-pub(crate) struct WitnessFile(PathBuf);
+pub(crate) struct WitnessFile(PathBuf, Arc<Mutex<()>>);
 
 impl WitnessFile {
     /// Opens the witness of a log with `size` entries, and makes it for an empty one.
     pub(crate) fn open(path: PathBuf, size: u64) -> Result<Self, AuditError> {
-        let witness = Self(path);
+        let witness = Self(path, Arc::default());
         if size > 0 && !witness.0.exists() {
             return Err(AuditError::WitnessMissing(witness.0));
         }
@@ -27,6 +28,8 @@ impl WitnessFile {
 
     /// The last checkpoint: its size and text. What a crash left half written at the end is cut off.
     pub(crate) fn last(&self) -> Result<Option<(u64, String)>, AuditError> {
+        // Nobody may wait any more for what is being appended.
+        let _turn = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = self.file()?;
         let length = file.metadata().map_err(|e| self.fault(e))?.len();
         let from = length.saturating_sub(TAIL);
@@ -62,6 +65,7 @@ impl WitnessFile {
 
     /// Appends checkpoints durably. Of what can't be written whole, as on a full disk, nothing stays.
     pub(crate) fn append(&self, notes: &[String]) -> Result<(), AuditError> {
+        let _turn = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = self.file()?;
         let text: String = notes.iter().map(|note| format!("{note}\n")).collect();
         let end = file.seek(SeekFrom::End(0)).map_err(|e| self.fault(e))?;
