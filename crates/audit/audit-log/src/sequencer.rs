@@ -139,7 +139,7 @@ impl Sequencer {
                 }
                 Err(error) if error.is_away() => {
                     if !away {
-                            tracing::error!(%error, "entries of the audit log get no place for now. Make room on the store's disk, or bring the database back");
+                        tracing::error!(%error, "entries of the audit log get no place for now. Make room on the store's disk, or bring the database back");
                     }
                     away = true;
                     late |= self.is_late(clock, every, late);

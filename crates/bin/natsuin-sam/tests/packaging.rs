@@ -229,6 +229,9 @@ fn documents_name_the_paths_of_the_units() {
         ] {
             assert!(installed.contains(&what), "{lang}: {what}");
         }
+    }
+}
+
 /// A daemon that ends with 75 is started again until what it waits for is back: five starts within ten seconds, where a service
 /// manager gives up by default, can't come about.
 #[test]

@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(acme.name("taro"), "acme/taro");
         assert_eq!(
             (acme.prefix(), house.prefix()),
-            ("acme/".into(), String::new())
+            (Some("acme/".into()), None)
         );
         assert_eq!(
             (house.name("taro"), acme.name("")),

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use audit_log::{Event, Place, Query, TABLES, follow, search};
-use core_types::{Digest32, PersonId};
+use audit_log::{Event, Place, Query, TABLES, read_back, search};
+use core_types::{Digest32, PersonId, PersonName};
 use store_kit::{Store, StoreError, sql, testing, transaction};
 
-use crate::kit::{NOW, log, open};
+use crate::kit::{NOW, log, open, tamper};
 
 fn login(person: &str, from: &str) -> Event {
     Event::LoginSucceeded {

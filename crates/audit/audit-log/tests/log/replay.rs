@@ -203,6 +203,9 @@ async fn only_persons_whom_lost_rows_alone_knew_are_forgotten() {
             let event = Event::LoginSucceeded {
                 person: PersonId::parse(person).unwrap(),
                 method: "totp".into(),
+                session: None,
+                from: Place::Unknown,
+                credential: None,
             };
             let done: Result<_, StoreError> = transaction!(store, "test", |tx| {
                 log("a").append(tx, event.clone(), NOW.plus(at)).await

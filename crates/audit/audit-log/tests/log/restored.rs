@@ -1,13 +1,14 @@
 //! What a store says of its own restore, and what of it is believed.
 
-use audit_log::{Restorers, TABLES};
+use audit_log::{Restorers, Sequencer, TABLES};
 use core_types::{Digest32, sha256};
 use jose::SigningKey;
 use serde_json::{Value, json};
-use store_kit::{Store, StoreError, sql, testing, transaction};
+use store_kit::testing::{self, TestStore};
+use store_kit::{Store, StoreError, sql, transaction};
 
 use crate::deletion::{deletion, leaves};
-use crate::kit::{NOW, event, log, open};
+use crate::kit::{self, NOW, event, log, open, sequenced};
 
 fn key() -> SigningKey {
     SigningKey::generate().unwrap().0
@@ -165,7 +166,7 @@ async fn a_backup_is_told_of_by_the_key_that_signed_it_and_once() {
     let (signer, other) = (key(), key());
     for store in testing::both(&[TABLES]).await {
         let own = log("a");
-        let sequencer = Sequencer::open(own.clone(), super::key(), None, &store).await;
+        let sequencer = Sequencer::open(own.clone(), kit::key(), None, &store).await;
         let sequencer = sequencer.unwrap();
         let signature = |by: &SigningKey, backup: Digest32| {
             signed(by, "natsuin-backup+jws", &json!({ "manifest": backup }))

@@ -50,7 +50,7 @@ impl<C: CryptoModule> Sam<C> {
         let mut after = request
             .after
             .map_or_else(String::new, |key| key.to_string());
-        let tenant = self.sealer.prefix();
+        let tenant = self.sealer.prefix().unwrap_or_default();
         let mut tx = self.store.read("watched").await?;
         let mut certificates = Vec::new();
         let mut refused = None;

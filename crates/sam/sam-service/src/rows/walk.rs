@@ -81,7 +81,7 @@ impl Walk {
     pub(crate) fn new(select: &'static str, sealer: &Sealer, until: UnixTime) -> Self {
         Self {
             select,
-            tenant: sealer.prefix(),
+            tenant: sealer.prefix().unwrap_or_default(),
             until: until.0,
             after: (i64::MIN, String::new()),
             page: VecDeque::new(),

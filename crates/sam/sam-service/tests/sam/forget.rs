@@ -118,9 +118,10 @@ async fn one_living_key_is_seen_among_however_many_that_are_gone() {
         "all that live, and the last of those that don't"
     );
     let by = Digest32([9; 32]);
+    let person = signer.person.clone();
     let forget = async || {
         let later = world.clock.now().plus(YEAR);
-        world.sam.forget_person(&signer.person, by, later).await
+        world.sam.forget_person(&person, by, later).await
     };
     let kept = forget().await;
     assert!(matches!(kept, Err(NotForgotten::Signer)), "{kept:?}");
