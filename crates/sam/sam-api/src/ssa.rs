@@ -3,7 +3,7 @@
 pub use core_types::rpc::Empty;
 use core_types::{
     B64, ClientId, Digest32, HashAlg, KeyAlg, KeyId, Level, OriginCase, PersonId, SecretBytes,
-    SigAlg, TenantId, UnixTime, VoucherId,
+    SigAlg, TenantId, UnixTime, VoucherId, sha256,
 };
 use sap::enrol::{Invite, Subject};
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,12 @@ pub struct PrepareAnswer {
     pub rid: Digest32,
     /// Expires at.
     pub exp: UnixTime,
+}
+
+/// The name of a request in the SAM's store and in the logs of SAM and SSA, by which an auditor finds it in both. The request itself
+/// is a capability and stands in neither.
+pub fn request_id(rid: Digest32) -> Digest32 {
+    sha256(&[b"natsuin-request-v1\n", &rid.0])
 }
 
 /// Request of [`Status`].

@@ -408,8 +408,3 @@ noun!(ResultRecord, "result", |r| Columns {
     state: "",
     stamp: r.until.0,
 });
-
-/// The request's name in the store: its capability is kept as a digest only.
-pub(crate) fn request_id(rid: Digest32) -> Digest32 {
-    sha256(&[b"natsuin-request-v1\n", &rid.0])
-}

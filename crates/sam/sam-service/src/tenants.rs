@@ -3,12 +3,13 @@
 
 use cm_api::CryptoModule;
 use core_types::{Digest32, KeyId, TenantId, VoucherId};
+use sam_api::ssa::request_id;
 use sam_core::enrol::Voucher;
 use sam_core::{ActState, Reason};
 use store_kit::Tx;
 
 use crate::failed::Failed;
-use crate::records::{KeyRecord, RequestRecord, request_id};
+use crate::records::{KeyRecord, RequestRecord};
 use crate::rows::{self, Noun};
 use crate::sam::Sam;
 

@@ -87,7 +87,7 @@ async fn what_our_application_asks_for_is_shown_as_its_own_and_unsigned_requests
         };
         let pushed = unsigned.authorize(&provider, &params, &SystemRandom).await;
         let pushed = pushed.unwrap_err().to_string();
-        assert!(pushed.contains("invalid_client"), "{pushed}");
+        assert!(pushed.contains("Client authorization required"), "{pushed}");
         // Nor past the way on which a client says who it is: the same query counts when the key has signed it, and only then.
         provider.endpoints.pushed = None;
         let signed = unsigned.clone().with_key(key_of(&story));

@@ -7,7 +7,10 @@ use sam_core::act::{
     mint_sign_open,
 };
 use sam_core::change::{Change, ChangeContent, mint};
-use sam_core::{Reason, attest, evidence};
+use sam_core::office::genesis::MAX_INVITATION;
+use sam_core::office::people::{DUE, MAX_TERM};
+use sam_core::office::proposal::{FACTORS_OPEN, FACTORS_WAIT, MAX_PROPOSAL, TAKE_WITHIN};
+use sam_core::{Reason, attest, evidence, pin};
 use sap::act::{MAX_LIFE, Person, Since};
 use sap::enrol::InvitedBy;
 use sap::proof::Method;
@@ -112,4 +115,12 @@ fn bounds_are_those_that_are_written_down() {
     );
     assert_eq!(attest::MAX_METADATA, 67_108_864);
     assert_eq!(evidence::Revocation::LONGEST, 262_144);
+    assert_eq!((pin::MEMORY_KIB, pin::PASSES, pin::LANES), (19_456, 2, 1));
+    let (hour, day) = (3_600, 86_400);
+    assert_eq!((MAX_PROPOSAL, TAKE_WITHIN), (7 * day, day));
+    assert_eq!((FACTORS_WAIT, FACTORS_OPEN), (72 * hour, 7 * day));
+    assert_eq!(
+        (MAX_TERM, DUE, MAX_INVITATION),
+        (1_098 * day, 30 * day, day)
+    );
 }

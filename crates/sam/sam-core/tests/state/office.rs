@@ -80,7 +80,7 @@ fn read(measure: Measure) -> String {
     })
 }
 
-// shows: T-INS-ADMIN
+// shows: T-INS-OPERATOR
 #[test]
 fn what_is_approved_is_said_in_words_that_differ() {
     let d = D.to_string();

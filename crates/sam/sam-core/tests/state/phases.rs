@@ -201,7 +201,7 @@ fn only_wrong_wishes_for_a_right_spoil_it() {
 #[test]
 fn a_chain_goes_on_with_either_hash_of_a_document() {
     let (mut act, state) = approved(&[1, 2]);
-    act.renew = T.0 + 1000;
+    act.renew = T.0 + SIGN_WINDOW + 5;
     act.items[0] = Item::Doc {
         ha: HashAlg::Sha256,
         h: h(1),
@@ -223,6 +223,18 @@ fn a_chain_goes_on_with_either_hash_of_a_document() {
     };
     for hashes in [vec![], vec![h(1)], vec![h(9)], vec![h(2), h(9)]] {
         assert_eq!(renewed(&hashes), Ok(1), "{hashes:?}");
+    }
+    // Each step has the whole window again, and none goes beyond the end of the chain.
+    for (at, until) in [(3, SIGN_WINDOW + 3), (7, SIGN_WINDOW + 5)] {
+        let next = Renewal {
+            grant: GRANT,
+            next: Digest32([9; 32]),
+            client: &client,
+            key: &key,
+            hashes: &[],
+        };
+        let next = state.renew(&act, next, now(at)).unwrap();
+        assert_eq!(next.approval.unwrap().sign_until, T.plus(until), "{at}");
     }
     for hashes in [vec![h(3)], vec![h(1), h(9)], vec![h(2), h(2)]] {
         assert_eq!(renewed(&hashes), Err(Reason::HashNotApproved));

@@ -6,7 +6,7 @@ use core_types::{Digest32, KeyId, Level, PersonId, UnixTime, VoucherId};
 use sam_api::Refusal;
 use sam_api::ssa::{
     AskRequest, FactorInfo, FactorsAnswer, FactorsRequest, Happened, HistoryAnswer, HistoryEntry,
-    HistoryRequest, PrepareAnswer, StopCause, Wish,
+    HistoryRequest, PrepareAnswer, StopCause, Wish, request_id,
 };
 use sam_core::act::{MAX_REQUEST_LIFE, return_uri_allowed};
 use sam_core::change::{
@@ -24,7 +24,7 @@ use super::new_factor::Made;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::{
-    ChangeBody, KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord, request_id,
+    ChangeBody, KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord,
 };
 use crate::rows::{self, Row};
 use crate::sam::Sam;

@@ -8,7 +8,7 @@ use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::Digest32;
 use sam_api::Refusal;
-use sam_api::ssa::{BindAnswer, BindRequest, ExplicitRequest, PrepareRequest};
+use sam_api::ssa::{BindAnswer, BindRequest, ExplicitRequest, PrepareRequest, request_id};
 use sam_core::evidence::PublicProof;
 use sap::act_digest;
 use sap::proof::Method;
@@ -16,7 +16,6 @@ use sap::proof::Method;
 use super::approve::{Proved, Wanted};
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::request_id;
 use crate::sam::Sam;
 
 /// Life of the request in seconds: it is approved at once or not at all.

@@ -3,7 +3,7 @@
 use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::{Digest32, KeyId, Level, Random, UnixTime};
-use sam_api::ssa::Wish;
+use sam_api::ssa::{Wish, request_id};
 use sam_core::act::{Issuer, SignContent, act_client, mint_sign, mint_sign_open};
 use sam_core::change::{self, ChangeContent};
 use sam_core::enrol::{Factor, FactorBody};
@@ -21,7 +21,6 @@ use crate::audit;
 use crate::failed::Failed;
 use crate::records::{
     ChangeBody, KeyRecord, PersonRecord, RequestBody, RequestPhase, RequestRecord, SignBody,
-    request_id,
 };
 use crate::rows::{self, Row};
 use crate::sam::Sam;

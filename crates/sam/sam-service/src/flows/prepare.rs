@@ -6,7 +6,7 @@ use core_types::{Digest32, DtbsForm, UnixTime};
 use sam_api::Refusal;
 use sam_api::ssa::{
     BindAnswer, BindRequest, PrepareAnswer, PrepareRequest, RequestState, StatusAnswer,
-    StatusRequest,
+    StatusRequest, request_id,
 };
 use sam_core::act::{MAX_RENEW, MAX_REQUEST_LIFE, check_items, return_uri_allowed};
 use sam_core::client_jws::{self, Claimed};
@@ -16,7 +16,7 @@ use store_kit::{Tx, sql, transaction};
 
 use crate::audit;
 use crate::failed::Failed;
-use crate::records::{KeyRecord, RequestBody, RequestPhase, RequestRecord, SignBody, request_id};
+use crate::records::{KeyRecord, RequestBody, RequestPhase, RequestRecord, SignBody};
 use crate::rows::{self, Noun as _, Row};
 use crate::sam::Sam;
 

@@ -126,8 +126,9 @@ async fn all_keys_of_a_tenant_end_at_once_on_every_node_and_none_of_another() {
         // Of the same name.
         let keys = [KeyAlg::P256, KeyAlg::P256];
         let mut theirs = world.enrol("p", false, &keys).await;
-        let token = world.approved(&mut theirs, &[hash(1), hash(2)]).await;
+        let token = world.approved(&mut theirs, &[hash(1)]).await;
         world.sign(&theirs, &token, &[hash(1)]).await.unwrap();
+        let token = world.approved(&mut theirs, &[hash(2)]).await;
         let request = world.sign_request(&theirs, &token, &[hash(2)]);
         let (service, on_this) = (world.service, world.sam.clone());
         world.turn(&mut side);

@@ -7,11 +7,12 @@ use audit_log::Event;
 use axum::extract::{Form, Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use core_types::{ClientId, Digest32, KeyId, PersonId, sha256};
+use core_types::{ClientId, Digest32, KeyId, PersonId};
 use csc_types::{AuthorizeRequest, HashType, OAuthError, Purpose, SignatureAuthorization};
 use sam_api::Refusal;
 use sam_api::ssa::{
     AskRequest, DocItem, KeyState, PrepareItem, PrepareRequest, RequestState, StatusRequest, Wish,
+    request_id,
 };
 use serde::Deserialize;
 use service_kit::CallError;
@@ -308,14 +309,14 @@ async fn put(
             return Ok(false);
         }
         let event = Event::RequestPrepared {
-            request: sha256(&[&rid.0]),
+            request: request_id(rid),
             client: next.client.clone(),
             person: session.person.clone(),
             key: facts.key.clone(),
             items: count,
         };
         let sent = Event::AuthorizationSent {
-            request: sha256(&[&rid.0]),
+            request: request_id(rid),
             client: next.client.clone(),
             person: session.person.clone(),
             key: facts.key.clone(),
@@ -471,7 +472,7 @@ pub(super) async fn finish(
     };
     let request = open_rid(ssa, &flow, &session.person);
     let granted = Event::AuthorizationGranted {
-        request: request.map(|rid| sha256(&[&rid.0])),
+        request: request.map(request_id),
         client: flow.client.clone(),
         person: session.person.clone(),
         key: flow.facts.as_ref().map(|facts| facts.key.clone()),
