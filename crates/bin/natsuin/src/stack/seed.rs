@@ -142,6 +142,8 @@ impl Stack {
                         .filter(|_| id == APP)
                         .map(|key| json!(key.public()))
                         .collect(),
+                    // The SAM takes no others of it; so it hears that before its user logs in.
+                    signed_requests: id == APP && app_key.is_some(),
                     ..ClientSettings::default()
                 },
             };
