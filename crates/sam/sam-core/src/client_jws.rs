@@ -191,8 +191,8 @@ mod tests {
             label: "契約書.pdf".into(),
             doc: None,
         };
-        let key = KeyId::parse(&"k".repeat(22)).unwrap();
-        let digest = |n: u8| json!({ "hash": b64(&[n; 32]), "label": "契約書.pdf" });
+        let key = KeyId::parse("k".repeat(22)).unwrap();
+        let digest = |n: u8| json!({ "hash": b64([n; 32]), "label": "契約書.pdf" });
         Asked {
             client: ClientId::parse("app").unwrap(),
             items: vec![item(1), item(2)],
@@ -306,10 +306,10 @@ mod tests {
                 *a.claims.pointer_mut(&format!("{SIGNED}{path}")).unwrap() = value.clone();
             }
         };
-        good(signed("/documentDigests/0/hash", json!(b64u(&[1; 32]))));
+        good(signed("/documentDigests/0/hash", json!(b64u([1; 32]))));
         bad(
             "hash",
-            signed("/documentDigests/0/hash", json!(b64(&[9; 32]))),
+            signed("/documentDigests/0/hash", json!(b64([9; 32]))),
         );
         bad("no hash", signed("/documentDigests/0/hash", json!("*")));
         bad(
@@ -355,7 +355,7 @@ mod tests {
                 let digest = "/authorization_details/0/documentDigests/0";
                 let digest = a.claims.pointer_mut(digest).unwrap();
                 digest["hashType"] = kind.clone();
-                digest["signedAttrs"] = json!(signed.map(|n| b64(&[n; 40])));
+                digest["signedAttrs"] = json!(signed.map(|n| b64([n; 40])));
                 a.items[0].doc.clone_from(&asked);
             }
         };

@@ -199,7 +199,7 @@ fn metadata_are_measured_and_may_be_signed_with_rsa() {
     let read = Metadata::read(&rsa, &maker.root, NOW).unwrap();
     assert_eq!(read.number, 7);
     let (signed, _) = rsa.rsplit_once('.').unwrap();
-    let wrong = format!("{signed}.{}", core_types::bytes::b64u(&[1; 256]));
+    let wrong = format!("{signed}.{}", core_types::bytes::b64u([1; 256]));
     assert!(Metadata::read(&wrong, &maker.root, NOW).is_err());
 }
 

@@ -70,7 +70,7 @@ fn enrolled(keys: usize) -> Enrolled {
         factors: D,
         authorization: Level::Two,
         keys: (0..keys)
-            .map(|n| KeyId::parse(&format!("k{n}")).unwrap())
+            .map(|n| KeyId::parse(format!("k{n}")).unwrap())
             .collect(),
     }
 }
@@ -198,7 +198,7 @@ fn the_secret_is_its_sixteen_bytes() {
     // The right digest of something longer is no secret.
     let mut longer = voucher();
     longer.invite.secret = sha256(&[&[7; 17]]);
-    let text = SecretBytes::from(core_types::bytes::b64u(&[7; 17]));
+    let text = SecretBytes::from(core_types::bytes::b64u([7; 17]));
     assert!(!longer.secret_matches(&text));
     assert!(!voucher().secret_matches(&SecretBytes::new(vec![0xff; 22])));
 }

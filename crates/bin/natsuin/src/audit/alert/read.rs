@@ -1,9 +1,11 @@
 //! Reading a zone's log on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use audit_reader::Entry;
 use audit_service::{FOLLOW, FollowAnswer, FollowRequest};
+use core_types::Clock as _;
+use core_types::clock::SystemClock;
 use service_kit::Client;
 
 /// Entries that are read from a zone in one round: what is more waits for the next.
@@ -49,8 +51,8 @@ fn other(why: impl ToString) -> Unread {
 /// Reads a log on, in its own order. Of what can't be read to the end nothing is taken.
 pub(super) async fn read(log: &Log, mut after: Option<u64>, from: i64) -> Result<Read, Unread> {
     let (mut entries, mut unread, mut whole) = (Vec::new(), Vec::new(), false);
-    let (mut count, began) = (0, Instant::now());
-    while !whole && count < ROUND && began.elapsed() < LONGEST {
+    let (mut count, began) = (0, SystemClock.monotonic());
+    while !whole && count < ROUND && SystemClock.monotonic() - began < LONGEST {
         let request = FollowRequest {
             after,
             from,
