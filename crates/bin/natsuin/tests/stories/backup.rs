@@ -273,6 +273,7 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
         assert_eq!((code, &told["code"]), (6, &Value::from("backup")), "{told}");
 
         // What a zone can't be told of stays, as others have word of it; and that is said.
+        let mut good = made["name"].clone();
         if desk.store == StoreChoice::Embedded {
             desk.ssa("CREATE TRIGGER mute BEFORE INSERT ON store_meta WHEN NEW.key LIKE 'dumped:%' BEGIN SELECT RAISE(ABORT, 'no'); END")
                 .await;
@@ -283,6 +284,7 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             desk.ssa("DROP TRIGGER mute").await;
             let (code, told) = desk.verify("untold", "--identity @mine");
             assert_eq!(code, 0, "{told}");
+            good = told["name"].clone();
         }
 
         // Whoever has the key of the daily backups can name whom they like.
@@ -342,10 +344,7 @@ async fn a_service_is_backed_up_while_it_runs_and_comes_back_from_it() {
             assert_eq!(code, 1, "cut at {at}: {told}");
         }
         // What isn't good isn't reported as tried.
-        assert_eq!(
-            desk.reported("verified.json").as_deref(),
-            made["name"].as_str()
-        );
+        assert_eq!(desk.reported("verified.json").as_deref(), good.as_str());
         assert_eq!(desk.create("foreign", "signer", &[&theirs]).0, 0);
         let (code, told) = desk.verify("foreign", "--identity @mine");
         assert_eq!(code, 1, "{told}");
