@@ -9,7 +9,7 @@ pub mod proposal;
 pub mod roles;
 pub mod session;
 
-pub use ending::{Ended, Standing};
+pub use ending::{Ended, Standing, Whole};
 pub use genesis::GenesisRecord;
 pub use people::{Account, AccountPhase, Officer, Reminder, Urgency};
 pub use proposal::{Approver, Phase, Proposal, Takes};

@@ -24,6 +24,7 @@ use crate::clock::ClockWatch;
 use crate::config::SamConfig;
 use crate::courier::Courier;
 use crate::failed::Failed;
+use crate::flows::Endings;
 use crate::records::PersonRecord;
 use crate::reminders::Reminded;
 use crate::ring::{Ring, Rings};
@@ -74,6 +75,7 @@ pub struct Inner<C> {
     pub(crate) guards: HourlyLimit<PeerId>,
     pub(crate) strangers: RateLimit<PeerId>,
     pub(crate) searches: Searches,
+    pub(crate) endings: Endings,
 }
 
 /// What is different from tenant to tenant.
@@ -222,6 +224,7 @@ impl<C: CryptoModule> Sam<C> {
             guards: HourlyLimit::default(),
             strangers: RateLimit::default(),
             searches: Searches::default(),
+            endings: Endings::default(),
         });
         let own = &inner.views[0];
         Ok(Self::with(inner.clone(), own))

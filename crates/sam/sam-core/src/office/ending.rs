@@ -42,6 +42,21 @@ pub struct Ended {
     pub told: u64,
     /// Every key was looked at, and none is left.
     pub all_seen: bool,
+    /// The end of the whole service, where it came after this tenant's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Whole>,
+}
+
+/// The decision that ended the whole service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// Digest of the proposal that decided it.
+    pub by: Digest32,
+    /// Because of what.
+    pub cause: EndCause,
+    /// When.
+    pub at: UnixTime,
 }
 
 impl Standing {
@@ -79,22 +94,46 @@ impl Standing {
                 destroyed: 0,
                 told: 0,
                 all_seen: false,
+                joined: None,
             }),
         })
+    }
+
+    /// The whole service ends, this tenant's keys having ended before. `None`: it was the whole service's end already, or they haven't.
+    pub fn join(&self, whole: Whole) -> Option<Self> {
+        self.ended.as_ref().filter(|ended| !ended.whole)?;
+        Some(self.with(|ended| Ended {
+            whole: true,
+            joined: Some(whole),
+            ..ended
+        }))
+    }
+
+    /// The decision that ended the whole service, if it has ended.
+    pub fn whole(&self) -> Option<Whole> {
+        let ended = self.ended.as_ref().filter(|ended| ended.whole)?;
+        Some(ended.joined.unwrap_or(Whole {
+            by: ended.by,
+            cause: ended.cause,
+            at: ended.at,
+        }))
     }
 
     /// As a tenant begins that comes into a service whose keys have all ended.
     #[must_use]
     pub fn of_newcomer(house: &Self) -> Self {
-        let whole = house.ended.as_ref().filter(|ended| ended.whole);
         Self {
-            ended: whole.map(|ended| Ended {
+            ended: house.whole().map(|whole| Ended {
+                by: whole.by,
+                cause: whole.cause,
+                whole: true,
+                at: whole.at,
                 keys: 0,
                 marked: 0,
                 destroyed: 0,
                 told: 0,
                 all_seen: true,
-                ..ended.clone()
+                joined: None,
             }),
         }
     }
@@ -230,5 +269,38 @@ mod tests {
         assert!(late.ended.unwrap().is_complete());
         let own = ended(EndCause::Incident, false);
         assert_eq!(Standing::of_newcomer(&own), Standing::default());
+    }
+
+    // shows: I-A4.4-provider-end
+    #[test]
+    fn the_end_of_the_whole_service_is_also_that_of_a_tenant_that_ended_before() {
+        let whole = Whole {
+            by: OTHER,
+            cause: EndCause::EndOfService,
+            at: UnixTime(2000),
+        };
+        assert_eq!(Standing::default().join(whole), None);
+        assert_eq!(Standing::default().whole(), None);
+        let own = ended(EndCause::Incident, false);
+        assert_eq!(own.whole(), None);
+        let joined = own.join(whole).unwrap();
+        assert_eq!(joined.whole(), Some(whole));
+        // Its own keys stay ended by its own measure.
+        let (before, after) = (own.ended.unwrap(), joined.ended.clone().unwrap());
+        assert!(after.whole);
+        assert_eq!(
+            (after.by, after.cause, after.at, after.keys),
+            (before.by, before.cause, before.at, before.keys)
+        );
+        assert_eq!(joined.join(whole), None);
+        let late = Standing::of_newcomer(&joined).ended.unwrap();
+        assert_eq!(
+            (late.by, late.cause, late.at),
+            (OTHER, whole.cause, whole.at)
+        );
+        let first = ended(EndCause::Incident, true);
+        let said = first.whole().unwrap();
+        assert_eq!((said.by, said.cause, said.at), (BY, EndCause::Incident, T));
+        assert_eq!(first.join(whole), None);
     }
 }

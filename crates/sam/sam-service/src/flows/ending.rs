@@ -2,18 +2,19 @@
 //! signature starts and no key is made on any node; then key after key is marked as gone, its owner told and the module ordered to
 //! destroy it, as often as it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use audit_log::{AuditLog, Event};
 use cm_api::CryptoModule;
-use core_types::{Digest32, PersonId, TenantId, UnixTime};
+use core_types::{Digest32, PersonId, TenantId, UnixTime, sha256};
 use sam_api::ssa::{Happened, HistoryEntry, KeyState, StopCause};
 use sam_core::Reason;
-use sam_core::office::{Deed, Ended, Proposal, Standing};
+use sam_core::office::{Deed, Ended, Proposal, Standing, Whole};
 use sap::office::calls::{OfficeRefusal, ProposalRequest};
 use sap::office::ending::{Certificates, CertificatesRequest, Destroyed, Part, Progress};
 use sap::office::{EndCause, Facts, Measure};
-use store_kit::{StoreError, Tx, share_lock, sql, transaction};
+use store_kit::{Dialect, StoreError, Tx, sql, transaction};
 
 use super::change::{key_event, key_note};
 use super::office::{About, check_deed};
@@ -25,6 +26,49 @@ use crate::scrub::Scrubbed;
 
 /// Keys that are looked at in one go.
 const PAGE: i64 = 200;
+/// Where only keys are left that can't be marked now, all are looked at again after so many seconds.
+const AGAIN: i64 = 600;
+
+/// What a node remembers of ending keys since its start.
+#[derive(Default)]
+pub(crate) struct Endings(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    /// Rows that are refused, by table and id, of which the log was told.
+    told: BTreeSet<(&'static str, String)>,
+    /// When the keys of a tenant are looked at again.
+    again: BTreeMap<TenantId, UnixTime>,
+}
+
+impl Endings {
+    /// Whether this refused row hasn't been told of by this process. It counts as told from here on.
+    pub(crate) fn is_news(&self, table: &'static str, id: &str) -> bool {
+        self.remembered().told.insert((table, id.to_owned()))
+    }
+
+    fn rest(&self, tenant: &TenantId, until: UnixTime) {
+        self.remembered().again.insert(tenant.clone(), until);
+    }
+
+    fn rests(&self, tenant: &TenantId, now: UnixTime) -> bool {
+        let again = self.remembered().again.get(tenant).copied();
+        again.is_some_and(|again| now < again)
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a transaction holds on to whether a tenant's keys have ended.
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    /// It must stay so; many do this at once.
+    Shared,
+    /// This transaction ends them.
+    Alone,
+}
 
 noun!(Standing, "standing", |s| Columns {
     owner: String::new(),
@@ -37,8 +81,9 @@ noun!(Standing, "standing", |s| Columns {
 });
 
 impl<C: CryptoModule> Sam<C> {
-    /// Makes the rows of tenants that are here for the first time. `found`: what the comparison of rows and log has just said; where
-    /// one is missing that was there, none is made, and that tenant's keys stay stopped.
+    /// Makes the rows of tenants that are here for the first time, and ends those that weren't here when the whole service ended.
+    /// `found`: what the comparison of rows and log has just said; where one is missing that was there, none is made, and that
+    /// tenant's keys stay stopped.
     pub(crate) async fn make_standings(&self, found: &Scrubbed) -> Result<(), StoreError> {
         if found.names(Standing::TABLE) {
             return Ok(());
@@ -52,21 +97,67 @@ impl<C: CryptoModule> Sam<C> {
 
     async fn make_standing(&self) -> Result<(), Failed> {
         let house = self.tenants().next().unwrap_or_else(|| self.clone());
+        let is_house = house.config.tenant == self.config.tenant;
         transaction!(self.store, "standing", |tx| {
+            // The end of the whole service doesn't know of a row that is made meanwhile.
+            house.hold(tx, Hold::Shared).await?;
             let id = self.config.tenant.as_str();
             let known = rows::get::<Standing>(tx, &self.sealer, id).await?;
-            if known.is_some() {
+            let is_open = known.as_ref().is_none_or(|row| row.body.ended.is_none());
+            if !is_open || (is_house && known.is_some()) {
                 return Ok(());
             }
-            let first = match house.config.tenant == self.config.tenant {
+            let of_house = match is_house {
                 true => Standing::default(),
-                false => Standing::of_newcomer(&house.standing(tx).await?.body),
+                false => house.standing(tx).await?.body,
             };
+            if known.is_some() {
+                return match of_house.whole() {
+                    Some(whole) => self.end_late(tx, whole).await,
+                    None => Ok(()),
+                };
+            }
+            let first = Standing::of_newcomer(&of_house);
             if rows::insert(tx, &self.sealer, id, &first).await? {
                 self.rows_changed(tx, "standing-made").await?;
             }
             Ok::<_, Failed>(())
         })
+    }
+
+    /// A tenant wasn't served where and when the whole service ended: its keys end now, by the same decision.
+    async fn end_late(&self, tx: &mut Tx, whole: Whole) -> Result<(), Failed> {
+        self.hold(tx, Hold::Alone).await?;
+        let row = self.standing(tx).await?;
+        if row.body.ended.is_some() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let keys = self.living_keys(tx).await?;
+        let next = row.body.end(whole.by, (whole.cause, true), keys, now)?;
+        rows::save(tx, &self.sealer, &row, &next).await?;
+        let event = keys_ended(whole.by, keys, whole.cause);
+        Ok(self.audit.append(tx, event, now).await.map(drop)?)
+    }
+
+    /// Until this writing transaction ends, nobody ends this tenant's keys, or, [alone](Hold::Alone), uses or makes any. The row
+    /// itself is read after this: transactions that write are READ COMMITTED, so a statement that begins when the lock is there sees
+    /// what its last holder committed. A share lock on the row wouldn't do: PostgreSQL lets new ones past an update that waits, and
+    /// signatures would hold off the measure for ever. This lock has a queue.
+    ///
+    /// In this order everywhere: this lock, the house's before others'; keys; the row; the log.
+    async fn hold(&self, tx: &mut Tx, hold: Hold) -> Result<(), Failed> {
+        let lock = match (tx.dialect(), hold) {
+            // One writer at a time.
+            (Dialect::Sqlite, _) => return Ok(()),
+            (Dialect::Postgres, Hold::Shared) => {
+                "SELECT 1 AS got FROM pg_advisory_xact_lock_shared($1)"
+            }
+            (Dialect::Postgres, Hold::Alone) => "SELECT 1 AS got FROM pg_advisory_xact_lock($1)",
+        };
+        let lock = sql(lock).bind(lock_key(self.store.schema(), &self.config.tenant));
+        tx.fetch_one(lock).await?;
+        Ok(())
     }
 
     async fn standing(&self, tx: &mut Tx) -> Result<Row<Standing>, Failed> {
@@ -83,14 +174,8 @@ impl<C: CryptoModule> Sam<C> {
 
     /// The same, and it stays so until this writing transaction ends: keys that are used or made in it were there before the end.
     pub(crate) async fn stays_so(&self, tx: &mut Tx) -> Result<(), Failed> {
-        let statement = share_lock!(tx, "SELECT id, version, sealed FROM standing WHERE id = $1");
-        let statement = statement.bind(self.config.tenant.as_str());
-        let row = match tx.fetch_optional(statement).await? {
-            Some(row) => rows::open::<Standing>(tx, &self.sealer, &row)?,
-            None => None,
-        };
-        let row = row.ok_or(Failed::Tampered(Standing::TABLE))?;
-        Ok(row.body.goes_on()?)
+        self.hold(tx, Hold::Shared).await?;
+        self.goes_on(tx).await
     }
 
     /// What officers have to know of this: how many keys there are.
@@ -102,10 +187,13 @@ impl<C: CryptoModule> Sam<C> {
         let mut keys = 0;
         let mut open = false;
         for part in self.in_scope(tenant)? {
-            if part.standing(tx).await?.body.ended.is_none() {
+            let standing = part.standing(tx).await?.body;
+            if standing.ended.is_none() {
                 open = true;
                 keys += part.living_keys(tx).await?;
             }
+            // What ended by itself isn't closed to tenants that come later.
+            open |= tenant.is_none() && standing.whole().is_none();
         }
         if !open {
             return Err(Reason::Ended.into());
@@ -169,22 +257,33 @@ impl<C: CryptoModule> Sam<C> {
         theirs: &mut Vec<(AuditLog, Vec<Event>)>,
         at: UnixTime,
     ) -> Result<(), Failed> {
+        let mut parts = self.in_scope(tenant)?;
+        if let [_, others @ ..] = parts.as_mut_slice() {
+            others.sort_by(|a, b| a.config.tenant.cmp(&b.config.tenant));
+        }
+        for part in &parts {
+            part.hold(tx, Hold::Alone).await?;
+        }
+        if tenant.is_none() {
+            // Again: others may serve more tenants than the node where it was proposed.
+            self.check_all_served(tx).await?;
+        }
         let mut any = false;
-        for part in self.in_scope(tenant)? {
+        for part in &parts {
             let row = part.standing(tx).await?;
             if row.body.ended.is_some() {
+                let joined = row.body.join(Whole { by, cause, at });
+                if let Some(next) = joined.filter(|_| tenant.is_none()) {
+                    any = true;
+                    rows::save(tx, &part.sealer, &row, &next).await?;
+                }
                 continue;
             }
             any = true;
             let keys = part.living_keys(tx).await?;
             let next = row.body.end(by, (cause, tenant.is_none()), keys, at)?;
             rows::save(tx, &part.sealer, &row, &next).await?;
-            let event = Event::KeysEnded {
-                proposal: by,
-                keys,
-                reason: cause.code().into(),
-            };
-            theirs.push((part.audit.clone(), vec![event]));
+            theirs.push((part.audit.clone(), vec![keys_ended(by, keys, cause)]));
         }
         match any {
             true => Ok(()),
@@ -198,21 +297,32 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`StoreError`].
     pub async fn finish_ending(&self) -> Result<(), StoreError> {
+        let mut whole = false;
         for tenant in self.tenants() {
+            let name = &tenant.config.tenant;
             let mut tx = self.store.read("ending").await?;
             let standing = tenant.standing(&mut tx).await;
             drop(tx);
-            let ended = match standing {
-                Ok(row) => row.body.ended,
+            let standing = match standing {
+                Ok(row) => row.body,
                 Err(failed) => {
-                    self.survive(Err(failed)).await?;
-                    None
+                    self.survive_once(Standing::TABLE, name.as_str(), failed)
+                        .await?;
+                    continue;
                 }
             };
-            let Some(ended) = ended.filter(|ended| !ended.is_complete()) else {
+            // The house's is the first.
+            whole |= standing.whole().is_some();
+            if whole && standing.ended.is_none() {
+                // Where the service was ended, this tenant isn't configured.
+                let made = tenant.make_standing().await;
+                self.survive(made).await?;
+                continue;
+            }
+            let Some(ended) = standing.ended.filter(|ended| !ended.is_complete()) else {
                 continue;
             };
-            if !ended.all_seen {
+            if !ended.all_seen && !self.endings.rests(name, self.clock.now()) {
                 tenant.mark_all(&ended).await?;
             }
             while tenant.destroy_doomed().await? > 0 {}
@@ -220,10 +330,25 @@ impl<C: CryptoModule> Sam<C> {
         Ok(())
     }
 
+    /// As [`Self::survive`], which alarms once of a row that is refused each time.
+    async fn survive_once(
+        &self,
+        table: &'static str,
+        id: &str,
+        failed: Failed,
+    ) -> Result<(), StoreError> {
+        match failed.alarm() {
+            Some(_) if !self.endings.is_news(table, id) => Ok(()),
+            _ => self.survive(Err(failed)).await,
+        }
+    }
+
     /// Looks at every key by its sealed row, and not by what the columns say of it.
     async fn mark_all(&self, ended: &Ended) -> Result<(), StoreError> {
         let mut after = String::new();
         let mut left = false;
+        // Something moved, or may do so the next time.
+        let mut moves = false;
         loop {
             let mut tx = self.store.read("ending-keys").await?;
             let page = sql(KeyRecord::PAGE).bind(after.as_str()).bind(PAGE);
@@ -240,21 +365,34 @@ impl<C: CryptoModule> Sam<C> {
                     }
                     Ok(Some(key)) => left |= key.body.life.state != KeyState::Destroyed,
                     Ok(None) => {}
-                    Err(failed) => unreadable.push(failed),
+                    Err(failed) => unreadable.push((row.text("id")?, failed)),
                 }
             }
             drop(tx);
             left |= !unreadable.is_empty();
-            for failed in unreadable {
-                self.survive(Err(failed)).await?;
+            for (id, failed) in unreadable {
+                self.survive_once(KeyRecord::TABLE, &id, failed).await?;
             }
             for (owner, ids) in owners {
-                let marked = self.mark_of(&owner, &ids).await;
-                left |= marked.is_err();
-                self.survive(marked).await?;
+                match self.mark_of(&owner, &ids).await {
+                    Ok(all) => {
+                        left |= !all;
+                        moves = true;
+                    }
+                    Err(failed) => {
+                        left = true;
+                        moves |= failed.alarm().is_none();
+                        self.survive_once("person-keys", owner.as_str(), failed)
+                            .await?;
+                    }
+                }
             }
         }
         if left {
+            if !moves {
+                let again = self.clock.now().plus(AGAIN);
+                self.endings.rest(&self.config.tenant, again);
+            }
             return Ok(());
         }
         let seen: Result<(), Failed> = transaction!(self.store, "ending-seen", |tx| {
@@ -265,19 +403,23 @@ impl<C: CryptoModule> Sam<C> {
         self.survive(seen).await
     }
 
-    /// Marks all keys of one person, these among them, and tells them once.
-    async fn mark_of(&self, owner: &PersonId, ids: &[String]) -> Result<(), Failed> {
+    /// Marks all keys of one person, these among them, and tells them once. `false`: some are refused, which save no other.
+    async fn mark_of(&self, owner: &PersonId, ids: &[String]) -> Result<bool, Failed> {
         transaction!(self.store, "ending-person", |tx| {
             let now = self.clock.now();
             let standing = self.standing(tx).await?;
             let Some(ended) = &standing.body.ended else {
-                return Ok(());
+                return Ok(true);
             };
-            let mut keys = rows::by_owner::<KeyRecord>(tx, &self.sealer, owner.as_str()).await?;
+            let (mut keys, mut refused) =
+                rows::readable_by_owner::<KeyRecord>(tx, &self.sealer, owner.as_str()).await?;
             for id in ids {
-                // Of somebody with more keys than are read at once.
+                // Where a column names somebody else.
                 if keys.iter().all(|key| key.id != *id) {
-                    keys.extend(rows::get::<KeyRecord>(tx, &self.sealer, id).await?);
+                    match readable(rows::get::<KeyRecord>(tx, &self.sealer, id).await)? {
+                        Some(key) => keys.extend(key),
+                        None => refused += 1,
+                    }
                 }
             }
             let by_this = |key: &KeyRecord| {
@@ -301,11 +443,11 @@ impl<C: CryptoModule> Sam<C> {
                 });
             }
             if events.is_empty() {
-                return Ok(());
+                return Ok(refused == 0);
             }
             // Where nobody is there to be told, the keys end all the same.
             let told = match self.note(tx, owner, notes).await {
-                Ok(()) => true,
+                Ok(noted) => noted,
                 Err(failed @ (Failed::Store(_) | Failed::Changed)) => return Err(failed),
                 Err(_) => false,
             };
@@ -313,7 +455,7 @@ impl<C: CryptoModule> Sam<C> {
             let next = standing.body.marked(count, told && !before);
             rows::save(tx, &self.sealer, &standing, &next).await?;
             self.audit.append_all(tx, &events, now).await?;
-            Ok::<_, Failed>(())
+            Ok::<_, Failed>(refused == 0)
         })
     }
 
@@ -384,8 +526,10 @@ impl<C: CryptoModule> Sam<C> {
         let cause = self.end_cause(&mut tx, request.proposal).await?;
         let mut parts = Vec::new();
         let mut complete = true;
+        let mut joined = false;
         for tenant in self.tenants() {
             let row = tenant.standing(&mut tx).await?;
+            joined |= row.body.whole().is_some_and(|w| w.by == request.proposal);
             let Some(ended) = row.body.ended.filter(|e| e.by == request.proposal) else {
                 continue;
             };
@@ -401,7 +545,8 @@ impl<C: CryptoModule> Sam<C> {
                 all_seen: ended.all_seen,
             });
         }
-        if parts.is_empty() {
+        // Where all had ended before, it has no part of its own.
+        if parts.is_empty() && !joined {
             return Err(Reason::NotApproved.into());
         }
         Ok(Progress {
@@ -459,4 +604,23 @@ impl<C: CryptoModule> Sam<C> {
             _ => Err(Reason::OtherKind.into()),
         }
     }
+}
+
+fn keys_ended(by: Digest32, keys: u64, cause: EndCause) -> Event {
+    Event::KeysEnded {
+        proposal: by,
+        keys,
+        reason: cause.code().into(),
+    }
+}
+
+/// The same on every node of this store.
+fn lock_key(schema: &str, tenant: &TenantId) -> i64 {
+    let Digest32(digest) = sha256(&[
+        b"natsuin-standing-v1\n",
+        schema.as_bytes(),
+        b"\n",
+        tenant.as_str().as_bytes(),
+    ]);
+    digest.first_chunk().copied().map_or(0, i64::from_be_bytes)
 }

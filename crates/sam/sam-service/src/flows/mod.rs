@@ -31,6 +31,7 @@ mod taken;
 mod voucher;
 mod voucher_secret;
 
+pub(crate) use ending::Endings;
 pub use forget::NotForgotten;
 pub(crate) use office::Door;
 pub use office::FoundError;

@@ -34,13 +34,14 @@ struct Letter {
 
 impl<C: CryptoModule> Sam<C> {
     /// Notes what happened for the person to see, and tells them. A stop waits for nothing: where the person's row is refused or
-    /// gone, it stands without its note, with an alarm in the same transaction. Whatever else happens fails with the row.
+    /// gone, it stands without its note, with an alarm in the same transaction. Whatever else happens fails with the row. Whether
+    /// it was noted.
     pub(crate) async fn note(
         &self,
         tx: &mut Tx,
         person: &PersonId,
         entries: Vec<HistoryEntry>,
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
         let read = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str()).await;
         let alarm = match &read {
             Ok(Some(_)) => None,
@@ -51,12 +52,13 @@ impl<C: CryptoModule> Sam<C> {
             tracing::error!(what, "a key is stopped, and its owner can't be told");
             let event = Event::Alarm { what: what.into() };
             let noted = self.audit.append(tx, event, self.clock.now());
-            return Ok(noted.await.map(drop)?);
+            return Ok(noted.await.map(|_| false)?);
         }
         let row = read?.ok_or(Reason::NotFound)?;
         let mut next = row.body.clone();
         self.tell(tx, &mut next, entries).await?;
-        rows::save(tx, &self.sealer, &row, &next).await
+        rows::save(tx, &self.sealer, &row, &next).await?;
+        Ok(true)
     }
 
     /// The same in a record that the caller saves.

@@ -198,9 +198,10 @@ impl<C: CryptoModule> Sam<C> {
                         true => KeyLock::ToChange,
                         false => KeyLock::Shared,
                     };
+                    // Before the key's row, as wherever both are held.
+                    self.stays_so(tx).await?;
                     let key_row = rows::get_key(tx, &self.sealer, key.as_str(), lock).await?;
                     let key_row = key_row.ok_or(Reason::KeyNotActive)?;
-                    self.stays_so(tx).await?;
                     let key = key_row.body.clone();
                     let same =
                         key.version == *key_version && key.spki_digest() == found.act.key.spki;

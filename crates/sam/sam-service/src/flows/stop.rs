@@ -17,7 +17,7 @@ use super::change::{key_event, key_note};
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
-use crate::rows::{self, Walk};
+use crate::rows::{self, Noun as _, Walk};
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
@@ -186,6 +186,10 @@ impl<C: CryptoModule> Sam<C> {
         while let Some(id) = doomed.next(&self.store).await? {
             match self.destroy_one(&id).await {
                 Ok(gone) => done += usize::from(gone),
+                // Every few seconds while all keys end; what is refused is told of once.
+                Err(failed)
+                    if failed.alarm().is_some() && !self.endings.is_news(KeyRecord::TABLE, &id) => {
+                }
                 Err(failed) => self.go_on(&mut doomed, Err(failed)).await?,
             }
         }

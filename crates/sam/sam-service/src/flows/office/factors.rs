@@ -78,7 +78,7 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::Withdrawn.into());
         }
         let told = note(Happened::FactorsOrdered, digest, at);
-        self.note(tx, person, vec![told]).await
+        self.note(tx, person, vec![told]).await.map(drop)
     }
 
     /// Lets come about what has waited long enough.
