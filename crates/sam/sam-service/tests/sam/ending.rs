@@ -646,7 +646,7 @@ async fn who_cannot_be_told_does_not_count_as_told() {
         world.enrol("q", false, &[KeyAlg::P256]).await;
         let done = world.decide(end(None, EndCause::Incident)).await.unwrap();
         let spoil = "UPDATE person SET version = version + 1 WHERE id = 'p'";
-        assert_eq!(run(&world, spoil).await, 1);
+        run(&world, spoil).await;
         world.sam.finish_ending().await.unwrap();
         let told = world.progress(done.proposal).await.unwrap();
         let found = part(&told);
