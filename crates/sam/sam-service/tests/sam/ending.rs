@@ -413,6 +413,12 @@ async fn who_deletes_or_puts_back_the_row_of_it_gets_no_signature() {
             assert_eq!(refused, Some(Refusal::NotNow));
         }
         assert_eq!(world.audited("alarm", "sealed-row-missing").await, 1);
+        // Looked for every few seconds, and told of once.
+        let before = world.audited("alarm", "").await;
+        for _ in 0..3 {
+            world.sam.finish_ending().await.unwrap();
+        }
+        assert_eq!(world.audited("alarm", "").await, before + 1);
         run(&world, "INSERT INTO standing SELECT * FROM kept").await;
         world.decide(end(None, EndCause::Incident)).await.unwrap();
         run(&world, "DELETE FROM standing").await;
