@@ -35,17 +35,15 @@ pub(crate) async fn used(
     tx.execute(update).await.map(drop)
 }
 
-/// Clients of this software that registered before and never got a token.
+/// Clients of this software that never got a token, and when they registered; the oldest first.
 pub(crate) async fn unused(
     tx: &mut Tx,
     software: &str,
-    before: UnixTime,
-) -> Result<Vec<ClientId>, StoreError> {
-    let select = "SELECT id FROM ssa_client WHERE software = $1 AND used = 0 AND state = 'active' AND created <= $2";
-    let rows = tx
-        .fetch_all(sql(select).bind(software).bind(before.0))
-        .await?;
-    rows.iter().map(id_of).collect()
+) -> Result<Vec<(ClientId, UnixTime)>, StoreError> {
+    let select = "SELECT id, created FROM ssa_client WHERE software = $1 AND used = 0 AND state = 'active' ORDER BY created, id";
+    let rows = tx.fetch_all(sql(select).bind(software)).await?;
+    let read = |row: &Row| Ok((id_of(row)?, UnixTime(row.int("created")?)));
+    rows.iter().map(read).collect()
 }
 
 /// Of the person who was the first to use more than `share` clients of this software, and has most of them: the one that was used least

@@ -1,6 +1,8 @@
 //! Clients that register themselves (RFC 7591), with a software statement of a publisher that the operator trusts. What they are
 //! called and where they are answered is the statement's word alone; what they may is the operator's contract for all of them.
 
+use std::collections::VecDeque;
+
 use audit_log::Event;
 use axum::Json;
 use axum::body::Body;
@@ -341,8 +343,10 @@ fn vouched(rules: &Registration, statement: &str, now: UnixTime) -> Result<Softw
 }
 
 /// Whether one more client of this software may be there. Those that are suspended don't count. Those that got no token within an hour
-/// give way, and where there is no room then, so does one of whoever has more than a share: who has a copy of the statement and one
-/// account keeps few places. It takes as many accounts as there are shares to keep others out.
+/// give way, and whatever their age the oldest of them where they have half of the places: whoever has a copy of the statement and no
+/// account takes no more. Where there is no room then, one of whoever has more than a share gives way, and without such a person the
+/// oldest without a token: who has one account keeps few places. It takes as many accounts as there are shares to keep others out; who
+/// registers fast enough still pushes out others before their first token.
 async fn has_room(
     ssa: &Ssa,
     tx: &mut Tx,
@@ -355,20 +359,25 @@ async fn has_room(
     // Whoever registers the same software waits for this transaction.
     let lock = "UPDATE ssa_software SET n = n + 1 WHERE id = $1";
     tx.execute(sql(lock).bind(software)).await?;
-    for client in clients::unused(tx, software, now.plus(-UNUSED)).await? {
+    let mut unused = VecDeque::from(clients::unused(tx, software).await?);
+    let part = usize::try_from((most / 2).max(1)).unwrap_or(usize::MAX);
+    while let Some(created) = unused.front().map(|(_, created)| *created)
+        && (created <= now.plus(-UNUSED) || unused.len() >= part)
+        && let Some((client, _)) = unused.pop_front()
+    {
         gives_way(ssa, tx, client, now).await?;
     }
     if clients::of_software(tx, software).await? < i64::from(most) {
         return Ok(true);
     }
     let share = i64::from((most / SHARES).max(1));
-    match clients::beyond_share(tx, software, share).await? {
-        Some(client) => {
-            gives_way(ssa, tx, client, now).await?;
-            Ok(clients::of_software(tx, software).await? < i64::from(most))
-        }
-        None => Ok(false),
-    }
+    let client = clients::beyond_share(tx, software, share).await?;
+    let oldest = unused.pop_front().map(|(client, _)| client);
+    let Some(client) = client.or(oldest) else {
+        return Ok(false);
+    };
+    gives_way(ssa, tx, client, now).await?;
+    Ok(clients::of_software(tx, software).await? < i64::from(most))
 }
 
 async fn gives_way(

@@ -23,10 +23,10 @@ fn public(key: &SigningKey) -> Value {
 }
 
 async fn open_to(key: &SigningKey) -> Vec<Stack> {
-    open_to_under(key, false).await
+    open_to_under(key, false, 2).await
 }
 
-async fn open_to_under(key: &SigningKey, fapi: bool) -> Vec<Stack> {
+async fn open_to_under(key: &SigningKey, fapi: bool, most: u32) -> Vec<Stack> {
     stacks_with(|config| {
         config.fapi = fapi;
         config.registration = Some(Registration {
@@ -38,7 +38,7 @@ async fn open_to_under(key: &SigningKey, fapi: bool) -> Vec<Stack> {
                 scopes: vec!["service".to_owned()],
                 ..ClientSettings::default()
             },
-            most: 2,
+            most,
         });
     })
     .await
@@ -117,8 +117,12 @@ async fn a_client_registers_with_its_publishers_word_and_is_what_that_says() {
             (&made["client_secret"], &made["token_endpoint_auth_method"]),
             (&Value::Null, &json!("private_key_jwt"))
         );
-        // Two of one software, and no third; that is in the log.
-        let third = register(&stack, &json!({ "software_statement": word })).await;
+        // Two of one software, and no more when both are used; that is in the log.
+        let body = json!({ "software_statement": word });
+        let second = register(&stack, &body).await.json();
+        stack.next_code();
+        use_it(&stack, &second, "taro").await;
+        let third = register(&stack, &body).await;
         assert_eq!(third.json()["error"], "unapproved_software_statement");
         let kinds = stack.audit_kinds().await;
         assert_eq!(kinds.iter().filter(|k| *k == "client.refused").count(), 1);
@@ -128,7 +132,7 @@ async fn a_client_registers_with_its_publishers_word_and_is_what_that_says() {
                 .iter()
                 .filter(|k| *k == "client.registered-itself")
                 .count(),
-            2
+            3
         );
         let request = Request::get("/.well-known/oauth-authorization-server");
         let metadata = stack
@@ -181,25 +185,56 @@ async fn gave_way(stack: &Stack) -> usize {
 #[tokio::test]
 async fn who_got_no_token_in_an_hour_gives_way() {
     let (publisher, _) = SigningKey::generate().unwrap();
-    for stack in open_to(&publisher).await {
+    for stack in open_to_under(&publisher, false, 6).await {
         let body = json!({ "software_statement": statement(&publisher, &claims()) });
         let used = register(&stack, &body).await.json();
         use_it(&stack, &used, "hanako").await;
         let idle = register(&stack, &body).await.json();
-        let status = async || register(&stack, &body).await.status;
-        assert_eq!(status().await, StatusCode::BAD_REQUEST);
+        stack.clock.advance(3599);
+        let young = register(&stack, &body).await.json();
+        assert!(is_known(&stack, &idle).await, "there is room");
         assert_eq!(gave_way(&stack).await, 0);
-        stack.clock.advance(3600);
-        assert_eq!(status().await, StatusCode::CREATED);
-        assert_eq!(status().await, StatusCode::BAD_REQUEST);
+        stack.clock.advance(1);
+        let status = register(&stack, &body).await.status;
+        assert_eq!(status, StatusCode::CREATED);
         assert!(is_known(&stack, &used).await && !is_known(&stack, &idle).await);
+        assert!(is_known(&stack, &young).await);
         assert_eq!(gave_way(&stack).await, 1);
-        // An officer's way to make room.
-        let id = used["client_id"].as_str().unwrap();
-        call::<ClientSuspend>(&stack, SECURITY, &named(id))
-            .await
-            .unwrap();
-        assert_eq!(status().await, StatusCode::CREATED);
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn whoever_has_a_statement_and_no_account_throws_out_no_working_client_and_keeps_nobody_out()
+{
+    let (publisher, _) = SigningKey::generate().unwrap();
+    for stack in open_to_under(&publisher, false, 5).await {
+        let body = json!({ "software_statement": statement(&publisher, &claims()) });
+        let one_more = async || {
+            stack.clock.advance(1);
+            let made = register(&stack, &body).await;
+            assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+            made.json()
+        };
+        let mut working = Vec::new();
+        for _ in 0..2 {
+            let own = one_more().await;
+            use_it(&stack, &own, "hanako").await;
+            working.push(own);
+        }
+        for _ in 0..6 {
+            one_more().await;
+        }
+        let own = one_more().await;
+        one_more().await;
+        use_it(&stack, &own, "taro").await;
+        working.push(own);
+        for _ in 0..6 {
+            one_more().await;
+        }
+        for own in &working {
+            assert!(is_known(&stack, own).await, "{own}");
+        }
     }
 }
 
@@ -209,12 +244,10 @@ async fn one_account_with_a_copy_of_a_statement_keeps_nobody_out() {
     let (publisher, _) = SigningKey::generate().unwrap();
     for stack in open_to(&publisher).await {
         let body = json!({ "software_statement": statement(&publisher, &claims()) });
-        let [first, second] = [
-            register(&stack, &body).await.json(),
-            register(&stack, &body).await.json(),
-        ];
+        let first = register(&stack, &body).await.json();
         use_it(&stack, &first, "hanako").await;
         stack.clock.advance(2 * 3600);
+        let second = register(&stack, &body).await.json();
         use_it(&stack, &second, "hanako").await;
         // The one used least recently of whoever has more than a share.
         let own = register(&stack, &body).await;
@@ -228,13 +261,20 @@ async fn one_account_with_a_copy_of_a_statement_keeps_nobody_out() {
         assert_eq!(none.json()["error"], "unapproved_software_statement");
         assert!(is_known(&stack, &second).await && is_known(&stack, &own).await);
         assert_eq!(gave_way(&stack).await, 1);
+        // An officer's way to make room.
+        let id = second["client_id"].as_str().unwrap();
+        call::<ClientSuspend>(&stack, SECURITY, &named(id))
+            .await
+            .unwrap();
+        let made = register(&stack, &body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
     }
 }
 
 #[tokio::test]
 async fn where_the_profile_holds_for_all_nobody_registers_without_keys() {
     let (publisher, _) = SigningKey::generate().unwrap();
-    for mut stack in open_to_under(&publisher, true).await {
+    for mut stack in open_to_under(&publisher, true, 2).await {
         let body = json!({ "software_statement": statement(&publisher, &claims()) });
         let answer = register(&stack, &body).await;
         assert_eq!(answer.json()["error"], "invalid_client_metadata");
