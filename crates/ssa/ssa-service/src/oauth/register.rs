@@ -37,7 +37,7 @@ const LONGEST: i64 = 396 * 24 * 60 * 60;
 pub struct Registration {
     /// Who may vouch for software.
     pub publishers: Vec<Publisher>,
-    /// The contract of each such client. Without keys and certificate, which are its own.
+    /// The contract of each such client. Without keys and certificate, which are its own, and without names of people.
     pub contract: ClientSettings,
     /// Most clients of one piece of software.
     pub most: u32,
@@ -63,8 +63,9 @@ impl Registration {
         }
         let contract = &self.contract;
         let own = !contract.keys.is_empty() || contract.certificate.is_some();
-        // A token of its own would read about people whom no person at this client knows.
-        if own || !contract.users.is_empty() {
+        // A token of its own would read about people whom no person at this client knows; and a name in the configuration would stay
+        // there when somebody is forgotten.
+        if own || !contract.users.is_empty() || !contract.people.is_empty() {
             return Some("contract");
         }
         contract.fault()
@@ -389,4 +390,34 @@ async fn gives_way(
     clients::delete(tx, &client).await?;
     let event = Event::ClientGaveWay { client };
     ssa.audit().append(tx, event, now).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use jose::SigningKey;
+
+    use super::*;
+
+    #[test]
+    fn the_contract_of_all_that_register_names_nobody() {
+        let (key, _) = SigningKey::generate().unwrap();
+        let fault = |set: &dyn Fn(&mut ClientSettings)| {
+            let mut contract = ClientSettings::default();
+            set(&mut contract);
+            let publisher = Publisher {
+                issuer: "https://publisher.example".to_owned(),
+                keys: vec![serde_json::to_value(key.public()).unwrap()],
+            };
+            let rules = Registration {
+                publishers: vec![publisher],
+                contract,
+                most: 5,
+            };
+            rules.fault()
+        };
+        let hanako = || vec!["hanako".to_owned()];
+        assert_eq!(fault(&|_| {}), None);
+        assert_eq!(fault(&|c| c.users = hanako()), Some("contract"));
+        assert_eq!(fault(&|c| c.people = hanako()), Some("contract"));
+    }
 }
