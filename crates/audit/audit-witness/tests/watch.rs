@@ -403,6 +403,7 @@ impl Fetch for Stamps {
         let fault = FetchError {
             url: url.to_owned(),
             reason: "not here".to_owned(),
+            answered: false,
         };
         Box::pin(std::future::ready(Err(fault)))
     }

@@ -36,6 +36,11 @@ impl HttpFetch {
         let fail = |reason: String| FetchError {
             url: url.to_owned(),
             reason,
+            answered: false,
+        };
+        let unusable = |reason: String| FetchError {
+            answered: true,
+            ..fail(reason)
         };
         let parsed = Url::parse(url).map_err(|e| fail(e.to_string()))?;
         let literal = match parsed.host() {
@@ -67,12 +72,12 @@ impl HttpFetch {
         };
         let mut response = request.timeout(TIMEOUT).send().await.map_err(cause)?;
         if response.status() != reqwest::StatusCode::OK {
-            return Err(fail(format!("status {}", response.status())));
+            return Err(unusable(format!("status {}", response.status())));
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(cause)? {
             if bytes.len() + chunk.len() > limit {
-                return Err(fail(format!("longer than {limit} bytes")));
+                return Err(unusable(format!("longer than {limit} bytes")));
             }
             bytes.extend_from_slice(&chunk);
         }

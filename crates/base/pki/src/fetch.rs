@@ -30,4 +30,6 @@ pub struct FetchError {
     pub url: String,
     /// Why it failed, for an operator.
     pub reason: String,
+    /// Somebody is there: an answer came that can't be used (another status, too long).
+    pub answered: bool,
 }

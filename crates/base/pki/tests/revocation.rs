@@ -173,6 +173,7 @@ impl Net {
         let answer = found.map(|(_, bytes)| bytes.clone()).ok_or(FetchError {
             url: url.to_owned(),
             reason: "nobody there".to_owned(),
+            answered: false,
         });
         Box::pin(std::future::ready(answer))
     }

@@ -335,6 +335,7 @@ mod tests {
                 Err(FetchError {
                     url: url.to_owned(),
                     reason: "down".to_owned(),
+                    answered: false,
                 })
             })
         }

@@ -421,6 +421,23 @@ async fn addresses_of_strangers_do_not_lead_inside() {
     assert!(futures_poll(knock).is_none());
 }
 
+#[tokio::test]
+async fn a_status_is_an_answer_and_a_closed_door_is_none() {
+    let bench = Bench::new().await;
+    let list = bench.ca.urls().crl.clone();
+    for (url, limit) in [(format!("{list}/no/such"), 100), (list, 1)] {
+        let error = bench.fetch.get(&url, limit).await.unwrap_err();
+        assert!(error.answered, "{error}");
+    }
+    let socket = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
+    drop(socket);
+    let error = bench.fetch.get(&url, 100).await.unwrap_err();
+    assert!(!error.answered, "{error}");
+}
+
 /// The result of a future that is ready, without waiting for it.
 fn futures_poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

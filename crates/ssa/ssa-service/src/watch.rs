@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use audit_log::Event;
 use core_types::{B64, Digest32, KeyId, sha256};
-use lists::{Lists, Once};
+use lists::{Lists, Once, Place};
 use pki::Certificate;
 use pki::revocation::{self, Evidence, State};
 use sam_api::ssa::{Published, RevocationRequest, WatchedCertificate, WatchedRequest};
@@ -39,14 +39,28 @@ pub(crate) struct Watch(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// The last key that was looked at, if the SAM didn't say what comes after it.
-    after: Option<KeyId>,
+    /// Where the look at all certificates stands.
+    turn: Turn,
     /// CAs whose silence was told.
     told: HashSet<Digest32>,
-    /// CAs that said nothing since the look began at the first key.
+    /// CAs that said nothing since the look at all certificates began.
     silent: HashSet<Digest32>,
     /// That the SAM couldn't be asked was told.
     unasked: bool,
+}
+
+/// A look at all certificates, in several parts if the SAM doesn't say which come next. It begins where the one before left a
+/// certificate out, so that those behind a responder where nobody is have their turn, and comes round to the keys before.
+#[derive(Debug, Clone, Default)]
+struct Turn {
+    /// The key behind which it began; none: at the first.
+    began: Option<KeyId>,
+    /// The last key that the SAM named.
+    after: Option<KeyId>,
+    /// It came round to the first key.
+    round: bool,
+    /// Behind which key the next one begins: before the first certificate that was left out.
+    next: Option<KeyId>,
 }
 
 impl Watch {
@@ -135,7 +149,8 @@ impl Ssa {
     }
 
     /// Looks once at all certificates of keys that can be used or are stopped for a while; when the SAM doesn't say which come next, the
-    /// next look goes on from there. Safe at any time on any node.
+    /// next look goes on from there. Else that begins with the first certificate that was left out, and ends with those before. Safe at
+    /// any time on any node.
     ///
     /// # Errors
     /// [`StoreError`] when an alarm can't be recorded; the certificates were looked at all the same.
@@ -146,18 +161,27 @@ impl Ssa {
         );
         let mut of_ca: HashMap<Digest32, Arc<Semaphore>> = HashMap::new();
         let mut round = Round::default();
-        let mut after = self.watch().lock().after.clone();
+        let mut turn = self.watch().lock().turn.clone();
+        let mut n = 0;
         loop {
-            let request = WatchedRequest { after };
+            let request = WatchedRequest {
+                after: turn.after.clone(),
+            };
             let Ok(page) = self.sam().watched(&request).await else {
                 tracing::error!("the SAM doesn't say which certificates there are");
-                self.watch().lock().after = request.after;
+                self.watch().lock().turn = turn.clone();
                 round.trouble = self.tell_unasked().await.err();
                 self.drain(&mut round, 0).await;
+                self.watch().lock().turn = turn.left_out(&lists);
                 return round.done();
             };
             self.watch().lock().unasked = false;
+            let (mut behind, mut over) = (request.after, false);
             for certificate in page.certificates {
+                let place = Place { n, behind };
+                n += 1;
+                behind = Some(certificate.key.clone());
+                over = turn.round && turn.began == behind;
                 let ca = sha256(&[certificate.chain.get(1).map_or(&[][..], |ca| &ca.0)]);
                 let one = of_ca.entry(ca);
                 let one = one.or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_CA)));
@@ -166,21 +190,31 @@ impl Ssa {
                 let task = round.tasks.spawn(async move {
                     // Nobody closes these.
                     let (_one, _all) = (one.acquire().await, all.acquire().await);
-                    ssa.look_and_tell(&certificate, ca, &lists).await
+                    ssa.look_and_tell(&certificate, ca, &lists, &place).await
                 });
                 round.cas.insert(task.id(), ca);
+                if over {
+                    break;
+                }
             }
-            after = page.next;
-            if after.is_none() {
+            turn.after = page.next;
+            let last = turn.after.is_none();
+            if over || last && (turn.round || turn.began.is_none()) {
                 break;
             }
+            turn.round |= last;
             self.drain(&mut round, UNDER_WAY).await;
         }
         self.drain(&mut round, 0).await;
         let mut watch = self.watch().lock();
         let silent = std::mem::take(&mut watch.silent);
         watch.told.retain(|ca| silent.contains(ca));
-        watch.after = None;
+        let began = turn.left_out(&lists).next;
+        watch.turn = Turn {
+            after: began.clone(),
+            began,
+            ..Turn::default()
+        };
         drop(watch);
         round.done()
     }
@@ -216,8 +250,14 @@ impl Ssa {
     }
 
     /// Looks at one certificate, and tells at once what came of it.
-    async fn look_and_tell(&self, of: &WatchedCertificate, ca: Digest32, lists: &Lists) -> Told {
-        match self.look(of, lists).await {
+    async fn look_and_tell(
+        &self,
+        of: &WatchedCertificate,
+        ca: Digest32,
+        lists: &Lists,
+        place: &Place,
+    ) -> Told {
+        match self.look(of, lists, place).await {
             Found::Nothing => Told::Nothing,
             Found::Matters(key, published) => {
                 self.bring(key, published).await;
@@ -227,7 +267,7 @@ impl Ssa {
         }
     }
 
-    async fn look(&self, of: &WatchedCertificate, lists: &Lists) -> Found {
+    async fn look(&self, of: &WatchedCertificate, lists: &Lists, place: &Place) -> Found {
         let [certificate, issuer] = of.chain.as_slice() else {
             return Found::Unknown;
         };
@@ -240,6 +280,7 @@ impl Ssa {
         let fetch = Once {
             fetch: self.fetch(),
             lists,
+            place,
         };
         let evidence = revocation::gather(&certificate, &issuer, now, &fetch).await;
         let said = |state: &State| match state {
@@ -304,6 +345,15 @@ impl Ssa {
             let event = Event::Alarm { what: what.into() };
             self.audit().append(tx, event, now).await.map(drop)
         })
+    }
+}
+
+impl Turn {
+    /// With what was left out, unless an earlier part left out something already.
+    fn left_out(mut self, lists: &Lists) -> Self {
+        let left_out = lists.left_out().and_then(|place| place.behind);
+        self.next = self.next.or(left_out);
+        self
     }
 }
 

@@ -152,6 +152,7 @@ impl Fetch for World {
             _ => Err(FetchError {
                 url: url.to_owned(),
                 reason: "not found".to_owned(),
+                answered: true,
             }),
         };
         Box::pin(std::future::ready(answer))
@@ -170,6 +171,7 @@ impl Fetch for World {
             _ => Err(FetchError {
                 url: url.to_owned(),
                 reason: "not found".to_owned(),
+                answered: true,
             }),
         };
         Box::pin(std::future::ready(answer))

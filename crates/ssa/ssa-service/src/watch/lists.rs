@@ -1,15 +1,16 @@
-//! What CAs publish, fetched as seldom as it can be: each list once in a round, however many certificates name it, and a responder that failed
-//! a few times in a row not again.
+//! What CAs publish, fetched as seldom as it can be: each list once in a round, however many certificates name it, and a responder where
+//! nobody was there a few times in a row not again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use core_types::KeyId;
 use pki::fetch::{Fetch, FetchError, Fetching};
 use tokio::sync::OnceCell;
 
 /// Bytes of lists that are kept for other certificates of the round.
 const KEPT: usize = 64 << 20;
-/// Failures in a row after which a responder isn't asked any more in this round.
+/// How often in a row nobody is there, after which a responder isn't asked any more in this round.
 const FAILURES: u32 = 3;
 
 type List = Result<Arc<Vec<u8>>, FetchError>;
@@ -19,8 +20,19 @@ type List = Result<Arc<Vec<u8>>, FetchError>;
 pub(super) struct Lists {
     lists: Mutex<HashMap<String, Arc<OnceCell<List>>>>,
     kept: Mutex<usize>,
-    /// Failures in a row, by responder.
+    /// How often in a row nobody was there, by responder.
     failed: Mutex<HashMap<String, u32>>,
+    /// The first certificate that a responder wasn't asked about any more.
+    left_out: Mutex<Option<Place>>,
+}
+
+/// Where a certificate stands in the round.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// How many were before it.
+    pub(super) n: u64,
+    /// The key behind which the SAM names it.
+    pub(super) behind: Option<KeyId>,
 }
 
 impl Lists {
@@ -49,6 +61,20 @@ impl Lists {
         failed.get(url).is_some_and(|n| *n >= FAILURES)
     }
 
+    /// The first certificate that a responder wasn't asked about because nobody had been there.
+    pub(super) fn left_out(&self) -> Option<Place> {
+        let left_out = self.left_out.lock();
+        left_out.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn leave_out(&self, place: &Place) {
+        let left_out = self.left_out.lock();
+        let mut left_out = left_out.unwrap_or_else(PoisonError::into_inner);
+        if left_out.as_ref().is_none_or(|first| place.n < first.n) {
+            *left_out = Some(place.clone());
+        }
+    }
+
     fn note(&self, url: &str, answered: bool) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         match answered {
@@ -64,6 +90,8 @@ impl Lists {
 pub(super) struct Once<'a> {
     pub(super) fetch: &'a dyn Fetch,
     pub(super) lists: &'a Lists,
+    /// The certificate that is looked at.
+    pub(super) place: &'a Place,
 }
 
 impl Fetch for Once<'_> {
@@ -90,13 +118,18 @@ impl Fetch for Once<'_> {
     ) -> Fetching<'a> {
         Box::pin(async move {
             if self.lists.gave_up(url) {
+                self.lists.leave_out(self.place);
                 return Err(FetchError {
                     url: url.to_owned(),
-                    reason: "it failed before in this round".to_owned(),
+                    reason: "nobody was there before in this round".to_owned(),
+                    answered: false,
                 });
             }
             let answer = self.fetch.post(url, content_type, body, limit).await;
-            self.lists.note(url, answer.is_ok());
+            let answered = answer
+                .as_ref()
+                .map_or_else(|error| error.answered, |_| true);
+            self.lists.note(url, answered);
             answer
         })
     }
@@ -108,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers nothing at "http://dead", never at "http://hangs", and this many bytes anywhere else.
+    /// Nobody is at "http://dead"; it refuses at "http://refuses", never answers at "http://hangs", and gives this many bytes anywhere else.
     struct Net(AtomicUsize, usize);
 
     impl Fetch for Net {
@@ -117,9 +150,10 @@ mod tests {
                 self.0.fetch_add(1, Ordering::SeqCst);
                 match url {
                     "http://hangs" => std::future::pending().await,
-                    "http://dead" => Err(FetchError {
+                    "http://dead" | "http://refuses" => Err(FetchError {
                         url: url.to_owned(),
                         reason: "dead".to_owned(),
+                        answered: url == "http://refuses",
                     }),
                     _ => Ok(vec![0; self.1]),
                 }
@@ -143,6 +177,7 @@ mod tests {
         let once = Once {
             fetch: &fetch,
             lists: &lists,
+            place: &Place::default(),
         };
         for _ in 0..4 {
             assert_eq!(once.get("http://list", 9).await, Ok(vec![0; 3]));
@@ -157,6 +192,7 @@ mod tests {
         let once = Once {
             fetch: &fetch,
             lists: &lists,
+            place: &Place::default(),
         };
         tokio::select! {
             biased;
@@ -171,6 +207,7 @@ mod tests {
         let once = Once {
             fetch: &fetch,
             lists: &lists,
+            place: &Place::default(),
         };
         for _ in 0..9 {
             assert!(once.post("http://dead", "", Vec::new(), 9).await.is_err());
@@ -180,11 +217,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_responder_that_refuses_is_asked_about_every_certificate() {
+        let (fetch, lists) = (Net(AtomicUsize::new(0), 3), Lists::default());
+        let once = Once {
+            fetch: &fetch,
+            lists: &lists,
+            place: &Place::default(),
+        };
+        for _ in 0..9 {
+            let refused = once.post("http://refuses", "", Vec::new(), 9).await;
+            assert!(refused.is_err());
+        }
+        assert_eq!((fetch.asked(), lists.left_out()), (9, None));
+    }
+
+    #[tokio::test]
+    async fn the_first_certificate_that_is_left_out_is_known() {
+        let (fetch, lists) = (Net(AtomicUsize::new(0), 3), Lists::default());
+        for n in [0, 1, 2, 5, 3, 4] {
+            let place = Place { n, behind: None };
+            let once = Once {
+                fetch: &fetch,
+                lists: &lists,
+                place: &place,
+            };
+            assert!(once.post("http://dead", "", Vec::new(), 9).await.is_err());
+        }
+        assert_eq!(lists.left_out().map(|place| place.n), Some(3));
+    }
+
+    #[tokio::test]
     async fn no_more_than_so_many_bytes_are_kept() {
         let (fetch, lists) = (Net(AtomicUsize::new(0), KEPT / 2), Lists::default());
         let once = Once {
             fetch: &fetch,
             lists: &lists,
+            place: &Place::default(),
         };
         for _ in 0..2 {
             for url in ["http://1", "http://2", "http://3"] {

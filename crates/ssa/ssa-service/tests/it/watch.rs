@@ -100,6 +100,31 @@ async fn keys_behind_a_page_that_the_sam_does_not_give_are_looked_at_next_and_it
 }
 
 // shows: I-A4.2-revocation-prompt-destruction
+#[tokio::test]
+async fn keys_behind_those_that_nobody_answers_for_have_their_turn() {
+    let (_dir, stacks) = with_cas(|_| {}).await;
+    for stack in stacks {
+        let serials: Vec<String> = ('a'..='l')
+            .map(|id| key(&stack, &format!("key-{id}"), false))
+            .collect();
+        with_ca(&stack, |ca| ca.revoke(&serials[11], 1).unwrap());
+        stack.sam.with(|s| s.watched_page = Some(5));
+        *stack.net.3.lock().unwrap() = serials[..8].to_vec();
+        for _ in 0..4 {
+            assert_eq!(look(&stack).await.0, 12, "all of them, each once");
+        }
+        let brought = stack.sam.with(|s| std::mem::take(&mut s.published));
+        assert!(brought.iter().any(|b| b.key.as_str() == "key-l"));
+        assert_eq!(alarms(&stack).await, 1, "told once");
+        stack.net.3.lock().unwrap().clear();
+        assert_eq!(look(&stack).await, (12, 0, 1));
+        *stack.net.3.lock().unwrap() = serials[..8].to_vec();
+        look(&stack).await;
+        assert_eq!(alarms(&stack).await, 2, "and when it happens again");
+    }
+}
+
+// shows: I-A4.2-revocation-prompt-destruction
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_that_takes_too_long_is_an_alarm_and_so_is_a_ca_before_the_look_is_over() {
     let (_dir, stacks) = with_cas(|_| {}).await;

@@ -70,6 +70,8 @@ pub struct FakeNet(
     pub Mutex<Vec<std::sync::Arc<dev_provider::DevProvider>>>,
     /// What whoever is asked like a provider answers instead.
     pub Mutex<Option<Vec<u8>>>,
+    /// Serial numbers (hexadecimal) about which nobody can be asked; while there are any, the CA has no lists.
+    pub Mutex<Vec<String>>,
 );
 
 impl FakeNet {
@@ -96,7 +98,8 @@ impl FakeNet {
 impl pki::fetch::Fetch for FakeNet {
     fn get<'a>(&'a self, url: &'a str, _: usize) -> pki::fetch::Fetching<'a> {
         let ca = self.0.lock().unwrap();
-        let answer = ca.as_ref().and_then(|ca| match url {
+        let lists = self.3.lock().unwrap().is_empty();
+        let answer = ca.as_ref().filter(|_| lists).and_then(|ca| match url {
             url if url == ca.urls().crl => ca.crl().ok(),
             url if url == ca.urls().root_crl => ca.root_crl().ok(),
             _ => None,
@@ -115,6 +118,10 @@ impl pki::fetch::Fetch for FakeNet {
         if let Some(ca) = self.0.lock().unwrap().as_ref()
             && url == ca.urls().ocsp
         {
+            let asked = core_types::bytes::hex(&body);
+            if self.3.lock().unwrap().iter().any(|s| asked.contains(s)) {
+                return Box::pin(async move { Err(down(url)) });
+            }
             let answer = ca.ocsp(&body);
             return Box::pin(async move { Ok(answer) });
         }
@@ -148,5 +155,6 @@ fn down(url: &str) -> pki::fetch::FetchError {
     pki::fetch::FetchError {
         url: url.to_owned(),
         reason: "down".to_owned(),
+        answered: false,
     }
 }
