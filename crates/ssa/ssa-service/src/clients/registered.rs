@@ -42,7 +42,7 @@ pub(crate) async fn unused(
 ) -> Result<Vec<(ClientId, UnixTime)>, StoreError> {
     let select = "SELECT id, created FROM ssa_client WHERE software = $1 AND used = 0 AND state = 'active' ORDER BY created, id";
     let rows = tx.fetch_all(sql(select).bind(software)).await?;
-    let read = |row: &Row| Ok((id_of(row)?, UnixTime(row.int("created")?)));
+    let read = |row: &Row| Ok::<_, StoreError>((id_of(row)?, UnixTime(row.int("created")?)));
     rows.iter().map(read).collect()
 }
 
