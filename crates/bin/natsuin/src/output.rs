@@ -29,6 +29,8 @@ pub enum Exit {
     Partly = 8,
     /// Our bug.
     Bug = 70,
+    /// Passes by itself: service managers try it again, as the daemons have it.
+    Away = 75,
 }
 
 impl From<Exit> for ExitCode {
@@ -64,10 +66,11 @@ impl Failure {
 
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
-        Self {
-            trouble,
-            exit: Exit::Unreachable,
-        }
+        let exit = match trouble.code {
+            Trouble::AWAY => Exit::Away,
+            _ => Exit::Unreachable,
+        };
+        Self { trouble, exit }
     }
 }
 
@@ -308,6 +311,18 @@ mod tests {
         let unknown = "no-such-code";
         let other = Trouble::new(unknown, "x", "y");
         assert!(told(Messages::new(Lang::Ja), &other).contains("no-such-code"));
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_for_the_service_manager_to_try_again() {
+        let exit = |code| Failure::from(Trouble::new(code, "x", "y")).exit;
+        assert_eq!(exit(Trouble::AWAY) as u8, 75);
+        assert_eq!(exit("port-in-use") as u8, 4);
+        for lang in Lang::ALL {
+            let id = format!("problem-{}", Trouble::AWAY);
+            let words = Messages::new(lang);
+            assert!(words.has(&id) && words.has(&format!("{id}-do")));
+        }
     }
 
     #[test]

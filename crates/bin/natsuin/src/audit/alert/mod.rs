@@ -130,21 +130,17 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
         counts,
     };
     let mut ticks = tokio::time::interval(Duration::from_secs(watcher.config.every_seconds.max(1)));
-    let ended = loop {
+    loop {
         tokio::select! {
-            () = daemon::interrupted() => break Ok(Exit::Good),
-            _ = ticks.tick() => {
-                if let Err(trouble) = watcher.round(SystemClock.now()).await {
-                    break Err(trouble.into());
-                }
-            }
+            () = daemon::interrupted() => break,
+            _ = ticks.tick() => watcher.round(SystemClock.now()).await,
         }
-    };
+    }
     drop(stop);
     if let Some(running) = listening {
         running.stopped().await;
     }
-    ended
+    Ok(Exit::Good)
 }
 
 struct Watcher {
@@ -159,7 +155,7 @@ struct Watcher {
 
 impl Watcher {
     /// Reads what is new, judges it, tells it, and notes how far that came.
-    async fn round(&mut self, now: UnixTime) -> Result<(), Trouble> {
+    async fn round(&mut self, now: UnixTime) {
         // What happened before the first round is the auditor's to look for.
         let from = *self.state.from.get_or_insert(now.0);
         let mut alerts = Vec::new();
@@ -229,14 +225,14 @@ impl Watcher {
         if let Some(actor) = &self.actor {
             // Noted before it is asked for: a crash in between costs a stop that is asked for again, the bound holds, and what
             // was read is still told.
-            save(&self.config.data, &self.state)?;
+            self.note();
             let further = actor.act(&mut self.state.deeds, now).await;
             self.keep(further, now);
         }
         let due = self.state.quiet.due(self.config.quiet_seconds, now);
         self.wait(&due);
         // Noted before it is told: a message may come twice after a crash, and none gets lost.
-        save(&self.config.data, &self.state)?;
+        self.note();
         for teller in &self.tellers {
             let name = teller.name().to_owned();
             let waiting = self.state.waiting.remove(&name).unwrap_or_default();
@@ -246,7 +242,16 @@ impl Watcher {
                 self.state.waiting.insert(name, left);
             }
         }
-        save(&self.config.data, &self.state)
+        self.note();
+    }
+
+    /// Notes how far that came. A disk that is full silences nobody: what can't be noted is remembered until it can, so that it is
+    /// told once, and once more only after a restart meanwhile.
+    fn note(&self) {
+        if let Err(trouble) = save(&self.config.data, &self.state) {
+            let what = trouble.what;
+            tracing::error!(what, "what was read and told can't be noted; it goes on");
+        }
     }
 
     /// Counts alerts, and lets those wait that are told now.
@@ -310,4 +315,60 @@ fn unusable(path: &Path, why: &str) -> Trouble {
         what,
         "check `data`, or begin with an empty directory",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cant_be_noted_is_told_all_the_same_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("secret"), [5; 32]).unwrap();
+        let (told, mut tellings) = mpsc::unbounded_channel::<String>();
+        let take = move |body: String| {
+            told.send(body).unwrap();
+            async { StatusCode::NO_CONTENT }
+        };
+        let (_stop, shutdown) = Shutdown::new();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let receiver = Router::new().route("/", post(take));
+        let receiver = serve(listener, receiver, None, shutdown).unwrap();
+        let config = format!(
+            "service = \"test\"\ndata = \"{}\"\nevery_seconds = 1\nquiet_seconds = 3600\nlogs = []\n\
+             [tls]\nchain = \"chain\"\nkey = \"key\"\nca = \"ca\"\n\
+             [[webhook]]\nurl = \"http://{}/\"\nsecret = \"{}\"\nprivate = true\n",
+            at("data").display(),
+            receiver.addr,
+            at("secret").display(),
+        );
+        std::fs::write(at("alert.toml"), config).unwrap();
+        let config: Config = daemon::load(&at("alert.toml")).unwrap();
+        let mut watcher = Watcher {
+            state: State::default(),
+            watch: Watch::new(config.limits),
+            logs: Vec::new(),
+            tellers: tell::ways(None, &config.webhooks).unwrap(),
+            actor: None,
+            counts: Arc::default(),
+            config,
+        };
+        let now = UnixTime(1_800_000_000);
+        watcher.keep(vec![set_back("sam", now)], now);
+        // There is no such directory.
+        watcher.round(now).await;
+        assert!(tellings.try_recv().unwrap().contains("log-set-back"));
+        watcher.round(now.plus(1)).await;
+        assert!(tellings.try_recv().is_err(), "once");
+        assert!(load(&at("data")).unwrap().places.is_empty());
+        std::fs::create_dir(at("data")).unwrap();
+        watcher.round(now.plus(2)).await;
+        assert!(tellings.try_recv().is_err(), "once");
+        assert_eq!(load(&at("data")).unwrap().from, Some(now.0));
+    }
 }
