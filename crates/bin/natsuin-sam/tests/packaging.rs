@@ -105,7 +105,12 @@ fn units_give_each_daemon_its_own_and_nothing_else() {
         let own = format!("/var/lib/{}", name.replace('-', "/"));
         let expected = match name {
             "natsuin-sic" => String::new(),
-            _ => format!("{own} /var/lib/natsuin-witness"),
+            // Zones on one machine don't write to each other's.
+            _ => {
+                let witness = name.replace("natsuin-", "/var/lib/natsuin-witness/");
+                assert_eq!(unit["ReadWritePaths"], [witness.as_str()], "{name}");
+                format!("{own} {witness}")
+            }
         };
         assert_eq!(writable, expected, "{name}");
         for path in unit["BindReadOnlyPaths"].join(" ").split(' ') {
@@ -221,6 +226,39 @@ fn documents_name_the_paths_of_the_units() {
             }
         }
         assert!(seen > 6, "{lang}: {seen}");
+        // Whom a unit runs as, and where its daemon writes, is made for it.
+        let made = |user: &str, folder: &str| {
+            let begin = format!("install -d -m 700 -o {user} ");
+            let mut lines = installed.lines().filter(|line| line.starts_with(&begin));
+            lines.any(|line| line.split(' ').any(|word| word == folder))
+        };
+        for (name, sample) in SAMPLES {
+            let unit = unit(&format!("{name}.service"));
+            let named = installed.lines().any(|line| {
+                let mut words = line.split([' ', ',']);
+                line.starts_with("useradd ") && words.any(|word| word == name)
+            });
+            assert_eq!(unit["User"], [name]);
+            assert!(named, "{lang}: no user {name}");
+            for folder in unit.get("ReadWritePaths").map_or(&[][..], Vec::as_slice) {
+                assert!(made(name, folder), "{lang}: {folder}");
+            }
+            let sample = packaging().join("../config").join(sample);
+            let sample = std::fs::read_to_string(sample).unwrap();
+            let secret = |line: &str| {
+                Some(
+                    line.strip_prefix("root_secret = ")?
+                        .trim_matches('"')
+                        .to_owned(),
+                )
+            };
+            let secrets: Vec<String> = sample.lines().filter_map(secret).collect();
+            assert_eq!(secrets.len(), usize::from(name == "natsuin-cm"));
+            for secret in secrets {
+                let folder = Path::new(&secret).parent().unwrap();
+                assert!(made(name, folder.to_str().unwrap()), "{lang}: {secret}");
+            }
+        }
         let (program, config) = start("natsuin-cm");
         for what in [
             format!("target/release/natsuin-cm {program} "),

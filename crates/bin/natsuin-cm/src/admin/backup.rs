@@ -142,6 +142,11 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
     let mut source = BufReader::new(File::open(r.from).map_err(|e| file(r.from, &e))?);
     let now = SystemClock.now();
     let approvals = read_approvals(r.approvals)?;
+    // Before the store is filled: keys that nothing on this machine opens are worse than none.
+    let made = !r.root_secret.exists();
+    if made {
+        write_new(r.root_secret, secret.expose())?;
+    }
     let done = backup::restore(
         store,
         &mut source,
@@ -157,10 +162,16 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
         },
     )
     .await;
-    let report = done.map_err(|e| bad_backup(&e))?;
-    if !r.root_secret.exists() {
-        write_new(r.root_secret, secret.expose())?;
-    }
+    let report = match done {
+        Ok(report) => report,
+        Err(error) => {
+            // After a failure of the store nobody knows whether it was filled: then it stays, and the next try accepts it.
+            if made && !matches!(error, BackupError::Store(_)) {
+                fs::remove_file(r.root_secret).map_err(|e| file(r.root_secret, &e))?;
+            }
+            return Err(bad_backup(&error));
+        }
+    };
     let mut lines = vec![format!(
         "{} keys are usable again; {} orders stay spent",
         report.keys, report.orders

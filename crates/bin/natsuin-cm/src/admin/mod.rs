@@ -346,6 +346,10 @@ fn new_file(path: &Path) -> Result<File, Trouble> {
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     let mut target = new_file(path)?;
     let done = target.write_all(bytes).and_then(|()| target.sync_all());
+    if done.is_err() {
+        // Half a secret would be in the way of the whole one.
+        let _ = std::fs::remove_file(path);
+    }
     done.map_err(|e| file(path, &e))
 }
 
