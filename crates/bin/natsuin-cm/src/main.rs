@@ -15,6 +15,7 @@ use std::time::Duration;
 use audit_log::Sequencer;
 use audit_service::{AuditConfig, trouble};
 use clap::Parser;
+use cm_api::{ModuleState, Refusal};
 use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, not_started};
 use config::{Config, bad_table};
 use core_types::Clock as _;
@@ -135,13 +136,14 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     service_kit::harden(config.lock_memory)?;
     let (module, store) = start(&config).await?;
     let recorded = module.settings(own.settings()).await;
-    recorded.map_err(|e| Trouble::new("audit", e.to_string(), CHECK))?;
+    recorded.map_err(|e| not_begun(&e, module.health().state, "audit", CHECK))?;
     let clock = SystemClock;
     let every = config.audit.every();
     let sequencer = sequencer(&module, &store, &config).await?;
     // Before anybody is served: what was set back while nobody looked is found here or never.
     let compared = module.scrub().await;
-    let compared = compared.map_err(|e| Trouble::new("cm-scrub", e.to_string(), ALTERED))?;
+    let compared =
+        compared.map_err(|e| not_begun(&e, module.health().state, "cm-scrub", ALTERED))?;
     tracing::info!(
         keys = compared.keys,
         "rows were compared with the audit log"
@@ -177,6 +179,23 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
         AuditConfig::close(module.audit(), &store, &sequencer, clock.now()).await?;
     }
     ended
+}
+
+/// Why the module doesn't serve yet. Unless something put it into its error state, only its store failed, which passes.
+fn not_begun(
+    refusal: &Refusal,
+    state: ModuleState,
+    code: &'static str,
+    remedy: &'static str,
+) -> Trouble {
+    match refusal {
+        Refusal::NotOperational if state != ModuleState::Error => Trouble::new(
+            Trouble::AWAY,
+            "the module's store can't be read or written now",
+            "make room, or bring the database back; the service manager tries again",
+        ),
+        _ => Trouble::new(code, refusal.to_string(), remedy),
+    }
 }
 
 /// The module's log, with those who watch it.
@@ -240,5 +259,22 @@ async fn finish(module: &Module) -> std::convert::Infallible {
         if let Err(refusal) = module.forget_orders().await {
             tracing::warn!(%refusal, "names of old orders couldn't be forgotten");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_at_the_start_is_tried_again_and_what_was_altered_is_not() {
+        let code = |refusal, state| not_begun(&refusal, state, "cm-scrub", ALTERED).code;
+        for state in [ModuleState::Operational, ModuleState::Disabled] {
+            assert_eq!(code(Refusal::NotOperational, state), Trouble::AWAY);
+        }
+        let altered = code(Refusal::NotOperational, ModuleState::Error);
+        assert_eq!(altered, "cm-scrub");
+        let other = code(Refusal::NoSuchKey, ModuleState::Operational);
+        assert_eq!(other, "cm-scrub");
     }
 }

@@ -51,9 +51,26 @@ impl StartError {
         match self {
             Self::Store(error) => error.is_away(),
             Self::Log(error) => error.passes(),
-            // Not there yet, not enabled, or its own disk is full.
-            Self::Module(error) => matches!(error, ModuleError::Refused(Refusal::NotOperational)),
+            // Not there yet, not enabled, its own disk is full, or it went away before it had answered.
+            Self::Module(error) => matches!(
+                error,
+                ModuleError::Refused(Refusal::NotOperational) | ModuleError::Unknown
+            ),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_cant_answer_now_is_asked_again_and_one_that_refuses_is_not() {
+        let passes = |error| StartError::Module(error).passes();
+        assert!(passes(ModuleError::Unknown));
+        assert!(passes(ModuleError::Refused(Refusal::NotOperational)));
+        assert!(!passes(ModuleError::Refused(Refusal::NotAuthentic)));
+        assert!(!StartError::OtherRoot.passes());
     }
 }
