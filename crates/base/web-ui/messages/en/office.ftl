@@ -90,6 +90,7 @@ office-ending-waiting = Waiting for the module: { $n }
 office-ending-told = Persons told: { $n }
 office-ending-complete = Every key that was there is destroyed.
 office-ending-going-on = Nothing signs any more. Destroying goes on; look again in a while.
+office-ending-unwritten = { $file } isn't written yet: it is once every key is destroyed. Do the same again in a while.
 office-ending-certificates = Certificates of destruction, checked and written to { $file }: { $n }
 office-approve-title = Approve this?
 office-approve = Approve with your passkey

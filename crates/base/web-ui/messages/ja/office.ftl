@@ -90,6 +90,7 @@ office-ending-waiting = モジュールの廃棄を待つ鍵: { $n }本
 office-ending-told = 知らせた署名者: { $n }人
 office-ending-complete = 対象の鍵はすべて廃棄されました。
 office-ending-going-on = すでにどの鍵も署名できません。廃棄を続けています。しばらくしてから見直してください。
+office-ending-unwritten = { $file }はまだ書き出していません。すべての鍵が廃棄されると書き出します。しばらくしてから同じ操作をしてください。
 office-ending-certificates = 確認して{ $file }に書き出した廃棄の証明書: { $n }通
 office-approve-title = これを承認しますか
 office-approve = パスキーで承認する

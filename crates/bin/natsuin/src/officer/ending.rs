@@ -53,7 +53,8 @@ pub struct EndedReport {
     /// Digest of the proposal.
     #[arg(allow_hyphen_values = true)]
     proposal: String,
-    /// New file for the module's certificates of destruction, one a line, each checked with the module's root key.
+    /// New file for the module's certificates of destruction, one a line, each checked with the module's root key. Written once
+    /// every key is destroyed; before, the exit code is 8.
     #[arg(long, value_name = "FILE")]
     certificates: Option<PathBuf>,
 }
@@ -82,7 +83,8 @@ pub(super) async fn propose(
     Ok(Exit::Good)
 }
 
-/// Says how far it is, and writes down what the module has certified.
+/// Says how far it is, and, once every key is destroyed, writes down what the module has certified: a list that lacks some would
+/// be taken for the whole one.
 ///
 /// # Errors
 /// [`Failure`] when the SAM refuses, a certificate isn't the module's or the file can't be written.
@@ -95,8 +97,15 @@ pub(super) async fn report(
     let proposal = digest(&what.proposal)?;
     let progress = officer.progress(proposal).await.map_err(refused)?;
     lines(&progress, out.m()).iter().for_each(|l| out.say(l));
+    let exit = exit(&progress, what.certificates.is_some());
     let mut written = None;
-    if let Some(file) = &what.certificates {
+    if let Some(file) = &what.certificates
+        && exit == Exit::Partly
+    {
+        let name = file.display().to_string();
+        let args = [("file", Arg::Text(&name))];
+        out.note(&out.m().f("office-ending-unwritten", &args));
+    } else if let Some(file) = &what.certificates {
         let all = officer.certificates(proposal).await.map_err(refused)?;
         let known = OfficerFile::read(who).map_err(refused)?;
         let mut text = String::new();
@@ -117,7 +126,15 @@ pub(super) async fn report(
         written = Some(n);
     }
     out.object(&json!({"progress": progress, "certificates": written}));
-    Ok(Exit::Good)
+    Ok(exit)
+}
+
+/// What a report ends with. `wanted`: a file with all certificates, which there isn't yet while one is missing.
+fn exit(progress: &Progress, wanted: bool) -> Exit {
+    match wanted && !progress.complete {
+        true => Exit::Partly,
+        false => Exit::Good,
+    }
 }
 
 fn foreign(one: &Destroyed) -> Failure {
@@ -157,4 +174,22 @@ fn part_lines(part: &Part, m: Messages) -> Vec<String> {
         lines.push(format!("    {}", m.n(&format!("office-ending-{id}"), n)));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_certificates_that_lacks_some_is_not_written() {
+        let progress = |complete| Progress {
+            cause: EndCause::Incident,
+            parts: Vec::new(),
+            complete,
+        };
+        assert_eq!(exit(&progress(false), true), Exit::Partly);
+        assert_eq!(exit(&progress(true), true), Exit::Good);
+        // Whoever only wants to know how far it is has been told.
+        assert_eq!(exit(&progress(false), false), Exit::Good);
+    }
 }
