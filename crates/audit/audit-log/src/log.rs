@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use aws_lc_rs::hmac;
 use core_types::bytes::b64u;
 use core_types::{Digest32, PersonId, Random, SecretBytes, TenantId, UnixTime};
+use jose::Jwk;
 use serde::Serialize;
 use store_kit::{Migration, Migrations, Store, StoreError, Tx, Written, sql, transaction};
 
@@ -13,6 +14,7 @@ use crate::event::{Class, Event, Outcome, Subject};
 use crate::late::Late;
 use crate::person::{ForgetError, Persons, check_over};
 use crate::place;
+use crate::restored::Restorers;
 
 /// Tables of the log; give them to `Store::open` along with the zone's own.
 pub const TABLES: Migrations = Migrations {
@@ -410,12 +412,14 @@ impl AuditLog {
         }
     }
 
-    /// Who makes backups, as the zone's settings have it; only the first word counts.
-    pub(crate) fn knows_makers(&self, makers: Vec<Digest32>) {
-        self.inner.makers.get_or_init(|| makers);
+    /// Takes note of who makes backups, as the zone's settings have it; only the first word counts. Commands that sequence without a
+    /// start call it: a note that they enter is judged once, then or never.
+    pub fn knows_makers(&self, restorers: &Restorers) {
+        let makers = || restorers.backups.iter().map(Jwk::thumbprint).collect();
+        self.inner.makers.get_or_init(makers);
     }
 
-    /// Who makes backups; nobody until the zone has started, or if its settings name nobody.
+    /// Who makes backups; nobody until it was said, or if the zone's settings name nobody.
     pub(crate) fn makers(&self) -> &[Digest32] {
         self.inner.makers.get().map_or(&[], Vec::as_slice)
     }

@@ -46,7 +46,7 @@ impl AuditLog {
                 settings: sha256(&[&all]),
             },
         ];
-        self.knows_makers(restorers.backups.iter().map(Jwk::thumbprint).collect());
+        self.knows_makers(restorers);
         events.extend(restored(tx, self.zone(), restorers).await?);
         let store = store_kit::store_names(tx).await?.pop();
         let store = store.map(|name| ("store", name));

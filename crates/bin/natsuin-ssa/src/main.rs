@@ -133,6 +133,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let store = opened.map_err(|e| store_trouble(&e))?;
     let chain = daemon::secret32(&config.chain_key)?;
     let audit = AuditLog::new("ssa", &config.node, chain, random.clone());
+    audit.knows_makers(&restorers);
     if let Some(Command::BringUpLog(command)) = &args.command {
         let done = command.run("ssa", &config.audit, &audit, &store, clock.now());
         say(&done.await?);

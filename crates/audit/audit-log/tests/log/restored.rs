@@ -221,3 +221,25 @@ async fn a_backup_is_told_of_by_the_key_that_signed_it_and_once() {
         assert_eq!(told[1]["detail"]["what"], "backup-by-unknown-key");
     }
 }
+
+/// A command that gives entries their place beside the daemon enters the notes of backups, too, and each note once.
+#[tokio::test]
+async fn a_backup_by_somebody_else_is_told_of_by_a_command_that_starts_nothing() {
+    let (signer, other) = (key(), key());
+    for store in testing::both(&[TABLES]).await {
+        let own = log("a");
+        own.knows_makers(&Restorers {
+            backups: vec![signer.public().clone()],
+            ..Restorers::default()
+        });
+        let sequencer = Sequencer::open(own, kit::key(), None, &store).await;
+        let sequencer = sequencer.unwrap();
+        let backup = Digest32([1; 32]);
+        let signature = signed(&other, "natsuin-backup+jws", &json!({ "manifest": backup }));
+        let note = json!({"backup": backup, "key": other.public(), "signature": signature});
+        let told = left(&store, &sequencer, &note).await;
+        let kinds: Vec<_> = told.iter().map(|e| &e["kind"]).collect();
+        assert_eq!(kinds, ["service.backed-up", "alarm"]);
+        assert_eq!(told[1]["detail"]["what"], "backup-by-unknown-key");
+    }
+}
