@@ -33,7 +33,7 @@ impl Late {
         self.moved.store(true, Ordering::SeqCst);
     }
 
-    /// Everything that was written before has its place, and is in the witness's file.
+    /// Everything that was written before has its place, is in the witness's file, and the witnesses were asked.
     pub(crate) fn ends(&self) {
         self.since.store(0, Ordering::SeqCst);
         self.is_late.store(false, Ordering::SeqCst);
@@ -42,7 +42,8 @@ impl Late {
     /// Looks whether it is too late by now. `every`: the interval between runs.
     pub(crate) fn look(&self, now: Duration, every: Duration) -> bool {
         let moved = self.moved.swap(false, Ordering::SeqCst);
-        if moved && self.since.load(Ordering::SeqCst) > 0 {
+        // Once it is late, only a run that comes to its end makes it good: one that hangs behind the places doesn't.
+        if moved && !self.is_late() && self.since.load(Ordering::SeqCst) > 0 {
             let now = millis(now).saturating_add(1);
             self.since.store(now, Ordering::SeqCst);
         }
@@ -105,6 +106,8 @@ mod tests {
         }
         assert!(!late.look(at(60 * 60), OFTEN));
         assert!(late.look(at(61 * 60), OFTEN), "until it doesn't");
+        late.moves();
+        assert!(late.look(at(61 * 60), OFTEN), "it has to end well first");
     }
 
     #[test]

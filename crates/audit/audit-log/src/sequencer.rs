@@ -190,9 +190,9 @@ impl Sequencer {
             self.log.late().moves();
         }
         self.catch_up(store).await?;
-        // What waits for the witness's file waits still.
-        self.log.late().ends();
         self.ask_witnesses(store, now, false).await?;
+        // What waits for a witness, or for what is kept of it, waits still.
+        self.log.late().ends();
         Ok(Sequenced { added, size })
     }
 

@@ -1,8 +1,10 @@
 //! A database that goes away under a zone, and comes back as its standby.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use audit_log::{AuditLog, Sequencer, TABLES};
+use audit_log::{Asking, AuditLog, Carrier, Measure, Sequencer, TABLES, Witness, Witnesses};
 use core_types::clock::ManualClock;
 use core_types::{Clock, UnixTime};
 use store_kit::testing::{self, Replicated};
@@ -165,6 +167,85 @@ async fn who_keeps_the_sequencer_from_its_work_ends_all_work_until_it_gets_on() 
         });
         locked.unwrap();
         goes_on(2).await;
+    };
+    let ended = tokio::select! {
+        error = keep => Some(error),
+        done = tokio::time::timeout(Duration::from_secs(60), story) => {
+            done.unwrap();
+            None
+        }
+    };
+    assert!(ended.is_none(), "{ended:?}");
+}
+
+/// A witness that isn't reached; notes that it was tried.
+struct Unreached(Arc<AtomicBool>);
+
+impl Carrier for Unreached {
+    fn add_checkpoint(&self, _: String) -> Asking<'_> {
+        self.0.store(true, Ordering::SeqCst);
+        Box::pin(async { None })
+    }
+}
+
+/// The key of some witness, as it is written in settings.
+fn witness_key() -> String {
+    use base64::Engine as _;
+    let key = [&[4_u8][..], &[9; 32]].concat();
+    let digest = core_types::sha256(&[b"w.example\n", &key]);
+    let id = core_types::bytes::hex(&digest.0[..4]);
+    let key = base64::engine::general_purpose::STANDARD.encode(key);
+    format!("w.example+{id}+{key}")
+}
+
+/// Entries that get places while nobody may tell the witnesses of them are no better than those without places.
+// shows: I-7.1.4.3-no-unauthorised-deletion
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_the_sequencer_from_the_witnesses_ends_all_work_until_it_gets_on() {
+    let store = testing::postgres(&[TABLES]).await;
+    let (own, clock) = (log("a"), ManualClock::at(NOW));
+    let asked = Arc::new(AtomicBool::new(false));
+    let carrier = Box::new(Unreached(asked.clone()));
+    let witnesses = Witnesses {
+        cosigners: vec![Witness::new(&witness_key(), carrier).unwrap()],
+        patience: 60,
+        measure: Measure::Alert,
+    };
+    let opened = Sequencer::open(own.clone(), key(), None, &store).await;
+    // The log is empty: the witness isn't asked yet.
+    let watched = opened.unwrap().watched_by(witnesses, &store, NOW).await;
+    let sequencer = watched.unwrap();
+    let keep = sequencer.keep(&store, &clock, Duration::from_millis(1));
+    let story = async {
+        append(&store, &own, 0).await.unwrap();
+        while !asked.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        let locked: Result<(), StoreError> = transaction!(store, "lock", |tx| {
+            tx.execute(sql("LOCK TABLE audit_cosignature IN ACCESS EXCLUSIVE MODE"))
+                .await?;
+            until_refused(&store, &own, &clock).await;
+            // The run that hung was given up, and the next one gives places: that alone is no reason to go on.
+            while counted(&store, UNPLACED).await > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(append(&store, &own, 0).await.is_err());
+            Ok(())
+        });
+        locked.unwrap();
+        // Neither does the witness, which is away, keep the log from its end.
+        while append(&store, &own, 0).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        for told in [
+            "SELECT count(*) AS n FROM audit_entry WHERE kind = 'alarm' AND body LIKE '%checkpoint-late%'",
+            "SELECT count(*) AS n FROM audit_entry WHERE kind = 'audit.witness-away'",
+        ] {
+            while counted(&store, told).await == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(counted(&store, told).await, 1, "told once");
+        }
     };
     let ended = tokio::select! {
         error = keep => Some(error),

@@ -133,13 +133,17 @@ async fn filled(store: &Store) -> (Sequencer, Counts) {
             evidence: digest(6),
             sign_until: NOW,
         },
+        Event::StoreBackedUp {
+            backup: digest(24),
+            signer: digest(25),
+        },
     ];
     append(store, &log("a"), &first, NOW).await;
     let forgotten: Result<_, StoreError> = transaction!(store, "test", |tx| {
         log("a").forget(tx, &person, digest(9), NOW).await
     });
     assert!(forgotten.unwrap());
-    let all: Vec<i64> = (8..WRITTEN).collect();
+    let all: Vec<i64> = (9..WRITTEN).collect();
     for (n, some) in all.chunks(25).enumerate() {
         let events: Vec<_> = some.iter().map(|n| event(*n)).collect();
         let node = if n % 3 == 0 { "b" } else { "a" };
@@ -162,10 +166,10 @@ async fn what_is_archived_goes_and_the_log_goes_on() {
             .delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW)
             .await
             .unwrap();
-        // Restored, brought up, started, enrolled, the act that added a factor, that it was added, who was forgotten.
-        assert_eq!((done.from, done.size, done.kept), (0, 512, 7));
+        // Restored, brought up, started, enrolled, the act that added a factor, that it was added, backed up, who was forgotten.
+        assert_eq!((done.from, done.size, done.kept), (0, 512, 8));
         let left = "SELECT count(*) AS n FROM audit_entry WHERE seq < 512";
-        assert_eq!(count(&store, left).await, 7);
+        assert_eq!(count(&store, left).await, 8);
         assert_eq!(noted.0.values().sum::<u64>(), 512);
 
         // Reading counts on from what was noted; who was forgotten is still told; starts are still counted.
@@ -217,7 +221,7 @@ async fn what_is_archived_goes_and_the_log_goes_on() {
         sequencer.sequence(&store, NOW.plus(2)).await.unwrap();
         let mut archive = leaves(&store).await;
         // The second archive begins where the first ended.
-        archive.hashes.drain(..7);
+        archive.hashes.drain(..8);
         archive.from = 512;
         let mut noted = Counts::default();
         let next = sequencer
@@ -505,7 +509,7 @@ async fn what_a_crash_left_of_deleted_entries_is_removed_by_asking_again() {
             .delete_archived(&store, &deletion(512, 1), &archive, &mut noted, NOW)
             .await;
         assert!(matches!(again, Err(DeletionError::Done(512))));
-        assert_eq!(count(&store, left).await, 7);
+        assert_eq!(count(&store, left).await, 8);
         assert_eq!(counted(&store).await.unwrap(), whole);
     }
 }
