@@ -17,7 +17,7 @@ use crate::failed::Failed;
 use crate::records::{KeyRecord, PersonRecord};
 use crate::sealer::{self, Sealer};
 
-pub(crate) use owned::{by_owner, keys_of, readable_by_owner, remove, remove_owned};
+pub(crate) use owned::{all_readable, by_owner, keys_of, readable_by_owner, remove, remove_owned};
 pub(crate) use walk::{ACTIVE, DOOMED, LEAVING, SPENT, SUSPENDED, TAKEN, WATCHED, Walk};
 
 /// Rows that are read in one go.

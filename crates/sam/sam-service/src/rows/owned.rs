@@ -3,7 +3,7 @@
 use store_kit::{Row as SqlRow, Seen, Tx, sql};
 
 use super::{BATCH, Noun, Row, open, place};
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::records::KeyRecord;
 use crate::sealer::Sealer;
 
@@ -29,6 +29,26 @@ pub(crate) async fn readable_by_owner<T: Noun>(
     let good: Vec<_> = rows.into_iter().flatten().collect();
     let refused = all - good.len();
     Ok((good, refused))
+}
+
+/// Those rows of a table that are as they were written, whatever their columns say.
+pub(crate) async fn all_readable<T: Noun>(
+    tx: &mut Tx,
+    sealer: &Sealer,
+) -> Result<Vec<Row<T>>, Failed> {
+    let mut after = String::new();
+    let mut found = Vec::new();
+    loop {
+        let page = sql(T::PAGE).bind(after.as_str()).bind(BATCH);
+        let page = tx.fetch_all(page).await?;
+        let Some(last) = page.last() else {
+            return Ok(found);
+        };
+        after = last.text("id")?;
+        for row in &page {
+            found.extend(readable(open(tx, sealer, row))?.flatten());
+        }
+    }
 }
 
 /// Each row of this person that `select` finds page by page, or why it is refused.

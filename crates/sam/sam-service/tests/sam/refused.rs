@@ -1,13 +1,15 @@
 //! Rows that are refused, because somebody wrote to the store or a restore undid what came after it: they are of no use, and hold up
 //! nobody else's stop, notice or office.
 
-use core_types::{B64, Clock as _, KeyAlg, VoucherId, sha256};
+use core_types::{B64, Clock as _, KeyAlg, PersonId, VoucherId, sha256};
 use sam_api::guard::GuardRequest;
 use sam_api::ssa::*;
 use sam_service::FoundError;
 use sap::act::Version1;
 use sap::manage::NoticeEffect;
-use sap::office::calls::{People, PeopleAnswer, SessionRequest, State};
+use sap::office::calls::{
+    People, PeopleAnswer, ProposalOpen, ProposalRequest, SessionRequest, State,
+};
 use sap::office::{KeyAction, Measure, Reopen, Role, TYP_REOPEN};
 
 use crate::cm::Fault;
@@ -304,5 +306,68 @@ async fn officers_whose_rows_are_refused_come_back_by_the_recovery_key() {
             places.any(|(_, place)| place == id)
         };
         assert!(set_back("officer.a") && set_back("officer.b"), "{found:?}");
+    }
+}
+
+/// Whoever writes to the store spoils the row of an officer, whom the others appoint anew, another human this time: the account of
+/// the first one isn't the second's, nor is what they were logged in with.
+// shows: I-7.1.1.8-appointed-and-trained, T-USE-CRED-ALTER
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_an_officer_before_has_nothing_of_the_one_who_has_the_name_now() {
+    let spoilt: &[&str] = &[
+        "UPDATE office_person SET sealed = (SELECT p.sealed FROM office_person p WHERE p.id = 'a') WHERE id = 'c'",
+    ];
+    let gone: &[&str] = &[
+        "DELETE FROM office_person WHERE id = 'c'",
+        "UPDATE office_account SET owner = 'x' WHERE id = 'officer.c'",
+    ];
+    for (attack, name) in [
+        (spoilt, "officer.c"),
+        (gone, "officer.c"),
+        (gone, "officer.c2"),
+    ] {
+        for world in worlds().await {
+            let mut admin = world.appoint("d", Role::SystemAdministrator).await;
+            let [mut a, mut b, mut c] = {
+                let mut founders = world.officers().await;
+                <[Device; 3]>::try_from(std::mem::take(&mut founders.devices))
+                    .ok()
+                    .unwrap()
+            };
+            let session = world.log_in(&mut c).await.unwrap().session;
+            for statement in attack {
+                run(&world, statement).await;
+            }
+            world.clock.advance(2);
+            let now = world.clock.now();
+            let (mut measure, secret) = appointment("c", &[Role::SecurityOfficer], now);
+            if let Measure::Appoint {
+                identity, account, ..
+            } = &mut measure
+            {
+                *identity = sha256(&[b"somebody else"]);
+                *account = PersonId::parse(name).unwrap();
+            }
+            let asked = world.propose(&mut admin, measure).await.unwrap();
+            for device in [&mut a, &mut b] {
+                let given = world.approve_proposal(device, asked.proposal).await;
+                given.unwrap();
+            }
+            assert!(world.log_in(&mut c).await.is_err(), "{attack:?} {name}");
+            let voucher = VoucherId::parse(asked.proposal.to_string()).unwrap();
+            let mut anew = world.enrol_officer(&voucher, &secret).await.unwrap();
+            world.log_in(&mut anew).await.unwrap();
+
+            assert!(world.log_in(&mut c).await.is_err(), "{attack:?} {name}");
+            let (measure, _) = appointment("e", &[Role::SystemAuditor], now);
+            let next = world.propose(&mut admin, measure).await.unwrap();
+            let proposal = next.proposal;
+            let given = world.approve_proposal(&mut c, proposal).await;
+            assert!(given.is_err(), "{attack:?} {name}");
+            let shown = ProposalRequest { session, proposal };
+            let shown = world.office::<ProposalOpen>(&shown).await;
+            assert!(shown.is_err(), "{attack:?} {name}");
+            world.approve_proposal(&mut anew, proposal).await.unwrap();
+        }
     }
 }

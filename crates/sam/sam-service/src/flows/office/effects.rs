@@ -7,9 +7,8 @@ use cm_api::switch::{MAX_SWITCH_LIFE, Switch, TYP_SWITCH};
 use core_types::{Digest32, KeyId, TenantId, UnixTime, VoucherId};
 use sam_api::ssa::{Happened, HistoryEntry};
 use sam_core::Reason;
-use sam_core::enrol::Factor;
 use sam_core::office::people::check_enough;
-use sam_core::office::{Account, AccountPhase, Officer, Proposal};
+use sam_core::office::{Account, Officer, Proposal};
 use sam_core::state::Now;
 use sap::office::{Facts, KeyAction, Measure, Office, Role};
 use store_kit::Tx;
@@ -146,7 +145,7 @@ impl<C: CryptoModule> Sam<C> {
                     ended: None,
                 };
                 let known = readable(self.officer(tx, officer).await)?.flatten();
-                if known.is_some() || !self.make_officer(tx, &fresh, at).await? {
+                if known.is_some() || !self.make_officer(tx, &fresh, events, at).await? {
                     return Err(Reason::Invalid("officer").into());
                 }
                 events.push(Event::OfficerAppointed {
@@ -262,6 +261,7 @@ impl<C: CryptoModule> Sam<C> {
             exp: at.plus(INVITATION),
             source: &record.text,
             by: digest,
+            is_new: matches!(record.measure(), Measure::Appoint { .. }),
         };
         self.invite_account(tx, &invitation, events, at).await
     }
@@ -315,25 +315,7 @@ impl<C: CryptoModule> Sam<C> {
         // What is refused is of no use to anybody, and without an officer it stays so.
         let (accounts, _) =
             rows::readable_by_owner::<Account>(tx, &self.sealer, id.as_str()).await?;
-        for account in accounts {
-            let ended = Account {
-                phase: AccountPhase::Ended,
-                ..account.body.clone()
-            };
-            rows::save(tx, &self.sealer, &account, &ended).await?;
-            let owner = account.body.id.as_str();
-            let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
-            for factor in factors {
-                if factor.body.removed.is_none() {
-                    rows::save(tx, &self.sealer, &factor, &factor.body.removed(at)).await?;
-                    events.push(Event::FactorRemoved {
-                        person: account.body.id.clone(),
-                        factor: factor.body.id.clone(),
-                        act: digest,
-                    });
-                }
-            }
-        }
+        self.end_accounts(tx, accounts, digest, events, at).await?;
         self.check_left(tx, &row.body, at).await
     }
 

@@ -188,13 +188,15 @@ impl<C: CryptoModule> Sam<C> {
                 ended: None,
             };
             let word = officer.word();
-            match readable(self.officer(tx, &founder.officer).await)?.flatten() {
+            let known = readable(self.officer(tx, &founder.officer).await)?.flatten();
+            let is_new = known.is_none();
+            match known {
                 // Known from before: the same human only, and back in office.
                 Some(row) if row.body.identity == founder.identity => {
                     rows::save(tx, &self.sealer, &row, &officer).await?;
                 }
                 Some(_) => return Err(Reason::Invalid("officers").into()),
-                None if self.make_officer(tx, &officer, at).await? => {}
+                None if self.make_officer(tx, &officer, events, at).await? => {}
                 None => return Err(Reason::Invalid("officers").into()),
             }
             events.push(Event::OfficerAppointed {
@@ -211,6 +213,7 @@ impl<C: CryptoModule> Sam<C> {
                 exp: founder.exp,
                 source,
                 by,
+                is_new,
             };
             self.invite_account(tx, &invitation, events, at).await?;
         }

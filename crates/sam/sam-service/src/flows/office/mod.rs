@@ -123,8 +123,12 @@ impl<C: CryptoModule> Sam<C> {
             if person.officer.body.id != session.body.officer {
                 return Err(Reason::NotFound.into());
             }
-            // Whoever lost the office while logged in is out at once, on every node.
+            // Whoever lost the office while logged in is out at once, on every node; and for good, whoever has the account now.
             person.account.body.usable()?;
+            let changed = person.account.body.factors_changed;
+            if changed.is_some_and(|at| session.body.began < at) {
+                return Err(Reason::NotFound.into());
+            }
             person
                 .officer
                 .body
@@ -204,11 +208,12 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// Makes an officer whom no row that can be read names, in the place of one that is refused, if there is any. `false` if this
-    /// human is an officer by another name.
+    /// human is an officer by another name. Accounts of an earlier officer of this name end: that may have been another human.
     pub(crate) async fn make_officer(
         &self,
         tx: &mut Tx,
         officer: &Officer,
+        events: &mut Vec<Event>,
         at: UnixTime,
     ) -> Result<bool, Failed> {
         let select = sql("SELECT id FROM office_person WHERE link = $1 AND id <> $2");
@@ -217,7 +222,43 @@ impl<C: CryptoModule> Sam<C> {
         if tx.fetch_optional(other).await?.is_some() {
             return Ok(false);
         }
+        // By what each row says itself: whoever spoiled the officer's may have hidden theirs behind another owner.
+        let mut accounts = rows::all_readable::<Account>(tx, &self.sealer).await?;
+        accounts.retain(|account| account.body.officer == officer.id);
+        self.end_accounts(tx, accounts, officer.by, events, at)
+            .await?;
         rows::put(tx, &self.sealer, officer.id.as_str(), officer, at).await
+    }
+
+    /// Ends accounts, and removes their factors. What is refused of them is of no use to anybody.
+    pub(crate) async fn end_accounts(
+        &self,
+        tx: &mut Tx,
+        accounts: Vec<Row<Account>>,
+        by: Digest32,
+        events: &mut Vec<Event>,
+        at: UnixTime,
+    ) -> Result<(), Failed> {
+        for account in accounts {
+            let ended = Account {
+                phase: AccountPhase::Ended,
+                ..account.body.clone()
+            };
+            rows::save(tx, &self.sealer, &account, &ended).await?;
+            let owner = account.body.id.as_str();
+            let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
+            for factor in factors {
+                if factor.body.removed.is_none() {
+                    rows::save(tx, &self.sealer, &factor, &factor.body.removed(at)).await?;
+                    events.push(Event::FactorRemoved {
+                        person: account.body.id.clone(),
+                        factor: factor.body.id.clone(),
+                        act: by,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes an account, or invites a known one anew.
@@ -234,15 +275,21 @@ impl<C: CryptoModule> Sam<C> {
             voucher,
             source,
             by,
+            is_new,
             ..
         } = *invitation;
         let known = rows::get::<Account>(tx, &self.sealer, account.as_str()).await;
         // One whose row is refused begins anew: its earlier factors and sessions are of no use to whoever has it now.
         match readable(known)?.flatten() {
             Some(row) if row.body.officer == officer.id => {
-                let next = Account {
-                    voucher: voucher.clone(),
-                    ..row.body.clone()
+                let next = match is_new {
+                    true => {
+                        Account::invited(account.clone(), officer.id.clone(), voucher.clone(), at)
+                    }
+                    false => Account {
+                        voucher: voucher.clone(),
+                        ..row.body.clone()
+                    },
                 };
                 rows::save(tx, &self.sealer, &row, &next).await?;
             }
@@ -361,6 +408,8 @@ pub(crate) struct Invitation<'a> {
     /// What invites: the proposal's document, the genesis record, or the reopening.
     pub(crate) source: &'a str,
     pub(crate) by: Digest32,
+    /// The officer was made just now: nothing that an account of this name had before is theirs.
+    pub(crate) is_new: bool,
 }
 
 /// A session's name in the store: its token is kept as a digest only.
