@@ -68,9 +68,10 @@ impl<C: CryptoModule> Sam<C> {
                 tx.execute(delete.bind(name.to_string())).await?;
             }
             let owner = person.as_str();
-            let mut gone = rows::remove_owned::<KeyRecord>(tx, &self.sealer, owner).await?;
-            gone += rows::remove_owned::<Factor>(tx, &self.sealer, owner).await?;
-            gone += rows::remove_owned::<Voucher>(tx, &self.sealer, owner).await?;
+            let log = (&self.audit, now);
+            let mut gone = rows::remove_owned::<KeyRecord>(tx, &self.sealer, owner, log).await?;
+            gone += rows::remove_owned::<Factor>(tx, &self.sealer, owner, log).await?;
+            gone += rows::remove_owned::<Voucher>(tx, &self.sealer, owner, log).await?;
             gone += u64::from(rows::remove::<PersonRecord>(tx, &self.sealer, owner).await?);
             for statement in [
                 "DELETE FROM act_text WHERE id IN (SELECT id FROM act WHERE owner = $1)",

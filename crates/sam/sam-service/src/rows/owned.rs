@@ -1,5 +1,7 @@
 //! All rows of a person, however many there are, and those of them that are refused.
 
+use audit_log::{AuditLog, Event};
+use core_types::UnixTime;
 use store_kit::{Row as SqlRow, Seen, Tx, sql};
 
 use super::{BATCH, Noun, Row, open, place};
@@ -115,11 +117,13 @@ pub(crate) async fn remove<T: Noun>(
     Ok(true)
 }
 
-/// Removes all rows of this person for good, also those that are refused; the log tells so. How many there were.
+/// Removes all rows of this person for good, also those that are refused; the log tells so. How many there were. Each one that is
+/// refused is an alarm, whose entry names table and row and nothing else: with it goes what shows that somebody wrote to the store.
 pub(crate) async fn remove_owned<T: Noun>(
     tx: &mut Tx,
     sealer: &Sealer,
     owner: &str,
+    (log, now): (&AuditLog, UnixTime),
 ) -> Result<u64, Failed> {
     let name = sealer.name(owner);
     let mut gone = 0;
@@ -130,15 +134,33 @@ pub(crate) async fn remove_owned<T: Noun>(
             return Ok(gone);
         }
         for row in &page {
-            match open::<T>(tx, sealer, row) {
-                Ok(Some(row)) if row.body.columns().owner == owner => {}
+            gone += 1;
+            let failed = match open::<T>(tx, sealer, row) {
+                Ok(Some(good)) if good.body.columns().owner == owner => {
+                    remove_row::<T>(tx, sealer, row).await?;
+                    continue;
+                }
                 // Somebody else's, which was only made to look like theirs.
                 Ok(_) => return Err(Failed::Tampered(T::TABLE)),
-                Err(failed) if failed.alarm().is_none() => return Err(failed),
-                Err(_) => {}
-            }
+                Err(failed) => failed,
+            };
+            let Some(what) = failed.alarm() else {
+                return Err(failed);
+            };
+            let id = row.text("id")?;
+            let table = T::TABLE;
+            tracing::error!(
+                what,
+                table,
+                id,
+                "a row that is refused is removed with the others of its person"
+            );
+            // What was removed before goes into an entry of its own.
+            let why = "person-forgotten".into();
+            log.append(tx, Event::RowsChanged { why }, now).await?;
             remove_row::<T>(tx, sealer, row).await?;
-            gone += 1;
+            let what = what.into();
+            log.append(tx, Event::Alarm { what }, now).await?;
         }
     }
 }
@@ -158,7 +180,7 @@ mod tests {
 
     use core_types::noise::Watched;
     use core_types::random::SystemRandom;
-    use core_types::{KeyId, PersonId, SecretBytes, TenantId, UnixTime};
+    use core_types::{KeyId, PersonId, SecretBytes, TenantId};
     use sam_core::told::Notice;
     use store_kit::{StoreError, testing, transaction};
 
@@ -218,11 +240,20 @@ mod tests {
             let (good, bad) = readable.unwrap();
             assert_eq!((good.len() as i64, bad), (MANY - 1, 1));
             drop(tx);
+            let log = AuditLog::new(
+                "sam",
+                "sam-1",
+                SecretBytes::new(vec![2; 32]),
+                Arc::new(SystemRandom),
+            );
             let gone: Result<u64, Failed> = transaction!(store.store, "remove", |tx| {
-                remove_owned::<Notice>(tx, &house, "taro").await
+                remove_owned::<Notice>(tx, &house, "taro", (&log, UnixTime(7))).await
             });
             assert_eq!(gone.unwrap() as i64, MANY);
             let mut tx = store.store.read("look").await.unwrap();
+            let alarms = "SELECT count(*) AS n FROM audit_entry WHERE kind = 'alarm' AND body LIKE '%sealed-row-tampered%'";
+            let alarms = tx.fetch_one(sql(alarms)).await.unwrap();
+            assert_eq!(alarms.int("n").unwrap(), 1, "of the one that was refused");
             assert!(
                 by_owner::<Notice>(&mut tx, &house, "taro")
                     .await

@@ -192,7 +192,24 @@ async fn who_is_refused_is_forgotten_unless_a_key_is_among_it() {
             "UPDATE voucher SET owner = 'q' WHERE id IN (SELECT link FROM signing_key WHERE owner = 'q')",
         )
         .await;
+        // Whoever wrote to a factor isn't rid of the trace with it.
+        run(
+            &world,
+            "UPDATE factor SET sealed = (SELECT f.sealed FROM factor f WHERE f.owner = 'q' LIMIT 1) WHERE owner = 'p'",
+        )
+        .await;
+        let factor = {
+            let mut tx = world.store.read("factor").await.unwrap();
+            let row = tx.fetch_one(sql("SELECT id FROM factor WHERE owner = 'p'"));
+            row.await.unwrap().text("id").unwrap()
+        };
+        let alarms = world.audited("alarm", "sealed-row-tampered").await;
         assert!(forget().await.unwrap());
+        assert_eq!(
+            world.audited("alarm", "sealed-row-tampered").await,
+            alarms + 1
+        );
+        assert_eq!(world.audited("alarm", &factor).await, 1, "it names the row");
         for query in [
             "SELECT count(*) AS n FROM person WHERE id = 'p'",
             "SELECT count(*) AS n FROM factor WHERE owner = 'p'",
