@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use crate::evidence::sha256;
+use crate::note::split;
 use crate::reconcile::Unmatched;
 
 const DELETED: &str = "audit.log-deleted";
@@ -19,7 +21,21 @@ pub struct Deletions {
     /// By proposal: what was admitted.
     admitted: BTreeMap<String, String>,
     taken: BTreeSet<String>,
+    /// By zone and size: digests of the log's checkpoint.
+    checkpoints: BTreeMap<(&'static str, u64), BTreeSet<String>>,
     told: Vec<Told>,
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// How many deletions and forgotten persons were told of that rest on an approval, or have to.
+    pub told: u64,
+    /// The first of them that wasn't approved, or rests on a proposal that had been carried out before.
+    pub unapproved: Option<Unmatched>,
+    /// Persons who are said to have been forgotten with lost rows, right before the entry that says that the log was brought up, and
+    /// whose entries don't name the checkpoint up to which it was: nobody knows why they were.
+    pub open: u64,
 }
 
 /// An entry that has to rest on a proposal.
@@ -33,6 +49,8 @@ struct Told {
     officers: Vec<String>,
     node: String,
     n: u64,
+    /// Right behind it the log was brought up, to this size.
+    up_to: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +71,7 @@ struct Detail {
     by: Option<String>,
     officer: Option<String>,
     second: Option<String>,
+    size: Option<serde_json::Value>,
 }
 
 impl Deletions {
@@ -66,11 +85,7 @@ impl Deletions {
         let Ok(entry) = serde_json::from_str::<Entry>(text) else {
             return;
         };
-        let zone = match zone {
-            "cm" => "cm",
-            "sam" => "sam",
-            _ => "ssa",
-        };
+        let zone = known(zone);
         let Entry {
             at,
             kind,
@@ -93,6 +108,7 @@ impl Deletions {
                 officers,
                 node: node.clone(),
                 n,
+                up_to: None,
             });
         };
         match (kind.as_str(), detail.proposal) {
@@ -108,7 +124,10 @@ impl Deletions {
                 let fault = "a person was forgotten and no two officers had approved that";
                 tell(FORGOTTEN, "forget-person", detail.by, Vec::new(), fault);
             }
-            (REPLAYED, _) => self.brought_up(zone, &node, n),
+            (REPLAYED, _) => {
+                let size = detail.size.and_then(|size| size.as_u64());
+                self.brought_up(zone, &node, n, size.unwrap_or(0));
+            }
             ("proposal.approved", Some(proposal)) if zone == "sam" => {
                 let officers = self.approved.entry(proposal).or_default();
                 officers.extend(detail.officer);
@@ -124,41 +143,67 @@ impl Deletions {
         }
     }
 
-    /// A log was brought up after a restore: its node forgot, right before it says so, those whom only lost rows knew. No officer
-    /// approves that.
-    fn brought_up(&mut self, zone: &str, node: &str, n: u64) {
-        let mut by = None;
-        for before in (0..n).rev() {
-            let Some(told) = self.told.last().filter(|told| {
-                (told.this.zone, told.this.kind, told.n) == (zone, FORGOTTEN, before)
-                    && told.node == node
-                    && by.as_ref().is_none_or(|by| *by == told.proposal)
-            }) else {
-                break;
+    /// Takes the checkpoints of a zone's log, as its export lists them. The log must have been found good.
+    pub fn take_checkpoints(&mut self, zone: &str, listed: &str) {
+        for note in split(listed).0 {
+            let size = note.lines().nth(1).and_then(|size| size.parse().ok());
+            // Text, an empty line, the log's own signature; then witnesses'.
+            let signature = note.find("\n\n").map(|end| end + 2);
+            let (Some(size), Some(signature)) = (size, signature) else {
+                continue;
             };
-            by = Some(told.proposal.clone());
-            self.told.pop();
+            let end = note[signature..].find('\n');
+            let own = &note[..end.map_or(note.len(), |end| signature + end + 1)];
+            let digests = self.checkpoints.entry((known(zone), size)).or_default();
+            digests.extend([sha256(note.as_bytes()), sha256(own.as_bytes())]);
         }
     }
 
-    /// How many deletions and forgotten persons were told of, and the first that wasn't approved, or rests on a proposal that had
-    /// been carried out before. The logs must have been found good, and the SAM's read in whole.
+    /// A log was brought up after a restore: its node forgot, right before it says so, those whom only lost rows knew. No officer
+    /// approves that.
+    fn brought_up(&mut self, zone: &str, node: &str, n: u64, size: u64) {
+        let mut by: Option<&str> = None;
+        for (told, before) in self.told.iter_mut().rev().zip((0..n).rev()) {
+            let follows = (told.this.zone, told.this.kind, told.n) == (zone, FORGOTTEN, before)
+                && told.node == node
+                && by.is_none_or(|by| by == told.proposal);
+            if !follows {
+                break;
+            }
+            told.up_to = Some(size);
+            by = Some(&told.proposal);
+        }
+    }
+
+    /// Judges what the logs told. They must have been found good, and the SAM's read in whole.
     #[must_use]
-    pub fn judge(&self) -> (u64, Option<Unmatched>) {
+    pub fn judge(&self) -> Judged {
         let mut spent = BTreeSet::new();
-        let bad = self.told.iter().find(|told| {
+        let mut judged = Judged {
+            told: 0,
+            unapproved: None,
+            open: 0,
+        };
+        for told in &self.told {
+            let is_approved = self.is_approved(told);
+            if let Some(size) = told.up_to.filter(|_| !is_approved) {
+                let digests = self.checkpoints.get(&(told.this.zone, size));
+                let fits = digests.is_some_and(|digests| digests.contains(&told.proposal));
+                judged.open += u64::from(!fits);
+                continue;
+            }
+            judged.told += 1;
             // A person is forgotten in every zone; entries are deleted from the log of the one that the proposal names.
             let zone = match told.this.kind {
                 FORGOTTEN => told.this.zone,
                 _ => "",
             };
             let first = spent.insert((&told.proposal, zone));
-            !first || !self.is_approved(told)
-        });
-        (
-            u64::try_from(self.told.len()).unwrap_or(u64::MAX),
-            bad.map(|told| told.this.clone()),
-        )
+            if judged.unapproved.is_none() && !(first && is_approved) {
+                judged.unapproved = Some(told.this.clone());
+            }
+        }
+        judged
     }
 
     fn is_approved(&self, told: &Told) -> bool {
@@ -172,6 +217,14 @@ impl Deletions {
                 .all(|officer| officers.contains(officer))
             && self.admitted.get(&told.proposal).map(String::as_str) == Some(told.what)
             && self.taken.contains(&told.proposal)
+    }
+}
+
+fn known(zone: &str) -> &'static str {
+    match zone {
+        "cm" => "cm",
+        "sam" => "sam",
+        _ => "ssa",
     }
 }
 
@@ -219,8 +272,60 @@ mod tests {
                 deletions.take(zone, seq, text);
             }
         }
-        let (told, bad) = deletions.judge();
-        (told, bad.map(|bad| (bad.zone, bad.seq)))
+        let Judged {
+            told, unapproved, ..
+        } = deletions.judge();
+        (told, unapproved.map(|bad| (bad.zone, bad.seq)))
+    }
+
+    const OWN: &str = "log.example/sam\n9\nROOT=\n\n\u{2014} log.example/sam SIG=\n";
+
+    /// Of the SAM's log alone: what rests on approvals, whether all of it does, and what nobody knows.
+    fn brought_up(entries: &[String], checkpoints: &str) -> (u64, bool, u64) {
+        let mut deletions = Deletions::default();
+        for (seq, text) in (0..).zip(entries) {
+            deletions.take("sam", seq, text);
+        }
+        deletions.take_checkpoints("sam", checkpoints);
+        let judged = deletions.judge();
+        (judged.told, judged.unapproved.is_none(), judged.open)
+    }
+
+    fn up(n: u64, size: u64) -> String {
+        entry("audit.log-replayed", n, &json!({"from": 1, "size": size}))
+    }
+
+    // shows: I-7.1.4.8-audit-integrity-verifier
+    #[test]
+    fn who_is_forgotten_with_lost_rows_is_so_by_the_checkpoint_up_to_which_the_log_was_brought() {
+        let whole = format!("{OWN}\u{2014} w.example SIG=\n");
+        let other = OWN.replace("\n9\n", "\n8\n");
+        let listed = format!("{other}\n{whole}\n");
+        for by in [sha256(OWN.as_bytes()), sha256(whole.as_bytes())] {
+            let told = [forgotten(9, &by), forgotten(10, &by), up(11, 9)];
+            assert_eq!(brought_up(&told, &listed), (0, true, 0));
+            assert_eq!(brought_up(&told, ""), (0, true, 2), "no checkpoints");
+            assert_eq!(brought_up(&told, &other), (0, true, 2), "another one");
+            let told = [forgotten(9, &by), forgotten(10, &by), up(11, 8)];
+            assert_eq!(brought_up(&told, &listed), (0, true, 2), "another size");
+        }
+        let told = [forgotten(9, "c"), forgotten(10, "c"), up(11, 9)];
+        assert_eq!(brought_up(&told, &listed), (0, true, 2), "whoever it was");
+    }
+
+    #[test]
+    fn who_was_forgotten_before_a_log_was_brought_up_is_judged_by_the_approvals() {
+        let sam = approvals("forget-person");
+        let with = |more: &[String]| brought_up(&[&sam[..], more].concat(), &format!("{OWN}\n"));
+        let by = sha256(OWN.as_bytes());
+        // No strangers: the entry before is what it is.
+        assert_eq!(with(&[forgotten(9, "p"), up(10, 9)]), (1, true, 0));
+        let both = [forgotten(9, "p"), forgotten(10, &by), up(11, 9)];
+        assert_eq!(with(&both), (1, true, 0));
+        let twice = [forgotten(8, "p"), forgotten(9, "p"), up(10, 9)];
+        assert_eq!(with(&twice), (2, false, 0));
+        let unknown = [forgotten(9, "q"), forgotten(10, &by), up(11, 9)];
+        assert_eq!(with(&unknown), (1, false, 0));
     }
 
     // shows: I-7.1.4.3-delete-after-archive

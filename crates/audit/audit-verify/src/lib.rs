@@ -29,7 +29,7 @@ mod verify;
 mod walk;
 pub mod witness;
 
-pub use deletions::Deletions;
+pub use deletions::{Deletions, Judged};
 pub use evidence::{
     Anchors, DeletionApproved, EvidenceFault, ForgettingApproved, Shown, SignatureShown,
     TrustedProvider, verify_deletion, verify_evidence, verify_forgetting,

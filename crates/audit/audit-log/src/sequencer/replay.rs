@@ -98,7 +98,7 @@ pub async fn replay(
             .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
         let from = state.tree.size;
         let newer = lost.checkpoints.range(from.saturating_add(1)..);
-        let Some((size, note)) = newer.clone().next_back() else {
+        let Some((size, _)) = newer.clone().next_back() else {
             return Ok(Replayed {
                 from,
                 size: from,
@@ -121,7 +121,10 @@ pub async fn replay(
             tx.execute(put.bind(head.mac.0.as_slice())).await?;
         }
         state.update(tx, log).await?;
-        let by = sha256(&[note.as_bytes()]);
+        // As the log alone signed it: witnesses may sign later.
+        let tree = state.frontier()?;
+        let own = key.checkpoint(tree.size(), &tree.root());
+        let by = sha256(&[own.as_bytes()]);
         let new = strangers(tx).await?;
         let new = new.difference(&before).copied().collect();
         let new = unnamed_below(lost, from, new);

@@ -178,7 +178,16 @@ async fn checkpoints_come_back_with_what_witnesses_signed_under_them() {
             &line("w1.example", 1, 76),
         ]
         .concat();
+        let last = lost.checkpoints.get_mut(&700).unwrap();
+        let digest = core_types::sha256(&[last.as_bytes()]);
+        *last += &one;
         put_back(&old, &lost).await.unwrap();
+        // By that an auditor knows whom the bringing up forgot, whoever signed the checkpoint besides.
+        let told =
+            "SELECT body FROM audit_entry WHERE kind = 'audit.person-forgotten' AND seq IS NULL";
+        let told = old.read("told").await.unwrap().fetch_one(sql(told)).await;
+        let body = told.unwrap().text("body").unwrap();
+        assert!(body.contains(&format!("\"by\":\"{digest}\"")), "{body}");
         let out = dir.path().join("export");
         audit_log::export(&old, &out, &key().public())
             .await
@@ -186,7 +195,7 @@ async fn checkpoints_come_back_with_what_witnesses_signed_under_them() {
         let all = std::fs::read_to_string(out.join("checkpoints.txt")).unwrap();
         let both = [format!("{own}{one}{two}\n"), format!("{own}{two}{one}\n")];
         assert!(both.iter().any(|note| all.contains(note)), "{all}");
-        assert_eq!(all.matches(".example ").count(), 2);
+        assert_eq!(all.matches(".example ").count(), 3);
     }
 }
 

@@ -23,6 +23,10 @@ audit-deletions = { $n ->
    *[other] { $n } deletions of archived entries or of who somebody was, against approvals
 }
 audit-deletions-open = Entries were deleted after archiving, or persons forgotten. Whether that was approved stands in an archive of the SAM's log: give it (--archive).
+audit-forgotten-open = { $n ->
+    [one] 1 person was forgotten when a log was brought up, by an entry that doesn't name the checkpoint up to which it was: ask who did it, and why.
+   *[other] { $n } persons were forgotten when a log was brought up, by entries that don't name the checkpoint up to which it was: ask who did it, and why.
+}
 audit-found-archived = { $zone }: entries up to { $at } lie in archive { $archive } and aren't searched here.
 audit-key-of-export = The log's key is the export's own. Compare it with the one received when the log began (--keys).
 event-service-started = The service started (version { $version }).

@@ -19,6 +19,9 @@ audit-deletions = { $n ->
    *[other] 保管後の削除と、だれであるかの対応の消去{ $n }件と承認の照合
 }
 audit-deletions-open = 保管後に削除されたエントリ、または消された人の対応がある。承認の有無はSAMのログのアーカイブにある。--archiveで渡すこと。
+audit-forgotten-open = { $n ->
+   *[other] ログに失われたエントリを戻した際に{ $n }人の対応が消されたが、どのチェックポイントまで戻したかと合わない。だれがなぜ行ったかを確かめること。
+}
 audit-found-archived = { $zone }: { $at }までのエントリはアーカイブ{ $archive }にあり、ここでは検索されない。
 audit-key-of-export = ログの公開鍵は書き出しにあるものです。ログの開始時に受け取ったものと比べてください(--keys)。
 event-service-started = サービスが起動した(バージョン{ $version })。

@@ -227,6 +227,10 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
             let remedy = "check that the export is whole";
             Failure::new(Exit::Input, "audit-export", what, remedy)
         })?;
+        if report.ok {
+            let listed = std::fs::read_to_string(export.join("checkpoints.txt"));
+            deletions.take_checkpoints(zone, &listed.unwrap_or_default());
+        }
         let zone_good = report.ok && stamped.is_ok();
         let zone_sure = report.witnesses.agreeing == report.witnesses.given;
         (good, sure) = (good && zone_good, sure && zone_sure);
@@ -287,7 +291,11 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         lines.push(format!("{word}  sam/cm   orders {}", told.orders));
         lines.extend(told.first_bad.as_ref().map(unmatched));
     }
-    let (told, unapproved) = deletions.judge();
+    let audit_verify::Judged {
+        told,
+        unapproved,
+        open,
+    } = deletions.judge();
     if told > 0 && sam_whole {
         good &= unapproved.is_none();
         let word = if unapproved.is_none() { "OK" } else { "NG" };
@@ -297,6 +305,10 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
         // The approvals may stand in what lies in an archive.
         sure = false;
         lines.push(format!("??  {}", m.t("audit-deletions-open")));
+    }
+    if open > 0 {
+        sure = false;
+        lines.push(format!("??  {}", m.n("audit-forgotten-open", open)));
     }
     let verdict = match (good, sure) {
         (false, _) => Exit::Negative,

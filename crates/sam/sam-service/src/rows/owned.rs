@@ -152,7 +152,7 @@ pub(crate) async fn remove_owned<T: Noun>(
             tracing::error!(
                 what,
                 table,
-                id,
+                %id,
                 "a row that is refused is removed with the others of its person"
             );
             // What was removed before goes into an entry of its own.
