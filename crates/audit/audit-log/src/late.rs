@@ -13,7 +13,7 @@ const LATEST: Duration = Duration::from_secs(120);
 pub(crate) struct Late {
     /// When the first run began that gave not everything its place: milliseconds of the monotonic clock, and one; 0: none.
     since: AtomicU64,
-    /// Some got theirs since it was last looked.
+    /// Some got theirs, or a witness was asked, since it was last looked.
     moved: AtomicBool,
     is_late: AtomicBool,
 }
@@ -28,7 +28,7 @@ impl Late {
             .compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Some entries got their places: with many it takes longer, and nothing is wrong.
+    /// Some entries got their places, or a witness was asked: with many it takes longer, and nothing is wrong.
     pub(crate) fn moves(&self) {
         self.moved.store(true, Ordering::SeqCst);
     }

@@ -118,6 +118,8 @@ impl Sequencer {
         };
         for (witness, away) in witnesses.cosigners.iter().zip(away) {
             let cosigned = self.ask(store, witness, *size, note, now).await?;
+            // With several that are slow it takes longer, and nothing is wrong.
+            self.log.late().moves();
             let (event, next) = match (cosigned, *away) {
                 (true, Some((_, true))) => (
                     Some(Event::WitnessBack {
