@@ -281,6 +281,8 @@ mod tests {
         let told = Reason::Level("I-3.5.1-retention-L2").to_sap();
         assert_eq!(told.requirement.as_deref(), Some("I-3.5.1-retention-L2"));
         assert_eq!(told.tries_left, None);
+        let ended = Reason::Ended.to_sap();
+        assert_eq!(ended.requirement.as_deref(), Some("I-A4.4-provider-end"));
         let wrong = Reason::SecretWrong { tries_left: 4 }.to_sap();
         assert_eq!((wrong.tries_left, wrong.requirement), (Some(4), None));
         let proof = Reason::NotAllowed("role").to_sap();

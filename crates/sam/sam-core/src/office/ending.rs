@@ -223,6 +223,15 @@ mod tests {
 
     // shows: I-A4.4-provider-end
     #[test]
+    fn keys_and_persons_are_counted_apart() {
+        let standing = ended(EndCause::Incident, false);
+        let twice = standing.marked(2, true).marked(1, false);
+        let counted = twice.ended.unwrap();
+        assert_eq!((counted.marked, counted.told, counted.destroyed), (3, 1, 0));
+    }
+
+    // shows: I-A4.4-provider-end
+    #[test]
     fn it_is_complete_when_every_key_was_seen_and_is_destroyed() {
         let complete = |s: &Standing| s.ended.as_ref().unwrap().is_complete();
         let mut standing = ended(EndCause::Incident, false).marked(2, true);
@@ -264,8 +273,13 @@ mod tests {
     #[test]
     fn a_tenant_that_comes_after_the_end_of_the_whole_service_has_no_keys() {
         let whole = ended(EndCause::EndOfService, true);
-        let late = Standing::of_newcomer(&whole);
+        // However far it got there.
+        let counted = whole.marked(3, true).destroyed(Some(BY)).unwrap();
+        let late = Standing::of_newcomer(&counted);
         assert_eq!(late.goes_on(), Err(Reason::Ended));
+        let none = late.ended.as_ref().unwrap();
+        let counts = (none.keys, none.marked, none.destroyed, none.told);
+        assert_eq!(counts, (0, 0, 0, 0));
         assert!(late.ended.unwrap().is_complete());
         let own = ended(EndCause::Incident, false);
         assert_eq!(Standing::of_newcomer(&own), Standing::default());
