@@ -224,19 +224,22 @@ fn find(table: &toml::Table, path: &[&str], place: String, found: &mut Vec<(Stri
     }
 }
 
-/// Waits for Ctrl-C or the signal that service managers send.
-pub async fn interrupted() {
+/// Waits for Ctrl-C or the signal that service managers send, from the call on and not from the first poll: a daemon that calls it
+/// before it opens its doors is ended in order by whoever found them open.
+pub fn interrupted() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).ok();
-    let terminated = async {
-        match &mut terminate {
-            Some(signal) => signal.recv().await,
-            None => std::future::pending().await,
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
+    async move {
+        let [interrupt, terminate] = signals.map(|signal| async {
+            match signal {
+                Some(mut signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
     }
 }
 

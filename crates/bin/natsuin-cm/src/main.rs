@@ -150,6 +150,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     );
     let (identity, ca) = (config.tls.identity()?, config.tls.ca_pem()?);
     let mutual = tls::mutual_server(&identity, &ca)?;
+    let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
     let running = serve(
         bind(config.listen).await?,
@@ -163,7 +164,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
         .serve(log, &store, Arc::new(clock), (&identity, &ca), shutdown);
     let reading = reading.await?;
     let ended = tokio::select! {
-        () = daemon::interrupted() => Ok(()),
+        () = interrupted => Ok(()),
         error = sequencer.keep(&store, &clock, every) => Err(trouble(&error)),
         never = finish(&module) => match never {},
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},

@@ -163,6 +163,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let sequencer = audit.open(sam.audit(), &store, &options, clock.now());
     let sequencer = sequencer.await?;
     let mutual = tls::mutual_server(&identity, &ca)?;
+    let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
     let for_ssa = serve(
         bind(listen_ssa).await?,
@@ -250,7 +251,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let ended = tokio::select! {
         trouble = compare => Err(trouble),
         trouble = watch => Err(trouble),
-        () = daemon::interrupted() => Ok(()),
+        () = interrupted => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), audit.every()) => Err(audit_trouble(&error)),
         trouble = tidy => Err(trouble),
         trouble = tell => Err(trouble),

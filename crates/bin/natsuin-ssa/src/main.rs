@@ -201,6 +201,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     });
     started.map_err(|e| store_trouble(&e))?;
 
+    let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
     let mut running = vec![serve(
         bind(config.listen).await?,
@@ -243,7 +244,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let ended: Result<(), Trouble> = tokio::select! {
         () = looking => Ok(()),
         () = notices => Ok(()),
-        () = daemon::interrupted() => Ok(()),
+        () = interrupted => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit_trouble(&error)),
     };
     drop(stop);
