@@ -40,7 +40,15 @@ pub fn run(offline_tools: bool) -> Result<()> {
         shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--examples"]))
     })?;
     step("tests", || {
-        let args = ["test", "--workspace", "--lib", "--bins", "--tests"];
+        // All of them, so that one run tells every failure.
+        let args = [
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+        ];
         test(&args)
     })?;
     let documented = crates_with_examples()?;
