@@ -1,6 +1,6 @@
 //! The end of all keys beside what goes on: signatures, tenants that come and go, rows that are refused.
 
-use store_kit::{Dialect, StoreError, sql, transaction};
+use store_kit::{Dialect, StoreError, Tx, sql, transaction};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -161,18 +161,14 @@ async fn who_would_sign_while_the_end_waits_queues_behind_it() {
                 locked.take().unwrap().send(()).unwrap();
                 let end = "SELECT count(*) AS n FROM pg_locks \
                            WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))";
-                while tx.fetch_one(sql(end)).await?.int("n")? == 0 {
-                    tokio::task::yield_now().await;
-                }
+                until_some(tx, end).await?;
                 waits.take().unwrap().send(()).unwrap();
                 going.take().unwrap().await.unwrap();
                 // And behind the end one that would sign.
                 let signs = "SELECT count(*) AS n FROM pg_locks s, pg_locks e \
                              WHERE NOT s.granted AND NOT e.granted AND e.pid = ANY(pg_blocking_pids(s.pid)) \
                              AND pg_backend_pid() = ANY(pg_blocking_pids(e.pid))";
-                while tx.fetch_one(sql(signs)).await?.int("n")? == 0 {
-                    tokio::task::yield_now().await;
-                }
+                until_some(tx, signs).await?;
                 Ok(())
             });
             done.unwrap();
@@ -191,4 +187,18 @@ async fn who_would_sign_while_the_end_waits_queues_behind_it() {
         assert_eq!(done.unwrap().state, ProposalState::Done);
         assert_eq!(signed.err(), Some(ended()));
     }
+}
+
+/// Waits until the statement counts somebody, for a minute at most.
+async fn until_some(tx: &mut Tx, counting: &'static str) -> Result<(), StoreError> {
+    let counted = async {
+        while tx.fetch_one(sql(counting)).await?.int("n")? == 0 {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    };
+    let longest = std::time::Duration::from_secs(60);
+    tokio::time::timeout(longest, counted)
+        .await
+        .expect("somebody waits for the lock")
 }
