@@ -16,7 +16,7 @@ const card = ({ cert, key }) => ({
 });
 
 /** Logs in with name, password and code; a code counts once. */
-let ahead = -1;
+let ahead = 0;
 async function logIn(page, next) {
   await page.goto(`${job.portal}/login?next=${next}`);
   await page.fill('#name', job.user);

@@ -28,6 +28,12 @@ export function totp(base32, ahead = 0) {
   return String((mac.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, '0');
 }
 
+/** Waits until the present step of codes lasts so many seconds more, so that the code of the step before is still good when it arrives. */
+export async function room(seconds) {
+  const left = 30000 - (Date.now() % 30000);
+  if (left < seconds * 1000) await new Promise((go) => { setTimeout(go, left); });
+}
+
 /** Nothing on the page keeps people out who see or point in another way, and nothing is wider than the screen. */
 export async function accessible(page, where) {
   // The pages' own policy forbids foreign scripts; the debugger's evaluation isn't one.

@@ -180,7 +180,7 @@ async fn round_of_three_opinions() -> Round {
 // shows: I-7.1.1.12-synchronised
 #[tokio::test]
 async fn who_is_silent_late_or_answers_something_else_has_no_voice() {
-    let short = Duration::from_millis(300);
+    let short = Duration::from_secs(2);
     let manners = [
         Manner::Silent,
         Manner::Late,
@@ -255,7 +255,7 @@ async fn two_names_of_one_server_are_one_voice() {
         name: PeerId::parse(name).unwrap(),
         address,
     });
-    let sources = Sources::new(named.into(), Duration::from_millis(300)).unwrap();
+    let sources = Sources::new(named.into(), Duration::from_secs(2)).unwrap();
     let mut round = Round {
         servers: vec![one, other],
         sources,

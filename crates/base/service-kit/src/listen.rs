@@ -299,9 +299,10 @@ mod tests {
         with_idle(Duration::from_millis(40), false)
     }
 
-    /// The same where a connection without requests is borne so long, and there are many or not.
+    /// The same where a connection without requests is borne so long, and there are many or not. What is said has room, so that
+    /// the peer never waits with it.
     fn with_idle(idle: Duration, many: bool) -> (DuplexStream, [watch::Sender<bool>; 2]) {
-        let (peer, server) = tokio::io::duplex(64 * 1024);
+        let (peer, server) = tokio::io::duplex(2 << 20);
         let limits = Limits {
             patience: Duration::from_millis(40),
             idle,

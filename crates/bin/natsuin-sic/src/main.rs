@@ -68,13 +68,14 @@ async fn run(args: Args) -> Result<(), Trouble> {
     };
     let router = sic_gateway::router_beside(gateway, sam, beside, Arc::new(SystemClock));
     let (stop, shutdown) = Shutdown::new();
+    let interrupted = daemon::interrupted();
     let running = serve(
         bind(config.listen).await?,
         router,
         Some(tls::public_server(&public)?),
         shutdown,
     )?;
-    daemon::interrupted().await;
+    interrupted.await;
     drop(stop);
     running.stopped().await;
     Ok(())

@@ -19,7 +19,7 @@ pub struct DevArgs {
     /// Write URLs, clients and signers to this file (JSON) when everything answers.
     #[arg(long, value_name = "F")]
     pub ready_file: Option<PathBuf>,
-    /// First of four ports; 0 takes free ones.
+    /// First of five ports; 0 takes free ones.
     #[arg(long, default_value_t = 0)]
     pub port: u16,
     /// Directory of the stack.

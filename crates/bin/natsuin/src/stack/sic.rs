@@ -220,11 +220,21 @@ impl Sic {
             NewFactors::PinTotp(pin) => {
                 let (request, key) = enrolling.seed_request(now, self.random.as_ref())?;
                 let seed = key.open(&self.call::<EnrolSeed>(&request).await?)?;
-                // The code of the step before, so that the code on the screen right after is still unused.
-                let code = seed.totp.code(now.plus(-30));
-                let request = enrolling.pin_totp(pin, &code, now, self.random.as_ref())?;
-                self.call::<EnrolRegister>(&request).await?;
-                Some(seed.base32)
+                let mut again = true;
+                loop {
+                    // The code of the step before, so that the code on the screen right after is still unused.
+                    let now = self.clock.now();
+                    let code = seed.totp.code(now.plus(-30));
+                    let request = enrolling.pin_totp(pin, &code, now, self.random.as_ref())?;
+                    let done = self.call::<EnrolRegister>(&request).await;
+                    // Too old if the present step ended on the way.
+                    let ended = self.clock.now().0.div_euclid(30) != now.0.div_euclid(30);
+                    match done {
+                        Err(_) if again && ended => again = false,
+                        Err(refused) => return Err(refused.into()),
+                        Ok(_) => break Some(seed.base32),
+                    }
+                }
             }
         };
         Ok((seed, goes_on))

@@ -20,6 +20,7 @@ use store_kit::{Store, StoreError, StoreUrl, sql, transaction};
 
 use crate::bad_input::Ahead;
 use crate::kit::{Story, cramped, entries, natsuin, private, run, text};
+use crate::site::first_port;
 
 /// What an operator has on the desk.
 struct Desk {
@@ -178,6 +179,7 @@ impl Desk {
             vec![serde_json::from_slice(&text).unwrap()]
         };
         let options = Options {
+            port: first_port(&self.data()),
             store: self.store.clone(),
             load: true,
             restorers: audit_log::Restorers {

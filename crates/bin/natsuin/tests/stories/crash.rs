@@ -16,6 +16,7 @@ use sic_core::{Totp, Trust};
 use store_kit::StoreUrl;
 
 use crate::kit::{entries, natsuin, run, start, text};
+use crate::site::first_port;
 use crate::spend::{Spender, approval, body, hashes};
 
 fn count(entries: &[Value], kind: &str) -> usize {
@@ -136,7 +137,9 @@ struct Dev {
 impl Dev {
     fn start(dir: &Path, store: Option<&str>) -> Self {
         let mut command = natsuin();
-        command.arg("dev").arg("--data").arg(dir.join("data"));
+        let data = dir.join("data");
+        command.args(["dev", "--port", &first_port(&data).to_string()]);
+        command.arg("--data").arg(data);
         command.arg("--ready-file").arg(dir.join("ready.json"));
         if let Some(url) = store {
             command.args(["--store", url]);

@@ -120,6 +120,7 @@ pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
 
 fn options(data: &Path, store: StoreChoice, tls: bool) -> Options {
     Options {
+        port: first_port(data),
         store,
         tls,
         load: true,

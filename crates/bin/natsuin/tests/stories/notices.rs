@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::alert::relay;
 use crate::kit::next;
+use crate::site::first_port;
 
 /// Head and text of a mail.
 fn parts(mail: &str) -> (String, String) {
@@ -34,11 +35,13 @@ async fn a_stop_at_the_portal_reaches_its_owner_by_mail() {
     ] {
         let (sent, mut mails) = mpsc::unbounded_channel();
         let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
         let options = Options {
+            port: first_port(&data),
             load: true,
             store,
             mail_port: Some(relay(sent).await),
-            ..Options::new(dir.path().join("data"))
+            ..Options::new(data)
         };
         let stack = Stack::start(&options, &|_| {}).await.unwrap();
         let mut device = Device::new(&stack.sic_url, &SystemRandom).unwrap();
@@ -103,7 +106,7 @@ async fn a_stop_at_the_portal_reaches_its_owner_by_mail() {
             assert!(text.contains(words), "{words}: {text}");
         }
         // No link to follow, no secret, and nothing that somebody else wrote.
-        for never in ["http", "mallory", signer.password.as_str()] {
+        for never in ["://", "mallory", signer.password.as_str()] {
             assert!(!text.contains(never), "{never}: {text}");
         }
         stack.stop().await;

@@ -12,6 +12,7 @@ use reqwest::{Method, Url};
 use sam_core::provider::{Provider, Providers};
 use service_kit::{Shutdown, bind, serve};
 
+use crate::site::first_port;
 use crate::spend::{Spender, approval, body, hashes};
 
 /// Goes to the provider by the button on this page, and back. Answers where the service sends the browser then.
@@ -71,7 +72,9 @@ impl Elsewhere {
             .iter()
             .map(|key| ForeignKey::parse_of_provider(key).unwrap());
         let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
         let options = Options {
+            port: first_port(&data),
             load: true,
             login_providers: vec![ssa_service::Provider {
                 id: "op".to_owned(),
@@ -93,7 +96,7 @@ impl Elsewhere {
                 amr: Vec::new(),
                 multi_factor: true,
             }]),
-            ..Options::new(dir.path().join("data"))
+            ..Options::new(data)
         };
         // One client for both: what logs somebody in could approve an act.
         let mut shared = options.clone();

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use cm_api::rpc::{Empty, Root};
@@ -100,10 +101,29 @@ impl Drop for Program {
     }
 }
 
-/// A port that was free a moment ago.
+/// So many ports in a row, for this test alone: below those that the kernel gives to whoever asks for any, so that they stay
+/// free until they are used and while a daemon is down.
+pub fn ports(n: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let first = 20_000 + NEXT.fetch_add(n, Ordering::Relaxed) % 12_000;
+        if (first..first + n).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
+}
+
+/// One of them.
 pub fn port() -> u16 {
-    let bound = TcpListener::bind("127.0.0.1:0").unwrap();
-    bound.local_addr().unwrap().port()
+    ports(1)
+}
+
+/// Where a stack listens: the first start takes ports of its own, a later one finds them in its data.
+pub fn first_port(data: &Path) -> u16 {
+    match data.join("state.json").exists() {
+        true => 0,
+        false => ports(5),
+    }
 }
 
 pub fn secret(path: &Path, bytes: &[u8]) {
