@@ -26,7 +26,7 @@ pub struct Limits {
     pub approvals_a_minute: usize,
     /// An officer works on one log-in for longer.
     pub session_seconds: i64,
-    /// An officer logs in again so soon without logging out.
+    /// An officer logs in again so soon after the last deed of a session that wasn't ended.
     pub doubled_seconds: i64,
     /// A certificate ends within so many days.
     pub certificate_days: i64,
@@ -45,7 +45,7 @@ impl Default for Limits {
             lockouts: 5,
             failures: 5,
             approvals_a_minute: 12,
-            session_seconds: 4 * 3600,
+            session_seconds: 2 * 3600,
             doubled_seconds: 600,
             certificate_days: 30,
             unread_seconds: 300,
@@ -161,8 +161,17 @@ pub struct Watch {
     acts: Acts,
     /// Who used spent approvals lately, by application.
     spent: BTreeMap<String, VecDeque<(UnixTime, String)>>,
-    /// When each account logged in last, and by which session.
-    sessions: BTreeMap<String, (UnixTime, Option<Digest32>)>,
+    /// The last session of each account.
+    sessions: BTreeMap<String, Session>,
+}
+
+/// A session of an officer.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    begun: UnixTime,
+    /// The last deed in it, as far as the log knows.
+    last: UnixTime,
+    name: Option<Digest32>,
 }
 
 impl Watch {
@@ -290,14 +299,19 @@ impl Watch {
             "officer.logged-in" => {
                 let session = Digest32::parse(text("session")).ok();
                 let account = text("account").to_owned();
-                let before = self.sessions.insert(account, (entry.at, session));
+                let new = Session {
+                    begun: entry.at,
+                    last: entry.at,
+                    name: session,
+                };
+                let before = self.sessions.insert(account, new);
                 let doubled = self.limits.doubled_seconds;
-                let soon = before.filter(|(at, _)| entry.at.0 - at.0 < doubled);
+                let soon = before.filter(|before| entry.at.0 - before.last.0 < doubled);
                 // Which of the two is the officer's own, the log doesn't know.
-                let double = |(_, other): (UnixTime, Option<Digest32>)| {
+                let double = |other: Session| {
                     let double = alert("double-session", text("account"));
                     double
-                        .naming(other.map(ending_of))
+                        .naming(other.name.map(ending_of))
                         .naming(session.map(ending_of))
                 };
                 soon.map(double).into_iter().collect()
@@ -306,16 +320,20 @@ impl Watch {
                 self.sessions.remove(text("account"));
                 Vec::new()
             }
-            "proposal.made" | "proposal.approved" | "proposal.ended" | "proposal.taken" => {
+            "proposal.made" | "proposal.approved" | "proposal.ended" | "proposal.taken"
+            | "officer.looked" => {
                 let account = text("account");
                 let mut alerts = Vec::new();
-                if let Some((at, session)) = self.sessions.get(account).copied()
-                    && entry.at.0 - at.0 > self.limits.session_seconds
-                {
-                    let long = alert("long-session", account);
-                    alerts.push(long.naming(session.map(ending_of)));
+                if let Some(session) = self.sessions.get_mut(account) {
+                    session.last = entry.at;
+                    if entry.at.0 - session.begun.0 > self.limits.session_seconds {
+                        let long = alert("long-session", account);
+                        alerts.push(long.naming(session.name.map(ending_of)));
+                    }
                 }
-                if self.too_fast(account, entry.at) {
+                // Who reads may turn pages quickly.
+                let reads = entry.kind == "officer.looked";
+                if !reads && self.too_fast(account, entry.at) {
                     alerts.push(alert("machine-speed", account));
                 }
                 alerts

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use audit_log::Restorers;
 use audit_service::AuditConfig;
-use core_types::{ClientId, KeyId, TenantId, UnixTime};
+use core_types::{ClientId, KeyId, Level, TenantId, UnixTime};
 use sam_core::Policy;
 use sam_core::backups::BackupRule;
 use sam_core::clock::ClockRule;
@@ -299,6 +299,13 @@ pub(crate) fn settings(
     files: &mut FilesRead,
     now: UnixTime,
 ) -> Result<(SamConfig, AuditConfig), Trouble> {
+    if config.clock.is_none() && config.policy.ceiling > Level::One {
+        return Err(Trouble::new(
+            "bad-config",
+            "above level 1 the error of the clock is bounded (I-7.1.1.12-synchronised), and [clock] is missing".to_owned(),
+            CHECK,
+        ));
+    }
     let sam = SamConfig {
         sam: config.sam,
         node: config.node,
@@ -437,6 +444,13 @@ mod tests {
         files.text("tls.ca", &config.tls.ca).unwrap();
         let _: Jwk = json(&mut files, "cm_root", &config.cm_root).unwrap();
         let (made, _) = settings(config, &mut files, SystemClock.now()).unwrap();
+        // Without a bounded clock nothing above level 1 is signed.
+        for (ceiling, begins) in [(Level::One, true), (Level::Two, false)] {
+            let mut config: Config = FilesRead::default().load(&path).unwrap();
+            (config.clock, config.policy.ceiling) = (None, ceiling);
+            let begun = settings(config, &mut FilesRead::default(), SystemClock.now());
+            assert_eq!(begun.is_ok(), begins, "{ceiling:?}");
+        }
         let tenant = &made.tenants[0];
         assert_eq!((tenant.id.as_str(), tenant.policy.version), ("minato", 7));
         let read = files.digests();

@@ -183,11 +183,23 @@ fn sessions_of_officers_that_double_or_last_are_told() {
         ])
         .is_empty()
     );
+    // What nobody used for so long has ended by itself; what was just used has not.
     assert!(rules(&[at(0, "officer.logged-in"), at(700, "officer.logged-in")]).is_empty());
     assert_eq!(
-        rules(&[at(0, "officer.logged-in"), at(15_000, "proposal.made")]),
-        ["long-session@15000"]
+        rules(&[
+            at(0, "officer.logged-in"),
+            at(500, "officer.looked"),
+            at(700, "officer.logged-in")
+        ]),
+        ["double-session@700"]
     );
+    for deed in ["proposal.made", "officer.looked"] {
+        assert!(rules(&[at(0, "officer.logged-in"), at(7_200, deed)]).is_empty());
+        assert_eq!(
+            rules(&[at(0, "officer.logged-in"), at(7_201, deed)]),
+            ["long-session@7201"]
+        );
+    }
 }
 
 #[test]
