@@ -35,6 +35,7 @@ mod refresh;
 mod refusal;
 mod schema;
 mod session;
+mod strangers;
 mod tokens;
 mod trips;
 mod users;
@@ -97,6 +98,7 @@ struct Inner {
     watch: watch::Watch,
     known_providers: providers::Known,
     about: about::About,
+    strangers: strangers::Strangers,
 }
 
 /// What the service reaches out to.
@@ -149,6 +151,7 @@ impl Ssa {
             watch: watch::Watch::default(),
             known_providers: providers::Known::default(),
             about: about::About::default(),
+            strangers: strangers::Strangers::default(),
         })))
     }
 
@@ -192,6 +195,10 @@ impl Ssa {
 
     pub(crate) fn known_providers(&self) -> &providers::Known {
         &self.0.known_providers
+    }
+
+    pub(crate) fn strangers(&self) -> &strangers::Strangers {
+        &self.0.strangers
     }
 
     pub(crate) fn known_good(&self) -> &certificates::KnownGood {

@@ -162,6 +162,7 @@ event-client-refused = Application { $client } didn't prove who it is: { $reason
 event-token-issued = { $client } got a token for { $person } ({ $scope }).
 event-token-issued-client = { $client } got a token for itself ({ $scope }).
 event-token-revoked = A token of { $client } was revoked.
+event-access-unknown = { $tries } calls of { $endpoint } were refused whose caller isn't known here.
 event-access-denied = A call of { $endpoint } by { $client } for { $person } was refused: { $reason }.
 audit-word-wrong = wrong
 audit-word-unknown = unknown

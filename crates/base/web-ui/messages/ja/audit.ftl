@@ -157,6 +157,7 @@ event-client-refused = アプリ{ $client }は自らを証明できなかった:
 event-token-issued = { $client }に{ $person }のトークンを発行した({ $scope })。
 event-token-issued-client = { $client }に自身のトークンを発行した({ $scope })。
 event-token-revoked = { $client }のトークンを取り消した。
+event-access-unknown = ここで知られていない者による{ $endpoint }の呼び出し{ $tries }件を拒否した。
 event-access-denied = { $client }による{ $person }についての{ $endpoint }の呼び出しを拒否した: { $reason }。
 audit-word-wrong = 誤り
 audit-word-unknown = 不明

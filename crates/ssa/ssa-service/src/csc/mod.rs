@@ -302,10 +302,22 @@ fn presented(call: &Call) -> Result<Option<(String, SecretText)>, CscError> {
     Ok(text.map(|(scheme, text)| (scheme, SecretText::new(text.to_owned()))))
 }
 
+/// Nobody known called.
+async fn by_nobody(ssa: &Ssa, refusal: CscError) -> Fault {
+    match ssa.knocked("csc").await {
+        Ok(()) => refusal.into(),
+        Err(error) => error.into(),
+    }
+}
+
 /// Finds the token of the `Authorization` header (RFC 6750 §2.1, RFC 9449 §7.1).
 async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
-    let (scheme, text) = presented(call)?.ok_or(CscError::MalformedHeader)?;
-    let token = lookup(ssa, &text).await?.ok_or(CscError::InvalidToken)?;
+    let Ok(Some((scheme, text))) = presented(call) else {
+        return Err(by_nobody(ssa, CscError::MalformedHeader).await);
+    };
+    let Some(token) = lookup(ssa, &text).await? else {
+        return Err(by_nobody(ssa, CscError::InvalidToken).await);
+    };
     // A bound token is none without its key, and an unbound one isn't made to look bound.
     let key = match token.holder {
         Some(Holder::Key(key)) => Some(key),
@@ -316,6 +328,7 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
         Some(Holder::Certificate(_)) | None => None,
     };
     if key.is_some() != (scheme == "dpop") {
+        refused(ssa, "csc", &token, "key").await?;
         return Err(CscError::InvalidToken.into());
     }
     if key.is_some() {
@@ -331,10 +344,12 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
             _ => CscError::Internal,
         })?;
         if proof != key {
+            refused(ssa, "csc", &token, "key").await?;
             return Err(CscError::InvalidProof.into());
         }
     }
     if !token.live(ssa.now()) {
+        refused(ssa, "csc", &token, "expired").await?;
         return Err(CscError::ExpiredToken.into());
     }
     let mut tx = ssa.store().read("client").await?;
@@ -382,13 +397,14 @@ async fn whole(ssa: &Ssa, call: &Call, body: Body) -> Result<Bytes, Fault> {
     let known = small || shows_token(ssa, call).await?;
     let limit = if known { LIMIT } else { SMALL };
     let read = axum::body::to_bytes(body, limit).await;
-    let bytes = read.map_err(
-        |error| match !known && matches!(presented(call), Ok(Some(_))) {
-            _ if is_no_room(&error) => Fault::full(),
-            true => CscError::InvalidToken.into(),
-            false => CscError::BodyTooLarge.into(),
-        },
-    )?;
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(error) if is_no_room(&error) => return Err(Fault::full()),
+        Err(_) if !known && matches!(presented(call), Ok(Some(_))) => {
+            return Err(by_nobody(ssa, CscError::InvalidToken).await);
+        }
+        Err(_) => return Err(CscError::BodyTooLarge.into()),
+    };
     if !bytes.is_empty() {
         is_json(&call.headers)?;
     }

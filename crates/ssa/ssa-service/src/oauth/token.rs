@@ -82,7 +82,7 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
     let now = ssa.now();
     let spent = transaction!(ssa.store(), "spend-code", |tx| {
         let Some(spent) = flow::spend_code(tx, code.expose()).await? else {
-            return Ok::<_, StoreError>(Err(OAuthError::InvalidCode));
+            return Ok::<_, StoreError>(Ok(None));
         };
         let judged = judge(&spent, &presented, now);
         if judged.is_err() {
@@ -98,9 +98,16 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
             };
             ssa.audit().append(tx, event, now).await?;
         }
-        Ok(judged.map(|()| spent))
+        Ok(judged.map(|()| Some(spent)))
     });
-    let code = spent??;
+    let code = match spent? {
+        Ok(Some(code)) => code,
+        Ok(None) => {
+            ssa.knocked("oauth2/token").await?;
+            return Err(OAuthError::InvalidCode.into());
+        }
+        Err(refused) => return Err(refused.into()),
+    };
     redeemed(ssa, &client, &code, holder).await
 }
 

@@ -124,6 +124,45 @@ async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
     }
 }
 
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn every_call_that_is_refused_for_its_token_is_an_entry_or_counts_in_one() {
+    for stack in crate::web::stacks().await {
+        let entries = async |kind: &'static str| {
+            let mut tx = stack.store.read("entries").await.unwrap();
+            let all = "SELECT body FROM audit_entry WHERE kind = $1 ORDER BY n";
+            let rows = tx.fetch_all(store_kit::sql(all).bind(kind)).await;
+            let rows = rows.unwrap().into_iter();
+            rows.map(|row| row.text("body").unwrap())
+                .collect::<Vec<_>>()
+        };
+        let nobody = async || {
+            let answer = stack.csc("credentials/list", "no-such-token", "{}");
+            assert_eq!(answer.await.status, StatusCode::UNAUTHORIZED);
+        };
+        // Whoever is nobody: the first at once, those of the minute after it with the next.
+        for _ in 0..4 {
+            nobody().await;
+        }
+        assert_eq!(entries("access.unknown").await.len(), 1);
+        stack.clock.advance(61);
+        nobody().await;
+        let told = entries("access.unknown").await;
+        assert_eq!(told.len(), 2);
+        assert!(told[1].contains(r#""tries":4"#), "{}", told[1]);
+        // Whoever was somebody, each time and by name.
+        let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        stack.clock.advance(24 * 3600);
+        let before = entries("access.denied").await.len();
+        let answer = stack.csc("credentials/list", &token, "{}").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        let told = entries("access.denied").await;
+        assert_eq!(told.len(), before + 1);
+        let last = &told[before];
+        assert!(last.contains("expired") && last.contains("app"), "{last}");
+    }
+}
+
 #[tokio::test]
 async fn what_the_sam_refuses_becomes_a_csc_error() {
     let stack = &stacks().await[0];

@@ -188,6 +188,13 @@ macro_rules! access_events {
         /// Why.
         reason: Code,
     }
+    /// Calls were refused whose caller is nobody known: one entry for all within a minute of the one before.
+    AccessUnknown = "access.unknown", Failure, by(service), about() {
+        /// Route.
+        endpoint: Code,
+        /// Number of calls.
+        tries: u64,
+    }
         }
     };
 }
