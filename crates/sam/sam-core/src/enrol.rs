@@ -14,7 +14,7 @@ pub use factor::{
     Device, Factor, FactorBody, Guessable, PinTotp, PublicFactor, Rules, factors_digest,
 };
 
-use crate::{Reason, csr, sent};
+use crate::{FactorKind, Policy, Reason, csr, sent};
 
 /// Tries with the secret of a voucher.
 pub const MAX_VOUCHER_TRIES: u8 = 5;
@@ -252,8 +252,9 @@ pub fn check_invite(invite: &Invite, now: UnixTime) -> Result<(), Reason> {
     if invite.exp > now.plus(MAX_VOUCHER_LIFE) {
         return Err(Reason::Invalid("exp"));
     }
-    if invite.collected && invite.ceiling != Level::One {
-        return Err(Reason::Invalid("ceiling"));
+    if invite.collected {
+        // No policy lifts what the pattern doesn't admit.
+        Policy::default().check(invite.ceiling, FactorKind::Collected)?;
     }
     match &invite.codes {
         Some(address) if !invite.collected || !sent::deliverable(address) => {

@@ -235,6 +235,7 @@ impl Factor {
     fn kind(&self, rules: Rules<'_>) -> FactorKind {
         match &self.body {
             FactorBody::Passkey(passkey) => rules.attesters.kind(passkey),
+            FactorBody::PinTotp(secrets) if secrets.collected => FactorKind::Collected,
             FactorBody::PinTotp(_) => FactorKind::PinTotp,
             FactorBody::Device(_) => FactorKind::Device,
             // Without its provider it proves nothing; it counts as the least meanwhile.

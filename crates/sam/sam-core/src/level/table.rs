@@ -245,6 +245,8 @@ pub enum FactorKind {
     PasskeyAttested,
     /// PIN and one-time code.
     PinTotp,
+    /// PIN and one-time code that an application collects and passes on: the person saw no act.
+    Collected,
     /// A key in the person's own program, and a PIN: no look-alike page gets the key to sign, and nobody vouches for where
     /// it is kept.
     Device,
@@ -270,7 +272,7 @@ pub struct Worth {
 }
 
 /// Which combination counts as what.
-pub const WORTH: [Worth; 8] = [
+pub const WORTH: [Worth; 9] = [
     Worth {
         kind: FactorKind::PasskeyCompromised,
         elements: &[Element::Possession],
@@ -303,6 +305,13 @@ pub const WORTH: [Worth; 8] = [
         kind: FactorKind::PinTotp,
         elements: &[Element::Knowledge, Element::Possession],
         pattern: 4,
+        phishable: true,
+        vouched: false,
+    },
+    Worth {
+        kind: FactorKind::Collected,
+        elements: &[Element::Knowledge, Element::Possession],
+        pattern: 2,
         phishable: true,
         vouched: false,
     },

@@ -146,6 +146,8 @@ fn the_table_of_proofs() {
     assert_eq!(row(&off, FactorKind::PinTotp), [true, false, false]);
     assert_eq!(row(&on, FactorKind::PinTotp), [true, true, false]);
     assert_eq!(row(&off, FactorKind::Device), [true, true, false]);
+    // An application on its own, whatever is switched on (pattern 2).
+    assert_eq!(row(&on, FactorKind::Collected), [true, false, false]);
     assert_eq!(off.enrolment_methods(Level::Two), [Method::Passkey]);
     let refused = off.check(Level::Two, FactorKind::PinTotp);
     assert_eq!(refused, Err(Reason::Level("I-3.5.1-keyauth-L2")));

@@ -133,7 +133,13 @@ fn what_applications_collect_is_for_level_one_and_goes_with_nothing_else() {
         i.ceiling = Level::One;
     };
     assert_eq!(checked(collected), Ok(()));
-    bad("ceiling", |i| i.collected = true);
+    for (level, requirement) in [
+        (Level::Two, "I-3.5.1-keyauth-L2"),
+        (Level::Three, "I-3.5.1-keyauth-L3"),
+    ] {
+        let refused = checked(|i| (i.collected, i.ceiling) = (true, level));
+        assert_eq!(refused, Err(Reason::Level(requirement)));
+    }
     let codes = |i: &mut Invite, to: &str| i.codes = Some(CodeAddress::Mail(to.into()));
     let good = |i: &mut Invite| {
         collected(i);
