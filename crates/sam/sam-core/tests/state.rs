@@ -3,6 +3,8 @@
 
 #[path = "state/certificate.rs"]
 mod certificate;
+#[path = "state/members.rs"]
+mod members;
 #[path = "state/mint.rs"]
 mod mint;
 #[path = "state/model.rs"]
