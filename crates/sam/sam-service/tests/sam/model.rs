@@ -3,6 +3,7 @@
 //! item of an act that was approved, at most once, and never after the key was stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use core_types::{B64, Digest32, KeyAlg, sha256};
 use futures_util::future::join_all;
@@ -60,6 +61,13 @@ enum Op {
         node: bool,
     },
     Restore,
+    /// Tries a PIN at a proof, with the code of the moment.
+    Guess {
+        act: u8,
+        right: bool,
+    },
+    /// The signer stops the key.
+    Suspend,
     /// The signer and an honest client go the whole way, step by step.
     Honest,
 }
@@ -84,6 +92,10 @@ struct Model {
     /// Values that left, by item.
     values: BTreeMap<B64, B64>,
     stopped: bool,
+    /// PINs that the module compared since one was right.
+    guesses: usize,
+    /// Right ones.
+    opened: usize,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -106,26 +118,32 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         12 => (any::<u8>(), proptest::option::weighted(0.3, fault))
             .prop_map(|(message, fault)| Op::Deliver { message, fault }),
         4 => vec(any::<u8>(), 2..5).prop_map(|messages| Op::Race { messages }),
-        2 => prop_oneof![Just(1u16), Just(31), Just(290), Just(301)].prop_map(|seconds| Op::Advance { seconds }),
+        2 => prop_oneof![Just(1u16), Just(31), Just(290), Just(301), Just(1000)].prop_map(|seconds| Op::Advance { seconds }),
         1 => any::<bool>().prop_map(|node| Op::Restart { node }),
         1 => Just(Op::Restore),
+        4 => (any::<u8>(), proptest::bool::weighted(0.3))
+            .prop_map(|(act, right)| Op::Guess { act, right }),
+        1 => Just(Op::Suspend),
         3 => Just(Op::Honest),
     ];
     vec(op, 20..60)
 }
 
-// shows: II-3.3.1-sap-replay-bypass-forgery, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, II-A1-sad-once
+// shows: II-3.3.1-sap-replay-bypass-forgery, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, II-A1-sad-once,
+// I-7.1.2.5-authentication-failure-lockout
 #[tokio::test(flavor = "multi_thread")]
 async fn no_order_of_messages_and_crashes_makes_an_unapproved_or_a_second_value() {
     for world in worlds().await {
         let mut runner = TestRunner::new(Config::default());
-        let mut values = 0;
+        let (mut values, mut opened) = (0, 0);
         for case in 0..CASES {
             let ops = ops().new_tree(&mut runner).unwrap().current();
-            values += play(&world, case, &ops).await;
+            let model = play(&world, case, &ops).await;
+            values += model.values.len();
+            opened += model.opened;
         }
-        // The adversary isn't kept from everything: some signatures were made, or the test shows nothing.
-        assert!(values > 0);
+        // The adversary isn't kept from everything: some signatures were made, and each PIN was right once, or the test shows nothing.
+        assert!(values > 0 && opened >= CASES as usize);
         let (made, taken) = (
             world.audited("signature.made", "").await,
             world.audited("sad.consumed", "").await,
@@ -134,13 +152,24 @@ async fn no_order_of_messages_and_crashes_makes_an_unapproved_or_a_second_value(
     }
 }
 
-async fn play(world: &World, case: u32, ops: &[Op]) -> usize {
+async fn play(world: &World, case: u32, ops: &[Op]) -> Model {
     let mut signer = world
-        .enrol(&format!("p-{case}"), false, &[KeyAlg::P256])
+        .enrol(&format!("p-{case}"), true, &[KeyAlg::P256])
         .await;
+    let seed = signer.seed.clone().unwrap();
     let mut nodes = [world.sam.clone(), world.node("sam-2").await];
     let mut model = Model::default();
-    for (n, op) in ops.iter().enumerate() {
+    // The signer proves the PIN once, so that there is something to guess.
+    let first = [
+        Op::Advance { seconds: 31 },
+        Op::Prepare { items: 1 },
+        Op::Open { request: 0 },
+        Op::Guess {
+            act: 0,
+            right: true,
+        },
+    ];
+    for (n, op) in first.iter().chain(ops).enumerate() {
         let node = nodes[n % 2].clone();
         match op {
             Op::Deliver { message, fault } => {
@@ -175,6 +204,22 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> usize {
                 nodes[usize::from(!*node)] = world.node(name).await;
             }
             Op::Restore => world.store.mark_restored().await.unwrap(),
+            Op::Guess { act, right } => {
+                let Some((act, _)) = pick(&model.acts, *act).cloned() else {
+                    continue;
+                };
+                let pin = if *right { PIN } else { "another-pin" };
+                let proof = world.pin_proof(act, pin, world.otp(&seed, 0)).await;
+                let before = world.cm.pins.load(Ordering::SeqCst);
+                let outcome = deliver(node, Message::Approve(proof)).await;
+                let compared = world.cm.pins.load(Ordering::SeqCst) - before;
+                model.guess(&outcome, *right, compared, ops);
+                model.learn(outcome, ops);
+            }
+            Op::Suspend => {
+                // The number of changes that the signer saw: none.
+                model.stopped |= world.stop(&signer, 0).await.is_ok();
+            }
             Op::Honest => {
                 let steps = [
                     Op::Prepare { items: 2 },
@@ -204,7 +249,7 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> usize {
         }
         model.check(world, ops);
     }
-    model.values.len()
+    model
 }
 
 /// Makes requests and acts, and messages that may be delivered later, again, or never.
@@ -327,6 +372,18 @@ async fn deliver_or_die(world: &World, node: Sam<Cm>, message: Message) -> Outco
 }
 
 impl Model {
+    /// Who guesses has ten tries, whatever else happens, until the person proves the PIN.
+    fn guess(&mut self, outcome: &Outcome, right: bool, compared: usize, ops: &[Op]) {
+        assert!(compared <= 1, "one message, two guesses: {ops:?}");
+        self.guesses += compared;
+        assert!(self.guesses <= 10, "an eleventh guess: {ops:?}");
+        if matches!(outcome, Outcome::Approved(_)) {
+            assert!(right && compared == 1, "approved by a wrong PIN: {ops:?}");
+            self.guesses = 0;
+            self.opened += 1;
+        }
+    }
+
     fn learn(&mut self, outcome: Outcome, ops: &[Op]) {
         match outcome {
             Outcome::Nothing => {}
