@@ -19,7 +19,7 @@ use sap::{Proof, act_digest};
 use crate::cm::{Cm, Fault, Refused};
 use crate::kit::*;
 
-const CASES: u32 = 24;
+const CASES: u32 = 16;
 
 /// What the adversary can do. Numbers choose among what there is, modulo their count.
 #[derive(Debug, Clone)]
@@ -65,6 +65,10 @@ enum Op {
     Guess {
         act: u8,
         right: bool,
+    },
+    /// Guesses so many times, each for an act of its own and after a long wait.
+    Siege {
+        times: u8,
     },
     /// The signer stops the key.
     Suspend,
@@ -123,6 +127,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Restore),
         4 => (any::<u8>(), proptest::bool::weighted(0.3))
             .prop_map(|(act, right)| Op::Guess { act, right }),
+        1 => (8..13u8).prop_map(|times| Op::Siege { times }),
         1 => Just(Op::Suspend),
         3 => Just(Op::Honest),
     ];
@@ -156,7 +161,7 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> Model {
     let mut signer = world
         .enrol(&format!("p-{case}"), true, &[KeyAlg::P256])
         .await;
-    let seed = signer.seed.clone().unwrap();
+
     let mut nodes = [world.sam.clone(), world.node("sam-2").await];
     let mut model = Model::default();
     // The signer proves the PIN once, so that there is something to guess.
@@ -208,13 +213,19 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> Model {
                 let Some((act, _)) = pick(&model.acts, *act).cloned() else {
                     continue;
                 };
-                let pin = if *right { PIN } else { "another-pin" };
-                let proof = world.pin_proof(act, pin, world.otp(&seed, 0)).await;
-                let before = world.cm.pins.load(Ordering::SeqCst);
-                let outcome = deliver(node, Message::Approve(proof)).await;
-                let compared = world.cm.pins.load(Ordering::SeqCst) - before;
-                model.guess(&outcome, *right, compared, ops);
-                model.learn(outcome, ops);
+                guess(world, &signer, &mut model, node, (act, *right), ops).await;
+            }
+            Op::Siege { times } => {
+                for _ in 0..*times {
+                    world.clock.advance(1000);
+                    for step in [Op::Prepare { items: 1 }, Op::Open { request: 0 }] {
+                        make(world, &mut signer, &mut model, &node, case, &step).await;
+                    }
+                    let Some((act, _)) = pick(&model.acts, 0).cloned() else {
+                        continue;
+                    };
+                    guess(world, &signer, &mut model, node.clone(), (act, false), ops).await;
+                }
             }
             Op::Suspend => {
                 // The number of changes that the signer saw: none.
@@ -250,6 +261,25 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> Model {
         model.check(world, ops);
     }
     model
+}
+
+/// Tries the PIN, or another one, at this act.
+async fn guess(
+    world: &World,
+    signer: &Signer,
+    model: &mut Model,
+    node: Sam<Cm>,
+    (act, right): (Digest32, bool),
+    ops: &[Op],
+) {
+    let seed = signer.seed.as_ref().unwrap();
+    let pin = if right { PIN } else { "another-pin" };
+    let proof = world.pin_proof(act, pin, world.otp(seed, 0)).await;
+    let before = world.cm.pins.load(Ordering::SeqCst);
+    let outcome = deliver(node, Message::Approve(proof)).await;
+    let compared = world.cm.pins.load(Ordering::SeqCst) - before;
+    model.guess(&outcome, right, compared, ops);
+    model.learn(outcome, ops);
 }
 
 /// Makes requests and acts, and messages that may be delivered later, again, or never.
