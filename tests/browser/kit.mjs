@@ -68,7 +68,11 @@ export async function person(browser, outDir, name, options) {
     await accessible(page, `${name} ${what}`);
   };
   const passkeys = async () => (await cdp.send('WebAuthn.getCredentials', { authenticatorId })).credentials;
-  const give = (credential) => cdp.send('WebAuthn.addCredential', { authenticatorId, credential });
+  const give = async (credential) => {
+    // As a passkey that is kept in step on several devices: what was known of it before is out of date.
+    await cdp.send('WebAuthn.removeCredential', { authenticatorId, credentialId: credential.credentialId }).catch(() => {});
+    await cdp.send('WebAuthn.addCredential', { authenticatorId, credential });
+  };
   return { page, look, complaints, policies, passkeys, give };
 }
 

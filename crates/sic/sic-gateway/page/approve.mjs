@@ -185,7 +185,9 @@ function notApproved(error) {
   return buttons(message('note', t('error-cancelled'), t('error-cancelled-do')));
 }
 
-const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-app-browser-do'), copyLink());
+/** What is approved in another browser is gone on with in this one, where it began. */
+const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-app-browser-do'), copyLink(),
+  el('a', { id: 'approved-elsewhere', class: 'button plain smallb', href: session.act.return }, t('sic-approved-elsewhere')));
 
 function copyLink() {
   const button = el('button', {

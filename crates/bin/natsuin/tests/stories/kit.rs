@@ -13,6 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::site::first_port;
+
 /// A running stack in a directory of its own, and a signer with one key and a passkey.
 pub struct Story {
     pub dir: TempDir,

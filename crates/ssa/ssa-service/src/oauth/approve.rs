@@ -136,11 +136,16 @@ async fn living(ssa: &Ssa, handle: &str, browser: &str) -> Result<Option<Flow>, 
 }
 
 async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Response, Refused> {
+    // Whoever approved in another browser than they began in goes on in that one.
+    let unknown = match back {
+        true => pages::Trouble::BegunElsewhere,
+        false => pages::Trouble::LinkExpired,
+    };
     let Some(browser) = &visit.browser else {
-        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
+        return Ok(pages::sorry(ssa, visit, unknown));
     };
     let Some(flow) = living(ssa, handle, &browser.id()).await? else {
-        return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkExpired));
+        return Ok(pages::sorry(ssa, visit, unknown));
     };
     if flow.state == FlowState::Done {
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));

@@ -21,6 +21,8 @@ pub(crate) enum Trouble {
     BadRequest,
     /// Unknown, another browser's, or too old: strangers are told the same.
     LinkExpired,
+    /// The way back from the approval page in a browser that didn't go there from here.
+    BegunElsewhere,
     LinkUsed,
     /// What the person saw isn't so any more.
     Changed,
@@ -64,6 +66,7 @@ impl Trouble {
         match self {
             Self::BadRequest => "portal-trouble-request",
             Self::LinkExpired => "portal-trouble-link",
+            Self::BegunElsewhere => "portal-trouble-elsewhere",
             Self::LinkUsed => "portal-trouble-used",
             Self::Changed => "portal-trouble-changed",
             Self::Impossible => "portal-trouble-impossible",
@@ -97,7 +100,7 @@ impl Trouble {
             Self::Certificate(_) | Self::Provider(_) => StatusCode::FORBIDDEN,
             Self::Bound => StatusCode::CONFLICT,
             Self::BadRequest | Self::Passkey | Self::NotAKey => StatusCode::BAD_REQUEST,
-            Self::LinkExpired | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::LinkExpired | Self::BegunElsewhere | Self::NotFound => StatusCode::NOT_FOUND,
             Self::LinkUsed => StatusCode::GONE,
             Self::Changed | Self::Impossible | Self::Level(_) => StatusCode::CONFLICT,
             Self::ForeignForm | Self::Refused => StatusCode::FORBIDDEN,

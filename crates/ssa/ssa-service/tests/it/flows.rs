@@ -130,6 +130,10 @@ async fn a_signature_from_authorization_to_value() {
         assert_eq!(browser.at_sic(&again).0, rid);
 
         stack.sam.decide(rid, RequestState::Approved);
+        // Whoever approved in another browser is told to go back to the first, which has it all.
+        let other = Browser::new(&stack).get(&back).await;
+        assert_eq!(other.status, StatusCode::NOT_FOUND);
+        assert!(other.body.contains("You began in another browser"), "{}", other.body);
         let done = browser.get(&back).await;
         let tokens = stack
             .exchange("app", &done.param("code").unwrap())
