@@ -260,7 +260,7 @@ impl KeyAttributes {
         Ok(())
     }
 
-    fn here(&self) -> Result<(), Refusal> {
+    pub(crate) fn here(&self) -> Result<(), Refusal> {
         if self.used.handed_over {
             return Err(Refusal::NotAllowed(Reason::HandedOver));
         }

@@ -39,6 +39,8 @@ impl Module {
         let (row, text, version) = done.map_err(|failed| self.fail(failed))?;
         self.seen.note(key.as_str(), version);
         let item = SignItem::of_message(0, alg, text.as_bytes());
-        self.values(&row, alg, std::slice::from_ref(&item)).await
+        // It is asked for again, and not waited for.
+        self.values(&row, alg, std::slice::from_ref(&item), now)
+            .await
     }
 }

@@ -94,7 +94,9 @@ impl Module {
             .zip(&attrs)
             .map(|(i, attrs)| SignItem::of_message(i, alg, attrs))
             .collect();
-        let Ok(Executed::Signed(made)) = self.values(&by.row, alg, &items).await else {
+        // The values are there, and don't wait for it.
+        let made = self.values(&by.row, alg, &items, now).await;
+        let Ok(Executed::Signed(made)) = made else {
             return None;
         };
         let infos = attrs.iter().zip(&made);

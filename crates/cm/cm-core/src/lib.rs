@@ -36,6 +36,7 @@ mod state;
 mod store;
 mod switch;
 mod vault;
+pub mod wait;
 pub mod weak;
 
 pub use attributes::{KeyAttributes, KeyUse, Purpose};

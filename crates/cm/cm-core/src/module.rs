@@ -30,6 +30,7 @@ use crate::state::StateCell;
 use crate::store::{self, Failed};
 use crate::switch::{self, SwitchCell, Switched};
 use crate::vault::{RootSecret, Vault};
+use crate::wait::{Pause, SystemPause};
 use crate::weak::Moduli;
 
 /// How the module is set up.
@@ -141,6 +142,7 @@ pub struct Module {
     pub(crate) state: StateCell,
     pub(crate) times: Times,
     pub(crate) switch: SwitchCell,
+    pub(crate) pause: Arc<dyn Pause>,
     /// Held while a key is made and stored, so that a change of the wrapping key misses none.
     pub(crate) making: tokio::sync::RwLock<()>,
 }
@@ -263,8 +265,16 @@ impl Module {
             state,
             times: Times::new(),
             switch: SwitchCell::new(switched, now),
+            pause: Arc::new(SystemPause),
             making: tokio::sync::RwLock::default(),
         })
+    }
+
+    /// The same module, which waits for a device in this way; for tests, in which no time passes.
+    #[must_use]
+    pub fn pausing(mut self, pause: Arc<dyn Pause>) -> Self {
+        self.pause = pause;
+        self
     }
 
     /// Public half of `K_root`, which the other zones pin.

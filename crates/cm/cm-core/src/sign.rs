@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit_log::Event;
 use cm_api::rpc::Reason;
 use cm_api::{Executed, ModuleError, OrderBody, OrderKind, Refusal, SignItem};
-use core_types::{B64, DestroyCause, Digest32, KeyAlg, KeyId, SigAlg, sha256};
+use core_types::{B64, DestroyCause, Digest32, KeyAlg, KeyId, SigAlg, UnixTime, sha256};
 use store_kit::{Seen, transaction};
 
 use crate::attributes::{ByAct, Purpose};
@@ -16,6 +16,27 @@ use crate::items::Items;
 use crate::ledger::End;
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
+use crate::wait::Pauses;
+
+/// Why a try brought no values.
+enum Missed {
+    /// The device is away, and surely no value came into being.
+    Away,
+    /// Anything else: not to be tried again.
+    Ended(ModuleError),
+}
+
+impl From<ModuleError> for Missed {
+    fn from(error: ModuleError) -> Self {
+        Self::Ended(error)
+    }
+}
+
+impl From<Refusal> for Missed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Ended(refusal.into())
+    }
+}
 
 impl Module {
     pub(crate) async fn sign_csr(
@@ -51,7 +72,8 @@ impl Module {
         self.seen.note(key.as_str(), row.row_version + 1);
         let alg = row.attributes.alg.csr_alg();
         let item = SignItem::of_message(0, alg, &info.0);
-        self.values(&row, alg, std::slice::from_ref(&item)).await
+        self.values(&row, alg, std::slice::from_ref(&item), order.exp)
+            .await
     }
 
     pub(crate) async fn sign(&self, order: &OrderBody) -> Result<Executed, ModuleError> {
@@ -109,7 +131,7 @@ impl Module {
             self.alarm("cm-not-counter-signed").await;
         }
         self.seen.note(key.as_str(), row.row_version + 1);
-        let done = self.values(&row, alg, items).await;
+        let done = self.values(&row, alg, items, order.exp).await;
         if let Err(ModuleError::Refused(_)) = &done {
             self.nothing_came(order.order, (*step, *attempt), &row, &by)
                 .await;
@@ -189,14 +211,55 @@ impl Module {
         }
     }
 
-    /// Signs all digests, spread over the machine's cores. The order is spent by now. Only if not one value came into
-    /// being is a fault a definite *no*.
+    /// Signs all digests. The order is spent by now: while the device is away and surely no value came into being, it waits,
+    /// nearly to the end of the order at `end`. Only if not one value came into being is a fault a definite *no*.
     pub(crate) async fn values(
         &self,
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
+        end: UnixTime,
     ) -> Result<Executed, ModuleError> {
+        let mut pauses = Pauses::until(end, self.clock.now());
+        let mut newest = None;
+        loop {
+            let row = newest.as_ref().unwrap_or(row);
+            match self.values_now(row, alg, items).await {
+                Err(Missed::Away) => {}
+                Err(Missed::Ended(error)) => return Err(error),
+                Ok(done) => return Ok(done),
+            }
+            let Some(pause) = pauses.another(self.clock.now()) else {
+                return Err(Refusal::NotOperational.into());
+            };
+            self.pause.pause(pause).await;
+            newest = Some(self.still(row).await?);
+        }
+    }
+
+    /// The key as it is now: while the device was away it may have been stopped, destroyed or wrapped anew, and the module
+    /// disabled.
+    async fn still(&self, used: &KeyRow) -> Result<KeyRow, Refusal> {
+        self.look_at_switch().await?;
+        self.operational()?;
+        let of = &used.attributes;
+        let read = async {
+            let mut tx = self.store.read("cm-still").await?;
+            let row = self.key_for_use(&mut tx, &of.key, of.version, of.spki);
+            let row = row.await?;
+            row.attributes.here()?;
+            Ok::<_, Failed>(row)
+        };
+        read.await.map_err(|failed| self.fail(failed))
+    }
+
+    /// Signs all digests at once, spread over the machine's cores.
+    async fn values_now(
+        &self,
+        row: &KeyRow,
+        alg: SigAlg,
+        items: &[SignItem],
+    ) -> Result<Executed, Missed> {
         // What was sealed for this order may be what the generator failed at.
         self.operational()?;
         let key = self.open(row).await?;
@@ -250,7 +313,7 @@ impl Module {
         row: &KeyRow,
         no_value: bool,
         faults: &[Fault],
-    ) -> Result<Executed, ModuleError> {
+    ) -> Result<Executed, Missed> {
         let mut wrong = false;
         for fault in faults {
             if let Fault::Broken(what) = fault {
@@ -272,10 +335,13 @@ impl Module {
             self.cache.forget(&row.material);
             return Err(self.no_wrapping_key().await.into());
         }
-        if no_value && faults.iter().all(Fault::nothing_was_made) {
-            Err(Refusal::NotOperational.into())
-        } else {
-            Err(ModuleError::Unknown)
+        let away = |fault: &Fault| matches!(fault, Fault::Unavailable(_));
+        match no_value {
+            true if faults.iter().all(away) => Err(Missed::Away),
+            true if faults.iter().all(Fault::nothing_was_made) => {
+                Err(Refusal::NotOperational.into())
+            }
+            _ => Err(Missed::Ended(ModuleError::Unknown)),
         }
     }
 
@@ -313,7 +379,7 @@ impl Module {
     }
 
     /// The key ready for use. The back end must have the public key that the sealed attributes name.
-    async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, ModuleError> {
+    async fn open(&self, row: &KeyRow) -> Result<Arc<dyn PrivateKey>, Missed> {
         let name = cache_name(&row.material);
         let now = self.clock.now();
         let oldest = now.plus(-self.config.key_cache_seconds);
@@ -335,7 +401,11 @@ impl Module {
             }
             Err(fault) => {
                 self.note(&fault).await;
-                return Err(Refusal::NotOperational.into());
+                // Nothing is made by opening a key, so that one that gave no answer is away too.
+                return Err(match fault {
+                    Fault::Unavailable(_) | Fault::Unknown(_) => Missed::Away,
+                    _ => Refusal::NotOperational.into(),
+                });
             }
         };
         if sha256(&[key.spki()]) != row.attributes.spki {

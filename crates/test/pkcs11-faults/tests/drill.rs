@@ -19,6 +19,7 @@ use cm_api::{
     SignItem,
 };
 use cm_core::backend::{Backend, Fault};
+use cm_core::wait::AtOnce;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
 use cm_pkcs11::{Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use core_types::clock::ManualClock;
@@ -120,7 +121,8 @@ impl Drill {
             Arc::new(SystemRandom),
         )
         .await
-        .unwrap();
+        .unwrap()
+        .pausing(Arc::new(AtOnce));
         let (act, _) = SigningKey::generate().unwrap();
         let (seal, _) = jose::SealKey::generate().unwrap();
         let asked = StatementRequest {
@@ -294,6 +296,8 @@ async fn every_fault(kind: &str, drill: &Drill) {
         ("device error for good", "C_Sign rv:0x30", Unknown),
         ("general error", "C_SignInit rv:0x5 2", Signed),
         ("token removed for a moment", "* rv:0xe0 1", Signed),
+        // For longer than one try of an order lasts: the order waits.
+        ("token removed and put back", "* rv:0xe0 60", Signed),
         ("token removed", "* rv:0xe0", NothingMade),
         ("device removed", "* rv:0x32", NothingMade),
         ("not initialised", "* rv:0x190 1", Signed),

@@ -23,6 +23,8 @@ use crate::kit::{P256, Story, by_act, digest, generate, refusal, sign};
 pub struct Plan {
     /// Given instead of the signature after so many good ones.
     pub sign: Option<(u32, Fault)>,
+    /// So many calls to sign from now on find no device.
+    pub away: u32,
     pub generate: Option<Fault>,
     pub self_test: Option<Fault>,
     /// The pair that every generation yields.
@@ -119,7 +121,14 @@ impl PrivateKey for FaultyKey {
 
     fn sign(&self, alg: SigAlg, digest: &[u8]) -> Result<Vec<u8>, Fault> {
         let nth = self.0.1.fetch_add(1, Ordering::SeqCst);
-        let planned = self.0.0.lock().unwrap().sign.clone();
+        let planned = {
+            let mut plan = self.0.0.lock().unwrap();
+            if let Some(fewer) = plan.away.checked_sub(1) {
+                plan.away = fewer;
+                return Err(Fault::Unavailable("away for a moment"));
+            }
+            plan.sign.clone()
+        };
         let same_nonce = self.0.0.lock().unwrap().same_nonce;
         match planned {
             Some((good, fault)) if nth >= good => Err(fault),

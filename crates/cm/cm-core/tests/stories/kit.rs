@@ -10,6 +10,7 @@ use cm_api::{
     SignItem,
 };
 use cm_core::backend::{Backend, Fault};
+use cm_core::wait::AtOnce;
 use cm_core::{ImportCa, MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use cm_pkcs11::{Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
@@ -220,7 +221,7 @@ async fn start_with(
         ..ModuleConfig::new(SAM, "cm-1", 1000)
     };
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();
-    Module::start_with(
+    let module = Module::start_with(
         config,
         setup.policy.clone(),
         backend.clone(),
@@ -229,7 +230,8 @@ async fn start_with(
         clock,
         Arc::new(SystemRandom),
     )
-    .await
+    .await?;
+    Ok(module.pausing(Arc::new(AtOnce)))
 }
 
 pub async fn statement(

@@ -4,6 +4,7 @@
 mod admission;
 mod ahead;
 mod algorithms;
+mod away;
 mod backup;
 mod ceremony;
 mod counter;

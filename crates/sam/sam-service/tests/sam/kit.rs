@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cm_core::backend::Backend;
+use cm_core::wait::AtOnce;
 use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
@@ -155,7 +156,7 @@ impl World {
             clock.clone(),
             random.clone(),
         );
-        let module = Arc::new(module.await.unwrap());
+        let module = Arc::new(module.await.unwrap().pausing(Arc::new(AtOnce)));
         let root = module.root().clone();
         let cm = Cm::new(cm_core::router(module, "sam.test"));
         let ra = Ra::new(ca.clone(), "sam.test", vec![root.clone()]).unwrap();

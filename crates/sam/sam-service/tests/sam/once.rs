@@ -1,7 +1,7 @@
 //! Once and never twice: double spending, replays, retries, crashes (`sap.md` §14, 5, 15-26).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use cm_core::backend::{Backend, Fault as BackendFault, NewKey, PrivateKey};
 use cm_soft::SoftBackend;
@@ -301,9 +301,10 @@ async fn a_wrong_value_that_comes_too_late_stops_the_key_all_the_same() {
     }
 }
 
-/// Software keys; told to, it finds its next signature wrong, as a back end does that verifies what its device made.
+/// Software keys; told to, it finds its next signature wrong, as a back end does that verifies what its device made, or is away
+/// for so many calls.
 #[derive(Clone, Default)]
-struct Doubtful(Arc<AtomicBool>);
+struct Doubtful(Arc<AtomicBool>, Arc<AtomicU32>);
 
 impl Backend for Doubtful {
     fn name(&self) -> &'static str {
@@ -351,6 +352,11 @@ impl PrivateKey for DoubtfulKey {
         if self.0.0.swap(false, Ordering::SeqCst) {
             return Err(BackendFault::Broken("a wrong value"));
         }
+        let fewer = |left: u32| left.checked_sub(1);
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        if self.0.1.fetch_update(set, fetch, fewer).is_ok() {
+            return Err(BackendFault::Unavailable("the token was taken out"));
+        }
         self.1.sign(alg, dtbs)
     }
 }
@@ -385,6 +391,37 @@ async fn a_value_that_the_module_finds_wrong_stops_the_key() {
             assert_eq!(world.audited("signature.wrong", "").await, n + 1);
         }
         assert!(world.cm.values.lock().unwrap().is_empty());
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_away_for_a_moment_costs_the_signer_no_approval() {
+    for store in store_kit::testing::both(sam_service::MIGRATIONS).await {
+        let backend = Doubtful::default();
+        let world = World::with(store, Arc::new(backend.clone()), Policy::default()).await;
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let hashes = [hash(1), hash(2)];
+        let token = world.approved(&mut signer, &hashes).await;
+        let before = world.cm.orders.load(Ordering::SeqCst);
+        // For longer than two orders that give up at once.
+        backend.1.store(12, Ordering::SeqCst);
+        let signed = world.sign(&signer, &token, &hashes).await.unwrap();
+        let mut all = hashes.iter().zip(&signed.signatures);
+        assert!(all.all(|(h, v)| verifies(&signer.keys[0], h, v)));
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst) - before, 1);
+        let again = world.sign(&signer, &token, &hashes).await.unwrap_err();
+        assert!(matches!(again, Refusal::Used | Refusal::Lost), "{again:?}");
+        // For good: two orders, and the signer has to approve anew.
+        let token = world.approved(&mut signer, &[hash(3)]).await;
+        backend.1.store(u32::MAX, Ordering::SeqCst);
+        let lost = world.sign(&signer, &token, &[hash(3)]).await.unwrap_err();
+        assert_eq!(lost, Refusal::Lost);
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst) - before, 3);
+        backend.1.store(0, Ordering::SeqCst);
+        let again = world.sign(&signer, &token, &[hash(3)]).await.unwrap_err();
+        assert!(matches!(again, Refusal::Used | Refusal::Lost), "{again:?}");
+        assert_eq!(world.cm.values.lock().unwrap().len(), 2);
     }
 }
 

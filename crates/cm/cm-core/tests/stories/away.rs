@@ -1,0 +1,130 @@
+//! A device that is away for a moment: the order waits, and is executed once all the same or not at all.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cm_api::{Executed, ModuleError, Refusal};
+use cm_core::backend::Fault;
+use cm_core::wait::Pause;
+use core_types::KeyAlg;
+use tokio::sync::Notify;
+
+use crate::destroy::destroy;
+use crate::faulty::Faulty;
+use crate::kit::{P256, by_act, digest, refusal, sign};
+
+// shows: T-KEY-MALFUNCTION, T-USE-SAP-REPLAY
+#[tokio::test]
+async fn a_device_that_is_away_for_a_moment_costs_no_signature() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    for items in [1, 5] {
+        let digests: Vec<_> = (0..items).map(|i| digest(P256, &i.to_string())).collect();
+        let request = story.order(sign(&key, P256, &digests));
+        // More calls than two attempts of one order make.
+        faulty.plan(|plan| plan.away = 12);
+        let done = story.module.execute(&request).await.unwrap();
+        let Executed::Signed(values) = done else {
+            panic!("signatures were ordered")
+        };
+        assert_eq!(values.len(), digests.len());
+        for (value, digest) in values.iter().zip(&digests) {
+            let signed = pki::Signed::Digest(digest);
+            pki::verify_signature(&key.spki.0, P256, signed, &value.0).unwrap();
+        }
+        // It was one order, and its name is taken.
+        let again = refusal(story.module.execute(&request).await);
+        assert_eq!(again, Refusal::Duplicate);
+    }
+    assert_eq!(story.audited("key.used").await, 2);
+    assert_eq!(story.audited("key.gave-nothing").await, 0);
+    assert_eq!(story.audited("cm-degraded").await, 2, "operators are told");
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE
+#[tokio::test]
+async fn the_waiting_ends_with_a_definite_no_and_never_follows_a_value() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let order = || story.order(sign(&key, P256, &[digest(P256, "a")]));
+    faulty.plan(|plan| plan.sign = Some((0, Fault::Unavailable("away for good"))));
+    let answer = story.module.execute(&order()).await.unwrap_err();
+    assert_eq!(answer, ModuleError::Refused(Refusal::NotOperational));
+    let tries = faulty.1.load(Ordering::SeqCst);
+    assert!((10..30).contains(&tries), "{tries}");
+    assert_eq!(story.audited("key.gave-nothing").await, 1);
+    // An order whose time is nearly over isn't waited for.
+    faulty.plan(|_| ());
+    let late = order();
+    story.clock.advance(20);
+    let answer = story.module.execute(&late).await.unwrap_err();
+    assert_eq!(answer, ModuleError::Refused(Refusal::NotOperational));
+    assert_eq!(faulty.1.load(Ordering::SeqCst), 1);
+    story.clock.advance(-20);
+    // What may have made a value is asked nothing more.
+    for fault in [
+        Fault::Unknown("no answer"),
+        Fault::Unavailable("away after one value"),
+        Fault::Locked("PIN"),
+    ] {
+        let good = u32::from(matches!(fault, Fault::Unavailable(_)));
+        let digests: Vec<_> = (0..=good).map(|i| digest(P256, &i.to_string())).collect();
+        faulty.plan(|plan| plan.sign = Some((good, fault.clone())));
+        let request = story.order(sign(&key, P256, &digests));
+        story.module.execute(&request).await.unwrap_err();
+        assert_eq!(faulty.1.load(Ordering::SeqCst), good + 1, "{fault:?}");
+    }
+}
+
+/// Waits until it is told that the pause is over.
+#[derive(Default)]
+struct Held {
+    reached: Notify,
+    over: Notify,
+}
+
+struct Holding(Arc<Held>);
+
+impl Pause for Holding {
+    fn pause(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.reached.notify_one();
+        Box::pin(self.0.over.notified())
+    }
+}
+
+// shows: T-KEY-ABUSE, III-A1.6-destroy-at-end
+#[tokio::test]
+async fn a_key_that_ends_while_the_device_is_away_signs_nothing_when_it_is_back() {
+    let faulty = Faulty::default();
+    let mut story = faulty.story().await;
+    let other = story.again(7).await.unwrap();
+    let held = Arc::new(Held::default());
+    let waiting = story.again(7).await.unwrap();
+    story.module = waiting.pausing(Arc::new(Holding(held.clone())));
+    let key = story.key(KeyAlg::P256).await;
+    let spare = story.key(KeyAlg::P256).await;
+    for (n, (key, ends)) in (10_u8..).zip([(&spare, false), (&key, true)]) {
+        let request = story.order(by_act(n, sign(key, P256, &[digest(P256, "a")])));
+        faulty.plan(|plan| plan.away = 1);
+        let meanwhile = async {
+            held.reached.notified().await;
+            if ends {
+                let order = story.order(destroy(key));
+                other.execute(&order).await.unwrap();
+            }
+            held.over.notify_one();
+        };
+        let (answer, ()) =
+            futures_util::future::join(story.module.execute(&request), meanwhile).await;
+        let calls = faulty.1.load(Ordering::SeqCst);
+        match ends {
+            true => assert_eq!((refusal(answer), calls), (Refusal::NoSuchKey, 1)),
+            false => assert!(matches!(answer, Ok(Executed::Signed(_))), "{answer:?}"),
+        }
+    }
+}
