@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cm_core::backend::Backend;
+use cm_core::backend::{Backend, Fault};
 use cm_core::several::Several;
 use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
@@ -99,19 +99,32 @@ impl From<OpenError> for NotOpened {
             OpenError::Login(_) => "cm-start-login",
             OpenError::LastTry => "cm-start-last-try",
             OpenError::NoMechanism => "cm-start-mechanism",
-            OpenError::Silent => "cm-start-silent",
+            OpenError::Silent | OpenError::Away(_) => "cm-start-silent",
             OpenError::Contradiction { .. } => "cm-start-contradiction",
         };
-        let trouble = Trouble::new("pkcs11", error.to_string(), remedy(&error));
+        let code = match error.passes() {
+            true => Trouble::AWAY,
+            false => "pkcs11",
+        };
+        let trouble = Trouble::new(code, error.to_string(), remedy(&error));
         Self { trouble, what }
+    }
+}
+
+/// The code of what a fault at the start leads to: the service manager tries again what a device that comes back ends. A
+/// refused PIN isn't among it.
+pub(crate) fn code(fault: &Fault, otherwise: &'static str) -> &'static str {
+    match fault {
+        Fault::Unavailable(_) | Fault::Unknown(_) => Trouble::AWAY,
+        Fault::Unfit(_) | Fault::Locked(_) | Fault::Broken(_) => otherwise,
     }
 }
 
 /// Makes the back end ready.
 ///
 /// # Errors
-/// [`NotOpened`] with [`Trouble`] `pkcs11` when module, token or PIN can't be used, `bad-config` for settings that contradict
-/// each other. The PIN is tried at most once, and not if it is the token's last try.
+/// [`NotOpened`] with [`Trouble`] `pkcs11` when module, token or PIN can't be used, [`Trouble::AWAY`] when they may be by
+/// themselves later, `bad-config` for settings that contradict each other. The PIN is tried at most once, and not if it is the token's last try.
 pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, NotOpened> {
     match config {
         BackendConfig::Software {} => Ok(Arc::new(SoftBackend)),
@@ -153,7 +166,7 @@ fn open_token(token: &Token) -> Result<Arc<dyn Backend>, NotOpened> {
                 Ok(wrapped) => Ok(Arc::new(wrapped)),
                 Err(fault) => Err(NotOpened {
                     trouble: Trouble::new(
-                        "pkcs11",
+                        code(&fault, "pkcs11"),
                         fault.to_string(),
                         "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
                     ),
@@ -234,7 +247,7 @@ fn remedy(error: &OpenError) -> &'static str {
     match error {
         OpenError::Module(..) => "check backend.module and the library's own configuration",
         OpenError::NoToken(_) | OpenError::TwoTokens(_) => {
-            "check backend.token against the token's label, and that the device is there"
+            "check backend.token against the token's label, and that the device is there; where it is missing the service manager tries again"
         }
         OpenError::Login(_) | OpenError::LastTry => {
             "correct the PIN before the next start: every start with a wrong one brings the token nearer to its lock"
@@ -243,7 +256,9 @@ fn remedy(error: &OpenError) -> &'static str {
         OpenError::Contradiction { .. } => {
             "declare what was evaluated: reference, and maker, model and firmware as the token reports them"
         }
-        OpenError::Silent => "check the device and its connection; the library doesn't answer",
+        OpenError::Silent | OpenError::Away(_) => {
+            "check the device and its connection; the service manager tries again"
+        }
     }
 }
 
@@ -277,6 +292,25 @@ mod tests {
         let named = "pin_file = \"/p\"\ndeclared_level = 2\ndeclaration = \"certificate 1\"";
         assert!(token(named).check().is_ok());
         assert!(toml("module = \"/m.so\"\ntoken = \"t\"\npin = \"1234\"").is_none());
+    }
+
+    // shows: III-3-13-secure-state
+    #[test]
+    fn a_device_that_is_away_is_tried_again_and_a_refused_pin_is_not() {
+        for (fault, away) in [
+            (Fault::Unavailable("away"), true),
+            (Fault::Unknown("no answer"), true),
+            (Fault::Locked("PIN"), false),
+            (Fault::Broken("known answer"), false),
+            (Fault::Unfit("no mechanism"), false),
+        ] {
+            assert_eq!(code(&fault, "other") == Trouble::AWAY, away, "{fault}");
+        }
+        let code = |error| NotOpened::from(error).trouble.code;
+        assert_eq!(code(OpenError::Silent), Trouble::AWAY);
+        for lasts in [OpenError::Login("PIN".into()), OpenError::LastTry] {
+            assert_eq!(code(lasts), "pkcs11");
+        }
     }
 
     // shows: T-KEY-DISCLOSE

@@ -109,7 +109,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         let ahead = cm_core::ahead::Ahead::new(backend, want);
         backend = Arc::new(ahead.map_err(|e| {
             let remedy = "name kinds of keys the back end makes, and none for keys in a token";
-            Trouble::new("bad-config", e.to_string(), remedy)
+            Trouble::new(backend::code(&e, "bad-config"), e.to_string(), remedy)
         })?);
     }
     let module = ModuleConfig {
@@ -127,6 +127,11 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let module = started.map_err(|e| match e {
         StartError::Policy(error) => bad_table(&error),
         StartError::Store(error) => store_trouble(&error),
+        StartError::SelfTest(ref fault) => {
+            let remedy =
+                "look at the device; where it is only away the service manager tries again";
+            Trouble::new(backend::code(fault, "cm-start"), e.to_string(), remedy)
+        }
         error => Trouble::new("cm-start", error.to_string(), CHECK),
     })?;
     Ok((Arc::new(module), store))

@@ -284,6 +284,26 @@ pub struct SwitchRequest {
     pub approvals: Vec<String>,
 }
 
+/// Request of [`ChangeWrapping`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrappingRequest {
+    /// Begin a change, unless one runs; or only tell how far it is.
+    pub begin: bool,
+}
+
+/// Answer to [`ChangeWrapping`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wrapping {
+    /// Whether a change runs.
+    pub running: bool,
+    /// Keys that it has wrapped anew, or the last one did.
+    pub keys: u64,
+    /// Wrapping keys that were destroyed at its end.
+    pub retired: u32,
+}
+
 /// Answer to [`Status`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -353,6 +373,8 @@ core_types::methods! {
     SwitchModule: "/cm/v1/switch", SwitchRequest => Health;
     /// Makes or ends a key of the provider.
     HoldCeremony: "/cm/v1/ceremony", CeremonyRequest => Held;
+    /// Changes the key under which the back end wraps, while keys are used; answers how far that is.
+    ChangeWrapping: "/cm/v1/wrapping", WrappingRequest => Wrapping;
     /// Runs the self-tests now; answers the state after them. Alone they never end the state *error*.
     SelfTest: "/cm/v1/self-test", Empty => Health;
 }

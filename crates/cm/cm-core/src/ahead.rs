@@ -1,11 +1,13 @@
 //! Keys made ahead: a stock for each kind that is wanted, so that a key for one signature is there when it is ordered. RSA
 //! takes longest, and tokens take long for any.
 //!
+//! What is in stock under a wrapping key that was changed since, by this process or another one, is given up and not given out.
+//!
 //! Stock is lost with the process. That is nothing for keys that live in their material, and a rest in the token for others;
 //! so that only back ends without a place of their own ([`Backend::elsewhere`]) get one.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use core_types::{KeyAlg, Level, SecretBytes};
@@ -21,8 +23,21 @@ pub struct Ahead(Arc<Inner>);
 struct Inner {
     backend: Arc<dyn Backend>,
     want: Vec<(KeyAlg, usize)>,
-    stock: Mutex<HashMap<KeyAlg, VecDeque<NewKey>>>,
+    stock: Mutex<Stock>,
     taken: Condvar,
+}
+
+#[derive(Default)]
+struct Stock {
+    keys: HashMap<KeyAlg, VecDeque<NewKey>>,
+    /// How often the wrapping key was changed: what was begun before isn't put in any more.
+    renewed: u64,
+}
+
+impl Stock {
+    fn count(&self, alg: KeyAlg) -> usize {
+        self.keys.get(&alg).map_or(0, VecDeque::len)
+    }
 }
 
 impl Ahead {
@@ -43,7 +58,7 @@ impl Ahead {
                 inner.backend.erase(&made.material)?;
                 return Err(Fault::Unfit("keys in a token aren't made ahead"));
             }
-            inner.put(*alg, made);
+            inner.put(*alg, made, 0);
         }
         let weak = Arc::downgrade(&inner);
         std::thread::Builder::new()
@@ -55,8 +70,7 @@ impl Ahead {
 
     /// How many keys of this kind are there now.
     pub fn stock(&self, alg: KeyAlg) -> usize {
-        let stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        stock.get(&alg).map_or(0, VecDeque::len)
+        self.0.stock().count(alg)
     }
 }
 
@@ -67,46 +81,49 @@ impl Drop for Ahead {
 }
 
 impl Inner {
-    fn put(&self, alg: KeyAlg, key: NewKey) {
-        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        stock.entry(alg).or_default().push_back(key);
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key whose making began after so many changes of the wrapping key.
+    fn put(&self, alg: KeyAlg, key: NewKey, renewed: u64) {
+        let mut stock = self.stock();
+        if stock.renewed == renewed {
+            stock.keys.entry(alg).or_default().push_back(key);
+        }
     }
 
     fn take(&self, alg: KeyAlg) -> Option<NewKey> {
-        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = stock.get_mut(&alg)?.pop_front();
+        let key = self.stock().keys.get_mut(&alg)?.pop_front();
         self.taken.notify_one();
         key
     }
 
-    /// The kind of which most is missing.
-    fn missing(&self) -> Option<KeyAlg> {
-        let stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        let lacks = |alg: &KeyAlg, most: usize| {
-            most.saturating_sub(stock.get(alg).map_or(0, VecDeque::len))
-        };
+    /// The kind of which most is missing, and how often the wrapping key was changed until now.
+    fn missing(&self) -> Option<(KeyAlg, u64)> {
+        let stock = self.stock();
+        let lacks = |alg: &KeyAlg, most: usize| most.saturating_sub(stock.count(*alg));
         let most = self
             .want
             .iter()
             .max_by_key(|(alg, most)| lacks(alg, *most))?;
-        (lacks(&most.0, most.1) > 0).then_some(most.0)
+        (lacks(&most.0, most.1) > 0).then_some((most.0, stock.renewed))
     }
 
     fn wait(&self, time: Duration) {
-        let stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.taken.wait_timeout(stock, time));
+        drop(self.taken.wait_timeout(self.stock(), time));
     }
 }
 
 /// Makes keys until nobody holds the back end any more.
 fn keep(weak: &Weak<Inner>) {
     while let Some(inner) = weak.upgrade() {
-        let Some(alg) = inner.missing() else {
+        let Some((alg, renewed)) = inner.missing() else {
             inner.wait(REST);
             continue;
         };
         match inner.backend.generate(alg) {
-            Ok(key) => inner.put(alg, key),
+            Ok(key) => inner.put(alg, key, renewed),
             Err(fault) => {
                 tracing::warn!(%alg, %fault, "no key could be made ahead");
                 inner.wait(REST);
@@ -137,10 +154,12 @@ impl Backend for Ahead {
     }
 
     fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault> {
-        match self.0.take(alg) {
-            Some(key) => Ok(key),
-            None => self.0.backend.generate(alg),
+        while let Some(key) = self.0.take(alg) {
+            if self.0.backend.is_newest(&key.material)? {
+                return Ok(key);
+            }
         }
+        self.0.backend.generate(alg)
     }
 
     fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
@@ -159,13 +178,18 @@ impl Backend for Ahead {
         self.0.backend.load(alg, material)
     }
 
-    /// The stock is under the old wrapping key: it is given up.
+    /// The stock is under the old wrapping key: it is given up, and so is what is being made.
     fn renew_wrapping(&self) -> Result<(), Fault> {
         self.0.backend.renew_wrapping()?;
-        let mut stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        stock.clear();
+        let mut stock = self.0.stock();
+        stock.keys.clear();
+        stock.renewed += 1;
         self.0.taken.notify_all();
         Ok(())
+    }
+
+    fn is_newest(&self, material: &SecretBytes) -> Result<bool, Fault> {
+        self.0.backend.is_newest(material)
     }
 
     fn rewrap(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Option<SecretBytes>, Fault> {

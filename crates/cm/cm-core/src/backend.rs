@@ -73,6 +73,16 @@ pub trait Backend: Send + Sync + 'static {
         Err(Fault::Unfit("this back end wraps no keys"))
     }
 
+    /// Whether the material is under the newest wrapping key, which another node may have made; so always where nothing is
+    /// wrapped.
+    ///
+    /// # Errors
+    /// [`Fault`] when the device can't say.
+    fn is_newest(&self, material: &SecretBytes) -> Result<bool, Fault> {
+        let _ = material;
+        Ok(true)
+    }
+
     /// The material wrapped anew, if it isn't under the newest wrapping key.
     ///
     /// # Errors
@@ -82,7 +92,7 @@ pub trait Backend: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Destroys all wrapping keys but the newest; answers how many.
+    /// Destroys all wrapping keys older than the one this process made last; answers how many.
     ///
     /// # Errors
     /// [`Fault`].

@@ -47,6 +47,7 @@ impl Module {
     }
 
     async fn try_ceremony(&self, request: &CeremonyRequest) -> Result<Held, ModuleError> {
+        let _running = self.running.begin().await;
         self.look_at_switch().await?;
         self.look_at_clock().await?;
         self.operational()?;
@@ -115,7 +116,6 @@ impl Module {
             self.take_ceremony(tx, approved, birth.act, what, now).await
         });
         taken.map_err(|failed| self.fail(failed))?;
-        let _making = self.making.read().await;
         let made = self.new_key(birth.alg).await?;
         let request = match subject {
             None => None,

@@ -35,6 +35,7 @@ impl Module {
         &self,
         request: &ExecuteRequest,
     ) -> Result<Executed, ModuleError> {
+        let _running = self.running.begin().await;
         self.look_at_switch().await?;
         self.operational()?;
         self.look_at_clock().await?;
@@ -160,7 +161,6 @@ impl Module {
             Ok::<_, Failed>(())
         });
         taken.map_err(|failed| self.fail(failed))?;
-        let _making = self.making.read().await;
         let made = self.new_key(alg).await?;
         let attributes = KeyAttributes {
             key: KeyId::random(self.random.as_ref()),

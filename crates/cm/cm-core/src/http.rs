@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use cm_api::rpc::{
-    Execute, HoldCeremony, ImportKey, PinMac, Root, RowKey, SelfTest, Statement, Status,
-    SwitchModule,
+    ChangeWrapping, Execute, HoldCeremony, ImportKey, PinMac, Root, RowKey, SelfTest, Statement,
+    Status, SwitchModule,
 };
 use cm_api::{ModuleError, Refusal};
 use core_types::PeerId;
@@ -132,6 +132,10 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
             d.admit(&peer).await?.pin_mac(&request)
         })
         .method::<ImportKey, _, _>(|d, peer, _| async move { d.admit(&peer).await?.import_key() })
+        .method::<ChangeWrapping, _, _>(|d, peer, request| async move {
+            d.admit_administrator(&peer).await?;
+            d.module.wrapping(request.begin)
+        })
         .method::<SelfTest, _, _>(|d, peer, _| async move {
             d.admit_administrator(&peer).await?.self_test().await
         })

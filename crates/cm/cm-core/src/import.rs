@@ -76,7 +76,6 @@ impl Module {
         if let Some(attributes) = known.map_err(|failed| self.fail(failed))? {
             return self.came_in(attributes, key.spki.0);
         }
-        let _making = self.making.read().await;
         let backend = self.backend.clone();
         let (pkcs8, spki) = (key.pkcs8.clone(), key.spki.0.clone());
         let made = match on_thread(move || backend.import(alg, &pkcs8, &spki)).await {

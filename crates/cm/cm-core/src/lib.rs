@@ -29,6 +29,7 @@ mod officers;
 pub mod policy;
 mod prune;
 mod rewrap;
+mod running;
 mod selftest;
 pub mod several;
 mod sign;

@@ -25,6 +25,8 @@ use crate::nonces::Nonces;
 use crate::not_started::not_started;
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
+use crate::rewrap::Change;
+use crate::running::Running;
 use crate::selftest;
 use crate::state::StateCell;
 use crate::store::{self, Failed};
@@ -143,8 +145,9 @@ pub struct Module {
     pub(crate) times: Times,
     pub(crate) switch: SwitchCell,
     pub(crate) pause: Arc<dyn Pause>,
-    /// Held while a key is made and stored, so that a change of the wrapping key misses none.
-    pub(crate) making: tokio::sync::RwLock<()>,
+    /// Orders under way, so that a change of the wrapping key leaves none without its key.
+    pub(crate) running: Running,
+    pub(crate) change: Change,
 }
 
 impl Module {
@@ -266,7 +269,8 @@ impl Module {
             times: Times::new(),
             switch: SwitchCell::new(switched, now),
             pause: Arc::new(SystemPause),
-            making: tokio::sync::RwLock::default(),
+            running: Running::default(),
+            change: Change::default(),
         })
     }
 

@@ -10,7 +10,8 @@ use crate::module::{StartError, start_error};
 use crate::store::{self, Failed};
 use crate::vault::{RootSecret, Vault};
 
-/// Records the alarm `what` for a module that can't start, such as `cm-start-login`. A store in which no module has ever
+/// Records the alarm `what` for a module that can't start, such as `cm-start-login`; once, however often it is started and
+/// nothing else happens meanwhile: a device that is away is waited for by starting again and again. A store in which no module has ever
 /// started has no log yet, and gets none by this; one of another root secret has a log that this one can't write.
 ///
 /// # Errors
@@ -32,6 +33,13 @@ pub async fn not_started(
             return Ok(());
         };
         store::open_secret(&vault, "root", &row.blob("sealed")?)?;
+        let last = "SELECT kind, body FROM audit_entry WHERE node = $1 ORDER BY n DESC LIMIT 1";
+        if let Some(last) = tx.fetch_optional(sql(last).bind(node)).await?
+            && last.text("kind")? == "alarm"
+            && last.text("body")?.contains(&format!("\"{what}\""))
+        {
+            return Ok(());
+        }
         audit
             .append(tx, Event::Alarm { what: what.into() }, now)
             .await?;

@@ -1,16 +1,27 @@
 //! Changing the key under which a back end wraps, while keys are used: a new one first, then every key anew, then the end
 //! of the old ones, with which every older copy of a wrapped key ends too.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use audit_log::Event;
 use cm_api::Refusal;
+use cm_api::order::MAX_ORDER_LIFE;
+use cm_api::rpc::Wrapping;
 use core_types::KeyId;
-use store_kit::{sql, transaction};
+use store_kit::{Dialect, sql, transaction};
 
+use crate::backend::NO_WRAPPING_KEY;
 use crate::execute::on_thread;
 use crate::module::Module;
 use crate::store::{self, Failed};
+use crate::wait::ONE_CALL;
 
 const PAGE: i64 = 200;
+
+/// How long an order of another node may be under way until nobody waits for what comes of it any more.
+const OTHERS: Duration =
+    Duration::from_secs(MAX_ORDER_LIFE.unsigned_abs() + ONE_CALL.unsigned_abs());
 
 /// What a change of the wrapping key did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,24 +32,97 @@ pub struct Rewrapped {
     pub retired: u32,
 }
 
+/// The change of the wrapping key that this process runs or ran last.
+#[derive(Default)]
+pub(crate) struct Change {
+    /// Held by the one that runs.
+    one: tokio::sync::Mutex<()>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Default)]
+struct Stage {
+    running: bool,
+    done: Rewrapped,
+    failed: Option<Refusal>,
+}
+
+impl Change {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may begin: none runs.
+    fn begins(&self) -> bool {
+        let mut stage = self.stage();
+        let begins = !stage.running;
+        if begins {
+            *stage = Stage {
+                running: true,
+                ..Stage::default()
+            };
+        }
+        begins
+    }
+
+    fn ended(&self, done: Result<Rewrapped, Refusal>) {
+        let mut stage = self.stage();
+        stage.running = false;
+        match done {
+            Ok(done) => stage.done = done,
+            Err(refusal) => stage.failed = Some(refusal),
+        }
+    }
+}
+
 impl Module {
+    /// Begins to change the wrapping key where `begin` says so and no change runs, and tells how far it is: the change itself
+    /// may take hours, and goes on whether or not somebody asks.
+    ///
+    /// # Errors
+    /// As [`Self::change_wrapping`], of the last change, once it has ended so.
+    pub fn wrapping(self: &Arc<Self>, begin: bool) -> Result<Wrapping, Refusal> {
+        if begin {
+            self.operational()?;
+            if self.change.begins() {
+                let (module, of) = (self.clone(), self.clone());
+                let change = tokio::spawn(async move { module.change_wrapping().await });
+                tokio::spawn(async move {
+                    let done = change.await;
+                    of.change
+                        .ended(done.unwrap_or(Err(Refusal::NotOperational)));
+                });
+            }
+        }
+        let stage = self.change.stage();
+        match &stage.failed {
+            Some(refusal) => Err(refusal.clone()),
+            None => Ok(Wrapping {
+                running: stage.running,
+                keys: stage.done.keys,
+                retired: stage.done.retired,
+            }),
+        }
+    }
+
     /// Changes the wrapping key online. If it stops in between, running it again goes on; old wrapping keys are destroyed
-    /// only when no key is under them.
+    /// only when no key is under them and no order is under way that began before that was so.
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] when the device or the store is away; [`Refusal::NotAllowed`] for back ends that wrap
     /// nothing.
     pub async fn change_wrapping(&self) -> Result<Rewrapped, Refusal> {
+        let _one = self.change.one.lock().await;
         self.operational()?;
         let backend = self.backend.clone();
         self.device(on_thread(move || backend.renew_wrapping()))
             .await?;
-        // Keys that were being made under the old one are stored before the search begins.
-        drop(self.making.write().await);
         self.record(Event::WrappingChanged {}).await?;
         let mut done = Rewrapped::default();
         loop {
-            // Keys that were made or changed meanwhile are found in the next round.
+            // What was being made under the old one is stored before the search begins, and orders that had found a key under
+            // it have signed before the round that finds no such key.
+            self.orders_over().await;
             let round = self.rewrap_all().await?;
             done.keys += round;
             if round == 0 {
@@ -53,6 +137,16 @@ impl Module {
         self.record(Event::WrappingRetired { keys, retired })
             .await?;
         Ok(done)
+    }
+
+    /// Waits for all orders that began before. Of other nodes on the same database only the longest time is known; SQLite has
+    /// none.
+    async fn orders_over(&self) {
+        self.running.over().await;
+        match self.store.dialect() {
+            Dialect::Sqlite => {}
+            Dialect::Postgres => self.pause.pause(OTHERS).await,
+        }
     }
 
     async fn rewrap_all(&self) -> Result<u64, Refusal> {
@@ -71,7 +165,9 @@ impl Module {
             };
             for id in ids {
                 let key = KeyId::parse(id).map_err(|_| Refusal::NoSuchKey)?;
-                count += u64::from(self.rewrap_one(&key).await?);
+                let one = self.rewrap_one(&key).await?;
+                count += u64::from(one);
+                self.change.stage().done.keys += u64::from(one);
             }
             after = last;
         }
@@ -93,9 +189,14 @@ impl Module {
             };
             let (backend, alg) = (self.backend.clone(), before.attributes.alg);
             let material = before.material.clone();
-            let wrapped = self
-                .device(on_thread(move || backend.rewrap(alg, &material)))
-                .await?;
+            let wrapped = match on_thread(move || backend.rewrap(alg, &material)).await {
+                // Lost already; the others aren't to stay under an old one because of it.
+                Err(NO_WRAPPING_KEY) => {
+                    self.no_wrapping_key().await;
+                    None
+                }
+                wrapped => self.device(std::future::ready(wrapped)).await?,
+            };
             let Some(wrapped) = wrapped else {
                 return Ok(false);
             };

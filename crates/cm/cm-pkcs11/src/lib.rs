@@ -74,7 +74,8 @@ impl Pkcs11Backend {
         // A thread of its own, since also the first call of a library may never return.
         std::thread::spawn(move || {
             let opened = Token::open(&options).and_then(|token| {
-                let mechanisms = token.mechanisms().map_err(|_| OpenError::NoMechanism)?;
+                let mechanisms = token.mechanisms();
+                let mechanisms = mechanisms.map_err(|f| OpenError::Away(f.what.to_owned()))?;
                 Ok((token, mechanisms))
             });
             drop(answer.send(opened));

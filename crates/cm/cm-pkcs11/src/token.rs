@@ -90,6 +90,9 @@ pub enum OpenError {
     /// No answer in time.
     #[error("the PKCS#11 module doesn't answer")]
     Silent,
+    /// Library or token fails, and not because of the PIN.
+    #[error("the PKCS#11 module or its token can't be used now: {0}")]
+    Away(String),
     /// The token isn't what is declared.
     #[error("level {level} is declared ({reference}), but {what} (I-3.5.1-keygen-L{level})")]
     Contradiction {
@@ -100,6 +103,22 @@ pub enum OpenError {
         /// What the token says of itself.
         what: String,
     },
+}
+
+impl OpenError {
+    /// Whether it may pass without a person, as a device that is started after this program. A PIN that was refused never
+    /// does: each try brings the token nearer to its lock.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::NoToken(_) | Self::Silent | Self::Away(_) => true,
+            Self::Module(..)
+            | Self::TwoTokens(_)
+            | Self::Login(_)
+            | Self::LastTry
+            | Self::NoMechanism
+            | Self::Contradiction { .. } => false,
+        }
+    }
 }
 
 /// A token. Sessions of it live in the threads of the pool.
@@ -128,7 +147,7 @@ impl Token {
     pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
         let module = module(options)?;
         let slot = slot(&module, &options.label)?;
-        let info = info(&module, slot, options)?;
+        let info = module.get_token_info(slot).map_err(away)?;
         if info.user_pin_locked() || info.user_pin_final_try() {
             return Err(OpenError::LastTry);
         }
@@ -149,9 +168,10 @@ impl Token {
             renewing: Mutex::default(),
             login: Mutex::default(),
         };
-        let session = token
-            .connect()
-            .map_err(|f| OpenError::Login(f.what.to_owned()))?;
+        let session = token.connect().map_err(|f| match f.cure {
+            Cure::Person => OpenError::Login(f.what.to_owned()),
+            _ => OpenError::Away(f.what.to_owned()),
+        })?;
         token.disconnect(session, token.restarts());
         Ok(token)
     }
@@ -355,8 +375,12 @@ fn refused() -> Failure {
 fn module(options: &Options) -> Result<Pkcs11, OpenError> {
     let trouble = |e: Error| OpenError::Module(options.module.clone(), e.to_string());
     let module = Pkcs11::new(&options.module).map_err(trouble)?;
-    initialize(&module).map_err(trouble)?;
+    initialize(&module).map_err(away)?;
     Ok(module)
+}
+
+fn away(error: Error) -> OpenError {
+    OpenError::Away(error.to_string())
 }
 
 fn initialize(module: &Pkcs11) -> Result<(), Error> {
@@ -368,10 +392,7 @@ fn initialize(module: &Pkcs11) -> Result<(), Error> {
 
 /// The one token with this label. Two of them would make it a matter of chance where keys are.
 fn slot(module: &Pkcs11, label: &str) -> Result<Slot, OpenError> {
-    let none = || OpenError::NoToken(label.to_owned());
-    let slots = module
-        .get_slots_with_initialized_token()
-        .map_err(|_| none())?;
+    let slots = module.get_slots_with_initialized_token().map_err(away)?;
     let named = slots.into_iter().filter(|s| {
         module
             .get_token_info(*s)
@@ -379,15 +400,9 @@ fn slot(module: &Pkcs11, label: &str) -> Result<Slot, OpenError> {
     });
     match named.collect::<Vec<_>>().as_slice() {
         [one] => Ok(*one),
-        [] => Err(none()),
+        [] => Err(OpenError::NoToken(label.to_owned())),
         _ => Err(OpenError::TwoTokens(label.to_owned())),
     }
-}
-
-fn info(module: &Pkcs11, slot: Slot, options: &Options) -> Result<TokenInfo, OpenError> {
-    module
-        .get_token_info(slot)
-        .map_err(|e| OpenError::Module(options.module.clone(), e.to_string()))
 }
 
 fn pin(options: &Options) -> Result<AuthPin, OpenError> {
@@ -401,6 +416,28 @@ fn pin(options: &Options) -> Result<AuthPin, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // shows: III-3-13-secure-state
+    #[test]
+    fn a_refused_pin_never_passes_by_itself() {
+        let label = || "token".to_owned();
+        for away in [
+            OpenError::Silent,
+            OpenError::NoToken(label()),
+            OpenError::Away("general error".into()),
+        ] {
+            assert!(away.passes(), "{away}");
+        }
+        for lasts in [
+            OpenError::Login("the login".into()),
+            OpenError::LastTry,
+            OpenError::TwoTokens(label()),
+            OpenError::NoMechanism,
+            OpenError::Module("/m.so".into(), "no such file".into()),
+        ] {
+            assert!(!lasts.passes(), "{lasts}");
+        }
+    }
 
     // shows: I-3.5.1-keygen-L2
     #[test]

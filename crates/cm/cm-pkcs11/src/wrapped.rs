@@ -420,23 +420,36 @@ impl Backend for WrappedKeys {
         self.make_wrapping(next.ok_or(Fault::Unfit("no number for a wrapping key"))?)
     }
 
+    fn is_newest(&self, material: &SecretBytes) -> Result<bool, Fault> {
+        let blob = Blob::read(material)?;
+        let newest = self.pool().with(|c| newest(&c.session))?;
+        Ok(newest == Some(blob.kek))
+    }
+
     fn rewrap(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Option<SecretBytes>, Fault> {
         let blob = Blob::read(material)?;
-        let number = self.kek.load(Ordering::SeqCst);
-        if blob.kek == number {
+        if blob.kek == self.kek.load(Ordering::SeqCst) {
             return Ok(None);
         }
         let spki = blob.spki.clone();
         let blob = Arc::new(blob);
         let wrapped = self.pool().with(move |c| {
+            // Also where another node has made a newer one meanwhile: two that change it don't undo each other's work.
+            let (number, with) = current(c)?;
+            if blob.kek == number {
+                return Ok(None);
+            }
             let key = unwrap(c, alg, &blob, true)?;
-            let with = kek(c, number)?;
             let made = c.session.wrap_key(&Mechanism::AesKeyWrapPad, with, key);
             gone(&c.session, key)?;
-            made.map_err(|e| Failure::of("wrapping", &e))
+            let made = made.map_err(|e| Failure::of("wrapping", &e))?;
+            Ok(Some((number, made)))
         })?;
+        let Some((kek, wrapped)) = wrapped else {
+            return Ok(None);
+        };
         let next = Blob {
-            kek: number,
+            kek,
             spki,
             wrapped: B64(wrapped),
         };

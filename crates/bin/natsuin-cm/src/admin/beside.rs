@@ -7,7 +7,7 @@ use core_types::clock::SystemClock;
 use service_kit::Trouble;
 use store_kit::Store;
 
-use super::{Command, backup, change_wrapping};
+use super::{Command, backup};
 use crate::config::Config;
 use crate::{sequencer, start};
 
@@ -32,7 +32,6 @@ async fn work(
     let root = serde_json::to_string(module.root()).unwrap_or_default();
     match command {
         Command::Backup { out } => backup::backup(module, out).await,
-        Command::ChangeWrapping => change_wrapping(module).await,
         Command::ExportLog { out } => {
             let sequencer = sequencer(module, store, config).await?;
             let done = async {

@@ -8,10 +8,11 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use audit_service::{DeleteArchived, ForgetPerson};
 use clap::Subcommand;
-use cm_core::Module;
+use cm_api::rpc::{ChangeWrapping, WrappingRequest};
 use core_types::SecretBytes;
 use core_types::random::SystemRandom;
 use service_kit::http::HttpOptions;
@@ -110,8 +111,13 @@ pub(crate) enum Command {
     ForgetPerson(ForgetPerson),
     /// Compare every key's row with the audit log.
     Scrub,
-    /// Change the key under which the token wraps: every wrapped key anew, then the end of the old wrapping keys.
-    ChangeWrapping,
+    /// Have the running module change the key under which the token wraps, as its administrator: every wrapped key anew while
+    /// keys are used, then the end of the old wrapping keys. Waits for the end; if it is interrupted the module goes on.
+    ChangeWrapping {
+        /// The running module, and who calls it.
+        #[command(flatten)]
+        at: Running,
+    },
     /// Make an officer's key: the private half in a file of the officer's, the public half for `officers`.
     OfficerKey {
         /// File for the private key; it must be new.
@@ -296,6 +302,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             officers::switch(&at.client(&config)?, officers::read_approvals(approvals)?).await
         }
         Command::SelfTest { at } => officers::self_test(&at.client(&config)?).await,
+        Command::ChangeWrapping { at } => change_wrapping(&at.client(&config)?).await,
         Command::ApproveKey {
             key,
             root,
@@ -315,18 +322,30 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         | Command::ExportLog { .. }
         | Command::DeleteArchived(_)
         | Command::ForgetPerson(_)
-        | Command::ChangeWrapping
         | Command::Scrub => beside::run(config, command).await,
     }
 }
 
-async fn change_wrapping(module: &Module) -> Result<String, Trouble> {
-    let done = module.change_wrapping().await;
-    let done = done.map_err(|e| trouble("wrapping", e, "check the token, then run it again"))?;
-    Ok(format!(
-        "{} keys wrapped anew, {} wrapping keys destroyed",
-        done.keys, done.retired
-    ))
+/// How often it is asked how far the change is.
+const ASK: Duration = Duration::from_secs(1);
+
+async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
+    let mut begin = true;
+    loop {
+        let asked = client
+            .call::<ChangeWrapping>(&WrappingRequest { begin })
+            .await;
+        let remedy = "look at the module's state and at the token, then run it again: it goes on";
+        let told = asked.map_err(|e| trouble("wrapping", format!("{e:?}"), remedy))?;
+        if !told.running {
+            let (keys, retired) = (told.keys, told.retired);
+            return Ok(format!(
+                "{keys} keys wrapped anew, {retired} wrapping keys destroyed"
+            ));
+        }
+        begin = false;
+        tokio::time::sleep(ASK).await;
+    }
 }
 
 pub(crate) fn trouble(

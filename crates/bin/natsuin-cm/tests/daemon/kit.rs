@@ -124,10 +124,20 @@ every_seconds = 10
         )
     }
 
+    /// What it says when it won't start, which starting again doesn't mend.
     pub fn refused(&self, backend: &str) -> String {
+        self.ends(backend, 4)
+    }
+
+    /// What it says when it can't start now: the service manager tries again.
+    pub fn away(&self, backend: &str) -> String {
+        self.ends(backend, 75)
+    }
+
+    fn ends(&self, backend: &str, code: i32) -> String {
         let Output { status, stderr, .. } = self.daemon(backend).output().unwrap();
         let said = String::from_utf8(stderr).unwrap();
-        assert_eq!(status.code(), Some(4), "{said}");
+        assert_eq!(status.code(), Some(code), "{said}");
         assert!(!said.contains(PIN) && !said.contains("87654321"), "{said}");
         said
     }

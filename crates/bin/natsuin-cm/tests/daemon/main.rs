@@ -41,7 +41,7 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
         absent.contains("/nonexistent.so") && absent.contains("pkcs11"),
         "{absent}"
     );
-    let other = site.refused(&config(&module, "another", ""));
+    let other = site.away(&config(&module, "another", ""));
     assert!(other.contains("\"another\""), "{other}");
     let undeclared = site.refused(&config(&module, "natsuin", "declared_level = 2"));
     assert!(undeclared.contains("declaration"), "{undeclared}");
@@ -65,7 +65,7 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
 
     // A module that has a log says in it why it doesn't start.
     site.refused(&config(Path::new("/nonexistent.so"), "natsuin", ""));
-    site.refused(&config(&module, "another", ""));
+    site.away(&config(&module, "another", ""));
     site.refused(&config(&module, "natsuin", certified));
     site.refused(&config(&module, "natsuin", "sessions = 0"));
     secret(&pin, b"87654321");
@@ -119,6 +119,43 @@ async fn a_crash_of_the_library_costs_a_restart_and_gives_no_second_value() {
     );
     assert!(matches!(
         sam.order(sign(&key, P256, 3)).await,
+        Executed::Signed(_)
+    ));
+}
+
+// shows: III-3-13-secure-state, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn a_device_that_starts_after_the_daemon_wants_no_person_and_a_refused_pin_does() {
+    let site = Site::new();
+    let faults = site.token.path().join("faults");
+    let backend = site.pkcs11(&softhsm::faulty().unwrap(), "natsuin", "");
+    // The device isn't there yet, as after a power cut.
+    let absent = site.away(&backend);
+    assert!(absent.contains("\"natsuin\""), "{absent}");
+    site.make_token();
+    for line in [
+        "C_Initialize rv:0x5",
+        "C_GetSlotList rv:0x5",
+        "C_OpenSession rv:0xe0",
+        "C_Login rv:0x30",
+        // Found by the self-tests: nothing signed, and nobody knows whether.
+        "C_SignInit rv:0x32",
+        "C_Sign rv:0x30",
+    ] {
+        fs::write(&faults, line).unwrap();
+        site.away(&backend);
+    }
+    for line in ["C_Login rv:0xa0", "C_Sign flip"] {
+        fs::write(&faults, line).unwrap();
+        site.refused(&backend);
+    }
+    fs::write(&faults, "").unwrap();
+    let (_running, client, health) = site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Operational);
+    let sam = SamSide::new(client).await;
+    let key = sam.key().await;
+    assert!(matches!(
+        sam.order(sign(&key, P256, 1)).await,
         Executed::Signed(_)
     ));
 }

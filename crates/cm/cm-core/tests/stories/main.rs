@@ -193,6 +193,30 @@ async fn a_module_whose_generator_is_stuck_does_not_start() {
     assert!(counts.iter().all(|n| (4096 - 384..4096 + 384).contains(n)));
 }
 
+// shows: III-3-14-audit-records, III-3-13-secure-state
+#[tokio::test]
+async fn why_a_module_does_not_start_is_told_once_while_it_lasts() {
+    for test in store_kit::testing::both(cm_core::MIGRATIONS).await {
+        let story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let secret = core_types::SecretBytes::new(vec![7; 32]);
+        let root = cm_core::RootSecret::new(secret).unwrap();
+        for (what, told) in [
+            ("cm-start-token", 1),
+            ("cm-start-token", 1),
+            ("cm-start-silent", 2),
+            ("cm-start-token", 3),
+            ("cm-start-token", 3),
+        ] {
+            let random = Arc::new(core_types::random::SystemRandom);
+            let clock = story.clock.as_ref();
+            cm_core::not_started("cm-1", &story.test.store, &root, clock, random, what)
+                .await
+                .unwrap();
+            assert_eq!(story.audited("cm-start-").await, told, "{what}");
+        }
+    }
+}
+
 // shows: III-A1.7-log-key-generation, III-3-14-audit-records, I-7.1.4.1-log-environment-and-key-events
 #[tokio::test]
 async fn every_key_is_in_the_log_with_its_owner_from_its_making_on() {
