@@ -225,16 +225,21 @@ async fn test_again(
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        if !own.unchanged() {
-            tracing::error!("the program's file or its configuration was changed while it runs");
-            module
-                .latch_for_good("program or configuration changed")
-                .await;
-        }
-        match module.self_test().await {
-            Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
-            Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
-        }
+        test(module, own).await;
+    }
+}
+
+/// Once: of the program's own files, and of all that the module tests.
+async fn test(module: &Module, own: &protect::Own) {
+    if !own.unchanged() {
+        tracing::error!("the program's file or its configuration was changed while it runs");
+        module
+            .latch_for_good("program or configuration changed")
+            .await;
+    }
+    match module.self_test().await {
+        Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
+        Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
     }
 }
 
@@ -270,7 +275,54 @@ async fn finish(module: &Module) -> std::convert::Infallible {
 
 #[cfg(test)]
 mod tests {
+    use cm_api::rpc::SwitchRequest;
+    use cm_api::switch::Switch;
+    use jose::SigningKey;
+
     use super::*;
+
+    // shows: III-3-12-protect-security-functions, III-3-13-detect-software, III-3-13-secure-state, T-KEY-MALFUNCTION
+    #[tokio::test]
+    async fn a_configuration_that_changes_under_the_daemon_stops_it_for_good() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a = 1\n").unwrap();
+        let own = protect::Own::look(file.path(), None).unwrap();
+        let officers = [0; 2].map(|_| SigningKey::generate().unwrap().0);
+        let config = ModuleConfig {
+            officers: officers.iter().map(|o| o.public().clone()).collect(),
+            ..ModuleConfig::new("sam.test", "cm-1", 10)
+        };
+        let secret = core_types::SecretBytes::new(vec![7; 32]);
+        let root = cm_core::RootSecret::new(secret).unwrap();
+        let test_store = store_kit::testing::sqlite(MIGRATIONS).await;
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let backend = Arc::new(cm_soft::SoftBackend);
+        let store = test_store.store.clone();
+        let module = Module::start(config, backend, store, &root, clock, random);
+        let module = module.await.unwrap();
+        test(&module, &own).await;
+        assert_eq!(module.health().state, ModuleState::Operational);
+        std::fs::write(file.path(), "a = 2\n").unwrap();
+        test(&module, &own).await;
+        assert_eq!(module.health().state, ModuleState::Error);
+        // Neither the old file nor two officers excuse it.
+        std::fs::write(file.path(), "a = 1\n").unwrap();
+        test(&module, &own).await;
+        let wanted = Switch {
+            sam: "sam.test".into(),
+            root: module.root().kid(),
+            enabled: true,
+            recover: true,
+            error: module.health().error,
+            serial: 1,
+            exp: SystemClock.now().plus(600),
+        };
+        let approvals = officers.iter().map(|o| wanted.approve(o).unwrap());
+        let approvals = approvals.collect();
+        let refused = module.switch(&SwitchRequest { approvals }).await;
+        assert_eq!(refused.err(), Some(Refusal::NotNow));
+        assert_eq!(module.health().state, ModuleState::Error);
+    }
 
     #[test]
     fn a_store_that_is_away_at_the_start_is_tried_again_and_what_was_altered_is_not() {

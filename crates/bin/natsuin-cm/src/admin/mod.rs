@@ -326,11 +326,11 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
     }
 }
 
-/// How often it is asked how far the change is.
-const ASK: Duration = Duration::from_secs(1);
+/// After which time it is asked first how far the change is, and after which most seldom.
+const ASK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
-    let mut begin = true;
+    let (mut begin, [mut pause, longest]) = (true, ASK);
     loop {
         let asked = client
             .call::<ChangeWrapping>(&WrappingRequest { begin })
@@ -344,7 +344,8 @@ async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
             ));
         }
         begin = false;
-        tokio::time::sleep(ASK).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Site {
     pub port: u16,
     /// Further settings of the daemon.
     pub settings: String,
+    /// Further arguments.
+    pub args: Vec<String>,
 }
 
 impl Site {
@@ -59,6 +61,7 @@ impl Site {
             ca,
             port: port.port(),
             settings: String::new(),
+            args: Vec::new(),
         }
     }
 
@@ -97,6 +100,7 @@ every_seconds = 10
         command
             .arg("--config")
             .arg(path)
+            .args(&self.args)
             .env("SOFTHSM2_CONF", self.token.path().join("softhsm2.conf"))
             .env(CONTROL, self.token.path().join("faults"))
             .env(MODULE, softhsm::Library::SoftHsm2.path().unwrap())
@@ -262,7 +266,7 @@ impl SamSide {
 
     /// A new key.
     pub async fn key(&self) -> KeyCreated {
-        let Executed::Created(key) = self.order(generate()).await else {
+        let Executed::Created(key) = self.order(generate(KeyAlg::P256)).await else {
             panic!("a key was ordered")
         };
         key
@@ -359,11 +363,11 @@ impl Site {
     }
 }
 
-fn generate() -> OrderKind {
+pub fn generate(alg: KeyAlg) -> OrderKind {
     OrderKind::Generate {
         tenant: TenantId::parse("t").unwrap(),
         owner: PersonId::parse("hanako").unwrap(),
-        alg: KeyAlg::P256,
+        alg,
         level: Level::One,
         act: Digest32([1; 32]),
         exportable: false,
