@@ -20,6 +20,7 @@ mod forget;
 mod http;
 mod import;
 mod items;
+mod known;
 pub mod ledger;
 mod mark;
 mod module;
