@@ -107,6 +107,32 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Its word for the log, as on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Purpose => "purpose",
+            Self::Algorithm => "algorithm",
+            Self::Uses => "uses",
+            Self::Level => "level",
+            Self::Time => "time",
+            Self::ImportL3 => "import-l3",
+            Self::ImportL2 => "import-l2",
+            Self::CaKeygen => "ca-keygen",
+            Self::ImportL1 => "import-l1",
+            Self::WrappingStrength => "wrapping-strength",
+            Self::NotThisKey => "not-this-key",
+            Self::KnownKey => "known-key",
+            Self::WeakKey => "weak-key",
+            Self::Export => "export",
+            Self::OneTime => "one-time",
+            Self::NoWrappingKey => "no-wrapping-key",
+            Self::WrongValue => "wrong-value",
+            Self::HandedOver => "handed-over",
+            Self::OtherTree => "other-tree",
+            Self::Reauthorization => "reauthorization",
+        }
+    }
+
     /// The requirement that a key which was to come in or to leave doesn't meet, where it is one.
     pub fn requirement(self) -> Option<&'static str> {
         Some(match self {
@@ -402,4 +428,23 @@ pub trait CryptoModule: Send + Sync + 'static {
     ) -> impl Future<Output = Result<M::Response, ModuleError>> + Send
     where
         M: Method<Refusal = Refusal>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_words_of_the_wire() {
+        for word in [
+            "import-l3",
+            "ca-keygen",
+            "one-time",
+            "reauthorization",
+            "uses",
+        ] {
+            let reason: Reason = serde_json::from_str(&format!("\"{word}\"")).unwrap();
+            assert_eq!(reason.word(), word);
+        }
+    }
 }

@@ -11,11 +11,11 @@ use crate::items::Items;
 /// Seconds by which the SAM's clock may be ahead.
 pub(crate) const CLOCKS_DIFFER: i64 = 60;
 
-/// Checks statement and order, from the outside in (`III-3-4-authenticate-application`).
+/// Whether statement and order are the SAM's, from the outside in (`III-3-4-authenticate-application`).
 ///
 /// # Errors
 /// [`Refusal`], saying the first check that failed.
-pub(crate) fn admit(
+pub(crate) fn authentic(
     request: &ExecuteRequest,
     root: &Jwk,
     sam: &str,
@@ -34,6 +34,14 @@ pub(crate) fn admit(
     if keys.sam != sam || order.sam != sam || order.epoch != keys.epoch {
         return Err(Refusal::NotAuthentic);
     }
+    Ok(order)
+}
+
+/// Whether an authentic order may be executed now.
+///
+/// # Errors
+/// [`Refusal`], saying the first check that failed.
+pub(crate) fn admit(order: &OrderBody, now: UnixTime) -> Result<(), Refusal> {
     if now >= order.exp || order.exp > now.plus(MAX_ORDER_LIFE) {
         return Err(Refusal::NotNow);
     }
@@ -60,5 +68,5 @@ pub(crate) fn admit(
     if order.kind.name().is_some_and(|name| name != order.order) {
         return Err(Refusal::Malformed);
     }
-    Ok(order)
+    Ok(())
 }

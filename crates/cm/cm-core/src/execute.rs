@@ -11,7 +11,7 @@ use store_kit::transaction;
 
 use crate::attributes::{KeyAttributes, KeyUse, Purpose, Tree};
 use crate::backend::{NO_WRAPPING_KEY, NewKey};
-use crate::import::Import;
+use crate::import::{Import, WRAPPING_STRENGTH};
 use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 use crate::{admit, backend::Fault, weak};
@@ -31,16 +31,20 @@ struct Ordered<'o> {
 const COMMON_FACTOR: Fault = Fault::Broken("a key with a factor of another one");
 
 impl Module {
+    /// `named`: takes the order's name, once it is authentic.
     pub(crate) async fn try_execute(
         &self,
         request: &ExecuteRequest,
+        named: &mut Option<Digest32>,
     ) -> Result<Executed, ModuleError> {
         let _running = self.running.begin().await;
         self.look_at_switch().await?;
         self.operational()?;
         self.look_at_clock().await?;
         let now = self.clock.now();
-        let order = admit::admit(request, self.root(), &self.config.sam, now)?;
+        let order = admit::authentic(request, self.root(), &self.config.sam, now)?;
+        *named = Some(order.order);
+        admit::admit(&order, now)?;
         let done = self.follow(&order).await;
         if done.is_ok() {
             self.executed(&order, now);
@@ -150,6 +154,10 @@ impl Module {
         let leaves = level == Level::One && !one_time && self.backend.exports();
         if exportable && !leaves {
             return Err(Refusal::NotAllowed(Reason::Export).into());
+        }
+        // What could never be handed over isn't said to be exportable.
+        if exportable && alg.strength() > WRAPPING_STRENGTH {
+            return Err(Refusal::NotAllowed(Reason::WrappingStrength).into());
         }
         self.may_make(alg, level, now)?;
         // The order is spent before the back end is asked: asked again, it makes no second key.

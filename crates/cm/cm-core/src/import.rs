@@ -32,7 +32,7 @@ pub(crate) struct Import<'o> {
 }
 
 /// Strength of the keys to which imports and hand-overs are sealed (P-256): nothing stronger travels under it (`III-A1.2-wrapping-strength`).
-const WRAPPING_STRENGTH: u32 = 128;
+pub(crate) const WRAPPING_STRENGTH: u32 = 128;
 
 impl Module {
     /// The key to which imports are sealed, vouched for by the root key.

@@ -383,7 +383,8 @@ impl Module {
     /// [`ModuleError::Refused`]: definite, no value came into being; [`ModuleError::Unknown`]: one may have, and the
     /// order is spent.
     pub async fn execute(&self, request: &ExecuteRequest) -> Result<Executed, ModuleError> {
-        let outcome = self.try_execute(request).await;
+        let mut order = None;
+        let outcome = self.try_execute(request, &mut order).await;
         self.look_at_random().await;
         match &outcome {
             Ok(_) => {}
@@ -392,7 +393,7 @@ impl Module {
                 // A refusal that can't be recorded stands as it is: made into another one, the caller would take it for
                 // leave to try again.
                 let event = Event::OrderRefused {
-                    order: None,
+                    order,
                     reason: refusal_code(refusal).into(),
                 };
                 if self.record(event).await.is_err() {
@@ -451,7 +452,7 @@ fn refusal_code(refusal: &Refusal) -> &'static str {
         Refusal::NotNow => "not-now",
         Refusal::Duplicate => "duplicate",
         Refusal::NoSuchKey => "no-such-key",
-        Refusal::NotAllowed(_) => "not-allowed",
+        Refusal::NotAllowed(reason) => reason.word(),
         Refusal::Malformed => "malformed",
         Refusal::NotOperational => "not-operational",
     }

@@ -113,11 +113,11 @@ pub fn check_hand_over(exportable: bool, level: Level, alg: KeyAlg) -> Result<()
     check_strength(alg)
 }
 
-/// Whether keys that their owners can have handed over may be made.
+/// Whether keys of these kinds that their owners can have handed over may be made.
 ///
 /// # Errors
 /// [`Reason::Level`] naming the requirement.
-pub fn check_exportable(service: &Service, ceiling: Level) -> Result<(), Reason> {
+pub fn check_exportable(service: &Service, ceiling: Level, algs: &[KeyAlg]) -> Result<(), Reason> {
     if ceiling > Level::One {
         return Err(Reason::Level("III-3-17-retention-L2-no-export"));
     }
@@ -127,7 +127,7 @@ pub fn check_exportable(service: &Service, ceiling: Level) -> Result<(), Reason>
             Level::Two,
         )));
     }
-    Ok(())
+    algs.iter().try_for_each(|alg| check_strength(*alg))
 }
 
 /// Everything an act of kind `import` says beside its issuer.
@@ -320,11 +320,13 @@ mod tests {
         for level in [Level::Two, Level::Three] {
             let no = refused("III-3-17-retention-L2-no-export");
             assert_eq!(check_hand_over(true, level, p256), no);
-            assert_eq!(check_exportable(&service(Level::One), level), no);
+            assert_eq!(check_exportable(&service(one), level, &[p256]), no);
         }
         let strong = check_hand_over(true, one, KeyAlg::P384);
         assert_eq!(strong, refused("III-A1.2-wrapping-strength"));
-        assert_eq!(check_exportable(&service(one), one), Ok(()));
-        assert!(check_exportable(&service(Level::Two), one).is_err());
+        assert_eq!(check_exportable(&service(one), one, &[p256]), Ok(()));
+        let born = check_exportable(&service(one), one, &[p256, KeyAlg::P384]);
+        assert_eq!(born, refused("III-A1.2-wrapping-strength"));
+        assert!(check_exportable(&service(Level::Two), one, &[p256]).is_err());
     }
 }

@@ -230,6 +230,13 @@ async fn every_key_is_in_the_log_with_its_owner_from_its_making_on() {
             for what in ["key.generated", "key.used", "cm.order-refused"] {
                 assert_eq!(story.audited(what).await, 1, "{what}");
             }
+            // A refusal names the order, once it is the SAM's, and the attribute that refused.
+            let name = order.order.verify(story.act.public()).unwrap().order;
+            let refused = |why: &str| format!("\"order\":\"{name}\",\"reason\":\"{why}\"");
+            assert_eq!(story.audited(&refused("duplicate")).await, 1);
+            let level = generate(KeyAlg::P256, Level::Three);
+            story.refused(level).await;
+            assert_eq!(story.audited("\"reason\":\"level\"").await, 1);
             assert_eq!(story.audited(key.key.as_str()).await, 2);
             // Entries name the owner by a commitment; who it is stands beside the log.
             assert_eq!(story.audited("hanako").await, 0);

@@ -143,7 +143,7 @@ impl<C: CryptoModule> Sam<C> {
                 InvitedBy::Ra | InvitedBy::Office => invite.ceiling,
                 InvitedBy::Ssa => Level::One,
             };
-            import::check_exportable(&self.service, ceiling)?;
+            import::check_exportable(&self.service, ceiling, &invite.keys)?;
         }
         let voucher = Voucher {
             invite,
