@@ -46,6 +46,8 @@ struct Entry {
     algs: Vec<SigAlg>,
     sign_until: String,
     verify_until: String,
+    /// What the approval rests on: law, list and its date. For those who read the table; the module only sees that it is there.
+    basis: String,
     /// Only with the experimental switch.
     #[serde(default)]
     experimental: bool,
@@ -63,6 +65,9 @@ pub enum ApprovalError {
     /// Rows that contradict themselves or each other.
     #[error("the table of algorithms contradicts itself about {0}")]
     Contradiction(KeyAlg),
+    /// A row that doesn't say what it rests on.
+    #[error("the table of algorithms doesn't say what the approval of {0} rests on (basis)")]
+    NoBasis(KeyAlg),
 }
 
 /// The table that comes with the programs. If it couldn't be read, nothing would be approved.
@@ -97,6 +102,9 @@ impl Approvals {
             serde_json::from_str(text).map_err(|e| ApprovalError::Malformed(e.to_string()))?;
         let mut rows: Vec<Row> = Vec::new();
         for entry in file.approved {
+            if entry.basis.trim().is_empty() {
+                return Err(ApprovalError::NoBasis(entry.key));
+            }
             let row = Row {
                 key: entry.key,
                 sign_until: end_of(&entry.sign_until)?,
@@ -215,7 +223,7 @@ mod tests {
 
     fn table(key: &str, alg: &str, sign: &str, verify: &str) -> Result<Approvals, ApprovalError> {
         Approvals::parse(&format!(
-            r#"{{"version":1,"approved":[{{"key":"{key}","algs":["{alg}"],"sign_until":"{sign}","verify_until":"{verify}"}}]}}"#
+            r#"{{"version":1,"approved":[{{"key":"{key}","basis":"a list","algs":["{alg}"],"sign_until":"{sign}","verify_until":"{verify}"}}]}}"#
         ))
     }
 
@@ -229,6 +237,17 @@ mod tests {
         assert!(table("p-256", "ecdsa-sha256", "2030-12-31", "2029-12-31").is_err());
         assert!(table("p-256", "ecdsa-sha256", "2030-02-30", "2031-12-31").is_err());
         assert!(Approvals::parse(r#"{"version":1,"approved":[],"extra":1}"#).is_err());
+        let row =
+            r#""algs":["ecdsa-sha256"],"sign_until":"2030-12-31","verify_until":"2031-12-31""#;
+        let said = |basis: &str| {
+            Approvals::parse(&format!(
+                r#"{{"version":1,"approved":[{{"key":"p-256",{basis}{row}}}]}}"#
+            ))
+        };
+        assert!(said(r#""basis":"a law","#).is_ok());
+        let none = Err(ApprovalError::NoBasis(KeyAlg::P256));
+        assert_eq!(said(r#""basis":" ","#), none);
+        assert!(said("").is_err(), "missing");
         assert!(Approvals::parse(r#"{"version":-1,"approved":[]}"#).is_err());
         let long = format!(r#"{{"version":1,"approved":[]}}{}"#, " ".repeat(LONGEST));
         assert!(Approvals::parse(&long).is_err());

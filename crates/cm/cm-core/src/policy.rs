@@ -239,7 +239,7 @@ mod tests {
 
     fn table(version: u64, sign_until: &str) -> String {
         format!(
-            r#"{{"version":{version},"approved":[{{"key":"p-256","algs":["ecdsa-sha256"],"sign_until":"{sign_until}","verify_until":"2050-12-31"}}]}}"#
+            r#"{{"version":{version},"approved":[{{"key":"p-256","basis":"a list","algs":["ecdsa-sha256"],"sign_until":"{sign_until}","verify_until":"2050-12-31"}}]}}"#
         )
     }
 

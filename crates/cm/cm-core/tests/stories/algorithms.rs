@@ -20,7 +20,7 @@ use crate::kit::{NOW, P256, SAM, Setup, Story, digest, generate, sign};
 /// A table of P-256 alone.
 fn table(version: u64, sign_until: &str) -> String {
     format!(
-        r#"{{"version":{version},"approved":[{{"key":"p-256","algs":["ecdsa-sha256"],"sign_until":"{sign_until}","verify_until":"2040-12-31"}}]}}"#
+        r#"{{"version":{version},"approved":[{{"key":"p-256","basis":"a list","algs":["ecdsa-sha256"],"sign_until":"{sign_until}","verify_until":"2040-12-31"}}]}}"#
     )
 }
 
