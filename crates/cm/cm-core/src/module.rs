@@ -53,8 +53,8 @@ pub struct ModuleConfig {
     pub import_cas: Vec<ImportCa>,
     /// Keys of the officers, two of whom enable and disable the module.
     pub officers: Vec<Jwk>,
-    /// DNS name in an administrator's client certificate, who may ask for state and self-tests, and bring officers'
-    /// approvals.
+    /// DNS name in an administrator's client certificate, who may ask for state, self-tests and the change of the wrapping key,
+    /// and bring officers' approvals.
     pub administrator: Option<String>,
     /// How long a key stays ready for use after it was opened, in seconds; 0: for one order.
     pub key_cache_seconds: i64,

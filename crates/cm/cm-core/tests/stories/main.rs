@@ -19,6 +19,7 @@ mod once;
 mod one_time;
 mod orders;
 mod restore;
+mod rewrap;
 mod sealed;
 mod several;
 mod switch;

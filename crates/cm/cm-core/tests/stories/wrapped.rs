@@ -1,7 +1,10 @@
 //! Wrapped keys: the wrapping key changes while they are used, and old copies of a key end with the old one.
 
+use std::sync::Arc;
+
 use cm_api::rpc::Reason;
 use cm_api::{KeyCreated, Refusal};
+use cm_core::ahead::Ahead;
 use core_types::KeyAlg;
 
 use crate::destroy::KeyRow;
@@ -57,6 +60,37 @@ async fn the_wrapping_key_changes_online_and_older_copies_are_of_no_use() {
             for (key, alg) in &keys[1..] {
                 let order = story.order(sign(key, *alg, &[digest(*alg, "a")]));
                 fresh.execute(&order).await.unwrap();
+            }
+        },
+    )
+    .await;
+}
+
+// shows: III-A1.6-backup-keys, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn keys_made_ahead_sign_also_after_the_wrapping_key_changed() {
+    everywhere(
+        keys_made_ahead_sign_also_after_the_wrapping_key_changed::ON_TOKENS,
+        async |mut story| {
+            if story.backend.name() != "pkcs11-wrapped" {
+                return;
+            }
+            let token = story.backend.clone();
+            let ahead = Ahead::new(token.clone(), vec![(KeyAlg::P256, 3)]).unwrap();
+            story.backend = Arc::new(ahead);
+            story.module = story.again(7).await.unwrap();
+            story.module.change_wrapping().await.unwrap();
+            for elsewhere in [false, true] {
+                if elsewhere {
+                    // Another process changes it, of which the stock hears nothing.
+                    token.renew_wrapping().unwrap();
+                    token.retire_wrapping().unwrap();
+                }
+                for _ in 0..5 {
+                    let key = story.key(KeyAlg::P256).await;
+                    let order = story.order(sign(&key, P256, &[digest(P256, "a")]));
+                    story.module.execute(&order).await.unwrap();
+                }
             }
         },
     )
@@ -122,6 +156,7 @@ async fn a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest() {
 }
 
 pkcs11_faults::on_tokens!(
+    keys_made_ahead_sign_also_after_the_wrapping_key_changed,
     the_wrapping_key_changes_online_and_older_copies_are_of_no_use,
     a_row_that_was_set_back_is_not_wrapped_anew_and_made_the_newest,
     without_its_wrapping_key_a_key_signs_nothing_and_the_log_says_why,
