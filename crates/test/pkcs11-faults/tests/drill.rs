@@ -332,7 +332,8 @@ async fn every_fault(kind: &str, drill: &Drill) {
             // beside one; of a session that is closed in the middle of its C_Sign nobody knows what came out. Then only one
             // call is made.
             let texts = ["one", "two"];
-            let beside = ["finalize", "logout", "closeall"];
+            // And of two calls one could find the token gone and the other one find it back: a value then exists.
+            let beside = ["finalize", "logout", "closeall", "rv:0xe0 60"];
             let alone = beside.iter().any(|fault| lines.contains(fault));
             let texts = &texts[usize::from(alone)..];
             let got = match drill.sign_texts(key, alg, texts).await {
