@@ -429,7 +429,8 @@ impl AuditLog {
         &self.inner.late
     }
 
-    pub(crate) fn node(&self) -> &str {
+    /// Name of the node that writes.
+    pub fn node(&self) -> &str {
         &self.inner.node
     }
 

@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use audit_archive::{Files, Forget, Forgetting, Source, bring_up};
-use audit_log::{AuditLog, Sequencer, Summary};
+use audit_log::{AuditError, AuditLog, Event, Sequencer, Summary};
 use clap::Args;
-use core_types::UnixTime;
+use core_types::{Digest32, PeerId, UnixTime, sha256};
 use service_kit::Trouble;
-use store_kit::Store;
+use store_kit::{Store, StoreError, transaction};
 
-use crate::AuditConfig;
+use crate::{AuditConfig, trouble};
 
 /// Options of `bring-up-log`: after the restore of a backup that is older than the log, entries that the store lacks are put back.
 #[derive(Debug, Clone, Args)]
@@ -21,6 +21,14 @@ pub struct BringUpLog {
     /// Directory of an archive with entries that were deleted from the log; as many as it names.
     #[arg(long = "archive")]
     archives: Vec<PathBuf>,
+}
+
+/// Options of `export-log`: every entry gets its place, a checkpoint is signed, and the whole log goes to a directory.
+#[derive(Debug, Clone, Args)]
+pub struct ExportLog {
+    /// The directory; what an earlier export left in it is replaced.
+    #[arg(long)]
+    out: PathBuf,
 }
 
 /// Options of `delete-archived`: what an archive has is deleted from the live log, as two officers approved.
@@ -80,6 +88,61 @@ impl BringUpLog {
             done.from, done.size, done.strangers
         ))
     }
+}
+
+impl ExportLog {
+    /// Exports a log, which its daemon may go on writing; answers what was done, in words. That it was read is an entry
+    /// (`audit.read`) before anything is handed out, and part of the export.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the log can't be read or written, or the directory not used.
+    pub async fn run(
+        &self,
+        log: &AuditLog,
+        (sequencer, store): (&Sequencer, &Store),
+        now: UnixTime,
+    ) -> Result<String, Trouble> {
+        let known = audit_log::status(store).await;
+        let known = known.map_err(|e| trouble(&e.into()))?;
+        // With the entry that says so.
+        let entries = u64::try_from(known.entries + known.new + 1).unwrap_or(0);
+        let whole = sha256(&[b"export"]);
+        record_reading(log, store, ("export", whole), entries, now).await?;
+        let done = async {
+            sequencer.sequence(store, now).await?;
+            audit_log::export(store, &self.out, &sequencer.public()).await
+        };
+        let entries = done.await.map_err(|e| trouble(&e))?;
+        Ok(format!("{entries} entries in {}", self.out.display()))
+    }
+}
+
+/// Records that a command at the zone's machine reads entries of the log, by the name of the node as which it writes. `what`: how
+/// they are read, and the digest of what was asked for. What isn't recorded isn't handed out.
+///
+/// # Errors
+/// [`Trouble`]; nothing may be read then.
+pub async fn record_reading(
+    log: &AuditLog,
+    store: &Store,
+    (what, query): (&'static str, Digest32),
+    entries: u64,
+    now: UnixTime,
+) -> Result<(), Trouble> {
+    let reader = PeerId::parse(log.node()).map_err(|e| {
+        let remedy = "give the node a shorter name, of letters, digits, dot, hyphen and underscore";
+        Trouble::new("node", format!("{}: {e}", log.node()), remedy)
+    })?;
+    let event = Event::AuditRead {
+        reader,
+        what: what.into(),
+        query,
+        entries: u32::try_from(entries).unwrap_or(u32::MAX),
+    };
+    let written: Result<(), StoreError> = transaction!(store, "audit-read", |tx| {
+        log.append(tx, event.clone(), now).await.map(drop)
+    });
+    written.map_err(|e| trouble(&AuditError::from(e)))
 }
 
 impl DeleteArchived {

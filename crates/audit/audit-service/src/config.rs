@@ -8,9 +8,10 @@ use std::time::Duration;
 use audit_log::{AuditError, AuditLog, LogKey, Sequencer, Setting};
 use core_types::{Clock, PeerId, UnixTime, sha256};
 use serde::Deserialize;
+use service_kit::daemon::CHECK;
 use service_kit::http::HttpOptions;
 use service_kit::{Identity, Running, Shutdown, Trouble, bind, daemon, serve, tls};
-use store_kit::Store;
+use store_kit::{Store, StoreError};
 
 use crate::tiles::{Reading, router};
 use crate::witnesses::WitnessesConfig;
@@ -63,6 +64,22 @@ pub fn trouble(error: &AuditError) -> Trouble {
     }
 }
 
+/// What an error of a zone's store means for its daemon, and for a command beside it.
+pub fn store_trouble(error: &StoreError) -> Trouble {
+    let code = match error.is_away() {
+        true => Trouble::AWAY,
+        false => "store",
+    };
+    let remedy = match error {
+        StoreError::InUse(_) => {
+            "beside a running daemon commands work on PostgreSQL; on an embedded store end the daemon, run the command, and start \
+             the daemon again. Auditors read the log of one that runs at its listener ([audit.reading])"
+        }
+        _ => CHECK,
+    };
+    Trouble::new(code, error.to_string(), remedy)
+}
+
 impl AuditConfig {
     /// How often entries get their place in the log.
     pub fn every(&self) -> Duration {
@@ -111,6 +128,8 @@ impl AuditConfig {
         let witness = Some(self.witness.clone());
         let opened = Sequencer::open(log.clone(), key, witness, store).await;
         let sequencer = opened.map_err(|e| trouble(&e))?;
+        let key = sequencer.public();
+        tracing::info!(%key, "the public key of this zone's log, for auditors");
         let Some(witnesses) = &self.witnesses else {
             return Ok(sequencer);
         };

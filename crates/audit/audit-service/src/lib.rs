@@ -12,8 +12,8 @@ mod search;
 mod tiles;
 mod witnesses;
 
-pub use commands::{BringUpLog, DeleteArchived, ForgetPerson};
-pub use config::{AuditConfig, trouble};
+pub use commands::{BringUpLog, DeleteArchived, ExportLog, ForgetPerson, record_reading};
+pub use config::{AuditConfig, store_trouble, trouble};
 pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};
 pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};
 pub use tiles::{Reading, router};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::Sequencer;
-use audit_service::{AuditConfig, trouble};
+use audit_service::{AuditConfig, store_trouble, trouble};
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
 use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, not_started};
@@ -23,7 +23,7 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use service_kit::daemon::{self, CHECK};
 use service_kit::{Shutdown, Trouble, bind, serve, tls};
-use store_kit::{Store, StoreError, StoreUrl};
+use store_kit::{Store, StoreUrl};
 
 #[derive(Parser)]
 #[command(version, about = "Natsuin's cryptographic module")]
@@ -75,14 +75,6 @@ async fn open_store(url: &str) -> Result<Store, Trouble> {
     let url = StoreUrl::parse(url).map_err(|e| store_trouble(&e))?;
     let opened = Store::open(&url, "cm", MIGRATIONS, &SystemRandom).await;
     opened.map_err(|e| store_trouble(&e))
-}
-
-fn store_trouble(error: &StoreError) -> Trouble {
-    let code = match error.is_away() {
-        true => Trouble::AWAY,
-        false => "store",
-    };
-    Trouble::new(code, error.to_string(), CHECK)
 }
 
 async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {

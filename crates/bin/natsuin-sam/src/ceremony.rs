@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use audit_service::{BringUpLog, DeleteArchived, ForgetPerson};
+use audit_service::{BringUpLog, DeleteArchived, ExportLog, ForgetPerson};
 use clap::Subcommand;
 use core_types::random::SystemRandom;
 use core_types::{OfficerId, SecretBytes, UnixTime};
@@ -15,6 +15,8 @@ use sam_core::office::ceremony::{self, Begun, Invitation, Plan, Site};
 use serde::Deserialize;
 use service_kit::{Trouble, daemon};
 use shares::Share;
+
+use crate::reading::ExportEvidence;
 
 /// What is done instead of serving.
 #[derive(Debug, Subcommand)]
@@ -35,6 +37,11 @@ pub(crate) enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Give every entry of the SAM's log its place, sign a checkpoint, and write the log to a directory for archive, check and
+    /// restore; on PostgreSQL beside the running daemon.
+    ExportLog(ExportLog),
+    /// Write the evidence of an act to a file, for an auditor; on PostgreSQL beside the running daemon.
+    ExportEvidence(ExportEvidence),
     /// Delete from the SAM's live log what an archive has, as two officers approved.
     DeleteArchived(DeleteArchived),
     /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
@@ -57,11 +64,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it starts the SAM, which its log then tells of.
-    pub(crate) fn starts(&self) -> bool {
+    /// Whether what it writes into the log is a node's of its own, beside that of the daemon.
+    pub(crate) fn is_beside(&self) -> bool {
         match self {
-            Self::DeleteArchived { .. } | Self::ForgetPerson { .. } | Self::Reopen { .. } => true,
-            Self::Init { .. } | Self::BringUpLog { .. } => false,
+            Self::ExportLog(_)
+            | Self::ExportEvidence(_)
+            | Self::DeleteArchived(_)
+            | Self::ForgetPerson(_)
+            | Self::Reopen { .. } => true,
+            Self::Init { .. } | Self::BringUpLog(_) => false,
         }
     }
 }
@@ -168,7 +179,7 @@ pub(crate) fn hand_out(
     ))
 }
 
-fn write_new(path: &Path, bytes: &SecretBytes) -> Result<(), Trouble> {
+pub(crate) fn write_new(path: &Path, bytes: &SecretBytes) -> Result<(), Trouble> {
     let mut options = OpenOptions::new();
     let opened = options.create_new(true).write(true).mode(0o600).open(path);
     let mut target: File = opened.map_err(|e| file(path, &e))?;

@@ -5,13 +5,14 @@ mod attestation;
 mod ceremony;
 mod clock;
 mod config;
+mod reading;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_service::{AuditConfig, ForgetPerson, trouble as audit_trouble};
+use audit_service::{AuditConfig, ForgetPerson, store_trouble, trouble as audit_trouble};
 use clap::Parser;
 use clock::ClockConfig;
 use config::{Config, json, settings};
@@ -27,7 +28,7 @@ use sam_service::{
 };
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
-use store_kit::{Store, StoreError, StoreUrl};
+use store_kit::{Store, StoreUrl};
 
 #[derive(Parser)]
 #[command(version, about = "Natsuin's signature activation module")]
@@ -93,7 +94,15 @@ async fn run(args: Args) -> Result<(), Trouble> {
         files: files.digests(),
         signatures: signatures(&args.config)?,
     });
-    settings.beside = args.command.as_ref().is_some_and(ceremony::Command::starts);
+    settings.beside = args.command.as_ref().is_some_and(ceremony::Command::is_beside);
+    if let Some(command) = args.command.as_ref().and_then(reading::of) {
+        let (now, pinned) = (clock.now(), Some(root.clone()));
+        let own = Sam::log_of(settings, module, store.clone(), pinned, clock, random).await;
+        let own = own.map_err(|e| start_trouble(&e))?;
+        let sequencer = audit.open(&own, &store, &options, now).await?;
+        say(&command.run(&own, (&sequencer, &store), &root, now).await?);
+        return Ok(());
+    }
     if let Some(ceremony::Command::DeleteArchived(command)) = &args.command {
         let (pinned, open) = (serde_json::to_string(&root), store.clone());
         let started = Sam::start(settings, module, open, Some(root), clock.clone(), random).await;
@@ -271,14 +280,6 @@ async fn run(args: Args) -> Result<(), Trouble> {
     ended
 }
 
-fn store_trouble(error: &StoreError) -> Trouble {
-    let code = match error.is_away() {
-        true => Trouble::AWAY,
-        false => "store",
-    };
-    Trouble::new(code, error.to_string(), CHECK)
-}
-
 fn start_trouble(error: &StartError) -> Trouble {
     match error.passes() {
         true => Trouble::new(
@@ -307,7 +308,9 @@ async fn ceremonies(
     };
     let told = match command {
         // Done before.
-        ceremony::Command::DeleteArchived(_)
+        ceremony::Command::ExportLog(_)
+        | ceremony::Command::ExportEvidence(_)
+        | ceremony::Command::DeleteArchived(_)
         | ceremony::Command::ForgetPerson(_)
         | ceremony::Command::BringUpLog(_) => return Ok(()),
         ceremony::Command::Init {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use audit_log::AuditLog;
 use audit_service::{
-    AuditConfig, BringUpLog, DeleteArchived, ForgetPerson, trouble as audit_trouble,
+    AuditConfig, BringUpLog, DeleteArchived, ExportLog, ForgetPerson, store_trouble,
+    trouble as audit_trouble,
 };
 use clap::Parser;
 use config::Config;
@@ -44,6 +45,9 @@ struct Args {
 /// What is done instead of serving.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Give every entry of the SSA's log its place, sign a checkpoint, and write the log to a directory for archive, check and
+    /// restore; on PostgreSQL beside the running daemon.
+    ExportLog(ExportLog),
     /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
     /// the witness knows to its end. To be done before the first start.
     BringUpLog(BringUpLog),
@@ -74,14 +78,6 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn say(text: &str) {
     println!("{text}");
-}
-
-fn store_trouble(error: &StoreError) -> Trouble {
-    let code = match error.is_away() {
-        true => Trouble::AWAY,
-        false => "store",
-    };
-    Trouble::new(code, error.to_string(), CHECK)
 }
 
 async fn run(args: Args) -> Result<(), Trouble> {
@@ -132,7 +128,11 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let opened = Store::open(&url, "ssa", MIGRATIONS, random.as_ref()).await;
     let store = opened.map_err(|e| store_trouble(&e))?;
     let chain = daemon::secret32(&config.chain_key)?;
-    let audit = AuditLog::new("ssa", &config.node, chain, random.clone());
+    let node = match &args.command {
+        None | Some(Command::BringUpLog(_)) => config.node.clone(),
+        Some(_) => audit_log::beside(&config.node),
+    };
+    let audit = AuditLog::new("ssa", &node, chain, random.clone());
     audit.knows_makers(&restorers);
     if let Some(Command::BringUpLog(command)) = &args.command {
         let done = command.run("ssa", &config.audit, &audit, &store, clock.now());
@@ -141,6 +141,11 @@ async fn run(args: Args) -> Result<(), Trouble> {
     }
     let sequencer = config.audit.open(&audit, &store, &zones, clock.now());
     let sequencer = sequencer.await?;
+    if let Some(Command::ExportLog(command)) = &args.command {
+        let done = command.run(&audit, (&sequencer, &store), clock.now());
+        say(&done.await?);
+        return Ok(());
+    }
     if let Some(Command::DeleteArchived { command, root }) = &args.command {
         let (root, log, now) = (daemon::text(root)?, (&sequencer, &store), clock.now());
         let (mut none, audit) = ((), &config.audit);

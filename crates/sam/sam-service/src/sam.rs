@@ -24,7 +24,7 @@ use crate::clock::ClockWatch;
 use crate::config::SamConfig;
 use crate::courier::Courier;
 use crate::failed::Failed;
-use crate::flows::Endings;
+use crate::flows::{AlertsTold, Endings};
 use crate::records::PersonRecord;
 use crate::reminders::Reminded;
 use crate::ring::{Ring, Rings};
@@ -76,6 +76,7 @@ pub struct Inner<C> {
     pub(crate) strangers: RateLimit<PeerId>,
     pub(crate) searches: Searches,
     pub(crate) endings: Endings,
+    pub(crate) alerts_told: AlertsTold,
 }
 
 /// What is different from tenant to tenant.
@@ -145,7 +146,7 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// The log of a SAM that isn't started, for bringing it up after a restore. Nothing is written but the wrapped row key.
+    /// The log of a SAM that isn't started, for bringing it up after a restore and for reading it. Nothing is written but the wrapped row key.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -158,6 +159,7 @@ impl<C: CryptoModule> Sam<C> {
         random: Arc<dyn Random>,
     ) -> Result<AuditLog, StartError> {
         let sam = Self::build(config, module, store, root, clock, random).await?;
+        sam.audit.knows_makers(&sam.config.restorers);
         Ok(sam.audit.clone())
     }
 
@@ -225,6 +227,7 @@ impl<C: CryptoModule> Sam<C> {
             strangers: RateLimit::default(),
             searches: Searches::default(),
             endings: Endings::default(),
+            alerts_told: AlertsTold::default(),
         });
         let own = &inner.views[0];
         Ok(Self::with(inner.clone(), own))

@@ -30,7 +30,10 @@ impl WitnessFile {
     pub(crate) fn last(&self) -> Result<Option<(u64, String)>, AuditError> {
         // Nobody may wait any more for what is being appended.
         let _turn = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = self.file()?;
+        self.last_of(&mut self.locked()?)
+    }
+
+    fn last_of(&self, file: &mut File) -> Result<Option<(u64, String)>, AuditError> {
         let length = file.metadata().map_err(|e| self.fault(e))?.len();
         let from = length.saturating_sub(TAIL);
         file.seek(SeekFrom::Start(from))
@@ -63,11 +66,16 @@ impl WitnessFile {
         Ok(Some((size, note)))
     }
 
-    /// Appends checkpoints durably. Of what can't be written whole, as on a full disk, nothing stays.
+    /// Appends checkpoints durably, those that another process hasn't told it of meanwhile. Of what can't be written whole, as on
+    /// a full disk, nothing stays.
     pub(crate) fn append(&self, notes: &[String]) -> Result<(), AuditError> {
         let _turn = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = self.file()?;
-        let text: String = notes.iter().map(|note| format!("{note}\n")).collect();
+        let mut file = self.locked()?;
+        let last = self.last_of(&mut file)?.map_or(0, |(size, _)| size);
+        let new = notes
+            .iter()
+            .filter(|note| size_of(note).is_none_or(|size| size > last));
+        let text: String = new.map(|note| format!("{note}\n")).collect();
         let end = file.seek(SeekFrom::End(0)).map_err(|e| self.fault(e))?;
         let written = file.write_all(text.as_bytes());
         written.and_then(|()| file.sync_data()).map_err(|e| {
@@ -75,6 +83,15 @@ impl WitnessFile {
             let _ = file.set_len(end);
             self.fault(e)
         })
+    }
+
+    /// The file for this process alone, as far as its file system knows locks: a command beside the daemon tells the same file.
+    fn locked(&self) -> Result<File, AuditError> {
+        let file = self.file()?;
+        match file.lock() {
+            Err(error) if error.kind() != std::io::ErrorKind::Unsupported => Err(self.fault(error)),
+            _ => Ok(file),
+        }
     }
 
     fn file(&self) -> Result<File, AuditError> {
@@ -140,6 +157,20 @@ mod tests {
             witness.append(&[note(size)]).unwrap();
             assert_eq!(witness.last().unwrap(), Some((size, note(size))));
         }
+    }
+
+    #[test]
+    fn what_another_process_told_meanwhile_is_told_once_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witness");
+        let daemon = WitnessFile::open(path.clone(), 0).unwrap();
+        let command = WitnessFile::open(path.clone(), 0).unwrap();
+        // Both have seen an empty file.
+        daemon.append(&[note(1), note(2)]).unwrap();
+        command.append(&[note(1), note(2), note(3)]).unwrap();
+        daemon.append(&[note(3)]).unwrap();
+        let whole: String = [1, 2, 3].map(|size| note(size) + "\n").concat();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Commands that start the module beside its daemon: in the log they are a node of their own, which ends when they do.
 
-use audit_service::{AuditConfig, ForgetPerson, trouble as audit_trouble};
+use audit_service::{AuditConfig, ForgetPerson};
 use cm_core::{Ledger, Module};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
@@ -32,14 +32,10 @@ async fn work(
     let root = serde_json::to_string(module.root()).unwrap_or_default();
     match command {
         Command::Backup { out } => backup::backup(module, out).await,
-        Command::ExportLog { out } => {
+        Command::ExportLog(command) => {
             let sequencer = sequencer(module, store, config).await?;
-            let done = async {
-                sequencer.sequence(store, now).await?;
-                audit_log::export(store, out, &sequencer.public()).await
-            };
-            let entries = done.await.map_err(|e| audit_trouble(&e))?;
-            Ok(format!("{entries} entries in {}", out.display()))
+            let done = command.run(module.audit(), (&sequencer, store), now);
+            done.await
         }
         Command::DeleteArchived(command) => {
             let sequencer = sequencer(module, store, config).await?;

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use audit_service::{DeleteArchived, ForgetPerson};
+use audit_service::{DeleteArchived, ExportLog, ForgetPerson};
 use clap::Subcommand;
 use cm_api::rpc::{ChangeWrapping, WrappingRequest};
 use core_types::SecretBytes;
@@ -100,11 +100,7 @@ pub(crate) enum Command {
     },
     /// Give every entry of the audit log its place, sign a checkpoint, and write the log to a directory for archive, check
     /// and restore.
-    ExportLog {
-        /// The directory.
-        #[arg(long)]
-        out: PathBuf,
-    },
+    ExportLog(ExportLog),
     /// Delete from the module's live log what an archive has, as two officers approved.
     DeleteArchived(DeleteArchived),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
@@ -319,7 +315,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             ceremony::hold(&client, approvals, request.as_ref()).await
         }
         Command::Backup { .. }
-        | Command::ExportLog { .. }
+        | Command::ExportLog(_)
         | Command::DeleteArchived(_)
         | Command::ForgetPerson(_)
         | Command::Scrub => beside::run(config, command).await,

@@ -1,6 +1,6 @@
 //! The audit log and the state of the SAM for officers: auditors read the log, nobody else, and each reading is an entry.
 
-use audit_log::{LogKey, Sequencer};
+use audit_log::{Event, LogKey, Sequencer};
 use core_types::{Clock as _, PeerId, SecretBytes};
 use sap::office::Role;
 use sap::office::calls::{
@@ -93,6 +93,66 @@ async fn only_an_auditor_reads_the_log_and_each_reading_is_an_entry() {
         );
         assert_eq!(state.log.checkpoint, Some(world.clock.now()));
         assert_eq!(state.nodes.len(), 1);
+    }
+}
+
+/// What the page shows of the log is a reading too: each entry is recorded once for a session, and isn't shown unless it is.
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_on_the_page_are_readings_that_are_recorded_once_for_a_session() {
+    for world in worlds().await {
+        let mut operator = world.appoint("operator", Role::SystemOperator).await;
+        let store = &world.store.store;
+        let key = LogKey::from_seed("log.test/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+        let opened = Sequencer::open(world.sam.audit().clone(), key, None, store).await;
+        let sequencer = opened.unwrap();
+        let alarm = async || {
+            let now = world.clock.now();
+            let written: Result<(), StoreError> = transaction!(store, "test", |tx| {
+                let what = "backup-late".into();
+                let event = Event::Alarm { what };
+                world.sam.audit().append(tx, event, now).await.map(drop)
+            });
+            written.unwrap();
+            sequencer.sequence(store, now).await.unwrap();
+        };
+        let look = async |session: &SecretBytes| {
+            let session = session.clone();
+            let state = world.office::<State>(&SessionRequest { session }).await;
+            state.map(|state| state.alerts.len())
+        };
+        let recorded = async || world.audited("audit.read", "\"alerts\"").await;
+        let [first, second, third] = [
+            world.log_in(&mut operator).await.unwrap().session,
+            world.log_in(&mut operator).await.unwrap().session,
+            world.log_in(&mut operator).await.unwrap().session,
+        ];
+        sequencer.sequence(store, world.clock.now()).await.unwrap();
+        let before = look(&first).await.unwrap();
+        let nothing = recorded().await;
+        assert_eq!(nothing, usize::from(before > 0));
+        alarm().await;
+        for _ in 0..3 {
+            assert_eq!(look(&first).await.unwrap(), before + 1);
+        }
+        assert_eq!(recorded().await, nothing + 1);
+        alarm().await;
+        for _ in 0..2 {
+            assert_eq!(look(&first).await.unwrap(), before + 2);
+        }
+        assert_eq!(recorded().await, nothing + 2);
+        assert_eq!(look(&second).await.unwrap(), before + 2);
+        assert_eq!(recorded().await, nothing + 3);
+        let account = operator.account.as_str();
+        assert_eq!(world.audited("audit.read", account).await, nothing + 3);
+        // The chain takes nothing more: whoever has seen these entries sees them, nobody else.
+        let broken: Result<(), StoreError> = transaction!(store, "broken", |tx| {
+            tx.execute(sql("UPDATE audit_head SET n = 1")).await?;
+            Ok(())
+        });
+        broken.unwrap();
+        assert!(look(&first).await.is_ok());
+        assert!(look(&third).await.is_err());
     }
 }
 

@@ -51,11 +51,11 @@ macro_rules! service_events {
         /// Digest of the new value.
         value: Digest32,
     }
-    /// An auditor's program read entries.
+    /// Somebody read entries: an auditor's program, an officer, or a command at the zone's machine.
     AuditRead = "audit.read", Success, by(peer reader), about() {
-        /// Who.
+        /// Who: the name in a certificate, an officer's account, or the node as which a command writes.
         reader: PeerId,
-        /// How: `bundle`, `search`.
+        /// How: `bundle`, `search`, `follow`, `export`, `evidence`, `alerts`.
         what: Code,
         /// Digest of what was asked for.
         query: Digest32,

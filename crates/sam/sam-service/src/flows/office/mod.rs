@@ -1,5 +1,6 @@
 //! Officers (`sap.md` §9): how an installation begins, who is logged in, what they proposal, and what comes of it.
 
+mod alerts;
 mod approve;
 mod audit_search;
 mod effects;
@@ -28,6 +29,7 @@ use crate::failed::{Failed, readable};
 use crate::rows::{self, Row};
 use crate::sam::Sam;
 
+pub(crate) use alerts::AlertsTold;
 pub use genesis::FoundError;
 pub(crate) use proposals::check_deed;
 

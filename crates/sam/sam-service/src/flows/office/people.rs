@@ -5,7 +5,7 @@ use cm_api::rpc::{Empty, Status};
 use core_types::{KeyId, OfficerId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, AuditEntry, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo,
+    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo,
     OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
@@ -17,16 +17,6 @@ use crate::failed::{Failed, readable};
 use crate::rows;
 use crate::sam::Sam;
 
-/// Types of entries that somebody has to look at.
-const ALERTS: [&str; 6] = [
-    "alarm",
-    "audit.witness-away",
-    "audit.read-refused",
-    "factor.locked",
-    "settings.refused",
-    "signature.wrong",
-];
-const MOST_ALERTS: usize = 20;
 /// Keys that are counted for the page.
 const MOST_KEYS: i64 = 10_000;
 /// Keys that are named because their certificates end.
@@ -127,13 +117,8 @@ impl<C: CryptoModule> Sam<C> {
         check_deed(&present.person, Deed::SeeState, now)?;
         let module = self.module.call::<Status>(&Empty {}).await;
         let log = audit_log::status(&self.store).await?;
-        let alerts = audit_log::newest(&self.store, &ALERTS, MOST_ALERTS).await?;
-        // Whom an alert is about is for auditors.
-        let alerts = alerts.into_iter().map(|entry| AuditEntry {
-            seq: entry.seq,
-            person: None,
-            body: entry.body,
-        });
+        let alerts = self.alerts(&request.session, &present.person, now);
+        let alerts = alerts.await?;
         let nodes = log.nodes.iter().map(|(node, at)| NodeInfo {
             node: node.clone(),
             at: *at,
@@ -185,7 +170,7 @@ impl<C: CryptoModule> Sam<C> {
                 checkpoint: log.checkpoint,
                 cosigned: u32::try_from(log.cosigned).unwrap_or(u32::MAX),
             },
-            alerts: alerts.collect(),
+            alerts,
             keys,
             keys_more,
             ending,
