@@ -94,7 +94,10 @@ async fn run(args: Args) -> Result<(), Trouble> {
         files: files.digests(),
         signatures: signatures(&args.config)?,
     });
-    settings.beside = args.command.as_ref().is_some_and(ceremony::Command::is_beside);
+    settings.beside = args
+        .command
+        .as_ref()
+        .is_some_and(ceremony::Command::is_beside);
     if let Some(command) = args.command.as_ref().and_then(reading::of) {
         let (now, pinned) = (clock.now(), Some(root.clone()));
         let own = Sam::log_of(settings, module, store.clone(), pinned, clock, random).await;

@@ -16,7 +16,7 @@ use crate::kit::{Story, cramped, files, natsuin, run, text};
 pub struct Medium {
     keys: PathBuf,
     private: PathBuf,
-    public: PathBuf,
+    pub public: PathBuf,
 }
 
 impl Medium {

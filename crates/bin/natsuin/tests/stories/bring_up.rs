@@ -42,7 +42,7 @@ async fn a_sam_from_a_backup_beside_its_work_is_brought_up_to_its_log() {
     for _ in 0..2 {
         site.sam("sam-1", &store, &ports).await.end();
     }
-    let whole = site.entries("sam", &store).await;
+    let whole = site.entries("sam");
 
     copy(&kept, &data);
     let export = site.at("export/sam").display().to_string();
@@ -50,7 +50,7 @@ async fn a_sam_from_a_backup_beside_its_work_is_brought_up_to_its_log() {
     let said = site.command("natsuin-sam", "sam-1", &up);
     assert!(said.status.success(), "{}", text(&said));
     site.sam("sam-1", &store, &ports).await.end();
-    let after = site.entries("sam", &store).await;
+    let after = site.entries("sam");
     assert_eq!(after[..whole.len()], whole[..]);
     let told: Vec<_> = after
         .iter()

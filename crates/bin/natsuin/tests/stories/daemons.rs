@@ -9,7 +9,7 @@ use core_types::random::SystemRandom;
 use core_types::{ClientId, Clock as _, SecretBytes, TenantId};
 use dev_ca::{DevCa, Ra};
 use natsuin::agent::Agent;
-use natsuin::stack::{DevClient, DevSigner, Device, Factors, NewFactors};
+use natsuin::stack::{DevClient, DevSigner, Device, Factors, NAME_OFFICE, NewFactors};
 use reqwest::{Method, Url};
 use serde_json::Value;
 use service_kit::{Running, Shutdown, bind, serve, tls};
@@ -19,7 +19,7 @@ use ssa_service::calls::{
     AddRequest, ClientAdd, ClientRequest, ClientRotate, ClientSuspend, Contract, RotateRequest,
 };
 
-use crate::kit::text;
+use crate::kit::{natsuin, run, text};
 use crate::site::{NAME_RA, Program, SAM, SamPorts, Site, invitation, port};
 use crate::spend::{Spender, approval, body, hashes};
 
@@ -173,7 +173,7 @@ impl Middle<'_> {
              [published]\npolicy = {{ url = 'https://a.example/policy', version = '1' }}\npractice = {{ url = 'https://a.example/p', version = '1' }}\n\
              terms = {{ url = 'https://a.example/terms', version = '1' }}\ncontact = 'mailto:a@a.example'\n\
              [public]\nchain = '{dir}/public-chain.pem'\nkey = '{dir}/public-key.pem'\n\
-             [officers]\nlisten = '127.0.0.1:{officers}'\npeople = [\n\
+             [officers]\nlisten = '127.0.0.1:{officers}'\nviewers = ['{NAME_OFFICE}']\npeople = [\n\
              {{ certificate = 'sato.office.natsuin.internal', officer = 'sato', role = 'security-officer' }},\n\
              {{ certificate = 'tanaka.office.natsuin.internal', officer = 'tanaka', role = 'system-administrator' }},\n]\n",
             page = self.page,
@@ -327,6 +327,12 @@ async fn four_daemons_make_one_signature() {
     desk.call::<ClientSuspend>(&stop).await.unwrap();
     assert_eq!(hanako.spender.post(&login, again, None).await.0, 401);
 
+    // One process owns an embedded store; whoever wants its log is told what to do.
+    let out = site.at("export/sam").display().to_string();
+    let export = ["export-log", "--out", &out];
+    let done = site.command("natsuin-sam", "sam-1", &export);
+    assert_eq!(done.status.code(), Some(4), "{}", text(&done));
+    assert!(text(&done).contains("end the daemon"), "{}", text(&done));
     for program in [&mut service.program, &mut gateway, &mut sam] {
         program.end();
     }
@@ -345,21 +351,23 @@ async fn four_daemons_make_one_signature() {
         assert_eq!(done.status.code(), Some(4), "{}", text(&done));
         assert!(text(&done).contains("delete-archived"), "{}", text(&done));
     }
+    let act = evidence_of_a_signature(&site);
+    let (ssa, sam) = (site.entries("ssa"), site.entries("sam"));
+    let read = |e: &&Value| e["kind"] == "audit.read" && e["detail"]["what"] == "evidence";
+    let read: Vec<_> = sam.iter().filter(read).collect();
+    // Recorded before anything is handed out, so also when there was no file to write to.
+    assert_eq!(read.len(), 2, "{read:?}");
+    assert!(read.iter().all(|e| e["detail"]["query"] == act.as_str()));
     module.end();
-    let out = site.at("cm-export").display().to_string();
-    for (args, good) in [
-        (&delete[..], false),
-        (&["scrub"][..], true),
-        (&["export-log", "--out", &out][..], true),
-    ] {
+    for (args, good) in [(&delete[..], false), (&["scrub"][..], true)] {
         let done = site.command("natsuin-cm", "cm-1", args);
         assert_eq!(done.status.success(), good, "{}", text(&done));
     }
+    let cm = site.entries("cm");
     let mut everything = std::collections::BTreeSet::new();
-    for zone in ["cm", "sam", "ssa"] {
-        let said = site.entries(zone, &format!("sqlite:{dir}/{zone}.db")).await;
+    for (zone, said) in [("cm", cm), ("sam", sam), ("ssa", ssa)] {
         let by_command = |e: &&Value| e["node"].as_str().unwrap().ends_with(".command");
-        assert_eq!(said.iter().any(|e| by_command(&e)), zone != "ssa", "{zone}");
+        assert!(said.iter().any(|e| by_command(&e)), "{zone}");
         let mut watch = audit_alert::Watch::new(audit_alert::Limits::default());
         for (seq, entry) in (0..).zip(&said) {
             let entry = audit_reader::Entry::parse(seq, &entry.to_string(), None).unwrap();
@@ -407,6 +415,30 @@ async fn four_daemons_make_one_signature() {
         let entry = (class.to_owned(), kind.to_owned());
         assert!(everything.contains(&entry), "{kind}: {everything:?}");
     }
+}
+
+/// The auditor picks a signature in the log and has the SAM's operators give its evidence, which is checked elsewhere; the act.
+fn evidence_of_a_signature(site: &Site) -> String {
+    let made = site.entries("sam");
+    let made = made.iter().find(|e| e["kind"] == "signature.made").unwrap();
+    let act = made["detail"]["act"].as_str().unwrap().to_owned();
+    let file = site.at("evidence.json");
+    let name = file.display().to_string();
+    for (person, good) in [("p-nobody", false), ("p-hanako", true), ("p-hanako", false)] {
+        let args = ["--person", person, "--act", &act, "--out", &name];
+        let args = [&["export-evidence"][..], &args].concat();
+        let done = site.command("natsuin-sam", "sam-1", &args);
+        // Somebody else's act is nobody's, and nothing is written over.
+        assert_eq!(done.status.success(), good, "{}", text(&done));
+        assert_eq!(file.exists(), person != "p-nobody");
+    }
+    let mut verify = natsuin();
+    verify.args(["evidence", "verify", &name, "--root"]);
+    verify.arg(site.at("cm-root.jwk")).arg("--log");
+    let said = run(verify.arg(site.at("export/sam/log.pub")));
+    assert!(said.status.success(), "{}", text(&said));
+    assert!(text(&said).contains("p-hanako"), "{}", text(&said));
+    act
 }
 
 /// The authority of this service's tenant invites a person: what it sends to the service, and what it hands to the person.

@@ -20,6 +20,7 @@ mod csc_command;
 mod daemons;
 mod device;
 mod full_disk;
+mod governance;
 mod hostile;
 mod impersonation;
 mod keys;

@@ -26,6 +26,10 @@ use crate::kit::{entries, run, text};
 
 /// Name of the SAM in acts.
 pub const SAM: &str = "sam.test";
+/// Security officers with whom an installation begins.
+pub const OFFICERS: [&str; 3] = ["sato", "suzuki", "takahashi"];
+/// Name in the certificate of an auditor's program.
+pub const AUDITOR: &str = "auditor.natsuin.internal";
 /// Name in the registration authority's certificate.
 pub const NAME_RA: &str = "ra.natsuin.internal";
 
@@ -36,6 +40,10 @@ pub struct Site {
     tenant: TenantId,
     /// What its SAMs are told of their clock; without it nobody keeps it.
     pub clock: String,
+    /// Port of the officers' page, which need not be there.
+    pub console: u16,
+    /// Zones whose logs auditors and the officers' gateway read, with the ports for it.
+    pub reading: Vec<(&'static str, u16)>,
 }
 
 /// A daemon that runs. Gone with this value, as by kill -9.
@@ -145,10 +153,12 @@ impl Site {
             ca,
             tenant: TenantId::parse("test").unwrap(),
             clock: String::new(),
+            console: port(),
+            reading: Vec::new(),
         };
         for (zone, name) in [("cm", NAME_CM), ("sam", NAME_SAM), ("sic", NAME_SIC)]
             .into_iter()
-            .chain([("ssa", NAME_SSA)])
+            .chain([("ssa", NAME_SSA), ("office", NAME_OFFICE)])
         {
             site.zone(zone, name);
         }
@@ -217,13 +227,18 @@ impl Site {
     /// The configuration with the tables that all daemons have.
     pub fn configure(&self, zone: &str, node: &str, settings: &str) -> PathBuf {
         let dir = self.dir.path().display();
-        let audit = match zone {
-            "sic" => String::new(),
+        let mut audit = match zone {
+            "sic" | "office" => String::new(),
             _ => format!(
                 "[audit]\nlog = 'test/{zone}'\nkey = '{dir}/{zone}-log.key'\nwitness = '{dir}/{zone}-witness.txt'\n\
                  every_seconds = 1\n"
             ),
         };
+        for (_, port) in self.reading.iter().filter(|(of, _)| *of == zone) {
+            audit.push_str(&format!(
+                "[audit.reading]\nlisten = '127.0.0.1:{port}'\nauditors = ['{NAME_OFFICE}', '{AUDITOR}']\n"
+            ));
+        }
         let tls = format!(
             "[tls]\nchain = '{dir}/{zone}-chain.pem'\nkey = '{dir}/{zone}-key.pem'\nca = '{dir}/zones-ca.pem'\n"
         );
@@ -319,9 +334,10 @@ impl Site {
              gateways = ['{NAME_SIC}']\ncm_url = 'https://localhost:{module}'\ncm_root = '{dir}/cm-root.jwk'\n\
              registration_authorities = '{dir}/ra-keys.json'\nissuers = '{issuers}'\nstore = '{store}'\n\
              [policy]\nversion = 1\npin_totp_at_level_2 = false\nceiling = 1\n\
-             [office]\nlisten = '127.0.0.1:{office}'\norigin = 'https://sic.localhost:{office}'\ngateways = ['{NAME_OFFICE}']\n\
+             [office]\nlisten = '127.0.0.1:{office}'\norigin = '{console}'\ngateways = ['{NAME_OFFICE}']\n\
              idle_seconds = 600\nsession_seconds = 14400\n{tenants}{clock}",
             clock = self.clock,
+            console = self.office_page(),
             tenant = self.tenant,
             issuers = self.ca.trust_anchors_file().display(),
         );
@@ -334,7 +350,7 @@ impl Site {
                     "[[officer]]\nid = '{id}'\nname = '{id}'\nidentity = 'card-{id}'\nuntil = '{until}'\n"
                 )
             };
-            fs::write(&officers, one("sato") + &one("suzuki")).unwrap();
+            fs::write(&officers, OFFICERS.map(one).concat()).unwrap();
             let begun = run(self
                 .program("natsuin-sam")
                 .arg("--config")
@@ -418,6 +434,23 @@ impl Site {
         self.start("natsuin-sic", &config, at).await
     }
 
+    /// The gateway of officers, with the zones that they look at beside (TOML).
+    pub async fn office(&self, sam: u16, beside: &str) -> Program {
+        let (dir, at) = (self.dir.path().display(), self.console);
+        let settings = format!(
+            "listen = '127.0.0.1:{at}'\norigin = '{page}'\nroots = '{dir}/roots.json'\noffice = true\n\
+             sam_url = 'https://localhost:{sam}'\npublic_chain = '{dir}/public-chain.pem'\npublic_key = '{dir}/public-key.pem'\n{beside}",
+            page = self.office_page(),
+        );
+        let config = self.configure("office", "office-1", &settings);
+        self.start("natsuin-sic", &config, at).await
+    }
+
+    /// Origin of the officers' page.
+    pub fn office_page(&self) -> String {
+        format!("https://sic.localhost:{}", self.console)
+    }
+
     /// A client outside, which trusts the public origins.
     pub fn http(&self) -> reqwest::Client {
         let options = HttpOptions {
@@ -429,28 +462,38 @@ impl Site {
 }
 
 impl Site {
-    /// The entries of a zone's log, which has to be good.
-    pub async fn entries(&self, zone: &str, store: &str) -> Vec<Value> {
-        let tables = match zone {
-            "cm" => cm_core::MIGRATIONS,
-            "sam" => sam_service::MIGRATIONS,
-            _ => ssa_service::MIGRATIONS,
-        };
-        let url = store_kit::StoreUrl::parse(store).unwrap();
-        // The store's name in its database is the zone's.
-        let name: &'static str = match zone {
-            "cm" => "cm",
-            "sam" => "sam",
-            _ => "ssa",
-        };
-        let opened = store_kit::Store::open(&url, name, tables, &SystemRandom).await;
-        let store = opened.unwrap();
-        let seed = SecretBytes::new(fs::read(self.at(&format!("{zone}-log.key"))).unwrap());
-        let key = audit_log::LogKey::from_seed(&format!("test/{zone}"), &seed).unwrap();
-        let export = self.at("export");
-        let done = audit_log::export(&store, &export.join(zone), &key.public()).await;
-        done.unwrap();
-        store.close().await;
-        entries(&export, zone)
+    /// Has the command of a zone's daemon write its log where all exports go; the directory of all.
+    pub fn export(&self, zone: &str) -> PathBuf {
+        let all = self.at("export");
+        let out = all.join(zone).display().to_string();
+        let (program, node) = (format!("natsuin-{zone}"), format!("{zone}-1"));
+        let done = self.command(&program, &node, &["export-log", "--out", &out]);
+        assert!(done.status.success(), "{}", text(&done));
+        all
+    }
+
+    /// The entries of a zone's log, which has to be good. The SAM's and the SSA's commands need what their daemons need.
+    pub fn entries(&self, zone: &str) -> Vec<Value> {
+        let entries = entries(&self.export(zone), zone);
+        // Who took it out is told by the log itself.
+        let read = entries
+            .iter()
+            .rfind(|e| e["kind"] == "audit.read" && e["detail"]["what"] == "export");
+        let reader = format!("{zone}-1.command");
+        assert_eq!(read.unwrap()["detail"]["reader"], reader.as_str());
+        entries
+    }
+
+    /// What an auditor keeps of each zone beside the exports: the witness's file and the log's key.
+    pub fn auditor(&self) -> PathBuf {
+        let auditor = self.at("auditor");
+        fs::create_dir_all(&auditor).unwrap();
+        for zone in ["cm", "sam", "ssa"] {
+            let witness = self.at(&format!("{zone}-witness.txt"));
+            fs::copy(witness, auditor.join(format!("{zone}.txt"))).unwrap();
+            let public = self.at("export").join(zone).join("log.pub");
+            fs::copy(public, auditor.join(format!("{zone}.pub"))).unwrap();
+        }
+        auditor
     }
 }

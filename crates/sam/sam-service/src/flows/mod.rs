@@ -33,5 +33,5 @@ mod voucher_secret;
 
 pub(crate) use ending::Endings;
 pub use forget::NotForgotten;
-pub(crate) use office::{AlertsTold, Door};
 pub use office::FoundError;
+pub(crate) use office::{AlertsTold, Door};

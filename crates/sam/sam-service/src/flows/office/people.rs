@@ -5,8 +5,8 @@ use cm_api::rpc::{Empty, Status};
 use core_types::{KeyId, OfficerId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo,
-    OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
+    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo, OfficeRefusal,
+    OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
 
