@@ -6,12 +6,11 @@ use std::path::Path;
 
 use core_types::UnixTime;
 use serde::Serialize;
-use store_kit::{Row, Store, StoreError, sql};
+use store_kit::{Row, Store, StoreError};
 
 use crate::error::AuditError;
 use crate::tiles::{self, Resource};
 
-const PAGE: i64 = 1000;
 /// Which ranges were deleted after archiving, if any.
 const ARCHIVED: &str = "archived.json";
 
@@ -68,14 +67,11 @@ pub async fn export(store: &Store, dir: &Path, public: &str) -> Result<u64, Audi
     let mut notes = Out::create(dir, "checkpoints.txt")?;
     let mut after = 0;
     loop {
-        let select =
-            "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2";
-        let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
-        let Some(last) = rows.last() else { break };
-        after = last.int("size")?;
-        for row in &rows {
-            let note = tiles::cosigned(&mut tx, row.int("size")?, row.text("note")?).await?;
-            notes.line(&note)?;
+        let page = tiles::checkpoints_after(&mut tx, after).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = *last;
+        for (_, note) in &page {
+            notes.line(note)?;
         }
     }
     notes.finish()?;

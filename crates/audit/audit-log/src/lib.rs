@@ -58,5 +58,5 @@ pub use sequencer::{
 };
 pub use service::{Setting, beside};
 pub use status::{Status, newest, status};
-pub use tiles::{Resource, fetch};
+pub use tiles::{Resource, checkpoints, fetch};
 pub use witness::{Answer, Asking, Carrier, Measure, Witness, Witnesses};

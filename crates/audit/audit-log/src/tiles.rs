@@ -7,6 +7,8 @@ use store_kit::{Store, StoreError, Tx, sql};
 use crate::hashes::{Hashes, TILE};
 use crate::tree::TILE_HEIGHT;
 
+/// Checkpoints of one answer.
+const PAGE: i64 = 1000;
 /// Highest level that a log with numbers of 63 bits can have.
 const TOP: u32 = 62 / TILE_HEIGHT;
 
@@ -138,6 +140,31 @@ pub async fn fetch(store: &Store, resource: Resource) -> Result<Option<Vec<u8>>,
     }
 }
 
+/// The notes of the next checkpoints, at most 1000, that cover more than `after` entries, each with the signatures of witnesses.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn checkpoints(store: &Store, after: i64) -> Result<Vec<String>, StoreError> {
+    let mut tx = store.read("audit-checkpoints").await?;
+    let page = checkpoints_after(&mut tx, after).await?;
+    Ok(page.into_iter().map(|(_, note)| note).collect())
+}
+
+/// The same with their sizes.
+pub(crate) async fn checkpoints_after(
+    tx: &mut Tx,
+    after: i64,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let select = "SELECT size, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2";
+    let rows = tx.fetch_all(sql(select).bind(after).bind(PAGE)).await?;
+    let mut page = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (size, note) = (row.int("size")?, row.text("note")?);
+        page.push((size, cosigned(tx, size, note).await?));
+    }
+    Ok(page)
+}
+
 /// The latest checkpoint and its size: a note with the signatures of the log and of its witnesses.
 pub(crate) async fn checkpoint(tx: &mut Tx) -> Result<Option<(i64, String)>, StoreError> {
     let select = "SELECT size, note FROM audit_checkpoint ORDER BY size DESC LIMIT 1";
@@ -149,7 +176,7 @@ pub(crate) async fn checkpoint(tx: &mut Tx) -> Result<Option<(i64, String)>, Sto
 }
 
 /// The checkpoint of this size with what witnesses signed under it.
-pub(crate) async fn cosigned(tx: &mut Tx, size: i64, note: String) -> Result<String, StoreError> {
+async fn cosigned(tx: &mut Tx, size: i64, note: String) -> Result<String, StoreError> {
     let select = "SELECT line FROM audit_cosignature WHERE size = $1 ORDER BY witness";
     let rows = tx.fetch_all(sql(select).bind(size)).await?;
     rows.iter()

@@ -194,6 +194,7 @@ impl AuditConfig {
         let router = router(Reading {
             log: log.clone(),
             store: store.clone(),
+            public: self.log_key()?.public(),
             auditors: reading.auditors.clone(),
             clock,
         });

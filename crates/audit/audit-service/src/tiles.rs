@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use audit_log::{AuditLog, Event, Resource, fetch};
-use axum::Router;
+use audit_log::{AuditLog, Event, Resource, archived, checkpoints, fetch};
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use core_types::{Clock, PeerId, sha256};
 use service_kit::{Peer, Rate, RateLimit};
 use store_kit::{Store, StoreError, transaction};
@@ -22,6 +22,8 @@ pub struct Reading {
     pub log: AuditLog,
     /// Its store.
     pub store: Store,
+    /// Its public key, as `log.pub` of an export has it.
+    pub public: String,
     /// Names in the certificates of those who may read; everybody else is refused.
     pub auditors: Vec<PeerId>,
     /// Time.
@@ -43,11 +45,15 @@ pub(crate) struct Desk {
 /// Longest search in bytes.
 const LONGEST: usize = 16 * 1024;
 
-/// `GET /checkpoint`, `GET /tile/…`, `POST /search` and `POST /follow`; for a listener with [`service_kit::tls::mutual_server`].
+/// `GET /checkpoint`, `GET /tile/…`, and what an export has beside: `GET /checkpoints/AFTER` (a JSON array of the notes of at most 1000
+/// checkpoints over more than so many entries), `GET /log.pub`, `GET /archived.json` (an empty array where nothing was deleted); `POST /search` and `POST /follow`; for a listener with [`service_kit::tls::mutual_server`].
 pub fn router(reading: Reading) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
+        .route("/checkpoints/{after}", get(older))
+        .route("/log.pub", get(public))
+        .route("/archived.json", get(deleted))
         .route(SEARCH, post(handle::<SearchRequest>))
         .route(FOLLOW, post(handle::<FollowRequest>))
         .layer(DefaultBodyLimit::max(LONGEST))
@@ -70,15 +76,58 @@ async fn tile(
     desk.answer(&peer, resource).await
 }
 
+async fn older(
+    State(desk): State<Arc<Desk>>,
+    Extension(peer): Extension<Peer>,
+    Path(after): Path<String>,
+) -> Response {
+    let notes = async {
+        let Some(after) = after.parse().ok().filter(|after| *after >= 0) else {
+            return Ok::<_, StoreError>(StatusCode::NOT_FOUND.into_response());
+        };
+        let notes = checkpoints(&desk.reading.store, after).await?;
+        Ok(Json(notes).into_response())
+    };
+    desk.beside(&peer, notes).await
+}
+
+async fn public(State(desk): State<Arc<Desk>>, Extension(peer): Extension<Peer>) -> Response {
+    let key = format!("{}\n", desk.reading.public);
+    desk.beside(&peer, async { Ok(key.into_response()) }).await
+}
+
+async fn deleted(State(desk): State<Arc<Desk>>, Extension(peer): Extension<Peer>) -> Response {
+    let ranges = async {
+        let mut tx = desk.reading.store.read("audit-archived").await?;
+        Ok::<_, StoreError>(Json(archived(&mut tx).await?).into_response())
+    };
+    desk.beside(&peer, ranges).await
+}
+
 impl Desk {
+    /// What tells of no entry, and so is recorded as little as hashes are.
+    async fn beside(
+        &self,
+        peer: &Peer,
+        answer: impl Future<Output = Result<Response, StoreError>> + Send,
+    ) -> Response {
+        let answered = async {
+            match self.auditor(peer).await? {
+                Some(_) => answer.await,
+                None => Ok(StatusCode::FORBIDDEN.into_response()),
+            }
+        };
+        match answered.await {
+            Ok(response) => response,
+            Err(error) => unread(&error),
+        }
+    }
+
     async fn answer(&self, peer: &Peer, resource: Option<Resource>) -> Response {
         match self.read(peer, resource).await {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => status.into_response(),
-            Err(error) => {
-                tracing::error!(%error, "an auditor couldn't read the log");
-                StatusCode::SERVICE_UNAVAILABLE.into_response()
-            }
+            Err(error) => unread(&error),
         }
     }
 
@@ -144,4 +193,9 @@ impl Desk {
             log.append(tx, event.clone(), clock.now()).await.map(drop)
         })
     }
+}
+
+fn unread(error: &StoreError) -> Response {
+    tracing::error!(%error, "an auditor couldn't read the log");
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
 }

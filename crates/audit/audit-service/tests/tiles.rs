@@ -90,6 +90,7 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
         let router = router(Reading {
             log: log(),
             store: store.store.clone(),
+            public: sequencer.public(),
             auditors: vec![PeerId::parse("auditor.example").unwrap()],
             clock: Arc::new(ManualClock::at(NOW)),
         });
@@ -107,6 +108,34 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
                 let (status, body) = get(&router, other, &path).await;
                 assert_eq!((status, body.len()), (403, 0), "{other:?} {name}");
             }
+        }
+        // What an export has beside; the checkpoints come in pages.
+        let file = |name: &str| {
+            let found = exported.iter().find(|(known, _)| known == name);
+            found.map(|(_, bytes)| String::from_utf8(bytes.clone()).unwrap())
+        };
+        let (status, key) = get(&router, "auditor.example", "/log.pub").await;
+        assert_eq!(
+            (status, String::from_utf8(key).ok()),
+            (200, file("log.pub"))
+        );
+        let (status, page) = get(&router, "auditor.example", "/checkpoints/0").await;
+        let notes: Vec<String> = serde_json::from_slice(&page).unwrap();
+        let text: String = notes.iter().map(|note| format!("{note}\n")).collect();
+        assert_eq!(
+            (status, notes.len(), Some(text)),
+            (200, 2, file("checkpoints.txt"))
+        );
+        let (status, page) = get(&router, "auditor.example", "/checkpoints/500").await;
+        let rest: Vec<String> = serde_json::from_slice(&page).unwrap();
+        assert_eq!((status, &rest[..]), (200, &notes[1..]));
+        let (_, page) = get(&router, "auditor.example", "/checkpoints/600").await;
+        assert_eq!(page, b"[]");
+        let (_, ranges) = get(&router, "auditor.example", "/archived.json").await;
+        assert_eq!(ranges, b"[]");
+        for path in ["/log.pub", "/checkpoints/0", "/archived.json"] {
+            let (status, body) = get(&router, "", path).await;
+            assert_eq!((status, body.len()), (403, 0), "{path}");
         }
         assert_eq!(count(&store, "audit.read").await, 3);
         let refused = i64::try_from(resources.len()).unwrap();
@@ -127,6 +156,8 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
             "/tile/entries/002.p/200",
             "/tile/0/0",
             "/tile/x",
+            "/checkpoints/-1",
+            "/checkpoints/x",
         ] {
             assert_eq!(get(&router, "auditor.example", path).await.0, 404, "{path}");
         }
@@ -168,6 +199,7 @@ async fn only_auditors_search_and_each_search_is_an_entry() {
         let router = router(Reading {
             log: log(),
             store: store.store.clone(),
+            public: sequencer.public(),
             auditors: vec![PeerId::parse("auditor.example").unwrap()],
             clock: Arc::new(ManualClock::at(NOW)),
         });

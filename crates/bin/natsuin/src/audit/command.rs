@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{SearchArgs, Verify, alert, export, search, verify, witness};
+use super::{FetchArgs, SearchArgs, Verify, alert, export, fetch, search, verify, witness};
 use crate::output::{Exit, Failure, Out};
 use crate::stores::choice;
 
@@ -23,6 +23,8 @@ pub enum AuditCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Take a running zone's log from its listener for auditors, as an export to be verified.
+    Fetch(FetchArgs),
     /// Check an export offline: edits, deletions, reordering and truncation are found.
     Verify {
         /// Directory of the export.
@@ -73,6 +75,7 @@ pub async fn run(command: AuditCommand, out: Out) -> Result<Exit, Failure> {
             store,
             out: dir,
         } => export(&data, choice(store.as_deref())?, &dir, out).await,
+        AuditCommand::Fetch(args) => fetch(args, out).await,
         AuditCommand::Verify {
             dir,
             witness,

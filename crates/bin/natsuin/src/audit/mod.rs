@@ -2,6 +2,7 @@
 
 mod alert;
 mod command;
+mod fetch;
 mod search;
 mod witness;
 
@@ -24,6 +25,7 @@ use crate::stack::{StoreChoice, log_key};
 
 pub use alert::run as alert;
 pub use command::{AuditCommand, run};
+pub use fetch::{FetchArgs, run as fetch};
 pub use search::{Format, SearchArgs, run as search};
 pub use witness::run as witness;
 

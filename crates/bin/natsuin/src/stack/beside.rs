@@ -22,6 +22,7 @@ pub(super) async fn neighbours(
         let reading = Reading {
             log: zone.audit.clone(),
             store: zone.store.clone(),
+            public: zone.sequencer.public(),
             auditors: vec![PeerId::parse(NAME_OFFICE).map_err(|_| bug("name of a gateway"))?],
             clock: kit.clock.clone(),
         };

@@ -107,6 +107,7 @@ async fn alerts_are_told_once_by_every_way_and_hostile_receivers_hold_nothing_up
     let reading = audit_service::router(audit_service::Reading {
         log: log.clone(),
         store: store.store.clone(),
+        public: sequencer.public(),
         auditors: vec![PeerId::parse("alert.example").unwrap()],
         clock,
     });

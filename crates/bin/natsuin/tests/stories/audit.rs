@@ -289,6 +289,7 @@ async fn an_auditor_searches_a_running_zone_and_nobody_else_does() {
     let router = audit_service::router(audit_service::Reading {
         log: log.clone(),
         store: store.store.clone(),
+        public: sequencer.public(),
         auditors: vec![core_types::PeerId::parse("auditor.example").unwrap()],
         clock,
     });

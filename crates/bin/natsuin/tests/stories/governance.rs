@@ -20,8 +20,8 @@ use store_kit::{Store, StoreError, StoreUrl, transaction};
 
 use crate::archive::Medium;
 use crate::daemons::Middle;
-use crate::kit::{natsuin, run, text};
-use crate::site::{OFFICERS, SamPorts, Site, port};
+use crate::kit::{entries, natsuin, run, text};
+use crate::site::{AUDITOR, OFFICERS, SamPorts, Site, port};
 
 /// How long ago the SSA's log began here, in days: nothing of then has to be kept.
 const LONG_AGO: i64 = 4000;
@@ -190,6 +190,24 @@ fn verify(site: &Site, archive: Option<&Path>) -> String {
     text(&said)
 }
 
+/// An auditor takes the SSA's log over the network, as it is now, and checks it; its entries.
+fn fetched(site: &Site, log_port: u16, name: &str) -> Vec<Value> {
+    let all = site.at(name);
+    let mut command = natsuin();
+    command.args(["audit", "fetch", "--url"]);
+    command.arg(format!("https://localhost:{log_port}"));
+    for (option, file) in [
+        ("--cert", "auditor-chain.pem"),
+        ("--cert-key", "auditor-key.pem"),
+        ("--ca", "zones-ca.pem"),
+    ] {
+        command.arg(option).arg(site.at(file));
+    }
+    let said = run(command.arg("--out").arg(all.join("ssa")));
+    assert!(said.status.success(), "{}", text(&said));
+    entries(&all, "ssa")
+}
+
 /// Three officers at their gateway. All logs are taken out by the daemons' commands, checked and archived; then what is archived
 /// goes from the SSA's log, and somebody is forgotten in all zones, each as two officers approved. The logs are good after it.
 // shows: I-7.1.4.3-delete-after-archive, I-7.1.5.1-archive-all-audit-logs, I-7.1.1.10-only-privileged-manage-all-interfaces
@@ -199,6 +217,7 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     let log_port = port();
     site.reading = vec![("ssa", log_port)];
     let (cm, ssa) = (port(), port());
+    site.zone("auditor", AUDITOR);
     begin_long_ago(&site).await;
     let (mut module, root) = site.module(cm).await;
     let ports = SamPorts {
@@ -231,6 +250,9 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     assert_eq!((status, seen["clients"].is_array()), (200, true), "{seen}");
     assert_eq!(office.looks("ssa", Looked::Log).await.0, 422);
     assert_eq!(office.looks("cm", Looked::Clients).await.0, 400);
+
+    let taken = fetched(&site, log_port, "fetched");
+    assert!(taken.len() > THEN);
 
     for program in [&mut console, &mut service.program, &mut sam] {
         program.end();
@@ -298,6 +320,9 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     assert_eq!(told("audit.log-deleted"), 1);
     assert_eq!(told("audit.person-forgotten"), 1);
     assert!(told("login.failed") < THEN, "they lie in the archive");
+    // Who read it over the network is told there too.
+    let by_auditor = |e: &&Value| e["kind"] == "audit.read" && e["detail"]["reader"] == AUDITOR;
+    assert!(ssa_log.iter().any(|e| by_auditor(&e)));
     site.auditor();
     verify(&site, Some(&archive));
     let said = verify(&site, None);
@@ -307,6 +332,8 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     let (mut module, _) = site.module(cm).await;
     let mut sam = site.sam("sam-1", &store, &ports).await;
     let mut again = site.start("natsuin-ssa", &config, ssa).await;
+    let taken = fetched(&site, log_port, "shortened");
+    assert!(taken.iter().any(|e| e["kind"] == "audit.log-deleted"));
     again.end();
     sam.end();
     module.end();

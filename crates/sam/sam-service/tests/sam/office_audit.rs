@@ -97,7 +97,7 @@ async fn only_an_auditor_reads_the_log_and_each_reading_is_an_entry() {
 }
 
 /// What the page shows of the log is a reading too: each entry is recorded once for a session, and isn't shown unless it is.
-// shows: I-7.1.4.6-deny-by-default
+// shows: I-7.1.4.1-log-all-access-attempts
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_on_the_page_are_readings_that_are_recorded_once_for_a_session() {
     for world in worlds().await {
