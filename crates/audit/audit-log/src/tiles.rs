@@ -176,7 +176,7 @@ pub(crate) async fn checkpoint(tx: &mut Tx) -> Result<Option<(i64, String)>, Sto
 }
 
 /// The checkpoint of this size with what witnesses signed under it.
-async fn cosigned(tx: &mut Tx, size: i64, note: String) -> Result<String, StoreError> {
+pub(crate) async fn cosigned(tx: &mut Tx, size: i64, note: String) -> Result<String, StoreError> {
     let select = "SELECT line FROM audit_cosignature WHERE size = $1 ORDER BY witness";
     let rows = tx.fetch_all(sql(select).bind(size)).await?;
     rows.iter()
