@@ -252,7 +252,8 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     assert_eq!(office.looks("cm", Looked::Clients).await.0, 400);
 
     let taken = fetched(&site, log_port, "fetched");
-    assert!(taken.len() > THEN);
+    // What it wrote at its start may not have a place yet.
+    assert!(taken.len() >= THEN);
 
     for program in [&mut console, &mut service.program, &mut sam] {
         program.end();
