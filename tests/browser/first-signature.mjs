@@ -3,7 +3,7 @@
 // Screenshots of every page go to OUT_DIR.
 
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import assert from 'node:assert/strict';
 import { life } from './life.mjs';
 import { PHONE, launch, person as someone, room, submit, totp } from './kit.mjs';
@@ -60,15 +60,37 @@ async function toApproval({ page, look }, logIn) {
   await page.waitForURL('**/documents/*');
   await look('document');
   await submit(page);
-  await page.waitForURL((url) => url.href.startsWith(ready.portal) || url.href.startsWith(`${ready.sic}/a`));
+  await page.waitForFunction((portal) => location.href.startsWith(portal) || document.querySelector('a[href$="/go"]'), ready.portal);
   if (logIn) await logIn();
   else if (page.url().startsWith(ready.portal)) {
     await look('consent');
     await page.locator('button[value=yes]').click();
   }
+  const go = page.locator('a[href$="/go"]');
+  await go.waitFor();
+  await look('prepared');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('a[href$="/prepared.pdf"]').click()]);
+  const prepared = join(outDir, 'prepared.pdf');
+  await download.saveAs(prepared);
+  await go.click();
   await page.waitForURL(`${ready.sic}/a**`);
   await page.locator('#approve').waitFor();
   await look('approve');
+  return prepared;
+}
+
+/** The approval page says of the prepared file, and of no other, that it is what will be signed. */
+async function compareFiles({ page, look }, prepared, original) {
+  await page.locator('#own-file summary').click();
+  const said = page.locator('#compared .note, #compared .alarm');
+  await page.setInputFiles('#compare', prepared);
+  await said.waitFor();
+  assert.match(await said.getAttribute('class'), /note/, await said.innerText());
+  await look('compared');
+  await page.setInputFiles('#compare', original);
+  await page.locator('#compared .alarm').waitFor();
+  assert.match(await said.innerText(), new RegExp(basename(original).replace(/[.]/g, '[.]')));
+  await look('compared-other');
 }
 
 /** A page of somebody else's can neither frame the approval page nor keep a hand on it in a window of its own. */
@@ -134,11 +156,12 @@ async function result({ page, look }, file) {
 
   // She logs out, and the application's request brings her back in with the login passkey.
   await logOut(her);
-  await toApproval(her, async () => {
+  const prepared = await toApproval(her, async () => {
     await page.locator('#passkey').waitFor();
     await look('login');
     await pressWhenReady(page, '#passkey');
   });
+  await compareFiles(her, prepared, pdf);
   const approval = page.url();
   // The page that approves refuses to be framed.
   assert.match(her.policies.get(approval.split('#')[0]), /frame-ancestors 'none'/);

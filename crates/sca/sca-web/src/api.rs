@@ -4,6 +4,7 @@
 //! - `POST /api/documents?name=…` with the PDF as body → the document
 //! - `GET /api/documents/{id}` → the document
 //! - `POST /api/documents/{id}/sign`, `/choose?key=…`, `/resume` → the document
+//! - `GET /documents/{id}/prepared.pdf` → while the approval is waited for, the file that the approval page can compare
 //! - `GET /documents/{id}/signed.pdf` → the signed file
 
 use std::sync::Arc;
@@ -58,6 +59,9 @@ struct Answer {
     /// What for: `login` or `approve`.
     purpose: Option<&'static str>,
     keys: Vec<Choice>,
+    /// Address of the file with room for its signature, on this origin, while the approval is waited for and the approval page
+    /// can say whether a file is what will be signed.
+    prepared: Option<String>,
     /// Address of the signed file, on this origin.
     signed: Option<String>,
     result: Option<Outcome>,
@@ -89,14 +93,18 @@ fn trouble(lang: Lang, problem: &Problem) -> Trouble {
 }
 
 fn answer(lang: Lang, view: View) -> Answer {
-    let (mut next, mut purpose, mut keys, mut signed, mut result) =
-        (None, None, Vec::new(), None, None);
+    let (mut next, mut purpose, mut keys, mut result) = (None, None, Vec::new(), None);
+    let (mut prepared, mut signed) = (None, None);
     let state = view.stage.name();
     match view.stage {
         Stage::Authorize {
             next: to,
             purpose: what,
-        } => (next, purpose) = (to, Some(what)),
+            prepared: file,
+        } => {
+            (next, purpose) = (to, Some(what));
+            prepared = file.map(|_| format!("/documents/{}/prepared.pdf", view.id));
+        }
         Stage::Choose(choices) => keys = choices,
         Stage::Signed(outcome) => {
             signed = Some(format!("/documents/{}/signed.pdf", view.id));
@@ -116,6 +124,7 @@ fn answer(lang: Lang, view: View) -> Answer {
         next,
         purpose,
         keys,
+        prepared,
         signed,
         result,
     }

@@ -246,6 +246,7 @@ impl App {
             credential,
             alg,
             prepared,
+            comparable: documents,
             idempotency_key,
         });
         self.trip(Purpose::Credential(asked), lang, Trip::Approve(waiting))

@@ -1,7 +1,7 @@
 //! The documents that are being signed, and the states they go through.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use core_types::{SigAlg, UnixTime};
 use csc_client::Pending;
@@ -44,14 +44,33 @@ impl Document {
         self.dir.join("signed.pdf")
     }
 
+    /// The prepared file, while the signer's approval is waited for and names the document: then the approval page can say
+    /// whether a file is what will be signed.
+    pub(crate) fn prepared(&self) -> Option<&Path> {
+        let State::Authorize(trip) = &self.state else {
+            return None;
+        };
+        match &trip.purpose {
+            Trip::Approve(waiting) if waiting.comparable => Some(waiting.prepared.prepared_file()),
+            Trip::Approve(_) | Trip::Login => None,
+        }
+    }
+
+    /// Name of the prepared file, such as `契約書-to-sign.pdf`.
+    pub(crate) fn prepared_name(&self) -> String {
+        format!("{}-to-sign.pdf", self.stem())
+    }
+
     /// Name of the signed file, such as `契約書-signed.pdf`.
     pub(crate) fn signed_name(&self) -> String {
-        let stem = self
-            .name
+        format!("{}-signed.pdf", self.stem())
+    }
+
+    fn stem(&self) -> &str {
+        self.name
             .strip_suffix(".pdf")
             .or(self.name.strip_suffix(".PDF"))
-            .unwrap_or(&self.name);
-        format!("{stem}-signed.pdf")
+            .unwrap_or(&self.name)
     }
 }
 
@@ -92,6 +111,8 @@ pub(crate) struct Waiting {
     pub(crate) credential: Credential,
     pub(crate) alg: SigAlg,
     pub(crate) prepared: Prepared,
+    /// Whether the approval is asked for with the document's own digest, so that the approval page can compare the file.
+    pub(crate) comparable: bool,
     /// Same for every repetition of the call that signs.
     pub(crate) idempotency_key: String,
 }
@@ -257,7 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn the_signed_file_has_a_name_of_its_own() {
+    fn the_prepared_and_the_signed_file_have_names_of_their_own() {
+        assert_eq!(
+            document(1, "契約書.PDF").prepared_name(),
+            "契約書-to-sign.pdf"
+        );
         assert_eq!(document(1, "契約書.pdf").signed_name(), "契約書-signed.pdf");
         assert_eq!(document(1, "契約書").signed_name(), "契約書-signed.pdf");
     }

@@ -94,6 +94,8 @@ struct DocumentPage<'a> {
     away: bool,
     /// It wasn't yet.
     can_go: bool,
+    /// Name of the prepared file that the approval page can compare.
+    prepared: Option<&'a str>,
     resume: bool,
 }
 
@@ -206,6 +208,10 @@ pub(crate) fn document(frame: &Frame<'_>, csrf: &str, v: &View) -> Response {
                 quiet: v.problem == Some(Problem::CANCELLED),
                 away: matches!(v.stage, Stage::Authorize { .. }),
                 can_go: matches!(v.stage, Stage::Authorize { next: Some(_), .. }),
+                prepared: match &v.stage {
+                    Stage::Authorize { prepared, .. } => prepared.as_deref(),
+                    _ => None,
+                },
                 resume: matches!(v.stage, Stage::Resume),
             };
             let title = if v.problem.is_some() {

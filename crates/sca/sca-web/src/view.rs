@@ -25,9 +25,11 @@ pub(crate) struct View {
 pub(crate) enum Stage {
     Ready,
     /// `next` is where the browser goes, `None` when it was sent there already; `purpose` is `login` or `approve`.
+    /// `prepared`: name of the prepared file, if the approval page can compare it.
     Authorize {
         next: Option<String>,
         purpose: &'static str,
+        prepared: Option<String>,
     },
     Choose(Vec<Choice>),
     Working,
@@ -109,6 +111,7 @@ fn stage(document: &Document) -> Stage {
                 Trip::Login => "login",
                 Trip::Approve(_) => "approve",
             },
+            prepared: document.prepared().map(|_| document.prepared_name()),
         },
         State::Choose(all) => Stage::Choose(all.iter().map(Choice::of).collect()),
         State::Working => Stage::Working,

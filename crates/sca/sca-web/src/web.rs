@@ -42,6 +42,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/documents/{id}/resume", post(resume))
         .route("/documents/{id}/go", get(go))
         .route("/documents/{id}/original.pdf", get(original))
+        .route("/documents/{id}/prepared.pdf", get(prepared))
         .route("/documents/{id}/signed.pdf", get(signed))
         .route("/callback", get(callback))
         .fallback(lost)
@@ -311,9 +312,19 @@ fn onward(ask: &Ask, id: &str, done: Result<SessionId, Problem>) -> Response {
     }
 }
 
+/// The document's page, or the way to the provider. Where the approval page can compare the file, the signer goes on by
+/// themselves: the prepared file is on the document's page.
 fn next_page(app: &App, owner: &SessionId, id: &str) -> String {
     let leaves = app.view(owner, id).is_ok_and(|v| {
-        v.problem.is_none() && matches!(v.stage, Stage::Authorize { next: Some(_), .. })
+        let on = matches!(
+            v.stage,
+            Stage::Authorize {
+                next: Some(_),
+                prepared: None,
+                ..
+            }
+        );
+        v.problem.is_none() && on
     });
     format!("/documents/{id}{}", if leaves { "/go" } else { "" })
 }
@@ -356,6 +367,16 @@ async fn original(ask: Ask, Path(id): Path<String>) -> Response {
     download(&ask, &id, |document| {
         let disposition = files::disposition("inline", &document.name);
         Ok((document.original(), disposition))
+    })
+    .await
+}
+
+/// The file with room for its signature, for the approval page to compare. Only while the approval is waited for.
+async fn prepared(ask: Ask, Path(id): Path<String>) -> Response {
+    download(&ask, &id, |document| {
+        let path = document.prepared().ok_or(Problem::NOT_FOUND)?;
+        let disposition = files::disposition("attachment", &document.prepared_name());
+        Ok((path.to_owned(), disposition))
     })
     .await
 }

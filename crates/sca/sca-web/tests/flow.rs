@@ -17,6 +17,7 @@ use core_types::bytes::hex;
 use core_types::sha256;
 use kit::{World, pdf};
 use pdf_update::Builder;
+use serde_json::Value;
 
 // shows: I-A3-minimum-display, I-A3-further-display, I-A3-result-mandatory, I-A3-signer-id, I-A3-object, I-A3-signer-name,
 // I-5.2.2-sca-stores
@@ -102,6 +103,78 @@ async fn the_api_goes_the_same_way_and_hands_over_the_file() {
     );
     assert_eq!(result["sha256"], hex(sha256(&[&file.body])));
     assert_eq!(browser.show(&id).await["problem"], serde_json::Value::Null);
+}
+
+// shows: I-A2-object-selected
+#[tokio::test]
+async fn what_will_be_signed_can_be_had_before_the_approval_and_only_then() {
+    let world = World::new().await;
+    world.switches.documents.store(true, SeqCst);
+    let (browser, stranger) = (world.browser(), world.browser());
+    let page = browser.upload("契約書.pdf", pdf()).await;
+    let path = page.url.strip_prefix(&world.base).unwrap().to_owned();
+    let id = path.strip_prefix("/documents/").unwrap().to_owned();
+    let file = format!("{path}/prepared.pdf");
+    assert_eq!(browser.show(&id).await["prepared"], Value::Null);
+    assert_eq!(
+        browser.visit(&file).await.status,
+        StatusCode::NOT_FOUND,
+        "nothing is prepared yet"
+    );
+    let page = browser
+        .submit(&format!("{path}/sign"), &[("csrf", &page.csrf())])
+        .await;
+    assert_eq!(page.url, format!("{}{path}", world.base));
+    let text = page.text();
+    for link in [&file, &format!("{path}/go")] {
+        assert!(text.contains(&format!("href=\"{link}\"")), "{text}");
+    }
+    let english = browser.visit(&format!("{path}?lang=en")).await.text();
+    assert!(english.contains("Save the file to compare"), "{english}");
+
+    let shown = browser.show(&id).await;
+    assert_eq!(
+        (&shown["state"], &shown["purpose"], &shown["prepared"]),
+        (
+            &"authorize".into(),
+            &"approve".into(),
+            &file.as_str().into()
+        )
+    );
+    let got = browser.visit(&file).await;
+    assert_eq!(got.headers["content-type"], "application/pdf");
+    assert_eq!(got.headers["cache-control"], "private, no-store");
+    let name = got.headers["content-disposition"].to_str().unwrap();
+    assert!(
+        name.starts_with("attachment; ") && name.ends_with("-to-sign.pdf"),
+        "{name}"
+    );
+    assert!(got.body.starts_with(&pdf()) && got.body.len() > pdf().len());
+    stranger.visit("/").await;
+    assert_eq!(
+        stranger.visit(&file).await.status,
+        StatusCode::NOT_FOUND,
+        "it is its owner's"
+    );
+
+    let result = browser.visit(&format!("{path}/go")).await;
+    assert!(
+        result.text().contains("署名できました"),
+        "{}",
+        result.text()
+    );
+    // It was the file that the approval named.
+    let asked = world.switches.asked.lock().unwrap().clone().unwrap();
+    let range = asked.byte_range.unwrap();
+    let [start, length, second, rest] = range.map(|n| usize::try_from(n).unwrap());
+    assert_eq!((start, second + rest), (0, got.body.len()));
+    let parts = [&got.body[..length], &got.body[second..]];
+    assert_eq!(asked.hash, sha256(&parts));
+    assert_eq!(
+        browser.visit(&file).await.status,
+        StatusCode::NOT_FOUND,
+        "it is signed"
+    );
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use core_types::random::SystemRandom;
 use core_types::{Random as _, sha256};
 use csc_client::{ClientCredentials, HttpOptions};
 use csc_types::{
-    AuthorizeRequest, Grant, Params, Purpose, SignHashRequest, SignHashResponse,
+    AuthorizeRequest, DocumentDigest, Grant, Params, Purpose, SignHashRequest, SignHashResponse,
     SignatureAuthorization, TokenRequest,
 };
 use dev_ca::{DevCa, Urls};
@@ -41,6 +41,10 @@ pub struct Switches {
     pub on_revocation: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// The time-stamp authority is down.
     pub tsa_down: AtomicBool,
+    /// The provider takes documents.
+    pub documents: AtomicBool,
+    /// What the last approval was asked for.
+    pub asked: Mutex<Option<DocumentDigest>>,
     /// Number of keys that the signer has.
     pub keys: AtomicUsize,
     /// Values made.
@@ -198,9 +202,11 @@ pub fn pdf() -> Vec<u8> {
 }
 
 async fn info(State(p): Shared) -> Json<Value> {
+    let documents = p.switches.documents.load(Ordering::SeqCst);
+    let hash_types: &[&str] = if documents { &["sdr"] } else { &[] };
     Json(
         json!({ "specs": "2.2.0.0", "name": "test", "oauth2": p.base, "authType": ["oauth2code"],
-        "supportsRar": true, "methods": ["oauth2/pushed_authorize"] }),
+        "supportsRar": true, "supportedHashTypes": hash_types, "methods": ["oauth2/pushed_authorize"] }),
     )
 }
 
@@ -225,6 +231,9 @@ async fn authorize(State(p): Shared, Query(query): Query<HashMap<String, String>
         request.redirect_uri.clone().unwrap(),
     );
     let approval = matches!(request.purpose, Purpose::Credential(_));
+    if let Purpose::Credential(asked) = &request.purpose {
+        *p.switches.asked.lock().unwrap() = asked.digests.first().cloned();
+    }
     p.switches
         .approvals
         .fetch_add(usize::from(approval), Ordering::SeqCst);
@@ -297,10 +306,12 @@ async fn sign_hash(State(p): Shared, headers: HeaderMap, body: Bytes) -> Respons
     let bound = bearer(&p, &headers).expect("a credential token");
     let request = SignHashRequest::parse(&body).unwrap();
     assert_eq!(bound.credential_id.as_ref(), Some(&request.credential_id));
-    assert_eq!(
-        bound.digests[0].hash, request.hashes[0],
-        "only what was approved"
-    );
+    if !p.switches.documents.load(Ordering::SeqCst) {
+        assert_eq!(
+            bound.digests[0].hash, request.hashes[0],
+            "only what was approved"
+        );
+    }
     if p.switches.lost.load(Ordering::SeqCst) {
         let body = csc_types::ErrorBody::new("server_error", csc_types::OUTCOME_LOST);
         return (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response();
