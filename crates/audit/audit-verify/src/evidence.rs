@@ -1,18 +1,24 @@
 //! The checker of evidence: who approved what, with which key, when, under which policy, and where it stands in the
 //! audit log. Offline, from one file, three anchors and nothing of ours.
 //!
-//! A bundle is a JSON object: `format` (`natsuin-evidence/1`), `act` (base64url digest of the act it is about), `root`
+//! A bundle is a JSON object: `format` (`natsuin-evidence/1`), `act` (base64url digest of the act, notice or evidence it is about), `root`
 //! (JWK of `K_root`, believed only for its thumbprint), `documents` (texts of evidence, each named by its SHA-256),
 //! `certificates` (DER in base64url, the signer's first), `checkpoint` (a signed note of the log), `entries`
 //! (`seq`, `body`, `proof`: hashes from the leaf to the root, RFC 6962 §2.1.1) and `salt` (base64url): entries name the
 //! person by base64url(SHA-256("natsuin-audit-person\n" ‖ salt ‖ person)). Unknown members are refused.
+//!
+//! What officers decided is one of those bundles for each approval ([`verify_proposal`]).
 
+mod approvals;
 mod certificate;
+mod der;
 mod documents;
 mod inclusion;
 mod jws;
 mod proof;
+mod proposal;
 mod provider;
+mod published;
 mod warrant;
 #[cfg(test)]
 mod wycheproof;
@@ -25,9 +31,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::note::PublicKey;
+pub use proposal::{ProposalShown, verify_proposal};
 pub use warrant::{DeletionApproved, ForgettingApproved, verify_deletion, verify_forgetting};
 
-use documents::{Approval, Document, Signed};
+use approvals::Approvals;
+use documents::{Approval, Document, Enrolment};
 use inclusion::Logged;
 pub use provider::TrustedProvider;
 
@@ -49,6 +57,9 @@ pub struct Anchors<'a> {
 /// is waited for forty seconds, and the clocks of two nodes may differ by a minute.
 const LATE: i64 = 40 + 60;
 
+/// Format of the report.
+const SCHEMA: &str = "natsuin.evidence-verify/1";
+
 /// What is wrong with the evidence: it shows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvidenceFault {
@@ -68,25 +79,37 @@ pub enum EvidenceFault {
 pub struct Shown {
     /// Format of this report.
     pub schema: &'static str,
-    /// Kind of act, such as `sign` or `destroy`.
+    /// Kind of act, such as `sign` or `destroy`; `notice` of an authority, `revocation` by a CA.
     pub kind: String,
-    /// Digest of the act.
+    /// Digest of the act, of the notice, or of the evidence of what a CA published.
     pub act: String,
-    /// The SAM that made it.
+    /// The SAM that made or heeded it.
     pub sam: String,
-    /// Who approved: id and name as shown to them.
+    /// The store's epoch when the act was made; nothing where nobody approved an act.
+    pub epoch: Option<String>,
+    /// Version of the software that wrote the evidence.
+    pub software: String,
+    /// Who approved: id and name as shown to them. Of a notice: thumbprint of the authority's key, and no name; of what a CA published:
+    /// SHA-256 of its certificate, and no name.
     pub person: [String; 2],
     /// Key, if the act is about one: id, SHA-256 of its public key, subject of its certificate.
     pub key: Option<[String; 3]>,
-    /// What was approved, in words of the act: items with their labels and hashes, or the change.
+    /// What was approved, in words of the act: items with their labels and hashes, the change, or what officers decide; else what was
+    /// heeded.
     pub what: Vec<String>,
     /// Who asked, if a client did: name, and whether the SAM knew it itself.
     pub client: Option<(String, bool)>,
-    /// When it was approved, UTC seconds.
+    /// Whether the client signed the request, and the SAM verified it.
+    pub client_signed: bool,
+    /// Of an officer's approval: digest of the exact bytes that were approved.
+    pub document: Option<String>,
+    /// Of the same: how many persons it takes.
+    pub needs: Option<usize>,
+    /// When it was approved or heeded, UTC seconds.
     pub approved_at: i64,
-    /// Version of the policy it was approved under, and the level in the act.
-    pub policy: (u32, u8),
-    /// Method of the proof.
+    /// Version of the policy it was approved under, and the level in the act; nothing where nobody approved an act.
+    pub policy: Option<(u32, u8)>,
+    /// Method of the proof: that of a factor, or `enrolment`, `notice`, `crl`, `ocsp`.
     pub method: String,
     /// Only the SAM's word stands behind the proof: secrets leave nothing that others could check.
     pub by_word: bool,
@@ -151,8 +174,8 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
 
     let mut documents = BTreeMap::new();
     for text in &bundle.documents {
-        let document: Document = serde_json::from_str(text)
-            .map_err(|_| EvidenceFault::Form("a document of another form"))?;
+        let document =
+            Document::read(text).ok_or(EvidenceFault::Form("a document of another form"))?;
         documents.insert(sha256(text.as_bytes()), document);
     }
     for name in documents.keys() {
@@ -173,265 +196,192 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
         ));
     }
     let salt = from_b64u(&bundle.salt).filter(|salt| salt.len() == 32);
-    let approvals = Approvals {
-        salt: &salt.ok_or(EvidenceFault::Form("a salt that isn't one"))?,
-        root: &bundle.root,
-        documents: &documents,
-        logged: &logged,
+    let case = Case {
+        bundle: &bundle,
+        approvals: Approvals {
+            salt: &salt.ok_or(EvidenceFault::Form("a salt that isn't one"))?,
+            root: &bundle.root,
+            documents: &documents,
+            logged: &logged,
+        },
+        anchors,
     };
-    let (name, approval) = approvals.of(&bundle.act)?;
-    let act = approvals.check(name, approval)?;
-    let chain = approvals.chain(approval, 0)?;
+    let mut shown = match documents.get(&bundle.act) {
+        Some(Document::Revocation(said)) => published::revocation(&case, said)?,
+        _ => match case.notice() {
+            Some((name, notice)) => published::notice(&case, name, notice)?,
+            None => match case.approvals.enrolment(&bundle.act) {
+                Some((name, enrolment)) => case.enrolled(name, enrolment)?,
+                None => case.approved()?,
+            },
+        },
+    };
+    shown.log = logged.iter().map(|e| (e.seq, e.kind.clone())).collect();
+    shown.checkpoint = checkpoint;
+    Ok(shown)
+}
 
-    let mut remarks = Vec::new();
-    let key = act.key();
-    if let Some(key) = key {
-        match bundle.certificates.first() {
-            Some(_) => certificate::check(&bundle.certificates, key, anchors.issuer, &mut remarks)?,
-            None if act.signs() => {
-                return Err(EvidenceFault::Broken("the signer's certificate is missing"));
+/// What is judged.
+struct Case<'a> {
+    bundle: &'a Bundle,
+    approvals: Approvals<'a>,
+    anchors: Anchors<'a>,
+}
+
+impl<'a> Case<'a> {
+    /// The notice that the bundle is about, with the document's name.
+    fn notice(&self) -> Option<(&'a str, &'a documents::Notice)> {
+        self.approvals
+            .documents
+            .iter()
+            .find_map(|(name, d)| match d {
+                Document::Notice(notice) if sha256(notice.notice.as_bytes()) == self.bundle.act => {
+                    Some((name.as_str(), notice))
+                }
+                _ => None,
+            })
+    }
+
+    /// An act that somebody approved.
+    fn approved(&self) -> Result<Shown, EvidenceFault> {
+        let (bundle, approvals) = (self.bundle, &self.approvals);
+        let (name, approval) = approvals.of(&bundle.act)?;
+        let act = approvals.check(name, approval)?;
+        let chain = approvals.chain(approval, 0)?;
+        let mut remarks = Vec::new();
+        let key = act.key();
+        if let Some(key) = key {
+            let issuer = self.anchors.issuer;
+            match bundle.certificates.first() {
+                Some(_) => certificate::check(&bundle.certificates, key, issuer, &mut remarks)?,
+                None if act.signs() => {
+                    return Err(EvidenceFault::Broken("the signer's certificate is missing"));
+                }
+                None => remarks.push("no-certificate"),
             }
-            None => remarks.push("no-certificate"),
         }
-    }
-    let method = approval.proof.method.as_str();
-    let vouched = method == "idp"
-        && provider::vouches(
-            &approval.proof,
-            &approval.factor,
-            anchors.providers,
-            (act.iat, approval.at),
-        )?;
-    let by_word = !vouched && !["passkey", "device"].contains(&method);
-    if by_word && method != "idp" {
-        remarks.push("the-sams-word-only");
-    }
-    if approval.proof.method == "device" {
-        remarks.push("the-sams-word-for-the-pin");
-    }
-    if method == "idp" {
-        remarks.push(match vouched {
-            true => "the-providers-word",
-            false => "the-providers-key-unknown",
-        });
-    }
-    if act.kind == "sign-open" {
-        remarks.push("the-data-was-not-shown");
-    }
-    let signatures = approvals.signatures(&bundle.act, name, &act)?;
-    let signed = documents.values().filter_map(|document| match document {
-        Document::Signature(signed) if signed.act == bundle.act => Some(&signed.clock),
-        _ => None,
-    });
-    if !signed.chain([&approval.clock]).all(|c| c == "synchronised") {
-        remarks.push("clock-not-kept");
-    }
-    Ok(Shown {
-        schema: "natsuin.evidence-verify/1",
-        kind: act.kind.clone(),
-        act: bundle.act.clone(),
-        sam: act.sam.clone(),
-        person: [act.person.id.clone(), act.person.name.clone()],
-        key: key.map(|k| [k.id.clone(), k.spki.clone(), k.subject.clone()]),
-        what: act.what(),
-        client: act.client.as_ref().map(|c| (c.name.clone(), c.known)),
-        approved_at: approval.at,
-        policy: (approval.policy, act.level),
-        method: approval.proof.method.clone(),
-        by_word,
-        chain,
-        signatures,
-        log: logged.iter().map(|e| (e.seq, e.kind.clone())).collect(),
-        checkpoint,
-        remarks,
-    })
-}
-
-/// Evidence of approvals, tied to the log.
-struct Approvals<'a> {
-    salt: &'a [u8],
-    root: &'a jws::Jwk,
-    documents: &'a BTreeMap<String, Document>,
-    logged: &'a [Logged],
-}
-
-impl<'a> Approvals<'a> {
-    /// How entries name a person.
-    fn alias(&self, person: &str) -> String {
-        sha256(&[b"natsuin-audit-person\n", self.salt, person.as_bytes()].concat())
-    }
-
-    /// The approval of the act with this digest, with the document's name.
-    fn of(&self, act: &str) -> Result<(&'a str, &'a Approval), EvidenceFault> {
-        let mut found = self.documents.iter().filter_map(|(name, d)| match d {
-            Document::Approval(a) if jws::act_digest(&a.act) == act => Some((name.as_str(), &**a)),
+        let by_word = self.judge_method(&act, approval, &mut remarks)?;
+        let mut what = act.what();
+        if act.kind == "officer" {
+            what.extend(proposal::of(approvals, &act, &bundle.act)?);
+        }
+        let signatures = approvals.signatures(&bundle.act, name, &act)?;
+        let signed = approvals.documents.values().filter_map(|d| match d {
+            Document::Signature(signed) if signed.act == bundle.act => Some(&signed.clock),
             _ => None,
         });
-        found
-            .next()
-            .ok_or(EvidenceFault::Broken("there is no approval of this act"))
+        if !signed.chain([&approval.clock]).all(|c| c == "synchronised") {
+            remarks.push("clock-not-kept");
+        }
+        Ok(Shown {
+            schema: SCHEMA,
+            kind: act.kind.clone(),
+            act: bundle.act.clone(),
+            sam: act.sam.clone(),
+            epoch: Some(act.epoch.clone()),
+            software: approval.software.clone(),
+            person: [act.person.id.clone(), act.person.name.clone()],
+            key: key.map(|k| [k.id.clone(), k.spki.clone(), k.subject.clone()]),
+            what,
+            client: act.client.as_ref().map(|c| (c.name.clone(), c.known)),
+            client_signed: act.client.as_ref().is_some_and(|c| c.signed),
+            document: act.document.clone().filter(|_| act.kind == "officer"),
+            needs: act.needs.filter(|_| act.kind == "officer"),
+            approved_at: approval.at,
+            policy: Some((approval.policy, act.level)),
+            method: approval.proof.method.clone(),
+            by_word,
+            chain,
+            signatures,
+            log: Vec::new(),
+            checkpoint: 0,
+            remarks,
+        })
     }
 
-    /// Checks act, statement, proof and place in the log of one approval.
-    fn check(&self, name: &str, approval: &'a Approval) -> Result<documents::Act, EvidenceFault> {
-        let digest = jws::act_digest(&approval.act);
-        let act = act_of(self.root, &approval.act, &approval.statement, approval.at)?;
-        proof::check(&approval.proof, &approval.factor, &digest, act.rp_host())?;
-        let in_log = self.logged.iter().any(|e| {
-            e.kind == "act.approved"
-                && e.detail("act") == Some(digest.as_str())
+    /// Whether only the SAM's word stands behind the proof, and what a reader should know of its method.
+    fn judge_method(
+        &self,
+        act: &documents::Act,
+        approval: &Approval,
+        remarks: &mut Vec<&'static str>,
+    ) -> Result<bool, EvidenceFault> {
+        let method = approval.proof.method.as_str();
+        let vouched = method == "idp"
+            && provider::vouches(
+                &approval.proof,
+                &approval.factor,
+                self.anchors.providers,
+                (act.iat, approval.at),
+            )?;
+        let by_word = !vouched && !["passkey", "device"].contains(&method);
+        if by_word && method != "idp" {
+            remarks.push("the-sams-word-only");
+        }
+        if method == "device" {
+            remarks.push("the-sams-word-for-the-pin");
+        }
+        if method == "idp" {
+            remarks.push(match vouched {
+                true => "the-providers-word",
+                false => "the-providers-key-unknown",
+            });
+        }
+        if act.kind == "sign-open" {
+            remarks.push("the-data-was-not-shown");
+        }
+        Ok(by_word)
+    }
+
+    /// An enrolment: nobody approved it with a factor, since it made the first ones.
+    fn enrolled(&self, name: &str, enrolment: &Enrolment) -> Result<Shown, EvidenceFault> {
+        let digest = self.bundle.act.as_str();
+        let act = self.approvals.enrolled(enrolment)?;
+        let alias = self.approvals.alias(&act.person.id);
+        let in_log = self.approvals.logged.iter().any(|e| {
+            matches!(e.kind.as_str(), "person.enrolled" | "factor.added")
+                && e.detail("act") == Some(digest)
                 && e.detail("evidence") == Some(name)
-                && e.detail("person") == Some(self.alias(&act.person.id).as_str())
+                && e.detail("person") == Some(alias.as_str())
         });
         if !in_log {
             return Err(EvidenceFault::Broken(
-                "the log doesn't contain the approval",
+                "the log doesn't contain the enrolment",
             ));
         }
-        Ok(act)
-    }
-
-    /// From the factor that proved back to the enrolment that began it.
-    fn chain(&self, approval: &'a Approval, depth: usize) -> Result<Vec<String>, EvidenceFault> {
-        let maker = approval.factor.act.as_str();
-        if depth > 16 {
-            return Err(EvidenceFault::Broken(
-                "the chain of factors has no beginning",
-            ));
+        let mut what = act.what();
+        for factor in &enrolment.factors {
+            proof::check_made(factor, enrolment.registration.as_ref(), digest)?;
+            what.push(format!("factor {}", factor.id));
         }
-        let enrolment = self.documents.values().find_map(|d| match d {
-            Document::Enrolment(e) if jws::act_digest(&e.act) == maker => Some(e),
-            _ => None,
-        });
-        if let Some(enrolment) = enrolment {
-            let act = act_of(
-                self.root,
-                &enrolment.act,
-                &enrolment.statement,
-                enrolment.at,
-            )?;
-            if act.kind != "enrol" {
-                return Err(EvidenceFault::Broken(
-                    "the enrolment is another kind of act",
-                ));
-            }
-            self.made(&approval.factor, enrolment.factors.iter())?;
-            proof::check_made(&approval.factor, enrolment.registration.as_ref(), maker)?;
-            let in_log = self.logged.iter().any(|e| {
-                matches!(e.kind.as_str(), "person.enrolled" | "factor.added")
-                    && e.detail("act") == Some(maker)
-                    && e.detail("factor") == Some(approval.factor.id.as_str())
-            });
-            return match in_log {
-                true => Ok(vec![maker.to_owned()]),
-                false => Err(EvidenceFault::Broken(
-                    "the log doesn't contain the enrolment",
-                )),
-            };
+        let mut remarks = vec!["the-sams-word-for-the-invitation"];
+        if enrolment.clock != "synchronised" {
+            remarks.push("clock-not-kept");
         }
-        // Added by an act that an older factor proved.
-        let (name, adding) = self.of(maker)?;
-        let act = self.check(name, adding)?;
-        let made = adding.made.as_ref().filter(|_| act.kind == "factor");
-        let made = made.ok_or(EvidenceFault::Broken(
-            "the factor was made by another kind of act",
-        ))?;
-        self.made(&approval.factor, std::iter::once(&made.factor))?;
-        if made.factor.device != act.adds_device() {
-            return Err(EvidenceFault::Broken("the act added another device key"));
-        }
-        proof::check_made(&approval.factor, made.registration.as_ref(), maker)?;
-        let mut chain = vec![maker.to_owned()];
-        chain.extend(self.chain(adding, depth + 1)?);
-        Ok(chain)
-    }
-
-    fn made<'f>(
-        &self,
-        used: &documents::Factor,
-        mut made: impl Iterator<Item = &'f documents::Factor>,
-    ) -> Result<(), EvidenceFault> {
-        match made.any(|m| m == used) {
-            true => Ok(()),
-            false => Err(EvidenceFault::Broken(
-                "the factor isn't the one that was made",
-            )),
-        }
-    }
-
-    /// Signatures that were made on this approval.
-    fn signatures(
-        &self,
-        act: &str,
-        approval: &str,
-        of: &documents::Act,
-    ) -> Result<Vec<SignatureShown>, EvidenceFault> {
-        let mut shown = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
-        for (name, document) in self.documents {
-            let Document::Signature(signed) = document else {
-                continue;
-            };
-            if signed.act != act {
-                continue;
-            }
-            self.signature(name, signed, approval, of)?;
-            if !signed.indices.iter().all(|i| seen.insert(*i)) {
-                return Err(EvidenceFault::Broken("an item was signed twice"));
-            }
-            shown.push(SignatureShown {
-                alg: signed.alg.clone(),
-                at: signed.at,
-                items: signed.indices.clone(),
-                filled: signed.filled.clone(),
-                values: signed.values.clone(),
-            });
-        }
-        Ok(shown)
-    }
-
-    fn signature(
-        &self,
-        name: &str,
-        signed: &Signed,
-        approval: &str,
-        act: &documents::Act,
-    ) -> Result<(), EvidenceFault> {
-        let open = act.kind == "sign-open";
-        let places = match open {
-            true => act.count.and_then(|n| usize::try_from(n).ok()),
-            false => act.items.as_ref().map(Vec::len),
-        };
-        let places = places.unwrap_or_default();
-        let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < places);
-        // What nobody was shown is named by the signature's evidence, and only there.
-        let named = if open { signed.indices.len() } else { 0 };
-        let in_time = !open
-            || act
-                .until
-                .is_some_and(|until| signed.at < until.saturating_add(LATE));
-        let fits = signed.approval == approval
-            && signed.filled.len() == named
-            && in_time
-            && signed.indices.len() == signed.values.len()
-            && signed.indices.iter().all(in_act)
-            && act.algs.as_ref().is_some_and(|a| a.contains(&signed.alg));
-        if !fits {
-            return Err(EvidenceFault::Broken(
-                "a signature isn't one of those approved",
-            ));
-        }
-        let in_log = self.logged.iter().any(|e| {
-            e.kind == "signature.made"
-                && e.detail("act") == Some(signed.act.as_str())
-                && e.detail("evidence") == Some(name)
-        });
-        match in_log {
-            true => Ok(()),
-            false => Err(EvidenceFault::Broken(
-                "the log doesn't contain the signature",
-            )),
-        }
+        Ok(Shown {
+            schema: SCHEMA,
+            kind: act.kind.clone(),
+            act: digest.to_owned(),
+            sam: act.sam.clone(),
+            epoch: Some(act.epoch.clone()),
+            software: enrolment.software.clone(),
+            person: [act.person.id.clone(), act.person.name.clone()],
+            key: None,
+            what,
+            client: None,
+            client_signed: false,
+            document: None,
+            needs: None,
+            approved_at: enrolment.at,
+            policy: Some((act.policy, act.level)),
+            method: "enrolment".to_owned(),
+            by_word: enrolment.factors.iter().all(|f| f.passkey.is_none()),
+            chain: Vec::new(),
+            signatures: Vec::new(),
+            log: Vec::new(),
+            checkpoint: 0,
+            remarks,
+        })
     }
 }
 

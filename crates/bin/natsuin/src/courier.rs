@@ -346,6 +346,7 @@ mod tests {
             key: None,
             factor: None,
             act: None,
+            proposal: None,
             cause: None,
         };
         let (ends, stopped) = (

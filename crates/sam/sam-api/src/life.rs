@@ -245,9 +245,13 @@ pub struct HistoryEntry {
     /// The factor, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<FactorId>,
-    /// Digest of the act that was approved, if there was one.
+    /// What a receipt shows: digest of the act that was approved, of the notice that was heeded, or of the evidence of what a CA
+    /// published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Digest32>,
+    /// Digest of the proposal, where officers decided it. Its evidence names them, and is given out by officers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<Digest32>,
     /// Why, if a key stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<StopCause>,

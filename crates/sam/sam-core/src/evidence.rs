@@ -88,8 +88,8 @@ pub struct Notice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
-    /// SHA-256 of the certificate.
-    pub certificate: Digest32,
+    /// Certificate of the key, DER.
+    pub certificate: B64,
     /// Certificate of the CA, DER.
     pub issuer: B64,
     /// SHA-256 of the CRL or OCSP response.

@@ -137,6 +137,7 @@ mod tests {
             key: None,
             factor: None,
             act: None,
+            proposal: None,
             cause: Some(StopCause::Login),
         };
         assert!(is_news(&entry) && is_stop(&entry));

@@ -257,6 +257,9 @@ pub fn office_router<C: CryptoModule>(sam: Sam<C>) -> Router {
         .method::<office::ProposalTake, _, _>(|s, p, r| {
             whole(async move { enter(&s, &p, no).await?.proposal_take(r).await })
         })
+        .method::<office::EvidenceOfProposal, _, _>(|s, p, r| {
+            whole(async move { enter(&s, &p, no).await?.proposal_evidence(r).await })
+        })
         .method::<office::ProposalProgress, _, _>(|s, p, r| {
             whole(async move { enter(&s, &p, no).await?.proposal_progress(r).await })
         })

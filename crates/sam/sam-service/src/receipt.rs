@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use audit_log::LoggedEntry;
-use core_types::bytes::b64u;
+use core_types::bytes::{b64u, from_b64u};
 use core_types::{Digest32, sha256};
 use jose::Jwk;
 use sam_core::evidence::Evidence;
+use sap::Act;
+use sap::office::Document;
 use serde_json::{Value, json};
 use store_kit::{Store, StoreError, Tx, sql};
 
@@ -17,7 +19,7 @@ const DEPTH: usize = 16;
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiptError {
-    /// The log knows no approved act of this digest about this person.
+    /// The log knows nothing with evidence that this digest names, about this person.
     #[error("there is no such act of this person")]
     NotFound,
     /// The log's next checkpoint is due.
@@ -28,7 +30,7 @@ pub enum ReceiptError {
     Store(#[from] StoreError),
 }
 
-/// The bundle about `act` of `person` from a SAM's store, as JSON. `root`: the module's root key, which a checker
+/// The bundle about `act` of `person` (or the notice, or what a CA published, that was heeded) from a SAM's store, as JSON. `root`: the module's root key, which a checker
 /// compares with the one it knows. A person of a tenant is named by [`core_types::TenantId::name`].
 ///
 /// # Errors
@@ -42,6 +44,7 @@ pub async fn bundle(
     let mut entries: BTreeMap<i64, LoggedEntry> = BTreeMap::new();
     let mut documents: BTreeMap<Digest32, String> = BTreeMap::new();
     let mut certificates = Vec::new();
+    let mut decided = None;
     let mut next = Some(act);
     for _ in 0..DEPTH {
         let Some(about) = next.take() else { break };
@@ -54,6 +57,9 @@ pub async fn bundle(
             let parsed = serde_json::from_str::<Evidence>(&text).ok();
             match &parsed {
                 Some(Evidence::Approval(approval)) if sap::act_digest(&approval.act) == about => {
+                    if about == act {
+                        decided = proposal_of(&approval.act);
+                    }
                     next = Some(approval.factor.act).filter(|made| *made != about);
                 }
                 Some(Evidence::Signature(signed)) if about == act => {
@@ -67,6 +73,19 @@ pub async fn bundle(
     }
     if documents.is_empty() {
         return Err(ReceiptError::NotFound);
+    }
+    if let Some(name) = decided {
+        let mut tx = store.read("evidence").await?;
+        let text = document(&mut tx, name).await?;
+        drop(tx);
+        let asked = text.as_deref().map(serde_json::from_str::<Document>);
+        if let (Some(text), Some(Ok(asked))) = (text, asked) {
+            let requester = asked.requester.account;
+            let found = audit_log::about(store, requester.as_str(), name).await?;
+            let made = found.into_iter().filter(|e| evidence_of(e) == Some(name));
+            entries.extend(made.map(|e| (e.seq, e)));
+            documents.insert(name, text);
+        }
     }
     let places: Vec<i64> = entries.keys().copied().collect();
     let proofs = audit_log::prove(store, &places).await?;
@@ -89,6 +108,15 @@ pub async fn bundle(
         "salt": b64u(&opening.salt),
     });
     Ok(bundle.to_string())
+}
+
+/// What an officer's act is about.
+fn proposal_of(act: &str) -> Option<Digest32> {
+    let payload = from_b64u(act.split('.').nth(1)?).ok()?;
+    match serde_json::from_slice(&payload).ok()? {
+        Act::Officer(act) => Some(act.document),
+        _ => None,
+    }
 }
 
 fn evidence_of(entry: &LoggedEntry) -> Option<Digest32> {

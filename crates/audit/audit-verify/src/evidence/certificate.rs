@@ -1,5 +1,5 @@
 //! The signer's certificate: that it is the one in the act, holds the key in the act, and was signed by the issuer.
-//! A small reader of DER (X.690) for just these fields (RFC 5280 §4.1).
+//! A small reader for just these fields (RFC 5280 §4.1).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{
@@ -9,13 +9,15 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::der::{BIT_STRING, OID, SEQUENCE, content, element, elements, extension, sequence};
 use super::documents::Key;
 use super::{EvidenceFault, from_b64u};
 
-const SEQUENCE: u8 = 0x30;
-const BIT_STRING: u8 = 0x03;
-const OID: u8 = 0x06;
 const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+/// The extension *extended key usage*, and in it that of a responder (RFC 6960 §4.2.2.2).
+const EXTENDED_KEY_USAGE: [u8; 3] = [0x55, 0x1d, 0x25];
+const OCSP_SIGNING: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 3, 9];
 
 /// Checks the chain in the bundle against key and issuer.
 pub(super) fn check(
@@ -56,17 +58,22 @@ pub(super) fn check(
     }
 }
 
-struct Certificate<'a> {
+/// A certificate, as far as it is read.
+pub(super) struct Certificate<'a> {
     tbs: &'a [u8],
-    issuer: &'a [u8],
-    subject: &'a [u8],
+    /// INTEGER, whole.
+    pub(super) serial: &'a [u8],
+    /// Name, whole.
+    pub(super) issuer: &'a [u8],
+    /// Name, whole.
+    pub(super) subject: &'a [u8],
     spki: &'a [u8],
     algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
 impl<'a> Certificate<'a> {
-    fn read(der: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(der: &'a [u8]) -> Option<Self> {
         let (tag, whole, rest) = element(der)?;
         if tag != SEQUENCE || !rest.is_empty() {
             return None;
@@ -89,7 +96,7 @@ impl<'a> Certificate<'a> {
             fields = rest;
             Some(value)
         };
-        let (_serial, _alg) = (next()?, next()?);
+        let (serial, _alg) = (next()?, next()?);
         let issuer = next()?;
         let _validity = next()?;
         let (subject, spki) = (next()?, next()?);
@@ -97,6 +104,7 @@ impl<'a> Certificate<'a> {
         let (tag, oid, _) = element(content(algorithm)?)?;
         (tag == OID).then_some(Self {
             tbs,
+            serial,
             issuer,
             subject,
             spki,
@@ -105,55 +113,45 @@ impl<'a> Certificate<'a> {
         })
     }
 
-    fn signed_by(&self, issuer: &Self) -> bool {
-        let algorithm: &dyn VerificationAlgorithm = match self.algorithm {
+    pub(super) fn signed_by(&self, issuer: &Self) -> bool {
+        self.issuer == issuer.subject && issuer.signed(self.tbs, self.algorithm, self.signature)
+    }
+
+    /// Whether it may say for its issuer how certificates stand.
+    pub(super) fn is_responder(&self) -> bool {
+        let usages = || {
+            let fields = elements(content(self.tbs)?)?;
+            let (_, extensions) = fields.iter().find(|(tag, _)| *tag == EXTENSIONS)?;
+            let value = extension(content(extensions)?, &EXTENDED_KEY_USAGE)?;
+            sequence(value)
+        };
+        let is = |(_, oid): &(u8, &[u8])| content(oid) == Some(&OCSP_SIGNING[..]);
+        usages().is_some_and(|usages| usages.iter().any(is))
+    }
+
+    /// The bits of its key.
+    pub(super) fn key(&self) -> Option<&'a [u8]> {
+        let (_, _, rest) = element(content(self.spki)?)?;
+        let (tag, bits, _) = element(rest)?;
+        content(bits)?
+            .strip_prefix(&[0])
+            .filter(|_| tag == BIT_STRING)
+    }
+
+    /// Whether its key signed these bytes. `algorithm`: content of the OID.
+    pub(super) fn signed(&self, bytes: &[u8], algorithm: &[u8], signature: &[u8]) -> bool {
+        let algorithm: &dyn VerificationAlgorithm = match algorithm {
             [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2] => &ECDSA_P256_SHA256_ASN1,
             [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3] => &ECDSA_P384_SHA384_ASN1,
             [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11] => &RSA_PKCS1_2048_8192_SHA256,
             [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12] => &RSA_PKCS1_2048_8192_SHA384,
             _ => return false,
         };
-        let key = || {
-            let (_, _, rest) = element(content(issuer.spki)?)?;
-            let (tag, bits, _) = element(rest)?;
-            content(bits)?
-                .strip_prefix(&[0])
-                .filter(|_| tag == BIT_STRING)
-        };
-        self.issuer == issuer.subject
-            && key().is_some_and(|key| {
-                UnparsedPublicKey::new(algorithm, key)
-                    .verify(self.tbs, self.signature)
-                    .is_ok()
-            })
-    }
-}
-
-/// Tag, the whole element, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (head, length) = header(der)?;
-    let end = head.checked_add(length)?;
-    let (whole, rest) = der.split_at_checked(end)?;
-    Some((*der.first()?, whole, rest))
-}
-
-/// What is inside an element.
-fn content(element: &[u8]) -> Option<&[u8]> {
-    let (head, _) = header(element)?;
-    element.get(head..)
-}
-
-/// Length of tag and length, and the length itself; definite and minimal.
-fn header(der: &[u8]) -> Option<(usize, usize)> {
-    match *der.get(1)? {
-        short @ 0..=0x7f => Some((2, usize::from(short))),
-        long @ 0x81..=0x83 => {
-            let n = usize::from(long & 0x7f);
-            let bytes = der.get(2..2 + n)?;
-            let length = bytes.iter().fold(0, |l, b| l << 8 | usize::from(*b));
-            (length > 0x7f && bytes[0] != 0).then_some((2 + n, length))
-        }
-        _ => None,
+        self.key().is_some_and(|key| {
+            UnparsedPublicKey::new(algorithm, key)
+                .verify(bytes, signature)
+                .is_ok()
+        })
     }
 }
 

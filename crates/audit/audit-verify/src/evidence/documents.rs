@@ -12,8 +12,55 @@ pub(super) enum Document {
     Approval(Box<Approval>),
     Enrolment(Box<Enrolment>),
     Signature(Box<Signed>),
-    Notice {},
-    Revocation {},
+    Notice(Notice),
+    Revocation(Revocation),
+    /// What officers were asked to approve: exact bytes that name nothing else.
+    #[serde(skip_deserializing)]
+    Proposal(Box<Proposal>),
+}
+
+impl Document {
+    /// A document of evidence, or what officers were asked to approve.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let evidence = serde_json::from_str(text).ok();
+        evidence.or_else(|| Some(Self::Proposal(serde_json::from_str(text).ok()?)))
+    }
+}
+
+/// An authority's notice.
+#[derive(Deserialize)]
+pub(super) struct Notice {
+    pub(super) notice: String,
+    pub(super) authority: Jwk,
+    pub(super) at: i64,
+    pub(super) software: String,
+}
+
+/// What a CA published.
+#[derive(Deserialize)]
+pub(super) struct Revocation {
+    pub(super) certificate: String,
+    pub(super) issuer: String,
+    pub(super) digest: String,
+    pub(super) published: Option<String>,
+    pub(super) at: i64,
+    pub(super) software: String,
+}
+
+/// What officers were asked to approve.
+#[derive(Deserialize)]
+pub(super) struct Proposal {
+    pub(super) sam: String,
+    pub(super) measure: Value,
+    pub(super) facts: Value,
+    pub(super) reason: String,
+    pub(super) requester: Requester,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Requester {
+    pub(super) account: String,
+    pub(super) name: String,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +74,7 @@ pub(super) struct Approval {
     pub(super) made: Option<Made>,
     /// State of the SAM's clock.
     pub(super) clock: String,
+    pub(super) software: String,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +139,8 @@ pub(super) struct Enrolment {
     pub(super) factors: Vec<Factor>,
     pub(super) registration: Option<[String; 2]>,
     pub(super) at: i64,
+    pub(super) clock: String,
+    pub(super) software: String,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +175,7 @@ pub(super) struct Act {
     pub(super) epoch: String,
     pub(super) iat: i64,
     pub(super) exp: i64,
+    pub(super) policy: u32,
     pub(super) level: u8,
     pub(super) person: Person,
     pub(super) client: Option<Client>,
@@ -143,8 +194,11 @@ pub(super) struct Act {
     pub(super) until: Option<i64>,
     /// Of an act without items: most signatures.
     pub(super) count: Option<u32>,
-    /// Of an officer's approval: digest of the exact bytes.
+    /// Of an officer's approval: what is decided, digest of the exact bytes, in words, and how many persons it takes.
+    what: Option<String>,
     pub(super) document: Option<String>,
+    text: Option<String>,
+    pub(super) needs: Option<usize>,
     /// Of a hand-over: the receiver's key.
     receiver: Option<Jwk>,
 }
@@ -167,6 +221,7 @@ pub(super) struct Key {
 pub(super) struct Client {
     pub(super) name: String,
     pub(super) known: bool,
+    pub(super) signed: bool,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +245,11 @@ impl Act {
     /// The host that a passkey has to be for, where the act names it.
     pub(super) fn rp_host(&self) -> Option<&str> {
         self.rp_id.as_deref()
+    }
+
+    /// What officers decide, as a code; of any other act nothing.
+    pub(super) fn decides(&self) -> Option<&str> {
+        self.what.as_deref().filter(|_| self.kind == "officer")
     }
 
     /// The device key that the act adds.
@@ -227,6 +287,9 @@ impl Act {
         }
         if let Some(receiver) = &self.receiver {
             lines.push(format!("receiver {}", receiver.thumbprint()));
+        }
+        if let (Some(what), Some(text)) = (self.decides(), &self.text) {
+            lines.push(format!("{what}: {text}"));
         }
         if let Some(registration) = &self.registration {
             lines.push(format!("registration {registration:?}"));

@@ -45,6 +45,7 @@ portal-signed = { $n ->
    *[other] { $n } signatures
 }
 portal-receipt = Receipt
+portal-decided = decided by officers of the provider; quote { $proposal } when you ask about it
 portal-receipt-hint = A receipt shows anybody, without asking us, what you approved, when, with which key, and where it stands in the record.
 portal-history = What happened
 portal-history-lead = The approval page shows the last of these times on its own. If they differ, tell the operator.

@@ -42,6 +42,7 @@ portal-factor-add-pin-totp = 暗証番号と認証アプリを追加する
 portal-signatures = 署名
 portal-signed = { $n }件の署名
 portal-receipt = 控え
+portal-decided = 事業者の担当者による決定 (問い合わせのときの番号 { $proposal })
 portal-receipt-hint = 控えがあれば、いつ、どの鍵で、何を承認し、記録のどこにあるかを、私たちに尋ねなくても確かめられます。
 portal-history = 履歴
 portal-history-lead = 承認ページにも、これらの最後の日時が表示されます。違っているときは運営者に連絡してください。

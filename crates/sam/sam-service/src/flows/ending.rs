@@ -437,7 +437,7 @@ impl<C: CryptoModule> Sam<C> {
                 rows::save(tx, &self.sealer, row, &next).await?;
                 events.push(key_event(&next, ended.by));
                 notes.push(HistoryEntry {
-                    act: Some(ended.by),
+                    proposal: Some(ended.by),
                     ..key_note(&next, Happened::Destroyed, now)
                 });
             }

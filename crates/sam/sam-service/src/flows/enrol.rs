@@ -438,6 +438,7 @@ impl<C: CryptoModule> Sam<C> {
                 key: None,
                 factor: None,
                 act: Some(request.act),
+                proposal: None,
                 cause: None,
             });
             let fresh = self.put_person(tx, &voucher, person, notes).await?;

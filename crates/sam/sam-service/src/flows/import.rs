@@ -312,6 +312,7 @@ pub(crate) fn import_note(act: Digest32, at: UnixTime) -> HistoryEntry {
         key: None,
         factor: None,
         act: Some(act),
+        proposal: None,
         cause: None,
     }
 }

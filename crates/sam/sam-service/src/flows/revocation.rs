@@ -6,8 +6,8 @@ use cm_api::CryptoModule;
 use core_types::{B64, Digest32, KeyId, UnixTime, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{
-    Empty, Happened, KeyState, Published, RevocationRequest, StopCause, WatchedAnswer,
-    WatchedCertificate, WatchedRequest,
+    Empty, Happened, HistoryEntry, KeyState, Published, RevocationRequest, StopCause,
+    WatchedAnswer, WatchedCertificate, WatchedRequest,
 };
 use sam_core::Reason;
 use sam_core::evidence::{Evidence, Revocation};
@@ -151,7 +151,8 @@ impl<C: CryptoModule> Sam<C> {
         let said = self
             .blocking(move || judge(&chain, &issuers, &published, now))
             .await?;
-        let evidence = proven(&row.body, issuer.clone(), &request.published, now);
+        let leaf = row.body.chain.first().cloned().ok_or(Reason::NotFound)?;
+        let evidence = proven(leaf, issuer.clone(), &request.published, now);
         let evidence = evidence.bytes()?;
         let digest = sha256(&[&evidence]);
         let done: Result<(), Failed> = transaction!(self.store, "revocation", |tx| {
@@ -203,7 +204,10 @@ impl<C: CryptoModule> Sam<C> {
             }
             NoticeEffect::Released => (Happened::Resumed, "released"),
         };
-        let note = key_note(&next, happened, now);
+        let note = HistoryEntry {
+            act: Some(digest),
+            ..key_note(&next, happened, now)
+        };
         self.note(tx, &next.owner, vec![note]).await?;
         self.put_evidence(tx, digest, evidence).await?;
         let mut events = vec![Event::RevocationHeeded {
@@ -254,10 +258,10 @@ impl<C: CryptoModule> Sam<C> {
     }
 }
 
-fn proven(key: &KeyRecord, issuer: B64, published: &Published, at: UnixTime) -> Evidence {
+fn proven(certificate: B64, issuer: B64, published: &Published, at: UnixTime) -> Evidence {
     let (Published::Crl(der) | Published::Ocsp(der)) = published;
     Evidence::Revocation(Box::new(Revocation {
-        certificate: key.certificate(),
+        certificate,
         issuer,
         digest: sha256(&[&der.0]),
         published: Some(der.clone()).filter(|der| der.0.len() <= Revocation::LONGEST),

@@ -1,12 +1,14 @@
 //! Stopping keys by cause (`I-4.2.2c-termination-causes`): by a login, by an authority's notice, by the end of the
 //! certificate; and having the module destroy what is gone. Stops by the signer's proof are in [`super::change`]; the
-//! provider's, by two officers, are refused as long as there are none.
+//! provider's, by officers, in [`super::office`].
 
 use audit_log::Event;
 use cm_api::{CryptoModule, Executed, OrderKind};
 use core_types::{DestroyCause, Digest32, UnixTime, sha256};
 use sam_api::Refusal;
-use sam_api::ssa::{Empty, Happened, KeyState, NoticeRequest, StopCause, StopRequest};
+use sam_api::ssa::{
+    Empty, Happened, HistoryEntry, KeyState, NoticeRequest, StopCause, StopRequest,
+};
 use sam_core::evidence::{Evidence, Notice};
 use sam_core::life::{Gone, cause_code};
 use sam_core::{Reason, notice};
@@ -117,7 +119,10 @@ impl<C: CryptoModule> Sam<C> {
                 }
                 NoticeEffect::Released => (Happened::Resumed, "released"),
             };
-            let note = key_note(&next, happened, now);
+            let note = HistoryEntry {
+                act: Some(checked.digest),
+                ..key_note(&next, happened, now)
+            };
             self.note(tx, &next.owner, vec![note]).await?;
             self.put_evidence(tx, evidence_digest, &evidence).await?;
             let mut events = vec![Event::NoticeHeeded {

@@ -127,7 +127,7 @@ async fn the_provider_stops_and_destroys_a_key_by_two_officers_and_the_signer_is
         );
         let told = world.history(&signer).await;
         assert_eq!(told[0].cause, Some(sam_api::ssa::StopCause::Provider));
-        assert_eq!(told[0].act, Some(done.proposal));
+        assert_eq!((told[0].act, told[0].proposal), (None, Some(done.proposal)));
         // Not the signer's to lift.
         let wish = sam_api::ssa::Wish::Resume { key: key.clone() };
         assert!(world.ask(&signer, wish).await.is_err());

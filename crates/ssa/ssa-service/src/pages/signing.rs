@@ -92,6 +92,8 @@ struct EntryView {
     of: String,
     /// Digest of the act, if there is a receipt.
     act: String,
+    /// What officers decided it, to be quoted.
+    decided: String,
     /// With it a key was handed over.
     handed: bool,
 }
@@ -271,6 +273,15 @@ fn entry_view(words: &Messages, entry: &HistoryEntry) -> EntryView {
             .filter(|_| entry.what != Happened::Enrolled)
             .map(|act| act.to_string())
             .unwrap_or_default(),
+        decided: entry
+            .proposal
+            .map(|proposal| {
+                words.f(
+                    "portal-decided",
+                    &[("proposal", Arg::Text(&proposal.to_string()))],
+                )
+            })
+            .unwrap_or_default(),
         handed: entry.what == Happened::HandedOver,
     }
 }
@@ -281,6 +292,7 @@ fn signed_view(words: &Messages, entry: &SignedEntry) -> EntryView {
         time: words.time(entry.at),
         of: format!("{} · {}", web_ui::clean(entry.client.as_str()), entry.key),
         act: entry.act.to_string(),
+        decided: String::new(),
         handed: false,
     }
 }

@@ -42,6 +42,8 @@ core_types::methods! {
     ProposalEnd: "/sap/v1/office/proposal/end", ProposalRequest => ProposalInfo;
     /// Takes an approved proposal that the SAM doesn't carry out itself: once, by who asked, with the evidence.
     ProposalTake: "/sap/v1/office/proposal/take", ProposalRequest => TakenProposal;
+    /// The evidence of all approvals of a proposal, to be judged offline; for whoever may see proposals.
+    EvidenceOfProposal: "/sap/v1/office/proposal/evidence", ProposalRequest => ProposalEvidence;
     /// How far it is with ending all keys.
     ProposalProgress: "/sap/v1/office/proposal/progress", ProposalRequest => Progress;
     /// The module's certificates of the keys that were destroyed with it, some at a time.
@@ -214,6 +216,14 @@ pub struct TakenProposal {
     pub warrant: String,
     /// The statement of `K_root` about the key that signed it.
     pub statement: String,
+}
+
+/// Answer of [`EvidenceOfProposal`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalEvidence {
+    /// `natsuin-proposal/1`, JSON: `proposal` (digest) and `approvals` (a bundle `natsuin-evidence/1` of each).
+    pub bundle: String,
 }
 
 /// Answer of [`People`].

@@ -57,6 +57,7 @@ impl<C: CryptoModule> Sam<C> {
                     key: None,
                     factor: Some(factor.id.clone()),
                     act: None,
+                    proposal: None,
                     cause: None,
                 };
                 self.note(tx, &factor.person, vec![locked]).await?;

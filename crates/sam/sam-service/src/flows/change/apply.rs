@@ -296,6 +296,7 @@ pub(crate) fn key_note(key: &KeyRecord, what: Happened, at: UnixTime) -> History
         key: Some(key.key.clone()),
         factor: None,
         act: None,
+        proposal: None,
         cause: key.life.stop.as_ref().map(|s| s.cause),
     }
 }
@@ -307,6 +308,7 @@ fn note(what: Happened, act: Digest32, at: UnixTime) -> HistoryEntry {
         key: None,
         factor: None,
         act: Some(act),
+        proposal: None,
         cause: None,
     }
 }

@@ -347,7 +347,7 @@ impl<C: CryptoModule> Sam<C> {
             KeyAction::Destroy => Happened::Destroyed,
         };
         let note = HistoryEntry {
-            act: Some(digest),
+            proposal: Some(digest),
             ..key_note(&next, what, at)
         };
         self.note(tx, &next.owner, vec![note]).await?;

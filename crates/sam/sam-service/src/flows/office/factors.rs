@@ -77,7 +77,11 @@ impl<C: CryptoModule> Sam<C> {
         if record.document.facts.of != Some(of.digest()) {
             return Err(Reason::Withdrawn.into());
         }
-        let told = note(Happened::FactorsOrdered, digest, at);
+        let told = HistoryEntry {
+            act: None,
+            proposal: Some(digest),
+            ..note(Happened::FactorsOrdered, digest, at)
+        };
         self.note(tx, person, vec![told]).await.map(drop)
     }
 
@@ -256,6 +260,7 @@ fn note(what: Happened, act: Digest32, at: UnixTime) -> HistoryEntry {
         key: None,
         factor: None,
         act: Some(act),
+        proposal: None,
         cause: None,
     }
 }

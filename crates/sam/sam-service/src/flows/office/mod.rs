@@ -4,6 +4,7 @@ mod alerts;
 mod approve;
 mod audit_search;
 mod effects;
+mod evidence;
 mod factors;
 mod genesis;
 mod log_in;

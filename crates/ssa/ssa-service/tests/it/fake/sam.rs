@@ -541,6 +541,7 @@ impl SamPort for FakeSam {
             key: None,
             factor: None,
             act: None,
+            proposal: None,
             cause: None,
         };
         Box::pin(async {
