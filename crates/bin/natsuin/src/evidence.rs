@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use audit_verify::{Anchors, Shown, TrustedProvider, verify_evidence};
+use audit_verify::{
+    Anchors, EvidenceFault, ProposalShown, Shown, TrustedProvider, verify_evidence, verify_proposal,
+};
 use clap::Subcommand;
 use core_types::{Digest32, UnixTime, random::SystemRandom};
 use jose::Jwk;
@@ -40,9 +42,9 @@ pub enum EvidenceCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Check a bundle of evidence offline.
+    /// Check a bundle of evidence offline: a receipt, or what officers decided.
     Verify {
-        /// The bundle.
+        /// The bundle: a receipt of the portal, or a file of `natsuin approval evidence` or `natsuin evidence export`.
         file: PathBuf,
         /// The module's root key, a JWK in a file, known from before.
         #[arg(long, value_name = "JWK")]
@@ -183,7 +185,7 @@ pub fn verify(
 ) -> Result<Exit, Failure> {
     let bundle = read(
         file,
-        "give the file that the portal or `natsuin evidence export` wrote",
+        "give the file that the portal, `natsuin approval evidence` or `natsuin evidence export` wrote",
     )?;
     let root = root_key(root)?.kid();
     let log = String::from_utf8_lossy(&read(log, "give the SAM's log key, sam.pub")?).into_owned();
@@ -195,19 +197,35 @@ pub fn verify(
         issuer: issuer.as_deref(),
         providers: &providers,
     };
+    let no = |fault: EvidenceFault, schema: &str| {
+        out.say(&format!("NG  {fault}"));
+        out.object(&json!({"schema": schema, "ok": false, "what": fault.to_string()}));
+        Ok(Exit::Negative)
+    };
+    if is_proposal(&bundle) {
+        return match verify_proposal(&bundle, anchors) {
+            Ok(shown) => {
+                decided(out.m(), &shown).iter().for_each(|l| out.say(l));
+                out.object(&good(&shown));
+                Ok(Exit::Good)
+            }
+            Err(fault) => no(fault, "natsuin.proposal-verify/1"),
+        };
+    }
     match verify_evidence(&bundle, anchors) {
         Ok(shown) => {
             lines(out.m(), &shown).iter().for_each(|line| out.say(line));
-            out.object(&shown_json(&shown));
+            out.object(&good(&shown));
             Ok(Exit::Good)
         }
-        Err(fault) => {
-            out.say(&format!("NG  {fault}"));
-            let schema = "natsuin.evidence-verify/1";
-            out.object(&json!({"schema": schema, "ok": false, "what": fault.to_string()}));
-            Ok(Exit::Negative)
-        }
+        Err(fault) => no(fault, "natsuin.evidence-verify/1"),
     }
+}
+
+/// Whether the file says of itself that officers decided what is in it.
+fn is_proposal(bundle: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(bundle)
+        .is_ok_and(|bundle| bundle["format"] == "natsuin-proposal/1")
 }
 
 /// Identity providers whose keys were had from them.
@@ -219,10 +237,21 @@ fn trusted(path: &Path) -> Result<Vec<TrustedProvider>, Failure> {
     })
 }
 
-fn shown_json(shown: &Shown) -> serde_json::Value {
+fn good(shown: &impl serde::Serialize) -> serde_json::Value {
     let mut value = serde_json::to_value(shown).unwrap_or_default();
     value["ok"] = true.into();
     value
+}
+
+/// What officers decided, for people.
+fn decided(m: Messages, shown: &ProposalShown) -> Vec<String> {
+    let count = shown.approvals.len();
+    let mut all = vec![format!(
+        "OK  {}   {count} / {}",
+        shown.proposal, shown.needs
+    )];
+    all.extend(shown.approvals.iter().flat_map(|one| lines(m, one)));
+    all
 }
 
 /// The result for people: every line says one thing that was checked, and the last ones what was not.
@@ -233,10 +262,15 @@ fn lines(m: Messages, shown: &Shown) -> Vec<String> {
         m.time(UnixTime(shown.approved_at))
     )];
     let mut say = |name: &str, text: String| lines.push(format!("    {:<12} {text}", m.t(name)));
-    say(
-        "evidence-person",
-        format!("{} ({})", clean(&shown.person[1]), clean(&shown.person[0])),
-    );
+    let [id, name] = &shown.person;
+    match name.is_empty() {
+        // Nobody approved it: an authority or a CA said it.
+        true => say("evidence-authority", clean(id)),
+        false => say(
+            "evidence-person",
+            format!("{} ({})", clean(name), clean(id)),
+        ),
+    }
     if let Some([id, _, subject]) = &shown.key {
         say(
             "evidence-key",
@@ -245,7 +279,14 @@ fn lines(m: Messages, shown: &Shown) -> Vec<String> {
     }
     if let Some((client, known)) = &shown.client {
         let word = if *known { "" } else { "?" };
-        say("evidence-client", format!("{}{word}", clean(client)));
+        let signed = match shown.client_signed {
+            true => format!(" · {}", m.t("evidence-client-signed")),
+            false => String::new(),
+        };
+        say(
+            "evidence-client",
+            format!("{}{word}{signed}", clean(client)),
+        );
     }
     for what in &shown.what {
         say("evidence-what", clean(what));
@@ -262,11 +303,17 @@ fn lines(m: Messages, shown: &Shown) -> Vec<String> {
         false => format!("{} · {}", shown.method, m.t("evidence-by-proof")),
     };
     say("evidence-method", method);
-    let (version, level) = shown.policy;
-    say(
-        "evidence-policy",
-        format!("{version} · {}", m.n("level", level.into())),
-    );
+    if let Some((version, level)) = shown.policy {
+        let level = m.n("level", level.into());
+        say("evidence-policy", format!("{version} · {level}"));
+    }
+    if let Some(document) = &shown.document {
+        say("evidence-document", document.clone());
+    }
+    if let Some(epoch) = &shown.epoch {
+        say("evidence-epoch", epoch.clone());
+    }
+    say("evidence-software", clean(&shown.software));
     let places: Vec<String> = shown.log.iter().map(|(n, _)| n.to_string()).collect();
     say(
         "evidence-log",

@@ -7,10 +7,10 @@ use anyhow::Result;
 use core_types::{B64, Digest32, PersonId, SecretBytes};
 use jose::Jwk;
 use sap::office::calls::{
-    LogIn, LogInOpen, LogInOpenRequest, LogOut, LoggedIn, People, PeopleAnswer, ProposalApprove,
-    ProposalCertificates, ProposalEnd, ProposalInfo, ProposalOpen, ProposalProgress,
-    ProposalRequest, ProposalTake, Proposals, Propose, ProposeRequest, SessionRequest, State,
-    StateAnswer, TakenProposal,
+    EvidenceOfProposal, LogIn, LogInOpen, LogInOpenRequest, LogOut, LoggedIn, People, PeopleAnswer,
+    ProposalApprove, ProposalCertificates, ProposalEnd, ProposalInfo, ProposalOpen,
+    ProposalProgress, ProposalRequest, ProposalTake, Proposals, Propose, ProposeRequest,
+    SessionRequest, State, StateAnswer, TakenProposal,
 };
 use sap::office::ending::{CertificatesRequest, Destroyed, Progress};
 use sap::office::{Document, Measure};
@@ -169,6 +169,21 @@ impl Officer {
         let answer = self.sic.call::<ProposalEnd>(&request).await;
         self.log_out(session).await?;
         answer
+    }
+
+    /// The evidence of a proposal's approvals. It is to be verified.
+    ///
+    /// # Errors
+    /// When the SAM refuses.
+    pub async fn evidence(&mut self, proposal: Digest32) -> Result<String> {
+        let session = self.log_in().await?.session;
+        let request = ProposalRequest {
+            session: session.clone(),
+            proposal,
+        };
+        let answer = self.sic.call::<EvidenceOfProposal>(&request).await;
+        self.log_out(session).await?;
+        Ok(answer?.bundle)
     }
 
     /// Takes an approved proposal with its evidence.

@@ -117,6 +117,16 @@ pub enum ApprovalCommand {
         #[arg(allow_hyphen_values = true)]
         proposal: String,
     },
+    /// Write the evidence of a proposal's approvals to a file, for `natsuin evidence verify` and whoever has to judge it. It names the
+    /// officers.
+    Evidence {
+        /// Its digest.
+        #[arg(allow_hyphen_values = true)]
+        proposal: String,
+        /// Where the evidence goes (JSON).
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Take your own approved proposal with the evidence of its approvals, to carry it out.
     Take {
         /// Its digest.
@@ -297,6 +307,13 @@ pub async fn approval(command: ApprovalCommand, who: &Path, out: Out) -> Result<
             let ended = officer.end(digest(&proposal)?).await.map_err(refused)?;
             show(&ended, out);
             out.object(&ended);
+        }
+        ApprovalCommand::Evidence { proposal, out: to } => {
+            let text = officer.evidence(digest(&proposal)?).await;
+            std::fs::write(&to, text.map_err(refused)?)
+                .map_err(|e| input("file", &e.to_string(), "check --out"))?;
+            out.say(&to.display().to_string());
+            out.object(&json!({"file": to}));
         }
         ApprovalCommand::Take { proposal, out: to } => {
             let taken = officer.take(digest(&proposal)?).await.map_err(refused)?;

@@ -105,7 +105,7 @@ async fn the_api_goes_the_same_way_and_hands_over_the_file() {
     assert_eq!(browser.show(&id).await["problem"], serde_json::Value::Null);
 }
 
-// shows: I-A2-object-selected
+// shows: I-A3-confirm-right-document-signed
 #[tokio::test]
 async fn what_will_be_signed_can_be_had_before_the_approval_and_only_then() {
     let world = World::new().await;

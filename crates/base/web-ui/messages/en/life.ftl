@@ -102,6 +102,13 @@ portal-trouble-level-do = Nothing was changed. The requirement that isn't met:
 
 # Texts of `natsuin evidence verify`.
 evidence-person = Approved by
+evidence-authority = Said by
+evidence-client-signed = signed by the application
+evidence-document = Document
+evidence-epoch = Epoch
+evidence-software = Software
+evidence-remark-whose-key-is-the-sams-word = Anybody can check the signature; that the key is the authority's is the service's word.
+evidence-remark-the-sams-word-for-the-invitation = That the person had the invitation's secret is the service's word.
 evidence-key = Key
 evidence-client = Asked by
 evidence-what = What

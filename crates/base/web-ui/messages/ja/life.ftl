@@ -99,6 +99,13 @@ portal-trouble-level-do = 何も変更されていません。満たさない要
 
 # `natsuin evidence verify` の文。
 evidence-person = 承認者
+evidence-authority = 通知元
+evidence-client-signed = アプリの署名あり
+evidence-document = 文書
+evidence-epoch = 世代
+evidence-software = ソフト
+evidence-remark-whose-key-is-the-sams-word = 署名は誰でも確かめられます。その鍵が通知元のものであることは、サービスの言葉だけです。
+evidence-remark-the-sams-word-for-the-invitation = 招待の秘密を本人が示したことは、サービスの言葉だけです。
 evidence-key = 鍵
 evidence-client = 依頼元
 evidence-what = 内容

@@ -191,6 +191,25 @@ fn the_module_is_measured_beside_its_keys() {
     assert!(shown["scale"]["compare_seconds"].is_number(), "{shown}");
 }
 
+#[test]
+fn the_modules_decisions_are_measured_beside_bare_cryptography() {
+    let args = ["bench", "sam", "--json", "--seconds", "1"];
+    let (code, shown) = json(natsuin().args(args));
+    assert_eq!(code, 0, "{shown}");
+    let passkey = &shown["passkey"];
+    for figure in ["verify_us", "ecdsa_us", "ratio"] {
+        assert!(passkey[figure].as_f64().unwrap() > 0.0, "{figure}: {shown}");
+    }
+    let acts = shown["acts"].as_array().unwrap();
+    let items: Vec<_> = acts.iter().map(|act| act["items"].as_u64()).collect();
+    assert_eq!(items, [Some(1), Some(100), Some(10_000)], "{shown}");
+    for act in acts {
+        for figure in ["mint_us", "use_us", "sha256_us", "ecdsa_sign_verify_us"] {
+            assert!(act[figure].as_f64().unwrap() > 0.0, "{figure}: {act}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_is_measured_on_both_stores() {
     let postgres = store_kit::testing::postgres_database().await;

@@ -33,6 +33,7 @@ mod patterns;
 mod providers;
 mod revocation;
 mod sign_doc;
+mod signed_configuration;
 mod signed_requests;
 mod site;
 mod spend;

@@ -9,7 +9,7 @@ use sap::messages::{Approve, Open};
 use sap::office::calls::{LogInOpen, State};
 use serde_json::Value;
 
-use crate::kit::{Story, until};
+use crate::kit::{Story, natsuin, until};
 
 fn run(who: &std::path::Path, args: &[&str]) -> (i32, Value) {
     let done = Command::new(env!("CARGO_BIN_EXE_natsuin"))
@@ -24,6 +24,7 @@ fn run(who: &std::path::Path, args: &[&str]) -> (i32, Value) {
     (done.status.code().unwrap(), value)
 }
 
+// shows: I-A2.12-evidence-provided
 #[tokio::test(flavor = "multi_thread")]
 async fn officers_stop_a_signers_key_from_the_command_line_and_nobody_alone() {
     let story = Story::begin(KeyAlg::P256).await;
@@ -58,6 +59,46 @@ async fn officers_stop_a_signers_key_from_the_command_line_and_nobody_alone() {
         let (code, state) = run(&file("ito"), &["officer", "state"]);
         assert_eq!((code, state["usable"].as_u64()), (0, Some(3)));
     });
+    // Whoever sees proposals takes the evidence away, and anybody checks it with the two keys known from before.
+    let bundle = story.dir.path().join("decided.json");
+    let name = bundle.display().to_string();
+    let take = ["approval", "evidence", proposal, "--out", &name];
+    until("the evidence of the approvals", async || {
+        tokio::task::block_in_place(|| run(&file("watanabe"), &take)).0 == 0
+    })
+    .await;
+    let data = story.dir.path().join("data");
+    let check = || {
+        let mut verify = natsuin();
+        verify.args(["evidence", "verify", "--json"]).arg(&bundle);
+        verify.arg("--root").arg(data.join("root.jwk"));
+        let done = verify.arg("--log").arg(data.join("witness/sam.pub"));
+        let done = done.output().unwrap();
+        let shown: Value = serde_json::from_slice(&done.stdout).unwrap();
+        (done.status.code().unwrap(), shown)
+    };
+    let (code, shown) = tokio::task::block_in_place(check);
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(
+        (&shown["proposal"], &shown["needs"]),
+        (&proposal.into(), &2.into())
+    );
+    let approvals = shown["approvals"].as_array().unwrap();
+    let by: Vec<&str> = approvals
+        .iter()
+        .filter_map(|one| one["person"][0].as_str())
+        .collect();
+    assert_eq!(by, ["officer.sato", "officer.suzuki"]);
+    for one in approvals {
+        let what = one["what"].to_string();
+        assert!(what.contains("leaked") && what.contains(&key), "{what}");
+    }
+    // One of them alone isn't enough.
+    let mut half: Value = serde_json::from_slice(&std::fs::read(&bundle).unwrap()).unwrap();
+    half["approvals"].as_array_mut().unwrap().pop();
+    std::fs::write(&bundle, half.to_string()).unwrap();
+    let (code, shown) = tokio::task::block_in_place(check);
+    assert_eq!((code, &shown["ok"]), (1, &Value::Bool(false)), "{shown}");
 }
 
 // shows: I-7.1.1.5-privileged-unprivileged-separate, II-3.3.2-privileged-authenticated-per-operation,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use store_kit::StoreUrl;
 use store_kit::testing::postgres_database;
 
-use crate::kit::{Story, until};
+use crate::kit::{Story, natsuin, run, until};
 use crate::spend::{approval, hashes};
 
 async fn get(agent: &mut Agent, url: &str) -> String {
@@ -25,7 +25,7 @@ async fn get(agent: &mut Agent, url: &str) -> String {
     answer.text().await.unwrap()
 }
 
-// shows: T-USE-DTBSR-FORGE, T-INS-OPERATOR
+// shows: T-USE-DTBSR-FORGE, T-INS-OPERATOR, I-A2.12-evidence-provided
 #[tokio::test(flavor = "multi_thread")]
 async fn what_our_application_asks_for_is_shown_as_its_own_and_unsigned_requests_are_not_taken() {
     let StoreUrl::Postgres(database) = postgres_database().await else {
@@ -55,7 +55,9 @@ async fn what_our_application_asks_for_is_shown_as_its_own_and_unsigned_requests
         let act = page.split("/signing/receipt/").nth(1).unwrap();
         let act = act.split('"').next().unwrap();
         let receipt = format!("{}/signing/receipt/{act}", story.stack.ssa_url);
-        let receipt: Value = serde_json::from_str(&get(&mut story.agent, &receipt).await).unwrap();
+        let receipt = get(&mut story.agent, &receipt).await;
+        verified(&story, &receipt);
+        let receipt: Value = serde_json::from_str(&receipt).unwrap();
         let acts = acts(&receipt);
         let signing: Vec<_> = acts.iter().filter(|act| act["kind"] == "sign").collect();
         assert!(!signing.is_empty(), "{receipt}");
@@ -112,6 +114,47 @@ async fn what_our_application_asks_for_is_shown_as_its_own_and_unsigned_requests
         }
         story.stack.stop().await;
     }
+}
+
+/// The portal's receipt holds for whoever has the root key and the log's key from before, and with one byte changed it doesn't.
+fn verified(story: &Story, receipt: &str) {
+    let file = story.dir.path().join("receipt.json");
+    let data = story.dir.path().join("data");
+    let verify = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = natsuin();
+        command.args(["evidence", "verify", "--json"]).arg(&file);
+        command.arg("--root").arg(data.join("root.jwk"));
+        command.arg("--log").arg(data.join("witness/sam.pub"));
+        let done = tokio::task::block_in_place(|| run(&mut command));
+        let shown: Value = serde_json::from_slice(&done.stdout).unwrap();
+        (done.status.code(), shown)
+    };
+    let (code, shown) = verify(receipt);
+    assert_eq!(
+        (code, &shown["ok"], &shown["kind"]),
+        (Some(0), &true.into(), &"sign".into()),
+        "{shown}"
+    );
+    assert_eq!(shown["client_signed"], true);
+    assert_eq!(shown["software"], env!("CARGO_PKG_VERSION"));
+    // Another name in the signer's act.
+    let bundle: Value = serde_json::from_str(receipt).unwrap();
+    let documents = bundle["documents"].as_array().unwrap();
+    let text = documents.iter().find_map(|d| {
+        let text = d.as_str().unwrap();
+        text.contains("\"evidence\":\"approval\"").then_some(text)
+    });
+    let changed = text.unwrap().replacen("\"at\":1", "\"at\":2", 1);
+    assert_ne!(text, Some(changed.as_str()));
+    let mut bad = bundle.clone();
+    for document in bad["documents"].as_array_mut().unwrap() {
+        if document.as_str() == text {
+            *document = Value::String(changed.clone());
+        }
+    }
+    let (code, shown) = verify(&bad.to_string());
+    assert_eq!((code, &shown["ok"]), (Some(1), &false.into()), "{shown}");
 }
 
 /// The application's key, with which it says that a request is its own.

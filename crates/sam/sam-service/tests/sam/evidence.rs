@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use crate::kit::*;
 
-struct Log {
+pub struct Log {
     sequencer: Sequencer,
-    key: String,
+    pub key: String,
 }
 
 impl Log {
-    async fn of(world: &World) -> Self {
+    pub async fn of(world: &World) -> Self {
         let key = LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![5; 32])).unwrap();
         let public = key.public();
         let audit = world.sam.audit().clone();
@@ -32,14 +32,14 @@ impl Log {
         }
     }
 
-    async fn turn(&self, world: &World) {
+    pub async fn turn(&self, world: &World) {
         let now = world.clock.now();
         self.sequencer.sequence(&world.store, now).await.unwrap();
     }
 }
 
 impl World {
-    async fn receipt(&self, signer: &Signer, act: Digest32) -> Result<String, Refusal> {
+    pub async fn receipt(&self, signer: &Signer, act: Digest32) -> Result<String, Refusal> {
         let request = ReceiptRequest {
             person: signer.person.clone(),
             act,
@@ -55,7 +55,7 @@ impl World {
         self.check(&bundle, &log).unwrap()
     }
 
-    fn check(&self, bundle: &str, log: &Log) -> Result<Shown, EvidenceFault> {
+    pub fn check(&self, bundle: &str, log: &Log) -> Result<Shown, EvidenceFault> {
         let root = self.sam.root().kid();
         let anchors = Anchors {
             root: &root,
@@ -140,6 +140,11 @@ async fn a_signature_is_shown_from_enrolment_to_value_without_asking_us() {
         assert_eq!((shown.what.len(), shown.chain.len()), (2, 1));
         assert!(!shown.by_word && shown.remarks.is_empty());
         assert_eq!(shown.approved_at, START.0);
+        // What wrote it, in which epoch, under which policy; and that the client's request had no signature of its own.
+        assert_eq!(shown.software, env!("CARGO_PKG_VERSION"));
+        assert_eq!(shown.epoch.as_deref().map(str::len), Some(43));
+        assert_eq!(shown.policy.map(|(version, _)| version), Some(1));
+        assert!(!shown.client_signed && shown.document.is_none());
         let signature = &shown.signatures[0];
         assert_eq!(signature.items, [1]);
         assert_eq!(signature.values, [sha256(&[&values[0].0]).to_string()]);

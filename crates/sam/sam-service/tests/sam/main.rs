@@ -6,6 +6,7 @@ mod attest;
 mod clock;
 mod cm;
 mod days;
+mod decided;
 mod deletion;
 mod device;
 mod ending;

@@ -12,16 +12,16 @@ fn certificate(signer: &Signer) -> Certificate {
     Certificate::parse(&signer.keys[0].chain[0].0).unwrap()
 }
 
-fn serial(signer: &Signer) -> String {
+pub fn serial(signer: &Signer) -> String {
     certificate(signer).info().serial
 }
 
 impl World {
-    fn crl(&self) -> Published {
+    pub fn crl(&self) -> Published {
         Published::Crl(B64(self.ca.crl().unwrap()))
     }
 
-    fn ocsp(&self, signer: &Signer) -> Published {
+    pub fn ocsp(&self, signer: &Signer) -> Published {
         let id = CertId::new(self.ca.issuing_ca(), certificate(signer).serial(), None);
         let request = OcspRequest {
             certificates: vec![id],
@@ -30,7 +30,7 @@ impl World {
         Published::Ocsp(B64(self.ca.ocsp(&request.encode())))
     }
 
-    async fn published(&self, signer: &Signer, published: Published) -> Result<Empty, Refusal> {
+    pub async fn published(&self, signer: &Signer, published: Published) -> Result<Empty, Refusal> {
         let key = signer.keys[0].key.clone();
         let request = RevocationRequest { key, published };
         self.sam.revocation(SSA, request).await

@@ -1,0 +1,327 @@
+//! Evidence of what nobody but others decided: officers, an authority, a CA. Judged by the checker that shares nothing with the
+//! SAM.
+
+use audit_verify::{
+    Anchors, EvidenceFault, ProposalShown, Shown, verify_evidence, verify_proposal,
+};
+use core_types::{Digest32, KeyAlg, sha256};
+use sam_api::Refusal;
+use sam_api::ssa::*;
+use sap::manage::NoticeEffect;
+use sap::messages::SapRefusalCode;
+use sap::office::calls::*;
+use sap::office::{KeyAction, Measure, Role};
+use serde_json::{Value, json};
+
+use crate::evidence::Log;
+use crate::kit::*;
+use crate::life::notice;
+use crate::office_kit::*;
+use crate::revocation::serial;
+
+/// What the checker says of something, with the certificate of the signers' issuer or without.
+struct Judge {
+    root: String,
+    log: String,
+    issuer: Vec<u8>,
+}
+
+impl Judge {
+    fn of(world: &World, log: &Log) -> Self {
+        Self {
+            root: world.sam.root().kid(),
+            log: log.key.clone(),
+            issuer: world.config.issuers[0].clone(),
+        }
+    }
+
+    fn anchors(&self, issuer: bool) -> Anchors<'_> {
+        Anchors {
+            root: &self.root,
+            log: &self.log,
+            issuer: Some(self.issuer.as_slice()).filter(|_| issuer),
+            providers: &[],
+        }
+    }
+
+    fn proposal(&self, text: &str) -> Result<ProposalShown, EvidenceFault> {
+        verify_proposal(text.as_bytes(), self.anchors(true))
+    }
+
+    fn one(&self, text: &str) -> Result<Shown, EvidenceFault> {
+        verify_evidence(text.as_bytes(), self.anchors(true))
+    }
+
+    /// Every change of this kind makes it worthless.
+    fn none_of(&self, good: &str, changes: &[(&str, &dyn Fn(&mut Value))]) {
+        let good: Value = serde_json::from_str(good).unwrap();
+        for (name, change) in changes {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert_ne!(bad, good, "{name} changed nothing");
+            let text = bad.to_string();
+            let judged = match good["format"] == "natsuin-proposal/1" {
+                true => self.proposal(&text).is_err(),
+                false => self.one(&text).is_err(),
+            };
+            assert!(judged, "{name}");
+        }
+    }
+}
+
+/// Takes the entries of a kind out of a bundle.
+fn without(bundle: &mut Value, kind: &str) {
+    let entries = bundle["entries"].as_array_mut().unwrap();
+    entries.retain(|e| !e["body"].as_str().unwrap().contains(&format!("\"{kind}\"")));
+}
+
+/// Changes a document whose text contains `from`.
+fn edit(bundle: &mut Value, from: &str, to: &str) {
+    for document in bundle["documents"].as_array_mut().unwrap() {
+        let text = document.as_str().unwrap();
+        if text.contains(from) {
+            *document = json!(text.replacen(from, to, 1));
+        }
+    }
+}
+
+async fn evidence_of(
+    world: &World,
+    device: &mut Device,
+    proposal: Digest32,
+) -> Result<String, OfficeRefusal> {
+    let session = world.log_in(device).await?.session;
+    let request = ProposalRequest { session, proposal };
+    let answer = world.office::<EvidenceOfProposal>(&request).await?;
+    Ok(answer.bundle)
+}
+
+// shows: I-A2.12-evidence-provided, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn what_officers_decided_is_shown_by_whom_for_what_and_that_there_were_enough() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let key = signer.keys[0].key.clone();
+        let mut auditor = world.appoint("u", Role::SystemAuditor).await;
+        let measure = Measure::Key {
+            key: key.clone(),
+            action: KeyAction::Destroy,
+        };
+        // While one is missing, and while the log has no checkpoint over it, nothing is shown.
+        let (half, none) = {
+            let mut founders = world.officers().await;
+            let [a, b, c] = founders.devices.as_mut_slice() else {
+                panic!("three")
+            };
+            let none = world.propose(a, dismiss("u")).await.unwrap().proposal;
+            let half = world.propose(a, measure).await.unwrap().proposal;
+            world.approve_proposal(b, half).await.unwrap();
+            let early = evidence_of(&world, c, half).await.unwrap_err();
+            assert_eq!(early.code, SapRefusalCode::NotNow);
+            (half, none)
+        };
+        let judge = Judge::of(&world, &log);
+        log.turn(&world).await;
+        let first = evidence_of(&world, &mut auditor, half).await.unwrap();
+        assert_eq!(
+            judge.proposal(&first),
+            Err(EvidenceFault::Broken(
+                "fewer persons approved than it takes"
+            ))
+        );
+        let refused = evidence_of(&world, &mut auditor, none).await.unwrap_err();
+        assert_eq!(rule(refused), "no-approval");
+        let unknown = evidence_of(&world, &mut auditor, Digest32([9; 32])).await;
+        assert!(unknown.is_err());
+        {
+            let mut founders = world.officers().await;
+            world
+                .approve_proposal(&mut founders.devices[2], half)
+                .await
+                .unwrap();
+        }
+        log.turn(&world).await;
+        let bundle = evidence_of(&world, &mut auditor, half).await.unwrap();
+        let shown = judge.proposal(&bundle).unwrap();
+        assert_eq!((shown.proposal.clone(), shown.needs), (half.to_string(), 2));
+        let by: Vec<&str> = shown.approvals.iter().map(|a| &*a.person[0]).collect();
+        assert_eq!(by, ["officer.b", "officer.c"]);
+        for one in &shown.approvals {
+            assert_eq!((&*one.kind, &*one.method), ("officer", "passkey"));
+            assert_eq!(one.document, Some(half.to_string()));
+            assert_eq!(one.chain.len(), 1, "back to the enrolment of the account");
+            let what = one.what.join("\n");
+            for part in [
+                "measure {\"action\":\"destroy\"",
+                key.as_str(),
+                "because it is so",
+                "asked by Officer a (officer.a)",
+            ] {
+                assert!(what.contains(part), "{part}: {what}");
+            }
+            assert!(one.log.iter().any(|(_, kind)| kind == "proposal.approved"));
+        }
+        forged(&judge, &bundle, &first);
+
+        // The signer is told by what it was decided, and gets nothing that names the officers.
+        let told = &world.history(&signer).await[0];
+        assert_eq!((told.act, told.proposal), (None, Some(half)));
+        let receipt = world.receipt(&signer, half).await;
+        assert_eq!(receipt.unwrap_err(), Refusal::NotFound);
+    }
+}
+
+fn forged(judge: &Judge, bundle: &str, other: &str) {
+    let other: Value = serde_json::from_str(other).unwrap();
+    judge.none_of(
+        bundle,
+        &[
+            ("another proposal", &|b| {
+                b["proposal"] = json!(Digest32([1; 32]));
+            }),
+            ("an approval less", &|b| {
+                b["approvals"].as_array_mut().unwrap().pop();
+            }),
+            ("one approval twice", &|b| {
+                b["approvals"][1] = b["approvals"][0].clone();
+            }),
+            ("the same of another checkpoint", &|b| {
+                b["approvals"][1] = other["approvals"][0].clone();
+            }),
+            ("no approval", &|b| b["approvals"] = json!([])),
+            ("another measure", &|b| {
+                edit(&mut b["approvals"][0], "\"destroy\"", "\"suspend\"");
+            }),
+            ("another reason", &|b| {
+                edit(&mut b["approvals"][1], "because it", "although it");
+            }),
+            ("no word of the proposal in the log", &|b| {
+                without(&mut b["approvals"][0], "proposal.made");
+            }),
+            ("no word of the approval in the log", &|b| {
+                without(&mut b["approvals"][1], "proposal.approved");
+            }),
+            ("an unknown member", &|b| b["more"] = json!(1)),
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_of_an_officer_decides_nothing() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let act = {
+            let mut founders = world.officers().await;
+            let device = &mut founders.devices[0];
+            let request = LogInOpenRequest {
+                account: device.account.clone(),
+            };
+            let act = world.office::<LogInOpen>(&request).await.unwrap().act;
+            let act = sap::act_digest(&act);
+            let proof = device.passkey.prove(act).unwrap();
+            let request = ProofRequest {
+                proof,
+                switch: None,
+            };
+            world.office::<LogIn>(&request).await.unwrap();
+            act
+        };
+        log.turn(&world).await;
+        let made =
+            sam_service::bundle(&world.store.store, world.sam.root(), "officer.a", act).await;
+        let text = made.unwrap();
+        let judge = Judge::of(&world, &log);
+        let shown = judge.one(&text).unwrap();
+        assert!(shown.what[0].starts_with("log-in: "), "{:?}", shown.what);
+        let one: Value = serde_json::from_str(&text).unwrap();
+        let all = json!({
+            "format": "natsuin-proposal/1",
+            "proposal": Digest32([1; 32]),
+            "approvals": [one],
+        });
+        assert!(judge.proposal(&all.to_string()).is_err());
+    }
+}
+
+// shows: I-A2.12-evidence-provided, T-TERM-NOT-OWNER
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_by_an_authoritys_notice_is_shown_by_the_authoritys_own_signature() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let said = notice(&world, &signer, NoticeEffect::Hold, 1);
+        let jws = world.ra.notice(&said).unwrap();
+        let digest = sha256(&[jws.as_bytes()]);
+        let request = NoticeRequest { notice: jws };
+        world.sam.notice(SSA, request).await.unwrap();
+        log.turn(&world).await;
+        let told = &world.history(&signer).await[0];
+        assert_eq!((told.what, told.act), (Happened::Suspended, Some(digest)));
+        let text = world.receipt(&signer, digest).await.unwrap();
+        let judge = Judge::of(&world, &log);
+        let shown = judge.one(&text).unwrap();
+        assert_eq!((&*shown.kind, &*shown.sam), ("notice", &*world.config.sam));
+        let authority = world.config.registration_authorities[0].kid();
+        assert_eq!(shown.person, [authority, String::new()]);
+        assert_eq!(shown.what[0], "effect hold");
+        assert!(shown.what[1].contains(signer.keys[0].key.as_str()));
+        assert_eq!(shown.remarks, ["whose-key-is-the-sams-word"]);
+        judge.none_of(
+            &text,
+            &[
+                ("another act", &|b| b["act"] = json!(Digest32([1; 32]))),
+                ("another time", &|b| edit(b, "\"at\":1", "\"at\":2")),
+                ("no entry", &|b| without(b, "notice.heeded")),
+                ("no document", &|b| b["documents"] = json!([])),
+            ],
+        );
+    }
+}
+
+// shows: I-A2.12-evidence-provided, I-A4.2-revocation-prompt-destruction
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_by_what_a_ca_published_is_shown_by_the_cas_own_signature() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let judge = Judge::of(&world, &log);
+        for (name, reason, effect) in [("p", 1, "revoked"), ("q", 6, "hold")] {
+            for by_ocsp in [false, true] {
+                let signer = world
+                    .enrol(&format!("{name}{by_ocsp}"), false, &[KeyAlg::P256])
+                    .await;
+                world.clock.advance(10);
+                world.ca.revoke(&serial(&signer), reason).unwrap();
+                let published = match by_ocsp {
+                    true => world.ocsp(&signer),
+                    false => world.crl(),
+                };
+                world.published(&signer, published).await.unwrap();
+                log.turn(&world).await;
+                let told = world.history(&signer).await;
+                let named = told.iter().find_map(|entry| entry.act);
+                let text = world.receipt(&signer, named.unwrap()).await.unwrap();
+                let shown = judge.one(&text).unwrap();
+                let method = if by_ocsp { "ocsp" } else { "crl" };
+                assert_eq!((&*shown.kind, &*shown.method), ("revocation", method));
+                assert_eq!(shown.what[0], format!("effect {effect}"));
+                assert!(shown.remarks.is_empty() && !shown.by_word);
+                let unknown = verify_evidence(text.as_bytes(), judge.anchors(false)).unwrap();
+                assert_eq!(unknown.remarks, ["issuer-not-checked"]);
+                judge.none_of(
+                    &text,
+                    &[
+                        ("no entry", &|b| without(b, "revocation.heeded")),
+                        ("another effect", &|b| {
+                            for entry in b["entries"].as_array_mut().unwrap() {
+                                let text = entry["body"].as_str().unwrap();
+                                entry["body"] = json!(text.replace(effect, "released"));
+                            }
+                        }),
+                        ("another document", &|b| edit(b, "\"at\":1", "\"at\":2")),
+                    ],
+                );
+            }
+        }
+    }
+}
