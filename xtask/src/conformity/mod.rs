@@ -100,4 +100,39 @@ mod tests {
             );
         }
     }
+    // shows: I-6.1-counter-threats
+    #[test]
+    fn every_threat_of_use_registration_termination_and_insiders_stands_in_the_list_of_attacks() {
+        let root = crate::shell::root();
+        let report = examine(&root).unwrap();
+        let list = std::fs::read_to_string(root.join("docs/design/0012-attacks.md")).unwrap();
+        // The third column of each row.
+        let named: Vec<&str> = list
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .filter_map(|line| line.split(" | ").nth(2))
+            .flat_map(|threats| threats.split(", "))
+            .collect();
+        let kinds = ["T-REG-", "T-USE-", "T-INS-", "T-TERM-"];
+        let threats: Vec<&str> = report.threats.iter().map(|t| t.id.as_str()).collect();
+        let own = threats
+            .iter()
+            .filter(|id| kinds.iter().any(|kind| id.starts_with(kind)));
+        let missing: Vec<_> = own.filter(|id| !named.contains(*id)).collect();
+        assert!(missing.is_empty(), "not in 0012: {missing:?}");
+        let unknown = named.iter().filter(|id| id.starts_with("T-"));
+        let unknown: Vec<_> = unknown.filter(|id| !threats.contains(*id)).collect();
+        assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
+    }
+
+    #[test]
+    fn nothing_that_part_two_asks_of_the_system_is_left_without_a_test_or_a_reason() {
+        let report = examine(&crate::shell::root()).unwrap();
+        let system = |row: &&report::Row| row.part == "II" && row.kind == catalogue::Kind::System;
+        let of_part: Vec<_> = report.requirements.iter().filter(system).collect();
+        assert!(of_part.len() > 50, "{}", of_part.len());
+        let open = of_part.iter().filter(|row| row.status == Status::Open);
+        let open: Vec<&str> = open.map(|row| row.id.as_str()).collect();
+        assert!(open.is_empty(), "{open:?}");
+    }
 }

@@ -260,6 +260,7 @@ async function failed(error) {
   if (!(error instanceof No)) return end('error-act-not-genuine');
   switch (error.code) {
     case 'refused':
+      if (error.requirement) return buttons(message('alarm', t('sic-requirement'), t('sic-requirement-do'), unmet(error.requirement)));
       if (error.tries === undefined) return buttons(message('alarm', t(ofKind('sic-refused')), t('sic-refused-do')));
       return buttons(message('alarm', t('error-pin-or-code-wrong', { n: error.tries }), t('error-pin-or-code-wrong-do')));
     case 'locked':
@@ -274,6 +275,9 @@ async function failed(error) {
       return end(ENDINGS[error.code] ?? 'sic-refused');
   }
 }
+
+/** The requirement that isn't met, as the SAM names it. */
+const unmet = (requirement) => el('p', { class: 'small' }, el('code', {}, clean(requirement)));
 
 const ENDINGS = {
   'not-found': 'sic-not-found', used: 'error-act-used', withdrawn: 'error-act-withdrawn',
@@ -355,12 +359,12 @@ function reported() {
 }
 
 /** Nothing can be approved here any more. */
-async function end(code) {
+async function end(code, requirement) {
   timers.forEach(clearTimeout);
   const ref = b64u(await sha256(rid ?? '')).slice(0, 8);
   title(s(code));
   const grave = code === 'error-act-not-genuine';
-  const words = [el('h1', {}, t(code)), el('p', {}, t(`${code}-do`, { ref: el('code', {}, ref) }))];
+  const words = [el('h1', {}, t(code)), el('p', {}, t(`${code}-do`, { ref: el('code', {}, ref) })), requirement && unmet(requirement)];
   show(
     grave ? el('div', { class: 'alarm', role: 'alert' }, el('strong', {}, t('error-word')), words) : words,
     el('div', { class: 'row' },
@@ -371,6 +375,7 @@ async function end(code) {
 }
 
 function fatal(error) {
+  if (error instanceof No && error.requirement) return end('sic-requirement', error.requirement);
   if (error instanceof No) return end(ENDINGS[error.code] ?? 'sic-not-found');
   if (error instanceof Refused) return end(error.code);
   if (error instanceof Lost) return end('sic-unreachable');

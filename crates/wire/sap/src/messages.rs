@@ -18,7 +18,7 @@ pub struct SapRefusal {
     /// With a guessable secret: tries left before the method locks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries_left: Option<u8>,
-    /// With a key that was to come in: the requirement that it doesn't meet.
+    /// Where level, key or the end of the service stands against it: the requirement that isn't met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requirement: Option<String>,
 }

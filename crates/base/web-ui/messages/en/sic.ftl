@@ -93,6 +93,8 @@ sic-open-portal = Open the portal
 
 sic-not-found = This request can't be found.
 sic-not-found-do = It has expired or is finished. Go back to the app and start again.
+sic-requirement = This can't be done with this key or this way to approve.
+sic-requirement-do = Nothing was signed or changed. Tell the operator if you need it. The requirement that isn't met:
 sic-refused = The approval was not accepted. Nothing was signed.
 sic-refused-do = Press the button again to go on. If it keeps failing, choose another way or tell the operator.
 sic-unreachable = The service can't be reached. Nothing you entered was sent.
