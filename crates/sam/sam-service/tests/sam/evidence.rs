@@ -378,6 +378,20 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
         assert!(shown.by_word && shown.remarks == ["the-sams-word-only", "clock-not-kept"]);
         assert!(!pin.contains(PIN));
 
+        // The enrolment itself, which made the first factors: no factor could approve it.
+        let history = world.history(&signer).await;
+        let enrolled = history.iter().find(|e| e.what == Happened::Enrolled);
+        let enrolled = enrolled.and_then(|e| e.act).unwrap();
+        let text = world.receipt(&signer, enrolled).await.unwrap();
+        let shown = world.check(&text, &log).unwrap();
+        assert_eq!(
+            (shown.kind.as_str(), shown.method.as_str()),
+            ("enrol", "enrolment")
+        );
+        let remarks = ["the-sams-word-for-the-invitation", "clock-not-kept"];
+        assert!(!shown.by_word && shown.remarks == remarks);
+        assert_eq!(shown.person[0], "p");
+
         let added = world.receipt(&signer, adding).await.unwrap();
         let shown = world.check(&added, &log).unwrap();
         assert_eq!((shown.kind.as_str(), shown.chain.len()), ("factor", 1));

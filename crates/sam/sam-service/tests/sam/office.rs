@@ -207,6 +207,7 @@ async fn nobody_acts_as_an_officer_without_an_own_proof_to_the_sam() {
             world.office::<ProposalOpen>(&about).await.err(),
             world.office::<ProposalEnd>(&about).await.err(),
             world.office::<ProposalTake>(&about).await.err(),
+            world.office::<EvidenceOfProposal>(&about).await.err(),
         ];
         for refusal in refused {
             assert_eq!(refusal.unwrap().code, SapRefusalCode::NotFound);
