@@ -25,7 +25,7 @@ async fn refused(site: &Site, config: &Path, why: &str) {
     assert!(program.said().contains(why), "{why}: {}", program.said());
 }
 
-// shows: II-3.3.2-config-authorised-change, T-INS-OPERATOR
+// shows: II-3.3.2-config-tamper-detected, II-3.3.2-config-change-privileged-only, T-INS-OPERATOR
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_its_signers_have_not_signed_starts_nothing_and_stands_in_the_log() {
     let site = Site::new();

@@ -404,7 +404,7 @@ async fn a_sam_that_only_claims_what_a_ca_published_or_an_authority_said_is_foun
                 digest: sha256(&[&published]),
                 published: Some(B64(published)),
                 at: world.clock.now(),
-                software: "x".to_owned(),
+                software: effect.to_owned(),
             }));
             let name = claimed(&world, &evidence, |evidence| Event::RevocationHeeded {
                 authority: sha256(&[issuer]),

@@ -17,7 +17,8 @@ impl<C: CryptoModule> Sam<C> {
     /// The bundles of all approvals of a proposal, for whoever may see proposals.
     ///
     /// # Errors
-    /// [`OfficeRefusal`]: `not-now` until the log's next checkpoint; rule `no-approval` while nobody has approved.
+    /// [`OfficeRefusal`]: `not-now` until all of it has its place under a checkpoint of the log, and once that was deleted after
+    /// archiving; rule `no-approval` while nobody has approved.
     pub async fn proposal_evidence(
         &self,
         request: ProposalRequest,
@@ -54,8 +55,8 @@ impl<C: CryptoModule> Sam<C> {
             let account = self.sealer.name(given.account.as_str());
             let made = bundle(&self.store, &self.root, &account, given.act).await;
             let text = made.map_err(|error| match error {
-                ReceiptError::NotFound => Failed::No(Reason::NotFound),
-                ReceiptError::NotYet => Failed::No(Reason::NotNow),
+                // It was approved: what is missing is its place in the log.
+                ReceiptError::NotFound | ReceiptError::NotYet => Failed::No(Reason::NotNow),
                 ReceiptError::Store(error) => Failed::Store(error),
             })?;
             let one: Value = serde_json::from_str(&text).map_err(|_| Reason::NotNow)?;
