@@ -316,3 +316,44 @@ fn code(der: &[u8]) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn seed(name: &str) -> Vec<u8> {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../fuzz/seeds/pki");
+        std::fs::read(seeds.join(name)).unwrap()
+    }
+
+    #[test]
+    fn what_is_cut_or_altered_is_read_to_an_end_and_believed_of_nobody() {
+        let der = seed("certificate");
+        let known = Certificate::read(&der).unwrap();
+        let believed = |der: &[u8]| {
+            let by = [crl(der, &known, &known), ocsp(der, &known, &known)];
+            by.iter().any(|said| matches!(said, Some(Some(_))))
+        };
+        let (list, answer) = (seed("crl"), seed("ocsp-response"));
+        assert_eq!(crl(&list, &known, &known), Some(None), "another CA's");
+        assert_eq!(ocsp(&answer, &known, &known), Some(None), "another CA's");
+        assert_eq!(
+            (crl(&answer, &known, &known), ocsp(&list, &known, &known)),
+            (None, None)
+        );
+        for good in [list, answer, der.clone()] {
+            for at in 0..good.len() {
+                assert!(!believed(&good[..at]), "{at}");
+                for bit in [1, 0x20, 0x80] {
+                    let mut bad = good.clone();
+                    bad[at] ^= bit;
+                    assert!(!believed(&bad), "{at}");
+                    // Nor does a certificate of any form stop the reader.
+                    let _ = Certificate::read(&bad).map(|read| read.is_responder());
+                }
+            }
+        }
+    }
+}
