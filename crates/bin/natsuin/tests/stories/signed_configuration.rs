@@ -106,7 +106,7 @@ async fn a_configuration_that_its_signers_have_not_signed_starts_nothing_and_sta
         })
         .collect()
     };
-    let entries = site.entries("sam", &store).await;
+    let entries = site.entries("sam");
     assert_eq!(
         told(&entries, "settings.refused"),
         ["signers", "changed", "changed", "unsigned"]
