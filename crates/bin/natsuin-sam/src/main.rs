@@ -21,7 +21,7 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use jose::Jwk;
 use sam_core::office::ceremony::Site;
-use sam_core::settings::Brought;
+use sam_core::settings::{Brought, SettingsRefused};
 use sam_service::{
     LogSummary, MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError,
     gateway_router, office_router, ssa_router,
@@ -284,14 +284,22 @@ async fn run(args: Args) -> Result<(), Trouble> {
 }
 
 fn start_trouble(error: &StartError) -> Trouble {
-    match error.passes() {
-        true => Trouble::new(
+    let (code, remedy) = match error {
+        error if error.passes() => (
             Trouble::AWAY,
-            error.to_string(),
             "look at database, disk and module; the service manager tries again",
         ),
-        false => Trouble::new("sam-start", error.to_string(), CHECK),
-    }
+        StartError::Settings(SettingsRefused::OnePerson) => (
+            "settings-one-person",
+            "name at least two signers and --need 2, and have two of those who may sign it",
+        ),
+        StartError::Settings(SettingsRefused::Expired) => (
+            "settings-expired",
+            "sign it again with `natsuin config sign`, and start with it in time",
+        ),
+        _ => ("sam-start", CHECK),
+    };
+    Trouble::new(code, error.to_string(), remedy)
 }
 
 /// Begins the installation, or opens it again.

@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use core_types::SecretBytes;
 use core_types::bytes::from_b64u;
+use core_types::clock::SystemClock;
+use core_types::{Clock as _, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
+use sam_core::office::people::check_words;
 use sam_core::settings::{Manifest, TYP_SETTINGS};
 use sam_service::SIGNED_FILES;
 use serde_json::json;
@@ -30,11 +32,17 @@ pub enum ConfigCommand {
         #[arg(long)]
         key: PathBuf,
         /// Number of the configuration, above the last one's.
-        #[arg(long, requires_all = ["need", "signers"])]
+        #[arg(long, requires_all = ["need", "signers", "reason"])]
         serial: Option<u64>,
-        /// How many have to sign the next one.
+        /// How many have to sign the next one; above level 1 at least two.
         #[arg(long, requires = "serial")]
         need: Option<u8>,
+        /// Why it is changed; everybody who signs sees it, and it is kept.
+        #[arg(long, requires = "serial")]
+        reason: Option<String>,
+        /// Hours within which it has to be obeyed for the first time.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=168))]
+        hours: u32,
         /// Public key (JWK) of somebody who may sign the next one; may be given more than once.
         #[arg(long = "signer", value_name = "JWK", requires = "serial")]
         signers: Vec<PathBuf>,
@@ -59,9 +67,23 @@ pub struct Sign {
     pub sig: PathBuf,
     /// Private key of the officer, PKCS#8.
     pub key: PathBuf,
-    /// Of a new configuration: its number, how many have to sign the next one, and who may (JWKs). Nothing: the signature
-    /// is added to what others have signed.
-    pub new: Option<(u64, u8, Vec<PathBuf>)>,
+    /// Of a new configuration. Nothing: the signature is added to what others have signed.
+    pub new: Option<New>,
+}
+
+/// A new configuration.
+#[derive(Debug)]
+pub struct New {
+    /// Its number.
+    pub serial: u64,
+    /// How many have to sign the next one.
+    pub need: u8,
+    /// Who may: JWKs.
+    pub signers: Vec<PathBuf>,
+    /// Why, 1 to 200 characters.
+    pub reason: String,
+    /// Until when it has to be obeyed for the first time.
+    pub exp: UnixTime,
 }
 
 /// Runs a command.
@@ -76,11 +98,21 @@ pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
             key,
             serial,
             need,
+            reason,
+            hours,
             signers,
         } => {
+            let exp = SystemClock.now().plus(i64::from(hours) * 3600);
             let new = serial
                 .zip(need)
-                .map(|(serial, need)| (serial, need, signers));
+                .zip(reason)
+                .map(|((serial, need), reason)| New {
+                    serial,
+                    need,
+                    signers,
+                    reason,
+                    exp,
+                });
             let sign = Sign {
                 configs,
                 sig,
@@ -107,8 +139,8 @@ pub fn sign(what: &Sign, out: Out) -> Result<Exit, Failure> {
         )
     })?;
     let (payload, mut signatures) = match &what.new {
-        Some((serial, need, signers)) => {
-            let manifest = manifest(&what.configs, *serial, *need, signers)?;
+        Some(new) => {
+            let manifest = manifest(&what.configs, new)?;
             (manifest.bytes().unwrap_or_default(), Vec::new())
         }
         None => {
@@ -170,6 +202,12 @@ pub fn verify(configs: &[PathBuf], sig: &Path, out: Out) -> Result<Exit, Failure
         (true, _) => (Exit::Undetermined, "cli-config-others"),
     };
     out.say(&m.f(key, &numbers));
+    let (until, shown) = (manifest.exp.rfc3339(), m.time(manifest.exp));
+    let why = [
+        ("reason", Arg::Text(&manifest.reason)),
+        ("until", Arg::Own(&shown)),
+    ];
+    out.say(&m.f("cli-config-why", &why));
     for (node, files) in &manifest.nodes {
         for (name, digest) in files {
             out.say(&format!("  {node}  {name}  {digest}"));
@@ -180,6 +218,8 @@ pub fn verify(configs: &[PathBuf], sig: &Path, out: Out) -> Result<Exit, Failure
         "ok": exit == Exit::Good,
         "same_files": same,
         "serial": manifest.serial,
+        "reason": manifest.reason,
+        "exp": until,
         "need": need,
         "signers": manifest.signers.iter().map(Jwk::kid).collect::<Vec<_>>(),
         "signed_by": by,
@@ -220,22 +260,27 @@ impl Signed {
     }
 }
 
-fn manifest(
-    configs: &[PathBuf],
-    serial: u64,
-    need: u8,
-    signers: &[PathBuf],
-) -> Result<Manifest, Failure> {
+fn manifest(configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
+    if check_words(&new.reason, "reason").is_err() {
+        return Err(Failure::new(
+            Exit::Input,
+            "config-signature",
+            "the reason is empty, longer than 200 characters, or has hidden characters",
+            "say in a few plain words why",
+        ));
+    }
     let jwk = |path: &PathBuf| -> Result<Jwk, Failure> {
         let remedy = "give a public key as a JWK (P-256)";
         serde_json::from_str(&daemon::text(path)?).map_err(|e| input(path, &e, remedy))
     };
     let empty = Manifest {
-        v: 1,
+        v: 2,
         sam: String::new(),
-        serial,
-        need,
-        signers: signers.iter().map(jwk).collect::<Result<_, _>>()?,
+        serial: new.serial,
+        reason: new.reason.clone(),
+        exp: new.exp,
+        need: new.need,
+        signers: new.signers.iter().map(jwk).collect::<Result<_, _>>()?,
         nodes: std::collections::BTreeMap::new(),
     };
     manifest_of(configs, &empty)
@@ -292,12 +337,14 @@ mod tests {
 
     struct Desk {
         dir: tempfile::TempDir,
+        reason: &'static str,
     }
 
     impl Desk {
         fn new() -> Self {
             let desk = Self {
                 dir: tempfile::tempdir().unwrap(),
+                reason: "a new node",
             };
             desk.write("ca.pem", "a CA");
             for node in ["n1", "n2"] {
@@ -332,7 +379,13 @@ mod tests {
                 configs: self.configs(),
                 sig: self.at("sig"),
                 key: self.at(&format!("{officer}.key")),
-                new: new.then(|| (7, 2, signers())),
+                new: new.then(|| New {
+                    serial: 7,
+                    need: 2,
+                    signers: signers(),
+                    reason: self.reason.to_owned(),
+                    exp: UnixTime(1_800_000_000),
+                }),
             };
             sign(&what, QUIET)
         }
@@ -353,11 +406,25 @@ mod tests {
         assert_eq!(desk.sign("b", false).unwrap(), Exit::Good);
         let read = Signed::read(&desk.at("sig")).unwrap();
         assert_eq!((read.manifest.serial, read.signatures.len()), (7, 2));
+        assert_eq!(read.manifest.reason, "a new node");
+        assert_eq!(read.manifest.exp, UnixTime(1_800_000_000));
         let nodes: Vec<_> = read.manifest.nodes.keys().collect();
         assert_eq!(nodes, ["n1", "n2"]);
         assert!(read.manifest.nodes["n1"].contains_key("tls.ca"));
         // Whoever isn't among them shows as somebody else.
         assert_eq!(desk.sign("c", false).unwrap(), Exit::Undetermined);
+    }
+
+    #[test]
+    fn nothing_is_signed_without_a_reason_in_plain_words() {
+        for reason in ["", " ", "a\nb", "a\u{202e}b"] {
+            let desk = Desk {
+                reason,
+                ..Desk::new()
+            };
+            assert_eq!(desk.sign("a", true).unwrap_err().exit, Exit::Input);
+            assert!(!desk.at("sig").exists());
+        }
     }
 
     #[test]

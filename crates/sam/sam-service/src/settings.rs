@@ -85,11 +85,13 @@ impl<C: CryptoModule> Sam<C> {
         transaction!(self.store, "settings", |tx| {
             let row = rows::get::<Trust>(tx, &self.sealer, ROW).await?;
             let known = row.as_ref().map(|r| &r.body);
-            let next = match settings::check(names, ceiling, known, brought) {
-                Ok(Some(next)) => next,
+            let now = self.clock.now();
+            let accepted = match settings::check(names, ceiling, known, brought, now) {
+                Ok(Some(accepted)) => accepted,
                 Ok(None) => return Ok(Ok(())),
                 Err(refused) => return Ok(Err(refused)),
             };
+            let next = accepted.trust;
             match &row {
                 Some(row) if row.body == next => return Ok(Ok(())),
                 Some(row) => rows::save(tx, &self.sealer, row, &next).await?,
@@ -98,13 +100,21 @@ impl<C: CryptoModule> Sam<C> {
                 None => return Err(Failed::Store(tx.conflict())),
             }
             let kids: Vec<String> = next.signers.iter().map(jose::Jwk::kid).collect();
+            let evidence = brought.evidence();
+            let name = sha256(&[evidence.as_bytes()]);
+            let mut by = accepted.by.into_iter();
             let event = Event::SettingsAdopted {
                 serial: next.serial,
                 manifest: next.manifest,
                 need: next.need.into(),
                 signers: sha256(&[kids.join("\n").as_bytes()]),
+                evidence: name,
+                until: accepted.exp,
+                first: by.next(),
+                second: by.next(),
             };
-            self.audit.append(tx, event, self.clock.now()).await?;
+            self.put_evidence(tx, name, evidence.as_bytes()).await?;
+            self.audit.append(tx, event, now).await?;
             Ok::<_, Failed>(Ok(()))
         })
     }

@@ -57,6 +57,7 @@ cli-config-signed = OK  configuration { $serial } is signed by { $by } of { $of 
 cli-config-more = Configuration { $serial } is signed by { $by } of { $of }; { $need } are needed.
 cli-config-others = Configuration { $serial } is signed by { $by } of { $of } here, and by { $others } who aren't among those who may sign the next one. The SAM knows whether that is enough.
 cli-config-changed = NG  These files aren't those that were signed as configuration { $serial }.
+cli-config-why = Reason: { $reason }. It has to be obeyed for the first time before { $until }.
 cli-origin-undeclared = Nothing is declared of the device.
 cli-origin-exportable = The signer may have it handed over.
 cli-verified-table = Judged by the provider's table of algorithms, version { $version } (SHA-256 { $digest }).

@@ -51,6 +51,7 @@ cli-config-signed = OK  設定 { $serial } には { $of } 名中 { $by } 名の�
 cli-config-more = 設定 { $serial } には { $of } 名中 { $by } 名の署名があります。{ $need } 名の署名が要ります。
 cli-config-others = 設定 { $serial } には { $of } 名中 { $by } 名のほか、次の設定に署名できる人に含まれない { $others } 名の署名があります。足りるかどうかは SAM が判断します。
 cli-config-changed = NG  これらのファイルは、設定 { $serial } として署名されたものではありません。
+cli-config-why = 理由: { $reason }。最初の起動の期限: { $until }。
 cli-origin-undeclared = 装置については何も宣言されていません。
 cli-origin-exportable = 署名者は引き渡しを受けることができます。
 cli-verified-table = 事業者のアルゴリズム表(バージョン{ $version }、SHA-256 { $digest })で判定しました。

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use core_types::random::SystemRandom;
-use core_types::{Level, sha256};
+use core_types::{Clock as _, Level, UnixTime, sha256};
 use jose::SigningKey;
 use sam_core::settings::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS};
 use sam_service::{Sam, SamConfig, SettingsSource, StartError};
 
 use crate::cm::Cm;
 use crate::kit::*;
+use crate::levels::worlds_at;
 use crate::stores::run;
 
 fn officers() -> [SigningKey; 3] {
@@ -22,11 +23,23 @@ fn files(text: &str) -> Files {
 
 /// A configuration of the node `sam-1` and its like, for `signers` to sign the next one, signed by `by`.
 fn signed(text: &str, serial: u64, signers: &[&SigningKey], by: &[&SigningKey]) -> SettingsSource {
+    signed_until(text, serial, 2, START.plus(3600), (signers, by))
+}
+
+fn signed_until(
+    text: &str,
+    serial: u64,
+    need: u8,
+    exp: UnixTime,
+    (signers, by): (&[&SigningKey], &[&SigningKey]),
+) -> SettingsSource {
     let manifest = Manifest {
-        v: 1,
+        v: 2,
         sam: "sam.test".into(),
         serial,
-        need: 2,
+        reason: "監査の設定を改める".into(),
+        exp,
+        need,
         signers: signers.iter().map(|k| k.public().clone()).collect(),
         nodes: ["sam-1", "sam-2"]
             .map(|n| (n.to_owned(), files(text)))
@@ -111,7 +124,9 @@ async fn an_unauthorised_change_of_the_configuration_is_refused_and_recorded() {
 
         // Those who may change it, and who signs the next one.
         let second = signed("two", 2, &[&a, &thief], &both);
-        start(&world, "sam-1", second).await.unwrap();
+        start(&world, "sam-1", second.clone()).await.unwrap();
+        // Also at the next start, when one who signed it may no more.
+        start(&world, "sam-2", second).await.unwrap();
         assert_eq!(start(&world, "sam-1", first).await.err(), Some(R::Signers));
         let third = signed("three", 3, &both, &[&thief, &a]);
         start(&world, "sam-1", third).await.unwrap();
@@ -176,5 +191,74 @@ async fn unsigned_is_possible_at_level_1_only_and_until_somebody_signs() {
         let refused = start(&world, "sam-1", unsigned).await.err();
         assert_eq!(refused, Some(SettingsRefused::Unsigned));
         assert_eq!(world.config.policy.ceiling, Level::One);
+    }
+}
+
+// shows: II-3.3.2-config-authorised-change
+#[tokio::test(flavor = "multi_thread")]
+async fn above_level_1_one_person_changes_no_setting() {
+    for world in worlds_at(Level::Two).await {
+        let [a, b, _] = officers();
+        let (all, later) = ([&a, &b], START.plus(3600));
+        let alone = signed_until("one", 1, 1, later, (&[&a], &[&a]));
+        let next_alone = signed_until("one", 1, 1, later, (&all, &all));
+        for source in [alone, next_alone] {
+            let refused = start(&world, "sam-1", source).await.err();
+            assert_eq!(refused, Some(SettingsRefused::OnePerson));
+        }
+        assert_eq!(world.audited("settings.refused", "\"one-person\"").await, 2);
+        assert_eq!(world.audited("settings.adopted", "").await, 0);
+        let both = signed("one", 1, &all, &all);
+        start(&world, "sam-1", both).await.unwrap();
+    }
+    for world in worlds().await {
+        let [a, _, _] = officers();
+        let alone = signed_until("one", 1, 1, START.plus(3600), (&[&a], &[&a]));
+        start(&world, "sam-1", alone).await.unwrap();
+        assert_eq!(world.audited("settings.adopted", "\"need\":1").await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_who_signed_and_their_words_are_kept() {
+    for world in worlds().await {
+        let [a, b, _] = officers();
+        let both = [&a, &b];
+        let source = signed("one", 1, &both, &both);
+        let SettingsSource::Files(brought) = source.clone() else {
+            unreachable!()
+        };
+        let sam = start(&world, "sam-1", source).await.unwrap();
+        let name = sha256(&[brought.evidence().as_bytes()]);
+        assert_eq!(
+            world.audited("settings.adopted", &name.to_string()).await,
+            1
+        );
+        for key in both {
+            let by = key.public().thumbprint().to_string();
+            assert_eq!(world.audited("settings.adopted", &by).await, 1);
+        }
+        let kept = sam.evidence(name).await.unwrap().unwrap();
+        assert_eq!(kept, brought.evidence().as_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_waits_for_its_first_start_no_longer_than_was_signed() {
+    for world in worlds().await {
+        let [a, b, _] = officers();
+        let both: [&SigningKey; 2] = [&a, &b];
+        let until = |serial, exp| signed_until("one", serial, 2, exp, (&both, &both));
+        let now = world.clock.now();
+        let first = until(1, now.plus(60));
+        for late in [until(1, now), until(1, now.plus(8 * 24 * 3600))] {
+            let refused = start(&world, "sam-1", late).await.err();
+            assert_eq!(refused, Some(SettingsRefused::Expired));
+        }
+        start(&world, "sam-1", first.clone()).await.unwrap();
+        world.clock.advance(3600);
+        start(&world, "sam-1", first).await.unwrap();
+        let refused = start(&world, "sam-1", until(2, now.plus(60))).await.err();
+        assert_eq!(refused, Some(SettingsRefused::Expired));
     }
 }

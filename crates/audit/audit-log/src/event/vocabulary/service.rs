@@ -119,6 +119,14 @@ macro_rules! service_events {
         need: u32,
         /// Digest of the thumbprints of those who may.
         signers: Digest32,
+        /// Digest of the file of signatures, which is evidence: manifest, reason and who agreed.
+        evidence: Digest32,
+        /// Until when it could be obeyed for the first time.
+        until: UnixTime,
+        /// Thumbprint of a key that signed it.
+        first: Option<Digest32>,
+        /// Thumbprint of another one.
+        second: Option<Digest32>,
     }
     /// A configuration was not obeyed; the service doesn't start.
     SettingsRefused = "settings.refused", Failure, by(service), about() {
