@@ -86,6 +86,11 @@ impl AuditConfig {
         Duration::from_secs(self.every_seconds.max(1))
     }
 
+    /// Names in the certificates of those who read the log over the network.
+    pub fn auditors(&self) -> &[PeerId] {
+        self.reading.as_ref().map_or(&[], |r| &r.auditors)
+    }
+
     /// The key that signs checkpoints.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use service_kit::{Identity, Rate, Trouble};
 use ssa_service::{
     Branding, CertificateRule, Certificates, ClientOfficer, ClientSettings, Config as Service,
     Creation, Logo, Provider, Published, Publisher, Rates, Registration, TimeStamper,
+    check_separation,
 };
 
 #[derive(Deserialize)]
@@ -290,14 +291,16 @@ struct Officer {
 }
 
 impl Officers {
-    /// Everybody, by the name in their certificate.
-    pub(crate) fn known(&self) -> Vec<ClientOfficer> {
+    /// Everybody, by the name in their certificate; none of them has roles that exclude each other, `audit`'s readers being auditors.
+    pub(crate) fn known(&self, audit: &AuditConfig) -> Result<Vec<ClientOfficer>, Trouble> {
         let known = |one: &Officer| ClientOfficer {
             peer: one.certificate.clone(),
             officer: one.officer.clone(),
             role: one.role,
         };
-        self.people.iter().map(known).collect()
+        let known: Vec<_> = self.people.iter().map(known).collect();
+        check_separation(&known, audit.auditors())?;
+        Ok(known)
     }
 }
 
@@ -436,12 +439,30 @@ mod tests {
         daemon::load(&path)
     }
 
+    // shows: I-7.1.1.6-officer-not-auditor, I-7.1.1.7-admin-operator-not-auditor-officer
+    #[test]
+    fn who_reads_the_log_manages_no_clients() {
+        let auditors = |names: &str| {
+            let text = sample();
+            let reading = text.find("# [audit.reading]").unwrap();
+            let table =
+                format!("[audit.reading]\nlisten = '127.0.0.1:8523'\nauditors = ['{names}']\n");
+            let config = read(&format!("{}{table}", &text[..reading])).unwrap();
+            config.officers.unwrap().known(&config.audit)
+        };
+        assert!(auditors("auditor.internal.example.jp").is_ok());
+        for officer in ["sato", "tanaka", "ito"] {
+            let refused = auditors(&format!("{officer}.office.example.jp")).unwrap_err();
+            assert_eq!(refused.code, "roles-not-separate");
+        }
+    }
+
     #[test]
     fn the_sample_configuration_is_read() {
         let config = read(&sample()).unwrap();
         assert!(config.base_url.starts_with("https://"));
         assert!(!config.development && config.login_client.is_none());
-        let officers = config.officers.unwrap().known();
+        let officers = config.officers.unwrap().known(&config.audit).unwrap();
         assert_eq!(officers.len(), 3);
         assert!(officers.iter().all(|o| o.role != Role::SystemAuditor));
     }

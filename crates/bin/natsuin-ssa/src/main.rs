@@ -188,7 +188,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let officers = match &config.officers {
         Some(officers) => {
             let (guards, viewers) = (officers.guards.clone(), officers.viewers.clone());
-            let router = ssa.officers_router_seen_by(officers.known(), guards, viewers)?;
+            let known = officers.known(&config.audit)?;
+            let router = ssa.officers_router_seen_by(known, guards, viewers)?;
             Some((officers.listen, router))
         }
         None => None,

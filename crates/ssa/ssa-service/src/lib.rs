@@ -61,7 +61,7 @@ pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use csc::WORKER_ANSWER;
 pub use enrol::{EnrolError, Enrolled};
 pub use forget::{ForgetOrder, NotForgotten, forget_person};
-pub use manage::{ClientOfficer, calls};
+pub use manage::{ClientOfficer, calls, check_separation};
 pub use oauth::{Publisher, Registration};
 pub use port::{Asked, Called, CertifyError, CertifyPort, HttpCertifier, SamPort, WorkerPort};
 pub use providers::{Endpoints, Provider};

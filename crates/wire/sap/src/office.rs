@@ -6,12 +6,14 @@
 
 pub mod calls;
 pub mod ending;
+mod separation;
 
 use core_types::{ClientId, Digest32, KeyId, OfficerId, PersonId, TenantId, UnixTime, VoucherId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::act::Version1;
+pub use separation::excluded;
 
 /// `typ` of the record with which an installation begins, signed by its recovery key.
 pub const TYP_GENESIS: &str = "natsuin-genesis+jws";

@@ -3,6 +3,7 @@
 //! the service can stop a client. Each change is in the audit log, in the transaction of its effect; so is each refusal.
 
 pub mod calls;
+mod separation;
 
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use store_kit::{StoreError, Tx, transaction};
 
 use crate::clients::{self, NewClient, Record, State};
 use crate::{Ssa, contract, crypt, notices};
+pub use separation::check as check_separation;
+
 use calls::{
     AddRequest, ClientAdd, ClientInfo, ClientList, ClientProof, ClientRefusal, ClientRequest,
     ClientResponseSecret, ClientResume, ClientRotate, ClientSet, ClientShow, ClientState,
@@ -86,7 +89,7 @@ impl Ssa {
     /// programs that watch the logs and may suspend clients, and nothing else.
     ///
     /// # Errors
-    /// [`Trouble`] when a certificate names two of them.
+    /// [`Trouble`] when a certificate names two of them, or a person has roles that exclude each other.
     pub fn officers_router(
         &self,
         officers: Vec<ClientOfficer>,
@@ -115,6 +118,7 @@ impl Ssa {
                 "give every officer, and every guard, a certificate of their own",
             ));
         }
+        separation::check(&officers, &[])?;
         let name = OfficerId::parse(GUARD_NAME)
             .map_err(|e| Trouble::new("bug", e.to_string(), "report this with the output above"))?;
         let guard = |peer| ClientOfficer {

@@ -161,8 +161,7 @@ fn description(answer: &Answer) -> String {
         .to_owned()
 }
 
-// shows: I-7.1.1.10-only-privileged-manage-all-interfaces, I-7.1.1.7-admin-operator-not-auditor-officer,
-// I-7.1.3.1-access-control,
+// shows: I-7.1.1.10-only-privileged-manage-all-interfaces, I-7.1.3.1-access-control,
 // I-7.1.1.2-system-administrator
 #[tokio::test]
 async fn every_office_does_its_own_and_strangers_nothing() {
@@ -216,6 +215,34 @@ async fn every_office_does_its_own_and_strangers_nothing() {
         // The auditor's and the stranger's seven tries each, two of the operator, one of the others; nobody without a name.
         assert_eq!(count("client.change-refused"), 7 + 7 + 3 + 1 + 2);
         assert_eq!(count("client.changed"), 1 + 3 * 2);
+    }
+}
+
+// shows: I-7.1.1.6-officer-not-auditor, I-7.1.1.7-admin-operator-not-auditor-officer
+#[tokio::test]
+async fn no_person_has_two_offices_by_two_certificates() {
+    for stack in stacks().await {
+        let second = |person: &str, role| ClientOfficer {
+            peer: peer("second.office"),
+            officer: OfficerId::parse(person).unwrap(),
+            role,
+        };
+        for (person, role) in [
+            ("tanaka", Role::SecurityOfficer),
+            ("tanaka", Role::SystemAuditor),
+            ("tanaka", Role::SystemOperator),
+            ("ito", Role::SecurityOfficer),
+            ("sato", Role::SystemAuditor),
+            ("watanabe", Role::SystemOperator),
+        ] {
+            let mut listed = officers();
+            listed.push(second(person, role));
+            let refused = stack.ssa.officers_router(listed, Vec::new()).unwrap_err();
+            assert_eq!(refused.code, "roles-not-separate", "{person} {role:?}");
+        }
+        let mut listed = officers();
+        listed.push(second("sato", Role::SecurityOfficer));
+        assert!(stack.ssa.officers_router(listed, Vec::new()).is_ok());
     }
 }
 
