@@ -1,7 +1,7 @@
 //! How a log is, in a few numbers, and its newest entries of some types.
 
 use core_types::UnixTime;
-use store_kit::{Row, Store, StoreError, sql};
+use store_kit::{Row, Store, StoreError, Tx, sql};
 
 use crate::export::{LoggedEntry, entry};
 
@@ -69,4 +69,14 @@ pub async fn newest(
     found.sort_by_key(|entry: &LoggedEntry| std::cmp::Reverse((entry.at, entry.seq)));
     found.truncate(limit);
     Ok(found)
+}
+
+/// Whether the log tells of something of this type, or can't say so because entries were deleted after archiving.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn ever_told(tx: &mut Tx, kind: &str) -> Result<bool, StoreError> {
+    let entry = sql("SELECT 1 AS n FROM audit_entry WHERE kind = $1 LIMIT 1").bind(kind);
+    let cut = sql("SELECT 1 AS n FROM audit_cut LIMIT 1");
+    Ok(tx.fetch_optional(entry).await?.is_some() || tx.fetch_optional(cut).await?.is_some())
 }

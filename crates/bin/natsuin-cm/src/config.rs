@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use audit_service::AuditConfig;
 use cm_core::policy::PolicyError;
-use cm_core::{ImportCa, Policy, RootSecret};
+use cm_core::{ImportCa, OfficersError, Policy, RootSecret};
 use serde::Deserialize;
 use service_kit::Trouble;
 use service_kit::daemon::{self, CHECK, TlsFiles};
@@ -35,6 +35,7 @@ pub(crate) struct Config {
     import_cas: Vec<ImportCaFile>,
     #[serde(default)]
     officers: Vec<PathBuf>,
+    officer_changes: Option<PathBuf>,
     pub(crate) administrator: Option<String>,
     #[serde(default = "five_minutes")]
     pub(crate) key_cache_seconds: i64,
@@ -88,6 +89,16 @@ impl Config {
         self.officers.iter().map(|path| key(path)).collect()
     }
 
+    /// What officers have signed when others took their place, a line each.
+    pub(crate) fn officer_changes(&self) -> Result<Vec<String>, Trouble> {
+        let Some(path) = &self.officer_changes else {
+            return Ok(Vec::new());
+        };
+        let text = daemon::text(path)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Ok(lines.map(str::to_owned).collect())
+    }
+
     /// CAs from which keys are taken.
     pub(crate) fn import_cas(&self) -> Result<Vec<ImportCa>, Trouble> {
         let read = |file: &ImportCaFile| {
@@ -124,6 +135,24 @@ pub(crate) fn bad_table(error: &PolicyError) -> Trouble {
         }
     };
     Trouble::new("bad-config", error.to_string(), remedy)
+}
+
+/// What is wrong with the officers.
+pub(crate) fn bad_officers(error: OfficersError) -> Trouble {
+    let remedy = match error {
+        OfficersError::TooFew => "name the keys of at least two officers (officer-key) in officers",
+        OfficersError::Changed { .. } => {
+            "name the officers of that list again; or let two of them sign the new list under the next version (approve-officers), and \
+             name the file with their lines in officer_changes"
+        }
+        OfficersError::NotApproved => {
+            "let two officers of the list before sign the same new list (approve-officers), a line each in officer_changes"
+        }
+        OfficersError::Gone => {
+            "keep the store as it is and look for who changed it; then restore a backup, whose officers count"
+        }
+    };
+    Trouble::new("cm-officers", error.to_string(), remedy)
 }
 
 fn key(path: &Path) -> Result<jose::Jwk, Trouble> {

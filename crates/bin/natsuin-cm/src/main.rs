@@ -17,7 +17,7 @@ use audit_service::{AuditConfig, store_trouble, trouble};
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
 use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, not_started};
-use config::{Config, bad_table};
+use config::{Config, bad_officers, bad_table};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -109,6 +109,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         key_life_days: config.key_life_days,
         import_cas: config.import_cas()?,
         officers,
+        officer_changes: config.officer_changes()?,
         administrator: config.administrator.clone(),
         key_cache_seconds: config.key_cache_seconds,
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
@@ -118,6 +119,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
     let module = started.map_err(|e| match e {
         StartError::Policy(error) => bad_table(&error),
+        StartError::Officers(error) => bad_officers(error),
         StartError::Store(error) => store_trouble(&error),
         StartError::SelfTest(ref fault) => {
             let remedy =

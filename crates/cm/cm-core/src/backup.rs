@@ -63,6 +63,11 @@ pub enum BackupError {
         "two officers of the module haven't approved the restore of this backup into this store"
     )]
     NotApproved,
+    /// It names fewer than two officers.
+    #[error(
+        "this backup names fewer than two officers who could approve its restore; above level 1 it isn't restored"
+    )]
+    NoOfficers,
     /// The log doesn't belong to the backup.
     #[error("the audit log doesn't reach as far as the backup")]
     OldLog,
@@ -91,6 +96,9 @@ pub struct BackupReport {
     pub rows: u64,
     /// Live keys among them.
     pub keys: u64,
+    /// Officers of the module; two of them have to approve a restore. With fewer nobody has to, and above level 1 nothing is restored.
+    #[serde(default)]
+    pub officers: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -208,6 +216,7 @@ impl Module {
             sha256: digest,
             rows,
             keys,
+            officers: self.in_office.persons,
         };
         let event = Event::BackupMade {
             backup: id,

@@ -4,7 +4,7 @@
 //! The log is protected by what lies outside the database: signed checkpoints and their witness. A restore takes the
 //! same facts from a verified export.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use audit_log::{AuditError, Summary as _};
 use cm_api::order::MAX_ATTEMPTS;
@@ -15,6 +15,7 @@ use store_kit::{Seen, Tx, sql};
 
 use crate::attributes::Tree;
 use crate::module::Module;
+use crate::office::InOffice;
 use crate::store::{self, Failed};
 use crate::switch::Switched;
 
@@ -31,6 +32,8 @@ pub struct Ledger {
     backups: HashMap<Digest32, Option<Digest32>>,
     switched: Option<Switched>,
     algorithms: Option<InForce>,
+    /// Every list of officers that was in force, by its version; two under one version are one too many.
+    officers: BTreeMap<u64, BTreeSet<InOffice>>,
 }
 
 /// A table of algorithms that was in force.
@@ -109,6 +112,8 @@ struct Detail {
     table: Option<Digest32>,
     #[serde(default)]
     officers: u64,
+    list: Option<Digest32>,
+    persons: Option<u64>,
     size: Option<u64>,
     root: Option<Digest32>,
 }
@@ -153,6 +158,15 @@ impl Ledger {
             {
                 self.algorithms = Some(told);
             }
+        }
+        if entry.kind == "cm.officers-in-force" {
+            let version = entry.detail.version.as_ref();
+            let told = InOffice {
+                version: version.and_then(|v| v.as_u64()).ok_or(NotAnEntry)?,
+                list: entry.detail.list.ok_or(NotAnEntry)?,
+                persons: entry.detail.persons.ok_or(NotAnEntry)?,
+            };
+            self.officers.entry(told.version).or_default().insert(told);
         }
         // With an order went the names of all earlier attempts.
         if let (Some(act), Some(step), Some(attempt)) =
@@ -221,6 +235,14 @@ impl Ledger {
         self.algorithms
     }
 
+    /// The last list of officers; none if there were two under one version, which no module writes.
+    pub(crate) fn officers(&self) -> Option<InOffice> {
+        let one = |lists: &BTreeSet<InOffice>| lists.len() == 1;
+        let (_, last) = self.officers.last_key_value()?;
+        let good = self.officers.values().all(one);
+        last.first().filter(|_| good).copied()
+    }
+
     /// The digest over this backup, if it was made by the module whose log this is, before its end.
     pub(crate) fn backup(&self, id: Digest32) -> Option<Digest32> {
         self.backups.get(&id).copied().flatten()
@@ -275,6 +297,10 @@ impl Module {
         let last = ledger.algorithms().map(|last| (last.version, last.table));
         if last != Some(own) {
             return Err(self.altered("cm-algorithms-older").await);
+        }
+        // The same of the officers: their row was set back or taken away, or another node has a later list since.
+        if ledger.officers() != Some(self.in_office) {
+            return Err(self.altered("cm-officers-altered").await);
         }
         self.logged(ledger.last_order);
         let done = match self.compare(&ledger).await {

@@ -12,6 +12,9 @@ use crate::vault::Vault;
 /// The table of algorithms that was last in force ([`crate::policy::Held`]).
 pub(crate) const ALGORITHMS: &str = "algorithms";
 
+/// The officers ([`crate::office::Office`]).
+pub(crate) const OFFICERS: &str = "officers";
+
 /// The time before which no order is admitted any more ([`crate::prune`]).
 pub(crate) const ORDERS: &str = "orders";
 

@@ -23,6 +23,7 @@ use crate::execute::on_thread;
 use crate::mark;
 use crate::nonces::Nonces;
 use crate::not_started::not_started;
+use crate::office::{self, InOffice, Keeper, OfficersError};
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
 use crate::rewrap::Change;
@@ -53,6 +54,8 @@ pub struct ModuleConfig {
     pub import_cas: Vec<ImportCa>,
     /// Keys of the officers, two of whom enable and disable the module.
     pub officers: Vec<Jwk>,
+    /// What officers have signed when others took their place: [`cm_api::officers::OfficerList`], a compact JWS each.
+    pub officer_changes: Vec<String>,
     /// DNS name in an administrator's client certificate, who may ask for state, self-tests and the change of the wrapping key,
     /// and bring officers' approvals.
     pub administrator: Option<String>,
@@ -89,6 +92,7 @@ impl ModuleConfig {
             key_life_days: 1826,
             import_cas: Vec::new(),
             officers: Vec::new(),
+            officer_changes: Vec::new(),
             administrator: None,
             // As long as an act lives.
             key_cache_seconds: 300,
@@ -118,6 +122,9 @@ pub enum StartError {
     /// The table of approved algorithms.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The officers aren't those that the module remembers.
+    #[error(transparent)]
+    Officers(#[from] OfficersError),
     /// The library can't make keys.
     #[error("the module can't make its own keys")]
     Keys,
@@ -148,6 +155,8 @@ pub struct Module {
     /// Orders under way, so that a change of the wrapping key leaves none without its key.
     pub(crate) running: Running,
     pub(crate) change: Change,
+    /// The list of officers that this process goes by.
+    pub(crate) in_office: InOffice,
 }
 
 impl Module {
@@ -192,58 +201,87 @@ impl Module {
         let (_, fresh) = SigningKey::generate().map_err(|_| StartError::Keys)?;
         let (_, fresh_import) = SealKey::generate().map_err(|_| StartError::Keys)?;
         let now = clock.now();
-        let started: Result<_, Failed> = transaction!(store, "cm-start", |tx| {
-            let made = tx
-                .fetch_one(sql("SELECT count(*) AS n FROM cm_secret"))
-                .await?;
-            if made.int("n")? == 0 {
-                switch::insert(tx, &vault, random.as_ref(), Switched::FIRST).await?;
-            }
-            let (switched, _) = switch::read(tx, &vault).await?;
-            let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
-            let import =
-                store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
-            prune::begin(tx, &vault, random.as_ref()).await?;
-            let held = mark::read(tx, &vault, mark::ALGORITHMS).await?;
-            let (held, row): (Option<policy::Held>, _) = held.unzip();
-            let next = match policy.follows(held.as_ref(), !config.officers.is_empty()) {
-                Ok(next) => next,
-                Err(error) => return Ok(Err(error)),
-            };
-            if let Some(next) = &next {
-                let random = random.as_ref();
-                mark::write(tx, &vault, random, mark::ALGORITHMS, next, row).await?;
-                let event = Event::AlgorithmsInForce {
-                    version: next.version,
-                    table: policy.table(),
-                    officers: policy.signers(),
+        let started: Result<Result<_, StartError>, Failed> =
+            transaction!(store, "cm-start", |tx| {
+                let made = tx
+                    .fetch_one(sql("SELECT count(*) AS n FROM cm_secret"))
+                    .await?;
+                let fresh_store = made.int("n")? == 0;
+                if fresh_store {
+                    // Before anything is made, so that a store isn't begun and then refused for ever.
+                    if let Err(error) = office::enough(&config.officers, backend.ceiling()) {
+                        return Ok(Err(error.into()));
+                    }
+                    switch::insert(tx, &vault, random.as_ref(), Switched::FIRST).await?;
+                }
+                let (switched, _) = switch::read(tx, &vault).await?;
+                let root = store::secret(tx, &vault, random.as_ref(), "root", &fresh).await?;
+                let import =
+                    store::secret(tx, &vault, random.as_ref(), "import", &fresh_import).await?;
+                let kid = SigningKey::from_pkcs8(&root).map_err(|_| Failed::Tampered)?;
+                let kid = kid.public().kid();
+                let keeper = Keeper {
+                    vault: &vault,
+                    random: random.as_ref(),
+                    audit: &audit,
+                    now,
                 };
-                audit.append(tx, event, now).await?;
-            }
-            let settings = [
-                ("settings", config.digest()),
-                ("algorithms", policy.digest()),
-            ];
-            // No backup of a service is ever restored into the module's own store.
-            let nobody = Restorers::default();
-            audit
-                .starts(tx, VERSION.into(), &settings, &nobody, now)
-                .await?;
-            Ok::<_, Failed>(Ok((root, import, switched)))
-        });
+                let place = office::Place {
+                    sam: &config.sam,
+                    root: &kid,
+                    ceiling: backend.ceiling(),
+                };
+                let named = (
+                    config.officers.as_slice(),
+                    config.officer_changes.as_slice(),
+                );
+                let office = match keeper.begin(tx, named, &place, fresh_store).await? {
+                    Ok(office) => office,
+                    Err(error) => return Ok(Err(error.into())),
+                };
+                prune::begin(tx, &vault, random.as_ref()).await?;
+                let held = mark::read(tx, &vault, mark::ALGORITHMS).await?;
+                let (held, row): (Option<policy::Held>, _) = held.unzip();
+                let next = match policy.follows(held.as_ref(), !config.officers.is_empty()) {
+                    Ok(next) => next,
+                    Err(error) => return Ok(Err(error.into())),
+                };
+                if let Some(next) = &next {
+                    let random = random.as_ref();
+                    mark::write(tx, &vault, random, mark::ALGORITHMS, next, row).await?;
+                    let event = Event::AlgorithmsInForce {
+                        version: next.version,
+                        table: policy.table(),
+                        officers: policy.signers(),
+                    };
+                    audit.append(tx, event, now).await?;
+                }
+                let settings = [
+                    ("settings", config.digest()),
+                    ("algorithms", policy.digest()),
+                ];
+                // No backup of a service is ever restored into the module's own store.
+                let nobody = Restorers::default();
+                audit
+                    .starts(tx, VERSION.into(), &settings, &nobody, now)
+                    .await?;
+                Ok::<_, Failed>(Ok((root, import, switched, office)))
+            });
         let started = started.map_err(start_error)?;
-        let (root, import, switched) = match started {
+        let (root, import, switched, office) = match started {
             Ok(started) => started,
             Err(error) => {
-                let what = Event::Alarm {
-                    what: "cm-algorithms-refused".into(),
+                let what = match &error {
+                    StartError::Officers(_) => "cm-officers-refused",
+                    _ => "cm-algorithms-refused",
                 };
+                let what = Event::Alarm { what: what.into() };
                 let told: Result<_, Failed> = transaction!(store, "cm-start", |tx| {
                     audit.append(tx, what.clone(), now).await?;
                     Ok::<_, Failed>(())
                 });
                 told.map_err(start_error)?;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
@@ -271,6 +309,7 @@ impl Module {
             pause: Arc::new(SystemPause),
             running: Running::default(),
             change: Change::default(),
+            in_office: office.in_office(),
         })
     }
 

@@ -79,6 +79,7 @@ event-cm-ceremony-held = Two officers held a key ceremony: { $what }.
 event-cm-restore-approved = Two officers approved that backup { $backup } is restored.
 event-cm-checkpoint-signed = Log key { $key } signed a checkpoint of { $size } entries.
 event-cm-algorithms-in-force = Table of algorithms { $version } is in force, signed by { $officers } officers.
+event-cm-officers-in-force = List { $version } of the module's officers is in force: { $list } ({ $persons }); approved by { $officer } and { $second }.
 event-cm-settings = Settings of the module or its policy changed.
 event-request-prepared = { $items ->
     [0] { $client } asked { $person } to delete key { $key }.

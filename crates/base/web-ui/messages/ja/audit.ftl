@@ -74,6 +74,7 @@ event-cm-ceremony-held = 役職者2名が鍵の儀式を行った: { $what }。
 event-cm-restore-approved = 役職者2名が控え{ $backup }からの復元を承認した。
 event-cm-checkpoint-signed = ログの鍵{ $key }が{ $size }件のチェックポイントに署名した。
 event-cm-algorithms-in-force = アルゴリズムの表{ $version }が有効になった。署名した役職者は{ $officers }名。
+event-cm-officers-in-force = モジュールの役職者の一覧{ $version }が有効になった: { $list }（{ $persons }名）。承認した人: { $officer }、{ $second }。
 event-cm-settings = モジュールの設定またはポリシーが変わった。
 event-request-prepared = { $items ->
     [0] { $client }が{ $person }に、鍵{ $key }の削除を求めた。

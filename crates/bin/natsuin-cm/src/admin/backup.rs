@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use audit_archive::Archive;
 use cm_core::backend::Backend;
-use cm_core::backup::{self, BackupError};
+use cm_core::backup::{self, BackupError, BackupReport};
 use cm_core::{Ledger, Module, RootSecret};
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Digest32, SecretBytes, UnixTime, clock::SystemClock};
@@ -28,6 +28,9 @@ fn bad_backup(error: &BackupError) -> Trouble {
         BackupError::NotEmpty => "restore into a new store",
         BackupError::NotApproved => {
             "have two officers of the backup's time approve it for this store (restore-target, approve-restore)"
+        }
+        BackupError::NoOfficers => {
+            "restore it into a module of level 1, name two officers there, and raise the level then"
         }
         BackupError::OldLog => "export the log up to its last checkpoint, and restore with that",
     };
@@ -69,11 +72,12 @@ pub(crate) async fn backup(module: &Module, out: &Path) -> Result<String, Troubl
     let written = target.into_inner().map_err(|e| file(out, e.error()))?;
     written.sync_all().map_err(|e| file(out, &e))?;
     Ok(format!(
-        "{} keys, {} rows in {}; backup {}",
+        "{} keys, {} rows in {}; backup {}; {}",
         report.keys,
         report.rows,
         out.display(),
-        report.id
+        report.id,
+        who_approves(&report)
     ))
 }
 
@@ -81,9 +85,21 @@ pub(crate) fn check(from: &Path, root: &RootSecret) -> Result<String, Trouble> {
     let mut source = BufReader::new(File::open(from).map_err(|e| file(from, &e))?);
     let report = backup::check(&mut source, root).map_err(|e| bad_backup(&e))?;
     Ok(format!(
-        "whole and unaltered: {} keys, {} rows, made {}, backup {}",
-        report.keys, report.rows, report.made, report.id
+        "whole and unaltered: {} keys, {} rows, made {}, backup {}; {}",
+        report.keys,
+        report.rows,
+        report.made,
+        report.id,
+        who_approves(&report)
     ))
+}
+
+/// Whom a restore of this backup takes beside the shares.
+fn who_approves(report: &BackupReport) -> String {
+    match report.officers {
+        0 | 1 => "NO OFFICER approves its restore: the module has fewer than two".to_owned(),
+        officers => format!("two of {officers} officers approve its restore"),
+    }
 }
 
 /// What a restore is made of.

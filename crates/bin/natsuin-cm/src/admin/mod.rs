@@ -133,6 +133,25 @@ pub(crate) enum Command {
         #[arg(long)]
         table: PathBuf,
     },
+    /// Sign, as an officer of the list before, who the module's officers are from here on; prints a line for the file that
+    /// `officer_changes` names, to which two officers' lines belong and all earlier ones.
+    ApproveOfficers {
+        /// The officer's private key.
+        #[arg(long)]
+        key: PathBuf,
+        /// The module's root key (JWK).
+        #[arg(long)]
+        root: PathBuf,
+        /// One more than the version of the list before (`cm.officers-in-force` in the log).
+        #[arg(long)]
+        version: u64,
+        /// Why; the same words for both officers.
+        #[arg(long)]
+        reason: String,
+        /// Public key (JWK) of an officer from here on; given for each of them, by both officers in the same order.
+        #[arg(long = "officer", required = true)]
+        officers: Vec<PathBuf>,
+    },
     /// Run the self-tests of the running module now, as its administrator, and tell its state. In the state *error* officers want
     /// to see them pass before they approve `recovered`.
     SelfTest {
@@ -286,6 +305,13 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         } => backup::approve_restore(&config.sam, key, root, (backup, target), *exp),
         Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table),
         Command::OfficerKey { out, public } => officers::officer_key(out, public),
+        Command::ApproveOfficers {
+            key,
+            root,
+            version,
+            reason,
+            officers,
+        } => officers::approve_officers(&config.sam, key, root, (*version, reason), officers),
         Command::Approve {
             key,
             root,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cm_api::officers::OfficerList;
 use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_core::Policy;
@@ -34,6 +35,35 @@ pub(crate) fn officer(key: &Path) -> Result<SigningKey, Trouble> {
 pub(crate) fn sign_algorithms(key: &Path, table: &Path) -> Result<String, Trouble> {
     let signed = Policy::sign(&daemon::text(table)?, &officer(key)?);
     signed.map_err(|e| trouble("bad-config", e, "correct the table"))
+}
+
+pub(crate) fn approve_officers(
+    sam: &str,
+    key: &Path,
+    root: &Path,
+    (version, reason): (u64, &str),
+    officers: &[PathBuf],
+) -> Result<String, Trouble> {
+    let public = |path: &PathBuf| {
+        let jwk = serde_json::from_str(&daemon::text(path)?);
+        jwk.map_err(|e| trouble("keys", e, "give a public key as a JWK (P-256)"))
+    };
+    let list = OfficerList {
+        sam: sam.to_owned(),
+        root: read_root(root)?.kid(),
+        version,
+        reason: reason.to_owned(),
+        officers: officers.iter().map(public).collect::<Result<_, _>>()?,
+    };
+    if !list.is_possible() {
+        return Err(trouble(
+            "cm-officers",
+            "the reason is empty, longer than 200 characters or has control characters, or an officer is there twice",
+            "say in a few plain words why, and name every officer once",
+        ));
+    }
+    let approval = list.approve(&officer(key)?);
+    approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }
 
 pub(crate) fn approve(

@@ -5,6 +5,7 @@
 mod commands;
 mod kit;
 mod memory;
+mod officers;
 mod provider_keys;
 mod restore;
 
@@ -33,8 +34,14 @@ async fn the_software_back_end_starts_and_answers_the_sam_only() {
 #[tokio::test]
 async fn a_token_is_used_as_configured_or_nothing_starts() {
     let module = softhsm::Library::SoftHsm2.path().unwrap();
-    let site = Site::new();
+    let mut site = Site::new();
     site.make_token();
+    // Above level 1 there are two officers, or no module.
+    let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
+    let right = site.pkcs11(&module, "natsuin", declared);
+    let alone = site.refused(&right);
+    assert!(alone.contains("at least two different officers"), "{alone}");
+    site.settings = site.officers();
     let pin = site.token.path().join("pin");
     let config = |module: &Path, token: &str, more: &str| site.pkcs11(module, token, more);
     let absent = site.refused(&config(Path::new("/nonexistent.so"), "natsuin", ""));
@@ -60,8 +67,6 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let certified = "declared_level = 2\ndeclaration = \"certificate of a test\"";
     let contradicted = site.refused(&config(&module, "natsuin", certified));
     assert!(contradicted.contains("I-3.5.1-keygen-L2"), "{contradicted}");
-    let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
-    let right = config(&module, "natsuin", declared);
     site.works(&right, "pkcs11", Level::Two).await;
 
     // A module that has a log says in it why it doesn't start.

@@ -10,6 +10,7 @@ use sam_service::CounterSigner;
 use serde::{Deserialize, Serialize};
 use service_kit::Trouble;
 
+use super::state::State;
 use super::zones::{Kit, SAM, bug};
 
 /// How long the key may be used: longer than its certificate.
@@ -31,14 +32,22 @@ impl From<DevCounterSigner> for CounterSigner {
     }
 }
 
-/// Two officers, whose keys are gone when this start is over.
-pub(super) struct Officers([SigningKey; 2]);
+/// The two officers of a development module. It goes by them for ever, so they are kept with the stack's other secrets.
+pub(super) struct Officers(Vec<SigningKey>);
 
 impl Officers {
-    pub(super) fn new() -> Result<Self, Trouble> {
-        let key = || SigningKey::generate().map(|(key, _)| key);
-        let both = key().and_then(|first| Ok([first, key()?]));
-        both.map(Self).map_err(|_| bug("officers' keys"))
+    /// Those of the first start; made, and kept before the module hears of them.
+    pub(super) fn of(kit: &Kit, state: &mut State) -> Result<Self, Trouble> {
+        let failed = |_| bug("officers' keys");
+        if state.module_officers.is_empty() {
+            for _ in 0..2 {
+                let (_, pkcs8) = SigningKey::generate().map_err(failed)?;
+                state.module_officers.push(pkcs8);
+            }
+            kit.data.save("state.json", state)?;
+        }
+        let keys = state.module_officers.iter().map(SigningKey::from_pkcs8);
+        keys.collect::<Result<_, _>>().map(Self).map_err(failed)
     }
 
     pub(super) fn public(&self) -> Vec<jose::Jwk> {

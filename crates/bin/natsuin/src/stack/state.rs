@@ -22,6 +22,9 @@ pub struct State {
     pub clients: Vec<DevClient>,
     /// Enrolled signers.
     pub signers: Vec<DevSigner>,
+    /// PKCS#8 of the two officers' keys of the module, which remembers them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub module_officers: Vec<SecretBytes>,
     /// With what signatures are counter-signed, since a start asked for it.
     pub counter_signer: Option<DevCounterSigner>,
     /// PKCS#8 of the key with which the e-contract application signs its requests, if the first start asked for it.

@@ -248,12 +248,9 @@ pub(super) async fn start_module(
     let store = kit.open("cm", cm_core::MIGRATIONS).await?;
     let secret = kit.data.secret("cm/root.key", kit.random.as_ref())?;
     let root = RootSecret::new(secret).ok_or_else(|| bug("root secret"))?;
-    let officers = match kit.counter_sign && state.counter_signer.is_none() {
-        true => Some(counter::Officers::new()?),
-        false => None,
-    };
+    let officers = counter::Officers::of(kit, state)?;
     let config = ModuleConfig {
-        officers: officers.as_ref().map_or_else(Vec::new, |o| o.public()),
+        officers: officers.public(),
         import_cas: vec![ImportCa {
             key: sender,
             generation: Some("development, not audited".to_owned()),
@@ -285,7 +282,7 @@ pub(super) async fn start_module(
             "the module's log or rows were altered; keep the data directory as it is, and run natsuin audit verify on it",
         )
     })?;
-    if let Some(officers) = officers {
+    if kit.counter_sign && state.counter_signer.is_none() {
         state.counter_signer = Some(officers.make(kit, &module).await?);
         kit.data.save("state.json", state)?;
     }

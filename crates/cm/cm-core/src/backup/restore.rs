@@ -5,10 +5,11 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use audit_log::{AuditLog, Event};
+use cm_api::officers::distinct;
 use cm_api::restore::{MAX_RESTORE_LIFE, TYP_RESTORE};
 use cm_api::switch::OFFICERS;
 use core_types::random::SystemRandom;
-use core_types::{Digest32, KeyId, Random, UnixTime, sha256};
+use core_types::{Digest32, KeyId, Level, Random, UnixTime, sha256};
 use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
@@ -19,6 +20,7 @@ use crate::backend::Backend;
 use crate::destroy::{self, Burial};
 use crate::ledger::Ledger;
 use crate::mark;
+use crate::office::Office;
 use crate::officers::by_two;
 use crate::store::{self, Failed, KeyRow};
 use crate::switch::{self, Switched};
@@ -74,8 +76,12 @@ fn approved(
     target: Digest32,
     with: &Restoring<'_>,
 ) -> Result<Option<(Digest32, [Digest32; OFFICERS])>, BackupError> {
-    if head.officers.len() < OFFICERS {
-        return Ok(None);
+    if distinct(&head.officers).len() < OFFICERS {
+        // Above level 1 no module runs so, and so no backup of one is like that.
+        return match with.backend.ceiling() > Level::One {
+            true => Err(BackupError::NoOfficers),
+            false => Ok(None),
+        };
     }
     let no = |_| BackupError::NotApproved;
     let approved = by_two(&head.officers, with.approvals, TYP_RESTORE).map_err(no)?;
@@ -175,6 +181,7 @@ pub async fn restore(
         let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
         lost.sort_unstable();
         report.lost = lost.into_iter().map(str::to_owned).collect();
+        put.officers(tx, &head).await?;
         // The mark of the backup may be older than what the log says, which the new log has to know.
         if let Some(last) = ledger.algorithms() {
             let event = Event::AlgorithmsInForce {
@@ -226,6 +233,27 @@ struct Put<'r> {
 }
 
 impl Put<'_> {
+    /// The officers of the backup, and that there were others since, if the old log tells: then the module starts with these only.
+    async fn officers(&self, tx: &mut Tx, head: &Head) -> Result<(), Ended> {
+        let (vault, random) = (self.burial.vault, self.with.random);
+        let office = match mark::read::<Office>(tx, vault, mark::OFFICERS).await? {
+            Some((office, _)) => office,
+            // A backup of a build that kept no list.
+            None => {
+                let office = Office::unsigned(1, &head.officers);
+                mark::write(tx, vault, random, mark::OFFICERS, &office, None).await?;
+                office
+            }
+        };
+        let held = office.in_office();
+        let since = self.ledger.officers().filter(|o| o.version > held.version);
+        for told in [held].into_iter().chain(since) {
+            let event = told.event(None);
+            self.audit.append(tx, event, self.with.now).await?;
+        }
+        Ok(())
+    }
+
     async fn item(
         &self,
         tx: &mut Tx,

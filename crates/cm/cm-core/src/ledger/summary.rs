@@ -7,6 +7,7 @@ use core_types::{Digest32, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use super::{InForce, Ledger, Life};
+use crate::office::InOffice;
 use crate::switch::Switched;
 
 /// Keys in a part.
@@ -22,6 +23,8 @@ enum Part {
         backups: Vec<(Digest32, Option<Digest32>)>,
         switched: Option<Switched>,
         algorithms: Option<InForce>,
+        #[serde(default)]
+        officers: Vec<InOffice>,
     },
     /// What was done with some keys.
     Keys { lives: BTreeMap<String, Life> },
@@ -48,11 +51,15 @@ impl Summary for Ledger {
                 backups,
                 switched,
                 algorithms,
+                officers,
             } => {
                 self.last_order = last_order;
                 self.backups.extend(backups);
                 self.switched = switched;
                 self.algorithms = algorithms;
+                for list in officers {
+                    self.officers.entry(list.version).or_default().insert(list);
+                }
             }
             Part::Keys { lives } => self.keys.extend(lives),
         }
@@ -67,6 +74,7 @@ impl Summary for Ledger {
             backups,
             switched: self.switched,
             algorithms: self.algorithms,
+            officers: self.officers.values().flatten().copied().collect(),
         }];
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_unstable_by_key(|(key, _)| *key);
@@ -110,6 +118,18 @@ mod tests {
             ..Ledger::default()
         };
         ledger.backups.insert(digest(4), Some(digest(5)));
+        let in_office = |version, n| InOffice {
+            version,
+            list: digest(n),
+            persons: 2,
+        };
+        for told in [in_office(1, 1), in_office(2, 2)] {
+            ledger
+                .officers
+                .entry(told.version)
+                .or_default()
+                .insert(told);
+        }
         for n in 0..250_u64 {
             let life = Life {
                 made: true,
@@ -137,6 +157,7 @@ mod tests {
             again.take(Told::Summary(part)).unwrap();
         }
         assert_eq!(again.keys, ledger.keys);
+        assert_eq!(again.officers(), Some(in_office(2, 2)));
         assert_eq!(again.parts().unwrap(), parts);
         assert!(again.take(Told::Summary("{}")).is_err());
 
@@ -144,6 +165,14 @@ mod tests {
         let used = r#"{"zone":"cm","at":9,"kind":"key.used","detail":{"key":"k10","count":5}}"#;
         again.take(Told::Entry(used)).unwrap();
         assert_eq!(again.keys["k10"].signatures, 15);
+
+        // Two lists under one version: somebody took the module's memory away.
+        let other = format!(
+            r#"{{"zone":"cm","at":9,"kind":"cm.officers-in-force","detail":{{"version":1,"list":"{}","persons":2}}}}"#,
+            digest(3)
+        );
+        again.take(Told::Entry(&other)).unwrap();
+        assert_eq!(again.officers(), None);
 
         // Told again from the beginning, nothing counts twice.
         again.take(Told::Again).unwrap();

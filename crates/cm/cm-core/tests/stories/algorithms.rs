@@ -86,7 +86,12 @@ async fn an_older_table_put_back_is_refused_at_start() {
         let told = refused(story.try_again_with(&other).await);
         assert_eq!(told, PolicyError::Other(9));
         // Also what comes with the program is older.
-        assert!(matches!(story.again(7).await, Err(StartError::Policy(_))));
+        let program = Setup {
+            policy: Policy::built_in().unwrap(),
+            ..officers.setup(1, &table(9, "2020-12-31"))
+        };
+        let told = story.try_again_with(&program).await;
+        assert!(matches!(told, Err(StartError::Policy(_))));
         assert_eq!(story.audited("cm-algorithms-refused").await, 4);
         // Back by a new version only, and by two.
         let one = officers.setup(1, &table(10, "2030-12-31"));

@@ -9,7 +9,7 @@ use cm_core::backup::{self, BackupError, BackupReport, RestoreReport, Restoring}
 use cm_core::{Ledger, MIGRATIONS, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
-use core_types::{Digest32, KeyAlg, SecretBytes, sha256};
+use core_types::{Digest32, KeyAlg, Level, SecretBytes, sha256};
 use jose::SigningKey;
 use shares::{deal, join};
 use store_kit::sql;
@@ -316,7 +316,7 @@ async fn a_log_that_was_altered_stops_the_module() {
 async fn a_device_that_was_restored_erases_what_was_destroyed_since() {
     let faulty = Faulty::default();
     let mut story = faulty.story().await;
-    faulty.plan(|plan| plan.device = true);
+    faulty.plan(|plan| (plan.device, plan.level) = (true, Some(Level::One)));
     let key = story.key(KeyAlg::P256).await;
     let (file, _) = backup_of(&story).await;
     let order = story.order(destroy(&key));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use cm_api::rpc::StatementRequest;
 use cm_api::{
@@ -189,11 +189,20 @@ async fn start(
     start_with(test, backend, clock, root, &Setup::default()).await
 }
 
+/// The same two in every story of this process.
+fn spare_officers() -> Vec<Jwk> {
+    static SPARE: OnceLock<Vec<Jwk>> = OnceLock::new();
+    let make = || (0..2).map(|_| SigningKey::generate().unwrap().0);
+    let spare = SPARE.get_or_init(|| make().map(|k| k.public().clone()).collect());
+    spare.clone()
+}
+
 /// What differs from the usual start.
 pub struct Setup {
     pub policy: Policy,
     pub import_cas: Vec<ImportCa>,
     pub officers: Vec<Jwk>,
+    pub officer_changes: Vec<String>,
 }
 
 impl Default for Setup {
@@ -202,6 +211,7 @@ impl Default for Setup {
             policy: Policy::built_in().unwrap(),
             import_cas: Vec::new(),
             officers: Vec::new(),
+            officer_changes: Vec::new(),
         }
     }
 }
@@ -213,10 +223,16 @@ async fn start_with(
     root: u8,
     setup: &Setup,
 ) -> Result<Module, cm_core::StartError> {
+    let officers = match setup.officers.as_slice() {
+        // Whom a story doesn't name can be anybody, but there have to be two.
+        [] if backend.ceiling() > Level::One => spare_officers(),
+        named => named.to_vec(),
+    };
     let config = ModuleConfig {
         act_uses: 600,
         import_cas: setup.import_cas.clone(),
-        officers: setup.officers.clone(),
+        officers,
+        officer_changes: setup.officer_changes.clone(),
         administrator: Some("admin.test".to_owned()),
         ..ModuleConfig::new(SAM, "cm-1", 1000)
     };

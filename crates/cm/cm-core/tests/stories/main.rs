@@ -15,6 +15,7 @@ mod forget;
 mod import;
 mod kit;
 mod noise;
+mod office;
 mod once;
 mod one_time;
 mod orders;

@@ -178,16 +178,17 @@ async fn a_log_key_that_was_restored_signs_no_other_history() {
 async fn no_key_of_level_three_comes_in_with_a_foreign_backup() {
     for (test, to, third) in stores().await {
         let declared = Faulty::default();
-        declared.plan(|plan| plan.level = Some(Level::Three));
         let backend = Arc::new(declared.clone());
         // Somebody else's module, with a key of theirs.
         let theirs = store_kit::testing::sqlite(MIGRATIONS).await;
         let theirs = Story::begin_with(theirs, backend.clone(), 8).await;
+        let mut story = Story::begin(test, backend).await;
+        // Without officers, so that nothing but what is tested here refuses a restore.
+        declared.plan(|plan| plan.level = Some(Level::Three));
         let key = at_level_three(&theirs).await;
         let (foreign, _) = backup_of(&theirs).await;
         let known = ledger(&theirs).await;
 
-        let mut story = Story::begin(test, backend).await;
         let own = at_level_three(&story).await;
         let (file, made) = backup_of(&story).await;
         let own_known = ledger(&story).await;

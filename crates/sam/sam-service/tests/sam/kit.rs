@@ -143,6 +143,10 @@ impl World {
                 key: sender.public().clone(),
                 generation: Some("test, not audited".into()),
             }],
+            // Above level 1 there have to be two, whoever they are.
+            officers: (0..2)
+                .map(|_| SigningKey::generate().unwrap().0.public().clone())
+                .collect(),
             ..ModuleConfig::new("sam.test", "cm-1", 1_000_000)
         };
         // The module's own switch is on: what is refused here, the SAM refuses.

@@ -271,6 +271,21 @@ macro_rules! module_events {
         /// How many officers signed it.
         officers: u64,
     }
+    /// These are the module's officers from here on.
+    OfficersInForce = "cm.officers-in-force", Success, by(service), about() {
+        /// Version of the list; the first one is 1.
+        version: u64,
+        /// Its name: a digest over the thumbprints of their keys.
+        list: Digest32,
+        /// How many.
+        persons: u64,
+        /// Digest of what two officers of the list before approved; nothing where there were none, and for what a restore says again.
+        approval: Option<Digest32>,
+        /// Thumbprint of the first one's key.
+        officer: Option<Digest32>,
+        /// Thumbprint of the second one's.
+        second: Option<Digest32>,
+    }
     /// Settings of the module or its policy changed.
     ModuleSettings = "cm.settings", Success, by(service), about() {
         /// Digest of the settings.
