@@ -1,6 +1,7 @@
 //! Whether a store came out of a backup as two people wanted it. What the restore left in the store anybody may have written who
 //! writes there; so it carries the backup's signature and both approvals, and the zone judges them by keys of its own settings.
 
+use core_types::words::is_reason;
 use core_types::{Digest32, sha256};
 use jose::Jwk;
 use serde::Deserialize;
@@ -51,6 +52,7 @@ struct Approval {
     backup: Digest32,
     target: Digest32,
     office: String,
+    reason: String,
 }
 
 /// What there is to record of a restore: the note is gone with this transaction.
@@ -94,6 +96,7 @@ pub(crate) async fn restored(
             target,
             operator,
             officer,
+            approvals: sha256(&[note.approvals.join("\n").as_bytes()]),
         }]),
         Err(reason) => unapproved(note.backup, reason),
     }
@@ -112,6 +115,7 @@ impl Restorers {
                 let told = payload.and_then(|p| serde_json::from_slice::<Approval>(&p).ok());
                 told.is_some_and(|told| {
                     (told.backup, told.target, &*told.office) == (note.backup, target, office)
+                        && is_reason(&told.reason)
                 })
             };
             keys.iter().find(good).map(Jwk::thumbprint)

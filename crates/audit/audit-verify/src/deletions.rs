@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_proposal_is_good_for_what_it_proposes_and_once() {
         let (sam, cm) = (approvals("delete-archived"), [deleted("o2")]);
-        for what in ["restore", "settings", "forget-person"] {
+        for what in ["dismiss", "settings", "forget-person"] {
             let other = approvals(what);
             let told = judged(&[("cm", &cm), ("sam", &other)]);
             assert_eq!(told, (1, Some(("cm", 0))), "{what}");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use core_types::words::is_reason;
 use core_types::{Digest32, UnixTime};
 use jose::{Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,8 @@ pub struct Restore {
     pub target: Digest32,
     /// Of the one who approves.
     pub office: Office,
+    /// Why, in the words of the one who approves: [`is_reason`].
+    pub reason: String,
     /// Not accepted at or after this time.
     pub exp: UnixTime,
 }
@@ -168,6 +171,7 @@ impl Manifest {
             let told = payload.and_then(|p| serde_json::from_slice::<Restore>(&p).ok());
             told.is_some_and(|told| {
                 (told.backup, told.target, told.office) == (name, target, office)
+                    && is_reason(&told.reason)
                     && told.exp > now
                     && told.exp.0 - now.0 <= LONGEST_APPROVAL
             })
@@ -212,6 +216,7 @@ mod tests {
             backup: name,
             target,
             office,
+            reason: "the disk failed".to_owned(),
             exp: UnixTime(1100),
         };
         let mine = good(Office::SystemOperator).approve(&operator).unwrap();
@@ -232,6 +237,11 @@ mod tests {
             ..good(Office::SecurityOfficer)
         };
         let wrong = wrong.approve(&officer).unwrap();
+        let silent = Restore {
+            reason: " ".to_owned(),
+            ..good(Office::SecurityOfficer)
+        };
+        let silent = silent.approve(&officer).unwrap();
         for missing in [
             vec![&mine],
             vec![&theirs],
@@ -239,6 +249,7 @@ mod tests {
             vec![&mine, &both],
             vec![&mine, &strange],
             vec![&mine, &wrong],
+            vec![&mine, &silent],
             vec![],
         ] {
             let refused = judged(&missing, target, 1000);

@@ -240,7 +240,7 @@ mod tests {
             "audit search --data d --key -k --person -p",
             "approval show -p",
             "approval give -p --yes",
-            "backup approve --key k --office o --backup -b --target -t --exp 1",
+            "backup approve --key k --office o --backup -b --target -t --reason r --exp 1",
         ] {
             let words = std::iter::once("natsuin").chain(line.split(' '));
             let parsed = Cli::try_parse_from(words);

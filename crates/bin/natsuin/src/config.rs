@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use core_types::bytes::from_b64u;
 use core_types::clock::SystemClock;
+use core_types::words::is_reason;
 use core_types::{Clock as _, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
-use sam_core::office::people::check_words;
 use sam_core::settings::{Manifest, TYP_SETTINGS};
 use sam_service::SIGNED_FILES;
 use serde_json::json;
@@ -261,7 +261,7 @@ impl Signed {
 }
 
 fn manifest(configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
-    if check_words(&new.reason, "reason").is_err() {
+    if !is_reason(&new.reason) {
         return Err(Failure::new(
             Exit::Input,
             "config-signature",

@@ -1,6 +1,7 @@
 //! Who the module's officers are: the first list comes with the configuration, and every other one takes two officers of the list before
 //! (`III-A1.4.2-dual-control`), whatever the configuration says.
 
+use core_types::words::is_reason;
 use core_types::{Digest32, sha256};
 use jose::{JoseError, Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,6 @@ use serde::{Deserialize, Serialize};
 pub const TYP_OFFICERS: &str = "natsuin-cm-officers+jws";
 /// Most officers.
 pub const MAX_OFFICERS: usize = 16;
-/// Longest reason in characters.
-pub const MAX_REASON: usize = 200;
 
 /// What two officers of the list before approve. It has no end of its own: the list before counts once, so another one with this version
 /// ends it.
@@ -23,7 +22,7 @@ pub struct OfficerList {
     pub root: String,
     /// One more than the list before has.
     pub version: u64,
-    /// Why, 1 to 200 characters without control characters.
+    /// Why, [`is_reason`].
     pub reason: String,
     /// The officers' public keys from here on, without doubles.
     pub officers: Vec<Jwk>,
@@ -32,11 +31,8 @@ pub struct OfficerList {
 impl OfficerList {
     /// Whether it can be used: a reason in plain words, no officer twice, not too many.
     pub fn is_possible(&self) -> bool {
-        let reason = &self.reason;
         let listed = distinct(&self.officers);
-        (1..=MAX_REASON).contains(&reason.chars().count())
-            && reason.trim() == reason
-            && !reason.chars().any(char::is_control)
+        is_reason(&self.reason)
             && listed.len() == self.officers.len()
             && listed.len() <= MAX_OFFICERS
     }

@@ -21,6 +21,8 @@ pub struct Restore {
     pub backup: Digest32,
     /// The store that it goes into.
     pub target: Digest32,
+    /// Why, [`core_types::words::is_reason`].
+    pub reason: String,
     /// Not accepted at or after this time.
     pub exp: UnixTime,
 }

@@ -1,28 +1,11 @@
 //! Texts of clients that a person will read.
 
+pub use core_types::words::is_hidden;
+
 /// Removes what isn't visible or turns the direction of text, and cuts to `max` characters.
 pub fn clean(text: &str, max: usize) -> String {
     let visible = text.chars().filter(|c| !is_hidden(*c));
     visible.take(max).collect::<String>().trim().to_owned()
-}
-
-/// Control characters, line separators, bidirectional controls, zero-width characters and tags.
-pub fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            u32::from(c),
-            0x00ad
-                | 0x061c
-                | 0x115f..=0x1160
-                | 0x180e
-                | 0x200b..=0x200f
-                | 0x2028..=0x202e
-                | 0x2060..=0x206f
-                | 0x3164
-                | 0xfeff
-                | 0xfff9..=0xfffb
-                | 0xe0000..=0xe007f
-        )
 }
 
 #[cfg(test)]

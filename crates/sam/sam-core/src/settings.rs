@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use core_types::words::is_reason;
 use core_types::{Digest32, Level, UnixTime, sha256};
 use jose::Jwk;
 use serde::{Deserialize, Serialize};
-
-use crate::office::people::check_words;
 
 /// `typ` of a signature over a [`Manifest`].
 pub const TYP_SETTINGS: &str = "natsuin-settings+jws";
@@ -150,7 +149,7 @@ impl Manifest {
         let kids: BTreeSet<_> = self.signers.iter().map(Jwk::kid).collect();
         self.v == 2
             && self.sam == sam
-            && check_words(&self.reason, "reason").is_ok()
+            && is_reason(&self.reason)
             && kids.len() == self.signers.len()
             && self.signers.len() <= MOST
             && (1..=self.signers.len()).contains(&usize::from(self.need))

@@ -164,13 +164,6 @@ pub enum Measure {
         /// To be usable, or not.
         enabled: bool,
     },
-    /// Restore a backup.
-    Restore {
-        /// Of which zone.
-        zone: Zone,
-        /// SHA-256 of the backup.
-        backup: Digest32,
-    },
     /// Delete from the log what an archive has.
     DeleteArchived {
         /// Of which zone.
@@ -290,7 +283,6 @@ impl Measure {
             Self::ForgetClient { .. } => "forget-client",
             Self::Settings { .. } => "settings",
             Self::Module { .. } => "module",
-            Self::Restore { .. } => "restore",
             Self::DeleteArchived { .. } => "delete-archived",
             Self::ForgetPerson { .. } => "forget-person",
             Self::EndKeys { .. } => "end-keys",

@@ -209,7 +209,7 @@ async fn nothing_is_deleted_but_by_two_officers_for_this_archive_zone_and_range(
     range.document = range.document.replace("512", "256");
     refused(with(&range), "something else was approved").await;
     let mut measure = good.clone();
-    measure.document = measure.document.replace("delete-archived", "restore");
+    measure.document = measure.document.replace("delete-archived", "dismiss");
     measure.sign_document();
     refused(with(&measure), "isn't a deletion").await;
     let mut swapped = Taken::of("sam", other.name(), 512);

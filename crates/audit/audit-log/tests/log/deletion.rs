@@ -102,6 +102,7 @@ async fn filled(store: &Store) -> (Sequencer, Counts) {
             target: digest(21),
             operator: digest(22),
             officer: digest(23),
+            approvals: digest(24),
         },
         Event::LogReplayed { from: 0, size: 1 },
         Event::AuditStarted {},

@@ -64,7 +64,7 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
         let note = |by: [&SigningKey; 3], stores: &str| {
             let target = sha256(&[stores.as_bytes()]);
             let yes = |key, office| {
-                let told = json!({"backup": backup, "target": target, "office": office, "exp": 1});
+                let told = json!({"backup": backup, "target": target, "office": office, "reason": "the disk failed", "exp": 1});
                 signed(key, "natsuin-restore+jws", &told)
             };
             let list = json!({ "manifest": backup });
@@ -75,6 +75,13 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
             })
             .to_string()
         };
+        let silent = note([&signer, &operator, &officer], &stores);
+        let mut silent: Value = serde_json::from_str(&silent).unwrap();
+        let told = json!({
+            "backup": backup, "target": sha256(&[stores.as_bytes()]),
+            "office": "security-officer", "reason": "", "exp": 1,
+        });
+        silent["approvals"][1] = signed(&officer, "natsuin-restore+jws", &told).into();
         let both = [&signer, &operator, &officer];
         let good = note(both, &stores);
 
@@ -96,6 +103,7 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
             (note([&signer, &operator, &other], &stores), "no-officer"),
             (note([&signer, &operator, &operator], &stores), "no-officer"),
             (note([&signer, &officer, &operator], &stores), "no-operator"),
+            (silent.to_string(), "no-officer"),
             (note(both, &format!("sam {backup}\n")), "other-store"),
             (
                 note(both, &stores.replace("\nsam ", "\ncm ")),
@@ -118,6 +126,11 @@ async fn a_store_says_that_it_was_restored_and_two_people_have_to_say_so_too() {
         assert_eq!(told[0]["kind"], "service.restored");
         let thumbprint = operator.public().thumbprint().to_string();
         assert_eq!(told[0]["detail"]["operator"], thumbprint);
+        let note: Value = serde_json::from_str(&good).unwrap();
+        let both: Vec<_> = note["approvals"].as_array().unwrap().iter().collect();
+        let both = both.iter().map(|a| a.as_str().unwrap()).collect::<Vec<_>>();
+        let kept = sha256(&[both.join("\n").as_bytes()]).to_string();
+        assert_eq!(told[0]["detail"]["approvals"], kept);
         // It happened once.
         put(&store, &good).await;
         let told = start(&store, &known).await;

@@ -17,7 +17,6 @@ office-do-settings-policy = Admit policy settings { $what }
 office-do-settings-audit = Admit audit settings { $what }
 office-do-module-on = Enable the cryptographic module
 office-do-module-off = Disable the cryptographic module
-office-do-restore = Restore backup { $what } of { $name }
 office-do-forget-person = Forget in all zones who the person of commitment { $what } is
 office-do-end-keys-end-of-service = Destroy all keys of { $name }, { $what } now, because the service ends; none is made again
 office-do-end-keys-incident = Destroy all keys of { $name }, { $what } now, because of an incident; none is made again

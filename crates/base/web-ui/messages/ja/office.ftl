@@ -17,7 +17,6 @@ office-do-settings-policy = ポリシー設定{ $what }を認める
 office-do-settings-audit = 監査設定{ $what }を認める
 office-do-module-on = 暗号モジュールを有効にする
 office-do-module-off = 暗号モジュールを無効にする
-office-do-restore = { $name }をバックアップ{ $what }から復元する
 office-do-forget-person = コミットメント{ $what }の人がだれであるかの対応と記録を、すべての区画から消す
 office-do-end-keys-end-of-service = サービスの終了により、{ $name }のすべての鍵(現在{ $what }本)を廃棄し、以後は作らない
 office-do-end-keys-incident = インシデントにより、{ $name }のすべての鍵(現在{ $what }本)を廃棄し、以後は作らない

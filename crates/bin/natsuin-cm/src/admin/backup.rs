@@ -14,7 +14,7 @@ use service_kit::{Trouble, daemon};
 use shares::Share;
 use store_kit::Store;
 
-use super::officers::{officer, read_approvals, read_root};
+use super::officers::{checked, officer, read_approvals, read_root};
 use super::{file, new_file, trouble, write_new};
 use crate::passphrase;
 
@@ -72,12 +72,12 @@ pub(crate) async fn backup(module: &Module, out: &Path) -> Result<String, Troubl
     let written = target.into_inner().map_err(|e| file(out, e.error()))?;
     written.sync_all().map_err(|e| file(out, &e))?;
     Ok(format!(
-        "{} keys, {} rows in {}; backup {}; {}",
+        "{} keys, {} rows in {}; {}; backup {}",
         report.keys,
         report.rows,
         out.display(),
-        report.id,
-        who_approves(&report)
+        who_approves(&report),
+        report.id
     ))
 }
 
@@ -85,12 +85,12 @@ pub(crate) fn check(from: &Path, root: &RootSecret) -> Result<String, Trouble> {
     let mut source = BufReader::new(File::open(from).map_err(|e| file(from, &e))?);
     let report = backup::check(&mut source, root).map_err(|e| bad_backup(&e))?;
     Ok(format!(
-        "whole and unaltered: {} keys, {} rows, made {}, backup {}; {}",
+        "whole and unaltered: {} keys, {} rows, made {}; {}; backup {}",
         report.keys,
         report.rows,
         report.made,
-        report.id,
-        who_approves(&report)
+        who_approves(&report),
+        report.id
     ))
 }
 
@@ -224,6 +224,7 @@ pub(crate) fn approve_restore(
     key: &Path,
     root: &Path,
     (backup, target): (&str, &str),
+    reason: &str,
     exp: i64,
 ) -> Result<String, Trouble> {
     let digest = |text: &str| {
@@ -235,6 +236,7 @@ pub(crate) fn approve_restore(
         root: read_root(root)?.kid(),
         backup: digest(backup)?,
         target: digest(target)?,
+        reason: checked(reason)?,
         exp: UnixTime(exp),
     };
     let approval = wanted.approve(&officer(key)?);

@@ -94,6 +94,9 @@ pub(crate) enum Command {
         /// Name of the store, as `restore-target` tells.
         #[arg(long, allow_hyphen_values = true)]
         target: String,
+        /// Why; the same words for both officers.
+        #[arg(long)]
+        reason: String,
         /// End of the approval, Unix time, at most a day from now; the same for both officers.
         #[arg(long)]
         exp: i64,
@@ -301,8 +304,9 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             root,
             backup,
             target,
+            reason,
             exp,
-        } => backup::approve_restore(&config.sam, key, root, (backup, target), *exp),
+        } => backup::approve_restore(&config.sam, key, root, (backup, target), reason, *exp),
         Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table),
         Command::OfficerKey { out, public } => officers::officer_key(out, public),
         Command::ApproveOfficers {

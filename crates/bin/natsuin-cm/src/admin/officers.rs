@@ -7,6 +7,7 @@ use cm_api::officers::OfficerList;
 use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_core::Policy;
+use core_types::words::is_reason;
 use core_types::{SecretBytes, UnixTime};
 use jose::SigningKey;
 use service_kit::{Client, Trouble, daemon};
@@ -52,18 +53,30 @@ pub(crate) fn approve_officers(
         sam: sam.to_owned(),
         root: read_root(root)?.kid(),
         version,
-        reason: reason.to_owned(),
+        reason: checked(reason)?,
         officers: officers.iter().map(public).collect::<Result<_, _>>()?,
     };
     if !list.is_possible() {
         return Err(trouble(
             "cm-officers",
-            "the reason is empty, longer than 200 characters or has control characters, or an officer is there twice",
-            "say in a few plain words why, and name every officer once",
+            "an officer is there twice, or there are more than 16",
+            "name every officer once",
         ));
     }
     let approval = list.approve(&officer(key)?);
     approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
+}
+
+/// A reason that others can read.
+pub(crate) fn checked(reason: &str) -> Result<String, Trouble> {
+    match is_reason(reason) {
+        true => Ok(reason.to_owned()),
+        false => Err(trouble(
+            "bad-value",
+            "the reason is empty, longer than 200 characters, or has hidden characters",
+            "say in a few plain words why",
+        )),
+    }
 }
 
 pub(crate) fn approve(

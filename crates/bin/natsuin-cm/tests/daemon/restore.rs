@@ -55,13 +55,15 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
             &backup,
             "--target",
             target.trim(),
+            "--reason",
+            "the machine burnt",
             "--exp",
             &exp,
         ]);
         fs::write(at(&format!("approval-{n}")), approval).unwrap();
     }
     // The officers of the backup count, not those of the configuration.
-    site.settings = String::new();
+    let named = std::mem::take(&mut site.settings);
     let share = |n: u8| format!("{shares}/share-{n}.txt");
     let restore = |given: &[String], approvals: &[&str]| {
         let mut args = vec!["restore".to_owned(), "--from".into(), at("backup")];
@@ -103,6 +105,9 @@ async fn a_module_comes_back_on_another_machine_with_two_persons_shares() {
         said.contains(keys[1].key.as_str()) && said.contains("destroyed"),
         "{said}"
     );
+    let other = site.refused("kind = \"software\"");
+    assert!(other.contains("(code cm-officers)"), "{other}");
+    site.settings = named;
     let (_running, client, _) = site.start("kind = \"software\"").await;
     let sam = SamSide::new(client).await;
     assert_eq!(sam.root.kid(), root.kid(), "the same module");

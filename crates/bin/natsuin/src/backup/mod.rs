@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use ::backup::{Authority, BackupError, Identity, Office, Restore};
 use clap::{Args, Subcommand};
 use core_types::random::SystemRandom;
+use core_types::words::is_reason;
 use core_types::{Clock, Digest32, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
 use sam_core::backups::BackupReport;
@@ -65,6 +66,9 @@ pub enum BackupCommand {
         /// Name of the stores, as `backup target` told.
         #[arg(long, allow_hyphen_values = true)]
         target: String,
+        /// Why; it is signed and kept with the approval.
+        #[arg(long)]
+        reason: String,
         /// End of the approval, Unix time, at most a day from now.
         #[arg(long)]
         exp: i64,
@@ -147,8 +151,17 @@ pub async fn run(command: BackupCommand, clock: &dyn Clock, out: Out) -> Result<
             office,
             backup,
             target,
+            reason,
             exp,
         } => {
+            if !is_reason(&reason) {
+                return Err(Failure::new(
+                    Exit::Input,
+                    "backup",
+                    "the reason is empty, longer than 200 characters, or has hidden characters",
+                    "say in a few plain words why",
+                ));
+            }
             let digest = |text: &str| {
                 Digest32::parse(text).map_err(|_| {
                     let what = format!("{text:?} is no name of a backup or of stores");
@@ -167,6 +180,7 @@ pub async fn run(command: BackupCommand, clock: &dyn Clock, out: Out) -> Result<
                     AsWhat::Operator => Office::SystemOperator,
                     AsWhat::Officer => Office::SecurityOfficer,
                 },
+                reason,
                 exp: UnixTime(exp),
             };
             let approval = restore.approve(&signing_key(&key)?);

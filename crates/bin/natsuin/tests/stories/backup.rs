@@ -124,7 +124,7 @@ impl Desk {
     fn approve(&self, office: &str, backup: &str, target: &str, to: &str) {
         let exp = SystemClock.now().0 + 3600;
         let words = format!(
-            "approve --key @{office}.key --office {office} --backup {backup} --target {target} --exp {exp}"
+            "approve --key @{office}.key --office {office} --backup {backup} --target {target} --reason outage --exp {exp}"
         );
         let (code, said) = self.backup(&words, false);
         assert_eq!(code, 0, "{said}");

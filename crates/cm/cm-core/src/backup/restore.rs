@@ -9,6 +9,7 @@ use cm_api::officers::distinct;
 use cm_api::restore::{MAX_RESTORE_LIFE, TYP_RESTORE};
 use cm_api::switch::OFFICERS;
 use core_types::random::SystemRandom;
+use core_types::words::is_reason;
 use core_types::{Digest32, KeyId, Level, Random, UnixTime, sha256};
 use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
@@ -92,6 +93,7 @@ fn approved(
         && wanted.root == head.root.kid()
         && wanted.backup == backup
         && wanted.target == target
+        && is_reason(&wanted.reason)
         && with.now < wanted.exp
         && wanted.exp <= with.now.plus(MAX_RESTORE_LIFE);
     let act = sha256(&[b"natsuin-cm-restore-v1\n", &payload]);

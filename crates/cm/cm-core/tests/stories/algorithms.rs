@@ -170,6 +170,7 @@ async fn a_restore_brings_no_older_table_back() {
             root: story.module.root().kid(),
             backup: made.id,
             target: target(&to.store).await.unwrap(),
+            reason: "the disk failed".into(),
             exp: NOW.plus(60),
         };
         let approvals: Vec<_> = (0..2)

@@ -243,6 +243,7 @@ async fn a_restore_brings_no_officer_back() {
             root: story.module.root().kid(),
             backup: made.id,
             target: target(&to.store).await.unwrap(),
+            reason: "the disk failed".into(),
             exp: NOW.plus(60),
         };
         let approvals = [0, 1].map(|i: usize| wanted.approve(&people.0[i]).unwrap());

@@ -44,6 +44,7 @@ async fn a_restore_uses_up_what_two_officers_approved() {
             root: story.module.root().kid(),
             backup: made.id,
             target: target(&to.store).await.unwrap(),
+            reason: "the disk failed".into(),
             exp: THEN.plus(86_400),
         };
         let approve = |officers: &Officers, who: &[usize], of: &Restore| -> Vec<String> {
@@ -67,6 +68,7 @@ async fn a_restore_uses_up_what_two_officers_approved() {
             ("another store", other(|r| r.target = Digest32([1; 32]))),
             ("another module", other(|r| r.root = "other".to_owned())),
             ("of another SAM", other(|r| r.sam = "other".to_owned())),
+            ("no reason", other(|r| r.reason = String::new())),
             ("too late", other(|r| r.exp = THEN)),
             ("too long", other(|r| r.exp = THEN.plus(86_401))),
         ] {
@@ -127,6 +129,7 @@ async fn a_log_key_that_was_restored_signs_no_other_history() {
                 root: module.root().kid(),
                 backup,
                 target,
+                reason: "the disk failed".into(),
                 exp: THEN.plus(60),
             };
             (0..2)

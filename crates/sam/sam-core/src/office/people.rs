@@ -1,11 +1,12 @@
 //! Officers and their accounts, as they are kept.
 
+use core_types::words::is_plain;
 use core_types::{Digest32, OfficerId, PersonId, UnixTime, VoucherId};
 use sap::office::{MAX_WORDS, Office, Role, is_account};
 use serde::{Deserialize, Serialize};
 
 use super::roles::Roles;
-use crate::{Reason, label};
+use crate::Reason;
 
 /// Longest appointment in seconds: three years, then somebody has to think about it again.
 pub const MAX_TERM: i64 = 3 * 366 * 24 * 3600;
@@ -197,14 +198,9 @@ pub fn check_account(account: &PersonId) -> Result<(), Reason> {
 /// # Errors
 /// [`Reason::Invalid`] naming the member.
 pub fn check_words(text: &str, member: &'static str) -> Result<(), Reason> {
-    let length = text.chars().count();
-    let good = (1..=MAX_WORDS).contains(&length)
-        && !text.chars().any(label::is_hidden)
-        && text.trim() == text;
-    if good {
-        Ok(())
-    } else {
-        Err(Reason::Invalid(member))
+    match is_plain(text, MAX_WORDS) {
+        true => Ok(()),
+        false => Err(Reason::Invalid(member)),
     }
 }
 

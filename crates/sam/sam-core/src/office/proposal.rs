@@ -45,7 +45,6 @@ const RUNNERS: &[Role] = &[
     Role::SystemAdministrator,
     Role::SystemOperator,
 ];
-const OPERATORS: &[Role] = &[Role::SystemOperator];
 
 /// What this proposal takes. Auditors neither ask nor approve: they judge it afterwards.
 pub fn takes(proposal: &Measure) -> Takes {
@@ -76,10 +75,6 @@ pub fn takes(proposal: &Measure) -> Takes {
         Measure::Factors { .. } => Takes {
             wait: FACTORS_WAIT,
             ..two(RUNNERS)
-        },
-        Measure::Restore { .. } => Takes {
-            taken: true,
-            ..two(OPERATORS)
         },
         Measure::DeleteArchived { .. } => Takes {
             taken: true,
@@ -124,7 +119,6 @@ pub fn check_measure(proposal: &Measure, now: UnixTime) -> Result<(), Reason> {
         | Measure::ForgetClient { .. }
         | Measure::Settings { .. }
         | Measure::Module { .. }
-        | Measure::Restore { .. }
         | Measure::ForgetPerson { .. }
         | Measure::EndKeys { .. } => Ok(()),
         // Whole tiles of the log, so that its tree stays as it is.
@@ -438,7 +432,6 @@ pub fn words(document: &Document) -> String {
         }
         Measure::Module { enabled: true } => "enable the cryptographic module".to_owned(),
         Measure::Module { enabled: false } => "disable the cryptographic module".to_owned(),
-        Measure::Restore { zone, backup } => format!("restore backup {backup} of {zone:?}"),
         Measure::DeleteArchived {
             zone,
             archive,

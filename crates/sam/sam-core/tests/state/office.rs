@@ -51,13 +51,6 @@ fn delete(size: u64) -> Measure {
     }
 }
 
-fn restore() -> Measure {
-    Measure::Restore {
-        zone: Zone::Sam,
-        backup: D,
-    }
-}
-
 fn read(measure: Measure) -> String {
     words(&Document {
         v: Version1,
@@ -158,7 +151,6 @@ fn what_is_approved_is_said_in_words_that_differ() {
             Measure::Module { enabled: false },
             "disable the cryptographic module".to_owned(),
         ),
-        (restore(), format!("restore backup {d} of Sam")),
         (
             delete(256),
             format!("delete the 256 oldest entries from the log of Cm, which archive {d} has"),
@@ -175,7 +167,7 @@ fn what_is_approved_is_said_in_words_that_differ() {
 
 #[test]
 fn what_others_carry_out_is_taken_by_them() {
-    for measure in [restore(), delete(256), Measure::ForgetPerson { subject: D }] {
+    for measure in [delete(256), Measure::ForgetPerson { subject: D }] {
         assert!(takes(&measure).taken, "{measure:?}");
         assert_eq!(takes(&measure).persons, 2);
     }

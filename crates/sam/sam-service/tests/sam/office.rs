@@ -306,11 +306,12 @@ async fn a_session_ends_idle_in_time_and_at_once_with_logout_or_office() {
         world.clock.advance(301);
         let request = ProposeRequest {
             session: token.clone(),
-            measure: Measure::Restore {
+            measure: Measure::DeleteArchived {
                 zone: Zone::Cm,
-                backup: Digest32([1; 32]),
+                archive: Digest32([1; 32]),
+                size: 256,
             },
-            reason: "disk failure".into(),
+            reason: "disk nearly full".into(),
             ttl: 600,
         };
         let refused = world.office::<Propose>(&request).await.unwrap_err();

@@ -169,20 +169,22 @@ async fn the_provider_stops_and_destroys_a_key_by_two_officers_and_the_signer_is
 
 // shows: I-7.1.1.2-system-operator
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_is_approved_for_the_operator_who_takes_it_once_with_the_evidence() {
+async fn a_deletion_is_approved_for_the_operator_who_takes_it_once_with_the_evidence() {
     for world in worlds().await {
         let mut operator = world.appoint("o", Role::SystemOperator).await;
+        let mut auditor = world.appoint("u", Role::SystemAuditor).await;
         let mut founders = world.officers().await;
         let [a, b, _] = founders.devices.as_mut_slice() else {
             panic!("three")
         };
-        let restore = Measure::Restore {
+        let delete = Measure::DeleteArchived {
             zone: Zone::Sam,
-            backup: Digest32([4; 32]),
+            archive: Digest32([4; 32]),
+            size: 256,
         };
-        let refused = world.propose(a, restore.clone()).await.unwrap_err();
-        assert_eq!(rule(refused), "role");
-        let asked = world.propose(&mut operator, restore).await.unwrap();
+        let refused = world.propose(&mut auditor, delete.clone()).await;
+        assert_eq!(rule(refused.unwrap_err()), "role");
+        let asked = world.propose(&mut operator, delete).await.unwrap();
         let take = async |device: &mut Device| {
             let request = ProposalRequest {
                 session: world.log_in(device).await?.session,

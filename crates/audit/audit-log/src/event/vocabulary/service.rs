@@ -21,6 +21,8 @@ macro_rules! service_events {
         operator: Digest32,
         /// Thumbprint of the key of the officer who approved that.
         officer: Digest32,
+        /// SHA-256 of both approvals with their reasons: the operator's, a line feed, the officer's.
+        approvals: Digest32,
     }
     /// The zone's store says that it came out of a backup, and nobody who may approve that did.
     StoreRestoredUnapproved = "service.restored-unapproved", Failure, by(service), about() {

@@ -159,14 +159,7 @@ fn nobody_is_appointed_by_themselves_under_another_name() {
 // shows: I-7.1.1.1-roles-differing-privileges
 #[test]
 fn each_pair_of_roles_differs_in_what_one_may_ask() {
-    let proposals = [
-        dismiss("x"),
-        Measure::Module { enabled: false },
-        Measure::Restore {
-            zone: Zone::Cm,
-            backup: Digest32([0; 32]),
-        },
-    ];
+    let proposals = [dismiss("x"), Measure::Module { enabled: false }];
     let asks = |role: Role| proposals.each_ref().map(|o| takes(o).ask.contains(&role));
     let approves = |role: Role| {
         proposals
@@ -187,9 +180,10 @@ fn each_pair_of_roles_differs_in_what_one_may_ask() {
 fn a_proposal_for_others_is_taken_once_by_who_asked() {
     let operator = officer("o", Role::SystemOperator);
     let [a, b] = ["a", "b"].map(|name| officer(name, Role::SecurityOfficer));
-    let proposal = Measure::Restore {
+    let proposal = Measure::DeleteArchived {
         zone: Zone::Cm,
-        backup: Digest32([0; 32]),
+        archive: Digest32([0; 32]),
+        size: 256,
     };
     let proposal = asked(proposal, &operator);
     let take = |proposal: &Proposal, who: &Officer, at| {

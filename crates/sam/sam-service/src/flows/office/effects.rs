@@ -73,9 +73,7 @@ impl<C: CryptoModule> Sam<C> {
                 }
             }
             Measure::EndKeys { tenant, .. } => self.end_facts(&mut tx, tenant.as_ref()).await?,
-            Measure::Restore { .. }
-            | Measure::DeleteArchived { .. }
-            | Measure::ForgetPerson { .. } => Facts::default(),
+            Measure::DeleteArchived { .. } | Measure::ForgetPerson { .. } => Facts::default(),
             // These stand in the signed configuration.
             Measure::Client { .. }
             | Measure::ForgetClient { .. }
@@ -188,7 +186,6 @@ impl<C: CryptoModule> Sam<C> {
             }
             // Done after the commit, or by others with the evidence.
             Measure::Module { .. }
-            | Measure::Restore { .. }
             | Measure::DeleteArchived { .. }
             | Measure::ForgetPerson { .. } => Ok(()),
             Measure::Client { .. } | Measure::ForgetClient { .. } | Measure::Settings { .. } => {
