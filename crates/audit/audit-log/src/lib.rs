@@ -34,6 +34,7 @@ mod restored;
 mod search;
 mod sequencer;
 mod service;
+mod signed;
 mod status;
 mod tiles;
 mod tree;

@@ -86,6 +86,11 @@ impl AuditConfig {
         Duration::from_secs(self.every_seconds.max(1))
     }
 
+    /// Name of the log, which no other log has.
+    pub fn name(&self) -> &str {
+        &self.log
+    }
+
     /// Names in the certificates of those who read the log over the network.
     pub fn auditors(&self) -> &[PeerId] {
         self.reading.as_ref().map_or(&[], |r| &r.auditors)

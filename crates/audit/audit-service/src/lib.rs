@@ -9,6 +9,7 @@ mod config;
 mod follow;
 mod question;
 mod search;
+mod signed;
 mod tiles;
 mod witnesses;
 
@@ -16,5 +17,6 @@ pub use commands::{BringUpLog, DeleteArchived, ExportLog, ForgetPerson, record_r
 pub use config::{AuditConfig, store_trouble, trouble};
 pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};
 pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};
+pub use signed::{obey, refused_settings};
 pub use tiles::{Reading, router};
 pub use witnesses::{MeasureConfig, WitnessConfig, WitnessesConfig, reach};

@@ -124,6 +124,18 @@ pub fn text(path: &Path) -> Result<String, Trouble> {
     fs::read_to_string(path).map_err(|e| unreadable(path, &e))
 }
 
+/// Signatures over a configuration, a compact JWS each: a line each of the file beside it, `….toml.sig`; none without that file.
+///
+/// # Errors
+/// [`Trouble`] `config-file`.
+pub fn signatures(config: &Path) -> Result<Vec<String>, Trouble> {
+    let beside = config.with_added_extension("sig");
+    match beside.exists() {
+        true => Ok(text(&beside)?.lines().map(str::to_owned).collect()),
+        false => Ok(Vec::new()),
+    }
+}
+
 /// Reads a file of secret bytes, once.
 ///
 /// # Errors
@@ -188,7 +200,7 @@ impl FilesRead {
 }
 
 /// SHA-256 of a configuration file, under the name `config`, and of the files that it names under these members
-/// (`tls.ca`; `*` for every member of a table), each under the member's name. Members that aren't there are left out.
+/// (`tls.ca`; `*` for every member of a table or an array), each under the member's name. Members that aren't there are left out.
 ///
 /// # Errors
 /// [`Trouble`] when a file can't be read or isn't TOML.
@@ -219,6 +231,12 @@ fn find(table: &toml::Table, path: &[&str], place: String, found: &mut Vec<(Stri
         match value {
             toml::Value::Table(inner) => find(inner, rest, place, found),
             toml::Value::String(file) if rest.is_empty() => found.push((place, file.clone())),
+            toml::Value::Array(all) => {
+                // Its members by their numbers from 0.
+                let numbered = all.iter().enumerate();
+                let numbered = numbered.map(|(n, value)| (n.to_string(), value.clone()));
+                find(&numbered.collect::<toml::Table>(), rest, place, found);
+            }
             _ => {}
         }
     }
@@ -271,7 +289,7 @@ mod tests {
         }
         let text = format!(
             "root = '{d}/root'\nport = 1\n[tls]\nca = '{d}/ca'\nkey = '{d}/key'\n[clients]\na = {{ keys = '{d}/one' }}\n\
-             b = {{ keys = '{d}/two' }}\nc = 'a name'\n",
+             b = {{ keys = '{d}/two' }}\nc = 'a name'\n[[stamping]]\nanchors = '{d}/one'\n[[stamping]]\nanchors = '{d}/ca'\n",
             d = dir.path().display()
         );
         fs::write(at("config"), &text).unwrap();
@@ -280,6 +298,7 @@ mod tests {
             "root",
             "tls.ca",
             "clients.*.keys",
+            "stamping.*.anchors",
             "absent",
             "absent.too",
             "port",
@@ -292,6 +311,8 @@ mod tests {
             ("tls.ca", digest("ca")),
             ("clients.a.keys", digest("one")),
             ("clients.b.keys", digest("two")),
+            ("stamping.0.anchors", digest("one")),
+            ("stamping.1.anchors", digest("ca")),
         ];
         let expected: BTreeMap<_, _> = expected.map(|(n, d)| (n.to_owned(), d)).into();
         assert_eq!(found, expected);

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_service::{AuditConfig, ForgetPerson, store_trouble, trouble as audit_trouble};
+use audit_service::{
+    AuditConfig, ForgetPerson, refused_settings, store_trouble, trouble as audit_trouble,
+};
 use clap::Parser;
 use clock::ClockConfig;
 use config::{Config, json, settings};
@@ -21,13 +23,13 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use jose::Jwk;
 use sam_core::office::ceremony::Site;
-use sam_core::settings::{Brought, SettingsRefused};
 use sam_service::{
     LogSummary, MIGRATIONS, RemoteModule, Sam, SamConfig, SettingsSource, StartError,
     gateway_router, office_router, ssa_router,
 };
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
+use signed_config::Brought;
 use store_kit::{Store, StoreUrl};
 
 #[derive(Parser)]
@@ -49,15 +51,6 @@ const NOTICES_EVERY: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     daemon::main(run(Args::parse()))
-}
-
-/// Signatures over a configuration lie beside it, one a line.
-fn signatures(config: &std::path::Path) -> Result<Vec<String>, Trouble> {
-    let beside = config.with_added_extension("sig");
-    match beside.exists() {
-        true => Ok(daemon::text(&beside)?.lines().map(str::to_owned).collect()),
-        false => Ok(Vec::new()),
-    }
 }
 
 async fn run(args: Args) -> Result<(), Trouble> {
@@ -92,7 +85,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let (mut settings, audit) = settings(config, &mut files, clock.now())?;
     settings.source = SettingsSource::Files(Brought {
         files: files.digests(),
-        signatures: signatures(&args.config)?,
+        signatures: daemon::signatures(&args.config)?,
     });
     settings.beside = args
         .command
@@ -284,22 +277,15 @@ async fn run(args: Args) -> Result<(), Trouble> {
 }
 
 fn start_trouble(error: &StartError) -> Trouble {
-    let (code, remedy) = match error {
-        error if error.passes() => (
+    match error {
+        error if error.passes() => Trouble::new(
             Trouble::AWAY,
+            error.to_string(),
             "look at database, disk and module; the service manager tries again",
         ),
-        StartError::Settings(SettingsRefused::OnePerson) => (
-            "settings-one-person",
-            "name at least two signers and --need 2, and have two of those who may sign it",
-        ),
-        StartError::Settings(SettingsRefused::Expired) => (
-            "settings-expired",
-            "sign it again with `natsuin config sign`, and start with it in time",
-        ),
-        _ => ("sam-start", CHECK),
-    };
-    Trouble::new(code, error.to_string(), remedy)
+        StartError::Settings(refused) => refused_settings(*refused),
+        _ => Trouble::new("sam-start", error.to_string(), CHECK),
+    }
 }
 
 /// Begins the installation, or opens it again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use audit_log::Restorers;
 use audit_service::AuditConfig;
-use core_types::{ClientId, KeyAlg, OfficerId, PeerId, SecretBytes, TenantId};
+use core_types::{ClientId, Digest32, KeyAlg, OfficerId, PeerId, SecretBytes, TenantId};
 use csc_types::SecretText;
 use sap::office::Role;
 use serde::Deserialize;
@@ -61,6 +61,9 @@ pub(crate) struct Config {
     providers: Vec<ProviderFile>,
     registration: Option<RegistrationFile>,
     restorers: Option<PathBuf>,
+    /// Not without signatures over this file.
+    #[serde(default)]
+    pub(crate) signed_settings: bool,
     #[serde(default)]
     rates: RatesFile,
     pub(crate) officers: Option<Officers>,
@@ -69,6 +72,14 @@ pub(crate) struct Config {
     published: Published,
     pub(crate) tls: TlsFiles,
     pub(crate) audit: AuditConfig,
+}
+
+/// Of the files that were read those that are signed.
+pub(crate) fn signed_of(files: &BTreeMap<String, Digest32>) -> BTreeMap<String, Digest32> {
+    let mut signed = files.clone();
+    // Renewed by itself, and vouched for by its issuer.
+    signed.remove("public.chain");
+    signed
 }
 
 /// How the service looks; what isn't named is as the product has it.
@@ -183,8 +194,9 @@ struct PublisherFile {
 
 impl RegistrationFile {
     fn load(&self, files: &mut FilesRead) -> Result<Registration, Trouble> {
-        let publisher = |given: &PublisherFile| {
-            let text = files.text("registration.publishers.keys", &given.keys)?;
+        let publisher = |(n, given): (usize, &PublisherFile)| {
+            let name = format!("registration.publishers.{n}.keys");
+            let text = files.text(&name, &given.keys)?;
             let keys = serde_json::from_str(&text).map_err(|e| {
                 Trouble::new(
                     "config-file",
@@ -201,6 +213,7 @@ impl RegistrationFile {
             publishers: self
                 .publishers
                 .iter()
+                .enumerate()
                 .map(publisher)
                 .collect::<Result<_, Trouble>>()?,
             contract: self.contract.clone(),
@@ -424,6 +437,12 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
+
+    use core_types::clock::SystemClock;
+    use core_types::random::SystemRandom;
+    use dev_ca::{DevCa, Urls};
+    use ssa_service::SIGNED_FILES;
 
     use super::*;
 
@@ -455,6 +474,57 @@ mod tests {
             let refused = auditors(&format!("{officer}.office.example.jp")).unwrap_err();
             assert_eq!(refused.code, "roles-not-separate");
         }
+    }
+
+    /// What officers sign is what the daemon reads, file by file, but what is renewed by itself.
+    #[test]
+    fn every_file_that_is_read_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let urls = Urls::under("http://ca.localhost:1");
+        let ca = DevCa::open(&dir.path().join("ca"), urls, clock, random).unwrap();
+        let pem = ca.internal_ca_pem();
+        let write = |name: &str, text: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        for (name, text) in [
+            ("ssa.key", &[7; 32][..]),
+            ("zones-ca.pem", pem.as_bytes()),
+            ("ssa-public-chain.pem", pem.as_bytes()),
+            ("ssa-public-key.pem", b"key"),
+        ] {
+            write(name, text);
+        }
+        let (anchors, keys) = (write("cas.pem", pem.as_bytes()), write("keys.json", b"[]"));
+        let restorers = br#"{"backups":[],"operators":[],"officers":[]}"#;
+        let restorers = write("restorers.json", restorers);
+        let rule = format!("{{ anchors = '{anchors}', intermediates = '{anchors}' }}");
+        let here = dir.path().display().to_string();
+        let text = sample().replace("/etc/natsuin", &here);
+        let reading = text.find("# [audit.reading]").unwrap();
+        let text = format!(
+            "restorers = '{restorers}'\noutside_ca = '{anchors}'\n{}\
+             [certificates]\nlisten = '127.0.0.1:1'\nurl = 'https://c'\nlogin = {rule}\nclients = {rule}\n\
+             [registration]\nmost = 1\npublishers = [{{ issuer = 'a', keys = '{keys}' }}, {{ issuer = 'b', keys = '{keys}' }}]\n\
+             [[time_stamping]]\nurl = 'https://tsa'\nanchors = '{anchors}'\n",
+            &text[..reading]
+        );
+        let path = dir.path().join("ssa.toml");
+        std::fs::write(&path, text).unwrap();
+
+        let mut files = FilesRead::default();
+        let config: Config = files.load(&path).unwrap();
+        files.text("tls.ca", &config.tls.ca).unwrap();
+        let outside = config.outside_ca.clone().unwrap();
+        files.text("outside_ca", &outside).unwrap();
+        config.service(&mut files).unwrap();
+        config.restorers(&mut files).unwrap();
+        config.public(&mut files).unwrap();
+        let read = signed_of(&files.digests());
+        assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
+        assert_eq!(read.len(), 11, "{read:?}");
     }
 
     #[test]

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use audit_log::AuditLog;
 use audit_service::{
-    AuditConfig, BringUpLog, DeleteArchived, ExportLog, ForgetPerson, store_trouble,
+    AuditConfig, BringUpLog, DeleteArchived, ExportLog, ForgetPerson, obey, store_trouble,
     trouble as audit_trouble,
 };
 use clap::Parser;
-use config::Config;
+use config::{Config, signed_of};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Random, sha256};
@@ -23,6 +23,7 @@ use notify::webhook::{PATIENCE, Webhooks};
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
+use signed_config::{Brought, Zone};
 use ssa_service::{
     ForgetOrder, HttpCertifier, MIGRATIONS, Ports, SamPort, Ssa, WorkerPort, forget_person,
 };
@@ -111,6 +112,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         public_only: !config.private_network,
         ..HttpOptions::default()
     };
+    let digests = files.digests();
     let webhooks = Webhooks::new(outside.ca_pem.clone(), PATIENCE);
     let webhooks = webhooks.map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
     let worker = match &config.worker_url {
@@ -146,6 +148,15 @@ async fn run(args: Args) -> Result<(), Trouble> {
         say(&done.await?);
         return Ok(());
     }
+    // Nothing is done by a configuration that isn't obeyed; its log is whole by here.
+    let brought = Brought {
+        files: signed_of(&digests),
+        signatures: daemon::signatures(&args.config)?,
+    };
+    let of = Zone::Ssa.of(config.audit.name());
+    let whose = (of.as_str(), config.node.as_str());
+    let demanded = config.signed_settings;
+    obey(&audit, &store, whose, demanded, &brought, clock.now()).await?;
     if let Some(Command::DeleteArchived { command, root }) = &args.command {
         let (root, log, now) = (daemon::text(root)?, (&sequencer, &store), clock.now());
         let (mut none, audit) = ((), &config.audit);
@@ -196,7 +207,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     };
     // Whoever changes who may manage clients, or any other setting, is in the log for it before anybody is served.
     let mut read = Vec::new();
-    for (name, digest) in files.digests() {
+    for (name, digest) in digests {
         read.extend_from_slice(&[name.as_bytes(), b"\n", &digest.0].concat());
     }
     let settings = [("configuration", sha256(&[&read]))];

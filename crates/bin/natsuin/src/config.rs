@@ -1,5 +1,5 @@
-//! `natsuin config`: signing the configuration of the SAM's nodes, and looking at what was signed. The SAM itself decides
-//! whether it obeys (`sam_core::settings`).
+//! `natsuin config`: signing the configuration of a zone's nodes, and looking at what was signed. The zone itself decides
+//! whether it obeys (`signed_config`).
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,9 @@ use core_types::clock::SystemClock;
 use core_types::words::is_reason;
 use core_types::{Clock as _, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
-use sam_core::settings::{Manifest, TYP_SETTINGS};
-use sam_service::SIGNED_FILES;
 use serde_json::json;
 use service_kit::daemon;
+use signed_config::{Manifest, TYP_SETTINGS, Zone};
 use web_ui::Arg;
 
 use crate::output::{Exit, Failure, Out};
@@ -22,9 +21,12 @@ use crate::output::{Exit, Failure, Out};
 pub enum ConfigCommand {
     /// Sign a new configuration (with --serial), or add a signature to what another officer has signed.
     Sign {
-        /// Configuration files of `natsuin-sam`, one for each node.
+        /// Configuration files of `natsuin-sam` (or `natsuin-ssa`), one for each node.
         #[arg(required = true)]
         configs: Vec<PathBuf>,
+        /// Whose they are.
+        #[arg(long, value_enum, default_value_t)]
+        zone: Whose,
         /// File of signatures; goes beside each node's configuration as `….toml.sig`.
         #[arg(long)]
         sig: PathBuf,
@@ -49,18 +51,56 @@ pub enum ConfigCommand {
     },
     /// Show what was signed and by whom, and whether these are the files.
     Verify {
-        /// Configuration files of `natsuin-sam`, one for each node.
+        /// Configuration files of `natsuin-sam` (or `natsuin-ssa`), one for each node.
         #[arg(required = true)]
         configs: Vec<PathBuf>,
+        /// Whose they are.
+        #[arg(long, value_enum, default_value_t)]
+        zone: Whose,
         /// File of signatures.
         #[arg(long)]
         sig: PathBuf,
     },
 }
 
+/// Whose configuration it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Whose {
+    /// `natsuin-sam`.
+    #[default]
+    Sam,
+    /// `natsuin-ssa`.
+    Ssa,
+}
+
+impl Whose {
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Sam => sam_service::SIGNED_FILES,
+            Self::Ssa => ssa_service::SIGNED_FILES,
+        }
+    }
+
+    /// Whose the configuration is, and its node.
+    fn names(self, path: &Path) -> Result<(String, String), Failure> {
+        match self {
+            Self::Sam => {
+                let config: SamNames = daemon::load(path)?;
+                Ok((Zone::Sam.of(&config.sam), config.node))
+            }
+            Self::Ssa => {
+                let config: SsaNames = daemon::load(path)?;
+                Ok((Zone::Ssa.of(&config.audit.log), config.node))
+            }
+        }
+    }
+}
+
 /// What to sign.
 #[derive(Debug)]
 pub struct Sign {
+    /// Whose configuration it is.
+    pub zone: Whose,
     /// Configuration files, one a node.
     pub configs: Vec<PathBuf>,
     /// File of signatures.
@@ -94,6 +134,7 @@ pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Sign {
             configs,
+            zone,
             sig,
             key,
             serial,
@@ -114,6 +155,7 @@ pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
                     exp,
                 });
             let sign = Sign {
+                zone,
                 configs,
                 sig,
                 key,
@@ -121,7 +163,7 @@ pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
             };
             self::sign(&sign, out)
         }
-        ConfigCommand::Verify { configs, sig } => verify(&configs, &sig, out),
+        ConfigCommand::Verify { configs, zone, sig } => verify(zone, &configs, &sig, out),
     }
 }
 
@@ -140,12 +182,12 @@ pub fn sign(what: &Sign, out: Out) -> Result<Exit, Failure> {
     })?;
     let (payload, mut signatures) = match &what.new {
         Some(new) => {
-            let manifest = manifest(&what.configs, new)?;
+            let manifest = manifest(what.zone, &what.configs, new)?;
             (manifest.bytes().unwrap_or_default(), Vec::new())
         }
         None => {
             let signed = Signed::read(&what.sig)?;
-            let same = manifest_of(&what.configs, &signed.manifest)?;
+            let same = manifest_of(what.zone, &what.configs, &signed.manifest)?;
             if same != signed.manifest {
                 let not = "these files aren't those that were signed";
                 return Err(input(
@@ -162,18 +204,18 @@ pub fn sign(what: &Sign, out: Out) -> Result<Exit, Failure> {
     let text = signatures.join("\n") + "\n";
     std::fs::write(&what.sig, text)
         .map_err(|e| input(&what.sig, &e, "check that the directory may be written"))?;
-    verify(&what.configs, &what.sig, out)
+    verify(what.zone, &what.configs, &what.sig, out)
 }
 
 /// Shows what was signed, by whom, and whether these are the files.
 ///
 /// # Errors
 /// [`Failure`]: a file can't be read.
-pub fn verify(configs: &[PathBuf], sig: &Path, out: Out) -> Result<Exit, Failure> {
+pub fn verify(zone: Whose, configs: &[PathBuf], sig: &Path, out: Out) -> Result<Exit, Failure> {
     let m = out.m();
     let signed = Signed::read(sig)?;
     let manifest = &signed.manifest;
-    let same = manifest_of(configs, manifest)?.nodes == manifest.nodes;
+    let same = manifest_of(zone, configs, manifest)?.nodes == manifest.nodes;
     let mut by = Vec::new();
     let mut bad = 0_u64;
     for signature in &signed.signatures {
@@ -260,7 +302,7 @@ impl Signed {
     }
 }
 
-fn manifest(configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
+fn manifest(zone: Whose, configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
     if !is_reason(&new.reason) {
         return Err(Failure::new(
             Exit::Input,
@@ -275,7 +317,7 @@ fn manifest(configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
     };
     let empty = Manifest {
         v: 2,
-        sam: String::new(),
+        of: String::new(),
         serial: new.serial,
         reason: new.reason.clone(),
         exp: new.exp,
@@ -283,24 +325,28 @@ fn manifest(configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
         signers: new.signers.iter().map(jwk).collect::<Result<_, _>>()?,
         nodes: std::collections::BTreeMap::new(),
     };
-    manifest_of(configs, &empty)
+    manifest_of(zone, configs, &empty)
 }
 
-/// `like`, with the name of the SAM and the files that these configurations have now.
-fn manifest_of(configs: &[PathBuf], like: &Manifest) -> Result<Manifest, Failure> {
+/// `like`, with whose they are and the files that these configurations have now.
+fn manifest_of(zone: Whose, configs: &[PathBuf], like: &Manifest) -> Result<Manifest, Failure> {
     let mut made = Manifest {
         nodes: std::collections::BTreeMap::new(),
         ..like.clone()
     };
     for path in configs {
-        let config: Names = daemon::load(path)?;
-        let files = daemon::digests(path, SIGNED_FILES)?;
-        if !made.nodes.is_empty() && made.sam != config.sam {
-            let not = "it is another SAM's than the one before";
-            return Err(input(path, &not, "sign each SAM's configuration by itself"));
+        let (of, node) = zone.names(path)?;
+        let files = daemon::digests(path, zone.files())?;
+        if !made.nodes.is_empty() && made.of != of {
+            let not = "it is another service's than the one before";
+            return Err(input(
+                path,
+                &not,
+                "sign each service's configuration by itself",
+            ));
         }
-        made.sam = config.sam;
-        if made.nodes.insert(config.node, files).is_some() {
+        made.of = of;
+        if made.nodes.insert(node, files).is_some() {
             let not = "two configurations of one node";
             return Err(input(path, &not, "give each node a name of its own"));
         }
@@ -310,9 +356,21 @@ fn manifest_of(configs: &[PathBuf], like: &Manifest) -> Result<Manifest, Failure
 
 /// What is needed of a configuration here; the daemon reads all of it.
 #[derive(serde::Deserialize)]
-struct Names {
+struct SamNames {
     sam: String,
     node: String,
+}
+
+/// The same of the SSA's.
+#[derive(serde::Deserialize)]
+struct SsaNames {
+    node: String,
+    audit: LogName,
+}
+
+#[derive(serde::Deserialize)]
+struct LogName {
+    log: String,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -376,6 +434,7 @@ mod tests {
         fn sign(&self, officer: &str, new: bool) -> Result<Exit, Failure> {
             let signers = || vec![self.at("a.jwk"), self.at("b.jwk")];
             let what = Sign {
+                zone: Whose::Sam,
                 configs: self.configs(),
                 sig: self.at("sig"),
                 key: self.at(&format!("{officer}.key")),
@@ -391,7 +450,7 @@ mod tests {
         }
 
         fn verify(&self) -> Exit {
-            verify(&self.configs(), &self.at("sig"), QUIET).unwrap()
+            verify(Whose::Sam, &self.configs(), &self.at("sig"), QUIET).unwrap()
         }
     }
 
@@ -438,9 +497,39 @@ mod tests {
         assert_eq!(desk.sign("b", false).unwrap(), Exit::Good);
         for bad in ["", "no.jws", "a.b.c\nd.e.f"] {
             desk.write("sig", bad);
-            let read = verify(&desk.configs(), &desk.at("sig"), QUIET);
+            let read = verify(Whose::Sam, &desk.configs(), &desk.at("sig"), QUIET);
             assert_eq!(read.unwrap_err().exit, Exit::Input, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_the_ssas_officers_sign_is_no_other_zones() {
+        let desk = Desk::new();
+        let ca = desk.at("ca.pem").display().to_string();
+        let text = format!(
+            "node = 'a'\n[tls]\nca = '{ca}'\n[audit]\nlog = 'here/ssa'\n[[time_stamping]]\nanchors = '{ca}'\n"
+        );
+        desk.write("ssa.toml", &text);
+        let (zone, configs) = (Whose::Ssa, vec![desk.at("ssa.toml")]);
+        let what = Sign {
+            zone,
+            configs: configs.clone(),
+            sig: desk.at("sig"),
+            key: desk.at("a.key"),
+            new: Some(New {
+                serial: 1,
+                need: 2,
+                signers: vec![desk.at("a.jwk"), desk.at("b.jwk")],
+                reason: "first".to_owned(),
+                exp: UnixTime(1_800_000_000),
+            }),
+        };
+        assert_eq!(sign(&what, QUIET).unwrap(), Exit::Undetermined);
+        let read = Signed::read(&desk.at("sig")).unwrap();
+        assert_eq!(read.manifest.of, Zone::Ssa.of("here/ssa"));
+        let named: Vec<_> = read.manifest.nodes["a"].keys().collect();
+        assert_eq!(named, ["config", "time_stamping.0.anchors", "tls.ca"]);
+        assert!(verify(Whose::Sam, &configs, &desk.at("sig"), QUIET).is_err());
     }
 
     #[test]

@@ -27,7 +27,6 @@ pub mod reason;
 pub mod revocation;
 pub mod secrets;
 pub mod sent;
-pub mod settings;
 pub mod state;
 pub mod told;
 pub mod totp;

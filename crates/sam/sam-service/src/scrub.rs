@@ -12,8 +12,8 @@ use core_types::UnixTime;
 use sam_core::ActState;
 use sam_core::enrol::{Factor, Voucher};
 use sam_core::office::{Account, GenesisRecord, Officer, Proposal, Session, Standing};
-use sam_core::settings::Trust;
 use serde::{Deserialize, Serialize};
+use signed_config::Trust;
 use store_kit::{Seen, sql};
 
 use crate::failed::Failed;

@@ -2,8 +2,8 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, sha256};
-use sam_core::settings::{self, Brought, Files, SettingsRefused, Trust};
+use core_types::sha256;
+use signed_config::{Brought, SettingsRefused, Trust, Zone, check, digest_of};
 use store_kit::transaction;
 
 use crate::failed::Failed;
@@ -81,12 +81,13 @@ impl<C: CryptoModule> Sam<C> {
 
     async fn try_adopt(&self, brought: &Brought) -> Result<Result<(), SettingsRefused>, Failed> {
         let ceiling = self.config.policy.ceiling;
-        let names = (self.config.sam.as_str(), self.config.node.as_str());
+        let of = Zone::Sam.of(&self.config.sam);
+        let names = (of.as_str(), self.config.node.as_str());
         transaction!(self.store, "settings", |tx| {
             let row = rows::get::<Trust>(tx, &self.sealer, ROW).await?;
             let known = row.as_ref().map(|r| &r.body);
             let now = self.clock.now();
-            let accepted = match settings::check(names, ceiling, known, brought, now) {
+            let accepted = match check(names, ceiling, known, brought, now) {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return Ok(Ok(())),
                 Err(refused) => return Ok(Err(refused)),
@@ -118,9 +119,4 @@ impl<C: CryptoModule> Sam<C> {
             Ok::<_, Failed>(Ok(()))
         })
     }
-}
-
-fn digest_of(files: &Files) -> Digest32 {
-    let all: Vec<String> = files.iter().map(|(n, d)| format!("{n}\n{d}\n")).collect();
-    sha256(&[all.concat().as_bytes()])
 }

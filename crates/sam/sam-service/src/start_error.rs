@@ -4,7 +4,7 @@ use audit_log::AuditError;
 use cm_api::{ModuleError, Refusal};
 use core_types::noise::Unhealthy;
 use sam_core::Contradiction;
-use sam_core::settings::SettingsRefused;
+use signed_config::SettingsRefused;
 use store_kit::StoreError;
 
 /// Why the SAM didn't start.

@@ -13,6 +13,20 @@ use crate::oauth::Registration;
 use crate::providers::Provider;
 use crate::published::Published;
 
+/// Members of `natsuin-ssa`'s configuration that name files which are signed with it. Not those that are secret or renewed by
+/// themselves, nor what is only shown: the logo, and the documents that are published.
+pub const SIGNED_FILES: &[&str] = &[
+    "outside_ca",
+    "restorers",
+    "tls.ca",
+    "time_stamping.*.anchors",
+    "certificates.login.anchors",
+    "certificates.login.intermediates",
+    "certificates.clients.anchors",
+    "certificates.clients.intermediates",
+    "registration.publishers.*.keys",
+];
+
 /// Settings of the SSA. URLs are origins (scheme, host, port) without a final slash.
 #[derive(Debug, Clone)]
 pub struct Config {

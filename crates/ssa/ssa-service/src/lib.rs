@@ -56,7 +56,7 @@ pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, 
 pub use branding::{Branding, Logo};
 pub use certificates::{CertificateRule, Certificates};
 pub use clients::NewClient;
-pub use config::{Config, Creation, PasswordCost, Rates, TimeStamper};
+pub use config::{Config, Creation, PasswordCost, Rates, SIGNED_FILES, TimeStamper};
 pub use contract::{ClientCertificate, ClientSettings, Quota};
 pub use csc::WORKER_ANSWER;
 pub use enrol::{EnrolError, Enrolled};

@@ -18,7 +18,7 @@ use crate::hashes::TILE;
 const PAGE: i64 = 1000;
 
 /// Types of entries that stay: what receipts of later signatures need to lead back to an enrolment, who was forgotten, how
-/// often a node has begun, what was deleted before, and which restores and backups there were: the note of one counts once.
+/// often a node has begun, what was deleted before, which signed configurations were obeyed, and which restores and backups there were: the note of one counts once.
 const KEPT: &[&str] = &[
     "audit.log-deleted",
     "audit.log-replayed",
@@ -28,6 +28,7 @@ const KEPT: &[&str] = &[
     "person.enrolled",
     "service.backed-up",
     "service.restored",
+    "settings.adopted",
 ];
 /// An entry of this type stays if the act added a factor.
 const APPROVED: &str = "act.approved";

@@ -10,6 +10,7 @@ mod place;
 mod reading;
 mod replay;
 mod restored;
+mod signed;
 
 use audit_log::{
     AuditLog, Restorers, TABLES, Told, is_forgotten, opening, read_back, row_name, row_of,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Level, UnixTime, sha256};
 use jose::SigningKey;
-use sam_core::settings::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS};
 use sam_service::{Sam, SamConfig, SettingsSource, StartError};
+use signed_config::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS, Zone};
 
 use crate::cm::Cm;
 use crate::kit::*;
@@ -35,7 +35,7 @@ fn signed_until(
 ) -> SettingsSource {
     let manifest = Manifest {
         v: 2,
-        sam: "sam.test".into(),
+        of: Zone::Sam.of("sam.test"),
         serial,
         reason: "監査の設定を改める".into(),
         exp,

@@ -1,5 +1,7 @@
-//! Whose configuration the SAM obeys: one that those have signed whose keys it sealed away when it was first started
+//! Whose configuration a zone obeys: one that those have signed whose keys it put away when it was first started with one
 //! (`II-3.3.2-config-authorised-change`). Whoever can write the files alone changes nothing.
+//!
+//! Decisions only: what is remembered and where is the zone's affair. Must never know what a configuration says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,14 +22,40 @@ const MOST: usize = 16;
 /// Files by name, and the SHA-256 of each.
 pub type Files = BTreeMap<String, Digest32>;
 
+/// A digest over the files of a node: what an audit entry names them by.
+pub fn digest_of(files: &Files) -> Digest32 {
+    let all: Vec<String> = files.iter().map(|(n, d)| format!("{n}\n{d}\n")).collect();
+    sha256(&[all.concat().as_bytes()])
+}
+
+/// Whose configuration can be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zone {
+    /// Signature activation module, by its name.
+    Sam,
+    /// Server application, by the name of its audit log.
+    Ssa,
+}
+
+impl Zone {
+    /// How a manifest says whose configuration it is, so that none is another zone's.
+    pub fn of(self, name: &str) -> String {
+        let zone = match self {
+            Self::Sam => "sam",
+            Self::Ssa => "ssa",
+        };
+        format!("{zone} {name}")
+    }
+}
+
 /// What is signed: the files that the configuration of each node consists of, and who may sign the next one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// 2.
     pub v: u8,
-    /// Name of the SAM.
-    pub sam: String,
+    /// What is configured: [`Zone::of`].
+    pub of: String,
     /// Raised with every change: an older configuration doesn't come back.
     pub serial: u64,
     /// Why, in the words of who signs: 1 to 200 characters, none of them hidden.
@@ -42,7 +70,7 @@ pub struct Manifest {
     pub nodes: BTreeMap<String, Files>,
 }
 
-/// What the SAM remembers of the configuration it obeyed last.
+/// What a zone remembers of the configuration it obeyed last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trust {
@@ -101,9 +129,9 @@ pub enum SettingsRefused {
     /// Its number isn't above that of the last one.
     #[error("an older configuration, or another one under the same number")]
     Older,
-    /// It is another SAM's, names signers that can't be, or has no reason.
+    /// It is another service's, names signers that can't be, or has no reason.
     #[error(
-        "the signed configuration is another SAM's, names impossible signers, or has no reason in plain words"
+        "the signed configuration is another service's, names impossible signers, or has no reason in plain words"
     )]
     Wrong,
     /// Above level 1 one person would be enough, for it or for the next one.
@@ -117,7 +145,7 @@ pub enum SettingsRefused {
         "the time for the first start with this configuration is over, or more than seven days long"
     )]
     Expired,
-    /// The SAM's record of who may sign was taken away or set back.
+    /// The record of who may sign was taken away or set back.
     #[error("the record of who may sign the configuration was tampered with")]
     Record,
 }
@@ -145,10 +173,10 @@ impl Manifest {
         serde_json::to_vec(self).ok()
     }
 
-    fn is_possible(&self, sam: &str) -> bool {
+    fn is_possible(&self, of: &str) -> bool {
         let kids: BTreeSet<_> = self.signers.iter().map(Jwk::kid).collect();
         self.v == 2
-            && self.sam == sam
+            && self.of == of
             && is_reason(&self.reason)
             && kids.len() == self.signers.len()
             && self.signers.len() <= MOST
@@ -162,7 +190,7 @@ impl Manifest {
 /// # Errors
 /// [`SettingsRefused`].
 pub fn check(
-    (sam, node): (&str, &str),
+    (of, node): (&str, &str),
     ceiling: Level,
     known: Option<&Trust>,
     brought: &Brought,
@@ -177,7 +205,7 @@ pub fn check(
     let payload = payload_of(first).ok_or(SettingsRefused::Malformed)?;
     let manifest: Manifest =
         serde_json::from_slice(&payload).map_err(|_| SettingsRefused::Malformed)?;
-    if !manifest.is_possible(sam) {
+    if !manifest.is_possible(of) {
         return Err(SettingsRefused::Wrong);
     }
     // The first one names its own signers; from then on those of the one before decide.
@@ -267,7 +295,7 @@ mod tests {
     fn manifest(serial: u64, need: u8, signers: &[&SigningKey]) -> Manifest {
         Manifest {
             v: 2,
-            sam: "sam".into(),
+            of: "sam".into(),
             serial,
             reason: "a new node".into(),
             exp: NOW.plus(LONGEST),
@@ -501,7 +529,7 @@ mod tests {
             because("a\u{202e}b"),
             because(&"x".repeat(201)),
             Manifest {
-                sam: "other".into(),
+                of: "other".into(),
                 ..ok.clone()
             },
         ] {

@@ -1,0 +1,162 @@
+//! A zone without sealed rows obeys a configuration that two have signed, and nobody's who only writes files or the database.
+
+use audit_log::TABLES;
+use core_types::{UnixTime, sha256};
+use jose::SigningKey;
+use signed_config::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS};
+use store_kit::testing::{self, TestStore};
+use store_kit::{Store, StoreError, sql, transaction};
+
+use crate::kit::{NOW, log, tamper};
+
+const OF: &str = "ssa here/ssa";
+
+fn files(text: &str) -> Files {
+    [("config".to_owned(), sha256(&[text.as_bytes()]))].into()
+}
+
+fn unsigned(text: &str) -> Brought {
+    Brought {
+        files: files(text),
+        signatures: Vec::new(),
+    }
+}
+
+/// The configuration of two nodes under this number, for `signers` to sign the next one, signed by `by`.
+fn signed(text: &str, serial: u64, signers: &[&SigningKey], by: &[&SigningKey]) -> Brought {
+    let manifest = Manifest {
+        v: 2,
+        of: OF.into(),
+        serial,
+        reason: "another witness".into(),
+        exp: NOW.plus(60),
+        need: u8::try_from(signers.len().min(2)).expect("two"),
+        signers: signers.iter().map(|k| k.public().clone()).collect(),
+        nodes: ["n1", "n2"].map(|n| (n.to_owned(), files(text))).into(),
+    };
+    let bytes = manifest.bytes().expect("bytes");
+    let sign = |k: &&SigningKey| k.sign(TYP_SETTINGS, &bytes).expect("a signature");
+    Brought {
+        files: files(text),
+        signatures: by.iter().map(sign).collect(),
+    }
+}
+
+async fn obeys_at(
+    store: &Store,
+    node: &str,
+    demanded: bool,
+    brought: &Brought,
+    now: UnixTime,
+) -> Result<Option<u64>, SettingsRefused> {
+    let log = log(node);
+    let judged = log.obeys(store, (OF, node), demanded, brought, now).await;
+    judged.expect("the store works")
+}
+
+async fn obeys(store: &Store, brought: &Brought) -> Result<Option<u64>, SettingsRefused> {
+    obeys_at(store, "n1", false, brought, NOW).await
+}
+
+async fn told(store: &TestStore, kind: &str) -> Vec<String> {
+    let mut tx = store.read("look").await.expect("a look");
+    let select = sql("SELECT body FROM audit_entry WHERE kind = $1 ORDER BY node, n").bind(kind);
+    let rows = tx.fetch_all(select).await.expect("entries");
+    rows.iter()
+        .map(|r| r.text("body").expect("a body"))
+        .collect()
+}
+
+// shows: II-3.3.2-config-authorised-change, II-3.3.2-config-tamper-detected
+#[tokio::test]
+async fn two_change_the_configuration_and_one_administrator_does_not() {
+    let [a, b, thief] = [(); 3].map(|()| SigningKey::generate().expect("a key").0);
+    let both = [&a, &b];
+    for store in testing::both(&[TABLES]).await {
+        // Nobody has signed so far: said, and refused where that is demanded.
+        assert_eq!(obeys(&store, &unsigned("one")).await, Ok(None));
+        let demanded = obeys_at(&store, "n1", true, &unsigned("one"), NOW).await;
+        assert_eq!(demanded, Err(SettingsRefused::Unsigned));
+        // One is never enough, also not as the first.
+        let alone = signed("one", 1, &[&a], &[&a]);
+        assert_eq!(obeys(&store, &alone).await, Err(SettingsRefused::OnePerson));
+        let first = signed("one", 1, &both, &both);
+        assert_eq!(obeys(&store, &first).await, Ok(Some(1)));
+        // The other node, and again when its time for a first start is over.
+        let later = NOW.plus(3600);
+        let other = obeys_at(&store, "n2", true, &first, later).await;
+        assert_eq!(other, Ok(Some(1)));
+        let adopted = told(&store, "settings.adopted").await;
+        assert_eq!(adopted.len(), 1);
+        let evidence = sha256(&[first.evidence().as_bytes()]).to_string();
+        for named in [&evidence, &a.public().thumbprint().to_string()] {
+            assert!(adopted[0].contains(named.as_str()), "{adopted:?}");
+        }
+        for (brought, why) in [
+            (unsigned("one"), SettingsRefused::Unsigned),
+            (
+                Brought {
+                    files: files("two"),
+                    ..first.clone()
+                },
+                SettingsRefused::Changed,
+            ),
+            (signed("two", 2, &both, &[&a]), SettingsRefused::Signers),
+            (
+                signed("two", 2, &[&a, &thief], &[&a, &thief]),
+                SettingsRefused::Signers,
+            ),
+            (signed("two", 1, &both, &both), SettingsRefused::Older),
+        ] {
+            let before = told(&store, "settings.refused").await.len();
+            assert_eq!(obeys(&store, &brought).await, Err(why));
+            let refused = told(&store, "settings.refused").await;
+            assert_eq!(refused.len(), before + 1);
+            assert!(refused.iter().any(|r| r.contains(why.code())), "{why:?}");
+        }
+        let second = signed("two", 2, &[&a, &thief], &both);
+        assert_eq!(obeys(&store, &second).await, Ok(Some(2)));
+        assert_eq!(obeys(&store, &second).await, Ok(Some(2)));
+    }
+}
+
+async fn value(store: &TestStore) -> String {
+    let mut tx = store.read("look").await.expect("a look");
+    let select = sql("SELECT value FROM audit_setting WHERE name = 'trust'");
+    let row = tx.fetch_one(select).await.expect("a note");
+    row.text("value").expect("its value")
+}
+
+async fn put(store: &TestStore, value: &str) {
+    let done: Result<u64, StoreError> = transaction!(store, "tamper", |tx| {
+        let update = sql("UPDATE audit_setting SET value = $1 WHERE name = 'trust'");
+        tx.execute(update.bind(value)).await
+    });
+    assert_eq!(done.expect("a change"), 1);
+}
+
+// shows: II-3.3.2-config-tamper-detected, T-INS-OPERATOR
+#[tokio::test]
+async fn what_is_trusted_is_not_changed_in_the_store() {
+    let [a, b, thief] = [(); 3].map(|()| SigningKey::generate().expect("a key").0);
+    let both = [&a, &b];
+    for store in testing::both(&[TABLES]).await {
+        let first = signed("one", 1, &both, &both);
+        obeys(&store, &first).await.expect("signed by two");
+        let before = value(&store).await;
+        let second = signed("two", 2, &both, &both);
+        obeys(&store, &second).await.expect("signed by two");
+        let stolen = signed("mine", 1, &[&thief, &a], &[&thief, &a]);
+        for attack in ["set back", "altered", "gone"] {
+            match attack {
+                "set back" => put(&store, &before).await,
+                "altered" => put(&store, "e30.e30").await,
+                _ => tamper(&store, "DELETE FROM audit_setting WHERE name = 'trust'").await,
+            }
+            for brought in [&stolen, &first, &second, &unsigned("mine")] {
+                let refused = obeys(&store, brought).await;
+                assert_eq!(refused, Err(SettingsRefused::Record), "{attack}");
+            }
+        }
+    }
+}
