@@ -170,7 +170,7 @@ pub fn of_32(path: &Path, bytes: SecretBytes) -> Result<SecretBytes, Trouble> {
 }
 
 /// Files as they were read, by name: what is signed is what was used, whoever writes to them meanwhile.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct FilesRead(BTreeMap<String, Digest32>);
 
 impl FilesRead {

@@ -35,6 +35,8 @@ pub enum Zone {
     Sam,
     /// Server application, by the name of its audit log.
     Ssa,
+    /// Cryptographic module, by the name of its audit log.
+    Cm,
 }
 
 impl Zone {
@@ -43,6 +45,7 @@ impl Zone {
         let zone = match self {
             Self::Sam => "sam",
             Self::Ssa => "ssa",
+            Self::Cm => "cm",
         };
         format!("{zone} {name}")
     }

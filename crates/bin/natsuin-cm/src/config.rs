@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use audit_service::AuditConfig;
+use audit_log::AuditLog;
+use audit_service::{AuditConfig, obey};
 use cm_core::policy::PolicyError;
 use cm_core::{ImportCa, OfficersError, Policy, RootSecret};
+use core_types::UnixTime;
 use serde::Deserialize;
 use service_kit::Trouble;
-use service_kit::daemon::{self, CHECK, TlsFiles};
+use service_kit::daemon::{self, CHECK, FilesRead, TlsFiles};
+use signed_config::{Brought, Zone};
+use store_kit::Store;
 
 use crate::{backend, passphrase};
 
@@ -48,8 +53,20 @@ pub(crate) struct Config {
     #[serde(default = "daily")]
     pub(crate) self_test_seconds: u64,
     pub(crate) backend: backend::BackendConfig,
+    /// Not without signatures over this file.
+    #[serde(default)]
+    signed_settings: bool,
     pub(crate) tls: TlsFiles,
     pub(crate) audit: AuditConfig,
+    /// What was read: this file, and those that it names.
+    #[serde(skip)]
+    read: Mutex<FilesRead>,
+    /// Signatures over it.
+    #[serde(skip)]
+    signatures: Vec<String>,
+    /// The node as the file names it: commands are nodes of their own.
+    #[serde(skip)]
+    named: String,
 }
 
 /// A CA from which keys are taken.
@@ -73,6 +90,48 @@ fn daily() -> u64 {
 }
 
 impl Config {
+    /// Reads the file.
+    pub(crate) fn load(path: &Path) -> Result<Self, Trouble> {
+        let mut files = FilesRead::default();
+        let config: Self = files.load(path)?;
+        Ok(Self {
+            named: config.node.clone(),
+            read: Mutex::new(files),
+            signatures: daemon::signatures(path)?,
+            ..config
+        })
+    }
+
+    fn text(&self, name: &str, path: &Path) -> Result<String, Trouble> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.text(name, path)
+    }
+
+    /// What was read so far, and who signed it.
+    fn brought(&self) -> Result<Brought, Trouble> {
+        self.text("tls.ca", &self.tls.ca)?;
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Brought {
+            files: read.clone().digests(),
+            signatures: self.signatures.clone(),
+        })
+    }
+
+    /// Obeys this configuration if those have signed it who may, once the module has started with it.
+    ///
+    /// # Errors
+    /// [`Trouble`]; then nothing is done.
+    pub(crate) async fn obey(
+        &self,
+        log: &AuditLog,
+        store: &Store,
+        now: UnixTime,
+    ) -> Result<(), Trouble> {
+        let (of, brought) = (Zone::Cm.of(self.audit.name()), self.brought()?);
+        let whose = (of.as_str(), self.named.as_str());
+        obey(log, store, whose, self.signed_settings, &brought, now).await
+    }
+
     /// File with the passphrase, where one seals the root secret.
     pub(crate) fn passphrase(&self) -> Option<&Path> {
         self.passphrase_file.as_deref()
@@ -86,7 +145,8 @@ impl Config {
 
     /// Public keys of the officers.
     pub(crate) fn officers(&self) -> Result<Vec<jose::Jwk>, Trouble> {
-        self.officers.iter().map(|path| key(path)).collect()
+        let read = |(n, path): (usize, &PathBuf)| self.key(&format!("officers.{n}"), path);
+        self.officers.iter().enumerate().map(read).collect()
     }
 
     /// What officers have signed when others took their place, a line each.
@@ -94,28 +154,35 @@ impl Config {
         let Some(path) = &self.officer_changes else {
             return Ok(Vec::new());
         };
-        let text = daemon::text(path)?;
+        let text = self.text("officer_changes", path)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         Ok(lines.map(str::to_owned).collect())
     }
 
     /// CAs from which keys are taken.
     pub(crate) fn import_cas(&self) -> Result<Vec<ImportCa>, Trouble> {
-        let read = |file: &ImportCaFile| {
+        let read = |(n, file): (usize, &ImportCaFile)| {
             Ok(ImportCa {
-                key: key(&file.key)?,
+                key: self.key(&format!("import_cas.{n}.key"), &file.key)?,
                 generation: file.generation.clone(),
             })
         };
-        self.import_cas.iter().map(read).collect()
+        self.import_cas.iter().enumerate().map(read).collect()
+    }
+
+    fn key(&self, name: &str, path: &Path) -> Result<jose::Jwk, Trouble> {
+        serde_json::from_str(&self.text(name, path)?).map_err(|e| {
+            let what = format!("{}: {e}", path.display());
+            Trouble::new("bad-config", what, "give a public key as a JWK (P-256)")
+        })
     }
 
     /// Which algorithms are approved. A table of the operator's own counts only with an officer's signature, where there are
     /// officers.
     pub(crate) fn policy(&self, officers: &[jose::Jwk]) -> Result<Policy, Trouble> {
         let policy = match &self.algorithms {
-            Some(path) if officers.is_empty() => Policy::parse(&daemon::text(path)?),
-            Some(path) => Policy::signed(daemon::text(path)?.trim(), officers),
+            Some(path) if officers.is_empty() => Policy::parse(&self.text("algorithms", path)?),
+            Some(path) => Policy::signed(self.text("algorithms", path)?.trim(), officers),
             None => Policy::built_in(),
         };
         let policy = policy.map_err(|e| bad_table(&e))?;
@@ -155,16 +222,43 @@ pub(crate) fn bad_officers(error: OfficersError) -> Trouble {
     Trouble::new("cm-officers", error.to_string(), remedy)
 }
 
-fn key(path: &Path) -> Result<jose::Jwk, Trouble> {
-    serde_json::from_str(&daemon::text(path)?).map_err(|e| {
-        let what = format!("{}: {e}", path.display());
-        Trouble::new("bad-config", what, "give a public key as a JWK (P-256)")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What officers sign is what the daemon reads, file by file.
+    #[test]
+    fn every_file_that_is_read_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (officer, _) = jose::SigningKey::generate().unwrap();
+        let jwk = serde_json::to_string(officer.public()).unwrap();
+        let key = write("officer.jwk", &jwk);
+        let table = core_types::Approvals::default().text().to_owned();
+        let table = write("table", &Policy::sign(&table, &officer).unwrap());
+        let (changes, ca) = (write("changes", "a\n\nb\n"), write("ca.pem", "a CA"));
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/natsuin-cm.toml");
+        let text = daemon::text(&sample).unwrap();
+        let text = format!(
+            "officers = ['{key}', '{key}']\nofficer_changes = '{changes}'\nalgorithms = '{table}'\n\
+             import_cas = [{{ key = '{key}' }}]\n{}",
+            text.replace("/etc/natsuin/zones-ca.pem", &ca)
+        );
+        let path = dir.path().join("cm.toml");
+        std::fs::write(&path, text).unwrap();
+        let config = Config::load(&path).unwrap();
+        let officers = config.officers().unwrap();
+        config.policy(&officers).unwrap();
+        config.import_cas().unwrap();
+        assert_eq!(config.officer_changes().unwrap(), ["a", "b"]);
+        let read = config.brought().unwrap().files;
+        assert_eq!(read, daemon::digests(&path, cm_core::SIGNED_FILES).unwrap());
+        assert_eq!(read.len(), 7, "{read:?}");
+    }
 
     #[test]
     fn the_sample_configuration_is_read() {

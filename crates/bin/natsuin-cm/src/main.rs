@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 const ALTERED: &str = "read the error above; if the log or a row was altered keep the store as it is, and restore a backup";
 
 async fn run(args: Args) -> Result<(), Trouble> {
-    let mut config: Config = daemon::load(&args.config)?;
+    let mut config = Config::load(&args.config)?;
     config.passphrase_file.clone_from(&args.passphrase_file);
     match &args.command {
         None => {
@@ -202,10 +202,11 @@ fn not_begun(
 async fn sequencer(module: &Module, store: &Store, config: &Config) -> Result<Sequencer, Trouble> {
     let options = config.tls.caller()?;
     let now = SystemClock.now();
-    config
-        .audit
-        .open(module.audit(), store, &options, now)
-        .await
+    let opened = config.audit.open(module.audit(), store, &options, now);
+    let sequencer = opened.await?;
+    // By a log that is whole; and before anything is done.
+    config.obey(module.audit(), store, now).await?;
+    Ok(sequencer)
 }
 
 /// The self-tests, again and again. What they find is the module's affair: in its error state it goes on refusing.

@@ -21,7 +21,7 @@ use crate::output::{Exit, Failure, Out};
 pub enum ConfigCommand {
     /// Sign a new configuration (with --serial), or add a signature to what another officer has signed.
     Sign {
-        /// Configuration files of `natsuin-sam` (or `natsuin-ssa`), one for each node.
+        /// Configuration files of `natsuin-sam` (or of another zone), one for each node.
         #[arg(required = true)]
         configs: Vec<PathBuf>,
         /// Whose they are.
@@ -71,6 +71,8 @@ pub enum Whose {
     Sam,
     /// `natsuin-ssa`.
     Ssa,
+    /// `natsuin-cm`.
+    Cm,
 }
 
 impl Whose {
@@ -78,6 +80,7 @@ impl Whose {
         match self {
             Self::Sam => sam_service::SIGNED_FILES,
             Self::Ssa => ssa_service::SIGNED_FILES,
+            Self::Cm => cm_core::SIGNED_FILES,
         }
     }
 
@@ -89,8 +92,12 @@ impl Whose {
                 Ok((Zone::Sam.of(&config.sam), config.node))
             }
             Self::Ssa => {
-                let config: SsaNames = daemon::load(path)?;
+                let config: LogNames = daemon::load(path)?;
                 Ok((Zone::Ssa.of(&config.audit.log), config.node))
+            }
+            Self::Cm => {
+                let config: LogNames = daemon::load(path)?;
+                Ok((Zone::Cm.of(&config.audit.log), config.node))
             }
         }
     }
@@ -361,9 +368,9 @@ struct SamNames {
     node: String,
 }
 
-/// The same of the SSA's.
+/// The same of the others'.
 #[derive(serde::Deserialize)]
-struct SsaNames {
+struct LogNames {
     node: String,
     audit: LogName,
 }

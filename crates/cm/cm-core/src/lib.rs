@@ -42,6 +42,16 @@ mod vault;
 pub mod wait;
 pub mod weak;
 
+/// Members of `natsuin-cm`'s configuration that name files which are signed with it: not those that are secret or renewed by
+/// themselves.
+pub const SIGNED_FILES: &[&str] = &[
+    "officers.*",
+    "officer_changes",
+    "import_cas.*.key",
+    "algorithms",
+    "tls.ca",
+];
+
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use forget::NotForgotten;
 pub use http::router;

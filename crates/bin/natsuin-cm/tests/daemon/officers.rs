@@ -3,6 +3,9 @@
 use std::fs;
 
 use cm_api::rpc::Empty;
+use core_types::Clock as _;
+use core_types::clock::SystemClock;
+use signed_config::{Manifest, TYP_SETTINGS, Zone};
 
 use crate::kit::*;
 
@@ -81,6 +84,48 @@ async fn an_administrator_who_names_keys_of_their_own_has_no_module() {
     }
     let backup = site.done(&["backup", "--out", &at("backup")]);
     assert!(backup.contains("two of 2 officers approve"), "{backup}");
+}
+
+// shows: II-3.3.2-config-authorised-change, II-3.3.2-config-tamper-detected
+#[tokio::test]
+async fn a_signed_configuration_is_obeyed_and_a_changed_one_is_not() {
+    let mut site = Site::new();
+    let path = site.token.path().join("cm.toml");
+    let beside = path.with_added_extension("sig");
+    site.settings = "signed_settings = true".to_owned();
+    let said = site.refused(SOFTWARE);
+    assert!(said.contains("(code settings-refused)"), "{said}");
+    let keys = [0; 2].map(|_| jose::SigningKey::generate().unwrap().0);
+    let files = service_kit::daemon::digests(&path, cm_core::SIGNED_FILES).unwrap();
+    let manifest = Manifest {
+        v: 2,
+        of: Zone::Cm.of("test/cm"),
+        serial: 1,
+        reason: "first start".into(),
+        exp: SystemClock.now().plus(600),
+        need: 2,
+        signers: keys.iter().map(|k| k.public().clone()).collect(),
+        nodes: [("cm-1".to_owned(), files)].into(),
+    };
+    let bytes = manifest.bytes().unwrap();
+    let lines = keys
+        .each_ref()
+        .map(|k| k.sign(TYP_SETTINGS, &bytes).unwrap());
+    fs::write(&beside, &lines[0]).unwrap();
+    site.refused(SOFTWARE);
+    fs::write(&beside, lines.join("\n")).unwrap();
+    drop(site.start(SOFTWARE).await);
+    // A command beside the daemon goes by it too; and so does a start that doesn't ask for signatures any more.
+    let log = site.token.path().join("log").display().to_string();
+    site.done(&["export-log", "--out", &log]);
+    assert!(in_files(log.as_ref(), b"settings.adopted"));
+    for settings in ["", "signed_settings = true\nkey_life_days = 9000"] {
+        site.settings = settings.to_owned();
+        let said = site.refused(SOFTWARE);
+        assert!(said.contains("(code settings-refused)"), "{said}");
+    }
+    fs::remove_file(&beside).unwrap();
+    site.refused(SOFTWARE);
 }
 
 #[tokio::test]
