@@ -441,7 +441,7 @@ mod tests {
         let good = brought(&one, &[a, b]);
         let known = judge(None, &good).unwrap().unwrap();
         let two = manifest(6, 2, &[a, b]);
-        let own = manifest(6, 1, &[stranger]);
+        let own = manifest(6, 2, &[stranger, b]);
         for (known, bad, why) in [
             (None, brought(&one, &[a]), SettingsRefused::Signers),
             (None, brought(&one, &[a, a]), SettingsRefused::Signers),
@@ -458,7 +458,7 @@ mod tests {
             ),
             (
                 Some(&known),
-                brought(&own, &[stranger]),
+                brought(&own, &[stranger, b]),
                 SettingsRefused::Signers,
             ),
         ] {
