@@ -36,9 +36,16 @@ impl AuditLog {
     ) -> Result<Result<Option<u64>, SettingsRefused>, StoreError> {
         let judged: Result<Result<Option<u64>, SettingsRefused>, StoreError> =
             transaction!(store, "audit-obeys", |tx| {
-                let known = match self.trusted(tx).await? {
-                    Ok(known) => known,
-                    Err(refused) => return Ok(Err(refused)),
+                let (known, noted) = match self.trusted(tx).await? {
+                    Ok(known) => (known, true),
+                    // Also after a restore whose log was brought up: what the log names last goes on, whatever became of the note.
+                    Err(last) => {
+                        let last = |of: &Trust| last == Some((of.serial, of.manifest));
+                        match brought.claims().filter(last) {
+                            Some(claimed) => (Some(claimed), false),
+                            None => return Ok(Err(SettingsRefused::Record)),
+                        }
+                    }
                 };
                 let signed = known.is_some() || !brought.signatures.is_empty();
                 let level = match demanded || signed {
@@ -51,7 +58,8 @@ impl AuditLog {
                     Err(refused) => return Ok(Err(refused)),
                 };
                 let serial = accepted.trust.serial;
-                if known.as_ref() == Some(&accepted.trust) {
+                let again = known.as_ref() == Some(&accepted.trust);
+                if again && noted {
                     return Ok(Ok(Some(serial)));
                 }
                 let kids = accepted.trust.signers.iter().map(jose::Jwk::kid);
@@ -72,8 +80,10 @@ impl AuditLog {
                     signatures: brought.signatures.clone(),
                 };
                 self.trusts(tx, &note).await?;
-                self.append(tx, event, now).await?;
-                Ok(Ok(Some(serial)))
+                if !again {
+                    self.append(tx, event, now).await?;
+                }
+                Ok::<_, StoreError>(Ok(Some(serial)))
             });
         if let Ok(Err(refused)) = &judged {
             let event = Event::SettingsRefused {
@@ -88,11 +98,11 @@ impl AuditLog {
         judged
     }
 
-    /// What was noted last, if it is what the log says was obeyed last.
+    /// What was noted last, if it is what the log says was obeyed last; otherwise number and digest of the latter, if they can be read.
     async fn trusted(
         &self,
         tx: &mut Tx,
-    ) -> Result<Result<Option<Trust>, SettingsRefused>, StoreError> {
+    ) -> Result<Result<Option<Trust>, Option<(u64, Digest32)>>, StoreError> {
         #[derive(Deserialize)]
         struct Entry {
             detail: Detail,
@@ -106,14 +116,14 @@ impl AuditLog {
         let told = sql("SELECT body FROM audit_entry WHERE kind = 'settings.adopted'");
         for row in tx.fetch_all(told).await? {
             let Ok(Entry { detail }) = serde_json::from_str(&row.text("body")?) else {
-                return Ok(Err(SettingsRefused::Record));
+                return Ok(Err(None));
             };
             last = last.max(Some((detail.serial, detail.manifest)));
         }
         let noted = sql("SELECT value FROM audit_setting WHERE node = '' AND name = 'trust'");
         let Some(row) = tx.fetch_optional(noted).await? else {
             return Ok(match last {
-                Some(_) => Err(SettingsRefused::Record),
+                Some(_) => Err(last),
                 None => Ok(None),
             });
         };
@@ -121,7 +131,7 @@ impl AuditLog {
         let same = |trust: &Trust| last == Some((trust.serial, trust.manifest));
         Ok(match known.filter(same) {
             Some(trust) => Ok(Some(trust)),
-            None => Err(SettingsRefused::Record),
+            None => Err(last),
         })
     }
 
@@ -146,5 +156,5 @@ impl AuditLog {
 
 /// Other than of every other setting: their text is a node's, a line feed, and more.
 fn message(text: &[u8]) -> Vec<u8> {
-    [b"\ntrust\n", text].concat()
+    [&b"\ntrust\n"[..], text].concat()
 }

@@ -101,6 +101,18 @@ impl Brought {
     pub fn evidence(&self) -> String {
         self.signatures.join("\n") + "\n"
     }
+
+    /// What it says of itself, not verified. For a zone whose log vouches for it by number and digest.
+    pub fn claims(&self) -> Option<Trust> {
+        let payload = payload_of(self.signatures.first()?)?;
+        let manifest: Manifest = serde_json::from_slice(&payload).ok()?;
+        Some(Trust {
+            serial: manifest.serial,
+            manifest: sha256(&[&payload]),
+            need: manifest.need,
+            signers: manifest.signers,
+        })
+    }
 }
 
 /// A configuration that is obeyed.
@@ -397,6 +409,7 @@ mod tests {
             (accepted.by, accepted.exp),
             (by.to_vec(), NOW.plus(LONGEST))
         );
+        assert_eq!(one.claims(), Some(accepted.trust));
         let lines: Vec<String> = one.evidence().lines().map(str::to_owned).collect();
         assert_eq!(lines, one.signatures);
     }

@@ -493,7 +493,7 @@ mod tests {
             ("ssa.key", &[7; 32][..]),
             ("zones-ca.pem", pem.as_bytes()),
             ("ssa-public-chain.pem", pem.as_bytes()),
-            ("ssa-public-key.pem", b"key"),
+            ("ssa-public-key.pem", &b"key"[..]),
         ] {
             write(name, text);
         }

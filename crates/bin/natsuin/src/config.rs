@@ -51,7 +51,7 @@ pub enum ConfigCommand {
     },
     /// Show what was signed and by whom, and whether these are the files.
     Verify {
-        /// Configuration files of `natsuin-sam` (or `natsuin-ssa`), one for each node.
+        /// Configuration files of `natsuin-sam` (or of another zone), one for each node.
         #[arg(required = true)]
         configs: Vec<PathBuf>,
         /// Whose they are.
