@@ -133,7 +133,11 @@ async fn a_signature_from_authorization_to_value() {
         // Whoever approved in another browser is told to go back to the first, which has it all.
         let other = Browser::new(&stack).get(&back).await;
         assert_eq!(other.status, StatusCode::NOT_FOUND);
-        assert!(other.body.contains("You began in another browser"), "{}", other.body);
+        assert!(
+            other.body.contains("You began in another browser"),
+            "{}",
+            other.body
+        );
         let done = browser.get(&back).await;
         let tokens = stack
             .exchange("app", &done.param("code").unwrap())
