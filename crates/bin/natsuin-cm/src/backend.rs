@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cm_core::backend::{Backend, Fault};
+use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY};
 use cm_core::several::Several;
 use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
@@ -128,22 +128,46 @@ pub(crate) fn code(fault: &Fault, otherwise: &'static str) -> &'static str {
 pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, NotOpened> {
     match config {
         BackendConfig::Software {} => Ok(Arc::new(SoftBackend)),
-        BackendConfig::Pkcs11(token) => open_token(token),
+        BackendConfig::Pkcs11(token) => open_token(token, Alone::Yes),
         BackendConfig::Several { shared, tokens } => {
-            let opened = tokens.iter().map(open_token).collect::<Result<_, _>>()?;
-            match Several::new(opened, *shared) {
-                Some(several) => Ok(Arc::new(several)),
-                None => Err(NotOpened::from(Trouble::new(
+            let place = |first| match (*shared, first) {
+                (false, _) => Alone::Yes,
+                (true, true) => Alone::First,
+                (true, false) => Alone::Joins,
+            };
+            let opened = tokens.iter().enumerate();
+            let opened = opened.map(|(n, token)| open_token(token, place(n == 0)));
+            let several = Several::new(opened.collect::<Result<_, _>>()?, *shared);
+            let several = several.ok_or_else(|| {
+                NotOpened::from(Trouble::new(
                     "bad-config",
                     "several tokens are 1 to 255, all with the same keys setting".to_owned(),
                     "see the comments in the sample of this daemon",
-                ))),
-            }
+                ))
+            })?;
+            several.check().map_err(|fault| NotOpened {
+                trouble: Trouble::new("pkcs11", fault.to_string(), NOT_SHARED),
+                what: "cm-start-not-shared",
+            })?;
+            Ok(Arc::new(several))
         }
     }
 }
 
-fn open_token(token: &Token) -> Result<Arc<dyn Backend>, NotOpened> {
+const NOT_SHARED: &str = "shared = true is for tokens that can all use all keys: copy the wrapping key of the first one into the others with their maker's tools, or see that the members replicate";
+
+/// Whether a token shares its keys with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alone {
+    /// It has keys of its own.
+    Yes,
+    /// The first of those that share.
+    First,
+    /// Another of them, which has its wrapping key from the first.
+    Joins,
+}
+
+fn open_token(token: &Token, alone: Alone) -> Result<Arc<dyn Backend>, NotOpened> {
     token.check()?;
     let options = Options {
         module: token.module.clone(),
@@ -158,12 +182,21 @@ fn open_token(token: &Token) -> Result<Arc<dyn Backend>, NotOpened> {
     let limits = Limits {
         sessions: token.sessions,
         patience: Duration::from_secs(token.patience_seconds),
+        ..Limits::default()
     };
     match Pkcs11Backend::open_with(&options, limits) {
         Ok(backend) if token.keys == Keys::Wrapped => {
-            let wrapped = WrappedKeys::open(backend, token.wrapped_declaration.clone());
+            let declared = token.wrapped_declaration.clone();
+            let wrapped = match alone {
+                Alone::Yes | Alone::First => WrappedKeys::open(backend, declared),
+                Alone::Joins => WrappedKeys::join(backend, declared),
+            };
             match wrapped {
                 Ok(wrapped) => Ok(Arc::new(wrapped)),
+                Err(NO_WRAPPING_KEY) => Err(NotOpened {
+                    trouble: Trouble::new("pkcs11", NO_WRAPPING_KEY.to_string(), NOT_SHARED),
+                    what: "cm-start-not-shared",
+                }),
                 Err(fault) => Err(NotOpened {
                     trouble: Trouble::new(
                         code(&fault, "pkcs11"),

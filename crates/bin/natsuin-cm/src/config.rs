@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use audit_log::AuditLog;
 use audit_service::{AuditConfig, obey};
 use cm_core::policy::PolicyError;
-use cm_core::{ImportCa, OfficersError, Policy, RootSecret};
+use cm_core::{ImportCa, ModuleConfig, OfficersError, Policy, RootSecret};
 use core_types::UnixTime;
 use serde::Deserialize;
 use service_kit::Trouble;
@@ -190,6 +190,21 @@ impl Config {
     }
 }
 
+/// A key stays ready for an act's life at most.
+pub(crate) fn cache_fits(module: &ModuleConfig) -> Result<(), Trouble> {
+    match (0..=module.act_seconds).contains(&module.key_cache_seconds) {
+        true => Ok(()),
+        false => Err(Trouble::new(
+            "bad-config",
+            format!(
+                "key_cache_seconds is 0 to {}, as long as an act may last",
+                module.act_seconds
+            ),
+            "see the comments in the sample of this daemon",
+        )),
+    }
+}
+
 /// What is wrong with the table of approved algorithms.
 pub(crate) fn bad_table(error: &PolicyError) -> Trouble {
     let remedy = match error {
@@ -266,5 +281,17 @@ mod tests {
             .join("../../../config/natsuin-cm.toml");
         let config: Config = daemon::load(&sample).unwrap();
         assert_eq!(config.listen.port(), 8501);
+    }
+
+    // shows: III-A1.4.1-protect-use-disclosure
+    #[test]
+    fn no_key_stays_ready_for_longer_than_an_act_may_last() {
+        let keeps = |key_cache_seconds| ModuleConfig {
+            key_cache_seconds,
+            ..ModuleConfig::new("sam", "cm-1", 1)
+        };
+        let longest = keeps(0).act_seconds;
+        assert!(cache_fits(&keeps(0)).is_ok() && cache_fits(&keeps(longest)).is_ok());
+        assert!(cache_fits(&keeps(-1)).is_err() && cache_fits(&keeps(longest + 1)).is_err());
     }
 }

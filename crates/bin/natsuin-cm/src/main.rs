@@ -114,6 +114,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         key_cache_seconds: config.key_cache_seconds,
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
     };
+    config::cache_fits(&module)?;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let started =
         Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
@@ -165,7 +166,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     let ended = tokio::select! {
         () = interrupted => Ok(()),
         error = sequencer.keep(&store, &clock, every) => Err(trouble(&error)),
-        never = finish(&module) => match never {},
+        stuck = finish(&module) => Err(stuck),
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
         never = test_again(&module, &own, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
@@ -254,11 +255,20 @@ async fn compare(module: &Module, every: Duration) -> std::convert::Infallible {
     }
 }
 
-/// What a device that was away has left undone.
-async fn finish(module: &Module) -> std::convert::Infallible {
+/// What a device that was away has left undone, and what is done every minute; ends when only a new process helps.
+async fn finish(module: &Module) -> Trouble {
     let mut ticks = tokio::time::interval(FINISH_EVERY);
     loop {
         ticks.tick().await;
+        if module.tidy().await {
+            let what =
+                "calls hang in the PKCS#11 library, which can't be started again beside them";
+            return Trouble::new(
+                Trouble::AWAY,
+                what,
+                "the service manager starts a new process",
+            );
+        }
         if let Err(refusal) = module.finish_destructions().await {
             tracing::warn!(%refusal, "destructions couldn't be finished");
         }

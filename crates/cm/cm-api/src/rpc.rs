@@ -360,6 +360,34 @@ pub struct Health {
     /// this error and no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Its devices and how they are, where it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+/// One of several devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// What it says of itself: maker, model and firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// How it is.
+    pub state: MemberState,
+}
+
+/// State of one of several devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemberState {
+    /// It does what is asked.
+    Well,
+    /// It couldn't be used lately, and is asked again.
+    Away,
+    /// It didn't answer, and is left alone until it answers a question that costs nothing.
+    Resting,
+    /// It failed its test or made a wrong value: not used any more by this process.
+    Out,
 }
 
 /// State of the module (`III-3-13-secure-state`).

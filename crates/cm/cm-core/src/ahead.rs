@@ -207,4 +207,24 @@ impl Backend for Ahead {
     fn erase(&self, place: &SecretBytes) -> Result<(), Fault> {
         self.0.backend.erase(place)
     }
+
+    fn tidy(&self) {
+        self.0.backend.tidy();
+    }
+
+    fn look(&self) {
+        self.0.backend.look();
+    }
+
+    fn stuck(&self) -> bool {
+        self.0.backend.stuck()
+    }
+
+    fn news(&self) -> Vec<&'static str> {
+        self.0.backend.news()
+    }
+
+    fn members(&self) -> Vec<cm_api::rpc::Member> {
+        self.0.backend.members()
+    }
 }

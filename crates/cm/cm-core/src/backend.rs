@@ -3,6 +3,7 @@
 //! One suite of stories runs on every back end through [`crate::Module`]. A back end never sees an order, an owner or
 //! an attribute: it makes keys, and signs digests with them. It answers every call within a time of its own.
 
+use cm_api::rpc::Member;
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
 /// A back end. Methods block; the module calls them on threads meant for that.
@@ -92,6 +93,20 @@ pub trait Backend: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Numbers of the wrapping keys in the device, the newest last; none for back ends that wrap nothing. Asked of one of
+    /// several devices.
+    ///
+    /// # Errors
+    /// [`Fault`] when the device can't say.
+    fn wrapping_keys(&self) -> Result<Vec<u32>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// The wrapping key with this number, which the device has from another one, counts like one that this process made last.
+    fn adopt_wrapping(&self, number: u32) {
+        let _ = number;
+    }
+
     /// Destroys all wrapping keys older than the one this process made last; answers how many.
     ///
     /// # Errors
@@ -110,6 +125,29 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`Fault`] when the device can't say that the key is gone; it is asked again later.
     fn erase(&self, place: &SecretBytes) -> Result<(), Fault>;
+
+    /// Lets go, in the device, of what the module doesn't hold any more. Called every minute, and when keys end or the module
+    /// is disabled.
+    fn tidy(&self) {}
+
+    /// Erases what an earlier fault has left behind, and asks devices that didn't answer whether they do again. Called every
+    /// minute.
+    fn look(&self) {}
+
+    /// Whether calls hang for so long that only a new process helps.
+    fn stuck(&self) -> bool {
+        false
+    }
+
+    /// Alarms, as words for the audit log, about what was found since this was called last.
+    fn news(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Its devices and how they are, where it has several.
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
 }
 
 /// A new key. `material` is sealed by the module: the private key itself, or its place in the token.
@@ -153,6 +191,12 @@ pub enum Fault {
     #[error("the back end is faulty: {0}")]
     Broken(&'static str),
 }
+
+/// The device hasn't the key that the material names.
+pub const NO_SUCH_KEY: Fault = Fault::Unfit("no such key in the token");
+
+/// The device didn't answer in time, and it is certain that it was asked for no value.
+pub const SILENT: Fault = Fault::Unavailable("the device didn't answer in time");
 
 /// A key can't be unwrapped, since the device hasn't its wrapping key.
 pub const NO_WRAPPING_KEY: Fault = Fault::Unfit("the wrapping key is missing");

@@ -1,13 +1,13 @@
 //! Keys that are ready for use, for as long as an act lives.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use core_types::{Digest32, SecretBytes, UnixTime, sha256};
 
 use crate::backend::PrivateKey;
 
-/// Most keys held ready for use; the one that came first goes first.
+/// Most keys held ready for use; the one that was used longest ago goes first.
 const CACHE: usize = 512;
 
 /// Keys that were opened before, found by their material and not by name, so that an exchanged row is never served
@@ -17,61 +17,67 @@ pub(crate) struct KeyCache(Mutex<Cached>);
 
 #[derive(Default)]
 struct Cached {
-    keys: HashMap<Digest32, Arc<dyn PrivateKey>>,
-    order: VecDeque<(Digest32, UnixTime)>,
+    keys: HashMap<Digest32, Opened>,
+    /// Uses of any key until now.
+    uses: u64,
 }
 
-impl Cached {
-    /// Lets go of what was opened before.
-    fn expire(&mut self, before: UnixTime) {
-        while let Some((name, at)) = self.order.front()
-            && *at <= before
-        {
-            self.keys.remove(name);
-            self.order.pop_front();
-        }
-    }
+struct Opened {
+    key: Arc<dyn PrivateKey>,
+    at: UnixTime,
+    used: u64,
 }
 
 impl KeyCache {
+    fn cached(&self) -> MutexGuard<'_, Cached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn get(
         &self,
         name: &Digest32,
         opened_after: UnixTime,
     ) -> Option<Arc<dyn PrivateKey>> {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.expire(opened_after);
-        cached.keys.get(name).cloned()
+        let mut cached = self.cached();
+        cached.uses += 1;
+        let uses = cached.uses;
+        let opened = cached.keys.get_mut(name)?;
+        if opened.at <= opened_after {
+            cached.keys.remove(name);
+            return None;
+        }
+        opened.used = uses;
+        Some(opened.key.clone())
     }
 
     /// Lets go of a key, as soon as nobody uses it any more.
     pub(crate) fn forget(&self, material: &SecretBytes) {
-        let name = cache_name(material);
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.keys.remove(&name);
-        cached.order.retain(|(n, _)| *n != name);
+        self.cached().keys.remove(&cache_name(material));
     }
 
     /// Lets go of all keys that were opened until then.
     pub(crate) fn expire(&self, opened_until: UnixTime) {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.expire(opened_until);
+        self.cached()
+            .keys
+            .retain(|_, opened| opened.at > opened_until);
     }
 
     /// Lets go of all keys.
     pub(crate) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Cached::default();
+        self.cached().keys.clear();
     }
 
     pub(crate) fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>, now: UnixTime) {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.keys.insert(name, key).is_none() {
-            cached.order.push_back((name, now));
-        }
-        if cached.order.len() > CACHE
-            && let Some((first, _)) = cached.order.pop_front()
-        {
-            cached.keys.remove(&first);
+        let mut cached = self.cached();
+        let used = cached.uses;
+        let opened = Opened { key, at: now, used };
+        // Who opened it first has it, for as long as from then on.
+        cached.keys.entry(name).or_insert(opened);
+        if cached.keys.len() > CACHE {
+            let oldest = cached.keys.iter().min_by_key(|(_, opened)| opened.used);
+            if let Some(oldest) = oldest.map(|(name, _)| *name) {
+                cached.keys.remove(&oldest);
+            }
         }
     }
 }
@@ -79,4 +85,48 @@ impl KeyCache {
 /// Name of a key in the cache.
 pub(crate) fn cache_name(material: &SecretBytes) -> Digest32 {
     sha256(&[b"natsuin-cm-cache", material.expose()])
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::SigAlg;
+
+    use super::*;
+    use crate::backend::Fault;
+
+    struct Key;
+
+    impl PrivateKey for Key {
+        fn spki(&self) -> &[u8] {
+            &[]
+        }
+
+        fn sign(&self, _: SigAlg, _: &[u8]) -> Result<Vec<u8>, Fault> {
+            Err(Fault::Unfit("no key"))
+        }
+    }
+
+    fn name(number: usize) -> Digest32 {
+        sha256(&[&number.to_be_bytes()])
+    }
+
+    // shows: III-A1.4.1-protect-use-disclosure
+    #[test]
+    fn the_key_that_was_used_longest_ago_goes_first_and_none_stays_for_being_used() {
+        let (cache, then) = (KeyCache::default(), UnixTime(100));
+        for number in 0..CACHE {
+            cache.put(name(number), Arc::new(Key), then);
+            assert!(cache.get(&name(number), UnixTime(0)).is_some());
+        }
+        assert!(cache.get(&name(0), UnixTime(0)).is_some(), "used again");
+        cache.put(name(CACHE), Arc::new(Key), UnixTime(200));
+        assert!(cache.get(&name(1), UnixTime(0)).is_none(), "it made room");
+        assert!(cache.get(&name(0), UnixTime(0)).is_some());
+        assert!(
+            cache.get(&name(0), then).is_none(),
+            "too old, though in use"
+        );
+        cache.expire(then);
+        assert_eq!(cache.cached().keys.len(), 1);
+    }
 }

@@ -113,6 +113,7 @@ impl Module {
         self.seen.note(key.as_str(), Seen::NEVER);
         if let Some(material) = material {
             self.cache.forget(&material);
+            self.let_go().await;
         }
         let body = self.erase(row).await;
         Ok(KeyDestroyed {
@@ -123,13 +124,11 @@ impl Module {
         })
     }
 
-    /// Lets go of keys that weren't used lately, and erases in the device what couldn't be erased when its key was destroyed. To be called again and again.
+    /// Erases in the device what couldn't be erased when its key was destroyed. To be called again and again.
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] when the store can't be read or the module is out of service.
     pub async fn finish_destructions(&self) -> Result<(), Refusal> {
-        self.cache
-            .expire(self.clock.now().plus(-self.config.key_cache_seconds));
         self.operational()?;
         let rows = async {
             let mut tx = self.store.read("cm-tombstones").await?;

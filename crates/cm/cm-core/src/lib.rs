@@ -38,6 +38,7 @@ mod sign;
 mod state;
 mod store;
 mod switch;
+mod tidy;
 mod vault;
 pub mod wait;
 pub mod weak;

@@ -425,6 +425,7 @@ impl Module {
         let mut order = None;
         let outcome = self.try_execute(request, &mut order).await;
         self.look_at_random().await;
+        self.tell_news().await;
         match &outcome {
             Ok(_) => {}
             Err(ModuleError::Unknown) => self.alarm("cm-outcome-unknown").await,

@@ -207,6 +207,7 @@ impl Module {
         self.switch.note(next, next.serial, now);
         if !next.enabled {
             self.cache.clear();
+            self.let_go().await;
         }
         // Something was found wrong in the very meantime: the approval is spent, and the state stays.
         if recovery.is_some_and(|seen| !self.state.recovered(seen)) {

@@ -78,10 +78,12 @@ impl Failure {
 }
 
 fn cure(error: &Error) -> Cure {
-    let Error::Pkcs11(rv, _) = error else {
+    let Error::Pkcs11(rv, function) = error else {
         return Cure::None;
     };
     match rv {
+        // Full: no other session makes room for what stays.
+        RvError::DeviceMemory if makes(*function) => Cure::None,
         RvError::PinIncorrect
         | RvError::PinInvalid
         | RvError::PinLenRange
@@ -117,26 +119,37 @@ fn cure(error: &Error) -> Cure {
     }
 }
 
+/// Calls that make objects of the token.
+fn makes(function: Function) -> bool {
+    matches!(
+        function,
+        Function::GenerateKeyPair | Function::GenerateKey | Function::CreateObject
+    )
+}
+
 /// Only a call that computes can have made something, and only if its error doesn't say that it never began
 /// (PKCS#11 §5.1: *at the time that the function was invoked*).
 fn maybe_made(error: &Error) -> bool {
     match error {
-        Error::Pkcs11(rv, Function::Sign | Function::GenerateKeyPair) => !matches!(
-            rv,
-            RvError::SessionHandleInvalid
-                | RvError::OperationNotInitialized
-                | RvError::CryptokiNotInitialized
-                | RvError::UserNotLoggedIn
-                | RvError::TokenNotPresent
-                | RvError::ArgumentsBad
-                | RvError::DataInvalid
-                | RvError::DataLenRange
-                | RvError::MechanismInvalid
-                | RvError::MechanismParamInvalid
-                | RvError::TemplateInconsistent
-                | RvError::TemplateIncomplete
-                | RvError::AttributeValueInvalid
-        ),
+        Error::Pkcs11(RvError::DeviceMemory, function) if makes(*function) => false,
+        Error::Pkcs11(rv, function) if matches!(function, Function::Sign) || makes(*function) => {
+            !matches!(
+                rv,
+                RvError::SessionHandleInvalid
+                    | RvError::OperationNotInitialized
+                    | RvError::CryptokiNotInitialized
+                    | RvError::UserNotLoggedIn
+                    | RvError::TokenNotPresent
+                    | RvError::ArgumentsBad
+                    | RvError::DataInvalid
+                    | RvError::DataLenRange
+                    | RvError::MechanismInvalid
+                    | RvError::MechanismParamInvalid
+                    | RvError::TemplateInconsistent
+                    | RvError::TemplateIncomplete
+                    | RvError::AttributeValueInvalid
+            )
+        }
         Error::Pkcs11(..) => false,
         // A binding that can't make sense of what came back: something did come back.
         _ => true,
@@ -145,6 +158,8 @@ fn maybe_made(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cm_core::backend::NO_SUCH_KEY;
+
     use super::*;
 
     // shows: T-KEY-MALFUNCTION, T-KEY-ABUSE
@@ -163,6 +178,15 @@ mod tests {
             assert!(class(rv, Function::SignInit).nothing_was_made(), "{rv:?}");
         }
         assert!(class(RvError::SessionHandleInvalid, Function::Sign).nothing_was_made());
+        for function in [
+            Function::GenerateKeyPair,
+            Function::GenerateKey,
+            Function::CreateObject,
+        ] {
+            let full = Failure::of("test", &Error::Pkcs11(RvError::DeviceMemory, function));
+            assert_eq!((full.cure, full.maybe_made), (Cure::None, false));
+            assert!(!class(RvError::DeviceError, function).nothing_was_made());
+        }
         assert!(
             !Failure::of("test", &Error::InvalidValue)
                 .into_fault()
@@ -173,7 +197,7 @@ mod tests {
             Fault::Locked(_)
         ));
         // An earlier try may have made something; the last one found no key, or was refused the login.
-        let missing = Failure::plain(Fault::Unfit("no such key in the token"));
+        let missing = Failure::plain(NO_SUCH_KEY);
         let login = Error::Pkcs11(RvError::PinIncorrect, Function::Login);
         for last in [missing, Failure::of("test", &login)] {
             let fault = Failure {

@@ -19,7 +19,7 @@ pub fn blob(material: &[u8]) -> Option<(u32, Vec<u8>, Vec<u8>)> {
 /// Reads a private key in PKCS#8 for an import into a token; answers how many attributes come of it.
 pub fn pair(alg: KeyAlg, pkcs8: &[u8], spki: &[u8]) -> Option<usize> {
     let pair = import::pair(alg, &SecretBytes::new(pkcs8.to_vec()), spki).ok()?;
-    Some(pair.0.len() + pair.1.len())
+    Some(pair.0.len() + pair.1.expose().len())
 }
 
 /// A token's answers: a point, an RSA key, a signature value. What comes out is DER of one form.

@@ -1,17 +1,62 @@
 //! A private key in PKCS#8 to the attributes of a token's object. The token's own import mechanisms differ from maker to
-//! maker; this one every token has. The key is in this process's memory for as long as that takes.
+//! maker; this one every token has. The key is in this process's memory for as long as that takes, and wiped then.
 
 use cm_core::backend::Fault;
 use core_types::{KeyAlg, SecretBytes};
 use cryptoki::object::{Attribute, KeyType};
 use pki::asn1::{BIT_STRING, INTEGER, OCTET_STRING, SEQUENCE, Tlv, Walker};
+use zeroize::Zeroize as _;
 
 use crate::encode;
 
 const WHAT: &str = "private key";
 
 /// Attributes of the public and of the private object, apart from those that every key gets.
-pub(crate) type Pair = (Vec<Attribute>, Vec<Attribute>);
+pub(crate) type Pair = (Vec<Attribute>, Private);
+
+/// Attributes of a private key. The binding keeps their values as they are; here they are wiped when nobody needs them any
+/// more. It can't be cloned, and nothing in it is printed.
+pub(crate) struct Private(Vec<Attribute>);
+
+impl Private {
+    /// With attributes that are no secret.
+    fn of(known: Vec<Attribute>) -> Self {
+        Self(known)
+    }
+
+    /// What every key gets, before the key's own.
+    pub(crate) fn with(mut self, more: Vec<Attribute>) -> Self {
+        self.0.extend(more);
+        self
+    }
+
+    /// For the call that brings the key into the token.
+    pub(crate) fn expose(&self) -> &[Attribute] {
+        &self.0
+    }
+
+    /// Overwrites the values that are secret.
+    fn wipe(&mut self) {
+        for attribute in &mut self.0 {
+            match attribute {
+                Attribute::Value(secret)
+                | Attribute::PrivateExponent(secret)
+                | Attribute::Prime1(secret)
+                | Attribute::Prime2(secret)
+                | Attribute::Exponent1(secret)
+                | Attribute::Exponent2(secret)
+                | Attribute::Coefficient(secret) => secret.zeroize(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
 
 /// Reads RSA and elliptic keys; others can't be imported into a token.
 ///
@@ -52,17 +97,23 @@ fn rsa(pkcs8: &[u8]) -> Option<Pair> {
         Attribute::Modulus(n.clone()),
         Attribute::PublicExponent(e.clone()),
     ];
-    let private = vec![
+    let mut private = Private::of(vec![
         Attribute::KeyType(KeyType::RSA),
         Attribute::Modulus(n),
         Attribute::PublicExponent(e),
-        Attribute::PrivateExponent(next()?),
-        Attribute::Prime1(next()?),
-        Attribute::Prime2(next()?),
-        Attribute::Exponent1(next()?),
-        Attribute::Exponent2(next()?),
-        Attribute::Coefficient(next()?),
+    ]);
+    // One after the other, so that what was read is wiped also if the next can't be.
+    let secret: [fn(Vec<u8>) -> Attribute; 6] = [
+        Attribute::PrivateExponent,
+        Attribute::Prime1,
+        Attribute::Prime2,
+        Attribute::Exponent1,
+        Attribute::Exponent2,
+        Attribute::Coefficient,
     ];
+    for attribute in secret {
+        private.0.push(attribute(next()?));
+    }
     Some((public, private))
 }
 
@@ -70,7 +121,7 @@ fn ec(alg: KeyAlg, pkcs8: &[u8], spki: &[u8]) -> Option<Pair> {
     let params = encode::curve(alg)?;
     let mut key = inner(pkcs8)?;
     key.expect(INTEGER, WHAT).ok()?;
-    let value = key.expect(OCTET_STRING, WHAT).ok()?.value.to_vec();
+    let value = key.expect(OCTET_STRING, WHAT).ok()?.value;
     let mut outer = Tlv::single(spki, WHAT).ok()?.open(SEQUENCE, WHAT).ok()?;
     outer.expect(SEQUENCE, WHAT).ok()?;
     let point = outer.expect(BIT_STRING, WHAT).ok()?.as_bits(WHAT).ok()?;
@@ -82,7 +133,37 @@ fn ec(alg: KeyAlg, pkcs8: &[u8], spki: &[u8]) -> Option<Pair> {
     };
     let mut public = kind().to_vec();
     public.push(Attribute::EcPoint(pki::asn1::tlv(OCTET_STRING, &[point])));
-    let mut private = kind().to_vec();
-    private.push(Attribute::Value(value));
+    let mut private = Private::of(kind().to_vec());
+    private.0.push(Attribute::Value(value.to_vec()));
     Some((public, private))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: T-KEY-DISCLOSE, III-A1.4-intermediate-values
+    #[test]
+    fn a_key_on_its_way_into_the_token_is_wiped() {
+        let number = || vec![0x5a; 32];
+        let mut private = Private::of(vec![Attribute::Modulus(number())]).with(vec![
+            Attribute::Value(number()),
+            Attribute::PrivateExponent(number()),
+            Attribute::Prime1(number()),
+            Attribute::Prime2(number()),
+            Attribute::Exponent1(number()),
+            Attribute::Exponent2(number()),
+            Attribute::Coefficient(number()),
+        ]);
+        private.wipe();
+        let left = private.0.iter().filter(|attribute| {
+            let told = format!("{attribute:?}");
+            told.contains("90")
+        });
+        let left: Vec<_> = left.collect();
+        assert!(
+            matches!(left.as_slice(), [Attribute::Modulus(_)]),
+            "the public part alone: {left:?}"
+        );
+    }
 }

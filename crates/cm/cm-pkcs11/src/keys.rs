@@ -1,6 +1,8 @@
 //! Keys in the token: templates, what is read back of them, finding them, signing with them.
 
-use cm_core::backend::Fault;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cm_core::backend::{Fault, NO_SUCH_KEY};
 use core_types::{DtbsForm, HashAlg, KeyAlg, PssParams, SigAlg};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
@@ -8,9 +10,9 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
 
+use crate::attempts::Connection;
 use crate::encode;
 use crate::fault::{Cure, Failure};
-use crate::pool::Connection;
 
 /// Whether the token can do this, and what is to be signed has the right form.
 pub(crate) fn fits(algs: &[SigAlg], alg: SigAlg, dtbs: &[u8]) -> Result<(), Fault> {
@@ -23,31 +25,33 @@ pub(crate) fn fits(algs: &[SigAlg], alg: SigAlg, dtbs: &[u8]) -> Result<(), Faul
     Ok(())
 }
 
+/// Signs, unless the call was given up by then.
 pub(crate) fn sign_with(
-    session: &Session,
+    c: &mut Connection,
     alg: SigAlg,
     key: ObjectHandle,
     data: &[u8],
 ) -> Result<Vec<u8>, Failure> {
-    let made = match alg {
+    let info;
+    let unfit = || Failure::plain(Fault::Unfit("algorithm"));
+    let (mechanism, data) = match alg {
         SigAlg::RsaPkcs1(hash) => {
-            let info = encode::digest_info(hash, data);
-            session.sign(&Mechanism::RsaPkcs, key, &info)
+            info = encode::digest_info(hash, data);
+            (Mechanism::RsaPkcs, info.as_slice())
         }
         SigAlg::RsaPss(_) | SigAlg::RsaPssLongest(..) => {
-            let params = PssParams::of(alg).map(pss);
-            let params = params.ok_or(Failure::plain(Fault::Unfit("algorithm")))?;
-            session.sign(&Mechanism::RsaPkcsPss(params), key, data)
+            let params = PssParams::of(alg).map(pss).ok_or_else(unfit)?;
+            (Mechanism::RsaPkcsPss(params), data)
         }
-        SigAlg::Ecdsa(_) => session.sign(&Mechanism::Ecdsa, key, data),
+        SigAlg::Ecdsa(_) => (Mechanism::Ecdsa, data),
         SigAlg::Ed25519 => {
             let pure = EddsaParams::new(EddsaSignatureScheme::Ed25519);
-            session.sign(&Mechanism::Eddsa(pure), key, data)
+            (Mechanism::Eddsa(pure), data)
         }
-        SigAlg::MlDsa65 | SigAlg::MlDsa87 => {
-            return Err(Failure::plain(Fault::Unfit("algorithm")));
-        }
+        SigAlg::MlDsa65 | SigAlg::MlDsa87 => return Err(unfit()),
     };
+    c.begin_signing(&mechanism, key)?;
+    let made = c.session.sign(&mechanism, key, data);
     made.map_err(|e| Failure::of("signing", &e))
 }
 
@@ -171,17 +175,51 @@ pub(crate) fn kind(alg: KeyAlg) -> Result<(Mechanism<'static>, Vec<Attribute>), 
     }
 }
 
-pub(crate) fn make(
-    session: &Session,
-    alg: KeyAlg,
-    id: &[u8],
-) -> Result<(ObjectHandle, ObjectHandle), Failure> {
+/// Makes a pair with this id; answers the private half.
+pub(crate) fn make(c: &Connection, alg: KeyAlg, id: &[u8]) -> Result<ObjectHandle, Failure> {
     let (mechanism, kind) = kind(alg)?;
     let mut public = public_template(id);
     public.extend(kind);
-    session
-        .generate_key_pair(&mechanism, &public, &private_template(id))
-        .map_err(|e| Failure::of("key generation", &e))
+    c.begin()?;
+    let made = c
+        .session
+        .generate_key_pair(&mechanism, &public, &private_template(id));
+    let (_, private) = made.map_err(|e| Failure::of("key generation", &e))?;
+    Ok(private)
+}
+
+/// Destroys whatever has this id in the token, and looks that it is gone.
+pub(crate) fn destroy(c: &mut Connection, id: &[u8]) -> Result<(), Failure> {
+    c.keys.remove(id);
+    logged_in(&c.session)?;
+    let named = [Attribute::Id(id.to_vec()), Attribute::Token(true)];
+    for object in find_all(&c.session, &named)? {
+        let gone = c.session.destroy_object(object);
+        gone.map_err(|e| Failure::of("erasing the key", &e))?;
+    }
+    if find_all(&c.session, &named)?.is_empty() {
+        logged_in(&c.session)
+    } else {
+        Err(Failure::plain(Fault::Broken("a key that can't be erased")))
+    }
+}
+
+/// Makes objects under an id that is new, in tries of which each begins with nothing under it: an error may come after the
+/// deed. Also what is made after it was given up doesn't stay.
+pub(crate) fn afresh<T>(
+    c: &mut Connection,
+    id: &[u8],
+    tried: &AtomicBool,
+    make: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if tried.swap(true, Ordering::SeqCst) {
+        destroy(c, id)?;
+    }
+    let made = make(c);
+    if made.is_ok() && !c.awaited() {
+        destroy(c, id)?;
+    }
+    made
 }
 
 /// What the token says of the key must be what was asked; an attribute that doesn't come back counts as wrong. `made`:
@@ -296,7 +334,7 @@ pub(crate) fn find(
     ];
     match find_all(session, &template)?.as_slice() {
         [one] => Ok(*one),
-        [] => Err(Failure::plain(Fault::Unfit("no such key in the token"))),
+        [] => Err(Failure::plain(NO_SUCH_KEY)),
         _ => Err(Failure::plain(Fault::Unfit("two keys of one name"))),
     }
 }

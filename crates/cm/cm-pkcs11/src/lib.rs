@@ -9,32 +9,37 @@
 //! The level a token may hold keys of can't be known by software: it is level 1 unless the operator declares more, and a
 //! declaration must fit what the token says of itself.
 
+mod attempts;
 mod encode;
 mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod held;
 mod import;
+mod kek;
 mod keys;
 mod pool;
 mod token;
+mod turn;
 mod wrapped;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
 use core_types::noise::{AT_START, HealthTest};
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
-use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
+use cm_core::backend::{Backend, Fault, NO_SUCH_KEY, NewKey, PrivateKey};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, ObjectClass};
 
 use fault::Failure;
 use keys::{
-    check, find, fits, logged_in, make, mechanism_of, private_key, private_template, public_key,
-    public_template, sign_with, verified,
+    afresh, check, destroy, find, fits, make, mechanism_of, private_key, private_template,
+    public_key, public_template, sign_with, verified,
 };
-use pool::{Connection, Pool};
+use pool::Pool;
 use token::Token;
 pub use token::{Declaration, Limits, OpenError, Options, TEST};
 pub use wrapped::WrappedKeys;
@@ -53,6 +58,8 @@ pub struct Pkcs11Backend {
     mechanisms: Vec<MechanismType>,
     /// Of the token's random generator.
     noise: Mutex<HealthTest>,
+    /// Names of objects that nobody knows of and that couldn't be erased.
+    rests: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Pkcs11Backend {
@@ -95,6 +102,7 @@ impl Pkcs11Backend {
             algs,
             mechanisms,
             noise: Mutex::default(),
+            rests: Mutex::default(),
         })
     }
 
@@ -148,7 +156,7 @@ impl Pkcs11Backend {
         let id = format!("natsuin-self-test-{alg}").into_bytes();
         let name = SecretBytes::new(id.clone());
         let key = match self.load(alg, &name) {
-            Err(Fault::Unfit(_)) => {
+            Err(NO_SUCH_KEY) => {
                 self.make(alg, id)?;
                 self.load(alg, &name)?
             }
@@ -159,10 +167,25 @@ impl Pkcs11Backend {
 
     /// Makes a pair with this id and reads back what the token says of it.
     fn make(&self, alg: KeyAlg, id: Vec<u8>) -> Result<(), Fault> {
+        let tried = AtomicBool::new(false);
         self.pool.slowly(move |c| {
-            let (_, private) = make(&c.session, alg, &id)?;
-            check(&c.session, private, true)
+            afresh(c, &id, &tried, |c| {
+                let private = make(c, alg, &id)?;
+                check(&c.session, private, true)
+            })
         })
+    }
+
+    fn rests(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What nobody gets to know shall not stay in the token either; now, or when it can be erased.
+    fn discard(&self, material: &SecretBytes) {
+        if let Err(left) = self.erase(material) {
+            tracing::warn!(%left, "a useless pair stays in the token for now");
+            self.rests().push(material.expose().to_vec());
+        }
     }
 
     fn sign_and_verify(&self, alg: KeyAlg, key: &dyn PrivateKey) -> Result<(), Fault> {
@@ -173,6 +196,16 @@ impl Pkcs11Backend {
                 .map_err(|_| Fault::Broken("pairwise test"))?;
         }
         Ok(())
+    }
+}
+
+impl Pkcs11Backend {
+    /// Of a pair that comes from elsewhere: that it doesn't fit together is the sender's fault, and any other the device's.
+    fn fits_together(&self, alg: KeyAlg, key: &dyn PrivateKey) -> Result<(), Fault> {
+        self.sign_and_verify(alg, key).map_err(|fault| match fault {
+            Fault::Broken(_) => Fault::Unfit("a pair that doesn't fit together"),
+            fault => fault,
+        })
     }
 }
 
@@ -224,11 +257,12 @@ impl Backend for Pkcs11Backend {
         match made {
             Ok(spki) => Ok(NewKey { spki, material }),
             Err(fault) => {
-                // A pair that nobody gets to know shall not stay either.
-                if let Err(left) = self.erase(&material) {
-                    tracing::warn!(%left, "a useless pair stays in the token");
-                }
-                Err(fault)
+                self.discard(&material);
+                Err(match fault {
+                    // The kind is one that the token can do: that it fails is not the caller's doing.
+                    Fault::Unfit(what) => Fault::Unavailable(what),
+                    fault => fault,
+                })
             }
         }
     }
@@ -240,25 +274,31 @@ impl Backend for Pkcs11Backend {
         let (public, private) = import::pair(alg, pkcs8, spki)?;
         let id = self.new_id()?;
         let material = SecretBytes::new(id.clone());
+        let mut all = vec![Attribute::Class(ObjectClass::PUBLIC_KEY)];
+        all.extend(public_template(&id));
+        all.extend(public);
+        let mut more = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
+        more.extend(private_template(&id));
+        let (public, private) = (all, private.with(more));
+        let tried = AtomicBool::new(false);
         let made = self.pool.slowly(move |c| {
-            let of = |class, fixed: Vec<Attribute>, own: &[Attribute]| {
-                let mut all = vec![Attribute::Class(class)];
-                all.extend(fixed);
-                all.extend_from_slice(own);
-                let made = c.session.create_object(&all);
-                made.map_err(|e| Failure::of("key import", &e))
-            };
-            of(ObjectClass::PUBLIC_KEY, public_template(&id), &public)?;
-            let key = of(ObjectClass::PRIVATE_KEY, private_template(&id), &private)?;
-            check(&c.session, key, false)
+            afresh(c, &id, &tried, |c| {
+                let of = |template: &[Attribute]| {
+                    let made = c.session.create_object(template);
+                    made.map_err(|e| Failure::of("key import", &e))
+                };
+                c.begin()?;
+                of(&public)?;
+                let key = of(private.expose())?;
+                check(&c.session, key, false)
+            })
         });
         let tested = made.and_then(|()| {
             let key = self.load(alg, &material)?;
             if key.spki() != spki {
                 return Err(Fault::Unfit("another public key"));
             }
-            self.sign_and_verify(alg, key.as_ref())
-                .map_err(|_| Fault::Unfit("a pair that doesn't fit together"))
+            self.fits_together(alg, key.as_ref())
         });
         match tested {
             Ok(()) => Ok(NewKey {
@@ -266,9 +306,7 @@ impl Backend for Pkcs11Backend {
                 material,
             }),
             Err(fault) => {
-                if let Err(left) = self.erase(&material) {
-                    tracing::warn!(%left, "a useless pair stays in the token");
-                }
+                self.discard(&material);
                 Err(fault)
             }
         }
@@ -296,24 +334,28 @@ impl Backend for Pkcs11Backend {
 
     fn erase(&self, place: &SecretBytes) -> Result<(), Fault> {
         let id = place.expose().to_vec();
-        self.pool.with(move |c| {
-            c.keys.remove(&id);
-            logged_in(&c.session)?;
-            let named = [Attribute::Id(id.clone()), Attribute::Token(true)];
-            let find = |c: &Connection| {
-                let found = c.session.find_objects(&named);
-                found.map_err(|e| Failure::of("finding the key", &e))
-            };
-            for object in find(c)? {
-                let gone = c.session.destroy_object(object);
-                gone.map_err(|e| Failure::of("erasing the key", &e))?;
+        self.pool.with(move |c| destroy(c, &id))
+    }
+
+    fn look(&self) {
+        let mut rests = std::mem::take(&mut *self.rests());
+        while let Some(id) = rests.last() {
+            if self.erase(&SecretBytes::new(id.clone())).is_err() {
+                break;
             }
-            if find(c)?.is_empty() {
-                logged_in(&c.session)
-            } else {
-                Err(Failure::plain(Fault::Broken("a key that can't be erased")))
-            }
-        })
+            rests.pop();
+        }
+        self.rests().append(&mut rests);
+        self.pool.look();
+    }
+
+    fn stuck(&self) -> bool {
+        self.pool.stuck()
+    }
+
+    fn news(&self) -> Vec<&'static str> {
+        let stuck = self.pool.stuck_now();
+        stuck.then_some("cm-device-stuck").into_iter().collect()
     }
 }
 
@@ -335,7 +377,7 @@ impl PrivateKey for Key {
         let (id, data) = (self.id.clone(), dtbs.to_vec());
         let value = self.pool.with(move |c| {
             let key = private_key(c, &id)?;
-            sign_with(&c.session, alg, key, &data)
+            sign_with(c, alg, key, &data)
         })?;
         verified(&self.spki, alg, dtbs, value, false)
     }

@@ -1,46 +1,27 @@
 //! Threads that each own one session, and calls that are answered in time whatever the token does.
 //!
 //! A call that takes too long is given up, not stopped: its thread is left alone with its session, what it may still
-//! bring is thrown away, and another thread takes its place.
+//! bring is thrown away, and another thread takes its place. If it hadn't begun a value by then, it never will ([`Turn`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cm_core::backend::Fault;
-use cryptoki::object::ObjectHandle;
-use cryptoki::session::Session;
+use cm_core::backend::{Fault, SILENT};
 
+use crate::attempts::{Connection, attempts, close};
 use crate::fault::{Cure, Failure};
+use crate::keys::logged_in;
 use crate::token::{Limits, Token};
+use crate::turn::Turn;
 
-/// Tries of one call, as long as it is certain that the earlier ones brought no value.
+/// Tries of one call for which the token has no room.
 const TRIES: u32 = 4;
-
-/// A session, and the handles of keys that were found in it; they die together.
-pub(crate) struct Connection {
-    pub(crate) session: Session,
-    pub(crate) keys: HashMap<Vec<u8>, ObjectHandle>,
-    /// Session objects that were unwrapped lately, oldest first.
-    pub(crate) unwrapped: VecDeque<(Vec<u8>, ObjectHandle)>,
-    /// How many keys had been let go of when these were unwrapped.
-    pub(crate) let_go: u64,
-    generation: u64,
-    restarts: u64,
-}
-
-impl Connection {
-    fn close(self, token: &Token) {
-        token.disconnect(self.session, self.restarts);
-    }
-}
 
 /// A thread that waits for work.
 struct Worker {
     works: SyncSender<Work>,
-    thread: JoinHandle<()>,
 }
 
 type Work = Box<dyn FnOnce(&mut Option<Connection>) + Send>;
@@ -55,17 +36,32 @@ struct Inner {
     state: Mutex<State>,
     /// Told when a thread becomes idle.
     idle: Condvar,
+    /// A call wasn't answered in time, and none was answered since.
+    doubted: AtomicBool,
 }
 
 impl Drop for Inner {
     /// Idle threads close their sessions before the token counts as left: while one is open, the login lasts.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for worker in state.idle.drain(..) {
-            drop(worker.works);
-            drop(worker.thread.join());
-        }
+        let idle = std::mem::take(&mut state.idle);
+        end(idle, &self.token, self.limits.patience);
     }
+}
+
+/// Has these threads close their sessions and end; waits for that as long as for a call, and leaves alone who hangs.
+fn end(idle: Vec<Worker>, token: &Arc<Token>, patience: Duration) {
+    let (done, ended) = sync_channel::<()>(idle.len());
+    for worker in idle {
+        let (token, done) = (token.clone(), done.clone());
+        let last: Work = Box::new(move |connection| {
+            close(&token, connection);
+            let _ = done.send(());
+        });
+        drop(worker.works.send(last));
+    }
+    drop(done);
+    while ended.recv_timeout(patience).is_ok() {}
 }
 
 struct State {
@@ -78,10 +74,16 @@ struct State {
     room: usize,
     /// Calls that went well since.
     well: u32,
+    /// How often in a row nothing went beside calls that hang.
+    nothing_goes: u32,
+    /// That it is so for good was told.
+    told: bool,
 }
 
 /// After so many good calls one more session is tried.
 const GROW: u32 = 256;
+/// After so many looks at which nothing went, only a new process helps.
+const STUCK: u32 = 2;
 
 impl Pool {
     pub(crate) fn new(token: Token, limits: Limits) -> Self {
@@ -94,15 +96,19 @@ impl Pool {
                 hung: 0,
                 room: limits.sessions.max(1),
                 well: 0,
+                nothing_goes: 0,
+                told: false,
             }),
             idle: Condvar::new(),
+            doubted: AtomicBool::new(false),
         }))
     }
 
     /// Runs a call in a session of its own, with the usual patience.
     ///
     /// The call is tried again after a cure as long as no value came back: an error of the token brings none. What
-    /// doesn't come back in time is never tried again.
+    /// doesn't come back in time is never tried again: [`SILENT`] if the call hadn't begun a value ([`Connection::begin`]),
+    /// and won't.
     pub(crate) fn with<T, F>(&self, call: F) -> Result<T, Fault>
     where
         T: Send + 'static,
@@ -125,14 +131,17 @@ impl Pool {
         T: Send + 'static,
         F: Fn(&mut Connection) -> Result<T, Failure> + Send + Sync + 'static,
     {
-        let call = Arc::new(call);
+        let (call, turn) = (Arc::new(call), Arc::new(Turn::default()));
+        let trusting = !self.0.limits.trust.is_zero();
         for _ in 0..TRIES {
             let worker = self.take(patience)?;
             let (answer, answered) = sync_channel(1);
-            let (token, call) = (self.0.token.clone(), call.clone());
+            let doubted = !trusting || self.0.doubted.load(Ordering::SeqCst);
+            let (token, call, own) = (self.0.token.clone(), call.clone(), turn.clone());
             let work: Work = Box::new(move |connection| {
+                let done = attempts(&token, connection, (&own, doubted), call.as_ref());
                 // Nobody waits any more when this can't be sent.
-                drop(answer.send(attempts(&token, connection, call.as_ref())));
+                drop(answer.send(done));
             });
             if worker.works.send(work).is_err() {
                 self.ended();
@@ -145,12 +154,20 @@ impl Pool {
                     ..
                 })) => self.shrink(worker),
                 Ok(outcome) => {
+                    if outcome.is_ok() {
+                        self.0.doubted.store(false, Ordering::SeqCst);
+                    }
                     self.put(worker, outcome.is_ok());
                     return outcome.map_err(Failure::into_fault);
                 }
                 Err(RecvTimeoutError::Timeout) => {
+                    let nothing = turn.give_up();
+                    self.0.doubted.store(true, Ordering::SeqCst);
                     self.give_up(worker);
-                    return Err(Fault::Unknown("the token didn't answer in time"));
+                    return Err(match nothing {
+                        true => SILENT,
+                        false => Fault::Unknown("the token didn't answer in time"),
+                    });
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.ended();
@@ -165,10 +182,77 @@ impl Pool {
     pub(crate) fn end_sessions(&self) {
         self.0.token.outdate();
         let idle = std::mem::take(&mut self.state().idle);
-        for worker in idle {
-            drop(worker.works);
-            drop(worker.thread.join());
+        end(idle, &self.0.token, self.0.limits.patience);
+    }
+
+    /// Has every session that is idle do this, one after the other, until one hangs. One in which it fails is closed.
+    pub(crate) fn each_idle<F>(&self, job: F)
+    where
+        F: Fn(&mut Connection) -> Result<(), Failure> + Send + Sync + 'static,
+    {
+        let job = Arc::new(job);
+        let count = self.state().idle.len();
+        for _ in 0..count {
+            let worker = {
+                let mut state = self.state();
+                if state.idle.is_empty() {
+                    return;
+                }
+                state.busy += 1;
+                // The one that was idle longest.
+                state.idle.remove(0)
+            };
+            let (answer, answered) = sync_channel(1);
+            let (token, job) = (self.0.token.clone(), job.clone());
+            let work: Work = Box::new(move |connection| {
+                if let Some(open) = connection.as_mut()
+                    && !token.guarded(|| open.valid(&token) && job(open).is_ok())
+                {
+                    close(&token, connection);
+                }
+                let _ = answer.send(());
+            });
+            if worker.works.send(work).is_err() {
+                self.ended();
+                continue;
+            }
+            match answered.recv_timeout(self.0.limits.patience) {
+                Ok(()) => self.put(worker, false),
+                Err(RecvTimeoutError::Timeout) => return self.give_up(worker),
+                Err(RecvTimeoutError::Disconnected) => self.ended(),
+            }
         }
+    }
+
+    /// Looks whether anything goes beside calls that hang. To be called now and then: what is so at two looks is so for
+    /// good.
+    pub(crate) fn look(&self) {
+        let hangs = self.state().hung > 0;
+        // A token that wants a person isn't helped by a new process, which would try the PIN once more.
+        let nothing_goes = hangs
+            && matches!(
+                self.with(|c| logged_in(&c.session)),
+                Err(Fault::Unavailable(_) | Fault::Unknown(_))
+            );
+        let mut state = self.state();
+        state.nothing_goes = match nothing_goes {
+            true => state.nothing_goes.saturating_add(1),
+            false => 0,
+        };
+    }
+
+    /// Whether only a new process helps: a library can't be started again beside calls that hang in it.
+    pub(crate) fn stuck(&self) -> bool {
+        self.state().nothing_goes >= STUCK
+    }
+
+    /// The same, told once.
+    pub(crate) fn stuck_now(&self) -> bool {
+        let mut state = self.state();
+        let stuck = state.nothing_goes >= STUCK;
+        let new = stuck && !state.told;
+        state.told = stuck;
+        new
     }
 
     fn take(&self, patience: Duration) -> Result<Worker, Fault> {
@@ -201,11 +285,11 @@ impl Pool {
 
     fn spawn(&self) -> Result<Worker, Fault> {
         let (works, incoming) = sync_channel::<Work>(1);
-        let token = self.0.token.clone();
+        let (token, trust) = (self.0.token.clone(), self.0.limits.trust);
         let spawned = std::thread::Builder::new()
             .name("pkcs11".to_owned())
-            .spawn(move || run(&token, &incoming));
-        spawned.map(|thread| Worker { works, thread }).map_err(|_| {
+            .spawn(move || run(&token, &incoming, trust));
+        spawned.map(|_| Worker { works }).map_err(|_| {
             self.ended();
             Fault::Unavailable("a thread of the pool")
         })
@@ -252,12 +336,17 @@ impl Pool {
         let pool = self.clone();
         let last: Work = Box::new(move |connection| {
             close(pool.token(), connection);
-            pool.state().hung -= 1;
-            pool.0.idle.notify_one();
+            pool.back();
         });
         if worker.works.send(last).is_err() {
-            self.state().hung -= 1;
+            self.back();
         }
+    }
+
+    /// A thread that hung has come back.
+    fn back(&self) {
+        self.state().hung -= 1;
+        self.0.idle.notify_one();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -269,79 +358,23 @@ impl Pool {
     }
 }
 
-fn run(token: &Token, works: &Receiver<Work>) {
-    let mut connection = None;
-    while let Ok(work) = works.recv() {
+/// `trust`: how long after its last work a session counts as one that answers.
+fn run(token: &Token, works: &Receiver<Work>, trust: Duration) {
+    let mut connection: Option<Connection> = None;
+    loop {
+        let next = match works.recv_timeout(trust) {
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(open) = connection.as_mut() {
+                    open.rested = true;
+                }
+                works.recv().ok()
+            }
+            next => next.ok(),
+        };
+        let Some(work) = next else {
+            break;
+        };
         work(&mut connection);
     }
     close(token, &mut connection);
-}
-
-fn close(token: &Token, connection: &mut Option<Connection>) {
-    if let Some(connection) = connection.take() {
-        connection.close(token);
-    }
-}
-
-fn attempts<T>(
-    token: &Token,
-    connection: &mut Option<Connection>,
-    call: &dyn Fn(&mut Connection) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let mut maybe_made = false;
-    let mut tried = 1;
-    loop {
-        let seen = token.generation();
-        match attempt(token, connection, seen, call) {
-            Ok(value) => return Ok(value),
-            Err(failure) => {
-                // A session in which something failed may be in any state.
-                close(token, connection);
-                maybe_made |= failure.maybe_made;
-                if tried == TRIES || matches!(failure.cure, Cure::None | Cure::Fewer | Cure::Person)
-                {
-                    return Err(Failure {
-                        maybe_made,
-                        ..failure
-                    });
-                }
-                // The same again after another session: then it is the token.
-                let cure = if tried > 1 {
-                    failure.cure.max(Cure::Token)
-                } else {
-                    failure.cure
-                };
-                token.renew(cure, seen);
-                tried += 1;
-            }
-        }
-    }
-}
-
-fn attempt<T>(
-    token: &Token,
-    connection: &mut Option<Connection>,
-    generation: u64,
-    call: &dyn Fn(&mut Connection) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    token.willing()?;
-    if connection
-        .as_ref()
-        .is_none_or(|c| c.generation != generation)
-    {
-        close(token, connection);
-        let restarts = token.restarts();
-        *connection = Some(Connection {
-            session: token.connect()?,
-            restarts,
-            keys: HashMap::new(),
-            unwrapped: VecDeque::new(),
-            let_go: 0,
-            generation,
-        });
-    }
-    match connection {
-        Some(connection) => token.guarded(|| call(connection)),
-        None => Err(Failure::plain(Fault::Unavailable("session"))),
-    }
 }

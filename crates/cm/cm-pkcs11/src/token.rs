@@ -47,8 +47,12 @@ pub const TEST: &str = "test, not evaluated";
 pub struct Limits {
     /// Most sessions, and so most calls at once.
     pub sessions: usize,
-    /// How long one call of a key may take before its outcome counts as unknown. Key generation gets six times that.
+    /// How long one call of a key may take before it is given up, its outcome unknown if a value was begun. Key generation
+    /// gets six times that.
     pub patience: Duration,
+    /// How long after its last call a session is taken to be one that answers. Beyond that, the token is asked something
+    /// harmless before a value is begun.
+    pub trust: Duration,
 }
 
 impl Default for Limits {
@@ -56,6 +60,7 @@ impl Default for Limits {
         Self {
             sessions: 16,
             patience: Duration::from_secs(8),
+            trust: Duration::from_secs(1),
         }
     }
 }
@@ -248,6 +253,12 @@ impl Token {
     pub(crate) fn guarded<T>(&self, call: impl FnOnce() -> T) -> T {
         let _reading = self.library.read().unwrap_or_else(PoisonError::into_inner);
         call()
+    }
+
+    /// Where sessions are opened now.
+    pub(crate) fn place(&self) -> (Pkcs11, Slot) {
+        let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
+        (library.clone(), self.slot())
     }
 
     /// A new session, logged in.

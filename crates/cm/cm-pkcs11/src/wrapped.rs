@@ -9,23 +9,20 @@
 //! that the KEK unwraps nothing else rests on the login, and on the operator's own setting of it where the token lets them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, NewKey, PrivateKey};
 use core_types::{B64, KeyAlg, Level, SecretBytes, SigAlg, sha256};
-use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::Session;
+use cryptoki::object::{Attribute, ObjectClass};
 use serde::{Deserialize, Serialize};
 
 use crate::Pkcs11Backend;
 use crate::fault::Failure;
-use crate::keys::{find_all, fits, key_pair_template, public_key, sign_with, verified};
-use crate::pool::{Connection, Pool};
-
-/// Unwrapped keys that one session holds.
-pub(crate) const UNWRAPPED: usize = 16;
+use crate::held::{Held, ready, sweep, unwrap};
+use crate::kek::{current, gone, kek, kek_id, keks, make_wrapping, newest};
+use crate::keys::{fits, key_pair_template, public_key, sign_with, verified};
+use crate::pool::Pool;
 
 /// The back end.
 pub struct WrappedKeys {
@@ -34,8 +31,8 @@ pub struct WrappedKeys {
     declaration: Option<String>,
     /// Number of the KEK that wraps now.
     kek: AtomicU32,
-    /// Keys that the module has let go of.
-    let_go: Arc<AtomicU64>,
+    /// Keys that the module holds ready.
+    held: Arc<Held>,
 }
 
 /// What the module keeps of a key, sealed.
@@ -52,6 +49,14 @@ impl Blob {
         serde_json::from_slice(material.expose()).map_err(|_| Fault::Unfit("not a wrapped key"))
     }
 
+    pub(crate) fn kek(&self) -> u32 {
+        self.kek
+    }
+
+    pub(crate) fn wrapped(&self) -> &[u8] {
+        &self.wrapped.0
+    }
+
     pub(crate) fn material(&self) -> Result<SecretBytes, Fault> {
         let json = serde_json::to_vec(self).map_err(|_| Fault::Broken("blob encoding"))?;
         Ok(SecretBytes::new(json))
@@ -65,10 +70,6 @@ impl Blob {
     }
 }
 
-fn kek_id(number: u32) -> Vec<u8> {
-    format!("natsuin-kek-{number}").into_bytes()
-}
-
 impl WrappedKeys {
     /// Wrapped keys of this token. `declaration` names the evaluation of external key storage that a level above 1 rests
     /// on; without it the level is 1, whatever is declared of the token's own keys.
@@ -76,6 +77,29 @@ impl WrappedKeys {
     /// # Errors
     /// [`Fault`] when the token can't wrap, or has no room for the KEK.
     pub fn open(token: Pkcs11Backend, declaration: Option<String>) -> Result<Self, Fault> {
+        let (this, newest) = Self::over(token, declaration)?;
+        if newest.is_none() {
+            // Not 1: a new key must not be taken for one that was lost, under which there may be blobs.
+            let drawn = this.token.draw(4)?;
+            let first = drawn.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) >> 1;
+            this.make_wrapping(first)?;
+        }
+        Ok(this)
+    }
+
+    /// The same, of a token that has to have its wrapping key from another one.
+    ///
+    /// # Errors
+    /// [`NO_WRAPPING_KEY`] when it has none; [`Fault`] when the token can't wrap.
+    pub fn join(token: Pkcs11Backend, declaration: Option<String>) -> Result<Self, Fault> {
+        let (this, newest) = Self::over(token, declaration)?;
+        newest.map(|_| this).ok_or(NO_WRAPPING_KEY)
+    }
+
+    fn over(
+        token: Pkcs11Backend,
+        declaration: Option<String>,
+    ) -> Result<(Self, Option<u32>), Fault> {
         if !token.mechanisms.contains(&MechanismType::AES_KEY_WRAP_PAD)
             || !token.mechanisms.contains(&MechanismType::AES_KEY_GEN)
         {
@@ -86,57 +110,13 @@ impl WrappedKeys {
             token,
             declaration: declaration.filter(|d| !d.trim().is_empty()),
             kek: AtomicU32::new(newest.unwrap_or(0)),
-            let_go: Arc::default(),
+            held: Arc::default(),
         };
-        if newest.is_none() {
-            // Not 1: a new key must not be taken for one that was lost, under which there may be blobs.
-            let drawn = this.token.draw(4)?;
-            let first = drawn.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) >> 1;
-            this.make_wrapping(first)?;
-        }
-        Ok(this)
+        Ok((this, newest))
     }
 
     fn make_wrapping(&self, number: u32) -> Result<(), Fault> {
-        let number = self.pool().slowly(move |c| {
-            let template = [
-                Attribute::Class(ObjectClass::SECRET_KEY),
-                Attribute::KeyType(KeyType::AES),
-                Attribute::ValueLen(32.into()),
-                Attribute::Token(true),
-                Attribute::Private(true),
-                Attribute::Sensitive(true),
-                Attribute::Extractable(false),
-                Attribute::Wrap(true),
-                Attribute::Unwrap(true),
-                Attribute::Encrypt(false),
-                Attribute::Decrypt(false),
-                Attribute::Label(b"natsuin-kek".to_vec()),
-                Attribute::Id(kek_id(number)),
-            ];
-            let made = c.session.generate_key(&Mechanism::AesKeyGen, &template);
-            let made = made.map_err(|e| Failure::of("making a wrapping key", &e))?;
-            let asked = [
-                AttributeType::Sensitive,
-                AttributeType::Extractable,
-                AttributeType::NeverExtractable,
-            ];
-            let told = c.session.get_attributes(made, &asked);
-            let told = told.map_err(|e| Failure::of("wrapping key", &e))?;
-            let right = [
-                Attribute::Sensitive(true),
-                Attribute::Extractable(false),
-                Attribute::NeverExtractable(true),
-            ];
-            if right.iter().all(|a| told.contains(a)) {
-                Ok(number)
-            } else {
-                gone(&c.session, made)?;
-                Err(Failure::plain(Fault::Broken(
-                    "attributes of a wrapping key",
-                )))
-            }
-        })?;
+        make_wrapping(self.pool(), number)?;
         self.kek.store(number, Ordering::SeqCst);
         Ok(())
     }
@@ -150,140 +130,12 @@ impl WrappedKeys {
     }
 }
 
-/// The highest number of a KEK in the token.
-fn newest(session: &Session) -> Result<Option<u32>, Failure> {
-    Ok(keks(session)?.into_iter().map(|(number, _)| number).max())
-}
-
-/// All KEKs of the token.
-fn keks(session: &Session) -> Result<Vec<(u32, ObjectHandle)>, Failure> {
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::Token(true),
-        Attribute::Label(b"natsuin-kek".to_vec()),
-    ];
-    let mut found = Vec::new();
-    for handle in find_all(session, &template)? {
-        let told = session
-            .get_attributes(handle, &[AttributeType::Id])
-            .map_err(|e| Failure::of("wrapping key", &e))?;
-        if let [Attribute::Id(id)] = told.as_slice()
-            && let Some(number) = std::str::from_utf8(id)
-                .ok()
-                .and_then(|id| id.strip_prefix("natsuin-kek-"))
-                .and_then(|n| n.parse().ok())
-        {
-            found.push((number, handle));
-        }
+/// Level of wrapped keys: never above what is declared of the token, and of the storage outside it.
+fn ceiling(token: Level, storage_declared: bool) -> Level {
+    match storage_declared {
+        true => token.min(Level::Two),
+        false => Level::One,
     }
-    Ok(found)
-}
-
-/// The newest KEK, which another node may have made.
-fn current(c: &mut Connection) -> Result<(u32, ObjectHandle), Failure> {
-    let number = newest(&c.session)?;
-    let number = number.ok_or(Failure::plain(NO_WRAPPING_KEY))?;
-    Ok((number, kek(c, number)?))
-}
-
-fn kek(c: &mut Connection, number: u32) -> Result<ObjectHandle, Failure> {
-    let id = kek_id(number);
-    if let Some(known) = c.keys.get(&id) {
-        return Ok(*known);
-    }
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::Token(true),
-        Attribute::Id(id.clone()),
-    ];
-    match find_all(&c.session, &template)?.as_slice() {
-        [one] => {
-            c.keys.insert(id, *one);
-            Ok(*one)
-        }
-        [] => Err(Failure::plain(NO_WRAPPING_KEY)),
-        _ => Err(Failure::plain(Fault::Unfit(
-            "two wrapping keys of one name",
-        ))),
-    }
-}
-
-fn gone(session: &Session, object: ObjectHandle) -> Result<(), Failure> {
-    let done = session.destroy_object(object);
-    done.map_err(|e| Failure::of("dropping an unwrapped key", &e))
-}
-
-/// Unwraps for signing only, or (for wrapping it anew) so that it may be wrapped once more.
-fn unwrap(
-    c: &mut Connection,
-    alg: KeyAlg,
-    blob: &Blob,
-    rewrap: bool,
-) -> Result<ObjectHandle, Failure> {
-    let with = kek(c, blob.kek)?;
-    let kind = if alg.is_rsa() {
-        KeyType::RSA
-    } else {
-        KeyType::EC
-    };
-    let template = [
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
-        Attribute::KeyType(kind),
-        Attribute::Token(false),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(rewrap),
-        Attribute::Sign(!rewrap),
-        Attribute::Decrypt(false),
-        Attribute::Unwrap(false),
-    ];
-    let made = c
-        .session
-        .unwrap_key(&Mechanism::AesKeyWrapPad, with, &blob.wrapped.0, &template);
-    let key = made.map_err(|e| match e {
-        Error::Pkcs11(RvError::WrappedKeyInvalid | RvError::WrappedKeyLenRange, _) => {
-            Failure::plain(Fault::Unfit("a blob that doesn't unwrap"))
-        }
-        e => Failure::of("unwrapping", &e),
-    })?;
-    let asked = [AttributeType::Sensitive, AttributeType::Extractable];
-    let told = c.session.get_attributes(key, &asked);
-    let told = told.map_err(|e| Failure::of("attributes of an unwrapped key", &e))?;
-    if told.contains(&Attribute::Sensitive(true)) && told.contains(&Attribute::Extractable(rewrap))
-    {
-        return Ok(key);
-    }
-    gone(&c.session, key)?;
-    Err(Failure::plain(Fault::Broken(
-        "attributes of an unwrapped key",
-    )))
-}
-
-/// The key in this session, unwrapped now or lately. If a key was let go of since, none stays.
-fn ready(
-    c: &mut Connection,
-    alg: KeyAlg,
-    name: &[u8],
-    blob: &Blob,
-    let_go: u64,
-) -> Result<ObjectHandle, Failure> {
-    if c.let_go != let_go {
-        while let Some((_, old)) = c.unwrapped.pop_front() {
-            gone(&c.session, old)?;
-        }
-        c.let_go = let_go;
-    }
-    if let Some((_, known)) = c.unwrapped.iter().find(|(n, _)| n == name) {
-        return Ok(*known);
-    }
-    let key = unwrap(c, alg, blob, false)?;
-    c.unwrapped.push_back((name.to_vec(), key));
-    if c.unwrapped.len() > UNWRAPPED
-        && let Some((_, oldest)) = c.unwrapped.pop_front()
-    {
-        gone(&c.session, oldest)?;
-    }
-    Ok(key)
 }
 
 impl Backend for WrappedKeys {
@@ -292,10 +144,7 @@ impl Backend for WrappedKeys {
     }
 
     fn ceiling(&self) -> Level {
-        match &self.declaration {
-            Some(_) => self.token.ceiling().min(Level::Two),
-            None => Level::One,
-        }
+        ceiling(self.token.ceiling(), self.declaration.is_some())
     }
 
     fn device(&self) -> Option<String> {
@@ -321,6 +170,7 @@ impl Backend for WrappedKeys {
         let (number, spki, wrapped) = self.pool().slowly(move |c| {
             let (number, with) = current(c)?;
             let (mechanism, public, private) = key_pair_template(alg)?;
+            c.begin()?;
             let made = c.session.generate_key_pair(&mechanism, &public, &private);
             let (public, private) = made.map_err(|e| Failure::of("key generation", &e))?;
             let out = public_key(&c.session, alg, public).and_then(|spki| {
@@ -341,9 +191,15 @@ impl Backend for WrappedKeys {
             wrapped: B64(wrapped),
         };
         let material = blob.material()?;
-        let key = self.load(alg, &material)?;
-        self.token.sign_and_verify(alg, key.as_ref())?;
-        Ok(NewKey { material, spki })
+        let tested = self.load(alg, &material);
+        let tested = tested.and_then(|key| self.token.sign_and_verify(alg, key.as_ref()));
+        match tested {
+            Ok(()) => Ok(NewKey { material, spki }),
+            Err(NO_WRAPPING_KEY) => Err(NO_WRAPPING_KEY),
+            // Not the caller's doing.
+            Err(Fault::Unfit(what)) => Err(Fault::Unavailable(what)),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn import(&self, alg: KeyAlg, pkcs8: &SecretBytes, spki: &[u8]) -> Result<NewKey, Fault> {
@@ -351,20 +207,20 @@ impl Backend for WrappedKeys {
             return Err(Fault::Unfit("no wrapped keys of this kind"));
         }
         let (_, own) = crate::import::pair(alg, pkcs8, spki)?;
+        let own = own.with(vec![
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::Token(false),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(true),
+            Attribute::Sign(true),
+            Attribute::Decrypt(false),
+            Attribute::Unwrap(false),
+        ]);
         let (number, wrapped) = self.pool().slowly(move |c| {
             let (number, with) = current(c)?;
-            let mut template = vec![
-                Attribute::Class(ObjectClass::PRIVATE_KEY),
-                Attribute::Token(false),
-                Attribute::Private(true),
-                Attribute::Sensitive(true),
-                Attribute::Extractable(true),
-                Attribute::Sign(true),
-                Attribute::Decrypt(false),
-                Attribute::Unwrap(false),
-            ];
-            template.extend_from_slice(&own);
-            let made = c.session.create_object(&template);
+            c.begin()?;
+            let made = c.session.create_object(own.expose());
             let key = made.map_err(|e| Failure::of("key import", &e))?;
             let wrapped = c.session.wrap_key(&Mechanism::AesKeyWrapPad, with, key);
             gone(&c.session, key)?;
@@ -377,9 +233,7 @@ impl Backend for WrappedKeys {
         };
         let material = blob.material()?;
         let key = self.load(alg, &material)?;
-        self.token
-            .sign_and_verify(alg, key.as_ref())
-            .map_err(|_| Fault::Unfit("a pair that doesn't fit together"))?;
+        self.token.fits_together(alg, key.as_ref())?;
         Ok(NewKey {
             material,
             spki: spki.to_vec(),
@@ -392,13 +246,14 @@ impl Backend for WrappedKeys {
         }
         let blob = Blob::read(material)?;
         let name = sha256(&[material.expose()]).0.to_vec();
+        self.held.hold(&name);
         let key = Wrapped {
             pool: self.pool().clone(),
             algs: self.token.sig_algs(alg),
             alg,
             name,
             blob: Arc::new(blob),
-            let_go: self.let_go.clone(),
+            held: self.held.clone(),
         };
         // That it unwraps is known before it is ordered to sign.
         key.touch()?;
@@ -412,6 +267,36 @@ impl Backend for WrappedKeys {
 
     fn erase(&self, _: &SecretBytes) -> Result<(), Fault> {
         Ok(())
+    }
+
+    fn wrapping_keys(&self) -> Result<Vec<u32>, Fault> {
+        let found = self.pool().with(|c| keks(&c.session))?;
+        let mut numbers: Vec<u32> = found.into_iter().map(|(number, _)| number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
+    fn adopt_wrapping(&self, number: u32) {
+        self.kek.store(number, Ordering::SeqCst);
+    }
+
+    /// Sessions that are idle drop the keys that the module doesn't hold any more; those at work do so at their next call.
+    fn tidy(&self) {
+        let held = self.held.clone();
+        self.pool().each_idle(move |c| sweep(c, &held));
+    }
+
+    fn look(&self) {
+        self.token.look();
+    }
+
+    fn stuck(&self) -> bool {
+        self.token.stuck()
+    }
+
+    fn news(&self) -> Vec<&'static str> {
+        self.token.news()
     }
 
     fn renew_wrapping(&self) -> Result<(), Fault> {
@@ -481,22 +366,22 @@ struct Wrapped {
     alg: KeyAlg,
     name: Vec<u8>,
     blob: Arc<Blob>,
-    let_go: Arc<AtomicU64>,
+    held: Arc<Held>,
 }
 
 impl Drop for Wrapped {
     /// Sessions drop what they have unwrapped before they do anything else with a wrapped key.
     fn drop(&mut self) {
-        self.let_go.fetch_add(1, Ordering::SeqCst);
+        self.held.let_go(&self.name);
     }
 }
 
 impl Wrapped {
     fn touch(&self) -> Result<(), Fault> {
         let (alg, name, blob) = (self.alg, self.name.clone(), self.blob.clone());
-        let let_go = self.let_go.load(Ordering::SeqCst);
+        let held = self.held.clone();
         self.pool
-            .with(move |c| ready(c, alg, &name, &blob, let_go).map(|_| ()))
+            .with(move |c| ready(c, alg, &name, &blob, &held).map(|_| ()))
     }
 }
 
@@ -513,12 +398,32 @@ impl PrivateKey for Wrapped {
             self.blob.clone(),
             dtbs.to_vec(),
         );
-        let let_go = self.let_go.load(Ordering::SeqCst);
+        let held = self.held.clone();
         let value = self.pool.with(move |c| {
-            let key = ready(c, kind, &name, &blob, let_go)?;
-            sign_with(&c.session, alg, key, &data)
+            let key = ready(c, kind, &name, &blob, &held)?;
+            sign_with(c, alg, key, &data)
         })?;
         // Also what ECDSA made: the public key is the blob's word here, and a value by another key must not leave.
         verified(&self.blob.spki.0, alg, dtbs, value, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: III-3-17-retention-L2-inside, I-3.5.1-keygen-L2
+    #[test]
+    fn wrapped_keys_have_the_level_that_two_declarations_agree_on_and_never_three() {
+        for (token, storage, level) in [
+            (Level::One, false, Level::One),
+            (Level::One, true, Level::One),
+            (Level::Two, false, Level::One),
+            (Level::Two, true, Level::Two),
+            (Level::Three, false, Level::One),
+            (Level::Three, true, Level::Two),
+        ] {
+            assert_eq!(ceiling(token, storage), level, "{token} {storage}");
+        }
     }
 }

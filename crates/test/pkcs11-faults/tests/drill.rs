@@ -29,7 +29,7 @@ use core_types::{
     UnixTime, sha256,
 };
 use jose::SigningKey;
-use pkcs11_faults::control::CONTROL;
+use pkcs11_faults::control;
 use pkcs11_faults::softhsm::{self, Library};
 use store_kit::testing::TestStore;
 
@@ -39,6 +39,8 @@ const RSA: SigAlg = SigAlg::RsaPkcs1(HashAlg::Sha256);
 const LIMITS: Limits = Limits {
     sessions: 4,
     patience: Duration::from_millis(1500),
+    // What a session that rested is asked first would use up the faults of the drill.
+    trust: Duration::from_secs(3600),
 };
 
 /// The faulty module, which Cargo put beside this program.
@@ -57,6 +59,8 @@ fn with_token(test: &str) -> bool {
 
 pkcs11_faults::on_tokens!(kryoptic:
     after_every_fault_the_service_works_again_without_a_restart,
+    a_call_that_hangs_before_it_began_a_value_makes_none_later,
+    only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang,
     a_wrong_rsa_value_does_not_leave_the_module,
     a_token_whose_generator_is_stuck_is_not_used_any_more,
     hanging_calls_are_bounded_and_others_go_on,
@@ -74,17 +78,17 @@ fn options(pin: &str) -> Options {
 }
 
 fn token() -> Pkcs11Backend {
+    token_with(LIMITS)
+}
+
+fn token_with(limits: Limits) -> Pkcs11Backend {
     Pkcs11Backend::initialise(&options("12345678")).unwrap();
-    Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap()
+    Pkcs11Backend::open_with(&options("12345678"), limits).unwrap()
 }
 
 /// Writes the control file.
 fn faults(lines: &str) {
-    let path = PathBuf::from(std::env::var_os(CONTROL).unwrap());
-    // In one step, so that no call reads half of it.
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, lines).unwrap();
-    std::fs::rename(&fresh, &path).unwrap();
+    control::set(lines).unwrap();
 }
 
 /// A module over the faulty token, and the SAM that talks to it.
@@ -93,7 +97,8 @@ struct Drill {
     act: SigningKey,
     statement: String,
     officers: [SigningKey; 2],
-    _store: TestStore,
+    backend: Arc<dyn Backend>,
+    store: TestStore,
 }
 
 impl Drill {
@@ -112,9 +117,10 @@ impl Drill {
             officers: officers.iter().map(|o| o.public().clone()).collect(),
             ..ModuleConfig::new("sam.test", "cm-1", 100_000)
         };
+        let backend: Arc<dyn Backend> = Arc::new(backend);
         let module = Module::start(
             config,
-            Arc::new(backend),
+            backend.clone(),
             store.store.clone(),
             &RootSecret::new(SecretBytes::new(vec![7; 32])).unwrap(),
             Arc::new(ManualClock::at(NOW)),
@@ -139,7 +145,8 @@ impl Drill {
             act,
             statement,
             officers,
-            _store: store,
+            backend,
+            store,
         }
     }
 
@@ -228,6 +235,28 @@ impl Drill {
         panic!("the service doesn't work again");
     }
 
+    /// Waits until the pool has a session again, and nothing is made for that.
+    async fn comes_back(&self) {
+        let nothing = SecretBytes::new(vec![7; 16]);
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        for _ in 0..1000 {
+            ticks.tick().await;
+            if self.backend.erase(&nothing).is_ok() && self.backend.wrapping_keys().is_ok() {
+                return;
+            }
+        }
+        panic!("the call doesn't come back");
+    }
+
+    /// How many entries of the audit log contain these words.
+    async fn audited(&self, words: &str) -> usize {
+        let mut tx = self.store.store.read("look").await.unwrap();
+        let query = store_kit::sql("SELECT body AS t FROM audit_entry");
+        let rows = tx.fetch_all(query).await.unwrap();
+        let texts = rows.iter().map(|r| r.text("t").unwrap());
+        texts.filter(|t| t.contains(words)).count()
+    }
+
     async fn state(&self) -> ModuleState {
         self.module.self_test().await.unwrap().state
     }
@@ -264,6 +293,8 @@ enum Answer {
     NothingMade,
     /// Nobody knows.
     Unknown,
+    /// The one or the other of the last two, as the call was at that moment.
+    Hung,
 }
 
 // shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, III-3-13-secure-state, III-3-13-detect-hardware
@@ -277,7 +308,7 @@ async fn after_every_fault_the_service_works_again_without_a_restart() {
 }
 
 async fn every_fault(kind: &str, drill: &Drill) {
-    use Answer::{NothingMade, Signed, Unknown};
+    use Answer::{Hung, NothingMade, Signed, Unknown};
     let ec = drill.key(KeyAlg::P256).await.unwrap();
     let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
     for (name, lines, answer) in [
@@ -323,7 +354,7 @@ async fn every_fault(kind: &str, drill: &Drill) {
         ("vendor's error", "C_SignInit rv:0x80000042 1", Signed),
         ("hang at C_SignInit", "C_SignInit hang", Unknown),
         ("hang at C_Sign", "C_Sign hang", Unknown),
-        ("hang at all", "* hang", Unknown),
+        ("hang at all", "* hang", Hung),
     ] {
         for (key, alg) in [(&ec, ECDSA), (&rsa, RSA)] {
             faults(lines);
@@ -343,7 +374,10 @@ async fn every_fault(kind: &str, drill: &Drill) {
                 Err(other) => panic!("{kind} {name}: {other}"),
             };
             let answered = begun.elapsed();
-            assert_eq!(got, answer, "{kind} {name} {alg}");
+            match answer {
+                Hung => assert_ne!(got, Signed, "{kind} {name} {alg}"),
+                answer => assert_eq!(got, answer, "{kind} {name} {alg}"),
+            }
             faults("");
             let begun = Instant::now();
             drill.recovers(key, alg).await;
@@ -355,6 +389,77 @@ async fn every_fault(kind: &str, drill: &Drill) {
         }
     }
     assert_eq!(drill.state().await, ModuleState::Operational);
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_hangs_before_it_began_a_value_makes_none_later() {
+    if !with_token("a_call_that_hangs_before_it_began_a_value_makes_none_later") {
+        return;
+    }
+    let limits = Limits {
+        sessions: 1,
+        patience: Duration::from_millis(500),
+        trust: Duration::ZERO,
+        ..LIMITS
+    };
+    for wrapped in [false, true] {
+        let drill = match wrapped {
+            false => Drill::over(token_with(limits)).await,
+            true => Drill::over(WrappedKeys::open(token_with(limits), None).unwrap()).await,
+        };
+        let ec = drill.key(KeyAlg::P256).await.unwrap();
+        let nothing = Err(ModuleError::Refused(Refusal::NotOperational));
+        for lines in ["C_SignInit hang", "C_OpenSession hang", "* hang"] {
+            drill.sign_texts(&ec, ECDSA, &["one"]).await.unwrap();
+            faults(lines);
+            let answer = drill.sign_texts(&ec, ECDSA, &["one"]).await;
+            assert_eq!(answer, nothing, "{lines} {wrapped}");
+            // The call goes on now; a value would end this process.
+            faults("C_Sign crash");
+            drill.comes_back().await;
+            faults("");
+        }
+        // What hangs in the middle may have made one.
+        faults("C_Sign hang");
+        let answer = drill.sign_texts(&ec, ECDSA, &["one"]).await;
+        assert_eq!(answer, Err(ModuleError::Unknown), "{wrapped}");
+        faults("");
+        drill.comes_back().await;
+        drill.sign_texts(&ec, ECDSA, &["one"]).await.unwrap();
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-13-secure-state, III-3-14-audit-records
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang() {
+    if !with_token("only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang") {
+        return;
+    }
+    let limits = Limits {
+        sessions: 2,
+        patience: Duration::from_millis(300),
+        ..LIMITS
+    };
+    let drill = Drill::over(token_with(limits)).await;
+    let ec = drill.key(KeyAlg::P256).await.unwrap();
+    // One hangs, and the other one works.
+    faults("C_Sign hang");
+    assert!(drill.sign_texts(&ec, ECDSA, &["one"]).await.is_err());
+    for _ in 0..3 {
+        assert!(!drill.module.tidy().await);
+    }
+    assert!(drill.sign_texts(&ec, ECDSA, &["one"]).await.is_err());
+    assert!(!drill.module.tidy().await, "it may come back");
+    assert_eq!(drill.audited("cm-device-stuck").await, 0);
+    assert!(drill.module.tidy().await);
+    assert!(drill.module.tidy().await);
+    assert_eq!(drill.audited("cm-device-stuck").await, 1, "told once");
+    // It does come back after all.
+    faults("");
+    drill.comes_back().await;
+    assert!(!drill.module.tidy().await);
+    drill.sign_texts(&ec, ECDSA, &["one"]).await.unwrap();
 }
 
 // shows: T-KEY-MALFUNCTION
@@ -481,19 +586,23 @@ fn a_refused_pin_is_tried_once() {
         assert!(matches!(opened, Err(OpenError::LastTry)), "{flag}");
     }
     faults("");
-    // What a token says whose PIN was changed under a running module.
-    let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
-    faults("C_GenerateRandom rv:0xb3 1\nC_Login rv:0xa0 1");
-    assert!(matches!(
-        backend.generate(KeyAlg::P256),
-        Err(Fault::Locked(_))
-    ));
-    // The next login would succeed, and isn't tried.
-    assert!(matches!(
-        backend.generate(KeyAlg::P256),
-        Err(Fault::Locked(_))
-    ));
-    assert!(matches!(backend.self_test(), Err(Fault::Locked(_))));
+    // What a token says whose PIN was changed or blocked under a running module.
+    for code in ["0xa0", "0xa4"] {
+        let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
+        faults(&format!("C_GenerateRandom rv:0xb3 1\nC_Login rv:{code} 1"));
+        assert!(matches!(
+            backend.generate(KeyAlg::P256),
+            Err(Fault::Locked(_))
+        ));
+        // The next login would succeed, and isn't tried.
+        assert!(matches!(
+            backend.generate(KeyAlg::P256),
+            Err(Fault::Locked(_))
+        ));
+        assert!(matches!(backend.self_test(), Err(Fault::Locked(_))));
+        assert!(!backend.stuck(), "a new process would try the PIN again");
+        faults("");
+    }
 }
 
 // shows: III-3-13-secure-state

@@ -68,6 +68,19 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let contradicted = site.refused(&config(&module, "natsuin", certified));
     assert!(contradicted.contains("I-3.5.1-keygen-L2"), "{contradicted}");
     site.works(&right, "pkcs11", Level::Two).await;
+    // Keys outside the token count as level 2 only if also that way of keeping them is declared.
+    for (more, level) in [
+        (format!("{declared}\nkeys = \"wrapped\""), Level::One),
+        (
+            format!(
+                "{declared}\nkeys = \"wrapped\"\nwrapped_declaration = \"test, not evaluated\""
+            ),
+            Level::Two,
+        ),
+    ] {
+        let wrapped = config(&module, "natsuin", &more);
+        site.works(&wrapped, "pkcs11-wrapped", level).await;
+    }
 
     // A module that has a log says in it why it doesn't start.
     site.refused(&config(Path::new("/nonexistent.so"), "natsuin", ""));

@@ -4,6 +4,7 @@ use std::fs;
 
 use cm_api::Executed;
 use core_types::{HashAlg, SigAlg};
+use pkcs11_faults::softhsm;
 
 use crate::kit::*;
 
@@ -27,14 +28,16 @@ fn in_memory(pid: u32, needle: &[u8]) -> bool {
     found
 }
 
-// shows: III-3-1-no-plaintext-private-key, III-A1.4-intermediate-values, III-A1.4.1-protect-use-disclosure, T-KEY-DISCLOSE,
-// I-7.1.3.2-residual-information, I-A4-secure-erasure
-#[tokio::test]
-async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end() {
-    let site = Site::new();
-    let (mut running, client, _) = site.start("kind = \"software\"").await;
-    let sam = SamSide::new(client).await;
-    // Elliptic: the scalar, as PKCS#8 has it and as the library keeps it. RSA: one prime.
+/// A pair that is brought in, and the bytes of it that mustn't be found.
+struct Pair {
+    pkcs8: Vec<u8>,
+    spki: Vec<u8>,
+    prove: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    secret: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Elliptic: the scalar, as PKCS#8 has it and as the library keeps it.
+fn elliptic() -> Pair {
     let made = aws_lc_rs::signature::EcdsaKeyPair::generate(
         &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
     )
@@ -50,12 +53,7 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
     let at = pkcs8.windows(2).position(|w| w == [0x04, 0x20]).unwrap() + 2;
     let scalar = pkcs8[at..at + 32].to_vec();
     let reversed: Vec<u8> = scalar.iter().rev().copied().collect();
-    let prove = |message: &[u8]| {
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        made.sign(&random, message).unwrap().as_ref().to_vec()
-    };
-    let key = sam.import(&pkcs8, &spki, prove).await;
-    let mut needles = vec![
+    let secret = vec![
         ("scalar", scalar),
         ("scalar, little endian", reversed),
         ("PKCS#8", pkcs8[pkcs8.len() - 120..].to_vec()),
@@ -64,26 +62,20 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
             core_types::bytes::b64u(&pkcs8).into_bytes()[40..160].to_vec(),
         ),
     ];
-    let clear = |needles: &[(&str, Vec<u8>)], pid: u32, when: &str| {
-        for (what, needle) in needles {
-            assert!(!in_memory(pid, needle), "{what} in memory {when}");
-            assert!(
-                !in_files(site.token.path(), needle),
-                "{what} in a file {when}"
-            );
-        }
+    let prove = move |message: &[u8]| {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        made.sign(&random, message).unwrap().as_ref().to_vec()
     };
-    let pid = running.0.id();
-    // The search itself finds what is there: the module's name in its settings.
-    assert!(in_memory(pid, b"sam.test"));
-    clear(&needles, pid, "after import");
-    let Executed::Signed(values) = sam.order(sign(&key, P256, 1)).await else {
-        panic!("a signature was ordered")
-    };
-    let signed = pki::Signed::Message(b"document");
-    pki::verify_signature(&key.spki.0, P256, signed, &values[0].0).unwrap();
-    clear(&needles, pid, "after signing");
-    // An RSA key too: one of its primes, as PKCS#8 has it and as the library keeps it.
+    Pair {
+        pkcs8,
+        spki,
+        prove: Box::new(prove),
+        secret,
+    }
+}
+
+/// RSA: one of its primes, as PKCS#8 has it and as the library keeps it.
+fn rsa() -> Pair {
     let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
     let (pkcs8, spki) = {
         use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
@@ -113,20 +105,85 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
         numbers.nth(4).unwrap()
     };
     assert_eq!(prime.len(), 128);
-    let prove = |message: &[u8]| {
+    let prove = move |message: &[u8]| {
         let random = aws_lc_rs::rand::SystemRandom::new();
         let mut value = vec![0; 256];
         let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
         rsa.sign(padding, &random, message, &mut value).unwrap();
         value
     };
-    let other = sam.import(&pkcs8, &spki, prove).await;
-    needles.push(("prime", prime.clone()));
-    needles.push(("prime, little endian", prime.into_iter().rev().collect()));
-    let pkcs1 = SigAlg::RsaPkcs1(HashAlg::Sha256);
-    let signed = sam.order(sign(&other, pkcs1, 5)).await;
+    let reversed = prime.iter().rev().copied().collect();
+    Pair {
+        pkcs8,
+        spki,
+        prove: Box::new(prove),
+        secret: vec![("prime", prime), ("prime, little endian", reversed)],
+    }
+}
+
+const PKCS1: SigAlg = SigAlg::RsaPkcs1(HashAlg::Sha256);
+
+/// That none of these bytes are in the daemon's memory, or in a file.
+fn clear(site: &Site, needles: &[(&str, Vec<u8>)], pid: u32, when: &str) {
+    for (what, needle) in needles {
+        assert!(!in_memory(pid, needle), "{what} in memory {when}");
+        assert!(
+            !in_files(site.token.path(), needle),
+            "{what} in a file {when}"
+        );
+    }
+}
+
+// shows: III-3-1-no-plaintext-private-key, III-A1.4-intermediate-values, T-KEY-DISCLOSE, I-7.1.3.2-residual-information
+#[tokio::test]
+async fn a_key_that_was_brought_into_a_token_is_in_no_memory_and_no_file() {
+    let site = Site::new();
+    site.make_token();
+    let module = softhsm::Library::SoftHsm2.path().unwrap();
+    for (more, first) in [("", 1), ("keys = \"wrapped\"", 3)] {
+        let backend = site.pkcs11(&module, "natsuin", more);
+        let (running, client, _) = site.start(&backend).await;
+        let sam = SamSide::new(client).await;
+        let pid = running.0.id();
+        for (pair, alg, act) in [(elliptic(), P256, first), (rsa(), PKCS1, first + 1)] {
+            let key = sam.import(&pair.pkcs8, &pair.spki, &pair.prove).await;
+            clear(&site, &pair.secret, pid, "after import");
+            let signed = sam.order(sign(&key, alg, act)).await;
+            assert!(matches!(signed, Executed::Signed(_)));
+            clear(&site, &pair.secret, pid, "after signing");
+            let ended = sam.order(destroy(&key)).await;
+            assert!(matches!(ended, Executed::Destroyed(_)));
+            clear(&site, &pair.secret, pid, "after destruction");
+        }
+    }
+}
+
+// shows: III-3-1-no-plaintext-private-key, III-A1.4-intermediate-values, III-A1.4.1-protect-use-disclosure, T-KEY-DISCLOSE,
+// I-7.1.3.2-residual-information, I-A4-secure-erasure
+#[tokio::test]
+async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end() {
+    let site = Site::new();
+    let (mut running, client, _) = site.start("kind = \"software\"").await;
+    let sam = SamSide::new(client).await;
+    let pair = elliptic();
+    let key = sam.import(&pair.pkcs8, &pair.spki, &pair.prove).await;
+    let mut needles = pair.secret;
+    let pid = running.0.id();
+    // The search itself finds what is there: the module's name in its settings.
+    assert!(in_memory(pid, b"sam.test"));
+    clear(&site, &needles, pid, "after import");
+    let Executed::Signed(values) = sam.order(sign(&key, P256, 1)).await else {
+        panic!("a signature was ordered")
+    };
+    let signed = pki::Signed::Message(b"document");
+    pki::verify_signature(&key.spki.0, P256, signed, &values[0].0).unwrap();
+    clear(&site, &needles, pid, "after signing");
+    let pair = rsa();
+    let other = sam.import(&pair.pkcs8, &pair.spki, &pair.prove).await;
+    needles.extend(pair.secret);
+    let signed = sam.order(sign(&other, PKCS1, 5)).await;
     assert!(matches!(signed, Executed::Signed(_)));
-    clear(&needles, pid, "after signing with RSA");
+    clear(&site, &needles, pid, "after signing with RSA");
 
     // Backups and exported logs, made while the keys live and after their end.
     let kept = |name: &str, needles: &[(&str, Vec<u8>)]| {
@@ -162,7 +219,7 @@ async fn no_private_key_is_in_memory_files_or_logs_after_use_and_after_its_end()
             Executed::Destroyed(_)
         ));
     }
-    clear(&needles, running.0.id(), "after destruction");
+    clear(&site, &needles, running.0.id(), "after destruction");
     silent(&mut running, &needles);
     kept("destroyed", &needles);
 }

@@ -24,6 +24,7 @@ impl Module {
             declaration: self.backend.declaration(),
             tested: self.state.tested(),
             error: self.state.error(),
+            members: self.backend.members(),
         }
     }
 
@@ -97,6 +98,7 @@ impl Module {
     pub(crate) async fn latch(&self, what: &'static str) {
         self.note(&Fault::Broken(what)).await;
         self.cache.clear();
+        self.let_go().await;
     }
 
     /// A generator that has failed ends all work, as any failed test does; also one that fails in the state *error*.
@@ -124,6 +126,7 @@ impl Module {
             }
             Err(fault) => self.note(&fault).await,
         }
+        self.tell_news().await;
         Ok(self.health())
     }
 

@@ -39,6 +39,14 @@ pub struct Plan {
     pub same_nonce: bool,
     /// Level that its operator declares it to be good for.
     pub level: Option<Level>,
+    pub load: Option<Fault>,
+    /// How often the device was asked to forget what the module doesn't hold.
+    pub tidied: u32,
+    /// How many keys the module holds.
+    pub held: u32,
+    pub stuck: bool,
+    /// Told once.
+    pub news: Vec<&'static str>,
 }
 
 /// Software keys, and a plan.
@@ -92,6 +100,10 @@ impl Backend for Faulty {
 
     fn load(&self, alg: KeyAlg, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, Fault> {
         let key = SoftBackend.load(alg, material)?;
+        if let Some(fault) = self.0.lock().unwrap().load.clone() {
+            return Err(fault);
+        }
+        self.0.lock().unwrap().held += 1;
         let claimed = self.0.lock().unwrap().spki.clone();
         let spki = claimed.unwrap_or_else(|| key.spki().to_vec());
         Ok(Box::new(FaultyKey(self.clone(), key, spki)))
@@ -109,6 +121,26 @@ impl Backend for Faulty {
         }
         plan.erased.push(place.clone());
         Ok(())
+    }
+
+    fn tidy(&self) {
+        self.0.lock().unwrap().tidied += 1;
+    }
+
+    fn stuck(&self) -> bool {
+        self.0.lock().unwrap().stuck
+    }
+
+    fn news(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0.lock().unwrap().news)
+    }
+}
+
+impl Drop for FaultyKey {
+    fn drop(&mut self) {
+        let mut plan = self.0.0.lock().unwrap();
+        // The plan may be a new one.
+        plan.held = plan.held.saturating_sub(1);
     }
 }
 
@@ -221,6 +253,63 @@ async fn what_surely_was_not_signed_may_be_ordered_once_more() {
             assert_eq!(refusal(last), spent, "act {act}");
         }
     }
+}
+
+// shows: III-3-14-audit-records, III-3-13-secure-state
+#[tokio::test]
+async fn what_the_device_tells_is_an_alarm_once_and_a_device_that_hangs_for_good_ends_the_process()
+{
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    assert!(!story.module.tidy().await);
+    faulty.plan(|plan| (plan.stuck, plan.news) = (true, vec!["cm-device-stuck"]));
+    assert!(
+        story.module.tidy().await,
+        "the daemon ends, and is started again"
+    );
+    assert!(story.module.tidy().await);
+    assert_eq!(story.audited("cm-device-stuck").await, 1);
+    // Also beside an order.
+    faulty.plan(|plan| plan.news = vec!["cm-device-away"]);
+    story.key(KeyAlg::P256).await;
+    assert_eq!(story.audited("cm-device-away").await, 1);
+}
+
+// shows: III-A1.4.1-protect-use-disclosure, III-A1.6-destroy-at-end, T-KEY-DISCLOSE
+#[tokio::test]
+async fn the_device_forgets_keys_when_they_end_are_not_used_or_the_module_is_disabled() {
+    let faulty = Faulty::default();
+    let mut story = faulty.story().await;
+    let officers = crate::switch::Officers::new();
+    story.module = story.again_with(&officers.setup()).await;
+    let tidied = || {
+        let mut told = (0, 0);
+        faulty.plan(|plan| told = (plan.held, std::mem::take(&mut plan.tidied)));
+        told
+    };
+    let used = async |story: &Story| {
+        let key = story.key(KeyAlg::P256).await;
+        let order = story.order(sign(&key, P256, &[digest(P256, "a")]));
+        story.module.execute(&order).await.unwrap();
+        key
+    };
+    let key = used(&story).await;
+    assert_eq!(tidied(), (1, 0));
+    let order = story.order(crate::destroy::destroy(&key));
+    story.module.execute(&order).await.unwrap();
+    assert_eq!(tidied(), (0, 1), "destroyed");
+    used(&story).await;
+    story.module.tidy().await;
+    assert_eq!(tidied(), (1, 1), "in use");
+    story.clock.advance(300);
+    story.module.tidy().await;
+    assert_eq!(tidied(), (0, 1), "not used lately");
+    story.renew().await;
+    used(&story).await;
+    let off = crate::switch::to(&story, false, 1);
+    let off = officers.approve(&[0, 1], &off);
+    story.module.switch(&off).await.unwrap();
+    assert_eq!(tidied(), (0, 1), "disabled");
 }
 
 // shows: III-3-13-secure-state, T-KEY-MALFUNCTION

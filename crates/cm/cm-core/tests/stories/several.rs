@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use cm_api::rpc::ModuleState;
 use cm_api::{ModuleError, Refusal};
-use cm_core::backend::{Backend, Fault};
+use cm_core::backend::{Backend, Fault, NO_SUCH_KEY, NO_WRAPPING_KEY, SILENT};
 use cm_core::several::Several;
 use core_types::{KeyAlg, Level};
 
 use crate::faulty::Faulty;
-use crate::kit::{P256, Story, digest, generate, sign};
+use crate::kit::{P256, Story, digest, generate, refusal, sign};
 
 async fn story(shared: bool) -> (Story, [Faulty; 2]) {
     let devices = [Faulty::default(), Faulty::default()];
@@ -84,6 +84,106 @@ async fn a_device_that_fails_its_test_is_left_out_and_all_of_them_stop_the_modul
     let health = story.module.self_test().await.unwrap();
     assert_eq!(health.state, ModuleState::Error);
     assert_eq!(story.refused(kind()).await, Refusal::NotOperational);
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-13-secure-state, III-3-14-audit-records
+#[tokio::test]
+async fn what_becomes_of_a_device_is_told_and_one_that_does_not_answer_is_left_alone() {
+    use cm_api::rpc::MemberState::{Away, Out, Resting, Well};
+    let (story, [one, two]) = story(true).await;
+    let states = |story: &Story| -> Vec<_> {
+        let members = story.module.health().members;
+        members.into_iter().map(|m| m.state).collect()
+    };
+    let key = story.key(KeyAlg::P256).await;
+    let order = || story.order(sign(&key, P256, &[digest(P256, "a")]));
+    for fault in [Fault::Unknown("no answer"), SILENT] {
+        one.plan(|plan| {
+            plan.sign = Some((0, fault.clone()));
+            plan.self_test = Some(SILENT);
+        });
+        two.plan(|_| {});
+        let mut lost = 0;
+        for _ in 0..10 {
+            lost += u32::from(story.module.execute(&order()).await.is_err());
+        }
+        let expected = u32::from(fault != SILENT);
+        assert_eq!((lost, signed(&one)), (expected, 1), "asked once: {fault:?}");
+        assert_eq!(states(&story), [Resting, Well]);
+        story.module.tidy().await;
+        assert_eq!(states(&story), [Resting, Well], "it doesn't pass its tests");
+        one.plan(|plan| (plan.sign, plan.self_test) = (None, None));
+        story.module.tidy().await;
+        assert_eq!(states(&story), [Well, Well]);
+    }
+    assert_eq!(story.audited("cm-device-away").await, 2);
+    one.plan(|plan| plan.sign = Some((0, Fault::Unavailable("away"))));
+    for _ in 0..4 {
+        story.module.execute(&order()).await.unwrap();
+    }
+    assert_eq!(states(&story), [Away, Well]);
+    assert_eq!(story.audited("cm-device-away").await, 3, "told once");
+    // If nobody else is left, one that doesn't answer is asked all the same.
+    one.plan(|plan| (plan.sign, plan.self_test) = (None, Some(SILENT)));
+    two.plan(|plan| plan.self_test = Some(Fault::Broken("known answer")));
+    let health = story.module.self_test().await.unwrap();
+    assert_eq!(health.state, ModuleState::Degraded);
+    assert_eq!(states(&story), [Resting, Out]);
+    story.module.execute(&order()).await.unwrap();
+    assert_eq!(states(&story), [Well, Out]);
+    assert_eq!(story.audited("cm-device-out").await, 1);
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-14-audit-records
+#[tokio::test]
+async fn a_key_that_one_device_lacks_is_used_in_another_and_that_is_told() {
+    for missing in [NO_SUCH_KEY, NO_WRAPPING_KEY] {
+        let (story, [one, two]) = story(true).await;
+        let keys = [story.key(KeyAlg::P256).await, story.key(KeyAlg::P256).await];
+        let use_of = async |n: usize| {
+            let order = story.order(sign(&keys[n], P256, &[digest(P256, "a")]));
+            story.module.execute(&order).await
+        };
+        one.plan(|plan| plan.load = Some(missing.clone()));
+        for _ in 0..4 {
+            use_of(0).await.unwrap();
+        }
+        assert_eq!(story.audited("cm-device-lacks-key").await, 1);
+        story.module.tidy().await;
+        use_of(0).await.unwrap();
+        use_of(0).await.unwrap();
+        assert_eq!(
+            story.audited("cm-device-lacks-key").await,
+            2,
+            "every minute"
+        );
+        // Who knows whether the one that is away has it.
+        two.plan(|plan| plan.load = Some(Fault::Unavailable("away")));
+        assert_eq!(refusal(use_of(1).await), Refusal::NotOperational);
+        two.plan(|plan| plan.load = Some(missing.clone()));
+        let refused = refusal(use_of(1).await);
+        assert_ne!(refused, Refusal::NotOperational, "nobody has it");
+        let told = ["cm-key-missing", "cm-wrapping-key-missing"];
+        assert_eq!(
+            story
+                .audited(told[usize::from(missing != NO_SUCH_KEY)])
+                .await,
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn devices_that_are_said_to_share_their_keys_have_to() {
+    let (one, two) = (Faulty::default(), Faulty::default());
+    let members: Vec<Arc<dyn Backend>> = vec![Arc::new(one), Arc::new(two.clone())];
+    let several = |shared| Several::new(members.clone(), shared).unwrap();
+    several(true).check().unwrap();
+    two.plan(|plan| plan.load = Some(NO_SUCH_KEY));
+    assert!(matches!(several(true).check(), Err(Fault::Unfit(_))));
+    several(false).check().unwrap();
+    two.plan(|plan| plan.load = Some(Fault::Unavailable("away")));
+    assert!(matches!(several(true).check(), Err(Fault::Unavailable(_))));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ fn health(ceiling: Level, device: bool, declaration: Option<&str>) -> Health {
         declaration: declaration.map(Into::into),
         tested: None,
         error: None,
+        members: Vec::new(),
     }
 }
 

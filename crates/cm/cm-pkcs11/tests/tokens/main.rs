@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod generation;
+mod kit;
+mod several;
+
 use cm_core::backend::Backend as _;
 use cm_pkcs11::{Options, Pkcs11Backend};
 use core_types::{DtbsForm, KeyAlg, SecretBytes, SigAlg};

@@ -1,0 +1,113 @@
+//! One of several devices: how it is, and what is told when that changes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cm_api::rpc::MemberState;
+
+use crate::backend::{Backend, Fault, NO_SUCH_KEY, NO_WRAPPING_KEY, SILENT};
+
+/// A device.
+pub(super) struct Member {
+    pub(super) backend: Arc<dyn Backend>,
+    state: Mutex<MemberState>,
+    /// That it lacks a key that another one has was told since the last look.
+    lacks: AtomicBool,
+}
+
+/// A device that is away or wants a person: nothing was made, and another one may be asked.
+pub(super) fn elsewhere(fault: &Fault) -> bool {
+    matches!(fault, Fault::Unavailable(_) | Fault::Locked(_))
+}
+
+/// It hasn't the key, which another one may have.
+pub(super) fn lack(fault: &Fault) -> bool {
+    *fault == NO_SUCH_KEY || *fault == NO_WRAPPING_KEY
+}
+
+/// The state after an answer; nothing when that says nothing about the device.
+fn after(state: MemberState, answer: Result<(), &Fault>) -> Option<MemberState> {
+    match (state, answer) {
+        (MemberState::Out, _) => None,
+        (_, Ok(())) => Some(MemberState::Well),
+        (_, Err(Fault::Broken(_))) => Some(MemberState::Out),
+        (_, Err(Fault::Unknown(_))) => Some(MemberState::Resting),
+        (_, Err(fault)) if *fault == SILENT => Some(MemberState::Resting),
+        (MemberState::Resting, Err(_)) | (_, Err(Fault::Unfit(_))) => None,
+        (_, Err(Fault::Unavailable(_) | Fault::Locked(_))) => Some(MemberState::Away),
+    }
+}
+
+impl Member {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            backend,
+            state: Mutex::new(MemberState::Well),
+            lacks: AtomicBool::new(false),
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, MemberState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> MemberState {
+        *self.locked()
+    }
+
+    /// Takes note of an answer; an alarm when the device leaves those that are well, or for good.
+    pub(super) fn note(&self, answer: Result<(), &Fault>) -> Option<&'static str> {
+        let mut state = self.locked();
+        let next = after(*state, answer)?;
+        let before = std::mem::replace(&mut *state, next);
+        match (before, next) {
+            (_, MemberState::Out) => Some("cm-device-out"),
+            (MemberState::Well, MemberState::Away | MemberState::Resting) => Some("cm-device-away"),
+            _ => None,
+        }
+    }
+
+    /// It lacks a key that another one has: an alarm, once between two looks.
+    pub(super) fn lacks(&self) -> Option<&'static str> {
+        let told = self.lacks.swap(true, Ordering::SeqCst);
+        (!told).then_some("cm-device-lacks-key")
+    }
+
+    /// Asks a device that was left alone whether it does again what it has to; and tells anew what it lacks.
+    pub(super) fn look(&self) -> Option<&'static str> {
+        self.backend.look();
+        self.lacks.store(false, Ordering::SeqCst);
+        match self.state() {
+            MemberState::Resting => self.note(self.backend.self_test().as_ref().map(|()| ())),
+            MemberState::Well | MemberState::Away | MemberState::Out => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: T-KEY-MALFUNCTION, III-3-13-secure-state
+    #[test]
+    fn who_does_not_answer_rests_until_it_does_and_who_is_faulty_never_comes_back() {
+        use MemberState::{Away, Out, Resting, Well};
+        let (away, silent) = (Fault::Unavailable("away"), SILENT);
+        let (unknown, broken) = (Fault::Unknown("late"), Fault::Broken("test"));
+        let (pin, unfit) = (Fault::Locked("PIN"), NO_SUCH_KEY);
+        for state in [Well, Away, Resting] {
+            assert_eq!(after(state, Ok(())), Some(Well));
+            assert_eq!(after(state, Err(&broken)), Some(Out));
+            assert_eq!(after(state, Err(&unknown)), Some(Resting));
+            assert_eq!(after(state, Err(&silent)), Some(Resting));
+            assert_eq!(after(state, Err(&unfit)), None);
+        }
+        for fault in [&away, &pin] {
+            assert_eq!(after(Well, Err(fault)), Some(Away));
+            assert_eq!(after(Resting, Err(fault)), None, "still left alone");
+        }
+        for answer in [Ok(()), Err(&away), Err(&broken)] {
+            assert_eq!(after(Out, answer), None);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Two tokens as one back end, one of them behind the faulty module.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cm_api::rpc::MemberState;
+use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, PrivateKey};
+use cm_core::several::Several;
+use cm_pkcs11::{Limits, Options, WrappedKeys};
+use core_types::KeyAlg;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use pkcs11_faults::softhsm::{self, Library};
+
+use crate::kit::{LIMITS, Look, faults, options, token_with};
+
+const ALG: KeyAlg = KeyAlg::P256;
+/// Its self-tests make RSA keys.
+const PATIENT: Limits = Limits {
+    patience: Duration::from_millis(1500),
+    ..LIMITS
+};
+
+fn child(test: &str) -> bool {
+    let child = softhsm::childs_library().is_some();
+    if !child {
+        softhsm::must_pass(&format!("tokens::several::{test}"), Library::SoftHsm2);
+    }
+    child
+}
+
+/// A wrapping key with this number, as if the maker's tools had copied it.
+fn copied(into: &Options, number: u32) {
+    let wrapping = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Wrap(true),
+        Attribute::Unwrap(true),
+        Attribute::Label(b"natsuin-kek".to_vec()),
+        Attribute::Id(format!("natsuin-kek-{number}").into_bytes()),
+        Attribute::Value(vec![u8::try_from(number).unwrap(); 32]),
+    ];
+    Look::into(into).0.create_object(&wrapping).unwrap();
+}
+
+fn states(several: &Several) -> Vec<MemberState> {
+    several.members().into_iter().map(|m| m.state).collect()
+}
+
+fn sign(key: &dyn PrivateKey) -> Result<(), Fault> {
+    let alg = ALG.csr_alg();
+    let value = key.sign(alg, &alg.dtbs(b"a"))?;
+    pki::verify_signature(key.spki(), alg, pki::Signed::Message(b"a"), &value).unwrap();
+    Ok(())
+}
+
+/// Two tokens of SoftHSM2 with one wrapping key, the first behind the faulty module.
+fn pair() -> ([Options; 2], [Arc<dyn Backend>; 2]) {
+    let direct: PathBuf = Library::SoftHsm2.path().unwrap();
+    let first = options("natsuin-first");
+    let second = Options {
+        module: direct,
+        label: "natsuin-second".to_owned(),
+        ..first.clone()
+    };
+    let tokens = [&first, &second].map(|o| token_with(o, PATIENT));
+    for options in [&first, &second] {
+        copied(options, 7);
+    }
+    let members = tokens.map(|t| Arc::new(WrappedKeys::join(t, None).unwrap()) as Arc<dyn Backend>);
+    ([first, second], members)
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, III-3-13-secure-state
+#[test]
+fn one_that_fails_or_hangs_costs_no_signature_and_is_told() {
+    if !child("one_that_fails_or_hangs_costs_no_signature_and_is_told") {
+        return;
+    }
+    let (_, members) = pair();
+    let several = Several::new(members.to_vec(), true).unwrap();
+    several.check().unwrap();
+    let made = several.generate(ALG).unwrap();
+    let key = several.load(ALG, &made.material).unwrap();
+    let both = [MemberState::Well; 2];
+    for _ in 0..4 {
+        sign(key.as_ref()).unwrap();
+    }
+    assert_eq!((states(&several), several.news()), (both.to_vec(), vec![]));
+    // Away: every order is signed, by the other one.
+    faults("C_SignInit rv:0x30");
+    for _ in 0..4 {
+        sign(key.as_ref()).unwrap();
+    }
+    assert_eq!(states(&several), [MemberState::Away, MemberState::Well]);
+    assert_eq!(several.news(), ["cm-device-away"], "told once");
+    faults("");
+    for _ in 0..2 {
+        sign(key.as_ref()).unwrap();
+    }
+    assert_eq!(states(&several), both, "back by itself");
+    // Hanging: one order at most is lost, and then it is left alone.
+    faults("C_Sign hang");
+    let lost = (0..6).filter(|_| sign(key.as_ref()).is_err()).count();
+    assert_eq!(lost, 1);
+    assert_eq!(states(&several), [MemberState::Resting, MemberState::Well]);
+    assert_eq!(several.news(), ["cm-device-away"]);
+    several.look();
+    assert_eq!(states(&several)[0], MemberState::Resting, "it still hangs");
+    faults("");
+    several.look();
+    assert_eq!(states(&several), both, "it passed its tests");
+    for _ in 0..4 {
+        sign(key.as_ref()).unwrap();
+    }
+    // A wrong value ends its use.
+    faults("C_Sign flip");
+    let wrong = (0..2).filter_map(|_| sign(key.as_ref()).err());
+    assert!(matches!(
+        wrong.collect::<Vec<_>>().as_slice(),
+        [Fault::Broken(_)]
+    ));
+    faults("");
+    several.look();
+    assert_eq!(states(&several), [MemberState::Out, MemberState::Well]);
+    assert_eq!(several.news(), ["cm-device-out"]);
+    sign(key.as_ref()).unwrap();
+}
+
+// shows: T-KEY-MALFUNCTION, III-A1.6-backup-keys
+#[test]
+fn tokens_that_share_a_wrapping_key_change_it_when_all_have_the_new_one() {
+    if !child("tokens_that_share_a_wrapping_key_change_it_when_all_have_the_new_one") {
+        return;
+    }
+    let (options, members) = pair();
+    let several = Several::new(members.to_vec(), true).unwrap();
+    let made = several.generate(ALG).unwrap();
+    // A new one in the first token, which the second lacks.
+    let Err(Fault::Unfit(_)) = several.renew_wrapping() else {
+        panic!("the second token has no way to it")
+    };
+    assert!(
+        several.retire_wrapping().is_err(),
+        "nothing is destroyed before"
+    );
+    // It can't be copied out of SoftHSM2; so a known one takes its place, as after the maker's tools.
+    let kek = [Attribute::Id(b"natsuin-kek-8".to_vec())];
+    let look = Look::into(&options[0]);
+    for old in look.all(&kek) {
+        look.0.destroy_object(old).unwrap();
+    }
+    // A token that lacks what another one has: the other one is asked, and it is told.
+    copied(&options[0], 8);
+    let newer = members[0].generate(ALG).unwrap();
+    for _ in 0..4 {
+        sign(several.load(ALG, &newer.material).unwrap().as_ref()).unwrap();
+    }
+    assert_eq!(several.news(), ["cm-device-lacks-key"], "once a minute");
+    assert_eq!(
+        several.check().unwrap_err().what(),
+        "a device can't use the keys of another one"
+    );
+    copied(&options[1], 8);
+    several.renew_wrapping().unwrap();
+    let next = several.rewrap(ALG, &made.material).unwrap().unwrap();
+    assert!(several.rewrap(ALG, &next).unwrap().is_none());
+    assert_eq!(several.retire_wrapping().unwrap(), 1);
+    for _ in 0..4 {
+        sign(several.load(ALG, &next).unwrap().as_ref()).unwrap();
+        let old = several.load(ALG, &made.material).err();
+        assert_eq!(old, Some(NO_WRAPPING_KEY), "older copies have ended");
+    }
+    several.check().unwrap();
+}
+
+// shows: T-KEY-MALFUNCTION
+#[test]
+fn tokens_of_two_makers_have_keys_of_their_own_and_go_on_without_each_other() {
+    if !child("tokens_of_two_makers_have_keys_of_their_own_and_go_on_without_each_other") {
+        return;
+    }
+    let first = options("natsuin-first");
+    let second = Options {
+        module: Library::Kryoptic.path().unwrap(),
+        label: "natsuin-second".to_owned(),
+        ..first.clone()
+    };
+    let members = [&first, &second].map(|o| Arc::new(token_with(o, PATIENT)) as Arc<dyn Backend>);
+    let shared = Several::new(members.to_vec(), true).unwrap();
+    assert!(
+        matches!(shared.check(), Err(Fault::Unfit(_))),
+        "they don't share"
+    );
+    let several = Several::new(members.to_vec(), false).unwrap();
+    several.check().unwrap();
+    let keys = [0; 4].map(|_| several.generate(ALG).unwrap());
+    let keys = keys.map(|made| several.load(ALG, &made.material).unwrap());
+    faults("C_Sign hang");
+    let signed = keys.iter().filter(|key| sign(key.as_ref()).is_ok()).count();
+    assert_eq!(signed, 2, "each key waits for its token");
+    assert_eq!(states(&several), [MemberState::Resting, MemberState::Well]);
+    // New ones are made in the other, and nobody waits.
+    for _ in 0..4 {
+        let made = several.generate(ALG).unwrap();
+        sign(several.load(ALG, &made.material).unwrap().as_ref()).unwrap();
+    }
+    faults("");
+    several.look();
+    for key in &keys {
+        sign(key.as_ref()).unwrap();
+    }
+}
