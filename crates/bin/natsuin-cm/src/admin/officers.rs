@@ -135,8 +135,12 @@ pub(crate) async fn self_test(client: &Client) -> Result<String, Trouble> {
         (false, None) => "; the tests didn't pass".to_owned(),
     };
     let error = health.error.map(|error| format!("; its error is {error}"));
+    let tokens = (0..).zip(&health.members);
+    let tokens: String = tokens
+        .map(|(index, member)| format!("; token {index} is {:?}", member.state))
+        .collect();
     Ok(format!(
-        "the module is {:?}; switched {} times{tested}{}",
+        "the module is {:?}; switched {} times{tested}{}{tokens}",
         health.state,
         health.switched,
         error.unwrap_or_default()
