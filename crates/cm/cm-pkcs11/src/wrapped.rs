@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::Pkcs11Backend;
 use crate::fault::Failure;
 use crate::held::{Held, ready, sweep, unwrap};
-use crate::kek::{current, gone, kek, kek_id, keks, make_wrapping, newest};
+use crate::kek::{current, gone, kek_id, keks, make_wrapping, newest};
 use crate::keys::{fits, key_pair_template, public_key, sign_with, verified};
 use crate::pool::Pool;
 
