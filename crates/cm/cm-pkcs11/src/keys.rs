@@ -216,7 +216,7 @@ pub(crate) fn afresh<T>(
         destroy(c, id)?;
     }
     let made = make(c);
-    if made.is_ok() && !c.awaited() {
+    if !c.awaited() {
         destroy(c, id)?;
     }
     made

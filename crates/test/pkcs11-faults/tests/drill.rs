@@ -399,7 +399,7 @@ async fn a_call_that_hangs_before_it_began_a_value_makes_none_later() {
     }
     let limits = Limits {
         sessions: 1,
-        patience: Duration::from_millis(500),
+        patience: Duration::from_secs(1),
         trust: Duration::ZERO,
         ..LIMITS
     };
@@ -438,7 +438,7 @@ async fn only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang() {
     }
     let limits = Limits {
         sessions: 2,
-        patience: Duration::from_millis(300),
+        patience: Duration::from_secs(1),
         ..LIMITS
     };
     let drill = Drill::over(token_with(limits)).await;
