@@ -20,6 +20,11 @@ const issuer = new URL(job.issuer);
 const found = await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...local });
 const server = await oauth.processDiscoveryResponse(issuer, found);
 assert(server.code_challenge_methods_supported.includes('S256'));
+// Some clients look at the path of OpenID Connect first: the same server, with what its readers want beside.
+const openid = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: 'oidc', ...local }));
+assert.equal(openid.token_endpoint, server.token_endpoint);
+assert.deepEqual(openid.subject_types_supported, ['public']);
+assert.deepEqual(openid.id_token_signing_alg_values_supported, []);
 const client = { client_id: job.client_id };
 const proof = oauth.PrivateKeyJwt({ key: own.privateKey, kid: 'k1' });
 const bound = await oauth.generateKeyPair('ES256');

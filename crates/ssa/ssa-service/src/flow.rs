@@ -172,6 +172,11 @@ impl Flow {
         self.given("authorization_details").is_some() || self.given("scope") == Some("credential")
     }
 
+    /// Whether it asks in the words of version 1.
+    pub(crate) fn is_v1(&self) -> bool {
+        csc_types::v1::asks(|name| self.given(name).is_some())
+    }
+
     /// Whether it asks for a new credential.
     pub(crate) fn creates(&self) -> bool {
         creates(self.given("authorization_details"))
@@ -300,6 +305,8 @@ pub(crate) struct Code {
     pub(crate) jkt: Option<Digest32>,
     /// `authorization_details` as received.
     pub(crate) details: Option<String>,
+    /// Asked for in the words of version 1.
+    pub(crate) v1: bool,
     pub(crate) person: PersonId,
     pub(crate) facts: Option<KeyFacts>,
     pub(crate) rid: Option<Vec<u8>>,
@@ -325,7 +332,8 @@ pub(crate) async fn insert_code(tx: &mut Tx, code: &Code, now: UnixTime) -> Resu
     tx.execute(sql("DELETE FROM ssa_code WHERE exp < $1").bind(old))
         .await?;
     let insert = "INSERT INTO ssa_code (id, state, client, redirect, redirect_given, challenge, details, person, key, alg, \
-                  not_after, rid, exp, jkt, version) VALUES ($1, 'live', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0)";
+                  not_after, rid, exp, jkt, v1, version) VALUES ($1, 'live', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+                  $14, 0)";
     let facts = code.facts.as_ref();
     let insert = sql(insert)
         .bind(&code.id)
@@ -340,14 +348,15 @@ pub(crate) async fn insert_code(tx: &mut Tx, code: &Code, now: UnixTime) -> Resu
         .bind(facts.map(|f| f.not_after.0))
         .bind(code.rid.as_deref())
         .bind(code.exp.0)
-        .bind(code.jkt.map(|jkt| jkt.to_string()));
+        .bind(code.jkt.map(|jkt| jkt.to_string()))
+        .bind(i64::from(code.v1));
     tx.execute(insert).await.map(drop)
 }
 
 /// Spends a code: whoever gets it back with `live` set is the only one who ever does.
 pub(crate) async fn spend_code(tx: &mut Tx, text: &str) -> Result<Option<Code>, StoreError> {
     let query = "SELECT id, state, client, redirect, redirect_given, challenge, details, person, key, alg, not_after, rid, \
-                 exp, jkt, version FROM ssa_code WHERE id = $1";
+                 exp, jkt, v1, version FROM ssa_code WHERE id = $1";
     let Some(row) = tx.fetch_optional(sql(query).bind(digest(text))).await? else {
         return Ok(None);
     };
@@ -389,6 +398,7 @@ fn read_code(row: &Row) -> Result<Code, StoreError> {
             .transpose()
             .map_err(|_| StoreError::Column("jkt"))?,
         details: row.maybe_text("details")?,
+        v1: row.int("v1")? != 0,
         person: PersonId::parse(row.text("person")?).map_err(|_| StoreError::Column("person"))?,
         facts: read_facts(row)?,
         rid: row.maybe_blob("rid")?,

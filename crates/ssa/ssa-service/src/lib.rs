@@ -18,6 +18,7 @@ mod devices;
 mod enrol;
 mod flow;
 mod forget;
+mod guard;
 mod keys;
 mod later;
 mod limits;
@@ -90,6 +91,7 @@ struct Inner {
     ports: Ports,
     sealer: crypt::Sealer,
     hashers: Arc<Semaphore>,
+    password_work: Arc<password::Work>,
     documents: Arc<Rooms<ClientId>>,
     bodies: Arc<Rooms<IpAddr>>,
     limits: limits::Limits,
@@ -143,6 +145,7 @@ impl Ssa {
             ports,
             sealer,
             hashers: Arc::new(Semaphore::new(HASHERS)),
+            password_work: Arc::default(),
             documents: Rooms::new(DOCUMENTS, DOCUMENTS_OF_ONE),
             bodies: Rooms::new(READING.0, READING.1),
             limits: limits::Limits::default(),
@@ -155,9 +158,18 @@ impl Ssa {
         })))
     }
 
+    /// How many passwords were derived since the start. A guess costs the same, whether or not its account is there.
+    pub fn passwords_derived(&self) -> u64 {
+        self.0.password_work.done()
+    }
+
+    pub(crate) fn password_work(&self) -> Arc<password::Work> {
+        self.0.password_work.clone()
+    }
+
     /// Everything this service answers to.
     pub fn router(&self) -> Router {
-        Router::new()
+        let router = Router::new()
             .merge(oauth::router())
             .nest("/csc/v1", csc::router_v1())
             .nest("/csc/v2", csc::router())
@@ -167,13 +179,14 @@ impl Ssa {
                 limits::by_address,
             ))
             .layer(axum::middleware::from_fn(refusal::log))
-            .with_state(self.clone())
+            .with_state(self.clone());
+        guard::guarded(router, self.config().https())
     }
 
     /// What clients with certificates call, and where people show theirs; for a listener with
     /// [`service_kit::tls::asking_server`] at [`Certificates::url`]. Of the portal it has the one page that reads a certificate.
     pub fn certificate_router(&self) -> Router {
-        Router::new()
+        let router = Router::new()
             .merge(oauth::router_for_certificates())
             .nest("/csc/v1", csc::router_v1())
             .nest("/csc/v2", csc::router())
@@ -183,7 +196,8 @@ impl Ssa {
                 limits::by_address,
             ))
             .layer(axum::middleware::from_fn(refusal::log))
-            .with_state(self.clone())
+            .with_state(self.clone());
+        guard::guarded(router, self.config().https())
     }
 
     /// Where people show certificates to log in, if they can.

@@ -176,7 +176,8 @@ impl Ssa {
     /// Hashing takes tens of megabytes: a few at a time, and not on the threads that serve others.
     async fn password_fits(&self, password: SecretBytes, stored: Option<String>) -> bool {
         let cost = self.config().password_cost;
-        self.hashing(move || password::verify(&password, stored.as_deref(), cost))
+        let work = self.password_work();
+        self.hashing(move || password::verify(&password, stored.as_deref(), cost, &work))
             .await
             .unwrap_or(false)
     }
@@ -184,8 +185,8 @@ impl Ssa {
     /// Hashes a new password.
     pub(crate) async fn hash_password(&self, password: SecretBytes) -> Option<String> {
         let cost = self.config().password_cost;
-        let random = self.random_arc();
-        self.hashing(move || password::hash(&password, cost, random.as_ref()))
+        let (random, work) = (self.random_arc(), self.password_work());
+        self.hashing(move || password::hash(&password, cost, random.as_ref(), &work))
             .await
             .flatten()
     }

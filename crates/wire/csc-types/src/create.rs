@@ -9,7 +9,7 @@ use crate::details::{DETAILS, single};
 use crate::error::{CscError, OAuthError};
 
 /// Spellings of the type of `authorization_details` for a new credential (2.2): implementations disagree.
-const CREATION: [&str; 3] = [
+pub const CREATION: [&str; 3] = [
     "credential_creation",
     "credential-creation",
     "https://cloudsignatureconsortium.org/2025/credential-creation",

@@ -109,6 +109,14 @@ pub struct ListResponse {
     /// `true` when `onlyValid` was asked for and honoured.
     #[serde(rename = "onlyValid", default, skip_serializing_if = "Option::is_none")]
     pub only_valid: Option<bool>,
+    /// In version 1: what to ask for the next part with; absent with the last.
+    #[serde(
+        rename = "nextPageToken",
+        default,
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub next_page_token: Option<String>,
 }
 
 /// Request of `credentials/info`.

@@ -36,7 +36,7 @@ impl DetailsType {
 }
 
 /// Spellings of the type of `authorization_details` for the deletion of a credential (2.2): implementations disagree.
-const DELETION: [&str; 3] = [
+pub const DELETION: [&str; 3] = [
     "credential_deletion",
     "credential-deletion",
     "https://cloudsignatureconsortium.org/2025/credential-deletion",

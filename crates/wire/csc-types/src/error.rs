@@ -88,8 +88,8 @@ pub enum CscError {
     },
     /// The signature activation data ran out.
     SadExpired,
-    /// The certificate ran out.
-    CertificateExpired,
+    /// The certificate ran out; with its owner (`O=…,CN=…`) for version 1, which names it.
+    CertificateExpired(Option<String>),
     /// The certificate is revoked or suspended.
     CertificateStatus,
     /// The bearer token is unknown.
@@ -227,7 +227,7 @@ impl CscError {
             Self::DocumentMismatch => "Document or documentDigest does not match authorized hash",
             Self::Passed { description, .. } => return description.clone().into(),
             Self::SadExpired => "SAD expired",
-            Self::CertificateExpired => "Signing certificate is expired",
+            Self::CertificateExpired(_) => "Signing certificate is expired",
             Self::CertificateStatus => "Invalid certificate status",
             Self::InvalidToken => "The access token is not valid",
             Self::ExpiredToken => "The access token is expired or revoked",

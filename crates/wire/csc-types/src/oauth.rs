@@ -13,6 +13,7 @@ use crate::details::{self, DetailsType, DocumentDigest, HashType, SignatureAutho
 use crate::error::OAuthError;
 use crate::lenient::{self, decode_base64};
 use crate::secret::SecretText;
+use crate::v1;
 
 /// Form or query parameters, each given at most once; empty values count as absent (RFC 6749 §3.1).
 #[derive(Clone, Default)]
@@ -270,14 +271,17 @@ fn plain_authorization(params: &Params) -> Result<SignatureAuthorization, OAuthE
                 .map_err(|_| OAuthError::Invalid("numSignatures"))?,
         ),
     };
+    let name = match params.get("hashes") {
+        None if params.get("hash").is_some() => "hash",
+        _ => "hashes",
+    };
     let mut digests = Vec::new();
     for text in params
-        .get("hashes")
-        .or(params.get("hash"))
+        .get(name)
         .into_iter()
         .flat_map(|list| list.split(','))
     {
-        let hash = decode_base64(text).ok_or(OAuthError::Invalid("hashes"))?;
+        let hash = decode_base64(text).ok_or(OAuthError::Invalid(name))?;
         digests.push(DocumentDigest {
             hash,
             label: None,
@@ -285,9 +289,15 @@ fn plain_authorization(params: &Params) -> Result<SignatureAuthorization, OAuthE
             ..DocumentDigest::default()
         });
     }
-    let hash_algorithm = match params.get("hashAlgorithmOID") {
-        None => None,
-        Some(oid) => Some(HashAlg::from_oid(oid).ok_or(OAuthError::Invalid("hashAlgorithmOID"))?),
+    let hash_algorithm = match (params.get("hashAlgorithmOID"), digests.first()) {
+        (Some(oid), _) => {
+            Some(HashAlg::from_oid(oid).ok_or(OAuthError::Invalid("hashAlgorithmOID"))?)
+        }
+        // Version 1 has no name for it here.
+        (None, Some(first)) if v1::asks(|name| params.get(name).is_some()) => {
+            Some(v1::by_length(first.hash.len()).ok_or(OAuthError::Invalid(name))?)
+        }
+        (None, _) => None,
     };
     SignatureAuthorization::check(
         params.owned("credentialID"),
@@ -431,5 +441,42 @@ mod tests {
         let rich = plain.clone().with_details(DetailsType::Short);
         assert_eq!(reparse(&rich), rich);
         assert_eq!(rich.purpose, plain.purpose);
+    }
+
+    #[test]
+    fn the_length_tells_the_hash_in_version_1_and_there_alone() {
+        let challenge = challenge();
+        let ask = |name: &str, hashes: &[Vec<u8>]| {
+            let list: Vec<String> = hashes.iter().map(b64u).collect();
+            let list = list.join(",");
+            let mut pairs = service(&challenge);
+            pairs.extend([
+                ("scope", "credential"),
+                ("credentialID", "k"),
+                ("numSignatures", "1"),
+                (name, list.as_str()),
+            ]);
+            AuthorizeRequest::parse(&params(&pairs)).map(|request| request.purpose)
+        };
+        for (length, hash) in [
+            (32, HashAlg::Sha256),
+            (48, HashAlg::Sha384),
+            (64, HashAlg::Sha512),
+        ] {
+            let Ok(Purpose::Credential(asked)) = ask("hash", &[vec![1; length]]) else {
+                panic!("{length}")
+            };
+            assert_eq!(asked.hash_algorithm, Some(hash));
+        }
+        let sha1 = ask("hash", &[vec![1; 20]]);
+        assert_eq!(sha1, Err(OAuthError::Invalid("hash")));
+        assert!(matches!(
+            ask("hash", &[vec![1; 32], vec![1; 48]]),
+            Err(OAuthError::InvalidDetails(_))
+        ));
+        assert!(matches!(
+            ask("hashes", &[vec![1; 32]]),
+            Err(OAuthError::InvalidDetails(_))
+        ));
     }
 }

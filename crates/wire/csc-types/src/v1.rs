@@ -57,13 +57,56 @@ pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
             .and_then(decode_base64)
             .map(|hash| hash.len());
         if let Some(length) = length {
-            let all = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
-            let hash = all.into_iter().find(|hash| hash.len() == length);
-            let hash = hash.ok_or(CscError::InvalidDigestLength)?;
+            let hash = by_length(length).ok_or(CscError::InvalidDigestLength)?;
             members.insert("hashAlgorithmOID".to_owned(), json!(hash.oid()));
         }
     }
     Ok(Value::Object(members).to_string().into_bytes())
+}
+
+/// The hash whose digests have this many bytes: version 1 names none when a right to sign is asked for.
+pub(crate) fn by_length(length: usize) -> Option<HashAlg> {
+    let all = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
+    all.into_iter().find(|hash| hash.len() == length)
+}
+
+/// Whether an authorization request with these parameters is one of version 1: digests are there under its name alone, and
+/// nothing that version 2 brought.
+pub fn asks(given: impl Fn(&str) -> bool) -> bool {
+    let newer = ["hashes", "hashAlgorithmOID", "authorization_details"];
+    given("hash") && !newer.into_iter().any(given)
+}
+
+/// `token_type` of an access token that is a SAD, told to whoever asked in the words of version 1 (8.3.3).
+pub const SAD: &str = "SAD";
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The part after the one that brought this token; the first without one.
+    pub token: Option<String>,
+    /// Entries at most; a part has [`Page::MOST`] at most.
+    pub most: usize,
+}
+
+impl Page {
+    /// Entries of a part for whoever doesn't say how many, or says what can't be.
+    pub const MOST: usize = 100;
+
+    /// Reads `maxResults` and `pageToken` of a request.
+    ///
+    /// # Errors
+    /// [`CscError::InvalidParameter`] for a token that is no text; a number of results that can't be counts as none (11.4).
+    pub fn read(body: &[u8]) -> Result<Self, CscError> {
+        let body = Body::parse(body)?;
+        let most = body.get("maxResults").and_then(Value::as_u64);
+        let most = most.and_then(|most| usize::try_from(most).ok());
+        let most = most.filter(|most| (1..=Self::MOST).contains(most));
+        Ok(Self {
+            token: body.opt_string("pageToken")?,
+            most: most.unwrap_or(Self::MOST),
+        })
+    }
 }
 
 /// A credential of version 2 as version 1 shows it. `auth_info`: the groups `PIN` and `OTP` were asked for.
@@ -119,6 +162,10 @@ pub fn error(error: &CscError) -> (&'static str, String) {
             error.error(),
             "Hash is not authorized by the SAD.".to_owned(),
         ),
+        CscError::CertificateExpired(Some(owner)) => (
+            error.error(),
+            format!("Signing certificate '{owner}' is expired."),
+        ),
         _ => {
             let text = error.description();
             (error.error(), text.replace("hashAlgorithmOID", "hashAlgo"))
@@ -150,6 +197,35 @@ mod tests {
         let sha1 = json!({ "numSignatures": 1, "hash": [b64([1; 20])] }).to_string();
         assert_eq!(to_v2(sha1.as_bytes()), Err(CscError::InvalidDigestLength));
         assert_eq!(to_v2(br#"{"PIN":1}"#), Err(CscError::MissingString("PIN")));
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_asked_or_as_the_service_has_it() {
+        let read = |text: &str| Page::read(text.as_bytes());
+        let most = |text: &str| read(text).unwrap().most;
+        assert_eq!(most(r#"{"maxResults":3}"#), 3);
+        for odd in [
+            "",
+            r#"{"maxResults":0}"#,
+            r#"{"maxResults":-1}"#,
+            r#"{"maxResults":"3"}"#,
+            r#"{"maxResults":101}"#,
+        ] {
+            assert_eq!(most(odd), Page::MOST, "{odd}");
+        }
+        assert_eq!(read(r#"{"pageToken":""}"#).unwrap().token, None);
+        assert_eq!(
+            read(r#"{"pageToken":7}"#),
+            Err(CscError::InvalidParameter("pageToken"))
+        );
+    }
+
+    #[test]
+    fn version_1_names_the_owner_of_a_certificate_that_ran_out() {
+        let expired = CscError::CertificateExpired(Some("O=x,CN=y".to_owned()));
+        let words = "Signing certificate 'O=x,CN=y' is expired.";
+        assert_eq!(error(&expired), ("invalid_request", words.to_owned()));
+        assert_eq!(expired.description(), "Signing certificate is expired");
     }
 
     #[test]

@@ -51,7 +51,7 @@ async fn attempt(
     let request = CredentialAuthorizeRequest::parse(body)?;
     let contract = &bearer.client.settings;
     if !contract.allows_scope("credential") {
-        return Err(CscError::AccessDenied.into());
+        return Err(CscError::UnauthorizedClient.into());
     }
     let unknown = CscError::InvalidParameter("credentialID");
     let (person, key) = find(ssa, bearer, &request.credential_id)

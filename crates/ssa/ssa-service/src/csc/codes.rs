@@ -54,10 +54,12 @@ async fn told(
 }
 
 fn may(bearer: &Bearer) -> Result<(), CscError> {
-    let contract = &bearer.client.settings;
-    match bearer.token.scope == Scope::Service && contract.allows_scope("credential") {
+    if bearer.token.scope != Scope::Service {
+        return Err(CscError::AccessDenied);
+    }
+    match bearer.client.settings.allows_scope("credential") {
         true => Ok(()),
-        false => Err(CscError::AccessDenied),
+        false => Err(CscError::UnauthorizedClient),
     }
 }
 

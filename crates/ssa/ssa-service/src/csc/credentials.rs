@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use core_types::bytes::b64;
-use core_types::{PersonId, UnixTime};
+use core_types::{PersonId, UnixTime, sha256};
 use csc_types::{
     AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, KeyOrigin,
     LevelInfo, ListRequest, ListResponse, algo_list, v1,
@@ -24,32 +24,41 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
         return Err(CscError::AccessDenied.into());
     }
     let request = ListRequest::parse(&body)?;
+    let page = match call.v1 {
+        true => Some(v1::Page::read(&body)?),
+        false => None,
+    };
     let person = match (&bearer.token.person, &request.user_id) {
         (Some(person), None) => person.clone(),
-        (Some(_), Some(_)) => return Err(CscError::UserIdMustBeNull.into()),
-        (None, user) => {
-            let wanted = user.as_deref().unwrap_or_default();
-            let mut people = people_of(ssa, &bearer).await?.into_iter();
-            let found = people.find(|(login, _)| login == wanted);
-            found.ok_or(CscError::InvalidParameter("userID"))?.1
-        }
+        (_, user) => named(ssa, &bearer, user.as_deref().unwrap_or_default()).await?,
     };
     let keys = ssa.keys_of(&person).await.map_err(of_keys)?;
+    let shown = keys.into_iter().filter_map(|key| {
+        let cert = certified(&key)?;
+        Some((key, cert))
+    });
+    let mut shown: Vec<_> = shown.collect();
+    let next_page_token = match &page {
+        Some(page) => turn(&mut shown, page)?,
+        None => None,
+    };
     let about = ssa.about().await.ok_or(CscError::Unavailable)?;
     let now = ssa.now();
     let mut answer = ListResponse {
         credential_infos: request.credential_info.then(Vec::new),
         only_valid: request.only_valid.then_some(true),
+        next_page_token,
         ..ListResponse::default()
     };
-    let shown = keys.iter().filter_map(|key| Some((key, certified(key)?)));
-    for (key, cert) in shown.filter(|(key, cert)| !request.only_valid || usable(key, cert, now)) {
+    let wanted =
+        |(key, cert): &&(ssa::KeyInfo, CertFacts)| !request.only_valid || usable(key, cert, now);
+    for (key, cert) in shown.iter().filter(wanted) {
         answer.credential_ids.push(key.key.to_string());
         if let Some(infos) = &mut answer.credential_infos {
             let mut credential = describe(
                 &bearer.client,
                 key,
-                &cert,
+                cert,
                 request.certificates,
                 request.cert_info,
                 &about,
@@ -88,7 +97,7 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
 /// `credentials/list` of version 1: identifiers alone.
 pub(super) fn list_in_v1(mut told: Value, _: &[u8]) -> Value {
     if let Some(members) = told.as_object_mut() {
-        members.retain(|name, _| name == "credentialIDs");
+        members.retain(|name, _| matches!(name.as_str(), "credentialIDs" | "nextPageToken"));
     }
     told
 }
@@ -97,6 +106,39 @@ pub(super) fn list_in_v1(mut told: Value, _: &[u8]) -> Value {
 pub(super) fn info_in_v1(told: Value, body: &[u8]) -> Value {
     let auth_info = InfoRequest::parse(body).is_ok_and(|request| request.auth_info);
     v1::credential(told, auth_info)
+}
+
+/// Leaves the part of a list that is wanted, and tells what to ask for the next one with.
+fn turn(
+    shown: &mut Vec<(ssa::KeyInfo, CertFacts)>,
+    page: &v1::Page,
+) -> Result<Option<String>, CscError> {
+    if let Some(token) = &page.token {
+        let last = shown.iter().position(|(key, _)| after(key) == *token);
+        let last = last.ok_or(CscError::InvalidParameter("pageToken"))?;
+        shown.drain(..=last);
+    }
+    let more = shown.len() > page.most;
+    shown.truncate(page.most);
+    let last = shown.last().filter(|_| more);
+    Ok(last.map(|(key, _)| after(key)))
+}
+
+/// Stands for what comes after a key in the list of its person, whatever is made meanwhile. It opens nothing: whose list it is,
+/// the access token says.
+fn after(key: &ssa::KeyInfo) -> String {
+    sha256(&[b"natsuin-list-v1\n", key.key.as_str().as_bytes()]).to_string()
+}
+
+/// The person of this login name whose credentials a client may read with a token of its own.
+pub(super) async fn named(ssa: &Ssa, bearer: &Bearer, login: &str) -> Result<PersonId, Fault> {
+    if bearer.token.person.is_some() {
+        return Err(CscError::UserIdMustBeNull.into());
+    }
+    let mut people = people_of(ssa, bearer).await?.into_iter();
+    let found = people.find(|(known, _)| known == login);
+    let (_, person) = found.ok_or(CscError::InvalidParameter("userID"))?;
+    Ok(person)
 }
 
 /// A key that this token may read about, and whose it is.

@@ -10,7 +10,7 @@ use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
 use super::refusals::{Fault, of_sign};
-use super::sign::authority;
+use super::sign::{authority, ran_out};
 use super::{Bearer, Call, bearer, refused};
 use crate::tokens::{self, Scope, Token};
 use crate::{Ssa, crypt};
@@ -20,21 +20,28 @@ const METHOD: &str = "credentials/extendTransaction";
 pub(super) async fn extend(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ExtendResponse, Fault> {
     let bearer = bearer(ssa, call).await?;
     let person = bearer.token.clone();
-    let done = attempt(ssa, bearer, body).await;
+    let done = attempt(ssa, call, bearer, body).await;
     if let Err(fault) = &done {
         refused(ssa, METHOD, &person, fault.reason()).await?;
     }
     done
 }
 
-async fn attempt(ssa: &Ssa, bearer: Bearer, body: Bytes) -> Result<ExtendResponse, Fault> {
+async fn attempt(
+    ssa: &Ssa,
+    call: &Call,
+    bearer: Bearer,
+    body: Bytes,
+) -> Result<ExtendResponse, Fault> {
     let request = ExtendRequest::parse(&body)?;
     let (token, text, facts, presented) = authority(ssa, bearer, request.sad.as_ref()).await?;
     if request.credential_id != facts.key.as_str() {
         return Err(CscError::InvalidParameter("credentialID").into());
     }
     if ssa.now() >= facts.not_after {
-        return Err(CscError::CertificateExpired.into());
+        return Err(ran_out(ssa, call, token.person.as_ref(), &facts)
+            .await
+            .into());
     }
     let person = token.person.clone().ok_or(presented.dead())?;
     let fresh = crypt::draw(ssa.random());

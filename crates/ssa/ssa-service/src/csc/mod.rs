@@ -364,9 +364,14 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     drop(tx);
     let allowed =
         contract.allows_method(call.method()) && contract.allows_scope(token.scope.contract());
-    if !served || !allowed {
+    let fault = match (allowed, served) {
+        (true, true) => None,
+        (false, _) => Some(CscError::UnauthorizedClient),
+        (true, false) => Some(CscError::AccessDenied),
+    };
+    if let Some(fault) = fault {
         refused(ssa, "csc", &token, "contract").await?;
-        return Err(CscError::AccessDenied.into());
+        return Err(fault.into());
     }
     ssa.admit(call.origin, &client, token.person.as_ref())?;
     Ok(Bearer {

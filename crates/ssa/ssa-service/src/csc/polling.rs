@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use csc_types::{CscError, SignHashResponse, SignPollingRequest};
 use service_kit::CallError;
 
+use super::credentials::named;
 use super::refusals::{Fault, Presented, of_sign};
 use super::{Call, bearer, refused};
 use crate::Ssa;
@@ -12,10 +13,10 @@ use crate::later::{self, Outcome};
 const METHOD: &str = "signatures/signPolling";
 
 pub(super) async fn poll(ssa: &Ssa, call: &Call, body: Bytes) -> Result<SignHashResponse, Fault> {
-    let bearer = bearer(ssa, call).await?;
+    let mut bearer = bearer(ssa, call).await?;
     let request = SignPollingRequest::parse(&body)?;
-    if bearer.token.person.is_some() && request.user_id.is_some() {
-        return Err(CscError::UserIdMustBeNull.into());
+    if let Some(user) = request.user_id {
+        bearer.token.person = Some(named(ssa, &bearer, &user).await?);
     }
     // Another's, and one that never was, look the same.
     match later::outcome(ssa, &bearer.token, &request.request_id).await? {

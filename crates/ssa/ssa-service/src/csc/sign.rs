@@ -4,7 +4,7 @@
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use core_types::bytes::b64;
-use core_types::{ClientId, SecretBytes};
+use core_types::{ClientId, PersonId, SecretBytes};
 use csc_types::algorithm::{check_digests, decide};
 use csc_types::{
     CounterSignatures, CscError, SecretText, SignHashAnswer, SignHashRequest, SignHashResponse,
@@ -72,7 +72,9 @@ async fn attempt(
     )?;
     check_digests(alg, &request.hashes)?;
     if ssa.now() >= facts.not_after {
-        return Err(CscError::CertificateExpired.into());
+        return Err(ran_out(ssa, call, token.person.as_ref(), &facts)
+            .await
+            .into());
     }
     if !quota.is_unlimited() {
         let n = u32::try_from(request.hashes.len()).unwrap_or(u32::MAX);
@@ -110,6 +112,24 @@ pub(crate) fn signed(answer: SignAnswer) -> SignHashResponse {
         counter_signatures,
         ..SignHashResponse::new(&values)
     }
+}
+
+/// The certificate ran out. Version 1 names its owner, as far as the SAM can be asked.
+pub(super) async fn ran_out(
+    ssa: &Ssa,
+    call: &Call,
+    person: Option<&PersonId>,
+    facts: &KeyFacts,
+) -> CscError {
+    let Some(person) = person.filter(|_| call.v1) else {
+        return CscError::CertificateExpired(None);
+    };
+    let found = ssa.key_of(person, &facts.key).await.ok().flatten();
+    CscError::CertificateExpired(found.map(|(key, _)| {
+        let organization = key.subject.organization.map(|o| format!("O={o},"));
+        let organization = organization.unwrap_or_default();
+        format!("{organization}CN={}", key.subject.common_name)
+    }))
 }
 
 /// Takes what is asked for from the client's quota.

@@ -467,6 +467,7 @@ pub(super) async fn finish(
         challenge,
         jkt: super::authorize::proof_key(&params(&flow.pairs)?)?,
         details: flow.given("authorization_details").map(str::to_owned),
+        v1: flow.is_v1(),
         person: session.person.clone(),
         facts: flow.facts.clone(),
         rid: flow.rid.clone(),

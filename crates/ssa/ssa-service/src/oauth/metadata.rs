@@ -1,8 +1,8 @@
-//! What a client can find out by itself (RFC 8414).
+//! What a client can find out by itself (RFC 8414; OpenID Connect Discovery 1.0 §3).
 
 use axum::Json;
 use axum::extract::State;
-use csc_types::{DetailsType, Grant, ServerMetadata};
+use csc_types::{DetailsType, Grant, ServerMetadata, create, details};
 use jose::FOREIGN_ALGORITHMS;
 use serde_json::{Value, json};
 
@@ -10,9 +10,29 @@ use crate::Ssa;
 use crate::certificates::Certificates;
 
 pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
+    Json(describe(&ssa))
+}
+
+/// At the path of OpenID Connect, where some CSC clients look first, with the members that its readers insist on. No ID tokens are
+/// issued, so that there is no algorithm of them.
+pub(super) async fn openid(State(ssa): State<Ssa>) -> Json<Value> {
+    let mut value = describe(&ssa);
+    value["subject_types_supported"] = json!(["public"]);
+    value["id_token_signing_alg_values_supported"] = json!([]);
+    Json(value)
+}
+
+fn describe(ssa: &Ssa) -> Value {
     let base = &ssa.config().base_url;
     let fapi = ssa.config().fapi;
     let list = |texts: &[&str]| texts.iter().map(|&t| t.to_owned()).collect();
+    let mut scopes = vec!["service", "credential", "credential-deletion"];
+    let mut types = vec![DetailsType::Short.as_str(), DetailsType::Uri.as_str()];
+    types.extend(details::DELETION);
+    if !ssa.config().creations.is_empty() {
+        scopes.push("credential-creation");
+        types.extend(create::CREATION);
+    }
     let metadata = ServerMetadata {
         issuer: base.clone(),
         authorization_endpoint: format!("{base}/oauth2/authorize"),
@@ -27,13 +47,10 @@ pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
             "refresh_token",
             Grant::DEVICE_CODE,
         ]),
-        scopes_supported: list(&["service", "credential"]),
+        scopes_supported: list(&scopes),
         code_challenge_methods_supported: list(&["S256"]),
-        token_endpoint_auth_methods_supported: methods(&ssa),
-        authorization_details_types_supported: list(&[
-            DetailsType::Short.as_str(),
-            DetailsType::Uri.as_str(),
-        ]),
+        token_endpoint_auth_methods_supported: methods(ssa),
+        authorization_details_types_supported: list(&types),
         authorization_response_iss_parameter_supported: true,
     };
     let mut value = json!(metadata);
@@ -65,7 +82,7 @@ pub(super) async fn metadata(State(ssa): State<Ssa>) -> Json<Value> {
     value["request_parameter_supported"] = json!(true);
     value["request_uri_parameter_supported"] = json!(false);
     value["response_modes_supported"] = json!(["query"]);
-    Json(value)
+    value
 }
 
 /// How clients may prove who they are.

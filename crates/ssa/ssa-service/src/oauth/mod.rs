@@ -62,7 +62,7 @@ pub(crate) fn router() -> Router<Ssa> {
             "/.well-known/oauth-authorization-server",
             get(metadata::metadata),
         )
-        .route("/.well-known/openid-configuration", get(metadata::metadata))
+        .route("/.well-known/openid-configuration", get(metadata::openid))
 }
 
 /// What clients with certificates call (RFC 8705 §5).

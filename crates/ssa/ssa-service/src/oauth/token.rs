@@ -10,7 +10,7 @@ use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
 use csc_types::{
     ClientAuth, Grant, OAuthError, SecretText, SignatureAuthorization, TokenRequest, TokenResponse,
-    create, details,
+    create, details, v1,
 };
 use sam_api::Refusal;
 use sam_api::ssa::{BindRequest, RequestState, StatusRequest};
@@ -286,7 +286,10 @@ async fn credential(
     }
     let scope = Scope::Credential(facts.clone());
     let token = token_for(code, scope, bound.sign_until, holder);
-    let kind = token.kind();
+    let kind = match token.kind() {
+        "Bearer" if code.v1 => v1::SAD,
+        kind => kind,
+    };
     issue(ssa, code, &text, &token, None).await?;
     let key = facts.key.to_string();
     let details = code

@@ -1,6 +1,8 @@
 //! Every error that the tables of the specification (§11 of both versions) have for a method of the API, reached: a row without a
 //! case, or a case without a row, fails. Those of OAuth's endpoints stand in `coverage_oauth_errors.rs`.
 
+mod table;
+
 use std::collections::BTreeSet;
 
 use axum::body::Body;
@@ -10,8 +12,10 @@ use core_types::{B64, Clock as _, HashAlg, KeyAlg, UnixTime};
 use sam_api::Refusal;
 use sam_api::ssa::KeyState;
 use serde_json::{Value, json};
-use service_kit::CallError;
+use service_kit::{CallError, Rate};
 use ssa_service::ClientSettings;
+
+use csc_types::CscError;
 
 use crate::coverage::ready;
 use crate::oauth::client;
@@ -20,176 +24,6 @@ use crate::web::{Stack, hash};
 const P256: &str = "1.2.840.10045.4.3.2";
 /// 2027-01-16, when the certificate of `key-ending` is over.
 const ENDS: i64 = 1_800_057_600;
-
-/// Methods and their errors, in the words of version 2; those of version 1 stand behind a bar where they differ.
-const TABLE: &[(&str, &[&str])] = &[
-    (
-        "auth/login",
-        &[
-            "Malformed authentication parameter",
-            "Malformed username-password",
-            "Invalid string parameter: refresh_token",
-            "Invalid refresh_token",
-            "An error occurred during authentication process",
-        ],
-    ),
-    (
-        "auth/revoke",
-        &[
-            "Missing (or invalid type) string parameter token",
-            "Invalid string parameter token_type_hint",
-            "Invalid string parameter token",
-        ],
-    ),
-    (
-        "credentials/list",
-        &[
-            "userID parameter MUST be null",
-            "Invalid parameter userID",
-            "Invalid parameter certificates",
-        ],
-    ),
-    (
-        "credentials/info",
-        &[
-            "Missing (or invalid type) string parameter credentialID",
-            "Invalid parameter credentialID",
-            "Invalid parameter certificates",
-        ],
-    ),
-    (
-        "credentials/authorize",
-        &[
-            "Missing (or invalid type) string parameter credentialID",
-            "Invalid parameter credentialID",
-            "The credential identified by credentialID is disabled",
-            "Missing (or invalid type) integer parameter numSignatures",
-            "Invalid value for parameter numSignatures",
-            "Numbers of signatures is too high",
-            "The authentication data is invalid|The PIN or the OTP is invalid",
-            "Credential locked|PIN locked",
-            "Invalid certificate status",
-        ],
-    ),
-    ("credentials/authorizeCheck", &["Invalid parameter handle"]),
-    (
-        "credentials/create",
-        &[
-            "Invalid parameter credentialCreationRequest",
-            "Invalid parameter certificatePolicy",
-            "Invalid parameter certificates",
-        ],
-    ),
-    (
-        "credentials/delete",
-        &[
-            "Missing (or invalid type) string parameter credentialID",
-            "Invalid parameter credentialID",
-            "Invalid parameter credentialDeletionRequest",
-            "Invalid parameter revocationReason",
-            "Revocation is the certification authority's: ask it, or have the signer do so",
-        ],
-    ),
-    (
-        "credentials/getChallenge",
-        &[
-            "Invalid parameter credentialID",
-            "Invalid parameter authObjectID",
-        ],
-    ),
-    (
-        "credentials/sendOTP",
-        &[
-            "Missing (or invalid type) string parameter credentialID",
-            "Invalid parameter credentialID",
-            "OTP locked",
-        ],
-    ),
-    (
-        "credentials/extendTransaction",
-        &[
-            "Missing (or invalid type) string parameter credentialID",
-            "Invalid parameter credentialID",
-            "Missing (or invalid type) string parameter SAD",
-            "Invalid parameter SAD",
-            "Invalid Base64 hash string parameter",
-        ],
-    ),
-    (
-        "signatures/signHash",
-        &[
-            "Missing (or invalid type) string parameter SAD",
-            "Invalid parameter SAD",
-            "Missing (or invalid type) string parameter credentialID",
-            "Invalid parameter credentialID",
-            "Missing (or invalid type) array parameter hash",
-            "Empty hash array",
-            "Invalid Base64 hash string parameter",
-            "Hash is not authorized by the SAD|Hash is not authorized by the SAD.",
-            "Missing (or invalid type) string parameter signAlgo",
-            "Invalid parameter signAlgo",
-            "Missing (or invalid type) string parameter signAlgoParams",
-            "Missing (or invalid type) string parameter hashAlgorithmOID|Missing (or invalid type) string parameter hashAlgo",
-            "Invalid parameter hashAlgorithmOID|Invalid parameter hashAlgo",
-            "Invalid parameter clientData",
-            "Invalid digest value length",
-            "SAD expired",
-            "Signing certificate is expired",
-            "Invalid parameter operationMode",
-            "Invalid parameter validity_period|",
-            "Out of bounds parameter validity_period|",
-            "Invalid parameter response_uri|",
-        ],
-    ),
-    (
-        "signatures/signDoc",
-        &[
-            "Invalid object parameter documentDigests",
-            "Invalid array parameter documents",
-            "Empty documentDigests and documents objects",
-            "Both documentDigests and documents parameters passed",
-            "Invalid Base64 hashes string parameter",
-            "Invalid Base64 documents string parameter",
-            "Missing (or invalid type) string parameter signature_format",
-            "Invalid parameter signature_format",
-            "Invalid parameter conformance_level",
-            "Invalid parameter signed_envelope_property",
-            "Invalid parameter signed_props: x",
-            "Document or documentDigest does not match authorized hash",
-        ],
-    ),
-    (
-        "signatures/signPolling",
-        &[
-            "The request is accepted and not completed yet",
-            "Missing (or invalid type) string parameter requestID",
-            "Invalid parameter requestID",
-            "userID parameter MUST be null",
-            "Invalid parameter clientData",
-        ],
-    ),
-    (
-        "signatures/timestamp",
-        &[
-            "Missing (or invalid type) string parameter hash",
-            "Empty hash parameter",
-            "Invalid digest value length",
-            "Invalid Base64 hash string parameter",
-            "Invalid parameter hashAlgo",
-            "Invalid parameter nonce",
-        ],
-    ),
-];
-
-/// Methods that version 1 doesn't have.
-const LATER: [&str; 6] = [
-    "credentials/authorizeCheck",
-    "credentials/create",
-    "credentials/delete",
-    "credentials/getChallenge",
-    "signatures/signDoc",
-    "signatures/signPolling",
-];
 
 /// What is heard by whoever calls.
 struct Listener<'a> {
@@ -228,7 +62,11 @@ impl Listener<'_> {
         let told: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let words = told["error_description"].as_str();
         let words = words.unwrap_or_else(|| panic!("{method} {body}: {}", answer.body));
-        self.heard.insert((method.to_owned(), words.to_owned()));
+        let told = match answer.told() {
+            (400, code, words) if code == "invalid_request" => words,
+            (status, code, _) => format!("{status} {code}: {words}"),
+        };
+        self.heard.insert((method.to_owned(), told));
     }
 
     async fn bearer(&mut self, method: &str, token: &str, body: Value) {
@@ -289,6 +127,10 @@ async fn login_and_lists(listener: &mut Listener<'_>, service: &str, own: &str) 
     listener.bearer(method, own, user).await;
     let kinds = json!({ "certificates": "all" });
     listener.bearer(method, service, kinds).await;
+    if listener.version == 1 {
+        let page = json!({ "pageToken": "x" });
+        listener.bearer(method, service, page).await;
+    }
     let method = "credentials/info";
     for body in [
         json!({}),
@@ -409,10 +251,15 @@ async fn signatures(listener: &mut Listener<'_>, service: &str) {
     set(KeyAlg::P256);
     // Time: of the right to sign, and of the certificate.
     stack.clock.advance(301);
+    if listener.version == 2 {
+        let entry = json!({ "document": "AQID", "signature_format": "C", "signAlgo": P256 });
+        let body = with(&good, "documents", json!([entry]));
+        listener.bearer("signatures/signDoc", service, body).await;
+    }
     listener.bearer(method, service, good).await;
 }
 
-async fn documents(listener: &mut Listener<'_>) {
+async fn documents(listener: &mut Listener<'_>, service: &str) {
     let stack = listener.stack;
     let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
     let method = "signatures/signDoc";
@@ -429,6 +276,12 @@ async fn documents(listener: &mut Listener<'_>) {
         of(with(&entry, "signature_format", Value::Null)),
         of(with(&entry, "signature_format", json!("Z"))),
         of(with(&entry, "conformance_level", json!("Z"))),
+        of(with(&entry, "signAlgo", Value::Null)),
+        of(with(&entry, "signAlgoParams", json!("*"))),
+        digests(
+            json!([{ "hashes": [b64(hash(1))], "hashAlgorithmOID": 7, "signature_format": "C",
+            "signAlgo": P256 }]),
+        ),
         of(with(&entry, "signed_envelope_property", json!("Z"))),
         of(with(
             &entry,
@@ -438,9 +291,34 @@ async fn documents(listener: &mut Listener<'_>) {
     ] {
         listener.bearer(method, &signing, body).await;
     }
-    let mismatch = CallError::Refused(csc_types::CscError::DocumentMismatch.into());
-    stack.worker.told.lock().unwrap().push(mismatch);
-    listener.bearer(method, &signing, of(entry)).await;
+    let good = of(entry);
+    for (member, value) in [
+        ("SAD", json!("x")),
+        ("credentialID", Value::Null),
+        ("credentialID", json!("x")),
+        ("clientData", json!(7)),
+        ("operationMode", json!("A")),
+        ("validity_period", json!(1)),
+        ("response_uri", json!("https://app.example/")),
+        ("returnValidationInfo", json!(true)),
+    ] {
+        let body = with(&good, member, value);
+        listener.bearer(method, &signing, body).await;
+    }
+    listener.bearer(method, service, good.clone()).await;
+    for error in [
+        CscError::InvalidParameter("signAlgo"),
+        CscError::MissingString("signAlgoParams"),
+        CscError::MissingString("hashAlgorithmOID"),
+        CscError::InvalidDigestLength,
+        CscError::HashContradiction,
+        CscError::CertificateExpired(None),
+        CscError::DocumentMismatch,
+    ] {
+        let told = CallError::Refused(error.into());
+        stack.worker.told.lock().unwrap().push(told);
+        listener.bearer(method, &signing, good.clone()).await;
+    }
 }
 
 async fn made_and_ended(listener: &mut Listener<'_>) {
@@ -467,7 +345,7 @@ async fn made_and_ended(listener: &mut Listener<'_>) {
     }
 }
 
-async fn later_and_stamps(listener: &mut Listener<'_>, service: &str) {
+async fn later_and_stamps(listener: &mut Listener<'_>, service: &str, own: &str) {
     let stack = listener.stack;
     if listener.version == 2 {
         let method = "signatures/signPolling";
@@ -479,6 +357,8 @@ async fn later_and_stamps(listener: &mut Listener<'_>, service: &str) {
         ] {
             listener.bearer(method, service, body).await;
         }
+        let user = json!({ "requestID": "x", "userID": "x" });
+        listener.bearer(method, own, user).await;
         let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
         stack
             .sam
@@ -540,6 +420,7 @@ async fn every_error_of_the_tables_is_reached_in_both_versions() {
             });
             key(&stack, "key-ending", |key| {
                 key.chain[0] = ending();
+                key.subject.organization = Some("Natsuin".to_owned());
             });
             let form = [("grant_type", "client_credentials")];
             let own = stack.client_form("itself", "/oauth2/token", &form).await;
@@ -553,23 +434,21 @@ async fn every_error_of_the_tables_is_reached_in_both_versions() {
             login_and_lists(&mut listener, &service, &own).await;
             authorizations(&mut listener, &service).await;
             if version == 2 {
-                documents(&mut listener).await;
+                documents(&mut listener, &service).await;
                 made_and_ended(&mut listener).await;
             }
-            later_and_stamps(&mut listener, &service).await;
+            later_and_stamps(&mut listener, &service, &own).await;
             signatures(&mut listener, &service).await;
             the_certificate_ends(&mut listener).await;
-            let wanted = TABLE
-                .iter()
-                .filter(|(method, _)| version == 2 || !LATER.contains(method))
-                .flat_map(|(method, words)| words.iter().map(move |words| (*method, *words)))
-                .map(|(method, words)| {
-                    let (v2, v1) = words.split_once('|').unwrap_or((words, words));
-                    let words = if version == 1 { v1 } else { v2 };
-                    (method.to_owned(), words.to_owned())
-                })
-                .filter(|(_, words)| !words.is_empty());
-            let wanted: BTreeSet<_> = wanted.collect();
+            let wanted = table::rows(version);
+            let mut wanted: BTreeSet<_> = wanted
+                .map(|(method, row)| (method.to_owned(), row.to_owned()))
+                .collect();
+            let methods: BTreeSet<_> = wanted.iter().map(|(method, _)| method.clone()).collect();
+            for method in methods.iter().filter(|method| *method != "auth/login") {
+                listener.call(method, "", json!({})).await;
+                wanted.insert((method.clone(), table::NO_HEADER.to_owned()));
+            }
             let missing: Vec<_> = wanted.difference(&listener.heard).collect();
             let more: Vec<_> = listener.heard.difference(&wanted).collect();
             assert!(
@@ -577,6 +456,70 @@ async fn every_error_of_the_tables_is_reached_in_both_versions() {
                 "version {version}: not reached {missing:#?}, not in the table {more:#?}"
             );
             assert!(stack.clock.now() > UnixTime(ENDS));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_common_code_is_reached_in_both_versions() {
+    for mut stack in ready().await {
+        let settings = ClientSettings {
+            rate: Some(Rate {
+                burst: 1,
+                per_minute: 1,
+            }),
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "slow", settings).await;
+        let service = stack.service_token("app", "hanako").await;
+        let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let other = stack.service_token("other", "hanako").await;
+        let settings = ClientSettings {
+            methods: vec!["credentials/info".to_owned()],
+            ..ClientSettings::default()
+        };
+        stack.contract("other", &settings).await;
+        let revoked = stack.service_token("app", "hanako").await;
+        let form = [("token", revoked.as_str())];
+        stack.client_form("app", "/oauth2/revoke", &form).await;
+        // Getting it was the one call that its client has a minute.
+        let slow = stack.service_token("slow", "hanako").await;
+        for version in [1, 2] {
+            let hashes = if version == 1 { "hash" } else { "hashes" };
+            let sign = json!({ "credentialID": "key-hanako", "SAD": signing, hashes: [b64(hash(1))], "signAlgo": P256 });
+            let mut heard = BTreeSet::new();
+            for (method, token, body, sam) in [
+                ("credentials/list", &signing, json!({}), None),
+                ("credentials/list", &revoked, json!({}), None),
+                ("credentials/list", &"unknown".to_owned(), json!({}), None),
+                ("credentials/list", &other, json!({}), None),
+                ("credentials/list", &slow, json!({}), None),
+                ("credentials/list", &service, json!([]), None),
+                ("credentials/none", &service, json!({}), None),
+                (
+                    "signatures/signHash",
+                    &signing,
+                    sign.clone(),
+                    Some(CallError::Refused(Refusal::Lost)),
+                ),
+                (
+                    "signatures/signHash",
+                    &signing,
+                    sign,
+                    Some(CallError::Unreachable),
+                ),
+            ] {
+                stack.sam.with(|s| s.sign_refusals.extend(sam));
+                let request = Request::post(format!("/csc/v{version}/{method}"))
+                    .header(header::AUTHORIZATION, format!("Bearer {token}"));
+                let request = request.body(Body::from(body.to_string())).unwrap();
+                let (status, code, _) = stack.send(request).await.told();
+                heard.insert((code, status));
+            }
+            let common = table::COMMON
+                .iter()
+                .map(|(code, status)| ((*code).to_owned(), *status));
+            assert_eq!(heard, common.collect(), "version {version}");
         }
     }
 }

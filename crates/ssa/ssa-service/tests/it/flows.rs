@@ -371,6 +371,32 @@ async fn metadata_and_info_say_where_everything_is() {
             metadata["pushed_authorization_request_endpoint"],
             format!("{BASE}/oauth2/pushed_authorize")
         );
+        let oidc = metadata.get("subject_types_supported");
+        assert_eq!(oidc.is_some(), path.ends_with("openid-configuration"));
+    }
+    // All that is accepted, and nothing that isn't.
+    for stack in [stack, &crate::coverage::ready().await[0]] {
+        let path = "/.well-known/openid-configuration";
+        let metadata = Browser::new(stack).get(path).await.json();
+        let text = |name: &str| metadata[name].to_string();
+        let types = text("authorization_details_types_supported");
+        let info = Browser::new(stack).get("/csc/v2/info").await.body;
+        for (kind, offered) in [
+            ("deletion", true),
+            ("creation", info.contains("credentials/create")),
+        ] {
+            for name in [
+                format!("\"credential_{kind}\""),
+                format!("\"credential-{kind}\""),
+                format!("\"https://cloudsignatureconsortium.org/2025/credential-{kind}\""),
+            ] {
+                assert_eq!(types.contains(&name), offered, "{name}");
+            }
+            let scope = format!("\"credential-{kind}\"");
+            assert_eq!(text("scopes_supported").contains(&scope), offered);
+        }
+        assert_eq!(metadata["subject_types_supported"], json!(["public"]));
+        assert_eq!(metadata["id_token_signing_alg_values_supported"], json!([]));
     }
     let info = Browser::new(stack).get("/csc/v2/info").await.json();
     assert_eq!(

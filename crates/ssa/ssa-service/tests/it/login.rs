@@ -41,6 +41,27 @@ async fn a_failed_login_tells_nothing_about_the_account() {
 
 // shows: T-USE-CRED-FORGE
 #[tokio::test]
+async fn a_failed_login_is_the_same_work_whether_or_not_the_account_is_there() {
+    for stack in stacks().await {
+        let code = stack.code("hanako");
+        let mut costs = Vec::new();
+        for (login, password) in [
+            ("hanako", "wrong password"),
+            ("nobody", "wrong password"),
+            ("nobody", PASSWORD),
+            ("", ""),
+        ] {
+            let before = stack.ssa.passwords_derived();
+            let (status, _) = attempt(&stack, login, password, &code).await;
+            assert_eq!(status, StatusCode::FORBIDDEN);
+            costs.push(stack.ssa.passwords_derived() - before);
+        }
+        assert_eq!(costs, [1; 4]);
+    }
+}
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
 async fn guessing_is_counted_before_it_is_judged_for_known_and_unknown_names() {
     for stack in stacks().await {
         let stack = std::sync::Arc::new(stack);

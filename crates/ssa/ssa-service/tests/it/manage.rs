@@ -359,7 +359,7 @@ async fn what_a_contract_leaves_out_is_refused_from_the_next_call_on() {
         set(&stack, "app", |s| s.methods = only(&["credentials/info"]))
             .await
             .unwrap();
-        assert_eq!(list().await.json()["error"], "access_denied");
+        assert_eq!(list().await.json()["error"], "unauthorized_client");
         let wrong = set(&stack, "app", |s| s.methods = only(&["signHash"])).await;
         assert!(matches!(wrong, Err(ClientRefusal::Invalid { .. })));
         set(&stack, "app", |s| {
@@ -393,7 +393,7 @@ async fn what_a_contract_leaves_out_is_refused_from_the_next_call_on() {
         })
         .await
         .unwrap();
-        assert_eq!(list().await.json()["error"], "access_denied");
+        assert_eq!(list().await.json()["error"], "unauthorized_client");
         let sent = Browser::new(&stack)
             .authorize(&service_request("app"))
             .await;

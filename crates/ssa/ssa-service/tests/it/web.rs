@@ -231,7 +231,12 @@ impl Stack {
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.ssa.router().oneshot(request).await.unwrap();
+        self.send_to(self.ssa.router(), request).await
+    }
+
+    /// To one of the service's routers.
+    pub async fn send_to(&self, router: axum::Router, request: Request<Body>) -> Answer {
+        let response = router.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer {
