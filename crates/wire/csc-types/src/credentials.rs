@@ -324,6 +324,20 @@ pub struct CertInfo {
         skip_serializing_if = "Option::is_none"
     )]
     pub valid_to: Option<String>,
+    /// Object identifiers of the certificate's policies (2.2), in `credentials/info` alone.
+    #[serde(
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub policy: Option<Vec<String>>,
+    /// Object identifiers of its qualified-certificate statements (2.2), in `credentials/info` alone.
+    #[serde(
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub qc_statements: Option<Vec<String>>,
 }
 
 impl CertInfo {

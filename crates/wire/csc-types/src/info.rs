@@ -120,6 +120,13 @@ pub struct Info {
     /// AdES levels of `signDoc`.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub conformance_levels: Vec<String>,
+    /// Whether FAPI 2.0, `private_key_jwt` and DPoP are supported (ETSI TS 119 432 V1.3.1 §7.2.3.1).
+    #[serde(
+        rename = "oauth2FAPIsupport",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub oauth2_fapi_support: Option<bool>,
     /// What the provider publishes about the service; a member of our own.
     #[serde(
         rename = "jt2aService",

@@ -127,6 +127,9 @@ pub fn credential(mut v2: Value, auth_info: bool) -> Value {
     .to_owned();
     members.insert("authMode".to_owned(), json!(mode));
     members.remove("signatureQualifier");
+    if let Some(cert) = members.get_mut("cert").and_then(Value::as_object_mut) {
+        cert.retain(|name, _| !matches!(name.as_str(), "policy" | "qcStatements"));
+    }
     for object in auth["objects"].as_array().into_iter().flatten() {
         let Some(id) = object["id"]
             .as_str()
@@ -230,12 +233,12 @@ mod tests {
 
     #[test]
     fn a_credential_has_the_members_of_version_1() {
-        let v2 = json!({ "key": {}, "SCAL": "2", "auth": { "mode": "explicit", "objects": [
+        let v2 = json!({ "key": {}, "SCAL": "2", "cert": { "status": "valid", "policy": ["1.2.3"] }, "auth": { "mode": "explicit", "objects": [
             { "type": "Password", "id": "PIN", "label": "l" }, { "type": "Password", "id": "OTP", "format": "N" } ] } });
         let v1 = credential(v2.clone(), true);
         assert_eq!(
             v1,
-            json!({ "key": {}, "SCAL": "2", "authMode": "explicit", "PIN": { "presence": "true", "label": "l" },
+            json!({ "key": {}, "SCAL": "2", "cert": { "status": "valid" }, "authMode": "explicit", "PIN": { "presence": "true", "label": "l" },
                 "OTP": { "presence": "true", "format": "N", "type": "offline", "ID": "OTP" } })
         );
         assert!(credential(v2, false).get("PIN").is_none());

@@ -173,6 +173,7 @@ portal-sessions-others = { $n ->
 }
 portal-sessions-limits = A login ends after 30 minutes without use, and after 8 hours in any case.
 portal-sessions-end = Log out everywhere else
+portal-sessions-end-all = Log out everywhere, here too
 portal-trouble-passkey = The passkey couldn't be added.
 portal-trouble-passkey-do = Go back to Login settings and try again. Nothing was changed.
 portal-passkeys-add = Add a passkey
@@ -276,3 +277,13 @@ portal-duty-3 = If you or somebody for you brings in a key, look after it and ev
 portal-duty-4 = Ask for revocation without delay when your registered details change or a key may be in other hands.
 portal-account-terms = I accept the terms of use
 portal-account-terms-needed = Read the terms of use and tick the box to go on. What you typed is kept, except the password.
+
+## Words for applications (credentials/info)
+
+csc-portal = Portal
+csc-portal-does = The signer finds the request in the portal and decides there.
+csc-pin = PIN
+csc-pin-does = The PIN of this credential alone.
+csc-otp = One-time code
+csc-otp-app = Six digits of the authenticator app, for this credential alone.
+csc-otp-sent = Eight digits sent to the signer on demand, or six digits of the authenticator app.

@@ -164,6 +164,7 @@ portal-sessions-only = ここだけです。
 portal-sessions-others = ここのほかに{ $n }か所あります。
 portal-sessions-limits = 30分使わないと、また8時間たつと、自動でログアウトします。
 portal-sessions-end = ほかをすべてログアウト
+portal-sessions-end-all = ここも含めてすべてログアウト
 portal-trouble-passkey = パスキーを追加できませんでした。
 portal-trouble-passkey-do = 「ログインの設定」に戻ってやり直してください。何も変わっていません。
 portal-passkeys-add = パスキーを追加する
@@ -264,3 +265,13 @@ portal-duty-3 = 鍵を持ち込むときは、ご本人や代理の方が、鍵�
 portal-duty-4 = 登録した内容が変わったときや、鍵がほかの人の手に渡ったおそれがあるときは、すぐに失効を申し出てください。
 portal-account-terms = 利用規約に同意します
 portal-account-terms-needed = 利用規約を読み、同意の欄にチェックを入れてください。パスワード以外の入力は残っています。
+
+## Words for applications (credentials/info)
+
+csc-portal = ポータル
+csc-portal-does = 署名者がポータルで依頼を見て、承認するかどうかを決めます。
+csc-pin = 暗証番号
+csc-pin-does = この鍵だけの暗証番号です。
+csc-otp = ワンタイムコード
+csc-otp-app = 認証アプリに出ている、この鍵だけの6桁の数字です。
+csc-otp-sent = 署名者に送られる8桁の数字か、認証アプリに出ている6桁の数字です。

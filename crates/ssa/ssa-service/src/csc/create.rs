@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use csc_types::{CreateRequest, CreateResponse, CscError};
 use store_kit::transaction;
 
-use super::credentials::{certified, describe, find};
+use super::credentials::{Wanted, certified, describe, find};
 use super::refusals::Fault;
 use super::{Bearer, Call, bearer, refused};
 use crate::Ssa;
@@ -46,16 +46,8 @@ async fn attempt(ssa: &Ssa, bearer: &Bearer, body: &[u8]) -> Result<CreateRespon
     let told = match request.credential_info {
         true => {
             let about = ssa.about().await.ok_or(CscError::Unavailable)?;
-            let (certificates, cert_info) = (request.certificates, request.cert_info);
-            let mut credential = describe(
-                &bearer.client,
-                &key,
-                &cert,
-                certificates,
-                cert_info,
-                &about,
-                now,
-            );
+            let wanted = Wanted::new(request.certificates, request.cert_info, None);
+            let mut credential = describe(&bearer.client, &key, &cert, wanted, &about, now);
             credential.credential_id = Some(id.to_owned());
             CreateResponse::Credential(Box::new(credential))
         }

@@ -9,11 +9,12 @@ use csc_types::{
 };
 use sam_api::ssa::{self, AboutAnswer, KeyState, LevelPart};
 use serde_json::{Value, json};
+use web_ui::{Lang, Messages};
 
 use super::refusals::{Fault, of_keys};
 use super::{Bearer, Call, bearer, refused};
 use crate::clients::Client;
-use crate::keys::{CertFacts, read_certificate, signs_open};
+use crate::keys::{CertFacts, Declared, read_certificate, read_declared, signs_open};
 use crate::tokens::Scope;
 use crate::{Ssa, users};
 
@@ -50,20 +51,17 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
         next_page_token,
         ..ListResponse::default()
     };
-    let wanted =
+    let wanted = Wanted::new(
+        request.certificates,
+        request.cert_info,
+        request.lang.as_deref(),
+    );
+    let listed =
         |(key, cert): &&(ssa::KeyInfo, CertFacts)| !request.only_valid || usable(key, cert, now);
-    for (key, cert) in shown.iter().filter(wanted) {
+    for (key, cert) in shown.iter().filter(listed) {
         answer.credential_ids.push(key.key.to_string());
         if let Some(infos) = &mut answer.credential_infos {
-            let mut credential = describe(
-                &bearer.client,
-                key,
-                cert,
-                request.certificates,
-                request.cert_info,
-                &about,
-                now,
-            );
+            let mut credential = describe(&bearer.client, key, cert, wanted, &about, now);
             credential.credential_id = Some(key.key.to_string());
             infos.push(credential);
         }
@@ -83,15 +81,40 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
     let found = found.and_then(|(_, key)| certified(&key).map(|cert| (key, cert)));
     let (key, cert) = found.ok_or(CscError::InvalidParameter("credentialID"))?;
     let about = ssa.about().await.ok_or(CscError::Unavailable)?;
-    Ok(describe(
-        &bearer.client,
-        &key,
-        &cert,
+    let wanted = Wanted::new(
         request.certificates,
         request.cert_info,
-        &about,
-        ssa.now(),
-    ))
+        request.lang.as_deref(),
+    );
+    let mut told = describe(&bearer.client, &key, &cert, wanted, &about, ssa.now());
+    if let (true, Some(own)) = (request.cert_info, key.chain.first()) {
+        let Declared {
+            policies,
+            statements,
+        } = read_declared(&own.0);
+        told.cert.policy = Some(policies).filter(|all| !all.is_empty());
+        told.cert.qc_statements = Some(statements).filter(|all| !all.is_empty());
+    }
+    Ok(told)
+}
+
+/// How much of a credential is told, and in which language.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    certificates: Certificates,
+    cert_info: bool,
+    lang: Lang,
+}
+
+impl Wanted {
+    /// English for whoever wants no language or one that isn't there.
+    pub(super) fn new(certificates: Certificates, cert_info: bool, lang: Option<&str>) -> Self {
+        Self {
+            certificates,
+            cert_info,
+            lang: lang.and_then(Lang::from_tag).unwrap_or(Lang::En),
+        }
+    }
 }
 
 /// `credentials/list` of version 1: identifiers alone.
@@ -190,11 +213,15 @@ pub(super) fn describe(
     client: &Client,
     key: &ssa::KeyInfo,
     cert: &CertFacts,
-    certificates: Certificates,
-    cert_info: bool,
+    wanted: Wanted,
     about: &AboutAnswer,
     now: UnixTime,
 ) -> Credential {
+    let Wanted {
+        certificates,
+        cert_info,
+        lang,
+    } = wanted;
     // To this application, which the operator lets ask without hashes.
     let open = client.settings.sign_open && !client.settings.out_of_band && signs_open(key, about);
     let chain = key.chain.iter().map(|cert| b64(&cert.0));
@@ -235,15 +262,17 @@ pub(super) fn describe(
             subject_dn: named(&cert.subject),
             valid_from: dated(cert.not_before),
             valid_to: dated(cert.not_after),
+            policy: None,
+            qc_statements: None,
         },
-        auth: auth_info(key, client.settings.out_of_band),
+        auth: auth_info(key, client.settings.out_of_band, Messages::new(lang)),
         scal: if open { "1" } else { "2" }.to_owned(),
         multisign: if open {
             about.max_open
         } else {
             about.max_items
         },
-        lang: None,
+        lang: Some(lang.tag().to_owned()),
         level: Some(level(key)),
     }
 }
@@ -270,10 +299,10 @@ fn level(key: &ssa::KeyInfo) -> LevelInfo {
 }
 
 /// How a client gets an authorization: through the person's browser, in their portal, or with secrets it collects.
-fn auth_info(key: &ssa::KeyInfo, out_of_band: bool) -> AuthInfo {
+fn auth_info(key: &ssa::KeyInfo, out_of_band: bool, words: Messages) -> AuthInfo {
     let (mode, objects) = match (key.collected, out_of_band) {
-        (true, _) => ("explicit", secrets(key.codes)),
-        (false, true) => ("explicit", vec![portal()]),
+        (true, _) => ("explicit", secrets(key.codes, words)),
+        (false, true) => ("explicit", vec![portal(words)]),
         (false, false) => ("oauth2code", Vec::new()),
     };
     AuthInfo {
@@ -285,26 +314,27 @@ fn auth_info(key: &ssa::KeyInfo, out_of_band: bool) -> AuthInfo {
     }
 }
 
-fn portal() -> Value {
-    json!({ "type": "ChallengeResponseOOB", "id": v1::PORTAL, "label": "Portal",
-        "description": "The signer finds the request in the portal and decides there" })
+fn portal(words: Messages) -> Value {
+    json!({ "type": "ChallengeResponseOOB", "id": v1::PORTAL, "label": words.t("csc-portal"),
+        "description": words.t("csc-portal-does") })
 }
 
 /// `codes`: they can be sent to the signer, beside those of the app.
-fn secrets(codes: bool) -> Vec<Value> {
+fn secrets(codes: bool, words: Messages) -> Vec<Value> {
+    let label = words.t("csc-otp");
     let otp = match codes {
         true => {
-            json!({ "type": "ChallengeResponse", "id": v1::OTP, "format": "N", "label": "One-time code",
-                    "description": "Eight digits sent to the signer on demand, or six digits of the authenticator app" })
+            json!({ "type": "ChallengeResponse", "id": v1::OTP, "format": "N", "label": label,
+            "description": words.t("csc-otp-sent") })
         }
         false => {
-            json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": "One-time code",
-                    "description": "Six digits of the authenticator app, for this credential alone" })
+            json!({ "type": "Password", "id": v1::OTP, "format": "N", "generator": "totp", "label": label,
+            "description": words.t("csc-otp-app") })
         }
     };
     vec![
-        json!({ "type": "Password", "id": v1::PIN, "format": "A", "label": "PIN",
-                "description": "PIN of this credential alone" }),
+        json!({ "type": "Password", "id": v1::PIN, "format": "A", "label": words.t("csc-pin"),
+            "description": words.t("csc-pin-does") }),
         otp,
     ]
 }

@@ -132,6 +132,8 @@ async fn describe(ssa: &Ssa, v1: bool, lang: Option<&str>) -> Info {
             algos,
             algo_params: Vec::new(),
         },
+        // For every client by its contract, or for all of them by `fapi`.
+        oauth2_fapi_support: Some(true),
         service: Some(service(config, about.as_ref(), ssa.now())),
         // Of `signDoc`, or what applications can make with the values of signHash: clients insist on these members.
         signature_formats: SignatureFormats {

@@ -473,17 +473,40 @@ pub(super) async fn log_out(
     headers: HeaderMap,
     Form(form): Form<Leaving>,
 ) -> Response {
+    left(&ssa, &visit, &headers, &form, false).await
+}
+
+/// `POST /logout/everywhere`: here, in all other browsers, and for applications that read about the person's keys.
+pub(super) async fn log_out_everywhere(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    headers: HeaderMap,
+    Form(form): Form<Leaving>,
+) -> Response {
+    left(&ssa, &visit, &headers, &form, true).await
+}
+
+async fn left(
+    ssa: &Ssa,
+    visit: &Visit,
+    headers: &HeaderMap,
+    form: &Leaving,
+    everywhere: bool,
+) -> Response {
     let Some(browser) = &visit.browser else {
         return go("/");
     };
-    if !own_form(&ssa, &headers, browser, &form.token) {
-        return sorry(&ssa, &visit, Trouble::ForeignForm);
+    if !own_form(ssa, headers, browser, &form.token) {
+        return sorry(ssa, visit, Trouble::ForeignForm);
     }
     let ended = async {
         let Some(session) = ssa.session(Some(browser)).await? else {
             return Ok(());
         };
         transaction!(ssa.store(), "log-out", |tx| {
+            if everywhere {
+                ssa.end_elsewhere(tx, &session, ssa.now()).await?;
+            }
             session::end(tx, browser).await?;
             let event = audit_log::Event::LoggedOut {
                 person: session.person.clone(),
@@ -494,7 +517,7 @@ pub(super) async fn log_out(
         })
     };
     if let Err(error) = ended.await {
-        return sorry(&ssa, &visit, Trouble::from(error));
+        return sorry(ssa, visit, Trouble::from(error));
     }
     let mut response = go("/");
     let cookie = session::forget_cookie(ssa.config().https());

@@ -50,6 +50,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/security/provider/{id}", post(provider::leave_to_bind))
         .route("/links/{id}/remove", post(security::remove_link))
         .route("/logout", post(login::log_out))
+        .route("/logout/everywhere", post(login::log_out_everywhere))
         .route("/logout/others", post(security::log_out_others))
         .route("/security", get(security::page))
         .route("/passkeys", post(passkey::register))

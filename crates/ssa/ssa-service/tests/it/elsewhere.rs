@@ -53,7 +53,7 @@ async fn check(stack: &Stack, token: &str, handle: &str) -> Answer {
 }
 
 /// Opens the newest request in the portal and decides on the SIC page. Answers the page that the browser comes back to.
-async fn decide(stack: &Stack, browser: &mut Browser<'_>, state: RequestState) -> Answer {
+pub async fn decide(stack: &Stack, browser: &mut Browser<'_>, state: RequestState) -> Answer {
     let page = browser.get("/requests").await;
     let form = [
         ("token", page.field("token")),
@@ -318,6 +318,7 @@ fn v1(n: u8) -> Value {
     json!({ "credentialID": "key-hanako", "numSignatures": 1, "hash": [b64(hash(n))] })
 }
 
+/// Clients that have no way to send secrets (habit #31 of `quirks.rs`).
 #[tokio::test]
 async fn version_1_waits_for_the_person() {
     for stack in with_terminals(stacks().await).await {

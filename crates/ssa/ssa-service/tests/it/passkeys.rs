@@ -486,3 +486,31 @@ async fn other_sessions_end_with_one_press_and_this_one_stays() {
         assert!(second.get("/security").await.body.contains("Only here."));
     }
 }
+
+#[tokio::test]
+async fn everything_ends_with_one_press_here_too() {
+    for stack in stacks().await {
+        let token = stack.service_token("app", "hanako").await;
+        let mut first = Browser::new(&stack);
+        first.log_in("hanako").await;
+        stack.next_code();
+        let mut second = Browser::new(&stack);
+        second.log_in("hanako").await;
+        let mut taro = Browser::new(&stack);
+        taro.log_in("taro").await;
+        let page = second.get("/security").await;
+        assert!(page.body.contains("action=\"/logout/everywhere\""));
+        // A cookie that was copied before is worth nothing afterwards.
+        let copied = second.cookie.clone();
+        let answer = send(&mut second, "/logout/everywhere", &page, &[]).await;
+        assert_eq!(answer.location(), "/");
+        let mut thief = Browser::new(&stack);
+        thief.cookie = copied;
+        for browser in [&mut first, &mut second, &mut thief] {
+            assert!(browser.get("/keys").await.location().starts_with("/login"));
+        }
+        let list = stack.csc("credentials/list", &token, "{}").await;
+        assert_eq!(list.told().1, "expired_token");
+        assert_eq!(taro.get("/keys").await.status, StatusCode::OK);
+    }
+}

@@ -1,4 +1,7 @@
-//! What clients in the field do that no specification says: each habit by its number in `docs/api/clients.md`.
+//! What clients in the field do that no specification says: each habit by its number in `docs/api/clients.md`. Whole sequences of
+//! some clients stand in `quirks/sequences.rs`.
+
+mod sequences;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -37,41 +40,125 @@ async fn approved(stack: &Stack, change: impl Fn(&mut Value)) -> String {
     code
 }
 
+/// All habits, by the number that tests and documents call them.
+const HABITS: [(u8, &str); 42] = [
+    (1, "null for members that aren't used"),
+    (2, "empty texts for members that aren't used"),
+    (3, "no body, or GET, where something is read"),
+    (4, "numbers and booleans as texts"),
+    (5, "members in snake_case"),
+    (6, "answers read in snake_case"),
+    (7, "auth.objects insisted on"),
+    (8, "auth and cert insisted on, names and dates parsed"),
+    (9, "info of exactly 2.2.0.0"),
+    (10, "texts and arrays of info insisted on"),
+    (11, "paths appended to oauth2 without looking"),
+    (12, "revocation looked for at /revoke"),
+    (13, "the path cut off oauth2"),
+    (14, "scope beside authorization_details"),
+    (15, "prompt=login"),
+    (16, "state beside request_uri"),
+    (17, "PAR tried first"),
+    (18, "client_id beside Basic, state at the token endpoint"),
+    (19, "details spelt otherwise at the token endpoint"),
+    (20, "its own spelling of details wanted back"),
+    (21, "one object, or Python text, for details"),
+    (22, "the credential token reads about its credential"),
+    (23, "percent-encoded base64"),
+    (24, "members of version 1 in version 2"),
+    (25, "maxResults and pageToken in version 2"),
+    (26, "one text as bearer token and SAD"),
+    (27, "only 200 counts"),
+    (28, "media type, numbers and count of values insisted on"),
+    (29, "hashAlgo beside an algorithm that implies it"),
+    (30, "credentials/info with the identifier alone"),
+    (31, "no way to send secrets"),
+    (32, "auth/login by refresh token alone"),
+    (33, "JSON at the token endpoint"),
+    (34, "refreshToken"),
+    (35, "bearer in lower case, charset behind the media type"),
+    (36, "no authorization at all"),
+    (37, "the signer's certificate first"),
+    (38, "SHA-1"),
+    (39, "one signature at a time, state always"),
+    (40, "many hashes in one URL"),
+    (41, "GET /info"),
+    (42, "any Accept, or none"),
+];
+
+/// A habit that is in no test, or in no document, is forgotten the next time somebody changes what it rests on.
+#[test]
+fn every_habit_is_replayed_and_documented() {
+    let tests = [
+        include_str!("quirks.rs"),
+        include_str!("quirks/sequences.rs"),
+    ]
+    .concat();
+    // Numbers behind this mark, wherever it stands in a test.
+    let numbers = |text: &str, mark: &str| -> std::collections::BTreeSet<u8> {
+        let behind = text.split(mark).skip(1);
+        behind
+            .filter_map(|rest| {
+                let digits = rest.find(|c: char| !c.is_ascii_digit());
+                rest[..digits.unwrap_or(rest.len())].parse().ok()
+            })
+            .collect()
+    };
+    let all = HABITS.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers(&tests, "#"), all);
+    let table = include_str!("../../../../../docs/api/clients.md");
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let cells: String = cells
+        .filter_map(|line| line.split_once(" |"))
+        .map(|(numbers, _)| {
+            numbers
+                .split(", ")
+                .map(|n| format!("#{n} "))
+                .collect::<String>()
+        })
+        .collect();
+    assert_eq!(numbers(&cells, "#"), all, "docs/api/clients.md");
+}
+
 #[tokio::test]
 async fn what_they_leave_out_or_add_to_a_body() {
     for stack in stacks().await {
         let token = stack.service_token("app", "hanako").await;
         for (number, method, body) in [
             (
-                1,
+                "#1",
                 "credentials/info",
                 r#"{"credentialID":"key-hanako","lang":null,"clientData":null}"#,
             ),
             (
-                2,
+                "#2",
                 "credentials/info",
                 r#"{"credentialID":"key-hanako","certificates":"","clientData":""}"#,
             ),
-            (3, "credentials/list", ""),
+            ("#3", "credentials/list", ""),
             (
-                5,
+                "#5",
                 "credentials/info",
                 r#"{"credentialID":"key-hanako","auth_info":true,"only_valid":true}"#,
             ),
             (
-                25,
+                "#25",
                 "credentials/list",
                 r#"{"maxResults":3,"pageToken":"x"}"#,
             ),
-            (30, "credentials/info", r#"{"credentialID":"key-hanako"}"#),
             (
-                30,
+                "#30",
+                "credentials/info",
+                r#"{"credentialID":"key-hanako"}"#,
+            ),
+            (
+                "#30",
                 "credentials/info",
                 r#"{"credentialID":"key-hanako","certificates":"chain","certInfo":false}"#,
             ),
         ] {
             let answer = stack.csc(method, &token, body).await;
-            assert_eq!(answer.status, StatusCode::OK, "#{number}: {}", answer.body);
+            assert_eq!(answer.status, StatusCode::OK, "{number}: {}", answer.body);
         }
         // 4: strings for numbers and booleans are a wrong type, as the tables say.
         let body = r#"{"credentialInfo":"true"}"#;
@@ -89,14 +176,14 @@ async fn what_they_leave_out_or_add_to_a_body() {
         // 35, 42: scheme in any case, media type with a charset or none, whatever is accepted.
         for (number, headers) in [
             (
-                35,
+                "#35",
                 vec![
                     ("authorization", format!("bearer {token}")),
                     ("content-type", "application/json;charset=UTF-8".to_owned()),
                 ],
             ),
             (
-                42,
+                "#42",
                 vec![
                     ("authorization", format!("BEARER {token}")),
                     ("accept", "text/plain".to_owned()),
@@ -106,7 +193,7 @@ async fn what_they_leave_out_or_add_to_a_body() {
             let headers: Vec<(&str, &str)> =
                 headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
             let answer = raw(&stack, "/csc/v1/credentials/list", &headers, "{}").await;
-            assert_eq!(answer.status, StatusCode::OK, "#{number}");
+            assert_eq!(answer.status, StatusCode::OK, "{number}");
             assert_eq!(answer.headers["content-type"], "application/json", "#28");
         }
     }
@@ -240,7 +327,7 @@ async fn what_they_do_with_codes_and_tokens() {
         let digest = &tokens["authorization_details"][0]["documentDigests"][0];
         assert_eq!(digest["hashType"], "DTBSR", "#20, #21");
 
-        // 16, 17: pushed first, and a state beside the reference.
+        // #16, #17: pushed first, and a state beside the reference.
         let request = with(service_request("other"), "client_id", None);
         let form: Vec<(&str, &str)> = request.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let pushed = stack
@@ -276,5 +363,132 @@ async fn what_they_do_with_codes_and_tokens() {
             "#15: {}",
             page.body
         );
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_and_stays_so() {
+    for stack in stacks().await {
+        let token = stack.service_token("app", "hanako").await;
+        let signing = approved_token(&stack).await;
+        let sign = |hashes: Value| json!({ "credentialID": "key-hanako", "hashes": hashes, "signAlgo": "1.2.840.10045.4.3.2" });
+        let percent = b64(hash(1)).replace('+', "%2B").replace('/', "%2F");
+        let percent = percent.replace('=', "%3D");
+        assert!(percent.contains('%'));
+        let mut old = sign(Value::Null);
+        old["hash"] = json!([b64(hash(1))]);
+        let secrets = json!({ "credentialID": "key-explicit", "numSignatures": 1, "hashes": [b64(hash(1))],
+            "hashAlgorithmOID": HashAlg::Sha256.oid(), "PIN": "secret pin", "OTP": "123456" });
+        let person = stack.users["hanako"].person.clone();
+        stack
+            .sam
+            .add_key(&person, "key-explicit", core_types::KeyAlg::P256);
+        for (number, method, token, body, words) in [
+            (
+                "#23",
+                "signatures/signHash",
+                &signing,
+                sign(json!([percent])),
+                "Invalid Base64 hash string parameter",
+            ),
+            (
+                "#24",
+                "signatures/signHash",
+                &signing,
+                old,
+                "Missing (or invalid type) array parameter hash",
+            ),
+            (
+                "#24",
+                "credentials/authorize",
+                &token,
+                secrets,
+                "The authentication data is invalid",
+            ),
+        ] {
+            let answer = stack.csc(method, token, &body.to_string()).await;
+            assert_eq!(answer.error(), (400, words.to_owned()), "{number}");
+        }
+        assert!(stack.sam.with(|s| s.signed.is_empty() && s.explicit == 0));
+        // Not even with the right secret: a body is read as what it says it is, a form.
+        let code = approved(&stack, |_| ()).await;
+        let body = json!({ "grant_type": "authorization_code", "code": code, "client_id": "app",
+            "client_secret": stack.clients["app"], "redirect_uri": REDIRECT, "code_verifier": VERIFIER });
+        let json = [("content-type", "application/json")];
+        let answer = raw(&stack, "/oauth2/token", &json, &body.to_string()).await;
+        assert_eq!(
+            answer.error(),
+            (400, "Missing parameter client_id".to_owned()),
+            "#33"
+        );
+        // Whoever reads about somebody says who they are.
+        for version in [1, 2] {
+            let path = format!("/csc/v{version}/credentials/list");
+            let answer = raw(&stack, &path, &[], r#"{"userID":"hanako"}"#).await;
+            assert_eq!(
+                answer.error(),
+                (400, "Malformed authorization header".to_owned()),
+                "#36"
+            );
+        }
+        // Nobody is led to two slashes: `oauth2` ends without one.
+        let answer = raw(&stack, "//oauth2/token", &[], "").await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "#11");
+    }
+}
+
+/// A token that signs one hash of Hanako's.
+async fn approved_token(stack: &Stack) -> String {
+    let code = approved(stack, |_| ()).await;
+    stack.exchange("app", &code).await.text("access_token")
+}
+
+#[tokio::test]
+async fn what_others_demand_is_not_demanded_here() {
+    for stack in stacks().await {
+        // #39: another server takes one signature at a time, and no request without a state.
+        let hashes: Vec<_> = (0..40).map(hash).collect();
+        let form = with(
+            credential_request("app", "key-hanako", &hashes),
+            "state",
+            None,
+        );
+        // #40: too long for a URL, so that it is pushed.
+        let pairs: Vec<(&str, &str)> = form.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        assert!(crate::web::encode(&pairs).len() > 2083, "#40");
+        let pushed = stack
+            .client_form("app", "/oauth2/pushed_authorize", &pairs)
+            .await;
+        assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.body);
+        let form = vec![
+            ("client_id", "app".to_owned()),
+            ("request_uri", pushed.text("request_uri")),
+        ];
+        let mut browser = Browser::new(&stack);
+        let page = browser.authorize(&form).await;
+        let answer = browser.log_in_here(&page, "hanako").await;
+        let (rid, back) = browser.at_sic(&answer);
+        stack.sam.decide(rid, sam_api::ssa::RequestState::Approved);
+        let answer = browser.get(&back).await;
+        assert_eq!(answer.param("state"), None, "#39");
+        let code = answer.param("code").unwrap();
+        let token = stack.exchange("app", &code).await.text("access_token");
+        let body = json!({ "credentialID": "key-hanako", "signAlgo": "1.2.840.10045.4.3.2",
+            "hashes": hashes.iter().map(b64).collect::<Vec<_>>() });
+        let signed = stack
+            .csc("signatures/signHash", &token, &body.to_string())
+            .await
+            .json();
+        assert_eq!(
+            signed["signatures"].as_array().map(Vec::len),
+            Some(40),
+            "#39"
+        );
+        // #6: names are the specification's, whatever some read.
+        stack.next_code();
+        let token = stack.service_token("app", "hanako").await;
+        let info = r#"{"credentialID":"key-hanako"}"#;
+        let told = stack.csc("credentials/info", &token, info).await.json();
+        assert!(told["SCAL"].is_string() && told.get("scal").is_none(), "#6");
     }
 }

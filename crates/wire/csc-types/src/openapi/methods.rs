@@ -22,7 +22,10 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
     let granted = || vec![must("SAD", Text), may("expiresIn", Number)];
     let mut list = vec![may("userID", Text), client_data()];
     let mut listed = vec![must("credentialIDs", Kind::Texts)];
-    if !v1 {
+    if v1 {
+        list.extend([may("maxResults", Number), may("pageToken", Text)]);
+        listed.push(may("nextPageToken", Text));
+    } else {
         list.extend([
             may("credentialInfo", Flag),
             certificates(),
@@ -365,6 +368,7 @@ fn info(v1: bool) -> Vec<Member> {
             must("signAlgorithms", Kind::Object(algorithms)),
             must("signature_formats", Kind::Object(formats)),
             must("conformance_levels", Texts),
+            may("oauth2FAPIsupport", Flag),
             may("jt2aService", Kind::Free),
         ]);
     }
@@ -381,7 +385,7 @@ fn credential(v1: bool) -> Vec<Member> {
         may("natsuinOrigin", Kind::Free),
         may("natsuinOneTime", Kind::Flag),
     ];
-    let cert = vec![
+    let mut cert = vec![
         may(
             "status",
             Kind::Word(&["valid", "expired", "revoked", "suspended"]),
@@ -393,6 +397,9 @@ fn credential(v1: bool) -> Vec<Member> {
         may("validFrom", Date),
         may("validTo", Date),
     ];
+    if !v1 {
+        cert.extend([may("policy", Kind::Texts), may("qcStatements", Kind::Texts)]);
+    }
     let mut all = vec![
         may("description", Text),
         must("key", Kind::Object(key)),

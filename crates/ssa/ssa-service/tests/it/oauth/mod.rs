@@ -3,7 +3,7 @@
 mod keys;
 mod refreshing;
 mod requests;
-mod tokens;
+pub mod tokens;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};

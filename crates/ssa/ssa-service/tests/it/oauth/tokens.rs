@@ -56,7 +56,7 @@ async fn a_clients_own_token_reads_about_the_people_of_its_contract_and_signs_no
     }
 }
 
-fn account_token(stack: &Stack, secret: &str, change: impl FnOnce(&mut Value)) -> String {
+pub fn account_token(stack: &Stack, secret: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut claims = json!({ "sub": "hanako", "iat": stack.clock.now(), "jti": "1", "azp": "app", "iss": "App" });
     change(&mut claims);
     let signed = format!(
