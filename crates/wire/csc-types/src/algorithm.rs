@@ -122,6 +122,15 @@ mod tests {
             rsa(RSASSA_PSS, None, None),
             Err(CscError::MissingString("signAlgoParams"))
         );
+        // BSI TR-03111 has another encoding of the value: r and s side by side. There is one here, DER.
+        for n in 3..=5 {
+            let plain = format!("0.4.0.127.0.7.1.1.4.1.{n}");
+            assert_eq!(
+                decide(KeyAlg::P256, &plain, None, None),
+                Err(CscError::InvalidParameter("signAlgo"))
+            );
+            assert!(!algo_list(KeyAlg::P256).contains(&plain));
+        }
         let params = PssParams::of(SigAlg::RsaPss(HashAlg::Sha512));
         let params = params.unwrap().to_der();
         assert_eq!(

@@ -19,6 +19,7 @@ mod lenient;
 pub mod login;
 pub mod oauth;
 pub mod openapi;
+pub mod receipt;
 pub mod secret;
 pub mod sign;
 pub mod sign_doc;
@@ -46,6 +47,7 @@ pub use info::{
 pub use lenient::decode_base64;
 pub use login::{LoginRequest, LoginResponse};
 pub use oauth::{AuthorizeRequest, Params, Purpose, PushedResponse};
+pub use receipt::ReceiptRequest;
 pub use secret::SecretText;
 pub use sign::{
     CounterSignature, CounterSignatures, SignHashAnswer, SignHashRequest, SignHashResponse,

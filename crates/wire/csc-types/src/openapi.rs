@@ -36,11 +36,14 @@ enum Kind {
 struct Method {
     name: &'static str,
     summary: &'static str,
+    /// Of version 2.2; empty if it has none.
     clause: &'static str,
     auth: Auth,
     request: Vec<Member>,
     /// Statuses of good answers with what is in them.
     answers: Vec<(u16, Vec<Member>)>,
+    /// What is in them stands elsewhere.
+    free: bool,
 }
 
 const fn must(name: &'static str, kind: Kind) -> Member {
@@ -99,15 +102,17 @@ fn operation(method: &Method) -> Value {
     let mut responses = Map::new();
     for (status, members) in &method.answers {
         let mut answer = json!({ "description": "Done" });
-        if !members.is_empty() {
+        if method.free {
+            answer["content"] = json!({ "application/json": { "schema": schema(&Kind::Free) } });
+        } else if !members.is_empty() {
             answer["content"] = json!({ "application/json": { "schema": object(members) } });
         }
         responses.insert(status.to_string(), answer);
     }
     let refused = match method.auth {
-        Auth::Nobody => &[400, 413, 429, 500, 503][..],
-        Auth::Basic => &[400, 401, 413, 429, 500, 501, 503],
-        Auth::Token => &[400, 401, 403, 413, 429, 500, 501, 503],
+        Auth::Nobody => &[400, 405, 413, 429, 500, 503][..],
+        Auth::Basic => &[400, 401, 405, 413, 429, 500, 501, 503],
+        Auth::Token => &[400, 401, 403, 405, 413, 429, 500, 501, 503],
     };
     for status in refused {
         let refused = json!({ "$ref": "#/components/responses/Refused" });
@@ -116,7 +121,10 @@ fn operation(method: &Method) -> Value {
     let mut operation = json!({
         "operationId": method.name.replace('/', "-"),
         "summary": method.summary,
-        "description": format!("Clause {} of CSC API 2.2.", method.clause),
+        "description": match method.clause {
+            "" => "Natsuin's own: the specification has no such method.".to_owned(),
+            clause => format!("Clause {clause} of CSC API 2.2."),
+        },
         "requestBody": { "required": false,
             "content": { "application/json": { "schema": object(&method.request) } } },
         "responses": responses,

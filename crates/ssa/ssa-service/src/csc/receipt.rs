@@ -2,12 +2,11 @@
 //! stands in the SAM's log. `natsuin evidence verify` checks it offline.
 
 use axum::body::Bytes;
-use core_types::bytes::from_b64;
 use core_types::{KeyId, sha256};
-use csc_types::CscError;
+use csc_types::{CscError, ReceiptRequest};
 use sam_api::Refusal;
 use sam_api::ssa::ReceiptOfRequest;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use service_kit::CallError;
 
@@ -22,31 +21,16 @@ const METHOD: &str = "signatures/receipt";
 #[serde(transparent)]
 pub(super) struct Receipt(Value);
 
-#[derive(Deserialize)]
-struct Request {
-    #[serde(rename = "credentialID")]
-    credential: Option<String>,
-    /// The value, base64.
-    signature: Option<String>,
-}
-
 pub(super) async fn receipt(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Receipt, Fault> {
     let bearer = bearer(ssa, call).await?;
-    let request: Request =
-        serde_json::from_slice(&body).map_err(|_| CscError::InvalidParameter("body"))?;
-    let key = request
-        .credential
-        .ok_or(CscError::MissingString("credentialID"))?;
-    let key = KeyId::parse(key).map_err(|_| CscError::InvalidParameter("credentialID"))?;
-    let value = request
-        .signature
-        .ok_or(CscError::MissingString("signature"))?;
-    let value = from_b64(&value).map_err(|_| CscError::InvalidParameter("signature"))?;
+    let request = ReceiptRequest::parse(&body)?;
+    let key = KeyId::parse(request.credential_id);
+    let key = key.map_err(|_| CscError::InvalidParameter("credentialID"))?;
     let asked = ReceiptOfRequest {
         client: bearer.token.client.clone(),
         person: bearer.token.person.clone(),
         key,
-        value: sha256(&[&value]),
+        value: sha256(&[&request.signature]),
     };
     match ssa.sam().receipt_of(&asked).await {
         Ok(answer) => {

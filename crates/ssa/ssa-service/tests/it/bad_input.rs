@@ -37,6 +37,7 @@ fn good(name: &str, v1: bool) -> Value {
             { "document": "AQID", "signature_format": "C", "signAlgo": "1.2.840.10045.4.3.2" }] }),
         "signatures/timestamp" => json!({ "hash": b64(hash(1)), "hashAlgo": oid }),
         "signatures/signPolling" => json!({ "requestID": "x" }),
+        "signatures/receipt" => json!({ "credentialID": key, "signature": "AQID" }),
         // A policy that its certificate doesn't have: nothing is used up.
         "credentials/create" => {
             json!({ "credentialCreationRequest": { "certificatePolicy": "1.2.3" } })

@@ -113,12 +113,22 @@ pub async fn ready() -> Vec<Stack> {
 }
 
 async fn call(stack: &Stack, path: &str, authorization: &str, body: &Value) -> (Answer, String) {
+    call_to(stack, stack.ssa.router(), path, authorization, body).await
+}
+
+async fn call_to(
+    stack: &Stack,
+    router: axum::Router,
+    path: &str,
+    authorization: &str,
+    body: &Value,
+) -> (Answer, String) {
     let mut request = Request::post(path);
     if !authorization.is_empty() {
         request = request.header(header::AUTHORIZATION, authorization);
     }
     let request = request.body(Body::from(body.to_string())).unwrap();
-    let answer = stack.send(request).await;
+    let answer = stack.send_to(router, request).await;
     let told: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
     let words = format!("{}: {}", text("error"), text("error_description"));
@@ -554,9 +564,13 @@ async fn every_method_of_both_versions_refuses_every_wrong_caller() {
                         }
                     };
                     let path = format!("/csc/v{version}/{}", row.name);
-                    let (answer, words) = call(&stack, &path, &authorization, &body).await;
-                    assert_eq!(answer.status.as_u16(), status, "{why}: {words}");
-                    assert!(words.contains(wanted), "{why}: {words}");
+                    // On the listener that asks for certificates, too: a certificate is no token.
+                    for router in [stack.ssa.router(), stack.ssa.certificate_router()] {
+                        let called = call_to(&stack, router, &path, &authorization, &body);
+                        let (answer, words) = called.await;
+                        assert_eq!(answer.status.as_u16(), status, "{why}: {words}");
+                        assert!(words.contains(wanted), "{why}: {words}");
+                    }
                 }
                 let path = format!("/csc/v{version}/{}", row.name);
                 if row.name != "auth/login" {

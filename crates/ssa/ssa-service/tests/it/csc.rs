@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use core_types::KeyAlg;
 use core_types::bytes::b64;
 use futures_util::stream::{self, StreamExt as _};
 use sam_api::Refusal;
@@ -375,6 +376,29 @@ async fn a_credential_has_every_member_that_clients_insist_on() {
         Some(1)
     );
     assert!(single["cert"].get("subjectDN").is_none());
+    // What the certificate says of its issuer's service, and words in the language that was asked for.
+    let policy = json!([crate::create::POLICY]);
+    assert!(cert.get("policy").is_none() && single["cert"].get("policy").is_none());
+    assert_eq!(
+        (&one["lang"], &single["lang"]),
+        (&json!("en"), &json!("en"))
+    );
+    let told = info(r#"{"credentialID":"key-hanako","certInfo":true,"lang":"ja-JP"}"#).await;
+    assert_eq!(
+        (&told["lang"], &told["cert"]["policy"]),
+        (&json!("ja"), &policy)
+    );
+    let person = &stack.users["taro"].person;
+    stack.sam.add_key(person, "taro-explicit", KeyAlg::P256);
+    stack.next_code();
+    let taro = stack.service_token("app", "taro").await;
+    for (lang, tag, label) in [("ja", "ja", "暗証番号"), ("fr", "en", "PIN")] {
+        let body =
+            json!({ "credentialID": "taro-explicit", "authInfo": true, "lang": lang }).to_string();
+        let told = stack.csc("credentials/info", &taro, &body).await.json();
+        assert_eq!(told["lang"], tag);
+        assert_eq!(told["auth"]["objects"][0]["label"], label);
+    }
 
     // A stopped key is listed as such, and not among the valid ones; one without certificate isn't a credential.
     stack.sam.with(|s| {

@@ -59,7 +59,6 @@ fn check(path: &str, answer: &Answer, https: bool) {
     );
 }
 
-// shows: T-USE-CAPTURE
 #[tokio::test]
 async fn every_answer_has_its_security_headers() {
     let safe = |config: &mut ssa_service::Config| {

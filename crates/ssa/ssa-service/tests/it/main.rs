@@ -8,6 +8,7 @@ mod coverage;
 mod coverage_errors;
 mod coverage_oauth;
 mod coverage_oauth_errors;
+mod coverage_portal;
 mod create;
 mod csc;
 mod delete;

@@ -16,6 +16,7 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
         auth,
         request,
         answers,
+        free: false,
     };
     let client_data = || may("clientData", Text);
     let certificates = || may("certificates", Kind::Word(&["none", "single", "chain"]));
@@ -23,7 +24,8 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
     let mut list = vec![may("userID", Text), client_data()];
     let mut listed = vec![must("credentialIDs", Kind::Texts)];
     if v1 {
-        list.extend([may("maxResults", Number), may("pageToken", Text)]);
+        // What can't be a number counts as none.
+        list.extend([may("maxResults", Kind::Free), may("pageToken", Text)]);
         listed.push(may("nextPageToken", Text));
     } else {
         list.extend([
@@ -214,6 +216,17 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
                 ),
             ],
         ));
+        all.push(Method {
+            free: true,
+            ..method(
+                "signatures/receipt",
+                "The evidence of a signature, for the application that got it",
+                "",
+                Token,
+                vec![must("credentialID", Text), must("signature", Bytes)],
+                vec![(200, Vec::new())],
+            )
+        });
         let entry = |content: Vec<Member>| {
             let mut members = content;
             members.extend([
