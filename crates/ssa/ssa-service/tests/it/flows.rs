@@ -268,6 +268,18 @@ async fn refused_expired_and_impossible_requests_end_with_an_error_for_the_clien
             let over = browser.get(&back).await;
             assert_eq!(over.status, StatusCode::GONE);
         }
+        // Which key is the client's to say: there are no classes of signatures to choose by.
+        let mut form = credential_request("app", "key-hanako", &[hash(1)]);
+        for (_, value) in form
+            .iter_mut()
+            .filter(|(name, _)| *name == "authorization_details")
+        {
+            *value = value.replace("credentialID", "signatureQualifier");
+        }
+        let answer = browser.authorize(&form).await;
+        let told = |name: &str| answer.param(name).unwrap();
+        assert_eq!(told("error"), "invalid_authorization_details");
+        assert_eq!(told("error_description"), "credentialID is unknown");
         // Somebody else's key and no key at all look the same.
         for key in ["key-taro", "none"] {
             let answer = browser
