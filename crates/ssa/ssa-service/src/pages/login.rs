@@ -1,8 +1,8 @@
-//! Logging in and out, and the two pages inside an authorization that aren't the SIC's.
+//! Logging in, and the two pages inside an authorization that aren't the SIC's.
 
 use askama::Template;
 use axum::extract::{Form, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use core_types::{SecretBytes, UnixTime};
 use serde::Deserialize;
@@ -459,70 +459,6 @@ pub(super) async fn arrive(
         (None, "") => "/keys".to_owned(),
         (None, next) => next.to_owned(),
     })
-}
-
-#[derive(Deserialize)]
-pub(super) struct Leaving {
-    token: String,
-}
-
-/// `POST /logout`
-pub(super) async fn log_out(
-    State(ssa): State<Ssa>,
-    visit: Visit,
-    headers: HeaderMap,
-    Form(form): Form<Leaving>,
-) -> Response {
-    left(&ssa, &visit, &headers, &form, false).await
-}
-
-/// `POST /logout/everywhere`: here, in all other browsers, and for applications that read about the person's keys.
-pub(super) async fn log_out_everywhere(
-    State(ssa): State<Ssa>,
-    visit: Visit,
-    headers: HeaderMap,
-    Form(form): Form<Leaving>,
-) -> Response {
-    left(&ssa, &visit, &headers, &form, true).await
-}
-
-async fn left(
-    ssa: &Ssa,
-    visit: &Visit,
-    headers: &HeaderMap,
-    form: &Leaving,
-    everywhere: bool,
-) -> Response {
-    let Some(browser) = &visit.browser else {
-        return go("/");
-    };
-    if !own_form(ssa, headers, browser, &form.token) {
-        return sorry(ssa, visit, Trouble::ForeignForm);
-    }
-    let ended = async {
-        let Some(session) = ssa.session(Some(browser)).await? else {
-            return Ok(());
-        };
-        transaction!(ssa.store(), "log-out", |tx| {
-            if everywhere {
-                ssa.end_elsewhere(tx, &session, ssa.now()).await?;
-            }
-            session::end(tx, browser).await?;
-            let event = audit_log::Event::LoggedOut {
-                person: session.person.clone(),
-                reason: "asked".into(),
-                session: session.named(),
-            };
-            ssa.audit().append(tx, event, ssa.now()).await.map(drop)
-        })
-    };
-    if let Err(error) = ended.await {
-        return sorry(ssa, visit, Trouble::from(error));
-    }
-    let mut response = go("/");
-    let cookie = session::forget_cookie(ssa.config().https());
-    response.headers_mut().append(header::SET_COOKIE, cookie);
-    response
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod certificate;
 pub(crate) mod device;
 mod home;
 mod keys;
+mod log_out;
 pub(crate) mod login;
 mod moving;
 mod passkey;
@@ -49,9 +50,9 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/login/provider/{id}/back", get(provider::back))
         .route("/security/provider/{id}", post(provider::leave_to_bind))
         .route("/links/{id}/remove", post(security::remove_link))
-        .route("/logout", post(login::log_out))
-        .route("/logout/everywhere", post(login::log_out_everywhere))
-        .route("/logout/others", post(security::log_out_others))
+        .route("/logout", post(log_out::log_out))
+        .route("/logout/everywhere", post(log_out::log_out_everywhere))
+        .route("/logout/others", post(log_out::log_out_others))
         .route("/security", get(security::page))
         .route("/passkeys", post(passkey::register))
         .route("/passkeys/begin", post(passkey::begin))

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use core_types::bytes::b64u;
 use serde::Deserialize;
-use store_kit::{StoreError, transaction};
+use store_kit::StoreError;
 use web_ui::Messages;
 
 use super::passkey::SCRIPT;
@@ -242,31 +242,6 @@ async fn allowed(
     }
     let session = ssa.session(Some(browser)).await?;
     Ok(session.filter(|session| session.is_recent(ssa.now())))
-}
-
-/// `POST /logout/others`: ending sessions never waits for another login.
-pub(super) async fn log_out_others(
-    State(ssa): State<Ssa>,
-    visit: Visit,
-    headers: HeaderMap,
-    Form(form): Form<Change>,
-) -> Response {
-    let done = async {
-        let browser = visit.browser.as_ref().ok_or(Trouble::ForeignForm)?;
-        if !own_form(&ssa, &headers, browser, &form.token) {
-            return Err(Trouble::ForeignForm);
-        }
-        let Some(session) = ssa.session(Some(browser)).await? else {
-            return Ok(login::first("/security"));
-        };
-        let now = ssa.now();
-        transaction!(ssa.store(), "log-out-others", |tx| {
-            ssa.end_elsewhere(tx, &session, now).await
-        })?;
-        Ok(go("/security"))
-    };
-    done.await
-        .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
 }
 
 /// `GET /i/{code}/passkey`: at the end of a sign-up, a login passkey is offered before the way leads to the SIC page.

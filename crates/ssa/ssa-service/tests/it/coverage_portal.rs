@@ -86,12 +86,14 @@ async fn send(browser: &mut Browser<'_>, path: &str, token: &str, site: &str) ->
     browser.fetch(request, Body::from(filled(token))).await
 }
 
-/// Nothing was done: it is refused, or leads to the login.
+/// Nothing was done: it is refused, or leads to the login or the beginning of a sign-up.
 fn nothing(answer: &Answer, why: &str) {
     let status = answer.status;
     let refused = status.is_client_error() && status.as_u16() != 422;
     let asked = status.is_redirection()
-        && (answer.location() == "/" || answer.location().starts_with("/login"));
+        && ["/login", "/i/"]
+            .iter()
+            .any(|to| answer.location() == "/" || answer.location().starts_with(to));
     assert!(refused || asked, "{why}: {status} {}", answer.body);
 }
 
