@@ -1,10 +1,12 @@
-//! A user agent for the demonstration and for load: keeps cookies, follows redirects, fills in the login form, and
-//! hands the SIC page's part to a signer's side of this process.
+//! A user agent for the demonstration, for load and for test stacks: keeps cookies, follows redirects, fills in the login form,
+//! and hands the SIC page's part to a signer's side of this process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use core_types::{Digest32, SecretBytes};
+use core_types::{Clock, Digest32, SecretBytes};
+use csc_types::SecretText;
 use reqwest::header::{COOKIE, LOCATION, REFRESH, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use sic_core::Totp;
@@ -18,10 +20,37 @@ const HOPS: usize = 20;
 /// A browser with a person in front of it. Clones share the cookies of the moment.
 #[derive(Clone)]
 pub struct Agent {
-    sic: Sic,
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+    /// Whose approval page it knows; without one it approves nothing.
+    sic: Option<Sic>,
     lang: Lang,
     cookies: BTreeMap<(String, String), String>,
 }
+
+/// How a person logs in.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Login name.
+    pub user: String,
+    /// Password.
+    pub password: SecretText,
+    /// Seed of the login's one-time codes, base32, if there are any.
+    pub totp_secret: Option<SecretBytes>,
+}
+
+impl From<&DevSigner> for Login {
+    fn from(signer: &DevSigner) -> Self {
+        Self {
+            user: signer.user.clone(),
+            password: SecretText::new(signer.password.clone()),
+            totp_secret: Some(SecretBytes::from(signer.login_totp_secret.clone())),
+        }
+    }
+}
+
+/// A cookie that is kept: site, name, value.
+type Kept = (String, String, String);
 
 impl Agent {
     /// A browser without cookies, of somebody who reads Japanese.
@@ -32,7 +61,17 @@ impl Agent {
     /// A browser without cookies that reaches the service with the client of `sic`.
     pub fn with(sic: Sic) -> Self {
         Self {
-            sic,
+            sic: Some(sic.clone()),
+            ..Self::without_approval(sic.http, sic.clock)
+        }
+    }
+
+    /// A browser without cookies that logs in and approves nothing.
+    pub fn without_approval(http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            http,
+            clock,
+            sic: None,
             lang: Lang::Ja,
             cookies: BTreeMap::new(),
         }
@@ -47,6 +86,31 @@ impl Agent {
     /// Values of the cookies of the moment, of all sites.
     pub fn cookies(&self) -> Vec<String> {
         self.cookies.values().cloned().collect()
+    }
+
+    /// The cookies of the moment, for a later browser of the same person. They are a login: whoever has them is that person there.
+    pub fn kept(&self) -> SecretBytes {
+        let all = self.cookies.iter();
+        let all: Vec<Kept> = all
+            .map(|((site, name), value)| (site.clone(), name.clone(), value.clone()))
+            .collect();
+        SecretBytes::new(serde_json::to_vec(&all).unwrap_or_default())
+    }
+
+    /// The same browser with the cookies of [`Agent::kept`] and no others.
+    ///
+    /// # Errors
+    /// When these aren't such cookies.
+    pub fn with_cookies(self, kept: &SecretBytes) -> Result<Self> {
+        let all: Vec<Kept> = serde_json::from_slice(kept.expose())
+            .map_err(|_| anyhow::anyhow!("these aren't cookies of a kept login"))?;
+        let cookies = all
+            .into_iter()
+            .map(|(site, name, value)| ((site, name), value));
+        Ok(Self {
+            cookies: cookies.collect(),
+            ..self
+        })
     }
 
     /// One exchange, with cookies.
@@ -82,8 +146,7 @@ impl Agent {
     /// A request of this browser.
     pub fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         // Browsers say where a request comes from; the pages' defences against forged requests read it.
-        self.sic
-            .http
+        self.http
             .request(method, url.clone())
             .header("sec-fetch-site", "same-origin")
             .header("accept-language", self.lang.tag())
@@ -100,9 +163,12 @@ impl Agent {
         signer: &DevSigner,
         factors: Factors<'_>,
     ) -> Result<()> {
-        self.go(url, signer, factors, |next, answered| {
-            answered && next.as_str().starts_with(home)
-        })
+        self.go(
+            url,
+            &Login::from(signer),
+            Some(factors),
+            |next, answered| answered && next.as_str().starts_with(home),
+        )
         .await
         .map(drop)
     }
@@ -118,8 +184,26 @@ impl Agent {
         signer: &DevSigner,
         factors: Factors<'_>,
     ) -> Result<Url> {
-        self.go(url, signer, factors, |next, answered| {
-            !answered && next.as_str().starts_with(target)
+        self.go(
+            url,
+            &Login::from(signer),
+            Some(factors),
+            |next, answered| !answered && next.as_str().starts_with(target),
+        )
+        .await
+    }
+
+    /// Goes on from `url`, logging in and agreeing, but approving nothing, until sent to an address that starts with one of
+    /// `targets`, which isn't visited.
+    ///
+    /// # Errors
+    /// When a page can't be dealt with.
+    pub async fn log_in(&mut self, url: &str, targets: &[&str], login: &Login) -> Result<Url> {
+        self.go(url, login, None, |next, answered| {
+            !answered
+                && targets
+                    .iter()
+                    .any(|target| next.as_str().starts_with(target))
         })
         .await
     }
@@ -128,8 +212,8 @@ impl Agent {
     async fn go(
         &mut self,
         url: &str,
-        signer: &DevSigner,
-        mut factors: Factors<'_>,
+        login: &Login,
+        mut factors: Option<Factors<'_>>,
         arrived: impl Fn(&Url, bool) -> bool,
     ) -> Result<Url> {
         let mut next = Url::parse(url)?;
@@ -137,10 +221,10 @@ impl Agent {
             if arrived(&next, false) {
                 return Ok(next);
             }
-            if let Some(rid) = self.approval(&next) {
+            if let (Some((sic, rid)), Some(factors)) = (self.approval(&next), &mut factors) {
                 let rid =
                     Digest32::parse(&rid).context("the approval page's address has no request")?;
-                let goes_on = self.sic.approve(rid, factors.reborrow()).await?;
+                let goes_on = sic.approve(rid, factors.reborrow()).await?;
                 next = Url::parse(&goes_on)?;
                 continue;
             }
@@ -149,19 +233,20 @@ impl Agent {
             next = match location(&next, &answer)? {
                 Some(to) => to,
                 None if answer.status().is_success() && arrived(&next, true) => return Ok(next),
-                None => self.fill_in(&next, answer, signer).await?,
+                None => self.fill_in(&next, answer, login).await?,
             };
         }
         bail!("too many redirects")
     }
 
-    fn approval(&self, url: &Url) -> Option<String> {
-        (url.as_str().starts_with(&self.sic.origin) && url.path() == "/a")
-            .then(|| url.fragment().map(str::to_owned))?
+    fn approval(&self, url: &Url) -> Option<(&Sic, String)> {
+        let sic = self.sic.as_ref()?;
+        let there = url.as_str().starts_with(&sic.origin) && url.path() == "/a";
+        there.then(|| Some((sic, url.fragment()?.to_owned())))?
     }
 
     /// Sends the login form or the consent form of the page.
-    async fn fill_in(&mut self, page: &Url, answer: Response, signer: &DevSigner) -> Result<Url> {
+    async fn fill_in(&mut self, page: &Url, answer: Response, login: &Login) -> Result<Url> {
         let status = answer.status();
         let html = answer.text().await?;
         let hidden = |name: &str| input(&html, name);
@@ -172,13 +257,15 @@ impl Agent {
             ("flow", hidden("flow").unwrap_or_default()),
         ];
         let action = if html.contains("name=\"password\"") {
-            let totp = Totp::from_base32(&SecretBytes::from(signer.login_totp_secret.clone()))
-                .map_err(|_| anyhow::anyhow!("the login seed can't be read"))?;
-            let code = totp.code(self.sic.clock.now());
             fields.push(("next", hidden("next").unwrap_or_default()));
-            fields.push(("name", signer.user.clone()));
-            fields.push(("password", signer.password.clone()));
-            fields.push(("code", String::from_utf8_lossy(code.expose()).into_owned()));
+            fields.push(("name", login.user.clone()));
+            fields.push(("password", login.password.expose().to_owned()));
+            if let Some(seed) = &login.totp_secret {
+                let totp = Totp::from_base32(seed)
+                    .map_err(|_| anyhow::anyhow!("the login seed can't be read"))?;
+                let code = totp.code(self.clock.now());
+                fields.push(("code", String::from_utf8_lossy(code.expose()).into_owned()));
+            }
             "/login"
         } else {
             fields.push(("answer", "yes".to_owned()));

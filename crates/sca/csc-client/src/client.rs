@@ -2,55 +2,60 @@
 
 use std::time::Duration;
 
+use core_types::HashAlg;
 use core_types::bytes::b64;
-use core_types::{HashAlg, Random};
 use csc_types::{
     Credential, CredentialAuthorizeResponse, ExtendRequest, ExtendResponse, GetChallengeRequest,
-    Info, InfoQuery, InfoRequest, ListRequest, ListResponse, PushedResponse, SecretText,
-    SendOtpRequest, ServerMetadata, SignHashRequest, SignHashResponse, SignedValue, TokenResponse,
-    v1,
+    Info, InfoQuery, InfoRequest, ListRequest, ListResponse, SecretText, SendOtpRequest,
+    SignHashRequest, SignHashResponse, SignedValue,
 };
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::RequestBuilder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::ClientCredentials;
-use crate::authorize::{AuthorizeParams, Callback, Pending};
-use crate::discover::{
-    Authority, Endpoints, Provider, announced_endpoints, authority, fixed_endpoints, metadata_urls,
-};
 use crate::error::ClientError;
-use crate::http::{self, HttpOptions, safe_url};
+use crate::http::{self, HttpOptions};
 use crate::signed::ClientKey;
+use crate::version::{Places, Version};
 
-/// What is asked out of band.
+/// What is asked for without a browser of the application: by secrets that it collected or, without any, by asking the person
+/// elsewhere.
 #[derive(Debug, Clone, Copy)]
-pub struct OutOfBand<'a> {
-    /// The credential.
-    pub credential: &'a str,
+pub struct Asked<'a> {
+    /// The credential, with its `auth`.
+    pub credential: &'a Credential,
     /// Raw digests.
     pub hashes: &'a [Vec<u8>],
     /// Hash of all digests.
     pub hash_algorithm: HashAlg,
     /// One line about it, at most 500 characters.
     pub description: &'a str,
+    /// PIN that the application collected.
+    pub pin: Option<&'a SecretText>,
+    /// One-time code that the application collected.
+    pub otp: Option<&'a SecretText>,
 }
+
+/// Most pages of a list that are fetched.
+const MAX_PAGES: usize = 1000;
 
 /// A client of one provider. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     base: Url,
-    credentials: ClientCredentials,
-    key: Option<ClientKey>,
-    pauses: Vec<Duration>,
+    pub(crate) version: Version,
+    pub(crate) credentials: ClientCredentials,
+    pub(crate) key: Option<ClientKey>,
+    pub(crate) pauses: Vec<Duration>,
 }
 
 impl Client {
-    /// A client for the service at `base_url`, such as `https://rssp.example/csc/v2`. The path `/csc/v2` is
-    /// added when the address has none.
+    /// A client for the service at `base_url`, such as `https://rssp.example/csc/v2` or `…/csc/v1`; the path tells the version. The
+    /// path `/csc/v2` is added when the address has neither.
     ///
     /// # Errors
     /// An address that can't be used, or unreadable root certificates.
@@ -59,27 +64,20 @@ impl Client {
         credentials: ClientCredentials,
         options: &HttpOptions,
     ) -> Result<Self, ClientError> {
-        let mut base = safe_url(base_url)?;
-        let path = base.path().trim_end_matches('/').to_owned();
-        if path.ends_with("/csc/v1") {
-            return Err(ClientError::Unsupported(
-                "version 2 of the API at this address",
-            ));
-        }
-        base.set_path(&if path.ends_with("/csc/v2") {
-            path
-        } else {
-            format!("{path}/csc/v2")
-        });
-        base.set_query(None);
-        base.set_fragment(None);
+        let (base, version) = Version::of(base_url)?;
         Ok(Self {
             http: options.build()?,
             base,
+            version,
             credentials,
             key: None,
             pauses: options.retry_pauses.clone(),
         })
+    }
+
+    /// The version that is spoken.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The same with a key of its own: it signs its requests, and without a secret authenticates with the key.
@@ -99,153 +97,38 @@ impl Client {
         self.call("info", None, query).await
     }
 
-    /// `info` and, as far as there is any, the metadata of the authorization server.
+    /// `credentials/authorize` of a credential in explicit mode. In version 1 a call without secrets waits until the person has
+    /// decided. Not repeated by itself, since each call is a request of its own.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Malformed`] when metadata belongs to another issuer.
-    pub async fn discover(&self) -> Result<Provider, ClientError> {
-        let info = self.info(&InfoQuery::default()).await?;
-        let (authority, rar) = authority(&info)?;
-        let (endpoints, details) = match authority {
-            Authority::Issuer(issuer) => {
-                let metadata = self.metadata(&issuer).await?;
-                let metadata =
-                    metadata.ok_or(ClientError::Unsupported("authorization server metadata"))?;
-                (
-                    announced_endpoints(&metadata)?,
-                    metadata.authorization_details_types_supported,
-                )
-            }
-            // Metadata is optional here, and must be this server's own to count.
-            Authority::Base(base) => match self.metadata(&base).await {
-                Ok(Some(metadata)) => (
-                    announced_endpoints(&metadata)?,
-                    metadata.authorization_details_types_supported,
-                ),
-                _ => (fixed_endpoints(&base, &info)?, Vec::new()),
-            },
-        };
-        let rar = rar
-            || details
-                .iter()
-                .any(|t| csc_types::DetailsType::parse(t).is_some());
-        Ok(Provider {
-            info,
-            endpoints,
-            rar,
-        })
-    }
-
-    /// Prepares an authorization: PAR where it is offered (RFC 9126), else everything in the query.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn authorize(
-        &self,
-        provider: &Provider,
-        params: &AuthorizeParams<'_>,
-        random: &dyn Random,
-    ) -> Result<Pending, ClientError> {
-        let endpoints = &provider.endpoints;
-        let (mut pending, pairs) =
-            Pending::new(provider, &self.credentials.client_id, params, random);
-        let pairs = match &self.key {
-            None => pairs,
-            Some(key) => key.request(&self.credentials.client_id, &audience(endpoints), pairs)?,
-        };
-        if let Some(url) = &endpoints.pushed {
-            let endpoint = "oauth2/pushed_authorize";
-            let response = http::send(endpoint, self.form(url, endpoints, pairs.clone())?).await?;
-            let missing = matches!(
-                response.status(),
-                StatusCode::NOT_FOUND
-                    | StatusCode::METHOD_NOT_ALLOWED
-                    | StatusCode::NOT_IMPLEMENTED
-            );
-            if endpoints.pushed_is_sure || !missing {
-                let pushed: PushedResponse = http::json(endpoint, response).await?;
-                pending
-                    .url
-                    .query_pairs_mut()
-                    .append_pair("client_id", &self.credentials.client_id)
-                    .append_pair("request_uri", &pushed.request_uri);
-                return Ok(pending);
-            }
-        }
-        pending.url.query_pairs_mut().extend_pairs(pairs);
-        Ok(pending)
-    }
-
-    /// Redeems what the browser brought back. A code is used once, so this is never repeated by itself.
-    ///
-    /// # Errors
-    /// Those of [`Pending::accept`], and the token endpoint's.
-    pub async fn exchange(
-        &self,
-        provider: &Provider,
-        pending: &Pending,
-        callback: &Callback,
-    ) -> Result<TokenResponse, ClientError> {
-        let code = pending.accept(callback)?;
-        let mut form = vec![
-            ("grant_type", "authorization_code".to_owned()),
-            ("code", code.expose().to_owned()),
-            ("redirect_uri", pending.redirect_uri.clone()),
-            ("code_verifier", pending.verifier.expose().to_owned()),
-        ];
-        if let Some(details) = &pending.details {
-            form.push(("authorization_details", details.clone()));
-        }
-        // The specification wants it even beside HTTP Basic.
-        form.push(("client_id", self.credentials.client_id.clone()));
-        let endpoints = &provider.endpoints;
-        let endpoint = "oauth2/token";
-        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)?).await?;
-        http::json(endpoint, response).await
-    }
-
-    /// A token of the client itself (RFC 6749 §4.4), for the people whom its contract names.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn own_token(&self, provider: &Provider) -> Result<SecretText, ClientError> {
-        let form = vec![
-            ("grant_type", "client_credentials".to_owned()),
-            ("scope", "service".to_owned()),
-            ("client_id", self.credentials.client_id.clone()),
-        ];
-        let endpoints = &provider.endpoints;
-        let endpoint = "oauth2/token";
-        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)?).await?;
-        let answer: TokenResponse = http::json(endpoint, response).await?;
-        Ok(answer.access_token)
-    }
-
-    /// `credentials/authorize` out of band: the person decides elsewhere. Not repeated by itself, since each call is a request
-    /// of its own.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]; [`ClientError::Unsupported`] when the credential has no place for a secret.
     pub async fn ask(
         &self,
         token: &SecretText,
-        asked: &OutOfBand<'_>,
+        asked: &Asked<'_>,
     ) -> Result<CredentialAuthorizeResponse, ClientError> {
         let hashes: Vec<String> = asked.hashes.iter().map(b64).collect();
-        let body = json!({
-            "credentialID": asked.credential,
+        let mut body = self.version.body(json!({
+            "credentialID": asked.credential.credential_id,
             "numSignatures": asked.hashes.len(),
             "hashes": hashes,
             "hashAlgorithmOID": asked.hash_algorithm.oid(),
             "description": asked.description,
-            "authData": [{ "id": v1::PORTAL }],
-        });
+        }));
+        let places = Places::of(self.version, &asked.credential.auth);
+        let (pin, otp) = (
+            asked.pin.map(SecretText::expose),
+            asked.otp.map(SecretText::expose),
+        );
+        for (name, value) in places.fill(pin, otp)? {
+            body[name] = value;
+        }
         let endpoint = "credentials/authorize";
         let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
         http::json(endpoint, response).await
     }
 
-    /// `credentials/authorizeCheck`: what became of it.
+    /// `credentials/authorizeCheck`: what became of it. Version 1 has no such call.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -293,7 +176,7 @@ impl Client {
             .map(|challenge| SecretText::new(challenge.to_owned())))
     }
 
-    /// `credentials/list`.
+    /// `credentials/list`. Version 1 tells identifiers alone, page by page, and knows `userID` only of what can be asked.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -302,7 +185,29 @@ impl Client {
         token: &SecretText,
         request: &ListRequest,
     ) -> Result<ListResponse, ClientError> {
-        self.call("credentials/list", Some(token), request).await
+        let endpoint = "credentials/list";
+        if self.version == Version::V2 {
+            return self.call(endpoint, Some(token), request).await;
+        }
+        let mut all = ListResponse::default();
+        let mut page: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut body = json!({});
+            for (name, value) in [("userID", &request.user_id), ("pageToken", &page)] {
+                if let Some(value) = value {
+                    body[name] = json!(value);
+                }
+            }
+            let told: Value = self.call(endpoint, Some(token), &body).await?;
+            let next = told["nextPageToken"].as_str().filter(|t| !t.is_empty());
+            page = next.map(str::to_owned);
+            let told: ListResponse = understood(endpoint, told)?;
+            all.credential_ids.extend(told.credential_ids);
+            if page.is_none() {
+                return Ok(all);
+            }
+        }
+        Err(ClientError::TooLarge(endpoint.to_owned()))
     }
 
     /// `credentials/info`.
@@ -314,8 +219,9 @@ impl Client {
         token: &SecretText,
         request: &InfoRequest,
     ) -> Result<Credential, ClientError> {
-        let mut credential: Credential =
-            self.call("credentials/info", Some(token), request).await?;
+        let endpoint = "credentials/info";
+        let told: Value = self.call(endpoint, Some(token), request).await?;
+        let mut credential: Credential = understood(endpoint, self.version.credential(told))?;
         credential
             .credential_id
             .get_or_insert_with(|| request.credential_id.clone());
@@ -369,6 +275,9 @@ impl Client {
     ///
     /// Returns the raw signature values in the order of `request.hashes`; nothing of them is verified yet.
     ///
+    /// In version 2 `token` may be the right to sign itself, and `request.sad` be absent. Version 1 wants both: a token of scope
+    /// `service`, and the right to sign as SAD; without one, `token` is sent in both places.
+    ///
     /// # Errors
     /// See [`ClientError`]; [`ClientError::Malformed`] when the number of values differs.
     pub async fn sign_hash(
@@ -378,8 +287,12 @@ impl Client {
         idempotency_key: &str,
     ) -> Result<Vec<SignedValue>, ClientError> {
         let endpoint = "signatures/signHash";
+        let mut body = self.version.body(json!(request));
+        if self.version == Version::V1 && request.sad.is_none() {
+            body["SAD"] = json!(token);
+        }
         let build = || {
-            self.post(endpoint, Some(token), request)
+            self.post(endpoint, Some(token), &body)
                 .header("Idempotency-Key", idempotency_key)
         };
         let response = http::send_again(endpoint, &self.pauses, build).await?;
@@ -410,7 +323,8 @@ impl Client {
         request: &ExtendRequest,
     ) -> Result<ExtendResponse, ClientError> {
         let endpoint = "credentials/extendTransaction";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), request)).await?;
+        let body = self.version.body(json!(request));
+        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
         http::json(endpoint, response).await
     }
 
@@ -439,62 +353,12 @@ impl Client {
             None => request,
         }
     }
-
-    /// A form with client authentication (RFC 6749 §2.3.1).
-    fn form(
-        &self,
-        url: &Url,
-        endpoints: &Endpoints,
-        mut form: Vec<(&'static str, String)>,
-    ) -> Result<RequestBuilder, ClientError> {
-        let request = self.http.post(url.clone());
-        Ok(match &self.credentials.client_secret {
-            None => {
-                if let Some(key) = &self.key {
-                    let client = &self.credentials.client_id;
-                    form.extend(key.assertion(client, &audience(endpoints))?);
-                }
-                request.form(&form)
-            }
-            Some(secret) if endpoints.secret_in_body => {
-                form.push(("client_secret", secret.expose().to_owned()));
-                request.form(&form)
-            }
-            Some(secret) => {
-                let encode = |text: &str| {
-                    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
-                };
-                let id = encode(&self.credentials.client_id);
-                request
-                    .basic_auth(id, Some(encode(secret.expose())))
-                    .form(&form)
-            }
-        })
-    }
-
-    /// Metadata of an issuer, `None` when there is none at any of the usual places.
-    async fn metadata(&self, issuer: &str) -> Result<Option<ServerMetadata>, ClientError> {
-        for url in metadata_urls(issuer)? {
-            let endpoint = url.path().to_owned();
-            let response =
-                http::send_again(&endpoint, &self.pauses, || self.http.get(url.clone())).await?;
-            if response.status() != StatusCode::OK {
-                continue;
-            }
-            let metadata: ServerMetadata = http::json(&endpoint, response).await?;
-            // RFC 8414 §3.3: metadata of somebody else must not be used.
-            if metadata.issuer != issuer {
-                let reason = format!("the issuer is {:?}", metadata.issuer);
-                return Err(ClientError::Malformed { endpoint, reason });
-            }
-            return Ok(Some(metadata));
-        }
-        Ok(None)
-    }
 }
 
-/// Whom what a client signs is for: the issuer, or where it says none the origin of the page.
-fn audience(endpoints: &Endpoints) -> String {
-    let origin = || endpoints.authorize.origin().ascii_serialization();
-    endpoints.issuer.clone().unwrap_or_else(origin)
+/// An answer in the words of version 2.
+fn understood<T: DeserializeOwned>(endpoint: &str, told: Value) -> Result<T, ClientError> {
+    serde_json::from_value(told).map_err(|e| ClientError::Malformed {
+        endpoint: endpoint.to_owned(),
+        reason: e.to_string(),
+    })
 }

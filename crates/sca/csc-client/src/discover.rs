@@ -5,6 +5,7 @@ use url::Url;
 
 use crate::error::ClientError;
 use crate::http::safe_url;
+use crate::version::Version;
 
 /// Endpoints of the authorization server.
 #[derive(Debug, Clone)]
@@ -108,14 +109,20 @@ pub(crate) fn metadata_urls(issuer: &str) -> Result<Vec<Url>, ClientError> {
     Ok(places.into_iter().map(at).collect())
 }
 
-/// Endpoints under a base URL (CSC 8.2).
-pub(crate) fn fixed_endpoints(base: &str, info: &Info) -> Result<Endpoints, ClientError> {
+/// Endpoints under a base URL (CSC 8.2). Version 1 has no PAR.
+pub(crate) fn fixed_endpoints(
+    base: &str,
+    info: &Info,
+    version: Version,
+) -> Result<Endpoints, ClientError> {
     let at = |name: &str| safe_url(&format!("{base}/oauth2/{name}"));
+    let pushed_is_sure = info.methods.iter().any(|m| m == "oauth2/pushed_authorize");
+    let may_push = pushed_is_sure || version == Version::V2;
     Ok(Endpoints {
         authorize: at("authorize")?,
         token: at("token")?,
-        pushed: Some(at("pushed_authorize")?),
-        pushed_is_sure: info.methods.iter().any(|m| m == "oauth2/pushed_authorize"),
+        pushed: may_push.then(|| at("pushed_authorize")).transpose()?,
+        pushed_is_sure,
         issuer: None,
         iss_is_sent: false,
         secret_in_body: false,

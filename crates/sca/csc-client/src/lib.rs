@@ -1,5 +1,5 @@
-//! A client for the CSC API of any provider: discovery, OAuth 2.0 (PKCE, PAR), credentials, `signHash` in version 2; single
-//! calls of either version ([`plain`]); and a check of what a provider does ([`check`]).
+//! A client for the CSC API of any provider, in version 1 and 2: discovery, OAuth 2.0 (PKCE, PAR, refresh), explicit mode,
+//! credentials, `signHash`; single calls of either version ([`plain`]); and a check of what a provider does ([`check`]).
 //!
 //! ```text
 //! Client::new -> discover -> authorize(Service) … browser … -> exchange -> list / credential_info
@@ -18,17 +18,20 @@ mod error;
 mod http;
 mod lifecycle;
 pub mod loopback;
+mod oauth;
 pub mod plain;
 mod select;
 mod signed;
+mod version;
 
 pub use authorize::{AuthorizeParams, Callback, Pending};
-pub use client::{Client, OutOfBand};
+pub use client::{Asked, Client};
 pub use discover::{Endpoints, Provider};
 pub use error::ClientError;
 pub use http::HttpOptions;
 pub use select::{WireAlg, choose_alg, wire_alg};
 pub use signed::ClientKey;
+pub use version::{Places, Version};
 
 use csc_types::SecretText;
 

@@ -3,47 +3,12 @@
 use core_types::bytes::b64;
 use csc_types::SecretText;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 
 use crate::error::ClientError;
-use crate::http::{self, HttpOptions, safe_url};
-
-/// A version of the API, told by the path of its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// 1.0.4.0 and before.
-    V1,
-    /// 2.0.0.2 and later.
-    V2,
-}
-
-impl Version {
-    /// Names of the members for hashes and for their algorithm.
-    pub fn hash_members(self) -> (&'static str, &'static str) {
-        match self {
-            Self::V1 => ("hash", "hashAlgo"),
-            Self::V2 => ("hashes", "hashAlgorithmOID"),
-        }
-    }
-
-    /// The members that carry a PIN and a one-time code which the application collected.
-    pub fn secrets(self, pin: Option<&str>, otp: Option<&str>) -> Vec<(&'static str, Value)> {
-        let given = [("PIN", pin), ("OTP", otp)];
-        let given = given
-            .into_iter()
-            .filter_map(|(id, value)| Some((id, value?)));
-        match self {
-            Self::V1 => given.map(|(id, value)| (id, json!(value))).collect(),
-            Self::V2 => {
-                let data: Vec<Value> = given
-                    .map(|(id, value)| json!({ "id": id, "value": value }))
-                    .collect();
-                vec![("authData", json!(data))]
-            }
-        }
-    }
-}
+use crate::http::{self, HttpOptions};
+use crate::version::Version;
 
 /// How a call proves who makes it.
 #[derive(Debug, Clone, Copy)]
@@ -98,18 +63,7 @@ impl Service {
     /// # Errors
     /// An address that can't be used, or unreadable root certificates.
     pub fn new(base_url: &str, options: &HttpOptions) -> Result<Self, ClientError> {
-        let mut base = safe_url(base_url)?;
-        let path = base.path().trim_end_matches('/').to_owned();
-        let (path, version) = if path.ends_with("/csc/v1") {
-            (path, Version::V1)
-        } else if path.ends_with("/csc/v2") {
-            (path, Version::V2)
-        } else {
-            (format!("{path}/csc/v2"), Version::V2)
-        };
-        base.set_path(&path);
-        base.set_query(None);
-        base.set_fragment(None);
+        let (base, version) = Version::of(base_url)?;
         Ok(Self {
             http: options.build()?,
             base,
@@ -178,30 +132,5 @@ impl Service {
             media_type: media_type.unwrap_or_default().trim().to_ascii_lowercase(),
             body: http::read(method, response).await?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_tells_the_version() {
-        let of = |url: &str| {
-            let service = Service::new(url, &HttpOptions::default()).unwrap();
-            (service.url().path().to_owned(), service.version())
-        };
-        assert_eq!(
-            of("https://a.example/x/csc/v1/"),
-            ("/x/csc/v1".to_owned(), Version::V1)
-        );
-        assert_eq!(of("https://a.example"), ("/csc/v2".to_owned(), Version::V2));
-        let secrets = Version::V2.secrets(Some("1"), None);
-        assert_eq!(
-            secrets,
-            [("authData", json!([{ "id": "PIN", "value": "1" }]))]
-        );
-        assert_eq!(Version::V1.secrets(None, Some("2")), [("OTP", json!("2"))]);
-        assert!(Service::new("http://a.example/csc/v1", &HttpOptions::default()).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use csc_client::{Callback, Pending, wire_alg};
+use csc_client::{Callback, Pending, Version, wire_alg};
 use csc_types::{SecretText, SignHashRequest, SignedValue};
 use signing_job::{JobError, Names, Signed, TimeStamping};
 
@@ -138,9 +138,22 @@ impl App {
         token: SecretText,
     ) -> Result<State, Failed> {
         let wire = wire_alg(waiting.alg, &waiting.credential.key).ok_or(Problem::NO_KEY)?;
+        // In version 1 the right to sign goes beside the token that reads.
+        let reading = match self.client.version() {
+            Version::V1 => self
+                .lock()
+                .sessions
+                .get(owner)
+                .and_then(|s| s.service.clone()),
+            Version::V2 => None,
+        };
+        let (bearer, sad) = match reading {
+            Some((reading, _)) => (reading, Some(token.clone())),
+            None => (token.clone(), None),
+        };
         let request = SignHashRequest {
             credential_id: waiting.credential.credential_id.clone().unwrap_or_default(),
-            sad: None,
+            sad,
             hashes: vec![waiting.prepared.hash_to_sign().to_vec()],
             hash_algorithm_oid: Some(wire.hash_algorithm_oid),
             sign_algo: wire.sign_algo,
@@ -149,7 +162,7 @@ impl App {
         };
         match self
             .client
-            .sign_hash(&token, &request, &waiting.idempotency_key)
+            .sign_hash(&bearer, &request, &waiting.idempotency_key)
             .await
         {
             Ok(mut values) => self.embed(owner, id, waiting, values.remove(0)).await,

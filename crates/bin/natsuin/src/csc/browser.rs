@@ -1,6 +1,6 @@
 //! Tokens by way of a browser: OAuth 2 with code and PKCE, at any provider.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use core_types::HashAlg;
 use csc_client::{Client, ClientCredentials};
@@ -36,13 +36,36 @@ pub(super) async fn login(at: &At, by: &ByBrowser, out: Out) -> Result<Exit, Fai
     token(at, by, Purpose::Service, "cli-open-login", out).await
 }
 
-/// Scope `credential` for these hashes: base64, as `signHash` will sign them.
+/// Scope `service` again, for a refresh token (RFC 6749 §6).
+pub(super) async fn refresh(
+    at: &At,
+    by: &ByBrowser,
+    file: &Path,
+    out: Out,
+) -> Result<Exit, Failure> {
+    let client = client(at, by)?;
+    let provider = client.discover().await.map_err(|e| unreachable(&e))?;
+    let token = client.refresh(&provider, &secret(file)?).await;
+    Ok(show(&token.map_err(|e| unreachable(&e))?, out))
+}
+
+/// Scope `credential`.
 pub(super) async fn authorize(
     at: &At,
     by: &ByBrowser,
-    (key, hashes, algorithm): (&str, &[String], &str),
+    asked: SignatureAuthorization,
     out: Out,
 ) -> Result<Exit, Failure> {
+    let purpose = Purpose::Credential(asked);
+    token(at, by, purpose, "cli-open-approve", out).await
+}
+
+/// An authorization for these hashes: base64, as `signHash` will sign them.
+pub(super) fn asked(
+    key: &str,
+    hashes: &[String],
+    algorithm: &str,
+) -> Result<SignatureAuthorization, Failure> {
     let wrong = |what: &str| {
         let remedy = "give hashes in base64 with --hash, all of the --hash-algo";
         Failure::new(Exit::Input, "hash", what, remedy)
@@ -56,16 +79,23 @@ pub(super) async fn authorize(
         })
     });
     let digests: Option<Vec<_>> = digests.collect();
-    let asked = SignatureAuthorization {
+    Ok(SignatureAuthorization {
         credential_id: Some(key.to_owned()),
         signature_qualifier: None,
         num_signatures: u32::try_from(hashes.len()).unwrap_or(u32::MAX),
         digests: digests.ok_or_else(|| wrong("a hash of another length, or not base64"))?,
         hash_algorithm: Some(algorithm),
         renewable_for: 0,
+    })
+}
+
+/// The registered client at this address.
+pub(super) fn client(at: &At, by: &ByBrowser) -> Result<Client, Failure> {
+    let credentials = ClientCredentials {
+        client_id: by.client.clone().unwrap_or_default(),
+        client_secret: by.client_secret_file.as_deref().map(secret).transpose()?,
     };
-    let purpose = Purpose::Credential(asked);
-    token(at, by, purpose, "cli-open-approve", out).await
+    Client::new(&at.url, credentials, &options(at)?).map_err(|e| address(&e))
 }
 
 async fn token(
@@ -75,29 +105,29 @@ async fn token(
     told: &str,
     out: Out,
 ) -> Result<Exit, Failure> {
-    let credentials = ClientCredentials {
-        client_id: by.client.clone().unwrap_or_default(),
-        client_secret: by.client_secret_file.as_deref().map(secret).transpose()?,
-    };
-    // What a browser is for is the same in both versions, and this client speaks the newer one.
-    let url = at.url.replace("/csc/v1", "/csc/v2");
-    let client = Client::new(&url, credentials, &options(at)?).map_err(|e| address(&e))?;
+    let client = client(at, by)?;
     let provider = client.discover().await.map_err(|e| unreachable(&e))?;
     let session = Session::begin(&client, provider, !by.no_browser, out).await?;
     match session.authorize(purpose, told).await {
         Ok(token) => Ok(show(&token, out)),
-        Err(Stopped::Declined(what)) => Err(Failure::new(
-            Exit::Declined,
-            "declined",
-            what,
-            "run the command again to start anew",
-        )),
+        Err(Stopped::Declined(what)) => Err(declined(what)),
         Err(Stopped::Service(error)) => Err(unreachable(&error)),
         Err(Stopped::Here(error)) => Err(Failure::from(error)),
     }
 }
 
-fn show(token: &TokenResponse, out: Out) -> Exit {
+/// Nobody approved.
+pub(super) fn declined(what: impl Into<String>) -> Failure {
+    Failure::new(
+        Exit::Declined,
+        "declined",
+        what,
+        "run the command again to start anew",
+    )
+}
+
+/// Prints a token as JSON.
+pub(super) fn show(token: &TokenResponse, out: Out) -> Exit {
     let answer = json!(token);
     out.say(&serde_json::to_string_pretty(&answer).unwrap_or_default());
     out.object(&json!({ "schema": "natsuin.csc/1", "status": 200, "answer": answer }));

@@ -2,6 +2,7 @@
 
 mod browser;
 mod report;
+mod unattended;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use sic_core::Totp;
 use crate::output::{Exit, Failure, Out};
 use browser::ByBrowser;
 use report::{report, to_junit};
+use unattended::{Approval, Unattended};
 
 /// Where the service is, and how it is reached.
 #[derive(Debug, clap::Args)]
@@ -30,7 +32,7 @@ pub struct At {
     trust: Vec<PathBuf>,
 }
 
-/// Secrets of a credential in explicit mode.
+/// Secrets of a credential in explicit mode; with `--client` and `--user`, of the person who approves.
 #[derive(Debug, clap::Args)]
 pub struct Secrets {
     /// File with the PIN.
@@ -67,8 +69,8 @@ pub enum CscCommand {
         #[command(flatten)]
         at: At,
     },
-    /// Log in: with `--client` in a browser (OAuth 2, code and PKCE), else by `auth/login` with name, password and, directly behind
-    /// it, the one-time code if there is a seed.
+    /// Log in: with `--client` in a browser (OAuth 2, code and PKCE), or with `--user` beside it in the login form without one; else
+    /// by `auth/login` with name, password and, directly behind it, the one-time code if there is a seed.
     Login {
         /// Where.
         #[command(flatten)]
@@ -76,15 +78,15 @@ pub enum CscCommand {
         /// In a browser.
         #[command(flatten)]
         browser: ByBrowser,
-        /// Login name.
-        #[arg(long, required_unless_present = "client", conflicts_with = "client")]
-        user: Option<String>,
-        /// File with the password.
-        #[arg(long, value_name = "FILE", required_unless_present = "client")]
-        password_file: Option<PathBuf>,
+        /// Without one.
+        #[command(flatten)]
+        person: Unattended,
         /// File with the seed of the login's one-time codes, base32.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", requires = "user")]
         totp_secret_file: Option<PathBuf>,
+        /// File with a refresh token, instead of a name and a browser: of the client, or without `--client` of `auth/login`.
+        #[arg(long, value_name = "FILE", conflicts_with = "user")]
+        refresh_file: Option<PathBuf>,
         /// Ask for a refresh token.
         #[arg(long)]
         remember: bool,
@@ -101,8 +103,8 @@ pub enum CscCommand {
         #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: Option<String>,
     },
-    /// Authorize signatures: with `--client` in a browser, where the signer approves, else in explicit mode with secrets of that
-    /// credential.
+    /// Authorize signatures: with `--client` in a browser, where the signer approves, or with `--user` beside it without one, by PIN
+    /// and one-time code of that person; else in explicit mode with secrets of that credential.
     Authorize {
         /// Where.
         #[command(flatten)]
@@ -110,6 +112,12 @@ pub enum CscCommand {
         /// In a browser.
         #[command(flatten)]
         browser: ByBrowser,
+        /// Without one.
+        #[command(flatten)]
+        person: Unattended,
+        /// What that needs.
+        #[command(flatten)]
+        approval: Approval,
         /// File with a token of scope `service`.
         #[arg(long, value_name = "FILE", required_unless_present = "client")]
         token_file: Option<PathBuf>,
@@ -122,7 +130,7 @@ pub enum CscCommand {
         /// Object identifier of the hash.
         #[arg(long, default_value = "2.16.840.1.101.3.4.2.1")]
         hash_algo: String,
-        /// Secrets of the credential.
+        /// Secrets of the credential, or of the person.
         #[command(flatten)]
         secrets: Secrets,
     },
@@ -213,30 +221,36 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             let answer = service(&at)?.call("info", Proof::None, &json!({})).await;
             told(answer, out)
         }
-        CscCommand::Login { at, browser, .. } if browser.is_wanted() => {
-            browser::login(&at, &browser, out).await
-        }
         CscCommand::Login {
             at,
-            user,
-            password_file,
+            browser,
+            person,
             totp_secret_file,
+            refresh_file,
             remember,
-            ..
         } => {
-            let (user, password_file) =
-                (user.unwrap_or_default(), password_file.unwrap_or_default());
-            let mut typed = secret(&password_file)?.expose().to_owned();
-            if let Some(file) = totp_secret_file {
-                typed.push_str(code(&file)?.expose());
+            let seed = totp_secret_file.as_deref();
+            match (browser.is_wanted(), refresh_file, person.given()) {
+                (true, Some(file), _) => browser::refresh(&at, &browser, &file, out).await,
+                (true, None, Some(_)) => unattended::login(&at, &browser, &person, seed, out).await,
+                (true, None, None) => browser::login(&at, &browser, out).await,
+                (false, Some(file), _) => {
+                    let body =
+                        json!({ "refresh_token": secret(&file)?.expose(), "rememberMe": remember });
+                    let service = service(&at)?;
+                    told(service.call("auth/login", Proof::None, &body).await, out)
+                }
+                (false, None, Some((user, password))) => {
+                    let body = json!({ "rememberMe": remember });
+                    let password = with_code(secret(password)?, seed)?;
+                    let proof = Proof::Basic {
+                        name: user,
+                        password: &password,
+                    };
+                    told(service(&at)?.call("auth/login", proof, &body).await, out)
+                }
+                (false, None, None) => Err(unattended::missing("--user")),
             }
-            let password = SecretText::new(typed);
-            let proof = Proof::Basic {
-                name: &user,
-                password: &password,
-            };
-            let body = json!({ "rememberMe": remember });
-            told(service(&at)?.call("auth/login", proof, &body).await, out)
         }
         CscCommand::List {
             at,
@@ -264,37 +278,47 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
         CscCommand::Authorize {
             at,
             browser,
-            key,
-            hash,
-            hash_algo,
-            ..
-        } if browser.is_wanted() => {
-            browser::authorize(&at, &browser, (&key, &hash, &hash_algo), out).await
-        }
-        CscCommand::Authorize {
-            at,
+            person,
+            approval,
             token_file,
             key,
             hash,
             hash_algo,
             secrets,
-            ..
         } => {
+            if browser.is_wanted() {
+                let asked = browser::asked(&key, &hash, &hash_algo)?;
+                return match person.given() {
+                    Some(_) => {
+                        let given = (&person, &approval, &secrets);
+                        unattended::authorize(&at, &browser, given, asked, out).await
+                    }
+                    None => browser::authorize(&at, &browser, asked, out).await,
+                };
+            }
             let token = secret(&token_file.unwrap_or_default())?;
             let service = service(&at)?;
+            let proof = Proof::Bearer(&token);
+            // Where the secrets go is the credential's own word.
+            let about = json!({ "credentialID": key, "authInfo": true });
+            let about = service.call("credentials/info", proof, &about).await;
+            let about = about.map_err(|e| unreachable(&e))?;
+            if about.status != 200 {
+                return told(Ok(about), out);
+            }
+            let (pin, otp) = (secrets.pin()?, secrets.otp()?);
+            let places = service.version().places(&about.json().unwrap_or_default());
+            let given = places.fill(
+                pin.as_ref().map(SecretText::expose),
+                otp.as_ref().map(SecretText::expose),
+            );
             let (hashes, algorithm) = service.version().hash_members();
             let mut body = json!({ "credentialID": key, "numSignatures": hash.len() });
             body[hashes] = json!(hash);
             body[algorithm] = json!(hash_algo);
-            let (pin, otp) = (secrets.pin()?, secrets.otp()?);
-            let (pin, otp) = (pin.as_ref(), otp.as_ref());
-            let given = service
-                .version()
-                .secrets(pin.map(SecretText::expose), otp.map(SecretText::expose));
-            for (name, value) in given {
+            for (name, value) in given.map_err(|e| no_place(&e))? {
                 body[name] = value;
             }
-            let proof = Proof::Bearer(&token);
             told(
                 service.call("credentials/authorize", proof, &body).await,
                 out,
@@ -394,6 +418,28 @@ fn address(error: &ClientError) -> Failure {
         "address",
         error.to_string(),
         "give the address of the API with --url, and its CA with --trust",
+    )
+}
+
+/// The password with the code of the moment directly behind it, as `auth/login` takes both.
+fn with_code(password: SecretText, seed: Option<&Path>) -> Result<SecretText, Failure> {
+    let Some(seed) = seed else {
+        return Ok(password);
+    };
+    let code = code(seed)?;
+    Ok(SecretText::new(format!(
+        "{}{}",
+        password.expose(),
+        code.expose()
+    )))
+}
+
+fn no_place(error: &ClientError) -> Failure {
+    Failure::new(
+        Exit::Input,
+        "credential-mode",
+        error.to_string(),
+        "see the credential with natsuin csc list --key ID; one in OAuth mode is authorized with --client",
     )
 }
 

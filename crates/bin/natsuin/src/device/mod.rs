@@ -4,6 +4,8 @@
 mod file;
 mod secret;
 
+pub(crate) use file::own_text;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -143,8 +145,8 @@ pub struct Device {
 pub struct Wanted<'a> {
     /// The credential.
     pub credential: &'a str,
-    /// Its certificate, DER.
-    pub certificate: &'a [u8],
+    /// Its certificate, DER, where the command knows it.
+    pub certificate: Option<&'a [u8]>,
     /// Hash of all digests.
     pub hash: HashAlg,
     /// Names and digests, in order.
@@ -179,15 +181,8 @@ impl Device {
     /// # Errors
     /// [`Failure`]: nothing was approved.
     pub async fn approve(&self, rid: &str, wanted: &Wanted<'_>, out: Out) -> Result<(), Failure> {
-        let rid = Digest32::parse(rid).map_err(|_| other("the request has no name"))?;
         let sic = &self.sic;
-        let opened = sic.call::<Open>(&OpenRequest { rid }).await;
-        let opened = opened.map_err(|e| refused(e, out))?;
-        let sam = sic.sam().await?;
-        let checked = sam.sign_act(opened, sic.clock.now());
-        let review = checked.map_err(|e| other(&e.to_string()))?;
-        check(review.act(), wanted)?;
-        shown(&review, wanted, out);
+        let review = opened(sic, rid, wanted, out).await?;
         if !review.methods().contains(&Method::Device) {
             let what = "this key isn't approved with this device";
             let remedy = "add the device key in the portal; at level 3 none counts";
@@ -223,10 +218,32 @@ impl Device {
     }
 }
 
+/// Opens a request, checks that the act is the SAM's and says what is wanted, and shows it.
+///
+/// # Errors
+/// [`Failure`]: there is nothing that could be approved.
+pub(crate) async fn opened(
+    sic: &Sic,
+    rid: &str,
+    wanted: &Wanted<'_>,
+    out: Out,
+) -> Result<Review, Failure> {
+    let rid = Digest32::parse(rid).map_err(|_| other("the request has no name"))?;
+    let opened = sic.call::<Open>(&OpenRequest { rid }).await;
+    let opened = opened.map_err(|e| refused(e, out))?;
+    let sam = sic.sam().await?;
+    let checked = sam.sign_act(opened, sic.clock.now());
+    let review = checked.map_err(|e| other(&e.to_string()))?;
+    check(review.act(), wanted)?;
+    shown(&review, wanted, out);
+    Ok(review)
+}
+
 /// Whether the act is for this key and certificate, and for these digests in this order and no others.
 fn check(act: &SignAct, wanted: &Wanted<'_>) -> Result<(), Failure> {
+    let certificate = |der| act.key.cert == sha256(&[der]);
     let key =
-        act.key.id.as_str() == wanted.credential && act.key.cert == sha256(&[wanted.certificate]);
+        act.key.id.as_str() == wanted.credential && wanted.certificate.is_none_or(certificate);
     let digests = act.items.iter().map(|item| match item {
         Item::Hash { ha, h, .. } if *ha == wanted.hash => Some(h.0.as_slice()),
         _ => None,
@@ -281,7 +298,8 @@ fn other(what: &str) -> Failure {
     )
 }
 
-fn refused(error: anyhow::Error, out: Out) -> Failure {
+/// A refusal of the SAM, in the words of somebody who wanted to approve.
+pub(crate) fn refused(error: anyhow::Error, out: Out) -> Failure {
     let Some(Refused(refusal)) = error.downcast_ref::<Refused>() else {
         return error.into();
     };

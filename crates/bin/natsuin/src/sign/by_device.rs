@@ -1,7 +1,7 @@
 //! Approval by a device key: the files are put before their signer here, and not in a browser.
 
 use core_types::SigAlg;
-use csc_client::OutOfBand;
+use csc_client::Asked;
 use csc_types::{Credential, CredentialAuthorizeResponse, SecretText};
 
 use super::{Job, after_approval, bug, declined, input, service};
@@ -29,11 +29,13 @@ pub(super) async fn by_device(
         })
         .collect();
     let hashes: Vec<Vec<u8>> = files.iter().map(|(_, hash)| hash.clone()).collect();
-    let asked = OutOfBand {
-        credential: &id,
+    let asked = Asked {
+        credential,
         hashes: &hashes,
         hash_algorithm: alg.hash(),
         description: "natsuin sign",
+        pin: None,
+        otp: None,
     };
     let client = session.client;
     let answer = client.ask(token, &asked).await.map_err(|e| service(&e))?;
@@ -50,7 +52,7 @@ pub(super) async fn by_device(
     let certificate = credential.cert.der().unwrap_or_default();
     let wanted = Wanted {
         credential: &id,
-        certificate: certificate.first().map_or(&[], Vec::as_slice),
+        certificate: Some(certificate.first().map_or(&[], Vec::as_slice)),
         hash: alg.hash(),
         files: &files,
     };

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Random as _, SigAlg};
-use csc_client::{Client, ClientCredentials, ClientError, HttpOptions, choose_alg, wire_alg};
+use csc_client::{
+    Client, ClientCredentials, ClientError, HttpOptions, Version, choose_alg, wire_alg,
+};
 use csc_types::{Credential, Purpose, SecretText, SignHashRequest, SignatureAuthorization};
 use signing_job::{HttpFetch, Names, Prepared, Request, Trust};
 use web_ui::clean;
@@ -27,7 +29,7 @@ pub struct SignArgs {
     /// PDF files.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// The service, such as `https://rssp.example.jp` or `https://rssp.example.jp/csc/v2`.
+    /// The service, such as `https://rssp.example.jp`, `https://rssp.example.jp/csc/v2` or `…/csc/v1`.
     #[arg(long)]
     pub url: String,
     /// Registered client id.
@@ -192,7 +194,13 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
             let sad = by_device(&session, device, &token, &credential, alg, &jobs).await?;
             (token, Some(sad))
         }
-        None => (approve(&session, &credential, alg, &jobs).await?, None),
+        None => {
+            let right = approve(&session, &credential, alg, &jobs).await?;
+            match client.version() {
+                Version::V1 => (token, Some(right)),
+                Version::V2 => (right, None),
+            }
+        }
     };
     let wire = wire_alg(alg, &credential.key).ok_or_else(|| {
         input(

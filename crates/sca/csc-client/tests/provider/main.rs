@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
 
+mod v1;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
