@@ -3,14 +3,20 @@
 //! Cases that need something which wasn't given (a token, a key, its secrets) are reported as not tested, never as good.
 
 mod known;
+mod oauth;
 mod offered;
+mod signing;
+mod value;
+
+use std::borrow::Cow;
 
 use csc_types::SecretText;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::ClientError;
-use crate::plain::{Answer, Proof, Service, Version};
+use crate::plain::{Answer, Proof, Service};
+use crate::version::Version;
 
 /// What a case is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,7 +56,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Case {
     /// What was tried, in words.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The clause of version 2.2, or the RFC.
     pub clause: &'static str,
     /// What it is about.
@@ -73,6 +79,21 @@ pub struct Means {
     pub secrets: Option<(SecretText, SecretText)>,
     /// SHA-256 to have signed with them.
     pub hash: Vec<u8>,
+    /// Signature algorithm, one of `key.algo`; without one the first that goes with SHA-256.
+    pub sign_algo: Option<String>,
+    /// A client of the authorization server. Nobody is sent to a browser with it.
+    pub client: Option<ClientMeans>,
+}
+
+/// A registered client.
+#[derive(Debug, Clone)]
+pub struct ClientMeans {
+    /// Its id.
+    pub id: String,
+    /// Its secret; `None` for a public client.
+    pub secret: Option<SecretText>,
+    /// A redirect URI that is registered for it.
+    pub redirect_uri: String,
 }
 
 /// Tries everything that can be tried with these means.
@@ -86,13 +107,19 @@ pub async fn check(service: &Service, means: &Means) -> Result<Vec<Case>, Client
     };
     let info = run.open_to_all().await?;
     run.strangers(&info).await?;
+    run.oauth(&info, means).await?;
+    run.logins(&info).await?;
     match &means.token {
         Some(token) => {
             run.known(token, means).await?;
             run.offered(&info, Proof::Bearer(token)).await?;
         }
-        None => run.skip_known(),
+        None => {
+            run.skip_known();
+            run.skip_offered(&info);
+        }
     }
+    run.untried(&info);
     Ok(run.cases)
 }
 
@@ -104,7 +131,7 @@ struct Run<'s> {
 impl Run<'_> {
     fn judge(
         &mut self,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         clause: &'static str,
         kind: Kind,
         fault: Option<String>,
@@ -114,16 +141,22 @@ impl Run<'_> {
             Some(why) => Outcome::Failed { why },
         };
         self.cases.push(Case {
-            name,
+            name: name.into(),
             clause,
             kind,
             outcome,
         });
     }
 
-    fn skip(&mut self, name: &'static str, clause: &'static str, kind: Kind, needs: &'static str) {
+    fn skip(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        clause: &'static str,
+        kind: Kind,
+        needs: &'static str,
+    ) {
         self.cases.push(Case {
-            name,
+            name: name.into(),
             clause,
             kind,
             outcome: Outcome::NotTested { needs },

@@ -2,7 +2,8 @@
 
 use core_types::bytes::b64;
 use csc_types::SecretText;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::RequestBuilder;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, REFRESH};
 use serde_json::Value;
 use url::Url;
 
@@ -33,6 +34,8 @@ pub struct Answer {
     pub status: u16,
     /// Media type without parameters, lower case; empty without one.
     pub media_type: String,
+    /// Where a browser is sent: `Location` of a redirect, or a page's `Refresh`.
+    pub leads_to: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -112,25 +115,58 @@ impl Service {
         body: Vec<u8>,
     ) -> Result<Answer, ClientError> {
         let url = format!("{}/{method}", self.base);
-        let mut request = self.http.post(url).header(CONTENT_TYPE, media_type);
-        request = match proof {
-            Proof::None => request,
-            Proof::Bearer(token) => {
-                request.header(AUTHORIZATION, format!("Bearer {}", token.expose()))
-            }
-            Proof::Basic { name, password } => {
-                let pair = b64(format!("{name}:{}", password.expose()));
-                request.header(AUTHORIZATION, format!("Basic {pair}"))
-            }
-        };
-        let response = http::send(method, request.body(body)).await?;
-        let media_type = response.headers().get(CONTENT_TYPE);
-        let media_type = media_type.and_then(|value| value.to_str().ok());
-        let media_type = media_type.unwrap_or_default().split(';').next();
-        Ok(Answer {
-            status: response.status().as_u16(),
-            media_type: media_type.unwrap_or_default().trim().to_ascii_lowercase(),
-            body: http::read(method, response).await?,
-        })
+        let request = self.http.post(url).header(CONTENT_TYPE, media_type);
+        answer(method, proven(request, proof).body(body)).await
     }
+
+    /// Visits an address as a browser without cookies would; redirects aren't followed.
+    ///
+    /// # Errors
+    /// As [`Service::call`].
+    pub async fn visit(&self, url: &Url) -> Result<Answer, ClientError> {
+        answer(url.path(), self.http.get(url.clone())).await
+    }
+
+    /// Sends a form, as to an endpoint of the authorization server.
+    ///
+    /// # Errors
+    /// As [`Service::call`].
+    pub async fn form(
+        &self,
+        url: &Url,
+        proof: Proof<'_>,
+        form: &[(&str, &str)],
+    ) -> Result<Answer, ClientError> {
+        let request = proven(self.http.post(url.clone()), proof);
+        answer(url.path(), request.form(form)).await
+    }
+}
+
+fn proven(request: RequestBuilder, proof: Proof<'_>) -> RequestBuilder {
+    match proof {
+        Proof::None => request,
+        Proof::Bearer(token) => request.header(AUTHORIZATION, format!("Bearer {}", token.expose())),
+        Proof::Basic { name, password } => {
+            let pair = b64(format!("{name}:{}", password.expose()));
+            request.header(AUTHORIZATION, format!("Basic {pair}"))
+        }
+    }
+}
+
+async fn answer(endpoint: &str, request: RequestBuilder) -> Result<Answer, ClientError> {
+    let response = http::send(endpoint, request).await?;
+    let header = |name| {
+        let value = response.headers().get(name);
+        value.and_then(|value| value.to_str().ok())
+    };
+    let media_type = header(CONTENT_TYPE).unwrap_or_default().split(';').next();
+    let media_type = media_type.unwrap_or_default().trim().to_ascii_lowercase();
+    let refreshed = || Some(header(REFRESH)?.split_once("url=")?.1);
+    let leads_to = header(LOCATION).or_else(refreshed).map(str::to_owned);
+    Ok(Answer {
+        status: response.status().as_u16(),
+        media_type,
+        leads_to,
+        body: http::read(endpoint, response).await?,
+    })
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Random as _, SecretBytes};
-use csc_client::check::{self, Means};
+use csc_client::check::{self, ClientMeans, Means};
 use csc_client::plain::{Answer, Proof, Service};
 use csc_client::{ClientError, HttpOptions};
 use csc_types::SecretText;
@@ -188,7 +188,7 @@ pub enum CscCommand {
         #[arg(long)]
         sign_algo_params: Option<String>,
     },
-    /// Check whether a service does what the specification says. With PIN and seed it makes one signature over random bytes.
+    /// Check whether a service does what the specification says. With PIN and seed it makes one signature over random bytes and verifies it.
     Check {
         /// Where.
         #[command(flatten)]
@@ -205,6 +205,18 @@ pub enum CscCommand {
         /// Secrets of the credential.
         #[command(flatten)]
         secrets: Secrets,
+        /// Object identifier of the signature algorithm to try; default: the first of the key's that goes with SHA-256.
+        #[arg(long, value_name = "OID")]
+        sign_algo: Option<String>,
+        /// Registered client, for what the authorization server has to refuse; no browser is needed.
+        #[arg(long, requires = "redirect_uri")]
+        client: Option<String>,
+        /// File with its secret, if it has one.
+        #[arg(long, value_name = "FILE", requires = "client")]
+        client_secret_file: Option<PathBuf>,
+        /// Redirect URI that is registered for it.
+        #[arg(long, value_name = "URI", requires = "client")]
+        redirect_uri: Option<String>,
         /// Write the report as JUnit XML too.
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
@@ -375,14 +387,28 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             other_token_file,
             key,
             secrets,
+            sign_algo,
+            client,
+            client_secret_file,
+            redirect_uri,
             junit,
         } => {
+            let secret_of_client = client_secret_file.as_deref().map(secret).transpose()?;
+            let client = client
+                .zip(redirect_uri)
+                .map(|(id, redirect_uri)| ClientMeans {
+                    id,
+                    secret: secret_of_client,
+                    redirect_uri,
+                });
             let means = Means {
                 token: token_file.as_deref().map(secret).transpose()?,
                 other: other_token_file.as_deref().map(secret).transpose()?,
                 credential: key,
                 secrets: secrets.pin()?.zip(secrets.otp()?),
                 hash: SystemRandom.digest32().0.to_vec(),
+                sign_algo,
+                client,
             };
             let service = service(&at)?;
             let cases = check::check(&service, &means).await;

@@ -63,7 +63,7 @@ pub(super) fn to_junit(url: &str, cases: &[Case]) -> String {
         xml.push_str(&format!(
             "  <testcase classname=\"csc-{}\" name=\"{}\">{inner}</testcase>\n",
             escape(case.clause),
-            escape(case.name)
+            escape(&case.name)
         ));
     }
     xml.push_str("</testsuite>\n");
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_report_in_xml_can_be_read_whatever_a_provider_says() {
         let case = |outcome| Case {
-            name: "a <b>",
+            name: "a <b>".into(),
             clause: "1",
             kind: Kind::Negative,
             outcome,

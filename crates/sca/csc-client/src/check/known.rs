@@ -1,15 +1,14 @@
 //! Methods with a person's token: their credentials, and with the secrets of one a signature.
 
-use core_types::bytes::b64;
 use csc_types::SecretText;
 use serde_json::{Value, json};
 
-use super::{Kind, Means, Run, ok, refusal};
+use super::{Kind, Means, Run, ok, refusal, value};
 use crate::error::ClientError;
-use crate::plain::{Proof, Version};
+use crate::plain::Proof;
+use crate::version::Version;
 
-const SHA256: &str = "2.16.840.1.101.3.4.2.1";
-const SHA1: &str = "1.3.14.3.2.26";
+pub(super) const WRONG_SAD: &str = "another user's SAD is refused";
 
 impl Run<'_> {
     pub(super) fn skip_known(&mut self) {
@@ -18,12 +17,8 @@ impl Run<'_> {
             ("credentials/info", "11.7", Kind::Positive),
             ("another user's credential", "11.7", Kind::WrongUser),
             ("authorize and sign", "11.8", Kind::Positive),
+            (WRONG_SAD, "8.1", Kind::WrongUser),
             ("a SAD works once", "8.1", Kind::Replay),
-            (
-                "methods that not every service offers",
-                "11",
-                Kind::Negative,
-            ),
         ] {
             self.skip(name, clause, kind, "a token");
         }
@@ -81,6 +76,7 @@ impl Run<'_> {
                 ("credentials/info", "11.7", Positive),
                 ("another user's credential", "11.7", WrongUser),
                 ("authorize and sign", "11.8", Positive),
+                (WRONG_SAD, "8.1", WrongUser),
                 ("a SAD works once", "8.1", Kind::Replay),
             ] {
                 self.skip(name, clause, kind, "a credential");
@@ -128,165 +124,55 @@ impl Run<'_> {
                 "a token of another user",
             ),
         }
+        self.certificates(&seen);
         self.unauthorized(bearer, id, &seen).await?;
+        self.wrongly_authorized(bearer, id).await?;
         match &means.secrets {
-            Some((pin, otp)) => {
-                self.signing(bearer, id, &seen, (pin, otp), &means.hash)
-                    .await?
-            }
+            Some(_) => self.signing(token, id, &seen, means).await?,
             None => {
-                self.skip(
-                    "authorize and sign",
-                    "11.8",
-                    Positive,
-                    "PIN and one-time code",
-                );
-                self.skip(
-                    "a SAD works once",
-                    "8.1",
-                    Kind::Replay,
-                    "PIN and one-time code",
-                );
+                for (name, clause, kind) in [
+                    ("authorize and sign", "11.8", Positive),
+                    (WRONG_SAD, "8.1", WrongUser),
+                    ("a SAD works once", "8.1", Kind::Replay),
+                ] {
+                    self.skip(name, clause, kind, "PIN and one-time code");
+                }
             }
         }
         Ok(())
     }
 
-    fn sign_body(&self, id: &str, seen: &Value, sad: Option<&str>, hash: &[u8]) -> Value {
-        let (hashes, algorithm) = self.service.version().hash_members();
-        let mut body = json!({ "credentialID": id, "signAlgo": sign_algo(seen) });
-        body[hashes] = json!([b64(hash)]);
-        body[algorithm] = json!(SHA256);
-        if let Some(sad) = sad {
-            body["SAD"] = json!(sad);
-        }
-        body
-    }
-
-    /// signHash without the right to.
-    async fn unauthorized(
-        &mut self,
-        bearer: Proof<'_>,
-        id: &str,
-        seen: &Value,
-    ) -> Result<(), ClientError> {
-        let sign = "signatures/signHash";
-        let (hashes, algorithm) = self.service.version().hash_members();
-        let good = self.sign_body(id, seen, None, &[1; 32]);
-        let changed = |name: &str, value: Value| {
-            let mut body = good.clone();
-            body[name] = value;
-            body
+    /// What the credential says about itself, against its certificate.
+    fn certificates(&mut self, seen: &Value) {
+        let chain = value::certificates(seen);
+        let fault = match &chain {
+            Ok(chain) => value::order(chain),
+            Err(why) => Some(why.clone()),
         };
-        for (name, body) in [
-            ("signHash without a SAD is refused", good.clone()),
+        let ordered = "the certificates are a chain, the signer's first";
+        self.judge(ordered, "11.7", Kind::Encoding, fault);
+        let signer = chain.ok().and_then(|chain| chain.into_iter().next());
+        for (name, fault) in [
             (
-                "signHash with an invented SAD is refused",
-                changed("SAD", json!("invented")),
+                "key.len, key.algo and key.curve are those of the certificate's key",
+                value::key as fn(&Value, &pki::Certificate) -> Option<String>,
             ),
             (
-                "signHash without hashes is refused",
-                changed(hashes, json!([])),
-            ),
-            (
-                "a hash that isn't base64 is refused",
-                changed(hashes, json!(["*"])),
-            ),
-            ("SHA-1 is refused", changed(algorithm, json!(SHA1))),
-            (
-                "an unknown signAlgo is refused",
-                changed("signAlgo", json!("1.2.3")),
+                "serialNumber, validFrom and validTo are the certificate's",
+                value::names,
             ),
         ] {
-            let answer = self.service.call(sign, bearer, &body).await?;
-            self.judge(
-                name,
-                "11.13",
-                Kind::Negative,
-                refusal(&answer, &[400, 401, 403]),
-            );
+            match &signer {
+                Some(signer) => self.judge(name, "11.7", Kind::Encoding, fault(seen, signer)),
+                None => self.skip(
+                    name,
+                    "11.7",
+                    Kind::Encoding,
+                    "a certificate that can be read",
+                ),
+            }
         }
-        Ok(())
     }
-
-    async fn signing(
-        &mut self,
-        bearer: Proof<'_>,
-        id: &str,
-        seen: &Value,
-        (pin, otp): (&SecretText, &SecretText),
-        hash: &[u8],
-    ) -> Result<(), ClientError> {
-        let (hashes, algorithm) = self.service.version().hash_members();
-        let mut body = json!({ "credentialID": id, "numSignatures": 1 });
-        body[hashes] = json!([b64(hash)]);
-        if self.service.version() == Version::V2 {
-            body[algorithm] = json!(SHA256);
-        }
-        let secrets = self.service.version();
-        for (name, value) in secrets.secrets(Some(pin.expose()), Some(otp.expose())) {
-            body[name] = value;
-        }
-        let answer = self
-            .service
-            .call("credentials/authorize", bearer, &body)
-            .await?;
-        self.judge(
-            "credentials/authorize in explicit mode",
-            "11.8",
-            Kind::Positive,
-            ok(&answer),
-        );
-        let Some(sad) = answer.text("SAD") else {
-            self.skip(
-                "authorize and sign",
-                "11.13",
-                Kind::Positive,
-                "an authorization",
-            );
-            self.skip("a SAD works once", "8.1", Kind::Replay, "an authorization");
-            return Ok(());
-        };
-        let again = self
-            .service
-            .call("credentials/authorize", bearer, &body)
-            .await?;
-        self.judge(
-            "a one-time code works once",
-            "11.8",
-            Kind::Replay,
-            refusal(&again, &[400]),
-        );
-        let sign = "signatures/signHash";
-        let other = self.sign_body(id, seen, Some(&sad), &[9; 32]);
-        let answer = self.service.call(sign, bearer, &other).await?;
-        let fault = refusal(&answer, &[400, 401, 403]);
-        self.judge(
-            "a hash that wasn't authorized is refused",
-            "11.13",
-            Kind::Negative,
-            fault,
-        );
-        let good = self.sign_body(id, seen, Some(&sad), hash);
-        let answer = self.service.call(sign, bearer, &good).await?;
-        let fault = ok(&answer).or_else(|| {
-            let one = answer.json()?["signatures"].as_array().map(Vec::len) == Some(1);
-            (!one).then(|| "not one signature".to_owned())
-        });
-        self.judge("authorize and sign", "11.13", Kind::Positive, fault);
-        let answer = self.service.call(sign, bearer, &good).await?;
-        self.judge(
-            "a SAD works once",
-            "8.1",
-            Kind::Replay,
-            refusal(&answer, &[400, 401]),
-        );
-        Ok(())
-    }
-}
-
-fn sign_algo(seen: &Value) -> Value {
-    seen["key"]["algo"].get(0).cloned().unwrap_or_default()
 }
 
 fn credential(seen: &Value, version: Version) -> Option<String> {

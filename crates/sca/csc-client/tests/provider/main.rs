@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
 
+mod faults;
 mod v1;
 
 use std::collections::HashMap;
