@@ -12,13 +12,16 @@ use crate::workspace::Workspace;
 use crate::{kryoptic, shell};
 
 /// What the tests start beside our own programs: SoftHSM2 as a token, PostgreSQL as a store, other people's
-/// validators for the signed files, `age` for backups, a browser with the letters of our pages, `venv` for pyHanko, and what the build of
+/// validators for the signed files, `age` for backups, `curl` and `jq` for the guide of the API, a browser with the letters of our pages, `venv` for
+/// pyHanko, and what the build of
 /// [`kryoptic`] wants.
 const DEBIAN_PACKAGES: &[&str] = &[
     "age",
     "chromium",
     "chromium-driver",
+    "curl",
     "fonts-noto-cjk",
+    "jq",
     "libclang-dev",
     "make",
     "openssl",

@@ -83,6 +83,16 @@ impl Agent {
         Self { lang, ..self }
     }
 
+    /// The same browser with connections of its own.
+    #[must_use]
+    pub fn over(self, http: reqwest::Client) -> Self {
+        let sic = self.sic.map(|sic| Sic {
+            http: http.clone(),
+            ..sic
+        });
+        Self { sic, http, ..self }
+    }
+
     /// Values of the cookies of the moment, of all sites.
     pub fn cookies(&self) -> Vec<String> {
         self.cookies.values().cloned().collect()

@@ -1,6 +1,7 @@
 //! The CSC API under load: single calls and whole signatures at 1, 16 and 256 connections, and what an idle connection holds.
 //!
-//! Service and clients share the machine; the clients have threads of their own.
+//! Service and clients share the machine; the clients have threads of their own, and each of them has connections of its own. All
+//! of it is plain HTTP over loopback: in production whoever ends TLS in front of the service pays for that.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +25,7 @@ use crate::agent::Agent;
 use crate::output::Out;
 use crate::stack::{Device, Factors, NewFactors, NewSigner, Sic, Stack};
 
-const CONNECTIONS: [usize; 3] = [1, 16, 256];
+const CONNECTIONS: [u16; 3] = [1, 16, 256];
 /// Idle connections; both ends of each are this process's.
 const IDLE: usize = 400;
 /// Signers, among whom the connections are spread: nobody has hundreds of requests open at a time.
@@ -48,20 +49,26 @@ pub(super) struct Calls {
 pub(super) struct Csc {
     schema: &'static str,
     cores: usize,
+    /// Whether connections are encrypted: never here.
+    tls: bool,
     calls: Vec<Calls>,
-    /// Growth of this process's memory for each idle connection, KiB; without TLS.
+    /// Growth of this process's memory for each idle connection, KiB; without TLS, both ends.
     idle_connection_kib: f64,
 }
 
 /// Measures on a running stack.
-pub(super) async fn run(stack: &Stack, span: Duration, out: Out) -> Result<Csc> {
+pub(super) async fn run(stack: &Stack, args: &CscArgs, span: Duration, out: Out) -> Result<Csc> {
+    let connections: Vec<usize> = match args.connections.as_slice() {
+        [] => CONNECTIONS.map(usize::from).into(),
+        named => named.iter().copied().map(usize::from).collect(),
+    };
     let cores = service_kit::cores();
     let clients = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
         .thread_name(CLIENT_THREADS)
         .enable_all()
         .build()?;
-    let measured = measured(stack, &clients, span, cores, out).await;
+    let measured = measured(stack, &clients, &connections, span, out).await;
     clients.shutdown_background();
     measured
 }
@@ -69,12 +76,13 @@ pub(super) async fn run(stack: &Stack, span: Duration, out: Out) -> Result<Csc> 
 async fn measured(
     stack: &Stack,
     clients: &Runtime,
+    all: &[usize],
     span: Duration,
-    cores: usize,
     out: Out,
 ) -> Result<Csc> {
     let mut people = Vec::new();
-    for n in 0..PEOPLE {
+    let most = all.iter().copied().max().unwrap_or(1);
+    for n in 0..most.min(PEOPLE) {
         people.push(person(stack, clients, n).await?);
     }
     let first = people.first().context("nobody to sign")?;
@@ -97,7 +105,7 @@ async fn measured(
         ),
     ];
     let mut calls = Vec::new();
-    for connections in CONNECTIONS {
+    for connections in all.iter().copied() {
         for (what, url, authorization, body) in &single {
             let work = (0..connections).map(|_| {
                 let (url, header, body) = (url.clone(), authorization.clone(), body.clone());
@@ -107,10 +115,15 @@ async fn measured(
             show(&row, out);
             calls.push(row);
         }
-        let work = people.iter().cycle().take(connections).map(|person| {
-            let bench = person.bench.clone();
-            let (mut agent, mut device) = (person.agent.clone(), person.device.clone());
-            async move {
+        let workers = people.iter().cycle().take(connections).map(|person| {
+            let http = service_kit::http::client(&service_kit::http::HttpOptions::default())?;
+            let agent = person.agent.clone().over(http);
+            Ok((person.bench.apart()?, agent, person.device.clone()))
+        });
+        let workers = workers.collect::<Result<Vec<_>>>()?;
+        let work = workers
+            .into_iter()
+            .map(|(bench, mut agent, mut device)| async move {
                 let key = bench.credential(KEY)?;
                 let begun = now();
                 let mut times = Vec::new();
@@ -119,8 +132,7 @@ async fn measured(
                     times.push(round.await?.whole);
                 }
                 Ok(times)
-            }
-        });
+            });
         let row = row(clients, "authorize, token, signHash", connections, work).await?;
         show(&row, out);
         calls.push(row);
@@ -128,7 +140,8 @@ async fn measured(
     let idle = idle(stack, IDLE, out).await?;
     Ok(Csc {
         schema: "natsuin.bench-csc/1",
-        cores,
+        cores: service_kit::cores(),
+        tls: false,
         calls,
         idle_connection_kib: idle.connection_kib,
     })
@@ -137,6 +150,9 @@ async fn measured(
 /// What is measured of the API.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CscArgs {
+    /// Connections at a time; may be given more than once, and then replaces 1, 16 and 256.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "idle")]
+    pub connections: Vec<u16>,
     /// Only what idle connections hold: so many of them, 10000 if you don't say. Both ends are this process's, so that it may have to
     /// be allowed twice as many open files (`ulimit -n`).
     #[arg(long, num_args = 0..=1, default_missing_value = "10000", value_name = "N",
@@ -149,6 +165,8 @@ pub struct CscArgs {
 pub(super) struct Idle {
     schema: &'static str,
     connections: usize,
+    /// Whether they are encrypted: never here.
+    tls: bool,
     /// Growth of this process's memory for each, KiB; without TLS, both ends.
     connection_kib: f64,
     /// This process's memory with all of them, MiB.
@@ -166,7 +184,7 @@ pub(super) async fn idle(stack: &Stack, connections: usize, out: Out) -> Result<
         .to_owned();
     let measured = tokio::task::spawn_blocking(move || kept(&address, connections)).await??;
     out.say(&format!(
-        "{connections} idle connections   {:>6.1} KiB each   {:>7.1} MiB in all   info meanwhile {:>6.2} ms",
+        "{connections} idle connections without TLS, both ends   {:>6.1} KiB each   {:>7.1} MiB in all   info meanwhile {:>6.2} ms",
         measured.connection_kib, measured.resident_mib, measured.info_ms
     ));
     Ok(measured)
@@ -304,6 +322,7 @@ fn kept(address: &str, connections: usize) -> Result<Idle> {
     Ok(Idle {
         schema: "natsuin.bench-csc-idle/1",
         connections,
+        tls: false,
         connection_kib: mib(after.saturating_sub(before)) * 1024.0 / f64_of(connections),
         resident_mib: mib(after),
         info_ms: millis(info),

@@ -71,7 +71,7 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
                 let connections = usize::try_from(connections).unwrap_or(usize::MAX);
                 out.object(&idle(connections, args.data, out).await?);
             }
-            None => out.object(&api(span, args.data, out).await?),
+            None => out.object(&api(&csc, span, args.data, out).await?),
         },
         Some(BenchPart::Audit(audit)) => {
             let scratch = tempfile::Builder::new()
@@ -86,13 +86,18 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
 }
 
 /// The CSC API.
-async fn api(span: Duration, data: Option<PathBuf>, out: Out) -> Result<csc::Csc> {
+async fn api(
+    args: &csc::CscArgs,
+    span: Duration,
+    data: Option<PathBuf>,
+    out: Out,
+) -> Result<csc::Csc> {
     let scratch = tempfile::Builder::new()
         .prefix("natsuin-bench-")
         .tempdir()?;
     let data = data.unwrap_or_else(|| scratch.path().join("stack"));
     let stack = Stack::start(&load(data), &|_| {}).await?;
-    let measured = csc::run(&stack, span, out).await;
+    let measured = csc::run(&stack, args, span, out).await;
     stack.stop().await;
     measured
 }

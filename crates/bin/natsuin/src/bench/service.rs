@@ -233,6 +233,8 @@ impl Load {
 /// What all rounds share.
 pub(super) struct Bench {
     signer: DevSigner,
+    base: String,
+    credentials: ClientCredentials,
     client: Client,
     provider: Provider,
     pub(super) redirect_uri: String,
@@ -258,17 +260,29 @@ impl Bench {
             .first()
             .context("the client has no redirect URI")?
             .clone();
-        let client = Client::new(
-            &format!("{}/csc/v2", stack.ssa_url),
-            credentials,
-            &HttpOptions::default(),
-        )?;
+        let base = format!("{}/csc/v2", stack.ssa_url);
+        let client = Client::new(&base, credentials.clone(), &HttpOptions::default())?;
         let provider = client.discover().await?;
         Ok(Self {
             signer,
+            base,
+            credentials,
             client,
             provider,
             redirect_uri,
+        })
+    }
+
+    /// The same person with a client that shares no connection with another.
+    pub(super) fn apart(&self) -> Result<Self> {
+        let credentials = self.credentials.clone();
+        Ok(Self {
+            signer: self.signer.clone(),
+            base: self.base.clone(),
+            client: Client::new(&self.base, credentials.clone(), &HttpOptions::default())?,
+            credentials,
+            provider: self.provider.clone(),
+            redirect_uri: self.redirect_uri.clone(),
         })
     }
 

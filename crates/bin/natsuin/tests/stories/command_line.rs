@@ -210,6 +210,39 @@ fn the_modules_decisions_are_measured_beside_bare_cryptography() {
     }
 }
 
+#[test]
+fn the_api_is_measured_and_what_an_idle_connection_holds() {
+    let args = [
+        "bench",
+        "csc",
+        "--json",
+        "--seconds",
+        "1",
+        "--connections",
+        "2",
+    ];
+    let (code, shown) = json(natsuin().args(args));
+    assert_eq!(code, 0, "{shown}");
+    let calls = shown["calls"].as_array().unwrap();
+    let what: Vec<_> = calls.iter().map(|call| call["what"].as_str()).collect();
+    let wanted = ["info", "credentials/info", "authorize, token, signHash"];
+    assert_eq!(what, wanted.map(Some), "{shown}");
+    for call in calls {
+        assert_eq!(call["connections"], 2, "{call}");
+        assert!(call["requests"].as_u64().unwrap() >= 2, "{call}");
+        let (p50, p99) = (call["p50_ms"].as_f64(), call["p99_ms"].as_f64());
+        assert!(p50 > Some(0.0) && p99 >= p50, "{call}");
+    }
+    let (code, shown) = json(natsuin().args(["bench", "csc", "--json", "--idle", "50"]));
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(
+        (&shown["connections"], &shown["tls"]),
+        (&Value::from(50), &Value::from(false)),
+        "{shown}"
+    );
+    assert!(shown["info_ms"].as_f64().unwrap() > 0.0, "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_is_measured_on_both_stores() {
     let postgres = store_kit::testing::postgres_database().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{KeyAlg, SecretBytes};
+use core_types::{Clock, KeyAlg, SecretBytes};
 use csc_types::SecretText;
 use natsuin::agent::Agent;
 use natsuin::stack::{DevClient, DevSigner, Factors, Sic, StoreChoice};
@@ -128,14 +128,22 @@ async fn a_killed_stack_starts_clean_and_its_logs_hold() {
     }
 }
 
-/// `natsuin dev` as a process of its own.
-struct Dev {
+/// `natsuin dev` as a process of its own, which ends with its test.
+pub struct Dev {
     process: Child,
-    ready: Value,
+    pub ready: Value,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // One that was stopped already is gone.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Dev {
-    fn start(dir: &Path, store: Option<&str>) -> Self {
+    pub fn start(dir: &Path, store: Option<&str>) -> Self {
         let mut command = natsuin();
         let data = dir.join("data");
         command.args(["dev", "--port", &first_port(&data).to_string()]);
@@ -151,13 +159,55 @@ impl Dev {
             .any(|line| line.starts_with("Ready in"));
         assert!(up, "the stack starts");
         let ready = std::fs::read(dir.join("ready.json")).unwrap();
-        Self {
+        let dev = Self {
             process,
             ready: serde_json::from_slice(&ready).unwrap(),
+        };
+        dev.tells_whom_to_test_with();
+        dev
+    }
+
+    /// Two clients with secrets; each signer with two keys of their own, and two that applications may approve for.
+    fn tells_whom_to_test_with(&self) {
+        let clients: Vec<DevClient> =
+            serde_json::from_value(self.ready["clients"].clone()).unwrap();
+        for id in ["test-client", "other-client"] {
+            let client = clients.iter().find(|c| c.client_id == id).unwrap();
+            assert!(client.client_secret.is_some() && !client.redirect_uris.is_empty());
+        }
+        let signers: Vec<DevSigner> =
+            serde_json::from_value(self.ready["signers"].clone()).unwrap();
+        assert_eq!(signers.len(), 2);
+        for signer in &signers {
+            assert!(!signer.pin.is_empty() && !signer.totp_secret.is_empty());
+            let mut keys: Vec<_> = signer
+                .credentials
+                .iter()
+                .map(|key| (key.auth_mode.as_str(), key.algo.as_str()))
+                .collect();
+            keys.sort_unstable();
+            let (ec, rsa) = (KeyAlg::P256.name(), KeyAlg::Rsa3072.name());
+            assert_eq!(
+                keys,
+                [
+                    ("explicit", ec),
+                    ("explicit", rsa),
+                    ("oauth2code", ec),
+                    ("oauth2code", rsa)
+                ]
+            );
+            for key in &signer.credentials {
+                let explicit = key.auth_mode == "explicit";
+                assert_eq!(
+                    (key.pin.is_some(), key.totp_secret.is_some()),
+                    (explicit, explicit)
+                );
+                assert!(!explicit || key.level == 1);
+            }
         }
     }
 
-    fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> String {
         self.ready[name].as_str().unwrap().to_owned()
     }
 
@@ -168,7 +218,7 @@ impl Dev {
     }
 
     /// What a browser and a signer's side need to know of it.
-    fn sic(&self, dir: &Path, pem: &str) -> Sic {
+    pub fn sic(&self, dir: &Path, pem: &str, clock: Arc<dyn Clock>) -> Sic {
         let state = std::fs::read(dir.join("data/state.json")).unwrap();
         let mut state: Value = serde_json::from_slice(&state).unwrap();
         let root = serde_json::from_value(state["root"].take()).unwrap();
@@ -181,7 +231,7 @@ impl Dev {
             trust: Trust::new(vec![root], origin.clone()).unwrap(),
             origin,
             http: service_kit::http::client(&options).unwrap(),
-            clock: Arc::new(SystemClock),
+            clock,
             random: Arc::new(SystemRandom),
         }
     }
@@ -219,7 +269,7 @@ async fn a_kill_revives_nothing_and_costs_no_approval() {
         let dir = tempfile::tempdir().unwrap();
         let mut dev = Dev::start(dir.path(), store.as_deref());
         let pem = std::fs::read_to_string(dev.url("trust_anchors")).unwrap();
-        let sic = dev.sic(dir.path(), &pem);
+        let sic = dev.sic(dir.path(), &pem, Arc::new(SystemClock));
         let (portal, client) = (dev.url("portal"), dev.client());
         let pem = pem.into_bytes();
         let spender = Spender::at(&portal, &client, pem.clone(), sic.http.clone()).await;

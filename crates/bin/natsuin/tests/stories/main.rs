@@ -21,6 +21,7 @@ mod daemons;
 mod device;
 mod full_disk;
 mod governance;
+mod guide;
 mod hostile;
 mod impersonation;
 mod keys;
