@@ -30,7 +30,7 @@ pub struct Config {
     /// Own origin as browsers see it, such as `https://contract.example.jp`; `/callback` under it is the
     /// registered redirect URI.
     pub public_url: String,
-    /// The provider, such as `https://rssp.example.jp/csc/v2`.
+    /// The provider, such as `https://rssp.example.jp/csc/v2` or `…/csc/v1`.
     pub csc_url: String,
     /// Registration at the provider.
     pub credentials: ClientCredentials,
