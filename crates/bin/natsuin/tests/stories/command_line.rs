@@ -278,10 +278,20 @@ async fn the_audit_log_is_measured_on_both_stores() {
 
 /// Runs `natsuin sign --json` and does in the browser what it asks for.
 async fn sign(story: &mut Story, agent: &mut Agent, options: &[&str]) -> (i32, Value) {
+    let url = story.stack.ssa_url.clone();
+    sign_at(&url, story, agent, options).await
+}
+
+/// The same at this address.
+async fn sign_at(
+    url: &str,
+    story: &mut Story,
+    agent: &mut Agent,
+    options: &[&str],
+) -> (i32, Value) {
     let mut command = natsuin();
     command
-        .args(["sign", "--no-browser", "--json", "--url"])
-        .arg(&story.stack.ssa_url)
+        .args(["sign", "--no-browser", "--json", "--url", url])
         .args(options);
     in_browser(story, agent, &mut command).await
 }
@@ -386,6 +396,14 @@ async fn files_are_signed_and_verified_against_a_running_service() {
         "{done}"
     );
     assert_eq!(done["results"][0]["time_source"], "system");
+
+    // The same service by version 1 alone.
+    let out = place("version-1");
+    std::fs::create_dir(&out).unwrap();
+    let old = format!("{}/csc/v1", story.stack.ssa_url);
+    let options = ["--trust", &trust, "--out", &out, &first];
+    let (code, done) = sign_at(&old, &mut story, &mut agent, &options).await;
+    assert_eq!((code, &done["ok"]), (0, &Value::Bool(true)), "{done}");
     story.stack.stop().await;
 }
 

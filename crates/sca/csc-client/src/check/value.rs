@@ -26,8 +26,8 @@ pub(super) fn certificates(seen: &Value) -> Result<Vec<Certificate>, String> {
 
 /// What is wrong with the order: the signer's comes first, and each is signed by the next.
 pub(super) fn order(chain: &[Certificate]) -> Option<String> {
-    let links = chain.iter().zip(chain.iter().skip(1)).enumerate();
-    links.into_iter().find_map(|(n, (one, next))| {
+    let mut links = chain.iter().zip(chain.iter().skip(1)).enumerate();
+    links.find_map(|(n, (one, next))| {
         let signed = one.verify_signed_by(next.spki());
         let fault = signed.err().map(|e| e.to_string());
         fault.map(|why| format!("certificate {n} is not signed by the next: {why}"))
@@ -172,4 +172,75 @@ pub(super) fn signature(
             alg.name()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::rand::SystemRandom as Entropy;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+    };
+    use core_types::bytes::b64;
+    use core_types::clock::SystemClock;
+    use core_types::random::SystemRandom;
+    use core_types::{HashAlg, sha256};
+    use dev_ca::{DevCa, Urls};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn blocks_of_rsa_are_verified_as_what_they_were_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let urls = Urls::under("http://localhost:1");
+        let ca = DevCa::open(dir.path(), urls, clock, random).unwrap();
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let spki = pair.public_key().as_der().unwrap();
+        let subject = pki::name::encode(&[(pki::oid::COMMON_NAME, "rsa")]).unwrap();
+        let chain = ca.issue_for_key(spki.as_ref(), &subject, 30).unwrap();
+        let signer = &chain[0];
+        let made = |padding: &'static dyn RsaEncoding| {
+            let mut value = vec![0; pair.public_modulus_len()];
+            pair.sign(padding, &Entropy::new(), b"x", &mut value)
+                .unwrap();
+            value
+        };
+        let certificates: Vec<_> = chain.iter().map(|c| b64(c.der())).collect();
+        let mut seen = json!({ "key": { "len": 2048, "algo": ["1.2.840.113549.1.1.11", RSASSA_PSS, RSA_ENCRYPTION] },
+            "cert": { "certificates": certificates } });
+        assert_eq!(super::certificates(&seen).as_ref(), Ok(&chain));
+        assert_eq!((order(&chain), key(&seen, signer)), (None, None));
+
+        let hash = sha256(&[b"x"]).0;
+        let first = Algorithm::choose(&seen, Some(signer), None);
+        assert_eq!(first.alg, Some(SigAlg::RsaPkcs1(HashAlg::Sha256)));
+        let pss = Algorithm::choose(&seen, Some(signer), Some(RSASSA_PSS));
+        assert!(pss.params.is_some());
+        let (pkcs1, pss) = (first.alg.unwrap(), pss.alg.unwrap());
+        assert_eq!(
+            signature(&made(&RSA_PKCS1_SHA256), &hash, pkcs1, signer),
+            None
+        );
+        assert_eq!(signature(&made(&RSA_PSS_SHA256), &hash, pss, signer), None);
+        let other = signature(&made(&RSA_PKCS1_SHA256), &hash, pss, signer).unwrap();
+        assert!(other.contains("did not make it"), "{other}");
+        let short = signature(&[1; 255], &hash, pkcs1, signer).unwrap();
+        assert!(short.contains("255 bytes and not the 256"), "{short}");
+
+        seen["key"]["algo"] = json!([EC_PUBLIC_KEY]);
+        assert!(key(&seen, signer).unwrap().contains(EC_PUBLIC_KEY));
+        let reversed: Vec<_> = chain.iter().rev().cloned().collect();
+        assert!(order(&reversed).unwrap().contains("certificate 0"));
+        seen["cert"]["certificates"] = json!(["AAAA"]);
+        assert!(
+            super::certificates(&seen)
+                .unwrap_err()
+                .contains("certificate 0")
+        );
+    }
 }
