@@ -7,7 +7,8 @@ use csc_client::{Client, ClientCredentials};
 use csc_types::{DocumentDigest, Purpose, SignatureAuthorization, TokenResponse, decode_base64};
 use serde_json::json;
 
-use super::{At, address, options, secret, unreachable};
+use super::At;
+use super::given::{address, options, secret, unreachable};
 use crate::browser::{Session, Stopped};
 use crate::output::{Exit, Failure, Out};
 

@@ -1,23 +1,22 @@
 //! `natsuin csc`: single calls of the CSC API of any provider, in either version, and a check of a provider.
 
 mod browser;
+mod given;
 mod report;
 mod unattended;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use core_types::clock::SystemClock;
+use core_types::Random as _;
 use core_types::random::SystemRandom;
-use core_types::{Clock as _, Random as _, SecretBytes};
 use csc_client::check::{self, ClientMeans, Means};
-use csc_client::plain::{Answer, Proof, Service};
-use csc_client::{ClientError, HttpOptions};
+use csc_client::plain::Proof;
 use csc_types::SecretText;
-use serde_json::{Value, json};
-use sic_core::Totp;
+use serde_json::json;
 
 use crate::output::{Exit, Failure, Out};
 use browser::ByBrowser;
+use given::{code, input, no_place, secret, service, told, unreachable, with_code};
 use report::{report, to_junit};
 use unattended::{Approval, Unattended};
 
@@ -420,99 +419,4 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             Ok(report(service.url().as_str(), &cases, out))
         }
     }
-}
-
-fn options(at: &At) -> Result<HttpOptions, Failure> {
-    let mut roots = Vec::new();
-    for file in &at.trust {
-        roots.extend(std::fs::read(file).map_err(|e| input(file, &e))?);
-        roots.push(b'\n');
-    }
-    Ok(HttpOptions {
-        extra_roots_pem: Some(roots).filter(|roots| !roots.is_empty()),
-        ..HttpOptions::default()
-    })
-}
-
-fn service(at: &At) -> Result<Service, Failure> {
-    Service::new(&at.url, &options(at)?).map_err(|e| address(&e))
-}
-
-fn address(error: &ClientError) -> Failure {
-    Failure::new(
-        Exit::Input,
-        "address",
-        error.to_string(),
-        "give the address of the API with --url, and its CA with --trust",
-    )
-}
-
-/// The password with the code of the moment directly behind it, as `auth/login` takes both.
-fn with_code(password: SecretText, seed: Option<&Path>) -> Result<SecretText, Failure> {
-    let Some(seed) = seed else {
-        return Ok(password);
-    };
-    let code = code(seed)?;
-    Ok(SecretText::new(format!(
-        "{}{}",
-        password.expose(),
-        code.expose()
-    )))
-}
-
-fn no_place(error: &ClientError) -> Failure {
-    Failure::new(
-        Exit::Input,
-        "credential-mode",
-        error.to_string(),
-        "see the credential with natsuin csc list --key ID; one in OAuth mode is authorized with --client",
-    )
-}
-
-/// One line of a file, without the end of the line.
-fn secret(file: &Path) -> Result<SecretText, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|e| input(file, &e))?;
-    Ok(SecretText::new(
-        text.trim_end_matches(['\r', '\n']).to_owned(),
-    ))
-}
-
-/// The code of the moment.
-fn code(file: &Path) -> Result<SecretText, Failure> {
-    let seed = SecretBytes::from(secret(file)?.expose().to_owned());
-    let totp = Totp::from_base32(&seed).map_err(|_| input(file, &"not a seed in base32"))?;
-    let code = totp.code(SystemClock.now());
-    Ok(SecretText::new(
-        String::from_utf8_lossy(code.expose()).into_owned(),
-    ))
-}
-
-fn input(file: &Path, why: &dyn std::fmt::Display) -> Failure {
-    Failure::new(
-        Exit::Input,
-        "file",
-        format!("{}: {why}", file.display()),
-        "name a file that can be read",
-    )
-}
-
-fn unreachable(error: &ClientError) -> Failure {
-    Failure::new(
-        Exit::Unreachable,
-        "no-answer",
-        error.to_string(),
-        "check --url and --trust, and whether the service runs",
-    )
-}
-
-/// Prints an answer as it came; a refusal is a result too.
-fn told(answer: Result<Answer, ClientError>, out: Out) -> Result<Exit, Failure> {
-    let answer = answer.map_err(|e| unreachable(&e))?;
-    let body = answer.json().unwrap_or(Value::Null);
-    out.say(&serde_json::to_string_pretty(&body).unwrap_or_default());
-    out.object(&json!({ "schema": "natsuin.csc/1", "status": answer.status, "answer": body }));
-    Ok(match answer.status {
-        200..300 => Exit::Good,
-        _ => Exit::Declined,
-    })
 }

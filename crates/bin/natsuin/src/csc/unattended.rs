@@ -20,7 +20,8 @@ use sic_core::Totp;
 use web_ui::clean;
 
 use super::browser::{ByBrowser, declined, show};
-use super::{At, Secrets, browser, input, secret, unreachable};
+use super::given::{input, secret, unreachable};
+use super::{At, Secrets, browser};
 use crate::agent::{Agent, Login};
 use crate::device::{Wanted, opened, own_text, refused};
 use crate::key::{root, sic_at};

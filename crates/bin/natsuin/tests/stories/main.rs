@@ -17,6 +17,7 @@ mod crash;
 mod create;
 mod csc_clients;
 mod csc_command;
+mod csc_unattended;
 mod daemons;
 mod device;
 mod full_disk;
