@@ -233,7 +233,12 @@ impl Visit {
     /// Until the browser would come back, or to one of `targets`.
     async fn go(&mut self, url: &str, targets: &[&str], login: &Login) -> Result<Url, Failure> {
         // A longer address isn't where the client takes its code.
-        let back = format!("{}?", self.redirect_uri);
+        let next = if self.redirect_uri.contains('?') {
+            '&'
+        } else {
+            '?'
+        };
+        let back = format!("{}{next}", self.redirect_uri);
         let all = [targets, &[back.as_str()]].concat();
         let came = self.agent.log_in(url, &all, login).await;
         came.map_err(|e| {
