@@ -241,7 +241,7 @@ async fn the_command_line_speaks_both_versions_and_our_own_service_passes_the_ch
         ],
         "{report}"
     );
-    assert!(report["passed"].as_u64().unwrap() > 80, "{report}");
+    assert!(report["passed"].as_u64().unwrap() > 75, "{report}");
     let xml = std::fs::read_to_string(&junit).unwrap();
     for name in [
         "a SAD works once",

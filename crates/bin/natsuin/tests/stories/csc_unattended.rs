@@ -127,7 +127,7 @@ async fn without_a_browser_the_signers_component_approves_and_tokens_are_renewed
     let (_, list) = csc(&caller, 2, &["list", "--token-file", &reading]);
     let own = &list["answer"]["credentialInfos"][0];
     assert_eq!(own["auth"]["mode"], "oauth2code", "{list}");
-    let (id, digest) = (own["credentialID"].as_str().unwrap(), [5; 32]);
+    let (id, digest) = (own["credentialID"].as_str().unwrap(), [5_u8; 32]);
     let hash = b64(digest);
     let (pin, seed) = (
         file("taro.pin", "a pin of taro's"),
