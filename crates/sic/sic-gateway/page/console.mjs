@@ -2,12 +2,13 @@
 // own over an act that this page has checked. The session lives in memory and ends idle, in any case, and with the page.
 
 import { Refused } from './act.mjs';
-import { b64u } from './jose.mjs';
+import { ask, atTheEnd, begin, forget, me, openLogIn, prove, said } from './desk.mjs';
 import { entries } from './log.mjs';
-import { Lost, No, call, config, loadConfig } from './net.mjs';
-import { inWords, openAct, read, rolesOf } from './office.mjs';
-import * as passkey from './passkey.mjs';
-import { announce, clean, clock, el, facts, field, foreign, lang, loadTexts, message, now, s, show, stamp, t, title } from './ui.mjs';
+import { day } from './measures.mjs';
+import { No, call, config, loadConfig } from './net.mjs';
+import { inWords, isDestruction, isSwitch, openAct, read, rolesOf, switchCommand } from './office.mjs';
+import { dropDraft, mayPropose, mayTake, propose, take, trainingOf } from './propose.mjs';
+import { announce, clean, clock, el, facts, field, foreign, lang, loadTexts, message, now, s, saveLink, show, stamp, t, title } from './ui.mjs';
 
 /** What stands on whose page. The SAM decides what it answers to whom; this is the order in which it is needed. */
 const PAGES = {
@@ -23,30 +24,13 @@ const GROUPS = ['account', 'access', 'act', 'alarm', 'audit', 'certificate', 'ch
   'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'revocation', 'rows', 'sad', 'sap', 'service', 'settings',
   'signature', 'signer', 'token', 'voucher'];
 
-let me;
-let timer;
-
 const account = () => me.account;
 const roles = () => me.office.roles;
-
-/** A call within the session; an end of the session leads to the log-in. */
-async function ask(path, body = {}) {
-  const answer = await call(`office/${path}`, { session: me.session, ...body });
-  stay();
-  return answer;
-}
-
-function stay() {
-  clearTimeout(timer);
-  const left = Math.min(me.idle, me.until - now());
-  timer = setTimeout(() => logIn(message('note', t('office-session-over'), t('office-session-over-do'))), Math.max(0, left) * 1000);
-}
 
 // --- logging in
 
 function logIn(notice) {
-  clearTimeout(timer);
-  me = undefined;
+  forget();
   title(s('office-log-in'));
   const name = field('account', t('office-account'), t('office-account-hint'), { type: 'text', autocomplete: 'username', autocapitalize: 'off', spellcheck: 'false', maxlength: '129' });
   const place = el('div', { class: 'actions' });
@@ -57,9 +41,12 @@ function logIn(notice) {
     if (!name.fail(!/^officer\.[A-Za-z0-9._-]{1,56}$/.test(wanted) && s('office-account-form'))) return name.input.focus();
     place.replaceChildren(el('p', { class: 'dot full', role: 'status' }, t('sic-loading')));
     try {
-      const opened = await openAct(await call('office/log-in/open', { account: wanted }), true);
-      if (opened.act.person.id !== wanted) throw new Refused('error-act-not-genuine');
-      place.replaceChildren(prove(opened, t('office-log-in-passkey'), '', (proof) => enter(wanted, proof), logIn));
+      const opened = await openLogIn(wanted);
+      const enter = async (proof) => {
+        await begin(opened, proof);
+        await home();
+      };
+      place.replaceChildren(prove(opened, t('office-log-in-passkey'), '', enter, logIn));
     } catch (error) {
       logIn(said(error, 'office-log-in-refused'));
     }
@@ -70,40 +57,6 @@ function logIn(notice) {
   show(el('h1', {}, t('office-log-in')), el('p', { class: 'lead' }, t('office-log-in-lead')), notice,
     el('form', { id: 'log-in', class: 'card', novalidate: true, onsubmit: next }, name.node), place);
   (notice ?? name.input).focus({ preventScroll: true });
-}
-
-async function enter(id, proof) {
-  const answer = await call('office/log-in', { proof });
-  me = { ...answer, account: id };
-  await home();
-}
-
-/** A button whose press starts the passkey at once; `done` gets the proof. */
-function prove(opened, label, kind, done, failed) {
-  // Made before the click: browsers refuse a prompt that comes after waiting.
-  const options = passkey.getOptions(opened.digest, config.rp_id, opened.passkeys);
-  const button = el('button', {
-    id: 'prove', type: 'button', class: kind,
-    onclick: () => {
-      const pending = passkey.get(options, new AbortController());
-      button.disabled = true;
-      pending
-        .then((made) => done({ method: 'passkey', act: b64u(opened.digest), ...made }))
-        .catch((error) => {
-          const known = error instanceof No || error instanceof Refused || error instanceof Lost;
-          failed(known ? said(error, 'office-refused') : message('note', t('error-cancelled'), t('error-cancelled-do')));
-        });
-    },
-  }, label);
-  return button;
-}
-
-/** An error as words. */
-function said(error, id) {
-  if (error instanceof Lost) return message('alarm', t('office-lost'), t('office-lost-do'));
-  if (error instanceof Refused) return message('alarm', t(error.code), t(`${error.code}-do`));
-  if (!(error instanceof No)) return message('alarm', t('error-act-not-genuine'), t('error-act-not-genuine-do', { ref: '–' }));
-  return message('alarm', t(id), t(`${id}-do`), error.rule && el('p', { class: 'small' }, t('office-rule', { what: el('code', {}, clean(error.rule)) })));
 }
 
 // --- the page of a role
@@ -135,6 +88,7 @@ function head() {
 }
 
 async function leave() {
+  dropDraft();
   try {
     await call('office/log-out', { session: me.session });
   } catch (error) {
@@ -147,11 +101,13 @@ async function leave() {
 const section = (id, name, ...content) => el('section', { id, class: 'stack', 'aria-labelledby': `${id}-name` }, el('h2', { id: `${id}-name` }, t(name)), content);
 const empty = (id) => el('p', { class: 'empty' }, t(id));
 
-function approvals({ proposals }) {
+function approvals(data) {
+  const { proposals } = data;
   const open = proposals.filter((p) => ['open', 'waiting', 'approved'].includes(p.state));
   open.sort((a, b) => b.yours - a.yours);
   const over = proposals.filter((p) => !open.includes(p));
   return section('approvals', 'office-approvals',
+    mayPropose(roles()) && el('div', { class: 'row' }, el('button', { id: 'propose', class: 'plain', type: 'button', onclick: () => propose(ways, data) }, t('office-propose'))),
     open.length ? open.map((info) => proposal(info)) : empty('office-none'),
     over.length > 0 && el('details', {}, el('summary', {}, t('office-over', { n: over.length })), el('div', { class: 'stack' }, over.map((info) => proposal(info)))));
 }
@@ -159,7 +115,6 @@ function approvals({ proposals }) {
 function proposal(info) {
   const told = read(info.document);
   if (!told) return null;
-  const module = told.measure.measure === 'module';
   return el('article', { class: 'card', 'data-proposal': info.proposal },
     el('p', { class: `status ${{ open: 'wait', waiting: 'wait', approved: 'part', ended: 'no', expired: 'no' }[info.state] ?? ''}` }, t(`office-state-${info.state}`)),
     el('h3', {}, inWords(told)),
@@ -171,9 +126,10 @@ function proposal(info) {
       [t('office-approved-by'), info.approvals.length ? info.approvals.map((a) => el('p', {}, foreign(a.name), ' ', stamp(a.at))) : t('audit-none'),
         ' ', el('span', { class: 'quiet' }, `(${s('office-needs', { n: info.needs })})`)],
     ]),
-    info.yours && !module && el('div', { class: 'row' },
+    info.yours && el('div', { class: 'row' },
       el('button', { type: 'button', class: 'look', onclick: () => look(info) }, t('office-look'))),
-    info.yours && module && el('p', { class: 'hint' }, t('office-module-by-command')),
+    mayTake(info, told) && el('div', { class: 'row' },
+      el('button', { type: 'button', class: 'take', onclick: () => take(ways, info) }, t('office-take'))),
     info.state === 'open' && told.requester.account === account() && el('p', { class: 'hint' }, t('office-own')),
     info.state === 'done' && told.measure.measure === 'end-keys' && ending(info.proposal));
 }
@@ -188,16 +144,42 @@ function ending(id) {
     try {
       const is = await ask('proposal/progress', { proposal: id });
       place.replaceChildren(el('p', { class: is.complete ? 'status' : 'status wait' }, t(is.complete ? 'office-ending-complete' : 'office-ending-going-on')),
-        ...is.parts.flatMap(part));
+        ...is.parts.flatMap(part), ...(is.complete ? [certificates(id)] : []));
     } catch (error) {
       place.replaceChildren(said(error, 'office-refused'));
     }
   };
-  return el('div', { class: 'stack' }, el('div', { class: 'row' }, el('button', { type: 'button', class: 'ending plain', onclick: run }, t('office-ending'))), place);
+  return el('div', { class: 'stack' }, el('div', { class: 'row' }, el('button', { type: 'button', class: 'ending plain', onclick: run }, t('office-ending-look'))), place);
+}
+
+/** The module's certificates of everything that was destroyed, each checked with the pinned roots; as `natsuin officer ended` writes them. */
+function certificates(id) {
+  const place = el('div', { class: 'row', role: 'status' });
+  const load = async () => {
+    place.replaceChildren(el('p', { class: 'dot' }, t('sic-loading')));
+    try {
+      const lines = [];
+      for (let after = null; ;) {
+        const { keys: some, next } = await ask('proposal/certificates', { proposal: id, ...(after && { after }) });
+        for (const one of some) {
+          if (!(await isDestruction(one.certificate, one.key, id, config.roots))) throw new Refused('error-act-not-genuine');
+          lines.push(`${one.certificate}\n`);
+        }
+        if (!next) break;
+        if (after !== null && next <= after) throw new Refused('error-act-not-genuine');
+        after = next;
+      }
+      place.replaceChildren(saveLink('save-certificates', 'destroyed.txt', lines.join(''), t('office-ending-save', { n: lines.length })));
+    } catch (error) {
+      place.replaceChildren(said(error, 'office-refused'));
+    }
+  };
+  place.append(el('button', { type: 'button', class: 'certificates plain', onclick: load }, t('office-ending-fetch')));
+  return place;
 }
 
 /** The act of one approval: what it says, and the two answers. */
-async function look(info, notice) {
+async function look(info, notice, typed = '') {
   let opened;
   try {
     opened = await openAct(await ask('proposal/open', { proposal: info.proposal }), false);
@@ -208,8 +190,10 @@ async function look(info, notice) {
   const { act, document: told } = opened;
   const when = (seconds) => (seconds === null ? t('sic-never') : stamp(seconds));
   title(s('office-approve-title'));
+  // The module believes its officers' own keys only.
+  const signed = told.measure.measure === 'module' && switchField(told.facts.switch, typed);
   const done = async (proof) => {
-    await call('office/proposal/approve', { proof });
+    await call('office/proposal/approve', { proof, ...(signed && { switch: signed.value() }) });
     await home(message('note', t('office-approved')));
   };
   const end = async () => {
@@ -230,12 +214,27 @@ async function look(info, notice) {
       [t('sic-since-act'), when(act.since.act)],
       [t('sic-since-factors'), when(act.since.factors)],
     ]), el('details', {}, el('summary', {}, t('office-document')), el('code', { class: 'code' }, clean(opened.text)))),
+    signed && signed.node,
     el('div', { class: 'actions' },
-      prove(opened, t('office-approve'), 'sign', done, (why) => look(info, why)),
+      prove(opened, t('office-approve'), 'sign', done, (why) => look(info, why, signed && signed.value()), signed ? signed.ready : undefined),
       el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: end }, t('office-refuse')),
       el('button', { class: 'link small', type: 'button', onclick: () => home() }, t('back'))));
   if (notice) notice.focus({ preventScroll: true });
   return undefined;
+}
+
+/** Where an officer of the module puts what `natsuin-cm approve` has printed: `{node, value, ready}`. */
+function switchField(text, typed) {
+  const place = field('switch', t('office-switch'), t('office-switch-hint'), { rows: 6, autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
+  place.input.value = typed;
+  const value = () => place.input.value.trim();
+  const ready = () => {
+    const good = place.fail(!isSwitch(value(), text) && s('office-switch-form'));
+    if (!good) place.input.focus();
+    return good;
+  };
+  const command = switchCommand(text);
+  return { value, ready, node: el('section', { class: 'card' }, el('p', {}, t('office-switch-do')), command && el('code', { id: 'switch-command', class: 'code' }, command), place.node) };
 }
 
 function people({ people: known }) {
@@ -244,9 +243,10 @@ function people({ people: known }) {
     el('th', { scope: 'row', 'data-label': s('office-name') }, foreign(o.name), o.ended && [' ', el('span', { class: 'tag' }, t('office-ended'))]),
     el('td', { 'data-label': s('office-roles') }, rolesOf(o.office)),
     el('td', { 'data-label': s('office-term') }, stamp(o.office.until), o.due && [' ', el('span', { class: 'tag' }, t('office-due'))]),
+    el('td', { 'data-label': s('office-training') }, o.office.training ? trainingOf(o.office.training) : !o.ended && el('span', { class: 'status no' }, t('office-training-missing'))),
     el('td', { 'data-label': s('office-named-by') }, o.named_by.length ? o.named_by.map((id) => foreign(id)).flatMap((n, i) => (i ? [', ', n] : [n])) : t('office-founder')),
     el('td', { 'data-label': s('office-accounts') }, o.accounts.map((a) => el('p', {}, el('code', {}, clean(a.account)), ' ', a.active ? a.last_act && stamp(a.last_act) : t('office-no-passkey')))));
-  const names = ['office-name', 'office-roles', 'office-term', 'office-named-by', 'office-accounts'];
+  const names = ['office-name', 'office-roles', 'office-term', 'office-training', 'office-named-by', 'office-accounts'];
   return section('people', 'office-people', el('p', {}, t('office-usable', { n: known.usable })),
     known.refused.length > 0 && message('alarm', t('office-refused-rows', { names: known.refused.map(clean).join(', ') })),
     el('div', { class: 'scroll wide-table' }, el('table', { class: 'cards' },
@@ -349,8 +349,6 @@ function log({ state: is }) {
 
 // --- the auditor's search
 
-const day = (text, more) => (text ? Math.floor(Date.parse(`${text}T00:00:00+09:00`) / 1000) + more : null);
-
 /** What another zone says, for whoever the SAM lets look. It is that zone's word, and shown as such. */
 const beside = (zone, what, search = '') => ask('beside', { zone, what, search });
 
@@ -415,7 +413,7 @@ function search() {
       const answer = other ? await beside(other, 'log', JSON.stringify({ ...wanted, limit: 50 })) : await ask('audit', wanted);
       found.replaceChildren(answer.entries.length ? entries(answer.entries) : empty('audit-nothing-found'),
         ...(answer.archived ?? []).map((part) => el('p', { class: 'note' },
-          t('audit-found-archived', { zone: 'SAM', at: when(part.last), archive: foreign(part.archive) }))),
+          t('audit-found-archived', { zone: 'SAM', at: stamp(part.last), archive: foreign(part.archive) }))),
         ...(answer.next ? [el('button', { id: 'more', class: 'plain', type: 'button', onclick: () => run(answer.next) }, t('office-search-more'))] : []));
     } catch (error) {
       found.replaceChildren(said(error, 'office-search-refused'));
@@ -432,8 +430,12 @@ function search() {
     found, el('p', { class: 'small quiet' }, t('office-search-export')));
 }
 
+/** What the page around gives to its forms. */
+const ways = { head, home };
+
 async function main() {
   await loadTexts();
+  atTheEnd(() => logIn(message('note', t('office-session-over'), t('office-session-over-do'))));
   try {
     await loadConfig();
     logIn();

@@ -1,7 +1,7 @@
 // What officers look at before they approve: acts of kind `officer`, and their documents in words.
 
 import { Refused, verifyAct } from './act.mjs';
-import { b64u, sha256 } from './jose.mjs';
+import { b64u, exactly, fromB64u, sha256, verifyJws } from './jose.mjs';
 import { samKeys } from './net.mjs';
 import { clean, foreign, now, t } from './ui.mjs';
 
@@ -34,6 +34,42 @@ export function read(text) {
   } catch {
     return null;
   }
+}
+
+/** What the officers of the module sign beside their approval: with which command, or nothing if it isn't of the form. */
+export function switchCommand(text) {
+  let told;
+  try {
+    told = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  const good = exactly(told, ['sam', 'root', 'enabled', 'serial', 'exp']) && typeof told.enabled === 'boolean' && [told.serial, told.exp].every(Number.isSafeInteger);
+  const to = told?.enabled ? 'enabled' : 'disabled';
+  return good ? `natsuin-cm approve --key officer.key --root cm-root.jwk --to ${to} --serial ${told.serial} --exp ${told.exp}` : null;
+}
+
+/** Whether this is somebody's signature for the module over just these bytes. Whose it is, and whether it is good, is the module's to say. */
+export function isSwitch(jws, text) {
+  try {
+    const [head, payload, value, ...more] = jws.split('.');
+    const { alg, typ } = JSON.parse(new TextDecoder().decode(fromB64u(head)));
+    return more.length === 0 && alg === 'ES256' && typ === 'natsuin-cm-switch+jws' && fromB64u(value).length === 64 &&
+      payload === b64u(new TextEncoder().encode(text));
+  } catch {
+    return false;
+  }
+}
+
+/** Whether this is the word of a pinned root that this key was destroyed with this proposal. */
+export async function isDestruction(jws, key, proposal, roots) {
+  for (const root of roots) {
+    const text = await verifyJws(jws, 'natsuin-destruction+jws', root).catch(() => null);
+    if (text === null) continue;
+    const told = JSON.parse(text);
+    return told.key === key && told.act === proposal;
+  }
+  return false;
 }
 
 export const rolesOf = (office) =>

@@ -98,9 +98,11 @@ export function message(kind, what, todo, ...more) {
   );
 }
 
-/** A labelled input that can be pasted into; secrets can be shown. */
-export function field(id, label, hint, attributes) {
-  const input = el('input', { id, 'aria-describedby': `${id}-hint ${id}-error`, required: true, ...attributes });
+/** A labelled input that can be pasted into; secrets can be shown. With `options`, pairs of value and text, a choice; with `rows`, long. */
+export function field(id, label, hint, { options, ...attributes }) {
+  const tag = options ? 'select' : attributes.rows ? 'textarea' : 'input';
+  const input = el(tag, { id, 'aria-describedby': `${id}-hint ${id}-error`, required: true, ...attributes },
+    options?.map(([value, text]) => el('option', { value }, text)));
   const error = el('p', { class: 'error', id: `${id}-error`, hidden: true });
   const secret = attributes.type === 'password';
   const show = secret && el('button', {
@@ -139,6 +141,12 @@ export function announce(text) {
 
 export function title(text) {
   document.title = `${text} — ${s('product')}`;
+}
+
+/** A link that saves `text` as a file of this name. It lives as long as the page. */
+export function saveLink(id, name, text, label) {
+  const href = URL.createObjectURL(new Blob([text], { type: 'application/octet-stream' }));
+  return el('a', { id, class: 'button plain', href, download: name }, label);
 }
 
 /** Waits before something that people didn't press. */

@@ -33,10 +33,13 @@ const MODULES: [(&str, &str); 14] = [
 ];
 
 /// What the officers' page has beside.
-const OFFICE_MODULES: [(&str, &str); 3] = [
+const OFFICE_MODULES: [(&str, &str); 6] = [
     ("console.mjs", include_str!("../page/console.mjs")),
+    ("desk.mjs", include_str!("../page/desk.mjs")),
     ("log.mjs", include_str!("../page/log.mjs")),
+    ("measures.mjs", include_str!("../page/measures.mjs")),
     ("office.mjs", include_str!("../page/office.mjs")),
+    ("propose.mjs", include_str!("../page/propose.mjs")),
 ];
 
 /// Shared messages that the page uses besides its own.

@@ -372,7 +372,9 @@ async fn officers_and_signers_have_gateways_with_nothing_of_each_others() {
     };
     let clock = Arc::new(ManualClock::at(UnixTime(1000)));
     let officers = router(config, sam.clone(), clock);
-    for path in ["/o", "/sic/console.mjs", "/sic/office.mjs", "/sic/log.mjs"] {
+    let own = ["console", "desk", "log", "measures", "office", "propose"];
+    let own = own.map(|name| format!("/sic/{name}.mjs"));
+    for path in own.iter().map(String::as_str).chain(["/o"]) {
         assert_eq!(get(&officers, path).await.0, StatusCode::OK, "{path}");
         assert_eq!(get(&signers, path).await.0, StatusCode::NOT_FOUND, "{path}");
     }

@@ -24,6 +24,7 @@ use sap::{
 use serde_json::{Value, json};
 
 mod acts;
+mod measures;
 
 use acts::*;
 
@@ -209,7 +210,7 @@ fn the_page_and_rust_agree_on_every_format() {
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,
     });
 
-    let answers = run_node(&vectors);
+    let answers = run_node("page", &vectors);
     let opened = |name: &str| {
         let jwe = answers[name].as_str().unwrap();
         seal_key
@@ -281,12 +282,14 @@ fn ten_thousand_documents_can_be_looked_through_on_a_telephone() {
     assert!(done.status.success(), "{said}");
 }
 
-fn run_node(vectors: &Value) -> Value {
+/// Runs `js-tests/NAME.test.mjs` with these vectors; answers what it writes.
+fn run_node(name: &str, vectors: &Value) -> Value {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (input, output) = (dir.join("sic-vectors.json"), dir.join("sic-answers.json"));
+    let input = dir.join(format!("sic-{name}-vectors.json"));
+    let output = dir.join(format!("sic-{name}-answers.json"));
     std::fs::write(&input, vectors.to_string()).unwrap();
     let done = Command::new("node")
-        .args(["--test", "js-tests/page.test.mjs"])
+        .args(["--test", &format!("js-tests/{name}.test.mjs")])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("VECTORS", &input)
         .env("ANSWERS", &output)
