@@ -242,7 +242,7 @@ impl Watch {
             "audit.witness-away" => vec![alert("witness-away", text("witness"))],
             "audit.read-refused" => vec![alert("reading-refused", text("reader"))],
             "settings.refused" => vec![alert("settings-refused", text("reason"))],
-            "officer.due" => vec![alert("officer-due", text("officer"))],
+            "officer.due" | "officer.untrained" => vec![alert("officer-due", text("officer"))],
             "clock.source" if text("state") == "false" => vec![alert("clock", text("source"))],
             "clock.state" if text("state") != "synchronised" => vec![alert("clock", text("state"))],
             "service.started" => {

@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Begin the installation, once, on an empty store: makes its first security officers together, and the shares that can
     /// open it again. Writes what each person gets into a new directory.
     Init {
-        /// The officers (TOML): [[officer]] with id, name, identity and until.
+        /// The officers (TOML): [[officer]] with id, name, identity and until, trained_at and trained_until.
         #[arg(long)]
         officers: PathBuf,
         /// How many shares open the installation again.
@@ -90,6 +90,9 @@ struct Entry {
     name: String,
     identity: String,
     until: String,
+    /// The day of the training, and the last one for which it holds; both or none.
+    trained_at: Option<String>,
+    trained_until: Option<String>,
 }
 
 /// The persons of a file.
@@ -103,11 +106,25 @@ pub(crate) fn plans(path: &Path) -> Result<Vec<Plan>, Trouble> {
                 "write it as 2027-03-31T15:00:00Z",
             )
         })?;
+        let training = match (&entry.trained_at, &entry.trained_until) {
+            (None, None) => None,
+            (at, until) => {
+                let both = at.as_deref().zip(until.as_deref());
+                let told = both.and_then(|(at, until)| ceremony::training(at, until));
+                let told = told.ok_or_else(|| {
+                    let what = format!("the training of {} isn't two days", entry.id);
+                    let remedy = "write trained_at and trained_until as 2026-11-20, days in Japan";
+                    trouble("officers", what, remedy)
+                })?;
+                Some(told)
+            }
+        };
         Ok(Plan {
             officer: entry.id,
             name: entry.name,
             identity: entry.identity,
             until,
+            training,
         })
     };
     listed.officer.into_iter().map(plan).collect()

@@ -14,18 +14,18 @@ use core_types::{
     Digest32, OfficerId, PersonId, PersonName, Random as _, SecretBytes, UnixTime, sha256,
 };
 use jose::SigningKey;
-use sam_core::office::ceremony::identity;
-use sap::office::calls::{PeopleAnswer, ProposalInfo, ProposalState};
-use sap::office::{ACCOUNT, Document, EndCause, KeyAction, Measure, Office, Part, Role};
+use sam_core::office::ceremony::{self, identity};
+use sap::office::calls::ProposalInfo;
+use sap::office::{ACCOUNT, Document, Measure, Office, Role};
 use serde_json::json;
 use service_kit::http::HttpOptions;
 use sic_core::Trust;
-use web_ui::{Arg, Messages, clean};
+use web_ui::{Arg, clean};
 
 use crate::office::{Officer, OfficerFile};
 use crate::output::{Exit, Failure, Out};
 use crate::stack::{Device, Sic};
-use show::{person_line, show_state};
+use show::{lines, read, show, show_people, show_state};
 
 /// Commands of `natsuin officer`.
 #[derive(Debug, Subcommand)]
@@ -53,6 +53,12 @@ pub enum OfficerCommand {
         /// End of the appointment, such as 2028-03-31T15:00:00Z.
         #[arg(long)]
         until: String,
+        /// The day of the training, such as 2026-11-20, in Japan. Without one, somebody is reminded of it.
+        #[arg(long, requires = "trained_until", value_name = "DATE")]
+        trained_at: Option<String>,
+        /// The last day for which it holds.
+        #[arg(long, requires = "trained_at", value_name = "DATE")]
+        trained_until: Option<String>,
         /// Why.
         #[arg(long)]
         reason: String,
@@ -186,10 +192,17 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
             role,
             both,
             until,
+            trained_at,
+            trained_until,
             reason,
         } => {
             let until = UnixTime::from_rfc3339(&until)
                 .ok_or_else(|| input("until", "not a time", "write it as 2028-03-31T15:00:00Z"))?;
+            let training = trained_at.zip(trained_until).map(|(at, until)| {
+                let told = ceremony::training(&at, &until);
+                told.ok_or_else(|| input("training", "not two days", "write each as 2026-11-20"))
+            });
+            let training = training.transpose()?;
             let bad =
                 |e: core_types::id::BadId| input("officer", &e.to_string(), "choose another id");
             let account = PersonId::parse(format!("{ACCOUNT}{id}")).map_err(bad)?;
@@ -204,7 +217,7 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
                     roles: role.into_iter().map(Role::from).collect(),
                     both,
                     until,
-                    training: None,
+                    training,
                 },
                 account,
                 secret: sha256(&[&secret]),
@@ -425,138 +438,6 @@ fn digest(text: &str) -> Result<Digest32, Failure> {
             "see `natsuin approval list`",
         )
     })
-}
-
-fn read(document: &str) -> Option<Document> {
-    serde_json::from_str(document).ok()
-}
-
-/// A proposal in a few lines.
-fn show(info: &ProposalInfo, out: Out) {
-    let m = out.m();
-    let state = match info.state {
-        ProposalState::Open => "open",
-        ProposalState::Waiting => "waiting",
-        ProposalState::Approved => "approved",
-        ProposalState::Done => "done",
-        ProposalState::Ended => "ended",
-        ProposalState::Expired => "expired",
-    };
-    let yours = match info.yours {
-        true => format!(" · {}", m.t("office-yours")),
-        false => String::new(),
-    };
-    let state = m.t(&format!("office-state-{state}"));
-    out.say(&format!("{}  {state}{yours}", info.proposal));
-    if let Some(document) = read(&info.document) {
-        lines(&document, m).iter().for_each(|line| out.say(line));
-    }
-    let names: Vec<String> = info.approvals.iter().map(|a| clean(&a.name)).collect();
-    out.say(&format!(
-        "    {}: {} ({})",
-        m.t("office-approved-by"),
-        names.join(", "),
-        m.n("office-needs", info.needs.into())
-    ));
-}
-
-/// What is approved, in words; the same that the page shows.
-fn lines(document: &Document, m: Messages) -> Vec<String> {
-    vec![
-        format!("    {}", in_words(document, m)),
-        format!("    {}: {}", m.t("office-reason"), clean(&document.reason)),
-        format!(
-            "    {}: {}",
-            m.t("office-by"),
-            clean(&document.requester.name)
-        ),
-        format!("    {}: {}", m.t("office-until"), m.time(document.exp)),
-    ]
-}
-
-fn in_words(document: &Document, m: Messages) -> String {
-    let facts = document.facts.whom();
-    let roles = |office: &Office| {
-        let names: Vec<String> = office.roles.iter().map(|r| m.t(&role_id(*r))).collect();
-        names.join(" + ")
-    };
-    let (id, name, what) = match &document.measure {
-        Measure::Appoint { name, office, .. } => ("appoint", name.clone(), roles(office)),
-        Measure::Account { account, .. } => ("account", facts, account.to_string()),
-        Measure::Office { office, .. } => ("office", facts, roles(office)),
-        Measure::Dismiss { .. } => ("dismiss", facts, String::new()),
-        Measure::Key { key, action } => {
-            let id = match action {
-                KeyAction::Suspend => "key-suspend",
-                KeyAction::Resume => "key-resume",
-                KeyAction::Destroy => "key-destroy",
-            };
-            (id, facts, key.to_string())
-        }
-        Measure::Factors { .. } => ("factors", facts, String::new()),
-        Measure::Client { client, name, .. } => ("client", name.clone(), client.to_string()),
-        Measure::ForgetClient { client } => ("forget-client", String::new(), client.to_string()),
-        Measure::Settings { part, digest } => {
-            let id = match part {
-                Part::Policy => "settings-policy",
-                Part::Audit => "settings-audit",
-            };
-            (id, String::new(), digest.to_string())
-        }
-        Measure::Module { enabled: true } => ("module-on", String::new(), String::new()),
-        Measure::Module { enabled: false } => ("module-off", String::new(), String::new()),
-        Measure::DeleteArchived {
-            zone,
-            archive,
-            size,
-        } => (
-            "delete-archived",
-            format!("{} (0–{})", zone_name(*zone), size.saturating_sub(1)),
-            archive.to_string(),
-        ),
-        Measure::ForgetPerson { subject } => ("forget-person", String::new(), subject.to_string()),
-        Measure::EndKeys { tenant, cause } => {
-            let id = match cause {
-                EndCause::EndOfService => "end-keys-end-of-service",
-                EndCause::Incident => "end-keys-incident",
-            };
-            let whole = || m.t("office-whole-service");
-            let of = tenant.as_ref().map_or_else(whole, ToString::to_string);
-            let keys = document.facts.keys.unwrap_or_default();
-            (id, of, keys.to_string())
-        }
-    };
-    let args = [("name", Arg::Text(&name)), ("what", Arg::Text(&what))];
-    m.f(&format!("office-do-{id}"), &args)
-}
-
-fn zone_name(zone: sap::office::Zone) -> String {
-    format!("{zone:?}").to_uppercase()
-}
-
-fn role_id(role: Role) -> String {
-    let word = serde_json::to_value(role).unwrap_or_default();
-    format!("office-role-{}", word.as_str().unwrap_or_default())
-}
-
-fn show_people(people: &PeopleAnswer, out: Out) {
-    let m = out.m();
-    for officer in &people.officers {
-        out.say(&person_line(officer, m));
-        for account in &officer.accounts {
-            let state = match account.active {
-                true => account.last_act.map_or_else(String::new, |at| m.time(at)),
-                false => m.t("office-no-passkey"),
-            };
-            out.say(&format!("    {}  {state}", account.account));
-        }
-    }
-    out.say(&m.n("office-usable", people.usable.into()));
-    if !people.refused.is_empty() {
-        let names: Vec<_> = people.refused.iter().map(ToString::to_string).collect();
-        let names = names.join(", ");
-        out.say(&m.f("office-refused-rows", &[("names", Arg::Text(&names))]));
-    }
 }
 
 fn refused(error: anyhow::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! Reminding of appointments and trainings that end: an entry of the log, from which whoever watches it makes a mail.
+//! Reminding of appointments and trainings that end, and of trainings that nobody recorded: an entry of the log, from which whoever watches it makes a mail.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,11 +15,18 @@ use crate::sam::Sam;
 
 /// What a node has reminded of since its start. Another node, and the next start, remind once more: too often rather than never.
 #[derive(Default)]
-pub(crate) struct Reminded(Mutex<BTreeMap<OfficerId, Reminder>>);
+pub(crate) struct Reminded(Mutex<BTreeMap<OfficerId, Due>>);
+
+/// Of what somebody is reminded about one officer.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    end: Option<Reminder>,
+    untrained: bool,
+}
 
 impl<C: CryptoModule> Sam<C> {
-    /// Records whose appointment or training ends within a month, within a week, or has ended: each of them once
-    /// (`I-7.1.1.8-appointed-and-trained`).
+    /// Records whose appointment or training ends within a month, within a week, or has ended, and who is in office without a
+    /// training: each of them once (`I-7.1.1.8-appointed-and-trained`).
     pub(crate) async fn remind(&self, now: UnixTime) -> Result<(), StoreError> {
         let due = match self.due(now).await {
             Ok(due) => due,
@@ -32,32 +39,44 @@ impl<C: CryptoModule> Sam<C> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         };
-        for (officer, reminder) in due {
-            if told().get(&officer) == Some(&reminder) {
-                continue;
+        for (officer, due) in due {
+            let before = told().get(&officer).copied().unwrap_or_default();
+            let end = due.end.filter(|end| before.end != Some(*end));
+            let mut events: Vec<Event> = end
+                .map(|end| Event::OfficerDue {
+                    officer: officer.clone(),
+                    until: end.until,
+                })
+                .into_iter()
+                .collect();
+            if due.untrained && !before.untrained {
+                events.push(Event::OfficerUntrained {
+                    officer: officer.clone(),
+                });
             }
-            let event = Event::OfficerDue {
-                officer: officer.clone(),
-                until: reminder.until,
-            };
-            transaction!(self.store, "remind", |tx| {
-                self.audit.append(tx, event.clone(), now).await.map(drop)
-            })?;
-            told().insert(officer, reminder);
+            if !events.is_empty() {
+                transaction!(self.store, "remind", |tx| {
+                    self.audit.append_all(tx, &events, now).await.map(drop)
+                })?;
+            }
+            told().insert(officer, due);
         }
         Ok(())
     }
 
-    async fn due(&self, now: UnixTime) -> Result<Vec<(OfficerId, Reminder)>, Failed> {
+    /// Of everybody, whether due or not.
+    async fn due(&self, now: UnixTime) -> Result<Vec<(OfficerId, Due)>, Failed> {
         let mut tx = self.store.read("remind-look").await?;
         let mut due = Vec::new();
         for id in rows::ids::<Officer>(&mut tx).await? {
             match rows::get::<Officer>(&mut tx, &self.sealer, &id).await {
-                Ok(row) => {
-                    let row = row.map(|row| row.body);
-                    let reminder = row.as_ref().and_then(|officer| officer.reminder(now));
-                    due.extend(row.map(|officer| officer.id).zip(reminder));
-                }
+                Ok(row) => due.extend(row.map(|row| {
+                    let is = Due {
+                        end: row.body.reminder(now),
+                        untrained: row.body.is_untrained(now),
+                    };
+                    (row.body.id, is)
+                })),
                 Err(failed @ Failed::Store(_)) => return Err(failed),
                 // The comparison with the log tells of rows that aren't what they were.
                 Err(_) => {}

@@ -426,6 +426,9 @@ pub struct Founder {
     pub account: PersonId,
     /// The appointment ends here.
     pub until: UnixTime,
+    /// The training it rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
     /// Voucher with which the passkey is enrolled.
     pub voucher: VoucherId,
     /// SHA-256 of the voucher's secret.

@@ -50,6 +50,11 @@ fn what_is_bad_by_itself_is_told_at_once() {
             "officer-due@5",
         ),
         (
+            "officer.untrained",
+            json!({"officer": "o"}),
+            "officer-due@5",
+        ),
+        (
             "audit.witness-away",
             json!({"witness": "w"}),
             "witness-away@5",

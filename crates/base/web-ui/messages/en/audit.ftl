@@ -51,6 +51,7 @@ event-parameter-changed = Setting { $parameter } changed.
 event-clock-state = The clock is { $state }.
 event-officer-looked = { $account } looked at { $what } of { $zone }.
 event-officer-due = Appointment or training of { $officer } ends { $until }.
+event-officer-untrained = No training of { $officer } is recorded.
 event-clock-source = Source of time { $source }: { $state }.
 event-alarm = Alarm: { $what }.
 event-key-generated = Key { $key } ({ $alg }) was made for { $owner }.

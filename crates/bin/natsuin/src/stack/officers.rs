@@ -3,12 +3,12 @@
 
 use cm_api::CryptoModule as _;
 use cm_api::rpc::{Empty, Root};
-use core_types::{B64, OfficerId, PersonId, SecretBytes, VoucherId, sha256};
+use core_types::{B64, OfficerId, PersonId, SecretBytes, UnixTime, VoucherId, sha256};
 use jose::Jwk;
 use sam_core::office::ceremony::{self, Plan, Site};
 use sam_service::{RemoteModule, Sam, SamConfig};
 use sap::office::calls::ProposalState;
-use sap::office::{Measure, Office, Role};
+use sap::office::{Measure, Office, Role, Training};
 use serde::{Deserialize, Serialize};
 use service_kit::Trouble;
 use sic_core::Voucher;
@@ -87,6 +87,7 @@ pub(super) async fn found(
                 name: (*name).to_owned(),
                 identity: format!("development {id}"),
                 until: now.plus(TERM),
+                training: Some(trained(now)),
             })
         })
         .collect::<Result<_, Trouble>>()?;
@@ -249,7 +250,7 @@ impl Stack {
                 roles: vec![role],
                 both: false,
                 until: self.clock.now().plus(TERM),
-                training: None,
+                training: Some(trained(self.clock.now())),
             },
             account: account.clone(),
             secret: sha256(&[&secret]),
@@ -289,6 +290,14 @@ impl Stack {
             }
         }
         Ok(info.proposal)
+    }
+}
+
+/// As if they had been trained just now, for as long as they are appointed.
+fn trained(now: UnixTime) -> Training {
+    Training {
+        at: now,
+        until: now.plus(TERM),
     }
 }
 

@@ -5,7 +5,7 @@ use core_types::{
 };
 use jose::{Jwk, SigningKey};
 use sap::act::Version1;
-use sap::office::{ACCOUNT, Founder, Genesis, Part, Reopen, TYP_GENESIS, TYP_REOPEN};
+use sap::office::{ACCOUNT, Founder, Genesis, Part, Reopen, TYP_GENESIS, TYP_REOPEN, Training};
 
 use super::GenesisRecord;
 use crate::Reason;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub identity: String,
     /// End of the appointment.
     pub until: UnixTime,
+    /// The training it rests on; without one, somebody is reminded of it.
+    pub training: Option<Training>,
 }
 
 /// What one of them gets.
@@ -61,6 +63,15 @@ pub struct Site<'a> {
 /// The commitment to what tells a person from all others. Says nothing of a number that can't be guessed; a staff number can.
 pub fn identity(text: &str) -> Digest32 {
     sha256(&[b"natsuin-identity-v1\n", text.trim().as_bytes()])
+}
+
+/// A training by its day and the last day for which it holds, both in Japan and written as `2026-11-20`; nothing for other words.
+pub fn training(at: &str, until: &str) -> Option<Training> {
+    let day = |text: &str| UnixTime::from_rfc3339(&format!("{text}T00:00:00+09:00"));
+    Some(Training {
+        at: day(at)?,
+        until: day(until)?.plus(24 * 3600),
+    })
 }
 
 /// Makes a genesis record with a fresh recovery key.
@@ -154,6 +165,7 @@ fn founders(
             identity: identity(&plan.identity),
             account,
             until: plan.until,
+            training: plan.training,
             voucher,
             secret: sha256(&[secret.expose()]),
             exp: now.plus(super::genesis::MAX_INVITATION),
@@ -175,6 +187,21 @@ mod tests {
             name: name.to_owned(),
             identity: format!("staff {name}"),
             until: UnixTime(2_000_000),
+            training: Some(Training {
+                at: UnixTime(900_000),
+                until: UnixTime(1_900_000),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_training_is_of_days_in_japan() {
+        let told = training("2026-11-20", "2027-11-19").unwrap();
+        assert_eq!(told.at.rfc3339(), "2026-11-19T15:00:00Z");
+        assert_eq!(told.until.rfc3339(), "2027-11-19T15:00:00Z");
+        for bad in ["", "2026-13-01", "2026-11-20T00:00:00Z", "tomorrow"] {
+            assert_eq!(training(bad, "2027-11-19"), None, "{bad}");
+            assert_eq!(training("2026-11-20", bad), None, "{bad}");
         }
     }
 
@@ -192,6 +219,7 @@ mod tests {
         let begun = begin(site, &plans, (2, 3), vec![], now, &SystemRandom).unwrap();
         let (genesis, record) = check_genesis(&begun.jws, now).unwrap();
         assert_eq!(genesis.officers.len(), 2);
+        assert_eq!(genesis.officers[0].training, plans[0].training);
         assert_eq!(begun.invitations[1].account.as_str(), "officer.b");
         let again = [plan("c"), plan("d")];
         let (jws, _) = reopen(&record, &begun.recovery, &again, now, &SystemRandom).unwrap();

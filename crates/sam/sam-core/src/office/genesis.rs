@@ -7,7 +7,7 @@ use jose::Jwk;
 use sap::office::{Founder, Genesis, Reopen, TYP_GENESIS, TYP_REOPEN};
 use serde::{Deserialize, Serialize};
 
-use super::people::{FEWEST, MAX_TERM, check_account, check_words};
+use super::people::{FEWEST, MAX_TERM, check_account, check_training, check_words};
 use crate::Reason;
 
 /// Most officers that are made together.
@@ -112,6 +112,7 @@ fn check_founders(founders: &[Founder], at: UnixTime, now: UnixTime) -> Result<(
         if founder.until <= now || founder.until > now.plus(MAX_TERM) {
             return Err(Reason::Invalid("until"));
         }
+        check_training(founder.training, now)?;
         if founder.exp <= now || founder.exp > now.plus(MAX_INVITATION) {
             return Err(Reason::Invalid("exp"));
         }
@@ -124,6 +125,7 @@ mod tests {
     use core_types::{OfficerId, PersonId, TenantId, VoucherId};
     use jose::SigningKey;
     use sap::act::Version1;
+    use sap::office::Training;
 
     use super::*;
 
@@ -136,6 +138,7 @@ mod tests {
             identity: Digest32([n; 32]),
             account: PersonId::parse(format!("officer.o{n}")).unwrap(),
             until: NOW.plus(MAX_TERM),
+            training: None,
             voucher: VoucherId::parse(format!("v{n}")).unwrap(),
             secret: Digest32([n + 100; 32]),
             exp: NOW.plus(3600),
@@ -190,6 +193,19 @@ mod tests {
         assert!(!alike(|f| f.secret = founder(1).secret));
         assert!(!alike(|f| f.account = PersonId::parse("o2").unwrap()));
         assert!(!alike(|f| f.until = NOW));
+        let trained = |at, until| Some(Training { at, until });
+        let with = |training| {
+            good(vec![
+                Founder {
+                    training,
+                    ..founder(1)
+                },
+                founder(2),
+            ])
+        };
+        assert!(with(trained(NOW, NOW.plus(1))));
+        assert!(!with(trained(NOW.plus(1), NOW.plus(2))));
+        assert!(!with(trained(NOW, NOW)));
         assert!(!alike(|f| f.exp = NOW.plus(MAX_INVITATION + 1)));
         // Signed by another key than it names.
         let (other, _) = SigningKey::generate().unwrap();

@@ -2,7 +2,7 @@
 
 use core_types::words::is_plain;
 use core_types::{Digest32, OfficerId, PersonId, UnixTime, VoucherId};
-use sap::office::{MAX_WORDS, Office, Role, is_account};
+use sap::office::{MAX_WORDS, Office, Role, Training, is_account};
 use serde::{Deserialize, Serialize};
 
 use super::roles::Roles;
@@ -75,12 +75,17 @@ impl Officer {
             .is_some_and(|r| r.has(Role::SecurityOfficer))
     }
 
-    /// Whether somebody should be reminded of the end of appointment or training.
+    /// Whether somebody should be reminded: of the end of appointment or training, or that no training is recorded.
     pub fn is_due(&self, now: UnixTime) -> bool {
-        self.reminder(now).is_some()
+        self.reminder(now).is_some() || self.is_untrained(now)
     }
 
-    /// Of what somebody should be reminded, if of anything.
+    /// Whether this person is in office at `now` and no training of theirs is recorded (`I-7.1.1.8-appointed-and-trained`).
+    pub fn is_untrained(&self, now: UnixTime) -> bool {
+        self.roles(now).is_some() && self.office.training.is_none()
+    }
+
+    /// Of which end somebody should be reminded, if of any.
     pub fn reminder(&self, now: UnixTime) -> Option<Reminder> {
         let training = self.office.training.map_or(self.office.until, |t| t.until);
         let until = self.office.until.min(training);
@@ -173,13 +178,19 @@ pub fn check_office(office: &Office, now: UnixTime) -> Result<Roles, Reason> {
     if office.until <= now || office.until > now.plus(MAX_TERM) {
         return Err(Reason::Invalid("until"));
     }
-    if office
-        .training
-        .is_some_and(|t| t.at > now || t.until <= t.at)
-    {
-        return Err(Reason::Invalid("training"));
-    }
+    check_training(office.training, now)?;
     Ok(roles)
+}
+
+/// Checks a training that is recorded at `now`: it lies behind, and holds for some time.
+///
+/// # Errors
+/// [`Reason::Invalid`].
+pub fn check_training(training: Option<Training>, now: UnixTime) -> Result<(), Reason> {
+    match training {
+        Some(t) if t.at > now || t.until <= t.at => Err(Reason::Invalid("training")),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the id of a privileged account.
@@ -218,8 +229,6 @@ pub fn check_enough(left: usize) -> Result<(), Reason> {
 
 #[cfg(test)]
 mod tests {
-    use sap::office::Training;
-
     use super::*;
 
     fn office() -> Office {
@@ -272,10 +281,19 @@ mod tests {
             })
             .is_due(now)
         };
-        assert!(!until(DUE + 1, None));
-        assert!(until(DUE, None));
+        assert!(!until(DUE + 1, Some(DUE + 1)));
+        assert!(until(DUE, Some(MAX_TERM)));
         assert!(until(MAX_TERM, Some(DUE)));
         assert!(!until(MAX_TERM, Some(DUE + 1)));
+        // A training that nobody recorded is due as long as there is an office for it.
+        assert!(until(MAX_TERM, None));
+        let gone = Officer {
+            ended: Some(UnixTime(5)),
+            ..officer(office())
+        };
+        assert!(officer(office()).is_untrained(UnixTime(1999)));
+        assert!(!officer(office()).is_untrained(UnixTime(2000)));
+        assert!(!gone.is_untrained(UnixTime(10)));
     }
 
     #[test]

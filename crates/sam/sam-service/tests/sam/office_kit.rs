@@ -75,6 +75,7 @@ pub fn founder(name: &str, secret: &SecretBytes, now: UnixTime) -> Founder {
         identity: sha256(&[b"staff", name.as_bytes()]),
         account: PersonId::parse(format!("officer.{name}")).unwrap(),
         until: now.plus(YEAR),
+        training: None,
         voucher: VoucherId::random(&SystemRandom),
         secret: sha256(&[secret.expose()]),
         exp: now.plus(3600),

@@ -3,8 +3,8 @@
 use core_types::{Clock as _, Digest32, KeyAlg, UnixTime};
 use sam_core::backups::{BackupReport, BackupRule};
 use sam_service::{BackupWatch, SamConfig};
-use sap::office::Role;
-use sap::office::calls::{SessionRequest, State};
+use sap::office::calls::{People, SessionRequest, State};
+use sap::office::{Measure, Office, Role, Training};
 use store_kit::{StoreError, sql, transaction};
 
 use crate::kit::*;
@@ -150,5 +150,47 @@ async fn ends_of_appointments_are_in_the_log_before_they_come() {
             }
             assert_eq!(told().await, expected, "{left}");
         }
+    }
+}
+
+/// Who is in office without a training is in the log, once, and is due on the page, until two officers record one.
+// shows: I-7.1.1.8-appointed-and-trained
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_that_nobody_recorded_is_in_the_log_and_on_the_page() {
+    for world in worlds().await {
+        let mut security = world.appoint("s", Role::SecurityOfficer).await;
+        world.appoint("o", Role::SystemOperator).await;
+        let told = async || {
+            for _ in 0..2 {
+                world.sam.maintain().await.unwrap();
+            }
+            world
+                .audited("officer.untrained", "\"officer\":\"o\"")
+                .await
+        };
+        let mut due = async || {
+            let session = world.log_in(&mut security).await.unwrap().session;
+            let request = SessionRequest { session };
+            let people = world.office::<People>(&request).await.unwrap().officers;
+            people
+                .iter()
+                .any(|one| one.officer == officer("o") && one.due)
+        };
+        assert_eq!((told().await, due().await), (1, true));
+        let office = |training| Measure::Office {
+            officer: officer("o"),
+            office: Office {
+                training,
+                ..office_of(&[Role::SystemOperator], world.clock.now())
+            },
+        };
+        let at = world.clock.now();
+        let until = at.plus(YEAR);
+        let trained = Training { at, until };
+        world.decide(office(Some(trained))).await.unwrap();
+        assert_eq!((told().await, due().await), (1, false));
+        // An office that says nothing of it takes it away.
+        world.decide(office(None)).await.unwrap();
+        assert_eq!((told().await, due().await), (2, true));
     }
 }

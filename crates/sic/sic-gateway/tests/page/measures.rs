@@ -2,7 +2,7 @@
 
 use cm_api::switch::{Switch, TYP_SWITCH};
 use core_types::{DestroyCause, OfficerId, PersonName};
-use sam_core::office::ceremony::identity;
+use sam_core::office::ceremony;
 use sam_core::office::proposal::{check_measure, takes};
 use sam_keys::{Destruction, TYP_DESTRUCTION};
 use sap::office::{EndCause, KeyAction, Measure, Office, Role, Training, Zone};
@@ -35,10 +35,7 @@ fn examples() -> Vec<(&'static str, Value, Measure)> {
     let account = |text: &str| PersonId::parse(text).unwrap();
     let digest = Digest32([9; 32]);
     let secret = core_types::sha256(&[&[BYTE; 16]]);
-    let trained = Training {
-        at: day("2026-11-20", 0),
-        until: day("2027-11-20", DAY),
-    };
+    let trained = ceremony::training("2026-11-20", "2027-11-20");
     let key = KeyId::parse("k-1").unwrap();
     vec![
         (
@@ -48,8 +45,8 @@ fn examples() -> Vec<(&'static str, Value, Measure)> {
             Measure::Appoint {
                 officer: officer(),
                 name: "新人 七海".into(),
-                identity: identity("staff\u{3000}7"),
-                office: office(&[Role::SystemOperator], Some(trained)),
+                identity: ceremony::identity("staff\u{3000}7"),
+                office: office(&[Role::SystemOperator], trained),
                 account: account("officer.nanami"),
                 secret,
             },

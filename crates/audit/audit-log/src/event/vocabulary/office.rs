@@ -58,6 +58,11 @@ macro_rules! office_events {
         /// The first end of the two.
         until: UnixTime,
     }
+    /// Somebody is in office, and no training of theirs is recorded.
+    OfficerUntrained = "officer.untrained", Success, by(service), about() {
+        /// Person.
+        officer: OfficerId,
+    }
     /// An account of an officer was made, or invited anew.
     AccountInvited = "officer.invited", Success, by(service), about(one account) {
         /// Account.

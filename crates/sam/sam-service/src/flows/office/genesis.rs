@@ -175,7 +175,7 @@ impl<C: CryptoModule> Sam<C> {
                 roles: vec![Role::SecurityOfficer],
                 both: false,
                 until: founder.until,
-                training: None,
+                training: founder.training,
             };
             let officer = Officer {
                 id: founder.officer.clone(),
