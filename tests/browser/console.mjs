@@ -4,36 +4,14 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { PHONE, launch, person } from './kit.mjs';
+import { PHONE, launch } from './kit.mjs';
+import { officers } from './officers.mjs';
 
 const [readyFile, proposal, outDir] = process.argv.slice(2);
 const ready = JSON.parse(readFileSync(readyFile, 'utf8'));
 const browser = await launch();
 
-const standard = (text) => Buffer.from(text, 'base64url').toString('base64');
-
-/** A passkey counts its uses: one that went back would be a copy, and an alarm. */
-let uses = 0;
-
-/** An officer with a browser, whose authenticator has the passkey that the stack enrolled. */
-async function officer(name, lang, options = {}) {
-  const known = ready.officers.find((o) => o.officer === name);
-  const file = JSON.parse(readFileSync(known.file, 'utf8'));
-  const { page, look, complaints, give } = await person(browser, outDir, `console-${name}-${lang}`, { locale: lang === 'ja' ? 'ja-JP' : 'en-GB', ...options });
-  uses += 1000;
-  await give({ credentialId: standard(file.id), isResidentCredential: true, rpId: new URL(file.url).hostname, privateKey: standard(file.key), userHandle: standard('AAAA'), signCount: uses, backupEligibility: true, backupState: true });
-  let seen = false;
-  const logIn = async () => {
-    await page.goto(ready.console);
-    await page.locator('#account').fill(name);
-    if (!seen) await look('log-in');
-    seen = true;
-    await page.locator('#log-in ~ .actions button[type=submit]').click();
-    await page.locator('#prove').click();
-    await page.locator('#log-out').waitFor();
-  };
-  return { page, look, logIn, complaints, account: known.account };
-}
+const officer = officers(browser, ready, outDir, 'console', 0);
 
 /** Names of the parts that stand on the page. */
 const parts = (page) => page.locator('#app > section').evaluateAll((list) => list.map((s) => s.id));
@@ -45,9 +23,18 @@ const SEES = {
   watanabe: ['search', 'log', 'people', 'alerts', 'approvals'],
 };
 
+/** What is asked for beside the page, and who gets it. */
+const NOTHING = { from: null, until: null, kinds: ['service.'], person: null, key: null, outcome: null, after: null };
+const ASKED = [
+  ['people', {}, ['sato', 'watanabe']],
+  ['audit', NOTHING, ['watanabe']],
+  ['beside', { zone: 'ssa', what: 'clients', search: '' }, ['sato', 'tanaka', 'ito']],
+  ['beside', { zone: 'cm', what: 'log', search: JSON.stringify({ ...NOTHING, limit: 1 }) }, ['watanabe']],
+];
+
 for (const [name, expected] of Object.entries(SEES)) {
   for (const [lang, options] of [['ja', PHONE], ['en', {}]]) {
-    const { page, look, logIn, complaints } = await officer(name, lang, options);
+    const { page, look, logIn, complaints, post } = await officer(name, lang, options);
     await logIn();
     assert.deepEqual(await parts(page), expected, `${name} sees this`);
     await look('home');
@@ -70,7 +57,15 @@ for (const [name, expected] of Object.entries(SEES)) {
       assert.match(await page.locator('#client-list').innerText(), lang === 'ja' ? /利用可/ : /may call/);
       await look('clients');
     }
+    if (expected.includes('people')) {
+      // The development stack trained everybody; whoever wasn't is named.
+      const people = await page.locator('#people').innerText();
+      assert.doesNotMatch(people, lang === 'ja' ? /教育の記録なし/ : /no training recorded/);
+    }
     if (name === 'watanabe') {
+      await page.locator('#look-zones').click();
+      await page.locator('#zone-alerts h3').nth(1).waitFor();
+      assert.match(await page.locator('#zone-alerts').textContent(), lang === 'ja' ? /起動/ : /started/);
       const found = page.locator('#found li.entry');
       await page.locator('#kind').selectOption('officer.');
       await page.locator('#search-form button[type=submit]').click();
@@ -100,17 +95,16 @@ for (const [name, expected] of Object.entries(SEES)) {
     } else {
       assert.equal(await page.locator('#search').count(), 0);
     }
-    // What isn't on the page isn't given out either: the SAM refuses.
-    const refused = await page.evaluate(async (paths) => {
-      const statuses = [];
-      for (const path of paths) {
-        const body = JSON.stringify({ session: 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA' });
-        const answer = await fetch(`/sap/v1/office/${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
-        statuses.push(answer.status);
-      }
-      return statuses;
-    }, ['state', 'people', 'proposals']);
-    assert.deepEqual(refused, [422, 422, 422], 'a page without a session gets nothing');
+    // What isn't on the page isn't given out either: the SAM refuses it to this very session, not only to none.
+    for (const [path, body, roles] of ASKED) {
+      const { status } = await post(path, body);
+      assert.equal(status, roles.includes(name) ? 200 : 422, `${name} asks for ${path} ${JSON.stringify(body)}`);
+    }
+    const { status: own, content: state } = await post('state');
+    assert.equal(own, 200);
+    const seesKeys = expected.includes('keys');
+    assert.deepEqual([state.keys.length > 0, state.levels !== null], [seesKeys, seesKeys], `${name} is told of keys`);
+    assert.equal((await post('state', { session: 'A'.repeat(43) })).status, 422, 'a session of nobody\'s gets nothing');
     complaints.length = 0;
     await page.locator('#log-out').click();
     await page.locator('#account').waitFor();
@@ -144,4 +138,6 @@ await logIn();
 await page.locator('#approvals details > summary').first().click();
 assert.match(await page.locator(`[data-proposal="${proposal}"] .status`).innerText(), /done/);
 assert.match(await page.locator('#people').innerText(), /新人 七海/);
+// Nobody said that they were trained.
+assert.match(await page.locator('#people').innerText(), /no training recorded/);
 await browser.close();

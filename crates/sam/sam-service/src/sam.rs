@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use audit_log::{AuditLog, Event};
 use cm_api::CryptoModule;
@@ -15,6 +15,7 @@ use sam_core::clock::{Beat, ClockRule};
 use sam_core::enrol::Rules;
 use sam_core::state::Now;
 use sam_core::{ActState, Reason, Service};
+use sap::office::calls::LevelsInfo;
 use service_kit::{HourlyLimit, RateLimit};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
@@ -71,6 +72,8 @@ pub struct Inner<C> {
     pub(crate) clock_watch: ClockWatch,
     pub(crate) backups_told: BackupsTold,
     pub(crate) reminded: Reminded,
+    /// Levels of the keys, as the last comparison of all rows met them.
+    pub(crate) levels: Mutex<Option<LevelsInfo>>,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
     pub(crate) guards: HourlyLimit<PeerId>,
     pub(crate) strangers: RateLimit<PeerId>,
@@ -222,6 +225,7 @@ impl<C: CryptoModule> Sam<C> {
             clock_watch,
             backups_told: BackupsTold::default(),
             reminded: Reminded::default(),
+            levels: Mutex::new(None),
             courier: OnceLock::new(),
             guards: HourlyLimit::default(),
             strangers: RateLimit::default(),

@@ -5,13 +5,16 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
 
 use audit_log::{AuditError, Event, LogReader, Summary, Told};
 use cm_api::CryptoModule;
-use core_types::UnixTime;
+use core_types::{Level, UnixTime};
+use sam_api::ssa::KeyState;
 use sam_core::ActState;
 use sam_core::enrol::{Factor, Voucher};
 use sam_core::office::{Account, GenesisRecord, Officer, Proposal, Session, Standing};
+use sap::office::calls::LevelsInfo;
 use serde::{Deserialize, Serialize};
 use signed_config::Trust;
 use store_kit::{Seen, sql};
@@ -192,7 +195,17 @@ impl<C: CryptoModule> Sam<C> {
         self.compare_rows::<Standing>(&mut comparison).await?;
         self.compare_rows::<PersonRecord>(&mut comparison).await?;
         self.compare_rows::<Factor>(&mut comparison).await?;
-        self.compare_rows::<KeyRecord>(&mut comparison).await?;
+        let (at, mut levels) = (self.clock.now(), BTreeMap::<Level, u64>::new());
+        let count = |key: &KeyRecord| {
+            if key.life.state != KeyState::Destroyed {
+                *levels.entry(key.level()).or_default() += 1;
+            }
+        };
+        self.compare_rows_and(&mut comparison, count).await?;
+        *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = Some(LevelsInfo {
+            at,
+            keys: levels.into_iter().collect(),
+        });
         self.compare_rows::<Voucher>(&mut comparison).await?;
         self.compare_rows::<RequestRecord>(&mut comparison).await?;
         self.compare_rows::<ActState>(&mut comparison).await?;
@@ -221,6 +234,15 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     async fn compare_rows<T: Noun>(&self, with: &mut Comparison<'_>) -> Result<(), AuditError> {
+        self.compare_rows_and::<T>(with, |_| ()).await
+    }
+
+    /// The same; `each` is shown every row that opens.
+    async fn compare_rows_and<T: Noun>(
+        &self,
+        with: &mut Comparison<'_>,
+        mut each: impl FnMut(&T) + Send,
+    ) -> Result<(), AuditError> {
         let mut after = String::new();
         loop {
             // Log and rows in one snapshot: then the newest versions are the same in both.
@@ -238,7 +260,11 @@ impl<C: CryptoModule> Sam<C> {
                     true => audit_log::row_name(&mut tx, &id).await?,
                     false => None,
                 };
-                with.judge::<T>(id, name, rows::unseal(&self.sealer, row))?;
+                let opened = rows::unseal::<T>(&self.sealer, row);
+                if let Ok(row) = &opened {
+                    each(&row.body);
+                }
+                with.judge::<T>(id, name, opened)?;
             }
         }
     }

@@ -20,6 +20,7 @@ const PAGES = {
 const SEES_PEOPLE = ['security-officer', 'system-auditor'];
 /** Seconds after which a checkpoint is late. */
 const LATE = 300;
+const WEEK = 7 * 24 * 3600;
 const GROUPS = ['account', 'access', 'act', 'alarm', 'audit', 'certificate', 'change', 'client', 'clock', 'cm', 'factor', 'key', 'login',
   'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'revocation', 'rows', 'sad', 'sap', 'service', 'settings',
   'signature', 'signer', 'token', 'voucher'];
@@ -323,6 +324,9 @@ function keys({ state: is }) {
   return section('keys', 'office-keys',
     is.keys.length === 0 ? empty('office-keys-none') : el('div', { class: 'card' }, facts(is.keys.map(([of, count]) => [stateOf(of), el('span', { class: 'num' }, String(count))])),
       is.keys_more && el('p', { class: 'hint' }, t('office-keys-more', { n: total }))),
+    is.levels !== null && el('div', { id: 'levels', class: 'card' }, el('p', { class: 'small quiet' }, t('office-levels', { at: stamp(is.levels.at) })),
+      is.levels.keys.length === 0 ? el('p', {}, t('office-keys-none'))
+        : facts(is.levels.keys.map(([level, count]) => [t('sic-level', { n: level }), el('span', { class: 'num' }, String(count))]))),
     el('h3', {}, t('office-ending')),
     is.ending.length === 0 ? empty('office-ending-none')
       : el('div', { class: 'card' }, facts(is.ending.map((one) => [stamp(one.at), foreign(one.key)])), el('p', { class: 'hint' }, t('office-ending-do'))));
@@ -335,7 +339,31 @@ function stateOf(word) {
 
 function alerts({ state: is }) {
   return section('alerts', 'office-alerts',
-    is.alerts.length ? entries(is.alerts) : empty('office-alerts-none'));
+    is.alerts.length ? entries(is.alerts) : empty('office-alerts-none'),
+    roles().includes('system-auditor') && alertsBeside());
+}
+
+/** Alarms, starts and ends in the logs of other zones, for auditors: asked for when somebody wants to know, for each look is recorded. */
+function alertsBeside() {
+  const zones = (config.beside ?? []).filter((zone) => zone.log);
+  if (zones.length === 0) return null;
+  const place = el('div', { id: 'zone-alerts', class: 'stack', role: 'status' });
+  const run = async () => {
+    place.replaceChildren(el('p', { class: 'dot' }, t('sic-loading')));
+    const wanted = { from: now() - WEEK, until: null, kinds: ['alarm', 'service.'], person: null, key: null, outcome: null, after: null, limit: 50 };
+    const parts = [];
+    for (const { name } of zones) {
+      parts.push(el('h3', {}, foreign(name)));
+      try {
+        const found = await beside(name, 'log', JSON.stringify(wanted));
+        parts.push(found.entries.length ? entries(found.entries) : empty('office-alerts-none'), ...(found.next ? [el('p', { class: 'hint' }, t('office-alerts-more'))] : []));
+      } catch (error) {
+        parts.push(said(error, 'office-search-refused'));
+      }
+    }
+    place.replaceChildren(...parts);
+  };
+  return [el('div', { class: 'row' }, el('button', { id: 'look-zones', class: 'plain', type: 'button', onclick: run }, t('office-alerts-beside'))), place];
 }
 
 function log({ state: is }) {

@@ -69,10 +69,12 @@ function newDraft(tenants) {
       ...(type && { class: 'short' }), ...(type === 'number' && { min: 256, step: 256 }),
     });
   };
+  const ttl = choice('ttl', TTLS.map((seconds) => [String(seconds), s(`office-ttl-${seconds}`)]));
+  ttl.input.value = String(24 * 3600);
   return {
     account: me.account,
     kind: choice('measure', kinds),
-    ttl: choice('ttl', TTLS.map((seconds) => [String(seconds), s(`office-ttl-${seconds}`)])),
+    ttl,
     reason: field('reason', t('office-reason'), t('office-field-reason-hint'), { type: 'text', autocomplete: 'off', maxlength: '200' }),
     fields: (name) => made.get(name) ?? made.set(name, make(name)).get(name),
   };

@@ -380,3 +380,7 @@ office-rule-tenant = There is no such tenant.
 office-rule-tenant-not-served = One of the tenants isn't served by this SAM now.
 office-rule-service-ended = The keys were ended at the provider's side; nothing takes it back.
 office-rule-size = Give a multiple of 256.
+office-levels = Levels of living keys, counted { $at }
+office-key-spent = used for its one act
+office-alerts-beside = Alarms and starts of other zones, last seven days
+office-alerts-more = There are more: search that log.

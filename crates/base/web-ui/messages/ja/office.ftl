@@ -380,3 +380,7 @@ office-rule-tenant = そのテナントはありません。
 office-rule-tenant-not-served = 今、このSAMが扱っていないテナントがあります。
 office-rule-service-ended = 事業者の側ですべての鍵が終わっています。取り消せません。
 office-rule-size = 256の倍数にしてください。
+office-levels = 廃棄されていない鍵のレベル({ $at }に集計)
+office-key-spent = 一度の使用を終えた
+office-alerts-beside = 他のゾーンの警報と起動(過去7日間)
+office-alerts-more = まだあります。そのログを検索してください。

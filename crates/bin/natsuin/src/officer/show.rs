@@ -243,6 +243,13 @@ pub(super) fn show_state(state: &StateAnswer, out: Out) {
             u8::from(one.ceiling)
         ));
     }
+    if let Some(levels) = &state.levels {
+        out.say(&m.f("office-levels", &[("at", Arg::Own(&m.time(levels.at)))]));
+        for (level, n) in &levels.keys {
+            let level = m.n("sic-level", u8::from(*level).into());
+            out.say(&format!("    {level}: {n}"));
+        }
+    }
     for one in &state.ending {
         out.say(&format!("{}  {}", m.time(one.at), one.key));
     }

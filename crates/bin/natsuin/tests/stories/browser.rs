@@ -64,8 +64,9 @@ fn a_person_signs_up_and_signs_with_passkey_or_pin() {
     }
 }
 
+// shows: I-7.1.1.8-appointed-and-trained, III-A1.4.2-dual-control
 #[test]
-fn officers_see_what_their_role_needs_and_approve_with_their_passkeys() {
+fn officers_see_what_their_role_needs_and_propose_approve_and_take_with_their_passkeys() {
     let dir = tempfile::tempdir().unwrap();
     let shots =
         std::env::var_os("NATSUIN_SCREENSHOTS").map_or_else(|| dir.path().to_owned(), Into::into);
@@ -108,12 +109,19 @@ fn officers_see_what_their_role_needs_and_approve_with_their_passkeys() {
         .arg(sato["file"].as_str().unwrap()));
     let made: Value = serde_json::from_slice(&proposed.stdout).unwrap();
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/browser");
-    let mut node = Command::new("node");
-    node.current_dir(&scripts).arg("console.mjs").arg(&ready);
-    let said = run(node.arg(made["proposal"].as_str().unwrap()).arg(&shots));
+    let play = |script: &str, what: &str| {
+        let mut node = Command::new("node");
+        node.current_dir(&scripts).arg(script).arg(&ready);
+        run(node.arg(what).arg(&shots))
+    };
+    let looked = play("console.mjs", made["proposal"].as_str().unwrap());
+    let key = known["signers"][0]["credentials"][0]["credentialID"].as_str();
+    let proposed = play("propose.mjs", key.unwrap());
     stack.kill().unwrap();
     stack.wait().unwrap();
-    assert!(said.status.success(), "{}", text(&said));
+    for said in [looked, proposed] {
+        assert!(said.status.success(), "{}", text(&said));
+    }
 }
 
 // shows: I-4.2.2b-authenticate-with-rsc, I-3.5.1-keyauth-L1

@@ -28,7 +28,13 @@ async fn keys_that_end_soon_are_shown_to_whoever_has_to_do_with_keys_and_to_nobo
         for device in [&mut security, &mut operator] {
             let seen = state(device).await;
             assert!(seen.ending.is_empty() && !seen.keys.is_empty());
+            // Counted when all rows were compared with the log: at the start there was no key.
+            assert!(seen.levels.unwrap().keys.is_empty());
         }
+        world.sam.scrub().await.unwrap();
+        let levels = state(&mut operator).await.levels.unwrap();
+        assert_eq!(levels.keys, [(signer.keys[0].level.level, 1)]);
+        assert_eq!(levels.at, world.clock.now());
         // As if it were a fortnight before the end: appointments would have ended long before.
         let done: Result<(), StoreError> = transaction!(world.store.store, "nearer", |tx| {
             let soon = world.clock.now().plus(14 * 24 * 3600);
@@ -44,7 +50,7 @@ async fn keys_that_end_soon_are_shown_to_whoever_has_to_do_with_keys_and_to_nobo
         }
         for device in [&mut admin, &mut auditor] {
             let seen = state(device).await;
-            assert!(seen.ending.is_empty() && seen.keys.is_empty());
+            assert!(seen.ending.is_empty() && seen.keys.is_empty() && seen.levels.is_none());
         }
         // Nobody renews appointments but whoever sees people.
         assert_eq!(state(&mut admin).await.due, 0);

@@ -314,6 +314,8 @@ pub struct StateAnswer {
     pub keys: Vec<(String, u32)>,
     /// There are more keys than were counted.
     pub keys_more: bool,
+    /// How many living keys have which level, when this node last compared all its rows with the log; for the same.
+    pub levels: Option<LevelsInfo>,
     /// Keys whose certificates end within a month, the first ones first; for the same.
     pub ending: Vec<KeyEnds>,
     /// Officers whose appointment or training ends within a month, or has ended; for whoever renews them.
@@ -321,6 +323,16 @@ pub struct StateAnswer {
     /// Tenants beside the provider's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<TenantInfo>,
+}
+
+/// Levels of all keys that aren't destroyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelsInfo {
+    /// When they were counted.
+    pub at: UnixTime,
+    /// Level and number, lowest first; levels that no key has are left out.
+    pub keys: Vec<(core_types::Level, u64)>,
 }
 
 /// A tenant that this SAM serves.

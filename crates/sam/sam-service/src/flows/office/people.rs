@@ -1,12 +1,14 @@
 //! What officers see: who holds which office, and how the SAM is.
 
+use std::sync::PoisonError;
+
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status};
 use core_types::{KeyId, OfficerId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LogInfo, NodeInfo, OfficeRefusal,
-    OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
+    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LevelsInfo, LogInfo, NodeInfo,
+    OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
 
@@ -173,6 +175,7 @@ impl<C: CryptoModule> Sam<C> {
             alerts,
             keys,
             keys_more,
+            levels: may(Deed::SeeKeys).then(|| self.levels()).flatten(),
             ending,
             due,
             tenants: self
@@ -211,6 +214,11 @@ impl<C: CryptoModule> Sam<C> {
             due += u32::from(row.is_some_and(|row| row.body.is_due(now)));
         }
         Ok(due)
+    }
+
+    fn levels(&self) -> Option<LevelsInfo> {
+        let known = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
     }
 
     /// How many of the first keys are in which state, and whether there are more.

@@ -1,0 +1,226 @@
+// Officers propose, approve and take in a real browser: what each role is offered, what it gets refused, and what comes of it.
+// Usage: node propose.mjs READY_FILE KEY OUT_DIR. KEY: one of a signer's. Ends with exit code 0 only if everything went as it should.
+// Screenshots go to OUT_DIR.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { PHONE, launch, submit } from './kit.mjs';
+import { officers } from './officers.mjs';
+
+const [readyFile, key, outDir] = process.argv.slice(2);
+const ready = JSON.parse(readFileSync(readyFile, 'utf8'));
+const browser = await launch();
+const officer = officers(browser, ready, outDir, 'propose', 1_000_000);
+
+const fill = async (page, answers) => {
+  for (const [id, value] of Object.entries(answers)) {
+    const input = page.locator(`#${id}`);
+    if (await input.evaluate((node) => node.tagName === 'SELECT')) await input.selectOption(value);
+    else await input.fill(value);
+  }
+};
+
+const begin = async (page, measure, answers) => {
+  await page.locator('#propose').click();
+  await fill(page, { measure, ...answers });
+};
+
+/** The rest of it, by passkey; answers the proposal's name. */
+const finish = async (page, look) => {
+  await submit(page);
+  await page.locator('#prove').waitFor();
+  if (look) await look('propose-ask');
+  await page.locator('#prove').click();
+  await page.locator('[data-made]').waitFor();
+  return page.locator('[data-made]').getAttribute('data-made');
+};
+
+const approve = async (name, proposal, lang = 'en') => {
+  const { page, logIn, complaints } = await officer(name, lang);
+  await logIn();
+  await page.locator(`[data-proposal="${proposal}"] button.look`).click();
+  await page.locator('#prove.sign').click();
+  await page.locator('#approvals').waitFor();
+  assert.deepEqual(complaints, []);
+  await page.context().close();
+};
+
+const MANAGED = ['appoint', 'account', 'office', 'dismiss'];
+const RUN = ['key', 'factors', 'module', 'end-keys', 'delete-archived'];
+const OFFERED = {
+  sato: [...MANAGED, ...RUN, 'forget-person'], tanaka: [...MANAGED, ...RUN, 'forget-person'], ito: [...RUN, 'restore'], watanabe: null,
+};
+const DIGEST = 'A'.repeat(43);
+const EXAMPLES = {
+  dismiss: { officer: 'takahashi' },
+  'forget-person': { subject: DIGEST },
+  restore: { zone: 'cm', backup: DIGEST },
+  'delete-archived': { zone: 'sam', archive: DIGEST, size: 256 },
+  // These stand in the signed configuration, whoever asks.
+  client: { client: 'c', name: 'C', keys: [] },
+};
+
+// What a role may not propose is neither offered nor accepted.
+for (const [name, expected] of Object.entries(OFFERED)) {
+  const { page, logIn, post, look, complaints } = await officer(name, 'ja', PHONE);
+  await logIn();
+  assert.equal(await page.locator('#propose').count(), expected ? 1 : 0, `${name} proposes`);
+  if (expected) {
+    await page.locator('#propose').click();
+    const kinds = await page.locator('#measure option').evaluateAll((all) => all.map((one) => one.value));
+    assert.deepEqual([...kinds].sort(), [...expected].sort(), `${name} is offered this`);
+    // Each form can be used by everybody.
+    for (const kind of kinds) {
+      await page.locator('#measure').selectOption(kind);
+      await look(`form-${kind}`);
+    }
+  }
+  for (const [measure, members] of Object.entries(EXAMPLES)) {
+    if (expected?.includes(measure)) continue;
+    const { status, content } = await post('propose', { measure: { measure, ...members }, reason: 'because', ttl: 3600 });
+    assert.equal(status, 422, `${name} asks for ${measure}`);
+    if (measure !== 'client') assert.equal(content.rule, 'role', `${name} asks for ${measure}`);
+  }
+  complaints.length = 0;
+  await page.context().close();
+}
+
+// An administrator proposes an auditor; what is wrong is said beside it, and nothing typed is lost.
+let link;
+{
+  const { page, logIn, look, complaints } = await officer('tanaka', 'en');
+  await logIn();
+  const answers = { officer: 'haya shi', name: '林 八重', identity: 'staff 8', role: 'system-auditor', until: '', 'trained-at': '2026-01-15', 'trained-until': '', reason: 'Second auditor =1+1' };
+  await begin(page, 'appoint', answers);
+  await submit(page);
+  for (const id of ['officer', 'until', 'trained-until']) assert.equal(await page.locator(`#${id}`).getAttribute('aria-invalid'), 'true', id);
+  assert.equal(await page.locator('#name').getAttribute('aria-invalid'), 'false');
+  await look('faults');
+  const now = new Date(Date.now() + 300 * 24 * 3600 * 1000).toISOString().slice(0, 10);
+  await fill(page, { officer: 'hayashi', until: '2019-12-31', 'trained-until': now });
+  await submit(page);
+  // The SAM has its own mind about the term.
+  await page.locator('#prove').click();
+  await page.locator('#app .alarm').waitFor();
+  assert.match(await page.locator('#app .alarm').innerText(), /not proposed[\s\S]*last day lies behind/);
+  for (const [id, value] of Object.entries({ ...answers, officer: 'hayashi', until: '2019-12-31', 'trained-until': now })) {
+    assert.equal(await page.locator(`#${id}`).inputValue(), value, `${id} is still there`);
+  }
+  await look('refused');
+  complaints.length = 0;
+  await fill(page, { until: now });
+  const proposal = await finish(page, look);
+  assert.match(await page.locator('h1').innerText(), /Appoint 林 八重 as system auditor/);
+  link = await page.locator('#ticket').innerText();
+  assert.ok(link.startsWith(`${new URL(ready.console).origin}/e#${proposal}.`), link);
+  assert.doesNotMatch(await page.locator('#app details').textContent(), /staff 8/, 'a commitment only');
+  await look('proposed');
+  await page.locator('#to-home').click();
+  const card = page.locator(`[data-proposal="${proposal}"]`);
+  await card.waitFor();
+  assert.equal(await card.locator('button').count(), 0, 'others approve it');
+  assert.deepEqual(complaints, []);
+  await page.context().close();
+  await approve('sato', proposal);
+  await approve('suzuki', proposal, 'ja');
+}
+{
+  const { page, logIn, complaints } = await officer('sato', 'en');
+  await logIn();
+  const row = page.locator('#people tr', { hasText: '林 八重' });
+  assert.match(await row.innerText(), /system auditor[\s\S]*15 Jan 2026/);
+  assert.doesNotMatch(await row.innerText(), /no training/);
+  // Nobody proposes anything about themselves.
+  await begin(page, 'dismiss', { officer: 'sato', reason: 'I leave' });
+  await submit(page);
+  await page.locator('#prove').click();
+  await page.locator('#app .alarm').waitFor();
+  assert.match(await page.locator('#app .alarm').innerText(), /about yourself/);
+  complaints.length = 0;
+  // The invitation leads the new auditor to their passkey.
+  await page.goto(link);
+  await page.locator('#app', { hasText: '林 八重' }).waitFor();
+  assert.deepEqual(complaints, []);
+  await page.context().close();
+}
+
+// An operator has a signer's key stopped: one officer is enough for that.
+{
+  const { page, logIn, complaints } = await officer('ito', 'ja', PHONE);
+  await logIn();
+  await begin(page, 'key', { key, action: 'suspend', reason: '端末の紛失' });
+  const proposal = await finish(page);
+  await approve('takahashi', proposal);
+  await page.locator('#to-home').click();
+  await page.locator('#approvals details > summary').first().click();
+  assert.match(await page.locator(`[data-proposal="${proposal}"] .status`).innerText(), /完了/);
+  assert.match(await page.locator('#keys').innerText(), /停止中/);
+  assert.deepEqual(complaints, []);
+  await page.context().close();
+}
+
+// What somebody else carries out is taken by who asked, once, with its proofs.
+{
+  const { page, logIn, look, complaints } = await officer('ito', 'en');
+  await logIn();
+  await begin(page, 'delete-archived', { zone: 'sam', archive: DIGEST, size: '512', reason: 'disk of the SAM' });
+  const proposal = await finish(page);
+  await approve('suzuki', proposal);
+  await page.locator('#to-home').click();
+  const card = page.locator(`[data-proposal="${proposal}"]`);
+  await card.waitFor();
+  assert.equal(await card.locator('button.take').count(), 0, 'one approval is missing');
+  await approve('takahashi', proposal);
+  const other = await officer('tanaka', 'en');
+  await other.logIn();
+  assert.equal(await other.page.locator(`[data-proposal="${proposal}"] button.take`).count(), 0, 'it is for who asked');
+  await other.page.context().close();
+  await page.locator('#again').click();
+  await card.locator('button.take').click();
+  await page.locator('#prove').waitFor();
+  await look('take');
+  await page.locator('#prove').click();
+  await page.locator('#save-taken').waitFor();
+  await look('taken');
+  const [saved] = await Promise.all([page.waitForEvent('download'), page.locator('#save-taken').click()]);
+  assert.equal(saved.suggestedFilename(), 'taken.json');
+  const taken = JSON.parse(readFileSync(await saved.path(), 'utf8'));
+  assert.deepEqual(Object.keys(taken).sort(), ['approvals', 'document', 'statement', 'warrant']);
+  assert.equal(taken.approvals.length, 2);
+  assert.deepEqual(JSON.parse(taken.document).measure, { measure: 'delete-archived', zone: 'sam', archive: DIGEST, size: 512 });
+  const warrant = JSON.parse(Buffer.from(taken.warrant.split('.')[1], 'base64url').toString());
+  assert.equal(warrant.proposal, proposal);
+  await page.locator('#to-home').click();
+  await page.locator('#approvals details > summary').first().click();
+  assert.match(await card.locator('.status').innerText(), /done/);
+  assert.equal(await card.locator('button.take').count(), 0);
+  assert.deepEqual(complaints, []);
+  await page.context().close();
+}
+
+// The module's switch takes a signature by a key of its own; anything else isn't sent.
+{
+  const { page, logIn } = await officer('ito', 'en');
+  await logIn();
+  await begin(page, 'module', { enabled: 'off', reason: 'maintenance' });
+  assert.ok(await page.locator('#ttl option[value="604800"]').isDisabled(), 'the module takes an hour');
+  const proposal = await finish(page);
+  await page.context().close();
+  const { page: other, logIn: begins, look, complaints, post } = await officer('sato', 'ja', PHONE);
+  await begins();
+  await other.locator(`[data-proposal="${proposal}"] button.look`).click();
+  await other.locator('#switch').waitFor();
+  const document = JSON.parse((await post('proposals')).content.proposals.find((one) => one.proposal === proposal).document);
+  const { serial, exp } = JSON.parse(document.facts.switch);
+  assert.equal(await other.locator('#switch-command').innerText(), `natsuin-cm approve --key officer.key --root cm-root.jwk --to disabled --serial ${serial} --exp ${exp}`);
+  await other.locator('#switch').fill('eyJhbGciOiJFUzI1NiJ9.e30.AA');
+  await other.locator('#prove.sign').click();
+  assert.equal(await other.locator('#switch').getAttribute('aria-invalid'), 'true');
+  assert.ok(await other.locator('#prove.sign').isEnabled(), 'nothing was proved');
+  await look('switch');
+  // A proposal can be ended by whoever could have approved it.
+  await other.locator('#refuse').click();
+  await other.locator('#approvals').waitFor();
+  assert.deepEqual(complaints, []);
+}
+await browser.close();
