@@ -205,11 +205,10 @@ fn is_name(word: &str) -> bool {
 }
 
 /// Names that aren't in the sources: other people's programs, an operator's own files, a crate, a member with its object.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 8] = [
     "auth.mode",
     "cm.pub",
     "cm.txt",
-    "delete.json",
     "natsuin-stores",
     "officers.toml",
     "pg_dump",
