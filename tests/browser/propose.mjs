@@ -118,7 +118,7 @@ let link;
   await page.locator('#to-home').click();
   const card = page.locator(`[data-proposal="${proposal}"]`);
   await card.waitFor();
-  assert.equal(await card.locator('button').count(), 0, 'others approve it');
+  assert.equal(await card.locator('button.look').count(), 0, 'others approve it');
   assert.deepEqual(complaints, []);
   await page.context().close();
   await approve('sato', proposal);
@@ -218,9 +218,24 @@ let link;
   assert.equal(await other.locator('#switch').getAttribute('aria-invalid'), 'true');
   assert.ok(await other.locator('#prove.sign').isEnabled(), 'nothing was proved');
   await look('switch');
-  // A proposal can be ended by whoever could have approved it.
+  // A proposal can be ended by whoever could have approved it,
   await other.locator('#refuse').click();
   await other.locator('#approvals').waitFor();
+  assert.deepEqual(complaints, []);
+}
+{
+  // and by who asked.
+  const { page, logIn, complaints } = await officer('sato', 'en');
+  await logIn();
+  await begin(page, 'forget-person', { forgotten: 'acme/taro', reason: 'request 12' });
+  const proposal = await finish(page);
+  assert.match(await page.locator('#salt').innerText(), /^[A-Za-z0-9_-]{43}$/);
+  assert.doesNotMatch(await page.locator('#app details').textContent(), /taro/, 'a commitment only');
+  await page.locator('#to-home').click();
+  await page.locator(`[data-proposal="${proposal}"] button.end`).click();
+  await page.locator('#app .note').first().waitFor();
+  await page.locator('#approvals details > summary').first().click();
+  assert.match(await page.locator(`[data-proposal="${proposal}"] .status`).innerText(), /ended/);
   assert.deepEqual(complaints, []);
 }
 await browser.close();

@@ -131,8 +131,20 @@ function proposal(info) {
       el('button', { type: 'button', class: 'look', onclick: () => look(info) }, t('office-look'))),
     mayTake(info, told) && el('div', { class: 'row' },
       el('button', { type: 'button', class: 'take', onclick: () => take(ways, info) }, t('office-take'))),
-    info.state === 'open' && told.requester.account === account() && el('p', { class: 'hint' }, t('office-own')),
+    ['open', 'waiting'].includes(info.state) && told.requester.officer === me.officer && [
+      info.state === 'open' && el('p', { class: 'hint' }, t('office-own')),
+      el('div', { class: 'row' }, el('button', { type: 'button', class: 'end plain', onclick: () => end(info) }, t('office-refuse')))],
     info.state === 'done' && told.measure.measure === 'end-keys' && ending(info.proposal));
+}
+
+/** Ends a proposal: one's own, or one that one could have approved. */
+async function end(info) {
+  try {
+    await ask('proposal/end', { proposal: info.proposal });
+    await home(message('note', t('office-ended-now')));
+  } catch (error) {
+    await home(said(error, 'office-refused'));
+  }
 }
 
 /** How far it is with ending all keys: asked for when somebody wants to know. */
@@ -197,14 +209,6 @@ async function look(info, notice, typed = '') {
     await call('office/proposal/approve', { proof, ...(signed && { switch: signed.value() }) });
     await home(message('note', t('office-approved')));
   };
-  const end = async () => {
-    try {
-      await ask('proposal/end', { proposal: info.proposal });
-      await home(message('note', t('office-ended-now')));
-    } catch (error) {
-      await home(said(error, 'office-refused'));
-    }
-  };
   show(head(), notice, el('h1', {}, t('office-approve-title')),
     el('section', { class: 'card' }, el('h2', {}, inWords(told)), facts([
       [t('office-reason'), foreign(told.reason)],
@@ -217,8 +221,8 @@ async function look(info, notice, typed = '') {
     ]), el('details', {}, el('summary', {}, t('office-document')), el('code', { class: 'code' }, clean(opened.text)))),
     signed && signed.node,
     el('div', { class: 'actions' },
-      prove(opened, t('office-approve'), 'sign', done, (why) => look(info, why, signed && signed.value()), signed ? signed.ready : undefined),
-      el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: end }, t('office-refuse')),
+      prove(opened, t('office-approve'), 'sign', done, (why) => look(info, why, signed && signed.value()), signed ? { ready: signed.ready } : {}),
+      el('button', { id: 'refuse', class: 'plain', type: 'button', onclick: () => end(info) }, t('office-refuse')),
       el('button', { class: 'link small', type: 'button', onclick: () => home() }, t('back'))));
   if (notice) notice.focus({ preventScroll: true });
   return undefined;

@@ -61,10 +61,10 @@ export async function beginAnew(opened, proof) {
 }
 
 /**
- * A button whose press starts the passkey at once; `done` gets the proof, `failed` the words for why there is none. With `ready`,
- * only if that says so.
+ * A button whose press starts the passkey at once; `done` gets the proof, `failed` the words for why there is none, or for why what
+ * was done with it was refused (`refused`: id of these words). With `ready`, only if that says so.
  */
-export function prove(opened, label, kind, done, failed, ready = () => true) {
+export function prove(opened, label, kind, done, failed, { ready = () => true, refused = 'office-refused' } = {}) {
   // Made before the click: browsers refuse a prompt that comes after waiting.
   const options = passkey.getOptions(opened.digest, config.rp_id, opened.passkeys);
   const button = el('button', {
@@ -77,7 +77,7 @@ export function prove(opened, label, kind, done, failed, ready = () => true) {
         .then((made) => done({ method: 'passkey', act: b64u(opened.digest), ...made }))
         .catch((error) => {
           const known = error instanceof No || error instanceof Refused || error instanceof Lost;
-          failed(known ? said(error, 'office-refused') : message('note', t('error-cancelled'), t('error-cancelled-do')));
+          failed(known ? said(error, refused) : message('note', t('error-cancelled'), t('error-cancelled-do')));
         });
     },
   }, label);

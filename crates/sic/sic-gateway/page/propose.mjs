@@ -35,9 +35,12 @@ export function propose(ways, { state }, notice) {
     asked.replaceChildren(...asks.map((name) => fields(name).node));
     // What can't be approved for so long isn't offered.
     for (const option of ttl.input.options) option.disabled = limit !== undefined && Number(option.value) > limit;
-    if (ttl.input.selectedOptions[0]?.disabled) ttl.input.value = String(limit);
+    ttl.input.value = String(Math.min(draft.wanted, limit ?? draft.wanted));
   };
   kind.input.onchange = choose;
+  ttl.input.onchange = () => {
+    draft.wanted = Number(ttl.input.value);
+  };
   choose();
   const next = (event) => {
     event.preventDefault();
@@ -69,12 +72,12 @@ function newDraft(tenants) {
       ...(type && { class: 'short' }), ...(type === 'number' && { min: 256, step: 256 }),
     });
   };
-  const ttl = choice('ttl', TTLS.map((seconds) => [String(seconds), s(`office-ttl-${seconds}`)]));
-  ttl.input.value = String(24 * 3600);
   return {
     account: me.account,
     kind: choice('measure', kinds),
-    ttl,
+    ttl: choice('ttl', TTLS.map((seconds) => [String(seconds), s(`office-ttl-${seconds}`)])),
+    /** For so long it can be approved where nothing limits it. */
+    wanted: 24 * 3600,
     reason: field('reason', t('office-reason'), t('office-field-reason-hint'), { type: 'text', autocomplete: 'off', maxlength: '200' }),
     fields: (name) => made.get(name) ?? made.set(name, make(name)).get(name),
   };
@@ -126,7 +129,7 @@ async function review(ways, data, { name, answers, why, ttl }) {
       answers['trained-at'] && [t('office-training'), trainingOf({ at: day(answers['trained-at'], 0), until: day(answers['trained-until'], 24 * 3600) })],
     ]), wordForWord(JSON.stringify(measure))),
     el('p', { class: 'hint' }, t('office-propose-names')),
-    el('div', { class: 'actions' }, prove(opened, t('office-propose-now'), '', done, again),
+    el('div', { class: 'actions' }, prove(opened, t('office-propose-now'), '', done, again, { refused: 'office-propose-refused' }),
       el('button', { class: 'link small', type: 'button', onclick: () => again() }, t('office-propose-change'))));
   document.getElementById('prove').focus({ preventScroll: true });
   return undefined;
