@@ -238,4 +238,33 @@ let link;
   assert.match(await page.locator(`[data-proposal="${proposal}"] .status`).innerText(), /ended/);
   assert.deepEqual(complaints, []);
 }
+
+// The last of it, as the plan for incidents has it: all keys end, and the page hands out the module's certificates.
+{
+  const { page, logIn, look, complaints } = await officer('ito', 'en');
+  await logIn();
+  await begin(page, 'end-keys', { tenant: '*', cause: 'incident', reason: 'leak-2026-114' });
+  const proposal = await finish(page, look);
+  assert.match(await page.locator('h1').innerText(), /Destroy all keys of the whole service, \d+ now, because of an incident/);
+  await approve('sato', proposal);
+  await approve('suzuki', proposal);
+  await page.locator('#to-home').click();
+  await page.locator('#approvals details > summary').first().click();
+  const card = page.locator(`[data-proposal="${proposal}"]`);
+  let told;
+  for (let tries = 0; !told?.complete; tries += 1) {
+    assert.ok(tries < 2000, 'every key is destroyed');
+    const [answer] = await Promise.all([page.waitForResponse(/proposal\/progress/), card.locator('button.ending').click()]);
+    told = await answer.json();
+  }
+  await card.locator('button.certificates').click();
+  await page.locator('#save-certificates').waitFor();
+  await look('ended');
+  const [saved] = await Promise.all([page.waitForEvent('download'), page.locator('#save-certificates').click()]);
+  assert.equal(saved.suggestedFilename(), 'destroyed.txt');
+  const lines = readFileSync(await saved.path(), 'utf8').trimEnd().split('\n');
+  assert.equal(lines.length, told.parts.reduce((n, part) => n + part.destroyed, 0));
+  assert.ok(lines.length > 0 && lines.every((line) => line.split('.').length === 3));
+  assert.deepEqual(complaints, []);
+}
 await browser.close();
