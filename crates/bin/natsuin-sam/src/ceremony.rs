@@ -214,3 +214,34 @@ fn file(path: &Path, error: &std::io::Error) -> Trouble {
 pub(crate) fn trouble(code: &'static str, what: String, remedy: &str) -> Trouble {
     Trouble::new(code, what, remedy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: &str) -> Result<Vec<Plan>, Trouble> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("officers.toml");
+        let one = "[[officer]]\nid = 'sato'\nname = 'Sato'\nidentity = '1'\nuntil = '2028-03-31T15:00:00Z'\n";
+        fs::write(&file, format!("{one}{more}")).unwrap();
+        plans(&file)
+    }
+
+    // shows: I-7.1.1.8-appointed-and-trained
+    #[test]
+    fn a_training_has_two_days_or_isnt_told() {
+        assert_eq!(read("").unwrap()[0].training, None);
+        let trained = read("trained_at = '2026-11-20'\ntrained_until = '2027-11-19'\n").unwrap();
+        let wanted = ceremony::training("2026-11-20", "2027-11-19");
+        assert!(wanted.is_some());
+        assert_eq!(trained[0].training, wanted);
+        for bad in [
+            "trained_at = '2026-11-20'\n",
+            "trained_until = '2027-11-19'\n",
+            "trained_at = '2026-11-20'\ntrained_until = 'later'\n",
+            "trained_at = 2026\n",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

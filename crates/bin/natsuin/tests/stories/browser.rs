@@ -64,7 +64,7 @@ fn a_person_signs_up_and_signs_with_passkey_or_pin() {
     }
 }
 
-// shows: I-7.1.1.8-appointed-and-trained, III-A1.4.2-dual-control
+// shows: I-7.1.1.8-appointed-and-trained
 #[test]
 fn officers_see_what_their_role_needs_and_propose_approve_and_take_with_their_passkeys() {
     let dir = tempfile::tempdir().unwrap();

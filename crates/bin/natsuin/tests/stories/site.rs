@@ -347,7 +347,8 @@ impl Site {
             let until = SystemClock.now().plus(90 * 24 * 3600).rfc3339();
             let one = |id: &str| {
                 format!(
-                    "[[officer]]\nid = '{id}'\nname = '{id}'\nidentity = 'card-{id}'\nuntil = '{until}'\n"
+                    "[[officer]]\nid = '{id}'\nname = '{id}'\nidentity = 'card-{id}'\nuntil = '{until}'\n\
+                     trained_at = '2026-01-15'\ntrained_until = '2036-01-15'\n"
                 )
             };
             fs::write(&officers, OFFICERS.map(one).concat()).unwrap();

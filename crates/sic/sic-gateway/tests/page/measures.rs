@@ -167,7 +167,6 @@ fn texts(lang: Lang) -> Vec<String> {
     all.into_iter().map(|(id, _)| id).collect()
 }
 
-// shows: I-7.1.1.2-privileged-roles-min-set, III-A1.4.2-dual-control
 #[test]
 fn officers_propose_on_their_page_what_the_sam_takes_from_their_role() {
     let (officer, _) = SigningKey::generate().unwrap();

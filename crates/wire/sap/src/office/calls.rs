@@ -254,7 +254,7 @@ pub struct OfficerInfo {
     pub since: UnixTime,
     /// When they were removed.
     pub ended: Option<UnixTime>,
-    /// Whether appointment or training ends within a month, or has ended.
+    /// Whether appointment or training ends within a month, or has ended, or no training is recorded.
     pub due: bool,
     /// Accounts.
     pub accounts: Vec<AccountInfo>,
@@ -318,7 +318,8 @@ pub struct StateAnswer {
     pub levels: Option<LevelsInfo>,
     /// Keys whose certificates end within a month, the first ones first; for the same.
     pub ending: Vec<KeyEnds>,
-    /// Officers whose appointment or training ends within a month, or has ended; for whoever renews them.
+    /// Officers whose appointment or training ends within a month, or has ended, or whose training isn't recorded; for whoever renews
+    /// them.
     pub due: u32,
     /// Tenants beside the provider's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
