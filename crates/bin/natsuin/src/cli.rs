@@ -121,9 +121,9 @@ pub enum Command {
     /// A key on this machine that approves signatures together with a PIN, without a browser.
     #[command(subcommand)]
     Device(device::DeviceCommand),
-    /// Officers: who they are, and what they propose.
+    /// Officers of a development stack: who they are, and what they propose. Elsewhere they do it on their page, where their passkey is.
     Officer {
-        /// Your officer's file.
+        /// An officer's file, as the ready file of `natsuin dev` names it.
         #[arg(
             long = "as",
             value_name = "FILE",
@@ -135,9 +135,9 @@ pub enum Command {
         #[command(subcommand)]
         command: OfficerCommand,
     },
-    /// Proposals of officers, and their approvals.
+    /// Proposals of a development stack's officers, and their approvals.
     Approval {
-        /// Your officer's file.
+        /// An officer's file, as the ready file of `natsuin dev` names it.
         #[arg(
             long = "as",
             value_name = "FILE",
