@@ -214,6 +214,8 @@ async function look(info, notice, typed = '') {
       [t('office-reason'), foreign(told.reason)],
       [t('office-by'), foreign(told.requester.name)],
       told.facts.subject && [t('sic-cert'), foreign(told.facts.subject)],
+      told.measure.office && [t('office-term'), stamp(told.measure.office.until)],
+      told.measure.office && [t('office-training'), told.measure.office.training ? trainingOf(told.measure.office.training) : t('office-training-missing')],
       [t('office-needed'), t('office-needs', { n: act.needs })],
       [t('office-until'), stamp(act.exp)],
       [t('sic-since-act'), when(act.since.act)],
