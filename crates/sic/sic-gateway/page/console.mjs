@@ -331,7 +331,7 @@ function keys({ state: is }) {
     is.keys.length === 0 ? empty('office-keys-none') : el('div', { class: 'card' }, facts(is.keys.map(([of, count]) => [stateOf(of), el('span', { class: 'num' }, String(count))])),
       is.keys_more && el('p', { class: 'hint' }, t('office-keys-more', { n: total }))),
     is.levels !== null && el('div', { id: 'levels', class: 'card' }, el('p', { class: 'small quiet' }, t('office-levels', { at: stamp(is.levels.at) })),
-      is.levels.keys.length === 0 ? el('p', {}, t('office-keys-none'))
+      is.levels.keys.length === 0 ? el('p', {}, t('office-levels-none'))
         : facts(is.levels.keys.map(([level, count]) => [t('sic-level', { n: level }), el('span', { class: 'num' }, String(count))]))),
     el('h3', {}, t('office-ending')),
     is.ending.length === 0 ? empty('office-ending-none')

@@ -384,3 +384,4 @@ office-levels = Levels of living keys, counted { $at }
 office-key-spent = used for its one act
 office-alerts-beside = Alarms and starts of other zones, last seven days
 office-alerts-more = There are more: search that log.
+office-levels-none = There were none then.

@@ -384,3 +384,4 @@ office-levels = 廃棄されていない鍵のレベル({ $at }に集計)
 office-key-spent = 一度の使用を終えた
 office-alerts-beside = 他のゾーンの警報と起動(過去7日間)
 office-alerts-more = まだあります。そのログを検索してください。
+office-levels-none = そのときはありませんでした。
