@@ -48,13 +48,12 @@ const approve = async (name, proposal, lang = 'en') => {
 const MANAGED = ['appoint', 'account', 'office', 'dismiss'];
 const RUN = ['key', 'factors', 'module', 'end-keys', 'delete-archived'];
 const OFFERED = {
-  sato: [...MANAGED, ...RUN, 'forget-person'], tanaka: [...MANAGED, ...RUN, 'forget-person'], ito: [...RUN, 'restore'], watanabe: null,
+  sato: [...MANAGED, ...RUN, 'forget-person'], tanaka: [...MANAGED, ...RUN, 'forget-person'], ito: RUN, watanabe: null,
 };
 const DIGEST = 'A'.repeat(43);
 const EXAMPLES = {
   dismiss: { officer: 'takahashi' },
   'forget-person': { subject: DIGEST },
-  restore: { zone: 'cm', backup: DIGEST },
   'delete-archived': { zone: 'sam', archive: DIGEST, size: 256 },
   // These stand in the signed configuration, whoever asks.
   client: { client: 'c', name: 'C', keys: [] },

@@ -61,7 +61,6 @@ export const FIELDS = {
   archive: { form: digest },
   size: { form: size, type: 'number' },
   forgotten: { form: person },
-  backup: { form: digest },
 };
 /** In place of a tenant: the whole service. No tenant is called so. */
 export const EVERY = '*';
@@ -118,7 +117,6 @@ export const MEASURES = {
     by: MANAGERS, asks: ['forgotten'], secret: [32, 'salt'], taken: true,
     made: async (given, bytes) => ({ subject: b64u(await sha256('natsuin-forget-person-v1\n', bytes, given.forgotten)) }),
   },
-  restore: { by: [OPERATOR], asks: ['zone', 'backup'], taken: true, made: ({ zone, backup }) => ({ zone, backup }) },
 };
 
 /** Names of the measures that somebody with these roles may propose. */

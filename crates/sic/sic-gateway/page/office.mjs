@@ -91,7 +91,6 @@ export function inWords({ measure, facts }) {
     case 'forget-client': return t('office-do-forget-client', { what: code(measure.client) });
     case 'settings': return t(`office-do-settings-${measure.part}`, { what: code(measure.digest) });
     case 'module': return t(measure.enabled ? 'office-do-module-on' : 'office-do-module-off');
-    case 'restore': return t('office-do-restore', { name: foreign(measure.zone), what: code(measure.backup) });
     case 'delete-archived': return t('office-do-delete-archived', { name: foreign(`${measure.zone.toUpperCase()} (0–${measure.size - 1})`), what: code(measure.archive) });
     case 'forget-person': return t('office-do-forget-person', { what: code(measure.subject) });
     case 'end-keys': return t(`office-do-end-keys-${measure.cause}`, { name: measure.tenant ? foreign(measure.tenant) : span(t('office-whole-service')), what: code(String(facts.keys)) });

@@ -86,7 +86,6 @@ fn in_words(document: &Document, m: Messages) -> String {
         }
         Measure::Module { enabled: true } => ("module-on", String::new(), String::new()),
         Measure::Module { enabled: false } => ("module-off", String::new(), String::new()),
-        Measure::Restore { zone, backup } => ("restore", zone_name(*zone), backup.to_string()),
         Measure::DeleteArchived {
             zone,
             archive,

@@ -151,14 +151,6 @@ fn examples() -> Vec<(&'static str, Value, Measure)> {
                 ),
             },
         ),
-        (
-            "restore",
-            json!({"zone": "cm", "backup": digest}),
-            Measure::Restore {
-                zone: Zone::Cm,
-                backup: digest,
-            },
-        ),
     ]
 }
 
