@@ -6,7 +6,7 @@ use core_types::{Random, SecretBytes};
 use sap::Proof;
 use sap::enrol::PasskeyRegistration;
 use sic_core::{Assertion, Authenticator, AuthenticatorError, CreatePasskey, GetAssertion};
-use soft_passkey::{Behaviour, SoftPasskey};
+use soft_passkey::{Attester, Behaviour, SoftPasskey};
 
 /// A device with one passkey. Clones are the same device in several hands.
 #[derive(Clone)]
@@ -19,6 +19,19 @@ impl Device {
     /// When no key can be made.
     pub fn new(origin: &str, random: &dyn Random) -> Result<Self, soft_passkey::Broken> {
         let passkey = SoftPasskey::new(browser(origin), random)?;
+        Ok(Self(Arc::new(Mutex::new(passkey))))
+    }
+
+    /// The same with a passkey that stays in it, for which its maker vouches.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn attested(
+        origin: &str,
+        by: Arc<Attester>,
+        random: &dyn Random,
+    ) -> Result<Self, soft_passkey::Broken> {
+        let passkey = SoftPasskey::attested(browser(origin), by, random)?;
         Ok(Self(Arc::new(Mutex::new(passkey))))
     }
 }

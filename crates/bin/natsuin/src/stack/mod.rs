@@ -2,6 +2,7 @@
 //! SSA, gateway, SAM and CM. The same code paths as in production; what differs is the CA, the keys' protection and
 //! the file that remembers everybody's secrets.
 
+mod assured;
 mod beside;
 mod client_officers;
 mod counter;
@@ -15,6 +16,7 @@ mod start;
 mod state;
 mod zones;
 
+pub use assured::Assurance;
 pub use client_officers::DevClientOfficer;
 pub use device::Device;
 pub use files::write_json;

@@ -333,7 +333,7 @@ impl Stack {
             ceiling: if at_level_one || new.exportable {
                 Level::One
             } else {
-                Level::Two
+                self.level.max(Level::Two)
             },
             keys: new.keys.to_vec(),
             exp: now.plus(3600),

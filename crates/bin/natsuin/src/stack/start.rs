@@ -12,8 +12,6 @@ use core_types::{Clock, Level, Random, TenantId};
 use csc_client::{ClientCredentials, ClientKey};
 use csc_types::SecretText;
 use dev_ca::{DevCa, Ra, Urls};
-use sam_core::Policy;
-use sam_core::attest::Attesters;
 use sam_core::backups::BackupRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
@@ -27,6 +25,7 @@ use ssa_service::Ssa;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::assured::{self, Assurance};
 use super::beside;
 use super::client_officers::{self, DevClientOfficer};
 use super::files::DataDir;
@@ -55,6 +54,8 @@ pub struct Options {
     pub tls: bool,
     /// PKCS#11 module in which keys are made and kept, instead of software.
     pub pkcs11: Option<PathBuf>,
+    /// For tests: a level that everything is declared good for, instead of what it is.
+    pub assurance: Option<Assurance>,
     /// The provider adds its counter-signature to each signature.
     pub counter_sign: bool,
     /// Port of a mail server on this machine that gets codes and notices to signers; without one they land in files.
@@ -80,6 +81,7 @@ impl Options {
             store: StoreChoice::Embedded,
             tls: false,
             pkcs11: None,
+            assurance: None,
             counter_sign: false,
             mail_port: None,
             signed_requests: false,
@@ -139,7 +141,9 @@ pub struct Stack {
     pub(super) data: DataDir,
     pub(super) state: State,
     pub(super) tenant: TenantId,
-    /// Keys may be made that can be handed over: not in a token.
+    /// What it is declared good for.
+    pub(super) level: Level,
+    /// Keys may be made that can be handed over: not in a token, nor in what is declared to be one.
     pub(super) exports: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
@@ -262,11 +266,13 @@ impl Stack {
             None
         };
         let (stop, shutdown) = Shutdown::new();
+        let level = assured::level(options);
         let internal_ca = ca.internal_ca_pem();
         let mut kit = Kit {
             data: data.clone(),
             store: options.store.clone(),
             pkcs11: options.pkcs11.clone(),
+            level,
             counter_sign: options.counter_sign,
             mail_port: options.mail_port,
             load: options.load,
@@ -308,17 +314,8 @@ impl Stack {
             return_prefixes: vec![format!("{ssa_url}/")],
             registration_authorities: vec![ra_key],
             issuers: vec![ca.root().der().to_vec()],
-            policy: Policy {
-                ceiling: if options.pkcs11.is_some() {
-                    Level::Two
-                } else {
-                    Level::One
-                },
-                // Batches are what developers try.
-                max_items: 10_000,
-                ..Policy::default()
-            },
-            attesters: Attesters::default(),
+            policy: assured::policy(level),
+            attesters: assured::attesters(options),
             providers: options.providers.clone(),
             restorers: options.restorers.clone(),
             clients: super::seed::known_clients(app_key.as_ref()),
@@ -456,7 +453,8 @@ impl Stack {
             data,
             state,
             tenant,
-            exports: options.pkcs11.is_none(),
+            level,
+            exports: options.pkcs11.is_none() && level == Level::One,
             clock,
             random,
             sequencers,
@@ -464,7 +462,10 @@ impl Stack {
             failed,
             running,
         };
-        stack.seed_officers().await?;
+        // At level 3 officers need authenticators that somebody vouches for; such a stack has none.
+        if level < Level::Three {
+            stack.seed_officers().await?;
+        }
         stack.seed_clients().await?;
         let sca = stack.sca_router(&anchors)?;
         let running = public(listeners.sca, sca)?;

@@ -9,7 +9,6 @@ use axum::Router;
 use cm_core::backend::Backend;
 use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
-use cm_soft::SoftBackend;
 use core_types::random::SystemRandom;
 use core_types::{ClientId, Clock, KeyAlg, Level, Random, SecretBytes, TenantId, sha256};
 use dev_ca::{DevCa, Ra};
@@ -24,6 +23,7 @@ use ssa_service::{
 use store_kit::{Store, StoreUrl, transaction};
 use tokio::sync::watch;
 
+use super::assured;
 use super::counter;
 use super::files::DataDir;
 use super::officers;
@@ -79,6 +79,8 @@ pub(super) struct Kit {
     pub(super) data: DataDir,
     pub(super) store: StoreChoice,
     pub(super) pkcs11: Option<PathBuf>,
+    /// What the module is declared good for.
+    pub(super) level: Level,
     /// Every signature is counter-signed.
     pub(super) counter_sign: bool,
     /// Port of a mail server on this machine.
@@ -194,10 +196,10 @@ impl Kit {
 }
 
 /// The module's back end. A PKCS#11 module gets a token of its own, made at the first start; its PIN lies with the stack's
-/// other secrets. It is declared good for level 2 as what it is: a test.
+/// other secrets. It is declared good for a level as what it is: a test.
 pub(super) fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
     let Some(module) = &kit.pkcs11 else {
-        return Ok(Arc::new(SoftBackend));
+        return Ok(assured::software(kit.level));
     };
     let pin = kit.data.secret("cm/pkcs11.key", kit.random.as_ref())?;
     let options = cm_pkcs11::Options {
@@ -205,7 +207,7 @@ pub(super) fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
         label: "natsuin-dev".to_owned(),
         pin: SecretBytes::from(core_types::bytes::b64u(pin.expose())),
         declaration: Some(cm_pkcs11::Declaration {
-            level: Level::Two,
+            level: kit.level,
             reference: cm_pkcs11::TEST.to_owned(),
             device: None,
         }),
