@@ -8,7 +8,9 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{Clock, KeyAlg};
 use natsuin::agent::Agent;
-use natsuin::stack::{DevSigner, Device, NewFactors, NewSigner, Options, Stack, StoreChoice};
+use natsuin::stack::{
+    Assurance, DevSigner, Device, NewFactors, NewSigner, Options, Stack, StoreChoice,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -60,14 +62,40 @@ impl Story {
         Self::with(key, dir, &options, Arc::new(SystemClock)).await
     }
 
+    /// At a provider that is declared good for a level; `device` makes the signer's for its page.
+    pub async fn assured(
+        assurance: Assurance,
+        store: StoreChoice,
+        clock: Arc<dyn Clock>,
+        device: impl FnOnce(&str) -> Device,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            assurance: Some(assurance),
+            ..options(&dir.path().join("data"), store, false)
+        };
+        Self::by(KeyAlg::P256, dir, &options, clock, device).await
+    }
+
     async fn with(
         key: KeyAlg,
         dir: tempfile::TempDir,
         options: &Options,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let device = |origin: &str| Device::new(origin, &SystemRandom).unwrap();
+        Self::by(key, dir, options, clock, device).await
+    }
+
+    async fn by(
+        key: KeyAlg,
+        dir: tempfile::TempDir,
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        device: impl FnOnce(&str) -> Device,
+    ) -> Self {
         let stack = Stack::start_at(options, clock, &|_| {}).await.unwrap();
-        let mut device = Device::new(&stack.sic_url, &SystemRandom).unwrap();
+        let mut device = device(&stack.sic_url);
         let new = NewSigner {
             login: "hanako",
             name: "髙橋 花子",
