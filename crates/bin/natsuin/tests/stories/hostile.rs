@@ -1,6 +1,6 @@
 //! Somebody who holds databases, files and logs of the service.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -16,32 +16,20 @@ use sic_core::Totp;
 
 use crate::archive::Medium;
 use crate::kit::{Story, entries, files, natsuin, run, start, text};
+use crate::levels::stores;
+use crate::set_back::{give_rows_back, keep_rows, set_back};
 use crate::spend::{Spender, approval, body, credential, hashes};
-
-/// Gives folders and files of a stopped stack the contents they have in a copy. Files stay the same files: another inode
-/// would be another epoch, in which old acts are dead anyway.
-fn set_back(copy: &Path, data: &Path, names: &[&str]) {
-    for name in names {
-        let (from, to) = (copy.join(name), data.join(name));
-        if from.is_dir() {
-            std::fs::create_dir_all(&to).unwrap();
-            let there = |file: &PathBuf| from.join(file.strip_prefix(&to).unwrap()).exists();
-            for file in files(&to).iter().filter(|f| !there(f)) {
-                std::fs::remove_file(file).unwrap();
-            }
-            for file in files(&from) {
-                std::fs::copy(&file, to.join(file.strip_prefix(&from).unwrap())).unwrap();
-            }
-        } else {
-            std::fs::copy(from, to).unwrap();
-        }
-    }
-}
 
 // shows: T-USE-SAP-REPLAY, T-KEY-ABUSE
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_set_back_are_noticed_and_get_no_second_value() {
-    let mut story = Story::begin(KeyAlg::P256).await;
+    for store in stores().await {
+        set_back_on(store).await;
+    }
+}
+
+async fn set_back_on(store: StoreChoice) {
+    let mut story = Story::on(KeyAlg::P256, store.clone(), false).await;
     let (data, copy) = (story.dir.path().join("data"), story.dir.path().join("copy"));
     let spender = Spender::new(&story.stack, "test-client").await;
     let mut agent = Agent::new(&story.stack);
@@ -54,15 +42,20 @@ async fn databases_set_back_are_noticed_and_get_no_second_value() {
     for zone in ["sam", "ssa", "witness"] {
         set_back(&data, &copy, &[zone]);
     }
+    keep_rows(&store).await;
 
-    let stack = start(&data, StoreChoice::Embedded, false).await;
+    let stack = start(&data, store.clone(), false).await;
     let (status, answer) = spender.post(&token, request.clone(), None).await;
     assert_eq!(status, 200, "{answer}");
     stack.stop().await;
 
     // The witness saw the newer logs, so that the older databases don't even start.
     set_back(&copy, &data, &["sam", "ssa"]);
-    let options = Options::new(data.clone());
+    give_rows_back(&store).await;
+    let options = Options {
+        store: store.clone(),
+        ..Options::new(data.clone())
+    };
     let refused = Stack::start(&options, &|_| {}).await.err().unwrap();
     assert_eq!(refused.code, "audit", "{}", refused.what);
 
@@ -72,17 +65,19 @@ async fn databases_set_back_are_noticed_and_get_no_second_value() {
         &data,
         &["sam", "ssa", "witness/sam.txt", "witness/ssa.txt"],
     );
-    let stack = start(&data, StoreChoice::Embedded, false).await;
+    give_rows_back(&store).await;
+    let stack = start(&data, store.clone(), false).await;
     let (status, answer) = spender.post(&token, request.clone(), None).await;
     assert_ne!(status, 200, "{answer}");
     assert_ne!(spender.post(&token, request, None).await.0, 200);
     stack.stop().await;
     let export = story.dir.path().join("export");
-    let said = run(natsuin()
-        .args(["audit", "export", "--data"])
-        .arg(&data)
-        .arg("--out")
-        .arg(&export));
+    let mut command = natsuin();
+    command.args(["audit", "export", "--data"]).arg(&data);
+    if let StoreChoice::Postgres(url) = &store {
+        command.args(["--store", url.as_str()]);
+    }
+    let said = run(command.arg("--out").arg(&export));
     assert!(said.status.success(), "{}", text(&said));
     let log = entries(&export, "cm");
     let duplicate =

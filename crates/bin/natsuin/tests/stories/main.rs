@@ -37,6 +37,7 @@ mod officers;
 mod patterns;
 mod providers;
 mod revocation;
+mod set_back;
 mod sign_doc;
 mod signed_configuration;
 mod signed_requests;
