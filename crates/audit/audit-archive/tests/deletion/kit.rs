@@ -197,7 +197,7 @@ fn approval(
     let signature = device.sign_bytes(&digest.0).unwrap();
     json!({
         "evidence": "approval", "act": jws, "statement": statement, "at": now.0 - 50, "policy": 1,
-        "clock": "synchronised", "made": null,
+        "clock": "synchronised", "software": "0.1.0", "made": null,
         "proof": {"method": "device", "act": digest, "sig": b64u(signature)},
         "factor": {"id": "f", "act": digest, "created": 1, "device": device.public()},
     })

@@ -19,7 +19,7 @@ use store_kit::{sql, transaction};
 
 use super::log_in::minted;
 use super::{About, Person};
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::flows::open::passkey_hints;
 use crate::rows;
 use crate::sam::Sam;
@@ -170,7 +170,9 @@ impl<C: CryptoModule> Sam<C> {
         let mut proposals = Vec::with_capacity(ids.len());
         for row in ids {
             let id = row.text("id")?;
-            if let Some(row) = rows::get::<Proposal>(&mut tx, &self.sealer, &id).await? {
+            let row = rows::get::<Proposal>(&mut tx, &self.sealer, &id).await;
+            // One that is refused, of which the scrub tells, keeps nobody from the others.
+            if let Some(row) = readable(row)?.flatten() {
                 let digest = row.body.digest();
                 proposals.push(info(&row.body, digest, Some(&present.person), now));
             }
