@@ -59,7 +59,11 @@ impl Levelled {
         };
         let device = |origin: &str| device(level, origin, &maker);
         let story = Story::assured(assurance, store, clock, device).await;
-        assert_eq!(story.signer.credentials[0].level, u8::from(level));
+        let key = &story.signer.credentials[0];
+        assert_eq!(key.level, u8::from(level));
+        assert_eq!(key.level_declared.is_empty(), level == Level::One);
+        let mut declared = key.level_declared.iter();
+        assert!(declared.all(|d| d.reference == cm_pkcs11::TEST));
         Self {
             story,
             level,
