@@ -212,7 +212,7 @@ impl Stage {
             let request: OutcomeRequest = confirmed.outcome();
             let outcome = at_gateway::<Outcome>(&stack.http, origin, &request).await?;
             assert_eq!(outcome.state, ActOutcome::Approved);
-            Ok(())
+            Ok::<(), Stopped>(())
         };
         let done = done.await;
         (done, device.asked)
