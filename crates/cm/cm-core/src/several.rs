@@ -19,6 +19,10 @@ use member::{Member, elsewhere, lack};
 
 /// How often devices that replicate are asked whether they have by now what another one has.
 const TRIES: u32 = 10;
+/// Keys that one device wraps anew couldn't be opened in another.
+const NOT_IN_ALL: Fault = Fault::Unfit(
+    "the new wrapping key isn't in all devices; copy it with their maker's tools and change the wrapping key again",
+);
 
 /// The back end.
 #[derive(Clone)]
@@ -182,16 +186,22 @@ impl Inner {
     /// Has every device wrap with the newest wrapping key, if all have it.
     fn agree(&self) -> Result<(), Fault> {
         for _ in 0..TRIES {
-            let held = self.each(|d| d.wrapping_keys())?;
-            let newest = held.iter().flatten().max();
-            if held.iter().all(|own| own.last() == newest) {
-                let adopt = |d: &dyn Backend| Ok(newest.map(|n| d.adopt_wrapping(*n)));
+            if let Ok(newest) = self.newest()? {
+                let adopt = |d: &dyn Backend| Ok(newest.map(|n| d.adopt_wrapping(n)));
                 return self.each(adopt).map(|_| ());
             }
         }
-        Err(Fault::Unfit(
-            "the new wrapping key isn't in all devices; copy it with their maker's tools and change the wrapping key again",
-        ))
+        Err(NOT_IN_ALL)
+    }
+
+    /// The newest wrapping key, if it is the newest in every device.
+    fn newest(&self) -> Result<Result<Option<u32>, Fault>, Fault> {
+        let held = self.each(|d| d.wrapping_keys())?;
+        let newest = held.iter().flatten().max().copied();
+        Ok(match held.iter().all(|own| own.last().copied() == newest) {
+            true => Ok(newest),
+            false => Err(NOT_IN_ALL),
+        })
     }
 
     /// Material names the device first, unless all have all keys.
@@ -333,8 +343,11 @@ impl Backend for Several {
         Ok(wrapped.map(|wrapped| self.0.tag(index, &wrapped)))
     }
 
-    /// In every device; those that share them have the same number.
+    /// In every device; those that share them have the same number. Not while one lacks what the keys of another are wrapped with.
     fn retire_wrapping(&self) -> Result<u32, Fault> {
+        if self.0.shared {
+            self.0.newest()??;
+        }
         let retired = self.0.each(|d| d.retire_wrapping())?;
         Ok(match self.0.shared {
             true => retired.into_iter().max().unwrap_or(0),
