@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use cm_api::rpc::{Empty, Root};
@@ -112,7 +112,11 @@ impl Drop for Program {
 /// So many ports in a row, for this test alone: below those that the kernel gives to whoever asks for any, so that they stay
 /// free until they are used and while a daemon is down.
 pub fn ports(n: u16) -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other runs on this machine begin elsewhere.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let own = std::process::id() % 2_000;
+        AtomicU16::new(u16::try_from(6 * own).unwrap())
+    });
     loop {
         let first = 20_000 + NEXT.fetch_add(n, Ordering::Relaxed) % 12_000;
         if (first..first + n).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
