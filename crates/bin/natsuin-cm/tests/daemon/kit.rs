@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
@@ -52,14 +53,10 @@ impl Site {
         secret(&dir.join("root.key"), &[7; 32]);
         secret(&dir.join("log.key"), &[8; 32]);
         secret(&dir.join("pin"), PIN.as_bytes());
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
         Self {
             token,
             ca,
-            port: port.port(),
+            port: port(),
             settings: String::new(),
             args: Vec::new(),
         }
@@ -415,4 +412,16 @@ pub fn in_files(dir: &Path, needle: &[u8]) -> bool {
         let bytes = fs::read(&path).unwrap_or_default();
         bytes.windows(needle.len()).any(|w| w == needle)
     })
+}
+
+/// A port that stays free while the daemon is down: below those that the kernel gives to whoever asks for any.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 1_000).unwrap();
+    loop {
+        let port = 15_000 + (own * 4 + NEXT.fetch_add(1, Ordering::Relaxed)) % 5_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
