@@ -13,7 +13,7 @@ use core_types::clock::SystemClock;
 use jose::Jwk;
 use serde::Deserialize;
 use service_kit::daemon::{self, CHECK, TlsFiles};
-use service_kit::{Client, Identity, Shutdown, Trouble, bind, serve, tls};
+use service_kit::{Client, Identity, Rate, Shutdown, Trouble, bind, serve, tls};
 use sic_gateway::GatewayConfig;
 
 #[derive(Parser)]
@@ -34,6 +34,8 @@ struct Config {
     /// For officers instead of signers.
     #[serde(default)]
     office: bool,
+    /// How often one address may call.
+    rate: Option<Rate>,
     public_chain: PathBuf,
     public_key: PathBuf,
     sam_url: String,
@@ -60,6 +62,9 @@ async fn run(args: Args) -> Result<(), Trouble> {
         .map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
     gateway.help = config.help;
     gateway.office = config.office;
+    if let Some(rate) = config.rate {
+        gateway.rate = rate;
+    }
     let beside = beside::neighbours(&config.beside, config.office, &config.tls)?;
     let sam = Client::new(config.sam_url, &config.tls.caller()?)?;
     let public = Identity {

@@ -444,6 +444,7 @@ impl Site {
         let (dir, at) = (self.dir.path().display(), self.console);
         let settings = format!(
             "listen = '127.0.0.1:{at}'\norigin = '{page}'\nroots = '{dir}/roots.json'\noffice = true\n\
+             rate = {{ burst = 600, per_minute = 600 }}\n\
              sam_url = 'https://localhost:{sam}'\npublic_chain = '{dir}/public-chain.pem'\npublic_key = '{dir}/public-key.pem'\n{beside}",
             page = self.office_page(),
         );
