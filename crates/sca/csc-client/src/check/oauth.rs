@@ -266,7 +266,10 @@ impl Run<'_> {
         let encode =
             |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let mut form = form.to_vec();
-        form.push(("client_id", &client.id));
+        // A pushed request names its client itself.
+        if !form.iter().any(|(name, _)| *name == "client_id") {
+            form.push(("client_id", &client.id));
+        }
         let (id, encoded) = (
             encode(&client.id),
             secret.map(|secret| SecretText::new(encode(secret.expose()))),
