@@ -175,7 +175,7 @@ impl Agent {
     ) -> Result<()> {
         self.go(
             url,
-            &Login::from(signer),
+            (&Login::from(signer), None),
             Some(factors),
             |next, answered| answered && next.as_str().starts_with(home),
         )
@@ -196,7 +196,7 @@ impl Agent {
     ) -> Result<Url> {
         self.go(
             url,
-            &Login::from(signer),
+            (&Login::from(signer), None),
             Some(factors),
             |next, answered| !answered && next.as_str().starts_with(target),
         )
@@ -204,12 +204,20 @@ impl Agent {
     }
 
     /// Goes on from `url`, logging in and agreeing, but approving nothing, until sent to an address that starts with one of
-    /// `targets`, which isn't visited.
+    /// `targets`, which isn't visited. Forms are filled in at the origin of `begun` alone: whoever leads elsewhere gets no
+    /// password.
     ///
     /// # Errors
-    /// When a page can't be dealt with.
-    pub async fn log_in(&mut self, url: &str, targets: &[&str], login: &Login) -> Result<Url> {
-        self.go(url, login, None, |next, answered| {
+    /// When a page can't be dealt with, or another origin answers with one.
+    pub async fn log_in(
+        &mut self,
+        url: &str,
+        begun: &Url,
+        targets: &[&str],
+        login: &Login,
+    ) -> Result<Url> {
+        let at = Some(begun);
+        self.go(url, (login, at), None, |next, answered| {
             !answered
                 && targets
                     .iter()
@@ -218,11 +226,12 @@ impl Agent {
         .await
     }
 
-    /// `arrived` is asked before an address is visited, and again when it answered with a page.
+    /// `arrived` is asked before an address is visited, and again when it answered with a page. The address beside `login` has
+    /// the one origin whose forms are filled in; without one, as in front of a stack of this process, every origin's are.
     async fn go(
         &mut self,
         url: &str,
-        login: &Login,
+        (login, begun): (&Login, Option<&Url>),
         mut factors: Option<Factors<'_>>,
         arrived: impl Fn(&Url, bool) -> bool,
     ) -> Result<Url> {
@@ -243,6 +252,9 @@ impl Agent {
             next = match location(&next, &answer)? {
                 Some(to) => to,
                 None if answer.status().is_success() && arrived(&next, true) => return Ok(next),
+                None if begun.is_some_and(|begun| begun.origin() != next.origin()) => {
+                    bail!("{} answers with a page and isn't where this began", site(&next))
+                }
                 None => self.fill_in(&next, answer, login).await?,
             };
         }
@@ -323,4 +335,70 @@ fn input(html: &str, name: &str) -> Option<String> {
     let rest = &html[at..];
     let value = rest.split("value=\"").nth(1)?.split('"').next()?;
     Some(value.replace("&amp;", "&").replace("&#38;", "&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::extract::{RawQuery, State};
+    use axum::response::{Html, Redirect};
+    use axum::routing::{get, post};
+    use core_types::clock::SystemClock;
+    use service_kit::http::{HttpOptions, client};
+
+    use super::*;
+
+    const BACK: &str = "http://localhost/callback?code=1";
+
+    type Posted = Arc<Mutex<Vec<String>>>;
+
+    /// A site that leads wherever it is told to, with a login form. Returns its origin.
+    async fn serve(posted: &Posted) -> String {
+        let page = "<form><input name=\"token\" value=\"t\"><input name=\"password\"></form>";
+        let posts = |State(posted): State<Posted>, form: String| async move {
+            posted.lock().unwrap().push(form);
+            Redirect::to(BACK)
+        };
+        let app = Router::new()
+            .route(
+                "/to",
+                get(|RawQuery(to): RawQuery| async move { Redirect::to(&to.unwrap()) }),
+            )
+            .route("/page", get(move || async move { Html(page) }))
+            .route("/login", post(posts))
+            .with_state(posted.clone());
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", socket.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(socket, app).await });
+        origin
+    }
+
+    #[tokio::test]
+    async fn a_password_goes_nowhere_but_where_the_login_began() {
+        let posted = Posted::default();
+        let (ours, other) = (serve(&posted).await, serve(&posted).await);
+        let http = client(&HttpOptions::default()).unwrap();
+        let mut agent = Agent::without_approval(http, Arc::new(SystemClock));
+        let login = Login {
+            user: "hanako".to_owned(),
+            password: SecretText::new("a password".to_owned()),
+            totp_secret: None,
+        };
+        let begun = Url::parse(&ours).unwrap();
+        let led = format!("{ours}/to?{other}/page");
+        for start in [led, format!("{other}/page")] {
+            let refused = agent.log_in(&start, &begun, &[BACK], &login).await;
+            let told = refused.unwrap_err().to_string();
+            assert!(told.contains(&other), "{told}");
+            assert_eq!(*posted.lock().unwrap(), Vec::<String>::new());
+        }
+        // Whoever comes back from elsewhere logs in.
+        let around = format!("{ours}/to?{other}/to?{ours}/page");
+        let back = agent.log_in(&around, &begun, &[BACK], &login).await;
+        assert_eq!(back.unwrap().as_str(), BACK);
+        let sent = posted.lock().unwrap().concat();
+        assert!(sent.contains("password=a+password"), "{sent}");
+    }
 }

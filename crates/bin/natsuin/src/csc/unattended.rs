@@ -230,7 +230,7 @@ impl Visit {
         })
     }
 
-    /// Until the browser would come back, or to one of `targets`.
+    /// Until the browser would come back, or to one of `targets`. Only the authorization server's own login form is filled in.
     async fn go(&mut self, url: &str, targets: &[&str], login: &Login) -> Result<Url, Failure> {
         // A longer address isn't where the client takes its code.
         let next = if self.redirect_uri.contains('?') {
@@ -240,7 +240,8 @@ impl Visit {
         };
         let back = format!("{}{next}", self.redirect_uri);
         let all = [targets, &[back.as_str()]].concat();
-        let came = self.agent.log_in(url, &all, login).await;
+        let begun = &self.pending.url;
+        let came = self.agent.log_in(url, begun, &all, login).await;
         came.map_err(|e| {
             let what = clean(&format!("{e:#}"));
             let remedy = "check name, password and seed; a one-time code counts once, and --session-file keeps a login";
