@@ -124,12 +124,7 @@ impl App {
             if fresh {
                 session.service = None;
             }
-            let now = self.now();
-            session
-                .service
-                .as_ref()
-                .filter(|(_, until)| *until > now)
-                .map(|(token, _)| token.clone())
+            session.reading(self.now())
         };
         let (app, at) = (self.clone(), id.clone());
         self.proceed(owner, id, async move {

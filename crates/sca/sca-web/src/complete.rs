@@ -138,17 +138,17 @@ impl App {
         token: SecretText,
     ) -> Result<State, Failed> {
         let wire = wire_alg(waiting.alg, &waiting.credential.key).ok_or(Problem::NO_KEY)?;
-        // In version 1 the right to sign goes beside the token that reads.
+        // In version 1 the right to sign goes beside the token that reads; once that has ended, it goes in both places.
         let reading = match self.client.version() {
             Version::V1 => self
                 .lock()
                 .sessions
                 .get(owner)
-                .and_then(|s| s.service.clone()),
+                .and_then(|s| s.reading(self.now())),
             Version::V2 => None,
         };
         let (bearer, sad) = match reading {
-            Some((reading, _)) => (reading, Some(token.clone())),
+            Some(reading) => (reading, Some(token.clone())),
             None => (token.clone(), None),
         };
         let request = SignHashRequest {

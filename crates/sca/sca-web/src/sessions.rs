@@ -23,6 +23,14 @@ pub(crate) struct Session {
     cookie: Digest32,
 }
 
+impl Session {
+    /// The service-scope token, while it lives.
+    pub(crate) fn reading(&self, now: UnixTime) -> Option<SecretText> {
+        let living = self.service.as_ref().filter(|(_, until)| *until > now);
+        living.map(|(token, _)| token.clone())
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Sessions {
     by_cookie: HashMap<Digest32, SessionId>,
@@ -124,6 +132,17 @@ mod tests {
         let (_, second) = sessions.open(&random, UnixTime(11), 10);
         assert_ne!(cookie, second);
         assert!(sessions.get(&id).is_none(), "ended sessions are gone");
+    }
+
+    #[test]
+    fn a_token_is_used_until_it_ends() {
+        let (mut sessions, random) = (Sessions::default(), SeededRandom::new(1));
+        let (id, _) = sessions.open(&random, UnixTime(0), 10);
+        let session = sessions.get_mut(&id).unwrap();
+        assert!(session.reading(UnixTime(0)).is_none());
+        session.service = Some((SecretText::new("reads".to_owned()), UnixTime(5)));
+        assert_eq!(session.reading(UnixTime(4)).unwrap().expose(), "reads");
+        assert!(session.reading(UnixTime(5)).is_none());
     }
 
     #[test]
