@@ -253,7 +253,10 @@ impl Agent {
                 Some(to) => to,
                 None if answer.status().is_success() && arrived(&next, true) => return Ok(next),
                 None if begun.is_some_and(|begun| begun.origin() != next.origin()) => {
-                    bail!("{} answers with a page and isn't where this began", site(&next))
+                    bail!(
+                        "{} answers with a page and isn't where this began",
+                        site(&next)
+                    )
                 }
                 None => self.fill_in(&next, answer, login).await?,
             };

@@ -40,7 +40,9 @@ pub struct Asked<'a> {
 }
 
 /// Most pages of a list that are fetched.
-const MAX_PAGES: usize = 1000;
+const MAX_PAGES: usize = 100;
+/// Most bytes that the identifiers of all pages take in memory: as many as a list in one answer may have.
+const MAX_LISTED: usize = http::MAX_ANSWER;
 
 /// A client of one provider. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
@@ -179,7 +181,7 @@ impl Client {
     /// `credentials/list`. Version 1 tells identifiers alone, page by page, and knows `userID` only of what can be asked.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]; [`ClientError::TooLarge`] after 100 pages or 16 MiB of identifiers.
     pub async fn list(
         &self,
         token: &SecretText,
@@ -191,6 +193,7 @@ impl Client {
         }
         let mut all = ListResponse::default();
         let mut page: Option<String> = None;
+        let mut listed: usize = 0;
         for _ in 0..MAX_PAGES {
             let mut body = json!({});
             for (name, value) in [("userID", &request.user_id), ("pageToken", &page)] {
@@ -202,6 +205,11 @@ impl Client {
             let next = told["nextPageToken"].as_str().filter(|t| !t.is_empty());
             page = next.map(str::to_owned);
             let told: ListResponse = understood(endpoint, told)?;
+            let each = |id: &String| size_of::<String>() + id.len();
+            listed += told.credential_ids.iter().map(each).sum::<usize>();
+            if listed > MAX_LISTED {
+                break;
+            }
             all.credential_ids.extend(told.credential_ids);
             if page.is_none() {
                 return Ok(all);

@@ -47,7 +47,7 @@ impl Default for HttpOptions {
 }
 
 /// Largest answer that is read: a list of some thousand credentials with their chains.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 impl HttpOptions {
     /// Builds the HTTP client; also for other calls of the same program, such as to a time-stamp authority.

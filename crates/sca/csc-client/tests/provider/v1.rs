@@ -56,6 +56,12 @@ async fn api(
             "oauth2": format!("{}/", old.base.lock().unwrap()), "methods": ["info"] })
         }
         _ if token != bearer => return refused("invalid_token"),
+        "credentials/list" if body["userID"] == "endless" => {
+            json!({ "credentialIDs": [], "nextPageToken": "more" })
+        }
+        "credentials/list" if body["userID"] == "huge" => {
+            json!({ "credentialIDs": ["k".repeat(4 << 20)], "nextPageToken": "more" })
+        }
         "credentials/list" => match body["pageToken"].as_str() {
             None => json!({ "credentialIDs": ["k1"], "nextPageToken": "2" }),
             Some("2") => json!({ "credentialIDs": ["k2"], "nextPageToken": "" }),
@@ -220,6 +226,16 @@ async fn a_list_of_version_1_is_read_page_by_page_and_its_credentials_like_those
     assert_eq!(old.last().2["hash"], json!([b64([7; 32])]));
     let wrong = client.credentials(&"other".to_owned().into()).await;
     assert!(matches!(wrong, Err(ClientError::Api { status: 400, .. })));
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_given_up_before_it_fills_the_memory() {
+    for (user, most) in [("endless", 100), ("huge", 4)] {
+        let (old, client) = start().await;
+        let listed = client.credentials_of(&service(), Some(user)).await;
+        assert!(matches!(listed, Err(ClientError::TooLarge(_))), "{user}");
+        assert_eq!(old.came.lock().unwrap().len(), most, "{user}");
+    }
 }
 
 #[tokio::test]
