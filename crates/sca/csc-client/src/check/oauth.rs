@@ -1,5 +1,8 @@
 //! The authorization server, as far as it shows without a person in a browser: what it says about itself, and what it refuses.
 
+mod asked;
+
+use asked::{Came, came, request, without_pkce};
 use csc_types::{Info, SecretText, ServerMetadata};
 use serde_json::Value;
 use url::Url;
@@ -54,6 +57,10 @@ const BACK: &str = "a refusal brings state back, and iss if it is announced";
 /// RFC 7009 calls it done, the table of the specification an error.
 const REVOKE: &str = "to revoke an unknown token is done, or refused";
 const ONCE: &str = "a code works once";
+const METADATA: &str = "the authorization server's metadata are its own";
+const ANSWERS: &str = "the authorization server answers every request";
+/// What a client without a shared secret lacks here.
+const AUTHENTICATED: &str = "a client that this program can authenticate";
 
 /// An authorization server and what it says about itself.
 struct Server {
@@ -61,25 +68,22 @@ struct Server {
     revoke: Option<Url>,
 }
 
-/// What an authorization request comes to.
-#[derive(Debug, PartialEq, Eq)]
-enum Came {
-    /// Back to the client, with these parameters.
-    Back(Vec<(String, String)>),
-    /// A page that says no.
-    Refused,
-    /// A page where it goes on.
-    GoesOn,
-    /// To somebody else.
-    Elsewhere(String),
-}
-
 impl Run<'_> {
-    pub(super) async fn oauth(&mut self, info: &Value, means: &Means) -> Result<(), ClientError> {
-        let Some(server) = self.server(info).await? else {
+    /// A server that can't be reached is a fault like others: it doesn't end the check.
+    pub(super) async fn oauth(&mut self, info: &Value, means: &Means) {
+        let Some(server) = self.server(info).await else {
             self.skip_oauth("an authorization server");
-            return Ok(());
+            return;
         };
+        let ended = self.requests(&server, means).await.err();
+        let (silent, fault) = (ended.is_some(), ended.map(|e| e.to_string()));
+        self.judge(ANSWERS, "8.2", Kind::Positive, fault);
+        if silent {
+            self.skip_oauth("an authorization server that answers");
+        }
+    }
+
+    async fn requests(&mut self, server: &Server, means: &Means) -> Result<(), ClientError> {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", "invented"),
@@ -96,7 +100,7 @@ impl Run<'_> {
             not_authenticated(&answer),
         );
         let request = request(STRANGER, ELSEWHERE);
-        let came = self.ask(&server, &request, ELSEWHERE).await?;
+        let came = self.ask(server, &request, ELSEWHERE).await?;
         self.judge(
             "an unknown client isn't sent back",
             AUTHORIZE,
@@ -105,9 +109,9 @@ impl Run<'_> {
         );
         match &means.client {
             Some(client) => {
-                self.tokens(&server, client).await?;
-                self.authorizations(&server, client).await?;
-                self.pushed(&server, client).await?;
+                self.tokens(server, client).await?;
+                self.authorizations(server, client).await?;
+                self.pushed(server, client).await?;
             }
             None => {
                 for (name, clause, kind) in WITH_A_CLIENT {
@@ -119,6 +123,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Names what wasn't tried of the cases of the authorization server.
     fn skip_oauth(&mut self, needs: &'static str) {
         let first = [
             (METADATA, "RFC 8414 3.3", Kind::Encoding),
@@ -134,50 +139,60 @@ impl Run<'_> {
                 Kind::Negative,
             ),
         ];
-        let last = [(ONCE, TOKEN, Kind::Replay)];
+        let last = [
+            (ONCE, TOKEN, Kind::Replay),
+            (ANSWERS, "8.2", Kind::Positive),
+        ];
         for (name, clause, kind) in first.into_iter().chain(WITH_A_CLIENT).chain(last) {
-            self.skip(name, clause, kind, needs);
+            if self.cases.iter().all(|case| case.name != name) {
+                self.skip(name, clause, kind, needs);
+            }
         }
     }
 
     /// Finds the server by `info`, and judges its metadata.
-    async fn server(&mut self, info: &Value) -> Result<Option<Server>, ClientError> {
-        let Ok(info) = serde_json::from_value::<Info>(info.clone()) else {
-            return Ok(None);
-        };
-        let Ok((found, _)) = authority(&info) else {
-            return Ok(None);
-        };
+    async fn server(&mut self, info: &Value) -> Option<Server> {
+        let info = serde_json::from_value::<Info>(info.clone()).ok()?;
+        let (found, _) = authority(&info).ok()?;
         let (issuer, needed) = match &found {
             Authority::Issuer(issuer) => (issuer, true),
             Authority::Base(base) => (base, false),
         };
+        let urls = match metadata_urls(issuer) {
+            Ok(urls) => urls,
+            Err(error) => {
+                let fault = Some(error.to_string());
+                self.judge(METADATA, "RFC 8414 3.3", Kind::Encoding, fault);
+                return None;
+            }
+        };
         let mut metadata = None;
-        for url in metadata_urls(issuer)? {
-            let answer = self.service.visit(&url).await?;
-            if answer.status == 200 {
-                metadata = answer.json();
-                break;
+        let mut none = "oauth2Issuer has no metadata".to_owned();
+        for url in urls {
+            match self.service.visit(&url).await {
+                Ok(answer) if answer.status == 200 => {
+                    metadata = answer.json();
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) => none = error.to_string(),
             }
         }
         let Some(metadata) = metadata else {
             // With `oauth2` the addresses are fixed, and nobody has to publish them.
             let announced = "PKCE with S256 is announced";
             match needed {
-                true => {
-                    let fault = Some("oauth2Issuer has no metadata".to_owned());
-                    self.judge(METADATA, "RFC 8414 3.3", Kind::Encoding, fault);
-                }
+                true => self.judge(METADATA, "RFC 8414 3.3", Kind::Encoding, Some(none)),
                 false => self.skip(METADATA, "RFC 8414 3.3", Kind::Encoding, "metadata"),
             }
             self.skip(announced, "RFC 8414 2", Kind::Encoding, "metadata");
             let revoke = format!("{issuer}/oauth2/revoke");
             let revokes = info.methods.iter().any(|m| m == "oauth2/revoke");
             let endpoints = fixed_endpoints(issuer, &info, self.service.version()).ok();
-            return Ok(endpoints.filter(|_| !needed).map(|endpoints| Server {
+            return endpoints.filter(|_| !needed).map(|endpoints| Server {
                 endpoints,
                 revoke: safe_url(&revoke).ok().filter(|_| revokes),
-            }));
+            });
         };
         let read = serde_json::from_value::<ServerMetadata>(metadata);
         let read = read.map_err(|e| e.to_string()).and_then(|metadata| {
@@ -189,9 +204,7 @@ impl Run<'_> {
         });
         let fault = read.as_ref().err().cloned();
         self.judge(METADATA, "RFC 8414 3.3", Kind::Encoding, fault);
-        let Ok((endpoints, metadata)) = read else {
-            return Ok(None);
-        };
+        let (endpoints, metadata) = read.ok()?;
         let methods = &metadata.code_challenge_methods_supported;
         let fault = (!methods.iter().any(|m| m == "S256")).then(|| format!("{methods:?}"));
         self.judge(
@@ -201,10 +214,10 @@ impl Run<'_> {
             fault,
         );
         let revoke = metadata.revocation_endpoint.as_deref();
-        Ok(Some(Server {
+        Some(Server {
             endpoints,
             revoke: revoke.and_then(|url| safe_url(url).ok()),
-        }))
+        })
     }
 
     /// The token endpoint, with the client's authentication.
@@ -227,8 +240,11 @@ impl Run<'_> {
             ("an unknown refresh token is refused", &refresh[..]),
         ] {
             let answer = self.authenticated(server, &server.endpoints.token, (client, good), form);
-            let fault = refusal(&answer.await?, &[400]);
-            self.judge(name, TOKEN, Kind::Negative, fault);
+            let answer = answer.await?;
+            match good.is_none() && answer.status == 401 {
+                true => self.skip(name, TOKEN, Kind::Negative, AUTHENTICATED),
+                false => self.judge(name, TOKEN, Kind::Negative, refusal(&answer, &[400])),
+            }
         }
         match &server.revoke {
             Some(url) => {
@@ -238,7 +254,10 @@ impl Run<'_> {
                     .await?;
                 let done = matches!(answer.status, 200 | 204);
                 let fault = refusal(&answer, &[400]).filter(|_| !done);
-                self.judge(REVOKE, "8.2.5", Kind::Negative, fault);
+                match good.is_none() && answer.status == 401 {
+                    true => self.skip(REVOKE, "8.2.5", Kind::Negative, AUTHENTICATED),
+                    false => self.judge(REVOKE, "8.2.5", Kind::Negative, fault),
+                }
             }
             None => self.skip(REVOKE, "8.2.5", Kind::Negative, "a server that revokes"),
         }
@@ -340,7 +359,12 @@ impl Run<'_> {
             }
             other => Some(format!("{other:?}")),
         };
-        self.judge(BACK, "RFC 9207 2", Kind::Encoding, fault);
+        let pushed_only = "a server that takes requests that weren't pushed";
+        match came {
+            // With a page, as clients are answered that have to push (FAPI 2.0).
+            Came::Refused => self.skip(BACK, "RFC 9207 2", Kind::Encoding, pushed_only),
+            _ => self.judge(BACK, "RFC 9207 2", Kind::Encoding, fault),
+        }
         let elsewhere = request(&client.id, ELSEWHERE);
         let came = self.ask(server, &elsewhere, ELSEWHERE).await?;
         let fault = (came != Came::Refused).then(|| format!("{came:?}"));
@@ -361,9 +385,16 @@ impl Run<'_> {
         let good = request(&client.id, back);
         let with = (client, client.secret.as_ref());
         let answer = self.authenticated(server, &url, with, &good).await?;
-        if !server.endpoints.pushed_is_sure && matches!(answer.status, 404 | 405 | 501) {
+        let lacks = match answer.status {
+            401 if client.secret.is_none() => Some(AUTHENTICATED),
+            404 | 405 | 501 if !server.endpoints.pushed_is_sure => {
+                Some("a server that takes pushed requests")
+            }
+            _ => None,
+        };
+        if let Some(needs) = lacks {
             for (name, clause, kind) in cases {
-                self.skip(name, clause, kind, "a server that takes pushed requests");
+                self.skip(name, clause, kind, needs);
             }
             return Ok(());
         }
@@ -422,20 +453,6 @@ impl Run<'_> {
     }
 }
 
-const METADATA: &str = "the authorization server's metadata are its own";
-
-impl Came {
-    /// What is wrong if nothing should have come of it.
-    fn not_refused(&self) -> Option<String> {
-        let error = |given: &[(String, String)]| given.iter().any(|(name, _)| name == "error");
-        match self {
-            Self::Refused => None,
-            Self::Back(given) if error(given) => None,
-            other => Some(format!("{other:?}")),
-        }
-    }
-}
-
 /// What is wrong if a client should not have been believed: about the code, which is invented too, nobody else learns anything.
 fn not_authenticated(answer: &Answer) -> Option<String> {
     let grant = || {
@@ -444,43 +461,4 @@ fn not_authenticated(answer: &Answer) -> Option<String> {
         late.then(|| "the code was looked at before the client".to_owned())
     };
     refusal(answer, &[400, 401]).or_else(grant)
-}
-
-fn request<'a>(client: &'a str, redirect_uri: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        ("response_type", "code"),
-        ("client_id", client),
-        ("redirect_uri", redirect_uri),
-        ("scope", "service"),
-        ("state", STATE),
-        ("code_challenge", CHALLENGE),
-        ("code_challenge_method", "S256"),
-    ]
-}
-
-fn without_pkce<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let kept = pairs.iter().filter(|(name, _)| !name.starts_with("code_"));
-    kept.copied().collect()
-}
-
-fn came(from: &Url, answer: &Answer, redirect_uri: &str) -> Came {
-    let to = answer.leads_to.as_deref().and_then(|to| from.join(to).ok());
-    match to {
-        Some(to) => {
-            let (path, query) = match to.as_str().split_once('?') {
-                Some((path, query)) => (path, query),
-                None => (to.as_str(), ""),
-            };
-            if path == redirect_uri {
-                let given = url::form_urlencoded::parse(query.as_bytes()).into_owned();
-                Came::Back(given.collect())
-            } else if to.origin() == from.origin() {
-                Came::GoesOn
-            } else {
-                Came::Elsewhere(path.to_owned())
-            }
-        }
-        None if answer.status >= 400 => Came::Refused,
-        None => Came::GoesOn,
-    }
 }

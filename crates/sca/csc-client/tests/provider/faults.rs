@@ -1,5 +1,7 @@
 //! The checker against a provider that does everything right, and against one fault at a time: each is found, by its name, and nothing else.
 
+mod clients;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
@@ -298,6 +300,11 @@ async fn start() -> (Arc<Fake>, Service, tempfile::TempDir) {
 }
 
 async fn run(fake: &Fake, service: &Service, fault: Fault) -> Vec<Case> {
+    run_with(fake, service, fault, Some("secret")).await
+}
+
+/// The same with this secret of the client.
+async fn run_with(fake: &Fake, service: &Service, fault: Fault, secret: Option<&str>) -> Vec<Case> {
     *fake.fault.lock().unwrap() = fault;
     *fake.state.lock().unwrap() = Used::default();
     let means = Means {
@@ -309,7 +316,7 @@ async fn run(fake: &Fake, service: &Service, fault: Fault) -> Vec<Case> {
         sign_algo: None,
         client: Some(ClientMeans {
             id: "app".to_owned(),
-            secret: Some("secret".to_owned().into()),
+            secret: secret.map(|secret| secret.to_owned().into()),
             redirect_uri: BACK.to_owned(),
         }),
     };
