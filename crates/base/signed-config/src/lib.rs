@@ -1,5 +1,5 @@
 //! Whose configuration a zone obeys: one that those have signed whose keys it put away when it was first started with one
-//! (`II-3.3.2-config-authorised-change`). Whoever can write the files alone changes nothing.
+//! (`II-3.3.2-config-tamper-detected`). Whoever can write the files alone changes nothing.
 //!
 //! Decisions only: what is remembered and where is the zone's affair. Must never know what a configuration says.
 
@@ -371,7 +371,7 @@ mod tests {
         }
     }
 
-    // shows: II-3.3.2-config-authorised-change
+    // shows: II-3.3.2-config-tamper-detected
     #[test]
     fn above_level_1_one_person_is_never_enough() {
         use SettingsRefused::OnePerson;

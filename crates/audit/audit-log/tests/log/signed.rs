@@ -67,7 +67,7 @@ async fn told(store: &Store, kind: &str) -> Vec<String> {
         .collect()
 }
 
-// shows: II-3.3.2-config-authorised-change, II-3.3.2-config-tamper-detected
+// shows: II-3.3.2-config-tamper-detected
 #[tokio::test]
 async fn two_change_the_configuration_and_one_administrator_does_not() {
     let [a, b, thief] = [(); 3].map(|()| SigningKey::generate().expect("a key").0);

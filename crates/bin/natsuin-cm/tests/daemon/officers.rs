@@ -86,7 +86,7 @@ async fn an_administrator_who_names_keys_of_their_own_has_no_module() {
     assert!(backup.contains("two of 2 officers approve"), "{backup}");
 }
 
-// shows: II-3.3.2-config-authorised-change, II-3.3.2-config-tamper-detected
+// shows: II-3.3.2-config-tamper-detected
 #[tokio::test]
 async fn a_signed_configuration_is_obeyed_and_a_changed_one_is_not() {
     let mut site = Site::new();

@@ -194,7 +194,7 @@ async fn unsigned_is_possible_at_level_1_only_and_until_somebody_signs() {
     }
 }
 
-// shows: II-3.3.2-config-authorised-change
+// shows: II-3.3.2-config-tamper-detected
 #[tokio::test(flavor = "multi_thread")]
 async fn above_level_1_one_person_changes_no_setting() {
     for world in worlds_at(Level::Two).await {

@@ -57,6 +57,7 @@ fn filled(token: &str) -> String {
         ("request", "x"),
         ("key", "key-hanako"),
         ("changes", "1"),
+        ("do", "destroy"),
         ("what", "destroy"),
         ("of", "key-hanako"),
         ("case", "1-ii"),

@@ -279,7 +279,10 @@ async fn refused_expired_and_impossible_requests_end_with_an_error_for_the_clien
         let answer = browser.authorize(&form).await;
         let told = |name: &str| answer.param(name).unwrap();
         assert_eq!(told("error"), "invalid_authorization_details");
-        assert_eq!(told("error_description"), "credentialID is unknown");
+        assert_eq!(
+            told("error_description"),
+            "credentialID is needed: this service chooses none"
+        );
         // Somebody else's key and no key at all look the same.
         for key in ["key-taro", "none"] {
             let answer = browser
