@@ -108,6 +108,9 @@ impl IntoResponse for Fault {
         let (error, description) = self.words();
         let body = ErrorBody::new(error, &description);
         let mut response = (status, Json(body)).into_response();
+        // The words of version 1 can name a person: that is for the caller, not for the operator's log.
+        let logged = self.description;
+        let description = logged.map_or_else(|| self.error.description(), Cow::Borrowed);
         response
             .extensions_mut()
             .insert(Told { error, description });
@@ -253,6 +256,16 @@ mod tests {
     fn told(refusal: Refusal, presented: Presented) -> (u16, String) {
         let fault = of_sign(CallError::Refused(refusal), presented);
         (fault.error.status(), fault.error.description().into_owned())
+    }
+
+    #[test]
+    fn the_owner_of_a_certificate_is_named_to_the_caller_and_not_in_the_log() {
+        let owner = "O=Natsuin,CN=髙橋 花子".to_owned();
+        let fault = Fault::from(CscError::CertificateExpired(Some(owner))).in_v1();
+        assert!(fault.words().1.contains("花子"));
+        let response = fault.into_response();
+        let told = response.extensions().get::<Told>().unwrap();
+        assert_eq!(told.description, "Signing certificate is expired");
     }
 
     #[test]

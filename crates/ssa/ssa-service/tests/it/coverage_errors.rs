@@ -19,7 +19,7 @@ use csc_types::CscError;
 
 use crate::coverage::ready;
 use crate::oauth::client;
-use crate::web::{Stack, hash};
+use crate::web::{LogLines, Stack, hash};
 
 const P256: &str = "1.2.840.10045.4.3.2";
 /// 2027-01-16, when the certificate of `key-ending` is over.
@@ -399,7 +399,12 @@ async fn the_certificate_ends(listener: &mut Listener<'_>) {
     stack.clock.advance(101);
     let body = json!({ "credentialID": "key-ending", "SAD": signing["access_token"], "hashes": [b64(hash(1))], "signAlgo": P256 });
     let service = stack.service_token("app", "hanako").await;
+    let (lines, _guard) = LogLines::begin();
     listener.bearer("signatures/signHash", &service, body).await;
+    // Version 1 names the owner to the client, and nobody to the operator.
+    let lines = lines.take();
+    assert!(lines.contains("Signing certificate is expired"), "{lines}");
+    assert!(!lines.contains("髙橋"), "{lines}");
 }
 
 #[tokio::test]
