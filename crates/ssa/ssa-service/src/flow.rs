@@ -250,6 +250,13 @@ pub(crate) async fn find(
     row.map(|row| read_flow(&row)).transpose()
 }
 
+/// Whether an authorization lives, in whichever browser.
+pub(crate) async fn lives(tx: &mut Tx, handle: &str, now: UnixTime) -> Result<bool, StoreError> {
+    let query = "SELECT id FROM ssa_flow WHERE id = $1 AND created > $2";
+    let query = sql(query).bind(digest(handle)).bind(now.plus(-FLOW_LIFE).0);
+    Ok(tx.fetch_optional(query).await?.is_some())
+}
+
 fn read_flow(row: &Row) -> Result<Flow, StoreError> {
     let state = row.text("state")?;
     let states = [FlowState::Begun, FlowState::Asked, FlowState::Done];

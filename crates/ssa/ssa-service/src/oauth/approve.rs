@@ -136,16 +136,11 @@ async fn living(ssa: &Ssa, handle: &str, browser: &str) -> Result<Option<Flow>, 
 }
 
 async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Response, Refused> {
-    // Whoever approved in another browser than they began in goes on in that one.
-    let unknown = match back {
-        true => pages::Trouble::BegunElsewhere,
-        false => pages::Trouble::LinkExpired,
-    };
     let Some(browser) = &visit.browser else {
-        return Ok(pages::sorry(ssa, visit, unknown));
+        return not_here(ssa, visit, handle, back).await;
     };
     let Some(flow) = living(ssa, handle, &browser.id()).await? else {
-        return Ok(pages::sorry(ssa, visit, unknown));
+        return not_here(ssa, visit, handle, back).await;
     };
     if flow.state == FlowState::Done {
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
@@ -204,6 +199,18 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
             }
         }
     }
+}
+
+/// This browser has no such authorization. Whoever approved in another one than they began in goes on in that one, while it lives.
+async fn not_here(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Response, Refused> {
+    let mut tx = ssa.store().read("flow").await?;
+    let elsewhere = back && flow::lives(&mut tx, handle, ssa.now()).await?;
+    drop(tx);
+    let trouble = match elsewhere {
+        true => pages::Trouble::BegunElsewhere,
+        false => pages::Trouble::LinkExpired,
+    };
+    Ok(pages::sorry(ssa, visit, trouble))
 }
 
 /// Who asks whom.

@@ -180,6 +180,31 @@ async fn a_signature_from_authorization_to_value() {
     }
 }
 
+async fn is_sent_elsewhere(browser: &mut Browser<'_>, back: &str) -> bool {
+    let page = browser.get(back).await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    page.body.contains("You began in another browser")
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_not_said_to_have_begun_elsewhere() {
+    for stack in stacks().await {
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        let request = credential_request("app", "key-hanako", &[hash(1)]);
+        let answer = browser.authorize(&request).await;
+        let (_, back) = browser.at_sic(&answer);
+        let unknown = format!("{back}x");
+        stack.clock.advance(899);
+        let mut other = Browser::new(&stack);
+        assert!(is_sent_elsewhere(&mut other, &back).await);
+        assert!(!is_sent_elsewhere(&mut other, &unknown).await);
+        stack.clock.advance(1);
+        assert!(!is_sent_elsewhere(&mut browser, &back).await);
+        assert!(!is_sent_elsewhere(&mut other, &back).await);
+    }
+}
+
 // shows: I-5.2.2-flow-may-vary
 #[tokio::test]
 async fn plain_parameters_and_a_sad_beside_a_service_token() {
