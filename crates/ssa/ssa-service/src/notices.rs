@@ -91,8 +91,8 @@ pub(crate) fn soon(ssa: &Ssa) {
 }
 
 impl Ssa {
-    /// Finishes calls that lost their worker and of which somebody is to be told, and sends the notices that are due. Safe at any
-    /// time on any node; the composition root calls it every few seconds.
+    /// Finishes calls that lost their worker and of which somebody is to be told, sends the notices that are due, and writes how
+    /// often nobody known called this node. Safe at any time on any node; the composition root calls it every few seconds.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -100,7 +100,8 @@ impl Ssa {
         // What is over is told, whatever became of what isn't.
         let resumed = later::resume(self).await;
         let sent = send_due(self).await;
-        resumed.and(sent)
+        let told = self.tell_strangers().await;
+        resumed.and(sent).and(told)
     }
 
     /// With what notices to this client are signed: 32 bytes, bound to the client and the number in its contract.

@@ -1,6 +1,6 @@
 //! Calls of whoever is nobody here: without a token, with one that was never issued, with a code that isn't there. They are attempts of
 //! access and stand in the log (`I-7.1.4.1-log-all-access-attempts`), so that nobody fills it by knocking: the first at once, and those
-//! of the minute after it together with the next.
+//! of the minute after it together with the next, or when that minute is over (`Ssa::send_notices`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -38,13 +38,51 @@ impl Strangers {
             return Some(1);
         };
         seen.tries = seen.tries.saturating_add(1);
-        let passed = now.0.saturating_sub(seen.told.0);
+        seen.take(now)
+    }
+
+    /// An endpoint whose minute is over, and the calls that no entry tells of yet. The same one isn't due twice at a time.
+    fn due(&self, now: UnixTime) -> Option<(&'static str, u64)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = all
+            .iter_mut()
+            .filter(|(_, seen)| seen.tries > 0)
+            .filter_map(|(endpoint, seen)| Some((*endpoint, seen.take(now)?)));
+        due.next()
+    }
+
+    /// Calls that were taken, and no entry came of it.
+    fn put_back(&self, endpoint: &'static str, tries: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = all.get_mut(endpoint) {
+            seen.tries = seen.tries.saturating_add(tries);
+        }
+    }
+}
+
+impl Seen {
+    /// What an entry has to be written of now.
+    fn take(&mut self, now: UnixTime) -> Option<u64> {
+        let passed = now.0.saturating_sub(self.told.0);
         // A clock that was set back doesn't silence it.
         if (0..MINUTE).contains(&passed) {
             return None;
         }
-        seen.told = now;
-        Some(std::mem::take(&mut seen.tries))
+        self.told = now;
+        Some(std::mem::take(&mut self.tries))
+    }
+}
+
+/// Calls on their way into an entry: they count again if none is written, be it that the store fails or that the caller goes away.
+struct Untold<'a> {
+    strangers: &'a Strangers,
+    endpoint: &'static str,
+    tries: u64,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.strangers.put_back(self.endpoint, self.tries);
     }
 }
 
@@ -54,15 +92,39 @@ impl Ssa {
     /// # Errors
     /// [`StoreError`] when it can't be recorded.
     pub(crate) async fn knocked(&self, endpoint: &'static str) -> Result<(), StoreError> {
-        let now = self.now();
-        let Some(tries) = self.strangers().count(endpoint, now) else {
-            return Ok(());
+        match self.strangers().count(endpoint, self.now()) {
+            Some(tries) => self.tell_knocks(endpoint, tries).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what was counted and nobody called since.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be recorded; it is due again a minute later.
+    pub(crate) async fn tell_strangers(&self) -> Result<(), StoreError> {
+        let (now, mut outcome) = (self.now(), Ok(()));
+        while let Some((endpoint, tries)) = self.strangers().due(now) {
+            outcome = outcome.and(self.tell_knocks(endpoint, tries).await);
+        }
+        outcome
+    }
+
+    async fn tell_knocks(&self, endpoint: &'static str, tries: u64) -> Result<(), StoreError> {
+        let strangers = self.strangers();
+        let mut untold = Untold {
+            strangers,
+            endpoint,
+            tries,
         };
+        let now = self.now();
         transaction!(self.store(), "access-unknown", |tx| {
             let endpoint = endpoint.into();
             let event = Event::AccessUnknown { endpoint, tries };
-            self.audit().append(tx, event, now).await.map(drop)
-        })
+            self.audit().append(tx, event, now).await
+        })?;
+        untold.tries = 0;
+        Ok(())
     }
 }
 
@@ -78,5 +140,36 @@ mod tests {
         assert_eq!([at(160), at(161), at(220)], [Some(3), None, Some(2)]);
         assert_eq!(strangers.count("oauth2/token", UnixTime(161)), Some(1));
         assert_eq!(at(10), Some(1), "the clock was set back");
+    }
+
+    #[test]
+    fn what_nobody_follows_up_is_due_when_its_minute_is_over_and_once() {
+        let strangers = Strangers::default();
+        let due = |at| strangers.due(UnixTime(at));
+        for at in [100, 110, 120] {
+            strangers.count("csc", UnixTime(at));
+        }
+        strangers.count("oauth2/token", UnixTime(100));
+        assert_eq!(
+            [due(159), due(160), due(160)],
+            [None, Some(("csc", 2)), None]
+        );
+        assert_eq!(due(1000), None, "nothing was counted since");
+    }
+
+    #[test]
+    fn calls_of_which_no_entry_came_count_again() {
+        let strangers = Strangers::default();
+        for (at, told) in [(100, Some(1)), (110, None)] {
+            assert_eq!(strangers.count("csc", UnixTime(at)), told);
+        }
+        let (endpoint, tries) = strangers.due(UnixTime(160)).unwrap();
+        drop(Untold {
+            strangers: &strangers,
+            endpoint,
+            tries,
+        });
+        assert_eq!(strangers.due(UnixTime(219)), None);
+        assert_eq!(strangers.due(UnixTime(220)), Some(("csc", 1)));
     }
 }

@@ -334,6 +334,14 @@ impl Stack {
         self.audit_kinds().await.iter().any(|k| k == kind)
     }
 
+    /// What the audit entries of this kind say, in their order.
+    pub async fn audit_bodies(&self, kind: &str) -> Vec<String> {
+        let mut tx = self.store.read("audit").await.unwrap();
+        let all = "SELECT body FROM audit_entry WHERE kind = $1 ORDER BY n";
+        let rows = tx.fetch_all(store_kit::sql(all).bind(kind)).await.unwrap();
+        rows.iter().map(|row| row.text("body").unwrap()).collect()
+    }
+
     /// Kinds of the audit entries so far.
     pub async fn audit_kinds(&self) -> Vec<String> {
         let mut tx = self.store.read("audit").await.unwrap();
