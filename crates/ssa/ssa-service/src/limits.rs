@@ -83,6 +83,7 @@ pub(crate) struct Limits {
     clients: RateLimit<ClientId>,
     people: RateLimit<PersonId>,
     user_codes: RateLimit<PersonId>,
+    refusals: RateLimit<ClientId>,
     begun: AtomicU32,
 }
 
@@ -90,6 +91,11 @@ pub(crate) struct Limits {
 const USER_CODES: Rate = Rate {
     burst: 5,
     per_minute: 1,
+};
+/// How many refusals of one client's tokens are entries of their own.
+const REFUSALS: Rate = Rate {
+    burst: 60,
+    per_minute: 20,
 };
 /// Bytes of what is under way for a client, by the number of requests it may have under way.
 const BYTES: i64 = 64 << 10;
@@ -126,6 +132,13 @@ impl Ssa {
     pub(crate) fn admit_user_code(&self, person: &PersonId) -> Result<(), Wait> {
         let typed = &self.limits().user_codes;
         typed.take(person, USER_CODES, self.now()).map_err(Wait)
+    }
+
+    /// Whether one more refusal of this client's tokens is an entry of its own: a token that counts no more, or was never its
+    /// holder's, fills no log.
+    pub(crate) fn names_refusal(&self, client: &ClientId) -> bool {
+        let named = &self.limits().refusals;
+        named.take(client, REFUSALS, self.now()).is_ok()
     }
 
     /// How much may be under way for a client, if it is time to look: a look goes through all of it, and one for each

@@ -8,14 +8,15 @@ use csc_types::login::{LoginRequest, LoginResponse, basic};
 use csc_types::{CscError, SecretText};
 use store_kit::{StoreError, Tx, transaction};
 
-use super::Call;
 use super::refusals::Fault;
+use super::{Call, turned_away};
 use crate::clients::{self, Client};
 use crate::refresh::{self, Refresh};
 use crate::tokens::{self, SERVICE_LIFE, Scope, Token};
 use crate::users::{Login, LoginOutcome};
 use crate::{Ssa, crypt};
 
+const METHOD: &str = "auth/login";
 /// Digits of the one-time code behind the password.
 const CODE: usize = 6;
 /// What grants that began here are called: refresh tokens of the token endpoint want their client, which nobody is here.
@@ -26,8 +27,16 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
     let contract = &client.settings;
     // Nobody proves a key here: what gets only bound tokens gets none.
     let bound = contract.bound_tokens || contract.certificate.is_some() || client.is_fapi(ssa);
-    if bound || !contract.allows_method("auth/login") || !contract.allows_scope("service") {
-        return Err(CscError::AccessDenied.into());
+    let fault = if bound {
+        Some(CscError::AccessDenied)
+    } else if !contract.allows_method(METHOD) || !contract.allows_scope("service") {
+        Some(CscError::UnauthorizedClient)
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        turned_away(ssa, METHOD, (&client.id, None), "contract").await?;
+        return Err(fault.into());
     }
     let request = LoginRequest::parse(&body)?;
     let remember = request.remember_me && contract.refresh;
@@ -49,6 +58,7 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
     let served = contract.serves(&mut tx, &person).await?;
     drop(tx);
     if !served {
+        turned_away(ssa, METHOD, (&client.id, Some(&person)), "contract").await?;
         return Err(CscError::AccessDenied.into());
     }
     let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
@@ -96,35 +106,53 @@ async fn again(
             found.client == client.id && found.holder.is_none() && found.grant.starts_with(GRANT)
         };
         let Some(found) = found.filter(own) else {
-            return Ok::<_, StoreError>(false);
+            return Ok::<_, StoreError>(Again::Uncounted);
         };
-        if !found.live {
+        let reason = if !found.live {
             // It came a second time: it has leaked.
             refresh::end_grant(tx, &found.grant).await?;
             tokens::revoke_grant(tx, &found.grant).await?;
+            Some("refresh-reused")
+        } else if found.is_expired(now) {
+            Some("refresh-expired")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            if !ssa.names_refusal(&client.id) {
+                return Ok(Again::Uncounted);
+            }
             let event = Event::AccessDenied {
-                endpoint: "auth/login".into(),
+                endpoint: METHOD.into(),
                 client: Some(client.id.clone()),
                 person: Some(found.person),
-                reason: "refresh-reused".into(),
+                reason: reason.into(),
             };
             ssa.audit().append(tx, event, now).await?;
-            return Ok(false);
-        }
-        if found.is_expired(now) {
-            return Ok(false);
+            return Ok(Again::Named);
         }
         if remember {
             refresh::spend(tx, &found).await?;
             refresh::insert(tx, &next, &found, now).await?;
         }
         issue(ssa, tx, client, &found.person, &text, &found.grant).await?;
-        Ok(true)
+        Ok(Again::In)
     })?;
     match done {
-        true => Ok(answer(text, remember.then_some(next))),
-        false => Err(CscError::RefreshTokenUnknown.into()),
+        Again::In => return Ok(answer(text, remember.then_some(next))),
+        Again::Named => {}
+        Again::Uncounted => ssa.knocked(METHOD).await?,
     }
+    Err(CscError::RefreshTokenUnknown.into())
+}
+
+/// What became of a refresh token.
+enum Again {
+    In,
+    /// Refused; the entry is written.
+    Named,
+    /// Refused; it has yet to be counted.
+    Uncounted,
 }
 
 async fn issue(

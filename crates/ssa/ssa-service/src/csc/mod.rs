@@ -28,7 +28,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use core_types::Digest32;
+use core_types::{ClientId, Digest32, PersonId};
 use csc_types::{
     CreateResponse, Credential, CredentialAuthorizeResponse, CscError, ExtendResponse, Info,
     ListResponse, LoginResponse, OAuthError, SecretText, SignDocResponse, SignHashAnswer,
@@ -43,7 +43,7 @@ use crate::Ssa;
 use crate::certificates::thumbprint;
 use crate::clients::{self, Client};
 use crate::limits::{Origin, Wait};
-use crate::oauth::{dpop, shown};
+use crate::oauth::{Refused, dpop, shown};
 use crate::tokens::{self, Holder, Token};
 use refusals::Fault;
 pub(crate) use sign::signed;
@@ -318,17 +318,18 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
     let Some(token) = lookup(ssa, &text).await? else {
         return Err(by_nobody(ssa, CscError::InvalidToken).await);
     };
+    let caller = (&token.client, token.person.as_ref());
     // A bound token is none without its key, and an unbound one isn't made to look bound.
     let key = match token.holder {
         Some(Holder::Key(key)) => Some(key),
         Some(Holder::Certificate(known)) if call.certificate != Some(known) => {
-            refused(ssa, "csc", &token, "certificate").await?;
+            turned_away(ssa, "csc", caller, "certificate").await?;
             return Err(CscError::InvalidToken.into());
         }
         Some(Holder::Certificate(_)) | None => None,
     };
     if key.is_some() != (scheme == "dpop") {
-        refused(ssa, "csc", &token, "key").await?;
+        turned_away(ssa, "csc", caller, "key").await?;
         return Err(CscError::InvalidToken.into());
     }
     if key.is_some() {
@@ -339,23 +340,28 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
             &call.path,
             Some(text.expose()),
         );
-        let proof = proof.await.map_err(|refused| match refused.told() {
-            OAuthError::InvalidProof => CscError::InvalidProof,
-            _ => CscError::Internal,
-        })?;
-        if proof != key {
-            refused(ssa, "csc", &token, "key").await?;
+        // A proof that is no good is as another's.
+        let good = match proof.await.map_err(Refused::told) {
+            Ok(proof) => proof == key,
+            Err(OAuthError::InvalidProof) => false,
+            Err(_) => return Err(CscError::Internal.into()),
+        };
+        if !good {
+            turned_away(ssa, "csc", caller, "key").await?;
             return Err(CscError::InvalidProof.into());
         }
     }
     if !token.live(ssa.now()) {
-        refused(ssa, "csc", &token, "expired").await?;
+        turned_away(ssa, "csc", caller, "expired").await?;
         return Err(CscError::ExpiredToken.into());
     }
     let mut tx = ssa.store().read("client").await?;
-    let client = clients::find(&mut tx, token.client.as_str()).await?;
-    // Nobody has a token of a client that isn't there, or is suspended.
-    let client = client.ok_or(CscError::InvalidToken)?;
+    let Some(client) = clients::find(&mut tx, token.client.as_str()).await? else {
+        // Nobody has a token of a client that isn't there, or is suspended.
+        drop(tx);
+        turned_away(ssa, "csc", caller, "client").await?;
+        return Err(CscError::InvalidToken.into());
+    };
     let contract = &client.settings;
     let served = match &token.person {
         Some(person) => contract.serves(&mut tx, person).await?,
@@ -370,7 +376,7 @@ async fn bearer(ssa: &Ssa, call: &Call) -> Result<Bearer, Fault> {
         (true, false) => Some(CscError::AccessDenied),
     };
     if let Some(fault) = fault {
-        refused(ssa, "csc", &token, "contract").await?;
+        turned_away(ssa, "csc", caller, "contract").await?;
         return Err(fault.into());
     }
     ssa.admit(call.origin, &client, token.person.as_ref())?;
@@ -460,11 +466,40 @@ async fn refused(
     token: &Token,
     reason: &'static str,
 ) -> Result<(), StoreError> {
+    denied(
+        ssa,
+        endpoint,
+        (&token.client, token.person.as_ref()),
+        reason,
+    )
+    .await
+}
+
+/// Records that a caller who is known, but proved nothing that counts now, got no further: by name while that is seldom, and counted
+/// with the calls of nobody beyond, so that one dead token fills no log.
+async fn turned_away(
+    ssa: &Ssa,
+    endpoint: &'static str,
+    caller: (&ClientId, Option<&PersonId>),
+    reason: &'static str,
+) -> Result<(), StoreError> {
+    match ssa.names_refusal(caller.0) {
+        true => denied(ssa, endpoint, caller, reason).await,
+        false => ssa.knocked(endpoint).await,
+    }
+}
+
+async fn denied(
+    ssa: &Ssa,
+    endpoint: &'static str,
+    (client, person): (&ClientId, Option<&PersonId>),
+    reason: &'static str,
+) -> Result<(), StoreError> {
     transaction!(ssa.store(), "access-denied", |tx| {
         let event = Event::AccessDenied {
             endpoint: endpoint.into(),
-            client: Some(token.client.clone()),
-            person: token.person.clone(),
+            client: Some(client.clone()),
+            person: person.cloned(),
             reason: reason.into(),
         };
         ssa.audit().append(tx, event, ssa.now()).await.map(drop)

@@ -86,20 +86,24 @@ pub(super) async fn redeem(
 ) -> Result<Code, Refused> {
     let spent = transaction!(ssa.store(), "device-code", |tx| {
         let device = devices::find(tx, code).await?;
-        // Another's, and one that never was, look the same.
+        // Another's, and one that never was, look the same, and count as tries of whoever is nobody.
         let Some(device) = device.filter(|device| device.client == client.id) else {
-            return Ok::<_, StoreError>(Err(OAuthError::InvalidCode));
+            return Ok::<_, StoreError>(None);
         };
         if device.state == devices::State::Denied {
-            return Ok(Err(OAuthError::AccessDenied));
+            return Ok(Some(Err(OAuthError::AccessDenied)));
         }
         if device.state == devices::State::Waiting {
-            return waiting(tx, &device, now).await.map(Err);
+            return waiting(tx, &device, now).await.map(|told| Some(Err(told)));
         }
         let spent = flow::spend_code(tx, code).await?;
         let good = spent.filter(|code| code.live && code.client == client.id && now < code.exp);
-        Ok(good.ok_or(OAuthError::InvalidCode))
+        Ok(good.map(Ok))
     })?;
+    let Some(spent) = spent else {
+        ssa.knocked("oauth2/token").await?;
+        return Err(OAuthError::InvalidCode.into());
+    };
     Ok(spent?)
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn refresh(
     let rotate = !client.is_fapi(ssa);
     let done = transaction!(ssa.store(), "refresh", |tx| {
         let Some(found) = refresh::find(tx, presented).await? else {
-            return Ok::<_, StoreError>(Err(OAuthError::InvalidRefreshToken));
+            return Ok::<_, StoreError>(None);
         };
         // A client that authenticates is known by that: its key or certificate may be a new one (RFC 8705 §4, RFC 9449 §5), but not
         // be left out. A public client is known by its key alone.
@@ -86,7 +86,7 @@ pub(super) async fn refresh(
                 reason: reason.into(),
             };
             ssa.audit().append(tx, event, now).await?;
-            return Ok(Err(error));
+            return Ok(Some(Err(error)));
         }
         if rotate {
             refresh::spend(tx, &found).await?;
@@ -110,8 +110,12 @@ pub(super) async fn refresh(
             token: crypt::grant(text.expose()),
         };
         ssa.audit().append(tx, event, now).await?;
-        Ok(Ok(token))
+        Ok(Some(Ok(token)))
     })?;
+    let Some(done) = done else {
+        ssa.knocked("oauth2/token").await?;
+        return Err(OAuthError::InvalidRefreshToken.into());
+    };
     Ok(answer(text, &done?, rotate.then_some(next)))
 }
 

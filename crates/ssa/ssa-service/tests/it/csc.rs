@@ -129,14 +129,7 @@ async fn sign_hash_faults_have_their_words_and_never_reach_the_sam() {
 #[tokio::test]
 async fn every_call_that_is_refused_for_its_token_is_an_entry_or_counts_in_one() {
     for stack in crate::web::stacks().await {
-        let entries = async |kind: &'static str| {
-            let mut tx = stack.store.read("entries").await.unwrap();
-            let all = "SELECT body FROM audit_entry WHERE kind = $1 ORDER BY n";
-            let rows = tx.fetch_all(store_kit::sql(all).bind(kind)).await;
-            let rows = rows.unwrap().into_iter();
-            rows.map(|row| row.text("body").unwrap())
-                .collect::<Vec<_>>()
-        };
+        let entries = async |kind: &'static str| stack.audit_bodies(kind).await;
         let nobody = async || {
             let answer = stack.csc("credentials/list", "no-such-token", "{}");
             assert_eq!(answer.await.status, StatusCode::UNAUTHORIZED);
@@ -151,6 +144,17 @@ async fn every_call_that_is_refused_for_its_token_is_an_entry_or_counts_in_one()
         let told = entries("access.unknown").await;
         assert_eq!(told.len(), 2);
         assert!(told[1].contains(r#""tries":4"#), "{}", told[1]);
+        // Of what nobody follows up, when that minute is over.
+        for _ in 0..3 {
+            nobody().await;
+        }
+        for (seconds, wanted) in [(0, 2), (61, 3), (61, 3)] {
+            stack.clock.advance(seconds);
+            stack.ssa.send_notices().await.unwrap();
+            assert_eq!(entries("access.unknown").await.len(), wanted);
+        }
+        let last = entries("access.unknown").await.remove(2);
+        assert!(last.contains(r#""tries":3"#), "{last}");
         // Whoever was somebody, each time and by name.
         let token = stack.credential_token("app", "hanako", &[hash(1)]).await;
         stack.clock.advance(24 * 3600);
@@ -161,6 +165,34 @@ async fn every_call_that_is_refused_for_its_token_is_an_entry_or_counts_in_one()
         assert_eq!(told.len(), before + 1);
         let last = &told[before];
         assert!(last.contains("expired") && last.contains("app"), "{last}");
+    }
+}
+
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn one_dead_token_fills_no_log() {
+    for stack in crate::web::stacks().await {
+        let dead = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let other = stack.credential_token("other", "taro", &[hash(2)]).await;
+        stack.clock.advance(3600);
+        let before = stack.audit_bodies("access.denied").await.len();
+        for _ in 0..70 {
+            let answer = stack.csc("credentials/list", &dead, "{}").await;
+            assert_eq!(answer.json()["error"], "expired_token");
+        }
+        let named = stack.audit_bodies("access.denied").await.len() - before;
+        assert_eq!(named, 60, "by name while they are few");
+        stack.clock.advance(61);
+        stack.ssa.send_notices().await.unwrap();
+        let told = stack.audit_bodies("access.unknown").await;
+        assert_eq!(told.len(), 2);
+        assert!(told[0].contains(r#""tries":1"#), "{}", told[0]);
+        assert!(told[1].contains(r#""tries":9"#), "{}", told[1]);
+        // That costs no other client its entries.
+        let answer = stack.csc("credentials/list", &other, "{}").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        let last = stack.audit_bodies("access.denied").await.pop().unwrap();
+        assert!(last.contains("other") && last.contains("expired"), "{last}");
     }
 }
 

@@ -109,6 +109,33 @@ async fn agreeing_on_our_page_never_stands_for_an_approval() {
     }
 }
 
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn codes_and_refresh_tokens_that_are_nobodys_count_in_the_log() {
+    for stack in with_terminal().await {
+        let codes = begin(&stack, &[("scope", "service")]).await;
+        let guess = json!({ "device_code": "a".repeat(43) });
+        for (client, codes) in [("app", &codes), ("terminal", &guess)] {
+            let answer = poll(&stack, client, codes).await;
+            assert_eq!(error(&answer), "invalid_grant");
+        }
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", "no-such-token"),
+        ];
+        let answer = stack.client_form("app", "/oauth2/token", &form).await;
+        assert_eq!(error(&answer), "invalid_grant");
+        stack.clock.advance(61);
+        stack.ssa.send_notices().await.unwrap();
+        let told = stack.audit_bodies("access.unknown").await;
+        assert_eq!(told.len(), 2);
+        for (entry, tries) in told.iter().zip([r#""tries":1"#, r#""tries":2"#]) {
+            let good = entry.contains("oauth2/token") && entry.contains(tries);
+            assert!(good, "{entry}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_terminal_gets_its_token_after_its_user_agreed_elsewhere() {
     for stack in with_terminal().await {

@@ -217,6 +217,51 @@ async fn nobody_gets_here_what_the_token_endpoint_gives_for_a_key_or_a_secret() 
     }
 }
 
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn what_the_contract_leaves_out_is_said_as_elsewhere_and_stands_in_the_log() {
+    let set: [(fn(&mut ClientSettings), &str); 3] = [
+        (
+            |s| s.methods = vec!["credentials/info".to_owned()],
+            "unauthorized_client",
+        ),
+        (
+            |s| s.scopes = vec!["credential".to_owned()],
+            "unauthorized_client",
+        ),
+        (|s| s.people = vec!["taro".to_owned()], "access_denied"),
+    ];
+    for (set, wanted) in set {
+        for stack in with_settings(set).await {
+            let typed = basic(&format!("hanako:{PASSWORD}{}", stack.code("hanako")));
+            let answer = login(&stack, 2, Some(&typed), &Value::Null).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN);
+            assert_eq!(answer.told().1, wanted, "{}", answer.body);
+            let told = stack.audit_bodies("access.denied").await;
+            let [entry] = told.as_slice() else {
+                panic!("{told:?}");
+            };
+            assert!(entry.contains("auth/login") && entry.contains("contract"));
+        }
+    }
+    for stack in with_contract().await {
+        let typed = basic(&format!("hanako:{PASSWORD}{}", stack.code("hanako")));
+        let remember = json!({ "rememberMe": true });
+        let first = login(&stack, 2, Some(&typed), &remember).await;
+        let first = json!({ "refresh_token": first.text("refresh_token") });
+        let guess = json!({ "refresh_token": b64u([1; 32]) });
+        for (seconds, body) in [(0, &guess), (15 * 24 * 3600, &first)] {
+            stack.clock.advance(seconds);
+            let answer = login(&stack, 2, None, body).await;
+            assert_eq!(answer.told().2, "Invalid refresh_token");
+        }
+        let told = stack.audit_bodies("access.unknown").await.concat();
+        assert!(told.contains("auth/login"), "{told}");
+        let told = stack.audit_bodies("access.denied").await.concat();
+        assert!(told.contains("refresh-expired"), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_contract_there_is_no_such_method() {
     let stack = &stacks().await[0];

@@ -323,6 +323,9 @@ async fn a_suspended_client_is_unknown_with_all_its_tokens_at_once() {
         }
         let answer = sign(&stack, &signing, &[hash(1)]).await;
         assert_eq!(answer.json()["error"], "invalid_token");
+        let told = stack.audit_bodies("access.denied").await;
+        let told = told.iter().filter(|b| b.contains(r#""reason":"client""#));
+        assert_eq!(told.count(), 3, "each try is an entry");
         // Nor as the SAD of another client.
         let foreign = stack.service_token("other", "hanako").await;
         let body = json!({ "credentialID": "key-hanako", "SAD": signing, "hashes": [b64(hash(1))],

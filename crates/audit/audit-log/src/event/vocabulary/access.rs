@@ -188,7 +188,8 @@ macro_rules! access_events {
         /// Why.
         reason: Code,
     }
-    /// Calls were refused whose caller is nobody known: one entry for all within a minute of the one before.
+    /// Calls were refused whose caller is nobody known, or was refused too often to be named each time: one entry for all within a
+    /// minute of the one before.
     AccessUnknown = "access.unknown", Failure, by(service), about() {
         /// Route.
         endpoint: Code,

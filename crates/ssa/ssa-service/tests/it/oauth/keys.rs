@@ -172,6 +172,7 @@ async fn a_bound_token_is_none_without_its_key() {
             ),
             ("none", vec![]),
         ];
+        let wanted = stack.audit_bodies("access.denied").await.len() + cases.len();
         for (case, proofs) in cases {
             let proofs: Vec<&str> = proofs.iter().map(String::as_str).collect();
             let answer = list("DPoP", &proofs).await;
@@ -181,6 +182,8 @@ async fn a_bound_token_is_none_without_its_key() {
                 "{case}"
             );
         }
+        let told = stack.audit_bodies("access.denied").await;
+        assert_eq!(told.len(), wanted, "each try is an entry");
         let proof = key.good_proof(&stack, path, Some(&token), "3");
         assert_eq!(error(&list("Bearer", &[&proof]).await), "invalid_token");
 
