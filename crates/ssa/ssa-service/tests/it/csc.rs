@@ -173,7 +173,7 @@ async fn every_call_that_is_refused_for_its_token_is_an_entry_or_counts_in_one()
 async fn one_dead_token_fills_no_log() {
     for stack in crate::web::stacks().await {
         let dead = stack.credential_token("app", "hanako", &[hash(1)]).await;
-        let other = stack.credential_token("other", "taro", &[hash(2)]).await;
+        let other = stack.credential_token("other", "hanako", &[hash(2)]).await;
         stack.clock.advance(3600);
         let before = stack.audit_bodies("access.denied").await.len();
         for _ in 0..70 {
