@@ -33,6 +33,7 @@ pub struct ExportLog {
 
 /// Options of `delete-archived`: what an archive has is deleted from the live log, as two officers approved.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct DeleteArchived {
     /// Directory of the archive.
     #[arg(long)]
@@ -47,6 +48,7 @@ pub struct DeleteArchived {
 
 /// Options of `forget-person`: the zone forgets who somebody was, as two officers approved.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct ForgetPerson {
     /// Id of the person.
     #[arg(long, allow_hyphen_values = true)]

@@ -340,4 +340,9 @@ mod tests {
         let other = code(Refusal::NoSuchKey, ModuleState::Operational);
         assert_eq!(other, "cm-scrub");
     }
+
+    #[test]
+    fn no_two_arguments_or_commands_have_one_name() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
 }

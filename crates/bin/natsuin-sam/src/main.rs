@@ -357,3 +357,15 @@ async fn ceremonies(
 fn say(text: &str) {
     println!("{text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Args;
+
+    #[test]
+    fn no_two_arguments_or_commands_have_one_name() {
+        Args::command().debug_assert();
+    }
+}

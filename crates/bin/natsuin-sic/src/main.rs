@@ -97,4 +97,9 @@ mod tests {
         let config: Config = daemon::load(&sample).unwrap();
         assert!(config.origin.starts_with("https://"));
     }
+
+    #[test]
+    fn no_two_arguments_or_commands_have_one_name() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
 }

@@ -274,3 +274,15 @@ async fn run(args: Args) -> Result<(), Trouble> {
     }
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Args;
+
+    #[test]
+    fn no_two_arguments_or_commands_have_one_name() {
+        Args::command().debug_assert();
+    }
+}
