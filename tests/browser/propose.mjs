@@ -35,6 +35,24 @@ const finish = async (page, look) => {
   return page.locator('[data-made]').getAttribute('data-made');
 };
 
+const change = (page) => page.locator('.actions button.link').click();
+
+/** Logs in on a page that has come to its log-in and wasn't loaded again. */
+const logInThere = async (page, name) => {
+  await page.locator('#account').fill(name);
+  await page.locator('#log-in ~ .actions button[type=submit]').click();
+  await page.locator('#prove').click();
+  await page.locator('#log-out').waitFor();
+};
+
+/** The session ends while the page is open, and its owner logs in again. */
+const again = async ({ page, post, complaints }, name) => {
+  assert.equal((await post('log-out')).status, 200);
+  await page.locator('#again').click();
+  await logInThere(page, name);
+  complaints.length = 0;
+};
+
 const approve = async (name, proposal, lang = 'en') => {
   const { page, logIn, complaints } = await officer(name, lang);
   await logIn();
@@ -91,7 +109,8 @@ for (const [name, expected] of Object.entries(OFFERED)) {
 // An administrator proposes an auditor; what is wrong is said beside it, and nothing typed is lost.
 let link;
 {
-  const { page, logIn, look, complaints } = await officer('tanaka', 'en');
+  const tanaka = await officer('tanaka', 'en');
+  const { page, logIn, look, complaints } = tanaka;
   await logIn();
   const answers = { officer: 'haya shi', name: '林 八重', identity: 'staff 8', role: 'system-auditor', until: '', 'trained-at': '2026-01-15', 'trained-until': '', reason: 'Second auditor =1+1' };
   await begin(page, 'appoint', answers);
@@ -118,6 +137,8 @@ let link;
   assert.ok(link.startsWith(`${new URL(ready.console).origin}/e#${proposal}.`), link);
   assert.doesNotMatch(await page.locator('#app details').textContent(), /staff 8/, 'a commitment only');
   await look('proposed');
+  await again(tanaka, 'tanaka');
+  assert.equal(await page.locator('#ticket').innerText(), link, 'it isn\'t lost with the session');
   await page.locator('#to-home').click();
   const card = page.locator(`[data-proposal="${proposal}"]`);
   await card.waitFor();
@@ -133,12 +154,35 @@ let link;
   const row = page.locator('#people tr', { hasText: '林 八重' });
   assert.match(await row.innerText(), /system auditor[\s\S]*15 Jan 2026/);
   assert.doesNotMatch(await row.innerText(), /no training/);
+  // A renewal says what will stand for a training, also if that is none.
+  const until = new Date(Date.now() + 300 * 24 * 3600 * 1000).toISOString().slice(0, 10);
+  await begin(page, 'office', { officer: 'hayashi', role: 'system-auditor', until, reason: 'Another year' });
+  await submit(page);
+  await page.locator('#prove').waitFor();
+  assert.match(await page.locator('#app .facts').innerText(), /no training recorded/);
+  await change(page);
+  await fill(page, { 'trained-at': '2026-02-16', 'trained-until': until });
+  await submit(page);
+  await page.locator('#prove').waitFor();
+  assert.match(await page.locator('#app .facts').innerText(), /16 Feb 2026/);
+  assert.doesNotMatch(await page.locator('#app .facts').innerText(), /no training/);
+  await change(page);
+  await page.locator('#propose-form ~ .actions button.link').click();
   // Nobody proposes anything about themselves.
   await begin(page, 'dismiss', { officer: 'sato', reason: 'I leave' });
   await submit(page);
   await page.locator('#prove').click();
   await page.locator('#app .alarm').waitFor();
   assert.match(await page.locator('#app .alarm').innerText(), /about yourself/);
+  // If the log-in is refused, the session before is over as well; nothing typed is lost.
+  await page.route('**/sap/v1/office/log-in', (route) => route.fulfill({ status: 422, contentType: 'application/json', body: '{"code":"expired"}' }), { times: 1 });
+  await submit(page);
+  await page.locator('#prove').click();
+  await page.locator('#account').waitFor();
+  assert.match(await page.locator('#app .alarm').innerText(), /can't log in/);
+  await logInThere(page, 'sato');
+  await page.locator('#propose').click();
+  assert.deepEqual(await Promise.all(['measure', 'officer', 'reason'].map((id) => page.locator(`#${id}`).inputValue())), ['dismiss', 'sato', 'I leave']);
   complaints.length = 0;
   // The invitation leads the new auditor to their passkey.
   await page.goto(link);
@@ -164,7 +208,8 @@ let link;
 
 // What somebody else carries out is taken by who asked, once, with its proofs.
 {
-  const { page, logIn, look, complaints } = await officer('ito', 'en');
+  const ito = await officer('ito', 'en');
+  const { page, logIn, look, complaints } = ito;
   await logIn();
   await begin(page, 'delete-archived', { zone: 'sam', archive: DIGEST, size: '512', reason: 'disk of the SAM' });
   const proposal = await finish(page);
@@ -185,6 +230,8 @@ let link;
   await page.locator('#prove').click();
   await page.locator('#save-taken').waitFor();
   await look('taken');
+  // What is given once isn't lost with the session.
+  await again(ito, 'ito');
   const [saved] = await Promise.all([page.waitForEvent('download'), page.locator('#save-taken').click()]);
   assert.equal(saved.suggestedFilename(), 'taken.json');
   const taken = JSON.parse(readFileSync(await saved.path(), 'utf8'));
@@ -228,11 +275,15 @@ let link;
 }
 {
   // and by who asked.
-  const { page, logIn, complaints } = await officer('sato', 'en');
+  const sato = await officer('sato', 'en');
+  const { page, logIn, complaints } = sato;
   await logIn();
   await begin(page, 'forget-person', { forgotten: 'acme/taro', reason: 'request 12' });
   const proposal = await finish(page);
-  assert.match(await page.locator('#salt').innerText(), /^[A-Za-z0-9_-]{43}$/);
+  const salt = await page.locator('#salt').innerText();
+  assert.match(salt, /^[A-Za-z0-9_-]{43}$/);
+  await again(sato, 'sato');
+  assert.equal(await page.locator('#salt').innerText(), salt);
   assert.doesNotMatch(await page.locator('#app details').textContent(), /taro/, 'a commitment only');
   await page.locator('#to-home').click();
   await page.locator(`[data-proposal="${proposal}"] button.end`).click();

@@ -317,7 +317,12 @@ impl Watch {
                 soon.map(double).into_iter().collect()
             }
             "officer.logged-out" => {
-                self.sessions.remove(text("account"));
+                // Another session of the account goes on; two without a name aren't the same.
+                let ended = Digest32::parse(text("session")).ok();
+                let last = self.sessions.get(text("account"));
+                if ended.is_some() && last.is_some_and(|last| last.name == ended) {
+                    self.sessions.remove(text("account"));
+                }
                 Vec::new()
             }
             "proposal.made" | "proposal.approved" | "proposal.ended" | "proposal.taken"

@@ -7,7 +7,7 @@ import { entries } from './log.mjs';
 import { day } from './measures.mjs';
 import { No, call, config, loadConfig } from './net.mjs';
 import { inWords, isDestruction, isSwitch, openAct, read, rolesOf, switchCommand } from './office.mjs';
-import { dropDraft, mayPropose, mayTake, propose, take, trainingOf } from './propose.mjs';
+import { dropOwn, goOn, mayPropose, mayTake, propose, take, trainingOf } from './propose.mjs';
 import { announce, clean, clock, el, facts, field, foreign, lang, loadTexts, message, now, s, saveLink, show, stamp, t, title } from './ui.mjs';
 
 /** What stands on whose page. The SAM decides what it answers to whom; this is the order in which it is needed. */
@@ -45,7 +45,7 @@ function logIn(notice) {
       const opened = await openLogIn(wanted);
       const enter = async (proof) => {
         await begin(opened, proof);
-        await home();
+        if (!goOn()) await home();
       };
       place.replaceChildren(prove(opened, t('office-log-in-passkey'), '', enter, logIn));
     } catch (error) {
@@ -89,7 +89,7 @@ function head() {
 }
 
 async function leave() {
-  dropDraft();
+  dropOwn();
   try {
     await call('office/log-out', { session: me.session });
   } catch (error) {
@@ -469,7 +469,7 @@ const ways = { head, home };
 
 async function main() {
   await loadTexts();
-  atTheEnd(() => logIn(message('note', t('office-session-over'), t('office-session-over-do'))));
+  atTheEnd((error) => logIn(error ? said(error, 'office-log-in-refused') : message('note', t('office-session-over'), t('office-session-over-do'))));
   try {
     await loadConfig();
     logIn();

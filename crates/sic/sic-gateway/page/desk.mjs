@@ -14,7 +14,7 @@ export let me;
 let timer;
 let over = () => {};
 
-/** What is done when a session has come to its end. */
+/** What is done when a session has come to its end; it gets the error that made it so, if one did. */
 export function atTheEnd(done) {
   over = done;
 }
@@ -28,7 +28,7 @@ export function forget() {
 function stay() {
   clearTimeout(timer);
   const left = Math.min(me.idle, me.until - now());
-  timer = setTimeout(over, Math.max(0, left) * 1000);
+  timer = setTimeout(() => over(), Math.max(0, left) * 1000);
 }
 
 /** A call within the session. */
@@ -52,12 +52,20 @@ export async function begin(opened, proof) {
   stay();
 }
 
-/** The same for somebody who is logged in: what has consequences wants a session of this minute. The earlier one ends. */
+/**
+ * The same for somebody who is logged in: what has consequences wants a session of this minute. The earlier one ends before, for two at
+ * a time are an alarm (`double-session`). Whether a session began; if none did, the page has come to the end of the one before.
+ */
 export async function beginAnew(opened, proof) {
-  const earlier = me?.session;
-  await begin(opened, proof);
   // It would end by itself.
-  if (earlier) await call('office/log-out', { session: earlier }).catch(() => {});
+  if (me) await call('office/log-out', { session: me.session }).catch(() => {});
+  try {
+    await begin(opened, proof);
+  } catch (error) {
+    over(error);
+    return false;
+  }
+  return true;
 }
 
 /**

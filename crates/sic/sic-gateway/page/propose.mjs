@@ -12,10 +12,37 @@ import { clean, el, facts, field, foreign, lang, message, now, s, saveLink, show
 /** What its owner has begun to propose: kept until it is proposed, whatever comes between. */
 let draft;
 
+/** What only its owner has and is shown but once, with the account: until they have left it, also if the session ends before. */
+let kept;
+
 /** Nothing is kept for whoever logs out. */
-export function dropDraft() {
+export function dropOwn() {
   draft = undefined;
+  kept = undefined;
 }
+
+/** Shows whoever has logged in again what they had not left when the session ended; whether there was anything. */
+export function goOn() {
+  // It isn't for anybody else.
+  if (kept?.account !== me.account) kept = undefined;
+  kept?.shown();
+  return kept !== undefined;
+}
+
+/** Shows by `shown` what only whoever is logged in has; kept until they leave it. */
+export function keep(shown) {
+  kept = { account: me.account, shown };
+  shown();
+}
+
+/** The way home from what was kept. */
+const leave = (home) => el('div', { class: 'actions' }, el('button', {
+  id: 'to-home', type: 'button',
+  onclick: () => {
+    kept = undefined;
+    home();
+  },
+}, t('office-to-home')));
 
 const back = (home) => el('button', { class: 'link small', type: 'button', onclick: () => home() }, t('back'));
 const wordForWord = (text) => el('details', {}, el('summary', {}, t('office-document')), el('code', { class: 'code' }, clean(text)));
@@ -113,12 +140,12 @@ async function review(ways, data, { name, answers, why, ttl }) {
   // Names and numbers are the SAM's to say, in the document that it makes.
   const told = { measure, facts: { name: answers.officer ?? answers.person ?? '…', keys: '…' } };
   const done = async (proof) => {
-    await beginAnew(opened, proof);
+    if (!(await beginAnew(opened, proof))) return;
     const info = await ask('propose', { measure, reason: why, ttl });
     const document = read(info.document);
     if (!document || !same(document.measure, measure) || document.reason !== why) throw new Refused('error-act-not-genuine');
     draft = undefined;
-    proposed(ways, info, document, { name, bytes, answers });
+    keep(() => proposed(ways, info, document, { name, bytes, answers }));
   };
   title(s('office-propose-ask'));
   show(ways.head(), el('h1', {}, t('office-propose-ask')),
@@ -126,7 +153,8 @@ async function review(ways, data, { name, answers, why, ttl }) {
       [t('office-reason'), foreign(why)],
       [t('office-until'), stamp(now() + ttl)],
       answers.until && [t('office-term'), stamp(day(answers.until, 24 * 3600))],
-      answers['trained-at'] && [t('office-training'), trainingOf({ at: day(answers['trained-at'], 0), until: day(answers['trained-until'], 24 * 3600) })],
+      // What is recorded by then is replaced, also by nothing.
+      measure.office && [t('office-training'), measure.office.training ? trainingOf(measure.office.training) : t('office-training-missing')],
     ]), wordForWord(JSON.stringify(measure))),
     el('p', { class: 'hint' }, t('office-propose-names')),
     el('div', { class: 'actions' }, prove(opened, t('office-propose-now'), '', done, again, { refused: 'office-propose-refused' }),
@@ -162,12 +190,22 @@ function proposed(ways, info, told, { name, bytes, answers }) {
       el('p', {}, t('office-salt', { name: foreign(answers.forgotten) })),
       el('code', { id: 'salt', class: 'code' }, secret), saveLink('save-salt', 'salt.txt', secret, t('office-salt-save')),
       el('p', { class: 'hint' }, t('office-hand-over-once'))),
-    el('div', { class: 'actions' }, el('button', { id: 'to-home', type: 'button', onclick: () => ways.home() }, t('office-to-home'))));
+    leave(ways.home));
   document.querySelector('#app .note').focus({ preventScroll: true });
 }
 
 /** Whether whoever is logged in takes this proposal now. */
 export const mayTake = (info, told) => info.state === 'approved' && told.requester.officer === me.officer && MEASURES[told.measure.measure]?.taken === true;
+
+/** What was taken, to be saved. */
+function taken(ways, told, text) {
+  title(s('office-taken'));
+  show(ways.head(), message('note', t('office-taken'), t(`office-take-${told.measure.measure}`)), el('h1', {}, inWords(told)),
+    el('section', { class: 'card' }, saveLink('save-taken', 'taken.json', text, t('office-taken-save')), el('p', { class: 'hint' }, t('office-taken-once')),
+      el('details', {}, el('summary', {}, t('office-taken-text')), el('code', { class: 'code' }, clean(text)))),
+    leave(ways.home));
+  document.querySelector('#app .note').focus({ preventScroll: true });
+}
 
 /** Takes what was approved, once, by a passkey: its proofs go into a file for whoever carries it out. */
 export async function take(ways, info) {
@@ -180,14 +218,9 @@ export async function take(ways, info) {
   }
   const next = t(`office-take-${told.measure.measure}`);
   const done = async (proof) => {
-    await beginAnew(opened, proof);
+    if (!(await beginAnew(opened, proof))) return;
     const text = `${JSON.stringify(await ask('proposal/take', { proposal: info.proposal }), null, 2)}\n`;
-    title(s('office-taken'));
-    show(ways.head(), message('note', t('office-taken'), next), el('h1', {}, inWords(told)),
-      el('section', { class: 'card' }, saveLink('save-taken', 'taken.json', text, t('office-taken-save')), el('p', { class: 'hint' }, t('office-taken-once')),
-        el('details', {}, el('summary', {}, t('office-taken-text')), el('code', { class: 'code' }, clean(text)))),
-      el('div', { class: 'actions' }, el('button', { id: 'to-home', type: 'button', onclick: () => ways.home() }, t('office-to-home'))));
-    document.querySelector('#app .note').focus({ preventScroll: true });
+    keep(() => taken(ways, told, text));
   };
   title(s('office-take-ask'));
   show(ways.head(), el('h1', {}, t('office-take-ask')),

@@ -174,7 +174,8 @@ fn every_step_of_a_signature_has_to_be_there() {
 // shows: I-7.1.4.7-user-activity-examples
 #[test]
 fn sessions_of_officers_that_double_or_last_are_told() {
-    let who = json!({"account": "officer.a", "officer": "a", "session": "s"});
+    let session = sha256(&[b"s"]).to_string();
+    let who = json!({"account": "officer.a", "officer": "a", "session": session});
     let at = |at, kind: &'static str| (at, kind, who.clone());
     assert_eq!(
         rules(&[at(0, "officer.logged-in"), at(10, "officer.logged-in")]),
@@ -205,6 +206,46 @@ fn sessions_of_officers_that_double_or_last_are_told() {
             ["long-session@7201"]
         );
     }
+}
+
+// shows: I-7.1.4.7-user-activity-examples
+#[test]
+fn a_session_that_ends_takes_no_other_with_it() {
+    let at = |at, kind: &'static str, session: &str| {
+        let session = sha256(&[session.as_bytes()]).to_string();
+        let who = json!({"account": "officer.a", "officer": "a", "session": session});
+        (at, kind, who)
+    };
+    // One that is taken up in place of another is followed like any.
+    let anew = |between: Vec<_>| {
+        let mut entries = vec![at(0, "officer.logged-in", "a")];
+        entries.extend(between);
+        entries.push(at(7_211, "proposal.made", "b"));
+        rules(&entries)
+    };
+    let (begun, ended) = (
+        at(10, "officer.logged-in", "b"),
+        at(10, "officer.logged-out", "a"),
+    );
+    assert_eq!(
+        anew(vec![begun.clone(), ended.clone()]),
+        ["double-session@10", "long-session@7211"]
+    );
+    assert_eq!(
+        anew(vec![ended.clone(), begun.clone()]),
+        ["long-session@7211"]
+    );
+    assert!(rules(&[at(0, "officer.logged-in", "a"), ended, begun]).is_empty());
+    // Nor does one that has no name.
+    let nameless = json!({"account": "officer.a", "officer": "a", "session": ""});
+    assert_eq!(
+        rules(&[
+            (0, "officer.logged-in", nameless.clone()),
+            (5, "officer.logged-out", nameless.clone()),
+            (10, "officer.logged-in", nameless)
+        ]),
+        ["double-session@10"]
+    );
 }
 
 #[test]
