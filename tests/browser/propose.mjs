@@ -179,7 +179,7 @@ let link;
   await submit(page);
   await page.locator('#prove').click();
   await page.locator('#account').waitFor();
-  assert.match(await page.locator('#app .alarm').innerText(), /can't log in/);
+  assert.match(await page.locator('#app .alarm').innerText(), /refused\. Nothing was done/);
   await logInThere(page, 'sato');
   await page.locator('#propose').click();
   assert.deepEqual(await Promise.all(['measure', 'officer', 'reason'].map((id) => page.locator(`#${id}`).inputValue())), ['dismiss', 'sato', 'I leave']);

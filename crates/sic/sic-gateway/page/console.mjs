@@ -469,7 +469,7 @@ const ways = { head, home };
 
 async function main() {
   await loadTexts();
-  atTheEnd((error) => logIn(error ? said(error, 'office-log-in-refused') : message('note', t('office-session-over'), t('office-session-over-do'))));
+  atTheEnd((error) => logIn(error ? said(error, 'office-refused') : message('note', t('office-session-over'), t('office-session-over-do'))));
   try {
     await loadConfig();
     logIn();
