@@ -16,7 +16,7 @@ use audit_log::Sequencer;
 use audit_service::{AuditConfig, store_trouble, trouble};
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
-use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, not_started};
+use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, log_of, not_started};
 use config::{Config, bad_officers, bad_table};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
@@ -80,8 +80,15 @@ async fn open_store(url: &str) -> Result<Store, Trouble> {
 async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let officers = config.officers()?;
     let policy = config.policy(&officers)?;
+    // All that is judged has been read by then.
+    let (import_cas, officer_changes) = (config.import_cas()?, config.officer_changes()?);
     let store = open_store(&config.store).await?;
     let root = config.root()?;
+    // Before it has any effect: a library that it names is given the PIN, and officers are remembered.
+    let log = log_of(&config.node, &store, &root, Arc::new(SystemRandom)).await;
+    if let Some(log) = log.map_err(start_trouble)? {
+        config.obey(&log, &store, SystemClock.now()).await?;
+    }
     let mut backend = match backend::open(&config.backend) {
         Ok(backend) => backend,
         Err(not) => {
@@ -107,9 +114,9 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
-        import_cas: config.import_cas()?,
+        import_cas,
         officers,
-        officer_changes: config.officer_changes()?,
+        officer_changes,
         administrator: config.administrator.clone(),
         key_cache_seconds: config.key_cache_seconds,
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
@@ -118,18 +125,22 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let started =
         Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
-    let module = started.map_err(|e| match e {
+    Ok((Arc::new(started.map_err(start_trouble)?), store))
+}
+
+/// What is to be done about a module that doesn't start.
+fn start_trouble(error: StartError) -> Trouble {
+    match error {
         StartError::Policy(error) => bad_table(&error),
         StartError::Officers(error) => bad_officers(error),
         StartError::Store(error) => store_trouble(&error),
         StartError::SelfTest(ref fault) => {
             let remedy =
                 "look at the device; where it is only away the service manager tries again";
-            Trouble::new(backend::code(fault, "cm-start"), e.to_string(), remedy)
+            Trouble::new(backend::code(fault, "cm-start"), error.to_string(), remedy)
         }
         error => Trouble::new("cm-start", error.to_string(), CHECK),
-    })?;
-    Ok((Arc::new(module), store))
+    }
 }
 
 async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<(), Trouble> {
@@ -205,7 +216,7 @@ async fn sequencer(module: &Module, store: &Store, config: &Config) -> Result<Se
     let now = SystemClock.now();
     let opened = config.audit.open(module.audit(), store, &options, now);
     let sequencer = opened.await?;
-    // By a log that is whole; and before anything is done.
+    // Once more, by a log that is whole; and before anything is done.
     config.obey(module.audit(), store, now).await?;
     Ok(sequencer)
 }

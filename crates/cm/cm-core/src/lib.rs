@@ -58,7 +58,7 @@ pub use forget::NotForgotten;
 pub use http::router;
 pub use ledger::{Ledger, Scrubbed};
 pub use module::{ImportCa, Module, ModuleConfig, StartError};
-pub use not_started::not_started;
+pub use not_started::{log_of, not_started};
 pub use office::OfficersError;
 pub use policy::Policy;
 pub use rewrap::Rewrapped;

@@ -1,4 +1,4 @@
-//! A module that doesn't start: why stands in its log all the same, beside what the daemon prints.
+//! The log of a module that hasn't started: what it is to start with is judged by it, and why it doesn't start stands in it.
 
 use std::sync::Arc;
 
@@ -9,6 +9,30 @@ use store_kit::{Store, sql, transaction};
 use crate::module::{StartError, start_error};
 use crate::store::{self, Failed};
 use crate::vault::{RootSecret, Vault};
+
+/// The log of the module that has begun in this store; nothing where none has. For judging a configuration before it has any effect.
+///
+/// # Errors
+/// [`StartError`], also when the root secret is another one.
+pub async fn log_of(
+    node: &str,
+    store: &Store,
+    root_secret: &RootSecret,
+    random: Arc<dyn Random>,
+) -> Result<Option<AuditLog>, StartError> {
+    let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
+    let begun = async {
+        let mut tx = store.read("cm-begun").await?;
+        let secret = sql("SELECT sealed FROM cm_secret WHERE id = $1").bind("root");
+        let Some(row) = tx.fetch_optional(secret).await? else {
+            return Ok(false);
+        };
+        store::open_secret(&vault, "root", &row.blob("sealed")?)?;
+        Ok::<_, Failed>(true)
+    };
+    let begun = begun.await.map_err(start_error)?;
+    Ok(begun.then(|| AuditLog::new("cm", node, vault.audit_key(), random)))
+}
 
 /// Records the alarm `what` for a module that can't start, such as `cm-start-login`; once, however often it is started and
 /// nothing else happens meanwhile: a device that is away is waited for by starting again and again. A store in which no module has ever
@@ -24,15 +48,11 @@ pub async fn not_started(
     random: Arc<dyn Random>,
     what: &'static str,
 ) -> Result<(), StartError> {
-    let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
-    let audit = AuditLog::new("cm", node, vault.audit_key(), random);
+    let Some(audit) = log_of(node, store, root_secret, random).await? else {
+        return Ok(());
+    };
     let now = clock.now();
     let told: Result<(), Failed> = transaction!(store, "cm-not-started", |tx| {
-        let secret = sql("SELECT sealed FROM cm_secret WHERE id = $1").bind("root");
-        let Some(row) = tx.fetch_optional(secret).await? else {
-            return Ok(());
-        };
-        store::open_secret(&vault, "root", &row.blob("sealed")?)?;
         let last = "SELECT kind, body FROM audit_entry WHERE node = $1 ORDER BY n DESC LIMIT 1";
         if let Some(last) = tx.fetch_optional(sql(last).bind(node)).await?
             && last.text("kind")? == "alarm"

@@ -124,6 +124,23 @@ async fn a_signed_configuration_is_obeyed_and_a_changed_one_is_not() {
         let said = site.refused(SOFTWARE);
         assert!(said.contains("(code settings-refused)"), "{said}");
     }
+    // Nor has it had an effect by then: no library was loaded that it names, and the officers are whom they were.
+    let own = format!("signed_settings = true\n{}", site.officers());
+    site.settings = own.clone();
+    let library = site.pkcs11("/no/library.so".as_ref(), "natsuin", "");
+    for backend in [SOFTWARE, &library] {
+        let said = site.refused(backend);
+        assert!(said.contains("(code settings-refused)"), "{said}");
+    }
+    let copy = site.token.path().join("copy").display().to_string();
+    for beside_it in [&["scrub"][..], &["backup", "--out", &copy]] {
+        let ended = site.command(beside_it);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("(code settings-refused)"), "{said}");
+    }
+    site.settings = "signed_settings = true".to_owned();
+    drop(site.start(SOFTWARE).await);
+    site.settings = own;
     fs::remove_file(&beside).unwrap();
     site.refused(SOFTWARE);
 }
