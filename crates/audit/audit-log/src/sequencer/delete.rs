@@ -18,12 +18,14 @@ use crate::hashes::TILE;
 const PAGE: i64 = 1000;
 
 /// Types of entries that stay: what receipts of later signatures need to lead back to an enrolment, who was forgotten, how
-/// often a node has begun, what was deleted before, which signed configurations were obeyed, and which restores and backups there were: the note of one counts once.
+/// often a node has begun, what was deleted before, which signed configurations were obeyed, that a module has officers, and which restores
+/// and backups there were: the note of one counts once.
 const KEPT: &[&str] = &[
     "audit.log-deleted",
     "audit.log-replayed",
     "audit.person-forgotten",
     "audit.started",
+    "cm.officers-in-force",
     "factor.added",
     "person.enrolled",
     "service.backed-up",

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use audit_log::{Deletion, Event, Leaves, LogKey, Sequencer};
 use cm_api::Refusal;
-use cm_core::{Ledger, MIGRATIONS};
+use cm_core::{Ledger, MIGRATIONS, OfficersError, StartError};
 use cm_soft::SoftBackend;
 use core_types::{Clock as _, Digest32, OfficerId, SecretBytes, sha256};
 use store_kit::{StoreError, sql, transaction};
 
 use crate::backup::use_of;
-use crate::destroy::Altered;
+use crate::destroy::{Altered, attack};
 use crate::kit::Story;
 
 async fn sequencer(story: &Story) -> Sequencer {
@@ -80,8 +80,17 @@ async fn keys_are_compared_with_what_was_noted_of_entries_that_are_gone() {
         // What was noted, altered: nothing can be told any more.
         let change =
             "UPDATE audit_summary SET body = replace(body, '\"signatures\":1', '\"signatures\":0')";
-        crate::destroy::attack(&story, change).await;
+        attack(&story, change).await;
         let refused = story.module.scrub().await;
         assert_eq!(refused, Err(Refusal::NotOperational));
+
+        // A list of officers that was taken away is missed also after a deletion; a store of a build that kept none begins one.
+        attack(&story, "DELETE FROM cm_mark WHERE id = 'officers'").await;
+        let gone = story.again(7).await.err();
+        let told = matches!(gone, Some(StartError::Officers(OfficersError::Gone)));
+        assert!(told, "{gone:?}");
+        let told = "DELETE FROM audit_entry WHERE kind = 'cm.officers-in-force'";
+        attack(&story, told).await;
+        story.again(7).await.unwrap();
     }
 }
