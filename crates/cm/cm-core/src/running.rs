@@ -11,8 +11,15 @@ pub(crate) struct Running(Mutex<Arc<RwLock<()>>>);
 impl Running {
     /// An order begins; it is over when this is dropped. Before, it must have read nothing.
     pub(crate) async fn begin(&self) -> OwnedRwLockReadGuard<()> {
-        let since = self.since().clone();
-        since.read_owned().await
+        loop {
+            let since = self.since().clone();
+            let begun = since.clone().read_owned().await;
+            // Otherwise somebody has waited for those before meanwhile, and nobody would wait for this one later.
+            let current = self.since().clone();
+            if Arc::ptr_eq(&since, &current) {
+                return begun;
+            }
+        }
     }
 
     /// Waits until all are over that began before.
@@ -48,5 +55,22 @@ mod tests {
         drop(second);
         assert!(over.as_mut().now_or_never().is_some());
         drop(later);
+    }
+
+    #[test]
+    fn an_order_that_begins_while_others_are_waited_for_is_waited_for_by_the_next() {
+        let running = Running::default();
+        // What `over` does between two steps of `begin`.
+        let before = running.since().clone();
+        let held = before.write_owned().now_or_never().unwrap();
+        let mut begins = pin!(running.begin());
+        assert!(begins.as_mut().now_or_never().is_none());
+        drop(std::mem::take(&mut *running.since()));
+        drop(held);
+        let begun = begins.as_mut().now_or_never().unwrap();
+        let mut over = pin!(running.over());
+        assert!(over.as_mut().now_or_never().is_none());
+        drop(begun);
+        assert!(over.as_mut().now_or_never().is_some());
     }
 }
