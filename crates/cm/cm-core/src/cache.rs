@@ -20,6 +20,8 @@ struct Cached {
     keys: HashMap<Digest32, Opened>,
     /// Uses of any key until now.
     uses: u64,
+    /// How often keys were let go of because they had ended or the module was stopped.
+    cleared: u64,
 }
 
 struct Opened {
@@ -52,7 +54,9 @@ impl KeyCache {
 
     /// Lets go of a key, as soon as nobody uses it any more.
     pub(crate) fn forget(&self, material: &SecretBytes) {
-        self.cached().keys.remove(&cache_name(material));
+        let mut cached = self.cached();
+        cached.keys.remove(&cache_name(material));
+        cached.cleared += 1;
     }
 
     /// Lets go of all keys that were opened until then.
@@ -64,11 +68,28 @@ impl KeyCache {
 
     /// Lets go of all keys.
     pub(crate) fn clear(&self) {
-        self.cached().keys.clear();
+        let mut cached = self.cached();
+        cached.keys.clear();
+        cached.cleared += 1;
     }
 
-    pub(crate) fn put(&self, name: Digest32, key: Arc<dyn PrivateKey>, now: UnixTime) {
+    /// To be asked before a key is opened that is put here.
+    pub(crate) fn cleared(&self) -> u64 {
+        self.cached().cleared
+    }
+
+    /// Holds a key ready that was opened since [`Self::cleared`] was asked, unless any was let go of meanwhile: it may be this one.
+    pub(crate) fn put(
+        &self,
+        name: Digest32,
+        key: Arc<dyn PrivateKey>,
+        now: UnixTime,
+        cleared: u64,
+    ) {
         let mut cached = self.cached();
+        if cached.cleared != cleared {
+            return;
+        }
         let used = cached.uses;
         let opened = Opened { key, at: now, used };
         // Who opened it first has it, for as long as from then on.
@@ -115,11 +136,11 @@ mod tests {
     fn the_key_that_was_used_longest_ago_goes_first_and_none_stays_for_being_used() {
         let (cache, then) = (KeyCache::default(), UnixTime(100));
         for number in 0..CACHE {
-            cache.put(name(number), Arc::new(Key), then);
+            cache.put(name(number), Arc::new(Key), then, 0);
             assert!(cache.get(&name(number), UnixTime(0)).is_some());
         }
         assert!(cache.get(&name(0), UnixTime(0)).is_some(), "used again");
-        cache.put(name(CACHE), Arc::new(Key), UnixTime(200));
+        cache.put(name(CACHE), Arc::new(Key), UnixTime(200), 0);
         assert!(cache.get(&name(1), UnixTime(0)).is_none(), "it made room");
         assert!(cache.get(&name(0), UnixTime(0)).is_some());
         assert!(
@@ -128,5 +149,22 @@ mod tests {
         );
         cache.expire(then);
         assert_eq!(cache.cached().keys.len(), 1);
+    }
+
+    // shows: III-A1.4.1-protect-use-disclosure, III-A1.6-destroy-at-end
+    #[test]
+    fn a_key_that_ends_while_it_is_opened_is_not_held_afterwards() {
+        let (cache, now) = (KeyCache::default(), UnixTime(100));
+        let material = SecretBytes::new(vec![1]);
+        let name = cache_name(&material);
+        let ends: [&dyn Fn(); 2] = [&|| cache.forget(&material), &|| cache.clear()];
+        for ends in ends {
+            let before = cache.cleared();
+            ends();
+            cache.put(name, Arc::new(Key), now, before);
+            assert!(cache.get(&name, UnixTime(0)).is_none());
+        }
+        cache.put(name, Arc::new(Key), now, cache.cleared());
+        assert!(cache.get(&name, UnixTime(0)).is_some());
     }
 }

@@ -386,6 +386,7 @@ impl Module {
         if let Some(key) = self.cache.get(&name, oldest) {
             return Ok(key);
         }
+        let cleared = self.cache.cleared();
         let (backend, alg, material) = (
             self.backend.clone(),
             row.attributes.alg,
@@ -413,7 +414,7 @@ impl Module {
             return Err(Refusal::NoSuchKey.into());
         }
         if self.config.key_cache_seconds > 0 {
-            self.cache.put(name, key.clone(), now);
+            self.cache.put(name, key.clone(), now, cleared);
         }
         Ok(key)
     }
