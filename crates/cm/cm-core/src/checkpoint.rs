@@ -40,7 +40,7 @@ impl Module {
         self.seen.note(key.as_str(), version);
         let item = SignItem::of_message(0, alg, text.as_bytes());
         // It is asked for again, and not waited for.
-        self.values(&row, alg, std::slice::from_ref(&item), now)
+        self.values(&row, alg, std::slice::from_ref(&item), None)
             .await
     }
 }

@@ -95,7 +95,7 @@ impl Module {
             .map(|(i, attrs)| SignItem::of_message(i, alg, attrs))
             .collect();
         // The values are there, and don't wait for it.
-        let made = self.values(&by.row, alg, &items, now).await;
+        let made = self.values(&by.row, alg, &items, None).await;
         let Ok(Executed::Signed(made)) = made else {
             return None;
         };

@@ -109,10 +109,8 @@ impl Module {
         key: &KeyId,
         done: Result<(TombstoneRow, Option<SecretBytes>), Failed>,
     ) -> Result<KeyDestroyed, ModuleError> {
-        let (row, material) = done.map_err(|failed| self.fail(failed))?;
-        self.seen.note(key.as_str(), Seen::NEVER);
-        if let Some(material) = material {
-            self.cache.forget(&material);
+        let (row, held) = self.ended(key, done)?;
+        if held {
             self.let_go().await;
         }
         let body = self.erase(row).await;
@@ -122,6 +120,34 @@ impl Module {
             unrecoverable_after: body.told.unrecoverable_after,
             certificate: body.certificate,
         })
+    }
+
+    /// As [`Self::buried`], for a key whose values wait to leave.
+    pub(crate) async fn buried_with_its_act(
+        &self,
+        key: &KeyId,
+        done: Result<(TombstoneRow, Option<SecretBytes>), Failed>,
+    ) -> Result<(), Refusal> {
+        let (row, held) = self.ended(key, done)?;
+        if held {
+            self.let_go_soon();
+        }
+        self.erase(row).await;
+        Ok(())
+    }
+
+    /// No process-wide memory knows the key any more; answers whether it ended just now, and the device may hold it.
+    fn ended(
+        &self,
+        key: &KeyId,
+        done: Result<(TombstoneRow, Option<SecretBytes>), Failed>,
+    ) -> Result<(TombstoneRow, bool), Refusal> {
+        let (row, material) = done.map_err(|failed| self.fail(failed))?;
+        self.seen.note(key.as_str(), Seen::NEVER);
+        if let Some(material) = &material {
+            self.cache.forget(material);
+        }
+        Ok((row, material.is_some()))
     }
 
     /// Erases in the device what couldn't be erased when its key was destroyed. To be called again and again.

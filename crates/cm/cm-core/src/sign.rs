@@ -18,6 +18,9 @@ use crate::module::Module;
 use crate::store::{self, Failed, KeyRow};
 use crate::wait::Pauses;
 
+/// No value begins after the end of its order. No fault of the device.
+const OVER: Fault = Fault::Unavailable("the order is over");
+
 /// Why a try brought no values.
 enum Missed {
     /// The device is away, and surely no value came into being.
@@ -72,7 +75,7 @@ impl Module {
         self.seen.note(key.as_str(), row.row_version + 1);
         let alg = row.attributes.alg.csr_alg();
         let item = SignItem::of_message(0, alg, &info.0);
-        self.values(&row, alg, std::slice::from_ref(&item), order.exp)
+        self.values(&row, alg, std::slice::from_ref(&item), Some(order.exp))
             .await
     }
 
@@ -131,7 +134,7 @@ impl Module {
             self.alarm("cm-not-counter-signed").await;
         }
         self.seen.note(key.as_str(), row.row_version + 1);
-        let done = self.values(&row, alg, items, order.exp).await;
+        let done = self.values(&row, alg, items, Some(order.exp)).await;
         if let Err(ModuleError::Refused(_)) = &done {
             self.nothing_came(order.order, (*step, *attempt), &row, &by)
                 .await;
@@ -157,7 +160,7 @@ impl Module {
             let key = (&of.key, of.version, of.spki);
             self.bury(tx, key, end, Purpose::is_signers).await
         });
-        if let Err(error) = self.buried(&of.key, row).await {
+        if let Err(error) = self.buried_with_its_act(&of.key, row).await {
             tracing::warn!(%error, key = %of.key, "a key whose one act is over isn't destroyed yet");
         }
     }
@@ -212,19 +215,21 @@ impl Module {
     }
 
     /// Signs all digests. The order is spent by now: while the device is away and surely no value came into being, it waits,
-    /// nearly to the end of the order at `end`. Only if not one value came into being is a fault a definite *no*.
+    /// nearly to the end of the order at `end`, after which no value begins; without an end it doesn't wait. Only if not one value came
+    /// into being is a fault a definite *no*.
     pub(crate) async fn values(
         &self,
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
-        end: UnixTime,
+        end: Option<UnixTime>,
     ) -> Result<Executed, ModuleError> {
-        let mut pauses = Pauses::until(end, self.clock.now());
+        let now = self.clock.now();
+        let mut pauses = Pauses::until(end.unwrap_or(now), now);
         let mut newest = None;
         loop {
             let row = newest.as_ref().unwrap_or(row);
-            match self.values_now(row, alg, items).await {
+            match self.values_now(row, alg, items, end).await {
                 Err(Missed::Away) => {}
                 Err(Missed::Ended(error)) => return Err(error),
                 Ok(done) => return Ok(done),
@@ -259,6 +264,7 @@ impl Module {
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
+        end: Option<UnixTime>,
     ) -> Result<Executed, Missed> {
         // What was sealed for this order may be what the generator failed at.
         self.operational()?;
@@ -267,10 +273,13 @@ impl Module {
         let threads: Vec<_> = items
             .chunks(share)
             .map(|chunk| {
-                let (key, chunk) = (key.clone(), chunk.to_vec());
+                let (key, chunk, clock) = (key.clone(), chunk.to_vec(), self.clock.clone());
                 on_thread(move || {
                     let mut values = Vec::with_capacity(chunk.len());
                     for item in &chunk {
+                        if end.is_some_and(|end| clock.now() >= end) {
+                            return Ok((values, Some(OVER)));
+                        }
                         match key.sign(alg, item.bytes()) {
                             Ok(value) => values.push(B64(value)),
                             Err(fault) => return Ok((values, Some(fault))),
@@ -319,7 +328,7 @@ impl Module {
             if let Fault::Broken(what) = fault {
                 tracing::error!(what, "the back end made a wrong value; testing it");
                 wrong = true;
-            } else {
+            } else if *fault != OVER {
                 self.note(fault).await;
             }
         }

@@ -33,6 +33,12 @@ impl Module {
         }
     }
 
+    /// The same, where values wait to leave: nobody waits for the device.
+    pub(crate) fn let_go_soon(&self) {
+        let backend = self.backend.clone();
+        drop(tokio::task::spawn_blocking(move || backend.tidy()));
+    }
+
     /// Alarms about devices that nobody was told of yet.
     pub(crate) async fn tell_news(&self) {
         for what in self.backend.news() {

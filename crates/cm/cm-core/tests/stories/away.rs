@@ -10,6 +10,7 @@ use cm_api::{Executed, ModuleError, Refusal};
 use cm_core::backend::Fault;
 use cm_core::wait::Pause;
 use core_types::KeyAlg;
+use core_types::clock::ManualClock;
 use tokio::sync::Notify;
 
 use crate::destroy::destroy;
@@ -80,6 +81,42 @@ async fn the_waiting_ends_with_a_definite_no_and_never_follows_a_value() {
         story.module.execute(&request).await.unwrap_err();
         assert_eq!(faulty.1.load(Ordering::SeqCst), good + 1, "{fault:?}");
     }
+}
+
+/// In which an order ends.
+struct TooLong(Arc<ManualClock>);
+
+impl Pause for TooLong {
+    fn pause(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.advance(30);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE
+#[tokio::test]
+async fn no_value_begins_after_the_end_of_its_order() {
+    let faulty = Faulty::default();
+    let mut story = faulty.story().await;
+    let waiting = story.again(7).await.unwrap();
+    story.module = waiting.pausing(Arc::new(TooLong(story.clock.clone())));
+    let key = story.key(KeyAlg::P256).await;
+    let digests: Vec<_> = (0..service_kit::cores() * 4)
+        .map(|i| digest(P256, &i.to_string()))
+        .collect();
+    let request = story.order(sign(&key, P256, &digests[..1]));
+    faulty.plan(|plan| plan.away = 1);
+    let answer = story.module.execute(&request).await.unwrap_err();
+    assert_eq!(answer, ModuleError::Refused(Refusal::NotOperational));
+    assert_eq!(faulty.1.load(Ordering::SeqCst), 1);
+    assert_eq!(story.audited("key.gave-nothing").await, 1);
+    // Each thread has begun one when it is over, and nobody knows of the values.
+    let request = story.order(by_act(9, sign(&key, P256, &digests)));
+    faulty.plan(|plan| plan.slow = Some((story.clock.clone(), 30)));
+    let answer = story.module.execute(&request).await.unwrap_err();
+    assert_eq!(answer, ModuleError::Unknown);
+    let begun = usize::try_from(faulty.1.load(Ordering::SeqCst)).unwrap();
+    assert!((1..=service_kit::cores()).contains(&begun), "{begun}");
 }
 
 /// Waits until it is told that the pause is over.

@@ -1,7 +1,9 @@
 //! The module over back ends that fail in every way: what the caller hears, what state follows, what is recorded.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -11,6 +13,7 @@ use cm_api::{ExecuteRequest, Executed, ModuleError, OrderKind, Refusal};
 use cm_core::MIGRATIONS;
 use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cm_soft::SoftBackend;
+use core_types::clock::ManualClock;
 use core_types::rpc::Method as _;
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 use service_kit::Peer;
@@ -40,6 +43,10 @@ pub struct Plan {
     /// Level that its operator declares it to be good for.
     pub level: Option<Level>,
     pub load: Option<Fault>,
+    /// How long each signature takes, in seconds.
+    pub slow: Option<(Arc<ManualClock>, i64)>,
+    /// The device forgets nothing before it is told here.
+    pub hold_tidy: Option<Receiver<()>>,
     /// How often the device was asked to forget what the module doesn't hold.
     pub tidied: u32,
     /// How many keys the module holds.
@@ -124,6 +131,10 @@ impl Backend for Faulty {
     }
 
     fn tidy(&self) {
+        let held = self.0.lock().unwrap().hold_tidy.take();
+        if let Some(held) = held {
+            let _told = held.recv_timeout(Duration::from_secs(10));
+        }
         self.0.lock().unwrap().tidied += 1;
     }
 
@@ -161,6 +172,9 @@ impl PrivateKey for FaultyKey {
             }
             plan.sign.clone()
         };
+        if let Some((clock, seconds)) = self.0.0.lock().unwrap().slow.clone() {
+            clock.advance(seconds);
+        }
         let same_nonce = self.0.0.lock().unwrap().same_nonce;
         match planned {
             Some((good, fault)) if nth >= good => Err(fault),

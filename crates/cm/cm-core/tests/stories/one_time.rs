@@ -150,4 +150,20 @@ async fn an_attempt_that_came_to_nothing_leaves_the_key_to_the_same_act_only() {
     );
 }
 
+// shows: III-A1.6-destroy-at-end
+#[tokio::test]
+async fn values_do_not_wait_for_a_device_that_is_to_forget_their_key() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = key(&story).await;
+    let (go, told) = std::sync::mpsc::channel();
+    faulty.plan(|plan| plan.hold_tidy = Some(told));
+    let order = story.order(once(1, &key, &["a"]));
+    let done = story.module.execute(&order).await;
+    assert!(matches!(done, Ok(Executed::Signed(_))), "{done:?}");
+    faulty.plan(|plan| assert_eq!(plan.tidied, 0));
+    assert_eq!(story.audited("key.destroyed").await, 1);
+    go.send(()).unwrap();
+}
+
 pkcs11_faults::on_tokens!(a_key_for_one_act_signs_for_that_act_and_is_destroyed,);
