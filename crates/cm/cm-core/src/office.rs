@@ -164,9 +164,14 @@ pub(crate) struct Place<'p> {
 /// A list, and who approved it.
 pub(crate) type Step = (Office, Option<ApprovedBy>);
 
+/// Whether these could approve something: one who stands there twice is one.
+pub(crate) fn can_approve(officers: &[Jwk]) -> bool {
+    distinct(officers).len() >= OFFICERS
+}
+
 /// Refuses fewer officers than the level needs.
 pub(crate) fn enough(officers: &[Jwk], ceiling: Level) -> Result<(), OfficersError> {
-    match ceiling > Level::One && distinct(officers).len() < OFFICERS {
+    match ceiling > Level::One && !can_approve(officers) {
         true => Err(OfficersError::TooFew),
         false => Ok(()),
     }
@@ -188,7 +193,7 @@ pub(crate) fn follow(
     }
     let mut steps: Vec<Step> = Vec::new();
     let mut last = held.clone();
-    while last.officers.len() >= OFFICERS
+    while can_approve(&last.officers)
         && let Some(lines) = signed.get(&last.version.saturating_add(1))
     {
         let (next, by) = step(&last, lines, place)?;
@@ -199,7 +204,7 @@ pub(crate) fn follow(
         return Ok(steps);
     }
     // Where there aren't two nobody could approve it; above level 1 there always are.
-    if last.officers.len() < OFFICERS {
+    if !can_approve(&last.officers) {
         let next = Office::unsigned(last.version.saturating_add(1), configured);
         steps.push((next, None));
         return Ok(steps);
@@ -217,7 +222,9 @@ fn step(
     let approved = by_two(&last.officers, lines, TYP_OFFICERS).map_err(no)?;
     let list: OfficerList =
         serde_json::from_slice(&approved.payload).map_err(|_| OfficersError::NotApproved)?;
-    if list.sam != place.sam || list.root != place.root || !list.is_possible() {
+    // Also a list on the way to another one: whom it is followed by nobody could approve.
+    let few = enough(&list.officers, place.ceiling).is_err();
+    if list.sam != place.sam || list.root != place.root || !list.is_possible() || few {
         return Err(OfficersError::NotApproved);
     }
     let by = ApprovedBy {
@@ -365,10 +372,18 @@ mod tests {
             }
         }
         // Where nobody could approve it, the first two are as they are named.
-        for held in [&none, &one] {
+        let doubled = Office::unsigned(1, &public(&[a, a]));
+        for held in [&none, &one, &doubled] {
             let steps = follow(held, &public(&[b, c]), &[], &at(Level::Two)).unwrap();
             assert_eq!(steps, [(Office::unsigned(2, &public(&[b, c])), None)]);
         }
+        // Two may leave it to one at level 1, and not above, whatever comes after.
+        let alone = signed(&list(2, &[c]), &[a, b]);
+        let then = public(&[b, c]);
+        let told = follow(&two, &then, &alone, &at(Level::Two));
+        assert_eq!(told, Err(OfficersError::NotApproved));
+        let steps = follow(&two, &public(&[c]), &alone, &at(Level::One)).unwrap();
+        assert_eq!(steps.len(), 1);
         // And not at level 1 either where two could.
         let changed = Err(OfficersError::Changed { held: 1 });
         for other in [vec![], public(&[a]), public(&[a, c])] {

@@ -5,7 +5,6 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use audit_log::{AuditLog, Event};
-use cm_api::officers::distinct;
 use cm_api::restore::{MAX_RESTORE_LIFE, TYP_RESTORE};
 use cm_api::switch::OFFICERS;
 use core_types::random::SystemRandom;
@@ -21,7 +20,7 @@ use crate::backend::Backend;
 use crate::destroy::{self, Burial};
 use crate::ledger::Ledger;
 use crate::mark;
-use crate::office::Office;
+use crate::office::{Office, can_approve};
 use crate::officers::by_two;
 use crate::store::{self, Failed, KeyRow};
 use crate::switch::{self, Switched};
@@ -77,7 +76,7 @@ fn approved(
     target: Digest32,
     with: &Restoring<'_>,
 ) -> Result<Option<(Digest32, [Digest32; OFFICERS])>, BackupError> {
-    if distinct(&head.officers).len() < OFFICERS {
+    if !can_approve(&head.officers) {
         // Above level 1 no module runs so, and so no backup of one is like that.
         return match with.backend.ceiling() > Level::One {
             true => Err(BackupError::NoOfficers),
@@ -238,15 +237,22 @@ impl Put<'_> {
     /// The officers of the backup, and that there were others since, if the old log tells: then the module starts with these only.
     async fn officers(&self, tx: &mut Tx, head: &Head) -> Result<(), Ended> {
         let (vault, random) = (self.burial.vault, self.with.random);
-        let office = match mark::read::<Office>(tx, vault, mark::OFFICERS).await? {
-            Some((office, _)) => office,
-            // A backup of a build that kept no list.
-            None => {
-                let office = Office::unsigned(1, &head.officers);
-                mark::write(tx, vault, random, mark::OFFICERS, &office, None).await?;
-                office
-            }
+        let kept = mark::read::<Office>(tx, vault, mark::OFFICERS).await?;
+        let (kept, row) = kept.unzip();
+        // None: a backup of a build that kept no list.
+        let mut office = match &kept {
+            Some(office) => office.clone(),
+            None => Office::unsigned(1, &head.officers),
         };
+        // Whoever follows those of whom nobody could approve it comes in unsigned, and has to be the last that the log tells of.
+        if let Some(last) = self.ledger.officers()
+            && !can_approve(&office.officers)
+        {
+            office.version = office.version.max(last.version.saturating_sub(1));
+        }
+        if kept.as_ref() != Some(&office) {
+            mark::write(tx, vault, random, mark::OFFICERS, &office, row).await?;
+        }
         let held = office.in_office();
         let since = self.ledger.officers().filter(|o| o.version > held.version);
         for told in [held].into_iter().chain(since) {

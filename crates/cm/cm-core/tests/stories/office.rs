@@ -258,6 +258,30 @@ async fn a_restore_brings_no_officer_back() {
     }
 }
 
+// shows: III-3-10-backup, I-7.1.7.2-restore-state
+#[tokio::test]
+async fn a_backup_from_before_there_were_officers_starts_with_those_of_the_log() {
+    let stores = store_kit::testing::both(MIGRATIONS).await;
+    let empty = store_kit::testing::both(MIGRATIONS).await;
+    for (test, to) in stores.into_iter().zip(empty) {
+        let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let people = People::new();
+        let (file, _) = backup_of(&story).await;
+        story.module = story.again_with(&people.setup(&[0, 1], &[])).await;
+        let lines = people.list(&story, 3, &[1, 2], &[0, 1]);
+        let now = people.setup(&[1, 2], &lines);
+        story.module = story.again_with(&now).await;
+        let ledger = ledger(&story).await;
+        let done = restore_on(&SoftBackend, &to, &file, &root(7), (&ledger, &[])).await;
+        done.unwrap();
+        story.test = to;
+        story.module = story.again_with(&now).await;
+        story.module.scrub().await.unwrap();
+        story.module = story.again_with(&now).await;
+        story.module.scrub().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_backup_says_that_nobody_approves_its_restore_and_above_level_1_there_is_none() {
     let device = Faulty::default();
