@@ -19,9 +19,10 @@ use crate::wait::ONE_CALL;
 
 const PAGE: i64 = 200;
 
-/// How long an order of another node may be under way until nobody waits for what comes of it any more.
+/// How long an order of another node may be under way until nothing comes of it any more: it begins at the end of its life, and making
+/// a key may take this many calls of several devices and their tests.
 const OTHERS: Duration =
-    Duration::from_secs(MAX_ORDER_LIFE.unsigned_abs() + ONE_CALL.unsigned_abs());
+    Duration::from_secs(MAX_ORDER_LIFE.unsigned_abs() + 12 * ONE_CALL.unsigned_abs());
 
 /// What a change of the wrapping key did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +39,21 @@ pub(crate) struct Change {
     /// Held by the one that runs.
     one: tokio::sync::Mutex<()>,
     stage: Mutex<Stage>,
+}
+
+/// What became of one key, or how many of each there are.
+#[derive(Clone, Copy)]
+struct Round {
+    /// Wrapped anew.
+    anew: u64,
+    /// Lost: its wrapping key isn't in the device.
+    lost: u64,
+}
+
+impl Round {
+    const SAME: Self = Self { anew: 0, lost: 0 };
+    const ANEW: Self = Self { anew: 1, lost: 0 };
+    const LOST: Self = Self { anew: 0, lost: 1 };
 }
 
 #[derive(Default)]
@@ -119,13 +135,20 @@ impl Module {
             .await?;
         self.record(Event::WrappingChanged {}).await?;
         let mut done = Rewrapped::default();
+        let mut told = false;
         loop {
             // What was being made under the old one is stored before the search begins, and orders that had found a key under
             // it have signed before the round that finds no such key.
             self.orders_over().await;
             let round = self.rewrap_all().await?;
-            done.keys += round;
-            if round == 0 {
+            done.keys += round.anew;
+            if round.lost > 0 && !told {
+                // Told once; they don't keep the others under an old one.
+                tracing::error!(keys = round.lost, "keys are lost with their wrapping key");
+                self.no_wrapping_key().await;
+                told = true;
+            }
+            if round.anew == 0 {
                 break;
             }
         }
@@ -149,8 +172,8 @@ impl Module {
         }
     }
 
-    async fn rewrap_all(&self) -> Result<u64, Refusal> {
-        let (mut after, mut count) = (String::new(), 0);
+    async fn rewrap_all(&self) -> Result<Round, Refusal> {
+        let (mut after, mut count) = (String::new(), Round::SAME);
         loop {
             let ids = async {
                 let mut tx = self.store.read("cm-rewrap").await?;
@@ -166,8 +189,9 @@ impl Module {
             for id in ids {
                 let key = KeyId::parse(id).map_err(|_| Refusal::NoSuchKey)?;
                 let one = self.rewrap_one(&key).await?;
-                count += u64::from(one);
-                self.change.stage().done.keys += u64::from(one);
+                count.anew += one.anew;
+                count.lost += one.lost;
+                self.change.stage().done.keys += one.anew;
             }
             after = last;
         }
@@ -175,7 +199,7 @@ impl Module {
 
     /// Nothing slow stands inside a transaction: the device works between two of them, and if the row changed meanwhile
     /// its new material is tried again.
-    async fn rewrap_one(&self, key: &KeyId) -> Result<bool, Refusal> {
+    async fn rewrap_one(&self, key: &KeyId) -> Result<Round, Refusal> {
         loop {
             let read = async {
                 let mut tx = self.store.read("cm-rewrap").await?;
@@ -184,21 +208,17 @@ impl Module {
             let before = match read.await {
                 Ok(row) => row,
                 // Destroyed since the page was read.
-                Err(Failed::Refused(_)) => return Ok(false),
+                Err(Failed::Refused(_)) => return Ok(Round::SAME),
                 Err(failed) => return Err(self.fail(failed)),
             };
             let (backend, alg) = (self.backend.clone(), before.attributes.alg);
             let material = before.material.clone();
             let wrapped = match on_thread(move || backend.rewrap(alg, &material)).await {
-                // Lost already; the others aren't to stay under an old one because of it.
-                Err(NO_WRAPPING_KEY) => {
-                    self.no_wrapping_key().await;
-                    None
-                }
+                Err(NO_WRAPPING_KEY) => return Ok(Round::LOST),
                 wrapped => self.device(std::future::ready(wrapped)).await?,
             };
             let Some(wrapped) = wrapped else {
-                return Ok(false);
+                return Ok(Round::SAME);
             };
             let done: Result<Option<i64>, Failed> =
                 transaction!(self.store, "cm-rewrapped", |tx| {
@@ -215,11 +235,11 @@ impl Module {
                 });
             match done.map_err(|failed| self.fail(failed))? {
                 None => {}
-                Some(0) => return Ok(false),
+                Some(0) => return Ok(Round::SAME),
                 Some(version) => {
                     self.seen.note(key.as_str(), version);
                     self.cache.forget(&before.material);
-                    return Ok(true);
+                    return Ok(Round::ANEW);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The wrapping key changes under orders that run and under keys that are being made.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,8 +11,10 @@ use cm_api::{Executed, Refusal};
 use cm_core::MIGRATIONS;
 use cm_core::ahead::Ahead;
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, NewKey, PrivateKey};
+use cm_core::wait::Pause;
 use cm_soft::SoftBackend;
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
+use store_kit::Dialect;
 
 use crate::kit::{P256, Story, digest, generate, sign};
 
@@ -28,6 +31,8 @@ struct Numbered {
     newest: AtomicU8,
     /// Those before were destroyed.
     oldest: AtomicU8,
+    /// It doesn't say which one is the newest.
+    silent: AtomicBool,
     at_generate: Place,
     at_sign: Place,
 }
@@ -109,6 +114,9 @@ impl Backend for Shared {
     }
 
     fn is_newest(&self, material: &SecretBytes) -> Result<bool, Fault> {
+        if self.0.silent.load(Ordering::SeqCst) {
+            return Err(Fault::Unavailable("silent"));
+        }
         Ok(number(material) == self.0.newest())
     }
 
@@ -207,12 +215,14 @@ async fn a_key_that_is_lost_does_not_keep_the_others_under_the_old_one() {
     let store = store_kit::testing::sqlite(MIGRATIONS).await;
     let story = Story::begin(store, shared.clone()).await;
     let lost = story.key(KeyAlg::P256).await;
+    story.key(KeyAlg::P256).await;
     shared.renew_wrapping().unwrap();
     shared.retire_wrapping().unwrap();
     let key = story.key(KeyAlg::P256).await;
     let done = story.module.change_wrapping().await.unwrap();
     assert_eq!((done.keys, done.retired), (1, 1));
-    assert!(story.audited("cm-wrapping-key-missing").await >= 1);
+    let told = story.audited("cm-wrapping-key-missing").await;
+    assert_eq!(told, 1, "however many are lost");
     let order = |key| sign(key, P256, &[digest(P256, "a")]);
     story
         .module
@@ -240,6 +250,48 @@ fn stock_under_an_old_wrapping_key_is_not_given_out() {
         asked.join().unwrap()
     });
     assert_eq!(number(&made.unwrap().material), 1);
+}
+
+#[test]
+fn stock_that_a_device_says_nothing_of_does_not_stand_in_the_way() {
+    let numbered = Arc::new(Numbered::default());
+    let shared = Arc::new(Shared(numbered.clone()));
+    let ahead = Ahead::new(shared, vec![(KeyAlg::P256, 1)]).unwrap();
+    assert_eq!(ahead.stock(KeyAlg::P256), 1);
+    numbered.silent.store(true, Ordering::SeqCst);
+    ahead.generate(KeyAlg::P256).unwrap();
+}
+
+/// Notes how long is waited.
+#[derive(Default)]
+struct Noted(Mutex<Vec<Duration>>);
+
+struct Noting(Arc<Noted>);
+
+impl Pause for Noting {
+    fn pause(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.0.lock().unwrap().push(time);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+// shows: T-KEY-MALFUNCTION
+#[tokio::test]
+async fn other_nodes_have_the_time_that_making_a_key_of_several_devices_takes() {
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        let alone = test.store.dialect() == Dialect::Sqlite;
+        let mut story = Story::begin(test, Arc::new(Shared(Arc::default()))).await;
+        let noted = Arc::new(Noted::default());
+        let again = story.again(7).await.unwrap();
+        story.module = again.pausing(Arc::new(Noting(noted.clone())));
+        story.key(KeyAlg::P256).await;
+        story.module.change_wrapping().await.unwrap();
+        let waited = noted.0.lock().unwrap().clone();
+        match alone {
+            true => assert!(waited.is_empty(), "{waited:?}"),
+            false => assert_eq!(waited, [Duration::from_secs(150); 2]),
+        }
+    }
 }
 
 // shows: T-KEY-MALFUNCTION
