@@ -1,15 +1,20 @@
 //! The auditor's anchor: a file outside the database that collects checkpoints.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::error::AuditError;
 use crate::note::size_of;
 
 /// More than two notes: enough to find the last complete one.
 const TAIL: u64 = 4096;
+/// How often the lock of the file is tried.
+const TRIES: usize = 50;
+/// The time between two tries.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// Notes one after the other, each followed by an empty line.
 #[derive(Debug, Clone)]
@@ -86,10 +91,21 @@ impl WitnessFile {
     }
 
     /// The file for this process alone, as far as its file system knows locks: a command beside the daemon tells the same file.
+    /// Blocks its thread for five seconds at most.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waiting for a lock of a file has no end of its own, and this thread serves nobody"
+    )]
     fn locked(&self) -> Result<File, AuditError> {
         let file = self.file()?;
-        // One that doesn't must not stop the zone: two at once could tell it the same twice, which whoever checks it sees.
-        let _ = file.lock();
+        // Neither one that knows none nor who holds it for good, as a command that was stopped, may stop the zone: two at once
+        // could tell it the same twice, which whoever checks it sees.
+        for _ in 0..TRIES {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Ok(()) | Err(TryLockError::Error(_)) => break,
+            }
+        }
         Ok(file)
     }
 
@@ -170,6 +186,23 @@ mod tests {
         daemon.append(&[note(3)]).unwrap();
         let whole: String = [1, 2, 3].map(|size| note(size) + "\n").concat();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
+    }
+
+    #[test]
+    fn who_holds_the_lock_for_good_keeps_nobody_from_going_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witness");
+        let witness = WitnessFile::open(path.clone(), 0).unwrap();
+        let held = File::open(&path).unwrap();
+        held.lock().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            witness.append(&[note(1)]).unwrap();
+            tell.send(witness.last().unwrap()).unwrap();
+        });
+        let last = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(last, Some((1, note(1))));
+        drop(held);
     }
 
     #[test]

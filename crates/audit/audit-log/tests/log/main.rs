@@ -4,6 +4,7 @@
 
 mod attacks;
 mod away;
+mod beside;
 mod deletion;
 mod kit;
 mod place;
