@@ -31,7 +31,11 @@ async fn work(
     let now = SystemClock.now();
     let root = serde_json::to_string(module.root()).unwrap_or_default();
     match command {
-        Command::Backup { out } => backup::backup(module, out).await,
+        Command::Backup { out } => {
+            // By the configuration alone: a witness that is away keeps nobody from a backup.
+            config.obey(module.audit(), store, now).await?;
+            backup::backup(module, out).await
+        }
         Command::ExportLog(command) => {
             let sequencer = sequencer(module, store, config).await?;
             let done = command.run(module.audit(), (&sequencer, store), now);
@@ -44,6 +48,8 @@ async fn work(
             done.await
         }
         Command::ForgetPerson(command) => {
+            // What has been forgotten stays so: only by a log that is whole, and a configuration that is obeyed.
+            sequencer(module, store, config).await?;
             let order = command.check(&config.audit, &root, now)?;
             let done = module.forget_person(&order.person, order.by, order.before);
             ForgetPerson::told(done.await)

@@ -121,8 +121,21 @@ async fn a_signed_configuration_is_obeyed_and_a_changed_one_is_not() {
     assert!(in_files(log.as_ref(), b"settings.adopted"));
     for settings in ["", "signed_settings = true\nkey_life_days = 9000"] {
         site.settings = settings.to_owned();
-        let said = site.refused(SOFTWARE);
-        assert!(said.contains("(code settings-refused)"), "{said}");
+        let backup = site.token.path().join("backup");
+        let out = backup.display().to_string();
+        let none = site.token.path().join("none").display().to_string();
+        let forget = ["forget-person", "--person", "p", "--salt", &none];
+        for args in [
+            vec![],
+            vec!["backup", "--out", &out],
+            [&forget[..], &["--taken", &none]].concat(),
+        ] {
+            site.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let said = site.refused(SOFTWARE);
+            assert!(said.contains("(code settings-refused)"), "{args:?}: {said}");
+        }
+        assert!(!backup.exists());
+        site.args.clear();
     }
     // Nor has it had an effect by then: no library was loaded that it names, and the officers are whom they were.
     let own = format!("signed_settings = true\n{}", site.officers());
