@@ -4,7 +4,7 @@ use std::path::Path;
 
 use audit_archive::{Archive, NotDeleted, Order, delete};
 use audit_log::{Deleted, Event, LogKey, Sequencer, export};
-use core_types::{Clock as _, KeyAlg, SecretBytes};
+use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes};
 use jose::SigningKey;
 use sam_service::LogSummary;
 use sap::office::calls::{ProposalRequest, ProposalTake, TakenProposal};
@@ -49,8 +49,8 @@ async fn archived(world: &World, sequencer: &Sequencer, dir: &Path, key: &Signin
     Archive::open(&to, key.public()).unwrap()
 }
 
-/// Two officers approve it, and the operator takes it.
-async fn taken(world: &World, operator: &mut Device, measure: Measure) -> TakenProposal {
+/// Two officers approve it; answers with what the operator takes it.
+async fn approved(world: &World, operator: &mut Device, measure: Measure) -> ProposalRequest {
     let asked = world.propose(operator, measure).await.unwrap();
     let mut founders = world.officers().await;
     for device in founders.devices.iter_mut().take(2) {
@@ -59,11 +59,40 @@ async fn taken(world: &World, operator: &mut Device, measure: Measure) -> TakenP
             .await
             .unwrap();
     }
-    let request = ProposalRequest {
+    ProposalRequest {
         session: world.log_in(operator).await.unwrap().session,
         proposal: asked.proposal,
-    };
+    }
+}
+
+/// Two officers approve it, and the operator takes it.
+async fn taken(world: &World, operator: &mut Device, measure: Measure) -> TakenProposal {
+    let request = approved(world, operator, measure).await;
     world.office::<ProposalTake>(&request).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_handed_out_now_is_not_spent() {
+    for world in worlds().await {
+        let mut operator = world.appoint("o", Role::SystemOperator).await;
+        let measure = Measure::DeleteArchived {
+            zone: Zone::Ssa,
+            archive: Digest32([3; 32]),
+            size: 256,
+        };
+        let request = approved(&world, &mut operator, measure).await;
+        let told = async || world.audited("proposal.taken", "").await;
+        run(&world, "CREATE TABLE kept AS SELECT * FROM evidence").await;
+        run(&world, "DELETE FROM evidence").await;
+        let refused = world.office::<ProposalTake>(&request).await;
+        assert!(refused.is_err(), "nothing proves the approvals");
+        assert_eq!(told().await, 0);
+        run(&world, "INSERT INTO evidence SELECT * FROM kept").await;
+        let taken = world.office::<ProposalTake>(&request).await.unwrap();
+        assert_eq!((taken.approvals.len(), told().await), (2, 1));
+        assert!(world.office::<ProposalTake>(&request).await.is_err());
+        assert_eq!(told().await, 1, "once");
+    }
 }
 
 // shows: I-7.1.4.3-delete-after-archive, III-A1.4.2-dual-control, T-USE-CRED-ALTER

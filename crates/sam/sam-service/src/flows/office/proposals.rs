@@ -272,14 +272,44 @@ impl<C: CryptoModule> Sam<C> {
         about: &mut About,
     ) -> Result<TakenProposal, Failed> {
         let present = self.present(&request.session, about).await?;
-        present.session.body.check_fresh(self.clock.now())?;
+        let looked = self.clock.now();
+        present.session.body.check_fresh(looked)?;
         let id = request.proposal.to_string();
-        let (taken, at) = transaction!(self.store, "proposal-take", |tx| {
+        // Whatever can fail comes before it is done: nobody can take it a second time.
+        let mut tx = self.store.read("proposal-look").await?;
+        let ready = rows::get::<Proposal>(&mut tx, &self.sealer, &id).await?;
+        drop(tx);
+        let ready = ready.ok_or(Reason::NotFound)?;
+        ready.body.taken(present.person.as_approver(), looked)?;
+        let mut approvals = Vec::new();
+        for given in &ready.body.approvals {
+            let evidence = self.evidence(given.evidence).await?.ok_or(Reason::NotNow)?;
+            approvals.push(String::from_utf8(evidence).map_err(|_| Reason::NotNow)?);
+        }
+        let epoch = self.epoch().await?;
+        let ring = self.ring(epoch, looked).await?;
+        let (document, warrant) = transaction!(self.store, "proposal-take", |tx| {
             let now = self.now(tx).await?;
             let person = self.person(tx, &present.person.account.body.id).await?;
             let row = rows::get::<Proposal>(tx, &self.sealer, &id).await?;
             let row = row.ok_or(Reason::NotFound)?;
             let next = row.body.taken(person.as_approver(), now.time)?;
+            if now.epoch != epoch || row.version != ready.version {
+                return Err(Reason::NotNow.into());
+            }
+            let warrant = Warrant {
+                v: Version1,
+                sam: self.config.sam.clone(),
+                epoch,
+                proposal: request.proposal,
+                evidence: next.approvals.iter().map(|g| g.evidence).collect(),
+                officers: next.approvals.iter().map(|g| g.officer.clone()).collect(),
+                at: now.time,
+                exp: now.time.plus(TAKE_WITHIN),
+            };
+            let payload = serde_json::to_vec(&warrant).map_err(|_| Reason::NotNow)?;
+            let warrant = ring.act.sign(TYP_WARRANT, &payload);
+            let warrant = warrant.map_err(|_| Reason::NotNow)?;
             rows::save(tx, &self.sealer, &row, &next).await?;
             let event = Event::ProposalTaken {
                 proposal: request.proposal,
@@ -287,30 +317,12 @@ impl<C: CryptoModule> Sam<C> {
                 officer: person.officer.body.id,
             };
             self.audit.append(tx, event, now.time).await?;
-            Ok::<_, Failed>((next, now))
+            Ok::<_, Failed>((next.text, warrant))
         })?;
-        let warrant = Warrant {
-            v: Version1,
-            sam: self.config.sam.clone(),
-            epoch: at.epoch,
-            proposal: request.proposal,
-            evidence: taken.approvals.iter().map(|g| g.evidence).collect(),
-            officers: taken.approvals.iter().map(|g| g.officer.clone()).collect(),
-            at: at.time,
-            exp: at.time.plus(TAKE_WITHIN),
-        };
-        let payload = serde_json::to_vec(&warrant).map_err(|_| Reason::NotNow)?;
-        let ring = self.ring(at.epoch, at.time).await?;
-        let warrant = ring.act.sign(TYP_WARRANT, &payload);
-        let mut approvals = Vec::new();
-        for given in &taken.approvals {
-            let evidence = self.evidence(given.evidence).await?.ok_or(Reason::NotNow)?;
-            approvals.push(String::from_utf8(evidence).map_err(|_| Reason::NotNow)?);
-        }
         Ok(TakenProposal {
-            document: taken.text,
+            document,
             approvals,
-            warrant: warrant.map_err(|_| Reason::NotNow)?,
+            warrant,
             statement: ring.statement.clone(),
         })
     }
