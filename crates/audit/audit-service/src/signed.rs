@@ -46,6 +46,11 @@ pub fn refused_settings(refused: SettingsRefused) -> Trouble {
             what,
             "sign it again with `natsuin config sign`, and start with it in time",
         ),
+        SettingsRefused::Record => Trouble::new(
+            "settings-refused",
+            what,
+            "start with the very configuration and signatures that the log names last (settings.adopted), and find out who changed the store if nobody restored one",
+        ),
         _ => Trouble::new(
             "settings-refused",
             what,

@@ -398,7 +398,7 @@ pub(crate) async fn save<T: Noun>(
 }
 
 /// Versions of a row that stand in for each second of [`put`].
-const A_SECOND: i64 = 1 << 20;
+pub(crate) const A_SECOND: i64 = 1 << 20;
 
 /// Puts a row where there may be one that is refused, or was one that is gone. Its version is above all that the earlier one ever
 /// had, so that a copy of that one is older, for the log and for every node: no row is written so often in a second. A node that has

@@ -129,8 +129,8 @@ impl<C: CryptoModule> Sam<C> {
         let sam = Self::build(config, module, store, root, clock, random).await?;
         sam.check_begun().await?;
         sam.record_start().await?;
-        let found = sam.scrub().await?;
-        sam.adopt_settings(&found).await?;
+        let (found, obeyed) = sam.compare().await?;
+        sam.adopt_settings(&found, obeyed).await?;
         sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 
 use audit_log::{AuditError, Event, LogReader, Summary, Told};
 use cm_api::CryptoModule;
-use core_types::{Level, UnixTime};
+use core_types::{Digest32, Level, UnixTime};
 use sam_api::ssa::KeyState;
 use sam_core::ActState;
 use sam_core::enrol::{Factor, Voucher};
@@ -24,6 +24,8 @@ use crate::records::{KeyRecord, PersonRecord, RequestRecord};
 use crate::rows::{self, Noun};
 use crate::sam::Sam;
 
+/// Type of the entry about a configuration that was obeyed.
+const OBEYED: &str = "settings.adopted";
 /// Rows compared in one go.
 const PAGE: i64 = 500;
 /// Acts and requests that are older than this have no power left, and their rows are deleted when it suits, in seconds.
@@ -57,14 +59,35 @@ impl Scrubbed {
 /// A row: its table and id.
 pub type Place = (&'static str, String);
 
-/// What the log says of the rows of one table.
+/// What the log says.
 #[derive(Debug, Default)]
-struct Ledger(HashMap<String, HashMap<String, i64>>);
+struct Ledger {
+    /// The newest version of each row, by its table.
+    rows: HashMap<String, HashMap<String, i64>>,
+    obeyed: Option<Obeyed>,
+}
+
+/// The signed configuration that the log names last, as one that was obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Obeyed {
+    pub(crate) serial: u64,
+    pub(crate) manifest: Digest32,
+    /// Digest of the file of signatures.
+    pub(crate) evidence: Digest32,
+    /// Who signed it.
+    pub(crate) first: Option<Digest32>,
+    pub(crate) second: Option<Digest32>,
+    /// Of its row.
+    #[serde(default)]
+    pub(crate) version: i64,
+}
 
 #[derive(Deserialize)]
 struct Entry<'e> {
     #[serde(borrow)]
     zone: Cow<'e, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'e, str>,
     at: UnixTime,
     #[serde(borrow, default)]
     rows: Vec<(Cow<'e, str>, Cow<'e, str>, i64)>,
@@ -78,11 +101,25 @@ impl Ledger {
         if entry.zone != "sam" {
             return Err("it isn't an entry of a SAM");
         }
+        if entry.kind == OBEYED {
+            #[derive(Deserialize)]
+            struct Adopted {
+                detail: Obeyed,
+            }
+            let written = entry.rows.iter().find(|(table, ..)| table == Trust::TABLE);
+            let told = serde_json::from_str::<Adopted>(body).ok();
+            let told = told.zip(written).map(|(adopted, (.., version))| Obeyed {
+                version: *version,
+                ..adopted.detail
+            });
+            // One of an older build, which doesn't say enough, is followed by nothing older.
+            self.obeyed = told.and_then(|told| self.obeyed.max(Some(told)));
+        }
         for (table, id, version) in entry.rows {
             if entry.at < since && is_fleeting(&table) {
                 continue;
             }
-            let known = self.0.entry(table.into_owned()).or_default();
+            let known = self.rows.entry(table.into_owned()).or_default();
             let newest = known.entry(id.into_owned()).or_insert(version);
             *newest = version.max(*newest);
         }
@@ -95,18 +132,19 @@ impl Ledger {
             Told::Entry(body) => return self.read(body, since),
             Told::Summary(part) => serde_json::from_str::<Noted>(part),
             Told::Again => {
-                self.0.clear();
+                *self = Self::default();
                 return Ok(());
             }
         };
         let noted = part.map_err(|_| "what was noted of deleted entries is unreadable")?;
-        self.0.entry(noted.table).or_default().extend(noted.rows);
+        self.obeyed = self.obeyed.max(noted.obeyed);
+        self.rows.entry(noted.table).or_default().extend(noted.rows);
         Ok(())
     }
 
     /// The newest version of a row that is being compared. What is left in the end was never met.
     fn take(&mut self, table: &str, id: &str) -> Option<i64> {
-        self.0.get_mut(table)?.remove(id)
+        self.rows.get_mut(table)?.remove(id)
     }
 }
 
@@ -128,6 +166,9 @@ struct Noted {
     table: String,
     /// Newest version by the row's name.
     rows: BTreeMap<String, i64>,
+    /// With the rows of [`Trust`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    obeyed: Option<Obeyed>,
 }
 
 impl LogSummary {
@@ -147,7 +188,7 @@ impl Summary for LogSummary {
 
     fn parts(&self) -> Result<Vec<String>, &'static str> {
         let mut parts = Vec::new();
-        let tables: BTreeMap<_, _> = self.ledger.0.iter().collect();
+        let tables: BTreeMap<_, _> = self.ledger.rows.iter().collect();
         for (table, rows) in tables {
             let mut rows: Vec<_> = rows.iter().collect();
             rows.sort_unstable();
@@ -155,6 +196,7 @@ impl Summary for LogSummary {
                 let noted = Noted {
                     table: table.clone(),
                     rows: some.iter().map(|(id, v)| ((*id).clone(), **v)).collect(),
+                    obeyed: self.ledger.obeyed.filter(|_| table == Trust::TABLE),
                 };
                 let text = serde_json::to_string(&noted);
                 parts.push(text.map_err(|_| "it has no text form")?);
@@ -175,6 +217,11 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`AuditError`] when the log was altered, or can't be read: the SAM must not go on.
     pub async fn scrub(&self) -> Result<Scrubbed, AuditError> {
+        self.compare().await.map(|(found, _)| found)
+    }
+
+    /// The same; answers also which signed configuration the log names last.
+    pub(crate) async fn compare(&self) -> Result<(Scrubbed, Option<Obeyed>), AuditError> {
         let since = self.clock.now().plus(-FLEETING - MARGIN);
         let mut ledger = Ledger::default();
         let read = LogReader::sequenced(&self.audit, &self.store, |told| {
@@ -209,7 +256,7 @@ impl<C: CryptoModule> Sam<C> {
         self.compare_rows::<Voucher>(&mut comparison).await?;
         self.compare_rows::<RequestRecord>(&mut comparison).await?;
         self.compare_rows::<ActState>(&mut comparison).await?;
-        let found = comparison.found;
+        let (found, obeyed) = (comparison.found, comparison.ledger.obeyed);
         for (table, id) in [&found.set_back, &found.strange, &found.missing]
             .into_iter()
             .flatten()
@@ -230,7 +277,7 @@ impl<C: CryptoModule> Sam<C> {
             tracing::error!(what, ?places, "sealed rows don't agree with the audit log");
             self.record(Event::Alarm { what: what.into() }).await;
         }
-        Ok(found)
+        Ok((found, obeyed))
     }
 
     async fn compare_rows<T: Noun>(&self, with: &mut Comparison<'_>) -> Result<(), AuditError> {
@@ -319,7 +366,7 @@ impl Comparison<'_> {
         &mut self,
         tx: &mut store_kit::Tx,
     ) -> Result<(), AuditError> {
-        let named = self.ledger.0.remove(T::TABLE).unwrap_or_default();
+        let named = self.ledger.rows.remove(T::TABLE).unwrap_or_default();
         if is_fleeting(T::TABLE) {
             return Ok(());
         }
@@ -358,5 +405,38 @@ mod tests {
         assert_eq!(noted.parts().unwrap().len(), 1);
         noted.take(Told::Again).unwrap();
         assert!(noted.parts().unwrap().is_empty());
+    }
+
+    #[test]
+    fn which_configuration_was_obeyed_last_is_known_of_entries_that_are_gone() {
+        let obeyed = |serial: u8, version| Obeyed {
+            serial: serial.into(),
+            manifest: Digest32([9 - serial; 32]),
+            evidence: Digest32([serial; 32]),
+            first: Some(Digest32([1; 32])),
+            second: None,
+            version,
+        };
+        let entry = |of: Obeyed| {
+            let mut detail = serde_json::to_value(of).unwrap();
+            detail.as_object_mut().unwrap().remove("version");
+            serde_json::json!({"zone": "sam", "kind": "settings.adopted", "at": 1_800_000_000, "detail": detail,
+                "rows": [["settings", "trust", of.version]]})
+            .to_string()
+        };
+        let mut noted = LogSummary::new(UnixTime(1_800_000_000));
+        for of in [obeyed(2, 2), obeyed(1, 1)] {
+            noted.take(Told::Entry(&entry(of))).unwrap();
+        }
+        let mut again = LogSummary::new(UnixTime(1_800_000_000));
+        for part in noted.parts().unwrap() {
+            again.take(Told::Summary(&part)).unwrap();
+        }
+        assert_eq!(again.ledger.obeyed, Some(obeyed(2, 2)));
+        // The same one, put back after a restore.
+        again.take(Told::Entry(&entry(obeyed(2, 7)))).unwrap();
+        assert_eq!(again.ledger.obeyed, Some(obeyed(2, 7)));
+        again.take(Told::Again).unwrap();
+        assert_eq!(again.ledger.obeyed, None);
     }
 }

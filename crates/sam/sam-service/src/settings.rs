@@ -2,14 +2,14 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::sha256;
+use core_types::{UnixTime, sha256};
 use signed_config::{Brought, SettingsRefused, Trust, Zone, check, digest_of};
-use store_kit::transaction;
+use store_kit::{Tx, sql, transaction};
 
 use crate::failed::Failed;
 use crate::rows::{self, Columns, Noun as _, noun};
 use crate::sam::Sam;
-use crate::scrub::Scrubbed;
+use crate::scrub::{Obeyed, Scrubbed};
 use crate::start_error::StartError;
 
 /// Members of `natsuin-sam`'s configuration that name files which are signed with it. Not those that are secret or
@@ -52,14 +52,20 @@ noun!(Trust, "settings", |_t| Columns {
 
 impl<C: CryptoModule> Sam<C> {
     /// Obeys the configuration if those have signed it who may, and remembers who may sign the next one. Recorded either
-    /// way. `found`: what the comparison of rows and log has just said.
-    pub(crate) async fn adopt_settings(&self, found: &Scrubbed) -> Result<(), StartError> {
+    /// way. `found`: what the comparison of rows and log has just said; `obeyed`: what the log names last.
+    pub(crate) async fn adopt_settings(
+        &self,
+        found: &Scrubbed,
+        obeyed: Option<Obeyed>,
+    ) -> Result<(), StartError> {
         let SettingsSource::Files(brought) = &self.config.source else {
             return Ok(());
         };
-        let done = match found.names(Trust::TABLE) {
-            true => Err(Failed::Tampered(Trust::TABLE)),
-            false => self.try_adopt(brought).await,
+        let done = match (found.names(Trust::TABLE), again(brought, obeyed)) {
+            (false, _) => self.try_adopt(brought, None).await,
+            // As after a restore whose log was brought up: what the log names last goes on, whatever became of its row.
+            (true, Some(last)) => self.try_adopt(brought, Some(last)).await,
+            (true, None) => Err(Failed::Tampered(Trust::TABLE)),
         };
         let refused = match done {
             Ok(Ok(())) => return Ok(()),
@@ -79,31 +85,51 @@ impl<C: CryptoModule> Sam<C> {
         Err(refused.into())
     }
 
-    async fn try_adopt(&self, brought: &Brought) -> Result<Result<(), SettingsRefused>, Failed> {
+    /// `lost`: what is brought again, since its row is older than the log, or gone.
+    async fn try_adopt(
+        &self,
+        brought: &Brought,
+        lost: Option<Obeyed>,
+    ) -> Result<Result<(), SettingsRefused>, Failed> {
         let ceiling = self.config.policy.ceiling;
         let of = Zone::Sam.of(&self.config.sam);
         let names = (of.as_str(), self.config.node.as_str());
         transaction!(self.store, "settings", |tx| {
-            let row = rows::get::<Trust>(tx, &self.sealer, ROW).await?;
-            let known = row.as_ref().map(|r| &r.body);
+            let row = match lost {
+                None => rows::get::<Trust>(tx, &self.sealer, ROW).await?,
+                Some(_) => None,
+            };
+            let known = match lost {
+                None => row.as_ref().map(|r| r.body.clone()),
+                Some(_) => brought.claims(),
+            };
             let now = self.clock.now();
-            let accepted = match check(names, ceiling, known, brought, now) {
+            let accepted = match check(names, ceiling, known.as_ref(), brought, now) {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return Ok(Ok(())),
                 Err(refused) => return Ok(Err(refused)),
             };
             let next = accepted.trust;
-            match &row {
-                Some(row) if row.body == next => return Ok(Ok(())),
-                Some(row) => rows::save(tx, &self.sealer, row, &next).await?,
-                None if rows::insert(tx, &self.sealer, ROW, &next).await? => {}
+            let written = match (&row, lost) {
+                (Some(row), _) if row.body == next => return Ok(Ok(())),
+                (Some(row), _) => {
+                    rows::save(tx, &self.sealer, row, &next).await?;
+                    true
+                }
+                (None, Some(last)) => self.put_back(tx, &next, last, now).await?,
+                (None, None) => rows::insert(tx, &self.sealer, ROW, &next).await?,
+            };
+            if !written {
                 // Another node was faster: look again.
-                None => return Err(Failed::Store(tx.conflict())),
+                return Err(Failed::Store(tx.conflict()));
             }
             let kids: Vec<String> = next.signers.iter().map(jose::Jwk::kid).collect();
             let evidence = brought.evidence();
             let name = sha256(&[evidence.as_bytes()]);
-            let mut by = accepted.by.into_iter();
+            // What is judged for a second time was signed by those whom the log names.
+            let signed = lost.map(|last| [last.first, last.second]);
+            let signed = signed.into_iter().flatten().flatten();
+            let mut by = signed.chain(accepted.by);
             let event = Event::SettingsAdopted {
                 serial: next.serial,
                 manifest: next.manifest,
@@ -119,4 +145,32 @@ impl<C: CryptoModule> Sam<C> {
             Ok::<_, Failed>(Ok(()))
         })
     }
+
+    /// Writes the row above all that the log names of it.
+    async fn put_back(
+        &self,
+        tx: &mut Tx,
+        trust: &Trust,
+        last: Obeyed,
+        now: UnixTime,
+    ) -> Result<bool, Failed> {
+        let select = sql("SELECT version FROM settings WHERE id = $1").bind(ROW);
+        let there = tx.fetch_optional(select).await?;
+        let version = there.map(|row| row.int("version")).transpose()?;
+        // Another node has done so since, or somebody who isn't one.
+        if version.is_some_and(|version| version > last.version) {
+            return Err(Failed::Tampered(Trust::TABLE));
+        }
+        let at = UnixTime(now.0.max(last.version / rows::A_SECOND + 1));
+        rows::put(tx, &self.sealer, ROW, trust, at).await
+    }
+}
+
+/// What the log names last, if that is brought: the very file of signatures that was judged then.
+fn again(brought: &Brought, obeyed: Option<Obeyed>) -> Option<Obeyed> {
+    let claimed = brought.claims()?;
+    let evidence = sha256(&[brought.evidence().as_bytes()]);
+    obeyed.filter(|last| {
+        (last.serial, last.manifest, last.evidence) == (claimed.serial, claimed.manifest, evidence)
+    })
 }

@@ -163,7 +163,9 @@ async fn who_may_sign_is_not_changed_in_the_store() {
             )
             .await;
             run(&world, attack).await;
-            for source in [&stolen, &first, &second] {
+            // Above what the log names there is no row of ours, whatever is brought.
+            let newer = attack.contains("+ 1").then_some(&second);
+            for source in [&stolen, &first].into_iter().chain(newer) {
                 let refused = start(&world, "sam-1", source.clone()).await.err();
                 assert_eq!(refused, Some(SettingsRefused::Record), "{attack}");
             }
@@ -172,7 +174,62 @@ async fn who_may_sign_is_not_changed_in_the_store() {
             run(&world, "DROP TABLE now_settings").await;
         }
         start(&world, "sam-1", second).await.unwrap();
-        assert_eq!(world.audited("settings.refused", "\"record\"").await, 9);
+        assert_eq!(world.audited("settings.refused", "\"record\"").await, 7);
+    }
+}
+
+/// As after a restore of an older store, whose log was brought up.
+// shows: II-3.3.2-config-tamper-detected, I-7.1.7.2-restore-state
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_names_last_goes_on_where_its_row_is_older_or_gone() {
+    for world in worlds().await {
+        let [a, b, thief] = officers();
+        let both = [&a, &b];
+        let first = signed("one", 1, &both, &both);
+        start(&world, "sam-1", first.clone()).await.unwrap();
+        run(&world, "CREATE TABLE old AS SELECT * FROM settings").await;
+        let second = signed("two", 2, &both, &both);
+        start(&world, "sam-1", second.clone()).await.unwrap();
+        let SettingsSource::Files(good) = second.clone() else {
+            unreachable!()
+        };
+        // Other signatures than were judged then, and other files.
+        let resigned = signed("two", 2, &both, &[&thief, &a]);
+        let edited = SettingsSource::Files(Brought {
+            files: files("edited"),
+            ..good
+        });
+        for (n, attack) in [
+            "DELETE FROM settings",
+            "UPDATE settings SET sealed = (SELECT sealed FROM old), version = 1",
+            // What was put back is set back in its turn.
+            "UPDATE settings SET sealed = (SELECT sealed FROM old), version = 1",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            run(&world, attack).await;
+            for (source, why) in [
+                (&first, SettingsRefused::Record),
+                (&resigned, SettingsRefused::Record),
+                (&edited, SettingsRefused::Changed),
+            ] {
+                let refused = start(&world, "sam-1", source.clone()).await.err();
+                assert_eq!(refused, Some(why), "{attack}");
+            }
+            start(&world, "sam-1", second.clone()).await.unwrap();
+            let by = b.public().thumbprint().to_string();
+            assert_eq!(world.audited("settings.adopted", &by).await, 3 + n);
+            // From here on it is as it was.
+            let alarms = world.audited("alarm", "sealed-row").await;
+            start(&world, "sam-2", second.clone()).await.unwrap();
+            assert_eq!(world.audited("alarm", "sealed-row").await, alarms);
+            assert_eq!(world.audited("settings.adopted", "").await, 3 + n);
+            let refused = start(&world, "sam-1", first.clone()).await.err();
+            assert_eq!(refused, Some(SettingsRefused::Older));
+        }
+        let third = signed("three", 3, &both, &both);
+        start(&world, "sam-1", third).await.unwrap();
     }
 }
 
