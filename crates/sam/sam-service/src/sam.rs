@@ -129,7 +129,7 @@ impl<C: CryptoModule> Sam<C> {
         let sam = Self::build(config, module, store, root, clock, random).await?;
         sam.check_begun().await?;
         sam.record_start().await?;
-        let (found, obeyed) = sam.compare().await?;
+        let (found, obeyed) = sam.scrub_and_tell().await?;
         sam.adopt_settings(&found, obeyed).await?;
         sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {

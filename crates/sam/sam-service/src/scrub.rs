@@ -217,11 +217,11 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`AuditError`] when the log was altered, or can't be read: the SAM must not go on.
     pub async fn scrub(&self) -> Result<Scrubbed, AuditError> {
-        self.compare().await.map(|(found, _)| found)
+        self.scrub_and_tell().await.map(|(found, _)| found)
     }
 
     /// The same; answers also which signed configuration the log names last.
-    pub(crate) async fn compare(&self) -> Result<(Scrubbed, Option<Obeyed>), AuditError> {
+    pub(crate) async fn scrub_and_tell(&self) -> Result<(Scrubbed, Option<Obeyed>), AuditError> {
         let since = self.clock.now().plus(-FLEETING - MARGIN);
         let mut ledger = Ledger::default();
         let read = LogReader::sequenced(&self.audit, &self.store, |told| {
