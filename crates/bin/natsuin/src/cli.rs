@@ -232,6 +232,11 @@ pub async fn run(command: Command, out: Out) -> Result<Exit, Failure> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn no_two_arguments_or_commands_have_one_name() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
     /// Names of keys, acts, backups and proposals are base64url: one in 64 begins with a hyphen.
     #[test]
     fn names_may_begin_with_a_hyphen() {
