@@ -14,7 +14,7 @@ use axum::http::{StatusCode, Uri};
 use core_types::bytes::{b64u, from_b64u};
 use core_types::random::SystemRandom;
 use core_types::rpc::{Empty, Method as _};
-use core_types::{Clock as _, Digest32, Level, Random as _};
+use core_types::{Digest32, Level, Random as _};
 use jose::SigningKey;
 use natsuin::stack::{Device, NAME_SIC};
 use sam_api::ssa::RequestState;

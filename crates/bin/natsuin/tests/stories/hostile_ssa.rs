@@ -10,7 +10,7 @@ use core_types::bytes::b64u;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{
-    Clock as _, Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256,
+    Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256,
 };
 use jose::SealKey;
 use natsuin::agent::Agent;
