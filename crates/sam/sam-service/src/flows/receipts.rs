@@ -60,11 +60,15 @@ fn unread(error: StoreError) -> Refusal {
 }
 
 impl<C: CryptoModule> Sam<C> {
-    /// The bundle of evidence about an act of a person.
+    /// The bundle of evidence about an act of a signer. What officers did isn't shown here: that is
+    /// [`Self::proposal_evidence`], by a session of theirs.
     ///
     /// # Errors
-    /// [`Refusal::NotNow`] until the log's next checkpoint, [`Refusal::NotFound`].
+    /// [`Refusal::NotNow`] until the log's next checkpoint, [`Refusal::NotFound`], also of every officer's account.
     pub async fn receipt(&self, request: ReceiptRequest) -> Result<ReceiptAnswer, Refusal> {
+        if sap::office::is_account(&request.person) {
+            return Err(Refusal::NotFound);
+        }
         let made = bundle(
             &self.store,
             &self.root,

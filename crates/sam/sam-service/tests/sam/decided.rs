@@ -5,7 +5,7 @@ use audit_log::Event;
 use audit_verify::{
     Anchors, EvidenceFault, ProposalShown, Shown, verify_evidence, verify_proposal,
 };
-use core_types::{B64, Clock as _, Digest32, KeyAlg, sha256};
+use core_types::{B64, Clock as _, Digest32, KeyAlg, OfficerId, PersonId, sha256};
 use jose::SigningKey;
 use sam_api::Refusal;
 use sam_api::ssa::*;
@@ -168,11 +168,47 @@ async fn what_officers_decided_is_shown_by_whom_for_what_and_that_there_were_eno
         }
         forged(&judge, &bundle, &first);
 
+        // Each time that it was handed out is an entry of whoever read it, with what was read.
+        let read = async |what: &str| world.audited("audit.read", what).await;
+        assert_eq!(read(&half.to_string()).await, 2);
+        assert_eq!(read(&none.to_string()).await, 0);
+        assert_eq!(read("\"evidence\"").await, 2);
+        let by = format!("\"reader\":\"{}\"", auditor.account.as_str());
+        assert_eq!(read(&by).await, 2);
+
         // The signer is told by what it was decided, and gets nothing that names the officers.
         let told = &world.history(&signer).await[0];
         assert_eq!((told.act, told.proposal), (None, Some(half)));
         let receipt = world.receipt(&signer, half).await;
         assert_eq!(receipt.unwrap_err(), Refusal::NotFound);
+        // Nor does the SSA get it through the signers' call, by whoever asked or approved.
+        for account in ["officer.a", "officer.b"] {
+            for act in [&half.to_string(), &shown.approvals[0].act] {
+                let request = ReceiptRequest {
+                    person: PersonId::parse(account).unwrap(),
+                    act: Digest32::parse(act).unwrap(),
+                };
+                let receipt = world.sam.receipt(request).await;
+                assert_eq!(receipt.unwrap_err(), Refusal::NotFound, "{account}");
+            }
+        }
+
+        // What can't be recorded isn't handed out, though the log can be read.
+        let session = world.log_in(&mut auditor).await.unwrap().session;
+        let broken: Result<(), StoreError> = transaction!(world.store.store, "broken", |tx| {
+            tx.execute(sql("UPDATE audit_head SET n = 1")).await?;
+            Ok(())
+        });
+        broken.unwrap();
+        let request = SessionRequest {
+            session: session.clone(),
+        };
+        assert!(world.office::<Proposals>(&request).await.is_ok());
+        let request = ProposalRequest {
+            session,
+            proposal: half,
+        };
+        assert!(world.office::<EvidenceOfProposal>(&request).await.is_err());
     }
 }
 

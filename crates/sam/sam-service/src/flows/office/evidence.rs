@@ -1,10 +1,14 @@
-//! The evidence of what officers approved, for an officer to keep and to hand to whoever has to judge it.
+//! The evidence of what officers approved, for an officer to keep and to hand to whoever has to judge it. That is a reading of the
+//! log too: what isn't recorded isn't handed out.
 
+use audit_log::Event;
 use cm_api::CryptoModule;
+use core_types::PeerId;
 use sam_core::Reason;
 use sam_core::office::{Deed, Proposal};
 use sap::office::calls::{OfficeRefusal, ProposalEvidence, ProposalRequest};
 use serde_json::{Value, json};
+use store_kit::transaction;
 
 use super::About;
 use super::proposals::check_deed;
@@ -14,7 +18,7 @@ use crate::rows;
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
-    /// The bundles of all approvals of a proposal, for whoever may see proposals.
+    /// The bundles of all approvals of a proposal, for whoever may see proposals. Recorded before they leave.
     ///
     /// # Errors
     /// [`OfficeRefusal`]: `not-now` until all of it has its place under a checkpoint of the log, and once that was deleted after
@@ -41,7 +45,8 @@ impl<C: CryptoModule> Sam<C> {
         about: &mut About,
     ) -> Result<String, Failed> {
         let present = self.present(&request.session, about).await?;
-        check_deed(&present.person, Deed::SeeProposals, self.clock.now())?;
+        let now = self.clock.now();
+        check_deed(&present.person, Deed::SeeProposals, now)?;
         let mut tx = self.store.read("proposal-evidence").await?;
         let id = request.proposal.to_string();
         let row = rows::get::<Proposal>(&mut tx, &self.sealer, &id).await?;
@@ -50,7 +55,7 @@ impl<C: CryptoModule> Sam<C> {
         if approvals.is_empty() {
             return Err(Reason::NotAllowed("no-approval").into());
         }
-        let mut bundles = Vec::with_capacity(approvals.len());
+        let (mut bundles, mut entries) = (Vec::with_capacity(approvals.len()), 0);
         for given in &approvals {
             let account = self.sealer.name(given.account.as_str());
             let made = bundle(&self.store, &self.root, &account, given.act).await;
@@ -60,8 +65,20 @@ impl<C: CryptoModule> Sam<C> {
                 ReceiptError::Store(error) => Failed::Store(error),
             })?;
             let one: Value = serde_json::from_str(&text).map_err(|_| Reason::NotNow)?;
+            entries += one["entries"].as_array().map_or(0, Vec::len);
             bundles.push(one);
         }
+        let reader = PeerId::parse(present.person.account.body.id.as_str());
+        let read = Event::AuditRead {
+            reader: reader.map_err(|_| Reason::Invalid("account"))?,
+            what: "evidence".into(),
+            query: request.proposal,
+            entries: u32::try_from(entries).unwrap_or(u32::MAX),
+        };
+        transaction!(self.store, "audit-read", |tx| {
+            self.audit.append(tx, read.clone(), now).await?;
+            Ok::<_, Failed>(())
+        })?;
         let all = json!({
             "format": "natsuin-proposal/1",
             "proposal": request.proposal,
