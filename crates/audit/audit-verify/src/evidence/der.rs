@@ -1,6 +1,8 @@
 //! A small reader of DER (X.690).
 
 /// Tag.
+pub(super) const BOOLEAN: u8 = 0x01;
+/// Tag.
 pub(super) const INTEGER: u8 = 0x02;
 /// Tag.
 pub(super) const BIT_STRING: u8 = 0x03;
@@ -43,6 +45,18 @@ pub(super) fn extension<'a>(extensions: &'a [u8], name: &[u8]) -> Option<&'a [u8
         }
     }
     None
+}
+
+/// Whether one of these is critical, in a SEQUENCE of extensions.
+pub(super) fn has_critical(extensions: &[u8]) -> Option<bool> {
+    for (_, one) in sequence(extensions)? {
+        let parts = sequence(one)?;
+        let (tag, critical) = *parts.get(1)?;
+        if tag == BOOLEAN && content(critical)? != [0] {
+            return Some(true);
+        }
+    }
+    Some(false)
 }
 
 /// Tag, the whole element, and what follows it.

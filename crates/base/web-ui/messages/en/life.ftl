@@ -108,6 +108,7 @@ evidence-document = Document
 evidence-epoch = Epoch
 evidence-software = Software
 evidence-remark-whose-key-is-the-sams-word = Anybody can check the signature; that the key is the authority's is the service's word.
+evidence-remark-whose-certificate-is-the-sams-word = Anybody can check what the CA published; that the certificate is this key's is the service's word.
 evidence-remark-the-sams-word-for-the-invitation = That the person had the invitation's secret is the service's word.
 evidence-key = Key
 evidence-client = Asked by

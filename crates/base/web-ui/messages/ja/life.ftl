@@ -105,6 +105,7 @@ evidence-document = 文書
 evidence-epoch = 世代
 evidence-software = ソフト
 evidence-remark-whose-key-is-the-sams-word = 署名は誰でも確かめられます。その鍵が通知元のものであることは、サービスの言葉だけです。
+evidence-remark-whose-certificate-is-the-sams-word = CAが公開した内容は誰でも確かめられます。その証明書がこの鍵のものであることは、サービスの言葉だけです。
 evidence-remark-the-sams-word-for-the-invitation = 招待の秘密を本人が示したことは、サービスの言葉だけです。
 evidence-key = 鍵
 evidence-client = 依頼元

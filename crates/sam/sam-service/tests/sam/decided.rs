@@ -345,9 +345,10 @@ async fn a_stop_by_what_a_ca_published_is_shown_by_the_cas_own_signature() {
                 let method = if by_ocsp { "ocsp" } else { "crl" };
                 assert_eq!((&*shown.kind, &*shown.method), ("revocation", method));
                 assert_eq!(shown.what[0], format!("effect {effect}"));
-                assert!(shown.remarks.is_empty() && !shown.by_word);
+                let whose = "whose-certificate-is-the-sams-word";
+                assert_eq!((&shown.remarks[..], shown.by_word), (&[whose][..], false));
                 let unknown = verify_evidence(text.as_bytes(), judge.anchors(false)).unwrap();
-                assert_eq!(unknown.remarks, ["issuer-not-checked"]);
+                assert_eq!(unknown.remarks, [whose, "issuer-not-checked"]);
                 judge.none_of(
                     &text,
                     &[
