@@ -103,7 +103,9 @@ pub struct Shown {
     pub client: Option<(String, bool)>,
     /// Whether the client signed the request, and the SAM verified it.
     pub client_signed: bool,
-    /// Of an officer's approval: digest of the exact bytes that were approved.
+    /// Of an officer's approval: the person whose account it is, as the log said.
+    pub officer: Option<String>,
+    /// Of the same: digest of the exact bytes that were approved.
     pub document: Option<String>,
     /// Of the same: how many persons it takes.
     pub needs: Option<usize>,
@@ -263,9 +265,12 @@ impl<'a> Case<'a> {
             }
         }
         let by_word = self.judge_method(&act, approval, &mut remarks)?;
-        let mut what = act.what();
-        if act.kind == "officer" {
-            what.extend(proposal::of(approvals, &act, &bundle.act)?);
+        let (mut what, mut officer) = (act.what(), None);
+        if act.kind == "officer"
+            && let Some((decided, by)) = proposal::of(approvals, &act, &bundle.act)?
+        {
+            what.extend(decided);
+            officer = Some(by);
         }
         let signatures = approvals.signatures(&bundle.act, name, &act)?;
         let signed = approvals.documents.values().filter_map(|d| match d {
@@ -287,6 +292,7 @@ impl<'a> Case<'a> {
             what,
             client: act.client.as_ref().map(|c| (c.name.clone(), c.known)),
             client_signed: act.client.as_ref().is_some_and(|c| c.signed),
+            officer,
             document: act.document.clone().filter(|_| act.kind == "officer"),
             needs: act.needs.filter(|_| act.kind == "officer"),
             approved_at: approval.at,
@@ -372,6 +378,7 @@ impl<'a> Case<'a> {
             what,
             client: None,
             client_signed: false,
+            officer: None,
             document: None,
             needs: None,
             approved_at: enrolment.at,

@@ -60,6 +60,7 @@ pub(super) struct Proposal {
 #[derive(Deserialize)]
 pub(super) struct Requester {
     pub(super) account: String,
+    pub(super) officer: String,
     pub(super) name: String,
 }
 

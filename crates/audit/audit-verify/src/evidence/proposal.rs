@@ -37,7 +37,8 @@ struct Decided {
 }
 
 /// Checks the evidence of what officers decided: every approval as [`verify_evidence`] does, that all are of the same bytes and of
-/// different accounts, none of them the requester's, and that there are as many as the acts say it takes.
+/// different accounts of different persons, none of them the requester, and that there are as many as the acts say it takes. Whose
+/// an account is, is what the log said when they approved.
 ///
 /// # Errors
 /// [`EvidenceFault`]: the first check that failed.
@@ -51,7 +52,8 @@ pub fn verify_proposal(
     if decided.format != "natsuin-proposal/1" {
         return Err(EvidenceFault::Form("another format"));
     }
-    let (mut approvals, mut needs, mut accounts) = (Vec::new(), 0, BTreeSet::new());
+    let (mut approvals, mut needs) = (Vec::new(), 0);
+    let (mut accounts, mut officers) = (BTreeSet::new(), BTreeSet::new());
     for bundle in &decided.approvals {
         let shown = verify_evidence(bundle.to_string().as_bytes(), anchors)?;
         if shown.document.as_ref() != Some(&decided.proposal) {
@@ -59,6 +61,11 @@ pub fn verify_proposal(
         }
         if !accounts.insert(shown.person[0].clone()) {
             return Err(broken("one account approved twice"));
+        }
+        let officer = shown.officer.clone();
+        let officer = officer.ok_or(broken("a log-in decides nothing"))?;
+        if !officers.insert(officer) {
+            return Err(broken("one person approved twice"));
         }
         needs = needs.max(shown.needs.unwrap_or(usize::MAX));
         approvals.push(shown);
@@ -74,15 +81,15 @@ pub fn verify_proposal(
     })
 }
 
-/// What an officer's act decided, line by line, from the exact bytes that it names.
+/// What an officer's act decided, line by line, from the exact bytes that it names, and the person who did it; nothing of a log-in.
 pub(super) fn of(
     approvals: &Approvals<'_>,
     act: &Act,
     digest: &str,
-) -> Result<Vec<String>, EvidenceFault> {
+) -> Result<Option<(Vec<String>, String)>, EvidenceFault> {
     let broken = EvidenceFault::Broken;
     if act.decides() == Some(LOG_IN) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let name = act.document.as_deref().unwrap_or_default();
     let Some(Document::Proposal(proposal)) = approvals.documents.get(name) else {
@@ -92,25 +99,25 @@ pub(super) fn of(
         .logged
         .iter()
         .any(|e| e.kind == "proposal.made" && e.detail("evidence") == Some(name));
-    let given = approvals.logged.iter().any(|e| {
+    let given = approvals.logged.iter().find(|e| {
         e.kind == "proposal.approved"
             && e.detail("act") == Some(digest)
             && e.detail("proposal") == Some(name)
     });
-    if !asked || !given {
-        return Err(broken("the log doesn't contain the officers' proposal"));
-    }
+    let officer = given.filter(|_| asked).and_then(|e| e.detail("officer"));
+    let officer = officer.ok_or(broken("the log doesn't contain the officers' proposal"))?;
     if proposal.sam != act.sam {
         return Err(broken("what the officer approved is another SAM's"));
     }
     let requester = &proposal.requester;
-    if requester.account == act.person.id {
+    if requester.account == act.person.id || requester.officer == officer {
         return Err(broken("who asked is who approved"));
     }
-    Ok(vec![
+    let what = vec![
         format!("measure {}", proposal.measure),
         format!("facts {}", proposal.facts),
         format!("reason {:?}", proposal.reason),
         format!("asked by {} ({})", requester.name, requester.account),
-    ])
+    ];
+    Ok(Some((what, officer.to_owned())))
 }

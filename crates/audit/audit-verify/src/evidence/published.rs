@@ -163,6 +163,7 @@ fn nobody(case: &Case<'_>) -> Shown {
         what: Vec::new(),
         client: None,
         client_signed: false,
+        officer: None,
         document: None,
         needs: None,
         approved_at: 0,
