@@ -9,9 +9,7 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, Unbou
 use core_types::bytes::b64u;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{
-    Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256,
-};
+use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256};
 use jose::SealKey;
 use natsuin::agent::Agent;
 use natsuin::stack::{Device, Factors, NewFactors, NewSigner, Stack, StoreChoice};
