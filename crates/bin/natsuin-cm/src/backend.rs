@@ -145,13 +145,27 @@ pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, NotOpened
                     "see the comments in the sample of this daemon",
                 ))
             })?;
-            several.check().map_err(|fault| NotOpened {
-                trouble: Trouble::new("pkcs11", fault.to_string(), NOT_SHARED),
-                what: "cm-start-not-shared",
-            })?;
+            several.check().map_err(|fault| unchecked(&fault))?;
             Ok(Arc::new(several))
         }
     }
+}
+
+/// Why it isn't known that keys are shared: only where a device said so are they not.
+fn unchecked(fault: &Fault) -> NotOpened {
+    let (what, remedy) = match fault {
+        Fault::Unfit(_) => ("cm-start-not-shared", NOT_SHARED),
+        Fault::Unavailable(_) | Fault::Unknown(_) => {
+            ("cm-start-silent", remedy(&OpenError::Silent))
+        }
+        Fault::Locked(_) => ("cm-start-login", remedy(&OpenError::LastTry)),
+        Fault::Broken(_) => (
+            "cm-start-self-test",
+            "look at the device: what it made doesn't verify",
+        ),
+    };
+    let trouble = Trouble::new(code(fault, "pkcs11"), fault.to_string(), remedy);
+    NotOpened { trouble, what }
 }
 
 const NOT_SHARED: &str = "shared = true is for tokens that can all use all keys: copy the wrapping key of the first one into the others with their maker's tools, or see that the members replicate";
@@ -338,6 +352,17 @@ mod tests {
             (Fault::Unfit("no mechanism"), false),
         ] {
             assert_eq!(code(&fault, "other") == Trouble::AWAY, away, "{fault}");
+        }
+        for (fault, what, away) in [
+            (Fault::Unavailable("away"), "cm-start-silent", true),
+            (Fault::Unknown("no answer"), "cm-start-silent", true),
+            (Fault::Unfit("no such key"), "cm-start-not-shared", false),
+            (Fault::Locked("PIN"), "cm-start-login", false),
+            (Fault::Broken("value"), "cm-start-self-test", false),
+        ] {
+            let told = unchecked(&fault);
+            let tried_again = told.trouble.code == Trouble::AWAY;
+            assert_eq!((told.what, tried_again), (what, away));
         }
         let code = |error| NotOpened::from(error).trouble.code;
         assert_eq!(code(OpenError::Silent), Trouble::AWAY);

@@ -93,8 +93,8 @@ pub trait Backend: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Numbers of the wrapping keys in the device, the newest last; none for back ends that wrap nothing. Asked of one of
-    /// several devices.
+    /// Numbers of the wrapping keys in the device, the newest last, also of one that doesn't wrap yet; none for back ends that
+    /// wrap nothing. Asked of one of several devices.
     ///
     /// # Errors
     /// [`Fault`] when the device can't say.
@@ -102,9 +102,22 @@ pub trait Backend: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// The wrapping key with this number, which the device has from another one, counts like one that this process made last.
-    fn adopt_wrapping(&self, number: u32) {
+    /// Makes a new wrapping key in one of several devices, under which nothing is wrapped before [`Self::adopt_wrapping`].
+    ///
+    /// # Errors
+    /// [`Fault::Unfit`] for back ends that wrap nothing.
+    fn make_wrapping(&self) -> Result<(), Fault> {
+        Err(Fault::Unfit("this back end wraps no keys"))
+    }
+
+    /// The device wraps with the wrapping key with this number from now on, if it has no newer one; and it counts like one
+    /// that this process made last.
+    ///
+    /// # Errors
+    /// [`Fault`]; it may be called again.
+    fn adopt_wrapping(&self, number: u32) -> Result<(), Fault> {
         let _ = number;
+        Ok(())
     }
 
     /// Destroys all wrapping keys older than the one this process made last; answers how many.

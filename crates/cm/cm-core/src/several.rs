@@ -73,15 +73,16 @@ impl Several {
                 }
                 Err(last)
             });
-            if let Some(place) = maker.backend.elsewhere(&made.material) {
-                for other in &self.0.members {
-                    other.backend.erase(&place)?;
-                }
-            }
+            // All are asked, also after one that is away.
+            let erased = maker.backend.elsewhere(&made.material).map(|place| {
+                let each = self.0.members.iter().map(|m| m.backend.erase(&place));
+                each.fold(Ok(()), Result::and)
+            });
             used.map_err(|fault| match fault {
                 Fault::Unfit(_) => Fault::Unfit("a device can't use the keys of another one"),
                 fault => fault,
             })?;
+            erased.unwrap_or(Ok(()))?;
         }
         Ok(())
     }
@@ -187,7 +188,7 @@ impl Inner {
     fn agree(&self) -> Result<(), Fault> {
         for _ in 0..TRIES {
             if let Ok(newest) = self.newest()? {
-                let adopt = |d: &dyn Backend| Ok(newest.map(|n| d.adopt_wrapping(n)));
+                let adopt = |d: &dyn Backend| newest.map_or(Ok(()), |n| d.adopt_wrapping(n));
                 return self.each(adopt).map(|_| ());
             }
         }
@@ -310,15 +311,15 @@ impl Backend for Several {
         }))
     }
 
-    /// Shared: a new one in the first device, unless a change has begun before; done when all have it. A cluster copies it by
-    /// itself, elsewhere its maker's tools do, and the change is asked for again.
+    /// Shared: a new one in the first device, unless a change has begun before; when all have it they wrap with it, and not
+    /// before. A cluster copies it by itself, elsewhere its maker's tools do, and the change is asked for again.
     fn renew_wrapping(&self) -> Result<(), Fault> {
         if !self.0.shared {
             return self.0.each(|d| d.renew_wrapping()).map(|_| ());
         }
         let held = self.0.each(|d| d.wrapping_keys())?;
         if held.iter().all(|own| own.len() < 2 && own == &held[0]) {
-            self.0.own(0, |d| d.renew_wrapping())?;
+            self.0.own(0, |d| d.make_wrapping())?;
         }
         self.0.agree()
     }
@@ -390,17 +391,11 @@ impl Backend for Several {
         }
     }
 
-    /// Where keys are shared, one device that works is enough.
+    /// One device that works is reason enough to go on, also where the others have keys of their own.
     fn stuck(&self) -> bool {
-        let mut members = self.0.members.iter();
         let left = |m: &&Member| m.state() != MemberState::Out;
-        match self.0.shared {
-            true => {
-                let left: Vec<_> = members.filter(left).collect();
-                !left.is_empty() && left.iter().all(|m| m.backend.stuck())
-            }
-            false => members.any(|m| m.backend.stuck()),
-        }
+        let left: Vec<_> = self.0.members.iter().filter(left).collect();
+        !left.is_empty() && left.iter().all(|m| m.backend.stuck())
     }
 
     fn news(&self) -> Vec<&'static str> {

@@ -154,7 +154,16 @@ fn attempt<T>(
         Some(connection) => {
             connection.turn = turn.clone();
             connection.doubted = doubted;
-            token.guarded(|| call(connection))
+            token.guarded(|| match connection.restarts == token.restarts() {
+                true => call(connection),
+                // Its handle may be another session's by now.
+                false => Err(Failure {
+                    cure: Cure::Session,
+                    maybe_made: false,
+                    what: "the library was started anew",
+                    fault: None,
+                }),
+            })
         }
         None => Err(Failure::plain(Fault::Unavailable("session"))),
     }

@@ -1,7 +1,11 @@
 //! Wrapping keys (KEKs): token objects, sensitive and not extractable, with a number in their name. The one with the highest
-//! number wraps.
+//! number of those that are ready wraps.
+//!
+//! What is wrapped under one is lost with it. So nothing wraps under one that may still be erased as useless: its label says
+//! how far it is, and only the thread that makes it brings it further, once.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cm_core::backend::{Fault, NO_WRAPPING_KEY};
 use cryptoki::mechanism::Mechanism;
@@ -10,31 +14,112 @@ use cryptoki::session::Session;
 
 use crate::attempts::Connection;
 use crate::fault::Failure;
-use crate::keys::{afresh, destroy, find_all};
+use crate::keys::{find_all, logged_in};
 use crate::pool::Pool;
+
+/// How far a wrapping key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nobody uses it: it is being made, or its making failed.
+    Making,
+    /// It is as it must be, and one of several devices that have to have it before it wraps.
+    Made,
+    /// It wraps, if there is none with a higher number.
+    Ready,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Self; 3] = [Self::Making, Self::Made, Self::Ready];
+
+    fn label(self) -> Attribute {
+        let label = match self {
+            Self::Making => "natsuin-kek-making",
+            Self::Made => "natsuin-kek-made",
+            Self::Ready => "natsuin-kek",
+        };
+        Attribute::Label(label.as_bytes().to_vec())
+    }
+}
 
 /// The name of a wrapping key in the token.
 pub(crate) fn kek_id(number: u32) -> Vec<u8> {
     format!("natsuin-kek-{number}").into_bytes()
 }
 
-/// Makes the wrapping key with this number.
-pub(crate) fn make_wrapping(pool: &Pool, number: u32) -> Result<(), Fault> {
+/// Makes the wrapping key with this number, which nobody may have tried before, up to this stage.
+pub(crate) fn make_wrapping(pool: &Pool, number: u32, stage: Stage) -> Result<(), Fault> {
     let tried = AtomicBool::new(false);
-    let id = kek_id(number);
+    // It is just being brought further, and what becomes of it only that thread can know.
+    let going = Arc::new(AtomicBool::new(false));
     let made = pool.slowly({
-        let id = id.clone();
-        move |c| afresh(c, &id, &tried, |c| made(c, &id))
+        let going = going.clone();
+        move |c| {
+            if tried.swap(true, Ordering::SeqCst) {
+                // An error may come after the deed.
+                if !named(&c.session, number, stage)?.is_empty() {
+                    return Ok(());
+                }
+                unfinished(c, number)?;
+            }
+            let done = made(c, number).and_then(|made| {
+                going.store(true, Ordering::SeqCst);
+                // What was given up until now is never brought further.
+                let done = c.begin().and_then(|()| bring(c, made, stage));
+                going.store(false, Ordering::SeqCst);
+                done
+            });
+            if !c.awaited() {
+                unfinished(c, number)?;
+            }
+            done
+        }
     });
     if made.is_err()
-        && let Err(left) = pool.with(move |c| destroy(c, &id))
+        && !going.load(Ordering::SeqCst)
+        && let Err(left) = pool.with(move |c| unfinished(c, number))
     {
-        tracing::warn!(%left, number, "a wrapping key that nobody uses may stay in the token");
+        tracing::warn!(%left, number, "a wrapping key that nobody uses stays until the next change");
     }
     made
 }
 
-fn made(c: &Connection, id: &[u8]) -> Result<(), Failure> {
+/// Erases what was made with this number and never brought further.
+fn unfinished(c: &Connection, number: u32) -> Result<(), Failure> {
+    for object in named(&c.session, number, Stage::Making)? {
+        gone(&c.session, object)?;
+    }
+    Ok(())
+}
+
+/// Lets the wrapping key with this number wrap, if it doesn't yet.
+pub(crate) fn publish(c: &Connection, number: u32) -> Result<(), Failure> {
+    for object in named(&c.session, number, Stage::Made)? {
+        c.begin()?;
+        bring(c, object, Stage::Ready)?;
+    }
+    Ok(())
+}
+
+fn bring(c: &Connection, object: ObjectHandle, stage: Stage) -> Result<(), Failure> {
+    let done = c.session.update_attributes(object, &[stage.label()]);
+    done.map_err(|e| Failure::of("naming a wrapping key", &e))
+}
+
+/// Wrapping keys with this number at this stage.
+fn named(session: &Session, number: u32, stage: Stage) -> Result<Vec<ObjectHandle>, Failure> {
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::Token(true),
+        stage.label(),
+        Attribute::Id(kek_id(number)),
+    ];
+    let found = find_all(session, &template)?;
+    // Who isn't sees none.
+    logged_in(session)?;
+    Ok(found)
+}
+
+fn made(c: &Connection, number: u32) -> Result<ObjectHandle, Failure> {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::AES),
@@ -47,8 +132,8 @@ fn made(c: &Connection, id: &[u8]) -> Result<(), Failure> {
         Attribute::Unwrap(true),
         Attribute::Encrypt(false),
         Attribute::Decrypt(false),
-        Attribute::Label(b"natsuin-kek".to_vec()),
-        Attribute::Id(id.to_vec()),
+        Stage::Making.label(),
+        Attribute::Id(kek_id(number)),
     ];
     c.begin()?;
     let made = c.session.generate_key(&Mechanism::AesKeyGen, &template);
@@ -66,7 +151,7 @@ fn made(c: &Connection, id: &[u8]) -> Result<(), Failure> {
         Attribute::NeverExtractable(true),
     ];
     if right.iter().all(|a| told.contains(a)) {
-        return Ok(());
+        return Ok(made);
     }
     gone(&c.session, made)?;
     Err(Failure::plain(Fault::Broken(
@@ -80,17 +165,27 @@ pub(crate) fn gone(session: &Session, object: ObjectHandle) -> Result<(), Failur
     done.map_err(|e| Failure::of("dropping an unwrapped key", &e))
 }
 
-/// The highest number of a KEK in the token.
+/// The highest number of a KEK that is ready.
 pub(crate) fn newest(session: &Session) -> Result<Option<u32>, Failure> {
-    Ok(keks(session)?.into_iter().map(|(number, _)| number).max())
+    let numbers = numbers(session, &[Stage::Ready])?;
+    Ok(numbers.into_iter().max())
 }
 
-/// All KEKs of the token.
-pub(crate) fn keks(session: &Session) -> Result<Vec<(u32, ObjectHandle)>, Failure> {
+/// The numbers of the token's KEKs at these stages.
+pub(crate) fn numbers(session: &Session, stages: &[Stage]) -> Result<Vec<u32>, Failure> {
+    let mut all = Vec::new();
+    for stage in stages {
+        all.extend(keks(session, *stage)?.into_iter().map(|(number, _)| number));
+    }
+    Ok(all)
+}
+
+/// The token's KEKs at this stage.
+pub(crate) fn keks(session: &Session, stage: Stage) -> Result<Vec<(u32, ObjectHandle)>, Failure> {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::Token(true),
-        Attribute::Label(b"natsuin-kek".to_vec()),
+        stage.label(),
     ];
     let mut found = Vec::new();
     for handle in find_all(session, &template)? {
@@ -116,18 +211,17 @@ pub(crate) fn current(c: &mut Connection) -> Result<(u32, ObjectHandle), Failure
     Ok((number, kek(c, number)?))
 }
 
-/// The wrapping key with this number.
+/// The wrapping key with this number, also before it wraps here: another of several devices may be ahead.
 pub(crate) fn kek(c: &mut Connection, number: u32) -> Result<ObjectHandle, Failure> {
     let id = kek_id(number);
     if let Some(known) = c.keys.get(&id) {
         return Ok(*known);
     }
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::Token(true),
-        Attribute::Id(id.clone()),
-    ];
-    match find_all(&c.session, &template)?.as_slice() {
+    let mut found = named(&c.session, number, Stage::Made)?;
+    if found.is_empty() {
+        found = named(&c.session, number, Stage::Ready)?;
+    }
+    match found.as_slice() {
         [one] => {
             c.keys.insert(id, *one);
             Ok(*one)

@@ -19,6 +19,9 @@ use crate::turn::Turn;
 /// Tries of one call for which the token has no room.
 const TRIES: u32 = 4;
 
+/// All of them are at work, which says nothing against the token.
+const BUSY: Fault = Fault::Unavailable("all sessions are in use");
+
 /// A thread that waits for work.
 struct Worker {
     works: SyncSender<Work>,
@@ -232,7 +235,7 @@ impl Pool {
         let nothing_goes = hangs
             && matches!(
                 self.with(|c| logged_in(&c.session)),
-                Err(Fault::Unavailable(_) | Fault::Unknown(_))
+                Err(fault @ (Fault::Unavailable(_) | Fault::Unknown(_))) if fault != BUSY
             );
         let mut state = self.state();
         state.nothing_goes = match nothing_goes {
@@ -278,7 +281,7 @@ impl Pool {
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
             if waited.timed_out() && state.idle.is_empty() {
-                return Err(Fault::Unavailable("all sessions are in use"));
+                return Err(BUSY);
             }
         }
     }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::Pkcs11Backend;
 use crate::fault::Failure;
 use crate::held::{Held, ready, sweep, unwrap};
-use crate::kek::{current, gone, kek_id, keks, make_wrapping, newest};
+use crate::kek::{Stage, current, gone, kek_id, keks, make_wrapping, newest, numbers, publish};
 use crate::keys::{fits, key_pair_template, public_key, sign_with, verified};
 use crate::pool::Pool;
 
@@ -80,9 +80,9 @@ impl WrappedKeys {
         let (this, newest) = Self::over(token, declaration)?;
         if newest.is_none() {
             // Not 1: a new key must not be taken for one that was lost, under which there may be blobs.
-            let drawn = this.token.draw(4)?;
-            let first = drawn.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) >> 1;
-            this.make_wrapping(first)?;
+            let first = this.draw()? >> 1;
+            make_wrapping(this.pool(), first, Stage::Ready)?;
+            this.kek.store(first, Ordering::SeqCst);
         }
         Ok(this)
     }
@@ -115,10 +115,21 @@ impl WrappedKeys {
         Ok((this, newest))
     }
 
-    fn make_wrapping(&self, number: u32) -> Result<(), Fault> {
-        make_wrapping(self.pool(), number)?;
-        self.kek.store(number, Ordering::SeqCst);
-        Ok(())
+    fn draw(&self) -> Result<u32, Fault> {
+        let drawn = self.token.draw(4)?;
+        Ok(drawn.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)))
+    }
+
+    /// Makes a new KEK up to this stage; answers its number, which is drawn: neither a try that may still come back nor another
+    /// node at the same time has the same.
+    fn make_next(&self, stage: Stage) -> Result<u32, Fault> {
+        let step = 1 + (self.draw()? & 0xf_ffff);
+        let held = self.pool().with(|c| numbers(&c.session, &Stage::ALL))?;
+        let highest = held.into_iter().max().unwrap_or(0);
+        let number = highest.checked_add(step);
+        let number = number.ok_or(Fault::Unfit("no number for a wrapping key"))?;
+        make_wrapping(self.pool(), number, stage)?;
+        Ok(number)
     }
 
     fn pool(&self) -> &Pool {
@@ -270,15 +281,21 @@ impl Backend for WrappedKeys {
     }
 
     fn wrapping_keys(&self) -> Result<Vec<u32>, Fault> {
-        let found = self.pool().with(|c| keks(&c.session))?;
-        let mut numbers: Vec<u32> = found.into_iter().map(|(number, _)| number).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        Ok(numbers)
+        let usable = [Stage::Made, Stage::Ready];
+        let mut found = self.pool().with(move |c| numbers(&c.session, &usable))?;
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
     }
 
-    fn adopt_wrapping(&self, number: u32) {
+    fn make_wrapping(&self) -> Result<(), Fault> {
+        self.make_next(Stage::Made).map(|_| ())
+    }
+
+    fn adopt_wrapping(&self, number: u32) -> Result<(), Fault> {
+        self.pool().with(move |c| publish(c, number))?;
         self.kek.store(number, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Sessions that are idle drop the keys that the module doesn't hold any more; those at work do so at their next call.
@@ -300,9 +317,9 @@ impl Backend for WrappedKeys {
     }
 
     fn renew_wrapping(&self) -> Result<(), Fault> {
-        let newest = self.pool().with(|c| newest(&c.session))?;
-        let next = newest.unwrap_or(0).checked_add(1);
-        self.make_wrapping(next.ok_or(Fault::Unfit("no number for a wrapping key"))?)
+        let number = self.make_next(Stage::Ready)?;
+        self.kek.store(number, Ordering::SeqCst);
+        Ok(())
     }
 
     fn is_newest(&self, material: &SecretBytes) -> Result<bool, Fault> {
@@ -347,11 +364,14 @@ impl Backend for WrappedKeys {
         self.pool().end_sessions();
         self.pool().with(move |c| {
             let mut retired = 0;
-            for (old, handle) in keks(&c.session)? {
-                if old < number {
-                    gone(&c.session, handle)?;
-                    c.keys.remove(&kek_id(old));
-                    retired += 1;
+            for stage in Stage::ALL {
+                for (old, handle) in keks(&c.session, stage)? {
+                    if old < number {
+                        gone(&c.session, handle)?;
+                        c.keys.remove(&kek_id(old));
+                        // Of the others there is nothing to tell.
+                        retired += u32::from(stage == Stage::Ready);
+                    }
                 }
             }
             Ok(retired)

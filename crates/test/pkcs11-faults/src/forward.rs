@@ -174,6 +174,7 @@ wrappers! {
     session C_GetSessionInfo(session: ck::CK_SESSION_HANDLE, info: *mut ck::CK_SESSION_INFO);
     session C_Login(session: ck::CK_SESSION_HANDLE, user: ck::CK_USER_TYPE, pin: *mut ck::CK_UTF8CHAR, length: ck::CK_ULONG);
     session C_GetAttributeValue(session: ck::CK_SESSION_HANDLE, object: ck::CK_OBJECT_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG);
+    session C_SetAttributeValue(session: ck::CK_SESSION_HANDLE, object: ck::CK_OBJECT_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG);
     session C_FindObjectsInit(session: ck::CK_SESSION_HANDLE, template: *mut ck::CK_ATTRIBUTE, count: ck::CK_ULONG);
     session C_DestroyObject(session: ck::CK_SESSION_HANDLE, object: ck::CK_OBJECT_HANDLE);
     session C_SignInit(session: ck::CK_SESSION_HANDLE, mechanism: *mut ck::CK_MECHANISM, key: ck::CK_OBJECT_HANDLE);

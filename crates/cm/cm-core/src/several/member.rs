@@ -11,6 +11,8 @@ use crate::backend::{Backend, Fault, NO_SUCH_KEY, NO_WRAPPING_KEY, SILENT};
 pub(super) struct Member {
     pub(super) backend: Arc<dyn Backend>,
     state: Mutex<MemberState>,
+    /// That it can't be used was told since the last look.
+    away: AtomicBool,
     /// That it lacks a key that another one has was told since the last look.
     lacks: AtomicBool,
 }
@@ -43,6 +45,7 @@ impl Member {
         Self {
             backend,
             state: Mutex::new(MemberState::Well),
+            away: AtomicBool::new(false),
             lacks: AtomicBool::new(false),
         }
     }
@@ -55,14 +58,17 @@ impl Member {
         *self.locked()
     }
 
-    /// Takes note of an answer; an alarm when the device leaves those that are well, or for good.
+    /// Takes note of an answer; an alarm when the device leaves those that are well, once between two looks, or for good.
     pub(super) fn note(&self, answer: Result<(), &Fault>) -> Option<&'static str> {
         let mut state = self.locked();
         let next = after(*state, answer)?;
         let before = std::mem::replace(&mut *state, next);
         match (before, next) {
             (_, MemberState::Out) => Some("cm-device-out"),
-            (MemberState::Well, MemberState::Away | MemberState::Resting) => Some("cm-device-away"),
+            (MemberState::Well, MemberState::Away | MemberState::Resting) => {
+                let told = self.away.swap(true, Ordering::SeqCst);
+                (!told).then_some("cm-device-away")
+            }
             _ => None,
         }
     }
@@ -73,9 +79,10 @@ impl Member {
         (!told).then_some("cm-device-lacks-key")
     }
 
-    /// Asks a device that was left alone whether it does again what it has to; and tells anew what it lacks.
+    /// Asks a device that was left alone whether it does again what it has to; and tells anew that it fails, and what it lacks.
     pub(super) fn look(&self) -> Option<&'static str> {
         self.backend.look();
+        self.away.store(false, Ordering::SeqCst);
         self.lacks.store(false, Ordering::SeqCst);
         match self.state() {
             MemberState::Resting => self.note(self.backend.self_test().as_ref().map(|()| ())),
