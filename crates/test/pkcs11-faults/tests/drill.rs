@@ -86,6 +86,15 @@ fn token_with(limits: Limits) -> Pkcs11Backend {
     Pkcs11Backend::open_with(&options("12345678"), limits).unwrap()
 }
 
+/// Has the token make the keys that its self-tests keep there, for which RSA may take its time.
+fn tested() {
+    let patient = Limits {
+        patience: Duration::from_secs(20),
+        ..LIMITS
+    };
+    token_with(patient).self_test().unwrap();
+}
+
 /// Writes the control file.
 fn faults(lines: &str) {
     control::set(lines).unwrap();
@@ -397,6 +406,7 @@ async fn a_call_that_hangs_before_it_began_a_value_makes_none_later() {
     if !with_token("a_call_that_hangs_before_it_began_a_value_makes_none_later") {
         return;
     }
+    tested();
     let limits = Limits {
         sessions: 1,
         patience: Duration::from_secs(1),
@@ -436,6 +446,7 @@ async fn only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang() {
     if !with_token("only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang") {
         return;
     }
+    tested();
     let limits = Limits {
         sessions: 2,
         patience: Duration::from_secs(1),

@@ -215,3 +215,61 @@ async fn a_key_that_lives_in_one_device_waits_for_it_and_new_ones_are_made_in_an
     assert!(Several::new(mixed, true).is_none(), "of one kind only");
     assert!(Several::new(Vec::new(), true).is_none());
 }
+
+// shows: T-KEY-MALFUNCTION, III-3-13-secure-state
+#[tokio::test]
+async fn one_device_that_hangs_for_good_does_not_end_the_process_while_another_one_works() {
+    for shared in [true, false] {
+        let (story, [one, two]) = story(shared).await;
+        one.plan(|plan| plan.stuck = true);
+        assert!(!story.module.tidy().await, "{shared}");
+        two.plan(|plan| plan.stuck = true);
+        assert!(story.module.tidy().await, "nothing works: {shared}");
+        two.plan(|plan| {
+            plan.stuck = false;
+            plan.self_test = Some(Fault::Broken("known answer"));
+        });
+        assert!(!story.module.tidy().await, "{shared}");
+        story.module.self_test().await.unwrap();
+        assert!(story.module.tidy().await, "the other one is out: {shared}");
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-14-audit-records
+#[test]
+fn a_device_that_opens_keys_and_does_not_sign_is_told_once_a_minute() {
+    let one = Faulty::default();
+    let members: Vec<Arc<dyn Backend>> = vec![Arc::new(one.clone()), Arc::new(Faulty::default())];
+    let several = Several::new(members, false).unwrap();
+    let made = several.generate(KeyAlg::P256).unwrap();
+    one.plan(|plan| plan.sign = Some((0, Fault::Unavailable("away"))));
+    for _ in 0..2 {
+        for _ in 0..5 {
+            let key = several.load(KeyAlg::P256, &made.material).unwrap();
+            assert!(key.sign(P256, &[7; 32]).is_err());
+        }
+        assert_eq!(several.news(), ["cm-device-away"]);
+        several.look();
+    }
+}
+
+#[test]
+fn a_trial_pair_ends_in_all_devices_that_can_be_asked() {
+    let (one, two) = (Faulty::default(), Faulty::default());
+    let members: Vec<Arc<dyn Backend>> = vec![Arc::new(one.clone()), Arc::new(two.clone())];
+    let several = Several::new(members, true).unwrap();
+    one.plan(|plan| {
+        plan.device = true;
+        plan.erase = Some(Fault::Unavailable("away"));
+    });
+    two.plan(|plan| plan.load = Some(NO_SUCH_KEY));
+    // What matters more is said, and the second one is asked all the same.
+    assert!(matches!(several.check(), Err(Fault::Unfit(_))));
+    two.plan(|plan| {
+        assert_eq!(plan.erased.len(), 1);
+        plan.load = None;
+    });
+    assert!(matches!(several.check(), Err(Fault::Unavailable(_))));
+    one.plan(|plan| plan.erase = None);
+    several.check().unwrap();
+}

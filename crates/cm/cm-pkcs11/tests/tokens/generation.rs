@@ -1,13 +1,17 @@
 //! Faults while keys are made, imported and erased: what is answered is the device's fault and not the caller's, and no object
 //! that nobody knows of stays in the token.
 
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
 use cm_core::backend::{Backend, Fault, NewKey};
-use cm_pkcs11::{Pkcs11Backend, WrappedKeys};
-use core_types::KeyAlg;
+use cm_pkcs11::{Limits, Pkcs11Backend, WrappedKeys};
+use core_types::{KeyAlg, SecretBytes};
 use cryptoki::object::{Attribute, ObjectClass};
 use pkcs11_faults::softhsm::{self, Library};
 
-use crate::kit::{LIMITS, Look, faults, options, token};
+use crate::kit::{HASTY, LIMITS, Look, faults, options, token, token_with};
 
 pkcs11_faults::on_tokens!(kryoptic:
     what_fails_while_keys_are_made_leaves_nothing_in_the_token,
@@ -41,7 +45,11 @@ fn what_fails_while_keys_are_made_leaves_nothing_in_the_token() {
         return softhsm::must_pass(&format!("tokens::{test}"), Library::SoftHsm2);
     }
     let options = options("natsuin-faulty");
-    let inside = token(&options);
+    let [inside, hasty] = [LIMITS, HASTY].map(|limits| token_with(&options, limits));
+    let of = |lines: &str| match lines.ends_with("hang") {
+        true => &hasty,
+        false => &inside,
+    };
     let look = Look::into(&options);
     use Answer::{Failed, Made, Nothing};
     for (lines, expected) in [
@@ -63,7 +71,7 @@ fn what_fails_while_keys_are_made_leaves_nothing_in_the_token() {
         ("C_GenerateKeyPair hang", Failed),
         ("C_Sign rv:0x30", Failed),
     ] {
-        is_clean(&look, &inside, lines, expected, |b| {
+        is_clean(&look, of(lines), lines, expected, |b| {
             b.generate(KeyAlg::P256)
         });
     }
@@ -76,12 +84,14 @@ fn what_fails_while_keys_are_made_leaves_nothing_in_the_token() {
         ("C_CreateObject late:0x31", Nothing),
         ("C_CreateObject hang", Failed),
     ] {
-        is_clean(&look, &inside, lines, expected, import);
+        is_clean(&look, of(lines), lines, expected, import);
     }
-    drop(inside);
+    drop((inside, hasty));
 
     // Wrapped ones, and the key that wraps them.
-    let open = || WrappedKeys::open(Pkcs11Backend::open_with(&options, LIMITS).unwrap(), None);
+    let open_with =
+        |limits| WrappedKeys::open(Pkcs11Backend::open_with(&options, limits).unwrap(), None);
+    let open = || open_with(LIMITS);
     faults("C_GenerateKey rv:0x31");
     assert!(matches!(open().err(), Some(Fault::Unavailable(_))), "full");
     faults("C_GenerateKey late:0x30 1");
@@ -92,6 +102,7 @@ fn what_fails_while_keys_are_made_leaves_nothing_in_the_token() {
         Attribute::Token(true),
     ];
     assert_eq!(look.all(&wrapping).len(), 1, "one wrapping key");
+    let hasty = open_with(HASTY).unwrap();
     for (lines, expected) in [
         ("C_GenerateKeyPair late:0x30 1", Made),
         ("C_GenerateKeyPair late:0x30", Failed),
@@ -103,9 +114,11 @@ fn what_fails_while_keys_are_made_leaves_nothing_in_the_token() {
         ("C_UnwrapKey rv:0x30", Nothing),
         ("C_WrapKey hang", Failed),
     ] {
-        is_clean(&look, &wrapped, lines, expected, |b| {
-            b.generate(KeyAlg::P256)
-        });
+        let of = match lines.ends_with("hang") {
+            true => &hasty,
+            false => &wrapped,
+        };
+        is_clean(&look, of, lines, expected, |b| b.generate(KeyAlg::P256));
     }
     is_clean(&look, &wrapped, "C_CreateObject late:0x30 1", Made, import);
     is_clean(&look, &wrapped, "C_WrapKey rv:0x30", Nothing, import);
@@ -173,4 +186,46 @@ fn an_unwrapped_key_ends_when_nobody_holds_it() {
     drop(many);
     wrapped.tidy();
     assert_eq!(look.unwrapped(), 0);
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-13-secure-state
+#[test]
+fn a_token_with_much_to_do_beside_a_call_that_hangs_is_not_given_up() {
+    if softhsm::childs_library().is_none() {
+        let test = "generation::a_token_with_much_to_do_beside_a_call_that_hangs_is_not_given_up";
+        return softhsm::must_pass(&format!("tokens::{test}"), Library::SoftHsm2);
+    }
+    let limits = Limits {
+        sessions: 2,
+        ..HASTY
+    };
+    let backend = Arc::new(token_with(&options("natsuin-busy"), limits));
+    let alg = KeyAlg::P256;
+    let made = backend.generate(alg).unwrap();
+    let key = backend.load(alg, &made.material).unwrap();
+    // One call hangs, and both sessions make keys that take long.
+    faults("C_Sign hang 1\nC_GenerateKeyPair hang 2");
+    let signed = key.sign(alg.csr_alg(), &alg.csr_alg().dtbs(b"a"));
+    assert!(matches!(signed, Err(Fault::Unknown(_))));
+    let making = [0; 2].map(|_| {
+        let backend = backend.clone();
+        std::thread::spawn(move || backend.generate(alg).map(|_| ()))
+    });
+    let nothing = SecretBytes::new(vec![7; 16]);
+    let busy = Fault::Unavailable("all sessions are in use");
+    let (_keep, never) = sync_channel::<()>(0);
+    let at_work = (0..1000).any(|_| {
+        // They must get a session too.
+        let _ = never.recv_timeout(Duration::from_millis(5));
+        backend.erase(&nothing) == Err(busy.clone())
+    });
+    assert!(at_work);
+    for _ in 0..2 {
+        backend.look();
+        assert!(!backend.stuck(), "it works");
+    }
+    faults("");
+    for made in making {
+        made.join().unwrap().unwrap();
+    }
 }

@@ -14,8 +14,13 @@ use pkcs11_faults::{control, softhsm};
 pub const PIN: &str = "12345678";
 pub const LIMITS: Limits = Limits {
     sessions: 4,
-    patience: Duration::from_millis(500),
+    patience: Duration::from_secs(2),
     trust: Duration::from_secs(3600),
+};
+/// For calls that are to hang, which six times as long may be waited for.
+pub const HASTY: Limits = Limits {
+    patience: Duration::from_secs(1),
+    ..LIMITS
 };
 
 pub fn faults(lines: &str) {

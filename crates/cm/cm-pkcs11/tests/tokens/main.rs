@@ -5,6 +5,7 @@
 mod generation;
 mod kit;
 mod several;
+mod wrapping;
 
 use cm_core::backend::Backend as _;
 use cm_pkcs11::{Options, Pkcs11Backend};

@@ -7,14 +7,17 @@ use std::time::Duration;
 use cm_api::rpc::MemberState;
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, PrivateKey};
 use cm_core::several::Several;
-use cm_pkcs11::{Limits, Options, WrappedKeys};
+use cm_pkcs11::{Limits, Options, Pkcs11Backend, WrappedKeys};
 use core_types::KeyAlg;
-use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use pkcs11_faults::softhsm::{self, Library};
 
 use crate::kit::{LIMITS, Look, faults, options, token_with};
 
 const ALG: KeyAlg = KeyAlg::P256;
+/// Labels of wrapping keys: of one that wraps, and of one that is to when all devices have it.
+const READY: &str = "natsuin-kek";
+const MADE: &str = "natsuin-kek-made";
 /// Its self-tests make RSA keys.
 const PATIENT: Limits = Limits {
     patience: Duration::from_millis(1500),
@@ -29,8 +32,18 @@ fn child(test: &str) -> bool {
     child
 }
 
-/// A wrapping key with this number, as if the maker's tools had copied it.
-fn copied(into: &Options, number: u32) {
+/// A token in which the keys of its self-tests are made already, for which RSA may take its time.
+fn tested(options: &Options) -> Pkcs11Backend {
+    let patient = Limits {
+        patience: Duration::from_secs(20),
+        ..LIMITS
+    };
+    token_with(options, patient).self_test().unwrap();
+    token_with(options, PATIENT)
+}
+
+/// A wrapping key with this label and number, as if the maker's tools had copied it.
+fn copied(into: &Options, label: &str, number: u32) {
     let wrapping = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::AES),
@@ -40,9 +53,9 @@ fn copied(into: &Options, number: u32) {
         Attribute::Extractable(false),
         Attribute::Wrap(true),
         Attribute::Unwrap(true),
-        Attribute::Label(b"natsuin-kek".to_vec()),
+        Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Id(format!("natsuin-kek-{number}").into_bytes()),
-        Attribute::Value(vec![u8::try_from(number).unwrap(); 32]),
+        Attribute::Value(vec![number.to_be_bytes()[3]; 32]),
     ];
     Look::into(into).0.create_object(&wrapping).unwrap();
 }
@@ -67,9 +80,9 @@ fn pair() -> ([Options; 2], [Arc<dyn Backend>; 2]) {
         label: "natsuin-second".to_owned(),
         ..first.clone()
     };
-    let tokens = [&first, &second].map(|o| token_with(o, PATIENT));
+    let tokens = [&first, &second].map(tested);
     for options in [&first, &second] {
-        copied(options, 7);
+        copied(options, READY, 7);
     }
     let members = tokens.map(|t| Arc::new(WrappedKeys::join(t, None).unwrap()) as Arc<dyn Backend>);
     ([first, second], members)
@@ -103,6 +116,7 @@ fn one_that_fails_or_hangs_costs_no_signature_and_is_told() {
         sign(key.as_ref()).unwrap();
     }
     assert_eq!(states(&several), both, "back by itself");
+    several.look();
     // Hanging: one order at most is lost, and then it is left alone.
     faults("C_Sign hang");
     let lost = (0..6).filter(|_| sign(key.as_ref()).is_err()).count();
@@ -149,23 +163,27 @@ fn tokens_that_share_a_wrapping_key_change_it_when_all_have_the_new_one() {
         "nothing is destroyed before"
     );
     // It can't be copied out of SoftHSM2; so a known one takes its place, as after the maker's tools.
-    let kek = [Attribute::Id(b"natsuin-kek-8".to_vec())];
     let look = Look::into(&options[0]);
-    for old in look.all(&kek) {
+    let made_now = look.all(&[Attribute::Label(MADE.as_bytes().to_vec())]);
+    let told = look.0.get_attributes(made_now[0], &[AttributeType::Id]);
+    let told = told.unwrap();
+    let [Attribute::Id(id)] = told.as_slice() else {
+        panic!("its name")
+    };
+    let number = std::str::from_utf8(id).unwrap();
+    let number: u32 = number
+        .strip_prefix("natsuin-kek-")
+        .unwrap()
+        .parse()
+        .unwrap();
+    for old in made_now {
         look.0.destroy_object(old).unwrap();
     }
-    // A token that lacks what another one has: the other one is asked, and it is told.
-    copied(&options[0], 8);
-    let newer = members[0].generate(ALG).unwrap();
-    for _ in 0..4 {
-        sign(several.load(ALG, &newer.material).unwrap().as_ref()).unwrap();
-    }
-    assert_eq!(several.news(), ["cm-device-lacks-key"], "once a minute");
-    assert_eq!(
-        several.check().unwrap_err().what(),
-        "a device can't use the keys of another one"
-    );
-    copied(&options[1], 8);
+    copied(&options[0], MADE, number);
+    // Until all have it the keys that are made meanwhile are good for all.
+    several.check().unwrap();
+    assert!(members[0].is_newest(&made.material).unwrap());
+    copied(&options[1], MADE, number);
     several.renew_wrapping().unwrap();
     let next = several.rewrap(ALG, &made.material).unwrap().unwrap();
     assert!(several.rewrap(ALG, &next).unwrap().is_none());
@@ -176,6 +194,18 @@ fn tokens_that_share_a_wrapping_key_change_it_when_all_have_the_new_one() {
         assert_eq!(old, Some(NO_WRAPPING_KEY), "older copies have ended");
     }
     several.check().unwrap();
+    assert!(several.news().is_empty());
+    // A token that lacks what another one wraps with: the other one is asked, and it is told.
+    copied(&options[0], READY, number + 1);
+    let newer = members[0].generate(ALG).unwrap();
+    for _ in 0..4 {
+        sign(several.load(ALG, &newer.material).unwrap().as_ref()).unwrap();
+    }
+    assert_eq!(several.news(), ["cm-device-lacks-key"], "once a minute");
+    assert_eq!(
+        several.check().unwrap_err().what(),
+        "a device can't use the keys of another one"
+    );
 }
 
 // shows: T-KEY-MALFUNCTION
@@ -190,7 +220,7 @@ fn tokens_of_two_makers_have_keys_of_their_own_and_go_on_without_each_other() {
         label: "natsuin-second".to_owned(),
         ..first.clone()
     };
-    let members = [&first, &second].map(|o| Arc::new(token_with(o, PATIENT)) as Arc<dyn Backend>);
+    let members = [&first, &second].map(|o| Arc::new(tested(o)) as Arc<dyn Backend>);
     let shared = Several::new(members.to_vec(), true).unwrap();
     assert!(
         matches!(shared.check(), Err(Fault::Unfit(_))),
