@@ -1,8 +1,8 @@
 //! Wrapping keys (KEKs): token objects, sensitive and not extractable, with a number in their name. The one with the highest
 //! number of those that are ready wraps.
 //!
-//! What is wrapped under one is lost with it. So nothing wraps under one that may still be erased as useless: its label says
-//! how far it is, and only the thread that makes it brings it further, once.
+//! What is wrapped under one is lost with it. So nothing is wrapped under one that may still be erased as useless: its label
+//! says how far it is, only one in the making is erased, and only the thread that makes it brings it out of that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
