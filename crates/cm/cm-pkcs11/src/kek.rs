@@ -55,8 +55,8 @@ pub(crate) fn make_wrapping(pool: &Pool, number: u32, stage: Stage) -> Result<()
         let going = going.clone();
         move |c| {
             if tried.swap(true, Ordering::SeqCst) {
-                // An error may come after the deed.
-                if !named(&c.session, number, stage)?.is_empty() {
+                // An error may come after the deed, and another node may have gone on with it.
+                if !usable(&c.session, number)?.is_empty() {
                     return Ok(());
                 }
                 unfinished(c, number)?;
@@ -93,6 +93,7 @@ fn unfinished(c: &Connection, number: u32) -> Result<(), Failure> {
 
 /// Lets the wrapping key with this number wrap, if it doesn't yet.
 pub(crate) fn publish(c: &Connection, number: u32) -> Result<(), Failure> {
+    only(&c.session, number)?;
     for object in named(&c.session, number, Stage::Made)? {
         c.begin()?;
         bring(c, object, Stage::Ready)?;
@@ -103,6 +104,28 @@ pub(crate) fn publish(c: &Connection, number: u32) -> Result<(), Failure> {
 fn bring(c: &Connection, object: ObjectHandle, stage: Stage) -> Result<(), Failure> {
     let done = c.session.update_attributes(object, &[stage.label()]);
     done.map_err(|e| Failure::of("naming a wrapping key", &e))
+}
+
+/// Wrapping keys with this number that are out of the making.
+fn usable(session: &Session, number: u32) -> Result<Vec<ObjectHandle>, Failure> {
+    // In this order none is missed that is published meanwhile.
+    let mut found = named(session, number, Stage::Made)?;
+    for ready in named(session, number, Stage::Ready)? {
+        if !found.contains(&ready) {
+            found.push(ready);
+        }
+    }
+    Ok(found)
+}
+
+fn only(session: &Session, number: u32) -> Result<ObjectHandle, Failure> {
+    match usable(session, number)?.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(Failure::plain(NO_WRAPPING_KEY)),
+        _ => Err(Failure::plain(Fault::Unfit(
+            "two wrapping keys of one name",
+        ))),
+    }
 }
 
 /// Wrapping keys with this number at this stage.
@@ -217,18 +240,7 @@ pub(crate) fn kek(c: &mut Connection, number: u32) -> Result<ObjectHandle, Failu
     if let Some(known) = c.keys.get(&id) {
         return Ok(*known);
     }
-    let mut found = named(&c.session, number, Stage::Made)?;
-    if found.is_empty() {
-        found = named(&c.session, number, Stage::Ready)?;
-    }
-    match found.as_slice() {
-        [one] => {
-            c.keys.insert(id, *one);
-            Ok(*one)
-        }
-        [] => Err(Failure::plain(NO_WRAPPING_KEY)),
-        _ => Err(Failure::plain(Fault::Unfit(
-            "two wrapping keys of one name",
-        ))),
-    }
+    let one = only(&c.session, number)?;
+    c.keys.insert(id, one);
+    Ok(one)
 }
