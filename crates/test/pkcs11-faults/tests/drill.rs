@@ -411,7 +411,6 @@ async fn a_call_that_hangs_before_it_began_a_value_makes_none_later() {
         sessions: 1,
         patience: Duration::from_secs(1),
         trust: Duration::ZERO,
-        ..LIMITS
     };
     for wrapped in [false, true] {
         let drill = match wrapped {

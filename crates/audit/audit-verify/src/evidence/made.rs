@@ -16,8 +16,10 @@ const UTC_TIME: u8 = 0x17;
 pub(super) struct Key {
     spki: Vec<u8>,
     algorithm: Vec<u8>,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 impl Key {
     fn new(public: &[u8], algorithm: &[u8], sign: impl Fn(&[u8]) -> Vec<u8> + 'static) -> Self {

@@ -32,9 +32,11 @@ fn in_memory(pid: u32, needle: &[u8]) -> bool {
 struct Pair {
     pkcs8: Vec<u8>,
     spki: Vec<u8>,
-    prove: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    prove: Prove,
     secret: Vec<(&'static str, Vec<u8>)>,
 }
+
+type Prove = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 /// Elliptic: the scalar, as PKCS#8 has it and as the library keeps it.
 fn elliptic() -> Pair {

@@ -231,7 +231,7 @@ impl Sic {
                     let ended = self.clock.now().0.div_euclid(30) != now.0.div_euclid(30);
                     match done {
                         Err(_) if again && ended => again = false,
-                        Err(refused) => return Err(refused.into()),
+                        Err(refused) => return Err(refused),
                         Ok(_) => break Some(seed.base32),
                     }
                 }

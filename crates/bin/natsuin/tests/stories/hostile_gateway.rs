@@ -32,6 +32,9 @@ use sic_core::{
 use crate::bad_input::{Ahead, keys_used};
 use crate::levels::{Levelled, SsaCalls, at_gateway, stores};
 
+type BendAct = Box<dyn Fn(&str) -> String + Send + Sync>;
+type BendProof = Box<dyn Fn(&mut Proof) + Send + Sync>;
+
 /// What the gateway does to the messages that pass.
 #[derive(Default)]
 struct Bends {
@@ -40,9 +43,9 @@ struct Bends {
     /// The request that it opens, whatever was asked for.
     open: Option<Digest32>,
     /// What it makes of an act.
-    act: Option<Box<dyn Fn(&str) -> String + Send + Sync>>,
+    act: Option<BendAct>,
     /// What it makes of a proof.
-    proof: Option<Box<dyn Fn(&mut Proof) + Send + Sync>>,
+    proof: Option<BendProof>,
     passes: Passes,
 }
 

@@ -85,7 +85,7 @@ impl Member {
         self.away.store(false, Ordering::SeqCst);
         self.lacks.store(false, Ordering::SeqCst);
         match self.state() {
-            MemberState::Resting => self.note(self.backend.self_test().as_ref().map(|()| ())),
+            MemberState::Resting => self.note(self.backend.self_test().as_ref().copied()),
             MemberState::Well | MemberState::Away | MemberState::Out => None,
         }
     }

@@ -27,6 +27,9 @@ struct Judge {
     issuer: Vec<u8>,
 }
 
+/// A way to make it worse.
+type Change<'c> = &'c dyn Fn(&mut Value);
+
 impl Judge {
     fn of(world: &World, log: &Log) -> Self {
         Self {
@@ -54,7 +57,7 @@ impl Judge {
     }
 
     /// Every change of this kind makes it worthless.
-    fn none_of(&self, good: &str, changes: &[(&str, &dyn Fn(&mut Value))]) {
+    fn none_of(&self, good: &str, changes: &[(&str, Change<'_>)]) {
         let good: Value = serde_json::from_str(good).unwrap();
         for (name, change) in changes {
             let mut bad = good.clone();

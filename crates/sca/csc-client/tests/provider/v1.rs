@@ -246,14 +246,14 @@ async fn a_refresh_token_brings_the_next_token() {
     let token = client.refresh(&provider, &first).await.unwrap();
     assert_eq!(token.access_token.expose(), SERVICE);
     assert_eq!(token.refresh_token.unwrap().expose(), "next");
-    let forms = old.forms.lock().unwrap();
+    let sent = old.forms.lock().unwrap()[0].clone();
     let expected = [
         ("client_id", "app"),
         ("grant_type", "refresh_token"),
         ("refresh_token", "first"),
     ];
     let expected = expected.map(|(n, v)| (n.to_owned(), v.to_owned()));
-    assert_eq!(forms[0], HashMap::from(expected));
+    assert_eq!(sent, HashMap::from(expected));
     // The same without a browser is what reads.
     let pending = authorize(&client, &provider, Purpose::Service).await;
     assert!(pending.url.query().unwrap().contains("scope=service"));

@@ -220,7 +220,8 @@ async fn nobody_gets_here_what_the_token_endpoint_gives_for_a_key_or_a_secret() 
 // shows: I-7.1.4.1-log-all-access-attempts
 #[tokio::test]
 async fn what_the_contract_leaves_out_is_said_as_elsewhere_and_stands_in_the_log() {
-    let set: [(fn(&mut ClientSettings), &str); 3] = [
+    type Change = fn(&mut ClientSettings);
+    let set: [(Change, &str); 3] = [
         (
             |s| s.methods = vec!["credentials/info".to_owned()],
             "unauthorized_client",
