@@ -3,6 +3,8 @@
 //! What stays is a tombstone: sealed attributes and the certificate, and until the device has erased its copy the place
 //! of that copy. A device that is away doesn't hold up the end of a key, only the second date of the certificate.
 
+use std::time::Duration;
+
 use audit_log::Event;
 use cm_api::rpc::Reason;
 use cm_api::{Executed, KeyDestroyed, ModuleError, OrderBody, Refusal};
@@ -38,6 +40,8 @@ pub(crate) struct TombstoneRow {
 
 /// Tombstones that are looked at in one go.
 const AT_ONCE: i64 = 100;
+/// How long the values of an act wait for the erasing of the key that was for it alone.
+const ERASING: Duration = Duration::from_secs(2);
 
 impl Module {
     pub(crate) async fn destroy(
@@ -132,7 +136,8 @@ impl Module {
         if held {
             self.let_go_soon();
         }
-        self.erase(row).await;
+        // What isn't erased by then is asked for again later (`Self::finish_destructions`).
+        drop(tokio::time::timeout(ERASING, self.erase(row)).await);
         Ok(())
     }
 

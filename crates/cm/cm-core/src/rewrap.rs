@@ -142,13 +142,15 @@ impl Module {
             self.orders_over().await;
             let round = self.rewrap_all().await?;
             done.keys += round.anew;
-            if round.lost > 0 && !told {
+            // What seems to be lost is looked for once more before anything is destroyed.
+            let again = round.lost > 0 && !told;
+            if again {
                 // Told once; they don't keep the others under an old one.
                 tracing::error!(keys = round.lost, "keys are lost with their wrapping key");
                 self.no_wrapping_key().await;
                 told = true;
             }
-            if round.anew == 0 {
+            if round.anew == 0 && !again {
                 break;
             }
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cm_core::backend::{Fault, NO_WRAPPING_KEY};
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -103,7 +104,12 @@ pub(crate) fn publish(c: &Connection, number: u32) -> Result<(), Failure> {
 
 fn bring(c: &Connection, object: ObjectHandle, stage: Stage) -> Result<(), Failure> {
     let done = c.session.update_attributes(object, &[stage.label()]);
-    done.map_err(|e| Failure::of("naming a wrapping key", &e))
+    done.map_err(|e| match e {
+        Error::Pkcs11(RvError::AttributeReadOnly | RvError::ActionProhibited, _) => {
+            Failure::plain(Fault::Unfit("the token lets no label be changed"))
+        }
+        e => Failure::of("naming a wrapping key", &e),
+    })
 }
 
 /// Wrapping keys with this number that are out of the making.
@@ -224,6 +230,8 @@ pub(crate) fn keks(session: &Session, stage: Stage) -> Result<Vec<(u32, ObjectHa
             found.push((number, handle));
         }
     }
+    // Who isn't sees none.
+    logged_in(session)?;
     Ok(found)
 }
 

@@ -248,7 +248,12 @@ impl Put<'_> {
         if let Some(last) = self.ledger.officers()
             && !can_approve(&office.officers)
         {
-            office.version = office.version.max(last.version.saturating_sub(1));
+            let same = office.in_office().list == last.list;
+            let least = match same {
+                true => last.version,
+                false => last.version.saturating_sub(1),
+            };
+            office.version = office.version.max(least);
         }
         if kept.as_ref() != Some(&office) {
             mark::write(tx, vault, random, mark::OFFICERS, &office, row).await?;

@@ -18,6 +18,7 @@ pkcs11_faults::on_tokens!(kryoptic:
     a_change_that_comes_back_late_costs_no_key,
     two_that_change_the_wrapping_key_at_once_lose_nothing,
     nothing_is_wrapped_under_a_key_that_is_not_ready,
+    who_was_logged_out_takes_no_wrapping_key_for_lost,
 );
 
 fn child(test: &str) -> bool {
@@ -178,4 +179,26 @@ fn nothing_is_wrapped_under_a_key_that_is_not_ready() {
     }
     assert!(!wrapped.is_newest(&made.material).unwrap());
     assert_eq!(wrapped.retire_wrapping().unwrap(), 3);
+}
+
+// shows: T-KEY-MALFUNCTION, III-A1.6-backup-keys
+#[test]
+fn who_was_logged_out_takes_no_wrapping_key_for_lost() {
+    if !child("who_was_logged_out_takes_no_wrapping_key_for_lost") {
+        return;
+    }
+    let options = options("natsuin-out");
+    let wrapped = WrappedKeys::open(token_with(&options, LIMITS), None).unwrap();
+    let made = wrapped.generate(ALG).unwrap();
+    faults("C_FindObjectsInit logout 1");
+    wrapped.renew_wrapping().unwrap();
+    faults("C_FindObjectsInit logout 1");
+    let next = wrapped.rewrap(ALG, &made.material).unwrap();
+    faults("");
+    let next = NewKey {
+        material: next.expect("it is wrapped anew"),
+        spki: made.spki,
+    };
+    assert_eq!(wrapped.retire_wrapping().unwrap(), 1);
+    signs(&wrapped, &next);
 }
