@@ -90,7 +90,9 @@ impl Sequencer {
             file,
             watch: Mutex::new(Watch::default()),
         };
-        sequencer.check_last(store).await?;
+        sequencer
+            .newest(&mut store.read("audit-check").await?)
+            .await?;
         if !state.tiled {
             sequencer.tile(store).await?;
         }
@@ -284,24 +286,26 @@ impl Sequencer {
         Ok((added, tree.size()))
     }
 
-    /// State and last checkpoint must be the same tree, signed by this key.
-    async fn check_last(&self, store: &Store) -> Result<(), AuditError> {
-        let mut tx = store.read("audit-check").await?;
-        let state = State::load(&mut tx, &self.log)
+    /// Size and text of the newest checkpoint. It and the state must be the same tree, signed by this key: by itself a row is
+    /// nobody's word.
+    async fn newest(&self, tx: &mut Tx) -> Result<Option<(i64, String)>, AuditError> {
+        let state = State::load(tx, &self.log)
             .await?
             .ok_or(AuditError::Tree("the sequencer's row is missing"))?;
-        let row = tx
-            .fetch_optional(sql(
-                "SELECT note FROM audit_checkpoint ORDER BY size DESC LIMIT 1",
-            ))
-            .await?;
+        let select = "SELECT size, note FROM audit_checkpoint ORDER BY size DESC LIMIT 1";
+        let row = tx.fetch_optional(sql(select)).await?;
         let tree = state.frontier()?;
-        match row {
-            None if tree.size() == 0 => Ok(()),
-            Some(row) if row.text("note")? == self.key.checkpoint(tree.size(), &tree.root()) => {
-                Ok(())
-            }
-            _ => Err(AuditError::Tree(
+        let last = match row {
+            None => None,
+            Some(row) => Some((row.int("size")?, row.text("note")?)),
+        };
+        let own = match tree.size() {
+            0 => None,
+            size => Some((signed(size)?, self.key.checkpoint(size, &tree.root()))),
+        };
+        match last == own {
+            true => Ok(last),
+            false => Err(AuditError::Tree(
                 "the last checkpoint isn't that of the entries",
             )),
         }

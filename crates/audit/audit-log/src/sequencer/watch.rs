@@ -1,7 +1,7 @@
 //! Whether the log is the one that the witnesses know, and what to do when they can't be asked.
 
 use core_types::UnixTime;
-use store_kit::{Store, StoreError, Tx, sql, transaction};
+use store_kit::{Store, StoreError, sql, transaction};
 
 use super::{Sequencer, signed};
 use crate::error::AuditError;
@@ -42,8 +42,8 @@ impl Sequencer {
         Ok(self)
     }
 
-    /// Compares the last checkpoint that this process and the witness's file have seen with the log, then appends the
-    /// newer ones to the file.
+    /// Compares the last checkpoint with the entries, and the log with the last ones that this process and the witness's file
+    /// have seen, then appends the newer ones to the file.
     pub(super) async fn catch_up(&self, store: &Store) -> Result<(), AuditError> {
         let mut watch = self.watch.lock().await;
         let filed = match &self.file {
@@ -55,8 +55,9 @@ impl Sequencer {
             None => None,
         };
         let mut tx = store.read("audit-witness").await?;
+        let newest = self.newest(&mut tx).await?;
+        let have = size_of(newest.as_ref());
         for (seen, note) in filed.iter().chain(&watch.last) {
-            let have = newest(&mut tx).await?;
             if have < *seen {
                 return Err(rolled_back(have, *seen));
             }
@@ -70,10 +71,7 @@ impl Sequencer {
             }
         }
         let Some(file) = &self.file else {
-            let select = "SELECT size, note FROM audit_checkpoint ORDER BY size DESC LIMIT 1";
-            if let Some(row) = tx.fetch_optional(sql(select)).await? {
-                watch.last = Some((row.int("size")?, row.text("note")?));
-            }
+            watch.last = newest;
             return Ok(());
         };
         let mut seen = filed.as_ref().map_or(0, |(size, _)| *size);
@@ -104,7 +102,7 @@ impl Sequencer {
     ) -> Result<(), AuditError> {
         let mut watch = self.watch.lock().await;
         let Watch {
-            last: Some((size, note)),
+            last: Some(last),
             witnesses,
             away,
         } = &mut *watch
@@ -112,7 +110,7 @@ impl Sequencer {
             return Ok(());
         };
         for (witness, away) in witnesses.cosigners.iter().zip(away) {
-            let cosigned = self.ask(store, witness, *size, note, now).await?;
+            let cosigned = self.ask(store, witness, last, now).await?;
             // With several that are slow it takes longer, and nothing is wrong.
             self.log.late().moves();
             let (event, next) = match (cosigned, *away) {
@@ -152,16 +150,16 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Whether the witness cosigned this checkpoint, or knows a newer one of this log.
+    /// Whether the witness cosigned this checkpoint, or the log's newest if it knows a newer one.
     async fn ask(
         &self,
         store: &Store,
         witness: &Witness,
-        size: i64,
-        note: &str,
+        last: &(i64, String),
         now: UnixTime,
     ) -> Result<bool, AuditError> {
         let id = witness.digest().to_string();
+        let (mut size, mut note) = last.clone();
         let mut old = {
             let mut tx = store.read("audit-witness").await?;
             let select =
@@ -170,12 +168,12 @@ impl Sequencer {
         };
         for _ in 0..TRIES {
             if old > size {
-                let have = newest(&mut store.read("audit-witness").await?).await?;
-                if old > have {
-                    return Err(rolled_back(have, old));
+                // A command beside the daemon may have been faster. The witness judges that one too.
+                let mut tx = store.read("audit-witness").await?;
+                match self.newest(&mut tx).await? {
+                    Some(newer) if newer.0 >= old => (size, note) = newer,
+                    other => return Err(rolled_back(size_of(other.as_ref()), old)),
                 }
-                // A command beside the daemon was faster: the next run asks with a checkpoint that isn't older.
-                return Ok(true);
             }
             let proof = if old == 0 || old == size {
                 Vec::new()
@@ -183,7 +181,7 @@ impl Sequencer {
                 let mut tx = store.read("audit-witness").await?;
                 grown(&mut tx, old, size).await?
             };
-            match witness.ask(old, &proof, note, now).await {
+            match witness.ask(old, &proof, &note, now).await {
                 Meaning::Cosigned(line) => {
                     let insert = "INSERT INTO audit_cosignature (size, witness, line) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
                     let done: Result<_, StoreError> = transaction!(store, "audit-cosigned", |tx| {
@@ -204,10 +202,9 @@ impl Sequencer {
     }
 }
 
-/// Size of the newest checkpoint in the store.
-async fn newest(tx: &mut Tx) -> Result<i64, StoreError> {
-    let select = "SELECT COALESCE(max(size), 0) AS n FROM audit_checkpoint";
-    tx.fetch_one(sql(select)).await?.int("n")
+/// Entries below a checkpoint; 0 without one.
+fn size_of(checkpoint: Option<&(i64, String)>) -> i64 {
+    checkpoint.map_or(0, |(size, _)| *size)
 }
 
 fn rolled_back(have: i64, seen: i64) -> AuditError {

@@ -12,7 +12,7 @@ use core_types::bytes::hex;
 use core_types::sha256;
 use store_kit::{Store, sql, testing};
 
-use crate::kit::{NOW, log, open, write};
+use crate::kit::{NOW, log, open, tamper, write};
 
 /// A witness that believes every proof.
 struct Cosigner {
@@ -66,35 +66,46 @@ impl Cosigner {
     }
 }
 
-/// The way to a witness; before the first request arrives, a command has its turn.
+/// What happens in the store before a request arrives.
+enum Turn {
+    /// A command writes an entry and sequences.
+    Command(Box<Sequencer>, Store),
+    /// Somebody puts a checkpoint there of which the entries aren't.
+    Row(Store),
+}
+
+/// The way to a witness; before the first request arrives, somebody else has a turn.
 struct Way {
     to: Arc<Cosigner>,
-    command: Mutex<Option<(Sequencer, Store)>>,
+    turn: Mutex<Option<Turn>>,
 }
 
 impl Carrier for Way {
     fn add_checkpoint(&self, body: String) -> Asking<'_> {
         Box::pin(async move {
-            let command = self.command.lock().unwrap().take();
-            if let Some((command, store)) = command {
-                write(&store, &log("b"), 1).await;
-                command.sequence(&store, NOW).await.unwrap();
+            let turn = self.turn.lock().unwrap().take();
+            match turn {
+                Some(Turn::Command(command, store)) => {
+                    write(&store, &log("b"), 1).await;
+                    command.sequence(&store, NOW).await.unwrap();
+                }
+                Some(Turn::Row(store)) => tamper(&store, BEYOND).await,
+                None => {}
             }
             Some(self.to.answer(&body))
         })
     }
 }
 
-/// A sequencer with both witnesses; `command` has its turn before the first one is asked.
-async fn watched(
-    store: &Store,
-    by: &[Arc<Cosigner>; 2],
-    mut command: Option<(Sequencer, Store)>,
-) -> Sequencer {
+/// A checkpoint that no entries of the store lead to.
+const BEYOND: &str = "INSERT INTO audit_checkpoint (size, at, note) VALUES (9, 0, 'log.example/sam\n9\nROOT\n\n\u{2014} log.example/sam VALUE\n')";
+
+/// A sequencer with both witnesses; `turn` is before the first one is asked.
+async fn watched(store: &Store, by: &[Arc<Cosigner>; 2], mut turn: Option<Turn>) -> Sequencer {
     let cosigners = by.iter().map(|cosigner| {
         let way = Way {
             to: cosigner.clone(),
-            command: Mutex::new(command.take()),
+            turn: Mutex::new(turn.take()),
         };
         Witness::new(&cosigner.vkey(), Box::new(way)).unwrap()
     });
@@ -116,8 +127,8 @@ async fn a_command_that_is_faster_than_the_daemon_is_no_rollback_and_a_rollback_
         let witnesses = [Cosigner::new("one.example"), Cosigner::new("two.example")];
         let sizes = || witnesses.each_ref().map(|w| *w.size.lock().unwrap());
         let command = watched(&store, &witnesses, None).await;
-        let command = Some((command, store.store.clone()));
-        let daemon = watched(&store, &witnesses, command).await;
+        let turn = Turn::Command(Box::new(command), store.store.clone());
+        let daemon = watched(&store, &witnesses, Some(turn)).await;
         write(&store, &log("a"), 0).await;
         let done = daemon.sequence(&store, NOW).await.unwrap();
         assert_eq!((done.size, sizes()), (1, [2, 2]));
@@ -134,6 +145,28 @@ async fn a_command_that_is_faster_than_the_daemon_is_no_rollback_and_a_rollback_
         write(&store, &log("a"), 3).await;
         let error = daemon.sequence(&store, NOW).await.unwrap_err();
         let rolled_back = matches!(error, AuditError::RolledBack { have: 4, seen: 9 });
+        assert!(rolled_back, "{error}");
+    }
+}
+
+/// What an old store lacks isn't there by the row of a checkpoint alone, whenever that was put there.
+// shows: I-7.1.4.3-no-unauthorised-deletion, I-7.1.4.8-audit-integrity
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_beyond_the_entries_hides_no_rollback() {
+    for store in testing::both(&[TABLES]).await {
+        let witnesses = [Cosigner::new("one.example"), Cosigner::new("two.example")];
+        let turn = Turn::Row(store.store.clone());
+        let daemon = watched(&store, &witnesses, Some(turn)).await;
+        write(&store, &log("a"), 0).await;
+        *witnesses[0].size.lock().unwrap() = 9;
+        // The first time while the witness is asked, then before the run.
+        for _ in 0..2 {
+            let error = daemon.sequence(&store, NOW).await.unwrap_err();
+            assert!(matches!(error, AuditError::Tree(_)), "{error}");
+        }
+        tamper(&store, "DELETE FROM audit_checkpoint WHERE size = 9").await;
+        let error = daemon.sequence(&store, NOW).await.unwrap_err();
+        let rolled_back = matches!(error, AuditError::RolledBack { have: 1, seen: 9 });
         assert!(rolled_back, "{error}");
     }
 }
