@@ -31,14 +31,16 @@ impl WitnessFile {
         Ok(witness)
     }
 
-    /// The last checkpoint: its size and text. What a crash left half written at the end is cut off.
+    /// The last checkpoint: its size and text. What a crash left half written at the end is cut off, but not while another process
+    /// has the file: that one may be writing it.
     pub(crate) fn last(&self) -> Result<Option<(u64, String)>, AuditError> {
         // Nobody may wait any more for what is being appended.
         let _turn = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        self.last_of(&mut self.locked()?)
+        let (mut file, free) = self.locked()?;
+        self.last_of(&mut file, free)
     }
 
-    fn last_of(&self, file: &mut File) -> Result<Option<(u64, String)>, AuditError> {
+    fn last_of(&self, file: &mut File, free: bool) -> Result<Option<(u64, String)>, AuditError> {
         let length = file.metadata().map_err(|e| self.fault(e))?.len();
         let from = length.saturating_sub(TAIL);
         file.seek(SeekFrom::Start(from))
@@ -46,11 +48,11 @@ impl WitnessFile {
         let mut tail = Vec::new();
         file.read_to_end(&mut tail).map_err(|e| self.fault(e))?;
         let complete = complete_lines(&tail);
-        if complete < tail.len() {
+        if complete < tail.len() && free {
             file.set_len(from + complete as u64)
                 .map_err(|e| self.fault(e))?;
-            tail.truncate(complete);
         }
+        tail.truncate(complete);
         let unreadable = || {
             self.fault(std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
@@ -75,8 +77,8 @@ impl WitnessFile {
     /// a full disk, nothing stays.
     pub(crate) fn append(&self, notes: &[String]) -> Result<(), AuditError> {
         let _turn = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = self.locked()?;
-        let last = self.last_of(&mut file)?.map_or(0, |(size, _)| size);
+        let (mut file, free) = self.locked()?;
+        let last = self.last_of(&mut file, free)?.map_or(0, |(size, _)| size);
         let new = notes
             .iter()
             .filter(|note| size_of(note).is_none_or(|size| size > last));
@@ -85,28 +87,30 @@ impl WitnessFile {
         let written = file.write_all(text.as_bytes());
         written.and_then(|()| file.sync_data()).map_err(|e| {
             // If this fails too, the next reading cuts it off.
-            let _ = file.set_len(end);
+            if free {
+                let _ = file.set_len(end);
+            }
             self.fault(e)
         })
     }
 
     /// The file for this process alone, as far as its file system knows locks: a command beside the daemon tells the same file.
-    /// Blocks its thread for five seconds at most.
+    /// Blocks its thread for five seconds at most. Answers also whether it is free: another process still has it otherwise.
     #[expect(
         clippy::disallowed_methods,
         reason = "waiting for a lock of a file has no end of its own, and this thread serves nobody"
     )]
-    fn locked(&self) -> Result<File, AuditError> {
+    fn locked(&self) -> Result<(File, bool), AuditError> {
         let file = self.file()?;
         // Neither one that knows none nor who holds it for good, as a command that was stopped, may stop the zone: two at once
         // could tell it the same twice, which whoever checks it sees.
         for _ in 0..TRIES {
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-                Ok(()) | Err(TryLockError::Error(_)) => break,
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok((file, true)),
             }
         }
-        Ok(file)
+        Ok((file, false))
     }
 
     fn file(&self) -> Result<File, AuditError> {
@@ -203,6 +207,24 @@ mod tests {
         let last = told.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(last, Some((1, note(1))));
         drop(held);
+    }
+
+    #[test]
+    fn what_another_process_has_half_written_isnt_cut_off_while_it_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witness");
+        let witness = WitnessFile::open(path.clone(), 0).unwrap();
+        let (whole, next) = (note(1) + "\n", note(2) + "\n");
+        let (begun, rest) = next.split_at(20);
+        let mut slow = File::options().write(true).open(&path).unwrap();
+        slow.lock().unwrap();
+        slow.write_all(whole.as_bytes()).unwrap();
+        slow.write_all(begun.as_bytes()).unwrap();
+        assert_eq!(witness.last().unwrap(), Some((1, note(1))));
+        slow.write_all(rest.as_bytes()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), whole + &next);
+        slow.unlock().unwrap();
+        assert_eq!(witness.last().unwrap(), Some((2, note(2))));
     }
 
     #[test]
