@@ -99,9 +99,9 @@ pub(crate) async fn spend(tx: &mut Tx, token: &Refresh) -> Result<(), StoreError
     tx.cas(update).await
 }
 
-/// Ends a chain.
+/// Ends a chain; 0 if it has ended before.
 pub(crate) async fn end_grant(tx: &mut Tx, grant: &str) -> Result<u64, StoreError> {
-    let update = "UPDATE ssa_refresh SET state = 'dead', version = version + 1 WHERE grant_id = $1";
+    let update = "UPDATE ssa_refresh SET state = 'dead', version = version + 1 WHERE grant_id = $1 AND state <> 'dead'";
     tx.execute(sql(update).bind(grant)).await
 }
 

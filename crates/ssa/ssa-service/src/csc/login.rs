@@ -108,9 +108,10 @@ async fn again(
         let Some(found) = found.filter(own) else {
             return Ok::<_, StoreError>(Again::Uncounted);
         };
+        let mut ended = false;
         let reason = if !found.live {
             // It came a second time: it has leaked.
-            refresh::end_grant(tx, &found.grant).await?;
+            ended = refresh::end_grant(tx, &found.grant).await? > 0;
             tokens::revoke_grant(tx, &found.grant).await?;
             Some("refresh-reused")
         } else if found.is_expired(now) {
@@ -119,7 +120,8 @@ async fn again(
             None
         };
         if let Some(reason) = reason {
-            if !ssa.names_refusal(&client.id) {
+            // What ends a grant always has its entry: that comes once for each.
+            if !ended && !ssa.names_refusal(&client.id) {
                 return Ok(Again::Uncounted);
             }
             let event = Event::AccessDenied {

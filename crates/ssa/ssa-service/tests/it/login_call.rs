@@ -263,6 +263,37 @@ async fn what_the_contract_leaves_out_is_said_as_elsewhere_and_stands_in_the_log
     }
 }
 
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn a_leak_that_ends_a_grant_has_its_entry_however_much_was_refused_before() {
+    for stack in with_contract().await {
+        let named = async || {
+            let told = stack.audit_bodies("access.denied").await;
+            told.iter().filter(|e| e.contains("refresh-reused")).count()
+        };
+        let mut used = Vec::new();
+        for _ in 0..2 {
+            let typed = basic(&format!("hanako:{PASSWORD}{}", stack.code("hanako")));
+            let remember = json!({ "rememberMe": true });
+            let first = login(&stack, 2, Some(&typed), &remember).await;
+            let first = json!({ "refresh_token": first.text("refresh_token"), "rememberMe": true });
+            let next = login(&stack, 2, None, &first).await;
+            assert_eq!(next.status, StatusCode::OK, "{}", next.body);
+            stack.next_code();
+            used.push(first);
+        }
+        // The one that ends its grant, and sixty that only come again.
+        for _ in 0..70 {
+            login(&stack, 2, None, &used[0]).await;
+        }
+        assert_eq!(named().await, 61);
+        for _ in 0..2 {
+            login(&stack, 2, None, &used[1]).await;
+        }
+        assert_eq!(named().await, 62);
+    }
+}
+
 #[tokio::test]
 async fn without_a_contract_there_is_no_such_method() {
     let stack = &stacks().await[0];
