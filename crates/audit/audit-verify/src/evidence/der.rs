@@ -47,12 +47,12 @@ pub(super) fn extension<'a>(extensions: &'a [u8], name: &[u8]) -> Option<&'a [u8
     None
 }
 
-/// Whether one of these is critical, in a SEQUENCE of extensions.
-pub(super) fn has_critical(extensions: &[u8]) -> Option<bool> {
+/// Whether one of these other than `but` is critical, in a SEQUENCE of extensions.
+pub(super) fn has_critical(extensions: &[u8], but: &[u8]) -> Option<bool> {
     for (_, one) in sequence(extensions)? {
         let parts = sequence(one)?;
-        let (tag, critical) = *parts.get(1)?;
-        if tag == BOOLEAN && content(critical)? != [0] {
+        let ((_, id), (tag, critical)) = (*parts.first()?, *parts.get(1)?);
+        if tag == BOOLEAN && content(critical)? != [0] && content(id)? != but {
             return Some(true);
         }
     }

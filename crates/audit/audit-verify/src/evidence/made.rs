@@ -1,5 +1,6 @@
 //! Certificates and CRLs made for tests, of just the fields that are read.
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -22,10 +23,9 @@ pub(super) struct Key {
 type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 impl Key {
-    fn new(public: &[u8], algorithm: &[u8], sign: impl Fn(&[u8]) -> Vec<u8> + 'static) -> Self {
-        let bits = tlv(BIT_STRING, &[&[0], public]);
+    fn new(spki: Vec<u8>, algorithm: &[u8], sign: impl Fn(&[u8]) -> Vec<u8> + 'static) -> Self {
         Self {
-            spki: sequence(&[&sequence(&[]), &bits]),
+            spki,
             algorithm: algorithm.to_vec(),
             sign: Box::new(sign),
         }
@@ -35,18 +35,16 @@ impl Key {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(made, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(made, pkcs8.as_ref()).unwrap();
-        let public: &[u8] = pair.public_key().as_ref();
-        let public = public.to_vec();
-        Self::new(&public, algorithm, move |message| {
+        let spki = spki(pair.public_key());
+        Self::new(spki, algorithm, move |message| {
             pair.sign(&random, message).unwrap().as_ref().to_vec()
         })
     }
 
     pub(super) fn rsa(made: &'static dyn RsaEncoding, algorithm: &[u8]) -> Self {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let public: &[u8] = pair.public_key().as_ref();
-        let public = public.to_vec();
-        Self::new(&public, algorithm, move |message| {
+        let spki = spki(pair.public_key());
+        Self::new(spki, algorithm, move |message| {
             let mut value = vec![0; pair.public_modulus_len()];
             pair.sign(made, &SystemRandom::new(), message, &mut value)
                 .unwrap();
@@ -66,6 +64,12 @@ impl Key {
         let value = tlv(BIT_STRING, &[&[0], &(self.sign)(tbs)]);
         sequence(&[tbs, &self.named(), &value])
     }
+}
+
+fn spki(public: &impl AsDer<PublicKeyX509Der<'static>>) -> Vec<u8> {
+    let der = public.as_der().unwrap();
+    let bytes: &[u8] = der.as_ref();
+    bytes.to_vec()
 }
 
 pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

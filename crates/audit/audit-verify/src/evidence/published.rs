@@ -188,7 +188,8 @@ fn effect_of(reason: Option<u8>) -> Option<&'static str> {
 }
 
 /// What a CRL (RFC 5280 §5.1) says about a certificate; `None`: this is none; an error: it isn't by the issuer, or is a delta, an
-/// indirect or a partitioned one. Those have critical extensions, and an entry that they don't have means nothing.
+/// indirect or a partitioned one. Those have critical extensions, and an entry that they don't have means nothing. An entry's
+/// reason, which is read, may be critical.
 fn crl(
     der: &[u8],
     issuer: &Certificate<'_>,
@@ -222,7 +223,7 @@ fn crl(
         Some(true) => {}
     }
     if let Some((_, all)) = extensions
-        && has_critical(content(all)?)?
+        && has_critical(content(all)?, &[])?
     {
         return Some(Err(IN_PART));
     }
@@ -233,7 +234,7 @@ fn crl(
         let parts = sequence(entry)?;
         let extensions = parts.get(2).map(|(_, extensions)| *extensions);
         if let Some(extensions) = extensions
-            && has_critical(extensions)?
+            && has_critical(extensions, &REASON)?
         {
             return Some(Err(IN_PART));
         }

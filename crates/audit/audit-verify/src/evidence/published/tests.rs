@@ -85,6 +85,20 @@ fn a_list_that_isnt_whole_says_of_no_certificate_that_it_is_good() {
             assert_eq!(said, Some(Err(IN_PART)));
         }
     }
+    // The reason may be marked critical: whoever reads it knows it.
+    let reason = |code| made::extension(&REASON, true, &[ENUMERATED, 1, code]);
+    let (known, hold) = (reason(1), reason(HOLD));
+    for (serial, reason, wanted) in [
+        (7, &known, "revoked"),
+        (7, &hold, "hold"),
+        (8, &known, "released"),
+    ] {
+        let listed: [(u8, &[&[u8]]); 1] = [(serial, &[reason])];
+        let said = read(made::crl(("CA", &key), &listed, &[&number]));
+        assert_eq!(said, Some(Ok(wanted)));
+    }
+    let said = read(made::crl(("CA", &key), &[(7, NONE)], &[&known]));
+    assert_eq!(said, Some(Err(IN_PART)), "none of the list's own");
     // From an entry that names another CA on, entries are that CA's.
     let another = one(0x1d, true);
     let listed: [(u8, &[&[u8]]); 2] = [(8, &[&another]), (7, NONE)];
