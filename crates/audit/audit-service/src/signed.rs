@@ -22,7 +22,7 @@ pub async fn obey(
     now: UnixTime,
 ) -> Result<(), Trouble> {
     let obeyed = log.obeys(store, whose, demanded, brought, now).await;
-    match obeyed.map_err(|e| trouble(&e.into()))? {
+    match obeyed.map_err(|e| trouble(&e))? {
         Ok(Some(serial)) => tracing::info!(serial, "the configuration is signed"),
         Ok(None) => tracing::warn!(
             "nobody has signed this configuration: one administrator can change it (natsuin config sign)"

@@ -13,6 +13,7 @@ use super::state::Head;
 use super::{AuditLog, signed};
 use crate::error::AuditError;
 use crate::hashes::TILE;
+use crate::signed::{Adopted, adopted};
 use crate::tree::{Frontier, leaf};
 
 /// Tiles read at a time.
@@ -59,6 +60,9 @@ pub(super) struct Cut {
     pub(super) chain: Digest32,
     /// Digest over what the zone noted.
     pub(super) summary: Digest32,
+    /// The last signed configuration that was obeyed below: its entry stays, but only hashes vouch for what stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) obeyed: Option<Adopted>,
 }
 
 /// SHA-256 over the deletions up to this one: `before`, both places, archive, proposal.
@@ -156,9 +160,12 @@ pub(super) async fn summary(store: &Store, cut: &Cut) -> Result<Vec<String>, Aud
 }
 
 /// Checks that the hashes below the cut are those of the log, with the checkpoints and subtrees over them, and that entries
-/// that are still there fit them. Answers the tree up to the cut.
-pub(super) async fn check_rest(store: &Store, cut: &Cut) -> Result<Frontier, AuditError> {
-    let mut tree = Frontier::default();
+/// that are still there fit them. Answers the tree up to the cut, and the last configuration that such an entry says was obeyed.
+pub(super) async fn check_rest(
+    store: &Store,
+    cut: &Cut,
+) -> Result<(Frontier, Option<Adopted>), AuditError> {
+    let (mut tree, mut obeyed) = (Frontier::default(), None::<Adopted>);
     let tiles = signed(cut.range.size)? / TILE;
     let mut first = 0;
     while first < tiles {
@@ -189,20 +196,20 @@ pub(super) async fn check_rest(store: &Store, cut: &Cut) -> Result<Frontier, Aud
                       WHERE seq >= $1 AND seq < $2 ORDER BY seq";
         let select = sql(select).bind(first * TILE).bind(last * TILE);
         for row in tx.fetch_all(select).await? {
-            check_kept(&row, first * TILE, &hashes)?;
+            obeyed = obeyed.max(check_kept(&row, first * TILE, &hashes)?);
         }
         first = last;
     }
     match tree.roots() == cut.roots {
-        true => Ok(tree),
+        true => Ok((tree, obeyed)),
         false => Err(AuditError::Tree(
             "the hashes of deleted entries were altered",
         )),
     }
 }
 
-/// An entry below the cut that is still there is the one that was logged.
-fn check_kept(row: &Row, first: i64, hashes: &[Digest32]) -> Result<(), AuditError> {
+/// An entry below the cut that is still there is the one that was logged. Answers which configuration it says was obeyed.
+fn check_kept(row: &Row, first: i64, hashes: &[Digest32]) -> Result<Option<Adopted>, AuditError> {
     let fault = |why| {
         Ok::<_, StoreError>(AuditError::Entry {
             node: row.text("node")?,
@@ -219,7 +226,7 @@ fn check_kept(row: &Row, first: i64, hashes: &[Digest32]) -> Result<(), AuditErr
         return Err(fault("it isn't the entry that was logged")?);
     }
     match fits(row, &body) {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(adopted(&row.text("kind")?, &body)),
         _ => Err(fault("what is kept beside the entry differs from it")?),
     }
 }

@@ -205,6 +205,7 @@ impl Sequencer {
             nodes: reader.state.nodes,
             chain,
             summary: cut::summary_digest(&parts),
+            obeyed: reader.obeyed,
             range,
         };
         let [officer, second] = deletion.officers.clone();

@@ -13,6 +13,7 @@ use crate::error::AuditError;
 use crate::log::AuditLog;
 use crate::note::{root_of, size_of};
 use crate::person;
+use crate::signed::{Adopted, adopted};
 use crate::tree::{Frontier, Subtree, leaf};
 
 /// Rows read at a time.
@@ -54,6 +55,8 @@ pub struct LogReader<'l> {
     log: &'l AuditLog,
     chains: BTreeMap<String, hmac::Key>,
     pub(super) state: State,
+    /// The last signed configuration that was obeyed, by what was read and by the cut.
+    pub(crate) obeyed: Option<Adopted>,
     read: u64,
 }
 
@@ -116,15 +119,18 @@ impl<'l> LogReader<'l> {
             log,
             chains: BTreeMap::new(),
             state: State::default(),
+            obeyed: None,
             read: 0,
         };
         let Some(cut) = cut::load(store, log, done.cut).await? else {
             return Ok((reader, Frontier::default()));
         };
-        let tree = cut::check_rest(store, &cut).await?;
+        let (tree, kept) = cut::check_rest(store, &cut).await?;
         for part in cut::summary(store, &cut).await? {
             each(Told::Summary(&part)).map_err(AuditError::Tree)?;
         }
+        // Cuts of older programs don't say so; entries that stay do.
+        reader.obeyed = cut.obeyed.max(kept);
         reader.state.nodes = cut.nodes;
         Ok((reader, tree))
     }
@@ -235,6 +241,7 @@ impl<'l> LogReader<'l> {
         if let Some(why) = why {
             return Err(AuditError::Entry { node, n, why });
         }
+        self.obeyed = self.obeyed.max(adopted(&row.text("kind")?, &body));
         self.read += 1;
         Ok(body)
     }

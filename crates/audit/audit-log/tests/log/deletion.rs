@@ -78,7 +78,7 @@ async fn count(store: &Store, query: &'static str) -> i64 {
     tx.fetch_one(sql(query)).await.unwrap().int("n").unwrap()
 }
 
-async fn append(store: &Store, log: &AuditLog, events: &[Event], at: UnixTime) {
+pub(crate) async fn append(store: &Store, log: &AuditLog, events: &[Event], at: UnixTime) {
     let done: Result<_, StoreError> =
         transaction!(store, "test", |tx| { log.append_all(tx, events, at).await });
     done.unwrap();

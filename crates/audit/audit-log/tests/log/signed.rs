@@ -7,7 +7,8 @@ use signed_config::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS};
 use store_kit::testing;
 use store_kit::{Store, StoreError, sql, transaction};
 
-use crate::kit::{NOW, log, tamper};
+use crate::deletion::{append, deletion, leaves};
+use crate::kit::{NOW, event, log, open, tamper};
 
 const OF: &str = "ssa here/ssa";
 
@@ -163,5 +164,97 @@ async fn what_is_trusted_is_not_changed_in_the_store() {
             assert_eq!(refused, Err(SettingsRefused::Signers), "{attack}");
             assert_eq!(told(&store, "settings.adopted").await.len(), 2);
         }
+    }
+}
+
+const NO_NOTE: &str = "DELETE FROM audit_setting WHERE name = 'trust'";
+
+// shows: II-3.3.2-config-tamper-detected, II-3.3.2-audit-tamper-detected, T-INS-OPERATOR
+#[tokio::test]
+async fn what_was_obeyed_is_not_taken_out_of_the_log() {
+    let [a, b, thief] = [(); 3].map(|()| SigningKey::generate().expect("a key").0);
+    let gone = "DELETE FROM audit_entry WHERE kind = 'settings.adopted'";
+    let renamed = "UPDATE audit_entry SET kind = 'x' WHERE kind = 'settings.adopted'";
+    for (attack, archived) in [
+        (gone, false),
+        (renamed, false),
+        (gone, true),
+        (renamed, true),
+    ] {
+        for store in testing::both(&[TABLES]).await {
+            let sequencer = open(&store).await.expect("a log");
+            let first = signed("one", 1, &[&a, &b], &[&a, &b]);
+            obeys(&store, &first).await.expect("signed by two");
+            let more: Vec<_> = (1..600).map(event).collect();
+            append(&store, &log("n1"), &more, NOW).await;
+            sequencer.sequence(&store, NOW).await.expect("places");
+            if archived {
+                let (cut, archive) = (deletion(256, 1), leaves(&store).await);
+                let done = sequencer
+                    .delete_archived(&store, &cut, &archive, &mut (), NOW)
+                    .await;
+                assert_eq!(done.expect("a deletion").kept, 1);
+            }
+            tamper(&store, attack).await;
+            tamper(&store, NO_NOTE).await;
+            let stolen = signed("mine", 1, &[&thief, &a], &[&thief, &a]);
+            for brought in [&stolen, &unsigned("mine")] {
+                let own = log("n1");
+                let judged = own.obeys(&store, (OF, "n1"), false, brought, NOW).await;
+                if (attack, archived) == (gone, true) {
+                    // What the log keeps of entries that are gone says so too.
+                    let judged = judged.expect("a whole log");
+                    assert_eq!(judged, Err(SettingsRefused::Record));
+                } else {
+                    assert!(judged.is_err(), "{attack}: {judged:?}");
+                }
+            }
+            if (attack, archived) == (gone, true) {
+                assert_eq!(obeys(&store, &first).await, Ok(Some(1)));
+                // And it goes on saying so, over the next deletion.
+                let mut archive = leaves(&store).await;
+                archive.from = 256;
+                let cut = deletion(512, 2);
+                let done = sequencer
+                    .delete_archived(&store, &cut, &archive, &mut (), NOW)
+                    .await;
+                done.expect("a deletion");
+                tamper(&store, NO_NOTE).await;
+                let refused = obeys(&store, &unsigned("mine")).await;
+                assert_eq!(refused, Err(SettingsRefused::Record));
+                assert_eq!(obeys(&store, &first).await, Ok(Some(1)));
+            }
+        }
+    }
+}
+
+// shows: II-3.3.2-config-tamper-detected, T-INS-OPERATOR
+#[tokio::test]
+async fn an_entry_that_no_key_vouches_for_names_no_configuration() {
+    let [a, b, thief] = [(); 3].map(|()| SigningKey::generate().expect("a key").0);
+    for store in testing::both(&[TABLES]).await {
+        let first = signed("one", 1, &[&a, &b], &[&a, &b]);
+        obeys(&store, &first).await.expect("signed by two");
+        let sequencer = open(&store).await.expect("a log");
+        sequencer.sequence(&store, NOW).await.expect("places");
+        let stolen = signed("mine", 9, &[&thief, &a], &[&thief, &a]);
+        let claimed = stolen.claims().expect("a manifest");
+        let detail = serde_json::json!({ "serial": claimed.serial, "manifest": claimed.manifest });
+        let body = serde_json::json!({ "detail": detail }).to_string();
+        // Of a node that has no chain, and far behind the last place: nobody who reads the log back comes by.
+        let put: Result<u64, StoreError> = transaction!(store, "tamper", |tx| {
+            let insert = "INSERT INTO audit_entry (node, n, at, kind, body, leaf, mac, seq) \
+                          VALUES ('x', 1, 0, 'settings.adopted', $1, '', $2, 1000)";
+            let insert = sql(insert).bind(body.as_str()).bind(&[0_u8][..]);
+            tx.execute(insert).await
+        });
+        assert_eq!(put.expect("an entry"), 1);
+        tamper(&store, NO_NOTE).await;
+        for brought in [&stolen, &unsigned("mine")] {
+            let refused = obeys(&store, brought).await;
+            assert_eq!(refused, Err(SettingsRefused::Record));
+        }
+        tamper(&store, "DELETE FROM audit_entry WHERE node = 'x'").await;
+        assert_eq!(obeys(&store, &first).await, Ok(Some(1)));
     }
 }
