@@ -25,7 +25,7 @@ use crate::rows::{self, Noun};
 use crate::sam::Sam;
 
 /// Type of the entry about a configuration that was obeyed.
-const OBEYED: &str = "settings.adopted";
+pub(crate) const OBEYED: &str = "settings.adopted";
 /// Rows compared in one go.
 const PAGE: i64 = 500;
 /// Acts and requests that are older than this have no power left, and their rows are deleted when it suits, in seconds.

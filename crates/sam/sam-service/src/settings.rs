@@ -3,13 +3,14 @@
 use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::{UnixTime, sha256};
+use serde::Deserialize;
 use signed_config::{Brought, SettingsRefused, Trust, Zone, check, digest_of};
 use store_kit::{Tx, sql, transaction};
 
 use crate::failed::Failed;
 use crate::rows::{self, Columns, Noun as _, noun};
 use crate::sam::Sam;
-use crate::scrub::{Obeyed, Scrubbed};
+use crate::scrub::{OBEYED, Obeyed, Scrubbed};
 use crate::start_error::StartError;
 
 /// Members of `natsuin-sam`'s configuration that name files which are signed with it. Not those that are secret or
@@ -43,6 +44,14 @@ pub enum SettingsSource {
     Files(Brought),
 }
 
+/// What became of a configuration that is to be obeyed.
+enum Adopted {
+    /// It was before, or is from now on.
+    Done,
+    /// Its row is back already, above all that the log named: another node was faster, or somebody who isn't one.
+    ByAnother,
+}
+
 noun!(Trust, "settings", |_t| Columns {
     owner: String::new(),
     link: String::new(),
@@ -67,8 +76,19 @@ impl<C: CryptoModule> Sam<C> {
             (true, Some(last)) => self.try_adopt(brought, Some(last)).await,
             (true, None) => Err(Failed::Tampered(Trust::TABLE)),
         };
+        let done = match done {
+            Ok(Ok(Adopted::ByAnother)) => {
+                let (found, obeyed) = self.scrub_and_tell().await?;
+                let named = !found.names(Trust::TABLE) && again(brought, obeyed).is_some();
+                match named {
+                    true => Ok(Ok(Adopted::Done)),
+                    false => Err(Failed::Tampered(Trust::TABLE)),
+                }
+            }
+            done => done,
+        };
         let refused = match done {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(_)) => return Ok(()),
             Ok(Err(refused)) => refused,
             Err(Failed::Store(error)) => return Err(error.into()),
             Err(failed) => {
@@ -90,7 +110,7 @@ impl<C: CryptoModule> Sam<C> {
         &self,
         brought: &Brought,
         lost: Option<Obeyed>,
-    ) -> Result<Result<(), SettingsRefused>, Failed> {
+    ) -> Result<Result<Adopted, SettingsRefused>, Failed> {
         let ceiling = self.config.policy.ceiling;
         let of = Zone::Sam.of(&self.config.sam);
         let names = (of.as_str(), self.config.node.as_str());
@@ -106,17 +126,20 @@ impl<C: CryptoModule> Sam<C> {
             let now = self.clock.now();
             let accepted = match check(names, ceiling, known.as_ref(), brought, now) {
                 Ok(Some(accepted)) => accepted,
-                Ok(None) => return Ok(Ok(())),
+                Ok(None) => return Ok(Ok(Adopted::Done)),
                 Err(refused) => return Ok(Err(refused)),
             };
             let next = accepted.trust;
             let written = match (&row, lost) {
-                (Some(row), _) if row.body == next => return Ok(Ok(())),
+                (Some(row), _) if row.body == next => return Ok(Ok(Adopted::Done)),
                 (Some(row), _) => {
                     rows::save(tx, &self.sealer, row, &next).await?;
                     true
                 }
-                (None, Some(last)) => self.put_back(tx, &next, last, now).await?,
+                (None, Some(last)) => match self.is_back(tx, &next, last).await? {
+                    true => return Ok(Ok(Adopted::ByAnother)),
+                    false => self.put_back(tx, &next, last, now).await?,
+                },
                 (None, None) => rows::insert(tx, &self.sealer, ROW, &next).await?,
             };
             if !written {
@@ -142,8 +165,39 @@ impl<C: CryptoModule> Sam<C> {
             };
             self.put_evidence(tx, name, evidence.as_bytes()).await?;
             self.audit.append(tx, event, now).await?;
-            Ok::<_, Failed>(Ok(()))
+            Ok::<_, Failed>(Ok(Adopted::Done))
         })
+    }
+
+    /// Whether the row is back, and the same. Locks the row that is there.
+    async fn is_back(&self, tx: &mut Tx, trust: &Trust, last: Obeyed) -> Result<bool, Failed> {
+        #[derive(Deserialize)]
+        struct Entry {
+            detail: Detail,
+        }
+        #[derive(Deserialize)]
+        struct Detail {
+            serial: u64,
+        }
+        let lock = sql("UPDATE settings SET version = version WHERE id = $1").bind(ROW);
+        tx.execute(lock).await?;
+        // Nothing goes back behind a later one, though its row be gone again since the comparison.
+        let told = sql("SELECT body FROM audit_entry WHERE kind = $1").bind(OBEYED);
+        for entry in tx.fetch_all(told).await? {
+            let entry = serde_json::from_str::<Entry>(&entry.text("body")?);
+            if entry.is_ok_and(|entry| entry.detail.serial > last.serial) {
+                return Err(Failed::Tampered(Trust::TABLE));
+            }
+        }
+        let row = tx.fetch_optional(sql(Trust::SELECT).bind(ROW)).await?;
+        let Some(row) = row else { return Ok(false) };
+        if row.int("version")? <= last.version {
+            return Ok(false);
+        }
+        match rows::unseal::<Trust>(&self.sealer, &row)?.body == *trust {
+            true => Ok(true),
+            false => Err(Failed::Tampered(Trust::TABLE)),
+        }
     }
 
     /// Writes the row above all that the log names of it.
@@ -154,13 +208,6 @@ impl<C: CryptoModule> Sam<C> {
         last: Obeyed,
         now: UnixTime,
     ) -> Result<bool, Failed> {
-        let select = sql("SELECT version FROM settings WHERE id = $1").bind(ROW);
-        let there = tx.fetch_optional(select).await?;
-        let version = there.map(|row| row.int("version")).transpose()?;
-        // Another node has done so since, or somebody who isn't one.
-        if version.is_some_and(|version| version > last.version) {
-            return Err(Failed::Tampered(Trust::TABLE));
-        }
         let at = UnixTime(now.0.max(last.version / rows::A_SECOND + 1));
         rows::put(tx, &self.sealer, ROW, trust, at).await
     }

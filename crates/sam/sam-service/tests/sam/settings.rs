@@ -233,6 +233,53 @@ async fn what_the_log_names_last_goes_on_where_its_row_is_older_or_gone() {
     }
 }
 
+// shows: II-3.3.2-config-tamper-detected
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_back_behind_a_configuration_that_was_obeyed_meanwhile() {
+    for world in worlds().await {
+        let [a, b, _] = officers();
+        let both = [&a, &b];
+        let source = signed("two", 2, &both, &both);
+        start(&world, "sam-1", source.clone()).await.unwrap();
+        // As if it had come after the comparison, which doesn't see it: before the first of its node's chain.
+        run(
+            &world,
+            "INSERT INTO audit_entry (node, n, at, kind, body, leaf, mac) \
+             SELECT node, -n, at, kind, replace(body, '\"serial\":2', '\"serial\":3'), leaf, mac \
+             FROM audit_entry WHERE kind = 'settings.adopted'",
+        )
+        .await;
+        run(&world, "DELETE FROM settings").await;
+        let refused = start(&world, "sam-1", source.clone()).await.err();
+        assert_eq!(refused, Some(SettingsRefused::Record));
+        run(&world, "DELETE FROM audit_entry WHERE n < 0").await;
+        start(&world, "sam-1", source).await.unwrap();
+    }
+}
+
+/// After a restore all nodes start together: each finds the row gone, and one of them puts it back.
+// shows: I-7.1.7.2-restore-state
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_start_together_put_the_row_back_together() {
+    for world in worlds().await {
+        let [a, b, _] = officers();
+        let both = [&a, &b];
+        let source = signed("one", 1, &both, &both);
+        start(&world, "sam-1", source.clone()).await.unwrap();
+        run(&world, "DELETE FROM settings").await;
+        let (one, two) = tokio::join!(
+            start(&world, "sam-1", source.clone()),
+            start(&world, "sam-2", source.clone()),
+        );
+        one.unwrap();
+        two.unwrap();
+        let alarms = world.audited("alarm", "sealed-row").await;
+        start(&world, "sam-1", source).await.unwrap();
+        assert_eq!(world.audited("alarm", "sealed-row").await, alarms);
+        assert_eq!(world.audited("settings.refused", "").await, 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unsigned_is_possible_at_level_1_only_and_until_somebody_signs() {
     for world in worlds().await {
