@@ -62,9 +62,38 @@ impl AuditLog {
         brought: &Brought,
         now: UnixTime,
     ) -> Result<Result<Option<u64>, SettingsRefused>, AuditError> {
+        self.decides(store, whose, demanded, brought, (now, true))
+            .await
+    }
+
+    /// The same before it has any effect: nothing is adopted yet, so that one with which nothing starts can be taken back. A refusal is
+    /// recorded.
+    ///
+    /// # Errors
+    /// As [`Self::obeys`].
+    pub async fn would_obey(
+        &self,
+        store: &Store,
+        whose: (&str, &str),
+        demanded: bool,
+        brought: &Brought,
+        now: UnixTime,
+    ) -> Result<Result<Option<u64>, SettingsRefused>, AuditError> {
+        self.decides(store, whose, demanded, brought, (now, false))
+            .await
+    }
+
+    async fn decides(
+        &self,
+        store: &Store,
+        whose: (&str, &str),
+        demanded: bool,
+        brought: &Brought,
+        (now, adopt): (UnixTime, bool),
+    ) -> Result<Result<Option<u64>, SettingsRefused>, AuditError> {
         let mut last = self.last_obeyed(store).await?;
         let judged = loop {
-            let judged = self.judged(store, whose, demanded, brought, last, now);
+            let judged = self.judged(store, whose, demanded, brought, (last, adopt), now);
             if let Some(judged) = judged.await? {
                 break judged;
             }
@@ -103,7 +132,7 @@ impl AuditLog {
         whose: (&str, &str),
         demanded: bool,
         brought: &Brought,
-        last: Option<Adopted>,
+        (last, adopt): (Option<Adopted>, bool),
         now: UnixTime,
     ) -> Result<Option<Result<Option<u64>, SettingsRefused>>, StoreError> {
         transaction!(store, "audit-obeys", |tx| {
@@ -133,7 +162,7 @@ impl AuditLog {
             };
             let serial = accepted.trust.serial;
             let again = known.as_ref() == Some(&accepted.trust);
-            if again && noted {
+            if (again && noted) || !adopt {
                 return Ok(Some(Ok(Some(serial))));
             }
             let kids = accepted.trust.signers.iter().map(jose::Jwk::kid);

@@ -17,6 +17,6 @@ pub use commands::{BringUpLog, DeleteArchived, ExportLog, ForgetPerson, record_r
 pub use config::{AuditConfig, store_trouble, trouble};
 pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};
 pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};
-pub use signed::{obey, refused_settings};
+pub use signed::{judge, obey, refused_settings};
 pub use tiles::{Reading, router};
 pub use witnesses::{MeasureConfig, WitnessConfig, WitnessesConfig, reach};

@@ -32,6 +32,23 @@ pub async fn obey(
     Ok(())
 }
 
+/// The same before it has any effect, of which nothing stays unless it is refused. The daemon obeys it once it has started.
+///
+/// # Errors
+/// [`Trouble`]; then the daemon must not start.
+pub async fn judge(
+    log: &AuditLog,
+    store: &Store,
+    whose: (&str, &str),
+    demanded: bool,
+    brought: &Brought,
+    now: UnixTime,
+) -> Result<(), Trouble> {
+    let judged = log.would_obey(store, whose, demanded, brought, now).await;
+    let judged = judged.map_err(|e| trouble(&e))?;
+    judged.map(drop).map_err(refused_settings)
+}
+
 /// What to do about a configuration that isn't obeyed.
 pub fn refused_settings(refused: SettingsRefused) -> Trouble {
     let what = refused.to_string();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use audit_log::AuditLog;
-use audit_service::{AuditConfig, obey};
+use audit_service::{AuditConfig, judge, obey};
 use cm_core::policy::PolicyError;
 use cm_core::{ImportCa, ModuleConfig, OfficersError, Policy, RootSecret};
 use core_types::UnixTime;
@@ -130,6 +130,21 @@ impl Config {
         let (of, brought) = (Zone::Cm.of(self.audit.name()), self.brought()?);
         let whose = (of.as_str(), self.named.as_str());
         obey(log, store, whose, self.signed_settings, &brought, now).await
+    }
+
+    /// The same before it has any effect.
+    ///
+    /// # Errors
+    /// As [`Self::obey`].
+    pub(crate) async fn judge(
+        &self,
+        log: &AuditLog,
+        store: &Store,
+        now: UnixTime,
+    ) -> Result<(), Trouble> {
+        let (of, brought) = (Zone::Cm.of(self.audit.name()), self.brought()?);
+        let whose = (of.as_str(), self.named.as_str());
+        judge(log, store, whose, self.signed_settings, &brought, now).await
     }
 
     /// File with the passphrase, where one seals the root secret.

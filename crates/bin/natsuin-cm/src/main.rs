@@ -87,7 +87,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     // Before it has any effect: a library that it names is given the PIN, and officers are remembered.
     let log = log_of(&config.node, &store, &root, Arc::new(SystemRandom)).await;
     if let Some(log) = log.map_err(start_trouble)? {
-        config.obey(&log, &store, SystemClock.now()).await?;
+        config.judge(&log, &store, SystemClock.now()).await?;
     }
     let mut backend = match backend::open(&config.backend) {
         Ok(backend) => backend,

@@ -116,7 +116,14 @@ async fn two_change_the_configuration_and_one_administrator_does_not() {
             assert!(refused.iter().any(|r| r.contains(why.code())), "{why:?}");
         }
         let second = signed("two", 2, &[&a, &thief], &both);
+        // What was only judged has no effect: the one before goes on.
+        let own = log("n1");
+        let judged = own.would_obey(&store, (OF, "n1"), false, &second, NOW);
+        assert_eq!(judged.await.expect("the store works"), Ok(Some(2)));
+        assert_eq!(obeys(&store, &first).await, Ok(Some(1)));
+        assert_eq!(told(&store, "settings.adopted").await.len(), 1);
         assert_eq!(obeys(&store, &second).await, Ok(Some(2)));
+        assert_eq!(obeys(&store, &first).await, Err(SettingsRefused::Older));
         assert_eq!(obeys(&store, &second).await, Ok(Some(2)));
     }
 }
