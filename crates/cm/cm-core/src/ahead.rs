@@ -7,6 +7,7 @@
 //! so that only back ends without a place of their own ([`Backend::elsewhere`]) get one.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,9 +17,11 @@ use crate::backend::{Backend, Fault, NewKey, PrivateKey};
 
 /// How long a failed device is left alone before stock is made again.
 const REST: Duration = Duration::from_secs(5);
+/// How long the end waits for the key that is being made: a library that is still at work when the process ends may crash it.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// A back end with a stock.
-pub struct Ahead(Arc<Inner>);
+pub struct Ahead(Arc<Inner>, Mutex<Receiver<()>>);
 
 struct Inner {
     backend: Arc<dyn Backend>,
@@ -32,6 +35,8 @@ struct Stock {
     keys: HashMap<KeyAlg, VecDeque<NewKey>>,
     /// How often the wrapping key was changed: what was begun before isn't put in any more.
     renewed: u64,
+    /// Nobody takes any more.
+    ended: bool,
 }
 
 impl Stock {
@@ -61,11 +66,15 @@ impl Ahead {
             inner.put(*alg, made, 0);
         }
         let weak = Arc::downgrade(&inner);
+        let (at_work, left) = sync_channel::<()>(0);
         std::thread::Builder::new()
             .name("keys-ahead".to_owned())
-            .spawn(move || keep(&weak))
+            .spawn(move || {
+                keep(&weak);
+                drop(at_work);
+            })
             .map_err(|_| Fault::Unavailable("a thread for making keys"))?;
-        Ok(Self(inner))
+        Ok(Self(inner, Mutex::new(left)))
     }
 
     /// How many keys of this kind are there now.
@@ -76,7 +85,11 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
+        self.0.stock().ended = true;
         self.0.taken.notify_all();
+        let left = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is sent: it ends when the thread has left.
+        let _ = left.recv_timeout(LEAVING);
     }
 }
 
@@ -111,13 +124,16 @@ impl Inner {
     }
 
     fn wait(&self, time: Duration) {
-        drop(self.taken.wait_timeout(self.stock(), time));
+        let stock = self.stock();
+        if !stock.ended {
+            drop(self.taken.wait_timeout(stock, time));
+        }
     }
 }
 
 /// Makes keys until nobody holds the back end any more.
 fn keep(weak: &Weak<Inner>) {
-    while let Some(inner) = weak.upgrade() {
+    while let Some(inner) = weak.upgrade().filter(|inner| !inner.stock().ended) {
         let Some((alg, renewed)) = inner.missing() else {
             inner.wait(REST);
             continue;
