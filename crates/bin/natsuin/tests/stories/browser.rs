@@ -96,15 +96,11 @@ fn officers_see_what_their_role_needs_and_propose_approve_and_take_with_their_pa
     assert!(known["console"].as_str().unwrap().ends_with("/o"));
     let officers = known["officers"].as_array().unwrap();
     let sato = officers.iter().find(|o| o["officer"] == "sato").unwrap();
+    let until = now.plus(100 * 24 * 3600).rfc3339();
     let proposed = run(natsuin()
         .args(["officer", "appoint", "nanami", "--name", "新人 七海"])
         .args(["--identity", "staff 7", "--role", "system-operator"])
-        .args([
-            "--until",
-            "2027-03-31T15:00:00Z",
-            "--reason",
-            "夜間の運用 =1+1",
-        ])
+        .args(["--until", &until, "--reason", "夜間の運用 =1+1"])
         .args(["--json", "--as"])
         .arg(sato["file"].as_str().unwrap()));
     let made: Value = serde_json::from_slice(&proposed.stdout).unwrap();
