@@ -49,10 +49,10 @@ pub(crate) enum What {
     /// Destroy a key of either kind.
     Destroy {
         /// Its id.
-        #[arg(long, value_parser = word::<KeyId>)]
+        #[arg(long, value_parser = word::<KeyId>, allow_hyphen_values = true)]
         id: KeyId,
         /// SHA-256 of its SubjectPublicKeyInfo, base64url, as told when it was made.
-        #[arg(long, value_parser = word::<Digest32>)]
+        #[arg(long, value_parser = word::<Digest32>, allow_hyphen_values = true)]
         spki: Digest32,
     },
 }
@@ -173,5 +173,25 @@ mod tests {
         assert!(word::<KeyAlg>("p-257").is_err() && word::<KeyId>("a b").is_err());
         assert_eq!(level("2"), Ok(Level::Two));
         assert!(level("4").is_err() && level("two").is_err());
+    }
+
+    /// One id in 64 begins with a hyphen, and so does one digest in 64.
+    #[test]
+    fn what_begins_with_a_hyphen_is_a_value() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            what: What,
+        }
+        let (id, spki) = (
+            "-AGYz_vl-_DtEkUW69czqg",
+            "-aJgCGsLmPk8NkIHkOphbiDCuj5mmjT-SAl2FCnYRKU",
+        );
+        let line = ["approve-key", "destroy", "--id", id, "--spki", spki];
+        let read = <Line as clap::Parser>::try_parse_from(line).unwrap();
+        let What::Destroy { id: key, spki: of } = read.what else {
+            panic!("{read:?}");
+        };
+        assert_eq!((key.to_string(), of.to_string()), (id.into(), spki.into()));
     }
 }
