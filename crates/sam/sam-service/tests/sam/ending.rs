@@ -333,7 +333,9 @@ async fn nobody_ends_all_keys_alone_and_an_approval_does_it_once() {
         assert_eq!(done.state, ProposalState::Done);
         world.sam.finish_ending().await.unwrap();
         for sam in [&world.sam, &node] {
-            let again = call_as::<ProposalApprove>(sam, OFFICE_GATEWAY, &request).await;
+            let again = sam
+                .office::<ProposalApprove>(OFFICE_GATEWAY, &request)
+                .await;
             assert!(again.is_err());
         }
         let refused = world.propose(a, measure).await.unwrap_err();

@@ -1,45 +1,18 @@
 //! A program that watches the logs stops keys and officers' sessions; it does nothing else, and not much of it.
 
-use axum::body::{Body, to_bytes};
-use axum::http::Request;
-use core_types::rpc::Method;
 use core_types::{Digest32, KeyAlg, KeyId, sha256};
 use sam_api::Refusal;
-use sam_api::guard::{GuardRequest, GuardStop};
+use sam_api::guard::GuardRequest;
 use sam_api::life::StopCause;
 use sam_api::ssa::{About, KeyState, KeysRequest};
-use sam_service::ssa_router;
 use sap::messages::SapRefusalCode;
 use sap::office::calls::{SessionRequest, State};
 use sap::office::{KeyAction, Measure};
-use service_kit::Peer;
-use tower::ServiceExt as _;
 
 use crate::kit::*;
 
-/// Calls the services' listener as `peer`.
-async fn call<M: Method>(world: &World, peer: &str, request: &M::Request) -> Result<(), Refusal> {
-    let body = Body::from(serde_json::to_vec(request).unwrap());
-    let mut request = Request::post(M::PATH).body(body).unwrap();
-    request.extensions_mut().insert(Peer {
-        name: peer.into(),
-        addr: ([127, 0, 0, 1], 1).into(),
-    });
-    let answer = ssa_router(world.sam.clone())
-        .oneshot(request)
-        .await
-        .unwrap();
-    match answer.status().as_u16() {
-        200 => Ok(()),
-        _ => {
-            let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-            Err(serde_json::from_slice(&body).unwrap())
-        }
-    }
-}
-
 async fn stop(world: &World, peer: &str, request: GuardRequest) -> Result<(), Refusal> {
-    call::<GuardStop>(world, peer, &request).await
+    world.sam.guard_stop(peer, request).await.map(|_| ())
 }
 
 fn key(key: &KeyId) -> GuardRequest {
@@ -66,8 +39,11 @@ async fn a_guard_stops_a_key_at_once_and_two_officers_let_it_go_on() {
         for peer in [SSA, GATEWAY, "", "unknown.test"] {
             assert_eq!(stop(&world, peer, key(&id)).await, Err(Refusal::NotFound));
         }
-        let about = call::<About>(&world, GUARD, &sam_api::ssa::Empty {}).await;
-        assert_eq!(about, Err(Refusal::NotFound));
+        let about = world
+            .sam
+            .ask_as::<About>(GUARD, &sam_api::ssa::Empty {})
+            .await;
+        assert_eq!(about.err(), Some(Refusal::NotFound));
         assert_eq!(state(&world, &signer).await, KeyState::Active);
 
         stop(&world, GUARD, key(&id)).await.unwrap();

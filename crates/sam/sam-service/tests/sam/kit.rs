@@ -32,7 +32,10 @@ use store_kit::testing::{self, TestStore};
 use crate::cm::Cm;
 use crate::office_kit::{Founders, office_config};
 
+mod door;
 mod steps;
+
+pub use door::Node;
 
 pub const ORIGIN: &str = "http://sic.localhost:8443";
 pub const RP_ID: &str = "sic.localhost";
@@ -61,7 +64,7 @@ pub async fn until<T>(what: &str, mut tried: impl AsyncFnMut() -> Option<T>) -> 
 }
 
 pub struct World {
-    pub sam: Sam<Cm>,
+    pub sam: Node,
     pub cm: Cm,
     pub ra: Ra,
     pub ca: Arc<DevCa>,
@@ -216,7 +219,7 @@ impl World {
             clock.clone(),
             random,
         );
-        let sam = sam.await.unwrap();
+        let sam = Node::behind_doors(sam.await.unwrap(), &config).await;
         Self {
             sam,
             cm,
@@ -235,7 +238,7 @@ impl World {
     }
 
     /// Another node on the same store, or the same one after a crash.
-    pub async fn node(&self, name: &str) -> Sam<Cm> {
+    pub async fn node(&self, name: &str) -> Node {
         let config = SamConfig {
             node: name.into(),
             ..self.config.clone()
@@ -243,7 +246,7 @@ impl World {
         self.node_with(config).await
     }
 
-    pub async fn node_with(&self, config: SamConfig) -> Sam<Cm> {
+    pub async fn node_with(&self, config: SamConfig) -> Node {
         let started = self.node_drawing(config, Arc::new(SystemRandom)).await;
         started.unwrap()
     }
@@ -259,17 +262,17 @@ impl World {
         &self,
         config: SamConfig,
         random: Arc<dyn Random>,
-    ) -> Result<Sam<Cm>, StartError> {
+    ) -> Result<Node, StartError> {
         let root = Some(self.sam.root().clone());
-        Sam::start(
-            config,
+        let sam = Sam::start(
+            config.clone(),
             self.cm.clone(),
             self.store.store.clone(),
             root,
             self.clock.clone(),
             random,
-        )
-        .await
+        );
+        Ok(Node::behind_doors(sam.await?, &config).await)
     }
 
     pub fn invitation(&self, person: &str, keys: &[KeyAlg]) -> Invitation {

@@ -162,7 +162,7 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> Model {
         .enrol(&format!("p-{case}"), true, &[KeyAlg::P256])
         .await;
 
-    let mut nodes = [world.sam.clone(), world.node("sam-2").await];
+    let mut nodes = [world.sam.inside(), world.node("sam-2").await.inside()];
     let mut model = Model::default();
     // The signer proves the PIN once, so that there is something to guess.
     let first = [
@@ -206,7 +206,7 @@ async fn play(world: &World, case: u32, ops: &[Op]) -> Model {
             }
             Op::Restart { node } => {
                 let name = if *node { "sam-1" } else { "sam-2" };
-                nodes[usize::from(!*node)] = world.node(name).await;
+                nodes[usize::from(!*node)] = world.node(name).await.inside();
             }
             Op::Restore => world.store.mark_restored().await.unwrap(),
             Op::Guess { act, right } => {

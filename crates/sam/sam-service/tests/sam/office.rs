@@ -178,7 +178,9 @@ async fn nobody_acts_as_an_officer_without_an_own_proof_to_the_sam() {
             account: a.account.clone(),
         };
         for peer in [SSA, GATEWAY, "stranger.test"] {
-            let refused = call_as::<LogInOpen>(&world.sam, peer, &open)
+            let refused = world
+                .sam
+                .office::<LogInOpen>(peer, &open)
                 .await
                 .unwrap_err();
             assert_eq!(refused.code, SapRefusalCode::NotFound, "{peer}");

@@ -89,7 +89,7 @@ async fn two_approvals_at_once_on_two_nodes_bring_it_about_once() {
         }
         let calls = (0..20).map(|n| {
             let sam = if n % 2 == 0 { &world.sam } else { &node };
-            call_as::<ProposalApprove>(sam, OFFICE_GATEWAY, &requests[n / 2 % 2])
+            sam.office::<ProposalApprove>(OFFICE_GATEWAY, &requests[n / 2 % 2])
         });
         let done = futures_util::future::join_all(calls).await;
         assert_eq!(done.iter().filter(|d| d.is_ok()).count(), 2);

@@ -1,7 +1,5 @@
 //! Officers to test with: founders of an installation, their passkeys, and the officers' listener.
 
-use axum::body::{Body, to_bytes};
-use axum::http::Request;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
 use core_types::rpc::Method;
@@ -11,19 +9,17 @@ use core_types::{
 use jose::{Jwk, SigningKey};
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
-use sam_service::{FoundError, OfficeConfig, Sam, SamConfig, office_router};
+use sam_service::{FoundError, OfficeConfig, Sam, SamConfig};
 use sap::act::Version1;
 use sap::act_digest;
 use sap::enrol::SealedEnrolment;
 use sap::messages::{EnrolOpen, EnrolOpenRequest, EnrolRegister, EnrolRegisterRequest, SapRefusal};
 use sap::office::calls::*;
 use sap::office::{Founder, Genesis, Measure, Office, Role, TYP_GENESIS};
-use service_kit::Peer;
 use soft_passkey::{Behaviour, SoftPasskey};
 use std::sync::Arc;
 use store_kit::testing::TestStore;
 use store_kit::{StoreError, sql, transaction};
-use tower::ServiceExt as _;
 
 use crate::cm::Cm;
 use crate::kit::*;
@@ -135,33 +131,9 @@ impl Founders {
     }
 }
 
-/// Calls the officers' listener as `peer`.
-pub async fn call_as<M: Method>(
-    sam: &Sam<Cm>,
-    peer: &str,
-    request: &M::Request,
-) -> Result<M::Response, M::Refusal> {
-    let body = serde_json::to_vec(request).unwrap();
-    let mut http = Request::post(M::PATH).body(Body::from(body)).unwrap();
-    http.headers_mut()
-        .insert("content-type", "application/json".parse().unwrap());
-    http.extensions_mut().insert(Peer {
-        name: peer.into(),
-        addr: "127.0.0.1:1".parse().unwrap(),
-    });
-    let answer = office_router(sam.clone()).oneshot(http).await.unwrap();
-    let status = answer.status().as_u16();
-    let body = to_bytes(answer.into_body(), 1 << 24).await.unwrap();
-    match status {
-        200 => Ok(serde_json::from_slice(&body).unwrap()),
-        422 => Err(serde_json::from_slice(&body).unwrap()),
-        other => panic!("{} answers {other}", M::PATH),
-    }
-}
-
 impl World {
     pub async fn office<M: Method>(&self, request: &M::Request) -> Result<M::Response, M::Refusal> {
-        call_as::<M>(&self.sam, OFFICE_GATEWAY, request).await
+        self.sam.office::<M>(OFFICE_GATEWAY, request).await
     }
 
     /// Enrols the founders' passkeys, if that hasn't been done.

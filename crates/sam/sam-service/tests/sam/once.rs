@@ -182,7 +182,7 @@ async fn a_node_that_dies_while_the_module_works_leaves_nothing_to_spend() {
             request.idempotency_key = Some("key".into());
             let made = world.audited("signature.made", "").await;
             world.cm.next(fault);
-            die_while(&world, world.sam.sign(SSA, request.clone())).await;
+            die_while(&world, world.sam.inside().sign(SSA, request.clone())).await;
             // Until the order has passed its time nobody can tell; then it is lost, on whichever node.
             let node = world.node("sam-after-crash").await;
             assert_eq!(

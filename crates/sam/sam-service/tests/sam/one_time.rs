@@ -115,7 +115,7 @@ async fn whatever_comes_of_its_act_the_key_is_used_up() {
             faults.iter().for_each(|fault| world.cm.next(*fault));
             let request = world.sign_request(&signer, &token, &[hash(1)]);
             if matches!(faults[0], Fault::NeverAnswers | Fault::NeverArrives) {
-                let sam = world.sam.clone();
+                let sam = world.sam.inside();
                 let task = tokio::spawn(async move { sam.sign(SSA, request).await });
                 world.cm.hanging.notified().await;
                 task.abort();

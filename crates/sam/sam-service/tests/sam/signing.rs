@@ -368,8 +368,8 @@ async fn a_storm_of_requests_pushes_out_only_its_own() {
 async fn each_listener_serves_its_own_callers_and_methods_only() {
     for world in worlds().await {
         let (ssa, gateway) = (
-            ssa_router(world.sam.clone()),
-            gateway_router(world.sam.clone()),
+            ssa_router(world.sam.inside()),
+            gateway_router(world.sam.inside()),
         );
         let about = |router, peer| call::<About>(router, peer, &Empty {});
         let keys = |router, peer| call::<sic::Keys>(router, peer, &sic::Empty {});

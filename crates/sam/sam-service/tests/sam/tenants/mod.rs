@@ -16,7 +16,7 @@ use sam_api::guard::GuardRequest;
 use sam_api::ssa::*;
 use sam_core::Policy;
 use sam_core::provider::Providers;
-use sam_service::{Sam, SamConfig, StartError, TenantConfig, gateway_router, ssa_router};
+use sam_service::{SamConfig, StartError, TenantConfig, gateway_router, ssa_router};
 use sap::act::Brand;
 use sap::act_digest;
 use sap::enrol::Invite;
@@ -28,7 +28,7 @@ use serde_json::Value;
 use service_kit::Peer;
 use tower::ServiceExt as _;
 
-use crate::cm::{Cm, Fault};
+use crate::cm::Fault;
 use crate::kit::*;
 use crate::stores::run;
 
@@ -37,7 +37,7 @@ const ACME_RETURN: &str = "http://acme.localhost:1/return";
 
 /// What is another tenant's; [`World::turn`] puts it in the place of the world's.
 pub struct Side {
-    sam: Sam<Cm>,
+    sam: Node,
     ra: Ra,
     ca: Arc<DevCa>,
     tenant: TenantId,
@@ -94,7 +94,7 @@ pub async fn acme(world: &mut World) -> Side {
     };
     world.go_on_with(config).await;
     Side {
-        sam: world.sam.of(&tenant).unwrap(),
+        sam: world.sam.for_tenant(&tenant, ACME_SSA),
         ra,
         ca,
         tenant,
@@ -155,7 +155,7 @@ async fn the_same_name_in_two_tenants_is_two_persons() {
 
         // By the gateway, which serves both: each opens as its tenant's, with that tenant's name.
         let gate = |path, body: Value| {
-            let router = gateway_router(world.sam.clone());
+            let router = gateway_router(world.sam.inside());
             async move { call(router, GATEWAY, path, &body).await }
         };
         let opened = async |rid| {
@@ -302,9 +302,9 @@ async fn an_authority_invites_into_its_own_tenant_only() {
             voucher: voucher.clone(),
         };
         let body = serde_json::to_value(&request).unwrap();
-        let router = gateway_router(world.sam.clone());
+        let router = gateway_router(world.sam.inside());
         call(router, GATEWAY, EnrolOpen::PATH, &body).await.unwrap();
-        let unknown = side.sam.enrol_open(request).await.unwrap_err();
+        let unknown = side.sam.inside().enrol_open(request).await.unwrap_err();
         assert_eq!(unknown.code, SapRefusalCode::NotFound);
         // A name of a voucher that is taken is taken for all, and nothing is told of whose it is.
         let taken = Invite {
@@ -413,7 +413,7 @@ async fn who_is_forgotten_in_one_tenant_is_known_in_the_other() {
                 .unwrap()
         );
         // A service learns whose it is, so that it forgets its own tenant's persons only.
-        let whose = async |sam: &Sam<Cm>| sam.about().await.unwrap().tenant;
+        let whose = async |sam: &Node| sam.about().await.unwrap().tenant;
         assert!(whose(&world.sam).await.own);
         let acme = whose(&side.sam).await;
         assert_eq!((acme.name.as_str(), acme.own), ("acme", false));
@@ -471,7 +471,7 @@ async fn rows_that_cannot_be_dealt_with_hold_up_nobody_elses() {
         let token = world.approved(&mut once, &[hash(1)]).await;
         world.cm.next(Fault::NeverArrives);
         let (sam, request) = (
-            world.sam.clone(),
+            world.sam.inside(),
             world.sign_request(&once, &token, &[hash(1)]),
         );
         let task = tokio::spawn(async move { sam.sign(SSA, request).await });
@@ -553,7 +553,7 @@ async fn a_configuration_in_which_a_call_could_have_two_tenants_starts_nothing()
     };
     world.sam = world.node_with(alone).await;
     let nothing = serde_json::json!({});
-    let router = ssa_router(world.sam.clone());
+    let router = ssa_router(world.sam.inside());
     assert!(call(router, ACME_SSA, About::PATH, &nothing).await.is_err());
     assert!(world.sam.scrub().await.unwrap().strange.is_empty());
 }

@@ -232,7 +232,7 @@ async fn the_stranger_gets_nothing(
     stranger: (&str, &str),
 ) {
     for path in ssa::PATHS {
-        let router = || ssa_router(world.sam.clone());
+        let router = || ssa_router(world.sam.inside());
         // Each with its own addresses: what is wrong is the tenant alone.
         let theirs = call(router(), stranger.0, path, &naming(path, of, stranger.1)).await;
         let ours = call(router(), owner.0, path, &naming(path, of, owner.1)).await;
