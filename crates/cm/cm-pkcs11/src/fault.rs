@@ -21,6 +21,9 @@ pub(crate) enum Cure {
     Person,
 }
 
+/// The token is well and doesn't do what it was asked for, today or tomorrow: nobody waits for that.
+pub(crate) const LACKS: Fault = Fault::Unfit("the token doesn't do this");
+
 /// A failed call: the cure, whether a value may exist, and the words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -39,7 +42,7 @@ impl Failure {
             cure: cure(error),
             maybe_made: maybe_made(error),
             what,
-            fault: None,
+            fault: lacks(error).then_some(LACKS),
         }
     }
 
@@ -119,6 +122,18 @@ fn cure(error: &Error) -> Cure {
     }
 }
 
+/// Answers by which a token says that it hasn't the mechanism, curve, size or parameters.
+fn lacks(error: &Error) -> bool {
+    use RvError::{CurveNotSupported, KeySizeRange, MechanismInvalid, MechanismParamInvalid};
+    matches!(
+        error,
+        Error::Pkcs11(
+            MechanismInvalid | MechanismParamInvalid | KeySizeRange | CurveNotSupported,
+            Function::SignInit | Function::GenerateKeyPair,
+        )
+    )
+}
+
 /// Calls that make objects of the token.
 fn makes(function: Function) -> bool {
     matches!(
@@ -145,6 +160,8 @@ fn maybe_made(error: &Error) -> bool {
                     | RvError::DataLenRange
                     | RvError::MechanismInvalid
                     | RvError::MechanismParamInvalid
+                    | RvError::KeySizeRange
+                    | RvError::CurveNotSupported
                     | RvError::TemplateInconsistent
                     | RvError::TemplateIncomplete
                     | RvError::AttributeValueInvalid
@@ -196,6 +213,14 @@ mod tests {
             class(RvError::PinIncorrect, Function::Login),
             Fault::Locked(_)
         ));
+        for (rv, function) in [
+            (RvError::MechanismInvalid, Function::SignInit),
+            (RvError::MechanismParamInvalid, Function::SignInit),
+            (RvError::CurveNotSupported, Function::GenerateKeyPair),
+            (RvError::KeySizeRange, Function::GenerateKeyPair),
+        ] {
+            assert_eq!(class(rv, function), LACKS);
+        }
         // An earlier try may have made something; the last one found no key, or was refused the login.
         let missing = Failure::plain(NO_SUCH_KEY);
         let login = Error::Pkcs11(RvError::PinIncorrect, Function::Login);

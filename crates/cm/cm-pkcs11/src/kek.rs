@@ -188,6 +188,19 @@ fn made(c: &Connection, number: u32) -> Result<ObjectHandle, Failure> {
     )))
 }
 
+/// Fails for a wrapping key whose value can be had: whoever knows the PIN, or copies keys from device to device, may have
+/// put one in. Where it was made isn't asked, because a copy can't say that it was never extractable.
+fn closed(session: &Session, kek: ObjectHandle) -> Result<(), Failure> {
+    let asked = [AttributeType::Sensitive, AttributeType::Extractable];
+    let told = session.get_attributes(kek, &asked);
+    let told = told.map_err(|e| Failure::of("wrapping key", &e))?;
+    let right = [Attribute::Sensitive(true), Attribute::Extractable(false)];
+    if right.iter().all(|a| told.contains(a)) {
+        return Ok(());
+    }
+    Err(Failure::plain(Fault::Broken("an open wrapping key")))
+}
+
 /// Destroys an object of this session or token.
 pub(crate) fn gone(session: &Session, object: ObjectHandle) -> Result<(), Failure> {
     let done = session.destroy_object(object);
@@ -249,6 +262,7 @@ pub(crate) fn kek(c: &mut Connection, number: u32) -> Result<ObjectHandle, Failu
         return Ok(*known);
     }
     let one = only(&c.session, number)?;
+    closed(&c.session, one)?;
     c.keys.insert(id, one);
     Ok(one)
 }

@@ -55,15 +55,14 @@ pub(crate) fn sign_with(
     made.map_err(|e| Failure::of("signing", &e))
 }
 
-/// The value as the module wants it. Verifying RSA costs a thirtieth of signing; a faulty value would betray the key, and
-/// one of Ed25519 too, which is deterministic. ECDSA values are verified by the SAM, like these once more, and here if
-/// `all` are.
+/// The value as the module wants it, verified: a faulty one of RSA or of Ed25519, which is deterministic, would betray the
+/// key, and a device that gives a faulty one of ECDSA has to be known here, where it is taken out of use. The SAM
+/// verifies once more.
 pub(crate) fn verified(
     spki: &[u8],
     alg: SigAlg,
     dtbs: &[u8],
     value: Vec<u8>,
-    all: bool,
 ) -> Result<Vec<u8>, Fault> {
     let value = match alg {
         SigAlg::Ecdsa(_) => {
@@ -71,9 +70,6 @@ pub(crate) fn verified(
         }
         _ => value,
     };
-    if !all && matches!(alg, SigAlg::Ecdsa(_)) {
-        return Ok(value);
-    }
     let signed = match alg.form() {
         DtbsForm::Digest => pki::Signed::Digest(dtbs),
         DtbsForm::Message => pki::Signed::Message(dtbs),

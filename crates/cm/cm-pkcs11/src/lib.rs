@@ -34,7 +34,7 @@ use cm_core::backend::{Backend, Fault, NO_SUCH_KEY, NewKey, PrivateKey};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, ObjectClass};
 
-use fault::Failure;
+use fault::{Failure, LACKS};
 use keys::{
     afresh, check, destroy, find, fits, make, mechanism_of, private_key, private_template,
     public_key, public_template, sign_with, verified,
@@ -60,6 +60,8 @@ pub struct Pkcs11Backend {
     noise: Mutex<HealthTest>,
     /// Names of objects that nobody knows of and that couldn't be erased.
     rests: Mutex<Vec<Vec<u8>>>,
+    /// Kinds of keys that the token turned out not to make, whatever mechanisms it names.
+    lacking: Mutex<Vec<KeyAlg>>,
 }
 
 impl Pkcs11Backend {
@@ -103,6 +105,7 @@ impl Pkcs11Backend {
             mechanisms,
             noise: Mutex::default(),
             rests: Mutex::default(),
+            lacking: Mutex::default(),
         })
     }
 
@@ -117,8 +120,15 @@ impl Pkcs11Backend {
 
     /// Algorithms of this kind of key that the token can do.
     fn sig_algs(&self, alg: KeyAlg) -> Vec<SigAlg> {
+        if self.lacking().contains(&alg) {
+            return Vec::new();
+        }
         let able = |a: &SigAlg| self.algs.contains(a);
         alg.sig_algs().into_iter().filter(able).collect()
+    }
+
+    fn lacking(&self) -> std::sync::MutexGuard<'_, Vec<KeyAlg>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Draws from the token's generator, and tests what comes: what makes keys and nonces in there can't be seen, and this is
@@ -157,7 +167,15 @@ impl Pkcs11Backend {
         let name = SecretBytes::new(id.clone());
         let key = match self.load(alg, &name) {
             Err(NO_SUCH_KEY) => {
-                self.make(alg, id)?;
+                match self.make(alg, id) {
+                    // Many tokens have some curves or sizes of a mechanism only; the others are of use all the same.
+                    Err(LACKS) => {
+                        tracing::warn!(%alg, "the token makes no keys of this kind: none is offered");
+                        self.lacking().push(alg);
+                        return Ok(());
+                    }
+                    made => made?,
+                }
                 self.load(alg, &name)?
             }
             found => found?,
@@ -259,6 +277,7 @@ impl Backend for Pkcs11Backend {
             Err(fault) => {
                 self.discard(&material);
                 Err(match fault {
+                    LACKS => LACKS,
                     // The kind is one that the token can do: that it fails is not the caller's doing.
                     Fault::Unfit(what) => Fault::Unavailable(what),
                     fault => fault,
@@ -379,6 +398,6 @@ impl PrivateKey for Key {
             let key = private_key(c, &id)?;
             sign_with(c, alg, key, &data)
         })?;
-        verified(&self.spki, alg, dtbs, value, false)
+        verified(&self.spki, alg, dtbs, value)
     }
 }

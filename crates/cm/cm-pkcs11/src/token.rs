@@ -9,7 +9,7 @@ use core_types::{Level, SecretBytes};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
 
@@ -270,6 +270,10 @@ impl Token {
             .map_err(|e| Failure::of("opening a session", &e))?;
         let _one = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         self.willing()?;
+        if let Err(failure) = tries_left(&library, self.slot(), &session) {
+            drop(session.close());
+            return Err(failure);
+        }
         match session.login(UserType::User, Some(&self.pin)) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
             Err(error) => {
@@ -372,6 +376,26 @@ fn device(info: &TokenInfo) -> String {
         info.model().trim(),
         info.firmware_version()
     )
+}
+
+/// Others may have tried the PIN meanwhile, also one that isn't right any more: the last try is a person's. Where this
+/// program is logged in, none is needed.
+fn tries_left(library: &Pkcs11, slot: Slot, session: &Session) -> Result<(), Failure> {
+    let failed = |e| Failure::of("the token's state", &e);
+    let state = session.get_session_info().map_err(failed)?.session_state();
+    if state == SessionState::RwUser {
+        return Ok(());
+    }
+    let info = library.get_token_info(slot).map_err(failed)?;
+    if !info.user_pin_locked() && !info.user_pin_final_try() {
+        return Ok(());
+    }
+    Err(Failure {
+        cure: Cure::Person,
+        maybe_made: false,
+        what: "no try of the token's PIN is left but the last: a person has to log in to it first",
+        fault: None,
+    })
 }
 
 fn refused() -> Failure {

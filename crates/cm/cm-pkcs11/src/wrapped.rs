@@ -424,7 +424,7 @@ impl PrivateKey for Wrapped {
             sign_with(c, alg, key, &data)
         })?;
         // Also what ECDSA made: the public key is the blob's word here, and a value by another key must not leave.
-        verified(&self.blob.spki.0, alg, dtbs, value, true)
+        verified(&self.blob.spki.0, alg, dtbs, value)
     }
 }
 

@@ -61,7 +61,7 @@ pkcs11_faults::on_tokens!(kryoptic:
     after_every_fault_the_service_works_again_without_a_restart,
     a_call_that_hangs_before_it_began_a_value_makes_none_later,
     only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang,
-    a_wrong_rsa_value_does_not_leave_the_module,
+    a_wrong_value_does_not_leave_the_module,
     a_token_whose_generator_is_stuck_is_not_used_any_more,
     hanging_calls_are_bounded_and_others_go_on,
     a_refused_pin_is_tried_once,
@@ -474,34 +474,28 @@ async fn only_a_new_process_helps_when_nothing_goes_beside_calls_that_hang() {
 
 // shows: T-KEY-MALFUNCTION
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_rsa_value_does_not_leave_the_module() {
-    if !with_token("a_wrong_rsa_value_does_not_leave_the_module") {
+async fn a_wrong_value_does_not_leave_the_module() {
+    if !with_token("a_wrong_value_does_not_leave_the_module") {
         return;
     }
-    let drill = Drill::begin().await;
-    let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
-    faults("C_Sign flip 1");
-    let answer = drill.sign(&rsa, RSA).await;
-    assert_eq!(answer, Err(WRONG));
-    faults("");
-    assert_eq!(
-        drill.sign(&rsa, RSA).await,
-        Err(WRONG),
-        "its key is stopped"
-    );
-    let rsa = drill.key(KeyAlg::Rsa3072).await.unwrap();
-    drill.sign(&rsa, RSA).await.unwrap();
-    // A token that goes on like this fails its test.
-    faults("C_Sign flip");
-    let answer = drill.sign(&rsa, RSA).await;
-    assert_eq!(answer, Err(WRONG));
-    faults("");
-    let refused = drill.sign(&rsa, RSA).await;
-    assert_eq!(
-        refused,
-        Err(ModuleError::Refused(Refusal::NotOperational)),
-        "the error state lasts"
-    );
+    for (kind, alg) in [(KeyAlg::Rsa3072, RSA), (KeyAlg::P256, ECDSA)] {
+        let drill = Drill::begin().await;
+        let key = drill.key(kind).await.unwrap();
+        faults("C_Sign flip 1");
+        assert_eq!(drill.sign(&key, alg).await, Err(WRONG), "{kind}");
+        faults("");
+        let again = drill.sign(&key, alg).await;
+        assert_eq!(again, Err(WRONG), "its key is stopped");
+        let key = drill.key(kind).await.unwrap();
+        drill.sign(&key, alg).await.unwrap();
+        // A token that goes on like this fails its test.
+        faults("C_Sign flip");
+        assert_eq!(drill.sign(&key, alg).await, Err(WRONG), "{kind}");
+        faults("");
+        let refused = drill.sign(&key, alg).await;
+        let stopped = Err(ModuleError::Refused(Refusal::NotOperational));
+        assert_eq!(refused, stopped, "the error state lasts");
+    }
 }
 
 // shows: III-3-11-random, III-3-13-detect-hardware, III-3-13-secure-state, T-KEY-DERIVE
@@ -612,6 +606,17 @@ fn a_refused_pin_is_tried_once() {
         assert!(matches!(backend.self_test(), Err(Fault::Locked(_))));
         assert!(!backend.stuck(), "a new process would try the PIN again");
         faults("");
+    }
+    // Others used up all tries but one under a running module. The last isn't taken; once a person has logged in, the module goes on.
+    let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
+    for flag in ["0x20000", "0x40000"] {
+        faults(&format!(
+            "C_GenerateRandom closeall 1\nC_GetTokenInfo flags:{flag}\nC_Login rv:0x5"
+        ));
+        let made = backend.generate(KeyAlg::P256);
+        assert!(matches!(made, Err(Fault::Locked(_))), "{flag}");
+        faults("");
+        backend.generate(KeyAlg::P256).unwrap();
     }
 }
 

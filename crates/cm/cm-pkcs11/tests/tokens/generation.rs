@@ -230,3 +230,30 @@ fn a_token_with_much_to_do_beside_a_call_that_hangs_is_not_given_up() {
         made.join().unwrap().unwrap();
     }
 }
+
+// shows: T-KEY-MALFUNCTION, III-3-13-detect-hardware
+#[test]
+fn a_kind_that_the_token_does_not_make_after_all_is_not_offered_and_the_others_are() {
+    if softhsm::childs_library().is_none() {
+        let test = "generation::a_kind_that_the_token_does_not_make_after_all_is_not_offered_and_the_others_are";
+        return softhsm::must_pass(&format!("tokens::{test}"), Library::SoftHsm2);
+    }
+    let lacks = |made: Result<NewKey, Fault>| matches!(made, Err(Fault::Unfit(_)));
+    // Mechanism, curve, size: answers of a token that is well. The first kind that is tried is RSA-3072.
+    for (label, rv) in [("a", "0x70"), ("b", "0x140"), ("c", "0x62"), ("d", "0x71")] {
+        let options = options(&format!("natsuin-lacks-{label}"));
+        let backend = token(&options);
+        faults(&format!("C_GenerateKeyPair rv:{rv} 1"));
+        backend.self_test().unwrap();
+        faults("");
+        assert!(lacks(backend.generate(KeyAlg::Rsa3072)), "{rv}");
+        backend.generate(KeyAlg::P256).unwrap();
+        // At the next start it is tried again.
+        token(&options).self_test().unwrap();
+        // While it works nobody waits for it as for a device that is away, either.
+        faults("C_SignInit rv:0x70");
+        assert!(lacks(backend.generate(KeyAlg::P256)), "{rv}");
+        faults("");
+        backend.generate(KeyAlg::P256).unwrap();
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cm_core::backend::{Backend, Fault, NewKey};
 use cm_pkcs11::{Pkcs11Backend, WrappedKeys};
 use core_types::KeyAlg;
-use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use pkcs11_faults::softhsm::{self, Library};
 
 use crate::kit::{HASTY, LIMITS, Look, faults, options, token_with};
@@ -201,4 +201,37 @@ fn who_was_logged_out_takes_no_wrapping_key_for_lost() {
     };
     assert_eq!(wrapped.retire_wrapping().unwrap(), 1);
     signs(&wrapped, &next);
+}
+
+// shows: III-3-17-retention-L2-no-export, T-KEY-DISCLOSE
+#[test]
+fn a_wrapping_key_whose_value_can_be_had_is_not_used() {
+    if !child("a_wrapping_key_whose_value_can_be_had_is_not_used") {
+        return;
+    }
+    let options = options("natsuin-open");
+    let wrapped = WrappedKeys::open(token_with(&options, LIMITS), None).unwrap();
+    let before = wrapped.generate(ALG).unwrap();
+    let look = Look::into(&options);
+    // Whoever knows the PIN, or copies keys between devices carelessly, puts in one that is taken for the newest.
+    for (sensitive, extractable) in [(true, true), (false, false)] {
+        let brought = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(sensitive),
+            Attribute::Extractable(extractable),
+            Attribute::Wrap(true),
+            Attribute::Unwrap(true),
+            Attribute::Label(b"natsuin-kek".to_vec()),
+            Attribute::Id(format!("natsuin-kek-{}", u32::MAX).into_bytes()),
+            Attribute::Value(vec![7; 32]),
+        ];
+        let brought = look.0.create_object(&brought).unwrap();
+        assert!(matches!(wrapped.generate(ALG), Err(Fault::Broken(_))));
+        look.0.destroy_object(brought).unwrap();
+        signs(&wrapped, &before);
+        wrapped.generate(ALG).unwrap();
+    }
 }
