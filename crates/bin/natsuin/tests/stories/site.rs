@@ -322,6 +322,12 @@ impl Site {
 
     /// A node of the SAM. The first one begins the installation.
     pub async fn sam(&self, node: &str, store: &str, at: &SamPorts) -> Program {
+        let config = self.sam_ready(node, store, at);
+        self.start("natsuin-sam", &config, at.gateway).await
+    }
+
+    /// What such a node starts with.
+    pub fn sam_ready(&self, node: &str, store: &str, at: &SamPorts) -> PathBuf {
         let dir = self.dir.path().display();
         let SamPorts {
             module,
@@ -367,7 +373,7 @@ impl Site {
                 .arg(self.at("ceremony")));
             assert!(begun.status.success(), "{}", text(&begun));
         }
-        self.start("natsuin-sam", &config, *gateway).await
+        config
     }
 
     /// What a signer's side reaches the SAM with, over this address.
