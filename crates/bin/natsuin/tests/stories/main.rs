@@ -43,6 +43,7 @@ mod signed_configuration;
 mod signed_requests;
 mod site;
 mod spend;
+mod steps;
 mod strangers;
 mod time;
 mod two_sams;
