@@ -312,9 +312,16 @@ async fn a_restored_or_copied_store_has_another_epoch() {
     first.close().await;
     drop(first);
     std::fs::copy(&one, &two).unwrap();
-    // In its place a file that may well have its inode.
-    std::fs::remove_file(&one).unwrap();
-    std::fs::copy(&two, &one).unwrap();
+    // In its place a file that may well have its inode, made later than it by the clock of the file system, which ticks slowly.
+    let made = || std::fs::metadata(&one).unwrap().created().ok();
+    let before = made();
+    loop {
+        std::fs::remove_file(&one).unwrap();
+        std::fs::copy(&two, &one).unwrap();
+        if before.is_none() || made() != before {
+            break;
+        }
+    }
     let back = Store::open(
         &store_kit::StoreUrl::Sqlite(one),
         "sam",
