@@ -20,7 +20,7 @@ const READY: &str = "natsuin-kek";
 const MADE: &str = "natsuin-kek-made";
 /// Its self-tests make RSA keys.
 const PATIENT: Limits = Limits {
-    patience: Duration::from_millis(1500),
+    patience: Duration::from_secs(3),
     ..LIMITS
 };
 
@@ -34,11 +34,7 @@ fn child(test: &str) -> bool {
 
 /// A token in which the keys of its self-tests are made already, for which RSA may take its time.
 fn tested(options: &Options) -> Pkcs11Backend {
-    let patient = Limits {
-        patience: Duration::from_secs(20),
-        ..LIMITS
-    };
-    token_with(options, patient).self_test().unwrap();
+    token_with(options, LIMITS).self_test().unwrap();
     token_with(options, PATIENT)
 }
 
