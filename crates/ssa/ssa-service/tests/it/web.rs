@@ -160,7 +160,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         certifier: ra.clone(),
         fetch: net.clone(),
         worker: Some(worker.clone()),
-        webhooks: Arc::new(Webhooks::new(None, std::time::Duration::from_secs(3)).unwrap()),
+        webhooks: Arc::new(Webhooks::new(None, std::time::Duration::from_secs(10)).unwrap()),
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
         audit: AuditLog::new(
