@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -184,7 +185,7 @@ pub fn private() -> Command {
 
 /// Waits for what another task or program does; if nothing comes of it, says what was waited for.
 pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
-    let longest = std::time::Duration::from_secs(60);
+    let longest = Duration::from_secs(180);
     match tokio::time::timeout(longest, waited).await {
         Ok(came) => came,
         Err(_) => panic!("waited in vain for {what}"),
@@ -196,11 +197,12 @@ pub async fn next<T>(what: &str, from: &mut UnboundedReceiver<T>) -> T {
     within(what, from.recv()).await.unwrap()
 }
 
-/// Asks again until something holds, for as long as [`within`] waits.
+/// Asks again and again until something holds, for as long as [`within`] waits; not as fast as the machine can, which others need.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     within(what, async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
         while !holds().await {
-            tokio::task::yield_now().await;
+            ticks.tick().await;
         }
     })
     .await;

@@ -75,7 +75,7 @@ impl Node {
                 }
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(60), going_on).await;
+        let in_time = tokio::time::timeout(Duration::from_secs(180), going_on).await;
         assert!(in_time.is_ok(), "{} doesn't go on: {last:?}", self.name);
     }
 
