@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use audit_service::{FOLLOW, FollowAnswer, FollowRequest, Followed};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use service_kit::{Shutdown, bind, serve};
 use tokio::sync::{Notify, mpsc};
 
-use crate::kit::{natsuin, next, run, text, within};
+use crate::kit::{natsuin, next, signal, within};
 
 /// A zone's listener for auditors, which its operator can shut.
 #[derive(Default)]
@@ -178,9 +178,7 @@ async fn it_ends_in_order_also_when_it_is_told_to_in_the_middle_of_a_round() {
         next("what is told", &mut hooks).await["rule"],
         "certificate-ends"
     );
-    let pid = child.id().unwrap().to_string();
-    let sent = run(Command::new("kill").args(["-TERM", &pid]));
-    assert!(sent.status.success(), "{}", text(&sent));
+    signal("TERM", child.id().unwrap());
     let_go.notify_one();
     let ended = within("its end", child.wait()).await.unwrap();
     assert_eq!(ended.code(), Some(0));

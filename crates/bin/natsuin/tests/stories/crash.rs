@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sic_core::{Totp, Trust};
 use store_kit::StoreUrl;
 
-use crate::kit::{entries, natsuin, run, start, text};
+use crate::kit::{entries, natsuin, run, signal, start, text};
 use crate::site::{first_port, ports};
 use crate::spend::{Spender, approval, body, hashes};
 
@@ -301,12 +301,7 @@ async fn a_kill_revives_nothing_and_costs_no_approval() {
         assert_eq!(spender.post(&unspent, other, None).await.0, 401);
 
         // Ctrl-C ends it in order: nobody is told of a service that isn't there.
-        let pid = dev.process.id().to_string();
-        assert!(
-            run(Command::new("kill").args(["-INT", &pid]))
-                .status
-                .success()
-        );
+        signal("INT", dev.process.id());
         assert_eq!(dev.process.wait().unwrap().code(), Some(0));
         assert!(!dir.path().join("ready.json").exists());
     }

@@ -183,6 +183,12 @@ pub fn private() -> Command {
     command
 }
 
+/// Sends a program a signal, by the shell's own `kill`: a bare machine has no program of that name.
+pub fn signal(name: &str, pid: u32) {
+    let sent = run(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]));
+    assert!(sent.status.success(), "{}", text(&sent));
+}
+
 /// Waits for what another task or program does; if nothing comes of it, says what was waited for.
 pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
     let longest = Duration::from_secs(180);

@@ -22,7 +22,7 @@ use service_kit::http::HttpOptions;
 use sic_core::{Trust, Voucher};
 use tempfile::TempDir;
 
-use crate::kit::{entries, run, text};
+use crate::kit::{entries, run, signal, text};
 
 /// Name of the SAM in acts.
 pub const SAM: &str = "sam.test";
@@ -64,9 +64,7 @@ impl Program {
 
     /// What a service manager does.
     pub fn end(&mut self) {
-        let pid = self.child.id().to_string();
-        let sent = run(Command::new("kill").args(["-TERM", &pid]));
-        assert!(sent.status.success(), "{}", text(&sent));
+        signal("TERM", self.child.id());
         let code = self.child.wait().unwrap().code();
         assert_eq!(code, Some(0), "{}", self.said());
     }
