@@ -21,9 +21,9 @@ use crate::wait::Pauses;
 /// No value begins after the end of its order. No fault of the device.
 const OVER: Fault = Fault::Unavailable("the order is over");
 
-/// Why a try brought no values.
+/// Why a try didn't bring all values.
 enum Missed {
-    /// The device is away, and surely no value came into being.
+    /// The device is away, and of what is missing surely no value came into being.
     Away,
     /// Anything else: not to be tried again.
     Ended(ModuleError),
@@ -214,9 +214,8 @@ impl Module {
         }
     }
 
-    /// Signs all digests. The order is spent by now: while the device is away and surely no value came into being, it waits,
-    /// nearly to the end of the order at `end`, after which no value begins; without an end it doesn't wait. Only if not one value came
-    /// into being is a fault a definite *no*.
+    /// Signs all digests. The order is spent by now: while the device is away it waits, nearly to the end of the order at `end`,
+    /// after which no value begins; without an end it doesn't wait. Only if not one value came into being is a fault a definite *no*.
     pub(crate) async fn values(
         &self,
         row: &KeyRow,
@@ -224,12 +223,34 @@ impl Module {
         items: &[SignItem],
         end: Option<UnixTime>,
     ) -> Result<Executed, ModuleError> {
+        let mut made: Vec<Option<B64>> = vec![None; items.len()];
+        let done = self.all_values(row, alg, items, &mut made, end).await;
+        match done {
+            // Whatever ended the waiting: another attempt would give the items that have a value a second one.
+            Err(ModuleError::Refused(refusal)) if made.iter().any(Option::is_some) => {
+                tracing::warn!(%refusal, "an order ended with some of its values made");
+                Err(ModuleError::Unknown)
+            }
+            done => done,
+        }
+    }
+
+    /// Tries until all items have their value in `made`. After a moment without the device only those are tried again of which
+    /// surely none came into being.
+    async fn all_values(
+        &self,
+        row: &KeyRow,
+        alg: SigAlg,
+        items: &[SignItem],
+        made: &mut [Option<B64>],
+        end: Option<UnixTime>,
+    ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
         let mut pauses = Pauses::until(end.unwrap_or(now), now);
         let mut newest = None;
         loop {
             let row = newest.as_ref().unwrap_or(row);
-            match self.values_now(row, alg, items, end).await {
+            match self.values_now(row, alg, items, made, end).await {
                 Err(Missed::Away) => {}
                 Err(Missed::Ended(error)) => return Err(error),
                 Ok(done) => return Ok(done),
@@ -258,30 +279,35 @@ impl Module {
         read.await.map_err(|failed| self.fail(failed))
     }
 
-    /// Signs all digests at once, spread over the machine's cores.
+    /// Signs at once all digests that have no value in `made`, spread over the machine's cores.
     async fn values_now(
         &self,
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
+        made: &mut [Option<B64>],
         end: Option<UnixTime>,
     ) -> Result<Executed, Missed> {
         // What was sealed for this order may be what the generator failed at.
         self.operational()?;
         let key = self.open(row).await?;
-        let share = items.len().div_ceil(service_kit::cores()).max(1);
-        let threads: Vec<_> = items
+        let all = items.iter().enumerate();
+        let missing: Vec<_> = all.filter(|(n, _)| made[*n].is_none()).collect();
+        let share = missing.len().div_ceil(service_kit::cores()).max(1);
+        let threads: Vec<_> = missing
             .chunks(share)
             .map(|chunk| {
-                let (key, chunk, clock) = (key.clone(), chunk.to_vec(), self.clock.clone());
+                let (key, clock) = (key.clone(), self.clock.clone());
+                let chunk = chunk.iter().map(|(n, item)| (*n, (*item).clone()));
+                let chunk: Vec<(usize, SignItem)> = chunk.collect();
                 on_thread(move || {
                     let mut values = Vec::with_capacity(chunk.len());
-                    for item in &chunk {
+                    for (n, item) in &chunk {
                         if end.is_some_and(|end| clock.now() >= end) {
                             return Ok((values, Some(OVER)));
                         }
                         match key.sign(alg, item.bytes()) {
-                            Ok(value) => values.push(B64(value)),
+                            Ok(value) => values.push((*n, B64(value))),
                             Err(fault) => return Ok((values, Some(fault))),
                         }
                     }
@@ -289,34 +315,37 @@ impl Module {
                 })
             })
             .collect();
-        let (mut values, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+        let mut faults = Vec::new();
         for thread in threads {
             match thread.await {
-                Ok((part, fault)) => {
-                    values.extend(part);
+                Ok((values, fault)) => {
+                    for (n, value) in values {
+                        made[n] = Some(value);
+                    }
                     faults.extend(fault);
                 }
                 Err(fault) => faults.push(fault),
             }
         }
+        if !faults.is_empty() {
+            let no_value = made.iter().all(Option::is_none);
+            return self.judge(row, no_value, &faults).await;
+        }
+        let values: Vec<B64> = made.iter_mut().filter_map(Option::take).collect();
         let spki = row.attributes.spki;
-        let made = items.iter().zip(&values);
-        let mut nonces = made.map(|(item, v)| self.nonces.new_one(spki, alg, item.bytes(), &v.0));
-        // In order only if no thread has failed, and only then is anything answered.
-        if faults.is_empty() && !nonces.all(|new| new) {
+        let each = items.iter().zip(&values);
+        let mut nonces = each.map(|(item, v)| self.nonces.new_one(spki, alg, item.bytes(), &v.0));
+        if !nonces.all(|new| new) {
             self.stop_key(row).await;
             self.alarm("cm-nonce-repeated").await;
             self.latch("a nonce was used twice").await;
             return Ok(Executed::WrongValue);
         }
-        if faults.is_empty() {
-            self.well();
-            return Ok(Executed::Signed(values));
-        }
-        self.judge(row, values.is_empty(), &faults).await
+        self.well();
+        Ok(Executed::Signed(values))
     }
 
-    /// What faults at signing mean: for the caller, the key, and the module's state.
+    /// What faults at signing mean: for the caller, the key, and the module's state. `no_value`: of no item, in this try or before.
     async fn judge(
         &self,
         row: &KeyRow,
@@ -345,12 +374,12 @@ impl Module {
             return Err(self.no_wrapping_key().await.into());
         }
         let away = |fault: &Fault| matches!(fault, Fault::Unavailable(_));
-        match no_value {
-            true if faults.iter().all(away) => Err(Missed::Away),
-            true if faults.iter().all(Fault::nothing_was_made) => {
-                Err(Refusal::NotOperational.into())
-            }
-            _ => Err(Missed::Ended(ModuleError::Unknown)),
+        if faults.iter().all(away) {
+            return Err(Missed::Away);
+        }
+        match no_value && faults.iter().all(Fault::nothing_was_made) {
+            true => Err(Refusal::NotOperational.into()),
+            false => Err(Missed::Ended(ModuleError::Unknown)),
         }
     }
 
