@@ -386,8 +386,10 @@ pub enum MemberState {
     Away,
     /// It didn't answer, and is left alone until it answers a question that costs nothing.
     Resting,
-    /// It failed its test or made a wrong value: not used any more by this process.
+    /// It failed its test, made a wrong value, or came and isn't what is declared: not used any more by this process.
     Out,
+    /// It wasn't there at the start, or didn't prove yet that it shares the keys of the others: used when it does.
+    Awaited,
 }
 
 /// State of the module (`III-3-13-secure-state`).
@@ -398,7 +400,7 @@ pub enum ModuleState {
     Locked,
     /// Orders are executed.
     Operational,
-    /// The device failed lately: orders are tried, and the first that succeeds ends this state.
+    /// The device failed lately: orders are tried, and the first that succeeds ends this state. Or one of several can't be used.
     Degraded,
     /// Two officers disabled it: nothing is executed until two officers enable it.
     Disabled,

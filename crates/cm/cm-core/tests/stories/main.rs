@@ -14,6 +14,7 @@ mod faulty;
 mod forget;
 mod import;
 mod kit;
+mod late;
 mod noise;
 mod office;
 mod once;
