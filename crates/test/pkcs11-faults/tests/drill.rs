@@ -73,6 +73,7 @@ fn options(pin: &str) -> Options {
     Options {
         module: faulty_module(),
         label: "natsuin-drill".to_owned(),
+        serial: None,
         pin: SecretBytes::from(pin.to_owned()),
         declaration: None,
     }

@@ -18,6 +18,7 @@ use core_types::random::SystemRandom;
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Trouble, daemon};
 
+use crate::backend::Missing;
 use crate::config::Config;
 use crate::{backend, ceremony, open_store, passphrase};
 
@@ -281,7 +282,9 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             archives,
             approvals,
         } => {
-            let backend = backend::open(&config.backend).map_err(|not| not.trouble)?;
+            // Of several tokens one may be what was lost.
+            let backend = backend::open(&config.backend, Missing::Waits);
+            let backend = backend.map_err(|not| not.trouble)?;
             let restore = backup::Restore {
                 from,
                 shares,

@@ -29,7 +29,7 @@ pub trait Awaited: Send + Sync + 'static {
     /// What its keys are declared to be good for, as its back end will say.
     fn declared(&self) -> Declared;
 
-    /// Opens it as a start would. Called again after [`NotOpen::Away`] only.
+    /// Opens it as a start would. Not called again after [`NotOpen::Refused`].
     ///
     /// # Errors
     /// [`NotOpen`].
@@ -51,6 +51,9 @@ pub enum NotOpen {
     /// It isn't there, and may come.
     #[error("it isn't there")]
     Away,
+    /// It is there, and lacks what the others have: not used, and asked again.
+    #[error("{0}")]
+    Lacks(String),
     /// It is there and isn't what is declared, or refuses the login: this process asks it nothing more.
     #[error("{0}")]
     Refused(String),
@@ -173,17 +176,21 @@ impl Inner {
         if member.backend().is_some() {
             return member.backend();
         }
-        let why = match member.awaited()?.open() {
+        let (why, next) = match member.awaited()?.open() {
             Ok(backend) if backend.name() == self.name() => {
                 member.opened(backend);
                 return member.backend();
             }
-            Ok(backend) => format!("it is {}, unlike the others", backend.name()),
+            Ok(backend) => {
+                let why = format!("it is {}, unlike the others", backend.name());
+                (why, MemberState::Out)
+            }
             Err(NotOpen::Away) => return None,
-            Err(NotOpen::Refused(why)) => why,
+            Err(NotOpen::Lacks(why)) => (why, MemberState::Awaited),
+            Err(NotOpen::Refused(why)) => (why, MemberState::Out),
         };
         tracing::error!(index, %why, "a device that came isn't used");
-        member.set(MemberState::Out);
+        member.set(next);
         self.tell(index, member.refused());
         None
     }

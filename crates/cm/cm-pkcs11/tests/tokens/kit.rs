@@ -33,6 +33,7 @@ pub fn options(label: &str) -> Options {
     Options {
         module: softhsm::faulty().unwrap(),
         label: label.to_owned(),
+        serial: None,
         pin: SecretBytes::from(PIN.to_owned()),
         declaration: None,
     }

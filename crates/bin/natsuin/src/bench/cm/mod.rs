@@ -173,6 +173,7 @@ fn token(library: PathBuf) -> Options {
     Options {
         module: library,
         label: LABEL.to_owned(),
+        serial: None,
         pin: SecretBytes::from(LABEL.to_owned()),
         declaration: None,
     }
