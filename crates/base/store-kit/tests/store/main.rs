@@ -12,6 +12,7 @@ use core_types::random::SystemRandom;
 use store_kit::testing::{self, TestStore};
 use store_kit::{
     Dialect, Migration, Migrations, Seen, Store, StoreError, Tx, share_lock, sql, transaction,
+    update_lock,
 };
 
 const TABLES: &[Migrations] = &[Migrations {
@@ -166,6 +167,37 @@ async fn a_share_lock_holds_off_a_writer_until_the_commit() {
         let (n, finished_early, suspend) = seen.unwrap();
         assert_eq!((n, finished_early), (0, false), "{:?}", store.store);
         assert_eq!(suspend.await.unwrap().unwrap(), 1);
+    }
+}
+
+const NEXT: &str = "UPDATE counter SET n = $1, version = $2 WHERE id = 'a' AND version = $3";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_locks_a_row_first_changes_it_without_starting_again() {
+    for store in testing::both(TABLES).await {
+        let shared = Arc::new(store);
+        let tasks: Vec<_> = (0..40)
+            .map(|_| {
+                let store = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let mut runs = 0;
+                    let done: Result<(), StoreError> = transaction!(store, "queues", |tx| {
+                        runs += 1;
+                        let lock = update_lock!(tx, "SELECT version FROM counter WHERE id = 'a'");
+                        tx.fetch_one(lock).await?;
+                        let (n, version) = read(tx, "a").await?;
+                        let next = sql(NEXT).bind(n + 1).bind(version + 1);
+                        tx.cas(next.bind(version)).await
+                    });
+                    done.unwrap();
+                    runs
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 1, "{:?}", shared.store);
+        }
+        assert_eq!(value(&shared, "a").await, 40);
     }
 }
 
