@@ -294,7 +294,7 @@ impl Module {
             audit,
             vault,
             cache: KeyCache::default(),
-            seen: Seen::default(),
+            seen: Seen::lasting(),
             clock,
             random,
             random_told: AtomicBool::new(false),

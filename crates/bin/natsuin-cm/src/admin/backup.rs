@@ -284,13 +284,13 @@ fn ledger(log: &Path, key: &Path, witness: &Path, archives: &[PathBuf]) -> Resul
 pub(crate) async fn scrub(module: &Module) -> Result<String, Trouble> {
     let done = module.scrub().await;
     let done = done.map_err(|e| trouble("store", e, "check the store"))?;
-    let good = done.set_back.is_empty() && done.revived.is_empty() && done.missing.is_empty();
-    if good {
+    if done.agrees() {
         return Ok(format!("{} keys agree with the audit log", done.keys));
     }
     let what = format!(
-        "of {} keys, set back or altered: {:?}; destroyed and there again: {:?}; gone: {:?}",
-        done.keys, done.set_back, done.revived, done.missing
+        "of {} keys, set back or altered: {:?}; destroyed and there again: {:?}; gone: {:?}; with a public half in common: {:?}; \
+         public keys that were missing in the table of duplicates, and were put back: {}",
+        done.keys, done.set_back, done.revived, done.missing, done.twice, done.unlisted
     );
     Err(trouble(
         "tampered",

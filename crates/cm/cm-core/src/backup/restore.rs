@@ -115,13 +115,13 @@ pub async fn restore(
 ) -> Result<RestoreReport, BackupError> {
     let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
     let mut items = Vec::new();
-    let (head, told) = read(from, &vault, |item| {
+    let (head, made) = read(from, &vault, |item| {
         items.push(item);
         Ok(())
     })?;
     // The backup stands in the log that comes with it; a log that ends before can't say what happened since.
-    let digest = ledger.backup(told.id).ok_or(BackupError::OldLog)?;
-    if digest != told.sha256 {
+    let digest = ledger.backup(made.id).ok_or(BackupError::OldLog)?;
+    if digest != made.sha256 {
         return Err(BackupError::Malformed(
             "the audit log tells of other rows under this name",
         ));
@@ -154,23 +154,24 @@ pub async fn restore(
         }
         // Used up with the same commit: the store it was good for isn't empty any more.
         let target = target_of(&tx.epoch_source().await?);
-        if let Some((approval, [officer, second])) = approved(&head, told.id, target, with)? {
+        if let Some((approval, [officer, second])) = approved(&head, made.id, target, with)? {
             if !store::take_name(tx, approval, with.now).await? {
                 return Err(BackupError::NotApproved.into());
             }
             let event = Event::RestoreApproved {
                 approval,
-                backup: told.id,
+                backup: made.id,
                 officer,
                 second,
             };
             put.audit.append(tx, event, with.now).await?;
         }
         let mut report = RestoreReport::default();
-        let mut here = HashSet::new();
+        let mut told = HashSet::new();
         for item in &items {
-            put.item(tx, item, &mut report, &mut here).await?;
+            put.item(tx, item, &mut report, &mut told).await?;
         }
+        put.others(tx, &items, &told, &mut report).await?;
         for (order, at) in ledger.orders() {
             let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
             tx.execute(query.bind(order.to_string()).bind(at.0)).await?;
@@ -179,9 +180,6 @@ pub async fn restore(
             .fetch_one(sql("SELECT count(*) AS n FROM cm_order"))
             .await?;
         report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
-        let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
-        lost.sort_unstable();
-        report.lost = lost.into_iter().map(str::to_owned).collect();
         put.officers(tx, &head).await?;
         // The mark of the backup may be older than what the log says, which the new log has to know.
         if let Some(last) = ledger.algorithms() {
@@ -193,7 +191,7 @@ pub async fn restore(
             put.audit.append(tx, event, with.now).await?;
         }
         let event = Event::BackupRestored {
-            backup: told.id,
+            backup: made.id,
             keys: report.keys,
             refused: u64::try_from(report.refused_destroyed.len()).unwrap_or(u64::MAX),
             lost: u64::try_from(report.lost.len()).unwrap_or(u64::MAX),
@@ -234,6 +232,43 @@ struct Put<'r> {
 }
 
 impl Put<'_> {
+    /// What the old log tells of keys that the backup doesn't have: none of them comes back, and none comes in again. `told`: all
+    /// others.
+    async fn others(
+        &self,
+        tx: &mut Tx,
+        items: &[Item],
+        told: &HashSet<String>,
+        report: &mut RestoreReport,
+    ) -> Result<(), Ended> {
+        let listed = items.iter().filter_map(|item| match item {
+            Item::PublicKey { spki, .. } => Digest32::parse(spki).ok(),
+            _ => None,
+        });
+        let listed: HashSet<Digest32> = listed.collect();
+        let mut keys: Vec<_> = self.ledger.keys().collect();
+        keys.sort_unstable_by_key(|(key, _)| *key);
+        let mut events = Vec::new();
+        for (id, life) in keys {
+            if let Some(spki) = life.spki.filter(|spki| !listed.contains(spki)) {
+                store::first_of_its_kind(tx, spki, id).await?;
+            }
+            if told.contains(id) {
+                continue;
+            }
+            if !life.destroyed {
+                report.lost.push(id.to_owned());
+            }
+            let key = KeyId::parse(id).map_err(|_| BackupError::Tampered)?;
+            let spki = life.spki;
+            events.push(Event::KeyNotRestored { key, spki });
+        }
+        if !events.is_empty() {
+            self.audit.append_all(tx, &events, self.with.now).await?;
+        }
+        Ok(())
+    }
+
     /// The officers of the backup, and that there were others since, if the old log tells: then the module starts with these only.
     async fn officers(&self, tx: &mut Tx, head: &Head) -> Result<(), Ended> {
         let (vault, random) = (self.burial.vault, self.with.random);
@@ -272,7 +307,7 @@ impl Put<'_> {
         tx: &mut Tx,
         item: &Item,
         report: &mut RestoreReport,
-        here: &mut HashSet<String>,
+        told: &mut HashSet<String>,
     ) -> Result<(), Ended> {
         let (vault, random) = (self.burial.vault, self.with.random);
         match item {
@@ -284,15 +319,17 @@ impl Put<'_> {
             } => {
                 let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
                 let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
-                let life = self.ledger.life(&key);
+                told.insert(id.clone());
+                let life = self.ledger.life(id);
                 let mut next = forward(&row, life);
                 self.record(tx, &next, life.destroyed).await?;
                 if life.destroyed {
-                    let end = life.end.ok_or(BackupError::OldLog)?;
-                    let remains = self.with.backend.elsewhere(&row.material);
-                    self.burial
-                        .again(tx, next, end, remains, self.with.now)
-                        .await?;
+                    // Of one that ended before an earlier restore somebody put the row back; its end was certified then.
+                    if let Some(end) = life.end {
+                        let remains = self.with.backend.elsewhere(&row.material);
+                        let now = self.with.now;
+                        self.burial.again(tx, next, end, remains, now).await?;
+                    }
                     report.refused_destroyed.push(key);
                     return Ok(());
                 }
@@ -304,7 +341,6 @@ impl Put<'_> {
                 // An older copy of the row still opens. What tells it apart is what was just recorded.
                 let version = row.row_version + 1_000_000;
                 store::insert_key_at(tx, vault, random, &next, &row.material, version).await?;
-                here.insert(id.clone());
                 report.keys += 1;
             }
             Item::Tombstone {
@@ -314,6 +350,7 @@ impl Put<'_> {
                 sealed,
             } => {
                 let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
+                told.insert(id.clone());
                 let buried = destroy::open(vault, &key, *version, &sealed.0)?;
                 self.record(tx, &buried.attributes, true).await?;
                 let query = "INSERT INTO cm_tombstone (id, version, pending, sealed) VALUES ($1, $2, $3, $4)";
@@ -321,8 +358,10 @@ impl Put<'_> {
                 tx.execute(query.bind(sealed.0.as_slice())).await?;
             }
             Item::PublicKey { spki, key } => {
-                let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2)");
-                tx.execute(query.bind(spki).bind(key)).await?;
+                // The table has no seal: what is no digest is no key's.
+                if let Ok(spki) = Digest32::parse(spki) {
+                    store::first_of_its_kind(tx, spki, key).await?;
+                }
             }
             Item::Secret { id, sealed } => {
                 let query = sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2)");
@@ -365,6 +404,7 @@ impl Put<'_> {
             handed_over: key.used.handed_over,
             wrong: key.used.wrong,
             destroyed,
+            spki: key.spki,
         };
         self.audit.append(tx, event, self.with.now).await?;
         if let Some(Tree { size, root }) = key.used.checkpoint {

@@ -10,6 +10,7 @@ mod ceremony;
 mod counter;
 mod deletion;
 mod destroy;
+mod duplicates;
 mod faulty;
 mod forget;
 mod import;

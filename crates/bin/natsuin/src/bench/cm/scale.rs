@@ -101,8 +101,7 @@ pub(super) async fn run(
     let compare_seconds = begun.elapsed().as_secs_f64();
     let compare_peak_mib = mib(peak_kib()?);
     let compared = compared.context("the comparison with the log")?;
-    if compared.keys != keys as u64 || !compared.set_back.is_empty() || !compared.missing.is_empty()
-    {
+    if compared.keys != keys as u64 || !compared.agrees() {
         bail!("the store isn't what was put in: {compared:?}");
     }
     let times = beside(&daemon, &some, span).await?;
