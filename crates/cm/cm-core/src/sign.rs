@@ -6,9 +6,9 @@ use audit_log::Event;
 use cm_api::rpc::Reason;
 use cm_api::{Executed, ModuleError, OrderBody, OrderKind, Refusal, SignItem};
 use core_types::{B64, DestroyCause, Digest32, KeyAlg, KeyId, SigAlg, UnixTime, sha256};
-use store_kit::{Seen, transaction};
+use store_kit::{Seen, Tx, transaction};
 
-use crate::attributes::{ByAct, Purpose};
+use crate::attributes::{ByAct, KeyAttributes, Purpose};
 use crate::backend::{Fault, NO_WRAPPING_KEY, PrivateKey};
 use crate::cache::cache_name;
 use crate::execute::on_thread;
@@ -112,9 +112,13 @@ impl Module {
             self.approved(row.attributes.alg, alg)?;
             let next = row.attributes.after_signing(alg, &by, now)?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
-            let event = Event::KeyUsed {
-                key: key.clone(),
-                owner: row.attributes.owner.clone(),
+            let sealing = match counter_sign {
+                Some(wanted) => self.sealing(tx, wanted, count).await?,
+                None => None,
+            };
+            let used = |of: &KeyAttributes, alg| Event::KeyUsed {
+                key: of.key.clone(),
+                owner: of.owner.clone(),
                 alg,
                 count,
                 act,
@@ -122,16 +126,18 @@ impl Module {
                 step: *step,
                 attempt: *attempt,
             };
-            self.audit.append(tx, event, now).await?;
-            let sealing = match counter_sign {
-                Some(wanted) => self.sealing(tx, order, wanted).await?,
-                None => None,
-            };
+            let mut events = vec![used(&row.attributes, alg)];
+            if let Some(by) = &sealing {
+                events.push(used(by.attributes(), by.attributes().alg.csr_alg()));
+            }
+            self.audit.append_all(tx, &events, now).await?;
             Ok::<_, Failed>((row, sealing))
         });
         let (row, sealing) = taken.map_err(|failed| self.fail(failed))?;
-        if counter_sign.is_some() && sealing.is_none() {
-            self.alarm("cm-not-counter-signed").await;
+        match &sealing {
+            Some(by) => by.note(self),
+            None if counter_sign.is_some() => self.alarm("cm-not-counter-signed").await,
+            None => {}
         }
         self.seen.note(key.as_str(), row.row_version + 1);
         let done = self.values(&row, alg, items, Some(order.exp)).await;
@@ -177,6 +183,10 @@ impl Module {
         let of = &used.attributes;
         let noted: Result<Option<i64>, Failed> = transaction!(self.store, "cm-nothing", |tx| {
             store::note_nothing(tx, order).await?;
+            let next = match by.renewable {
+                true => self.without_items(tx, of, by).await?,
+                false => None,
+            };
             let event = Event::KeyGaveNothing {
                 key: of.key.clone(),
                 owner: of.owner.clone(),
@@ -186,15 +196,7 @@ impl Module {
                 attempt,
             };
             self.audit.append(tx, event, self.clock.now()).await?;
-            if !by.renewable {
-                return Ok::<_, Failed>(None);
-            }
-            let row = self.key(tx, &of.key, of.version, of.spki).await?;
-            let Some(next) = row.attributes.after_nothing(by) else {
-                return Ok(None);
-            };
-            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
-            Ok(Some(row.row_version + 1))
+            Ok::<_, Failed>(next)
         });
         match noted {
             Ok(Some(version)) => self.seen.note(of.key.as_str(), version),
@@ -203,6 +205,21 @@ impl Module {
                 tracing::warn!(?failed, "that an order came to nothing couldn't be written");
             }
         }
+    }
+
+    /// Gives the items of an act back to it; answers the version of the key's row after that, if it is another one.
+    async fn without_items(
+        &self,
+        tx: &mut Tx,
+        of: &KeyAttributes,
+        by: &ByAct,
+    ) -> Result<Option<i64>, Failed> {
+        let row = self.key(tx, &of.key, of.version, of.spki).await?;
+        let Some(next) = row.attributes.after_nothing(by) else {
+            return Ok(None);
+        };
+        store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+        Ok(Some(row.row_version + 1))
     }
 
     /// The table of approved algorithms has the last word at every use.
@@ -394,6 +411,7 @@ impl Module {
     async fn stop_key(&self, used: &KeyRow) {
         let (key, now) = (&used.attributes.key, self.clock.now());
         let stopped: Result<i64, Failed> = transaction!(self.store, "cm-stop-key", |tx| {
+            store::lock_key(tx, key).await?;
             let row = self.key(tx, key, used.attributes.version, used.attributes.spki);
             let row = row.await?;
             let next = row.attributes.after_wrong_value();

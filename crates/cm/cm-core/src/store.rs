@@ -2,7 +2,7 @@
 
 use cm_api::{Order, OrderBody, OrderKind, Refusal};
 use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
-use store_kit::{Migration, Migrations, StoreError, Tx, sql};
+use store_kit::{Migration, Migrations, StoreError, Tx, sql, update_lock};
 
 use crate::attributes::KeyAttributes;
 use crate::vault::Vault;
@@ -158,6 +158,13 @@ pub(crate) async fn insert_key_at(
     let query = sql(query).bind(id).bind(row_version).bind(json);
     tx.execute(query.bind(sealed)).await?;
     Ok(())
+}
+
+/// Has others wait who change this row, until this transaction ends; for keys that many orders use at one time. To be called before
+/// the row is read and before anything is recorded.
+pub(crate) async fn lock_key(tx: &mut Tx, key: &KeyId) -> Result<(), StoreError> {
+    let lock = update_lock!(tx, "SELECT version FROM cm_key WHERE id = $1");
+    tx.fetch_optional(lock.bind(key.as_str())).await.map(drop)
 }
 
 pub(crate) async fn load_key(tx: &mut Tx, vault: &Vault, key: &KeyId) -> Result<KeyRow, Failed> {

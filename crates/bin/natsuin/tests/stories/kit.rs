@@ -46,11 +46,16 @@ impl Story {
     /// At a provider that adds its counter-signature.
     pub async fn counter_signed(key: KeyAlg) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            counter_sign: true,
-            ..options(&dir.path().join("data"), StoreChoice::Embedded, false)
-        };
+        let options = counter_signing(&dir.path().join("data"));
         Self::with(key, dir, &options, Arc::new(SystemClock)).await
+    }
+
+    /// The same, stopped and started again.
+    pub async fn counter_signed_again(self) -> Self {
+        self.stack.stop().await;
+        let options = counter_signing(&self.dir.path().join("data"));
+        let stack = Stack::start(&options, &|_| {}).await.unwrap();
+        Self { stack, ..self }
     }
 
     /// With an application that signs its requests.
@@ -147,6 +152,13 @@ impl Story {
 pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
     let options = options(data, store, tls);
     Stack::start(&options, &|_| {}).await.unwrap()
+}
+
+fn counter_signing(data: &Path) -> Options {
+    Options {
+        counter_sign: true,
+        ..options(data, StoreChoice::Embedded, false)
+    }
 }
 
 fn options(data: &Path, store: StoreChoice, tls: bool) -> Options {
