@@ -31,7 +31,7 @@ use crate::vault::{RootSecret, Vault};
 pub struct RestoreReport {
     /// Keys that are usable again.
     pub keys: u64,
-    /// Keys that were destroyed after the backup, and stay so.
+    /// Keys that were destroyed after the backup, or while it was made, and stay so.
     pub refused_destroyed: Vec<KeyId>,
     /// Keys whose counters were set forward to what the log says.
     pub set_forward: Vec<KeyId>,
@@ -126,6 +126,10 @@ pub async fn restore(
             "the audit log tells of other rows under this name",
         ));
     }
+    let buried = items.iter().filter_map(|item| match item {
+        Item::Tombstone { id, .. } => Some(id.as_str()),
+        _ => None,
+    });
     let root = items.iter().find_map(|item| match item {
         Item::Secret { id, sealed } if id == ROOT => Some(root_key(&vault, &sealed.0)),
         _ => None,
@@ -133,6 +137,7 @@ pub async fn restore(
     let put = Put {
         ledger,
         with,
+        buried: buried.collect(),
         burial: Burial {
             sam: &head.sam,
             root: &root.ok_or(BackupError::Malformed("the module's root key is missing"))??,
@@ -227,6 +232,8 @@ impl From<Failed> for Ended {
 struct Put<'r> {
     ledger: &'r Ledger,
     with: &'r Restoring<'r>,
+    /// Keys of which the backup has a tombstone.
+    buried: HashSet<&'r str>,
     burial: Burial<'r>,
     audit: AuditLog,
 }
@@ -320,6 +327,11 @@ impl Put<'_> {
                 let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
                 let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
                 told.insert(id.clone());
+                if self.buried.contains(id.as_str()) {
+                    // Destroyed while a backup was made that read keys first and tombstones later.
+                    report.refused_destroyed.push(key);
+                    return Ok(());
+                }
                 let life = self.ledger.life(id);
                 let mut next = forward(&row, life);
                 self.record(tx, &next, life.destroyed).await?;

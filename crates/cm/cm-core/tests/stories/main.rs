@@ -11,6 +11,7 @@ mod counter;
 mod deletion;
 mod destroy;
 mod duplicates;
+mod during;
 mod faulty;
 mod forget;
 mod import;
