@@ -326,7 +326,7 @@ pub struct Wrapping {
     pub running: bool,
     /// Keys that it has wrapped anew, or the last one did.
     pub keys: u64,
-    /// Wrapping keys that were destroyed at its end.
+    /// Wrapping keys that were destroyed at its end: no backup of the module from before gives back a key that was under them.
     pub retired: u32,
 }
 

@@ -25,6 +25,7 @@ use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
 
 mod restore;
+mod there;
 
 pub use restore::{RestoreReport, Restoring, restore, target};
 

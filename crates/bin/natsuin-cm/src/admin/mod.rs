@@ -112,7 +112,8 @@ pub(crate) enum Command {
     /// Compare every key's row with the audit log.
     Scrub,
     /// Have the running module change the key under which the token wraps, as its administrator: every wrapped key anew while
-    /// keys are used, then the end of the old wrapping keys. Waits for the end; if it is interrupted the module goes on.
+    /// keys are used, then the end of the old wrapping keys, and with them of all that earlier backups of the module have of
+    /// wrapped keys. Waits for the end; if it is interrupted the module goes on.
     ChangeWrapping {
         /// The running module, and who calls it.
         #[command(flatten)]
@@ -369,7 +370,8 @@ async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
         if !told.running {
             let (keys, retired) = (told.keys, told.retired);
             return Ok(format!(
-                "{keys} keys wrapped anew, {retired} wrapping keys destroyed"
+                "{keys} keys wrapped anew, {retired} wrapping keys destroyed; NO BACKUP of the module from before gives a wrapped key \
+                 back: make a new one now (natsuin-cm backup)"
             ));
         }
         begin = false;

@@ -13,7 +13,7 @@ use core_types::{Digest32, KeyId, Level, Random, UnixTime, sha256};
 use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
-use super::{BackupError, Head, Item, ROOT, read, root_key};
+use super::{BackupError, Head, Item, ROOT, read, root_key, there};
 use crate::admit::CLOCKS_DIFFER;
 use crate::attributes::{KeyAttributes, Tree};
 use crate::backend::Backend;
@@ -29,8 +29,12 @@ use crate::vault::{RootSecret, Vault};
 /// What a restore did, and what it refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
-    /// Keys that are usable again.
+    /// Keys that came back.
     pub keys: u64,
+    /// Those of them that the device can't use: it hasn't the key, or not the wrapping key that it is under.
+    pub unusable: Vec<KeyId>,
+    /// How many of them the device was asked for in vain, since it is away.
+    pub unasked: u64,
     /// Keys that were destroyed after the backup, or while it was made, and stay so.
     pub refused_destroyed: Vec<KeyId>,
     /// Keys whose counters were set forward to what the log says.
@@ -41,6 +45,16 @@ pub struct RestoreReport {
     pub orders: u64,
 }
 
+impl RestoreReport {
+    /// How many keys are usable again, by what the device says.
+    pub fn usable(&self) -> u64 {
+        let unusable = u64::try_from(self.unusable.len()).unwrap_or(u64::MAX);
+        self.keys
+            .saturating_sub(unusable)
+            .saturating_sub(self.unasked)
+    }
+}
+
 /// What a restore needs beside backup, root secret and log.
 pub struct Restoring<'r> {
     /// Name of the node in the new audit log.
@@ -49,7 +63,8 @@ pub struct Restoring<'r> {
     pub now: UnixTime,
     /// Days for which copies are kept, as in [`crate::ModuleConfig`].
     pub copies_kept_days: u32,
-    /// The back end that the module is going to have. Nothing is asked of its device.
+    /// The back end that the module is going to have. Its device is asked in the end for each key that came back, and does nothing
+    /// else.
     pub backend: &'r dyn Backend,
     /// Randomness.
     pub random: &'r dyn Random,
@@ -204,7 +219,27 @@ pub async fn restore(
         put.audit.append(tx, event, with.now).await?;
         Ok::<_, Ended>(report)
     });
-    done.map_err(|ended| ended.0)
+    let mut report = done.map_err(|ended| ended.0)?;
+    let came = items.iter().filter(|item| match item {
+        Item::Key { id, .. } => put.comes_back(id),
+        _ => false,
+    });
+    let found = there::look(with.backend, &vault, &came.collect::<Vec<_>>());
+    (report.unusable, report.unasked) = (found.unusable, found.unasked);
+    if !report.unusable.is_empty() {
+        let told: Result<(), Failed> = transaction!(store, "cm-restored", |tx| {
+            let event = Event::Alarm {
+                what: "cm-restored-keys-unusable".into(),
+            };
+            put.audit.append(tx, event, with.now).await?;
+            Ok::<_, Failed>(())
+        });
+        // The restore is done all the same, and the report says it.
+        if let Err(failed) = told {
+            tracing::error!(?failed, "that keys are unusable couldn't be recorded");
+        }
+    }
+    Ok(report)
 }
 
 /// An end of the transaction, for the conversion from a store's error.
@@ -239,6 +274,12 @@ struct Put<'r> {
 }
 
 impl Put<'_> {
+    /// Whether a key of the backup lives.
+    fn comes_back(&self, id: &str) -> bool {
+        let destroyed = self.ledger.life(id).destroyed;
+        !destroyed && !self.buried.contains(id)
+    }
+
     /// What the old log tells of keys that the backup doesn't have: none of them comes back, and none comes in again. `told`: all
     /// others.
     async fn others(

@@ -17,6 +17,7 @@ mod forget;
 mod import;
 mod kit;
 mod late;
+mod lost;
 mod noise;
 mod office;
 mod once;
