@@ -282,6 +282,7 @@ impl<C: CryptoModule> Sam<C> {
         self.watch_backups().await?;
         self.remind(now).await?;
         self.end_waiting(now).await?;
+        self.end_overdue(now).await?;
         for tenant in self.tenants() {
             tenant.recover(now).await?;
             tenant.end_expired(now).await?;
