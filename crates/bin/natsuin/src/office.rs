@@ -175,7 +175,7 @@ impl Officer {
         self.sic.call::<ProposalApprove>(&proof).await
     }
 
-    /// All proposals, newest first.
+    /// Proposals: all that are not over, then the newest of the others.
     ///
     /// # Errors
     /// When the SAM refuses.

@@ -100,7 +100,7 @@ pub enum OfficerCommand {
 /// Commands of `natsuin approval`.
 #[derive(Debug, Subcommand)]
 pub enum ApprovalCommand {
-    /// All proposals, newest first.
+    /// Proposals: all that are not over, then the newest of the others.
     List,
     /// One proposal with all it says.
     Show {
