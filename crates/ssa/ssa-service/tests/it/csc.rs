@@ -443,6 +443,7 @@ async fn a_credential_has_every_member_that_clients_insist_on() {
     });
     let stopped = info(r#"{"credentialID":"key-hanako"}"#).await;
     assert_eq!(stopped["key"]["status"], "disabled");
+    assert_eq!(stopped["cert"]["status"], "suspended");
     assert_eq!(
         stack
             .csc("credentials/list", &token, r#"{"onlyValid":true}"#)

@@ -399,7 +399,7 @@ fn credential(v1: bool) -> Vec<Member> {
         may("natsuinOneTime", Kind::Flag),
     ];
     let mut cert = vec![
-        may(
+        must(
             "status",
             Kind::Word(&["valid", "expired", "revoked", "suspended"]),
         ),
