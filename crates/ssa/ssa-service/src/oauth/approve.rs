@@ -248,11 +248,7 @@ async fn ask(
         key: facts.key.clone(),
         client: flow.client.clone(),
         client_name: client.name,
-        client_jws: flow
-            .pairs
-            .iter()
-            .find(|(name, _)| name == REQUEST)
-            .map(|(_, object)| object.clone()),
+        client_jws: flow.given(REQUEST).map(str::to_owned),
         items,
         open,
         renew: i64::from(asked.renewable_for),
@@ -572,6 +568,10 @@ pub(super) fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
         CallError::Refused(
             Refusal::NotFound | Refusal::Mismatch | Refusal::KeyNotActive | Refusal::Level { .. },
         ) => OAuthError::AccessDenied,
+        // The SAM knows keys of this client, and believes nothing that they haven't signed.
+        CallError::Refused(Refusal::Invalid { member }) if member == "client_jws" => {
+            OAuthError::InvalidRequestObject
+        }
         CallError::Refused(Refusal::Invalid { member }) => {
             tracing::warn!(%member, "the SAM refused a member of a request");
             OAuthError::InvalidDetails("the request can't be put before the signer")

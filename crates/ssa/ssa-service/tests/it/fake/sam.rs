@@ -216,6 +216,9 @@ impl SamPort for FakeSam {
 
     fn explicit<'a>(&'a self, request: &'a ExplicitRequest) -> Called<'a, Explicit> {
         let answer = self.with(|s| {
+            if let Some(refusal) = s.prepare_refusal.clone() {
+                return Err(refusal);
+            }
             let key = s
                 .keys
                 .get(&request.person)
