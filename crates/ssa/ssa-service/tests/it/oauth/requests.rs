@@ -203,15 +203,18 @@ async fn under_fapi_requests_are_pushed_clients_have_keys_and_tokens_are_bound()
             push(&nowhere, &asserted("1")).await.status,
             StatusCode::BAD_REQUEST
         );
-        let wrong = {
+        // For the issuer, as one text: no other endpoint's fits, and none that is another server's too.
+        for aud in [
+            json!(format!("{BASE}/oauth2/token")),
+            json!(format!("{BASE}/oauth2/pushed_authorize")),
+            json!([BASE]),
+            json!([BASE, "https://else.example"]),
+        ] {
             let mut claims = assertion(&stack, "bank", "2");
-            claims["aud"] = json!(format!("{BASE}/oauth2/token"));
-            key.jwt(&claims)
-        };
-        assert_eq!(
-            error(&push(&service_request("bank"), &wrong).await),
-            "invalid_client"
-        );
+            claims["aud"] = aud;
+            let answer = push(&service_request("bank"), &key.jwt(&claims)).await;
+            assert_eq!(error(&answer), "invalid_client", "{claims}");
+        }
         let pushed = push(&service_request("bank"), &asserted("3")).await;
         let uri = pushed.text("request_uri");
         let form = vec![("client_id", "bank".to_owned()), ("request_uri", uri)];
