@@ -121,10 +121,13 @@ pub struct SignatureAuthorization {
     pub digests: Vec<DocumentDigest>,
     /// Hash of all digests; there whenever digests are.
     pub hash_algorithm: Option<HashAlg>,
-    /// Seconds for which `credentials/extendTransaction` may go on after the approval; 0 for not at all. Our own
-    /// member `renewableFor`: the signer sees it and approves it.
-    pub renewable_for: u32,
+    /// Seconds for which `credentials/extendTransaction` may go on after the approval; 0 for not at all, nothing for what the client's
+    /// contract says. Our own member `renewableFor`: the signer sees it and approves it.
+    pub renewable_for: Option<u32>,
 }
+
+/// Most seconds of it.
+pub const MAX_RENEWAL: u32 = 3600;
 
 pub(crate) const DETAILS: &str = "authorization_details";
 const SIGNED_ATTRS: &str = "signedAttrs";
@@ -184,17 +187,17 @@ impl SignatureAuthorization {
     }
 
     fn renewable(self, value: Option<&Value>) -> Result<Self, OAuthError> {
+        const BAD: OAuthError =
+            OAuthError::InvalidDetails("authorization_details: renewableFor is 0 to 3600 seconds");
         let seconds = match value {
-            None | Some(Value::Null) => 0,
-            Some(n) => n
-                .as_u64()
-                .filter(|n| *n <= 3600)
-                .ok_or(OAuthError::InvalidDetails(
-                    "authorization_details: renewableFor is 0 to 3600 seconds",
-                ))?,
+            None | Some(Value::Null) => None,
+            Some(n) => {
+                let n = n.as_u64().and_then(|n| u32::try_from(n).ok());
+                Some(n.filter(|n| *n <= MAX_RENEWAL).ok_or(BAD)?)
+            }
         };
         Ok(Self {
-            renewable_for: u32::try_from(seconds).unwrap_or(0),
+            renewable_for: seconds,
             ..self
         })
     }
@@ -232,7 +235,7 @@ impl SignatureAuthorization {
             num_signatures,
             digests,
             hash_algorithm,
-            renewable_for: 0,
+            renewable_for: None,
         })
     }
 
@@ -248,8 +251,8 @@ impl SignatureAuthorization {
             put("signatureQualifier", json!(qualifier));
         }
         put("numSignatures", json!(self.num_signatures));
-        if self.renewable_for != 0 {
-            put("renewableFor", json!(self.renewable_for));
+        if let Some(seconds) = self.renewable_for {
+            put("renewableFor", json!(seconds));
         }
         if !self.digests.is_empty() {
             put(

@@ -346,7 +346,7 @@ impl Bench {
             num_signatures: u32::try_from(batch)?,
             digests: digests.collect(),
             hash_algorithm: Some(alg.hash()),
-            renewable_for: 0,
+            renewable_for: None,
         };
         let begun = now();
         let params = AuthorizeParams {

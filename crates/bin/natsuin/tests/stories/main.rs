@@ -36,6 +36,7 @@ mod notices;
 mod officers;
 mod patterns;
 mod providers;
+mod renewed;
 mod revocation;
 mod set_back;
 mod sign_doc;

@@ -28,7 +28,7 @@ fn documents(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
         num_signatures: u32::try_from(hashes.len()).unwrap(),
         digests: hashes.iter().map(digest).collect(),
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     })
 }
 

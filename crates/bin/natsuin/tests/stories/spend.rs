@@ -33,8 +33,28 @@ impl Spender {
         Self::at(&stack.ssa_url, registered, pem, stack.http.clone()).await
     }
 
+    /// The same in the words of version 1: parameters, and no details.
+    pub async fn in_version_1(stack: &Stack, client: &str) -> Self {
+        let pem = std::fs::read(stack.ca.trust_anchors_file()).unwrap();
+        let registered = stack.client(client).unwrap();
+        let http = stack.http.clone();
+        let mut own = Self::speaking("v1", &stack.ssa_url, registered, pem, http).await;
+        own.provider.rar = false;
+        own
+    }
+
     /// The same at a service that runs elsewhere.
     pub async fn at(
+        ssa_url: &str,
+        registered: &DevClient,
+        pem: Vec<u8>,
+        http: reqwest::Client,
+    ) -> Self {
+        Self::speaking("v2", ssa_url, registered, pem, http).await
+    }
+
+    async fn speaking(
+        version: &str,
         ssa_url: &str,
         registered: &DevClient,
         pem: Vec<u8>,
@@ -44,7 +64,7 @@ impl Spender {
             client_id: registered.client_id.clone(),
             client_secret: registered.client_secret.clone().map(SecretText::new),
         };
-        let base = format!("{ssa_url}/csc/v2");
+        let base = format!("{ssa_url}/csc/{version}");
         let options = HttpOptions {
             extra_roots_pem: Some(pem),
             ..HttpOptions::default()
@@ -231,7 +251,7 @@ pub fn approval(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
         num_signatures: u32::try_from(hashes.len()).unwrap(),
         digests: hashes.iter().map(digest).collect(),
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     })
 }
 

@@ -77,6 +77,7 @@ pub fn request(
         client: client(),
         client_name: "claimed".into(),
         items: hash_items(&[hash(1), hash(2)]),
+        renew: 0,
         pin: SecretBytes::from(pin.to_owned()),
         otp,
         grant: sha256(&[token.as_bytes()]),
@@ -125,6 +126,49 @@ async fn collected_secrets_authorize_these_hashes_once() {
         let replayed = request("p", &key, APP_PIN, world.otp(&seed, 0), "other");
         let refused = world.sam.explicit(SSA, replayed).await.unwrap_err();
         assert_eq!(refused, Refusal::SecretWrong);
+    }
+}
+
+// shows: II-A1-multi-method-2, T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_collected_secrets_goes_on_as_long_as_was_asked() {
+    for world in worlds().await {
+        let (key, seed) = enrol(&world, "p").await;
+        let renewal = |token: &str, next: &str| RenewRequest {
+            token: SecretBytes::from(token.to_owned()),
+            client: client(),
+            key: key.key.clone(),
+            hashes: vec![],
+            grant: sha256(&[next.as_bytes()]),
+        };
+        let asked = |renew: i64, token: &str| ExplicitRequest {
+            renew,
+            ..request("p", &key, APP_PIN, world.otp(&seed, 0), token)
+        };
+        for bad in [-1, 3601] {
+            let refused = world.sam.explicit(SSA, asked(bad, "bad")).await;
+            let member = "renew".to_owned();
+            assert_eq!(refused.unwrap_err(), Refusal::Invalid { member });
+        }
+        world.sam.explicit(SSA, asked(700, "1")).await.unwrap();
+        sign(&world, &key, "1", hash(1)).await.unwrap();
+        let next = world.sam.renew(SSA, renewal("1", "2")).await.unwrap();
+        assert_eq!(next.count, 1);
+        let dead = sign(&world, &key, "1", hash(2)).await;
+        assert_eq!(dead.unwrap_err(), Refusal::NotFound);
+        sign(&world, &key, "2", hash(2)).await.unwrap();
+        let done = world.sam.renew(SSA, renewal("2", "3")).await;
+        assert_eq!(done.unwrap_err(), Refusal::Used);
+        // Without a word about it there is none, and none is later than that.
+        world.clock.advance(60);
+        world.sam.explicit(SSA, asked(0, "4")).await.unwrap();
+        let fixed = world.sam.renew(SSA, renewal("4", "5")).await;
+        assert_eq!(fixed.unwrap_err(), Refusal::Used);
+        world.clock.advance(60);
+        world.sam.explicit(SSA, asked(100, "6")).await.unwrap();
+        world.clock.advance(101);
+        let late = world.sam.renew(SSA, renewal("6", "7")).await;
+        assert_eq!(late.unwrap_err(), Refusal::Expired);
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Asked {
     pub(super) person: PersonId,
     pub(super) facts: KeyFacts,
     pub(super) items: Vec<PrepareItem>,
+    /// Seconds for which the rest may be signed after the approval.
+    pub(super) renew: u32,
 }
 
 async fn attempt(
@@ -77,6 +79,7 @@ async fn attempt(
     let asked = Asked {
         person,
         items: items(&request)?,
+        renew: contract.renewal(request.num_signatures, key.one_time),
         facts: KeyFacts {
             key: key.key,
             alg: key.alg,
@@ -126,6 +129,7 @@ async fn collected(
         client: bearer.client.id.clone(),
         client_name: bearer.client.name.clone(),
         items: asked.items,
+        renew: asked.renew.into(),
         pin: secret(v1::PIN)?,
         otp: secret(v1::OTP)?,
         grant: crypt::grant(sad.expose()),

@@ -48,7 +48,7 @@ pub(super) async fn ask(
         client_jws: None,
         items: asked.items,
         open: None,
-        renew: 0,
+        renew: asked.renew.into(),
         return_uri: format!("{}/requests/{}", ssa.config().base_url, label.expose()),
         ttl: waiting::LIFE,
     };

@@ -234,8 +234,8 @@ async fn ask(
         session,
         handle,
     } = asking;
-    let facts = match usable_key(ssa, &client, session, asked).await {
-        Ok(facts) => facts,
+    let (facts, one_time) = match usable_key(ssa, &client, session, asked).await {
+        Ok(usable) => usable,
         Err(error) => return deny(ssa, visit, flow, &error, "key").await,
     };
     let Some(items) = items(asked, request.description.as_deref()) else {
@@ -243,6 +243,10 @@ async fn ask(
     };
     let count = asked.num_signatures;
     let open = asked.digests.is_empty().then_some(count);
+    let renewal = match open {
+        Some(_) => 0,
+        None => client.settings.renewal(count, one_time),
+    };
     let asked = PrepareRequest {
         person: session.person.clone(),
         key: facts.key.clone(),
@@ -251,7 +255,7 @@ async fn ask(
         client_jws: flow.given(REQUEST).map(str::to_owned),
         items,
         open,
-        renew: i64::from(asked.renewable_for),
+        renew: i64::from(asked.renewable_for.unwrap_or(renewal)),
         return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
         ttl: REQUEST_LIFE,
     };
@@ -346,12 +350,13 @@ async fn put(
     Ok(to_sic(ssa, rid.ok_or(OAuthError::ServerError)?))
 }
 
+/// The key, and whether it is for one approval.
 async fn usable_key(
     ssa: &Ssa,
     client: &Client,
     session: &Session,
     asked: &SignatureAuthorization,
-) -> Result<KeyFacts, OAuthError> {
+) -> Result<(KeyFacts, bool), OAuthError> {
     let id = asked.credential_id.clone().unwrap_or_default();
     let key =
         KeyId::parse(id).map_err(|_| OAuthError::InvalidDetails("credentialID is unknown"))?;
@@ -387,11 +392,12 @@ async fn usable_key(
             "too many hashes for one authorization",
         ));
     }
-    Ok(KeyFacts {
+    let facts = KeyFacts {
         key,
         alg: info.alg,
         not_after: cert.not_after,
-    })
+    };
+    Ok((facts, info.one_time))
 }
 
 fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Vec<PrepareItem>> {

@@ -241,7 +241,7 @@ impl SamPort for FakeSam {
                 items: request.items.clone(),
                 client_jws: None,
                 open: None,
-                renew: 0,
+                renew: request.renew,
                 return_uri: String::new(),
                 ttl: 60,
             };
