@@ -39,6 +39,8 @@ pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
     for id in [PIN, OTP] {
         match members.remove(id) {
             None | Some(Value::Null) => {}
+            // As every member that isn't used (see `Body::get`).
+            Some(Value::String(value)) if value.is_empty() => {}
             Some(Value::String(value)) => auth_data.push(json!({ "id": id, "value": value })),
             Some(_) => return Err(CscError::MissingString(id)),
         }
@@ -197,6 +199,10 @@ mod tests {
             json!({ "credentialID": "k", "numSignatures": 1, "hashes": [hash],
                 "hashAlgorithmOID": HashAlg::Sha384.oid(), "authData": [{ "id": "PIN", "value": "1" }] })
         );
+        // Nothing was collected: the person is asked elsewhere.
+        let empty = json!({ "numSignatures": 1, "PIN": "", "OTP": "" }).to_string();
+        let v2: Value = serde_json::from_slice(&to_v2(empty.as_bytes()).unwrap()).unwrap();
+        assert_eq!(v2["authData"], json!([{ "id": PORTAL }]));
         let sha1 = json!({ "numSignatures": 1, "hash": [b64([1; 20])] }).to_string();
         assert_eq!(to_v2(sha1.as_bytes()), Err(CscError::InvalidDigestLength));
         assert_eq!(to_v2(br#"{"PIN":1}"#), Err(CscError::MissingString("PIN")));
