@@ -167,6 +167,12 @@ pub fn error(error: &CscError) -> (&'static str, String) {
             error.error(),
             "Hash is not authorized by the SAD.".to_owned(),
         ),
+        CscError::InvalidParameter("hashes") => (
+            error.error(),
+            CscError::InvalidParameter("hash")
+                .description()
+                .into_owned(),
+        ),
         CscError::CertificateExpired(Some(owner)) => (
             error.error(),
             format!("Signing certificate '{owner}' is expired."),
@@ -235,6 +241,14 @@ mod tests {
         let words = "Signing certificate 'O=x,CN=y' is expired.";
         assert_eq!(error(&expired), ("invalid_request", words.to_owned()));
         assert_eq!(expired.description(), "Signing certificate is expired");
+    }
+
+    #[test]
+    fn version_1_names_its_own_members() {
+        for (name, own) in [("hashes", "hash"), ("hashAlgorithmOID", "hashAlgo")] {
+            let words = format!("Invalid parameter {own}");
+            assert_eq!(error(&CscError::InvalidParameter(name)).1, words);
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "202 accepted_request: The request is accepted and not completed yet",
             "Missing (or invalid type) string parameter requestID",
             "Invalid parameter requestID",
-            "userID parameter MUST be null",
+            "userID parameter SHALL be null",
             "Invalid parameter userID",
             "Invalid parameter clientData",
         ],
