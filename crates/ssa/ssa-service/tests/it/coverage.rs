@@ -364,7 +364,7 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
             "auth/revoke",
             [
                 no_token(&revoke),
-                nobody(Scope, "every token may end itself"),
+                refused(Scope, &w.signing, &revoke, 403, "access_denied"),
                 refused(
                     User,
                     &w.taro,
