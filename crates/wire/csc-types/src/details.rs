@@ -45,7 +45,7 @@ pub const DELETION: [&str; 3] = [
 /// The credential whose deletion these `authorization_details` ask for, if that is what they ask.
 ///
 /// # Errors
-/// [`OAuthError::InvalidDetails`] when they do and name none.
+/// [`OAuthError::InvalidDetails`] when they do and name none, or want its certificate revoked too, which nobody here can.
 pub fn deletion(text: &str) -> Result<Option<String>, OAuthError> {
     let value = strict(text.as_bytes()).ok_or(OAuthError::Invalid(DETAILS))?;
     let object = single(&value)?;
@@ -58,6 +58,15 @@ pub fn deletion(text: &str) -> Result<Option<String>, OAuthError> {
     let id = id.ok_or(OAuthError::InvalidDetails(
         "authorization_details: a deletion names its credentialID",
     ))?;
+    // Nobody destroys a key for more than what comes of it.
+    let inner = object.get("credentialDeletionRequest");
+    let inner = inner.and_then(|request| request.get("revoke"));
+    let mut wished = [object.get("revoke"), inner].into_iter().flatten();
+    if wished.any(|wish| !matches!(wish, Value::Null | Value::Bool(false))) {
+        return Err(OAuthError::InvalidDetails(
+            "authorization_details: revoke is the certification authority's; leave it out, and ask there",
+        ));
+    }
     Ok(Some(id.to_owned()))
 }
 
@@ -355,6 +364,18 @@ mod tests {
             assert_eq!(deletion(&text), Ok(Some("k".to_owned())));
             let text = json!({ "type": kind }).to_string();
             assert!(deletion(&text).is_err());
+            for (revoke, good) in [
+                (json!(false), true),
+                (json!(true), false),
+                (json!("true"), false),
+            ] {
+                let outer = json!({ "type": kind, "credentialID": "k", "revoke": revoke });
+                let inner = json!({ "type": kind, "credentialID": "k",
+                    "credentialDeletionRequest": { "revoke": revoke } });
+                for details in [outer, inner] {
+                    assert_eq!(deletion(&details.to_string()).is_ok(), good, "{details}");
+                }
+            }
         }
         assert_eq!(deletion(r#"[{"type":"credential"}]"#), Ok(None));
         assert!(deletion("[]").is_err() && deletion("x").is_err());

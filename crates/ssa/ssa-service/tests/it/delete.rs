@@ -145,6 +145,20 @@ async fn no_client_ends_a_key_and_no_stranger_is_asked() {
             );
             stack.next_code();
         }
+        // Who wants the certificate revoked as well is told before anybody is asked.
+        for member in ["revoke", "credentialDeletionRequest"] {
+            let mut details = json!([{ "type": DETAILS, "credentialID": "key-hanako" }]);
+            details[0][member] = match member {
+                "revoke" => json!(true),
+                _ => json!({ "credentialID": "key-hanako", "revoke": true, "revocationReason": 4 }),
+            };
+            let mut browser = Browser::new(&stack);
+            let answer = browser.authorize(&details_request("app", &details)).await;
+            let error = answer.param("error");
+            assert_eq!(error.as_deref(), Some("invalid_authorization_details"));
+            let words = answer.param("error_description").unwrap();
+            assert!(words.contains("certification authority"), "{words}");
+        }
         assert!(stack.sam.with(|s| s.wishes.is_empty()));
         // Refused on the approval page: no code, and the key goes on.
         let mut browser = Browser::new(&stack);

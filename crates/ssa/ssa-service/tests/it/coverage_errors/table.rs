@@ -68,7 +68,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "Invalid parameter credentialID",
             "Invalid parameter credentialDeletionRequest",
             "Invalid parameter revocationReason",
-            "Revocation is the certification authority's: ask it, or have the signer do so",
+            "The certificate isn't revoked: that is its certification authority's, ask there. Without revoke this call tells of the deletion",
         ],
     ),
     (
