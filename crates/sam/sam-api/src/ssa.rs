@@ -232,6 +232,9 @@ pub struct BindAnswer {
     pub key: KeyId,
     /// Items of the act; of a renewed token, those that are left.
     pub count: u32,
+    /// Its items are bare hashes, and none is of a document.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
 }
 
 /// Request of [`Explicit`]: prepare, mint, check and bind in one call, for a key whose PIN and codes an application

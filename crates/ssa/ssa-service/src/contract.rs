@@ -1,6 +1,7 @@
 //! What the operator's contract with a client allows, and what of its quota is used.
 
 use core_types::{ClientId, Digest32, Level, PersonId, UnixTime};
+use csc_types::HashType;
 use csc_types::details::MAX_RENEWAL;
 use jose::ForeignKey;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,11 @@ pub struct ClientSettings {
     /// May ask for approvals without saying what will be signed (CSC SCAL 1), of keys of level 1, if the SAM's policy allows any.
     #[serde(skip_serializing_if = "is_false")]
     pub sign_open: bool,
+    /// What it has approved are documents, where it doesn't say what was hashed (`hashType`): what is signed of them is computed here, as
+    /// `signatures/signDoc` does it. Without, hashes are of data to be signed, as the specification has it. Not in version 1, which has no
+    /// such method, nor in signed requests, which say what they mean.
+    #[serde(skip_serializing_if = "is_false")]
+    pub documents: bool,
     /// Seconds, 0 to 3600, for which the rest of a list may be signed after its approval (`credentials/extendTransaction`), where the client
     /// doesn't say so itself. The signer sees it with the list.
     #[serde(skip_serializing_if = "is_zero")]
@@ -208,6 +214,14 @@ impl ClientSettings {
 
     pub(crate) fn allows_level(&self, level: Level) -> bool {
         self.levels.is_empty() || self.levels.contains(&level)
+    }
+
+    /// What was hashed, where it doesn't say.
+    pub(crate) fn hash_type(&self) -> HashType {
+        match self.documents {
+            true => HashType::Sdr,
+            false => HashType::default(),
+        }
     }
 
     /// For how many seconds the rest of so many signatures may be signed after the approval, where the client doesn't say. One leaves no

@@ -100,21 +100,40 @@ impl HashType {
     }
 }
 
-/// One entry of `documentDigests`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+/// One entry of `documentDigests`. Two are equal when they mean the same, said or not.
+#[derive(Debug, Clone, Default)]
 pub struct DocumentDigest {
     /// The raw digest.
     pub hash: Vec<u8>,
     /// What the client calls the document; untrusted text.
     pub label: Option<String>,
-    /// What was hashed.
-    pub hash_type: HashType,
+    /// What was hashed, if it is said.
+    pub hash_type: Option<HashType>,
     /// With `sdr`: the signed attributes (SET OF, DER) that bind the document, a member of our own that others ignore.
     /// Without it the service builds the minimal set, which anybody can compute.
     pub signed_attrs: Option<Vec<u8>>,
     /// With `sdr`: `/ByteRange` of the prepared PDF, a hint for whoever compares a file. A member of our own.
     pub byte_range: Option<[u64; 4]>,
 }
+
+impl DocumentDigest {
+    /// What was hashed, as the specification takes it where nothing is said.
+    pub fn kind(&self) -> HashType {
+        self.hash_type.unwrap_or_default()
+    }
+}
+
+impl PartialEq for DocumentDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.label == other.label
+            && self.kind() == other.kind()
+            && self.signed_attrs == other.signed_attrs
+            && self.byte_range == other.byte_range
+    }
+}
+
+impl Eq for DocumentDigest {}
 
 /// A signature authorization that was asked for, checked. Two are equal when they mean the same, whatever
 /// alphabet or member order the client used.
@@ -315,8 +334,8 @@ fn read_digest(entry: &Value) -> Result<DocumentDigest, OAuthError> {
     };
     let hash = text("hash").and_then(decode_base64);
     let hash_type = match text("hashType") {
-        None => HashType::default(),
-        Some(name) => HashType::parse(name).ok_or(bad("documentDigests: unknown hashType"))?,
+        None => None,
+        Some(name) => Some(HashType::parse(name).ok_or(bad("documentDigests: unknown hashType"))?),
     };
     Ok(DocumentDigest {
         hash: hash.ok_or(bad("documentDigests: hash must be base64"))?,
@@ -340,7 +359,7 @@ fn read_digest(entry: &Value) -> Result<DocumentDigest, OAuthError> {
 }
 
 fn write_digest(digest: &DocumentDigest) -> Value {
-    let mut entry = json!({ "hash": b64(&digest.hash), "hashType": digest.hash_type.as_str() });
+    let mut entry = json!({ "hash": b64(&digest.hash), "hashType": digest.kind().as_str() });
     if let Some(label) = &digest.label {
         entry["label"] = json!(label);
     }
@@ -400,7 +419,7 @@ mod tests {
             SignatureAuthorization::parse(&one(&b64u(hash()), DetailsType::Uri.as_str())).unwrap();
         assert_eq!(a, b);
         assert_eq!(
-            (a.num_signatures, a.digests[0].hash_type),
+            (a.num_signatures, a.digests[0].kind()),
             (1, HashType::Dtbsr)
         );
         let text = one(&b64(hash()), "credential");
@@ -408,6 +427,19 @@ mod tests {
         assert_eq!(SignatureAuthorization::parse(bare).unwrap(), a);
         let ours = a.to_details(DetailsType::Uri).to_string();
         assert_eq!(SignatureAuthorization::parse(&ours).unwrap(), a);
+    }
+
+    #[test]
+    fn what_is_hashed_means_the_same_said_or_not() {
+        let said = SignatureAuthorization::parse(&one(&b64(hash()), "credential")).unwrap();
+        let mut value: Value = serde_json::from_str(&one(&b64(hash()), "credential")).unwrap();
+        value[0]["documentDigests"][0]["hashType"] = Value::Null;
+        let unsaid = SignatureAuthorization::parse(&value.to_string()).unwrap();
+        assert_eq!(said, unsaid);
+        assert_eq!(unsaid.digests[0].hash_type, None);
+        value[0]["documentDigests"][0]["hashType"] = json!("sdr");
+        let document = SignatureAuthorization::parse(&value.to_string()).unwrap();
+        assert_ne!(document, unsaid);
     }
 
     #[test]
@@ -421,7 +453,7 @@ mod tests {
         let read = &asked.digests[0];
         assert_eq!(read.signed_attrs.as_deref(), Some(&[0x31, 0][..]));
         assert_eq!(
-            (read.hash_type, read.byte_range),
+            (read.kind(), read.byte_range),
             (HashType::Sdr, Some([0, 10, 20, 30]))
         );
         let ours = asked.to_details(DetailsType::Short).to_string();

@@ -77,6 +77,8 @@ pub enum CscError {
     SignedProps(String),
     /// A document or digest is not what was authorized.
     DocumentMismatch,
+    /// What was authorized are hashes of data to be signed: no document can be compared with them.
+    NotDocuments,
     /// What another part of the service answered.
     Passed {
         /// HTTP status.
@@ -225,6 +227,9 @@ impl CscError {
                 return format!("Invalid parameter signed_props: {names}").into();
             }
             Self::DocumentMismatch => "Document or documentDigest does not match authorized hash",
+            Self::NotDocuments => {
+                "documentDigests or documents are not authorized by the SAD: it is for hashes of data to be signed; ask with hashType sdr"
+            }
             Self::Passed { description, .. } => return description.clone().into(),
             Self::SadExpired => "SAD expired",
             Self::CertificateExpired(_) => "Signing certificate is expired",

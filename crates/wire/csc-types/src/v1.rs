@@ -32,7 +32,7 @@ pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
             members.insert(new.to_owned(), value);
         }
     }
-    for later in ["authData", "response_uri", "validity_period"] {
+    for later in ["authData", "hashType", "response_uri", "validity_period"] {
         members.remove(later);
     }
     let mut auth_data = Vec::new();
@@ -197,7 +197,7 @@ mod tests {
     fn requests_are_rewritten_and_members_of_version_2_don_t_slip_in() {
         let hash = b64([1; 48]);
         let body = json!({ "credentialID": "k", "numSignatures": 1, "hash": [hash], "PIN": "1", "OTP": null,
-            "hashes": ["x"], "authData": [{ "id": "PIN", "value": "2" }] });
+            "hashes": ["x"], "hashType": "sdr", "authData": [{ "id": "PIN", "value": "2" }] });
         let v2: Value =
             serde_json::from_slice(&to_v2(body.to_string().as_bytes()).unwrap()).unwrap();
         assert_eq!(

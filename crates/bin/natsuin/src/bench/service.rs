@@ -337,7 +337,7 @@ impl Bench {
         let digests = hashes.iter().enumerate().map(|(i, hash)| DocumentDigest {
             hash: hash.clone(),
             label: Some(format!("document-{i}.pdf")),
-            hash_type: HashType::Dtbsr,
+            hash_type: Some(HashType::Dtbsr),
             ..DocumentDigest::default()
         });
         let asked = SignatureAuthorization {

@@ -242,7 +242,7 @@ pub fn approval(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
     let digest = |h: &Vec<u8>| DocumentDigest {
         hash: h.clone(),
         label: None,
-        hash_type: HashType::Dtbsr,
+        hash_type: Some(HashType::Dtbsr),
         ..DocumentDigest::default()
     };
     Purpose::Credential(SignatureAuthorization {

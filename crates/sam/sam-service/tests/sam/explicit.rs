@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use core_types::{B64, KeyAlg, Level, PersonId, SecretBytes, sha256};
+use core_types::{B64, HashAlg, KeyAlg, Level, PersonId, SecretBytes, sha256};
 use futures_util::future::join_all;
 use sam_api::Refusal;
 use sam_api::ssa::*;
@@ -109,7 +109,7 @@ async fn collected_secrets_authorize_these_hashes_once() {
         assert!(key.collected);
         let asked = request("p", &key, APP_PIN, world.otp(&seed, 0), "token");
         let bound = world.sam.explicit(SSA, asked).await.unwrap();
-        assert_eq!((&bound.key, bound.count), (&key.key, 2));
+        assert_eq!((&bound.key, bound.count, bound.bare), (&key.key, 2, true));
         let foreign = sign(&world, &key, "token", hash(3)).await;
         assert_eq!(foreign.unwrap_err(), Refusal::HashNotApproved);
         let value = sign(&world, &key, "token", hash(1)).await.unwrap();
@@ -169,6 +169,40 @@ async fn a_list_of_collected_secrets_goes_on_as_long_as_was_asked() {
         world.clock.advance(101);
         let late = world.sam.renew(SSA, renewal("6", "7")).await;
         assert_eq!(late.unwrap_err(), Refusal::Expired);
+    }
+}
+
+// shows: II-3.3.1-dtbsr-integrity, T-USE-DTBSR-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_bound_by_the_sam_also_where_secrets_are_collected() {
+    for world in worlds().await {
+        let (key, seed) = enrol(&world, "p").await;
+        let mut items = hash_items(&[hash(1), hash(2)]);
+        items[0].doc = Some(DocItem {
+            signed_attrs: None,
+            ranges: None,
+        });
+        let asked = ExplicitRequest {
+            items,
+            renew: 600,
+            ..request("p", &key, APP_PIN, world.otp(&seed, 0), "token")
+        };
+        let bound = world.sam.explicit(SSA, asked).await.unwrap();
+        assert!(!bound.bare, "one of them is a document");
+        let value = sign(&world, &key, "token", hash(1)).await.unwrap();
+        let value = &value.signatures[0];
+        assert!(!verifies(&key, &hash(1), value), "not the hash itself");
+        let attrs = pki::signed_attrs::minimal_signed_attrs(&hash(1).0, &key.chain[0].0).unwrap();
+        let signed = B64(HashAlg::Sha256.digest(&attrs));
+        assert!(verifies(&key, &signed, value), "what binds the document");
+        let next = RenewRequest {
+            token: SecretBytes::from("token".to_owned()),
+            client: client(),
+            key: key.key.clone(),
+            hashes: vec![],
+            grant: sha256(&[b"next"]),
+        };
+        assert!(!world.sam.renew(SSA, next).await.unwrap().bare);
     }
 }
 

@@ -213,7 +213,7 @@ fn purpose() -> Purpose {
         digests: vec![DocumentDigest {
             hash: sha256(&[b"x"]).0.to_vec(),
             label: Some("契約書.pdf".to_owned()),
-            hash_type: HashType::Dtbsr,
+            hash_type: Some(HashType::Dtbsr),
             ..DocumentDigest::default()
         }],
         hash_algorithm: Some(HashAlg::Sha256),

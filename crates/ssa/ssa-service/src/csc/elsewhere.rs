@@ -230,6 +230,7 @@ async fn take(ssa: &Ssa, waiting: &Waiting) -> Result<CredentialAuthorizeRespons
         client: waiting.client.clone(),
         person: Some(waiting.person.clone()),
         holder: waiting.holder,
+        bare: bound.bare,
         exp: bound.sign_until,
         revoked: false,
     };

@@ -182,6 +182,7 @@ async fn issue(
         client: client.id.clone(),
         person: Some(person.clone()),
         holder: None,
+        bare: false,
         exp: now.plus(SERVICE_LIFE),
         revoked: false,
     };

@@ -238,7 +238,11 @@ async fn ask(
         Ok(usable) => usable,
         Err(error) => return deny(ssa, visit, flow, &error, "key").await,
     };
-    let Some(items) = items(asked, request.description.as_deref()) else {
+    let kind = match flow.is_v1() || flow.given(REQUEST).is_some() {
+        true => HashType::default(),
+        false => client.settings.hash_type(),
+    };
+    let Some(items) = items(asked, request.description.as_deref(), kind) else {
         return Err(OAuthError::ServerError.into());
     };
     let count = asked.num_signatures;
@@ -400,7 +404,12 @@ async fn usable_key(
     Ok((facts, info.one_time))
 }
 
-fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Vec<PrepareItem>> {
+/// `kind`: what was hashed, where it isn't said.
+fn items(
+    asked: &SignatureAuthorization,
+    description: Option<&str>,
+    kind: HashType,
+) -> Option<Vec<PrepareItem>> {
     if asked.digests.is_empty() {
         return Some(Vec::new());
     }
@@ -413,7 +422,7 @@ fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Ve
             .take(LABEL)
             .collect(),
         // The SAM checks or builds what binds the document, and signs that.
-        doc: (digest.hash_type == HashType::Sdr).then(|| DocItem {
+        doc: (digest.hash_type.unwrap_or(kind) == HashType::Sdr).then(|| DocItem {
             signed_attrs: digest.signed_attrs.clone().map(Into::into),
             ranges: digest.byte_range,
         }),

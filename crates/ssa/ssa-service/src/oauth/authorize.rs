@@ -162,7 +162,7 @@ pub(super) fn check(
     }
     for digest in &asked.digests {
         let more = digest.signed_attrs.is_some() || digest.byte_range.is_some();
-        match digest.hash_type {
+        match digest.kind() {
             HashType::Sdr => {}
             HashType::Dtbsr if !more => {}
             HashType::Dtbsr => {

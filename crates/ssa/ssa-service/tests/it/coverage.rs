@@ -174,7 +174,7 @@ async fn world(stack: &Stack) -> World {
     let revoked = stack.service_token("app", "hanako").await;
     let form = [("token", revoked.as_str())];
     stack.client_form("app", "/oauth2/revoke", &form).await;
-    let spent = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let spent = stack.document_token("app", "hanako", &[hash(1)]).await;
     let (signed, _) = call(
         stack,
         "/csc/v2/signatures/signHash",

@@ -54,6 +54,7 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
         true => authorize.extend([may("PIN", Text), may("OTP", Text)]),
         false => authorize.extend([
             must(algorithm, Text),
+            may("hashType", Kind::Word(&["dtbsr", "sdr"])),
             must(
                 "authData",
                 Kind::Objects(vec![must("id", Text), may("value", Text)]),

@@ -136,6 +136,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "Invalid parameter conformance_level",
             "Invalid parameter signed_envelope_property",
             "Invalid parameter signed_props: x",
+            "documentDigests or documents are not authorized by the SAD: it is for hashes of data to be signed; ask with hashType sdr",
             // As signatures/signHash.
             "Missing (or invalid type) string parameter SAD",
             "Invalid parameter SAD",

@@ -124,6 +124,10 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
     }
 }
 
+fn is_bare(items: &[PrepareItem]) -> bool {
+    !items.is_empty() && items.iter().all(|item| item.doc.is_none())
+}
+
 impl SamPort for FakeSam {
     fn about<'a>(&'a self, _: &'a Empty) -> Called<'a, About> {
         let (clock, away) = self.with(|s| {
@@ -209,6 +213,7 @@ impl SamPort for FakeSam {
                 sign_until,
                 key: found.asked.key.clone(),
                 count: u32::try_from(found.asked.items.len()).unwrap(),
+                bare: is_bare(&found.asked.items),
             })
         });
         Box::pin(async { Self::answer(answer) })
@@ -246,6 +251,7 @@ impl SamPort for FakeSam {
                 ttl: 60,
             };
             let count = u32::try_from(asked.items.len()).unwrap();
+            let bare = is_bare(&asked.items);
             let stored = Request {
                 asked,
                 state: RequestState::Approved,
@@ -257,6 +263,7 @@ impl SamPort for FakeSam {
                 sign_until: UnixTime(START + SIGN_UNTIL),
                 key: request.key.clone(),
                 count,
+                bare,
             })
         });
         Box::pin(async { Self::answer(answer) })
@@ -321,6 +328,7 @@ impl SamPort for FakeSam {
                 sign_until: UnixTime(START + SIGN_UNTIL),
                 key: found.asked.key.clone(),
                 count: 1,
+                bare: is_bare(&found.asked.items),
             })
         });
         Box::pin(async { Self::answer(answer) })
