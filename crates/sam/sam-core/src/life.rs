@@ -37,7 +37,7 @@ pub struct Stop {
     pub by: Option<Digest32>,
     /// Of a destroyed key: what the module said of it.
     pub gone: Option<Gone>,
-    /// Of a hold: the stop it came on top of, which stays when the hold is over.
+    /// The stop it came on top of, which stays when this one is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under: Option<Box<Stop>>,
 }
@@ -119,54 +119,52 @@ impl Life {
         }
     }
 
-    /// The provider stops it, also on top of the signer's own stop, which stays when the provider's is over.
+    /// The provider stops it, whoever else has: what stopped it before stays when the provider's is over.
     ///
     /// # Errors
-    /// [`Reason::KeyNotActive`] when it isn't active, or stopped by somebody whom the signer can't overrule already.
+    /// [`Reason::KeyNotActive`] when it isn't in use, or stopped by the provider or the platform itself already.
     pub fn stopped_by_provider(&self, by: Option<Digest32>, at: UnixTime) -> Result<Self, Reason> {
-        let under = match (self.state, &self.stop) {
-            (KeyState::Active, _) => None,
-            (KeyState::Suspended, Some(stop))
-                if matches!(stop.cause, StopCause::Signer | StopCause::Login) =>
-            {
-                Some(Box::new(stop.clone()))
-            }
-            _ => return Err(Reason::KeyNotActive),
-        };
-        let provider = Stop {
-            under,
-            ..stop(StopCause::Provider, by, at)
-        };
-        Ok(self.to(KeyState::Suspended, Some(provider)))
+        if self.state == KeyState::Pending || self.is_stopped_for_good() {
+            return Err(Reason::KeyNotActive);
+        }
+        Ok(self.stopped(stop(StopCause::Provider, by, at)))
     }
 
     /// Whether the provider's stop, or its end, leaves nothing to stop.
     pub fn is_stopped_for_good(&self) -> bool {
-        let provider =
-            |stop: &Stop| matches!(stop.cause, StopCause::Provider | StopCause::WrongValue);
         match self.state {
             KeyState::Destroyed => true,
-            KeyState::Suspended => self.stop.as_ref().is_some_and(provider),
+            KeyState::Suspended => self.providers().is_some(),
             KeyState::Pending | KeyState::Active => false,
         }
     }
 
-    /// The provider lets it go on: what the provider or the platform itself stopped, and nobody else's stop.
+    /// The provider lets it go on: lifts what the provider or the platform itself stopped, one stop for each decision, and
+    /// nobody else's.
     ///
     /// # Errors
     /// [`Reason::KeyNotActive`].
     pub fn resumed_by_provider(&self) -> Result<Self, Reason> {
-        match (self.state, &self.stop) {
-            (KeyState::Suspended, Some(stop))
-                if matches!(stop.cause, StopCause::Provider | StopCause::WrongValue) =>
-            {
-                Ok(match &stop.under {
-                    Some(under) => self.to(KeyState::Suspended, Some((**under).clone())),
-                    None => self.to(KeyState::Active, None),
-                })
-            }
+        match (self.state, self.providers()) {
+            (KeyState::Suspended, Some(stop)) => Ok(self.lifted(stop.cause)),
             _ => Err(Reason::KeyNotActive),
         }
+    }
+
+    /// The latest stop that is the provider's to lift.
+    fn providers(&self) -> Option<&Stop> {
+        self.stops()
+            .find(|stop| matches!(stop.cause, StopCause::Provider | StopCause::WrongValue))
+    }
+
+    /// The stop of this cause, whatever came on top of it.
+    pub fn stopped_for(&self, cause: StopCause) -> Option<&Stop> {
+        self.stops().find(|stop| stop.cause == cause)
+    }
+
+    /// What stops it, the latest first.
+    fn stops(&self) -> impl Iterator<Item = &Stop> {
+        std::iter::successors(self.stop.as_ref(), |stop| stop.under.as_deref())
     }
 
     /// Its owner has it handed over: it is used no more, and destroyed as soon as the module has given it away.
@@ -238,14 +236,13 @@ impl Life {
         Ok(self.to(KeyState::Destroyed, Some(stop(cause, by, at))))
     }
 
-    /// A value of the module didn't verify: whoever stopped it before, nobody but the provider lets it go on. `None`:
-    /// it is gone already.
+    /// A value of the module didn't verify: whoever stopped it before, nobody but the provider lets it go on, and then what
+    /// stopped it before still does. `None`: it is gone already.
     pub fn found_wrong(&self, act: Digest32, at: UnixTime) -> Option<Self> {
         match self.state {
-            KeyState::Active | KeyState::Suspended => Some(self.to(
-                KeyState::Suspended,
-                Some(stop(StopCause::WrongValue, Some(act), at)),
-            )),
+            KeyState::Active | KeyState::Suspended => {
+                Some(self.stopped(stop(StopCause::WrongValue, Some(act), at)))
+            }
             KeyState::Pending | KeyState::Destroyed => None,
         }
     }
@@ -276,33 +273,18 @@ impl Life {
         if ordered && self.noticed.is_some_and(|last| notice.iat <= last) {
             return Err(Reason::Used);
         }
-        let next = match (
-            notice.effect,
-            self.state,
-            self.stop.as_ref().map(|s| s.cause),
-        ) {
-            (_, KeyState::Destroyed, _) => return Ok(None),
-            (NoticeEffect::Revoked, ..) => self.destroyed(StopCause::Revoked, Some(by), at)?,
-            // On top of the signer's own stop: the signer alone can't lift it any more.
-            (NoticeEffect::Hold, KeyState::Active | KeyState::Suspended, cause)
-                if cause != Some(StopCause::WrongValue) =>
-            {
-                let under = match &self.stop {
-                    Some(stop) if stop.cause == StopCause::Hold => stop.under.clone(),
-                    stop => stop.clone().map(Box::new),
-                };
-                let hold = Stop {
-                    under,
-                    ..stop(StopCause::Hold, Some(by), at)
-                };
-                self.to(KeyState::Suspended, Some(hold))
+        let next = match (notice.effect, self.state) {
+            (_, KeyState::Destroyed) => return Ok(None),
+            (NoticeEffect::Revoked, _) => self.destroyed(StopCause::Revoked, Some(by), at)?,
+            // On top of whatever stops it: who stopped it before can't lift this.
+            (NoticeEffect::Hold, KeyState::Active | KeyState::Suspended) => {
+                self.stopped(stop(StopCause::Hold, Some(by), at))
             }
-            (NoticeEffect::Released, KeyState::Suspended, Some(StopCause::Hold)) => {
-                // The authority lifts its own stop, and nobody else's.
-                match self.stop.as_ref().and_then(|s| s.under.clone()) {
-                    Some(under) => self.to(KeyState::Suspended, Some(*under)),
-                    None => self.to(KeyState::Active, None),
-                }
+            // The authority lifts its own stop, and nobody else's.
+            (NoticeEffect::Released, KeyState::Suspended)
+                if self.stopped_for(StopCause::Hold).is_some() =>
+            {
+                self.lifted(StopCause::Hold)
             }
             _ => return Err(Reason::KeyNotActive),
         };
@@ -360,6 +342,20 @@ impl Life {
         })
     }
 
+    /// With one more stop on top, which takes the place of an earlier one of its cause.
+    fn stopped(&self, top: Stop) -> Self {
+        let under = without(self.stop.as_ref(), top.cause).map(Box::new);
+        self.to(KeyState::Suspended, Some(Stop { under, ..top }))
+    }
+
+    /// Without the stop of this cause; every other one stays.
+    fn lifted(&self, cause: StopCause) -> Self {
+        match without(self.stop.as_ref(), cause) {
+            Some(left) => self.to(KeyState::Suspended, Some(left)),
+            None => self.to(KeyState::Active, None),
+        }
+    }
+
     fn to(&self, state: KeyState, stop: Option<Stop>) -> Self {
         Self {
             state,
@@ -377,6 +373,19 @@ fn stop(cause: StopCause, by: Option<Digest32>, at: UnixTime) -> Stop {
         by,
         gone: None,
         under: None,
+    }
+}
+
+/// This stop and those under it, except those of one cause.
+fn without(stop: Option<&Stop>, cause: StopCause) -> Option<Stop> {
+    let stop = stop?;
+    let under = without(stop.under.as_deref(), cause);
+    match stop.cause == cause {
+        true => under,
+        false => Some(Stop {
+            under: under.map(Box::new),
+            ..stop.clone()
+        }),
     }
 }
 

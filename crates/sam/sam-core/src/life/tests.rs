@@ -134,11 +134,11 @@ fn the_providers_stop_lies_on_top_of_the_signers_own() {
     let alone = active().stopped_by_provider(by, T).unwrap();
     assert!(alone.resumed_by_provider().unwrap().is_active(T));
 
-    // It neither covers nor lifts what others stopped.
+    // It doesn't lift what others stopped.
     let held = active().noticed(&notice(NoticeEffect::Hold, 10), Digest32([8; 32]), T);
     let held = held.unwrap().unwrap();
     let closed = Err(Reason::KeyNotActive);
-    for stopped in [&alone, &both, &held, &Life::made()] {
+    for stopped in [&alone, &both, &Life::made()] {
         assert_eq!(stopped.stopped_by_provider(by, T), closed);
     }
     for others in [&own, &held, &active(), &Life::made()] {
@@ -152,6 +152,7 @@ fn the_providers_stop_lies_on_top_of_the_signers_own() {
         (&both, true),
         (&wrong, true),
         (&gone, true),
+        (&held.stopped_by_provider(by, T).unwrap(), true),
         (&own, false),
         (&held, false),
         (&active(), false),
@@ -159,6 +160,91 @@ fn the_providers_stop_lies_on_top_of_the_signers_own() {
     ] {
         assert_eq!(life.is_stopped_for_good(), good, "{life:?}");
     }
+}
+
+/// The causes of what stops it, the latest first.
+fn causes(life: &Life) -> Vec<StopCause> {
+    life.stops().map(|stop| stop.cause).collect()
+}
+
+// shows: T-KEY-ABUSE, T-KEY-MALFUNCTION, I-4.2.2c-termination-causes
+#[test]
+fn a_wrong_value_wipes_out_nobodys_stop() {
+    use StopCause as C;
+    let (act, by) = (Digest32([7; 32]), Digest32([8; 32]));
+    let step = |life: &Life, effect, iat| {
+        let told = life.noticed(&notice(effect, iat), by, T);
+        told.unwrap().unwrap()
+    };
+    let own = active().suspended(C::Signer, Some(by), T).unwrap();
+    let held = step(&own, NoticeEffect::Hold, 10);
+    let wrong = held.found_wrong(act, T.plus(1)).unwrap();
+    assert_eq!(causes(&wrong), [C::WrongValue, C::Hold, C::Signer]);
+    // Another one changes nothing about that.
+    let wrong = wrong.found_wrong(act, T.plus(2)).unwrap();
+    assert_eq!(causes(&wrong), [C::WrongValue, C::Hold, C::Signer]);
+    assert_eq!(wrong.resumed(), Err(Reason::KeyNotActive));
+    let left = wrong.resumed_by_provider().unwrap();
+    assert_eq!((left.state, &left.stop), (held.state, &held.stop));
+    assert_eq!(left.resumed(), Err(Reason::KeyNotActive));
+    let left = step(&left, NoticeEffect::Released, 11);
+    assert_eq!((left.state, &left.stop), (own.state, &own.stop));
+    assert!(left.resumed().unwrap().is_active(T));
+
+    // Whoever is first to lift their own: the others' stay.
+    let first = step(&wrong, NoticeEffect::Released, 11);
+    assert_eq!(causes(&first), [C::WrongValue, C::Signer]);
+    let left = first.resumed_by_provider().unwrap();
+    assert_eq!((left.state, &left.stop), (own.state, &own.stop));
+
+    // What the provider had stopped is lifted by a decision of its own.
+    let provider = active().stopped_by_provider(Some(by), T).unwrap();
+    let both = provider.found_wrong(act, T).unwrap();
+    let left = both.resumed_by_provider().unwrap();
+    assert_eq!((left.state, &left.stop), (provider.state, &provider.stop));
+    assert!(left.resumed_by_provider().unwrap().is_active(T));
+
+    // A key that leaves goes on leaving, once the provider lets it.
+    let leaving = active().leaving(by, T).unwrap();
+    let wrong = leaving.found_wrong(act, T).unwrap();
+    assert!(!wrong.is_leaving());
+    assert!(wrong.resumed_by_provider().unwrap().is_leaving());
+}
+
+// shows: T-KEY-ABUSE, I-4.2.2c-termination-causes
+#[test]
+fn the_provider_stops_a_key_that_its_authority_holds_before_it_is_released() {
+    let (by, at) = (Digest32([7; 32]), T.plus(1));
+    let step = |life: &Life, effect, iat| {
+        let told = life.noticed(&notice(effect, iat), Digest32([8; 32]), T);
+        told.unwrap().unwrap()
+    };
+    let own = active().suspended(StopCause::Login, None, T).unwrap();
+    for (before, alone) in [(active(), true), (own, false)] {
+        let held = step(&before, NoticeEffect::Hold, 10);
+        let both = held.stopped_by_provider(Some(by), at).unwrap();
+        assert_eq!(both.stop.as_ref().unwrap().cause, StopCause::Provider);
+        // The release lifts the hold under it, and nothing else.
+        let released = step(&both, NoticeEffect::Released, 11);
+        assert_eq!(released.resumed(), Err(Reason::KeyNotActive));
+        assert!(released.is_stopped_for_good());
+        let back = released.resumed_by_provider().unwrap();
+        assert_eq!(back.stop, before.stop);
+        assert_eq!(back.is_active(T), alone);
+        // The officers' word lifts theirs, and not the hold, whichever lies on top.
+        let again = step(&both, NoticeEffect::Hold, 11);
+        for both in [&both, &again] {
+            assert!(both.is_stopped_for_good());
+            let left = both.resumed_by_provider().unwrap();
+            assert_eq!(left.state, KeyState::Suspended);
+            assert_eq!(left.stop.as_ref().unwrap().cause, StopCause::Hold);
+            assert_eq!(left.resumed_by_provider(), Err(Reason::KeyNotActive));
+        }
+    }
+    let leaving = active().leaving(by, T).unwrap();
+    let stopped = leaving.stopped_by_provider(Some(by), at).unwrap();
+    assert!(!stopped.is_leaving());
+    assert!(stopped.resumed_by_provider().unwrap().is_leaving());
 }
 
 // shows: III-3-9-attributed-keys
@@ -217,16 +303,17 @@ fn notices_count_once_in_their_order() {
         assert_eq!(own_again.stop, own.stop);
         assert!(own_again.resumed().unwrap().is_active(T));
     }
-    // An authority can't clear a key whose values were wrong.
+    // An authority can't clear a key whose values were wrong, but holds it all the same.
     let wrong = active().found_wrong(Digest32([7; 32]), T).unwrap();
-    assert_eq!(
-        step(&wrong, NoticeEffect::Hold, 10),
-        Err(Reason::KeyNotActive)
-    );
     assert_eq!(
         step(&wrong, NoticeEffect::Released, 10),
         Err(Reason::KeyNotActive)
     );
+    let held = step(&wrong, NoticeEffect::Hold, 10).unwrap().unwrap();
+    let free = step(&held, NoticeEffect::Released, 11).unwrap().unwrap();
+    assert_eq!(free.stop, wrong.stop);
+    let free = held.resumed_by_provider().unwrap();
+    assert_eq!(free.stop.as_ref().unwrap().cause, StopCause::Hold);
     let gone = step(&wrong, NoticeEffect::Revoked, 10).unwrap().unwrap();
     assert_eq!(gone.stop.as_ref().unwrap().cause, StopCause::Revoked);
     assert_eq!(step(&gone, NoticeEffect::Revoked, 11), Ok(None));

@@ -173,7 +173,7 @@ impl<C: CryptoModule> Sam<C> {
         (digest, evidence): (Digest32, &[u8]),
     ) -> Result<(), Failed> {
         let now = self.clock.now();
-        let held = row.body.life.stop.as_ref().map(|stop| stop.cause) == Some(StopCause::Hold);
+        let held = row.body.life.stopped_for(StopCause::Hold).is_some();
         let nothing_new = match said.effect {
             // An authority's hold stays the authority's.
             NoticeEffect::Hold => held,
@@ -242,11 +242,10 @@ impl<C: CryptoModule> Sam<C> {
     /// The evidence by which the key's CA holds it: what was published, not an authority's notice, which only that authority takes
     /// back.
     async fn holder(&self, tx: &mut Tx, key: &KeyRecord) -> Result<Option<Digest32>, Failed> {
-        let stop = key.life.stop.as_ref();
-        let by = stop
-            .filter(|stop| stop.cause == StopCause::Hold)
-            .and_then(|stop| stop.by);
-        let Some(by) = by else { return Ok(None) };
+        let hold = key.life.stopped_for(StopCause::Hold);
+        let Some(by) = hold.and_then(|stop| stop.by) else {
+            return Ok(None);
+        };
         let select = sql("SELECT body FROM evidence WHERE id = $1").bind(by.to_string());
         let Some(row) = tx.fetch_optional(select).await? else {
             return Ok(None);

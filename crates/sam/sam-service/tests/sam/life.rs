@@ -1,5 +1,7 @@
 //! The life of a key: stopped, resumed, destroyed, by whom and why (`sap.md` §9; §14, 3, 6, 40, 53).
 
+use std::sync::Arc;
+
 use core_types::{DestroyCause, Digest32, KeyAlg, UnixTime, sha256};
 use futures_util::future::join_all;
 use jose::SigningKey;
@@ -9,6 +11,7 @@ use sam_keys::Destruction;
 use sap::manage::NoticeEffect;
 use sap::messages::{OpenRequest, SapRefusalCode};
 use sap::{Act, RevocationNotice, TYP_NOTICE};
+use tokio::sync::Notify;
 
 use crate::kit::*;
 
@@ -428,24 +431,30 @@ async fn no_signature_starts_after_a_stop_on_any_node() {
         }
         let nodes = [world.sam.clone(), world.node("sam-2").await];
         let changes = world.key(&signer).await.changes;
-        let calls: Vec<_> = tokens
-            .into_iter()
-            .enumerate()
-            .map(|(n, (token, hash))| {
-                let sam = nodes[n % 2].clone();
-                let request = world.sign_request(&signer, &token, &[hash]);
-                tokio::spawn(async move { sam.sign(SSA, request).await })
-            })
-            .collect();
+        let mut calls = tokens.into_iter().enumerate().map(|(n, (token, hash))| {
+            let sam = nodes[n % 2].clone();
+            let request = world.sign_request(&signer, &token, &[hash]);
+            tokio::spawn(async move { sam.sign(SSA, request).await })
+        });
+        // The first one's order is with the module, which answers after the stop; the last one comes after it; the
+        // others race with it.
+        let (late, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        world.cm.delay(late.clone(), release.clone());
+        let mut running = vec![calls.next().unwrap()];
+        late.notified().await;
+        running.extend(calls.by_ref().take(10));
         world.stop(&signer, changes).await.unwrap();
         let begun = world.audited("sad.consumed", "").await;
-        let outcomes = join_all(calls).await;
+        release.notify_one();
+        running.extend(calls);
+        let outcomes = join_all(running).await;
         let signed = outcomes
             .iter()
             .filter(|o| o.as_ref().unwrap().is_ok())
             .count();
         assert_eq!(world.audited("sad.consumed", "").await, begun);
         assert_eq!(signed, begun);
+        assert!((1..12).contains(&begun), "{begun}");
         for refused in outcomes
             .iter()
             .filter_map(|o| o.as_ref().unwrap().as_ref().err())

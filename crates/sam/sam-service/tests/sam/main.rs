@@ -50,5 +50,6 @@ mod settings;
 mod sign_open;
 mod signed_requests;
 mod signing;
+mod stops;
 mod stores;
 mod tenants;

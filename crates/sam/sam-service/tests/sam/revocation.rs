@@ -4,7 +4,9 @@ use core_types::{B64, KeyAlg, KeyId};
 use pki::Certificate;
 use pki::ocsp::{CertId, OcspRequest};
 use sam_api::Refusal;
+use sam_api::guard::GuardRequest;
 use sam_api::ssa::*;
+use sap::office::{KeyAction, Measure};
 
 use crate::kit::*;
 
@@ -118,6 +120,35 @@ async fn a_hold_stops_until_its_ca_says_otherwise_and_no_older_word_lifts_it() {
         let told: Vec<_> = world.history(&signer).await;
         assert_eq!(told[0].what, Happened::Resumed);
         assert_eq!(told[1].what, Happened::Suspended);
+    }
+}
+
+// shows: I-4.2.2c-termination-causes, T-TERM-NOT-OWNER
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_is_lifted_as_published_under_the_providers_stop_which_stays() {
+    for world in worlds().await {
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let key = signer.keys[0].key.clone();
+        world.clock.advance(10);
+        world.ca.revoke(&serial(&signer), 6).unwrap();
+        world.published(&signer, world.crl()).await.unwrap();
+        let stop = GuardRequest::Key { key: key.clone() };
+        world.sam.guard_stop(GUARD, stop).await.unwrap();
+        let watched = world.sam.watched(SSA, WatchedRequest { after: None });
+        assert!(watched.await.unwrap().certificates[0].held);
+        world.published(&signer, world.crl()).await.unwrap();
+        assert_eq!(world.audited("revocation.heeded", "").await, 1, "no news");
+        world.clock.advance(10);
+        world.ca.release(&serial(&signer)).unwrap();
+        world.published(&signer, world.crl()).await.unwrap();
+        let stop = world.key(&signer).await.stop.unwrap();
+        assert_eq!(stop.cause, StopCause::Provider);
+        let resume = Measure::Key {
+            key,
+            action: KeyAction::Resume,
+        };
+        world.decide(resume).await.unwrap();
+        assert_eq!(world.key(&signer).await.state, KeyState::Active);
     }
 }
 

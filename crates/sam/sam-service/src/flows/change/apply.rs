@@ -261,11 +261,12 @@ pub(crate) fn key_event(key: &KeyRecord, by: Digest32) -> Event {
         .map_or("", |s| cause_code(s.cause))
         .into();
     if let (true, Some(receiver)) = (key.life.is_leaving(), &key.receiver) {
+        let approved = key.life.stop.as_ref().and_then(|s| s.by);
         return Event::KeyHandedOver {
             key: id,
             owner,
             receiver: receiver.thumbprint(),
-            act: by,
+            act: approved.unwrap_or(by),
         };
     }
     match key.life.state {

@@ -5,7 +5,7 @@ use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Status, SwitchModule, SwitchRequest};
 use cm_api::switch::{MAX_SWITCH_LIFE, Switch, TYP_SWITCH};
 use core_types::{Digest32, KeyId, TenantId, UnixTime, VoucherId};
-use sam_api::ssa::{Happened, HistoryEntry};
+use sam_api::ssa::{Happened, HistoryEntry, KeyState};
 use sam_core::Reason;
 use sam_core::office::people::check_enough;
 use sam_core::office::{Account, Officer, Proposal};
@@ -309,8 +309,9 @@ impl<C: CryptoModule> Sam<C> {
         let next = by_provider(&row.body, action, Some(digest), at)?;
         rows::save(tx, &self.sealer, &row, &next).await?;
         let what = match action {
-            KeyAction::Suspend => Happened::Suspended,
-            KeyAction::Resume => Happened::Resumed,
+            // What others stopped before stays stopped.
+            KeyAction::Resume if next.life.state == KeyState::Active => Happened::Resumed,
+            KeyAction::Suspend | KeyAction::Resume => Happened::Suspended,
             KeyAction::Destroy => Happened::Destroyed,
         };
         let note = HistoryEntry {
