@@ -4,17 +4,20 @@
 //!
 //! Each guard can be taken out; then the exploration has to find a violation, or the model shows nothing.
 
+#[path = "model/worlds.rs"]
+mod worlds;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cm_api::order::MAX_ATTEMPTS;
 use core_types::{B64, Digest32, FactorId, UnixTime};
 use sam_api::ssa::StopCause;
-use sam_core::ActState;
 use sam_core::life::Life;
 use sam_core::state::{Asked, ItemState, JobState, Plan, Renewal};
 use sap::SignAct;
 use sap::proof::Method;
 
+use self::worlds::{Acts, Ask, CmDb, Node, Power, Said, SamDb, Without, World, name, stored, with};
 use super::{ALG, GRANT, T, client, h, key, minted, now};
 
 /// Seconds at which the world may stand: all live, orders over, the first right over.
@@ -23,175 +26,7 @@ const ORDER_LIFE: i64 = 30;
 /// More worlds than this would make the test too slow to be run each time.
 const MOST: usize = 2_000_000;
 const SECOND: Digest32 = Digest32([3; 32]);
-
-/// What is taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Without {
-    Nothing,
-    /// The proof isn't asked for: anybody's approval is accepted.
-    Proof,
-    /// The items aren't taken before the order is sent.
-    TakingFirst,
-    /// The module executes an order as often as it comes.
-    OrderOnce,
-    /// An order leaves the names of the attempts before it free.
-    EarlierAttempts,
-    /// The module believes that an attempt follows one that signed nothing.
-    SurelyNothing,
-    /// The module remembers no items of an act that can be renewed.
-    ItemOnce,
-    /// The key isn't looked at when an act is spent.
-    KeyCheck,
-    /// A job found taken after a crash is ordered anew instead of given up.
-    GivingUp,
-    /// Values leave before they are stored.
-    StoringFirst,
-    /// A token stays good after it was renewed.
-    OneToken,
-    /// A late answer counts for whatever order is out now.
-    OwnStep,
-}
-
-/// Act states by number, so that worlds are small, and what the decisions said of them.
-struct Acts {
-    list: Vec<ActState>,
-    numbers: HashMap<String, u16>,
-    said: HashMap<(u16, Ask), Option<(Said, u16)>>,
-}
-
-/// A decision that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Ask {
-    Approve(u8),
-    Bind(u8),
-    Renew(u8),
-    GiveUp(u8),
-    Plan(u8, Digest32, u8),
-    Lost(u8, u8),
-    Done(u8, u8),
-    Again(u8, u8),
-}
-
-/// What came of it, beside the next state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Go,
-    Take,
-    Over,
-}
-
-impl Acts {
-    /// A decision, made once for each state it is asked of.
-    fn ask(
-        &mut self,
-        state: u16,
-        ask: Ask,
-        decide: impl FnOnce(&ActState) -> Option<(Said, ActState)>,
-    ) -> Option<(Said, u16)> {
-        if let Some(said) = self.said.get(&(state, ask)) {
-            return *said;
-        }
-        let decided = decide(&self.list[usize::from(state)]);
-        let said = decided.map(|(said, next)| (said, self.number(next)));
-        self.said.insert((state, ask), said);
-        said
-    }
-
-    fn number(&mut self, state: ActState) -> u16 {
-        let name = serde_json::to_string(&state).unwrap();
-        if let Some(n) = self.numbers.get(&name) {
-            return *n;
-        }
-        let n = u16::try_from(self.list.len()).unwrap();
-        self.list.push(state);
-        self.numbers.insert(name, n);
-        n
-    }
-}
-
-/// What a node is doing. Between two of these it may crash, and others may act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Node {
-    Idle,
-    /// T1 is durable (or should be): the order goes out next. Bits of the items.
-    Ordering {
-        step: u8,
-        attempt: u8,
-        items: u8,
-    },
-    /// Values are in hand.
-    Holding {
-        step: u8,
-        attempt: u8,
-        items: u8,
-    },
-    /// The module said that it signed nothing.
-    Refused {
-        step: u8,
-        attempt: u8,
-        items: u8,
-    },
-    /// Nobody knows what became of the order, or it can't be given again.
-    Unsure {
-        step: u8,
-        attempt: u8,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct SamDb {
-    act: u16,
-    /// 0 active, 1 stopped.
-    stopped: bool,
-}
-
-/// What the module remembers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct CmDb {
-    /// Names that are taken, a bit for each step and attempt.
-    orders: u8,
-    /// Those of them of which surely nothing came.
-    nothing: u8,
-    /// Items of the act, if it can be renewed.
-    items: u8,
-}
-
-/// The bit of an order's name.
-fn name(step: u8, attempt: u8) -> u8 {
-    1 << (step * 2 + attempt)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct World {
-    time: u8,
-    sam: SamDb,
-    sam_copy: Option<SamDb>,
-    cm: CmDb,
-    nodes: [Node; 2],
-    /// The person proved their will.
-    proved: bool,
-    /// Values the module made, for each item.
-    made: [u8; 2],
-    sam_set_back: bool,
-    cm_set_back: bool,
-    /// The first token was renewed.
-    renewed: bool,
-    /// What went wrong, if anything.
-    broken: Option<&'static str>,
-}
-
-/// What the adversary may do in an exploration: all at once would be too many worlds to visit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Power {
-    /// Two nodes at once, crashing anywhere.
-    TwoNodes,
-    /// One node, crashing anywhere; either database set back, the SAM's to any moment without an order out, the
-    /// module's to its beginning.
-    SetBack {
-        /// Whether the act can be renewed: then the module remembers its items, else its orders only.
-        renewable: bool,
-    },
-}
+const AFTER_STOP: &str = "begun after the key was stopped";
 
 struct Model {
     act: SignAct,
@@ -429,7 +264,7 @@ impl Model {
                 match said {
                     Some((Said::Take, taken)) if active => {
                         let broken = match (w.sam.stopped, w.renewed && grant == GRANT) {
-                            (true, _) => Some("begun after the key was stopped"),
+                            (true, _) => Some(AFTER_STOP),
                             (_, true) if !w.sam_set_back => {
                                 Some("begun with a token that was renewed")
                             }
@@ -534,7 +369,9 @@ impl Model {
     /// The same items once more, where the module said that it signed nothing.
     fn again(&mut self, w: World, node: usize, held: (u8, u8, u8), next: &mut Vec<World>) {
         let (step, attempt, items) = held;
-        if u32::from(attempt) + 1 >= MAX_ATTEMPTS {
+        let at = now(TIMES[usize::from(w.time)]);
+        let active = self.key_is_active(&w, at.time) || self.without == Without::KeyCheckAgain;
+        if u32::from(attempt) + 1 >= MAX_ATTEMPTS || !active {
             next.push(with(w, node, Node::Unsure { step, attempt }));
             return;
         }
@@ -548,7 +385,12 @@ impl Model {
                 attempt: attempt + 1,
                 items,
             };
-            with(stored(w, s), node, ordering)
+            let broken = w.sam.stopped.then_some(AFTER_STOP);
+            let after = World {
+                broken,
+                ..stored(w, s)
+            };
+            with(after, node, ordering)
         });
         next.push(after);
     }
@@ -598,18 +440,6 @@ impl Model {
     }
 }
 
-fn with(mut w: World, node: usize, doing: Node) -> World {
-    w.nodes[node] = doing;
-    w
-}
-
-fn stored(w: World, act: u16) -> World {
-    World {
-        sam: SamDb { act, ..w.sam },
-        ..w
-    }
-}
-
 // shows: II-3.3.1-sap-replay-bypass-forgery, T-USE-SAP-REPLAY, T-USE-SAP-BYPASS, II-A1-sad-once
 #[test]
 fn no_order_of_steps_crashes_and_set_back_databases_breaks_a_promise() {
@@ -637,11 +467,8 @@ fn a_guard_that_is_taken_out_is_missed() {
         (Without::EarlierAttempts, fixed, "two values for an item"),
         (Without::SurelyNothing, fixed, "two values for an item"),
         (Without::ItemOnce, renewable, "two values for an item"),
-        (
-            Without::KeyCheck,
-            TwoNodes,
-            "begun after the key was stopped",
-        ),
+        (Without::KeyCheck, TwoNodes, AFTER_STOP),
+        (Without::KeyCheckAgain, TwoNodes, AFTER_STOP),
         (Without::GivingUp, fixed, "two values for an item"),
         (
             Without::StoringFirst,

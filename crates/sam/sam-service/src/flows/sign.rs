@@ -286,12 +286,14 @@ impl<C: CryptoModule> Sam<C> {
                 Ordered::Refused(refusal) => {
                     tracing::warn!(%refusal, "the module refused an order to sign");
                     let fresh = refusal != cm_api::Refusal::Duplicate;
-                    if fresh && taken.job.attempt + 1 < MAX_ATTEMPTS {
-                        self.again(&mut taken).await?;
-                        continue;
+                    if !fresh || taken.job.attempt + 1 >= MAX_ATTEMPTS {
+                        self.lose(&taken, client, "module-refused").await?;
+                        return Err(Reason::Lost.into());
                     }
-                    self.lose(&taken, client, "module-refused").await?;
-                    return Err(Reason::Lost.into());
+                    if let Err(failed) = self.again(&mut taken).await {
+                        self.lose(&taken, client, "not-sent").await?;
+                        return Err(failed);
+                    }
                 }
                 Ordered::Done(_) | Ordered::Unknown => {
                     self.lose(&taken, client, "lost").await?;
@@ -391,22 +393,6 @@ impl<C: CryptoModule> Sam<C> {
         self.lose(taken, client, "wrong-value").await?;
         stopped?;
         Err(Reason::Lost.into())
-    }
-
-    async fn again(&self, taken: &mut Taken) -> Result<(), Failed> {
-        let (id, attempt) = (taken.found.digest.to_string(), taken.job.attempt);
-        let step = taken.step;
-        transaction!(self.store, "sign-again", |tx| {
-            let row = rows::get::<ActState>(tx, &self.sealer, &id)
-                .await?
-                .ok_or(Reason::Lost)?;
-            let next = row.body.again(step, attempt)?;
-            rows::save(tx, &self.sealer, &row, &next).await?;
-            self.rows_changed(tx, "ordered-again").await?;
-            Ok::<_, Failed>(())
-        })?;
-        taken.job.attempt += 1;
-        Ok(())
     }
 
     /// The items are given up for good, and the signer has to approve anew.

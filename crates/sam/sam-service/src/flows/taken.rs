@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use cm_api::order::CounterSign;
-use cm_api::{Dtbs, OrderKind, SignItem};
+use cm_api::{CryptoModule, Dtbs, OrderKind, SignItem};
 use core_types::{B64, Digest32, DtbsForm, SigAlg, UnixTime, sha256};
 use sam_core::state::Job;
 use sam_core::{ActState, Reason};
 use sap::Item;
+use store_kit::transaction;
 
 use super::sign::Found;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
+use crate::rows::{self, KeyLock};
+use crate::sam::Sam;
 
 /// A job whose items are taken (T1 is durable).
 pub(crate) struct Taken {
@@ -53,6 +56,35 @@ pub(crate) fn taken(
         approved,
         approval: evidence,
     })
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// The module said that it signed nothing: the next attempt begins, as the first did, with a key that nobody has stopped
+    /// meanwhile.
+    pub(crate) async fn again(&self, taken: &mut Taken) -> Result<(), Failed> {
+        let (act, step, attempt) = (taken.found.digest, taken.step, taken.job.attempt);
+        transaction!(self.store, "sign-again", |tx| {
+            let row = rows::get::<ActState>(tx, &self.sealer, &act.to_string())
+                .await?
+                .ok_or(Reason::Lost)?;
+            let next = row.body.again(step, attempt)?;
+            self.stays_so(tx).await?;
+            let id = taken.key.key.as_str();
+            let key = rows::get_key(tx, &self.sealer, id, KeyLock::Shared).await?;
+            let key = key.ok_or(Reason::KeyNotActive)?.body;
+            let same = key.version == taken.key.version && key.spki == taken.key.spki;
+            // A key for one act was spent by this one.
+            let spent = key.spent.as_ref().is_some_and(|s| s.act != act);
+            if !key.life.is_active(self.clock.now()) || !same || spent {
+                return Err(Reason::KeyNotActive.into());
+            }
+            rows::save(tx, &self.sealer, &row, &next).await?;
+            self.rows_changed(tx, "ordered-again").await?;
+            Ok::<_, Failed>(())
+        })?;
+        taken.job.attempt += 1;
+        Ok(())
+    }
 }
 
 /// What an algorithm signs for this item of the act: its digest, or the message that the act names by its hash.

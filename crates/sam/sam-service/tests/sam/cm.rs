@@ -99,7 +99,7 @@ impl Cm {
         self.faults.lock().unwrap().clear();
     }
 
-    /// Holds back the next answer to an order to sign.
+    /// Holds back the next answer to an order to sign, also one that refuses it.
     pub fn delay(&self, reached: Arc<Notify>, release: Arc<Notify>) {
         *self.gate.lock().unwrap() = Some((reached, release));
     }
@@ -141,6 +141,15 @@ impl Cm {
         match self.take(|f| *f == lost) {
             Some(_) => Err(ModuleError::Unknown),
             None => answer,
+        }
+    }
+
+    /// Waits, if this answer is to be held back.
+    async fn held_back(&self) {
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((reached, release)) = gate {
+            reached.notify_one();
+            release.notified().await;
         }
     }
 
@@ -189,10 +198,13 @@ impl CryptoModule for Cm {
             )
         });
         match fault {
-            Some(Fault::Refuse(Refused::NotOperational)) => {
-                return Err(Refusal::NotOperational.into());
+            Some(Fault::Refuse(refused)) => {
+                self.held_back().await;
+                return Err(match refused {
+                    Refused::NotOperational => Refusal::NotOperational.into(),
+                    Refused::Duplicate => Refusal::Duplicate.into(),
+                });
             }
-            Some(Fault::Refuse(Refused::Duplicate)) => return Err(Refusal::Duplicate.into()),
             Some(Fault::LostBefore) => return Err(ModuleError::Unknown),
             Some(Fault::NeverArrives) => return self.never().await,
             _ => {}
@@ -212,11 +224,7 @@ impl CryptoModule for Cm {
             .lock()
             .unwrap()
             .extend(digests.into_iter().zip(values.iter().cloned()));
-        let gate = self.gate.lock().unwrap().take();
-        if let Some((reached, release)) = gate {
-            reached.notify_one();
-            release.notified().await;
-        }
+        self.held_back().await;
         match fault {
             Some(Fault::LostAfter) => return Err(ModuleError::Unknown),
             Some(Fault::NeverAnswers) => return self.never().await,

@@ -1,6 +1,8 @@
-//! Stops of several that lie on top of each other: each is lifted by whoever made it, and by nobody else.
+//! Stops of several that lie on top of each other: each is lifted by whoever made it, and by nobody else. And stops between
+//! the orders of one signature.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use core_types::KeyAlg;
 use sam_api::Refusal;
@@ -10,7 +12,7 @@ use sap::manage::NoticeEffect;
 use sap::office::{KeyAction, Measure};
 use tokio::sync::Notify;
 
-use crate::cm::Fault;
+use crate::cm::{Fault, Refused};
 use crate::kit::*;
 use crate::life::notice;
 
@@ -102,5 +104,50 @@ async fn a_key_that_its_authority_holds_is_stopped_by_officers_and_guard_before_
             assert_eq!(stopped_by(&world, &signer).await, None);
             assert_eq!(world.history(&signer).await[0].what, Happened::Resumed);
         }
+    }
+}
+
+// shows: T-KEY-ABUSE, T-TERM-NOT-OWNER, II-3.3.1-sap-replay-bypass-forgery
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_order_is_sent_after_a_stop() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        let (late, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        world.cm.delay(late.clone(), release.clone());
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        let (sam, request) = (
+            world.sam.clone(),
+            world.sign_request(&signer, &token, &[hash(1)]),
+        );
+        let call = tokio::spawn(async move { sam.sign(SSA, request).await });
+        late.notified().await;
+        let seen = world.key(&signer).await.changes;
+        world.stop(&signer, seen).await.unwrap();
+        release.notify_one();
+        assert_eq!(call.await.unwrap().unwrap_err(), Refusal::KeyNotActive);
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), 0);
+        assert_eq!(world.audited("signature.failed", "not-sent").await, 1);
+        // The right is lost, also when the key goes on.
+        let key = signer.keys[0].key.clone();
+        let resume = Wish::Resume { key };
+        world.changed(resume, &mut signer).await.unwrap();
+        let again = world.sign(&signer, &token, &[hash(1)]).await.unwrap_err();
+        assert!(matches!(again, Refusal::Used | Refusal::Lost), "{again:?}");
+        assert!(world.cm.values.lock().unwrap().is_empty());
+    }
+}
+
+// shows: T-KEY-ABUSE, III-3-6-reauthorization-limits
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_one_act_has_both_orders_of_it() {
+    for world in worlds().await {
+        let mut invitation = world.invitation("p", &[KeyAlg::P256]);
+        invitation.one_time = true;
+        let mut signer = world.enrol_by(invitation, false).await;
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        world.cm.next(Fault::Refuse(Refused::NotOperational));
+        assert!(world.sign(&signer, &token, &[hash(1)]).await.is_ok());
+        assert_eq!(world.cm.orders.load(Ordering::SeqCst), 1);
     }
 }
