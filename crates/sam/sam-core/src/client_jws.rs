@@ -1,7 +1,7 @@
 //! Requests signed by the application (`sap.md` §4, RFC 9101): a request object by a key that is registered at the SAM.
 //!
-//! With it nobody between application and SAM can exchange documents, order or names: the list that the signer sees is
-//! the application's own. A client with registered keys is never believed without.
+//! With it nobody between application and SAM can exchange documents, order or names, or make a right last longer: the list
+//! that the signer sees is the application's own. A client with registered keys is never believed without.
 
 use core_types::bytes::{from_b64, from_b64u};
 use core_types::{ClientId, HashAlg, KeyId, UnixTime};
@@ -32,6 +32,8 @@ pub struct Claimed<'a> {
     pub items: &'a [PrepareItem],
     /// How many signatures, where there are no items.
     pub open: Option<u32>,
+    /// For how many seconds what the signer approves can be renewed.
+    pub renew: i64,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +59,8 @@ struct Details {
     digests: Vec<Digest>,
     #[serde(rename = "numSignatures")]
     count: Option<u32>,
+    #[serde(rename = "renewableFor")]
+    renew: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -105,8 +109,11 @@ pub fn check(
         return Err(BAD);
     }
     let details = details(claims.authorization_details)?;
-    if details.credential_id != claimed.key.as_str() || details.digests.len() != claimed.items.len()
-    {
+    // What it doesn't say, nobody says in its place: a right of five minutes stays one.
+    let same = details.credential_id == claimed.key.as_str()
+        && details.digests.len() == claimed.items.len()
+        && details.renew.unwrap_or(0) == claimed.renew;
+    if !same {
         return Err(BAD);
     }
     if claimed.open.is_some() {
@@ -179,6 +186,7 @@ mod tests {
         key: KeyId,
         items: Vec<PrepareItem>,
         open: Option<u32>,
+        renew: i64,
         typ: &'static str,
         claims: Value,
     }
@@ -197,6 +205,7 @@ mod tests {
             client: ClientId::parse("app").unwrap(),
             items: vec![item(1), item(2)],
             open: None,
+            renew: 0,
             typ: TYP_REQUEST,
             claims: json!({
                 "iss": "app", "client_id": "app", "aud": "https://as.example", "iat": NOW.0, "exp": NOW.0 + 300,
@@ -225,6 +234,7 @@ mod tests {
             key: &asked.key,
             items: &asked.items,
             open: asked.open,
+            renew: asked.renew,
         };
         let (other, _) = SigningKey::generate().unwrap();
         let ours = |aud: &str| aud == "https://as.example";
@@ -388,6 +398,24 @@ mod tests {
             "attributes added",
             document(json!("sdr"), None, Some(doc(Some(1)))),
         );
+    }
+
+    #[test]
+    fn a_right_is_renewed_for_as_long_as_was_signed_and_no_longer() {
+        let renewed = |signed: Value, asked: i64| {
+            move |a: &mut Asked| {
+                a.claims["authorization_details"][0]["renewableFor"] = signed.clone();
+                a.renew = asked;
+            }
+        };
+        good(renewed(json!(0), 0));
+        good(renewed(Value::Null, 0));
+        good(renewed(json!(600), 600));
+        bad("nothing signed", |a| a.renew = 600);
+        bad("nothing signed", renewed(Value::Null, 1));
+        bad("longer", renewed(json!(600), 601));
+        bad("shorter", renewed(json!(600), 0));
+        bad("no number", renewed(json!("600"), 600));
     }
 
     #[test]

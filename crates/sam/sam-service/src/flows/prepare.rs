@@ -265,6 +265,7 @@ impl<C: CryptoModule> Sam<C> {
             key: &request.key,
             items: &request.items,
             open: request.open,
+            renew: request.renew,
         };
         let prefixes = &self.config.return_prefixes;
         let ours = |audience: &str| {

@@ -84,7 +84,15 @@ async fn an_ssa_cannot_exchange_what_the_application_signed() {
         };
         let act = opened(&world, good.clone()).await;
         assert!(act.client.signed && act.client.known);
-        assert_eq!(act.items[1].digest(), &hash(2));
+        assert_eq!((act.items[1].digest(), act.renew), (&hash(2), 0));
+        let mut renewable = claims(&world, &signer, &hashes);
+        renewable["authorization_details"][0]["renewableFor"] = json!(600);
+        let act = PrepareRequest {
+            client_jws: sign(&key, &renewable),
+            renew: 600,
+            ..good.clone()
+        };
+        assert_eq!(opened(&world, act).await.renew, START.plus(600).0);
 
         let swapped = |change: &dyn Fn(&mut PrepareRequest)| {
             let mut request = good.clone();
@@ -116,6 +124,11 @@ async fn an_ssa_cannot_exchange_what_the_application_signed() {
             (
                 "another key",
                 swapped(&|r| r.key = signer.keys[1].key.clone()),
+            ),
+            ("a right of an hour", swapped(&|r| r.renew = 3600)),
+            (
+                "a longer right",
+                claimed(&|c| c["authorization_details"][0]["renewableFor"] = json!(600)),
             ),
             ("no signature at all", swapped(&|r| r.client_jws = None)),
             (
