@@ -24,7 +24,7 @@ const DAY: i64 = 24 * 3600;
 
 /// Keeps what it was given, except when it is told to fail.
 #[derive(Default)]
-struct Post {
+pub struct Post {
     kept: Mutex<Vec<TellRequest>>,
     fails: Mutex<Option<Undelivered>>,
     calls: AtomicUsize,
@@ -48,7 +48,7 @@ impl Courier for Post {
 }
 
 impl Post {
-    fn of(world: &World) -> Arc<Self> {
+    pub fn of(world: &World) -> Arc<Self> {
         let post = Arc::new(Self::default());
         world.sam.send_codes_by(post.clone());
         post
@@ -59,7 +59,7 @@ impl Post {
     }
 
     /// What arrived since the last time: where, and what.
-    fn news(&self) -> Vec<(String, Vec<Happened>)> {
+    pub fn news(&self) -> Vec<(String, Vec<Happened>)> {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap());
         let what = |entries: Vec<HistoryEntry>| entries.iter().map(|e| e.what).collect();
         kept.into_iter()
@@ -79,7 +79,7 @@ fn told(mail: &str, what: &[Happened]) -> (String, Vec<Happened>) {
     (mail.to_owned(), what.to_vec())
 }
 
-async fn enrol(world: &World, name: &str, with_pin: bool, mail: &str) -> Signer {
+pub async fn enrol(world: &World, name: &str, with_pin: bool, mail: &str) -> Signer {
     let mut invitation = world.invitation(name, &[KeyAlg::P256]);
     invitation.notices = address(mail);
     if with_pin {

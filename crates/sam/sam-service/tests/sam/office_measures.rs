@@ -10,9 +10,11 @@ use sap::office::Measure;
 use sap::office::calls::*;
 
 use crate::kit::*;
+use crate::notices::{self, Post};
 use crate::office_kit::*;
 
 const WAIT: i64 = 72 * 3600;
+const MAIL: &str = "hanako@example.jp";
 
 async fn registration(world: &World, signer: &Signer) -> VoucherId {
     world.factors(signer).await[0].registration.clone()
@@ -57,7 +59,10 @@ fn voucher(proposal: Digest32) -> VoucherId {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_officers_give_a_signer_new_factors_after_three_days_and_not_before() {
     for world in worlds().await {
-        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let post = Post::of(&world);
+        let mut signer = notices::enrol(&world, "p", false, MAIL).await;
+        world.sam.send_notices().await.unwrap();
+        post.news();
         let (measure, secret) = lost(&world, &signer).await;
         let mut founders = world.officers().await;
         let [a, b, c] = founders.devices.as_mut_slice() else {
@@ -78,6 +83,9 @@ async fn two_officers_give_a_signer_new_factors_after_three_days_and_not_before(
             world.history(&signer).await[0].what,
             Happened::FactorsOrdered
         );
+        world.sam.send_notices().await.unwrap();
+        let told = (MAIL.to_owned(), vec![Happened::FactorsOrdered]);
+        assert_eq!(post.news(), [told]);
         assert_eq!(world.factors(&signer).await.len(), 1);
         world.clock.advance(WAIT - 1);
         world.sam.maintain().await.unwrap();
@@ -109,9 +117,10 @@ async fn two_officers_give_a_signer_new_factors_after_three_days_and_not_before(
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_still_has_a_factor_ends_it_by_using_it_and_so_does_any_change() {
     for world in worlds().await {
+        let _post = Post::of(&world);
         for by_proof in [true, false] {
             let name = if by_proof { "p" } else { "q" };
-            let mut signer = world.enrol(name, false, &[KeyAlg::P256]).await;
+            let mut signer = notices::enrol(&world, name, false, MAIL).await;
             let (measure, secret) = lost(&world, &signer).await;
             let done = world.decide(measure).await.unwrap();
             world.clock.advance(60);
@@ -131,7 +140,7 @@ async fn whoever_still_has_a_factor_ends_it_by_using_it_and_so_does_any_change()
             assert!(enrol_again(&world, &voucher, &secret).await.is_err());
         }
         // Also between the end of the waiting and the enrolment.
-        let mut signer = world.enrol("r", false, &[KeyAlg::P256]).await;
+        let mut signer = notices::enrol(&world, "r", false, MAIL).await;
         let (measure, secret) = lost(&world, &signer).await;
         let done = world.decide(measure).await.unwrap();
         world.clock.advance(WAIT);
@@ -140,6 +149,33 @@ async fn whoever_still_has_a_factor_ends_it_by_using_it_and_so_does_any_change()
         let late = enrol_again(&world, &voucher(done.proposal), &secret).await;
         assert!(late.is_err());
         assert_eq!(world.audited("proposal.ended", "factor-not-lost").await, 1);
+    }
+}
+
+/// Whoever holds the SSA shows the signer what it likes: officers alone would give away what the key signs.
+// shows: T-INS-ACTIVATION, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn new_factors_are_for_signers_who_are_told_past_the_ssa() {
+    for world in worlds().await {
+        let reached = notices::enrol(&world, "p", false, MAIL).await;
+        let (measure, secret) = lost(&world, &reached).await;
+        let refused = world.decide(measure.clone()).await.unwrap_err();
+        assert_eq!(rule(refused), "no-courier");
+        let post = Post::of(&world);
+        let unknown = world.enrol("q", false, &[KeyAlg::P256]).await;
+        let refused = world.decide(lost(&world, &unknown).await.0).await;
+        assert_eq!(rule(refused.unwrap_err()), "no-notice-address");
+        let done = world.decide(measure).await.unwrap();
+        assert_eq!(done.state, ProposalState::Waiting);
+        world.sam.send_notices().await.unwrap();
+        let mut news = post.news().into_iter();
+        assert!(news.any(|(to, what)| to == MAIL && what == [Happened::FactorsOrdered]));
+        // A node without a courier, as an administrator could start it, doesn't end the waiting with an invitation.
+        world.clock.advance(WAIT);
+        world.node("sam-2").await.maintain().await.unwrap();
+        let voucher = voucher(done.proposal);
+        assert!(enrol_again(&world, &voucher, &secret).await.is_err());
+        assert_eq!(world.audited("proposal.ended", "no-courier").await, 1);
     }
 }
 

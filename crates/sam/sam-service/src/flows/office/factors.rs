@@ -21,7 +21,8 @@ use crate::rows;
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
-    /// What approvers have to know; refuses what can't be done: the registration must have a key, and none above level 2.
+    /// What approvers have to know; refuses what can't be done: the registration must have a key, and none above level 2, and its
+    /// signer must be told on a way that isn't the SSA's.
     pub(crate) async fn factor_facts(
         &self,
         tx: &mut Tx,
@@ -54,7 +55,19 @@ impl<C: CryptoModule> Sam<C> {
         if of.highest() == Level::Three {
             return Err(Reason::Level("I-3.5.1-keyauth-L3").into());
         }
+        self.reaches(tx, person).await?;
         Ok((of, voucher))
+    }
+
+    /// Without an address of an authority's and a courier the portal alone would tell, which is the SSA's.
+    async fn reaches(&self, tx: &mut Tx, person: &PersonId) -> Result<(), Failed> {
+        let row = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str()).await?;
+        let rule = match row.ok_or(Reason::NotFound)?.body.notices {
+            None => "no-notice-address",
+            Some(_) if self.courier.get().is_none() => "no-courier",
+            Some(_) => return Ok(()),
+        };
+        Err(Reason::NotAllowed(rule).into())
     }
 
     /// Approved: the signer is told, and the waiting begins.
