@@ -3,13 +3,16 @@
 
 pub mod table;
 
+use std::collections::BTreeMap;
+
 use cm_api::Health;
-use core_types::{DtbsForm, KeyAlg, Level};
+use core_types::{Digest32, DtbsForm, KeyAlg, Level, sha256};
 use sam_api::ssa::{Declared, KeyLevel, LevelPart};
 use sap::Item;
 use sap::act::{MAX_ITEMS, MAX_LIFE};
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Reason;
 use crate::state::SIGN_WINDOW;
@@ -20,7 +23,7 @@ use table::{WORTH, Worth, admits_pattern, requirement};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Version, raised at every change.
+    /// Version, raised at every change: it names one policy for good.
     pub version: u32,
     /// PIN and one-time code through the SIC count at level 2. Off by default: a look-alike page defeats them.
     /// Named in the conformity report when on.
@@ -84,6 +87,23 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// What its version names: the digest of its members in JSON, by name, without those that are at their default. So a build that
+    /// knows more of them names the same policy alike; what a default means is never changed.
+    pub fn digest(&self) -> Digest32 {
+        let members = |policy: &Self| -> BTreeMap<String, Value> {
+            let value = serde_json::to_value(policy).unwrap_or_default();
+            let members = value.as_object().cloned().unwrap_or_default();
+            members.into_iter().collect()
+        };
+        let usual = members(&Self::default());
+        let own = members(self).into_iter();
+        let own: BTreeMap<_, _> = own
+            .filter(|(name, value)| usual.get(name) != Some(value))
+            .collect();
+        let text = serde_json::to_string(&own).unwrap_or_default();
+        sha256(&[b"natsuin-policy-v1\n", text.as_bytes()])
+    }
+
     /// Whether a proof with this kind of factor counts at `level`.
     pub fn admits(&self, level: Level, factor: FactorKind) -> bool {
         level <= self.strength(factor)

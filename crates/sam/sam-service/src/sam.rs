@@ -129,8 +129,9 @@ impl<C: CryptoModule> Sam<C> {
         let sam = Self::build(config, module, store, root, clock, random).await?;
         sam.check_begun().await?;
         sam.record_start().await?;
-        let (found, obeyed) = sam.scrub_and_tell().await?;
-        sam.adopt_settings(&found, obeyed).await?;
+        let (found, told) = sam.scrub_and_tell().await?;
+        sam.adopt_settings(&found, told.obeyed).await?;
+        sam.adopt_policies(&told.policies).await?;
         sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;
@@ -448,7 +449,7 @@ impl<C: CryptoModule> Sam<C> {
         let now = self.clock.now();
         let digest = |text: String| sha256(&[text.as_bytes()]);
         let settings = [
-            ("policy", digest(format!("{:?}", self.config.policy))),
+            ("policy", self.config.policy.digest()),
             ("settings", digest(format!("{:?}", self.config))),
         ];
         transaction!(self.store, "sam-start", |tx| {

@@ -4,7 +4,7 @@
 //! The log is protected by what lies outside the database: signed checkpoints and their witness.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 
 use audit_log::{AuditError, Event, LogReader, Summary, Told};
@@ -20,6 +20,7 @@ use signed_config::Trust;
 use store_kit::{Seen, sql};
 
 use crate::failed::Failed;
+use crate::flows::{IN_FORCE, InForce};
 use crate::records::{KeyRecord, PersonRecord, RequestRecord};
 use crate::rows::{self, Noun};
 use crate::sam::Sam;
@@ -66,7 +67,16 @@ pub type Place = (&'static str, String);
 struct Ledger {
     /// The newest version of each row, by its table.
     rows: HashMap<String, HashMap<String, i64>>,
-    obeyed: Option<Obeyed>,
+    told: FromLog,
+}
+
+/// What a start asks the log for, beside the rows.
+#[derive(Debug, Default)]
+pub(crate) struct FromLog {
+    /// The signed configuration that it names last, as one that was obeyed.
+    pub(crate) obeyed: Option<Obeyed>,
+    /// Every policy that was in force.
+    pub(crate) policies: BTreeSet<InForce>,
 }
 
 /// The signed configuration that the log names last, as one that was obeyed.
@@ -115,7 +125,11 @@ impl Ledger {
                 ..adopted.detail
             });
             // One of an older build, which doesn't say enough, is followed by nothing older.
-            self.obeyed = told.and_then(|told| self.obeyed.max(Some(told)));
+            self.told.obeyed = told.and_then(|told| self.told.obeyed.max(Some(told)));
+        }
+        if entry.kind == IN_FORCE {
+            let policy = InForce::read(body).ok_or("a policy in force has no number")?;
+            self.told.policies.insert(policy);
         }
         for (table, id, version) in entry.rows {
             if entry.at < since && is_fleeting(&table) {
@@ -139,8 +153,11 @@ impl Ledger {
             }
         };
         let noted = part.map_err(|_| "what was noted of deleted entries is unreadable")?;
-        self.obeyed = self.obeyed.max(noted.obeyed);
-        self.rows.entry(noted.table).or_default().extend(noted.rows);
+        self.told.obeyed = self.told.obeyed.max(noted.obeyed);
+        self.told.policies.extend(noted.policies);
+        if !noted.rows.is_empty() {
+            self.rows.entry(noted.table).or_default().extend(noted.rows);
+        }
         Ok(())
     }
 
@@ -171,6 +188,9 @@ struct Noted {
     /// With the rows of [`Trust`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     obeyed: Option<Obeyed>,
+    /// In a part of their own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    policies: BTreeSet<InForce>,
 }
 
 impl LogSummary {
@@ -189,22 +209,31 @@ impl Summary for LogSummary {
     }
 
     fn parts(&self) -> Result<Vec<String>, &'static str> {
-        let mut parts = Vec::new();
+        let mut all = Vec::new();
         let tables: BTreeMap<_, _> = self.ledger.rows.iter().collect();
         for (table, rows) in tables {
             let mut rows: Vec<_> = rows.iter().collect();
             rows.sort_unstable();
             for some in rows.chunks(NOTED) {
-                let noted = Noted {
+                all.push(Noted {
                     table: table.clone(),
                     rows: some.iter().map(|(id, v)| ((*id).clone(), **v)).collect(),
-                    obeyed: self.ledger.obeyed.filter(|_| table == Trust::TABLE),
-                };
-                let text = serde_json::to_string(&noted);
-                parts.push(text.map_err(|_| "it has no text form")?);
+                    obeyed: self.ledger.told.obeyed.filter(|_| table == Trust::TABLE),
+                    policies: BTreeSet::new(),
+                });
             }
         }
-        Ok(parts)
+        let policies: Vec<_> = self.ledger.told.policies.iter().collect();
+        for some in policies.chunks(NOTED) {
+            all.push(Noted {
+                table: String::new(),
+                rows: BTreeMap::new(),
+                obeyed: None,
+                policies: some.iter().map(|policy| (*policy).clone()).collect(),
+            });
+        }
+        let text = |noted: &Noted| serde_json::to_string(noted).map_err(|_| "it has no text form");
+        all.iter().map(text).collect()
     }
 }
 
@@ -222,8 +251,8 @@ impl<C: CryptoModule> Sam<C> {
         self.scrub_and_tell().await.map(|(found, _)| found)
     }
 
-    /// The same; answers also which signed configuration the log names last.
-    pub(crate) async fn scrub_and_tell(&self) -> Result<(Scrubbed, Option<Obeyed>), AuditError> {
+    /// The same; answers also what else a start asks the log for.
+    pub(crate) async fn scrub_and_tell(&self) -> Result<(Scrubbed, FromLog), AuditError> {
         let since = self.clock.now().plus(-FLEETING - MARGIN);
         let mut ledger = Ledger::default();
         let read = LogReader::sequenced(&self.audit, &self.store, |told| {
@@ -258,7 +287,7 @@ impl<C: CryptoModule> Sam<C> {
         self.compare_rows::<Voucher>(&mut comparison).await?;
         self.compare_rows::<RequestRecord>(&mut comparison).await?;
         self.compare_rows::<ActState>(&mut comparison).await?;
-        let (found, obeyed) = (comparison.found, comparison.ledger.obeyed);
+        let (found, told) = (comparison.found, comparison.ledger.told);
         for (table, id) in [&found.set_back, &found.strange, &found.missing]
             .into_iter()
             .flatten()
@@ -280,7 +309,7 @@ impl<C: CryptoModule> Sam<C> {
             tracing::error!(what, ?places, "sealed rows don't agree with the audit log");
             self.record(Event::Alarm { what: what.into() }).await;
         }
-        Ok((found, obeyed))
+        Ok((found, told))
     }
 
     async fn compare_rows<T: Noun>(&self, with: &mut Comparison<'_>) -> Result<(), AuditError> {
@@ -438,11 +467,40 @@ mod tests {
         for part in noted.parts().unwrap() {
             again.take(Told::Summary(&part)).unwrap();
         }
-        assert_eq!(again.ledger.obeyed, Some(obeyed(2, 2)));
+        assert_eq!(again.ledger.told.obeyed, Some(obeyed(2, 2)));
         // The same one, put back after a restore.
         again.take(Told::Entry(&entry(obeyed(2, 7)))).unwrap();
-        assert_eq!(again.ledger.obeyed, Some(obeyed(2, 7)));
+        assert_eq!(again.ledger.told.obeyed, Some(obeyed(2, 7)));
         again.take(Told::Again).unwrap();
-        assert_eq!(again.ledger.obeyed, None);
+        assert_eq!(again.ledger.told.obeyed, None);
+    }
+
+    #[test]
+    fn which_policies_were_in_force_is_known_of_entries_that_are_gone() {
+        let entry = |tenant: Option<&str>, version: u32, policy: u8| {
+            let mut entry = serde_json::json!({"zone": "sam", "kind": IN_FORCE, "at": 1_800_000_000,
+                "detail": {"version": version, "policy": Digest32([policy; 32])}});
+            if let Some(tenant) = tenant {
+                entry["tenant"] = tenant.into();
+            }
+            entry.to_string()
+        };
+        let mut noted = LogSummary::new(UnixTime(1_800_000_000));
+        for entry in [
+            entry(None, 1, 1),
+            entry(None, 2, 2),
+            entry(None, 1, 1),
+            entry(Some("acme"), 1, 3),
+        ] {
+            noted.take(Told::Entry(&entry)).unwrap();
+        }
+        let mut again = LogSummary::new(UnixTime(1_800_000_000));
+        for part in noted.parts().unwrap() {
+            again.take(Told::Summary(&part)).unwrap();
+        }
+        assert_eq!(again.ledger.told.policies.len(), 3);
+        assert_eq!(again.ledger.told.policies, noted.ledger.told.policies);
+        let bad = r#"{"zone":"sam","kind":"settings.policy-in-force","at":1800000000,"detail":{}}"#;
+        assert!(again.take(Told::Entry(bad)).is_err());
     }
 }

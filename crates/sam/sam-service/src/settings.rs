@@ -78,8 +78,8 @@ impl<C: CryptoModule> Sam<C> {
         };
         let done = match done {
             Ok(Ok(Adopted::ByAnother)) => {
-                let (found, obeyed) = self.scrub_and_tell().await?;
-                let named = !found.names(Trust::TABLE) && again(brought, obeyed).is_some();
+                let (found, told) = self.scrub_and_tell().await?;
+                let named = !found.names(Trust::TABLE) && again(brought, told.obeyed).is_some();
                 match named {
                     true => Ok(Ok(Adopted::Done)),
                     false => Err(Failed::Tampered(Trust::TABLE)),

@@ -2,6 +2,7 @@
 
 use audit_log::AuditError;
 use cm_api::{ModuleError, Refusal};
+use core_types::TenantId;
 use core_types::noise::Unhealthy;
 use sam_core::Contradiction;
 use signed_config::SettingsRefused;
@@ -23,6 +24,16 @@ pub enum StartError {
     /// The levels that are configured can't be true.
     #[error("{0}: correct the declarations, or set policy.ceiling to what is so")]
     Levels(#[from] Contradiction),
+    /// The policy isn't the one that its version names.
+    #[error(
+        "policy.version {version} of {tenant} was another policy before: raise it at each change of the policy, or put the policy of that version back"
+    )]
+    PolicyNotRaised {
+        /// Whose policy.
+        tenant: TenantId,
+        /// Its version.
+        version: u32,
+    },
     /// The store.
     #[error("the SAM's store: {0}")]
     Store(#[from] StoreError),

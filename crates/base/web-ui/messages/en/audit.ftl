@@ -45,6 +45,7 @@ event-audit-log-replayed = A store with { $from } entries got the others back fr
 event-audit-witness-away = Witness { $witness } has stayed away too long.
 event-audit-witness-back = Witness { $witness } cosigns again.
 event-settings-adopted = Signed configuration { $serial } is obeyed from here on, signed with the keys { $first } and { $second }; { $need } have to sign the next one. The reason stands in the signatures { $evidence }.
+event-settings-policy-in-force = Policy { $version } is in force: { $policy }. Its version names it for good.
 event-settings-refused = A configuration was refused: { $reason }. The service didn't start.
 event-rows-changed = Records changed: { $why }.
 event-parameter-changed = Setting { $parameter } changed.

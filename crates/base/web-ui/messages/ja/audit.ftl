@@ -40,6 +40,7 @@ event-audit-log-replayed = エントリ{ $from }件のストアに、書き出�
 event-audit-witness-away = 証人{ $witness }が長く答えていない。
 event-audit-witness-back = 証人{ $witness }が再び連署している。
 event-settings-adopted = 署名された設定{ $serial }に従う。署名した鍵: { $first }、{ $second }。次の設定には{ $need }名の署名が要る。理由は署名{ $evidence }にある。
+event-settings-policy-in-force = ポリシー{ $version }が有効になった: { $policy }。この版は、今後もこのポリシーだけを指す。
 event-settings-refused = 設定を拒否した: { $reason }。サービスは起動しなかった。
 event-rows-changed = 記録の行が変わった: { $why }。
 event-parameter-changed = 設定{ $parameter }が変わった。

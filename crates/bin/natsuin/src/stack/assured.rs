@@ -32,6 +32,8 @@ pub(super) fn level(options: &Options) -> Level {
 /// The policy of its SAM.
 pub(super) fn policy(level: Level) -> Policy {
     Policy {
+        // Each level has another one.
+        version: u8::from(level).into(),
         ceiling: level,
         sam_declaration: (level == Level::Three).then(|| cm_pkcs11::TEST.to_owned()),
         // Batches are what developers try.

@@ -19,6 +19,40 @@ fn health(ceiling: Level, device: bool, declaration: Option<&str>) -> Health {
     }
 }
 
+// shows: II-3.3.2-config-tamper-detected
+#[test]
+fn a_policy_has_another_digest_with_each_member_and_the_same_where_one_is_left_out() {
+    let usual = Policy::default();
+    let members = serde_json::to_value(&usual).unwrap();
+    let mut digests = vec![usual.digest()];
+    for (name, value) in members.as_object().unwrap() {
+        let other = match value {
+            Value::Bool(is) => Value::Bool(!is),
+            Value::Number(n) => Value::from(n.as_u64().unwrap() + 1),
+            _ => Value::from("certificate 1"),
+        };
+        let mut changed = members.clone();
+        changed[name] = other;
+        let changed: Policy = serde_json::from_value(changed).unwrap();
+        digests.push(changed.digest());
+    }
+    let count = digests.len();
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!((digests.len(), count), (count, 11));
+    // As a configuration says it: only what has no default has to stand there.
+    let least = r#"{"version":1,"pin_totp_at_level_2":false}"#;
+    let least: Policy = serde_json::from_str(least).unwrap();
+    assert_eq!(least.digest(), usual.digest());
+    let text = "natsuin-policy-v1\n{\"max_items\":2,\"version\":3}";
+    let small = Policy {
+        version: 3,
+        max_items: 2,
+        ..usual
+    };
+    assert_eq!(small.digest(), sha256(&[text.as_bytes()]));
+}
+
 // shows: II-3.3.1-sad-verified, T-USE-DTBSR-FORGE
 #[test]
 fn what_is_not_shown_is_signed_at_level_one_within_bounds_or_not_at_all() {

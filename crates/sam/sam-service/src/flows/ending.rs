@@ -62,7 +62,7 @@ impl Endings {
 
 /// How a transaction holds on to whether a tenant's keys have ended.
 #[derive(Debug, Clone, Copy)]
-enum Hold {
+pub(crate) enum Hold {
     /// It must stay so; many do this at once.
     Shared,
     /// This transaction ends them.
@@ -145,7 +145,7 @@ impl<C: CryptoModule> Sam<C> {
     /// signatures would hold off the measure for ever. This lock has a queue.
     ///
     /// In this order everywhere: this lock, the house's before others'; keys; the row; the log.
-    async fn hold(&self, tx: &mut Tx, hold: Hold) -> Result<(), Failed> {
+    pub(crate) async fn hold(&self, tx: &mut Tx, hold: Hold) -> Result<(), Failed> {
         let lock = match (tx.dialect(), hold) {
             // One writer at a time.
             (Dialect::Sqlite, _) => return Ok(()),

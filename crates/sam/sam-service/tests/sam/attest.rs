@@ -178,20 +178,21 @@ async fn a_model_whose_compromise_becomes_known_signs_no_more_above_level_one() 
         let mut device = attested(&good);
         let mut two = enrol(&world, "two", Level::Two, &mut device).await.unwrap();
         two.passkey = device;
-        let revoked = SamConfig {
-            attesters: trusting(&good, &["REVOKED"]),
-            node: "sam-3".into(),
-            ..world.config.clone()
-        };
-        let later = world.node_with(revoked).await;
         let lenient = SamConfig {
             policy: Policy {
+                version: 2,
                 bare_hashes_at_level_3: true,
                 ..world.config.policy.clone()
             },
             node: "sam-4".into(),
             ..world.config.clone()
         };
+        let revoked = SamConfig {
+            attesters: trusting(&good, &["REVOKED"]),
+            node: "sam-3".into(),
+            ..lenient.clone()
+        };
+        let later = world.node_with(revoked).await;
         let mut world = world;
         world.sam = world.node_with(lenient).await;
         for (signer, requirement) in [

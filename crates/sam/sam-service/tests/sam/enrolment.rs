@@ -246,6 +246,7 @@ async fn pin_and_code_are_not_enrolled_above_level_one_unless_the_policy_says_so
         let refused = world.fetch_seed(act, &secret).await.unwrap_err();
         assert_eq!(refused.code, SapRefusalCode::Refused);
         let policy = Policy {
+            version: 2,
             pin_totp_at_level_2: true,
             ..Policy::default()
         };

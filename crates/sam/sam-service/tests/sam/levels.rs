@@ -203,9 +203,12 @@ async fn a_service_that_lost_a_level_does_not_use_its_keys() {
         let act = world.open(waiting).await;
         let proof = signer.passkey.prove(act).unwrap();
         let token = world.approved(&mut signer, &[hash(2)]).await;
-        // The operator takes level 2 back; the policy's version stays, so that open acts aren't void for that.
+        // The operator takes level 2 back; with the policy's new version what was minted under the old one is void beside.
         let lower = SamConfig {
-            policy: policy(Level::One),
+            policy: Policy {
+                version: 2,
+                ..policy(Level::One)
+            },
             node: "sam-2".into(),
             ..world.config.clone()
         };
@@ -219,12 +222,12 @@ async fn a_service_that_lost_a_level_does_not_use_its_keys() {
         let code = lower.open(request).await.unwrap_err().code;
         assert_eq!(code, SapRefusalCode::Refused);
         let code = lower.approve(ApproveRequest { proof, new: None }).await;
-        assert_eq!(code.unwrap_err().code, SapRefusalCode::Refused);
+        assert_eq!(code.unwrap_err().code, SapRefusalCode::Expired);
         let request = world.sign_request(&signer, &token, &[hash(2)]);
         assert_eq!(lower.sign(SSA, request).await.unwrap_err(), refused);
         for (event, times) in [
             ("request.refused", 1),
-            ("sap.refused", 2),
+            ("sap.refused", 1),
             ("sad.refused", 1),
         ] {
             let named = world.audited(event, "I-3.5-level-definitions").await;
@@ -241,13 +244,12 @@ async fn one_proof_is_for_one_signature_unless_the_operator_lets_it_be_for_more(
     for world in worlds().await {
         let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
         for most in [1, 2] {
-            let policy = match most {
-                1 => Policy::default(),
-                _ => Policy {
-                    max_items: most,
-                    ..Policy::default()
-                },
+            let policy = Policy {
+                version: most + 1,
+                max_items: most,
+                ..Policy::default()
             };
+            assert_eq!(Policy::default().max_items, 1);
             let node = world
                 .node_with(SamConfig {
                     node: format!("sam-{most}"),

@@ -38,6 +38,7 @@ mod once;
 mod one_time;
 mod patterns;
 mod pins;
+mod policies;
 mod proof;
 mod providers;
 mod random;

@@ -113,6 +113,7 @@ async fn experimental_keys_are_made_only_with_the_switch_and_then_sign_like_othe
         );
         let mut config = world.config.clone();
         config.policy.experimental_algorithms = true;
+        config.policy.version = 2;
         world.sam = world.node_with(config).await;
         let mut signer = world.enrol_by(invitation, false).await;
         let items = vec![document("a", HashAlg::Sha512)];

@@ -264,6 +264,7 @@ async fn how_much_a_word_counts_is_the_operators_policy_and_never_level_three() 
         let (key, _) = SigningKey::generate().unwrap();
         let off = world.config.policy.clone();
         let on = Policy {
+            version: 2,
             provider_at_level_2: true,
             ..off.clone()
         };

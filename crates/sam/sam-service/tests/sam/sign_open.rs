@@ -150,9 +150,10 @@ async fn its_bounds_hold_in_number_in_time_and_for_one_application() {
 // shows: T-USE-DTBSR-FORGE
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shorter_time_of_the_operators_is_kept() {
-    for world in open_worlds().await {
+    for mut world in open_worlds().await {
         let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
         let policy = Policy {
+            version: 2,
             sign_open_seconds: 90,
             ..world.config.policy.clone()
         };
@@ -161,11 +162,9 @@ async fn a_shorter_time_of_the_operators_is_kept() {
             policy,
             ..world.config.clone()
         };
-        let node = world.node_with(config).await;
-        let prepared = node.prepare(SSA, request(&world, &signer, 1)).await;
-        let rid = prepared.unwrap().rid;
-        let answer = node.open(OpenRequest { rid }).await.unwrap();
-        let proof = signer.passkey.prove(act_digest(&answer.act)).unwrap();
+        world.go_on_with(config).await;
+        let (rid, act, _) = opened(&world, &signer, 1).await;
+        let proof = signer.passkey.prove(act).unwrap();
         world.clock.advance(80);
         world.approve(proof).await.unwrap();
         let bound = world.bind(rid, "token").await.unwrap();
@@ -217,6 +216,7 @@ async fn it_is_off_by_default_and_never_for_a_key_above_level_one() {
         let config = SamConfig {
             node: "sam-open".into(),
             policy: Policy {
+                version: 2,
                 sign_open: MOST,
                 ..world.config.policy.clone()
             },

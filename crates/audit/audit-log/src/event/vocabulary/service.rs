@@ -130,6 +130,13 @@ macro_rules! service_events {
         /// Thumbprint of another one.
         second: Option<Digest32>,
     }
+    /// A policy is in force that wasn't before: its version names this one for good.
+    PolicyInForce = "settings.policy-in-force", Success, by(service), about() {
+        /// Its version, which acts have.
+        version: u64,
+        /// Digest of its canonical text.
+        policy: Digest32,
+    }
     /// A configuration was not obeyed; the service doesn't start.
     SettingsRefused = "settings.refused", Failure, by(service), about() {
         /// Digest of the files' digests.
