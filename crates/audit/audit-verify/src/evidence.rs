@@ -10,6 +10,7 @@
 //! What officers decided is one of those bundles for each approval ([`verify_proposal`]).
 
 mod approvals;
+mod authority;
 mod certificate;
 mod der;
 mod documents;
@@ -21,7 +22,9 @@ mod proof;
 mod proposal;
 mod provider;
 mod published;
+mod shown;
 mod warrant;
+mod weight;
 #[cfg(test)]
 mod wycheproof;
 
@@ -30,16 +33,18 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::note::PublicKey;
 pub use proposal::{ProposalShown, verify_proposal};
+pub use shown::{InvitedShown, Shown, SignatureShown};
 pub use warrant::{DeletionApproved, ForgettingApproved, verify_deletion, verify_forgetting};
 
-use approvals::Approvals;
-use documents::{Approval, Document, Enrolment};
+use approvals::{Approvals, Checked};
+use documents::{Document, Enrolment};
 use inclusion::Logged;
 pub use provider::TrustedProvider;
+use shown::SCHEMA;
 
 /// What the checker believes, obtained before and not from the bundle.
 #[derive(Debug, Clone, Copy)]
@@ -52,15 +57,18 @@ pub struct Anchors<'a> {
     pub issuer: Option<&'a [u8]>,
     /// Identity providers. The word of one that isn't among them is the SAM's word only.
     pub providers: &'a [TrustedProvider],
+    /// Public keys of registration authorities (JWK). Without any, who invited a person is the SAM's word only.
+    pub authorities: &'a [String],
 }
 
-/// So many seconds after `until` a signature over what wasn't shown may say that it was made. The right was spent before `until`, and
-/// no order of it is executed after; but the time is that of the evidence, which is written when the module has answered: an answer
-/// is waited for forty seconds, and the clocks of two nodes may differ by a minute.
-const LATE: i64 = 40 + 60;
-
-/// Format of the report.
-const SCHEMA: &str = "natsuin.evidence-verify/1";
+/// Seconds by which the clocks of two nodes may differ.
+const APART: i64 = 60;
+/// So many seconds after the end of its right a signature may say that it was made. The right was spent before, and no order of it is
+/// executed after; but the time is that of the evidence, which is written when the module has answered: an answer is waited for forty
+/// seconds, maybe by another node.
+const LATE: i64 = 40 + APART;
+/// The right to sign ends so many seconds after the approval, unless the act is renewed.
+const WINDOW: i64 = 300;
 
 /// What is wrong with the evidence: it shows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,75 +82,6 @@ pub enum EvidenceFault {
     /// An anchor can't be used.
     #[error("{0} can't be used; give the one that you got when you enrolled or when the log began")]
     Anchor(&'static str),
-}
-
-/// What the evidence shows. Everything here was checked, except what `by_word` and `remarks` say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shown {
-    /// Format of this report.
-    pub schema: &'static str,
-    /// Kind of act, such as `sign` or `destroy`; `notice` of an authority, `revocation` by a CA.
-    pub kind: String,
-    /// Digest of the act, of the notice, or of the evidence of what a CA published.
-    pub act: String,
-    /// The SAM that made or heeded it.
-    pub sam: String,
-    /// The store's epoch when the act was made; nothing where nobody approved an act.
-    pub epoch: Option<String>,
-    /// Version of the software that wrote the evidence.
-    pub software: String,
-    /// Who approved: id and name as shown to them. Of a notice: thumbprint of the authority's key, and no name; of what a CA published:
-    /// SHA-256 of its certificate, and no name.
-    pub person: [String; 2],
-    /// Key, if the act is about one: id, SHA-256 of its public key, subject of its certificate.
-    pub key: Option<[String; 3]>,
-    /// What was approved, in words of the act: items with their labels and hashes, the change, or what officers decide; else what was
-    /// heeded.
-    pub what: Vec<String>,
-    /// Who asked, if a client did: name, and whether the SAM knew it itself.
-    pub client: Option<(String, bool)>,
-    /// Whether the client signed the request, and the SAM verified it.
-    pub client_signed: bool,
-    /// Of an officer's approval: the person whose account it is, as the log said.
-    pub officer: Option<String>,
-    /// Of the same: digest of the exact bytes that were approved.
-    pub document: Option<String>,
-    /// Of the same: how many persons it takes.
-    pub needs: Option<usize>,
-    /// When it was approved or heeded, UTC seconds.
-    pub approved_at: i64,
-    /// Version of the policy it was approved under, and the level in the act; nothing where nobody approved an act.
-    pub policy: Option<(u32, u8)>,
-    /// Method of the proof: that of a factor, or `enrolment`, `notice`, `crl`, `ocsp`.
-    pub method: String,
-    /// Only the SAM's word stands behind the proof: secrets leave nothing that others could check.
-    pub by_word: bool,
-    /// From the proof's factor back to the enrolment: digests of the acts that made each.
-    pub chain: Vec<String>,
-    /// Signatures that were made: algorithm, items, SHA-256 of the values.
-    pub signatures: Vec<SignatureShown>,
-    /// Places in the log: number and kind.
-    pub log: Vec<(u64, String)>,
-    /// Size of the log at the checkpoint.
-    pub checkpoint: u64,
-    /// What a reader should know beside: codes.
-    pub remarks: Vec<&'static str>,
-}
-
-/// A signature in the evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SignatureShown {
-    /// Algorithm.
-    pub alg: String,
-    /// When, UTC seconds.
-    pub at: i64,
-    /// Items of the act, from 0, in the order asked.
-    pub items: Vec<u32>,
-    /// What was signed without having been shown, base64url; nothing when the items stand in the act.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub filled: Vec<String>,
-    /// SHA-256 of each value, base64url.
-    pub values: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -209,6 +148,7 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
             logged: &logged,
         },
         anchors,
+        authorities: authority::known(anchors.authorities)?,
     };
     let mut shown = match documents.get(&bundle.act) {
         Some(Document::Revocation(said)) => published::revocation(&case, said)?,
@@ -230,6 +170,7 @@ struct Case<'a> {
     bundle: &'a Bundle,
     approvals: Approvals<'a>,
     anchors: Anchors<'a>,
+    authorities: Vec<jws::Jwk>,
 }
 
 impl<'a> Case<'a> {
@@ -250,9 +191,12 @@ impl<'a> Case<'a> {
     fn approved(&self) -> Result<Shown, EvidenceFault> {
         let (bundle, approvals) = (self.bundle, &self.approvals);
         let (name, approval) = approvals.of(&bundle.act)?;
-        let act = approvals.check(name, approval)?;
-        let chain = approvals.chain(approval, 0)?;
+        let checked = approvals.check(name, approval)?;
+        let chain = approvals.chain(&checked, 0)?;
+        let act = &checked.act;
         let mut remarks = Vec::new();
+        let (enrolment, enrol) = &chain.began;
+        let invited = self.invited(enrolment, enrol, &mut remarks)?;
         let key = act.key();
         if let Some(key) = key {
             let issuer = self.anchors.issuer;
@@ -263,20 +207,23 @@ impl<'a> Case<'a> {
                 }
                 None => remarks.push("no-certificate"),
             }
+            let made = approvals.made_by(&bundle.act);
+            let certified = authority::certified(&self.authorities, made, key)?;
+            if act.signs() && invited.is_some() && !certified {
+                remarks.push("no-authoritys-word-for-the-certificate");
+            }
         }
-        let by_word = self.judge_method(&act, approval, &mut remarks)?;
+        remarks.extend(weight::remark(act, approval));
+        let by_word = self.judge_method(&checked, &mut remarks)?;
         let (mut what, mut officer) = (act.what(), None);
         if act.kind == "officer"
-            && let Some((decided, by)) = proposal::of(approvals, &act, &bundle.act)?
+            && let Some((decided, by)) = proposal::of(approvals, act, &bundle.act)?
         {
             what.extend(decided);
             officer = Some(by);
         }
-        let signatures = approvals.signatures(&bundle.act, name, &act)?;
-        let signed = approvals.documents.values().filter_map(|d| match d {
-            Document::Signature(signed) if signed.act == bundle.act => Some(&signed.clock),
-            _ => None,
-        });
+        let signatures = approvals.signatures(&bundle.act, name, &checked)?;
+        let signed = approvals.made_by(&bundle.act).map(|signed| &signed.clock);
         if !signed.chain([&approval.clock]).all(|c| c == "synchronised") {
             remarks.push("clock-not-kept");
         }
@@ -297,9 +244,11 @@ impl<'a> Case<'a> {
             needs: act.needs.filter(|_| act.kind == "officer"),
             approved_at: approval.at,
             policy: Some((approval.policy, act.level)),
+            policy_digest: approval.policy_digest.clone(),
             method: approval.proof.method.clone(),
             by_word,
-            chain,
+            chain: chain.acts.clone(),
+            invited,
             signatures,
             log: Vec::new(),
             checkpoint: 0,
@@ -310,8 +259,7 @@ impl<'a> Case<'a> {
     /// Whether only the SAM's word stands behind the proof, and what a reader should know of its method.
     fn judge_method(
         &self,
-        act: &documents::Act,
-        approval: &Approval,
+        Checked { approval, act, .. }: &Checked<'_>,
         remarks: &mut Vec<&'static str>,
     ) -> Result<bool, EvidenceFault> {
         let method = approval.proof.method.as_str();
@@ -341,16 +289,31 @@ impl<'a> Case<'a> {
         Ok(by_word)
     }
 
+    /// What an authority said of the enrolment, where one did that is known. That the person had the invitation's secret nobody
+    /// else can check.
+    fn invited(
+        &self,
+        enrolment: &Enrolment,
+        act: &documents::Act,
+        remarks: &mut Vec<&'static str>,
+    ) -> Result<Option<InvitedShown>, EvidenceFault> {
+        let invited = authority::invited(&self.authorities, enrolment, act)?;
+        remarks.push(match invited {
+            Some(_) => "the-sams-word-for-the-secret",
+            None => "the-sams-word-for-the-invitation",
+        });
+        Ok(invited)
+    }
+
     /// An enrolment: nobody approved it with a factor, since it made the first ones.
     fn enrolled(&self, name: &str, enrolment: &Enrolment) -> Result<Shown, EvidenceFault> {
         let digest = self.bundle.act.as_str();
         let act = self.approvals.enrolled(enrolment)?;
-        let alias = self.approvals.alias(&act.person.id);
         let in_log = self.approvals.logged.iter().any(|e| {
             matches!(e.kind.as_str(), "person.enrolled" | "factor.added")
                 && e.detail("act") == Some(digest)
                 && e.detail("evidence") == Some(name)
-                && e.detail("person") == Some(alias.as_str())
+                && self.approvals.names(e, &act)
         });
         if !in_log {
             return Err(EvidenceFault::Broken(
@@ -359,10 +322,12 @@ impl<'a> Case<'a> {
         }
         let mut what = act.what();
         for factor in &enrolment.factors {
-            proof::check_made(factor, enrolment.registration.as_ref(), digest)?;
+            let registration = enrolment.registration.as_ref();
+            proof::check_made(factor, registration, digest, act.rp_host())?;
             what.push(format!("factor {}", factor.id));
         }
-        let mut remarks = vec!["the-sams-word-for-the-invitation"];
+        let mut remarks = Vec::new();
+        let invited = self.invited(enrolment, &act, &mut remarks)?;
         if enrolment.clock != "synchronised" {
             remarks.push("clock-not-kept");
         }
@@ -383,9 +348,11 @@ impl<'a> Case<'a> {
             needs: None,
             approved_at: enrolment.at,
             policy: Some((act.policy, act.level)),
+            policy_digest: None,
             method: "enrolment".to_owned(),
             by_word: enrolment.factors.iter().all(|f| f.passkey.is_none()),
             chain: Vec::new(),
+            invited,
             signatures: Vec::new(),
             log: Vec::new(),
             checkpoint: 0,
@@ -421,7 +388,7 @@ fn act_of(
     if act.sam != keys.sam || act.epoch != keys.epoch {
         return Err(EvidenceFault::Broken("the act is another SAM's"));
     }
-    if at < act.iat - 60 || at >= act.exp {
+    if at < act.iat.saturating_sub(APART) || at >= act.exp {
         return Err(EvidenceFault::Broken(
             "the act wasn't open when it was approved",
         ));

@@ -31,8 +31,8 @@ pub mod witness;
 
 pub use deletions::{Deletions, Judged};
 pub use evidence::{
-    Anchors, DeletionApproved, EvidenceFault, ForgettingApproved, ProposalShown, Shown,
-    SignatureShown, TrustedProvider, verify_deletion, verify_evidence, verify_forgetting,
+    Anchors, DeletionApproved, EvidenceFault, ForgettingApproved, InvitedShown, ProposalShown,
+    Shown, SignatureShown, TrustedProvider, verify_deletion, verify_evidence, verify_forgetting,
     verify_proposal,
 };
 pub use reconcile::{Reconciled, Reconciler, Unmatched};

@@ -58,7 +58,25 @@ pub enum EvidenceCommand {
         /// Certificate (PEM) of the issuer of signers' certificates.
         #[arg(long, value_name = "PEM")]
         issuer: Option<PathBuf>,
+        /// Public key of a registration authority, a JWK in a file, had from it; may be given several times. Without any, who was invited is the service's word only.
+        #[arg(long, value_name = "JWK")]
+        authority: Vec<PathBuf>,
     },
+}
+
+/// What somebody knows from before who checks evidence: files.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The module's root key.
+    pub root: &'a Path,
+    /// The SAM's log key.
+    pub log: &'a Path,
+    /// Certificate of the issuer of signers' certificates.
+    pub issuer: Option<&'a Path>,
+    /// Identity providers.
+    pub providers: Option<&'a Path>,
+    /// Keys of registration authorities.
+    pub authorities: &'a [PathBuf],
 }
 
 /// What to export, and from where.
@@ -108,9 +126,16 @@ pub async fn run(command: EvidenceCommand, out: Out) -> Result<Exit, Failure> {
             log,
             issuer,
             providers,
+            authority,
         } => {
-            let (issuer, providers) = (issuer.as_deref(), providers.as_deref());
-            verify(&file, &root, &log, issuer, providers, out)
+            let known = Known {
+                root: &root,
+                log: &log,
+                issuer: issuer.as_deref(),
+                providers: providers.as_deref(),
+                authorities: &authority,
+            };
+            verify(&file, known, out)
         }
     }
 }
@@ -171,31 +196,32 @@ pub async fn export(export: Export, out: Out) -> Result<Exit, Failure> {
     Ok(Exit::Good)
 }
 
-/// Checks a bundle with the module's root key, the SAM's log key and, if given, the issuer's certificate.
+/// Checks a bundle with what is known: the module's root key, the SAM's log key, and whatever else was given.
 ///
 /// # Errors
 /// [`Failure`] when a file can't be read; what is wrong with the evidence shows in the result.
-pub fn verify(
-    file: &Path,
-    root: &Path,
-    log: &Path,
-    issuer: Option<&Path>,
-    providers: Option<&Path>,
-    out: Out,
-) -> Result<Exit, Failure> {
+pub fn verify(file: &Path, known: Known<'_>, out: Out) -> Result<Exit, Failure> {
     let bundle = read(
         file,
         "give the file that the portal, `natsuin approval evidence` or `natsuin evidence export` wrote",
     )?;
-    let root = root_key(root)?.kid();
-    let log = String::from_utf8_lossy(&read(log, "give the SAM's log key, sam.pub")?).into_owned();
-    let issuer = issuer.map(certificate).transpose()?;
-    let providers = providers.map(trusted).transpose()?.unwrap_or_default();
+    let root = root_key(known.root)?.kid();
+    let log = read(known.log, "give the SAM's log key, sam.pub")?;
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let issuer = known.issuer.map(certificate).transpose()?;
+    let providers = known.providers.map(trusted).transpose()?;
+    let providers = providers.unwrap_or_default();
+    let authorities: Vec<String> = known
+        .authorities
+        .iter()
+        .map(|path| authority(path))
+        .collect::<Result<_, _>>()?;
     let anchors = Anchors {
         root: &root,
         log: log.trim(),
         issuer: issuer.as_deref(),
         providers: &providers,
+        authorities: &authorities,
     };
     let no = |fault: EvidenceFault, schema: &str| {
         out.say(&format!("NG  {fault}"));
@@ -305,7 +331,17 @@ fn lines(m: Messages, shown: &Shown) -> Vec<String> {
     say("evidence-method", method);
     if let Some((version, level)) = shown.policy {
         let level = m.n("level", level.into());
-        say("evidence-policy", format!("{version} · {level}"));
+        let digest = shown.policy_digest.as_ref();
+        let digest = digest.map_or_else(String::new, |digest| format!(" · {}", clean(digest)));
+        say("evidence-policy", format!("{version} · {level}{digest}"));
+    }
+    if let Some(invited) = &shown.invited {
+        let ceiling = m.n("level", invited.ceiling.into());
+        let assurance = clean(&invited.assurance);
+        say(
+            "evidence-invited",
+            format!("{} · {assurance} · {ceiling}", invited.authority),
+        );
     }
     if let Some(document) = &shown.document {
         say("evidence-document", document.clone());
@@ -339,6 +375,18 @@ fn root_key(path: &Path) -> Result<Jwk, Failure> {
         let what = format!("{} is no key: {e}", path.display());
         Failure::new(Exit::Input, "root", what, todo)
     })
+}
+
+fn authority(path: &Path) -> Result<String, Failure> {
+    let todo = "give the authority's public key as a JWK (JSON)";
+    let text = String::from_utf8_lossy(&read(path, todo)?).into_owned();
+    match serde_json::from_str::<Jwk>(&text) {
+        Ok(_) => Ok(text),
+        Err(e) => {
+            let what = format!("{} is no key: {e}", path.display());
+            Err(Failure::new(Exit::Input, "authority", what, todo))
+        }
+    }
 }
 
 fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -51,6 +51,9 @@ pub struct Approval {
     pub at: UnixTime,
     /// Policy version.
     pub policy: u32,
+    /// Digest of that policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_digest: Option<Digest32>,
     /// With a `factor` act: what was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<MadeFactor>,
@@ -232,6 +235,9 @@ pub struct Signature {
     pub values: Vec<Digest32>,
     /// Certificates in DER, the signer's first.
     pub certificates: Vec<B64>,
+    /// The authority's approval of the first one (`natsuin-certify+jws`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certify: Option<String>,
     /// Epoch of the store.
     pub epoch: Digest32,
     /// Time.

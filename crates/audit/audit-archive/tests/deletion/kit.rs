@@ -186,8 +186,8 @@ fn approval(
 ) -> String {
     let device = SigningKey::generate().unwrap().0;
     let payload = json!({
-        "kind": "officer", "sam": "sam.example", "epoch": "e", "policy": 1, "iat": now.0 - 60, "exp": now.0 + 240,
-        "level": 3, "person": {"id": format!("officer.{who}"), "name": who}, "document": proposal,
+        "kind": "officer", "sam": "sam.example", "tenant": "t", "epoch": "e", "policy": 1, "iat": now.0 - 60, "exp": now.0 + 240,
+        "level": 2, "person": {"id": format!("officer.{who}"), "name": who}, "document": proposal,
         "what": "delete-archived", "text": "…", "needs": 2,
     });
     let jws = act

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::documents::{Act, Approval, Document, Enrolment, Factor, Signed};
 use super::inclusion::Logged;
-use super::{EvidenceFault, LATE, SignatureShown, act_of, jws, proof, sha256};
+use super::{
+    APART, EvidenceFault, LATE, SignatureShown, WINDOW, act_of, jws, proof, sha256, weight,
+};
 
 /// Evidence of approvals, tied to the log.
 pub(super) struct Approvals<'a> {
@@ -14,10 +16,44 @@ pub(super) struct Approvals<'a> {
     pub(super) logged: &'a [Logged],
 }
 
+/// An approval whose act, statement, proof and place in the log are good.
+pub(super) struct Checked<'a> {
+    pub(super) approval: &'a Approval,
+    pub(super) act: Act,
+    /// Host that a passkey was used for.
+    host: Option<String>,
+}
+
+/// The way from a factor back to the enrolment that began it.
+pub(super) struct Chain<'a> {
+    /// Digests of the acts that made each factor.
+    pub(super) acts: Vec<String>,
+    /// The enrolment, and its act.
+    pub(super) began: (&'a Enrolment, Act),
+}
+
+impl Checked<'_> {
+    /// A factor is its own person's, and a passkey is used for the host for which it was registered.
+    fn used_by_its_owner(&self, maker: &Act, host: Option<&str>) -> Result<(), EvidenceFault> {
+        let whose = |act: &Act| [act.sam.clone(), act.tenant.clone(), act.person.id.clone()];
+        if whose(&self.act) != whose(maker) {
+            return Err(EvidenceFault::Broken("the factor is another person's"));
+        }
+        if self.host.as_deref() != host {
+            return Err(EvidenceFault::Broken(
+                "the passkey was registered for another host",
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl<'a> Approvals<'a> {
-    /// How entries name a person.
-    pub(super) fn alias(&self, person: &str) -> String {
-        sha256(&[b"natsuin-audit-person\n", self.salt, person.as_bytes()].concat())
+    /// Whether an entry names the person of this act.
+    pub(super) fn names(&self, entry: &Logged, act: &Act) -> bool {
+        let person = act.person.id.as_bytes();
+        let alias = sha256(&[b"natsuin-audit-person\n", self.salt, person].concat());
+        entry.detail("person") == Some(alias.as_str())
     }
 
     /// The approval of the act with this digest, with the document's name.
@@ -32,47 +68,75 @@ impl<'a> Approvals<'a> {
     }
 
     /// Checks act, statement, proof and place in the log of one approval.
-    pub(super) fn check(&self, name: &str, approval: &'a Approval) -> Result<Act, EvidenceFault> {
+    pub(super) fn check(
+        &self,
+        name: &str,
+        approval: &'a Approval,
+    ) -> Result<Checked<'a>, EvidenceFault> {
         let digest = jws::act_digest(&approval.act);
         let act = act_of(self.root, &approval.act, &approval.statement, approval.at)?;
-        proof::check(&approval.proof, &approval.factor, &digest, act.rp_host())?;
+        let host = proof::check(&approval.proof, &approval.factor, &digest, act.rp_host())?;
+        weight::check(&act, approval)?;
+        if approval.policy != act.policy {
+            return Err(EvidenceFault::Broken(
+                "it was approved under another policy than the act's",
+            ));
+        }
         let in_log = self.logged.iter().any(|e| {
             e.kind == "act.approved"
                 && e.detail("act") == Some(digest.as_str())
                 && e.detail("evidence") == Some(name)
-                && e.detail("person") == Some(self.alias(&act.person.id).as_str())
+                && self.names(e, &act)
         });
         if !in_log {
             return Err(EvidenceFault::Broken(
                 "the log doesn't contain the approval",
             ));
         }
-        Ok(act)
+        Ok(Checked {
+            approval,
+            act,
+            host,
+        })
     }
 
     /// From the factor that proved back to the enrolment that began it.
     pub(super) fn chain(
         &self,
-        approval: &'a Approval,
+        used: &Checked<'a>,
         depth: usize,
-    ) -> Result<Vec<String>, EvidenceFault> {
-        let maker = approval.factor.act.as_str();
+    ) -> Result<Chain<'a>, EvidenceFault> {
+        let factor = &used.approval.factor;
+        let maker = factor.act.as_str();
         if depth > 16 {
             return Err(EvidenceFault::Broken(
                 "the chain of factors has no beginning",
             ));
         }
-        if let Some((_, enrolment)) = self.enrolment(maker) {
-            self.enrolled(enrolment)?;
-            self.made(&approval.factor, enrolment.factors.iter())?;
-            proof::check_made(&approval.factor, enrolment.registration.as_ref(), maker)?;
+        if let Some((name, enrolment)) = self.enrolment(maker) {
+            let act = self.enrolled(enrolment)?;
+            self.made(factor, enrolment.factors.iter())?;
+            let registration = enrolment.registration.as_ref();
+            let host = proof::check_made(factor, registration, maker, act.rp_host())?;
+            used.used_by_its_owner(&act, host.as_deref())?;
+            // Officers have no keys: their acts have the service's level, whatever they were invited to.
+            if used.act.kind != "officer" && used.act.level > act.level {
+                return Err(EvidenceFault::Broken(
+                    "the invitation was to a lower level than the act's",
+                ));
+            }
             let in_log = self.logged.iter().any(|e| {
                 matches!(e.kind.as_str(), "person.enrolled" | "factor.added")
                     && e.detail("act") == Some(maker)
-                    && e.detail("factor") == Some(approval.factor.id.as_str())
+                    && e.detail("factor") == Some(factor.id.as_str())
+                    && e.detail("evidence") == Some(name)
+                    && self.names(e, &act)
             });
             return match in_log {
-                true => Ok(vec![maker.to_owned()]),
+                true => Ok(Chain {
+                    acts: vec![maker.to_owned()],
+                    began: (enrolment, act),
+                }),
                 false => Err(EvidenceFault::Broken(
                     "the log doesn't contain the enrolment",
                 )),
@@ -80,19 +144,25 @@ impl<'a> Approvals<'a> {
         }
         // Added by an act that an older factor proved.
         let (name, adding) = self.of(maker)?;
-        let act = self.check(name, adding)?;
-        let made = adding.made.as_ref().filter(|_| act.kind == "factor");
+        let by = self.check(name, adding)?;
+        let made = adding.made.as_ref().filter(|_| by.act.kind == "factor");
         let made = made.ok_or(EvidenceFault::Broken(
             "the factor was made by another kind of act",
         ))?;
-        self.made(&approval.factor, std::iter::once(&made.factor))?;
-        if made.factor.device != act.adds_device() {
+        self.made(factor, std::iter::once(&made.factor))?;
+        if made.factor.device != by.act.adds_device() {
             return Err(EvidenceFault::Broken("the act added another device key"));
         }
-        proof::check_made(&approval.factor, made.registration.as_ref(), maker)?;
-        let mut chain = vec![maker.to_owned()];
-        chain.extend(self.chain(adding, depth + 1)?);
-        Ok(chain)
+        let registration = made.registration.as_ref();
+        let host = proof::check_made(factor, registration, maker, by.act.rp_host())?;
+        used.used_by_its_owner(&by.act, host.as_deref())?;
+        let before = self.chain(&by, depth + 1)?;
+        Ok(Chain {
+            acts: std::iter::once(maker.to_owned())
+                .chain(before.acts)
+                .collect(),
+            ..before
+        })
     }
 
     /// The enrolment by the act with this digest, with the document's name.
@@ -116,7 +186,20 @@ impl<'a> Approvals<'a> {
                 "the enrolment is another kind of act",
             ));
         }
+        if act.level > 1 && !matches!(act.by.as_deref(), Some("ra" | "office")) {
+            return Err(EvidenceFault::Broken(
+                "above level 1 it takes an authority to invite",
+            ));
+        }
         Ok(act)
+    }
+
+    /// Evidence of what was made by the act with this digest.
+    pub(super) fn made_by(&self, act: &str) -> impl Iterator<Item = &'a Signed> {
+        self.documents.values().filter_map(move |d| match d {
+            Document::Signature(signed) if signed.act == act => Some(&**signed),
+            _ => None,
+        })
     }
 
     fn made<'f>(
@@ -137,7 +220,7 @@ impl<'a> Approvals<'a> {
         &self,
         act: &str,
         approval: &str,
-        of: &Act,
+        of: &Checked<'_>,
     ) -> Result<Vec<SignatureShown>, EvidenceFault> {
         let mut shown = Vec::new();
         let mut seen = BTreeSet::new();
@@ -168,8 +251,9 @@ impl<'a> Approvals<'a> {
         name: &str,
         signed: &Signed,
         approval: &str,
-        act: &Act,
+        of: &Checked<'_>,
     ) -> Result<(), EvidenceFault> {
+        let act = &of.act;
         let open = act.kind == "sign-open";
         let places = match open {
             true => act.count.and_then(|n| usize::try_from(n).ok()),
@@ -179,10 +263,13 @@ impl<'a> Approvals<'a> {
         let in_act = |i: &u32| usize::try_from(*i).is_ok_and(|i| i < places);
         // What nobody was shown is named by the signature's evidence, and only there.
         let named = if open { signed.indices.len() } else { 0 };
-        let in_time = !open
-            || act
-                .until
-                .is_some_and(|until| signed.at < until.saturating_add(LATE));
+        // Approved before the act's end; the right lasts for some minutes from then on, or as long as it can be renewed.
+        let ends = match open {
+            true => act.until,
+            false => Some(act.exp.saturating_add(WINDOW).max(act.renew.unwrap_or(0))),
+        };
+        let in_time = ends.is_some_and(|end| signed.at < end.saturating_add(LATE))
+            && signed.at >= of.approval.at.saturating_sub(APART);
         let fits = signed.approval == approval
             && signed.filled.len() == named
             && in_time

@@ -72,6 +72,7 @@ pub(super) struct Approval {
     pub(super) factor: Factor,
     pub(super) at: i64,
     pub(super) policy: u32,
+    pub(super) policy_digest: Option<String>,
     pub(super) made: Option<Made>,
     /// State of the SAM's clock.
     pub(super) clock: String,
@@ -131,12 +132,16 @@ pub(super) struct Passkey {
     pub(super) id: String,
     pub(super) key: Value,
     pub(super) backup_eligible: bool,
+    /// What stands behind its model: `vouched` by the operator's list, and less.
+    pub(super) attestation: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Enrolment {
     pub(super) act: String,
     pub(super) statement: String,
+    /// An authority's JWS, or whatever else invited.
+    pub(super) invite: String,
     pub(super) factors: Vec<Factor>,
     pub(super) registration: Option<[String; 2]>,
     pub(super) at: i64,
@@ -154,6 +159,8 @@ pub(super) struct Signed {
     #[serde(default)]
     pub(super) filled: Vec<String>,
     pub(super) values: Vec<String>,
+    /// The authority's approval of the certificate (JWS).
+    pub(super) certify: Option<String>,
     pub(super) at: i64,
     pub(super) clock: String,
 }
@@ -173,6 +180,7 @@ pub(super) struct Keys {
 pub(super) struct Act {
     pub(super) kind: String,
     pub(super) sam: String,
+    pub(super) tenant: String,
     pub(super) epoch: String,
     pub(super) iat: i64,
     pub(super) exp: i64,
@@ -182,12 +190,15 @@ pub(super) struct Act {
     pub(super) client: Option<Client>,
     pub(super) items: Option<Vec<Item>>,
     pub(super) algs: Option<Vec<String>>,
+    /// Of an enrolment: the voucher, and who invited.
+    pub(super) voucher: Option<String>,
+    pub(super) by: Option<String>,
     rp_id: Option<String>,
     key: Option<Key>,
     keys: Option<Value>,
     change: Option<Value>,
     registration: Option<String>,
-    renew: Option<i64>,
+    pub(super) renew: Option<i64>,
     /// Of an import: kind, digest and origin of the key, and until when it may be brought.
     alg: Option<String>,
     spki: Option<String>,

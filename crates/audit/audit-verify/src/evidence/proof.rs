@@ -28,21 +28,23 @@ struct ClientData {
     top_origin: Option<String>,
 }
 
-/// Checks the proof over the act with this digest. Of secrets only the SAM's word remains, and nothing is checked but
-/// that it was for this act.
+/// Checks the proof over the act with this digest; answers the host that a passkey was used for. Of secrets only the SAM's word
+/// remains, and nothing is checked but that it was for this act.
 pub(super) fn check(
     proof: &Proof,
     factor: &Factor,
     act: &str,
     rp_host: Option<&str>,
-) -> Result<(), EvidenceFault> {
+) -> Result<Option<String>, EvidenceFault> {
     let broken = EvidenceFault::Broken;
     let Some(assertion) = &proof.proof else {
         let own = proof.act.as_deref() == Some(act) && factor.passkey.is_none();
         return match (own, &factor.device, proof.method.as_str()) {
-            (true, Some(key), "device") => device(proof, key, act),
-            (true, None, "idp") => provider(proof, factor.provider.as_ref(), act),
-            (true, None, method) if !["passkey", "device"].contains(&method) => Ok(()),
+            (true, Some(key), "device") => device(proof, key, act).map(|()| None),
+            (true, None, "idp") => {
+                provider(proof, factor.provider.as_ref(), act).map(|()| None)
+            }
+            (true, None, method) if !["passkey", "device"].contains(&method) => Ok(None),
             _ => Err(broken("the proof is for another act")),
         };
     };
@@ -74,7 +76,7 @@ pub(super) fn check(
     }
     let signed = [auth.as_slice(), digest(&SHA256, &client).as_ref()].concat();
     match verifies(&passkey.key, &signed, &sig) {
-        Some(true) => Ok(()),
+        Some(true) => Ok(Some(host)),
         Some(false) => Err(broken("the passkey's signature is wrong")),
         None => Err(form()),
     }
@@ -141,22 +143,28 @@ pub(super) fn signed_by(key: &Value, message: &[u8], sig: &[u8]) -> Option<bool>
     Some(done.is_ok())
 }
 
-/// Checks that a passkey was registered for the act that made it. Its key stands in the factor; that the attestation
-/// contains the same key is seen by its bytes.
+/// Checks that a passkey was registered for the act that made it, and for the host that this act names; answers that host. Its key
+/// stands in the factor; that the attestation contains the same key is seen by its bytes.
 pub(super) fn check_made(
     factor: &Factor,
     registration: Option<&[String; 2]>,
     act: &str,
-) -> Result<(), EvidenceFault> {
+    rp_host: Option<&str>,
+) -> Result<Option<String>, EvidenceFault> {
     let Some(passkey) = &factor.passkey else {
-        return Ok(());
+        return Ok(None);
     };
     let [client, attestation] = registration.ok_or(EvidenceFault::Broken(
         "the passkey's registration is missing",
     ))?;
     let form = || EvidenceFault::Form("a passkey's registration");
     let client = from_b64u(client).ok_or_else(form)?;
-    client_data(&client, "webauthn.create", act)?;
+    let host = client_data(&client, "webauthn.create", act)?;
+    if rp_host.is_some_and(|h| h != host) {
+        return Err(EvidenceFault::Broken(
+            "the passkey was registered for another host",
+        ));
+    }
     let attestation = from_b64u(attestation).ok_or_else(form)?;
     let contains = |member: &str| {
         let part = passkey.key.get(member).and_then(Value::as_str);
@@ -164,7 +172,7 @@ pub(super) fn check_made(
         part.is_none_or(|p| attestation.windows(p.len()).any(|w| w == p))
     };
     if ["x", "y", "n"].into_iter().all(contains) {
-        Ok(())
+        Ok(Some(host))
     } else {
         Err(EvidenceFault::Broken("another passkey was registered"))
     }

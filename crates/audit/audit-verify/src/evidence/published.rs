@@ -9,7 +9,8 @@ use super::der::{
     BIT_STRING, ENUMERATED, INTEGER, SEQUENCE, content, elements, extension, has_critical, sequence,
 };
 use super::documents::{Notice, Revocation};
-use super::{Case, EvidenceFault, SCHEMA, Shown, from_b64u, jws, sha256};
+use super::shown::SCHEMA;
+use super::{Case, EvidenceFault, Shown, from_b64u, jws, sha256};
 
 /// The extension *reason code* of an entry (RFC 5280 §5.3.1).
 const REASON: [u8; 3] = [0x55, 0x1d, 0x15];
@@ -168,9 +169,11 @@ fn nobody(case: &Case<'_>) -> Shown {
         needs: None,
         approved_at: 0,
         policy: None,
+        policy_digest: None,
         method: String::new(),
         by_word: false,
         chain: Vec::new(),
+        invited: None,
         signatures: Vec::new(),
         log: Vec::new(),
         checkpoint: 0,

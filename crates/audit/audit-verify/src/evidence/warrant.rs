@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::documents::Document;
-use super::{EvidenceFault, act_of, jws, keys_of, proof, sha256};
+use super::{EvidenceFault, act_of, jws, keys_of, proof, sha256, weight};
 
 /// How far a clock may be behind the SAM's, in seconds.
 const SKEW: i64 = 60;
@@ -186,6 +186,7 @@ fn approved(
         }
         let digest = jws::act_digest(&approval.act);
         proof::check(&approval.proof, &approval.factor, &digest, act.rp_host())?;
+        weight::check(&act, &approval)?;
         accounts.insert(act.person.id);
     }
     let officers: BTreeSet<&String> = warrant.officers.iter().collect();

@@ -311,6 +311,7 @@ impl<C: CryptoModule> Sam<C> {
             factor: loaded.factor.body.public(),
             at: loaded.now.time,
             policy: self.config.policy.version,
+            policy_digest: Some(self.config.policy.digest()),
             made: made.and_then(Made::public),
             clock: self.clock_state(),
             software: env!("CARGO_PKG_VERSION").to_owned(),

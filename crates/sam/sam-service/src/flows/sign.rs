@@ -337,6 +337,7 @@ impl<C: CryptoModule> Sam<C> {
             filled: filled(&taken.found),
             values: hashes,
             certificates: taken.key.chain.clone(),
+            certify: taken.key.certify.clone(),
             epoch: taken.epoch,
             at: self.clock.now(),
             clock: self.clock_state(),

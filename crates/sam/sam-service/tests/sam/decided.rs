@@ -1,6 +1,7 @@
 //! Evidence of what nobody but others decided: officers, an authority, a CA. Judged by the checker that shares nothing with the
 //! SAM.
 
+mod lies;
 mod officers;
 
 use audit_log::Event;
@@ -45,6 +46,7 @@ impl Judge {
             log: &self.log,
             issuer: Some(self.issuer.as_slice()).filter(|_| issuer),
             providers: &[],
+            authorities: &[],
         }
     }
 

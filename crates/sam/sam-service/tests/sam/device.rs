@@ -109,7 +109,11 @@ async fn a_device_key_with_its_pin_signs_and_its_part_can_be_checked_by_anybody(
         let shown = world.shown(&signer, act).await;
         assert_eq!((shown.method.as_str(), shown.by_word), ("device", false));
         assert_eq!(shown.chain.first(), Some(&adding.to_string()));
-        let remarks = ["the-sams-word-for-the-pin", "clock-not-kept"];
+        let remarks = [
+            "the-sams-word-for-the-secret",
+            "the-sams-word-for-the-pin",
+            "clock-not-kept",
+        ];
         assert_eq!(shown.remarks, remarks);
         assert!(!world.audit_text().await.concat().contains(DEVICE_PIN));
     }

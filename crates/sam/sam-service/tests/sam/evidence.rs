@@ -55,13 +55,19 @@ impl World {
         self.check(&bundle, &log).unwrap()
     }
 
+    /// Its registration authority, as a reader knows it.
+    pub fn authorities(&self) -> [String; 1] {
+        [serde_json::to_string(self.ra.public_key()).unwrap()]
+    }
+
     pub fn check(&self, bundle: &str, log: &Log) -> Result<Shown, EvidenceFault> {
-        let root = self.sam.root().kid();
+        let (root, authorities) = (self.sam.root().kid(), self.authorities());
         let anchors = Anchors {
             root: &root,
             log: &log.key,
             issuer: Some(&self.config.issuers[0]),
             providers: &[],
+            authorities: &authorities,
         };
         verify_evidence(bundle.as_bytes(), anchors)
     }
@@ -82,6 +88,7 @@ impl World {
             log: &log.key,
             issuer: Some(&self.config.issuers[0]),
             providers,
+            authorities: &[],
         };
         verify_evidence(bundle.as_bytes(), anchors)
     }
@@ -138,12 +145,19 @@ async fn a_signature_is_shown_from_enrolment_to_value_without_asking_us() {
         assert_eq!(shown.act, act.to_string());
         assert_eq!(shown.client, Some(("Known client".into(), true)));
         assert_eq!((shown.what.len(), shown.chain.len()), (2, 1));
-        assert!(!shown.by_word && shown.remarks.is_empty());
+        assert!(!shown.by_word);
+        assert_eq!(shown.remarks, ["the-sams-word-for-the-secret"]);
         assert_eq!(shown.approved_at, START.0);
+        // Who let the person in, how sure of them, and up to which level.
+        let invited = shown.invited.clone().unwrap();
+        assert_eq!(invited.authority, world.ra.public_key().kid());
+        assert_eq!((&*invited.assurance, invited.ceiling), ("in-person", 3));
         // What wrote it, in which epoch, under which policy; and that the client's request had no signature of its own.
         assert_eq!(shown.software, env!("CARGO_PKG_VERSION"));
         assert_eq!(shown.epoch.as_deref().map(str::len), Some(43));
         assert_eq!(shown.policy.map(|(version, _)| version), Some(1));
+        let policy = world.config.policy.digest().to_string();
+        assert_eq!(shown.policy_digest, Some(policy));
         assert!(!shown.client_signed && shown.document.is_none());
         let signature = &shown.signatures[0];
         assert_eq!(signature.items, [1]);
@@ -315,6 +329,7 @@ fn every_change_is_noticed(world: &World, log: &Log, bundle: &str, other: &Signe
         log: &stranger,
         issuer: None,
         providers: &[],
+        authorities: &[],
     };
     assert!(verify_evidence(bundle.as_bytes(), anchors).is_err());
     let anchors = Anchors {
@@ -331,7 +346,29 @@ fn every_change_is_noticed(world: &World, log: &Log, bundle: &str, other: &Signe
         ..anchors
     };
     let shown = verify_evidence(bundle.as_bytes(), anchors).unwrap();
-    assert_eq!(shown.remarks, ["issuer-not-checked"]);
+    let unknown = ["the-sams-word-for-the-invitation", "issuer-not-checked"];
+    assert_eq!((&shown.remarks[..], &shown.invited), (&unknown[..], &None));
+    let stranger = jose::SigningKey::generate().unwrap().0;
+    let stranger = serde_json::to_string(stranger.public()).unwrap();
+    let known = |authorities: &[String]| {
+        let anchors = Anchors {
+            authorities,
+            ..anchors
+        };
+        verify_evidence(bundle.as_bytes(), anchors)
+    };
+    assert_eq!(
+        known(std::slice::from_ref(&stranger)),
+        Err(EvidenceFault::Broken(
+            "the invitation isn't by an authority that you know"
+        ))
+    );
+    assert!(matches!(
+        known(&["{}".into()]),
+        Err(EvidenceFault::Anchor(_))
+    ));
+    let [own] = world.authorities();
+    assert!(known(&[stranger, own]).unwrap().invited.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -375,7 +412,9 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
 
         let pin = world.receipt(&signer, by_pin).await.unwrap();
         let shown = world.check(&pin, &log).unwrap();
-        assert!(shown.by_word && shown.remarks == ["the-sams-word-only", "clock-not-kept"]);
+        let secret = "the-sams-word-for-the-secret";
+        let remarks = [secret, "the-sams-word-only", "clock-not-kept"];
+        assert!(shown.by_word && shown.remarks == remarks);
         assert!(!pin.contains(PIN));
 
         // The enrolment itself, which made the first factors: no factor could approve it.
@@ -388,8 +427,8 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
             (shown.kind.as_str(), shown.method.as_str()),
             ("enrol", "enrolment")
         );
-        let remarks = ["the-sams-word-for-the-invitation", "clock-not-kept"];
-        assert!(!shown.by_word && shown.remarks == remarks);
+        assert!(!shown.by_word && shown.remarks == [secret, "clock-not-kept"]);
+        assert!(shown.invited.is_some());
         assert_eq!(shown.person[0], "p");
 
         let added = world.receipt(&signer, adding).await.unwrap();
@@ -405,6 +444,6 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
             2,
             "from the new passkey through the old one to the enrolment"
         );
-        assert_eq!(shown.remarks, ["no-certificate", "clock-not-kept"]);
+        assert_eq!(shown.remarks, [secret, "no-certificate", "clock-not-kept"]);
     }
 }

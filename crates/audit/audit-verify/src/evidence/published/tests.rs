@@ -170,7 +170,9 @@ fn judged(leaf: &[u8], issuer: &[u8], known: Option<&[u8]>) -> Option<EvidenceFa
             log: "",
             issuer: known,
             providers: &[],
+            authorities: &[],
         },
+        authorities: Vec::new(),
     };
     let said = Revocation {
         certificate: URL_SAFE_NO_PAD.encode(leaf),

@@ -260,6 +260,7 @@ impl<C: CryptoModule> Sam<C> {
             factor: proved.factor.body.public(),
             at: time,
             policy,
+            policy_digest: Some(self.config.policy.digest()),
             made: None,
             clock: self.clock_state(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
