@@ -2,6 +2,7 @@
 
 use core_types::{Digest32, FactorId, KeyAlg, KeyId, Level, Random, UnixTime, VoucherId, sha256};
 use jose::Jwk;
+use sam_api::ssa::LevelPart;
 use sap::Act;
 use sap::act::{ActKey, MAX_LIFE, Person, Since, Version1};
 use sap::manage::{FactorAct, FactorChange, HandOverAct, KeyAct, LeaveAct};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Reason;
 use crate::act::Issuer;
 use crate::enrol::{Factor, FactorBody, MAX_FAILS, Rules};
+use crate::level::table::requirement;
 
 /// Most factors of one registration.
 pub const MAX_FACTORS: usize = 16;
@@ -85,8 +87,8 @@ impl Change {
     /// Whether `proving` may prove this change of `registration`, whose factors are `all`.
     ///
     /// # Errors
-    /// [`Reason::ForeignFactor`] for a factor of another registration, [`Reason::NotAllowed`] for one that is
-    /// too weak or is itself what is unlocked, [`Reason::NotFound`] when the factor it is about isn't there any more.
+    /// [`Reason::ForeignFactor`] for a factor of another registration, [`Reason::Weaker`] for one that is too weak,
+    /// [`Reason::NotAllowed`] for one that is itself what is unlocked, [`Reason::NotFound`] when the factor it is about isn't there any more.
     pub fn check_prover(
         &self,
         rules: Rules<'_>,
@@ -105,7 +107,7 @@ impl Change {
         };
         let touched = find(all, id)?;
         if matches!(change, FactorChange::Unlock { .. }) && proving.id == *id {
-            return Err(Reason::NotAllowed("weaker-factor"));
+            return Err(Reason::NotAllowed("unlocks-itself"));
         }
         at_least(rules, proving, touched)
     }
@@ -213,19 +215,21 @@ pub fn registration_digest<'a>(
 /// A weaker factor never touches a stronger one.
 ///
 /// # Errors
-/// [`Reason::NotAllowed`].
+/// [`Reason::Weaker`].
 pub fn at_least(rules: Rules<'_>, proving: &Factor, touched: &Factor) -> Result<(), Reason> {
-    if rules.strength(proving) >= rules.strength(touched) {
+    let demanded = rules.strength(touched);
+    if rules.strength(proving) >= demanded {
         Ok(())
     } else {
-        Err(Reason::NotAllowed("weaker-factor"))
+        let missed = requirement(LevelPart::Authorization, demanded);
+        Err(Reason::Weaker(missed))
     }
 }
 
 /// Whether a factor may be added to `all`.
 ///
 /// # Errors
-/// [`Reason::NotAllowed`] when the proving one is weaker, when there are too many, or a
+/// [`Reason::Weaker`] when the proving one is, [`Reason::NotAllowed`] when there are too many, or a
 /// second one with PIN; [`Reason::CredentialKnown`] for an account at a provider that is there already.
 pub fn check_add(
     rules: Rules<'_>,
@@ -255,7 +259,8 @@ pub fn check_add(
 /// none any more leaves.
 ///
 /// # Errors
-/// [`Reason::NotAllowed`] for the last one that counts, [`Reason::NotFound`] when it isn't there.
+/// [`Reason::NotAllowed`] for the last one that counts, [`Reason::Level`] when what is left doesn't count at that level,
+/// [`Reason::NotFound`] when it isn't there.
 pub fn check_remove(
     rules: Rules<'_>,
     gone: &FactorId,
@@ -263,13 +268,15 @@ pub fn check_remove(
     all: &[Factor],
 ) -> Result<(), Reason> {
     find(all, gone)?;
-    let left = all
-        .iter()
-        .any(|f| f.id != *gone && rules.admits(highest, f));
-    if left {
-        Ok(())
-    } else {
-        Err(Reason::NotAllowed("last-factor"))
+    let mut left = all.iter().filter(|f| f.id != *gone).peekable();
+    let alone = left.peek().is_none() || highest == Level::One;
+    match left.any(|f| rules.admits(highest, f)) {
+        true => Ok(()),
+        false if alone => Err(Reason::NotAllowed("last-factor")),
+        false => Err(Reason::Level(requirement(
+            LevelPart::Authorization,
+            highest,
+        ))),
     }
 }
 
@@ -390,7 +397,7 @@ mod tests {
         });
         assert_eq!(unlock_b.check_prover(rules, &v(), &a, &all), Ok(()));
         let itself = unlock_b.check_prover(rules, &v(), &b, &all);
-        assert_eq!(itself, Err(Reason::NotAllowed("weaker-factor")));
+        assert_eq!(itself, Err(Reason::NotAllowed("unlocks-itself")));
         let other = VoucherId::parse("w").unwrap();
         assert_eq!(
             unlock_b.check_prover(rules, &other, &a, &all),
@@ -459,7 +466,9 @@ mod tests {
         assert_eq!(first, Ok(()));
         // What is left must count at the level of the keys.
         let weak = check_remove(rules, &a.id, Level::Two, &all);
-        assert_eq!(weak, Err(Reason::NotAllowed("last-factor")));
+        assert_eq!(weak, Err(Reason::Level("I-3.5.1-keyauth-L2")));
+        let last = check_remove(rules, &a.id, Level::Two, &all[..1]);
+        assert_eq!(last, Err(Reason::NotAllowed("last-factor")));
         assert_eq!(
             check_remove(rules, &b.id, Level::One, &all[..1]),
             Err(Reason::NotFound)

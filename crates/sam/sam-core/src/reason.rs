@@ -1,11 +1,14 @@
 //! Why the SAM said no: precise for the audit log, coarse for everybody else.
 
+use core_types::Level;
 use sam_api::Refusal;
 use sam_api::refusal::PROVIDER_END;
+use sam_api::ssa::LevelPart;
 use sap::messages::{SapRefusal, SapRefusalCode};
 use sap::office::calls::OfficeRefusal;
 
 use crate::attest::NotVouched;
+use crate::level::table::requirement;
 use crate::passkey::PasskeyError;
 
 /// A refusal with its exact cause. The cause goes into the audit log only.
@@ -95,6 +98,9 @@ pub enum Reason {
     /// The level's rules forbid it; names the requirement.
     #[error("not allowed at this level ({0})")]
     Level(&'static str),
+    /// A factor would change a stronger one; names the requirement that the stronger one meets.
+    #[error("a weaker factor changes no stronger one ({0})")]
+    Weaker(&'static str),
     /// The module wouldn't have a key that was brought; names the requirement.
     #[error("the key doesn't meet {0}")]
     Import(&'static str),
@@ -122,6 +128,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The requirement of the catalogue that stands against it, where a level does.
+    pub fn requirement(&self) -> Option<&'static str> {
+        match self {
+            Self::Level(requirement) | Self::Import(requirement) | Self::Weaker(requirement) => {
+                Some(requirement)
+            }
+            Self::Ended => Some(PROVIDER_END),
+            // What is known to be compromised counts at no level; the others are asked for at level 3 alone.
+            Self::NotVouched(NotVouched::Compromised) => None,
+            Self::NotVouched(_) => Some(requirement(LevelPart::Authorization, Level::Three)),
+            _ => None,
+        }
+    }
+
     /// What the signer's page may know.
     pub fn to_sap(&self) -> SapRefusal {
         use SapRefusalCode as Code;
@@ -135,18 +155,6 @@ impl Reason {
             Self::SecretWrong { tries_left } => {
                 return SapRefusal {
                     tries_left: Some(*tries_left),
-                    ..SapRefusal::new(Code::Refused)
-                };
-            }
-            Self::Level(requirement) | Self::Import(requirement) => {
-                return SapRefusal {
-                    requirement: Some((*requirement).to_owned()),
-                    ..SapRefusal::new(Code::Refused)
-                };
-            }
-            Self::Ended => {
-                return SapRefusal {
-                    requirement: Some(PROVIDER_END.to_owned()),
                     ..SapRefusal::new(Code::Refused)
                 };
             }
@@ -167,10 +175,17 @@ impl Reason {
             | Self::HashNotApproved
             | Self::AlgorithmNotApproved
             | Self::BareHash
+            | Self::Level(_)
+            | Self::Weaker(_)
+            | Self::Import(_)
+            | Self::Ended
             | Self::NotAllowed(_)
             | Self::Registration(_) => Code::Refused,
         };
-        SapRefusal::new(code)
+        SapRefusal {
+            requirement: self.requirement().map(str::to_owned),
+            ..SapRefusal::new(code)
+        }
     }
 
     /// What an officer may know: who may not do something is told the rule, who proved wrongly isn't told why.
@@ -189,6 +204,11 @@ impl Reason {
 
     /// What the SSA may know.
     pub fn to_ssa(&self) -> Refusal {
+        if let Some(requirement) = self.requirement() {
+            return Refusal::Level {
+                requirement: requirement.to_owned(),
+            };
+        }
         match self {
             Self::Malformed => Refusal::Invalid {
                 member: "body".to_owned(),
@@ -205,12 +225,6 @@ impl Reason {
             Self::HashNotApproved => Refusal::HashNotApproved,
             Self::AlgorithmNotApproved => Refusal::AlgorithmNotApproved,
             Self::BareHash => Refusal::BareHash,
-            Self::Level(requirement) | Self::Import(requirement) => Refusal::Level {
-                requirement: (*requirement).to_owned(),
-            },
-            Self::Ended => Refusal::Level {
-                requirement: PROVIDER_END.to_owned(),
-            },
             Self::Registration(_) => Refusal::RegistrationRefused,
             Self::Lost => Refusal::Lost,
             Self::NotNow | Self::Clock => Refusal::NotNow,
@@ -225,6 +239,11 @@ impl Reason {
             | Self::WeakPin
             | Self::CredentialKnown
             | Self::ProofTooOld
+            // These have a requirement.
+            | Self::Level(_)
+            | Self::Weaker(_)
+            | Self::Import(_)
+            | Self::Ended
             | Self::Mismatch => Refusal::Mismatch,
             Self::Locked | Self::TooManyTries => Refusal::Locked,
             Self::SecretWrong { .. } => Refusal::SecretWrong,
@@ -261,6 +280,7 @@ impl Reason {
             Self::AlgorithmNotApproved => "algorithm-not-approved",
             Self::BareHash => "bare-hash",
             Self::Level(requirement) | Self::Import(requirement) => requirement,
+            Self::Weaker(_) => "weaker-factor",
             Self::Ended => "service-ended",
             Self::NotAllowed(rule) => rule,
             Self::Registration(check) => check,
@@ -287,6 +307,38 @@ mod tests {
         assert_eq!((wrong.tries_left, wrong.requirement), (Some(4), None));
         let proof = Reason::NotAllowed("role").to_sap();
         assert_eq!((proof.tries_left, proof.requirement), (None, None));
+    }
+
+    // shows: I-3.5.1-keyauth-L2, I-3.5.1-keyauth-L3
+    #[test]
+    fn whatever_is_refused_for_its_level_names_the_requirement_to_whoever_asked() {
+        let three = "I-3.5.1-keyauth-L3";
+        for (reason, named) in [
+            (Reason::Level("I-3.5.1-keyauth-L2"), "I-3.5.1-keyauth-L2"),
+            (Reason::Weaker("I-3.5.1-keyauth-L2"), "I-3.5.1-keyauth-L2"),
+            (Reason::Import("I-3.5.1-import-L3"), "I-3.5.1-import-L3"),
+            (Reason::Ended, PROVIDER_END),
+            (NotVouched::Synced.into(), three),
+            (NotVouched::Missing.into(), three),
+            (NotVouched::Model.into(), three),
+            (NotVouched::Root.into(), three),
+            (NotVouched::Software.into(), three),
+            (NotVouched::Stale.into(), three),
+        ] {
+            let page = reason.to_sap();
+            assert_eq!(page.requirement.as_deref(), Some(named), "{reason:?}");
+            assert_eq!(page.code, SapRefusalCode::Refused, "{reason:?}");
+            let requirement = named.to_owned();
+            assert_eq!(reason.to_ssa(), Refusal::Level { requirement });
+        }
+        for reason in [
+            Reason::NotVouched(NotVouched::Compromised),
+            Reason::ForeignFactor,
+            Reason::NotAllowed("last-factor"),
+        ] {
+            assert_eq!(reason.requirement(), None, "{reason:?}");
+            assert_eq!(reason.to_sap().requirement, None);
+        }
     }
 
     #[test]

@@ -338,17 +338,25 @@ impl<C: CryptoModule> Sam<C> {
         match change {
             FactorChange::Add {
                 method: Method::Idp,
-            } => match self.providers_at(of.highest()).is_empty() {
-                false => Ok(()),
-                true => Err(Reason::NotAllowed("method-not-admitted")),
+            } => match (self.config.providers.0.first(), of.highest()) {
+                (None, _) => Err(Reason::NotAllowed("method-not-admitted")),
+                (Some(_), highest) if !self.providers_at(highest).is_empty() => Ok(()),
+                // All of them count for less.
+                (Some(any), highest) => self.config.policy.check(highest, any.kind()),
             },
-            FactorChange::Add { method } => {
-                let wanted = self.config.policy.enrolment_methods(of.highest());
-                match wanted.contains(method) {
-                    true => Ok(()),
-                    false => Err(Reason::NotAllowed("method-not-admitted")),
-                }
+            FactorChange::Add {
+                method: Method::Passkey,
+            } => Ok(()),
+            FactorChange::Add {
+                method: Method::PinTotp,
+            } => {
+                let policy = &self.config.policy;
+                policy.check(of.highest(), FactorKind::PinTotp)
             }
+            // A device key is named by its public half, and collected secrets are an invitation's to ask for.
+            FactorChange::Add {
+                method: Method::Device | Method::Collected,
+            } => Err(Reason::NotAllowed("method-not-admitted")),
             FactorChange::AddDevice { .. } => {
                 let policy = &self.config.policy;
                 policy.check(of.highest(), FactorKind::Device)

@@ -238,6 +238,12 @@ impl<C: CryptoModule> Sam<C> {
         self.providers_at(voucher.ceiling())
     }
 
+    /// Whether the word of this provider counts at this level.
+    pub(crate) fn check_provider(&self, issuer: &str, level: Level) -> Result<(), Reason> {
+        let kind = self.config.providers.kind(issuer);
+        kind.map_or(Ok(()), |kind| self.config.policy.check(level, kind))
+    }
+
     /// Identity providers whose word counts at this level.
     pub(crate) fn providers_at(&self, level: Level) -> Vec<ProviderHint> {
         let all = self.config.providers.0.iter();
@@ -269,6 +275,8 @@ impl<C: CryptoModule> Sam<C> {
             let identity = providers.verify(token, request.act, since, now)?;
             let hints = self.enrolment_providers(&loaded.voucher.body);
             if !hints.iter().any(|hint| hint.issuer == identity.issuer) {
+                let ceiling = loaded.voucher.body.ceiling();
+                self.check_provider(&identity.issuer, ceiling)?;
                 return Err(Reason::NotAllowed("method").into());
             }
             bodies.push((

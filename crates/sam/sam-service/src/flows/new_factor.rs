@@ -162,6 +162,7 @@ impl<C: CryptoModule> Sam<C> {
                 let identity = providers.verify(&id_token, digest, act.began(), now)?;
                 let hints = self.providers_at(act.level);
                 if !hints.iter().any(|hint| hint.issuer == identity.issuer) {
+                    self.check_provider(&identity.issuer, act.level)?;
                     return Err(Reason::NotAllowed("method").into());
                 }
                 Ok(Some(Brought::Identity(identity)))

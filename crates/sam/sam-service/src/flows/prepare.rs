@@ -11,7 +11,7 @@ use sam_api::ssa::{
 use sam_core::act::{MAX_RENEW, MAX_REQUEST_LIFE, check_items, return_uri_allowed};
 use sam_core::client_jws::{self, Claimed};
 use sam_core::state::Subject;
-use sam_core::{ActState, Reason, certificate};
+use sam_core::{ActState, FactorKind, Reason, certificate};
 use sap::Item;
 use store_kit::{Tx, sql, transaction};
 
@@ -165,6 +165,11 @@ impl<C: CryptoModule> Sam<C> {
         }
         if key.one_time && request.renew != 0 {
             return Err(Reason::Invalid("renew").into());
+        }
+        if collected {
+            // Above level 1 nothing counts that an application had.
+            let policy = &self.config.policy;
+            policy.check(key.level(), FactorKind::Collected)?;
         }
         if key.collected != collected {
             return Err(Reason::ForeignFactor.into());

@@ -10,7 +10,7 @@ use sam_api::delivery::DeliverRequest;
 use sam_api::ssa::{Empty, SendCodeRequest};
 use sam_core::enrol::{Factor, FactorBody, PinTotp};
 use sam_core::sent::{self, SentCode, Wish};
-use sam_core::{Reason, pin};
+use sam_core::{FactorKind, Reason, pin};
 use sap::enrol::CodeAddress;
 use store_kit::{Tx, transaction};
 
@@ -53,10 +53,10 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     async fn try_send_code(&self, service: &str, request: &SendCodeRequest) -> Result<(), Failed> {
-        let courier = self.courier.get().ok_or(Reason::ForeignFactor)?.clone();
         let mut tx = self.store.read("send-code-read").await?;
         let wanted = self.wanted_code(&mut tx, service, request).await?;
         drop(tx);
+        let courier = self.courier.get().ok_or(Reason::ForeignFactor)?.clone();
         let (key, client) = (&request.key, &request.client);
         if wanted.secrets.may_send(key, client, self.clock.now())? == Wish::OnItsWay {
             return Ok(());
@@ -147,6 +147,8 @@ impl<C: CryptoModule> Sam<C> {
         if !key.is_active(self.clock.now()) {
             return Err(Reason::KeyNotActive.into());
         }
+        let policy = &self.config.policy;
+        policy.check(key.level(), FactorKind::Collected)?;
         let to = key.codes.clone().ok_or(Reason::ForeignFactor)?;
         let of = self.registration(tx, &key.owner, &key.voucher).await?;
         let collected = of.factors.into_iter().find_map(|row| match &row.body.body {

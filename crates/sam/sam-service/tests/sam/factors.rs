@@ -247,10 +247,11 @@ async fn a_weaker_factor_changes_no_stronger_one() {
         let act = world.change(&signer, add(&signer, Method::Passkey)).await;
         let proof = world.pin_proof(act, PIN, world.otp(&seed, 0)).await;
         let new = new_passkey(&mut passkey(), act);
-        assert_eq!(
-            world.approve_with(proof, new).await.unwrap_err().code,
-            SapRefusalCode::Refused
-        );
+        let refused = world.approve_with(proof, new).await.unwrap_err();
+        assert_eq!(refused.code, SapRefusalCode::Refused);
+        let named = refused.requirement.as_deref();
+        assert_eq!(named, Some("I-3.5.1-keyauth-L2"));
+        assert_eq!(world.audited("sap.refused", "weaker-factor").await, 1);
         world.clock.advance(60);
         let removal = world
             .ask(&signer, Wish::RemoveFactor { factor: strong })

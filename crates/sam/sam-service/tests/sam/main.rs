@@ -44,6 +44,7 @@ mod providers;
 mod random;
 mod refused;
 mod renewal;
+mod requirements;
 mod revocation;
 mod scrub;
 mod sent_codes;

@@ -18,7 +18,7 @@ use crate::refusal::Told;
 pub(super) struct Fault {
     error: CscError,
     /// Replaces the description where the specification has no word for it.
-    description: Option<&'static str>,
+    description: Option<Cow<'static, str>>,
     /// Spoken to a client of version 1.
     v1: bool,
     wait: Option<Wait>,
@@ -55,9 +55,9 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
-    pub(super) fn explained(error: CscError, description: &'static str) -> Self {
+    pub(super) fn explained(error: CscError, description: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            description: Some(description),
+            description: Some(description.into()),
             ..error.into()
         }
     }
@@ -73,7 +73,7 @@ impl Fault {
     /// The client's quota of signatures is used up until then.
     pub(super) fn over_quota(wait: Wait) -> Self {
         Self {
-            description: Some("The application's quota of signatures is used up"),
+            description: Some("The application's quota of signatures is used up".into()),
             ..wait.into()
         }
     }
@@ -92,7 +92,7 @@ impl Fault {
             }
             false => (self.error.error(), self.error.description()),
         };
-        (error, self.description.map_or(description, Cow::Borrowed))
+        (error, self.description.clone().unwrap_or(description))
     }
 
     /// Fixed word for the audit log.
@@ -109,8 +109,8 @@ impl IntoResponse for Fault {
         let body = ErrorBody::new(error, &description);
         let mut response = (status, Json(body)).into_response();
         // The words of version 1 can name a person: that is for the caller, not for the operator's log.
-        let logged = self.description;
-        let description = logged.map_or_else(|| self.error.description(), Cow::Borrowed);
+        let logged = self.description.clone();
+        let description = logged.unwrap_or_else(|| self.error.description());
         response
             .extensions_mut()
             .insert(Told { error, description });
@@ -173,7 +173,7 @@ pub(super) fn of_sign(error: CallError<Refusal>, presented: Presented) -> Fault 
             Fault::explained(CscError::InvalidParameter("hashes"), csc_types::BARE_HASH)
         }
         Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
-        Refusal::Level { .. } => CscError::AccessDenied.into(),
+        Refusal::Level { requirement } => by_level(&requirement),
         Refusal::Lost => Fault::explained(CscError::Internal, csc_types::OUTCOME_LOST),
         Refusal::NotNow => CscError::Unavailable.into(),
         Refusal::Invalid { member } => {
@@ -206,7 +206,7 @@ pub(super) fn of_authorize(error: CallError<Refusal>) -> Fault {
         Refusal::BareHash => {
             Fault::explained(CscError::InvalidParameter("hashes"), csc_types::BARE_HASH)
         }
-        Refusal::Level { .. } => CscError::AccessDenied.into(),
+        Refusal::Level { requirement } => by_level(&requirement),
         Refusal::Invalid { member } if member == "items" => {
             CscError::InvalidParameter("hashes").into()
         }
@@ -232,9 +232,16 @@ pub(super) fn of_send(error: CallError<Refusal>) -> Fault {
         Refusal::Locked => CscError::OtpLocked.into(),
         Refusal::KeyNotActive => CscError::CredentialDisabled.into(),
         Refusal::NotFound | Refusal::Mismatch => CscError::InvalidParameter("credentialID").into(),
+        Refusal::Level { requirement } => by_level(&requirement),
         Refusal::NotNow => CscError::Unavailable.into(),
         other => inner(&other.to_string()),
     }
+}
+
+/// What the level of the credential doesn't allow, with the requirement that stands against it.
+fn by_level(requirement: &str) -> Fault {
+    let text = format!("The rules of this credential's level don't allow it ({requirement})");
+    Fault::explained(CscError::AccessDenied, text)
 }
 
 /// A refusal to tell about keys.
@@ -272,6 +279,29 @@ mod tests {
         let response = fault.into_response();
         let told = response.extensions().get::<Told>().unwrap();
         assert_eq!(told.description, "Signing certificate is expired");
+    }
+
+    // shows: I-3.5.1-keyauth-L2, I-3.5.1-keyauth-L3
+    #[test]
+    fn what_a_level_forbids_names_the_requirement_to_the_caller() {
+        for requirement in ["I-3.5.1-keyauth-L2", "I-3.5.1-keyauth-L3"] {
+            let refused = || {
+                let requirement = requirement.to_owned();
+                CallError::Refused(Refusal::Level { requirement })
+            };
+            for fault in [
+                of_sign(refused(), Presented::Bearer),
+                of_authorize(refused()),
+                of_send(refused()),
+                of_send(refused()).in_v1(),
+            ] {
+                assert_eq!(fault.error, CscError::AccessDenied);
+                assert!(fault.words().1.contains(requirement), "{fault:?}");
+                let told = fault.into_response();
+                let told = told.extensions().get::<Told>().unwrap();
+                assert!(told.description.contains(requirement));
+            }
+        }
     }
 
     #[test]
