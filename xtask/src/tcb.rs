@@ -15,10 +15,10 @@ use crate::shell;
 const RECORD: &str = "docs/design/tcb.toml";
 /// The parts and their programs.
 const PARTS: [(&str, &str); 2] = [("cm", "natsuin-cm"), ("sam", "natsuin-sam")];
-/// Records are rounded up to this, so that not every line is an event.
-const STEP: usize = 2500;
+/// Records are rounded up to this, so that not every line is an event. Whatever grows by more has a note.
+const STEP: usize = 250;
 const HEAD: &str = "# What SAM and CM consist of. `cargo xtask tcb` fails when they grow beyond this; `cargo xtask tcb --raise NOTE`
-# writes it anew. lines: non-blank lines of our own crates without tests, at most. packages: other people's.
+# writes it anew, rounded up to 250. lines: non-blank lines of our own crates without tests, at most. packages: other people's.
 
 ";
 
@@ -61,7 +61,11 @@ pub fn run(root: &Path, raise: Option<&str>) -> Result<()> {
             continue;
         }
         if let Some(note) = raise {
-            let lines = part.lines.div_ceil(STEP) * STEP;
+            let before = record.get(name);
+            if note.trim().is_empty() || before.is_some_and(|before| before.note == note) {
+                bail!("{name}: {}\nsay what it grew for this time", more.join(", "));
+            }
+            let lines = rounded(part.lines);
             let note = note.to_owned();
             record.insert(
                 name.to_owned(),
@@ -85,6 +89,11 @@ pub fn run(root: &Path, raise: Option<&str>) -> Result<()> {
         fs::write(&path, HEAD.to_owned() + &toml::to_string_pretty(&record)?)?;
     }
     Ok(())
+}
+
+/// What is recorded of so many lines.
+fn rounded(lines: usize) -> usize {
+    lines.div_ceil(STEP) * STEP
 }
 
 /// What of a part goes beyond its record.
@@ -207,6 +216,15 @@ mod tests {
             ..recorded
         };
         assert_eq!(more(&silent, &part(1, &[])).len(), 1);
+    }
+
+    #[test]
+    fn what_grows_by_more_than_a_small_step_has_a_note() {
+        for lines in [1, 249, 250, 39_999, 40_000] {
+            let recorded = part(rounded(lines), &[]);
+            assert!(more(&recorded, &part(lines, &[])).is_empty());
+            assert_eq!(more(&recorded, &part(lines + 250, &[])).len(), 1);
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! Never states more than its sources: a wrong id, a document that isn't there or an exception beside a test fails.
 
 pub(crate) mod catalogue;
+#[cfg(test)]
+mod cited;
 mod report;
 mod scan;
 pub(crate) mod statements;
