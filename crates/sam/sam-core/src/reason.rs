@@ -132,7 +132,7 @@ impl Reason {
     pub fn requirement(&self) -> Option<&'static str> {
         match self {
             Self::Level(requirement) | Self::Import(requirement) | Self::Weaker(requirement) => {
-                Some(requirement)
+                Some(*requirement)
             }
             Self::Ended => Some(PROVIDER_END),
             // What is known to be compromised counts at no level; the others are asked for at level 3 alone.
