@@ -238,7 +238,8 @@ async fn ask(
         Ok(usable) => usable,
         Err(error) => return deny(ssa, visit, flow, &error, "key").await,
     };
-    let kind = match flow.is_v1() || flow.given(REQUEST).is_some() {
+    let signed = flow.given(REQUEST);
+    let kind = match flow.is_v1() || signed.is_some() {
         true => HashType::default(),
         false => client.settings.hash_type(),
     };
@@ -247,16 +248,17 @@ async fn ask(
     };
     let count = asked.num_signatures;
     let open = asked.digests.is_empty().then_some(count);
-    let renewal = match open {
-        Some(_) => 0,
-        None => client.settings.renewal(count, one_time),
+    // What the application signs says for how long: where it says nothing, for no time.
+    let renewal = match open.is_some() || signed.is_some() {
+        true => 0,
+        false => client.settings.renewal(count, one_time),
     };
     let asked = PrepareRequest {
         person: session.person.clone(),
         key: facts.key.clone(),
         client: flow.client.clone(),
         client_name: client.name,
-        client_jws: flow.given(REQUEST).map(str::to_owned),
+        client_jws: signed.map(str::to_owned),
         items,
         open,
         renew: i64::from(asked.renewable_for.unwrap_or(renewal)),
