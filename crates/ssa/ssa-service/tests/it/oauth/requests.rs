@@ -37,6 +37,7 @@ async fn what_stands_in_a_signed_request_counts_and_nothing_beside_it() {
         let settings = ClientSettings {
             keys: vec![key.jwk()],
             signed_requests: true,
+            renew_seconds: 900,
             ..ClientSettings::default()
         };
         client(&mut stack, "signs", settings).await;
@@ -66,6 +67,18 @@ async fn what_stands_in_a_signed_request_counts_and_nothing_beside_it() {
         assert_eq!(asked.items[0].h.0, hash(1));
         // The SAM gets it as it came, to judge for itself.
         assert_eq!(asked.client_jws.as_deref(), Some(good.as_str()));
+        // How long the rest may be signed stands in it too, and what stands nowhere is no time, whatever the contract says.
+        let two = credential_request("signs", "key-hanako", &[hash(1), hash(2)]);
+        let mut two: Value = serde_json::from_str(&two.last().unwrap().1).unwrap();
+        for (says, renew) in [(None, 0), (Some(600), 600)] {
+            if let Some(seconds) = says {
+                two[0]["renewableFor"] = json!(seconds);
+            }
+            let signed = request_object(&stack, &key, "signs", |claims| {
+                claims["authorization_details"] = two.clone();
+            });
+            assert_eq!(open(&signed, &[]).await.unwrap().renew, renew, "{says:?}");
+        }
 
         let now = stack.clock.now();
         let other = Key::new();
