@@ -63,6 +63,7 @@ event-key-used = Key { $key } of { $owner } is used: { $count } values, { $alg }
 event-key-gave-nothing = Nothing came of the use of key { $key } of { $owner } for act { $act }.
 event-key-destroyed = Key { $key } of { $owner } was destroyed: { $reason }.
 event-key-restored = Key { $key } of { $owner } was restored with { $signatures } signatures until then.
+event-key-not-restored = Key { $key } of before the restore isn't in the backup: none takes its place.
 event-key-erased = The device erased key { $key } of { $owner }.
 event-key-suspended = Key { $key } of { $owner } was stopped: { $reason }.
 event-key-resumed = { $owner } let key { $key } go on.

@@ -58,6 +58,7 @@ event-key-used = { $owner }の鍵{ $key }を使う: { $count }件、{ $alg }、�
 event-key-gave-nothing = { $owner }の鍵{ $key }からは何も出なかった: 承認対象{ $act }。
 event-key-destroyed = { $owner }の鍵{ $key }を廃棄した: { $reason }。
 event-key-restored = { $owner }の鍵{ $key }を復元した。それまでの署名は{ $signatures }回。
+event-key-not-restored = 復元の前にあった鍵{ $key }はバックアップにない。代わりになる鍵は受け入れない。
 event-key-erased = 装置が{ $owner }の鍵{ $key }を消去した。
 event-key-suspended = { $owner }の鍵{ $key }を止めた: { $reason }。
 event-key-resumed = { $owner }が鍵{ $key }を再開した。
