@@ -207,15 +207,29 @@ impl FilesRead {
 pub fn digests(config: &Path, members: &[&str]) -> Result<BTreeMap<String, Digest32>, Trouble> {
     let mut read = FilesRead::default();
     let parsed: toml::Table = read.load(config)?;
-    for member in members {
-        let path: Vec<&str> = member.split('.').collect();
-        let mut named = Vec::new();
-        find(&parsed, &path, String::new(), &mut named);
-        for (name, file) in named {
-            read.text(&name, Path::new(&file))?;
-        }
+    for (name, file) in found(&parsed, members) {
+        read.text(&name, &file)?;
     }
     Ok(read.digests())
+}
+
+/// The files that a configuration file names under these members, of the form that [`digests`] takes, by the names of their places.
+/// They need not be there.
+///
+/// # Errors
+/// [`Trouble`] when the configuration file can't be read or isn't TOML.
+pub fn named(config: &Path, members: &[&str]) -> Result<BTreeMap<String, PathBuf>, Trouble> {
+    Ok(found(&load(config)?, members))
+}
+
+fn found(parsed: &toml::Table, members: &[&str]) -> BTreeMap<String, PathBuf> {
+    let mut named = Vec::new();
+    for member in members {
+        let path: Vec<&str> = member.split('.').collect();
+        find(parsed, &path, String::new(), &mut named);
+    }
+    let named = named.into_iter();
+    named.map(|(name, file)| (name, file.into())).collect()
 }
 
 /// Every text under `path`, with the name of its place.
@@ -320,5 +334,9 @@ mod tests {
         assert_ne!(of(&members).unwrap(), expected);
         fs::remove_file(at("two")).unwrap();
         assert_eq!(of(&members).unwrap_err().code, "config-file");
+        // Which files there should be is known without them.
+        let should = named(&at("config"), &members).unwrap();
+        assert_eq!(should.len(), expected.len() - 1);
+        assert_eq!(should["clients.b.keys"], at("two"));
     }
 }

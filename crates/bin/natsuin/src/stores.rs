@@ -50,6 +50,18 @@ pub(crate) fn address(word: &str) -> Result<String, Failure> {
     Ok(zone.store)
 }
 
+/// The zone's configuration that a word names, where it isn't the address alone.
+///
+/// # Errors
+/// [`Failure`] for a file that can't be read.
+pub(crate) fn settings(word: &str) -> Result<Option<&Path>, Failure> {
+    let Some(path) = word.strip_prefix('@').map(Path::new) else {
+        return Ok(None);
+    };
+    let alone = StoreUrl::parse(daemon::text(path)?.trim()).is_ok();
+    Ok((!alone).then_some(path))
+}
+
 /// Where a stack keeps its rows, as a word says it; without one in its own directory.
 ///
 /// # Errors

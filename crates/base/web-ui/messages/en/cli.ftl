@@ -33,6 +33,7 @@ backup-intact = Backup { $name }, made { $at }; restored for a trial, every byte
 backup-older = The witness knows of later entries: the service went on after this backup was made.
 backup-age-unknown = Whether the service went on after this backup is unknown: there is no witness file, or it is empty or ends before the backup.
 backup-no-keys = Without the module's keys: make their backup with natsuin-cm backup, and put it in with --cm-keys.
+backup-without = Left out, because it is kept elsewhere: { $names }. A restore needs it from there.
 backup-untold = The backup is good and was kept, but these zones couldn't be told of it, so their logs don't: { $zones }. Let the user of the store write to store_meta, and make another one.
 backup-restored = Restored: { $zones }. What signers had approved before is void.
 cli-counter-good = Counter-signed by { $who }: this signature was made there.

@@ -14,7 +14,7 @@ use store_kit::Dump;
 use web_ui::Arg;
 
 use super::secrets::Secrets;
-use super::{Stores, authority, new_file, signing_key, unusable};
+use super::{Stores, authority, needed, new_file, signing_key, unusable};
 use crate::output::{Exit, Failure, Out};
 
 /// What goes in, and who may open and restore it.
@@ -45,6 +45,10 @@ pub struct CreateArgs {
     /// configuration among them names is refused, and in a folder every file of 32 bytes.
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
+    /// What a zone can't come back without and that is kept elsewhere: ZONE/MEMBER as a refusal names it (`ssa/chain_key`), or ZONE for
+    /// all that it needs; may be given more than once. Otherwise a backup that lacks it isn't made.
+    #[arg(long = "without", value_name = "ZONE/MEMBER", conflicts_with = "data")]
+    without: Vec<String>,
     /// Folder for the report that the console shows: `made.json` there tells of this backup.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -67,6 +71,7 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
     authority.check().map_err(|e| failed(&create.to, &e))?;
     let key = signing_key(&create.key)?;
     let stores = create.stores.all()?;
+    needed::check(&create.stores, &create.files, &create.without)?;
     let mut secrets = Secrets::default();
     for path in &create.files {
         secrets.look(path).map_err(|e| unusable(path, &e))?;
@@ -107,6 +112,11 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
     if create.cm_keys.is_none() {
         out.note(&out.m().t("backup-no-keys"));
     }
+    if !create.without.is_empty() {
+        let named = create.without.join(" ");
+        let named = [("names", Arg::Own(&named))];
+        out.note(&out.m().f("backup-without", &named));
+    }
     let zones: Vec<_> = untold.iter().map(|(zone, _)| *zone).collect();
     if !zones.is_empty() {
         for (zone, why) in &untold {
@@ -118,7 +128,7 @@ pub(super) async fn run(create: &CreateArgs, now: UnixTime, out: Out) -> Result<
     }
     out.object(&json!({
         "schema": "natsuin.backup-create/1", "ok": true, "name": name, "files": files, "rows": rows,
-        "module_keys": create.cm_keys.is_some(), "untold": zones,
+        "module_keys": create.cm_keys.is_some(), "without": create.without, "untold": zones,
     }));
     Ok(match zones.is_empty() {
         true => Exit::Good,

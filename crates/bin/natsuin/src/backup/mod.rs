@@ -2,6 +2,7 @@
 //! restored, and restored by a system operator with a security officer's approval.
 
 mod create;
+mod needed;
 mod restore;
 mod scratch;
 mod secrets;

@@ -6,70 +6,14 @@ use std::fs;
 use csc_types::Purpose;
 use serde_json::Value;
 
-use crate::daemons::{Member, Middle, Service, invite};
-use crate::kit::{natsuin, run, text};
-use crate::site::{Program, SamPorts, Site, port};
+use crate::site::Site;
 use crate::spend::{approval, body, hashes};
+use crate::whole::Running;
 
 /// Less than the write-ahead log of any of the stores has by now.
 const FULL: u64 = 64 << 10;
 
-/// A site with its daemons on SQLite, each with a store of its own.
-struct Running<'s> {
-    site: &'s Site,
-    middle: Middle<'s>,
-    module: Program,
-    sam: Program,
-    gateway: Program,
-    service: Service,
-    /// Where module, SAM and SSA listen.
-    ports: [u16; 3],
-}
-
-impl<'s> Running<'s> {
-    async fn begin(site: &'s Site) -> Self {
-        let (cm, ssa, sic) = (port(), port(), port());
-        let page = format!("https://sic.localhost:{sic}");
-        let (module, root) = site.module(cm).await;
-        let ports = SamPorts {
-            module: cm,
-            ssa: port(),
-            gateway: port(),
-            office: port(),
-            origin: page.clone(),
-            home: format!("https://localhost:{ssa}"),
-            tenants: String::new(),
-        };
-        let store = format!("sqlite:{}", site.at("sam.db").display());
-        let sam = site.sam("sam-1", &store, &ports).await;
-        let gateway = site.gateway(sic, &page, ports.gateway).await;
-        let middle = Middle {
-            site,
-            root,
-            page,
-            sam: ports.ssa,
-            http: site.http(),
-        };
-        let service = middle.service("ssa", "test", ssa, &site.ca).await;
-        Self {
-            site,
-            middle,
-            module,
-            sam,
-            gateway,
-            service,
-            ports: [cm, ports.gateway, ssa],
-        }
-    }
-
-    async fn member(&self) -> Member {
-        let (invite, voucher) = invite(&self.service, "p-hanako");
-        let (status, registered) = self.middle.hand_in(&self.service, invite).await;
-        assert_eq!(status, 201, "{registered:?}");
-        let registered = registered.unwrap();
-        self.middle.join(&self.service, &registered, voucher).await
-    }
-
+impl Running<'_> {
     /// Kills each of the three with a store; it can't start on a full disk, says why, is one of those that a service manager tries
     /// again, and starts when there is room.
     async fn restart_on_full_disks(&mut self) {
@@ -97,7 +41,7 @@ impl<'s> Running<'s> {
         self.module.kill();
         let mut tried = self.site.spawn("natsuin-sam", &configs[1], None);
         assert_eq!(tried.ended().await, Some(75), "{}", tried.said());
-        let [cm, sam, _] = self.ports;
+        let [cm, sam, ..] = self.ports;
         self.module = self.site.start("natsuin-cm", &configs[0], cm).await;
         self.sam = self.site.start("natsuin-sam", &configs[1], sam).await;
     }
@@ -123,27 +67,6 @@ impl<'s> Running<'s> {
         assert_eq!(fs::read(&path).unwrap(), long, "no part of a checkpoint");
         fs::write(&path, &own).unwrap();
         self.service.program = self.site.start("natsuin-ssa", &config, self.ports[2]).await;
-    }
-
-    /// Ends all in order; the entries of the SAM's log and the module's, which have to be good, and good for the auditor too.
-    fn end(mut self) -> (Vec<Value>, Vec<Value>) {
-        for program in [&mut self.service.program, &mut self.gateway, &mut self.sam] {
-            program.end();
-        }
-        self.site.entries("ssa");
-        let sam = self.site.entries("sam");
-        // The SAM's log is opened by its module.
-        self.module.end();
-        let cm = self.site.entries("cm");
-        let auditor = self.site.auditor();
-        let mut verify = natsuin();
-        verify.args(["audit", "verify"]).arg(self.site.at("export"));
-        for option in ["--witness", "--keys"] {
-            verify.arg(option).arg(&auditor);
-        }
-        let said = run(&mut verify);
-        assert!(said.status.success(), "{}", text(&said));
-        (sam, cm)
     }
 }
 

@@ -173,16 +173,19 @@ impl Site {
         for name in ["cm-root.key", "ssa.key", "ssa-chain.key"] {
             secret(&site.at(name), &SystemRandom.digest32().0);
         }
-        let public = site
-            .ca
-            .localhost_cert(&["localhost", "sic.localhost"])
-            .unwrap();
-        fs::write(site.at("public-chain.pem"), &public.chain_pem).unwrap();
-        secret(&site.at("public-key.pem"), public.key_pem.expose());
+        site.public();
         let ra = site.ra(Vec::new());
         let keys = serde_json::to_string(&[ra.public_key()]).unwrap();
         fs::write(site.at("ra-keys.json"), keys).unwrap();
         site
+    }
+
+    /// The certificate of the public origins.
+    pub fn public(&self) {
+        let names = ["localhost", "sic.localhost"];
+        let public = self.ca.localhost_cert(&names).unwrap();
+        fs::write(self.at("public-chain.pem"), &public.chain_pem).unwrap();
+        secret(&self.at("public-key.pem"), public.key_pem.expose());
     }
 
     /// A zone's certificate and log key.
