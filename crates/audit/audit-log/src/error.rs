@@ -38,6 +38,12 @@ pub enum AuditError {
         "the audit log's tree was tampered with, or belongs to another log key: {0}. Keep the store as evidence"
     )]
     Tree(&'static str),
+    /// This node was given another key than the zone's. By itself nothing is known against the store.
+    #[error(
+        "the audit log was written under another key than the one given here: {0}. If it is the key of the zone's other nodes, or of the \
+         backup that was restored, the store was altered: keep it as evidence"
+    )]
+    OtherKey(&'static str),
     /// The database is older than the witness.
     #[error(
         "the audit log has {have} entries, but its witness has seen {seen}: the database was set back. Restore the current one"

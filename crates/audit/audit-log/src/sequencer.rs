@@ -34,6 +34,18 @@ use watch::Watch;
 /// Entries per transaction and checkpoint; bounds how long other writers wait.
 const BATCH: i64 = 500;
 
+impl AuditLog {
+    /// Whether the log in this store is under this key, before anything is written: an entry under another one would stop the whole
+    /// zone.
+    ///
+    /// # Errors
+    /// [`AuditError::OtherKey`], and what [`Sequencer::open`] finds of the sequencer's row.
+    pub async fn check_key(&self, store: &Store) -> Result<(), AuditError> {
+        let mut tx = store.read("audit-key").await?;
+        State::load(&mut tx, self).await.map(drop)
+    }
+}
+
 /// Puts a zone's entries into its log. One per database does the work; several don't harm each other.
 #[derive(Debug)]
 pub struct Sequencer {
@@ -303,12 +315,17 @@ impl Sequencer {
             0 => None,
             size => Some((signed(size)?, self.key.checkpoint(size, &tree.root()))),
         };
-        match last == own {
-            true => Ok(last),
-            false => Err(AuditError::Tree(
-                "the last checkpoint isn't that of the entries",
-            )),
+        if last == own {
+            return Ok(last);
         }
+        let text = |of: &Option<(i64, String)>| {
+            let note = of.as_ref().map(|(_, note)| note.split("\n\n").next());
+            note.flatten().map(str::to_owned)
+        };
+        Err(match text(&last) == text(&own) {
+            true => AuditError::OtherKey("its last checkpoint is signed with another one"),
+            false => AuditError::Tree("the last checkpoint isn't that of the entries"),
+        })
     }
 
     /// The parts of the tree that are kept must lead to the same root.

@@ -50,13 +50,18 @@ fn a_year() -> u32 {
 
 /// What an error of the log means for the daemon.
 pub fn trouble(error: &AuditError) -> Trouble {
-    match error.passes() {
-        true => Trouble::new(
+    match error {
+        error if error.passes() => Trouble::new(
             Trouble::AWAY,
             error.to_string(),
             "make room, or bring the database back; nothing is done until then, and the service manager tries again",
         ),
-        false => Trouble::new(
+        AuditError::OtherKey(_) => Trouble::new(
+            "audit-key",
+            error.to_string(),
+            "give all nodes of a zone one audit.key, and all nodes of natsuin-ssa one chain_key: those of the other nodes, or of the backup",
+        ),
+        error => Trouble::new(
             "audit",
             error.to_string(),
             "check the log before starting again",
@@ -132,6 +137,8 @@ impl AuditConfig {
         options: &HttpOptions,
         now: UnixTime,
     ) -> Result<Sequencer, Trouble> {
+        let own = log.check_key(store).await;
+        own.map_err(|e| trouble(&e))?;
         let recorded = log.audits_by(store, &self.parameters(), now).await;
         recorded.map_err(|e| trouble(&e.into()))?;
         let key = self.log_key()?;

@@ -89,8 +89,13 @@ impl State {
         };
         let (version, text) = (row.int("version")?, row.text("state")?);
         let message = sealed_text(log, version, &text);
-        hmac::verify(&log.tree_key(), message.as_bytes(), &row.blob("mac")?)
-            .map_err(|_| AuditError::Tree("the sequencer's row was altered"))?;
+        let mac = row.blob("mac")?;
+        if hmac::verify(&log.tree_key(), message.as_bytes(), &mac).is_err() {
+            return Err(match is_under_another_key(tx, log).await? {
+                true => AuditError::OtherKey("none of its entries is under it"),
+                false => AuditError::Tree("the sequencer's row was altered"),
+            });
+        }
         let state: Self = serde_json::from_str(&text)
             .map_err(|_| AuditError::Tree("the sequencer's row is unreadable"))?;
         Ok(Some(Self { version, ..state }))
@@ -207,6 +212,30 @@ pub(super) async fn heads(tx: &mut Tx) -> Result<BTreeMap<String, Head>, AuditEr
             ))
         })
         .collect()
+}
+
+/// Whether there are entries that end a chain, and none of them is under this log's key.
+async fn is_under_another_key(tx: &mut Tx, log: &AuditLog) -> Result<bool, AuditError> {
+    let mut strange = false;
+    for (node, head) in heads(tx).await? {
+        let chain = log.key_of(&node);
+        let select =
+            "SELECT n, body, mac FROM audit_entry WHERE node = $1 AND n >= $2 ORDER BY n LIMIT 2";
+        let last = tx.fetch_all(sql(select).bind(&node).bind(head.n - 1));
+        let mut before = (head.n == 1).then(|| start_of(&chain));
+        for row in last.await? {
+            let mac = row.blob("mac")?;
+            if let Some(before) = before.filter(|_| row.int("n").is_ok_and(|n| n == head.n)) {
+                let message = [before.as_slice(), row.text("body")?.as_bytes()].concat();
+                if hmac::verify(&chain, &message, &mac).is_ok() {
+                    return Ok(false);
+                }
+                strange = true;
+            }
+            before = Some(mac);
+        }
+    }
+    Ok(strange)
 }
 
 pub(super) fn signed(size: u64) -> Result<i64, StoreError> {

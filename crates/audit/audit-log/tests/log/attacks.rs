@@ -148,7 +148,7 @@ async fn an_altered_tree_or_another_key_is_refused_at_start() {
         open(&store).await.unwrap();
         let other = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![3; 32])).unwrap();
         let opened = Sequencer::open(log("a"), other, None, &store).await;
-        assert!(matches!(opened, Err(AuditError::Tree(_))));
+        assert!(matches!(opened, Err(AuditError::OtherKey(_))));
         let foreign = AuditLog::new(
             "cm",
             "a",
@@ -163,6 +163,36 @@ async fn an_altered_tree_or_another_key_is_refused_at_start() {
         assert!(matches!(open(&store).await, Err(AuditError::Tree(_))));
         tamper(&store, "DELETE FROM audit_tree").await;
         assert!(matches!(open(&store).await, Err(AuditError::Tree(_))));
+    }
+}
+
+/// Whoever was given another key is told that, and not that somebody altered the store; the other nodes notice nothing.
+#[tokio::test]
+async fn a_node_with_another_key_is_no_attack_and_writes_nothing() {
+    for store in testing::both(&[TABLES]).await {
+        let sequencer = open(&store).await.unwrap();
+        let key_of = |node: &str, byte| {
+            let key = SecretBytes::new(vec![byte; 32]);
+            let random = std::sync::Arc::new(core_types::random::SystemRandom);
+            AuditLog::new("sam", node, key, random)
+        };
+        for (node, n) in [("a", 0), ("b", 0), ("b", 1)] {
+            write(&store, &log(node), n).await;
+        }
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let strange = key_of("c", 9);
+        let told = strange.check_key(&store).await;
+        assert!(matches!(told, Err(AuditError::OtherKey(_))), "{told:?}");
+        let opened = Sequencer::open(strange, key(), None, &store).await;
+        assert!(matches!(opened, Err(AuditError::OtherKey(_))));
+        let own = key_of("c", 1);
+        own.check_key(&store).await.unwrap();
+        write(&store, &own, 0).await;
+        assert_eq!(sequencer.sequence(&store, NOW).await.unwrap().size, 4);
+        // With the right key an altered row is one.
+        tamper(&store, "UPDATE audit_tree SET version = version + 1").await;
+        let told = own.check_key(&store).await;
+        assert!(matches!(told, Err(AuditError::Tree(_))), "{told:?}");
     }
 }
 

@@ -49,6 +49,7 @@ mod steps;
 mod strangers;
 mod time;
 mod two_sams;
+mod two_ssas;
 mod two_tenants;
 mod validators;
 mod walls;
