@@ -10,21 +10,22 @@ use std::process::ExitCode;
 use core_types::{Digest32, SecretBytes, sha256};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tracing_subscriber::EnvFilter;
 
 use crate::http::HttpOptions;
+use crate::logs::{self, Form};
 use crate::{Identity, Trouble};
 
 /// What to do about most trouble of a daemon at its start.
 pub const CHECK: &str = "check the settings of this daemon";
 
 /// Runs a daemon, or one of its commands, to its end: log lines go to standard error, and so does what went wrong (exit
-/// code 4, or 75 if it passes by itself: service managers try that again).
+/// code 4, or 75 if it passes by itself: service managers try that again), as a log line of the same form.
 pub fn main(run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
-        .log_internal_errors(false)
-        .init();
+    let form = match logs::begin(EnvFilter::new("info")) {
+        Ok(form) => form,
+        Err(trouble) => return report(Form::Text, &trouble),
+    };
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -32,16 +33,17 @@ pub fn main(run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
         .and_then(|runtime| runtime.block_on(run));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => report(&trouble),
+        Err(trouble) => report(form, &trouble),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that prints")]
-fn report(trouble: &Trouble) -> ExitCode {
-    eprintln!(
-        "error: {}  (code {})\n  do:  {}",
-        trouble.what, trouble.code, trouble.remedy
-    );
+fn report(form: Form, trouble: &Trouble) -> ExitCode {
+    let Trouble { code, what, remedy } = trouble;
+    match form {
+        Form::Text => eprintln!("error: {what}  (code {code})\n  do:  {remedy}"),
+        Form::Json => tracing::error!(code = *code, remedy = remedy.as_str(), "{what}"),
+    }
     ExitCode::from(exit(trouble))
 }
 

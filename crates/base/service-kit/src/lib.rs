@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod http;
 pub mod limits;
 mod listen;
+pub mod logs;
 pub mod peer;
 mod protect;
 pub mod rate;

@@ -269,6 +269,22 @@ fn documents_name_the_paths_of_the_units() {
     }
 }
 
+/// What the journal gets is read by programs.
+// shows: I-A5-log-class-application
+#[test]
+fn units_have_their_daemons_log_objects() {
+    for (name, _) in SAMPLES {
+        let unit = unit(&format!("{name}.service"));
+        assert_eq!(unit["Environment"], ["NATSUIN_LOG=json"], "{name}");
+        let start = unit["ExecStart"].concat();
+        let tool = start.strip_prefix("/usr/bin/natsuin ");
+        assert!(
+            tool.is_none_or(|rest| rest.starts_with("--json ")),
+            "{start}"
+        );
+    }
+}
+
 /// A daemon that ends with 75 is started again until what it waits for is back: five starts within ten seconds, where a service
 /// manager gives up by default, can't come about.
 #[test]

@@ -18,19 +18,15 @@ fn main() -> ExitCode {
     let usual = "warn,cryptoki::mechanism=off";
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // The library prints what it could not print, and panics: a lost reader of the log must cost no request.
-        .log_internal_errors(false)
-        .init();
+    let logs = service_kit::logs::begin(filter);
     service_kit::tls::install_provider();
-    let outcome = match tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime.block_on(cli::run(cli.command, out)),
-        Err(error) => Err(anyhow::Error::from(error).into()),
+        .build();
+    let outcome = match (logs, runtime) {
+        (Ok(_), Ok(runtime)) => runtime.block_on(cli::run(cli.command, out)),
+        (Err(trouble), _) => Err(trouble.into()),
+        (_, Err(error)) => Err(anyhow::Error::from(error).into()),
     };
     match outcome {
         Ok(exit) => exit.into(),

@@ -4,6 +4,7 @@
 
 mod commands;
 mod kit;
+mod logs;
 mod memory;
 mod officers;
 mod provider_keys;
