@@ -22,7 +22,7 @@ pub(crate) fn neighbours(
     tls: &TlsFiles,
 ) -> Result<Vec<Neighbour<Client>>, Trouble> {
     let bad = |what: &str| {
-        let remedy = "compare with config/natsuin-sic.toml";
+        let remedy = "compare with config/natsuin-office.toml";
         Trouble::new("bad-config", format!("beside: {what}"), remedy)
     };
     if beside.is_empty() {

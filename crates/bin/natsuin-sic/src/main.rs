@@ -19,7 +19,7 @@ use sic_gateway::GatewayConfig;
 #[derive(Parser)]
 #[command(version, about = "Natsuin's gateway for the signer's side")]
 struct Args {
-    /// Configuration file; see config/natsuin-sic.toml.
+    /// Configuration file; see config/natsuin-sic.toml, and config/natsuin-office.toml for officers.
     #[arg(long, default_value = "/etc/natsuin/sic.toml")]
     config: PathBuf,
 }
@@ -91,11 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sample_configuration_is_read() {
-        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../../config/natsuin-sic.toml");
-        let config: Config = daemon::load(&sample).unwrap();
-        assert!(config.origin.starts_with("https://"));
+    fn the_sample_configurations_are_read() {
+        for (name, office) in [("sic", false), ("office", true)] {
+            let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("../../../config/natsuin-{name}.toml"));
+            let config: Config = daemon::load(&sample).unwrap();
+            assert!(config.origin.starts_with("https://"));
+            assert_eq!(config.office, office);
+        }
     }
 
     #[test]

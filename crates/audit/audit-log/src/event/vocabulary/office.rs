@@ -224,31 +224,6 @@ macro_rules! office_events {
         /// Why.
         reason: Code,
     }
-    /// Settings were admitted; they take effect at the next start.
-    SettingsAdmitted = "settings.admitted", Success, by(service), about() {
-        /// Which.
-        part: Code,
-        /// Their digest.
-        value: Digest32,
-        /// Digest of the proposal.
-        by: Digest32,
-    }
-    /// An application was registered at the SAM, or registered anew.
-    ClientRegistered = "client.registered", Success, by(service), about() {
-        /// Client.
-        client: ClientId,
-        /// How many keys sign its requests.
-        keys: u32,
-        /// Digest of the proposal.
-        by: Digest32,
-    }
-    /// An application was removed from the SAM's records.
-    ClientForgotten = "client.forgotten", Success, by(service), about() {
-        /// Client.
-        client: ClientId,
-        /// Digest of the proposal.
-        by: Digest32,
-    }
 
         }
     };
