@@ -35,6 +35,19 @@ pub(crate) enum BackendConfig {
     },
 }
 
+impl BackendConfig {
+    /// The highest level that is declared of a token.
+    pub(crate) fn declared_level(&self) -> Level {
+        let tokens: &[Token] = match self {
+            Self::Software {} => &[],
+            Self::Pkcs11(token) => std::slice::from_ref(token),
+            Self::Several { tokens, .. } => tokens.as_slice(),
+        };
+        let levels = tokens.iter().map(|token| token.declared_level);
+        levels.max().unwrap_or(Level::One)
+    }
+}
+
 /// A PKCS#11 token.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -374,6 +387,20 @@ mod tests {
         let named = "pin_file = \"/p\"\ndeclared_level = 2\ndeclaration = \"certificate 1\"";
         assert!(token(named).check().is_ok());
         assert!(toml("module = \"/m.so\"\ntoken = \"t\"\npin = \"1234\"").is_none());
+    }
+
+    #[test]
+    fn a_module_is_declared_for_the_highest_level_of_its_tokens() {
+        let token = |level: u8| token(&format!("pin_file = \"/p\"\ndeclared_level = {level}"));
+        let level = |backend: BackendConfig| backend.declared_level();
+        assert_eq!(level(BackendConfig::Software {}), Level::One);
+        assert_eq!(level(BackendConfig::Pkcs11(token(2))), Level::Two);
+        let several = |tokens| BackendConfig::Several {
+            shared: false,
+            tokens,
+        };
+        assert_eq!(level(several(vec![token(1), token(3)])), Level::Three);
+        assert_eq!(level(several(vec![token(1)])), Level::One);
     }
 
     // shows: III-3-13-secure-state

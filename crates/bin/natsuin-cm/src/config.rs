@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use audit_log::AuditLog;
-use audit_service::{AuditConfig, judge, obey};
+use audit_service::{AuditConfig, judge, obey, refused_settings};
 use cm_core::policy::PolicyError;
 use cm_core::{ImportCa, ModuleConfig, OfficersError, Policy, RootSecret};
-use core_types::UnixTime;
+use core_types::{Level, UnixTime};
 use serde::Deserialize;
 use service_kit::Trouble;
 use service_kit::daemon::{self, CHECK, FilesRead, TlsFiles};
-use signed_config::{Brought, Zone};
+use signed_config::{Brought, Zone, check};
 use store_kit::Store;
 
 use crate::{backend, passphrase};
@@ -53,7 +53,7 @@ pub(crate) struct Config {
     #[serde(default = "daily")]
     pub(crate) self_test_seconds: u64,
     pub(crate) backend: backend::BackendConfig,
-    /// Not without signatures over this file.
+    /// Not without signatures over this file, at level 1 either.
     #[serde(default)]
     signed_settings: bool,
     pub(crate) tls: TlsFiles,
@@ -117,6 +117,12 @@ impl Config {
         })
     }
 
+    /// Whether nothing is done without signatures over this file: one administrator must not choose auditors, witnesses and officers of
+    /// a module that is declared good for more than level 1.
+    fn demands_signatures(&self) -> bool {
+        self.signed_settings || self.backend.declared_level() > Level::One
+    }
+
     /// Obeys this configuration if those have signed it who may, once the module has started with it.
     ///
     /// # Errors
@@ -129,7 +135,8 @@ impl Config {
     ) -> Result<(), Trouble> {
         let (of, brought) = (Zone::Cm.of(self.audit.name()), self.brought()?);
         let whose = (of.as_str(), self.named.as_str());
-        obey(log, store, whose, self.signed_settings, &brought, now).await
+        let demanded = self.demands_signatures();
+        obey(log, store, whose, demanded, &brought, now).await
     }
 
     /// The same before it has any effect.
@@ -144,7 +151,22 @@ impl Config {
     ) -> Result<(), Trouble> {
         let (of, brought) = (Zone::Cm.of(self.audit.name()), self.brought()?);
         let whose = (of.as_str(), self.named.as_str());
-        judge(log, store, whose, self.signed_settings, &brought, now).await
+        let demanded = self.demands_signatures();
+        judge(log, store, whose, demanded, &brought, now).await
+    }
+
+    /// The same of a module that hasn't begun, and so has no log that knows of anything.
+    ///
+    /// # Errors
+    /// As [`Self::obey`].
+    pub(crate) fn judge_first(&self, now: UnixTime) -> Result<(), Trouble> {
+        if !self.demands_signatures() {
+            return Ok(());
+        }
+        let (of, brought) = (Zone::Cm.of(self.audit.name()), self.brought()?);
+        let whose = (of.as_str(), self.named.as_str());
+        let judged = check(whose, Level::Two, None, &brought, now);
+        judged.map(drop).map_err(refused_settings)
     }
 
     /// File with the passphrase, where one seals the root secret.

@@ -92,7 +92,10 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
             config.judge(&log, &store, SystemClock.now()).await?;
             Missing::Waits
         }
-        None => Missing::Stops,
+        None => {
+            config.judge_first(SystemClock.now())?;
+            Missing::Stops
+        }
     };
     let mut backend = match backend::open(&config.backend, missing) {
         Ok(backend) => backend,

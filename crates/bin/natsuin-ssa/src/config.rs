@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use audit_log::Restorers;
 use audit_service::AuditConfig;
-use core_types::{ClientId, Digest32, KeyAlg, OfficerId, PeerId, SecretBytes, TenantId};
+use core_types::{ClientId, Digest32, KeyAlg, Level, OfficerId, PeerId, SecretBytes, TenantId};
 use csc_types::SecretText;
 use sap::office::Role;
 use serde::Deserialize;
@@ -61,9 +61,9 @@ pub(crate) struct Config {
     providers: Vec<ProviderFile>,
     registration: Option<RegistrationFile>,
     restorers: Option<PathBuf>,
-    /// Not without signatures over this file.
+    /// Not without signatures over this file, at level 1 either.
     #[serde(default)]
-    pub(crate) signed_settings: bool,
+    signed_settings: bool,
     #[serde(default)]
     rates: RatesFile,
     pub(crate) officers: Option<Officers>,
@@ -322,6 +322,30 @@ fn ten_minutes() -> u64 {
 }
 
 impl Config {
+    /// Whether nothing is done without signatures over this file: one administrator must not choose officers, auditors and witnesses of
+    /// a service above level 1. `signed`: it has some, and is judged by them. `ceiling`: what the SAM says, which is asked where that
+    /// decides.
+    ///
+    /// # Errors
+    /// [`Trouble::AWAY`] when it doesn't say.
+    pub(crate) async fn demands_signatures(
+        &self,
+        signed: bool,
+        ceiling: impl Future<Output = Option<Level>>,
+    ) -> Result<bool, Trouble> {
+        if self.signed_settings || signed || self.development {
+            return Ok(self.signed_settings);
+        }
+        let ceiling = ceiling.await.ok_or_else(|| {
+            Trouble::new(
+                Trouble::AWAY,
+                "nobody has signed this configuration, and the SAM doesn't say whether its level lets it count",
+                "start the SAM first, or sign it (natsuin config sign --zone ssa); the service manager tries again",
+            )
+        })?;
+        Ok(ceiling > Level::One)
+    }
+
     /// Who is asked over TLS can be asked: nobody finds out only when it is needed.
     fn can_reach(&self) -> Result<(), Trouble> {
         let stampers = self.time_stamping.iter().map(|one| &one.url);
@@ -556,6 +580,27 @@ mod tests {
             config.outside_ca = Some("cas.pem".into());
             assert!(config.can_reach().is_ok(), "{more}");
         }
+    }
+
+    // shows: II-3.3.2-config-change-privileged-only, T-INS-OPERATOR
+    #[tokio::test]
+    async fn an_unsigned_configuration_counts_only_where_the_sam_says_level_1() {
+        async fn never() -> Option<Level> {
+            panic!("it isn't asked")
+        }
+        let says = |level| async move { level };
+        let mut config = read(&sample()).unwrap();
+        for (ceiling, demanded) in [(Level::One, false), (Level::Two, true), (Level::Three, true)] {
+            let asked = config.demands_signatures(false, says(Some(ceiling)));
+            assert_eq!(asked.await, Ok(demanded), "{ceiling}");
+        }
+        let silent = config.demands_signatures(false, says(None)).await;
+        assert_eq!(silent.unwrap_err().code, Trouble::AWAY);
+        assert_eq!(config.demands_signatures(true, never()).await, Ok(false));
+        config.development = true;
+        assert_eq!(config.demands_signatures(false, never()).await, Ok(false));
+        config.signed_settings = true;
+        assert_eq!(config.demands_signatures(false, never()).await, Ok(true));
     }
 
     #[test]

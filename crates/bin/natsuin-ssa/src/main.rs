@@ -25,7 +25,8 @@ use service_kit::http::HttpOptions;
 use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
 use signed_config::{Brought, Zone};
 use ssa_service::{
-    ForgetOrder, HttpCertifier, MIGRATIONS, Ports, SamPort, Ssa, WorkerPort, forget_person,
+    ForgetOrder, HttpCertifier, MIGRATIONS, Ports, SamPort, Ssa, WorkerPort, ceiling_of,
+    forget_person,
 };
 use store_kit::{Store, StoreError, StoreUrl, transaction};
 
@@ -155,7 +156,9 @@ async fn run(args: Args) -> Result<(), Trouble> {
     };
     let of = Zone::Ssa.of(config.audit.name());
     let whose = (of.as_str(), config.node.as_str());
-    let demanded = config.signed_settings;
+    let sam = Client::new(config.sam_url.clone(), &zones)?;
+    let signed = !brought.signatures.is_empty();
+    let demanded = config.demands_signatures(signed, ceiling_of(&sam)).await?;
     obey(&audit, &store, whose, demanded, &brought, clock.now()).await?;
     if let Some(Command::DeleteArchived { command, root }) = &args.command {
         let (root, log, now) = (daemon::text(root)?, (&sequencer, &store), clock.now());
@@ -167,7 +170,6 @@ async fn run(args: Args) -> Result<(), Trouble> {
     if let Some(Command::ForgetPerson { command, root }) = &args.command {
         let now = clock.now();
         let order = command.check(&config.audit, &daemon::text(root)?, now)?;
-        let sam = Client::new(config.sam_url.clone(), &zones)?;
         let order = ForgetOrder {
             person: &order.person,
             tenant: order.tenant.as_ref(),
@@ -183,7 +185,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         return Ok(());
     }
     let ports = Ports {
-        sam: Arc::new(Client::new(config.sam_url.clone(), &zones)?),
+        sam: Arc::new(sam),
         certifier: Arc::new(HttpCertifier::new(config.certify_url.clone(), &zones)?),
         fetch: Arc::new(HttpFetch::new(
             service_kit::http::client(&outside)?,

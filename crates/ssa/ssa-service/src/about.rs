@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use core_types::UnixTime;
+use core_types::{Level, UnixTime};
 use sam_api::ssa::{AboutAnswer, ClockInfo, Empty};
 
-use crate::Ssa;
+use crate::{SamPort, Ssa};
 
 /// How long an answer counts, in seconds: the error of the SAM's clock changes.
 const KEPT: i64 = 60;
@@ -15,6 +15,12 @@ const KEPT: i64 = 60;
 const PAUSE: i64 = 10;
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The highest level of what this SAM signs; nothing if it doesn't say in time.
+pub async fn ceiling_of(sam: &dyn SamPort) -> Option<Level> {
+    let answer = tokio::time::timeout(PATIENCE, sam.about(&Empty {})).await;
+    answer.ok()?.ok().map(|about| about.ceiling)
+}
 
 /// What was heard last.
 #[derive(Debug, Default)]

@@ -53,6 +53,7 @@ use service_kit::{Room, Rooms, Trouble};
 use store_kit::{Store, StoreError, transaction};
 use tokio::sync::{Notify, Semaphore};
 
+pub use about::ceiling_of;
 pub use admin::{AdminError, CreatedClient, CreatedUser, Invited, NewInvitation, NewUser};
 pub use branding::{Branding, Logo};
 pub use certificates::{CertificateRule, Certificates};

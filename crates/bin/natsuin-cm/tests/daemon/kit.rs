@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
@@ -25,6 +25,7 @@ use pkcs11_faults::control::{CONTROL, MODULE};
 use pkcs11_faults::softhsm::{self, SoftHsm};
 use service_kit::http::HttpOptions;
 use service_kit::{CallError, Client, Identity};
+use signed_config::{Manifest, TYP_SETTINGS, Zone};
 
 pub const PIN: &str = "12345678";
 
@@ -37,6 +38,10 @@ pub struct Site {
     pub settings: String,
     /// Further arguments.
     pub args: Vec<String>,
+    /// Who signs each configuration; nobody unless a test wants that.
+    pub signers: Vec<jose::SigningKey>,
+    /// How many were signed.
+    signed: AtomicU64,
 }
 
 impl Site {
@@ -59,7 +64,33 @@ impl Site {
             port: port(),
             settings: String::new(),
             args: Vec::new(),
+            signers: Vec::new(),
+            signed: AtomicU64::new(0),
         }
+    }
+
+    /// Two keys sign every configuration from here on.
+    pub fn sign_settings(&mut self) {
+        let keys = [0; 2].map(|_| jose::SigningKey::generate().unwrap().0);
+        self.signers = keys.into();
+    }
+
+    fn sign(&self, config: &Path) {
+        let files = service_kit::daemon::digests(config, cm_core::SIGNED_FILES).unwrap();
+        let manifest = Manifest {
+            v: 2,
+            of: Zone::Cm.of("test/cm"),
+            serial: 1 + self.signed.fetch_add(1, Ordering::Relaxed),
+            reason: "a test".into(),
+            exp: SystemClock.now().plus(600),
+            need: 2,
+            signers: self.signers.iter().map(|k| k.public().clone()).collect(),
+            nodes: [("cm-1".to_owned(), files)].into(),
+        };
+        let bytes = manifest.bytes().unwrap();
+        let sign = |key: &jose::SigningKey| key.sign(TYP_SETTINGS, &bytes).unwrap();
+        let lines: Vec<String> = self.signers.iter().map(sign).collect();
+        fs::write(config.with_added_extension("sig"), lines.join("\n")).unwrap();
     }
 
     pub fn daemon(&self, backend: &str) -> Command {
@@ -93,6 +124,9 @@ every_seconds = 10
         );
         let path = self.token.path().join("cm.toml");
         fs::write(&path, config).unwrap();
+        if !self.signers.is_empty() {
+            self.sign(&path);
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_natsuin-cm"));
         command
             .arg("--config")

@@ -38,9 +38,12 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let module = softhsm::Library::SoftHsm2.path().unwrap();
     let mut site = Site::new();
     site.make_token();
-    // Above level 1 there are two officers, or no module.
+    // Above level 1 two have signed the configuration, and there are two officers, or no module.
     let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
     let right = site.pkcs11(&module, "natsuin", declared);
+    let unsigned = site.refused(&right);
+    assert!(unsigned.contains("(code settings-refused)"), "{unsigned}");
+    site.sign_settings();
     let alone = site.refused(&right);
     assert!(alone.contains("at least two different officers"), "{alone}");
     site.settings = site.officers();

@@ -5,29 +5,21 @@ use std::fs;
 
 use core_types::Random as _;
 use core_types::random::SystemRandom;
-use jose::SigningKey;
 use store_kit::StoreUrl;
 
-use crate::daemons::Middle;
 use crate::site::{Site, port, secret};
+use crate::whole::Running;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_share_the_keys_of_their_service_and_one_with_another_key_stops_nobody_else() {
     let StoreUrl::Postgres(url) = store_kit::testing::postgres_database().await else {
         panic!("a PostgreSQL database was asked for");
     };
-    let (site, at) = (Site::new(), [port(), port()]);
-    let (root, _) = SigningKey::generate().unwrap();
-    let middle = Middle {
-        site: &site,
-        root: root.public().clone(),
-        page: "https://sic.localhost:1".to_owned(),
-        sam: port(),
-        http: site.http(),
-    };
-    // Only for its configuration, which becomes that of both nodes.
-    let mut service = middle.service("ssa", "test", at[0], &site.ca).await;
-    service.program.end();
+    let site = Site::new();
+    // Its configuration becomes that of both nodes.
+    let mut all = Running::begin(&site).await;
+    all.service.program.end();
+    let (at, officers) = ([all.ports[2], port()], all.service.officers);
     fs::remove_file(site.at("ssa-witness.txt")).unwrap();
     let embedded = format!("sqlite:{}", site.at("ssa.db").display());
     let config = site.at("ssa-1.toml");
@@ -39,7 +31,7 @@ async fn nodes_share_the_keys_of_their_service_and_one_with_another_key_stops_no
         ("node = 'ssa-1'".to_owned(), "node = 'ssa-2'".to_owned()),
         (format!(":{}'\nnode", at[0]), format!(":{}'\nnode", at[1])),
         (
-            format!("listen = '127.0.0.1:{}'\nviewers", service.officers),
+            format!("listen = '127.0.0.1:{officers}'\nviewers"),
             format!("listen = '127.0.0.1:{}'\nviewers", port()),
         ),
     ] {
