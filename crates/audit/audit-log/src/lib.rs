@@ -50,7 +50,7 @@ pub use person::{
     ForgetError, Opening, check_over, evidence_about, is_forgotten, opening, row_name, row_of,
     subject_of,
 };
-pub use proof::{Proofs, about, latest, of_key, prove};
+pub use proof::{Proofs, about, latest, of_key, of_kind, prove};
 pub use restored::Restorers;
 pub use search::{BadCursor, Cursor, Found, FoundEntry, MOST_FOUND, Query, search};
 pub use sequencer::{

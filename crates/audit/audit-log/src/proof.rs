@@ -39,6 +39,23 @@ pub async fn about(
     rows.iter().map(entry).collect()
 }
 
+/// Entries of a kind whose text contains `digest`, oldest first, at most 200.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn of_kind(
+    store: &Store,
+    kind: &str,
+    digest: Digest32,
+) -> Result<Vec<LoggedEntry>, StoreError> {
+    let mut tx = store.read("audit-of-kind").await?;
+    let select = "SELECT seq, node, n, at, kind, leaf, body FROM audit_entry \
+                  WHERE kind = $1 AND seq IS NOT NULL AND body LIKE $2 ORDER BY at, seq LIMIT $3";
+    let select = sql(select).bind(kind).bind(format!("%\"{digest}\"%"));
+    let rows = tx.fetch_all(select.bind(MOST)).await?;
+    rows.iter().map(entry).collect()
+}
+
 /// The latest entries of a kind about a person, newest first.
 ///
 /// # Errors

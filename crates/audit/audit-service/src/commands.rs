@@ -7,7 +7,8 @@ use audit_archive::{Files, Forget, Forgetting, Source, bring_up};
 use audit_log::{AuditError, AuditLog, Event, Sequencer, Summary};
 use clap::Args;
 use core_types::{Digest32, PeerId, UnixTime, sha256};
-use service_kit::Trouble;
+use serde_json::json;
+use service_kit::{Answer, Trouble};
 use store_kit::{Store, StoreError, transaction};
 
 use crate::{AuditConfig, trouble};
@@ -93,7 +94,7 @@ impl BringUpLog {
 }
 
 impl ExportLog {
-    /// Exports a log, which its daemon may go on writing; answers what was done, in words. That it was read is an entry
+    /// Exports a log, which its daemon may go on writing; answers what was done. That it was read is an entry
     /// (`audit.read`) before anything is handed out, and part of the export.
     ///
     /// # Errors
@@ -103,7 +104,7 @@ impl ExportLog {
         log: &AuditLog,
         (sequencer, store): (&Sequencer, &Store),
         now: UnixTime,
-    ) -> Result<String, Trouble> {
+    ) -> Result<Answer, Trouble> {
         let known = audit_log::status(store).await;
         let known = known.map_err(|e| trouble(&e.into()))?;
         // With the entry that says so.
@@ -115,7 +116,10 @@ impl ExportLog {
             audit_log::export(store, &self.out, &sequencer.public()).await
         };
         let entries = done.await.map_err(|e| trouble(&e))?;
-        Ok(format!("{entries} entries in {}", self.out.display()))
+        let out = self.out.display().to_string();
+        let words = format!("{entries} entries in {out}");
+        let members = json!({"entries": entries, "out": out});
+        Ok(Answer::new(words, members))
     }
 }
 

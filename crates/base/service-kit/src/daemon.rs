@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tracing_subscriber::EnvFilter;
 
+use crate::answer::tell_trouble;
 use crate::http::HttpOptions;
 use crate::logs::{self, Form};
 use crate::{Identity, Trouble};
@@ -20,8 +21,9 @@ use crate::{Identity, Trouble};
 pub const CHECK: &str = "check the settings of this daemon";
 
 /// Runs a daemon, or one of its commands, to its end: log lines go to standard error, and so does what went wrong (exit
-/// code 4, or 75 if it passes by itself: service managers try that again), as a log line of the same form.
-pub fn main(run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
+/// code 4, or 75 if it passes by itself: service managers try that again), as a log line of the same form. `json`: a program has
+/// called, which is told that in one JSON object on standard output.
+pub fn main(json: bool, run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
     let form = match logs::begin(EnvFilter::new("info")) {
         Ok(form) => form,
         Err(trouble) => return report(Form::Text, &trouble),
@@ -33,6 +35,10 @@ pub fn main(run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
         .and_then(|runtime| runtime.block_on(run));
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) if json => {
+            tell_trouble(&trouble);
+            ExitCode::from(exit(&trouble))
+        }
         Err(trouble) => report(form, &trouble),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Knows no zone and no message. Which names may call what is decided by the zone that serves.
 
+mod answer;
 mod crowd;
 pub mod daemon;
 pub mod http;
@@ -17,6 +18,7 @@ pub mod rpc;
 pub mod tls;
 pub mod trouble;
 
+pub use answer::Answer;
 pub use listen::{Running, Shutdown, bind, serve};
 pub use peer::{Peer, PeerCertificates};
 pub use protect::harden;

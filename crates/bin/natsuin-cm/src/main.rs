@@ -35,6 +35,9 @@ struct Args {
     /// File or pipe whose first line is the passphrase that seals the root secret, where one does.
     #[arg(long, value_name = "FILE", global = true)]
     passphrase_file: Option<PathBuf>,
+    /// Answer with exactly one JSON object on standard output.
+    #[arg(long, global = true)]
+    json: bool,
     /// What to do; without it, to serve.
     #[command(subcommand)]
     command: Option<admin::Command>,
@@ -44,7 +47,8 @@ struct Args {
 const FINISH_EVERY: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    daemon::main(run(Args::parse()))
+    let args = Args::parse();
+    daemon::main(args.json, run(args))
 }
 
 const ALTERED: &str = "read the error above; if the log or a row was altered keep the store as it is, and restore a backup";
@@ -58,18 +62,10 @@ async fn run(args: Args) -> Result<(), Trouble> {
             serve_until_interrupted(config, own).await
         }
         Some(command) => {
-            say(&admin::run(config, command).await?);
+            admin::run(config, command).await?.tell(args.json);
             Ok(())
         }
     }
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "the answer of an administrator's command"
-)]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 async fn open_store(url: &str) -> Result<Store, Trouble> {

@@ -28,7 +28,7 @@ use sam_service::{
     gateway_router, office_router, ssa_router,
 };
 use service_kit::daemon::{self, CHECK, FilesRead};
-use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
+use service_kit::{Answer, Client, Shutdown, Trouble, bind, serve, tls};
 use signed_config::Brought;
 use store_kit::{Store, StoreUrl};
 
@@ -41,6 +41,9 @@ struct Args {
     /// Instead of serving: take note that the store was restored from a backup, so that every act from before is dead.
     #[arg(long)]
     restored: bool,
+    /// Answer with exactly one JSON object on standard output.
+    #[arg(long, global = true)]
+    json: bool,
     /// Something else instead of serving.
     #[command(subcommand)]
     command: Option<ceremony::Command>,
@@ -50,7 +53,8 @@ struct Args {
 const NOTICES_EVERY: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    daemon::main(run(Args::parse()))
+    let args = Args::parse();
+    daemon::main(args.json, run(args))
 }
 
 async fn run(args: Args) -> Result<(), Trouble> {
@@ -96,7 +100,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
         let own = Sam::log_of(settings, module, store.clone(), pinned, clock, random).await;
         let own = own.map_err(|e| start_trouble(&e))?;
         let sequencer = audit.open(&own, &store, &options, now).await?;
-        say(&command.run(&own, (&sequencer, &store), &root, now).await?);
+        let done = command.run(&own, (&sequencer, &store), &root, now);
+        done.await?.tell(args.json);
         return Ok(());
     }
     if let Some(ceremony::Command::DeleteArchived(command)) = &args.command {
@@ -116,14 +121,15 @@ async fn run(args: Args) -> Result<(), Trouble> {
         let done = command.run("sam", &audit, &root, log, &mut noted, now);
         let (done, now) = (done.await, clock.now());
         let ended = AuditConfig::ends(sam.audit(), &store, Some(&sequencer), done, now);
-        say(&ended.await?);
+        Answer::from(ended.await?).tell(args.json);
         return Ok(());
     }
     if let Some(ceremony::Command::BringUpLog(command)) = &args.command {
         let now = clock.now();
         let own = Sam::log_of(settings, module, store.clone(), Some(root), clock, random).await;
         let own = own.map_err(|e| Trouble::new("sam-start", e.to_string(), CHECK))?;
-        say(&command.run("sam", &audit, &own, &store, now).await?);
+        let done = command.run("sam", &audit, &own, &store, now);
+        Answer::from(done.await?).tell(args.json);
         return Ok(());
     }
     if let Some(ceremony::Command::ForgetPerson(command)) = &args.command {
@@ -143,11 +149,14 @@ async fn run(args: Args) -> Result<(), Trouble> {
             }
             None => Err(ForgetPerson::refused(&"there is no such tenant")),
         };
-        say(&AuditConfig::ends(sam.audit(), &beside, None, done, now).await?);
+        let done = AuditConfig::ends(sam.audit(), &beside, None, done, now);
+        Answer::from(done.await?).tell(args.json);
         return Ok(());
     }
     if let Some(command) = &args.command {
-        return ceremonies(command, settings, module, store, root).await;
+        let told = ceremonies(command, settings, module, store, root).await?;
+        Answer::from(told).tell(args.json);
+        return Ok(());
     }
     let started = Sam::start(
         settings,
@@ -288,14 +297,14 @@ fn start_trouble(error: &StartError) -> Trouble {
     }
 }
 
-/// Begins the installation, or opens it again.
+/// Begins the installation, or opens it again; answers what was handed out.
 async fn ceremonies(
     command: &ceremony::Command,
     settings: SamConfig,
     module: RemoteModule,
     store: Store,
     root: Jwk,
-) -> Result<(), Trouble> {
+) -> Result<String, Trouble> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let now = clock.now();
     let origin = settings.office.relying_party.origin.clone();
@@ -309,7 +318,7 @@ async fn ceremonies(
         | ceremony::Command::ExportEvidence(_)
         | ceremony::Command::DeleteArchived(_)
         | ceremony::Command::ForgetPerson(_)
-        | ceremony::Command::BringUpLog(_) => return Ok(()),
+        | ceremony::Command::BringUpLog(_) => String::new(),
         ceremony::Command::Init {
             officers,
             need,
@@ -349,13 +358,7 @@ async fn ceremonies(
             AuditConfig::ends(sam.audit(), &beside, None, done.await, now).await?
         }
     };
-    say(&told);
-    Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the one place that answers")]
-fn say(text: &str) {
-    println!("{text}");
+    Ok(told)
 }
 
 #[cfg(test)]

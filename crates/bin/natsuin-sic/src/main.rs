@@ -46,7 +46,7 @@ struct Config {
 }
 
 fn main() -> ExitCode {
-    daemon::main(run(Args::parse()))
+    daemon::main(false, run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<(), Trouble> {

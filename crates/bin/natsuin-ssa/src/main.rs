@@ -22,7 +22,7 @@ use http_fetch::HttpFetch;
 use notify::webhook::{PATIENCE, Webhooks};
 use service_kit::daemon::{self, CHECK, FilesRead};
 use service_kit::http::HttpOptions;
-use service_kit::{Client, Shutdown, Trouble, bind, serve, tls};
+use service_kit::{Answer, Client, Shutdown, Trouble, bind, serve, tls};
 use signed_config::{Brought, Zone};
 use ssa_service::{
     ForgetOrder, HttpCertifier, MIGRATIONS, Ports, SamPort, Ssa, WorkerPort, ceiling_of,
@@ -39,6 +39,9 @@ struct Args {
     /// Configuration file; see config/natsuin-ssa.toml.
     #[arg(long, default_value = "/etc/natsuin/ssa.toml")]
     config: PathBuf,
+    /// Answer with exactly one JSON object on standard output.
+    #[arg(long, global = true)]
+    json: bool,
     /// Something else instead of serving.
     #[command(subcommand)]
     command: Option<Command>,
@@ -74,12 +77,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    daemon::main(run(Args::parse()))
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
-fn say(text: &str) {
-    println!("{text}");
+    let args = Args::parse();
+    daemon::main(args.json, run(args))
 }
 
 async fn run(args: Args) -> Result<(), Trouble> {
@@ -139,14 +138,14 @@ async fn run(args: Args) -> Result<(), Trouble> {
     audit.knows_makers(&restorers);
     if let Some(Command::BringUpLog(command)) = &args.command {
         let done = command.run("ssa", &config.audit, &audit, &store, clock.now());
-        say(&done.await?);
+        Answer::from(done.await?).tell(args.json);
         return Ok(());
     }
     let sequencer = config.audit.open(&audit, &store, &zones, clock.now());
     let sequencer = sequencer.await?;
     if let Some(Command::ExportLog(command)) = &args.command {
         let done = command.run(&audit, (&sequencer, &store), clock.now());
-        say(&done.await?);
+        done.await?.tell(args.json);
         return Ok(());
     }
     // Nothing is done by a configuration that isn't obeyed; its log is whole by here.
@@ -164,7 +163,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         let (root, log, now) = (daemon::text(root)?, (&sequencer, &store), clock.now());
         let (mut none, audit) = ((), &config.audit);
         let done = command.run("ssa", audit, &root, log, &mut none, now);
-        say(&done.await?);
+        Answer::from(done.await?).tell(args.json);
         return Ok(());
     }
     if let Some(Command::ForgetPerson { command, root }) = &args.command {
@@ -181,7 +180,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
             (&sam as &dyn SamPort, random.as_ref() as &dyn Random),
         );
         let done = forget_person(kept, asked, &service.tenant, order, now);
-        say(&ForgetPerson::told(done.await)?);
+        Answer::from(ForgetPerson::told(done.await)?).tell(args.json);
         return Ok(());
     }
     let ports = Ports {

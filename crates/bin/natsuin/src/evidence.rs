@@ -44,7 +44,8 @@ pub enum EvidenceCommand {
     },
     /// Check a bundle of evidence offline: a receipt, or what officers decided.
     Verify {
-        /// The bundle: a receipt of the portal, or a file of `natsuin approval evidence` or `natsuin evidence export`.
+        /// The bundle: a receipt of the portal, or a file of `natsuin-sam export-evidence`, `natsuin approval evidence` or `natsuin evidence
+        /// export`.
         file: PathBuf,
         /// The module's root key, a JWK in a file, known from before.
         #[arg(long, value_name = "JWK")]
@@ -203,7 +204,7 @@ pub async fn export(export: Export, out: Out) -> Result<Exit, Failure> {
 pub fn verify(file: &Path, known: Known<'_>, out: Out) -> Result<Exit, Failure> {
     let bundle = read(
         file,
-        "give the file that the portal, `natsuin approval evidence` or `natsuin evidence export` wrote",
+        "give the file that the portal, `natsuin-sam export-evidence`, `natsuin approval evidence` or `natsuin evidence export` wrote",
     )?;
     let root = root_key(known.root)?.kid();
     let log = read(known.log, "give the SAM's log key, sam.pub")?;

@@ -33,7 +33,7 @@ pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig, TenantConf
 pub use courier::{Courier, Delivering, Undelivered};
 pub use flows::{FoundError, NotForgotten};
 pub use http::{gateway_router, office_router, ssa_router};
-pub use receipt::{ReceiptError, bundle};
+pub use receipt::{ReceiptError, bundle, proposal_bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;
 pub use sam::Sam;

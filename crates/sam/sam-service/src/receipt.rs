@@ -110,6 +110,50 @@ pub async fn bundle(
     Ok(bundle.to_string())
 }
 
+/// The bundles of all approvals of a proposal that the log names, as JSON, for whoever sits at the SAM's machine and has no session;
+/// nothing where it names none.
+///
+/// # Errors
+/// As [`bundle`] for each.
+pub async fn proposal_bundle(
+    store: &Store,
+    root: &Jwk,
+    proposal: Digest32,
+) -> Result<Option<String>, ReceiptError> {
+    let mut bundles = Vec::new();
+    for approved in audit_log::of_kind(store, "proposal.approved", proposal).await? {
+        let Some((account, act)) = approval_of(&approved, proposal) else {
+            continue;
+        };
+        let mut tx = store.read("evidence").await?;
+        let account = audit_log::row_of(&mut tx, &account).await?;
+        drop(tx);
+        let account = account.ok_or(ReceiptError::NotFound)?;
+        let text = bundle(store, root, &account, act).await?;
+        bundles.push(serde_json::from_str(&text).map_err(|_| ReceiptError::NotFound)?);
+    }
+    Ok((!bundles.is_empty()).then(|| proposal_text(proposal, bundles)))
+}
+
+/// The bundles of a proposal's approvals, as one text.
+pub(crate) fn proposal_text(proposal: Digest32, approvals: Vec<Value>) -> String {
+    let all = json!({
+        "format": "natsuin-proposal/1",
+        "proposal": proposal,
+        "approvals": approvals,
+    });
+    all.to_string()
+}
+
+/// By what name the entry has the account that approved this proposal, and its act.
+fn approval_of(entry: &LoggedEntry, proposal: Digest32) -> Option<(String, Digest32)> {
+    let body: Value = serde_json::from_str(&entry.body).ok()?;
+    let detail = body.get("detail")?;
+    let digest = |name: &str| Digest32::parse(detail.get(name)?.as_str()?).ok();
+    let account = detail.get("account")?.as_str()?.to_owned();
+    (digest("proposal")? == proposal).then_some((account, digest("act")?))
+}
+
 /// What an officer's act is about.
 fn proposal_of(act: &str) -> Option<Digest32> {
     let payload = from_b64u(act.split('.').nth(1)?).ok()?;

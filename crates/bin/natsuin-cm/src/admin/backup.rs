@@ -10,7 +10,8 @@ use cm_core::backup::{self, BackupError, BackupReport};
 use cm_core::{Ledger, Module, RootSecret};
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Digest32, SecretBytes, UnixTime, clock::SystemClock};
-use service_kit::{Trouble, daemon};
+use serde_json::json;
+use service_kit::{Answer, Trouble, daemon};
 use shares::Share;
 use store_kit::Store;
 
@@ -64,34 +65,44 @@ pub(crate) fn ceremony(
     ))
 }
 
-pub(crate) async fn backup(module: &Module, out: &Path) -> Result<String, Trouble> {
+/// What there is to know of a backup, in words and for programs.
+fn told(words: String, report: &BackupReport) -> Answer {
+    let members = json!({
+        "backup": report.id, "made": report.made.rfc3339(), "keys": report.keys, "rows": report.rows, "officers": report.officers,
+    });
+    Answer::new(words, members)
+}
+
+pub(crate) async fn backup(module: &Module, out: &Path) -> Result<Answer, Trouble> {
     let target = new_file(out)?;
     let mut target = BufWriter::new(target);
     let made = module.backup(&mut target).await;
     let report = made.map_err(|e| bad_backup(&e))?;
     let written = target.into_inner().map_err(|e| file(out, e.error()))?;
     written.sync_all().map_err(|e| file(out, &e))?;
-    Ok(format!(
+    let words = format!(
         "{} keys, {} rows in {}; {}; backup {}",
         report.keys,
         report.rows,
         out.display(),
         who_approves(&report),
         report.id
-    ))
+    );
+    Ok(told(words, &report))
 }
 
-pub(crate) fn check(from: &Path, root: &RootSecret) -> Result<String, Trouble> {
+pub(crate) fn check(from: &Path, root: &RootSecret) -> Result<Answer, Trouble> {
     let mut source = BufReader::new(File::open(from).map_err(|e| file(from, &e))?);
     let report = backup::check(&mut source, root).map_err(|e| bad_backup(&e))?;
-    Ok(format!(
+    let words = format!(
         "whole and unaltered: {} keys, {} rows, made {}; {}; backup {}",
         report.keys,
         report.rows,
         report.made,
         who_approves(&report),
         report.id
-    ))
+    );
+    Ok(told(words, &report))
 }
 
 /// Whom a restore of this backup takes beside the shares.
@@ -120,7 +131,7 @@ pub(crate) struct Restore<'r> {
     pub(crate) backend: &'r dyn Backend,
 }
 
-pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Trouble> {
+pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<Answer, Trouble> {
     let mut given = Vec::new();
     for path in r.shares {
         let text = SecretBytes::from(daemon::text(path)?);
@@ -224,7 +235,11 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
             report.lost.join(" ")
         ));
     }
-    Ok(lines.join("\n"))
+    let members = json!({
+        "keys": report.keys, "orders": report.orders, "refused_destroyed": report.refused_destroyed,
+        "set_forward": report.set_forward, "lost": report.lost,
+    });
+    Ok(Answer::new(lines.join("\n"), members))
 }
 
 pub(crate) async fn restore_target(store: &Store) -> Result<String, Trouble> {
@@ -295,11 +310,12 @@ fn ledger(log: &Path, key: &Path, witness: &Path, archives: &[PathBuf]) -> Resul
     Ok(ledger)
 }
 
-pub(crate) async fn scrub(module: &Module) -> Result<String, Trouble> {
+pub(crate) async fn scrub(module: &Module) -> Result<Answer, Trouble> {
     let done = module.scrub().await;
     let done = done.map_err(|e| trouble("store", e, "check the store"))?;
     if done.agrees() {
-        return Ok(format!("{} keys agree with the audit log", done.keys));
+        let words = format!("{} keys agree with the audit log", done.keys);
+        return Ok(Answer::new(words, json!({"keys": done.keys})));
     }
     let what = format!(
         "of {} keys, set back or altered: {:?}; destroyed and there again: {:?}; gone: {:?}; with a public half in common: {:?}; \

@@ -4,7 +4,7 @@ use audit_service::{AuditConfig, ForgetPerson};
 use cm_core::{Ledger, Module};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
-use service_kit::Trouble;
+use service_kit::{Answer, Trouble};
 use store_kit::Store;
 
 use super::{Command, backup};
@@ -15,7 +15,7 @@ use crate::{sequencer, start};
 ///
 /// # Errors
 /// [`Trouble`] when the module doesn't start, or of the command.
-pub(super) async fn run(mut config: Config, command: &Command) -> Result<String, Trouble> {
+pub(super) async fn run(mut config: Config, command: &Command) -> Result<Answer, Trouble> {
     config.node = audit_log::beside(&config.node);
     let (module, store) = start(&config).await?;
     let done = work(&config, &module, &store, command).await;
@@ -27,7 +27,7 @@ async fn work(
     module: &Module,
     store: &Store,
     command: &Command,
-) -> Result<String, Trouble> {
+) -> Result<Answer, Trouble> {
     let now = SystemClock.now();
     let root = serde_json::to_string(module.root()).unwrap_or_default();
     match command {
@@ -45,14 +45,14 @@ async fn work(
             let sequencer = sequencer(module, store, config).await?;
             let (log, mut noted) = ((&sequencer, store), Ledger::default());
             let done = command.run("cm", &config.audit, &root, log, &mut noted, now);
-            done.await
+            done.await.map(Answer::from)
         }
         Command::ForgetPerson(command) => {
             // What has been forgotten stays so: only by a log that is whole, and a configuration that is obeyed.
             sequencer(module, store, config).await?;
             let order = command.check(&config.audit, &root, now)?;
             let done = module.forget_person(&order.person, order.by, order.before);
-            ForgetPerson::told(done.await)
+            ForgetPerson::told(done.await).map(Answer::from)
         }
         _ => backup::scrub(module).await,
     }

@@ -16,7 +16,8 @@ use cm_api::rpc::{ChangeWrapping, WrappingRequest};
 use core_types::SecretBytes;
 use core_types::random::SystemRandom;
 use service_kit::http::HttpOptions;
-use service_kit::{Client, Identity, Trouble, daemon};
+use serde_json::json;
+use service_kit::{Answer, Client, Identity, Trouble, daemon};
 
 use crate::backend::Missing;
 use crate::config::Config;
@@ -157,6 +158,12 @@ pub(crate) enum Command {
         #[arg(long = "officer", required = true)]
         officers: Vec<PathBuf>,
     },
+    /// Ask the running module, as its administrator, how it is.
+    Status {
+        /// The running module, and who calls it.
+        #[command(flatten)]
+        at: Running,
+    },
     /// Run the self-tests of the running module now, as its administrator, and tell its state. In the state *error* officers want
     /// to see them pass before they approve `recovered`.
     SelfTest {
@@ -261,18 +268,22 @@ impl Running {
     }
 }
 
-/// Does what an administrator wants; answers what was done, in words.
+/// Does what an administrator wants; answers what was done.
 ///
 /// # Errors
 /// [`Trouble`]: what happened, and what to do.
-pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Trouble> {
+pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Trouble> {
+    let approval = |text| Answer::of("approval", text);
+    let signed = |text| Answer::of("signed", text);
     match command {
         Command::Ceremony { out, need, of } => {
-            backup::ceremony(&config.root_secret, config.passphrase(), out, *need, *of)
+            let (secret, passphrase) = (&config.root_secret, config.passphrase());
+            backup::ceremony(secret, passphrase, out, *need, *of).map(Answer::from)
         }
         Command::CheckBackup { from } => backup::check(from, &config.root()?),
         Command::SealRoot => {
-            passphrase::seal(&config.root_secret, config.passphrase(), &SystemRandom)
+            let (secret, passphrase) = (&config.root_secret, config.passphrase());
+            passphrase::seal(secret, passphrase, &SystemRandom).map(Answer::from)
         }
         Command::Restore {
             from,
@@ -302,7 +313,10 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             };
             backup::restore(&open_store(&config.store).await?, restore).await
         }
-        Command::RestoreTarget => backup::restore_target(&open_store(&config.store).await?).await,
+        Command::RestoreTarget => {
+            let target = backup::restore_target(&open_store(&config.store).await?).await;
+            target.map(|target| Answer::of("target", target))
+        }
         Command::ApproveRestore {
             key,
             root,
@@ -310,16 +324,22 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             target,
             reason,
             exp,
-        } => backup::approve_restore(&config.sam, key, root, (backup, target), reason, *exp),
-        Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table),
-        Command::OfficerKey { out, public } => officers::officer_key(out, public),
+        } => {
+            let of = (backup.as_str(), target.as_str());
+            backup::approve_restore(&config.sam, key, root, of, reason, *exp).map(approval)
+        }
+        Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table).map(signed),
+        Command::OfficerKey { out, public } => officers::officer_key(out, public).map(Answer::from),
         Command::ApproveOfficers {
             key,
             root,
             version,
             reason,
             officers,
-        } => officers::approve_officers(&config.sam, key, root, (*version, reason), officers),
+        } => {
+            let of = (*version, reason.as_str());
+            officers::approve_officers(&config.sam, key, root, of, officers).map(signed)
+        }
         Command::Approve {
             key,
             root,
@@ -327,10 +347,14 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             serial,
             exp,
             error,
-        } => officers::approve(&config.sam, key, root, *to, (*serial, error.clone()), *exp),
+        } => {
+            let of = (*serial, error.clone());
+            officers::approve(&config.sam, key, root, *to, of, *exp).map(approval)
+        }
         Command::Switch { at, approvals } => {
             officers::switch(&at.client(&config)?, officers::read_approvals(approvals)?).await
         }
+        Command::Status { at } => officers::status(&at.client(&config)?).await,
         Command::SelfTest { at } => officers::self_test(&at.client(&config)?).await,
         Command::ChangeWrapping { at } => change_wrapping(&at.client(&config)?).await,
         Command::ApproveKey {
@@ -338,7 +362,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             root,
             exp,
             what,
-        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()),
+        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()).map(approval),
         Command::HoldCeremony {
             at,
             approvals,
@@ -346,7 +370,8 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         } => {
             let client = at.client(&config)?;
             let approvals = officers::read_approvals(approvals)?;
-            ceremony::hold(&client, approvals, request.as_ref()).await
+            let held = ceremony::hold(&client, approvals, request.as_ref()).await;
+            held.map(Answer::from)
         }
         Command::Backup { .. }
         | Command::ExportLog(_)
@@ -359,7 +384,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
 /// After which time it is asked first how far the change is, and after which most seldom.
 const ASK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
+async fn change_wrapping(client: &Client) -> Result<Answer, Trouble> {
     let (mut begin, [mut pause, longest]) = (true, ASK);
     loop {
         let asked = client
@@ -369,10 +394,12 @@ async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
         let told = asked.map_err(|e| trouble("wrapping", format!("{e:?}"), remedy))?;
         if !told.running {
             let (keys, retired) = (told.keys, told.retired);
-            return Ok(format!(
+            let words = format!(
                 "{keys} keys wrapped anew, {retired} wrapping keys destroyed; NO BACKUP of the module from before gives a wrapped key \
                  back: make a new one now (natsuin-cm backup)"
-            ));
+            );
+            let members = json!({"keys": keys, "retired": retired});
+            return Ok(Answer::new(words, members));
         }
         begin = false;
         tokio::time::sleep(pause).await;

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cm_api::officers::OfficerList;
-use cm_api::rpc::{Empty, SelfTest, SwitchModule, SwitchRequest};
+use cm_api::rpc::{Empty, Health, SelfTest, Status, SwitchModule, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_core::Policy;
 use core_types::words::is_reason;
 use core_types::{SecretBytes, UnixTime};
 use jose::SigningKey;
-use service_kit::{Client, Trouble, daemon};
+use serde_json::json;
+use service_kit::{Answer, Client, Trouble, daemon};
 
 use super::{To, file, trouble, write_new};
 
@@ -113,19 +114,45 @@ pub(crate) fn read_approvals(paths: &[PathBuf]) -> Result<Vec<String>, Trouble> 
     paths.iter().map(read).collect()
 }
 
-pub(crate) async fn switch(client: &Client, approvals: Vec<String>) -> Result<String, Trouble> {
+pub(crate) async fn switch(client: &Client, approvals: Vec<String>) -> Result<Answer, Trouble> {
     let request = SwitchRequest { approvals };
     let health = client.call::<SwitchModule>(&request).await;
     let remedy = "two different officers approve the same bytes, with the next serial, within the hour; to leave the state error, \
                   natsuin-cm self-test has to pass first";
     let health = health.map_err(|e| trouble("switch", format!("{e:?}"), remedy))?;
-    Ok(format!(
+    let words = format!(
         "the module is {:?}; switched {} times",
         health.state, health.switched
-    ))
+    );
+    Ok(told(words, &health))
 }
 
-pub(crate) async fn self_test(client: &Client) -> Result<String, Trouble> {
+/// How the module is, in words and for programs.
+fn told(words: String, health: &Health) -> Answer {
+    Answer::new(words, json!({ "health": health }))
+}
+
+pub(crate) async fn status(client: &Client) -> Result<Answer, Trouble> {
+    let health = client.call::<Status>(&Empty {}).await;
+    let remedy = "start the module, and call it with the certificate that administrator of its settings names";
+    let health = health.map_err(|e| trouble("status", format!("{e:?}"), remedy))?;
+    let device = health.device.as_deref();
+    let device = device.map(|device| format!("; device {device}"));
+    let error = health.error.as_deref();
+    let error = error.map(|error| format!("; its error is {error}"));
+    let words = format!(
+        "the module is {:?}; switched {} times; back end {}; ceiling {}{}{}",
+        health.state,
+        health.switched,
+        health.backend,
+        health.ceiling,
+        device.unwrap_or_default(),
+        error.unwrap_or_default()
+    );
+    Ok(told(words, &health))
+}
+
+pub(crate) async fn self_test(client: &Client) -> Result<Answer, Trouble> {
     let health = client.call::<SelfTest>(&Empty {}).await;
     let remedy = "a module that is locked or disabled isn't tested; else look at its log";
     let health = health.map_err(|e| trouble("self-test", format!("{e:?}"), remedy))?;
@@ -134,15 +161,17 @@ pub(crate) async fn self_test(client: &Client) -> Result<String, Trouble> {
         (false, Some(at)) => format!("; the tests passed at {at}"),
         (false, None) => "; the tests didn't pass".to_owned(),
     };
-    let error = health.error.map(|error| format!("; its error is {error}"));
+    let error = health.error.as_deref();
+    let error = error.map(|error| format!("; its error is {error}"));
     let tokens = (0..).zip(&health.members);
     let tokens: String = tokens
         .map(|(index, member)| format!("; token {index} is {:?}", member.state))
         .collect();
-    Ok(format!(
+    let words = format!(
         "the module is {:?}; switched {} times{tested}{}{tokens}",
         health.state,
         health.switched,
         error.unwrap_or_default()
-    ))
+    );
+    Ok(told(words, &health))
 }

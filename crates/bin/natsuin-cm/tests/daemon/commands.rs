@@ -104,6 +104,13 @@ async fn two_officers_disable_enable_and_recover_the_module_by_commands() {
     let key = sam.key().await;
     let said = ruled.told("self-test", &[]);
     assert!(said.contains("Operational; switched 0 times"), "{said}");
+    let said = ruled.told("status", &[]);
+    let expected = "the module is Operational; switched 0 times; back end pkcs11; ceiling 1";
+    assert!(said.starts_with(expected), "{said}");
+    let said = ruled.told("status", &["--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["schema"], "natsuin.answer/1");
+    assert_eq!(said["health"]["state"], "operational");
 
     // One officer alone can't, also not twice.
     let off = ruled.approve("disabled", "1", &[]);

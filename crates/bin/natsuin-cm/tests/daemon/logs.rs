@@ -61,6 +61,17 @@ fn log_lines_are_text_without_colours_or_an_object_each() {
     assert_eq!(output.status.code(), Some(4));
     assert!(said.contains("(code file)\n  do:  "), "{said}");
 
+    // Whoever asks for an object gets one, whatever came of it.
+    for (args, code, schema) in [
+        (&wrong[..], 4, "natsuin.error/1"),
+        (&export, 0, "natsuin.answer/1"),
+    ] {
+        let (output, said) = told(&site, None, &[&["--json"][..], args].concat());
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(object["schema"], schema, "{object}");
+    }
+
     let (output, said) = told(&site, Some("yaml"), &wrong);
     assert_eq!(output.status.code(), Some(4));
     assert!(said.contains("NATSUIN_LOG"), "{said}");

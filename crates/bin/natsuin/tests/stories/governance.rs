@@ -112,8 +112,8 @@ impl<'s> Office<'s> {
         (said.status.code().unwrap(), value)
     }
 
-    /// The first asks for something, the others approve it, and who asked takes it: the file to carry it out with.
-    fn decide(&self, name: &str, asked: &[&str]) -> PathBuf {
+    /// The first asks for something, the others approve it, and who asked takes it: the file to carry it out with, and the proposal.
+    fn decide(&self, name: &str, asked: &[&str]) -> (PathBuf, String) {
         let (code, made) = self.says(0, &[&["officer"][..], asked].concat());
         assert_eq!(code, 0, "{made}");
         let proposal = made["proposal"].as_str().unwrap();
@@ -130,7 +130,7 @@ impl<'s> Office<'s> {
         }
         let (code, said) = self.says(0, &take);
         assert_eq!(code, 0, "{said}");
-        taken
+        (taken, proposal.to_owned())
     }
 
     /// What the first sees of another zone in the console.
@@ -208,6 +208,28 @@ fn fetched(site: &Site, log_port: u16, name: &str) -> Vec<Value> {
     entries(&all, "ssa")
 }
 
+/// Whoever sits at the SAM's machine hands out who approved a proposal, to be judged elsewhere.
+fn evidence_of_a_decision(site: &Site, proposal: &str) {
+    let out = site.at("decided.json").display().to_string();
+    let nothing = "A".repeat(43);
+    for (proposal, good) in [(nothing.as_str(), false), (proposal, true), (proposal, false)] {
+        let args = ["export-evidence", "--proposal", proposal, "--out", &out];
+        let done = site.command("natsuin-sam", "sam-1", &args);
+        // Nothing is written over.
+        assert_eq!(done.status.success(), good, "{}", text(&done));
+    }
+    let mut command = natsuin();
+    command.args(["evidence", "verify", &out, "--json", "--root"]);
+    command.arg(site.at("cm-root.jwk")).arg("--log");
+    let said = run(command.arg(site.at("export/sam/log.pub")));
+    assert!(said.status.success(), "{}", text(&said));
+    for officer in [OFFICERS[1], OFFICERS[2]] {
+        assert!(text(&said).contains(officer), "{}", text(&said));
+    }
+    let read = |e: &&Value| e["kind"] == "audit.read" && e["detail"]["query"] == proposal;
+    assert_eq!(site.entries("sam").iter().filter(read).count(), 2);
+}
+
 /// Three officers at their gateway. All logs are taken out by the daemons' commands, checked and archived; then what is archived
 /// goes from the SSA's log, and somebody is forgotten in all zones, each as two officers approved. The logs are good after it.
 // shows: I-7.1.4.3-delete-after-archive, I-7.1.5.1-archive-all-audit-logs, I-7.1.1.10-only-privileged-manage-all-interfaces
@@ -277,10 +299,10 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     let file = site.at("delete.json");
     fs::write(&file, measure.to_string()).unwrap();
     let file = file.display().to_string();
-    let deletion = office.decide("delete", &["propose", &file, "--reason", "disk"]);
+    let (deletion, decided) = office.decide("delete", &["propose", &file, "--reason", "disk"]);
     let salt = site.at("salt.txt").display().to_string();
     let forget = ["forget", GONE, "--salt", &salt, "--reason", "request 1"];
-    let forgetting = office.decide("forget", &forget);
+    let (forgetting, _) = office.decide("forget", &forget);
 
     let order = |taken| Order {
         taken,
@@ -303,6 +325,7 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     assert!(done && said.contains("destroy the salt"), "{said}");
     console.end();
     sam.end();
+    evidence_of_a_decision(&site, &decided);
     for zone in ["sam", "cm"] {
         if zone == "cm" {
             module.end();

@@ -7,13 +7,13 @@ use core_types::PeerId;
 use sam_core::Reason;
 use sam_core::office::{Deed, Proposal};
 use sap::office::calls::{OfficeRefusal, ProposalEvidence, ProposalRequest};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store_kit::transaction;
 
 use super::About;
 use super::proposals::check_deed;
 use crate::failed::Failed;
-use crate::receipt::{ReceiptError, bundle};
+use crate::receipt::{ReceiptError, bundle, proposal_text};
 use crate::rows;
 use crate::sam::Sam;
 
@@ -79,11 +79,6 @@ impl<C: CryptoModule> Sam<C> {
             self.audit.append(tx, read.clone(), now).await?;
             Ok::<_, Failed>(())
         })?;
-        let all = json!({
-            "format": "natsuin-proposal/1",
-            "proposal": request.proposal,
-            "approvals": bundles,
-        });
-        Ok(all.to_string())
+        Ok(proposal_text(request.proposal, bundles))
     }
 }
