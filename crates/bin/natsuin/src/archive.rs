@@ -11,7 +11,7 @@ use jose::{Jwk, SigningKey};
 use serde_json::{Value, json};
 use web_ui::{Arg, clean};
 
-use crate::audit;
+use crate::audit::{self, ZONES, meant};
 use crate::output::{Exit, Failure, Out};
 
 /// Commands of `natsuin archive`.
@@ -21,6 +21,9 @@ pub enum ArchiveCommand {
     Create {
         /// Directory of the export. It has to pass `natsuin audit verify`.
         export: PathBuf,
+        /// Zone (cm, sam or ssa) whose log is in it; may be given more than once. Default: all have to be.
+        #[arg(long = "zone", value_parser = ZONES)]
+        zones: Vec<String>,
         /// Directory of the new archive; must not exist.
         #[arg(long)]
         to: PathBuf,
@@ -38,6 +41,9 @@ pub enum ArchiveCommand {
     Verify {
         /// Directory of the archive.
         dir: PathBuf,
+        /// Zone (cm, sam or ssa) whose log is in it; may be given more than once. Default: all have to be.
+        #[arg(long = "zone", value_parser = ZONES)]
+        zones: Vec<String>,
         /// Public key (JWK) that archives are signed with, known from before.
         #[arg(long, value_name = "JWK")]
         key: PathBuf,
@@ -58,31 +64,37 @@ pub fn run(command: &ArchiveCommand, clock: &dyn Clock, out: Out) -> Result<Exit
     match command {
         ArchiveCommand::Create {
             export,
+            zones,
             to,
             key,
             keys,
             witness,
         } => {
-            let checks = checks(export, keys, witness.as_ref());
+            let checks = checks(export, zones, keys, witness.as_ref());
             create(&checks, to, key, clock.now(), out)
         }
         ArchiveCommand::Verify {
             dir,
+            zones,
             key,
             keys,
             witness,
-        } => verify(
-            dir,
-            key,
-            &checks(&Archive::logs(dir), keys, witness.as_ref()),
-            out,
-        ),
+        } => {
+            let checks = checks(&Archive::logs(dir), zones, keys, witness.as_ref());
+            verify(dir, key, &checks, out)
+        }
     }
 }
 
-fn checks(dir: &Path, keys: &Path, witness: Option<&PathBuf>) -> audit::Verify {
+fn checks(
+    dir: &Path,
+    zones: &[String],
+    keys: &Path,
+    witness: Option<&PathBuf>,
+) -> audit::Verify {
     audit::Verify {
         dir: dir.to_owned(),
+        zones: meant(zones),
         witness: witness.cloned(),
         keys: Some(keys.to_owned()),
         cosigners: Vec::new(),
@@ -100,6 +112,14 @@ fn create(
 ) -> Result<Exit, Failure> {
     let pkcs8 = SecretBytes::new(fs::read(key).map_err(|e| unusable(key, &e))?);
     let key = SigningKey::from_pkcs8(&pkcs8).map_err(|e| unusable(key, &e))?;
+    // What is archived is what was judged.
+    for found in fs::read_dir(&checks.dir).map_err(|e| unusable(&checks.dir, &e))? {
+        let path = found.map_err(|e| unusable(&checks.dir, &e))?.path();
+        if !checks.zones.iter().any(|zone| path.ends_with(zone)) {
+            let what = "it is none of the logs that are archived";
+            return Err(unusable(&path, &what));
+        }
+    }
     let judged = audit::judge(checks, out.m())?;
     if judged.verdict == Exit::Negative {
         judged.tell(out);
@@ -116,6 +136,7 @@ fn create(
 fn checks_of(to: &Path, of: &audit::Verify) -> audit::Verify {
     audit::Verify {
         dir: Archive::logs(to),
+        zones: of.zones.clone(),
         witness: of.witness.clone(),
         keys: of.keys.clone(),
         cosigners: Vec::new(),

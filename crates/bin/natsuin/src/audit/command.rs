@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{FetchArgs, SearchArgs, Verify, alert, export, fetch, search, verify, witness};
+use super::{
+    FetchArgs, SearchArgs, Verify, ZONES, alert, export, fetch, meant, search, verify, witness,
+};
 use crate::output::{Exit, Failure, Out};
 use crate::stores::choice;
 
@@ -29,6 +31,9 @@ pub enum AuditCommand {
     Verify {
         /// Directory of the export.
         dir: PathBuf,
+        /// Zone (cm, sam or ssa) whose log is in it; may be given more than once. Default: all have to be.
+        #[arg(long = "zone", value_parser = ZONES)]
+        zones: Vec<String>,
         /// Directory with the witness's files, `ZONE.txt`, kept by the auditor. Without it a cut tail isn't found.
         #[arg(long)]
         witness: Option<PathBuf>,
@@ -78,6 +83,7 @@ pub async fn run(command: AuditCommand, out: Out) -> Result<Exit, Failure> {
         AuditCommand::Fetch(args) => fetch(args, out).await,
         AuditCommand::Verify {
             dir,
+            zones,
             witness,
             keys,
             cosigners,
@@ -87,6 +93,7 @@ pub async fn run(command: AuditCommand, out: Out) -> Result<Exit, Failure> {
         } => {
             let what = Verify {
                 dir,
+                zones: meant(&zones),
                 witness,
                 keys,
                 cosigners,

@@ -93,11 +93,19 @@ pub(crate) fn tables(zone: &str) -> &'static [store_kit::Migrations] {
     }
 }
 
+/// The zones whose logs are meant: those that were named, or all.
+pub(crate) fn meant(named: &[String]) -> Vec<&'static str> {
+    let meant = |zone: &&str| named.is_empty() || named.iter().any(|name| name == zone);
+    ZONES.into_iter().filter(meant).collect()
+}
+
 /// What an auditor checks an export with.
 #[derive(Debug)]
 pub struct Verify {
     /// Directory of the export.
     pub dir: PathBuf,
+    /// Zones whose logs have to be in it.
+    pub zones: Vec<&'static str>,
     /// Directory with the witness's files.
     pub witness: Option<PathBuf>,
     /// Directory with the logs' public keys.
@@ -179,7 +187,7 @@ pub fn judge(verify: &Verify, m: Messages) -> Result<Judged, Failure> {
     let (mut good, mut sure) = (true, true);
     let (mut reconciler, mut believed) = (Reconciler::default(), 0);
     let (mut deletions, mut sam_whole) = (Deletions::default(), false);
-    for zone in ZONES {
+    for zone in verify.zones.iter().copied() {
         let export = dir.join(zone);
         let key_file = keys
             .as_ref()

@@ -17,7 +17,7 @@ use service_kit::{CallError, Client};
 use store_kit::Store;
 use web_ui::Arg;
 
-use super::{ZONES, opened, place};
+use super::{ZONES, meant, opened, place};
 use crate::output::{Exit, Failure, Out};
 use crate::stores::choice;
 
@@ -479,10 +479,7 @@ async fn sources(args: &SearchArgs) -> Result<Vec<Source>, Failure> {
         }
         return Ok(sources);
     }
-    let zones = ZONES
-        .into_iter()
-        .filter(|zone| args.zones.is_empty() || args.zones.iter().any(|z| z == zone));
-    for zone in zones {
+    for zone in meant(&args.zones) {
         sources.push(match &args.export {
             Some(export) => {
                 let dir = export.join(zone);

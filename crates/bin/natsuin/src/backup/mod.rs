@@ -258,6 +258,12 @@ impl Stores {
                 "say cm=, sam= or ssa=, and its address",
             ));
         }
+        let twice = |zone: &&str| named.iter().filter(|(of, _)| of == zone).count() > 1;
+        if let Some(zone) = ZONES.iter().copied().find(twice) {
+            let what = format!("{zone} is named twice");
+            let remedy = "each tenant's natsuin-ssa has a backup of its own: make one for each";
+            return Err(Failure::new(Exit::Input, "zone", what, remedy));
+        }
         let parsed = named.into_iter().map(|(zone, url)| {
             let parsed = StoreUrl::parse(&url).map_err(|e| {
                 Failure::new(

@@ -160,6 +160,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn two_services_are_not_one_backup() {
+        let of = |words: [&str; 2]| zones(&words.map(str::to_owned)).all().is_ok();
+        assert!(of(["sam=sqlite:/a", "ssa=sqlite:/b"]));
+        assert!(!of(["ssa=sqlite:/a", "ssa=sqlite:/b"]));
+    }
+
     /// A file that a sample names is needed, or can be had anew.
     #[test]
     fn every_file_that_settings_name_is_known_here() {

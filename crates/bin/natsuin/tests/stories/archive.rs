@@ -17,6 +17,8 @@ pub struct Medium {
     keys: PathBuf,
     private: PathBuf,
     pub public: PathBuf,
+    /// The logs that are archived; none: all.
+    zones: Vec<&'static str>,
 }
 
 impl Medium {
@@ -29,6 +31,14 @@ impl Medium {
             keys,
             private,
             public,
+            zones: Vec::new(),
+        }
+    }
+
+    /// Says to a command which logs there are.
+    fn name(&self, command: &mut Command) {
+        for zone in &self.zones {
+            command.arg("--zone").arg(zone);
         }
     }
 
@@ -38,6 +48,7 @@ impl Medium {
 
     fn create_by(&self, mut command: Command, export: &Path, to: &Path) -> Output {
         command.args(["archive", "create", "--json"]).arg(export);
+        self.name(&mut command);
         command.arg("--to").arg(to).arg("--key").arg(&self.private);
         command.arg("--keys").arg(&self.keys).arg("--witness");
         run(command.arg(&self.keys))
@@ -46,6 +57,7 @@ impl Medium {
     fn verify(&self, dir: &Path, key: &Path) -> (i32, Value) {
         let mut command = natsuin();
         command.args(["archive", "verify", "--json"]).arg(dir);
+        self.name(&mut command);
         command.arg("--key").arg(key).arg("--keys").arg(&self.keys);
         let said = run(command.arg("--witness").arg(&self.keys));
         let value = serde_json::from_slice(&said.stdout).unwrap_or_default();
@@ -150,6 +162,37 @@ async fn logs_are_archived_signed_and_checked_and_one_byte_is_enough_to_tell() {
         0,
         "all is as it was"
     );
+
+    // The log of a tenant's service is one by itself, if somebody says so.
+    let (alone, desk) = (dir.join("alone"), dir.join("desk"));
+    for folder in [&alone, &desk] {
+        fs::create_dir(folder).unwrap();
+    }
+    let copied = run(Command::new("cp")
+        .arg("-r")
+        .arg(export.join("ssa"))
+        .arg(&alone));
+    assert!(copied.status.success(), "{}", text(&copied));
+    let mut tenant = Medium::new(&desk, data.join("witness"));
+    let judged = |medium: &Medium| {
+        let mut command = natsuin();
+        command.args(["audit", "verify"]).arg(&alone);
+        medium.name(&mut command);
+        run(command.arg("--keys").arg(data.join("witness")))
+            .status
+            .code()
+    };
+    assert_eq!(judged(&tenant), Some(6), "two are missing");
+    tenant.zones.push("ssa");
+    assert_eq!(judged(&tenant), Some(0));
+    let said = tenant.create(&export, &dir.join("more"));
+    assert_eq!(said.status.code(), Some(6), "{}", text(&said));
+    let own = dir.join("medium-of-one");
+    let said = tenant.create(&alone, &own);
+    assert!(said.status.success(), "{}", text(&said));
+    let (code, good) = tenant.verify(&own, &tenant.public);
+    assert_eq!((code, &good["zones"]["sam"]), (0, &Value::Null), "{good}");
+    assert_ne!(tenant.verify(&archive, &medium.public).0, 0, "not all of it");
 
     // An export that the logs didn't write isn't archived.
     let entries = files(&export.join("sam"));
