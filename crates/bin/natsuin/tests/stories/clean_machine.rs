@@ -251,7 +251,7 @@ fn another_module(site: &Site, restored: &Path) {
     fs::write(site.at("cm-2.toml"), text).unwrap();
 }
 
-// shows: I-7.1.7.2-restore-state, I-7.1.7.2-privileged-restore, I-7.2.2-continuity-requirements
+// shows: I-7.1.7.2-restore-state, I-7.1.7.2-privileged-restore
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_comes_back_on_clean_machines_from_its_backups() {
     let site = Site::new();
