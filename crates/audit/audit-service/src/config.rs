@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::{AuditError, AuditLog, LogKey, Sequencer, Setting};
-use core_types::{Clock, PeerId, UnixTime, sha256};
+use core_types::{Clock, Level, PeerId, UnixTime, sha256};
 use serde::Deserialize;
-use service_kit::daemon::CHECK;
+use service_kit::daemon::{CHECK, FilesRead};
 use service_kit::http::HttpOptions;
 use service_kit::{Identity, Running, Shutdown, Trouble, bind, daemon, serve, tls};
 use store_kit::{Store, StoreError};
@@ -23,6 +23,8 @@ pub struct AuditConfig {
     log: String,
     key: PathBuf,
     witness: PathBuf,
+    /// Why nobody who writes to the database writes to that file.
+    witness_declaration: Option<String>,
     every_seconds: u64,
     #[serde(default = "a_year")]
     keep_days: u32,
@@ -101,6 +103,42 @@ impl AuditConfig {
         self.reading.as_ref().map_or(&[], |r| &r.auditors)
     }
 
+    /// What the operator declares of the medium of the witness's file.
+    pub fn witness_declaration(&self) -> Option<&str> {
+        let declared = self.witness_declaration.as_deref().map(str::trim);
+        declared.filter(|text| !text.is_empty())
+    }
+
+    /// Whether keys of this level may rest on this log. Above level 1 whoever administers the database must not be able to put it
+    /// back together with all that knows better: a cosigner stops the zone then, or the file does, where that is declared.
+    ///
+    /// # Errors
+    /// [`Trouble`]; the zone must not start.
+    pub fn anchored(&self, level: Level) -> Result<(), Trouble> {
+        let stops = self.witnesses.as_ref().is_some_and(WitnessesConfig::stop);
+        if level == Level::One || stops || self.witness_declaration().is_some() {
+            return Ok(());
+        }
+        Err(Trouble::new(
+            "bad-config",
+            "above level 1 a database that is put back with the witness's file has to be found (II-3.3.2-audit-tamper-detected), and [audit] \
+             names no cosigner with measure = \"stop\" and has no witness_declaration",
+            "name a cosigner in [audit.witnesses] with measure = \"stop\"; or declare in witness_declaration, with a reference, that nobody \
+             who writes to the database writes to the medium of the witness's file",
+        ))
+    }
+
+    /// Reads the public keys of the cosigners, which count as they are read here, once.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a file can't be read.
+    pub fn read(&self, files: &mut FilesRead) -> Result<(), Trouble> {
+        match &self.witnesses {
+            Some(witnesses) => witnesses.read("audit.witnesses", files),
+            None => Ok(()),
+        }
+    }
+
     /// The key that signs checkpoints.
     ///
     /// # Errors
@@ -125,8 +163,8 @@ impl AuditConfig {
         self.keep_persons_days
     }
 
-    /// Opens the zone's log; a change of these settings since the last start is recorded first. `options`: own identity
-    /// and the CA of the witnesses.
+    /// Opens the zone's log, once [`Self::read`] was called; a change of these settings since the last start is recorded first.
+    /// `options`: own identity and the CA of the witnesses.
     ///
     /// # Errors
     /// [`Trouble`]; the zone must not start.
@@ -220,11 +258,15 @@ impl AuditConfig {
     }
 
     /// What an auditor has to know of when it changes.
-    fn parameters(&self) -> [Setting; 7] {
+    fn parameters(&self) -> [Setting; 8] {
         let digest = |text: &str| sha256(&[text.as_bytes()]);
         [
             ("log", digest(&self.log)),
             ("witness", digest(&self.witness.display().to_string())),
+            (
+                "witness-declaration",
+                digest(self.witness_declaration().unwrap_or_default()),
+            ),
             ("every-seconds", digest(&self.every().as_secs().to_string())),
             ("keep-days", digest(&self.keep_days.to_string())),
             (
@@ -234,5 +276,71 @@ impl AuditConfig {
             ("witnesses", digest(&format!("{:?}", self.witnesses))),
             ("reading", digest(&format!("{:?}", self.reading))),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::daemon;
+
+    use super::*;
+
+    const COSIGNED: &str =
+        "[witnesses]\ncosigners = [{ url = 'https://w', key = '/w.pub' }]\npatience_seconds = 60\n";
+
+    fn config(more: &str) -> AuditConfig {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let own = "log = 'test/sam'\nkey = '/log.key'\nwitness = '/sam.txt'\nevery_seconds = 1\n";
+        std::fs::write(file.path(), format!("{own}{more}")).unwrap();
+        daemon::load(file.path()).unwrap()
+    }
+
+    // shows: II-3.3.2-audit-tamper-detected, III-3-14-audit-protection
+    #[test]
+    fn above_level_1_a_log_has_an_anchor_that_its_databases_administrator_cannot_put_back() {
+        let measured = |measure: &str| format!("{COSIGNED}measure = '{measure}'");
+        let declared = "witness_declaration = 'contract 7 with the auditor'\n";
+        let nobody = "[witnesses]\ncosigners = []\npatience_seconds = 60\nmeasure = 'stop'";
+        for (more, anchored) in [
+            (String::new(), false),
+            ("witness_declaration = ' '".to_owned(), false),
+            (nobody.to_owned(), false),
+            (measured("alert"), false),
+            (measured("stop"), true),
+            (declared.to_owned(), true),
+            (declared.to_owned() + &measured("alert"), true),
+        ] {
+            let audit = config(&more);
+            assert!(audit.anchored(Level::One).is_ok(), "{more}");
+            for level in [Level::Two, Level::Three] {
+                let told = audit.anchored(level);
+                assert_eq!(told.is_ok(), anchored, "{more}");
+                if let Err(trouble) = told {
+                    assert!(trouble.what.contains("II-3.3.2-audit-tamper-detected"));
+                }
+            }
+        }
+    }
+
+    // shows: II-3.3.2-config-tamper-detected
+    #[test]
+    fn a_cosigners_key_counts_as_it_was_read_with_the_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("w.pub");
+        std::fs::write(&key, "w+0+AQ").unwrap();
+        let here = key.display().to_string();
+        let audit = config(&format!("{COSIGNED}measure = 'stop'").replace("/w.pub", &here));
+        let witnesses = audit.witnesses.as_ref().unwrap();
+        let unread = witnesses.open(&HttpOptions::default()).unwrap_err();
+        assert_eq!(unread.code, "config-file");
+        let mut files = FilesRead::default();
+        audit.read(&mut files).unwrap();
+        // Exchanged after it was judged: nobody reads it again.
+        std::fs::remove_file(&key).unwrap();
+        audit.read(&mut files).unwrap();
+        let names: Vec<String> = files.digests().into_keys().collect();
+        assert_eq!(names, ["audit.witnesses.cosigners.0.key"]);
+        let read = witnesses.open(&HttpOptions::default()).unwrap_err();
+        assert_eq!(read.code, "witness-key", "what the file said is judged");
     }
 }

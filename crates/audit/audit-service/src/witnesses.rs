@@ -1,11 +1,13 @@
 //! Witnesses as a daemon's configuration names them, reached through mutual TLS.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use audit_log::{Answer, Asking, AuditError, Carrier, Measure, Witness, Witnesses};
 use serde::Deserialize;
+use service_kit::daemon::{CHECK, FilesRead};
 use service_kit::http::HttpOptions;
-use service_kit::{Client, Trouble, daemon};
+use service_kit::{Client, Trouble};
 
 /// The table `[audit.witnesses]` of a daemon.
 #[derive(Debug, Deserialize)]
@@ -27,6 +29,9 @@ pub struct WitnessConfig {
     pub url: String,
     /// File with its public key, as it shows it.
     pub key: PathBuf,
+    /// What that file said when it was read.
+    #[serde(skip)]
+    vkey: OnceLock<String>,
 }
 
 /// What to do when a witness doesn't cosign.
@@ -40,14 +45,33 @@ pub enum MeasureConfig {
 }
 
 impl WitnessesConfig {
+    /// Whether there is somebody without whom the zone stops.
+    pub(crate) fn stop(&self) -> bool {
+        matches!(self.measure, MeasureConfig::Stop) && !self.cosigners.is_empty()
+    }
+
+    /// Reads the keys that weren't read so far, under the names of their members. `place`: of this table.
+    pub(crate) fn read(&self, place: &str, files: &mut FilesRead) -> Result<(), Trouble> {
+        for (n, witness) in self.cosigners.iter().enumerate() {
+            if witness.vkey.get().is_none() {
+                let text = files.text(&format!("{place}.cosigners.{n}.key"), &witness.key)?;
+                witness.vkey.get_or_init(|| text);
+            }
+        }
+        Ok(())
+    }
+
     /// The witnesses, with clients to reach them. `options`: own identity and the CA of the witnesses.
     ///
     /// # Errors
-    /// [`Trouble`] when a key can't be read or used.
-    pub fn open(&self, options: &HttpOptions) -> Result<Witnesses, Trouble> {
+    /// [`Trouble`] when a key wasn't read or can't be used.
+    pub(crate) fn open(&self, options: &HttpOptions) -> Result<Witnesses, Trouble> {
         let cosigners = self.cosigners.iter().map(|witness| {
-            let vkey = daemon::text(&witness.key)?;
-            reach(&vkey, &witness.url, options)
+            let vkey = witness.vkey.get().ok_or_else(|| {
+                let what = format!("{} wasn't read with the settings", witness.key.display());
+                Trouble::new("config-file", what, CHECK)
+            })?;
+            reach(vkey, &witness.url, options)
         });
         Ok(Witnesses {
             cosigners: cosigners.collect::<Result<_, _>>()?,

@@ -107,6 +107,12 @@ impl Config {
         read.text(name, path)
     }
 
+    /// Reads the keys of those who cosign the log.
+    pub(crate) fn witnesses(&self) -> Result<(), Trouble> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        self.audit.read(&mut read)
+    }
+
     /// What was read so far, and who signed it.
     fn brought(&self) -> Result<Brought, Trouble> {
         self.text("tls.ca", &self.tls.ca)?;
@@ -293,11 +299,13 @@ mod tests {
         let table = core_types::Approvals::default().text().to_owned();
         let table = write("table", &Policy::sign(&table, &officer).unwrap());
         let (changes, ca) = (write("changes", "a\n\nb\n"), write("ca.pem", "a CA"));
+        let witness = write("witness.pub", "a key");
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/natsuin-cm.toml");
         let text = daemon::text(&sample).unwrap();
         let text = format!(
             "officers = ['{key}', '{key}']\nofficer_changes = '{changes}'\nalgorithms = '{table}'\n\
-             import_cas = [{{ key = '{key}' }}]\n{}",
+             import_cas = [{{ key = '{key}' }}]\n{}\n\
+             [audit.witnesses]\ncosigners = [{{ url = 'https://w', key = '{witness}' }}]\npatience_seconds = 60\nmeasure = 'stop'\n",
             text.replace("/etc/natsuin/zones-ca.pem", &ca)
         );
         let path = dir.path().join("cm.toml");
@@ -307,9 +315,10 @@ mod tests {
         config.policy(&officers).unwrap();
         config.import_cas().unwrap();
         assert_eq!(config.officer_changes().unwrap(), ["a", "b"]);
+        config.witnesses().unwrap();
         let read = config.brought().unwrap().files;
         assert_eq!(read, daemon::digests(&path, cm_core::SIGNED_FILES).unwrap());
-        assert_eq!(read.len(), 7, "{read:?}");
+        assert_eq!(read.len(), 8, "{read:?}");
     }
 
     #[test]

@@ -79,6 +79,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let policy = config.policy(&officers)?;
     // All that is judged has been read by then.
     let (import_cas, officer_changes) = (config.import_cas()?, config.officer_changes()?);
+    config.witnesses()?;
     let store = open_store(&config.store).await?;
     let root = config.root()?;
     // Before it has any effect: a library that it names is given the PIN, and officers are remembered.
@@ -93,7 +94,12 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
             Missing::Stops
         }
     };
-    let mut backend = match backend::open(&config.backend, missing) {
+    let opened = backend::open(&config.backend, missing).and_then(|backend| {
+        // Its level is the back end's to say.
+        config.audit.anchored(backend.ceiling())?;
+        Ok(backend)
+    });
+    let mut backend = match opened {
         Ok(backend) => backend,
         Err(not) => {
             let (clock, random) = (SystemClock, Arc::new(SystemRandom));
@@ -122,6 +128,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         officers,
         officer_changes,
         administrator: config.administrator.clone(),
+        witness_declaration: config.audit.witness_declaration().map(str::to_owned),
         key_cache_seconds: config.key_cache_seconds,
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
     };

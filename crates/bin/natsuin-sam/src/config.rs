@@ -306,6 +306,8 @@ pub(crate) fn settings(
             CHECK,
         ));
     }
+    config.audit.anchored(config.policy.ceiling)?;
+    config.audit.read(files)?;
     let sam = SamConfig {
         sam: config.sam,
         node: config.node,
@@ -335,6 +337,7 @@ pub(crate) fn settings(
         clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
             ClockRule::BoundMs(c.bound_ms)
         }),
+        witness_declaration: config.audit.witness_declaration().map(str::to_owned),
         notice_before_end: i64::from(config.notice_before_end_days) * 24 * 3600,
         counter_sign: config.counter_sign.map(|c| c.load(files)).transpose()?,
         restorers: match &config.restorers {
@@ -413,6 +416,7 @@ mod tests {
             ("attestation-roots.pem", ca.internal_ca_pem()),
             ("other-app-keys.json", format!("[{jwk}]")),
             ("op-keys.json", format!("{{\"keys\":[{jwk}]}}")),
+            ("witness.pub", "a key".to_owned()),
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
@@ -422,6 +426,10 @@ mod tests {
             .replace("/etc/natsuin", &here)
             .replace("# [attestation]", "[attestation]")
             .replace("# roots =", "roots =")
+            .replace("# [audit.witnesses]", "[audit.witnesses]")
+            .replace("# cosigners =", "cosigners =")
+            .replace("# patience_seconds =", "patience_seconds =")
+            .replace("# measure =", "measure =")
             .replace(
                 "[tls]",
                 &format!(
@@ -451,10 +459,21 @@ mod tests {
             let begun = settings(config, &mut FilesRead::default(), SystemClock.now());
             assert_eq!(begun.is_ok(), begins, "{ceiling:?}");
         }
+        // Nor where nothing finds a database that is put back with the witness's file.
+        for (measure, begins) in [("stop", true), ("alert", false)] {
+            let above = text.replace("\nceiling = 1\n", "\nceiling = 2\n");
+            let above = above.replace("measure = \"stop\"", &format!("measure = \"{measure}\""));
+            std::fs::write(&path, above).unwrap();
+            let config: Config = FilesRead::default().load(&path).unwrap();
+            assert_eq!(config.policy.ceiling, Level::Two);
+            let begun = settings(config, &mut FilesRead::default(), SystemClock.now());
+            assert_eq!(begun.is_ok(), begins, "{measure}");
+        }
+        std::fs::write(&path, &text).unwrap();
         let tenant = &made.tenants[0];
         assert_eq!((tenant.id.as_str(), tenant.policy.version), ("minato", 7));
         let read = files.digests();
         assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
-        assert_eq!(read.len(), 11, "{read:?}");
+        assert_eq!(read.len(), 12, "{read:?}");
     }
 }

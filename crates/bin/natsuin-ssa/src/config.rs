@@ -518,6 +518,7 @@ mod tests {
             ("zones-ca.pem", pem.as_bytes()),
             ("ssa-public-chain.pem", pem.as_bytes()),
             ("ssa-public-key.pem", &b"key"[..]),
+            ("witness.pub", &b"a key"[..]),
         ] {
             write(name, text);
         }
@@ -526,7 +527,12 @@ mod tests {
         let restorers = write("restorers.json", restorers);
         let rule = format!("{{ anchors = '{anchors}', intermediates = '{anchors}' }}");
         let here = dir.path().display().to_string();
-        let text = sample().replace("/etc/natsuin", &here);
+        let text = sample()
+            .replace("/etc/natsuin", &here)
+            .replace("# [audit.witnesses]", "[audit.witnesses]")
+            .replace("# cosigners =", "cosigners =")
+            .replace("# patience_seconds =", "patience_seconds =")
+            .replace("# measure =", "measure =");
         let reading = text.find("# [audit.reading]").unwrap();
         let text = format!(
             "restorers = '{restorers}'\noutside_ca = '{anchors}'\n{}\
@@ -546,9 +552,10 @@ mod tests {
         config.service(&mut files).unwrap();
         config.restorers(&mut files).unwrap();
         config.public(&mut files).unwrap();
+        config.audit.read(&mut files).unwrap();
         let read = signed_of(&files.digests());
         assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
-        assert_eq!(read.len(), 11, "{read:?}");
+        assert_eq!(read.len(), 12, "{read:?}");
     }
 
     #[test]

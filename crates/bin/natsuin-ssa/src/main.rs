@@ -112,6 +112,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         public_only: !config.private_network,
         ..HttpOptions::default()
     };
+    config.audit.read(&mut files)?;
     let digests = files.digests();
     let webhooks = Webhooks::new(outside.ca_pem.clone(), PATIENCE);
     let webhooks = webhooks.map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;

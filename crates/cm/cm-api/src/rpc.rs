@@ -353,6 +353,9 @@ pub struct Health {
     /// The evaluation that a ceiling above level 1 rests on, as the operator declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declaration: Option<String>,
+    /// Why nobody who writes to the database writes to the file of its log's witness, as the operator declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_declaration: Option<String>,
     /// In the state *error*: when the self-tests passed since then, which officers want to know before they let it go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tested: Option<UnixTime>,

@@ -51,6 +51,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "import_cas.*.key",
     "algorithms",
     "tls.ca",
+    "audit.witnesses.cosigners.*.key",
 ];
 
 pub use attributes::{KeyAttributes, KeyUse, Purpose};

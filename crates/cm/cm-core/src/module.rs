@@ -59,6 +59,8 @@ pub struct ModuleConfig {
     /// DNS name in an administrator's client certificate, who may ask for state, self-tests and the change of the wrapping key,
     /// and bring officers' approvals.
     pub administrator: Option<String>,
+    /// What the operator declares of the medium on which the witness's file of the log lies.
+    pub witness_declaration: Option<String>,
     /// How long a key stays ready for use after it was opened, in seconds; 0: for one order.
     pub key_cache_seconds: i64,
     /// Most signatures by one act of a signer.
@@ -94,6 +96,7 @@ impl ModuleConfig {
             officers: Vec::new(),
             officer_changes: Vec::new(),
             administrator: None,
+            witness_declaration: None,
             // As long as an act lives.
             key_cache_seconds: 300,
             // As the protocol has them: items of an act, and an hour of renewals and the life of its last token.

@@ -515,11 +515,11 @@ pub struct KeyLevel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Declared {
-    /// Part of the matrix that rests on it.
+    /// Part of the matrix that rests on it; the service, if all of it does.
     pub part: LevelPart,
     /// Level it is declared good for.
     pub level: Level,
-    /// The evaluation, as the operator names it.
+    /// The evaluation, or what else the operator names.
     pub reference: String,
 }
 

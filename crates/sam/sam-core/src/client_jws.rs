@@ -110,10 +110,10 @@ pub fn check(
     }
     let details = details(claims.authorization_details)?;
     // What it doesn't say, nobody says in its place: a right of five minutes stays one.
-    let same = details.credential_id == claimed.key.as_str()
+    let agreed = details.credential_id == claimed.key.as_str()
         && details.digests.len() == claimed.items.len()
         && details.renew.unwrap_or(0) == claimed.renew;
-    if !same {
+    if !agreed {
         return Err(BAD);
     }
     if claimed.open.is_some() {

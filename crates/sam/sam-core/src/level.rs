@@ -301,7 +301,21 @@ impl Service {
             let what = "nothing declares this SAM certified";
             return Err(against(LevelPart::Authorization, service.ceiling, what));
         }
-        Ok(service)
+        Ok(service.witnessed(health.witness_declaration.as_deref()))
+    }
+
+    /// With what is declared of where the witness's file of a zone's log lies: above level 1 all that the service vouches for rests
+    /// on it, for an old database would bring back rights that are spent.
+    #[must_use]
+    pub fn witnessed(mut self, declaration: Option<&str>) -> Self {
+        let (part, level) = (LevelPart::Service, self.ceiling);
+        let reference = named(declaration).filter(|_| level > Level::One);
+        self.declared.extend(reference.map(|reference| Declared {
+            part,
+            level,
+            reference,
+        }));
+        self
     }
 
     /// Whether a key made for `level` may be used by what this service is now.
@@ -322,9 +336,9 @@ impl Service {
 
     /// Declarations that a key of `level` rests on.
     pub fn declared_for(&self, level: Level) -> Vec<Declared> {
-        let rests = |d: &&Declared| {
-            let rule = table::rule_of(d.part, level);
-            rule.is_some_and(|r| r.declared)
+        let rests = |d: &&Declared| match d.part {
+            LevelPart::Service => level > Level::One,
+            part => table::rule_of(part, level).is_some_and(|r| r.declared),
         };
         self.declared.iter().filter(rests).cloned().collect()
     }

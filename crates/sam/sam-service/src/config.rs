@@ -54,6 +54,8 @@ pub struct SamConfig {
     pub guards: Vec<String>,
     /// What is declared of this machine's clock.
     pub clock: ClockRule,
+    /// What the operator declares of the medium on which the witness's file of the log lies.
+    pub witness_declaration: Option<String>,
     /// How backups are watched, if they are.
     pub backups: Option<BackupWatch>,
     /// With what the provider counter-signs each signature, if it does.

@@ -196,15 +196,17 @@ impl<C: CryptoModule> Sam<C> {
             false => config.node.clone(),
         };
         let audit = AuditLog::naming("sam", &node, audit_key, random, persons);
+        let witness = config.witness_declaration.as_deref();
+        let judged = |policy| Service::judge(&health, policy).map(|s| s.witnessed(witness));
         let mut views = vec![View {
-            service: Arc::new(Service::judge(&health, &config.policy)?),
+            service: Arc::new(judged(&config.policy)?),
             sealer: house.clone(),
             audit: audit.clone(),
             config: Arc::new(config.clone()),
         }];
         for tenant in &config.tenants {
             views.push(View {
-                service: Arc::new(Service::judge(&health, &tenant.policy)?),
+                service: Arc::new(judged(&tenant.policy)?),
                 sealer: Arc::new(house.of(tenant.id.clone())),
                 audit: audit.within(&tenant.id),
                 config: Arc::new(config.within(tenant)),

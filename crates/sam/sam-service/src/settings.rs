@@ -26,6 +26,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "counter_sign.certificate",
     "restorers",
     "tls.ca",
+    "audit.witnesses.cosigners.*.key",
     "tenants.*.registration_authorities",
     "tenants.*.issuers",
     "tenants.*.clients.*.keys",

@@ -19,6 +19,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "outside_ca",
     "restorers",
     "tls.ca",
+    "audit.witnesses.cosigners.*.key",
     "time_stamping.*.anchors",
     "certificates.login.anchors",
     "certificates.login.intermediates",

@@ -36,6 +36,8 @@ pub struct Site {
     pub port: u16,
     /// Further settings of the daemon.
     pub settings: String,
+    /// Further settings of its log.
+    pub audit: String,
     /// Further arguments.
     pub args: Vec<String>,
     /// Who signs each configuration; nobody unless a test wants that.
@@ -63,6 +65,7 @@ impl Site {
             ca,
             port: port(),
             settings: String::new(),
+            audit: String::new(),
             args: Vec::new(),
             signers: Vec::new(),
             signed: AtomicU64::new(0),
@@ -118,9 +121,11 @@ log = "test/cm"
 key = "{dir}/log.key"
 witness = "{dir}/witness.txt"
 every_seconds = 10
+{audit}
 "#,
             port = self.port,
-            settings = self.settings
+            settings = self.settings,
+            audit = self.audit
         );
         let path = self.token.path().join("cm.toml");
         fs::write(&path, config).unwrap();

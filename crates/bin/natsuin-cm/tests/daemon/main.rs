@@ -31,19 +31,23 @@ async fn the_software_back_end_starts_and_answers_the_sam_only() {
         .await;
 }
 
-// shows: III-3-13-secure-state, III-3-4-authenticate-administrator, III-3-14-audit-records
+// shows: III-3-13-secure-state, III-3-4-authenticate-administrator, III-3-14-audit-records, III-3-14-audit-protection
 // shows: III-3-7-confidential-channel, T-KEY-DATA-DISCLOSE
 #[tokio::test]
 async fn a_token_is_used_as_configured_or_nothing_starts() {
     let module = softhsm::Library::SoftHsm2.path().unwrap();
     let mut site = Site::new();
     site.make_token();
-    // Above level 1 two have signed the configuration, and there are two officers, or no module.
-    let declared = "declared_level = 2\ndeclaration = \"test, not evaluated\"";
+    // Above level 1 two have signed the configuration, the log has an anchor, and there are two officers, or no module.
+    let declared = "declared_level = 2
+declaration = \"test, not evaluated\"";
     let right = site.pkcs11(&module, "natsuin", declared);
     let unsigned = site.refused(&right);
     assert!(unsigned.contains("(code settings-refused)"), "{unsigned}");
     site.sign_settings();
+    let adrift = site.refused(&right);
+    assert!(adrift.contains("witness_declaration"), "{adrift}");
+    site.audit = "witness_declaration = \"test, not evaluated\"".to_owned();
     let alone = site.refused(&right);
     assert!(alone.contains("at least two different officers"), "{alone}");
     site.settings = site.officers();

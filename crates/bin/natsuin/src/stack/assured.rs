@@ -42,6 +42,11 @@ pub(super) fn policy(level: Level) -> Policy {
     }
 }
 
+/// What is said of the files of its logs' witnesses, which lie in its own directory.
+pub(super) fn witness_declaration(level: Level) -> Option<String> {
+    (level > Level::One).then(|| cm_pkcs11::TEST.to_owned())
+}
+
 /// Whose passkeys its SAM vouches for.
 pub(super) fn attesters(options: &Options) -> Attesters {
     let assurance = options.assurance.as_ref();

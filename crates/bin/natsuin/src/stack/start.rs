@@ -333,6 +333,7 @@ impl Stack {
                     },
                 }),
             clock: sam_core::clock::ClockRule::Unsynchronised,
+            witness_declaration: assured::witness_declaration(level),
             notice_before_end: 30 * 24 * 3600,
             counter_sign: state
                 .counter_signer

@@ -254,6 +254,7 @@ pub(super) async fn start_module(
     let officers = counter::Officers::of(kit, state)?;
     let config = ModuleConfig {
         officers: officers.public(),
+        witness_declaration: assured::witness_declaration(kit.level),
         import_cas: vec![ImportCa {
             key: sender,
             generation: Some("development, not audited".to_owned()),

@@ -30,6 +30,7 @@ impl Module {
             exports: self.backend.exports(),
             device: self.backend.device(),
             declaration: self.backend.declaration(),
+            witness_declaration: self.config.witness_declaration.clone(),
             tested: self.state.tested(),
             error: self.state.error(),
             members,

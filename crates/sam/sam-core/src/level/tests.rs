@@ -13,6 +13,7 @@ fn health(ceiling: Level, device: bool, declaration: Option<&str>) -> Health {
         exports: false,
         device: device.then(|| "maker model 1.0".into()),
         declaration: declaration.map(Into::into),
+        witness_declaration: None,
         tested: None,
         error: None,
         members: Vec::new(),
@@ -265,6 +266,37 @@ fn a_key_is_as_good_as_its_worst_part_and_says_what_the_next_level_needs() {
     let declared = two.told(&service).declared;
     assert!(declared.iter().all(|d| d.reference == "certificate 1"));
     assert_eq!(declared.len(), 2);
+}
+
+// shows: I-3.5-level-definitions
+#[test]
+fn where_a_logs_witness_lies_is_declared_with_all_that_rests_on_it() {
+    let device = health(Level::Two, true, CERTIFICATE);
+    let module = Health {
+        witness_declaration: Some("medium of the module".into()),
+        ..device
+    };
+    let service = |ceiling| {
+        let judged = Service::judge(&module, &policy(ceiling, None)).unwrap();
+        judged.witnessed(Some(" medium of the SAM "))
+    };
+    let told = |service: &Service, level| -> Vec<String> {
+        let declared = service.declared_for(level).into_iter();
+        declared.map(|d| d.reference).collect()
+    };
+    let (low, high) = (service(Level::One), service(Level::Two));
+    assert!(told(&high, Level::One).is_empty());
+    let expected = [
+        "certificate 1",
+        "certificate 1",
+        "medium of the module",
+        "medium of the SAM",
+    ];
+    assert_eq!(told(&high, Level::Two), expected);
+    assert!(low.declared.iter().all(|d| d.part != LevelPart::Service));
+    assert_eq!(low.witnessed(None), service(Level::One));
+    let blank = high.clone().witnessed(Some(" "));
+    assert_eq!(blank, high);
 }
 
 // shows: I-3.5-level-definitions

@@ -200,6 +200,7 @@ impl World {
             guards: vec![GUARD.into()],
             backups: None,
             clock: ClockRule::default(),
+            witness_declaration: None,
             notice_before_end: 30 * 24 * 3600,
             office: office_config(),
             counter_sign: None,

@@ -84,8 +84,8 @@ async fn what_stopped_a_key_before_a_wrong_value_still_does_when_officers_let_it
 async fn a_key_that_its_authority_holds_is_stopped_by_officers_and_guard_before_the_release() {
     for world in worlds().await {
         for guard in [false, true] {
-            let signer = world.enrol(&format!("p-{guard}"), false, &[KeyAlg::P256]);
-            let signer = signer.await;
+            let name = format!("p-{guard}");
+            let signer = world.enrol(&name, false, &[KeyAlg::P256]).await;
             told(&world, &signer, NoticeEffect::Hold, 1).await;
             if guard {
                 let key = signer.keys[0].key.clone();
