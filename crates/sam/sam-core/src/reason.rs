@@ -307,6 +307,11 @@ mod tests {
         assert_eq!((wrong.tries_left, wrong.requirement), (Some(4), None));
         let proof = Reason::NotAllowed("role").to_sap();
         assert_eq!((proof.tries_left, proof.requirement), (None, None));
+        let unmet = |cause| Reason::NotVouched(cause).to_sap().requirement;
+        for cause in [NotVouched::Synced, NotVouched::Missing, NotVouched::Stale] {
+            assert_eq!(unmet(cause).as_deref(), Some("I-3.5.1-keyauth-L3"));
+        }
+        assert_eq!(unmet(NotVouched::Compromised), None, "at every level");
     }
 
     // shows: I-3.5.1-keyauth-L2, I-3.5.1-keyauth-L3

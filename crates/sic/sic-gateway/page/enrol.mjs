@@ -199,7 +199,10 @@ function done() {
 function failed(error, todo) {
   if (error instanceof Lost) return place(message('alarm', t('sic-enrol-unknown'), t('sic-enrol-unknown-do')));
   if (error instanceof Refused) return place(message('alarm', t(error.code), t(`${error.code}-do`)));
-  if (error instanceof No && error.code === 'refused') return place(message('alarm', t('sic-enrol-refused'), t(todo)));
+  if (error instanceof No && error.code === 'refused') {
+    const unmet = error.requirement && el('p', { class: 'small' }, el('code', {}, clean(error.requirement)));
+    return place(message('alarm', t('sic-enrol-refused'), t(todo), unmet));
+  }
   if (error instanceof No && error.code === 'expired') return expired();
   return fatal(error);
 }

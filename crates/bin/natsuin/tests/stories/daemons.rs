@@ -122,7 +122,7 @@ async fn register(site: &Site, officers: u16) -> DevClient {
 
 /// What a service tells of the SAM's clock, once that is kept. A server of time that answered too late at first, on a busy machine, is
 /// asked again, and the service asks the SAM now and then.
-async fn kept_clock(middle: &Middle<'_>, service: &Service) -> Value {
+pub async fn kept_clock(middle: &Middle<'_>, service: &Service) -> Value {
     let url = format!("{}/csc/v2/info", service.portal);
     within("a clock that is kept", async {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -219,6 +219,18 @@ impl Middle<'_> {
 
     /// A person signs up by an invitation that was taken, enrols a passkey and has a key certified.
     pub async fn join(&self, at: &Service, registered: &Value, voucher: Voucher) -> Member {
+        let device = Device::new(&self.page, &SystemRandom).unwrap();
+        self.join_with(at, registered, voucher, device).await
+    }
+
+    /// The same with the passkey of this device.
+    pub async fn join_with(
+        &self,
+        at: &Service,
+        registered: &Value,
+        voucher: Voucher,
+        mut device: Device,
+    ) -> Member {
         let link = registered["link"].as_str().unwrap();
         let link = link.strip_prefix(&at.portal).unwrap();
         let side = self
@@ -229,7 +241,6 @@ impl Middle<'_> {
             portal: &at.portal,
         };
         let login_totp_secret = person.sign_up(link).await;
-        let mut device = Device::new(&self.page, &SystemRandom).unwrap();
         side.enrol(voucher, NewFactors::Passkey(&mut device))
             .await
             .unwrap();
@@ -368,7 +379,7 @@ async fn four_daemons_make_one_signature() {
         assert_eq!(done.status.code(), Some(4), "{}", text(&done));
         assert!(text(&done).contains("delete-archived"), "{}", text(&done));
     }
-    let act = evidence_of_a_signature(&site);
+    let (act, _) = evidence_of_a_signature(&site);
     let (ssa, sam) = (site.entries("ssa"), site.entries("sam"));
     let read = |e: &&Value| e["kind"] == "audit.read" && e["detail"]["what"] == "evidence";
     let read: Vec<_> = sam.iter().filter(read).collect();
@@ -434,8 +445,9 @@ async fn four_daemons_make_one_signature() {
     }
 }
 
-/// The auditor picks a signature in the log and has the SAM's operators give its evidence, which is checked elsewhere; the act.
-fn evidence_of_a_signature(site: &Site) -> String {
+/// The auditor picks a signature in the log and has the SAM's operators give its evidence, which is checked elsewhere; the act, and
+/// what the checker says.
+pub fn evidence_of_a_signature(site: &Site) -> (String, String) {
     let made = site.entries("sam");
     let made = made.iter().find(|e| e["kind"] == "signature.made").unwrap();
     let act = made["detail"]["act"].as_str().unwrap().to_owned();
@@ -455,7 +467,7 @@ fn evidence_of_a_signature(site: &Site) -> String {
     let said = run(verify.arg(site.at("export/sam/log.pub")));
     assert!(said.status.success(), "{}", text(&said));
     assert!(text(&said).contains("p-hanako"), "{}", text(&said));
-    act
+    (act, text(&said))
 }
 
 /// The authority of this service's tenant invites a person: what it sends to the service, and what it hands to the person.

@@ -9,7 +9,7 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, Unbou
 use core_types::bytes::b64u;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256};
+use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, sha256};
 use jose::SealKey;
 use natsuin::agent::Agent;
 use natsuin::stack::{Device, Factors, NewFactors, NewSigner, Stack, StoreChoice};
@@ -19,7 +19,7 @@ use sam_api::ssa::{
     KeyInfo, KeyState, Keys, KeysRequest, RequestState, Stop, StopRequest, Voucher, VoucherRequest,
     Wish,
 };
-use sap::enrol::{Invite, Subject};
+use sap::enrol::Invite;
 use sap::messages::{Approve, ApproveRequest, Open, OpenRequest};
 use sap::proof::Method as How;
 use sap::{NewFactor, Proof, act_digest};
@@ -92,8 +92,12 @@ fn opened(key: &LessSafeKey, place: &str, sealed: &[u8]) -> Option<Digest32> {
 
 /// Tries to approve a request with a passkey of its own, in its own name and in that of each that the signer has. `adds`: the
 /// request is for one more passkey.
-async fn forged(stack: &Stack, rid: Digest32, own: &mut SoftPasskey, adds: bool) {
-    let (http, origin) = (&stack.http, &stack.sic_url);
+pub async fn forged(
+    (http, origin): (&reqwest::Client, &str),
+    rid: Digest32,
+    own: &mut SoftPasskey,
+    adds: bool,
+) {
     let opened = at_gateway::<Open>(http, origin, &OpenRequest { rid }).await;
     let opened = opened.unwrap();
     assert!(opened.passkeys.iter().all(|hint| hint.id.0 != own.id));
@@ -144,28 +148,7 @@ impl SsaCalls {
     /// Invites its victim itself, with a secret that it knows, and enrols a passkey of its own.
     async fn enrols_for_its_victim(&self, stack: &Stack, own: &SoftPasskey) {
         let secret = SystemRandom.digest32().0[..16].to_vec();
-        let invite = Invite {
-            voucher: VoucherId::random(&SystemRandom),
-            tenant: TenantId::parse("dev").unwrap(),
-            person: self.person.clone(),
-            subject: Subject {
-                common_name: "髙橋 花子".to_owned(),
-                country: "JP".to_owned(),
-                organization: None,
-                serial_number: "DEV-hanako".to_owned(),
-            },
-            assurance: "in-person".to_owned(),
-            ceiling: Level::Three,
-            keys: vec![KeyAlg::P256],
-            exp: stack.clock().now().plus(3600),
-            secret: sha256(&[&secret]),
-            replaces: None,
-            collected: false,
-            codes: None,
-            notices: None,
-            exportable: false,
-            one_time: false,
-        };
+        let invite = self.invite(stack.clock().now(), &secret);
         let voucher = invite.voucher.clone();
         // It can't say that the signer lost everything, so that the old registration would end.
         let registration = self.key_info().await.registration;
@@ -224,7 +207,7 @@ impl SsaCalls {
         ];
         for (wish, adds) in wishes {
             let rid = self.ask(wish).await.unwrap();
-            forged(stack, rid, own, adds).await;
+            forged((&stack.http, &stack.sic_url), rid, own, adds).await;
             assert_eq!(self.state(rid).await, RequestState::Open);
         }
         assert_eq!(self.key_info().await.state, KeyState::Active);
@@ -253,7 +236,7 @@ impl SsaCalls {
         };
         self.sam.call::<Stop>(&stop).await.unwrap();
         let rid = self.ask(Wish::Resume { key }).await.unwrap();
-        forged(stack, rid, own, false).await;
+        forged((&stack.http, &stack.sic_url), rid, own, false).await;
         assert_eq!(self.key_info().await.state, KeyState::Suspended);
     }
 }
@@ -286,7 +269,8 @@ async fn a_hostile_ssa_at(level: Level) {
         // With passkeys of its own, at the gateway that everybody reaches: one that it enrolled for its victim itself, one that
         // nobody enrolled, and an accomplice's.
         ssa.enrols_for_its_victim(&at.story.stack, &own).await;
-        forged(&at.story.stack, rid, &mut own, false).await;
+        let gateway = (&at.story.stack.http, at.story.stack.sic_url.as_str());
+        forged(gateway, rid, &mut own, false).await;
         let mut unknown = at.device();
         let mut accomplice = at.device();
         let new = NewSigner {

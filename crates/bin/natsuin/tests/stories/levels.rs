@@ -6,7 +6,8 @@ use std::sync::Arc;
 use core_types::random::SystemRandom;
 use core_types::rpc::Method;
 use core_types::{
-    B64, ClientId, Clock, Digest32, HashAlg, KeyId, Level, PersonId, SecretBytes, SigAlg, sha256,
+    B64, ClientId, Clock, Digest32, HashAlg, KeyAlg, KeyId, Level, PersonId, SecretBytes, SigAlg,
+    TenantId, UnixTime, VoucherId, sha256,
 };
 use csc_types::{HashType, Purpose};
 use natsuin::stack::{Assurance, Device, NAME_SSA, StoreChoice};
@@ -16,6 +17,7 @@ use sam_api::ssa::{
     SignRequest, Status, StatusRequest,
 };
 use sam_core::attest::{Attesters, Model};
+use sap::enrol::{Invite, Subject};
 use service_kit::{CallError, Client};
 use soft_passkey::Attester;
 use store_kit::StoreUrl;
@@ -76,17 +78,9 @@ impl Levelled {
         device(self.level, &self.story.stack.sic_url, &self.maker)
     }
 
-    /// What an application asks for at this level: level 3 signs documents only.
+    /// What an application asks for at this level.
     pub fn purpose(&self, hashes: &[Vec<u8>]) -> Purpose {
-        let mut asked = approval(&credential(&self.story), hashes);
-        if let Purpose::Credential(of) = &mut asked
-            && self.level == Level::Three
-        {
-            for digest in &mut of.digests {
-                digest.hash_type = Some(HashType::Sdr);
-            }
-        }
-        asked
+        asked_at(self.level, approval(&credential(&self.story), hashes))
     }
 
     /// The SAM's listener for the SSA, as whoever has the SSA's certificate reaches it.
@@ -101,6 +95,18 @@ impl Levelled {
             level: self.level,
         }
     }
+}
+
+/// As it can be asked for at this level: level 3 signs documents only.
+pub fn asked_at(level: Level, mut asked: Purpose) -> Purpose {
+    if let Purpose::Credential(of) = &mut asked
+        && level == Level::Three
+    {
+        for digest in &mut of.digests {
+            digest.hash_type = Some(HashType::Sdr);
+        }
+    }
+    asked
 }
 
 fn device(level: Level, origin: &str, maker: &Arc<Attester>) -> Device {
@@ -137,6 +143,32 @@ pub struct SsaCalls {
 }
 
 impl SsaCalls {
+    /// An invitation of its own for this person, with a secret that it knows.
+    pub fn invite(&self, now: UnixTime, secret: &[u8]) -> Invite {
+        Invite {
+            voucher: VoucherId::random(&SystemRandom),
+            tenant: TenantId::parse("dev").unwrap(),
+            person: self.person.clone(),
+            subject: Subject {
+                common_name: "髙橋 花子".to_owned(),
+                country: "JP".to_owned(),
+                organization: None,
+                serial_number: "DEV-hanako".to_owned(),
+            },
+            assurance: "in-person".to_owned(),
+            ceiling: Level::Three,
+            keys: vec![KeyAlg::P256],
+            exp: now.plus(3600),
+            secret: sha256(&[secret]),
+            replaces: None,
+            collected: false,
+            codes: None,
+            notices: None,
+            exportable: false,
+            one_time: false,
+        }
+    }
+
     /// A hash, or at level 3 the hash of a document.
     pub fn item(&self, hash: &[u8]) -> PrepareItem {
         PrepareItem {
@@ -150,19 +182,24 @@ impl SsaCalls {
         }
     }
 
-    pub async fn prepare_item(&self, item: PrepareItem) -> Result<Digest32, CallError<Refusal>> {
-        let request = PrepareRequest {
+    /// A request for these.
+    pub fn request(&self, items: Vec<PrepareItem>) -> PrepareRequest {
+        PrepareRequest {
             person: self.person.clone(),
             key: self.key.clone(),
             client: self.client.clone(),
             client_name: "Bank".to_owned(),
             client_jws: None,
-            items: vec![item],
+            items,
             open: None,
             renew: 0,
             return_uri: self.return_uri.clone(),
             ttl: 600,
-        };
+        }
+    }
+
+    pub async fn prepare_item(&self, item: PrepareItem) -> Result<Digest32, CallError<Refusal>> {
+        let request = self.request(vec![item]);
         let prepared = self.sam.call::<Prepare>(&request).await;
         prepared.map(|answer| answer.rid)
     }

@@ -11,6 +11,7 @@ mod bad_input;
 mod bring_up;
 mod browser;
 mod clean_machine;
+mod certified;
 mod clients;
 mod command_line;
 mod counter;

@@ -1,5 +1,9 @@
 //! A site without a stack: the configuration files of the daemons, and the programs that were started with them.
 
+mod gateways;
+mod logs;
+mod signers;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -15,14 +19,15 @@ use core_types::{Clock as _, KeyAlg, Level, PersonId, Random as _, SecretBytes, 
 use dev_ca::ra::Invitation;
 use dev_ca::{DevCa, Ra, Urls};
 use natsuin::stack::{NAME_CM, NAME_OFFICE, NAME_SAM, NAME_SIC, NAME_SSA, Sic};
+use pkcs11_faults::softhsm::SoftHsm;
 use sap::enrol::Subject;
-use serde_json::Value;
 use service_kit::Client;
 use service_kit::http::HttpOptions;
 use sic_core::{Trust, Voucher};
 use tempfile::TempDir;
 
-use crate::kit::{entries, run, signal, text};
+use crate::kit::{run, signal, text};
+pub use signers::Signers;
 
 /// Name of the SAM in acts.
 pub const SAM: &str = "sam.test";
@@ -47,6 +52,14 @@ pub struct Site {
     pub console: u16,
     /// Zones whose logs auditors and the officers' gateway read, with the ports for it.
     pub reading: Vec<(&'static str, u16)>,
+    /// What zones are told beside of who watches their logs.
+    pub watched: Vec<(&'static str, String)>,
+    /// What its SAMs are told of levels, in `[policy]`; further tables may follow.
+    pub policy: String,
+    /// Where its module keeps keys, if it isn't software.
+    pub token: Option<SoftHsm>,
+    /// Who signs the configurations; without them nobody does.
+    pub signers: Option<Signers>,
 }
 
 /// A daemon that runs. Gone with this value, as by kill -9.
@@ -160,6 +173,10 @@ impl Site {
             clock: String::new(),
             console: port(),
             reading: Vec::new(),
+            watched: Vec::new(),
+            policy: "ceiling = 1\n".to_owned(),
+            token: None,
+            signers: None,
         };
         for (zone, name) in [("cm", NAME_CM), ("sam", NAME_SAM), ("sic", NAME_SIC)]
             .into_iter()
@@ -229,7 +246,11 @@ impl Site {
             program.exists(),
             "{name} isn't there: `cargo build --workspace --bins` builds what these tests start"
         );
-        Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(token) = &self.token {
+            token.configure(&mut command);
+        }
+        command
     }
 
     /// The configuration with the tables that all daemons have.
@@ -242,6 +263,9 @@ impl Site {
                  every_seconds = 1\n"
             ),
         };
+        for (_, more) in self.watched.iter().filter(|(of, _)| *of == zone) {
+            audit.push_str(more);
+        }
         for (_, port) in self.reading.iter().filter(|(of, _)| *of == zone) {
             audit.push_str(&format!(
                 "[audit.reading]\nlisten = '127.0.0.1:{port}'\nauditors = ['{NAME_OFFICE}', '{AUDITOR}']\n"
@@ -252,19 +276,26 @@ impl Site {
         );
         let path = self.at(&format!("{node}.toml"));
         fs::write(&path, format!("{settings}\n{tls}{audit}")).unwrap();
+        if let (Some(signers), "cm" | "sam" | "ssa") = (&self.signers, zone) {
+            signers.sign(zone, &path);
+        }
         path
     }
 
-    /// Starts it. No file of its can grow beyond `room` KiB, as on a disk without room; nothing: there is as much as there is,
-    /// until [`Program::room`]. A write beyond that fails, as on a full disk, instead of ending the program.
+    /// Starts it: a program, and the words of a command after it. No file of its can grow beyond `room` KiB, as on a disk without
+    /// room; nothing: there is as much as there is, until [`Program::room`]. A write beyond that fails, as on a full disk, instead
+    /// of ending the program.
     pub fn spawn(&self, name: &str, config: &Path, room: Option<u32>) -> Program {
         let room = room.map_or("unlimited".to_owned(), |kib| kib.to_string());
         let script = format!("trap '' XFSZ; ulimit -S -f {room}; exec \"$0\" \"$@\"");
+        let mut words = name.split(' ');
+        let program = self.program(words.next().unwrap());
         let mut command = Command::new("bash");
-        command
-            .args(["-c", &script])
-            .arg(self.program(name).get_program());
-        command.arg("--config").arg(config);
+        command.args(["-c", &script]).arg(program.get_program());
+        command.args(words).arg("--config").arg(config);
+        if let Some(token) = &self.token {
+            token.configure(&mut command);
+        }
         let log = config.with_extension("err");
         let output = command.stdout(Stdio::null());
         let output = output.stderr(File::create(&log).unwrap());
@@ -304,13 +335,18 @@ impl Site {
         run(command.arg("--config").arg(config).args(args))
     }
 
-    /// The module; its root key goes where the others pin it.
+    /// The module, which keeps keys in software; its root key goes where the others pin it.
     pub async fn module(&self, port: u16) -> (Program, jose::Jwk) {
+        self.module_with(port, "[backend]\nkind = 'software'\n")
+            .await
+    }
+
+    /// The same with these settings, which end with its back end.
+    pub async fn module_with(&self, port: u16, more: &str) -> (Program, jose::Jwk) {
         let dir = self.dir.path().display();
         let settings = format!(
             "listen = '127.0.0.1:{port}'\nnode = 'cm-1'\nsam = '{SAM}'\ncaller = '{NAME_SAM}'\nstore = 'sqlite:{dir}/cm.db'\n\
-             root_secret = '{dir}/cm-root.key'\nmax_uses = 10000\ncopies_kept_days = 30\nkey_cache_seconds = 0\n\
-             [backend]\nkind = 'software'\n"
+             root_secret = '{dir}/cm-root.key'\nmax_uses = 10000\ncopies_kept_days = 30\nkey_cache_seconds = 0\n{more}"
         );
         let config = self.configure("cm", "cm-1", &settings);
         let program = self.start("natsuin-cm", &config, port).await;
@@ -353,10 +389,11 @@ impl Site {
              tenant = '{tenant}'\nsic_origin = '{origin}'\nreturn_prefixes = ['{home}/']\nservices = ['{NAME_SSA}']\n\
              gateways = ['{NAME_SIC}']\ncm_url = 'https://localhost:{module}'\ncm_root = '{dir}/cm-root.jwk'\n\
              registration_authorities = '{dir}/ra-keys.json'\nissuers = '{issuers}'\nstore = '{store}'\n\
-             [policy]\nversion = 1\npin_totp_at_level_2 = false\nceiling = 1\n\
+             [policy]\nversion = 1\npin_totp_at_level_2 = false\n{policy}\
              [office]\nlisten = '127.0.0.1:{office}'\norigin = '{console}'\ngateways = ['{NAME_OFFICE}']\n\
              idle_seconds = 600\nsession_seconds = 14400\n{tenants}{clock}",
             clock = self.clock,
+            policy = self.policy,
             console = self.office_page(),
             tenant = self.tenant,
             issuers = self.ca.trust_anchors_file().display(),
@@ -404,7 +441,13 @@ impl Site {
 }
 
 pub fn invitation(ra: &Ra, tenant: &TenantId, person: &str) -> (String, Voucher) {
-    let invited = ra.invite(Invitation {
+    let (jws, ticket) = handed_over(ra, asked(tenant, person));
+    (jws, Voucher::parse(&ticket).unwrap())
+}
+
+/// What an authority says of whom it invites to a key of level 1.
+pub fn asked(tenant: &TenantId, person: &str) -> Invitation {
+    Invitation {
         tenant: tenant.clone(),
         person: PersonId::parse(person).unwrap(),
         subject: Subject {
@@ -423,10 +466,14 @@ pub fn invitation(ra: &Ra, tenant: &TenantId, person: &str) -> (String, Voucher)
         notices: None,
         exportable: false,
         one_time: false,
-    });
-    let (jws, voucher, secret) = invited.unwrap();
+    }
+}
+
+/// What the authority sends to the service, and the text that it hands to the person.
+pub fn handed_over(ra: &Ra, invitation: Invitation) -> (String, SecretBytes) {
+    let (jws, voucher, secret) = ra.invite(invitation).unwrap();
     let ticket = format!("{voucher}.{}", core_types::bytes::b64u(secret.expose()));
-    (jws, Voucher::parse(&SecretBytes::from(ticket)).unwrap())
+    (jws, SecretBytes::from(ticket))
 }
 
 /// Where a node of the SAM listens, and what it has to know.
@@ -441,81 +488,4 @@ pub struct SamPorts {
     pub home: String,
     /// Tables of other tenants, TOML.
     pub tenants: String,
-}
-
-impl Site {
-    /// The SIC gateway's daemon.
-    pub async fn gateway(&self, at: u16, page: &str, sam: u16) -> Program {
-        let dir = self.dir.path().display();
-        let settings = format!(
-            "listen = '127.0.0.1:{at}'\norigin = '{page}'\nroots = '{dir}/roots.json'\nsam_url = 'https://localhost:{sam}'\n\
-             public_chain = '{dir}/public-chain.pem'\npublic_key = '{dir}/public-key.pem'\n"
-        );
-        let config = self.configure("sic", "sic-1", &settings);
-        self.start("natsuin-sic", &config, at).await
-    }
-
-    /// The gateway of officers, with the zones that they look at beside (TOML).
-    pub async fn office(&self, sam: u16, beside: &str) -> Program {
-        let (dir, at) = (self.dir.path().display(), self.console);
-        let settings = format!(
-            "listen = '127.0.0.1:{at}'\norigin = '{page}'\nroots = '{dir}/roots.json'\noffice = true\n\
-             rate = {{ burst = 600, per_minute = 600 }}\n\
-             sam_url = 'https://localhost:{sam}'\npublic_chain = '{dir}/public-chain.pem'\npublic_key = '{dir}/public-key.pem'\n{beside}",
-            page = self.office_page(),
-        );
-        let config = self.configure("office", "office-1", &settings);
-        self.start("natsuin-sic", &config, at).await
-    }
-
-    /// Origin of the officers' page.
-    pub fn office_page(&self) -> String {
-        format!("https://sic.localhost:{}", self.console)
-    }
-
-    /// A client outside, which trusts the public origins.
-    pub fn http(&self) -> reqwest::Client {
-        let options = HttpOptions {
-            ca_pem: Some(self.anchors()),
-            ..HttpOptions::default()
-        };
-        service_kit::http::client(&options).unwrap()
-    }
-}
-
-impl Site {
-    /// Has the command of a zone's daemon write its log where all exports go; the directory of all.
-    pub fn export(&self, zone: &str) -> PathBuf {
-        let all = self.at("export");
-        let out = all.join(zone).display().to_string();
-        let (program, node) = (format!("natsuin-{zone}"), format!("{zone}-1"));
-        let done = self.command(&program, &node, &["export-log", "--out", &out]);
-        assert!(done.status.success(), "{}", text(&done));
-        all
-    }
-
-    /// The entries of a zone's log, which has to be good. The SAM's and the SSA's commands need what their daemons need.
-    pub fn entries(&self, zone: &str) -> Vec<Value> {
-        let entries = entries(&self.export(zone), zone);
-        // Who took it out is told by the log itself.
-        let read = entries
-            .iter()
-            .rfind(|e| e["kind"] == "audit.read" && e["detail"]["what"] == "export");
-        let reader = format!("{zone}-1.command");
-        assert_eq!(read.unwrap()["detail"]["reader"], reader.as_str());
-        entries
-    }
-
-    /// What an auditor keeps of each zone beside the exports: the witness's file and the log's key.
-    pub fn auditor(&self) -> PathBuf {
-        let auditor = self.at("auditor");
-        fs::create_dir_all(&auditor).unwrap();
-        for zone in ["cm", "sam", "ssa"] {
-            let witness = self.at(&format!("{zone}-witness.txt"));
-            fs::copy(witness, auditor.join(format!("{zone}.txt"))).unwrap();
-            let public = self.at("export").join(zone).join("log.pub");
-            fs::copy(public, auditor.join(format!("{zone}.pub"))).unwrap();
-        }
-        auditor
-    }
 }
