@@ -191,7 +191,7 @@ pub struct Admission {
     pub level: Level,
     /// Patterns: 1 signer directly, 2 through the SCA, 3 through the SSA, 4 signer through the SAM.
     pub patterns: &'static [u8],
-    /// Login may count as key authorization.
+    /// Login may count as key authorization; here it does at no level.
     pub login_counts: bool,
 }
 
@@ -417,6 +417,8 @@ mod tests {
             assert_eq!(login, admission.login_counts);
         }
         assert!(admits_pattern(Level::One, 3) && !admits_pattern(Level::Two, 3));
+        // A permission that isn't used: no kind of proof is the SSA's, so it authorizes at no level.
+        assert!(WORTH.iter().all(|w| w.pattern != 3));
         assert!(admits_pattern(Level::Two, 1) && !admits_pattern(Level::Three, 1));
     }
 

@@ -2,7 +2,8 @@
 //! without a way in where it doesn't (`keyauth_pattern`, `pattern_admission`).
 //!
 //! Pattern 4 is a proof that reaches a SAM declared certified, 1 the same proof at a SAM that nobody declares, 2 secrets that an
-//! application collects, 3 the SSA on its own.
+//! application collects, 3 the SSA on its own, for which no kind of factor stands and so no level. The same through the public doors:
+//! `natsuin/tests/stories/patterns.rs`.
 
 use core_types::{Digest32, KeyAlg, Level, SecretBytes};
 use sam_api::Refusal;
