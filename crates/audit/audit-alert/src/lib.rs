@@ -4,13 +4,15 @@
 //! anything for a zone: it tells, and asks for a stop where the operator wants that.
 
 mod acting;
+mod certificates;
 mod forms;
 mod logs;
 mod quiet;
 mod rules;
 
 pub use acting::{Acting, ActingError, Brake, Chosen, STOPS, Stop, Target, told};
+pub use certificates::{certificate_unread, ending};
 pub use forms::{Counts, mail, webhook};
 pub use logs::{Silences, entry_unread, foreign, set_back};
 pub use quiet::{Notice, Quiet};
-pub use rules::{Alert, Limits, RULES, Severity, Watch, ending};
+pub use rules::{Alert, Limits, RULES, Severity, Watch};

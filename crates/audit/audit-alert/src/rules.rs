@@ -122,6 +122,7 @@ pub const RULES: [(&str, Severity); 24] = [
     ("officer-due", Severity::Warning),
     ("officer-passkey", Severity::Critical),
     ("certificate-ends", Severity::Warning),
+    ("certificate-unread", Severity::Critical),
     ("log-unread", Severity::Critical),
     ("log-read-again", Severity::Warning),
     ("entry-unread", Severity::Critical),
@@ -150,14 +151,18 @@ const MINUTE: i64 = 60;
 /// Persons whose approvals are counted at a time.
 const MOST_PERSONS: usize = 100_000;
 
-/// What the rules remember of the entries so far.
-#[derive(Debug)]
+/// What the rules remember of the entries so far. Kept over restarts, or nobody would judge the acts that were under way.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Watch {
+    #[serde(skip)]
     limits: Limits,
-    /// Nodes that began and didn't end.
-    running: BTreeMap<(String, String), bool>,
+    /// Nodes that began and didn't end, by zone.
+    running: BTreeMap<String, BTreeMap<String, bool>>,
     locks: BTreeMap<String, VecDeque<UnixTime>>,
     failures: BTreeMap<String, VecDeque<UnixTime>>,
+    /// Those of a minute, which isn't worth keeping.
+    #[serde(skip)]
     approvals: HashMap<String, VecDeque<UnixTime>>,
     acts: Acts,
     /// Who used spent approvals lately, by application.
@@ -167,7 +172,8 @@ pub struct Watch {
 }
 
 /// A session of an officer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Session {
     begun: UnixTime,
     /// The last deed in it, as far as the log knows.
@@ -178,15 +184,27 @@ struct Session {
 impl Watch {
     /// Begins with nothing seen.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            running: BTreeMap::new(),
-            locks: BTreeMap::new(),
-            failures: BTreeMap::new(),
-            approvals: HashMap::new(),
-            acts: Acts::new(),
-            spent: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+        Self::default().under(limits)
+    }
+
+    /// The same, judging by these limits from now on.
+    #[must_use]
+    pub fn under(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The zone's log is read again from this time on, as it isn't the one that was read: what is remembered of that one would make
+    /// faults of what is read twice.
+    pub fn begin_again(&mut self, zone: &str, from: UnixTime) {
+        self.running.remove(zone);
+        self.locks.remove(zone);
+        self.failures.remove(zone);
+        if zone == SAM {
+            self.approvals.clear();
+            self.spent.clear();
+            self.sessions.clear();
+            self.acts = Acts::default();
+            self.acts.begin(from);
         }
     }
 
@@ -248,16 +266,16 @@ impl Watch {
             "clock.source" if text("state") == "false" => vec![alert("clock", text("source"))],
             "clock.state" if text("state") != "synchronised" => vec![alert("clock", text("state"))],
             "service.started" => {
-                let node = (entry.zone.clone(), entry.node.clone());
-                let crashed = self.running.insert(node, true) == Some(true);
+                let nodes = self.running.entry(entry.zone.clone()).or_default();
+                let crashed = nodes.insert(entry.node.clone(), true) == Some(true);
                 crashed
                     .then(|| alert("crashed", &entry.node))
                     .into_iter()
                     .collect()
             }
             "service.stopped" => {
-                self.running
-                    .insert((entry.zone.clone(), entry.node.clone()), false);
+                let nodes = self.running.entry(entry.zone.clone()).or_default();
+                nodes.insert(entry.node.clone(), false);
                 Vec::new()
             }
             "factor.locked" | "login.locked" => {
@@ -458,26 +476,6 @@ fn alert(rule: &'static str, entry: &Entry, about: &str) -> Alert {
         kind: entry.kind.clone(),
         targets: Vec::new(),
     }
-}
-
-/// A certificate that ends soon. `name`: its file.
-pub fn ending(name: &str, ends: UnixTime, limits: Limits, now: UnixTime) -> Option<Alert> {
-    let left = ends.0 - now.0;
-    (left < limits.certificate_days * 24 * 3600).then(|| Alert {
-        rule: "certificate-ends".to_owned(),
-        // A week before, somebody has to move.
-        severity: if left < 7 * 24 * 3600 {
-            Severity::Critical
-        } else {
-            Severity::Warning
-        },
-        at: now,
-        zone: String::new(),
-        about: name.to_owned(),
-        seq: None,
-        kind: String::new(),
-        targets: Vec::new(),
-    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use sap::messages::{SapRefusal, SapRefusalCode};
 use sap::office::calls::OfficeRefusal;
 
 use crate::attest::NotVouched;
-use crate::level::table;
+use crate::level::table::requirement;
 use crate::passkey::PasskeyError;
 
 /// A refusal with its exact cause. The cause goes into the audit log only.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use core_types::{KeyId, UnixTime};
+use serde::{Deserialize, Serialize};
 
 use super::Alert;
 
@@ -18,7 +19,8 @@ const GRACE: i64 = 900;
 /// Steps that wait for the one before them. Beyond that they are told at once, and nothing is stopped for them.
 const MOST_WAITING: usize = 10_000;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Act {
     approved: bool,
     consumed: bool,
@@ -28,7 +30,8 @@ struct Act {
 }
 
 /// A step whose predecessor wasn't read yet.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Waiting {
     alert: Alert,
     act: String,
@@ -38,7 +41,8 @@ struct Waiting {
 }
 
 /// A step that rests on others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Step {
     /// The use of an approval.
     Consumed,
@@ -47,7 +51,8 @@ pub(super) enum Step {
 }
 
 /// What is remembered of acts.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Acts {
     known: HashMap<String, Act>,
     ends: BTreeSet<(UnixTime, String)>,
@@ -59,17 +64,7 @@ pub(super) struct Acts {
 }
 
 impl Acts {
-    pub(super) fn new() -> Self {
-        Self {
-            known: HashMap::new(),
-            ends: BTreeSet::new(),
-            waiting: Vec::new(),
-            blind_until: None,
-            full_until: None,
-        }
-    }
-
-    /// The watch reads an entry of this time: the first one begins it.
+    /// The log is read from this time on: the first entry's, unless that is known already.
     pub(super) fn begin(&mut self, at: UnixTime) {
         self.blind_until.get_or_insert(at.plus(ACT_LIFE));
     }

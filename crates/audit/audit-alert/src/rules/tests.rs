@@ -253,25 +253,6 @@ fn a_session_that_ends_takes_no_other_with_it() {
     );
 }
 
-#[test]
-fn certificates_are_told_of_before_they_end() {
-    let (limits, now) = (Limits::default(), UnixTime(1_800_000_000));
-    let day = 24 * 3600;
-    assert_eq!(ending("x.pem", now.plus(31 * day), limits, now), None);
-    let soon = ending("x.pem", now.plus(20 * day), limits, now).unwrap();
-    assert_eq!(
-        (soon.severity, soon.about.as_str()),
-        (Severity::Warning, "x.pem")
-    );
-    assert_eq!(
-        ending("x.pem", now.plus(day), limits, now)
-            .unwrap()
-            .severity,
-        Severity::Critical
-    );
-    assert!(ending("x.pem", now.plus(-day), limits, now).is_some());
-}
-
 /// What each alert says can be stopped.
 fn targets(entries: &[(i64, &str, Value)]) -> Vec<(String, Vec<String>)> {
     let seen = watched(entries).into_iter();
@@ -494,4 +475,96 @@ fn another_zone_does_not_speak_as_the_sam() {
         assert_eq!(told, [("entry-of-another-zone", 0)], "{kind}");
     }
     assert!(watch.settle(SAM).is_empty() && watch.settle(SAM).is_empty());
+}
+
+/// The log as it is read by programs of which each goes on from what the one before kept.
+fn restarted(parts: &[&[(i64, &str, Value)]]) -> Vec<String> {
+    let mut watch = Watch::new(Limits::default());
+    let mut seen = Vec::new();
+    for part in parts {
+        let kept = serde_json::to_string(&watch).unwrap();
+        let kept: Watch = serde_json::from_str(&kept).unwrap();
+        watch = kept.under(Limits::default());
+        for (at, kind, detail) in *part {
+            seen.extend(watch.see(&entry(*at, kind, detail.clone())));
+        }
+        seen.extend(watch.settle(SAM));
+    }
+    let named = seen.into_iter();
+    named
+        .map(|alert| format!("{}@{}", alert.rule, alert.at.0))
+        .collect()
+}
+
+// shows: I-7.1.4.7-user-activity-examples
+#[test]
+fn a_restart_blinds_no_rule() {
+    let step = |at, kind: &'static str, act: &str| (at, kind, json!({"act": act, "person": "p"}));
+    let day = ACT_LIFE;
+    let before = [
+        (0, "service.started", json!({})),
+        step(day + 10, "act.minted", "good"),
+        step(day + 11, "act.approved", "good"),
+    ];
+    // The step that was never there is told, and waits for its time also over a restart; the one that was there isn't.
+    let good = [
+        step(day + 20, "sad.consumed", "good"),
+        step(day + 21, "signature.made", "good"),
+    ];
+    let made = [step(day + 22, "signature.made", "never-minted")];
+    let told = format!("skipped-step@{}", day + 22);
+    assert_eq!(restarted(&[&before, &good, &made, &[], &[]]), [told]);
+    // Nor does it forget who was at work.
+    let login = |at| {
+        (
+            at,
+            "officer.logged-in",
+            json!({"account": "o", "session": ""}),
+        )
+    };
+    assert_eq!(
+        restarted(&[&[login(0)], &[login(10)]]),
+        ["double-session@10"]
+    );
+    let start = |at| (at, "service.started", json!({}));
+    assert_eq!(restarted(&[&[start(0)], &[start(10)]]), ["crashed@10"]);
+    let lock = |at| (at, "factor.locked", json!({"person": "p", "factor": "f"}));
+    let locks: Vec<_> = (0..5).map(lock).collect();
+    assert_eq!(restarted(&[&locks[..3], &locks[3..]]), ["lockout-wave@4"]);
+}
+
+#[test]
+fn a_log_that_is_read_again_makes_no_faults_of_what_is_read_twice() {
+    let step = |at, kind: &str| entry(at, kind, json!({"act": "a", "person": "p", "key": "k"}));
+    let mut watch = Watch::new(Limits::default());
+    let begun = ACT_LIFE * 3;
+    let login = |at| {
+        entry(
+            at,
+            "officer.logged-in",
+            json!({"account": "o", "session": ""}),
+        )
+    };
+    let start = |at| entry(at, "service.started", json!({}));
+    watch.see(&step(0, "alarm"));
+    for entry in [start(begun), login(begun + 1)] {
+        assert!(watch.see(&entry).is_empty());
+    }
+    watch.begin_again(SAM, UnixTime(begun));
+    // Its act is from before what is read again.
+    let mut told = Vec::new();
+    for entry in [
+        start(begun),
+        login(begun + 1),
+        step(begun + 2, "signature.made"),
+    ] {
+        told.extend(watch.see(&entry));
+    }
+    told.extend([watch.settle(SAM), watch.settle(SAM)].concat());
+    assert!(told.is_empty(), "{told:?}");
+    // From a day after that on, every act is known.
+    watch.see(&step(begun + ACT_LIFE + 1, "signature.made"));
+    let told = [watch.settle(SAM), watch.settle(SAM)].concat();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].rule, "skipped-step");
 }

@@ -1,4 +1,4 @@
-//! What `natsuin audit alert` tells when a zone doesn't let it read, and how it ends.
+//! What `natsuin audit alert` tells of what it can't read, that a restart makes it forget nothing, and how it ends.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -44,9 +44,13 @@ fn answer(zone: &Zone, request: &FollowRequest) -> Response {
 }
 
 fn alarm(what: &str) -> String {
+    entry(1_800_000_000, "alarm", &json!({"what": what}))
+}
+
+fn entry(at: i64, kind: &str, detail: &Value) -> String {
     json!({
-        "zone": "sam", "node": "a", "n": 1, "at": 1_800_000_000, "subject": "service", "outcome": "failure",
-        "class": "transaction", "kind": "alarm", "detail": {"what": what},
+        "zone": "sam", "node": "a", "n": 1, "at": at, "subject": "service", "outcome": "failure",
+        "class": "transaction", "kind": kind, "detail": detail,
     })
     .to_string()
 }
@@ -95,26 +99,34 @@ async fn a_log_that_cant_be_read_is_told_and_one_bad_entry_ends_nothing() {
     let url = format!("http://{}", doors.addr);
     let config = format!(
         "service = \"test\"\ndata = \"{dir}/data\"\nevery_seconds = 1\nquiet_seconds = 3600\n\
-         logs = [{{ zone = \"sam\", url = \"{url}\" }}]\n\
+         logs = [{{ zone = \"sam\", url = \"{url}\" }}]\ncertificates = [\"{dir}/none.pem\"]\n\
          [tls]\nchain = \"{dir}/chain.pem\"\nkey = \"{dir}/key.pem\"\nca = \"{dir}/ca.pem\"\n\
          [limits]\nunread_seconds = 1\n\
          [[webhook]]\nurl = \"{url}/hook\"\nsecret = \"{dir}/webhook.secret\"\nprivate = true\n",
         dir = dir.path().display()
     );
     std::fs::write(at("alert.toml"), config).unwrap();
-    let mut command = natsuin();
-    command
-        .args(["audit", "alert", "--config"])
-        .arg(at("alert.toml"));
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "watching");
+    let begin = || {
+        let mut command = natsuin();
+        command
+            .args(["audit", "alert", "--config"])
+            .arg(at("alert.toml"));
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "watching");
+        child
+    };
+    let mut child = begin();
     let mut heard = async || {
         let told = next("what is told", &mut hooks).await;
         let text = |name: &str| told[name].as_str().unwrap().to_owned();
         (text("rule"), text("about"), told["seq"].as_u64())
     };
     let told = |rule: &str, about: &str, seq| (rule.to_owned(), about.to_owned(), seq);
+
+    // A certificate that is gone would end unseen.
+    let none = at("none.pem").display().to_string();
+    assert_eq!(heard().await, told("certificate-unread", &none, None));
 
     // What isn't an entry names its place, and what lies behind it is judged.
     let more = ["no entry".to_owned(), alarm("behind-it")];
@@ -129,6 +141,21 @@ async fn a_log_that_cant_be_read_is_told_and_one_bad_entry_ends_nothing() {
     zone.lock().unwrap().shut = false;
     assert_eq!(heard().await, told("log-read-again", &url, None));
     assert_eq!(heard().await, told("alarm", "meanwhile", Some(2)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // Started again, it knows how long it has read: a signature two days later whose act it never saw has none.
+    let mut child = begin();
+    let two_days_later = 1_800_000_000 + 2 * 24 * 3600;
+    let made = json!({"act": "never-minted", "person": "p", "key": "k"});
+    let made = entry(two_days_later, "signature.made", &made);
+    zone.lock().unwrap().log.push(made);
+    let mut skipped = heard().await;
+    // What was told when the program was killed may be told once more: it never knew.
+    while ["alarm", "log-read-again"].contains(&skipped.0.as_str()) {
+        skipped = heard().await;
+    }
+    assert_eq!(skipped, told("skipped-step", "never-minted", Some(3)));
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_alert::{Alert, Counts, Limits, Notice, Quiet, Silences, Watch};
-use audit_alert::{ending, entry_unread, foreign, set_back};
+use audit_alert::{certificate_unread, ending, entry_unread, foreign, set_back};
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
@@ -65,7 +65,7 @@ struct LogTable {
     url: String,
 }
 
-/// What outlives a restart: where reading goes on, what was told, and what couldn't be.
+/// What outlives a restart: where reading goes on, what rules remember, what was told, and what couldn't be.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct State {
@@ -75,6 +75,8 @@ struct State {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     after: BTreeMap<String, String>,
     from: Option<i64>,
+    /// Noted together with the places, so that nothing is seen twice or missed.
+    watch: Watch,
     quiet: Quiet,
     /// Logs that can't be read.
     silences: Silences,
@@ -122,9 +124,10 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     let addr = listening.as_ref().map(|running| running.addr.to_string());
     out.say(&addr.clone().unwrap_or_else(|| "watching".to_owned()));
     out.object(&json!({"schema": "natsuin.audit-alert/1", "ok": true, "metrics": addr}));
+    let mut state = load(&config.data)?;
+    state.watch = state.watch.under(config.limits);
     let mut watcher = Watcher {
-        state: load(&config.data)?,
-        watch: Watch::new(config.limits),
+        state,
         config,
         logs,
         tellers,
@@ -151,7 +154,6 @@ struct Watcher {
     tellers: Vec<Teller>,
     actor: Option<Actor>,
     counts: Arc<Mutex<Counts>>,
-    watch: Watch,
     state: State,
 }
 
@@ -178,8 +180,10 @@ impl Watcher {
                         Unread::SetBack => {
                             // Its places have other entries now: what may be new of a day is read again.
                             self.state.places.remove(&log.url);
-                            let again = format!("{}/0/", now.0 - DAY);
-                            self.state.after.insert(log.url.clone(), again);
+                            let again = now.0 - DAY;
+                            let place = format!("{again}/0/");
+                            self.state.after.insert(log.url.clone(), place);
+                            self.state.watch.begin_again(&log.zone, UnixTime(again));
                             alerts.push(set_back(&log.zone, now));
                             "it is shorter than it was".to_owned()
                         }
@@ -200,20 +204,21 @@ impl Watcher {
             alerts.extend(unread.map(|seq| entry_unread(&log.zone, *seq, now)));
             for entry in &read.entries {
                 self.counts().entry(&entry.zone, &entry.outcome, entry.at);
-                alerts.extend(self.watch.see(entry));
+                alerts.extend(self.state.watch.see(entry));
             }
             if let Some(after) = read.after {
                 self.state.places.insert(log.url.clone(), after);
                 self.state.after.remove(&log.url);
             }
             if read.whole {
-                alerts.extend(self.watch.settle(&log.zone));
+                alerts.extend(self.state.watch.settle(&log.zone));
             }
         }
         for path in &self.config.certificates {
             let name = path.display().to_string();
             let Some(ends) = end_of(path) else {
                 tracing::error!(path = name, "a certificate can't be read");
+                alerts.push(certificate_unread(&name, now));
                 continue;
             };
             self.counts().certificates.insert(name.clone(), ends.0);
@@ -353,7 +358,6 @@ mod tests {
         let config: Config = daemon::load(&at("alert.toml")).unwrap();
         let mut watcher = Watcher {
             state: State::default(),
-            watch: Watch::new(config.limits),
             logs: Vec::new(),
             tellers: tell::ways(None, &config.webhooks).unwrap(),
             actor: None,
