@@ -20,7 +20,7 @@ const SEES = {
   sato: ['approvals', 'people', 'state', 'keys', 'clients', 'alerts'],
   tanaka: ['state', 'clients', 'alerts', 'approvals'],
   ito: ['alerts', 'state', 'keys', 'clients', 'approvals'],
-  watanabe: ['search', 'log', 'people', 'alerts', 'approvals'],
+  watanabe: ['search', 'log', 'state', 'people', 'alerts', 'approvals'],
 };
 
 /** What is asked for beside the page, and who gets it. */
@@ -30,13 +30,35 @@ const ASKED = [
   ['audit', NOTHING, ['watanabe']],
   ['beside', { zone: 'ssa', what: 'clients', search: '' }, ['sato', 'tanaka', 'ito']],
   ['beside', { zone: 'cm', what: 'log', search: JSON.stringify({ ...NOTHING, limit: 1 }) }, ['watanabe']],
+  ['beside', { zone: 'cm', what: 'state', search: '' }, Object.keys(SEES)],
 ];
+
+/** What the module's log would say of a token that lost a key, and the SAM of the module's tokens. */
+const LOST = { zone: 'cm', node: 'cm-1', n: 9, at: 1_800_000_000, subject: 'service', outcome: 'failure', class: 'transaction', kind: 'alarm', detail: { what: 'cm-key-missing' } };
+const TOKENS = { state: 'degraded', device: '2 devices', members: [{ device: 'maker model 1', state: 'well' }, { device: null, state: 'out' }] };
+
+/** What the page hears of zones, as it is, but for a module in trouble. */
+const trouble = (page) => page.addInitScript(([lost, tokens]) => {
+  const real = window.fetch;
+  window.fetch = async (url, options) => {
+    const answer = await real(url, options);
+    const asked = options?.body ? JSON.parse(options.body) : {};
+    const own = url === '/sap/v1/office/state';
+    if (!own && !(asked.zone === 'cm' && asked.what === 'state')) return answer;
+    const told = await answer.json();
+    if (own) told.module = tokens;
+    else told.alerts.unshift(lost);
+    return Response.json(told);
+  };
+}, [{ seq: 8, body: JSON.stringify(LOST) }, TOKENS]);
 
 for (const [name, expected] of Object.entries(SEES)) {
   for (const [lang, options] of [['ja', PHONE], ['en', {}]]) {
     const { page, look, logIn, complaints, post } = await officer(name, lang, options);
     await logIn();
     assert.deepEqual(await parts(page), expected, `${name} sees this`);
+    // Other zones say how they are in their own time.
+    await page.locator('[data-zone] .dot').first().waitFor({ state: 'detached' });
     await look('home');
     const card = page.locator(`[data-proposal="${proposal}"]`);
     assert.equal(await card.count(), 1, 'everybody sees the proposal');
@@ -49,7 +71,13 @@ for (const [name, expected] of Object.entries(SEES)) {
       const state = page.locator('#state');
       assert.match(await state.innerText(), lang === 'ja' ? /最後の作成/ : /last made/);
       assert.equal(await state.locator('.status.no').count(), 1, 'a late trial, and nothing else');
+      for (const zone of ['cm', 'ssa']) {
+        const told = state.locator(`[data-zone="${zone}"]`);
+        assert.equal(await told.locator('tbody tr').count(), 1, `one node of ${zone}`);
+        assert.match(await told.innerText(), lang === 'ja' ? /日本時間/ : /JST/, 'the time of its last checkpoint and entry');
+      }
     }
+    assert.deepEqual(await page.locator('#alerts [data-zone]').evaluateAll((list) => list.map((zone) => zone.dataset.zone)), ['cm', 'ssa']);
     if (expected.includes('clients')) {
       await page.locator('#look-clients').click();
       const row = page.locator('#client-list [data-client]');
@@ -63,9 +91,6 @@ for (const [name, expected] of Object.entries(SEES)) {
       assert.doesNotMatch(people, lang === 'ja' ? /教育の記録なし/ : /no training recorded/);
     }
     if (name === 'watanabe') {
-      await page.locator('#look-zones').click();
-      await page.locator('#zone-alerts h3').nth(1).waitFor();
-      assert.match(await page.locator('#zone-alerts').textContent(), lang === 'ja' ? /起動/ : /started/);
       const found = page.locator('#found li.entry');
       await page.locator('#kind').selectOption('officer.');
       await page.locator('#search-form button[type=submit]').click();
@@ -117,6 +142,23 @@ for (const [name, expected] of Object.entries(SEES)) {
     assert.deepEqual(complaints, []);
     await page.context().close();
   }
+}
+
+// A module in trouble stands on the page of everybody who has to do with it, without being asked for.
+for (const [name, lang] of [['ito', 'ja'], ['tanaka', 'en'], ['sato', 'en'], ['watanabe', 'ja']]) {
+  const { page, look, logIn, complaints } = await officer(name, lang);
+  await trouble(page);
+  await logIn();
+  const alarm = page.locator('#alerts [data-zone=cm] li.entry');
+  await alarm.first().waitFor();
+  assert.match(await alarm.first().innerText(), lang === 'ja' ? /トークンに鍵がない/ : /the token hasn't a key any more/);
+  const devices = await page.locator('#state ol li').allInnerTexts();
+  assert.deepEqual([devices.length, devices.some((text) => text.includes('maker model 1'))], [2, true]);
+  assert.match(devices[1], lang === 'ja' ? /故障のため外した/ : /faulty and left out/);
+  await page.locator('[data-zone] .dot').first().waitFor({ state: 'detached' });
+  await look('trouble');
+  assert.deepEqual(complaints, []);
+  await page.context().close();
 }
 
 // Two others approve, each with a passkey of their own over what they were shown.

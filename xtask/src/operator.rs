@@ -317,6 +317,14 @@ fn every_kind_of_event_and_every_alarm_is_explained() {
         missing.is_empty(),
         "administration.md says nothing of {missing:?}"
     );
+    // They stand on the page of every officer.
+    let words = shell::root().join("crates/base/web-ui/messages/en/audit.ftl");
+    let words = text(&words);
+    let missing: Vec<_> = alarms
+        .iter()
+        .filter(|alarm| !words.contains(&format!("\naudit-word-{alarm} = ")))
+        .collect();
+    assert!(missing.is_empty(), "there are no words for {missing:?}");
 }
 
 #[test]

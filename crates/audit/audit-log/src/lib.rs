@@ -58,6 +58,6 @@ pub use sequencer::{
     Sequenced, Sequencer, Summary, Told, archived, read_back, replay,
 };
 pub use service::{Setting, beside};
-pub use status::{Status, ever_told, newest, status};
+pub use status::{ALERTS, Status, alerts, ever_told, newest, status};
 pub use tiles::{Resource, checkpoints, fetch};
 pub use witness::{Answer, Asking, Carrier, Measure, Witness, Witnesses};

@@ -5,6 +5,20 @@ use store_kit::{Row, Store, StoreError, Tx, sql};
 
 use crate::export::{LoggedEntry, entry};
 
+/// Types of entries that somebody has to look at, in the log of any zone.
+pub const ALERTS: [&str; 8] = [
+    "alarm",
+    "audit.witness-away",
+    "audit.read-refused",
+    "factor.locked",
+    "login.locked",
+    "officer.passkey-ordered",
+    "settings.refused",
+    "signature.wrong",
+];
+/// So many of each are shown.
+const MOST_ALERTS: usize = 10;
+
 /// How a log is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -46,7 +60,15 @@ pub async fn status(store: &Store) -> Result<Status, StoreError> {
     Ok(status)
 }
 
-/// The newest entries of these types, the newest first.
+/// The newest entries of [`ALERTS`], the newest first. Of each type some, so that whoever can make one kind often hides no other.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn alerts(store: &Store) -> Result<Vec<LoggedEntry>, StoreError> {
+    newest(store, &ALERTS, MOST_ALERTS).await
+}
+
+/// The newest entries of these types, at most so many of each, the newest first.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -67,7 +89,6 @@ pub async fn newest(
         }
     }
     found.sort_by_key(|entry: &LoggedEntry| std::cmp::Reverse((entry.at, entry.seq)));
-    found.truncate(limit);
     Ok(found)
 }
 

@@ -10,6 +10,7 @@ mod follow;
 mod question;
 mod search;
 mod signed;
+mod state;
 mod tiles;
 mod witnesses;
 
@@ -18,5 +19,6 @@ pub use config::{AuditConfig, store_trouble, trouble};
 pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};
 pub use search::{FoundEntry, SEARCH, SearchAnswer, SearchRequest};
 pub use signed::{judge, obey, refused_settings};
+pub use state::{LogState, NodeState, STATE, StateAlert, StateAnswer, StateRequest};
 pub use tiles::{Reading, router};
 pub use witnesses::{MeasureConfig, WitnessConfig, WitnessesConfig, reach};

@@ -15,6 +15,7 @@ use store_kit::{Store, StoreError, transaction};
 use crate::follow::{FOLLOW, FollowRequest};
 use crate::question::handle;
 use crate::search::{SEARCH, SearchRequest};
+use crate::state::{STATE, StateRequest};
 
 /// What auditors read from.
 pub struct Reading {
@@ -46,7 +47,7 @@ pub(crate) struct Desk {
 const LONGEST: usize = 16 * 1024;
 
 /// `GET /checkpoint`, `GET /tile/…`, and what an export has beside: `GET /checkpoints/AFTER` (a JSON array of the notes of at most 1000
-/// checkpoints over more than so many entries), `GET /log.pub`, `GET /archived.json` (an empty array where nothing was deleted); `POST /search` and `POST /follow`; for a listener with [`service_kit::tls::mutual_server`].
+/// checkpoints over more than so many entries), `GET /log.pub`, `GET /archived.json` (an empty array where nothing was deleted); `POST /search`, `POST /follow` and `POST /state`; for a listener with [`service_kit::tls::mutual_server`].
 pub fn router(reading: Reading) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
@@ -56,6 +57,7 @@ pub fn router(reading: Reading) -> Router {
         .route("/archived.json", get(deleted))
         .route(SEARCH, post(handle::<SearchRequest>))
         .route(FOLLOW, post(handle::<FollowRequest>))
+        .route(STATE, post(handle::<StateRequest>))
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(Arc::new(Desk {
             reading,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use audit_log::{AuditLog, Event, LogKey, Place, Sequencer, TABLES, export};
-use audit_service::{Reading, SearchAnswer, router};
+use audit_service::{Reading, SearchAnswer, StateAnswer, router};
 use axum::body::Body;
 use axum::http::Request;
 use core_types::clock::ManualClock;
@@ -165,11 +165,15 @@ async fn auditors_get_what_an_export_has_and_others_get_nothing() {
 }
 
 async fn post(router: &axum::Router, name: &str, body: &str) -> (u16, Vec<u8>) {
+    ask(router, name, "/search", body).await
+}
+
+async fn ask(router: &axum::Router, name: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
     let peer = Peer {
         name: name.to_owned(),
         addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
     };
-    let request = Request::post("/search").extension(peer);
+    let request = Request::post(path).extension(peer);
     let request = request.body(Body::from(body.to_owned())).unwrap();
     let answer = router.clone().oneshot(request).await.unwrap();
     let status = answer.status().as_u16();
@@ -230,5 +234,60 @@ async fn only_auditors_search_and_each_search_is_an_entry() {
         ] {
             assert_eq!(post(&router, "auditor.example", bad).await.0, 400, "{bad}");
         }
+    }
+}
+
+/// How a zone is: its nodes, their clocks, and what somebody has to look at, whatever is made to hide it.
+// shows: I-7.1.4.6-deny-by-default
+#[tokio::test]
+async fn a_zone_says_how_it_is_and_a_flood_hides_no_alarm() {
+    for store in testing::both(&[TABLES]).await {
+        let key = LogKey::from_seed("log.example/sam", &SecretBytes::new(vec![2; 32])).unwrap();
+        let sequencer = Sequencer::open(log(), key, None, &store).await.unwrap();
+        let state = |word: &'static str| Event::ClockState { state: word.into() };
+        let locked = Event::LoginLocked {
+            person: PersonId::parse("hanako").unwrap(),
+            until: NOW.plus(60),
+        };
+        let alarm = Event::Alarm {
+            what: "backup-late".into(),
+        };
+        let write = async |events: Vec<Event>, at: UnixTime| {
+            let done: Result<_, StoreError> = transaction!(store.store, "test", |tx| {
+                log().append_all(tx, &events, at).await
+            });
+            done.unwrap();
+            sequencer.sequence(&store, at).await.unwrap();
+        };
+        write(vec![state("unsynchronised"), alarm], NOW).await;
+        write(vec![state("synchronised")], NOW.plus(1)).await;
+        write(vec![locked; 100], NOW.plus(2)).await;
+        let router = router(Reading {
+            log: log(),
+            store: store.store.clone(),
+            public: sequencer.public(),
+            auditors: vec![PeerId::parse("console.example").unwrap()],
+            clock: Arc::new(ManualClock::at(NOW.plus(3))),
+        });
+        let (status, body) = ask(&router, "console.example", "/state", "{}").await;
+        let answer: StateAnswer = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, answer.nodes.len()), (200, 1));
+        let node = &answer.nodes[0];
+        assert_eq!((node.node.as_str(), node.at), ("a", NOW.plus(2)));
+        assert_eq!(node.clock.as_deref(), Some("synchronised"));
+        assert_eq!(answer.log.checkpoint, Some(NOW.plus(2)));
+        let found = answer
+            .alerts
+            .iter()
+            .filter(|a| a.body.contains("backup-late"));
+        assert_eq!((found.count(), answer.alerts.len()), (1, 11));
+        let text = String::from_utf8(body).unwrap();
+        assert!(!text.contains("hanako"), "{text}");
+        // It is a reading, and nobody else's.
+        assert_eq!(count(&store, "audit.read").await, 1);
+        let (status, body) = ask(&router, "signer.example", "/state", "{}").await;
+        assert_eq!((status, body.len()), (403, 0));
+        let (status, _) = ask(&router, "console.example", "/state", r#"{"kinds":[]}"#).await;
+        assert_eq!(status, 400);
     }
 }

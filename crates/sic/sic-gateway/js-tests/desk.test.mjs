@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { atTheEnd, begin, beginAnew, forget, me } from '../page/desk.mjs';
+import { ask, atTheEnd, begin, beginAnew, forget, me } from '../page/desk.mjs';
 import { Lost, No } from '../page/net.mjs';
 import { dropOwn, goOn, keep } from '../page/propose.mjs';
 
@@ -49,6 +49,26 @@ test('one that the SAM has ended already is in nobody\'s way', async () => {
     assert.equal(me.session, 's2');
   }
   assert.deepEqual(ends, []);
+  forget();
+});
+
+test('what a session still asks for is given up with it', async () => {
+  sam(() => session('s1'));
+  await begin(opened, PROOF);
+  let stopped;
+  globalThis.fetch = (url, { signal }) => new Promise((_, fail) => {
+    stopped = signal;
+    signal.addEventListener('abort', () => fail(signal.reason));
+  });
+  const lost = assert.rejects(ask('beside'), Lost);
+  assert.equal(stopped.aborted, false);
+  const asked = sam((path) => (path === 'log-in' ? session('s2') : [200, {}]));
+  assert.ok(await beginAnew(opened, PROOF));
+  await lost;
+  assert.ok(stopped.aborted);
+  // The new one asks as before.
+  await ask('state');
+  assert.deepEqual(asked.map(([path]) => path), ['log-out', 'log-in', 'state']);
   forget();
 });
 

@@ -3,7 +3,7 @@
 
 import { Refused } from './act.mjs';
 import { unconfirmed } from './confirm.mjs';
-import { ask, atTheEnd, begin, forget, me, openLogIn, prove, said } from './desk.mjs';
+import { ask, atTheEnd, begin, end as endSession, forget, me, openLogIn, prove, said } from './desk.mjs';
 import { entries } from './log.mjs';
 import { day } from './measures.mjs';
 import { No, call, config, loadConfig } from './net.mjs';
@@ -16,12 +16,11 @@ const PAGES = {
   'security-officer': [approvals, people, state, keys, clients, alerts],
   'system-administrator': [state, clients, alerts, approvals],
   'system-operator': [alerts, state, keys, clients, approvals],
-  'system-auditor': [search, log, people, alerts, approvals],
+  'system-auditor': [search, log, state, people, alerts, approvals],
 };
 const SEES_PEOPLE = ['security-officer', 'system-auditor'];
 /** Seconds after which a checkpoint is late. */
 const LATE = 300;
-const WEEK = 7 * 24 * 3600;
 const GROUPS = ['account', 'access', 'act', 'alarm', 'audit', 'certificate', 'change', 'client', 'clock', 'cm', 'factor', 'key', 'login',
   'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'revocation', 'rows', 'sad', 'sap', 'service', 'settings',
   'signature', 'signer', 'token', 'voucher'];
@@ -75,6 +74,8 @@ async function home(notice) {
     const over = error instanceof No && ['not-found', 'expired'].includes(error.code);
     return logIn(over ? message('note', t('office-session-over'), t('office-session-over-do')) : said(error, 'office-refused'));
   }
+  // Each in its own time: a zone that hangs holds up nothing but its own part.
+  data.zones = (config.beside ?? []).filter((zone) => zone.log).map(({ name }) => ({ name, is: beside(name, 'state') }));
   const parts = [...new Set(roles().flatMap((role) => PAGES[role]))];
   title(s('office-home'));
   show(head(), notice, el('h1', {}, t('office-home')), parts.map((part) => part(data)));
@@ -94,7 +95,7 @@ function head() {
 async function leave() {
   dropOwn();
   try {
-    await call('office/log-out', { session: me.session });
+    await endSession();
   } catch (error) {
     // The session ends by itself.
     if (!(error instanceof No)) return logIn(said(error, 'office-refused'));
@@ -269,15 +270,12 @@ function people({ people: known }) {
 const status = (good, yes, no, todo) =>
   el('div', {}, el('p', { class: good ? 'status' : 'status no' }, t(good ? yes : no)), !good && el('p', { class: 'hint' }, t(todo)));
 
-function state({ state: is }) {
-  const known = `office-module-${is.module}`;
+function state({ state: is, zones }) {
   return section('state', 'office-state',
     el('div', { class: 'card' }, facts([
       [t('office-sam'), foreign(is.sam), ' ', el('span', { class: 'quiet' }, `${s('office-version')} ${clean(is.version)}`)],
       [t('office-clock'), clockOf(is)],
-      [t('office-module'), is.module === null
-        ? status(false, '', 'office-module-none', 'office-module-do')
-        : el('p', { class: is.module === 'operational' ? 'status' : 'status no' }, s(known) === known ? foreign(is.module) : t(known))],
+      [t('office-module'), moduleOf(is.module)],
       [t('office-backups'), backups(is.backups)],
       [t('office-mail'), mail(is.mail)],
       [t('office-ceiling'), t('sic-level', { n: is.ceiling })],
@@ -287,7 +285,31 @@ function state({ state: is }) {
       is.tenants?.length > 0 && [t('office-tenants'), el('ul', {}, is.tenants.map((one) =>
         el('li', {}, foreign(one.brand[lang]), ' ', el('code', { class: 'quiet' }, clean(one.tenant)), ' ', t('sic-level', { n: one.ceiling }))))],
     ])),
-    nodes(is.nodes));
+    nodes(is.nodes),
+    zones.length > 0 && el('p', { class: 'note' }, t('office-zones-word')),
+    ofZones(zones, (zone) => [el('div', { class: 'card' }, facts([
+      [t('office-checkpoint'), checkpoint(zone.log)],
+      [t('office-log-cosigned'), cosigned(zone.log)],
+    ])), nodes(zone.nodes)]));
+}
+
+/** Under its name, what each other zone says; once it does. */
+function ofZones(zones, shown) {
+  return zones.map(({ name, is }) => {
+    const place = el('div', { class: 'stack', 'data-zone': name }, el('p', { class: 'dot' }, t('sic-loading')));
+    is.then((zone) => el('div', { class: 'stack' }, shown(zone))).catch(() => message('alarm', t('office-zone-refused'), t('office-zone-refused-do')))
+      .then((node) => place.replaceChildren(node));
+    return [el('h3', {}, known(`office-zone-${name}`, name)), place];
+  });
+}
+
+function moduleOf(is) {
+  if (is === null) return status(false, '', 'office-module-none', 'office-module-do');
+  return [el('p', { class: is.state === 'operational' ? 'status' : 'status no' }, known(`office-module-${is.state}`, is.state)),
+    is.device !== null && el('p', { class: 'quiet' }, foreign(is.device)),
+    is.members.length > 0 && el('ol', { class: 'rows', 'aria-label': s('office-members') }, is.members.map((one) =>
+      el('li', { class: one.state === 'well' ? '' : 'status no' }, known(`office-member-${one.state}`, one.state),
+        one.device !== null && [' ', el('span', { class: 'quiet' }, foreign(one.device))])))];
 }
 
 function clockOf(is) {
@@ -326,10 +348,17 @@ function checkpoint(is) {
   return [stamp(is.checkpoint), late && [el('p', { class: 'status no' }, t('office-log-late')), el('p', { class: 'hint' }, t('office-log-late-do'))]];
 }
 
-const nodes = (list) =>
-  el('div', { class: 'scroll' }, el('table', {}, el('caption', {}, t('office-nodes')),
-    el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, t('office-node')), el('th', { scope: 'col' }, t('office-last-entry')))),
-    el('tbody', {}, list.map((n) => el('tr', {}, el('th', { scope: 'row' }, foreign(n.node)), el('td', {}, stamp(n.at)))))));
+const cosigned = (is) => (is.cosigned > 0 ? t('office-log-cosigned-by', { n: is.cosigned }) : t('office-log-not-cosigned'));
+
+/** Nodes with their last entries; those of other zones also with what they said last of their clocks. */
+function nodes(list) {
+  const clocks = list.some((n) => n.clock);
+  const word = { synchronised: 'status', unsynchronised: 'status wait' };
+  const clock = (n) => n.clock && el('span', { class: word[n.clock] ?? 'status no' }, known(`audit-word-${n.clock}`, n.clock));
+  return el('div', { class: 'scroll' }, el('table', {}, el('caption', {}, t('office-nodes')),
+    el('thead', {}, el('tr', {}, ['office-node', 'office-last-entry', clocks && 'office-clock'].filter(Boolean).map((id) => el('th', { scope: 'col' }, t(id))))),
+    el('tbody', {}, list.map((n) => el('tr', {}, el('th', { scope: 'row' }, foreign(n.node)), el('td', {}, stamp(n.at)), clocks && el('td', {}, clock(n)))))));
+}
 
 function keys({ state: is }) {
   const total = is.keys.reduce((n, [, count]) => n + count, 0);
@@ -349,33 +378,10 @@ function stateOf(word) {
   return s(id) === id ? foreign(word) : t(id);
 }
 
-function alerts({ state: is }) {
-  return section('alerts', 'office-alerts',
-    is.alerts.length ? entries(is.alerts) : empty('office-alerts-none'),
-    roles().includes('system-auditor') && alertsBeside());
-}
-
-/** Alarms, starts and ends in the logs of other zones, for auditors: asked for when somebody wants to know, for each look is recorded. */
-function alertsBeside() {
-  const zones = (config.beside ?? []).filter((zone) => zone.log);
-  if (zones.length === 0) return null;
-  const place = el('div', { id: 'zone-alerts', class: 'stack', role: 'status' });
-  const run = async () => {
-    place.replaceChildren(el('p', { class: 'dot' }, t('sic-loading')));
-    const wanted = { from: now() - WEEK, until: null, kinds: ['alarm', 'service.'], person: null, key: null, outcome: null, after: null, limit: 50 };
-    const parts = [];
-    for (const { name } of zones) {
-      parts.push(el('h3', {}, foreign(name)));
-      try {
-        const found = await beside(name, 'log', JSON.stringify(wanted));
-        parts.push(found.entries.length ? entries(found.entries) : empty('office-alerts-none'), ...(found.next ? [el('p', { class: 'hint' }, t('office-alerts-more'))] : []));
-      } catch (error) {
-        parts.push(said(error, 'office-search-refused'));
-      }
-    }
-    place.replaceChildren(...parts);
-  };
-  return [el('div', { class: 'row' }, el('button', { id: 'look-zones', class: 'plain', type: 'button', onclick: run }, t('office-alerts-beside'))), place];
+function alerts({ state: is, zones }) {
+  const list = (found) => (found.length ? entries(found) : empty('office-alerts-none'));
+  return section('alerts', 'office-alerts', zones.length > 0 && el('h3', {}, t('office-zone-sam')), list(is.alerts),
+    ofZones(zones, (zone) => list(zone.alerts)));
 }
 
 function log({ state: is }) {
@@ -383,8 +389,8 @@ function log({ state: is }) {
     [t('office-log-entries'), el('span', { class: 'num' }, String(is.log.entries))],
     [t('office-checkpoint'), checkpoint(is.log)],
     [t('office-log-new'), el('span', { class: 'num' }, String(is.log.new))],
-    [t('office-log-cosigned'), is.log.cosigned > 0 ? t('office-log-cosigned-by', { n: is.log.cosigned }) : t('office-log-not-cosigned')],
-  ]), el('p', { class: 'hint' }, t('office-log-do'))), nodes(is.nodes));
+    [t('office-log-cosigned'), cosigned(is.log)],
+  ]), el('p', { class: 'hint' }, t('office-log-do'))));
 }
 
 // --- the auditor's search

@@ -13,6 +13,8 @@ export let me;
 
 let timer;
 let over = () => {};
+/** Calls of the session that still wait. */
+let calls = new AbortController();
 
 /** What is done when a session has come to its end; it gets the error that made it so, if one did. */
 export function atTheEnd(done) {
@@ -33,7 +35,7 @@ function stay() {
 
 /** A call within the session. */
 export async function ask(path, body = {}) {
-  const answer = await call(`office/${path}`, { session: me.session, ...body });
+  const answer = await call(`office/${path}`, { session: me.session, ...body }, calls.signal);
   stay();
   return answer;
 }
@@ -52,13 +54,20 @@ export async function begin(opened, proof) {
   stay();
 }
 
+/** Ends the session at the SAM. What it still asks for is given up, as it would be refused. */
+export function end() {
+  calls.abort();
+  calls = new AbortController();
+  return call('office/log-out', { session: me.session });
+}
+
 /**
  * The same for somebody who is logged in: what has consequences wants a session of this minute. The earlier one ends before, for two at
  * a time are an alarm (`double-session`). Whether a session began; if none did, the page has come to the end of the one before.
  */
 export async function beginAnew(opened, proof) {
   // It would end by itself.
-  if (me) await call('office/log-out', { session: me.session }).catch(() => {});
+  if (me) await end().catch(() => {});
   try {
     await begin(opened, proof);
   } catch (error) {

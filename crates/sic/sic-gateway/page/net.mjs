@@ -24,7 +24,8 @@ export class No extends Error {
   }
 }
 
-export async function call(path, body) {
+/** One call; with `signal`, one that can be given up. */
+export async function call(path, body, signal) {
   let answer;
   let content;
   try {
@@ -33,6 +34,7 @@ export async function call(path, body) {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify(body),
       redirect: 'error',
+      signal,
     });
     content = await answer.json().catch(() => ({}));
   } catch {

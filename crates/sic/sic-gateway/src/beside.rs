@@ -1,4 +1,4 @@
-//! What other zones show officers: the clients of an SSA, the log of a zone. Only at the officers' gateway, and only if the operator
+//! What other zones show officers: the clients of an SSA, the log of a zone, and how the zone is. Only at the officers' gateway, and only if the operator
 //! names such zones.
 //!
 //! The SAM decides whether the account may look, and records that it did, before anything is asked of the other zone; it doesn't hear
@@ -23,6 +23,8 @@ use crate::forward::{Forward, relayed, unwanted};
 const CLIENTS: &str = "/ssa/v1/client/list";
 /// Where a zone searches its log.
 const LOG: &str = "/search";
+/// Where it says how it is.
+const STATE: &str = "/state";
 
 /// A zone that is shown beside the SAM.
 pub struct Neighbour<F> {
@@ -30,7 +32,7 @@ pub struct Neighbour<F> {
     pub name: String,
     /// The way to an SSA's listener for officers, if its clients are shown.
     pub clients: Option<F>,
-    /// The way to the zone's listener for auditors, if its log is searched.
+    /// The way to the zone's listener for auditors, if its log is searched and its state shown.
     pub log: Option<F>,
 }
 
@@ -71,6 +73,7 @@ pub(crate) async fn look<F: Forward>(
     let way = zone.and_then(|zone| match request.what {
         Looked::Clients => zone.clients.as_ref().map(|way| (way, CLIENTS)),
         Looked::Log => zone.log.as_ref().map(|way| (way, LOG)),
+        Looked::State => zone.log.as_ref().map(|way| (way, STATE)),
     });
     let Some((way, path)) = way else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -81,7 +84,7 @@ pub(crate) async fn look<F: Forward>(
         return relayed(Beside::PATH, said);
     }
     let question = match request.what {
-        Looked::Clients => b"{}".to_vec(),
+        Looked::Clients | Looked::State => b"{}".to_vec(),
         Looked::Log => request.search.into_bytes(),
     };
     relayed(path, way.forward(path, question).await)

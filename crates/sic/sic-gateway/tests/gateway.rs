@@ -189,6 +189,11 @@ async fn another_zone_is_asked_only_when_the_sam_lets_an_officer_look() {
     );
     assert_eq!(seen.lock().unwrap()[1].1, b"{\"kinds\":[]}");
     assert_eq!(paths(), [Beside::PATH, "/search"]);
+    // How it is has nothing to choose, whatever the page says.
+    let (status, ..) = send(&yes, asks("shop", "state", "{\"kinds\":[]}")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(seen.lock().unwrap()[1].1, b"{}");
+    assert_eq!(paths(), [Beside::PATH, "/state"]);
     // A zone that refuses the gateway gives no answer.
     let (status, ..) = send(&yes, asks("cm", "log", "{}")).await;
     assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);

@@ -195,17 +195,21 @@ pub(super) fn show_state(state: &StateAnswer, out: Out) {
     } else {
         "office-clock-bad"
     };
-    let module = state
-        .module
-        .clone()
-        .unwrap_or_else(|| m.t("office-module-none"));
+    let module = state.module.as_ref();
+    let word = module.map_or_else(|| m.t("office-module-none"), |known| known.state.clone());
     for (id, value) in [
         ("office-sam", format!("{} / {}", state.sam, state.node)),
         ("office-version", state.version.clone()),
         ("office-clock", m.t(clock)),
-        ("office-module", module),
+        ("office-module", word),
     ] {
         out.say(&format!("{}: {value}", m.t(id)));
+    }
+    let members = module.map_or(&[][..], |known| &known.members);
+    for (n, member) in (1..).zip(members) {
+        let device = clean(member.device.as_deref().unwrap_or_default());
+        let how = m.t(&format!("office-member-{}", member.state));
+        out.say(&format!("  {n}. {how}  {device}"));
     }
     out.say(&match state.clock_bound_ms {
         Some(bound) => m.n("office-clock-bound", bound.into()),

@@ -54,7 +54,9 @@ async fn begin_long_ago(site: &Site) {
         reason: "wrong".into(),
         from: Place::Unknown,
     };
-    let events = vec![failed; THEN];
+    let mut events = vec![failed; THEN];
+    let what = "login-passkey-counter".into();
+    events.push(Event::Alarm { what });
     let written: Result<_, StoreError> = transaction!(store, "test", |tx| {
         log.append_all(tx, &events, then).await
     });
@@ -267,9 +269,17 @@ async fn officers_have_a_log_shortened_and_a_person_forgotten_by_the_daemons() {
     );
     let mut console = site.office(ports.office, &beside).await;
     let office = Office::enrol(&site, &root).await;
-    // Who manages the service sees its clients, and not its log.
+    // Who manages the service sees its clients, how it is and what it has to be looked at for, and not its log.
     let (status, seen) = office.looks("ssa", Looked::Clients).await;
     assert_eq!((status, seen["clients"].is_array()), (200, true), "{seen}");
+    let (status, seen) = office.looks("ssa", Looked::State).await;
+    assert_eq!((status, &seen["nodes"][0]["node"]), (200, &json!("ssa-1")));
+    let alerts = seen["alerts"].as_array().unwrap();
+    let mut texts = alerts.iter().map(|alert| alert["body"].as_str().unwrap());
+    assert!(
+        texts.any(|body| body.contains("login-passkey-counter")),
+        "{seen}"
+    );
     assert_eq!(office.looks("ssa", Looked::Log).await.0, 422);
     assert_eq!(office.looks("cm", Looked::Clients).await.0, 400);
 

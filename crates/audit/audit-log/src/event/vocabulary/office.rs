@@ -110,7 +110,7 @@ macro_rules! office_events {
     OfficerLooked = "officer.looked", Success, by(person account), about(one account) {
         /// Account.
         account: PersonId,
-        /// What: `clients`, `log`.
+        /// What: `clients`, `log`, `state`.
         what: Code,
         /// What the gateway calls the zone.
         zone: PeerId,

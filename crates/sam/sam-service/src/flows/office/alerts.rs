@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use audit_log::Event;
+use audit_log::{ALERTS, Event};
 use cm_api::CryptoModule;
 use core_types::{Digest32, PeerId, SecretBytes, UnixTime, sha256};
 use sam_core::Reason;
@@ -15,17 +15,6 @@ use super::{Person, session_id};
 use crate::failed::Failed;
 use crate::sam::Sam;
 
-/// Types of entries that somebody has to look at.
-const ALERTS: [&str; 7] = [
-    "alarm",
-    "audit.witness-away",
-    "audit.read-refused",
-    "factor.locked",
-    "officer.passkey-ordered",
-    "settings.refused",
-    "signature.wrong",
-];
-const MOST_ALERTS: usize = 20;
 /// Sessions that are remembered.
 const SESSIONS: usize = 1024;
 
@@ -61,7 +50,7 @@ impl<C: CryptoModule> Sam<C> {
         person: &Person,
         now: UnixTime,
     ) -> Result<Vec<AuditEntry>, Failed> {
-        let alerts = audit_log::newest(&self.store, &ALERTS, MOST_ALERTS).await?;
+        let alerts = audit_log::alerts(&self.store).await?;
         let session = session_id(session);
         let places: BTreeSet<i64> = alerts.iter().map(|entry| entry.seq).collect();
         let new = self.alerts_told.new_of(&session, &places);

@@ -51,6 +51,7 @@ impl<C: CryptoModule> Sam<C> {
         let (deed, what) = match request.what {
             Looked::Clients => (Deed::SeeClients, "clients"),
             Looked::Log => (Deed::ReadAudit, "log"),
+            Looked::State => (Deed::SeeState, "state"),
         };
         check_deed(&present.person, deed, now)?;
         let looked = Event::OfficerLooked {

@@ -3,12 +3,13 @@
 use std::sync::PoisonError;
 
 use cm_api::CryptoModule;
-use cm_api::rpc::{Empty, Status};
+use cm_api::rpc::{Empty, Health, Member, Status};
 use core_types::{KeyId, OfficerId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
 use sap::office::calls::{
-    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LevelsInfo, LogInfo, NodeInfo,
-    OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer, TenantInfo,
+    AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LevelsInfo, LogInfo, MemberInfo,
+    ModuleInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer,
+    TenantInfo,
 };
 use store_kit::{StoreError, Tx, sql};
 
@@ -31,6 +32,18 @@ fn shown(source: ClockSource) -> ClockSourceInfo {
         source: source.name,
         state: source.state.to_owned(),
         offset_ms: source.offset_ms,
+    }
+}
+
+fn module(health: Health) -> ModuleInfo {
+    let member = |member: Member| MemberInfo {
+        device: member.device,
+        state: format!("{:?}", member.state).to_lowercase(),
+    };
+    ModuleInfo {
+        state: format!("{:?}", health.state).to_lowercase(),
+        device: health.device,
+        members: health.members.into_iter().map(member).collect(),
     }
 }
 
@@ -118,7 +131,7 @@ impl<C: CryptoModule> Sam<C> {
         let present = self.present(&request.session, about).await?;
         let now = self.clock.now();
         check_deed(&present.person, Deed::SeeState, now)?;
-        let module = self.module.call::<Status>(&Empty {}).await;
+        let health = self.module.call::<Status>(&Empty {}).await;
         let log = audit_log::status(&self.store).await?;
         let alerts = self.alerts(&request.session, &present.person, now);
         let alerts = alerts.await?;
@@ -160,9 +173,7 @@ impl<C: CryptoModule> Sam<C> {
                 tried_late: known.late.verified,
             }),
             mail: self.mail(&mut tx, now).await?,
-            module: module
-                .ok()
-                .map(|health| format!("{:?}", health.state).to_lowercase()),
+            module: health.ok().map(module),
             usable: u32::try_from(usable).unwrap_or(u32::MAX),
             open: u32::try_from(open).unwrap_or(u32::MAX),
             settings: Vec::new(),
@@ -236,5 +247,45 @@ impl<C: CryptoModule> Sam<C> {
         }
         let counted: i64 = keys.iter().map(|(_, n)| i64::from(*n)).sum();
         Ok((keys, counted >= MOST_KEYS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cm_api::rpc::MemberState;
+    use cm_api::{ModuleState, rpc};
+    use core_types::Level;
+
+    use super::*;
+
+    #[test]
+    fn officers_see_each_device_of_the_module() {
+        let member = |device: Option<&str>, state| rpc::Member {
+            device: device.map(str::to_owned),
+            state,
+        };
+        let shown = module(Health {
+            operational: true,
+            state: ModuleState::Degraded,
+            switched: 0,
+            backend: "several".to_owned(),
+            ceiling: Level::Two,
+            exports: false,
+            device: Some("2 devices".to_owned()),
+            declaration: None,
+            tested: None,
+            error: None,
+            members: vec![
+                member(Some("maker model 1.2"), MemberState::Well),
+                member(None, MemberState::Resting),
+            ],
+        });
+        let members: Vec<_> = shown.members.iter().map(|m| m.state.as_str()).collect();
+        assert_eq!(
+            (shown.state.as_str(), members),
+            ("degraded", vec!["well", "resting"])
+        );
+        assert_eq!(shown.device.as_deref(), Some("2 devices"));
+        assert_eq!(shown.members[0].device.as_deref(), Some("maker model 1.2"));
     }
 }
