@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod clock;
 mod error;
 mod event;
 mod export;
@@ -40,6 +41,7 @@ mod tiles;
 mod tree;
 mod witness;
 
+pub use clock::{ClockSource, ClockWatch, Heard};
 pub use error::AuditError;
 pub use event::{Class, Code, Event, Outcome, Place, Subject};
 pub use export::{LoggedEntry, export};

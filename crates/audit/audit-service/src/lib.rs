@@ -4,6 +4,7 @@
 //! Serves nobody but auditors, and records each reading. Must never know what a zone decides; it sees the log and
 //! nothing else of the store.
 
+mod clock;
 mod commands;
 mod config;
 mod follow;
@@ -14,6 +15,7 @@ mod state;
 mod tiles;
 mod witnesses;
 
+pub use clock::{ClockConfig, ClockReading};
 pub use commands::{BringUpLog, DeleteArchived, ExportLog, ForgetPerson, record_reading};
 pub use config::{AuditConfig, store_trouble, trouble};
 pub use follow::{FOLLOW, FollowAnswer, FollowRequest, Followed};

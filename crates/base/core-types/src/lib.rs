@@ -17,6 +17,7 @@ pub mod random;
 pub mod retry;
 pub mod rpc;
 pub mod secret;
+pub mod timekeeping;
 pub mod words;
 
 pub use alg::{DtbsForm, HashAlg, KeyAlg, RsaSize, SigAlg};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use audit_log::AuditLog;
-use audit_service::{AuditConfig, judge, obey, refused_settings};
+use audit_service::{AuditConfig, ClockConfig, judge, obey, refused_settings};
 use cm_core::policy::PolicyError;
 use cm_core::{ImportCa, ModuleConfig, OfficersError, Policy, RootSecret};
 use core_types::{Level, UnixTime};
@@ -56,6 +56,7 @@ pub(crate) struct Config {
     /// Not without signatures over this file, at level 1 either.
     #[serde(default)]
     signed_settings: bool,
+    pub(crate) clock: Option<ClockConfig>,
     pub(crate) tls: TlsFiles,
     pub(crate) audit: AuditConfig,
     /// What was read: this file, and those that it names.

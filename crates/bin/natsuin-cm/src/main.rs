@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::Sequencer;
-use audit_service::{AuditConfig, store_trouble, trouble};
+use audit_log::{Heard, Sequencer};
+use audit_service::{AuditConfig, ClockConfig, ClockReading, store_trouble, trouble};
 use backend::Missing;
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
@@ -109,6 +109,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
             return Err(not.trouble);
         }
     };
+    ClockConfig::demanded(config.clock.as_ref(), backend.ceiling())?;
     if !config.keys_ahead.is_empty() {
         let want = config
             .keys_ahead
@@ -130,6 +131,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
         administrator: config.administrator.clone(),
         witness_declaration: config.audit.witness_declaration().map(str::to_owned),
         key_cache_seconds: config.key_cache_seconds,
+        clock: ClockConfig::rule(config.clock.as_ref()),
         ..ModuleConfig::new(&config.sam, &config.node, config.max_uses)
     };
     config::cache_fits(&module)?;
@@ -156,12 +158,15 @@ fn start_trouble(error: StartError) -> Trouble {
 
 async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<(), Trouble> {
     service_kit::harden(config.lock_memory)?;
+    let mut reading_clock = ClockReading::of(config.clock.as_ref())?;
     let (module, store) = start(&config).await?;
     let recorded = module.settings(own.settings()).await;
     recorded.map_err(|e| not_begun(&e, module.health().state, "audit", CHECK))?;
     let clock = SystemClock;
     let every = config.audit.every();
     let sequencer = sequencer(&module, &store, &config).await?;
+    let heed = async |heard: Heard| module.heed_clock(heard).await;
+    reading_clock.heed(&heed).await?;
     // Before anybody is served: what was set back while nobody looked is found here or never.
     let compared = module.scrub().await;
     let compared =
@@ -189,6 +194,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
         () = interrupted => Ok(()),
         error = sequencer.keep(&store, &clock, every) => Err(trouble(&error)),
         stuck = finish(&module) => Err(stuck),
+        trouble = reading_clock.keep(&heed) => Err(trouble),
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
         never = test_again(&module, &own, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use audit_log::Restorers;
-use audit_service::AuditConfig;
-use core_types::{ClientId, KeyId, Level, TenantId, UnixTime};
+use audit_service::{AuditConfig, ClockConfig};
+use core_types::{ClientId, KeyId, TenantId, UnixTime};
 use sam_core::Policy;
 use sam_core::backups::BackupRule;
-use sam_core::clock::ClockRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::{Provider, Providers};
@@ -22,7 +21,6 @@ use service_kit::Trouble;
 use service_kit::daemon::{CHECK, FilesRead, TlsFiles};
 
 use crate::attestation::AttestationConfig;
-use crate::clock::ClockConfig;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -299,13 +297,7 @@ pub(crate) fn settings(
     files: &mut FilesRead,
     now: UnixTime,
 ) -> Result<(SamConfig, AuditConfig), Trouble> {
-    if config.clock.is_none() && config.policy.ceiling > Level::One {
-        return Err(Trouble::new(
-            "bad-config",
-            "above level 1 the error of the clock is bounded (I-7.1.1.12-synchronised), and [clock] is missing".to_owned(),
-            CHECK,
-        ));
-    }
+    ClockConfig::demanded(config.clock.as_ref(), config.policy.ceiling)?;
     config.audit.anchored(config.policy.ceiling)?;
     config.audit.read(files)?;
     let sam = SamConfig {
@@ -334,9 +326,7 @@ pub(crate) fn settings(
         gateways: config.gateways,
         guards: config.guards,
         backups: config.backups.map(Into::into),
-        clock: config.clock.map_or(ClockRule::Unsynchronised, |c| {
-            ClockRule::BoundMs(c.bound_ms)
-        }),
+        clock: ClockConfig::rule(config.clock.as_ref()),
         witness_declaration: config.audit.witness_declaration().map(str::to_owned),
         notice_before_end: i64::from(config.notice_before_end_days) * 24 * 3600,
         counter_sign: config.counter_sign.map(|c| c.load(files)).transpose()?,
@@ -364,9 +354,9 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(
 mod tests {
     use std::sync::Arc;
 
-    use core_types::Clock as _;
     use core_types::clock::SystemClock;
     use core_types::random::SystemRandom;
+    use core_types::{Clock as _, Level};
     use dev_ca::{DevCa, Urls};
     use jose::{Jwk, SigningKey};
     use sam_service::SIGNED_FILES;

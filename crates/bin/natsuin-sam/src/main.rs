@@ -3,7 +3,6 @@
 
 mod attestation;
 mod ceremony;
-mod clock;
 mod config;
 mod reading;
 
@@ -12,11 +11,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_log::Heard;
 use audit_service::{
-    AuditConfig, ForgetPerson, refused_settings, store_trouble, trouble as audit_trouble,
+    AuditConfig, ClockReading, ForgetPerson, refused_settings, store_trouble,
+    trouble as audit_trouble,
 };
 use clap::Parser;
-use clock::ClockConfig;
 use config::{Config, json, settings};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
@@ -81,7 +81,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let root: Jwk = json(&mut files, "cm_root", &config.cm_root)?;
     let scrub_every = Duration::from_secs(config.scrub_seconds.max(60));
     let (listen_ssa, listen_gateway) = (config.listen_ssa, config.listen_gateway);
-    let mut watch = config.clock.as_ref().map(ClockConfig::watch).transpose()?;
+    let mut reading_clock = ClockReading::of(config.clock.as_ref())?;
     let listen_office = config.office.listen;
     let courier = config.courier_url.as_ref();
     let courier = courier.map(|url| Client::new(url.clone(), &options));
@@ -171,9 +171,12 @@ async fn run(args: Args) -> Result<(), Trouble> {
     if let Some(courier) = courier {
         sam.send_codes_by(Arc::new(courier));
     }
-    if let Some(watch) = &mut watch {
-        watch.heed(&sam).await?;
-    }
+    let heed = async |heard: Heard| {
+        // In memory before anything is recorded.
+        sam.heed_clock(heard.estimate).await?;
+        sam.heed_sources(heard.sources).await
+    };
+    reading_clock.heed(&heed).await?;
     let sequencer = audit.open(sam.audit(), &store, &options, clock.now());
     let sequencer = sequencer.await?;
     let mutual = tls::mutual_server(&identity, &ca)?;
@@ -241,12 +244,6 @@ async fn run(args: Args) -> Result<(), Trouble> {
             }
         }
     };
-    let watch = async {
-        match watch {
-            None => std::future::pending().await,
-            Some(watch) => watch.keep(&sam).await,
-        }
-    };
     // The first comparison was made before anybody was served.
     let compare = async {
         loop {
@@ -264,7 +261,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     };
     let ended = tokio::select! {
         trouble = compare => Err(trouble),
-        trouble = watch => Err(trouble),
+        trouble = reading_clock.keep(&heed) => Err(trouble),
         () = interrupted => Ok(()),
         error = sequencer.keep(&store, clock.as_ref(), audit.every()) => Err(audit_trouble(&error)),
         trouble = tidy => Err(trouble),

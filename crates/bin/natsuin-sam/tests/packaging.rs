@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use core_types::UnixTime;
-use sam_core::clock::ClockEstimate;
+use core_types::timekeeping::ClockEstimate;
 
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../packaging")

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use audit_log::Restorers;
-use audit_service::AuditConfig;
+use audit_service::{AuditConfig, ClockConfig};
 use core_types::{ClientId, Digest32, KeyAlg, Level, OfficerId, PeerId, SecretBytes, TenantId};
 use csc_types::SecretText;
 use sap::office::Role;
@@ -70,6 +70,7 @@ pub(crate) struct Config {
     #[serde(default)]
     branding: BrandingFile,
     published: Published,
+    pub(crate) clock: Option<ClockConfig>,
     pub(crate) tls: TlsFiles,
     pub(crate) audit: AuditConfig,
 }

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, ClockWatch, Heard};
 use audit_service::{
-    AuditConfig, BringUpLog, DeleteArchived, ExportLog, ForgetPerson, obey, store_trouble,
-    trouble as audit_trouble,
+    AuditConfig, BringUpLog, ClockConfig, ClockReading, DeleteArchived, ExportLog, ForgetPerson,
+    obey, store_trouble, trouble as audit_trouble,
 };
 use clap::Parser;
 use config::{Config, signed_of};
@@ -114,6 +114,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     };
     config.audit.read(&mut files)?;
     let digests = files.digests();
+    let mut reading_clock = ClockReading::of(config.clock.as_ref())?;
     let webhooks = Webhooks::new(outside.ca_pem.clone(), PATIENCE);
     let webhooks = webhooks.map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
     let worker = match &config.worker_url {
@@ -219,6 +220,10 @@ async fn run(args: Args) -> Result<(), Trouble> {
         audit.starts(tx, version, &settings, &restorers, now).await
     });
     started.map_err(|e| store_trouble(&e))?;
+    // Acts and orders are the other zones'; here it is what the times of entries are worth.
+    let clock_watch = ClockWatch::new(ClockConfig::rule(config.clock.as_ref()), clock.clone());
+    let heed = async |heard: Heard| clock_watch.heed(heard, &audit, &store).await;
+    reading_clock.heed(&heed).await?;
 
     let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
@@ -264,6 +269,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
         () = looking => Ok(()),
         () = notices => Ok(()),
         () = interrupted => Ok(()),
+        trouble = reading_clock.keep(&heed) => Err(trouble),
         error = sequencer.keep(&store, clock.as_ref(), every) => Err(audit_trouble(&error)),
     };
     drop(stop);

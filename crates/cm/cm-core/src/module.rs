@@ -5,13 +5,14 @@ mod health;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use audit_log::{AuditLog, Event, Restorers};
+use audit_log::{AuditLog, ClockWatch, Event, Heard, Restorers};
 use cm_api::rpc::{
     PinMacAnswer, PinMacRequest, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
     StatementRequest,
 };
 use cm_api::{ExecuteRequest, Executed, ModuleError, Refusal};
 use core_types::noise::Watched;
+use core_types::timekeeping::ClockRule;
 use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
 use jose::{Jwk, SealKey, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
@@ -67,6 +68,8 @@ pub struct ModuleConfig {
     pub act_uses: u64,
     /// How long one act lasts after its approval, in seconds.
     pub act_seconds: i64,
+    /// What is declared of this machine's clock.
+    pub clock: ClockRule,
 }
 
 /// A CA from which keys are taken: the operator declares that it is trustworthy.
@@ -102,6 +105,7 @@ impl ModuleConfig {
             // As the protocol has them: items of an act, and an hour of renewals and the life of its last token.
             act_uses: 10_000,
             act_seconds: 3_900,
+            clock: ClockRule::Unsynchronised,
         }
     }
 
@@ -153,6 +157,7 @@ pub struct Module {
     pub(crate) import: SealKey,
     pub(crate) state: StateCell,
     pub(crate) times: Times,
+    pub(crate) clock_watch: ClockWatch,
     pub(crate) switch: SwitchCell,
     pub(crate) pause: Arc<dyn Pause>,
     /// Orders under way, so that a change of the wrapping key leaves none without its key.
@@ -290,6 +295,7 @@ impl Module {
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
         let import = SealKey::from_private(&import).map_err(|_| StartError::Keys)?;
         let state = StateCell::operational(&config.node, now);
+        let clock_watch = ClockWatch::new(config.clock, clock.clone());
         Ok(Self {
             config,
             backend,
@@ -308,6 +314,7 @@ impl Module {
             import,
             state,
             times: Times::new(),
+            clock_watch,
             switch: SwitchCell::new(switched, now),
             pause: Arc::new(SystemPause),
             running: Running::default(),
@@ -339,6 +346,16 @@ impl Module {
     /// [`Refusal::NotOperational`] when it can't be recorded.
     pub async fn settings(&self, settings: Digest32) -> Result<(), Refusal> {
         self.record(Event::ModuleSettings { settings }).await
+    }
+
+    /// Takes note of what is known of the clock; what changed is recorded. With a declared bound no order is executed before this was
+    /// called, so that the composition root calls it at start and then every few seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then it counts all the same.
+    pub async fn heed_clock(&self, heard: Heard) -> Result<(), StoreError> {
+        let heeded = self.clock_watch.heed(heard, &self.audit, &self.store);
+        heeded.await
     }
 
     pub(crate) fn root_answer(&self) -> RootAnswer {

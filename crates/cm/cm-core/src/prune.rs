@@ -80,10 +80,14 @@ async fn read(tx: &mut Tx, vault: &Vault) -> Result<(Barrier, i64), Failed> {
 }
 
 impl Module {
-    /// Refuses when the clock is before what it can be.
+    /// Refuses when the clock is before what it can be, or beyond what is declared of it. One that was set and is within its bound
+    /// executes orders: the times that they bring, and the mark, hold all the same.
     pub(crate) async fn look_at_clock(&self) -> Result<(), Refusal> {
         if self.clock.now() >= self.times.not_before() {
-            return Ok(());
+            return match self.clock_watch.judged().is_good() {
+                true => Ok(()),
+                false => Err(Refusal::NotNow),
+            };
         }
         if !self.times.told.swap(true, Ordering::SeqCst) {
             tracing::error!("this machine's clock was set back; no order is executed");

@@ -1,11 +1,11 @@
 //! Evidence: what a checker needs to judge a signature without us (`sap.md` §7). Never holds a secret.
 
+use core_types::timekeeping::ClockState;
 use core_types::{B64, ClientId, Digest32, FactorId, SigAlg, UnixTime};
 use sap::Proof;
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
-use crate::clock::ClockState;
 use crate::enrol::PublicFactor;
 use crate::provider::Providers;
 

@@ -10,7 +10,6 @@ pub mod backups;
 pub mod certificate;
 pub mod change;
 pub mod client_jws;
-pub mod clock;
 pub mod csr;
 pub mod enrol;
 pub mod evidence;

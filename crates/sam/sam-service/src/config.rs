@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use audit_log::Restorers;
+use core_types::timekeeping::ClockRule;
 use core_types::{B64, ClientId, KeyId, PersonId, TenantId};
 use jose::{ForeignKey, Jwk};
 use pki::{Certificate, DerError};
 use sam_core::Policy;
 use sam_core::attest::Attesters;
-use sam_core::clock::ClockRule;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;

@@ -28,7 +28,6 @@ mod tenants;
 mod verify;
 
 pub use backups::BackupWatch;
-pub use clock::{ClockSource, FALSE, NO_MAJORITY};
 pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig, TenantConfig};
 pub use courier::{Courier, Delivering, Undelivered};
 pub use flows::{FoundError, NotForgotten};

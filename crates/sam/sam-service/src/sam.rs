@@ -4,14 +4,14 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use audit_log::{AuditLog, Event};
+use audit_log::{AuditLog, ClockWatch, Event};
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Root, RowKey, RowKeyRequest, Status};
 use core_types::noise::Watched;
+use core_types::timekeeping::ClockRule;
 use core_types::{B64, Clock, Digest32, PeerId, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
-use sam_core::clock::{Beat, ClockRule};
 use sam_core::enrol::Rules;
 use sam_core::state::Now;
 use sam_core::{ActState, Reason, Service};
@@ -21,7 +21,6 @@ use store_kit::{Store, StoreError, Tx, sql, transaction};
 use tokio::sync::Semaphore;
 
 use crate::backups::BackupsTold;
-use crate::clock::ClockWatch;
 use crate::config::SamConfig;
 use crate::courier::Courier;
 use crate::failed::Failed;
@@ -70,6 +69,8 @@ pub struct Inner<C> {
     pub(crate) root: Jwk,
     pub(crate) hashing: Semaphore,
     pub(crate) clock_watch: ClockWatch,
+    /// One at a time makes acts void.
+    pub(crate) voiding: tokio::sync::Mutex<()>,
     pub(crate) backups_told: BackupsTold,
     pub(crate) reminded: Reminded,
     /// Levels of the keys, as the last comparison of all rows met them.
@@ -212,7 +213,7 @@ impl<C: CryptoModule> Sam<C> {
                 config: Arc::new(config.within(tenant)),
             });
         }
-        let clock_watch = ClockWatch::from(Beat::read(clock.as_ref()));
+        let clock_watch = ClockWatch::new(config.clock, clock.clone());
         let inner = Arc::new(Inner {
             views,
             module,
@@ -226,6 +227,7 @@ impl<C: CryptoModule> Sam<C> {
             root: answered,
             hashing: Semaphore::new(HASHES_AT_ONCE),
             clock_watch,
+            voiding: tokio::sync::Mutex::default(),
             backups_told: BackupsTold::default(),
             reminded: Reminded::default(),
             levels: Mutex::new(None),

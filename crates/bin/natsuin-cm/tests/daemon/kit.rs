@@ -38,6 +38,8 @@ pub struct Site {
     pub settings: String,
     /// Further settings of its log.
     pub audit: String,
+    /// What it is told of its clock: by a time daemon which says that it is right, unless a test says otherwise.
+    pub clock: String,
     /// Further arguments.
     pub args: Vec<String>,
     /// Who signs each configuration; nobody unless a test wants that.
@@ -60,12 +62,19 @@ impl Site {
         secret(&dir.join("root.key"), &[7; 32]);
         secret(&dir.join("log.key"), &[8; 32]);
         secret(&dir.join("pin"), PIN.as_bytes());
+        let estimate = dir.join("clock");
+        let clock = format!(
+            "[clock]\nbound_ms = 1000000\nestimate = \"{}\"\n",
+            estimate.display()
+        );
+        fs::write(estimate, estimated(0)).unwrap();
         Self {
             token,
             ca,
             port: port(),
             settings: String::new(),
             audit: String::new(),
+            clock,
             args: Vec::new(),
             signers: Vec::new(),
             signed: AtomicU64::new(0),
@@ -122,10 +131,12 @@ key = "{dir}/log.key"
 witness = "{dir}/witness.txt"
 every_seconds = 10
 {audit}
+{clock}
 "#,
             port = self.port,
             settings = self.settings,
-            audit = self.audit
+            audit = self.audit,
+            clock = self.clock
         );
         let path = self.token.path().join("cm.toml");
         fs::write(&path, config).unwrap();
@@ -251,6 +262,11 @@ impl Drop for Running {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
+}
+
+/// What a time daemon says now of a clock that may be so many milliseconds off.
+pub fn estimated(error_ms: u32) -> String {
+    format!("{error_ms} {}\n", SystemClock.now().0)
 }
 
 pub fn secret(path: &Path, bytes: &[u8]) {

@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use cm_api::{Executed, ModuleState, Refusal};
-use core_types::{Level, SecretBytes};
+use core_types::{KeyAlg, Level, SecretBytes};
 use pkcs11_faults::softhsm::{self};
 use service_kit::CallError;
 
@@ -51,6 +51,11 @@ declaration = \"test, not evaluated\"";
     let alone = site.refused(&right);
     assert!(alone.contains("at least two different officers"), "{alone}");
     site.settings = site.officers();
+    // And a clock whose error is bounded (`I-7.1.1.12-synchronised`).
+    let kept = std::mem::take(&mut site.clock);
+    let unbounded = site.refused(&right);
+    assert!(unbounded.contains("[clock] is missing"), "{unbounded}");
+    site.clock = kept;
     let pin = site.token.path().join("pin");
     let config = |module: &Path, token: &str, more: &str| site.pkcs11(module, token, more);
     let absent = site.refused(&config(Path::new("/nonexistent.so"), "natsuin", ""));
@@ -114,6 +119,31 @@ declaration = \"test, not evaluated\"";
     fs::remove_file(&root).unwrap();
     let none = site.refused("kind = \"software\"");
     assert!(none.contains("root.key"), "{none}");
+}
+
+// shows: I-7.1.1.12-synchronised, I-7.1.1.12-audit-time-source
+#[tokio::test]
+async fn while_the_clock_is_beyond_its_bound_no_order_is_executed() {
+    let site = Site::new();
+    let (software, estimate) = ("kind = \"software\"", site.token.path().join("clock"));
+    // Further off than is declared, and then nothing that could be read.
+    for said in [estimated(1_000_001), String::new()] {
+        fs::write(&estimate, said).unwrap();
+        let (_running, client, _) = site.start(software).await;
+        let sam = SamSide::new(client).await;
+        let refused = sam.try_order(generate(KeyAlg::P256)).await;
+        let not_now = matches!(refused, Err(CallError::Refused(Refusal::NotNow)));
+        assert!(not_now, "{refused:?}");
+    }
+    fs::write(&estimate, estimated(999_000)).unwrap();
+    let (running, client, _) = site.start(software).await;
+    SamSide::new(client).await.key().await;
+    drop(running);
+    let log = site.token.path().join("log");
+    site.done(&["export-log", "--out", &log.display().to_string()]);
+    for what in ["clock-beyond-bound", "\"beyond-bound\"", "\"synchronised\""] {
+        assert!(in_files(&log, what.as_bytes()), "{what}");
+    }
 }
 
 // shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, T-USE-SAP-REPLAY

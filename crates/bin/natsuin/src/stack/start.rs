@@ -332,7 +332,7 @@ impl Stack {
                         verified_days: 35,
                     },
                 }),
-            clock: sam_core::clock::ClockRule::Unsynchronised,
+            clock: core_types::timekeeping::ClockRule::Unsynchronised,
             witness_declaration: assured::witness_declaration(level),
             notice_before_end: 30 * 24 * 3600,
             counter_sign: state

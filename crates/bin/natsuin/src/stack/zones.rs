@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::{AuditLog, LogKey, Restorers, Sequencer};
+use audit_log::{AuditLog, ClockWatch, Heard, LogKey, Restorers, Sequencer};
 use axum::Router;
 use cm_core::backend::Backend;
 use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_pkcs11::Pkcs11Backend;
 use core_types::random::SystemRandom;
+use core_types::timekeeping::ClockRule;
 use core_types::{ClientId, Clock, KeyAlg, Level, Random, SecretBytes, TenantId, sha256};
 use dev_ca::{DevCa, Ra};
 use notify::webhook::Webhooks;
@@ -129,6 +130,12 @@ impl Kit {
         let witness = Some(self.data.join(&format!("witness/{zone}.txt")));
         let opened = Sequencer::open(log.clone(), key, witness, store).await;
         let sequencer = Arc::new(opened.map_err(|e| audit_trouble(zone, &e))?);
+        if zone != "sam" {
+            // As the SAM says of itself.
+            let nobody = ClockWatch::new(ClockRule::Unsynchronised, self.clock.clone());
+            let told = nobody.heed(Heard::default(), &log, store).await;
+            told.map_err(|e| store_trouble(zone, &e))?;
+        }
         self.zones.push(Zone {
             name: zone,
             audit: log,

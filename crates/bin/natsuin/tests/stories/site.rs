@@ -46,7 +46,7 @@ pub struct Site {
     pub dir: TempDir,
     pub ca: Arc<DevCa>,
     tenant: TenantId,
-    /// What its SAMs are told of their clock; without it nobody keeps it.
+    /// What its daemons are told of their clocks; without it nobody keeps them.
     pub clock: String,
     /// Port of the officers' page, which need not be there.
     pub console: u16,
@@ -260,7 +260,8 @@ impl Site {
             "sic" | "office" => String::new(),
             _ => format!(
                 "[audit]\nlog = 'test/{zone}'\nkey = '{dir}/{zone}-log.key'\nwitness = '{dir}/{zone}-witness.txt'\n\
-                 every_seconds = 1\n"
+                 every_seconds = 1\n{}",
+                self.clock
             ),
         };
         for (_, more) in self.watched.iter().filter(|(of, _)| *of == zone) {
@@ -391,8 +392,7 @@ impl Site {
              registration_authorities = '{dir}/ra-keys.json'\nissuers = '{issuers}'\nstore = '{store}'\n\
              [policy]\nversion = 1\npin_totp_at_level_2 = false\n{policy}\
              [office]\nlisten = '127.0.0.1:{office}'\norigin = '{console}'\ngateways = ['{NAME_OFFICE}']\n\
-             idle_seconds = 600\nsession_seconds = 14400\n{tenants}{clock}",
-            clock = self.clock,
+             idle_seconds = 600\nsession_seconds = 14400\n{tenants}",
             policy = self.policy,
             console = self.office_page(),
             tenant = self.tenant,

@@ -5,7 +5,7 @@ use std::thread;
 
 use ntp::{FineClock as _, MachineClock};
 
-/// Three servers with the machine's own time, the last of which is ahead by so many seconds; as `[clock]` of the SAM. They
+/// Three servers with the machine's own time, the last of which is ahead by so many seconds; as `[clock]` of a daemon. They
 /// serve as long as the test program runs.
 pub fn sources(last_ahead: u64) -> String {
     let addresses = [0, 0, last_ahead].map(server);

@@ -16,6 +16,7 @@ use cm_pkcs11::{Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
+use core_types::timekeeping::ClockRule;
 use core_types::{
     B64, Clock as _, Digest32, DtbsForm, HashAlg, KeyAlg, Level, PersonId, Random as _,
     SecretBytes, SigAlg, TenantId, UnixTime, sha256,
@@ -203,6 +204,7 @@ pub struct Setup {
     pub import_cas: Vec<ImportCa>,
     pub officers: Vec<Jwk>,
     pub officer_changes: Vec<String>,
+    pub clock: ClockRule,
 }
 
 impl Default for Setup {
@@ -212,6 +214,7 @@ impl Default for Setup {
             import_cas: Vec::new(),
             officers: Vec::new(),
             officer_changes: Vec::new(),
+            clock: ClockRule::Unsynchronised,
         }
     }
 }
@@ -234,6 +237,7 @@ async fn start_with(
         officers,
         officer_changes: setup.officer_changes.clone(),
         administrator: Some("admin.test".to_owned()),
+        clock: setup.clock,
         ..ModuleConfig::new(SAM, "cm-1", 1000)
     };
     let root = RootSecret::new(SecretBytes::new(vec![root; 32])).unwrap();

@@ -7,6 +7,7 @@ mod algorithms;
 mod away;
 mod backup;
 mod ceremony;
+mod clock;
 mod counter;
 mod deletion;
 mod destroy;

@@ -59,7 +59,7 @@ impl<C: CryptoModule> Sam<C> {
                 clock: ClockInfo {
                     state: self.clock_state().code().to_owned(),
                     bound_ms: self.config.clock.bound_ms(),
-                    error_ms: self.clock_error(),
+                    error_ms: self.clock_watch.error_ms(),
                 },
             }),
             Err(failed) => Err(self.explain(&failed).await.to_ssa()),

@@ -1,10 +1,11 @@
 //! The clock's bound (`sap.md` §9; §14, 59).
 
+use audit_log::ClockSource;
+use core_types::timekeeping::{ClockEstimate, ClockRule};
 use core_types::{Clock as _, KeyAlg, PeerId};
 use sam_api::Refusal;
 use sam_api::ssa::*;
-use sam_core::clock::{ClockEstimate, ClockRule};
-use sam_service::{ClockSource, FALSE, NO_MAJORITY, SamConfig};
+use sam_service::SamConfig;
 use sap::messages::*;
 
 use crate::kit::*;
@@ -95,7 +96,7 @@ async fn sources_of_time_that_lie_are_named() {
         }
         assert_eq!(world.audited("clock.source", "agrees").await, 3);
         for _ in 0..2 {
-            let lying = says(["agrees", FALSE, "silent"]);
+            let lying = says(["agrees", ClockSource::FALSE, "silent"]);
             world.sam.heed_sources(lying).await.unwrap();
         }
         assert_eq!(
@@ -111,7 +112,7 @@ async fn sources_of_time_that_lie_are_named() {
             1
         );
         assert_eq!(world.audited("alarm", "clock-source-false").await, 1);
-        let lost = says([NO_MAJORITY, NO_MAJORITY, "silent"]);
+        let lost = says([ClockSource::NO_MAJORITY, ClockSource::NO_MAJORITY, "silent"]);
         world.sam.heed_sources(lost).await.unwrap();
         assert_eq!(world.audited("alarm", "clock-no-majority").await, 1);
         assert_eq!(world.audited("clock.source", "a.example").await, 2);

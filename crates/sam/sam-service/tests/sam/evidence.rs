@@ -2,10 +2,10 @@
 
 use audit_log::{LogKey, Sequencer};
 use audit_verify::{Anchors, EvidenceFault, Shown, TrustedProvider, verify_evidence};
+use core_types::timekeeping::{ClockEstimate, ClockRule};
 use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::*;
-use sam_core::clock::{ClockEstimate, ClockRule};
 use sam_service::SamConfig;
 use sap::NewFactor;
 use sap::proof::Method;

@@ -8,6 +8,7 @@ use cm_core::{ImportCa, Module, ModuleConfig, RootSecret};
 use cm_soft::SoftBackend;
 use core_types::clock::ManualClock;
 use core_types::random::SystemRandom;
+use core_types::timekeeping::ClockRule;
 use core_types::{
     B64, ClientId, Clock as _, Digest32, HashAlg, KeyAlg, Level, PersonId, Random, SecretBytes,
     SigAlg, TenantId, UnixTime, VoucherId, sha256,
@@ -18,7 +19,6 @@ use jose::{JweContext, SealKey, SigningKey};
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sam_core::attest::Attesters;
-use sam_core::clock::ClockRule;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;
 use sam_core::{Policy, totp};

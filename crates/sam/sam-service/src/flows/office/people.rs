@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use audit_log::ClockSource;
 use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Health, Member, Status};
 use core_types::{KeyId, OfficerId, UnixTime};
@@ -15,7 +16,6 @@ use store_kit::{StoreError, Tx, sql};
 
 use super::About;
 use super::proposals::check_deed;
-use crate::clock::ClockSource;
 use crate::failed::{Failed, readable};
 use crate::rows;
 use crate::sam::Sam;
@@ -163,8 +163,8 @@ impl<C: CryptoModule> Sam<C> {
             ceiling: self.service.ceiling,
             clock: self.check_clock().is_ok(),
             clock_bound_ms: self.config.clock.bound_ms(),
-            clock_error_ms: self.clock_error(),
-            clock_sources: self.clock_sources().into_iter().map(shown).collect(),
+            clock_error_ms: self.clock_watch.error_ms(),
+            clock_sources: self.clock_watch.sources().into_iter().map(shown).collect(),
             backups: self.backups().map(|known| BackupsInfo {
                 made: known.made.map(|report| report.made),
                 made_late: known.late.made,

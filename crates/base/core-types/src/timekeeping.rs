@@ -1,12 +1,11 @@
-//! Whether the clock is good enough for new acts and orders (`sap.md` §9). Time decides expiry only, so that nothing that
-//! was made before is touched by this.
+//! Whether the clock is good enough for new acts and orders (`sap.md` §9), by the same rule in every zone. Time decides expiry only,
+//! so that nothing that was made before is touched by this.
 
 use std::time::Duration;
 
-use core_types::{Clock, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use crate::Reason;
+use crate::clock::{Clock, UnixTime};
 
 /// How fast an ordinary quartz may run away once nobody corrects it, in milliseconds an hour (100 ppm).
 const DRIFT: i64 = 360;
@@ -125,13 +124,10 @@ impl ClockRule {
 
 impl ClockState {
     /// Whether new acts and orders may be made.
-    ///
-    /// # Errors
-    /// [`Reason::Clock`].
-    pub fn check(self) -> Result<(), Reason> {
+    pub fn is_good(self) -> bool {
         match self {
-            Self::Unsynchronised | Self::Synchronised => Ok(()),
-            Self::Beyond | Self::Stepped => Err(Reason::Clock),
+            Self::Unsynchronised | Self::Synchronised => true,
+            Self::Beyond | Self::Stepped => false,
         }
     }
 
@@ -178,10 +174,10 @@ mod tests {
         assert_eq!(bound.bound_ms(), Some(u32::MAX));
         assert_eq!(ClockRule::Unsynchronised.bound_ms(), None);
         assert_eq!(bound.judge(None, NOW), ClockState::Beyond);
-        assert_eq!(bound.judge(None, NOW).check(), Err(Reason::Clock));
+        assert!(!bound.judge(None, NOW).is_good() && !ClockState::Stepped.is_good());
         let state = ClockRule::default().judge(None, NOW);
         assert_eq!(state, ClockState::Unsynchronised);
-        assert_eq!(state.check(), Ok(()));
+        assert!(state.is_good() && ClockState::Synchronised.is_good());
     }
 
     #[test]
