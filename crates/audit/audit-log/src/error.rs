@@ -61,9 +61,14 @@ pub enum AuditError {
     Forked(u64),
     /// The witness is gone.
     #[error(
-        "the witness {0} is missing although the log has entries. Bring it back; if there never was one, create an empty file"
+        "the witness {0} is missing although the log has entries. Bring it back; if there never was one, let the auditor begin it with the checkpoint of an export that was verified: its first five lines and an empty one"
     )]
     WitnessMissing(PathBuf),
+    /// The witness has forgotten everything.
+    #[error(
+        "the witness {0} is empty although the log has checkpoints: somebody emptied it, and may have set the database back. Bring the auditor's copy of it"
+    )]
+    WitnessEmptied(PathBuf),
     /// A witness that cosigns over the network isn't there, and the operator has decided that the zone stops then.
     #[error(
         "the witness {0} doesn't cosign. Bring it back, or decide that the zone goes on without (audit.measure = \"alert\")"

@@ -96,11 +96,12 @@ impl Sequencer {
         let file = witness
             .map(|path| WitnessFile::open(path, state.tree.size))
             .transpose()?;
+        let watch = Mutex::new(Watch::begin(store).await?);
         let sequencer = Self {
             log,
             key,
             file,
-            watch: Mutex::new(Watch::default()),
+            watch,
         };
         sequencer
             .newest(&mut store.read("audit-check").await?)

@@ -59,6 +59,33 @@ pub async fn postgres(migrations: &[Migrations]) -> TestStore {
 
 /// A fresh, empty database in the private PostgreSQL cluster, for tests that start whole zones on it.
 pub async fn postgres_database() -> StoreUrl {
+    new_database("").await
+}
+
+/// A database of the private cluster with all that this one has, to which nobody may be connected meanwhile.
+///
+/// # Panics
+/// When somebody is, or this isn't PostgreSQL.
+pub async fn postgres_copy(of: &StoreUrl) -> StoreUrl {
+    new_database(&format!("TEMPLATE {}", name_of(of))).await
+}
+
+/// Removes a database that a test has made.
+///
+/// # Panics
+/// As [`postgres_copy`].
+pub async fn postgres_drop(url: &StoreUrl) {
+    administer(format!("DROP DATABASE {} WITH (FORCE)", name_of(url))).await;
+}
+
+fn name_of(url: &StoreUrl) -> &str {
+    let StoreUrl::Postgres(url) = url else {
+        panic!("not a PostgreSQL address")
+    };
+    url.path().trim_start_matches('/')
+}
+
+async fn new_database(like: &str) -> StoreUrl {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!(
         "d{}_{}",
@@ -68,18 +95,25 @@ pub async fn postgres_database() -> StoreUrl {
     let StoreUrl::Postgres(mut url) = postgres_url() else {
         unreachable!("a PostgreSQL address")
     };
+    administer(format!("CREATE DATABASE {name} {like}")).await;
+    url.set_path(&name);
+    StoreUrl::Postgres(url)
+}
+
+/// A statement by the cluster's administrator.
+async fn administer(statement: String) {
+    let StoreUrl::Postgres(url) = postgres_url() else {
+        unreachable!("a PostgreSQL address")
+    };
     sqlx::any::install_default_drivers();
     let pool = sqlx::AnyPool::connect(url.as_str())
         .await
         .expect("the private cluster answers");
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::raw_sql(create)
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
         .execute(&pool)
-        .await
-        .expect("a new database");
+        .await;
+    done.expect("a statement of the administrator");
     pool.close().await;
-    url.set_path(&name);
-    StoreUrl::Postgres(url)
 }
 
 /// Address of the private cluster's first database; starts the cluster if it doesn't run yet.

@@ -17,9 +17,24 @@ const TRIES: usize = 3;
 pub(super) struct Watch {
     /// The last checkpoint that this process has seen: its size and text.
     last: Option<(i64, String)>,
+    /// The witness's file may know nothing: it has been told of nothing yet.
+    untold: bool,
     witnesses: Witnesses,
     /// Of each witness: since when it is away, and whether that was recorded.
     away: Vec<Option<(UnixTime, bool)>>,
+}
+
+impl Watch {
+    /// Before anything was compared. A crash between the first checkpoint and the file leaves that one untold.
+    pub(super) async fn begin(store: &Store) -> Result<Self, AuditError> {
+        let mut tx = store.read("audit-check").await?;
+        let count = sql("SELECT count(*) AS n FROM audit_checkpoint");
+        let untold = tx.fetch_one(count).await?.int("n")? <= 1;
+        Ok(Self {
+            untold,
+            ..Self::default()
+        })
+    }
 }
 
 impl Sequencer {
@@ -74,6 +89,10 @@ impl Sequencer {
             watch.last = newest;
             return Ok(());
         };
+        if filed.is_none() && !watch.untold {
+            return Err(AuditError::WitnessEmptied(file.path().to_owned()));
+        }
+        watch.untold = filed.is_none();
         let mut seen = filed.as_ref().map_or(0, |(size, _)| *size);
         let mut last = watch.last.clone().max(filed);
         loop {
@@ -88,6 +107,7 @@ impl Sequencer {
                 .map(|row| row.text("note"))
                 .collect::<Result<Vec<_>, _>>()?;
             blocking(file, move |file| file.append(&notes)).await?;
+            watch.untold = false;
         }
         watch.last = last;
         Ok(())
@@ -105,6 +125,7 @@ impl Sequencer {
             last: Some(last),
             witnesses,
             away,
+            ..
         } = &mut *watch
         else {
             return Ok(());

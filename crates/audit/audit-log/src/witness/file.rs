@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,11 @@ const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 pub(crate) struct WitnessFile(PathBuf, Arc<Mutex<()>>);
 
 impl WitnessFile {
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Opens the witness of a log with `size` entries, and makes it for an empty one.
     pub(crate) fn open(path: PathBuf, size: u64) -> Result<Self, AuditError> {
         let witness = Self(path, Arc::default());

@@ -2,6 +2,7 @@
 
 use audit_log::{AuditError, AuditLog, LogKey, Sequencer, TABLES, Told, read_back};
 use core_types::SecretBytes;
+use store_kit::sql;
 use store_kit::testing::{self, TestStore};
 
 use crate::kit::{NOW, key, log, open, tamper, write};
@@ -236,4 +237,52 @@ async fn the_witness_notices_an_old_database_and_heals_a_crash() {
         with(&store).await,
         Err(AuditError::WitnessMissing(_))
     ));
+}
+
+/// Whoever puts an old database in place may also reach the auditor's file: what it has known, it doesn't come to know anew.
+// shows: T-INS-OPERATOR, I-7.1.4.3-append-only
+#[tokio::test]
+async fn a_witness_that_was_emptied_is_no_new_one() {
+    for store in testing::both(&[TABLES]).await {
+        let dir = tempfile::tempdir().unwrap();
+        let witness = dir.path().join("witness");
+        let start = async || Sequencer::open(log("a"), key(), Some(witness.clone()), &store).await;
+        let emptied = |error: Option<AuditError>| matches!(error, Some(AuditError::WitnessEmptied(path)) if path == witness);
+        let sequencer = start().await.unwrap();
+        write(&store, &log("a"), 0).await;
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let first = std::fs::read_to_string(&witness).unwrap();
+        // While the zone runs, and also when the file is gone.
+        std::fs::write(&witness, "").unwrap();
+        assert!(emptied(sequencer.sequence(&store, NOW).await.err()));
+        std::fs::remove_file(&witness).unwrap();
+        assert!(emptied(sequencer.sequence(&store, NOW).await.err()));
+        // The first checkpoint of all may have met a crash before it was told.
+        let refused = start().await.err();
+        assert!(refused.is_none(), "{refused:?}");
+        assert_eq!(std::fs::read_to_string(&witness).unwrap(), first);
+        let sequencer = start().await.unwrap();
+        for n in 1..3 {
+            write(&store, &log("a"), n).await;
+            sequencer.sequence(&store, NOW).await.unwrap();
+        }
+        drop(sequencer);
+        std::fs::write(&witness, "").unwrap();
+        assert!(emptied(start().await.err()));
+        std::fs::remove_file(&witness).unwrap();
+        assert!(matches!(start().await, Err(AuditError::WitnessMissing(_))));
+        // One that begins later begins with a checkpoint that the auditor has verified.
+        let mut tx = store.read("look").await.unwrap();
+        let select = "SELECT note FROM audit_checkpoint ORDER BY size DESC LIMIT 1";
+        let note = tx.fetch_one(sql(select)).await.unwrap();
+        drop(tx);
+        let note = note.text("note").unwrap();
+        assert_eq!(note.lines().count(), 5);
+        std::fs::write(&witness, format!("{note}\n")).unwrap();
+        let sequencer = start().await.unwrap();
+        write(&store, &log("a"), 3).await;
+        sequencer.sequence(&store, NOW).await.unwrap();
+        let told = std::fs::read_to_string(&witness).unwrap();
+        assert_eq!(told.matches("log.example/sam\n").count(), 2);
+    }
 }

@@ -1,5 +1,6 @@
-//! A hundred manipulations by somebody who can write to one node's database and to its exports, but has neither the keys
-//! of the zone nor the auditor's files. Each is found, by the zone's own checks or by the auditor's, and named.
+//! A hundred manipulations by somebody who can write to one node's database and to its exports, without the keys of the zone or the
+//! auditor's files; each is found, by the zone's own checks or by the auditor's, and named. What somebody can do who has the node's keys
+//! too, and its way to the witness's file, is in `keys`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -8,12 +9,14 @@ use audit_log::{AuditError, Sequencer, TABLES, export, read_back};
 use audit_verify::{Known, verify};
 use core_types::random::SystemRandom;
 use core_types::{PersonId, UnixTime, sha256};
+use store_kit::testing::{postgres_copy, postgres_database, postgres_drop};
 use store_kit::{Store, StoreError, StoreUrl, sql, transaction};
 use tempfile::TempDir;
 
 use crate::kit::{self, START, Stamp};
 
 mod hands;
+mod keys;
 
 use hands::{IN_DATABASE, IN_EXPORT, in_the_database, in_the_export};
 
@@ -25,10 +28,15 @@ const EARLIER: i64 = 300;
 const NEW: i64 = 20;
 const LATER: i64 = START + 5000;
 
-/// Numbers that look random and are the same each time.
+/// Numbers that look random and are the same each time, unless `NATSUIN_DRILL` names others.
 struct Dice(u64);
 
 impl Dice {
+    fn new() -> Self {
+        let named = std::env::var("NATSUIN_DRILL").ok();
+        Self(named.and_then(|number| number.parse().ok()).unwrap_or(0))
+    }
+
     fn below(&mut self, end: i64) -> i64 {
         self.0 += 1;
         let bytes = sha256(&[b"drill", &self.0.to_be_bytes()]).0;
@@ -43,18 +51,37 @@ impl Dice {
     }
 }
 
-/// The files of a node, and what the auditor has.
+/// The files of a node, its database, and what the auditor has.
 struct Node {
     dir: TempDir,
     stamp: Stamp,
+    database: Database,
+}
+
+/// Where the entries lie.
+#[derive(Clone)]
+enum Database {
+    /// In the folder `db`, and as they were earlier in `earlier-db`.
+    Files,
+    /// On a server of PostgreSQL.
+    Server { now: StoreUrl, earlier: StoreUrl },
+}
+
+impl Database {
+    async fn server() -> Self {
+        let now = postgres_database().await;
+        let earlier = now.clone();
+        Self::Server { now, earlier }
+    }
 }
 
 impl Node {
     /// `first`: which person the first entry is about.
-    async fn made(first: i64) -> Self {
-        let node = Self {
+    async fn made(first: i64, database: Database) -> Self {
+        let mut node = Self {
             dir: TempDir::new().expect("a directory"),
             stamp: Stamp::new(),
+            database,
         };
         std::fs::create_dir(node.dir.path().join("db")).expect("a directory");
         let store = node.store().await;
@@ -77,10 +104,7 @@ impl Node {
         forget(&store, "p7").await;
         node.sequence(&sequencer, &store, START + EARLIER).await;
         close(store).await;
-        copy(
-            &node.dir.path().join("db"),
-            &node.dir.path().join("earlier-db"),
-        );
+        node.keep_earlier().await;
         let store = node.store().await;
         export(
             &store,
@@ -107,17 +131,57 @@ impl Node {
     }
 
     /// A copy to be manipulated.
-    fn copied(&self) -> Self {
+    async fn copied(&self) -> Self {
         let dir = TempDir::new().expect("a directory");
         copy(self.dir.path(), dir.path());
+        let database = match &self.database {
+            Database::Files => Database::Files,
+            Database::Server { now, earlier } => Database::Server {
+                now: postgres_copy(now).await,
+                earlier: earlier.clone(),
+            },
+        };
         Self {
             dir,
             stamp: self.stamp.clone(),
+            database,
         }
     }
 
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("db/node.db")
+    /// Nobody wants it any more.
+    async fn gone(self) {
+        if let Database::Server { now, .. } = &self.database {
+            postgres_drop(now).await;
+        }
+    }
+
+    async fn keep_earlier(&mut self) {
+        match &mut self.database {
+            Database::Files => copy(
+                &self.dir.path().join("db"),
+                &self.dir.path().join("earlier-db"),
+            ),
+            Database::Server { now, earlier } => *earlier = postgres_copy(now).await,
+        }
+    }
+
+    /// The database as it was earlier.
+    async fn put_back(&mut self) {
+        match &mut self.database {
+            Database::Files => {
+                let db = self.dir.path().join("db");
+                std::fs::remove_dir_all(&db).expect("a folder");
+                copy(&self.dir.path().join("earlier-db"), &db);
+            }
+            Database::Server { now, earlier } => {
+                postgres_drop(now).await;
+                *now = postgres_copy(earlier).await;
+            }
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self.database, Database::Files)
     }
 
     fn witness(&self) -> PathBuf {
@@ -125,7 +189,10 @@ impl Node {
     }
 
     async fn store(&self) -> Store {
-        let url = StoreUrl::Sqlite(self.file());
+        let url = match &self.database {
+            Database::Files => StoreUrl::Sqlite(self.dir.path().join("db/node.db")),
+            Database::Server { now, .. } => now.clone(),
+        };
         Store::open(&url, "sam", &[TABLES], &SystemRandom)
             .await
             .expect("a store")
@@ -170,22 +237,26 @@ impl Node {
     /// What is found in the database: by the zone itself, or else in an export of it.
     async fn found(&self) -> String {
         let store = self.store().await;
-        if let Err(error) = self.own_checks(&store).await {
-            return error.to_string();
-        }
+        let found = self.own_checks(&store).await.err();
         let dir = self.dir.path().join("export");
-        export(&store, &dir, &kit::log_key().public())
-            .await
-            .expect("an export");
-        self.judged(&dir)
+        if found.is_none() {
+            export(&store, &dir, &kit::log_key().public())
+                .await
+                .expect("an export");
+        }
+        close(store).await;
+        match found {
+            Some(error) => error.to_string(),
+            None => self.judged(&dir, &self.witness()),
+        }
     }
 
-    /// What the auditor finds in an export.
-    fn judged(&self, dir: &Path) -> String {
-        let (key, witness) = (kit::log_key().public(), self.witness());
+    /// What the auditor finds in an export, by this file of checkpoints.
+    fn judged(&self, dir: &Path, witness: &Path) -> String {
+        let key = kit::log_key().public();
         let known = Known {
             key: &key,
-            witness: Some(&witness),
+            witness: Some(witness),
             cosigners: &[&self.stamp.key],
             zone: Some("sam"),
             ..Known::default()
@@ -315,7 +386,7 @@ async fn in_the_machine(
             (
                 format!("the clock jumps by {jump}"),
                 vec![hit],
-                node.judged(&dir),
+                node.judged(&dir, &node.witness()),
             )
         }
         1 => {
@@ -361,35 +432,65 @@ async fn in_the_machine(
 
 const IN_MACHINE: usize = 3;
 
+/// Does something of this kind to a copy of the node, which has to be found and named.
+async fn round(whole: &Node, kind: usize, dice: &mut Dice) {
+    let mut node = whole.copied().await;
+    let (what, hits, found) = if kind < IN_DATABASE {
+        let (what, hits) = in_the_database(&mut node, kind, dice).await;
+        let found = node.found().await;
+        (what, hits, found)
+    } else if kind < IN_DATABASE + IN_EXPORT {
+        let (what, hits) = in_the_export(&node, kind - IN_DATABASE, dice);
+        let found = node.judged(&node.dir.path().join("export"), &node.witness());
+        (what, hits, found)
+    } else {
+        in_the_machine(&node, kind - IN_DATABASE - IN_EXPORT, dice).await
+    };
+    assert!(
+        hits.iter().any(|hit| found.contains(hit.as_str())),
+        "kind {kind}: {what}\n  found: {found:?}\n  expected one of: {hits:?}"
+    );
+    node.gone().await;
+}
+
 // shows: I-7.1.4.8-audit-integrity, I-7.1.4.3-no-unauthorised-deletion, T-INS-OPERATOR,
 // I-7.1.4.3-append-only
 #[tokio::test]
 async fn a_hundred_manipulations_are_found_and_named() {
-    let (whole, fork) = (Node::made(0).await, Node::made(1).await);
+    let [whole, fork] = [
+        Node::made(0, Database::Files).await,
+        Node::made(1, Database::Files).await,
+    ];
     copy(
         &fork.dir.path().join("export"),
         &whole.dir.path().join("fork"),
     );
-    assert_eq!(whole.copied().found().await, "", "the intact log is good");
-    assert_eq!(whole.judged(&whole.dir.path().join("export")), "");
-    let mut dice = Dice(0);
-    for round in 0..100 {
-        let node = whole.copied();
-        let kind = round % (IN_DATABASE + IN_EXPORT + IN_MACHINE);
-        let (what, hits, found) = if kind < IN_DATABASE {
-            let (what, hits) = in_the_database(&node, kind, &mut dice).await;
-            let found = node.found().await;
-            (what, hits, found)
-        } else if kind < IN_DATABASE + IN_EXPORT {
-            let (what, hits) = in_the_export(&node, kind - IN_DATABASE, &mut dice);
-            let found = node.judged(&node.dir.path().join("export"));
-            (what, hits, found)
-        } else {
-            in_the_machine(&node, kind - IN_DATABASE - IN_EXPORT, &mut dice).await
-        };
-        assert!(
-            hits.iter().any(|hit| found.contains(hit.as_str())),
-            "round {round}, kind {kind}: {what}\n  found: {found:?}\n  expected one of: {hits:?}"
-        );
+    assert_eq!(
+        whole.copied().await.found().await,
+        "",
+        "the intact log is good"
+    );
+    let export = whole.dir.path().join("export");
+    assert_eq!(whole.judged(&export, &whole.witness()), "");
+    let mut dice = Dice::new();
+    for number in 0..100 {
+        let kind = number % (IN_DATABASE + IN_EXPORT + IN_MACHINE);
+        round(&whole, kind, &mut dice).await;
+    }
+}
+
+/// What is done to exports is the same there.
+// shows: I-7.1.4.8-audit-integrity, I-7.1.4.3-no-unauthorised-deletion, T-INS-OPERATOR
+#[tokio::test]
+async fn what_is_done_to_a_database_is_found_on_a_server_too() {
+    let whole = Node::made(0, Database::server().await).await;
+    let copied = whole.copied().await;
+    assert_eq!(copied.found().await, "", "the intact log is good");
+    copied.gone().await;
+    let mut dice = Dice::new();
+    let in_the_machine = IN_DATABASE + IN_EXPORT..IN_DATABASE + IN_EXPORT + IN_MACHINE;
+    let kinds: Vec<usize> = (0..IN_DATABASE).chain(in_the_machine).collect();
+    for kind in kinds.repeat(2) {
+        round(&whole, kind, &mut dice).await;
     }
 }

@@ -7,10 +7,11 @@ use crate::kit::Files;
 
 /// A manipulation of the database, and what its finding has to say (one of these).
 pub(super) async fn in_the_database(
-    node: &Node,
+    node: &mut Node,
     kind: usize,
     dice: &mut Dice,
 ) -> (String, Vec<String>) {
+    let bytes = if node.is_file() { "x'00'" } else { r"'\x00'" };
     let name = dice.pick(&["node-1", "node-2"]);
     let n = dice.below(250) + 20;
     let (this, next) = (format!("{name} #{n}"), format!("{name} #{}", n + 1));
@@ -74,7 +75,8 @@ pub(super) async fn in_the_database(
             vec!["in place ".to_owned()],
         ),
         7 => {
-            let set = dice.pick(&["n = n - 40", "n = n + 1", "mac = x'00'"]);
+            let mac = format!("mac = {bytes}");
+            let set = dice.pick(&["n = n - 40", "n = n + 1", mac.as_str()]);
             (vec![format!("UPDATE audit_head SET {set} WHERE node = '{name}'")], vec![format!("{name} #")])
         }
         8 => (
@@ -109,10 +111,11 @@ pub(super) async fn in_the_database(
             vec![format!("{name} #")],
         ),
         14 => {
+            let salt = format!("UPDATE audit_person SET salt = {bytes} WHERE person = 'p3'");
             let set = dice.pick(&[
                 "DELETE FROM audit_person WHERE person = 'p3'",
                 "UPDATE audit_person SET person = 'somebody-else' WHERE person = 'p3'",
-                "UPDATE audit_person SET salt = x'00' WHERE person = 'p3'",
+                salt.as_str(),
             ]);
             let alias = word(&store, "SELECT alias AS x FROM audit_person WHERE person = 'p3'").await;
             (vec![set.to_owned()], vec![format!("who {alias} in the audit log is")])
@@ -122,15 +125,17 @@ pub(super) async fn in_the_database(
             vec!["Checkpoint CosignatureWrong".to_owned()],
         ),
         16 => {
-            let column = dice.pick(&["body = CAST(body AS BLOB)", "mac = 'text'"]);
+            // A server keeps what has another type out of a column.
+            let column = match node.is_file() {
+                true => dice.pick(&["body = CAST(body AS BLOB)", "mac = 'text'"]),
+                false => "mac = 'text'",
+            };
             (vec![format!("UPDATE audit_entry SET {column} WHERE {here}")], vec![this])
         }
         _ => {
             // The database as it was before.
             close(store).await;
-            let db = node.dir.path().join("db");
-            std::fs::remove_dir_all(&db).expect("a folder");
-            copy(&node.dir.path().join("earlier-db"), &db);
+            node.put_back().await;
             let hits = vec!["was set back".to_owned()];
             return ("the database is an older one".to_owned(), hits);
         }
