@@ -428,7 +428,7 @@ async fn keys(store: &Store, keys: usize) -> Result<()> {
     Ok(())
 }
 
-/// A backup, its check, and its restore into a new store.
+/// A backup, its check, and its restore into a new store of the same kind.
 async fn backup(url: &StoreUrl, dir: &Path, name: &str, keys: usize, out: Out) -> Result<Backed> {
     let identity = Identity::generate();
     let [signer, operator, officer] = [(); 3].map(|()| SigningKey::generate());
@@ -456,8 +456,12 @@ async fn backup(url: &StoreUrl, dir: &Path, name: &str, keys: usize, out: Out) -
     }
     let begun = now();
     let backup = Backup::open(&path, &identity, signer.public())?;
-    let target = StoreUrl::Sqlite(dir.join(format!("{name}-restored.db")));
-    let store = Store::open(&target, "sam", &tables(), &SystemRandom).await?;
+    let (target, schema) = match url {
+        StoreUrl::Sqlite(_) => (StoreUrl::Sqlite(dir.join("restored.db")), "sam"),
+        // Beside the one that it came from, on the same server.
+        StoreUrl::Postgres(_) => (url.clone(), "sam_restored"),
+    };
+    let store = Store::open(&target, schema, &tables(), &SystemRandom).await?;
     let filled = backup
         .fill([("sam".to_owned(), store)].into(), None)
         .await?;
@@ -465,7 +469,7 @@ async fn backup(url: &StoreUrl, dir: &Path, name: &str, keys: usize, out: Out) -
     let bytes = std::fs::metadata(&path)?.len();
     let (backup_seconds, restore_seconds) = (wrote.as_secs_f64(), begun.elapsed().as_secs_f64());
     out.say(&format!(
-        "{name:<10} backup of {keys} keys and the log: {backup_seconds:.1} s, {} MiB; check and restore {restore_seconds:.1} s",
+        "{name:<10} backup of {keys} keys and the log: {backup_seconds:.1} s, {} MiB; check and restore into {name} {restore_seconds:.1} s",
         bytes >> 20
     ));
     Ok(Backed {
