@@ -111,6 +111,12 @@ declaration = \"test, not evaluated\"";
         let what = format!("cm-start-{what}");
         assert!(in_files(&log, what.as_bytes()), "{what}");
     }
+    // Neither the PIN nor a wrong one is in the log, or with the module's rows.
+    let rows = fs::read(site.token.path().join("cm.db")).unwrap();
+    for pin in [PIN, "87654321"] {
+        assert!(!in_files(&log, pin.as_bytes()));
+        assert!(!rows.windows(pin.len()).any(|w| w == pin.as_bytes()));
+    }
     // Without its root secret, or with another one, there is no log to write to, and nothing starts either.
     let root = site.token.path().join("root.key");
     secret(&root, &[9; 32]);

@@ -27,7 +27,7 @@ impl Caller {
     }
 
     /// Exit code and the one JSON object.
-    fn call(&self, version: u8, command: &str, more: &[(&str, &Path)]) -> (i32, Value) {
+    pub fn call(&self, version: u8, command: &str, more: &[(&str, &Path)]) -> (i32, Value) {
         let mut natsuin = natsuin();
         natsuin
             .args(["csc", command, "--json", "--url"])

@@ -10,6 +10,7 @@ mod backup;
 mod bad_input;
 mod bring_up;
 mod browser;
+mod canaries;
 mod certified;
 mod clean_machine;
 mod clients;

@@ -7,7 +7,7 @@ use csc_client::{
 };
 use csc_types::{
     Certificates, DocumentDigest, HashType, InfoRequest, Purpose, SecretText, SignHashRequest,
-    SignatureAuthorization,
+    SignatureAuthorization, TokenResponse,
 };
 use natsuin::agent::Agent;
 use natsuin::stack::{DevClient, DevSigner, Factors, Stack, StoreChoice};
@@ -99,6 +99,18 @@ impl Spender {
         factors: Factors<'_>,
         purpose: Purpose,
     ) -> SecretText {
+        let tokens = self.tokens_of(signer, agent, factors, purpose).await;
+        tokens.access_token
+    }
+
+    /// The same, with all that is answered.
+    pub async fn tokens_of(
+        &self,
+        signer: &DevSigner,
+        agent: &mut Agent,
+        factors: Factors<'_>,
+        purpose: Purpose,
+    ) -> TokenResponse {
         let params = AuthorizeParams {
             purpose,
             redirect_uri: &self.redirect_uri,
@@ -115,11 +127,14 @@ impl Spender {
             .await
             .unwrap();
         let callback = Callback::from_query(back.query().unwrap()).unwrap();
-        self.client
-            .exchange(&self.provider, &pending, &callback)
-            .await
-            .unwrap()
-            .access_token
+        let answered = self.client.exchange(&self.provider, &pending, &callback);
+        answered.await.unwrap()
+    }
+
+    /// What a refresh token gives.
+    pub async fn renewed(&self, refresh: &SecretText) -> TokenResponse {
+        let answered = self.client.refresh(&self.provider, refresh);
+        answered.await.unwrap()
     }
 
     /// Asks for an authorization, as an application does before it sends the browser; the status of a refusal.
