@@ -103,7 +103,7 @@ pub struct Alert {
 }
 
 /// Every rule there is.
-pub const RULES: [(&str, Severity); 24] = [
+pub const RULES: [(&str, Severity); 25] = [
     ("wrong-value", Severity::Critical),
     ("alarm", Severity::Critical),
     ("witness-away", Severity::Critical),
