@@ -152,7 +152,7 @@ for (const [name, lang] of [['ito', 'ja'], ['tanaka', 'en'], ['sato', 'en'], ['w
   const alarm = page.locator('#alerts [data-zone=cm] li.entry');
   await alarm.first().waitFor();
   assert.match(await alarm.first().innerText(), lang === 'ja' ? /トークンに鍵がない/ : /the token hasn't a key any more/);
-  const devices = await page.locator('#state ol li').allInnerTexts();
+  const devices = await page.locator('#state ol li').allTextContents();
   assert.deepEqual([devices.length, devices.some((text) => text.includes('maker model 1'))], [2, true]);
   assert.match(devices[1], lang === 'ja' ? /故障のため外した/ : /faulty and left out/);
   await page.locator('[data-zone] .dot').first().waitFor({ state: 'detached' });

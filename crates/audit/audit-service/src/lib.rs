@@ -1,5 +1,5 @@
 //! A zone's audit function towards the network: auditors read the log here, and witnesses are asked from here. Beside it, what a
-//! daemon does with its log instead of serving.
+//! daemon does with its log instead of serving, and how its machine's clock is kept.
 //!
 //! Serves nobody but auditors, and records each reading. Must never know what a zone decides; it sees the log and
 //! nothing else of the store.

@@ -205,7 +205,7 @@ pub(super) fn show_state(state: &StateAnswer, out: Out) {
     ] {
         out.say(&format!("{}: {value}", m.t(id)));
     }
-    let members = module.map_or(&[][..], |known| &known.members);
+    let members = module.map_or(&[][..], |known| known.members.as_slice());
     for (n, member) in (1..).zip(members) {
         let device = clean(member.device.as_deref().unwrap_or_default());
         let how = m.t(&format!("office-member-{}", member.state));
