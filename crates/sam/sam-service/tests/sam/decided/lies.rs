@@ -6,7 +6,7 @@ use audit_verify::{Anchors, EvidenceFault, Shown, verify_evidence};
 use core_types::{Digest32, FactorId, KeyAlg, PersonId, UnixTime, VoucherId, sha256};
 use jose::SigningKey;
 use sam_api::ssa::*;
-use sam_core::clock::ClockState;
+use core_types::timekeeping::ClockState;
 use sam_core::enrol::PublicFactor;
 use sam_core::evidence::{Approval, Enrolment, Evidence, PublicProof, Signature};
 use sam_core::passkey::{Attestation, Passkey, verify_registration};
