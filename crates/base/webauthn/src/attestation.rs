@@ -21,7 +21,7 @@ const MAX_CHAIN: usize = 8;
 const MAX_CERTIFICATE: usize = 16 * 1024;
 
 /// Format of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// Nothing is said.
     None,
@@ -33,6 +33,19 @@ pub enum Format {
     Tpm,
     /// `apple`.
     Apple,
+}
+
+impl Format {
+    /// The format with this registered name, among those that are verified and in which a maker says something.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "packed" => Some(Self::Packed),
+            "fido-u2f" => Some(Self::FidoU2f),
+            "tpm" => Some(Self::Tpm),
+            "apple" => Some(Self::Apple),
+            _ => None,
+        }
+    }
 }
 
 /// A statement that was checked.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use audit_log::Restorers;
 use audit_service::{AuditConfig, ClockConfig};
-use core_types::{ClientId, KeyId, TenantId, UnixTime};
+use core_types::{ClientId, KeyId, TenantId};
 use sam_core::Policy;
 use sam_core::backups::BackupRule;
 use sam_core::office::Limits;
@@ -295,11 +295,11 @@ fn relying_party(origin: String) -> RelyingParty {
 pub(crate) fn settings(
     config: Config,
     files: &mut FilesRead,
-    now: UnixTime,
 ) -> Result<(SamConfig, AuditConfig), Trouble> {
     ClockConfig::demanded(config.clock.as_ref(), config.policy.ceiling)?;
     config.audit.anchored(config.policy.ceiling)?;
     config.audit.read(files)?;
+    let (attestation, metadata) = config.attestation.load(files)?;
     let sam = SamConfig {
         sam: config.sam,
         node: config.node,
@@ -319,7 +319,8 @@ pub(crate) fn settings(
         )?,
         issuers: issuers(files, "", &config.issuers)?,
         policy: config.policy,
-        attesters: config.attestation.load(files, now)?,
+        attestation,
+        metadata,
         providers: providers(files, "", config.providers)?,
         clients: clients(files, "", config.clients)?,
         services: config.services,
@@ -441,12 +442,12 @@ mod tests {
         let config: Config = files.load(&path).unwrap();
         files.text("tls.ca", &config.tls.ca).unwrap();
         let _: Jwk = json(&mut files, "cm_root", &config.cm_root).unwrap();
-        let (made, _) = settings(config, &mut files, SystemClock.now()).unwrap();
+        let (made, _) = settings(config, &mut files).unwrap();
         // Without a bounded clock nothing above level 1 is signed.
         for (ceiling, begins) in [(Level::One, true), (Level::Two, false)] {
             let mut config: Config = FilesRead::default().load(&path).unwrap();
             (config.clock, config.policy.ceiling) = (None, ceiling);
-            let begun = settings(config, &mut FilesRead::default(), SystemClock.now());
+            let begun = settings(config, &mut FilesRead::default());
             assert_eq!(begun.is_ok(), begins, "{ceiling:?}");
         }
         // Nor where nothing finds a database that is put back with the witness's file.

@@ -86,7 +86,7 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let courier = config.courier_url.as_ref();
     let courier = courier.map(|url| Client::new(url.clone(), &options));
     let courier = courier.transpose()?;
-    let (mut settings, audit) = settings(config, &mut files, clock.now())?;
+    let (mut settings, audit) = settings(config, &mut files)?;
     settings.source = SettingsSource::Files(Brought {
         files: files.digests(),
         signatures: daemon::signatures(&args.config)?,
@@ -290,6 +290,11 @@ fn start_trouble(error: &StartError) -> Trouble {
             "look at database, disk and module; the service manager tries again",
         ),
         StartError::Settings(refused) => refused_settings(*refused),
+        StartError::Metadata(refused) => Trouble::new(
+            refused.code(),
+            refused.to_string(),
+            "fetch the newest issue of the FIDO metadata from its maker and put it in the place of this file; if it was newer before, find out who wrote to it",
+        ),
         _ => Trouble::new("sam-start", error.to_string(), CHECK),
     }
 }

@@ -1,5 +1,5 @@
-//! Which authenticators are vouched for (`sap.md` §8.3, §11): the operator's list of models, roots of their makers, and
-//! FIDO metadata read from a file. Nothing is fetched, and nothing is believed but what leads to a configured root.
+//! Which authenticators are vouched for (`sap.md` §8.3, §11): the operator's lists of models and formats, roots of makers,
+//! and FIDO metadata read from a file. Nothing is fetched, and nothing is believed but what leads to a configured root.
 //!
 //! Level 3 wants a passkey that stays in one authenticator of a listed model. A model with a known compromise counts
 //! as one factor wherever it was registered, from the moment the metadata say so.
@@ -11,6 +11,7 @@ use core_types::{HashAlg, SigAlg, UnixTime};
 use pki::path::{Purpose, validate};
 use pki::{Certificate, Signed, asn1, verify_signature};
 use serde::Deserialize;
+pub use webauthn::Format;
 use webauthn::{Attestation, Passkey, Statement};
 
 use crate::level::FactorKind;
@@ -59,12 +60,21 @@ impl Model {
 }
 
 /// What the operator admits. The default vouches for nothing.
-#[derive(Debug, Clone, Default)]
-pub struct Attesters {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttestationPolicy {
     /// Models that are vouched for.
     pub models: BTreeSet<Model>,
+    /// Formats of attestation that count.
+    pub formats: BTreeSet<Format>,
     /// Roots of makers, DER, that the operator trusts beside the metadata.
     pub roots: Vec<Vec<u8>>,
+}
+
+/// The operator's policy, and what is known of the models today.
+#[derive(Debug, Clone, Default)]
+pub struct Attesters {
+    /// The policy.
+    pub policy: AttestationPolicy,
     /// FIDO metadata.
     pub metadata: Option<Metadata>,
 }
@@ -81,6 +91,9 @@ pub enum NotVouched {
     /// Its model isn't on the list.
     #[error("the authenticator's model isn't on the list")]
     Model,
+    /// Attestations of its format don't count here.
+    #[error("attestations of this format don't count here")]
+    Format,
     /// The chain leads to no configured root.
     #[error("the attestation leads to no configured root")]
     Root,
@@ -102,6 +115,7 @@ impl NotVouched {
             Self::Synced => "attestation-synced",
             Self::Missing => "attestation-missing",
             Self::Model => "attestation-model",
+            Self::Format => "attestation-format",
             Self::Root => "attestation-root",
             Self::Compromised => "attestation-compromised",
             Self::Software => "attestation-software",
@@ -129,8 +143,11 @@ impl Attesters {
             return Err(NotVouched::Synced);
         }
         let (leaf, rest) = statement.chain.split_first().ok_or(NotVouched::Missing)?;
-        if !self.models.contains(&model) {
+        if !self.policy.models.contains(&model) {
             return Err(NotVouched::Model);
+        }
+        if !self.policy.formats.contains(&statement.format) {
+            return Err(NotVouched::Format);
         }
         let entry = self.metadata.as_ref().and_then(|m| m.entry(model));
         if let Some((metadata, entry)) = entry {
@@ -141,7 +158,7 @@ impl Attesters {
                 return Err(NotVouched::Software);
             }
         }
-        let mut roots = self.roots.clone();
+        let mut roots = self.policy.roots.clone();
         roots.extend(entry.into_iter().flat_map(|(_, e)| e.roots.clone()));
         // A maker may publish the attesting certificate itself as the root.
         let direct = roots.contains(leaf);
@@ -164,7 +181,7 @@ impl Attesters {
         if self.compromised(passkey) {
             return FactorKind::PasskeyCompromised;
         }
-        let listed = Model::of(passkey).is_some_and(|m| self.models.contains(&m));
+        let listed = Model::of(passkey).is_some_and(|m| self.policy.models.contains(&m));
         match (passkey.backup_eligible, passkey.attestation) {
             (true, _) => FactorKind::PasskeySynced,
             (false, Attestation::Vouched) if listed => FactorKind::PasskeyAttested,
@@ -177,7 +194,7 @@ impl Attesters {
 #[derive(Debug, Clone)]
 pub struct Metadata {
     entries: BTreeMap<Model, Entry>,
-    /// Number of this issue, rising.
+    /// Number of this issue, rising: an earlier issue may lack what has become known since.
     pub number: u64,
     /// A newer issue should exist from this day on; after it no new passkey is vouched for.
     pub next_update: UnixTime,

@@ -8,13 +8,14 @@ use core_types::{B64, ClientId, KeyId, PersonId, TenantId};
 use jose::{ForeignKey, Jwk};
 use pki::{Certificate, DerError};
 use sam_core::Policy;
-use sam_core::attest::Attesters;
+use sam_core::attest::AttestationPolicy;
 use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;
 use sap::act::Brand;
 
 use crate::backups::BackupWatch;
+use crate::metadata::MetadataFile;
 use crate::settings::SettingsSource;
 
 /// Settings of a SAM.
@@ -41,7 +42,9 @@ pub struct SamConfig {
     /// Policy of levels.
     pub policy: Policy,
     /// Authenticators that are vouched for.
-    pub attesters: Attesters,
+    pub attestation: AttestationPolicy,
+    /// Where FIDO metadata about them come from, if any are used.
+    pub metadata: Option<MetadataFile>,
     /// Identity providers whose word counts.
     pub providers: Providers,
     /// Clients the SAM knows itself, by id.

@@ -12,6 +12,7 @@ mod courier;
 mod failed;
 mod flows;
 mod http;
+mod metadata;
 mod receipt;
 mod records;
 mod reminders;
@@ -32,6 +33,7 @@ pub use config::{CounterSigner, KnownClient, OfficeConfig, SamConfig, TenantConf
 pub use courier::{Courier, Delivering, Undelivered};
 pub use flows::{FoundError, NotForgotten};
 pub use http::{gateway_router, office_router, ssa_router};
+pub use metadata::{MetadataFile, MetadataRefused};
 pub use receipt::{ReceiptError, bundle, proposal_bundle};
 pub use remote::RemoteModule;
 pub use rows::MIGRATIONS;

@@ -170,6 +170,11 @@ const TABLES: Migrations = Migrations {
             sqlite: table!("standing", "BLOB"),
             postgres: table!("standing", "BYTEA"),
         },
+        Migration {
+            name: "0007-attestation-metadata",
+            sqlite: table!("attestation_metadata", "BLOB"),
+            postgres: table!("attestation_metadata", "BYTEA"),
+        },
     ],
 };
 

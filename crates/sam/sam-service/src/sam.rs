@@ -12,6 +12,7 @@ use core_types::timekeeping::ClockRule;
 use core_types::{B64, Clock, Digest32, PeerId, Random, SecretBytes, UnixTime, sha256};
 use jose::{Jwk, SealKey};
 use sam_core::act::Issuer;
+use sam_core::attest::Attesters;
 use sam_core::enrol::Rules;
 use sam_core::state::Now;
 use sam_core::{ActState, Reason, Service};
@@ -25,6 +26,7 @@ use crate::config::SamConfig;
 use crate::courier::Courier;
 use crate::failed::Failed;
 use crate::flows::{AlertsTold, Endings};
+use crate::metadata::Authenticators;
 use crate::records::PersonRecord;
 use crate::reminders::Reminded;
 use crate::ring::{Ring, Rings};
@@ -72,6 +74,7 @@ pub struct Inner<C> {
     /// One at a time makes acts void.
     pub(crate) voiding: tokio::sync::Mutex<()>,
     pub(crate) backups_told: BackupsTold,
+    pub(crate) authenticators: Authenticators,
     pub(crate) reminded: Reminded,
     /// Levels of the keys, as the last comparison of all rows met them.
     pub(crate) levels: Mutex<Option<LevelsInfo>>,
@@ -133,6 +136,7 @@ impl<C: CryptoModule> Sam<C> {
         let (found, told) = sam.scrub_and_tell().await?;
         sam.adopt_settings(&found, told.obeyed).await?;
         sam.adopt_policies(&told.policies).await?;
+        sam.begin_metadata(told.metadata).await?;
         sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;
@@ -229,6 +233,7 @@ impl<C: CryptoModule> Sam<C> {
             clock_watch,
             voiding: tokio::sync::Mutex::default(),
             backups_told: BackupsTold::default(),
+            authenticators: Authenticators::new(config.attestation.clone()),
             reminded: Reminded::default(),
             levels: Mutex::new(None),
             courier: OnceLock::new(),
@@ -285,6 +290,7 @@ impl<C: CryptoModule> Sam<C> {
         self.look_at_random().await;
         self.watch_clock().await?;
         self.watch_backups().await?;
+        self.watch_metadata().await?;
         self.remind(now).await?;
         self.end_waiting(now).await?;
         self.end_overdue(now).await?;
@@ -332,11 +338,11 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// What decides how much a factor counts.
-    pub(crate) fn rules(&self) -> Rules<'_> {
+    /// What decides how much a factor counts. `attesters`: what is known of authenticators, [`Self::attesters`].
+    pub(crate) fn rules<'a>(&'a self, attesters: &'a Attesters) -> Rules<'a> {
         Rules {
             policy: &self.config.policy,
-            attesters: &self.config.attesters,
+            attesters,
             providers: &self.config.providers,
         }
     }

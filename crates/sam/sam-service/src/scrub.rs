@@ -21,6 +21,7 @@ use store_kit::{Seen, sql};
 
 use crate::failed::Failed;
 use crate::flows::{IN_FORCE, InForce};
+use crate::metadata::{self, HighestIssue};
 use crate::records::{KeyRecord, PersonRecord, RequestRecord};
 use crate::rows::{self, Noun};
 use crate::sam::Sam;
@@ -77,6 +78,16 @@ pub(crate) struct FromLog {
     pub(crate) obeyed: Option<Obeyed>,
     /// Every policy that was in force.
     pub(crate) policies: BTreeSet<InForce>,
+    pub(crate) metadata: Option<IssueTold>,
+}
+
+/// The highest issue of the FIDO metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct IssueTold {
+    pub(crate) number: u64,
+    /// Of its row.
+    #[serde(default)]
+    pub(crate) version: i64,
 }
 
 /// The signed configuration that the log names last, as one that was obeyed.
@@ -131,6 +142,21 @@ impl Ledger {
             let policy = InForce::read(body).ok_or("a policy in force has no number")?;
             self.told.policies.insert(policy);
         }
+        if entry.kind == metadata::ADOPTED {
+            #[derive(Deserialize)]
+            struct Adopted {
+                detail: IssueTold,
+            }
+            let mut rows = entry.rows.iter();
+            let written = rows.find(|(table, ..)| table == HighestIssue::TABLE);
+            let told = serde_json::from_str::<Adopted>(body);
+            let told = told.map_err(|_| "it names an issue without a number")?;
+            let told = IssueTold {
+                version: written.map_or(0, |(.., version)| *version),
+                ..told.detail
+            };
+            self.told.metadata = self.told.metadata.max(Some(told));
+        }
         for (table, id, version) in entry.rows {
             if entry.at < since && is_fleeting(&table) {
                 continue;
@@ -154,6 +180,7 @@ impl Ledger {
         };
         let noted = part.map_err(|_| "what was noted of deleted entries is unreadable")?;
         self.told.obeyed = self.told.obeyed.max(noted.obeyed);
+        self.told.metadata = self.told.metadata.max(noted.metadata);
         self.told.policies.extend(noted.policies);
         if !noted.rows.is_empty() {
             self.rows.entry(noted.table).or_default().extend(noted.rows);
@@ -191,6 +218,9 @@ struct Noted {
     /// In a part of their own.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     policies: BTreeSet<InForce>,
+    /// With the row of [`HighestIssue`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<IssueTold>,
 }
 
 impl LogSummary {
@@ -210,6 +240,7 @@ impl Summary for LogSummary {
 
     fn parts(&self) -> Result<Vec<String>, &'static str> {
         let mut all = Vec::new();
+        let told = &self.ledger.told;
         let tables: BTreeMap<_, _> = self.ledger.rows.iter().collect();
         for (table, rows) in tables {
             let mut rows: Vec<_> = rows.iter().collect();
@@ -218,18 +249,20 @@ impl Summary for LogSummary {
                 all.push(Noted {
                     table: table.clone(),
                     rows: some.iter().map(|(id, v)| ((*id).clone(), **v)).collect(),
-                    obeyed: self.ledger.told.obeyed.filter(|_| table == Trust::TABLE),
+                    obeyed: told.obeyed.filter(|_| table == Trust::TABLE),
                     policies: BTreeSet::new(),
+                    metadata: told.metadata.filter(|_| table == HighestIssue::TABLE),
                 });
             }
         }
-        let policies: Vec<_> = self.ledger.told.policies.iter().collect();
+        let policies: Vec<_> = told.policies.iter().collect();
         for some in policies.chunks(NOTED) {
             all.push(Noted {
                 table: String::new(),
                 rows: BTreeMap::new(),
                 obeyed: None,
                 policies: some.iter().map(|policy| (*policy).clone()).collect(),
+                metadata: None,
             });
         }
         let text = |noted: &Noted| serde_json::to_string(noted).map_err(|_| "it has no text form");
@@ -265,6 +298,7 @@ impl<C: CryptoModule> Sam<C> {
             found: Scrubbed::default(),
         };
         self.compare_rows::<Trust>(&mut comparison).await?;
+        self.compare_rows::<HighestIssue>(&mut comparison).await?;
         self.compare_rows::<GenesisRecord>(&mut comparison).await?;
         self.compare_rows::<Officer>(&mut comparison).await?;
         self.compare_rows::<Account>(&mut comparison).await?;
@@ -502,5 +536,29 @@ mod tests {
         assert_eq!(again.ledger.told.policies, noted.ledger.told.policies);
         let bad = r#"{"zone":"sam","kind":"settings.policy-in-force","at":1800000000,"detail":{}}"#;
         assert!(again.take(Told::Entry(bad)).is_err());
+    }
+
+    #[test]
+    fn the_highest_issue_of_the_metadata_is_known_of_entries_that_are_gone() {
+        let entry = |number: u64, version: i64| {
+            serde_json::json!({"zone": "sam", "kind": "attestation.metadata", "at": 1_800_000_000,
+                "detail": {"number": number}, "rows": [["attestation_metadata", "highest", version]]})
+            .to_string()
+        };
+        let now = UnixTime(1_800_000_000);
+        let mut noted = LogSummary::new(now);
+        for (number, version) in [(8, 1), (9, 2), (9, 5), (7, 9)] {
+            let told = entry(number, version);
+            noted.take(Told::Entry(&told)).unwrap();
+        }
+        let mut again = LogSummary::new(now);
+        for part in noted.parts().unwrap() {
+            again.take(Told::Summary(&part)).unwrap();
+        }
+        let highest = IssueTold {
+            number: 9,
+            version: 5,
+        };
+        assert_eq!(again.ledger.told.metadata, Some(highest));
     }
 }

@@ -21,7 +21,7 @@ const NONCE: usize = 12;
 
 /// Tables of which this node remembers the newest versions, and the log tells every change. Not the others: values made once are never changed, and the
 /// SAM's own keys of a day may be made again after the clock was set back.
-pub(crate) const REMEMBERED: [&str; 13] = [
+pub(crate) const REMEMBERED: [&str; 14] = [
     "settings",
     "person",
     "factor",
@@ -35,6 +35,7 @@ pub(crate) const REMEMBERED: [&str; 13] = [
     "office_proposal",
     "office_session",
     "standing",
+    "attestation_metadata",
 ];
 
 /// The open `K_row` in the hands of one tenant, and the memory of what it sealed and opened.

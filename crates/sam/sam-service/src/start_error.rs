@@ -8,6 +8,8 @@ use sam_core::Contradiction;
 use signed_config::SettingsRefused;
 use store_kit::StoreError;
 
+use crate::metadata::MetadataRefused;
+
 /// Why the SAM didn't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -48,6 +50,9 @@ pub enum StartError {
     /// The configuration isn't signed by those who may.
     #[error("{0}. Sign it with `natsuin config sign`, or put the last good one back")]
     Settings(#[from] SettingsRefused),
+    /// The FIDO metadata can't be used, or are an earlier issue than was read before.
+    #[error("{0}. Fetch the newest issue from its maker, and put it in the place of this file")]
+    Metadata(#[from] MetadataRefused),
     /// The audit log isn't what the SAM wrote.
     #[error("the SAM's audit log: {0}")]
     Log(#[from] AuditError),

@@ -93,7 +93,7 @@ impl Attester {
         )
     }
 
-    /// A metadata BLOB by this maker's root about its model, with these status reports and protection.
+    /// A metadata BLOB by this maker's root about its model, with these status reports and protection: issue 7.
     ///
     /// # Errors
     /// [`Broken`].
@@ -103,8 +103,22 @@ impl Attester {
         protection: &str,
         next_update: &str,
     ) -> Result<String, Broken> {
+        self.metadata_issue(7, status, protection, next_update)
+    }
+
+    /// The same as another issue.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn metadata_issue(
+        &self,
+        number: u64,
+        status: &[&str],
+        protection: &str,
+        next_update: &str,
+    ) -> Result<String, Broken> {
         let header = json!({ "alg": "ES256", "typ": "JWT", "x5c": [b64(&self.root)] });
-        let payload = self.payload(status, protection, next_update);
+        let payload = self.payload(number, status, protection, next_update);
         let signed = format!("{}.{}", b64u(header.to_string()), b64u(payload.to_string()));
         let value = self.root_jws.sign(&SystemRandom::new(), signed.as_bytes());
         let value = value.map_err(|_| Broken)?;
@@ -126,7 +140,7 @@ impl Attester {
         };
         let chain = [signer.signed(&self.root_pair, now)?, self.root.clone()].map(b64);
         let header = json!({ "alg": "RS256", "typ": "JWT", "x5c": chain });
-        let payload = self.payload(&[], "hardware", next_update);
+        let payload = self.payload(7, &[], "hardware", next_update);
         let signed = format!("{}.{}", b64u(header.to_string()), b64u(payload.to_string()));
         let mut value = vec![0; pair.public_modulus_len()];
         let random = SystemRandom::new();
@@ -135,11 +149,17 @@ impl Attester {
         Ok(format!("{signed}.{}", b64u(value)))
     }
 
-    fn payload(&self, status: &[&str], protection: &str, next_update: &str) -> Value {
+    fn payload(
+        &self,
+        number: u64,
+        status: &[&str],
+        protection: &str,
+        next_update: &str,
+    ) -> Value {
         let reports: Vec<_> = status.iter().map(|s| json!({ "status": s })).collect();
         json!({
             "legalHeader": "test",
-            "no": 7,
+            "no": number,
             "nextUpdate": next_update,
             "entries": [{
                 "aaguid": self.model(),

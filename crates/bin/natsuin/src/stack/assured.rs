@@ -7,7 +7,7 @@ use cm_core::backend::{Backend, Fault, NewKey, PrivateKey};
 use cm_soft::SoftBackend;
 use core_types::{KeyAlg, Level, SecretBytes};
 use sam_core::Policy;
-use sam_core::attest::Attesters;
+use sam_core::attest::AttestationPolicy;
 
 use super::start::Options;
 
@@ -16,8 +16,8 @@ use super::start::Options;
 pub struct Assurance {
     /// Ceiling of module, SAM and service.
     pub level: Level,
-    /// Makers of authenticators that are vouched for, as level 3 wants them.
-    pub attesters: Attesters,
+    /// Authenticators that are vouched for, as level 3 wants them.
+    pub attestation: AttestationPolicy,
 }
 
 /// What a stack with these options is declared good for.
@@ -48,9 +48,9 @@ pub(super) fn witness_declaration(level: Level) -> Option<String> {
 }
 
 /// Whose passkeys its SAM vouches for.
-pub(super) fn attesters(options: &Options) -> Attesters {
+pub(super) fn attestation(options: &Options) -> AttestationPolicy {
     let assurance = options.assurance.as_ref();
-    assurance.map_or_else(Attesters::default, |a| a.attesters.clone())
+    assurance.map_or_else(AttestationPolicy::default, |a| a.attestation.clone())
 }
 
 /// A back end in software for a stack of this level.

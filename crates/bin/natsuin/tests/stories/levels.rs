@@ -16,7 +16,7 @@ use sam_api::ssa::{
     Bind, BindRequest, DocItem, Prepare, PrepareItem, PrepareRequest, RequestState, Sign,
     SignRequest, Status, StatusRequest,
 };
-use sam_core::attest::{Attesters, Model};
+use sam_core::attest::{AttestationPolicy, Format, Model};
 use sap::enrol::{Invite, Subject};
 use service_kit::{CallError, Client};
 use soft_passkey::Attester;
@@ -53,10 +53,10 @@ impl Levelled {
         let maker = Arc::new(Attester::new(MODEL, MODEL, clock.now()).unwrap());
         let assurance = Assurance {
             level,
-            attesters: Attesters {
+            attestation: AttestationPolicy {
                 models: BTreeSet::from([Model::parse(&maker.model()).unwrap()]),
+                formats: BTreeSet::from([Format::Packed]),
                 roots: vec![maker.root.clone()],
-                metadata: None,
             },
         };
         let device = |origin: &str| device(level, origin, &maker);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use core_types::random::SystemRandom;
 use core_types::{FactorId, PersonId, UnixTime, VoucherId};
 use sam_core::FactorKind;
-use sam_core::attest::{Attesters, MAX_METADATA, Metadata, Model, NotVouched};
+use sam_core::attest::{
+    AttestationPolicy, Attesters, Format, MAX_METADATA, Metadata, Model, NotVouched,
+};
 use sam_core::enrol::{Factor, FactorBody};
 use sam_core::passkey::{Attestation, Passkey, PasskeyError, verify_registration};
 use soft_passkey::{Attester, SoftPasskey};
@@ -28,10 +30,20 @@ fn registered(by: &Arc<Attester>) -> (Passkey, Statement) {
 
 fn trusting(by: &Attester) -> Attesters {
     Attesters {
-        models: BTreeSet::from([Model::parse(&by.model()).unwrap()]),
-        roots: vec![by.root.clone()],
+        policy: AttestationPolicy {
+            models: BTreeSet::from([Model::parse(&by.model()).unwrap()]),
+            formats: BTreeSet::from([Format::Packed]),
+            roots: vec![by.root.clone()],
+        },
         metadata: None,
     }
+}
+
+/// The same without a root of its own.
+fn rootless(by: &Attester) -> Attesters {
+    let mut attesters = trusting(by);
+    attesters.policy.roots.clear();
+    attesters
 }
 
 fn metadata(by: &Attester, status: &[&str], protection: &str, next: &str) -> Metadata {
@@ -63,11 +75,10 @@ fn whatever_is_missing_keeps_a_model_from_being_vouched_for() {
     let judge = |attesters: &Attesters| attesters.judge(&passkey, &statement, NOW);
     let nobody = Attesters::default();
     assert_eq!(judge(&nobody), Err(NotVouched::Model));
-    let rootless = Attesters {
-        roots: Vec::new(),
-        ..trusting(&maker)
-    };
-    assert_eq!(judge(&rootless), Err(NotVouched::Root));
+    assert_eq!(judge(&rootless(&maker)), Err(NotVouched::Root));
+    let mut of_another_form = trusting(&maker);
+    of_another_form.policy.formats = BTreeSet::from([Format::Tpm, Format::None]);
+    assert_eq!(judge(&of_another_form), Err(NotVouched::Format));
     let another = Attester::new(MODEL, MODEL, NOW).unwrap();
     assert_eq!(judge(&trusting(&another)), Err(NotVouched::Root));
     // Ten years and more later the certificates have ended.
@@ -115,9 +126,8 @@ fn metadata_give_roots_and_take_confidence() {
     let (mut passkey, statement) = registered(&maker);
     passkey.attestation = Attestation::Vouched;
     let with = |metadata| Attesters {
-        roots: Vec::new(),
         metadata: Some(metadata),
-        ..trusting(&maker)
+        ..rootless(&maker)
     };
     let judge = |attesters: &Attesters| attesters.judge(&passkey, &statement, NOW);
     let far = "2030-01-01";
@@ -214,5 +224,21 @@ fn models_are_read_strictly() {
         "a1a1a1a1xa1a1-a1a1-a1a1-a1a1a1a1a1a1",
     ] {
         assert!(Model::parse(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn formats_are_named_as_they_are_registered() {
+    for (name, format) in [
+        ("packed", Format::Packed),
+        ("fido-u2f", Format::FidoU2f),
+        ("tpm", Format::Tpm),
+        ("apple", Format::Apple),
+    ] {
+        assert_eq!(Format::parse(name), Some(format));
+    }
+    // In which nobody says anything, or that isn't verified.
+    for other in ["", "none", "Packed", "android-key", "compound"] {
+        assert_eq!(Format::parse(other), None, "{other}");
     }
 }

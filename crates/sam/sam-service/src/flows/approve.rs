@@ -269,7 +269,8 @@ impl<C: CryptoModule> Sam<C> {
         let all = of.all();
         let factor = of.factors.into_iter().find(|f| wanted.is(&f.body.body));
         let factor = factor.ok_or(Reason::ForeignFactor)?;
-        let rules = self.rules();
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
         rules.check(act.body.level, &factor.body)?;
         match &act.body.subject {
             Subject::Change {

@@ -142,7 +142,7 @@ impl<C: CryptoModule> Sam<C> {
             factor: factor.id.clone(),
             registration: factor.voucher.clone(),
             method: factor.method(),
-            level: self.rules().strength(factor),
+            level: self.rules(&self.attesters()).strength(factor),
             created: factor.created,
             locked_until: locked_until(factor, now),
         }
@@ -362,7 +362,8 @@ impl<C: CryptoModule> Sam<C> {
                 policy.check(of.highest(), FactorKind::Device)
             }
             FactorChange::Remove { factor, .. } => {
-                check_remove(self.rules(), factor, of.highest(), &of.all())
+                let attesters = self.attesters();
+                check_remove(self.rules(&attesters), factor, of.highest(), &of.all())
             }
             FactorChange::Pin { factor } => {
                 let pin = body(factor).and_then(FactorBody::guessable);

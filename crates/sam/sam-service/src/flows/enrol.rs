@@ -339,7 +339,7 @@ impl<C: CryptoModule> Sam<C> {
         now: UnixTime,
     ) -> Result<Passkey, Reason> {
         let (mut passkey, statement) = verify_registration(rp, act, registration)?;
-        match self.config.attesters.judge(&passkey, &statement, now) {
+        match self.attesters().judge(&passkey, &statement, now) {
             Ok(()) => passkey.attestation = Attestation::Vouched,
             Err(NotVouched::Compromised) => return Err(NotVouched::Compromised.into()),
             Err(cause) if ceiling.min(self.service.ceiling) == Level::Three => {
@@ -371,7 +371,9 @@ impl<C: CryptoModule> Sam<C> {
         loaded: &Loaded,
         factors: Vec<Factor>,
     ) -> Result<Done, Failed> {
-        let strengths = factors.iter().map(|f| self.rules().strength(f));
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
+        let strengths = factors.iter().map(|f| rules.strength(f));
         let authorization = strengths.max().ok_or(Reason::Malformed)?;
         let digest = factors_digest(&factors)?;
         let evidence = self.enrolment_evidence(request, loaded, &factors).await?;

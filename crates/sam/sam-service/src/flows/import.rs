@@ -127,8 +127,10 @@ impl<C: CryptoModule> Sam<C> {
             .ok_or(Reason::NotFound)?;
         voucher.body.takes_imports()?;
         let registration = self.registration(tx, person, registration).await?;
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
         let strengths = registration.factors.iter();
-        let strengths = strengths.map(|f: &Row<Factor>| self.rules().strength(&f.body));
+        let strengths = strengths.map(|f: &Row<Factor>| rules.strength(&f.body));
         let authorization = strengths.max().ok_or(Reason::NotFound)?;
         let enrolment = voucher.body.ceiling();
         let facts = import::facts(&self.service, coming.case, level, authorization, enrolment)?;

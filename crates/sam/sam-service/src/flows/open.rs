@@ -253,8 +253,9 @@ impl<C: CryptoModule> Sam<C> {
             }
             let resolved = self.resolve(&mut tx, &request.body, now).await?;
             let (content, all) = (resolved.content, resolved.registration.all());
+            let attesters = self.attesters();
+            let rules = self.rules(&attesters);
             let proves = |f: &&Factor| {
-                let rules = self.rules();
                 let checked = content
                     .change
                     .check_prover(rules, &content.registration, f, &all);
@@ -365,10 +366,9 @@ impl<C: CryptoModule> Sam<C> {
         factors: &[Factor],
         exclude: &[Factor],
     ) -> OpenAnswer {
-        let usable: Vec<_> = factors
-            .iter()
-            .filter(|f| self.rules().admits(level, f))
-            .collect();
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
+        let usable: Vec<_> = factors.iter().filter(|f| rules.admits(level, f)).collect();
         let passkeys = passkey_hints(usable.iter().copied());
         let mut methods = Vec::new();
         if !passkeys.is_empty() {

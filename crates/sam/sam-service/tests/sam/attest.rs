@@ -6,18 +6,21 @@ use std::sync::Arc;
 use core_types::random::SystemRandom;
 use core_types::{B64, HashAlg, KeyAlg, Level};
 use sam_api::Refusal;
-use sam_api::ssa::DocItem;
+use sam_api::ssa::{DocItem, FactorsRequest};
 use sam_core::Policy;
-use sam_core::attest::{Attesters, Metadata, Model};
-use sam_service::SamConfig;
+use sam_core::attest::{AttestationPolicy, Format, Model};
+use sam_service::{MetadataFile, MetadataRefused, SamConfig, StartError};
 use sap::act_digest;
 use sap::messages::{ApproveRequest, EnrolOpenRequest, EnrolRegisterRequest, SapRefusalCode};
 use soft_passkey::{Attester, Behaviour, SoftPasskey};
 
 use crate::kit::*;
 use crate::levels::worlds_at;
+use crate::stores::run;
 
 const MODEL: [u8; 16] = [0xa1; 16];
+/// When a newer issue should exist.
+const FAR: &str = "2040-01-01";
 
 fn maker() -> Arc<Attester> {
     Arc::new(Attester::new(MODEL, MODEL, START).unwrap())
@@ -40,22 +43,33 @@ fn bound() -> SoftPasskey {
     SoftPasskey::new(bound, &SystemRandom).unwrap()
 }
 
-fn trusting(by: &Attester, status: &[&str]) -> Attesters {
-    let blob = by.metadata(status, "hardware", "2040-01-01").unwrap();
-    Attesters {
-        models: BTreeSet::from([Model::parse(&by.model()).unwrap()]),
-        roots: Vec::new(),
-        metadata: Some(Metadata::read(&blob, &by.root, START).unwrap()),
+/// Puts an issue of the maker's metadata where the nodes of this world look for it.
+fn publish(world: &World, by: &Attester, (number, until): (u64, &str), status: &[&str]) {
+    let blob = by.metadata_issue(number, status, "hardware", until);
+    std::fs::write(world.dir().join("metadata.jwt"), blob.unwrap()).unwrap();
+}
+
+/// A node that vouches for this maker.
+fn trusting(world: &World, by: &Attester, node: &str) -> SamConfig {
+    SamConfig {
+        attestation: AttestationPolicy {
+            models: BTreeSet::from([Model::parse(&by.model()).unwrap()]),
+            formats: BTreeSet::from([Format::Packed]),
+            roots: Vec::new(),
+        },
+        metadata: Some(MetadataFile {
+            path: world.dir().join("metadata.jwt"),
+            root: by.root.clone(),
+        }),
+        node: node.into(),
+        ..world.config.clone()
     }
 }
 
-/// The world with another node that vouches for these makers.
-async fn vouching(mut world: World, attesters: Attesters) -> World {
-    let config = SamConfig {
-        attesters,
-        node: "sam-2".into(),
-        ..world.config.clone()
-    };
+/// The world with another node that vouches for this maker, of whose model nothing is known.
+async fn vouching(mut world: World, by: &Attester) -> World {
+    publish(&world, by, (7, FAR), &[]);
+    let config = trusting(&world, by, "sam-2");
     world.go_on_with(config).await;
     world
 }
@@ -97,7 +111,7 @@ async fn enrol(
 /// A signer with a key of level 3, in a world that vouches for their authenticator.
 pub async fn signer_of_level_three(world: World) -> (World, Signer) {
     let by = maker();
-    let world = vouching(world, trusting(&by, &[])).await;
+    let world = vouching(world, &by).await;
     let mut passkey = attested(&by);
     let made = enrol(&world, "three", Level::Three, &mut passkey).await;
     let signer = Signer {
@@ -112,7 +126,7 @@ pub async fn signer_of_level_three(world: World) -> (World, Signer) {
 async fn level_three_is_enrolled_with_an_attested_bound_authenticator_only() {
     for world in worlds_at(Level::Three).await {
         let (good, other) = (maker(), maker());
-        let world = vouching(world, trusting(&good, &[])).await;
+        let world = vouching(world, &good).await;
         let refused = SapRefusalCode::Refused;
         for (n, mut passkey, why) in [
             (1, passkey(), "attestation-synced"),
@@ -169,7 +183,7 @@ async fn level_three_is_enrolled_with_an_attested_bound_authenticator_only() {
 async fn a_model_whose_compromise_becomes_known_signs_no_more_above_level_one() {
     for world in worlds_at(Level::Three).await {
         let good = maker();
-        let world = vouching(world, trusting(&good, &[])).await;
+        let world = vouching(world, &good).await;
         let mut device = attested(&good);
         let mut three = enrol(&world, "three", Level::Three, &mut device)
             .await
@@ -195,6 +209,8 @@ async fn a_model_whose_compromise_becomes_known_signs_no_more_above_level_one() 
         let later = world.node_with(revoked).await;
         let mut world = world;
         world.sam = world.node_with(lenient).await;
+        publish(&world, &good, (8, FAR), &["REVOKED"]);
+        let later = world.node("sam-3").await;
         for (signer, requirement) in [
             (&mut three, "I-3.5.1-keyauth-L3"),
             (&mut two, "I-3.5.1-keyauth-L2"),
@@ -206,10 +222,130 @@ async fn a_model_whose_compromise_becomes_known_signs_no_more_above_level_one() 
             assert_eq!(outcome.unwrap_err().code, SapRefusalCode::Refused);
             assert_eq!(world.audited("sap.refused", requirement).await, 1);
         }
-        let outcome = {
-            let world = vouching(world, trusting(&good, &["REVOKED"])).await;
-            enrol(&world, "new", Level::One, &mut attested(&good)).await
-        };
+        world.sam = later;
+        let outcome = enrol(&world, "new", Level::One, &mut attested(&good)).await;
         assert_eq!(outcome.err(), Some(SapRefusalCode::Refused));
+    }
+}
+
+// shows: T-REG-IMPERSONATE
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attestation_of_a_format_that_is_not_admitted_counts_for_nothing() {
+    for world in worlds_at(Level::Three).await {
+        let good = maker();
+        let mut world = vouching(world, &good).await;
+        let mut config = trusting(&world, &good, "sam-3");
+        config.attestation.formats = BTreeSet::from([Format::Tpm]);
+        world.go_on_with(config).await;
+        let outcome = enrol(&world, "three", Level::Three, &mut attested(&good)).await;
+        assert_eq!(outcome.err(), Some(SapRefusalCode::Refused));
+        assert_eq!(world.audited("sap.refused", "attestation-format").await, 1);
+    }
+}
+
+// shows: T-USE-CRED-FORGE, I-3.5.1-keyauth-L3
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_known_of_a_model_counts_within_the_hour_and_is_not_forgotten_for_an_older_file() {
+    for world in worlds_at(Level::Three).await {
+        let good = maker();
+        let world = vouching(world, &good).await;
+        let mut device = attested(&good);
+        let made = enrol(&world, "three", Level::Three, &mut device).await;
+        let person = made.unwrap().person;
+        let worth = async || {
+            let request = FactorsRequest {
+                person: person.clone(),
+            };
+            world.sam.factors(request).await.unwrap().factors[0].level
+        };
+        let later = async |seconds| {
+            world.clock.advance(seconds);
+            world.sam.maintain().await.unwrap();
+        };
+        let told = async |what: &str| world.audited("alarm", what).await;
+        assert_eq!(worth().await, Level::Three);
+        publish(&world, &good, (8, FAR), &["REVOKED"]);
+        later(3599).await;
+        assert_eq!(worth().await, Level::Three);
+        later(1).await;
+        assert_eq!(worth().await, Level::One);
+        let eighth = "\"number\":8";
+        assert_eq!(world.audited("attestation.metadata", eighth).await, 1);
+        // From before the report, twice; something else; nothing.
+        publish(&world, &good, (7, FAR), &[]);
+        for _ in 0..2 {
+            later(3600).await;
+            assert_eq!(worth().await, Level::One);
+            assert_eq!(told("metadata-older").await, 1);
+        }
+        let place = world.dir().join("metadata.jwt");
+        for text in [Some("x.y.z"), None] {
+            match text {
+                Some(text) => std::fs::write(&place, text).unwrap(),
+                None => std::fs::remove_file(&place).unwrap(),
+            }
+            later(3600).await;
+            assert_eq!(worth().await, Level::One);
+            assert_eq!(told("metadata-unusable").await, 1);
+        }
+        // A newer one, after whose day nothing new is vouched for.
+        publish(&world, &good, (9, "2027-01-15"), &["REVOKED"]);
+        later(3600).await;
+        assert_eq!(told("metadata-outdated").await, 1);
+        assert_eq!(worth().await, Level::One);
+    }
+}
+
+// shows: T-USE-CRED-FORGE, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn no_node_starts_with_an_older_issue_whatever_becomes_of_the_row() {
+    for world in worlds_at(Level::Three).await {
+        let good = maker();
+        let world = vouching(world, &good).await;
+        run(
+            &world,
+            "CREATE TABLE kept AS SELECT * FROM attestation_metadata",
+        )
+        .await;
+        let start = async || {
+            let config = trusting(&world, &good, "sam-3");
+            let started = world.node_drawing(config, Arc::new(SystemRandom)).await;
+            match started {
+                Ok(_) => Ok(()),
+                Err(StartError::Metadata(refused)) => Err(refused),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        publish(&world, &good, (8, FAR), &["REVOKED"]);
+        start().await.unwrap();
+        let eighth = "\"number\":8";
+        for (n, attack) in [
+            "UPDATE attestation_metadata SET stamp = 1",
+            "DELETE FROM attestation_metadata",
+            "UPDATE attestation_metadata SET sealed = (SELECT sealed FROM kept), version = (SELECT version FROM kept)",
+            "UPDATE attestation_metadata SET version = version + 1",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(world.audited("attestation.metadata", eighth).await, 1.max(n));
+            run(&world, attack).await;
+            publish(&world, &good, (7, FAR), &[]);
+            let refused = MetadataRefused::Older {
+                path: world.dir().join("metadata.jwt"),
+                number: 7,
+                highest: 8,
+            };
+            assert_eq!(start().await, Err(refused), "{attack}");
+            assert_eq!(world.audited("alarm", "metadata-older").await, n + 1);
+            publish(&world, &good, (8, FAR), &["REVOKED"]);
+            start().await.unwrap();
+        }
+        // What was put right is as it was.
+        let alarms = world.audited("alarm", "sealed-row").await;
+        start().await.unwrap();
+        assert_eq!(world.audited("alarm", "sealed-row").await, alarms);
+        std::fs::remove_file(world.dir().join("metadata.jwt")).unwrap();
+        assert_eq!(start().await.unwrap_err().code(), "metadata-unusable");
     }
 }

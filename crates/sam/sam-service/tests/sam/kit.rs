@@ -18,7 +18,7 @@ use dev_ca::{DevCa, Ra, Urls};
 use jose::{JweContext, SealKey, SigningKey};
 use sam_api::Refusal;
 use sam_api::ssa::*;
-use sam_core::attest::Attesters;
+use sam_core::attest::AttestationPolicy;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::Providers;
 use sam_core::{Policy, totp};
@@ -78,7 +78,7 @@ pub struct World {
     /// A CA whose keys the module takes.
     pub sender: SigningKey,
     _cm_store: TestStore,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A person with their factors and keys.
@@ -185,7 +185,8 @@ impl World {
                 max_items: 10_000,
                 ..policy
             },
-            attesters: Attesters::default(),
+            attestation: AttestationPolicy::default(),
+            metadata: None,
             providers: Providers::default(),
             clients: [(
                 client(),
@@ -234,8 +235,13 @@ impl World {
             founders: tokio::sync::Mutex::new(founders),
             sender,
             _cm_store: cm_store,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// A folder of this world's own, for files that its nodes read.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Another node on the same store, or the same one after a crash.

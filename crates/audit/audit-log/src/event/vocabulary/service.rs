@@ -144,6 +144,15 @@ macro_rules! service_events {
         /// Why.
         reason: Code,
     }
+    /// An issue of the FIDO metadata counts from here on, and none before it.
+    MetadataAdopted = "attestation.metadata", Success, by(service), about() {
+        /// Its number.
+        number: u64,
+        /// SHA-256 of the file.
+        file: Digest32,
+        /// When a newer one should exist.
+        until: UnixTime,
+    }
     /// Sealed rows changed in a way that is no event of its own; the entry's `rows` name them.
     RowsChanged = "rows.changed", Success, by(service), about() {
         /// Why, such as `try-forgiven`.

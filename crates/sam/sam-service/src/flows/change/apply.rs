@@ -42,8 +42,10 @@ impl<C: CryptoModule> Sam<C> {
     ) -> Result<Vec<HistoryEntry>, Failed> {
         let (person, at) = (&what.state.person, what.at);
         let of = self.registration(tx, person, what.registration).await?;
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
         what.change
-            .check_prover(self.rules(), what.registration, proving, &of.all())?;
+            .check_prover(rules, what.registration, proving, &of.all())?;
         match what.change {
             Change::Suspend { key, .. }
             | Change::Resume { key, .. }
@@ -112,12 +114,14 @@ impl<C: CryptoModule> Sam<C> {
     ) -> Result<Vec<HistoryEntry>, Failed> {
         let (act, at) = (what.act, what.at);
         let person = what.state.person.clone();
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
         let (happened, factor) = match (change, what.made) {
             (
                 FactorChange::Add { .. } | FactorChange::AddDevice { .. },
                 Some(Made::Factor { factor, .. }),
             ) => {
-                check_add(self.rules(), proving, factor, &of.all())?;
+                check_add(rules, proving, factor, &of.all())?;
                 if !rows::insert(tx, &self.sealer, factor.id.as_str(), factor.as_ref()).await? {
                     return Err(Reason::CredentialKnown.into());
                 }
@@ -131,7 +135,7 @@ impl<C: CryptoModule> Sam<C> {
                 (Happened::FactorAdded, factor.id.clone())
             }
             (FactorChange::Remove { factor, .. }, None) => {
-                check_remove(self.rules(), factor, of.highest(), &of.all())?;
+                check_remove(rules, factor, of.highest(), &of.all())?;
                 let gone = |f: &Factor| Ok(f.removed(at));
                 let old = self.edit(tx, of, factor, proving, gone).await?;
                 events.push(removed(&old, act));

@@ -217,7 +217,9 @@ impl<C: CryptoModule> Sam<C> {
         let is = |f: &Row<Factor>, id: &B64| matches!(&f.body.body, FactorBody::Passkey(p) if p.id == *id);
         let factor = factors.into_iter().find(|f| is(f, id));
         let factor = factor.ok_or(Reason::ForeignFactor)?;
-        self.rules().check(act.body.level, &factor.body)?;
+        let attesters = self.attesters();
+        let rules = self.rules(&attesters);
+        rules.check(act.body.level, &factor.body)?;
         let text = self.act_text(&mut tx, digest).await?;
         drop(tx);
         let FactorBody::Passkey(passkey) = &factor.body.body else {
