@@ -4,6 +4,7 @@ use core_types::{
     B64, ClientId, Digest32, FactorId, KeyId, Level, OriginCase, PersonId, UnixTime, VoucherId,
 };
 use jose::Jwk;
+pub use sap::messages::NoticeRequest;
 use sap::proof::Method;
 use serde::{Deserialize, Serialize};
 
@@ -105,14 +106,6 @@ pub struct StopRequest {
     pub key: KeyId,
     /// [`crate::ssa::KeyInfo::changes`] as the person saw it: a call from before the last change does nothing.
     pub changes: u32,
-}
-
-/// Request of [`crate::ssa::Notice`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoticeRequest {
-    /// The notice (`natsuin-notice+jws`), compact JWS by a registered authority.
-    pub notice: String,
 }
 
 /// Why a key stopped (`termination_cause` of the guideline, and what the platform itself finds).

@@ -1,5 +1,6 @@
 //! Notices of registration authorities and CAs about certificates.
 
+use core_types::bytes::from_b64u;
 use core_types::{Digest32, KeyId, TenantId, UnixTime, sha256};
 use jose::Jwk;
 use sap::TYP_NOTICE;
@@ -19,6 +20,13 @@ pub struct Checked<'a> {
     pub digest: Digest32,
     /// Who signed it.
     pub authority: &'a Jwk,
+}
+
+/// Which tenant a notice names: whose authorities are asked whether they signed it. Not to be believed before.
+pub fn tenant_of(jws: &str) -> Option<TenantId> {
+    let payload = from_b64u(jws.split('.').nth(1)?).ok()?;
+    let notice: RevocationNotice = serde_json::from_slice(&payload).ok()?;
+    Some(notice.tenant)
 }
 
 /// Checks that a registered authority signed the notice, and that it is for this SAM and tenant.
@@ -79,7 +87,7 @@ mod tests {
         let (key, _) = SigningKey::generate().unwrap();
         let (stranger, _) = SigningKey::generate().unwrap();
         let tenant = |id| TenantId::parse(id).unwrap();
-        let checked = |by: &SigningKey, change: &dyn Fn(&mut RevocationNotice)| {
+        let said = |by: &SigningKey, change: &dyn Fn(&mut RevocationNotice)| {
             let mut notice = RevocationNotice {
                 sam: "sam".into(),
                 tenant: tenant("t"),
@@ -89,9 +97,12 @@ mod tests {
                 iat: NOW,
             };
             change(&mut notice);
-            let jws = by.sign(TYP_NOTICE, &serde_json::to_vec(&notice).unwrap());
+            let payload = serde_json::to_vec(&notice).unwrap();
+            by.sign(TYP_NOTICE, &payload).unwrap()
+        };
+        let checked = |by: &SigningKey, change: &dyn Fn(&mut RevocationNotice)| {
             let known = [key.public().clone()];
-            check(&jws.unwrap(), &known, "sam", &tenant("t"), NOW).map(|c| c.notice)
+            check(&said(by, change), &known, "sam", &tenant("t"), NOW).map(|c| c.notice)
         };
         assert!(checked(&key, &|_| ()).is_ok());
         assert!(checked(&stranger, &|_| ()).is_err());
@@ -115,5 +126,12 @@ mod tests {
         assert_eq!(check_key(&notice, &another, cert), Err(Reason::Mismatch));
         let newer = check_key(&notice, &named, Digest32([2; 32]));
         assert_eq!(newer, Err(Reason::Mismatch));
+
+        // Whose it says that it is, whoever signed it.
+        let named = said(&stranger, &|n| n.tenant = tenant("u"));
+        assert_eq!(tenant_of(&named), Some(tenant("u")));
+        for text in ["", "a", "a.!.c", "a.e30.c"] {
+            assert_eq!(tenant_of(text), None, "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The SAM's listeners. Which peer may call what is decided by the name in its certificate: the SSA's services reach
 //! `/sam/v1/*` only, each within its tenant, the SIC gateways the signers' `/sap/v1/*` only, the officers' gateways theirs only.
+//! An authority's notice speaks for itself and is heeded from either side: neither can keep it back alone.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -204,6 +205,9 @@ pub fn gateway_router<C: CryptoModule>(sam: Sam<C>) -> Router {
                     .enrol_register(r)
                     .await
             })
+        })
+        .method::<sic::BringNotice, _, _>(|s, p, r| {
+            whole(async move { admit_gateway(&s, &p).await?.notice_brought(r).await })
         })
         .into_router()
 }

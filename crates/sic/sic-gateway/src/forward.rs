@@ -25,6 +25,9 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 /// Longest answer in bytes: an act with 10,000 items is about 2 MB.
 pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
+/// Bytes around a notice.
+const AROUND: usize = 64;
+
 /// What officers call beside their own calls: to enrol a passkey.
 const OFFICERS: [&str; 3] = [m::Keys::PATH, m::EnrolOpen::PATH, m::EnrolRegister::PATH];
 
@@ -71,17 +74,28 @@ pub(crate) fn routes<F: Forward>(office: bool) -> Router<Arc<Gateway<F>>> {
     let paths = beside.iter().chain(own).copied();
     let passed = paths.filter(|path| *path != Beside::PATH);
     let router = match office {
-        true => Router::new().route(Beside::PATH, post(beside::look)),
+        true => Router::new().route(
+            Beside::PATH,
+            post(beside::look).layer(DefaultBodyLimit::max(MAX_REQUEST)),
+        ),
         false => Router::new(),
     };
-    passed
-        .fold(router, |router, path| {
-            router.route(
-                path,
-                post(move |state, peer, headers, body| pass(path, state, peer, headers, body)),
-            )
-        })
-        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+    passed.fold(router, |router, path| {
+        let limit = DefaultBodyLimit::max(longest(path));
+        router.route(
+            path,
+            post(move |state, peer, headers, body| pass(path, state, peer, headers, body))
+                .layer(limit),
+        )
+    })
+}
+
+/// How long a request may be. A notice may come from anybody, and is small.
+fn longest(path: &str) -> usize {
+    match path {
+        m::BringNotice::PATH => m::MAX_NOTICE + AROUND,
+        _ => MAX_REQUEST,
+    }
 }
 
 async fn pass<F: Forward>(

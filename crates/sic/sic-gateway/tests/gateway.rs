@@ -11,7 +11,7 @@ use core_types::clock::ManualClock;
 use core_types::rpc::Method as _;
 use core_types::{UnixTime, sha256};
 use jose::SigningKey;
-use sap::messages::{Approve, Keys};
+use sap::messages::{Approve, BringNotice, Keys, MAX_NOTICE};
 use sap::office::calls::Beside;
 use service_kit::Rate;
 use sic_gateway::{
@@ -269,6 +269,36 @@ async fn sizes_and_rates_are_limited() {
         send(&router, post(Keys::PATH, "{}")).await.0,
         StatusCode::GATEWAY_TIMEOUT
     );
+}
+
+// shows: I-A4.2-revocation-prompt-destruction
+#[tokio::test]
+async fn an_authoritys_notice_passes_if_it_is_small_and_comes_by_no_officers_page() {
+    let (router, sam) = gateway(Ok((200, b"{}".to_vec())));
+    let notice = |length: usize| {
+        let text = serde_json::json!({"notice": "x".repeat(length)}).to_string();
+        post(BringNotice::PATH, text)
+    };
+    let (status, _, answer) = send(&router, notice(MAX_NOTICE)).await;
+    assert_eq!((status, answer.as_slice()), (StatusCode::OK, &b"{}"[..]));
+    assert_eq!(sam.seen.lock().unwrap()[0].0, BringNotice::PATH);
+    let (status, ..) = send(&router, notice(MAX_NOTICE + 64)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(sam.seen.lock().unwrap().len(), 1);
+    // As often as everything else.
+    for _ in 0..4 {
+        assert_eq!(send(&router, notice(1)).await.0, StatusCode::OK);
+    }
+    let (status, ..) = send(&router, notice(1)).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+
+    let root = SigningKey::generate().unwrap().0.public().clone();
+    let mut config = GatewayConfig::new(vec![root], "http://office.localhost:8403").unwrap();
+    config.office = true;
+    let clock = Arc::new(ManualClock::at(UnixTime(1000)));
+    let office = sic_gateway::router(config, sam, clock);
+    let (status, ..) = send(&office, notice(1)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ impl Ra {
         ))
     }
 
-    /// Tells the SAM what became of a certificate (`natsuin-notice+jws`).
+    /// Tells the SAM what became of a certificate (`natsuin-notice+jws`). To be sent both by the SSA and by the gateway.
     ///
     /// # Errors
     /// [`RaError::Jose`] when it can't be signed.

@@ -1,4 +1,5 @@
-//! Calls of the signer's side to the SAM, forwarded by the SIC gateway: `POST /sap/v1/…` with JSON bodies.
+//! Calls of the signer's side to the SAM, forwarded by the SIC gateway: `POST /sap/v1/…` with JSON bodies; and an authority's
+//! notices, which come this way too.
 
 pub use core_types::rpc::Empty;
 use core_types::{B64, Digest32, KeyId, VoucherId};
@@ -84,6 +85,19 @@ core_types::methods! {
     EnrolSeed: "/sap/v1/enrol/seed", EnrolSeedRequest => EnrolSeedAnswer;
     /// Enrols the factors.
     EnrolRegister: "/sap/v1/enrol/register", EnrolRegisterRequest => Done;
+    /// Brings an authority's notice about a certificate. It speaks for itself, so anybody may, and no SSA can keep it back.
+    BringNotice: "/sap/v1/notice", NoticeRequest => Empty;
+}
+
+/// Longest notice in bytes.
+pub const MAX_NOTICE: usize = 8 * 1024;
+
+/// Request of [`BringNotice`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeRequest {
+    /// The notice (`natsuin-notice+jws`), compact JWS by a registered authority.
+    pub notice: String,
 }
 
 /// Answer of [`Keys`].

@@ -25,4 +25,4 @@ pub use seed::NewSigner;
 pub use sic::{AtProvider, Factors, NewFactors, Refused, Sic};
 pub use start::{Inner, Options, Stack, StoreChoice};
 pub use state::{DevClient, DevCredential, DevSigner};
-pub use zones::{NAME_CM, NAME_GUARD, NAME_OFFICE, NAME_SAM, NAME_SIC, NAME_SSA, log_key};
+pub use zones::{NAME_CM, NAME_GUARD, NAME_OFFICE, NAME_SAM, NAME_SIC, NAME_SSA, SAM, log_key};

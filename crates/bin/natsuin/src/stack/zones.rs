@@ -33,7 +33,7 @@ use super::state::State;
 use crate::{courier, worker};
 
 /// Name of the one SAM, as in acts.
-pub(super) const SAM: &str = "sam.natsuin.localhost";
+pub const SAM: &str = "sam.natsuin.localhost";
 /// Names in the certificates of the zones.
 /// Name in the certificate of the module.
 pub const NAME_CM: &str = "cm.natsuin.internal";

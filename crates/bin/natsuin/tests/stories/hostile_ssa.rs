@@ -6,26 +6,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
 use core_types::bytes::b64u;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, sha256};
+use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256};
+use dev_ca::Ra;
 use jose::SealKey;
 use natsuin::agent::Agent;
-use natsuin::stack::{Device, Factors, NewFactors, NewSigner, Stack, StoreChoice};
+use natsuin::stack::{Device, Factors, NewFactors, NewSigner, SAM, Stack, StoreChoice};
 use sam_api::Refusal;
 use sam_api::ssa::{
     Ask, AskRequest, Enrolment, EnrolmentAnswer, EnrolmentRequest, Explicit, ExplicitRequest,
     KeyInfo, KeyState, Keys, KeysRequest, RequestState, Stop, StopRequest, Voucher, VoucherRequest,
     Wish,
 };
-use sap::enrol::Invite;
-use sap::messages::{Approve, ApproveRequest, Open, OpenRequest};
+use sap::enrol::{Invite, Subject};
+use sap::manage::NoticeEffect;
+use sap::messages::{Approve, ApproveRequest, BringNotice, NoticeRequest, Open, OpenRequest};
 use sap::proof::Method as How;
-use sap::{NewFactor, Proof, act_digest};
-use service_kit::CallError;
+use sap::{NewFactor, Proof, RevocationNotice, act_digest};
+use service_kit::{CallError, Shutdown, bind, serve};
 use soft_passkey::{Behaviour, SoftPasskey};
 use store_kit::{Cell, Dump, StoreUrl};
+use tokio::sync::watch;
 
 use crate::bad_input::keys_used;
 use crate::levels::{CLIENT, Levelled, SsaCalls, at_gateway, stores};
@@ -241,6 +247,70 @@ impl SsaCalls {
     }
 }
 
+/// An SSA that says yes to every notice and forgets it; it goes on until the sender is dropped.
+async fn forgetful() -> (String, watch::Sender<bool>) {
+    let (open, shutdown) = Shutdown::new();
+    let yes = post(|| async { StatusCode::NO_CONTENT });
+    let router = Router::new().route("/notice", yes);
+    let socket = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let running = serve(socket, router, None, shutdown).unwrap();
+    (format!("http://127.0.0.1:{}", running.addr.port()), open)
+}
+
+async fn an_ssa_that_drops_notices_at(level: Level) {
+    for store in stores().await {
+        let mut at = Levelled::begin(level, store, Arc::new(SystemClock)).await;
+        let ssa = at.ssa();
+        let ra = Ra::new(at.story.stack.ca.clone(), SAM, Vec::new()).unwrap();
+        let (info, now) = (ssa.key_info().await, at.story.stack.clock().now());
+        let say = |effect, after| {
+            let said = RevocationNotice {
+                sam: SAM.to_owned(),
+                tenant: TenantId::parse("dev").unwrap(),
+                key: info.key.clone(),
+                cert: sha256(&[&info.chain[0].0]),
+                effect,
+                iat: now.plus(after),
+            };
+            ra.notice(&said).unwrap()
+        };
+        let http = at.story.stack.http.clone();
+        let gateway = at.story.stack.sic_url.clone();
+        let bring = async |notice: String| {
+            let request = NoticeRequest { notice };
+            at_gateway::<BringNotice>(&http, &gateway, &request).await
+        };
+
+        // It has an approval that waits, and every reason to keep the key going.
+        let wanted = SystemRandom.digest32().0;
+        let rid = ssa.prepare(&wanted).await;
+        let factors = Factors::Passkey(&mut at.story.device);
+        at.story.stack.sic().approve(rid, factors).await.unwrap();
+        ssa.bind(rid, "a token").await.unwrap();
+        let hold = say(NoticeEffect::Hold, 0);
+        let (hostile, _open) = forgetful().await;
+        let taken = http.post(format!("{hostile}/notice")).body(hold.clone());
+        assert_eq!(taken.send().await.unwrap().status().as_u16(), 204);
+        assert_eq!(ssa.key_info().await.state, KeyState::Active);
+
+        // The authority sends it the other way as well, and there the SSA has no say.
+        bring(hold).await.unwrap();
+        assert_eq!(ssa.key_info().await.state, KeyState::Suspended);
+        assert!(ssa.sign("a token", &wanted).await.is_err());
+        let key = info.key.clone();
+        assert!(ssa.ask(Wish::Resume { key }).await.is_err());
+        bring(say(NoticeEffect::Released, 1)).await.unwrap();
+        assert_eq!(ssa.key_info().await.state, KeyState::Active);
+        bring(say(NoticeEffect::Revoked, 2)).await.unwrap();
+        assert_eq!(ssa.key_info().await.state, KeyState::Destroyed);
+        assert!(matches!(
+            ssa.sign("a token", &wanted).await,
+            Err(CallError::Refused(Refusal::KeyNotActive))
+        ));
+        at.story.stack.stop().await;
+    }
+}
+
 async fn a_hostile_ssa_at(level: Level) {
     for store in stores().await {
         let mut at = Levelled::begin(level, store.clone(), Arc::new(SystemClock)).await;
@@ -363,4 +433,22 @@ async fn a_hostile_ssa_gets_nothing_that_its_signer_did_not_approve_at_level_two
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_ssa_gets_nothing_that_its_signer_did_not_approve_at_level_three() {
     a_hostile_ssa_at(Level::Three).await;
+}
+
+// shows: I-A4.2-revocation-prompt-destruction, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssa_that_drops_an_authoritys_notice_keeps_no_key_going_at_level_one() {
+    an_ssa_that_drops_notices_at(Level::One).await;
+}
+
+// shows: I-A4.2-revocation-prompt-destruction, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssa_that_drops_an_authoritys_notice_keeps_no_key_going_at_level_two() {
+    an_ssa_that_drops_notices_at(Level::Two).await;
+}
+
+// shows: I-A4.2-revocation-prompt-destruction, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssa_that_drops_an_authoritys_notice_keeps_no_key_going_at_level_three() {
+    an_ssa_that_drops_notices_at(Level::Three).await;
 }

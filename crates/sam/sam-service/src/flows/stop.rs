@@ -1,4 +1,4 @@
-//! Stopping keys by cause (`I-4.2.2c-termination-causes`): by a login, by an authority's notice, by the end of the
+//! Stopping keys by cause (`I-4.2.2c-termination-causes`): by a login, by an authority's notice (from either listener), by the end of the
 //! certificate; and having the module destroy what is gone. Stops by the signer's proof are in [`super::change`]; the
 //! provider's, by officers, in [`super::office`].
 
@@ -13,6 +13,7 @@ use sam_core::evidence::{Evidence, Notice};
 use sam_core::life::{Gone, cause_code};
 use sam_core::{Reason, notice};
 use sap::manage::NoticeEffect;
+use sap::messages::{MAX_NOTICE, SapRefusal};
 use store_kit::{StoreError, transaction};
 
 use super::change::{key_event, key_note};
@@ -48,18 +49,35 @@ impl<C: CryptoModule> Sam<C> {
     /// # Errors
     /// [`Refusal`].
     pub async fn notice(&self, service: &str, request: NoticeRequest) -> Result<Empty, Refusal> {
-        match self.try_notice(service, &request.notice).await {
+        match self.try_notice(Some(service), &request.notice).await {
             Ok(()) => Ok(Empty {}),
-            Err(failed) => {
-                let reason = self.explain(&failed).await;
-                self.record(Event::NoticeRefused {
-                    notice: sha256(&[request.notice.as_bytes()]),
-                    reason: audit::reason(&reason),
-                })
-                .await;
-                Err(reason.to_ssa())
-            }
+            Err(failed) => Err(self.notice_refused(&failed, &request).await.to_ssa()),
         }
+    }
+
+    /// The same, brought to the gateway by whoever likes: what it says is its authority's word, and no SSA is needed for it. Whose key
+    /// it is about says the notice.
+    ///
+    /// # Errors
+    /// [`SapRefusal`].
+    pub async fn notice_brought(&self, request: NoticeRequest) -> Result<Empty, SapRefusal> {
+        let named = notice::tenant_of(&request.notice);
+        let of = named.and_then(|tenant| self.of(&tenant));
+        let sam = of.as_ref().unwrap_or(self);
+        match sam.try_notice(None, &request.notice).await {
+            Ok(()) => Ok(Empty {}),
+            Err(failed) => Err(sam.notice_refused(&failed, &request).await.to_sap()),
+        }
+    }
+
+    async fn notice_refused(&self, failed: &Failed, request: &NoticeRequest) -> Reason {
+        let reason = self.explain(failed).await;
+        self.record(Event::NoticeRefused {
+            notice: sha256(&[request.notice.as_bytes()]),
+            reason: audit::reason(&reason),
+        })
+        .await;
+        reason
     }
 
     async fn try_stop(&self, service: &str, request: &StopRequest) -> Result<(), Failed> {
@@ -80,7 +98,11 @@ impl<C: CryptoModule> Sam<C> {
         })
     }
 
-    async fn try_notice(&self, service: &str, jws: &str) -> Result<(), Failed> {
+    /// `service`: who brings it, if that is an SSA, which speaks of its own keys only.
+    async fn try_notice(&self, service: Option<&str>, jws: &str) -> Result<(), Failed> {
+        if jws.len() > MAX_NOTICE {
+            return Err(Reason::Malformed.into());
+        }
         let now = self.clock.now();
         let config = &self.config;
         let authorities = &config.registration_authorities;
@@ -98,7 +120,7 @@ impl<C: CryptoModule> Sam<C> {
             let key = &checked.notice.key;
             let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
             let row = row
-                .filter(|k| k.body.service == service)
+                .filter(|k| service.is_none_or(|service| k.body.service == service))
                 .ok_or(Reason::NotFound)?;
             notice::check_key(&checked.notice, &row.body.key, row.body.certificate())?;
             let Some(life) = row

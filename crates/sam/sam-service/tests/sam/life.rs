@@ -9,7 +9,7 @@ use sam_api::Refusal;
 use sam_api::ssa::*;
 use sam_keys::Destruction;
 use sap::manage::NoticeEffect;
-use sap::messages::{OpenRequest, SapRefusalCode};
+use sap::messages::{MAX_NOTICE, OpenRequest, SapRefusalCode};
 use sap::{Act, RevocationNotice, TYP_NOTICE};
 use tokio::sync::Notify;
 
@@ -319,6 +319,47 @@ async fn an_authoritys_notice_holds_releases_and_destroys_once_each() {
         assert_eq!(told, [Destroyed, Resumed, Suspended, Enrolled]);
         assert_eq!(world.audited("notice.heeded", "").await, 3);
         assert_eq!(world.audited("notice.refused", "").await, 6);
+    }
+}
+
+/// An SSA that keeps notices back keeps no key going.
+// shows: I-A4.2-revocation-prompt-destruction, T-INS-OPERATOR, T-TERM-NOT-OWNER, T-TERM-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_is_heeded_from_the_gateway_too_and_only_its_authoritys() {
+    for world in worlds().await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let send = |jws: String| world.sam.bring_notice(NoticeRequest { notice: jws });
+        let say = |effect, after| {
+            let notice = notice(&world, &signer, effect, after);
+            world.ra.notice(&notice).unwrap()
+        };
+        let (rogue, _) = SigningKey::generate().unwrap();
+        let payload = notice(&world, &signer, NoticeEffect::Revoked, 1);
+        let payload = serde_json::to_vec(&payload).unwrap();
+        let forged = rogue.sign(TYP_NOTICE, &payload).unwrap();
+        for nonsense in [forged, "a.b.c".to_owned(), "x".repeat(MAX_NOTICE + 1)] {
+            assert!(send(nonsense).await.is_err());
+        }
+        assert_eq!(world.audited("notice.refused", "").await, 3);
+        assert_eq!(world.key(&signer).await.state, KeyState::Active);
+
+        let (hold, released) = (say(NoticeEffect::Hold, 1), say(NoticeEffect::Released, 2));
+        send(hold.clone()).await.unwrap();
+        let stop = world.key(&signer).await.stop.unwrap();
+        assert_eq!(stop.cause, StopCause::Hold);
+        send(released).await.unwrap();
+        let again = send(hold).await.unwrap_err();
+        assert_eq!(again.code, SapRefusalCode::Used);
+        let token = world.approved(&mut signer, &[hash(1)]).await;
+        send(say_again(&world, &signer, 3)).await.unwrap();
+        let refused = world.sign(&signer, &token, &[hash(1)]).await;
+        assert_eq!(refused.unwrap_err(), Refusal::KeyNotActive);
+        assert_eq!(world.audited("notice.heeded", "").await, 3);
+        // What came this way needn't come the other, and does no harm there.
+        let notice = say_again(&world, &signer, 3);
+        let request = NoticeRequest { notice };
+        world.sam.notice(SSA, request).await.unwrap();
+        assert_eq!(world.audited("notice.heeded", "").await, 3);
     }
 }
 

@@ -13,6 +13,7 @@ use sam_api::ssa::{
     KeyState, NoticeRequest, ReceiptRequest, SignaturesRequest, SignedEntry, StopCause,
     StopRequest, Wish,
 };
+use sap::messages::MAX_NOTICE;
 use sap::proof::Method;
 use serde::Deserialize;
 use service_kit::CallError;
@@ -24,8 +25,6 @@ use crate::session::Session;
 
 /// Life of a request at the SAM in seconds.
 const REQUEST_LIFE: i64 = 600;
-/// Longest notice in bytes.
-const NOTICE: usize = 8 * 1024;
 const PAGE: &str = "/signing";
 
 #[derive(Template)]
@@ -437,7 +436,7 @@ fn wish(what: &str, of: String) -> Option<Wish> {
 /// `POST /notice`: an authority's signed notice about a certificate. It speaks for itself; whoever brings it.
 pub(super) async fn notice(State(ssa): State<Ssa>, body: Bytes) -> Response {
     let text = std::str::from_utf8(&body).ok().map(str::trim);
-    let Some(text) = text.filter(|t| !t.is_empty() && t.len() <= NOTICE) else {
+    let Some(text) = text.filter(|t| !t.is_empty() && t.len() <= MAX_NOTICE) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let request = NoticeRequest {

@@ -233,6 +233,7 @@ of_door! { gateways, gateway;
     enrol_open: sic::EnrolOpen;
     enrol_seed: sic::EnrolSeed;
     enrol_register: sic::EnrolRegister;
+    bring_notice: sic::BringNotice;
 }
 
 impl Node {

@@ -17,9 +17,11 @@ use sam_api::ssa::*;
 use sam_core::Policy;
 use sam_core::provider::Providers;
 use sam_service::{SamConfig, StartError, TenantConfig, gateway_router, ssa_router};
+use sap::RevocationNotice;
 use sap::act::Brand;
 use sap::act_digest;
 use sap::enrol::Invite;
+use sap::manage::NoticeEffect;
 use sap::messages::{
     Approve, ApproveRequest, EnrolOpen, EnrolOpenRequest, Open, OpenRequest, SapRefusalCode,
 };
@@ -30,6 +32,7 @@ use tower::ServiceExt as _;
 
 use crate::cm::Fault;
 use crate::kit::*;
+use crate::life::notice;
 use crate::stores::run;
 
 const ACME_SSA: &str = "ssa.acme.test";
@@ -331,6 +334,35 @@ async fn an_authority_invites_into_its_own_tenant_only() {
         let refused = side.sam.voucher(ACME_SSA, request).await.unwrap_err();
         assert_eq!(refused, Refusal::Used);
         world.turn(&mut side);
+    }
+}
+
+// shows: T-TERM-NOT-OWNER
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_at_the_gateway_is_by_the_authority_of_the_tenant_whose_key_it_names() {
+    for mut world in worlds().await {
+        let mut side = acme(&mut world).await;
+        world.turn(&mut side);
+        let signer = world.enrol("hanako", false, &[KeyAlg::P256]).await;
+        let of_acme = notice(&world, &signer, NoticeEffect::Hold, 1);
+        let of_house = RevocationNotice {
+            tenant: side.tenant.clone(),
+            ..of_acme.clone()
+        };
+        let bring = async |ra: &Ra, said: &RevocationNotice| {
+            let notice = ra.notice(said).unwrap();
+            world.sam.bring_notice(NoticeRequest { notice }).await
+        };
+        for (ra, said) in [
+            (&side.ra, &of_acme),
+            (&side.ra, &of_house),
+            (&world.ra, &of_house),
+        ] {
+            assert!(bring(ra, said).await.is_err());
+            assert_eq!(world.key(&signer).await.state, KeyState::Active);
+        }
+        bring(&world.ra, &of_acme).await.unwrap();
+        assert_eq!(world.key(&signer).await.state, KeyState::Suspended);
     }
 }
 
