@@ -286,6 +286,9 @@ impl<'a> Case<'a> {
         if act.kind == "sign-open" {
             remarks.push("the-data-was-not-shown");
         }
+        if !act.declared.is_empty() {
+            remarks.push("the-operators-word-for-the-level");
+        }
         Ok(by_word)
     }
 

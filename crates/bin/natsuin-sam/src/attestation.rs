@@ -34,7 +34,11 @@ impl AttestationConfig {
         };
         let format = |text: &String| {
             let verified = "packed, fido-u2f, tpm and apple are verified";
-            let wrong = || trouble(format!("attestation.formats: {text:?} isn't one; {verified}"));
+            let wrong = || {
+                trouble(format!(
+                    "attestation.formats: {text:?} isn't one; {verified}"
+                ))
+            };
             Format::parse(text).ok_or_else(wrong)
         };
         if self.formats.is_empty() && !self.models.is_empty() {
@@ -104,7 +108,11 @@ mod tests {
         let model = r#""models":["a1a1a1a1-a1a1-a1a1-a1a1-a1a1a1a1a1a1"]"#;
         let policy = load(&format!(r#"{{{model},"formats":["packed","tpm"]}}"#)).unwrap();
         assert_eq!(policy.formats, [Format::Packed, Format::Tpm].into());
-        assert!(load(&format!("{{{model}}}")).unwrap_err().contains("formats"));
+        assert!(
+            load(&format!("{{{model}}}"))
+                .unwrap_err()
+                .contains("formats")
+        );
         for other in ["none", "android-key", "PACKED"] {
             let refused = load(&format!(r#"{{{model},"formats":["{other}"]}}"#));
             assert!(refused.unwrap_err().contains(other), "{other}");

@@ -6,6 +6,7 @@ use core_types::{
     SigAlg, TenantId, UnixTime, VoucherId, sha256,
 };
 use sap::enrol::{Invite, Subject};
+pub use sap::level::{Declared, KeyLevel, LevelPart};
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
@@ -495,50 +496,6 @@ pub struct KeyInfo {
     pub changes: u32,
     /// Why it is stopped or gone.
     pub stop: Option<StopInfo>,
-}
-
-/// A key's level: the lowest of its parts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyLevel {
-    /// The level.
-    pub level: Level,
-    /// The first part that holds it down.
-    pub because: LevelPart,
-    /// Requirements that the next level would need met, one for each part that holds it down.
-    pub needs: Vec<String>,
-    /// What of it rests on the operator's word.
-    pub declared: Vec<Declared>,
-}
-
-/// What only a certificate can prove, as the operator declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Declared {
-    /// Part of the matrix that rests on it; the service, if all of it does.
-    pub part: LevelPart,
-    /// Level it is declared good for.
-    pub level: Level,
-    /// The evaluation, or what else the operator names.
-    pub reference: String,
-}
-
-/// A part of the level matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LevelPart {
-    /// `I-3.5.1-keygen-*`
-    Generation,
-    /// `I-3.5.1-import-*`
-    Import,
-    /// `I-3.5.1-retention-*`
-    Retention,
-    /// `I-3.5.1-keyauth-*`
-    Authorization,
-    /// The voucher's ceiling (identity proofing).
-    Enrolment,
-    /// The ceiling of the service.
-    Service,
 }
 
 /// State of a key.

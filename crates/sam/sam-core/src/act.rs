@@ -39,6 +39,8 @@ pub struct Issuer<'a> {
 pub struct SignContent {
     /// Level of the key.
     pub level: Level,
+    /// Evaluations on which that level rests by the operator's word alone.
+    pub declared: Vec<String>,
     /// The signer.
     pub person: Person,
     /// The key.
@@ -96,6 +98,7 @@ pub fn mint_sign(
         epoch: issuer.epoch,
         policy: issuer.policy,
         level: content.level,
+        declared: content.declared,
         person: content.person,
         key: content.key,
         client: content.client,

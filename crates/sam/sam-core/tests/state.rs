@@ -67,6 +67,7 @@ fn item(ha: HashAlg, h: B64) -> Item {
 fn content(items: Vec<Item>) -> SignContent {
     SignContent {
         level: Level::One,
+        declared: Vec::new(),
         person: Person {
             id: PersonId::parse("p").unwrap(),
             name: "p".into(),

@@ -238,7 +238,9 @@ impl<C: CryptoModule> Sam<C> {
         let own = self.attesters().metadata.as_ref().map(|own| own.number);
         transaction!(self.store, "metadata", |tx| {
             // A row that is older than the log says was the highest once all the same.
-            let stored = tx.fetch_optional(sql(HighestIssue::SELECT).bind(ROW)).await?;
+            let stored = tx
+                .fetch_optional(sql(HighestIssue::SELECT).bind(ROW))
+                .await?;
             let opened = match &stored {
                 Some(row) => readable(rows::unseal::<HighestIssue>(&self.house, row))?,
                 None => None,

@@ -39,6 +39,8 @@ pub struct Summary<'a> {
     pub subject: &'a str,
     /// Level of the key.
     pub level: Level,
+    /// Evaluations on which that level rests by the operator's word alone.
+    pub declared: &'a [String],
     /// What will be signed, in order.
     pub items: &'a [Item],
     /// Last accepted act and last change of factors.
@@ -80,7 +82,7 @@ fn shown(a: &SignAct) -> impl PartialEq + '_ {
             &a.items,
             a.renew,
             &a.since,
-            a.level,
+            (a.level, &a.declared),
             a.policy,
             &a.return_uri,
         ),
@@ -149,6 +151,7 @@ impl Review<SignAct> {
             key: self.act.key.id.as_str(),
             subject: &self.act.key.subject,
             level: self.act.level,
+            declared: &self.act.declared,
             items: &self.act.items,
             since: &self.act.since,
             renew: self.act.renew,

@@ -98,6 +98,7 @@ impl Sam {
             epoch: Digest32([2; 32]),
             policy: 1,
             level: Level::One,
+            declared: Vec::new(),
             person: person(),
             key: ActKey {
                 id: KeyId::parse("k").unwrap(),

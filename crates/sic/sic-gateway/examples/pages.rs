@@ -355,6 +355,7 @@ fn person() -> Person {
 
 fn sign_act(now: UnixTime) -> SignAct {
     SignAct {
+        declared: Vec::new(),
         v: Version1,
         sam: "sam.example".into(),
         tenant: TenantId::parse("t").unwrap(),

@@ -130,6 +130,15 @@ test('what keys may be made for is said in known members only', async () => {
   }
 });
 
+test('what a level rests on is a list of names, or missing', async () => {
+  const keys = await keysNow();
+  for (const [name, jws] of Object.entries(v.declared)) {
+    if (name.startsWith('bad')) await assert.rejects(verifyAct(jws, keys, 'sign', v.now), forged, name);
+    else assert.equal((await verifyAct(jws, keys, 'sign', v.now)).act.declared[0], 'test, not evaluated', name);
+  }
+  assert.equal((await verifyAct(v.act, keys, 'sign', v.now)).act.declared, undefined);
+});
+
 test('a fresh act is the same only if all that was shown is', async () => {
   const keys = await keysNow();
   const { act } = await verifyAct(v.act, keys, 'sign', v.now);
@@ -137,7 +146,7 @@ test('a fresh act is the same only if all that was shown is', async () => {
   const changes = [
     { items: [...act.items].reverse() }, { level: 3 }, { client: { ...act.client, signed: true } }, { return: 'x' },
     { renew: 5 }, { since: { act: 1, factors: null } }, { person: { ...act.person, name: 'x' } }, { algs: [] },
-    { brand: { ja: 'x', en: 'x' } },
+    { brand: { ja: 'x', en: 'x' } }, { declared: ['x'] },
   ];
   for (const change of changes) assert.ok(!sameShown(act, { ...act, ...change }), JSON.stringify(change));
 });

@@ -34,7 +34,7 @@ const MEMBERS = {
 };
 /** Members that may be missing: of every kind, and of these. */
 const BRAND = 'brand';
-const OPTIONAL = { enrol: ['exportable', 'one_time'] };
+const OPTIONAL = { enrol: ['exportable', 'one_time'], sign: ['declared'] };
 /** Kinds that are approved on the page of a request. */
 export const APPROVED_HERE = ['sign', 'sign-open', 'suspend', 'resume', 'destroy', 'leave', 'factor', 'import', 'hand-over'];
 /** Where a key that comes in was made. */
@@ -108,6 +108,9 @@ const isName = (text) => typeof text === 'string' && text !== '' && [...text].le
 const isBrand = (brand) =>
   exactly(brand, ['ja', 'en', ...(Object.hasOwn(brand ?? {}, 'colour') ? ['colour'] : [])]) && isName(brand.ja) && isName(brand.en) &&
   /^#[0-9a-f]{6}$/.test(brand.colour ?? '#000000');
+/** Evaluations that the operator names; where there are none, the member is missing. */
+const isDeclared = (list) =>
+  list === undefined || (Array.isArray(list) && list.length > 0 && list.every((one) => typeof one === 'string' && one !== ''));
 const isSince = (since) => exactly(since, ['act', 'factors', 'keys']);
 
 function checkEnrol({ replaces, exportable, one_time: oneTime }) {
@@ -153,6 +156,7 @@ function checkSign(act) {
     isKey(act.key) &&
     exactly(act.client, ['id', 'name', 'known', 'signed']) &&
     isSince(act.since) &&
+    isDeclared(act.declared) &&
     Array.isArray(act.items) &&
     act.items.length >= 1 &&
     act.items.length <= 10000 &&

@@ -72,6 +72,7 @@ function ready(notice) {
     el('section', { class: 'card' }, facts([
       [t('sic-person'), foreign(act.person.name)],
       [t('sic-key'), el('span', {}, t('sic-level', { n: act.level })), ' ', el('code', { class: 'quiet' }, clean(key.id))],
+      act.declared && [t('sic-declared'), t('sic-declared-by', { what: foreign(act.declared.join(', ')) })],
       [t('sic-cert'), foreign(key.subject)],
       [t('sic-count'), byNumber('sic-count')],
       Boolean(act.renew) && [t('sic-renew'), t('sic-renew-until', { time: stamp(act.renew) })],

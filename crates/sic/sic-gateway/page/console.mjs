@@ -7,7 +7,7 @@ import { ask, atTheEnd, begin, end as endSession, forget, me, openLogIn, prove, 
 import { entries } from './log.mjs';
 import { day } from './measures.mjs';
 import { No, call, config, loadConfig } from './net.mjs';
-import { inWords, isDestruction, isSwitch, openAct, read, rolesOf, switchCommand } from './office.mjs';
+import { declaredOf, inWords, isDestruction, isSwitch, levelOf, openAct, read, rolesOf, switchCommand } from './office.mjs';
 import { dropOwn, goOn, mayPropose, mayTake, propose, take, trainingOf } from './propose.mjs';
 import { announce, clean, clock, el, facts, field, foreign, lang, loadTexts, message, now, s, saveLink, show, stamp, t, title } from './ui.mjs';
 
@@ -218,6 +218,8 @@ async function look(info, notice, typed = '') {
       [t('office-reason'), foreign(told.reason)],
       [t('office-by'), foreign(told.requester.name)],
       told.facts.subject && [t('sic-cert'), foreign(told.facts.subject)],
+      told.facts.assurance && [t('office-level'), levelOf(told.facts.assurance)],
+      told.facts.assurance?.level.declared.length > 0 && [t('office-declared'), declaredOf(told.facts.assurance.level.declared)],
       told.measure.measure === 'confirm' && [t('office-passkey'), el('code', { id: 'passkey', class: 'code' }, clean(told.measure.passkey))],
       told.measure.office && [t('office-term'), stamp(told.measure.office.until)],
       told.measure.office && [t('office-training'), told.measure.office.training ? trainingOf(told.measure.office.training) : t('office-training-missing')],
@@ -279,6 +281,7 @@ function state({ state: is, zones }) {
       [t('office-backups'), backups(is.backups)],
       [t('office-mail'), mail(is.mail)],
       [t('office-ceiling'), t('sic-level', { n: is.ceiling })],
+      is.declared?.length > 0 && [t('office-declared'), declaredOf(is.declared)],
       [t('office-checkpoint'), checkpoint(is.log)],
       [t('office-open'), t('office-open-proposals', { n: is.open })],
       is.due > 0 && [t('office-people'), t('office-due-officers', { n: is.due })],
@@ -370,7 +373,8 @@ function keys({ state: is }) {
         : facts(is.levels.keys.map(([level, count]) => [t('sic-level', { n: level }), el('span', { class: 'num' }, String(count))]))),
     el('h3', {}, t('office-ending')),
     is.ending.length === 0 ? empty('office-ending-none')
-      : el('div', { class: 'card' }, facts(is.ending.map((one) => [stamp(one.at), foreign(one.key)])), el('p', { class: 'hint' }, t('office-ending-do'))));
+      : el('div', { class: 'card' }, facts(is.ending.map((one) => [stamp(one.at), foreign(one.key),
+        one.assurance ? levelOf(one.assurance) : el('p', { class: 'status no' }, t('office-level-unreadable'))])), el('p', { class: 'hint' }, t('office-ending-do'))));
 }
 
 function stateOf(word) {

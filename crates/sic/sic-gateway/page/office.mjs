@@ -3,7 +3,7 @@
 import { Refused, verifyAct } from './act.mjs';
 import { b64u, exactly, fromB64u, sha256, verifyJws } from './jose.mjs';
 import { samKeys } from './net.mjs';
-import { clean, foreign, now, t } from './ui.mjs';
+import { clean, el, foreign, now, t } from './ui.mjs';
 
 const notGenuine = () => new Refused('error-act-not-genuine');
 
@@ -74,6 +74,16 @@ export async function isDestruction(jws, key, proposal, roots) {
 
 export const rolesOf = (office) =>
   office.roles.flatMap((role, i) => [i > 0 && ' + ', ...t(`office-role-${role}`)]).filter(Boolean);
+
+/** A key's level and why it isn't higher, and where it comes from. */
+export const levelOf = ({ level, origin, case: way }) => [
+  el('p', {}, t(`office-level-${level.because}`, { n: level.level })),
+  level.needs.length > 0 && el('p', { class: 'hint' }, t('office-level-needs', { what: clean(level.needs.join(', ')) })),
+  el('p', { class: 'quiet' }, t(`office-origin-${way}`), ' ', el('code', {}, clean(origin))),
+];
+
+/** What rests on the operator's word alone: evaluations, each once. */
+export const declaredOf = (declared) => foreign([...new Set(declared.map((one) => one.reference))].join(', '));
 
 /** What is proposed, in one sentence; the same that the command line shows. */
 export function inWords({ measure, facts }) {

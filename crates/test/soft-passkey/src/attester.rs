@@ -149,13 +149,7 @@ impl Attester {
         Ok(format!("{signed}.{}", b64u(value)))
     }
 
-    fn payload(
-        &self,
-        number: u64,
-        status: &[&str],
-        protection: &str,
-        next_update: &str,
-    ) -> Value {
+    fn payload(&self, number: u64, status: &[&str], protection: &str, next_update: &str) -> Value {
         let reports: Vec<_> = status.iter().map(|s| json!({ "status": s })).collect();
         json!({
             "legalHeader": "test",

@@ -163,6 +163,9 @@ pub struct SignAct {
     pub policy: u32,
     /// Level of the key as computed.
     pub level: Level,
+    /// Evaluations on which that level rests by the operator's word alone, as the operator names them; absent = none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<String>,
     /// The signer.
     pub person: Person,
     /// The key.
@@ -486,6 +489,7 @@ mod tests {
             epoch: Digest32([2; 32]),
             policy: 1,
             level: Level::One,
+            declared: Vec::new(),
             person: Person {
                 id: PersonId::parse("p").unwrap(),
                 name: "髙橋 花子".into(),

@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod enrol;
+pub mod level;
 pub mod manage;
 pub mod messages;
 pub mod office;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::act::Version1;
+use crate::level::KeyAssurance;
 pub use separation::excluded;
 
 /// `typ` of the record with which an installation begins, signed by its recovery key.
@@ -355,6 +356,9 @@ pub struct Facts {
     /// Subject of the key's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Of a key: its level, why it isn't higher, and where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance: Option<KeyAssurance>,
     /// How often the state of key or factors had changed: the proposal is void when it changes again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<u32>,

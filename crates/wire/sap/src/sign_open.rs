@@ -84,6 +84,8 @@ impl SignOpenAct {
             epoch: self.epoch,
             policy: self.policy,
             level: self.level,
+            // Without items at level 1 only, where nothing is declared.
+            declared: Vec::new(),
             person: self.person,
             key: self.key,
             client: self.client,

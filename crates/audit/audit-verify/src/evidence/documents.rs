@@ -186,6 +186,9 @@ pub(super) struct Act {
     pub(super) exp: i64,
     pub(super) policy: u32,
     pub(super) level: u8,
+    /// Evaluations on which the level rests by the operator's word.
+    #[serde(default)]
+    pub(super) declared: Vec<String>,
     pub(super) person: Person,
     pub(super) client: Option<Client>,
     pub(super) items: Option<Vec<Item>>,
@@ -279,6 +282,9 @@ impl Act {
             .iter()
             .map(|i| format!("{} {} {} {:?}", i.form, i.ha, i.h, i.label))
             .collect();
+        for reference in &self.declared {
+            lines.push(format!("level {} as declared: {reference:?}", self.level));
+        }
         if let (Some(count), Some(until)) = (self.count, self.until) {
             lines.push(format!(
                 "any data of the application, up to {count}, until {until}"

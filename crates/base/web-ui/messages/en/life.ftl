@@ -127,6 +127,7 @@ evidence-log = Log
 evidence-remark-no-certificate = The bundle has no certificate: who the key belongs to is the service's word.
 evidence-remark-issuer-not-checked = The certificate's issuer wasn't checked; give --issuer.
 evidence-remark-clock-not-kept = The service's clock was nobody's to keep right: times are only what it showed.
+evidence-remark-the-operators-word-for-the-level = The level rests on evaluations that the operator declares; no program can check them. Their references stand with what was approved.
 evidence-remark-the-data-was-not-shown = The application had data signed that nobody was shown; its hashes stand beside the signatures.
 evidence-remark-the-sams-word-only = Secrets such as a PIN leave nothing that others could check.
 evidence-remark-the-providers-word = The proof is an identity provider's word for this act, by a key that you named.

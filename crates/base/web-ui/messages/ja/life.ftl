@@ -124,6 +124,7 @@ evidence-log = 記録
 evidence-remark-no-certificate = 証明書がありません。鍵が誰のものかは、サービスの言明によります。
 evidence-remark-issuer-not-checked = 証明書の発行者は確かめていません。--issuer で指定してください。
 evidence-remark-clock-not-kept = サービスの時計は合わせられていませんでした。時刻は時計の表示のとおりです。
+evidence-remark-the-operators-word-for-the-level = レベルは、運営者が申告した評価に基づきます。プログラムでは確かめられません。その名称は承認の内容にあります。
 evidence-remark-the-data-was-not-shown = アプリが署名させたデータは、承認のときに表示されていません。ハッシュ値は署名のところにあります。
 evidence-remark-the-sams-word-only = 暗証番号などの秘密は、ほかの人が確かめられるものを残しません。
 evidence-remark-the-providers-word = 証拠は、この行為についての本人確認サイトの言明で、指定された同サイトの鍵により確かめられました。

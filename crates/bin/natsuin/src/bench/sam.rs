@@ -207,6 +207,7 @@ impl Scene {
         };
         let content = SignContent {
             level: Level::One,
+            declared: Vec::new(),
             person: Person {
                 id: self.person.clone(),
                 name: "髙橋 花子".to_owned(),

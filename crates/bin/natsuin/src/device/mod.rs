@@ -272,6 +272,10 @@ fn shown(review: &Review, wanted: &Wanted<'_>, out: Out) {
             ("n", Arg::Num(level)),
         ],
     ));
+    if !summary.declared.is_empty() {
+        let what = summary.declared.join(", ");
+        out.note(&m.f("sic-declared-by", &[("what", Arg::Text(&what))]));
+    }
     if let Some(brand) = summary.brand {
         let name = brand.name(m.lang == Lang::Ja);
         out.note(&m.f("sic-brand", &[("name", Arg::Text(name))]));

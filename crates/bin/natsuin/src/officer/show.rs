@@ -1,5 +1,6 @@
 //! What officers see, as lines.
 
+use sap::level::{Declared, KeyAssurance, LevelPart, references};
 use sap::office::calls::{
     MailInfo, OfficerInfo, PeopleAnswer, ProposalInfo, ProposalState, StateAnswer,
 };
@@ -43,7 +44,7 @@ pub(super) fn show(info: &ProposalInfo, out: Out) {
 
 /// What is approved, in words; the same that the page shows.
 pub(super) fn lines(document: &Document, m: Messages) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("    {}", in_words(document, m)),
         format!("    {}: {}", m.t("office-reason"), clean(&document.reason)),
         format!(
@@ -52,7 +53,48 @@ pub(super) fn lines(document: &Document, m: Messages) -> Vec<String> {
             clean(&document.requester.name)
         ),
         format!("    {}: {}", m.t("office-until"), m.time(document.exp)),
+    ];
+    if let Some(told) = &document.facts.assurance {
+        lines.extend(assurance(told, m).map(|line| format!("    {line}")));
+    }
+    lines
+}
+
+/// A key's level, why it isn't higher, where it comes from, and what of that rests on the operator's word.
+fn assurance(told: &KeyAssurance, m: Messages) -> impl Iterator<Item = String> {
+    let level = &told.level;
+    let because = match level.because {
+        LevelPart::Generation => "office-level-generation",
+        LevelPart::Import => "office-level-import",
+        LevelPart::Retention => "office-level-retention",
+        LevelPart::Authorization => "office-level-authorization",
+        LevelPart::Enrolment => "office-level-enrolment",
+        LevelPart::Service => "office-level-service",
+    };
+    let needs = level.needs.join(", ");
+    let needs =
+        (!needs.is_empty()).then(|| m.f("office-level-needs", &[("what", Arg::Text(&needs))]));
+    let origin = format!(
+        "{} ({})",
+        m.t(&format!("office-origin-{}", told.case)),
+        clean(&told.origin)
+    );
+    let because = m.n(because, u8::from(level.level).into());
+    [
+        Some(because),
+        needs,
+        Some(origin),
+        declared(&level.declared, m),
     ]
+    .into_iter()
+    .flatten()
+}
+
+/// Which evaluations the operator declares, if any.
+fn declared(declared: &[Declared], m: Messages) -> Option<String> {
+    let references = references(declared).join(", ");
+    let what = m.t("office-declared");
+    (!references.is_empty()).then(|| format!("{what}: {}", clean(&references)))
 }
 
 fn in_words(document: &Document, m: Messages) -> String {
@@ -244,6 +286,9 @@ pub(super) fn show_state(state: &StateAnswer, out: Out) {
             }
         }
     }
+    if let Some(line) = declared(&state.declared, m) {
+        out.say(&line);
+    }
     show_mail(&state.mail, out);
     out.say(&m.n("office-usable", state.usable.into()));
     out.say(&m.n("office-open-proposals", state.open.into()));
@@ -268,6 +313,10 @@ pub(super) fn show_state(state: &StateAnswer, out: Out) {
     }
     for one in &state.ending {
         out.say(&format!("{}  {}", m.time(one.at), one.key));
+        match &one.assurance {
+            Some(told) => assurance(told, m).for_each(|line| out.say(&format!("    {line}"))),
+            None => out.say(&format!("  ! {}", m.t("office-level-unreadable"))),
+        }
     }
 }
 

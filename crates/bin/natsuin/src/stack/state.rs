@@ -4,6 +4,7 @@
 
 use core_types::SecretBytes;
 use sam_api::ssa::{Declared, LevelPart};
+use sap::level::references;
 use serde::{Deserialize, Serialize};
 use web_ui::Messages;
 
@@ -92,10 +93,8 @@ impl DevCredential {
             LevelPart::Enrolment => "portal-level-enrolment",
             LevelPart::Service => "portal-level-service",
         };
-        let mut references: Vec<_> = self.level_declared.iter().map(|d| &d.reference).collect();
-        references.dedup();
         let declared = m.t("portal-level-declared");
-        let declared: String = references
+        let declared: String = references(&self.level_declared)
             .iter()
             .map(|r| format!(" {declared} {r}"))
             .collect();

@@ -16,6 +16,7 @@ use sam_core::{KeyFacts, Reason, csr};
 use sam_keys::Origin;
 use sap::TYP_ENROLMENT;
 use sap::enrol::EnrolmentRecord;
+use sap::level::KeyAssurance;
 use store_kit::transaction;
 
 use super::orders::Ordered;
@@ -393,6 +394,15 @@ impl<C: CryptoModule> Sam<C> {
         Ok(KeysAnswer {
             keys: keys.into_iter().map(|key| self.info(key.body)).collect(),
         })
+    }
+
+    /// What officers are told of a key before they decide about it.
+    pub(crate) fn assurance(&self, key: &KeyRecord) -> KeyAssurance {
+        KeyAssurance {
+            level: key.facts.told(&self.service),
+            origin: key.origin.clone(),
+            case: key.case,
+        }
     }
 
     fn info(&self, key: KeyRecord) -> KeyInfo {

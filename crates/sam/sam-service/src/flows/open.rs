@@ -11,6 +11,7 @@ use sam_core::import::{self, ImportContent};
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason};
 use sap::act::Person;
+use sap::level::references;
 use sap::messages::{OpenAnswer, OpenRequest, PasskeyHint, SapRefusal};
 use sap::proof::Method;
 use sap::{Act, TYP_ACT, act_digest};
@@ -339,6 +340,7 @@ impl<C: CryptoModule> Sam<C> {
             .map(|c| c.name.as_str());
         SignContent {
             level,
+            declared: references(&self.service.declared_for(level)),
             person: Person {
                 id: key.owner.clone(),
                 name: key.record.subject.common_name.clone(),

@@ -245,7 +245,7 @@ async fn an_attestation_of_a_format_that_is_not_admitted_counts_for_nothing() {
 
 // shows: T-USE-CRED-FORGE, I-3.5.1-keyauth-L3
 #[tokio::test(flavor = "multi_thread")]
-async fn what_becomes_known_of_a_model_counts_within_the_hour_and_is_not_forgotten_for_an_older_file() {
+async fn what_becomes_known_of_a_model_counts_within_the_hour_and_is_not_forgotten() {
     for world in worlds_at(Level::Three).await {
         let good = maker();
         let world = vouching(world, &good).await;

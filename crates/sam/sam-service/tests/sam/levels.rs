@@ -13,8 +13,10 @@ use sam_api::Refusal;
 use sam_api::ssa::LevelPart;
 use sam_core::Policy;
 use sam_service::{FoundError, MIGRATIONS, Sam, SamConfig, StartError};
-use sap::Act;
 use sap::messages::{ApproveRequest, OpenRequest, SapRefusalCode};
+use sap::office::calls::{SessionRequest, State};
+use sap::office::{Document, KeyAction, Measure, Role};
+use sap::{Act, SignAct, act_digest};
 use store_kit::testing;
 
 use crate::kit::*;
@@ -135,6 +137,61 @@ async fn a_key_of_a_declared_module_is_level_two_and_names_the_declaration() {
         // PIN and codes hold the key down, whatever the module is.
         let weak = world.enrol("q", true, &[KeyAlg::P256]).await;
         assert_eq!(weak.keys[0].level.level, Level::One);
+    }
+}
+
+/// What only a certificate could prove is named wherever somebody approves or decides.
+// shows: I-3.5-level-definitions
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_level_rests_on_is_named_to_signers_checkers_and_officers() {
+    for world in worlds_at(Level::Two).await {
+        let mut signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let rid = world.prepare(&signer, &[hash(1)]).await;
+        let opened = world.sam.open(OpenRequest { rid }).await.unwrap().act;
+        assert_eq!(sign_act(&opened).declared, [REFERENCE]);
+        let digest = act_digest(&opened);
+        let proof = signer.passkey.prove(digest).unwrap();
+        world.approve(proof).await.unwrap();
+        world.bind(rid, "token").await.unwrap();
+        let signed = world.sign(&signer, "token", &[hash(1)]).await;
+        signed.unwrap();
+        let shown = world.shown(&signer, digest).await;
+        let word = "the-operators-word-for-the-level";
+        assert!(shown.remarks.contains(&word), "{:?}", shown.remarks);
+        assert!(shown.what.iter().any(|line| line.contains(REFERENCE)));
+
+        let mut operator = world.appoint("o", Role::SystemOperator).await;
+        let session = world.log_in(&mut operator).await.unwrap().session;
+        let request = SessionRequest { session };
+        let declared = world.office::<State>(&request).await.unwrap().declared;
+        assert!(!declared.is_empty());
+        assert!(declared.iter().all(|d| d.reference == REFERENCE));
+        let key = &signer.keys[0];
+        let measure = Measure::Key {
+            key: key.key.clone(),
+            action: KeyAction::Suspend,
+        };
+        let asked = world.propose(&mut operator, measure).await.unwrap();
+        let document: Document = serde_json::from_str(&asked.document).unwrap();
+        let told = document.facts.assurance.unwrap();
+        assert_eq!(told.level, key.level);
+        assert_eq!(
+            (told.origin, told.case),
+            (key.origin.clone(), key.origin_case)
+        );
+    }
+    for world in worlds().await {
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let rid = world.prepare(&signer, &[hash(1)]).await;
+        let opened = world.sam.open(OpenRequest { rid }).await.unwrap().act;
+        assert!(sign_act(&opened).declared.is_empty());
+    }
+}
+
+fn sign_act(jws: &str) -> SignAct {
+    match sam_core::act::read_act(jws).unwrap() {
+        Act::Sign(act) => act,
+        _ => panic!("an act to sign"),
     }
 }
 
@@ -268,9 +325,7 @@ async fn one_proof_is_for_one_signature_unless_the_operator_lets_it_be_for_more(
             let rid = node.prepare(SSA, of(most)).await.unwrap().rid;
             // The signer sees how many there are, and which.
             let opened = node.open(OpenRequest { rid }).await.unwrap();
-            let Act::Sign(act) = sam_core::act::read_act(&opened.act).unwrap() else {
-                panic!("an act to sign");
-            };
+            let act = sign_act(&opened.act);
             let shown: Vec<_> = act.items.iter().map(|i| i.digest().clone()).collect();
             assert_eq!(shown, hashes[..most as usize]);
         }

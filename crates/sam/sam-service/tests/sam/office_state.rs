@@ -32,7 +32,9 @@ async fn keys_that_end_soon_are_shown_to_whoever_has_to_do_with_keys_and_to_nobo
             assert!(seen.levels.unwrap().keys.is_empty());
         }
         world.sam.scrub().await.unwrap();
-        let levels = state(&mut operator).await.levels.unwrap();
+        let seen = state(&mut operator).await;
+        assert!(seen.declared.is_empty(), "a module in software has nothing");
+        let levels = seen.levels.unwrap();
         assert_eq!(levels.keys, [(signer.keys[0].level.level, 1)]);
         assert_eq!(levels.at, world.clock.now());
         // As if it were a fortnight before the end: appointments would have ended long before.
@@ -47,6 +49,8 @@ async fn keys_that_end_soon_are_shown_to_whoever_has_to_do_with_keys_and_to_nobo
             let seen = state(device).await;
             assert_eq!(seen.ending.len(), 1);
             assert_eq!(seen.ending[0].key, signer.keys[0].key);
+            let told = seen.ending[0].assurance.as_ref().unwrap();
+            assert_eq!(told.level, signer.keys[0].level);
         }
         for device in [&mut admin, &mut auditor] {
             let seen = state(device).await;

@@ -26,6 +26,7 @@ pub fn sign_act() -> SignAct {
         epoch: Digest32([2; 32]),
         policy: 1,
         level: Level::One,
+        declared: Vec::new(),
         person: person(),
         key: ActKey {
             id: KeyId::parse("k").unwrap(),
@@ -132,6 +133,19 @@ pub fn opens(key: &SigningKey) -> Value {
         "bad-early": with("until", json!(NOW.0 + 299)),
         "bad-items": with("items", json!([])),
         "bad-key": with("key", json!({})),
+    })
+}
+
+/// Acts to sign whose level rests on somebody's word; those with `bad` in the name aren't of the form.
+pub fn declared(key: &SigningKey) -> Value {
+    let with = |list: Value| changed(key, &|act| act["declared"] = list.clone());
+    json!({
+        "one": with(json!(["test, not evaluated"])),
+        "two": with(json!(["test, not evaluated", "審査 第1号"])),
+        "bad-none": with(json!([])),
+        "bad-empty": with(json!([""])),
+        "bad-number": with(json!([1])),
+        "bad-text": with(json!("test")),
     })
 }
 

@@ -205,6 +205,7 @@ fn the_page_and_rust_agree_on_every_format() {
         "enrol": act_key.sign(TYP_ACT, &serde_json::to_vec(&Act::Enrol(enrol_act())).unwrap()).unwrap(),
         "enrols": enrols(&act_key),
         "opens": opens(&act_key),
+        "declared": declared(&act_key),
         "changes": changes(&act_key),
         "office": office(&act_key),
         "seed": seed, "page_key": page_jwk, "page_public": page_key.public(), "qr": texts,

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use core_types::{OriginCase, VoucherId};
 use sam_api::ssa::{KeyInfo, KeyLevel, KeyState, LevelPart};
+use sap::level::references;
 use web_ui::{Arg, Messages};
 
 use super::{Content, Trouble, Visit, found, go, login, show, sorry};
@@ -160,13 +161,8 @@ fn card(ssa: &Ssa, visit: &Visit, key: &KeyInfo) -> Card {
 
 /// The references, each once.
 fn declared(level: &KeyLevel) -> Vec<String> {
-    let mut references: Vec<_> = level
-        .declared
-        .iter()
-        .map(|d| web_ui::clean(&d.reference))
-        .collect();
-    references.dedup();
-    references
+    let references = references(&level.declared);
+    references.iter().map(|r| web_ui::clean(r)).collect()
 }
 
 /// `GET /enrol/{voucher}`: on to the SIC page, if the SSA can send there.

@@ -61,6 +61,7 @@ impl<C: CryptoModule> Sam<C> {
                     person: Some(row.body.owner.clone()),
                     name: Some(row.body.record.subject.common_name.clone()),
                     subject: Some(row.body.subject_text.clone()),
+                    assurance: Some(of.assurance(&row.body)),
                     changes: Some(row.body.life.changes),
                     tenant: self.other_than(&of),
                     ..Facts::default()
@@ -228,7 +229,11 @@ impl<C: CryptoModule> Sam<C> {
             .ok_or(Reason::NotFound)?)
     }
 
-    async fn signing_key(&self, tx: &mut Tx, key: &KeyId) -> Result<Row<KeyRecord>, Failed> {
+    pub(super) async fn signing_key(
+        &self,
+        tx: &mut Tx,
+        key: &KeyId,
+    ) -> Result<Row<KeyRecord>, Failed> {
         let row = rows::get::<KeyRecord>(tx, &self.sealer, key.as_str()).await?;
         Ok(row.ok_or(Reason::NotFound)?)
     }

@@ -7,6 +7,7 @@ use cm_api::CryptoModule;
 use cm_api::rpc::{Empty, Health, Member, Status};
 use core_types::{KeyId, OfficerId, UnixTime};
 use sam_core::office::{Account, Deed, Officer};
+use sap::level::{Declared, KeyAssurance};
 use sap::office::calls::{
     AccountInfo, BackupsInfo, ClockSourceInfo, KeyEnds, LevelsInfo, LogInfo, MemberInfo,
     ModuleInfo, NodeInfo, OfficeRefusal, OfficerInfo, PeopleAnswer, SessionRequest, StateAnswer,
@@ -161,6 +162,7 @@ impl<C: CryptoModule> Sam<C> {
             node: self.config.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ceiling: self.service.ceiling,
+            declared: self.declared(),
             clock: self.check_clock().is_ok(),
             clock_bound_ms: self.config.clock.bound_ms(),
             clock_error_ms: self.clock_watch.error_ms(),
@@ -211,12 +213,40 @@ impl<C: CryptoModule> Sam<C> {
         let select = sql(select).bind("active").bind(now.0).bind(until.0);
         let mut ending = Vec::new();
         for row in tx.fetch_all(select.bind(MOST_ENDING)).await? {
+            let key = KeyId::parse(row.text("id")?).map_err(|_| StoreError::Column("id"))?;
             ending.push(KeyEnds {
-                key: KeyId::parse(row.text("id")?).map_err(|_| StoreError::Column("id"))?,
                 at: UnixTime(row.int("stamp")?),
+                assurance: self.assurance_of(tx, &key).await?,
+                key,
             });
         }
         Ok(ending)
+    }
+
+    /// What is told of a key, whosever it is; nothing where nobody here can read it.
+    async fn assurance_of(&self, tx: &mut Tx, key: &KeyId) -> Result<Option<KeyAssurance>, Failed> {
+        let told = async {
+            let of = self.of_key(tx, key).await?;
+            let row = of.signing_key(tx, key).await?;
+            Ok::<_, Failed>(of.assurance(&row.body))
+        };
+        match told.await {
+            Err(Failed::No(_)) => Ok(None),
+            told => readable(told),
+        }
+    }
+
+    /// What the operator declares, each once: tenants have a policy of their own.
+    fn declared(&self) -> Vec<Declared> {
+        let mut declared = Vec::new();
+        for tenant in self.tenants() {
+            for one in &tenant.service.declared {
+                if !declared.contains(one) {
+                    declared.push(one.clone());
+                }
+            }
+        }
+        declared
     }
 
     async fn officers_due(&self, tx: &mut Tx, now: UnixTime) -> Result<u32, Failed> {

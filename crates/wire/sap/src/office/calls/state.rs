@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AuditEntry;
 use crate::act::Brand;
+use crate::level::{Declared, KeyAssurance};
 use crate::office::Part;
 
 /// Answer of [`State`](super::State).
@@ -19,6 +20,9 @@ pub struct StateAnswer {
     pub version: String,
     /// Highest level of the service.
     pub ceiling: Level,
+    /// What of levels rests on the operator's word: which evaluations are declared, also for tenants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Declared>,
     /// Whether the clock can be vouched for.
     pub clock: bool,
     /// Largest error of the clock in milliseconds that is declared; nothing: it is declared as unsynchronised.
@@ -159,6 +163,9 @@ pub struct KeyEnds {
     pub key: KeyId,
     /// End of the certificate.
     pub at: UnixTime,
+    /// Its level, why it isn't higher, and where it comes from; nothing if its row is refused, or its tenant isn't served here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance: Option<KeyAssurance>,
 }
 
 /// A node of the SAM.
