@@ -8,6 +8,7 @@ use csc_types::{
     LevelInfo, ListRequest, ListResponse, algo_list, v1,
 };
 use sam_api::ssa::{self, AboutAnswer, KeyState, LevelPart, StopCause};
+use sap::level::references;
 use serde_json::{Value, json};
 use web_ui::{Lang, Messages};
 
@@ -303,15 +304,12 @@ fn level(key: &ssa::KeyInfo) -> LevelInfo {
         LevelPart::Enrolment => "enrolment",
         LevelPart::Service => "service",
     };
-    let declared = key.level.declared.iter().map(|d| d.reference.clone());
-    let mut declared: Vec<_> = declared.collect();
-    declared.dedup();
     LevelInfo {
         level: key.level.level.into(),
         origin: key.origin.clone(),
         because: because.to_owned(),
         needs: key.level.needs.clone(),
-        declared,
+        declared: references(&key.level.declared),
     }
 }
 
