@@ -9,8 +9,8 @@ use crate::entry::{Entry, PERSONS};
 /// Members that are points in time.
 const TIMES: [&str; 2] = ["until", "sign_until"];
 /// Members whose words the program's text fixes.
-const WORDS: [&str; 9] = [
-    "reason", "method", "what", "state", "to", "why", "effect", "roles", "change",
+const WORDS: [&str; 10] = [
+    "reason", "method", "what", "state", "to", "why", "effect", "roles", "change", "whose",
 ];
 /// Members that some types of events haven't had from the beginning.
 const LATER: [&str; 3] = ["session", "from", "credential"];

@@ -13,7 +13,8 @@ use sam_core::office::Limits;
 use sam_core::passkey::RelyingParty;
 use sam_core::provider::{Provider, Providers};
 use sam_service::{
-    BackupWatch, CounterSigner, KnownClient, OfficeConfig, SamConfig, SettingsSource, TenantConfig,
+    BackupWatch, CounterSigner, DeclaredPages, KnownClient, OfficeConfig, SamConfig,
+    SettingsSource, TenantConfig, Whose,
 };
 use sap::act::Brand;
 use serde::Deserialize;
@@ -44,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     #[serde(default)]
     pub(crate) attestation: AttestationConfig,
+    pages: Option<PathBuf>,
     #[serde(default)]
     pub(crate) providers: BTreeMap<String, ProviderEntry>,
     #[serde(default)]
@@ -73,6 +75,7 @@ pub(crate) struct Config {
 pub(crate) struct OfficeEntry {
     pub(crate) listen: SocketAddr,
     origin: String,
+    pages: Option<PathBuf>,
     gateways: Vec<String>,
     idle_seconds: i64,
     session_seconds: i64,
@@ -277,6 +280,27 @@ fn providers(
     Ok(Providers(all?))
 }
 
+/// What the pages of signers and officers consist of.
+fn pages(config: &Config, files: &mut FilesRead) -> Result<Vec<DeclaredPages>, Trouble> {
+    let mut declared = Vec::new();
+    for (name, whose, path) in [
+        ("pages", Whose::Signers, &config.pages),
+        ("office.pages", Whose::Officers, &config.office.pages),
+    ] {
+        let Some(path) = path else { continue };
+        let read = DeclaredPages::read(whose, files.text(name, path)?);
+        declared.push(read.ok_or_else(|| {
+            let what = format!("{}: these aren't digests of a page's files", path.display());
+            Trouble::new(
+                "config-file",
+                what,
+                "name what `natsuin-sic digests` prints",
+            )
+        })?);
+    }
+    Ok(declared)
+}
+
 fn a_month() -> u32 {
     30
 }
@@ -300,6 +324,7 @@ pub(crate) fn settings(
     config.audit.anchored(config.policy.ceiling)?;
     config.audit.read(files)?;
     let (attestation, metadata) = config.attestation.load(files)?;
+    let pages = pages(&config, files)?;
     let sam = SamConfig {
         sam: config.sam,
         node: config.node,
@@ -322,6 +347,7 @@ pub(crate) fn settings(
         attestation,
         metadata,
         providers: providers(files, "", config.providers)?,
+        pages,
         clients: clients(files, "", config.clients)?,
         services: config.services,
         gateways: config.gateways,
@@ -399,6 +425,7 @@ mod tests {
         let ca = DevCa::open(&dir.path().join("ca"), urls, clock, Arc::new(SystemRandom)).unwrap();
         let (key, _) = SigningKey::generate().unwrap();
         let jwk = serde_json::to_string(key.public()).unwrap();
+        let digests = format!("{{\"/a\":\"{}\"}}", core_types::sha256(&[b"a"]));
         for (name, text) in [
             ("cm-root.jwk", jwk.clone()),
             ("ra-keys.json", format!("[{jwk}]")),
@@ -408,6 +435,8 @@ mod tests {
             ("other-app-keys.json", format!("[{jwk}]")),
             ("op-keys.json", format!("{{\"keys\":[{jwk}]}}")),
             ("witness.pub", "a key".to_owned()),
+            ("sic-pages.json", digests.clone()),
+            ("office-pages.json", digests),
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
@@ -421,6 +450,7 @@ mod tests {
             .replace("# cosigners =", "cosigners =")
             .replace("# patience_seconds =", "patience_seconds =")
             .replace("# measure =", "measure =")
+            .replace("# pages =", "pages =")
             .replace(
                 "[tls]",
                 &format!(
@@ -465,6 +495,6 @@ mod tests {
         assert_eq!((tenant.id.as_str(), tenant.policy.version), ("minato", 7));
         let read = files.digests();
         assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
-        assert_eq!(read.len(), 12, "{read:?}");
+        assert_eq!(read.len(), 14, "{read:?}");
     }
 }

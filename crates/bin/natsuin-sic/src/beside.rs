@@ -21,26 +21,39 @@ pub(crate) fn neighbours(
     office: bool,
     tls: &TlsFiles,
 ) -> Result<Vec<Neighbour<Client>>, Trouble> {
-    let bad = |what: &str| {
-        let remedy = "compare with config/natsuin-office.toml";
-        Trouble::new("bad-config", format!("beside: {what}"), remedy)
-    };
     if beside.is_empty() {
         return Ok(Vec::new());
-    }
-    if !office {
-        return Err(bad("zones are looked at from the officers' gateway only"));
     }
     let options = HttpOptions {
         ca_pem: Some(tls.ca_pem()?),
         identity: Some(tls.identity()?),
         ..HttpOptions::default()
     };
+    ways(beside, office, |url| Client::new(url, &options))
+}
+
+/// The same as the page knows it: nobody is reached.
+pub(crate) fn shown(beside: &[BesideEntry], office: bool) -> Result<Vec<Neighbour<()>>, Trouble> {
+    ways(beside, office, |_| Ok(()))
+}
+
+fn ways<F>(
+    beside: &[BesideEntry],
+    office: bool,
+    reach: impl Fn(String) -> Result<F, Trouble>,
+) -> Result<Vec<Neighbour<F>>, Trouble> {
+    let bad = |what: &str| {
+        let remedy = "compare with config/natsuin-office.toml";
+        Trouble::new("bad-config", format!("beside: {what}"), remedy)
+    };
+    if !office && !beside.is_empty() {
+        return Err(bad("zones are looked at from the officers' gateway only"));
+    }
     let way = |url: &Option<String>| {
         let url = url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
-        url.map(|url| Client::new(url, &options)).transpose()
+        url.map(&reach).transpose()
     };
-    let mut ways: Vec<Neighbour<Client>> = Vec::new();
+    let mut ways: Vec<Neighbour<F>> = Vec::new();
     for zone in beside {
         if core_types::PeerId::parse(zone.name.as_str()).is_err() {
             return Err(bad(

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use core_types::SecretBytes;
 use core_types::clock::SystemClock;
 use jose::Jwk;
@@ -22,6 +22,16 @@ struct Args {
     /// Configuration file; see config/natsuin-sic.toml, and config/natsuin-office.toml for officers.
     #[arg(long, default_value = "/etc/natsuin/sic.toml")]
     config: PathBuf,
+    /// Something else instead of serving.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what this configuration serves to browsers: path and SHA-256 of every file. Needs no keys; do it where the release was
+    /// built and checked, and not on the host that serves.
+    Digests,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +75,14 @@ async fn run(args: Args) -> Result<(), Trouble> {
     if let Some(rate) = config.rate {
         gateway.rate = rate;
     }
+    if let Some(Command::Digests) = args.command {
+        let shown = beside::shown(&config.beside, config.office)?;
+        let digests = sic_gateway::digests(gateway, &shown);
+        let text = serde_json::to_string_pretty(&digests)
+            .map_err(|e| Trouble::new("bad-config", e.to_string(), CHECK))?;
+        say(&text);
+        return Ok(());
+    }
     let beside = beside::neighbours(&config.beside, config.office, &config.tls)?;
     let sam = Client::new(config.sam_url, &config.tls.caller()?)?;
     let public = Identity {
@@ -84,6 +102,11 @@ async fn run(args: Args) -> Result<(), Trouble> {
     drop(stop);
     running.stopped().await;
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the one place that answers")]
+fn say(text: &str) {
+    println!("{text}");
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use sap::act::Brand;
 
 use crate::backups::BackupWatch;
 use crate::metadata::MetadataFile;
+use crate::pages::DeclaredPages;
 use crate::settings::SettingsSource;
 
 /// Settings of a SAM.
@@ -47,6 +48,8 @@ pub struct SamConfig {
     pub metadata: Option<MetadataFile>,
     /// Identity providers whose word counts.
     pub providers: Providers,
+    /// What the pages of signers and officers consist of, for the log.
+    pub pages: Vec<DeclaredPages>,
     /// Clients the SAM knows itself, by id.
     pub clients: BTreeMap<ClientId, KnownClient>,
     /// Names in the certificates of the SSA services that may call `/sam/v1/*`.

@@ -137,6 +137,7 @@ impl<C: CryptoModule> Sam<C> {
         sam.adopt_settings(&found, told.obeyed).await?;
         sam.adopt_policies(&told.policies).await?;
         sam.begin_metadata(told.metadata).await?;
+        sam.declare_pages().await?;
         sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {
             sam.watch_clock().await?;

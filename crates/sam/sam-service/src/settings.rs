@@ -23,6 +23,8 @@ pub const SIGNED_FILES: &[&str] = &[
     "providers.*.keys",
     "attestation.roots",
     "attestation.metadata_root",
+    "pages",
+    "office.pages",
     "counter_sign.certificate",
     "restorers",
     "tls.ca",

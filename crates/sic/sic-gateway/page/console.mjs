@@ -21,8 +21,8 @@ const PAGES = {
 const SEES_PEOPLE = ['security-officer', 'system-auditor'];
 /** Seconds after which a checkpoint is late. */
 const LATE = 300;
-const GROUPS = ['account', 'access', 'act', 'alarm', 'audit', 'certificate', 'change', 'client', 'clock', 'cm', 'factor', 'key', 'login',
-  'notice', 'office', 'officer', 'parameter', 'person', 'proposal', 'registration', 'request', 'revocation', 'rows', 'sad', 'sap', 'service', 'settings',
+const GROUPS = ['account', 'access', 'act', 'alarm', 'attestation', 'audit', 'certificate', 'change', 'client', 'clock', 'cm', 'factor', 'key', 'login',
+  'notice', 'office', 'officer', 'pages', 'parameter', 'person', 'proposal', 'registration', 'request', 'revocation', 'rows', 'sad', 'sap', 'service', 'settings',
   'signature', 'signer', 'token', 'voucher'];
 
 const account = () => me.account;

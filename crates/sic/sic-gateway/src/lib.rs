@@ -10,6 +10,7 @@ mod files;
 mod forward;
 mod pages;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,6 +33,13 @@ pub(crate) struct Gateway<F> {
     beside: Vec<Neighbour<F>>,
     limit: RateLimit<IpAddr>,
     clock: Arc<dyn Clock>,
+}
+
+/// Path and SHA-256 (base64url) of every file that a gateway of this configuration serves to browsers, pages included: what
+/// `/digests.json` says, made where nobody can have changed it.
+pub fn digests<F>(mut config: GatewayConfig, beside: &[Neighbour<F>]) -> BTreeMap<String, String> {
+    config.beside = beside.iter().map(Neighbour::shown).collect();
+    Files::new(&config).digests(pages::all(&config))
 }
 
 /// The router of the signer's origin: pages `/a` and `/e`, their files under `/sic/` and `/static/`,

@@ -228,3 +228,5 @@ problem-runtime = The program can't start.
 problem-runtime-do = Check memory and limits of the operating system.
 problem-store-password = A password stands on the command line.
 problem-store-password-do = Give @FILE: the configuration of the zone, or a file of yours with the address.
+problem-pages = What the page consists of can't be checked.
+problem-pages-do = Give the list that `natsuin-sic digests` printed for this release, and an export of the SAM's log from after its last start.

@@ -228,3 +228,5 @@ problem-runtime = プログラムを始められません。
 problem-runtime-do = メモリーとOSの制限を確かめてください。
 problem-store-password = コマンドラインにパスワードがあります。
 problem-store-password-do = @FILEで、区画の設定ファイルか、アドレスを書いた自分のファイルを指定してください。
+problem-pages = 画面の構成を確かめられません。
+problem-pages-do = このリリースについて`natsuin-sic digests`が出力した一覧と、SAMの最後の起動より後に書き出したログを渡してください。

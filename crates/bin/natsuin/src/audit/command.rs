@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{
-    FetchArgs, SearchArgs, Verify, ZONES, alert, export, fetch, meant, search, verify, witness,
+    FetchArgs, PagesArgs, SearchArgs, Verify, ZONES, alert, export, fetch, meant, pages, search, verify,
+    witness,
 };
 use crate::output::{Exit, Failure, Out};
 use crate::stores::choice;
@@ -55,6 +56,8 @@ pub enum AuditCommand {
     },
     /// Find entries by date, type, person, key and outcome, in words, as JSON lines or as CSV.
     Search(Box<SearchArgs>),
+    /// Check that the approval page's host serves what was declared, as browsers get it; for a timer, on a machine of the auditor's.
+    Pages(Box<PagesArgs>),
     /// Watch running zones' logs and tell what somebody has to know of: by mail, webhook and metrics.
     Alert {
         /// Configuration file; see config/natsuin-alert.toml.
@@ -103,6 +106,7 @@ pub async fn run(command: AuditCommand, out: Out) -> Result<Exit, Failure> {
             verify(&what, out)
         }
         AuditCommand::Search(args) => search(*args, out).await,
+        AuditCommand::Pages(args) => pages(*args, out).await,
         AuditCommand::Alert { config } => alert(&config, out).await,
         AuditCommand::Witness { config } => witness(&config, out).await,
     }

@@ -1,8 +1,9 @@
-//! `natsuin audit`: take the logs out, search them, and check them anywhere.
+//! `natsuin audit`: take the logs out, search them, check them anywhere, and hold what is served against them.
 
 mod alert;
 mod command;
 mod fetch;
+mod pages;
 mod search;
 mod witness;
 
@@ -26,6 +27,7 @@ use crate::stack::{StoreChoice, log_key};
 pub use alert::run as alert;
 pub use command::{AuditCommand, run};
 pub use fetch::{FetchArgs, run as fetch};
+pub use pages::{PagesArgs, run as pages};
 pub use search::{Format, SearchArgs, run as search};
 pub use witness::run as witness;
 

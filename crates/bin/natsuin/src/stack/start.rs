@@ -318,6 +318,7 @@ impl Stack {
             attestation: assured::attestation(options),
             metadata: None,
             providers: options.providers.clone(),
+            pages: Vec::new(),
             restorers: options.restorers.clone(),
             clients: super::seed::known_clients(app_key.as_ref()),
             services: vec![NAME_SSA.to_owned()],

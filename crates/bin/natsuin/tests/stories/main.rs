@@ -37,6 +37,7 @@ mod levels;
 mod many;
 mod notices;
 mod officers;
+mod pages;
 mod patterns;
 mod providers;
 mod renewed;

@@ -188,6 +188,7 @@ impl World {
             attestation: AttestationPolicy::default(),
             metadata: None,
             providers: Providers::default(),
+            pages: Vec::new(),
             clients: [(
                 client(),
                 KnownClient {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Level, UnixTime, sha256};
 use jose::SigningKey;
-use sam_service::{Sam, SamConfig, SettingsSource, StartError};
+use sam_service::{DeclaredPages, Sam, SamConfig, SettingsSource, StartError, Whose};
 use signed_config::{Brought, Files, Manifest, SettingsRefused, TYP_SETTINGS, Zone};
 
 use crate::cm::Cm;
@@ -364,5 +364,42 @@ async fn a_configuration_waits_for_its_first_start_no_longer_than_was_signed() {
         start(&world, "sam-1", first).await.unwrap();
         let refused = start(&world, "sam-1", until(2, now.plus(60))).await.err();
         assert_eq!(refused, Some(SettingsRefused::Expired));
+    }
+}
+
+/// What the pages consist of is in the log at each start, so that a monitor needn't believe the host that serves them.
+// shows: T-KEY-DATA-ALTER
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_pages_consist_of_is_in_the_log() {
+    let file = sha256(&[b"file"]);
+    let list = format!("{{\"/a?lang=ja\":\"{file}\",\"/sic/act.mjs\":\"{file}\"}}");
+    let read = |text: &str| DeclaredPages::read(Whose::Signers, text.to_owned());
+    for other in ["", "{}", "[]", "{\"a\":\"x\"}", &list.replace("/a?", "a?")] {
+        assert_eq!(read(other), None, "{other}");
+    }
+    for world in worlds().await {
+        let config = SamConfig {
+            node: "sam-2".into(),
+            pages: vec![read(&list).unwrap()],
+            ..world.config.clone()
+        };
+        let name = sha256(&[list.as_bytes()]);
+        let told = async || world.audited("pages.declared", &name.to_string()).await;
+        assert_eq!(told().await, 0);
+        for n in 1..=2 {
+            let node = world.node_with(config.clone()).await;
+            assert_eq!(told().await, n);
+            assert_eq!(
+                node.evidence(name).await.unwrap(),
+                Some(list.clone().into())
+            );
+        }
+        // A command beside the node isn't a start of it.
+        let beside = SamConfig {
+            beside: true,
+            ..config
+        };
+        world.node_with(beside).await;
+        assert_eq!(told().await, 2);
     }
 }

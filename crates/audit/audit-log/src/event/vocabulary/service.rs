@@ -153,6 +153,15 @@ macro_rules! service_events {
         /// When a newer one should exist.
         until: UnixTime,
     }
+    /// What the page of signers or of officers consists of, by the settings: a monitor holds what is served against it.
+    PagesDeclared = "pages.declared", Success, by(service), about() {
+        /// Whose: `signers`, `officers`.
+        whose: Code,
+        /// SHA-256 of the list of the files' digests, which is evidence.
+        evidence: Digest32,
+        /// How many files.
+        files: u32,
+    }
     /// Sealed rows changed in a way that is no event of its own; the entry's `rows` name them.
     RowsChanged = "rows.changed", Success, by(service), about() {
         /// Why, such as `try-forgiven`.
