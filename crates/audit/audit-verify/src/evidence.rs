@@ -23,6 +23,7 @@ mod proposal;
 mod provider;
 mod published;
 mod shown;
+mod stop;
 mod warrant;
 mod weight;
 #[cfg(test)]
@@ -152,6 +153,7 @@ pub fn verify_evidence(bundle: &[u8], anchors: Anchors<'_>) -> Result<Shown, Evi
     };
     let mut shown = match documents.get(&bundle.act) {
         Some(Document::Revocation(said)) => published::revocation(&case, said)?,
+        Some(Document::Stop(said)) => stop::stop(&case, said)?,
         _ => match case.notice() {
             Some((name, notice)) => published::notice(&case, name, notice)?,
             None => match case.approvals.enrolment(&bundle.act) {

@@ -1,8 +1,9 @@
 //! Evidence: what a checker needs to judge a signature without us (`sap.md` §7). Never holds a secret.
 
 use core_types::timekeeping::ClockState;
-use core_types::{B64, ClientId, Digest32, FactorId, SigAlg, UnixTime};
+use core_types::{B64, ClientId, Digest32, FactorId, PeerId, PersonId, SigAlg, UnixTime};
 use sap::Proof;
+use sap::act::ActKey;
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
@@ -23,6 +24,8 @@ pub enum Evidence {
     Notice(Box<Notice>),
     /// What a CA published was heeded.
     Revocation(Box<Revocation>),
+    /// A key was stopped without its signer's proof.
+    Stop(Box<Stop>),
 }
 
 impl Evidence {
@@ -85,6 +88,51 @@ pub struct Notice {
     pub at: UnixTime,
     /// Version of this software.
     pub software: String,
+}
+
+/// Evidence of a stop on somebody's word: a service's, that its user is logged in, or a program's that watches the logs. It can't show more
+/// than who asked, and when: nothing was proven, and nothing but the key stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Name of the SAM.
+    pub sam: String,
+    /// The key.
+    pub key: ActKey,
+    /// Its owner.
+    pub person: PersonId,
+    /// On what it was asked.
+    pub method: StopMethod,
+    /// Who asked: name in the certificate.
+    pub peer: PeerId,
+    /// How often the key's state had changed before.
+    pub changes: u32,
+    /// Time.
+    pub at: UnixTime,
+    /// State of the SAM's clock then.
+    pub clock: ClockState,
+    /// Version of this software.
+    pub software: String,
+}
+
+/// On what a stop was asked for without a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopMethod {
+    /// A login at the service.
+    Login,
+    /// What a program that watches the logs had found.
+    Guard,
+}
+
+impl StopMethod {
+    /// The word for the audit log.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Guard => "guard",
+        }
+    }
 }
 
 /// Evidence of what a CA published.

@@ -14,6 +14,7 @@ pub(super) enum Document {
     Signature(Box<Signed>),
     Notice(Notice),
     Revocation(Revocation),
+    Stop(Box<Stop>),
     /// What officers were asked to approve: exact bytes that name nothing else.
     #[serde(skip_deserializing)]
     Proposal(Box<Proposal>),
@@ -44,6 +45,20 @@ pub(super) struct Revocation {
     pub(super) digest: String,
     pub(super) published: Option<String>,
     pub(super) at: i64,
+    pub(super) software: String,
+}
+
+/// A stop without the signer's proof.
+#[derive(Deserialize)]
+pub(super) struct Stop {
+    pub(super) sam: String,
+    pub(super) key: Key,
+    pub(super) person: String,
+    pub(super) method: String,
+    pub(super) peer: String,
+    pub(super) changes: u32,
+    pub(super) at: i64,
+    pub(super) clock: String,
     pub(super) software: String,
 }
 

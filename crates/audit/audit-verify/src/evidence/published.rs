@@ -150,7 +150,7 @@ pub(super) fn revocation(case: &Case<'_>, said: &Revocation) -> Result<Shown, Ev
 }
 
 /// Where nobody approved an act.
-fn nobody(case: &Case<'_>) -> Shown {
+pub(super) fn nobody(case: &Case<'_>) -> Shown {
     let log = case.anchors.log.split('+').next().unwrap_or_default();
     Shown {
         schema: SCHEMA,

@@ -10,7 +10,7 @@ pub(super) const SCHEMA: &str = "natsuin.evidence-verify/1";
 pub struct Shown {
     /// Format of this report.
     pub schema: &'static str,
-    /// Kind of act, such as `sign` or `destroy`; `notice` of an authority, `revocation` by a CA.
+    /// Kind of act, such as `sign` or `destroy`; `notice` of an authority, `revocation` by a CA, `stop` on somebody's word.
     pub kind: String,
     /// Digest of the act, of the notice, or of the evidence of what a CA published.
     pub act: String,
@@ -44,7 +44,7 @@ pub struct Shown {
     pub policy: Option<(u32, u8)>,
     /// Digest of that policy, by which the log names it too; nothing in evidence of older builds, and where nobody approved an act.
     pub policy_digest: Option<String>,
-    /// Method of the proof: that of a factor, or `enrolment`, `notice`, `crl`, `ocsp`.
+    /// Method of the proof: that of a factor, or `enrolment`, `notice`, `crl`, `ocsp`, `login`, `guard`.
     pub method: String,
     /// Only the SAM's word stands behind the proof: secrets leave nothing that others could check.
     pub by_word: bool,

@@ -3,16 +3,16 @@
 
 use audit_log::{Event, since};
 use cm_api::CryptoModule;
-use core_types::{Digest32, PeerId, UnixTime};
+use core_types::{PeerId, UnixTime};
 use sam_api::Refusal;
 use sam_api::guard::GuardRequest;
-use sam_api::ssa::{Empty, Happened};
+use sam_api::ssa::Empty;
 use sam_core::Reason;
+use sam_core::evidence::StopMethod;
 use sam_core::office::Session;
 use service_kit::HourlyRate;
 use store_kit::{Tx, transaction};
 
-use super::change::{key_event, key_note};
 use crate::audit;
 use crate::failed::Failed;
 use crate::http::STRANGERS;
@@ -76,17 +76,14 @@ impl<C: CryptoModule> Sam<C> {
                     }
                     spare(tx, guard, "key", KEYS_A_DAY, now).await?;
                     let life = row.body.life.stopped_by_provider(None, now)?;
-                    let next = row.body.with_life(life);
-                    rows::save(tx, &of.sealer, &row, &next).await?;
-                    let note = key_note(&next, Happened::Suspended, now);
-                    of.note(tx, &next.owner, vec![note]).await?;
-                    let stopped = Event::GuardStopped {
+                    let by = (StopMethod::Guard, guard);
+                    let mut events = of.stopped(tx, &row, life, by, now).await?;
+                    events.push(Event::GuardStopped {
                         peer: guard.clone(),
                         what: "key".into(),
-                        key: Some(next.key.clone()),
+                        key: Some(row.body.key.clone()),
                         session: None,
-                    };
-                    let events = [stopped, key_event(&next, Digest32([0; 32]))];
+                    });
                     of.audit.append_all(tx, &events, now).await?;
                     Ok::<_, Failed>(())
                 })

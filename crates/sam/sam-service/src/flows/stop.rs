@@ -4,23 +4,23 @@
 
 use audit_log::Event;
 use cm_api::{CryptoModule, Executed, OrderKind};
-use core_types::{DestroyCause, Digest32, UnixTime, sha256};
+use core_types::{DestroyCause, Digest32, PeerId, UnixTime, sha256};
 use sam_api::Refusal;
 use sam_api::ssa::{
     Empty, Happened, HistoryEntry, KeyState, NoticeRequest, StopCause, StopRequest,
 };
-use sam_core::evidence::{Evidence, Notice};
-use sam_core::life::{Gone, cause_code};
+use sam_core::evidence::{Evidence, Notice, Stop, StopMethod};
+use sam_core::life::{Gone, Life, cause_code};
 use sam_core::{Reason, notice};
 use sap::manage::NoticeEffect;
 use sap::messages::{MAX_NOTICE, SapRefusal};
-use store_kit::{StoreError, transaction};
+use store_kit::{StoreError, Tx, transaction};
 
 use super::change::{key_event, key_note};
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
-use crate::rows::{self, Noun as _, Walk};
+use crate::rows::{self, Noun as _, Row, Walk};
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
@@ -88,14 +88,53 @@ impl<C: CryptoModule> Sam<C> {
                 .filter(|k| k.body.owner == request.person && k.body.service == service)
                 .ok_or(Reason::NotFound)?;
             let life = row.body.life.stopped_by_login(request.changes, now)?;
-            let next = row.body.with_life(life);
-            rows::save(tx, &self.sealer, &row, &next).await?;
-            let note = key_note(&next, Happened::Suspended, now);
-            self.note(tx, &next.owner, vec![note]).await?;
-            let event = key_event(&next, Digest32([0; 32]));
-            self.audit.append(tx, event, now).await?;
+            let peer = PeerId::parse(service).map_err(|_| Reason::NotFound)?;
+            let events = self
+                .stopped(tx, &row, life, (StopMethod::Login, &peer), now)
+                .await?;
+            self.audit.append_all(tx, &events, now).await?;
             Ok::<_, Failed>(())
         })
+    }
+
+    /// Stops a key on somebody's word, with evidence of who asked; answers what is to be recorded.
+    pub(crate) async fn stopped(
+        &self,
+        tx: &mut Tx,
+        row: &Row<KeyRecord>,
+        life: Life,
+        (method, peer): (StopMethod, &PeerId),
+        now: UnixTime,
+    ) -> Result<Vec<Event>, Failed> {
+        let evidence = Evidence::Stop(Box::new(Stop {
+            sam: self.config.sam.clone(),
+            key: row.body.act_key(),
+            person: row.body.owner.clone(),
+            method,
+            peer: peer.clone(),
+            changes: row.body.life.changes,
+            at: now,
+            clock: self.clock_state(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        }));
+        let evidence = evidence.bytes()?;
+        let digest = sha256(&[&evidence]);
+        let next = row.body.with_life(life);
+        rows::save(tx, &self.sealer, row, &next).await?;
+        let note = HistoryEntry {
+            act: Some(digest),
+            ..key_note(&next, Happened::Suspended, now)
+        };
+        self.note(tx, &next.owner, vec![note]).await?;
+        self.put_evidence(tx, digest, &evidence).await?;
+        let stopped = Event::KeyStopped {
+            peer: peer.clone(),
+            key: next.key.clone(),
+            owner: next.owner.clone(),
+            method: method.code().into(),
+            evidence: digest,
+        };
+        Ok(vec![stopped, key_event(&next, digest)])
     }
 
     /// `service`: who brings it, if that is an SSA, which speaks of its own keys only.

@@ -5,6 +5,7 @@ use audit_verify::{Anchors, EvidenceFault, Shown, TrustedProvider, verify_eviden
 use core_types::timekeeping::{ClockEstimate, ClockRule};
 use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes, sha256};
 use sam_api::Refusal;
+use sam_api::guard::GuardRequest;
 use sam_api::ssa::*;
 use sam_service::SamConfig;
 use sap::NewFactor;
@@ -443,5 +444,54 @@ async fn other_acts_have_evidence_too_and_secrets_only_our_word() {
             "from the new passkey through the old one to the enrolment"
         );
         assert_eq!(shown.remarks, [secret, "no-certificate", "clock-not-kept"]);
+    }
+}
+
+// shows: I-A2.12-evidence-provided, T-TERM-NOT-OWNER
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_on_somebodys_word_is_shown_as_that_and_as_nothing_more() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        let other = world.enrol("q", false, &[KeyAlg::P256]).await;
+        let key = signer.keys[0].key.clone();
+        let changes = world.key(&signer).await.changes;
+        world.stop(&signer, changes).await.unwrap();
+        let request = GuardRequest::Key { key: key.clone() };
+        world.sam.guard_stop(GUARD, request).await.unwrap();
+        log.turn(&world).await;
+        let told = world.history(&signer).await;
+        let stops = told.iter().filter(|e| e.what == Happened::Suspended);
+        let stops: Vec<Digest32> = stops.filter_map(|e| e.act).collect();
+        assert_eq!(stops.len(), 2, "each has a receipt");
+        for (act, method, peer, before) in [
+            (stops[0], "guard", GUARD, changes + 1),
+            (stops[1], "login", SSA, changes),
+        ] {
+            let bundle = world.receipt(&signer, act).await.unwrap();
+            let shown = world.check(&bundle, &log).unwrap();
+            assert_eq!(
+                (shown.kind.as_str(), shown.method.as_str()),
+                ("stop", method)
+            );
+            assert!(shown.by_word, "nothing was proven");
+            assert_eq!(shown.person, [peer, ""]);
+            assert_eq!(shown.key.as_ref().unwrap()[0], key.as_str());
+            let what = ["key of p".to_owned(), format!("changes before {before}")];
+            assert_eq!(shown.what, what);
+            // By nobody else, and of nothing else.
+            let named = format!("\\\"peer\\\":\\\"{peer}\\\"");
+            let edited = bundle.replace(&named, "\\\"peer\\\":\\\"x\\\"");
+            assert_ne!(edited, bundle);
+            assert!(world.check(&edited, &log).is_err());
+            let foreign = world.receipt(&other, act).await.unwrap_err();
+            assert_eq!(foreign, Refusal::NotFound);
+        }
+        // Without the log's entry of it, the text is nobody's word.
+        let bundle = world.receipt(&signer, stops[1]).await.unwrap();
+        let mut value: Value = serde_json::from_str(&bundle).unwrap();
+        let entries = value["entries"].as_array_mut().unwrap();
+        entries.retain(|e| !e["body"].as_str().unwrap().contains("key.stopped"));
+        assert!(world.check(&value.to_string(), &log).is_err());
     }
 }

@@ -140,6 +140,19 @@ macro_rules! module_events {
         /// Why.
         reason: Code,
     }
+    /// A signing key was stopped without its user's proof, on somebody's word.
+    KeyStopped = "key.stopped", Success, by(peer peer), about(one owner) {
+        /// Who asked: name in the certificate.
+        peer: PeerId,
+        /// Key.
+        key: KeyId,
+        /// Its user.
+        owner: PersonId,
+        /// On what: `login`, `guard`.
+        method: Code,
+        /// Digest of the evidence.
+        evidence: Digest32,
+    }
     /// A stopped key may be used again.
     KeyResumed = "key.resumed", Success, by(person owner), about(one owner) {
         /// Key.
