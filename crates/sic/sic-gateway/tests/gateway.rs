@@ -394,6 +394,38 @@ async fn what_is_served_has_the_declared_digests() {
     }
 }
 
+// shows: T-KEY-DATA-ALTER
+#[tokio::test]
+async fn what_is_printed_for_officers_to_sign_is_what_is_served() {
+    for office in [false, true] {
+        let root = SigningKey::generate().unwrap().0.public().clone();
+        let mut config = GatewayConfig::new(vec![root], "http://sic.localhost:8402").unwrap();
+        config.office = office;
+        let sam = Sam {
+            answer: Ok((200, b"{}".to_vec())),
+            seen: Arc::default(),
+        };
+        let name = "cm".to_owned();
+        let served = Neighbour {
+            name: name.clone(),
+            clients: None,
+            log: Some(sam.clone()),
+        };
+        let told = Neighbour {
+            name,
+            clients: None,
+            log: Some(()),
+        };
+        let printed = sic_gateway::digests(config.clone(), &[told]);
+        let clock = Arc::new(ManualClock::at(UnixTime(1000)));
+        let gateway = router_beside(config, sam, vec![served], clock);
+        let (.., text) = get(&gateway, "/digests.json").await;
+        let declared: std::collections::BTreeMap<String, String> =
+            serde_json::from_str(&text).unwrap();
+        assert_eq!(printed, declared, "{office}");
+    }
+}
+
 // shows: I-7.1.1.5-privileged-unprivileged-separate
 #[tokio::test]
 async fn officers_and_signers_have_gateways_with_nothing_of_each_others() {
