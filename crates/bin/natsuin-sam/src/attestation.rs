@@ -95,6 +95,8 @@ fn trouble(what: String) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn load(text: &str) -> Result<AttestationPolicy, String> {
@@ -107,7 +109,10 @@ mod tests {
     fn models_count_with_a_format_that_is_verified_only() {
         let model = r#""models":["a1a1a1a1-a1a1-a1a1-a1a1-a1a1a1a1a1a1"]"#;
         let policy = load(&format!(r#"{{{model},"formats":["packed","tpm"]}}"#)).unwrap();
-        assert_eq!(policy.formats, [Format::Packed, Format::Tpm].into());
+        assert_eq!(
+            policy.formats,
+            BTreeSet::from([Format::Packed, Format::Tpm])
+        );
         assert!(
             load(&format!("{{{model}}}"))
                 .unwrap_err()

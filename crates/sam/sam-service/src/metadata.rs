@@ -173,8 +173,9 @@ impl<C: CryptoModule> Sam<C> {
             return Ok(());
         };
         let now = self.clock.now();
-        let due = |read: UnixTime| now >= read.plus(EVERY) || now < read;
-        if !self.authenticators.watch().read.is_none_or(due) {
+        // A clock that was set back is no reason to wait.
+        let lately = |read: UnixTime| read <= now && now < read.plus(EVERY);
+        if self.authenticators.watch().read.is_some_and(lately) {
             return Ok(());
         }
         let trouble = match self.adopt(file, None, false, now).await? {
