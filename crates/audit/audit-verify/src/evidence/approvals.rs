@@ -49,11 +49,14 @@ impl Checked<'_> {
 }
 
 impl<'a> Approvals<'a> {
+    /// How entries name a person.
+    pub(super) fn alias(&self, person: &str) -> String {
+        sha256(&[b"natsuin-audit-person\n", self.salt, person.as_bytes()].concat())
+    }
+
     /// Whether an entry names the person of this act.
     pub(super) fn names(&self, entry: &Logged, act: &Act) -> bool {
-        let person = act.person.id.as_bytes();
-        let alias = sha256(&[b"natsuin-audit-person\n", self.salt, person].concat());
-        entry.detail("person") == Some(alias.as_str())
+        entry.detail("person") == Some(self.alias(&act.person.id).as_str())
     }
 
     /// The approval of the act with this digest, with the document's name.
