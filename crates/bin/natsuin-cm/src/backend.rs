@@ -1,16 +1,19 @@
 //! Which back end holds the keys: a choice of the configuration, never of a caller, and no falling back to another.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cm_core::NotStarted;
+use cm_core::ahead::Ahead;
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY};
 use cm_core::several::Several;
 use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
-use core_types::{Level, SecretBytes};
+use core_types::{KeyAlg, Level, SecretBytes};
 use serde::Deserialize;
 use service_kit::Trouble;
 
@@ -83,6 +86,19 @@ pub(crate) struct NotOpened {
     pub(crate) what: &'static str,
 }
 
+/// The alarm of a device that isn't what it must be.
+const FAULTY: &str = "cm-start-self-test";
+
+impl NotOpened {
+    /// What is recorded of it.
+    pub(crate) fn why(&self) -> NotStarted {
+        NotStarted {
+            what: self.what,
+            broken: self.what == FAULTY,
+        }
+    }
+}
+
 impl From<Trouble> for NotOpened {
     /// Settings, or a file that they name.
     fn from(trouble: Trouble) -> Self {
@@ -151,6 +167,36 @@ pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, NotOpened
     }
 }
 
+/// The same with a stock of keys, if one is wanted.
+///
+/// # Errors
+/// [`NotOpened`] when the back end can't make such keys, or keeps keys in a place of their own.
+pub(crate) fn ahead(
+    backend: Arc<dyn Backend>,
+    want: &BTreeMap<KeyAlg, usize>,
+) -> Result<Arc<dyn Backend>, NotOpened> {
+    if want.is_empty() {
+        return Ok(backend);
+    }
+    let want = want.iter().map(|(alg, n)| (*alg, *n)).collect();
+    match Ahead::new(backend, want) {
+        Ok(ahead) => Ok(Arc::new(ahead)),
+        Err(fault) => Err(NotOpened {
+            trouble: Trouble::new(
+                code(&fault, "bad-config"),
+                fault.to_string(),
+                "name kinds of keys the back end makes, and none for keys in a token",
+            ),
+            what: match fault {
+                Fault::Broken(_) => FAULTY,
+                Fault::Locked(_) => "cm-start-login",
+                Fault::Unavailable(_) | Fault::Unknown(_) => "cm-start-silent",
+                Fault::Unfit(_) => "cm-start-settings",
+            },
+        }),
+    }
+}
+
 /// Why it isn't known that keys are shared: only where a device said so are they not.
 fn unchecked(fault: &Fault) -> NotOpened {
     let (what, remedy) = match fault {
@@ -160,7 +206,7 @@ fn unchecked(fault: &Fault) -> NotOpened {
         }
         Fault::Locked(_) => ("cm-start-login", remedy(&OpenError::LastTry)),
         Fault::Broken(_) => (
-            "cm-start-self-test",
+            FAULTY,
             "look at the device: what it made doesn't verify",
         ),
     };
@@ -217,7 +263,10 @@ fn open_token(token: &Token, alone: Alone) -> Result<Arc<dyn Backend>, NotOpened
                         fault.to_string(),
                         "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
                     ),
-                    what: "cm-start-wrapping",
+                    what: match fault {
+                        Fault::Broken(_) => FAULTY,
+                        _ => "cm-start-wrapping",
+                    },
                 }),
             }
         }
@@ -363,6 +412,8 @@ mod tests {
             let told = unchecked(&fault);
             let tried_again = told.trouble.code == Trouble::AWAY;
             assert_eq!((told.what, tried_again), (what, away));
+            let broken = matches!(fault, Fault::Broken(_));
+            assert_eq!(told.why().broken, broken, "{fault}");
         }
         let code = |error| NotOpened::from(error).trouble.code;
         assert_eq!(code(OpenError::Silent), Trouble::AWAY);

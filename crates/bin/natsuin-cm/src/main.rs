@@ -16,6 +16,7 @@ use audit_log::Sequencer;
 use audit_service::{AuditConfig, store_trouble, trouble};
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
+use cm_core::backend::Fault;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, log_of, not_started};
 use config::{Config, bad_officers, bad_table};
 use core_types::Clock as _;
@@ -89,28 +90,17 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     if let Some(log) = log.map_err(start_trouble)? {
         config.judge(&log, &store, SystemClock.now()).await?;
     }
-    let mut backend = match backend::open(&config.backend) {
+    let opened = backend::open(&config.backend);
+    let backend = match opened.and_then(|backend| backend::ahead(backend, &config.keys_ahead)) {
         Ok(backend) => backend,
         Err(not) => {
             let (clock, random) = (SystemClock, Arc::new(SystemRandom));
             let node = config.node.as_str();
-            let told = not_started(node, &store, &root, &clock, random, not.what).await;
+            let told = not_started(node, &store, &root, &clock, random, not.why()).await;
             told.map_err(|e| Trouble::new("cm-start", e.to_string(), CHECK))?;
             return Err(not.trouble);
         }
     };
-    if !config.keys_ahead.is_empty() {
-        let want = config
-            .keys_ahead
-            .iter()
-            .map(|(alg, n)| (*alg, *n))
-            .collect();
-        let ahead = cm_core::ahead::Ahead::new(backend, want);
-        backend = Arc::new(ahead.map_err(|e| {
-            let remedy = "name kinds of keys the back end makes, and none for keys in a token";
-            Trouble::new(backend::code(&e, "bad-config"), e.to_string(), remedy)
-        })?);
-    }
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
@@ -135,8 +125,12 @@ fn start_trouble(error: StartError) -> Trouble {
         StartError::Officers(error) => bad_officers(error),
         StartError::Store(error) => store_trouble(&error),
         StartError::SelfTest(ref fault) => {
-            let remedy =
-                "look at the device; where it is only away the service manager tries again";
+            let remedy = match fault {
+                Fault::Broken(_) => {
+                    "look at the device; once its tests pass the module starts in its error state, which officers end"
+                }
+                _ => "look at the device; where it is only away the service manager tries again",
+            };
             Trouble::new(backend::code(fault, "cm-start"), error.to_string(), remedy)
         }
         error => Trouble::new("cm-start", error.to_string(), CHECK),

@@ -34,6 +34,8 @@ pub struct Ledger {
     algorithms: Option<InForce>,
     /// Every list of officers that was in force, by its version; two under one version are one too many.
     officers: BTreeMap<u64, BTreeSet<InOffice>>,
+    /// Errors that outlast the process: how often more each began than it ended.
+    errors: BTreeMap<Digest32, i64>,
 }
 
 /// A table of algorithms that was in force.
@@ -116,6 +118,7 @@ struct Detail {
     persons: Option<u64>,
     size: Option<u64>,
     root: Option<Digest32>,
+    error: Option<Digest32>,
 }
 
 impl Ledger {
@@ -167,6 +170,14 @@ impl Ledger {
                 persons: entry.detail.persons.ok_or(NotAnEntry)?,
             };
             self.officers.entry(told.version).or_default().insert(told);
+        }
+        if let Some(error) = entry.detail.error {
+            let begun = self.errors.entry(error).or_default();
+            match entry.kind.as_str() {
+                "cm.error-kept" => *begun += 1,
+                "cm.error-ended" => *begun -= 1,
+                _ => {}
+            }
         }
         // With an order went the names of all earlier attempts.
         if let (Some(act), Some(step), Some(attempt)) =
@@ -243,6 +254,17 @@ impl Ledger {
         last.first().filter(|_| good).copied()
     }
 
+    /// Errors that nobody has ended.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = Digest32> {
+        let open = self.errors.iter().filter(|(_, begun)| **begun > 0);
+        open.map(|(error, _)| *error)
+    }
+
+    /// Whether this error is over.
+    pub(crate) fn ended(&self, error: Digest32) -> bool {
+        self.errors.get(&error).is_some_and(|begun| *begun <= 0)
+    }
+
     /// The digest over this backup, if it was made by the module whose log this is, before its end.
     pub(crate) fn backup(&self, id: Digest32) -> Option<Digest32> {
         self.backups.get(&id).copied().flatten()
@@ -301,6 +323,12 @@ impl Module {
         // The same of the officers: their row was set back or taken away, or another node has a later list since.
         if ledger.officers() != Some(self.in_office) {
             return Err(self.altered("cm-officers-altered").await);
+        }
+        match self.errors_are_kept(&ledger).await {
+            Ok(true) => {}
+            Ok(false) => return Err(self.altered("cm-errors-altered").await),
+            Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),
+            Err(failed) => return Err(self.fail(failed)),
         }
         self.logged(ledger.last_order);
         let done = match self.compare(&ledger).await {
@@ -386,7 +414,7 @@ impl Module {
     /// nothing is executed until a restart finds all in order.
     async fn altered(&self, what: &'static str) -> Refusal {
         self.alarm(what).await;
-        self.latch(what).await;
+        self.latch_here(what).await;
         Refusal::NotOperational
     }
 }

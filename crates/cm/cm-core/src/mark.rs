@@ -12,6 +12,9 @@ use crate::vault::Vault;
 /// The table of algorithms that was last in force ([`crate::policy::Held`]).
 pub(crate) const ALGORITHMS: &str = "algorithms";
 
+/// What was found wrong, and whether somebody has ended it ([`crate::kept::KeptErrors`]).
+pub(crate) const ERRORS: &str = "errors";
+
 /// The officers ([`crate::office::Office`]).
 pub(crate) const OFFICERS: &str = "officers";
 

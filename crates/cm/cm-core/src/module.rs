@@ -22,7 +22,7 @@ use crate::cache::KeyCache;
 use crate::execute::on_thread;
 use crate::mark;
 use crate::nonces::Nonces;
-use crate::not_started::not_started;
+use crate::not_started::{NotStarted, not_started};
 use crate::office::{self, InOffice, Keeper, OfficersError};
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
@@ -192,8 +192,8 @@ impl Module {
         let random = Arc::new(Watched::new(random));
         if let Err(fault) = self_tests(backend.clone(), random.clone()).await {
             let (node, clock) = (config.node.as_str(), clock.as_ref());
-            let what = "cm-start-self-test";
-            not_started(node, &store, root_secret, clock, random, what).await?;
+            let why = NotStarted::by(&fault);
+            not_started(node, &store, root_secret, clock, random, why).await?;
             return Err(fault.into());
         }
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
@@ -239,10 +239,11 @@ impl Module {
                     Ok(office) => office,
                     Err(error) => return Ok(Err(error.into())),
                 };
+                let held = keeper.held(tx, fresh_store).await?;
                 prune::begin(tx, &vault, random.as_ref()).await?;
-                let held = mark::read(tx, &vault, mark::ALGORITHMS).await?;
-                let (held, row): (Option<policy::Held>, _) = held.unzip();
-                let next = match policy.follows(held.as_ref(), !config.officers.is_empty()) {
+                let last = mark::read(tx, &vault, mark::ALGORITHMS).await?;
+                let (last, row): (Option<policy::Held>, _) = last.unzip();
+                let next = match policy.follows(last.as_ref(), !config.officers.is_empty()) {
                     Ok(next) => next,
                     Err(error) => return Ok(Err(error.into())),
                 };
@@ -265,10 +266,14 @@ impl Module {
                 audit
                     .starts(tx, VERSION.into(), &settings, &nobody, now)
                     .await?;
-                Ok::<_, Failed>(Ok((root, import, switched, office)))
+                if held.is_some() {
+                    let what = "cm-error-held".into();
+                    audit.append(tx, Event::Alarm { what }, now).await?;
+                }
+                Ok::<_, Failed>(Ok((root, import, switched, office, held)))
             });
         let started = started.map_err(start_error)?;
-        let (root, import, switched, office) = match started {
+        let (root, import, switched, office, held) = match started {
             Ok(started) => started,
             Err(error) => {
                 let what = match &error {
@@ -286,7 +291,13 @@ impl Module {
         };
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
         let import = SealKey::from_private(&import).map_err(|_| StartError::Keys)?;
-        let state = StateCell::operational(&config.node, now);
+        if let Some(error) = &held {
+            tracing::error!(
+                error,
+                "the module begins in its error state, which a restart doesn't end"
+            );
+        }
+        let state = StateCell::begin(&config.node, now, held);
         Ok(Self {
             config,
             backend,

@@ -201,6 +201,9 @@ impl Module {
                 second,
             };
             self.audit.append(tx, event, now).await?;
+            if let Some(seen) = recovery {
+                self.end_errors(tx, seen, "officers").await?;
+            }
             Ok::<_, Failed>(())
         });
         done.map_err(|failed| self.fail(failed))?;
@@ -210,7 +213,9 @@ impl Module {
             self.let_go().await;
         }
         // Something was found wrong in the very meantime: the approval is spent, and the state stays.
-        if recovery.is_some_and(|seen| !self.state.recovered(seen)) {
+        if let Some(seen) = recovery
+            && !self.leave_error(seen).await
+        {
             return Err(Refusal::NotOperational);
         }
         tracing::warn!(enabled = next.enabled, "two officers switched the module");
@@ -219,8 +224,15 @@ impl Module {
 }
 
 impl Module {
+    /// Leaves the state *error*, once that is written. Not if something was found in the very meantime, which is kept then.
+    pub(crate) async fn leave_error(&self, seen: Errors) -> bool {
+        let left = self.state.recovered(seen);
+        self.keep_error().await;
+        left
+    }
+
     /// All that a start tests: algorithms, generator, device, audit log and rows.
-    async fn fit_to_recover(&self, error: Option<&str>) -> Result<Errors, Refusal> {
+    pub(crate) async fn fit_to_recover(&self, error: Option<&str>) -> Result<Errors, Refusal> {
         let seen = self.state.may_recover(error).ok_or(Refusal::NotNow)?;
         self.cache.clear();
         if let Err(fault) = self.tests().await {

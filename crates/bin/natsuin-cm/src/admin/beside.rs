@@ -1,6 +1,7 @@
 //! Commands that start the module beside its daemon: in the log they are a node of their own, which ends when they do.
 
 use audit_service::{AuditConfig, ForgetPerson};
+use cm_api::Refusal;
 use cm_core::{Ledger, Module};
 use core_types::Clock as _;
 use core_types::clock::SystemClock;
@@ -54,6 +55,24 @@ async fn work(
             let done = module.forget_person(&order.person, order.by, order.before);
             ForgetPerson::told(done.await)
         }
+        Command::Recover => {
+            // By the configuration alone, as a backup.
+            config.obey(module.audit(), store, now).await?;
+            recover(module).await
+        }
         _ => backup::scrub(module).await,
     }
+}
+
+async fn recover(module: &Module) -> Result<String, Trouble> {
+    let remedy = match module.recover_alone().await {
+        Ok(true) => return Ok("the error is over; start the module".to_owned()),
+        Ok(false) => return Ok("the module is in no error".to_owned()),
+        Err(Refusal::NotAuthentic) => {
+            "two officers decide it: start the module, then natsuin-cm self-test, approve --to recovered, switch"
+        }
+        Err(_) => "look at the device, at this machine's log and at natsuin-cm scrub",
+    };
+    let what = "the module doesn't leave its error state";
+    Err(Trouble::new("recover", what, remedy))
 }

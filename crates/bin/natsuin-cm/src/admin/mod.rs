@@ -110,6 +110,9 @@ pub(crate) enum Command {
     ForgetPerson(ForgetPerson),
     /// Compare every key's row with the audit log.
     Scrub,
+    /// End the error in which the module starts, once its cause is found and gone; for a module of level 1 with fewer than two officers, where
+    /// nobody can approve it. Runs all that a start tests.
+    Recover,
     /// Have the running module change the key under which the token wraps, as its administrator: every wrapped key anew while
     /// keys are used, then the end of the old wrapping keys. Waits for the end; if it is interrupted the module goes on.
     ChangeWrapping {
@@ -348,7 +351,8 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         | Command::ExportLog(_)
         | Command::DeleteArchived(_)
         | Command::ForgetPerson(_)
-        | Command::Scrub => beside::run(config, command).await,
+        | Command::Scrub
+        | Command::Recover => beside::run(config, command).await,
     }
 }
 

@@ -144,6 +144,16 @@ async fn two_officers_disable_enable_and_recover_the_module_by_commands() {
     let early = ruled.approve("recovered", "3", &["--error", &first]);
     assert_eq!(ruled.switch(&early).status.code(), Some(4), "not tested");
     fs::write(&faults, "").unwrap();
+    // As the service manager would after a crash: it starts with the good device, and says that it does nothing.
+    drop(running);
+    let (running, _, health) = ruled.site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Error);
+    assert_eq!(health.error.as_deref(), Some(first.as_str()));
+    drop(running);
+    let alone = ruled.site.with_backend(&backend, &["recover"]);
+    assert_eq!(alone.status.code(), Some(4), "not by one person");
+    let (running, client, _) = ruled.site.start(&backend).await;
+    let sam = SamSide { client, ..sam };
     let said = ruled.told("self-test", &[]);
     assert!(
         said.contains("Error; ") && said.contains("the tests passed at"),
@@ -166,9 +176,36 @@ async fn two_officers_disable_enable_and_recover_the_module_by_commands() {
         "enabled",
         "recovered",
         "cm-error",
+        "cm-error-held",
+        "cm.error-kept",
+        "cm.error-ended",
     ] {
         assert!(in_files(Path::new(&log), word.as_bytes()), "{word}");
     }
+}
+
+// shows: III-3-13-secure-state, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn without_officers_a_person_on_the_machine_ends_an_error_and_no_restart_does() {
+    let site = Site::new();
+    site.make_token();
+    let faults = site.token.path().join("faults");
+    let backend = site.pkcs11(&softhsm::faulty().unwrap(), "natsuin", "");
+    drop(site.start(&backend).await);
+    let nothing = site.with_backend(&backend, &["recover"]);
+    let said = String::from_utf8_lossy(&nothing.stdout).into_owned();
+    assert!(said.contains("in no error"), "{said}");
+    fs::write(&faults, "C_Sign flip").unwrap();
+    site.refused(&backend);
+    fs::write(&faults, "").unwrap();
+    let (running, _, health) = site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Error);
+    drop(running);
+    let ended = site.with_backend(&backend, &["recover"]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "{said}");
+    let (_running, _, health) = site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Operational);
 }
 
 // shows: III-3-9-protected-import-export, T-KEY-DISCLOSE

@@ -330,8 +330,12 @@ impl SamSide {
 impl Site {
     /// An administrator's command.
     pub fn command(&self, args: &[&str]) -> Output {
-        let mut command = self.daemon("kind = \"software\"");
-        command.args(args).output().unwrap()
+        self.with_backend("kind = \"software\"", args)
+    }
+
+    /// The same where the command uses the back end.
+    pub fn with_backend(&self, backend: &str, args: &[&str]) -> Output {
+        self.daemon(backend).args(args).output().unwrap()
     }
 
     /// Two officers make their keys; answers the settings that name them.

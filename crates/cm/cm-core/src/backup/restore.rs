@@ -20,7 +20,7 @@ use crate::backend::Backend;
 use crate::destroy::{self, Burial};
 use crate::ledger::Ledger;
 use crate::mark;
-use crate::office::{Office, can_approve};
+use crate::office::{Keeper, Office, can_approve};
 use crate::officers::by_two;
 use crate::store::{self, Failed, KeyRow};
 use crate::switch::{self, Switched};
@@ -183,6 +183,7 @@ pub async fn restore(
         lost.sort_unstable();
         report.lost = lost.into_iter().map(str::to_owned).collect();
         put.officers(tx, &head).await?;
+        put.keeper().restored(tx, ledger).await?;
         // The mark of the backup may be older than what the log says, which the new log has to know.
         if let Some(last) = ledger.algorithms() {
             let event = Event::AlgorithmsInForce {
@@ -234,6 +235,15 @@ struct Put<'r> {
 }
 
 impl Put<'_> {
+    fn keeper(&self) -> Keeper<'_> {
+        Keeper {
+            vault: self.burial.vault,
+            random: self.with.random,
+            audit: &self.audit,
+            now: self.with.now,
+        }
+    }
+
     /// The officers of the backup, and that there were others since, if the old log tells: then the module starts with these only.
     async fn officers(&self, tx: &mut Tx, head: &Head) -> Result<(), Ended> {
         let (vault, random) = (self.burial.vault, self.with.random);

@@ -56,13 +56,23 @@ impl Module {
         }
     }
 
-    /// Takes note of a fault: another state, an alarm in the audit log when it changes.
+    /// Takes note of a fault: another state, an alarm in the audit log when it changes. One that belongs into the state *error* outlasts
+    /// this process.
     pub(crate) async fn note(&self, fault: &Fault) {
         let Some(report) = Report::of(fault) else {
             return;
         };
         tracing::error!(%fault, "the back end failed");
-        let Some(state) = self.state.note(report) else {
+        let changed = self.state.note(report);
+        if report == Report::Broken {
+            self.state.keep();
+            self.keep_error().await;
+        }
+        self.changed(changed).await;
+    }
+
+    async fn changed(&self, state: Option<ModuleState>) {
+        let Some(state) = state else {
             return;
         };
         tracing::error!(?state, "the cryptographic module is in another state");
@@ -91,12 +101,24 @@ impl Module {
     /// was (`III-3-12-protect-security-functions`).
     pub async fn latch_for_good(&self, what: &'static str) {
         self.state.for_good();
-        self.latch(what).await;
+        self.latch_here(what).await;
     }
 
-    /// Stops every private-key operation until a restart, or until officers let it go on.
+    /// Stops every private-key operation until officers let it go on.
     pub(crate) async fn latch(&self, what: &'static str) {
         self.note(&Fault::Broken(what)).await;
+        self.let_all_go().await;
+    }
+
+    /// Stops every private-key operation until a restart, which finds what was found here if it is still so, or until officers let it
+    /// go on.
+    pub(crate) async fn latch_here(&self, what: &'static str) {
+        tracing::error!(what, "no private key is used any more");
+        self.changed(self.state.note(Report::Broken)).await;
+        self.let_all_go().await;
+    }
+
+    async fn let_all_go(&self) {
         self.cache.clear();
         self.let_go().await;
     }

@@ -240,16 +240,28 @@ macro_rules! module_events {
         /// Root hash.
         root: Digest32,
     }
-    /// Two officers enabled or disabled the module.
+    /// Two officers enabled or disabled the module, or let it go on after an error.
     ModuleSwitched = "cm.switched", Success, by(service), about() {
         /// Its number.
         serial: u64,
-        /// `enabled` or `disabled`.
+        /// `enabled`, `disabled` or `recovered`.
         to: Code,
         /// Thumbprint of the first officer's key.
         officer: Digest32,
         /// Thumbprint of the second officer's key.
         second: Digest32,
+    }
+    /// A device or generator was found wrong: the module begins in its error state until somebody ends that.
+    ErrorKept = "cm.error-kept", Failure, by(service), about() {
+        /// Digest of the error's name, as the module's state tells it.
+        error: Digest32,
+    }
+    /// The module may leave that error.
+    ErrorEnded = "cm.error-ended", Success, by(service), about() {
+        /// Digest of its name.
+        error: Digest32,
+        /// By whom: `officers`, of whom `cm.switched` says who, or at level 1 the `administrator`.
+        method: Code,
     }
     /// Two officers had a key of the provider made or ended.
     CeremonyHeld = "cm.ceremony-held", Success, by(service), about() {
