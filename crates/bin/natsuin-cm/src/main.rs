@@ -182,6 +182,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     }
     // After an error the log may be what can't be written.
     if ended.is_ok() {
+        module.tell_pins().await;
         AuditConfig::close(module.audit(), &store, &sequencer, clock.now()).await?;
     }
     ended

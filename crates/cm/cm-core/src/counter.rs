@@ -30,6 +30,7 @@ impl Module {
         let OrderKind::Sign {
             items,
             act,
+            proof,
             step,
             attempt,
             ..
@@ -50,6 +51,7 @@ impl Module {
             alg: row.attributes.alg.csr_alg(),
             count: u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?,
             act: *act,
+            proof: *proof,
             order: order.order,
             step: *step,
             attempt: *attempt,

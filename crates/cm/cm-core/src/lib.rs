@@ -17,6 +17,7 @@ mod counter;
 mod destroy;
 mod execute;
 mod forget;
+mod handed;
 mod http;
 mod import;
 mod items;

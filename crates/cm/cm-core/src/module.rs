@@ -6,13 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use audit_log::{AuditLog, Event, Restorers};
-use cm_api::rpc::{
-    PinMacAnswer, PinMacRequest, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
-    StatementRequest,
-};
+use cm_api::rpc::{RootAnswer, StatementAnswer, StatementRequest};
 use cm_api::{ExecuteRequest, Executed, ModuleError, Refusal};
 use core_types::noise::Watched;
-use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
+use core_types::{Clock, Digest32, Random, sha256};
 use jose::{Jwk, SealKey, SigningKey};
 use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
 use store_kit::{Seen, Store, StoreError, sql, transaction};
@@ -20,6 +17,7 @@ use store_kit::{Seen, Store, StoreError, sql, transaction};
 use crate::backend::{Backend, Fault};
 use crate::cache::KeyCache;
 use crate::execute::on_thread;
+use crate::handed::Handed;
 use crate::mark;
 use crate::nonces::Nonces;
 use crate::not_started::{NotStarted, not_started};
@@ -157,6 +155,7 @@ pub struct Module {
     pub(crate) change: Change,
     /// The list of officers that this process goes by.
     pub(crate) in_office: InOffice,
+    pub(crate) handed: Handed,
 }
 
 impl Module {
@@ -321,6 +320,7 @@ impl Module {
             running: Running::default(),
             change: Change::default(),
             in_office: office.in_office(),
+            handed: Handed::new(now),
         })
     }
 
@@ -389,42 +389,6 @@ impl Module {
             .sign(TYP_KEYS, &payload)
             .map_err(|_| Refusal::NotOperational)?;
         Ok(StatementAnswer { statement })
-    }
-
-    /// Makes or unwraps the key that seals the SAM's rows.
-    pub(crate) fn row_key(&self, request: &RowKeyRequest) -> Result<RowKeyAnswer, Refusal> {
-        self.operational()?;
-        match &request.wrapped {
-            Some(wrapped) => {
-                let key = self
-                    .vault
-                    .unwrap_row_key(&wrapped.0)
-                    .map_err(|_| Refusal::NotAuthentic)?;
-                Ok(RowKeyAnswer {
-                    key,
-                    wrapped: wrapped.clone(),
-                })
-            }
-            None => {
-                let key = SecretBytes::new(self.random.digest32().0.to_vec());
-                let wrapped = self.vault.wrap_row_key(&key, self.random.as_ref());
-                Ok(RowKeyAnswer {
-                    key,
-                    wrapped: B64(wrapped.map_err(|_| Refusal::NotOperational)?),
-                })
-            }
-        }
-    }
-
-    /// Keyed hash of a PIN (`sap.md` §3, `K_pin`).
-    pub(crate) fn pin_mac(&self, request: &PinMacRequest) -> Result<PinMacAnswer, Refusal> {
-        self.operational()?;
-        if request.hash.len() != 32 {
-            return Err(Refusal::Malformed);
-        }
-        Ok(PinMacAnswer {
-            mac: self.vault.pin_mac(request.factor.as_str(), &request.hash),
-        })
     }
 
     /// Executes an order, once in its life.

@@ -12,6 +12,7 @@ mod deletion;
 mod destroy;
 mod faulty;
 mod forget;
+mod handed;
 mod held;
 mod import;
 mod kit;

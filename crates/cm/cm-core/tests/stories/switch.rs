@@ -330,10 +330,14 @@ async fn whoever_can_write_the_database_cannot_enable() {
 
 // shows: III-3-4-authenticate-administrator, III-3-4-authenticate-application, T-INS-OPERATOR
 #[tokio::test]
-async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
+async fn the_administrator_asks_and_brings_approvals_and_neither_does_what_the_other_may() {
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
-    use cm_api::rpc::{Empty, Execute, RowKey, RowKeyRequest, SelfTest, Status, SwitchModule};
+    use cm_api::ceremony::CeremonyRequest;
+    use cm_api::rpc::{
+        ChangeWrapping, Empty, Execute, HoldCeremony, RowKey, RowKeyRequest, SelfTest, Status,
+        SwitchModule, WrappingRequest,
+    };
     use core_types::rpc::Method;
     use tower::ServiceExt as _;
 
@@ -352,14 +356,21 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
         });
         router.clone().oneshot(http).await.unwrap().status()
     };
-    let refused = StatusCode::UNPROCESSABLE_ENTITY;
-    for (path, body, administrator) in [
-        (Status::PATH, json(&Empty {}), StatusCode::OK),
-        (SelfTest::PATH, json(&Empty {}), StatusCode::OK),
-        (Execute::PATH, json(&order), refused),
+    let (good, refused) = (StatusCode::OK, StatusCode::UNPROCESSABLE_ENTITY);
+    for (path, body, administrator, sam) in [
+        (Status::PATH, json(&Empty {}), good, good),
+        (SelfTest::PATH, json(&Empty {}), good, refused),
+        (Execute::PATH, json(&order), refused, good),
         (
             RowKey::PATH,
             json(&RowKeyRequest { wrapped: None }),
+            refused,
+            good,
+        ),
+        (
+            ChangeWrapping::PATH,
+            json(&WrappingRequest { begin: false }),
+            good,
             refused,
         ),
     ] {
@@ -369,28 +380,42 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
             "{path}"
         );
         assert_eq!(ask(path, body.clone(), "ssa.test").await, refused, "{path}");
-        assert_eq!(ask(path, body, "sam.test").await, StatusCode::OK, "{path}");
+        assert_eq!(ask(path, body, "sam.test").await, sam, "{path}");
     }
+    // Approvals are brought by either, and refused for what they are; keys of the provider are the administrator's alone.
+    let switch = SwitchRequest {
+        approvals: Vec::new(),
+    };
+    let ceremony = CeremonyRequest {
+        approvals: Vec::new(),
+    };
+    for (path, body, judged) in [
+        (SwitchModule::PATH, json(&switch), "switch-not-approved"),
+        (HoldCeremony::PATH, json(&ceremony), "ceremony-not-approved"),
+    ] {
+        for peer in ["admin.test", "sam.test"] {
+            assert_eq!(ask(path, body.clone(), peer).await, refused, "{path}");
+        }
+        let heard = match path == SwitchModule::PATH {
+            true => 2,
+            false => 1,
+        };
+        assert_eq!(told(test, judged).await, heard, "{path}");
+    }
+    for (peer, refusals) in [("ssa.test", 5), ("admin.test", 2), ("sam.test", 3)] {
+        let entry = format!("\"peer\":\"{peer}\"");
+        assert_eq!(told(test, &entry).await, refusals, "each is in the log");
+    }
+    assert_eq!(told(test, "cm.row-key-given").await, 1);
+}
+
+/// How many entries of the log contain these words.
+async fn told(test: &store_kit::testing::TestStore, words: &str) -> usize {
     let mut tx = test.store.read("look").await.unwrap();
     let rows = tx.fetch_all(sql("SELECT body AS t FROM audit_entry"));
     let texts = rows.await.unwrap();
-    let told = |words: &str| {
-        texts
-            .iter()
-            .filter(|r| r.text("t").unwrap().contains(words))
-            .count()
-    };
-    assert_eq!(told("\"peer\":\"ssa.test\""), 4, "each is in the log");
-    assert_eq!(told("\"peer\":\"admin.test\""), 2);
-    drop(tx);
-    // Bringing nothing is refused like bringing too little.
-    let nothing = json(&SwitchRequest {
-        approvals: Vec::new(),
-    });
-    assert_eq!(
-        ask(SwitchModule::PATH, nothing, "admin.test").await,
-        refused
-    );
+    let texts = texts.iter().map(|row| row.text("t").unwrap());
+    texts.filter(|text| text.contains(words)).count()
 }
 
 fn json<T: serde::Serialize>(message: &T) -> Vec<u8> {

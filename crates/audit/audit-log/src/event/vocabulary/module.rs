@@ -64,6 +64,8 @@ macro_rules! module_events {
         count: u32,
         /// Digest of the approved act.
         act: Digest32,
+        /// Digest of the signer's proof, without its secrets.
+        proof: Digest32,
         /// Name of the order.
         order: Digest32,
         /// Step of the act.
@@ -176,6 +178,20 @@ macro_rules! module_events {
     StatementSigned = "cm.statement-signed", Success, by(service), about() {
         /// Thumbprint of the act key.
         act_key: Digest32,
+    }
+    /// The SAM, or whoever has its certificate, gets the key of its rows.
+    RowKeyGiven = "cm.row-key-given", Success, by(service), about() {
+        /// `made` or `opened`.
+        what: Code,
+        /// How many this process has given until now.
+        count: u64,
+    }
+    /// So many PINs were hashed for the SAM since the last such entry of this process, of an hour at least.
+    PinsHashed = "cm.pins-hashed", Success, by(service), about() {
+        /// How many.
+        count: u64,
+        /// How many more were asked for, beyond what an honest SAM asks for.
+        refused: u64,
     }
     /// An order was admitted.
     OrderAdmitted = "cm.order-admitted", Success, by(service), about() {
