@@ -33,6 +33,17 @@ pub(crate) enum BackendConfig {
     },
 }
 
+impl BackendConfig {
+    /// Libraries that are given a PIN.
+    pub(crate) fn libraries(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Software {} => Vec::new(),
+            Self::Pkcs11(token) => vec![token.module.clone()],
+            Self::Several { tokens, .. } => tokens.iter().map(|t| t.module.clone()).collect(),
+        }
+    }
+}
+
 /// A PKCS#11 token.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

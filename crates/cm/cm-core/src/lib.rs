@@ -59,7 +59,7 @@ pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use forget::NotForgotten;
 pub use http::router;
 pub use ledger::{Ledger, Scrubbed};
-pub use module::{ImportCa, Module, ModuleConfig, StartError};
+pub use module::{ImportCa, Module, ModuleConfig, OwnFiles, RunsAs, StartError};
 pub use not_started::{NotStarted, log_of, not_started};
 pub use office::OfficersError;
 pub use policy::Policy;

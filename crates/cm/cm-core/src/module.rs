@@ -1,6 +1,7 @@
 //! The module: start, its own secrets, and the calls that are not orders.
 
 mod health;
+mod own;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +34,8 @@ use crate::switch::{self, SwitchCell, Switched};
 use crate::vault::{RootSecret, Vault};
 use crate::wait::{Pause, SystemPause};
 use crate::weak::Moduli;
+
+pub use own::{OwnFiles, RunsAs};
 
 /// How the module is set up.
 #[derive(Debug, Clone)]
@@ -156,6 +159,7 @@ pub struct Module {
     /// The list of officers that this process goes by.
     pub(crate) in_office: InOffice,
     pub(crate) handed: Handed,
+    pub(crate) own: Option<Arc<dyn OwnFiles>>,
 }
 
 impl Module {
@@ -321,6 +325,7 @@ impl Module {
             change: Change::default(),
             in_office: office.in_office(),
             handed: Handed::new(now),
+            own: None,
         })
     }
 
@@ -341,12 +346,29 @@ impl Module {
         &self.audit
     }
 
-    /// Records what the module runs as: digest of program and settings (`III-A1.7-log-hsm-settings`).
+    /// The same module, which stops for good when these files change.
+    #[must_use]
+    pub fn watching(mut self, own: Arc<dyn OwnFiles>) -> Self {
+        self.own = Some(own);
+        self
+    }
+
+    /// Records what the module runs as (`III-A1.7-log-hsm-settings`).
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] when it can't be recorded.
-    pub async fn settings(&self, settings: Digest32) -> Result<(), Refusal> {
-        self.record(Event::ModuleSettings { settings }).await
+    pub async fn runs_as(&self, files: RunsAs) -> Result<(), Refusal> {
+        let RunsAs {
+            program,
+            configuration,
+            library,
+        } = files;
+        let event = Event::ModuleSettings {
+            settings: sha256(&[&program.0, &configuration.0]),
+            program,
+            library,
+        };
+        self.record(event).await
     }
 
     pub(crate) fn root_answer(&self) -> RootAnswer {

@@ -233,6 +233,7 @@ impl Module {
 
     /// All that a start tests: algorithms, generator, device, audit log and rows.
     pub(crate) async fn fit_to_recover(&self, error: Option<&str>) -> Result<Errors, Refusal> {
+        self.look_at_own().await;
         let seen = self.state.may_recover(error).ok_or(Refusal::NotNow)?;
         self.cache.clear();
         if let Err(fault) = self.tests().await {

@@ -63,6 +63,11 @@ impl Site {
     }
 
     pub fn daemon(&self, backend: &str) -> Command {
+        self.configured("cm.toml", backend)
+    }
+
+    /// With the configuration in this file.
+    fn configured(&self, file: &str, backend: &str) -> Command {
         let dir = self.token.path().display();
         let config = format!(
             r#"
@@ -91,7 +96,7 @@ every_seconds = 10
             port = self.port,
             settings = self.settings
         );
-        let path = self.token.path().join("cm.toml");
+        let path = self.token.path().join(file);
         fs::write(&path, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_natsuin-cm"));
         command
@@ -339,6 +344,12 @@ impl Site {
     /// An administrator's command.
     pub fn command(&self, args: &[&str]) -> Output {
         self.with_backend("kind = \"software\"", args)
+    }
+
+    /// A command with a configuration of its own: that of the running daemon isn't touched, which watches it.
+    pub fn aside(&self, args: &[&str]) -> Output {
+        let mut command = self.configured("aside.toml", "kind = \"software\"");
+        command.args(args).output().unwrap()
     }
 
     /// The same where the command uses the back end.

@@ -97,9 +97,9 @@ impl Module {
         }
     }
 
-    /// Stops every private-key operation until a restart: the program around the module has found that it isn't what it
-    /// was (`III-3-12-protect-security-functions`).
-    pub async fn latch_for_good(&self, what: &'static str) {
+    /// Stops every private-key operation until a restart: the program around the module isn't what it was
+    /// (`III-3-12-protect-security-functions`).
+    pub(crate) async fn latch_for_good(&self, what: &'static str) {
         self.state.for_good();
         self.latch_here(what).await;
     }
@@ -131,13 +131,14 @@ impl Module {
         }
     }
 
-    /// Runs the self-tests now; their failure is noted like any other fault. In the state *error* they end nothing: that they
-    /// passed is what officers want to know before they do ([`Self::switch`]).
+    /// Runs the self-tests now, of the module's own files too; their failure is noted like any other fault. In the state *error* they end
+    /// nothing: that they passed is what officers want to know before they do ([`Self::switch`]).
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] in the states *locked* and *disabled*, in which the device isn't touched.
     pub async fn self_test(&self) -> Result<Health, Refusal> {
         self.look_at_random().await;
+        self.look_at_own().await;
         if self.state.get() != ModuleState::Error {
             self.operational()?;
         }

@@ -1,10 +1,12 @@
 //! Enabling and disabling: two officers over the same bytes, once; nothing else wants two.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cm_api::rpc::{ModuleState, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_api::{OrderKind, Refusal};
+use cm_core::OwnFiles;
 use cm_core::backend::Fault;
 use core_types::KeyAlg;
 use jose::SigningKey;
@@ -175,14 +177,25 @@ async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
     .await;
 }
 
-// shows: III-3-13-secure-state, III-A1.4.2-dual-control, III-3-14-audit-records, T-KEY-MALFUNCTION
+/// The module's own files, as they are said to be.
+struct Files(Arc<AtomicBool>);
+
+impl OwnFiles for Files {
+    fn unchanged(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+// shows: III-3-13-secure-state, III-3-12-protect-security-functions, III-A1.4.2-dual-control, III-3-14-audit-records, T-KEY-MALFUNCTION
 #[tokio::test]
 async fn two_officers_end_the_error_state_after_a_test_that_passed() {
     let officers = Officers::new();
     for test in store_kit::testing::both(cm_core::MIGRATIONS).await {
         let faulty = Faulty::default();
         let mut story = Story::begin(test, Arc::new(faulty.clone())).await;
-        story.module = story.again_with(&officers.setup()).await;
+        let unchanged = Arc::new(AtomicBool::new(true));
+        let files = Arc::new(Files(unchanged.clone()));
+        story.module = story.again_with(&officers.setup()).await.watching(files);
         let key = story.key(KeyAlg::P256).await;
         let kind = || sign(&key, P256, &[digest(P256, "a")]);
         // By officers who see the error as it is.
@@ -270,8 +283,11 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         assert_eq!(story.audited("\"to\":\"recovered\"").await, 1);
         story.module.execute(&story.order(kind())).await.unwrap();
         assert_eq!(switch(&[0, 1], &recover(2)).await, Err(Refusal::NotNow));
-        // A program that isn't what it was is a matter for a restart.
-        story.module.latch_for_good("program changed").await;
+        // A program that isn't what it was is a matter for a restart, and found by whoever has the tests run.
+        unchanged.store(false, Ordering::SeqCst);
+        let health = self_test().await;
+        assert_eq!(health.state, ModuleState::Error);
+        unchanged.store(true, Ordering::SeqCst);
         self_test().await;
         assert_eq!(switch(&[0, 1], &recover(3)).await, Err(Refusal::NotNow));
         let fresh = story.again_with(&officers.setup()).await;

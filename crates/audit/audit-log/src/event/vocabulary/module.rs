@@ -314,10 +314,14 @@ macro_rules! module_events {
         /// Thumbprint of the second one's.
         second: Option<Digest32>,
     }
-    /// Settings of the module or its policy changed.
+    /// What the module runs as from here on.
     ModuleSettings = "cm.settings", Success, by(service), about() {
-        /// Digest of the settings.
+        /// Digest over program and configuration.
         settings: Digest32,
+        /// SHA-256 of the program.
+        program: Digest32,
+        /// SHA-256 of the library that gets the PIN; of several, over theirs one after the other.
+        library: Option<Digest32>,
     }
         }
     };
