@@ -299,6 +299,7 @@ impl Module {
                 error,
                 "the module begins in its error state, which a restart doesn't end"
             );
+            backend.hold(true);
         }
         let state = StateCell::begin(&config.node, now, held);
         Ok(Self {

@@ -227,6 +227,7 @@ impl Module {
     /// Leaves the state *error*, once that is written. Not if something was found in the very meantime, which is kept then.
     pub(crate) async fn leave_error(&self, seen: Errors) -> bool {
         let left = self.state.recovered(seen);
+        self.backend.hold(!left);
         self.keep_error().await;
         left
     }

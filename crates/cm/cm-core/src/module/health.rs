@@ -65,6 +65,7 @@ impl Module {
         tracing::error!(%fault, "the back end failed");
         let changed = self.state.note(report);
         if report == Report::Broken {
+            self.backend.hold(true);
             self.state.keep();
             self.keep_error().await;
         }
@@ -114,6 +115,7 @@ impl Module {
     /// go on.
     pub(crate) async fn latch_here(&self, what: &'static str) {
         tracing::error!(what, "no private key is used any more");
+        self.backend.hold(true);
         self.changed(self.state.note(Report::Broken)).await;
         self.let_all_go().await;
     }
