@@ -8,7 +8,7 @@ use cm_api::rpc::HoldCeremony;
 use core_types::{Digest32, KeyAlg, KeyId, Level, UnixTime};
 use service_kit::{Client, Trouble};
 
-use crate::admin::{officer, read_root, trouble, write_new};
+use crate::admin::{checked, officer, read_root, tell, trouble, write_new};
 
 /// What officers approve of a key of the provider. Both give the same values.
 #[derive(Debug, Clone, Subcommand)]
@@ -105,15 +105,17 @@ pub(crate) fn approve(
     sam: &str,
     key: &Path,
     root: &Path,
-    exp: i64,
+    (reason, exp): (&str, i64),
     what: What,
 ) -> Result<String, Trouble> {
     let ceremony = Ceremony {
         sam: sam.to_owned(),
         root: read_root(root)?.kid(),
+        reason: checked(reason)?,
         exp: UnixTime(exp),
         what: what.into(),
     };
+    tell(&ceremony.sentence());
     let approval = ceremony.approve(&officer(key)?);
     approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }

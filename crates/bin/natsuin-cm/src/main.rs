@@ -316,6 +316,7 @@ mod tests {
             enabled: true,
             recover: true,
             error: module.health().error,
+            reason: "changed".into(),
             serial: 1,
             exp: SystemClock.now().plus(600),
         };

@@ -7,6 +7,7 @@
 
 mod admit;
 pub mod ahead;
+mod approvals;
 mod attributes;
 pub mod backend;
 pub mod backup;
@@ -55,6 +56,7 @@ pub const SIGNED_FILES: &[&str] = &[
     "tls.ca",
 ];
 
+pub use approvals::KeptApproval;
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use forget::NotForgotten;
 pub use http::router;

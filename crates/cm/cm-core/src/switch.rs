@@ -6,10 +6,12 @@ use audit_log::Event;
 use cm_api::Refusal;
 use cm_api::rpc::{Health, SwitchRequest};
 use cm_api::switch::{MAX_SWITCH_LIFE, Switch, TYP_SWITCH};
-use core_types::{Random, SecretBytes, UnixTime};
+use core_types::words::is_reason;
+use core_types::{Random, SecretBytes, UnixTime, sha256};
 use serde::{Deserialize, Serialize};
 use store_kit::{Tx, sql, transaction};
 
+use crate::approvals;
 use crate::module::Module;
 use crate::officers::For;
 use crate::state::Errors;
@@ -132,8 +134,8 @@ impl Module {
     /// Enables or disables the module (`III-A1.4.2-dual-control`). Also in the states in which nothing else is done.
     ///
     /// # Errors
-    /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module;
-    /// [`Refusal::NotNow`] for another serial or time, and for leaving *error* where it is another one than the officers saw, the
+    /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module,
+    /// [`Refusal::Malformed`] without a reason; [`Refusal::NotNow`] for another serial or time, and for leaving *error* where it is another one than the officers saw, the
     /// self-tests haven't passed on demand since it began, or only a restart helps; [`Refusal::NotOperational`] when a test fails. Each is recorded.
     pub async fn switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
         let done = self.try_switch(request).await;
@@ -164,6 +166,10 @@ impl Module {
             exp: wanted.exp,
         };
         self.approved_for_now(&of, MAX_SWITCH_LIFE)?;
+        if !is_reason(&wanted.reason) {
+            return Err(Refusal::Malformed);
+        }
+        let approval = sha256(&[b"natsuin-cm-switch-v1\n", &approved.payload]);
         let recovery = match wanted.recover {
             true if !wanted.enabled => return Err(Refusal::Malformed),
             false if wanted.error.is_some() => return Err(Refusal::Malformed),
@@ -197,10 +203,13 @@ impl Module {
                     (false, _) => "disabled",
                 }
                 .into(),
+                approval,
                 officer: first,
                 second,
             };
             self.audit.append(tx, event, now).await?;
+            let (vault, random) = (&self.vault, self.random.as_ref());
+            approvals::keep(tx, vault, random, approval, &approved.signed, now).await?;
             if let Some(seen) = recovery {
                 self.end_errors(tx, seen, "officers").await?;
             }

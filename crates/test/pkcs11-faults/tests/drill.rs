@@ -278,6 +278,7 @@ impl Drill {
             enabled: true,
             recover: true,
             error: self.module.health().error,
+            reason: "drill".into(),
             serial,
             exp: NOW.plus(600),
         };

@@ -1,14 +1,14 @@
 //! Commands that start the module beside its daemon: in the log they are a node of their own, which ends when they do.
 
-use audit_service::{AuditConfig, ForgetPerson};
+use audit_service::{AuditConfig, ForgetPerson, record_reading};
 use cm_api::Refusal;
 use cm_core::{Ledger, Module};
-use core_types::Clock as _;
 use core_types::clock::SystemClock;
+use core_types::{Clock as _, sha256};
 use service_kit::Trouble;
 use store_kit::Store;
 
-use super::{Command, backup};
+use super::{Command, backup, trouble, write_new};
 use crate::config::Config;
 use crate::{sequencer, start};
 
@@ -54,6 +54,21 @@ async fn work(
             let order = command.check(&config.audit, &root, now)?;
             let done = module.forget_person(&order.person, order.by, order.before);
             ForgetPerson::told(done.await)
+        }
+        Command::ExportApprovals { out } => {
+            config.obey(module.audit(), store, now).await?;
+            let (log, whole) = (module.audit(), sha256(&[b"approvals"]));
+            let remedy = "run natsuin-cm scrub and look for who changed the store";
+            let kept = module.approvals().await;
+            let kept = kept.map_err(|e| trouble("approvals", e, remedy))?;
+            let count = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+            record_reading(log, store, ("approvals", whole), count, now).await?;
+            let lines = kept.iter().map(serde_json::to_string);
+            let lines = lines.collect::<Result<Vec<_>, _>>();
+            let lines = lines.map_err(|e| trouble("approvals", e, "try again"))?;
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            write_new(out, text.as_bytes())?;
+            Ok(format!("{count} decisions in {}", out.display()))
         }
         Command::Recover => {
             // By the configuration alone, as a backup.

@@ -21,7 +21,7 @@ use service_kit::{Client, Identity, Trouble, daemon};
 use crate::config::Config;
 use crate::{backend, ceremony, open_store, passphrase};
 
-pub(crate) use officers::{officer, read_root};
+pub(crate) use officers::{checked, officer, read_root, tell};
 
 /// Administrators' commands.
 #[derive(Debug, Subcommand)]
@@ -108,6 +108,13 @@ pub(crate) enum Command {
     DeleteArchived(DeleteArchived),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
     ForgetPerson(ForgetPerson),
+    /// Write what officers approved (switching, keys of the provider, restores), as they signed it, to a file of JSON lines: evidence, by the
+    /// digests that the log has.
+    ExportApprovals {
+        /// The file; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Compare every key's row with the audit log.
     Scrub,
     /// End the error in which the module starts, once its cause is found and gone; for a module of level 1 with fewer than two officers, where
@@ -179,6 +186,9 @@ pub(crate) enum Command {
         /// One more than the number of the last switching, as the module's state tells.
         #[arg(long)]
         serial: u64,
+        /// Why; the same words for both officers.
+        #[arg(long)]
+        reason: String,
         /// End of the approval, Unix time, at most an hour from now; the same for both officers.
         #[arg(long)]
         exp: i64,
@@ -203,6 +213,9 @@ pub(crate) enum Command {
         /// The module's root key (JWK).
         #[arg(long)]
         root: PathBuf,
+        /// Why; the same words for both officers.
+        #[arg(long)]
+        reason: String,
         /// End of the approval, Unix time, at most an hour from now; the same for both officers.
         #[arg(long)]
         exp: i64,
@@ -324,9 +337,19 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             root,
             to,
             serial,
+            reason,
             exp,
             error,
-        } => officers::approve(&config.sam, key, root, *to, (*serial, error.clone()), *exp),
+        } => {
+            let decision = officers::Decision {
+                to: *to,
+                serial: *serial,
+                error: error.clone(),
+                reason,
+                exp: *exp,
+            };
+            officers::approve(&config.sam, key, root, decision)
+        }
         Command::Switch { at, approvals } => {
             officers::switch(&at.client(&config)?, officers::read_approvals(approvals)?).await
         }
@@ -335,9 +358,10 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         Command::ApproveKey {
             key,
             root,
+            reason,
             exp,
             what,
-        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()),
+        } => ceremony::approve(&config.sam, key, root, (reason, *exp), what.clone()),
         Command::HoldCeremony {
             at,
             approvals,
@@ -351,6 +375,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         | Command::ExportLog(_)
         | Command::DeleteArchived(_)
         | Command::ForgetPerson(_)
+        | Command::ExportApprovals { .. }
         | Command::Scrub
         | Command::Recover => beside::run(config, command).await,
     }

@@ -58,12 +58,15 @@ impl Ruled {
         for n in [1, 2] {
             let key = self.at(&format!("officer-{n}"));
             let mut args = vec!["approve", "--key", &key, "--root", &root, "--to", to];
-            args.extend(["--serial", serial, "--exp", &exp]);
+            args.extend(["--serial", serial, "--reason", "保守", "--exp", &exp]);
             args.extend(more);
             let approval = self.at(&format!("{to}-{n}"));
             let done = self.site.aside(&args);
             let wrong = String::from_utf8_lossy(&done.stderr);
             assert!(done.status.success(), "{wrong}");
+            for word in ["You sign: The module of sam.test", "because: 保守"] {
+                assert!(wrong.contains(word), "{wrong}");
+            }
             fs::write(&approval, done.stdout).unwrap();
             brought.extend(["--approval".to_owned(), approval]);
         }
@@ -184,6 +187,16 @@ async fn two_officers_disable_enable_and_recover_the_module_by_commands() {
         "cm.error-ended",
     ] {
         assert!(in_files(Path::new(&log), word.as_bytes()), "{word}");
+    }
+    // What they signed is handed out, as the log names it.
+    let out = ruled.at("approvals");
+    let said = ruled.site.done(&["export-approvals", "--out", &out]);
+    assert!(said.contains("3 decisions"), "{said}");
+    for line in fs::read_to_string(&out).unwrap().lines() {
+        let kept: serde_json::Value = serde_json::from_str(line).unwrap();
+        let approval = kept["approval"].as_str().unwrap();
+        assert!(in_files(Path::new(&log), approval.as_bytes()), "{line}");
+        assert_eq!(kept["signed"].as_array().unwrap().len(), 2);
     }
 }
 

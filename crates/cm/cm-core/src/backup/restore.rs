@@ -15,6 +15,7 @@ use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use super::{BackupError, Head, Item, ROOT, read, root_key};
 use crate::admit::CLOCKS_DIFFER;
+use crate::approvals;
 use crate::attributes::{KeyAttributes, Tree};
 use crate::backend::Backend;
 use crate::destroy::{self, Burial};
@@ -165,6 +166,7 @@ pub async fn restore(
                 second,
             };
             put.audit.append(tx, event, with.now).await?;
+            approvals::keep(tx, &vault, with.random, approval, with.approvals, with.now).await?;
         }
         let mut report = RestoreReport::default();
         let mut here = HashSet::new();
@@ -351,6 +353,7 @@ impl Put<'_> {
                 version,
                 sealed,
             } => mark::put(tx, id, *version, sealed).await?,
+            Item::Approval { id, at, sealed } => approvals::put(tx, id, *at, &sealed.0).await?,
             Item::Order { id, at } => {
                 let query =
                     sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cm_api::rpc::{ModuleState, SwitchRequest};
-use cm_api::switch::Switch;
+use cm_api::switch::{Switch, TYP_SWITCH};
 use cm_api::{OrderKind, Refusal};
 use cm_core::OwnFiles;
 use cm_core::backend::Fault;
-use core_types::KeyAlg;
+use core_types::{KeyAlg, sha256};
 use jose::SigningKey;
 use store_kit::{StoreError, sql, transaction};
 
@@ -44,6 +44,7 @@ pub fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
         enabled,
         recover: false,
         error: None,
+        reason: "人事異動".into(),
         serial,
         exp: NOW.plus(600),
     }
@@ -131,6 +132,20 @@ async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
                     },
                     Refusal::NotNow,
                 ),
+                (
+                    Switch {
+                        reason: String::new(),
+                        ..off.clone()
+                    },
+                    Refusal::Malformed,
+                ),
+                (
+                    Switch {
+                        reason: "a\u{202e}b".into(),
+                        ..off.clone()
+                    },
+                    Refusal::Malformed,
+                ),
             ] {
                 assert_eq!(
                     refused(officers.approve(&[0, 1], &wanted)).await,
@@ -172,6 +187,21 @@ async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
             story.module.execute(&story.order(kind())).await.unwrap();
             assert_eq!(story.audited("cm.switched").await, 2);
             assert!(story.audited("switch-not-").await > 8);
+            // What they signed is kept, with their reason, under the digest that the log has.
+            let kept = story.module.approvals().await.unwrap();
+            assert_eq!(kept.len(), 2);
+            for (switch, who) in [(&off, [2, 0]), (&on, [0, 1])] {
+                let bytes = serde_json::to_vec(switch).unwrap();
+                let approval = sha256(&[b"natsuin-cm-switch-v1\n", &bytes]);
+                let told = format!("\"approval\":\"{approval}\"");
+                assert_eq!(story.audited(&told).await, 1, "{told}");
+                let kept = kept.iter().find(|k| k.approval == approval).unwrap();
+                for (signed, officer) in kept.signed.iter().zip(who) {
+                    let of = officers.0[officer].public();
+                    assert_eq!(jose::verify(signed, TYP_SWITCH, of).unwrap(), bytes);
+                }
+                assert_eq!(kept.signed.len(), 2);
+            }
         },
     )
     .await;

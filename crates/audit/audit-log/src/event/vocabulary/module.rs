@@ -262,6 +262,8 @@ macro_rules! module_events {
         serial: u64,
         /// `enabled`, `disabled` or `recovered`.
         to: Code,
+        /// Digest of what they approved, their reason in it; the module has kept it.
+        approval: Digest32,
         /// Thumbprint of the first officer's key.
         officer: Digest32,
         /// Thumbprint of the second officer's key.
@@ -281,7 +283,7 @@ macro_rules! module_events {
     }
     /// Two officers had a key of the provider made or ended.
     CeremonyHeld = "cm.ceremony-held", Success, by(service), about() {
-        /// Digest of what they approved.
+        /// Digest of what they approved, their reason in it; the module has kept it.
         ceremony: Digest32,
         /// `seal`, `log` or `destroy`.
         what: Code,
