@@ -46,6 +46,8 @@ pub(crate) enum What {
         #[arg(long)]
         not_after: i64,
     },
+    /// Let a SAM follow that has lost the keys of the one before: within the hour its next keys are taken without their word.
+    NewSam,
     /// Destroy a key of either kind.
     Destroy {
         /// Its id.
@@ -96,6 +98,7 @@ impl From<What> for Wanted {
                 level,
                 not_after: UnixTime(not_after),
             },
+            What::NewSam => Self::NewSam {},
             What::Destroy { id, spki } => Self::Destroy { key: id, spki },
         }
     }
@@ -154,6 +157,12 @@ pub(crate) async fn hold(
                 }
             }
             lines.join("\n")
+        }
+        Held::Open(until) => {
+            format!(
+                "the SAM's next keys are taken until {}: start it now",
+                until.rfc3339()
+            )
         }
         Held::Destroyed(end) => format!(
             "key {} is unusable since {}{}",

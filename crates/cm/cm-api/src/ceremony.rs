@@ -54,6 +54,8 @@ pub enum Wanted {
         /// Not used at or after this time.
         not_after: UnixTime,
     },
+    /// Let a SAM follow that has lost the keys of the one before: within the hour the next keys count without their word.
+    NewSam {},
     /// Destroy a key of either purpose.
     Destroy {
         /// Key.
@@ -103,6 +105,9 @@ impl Ceremony {
                 let until = not_after.rfc3339();
                 format!("makes a key (level {level}) for the log {origin}, good until {until}")
             }
+            Wanted::NewSam {} => {
+                "takes the next keys that come with the SAM's certificate without the word of those before".to_owned()
+            }
             Wanted::Destroy { key, spki } => format!("destroys key {key} (SHA-256 {spki})"),
         };
         let Self {
@@ -132,6 +137,8 @@ pub enum Held {
     Made(ProviderKey),
     /// A key was destroyed.
     Destroyed(KeyDestroyed),
+    /// Another SAM may follow until then.
+    Open(UnixTime),
 }
 
 /// A key of the provider.

@@ -13,6 +13,7 @@ pub mod order;
 pub mod restore;
 pub mod rpc;
 pub mod switch;
+pub mod voucher;
 
 pub use order::{Dtbs, Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
 pub use rpc::{

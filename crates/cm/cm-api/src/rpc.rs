@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ceremony::{CeremonyRequest, Held};
 use crate::order::Order;
+use crate::voucher::Voucher;
 
 /// Why the CM said no. A refusal is definite: no private-key operation took place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -183,6 +184,10 @@ pub struct StatementRequest {
     pub nbf: UnixTime,
     /// Valid until, at most 48 h later.
     pub exp: UnixTime,
+    /// The word of earlier act keys for all of this. The module gives a statement without one of a key that it knows for its first SAM, and when
+    /// officers let another one follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vouchers: Vec<Voucher>,
 }
 
 /// Answer to [`ImportKey`].

@@ -1,4 +1,4 @@
-//! Ceremonies: two officers have a key of the provider made or ended. It has one purpose for life, and no order of the SAM
+//! Ceremonies: two officers have a key of the provider made or ended, or let another SAM follow. It has one purpose for life, and no order of the SAM
 //! makes, hands over or ends one.
 
 use audit_log::Event;
@@ -101,6 +101,16 @@ impl Module {
                 self.make(&approved, birth, None).await
             }
             Wanted::Destroy { key, spki } => self.end(&approved, act, &key, spki).await,
+            Wanted::NewSam {} => {
+                let now = self.clock.now();
+                let opened: Result<UnixTime, Failed> =
+                    transaction!(self.store, "cm-ceremony", |tx| {
+                        let what = "new-sam";
+                        self.take_ceremony(tx, &approved, act, what, now).await?;
+                        self.keeper().open_for_sam(tx).await
+                    });
+                Ok(Held::Open(opened.map_err(|failed| self.fail(failed))?))
+            }
         }
     }
 

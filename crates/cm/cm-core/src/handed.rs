@@ -34,8 +34,10 @@ pub(crate) struct Handed {
     refused: AtomicU64,
     /// When the two were recorded last.
     told: AtomicI64,
-    /// When there was an alarm last.
+    /// When there was an alarm of too many last.
     alarmed: AtomicI64,
+    /// The same of keys that don't follow.
+    foreign: AtomicI64,
 }
 
 impl Handed {
@@ -48,6 +50,7 @@ impl Handed {
             refused: AtomicU64::new(0),
             told: AtomicI64::new(now.0),
             alarmed: AtomicI64::new(i64::MIN),
+            foreign: AtomicI64::new(i64::MIN),
         }
     }
 }
@@ -121,6 +124,14 @@ impl Module {
         Ok(PinMacAnswer {
             mac: self.vault.pin_mac(request.factor.as_str(), &request.hash),
         })
+    }
+
+    /// Somebody with the SAM's certificate asked for a statement of keys that don't follow those before.
+    pub(crate) async fn foreign_sam_key(&self) {
+        tracing::error!("keys that no earlier key of the SAM has vouched for were refused");
+        if due(&self.handed.foreign, self.clock.now()) {
+            self.alarm("cm-sam-key-refused").await;
+        }
     }
 
     /// Records how many PINs were hashed, once an hour.

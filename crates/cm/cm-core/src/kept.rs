@@ -191,7 +191,7 @@ impl Keeper<'_> {
 }
 
 impl Module {
-    fn keeper(&self) -> Keeper<'_> {
+    pub(crate) fn keeper(&self) -> Keeper<'_> {
         Keeper {
             vault: &self.vault,
             random: self.random.as_ref(),
@@ -248,13 +248,18 @@ impl Module {
         put.map(|()| false)
     }
 
+    /// Whether one person decides what two officers do elsewhere: there aren't two, which is so at level 1 only.
+    pub(crate) fn decided_alone(&self) -> bool {
+        self.backend.ceiling() == Level::One && !can_approve(&self.config.officers)
+    }
+
     /// The way out of *error* where no two officers could decide it: at level 1 only, by whoever runs this machine, after all that a
     /// start tests. Answers whether there was an error.
     ///
     /// # Errors
     /// [`Refusal::NotAuthentic`] where two officers have to, [`Refusal::NotOperational`] when a test fails or something is found.
     pub async fn recover_alone(&self) -> Result<bool, Refusal> {
-        if self.backend.ceiling() > Level::One || can_approve(&self.config.officers) {
+        if !self.decided_alone() {
             return Err(Refusal::NotAuthentic);
         }
         let Some(error) = self.state.error() else {

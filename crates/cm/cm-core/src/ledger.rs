@@ -34,6 +34,8 @@ pub struct Ledger {
     algorithms: Option<InForce>,
     /// Every list of officers that was in force, by its version; two under one version are one too many.
     officers: BTreeMap<u64, BTreeSet<InOffice>>,
+    /// Act keys of the SAM, and when each was taken.
+    sam_keys: HashMap<Digest32, UnixTime>,
     /// Errors that outlast the process: how often more each began than it ended.
     errors: BTreeMap<Digest32, i64>,
 }
@@ -119,6 +121,7 @@ struct Detail {
     size: Option<u64>,
     root: Option<Digest32>,
     error: Option<Digest32>,
+    act_key: Option<Digest32>,
 }
 
 impl Ledger {
@@ -170,6 +173,10 @@ impl Ledger {
                 persons: entry.detail.persons.ok_or(NotAnEntry)?,
             };
             self.officers.entry(told.version).or_default().insert(told);
+        }
+        if entry.kind == "cm.sam-key-taken" {
+            let key = entry.detail.act_key.ok_or(NotAnEntry)?;
+            self.sam_keys.insert(key, entry.at);
         }
         if let Some(error) = entry.detail.error {
             let begun = self.errors.entry(error).or_default();
@@ -252,6 +259,13 @@ impl Ledger {
         let (_, last) = self.officers.last_key_value()?;
         let good = self.officers.values().all(one);
         last.first().filter(|_| good).copied()
+    }
+
+    /// Act keys of the SAM, the newest last.
+    pub(crate) fn sam_keys(&self) -> impl Iterator<Item = Digest32> {
+        let mut keys: Vec<_> = self.sam_keys.iter().collect();
+        keys.sort_unstable_by_key(|(key, at)| (**at, **key));
+        keys.into_iter().map(|(key, _)| *key)
     }
 
     /// Errors that nobody has ended.

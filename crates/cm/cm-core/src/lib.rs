@@ -35,6 +35,7 @@ pub mod policy;
 mod prune;
 mod rewrap;
 mod running;
+mod sam;
 mod selftest;
 pub mod several;
 mod sign;

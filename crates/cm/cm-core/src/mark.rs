@@ -18,6 +18,9 @@ pub(crate) const ERRORS: &str = "errors";
 /// The officers ([`crate::office::Office`]).
 pub(crate) const OFFICERS: &str = "officers";
 
+/// The SAM's keys ([`crate::sam`]).
+pub(crate) const SAM: &str = "sam";
+
 /// The time before which no order is admitted any more ([`crate::prune`]).
 pub(crate) const ORDERS: &str = "orders";
 

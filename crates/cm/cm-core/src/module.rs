@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use audit_log::{AuditLog, Event, Restorers};
-use cm_api::rpc::{RootAnswer, StatementAnswer, StatementRequest};
+use cm_api::rpc::RootAnswer;
 use cm_api::{ExecuteRequest, Executed, ModuleError, Refusal};
 use core_types::noise::Watched;
 use core_types::{Clock, Digest32, Random, sha256};
 use jose::{Jwk, SealKey, SigningKey};
-use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
 use store_kit::{Seen, Store, StoreError, sql, transaction};
 
 use crate::backend::{Backend, Fault};
@@ -376,42 +375,6 @@ impl Module {
         RootAnswer {
             root: self.root().clone(),
         }
-    }
-
-    /// Vouches for the keys of the configured SAM, and signs nothing else with `K_root`.
-    ///
-    /// # Errors
-    /// [`Refusal`]: another SAM, or times out of bounds.
-    pub async fn statement(&self, request: StatementRequest) -> Result<StatementAnswer, Refusal> {
-        self.operational()?;
-        let now = self.clock.now();
-        if request.sam != self.config.sam {
-            return Err(Refusal::NotAuthentic);
-        }
-        if request.nbf > now.plus(60)
-            || request.exp <= now
-            || request.exp > request.nbf.plus(MAX_STATEMENT_LIFE)
-        {
-            return Err(Refusal::NotNow);
-        }
-        let event = Event::StatementSigned {
-            act_key: request.act.thumbprint(),
-        };
-        let body = SamKeys {
-            sam: request.sam,
-            epoch: request.epoch,
-            act: request.act,
-            seal: request.seal,
-            nbf: request.nbf,
-            exp: request.exp,
-        };
-        let payload = serde_json::to_vec(&body).map_err(|_| Refusal::Malformed)?;
-        self.record(event).await?;
-        let statement = self
-            .root
-            .sign(TYP_KEYS, &payload)
-            .map_err(|_| Refusal::NotOperational)?;
-        Ok(StatementAnswer { statement })
     }
 
     /// Executes an order, once in its life.

@@ -147,6 +147,7 @@ impl Drill {
             seal: seal.public().clone(),
             nbf: NOW,
             exp: NOW.plus(3600),
+            vouchers: Vec::new(),
         };
         let statement = module.statement(asked).await.unwrap().statement;
         Self {

@@ -75,6 +75,16 @@ async fn work(
             config.obey(module.audit(), store, now).await?;
             recover(module).await
         }
+        Command::NewSam => {
+            config.obey(module.audit(), store, now).await?;
+            let opened = module.open_for_sam_alone().await;
+            let remedy = "where there are two officers they approve it: approve-key new-sam, hold-ceremony";
+            let until = opened.map_err(|e| trouble("new-sam", e, remedy))?;
+            let until = until.rfc3339();
+            Ok(format!(
+                "the SAM's next keys are taken until {until}: start module and SAM now"
+            ))
+        }
         _ => backup::scrub(module).await,
     }
 }

@@ -120,6 +120,9 @@ pub(crate) enum Command {
     /// End the error in which the module starts, once its cause is found and gone; for a module of level 1 with fewer than two officers, where
     /// nobody can approve it. Runs all that a start tests.
     Recover,
+    /// Let a SAM follow that has lost its keys; for a module of level 1 with fewer than two officers, who approve it elsewhere (`approve-key
+    /// new-sam`). Its next keys are taken within the hour.
+    NewSam,
     /// Have the running module change the key under which the token wraps, as its administrator: every wrapped key anew while
     /// keys are used, then the end of the old wrapping keys. Waits for the end; if it is interrupted the module goes on.
     ChangeWrapping {
@@ -377,7 +380,8 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
         | Command::ForgetPerson(_)
         | Command::ExportApprovals { .. }
         | Command::Scrub
-        | Command::Recover => beside::run(config, command).await,
+        | Command::Recover
+        | Command::NewSam => beside::run(config, command).await,
     }
 }
 

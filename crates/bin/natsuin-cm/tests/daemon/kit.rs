@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
@@ -244,18 +244,23 @@ pub struct SamSide {
 }
 
 impl SamSide {
+    /// The same SAM in every test of this process: the module lets no other one follow.
     pub async fn new(client: Client) -> Self {
-        let (act, _) = jose::SigningKey::generate().unwrap();
+        static ACT: OnceLock<SecretBytes> = OnceLock::new();
+        let act = ACT.get_or_init(|| jose::SigningKey::generate().unwrap().1);
+        let act = jose::SigningKey::from_pkcs8(act).unwrap();
         let (seal, _) = jose::SealKey::generate().unwrap();
         let now = SystemClock.now();
-        let request = StatementRequest {
+        let mut request = StatementRequest {
             sam: "sam.test".into(),
             epoch: Digest32([9; 32]),
             act: act.public().clone(),
             seal: seal.public().clone(),
             nbf: now,
             exp: now.plus(3600),
+            vouchers: Vec::new(),
         };
+        request.vouch(&act).unwrap();
         let statement = client.call::<Statement>(&request).await.unwrap().statement;
         let root = client
             .call::<cm_api::rpc::Root>(&Empty {})

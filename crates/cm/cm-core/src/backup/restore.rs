@@ -186,6 +186,7 @@ pub async fn restore(
         report.lost = lost.into_iter().map(str::to_owned).collect();
         put.officers(tx, &head).await?;
         put.keeper().restored(tx, ledger).await?;
+        put.keeper().sam_restored(tx, ledger).await?;
         // The mark of the backup may be older than what the log says, which the new log has to know.
         if let Some(last) = ledger.algorithms() {
             let event = Event::AlgorithmsInForce {

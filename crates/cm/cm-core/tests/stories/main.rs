@@ -23,6 +23,7 @@ mod one_time;
 mod orders;
 mod restore;
 mod rewrap;
+mod sam_key;
 mod sealed;
 mod several;
 mod switch;

@@ -179,6 +179,19 @@ macro_rules! module_events {
         /// Thumbprint of the act key.
         act_key: Digest32,
     }
+    /// Keys of the SAM are known from here on: what its act key signs is an order.
+    SamKeyTaken = "cm.sam-key-taken", Success, by(service), about() {
+        /// Thumbprint of the act key.
+        act_key: Digest32,
+        /// Thumbprint of the earlier act key that vouched for it; nothing for the first one, for one that officers let follow, and for what a restore
+        /// says again.
+        by: Option<Digest32>,
+    }
+    /// Until then the SAM's next keys are taken without the word of those before.
+    SamKeysOpen = "cm.sam-keys-open", Success, by(service), about() {
+        /// End.
+        until: UnixTime,
+    }
     /// The SAM, or whoever has its certificate, gets the key of its rows.
     RowKeyGiven = "cm.row-key-given", Success, by(service), about() {
         /// `made` or `opened`.
@@ -285,7 +298,7 @@ macro_rules! module_events {
     CeremonyHeld = "cm.ceremony-held", Success, by(service), about() {
         /// Digest of what they approved, their reason in it; the module has kept it.
         ceremony: Digest32,
-        /// `seal`, `log` or `destroy`.
+        /// `seal`, `log`, `destroy` or `new-sam`.
         what: Code,
         /// Thumbprint of the first officer's key.
         officer: Digest32,
